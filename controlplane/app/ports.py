@@ -1,0 +1,170 @@
+"""What the application needs of the outside world, as Protocols.
+
+Adapters implement these; they map what goes wrong to the three families of
+errors below, and the application branches on the type, never on text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NoReturn, Protocol, TypeVar
+
+from controlplane.domain.objects import (
+    ClusterEvent,
+    Lease,
+    ModuleDeployment,
+    NewPod,
+    Node,
+    NodeSpec,
+    NodeStatus,
+    Pod,
+    PodStatus,
+)
+
+
+class ClusterError(Exception):
+    """The cluster did not do what it was asked to."""
+
+
+class Rejected(ClusterError):
+    """They said no; asking again in the same way gives the same answer."""
+
+
+class NotFound(Rejected):
+    """There is no such object."""
+
+
+class AlreadyExists(Rejected):
+    """There is an object of that name."""
+
+
+class Conflict(Rejected):
+    """A precondition (resource version or UID) does not hold any more."""
+
+
+class Transient(ClusterError):
+    """Try later: nothing was done. retry_after is in seconds when the cluster named one."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Unknown(ClusterError):
+    """It may have been done: read before acting again."""
+
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Informer(Protocol[T_co]):
+    """A cache of all objects of one kind, kept current by a watch.
+
+    Reads never touch the network. Handlers run synchronously after the cache took
+    a change, must not block or raise, and are told only the key; deletions look
+    like any change. A relist calls them for every object that differs.
+    """
+
+    @property
+    def synced(self) -> bool:
+        """The first full list has been taken; before that, absence means nothing."""
+
+    def get(self, key: str) -> T_co | None:
+        """Return the object under namespace/name, or name for Nodes."""
+
+    def all(self) -> Iterable[T_co]:
+        """Iterate over a snapshot."""
+
+    def subscribe(self, handler: Callable[[str], None]) -> None:
+        """Call handler with the key of each object that changed from now on."""
+
+
+class PodInformer(Informer[Pod], Protocol):
+    """Module Pods, with an index by Node; its handlers are told namespace/name."""
+
+    def on_node(self, node_name: str) -> tuple[Pod, ...]:
+        """Return the Pods bound to a Node, oldest first."""
+
+    def subscribe_node(self, handler: Callable[[str], None]) -> None:
+        """Call handler with the Node name whenever a Pod that is or was bound to it changed."""
+
+
+class Cluster(Protocol):
+    """Kubernetes, or the embedded cluster: informers, and writes with preconditions.
+
+    Every write raises Rejected (NotFound, AlreadyExists, Conflict), Transient, or
+    Unknown after its deadline. Writes return the object as the cluster then has
+    it, and the informer has taken at least that state when they return.
+    """
+
+    @property
+    def kind(self) -> str:
+        """kubernetes or embedded."""
+
+    @property
+    def pods(self) -> PodInformer:
+        """Pods labelled as modules."""
+
+    @property
+    def nodes(self) -> Informer[Node]:
+        """Nodes labelled as VNodes of our environment."""
+
+    @property
+    def leases(self) -> Informer[Lease]:
+        """Leases labelled as VNode leases of our environment, in kube-node-lease."""
+
+    @property
+    def deployments(self) -> Informer[ModuleDeployment]:
+        """Deployments labelled as module deployments."""
+
+    async def run(self) -> NoReturn:
+        """Keep the informers current; outages are retried, with backoff, for ever."""
+
+    def trouble(self) -> str | None:
+        """Say in words why the cluster cannot be worked with now, or None."""
+
+    async def create_node(self, spec: NodeSpec) -> Node:
+        """Create a Node with its status in one write."""
+
+    async def patch_node(self, current: Node, spec: NodeSpec) -> Node:
+        """Bring labels, annotations and taints that we own to spec; others stay. Not the status."""
+
+    async def annotate_node(self, name: str, annotations: Mapping[str, str]) -> Node:
+        """Set annotations; others stay."""
+
+    async def patch_node_status(self, name: str, status: NodeStatus) -> Node:
+        """Merge the status; conditions are merged by type."""
+
+    async def delete_node(self, name: str, uid: str) -> None:
+        """Delete a Node if it still is that one."""
+
+    async def create_lease(self, lease: Lease) -> Lease:
+        """Create a Lease."""
+
+    async def update_lease(self, lease: Lease) -> Lease:
+        """Write holder, times and transitions if the lease still has lease.resource_version."""
+
+    async def delete_lease(self, lease: Lease) -> None:
+        """Delete a Lease if it still has lease.resource_version."""
+
+    async def create_pod(self, pod: NewPod) -> Pod:
+        """Create a module Pod."""
+
+    async def patch_pod_status(self, pod: Pod, status: PodStatus) -> Pod:
+        """Merge the status if the Pod still has pod.uid; conditions are merged by type."""
+
+    async def delete_pod(self, pod: Pod, grace_seconds: int | None = None) -> None:
+        """Delete a Pod if it still has pod.uid; 0 removes it at once, None leaves the Pod its own grace."""
+
+    async def record_event(self, event: ClusterEvent) -> None:
+        """Write a Kubernetes Event."""
+
+
+class Clock(Protocol):
+    """Time, so that tests can turn it."""
+
+    def monotonic(self) -> float:
+        """Seconds that only ever rise; for intervals."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch; for display and for what is written."""

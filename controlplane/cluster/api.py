@@ -1,0 +1,127 @@
+"""The part of the Kubernetes API that we use, as a port: objects as JSON.
+
+Two adapters speak it: ``controlplane.kube`` to a real API server and
+``controlplane.embedded`` to SQLite. Everything above (informers, translation to
+views, patches) is written once against this and never knows which one it has.
+Errors are those of ``controlplane.app.ports`` plus Expired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol, TypeAlias
+
+from controlplane.app.ports import Rejected
+
+Json: TypeAlias = dict[str, Any]
+
+
+class Expired(Rejected):
+    """The resource version is too old to watch from (410): list again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A kind of object and where the API has it; group_version as in apiVersion."""
+
+    group_version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+
+
+NODES = Resource("v1", "nodes", "Node", namespaced=False)
+PODS = Resource("v1", "pods", "Pod")
+EVENTS = Resource("v1", "events", "Event")
+LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
+DEPLOYMENTS = Resource("apps/v1", "deployments", "Deployment")
+REPLICA_SETS = Resource("apps/v1", "replicasets", "ReplicaSet")
+DAEMON_SETS = Resource("apps/v1", "daemonsets", "DaemonSet")
+
+
+class PatchType(Enum):
+    """How a patch is merged; the value is the content type."""
+
+    MERGE = "application/merge-patch+json"
+    STRATEGIC = "application/strategic-merge-patch+json"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectList:
+    """A consistent list and the version to watch from."""
+
+    items: tuple[Json, ...]
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """One change. type is ADDED, MODIFIED, DELETED or BOOKMARK (object holds only metadata.resourceVersion then)."""
+
+    type: str
+    object: Json
+
+
+class ApiServer(Protocol):
+    """Reads and writes of Kubernetes objects.
+
+    Writes are bounded by a deadline of the adapter. A connection that was never
+    made, 429 and 5xx are Transient; a reply that never came is Unknown.
+    """
+
+    async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
+        """Return one object; raises NotFound."""
+
+    async def list(
+        self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
+    ) -> ObjectList:
+        """Return all matching objects; an empty namespace means all namespaces."""
+
+    def watch(
+        self,
+        resource: Resource,
+        *,
+        resource_version: str,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> AsyncIterator[WatchEvent]:
+        """Yield changes after resource_version, bookmarks included.
+
+        An object that stops matching the selector is told as DELETED. The iterator
+        ends when the server ends the watch, which is normal: watch again from the
+        last version seen. Raises Expired, Transient.
+        """
+
+    async def create(self, resource: Resource, obj: Json, namespace: str = "") -> Json:
+        """Create an object; raises AlreadyExists, Rejected."""
+
+    async def patch(
+        self,
+        resource: Resource,
+        name: str,
+        patch: Json,
+        *,
+        namespace: str = "",
+        subresource: str = "",
+        patch_type: PatchType = PatchType.MERGE,
+        urgent: bool = False,
+    ) -> Json:
+        """Patch an object or its status; metadata.resourceVersion and metadata.uid in it are preconditions (Conflict).
+
+        urgent writes (lease renewals) go before all others.
+        """
+
+    async def delete(
+        self,
+        resource: Resource,
+        name: str,
+        *,
+        namespace: str = "",
+        uid: str = "",
+        resource_version: str = "",
+        grace_seconds: int | None = None,
+    ) -> None:
+        """Delete an object; uid and resource_version are preconditions when given; raises NotFound, Conflict."""

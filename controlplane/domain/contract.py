@@ -1,0 +1,36 @@
+"""Labels, taints and annotations that users' manifests and tools rely on.
+
+All but the annotations below are those of the Go Module Controller V2; they are
+part of the product's contract and must not change.
+"""
+
+from __future__ import annotations
+
+COMPONENT = "virtual-kubelet.koupleless.io/component"
+ENV = "virtual-kubelet.koupleless.io/env"
+COMPONENT_VNODE = "vnode"
+COMPONENT_VNODE_LEASE = "vnode-lease"
+COMPONENT_MODULE = "module"
+COMPONENT_MODULE_DEPLOYMENT = "module-deployment"
+
+BASE_NAME = "base.koupleless.io/name"
+BASE_VERSION = "base.koupleless.io/version"
+BASE_CLUSTER_NAME = "base.koupleless.io/cluster-name"
+BASE_HOST_NAME = "base.koupleless.io/host-name"
+BASE_TUNNEL_PORT = "base.koupleless.io/tunnel-port"
+
+TAINT_VIRTUAL_NODE = "schedule.koupleless.io/virtual-node"
+TAINT_NODE_ENV = "schedule.koupleless.io/node-env"
+
+LEASE_NAMESPACE = "kube-node-lease"
+
+BIZ_VERSION_ENV = "BIZ_VERSION"
+
+ANNOTATION_BASE_ADDRESS = "base.koupleless.io/address"
+"""Node: ip:port of the base, so that a restarted replica knows where to ask."""
+ANNOTATION_OWNED_MODULES = "module.koupleless.io/installed"
+"""Node: JSON list of name:version that this controller installed there."""
+ANNOTATION_INSTALL_STRATEGY = "module.koupleless.io/install-strategy"
+"""Pod: installOnly or uninstallThenInstall."""
+ANNOTATION_REQUEST_ID = "module.koupleless.io/request-id"
+"""Pod: request_id of the tooling call that created it."""

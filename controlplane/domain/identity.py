@@ -1,0 +1,74 @@
+"""Names of bases, VNodes and modules, and what makes them valid.
+
+A base's identity is a free string chosen by the base; it becomes part of a Node
+name and of MQTT topics, so only DNS-1123 subdomains are accepted.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple, NewType
+
+BaseId = NewType("BaseId", str)
+VNodeName = NewType("VNodeName", str)
+OrderId = NewType("OrderId", str)
+
+_LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
+_SUBDOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_ENV = re.compile(_LABEL)
+_PREFIX = "vnode"
+MAX_NAME = 253
+
+
+class InvalidName(ValueError):
+    """A name from outside cannot be used; the message says why, for people."""
+
+
+class ModuleKey(NamedTuple):
+    """A module's identity inside a base: bizName and bizVersion."""
+
+    name: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.version}"
+
+
+def parse_env(text: str) -> str:
+    """Return the environment in lower case, as bases use it in topics.
+
+    Raises InvalidName: a dot in it would make Node names ambiguous.
+    """
+    env = text.lower()
+    if not _ENV.fullmatch(env):
+        raise InvalidName(f"environment {text!r} is not a DNS label (letters, digits and '-', at most 63)")
+    return env
+
+
+def parse_base_id(text: str, env: str) -> BaseId:
+    """Return the identity of a base if a Node can be named after it.
+
+    Raises InvalidName.
+    """
+    if not text:
+        raise InvalidName("identity is missing")
+    shown = text if len(text) <= 64 else text[:61] + "..."
+    if not _SUBDOMAIN.fullmatch(text):
+        raise InvalidName(f"identity {shown!r} is not a DNS-1123 subdomain (lower-case letters, digits, '-' and '.')")
+    if len(node_name(BaseId(text), env)) > MAX_NAME:
+        raise InvalidName(f"identity {shown!r} makes a Node name longer than {MAX_NAME} characters")
+    return BaseId(text)
+
+
+def node_name(base: BaseId, env: str) -> VNodeName:
+    """Return the name that Node and Lease of a base have: vnode.IDENTITY.ENV."""
+    return VNodeName(f"{_PREFIX}.{base}.{env}")
+
+
+def base_of_node(name: str, env: str) -> BaseId | None:
+    """Return whose Node or Lease this is, or None if it is no VNode of this environment."""
+    head, tail = f"{_PREFIX}.", f".{env}"
+    if not (name.startswith(head) and name.endswith(tail) and len(name) > len(head) + len(tail) - 1):
+        return None
+    identity = name[len(head) : -len(tail)]
+    return BaseId(identity) if _SUBDOMAIN.fullmatch(identity) else None

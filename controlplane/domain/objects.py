@@ -1,0 +1,249 @@
+"""What the control plane knows of Kubernetes objects: small frozen views.
+
+Adapters translate between these and the objects on the wire; nothing inward of
+the adapters sees a dictionary. Times are RFC 3339 texts as the cluster has them,
+because they are only ever compared for equality or written back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+_EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition of a Node or Pod. status is "True", "False" or "Unknown"."""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+    last_transition_time: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Taint:
+    """A Node's taint."""
+
+    key: str
+    value: str
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class Toleration:
+    """A Pod's toleration; empty key with operator Exists tolerates everything."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One term of a label selector; operator as in Kubernetes (In, NotIn, Exists, DoesNotExist, Gt, Lt)."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulingRules:
+    """What a Pod template demands of a Node.
+
+    required_affinity is a disjunction of conjunctions; None means no demand, an
+    empty tuple matches nothing, as in Kubernetes.
+    """
+
+    node_name: str = ""
+    node_selector: Mapping[str, str] = _EMPTY
+    required_affinity: tuple[tuple[Requirement, ...], ...] | None = None
+    tolerations: tuple[Toleration, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container of a module Pod: name is bizName, version is BIZ_VERSION, image is bizUrl."""
+
+    name: str
+    image: str
+    version: str = ""
+    args: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerStatus:
+    """State of one container. kind is waiting, running, terminated, or empty for none.
+
+    started_at belongs to running and terminated, exit_code and finished_at to
+    terminated, reason and message to waiting and terminated.
+    """
+
+    name: str
+    kind: str = ""
+    ready: bool = False
+    image: str = ""
+    reason: str = ""
+    message: str = ""
+    started_at: str = ""
+    finished_at: str = ""
+    exit_code: int = 0
+    restart_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PodStatus:
+    """The part of a Pod's status that the control plane writes, and the conditions that it reads."""
+
+    phase: str = "Pending"
+    reason: str = ""
+    message: str = ""
+    pod_ip: str = ""
+    host_ip: str = ""
+    start_time: str = ""
+    conditions: tuple[Condition, ...] = ()
+    containers: tuple[ContainerStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A Pod as the cluster has it.
+
+    deletion_timestamp is empty unless its deletion was asked for, then
+    deletion_grace_seconds is what it was given.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    node_name: str
+    containers: tuple[Container, ...]
+    status: PodStatus = PodStatus()
+    labels: Mapping[str, str] = _EMPTY
+    annotations: Mapping[str, str] = _EMPTY
+    readiness_gates: tuple[str, ...] = ()
+    owner_uid: str = ""
+    creation_timestamp: str = ""
+    deletion_timestamp: str = ""
+    deletion_grace_seconds: int | None = None
+    generation: int = 0
+
+    @property
+    def key(self) -> str:
+        """namespace/name."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def deleting(self) -> bool:
+        """Its deletion was asked for."""
+        return bool(self.deletion_timestamp)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """The part of a Node's status that the control plane writes.
+
+    Quantities are Kubernetes texts, for example {"pods": "65535", "memory": "262144Ki"}.
+    addresses are (type, address) pairs.
+    """
+
+    conditions: tuple[Condition, ...] = ()
+    addresses: tuple[tuple[str, str], ...] = ()
+    capacity: Mapping[str, str] = _EMPTY
+    allocatable: Mapping[str, str] = _EMPTY
+    operating_system: str = ""
+    architecture: str = ""
+    kubelet_version: str = ""
+    runtime_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A Node as the cluster has it."""
+
+    name: str
+    uid: str
+    resource_version: str
+    labels: Mapping[str, str] = _EMPTY
+    annotations: Mapping[str, str] = _EMPTY
+    taints: tuple[Taint, ...] = ()
+    unschedulable: bool = False
+    status: NodeStatus = NodeStatus()
+    creation_timestamp: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """What a Node should be; labels, annotations and taints are those that we own."""
+
+    name: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    taints: tuple[Taint, ...]
+    status: NodeStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A Lease as the cluster has it. transitions is the fence."""
+
+    namespace: str
+    name: str
+    resource_version: str
+    holder: str = ""
+    duration_seconds: int = 0
+    renew_time: str = ""
+    acquire_time: str = ""
+    transitions: int = 0
+    labels: Mapping[str, str] = _EMPTY
+    annotations: Mapping[str, str] = _EMPTY
+    uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleDeployment:
+    """A Deployment of modules, as far as baselines and replica counts need it."""
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    labels: Mapping[str, str] = _EMPTY
+    replicas: int | None = None
+    containers: tuple[Container, ...] = ()
+    rules: SchedulingRules = field(default_factory=SchedulingRules)
+    creation_timestamp: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewPod:
+    """A Pod to be created for a module, bound to its Node from the start."""
+
+    namespace: str
+    name: str
+    node_name: str
+    container: Container
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    tolerations: tuple[Toleration, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterEvent:
+    """A Kubernetes Event to be written about a Pod or Node. kind is "Pod" or "Node", type "Normal" or "Warning"."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    type: str
+    reason: str
+    message: str
