@@ -1,0 +1,97 @@
+"""The life of a process: event loop, signals, exit code.
+
+SIGTERM and SIGINT ask once for an orderly end; a second one cuts it short.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+import structlog
+import uvloop
+
+from service.settings import Settings, describe
+from service.status import CannotListen
+
+log = structlog.get_logger(__name__)
+
+EXIT_FAILURE = 1
+
+Main = Callable[[asyncio.Event], Awaitable[None]]
+
+
+class StartError(Exception):
+    """The program cannot start; the message says cause and fix."""
+
+
+def software_version() -> str:
+    """Return the version of this software as installed."""
+    try:
+        return version("koupleless-module-controller")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def arguments(program: str, purpose: str, settings: type[Settings], argv: Sequence[str] | None = None) -> None:
+    """Answer --help (with the table of variables) and --version; refuse anything else."""
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=purpose,
+        epilog=f"environment variables:\n{describe(settings)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"{program} {software_version()}")
+    parser.parse_args(argv)
+
+
+def run(main: Main, *, loop: str = "uvloop") -> int:
+    """Run main with an event that is set when the process should end; return the exit code.
+
+    A StartError or CannotListen becomes one message on standard error. Any other
+    exception is logged with its trace; both give exit code 1. loop "asyncio"
+    selects the standard loop.
+    """
+    factory = uvloop.new_event_loop if loop == "uvloop" else None
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(_guarded(main))
+    except asyncio.CancelledError:
+        return EXIT_FAILURE
+    except Exception as error:
+        causes = _leaves(error)
+        if all(isinstance(cause, StartError | CannotListen) for cause in causes):
+            for cause in causes:
+                sys.stderr.write(f"cannot start: {cause}\n")
+        else:
+            log.exception("the process ends because shared machinery failed")
+        return EXIT_FAILURE
+    return 0
+
+
+async def _guarded(main: Main) -> None:
+    stop = asyncio.Event()
+    task = asyncio.ensure_future(main(stop))
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            log.warning("second signal: ending at once", signal=number.name)
+            task.cancel()
+            return
+        log.info("ending", signal=number.name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    await task
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for inner in error.exceptions for leaf in _leaves(inner)]

@@ -1,0 +1,142 @@
+"""Settings from environment variables: typed, frozen, explained, refused when wrong.
+
+Each program has one Settings class; each field's alias is the variable and its
+description the meaning with unit. Nothing else reads the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+EXIT_USAGE = 2
+
+ALL_VARIABLES = frozenset(
+    """
+    CLIENT_ID ENV NAMESPACE KUBECONFIG CLUSTER EMBEDDED_DB CONTROL_PLANE MCTL_SERVER
+    GRPC_PORT GRPC_HOST HEALTH_PORT METRICS_PORT REPORT_PORT STATUS_SOCKET LOG_FORMAT LOG_LEVEL
+    ENABLE_HTTP_TUNNEL HTTP_TUNNEL_LISTEN_PORT HTTP_TUNNEL_ALLOWED_CIDRS HTTP_TUNNEL_TOKEN
+    ENABLE_MQTT_TUNNEL MQTT_BROKER MQTT_PORT MQTT_USERNAME MQTT_PASSWORD MQTT_CLIENT_PREFIX
+    MQTT_CA_PATH MQTT_CLIENT_CRT_PATH MQTT_CLIENT_KEY_PATH MQTT_TLS_INSECURE
+    REPORT_HOOKS TRACKER_CONFIG_PATH IS_CLUSTER WORKLOAD_MAX_LEVEL VNODE_WORKER_NUM
+    ENABLE_MODULE_DEPLOYMENT_CONTROLLER ENABLE_MODULE_REPLICAS_SYNC_WITH_BASE
+    KUBELET_PROXY_ENABLED KUBELET_PROXY_PORT ORPHAN_MODULE_POLICY MODULE_UNINSTALL_TIMEOUT
+    """.split()  # noqa: SIM905
+)
+"""Every documented variable of every program, to tell a misspelt one from a foreign one."""
+
+_ALIKE = 0.9
+
+
+class Settings(BaseSettings):
+    """Base of every program's settings; an empty variable counts as not set."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, env_ignore_empty=True, extra="ignore", populate_by_name=True, case_sensitive=True
+    )
+
+
+S = TypeVar("S", bound=Settings)
+
+
+class ConfigurationError(ValueError):
+    """Settings cannot be used; each line names variable, value and fix."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+def read(cls: type[S], environ: Mapping[str, str] | None = None) -> S:
+    """Return the settings from environ (the process's own when None); raises ConfigurationError."""
+    environ = os.environ if environ is None else environ
+    lines = list(_misspelt(environ, cls))
+    try:
+        settings = cls.model_validate({n: environ[n] for _, n, _ in _fields(cls) if environ.get(n)})
+    except ValidationError as error:
+        lines += [_explain(cls, dict(e)) for e in error.errors()]
+        raise ConfigurationError(lines) from None
+    if lines:
+        raise ConfigurationError(lines)
+    return settings
+
+
+def load(cls: type[S]) -> S:
+    """Return the settings, or end the process with a message that names variable, value and fix."""
+    try:
+        return read(cls)
+    except ConfigurationError as error:
+        refuse(error)
+
+
+def refuse(error: ConfigurationError) -> NoReturn:
+    """Print what is wrong with the settings and end the process with exit code 2."""
+    sys.stderr.write("cannot start: wrong settings\n")
+    for line in error.lines:
+        sys.stderr.write(f"  {line}\n")
+    raise SystemExit(EXIT_USAGE)
+
+
+def describe(cls: type[Settings]) -> str:
+    """Return the table of variables for --help: name, default and meaning."""
+    rows = [(name, _default(field), field.description or "") for _, name, field in _fields(cls)]
+    width = max(len(name) for name, _, _ in rows)
+    return "\n".join(f"  {name:<{width}}  {text} (default: {default})" for name, default, text in rows)
+
+
+def effective(settings: Settings) -> list[tuple[str, str]]:
+    """Return variable and value of each setting, secrets masked."""
+    return [(name, _shown(getattr(settings, attribute))) for attribute, name, _ in _fields(type(settings))]
+
+
+def _fields(cls: type[Settings]) -> Iterator[tuple[str, str, FieldInfo]]:
+    for attribute, field in cls.model_fields.items():
+        alias = field.validation_alias or field.alias
+        yield attribute, alias if isinstance(alias, str) else attribute.upper(), field
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True, validated_data={})
+    return _shown(value) or "none"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return "********" if value.get_secret_value() else ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ",".join(_shown(v) for v in value)
+    return "" if value is None else str(getattr(value, "value", value))
+
+
+def _explain(cls: type[Settings], error: dict[str, Any]) -> str:
+    names = {attribute: name for attribute, name, _ in _fields(cls)}
+    meanings = {name: field.description or "" for _, name, field in _fields(cls)}
+    location = error["loc"][0] if error["loc"] else ""
+    name = names.get(location, location)
+    problem = error["msg"].removeprefix("Value error, ")
+    if not name:
+        return problem
+    secret = any(n == name and "SecretStr" in str(f.annotation) for _, n, f in _fields(cls))
+    value = "********" if secret else error.get("input")
+    text = f"{name}={value}: {problem}. {name} is: {meanings.get(name, '')}"
+    if isinstance(value, str) and name.endswith("_PORT") and value.startswith("tcp://"):
+        text += f". Kubernetes set it for a Service called {name.removesuffix('_PORT').lower()!r}: "
+        text += "set enableServiceLinks: false in the Pod, or set the variable"
+    return text
+
+
+def _misspelt(environ: Mapping[str, str], cls: type[Settings]) -> Iterator[str]:
+    known = ALL_VARIABLES | {name for _, name, _ in _fields(cls)}
+    for name in sorted(environ.keys() - known):
+        close = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE) if len(name) >= 8 else []
+        if close:
+            yield f"{name}={environ[name]}: there is no such variable. Did you mean {close[0]}? Rename or unset it"

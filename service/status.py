@@ -1,0 +1,105 @@
+"""The listener for probes and Prometheus: /livez, /readyz, /healthz and /metrics.
+
+/livez answers as long as the event loop turns. /readyz is 503 while something
+outside keeps the program from doing its work, and says what, line by line; it
+never ends the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+
+
+class CannotListen(Exception):
+    """A port cannot be listened on; the message names variable and port."""
+
+
+class StatusServer:
+    """Serves probes and metrics on two ports (which may be the same), or both on one Unix socket.
+
+    trouble returns, in words, what keeps the program from being ready; nothing means ready.
+    """
+
+    def __init__(
+        self,
+        trouble: Callable[[], Sequence[str]],
+        *,
+        health_port: int,
+        metrics_port: int,
+        host: str = "0.0.0.0",  # noqa: S104 - probes come from outside the Pod
+        socket: str = "",
+        registry: CollectorRegistry = REGISTRY,
+    ) -> None:
+        self._trouble = trouble
+        self._host = host
+        self._health_port = health_port
+        self._metrics_port = metrics_port
+        self._socket = socket
+        self._registry = registry
+        self._runners: list[web.AppRunner] = []
+
+    async def start(self) -> None:
+        """Listen; raises CannotListen."""
+        if self._socket:
+            await self._listen(health=True, metrics=True, port=0, variable="STATUS_SOCKET")
+        elif self._health_port == self._metrics_port:
+            await self._listen(health=True, metrics=True, port=self._health_port, variable="HEALTH_PORT")
+        else:
+            await self._listen(health=True, metrics=False, port=self._health_port, variable="HEALTH_PORT")
+            await self._listen(health=False, metrics=True, port=self._metrics_port, variable="METRICS_PORT")
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        while self._runners:
+            await self._runners.pop().cleanup()
+        if self._socket:
+            _remove(self._socket)
+
+    async def _listen(self, *, health: bool, metrics: bool, port: int, variable: str) -> None:
+        app = web.Application()
+        if health:
+            app.router.add_get("/livez", self._livez)
+            app.router.add_get("/healthz", self._livez)
+            app.router.add_get("/readyz", self._readyz)
+        if metrics:
+            app.router.add_get("/metrics", self._metrics)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        self._runners.append(runner)
+        site: web.BaseSite
+        if self._socket:
+            _remove(self._socket)
+            site = web.UnixSite(runner, self._socket)
+        else:
+            site = web.TCPSite(runner, self._host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise CannotListen(cannot_listen(variable, self._socket or port, error)) from error
+
+    async def _livez(self, _request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        trouble = self._trouble()
+        if trouble:
+            return web.Response(status=503, text="".join(f"{line}\n" for line in trouble))
+        return web.Response(text="ok\n")
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        body = generate_latest(self._registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def cannot_listen(variable: str, where: object, error: OSError) -> str:
+    """Return the message for a port that cannot be listened on: variable, value, cause, fix."""
+    cause = error.strerror or str(error)
+    return f"{variable}={where}: cannot listen there ({cause}); stop what uses it or choose another with {variable}"
+
+
+def _remove(socket: str) -> None:
+    Path(socket).unlink(missing_ok=True)
