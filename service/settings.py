@@ -122,7 +122,7 @@ def _explain(cls: type[Settings], error: dict[str, Any]) -> str:
     meanings = {name: field.description or "" for _, name, field in _fields(cls)}
     location = error["loc"][0] if error["loc"] else ""
     name = names.get(location, location)
-    problem = error["msg"].removeprefix("Value error, ")
+    problem = str(error["msg"]).removeprefix("Value error, ")
     if not name:
         return problem
     secret = any(n == name and "SecretStr" in str(f.annotation) for _, n, f in _fields(cls))

@@ -1,0 +1,241 @@
+"""What gateways report about bases, and what bases are ordered to do.
+
+Values as they come over the tunnel contract, freed of wire detail. Times are
+epoch milliseconds of the base's clock where a base told them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from controlplane.domain.identity import BaseId, ModuleKey, OrderId
+
+
+class TunnelKind(Enum):
+    """Transport between bases and a gateway."""
+
+    HTTP = "http"
+    MQTT = "mqtt"
+
+
+class BaseState(Enum):
+    """State that a base reports of itself."""
+
+    UNSPECIFIED = "unspecified"
+    ACTIVATED = "activated"
+    DEACTIVATED = "deactivated"
+    UNKNOWN = "unknown"
+
+
+class ModuleState(Enum):
+    """Life state of a module inside a base (sofa-ark BizState)."""
+
+    UNSPECIFIED = "unspecified"
+    UNRESOLVED = "unresolved"
+    RESOLVED = "resolved"
+    ACTIVATED = "activated"
+    DEACTIVATED = "deactivated"
+    BROKEN = "broken"
+    STOPPED = "stopped"
+
+
+class Verb(Enum):
+    """What a base can be ordered to do with a module."""
+
+    INSTALL = "install"
+    UNINSTALL = "uninstall"
+    SWITCH = "switch"
+
+
+class InstallStrategy(Enum):
+    """How a base treats other versions of a module on install."""
+
+    DEFAULT = ""
+    INSTALL_ONLY = "installOnly"
+    UNINSTALL_THEN_INSTALL = "uninstallThenInstall"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a base listens; port 0 when its tunnel does not tell."""
+
+    ip: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A base's word about itself."""
+
+    name: str
+    version: str
+    cluster_name: str
+    host_name: str
+    address: Address
+    state: BaseState
+
+
+@dataclass(frozen=True, slots=True)
+class Metaspace:
+    """JVM metaspace in bytes; max is -1 when the JVM has no limit."""
+
+    used: int
+    committed: int
+    max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A health answer; what the base left out is None, empty or UNSPECIFIED."""
+
+    state: BaseState
+    metaspace: Metaspace | None
+    java_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One module as a base tells it."""
+
+    key: ModuleKey
+    state: ModuleState
+    changed_at: int | None = None
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleList:
+    """A base's modules. epoch is that of the Watch in force when the base was asked, 0 without one."""
+
+    modules: tuple[Module, ...]
+    complete: bool
+    unchanged: bool
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class PollFailed:
+    """A watched base could not be asked: no news of the base itself."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineQuery:
+    """A starting base asks for its modules."""
+
+    query_id: str
+    name: str
+    version: str
+    cluster_name: str
+
+
+class ReplyCode(Enum):
+    """Outer response code of arklet."""
+
+    UNSPECIFIED = 0
+    SUCCESS = 1
+    FAILED = 2
+    CMD_NOT_FOUND = 3
+    INTERNAL_ERROR = 4
+
+
+class ClientCode(Enum):
+    """Inner response code of sofa-ark."""
+
+    UNSPECIFIED = 0
+    SUCCESS = 1
+    FAILED = 2
+    REPEAT_BIZ = 3
+    NOT_FOUND_BIZ = 4
+    ILLEGAL_STATE_BIZ = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The base answered an order."""
+
+    code: ReplyCode
+    client_code: ClientCode = ClientCode.UNSPECIFIED
+    message: str = ""
+    stack_trace: str = ""
+    modules: tuple[Module, ...] = ()
+
+
+class Refusal(Enum):
+    """Why a gateway did not carry out an order."""
+
+    UNSPECIFIED = 0
+    STALE_FENCE = 1
+    BUSY = 2
+    ADDRESS_NOT_ALLOWED = 3
+    UNREACHABLE = 4
+    INVALID = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The order had no effect on the base."""
+
+    reason: Refusal
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeUnknown:
+    """The order may or may not have taken effect: only the base can tell."""
+
+    message: str = ""
+
+
+Outcome = Reply | Refused | OutcomeUnknown
+
+
+@dataclass(frozen=True, slots=True)
+class OrderResult:
+    """The outcome of one order."""
+
+    order_id: OrderId
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSpec:
+    """What is to be installed: url is where the base fetches the jar."""
+
+    key: ModuleKey
+    url: str
+    args: tuple[str, ...] = ()
+    envs: tuple[tuple[str, str], ...] = ()
+    strategy: InstallStrategy = InstallStrategy.DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A command for a base. timeout is in seconds from its arrival at the gateway."""
+
+    order_id: OrderId
+    fence: int
+    base: BaseId
+    address: Address
+    verb: Verb
+    module: ModuleSpec
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Have a base polled; intervals in seconds. A higher epoch asks for the modules at once."""
+
+    base: BaseId
+    fence: int
+    address: Address
+    epoch: int
+    modules_interval: float
+    health_interval: float
+    silent_health_interval: float

@@ -1,0 +1,83 @@
+"""Who may act for a base: decisions about its Lease.
+
+Expiry is judged by how long we have seen the record unchanged on our own
+monotonic clock, never by the times written in it. ``transitions`` is the fence;
+it rises whenever a term of ownership begins, a restart of the same holder
+included, so that orders of an earlier term can be told and refused:
+
+    for all terms t1 before t2 of one base:  fence(t1) < fence(t2)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from controlplane.domain.objects import Lease
+
+DURATION = 40.0
+"""Seconds that a lease lasts, as in the original."""
+RENEW_INTERVAL = 10.0
+"""Seconds between renewals, before jitter."""
+SELF_FENCE_AFTER = DURATION * 2 / 3
+"""Seconds without a renewal after which the holder stops acting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """There is no lease: create this one."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """The lease may be taken: write this one, its resource version being the precondition."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Somebody else holds it: look again in so many seconds, or when it changes."""
+
+    holder: str
+    seconds: float
+
+
+def claim(lease: Lease | None, *, fresh: Lease, unchanged_for: float) -> Create | Take | Wait:
+    """Decide how fresh.holder begins a term over the base.
+
+    fresh carries name, labels, holder and the times to write. unchanged_for is
+    how many seconds the record has been seen unchanged. Our own lease is taken
+    again at once: no other process may use our name.
+    """
+    if lease is None:
+        return Create(replace(fresh, transitions=1))
+    duration = lease.duration_seconds or DURATION
+    if lease.holder and lease.holder != fresh.holder and unchanged_for < duration:
+        return Wait(lease.holder, duration - unchanged_for)
+    return Take(
+        replace(
+            lease,
+            holder=fresh.holder,
+            duration_seconds=fresh.duration_seconds,
+            acquire_time=fresh.acquire_time,
+            renew_time=fresh.renew_time,
+            transitions=max(lease.transitions, 0) + 1,
+        )
+    )
+
+
+def renewed(lease: Lease, *, renew_time: str) -> Lease:
+    """Return the lease as its holder writes it to stay the holder."""
+    return replace(lease, renew_time=renew_time)
+
+
+def held_by(lease: Lease | None, holder: str, fence: int) -> bool:
+    """Tell whether this is still the term that holder began with fence."""
+    return lease is not None and lease.holder == holder and lease.transitions == fence
+
+
+def may_act(*, now: float, renewed_at: float) -> bool:
+    """Tell whether a holder that last renewed at renewed_at may still write and send orders."""
+    return now - renewed_at < SELF_FENCE_AFTER

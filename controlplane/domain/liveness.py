@@ -1,0 +1,79 @@
+"""Is a base alive? Judged from evidence and from what could have been heard at all.
+
+Silence counts only while the base could have been heard:
+
+    silent(now) = now - max(last evidence, begin of our term, tunnel up again)
+
+While the tunnel is down nothing is concluded; the clock begins anew when it is
+back. Dead follows unreachable, and is never concluded while removals are frozen
+because too many bases fell silent together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Verdict(Enum):
+    """What silence means now."""
+
+    ALIVE = "alive"
+    UNREACHABLE = "unreachable"
+    DEAD = "dead"
+    UNHEARD = "unheard"
+    """The tunnel is down: nothing can be said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds of silence until a base counts as unreachable, and as dead."""
+
+    unreachable: float = 25.0
+    dead: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.unreachable < self.dead:
+            raise ValueError("unreachable must be positive and less than dead")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Monotonic times: when our term began, when the base was last heard, when the tunnel came (None: it is down)."""
+
+    term_began: float
+    last_heard: float
+    tunnel_up_since: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The verdict, since when silence counts, and when it can next change by itself (None: only by news)."""
+
+    verdict: Verdict
+    silent_since: float
+    next_at: float | None
+
+
+def judge(evidence: Evidence, *, now: float, patience: Patience, removals_frozen: bool) -> Judgement:
+    """Judge a base."""
+    if evidence.tunnel_up_since is None:
+        return Judgement(Verdict.UNHEARD, max(evidence.last_heard, evidence.term_began), None)
+    since = max(evidence.last_heard, evidence.term_began, evidence.tunnel_up_since)
+    silent = now - since
+    if silent < patience.unreachable:
+        return Judgement(Verdict.ALIVE, since, since + patience.unreachable)
+    if silent < patience.dead:
+        return Judgement(Verdict.UNREACHABLE, since, since + patience.dead)
+    if removals_frozen:
+        return Judgement(Verdict.UNREACHABLE, since, None)
+    return Judgement(Verdict.DEAD, since, None)
+
+
+MASS_SILENCE_SHARE = 0.55
+MASS_SILENCE_LEAST = 5
+
+
+def mass_silence(silent: int, all_bases: int) -> bool:
+    """Tell whether so many bases are silent at once that the fault is likely ours."""
+    return silent >= MASS_SILENCE_LEAST and silent > MASS_SILENCE_SHARE * all_bases

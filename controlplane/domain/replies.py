@@ -1,0 +1,110 @@
+"""What a base's reply to an order means: the tables of arklet's behaviour.
+
+The outer code alone says little: a module that is there already and an absent
+one that should be removed are FAILED, a module that did not start is an internal
+error, and SUCCESS may speak of another module than the one asked for (the names
+in the jar's manifest win over those in the request).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from controlplane.domain.facts import ClientCode, Module, Reply, ReplyCode, Verb
+from controlplane.domain.identity import ModuleKey
+
+
+class Effect(Enum):
+    """What happened to the module."""
+
+    DONE = "done"
+    """The order took effect, or its effect was there already."""
+    ASK = "ask"
+    """Nothing can be concluded: look at the base's list."""
+    BUSY = "busy"
+    """The base works on this module already: look again in a few seconds."""
+    FAILED = "failed"
+    """The base tried and failed; trying again may help."""
+    HOPELESS = "hopeless"
+    """Trying again the same way cannot help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """The effect, the module as the reply shows it if it does, and why for people and programs."""
+
+    effect: Effect
+    module: Module | None = None
+    reason: str = ""
+    message: str = ""
+
+
+_CONFLICT = "exist unfinished command("
+_BAD_SPEC = ("should not be blank", "both blank", "MalformedURLException", "Format of Biz Identity")
+_STILL_STARTING = "BizState must be ACTIVATED, DEACTIVATED or BROKEN"
+_FETCH = (
+    "UnknownHostException",
+    "ConnectException",
+    "SocketTimeoutException",
+    "FileNotFoundException",
+    "NoRouteToHostException",
+    "HttpRetryException",
+)
+_METASPACE = ("OutOfMemoryError: Metaspace", "OutOfMemoryError: Compressed class space")
+
+
+def meaning(verb: Verb, key: ModuleKey, reply: Reply) -> Meaning:
+    """Read the reply to verb on the module key."""
+    if reply.code is ReplyCode.SUCCESS:
+        return _success(verb, key, reply)
+    if reply.code is ReplyCode.CMD_NOT_FOUND:
+        return Meaning(Effect.HOPELESS, reason="CommandNotSupported", message=f"the base does not know {verb.value}")
+    text = f"{reply.message}\n{reply.stack_trace}"
+    if reply.client_code is ClientCode.REPEAT_BIZ:
+        return Meaning(Effect.ASK, reason="AlreadyPresent", message=reply.message)
+    if reply.client_code is ClientCode.NOT_FOUND_BIZ:
+        return Meaning(Effect.DONE if verb is Verb.UNINSTALL else Effect.ASK)
+    if reply.client_code is ClientCode.ILLEGAL_STATE_BIZ or _STILL_STARTING in text:
+        return Meaning(Effect.BUSY, reason="ModuleStarting", message=reply.message)
+    if _CONFLICT in text:
+        return Meaning(Effect.BUSY, reason="BaseBusy", message=reply.message)
+    if reply.code is ReplyCode.UNSPECIFIED:
+        return Meaning(Effect.ASK, reason="UnknownReply", message=reply.message)
+    return _failure(verb, reply, text)
+
+
+def _success(verb: Verb, key: ModuleKey, reply: Reply) -> Meaning:
+    if verb is not Verb.INSTALL or not reply.modules:
+        return Meaning(Effect.DONE)
+    for module in reply.modules:
+        if module.key == key:
+            return Meaning(Effect.DONE, module=module)
+    found = ", ".join(str(module.key) for module in reply.modules[:3])
+    return Meaning(
+        Effect.HOPELESS,
+        reason="IdentityMismatch",
+        message=f"the jar's manifest says {found}, the Pod says {key}: correct name, BIZ_VERSION or the jar",
+    )
+
+
+def _failure(verb: Verb, reply: Reply, text: str) -> Meaning:
+    message = describe(reply)
+    if any(mark in text for mark in _BAD_SPEC):
+        return Meaning(Effect.HOPELESS, reason="InvalidModule", message=message)
+    if verb is Verb.UNINSTALL:
+        return Meaning(Effect.FAILED, reason="UninstallFailed", message=message)
+    if verb is Verb.SWITCH:
+        return Meaning(Effect.FAILED, reason="SwitchFailed", message=message)
+    if any(mark in text for mark in _METASPACE):
+        return Meaning(Effect.FAILED, reason="MetaspaceFull", message=message)
+    if any(mark in text for mark in _FETCH):
+        return Meaning(Effect.FAILED, reason="ArtifactUnavailable", message=message)
+    return Meaning(Effect.FAILED, reason="InstallFailed", message=message)
+
+
+def describe(reply: Reply) -> str:
+    """Return message and the useful end of the stack trace, for people."""
+    message = reply.message.strip() or reply.code.name
+    trace = reply.stack_trace.strip()
+    return f"{message}\n{trace}" if trace and trace not in message else message
