@@ -47,12 +47,13 @@ class Wait:
 def claim(lease: Lease | None, *, fresh: Lease, unchanged_for: float) -> Create | Take | Wait:
     """Decide how fresh.holder begins a term over the base.
 
-    fresh carries name, labels, holder and the times to write. unchanged_for is
+    fresh carries name, labels, holder, the times to write, and the fence with which
+    a record that does not exist yet begins (see first_fence). unchanged_for is
     how many seconds the record has been seen unchanged. Our own lease is taken
     again at once: no other process may use our name.
     """
     if lease is None:
-        return Create(replace(fresh, transitions=1))
+        return Create(fresh)
     duration = lease.duration_seconds or DURATION
     if lease.holder and lease.holder != fresh.holder and unchanged_for < duration:
         return Wait(lease.holder, duration - unchanged_for)
@@ -66,6 +67,16 @@ def claim(lease: Lease | None, *, fresh: Lease, unchanged_for: float) -> Create 
             transitions=max(lease.transitions, 0) + 1,
         )
     )
+
+
+def first_fence(wall: float, known: int) -> int:
+    """Return the fence of a new record: above every fence known for the base, and above those that nobody remembers.
+
+    A lease is deleted with its base; when the base returns, gateways may still
+    know its old fence. Seconds since 2024 outrun any number of takeovers, and fit
+    the 32 bits that the API has for it.
+    """
+    return max(int(wall) - 1_704_067_200, known, 0) + 1
 
 
 def renewed(lease: Lease, *, renew_time: str) -> Lease:

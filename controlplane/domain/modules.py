@@ -152,10 +152,11 @@ def end(state: Modules, result: OrderResult, *, now: float, chance: float) -> tu
     present = dict(state.present)
     owned = state.owned
     trouble = _trouble(order, told, result.outcome, troubles.get(key), now, chance)
-    if trouble is None:
-        troubles.pop(key, None)
-    else:
+    if trouble is not None:
         troubles[key] = trouble
+    elif key in troubles and (order.verb is not Verb.UNINSTALL or troubles[key].verb is Verb.UNINSTALL):
+        # Removing a broken leftover does not make a failed install forgotten.
+        del troubles[key]
     if told.effect is Effect.DONE:
         if order.verb is Verb.INSTALL:
             owned |= {key}
@@ -231,6 +232,14 @@ def recovered(state: Modules) -> Modules:
     """The base came back: what was put off may be tried now."""
     troubles = {key: replace(t, not_before=0.0) for key, t in state.troubles.items() if t.not_before is not None}
     return replace(state, troubles=MappingProxyType({**state.troubles, **troubles}))
+
+
+def forget(state: Modules, wanted: Iterable[ModuleKey]) -> Modules:
+    """Drop what went wrong with modules that nobody wants and that are not there."""
+    keep = frozenset(wanted) | state.present.keys()
+    if state.troubles.keys() <= keep:
+        return state
+    return replace(state, troubles=MappingProxyType({k: t for k, t in state.troubles.items() if k in keep}))
 
 
 def adopt(state: Modules, keys: Iterable[ModuleKey]) -> Modules:

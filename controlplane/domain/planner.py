@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
@@ -156,9 +156,9 @@ class _Planner:
             if module is None:
                 if self._ready(Verb.INSTALL, spec):
                     return Intent(Verb.INSTALL, spec)
-            elif module.state is ModuleState.BROKEN and self._ready(Verb.INSTALL, spec):
+            elif module.state is ModuleState.BROKEN and self._ready(Verb.INSTALL, spec, Verb.UNINSTALL):
                 # A broken leftover answers REPEAT_BIZ to every install until it is removed.
-                return Intent(Verb.UNINSTALL, replace(spec, url=""))
+                return Intent(Verb.UNINSTALL, ModuleSpec(key, url=""))
         return None
 
     def _switch(self, group: _Group) -> Intent | None:
@@ -197,9 +197,9 @@ class _Planner:
         self._wake(due)
         return False
 
-    def _ready(self, verb: Verb, spec: ModuleSpec) -> bool:
+    def _ready(self, verb: Verb, spec: ModuleSpec, *more: Verb) -> bool:
         trouble = self._state.troubles.get(spec.key)
-        if trouble is None or not _applies(trouble, verb, spec):
+        if trouble is None or not any(_applies(trouble, one, spec) for one in (verb, *more)):
             return True
         if trouble.not_before is None:
             return False

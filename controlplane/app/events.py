@@ -1,0 +1,112 @@
+"""What happened, told to people: Kubernetes Events, the log, and the tooling's event stream.
+
+Telling never blocks work and is bounded: when Events come faster than the cluster
+takes them the oldest waiting ones are dropped and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+import structlog
+
+from controlplane.app.metrics import EVENTS_DROPPED
+from controlplane.app.ports import Clock, Cluster, ClusterError
+from controlplane.domain.objects import ClusterEvent, Node, Pod
+
+log = structlog.get_logger(__name__)
+
+KEPT = 2000
+WAITING = 2000
+WRITERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One event as tools see it; wall is seconds since the epoch."""
+
+    wall: float
+    type: str
+    reason: str
+    message: str
+    vnode: str
+    module: str = ""
+    pod: str = ""
+
+
+class Recorder:
+    """Records happenings; run writes them to the cluster."""
+
+    def __init__(self, cluster: Cluster, clock: Clock) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._kept: deque[Happening] = deque(maxlen=KEPT)
+        self._waiting: asyncio.Queue[ClusterEvent] = asyncio.Queue(WAITING)
+        self._subscribers: set[Callable[[Happening], None]] = set()
+
+    def recent(self) -> tuple[Happening, ...]:
+        """Return the happenings kept, oldest first."""
+        return tuple(self._kept)
+
+    def subscribe(self, handler: Callable[[Happening], None]) -> Callable[[], None]:
+        """Call handler with each happening from now on; returns what ends that."""
+        self._subscribers.add(handler)
+        return lambda: self._subscribers.discard(handler)
+
+    def node(self, node: Node | None, vnode: str, *, warning: bool, reason: str, message: str) -> None:
+        """Something happened to a VNode; without a Node it is told but not written."""
+        target = ClusterEvent("Node", "", vnode, node.uid, _type(warning), reason, message) if node else None
+        self._tell(Happening(self._clock.wall(), _type(warning), reason, message, vnode), target)
+
+    def pod(self, pod: Pod, module: str, *, warning: bool, reason: str, message: str) -> None:
+        """Something happened to a module of a Pod."""
+        self._tell(
+            Happening(self._clock.wall(), _type(warning), reason, message, pod.node_name, module, pod.key),
+            ClusterEvent("Pod", pod.namespace, pod.name, pod.uid, _type(warning), reason, message),
+        )
+
+    def module(self, vnode: str, module: str, *, warning: bool, reason: str, message: str) -> None:
+        """Something happened to a module without a Pod."""
+        self._tell(Happening(self._clock.wall(), _type(warning), reason, message, vnode, module), None)
+
+    def _tell(self, happening: Happening, event: ClusterEvent | None) -> None:
+        write = log.warning if happening.type == "Warning" else log.info
+        write(
+            happening.message,
+            reason=happening.reason,
+            vnode=happening.vnode,
+            module=happening.module,
+            pod=happening.pod,
+        )
+        self._kept.append(happening)
+        for handler in tuple(self._subscribers):
+            handler(happening)
+        if event is not None:
+            if self._waiting.full():
+                self._waiting.get_nowait()
+                EVENTS_DROPPED.inc()
+            self._waiting.put_nowait(event)
+
+    async def run(self) -> NoReturn:
+        """Write what waits; an Event that the cluster does not take is dropped, it is news, not state."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(WRITERS):
+                group.create_task(self._write(), name=f"event-writer-{number}")
+        raise AssertionError("event writers never return")
+
+    async def _write(self) -> NoReturn:
+        while True:
+            event = await self._waiting.get()
+            try:
+                await self._cluster.record_event(event)
+            except ClusterError as error:
+                EVENTS_DROPPED.inc()
+                log.debug("event not written", reason=event.reason, cause=str(error))
+
+
+def _type(warning: bool) -> str:
+    return "Warning" if warning else "Normal"

@@ -1,0 +1,32 @@
+"""Prometheus metrics of the control plane."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_QUICK = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10, 30)
+_LONG = (0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+VNODES = Gauge("koupleless_vnodes", "VNodes that this replica knows, by state", ["state"])
+GATEWAYS = Gauge("koupleless_gateways", "Gateways connected to this replica", ["tunnel"])
+REPORTS = Counter("koupleless_reports_total", "Reports taken from gateways", ["kind"])
+REFUSED_REPORTS = Counter("koupleless_refused_reports_total", "Reports that changed nothing", ["reason"])
+ORDERS = Counter("koupleless_orders_total", "Orders that ended", ["verb", "outcome"])
+ORDER_SECONDS = Histogram("koupleless_order_seconds", "From sending an order to its end", ["verb"], buckets=_LONG)
+ORDERS_IN_FLIGHT = Gauge("koupleless_orders_in_flight", "Orders under way")
+BOUND_TO_ORDER = Histogram(
+    "koupleless_pod_bound_to_order_seconds", "From seeing a Pod bound to sending its order", buckets=_QUICK
+)
+RESULT_TO_STATUS = Histogram(
+    "koupleless_result_to_status_seconds", "From taking a result to the Pod status being written", buckets=_QUICK
+)
+WRITES = Counter("koupleless_cluster_writes_total", "Writes asked of the cluster", ["what"])
+ACTOR_RESTARTS = Counter("koupleless_actor_restarts_total", "Restarts of a base's actor because of a fault in it")
+LEASE_RENEWAL_DELAY = Histogram(
+    "koupleless_lease_renewal_delay_seconds", "How late lease renewals were", buckets=_QUICK
+)
+LEASES_LOST = Counter("koupleless_leases_lost_total", "VNode leases lost to another holder")
+REMOVALS_FROZEN = Gauge(
+    "koupleless_removals_frozen", "1 while nothing is removed because too many bases are silent at once"
+)
+EVENTS_DROPPED = Counter("koupleless_events_dropped_total", "Kubernetes Events not written because too many waited")

@@ -1,0 +1,235 @@
+"""What the Node of a base should be: pure functions from what the base told to a NodeSpec.
+
+Name, labels, taints, addresses and pod count are those of the Go Module
+Controller V2. Memory stands for metaspace: capacity is the JVM's limit,
+allocatable the limit less what the base itself used before modules came.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from controlplane.domain import contract
+from controlplane.domain.facts import Address, Metaspace, TunnelKind
+from controlplane.domain.identity import BaseId, ModuleKey, node_name
+from controlplane.domain.objects import Condition, Node, NodeSpec, NodeStatus, Taint
+
+PODS = "65535"
+TUNNEL_CONDITION = "TunnelAvailable"
+_LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+_KI = 1024
+_MEMORY_GRAIN = 1024 * _KI
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a base told of itself; base_used is its own metaspace in bytes before modules, None when never seen."""
+
+    base: BaseId
+    env: str
+    name: str
+    version: str
+    cluster_name: str
+    host_name: str
+    address: Address
+    tunnel: TunnelKind
+    metaspace: Metaspace | None = None
+    base_used: int | None = None
+    java_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether the Node is Ready, and why; tunnel says in words why the tunnel is down, empty when it is up."""
+
+    ready: bool
+    reason: str
+    message: str
+    tunnel: str = ""
+
+
+def node_spec(
+    profile: Profile, standing: Standing, *, owned: frozenset[ModuleKey], now: str, controller_version: str
+) -> NodeSpec:
+    """Return the Node that stands for a base; now is used for conditions that are new."""
+    return NodeSpec(
+        name=node_name(profile.base, profile.env),
+        labels=labels(profile),
+        annotations={
+            contract.ANNOTATION_BASE_ADDRESS: str(profile.address),
+            contract.ANNOTATION_OWNED_MODULES: owned_text(owned),
+        },
+        taints=(
+            Taint(contract.TAINT_VIRTUAL_NODE, "True", "NoExecute"),
+            Taint(contract.TAINT_NODE_ENV, profile.env, "NoExecute"),
+        ),
+        status=_status(profile, standing, now, controller_version),
+    )
+
+
+def labels(profile: Profile) -> Mapping[str, str]:
+    """Return the labels; values that no label can hold are left out."""
+    wanted = {
+        contract.COMPONENT: contract.COMPONENT_VNODE,
+        contract.ENV: profile.env,
+        contract.BASE_NAME: profile.name,
+        contract.BASE_VERSION: profile.version,
+        contract.BASE_CLUSTER_NAME: profile.cluster_name,
+        contract.BASE_HOST_NAME: profile.host_name,
+        contract.BASE_TUNNEL_PORT: str(profile.address.port) if profile.address.port else "",
+        "kubernetes.io/hostname": profile.host_name or profile.base,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/role": "agent",
+        "type": "virtual-kubelet",
+        "node.kubernetes.io/exclude-from-external-load-balancers": "true",
+    }
+    return {key: value for key, value in wanted.items() if value and _LABEL_VALUE.fullmatch(value)}
+
+
+def _status(profile: Profile, standing: Standing, now: str, controller_version: str) -> NodeStatus:
+    capacity, allocatable = memory(profile.metaspace, profile.base_used)
+    addresses = [("InternalIP", profile.address.ip)] if profile.address.ip else []
+    if profile.host_name:
+        addresses.append(("Hostname", profile.host_name))
+    healthy = [
+        Condition(kind, "False", reason, message, now)
+        for kind, reason, message in (
+            ("MemoryPressure", "KubeletHasSufficientMemory", "metaspace is not watched for pressure"),
+            ("DiskPressure", "KubeletHasNoDiskPressure", "a base has no disk of its own"),
+            ("PIDPressure", "KubeletHasSufficientPID", "a base has no processes of its own"),
+            ("NetworkUnavailable", "RouteCreated", "a base uses its host's network"),
+        )
+    ]
+    return NodeStatus(
+        conditions=(
+            Condition("Ready", "True" if standing.ready else "False", standing.reason, standing.message, now),
+            Condition(
+                TUNNEL_CONDITION,
+                "False" if standing.tunnel else "True",
+                "TunnelDown" if standing.tunnel else "TunnelUp",
+                standing.tunnel or f"the {profile.tunnel.value} tunnel is up",
+                now,
+            ),
+            *healthy,
+        ),
+        addresses=tuple(addresses),
+        capacity=capacity,
+        allocatable=allocatable,
+        operating_system="linux",
+        architecture="java",
+        kubelet_version=f"module-controller-{controller_version}",
+        runtime_version=f"java://{profile.java_version}" if profile.java_version else "",
+    )
+
+
+def memory(metaspace: Metaspace | None, base_used: int | None) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Return capacity and allocatable. Without a metaspace limit there is no memory figure, rather than 0."""
+    if metaspace is None or metaspace.max <= 0:
+        return {"pods": PODS}, {"pods": PODS}
+    used = min(max(base_used or 0, 0), metaspace.max)
+    # Rounded up to whole MiB so that a base's small movements are not worth a write.
+    used = min(-(-used // _MEMORY_GRAIN) * _MEMORY_GRAIN, metaspace.max)
+    return (
+        {"pods": PODS, "memory": f"{metaspace.max // _KI}Ki"},
+        {"pods": PODS, "memory": f"{(metaspace.max - used) // _KI}Ki"},
+    )
+
+
+def metadata_differs(node: Node, spec: NodeSpec) -> bool:
+    """Tell whether labels, annotations or taints that we own are not as they should be."""
+    return (
+        any(node.labels.get(key) != value for key, value in spec.labels.items())
+        or any(node.annotations.get(key) != value for key, value in spec.annotations.items())
+        or any(taint not in node.taints for taint in spec.taints)
+    )
+
+
+def status_to_write(current: NodeStatus, wanted: NodeStatus) -> NodeStatus | None:
+    """Return the status with transition times kept where a condition stays, or None when the Node says all that.
+
+    Conditions that are not ours are left to others.
+    """
+    before = {condition.type: condition for condition in current.conditions}
+    conditions = tuple(_carried(condition, before.get(condition.type)) for condition in wanted.conditions)
+    wanted = replace(wanted, conditions=conditions)
+    same = replace(
+        current,
+        conditions=tuple(before[c.type] for c in wanted.conditions if c.type in before),
+        capacity=dict(current.capacity),
+        allocatable=dict(current.allocatable),
+    )
+    as_dicts = replace(wanted, capacity=dict(wanted.capacity), allocatable=dict(wanted.allocatable))
+    return None if same == as_dicts else wanted
+
+
+def _carried(wanted: Condition, before: Condition | None) -> Condition:
+    if before is None or before.status != wanted.status or not before.last_transition_time:
+        return wanted
+    return replace(wanted, last_transition_time=before.last_transition_time)
+
+
+def owned_text(owned: frozenset[ModuleKey]) -> str:
+    """Return the annotation that records which modules this controller installed."""
+    return json.dumps(sorted(str(key) for key in owned), separators=(",", ":"))
+
+
+def owned_of(node: Node) -> frozenset[ModuleKey]:
+    """Read that annotation; whatever cannot be understood is not ours."""
+    try:
+        names = json.loads(node.annotations.get(contract.ANNOTATION_OWNED_MODULES, "[]"))
+    except (ValueError, RecursionError):
+        return frozenset()
+    if not isinstance(names, list):
+        return frozenset()
+    keys = (ModuleKey(*text.split(":")) for text in names if isinstance(text, str) and text.count(":") == 1)
+    return frozenset(key for key in keys if key.name and key.version)
+
+
+def address_of(node: Node) -> Address | None:
+    """Return where the base of a Node listens, from our annotation or as the original kept it; None if untold."""
+    ip, _, port = node.annotations.get(contract.ANNOTATION_BASE_ADDRESS, "").rpartition(":")
+    if not ip:
+        ip = next((address for kind, address in node.status.addresses if kind == "InternalIP"), "")
+        port = node.labels.get(contract.BASE_TUNNEL_PORT, "")
+    ip = ip.strip("[]")
+    if not ip or not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 65536):
+        return Address(ip, 0) if ip and not port else None
+    return Address(ip, int(port))
+
+
+def profile_of(node: Node, base: BaseId, env: str) -> Profile | None:
+    """Return what a Node tells of its base, for a replica that takes it over; None without an address."""
+    address = address_of(node)
+    if address is None:
+        return None
+    return Profile(
+        base=base,
+        env=env,
+        name=node.labels.get(contract.BASE_NAME, ""),
+        version=node.labels.get(contract.BASE_VERSION, ""),
+        cluster_name=node.labels.get(contract.BASE_CLUSTER_NAME, ""),
+        host_name=node.labels.get(contract.BASE_HOST_NAME, ""),
+        address=address,
+        tunnel=TunnelKind.HTTP if address.port else TunnelKind.MQTT,
+        java_version=node.status.runtime_version.removeprefix("java://"),
+        metaspace=_metaspace_of(node),
+        base_used=_base_used_of(node),
+    )
+
+
+def _memory_bytes(quantities: Mapping[str, str]) -> int | None:
+    digits = quantities.get("memory", "").removesuffix("Ki")
+    return int(digits) * _KI if digits.isascii() and digits.isdigit() and len(digits) < 16 else None
+
+
+def _metaspace_of(node: Node) -> Metaspace | None:
+    capacity = _memory_bytes(node.status.capacity)
+    return None if capacity is None else Metaspace(used=0, committed=0, max=capacity)
+
+
+def _base_used_of(node: Node) -> int | None:
+    capacity, allocatable = _memory_bytes(node.status.capacity), _memory_bytes(node.status.allocatable)
+    return None if capacity is None or allocatable is None else max(capacity - allocatable, 0)
