@@ -1,0 +1,134 @@
+"""JSON from bases: objects out of bytes, typed members out of objects.
+
+Nothing here trusts what it reads: a wrong type is Malformed with the path of
+the member, and what a base may leave out has a stated default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, TypeAlias, TypeVar
+
+import orjson
+
+from gateways.arklet.text import NAME_LIMIT, clip
+
+Json: TypeAlias = dict[str, Any]
+
+E = TypeVar("E", bound=Enum)
+
+_TYPES: Mapping[type, str] = {
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    type(None): "null",
+}
+
+INT64 = 2**63
+
+
+class Malformed(ValueError):
+    """What a base sent is not what the protocol knows; the message names the member."""
+
+
+def first_object(body: bytes) -> Json:
+    """Return the JSON object at the start of body; raises Malformed.
+
+    What follows the object is ignored, since arklet can write a second answer
+    behind the first. Bytes that are no UTF-8 (bases write some text in the
+    charset of their JVM) are replaced, not refused.
+    """
+    try:
+        value = _load(body)
+    except orjson.JSONDecodeError as error:
+        raise Malformed(f"not a JSON object: {error.msg}") from None
+    if not isinstance(value, dict):
+        raise Malformed(f"not a JSON object but {kind(value)}")
+    return value
+
+
+def _load(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        text = body.decode("utf-8", "replace")
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        if not error.msg.startswith("unexpected content after document"):
+            raise
+        return orjson.loads(text[: error.pos])
+
+
+def kind(value: Any) -> str:
+    """Return the JSON type of value in words."""
+    return _TYPES.get(type(value), type(value).__name__)
+
+
+def required_object(parent: Json, key: str) -> Json:
+    """Return the object under key; raises Malformed."""
+    value = parent.get(key)
+    if not isinstance(value, dict):
+        raise Malformed(f"{key}: expected an object, got {kind(value) if key in parent else 'nothing'}")
+    return value
+
+
+def optional_object(parent: Json, key: str) -> Json:
+    """Return the object under key; anything else is as good as none."""
+    value = parent.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def required_text(parent: Json, key: str, path: str, limit: int) -> str:
+    """Return the text under key unaltered; raises Malformed if it is absent, empty or longer than limit."""
+    value = parent.get(key)
+    if value is None:
+        raise Malformed(f"{path}: missing")
+    if not isinstance(value, str):
+        raise Malformed(f"{path}: expected text, got {kind(value)}")
+    if not value:
+        raise Malformed(f"{path}: empty")
+    if len(value) > limit:
+        raise Malformed(f"{path}: longer than {limit} characters")
+    return value
+
+
+def text(parent: Json, key: str, path: str) -> str:
+    """Return the text under key cut to NAME_LIMIT, empty when absent or null; raises Malformed."""
+    value = parent.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise Malformed(f"{path}: expected text, got {kind(value)}")
+    return clip(value, NAME_LIMIT)
+
+
+def lenient_text(parent: Json, key: str) -> str:
+    """Return the text under key, empty for anything else."""
+    value = parent.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def lenient_integer(parent: Json, key: str) -> int | None:
+    """Return the whole number of 64 bits under key; anything else is as good as none."""
+    value = parent.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or not -INT64 <= value < INT64:
+        return None
+    return value
+
+
+def enum(value: Any, ordinals: tuple[E, ...], unknown: E) -> E:
+    """Return the member that value names in any case, or by its ordinal (a number or digits)."""
+    if isinstance(value, str):
+        wanted = value.upper()
+        for member in ordinals:
+            if member.name == wanted:
+                return member
+        value = int(value) if len(value) == 1 and value in "0123456789" else None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(ordinals):
+        return ordinals[value]
+    return unknown

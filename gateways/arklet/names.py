@@ -1,0 +1,45 @@
+"""Which identities a base may have: it becomes part of a Node name and of topics.
+
+The default hook of a base gives its IPv4 address, which passes; when it finds
+none it makes up a new mixed-case name for every heartbeat, which must not.
+"""
+
+from __future__ import annotations
+
+import re
+
+_LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
+_SUBDOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_ENV = re.compile(_LABEL)
+_SHOWN = 64
+MAX_NODE_NAME = 253
+
+
+class InvalidName(ValueError):
+    """A name cannot be used; the message says why, for people."""
+
+
+def parse_env(text: str) -> str:
+    """Return the environment in lower case, as bases have it in their topics.
+
+    Raises InvalidName: a dot in it would make Node names ambiguous.
+    """
+    env = text.lower()
+    if not _ENV.fullmatch(env):
+        raise InvalidName(f"environment {_short(text)} is not a DNS label (letters, digits and '-', at most 63)")
+    return env
+
+
+def parse_identity(text: str, env: str) -> str:
+    """Return the identity if a Node vnode.IDENTITY.ENV can exist. Raises InvalidName."""
+    if not text:
+        raise InvalidName("identity is missing")
+    if not _SUBDOMAIN.fullmatch(text):
+        raise InvalidName(f"identity {_short(text)} is not a DNS-1123 subdomain (lower-case letters, digits, '-', '.')")
+    if len(f"vnode.{text}.{env}") > MAX_NODE_NAME:
+        raise InvalidName(f"identity {_short(text)} makes a Node name longer than {MAX_NODE_NAME} characters")
+    return text
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "...")
