@@ -14,6 +14,11 @@ from types import MappingProxyType
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
+def _empty() -> Mapping[str, str]:
+    # A factory, as Python 3.11 takes a mappingproxy for a mutable default.
+    return _EMPTY
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """One condition of a Node or Pod. status is "True", "False" or "Unknown"."""
@@ -62,7 +67,7 @@ class SchedulingRules:
     """
 
     node_name: str = ""
-    node_selector: Mapping[str, str] = _EMPTY
+    node_selector: Mapping[str, str] = field(default_factory=_empty)
     required_affinity: tuple[tuple[Requirement, ...], ...] | None = None
     tolerations: tuple[Toleration, ...] = ()
 
@@ -127,8 +132,8 @@ class Pod:
     node_name: str
     containers: tuple[Container, ...]
     status: PodStatus = PodStatus()
-    labels: Mapping[str, str] = _EMPTY
-    annotations: Mapping[str, str] = _EMPTY
+    labels: Mapping[str, str] = field(default_factory=_empty)
+    annotations: Mapping[str, str] = field(default_factory=_empty)
     readiness_gates: tuple[str, ...] = ()
     owner_uid: str = ""
     creation_timestamp: str = ""
@@ -157,8 +162,8 @@ class NodeStatus:
 
     conditions: tuple[Condition, ...] = ()
     addresses: tuple[tuple[str, str], ...] = ()
-    capacity: Mapping[str, str] = _EMPTY
-    allocatable: Mapping[str, str] = _EMPTY
+    capacity: Mapping[str, str] = field(default_factory=_empty)
+    allocatable: Mapping[str, str] = field(default_factory=_empty)
     operating_system: str = ""
     architecture: str = ""
     kubelet_version: str = ""
@@ -172,8 +177,8 @@ class Node:
     name: str
     uid: str
     resource_version: str
-    labels: Mapping[str, str] = _EMPTY
-    annotations: Mapping[str, str] = _EMPTY
+    labels: Mapping[str, str] = field(default_factory=_empty)
+    annotations: Mapping[str, str] = field(default_factory=_empty)
     taints: tuple[Taint, ...] = ()
     unschedulable: bool = False
     status: NodeStatus = NodeStatus()
@@ -203,8 +208,8 @@ class Lease:
     renew_time: str = ""
     acquire_time: str = ""
     transitions: int = 0
-    labels: Mapping[str, str] = _EMPTY
-    annotations: Mapping[str, str] = _EMPTY
+    labels: Mapping[str, str] = field(default_factory=_empty)
+    annotations: Mapping[str, str] = field(default_factory=_empty)
     uid: str = ""
 
 
@@ -216,7 +221,7 @@ class ModuleDeployment:
     name: str
     uid: str
     resource_version: str
-    labels: Mapping[str, str] = _EMPTY
+    labels: Mapping[str, str] = field(default_factory=_empty)
     replicas: int | None = None
     containers: tuple[Container, ...] = ()
     rules: SchedulingRules = field(default_factory=SchedulingRules)
