@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -56,7 +57,8 @@ class LeaseKeeper:
         self._env = env
         self._random = random
         self._terms: dict[BaseId, Term] = {}
-        self._due: list[tuple[float, BaseId]] = []
+        self._due: list[tuple[float, int, Term]] = []
+        self._numbers = itertools.count()
         self._due_changed = asyncio.Event()
         self._seen: dict[str, tuple[tuple[str, int, str], float]] = {}
         self._fences: dict[BaseId, int] = {}
@@ -81,19 +83,20 @@ class LeaseKeeper:
         current = self._cluster.leases.get(self._key(base))
         self._observe(self._key(base))
         since = self._seen[self._key(base)][1] if current is not None else now
-        match rules.claim(current, fresh=self._fresh(base), unchanged_for=now - since):
-            case rules.Create(lease):
-                WRITES.labels("lease-create").inc()
-                held = await self._cluster.create_lease(lease)
-            case rules.Take(lease):
-                WRITES.labels("lease-take").inc()
-                held = await self._cluster.update_lease(lease)
-            case rules.Wait(_, seconds):
-                return seconds
+        decision = rules.claim(current, fresh=self._fresh(base), unchanged_for=now - since)
+        if isinstance(decision, rules.Wait):
+            return decision.seconds
+        if isinstance(decision, rules.Create):
+            WRITES.labels("lease-create").inc()
+            held = await self._cluster.create_lease(decision.lease)
+        else:
+            WRITES.labels("lease-take").inc()
+            held = await self._cluster.update_lease(decision.lease)
         # Counted from before the write, so that we end before anyone else may begin.
-        self._terms[base] = Term(base, held.transitions, held, renewed_at=now)
+        term = Term(base, held.transitions, held, renewed_at=now)
+        self._terms[base] = term
         self._fences[base] = held.transitions
-        self._schedule(base, now + self._jittered())
+        self._schedule(term, now + self._jittered())
         return 0.0
 
     async def end(self, base: BaseId) -> None:
@@ -110,25 +113,26 @@ class LeaseKeeper:
             if self._still_ours(term):
                 raise
         self._terms.pop(base, None)
+        self._fences.pop(base, None)
 
     async def run(self) -> NoReturn:
         """Renew the leases of all terms, each about every 10 s."""
         async with asyncio.TaskGroup() as group:
-            queue: asyncio.Queue[BaseId] = asyncio.Queue(RENEWERS)
+            queue: asyncio.Queue[Term] = asyncio.Queue(RENEWERS)
             for number in range(RENEWERS):
                 group.create_task(self._renewer(queue), name=f"lease-renewer-{number}")
             while True:
                 await queue.put(await self._next_due())
         raise AssertionError("lease renewers never return")
 
-    async def _next_due(self) -> BaseId:
+    async def _next_due(self) -> Term:
         while True:
             now = self._clock.monotonic()
             if self._due and self._due[0][0] <= now:
-                due, base = heapq.heappop(self._due)
-                if base in self._terms:
+                due, _, term = heapq.heappop(self._due)
+                if self._terms.get(term.base) is term:
                     LEASE_RENEWAL_DELAY.observe(now - due)
-                    return base
+                    return term
                 continue
             self._due_changed.clear()
             wait = self._due[0][0] - now if self._due else None
@@ -138,11 +142,9 @@ class LeaseKeeper:
             except TimeoutError:
                 pass
 
-    async def _renewer(self, queue: asyncio.Queue[BaseId]) -> NoReturn:
+    async def _renewer(self, queue: asyncio.Queue[Term]) -> NoReturn:
         while True:
-            term = self._terms.get(await queue.get())
-            if term is not None:
-                await self._renew(term)
+            await self._renew(await queue.get())
 
     async def _renew(self, term: Term) -> None:
         now = self._clock.monotonic()
@@ -168,12 +170,12 @@ class LeaseKeeper:
             self._retry(term)
         else:
             term.renewed_at, term.failures = now, 0
-            self._schedule(term.base, now + self._jittered())
+            self._schedule(term, now + self._jittered())
 
     def _retry(self, term: Term) -> None:
         delay = min(RETRY_FIRST * 2**term.failures, RETRY_LONGEST) * (0.5 + self._random.random())
         term.failures = min(term.failures + 1, 16)
-        self._schedule(term.base, self._clock.monotonic() + delay)
+        self._schedule(term, self._clock.monotonic() + delay)
 
     def _lose(self, term: Term, holder: str) -> None:
         if self._terms.get(term.base) is not term:
@@ -186,8 +188,8 @@ class LeaseKeeper:
     def _still_ours(self, term: Term) -> bool:
         return rules.held_by(self._cluster.leases.get(self._key(term.base)), self._holder, term.fence)
 
-    def _schedule(self, base: BaseId, at: float) -> None:
-        heapq.heappush(self._due, (at, base))
+    def _schedule(self, term: Term, at: float) -> None:
+        heapq.heappush(self._due, (at, next(self._numbers), term))
         self._due_changed.set()
 
     def _jittered(self) -> float:

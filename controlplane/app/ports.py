@@ -7,6 +7,7 @@ errors below, and the application branches on the type, never on text.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import NoReturn, Protocol, TypeVar
 
 from controlplane.domain.objects import (
@@ -158,6 +159,32 @@ class Cluster(Protocol):
 
     async def record_event(self, event: ClusterEvent) -> None:
         """Write a Kubernetes Event."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectName:
+    """Which object a manifest is about."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+
+
+class Manifests(Protocol):
+    """Applies manifests, where the cluster is ours to write (the embedded one)."""
+
+    async def apply(self, manifest: bytes, *, dry_run: bool) -> tuple[ObjectName, str]:
+        """Create or update the object that the JSON describes; returns created, configured or unchanged.
+
+        Raises Rejected with one "field: message" a line.
+        """
+
+    async def delete(self, name: ObjectName, *, grace_seconds: int | None) -> bool:
+        """Delete an object; returns False when there was none."""
+
+    async def get(self, name: ObjectName) -> tuple[bytes, bool]:
+        """Return an object as JSON, and whether all that it stands for is ready; raises NotFound."""
 
 
 class Clock(Protocol):

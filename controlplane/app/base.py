@@ -1,0 +1,41 @@
+"""What one actor knows of its base. Only that actor writes it; everything else reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from controlplane.domain.identity import BaseId, VNodeName
+from controlplane.domain.modules import Modules
+from controlplane.domain.vnode import Profile
+
+
+class Phase(Enum):
+    """Where a VNode stands in its life."""
+
+    DISCOVERED = "discovered"
+    CLAIMED = "claimed"
+    READY = "ready"
+    UNREACHABLE = "unreachable"
+    DEAD = "dead"
+
+
+@dataclass(slots=True)
+class Base:
+    """One base. Monotonic times unless named wall."""
+
+    id: BaseId
+    vnode: VNodeName
+    profile: Profile
+    discovered_wall: float
+    phase: Phase = Phase.DISCOVERED
+    fence: int = 0
+    term_began: float = 0.0
+    last_heard: float = 0.0
+    last_heard_wall: float = 0.0
+    healthy_answer: bool = False
+    gateway: str = ""
+    """Gateway that watches the base, or that last showed life of it."""
+    why: str = ""
+    """Why it is not ready, in words."""
+    modules: Modules = field(default_factory=Modules)

@@ -1,0 +1,352 @@
+"""All bases of this replica: starts and ends their actors, and hands them what concerns them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from random import Random
+from typing import NoReturn
+
+import structlog
+
+from controlplane.app.actor import BaseActor, Surroundings
+from controlplane.app.base import Base, Phase
+from controlplane.app.events import Recorder
+from controlplane.app.gateways import GatewayDirectory, Link
+from controlplane.app.leases import LeaseKeeper
+from controlplane.app.metrics import GATEWAYS, REFUSED_REPORTS, REMOVALS_FROZEN, REPORTS, VNODES
+from controlplane.app.policy import Policy
+from controlplane.app.ports import Clock, Cluster
+from controlplane.app.supervision import supervise
+from controlplane.domain import contract
+from controlplane.domain.facts import (
+    Address,
+    BaselineQuery,
+    BaseState,
+    Health,
+    Heartbeat,
+    ModuleList,
+    OrderResult,
+    PollFailed,
+    TunnelKind,
+)
+from controlplane.domain.identity import BaseId, InvalidName, VNodeName, base_of_node, node_name, parse_base_id
+from controlplane.domain.liveness import mass_silence
+from controlplane.domain.objects import Container, Taint
+from controlplane.domain.placement import baseline
+from controlplane.domain.vnode import Profile, labels, profile_of
+
+log = structlog.get_logger(__name__)
+
+_NOWHERE = Address("", 0)
+
+SYNC_LOOK = 0.05
+"""Seconds between looks at whether the informers have their first lists."""
+
+
+class Fleet:
+    """The bases that this replica knows."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        clock: Clock,
+        leases: LeaseKeeper,
+        gateways: GatewayDirectory,
+        recorder: Recorder,
+        policy: Policy,
+        random: Random,
+    ) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._gateways = gateways
+        self._policy = policy
+        self._around = Surroundings(
+            cluster=cluster,
+            clock=clock,
+            leases=leases,
+            gateways=gateways,
+            recorder=recorder,
+            policy=policy,
+            random=random,
+            removals_frozen=self.removals_frozen,
+            changed=self._base_changed,
+        )
+        self._actors: dict[BaseId, BaseActor] = {}
+        self._tasks: dict[BaseId, asyncio.Task[None]] = {}
+        self._phases: Counter[Phase] = Counter()
+        self._phase_of: dict[BaseId, Phase] = {}
+        self._early: dict[BaseId, tuple[Heartbeat, str]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._frozen = False
+        self._subscribers: set[Callable[[VNodeName], None]] = set()
+        leases.on_lost = self._lease_lost
+        gateways.subscribe(self._gateways_changed)
+        cluster.pods.subscribe_node(self._node_touched)
+        cluster.nodes.subscribe(self._node_touched)
+
+    # What tools read.
+
+    @property
+    def recovered(self) -> bool:
+        """The VNodes of an earlier run have been found."""
+        return self._group is not None
+
+    def bases(self) -> Iterable[Base]:
+        """Return all bases that have an actor."""
+        return tuple(actor.base for actor in self._actors.values())
+
+    def get(self, base: BaseId) -> Base | None:
+        """Return a base that has an actor."""
+        actor = self._actors.get(base)
+        return actor.base if actor is not None else None
+
+    def subscribe(self, handler: Callable[[VNodeName], None]) -> Callable[[], None]:
+        """Call handler with the name of each VNode that may have changed; returns what ends that."""
+        self._subscribers.add(handler)
+        return lambda: self._subscribers.discard(handler)
+
+    def removals_frozen(self) -> bool:
+        """Tell whether so many bases are silent at once that none may be removed for it."""
+        return self._frozen
+
+    # What gateways report.
+
+    def heartbeat(self, link: Link, identity: str, heartbeat: Heartbeat) -> None:
+        """A base beat."""
+        REPORTS.labels("heartbeat").inc()
+        try:
+            base = parse_base_id(identity, self._policy.env)
+        except InvalidName as error:
+            REFUSED_REPORTS.labels("identity").inc()
+            log.warning("heartbeat refused", gateway=link.info.gateway_id, cause=str(error))
+            return
+        gateway = link.info.gateway_id
+        if self._group is None:
+            if len(self._early) < self._policy.most_bases:
+                self._early[base] = (heartbeat, gateway)
+            return
+        actor = self._actors.get(base)
+        if heartbeat.state is BaseState.DEACTIVATED:
+            if actor is not None:
+                actor.inbox.deactivated(heartbeat)
+            return
+        if heartbeat.state is BaseState.UNKNOWN:
+            REFUSED_REPORTS.labels("state").inc()
+            return
+        if actor is None:
+            actor = self._discover(base, heartbeat, link.info.tunnel)
+        if actor is not None:
+            actor.inbox.heartbeat(heartbeat, gateway)
+
+    def health(self, link: Link, identity: str, health: Health) -> None:
+        """A base answered a health question."""
+        REPORTS.labels("health").inc()
+        if (actor := self._known(identity)) is not None:
+            actor.inbox.health(health, link.info.gateway_id, self._clock.monotonic())
+
+    def modules(self, link: Link, identity: str, modules: ModuleList) -> None:
+        """A base told its modules."""
+        REPORTS.labels("modules").inc()
+        if (actor := self._known(identity)) is not None:
+            actor.inbox.modules(modules, link.info.gateway_id, self._clock.monotonic())
+
+    def poll_failed(self, link: Link, identity: str, failed: PollFailed) -> None:
+        """A base could not be asked: no news of the base, only for the log."""
+        REPORTS.labels("poll-failed").inc()
+        log.debug("poll failed", base=identity, gateway=link.info.gateway_id, cause=failed.reason)
+
+    def result(self, link: Link, identity: str, result: OrderResult) -> None:
+        """An order ended."""
+        REPORTS.labels("order-result").inc()
+        if (actor := self._known(identity)) is not None:
+            actor.inbox.result(result, link.info.gateway_id, self._clock.monotonic())
+
+    def baseline_query(self, link: Link, identity: str, query: BaselineQuery) -> None:
+        """A starting base asks for its modules: answered at once, from the Deployments as they are."""
+        REPORTS.labels("baseline-query").inc()
+        try:
+            base = parse_base_id(identity, self._policy.env)
+        except InvalidName:
+            REFUSED_REPORTS.labels("identity").inc()
+            return
+        if not self._cluster.deployments.synced:
+            return
+        modules = self.baseline(base, query)
+        log.info("baseline answered", base=base, modules=[f"{m.name}:{m.version}" for m in modules])
+        link.baseline(base, query.query_id, modules)
+
+    def baseline(self, base: BaseId, query: BaselineQuery) -> tuple[Container, ...]:
+        """Return the modules that the scheduler would place on such a base."""
+        known = self.get(base)
+        profile = Profile(
+            base=base,
+            env=self._policy.env,
+            name=query.name,
+            version=query.version,
+            cluster_name=query.cluster_name,
+            host_name=known.profile.host_name if known else "",
+            address=known.profile.address if known else _NOWHERE,
+            tunnel=known.profile.tunnel if known else TunnelKind.HTTP,
+        )
+        return baseline(
+            self._cluster.deployments.all(),
+            env=self._policy.env,
+            name=node_name(base, self._policy.env),
+            labels=labels(profile),
+            taints=(
+                Taint(contract.TAINT_VIRTUAL_NODE, "True", "NoExecute"),
+                Taint(contract.TAINT_NODE_ENV, self._policy.env, "NoExecute"),
+            ),
+        )
+
+    # Life.
+
+    async def run(self) -> NoReturn:
+        """Find the VNodes of an earlier run, then serve all bases."""
+        informers = (self._cluster.pods, self._cluster.nodes, self._cluster.leases, self._cluster.deployments)
+        while not all(informer.synced for informer in informers):  # noqa: ASYNC110 - informers have no event for it
+            await asyncio.sleep(SYNC_LOOK)
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            self._recover()
+            for base, (heartbeat, gateway) in self._early.items():
+                connected = self._gateways.get(gateway)
+                if connected is not None:
+                    self.heartbeat(connected.link, base, heartbeat)
+            self._early.clear()
+            await asyncio.get_running_loop().create_future()
+        raise AssertionError("the fleet serves for ever")
+
+    def _recover(self) -> None:
+        """Take up every VNode that the cluster has; its owner may turn out to be somebody else."""
+        for node in self._cluster.nodes.all():
+            base = base_of_node(node.name, self._policy.env)
+            profile = profile_of(node, base, self._policy.env) if base is not None else None
+            if base is None or profile is None:
+                log.warning("Node not recovered: it does not tell the address of its base", vnode=node.name)
+                continue
+            self._start(base, profile)
+        if self._actors:
+            log.info("VNodes of an earlier run found", vnodes=len(self._actors))
+
+    def _discover(self, base: BaseId, heartbeat: Heartbeat, tunnel: TunnelKind) -> BaseActor | None:
+        if len(self._actors) >= self._policy.most_bases:
+            REFUSED_REPORTS.labels("too-many-bases").inc()
+            return None
+        profile = Profile(
+            base=base,
+            env=self._policy.env,
+            name=heartbeat.name,
+            version=heartbeat.version,
+            cluster_name=heartbeat.cluster_name,
+            host_name=heartbeat.host_name,
+            address=heartbeat.address,
+            tunnel=tunnel,
+        )
+        log.info("base discovered", base=base, address=str(heartbeat.address), tunnel=tunnel.value)
+        return self._start(base, profile)
+
+    def _start(self, base: BaseId, profile: Profile) -> BaseActor:
+        if self._group is None:
+            raise RuntimeError("actors are started by a running fleet only")
+        actor = self._new_actor(base, profile)
+        self._actors[base] = actor
+        task = self._group.create_task(
+            supervise(
+                lambda: self._run_actor(base),
+                name=base,
+                now=self._clock.monotonic,
+                random=self._around.random,
+            ),
+            name=f"base-{base}",
+        )
+        self._tasks[base] = task
+        task.add_done_callback(lambda done: self._ended(base, done))
+        self._base_changed(actor.base)
+        return actor
+
+    def _new_actor(self, base: BaseId, profile: Profile) -> BaseActor:
+        known = Base(
+            id=base,
+            vnode=node_name(base, self._policy.env),
+            profile=profile,
+            discovered_wall=self._clock.wall(),
+        )
+        return BaseActor(known, self._around)
+
+    async def _run_actor(self, base: BaseId) -> None:
+        actor = self._actors[base]
+        try:
+            await actor.run()
+        except Exception:
+            # What it knew may be what it failed on: begin anew with the bare profile.
+            fresh = replace(actor.base.profile, metaspace=None, base_used=None)
+            self._actors[base] = self._new_actor(base, fresh)
+            raise
+
+    def _ended(self, base: BaseId, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(base) is not task:
+            return
+        del self._tasks[base]
+        actor = self._actors.pop(base)
+        self._phases[self._phase_of.pop(base, actor.base.phase)] -= 1
+        self._measure()
+        self._told(actor.base.vnode)
+
+    def _lease_lost(self, base: BaseId) -> None:
+        task = self._tasks.get(base)
+        if task is not None:
+            task.cancel()
+
+    def _known(self, identity: str) -> BaseActor | None:
+        actor = self._actors.get(BaseId(identity))
+        if actor is None:
+            REFUSED_REPORTS.labels("unknown-base").inc()
+        return actor
+
+    def _gateways_changed(self, kind: TunnelKind) -> None:
+        for one in TunnelKind:
+            GATEWAYS.labels(one.value).set(sum(1 for c in self._gateways.all() if c.link.info.tunnel is one))
+        for actor in self._actors.values():
+            if actor.base.profile.tunnel is kind:
+                actor.kick()
+
+    def _node_touched(self, name: str) -> None:
+        base = base_of_node(name, self._policy.env)
+        actor = self._actors.get(base) if base is not None else None
+        if actor is not None:
+            actor.kick()
+
+    def _base_changed(self, base: Base) -> None:
+        before = self._phase_of.get(base.id)
+        if before is not base.phase:
+            if before is not None:
+                self._phases[before] -= 1
+            self._phases[base.phase] += 1
+            self._phase_of[base.id] = base.phase
+            self._measure()
+        self._told(base.vnode)
+
+    def _measure(self) -> None:
+        for phase in Phase:
+            VNODES.labels(phase.value).set(self._phases[phase])
+        frozen = mass_silence(self._phases[Phase.UNREACHABLE], len(self._phase_of))
+        if frozen != self._frozen:
+            self._frozen = frozen
+            REMOVALS_FROZEN.set(frozen)
+            if frozen:
+                log.error(
+                    "most bases fell silent together: none is removed for it", silent=self._phases[Phase.UNREACHABLE]
+                )
+            else:
+                log.info("removals are possible again")
+                for actor in self._actors.values():
+                    actor.kick()
+
+    def _told(self, vnode: VNodeName) -> None:
+        for handler in tuple(self._subscribers):
+            handler(vnode)

@@ -1,0 +1,41 @@
+"""How the application behaves: intervals and limits in seconds, one frozen tree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from controlplane.domain.liveness import Patience
+from controlplane.domain.planner import Policy as ModulePolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds. Polls are those of the original; deadlines bound one order each."""
+
+    modules_interval: float = 15.0
+    health_interval: float = 30.0
+    silent_health_interval: float = 10.0
+    install_timeout: float = 600.0
+    uninstall_timeout: float = 120.0
+    switch_timeout: float = 60.0
+    answer_margin: float = 15.0
+    """How much later than its own deadline an order's result may arrive."""
+    first_health_wait: float = 2.0
+    """How long a new Node waits for the first health answer, which saves a write."""
+    node_status_refresh: float = 300.0
+    module_uninstall_timeout: float = 300.0
+    """How long a Pod's deletion is held for a module that does not go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Who this replica is and how it behaves."""
+
+    replica: str
+    env: str
+    version: str
+    patience: Patience = field(default_factory=Patience)
+    timing: Timing = field(default_factory=Timing)
+    modules: ModulePolicy = field(default_factory=ModulePolicy)
+    most_bases: int = 20_000
+    """Bases beyond this number are refused, so that invented identities cannot fill the memory."""

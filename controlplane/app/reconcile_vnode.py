@@ -1,0 +1,94 @@
+"""The Node of one base: create it, keep it as it should be, remove it."""
+
+from __future__ import annotations
+
+from random import Random
+
+from controlplane.app.base import Base, Phase
+from controlplane.app.metrics import WRITES
+from controlplane.app.policy import Policy
+from controlplane.app.ports import AlreadyExists, Clock, Cluster, NotFound
+from controlplane.domain import vnode
+from controlplane.domain.objects import Node, NodeSpec
+from controlplane.domain.vpod import rfc3339
+
+
+class NodeReconciler:
+    """Works on the Node of one base."""
+
+    def __init__(self, base: Base, *, cluster: Cluster, clock: Clock, policy: Policy, random: Random) -> None:
+        self._base = base
+        self._cluster = cluster
+        self._clock = clock
+        self._policy = policy
+        self._refresh = policy.timing.node_status_refresh * (0.9 + 0.2 * random.random())
+        self._status_written = clock.monotonic()
+        self._had_node = False
+
+    def node(self) -> Node | None:
+        """Return the Node as the cluster has it."""
+        return self._cluster.nodes.get(self._base.vnode)
+
+    def removed_by_others(self) -> bool:
+        """Tell whether the Node was there under us and is there no more."""
+        return self._had_node and self.node() is None
+
+    async def write(self, standing: vnode.Standing) -> tuple[str, float | None]:
+        """Bring the Node to what it should be; return what was done and when to look again. Raises ClusterError."""
+        base, now = self._base, self._clock.monotonic()
+        current = self.node()
+        wait_until = base.term_began + self._policy.timing.first_health_wait
+        if current is None and not base.healthy_answer and now < wait_until:
+            return "", wait_until
+        spec = vnode.node_spec(
+            base.profile,
+            standing,
+            owned=base.modules.owned,
+            now=rfc3339(self._clock.wall()),
+            controller_version=self._policy.version,
+        )
+        if current is None:
+            return await self._create(spec)
+        self._had_node = True
+        done = ""
+        if vnode.metadata_differs(current, spec):
+            WRITES.labels("node-metadata").inc()
+            current = await self._cluster.patch_node(current, spec)
+            done = "updated"
+        status = vnode.status_to_write(current.status, spec.status)
+        if status is None and now - self._status_written >= self._refresh:
+            status = spec.status
+        if status is not None:
+            WRITES.labels("node-status").inc()
+            await self._cluster.patch_node_status(spec.name, status)
+            self._status_written = now
+        return done, self._status_written + self._refresh
+
+    async def _create(self, spec: NodeSpec) -> tuple[str, float | None]:
+        WRITES.labels("node-create").inc()
+        try:
+            await self._cluster.create_node(spec)
+        except AlreadyExists:
+            # Ours from an earlier term, or a Node that lacks our labels: the informer tells soon.
+            return "", self._clock.monotonic() + 1.0
+        self._had_node = True
+        self._status_written = self._clock.monotonic()
+        return "created", self._status_written + self._refresh
+
+    async def remove(self) -> None:
+        """Delete the Node. Raises ClusterError."""
+        current = self.node()
+        if current is None:
+            return
+        WRITES.labels("node-delete").inc()
+        try:
+            await self._cluster.delete_node(current.name, current.uid)
+        except NotFound:
+            return
+
+
+def standing(base: Base, *, tunnel: str) -> vnode.Standing:
+    """Return how a Node stands: Ready as long as nothing speaks against the base itself."""
+    if base.phase in (Phase.UNREACHABLE, Phase.DEAD):
+        return vnode.Standing(False, "BaseUnreachable", base.why, tunnel)
+    return vnode.Standing(True, "BaseReady", "the base answers", tunnel)

@@ -1,0 +1,283 @@
+"""Modules and Pods of one base: give orders, take results, write Pod statuses, let go of deleted Pods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+from uuid import uuid4
+
+import structlog
+
+from controlplane.app.base import Base
+from controlplane.app.events import Recorder
+from controlplane.app.gateways import GatewayDirectory
+from controlplane.app.metrics import (
+    BOUND_TO_ORDER,
+    ORDER_SECONDS,
+    ORDERS,
+    ORDERS_IN_FLIGHT,
+    RESULT_TO_STATUS,
+    WRITES,
+)
+from controlplane.app.policy import Policy
+from controlplane.app.ports import Clock, Cluster, NotFound, Rejected
+from controlplane.domain import modules as book
+from controlplane.domain import planner, vpod
+from controlplane.domain.facts import Order, OrderResult, Reply, Verb
+from controlplane.domain.identity import ModuleKey, OrderId
+from controlplane.domain.objects import Pod
+from controlplane.domain.replies import Effect
+
+log = structlog.get_logger(__name__)
+
+REFUSED_AGAIN = 30.0
+"""Seconds until a write that the cluster refused is tried again without news."""
+
+_DONE = {Verb.INSTALL: "ModuleInstalled", Verb.UNINSTALL: "ModuleUninstalled", Verb.SWITCH: "ModuleSwitched"}
+_FAILED = {
+    Verb.INSTALL: "ModuleInstallFailed",
+    Verb.UNINSTALL: "ModuleUninstallFailed",
+    Verb.SWITCH: "ModuleSwitchFailed",
+}
+
+
+@dataclass(slots=True)
+class _Seen:
+    """When a Pod was first seen bound, and first seen leaving; monotonic."""
+
+    bound: float
+    ordered: bool = False
+    leaving: float | None = None
+
+
+@dataclass(slots=True)
+class _Times:
+    pods: dict[str, _Seen] = field(default_factory=dict)
+    result_at: dict[ModuleKey, float] = field(default_factory=dict)
+
+
+class PodReconciler:
+    """Works on the modules of one base; holds only times, all else is in Base."""
+
+    def __init__(
+        self,
+        base: Base,
+        *,
+        cluster: Cluster,
+        clock: Clock,
+        gateways: GatewayDirectory,
+        recorder: Recorder,
+        policy: Policy,
+        random: Random,
+    ) -> None:
+        self._base = base
+        self._cluster = cluster
+        self._clock = clock
+        self._gateways = gateways
+        self._recorder = recorder
+        self._policy = policy
+        self._random = random
+        self._times = _Times()
+
+    def pods(self) -> tuple[Pod, ...]:
+        """Return the Pods bound to the base, oldest first."""
+        return self._cluster.pods.on_node(self._base.vnode)
+
+    def look(self, pods: Sequence[Pod], now: float) -> None:
+        """Note when Pods came and when they began to leave."""
+        seen = self._times.pods
+        for uid in seen.keys() - {pod.uid for pod in pods}:
+            del seen[uid]
+        for pod in pods:
+            entry = seen.setdefault(pod.uid, _Seen(bound=now))
+            if pod.deleting and entry.leaving is None:
+                entry.leaving = now
+
+    def take_results(self, results: Sequence[tuple[OrderResult, float]], pods: Sequence[Pod]) -> bool:
+        """Take outcomes of orders; return whether one of them was the base's own word."""
+        heard = False
+        for result, at in results:
+            heard |= isinstance(result.outcome, Reply)
+            self._take(result, pods, at)
+        return heard
+
+    def give_up(self, pods: Sequence[Pod], now: float) -> float | None:
+        """Count orders whose answer will not come as unknown; return when to look again."""
+        modules = self._base.modules
+        for order_id in book.overdue(modules, now):
+            self._take(book.lost(order_id, "no answer in time"), pods, now)
+        times = []
+        for flight in tuple(self._base.modules.in_flight.values()):
+            given_up_at = self._gateways.given_up_at(flight.gateway)
+            if given_up_at is not None and given_up_at <= now:
+                self._take(book.lost(flight.order.order_id, "the gateway was lost"), pods, now)
+            else:
+                times.append(min(flight.deadline, given_up_at or flight.deadline))
+        return min(times, default=None)
+
+    def give_orders(self, pods: Sequence[Pod], now: float) -> float | None:
+        """Send the orders that are due; return when to plan again."""
+        base = self._base
+        wishes = planner.wishes(pods)
+        wanted = {wish.spec.key for wish in wishes}
+        base.modules = book.forget(base.modules, wanted)
+        base.modules = book.adopt(base.modules, wanted & base.modules.present.keys())
+        plan = planner.plan(base.modules, wishes, now=now, policy=self._policy.modules)
+        base.modules = replace(base.modules, orphan_since=plan.orphan_since)
+        gateway = self._gateways.get(base.gateway)
+        if gateway is None or not gateway.tunnel_up:
+            return plan.wake_at
+        for intent in plan.intents:
+            timeout = self._timeout(intent.verb)
+            order = Order(
+                order_id=OrderId(uuid4().hex),
+                fence=base.fence,
+                base=base.id,
+                address=base.profile.address,
+                verb=intent.verb,
+                module=intent.spec,
+                timeout=timeout,
+            )
+            deadline = now + timeout + self._policy.timing.answer_margin
+            base.modules = book.begin(base.modules, order, now=now, deadline=deadline, gateway=gateway.link.info.key)
+            ORDERS_IN_FLIGHT.inc()
+            gateway.link.order(order)
+            self._measure_order(intent.verb, intent.spec.key, pods, now)
+            log.info(
+                "order sent", base=base.id, module=str(intent.spec.key), verb=intent.verb.value, order=order.order_id
+            )
+        return plan.wake_at
+
+    async def write_statuses(self, pods: Sequence[Pod], *, unreachable: str) -> float | None:
+        """Write the status of each Pod that has another one; superseded Pods first. Raises ClusterError."""
+        base, now = self._base, self._clock.monotonic()
+        host = vpod.Host(base.profile.address.ip, unreachable)
+        superseded = vpod.superseded(pods, base.modules)
+        refused_at: float | None = None
+        due = []
+        for pod in pods:
+            status = vpod.pod_status(pod, base.modules, host, superseded=superseded, now=now, wall=self._clock.wall())
+            if status is not None:
+                due.append((pod, status))
+        # A Pod that turns not Ready goes first: a Deployment then removes the right one.
+        due.sort(key=lambda item: any(c.ready for c in item[1].containers))
+        for pod, status in due:
+            WRITES.labels("pod-status").inc()
+            try:
+                await self._cluster.patch_pod_status(pod, status)
+            except Rejected as error:
+                # One Pod that the cluster refuses must not hold up the others.
+                log.warning("Pod status refused", base=base.id, pod=pod.key, cause=str(error))
+                refused_at = now + REFUSED_AGAIN
+                continue
+            self._measure_status(pod)
+        self._times.result_at.clear()
+        times = (refused_at, vpod.next_progress(pods, base.modules, now))
+        return min((at for at in times if at is not None), default=None)
+
+    async def let_go(self, pods: Sequence[Pod], now: float) -> float | None:
+        """Remove Pods whose deletion was asked for and whose modules are gone. Raises ClusterError."""
+        patience = self._policy.timing.module_uninstall_timeout
+        live = {wish.spec.key for wish in planner.wishes(pods) if not wish.leaving}
+        times = []
+        for pod in pods:
+            if not pod.deleting:
+                continue
+            keys = {planner.module_spec(pod, c).key for c in pod.containers if not planner.invalid(c)}
+            staying = [key for key in keys if key not in live and not self._base.modules.gone(key)]
+            seen = self._times.pods.get(pod.uid)
+            since = seen.leaving if seen is not None and seen.leaving is not None else now
+            if staying and now < since + patience:
+                times.append(since + patience)
+                continue
+            if staying:
+                names = ", ".join(str(key) for key in staying)
+                self._recorder.pod(
+                    pod,
+                    names,
+                    warning=True,
+                    reason="ModuleUninstallTimeout",
+                    message=f"the Pod is removed although {names} did not leave the base within {patience:g} s",
+                )
+            await self._remove(pod)
+        return min(times, default=None)
+
+    async def let_all_go(self, pods: Sequence[Pod]) -> None:
+        """The base is gone, and its modules with it: remove Pods whose deletion was asked for. Raises ClusterError."""
+        for pod in pods:
+            if pod.deleting:
+                await self._remove(pod)
+
+    def drop(self) -> None:
+        """The base is given up: orders under way are not awaited any more."""
+        ORDERS_IN_FLIGHT.dec(len(self._base.modules.in_flight))
+        self._base.modules = replace(self._base.modules, in_flight={})
+
+    async def _remove(self, pod: Pod) -> None:
+        WRITES.labels("pod-delete").inc()
+        try:
+            await self._cluster.delete_pod(pod, grace_seconds=0)
+        except NotFound:
+            return
+        except Rejected as error:
+            log.warning("Pod not removed", base=self._base.id, pod=pod.key, cause=str(error))
+
+    def _take(self, result: OrderResult, pods: Sequence[Pod], at: float) -> None:
+        base = self._base
+        base.modules, ended = book.end(base.modules, result, now=at, chance=self._random.random())
+        if ended is None:
+            return
+        ORDERS_IN_FLIGHT.dec()
+        verb, key, told = ended.order.verb, ended.order.module.key, ended.meaning
+        ORDERS.labels(verb.value, told.effect.value).inc()
+        ORDER_SECONDS.labels(verb.value).observe(max(ended.seconds, 0.0))
+        self._times.result_at[key] = at
+        if told.effect is Effect.DONE:
+            text = f"{verb.value} of {key} on {base.id} done in {ended.seconds:.3f} s"
+            self._tell(key, pods, warning=False, reason=_DONE[verb], message=text)
+        elif told.effect in (Effect.FAILED, Effect.HOPELESS):
+            text = f"{verb.value} of {key} on {base.id}: {told.reason}: {told.message}"
+            self._tell(key, pods, warning=True, reason=_FAILED[verb], message=text[: vpod.MESSAGE_LIMIT])
+        else:
+            log.info(
+                "order undecided",
+                base=base.id,
+                module=str(key),
+                verb=verb.value,
+                reason=told.reason,
+                cause=told.message[:200],
+            )
+
+    def _tell(self, key: ModuleKey, pods: Sequence[Pod], *, warning: bool, reason: str, message: str) -> None:
+        concerned = [
+            pod for pod in pods if any(c.name == key.name and c.version == key.version for c in pod.containers)
+        ]
+        for pod in concerned:
+            self._recorder.pod(pod, str(key), warning=warning, reason=reason, message=message)
+        if not concerned:
+            self._recorder.module(self._base.vnode, str(key), warning=warning, reason=reason, message=message)
+
+    def _timeout(self, verb: Verb) -> float:
+        timing = self._policy.timing
+        return {
+            Verb.INSTALL: timing.install_timeout,
+            Verb.UNINSTALL: timing.uninstall_timeout,
+            Verb.SWITCH: timing.switch_timeout,
+        }[verb]
+
+    def _measure_order(self, verb: Verb, key: ModuleKey, pods: Sequence[Pod], now: float) -> None:
+        if verb is not Verb.INSTALL:
+            return
+        for pod in pods:
+            seen = self._times.pods.get(pod.uid)
+            if seen is not None and not seen.ordered and any(c.name == key.name for c in pod.containers):
+                seen.ordered = True
+                BOUND_TO_ORDER.observe(max(now - seen.bound, 0.0))
+
+    def _measure_status(self, pod: Pod) -> None:
+        now = self._clock.monotonic()
+        for container in pod.containers:
+            at = self._times.result_at.pop(ModuleKey(container.name, container.version), None)
+            if at is not None:
+                RESULT_TO_STATUS.observe(max(now - at, 0.0))

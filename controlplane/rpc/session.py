@@ -1,0 +1,248 @@
+"""TunnelService: one session for each gateway stream.
+
+Guarantees: everything is acknowledged only after the fleet took it; one task
+reads and one writes; what waits to be sent is bounded by the bases and orders
+there are, newer Watches and claims replacing older ones. End of stream without
+Goodbye means lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import structlog
+from grpc import aio
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
+from koupleless.tunnel.v1 import tunnel_pb2_grpc
+
+from controlplane.app.fleet import Fleet
+from controlplane.app.gateways import GatewayDirectory, GatewayInfo
+from controlplane.app.metrics import REFUSED_REPORTS
+from controlplane.app.policy import Policy
+from controlplane.app.ports import Clock
+from controlplane.domain.facts import Order, PollFailed, Watch
+from controlplane.domain.identity import BaseId
+from controlplane.domain.objects import Container
+from controlplane.rpc import codec
+
+log = structlog.get_logger(__name__)
+
+HELLO_WITHIN = 10.0
+MAX_UNACKED = 32
+MAX_BATCH = 256
+MOST_WAITING = 200_000
+"""Messages that may wait for one gateway; only a gateway that does not read comes near."""
+
+Context = aio.ServicerContext[pb.ConnectRequest, pb.ConnectResponse]
+
+
+class _Ended(Exception):
+    """The session is over; orderly tells whether the gateway said so."""
+
+    def __init__(self, why: str, *, orderly: bool) -> None:
+        super().__init__(why)
+        self.orderly = orderly
+
+
+class Session:
+    """One gateway's session. Implements ``gateways.Link``."""
+
+    def __init__(self, info: GatewayInfo) -> None:
+        self._info = info
+        self._waiting: dict[tuple[str, str], pb.ConnectResponse] = {}
+        self._something = asyncio.Event()
+        self._acked = 0
+
+    @property
+    def info(self) -> GatewayInfo:
+        """Who the gateway is."""
+        return self._info
+
+    def order(self, order: Order) -> None:
+        """Send an order."""
+        self._put("order", order.order_id, pb.ConnectResponse(order=codec.order(order)))
+
+    def watch(self, watch: Watch) -> None:
+        """Have a base polled."""
+        self._waiting.pop(("unwatch", watch.base), None)
+        self._put("watch", watch.base, pb.ConnectResponse(watch=codec.watch(watch)))
+
+    def unwatch(self, base: BaseId, fence: int) -> None:
+        """Have a base polled no more."""
+        self._waiting.pop(("watch", base), None)
+        self._put("unwatch", base, pb.ConnectResponse(unwatch=pb.Unwatch(base_id=base, fence=fence)))
+
+    def claim(self, base: BaseId, fence: int) -> None:
+        """Say that this replica owns the base."""
+        self._waiting.pop(("release", base), None)
+        self._put("claim", base, pb.ConnectResponse(claim=pb.Claim(base_id=base, fence=fence)))
+
+    def release(self, base: BaseId, fence: int) -> None:
+        """Say that this replica owns the base no more."""
+        self._waiting.pop(("claim", base), None)
+        self._put("release", base, pb.ConnectResponse(release=pb.Release(base_id=base, fence=fence)))
+
+    def baseline(self, base: BaseId, query_id: str, modules: tuple[Container, ...]) -> None:
+        """Answer a baseline query."""
+        answer = pb.BaselineAnswer(
+            base_id=base, query_id=query_id, modules=[codec.module_ref(module) for module in modules]
+        )
+        self._put("baseline", query_id, pb.ConnectResponse(baseline_answer=answer))
+
+    def drain(self, reason: str) -> None:
+        """Say that this replica will end the stream."""
+        self._put("drain", "", pb.ConnectResponse(drain=pb.Drain(reason=reason)))
+
+    def acknowledge(self, seq: int) -> None:
+        """Say that everything up to seq was taken."""
+        self._acked = max(self._acked, seq)
+        self._put("ack", "", pb.ConnectResponse(reports_ack=pb.ReportsAck(seq=self._acked)))
+
+    @property
+    def overflowing(self) -> bool:
+        """More waits than any gateway that reads would leave."""
+        return len(self._waiting) > MOST_WAITING
+
+    async def write(self, context: Context) -> None:
+        """Send what waits, for ever."""
+        while True:
+            await self._something.wait()
+            self._something.clear()
+            while self._waiting:
+                key = next(iter(self._waiting))
+                await context.write(self._waiting.pop(key))
+
+    def _put(self, kind: str, key: str, message: pb.ConnectResponse) -> None:
+        self._waiting[kind, key] = message
+        self._something.set()
+
+
+class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
+    """Serves Connect."""
+
+    def __init__(self, *, fleet: Fleet, gateways: GatewayDirectory, policy: Policy, clock: Clock, address: str) -> None:
+        self._fleet = fleet
+        self._gateways = gateways
+        self._policy = policy
+        self._clock = clock
+        self._address = address
+        self._sessions: dict[str, tuple[Session, asyncio.Task[None]]] = {}
+
+    async def drain(self, reason: str) -> None:
+        """Tell all gateways that this replica goes away, and give the words a moment to leave."""
+        for session, _ in self._sessions.values():
+            session.drain(reason)
+        await asyncio.sleep(0.1)
+
+    # The stubs type only the generator form; the coroutine form ends a stream with the right status.
+    async def Connect(  # type: ignore[override]
+        self, request_iterator: AsyncIterator[pb.ConnectRequest], context: Context
+    ) -> None:
+        """Serve one gateway until its stream ends."""
+        session = Session(await self._hello(context))
+        info = session.info
+        bound = log.bind(gateway=info.gateway_id, instance=info.instance)
+        await self._replace(info)
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a call is served by a task")
+        self._sessions[info.gateway_id] = (session, task)
+        self._gateways.connected(session)
+        bound.info("gateway connected", tunnel=info.tunnel.value, version=info.version)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(session.write(context), name=f"session-write-{info.gateway_id}")
+                group.create_task(self._read(session, context), name=f"session-read-{info.gateway_id}")
+        except* _Ended as ended:
+            reason = ended.exceptions[0]
+            orderly = isinstance(reason, _Ended) and reason.orderly
+            (bound.info if orderly else bound.warning)("gateway left", cause=str(reason))
+        except* (asyncio.InvalidStateError, aio.AioRpcError, aio.UsageError):
+            # A write on a call that ended; the reader's verdict may have come too late to be told.
+            bound.warning("gateway lost", cause="its stream broke")
+        finally:
+            if self._sessions.get(info.gateway_id, (None,))[0] is session:
+                del self._sessions[info.gateway_id]
+            self._gateways.lost(session)
+
+    async def _hello(self, context: Context) -> GatewayInfo:
+        try:
+            async with asyncio.timeout(HELLO_WITHIN):
+                first = await context.read()
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "Hello did not come")
+        if not isinstance(first, pb.ConnectRequest) or first.WhichOneof("message") != "hello":
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be Hello")
+        hello = first.hello
+        kind = codec.tunnel_kind(hello.tunnel)
+        if kind is None or not hello.gateway_id or not hello.instance_id or len(hello.gateway_id) > 253:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT, "Hello needs gateway_id (at most 253), instance_id and tunnel"
+            )
+        if hello.env.lower() != self._policy.env:
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"the gateway serves ENV={hello.env}, this control plane ENV={self._policy.env}: set them alike",
+            )
+        await context.write(
+            pb.ConnectResponse(
+                welcome=pb.Welcome(
+                    replica_id=self._policy.replica,
+                    members=[pb.Member(replica_id=self._policy.replica, address=self._address)],
+                    limits=pb.Limits(max_unacked=MAX_UNACKED, max_batch=MAX_BATCH),
+                )
+            )
+        )
+        return GatewayInfo(hello.gateway_id, hello.instance_id, kind, hello.version, self._clock.wall())
+
+    async def _replace(self, info: GatewayInfo) -> None:
+        """A gateway that connects anew has lost its old stream, whatever this side still thinks of it."""
+        old = self._sessions.get(info.gateway_id)
+        if old is None:
+            return
+        if old[0].info.instance != info.instance:
+            log.warning("a second process says it is this gateway: the newer one is served", gateway=info.gateway_id)
+        old[1].cancel()
+        await asyncio.wait({old[1]}, timeout=5.0)
+
+    async def _read(self, session: Session, context: Context) -> None:
+        while True:
+            message = await context.read()
+            if message is aio.EOF or not isinstance(message, pb.ConnectRequest):
+                raise _Ended("its stream ended without Goodbye", orderly=False)
+            match message.WhichOneof("message"):
+                case "reports":
+                    for report in message.reports.reports:
+                        self._take(session, report)
+                    session.acknowledge(message.reports.seq)
+                case "order_result":
+                    result = message.order_result
+                    self._fleet.result(session, result.base_id, codec.order_result(result))
+                    session.acknowledge(result.seq)
+                case "goodbye":
+                    raise _Ended(message.goodbye.reason or "Goodbye", orderly=True)
+                case _:
+                    REFUSED_REPORTS.labels("unexpected-message").inc()
+            if session.overflowing:
+                raise _Ended("it does not read what it is sent", orderly=False)
+
+    def _take(self, session: Session, report: pb.Report) -> None:
+        fleet, base = self._fleet, report.base_id
+        match report.WhichOneof("fact"):
+            case "heartbeat":
+                fleet.heartbeat(session, base, codec.heartbeat(report.heartbeat))
+            case "health":
+                fleet.health(session, base, codec.health(report.health))
+            case "modules":
+                fleet.modules(session, base, codec.modules(report.modules))
+            case "baseline_query":
+                fleet.baseline_query(session, base, codec.baseline_query(report.baseline_query))
+            case "poll_failed":
+                fleet.poll_failed(session, base, PollFailed(report.poll_failed.reason))
+            case "tunnel_state":
+                state = report.tunnel_state
+                self._gateways.tunnel_state(session, up=state.up, reason=state.reason)
+            case _:
+                REFUSED_REPORTS.labels("unknown-report").inc()
