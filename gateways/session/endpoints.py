@@ -1,0 +1,47 @@
+"""Endpoints of the control plane: parsing host:port, and resolving names to all their addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+
+RESOLVE_TIMEOUT = 5.0
+"""Seconds that one name may take."""
+
+
+class InvalidEndpoint(ValueError):
+    """Not host:port; the message says what is expected."""
+
+
+def parse(text: str) -> tuple[str, int]:
+    """Return host and port of host:port or [ipv6]:port. Raises InvalidEndpoint."""
+    host, colon, port = text.strip().rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise InvalidEndpoint(f"{text!r} is not host:port, for example 127.0.0.1:50051")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise InvalidEndpoint(f"{text!r}: write an IPv6 address in brackets, for example [::1]:50051")
+    return host, int(port)
+
+
+def join(host: str, port: int) -> str:
+    """Return host:port, with brackets where the host is an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def resolve(endpoint: str) -> tuple[str, ...]:
+    """Return every address that the endpoint stands for now; none when its name does not resolve."""
+    host, port = parse(endpoint)
+    try:
+        return (join(str(ipaddress.ip_address(host)), port),)
+    except ValueError:
+        pass
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(RESOLVE_TIMEOUT):
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, TimeoutError):
+        return ()
+    return tuple(dict.fromkeys(join(str(address[0]), port) for *_, address in found))

@@ -1,0 +1,16 @@
+"""Prometheus metrics of the session."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge
+
+STREAMS = Gauge("koupleless_gateway_streams", "Welcomed streams to control plane replicas")
+STREAM_ENDS = Counter("koupleless_gateway_stream_ends_total", "Ends of streams to replicas", ["welcomed"])
+WATCHED = Gauge("koupleless_gateway_watched_bases", "Bases that are polled")
+ORDERS_OPEN = Gauge("koupleless_gateway_orders_open", "Orders under way")
+ORDERS = Counter("koupleless_gateway_orders_total", "Orders by verb and outcome", ["verb", "outcome"])
+DUPLICATE_ORDERS = Counter("koupleless_gateway_duplicate_orders_total", "Orders that had arrived before")
+STALE = Counter("koupleless_gateway_stale_fences_total", "Messages refused for a lower fence", ["message"])
+MALFORMED = Counter("koupleless_gateway_malformed_messages_total", "Messages of replicas that were not understood")
+REPORTS = Counter("koupleless_gateway_reports_total", "Reports offered, by kind and whether queued", ["kind", "queued"])
+OUTBOX = Gauge("koupleless_gateway_outbox_depth", "Reports and results waiting or unacknowledged", ["replica"])

@@ -1,0 +1,211 @@
+"""One Connect stream to one endpoint, kept up: connect, Hello, Welcome, talk, reconnect.
+
+The reader task alone owns ``read()`` and nothing puts a timeout on it: a read that
+is timed out ends the whole call. The reader also gives the verdict over how the
+stream ended; the writer merely stops when a write fails. A peer that is silently
+gone is noticed by HTTP/2 keepalive pings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import NoReturn, Protocol
+
+import grpc
+import grpc.aio
+import structlog
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
+from koupleless.tunnel.v1.tunnel_pb2_grpc import TunnelServiceStub
+
+from gateways.session import codec
+from gateways.session.messages import Downward, Hello, OrderResult, Welcome
+from gateways.session.metrics import MALFORMED, STREAM_ENDS
+from gateways.session.outbox import Envelope, Outbox
+
+log = structlog.get_logger(__name__)
+
+FLUSH_INTERVAL = 0.02
+"""Seconds between two sends, in which reports gather to a batch."""
+WELCOME_TIMEOUT = 10.0
+"""Seconds that connecting and Welcome may take together."""
+GOODBYE_TIMEOUT = 1.0
+"""Seconds that a replica has to end the stream after Goodbye."""
+FIRST_DELAY = 0.2
+LONGEST_DELAY = 5.0
+"""Seconds between two attempts to connect, before jitter."""
+HEALTHY_AFTER = 5.0
+"""Seconds after which a welcomed stream resets the delay."""
+
+CHANNEL_OPTIONS: list[tuple[str, int]] = [
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_send_message_length", 16 << 20),
+    ("grpc.max_receive_message_length", 16 << 20),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+]
+
+
+class Owner(Protocol):
+    """Who the stream belongs to. All calls come from the stream's own task and must not block."""
+
+    def welcomed(self, link: Link, welcome: Welcome) -> Outbox | None:
+        """Return the outbox to serve, opened; None when another stream serves this replica already."""
+
+    def received(self, link: Link, message: Downward) -> None:
+        """Take a message other than Welcome."""
+
+    def unreadable(self, link: Link, order: codec.MalformedOrder) -> None:
+        """Take an order that could not be read."""
+
+    def ended(self, link: Link, failures: int) -> None:
+        """The stream ended or could not be made; failures in a row, 0 after a healthy one."""
+
+
+class _Ended(Exception):
+    """The stream ended; the message says how."""
+
+
+class Link:
+    """Keeps one stream to one endpoint."""
+
+    def __init__(self, endpoint: str, hello: Hello, owner: Owner) -> None:
+        self.endpoint = endpoint
+        self.replica = ""
+        self._hello = hello
+        self._owner = owner
+        self._wake = asyncio.Event()
+        self._welcome = asyncio.Event()
+        self._outbox: Outbox | None = None
+        self._goodbye = ""
+        self._troubled = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether the stream is welcomed and serves its outbox."""
+        return self._outbox is not None
+
+    @property
+    def ending(self) -> bool:
+        """Whether goodbye was asked for."""
+        return bool(self._goodbye)
+
+    def wake(self) -> None:
+        """Look into the outbox: something was queued or acknowledged."""
+        self._wake.set()
+
+    def say_goodbye(self, reason: str) -> None:
+        """End the stream on purpose once the outbox is flushed; run returns then."""
+        self._goodbye = reason
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Keep the stream until goodbye was said."""
+        failures = 0
+        while True:
+            began = time.monotonic()
+            reason = await self._connect()
+            welcomed, self._outbox = self._welcome.is_set(), None
+            failures = 0 if welcomed and time.monotonic() - began >= HEALTHY_AFTER else failures + 1
+            STREAM_ENDS.labels(welcomed=str(welcomed).lower()).inc()
+            self._owner.ended(self, failures)
+            if self._goodbye:
+                return
+            if welcomed or not self._troubled:
+                log.warning("no stream to the control plane", endpoint=self.endpoint, reason=reason)
+            self._troubled = True
+            delay = min(FIRST_DELAY * 2.0 ** min(max(failures, 1) - 1, 16), LONGEST_DELAY)
+            await asyncio.sleep(delay * (0.5 + random.random()))  # noqa: S311 - jitter
+
+    async def _connect(self) -> str:
+        """Hold one stream from beginning to end; return how it ended."""
+        self._welcome.clear()
+        reason = ""
+        async with grpc.aio.insecure_channel(self.endpoint, options=CHANNEL_OPTIONS) as channel:
+            call = TunnelServiceStub(channel).Connect()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._read(call), name=f"read {self.endpoint}")
+                    group.create_task(self._write(call), name=f"write {self.endpoint}")
+                    group.create_task(self._await_welcome(), name=f"welcome {self.endpoint}")
+            except* _Ended as ended:
+                reason = str(ended.exceptions[0])
+            finally:
+                call.cancel()
+        return reason
+
+    async def _await_welcome(self) -> None:
+        try:
+            async with asyncio.timeout(WELCOME_TIMEOUT):
+                await self._welcome.wait()
+        except TimeoutError:
+            raise _Ended(f"no Welcome within {WELCOME_TIMEOUT:g} s") from None
+
+    async def _read(self, call: grpc.aio.StreamStreamCall[pb.ConnectRequest, pb.ConnectResponse]) -> NoReturn:
+        while True:
+            try:
+                message = await call.read()
+            except grpc.aio.AioRpcError as error:
+                raise _Ended(f"{error.code().name}: {error.details()}") from None
+            if not isinstance(message, pb.ConnectResponse):
+                raise _Ended("the replica ended the stream")
+            try:
+                decoded = codec.downward(message)
+            except codec.MalformedOrder as error:
+                MALFORMED.inc()
+                log.warning("order not understood", endpoint=self.endpoint, order=error.order_id, reason=str(error))
+                self._owner.unreadable(self, error)
+            except codec.Malformed as error:
+                MALFORMED.inc()
+                log.warning("message not understood", endpoint=self.endpoint, reason=str(error))
+            else:
+                self._take(decoded)
+
+    def _take(self, message: Downward | None) -> None:
+        if isinstance(message, Welcome):
+            self._take_welcome(message)
+        elif not self._welcome.is_set():
+            raise _Ended("the replica did not begin with Welcome")
+        elif message is not None and self.connected:
+            self._owner.received(self, message)
+
+    def _take_welcome(self, welcome: Welcome) -> None:
+        if self._welcome.is_set():
+            raise _Ended("the replica said Welcome twice")
+        self.replica = welcome.replica
+        self._outbox = self._owner.welcomed(self, welcome)
+        if self._outbox is None:
+            self._goodbye = "another stream serves this replica"
+        else:
+            self._troubled = False
+            log.info("stream to the control plane", endpoint=self.endpoint, replica=welcome.replica)
+        self._welcome.set()
+        self._wake.set()
+
+    async def _write(self, call: grpc.aio.StreamStreamCall[pb.ConnectRequest, pb.ConnectResponse]) -> None:
+        try:
+            await call.write(codec.hello(self._hello))
+            await self._welcome.wait()
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                if self._outbox is not None:
+                    for envelope in self._outbox.take(time.monotonic()):
+                        await call.write(_encode(envelope))
+                if self._goodbye:
+                    await call.write(codec.goodbye(self._goodbye))
+                    await call.done_writing()
+                    await asyncio.sleep(GOODBYE_TIMEOUT)
+                    raise _Ended("said goodbye")
+                await asyncio.sleep(FLUSH_INTERVAL)
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            return
+
+
+def _encode(envelope: Envelope) -> pb.ConnectRequest:
+    if isinstance(envelope.content, OrderResult):
+        return codec.order_result(envelope.seq, envelope.content)
+    return codec.reports(envelope.seq, envelope.content)
