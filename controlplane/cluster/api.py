@@ -68,7 +68,9 @@ class ApiServer(Protocol):
     """Reads and writes of Kubernetes objects.
 
     Writes are bounded by a deadline of the adapter. A connection that was never
-    made, 429 and 5xx are Transient; a reply that never came is Unknown.
+    made, 429 and 5xx are Transient; a reply that never came is Unknown, and so is
+    the server's word that a write timed out inside it. A name that cannot be one
+    of an object (empty, or with a slash) is Rejected.
     """
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
@@ -90,6 +92,7 @@ class ApiServer(Protocol):
     ) -> AsyncIterator[WatchEvent]:
         """Yield changes after resource_version, bookmarks included.
 
+        The first event may be a bookmark of resource_version itself: the watch stands.
         An object that stops matching the selector is told as DELETED. The iterator
         ends when the server ends the watch, which is normal: watch again from the
         last version seen. Raises Expired, Transient.

@@ -1,0 +1,204 @@
+"""The application's cluster port over an ``ApiServer``: Kubernetes and embedded alike."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import NoReturn
+
+from controlplane.app.ports import Clock, Conflict, Informer, PodInformer
+from controlplane.cluster import fields, objects, patches
+from controlplane.cluster.api import DEPLOYMENTS, LEASES, NODES, PODS, ApiServer, PatchType
+from controlplane.cluster.events import EventWriter, timestamp
+from controlplane.cluster.informer import ModulePodInformer, ObjectInformer
+from controlplane.cluster.selector import Selector
+from controlplane.domain.contract import (
+    COMPONENT,
+    COMPONENT_MODULE,
+    COMPONENT_MODULE_DEPLOYMENT,
+    COMPONENT_VNODE,
+    COMPONENT_VNODE_LEASE,
+    ENV,
+    LEASE_NAMESPACE,
+)
+from controlplane.domain.objects import (
+    ClusterEvent,
+    Lease,
+    ModuleDeployment,
+    NewPod,
+    Node,
+    NodeSpec,
+    NodeStatus,
+    Pod,
+    PodStatus,
+)
+
+DELETION_SEEN_WITHIN = 1.0
+"""Seconds that a deletion waits to be told by the watch."""
+
+
+class ApiCluster:
+    """Implements ``controlplane.app.ports.Cluster``.
+
+    A write's result is taken into the informer's cache before the write returns.
+    A deletion waits for the watch to tell it, but not longer than a second: an
+    object that a finalizer holds stays in the cache, as it stays in the cluster.
+    """
+
+    def __init__(self, api: ApiServer, *, env: str, kind: str, clock: Clock) -> None:
+        self._api = api
+        self._kind = kind
+        self._clock = clock
+        self._events = EventWriter(api, clock)
+        self._pods = ModulePodInformer(
+            api, PODS, objects.pod, selector=Selector({COMPONENT: COMPONENT_MODULE}), clock=clock
+        )
+        self._nodes = ObjectInformer(
+            api, NODES, objects.node, selector=Selector({COMPONENT: COMPONENT_VNODE, ENV: env}), clock=clock
+        )
+        self._leases = ObjectInformer(
+            api,
+            LEASES,
+            objects.lease,
+            selector=Selector({COMPONENT: COMPONENT_VNODE_LEASE, ENV: env}),
+            namespace=LEASE_NAMESPACE,
+            clock=clock,
+        )
+        self._deployments = ObjectInformer(
+            api,
+            DEPLOYMENTS,
+            objects.module_deployment,
+            selector=Selector({COMPONENT: COMPONENT_MODULE_DEPLOYMENT}),
+            clock=clock,
+        )
+
+    @property
+    def kind(self) -> str:
+        """kubernetes or embedded."""
+        return self._kind
+
+    @property
+    def pods(self) -> PodInformer:
+        """Pods labelled as modules."""
+        return self._pods
+
+    @property
+    def nodes(self) -> Informer[Node]:
+        """Nodes labelled as VNodes of our environment."""
+        return self._nodes
+
+    @property
+    def leases(self) -> Informer[Lease]:
+        """Leases labelled as VNode leases of our environment, in kube-node-lease."""
+        return self._leases
+
+    @property
+    def deployments(self) -> Informer[ModuleDeployment]:
+        """Deployments labelled as module deployments."""
+        return self._deployments
+
+    async def run(self) -> NoReturn:
+        """Keep the informers current; outages are retried, with backoff, for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pods.run(), name="informer-pods")
+            group.create_task(self._nodes.run(), name="informer-nodes")
+            group.create_task(self._leases.run(), name="informer-leases")
+            group.create_task(self._deployments.run(), name="informer-deployments")
+        raise AssertionError("informers never return")
+
+    def trouble(self) -> str | None:
+        """Say in words why the cluster cannot be worked with now, or None."""
+        informers = (self._pods, self._nodes, self._leases, self._deployments)
+        words = [trouble for informer in informers if (trouble := informer.trouble()) is not None]
+        return "; ".join(words) or None
+
+    async def create_node(self, spec: NodeSpec) -> Node:
+        """Create a Node with its status in one write."""
+        created = await self._api.create(NODES, patches.new_node(spec, self._now()))
+        return self._nodes.wrote(created)
+
+    async def patch_node(self, current: Node, spec: NodeSpec) -> Node:
+        """Bring labels, annotations and taints that we own to spec; nothing is written where they are so.
+
+        Raises Conflict if the Node is another one now, or if somebody else wrote
+        it between our reading its taints and our writing them.
+        """
+        changed = patches.node_metadata(current, spec)
+        if patches.taints_differ(current.taints, spec.taints):
+            read = await self._api.get(NODES, current.name)
+            meta = fields.mapping(read, "metadata")
+            if fields.text(meta, "uid") != current.uid:
+                raise Conflict(f"node {current.name} is another one now")
+            version = fields.text(meta, "resourceVersion")
+            taints = patches.merged_taints(read, spec.taints)
+            patch = {"metadata": {**changed, "resourceVersion": version}, "spec": {"taints": taints}}
+        elif changed:
+            patch = {"metadata": {**changed, "uid": current.uid}}
+        else:
+            return current
+        return self._nodes.wrote(await self._api.patch(NODES, current.name, patch))
+
+    async def annotate_node(self, name: str, annotations: Mapping[str, str]) -> Node:
+        """Set annotations; others stay."""
+        patch = {"metadata": {"annotations": dict(annotations)}}
+        return self._nodes.wrote(await self._api.patch(NODES, name, patch))
+
+    async def patch_node_status(self, name: str, status: NodeStatus) -> Node:
+        """Merge the status; conditions are merged by type."""
+        patch = patches.node_status(self._nodes.get(name), status, self._now())
+        patched = await self._api.patch(NODES, name, patch, subresource="status", patch_type=PatchType.STRATEGIC)
+        return self._nodes.wrote(patched)
+
+    async def delete_node(self, name: str, uid: str) -> None:
+        """Delete a Node if it still is that one."""
+        await self._api.delete(NODES, name, uid=uid)
+        await self._nodes.settled(name, lambda node: node is None or node.uid != uid, DELETION_SEEN_WITHIN)
+
+    async def create_lease(self, lease: Lease) -> Lease:
+        """Create a Lease."""
+        return self._leases.wrote(await self._api.create(LEASES, patches.new_lease(lease), lease.namespace))
+
+    async def update_lease(self, lease: Lease) -> Lease:
+        """Write holder, times and transitions if the lease still has lease.resource_version."""
+        patched = await self._api.patch(
+            LEASES, lease.name, patches.lease(lease), namespace=lease.namespace, urgent=True
+        )
+        return self._leases.wrote(patched)
+
+    async def delete_lease(self, lease: Lease) -> None:
+        """Delete a Lease if it still has lease.resource_version."""
+        await self._api.delete(LEASES, lease.name, namespace=lease.namespace, resource_version=lease.resource_version)
+        key = f"{lease.namespace}/{lease.name}"
+        await self._leases.settled(key, lambda now: now is None or now.uid != lease.uid, DELETION_SEEN_WITHIN)
+
+    async def create_pod(self, pod: NewPod) -> Pod:
+        """Create a module Pod."""
+        return self._pods.wrote(await self._api.create(PODS, patches.new_pod(pod), pod.namespace))
+
+    async def patch_pod_status(self, pod: Pod, status: PodStatus) -> Pod:
+        """Merge the status if the Pod still has pod.uid; conditions are merged by type."""
+        patched = await self._api.patch(
+            PODS,
+            pod.name,
+            patches.pod_status(pod, status),
+            namespace=pod.namespace,
+            subresource="status",
+            patch_type=PatchType.STRATEGIC,
+        )
+        return self._pods.wrote(patched)
+
+    async def delete_pod(self, pod: Pod, grace_seconds: int | None = None) -> None:
+        """Delete a Pod if it still has pod.uid; 0 removes it at once, None leaves the Pod its own grace."""
+        await self._api.delete(PODS, pod.name, namespace=pod.namespace, uid=pod.uid, grace_seconds=grace_seconds)
+        await self._pods.settled(
+            pod.key,
+            lambda now: now is None or now.uid != pod.uid or (grace_seconds != 0 and now.deleting),
+            DELETION_SEEN_WITHIN,
+        )
+
+    async def record_event(self, event: ClusterEvent) -> None:
+        """Write a Kubernetes Event."""
+        await self._events.write(event)
+
+    def _now(self) -> str:
+        return timestamp(self._clock.wall())

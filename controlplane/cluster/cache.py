@@ -1,0 +1,120 @@
+"""What an informer knows: objects by key, fed by lists, watches and our own writes.
+
+These three arrive in any order, so that each may only move an object forward:
+
+    the cache never replaces an object by an older version of it, and never takes
+    back an object whose deletion it has seen
+
+Resource versions are compared as numbers where both are decimal, which is what
+Kubernetes defines for them; otherwise a watch is believed and a write's result
+is left for the watch to tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, Protocol, TypeVar
+
+_LONGEST_VERSION = 20
+
+
+class Versioned(Protocol):
+    """A view of one version of one object."""
+
+    @property
+    def uid(self) -> str:
+        """Identity: two objects of one name, one after the other, differ in it."""
+
+    @property
+    def resource_version(self) -> str:
+        """Version."""
+
+
+V = TypeVar("V", bound=Versioned)
+
+Listener = Callable[[str, V | None, V | None], None]
+"""Is told key, old and new view after each change."""
+
+
+def newer(version: str, than: str) -> bool | None:
+    """Tell whether a resource version is newer than another; None if that cannot be told."""
+    if version == than:
+        return False
+    if _decimal(version) and _decimal(than):
+        return int(version) > int(than)
+    return None
+
+
+def _decimal(version: str) -> bool:
+    return 0 < len(version) <= _LONGEST_VERSION and version.isascii() and version.isdigit()
+
+
+class Cache(Generic[V]):
+    """Objects by key, and how far the watch has told."""
+
+    def __init__(self, changed: Listener[V]) -> None:
+        self._objects: dict[str, V] = {}
+        self._changed = changed
+        self.seen = ""
+        """The version up to which the cluster has told us everything; empty before the first list."""
+
+    def get(self, key: str) -> V | None:
+        """Return one object."""
+        return self._objects.get(key)
+
+    def all(self) -> Iterator[V]:
+        """Iterate over a snapshot."""
+        return iter(tuple(self._objects.values()))
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def replace(self, listed: Iterable[tuple[str, V]], version: str) -> None:
+        """Take a complete list as of version; what our own writes made since then stays."""
+        self.seen = version
+        new = dict(listed)
+        for key in [key for key in self._objects if key not in new]:
+            if newer(self._objects[key].resource_version, version) is not True:
+                self._drop(key)
+        for key, view in new.items():
+            self._forward(key, view)
+
+    def told(self, key: str, view: V) -> None:
+        """Take an object as a watch told it."""
+        self._forward(key, view)
+        self.seen = view.resource_version or self.seen
+
+    def told_gone(self, key: str, view: V) -> None:
+        """Take a deletion, or that an object does not match any more, as a watch told it."""
+        known = self._objects.get(key)
+        if known is not None and newer(known.resource_version, view.resource_version) is not True:
+            self._drop(key)
+        self.seen = view.resource_version or self.seen
+
+    def told_version(self, version: str) -> None:
+        """Take a bookmark."""
+        self.seen = version or self.seen
+
+    def wrote(self, key: str, view: V) -> None:
+        """Take the result of our own write, unless the watch is further already."""
+        known = self._objects.get(key)
+        # An absent object that the watch is past has been deleted since we wrote it.
+        reference = known.resource_version if known is not None else self.seen
+        if not reference or newer(view.resource_version, reference):
+            self._put(key, view)
+
+    def _forward(self, key: str, view: V) -> None:
+        known = self._objects.get(key)
+        if known is None or (
+            view.resource_version != known.resource_version
+            and newer(view.resource_version, known.resource_version) is not False
+        ):
+            self._put(key, view)
+
+    def _put(self, key: str, view: V) -> None:
+        old = self._objects.get(key)
+        self._objects[key] = view
+        self._changed(key, old, view)
+
+    def _drop(self, key: str) -> None:
+        self._changed(key, self._objects.pop(key), None)

@@ -1,0 +1,238 @@
+"""Bodies of writes, from views. Pure.
+
+Statuses are strategic merge patches: conditions merge by type, so that those of
+others stay, and containerStatuses are replaced whole. Everything else is a JSON
+merge patch, which replaces lists: taints are therefore merged here and written
+under the resource version that they were read with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from controlplane.cluster import fields
+from controlplane.cluster.api import Json
+from controlplane.domain.contract import BIZ_VERSION_ENV
+from controlplane.domain.objects import (
+    Condition,
+    Container,
+    ContainerStatus,
+    Lease,
+    NewPod,
+    Node,
+    NodeSpec,
+    NodeStatus,
+    Pod,
+    PodStatus,
+    Taint,
+    Toleration,
+)
+
+
+def new_node(spec: NodeSpec, now: str) -> Json:
+    """Return a Node with its status."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": spec.name, "labels": dict(spec.labels), "annotations": dict(spec.annotations)},
+        "spec": {"taints": [_taint(taint) for taint in spec.taints]},
+        "status": _node_status(spec.status, now),
+    }
+
+
+def node_metadata(current: Node, spec: NodeSpec) -> Json:
+    """Return the part of metadata that differs from spec; empty when nothing does."""
+    changed = {
+        name: {key: value for key, value in wanted.items() if have.get(key) != value}
+        for name, wanted, have in (
+            ("labels", spec.labels, current.labels),
+            ("annotations", spec.annotations, current.annotations),
+        )
+    }
+    return {name: value for name, value in changed.items() if value}
+
+
+def taints_differ(have: Iterable[Taint], wanted: Iterable[Taint]) -> bool:
+    """Tell whether a taint that we want is missing or has another value."""
+    known = set(have)
+    return any(taint not in known for taint in wanted)
+
+
+def merged_taints(obj: Json, wanted: Iterable[Taint]) -> list[Json]:
+    """Return the taints of a Node as read, with ours put in; a taint is the same by key and effect."""
+    ours = {(taint.key, taint.effect): _taint(taint) for taint in wanted}
+    others = [
+        taint
+        for taint in fields.objects(fields.mapping(obj, "spec"), "taints")
+        if (fields.text(taint, "key"), fields.text(taint, "effect")) not in ours
+    ]
+    return others + list(ours.values())
+
+
+def node_status(current: Node | None, status: NodeStatus, now: str) -> Json:
+    """Return the patch of a Node's status; what current has and status has not is removed, conditions excepted."""
+    body = _node_status(status, now)
+    if current is not None:
+        for name, before, after in (
+            ("capacity", current.status.capacity, status.capacity),
+            ("allocatable", current.status.allocatable, status.allocatable),
+        ):
+            body[name].update({key: None for key in before if key not in after})
+        kept = {kind for kind, _ in status.addresses}
+        body["addresses"] += [
+            {"$patch": "delete", "type": kind} for kind, _ in current.status.addresses if kind not in kept
+        ]
+    return {"status": body}
+
+
+def pod_status(pod: Pod, status: PodStatus) -> Json:
+    """Return the patch of a Pod's status, for this Pod and no later one of its name.
+
+    Conditions that the Pod has already are left out, so that a condition that
+    somebody else changed meanwhile is not set back.
+    """
+    known = set(pod.status.conditions)
+    return {
+        "metadata": {"uid": pod.uid},
+        "status": {
+            "phase": status.phase,
+            "reason": status.reason or None,
+            "message": status.message or None,
+            "podIP": status.pod_ip or None,
+            "hostIP": status.host_ip or None,
+            "startTime": status.start_time or None,
+            "conditions": [_condition(each) for each in status.conditions if each not in known],
+            "containerStatuses": [_container_status(each) for each in status.containers],
+        },
+    }
+
+
+def new_lease(lease: Lease) -> Json:
+    """Return a Lease."""
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {
+            "name": lease.name,
+            "namespace": lease.namespace,
+            "labels": dict(lease.labels),
+            "annotations": dict(lease.annotations),
+        },
+        "spec": _lease_spec(lease),
+    }
+
+
+def lease(lease: Lease) -> Json:
+    """Return the patch that writes holder, times and transitions if the version still is the lease's."""
+    return {"metadata": {"resourceVersion": lease.resource_version}, "spec": _lease_spec(lease)}
+
+
+def new_pod(pod: NewPod) -> Json:
+    """Return a Pod that is bound to its Node."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": pod.name,
+            "namespace": pod.namespace,
+            "labels": dict(pod.labels),
+            "annotations": dict(pod.annotations),
+        },
+        "spec": {
+            "nodeName": pod.node_name,
+            "containers": [_container(pod.container)],
+            "tolerations": [_toleration(each) for each in pod.tolerations],
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+        },
+    }
+
+
+def _node_status(status: NodeStatus, now: str) -> Json:
+    return {
+        "conditions": [{**_condition(each), "lastHeartbeatTime": now} for each in status.conditions],
+        "addresses": [{"type": kind, "address": address} for kind, address in status.addresses],
+        "capacity": dict(status.capacity),
+        "allocatable": dict(status.allocatable),
+        "nodeInfo": {
+            "operatingSystem": status.operating_system,
+            "architecture": status.architecture,
+            "kubeletVersion": status.kubelet_version,
+            "containerRuntimeVersion": status.runtime_version,
+        },
+    }
+
+
+def _condition(condition: Condition) -> Json:
+    return {
+        "type": condition.type,
+        "status": condition.status,
+        "reason": condition.reason,
+        "message": condition.message,
+        "lastTransitionTime": condition.last_transition_time or None,
+    }
+
+
+def _container_status(status: ContainerStatus) -> Json:
+    return {
+        "name": status.name,
+        "ready": status.ready,
+        "started": status.kind == "running",
+        "restartCount": status.restart_count,
+        "image": status.image,
+        "imageID": status.image,
+        "state": {status.kind: _state(status)} if status.kind else {},
+    }
+
+
+def _state(status: ContainerStatus) -> Json:
+    match status.kind:
+        case "running":
+            state: Json = {"startedAt": status.started_at}
+        case "terminated":
+            state = {
+                "exitCode": status.exit_code,
+                "reason": status.reason,
+                "message": status.message,
+                "startedAt": status.started_at,
+                "finishedAt": status.finished_at,
+            }
+        case _:
+            state = {"reason": status.reason, "message": status.message}
+    return {name: value for name, value in state.items() if value != ""}
+
+
+def _lease_spec(lease: Lease) -> Json:
+    return {
+        "holderIdentity": lease.holder or None,
+        "leaseDurationSeconds": lease.duration_seconds or None,
+        "acquireTime": lease.acquire_time or None,
+        "renewTime": lease.renew_time or None,
+        "leaseTransitions": lease.transitions,
+    }
+
+
+def _container(container: Container) -> Json:
+    env = [{"name": name, "value": value} for name, value in container.env if name != BIZ_VERSION_ENV]
+    if container.version:
+        env.insert(0, {"name": BIZ_VERSION_ENV, "value": container.version})
+    return {"name": container.name, "image": container.image, "args": list(container.args), "env": env}
+
+
+def _taint(taint: Taint) -> Json:
+    return _filled({"key": taint.key, "value": taint.value, "effect": taint.effect})
+
+
+def _toleration(toleration: Toleration) -> Json:
+    return _filled(
+        {
+            "key": toleration.key,
+            "operator": toleration.operator,
+            "value": toleration.value,
+            "effect": toleration.effect,
+        }
+    )
+
+
+def _filled(obj: Mapping[str, str]) -> Json:
+    return {name: value for name, value in obj.items() if value}

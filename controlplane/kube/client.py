@@ -1,0 +1,212 @@
+"""The Kubernetes API over HTTP: objects as raw JSON, no typed models.
+
+Implements ``controlplane.cluster.api.ApiServer``. Nothing is retried here but a
+request that 401 refused, once, with credentials loaded anew.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator
+from urllib.parse import quote, urlencode
+
+import aiohttp
+import orjson
+
+from controlplane.app.ports import ClusterError, Rejected, Transient, Unknown
+from controlplane.cluster import fields
+from controlplane.cluster.api import Json, ObjectList, PatchType, Resource, WatchEvent
+from controlplane.kube import metrics
+from controlplane.kube.credentials import ConfiguredCredentials, Credentials
+from controlplane.kube.errors import refusal, watch_error
+from controlplane.kube.gate import Gate
+from controlplane.kube.lines import Lines, LineTooLong
+from controlplane.kube.transport import WATCH_IDLE, Request, Transport, failure
+
+PAGE = 500
+"""Objects in one page of a list."""
+WATCH_SECONDS = (300, 600)
+"""How long the server keeps one watch, drawn at random so that watches do not end together."""
+LINE_LIMIT = 16 * 1024 * 1024
+"""Bytes of one event; etcd takes objects of 1.5 MB."""
+
+
+class KubeApiServer:
+    """A real API server. To be closed."""
+
+    def __init__(self, credentials: Credentials, gate: Gate | None = None, *, watch_idle: float = WATCH_IDLE) -> None:
+        self._transport = Transport(credentials, watch_idle=watch_idle)
+        self._gate = gate or Gate()
+        self._random = random.SystemRandom()
+
+    @classmethod
+    async def connect(cls, kubeconfig: str = "", *, rate: float = 400.0, burst: int = 800) -> KubeApiServer:
+        """Return the API server that a kubeconfig file names, or that of the Pod we run in.
+
+        rate (requests per second) and burst are our own limit. Raises CannotConnect
+        when the configuration cannot be used; the server need not be there yet.
+        """
+        credentials = ConfiguredCredentials(kubeconfig)
+        await credentials.access()
+        return cls(credentials, Gate(rate=rate, burst=burst))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._transport.close()
+
+    async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
+        """Return one object; raises NotFound."""
+        return await self._request(Request("get", resource.plural, _path(resource, namespace, name)))
+
+    async def list(
+        self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
+    ) -> ObjectList:
+        """Return all matching objects, of one moment, fetched in pages; without metadata.managedFields."""
+        items: list[Json] = []
+        query = _selection(label_selector, field_selector) | {"limit": str(PAGE)}
+        while True:
+            target = f"{_path(resource, namespace)}?{urlencode(query)}"
+            page = await self._request(Request("list", resource.plural, target))
+            for item in fields.objects(page, "items"):
+                fields.mapping(item, "metadata").pop("managedFields", None)
+                items.append(item)
+            meta = fields.mapping(page, "metadata")
+            more = fields.text(meta, "continue")
+            if not more:
+                return ObjectList(tuple(items), fields.text(meta, "resourceVersion"))
+            query["continue"] = more
+
+    async def watch(
+        self,
+        resource: Resource,
+        *,
+        resource_version: str,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> AsyncIterator[WatchEvent]:
+        """Yield changes after resource_version, beginning with a bookmark of it; raises Expired, Transient."""
+        query = _selection(label_selector, field_selector) | {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(self._random.randint(*WATCH_SECONDS)),
+        }
+        target = f"{_path(resource, namespace)}?{urlencode(query)}"
+        response = await self._open_watch(Request("watch", resource.plural, target))
+        async with response:
+            yield WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": resource_version}})
+            lines = Lines(LINE_LIMIT)
+            try:
+                async for data in response.content.iter_any():
+                    for line in lines.feed(data):
+                        yield _event(line)
+            except TimeoutError:
+                return
+            except (aiohttp.ClientError, OSError, LineTooLong) as error:
+                raise Transient(f"watch {resource.plural} broke off: {failure(error, 0)}") from error
+
+    async def create(self, resource: Resource, obj: Json, namespace: str = "") -> Json:
+        """Create an object; raises AlreadyExists, Rejected."""
+        return await self._request(Request("create", resource.plural, _path(resource, namespace), orjson.dumps(obj)))
+
+    async def patch(
+        self,
+        resource: Resource,
+        name: str,
+        patch: Json,
+        *,
+        namespace: str = "",
+        subresource: str = "",
+        patch_type: PatchType = PatchType.MERGE,
+        urgent: bool = False,
+    ) -> Json:
+        """Patch an object or its status, resource version and UID in it being preconditions; raises Conflict."""
+        label = f"{resource.plural}/{subresource}" if subresource else resource.plural
+        path = _path(resource, namespace, name, subresource)
+        return await self._request(Request("patch", label, path, orjson.dumps(patch), patch_type.value), urgent=urgent)
+
+    async def delete(
+        self,
+        resource: Resource,
+        name: str,
+        *,
+        namespace: str = "",
+        uid: str = "",
+        resource_version: str = "",
+        grace_seconds: int | None = None,
+    ) -> None:
+        """Delete an object; raises NotFound, Conflict."""
+        options: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        if uid or resource_version:
+            told = {"uid": uid, "resourceVersion": resource_version}
+            options["preconditions"] = {key: value for key, value in told.items() if value}
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
+        path = _path(resource, namespace, name)
+        await self._request(Request("delete", resource.plural, path, orjson.dumps(options)))
+
+    async def _request(self, request: Request, *, urgent: bool = False) -> Json:
+        queued = time.monotonic()
+        async with self._gate.passage(urgent=urgent):
+            metrics.QUEUED.labels("urgent" if urgent else "normal").observe(time.monotonic() - queued)
+            reply = await self._transport.exchange(request)
+            if reply.status == 401:
+                await self._transport.renew_credentials()
+                reply = await self._transport.exchange(request)
+        if reply.status >= 300:
+            raise refusal(reply.status, reply.body, retry_after=reply.retry_after, write=request.writes)
+        return _object(reply.body, write=request.writes)
+
+    async def _open_watch(self, request: Request) -> aiohttp.ClientResponse:
+        opened = await self._transport.stream(request)
+        if isinstance(opened, aiohttp.ClientResponse):
+            return opened
+        if opened.status == 401:
+            await self._transport.renew_credentials()
+        raise refusal(opened.status, opened.body, retry_after=opened.retry_after, write=False)
+
+
+def _path(resource: Resource, namespace: str, name: str | None = None, subresource: str = "") -> str:
+    root = "/apis" if "/" in resource.group_version else "/api"
+    parts = [root, resource.group_version]
+    if namespace and resource.namespaced:
+        parts += ["namespaces", _segment(namespace)]
+    parts.append(resource.plural)
+    if name is not None:
+        parts.append(_segment(name))
+    if subresource:
+        parts.append(subresource)
+    return "/".join(parts)
+
+
+def _segment(name: str) -> str:
+    # The server decodes the path before it takes it apart: a slash would name another object.
+    if not name or name in (".", "..") or "/" in name or "%" in name:
+        raise Rejected(f"{name[:100]!r} cannot be the name of an object")
+    return quote(name, safe="")
+
+
+def _selection(label_selector: str, field_selector: str) -> dict[str, str]:
+    told = {"labelSelector": label_selector, "fieldSelector": field_selector}
+    return {key: value for key, value in told.items() if value}
+
+
+def _object(reply: bytes, *, write: bool) -> Json:
+    try:
+        obj = orjson.loads(reply)
+    except orjson.JSONDecodeError:
+        obj = None
+    if isinstance(obj, dict):
+        return obj
+    error: type[ClusterError] = Unknown if write else Transient
+    raise error("the API server's reply is no JSON object")
+
+
+def _event(line: bytes) -> WatchEvent:
+    told = _object(line, write=False)
+    kind, obj = fields.text(told, "type"), fields.mapping(told, "object")
+    if kind == "ERROR":
+        raise watch_error(obj)
+    return WatchEvent(kind, obj)
