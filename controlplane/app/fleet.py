@@ -79,6 +79,7 @@ class Fleet:
         self._tasks: dict[BaseId, asyncio.Task[None]] = {}
         self._phases: Counter[Phase] = Counter()
         self._phase_of: dict[BaseId, Phase] = {}
+        self._shown: dict[BaseId, object] = {}
         self._early: dict[BaseId, tuple[Heartbeat, str]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._frozen = False
@@ -294,6 +295,7 @@ class Fleet:
         del self._tasks[base]
         actor = self._actors.pop(base)
         self._phases[self._phase_of.pop(base, actor.base.phase)] -= 1
+        self._shown.pop(base, None)
         self._measure()
         self._told(actor.base.vnode)
 
@@ -320,6 +322,7 @@ class Fleet:
         actor = self._actors.get(base) if base is not None else None
         if actor is not None:
             actor.kick()
+        self._told(VNodeName(name))
 
     def _base_changed(self, base: Base) -> None:
         before = self._phase_of.get(base.id)
@@ -329,7 +332,11 @@ class Fleet:
             self._phases[base.phase] += 1
             self._phase_of[base.id] = base.phase
             self._measure()
-        self._told(base.vnode)
+        # Immutable parts are compared by identity: cheap enough for every look of every actor.
+        shown = (base.phase, base.why, base.gateway, base.fence, id(base.profile), id(base.modules.present))
+        if self._shown.get(base.id) != (shown, len(base.modules.in_flight)):
+            self._shown[base.id] = (shown, len(base.modules.in_flight))
+            self._told(base.vnode)
 
     def _measure(self) -> None:
         for phase in Phase:

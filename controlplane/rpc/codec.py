@@ -60,7 +60,7 @@ MOST_MODULES = 4096
 """Modules of one list that are looked at; a base with more is not one that we can serve."""
 
 
-def tunnel_kind(kind: pb.TunnelKind) -> TunnelKind | None:
+def tunnel_kind(kind: pb.TunnelKind.ValueType) -> TunnelKind | None:
     """Return the tunnel kind, None for one that is not known."""
     return _TUNNELS.get(kind)
 

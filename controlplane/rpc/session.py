@@ -210,7 +210,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
     async def _read(self, session: Session, context: Context) -> None:
         while True:
             message = await context.read()
-            if message is aio.EOF or not isinstance(message, pb.ConnectRequest):
+            if not isinstance(message, pb.ConnectRequest):
                 raise _Ended("its stream ended without Goodbye", orderly=False)
             match message.WhichOneof("message"):
                 case "reports":

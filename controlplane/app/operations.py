@@ -1,0 +1,246 @@
+"""What tools can see and do: VNodes and modules as items, installs and uninstalls as changes of desired state.
+
+Reads come from memory. An install or uninstall only creates or deletes Pods; the
+actors do the rest, exactly as for Pods that come from anywhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+
+from controlplane.app.base import Base, Phase
+from controlplane.app.fleet import Fleet
+from controlplane.app.ports import AlreadyExists, Cluster, Conflict, NotFound
+from controlplane.domain import contract
+from controlplane.domain.facts import ModuleState, Verb
+from controlplane.domain.identity import BaseId, ModuleKey, base_of_node
+from controlplane.domain.objects import Container, ContainerStatus, NewPod, Node, Pod, Requirement, Toleration
+from controlplane.domain.placement import matches
+from controlplane.domain.planner import invalid
+
+AT_ONCE = 16
+"""Writes of one call that are under way at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class VNodeItem:
+    """One VNode; wall times are seconds since the epoch, 0 when not known."""
+
+    node: Node | None
+    base: Base | None
+    name: str
+    identity: str
+    owner: str
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleItem:
+    """One module on one VNode; pod is None when none stands for it."""
+
+    vnode: str
+    key: ModuleKey
+    state: ModuleState | None
+    pod: Pod | None
+    status: ContainerStatus | None
+    url: str
+    operation: Verb | None
+
+    @property
+    def ready(self) -> bool:
+        """Its container is ready, or it serves without a Pod."""
+        return self.status.ready if self.status is not None else self.state is ModuleState.ACTIVATED
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What was done to one Pod: created, unchanged or deleted."""
+
+    vnode: str
+    namespace: str
+    pod: str
+    result: str
+
+
+class Refusal(Exception):
+    """A tool asked for something that cannot be done; field is the part of the request at fault, if one is."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class Missing(Refusal):
+    """There is no such thing."""
+
+
+class NotAllowed(Refusal):
+    """The state of things does not allow it; the message says what would."""
+
+
+class Operations:
+    """Answers tools."""
+
+    def __init__(self, cluster: Cluster, fleet: Fleet, *, replica: str, env: str) -> None:
+        self._cluster = cluster
+        self._fleet = fleet
+        self._replica = replica
+        self._env = env
+
+    def vnodes(self, selector: Sequence[Requirement] = ()) -> list[VNodeItem]:
+        """Return the VNodes that match, by name: ours, and those that other replicas own."""
+        names: set[str] = {node.name for node in self._cluster.nodes.all()}
+        names |= {base.vnode for base in self._fleet.bases()}
+        items = [item for name in sorted(names) if (item := self._vnode(name)) is not None]
+        return [item for item in items if matches(selector, item.node.labels if item.node else {})]
+
+    def vnode(self, name: str) -> VNodeItem:
+        """Return the VNode of that Node name or base identity; raises Missing."""
+        for candidate in (name, f"vnode.{name}.{self._env}"):
+            if (item := self._vnode(candidate)) is not None:
+                return item
+        raise Missing(f"there is no VNode or base {name!r}")
+
+    def vnode_named(self, name: str) -> VNodeItem | None:
+        """Return the VNode of that Node name, None when it is gone."""
+        return self._vnode(name)
+
+    def _vnode(self, name: str) -> VNodeItem | None:
+        identity = base_of_node(name, self._env)
+        if identity is None:
+            return None
+        node, base = self._cluster.nodes.get(name), self._fleet.get(identity)
+        if node is None and base is None:
+            return None
+        ready = node is not None and any(c.type == "Ready" and c.status == "True" for c in node.status.conditions)
+        if base is not None:
+            ready = ready and base.phase is Phase.READY
+        lease = self._cluster.leases.get(f"{contract.LEASE_NAMESPACE}/{name}")
+        return VNodeItem(node, base, name, identity, lease.holder if lease else "", ready)
+
+    def modules(self, vnode: str = "", name: str = "") -> list[ModuleItem]:
+        """Return the modules on one VNode or on all, by VNode, name and version."""
+        names = [vnode] if vnode else [item.name for item in self.vnodes()]
+        found = [item for one in names for item in self._modules(one) if not name or item.key.name == name]
+        return sorted(found, key=lambda item: (item.vnode, item.key, item.pod.key if item.pod else ""))
+
+    def _modules(self, vnode: str) -> Iterable[ModuleItem]:
+        identity = base_of_node(vnode, self._env)
+        base = self._fleet.get(identity) if identity is not None else None
+        present = dict(base.modules.present) if base is not None else {}
+        flights = dict(base.modules.in_flight) if base is not None else {}
+        covered: set[ModuleKey] = set()
+        for pod in self._cluster.pods.on_node(vnode):
+            statuses = {status.name: status for status in pod.status.containers}
+            for container in pod.containers:
+                key = ModuleKey(container.name, container.version)
+                covered.add(key)
+                flight = flights.get(key.name)
+                yield ModuleItem(
+                    vnode=vnode,
+                    key=key,
+                    state=present[key].state if key in present else None,
+                    pod=pod,
+                    status=statuses.get(container.name) or ContainerStatus(container.name, "waiting", reason="Pending"),
+                    url=container.image,
+                    operation=flight.order.verb if flight is not None and flight.order.module.key == key else None,
+                )
+        for key, module in present.items():
+            if key not in covered:
+                flight = flights.get(key.name)
+                operation = flight.order.verb if flight is not None and flight.order.module.key == key else None
+                yield ModuleItem(vnode, key, module.state, None, None, "", operation)
+
+    def select(
+        self, *, base: str = "", selector: Sequence[Requirement] | None = None, all_bases: bool = False
+    ) -> list[VNodeItem]:
+        """Return the VNodes that a target names; raises Missing when it names none."""
+        if base:
+            return [self.vnode(base)]
+        found = self.vnodes(selector or ()) if selector is not None or all_bases else []
+        if not found:
+            raise Missing("no base matches the target", "target")
+        return found
+
+    async def install(
+        self, targets: Sequence[VNodeItem], container: Container, *, namespace: str, request_id: str
+    ) -> list[Change]:
+        """Create a Pod for the module on each target that has none of ours yet. Raises Refusal, ClusterError."""
+        if problem := invalid(container):
+            raise Refusal(problem, "version" if not container.version else "url")
+        return await self._each(
+            [self._install(item, container, namespace=namespace, request_id=request_id) for item in targets]
+        )
+
+    async def _install(self, item: VNodeItem, container: Container, *, namespace: str, request_id: str) -> Change:
+        pod = NewPod(
+            namespace=namespace,
+            name=pod_name(item.identity, container),
+            node_name=item.name,
+            container=container,
+            labels={
+                contract.COMPONENT: contract.COMPONENT_MODULE,
+                contract.ENV: self._env,
+                "app.kubernetes.io/managed-by": "module-controller",
+            },
+            annotations={contract.ANNOTATION_REQUEST_ID: request_id},
+            tolerations=(
+                Toleration(contract.TAINT_VIRTUAL_NODE, "Equal", "True", "NoExecute"),
+                Toleration(contract.TAINT_NODE_ENV, "Equal", self._env, "NoExecute"),
+            ),
+        )
+        try:
+            await self._cluster.create_pod(pod)
+        except AlreadyExists:
+            existing = self._cluster.pods.get(f"{namespace}/{pod.name}")
+            if existing is not None and existing.deleting:
+                raise NotAllowed(f"Pod {existing.key} is still being deleted: wait until it is gone") from None
+            return Change(item.name, namespace, pod.name, "unchanged")
+        return Change(item.name, namespace, pod.name, "created")
+
+    async def uninstall(self, targets: Sequence[VNodeItem], key: ModuleKey, *, namespace: str) -> list[Change]:
+        """Delete the Pods of a module on each target. Raises Refusal, ClusterError."""
+        pods = [
+            pod
+            for item in targets
+            for pod in self._cluster.pods.on_node(item.name)
+            if (not namespace or pod.namespace == namespace) and any((c.name, c.version) == key for c in pod.containers)
+        ]
+        if not pods:
+            raise Missing(f"no Pod stands for module {key} on the target")
+        for pod in pods:
+            if pod.owner_uid:
+                raise NotAllowed(f"Pod {pod.key} belongs to a workload that would make it anew: scale or delete that")
+            if len(pod.containers) > 1:
+                raise NotAllowed(f"Pod {pod.key} has other modules too: delete the Pod itself")
+        return await self._each([self._delete(pod) for pod in pods])
+
+    async def _delete(self, pod: Pod) -> Change:
+        try:
+            await self._cluster.delete_pod(pod)
+        except (NotFound, Conflict):
+            return Change(pod.node_name, pod.namespace, pod.name, "unchanged")
+        return Change(pod.node_name, pod.namespace, pod.name, "deleted")
+
+    async def _each(self, works: Sequence[Coroutine[None, None, Change]]) -> list[Change]:
+        room = asyncio.Semaphore(AT_ONCE)
+
+        async def one(work: Coroutine[None, None, Change]) -> Change:
+            async with room:
+                return await work
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(work)) for work in works]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+
+def pod_name(identity: BaseId | str, container: Container) -> str:
+    """Return the name of the Pod that stands for a module on a base: the same wish gives the same name."""
+    digest = hashlib.sha256(f"{identity}\n{container.name}\n{container.version}".encode()).hexdigest()[:10]
+    return f"{container.name[:52]}-{digest}"

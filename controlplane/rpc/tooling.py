@@ -1,0 +1,326 @@
+"""ModuleControllerService: what mctl and other tools speak.
+
+Guarantees: a mutation sent again with its request_id is answered again and not
+done again while this replica lives, and the changes themselves are idempotent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+from grpc import aio
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
+from koupleless.modulecontroller.v1 import module_controller_pb2_grpc
+
+from controlplane.app.events import Happening, Recorder
+from controlplane.app.fleet import Fleet
+from controlplane.app.gateways import GatewayDirectory
+from controlplane.app.operations import ModuleItem, Operations, Refusal, VNodeItem
+from controlplane.app.policy import Policy
+from controlplane.app.ports import Cluster, Manifests, ObjectName, Rejected
+from controlplane.domain.facts import BaselineQuery
+from controlplane.domain.identity import InvalidName, ModuleKey, parse_base_id
+from controlplane.domain.objects import Container
+from controlplane.domain.placement import parse_selector
+from controlplane.rpc import tooling_codec as codec
+from controlplane.rpc.refusals import refuse, refusing
+from controlplane.rpc.watching import follow
+
+PAGE = 500
+MOST_IN_PAGE = 1000
+REQUESTS_KEPT = 1000
+
+Context = aio.ServicerContext[Any, Any]
+T = TypeVar("T", bound=Message)
+M = TypeVar("M")
+
+
+class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer):
+    """Serves the tooling API."""
+
+    def __init__(
+        self,
+        *,
+        operations: Operations,
+        cluster: Cluster,
+        fleet: Fleet,
+        gateways: GatewayDirectory,
+        recorder: Recorder,
+        policy: Policy,
+        manifests: Manifests | None,
+        address: str,
+    ) -> None:
+        self._operations = operations
+        self._cluster = cluster
+        self._fleet = fleet
+        self._gateways = gateways
+        self._recorder = recorder
+        self._policy = policy
+        self._manifests = manifests
+        self._address = address
+        self._answers: OrderedDict[str, asyncio.Future[Any]] = OrderedDict()
+
+    # Reads.
+
+    async def ListVNodes(self, request: pb.ListVNodesRequest, context: Context) -> pb.ListVNodesResponse:
+        """List VNodes by name."""
+        async with refusing(context):
+            items = self._operations.vnodes(parse_selector(request.selector))
+            page, token = _page(items, [item.name for item in items], request.page_size, request.page_token)
+        return pb.ListVNodesResponse(items=[codec.vnode(item) for item in page], next_page_token=token)
+
+    async def GetVNode(self, request: pb.GetVNodeRequest, context: Context) -> pb.GetVNodeResponse:
+        """Get one VNode with its modules and recent events."""
+        async with refusing(context):
+            item = self._operations.vnode(request.name)
+            return pb.GetVNodeResponse(
+                vnode=codec.vnode(item),
+                modules=[codec.module(module) for module in self._operations.modules(item.name)],
+                events=[codec.event(event) for event in self._recorder.recent() if event.vnode == item.name],
+            )
+
+    async def ListModules(self, request: pb.ListModulesRequest, context: Context) -> pb.ListModulesResponse:
+        """List modules by VNode, name and version."""
+        async with refusing(context):
+            vnode = self._operations.vnode(request.vnode).name if request.vnode else ""
+            items = self._operations.modules(vnode, request.name)
+            page, token = _page(items, [_module_key(i) for i in items], request.page_size, request.page_token)
+        return pb.ListModulesResponse(items=[codec.module(item) for item in page], next_page_token=token)
+
+    async def ListGateways(self, request: pb.ListGatewaysRequest, context: Context) -> pb.ListGatewaysResponse:
+        """List the gateways connected to this replica."""
+        orders: dict[str, int] = {}
+        for base in self._fleet.bases():
+            for flight in base.modules.in_flight.values():
+                orders[flight.gateway] = orders.get(flight.gateway, 0) + 1
+        gateways = sorted(self._gateways.all(), key=lambda c: c.link.info.gateway_id)
+        return pb.ListGatewaysResponse(items=[codec.gateway(c, orders.get(c.link.info.key, 0)) for c in gateways])
+
+    async def ListReplicas(self, request: pb.ListReplicasRequest, context: Context) -> pb.ListReplicasResponse:
+        """List the replicas known to this one."""
+        owned = sum(1 for base in self._fleet.bases() if base.fence)
+        return pb.ListReplicasResponse(
+            items=[pb.Replica(id=self._policy.replica, address=self._address, vnodes=owned, self=True)]
+        )
+
+    async def GetBaseline(self, request: pb.GetBaselineRequest, context: Context) -> pb.GetBaselineResponse:
+        """Tell which modules a starting base would be given."""
+        async with refusing(context):
+            try:
+                base = parse_base_id(request.base or "baseline", self._policy.env)
+            except InvalidName as error:
+                raise Refusal(str(error), "base") from None
+            query = BaselineQuery("", request.name, request.version, request.cluster_name)
+            modules = self._fleet.baseline(base, query)
+        return pb.GetBaselineResponse(
+            modules=[pb.BaselineModule(name=m.name, version=m.version, url=m.image) for m in modules]
+        )
+
+    # Watches.
+
+    async def WatchVNodes(
+        self, request: pb.WatchVNodesRequest, context: Context
+    ) -> AsyncIterator[pb.WatchVNodesResponse]:
+        """Send all matching VNodes, then each change."""
+        async with refusing(context):
+            selector = parse_selector(request.selector)
+
+            def read() -> dict[str, pb.VNode]:
+                return {i.name: codec.vnode(i, lively=False) for i in self._operations.vnodes(selector)}
+
+            async for change, item in follow(read, self._fleet.subscribe):
+                yield pb.WatchVNodesResponse(type=change, vnode=item)
+
+    async def WatchModules(
+        self, request: pb.WatchModulesRequest, context: Context
+    ) -> AsyncIterator[pb.WatchModulesResponse]:
+        """Send all matching modules, then each change."""
+        async with refusing(context):
+            vnode = self._operations.vnode(request.vnode).name if request.vnode else ""
+
+            def read() -> dict[str, pb.Module]:
+                return {_module_key(i): codec.module(i) for i in self._operations.modules(vnode, request.name)}
+
+            async for change, item in follow(read, self._fleet.subscribe):
+                yield pb.WatchModulesResponse(type=change, module=item)
+
+    async def WatchEvents(
+        self, request: pb.WatchEventsRequest, context: Context
+    ) -> AsyncIterator[pb.WatchEventsResponse]:
+        """Send the recent events, then new ones when asked to follow."""
+        queue: asyncio.Queue[Happening] = asyncio.Queue(1000)
+        dropped = asyncio.Event()
+
+        def heard(happening: Happening) -> None:
+            if queue.full():
+                dropped.set()
+            else:
+                queue.put_nowait(happening)
+
+        async with refusing(context):
+            vnode = self._operations.vnode(request.vnode).name if request.vnode else ""
+            end = self._recorder.subscribe(heard)
+            try:
+                for happening in self._recorder.recent():
+                    if not vnode or happening.vnode == vnode:
+                        yield pb.WatchEventsResponse(event=codec.event(happening))
+                while request.follow:
+                    happening = await queue.get()
+                    if not vnode or happening.vnode == vnode:
+                        yield pb.WatchEventsResponse(event=codec.event(happening))
+                    if dropped.is_set():
+                        await refuse(
+                            context,
+                            grpc.StatusCode.RESOURCE_EXHAUSTED,
+                            "events came faster than they were read: watch again",
+                            reason="TOO_SLOW",
+                        )
+            finally:
+                end()
+
+    # Mutations.
+
+    async def InstallModule(self, request: pb.InstallModuleRequest, context: Context) -> pb.InstallModuleResponse:
+        """Create a Pod for a module on each selected base."""
+
+        async def work() -> pb.InstallModuleResponse:
+            changes = await self._operations.install(
+                self._targets(request.target),
+                Container(name=request.name, image=request.url, version=request.version),
+                namespace=request.namespace or "default",
+                request_id=request.request_id,
+            )
+            return pb.InstallModuleResponse(operations=[codec.operation(change) for change in changes])
+
+        async with refusing(context):
+            return await self._once("install", request.request_id, work)
+
+    async def UninstallModule(self, request: pb.UninstallModuleRequest, context: Context) -> pb.UninstallModuleResponse:
+        """Delete the Pods of a module on each selected base."""
+
+        async def work() -> pb.UninstallModuleResponse:
+            changes = await self._operations.uninstall(
+                self._targets(request.target),
+                ModuleKey(request.name, request.version),
+                namespace=request.namespace,
+            )
+            return pb.UninstallModuleResponse(operations=[codec.operation(change) for change in changes])
+
+        async with refusing(context):
+            return await self._once("uninstall", request.request_id, work)
+
+    async def ApplyManifest(self, request: pb.ApplyManifestRequest, context: Context) -> pb.ApplyManifestResponse:
+        """Create or update one object of the embedded cluster."""
+        manifests = await self._embedded(context, "kubectl apply")
+
+        async def work() -> pb.ApplyManifestResponse:
+            name, result = await manifests.apply(request.manifest_json, dry_run=request.dry_run)
+            return pb.ApplyManifestResponse(object=_ref(name), result=result)
+
+        async with refusing_manifest(context):
+            return await self._once("apply", request.request_id, work)
+
+    async def DeleteManifest(self, request: pb.DeleteManifestRequest, context: Context) -> pb.DeleteManifestResponse:
+        """Delete one object of the embedded cluster."""
+        manifests = await self._embedded(context, "kubectl delete")
+        grace = request.grace_period_seconds if request.HasField("grace_period_seconds") else None
+
+        async def work() -> pb.DeleteManifestResponse:
+            deleted = await manifests.delete(_name(request.object), grace_seconds=grace)
+            return pb.DeleteManifestResponse(result="deleted" if deleted else "absent")
+
+        async with refusing(context):
+            return await self._once("delete", request.request_id, work)
+
+    async def GetObject(self, request: pb.GetObjectRequest, context: Context) -> pb.GetObjectResponse:
+        """Read one object of the embedded cluster."""
+        manifests = await self._embedded(context, "kubectl get or kubectl wait")
+        async with refusing(context):
+            text, ready = await manifests.get(_name(request.object))
+        return pb.GetObjectResponse(object_json=text, ready=ready)
+
+    async def _embedded(self, context: Context, instead: str) -> Manifests:
+        if self._manifests is None:
+            await refuse(
+                context,
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"this control plane works on a Kubernetes cluster: use {instead}",
+                reason="NOT_EMBEDDED",
+            )
+        return self._manifests
+
+    def _targets(self, target: pb.Target) -> list[VNodeItem]:
+        match target.WhichOneof("target"):
+            case "base":
+                return self._operations.select(base=target.base)
+            case "selector":
+                return self._operations.select(selector=parse_selector(target.selector))
+            case "all" if target.all:
+                return self._operations.select(all_bases=True)
+            case _:
+                raise Refusal("a target is needed: base, selector or all", "target")
+
+    async def _once(self, what: str, request_id: str, work: Callable[[], Awaitable[T]]) -> T:
+        if not request_id or len(request_id) > 128:
+            raise Refusal("request_id is needed, at most 128 characters", "request_id")
+        key = f"{what}/{request_id}"
+        running = self._answers.get(key)
+        if running is None:
+            running = asyncio.ensure_future(work())
+            self._answers[key] = running
+            running.add_done_callback(lambda done: self._forget_failure(key, done))
+            while len(self._answers) > REQUESTS_KEPT:
+                self._answers.popitem(last=False)
+        # A caller that goes away does not stop what it began.
+        answer: T = await asyncio.shield(running)
+        return answer
+
+    def _forget_failure(self, key: str, done: asyncio.Future[Any]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            self._answers.pop(key, None)
+
+
+@asynccontextmanager
+async def refusing_manifest(context: Context) -> AsyncIterator[None]:
+    """As refusing, with the fields at fault when a manifest is refused."""
+    async with refusing(context):
+        try:
+            yield
+        except Rejected as error:
+            if type(error) is not Rejected:
+                raise
+            lines = [line.partition(": ") for line in str(error).splitlines()]
+            await refuse(
+                context,
+                grpc.StatusCode.INVALID_ARGUMENT,
+                str(error),
+                reason="INVALID_MANIFEST",
+                violations=tuple((field, text) for field, _, text in lines if text),
+            )
+
+
+def _page(items: Sequence[M], keys: Sequence[str], size: int, token: str) -> tuple[Sequence[M], str]:
+    if size > MOST_IN_PAGE:
+        raise Refusal(f"page_size is at most {MOST_IN_PAGE}", "page_size")
+    # The token is the last key sent, so that items that come or go between pages disturb nothing.
+    start = next((number for number, key in enumerate(keys) if key > token), len(keys)) if token else 0
+    end = start + (size or PAGE)
+    return items[start:end], keys[end - 1] if end < len(items) else ""
+
+
+def _module_key(item: ModuleItem) -> str:
+    return "\n".join((item.vnode, item.key.name, item.key.version, item.pod.key if item.pod else ""))
+
+
+def _ref(name: ObjectName) -> pb.ObjectRef:
+    return pb.ObjectRef(api_version=name.api_version, kind=name.kind, namespace=name.namespace, name=name.name)
+
+
+def _name(ref: pb.ObjectRef) -> ObjectName:
+    return ObjectName(ref.api_version, ref.kind, ref.namespace, ref.name)

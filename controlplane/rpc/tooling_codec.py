@@ -1,0 +1,105 @@
+"""Tooling items to messages of the tooling API."""
+
+from __future__ import annotations
+
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
+
+from controlplane.app.base import Phase
+from controlplane.app.events import Happening
+from controlplane.app.gateways import Connected
+from controlplane.app.operations import Change, ModuleItem, VNodeItem
+from controlplane.domain import contract
+from controlplane.rpc.codec import timestamp
+
+_STATES = {
+    Phase.DISCOVERED: pb.V_NODE_STATE_DISCOVERED,
+    Phase.CLAIMED: pb.V_NODE_STATE_CLAIMED,
+    Phase.READY: pb.V_NODE_STATE_READY,
+    Phase.UNREACHABLE: pb.V_NODE_STATE_UNREACHABLE,
+    Phase.DEAD: pb.V_NODE_STATE_DEAD,
+}
+
+
+def vnode(item: VNodeItem, *, lively: bool = True) -> pb.VNode:
+    """Write a VNode; without what changes with each sign of life unless lively."""
+    labels = item.node.labels if item.node is not None else {}
+    message = pb.VNode(
+        name=item.name,
+        base=item.identity,
+        cluster_name=labels.get(contract.BASE_CLUSTER_NAME, ""),
+        version=labels.get(contract.BASE_VERSION, ""),
+        base_name=labels.get(contract.BASE_NAME, ""),
+        state=pb.V_NODE_STATE_READY if item.ready else pb.V_NODE_STATE_UNREACHABLE,
+        ready=item.ready,
+        owner=item.owner,
+        labels=dict(labels),
+    )
+    base = item.base
+    if base is None:
+        return message
+    profile = base.profile
+    message.cluster_name, message.version, message.base_name = profile.cluster_name, profile.version, profile.name
+    message.tunnel = profile.tunnel.value
+    message.state = _STATES[base.phase]
+    message.modules = len(base.modules.present)
+    message.address = str(profile.address)
+    message.message = base.why
+    message.fence = base.fence
+    message.gateway = base.gateway
+    message.since.CopyFrom(timestamp(base.discovered_wall))
+    if lively and base.last_heard_wall:
+        message.last_seen.CopyFrom(timestamp(base.last_heard_wall))
+    return message
+
+
+def module(item: ModuleItem) -> pb.Module:
+    """Write a module."""
+    message = pb.Module(
+        vnode=item.vnode,
+        name=item.key.name,
+        version=item.key.version,
+        state=item.state.name if item.state is not None else "ABSENT",
+        ready=item.ready,
+        url=item.url,
+        operation=item.operation.value if item.operation is not None else "",
+    )
+    if item.pod is not None:
+        message.namespace, message.pod = item.pod.namespace, item.pod.name
+    if item.status is not None:
+        message.reason, message.message = item.status.reason, item.status.message
+        message.restarts = item.status.restart_count
+    elif item.pod is None:
+        message.reason = "Unmanaged"
+    return message
+
+
+def gateway(connected: Connected, orders: int) -> pb.Gateway:
+    """Write a gateway."""
+    info = connected.link.info
+    return pb.Gateway(
+        id=info.gateway_id,
+        tunnel=info.tunnel.value,
+        version=info.version,
+        connected_since=timestamp(info.connected_wall),
+        tunnel_up=connected.tunnel_up,
+        watched=len(connected.watched),
+        orders=orders,
+    )
+
+
+def event(happening: Happening) -> pb.Event:
+    """Write an event."""
+    return pb.Event(
+        time=timestamp(happening.wall),
+        type=happening.type,
+        reason=happening.reason,
+        message=happening.message,
+        vnode=happening.vnode,
+        module=happening.module,
+        pod=happening.pod,
+    )
+
+
+def operation(change: Change) -> pb.ModuleOperation:
+    """Write what was done to one Pod."""
+    return pb.ModuleOperation(vnode=change.vnode, namespace=change.namespace, pod=change.pod, result=change.result)
