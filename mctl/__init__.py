@@ -1,0 +1,1 @@
+"""mctl, the command line client of the control plane's gRPC API."""

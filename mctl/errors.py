@@ -1,0 +1,65 @@
+"""What ends a command early, and the exit codes that scripts may rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of mctl."""
+
+    DONE = 0
+    REFUSED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    TIMED_OUT = 4
+    UNREACHABLE = 5
+    INTERRUPTED = 130
+
+
+class Failure(Exception):
+    """A command cannot be carried out; each line says cause and, where there is one, remedy."""
+
+    exit_code = ExitCode.REFUSED
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = lines
+
+
+class Refused(Failure):
+    """The server said no, or what it was asked for failed."""
+
+
+class Usage(Failure):
+    """The command line or a manifest is wrong."""
+
+    exit_code = ExitCode.USAGE
+
+
+class InvalidFields(Usage):
+    """The server refused fields of a request; violations are pairs of field and message."""
+
+    def __init__(self, message: str, violations: Sequence[tuple[str, str]]) -> None:
+        super().__init__(*(f"{field}: {text}" for field, text in violations) if violations else (message,))
+        self.message = message
+        self.violations = tuple(violations)
+
+
+class NotFound(Failure):
+    """There is no such thing."""
+
+    exit_code = ExitCode.NOT_FOUND
+
+
+class TimedOut(Failure):
+    """What was waited for did not happen in time."""
+
+    exit_code = ExitCode.TIMED_OUT
+
+
+class Unreachable(Failure):
+    """The control plane could not be asked, or did not answer in time."""
+
+    exit_code = ExitCode.UNREACHABLE

@@ -1,0 +1,186 @@
+"""The calls of the tooling API, in records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from uuid import uuid4
+
+import orjson
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
+from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceStub
+
+from mctl.errors import NotFound, Refused
+from mctl.records import (
+    BaselineModule,
+    Change,
+    Event,
+    Gateway,
+    Json,
+    Module,
+    ObjectResult,
+    Operation,
+    Ref,
+    Replica,
+    VNode,
+)
+from mctl.rpc import codec
+from mctl.rpc.connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which bases: one by identity or Node name, those that a label selector matches, or all."""
+
+    base: str = ""
+    selector: str = ""
+
+    def message(self) -> pb.Target:
+        """Return the message; neither base nor selector means all bases."""
+        if self.base:
+            return pb.Target(base=self.base)
+        return pb.Target(selector=self.selector) if self.selector else pb.Target(all=True)
+
+
+@dataclass(frozen=True, slots=True)
+class VNodeDetail:
+    """A VNode with its modules and recent events, oldest event first."""
+
+    vnode: VNode
+    modules: tuple[Module, ...]
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveObject:
+    """An object as the cluster has it, and whether all that it stands for is ready."""
+
+    value: Json
+    ready: bool
+
+
+class Client:
+    """The tooling API; every method raises Failure.
+
+    Each mutation chooses a request id of its own, which its retries repeat.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._stub = ModuleControllerServiceStub(connection.channel)
+
+    def list_vnodes(self, selector: str = "") -> Iterator[VNode]:
+        """Yield the VNodes that a label selector matches, page by page."""
+        request = pb.ListVNodesRequest(selector=selector)
+        while True:
+            page = self._connection.call(self._stub.ListVNodes, request)
+            yield from map(codec.vnode, page.items)
+            request.page_token = _next(request.page_token, page.next_page_token)
+            if not request.page_token:
+                return
+
+    def get_vnode(self, name: str, timeout: float | None = None) -> VNodeDetail:
+        """Return one VNode by Node name or base identity; raises NotFound. timeout is in seconds."""
+        answer = self._connection.call(self._stub.GetVNode, pb.GetVNodeRequest(name=name), timeout)
+        if not answer.HasField("vnode"):
+            raise NotFound(f"there is no VNode {name}")
+        return VNodeDetail(
+            codec.vnode(answer.vnode),
+            tuple(map(codec.module, answer.modules)),
+            tuple(map(codec.event, answer.events)),
+        )
+
+    def list_modules(self, vnode: str = "", name: str = "", timeout: float | None = None) -> Iterator[Module]:
+        """Yield modules, page by page, of one VNode and of one name when given; timeout, in seconds, is per page."""
+        request = pb.ListModulesRequest(vnode=vnode, name=name)
+        while True:
+            page = self._connection.call(self._stub.ListModules, request, timeout)
+            yield from map(codec.module, page.items)
+            request.page_token = _next(request.page_token, page.next_page_token)
+            if not request.page_token:
+                return
+
+    def list_gateways(self) -> Iterator[Gateway]:
+        """Yield the gateways."""
+        return map(codec.gateway, self._connection.call(self._stub.ListGateways, pb.ListGatewaysRequest()).items)
+
+    def list_replicas(self) -> Iterator[Replica]:
+        """Yield the replicas."""
+        return map(codec.replica, self._connection.call(self._stub.ListReplicas, pb.ListReplicasRequest()).items)
+
+    def watch_vnodes(self, selector: str = "") -> Iterator[Change[VNode]]:
+        """Yield all matching VNodes, then each change."""
+        for answer in self._connection.stream(self._stub.WatchVNodes, pb.WatchVNodesRequest(selector=selector)):
+            yield Change(codec.change_type(answer.type), codec.vnode(answer.vnode))
+
+    def watch_modules(self, vnode: str = "", name: str = "") -> Iterator[Change[Module]]:
+        """Yield all matching modules, then each change."""
+        request = pb.WatchModulesRequest(vnode=vnode, name=name)
+        for answer in self._connection.stream(self._stub.WatchModules, request):
+            yield Change(codec.change_type(answer.type), codec.module(answer.module))
+
+    def watch_events(self, vnode: str = "", *, follow: bool = False) -> Iterator[Event]:
+        """Yield the recent events, oldest first, then each new one when following."""
+        request = pb.WatchEventsRequest(vnode=vnode, follow=follow)
+        for answer in self._connection.stream(self._stub.WatchEvents, request):
+            yield codec.event(answer.event)
+
+    def install(self, target: Target, name: str, version: str, url: str, namespace: str) -> list[Operation]:
+        """Ask for a module on each selected base."""
+        request = pb.InstallModuleRequest(
+            request_id=_request_id(),
+            target=target.message(),
+            name=name,
+            version=version,
+            url=url,
+            namespace=namespace,
+        )
+        return list(map(codec.operation, self._connection.call(self._stub.InstallModule, request).operations))
+
+    def uninstall(self, target: Target, name: str, version: str, namespace: str) -> list[Operation]:
+        """Delete a module's Pods on each selected base; an empty namespace means all."""
+        request = pb.UninstallModuleRequest(
+            request_id=_request_id(), target=target.message(), name=name, version=version, namespace=namespace
+        )
+        return list(map(codec.operation, self._connection.call(self._stub.UninstallModule, request).operations))
+
+    def apply(self, manifest: Json, *, dry_run: bool = False) -> ObjectResult:
+        """Create or update an object; raises InvalidFields."""
+        request = pb.ApplyManifestRequest(
+            request_id=_request_id(), manifest_json=orjson.dumps(manifest), dry_run=dry_run
+        )
+        answer = self._connection.call(self._stub.ApplyManifest, request)
+        return ObjectResult(codec.ref(answer.object), answer.result)
+
+    def delete(self, ref: Ref, grace_seconds: int | None = None) -> ObjectResult:
+        """Delete an object."""
+        request = pb.DeleteManifestRequest(
+            request_id=_request_id(), object=codec.ref_message(ref), grace_period_seconds=grace_seconds
+        )
+        return ObjectResult(ref, self._connection.call(self._stub.DeleteManifest, request).result)
+
+    def get_object(self, ref: Ref, timeout: float | None = None) -> LiveObject:
+        """Return an object; raises NotFound. timeout is in seconds."""
+        request = pb.GetObjectRequest(object=codec.ref_message(ref))
+        answer = self._connection.call(self._stub.GetObject, request, timeout)
+        try:
+            value = orjson.loads(answer.object_json or b"{}")
+        except orjson.JSONDecodeError:
+            raise Refused(f"the control plane sent {ref.title} in a form that is no JSON") from None
+        return LiveObject(value if isinstance(value, dict) else {}, answer.ready)
+
+    def baseline(self, cluster_name: str, name: str, version: str, base: str) -> list[BaselineModule]:
+        """Return the modules that a starting base would be given."""
+        request = pb.GetBaselineRequest(cluster_name=cluster_name, name=name, version=version, base=base)
+        answer = self._connection.call(self._stub.GetBaseline, request)
+        return [BaselineModule(m.name, m.version, m.url) for m in answer.modules]
+
+
+def _request_id() -> str:
+    return str(uuid4())
+
+
+def _next(token: str, following: str) -> str:
+    if token and token == following:
+        raise Refused("the control plane gave the same page twice: its list cannot be read to the end")
+    return following
