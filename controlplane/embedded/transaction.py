@@ -93,7 +93,7 @@ class Transaction:
         raw = self._stamp(after)
         uid = metadata_of(after)["uid"]
         self._execute("UPDATE objects SET body=?, modified=? WHERE uid=?", (raw, time.time(), uid))
-        if metadata_of(before).get("ownerReferences") != metadata_of(after).get("ownerReferences"):
+        if _counted_owners(before) != _counted_owners(after):
             self._execute("DELETE FROM owners WHERE dependent=?", (uid,))
             self._own(after)
         self._note("MODIFIED", resource, after, raw, image(resource, before), image(resource, after))
@@ -143,9 +143,9 @@ class Transaction:
         return encode(obj)
 
     def _own(self, obj: Json) -> None:
-        metadata = metadata_of(obj)
-        for owner in metadata.get("ownerReferences") or ():
-            self._execute("INSERT OR IGNORE INTO owners VALUES (?,?)", (metadata["uid"], owner["uid"]))
+        uid = metadata_of(obj)["uid"]
+        for owner in _counted_owners(obj):
+            self._execute("INSERT OR IGNORE INTO owners VALUES (?,?)", (uid, owner["uid"]))
 
     def _note(
         self, type_: str, resource: Resource, obj: Json, raw: bytes, before: Image | None, after: Image | None
@@ -154,6 +154,13 @@ class Transaction:
         self._changes.append(
             Change(resource, self.version, type_, metadata.get("namespace", ""), metadata["name"], raw, before, after)
         )
+
+
+def _counted_owners(obj: Json) -> list[Json]:
+    """Return the owners that keep an object alive; with its deletion under way it depends on none any more."""
+    metadata = metadata_of(obj)
+    owners: list[Json] = metadata.get("ownerReferences") or []
+    return [] if "deletionTimestamp" in metadata else owners
 
 
 def _decode(body: bytes) -> Json:
