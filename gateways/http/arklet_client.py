@@ -1,0 +1,181 @@
+"""Calls arklet's HTTP server in a base: one command, one connection.
+
+Arklet answers without Content-Length and ends the body by closing the connection,
+so every answer is read to its end and no connection is used twice. The sending side
+is never closed early, which arklet would take for a client that left. Answers with
+Content-Length or chunks, as proxies make them, are understood too. No redirect is
+followed, no name resolved, and an answer is bounded in size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from gateways.arklet.facts import Verb
+from gateways.http.metrics import CALL_SECONDS, CALLS
+from gateways.session.messages import Address
+
+MAX_RESPONSE = 4 << 20
+"""Bytes of an answer, head included; a full module list of a large base takes some hundred KB."""
+MAX_HEAD = 16 << 10
+MAX_REQUEST = 1 << 20
+"""Bytes of a body that arklet takes; it drops the connection of a longer one."""
+_CHUNK = 64 << 10
+
+
+class NotSent(Exception):
+    """The command never left: it had no effect. The message says why."""
+
+
+class Lost(Exception):
+    """The command was sent and no answer can be had: it may have taken effect. The message says why."""
+
+
+class ArkletClient:
+    """Sends commands to bases. connect_timeout is in seconds."""
+
+    def __init__(self, *, connect_timeout: float, max_response: int = MAX_RESPONSE) -> None:
+        self._connect_timeout = connect_timeout
+        self._max_response = max_response
+
+    async def call(self, address: Address, verb: Verb, body: bytes, *, timeout: float) -> bytes:
+        """Return the body of the answer to a command; timeout covers connecting and answering.
+
+        Raises NotSent or Lost. When cancelled, the command may or may not have been sent.
+        """
+        began = time.monotonic()
+        end = "failed"
+        try:
+            answer = await self._call(address, verb, body, timeout)
+            end = "answered"
+        except NotSent:
+            end = "not_sent"
+            raise
+        except Lost:
+            end = "lost"
+            raise
+        else:
+            return answer
+        finally:
+            CALLS.labels(verb=verb.value, end=end).inc()
+            CALL_SECONDS.labels(verb=verb.value).observe(time.monotonic() - began)
+
+    async def _call(self, address: Address, verb: Verb, body: bytes, timeout: float) -> bytes:
+        if len(body) > MAX_REQUEST:
+            raise NotSent(f"the command has {len(body)} bytes, a base takes {MAX_REQUEST}")
+        deadline = asyncio.get_running_loop().time() + timeout
+        reader, writer = await self._connect(address, min(timeout, self._connect_timeout))
+        try:
+            async with asyncio.timeout_at(deadline):
+                writer.write(_request(address, verb, body))
+                await writer.drain()
+                return parse(await self._read(reader))
+        except TimeoutError:
+            raise Lost(f"no answer within {timeout:g} s") from None
+        except OSError as error:
+            raise Lost(f"the connection broke: {error.strerror or error}") from None
+        finally:
+            writer.transport.abort()
+
+    async def _connect(self, address: Address, timeout: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        try:
+            async with asyncio.timeout(timeout):
+                return await asyncio.open_connection(address.ip, address.port, limit=_CHUNK)
+        except TimeoutError:
+            raise NotSent(f"no connection within {timeout:g} s") from None
+        except OSError as error:
+            raise NotSent(f"no connection: {error.strerror or error}") from None
+
+    async def _read(self, reader: asyncio.StreamReader) -> bytes:
+        """Read until the base closes, or until the answer is complete by its own Content-Length or chunks."""
+        received = bytearray()
+        wanted: int | None = None
+        while chunk := await reader.read(_CHUNK):
+            received += chunk
+            if len(received) > self._max_response:
+                raise Lost(f"the answer is larger than {self._max_response} bytes")
+            if wanted is None:
+                wanted = _complete_at(received)
+            if wanted and len(received) >= wanted:
+                break
+        return bytes(received)
+
+
+def _request(address: Address, verb: Verb, body: bytes) -> bytes:
+    head = (
+        f"POST /{verb.value} HTTP/1.1\r\n"
+        f"Host: {address}\r\n"
+        "Content-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        "Connection: close\r\n"
+        "\r\n"
+    )
+    return head.encode("ascii") + body
+
+
+def _complete_at(received: bytearray) -> int | None:
+    """Return at how many bytes the answer is complete: 0 when only closing tells, None without a whole head."""
+    end = received.find(b"\r\n\r\n")
+    if end < 0:
+        if len(received) > MAX_HEAD:
+            raise Lost("the head of the answer is too long")
+        return None
+    length = _headers(bytes(received[:end]))[1].get("content-length", "")
+    return end + 4 + int(length) if length.isascii() and length.isdigit() and len(length) < 12 else 0
+
+
+def parse(answer: bytes) -> bytes:
+    """Return the body of a complete answer. Raises Lost unless it is a whole one with status 200."""
+    if not answer:
+        raise Lost("the base closed the connection without an answer")
+    end = answer.find(b"\r\n\r\n")
+    if end < 0:
+        raise Lost("the answer was cut within its head")
+    status, headers = _headers(answer[:end])
+    body = answer[end + 4 :]
+    if headers.get("transfer-encoding", "identity").lower() != "identity":
+        body = _unchunk(body)
+    elif (length := headers.get("content-length", "")).isascii() and length.isdigit() and len(length) < 12:
+        if len(body) < int(length):
+            raise Lost(f"the answer was cut after {len(body)} of {length} bytes")
+        body = body[: int(length)]
+    if status != "200":
+        shown = body[:200].decode("utf-8", "replace")
+        raise Lost(f"HTTP status {status}: {shown}" if shown else f"HTTP status {status}")
+    if not body:
+        raise Lost("the answer is empty")
+    return body
+
+
+def _headers(head: bytes) -> tuple[str, dict[str, str]]:
+    lines = head.decode("latin-1").split("\r\n")
+    version, _, rest = lines[0].partition(" ")
+    status = rest[:3]
+    if not version.startswith("HTTP/1.") or not (status.isascii() and status.isdigit() and len(status) == 3):
+        raise Lost("the answer is not HTTP")
+    fields = (line.partition(":") for line in lines[1:])
+    return status, {name.strip().lower(): value.strip() for name, _, value in fields}
+
+
+def _unchunk(body: bytes) -> bytes:
+    whole = bytearray()
+    at = 0
+    while True:
+        line_end = body.find(b"\r\n", at)
+        if line_end < 0:
+            raise Lost("the answer was cut within its chunks")
+        size_text = body[at:line_end].partition(b";")[0].strip()
+        try:
+            size = int(size_text, 16) if size_text.isalnum() and len(size_text) <= 8 else -1
+        except ValueError:
+            size = -1
+        if size < 0:
+            raise Lost("the answer has a broken chunk")
+        if size == 0:
+            return bytes(whole)
+        at = line_end + 2
+        if len(body) < at + size + 2:
+            raise Lost("the answer was cut within its chunks")
+        whole += body[at : at + size]
+        at += size + 2

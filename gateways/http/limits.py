@@ -1,0 +1,54 @@
+"""Limits for each peer: how many requests it may send, how many log lines it may cause.
+
+Both remember a bounded number of peers and forget the one that was quiet longest,
+which only ever is to the advantage of that peer. Times are the caller's monotonic
+seconds.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+MAX_PEERS = 8_192
+
+
+class RateLimit:
+    """A token bucket for each peer: rate in requests a second, burst in requests."""
+
+    def __init__(self, rate: float, burst: float, *, max_peers: int = MAX_PEERS) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._max_peers = max_peers
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def admit(self, peer: str, now: float) -> float:
+        """Count a request; return 0, or in how many seconds the peer may come again."""
+        tokens, since = self._buckets.get(peer, (self._burst, now))
+        tokens = min(tokens + (now - since) * self._rate, self._burst)
+        wait = 0.0 if tokens >= 1 else (1 - tokens) / self._rate
+        self._buckets[peer] = (tokens if wait else tokens - 1, now)
+        self._buckets.move_to_end(peer)
+        if len(self._buckets) > self._max_peers:
+            self._buckets.popitem(last=False)
+        return wait
+
+
+class LogLimit:
+    """Lets one line for each peer through in so many seconds and counts the rest."""
+
+    def __init__(self, interval: float, *, max_peers: int = MAX_PEERS) -> None:
+        self._interval = interval
+        self._max_peers = max_peers
+        self._last: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def admit(self, peer: str, now: float) -> int | None:
+        """Return how many lines were held back since the last one, or None to hold this one back too."""
+        at, held = self._last.get(peer, (float("-inf"), 0))
+        if now - at < self._interval:
+            self._last[peer] = (at, held + 1)
+            return None
+        self._last[peer] = (now, 0)
+        self._last.move_to_end(peer)
+        if len(self._last) > self._max_peers:
+            self._last.popitem(last=False)
+        return held

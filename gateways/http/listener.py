@@ -1,0 +1,267 @@
+"""Listens for bases: POST /heartbeat and POST /queryBaseline.
+
+Every connection serves one request, as bases use them, and is bounded in all it can
+cost: time for the head, time for the body, bytes of both, connections in all and for
+each peer, requests for each peer. The limits for one peer are wide, since thousands
+of bases can stand behind one address (NAT, a proxy, a Service that hides its
+clients): 6,000 bases may start at once behind one address, and beat every 12 s.
+
+A refused request is counted by reason, logged at most once in 10 s for each peer,
+and changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import structlog
+from aiohttp import ClientError, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from gateways.http.limits import LogLimit, RateLimit
+from gateways.http.metrics import CONNECTIONS, REFUSED, REQUESTS
+from gateways.http.requests import Refusal, Requests
+from service.status import CannotListen, cannot_listen
+
+log = structlog.get_logger(__name__)
+
+MAX_BODY = 64 << 10
+HEAD_TIMEOUT = 10.0
+BODY_TIMEOUT = 10.0
+"""Seconds."""
+MAX_CONNECTIONS = 4_096
+MAX_CONNECTIONS_OF_PEER = 2_048
+RATE = 600.0
+"""Requests a second of one peer."""
+BURST = 6_000.0
+LOG_INTERVAL = 10.0
+LINGER = 0.5
+"""Seconds in which a peer can still read a refusal while it sends a body that nobody wants."""
+
+_BROKEN = (ClientError, HttpProcessingError, web.RequestPayloadError, ConnectionError)
+
+
+class Listener:
+    """The HTTP server for bases. An empty token accepts every base."""
+
+    def __init__(
+        self,
+        requests: Requests,
+        *,
+        host: str,
+        port: int,
+        token: str = "",
+        body_timeout: float = BODY_TIMEOUT,
+        head_timeout: float = HEAD_TIMEOUT,
+    ) -> None:
+        self._paths: dict[str, Callable[[bytes], Awaitable[bytes]]] = {
+            "/heartbeat": requests.heartbeat,
+            "/queryBaseline": requests.query_baseline,
+        }
+        self._types = {"/heartbeat": "text/plain", "/queryBaseline": "application/json"}
+        self._host = host
+        self._port = port
+        self._token = token.encode()
+        self._body_timeout = body_timeout
+        self._head_timeout = head_timeout
+        self._rate = RateLimit(RATE, BURST)
+        self._log_limit = LogLimit(LOG_INTERVAL)
+        self._peers: Counter[str] = Counter()
+        self._open = 0
+        self._web = web.Server(self._serve)
+        self._server: asyncio.Server | None = None
+
+    @property
+    def listening(self) -> bool:
+        """Whether bases can connect."""
+        return self._server is not None and self._server.is_serving()
+
+    @property
+    def port(self) -> int:
+        """The TCP port listened on."""
+        return self._server.sockets[0].getsockname()[1] if self._server is not None else self._port
+
+    async def start(self) -> None:
+        """Listen. Raises CannotListen."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(self._accept, self._host or None, self._port, backlog=1024)
+        except OSError as error:
+            raise CannotListen(cannot_listen("HTTP_TUNNEL_LISTEN_PORT", self._port, error)) from error
+
+    async def stop(self) -> None:
+        """Accept no more, let requests that were begun end within a second, close all connections."""
+        if self._server is not None:
+            self._server.close()
+        self._web.pre_shutdown()
+        await self._web.shutdown(1.0)
+
+    # Connections.
+
+    def _accept(self) -> Connection:
+        return Connection(self, self._web, self._head_timeout)
+
+    def opened(self, peer: str) -> bool:
+        """Count a connection; False when there are too many."""
+        self._open += 1
+        self._peers[peer] += 1
+        CONNECTIONS.set(self._open)
+        if self._open <= MAX_CONNECTIONS and self._peers[peer] <= MAX_CONNECTIONS_OF_PEER:
+            return True
+        self.refused("", peer, Refusal(503, "connections", "too many connections"))
+        return False
+
+    def closed(self, peer: str) -> None:
+        """Count the end of a connection."""
+        self._open -= 1
+        self._peers[peer] -= 1
+        if not self._peers[peer]:
+            del self._peers[peer]
+        CONNECTIONS.set(self._open)
+
+    # Requests.
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.path if request.path in self._paths else "other"
+        try:
+            answer = await self._answer(request)
+        except Refusal as refusal:
+            self.refused(path, request.remote or "", refusal)
+            return await self._refuse(request, refusal)
+        REQUESTS.labels(path=path).inc()
+        response = web.Response(body=answer, content_type=self._types[path])
+        response.force_close()
+        return response
+
+    async def _answer(self, request: web.BaseRequest) -> bytes:
+        answer = self._paths.get(request.path)
+        if answer is None:
+            raise Refusal(404, "path", "there are POST /heartbeat and POST /queryBaseline")
+        if request.method != "POST":
+            raise Refusal(405, "method", f"{request.path} takes POST only", {"Allow": "POST"})
+        wait = self._rate.admit(request.remote or "", time.monotonic())
+        if wait:
+            headers = {"Retry-After": str(int(wait) + 1)}
+            raise Refusal(429, "rate", f"more than {RATE:g} requests a second from one address", headers)
+        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        if self._token and not hmac.compare_digest(given, b"Bearer " + self._token):
+            raise Refusal(401, "token", "bearer token missing or wrong", {"WWW-Authenticate": "Bearer"})
+        return await answer(await self._body(request))
+
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        if (request.content_length or 0) > MAX_BODY:
+            raise _too_large()
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._body_timeout):
+                while chunk := await request.content.readany():
+                    body += chunk
+                    if len(body) > MAX_BODY:
+                        raise _too_large()
+        except TimeoutError:
+            raise Refusal(408, "slow", f"the body did not come within {self._body_timeout:g} s") from None
+        except _BROKEN:
+            raise Refusal(400, "cut", "the body was cut or is broken") from None
+        return bytes(body)
+
+    def refused(self, path: str, peer: str, refusal: Refusal) -> None:
+        """Count and log a refusal."""
+        REFUSED.labels(path=path, reason=refusal.reason).inc()
+        held_back = self._log_limit.admit(peer, time.monotonic())
+        if held_back is not None:
+            log.warning(
+                "request refused",
+                peer=peer,
+                path=path,
+                status=refusal.status,
+                reason=refusal.reason,
+                text=refusal.text,
+                held_back=held_back,
+            )
+
+    async def _refuse(self, request: web.BaseRequest, refusal: Refusal) -> web.StreamResponse:
+        response = web.Response(status=refusal.status, text=refusal.text + "\n", headers=refusal.headers)
+        response.force_close()
+        if request.content.at_eof() or refusal.reason in ("cut", "slow"):
+            return response
+        with suppress(*_BROKEN):
+            await response.prepare(request)
+            await response.write_eof()
+        await _linger(request)
+        return response
+
+
+class Connection(web.RequestHandler):
+    """One connection from a base: aiohttp's, counted, and without traces in the log for what peers send."""
+
+    __slots__ = ("_listener", "_peer")
+
+    def __init__(self, listener: Listener, server: web.Server, head_timeout: float) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=head_timeout,
+            access_log=None,  # type: ignore[arg-type]  # aiohttp's own way to say that there is none
+            max_line_size=2048,
+            max_field_size=8190,
+            max_headers=64,
+            lingering_time=0,
+            auto_decompress=False,
+        )
+        self._listener = listener
+        self._peer = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Close at once when there are too many connections."""
+        super().connection_made(transport)
+        name = transport.get_extra_info("peername")
+        self._peer = str(name[0]) if name else ""
+        if not self._listener.opened(self._peer):
+            self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Count the end."""
+        super().connection_lost(exc)
+        self._listener.closed(self._peer)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Refuse what is no HTTP; a defect of ours is logged with its trace by aiohttp."""
+        if status >= 500:
+            return super().handle_error(request, status, exc, message)
+        refusal = Refusal(status, "not_http", "not an HTTP request that is understood here")
+        self._listener.refused("", self._peer, refusal)
+        response = web.Response(status=status, text=refusal.text + "\n")
+        response.force_close()
+        return response
+
+
+def _too_large() -> Refusal:
+    return Refusal(413, "too_large", f"a body may have {MAX_BODY} bytes")
+
+
+async def _linger(request: web.BaseRequest) -> None:
+    """Leave the connection open for a moment, so that closing it does not destroy the answer on its way.
+
+    A small body that is still to come is read away; of a large one nothing more is.
+    """
+    with suppress(TimeoutError, *_BROKEN):
+        async with asyncio.timeout(LINGER):
+            read = 0
+            while read <= MAX_BODY and (chunk := await request.content.readany()):
+                read += len(chunk)
+            if read > MAX_BODY:
+                await asyncio.sleep(LINGER)

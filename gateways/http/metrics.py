@@ -1,0 +1,17 @@
+"""Prometheus metrics of the HTTP tunnel."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+REQUESTS = Counter("koupleless_http_tunnel_requests_total", "Requests of bases that were taken", ["path"])
+REFUSED = Counter("koupleless_http_tunnel_refused_total", "Requests of bases that were refused", ["path", "reason"])
+CONNECTIONS = Gauge("koupleless_http_tunnel_connections", "Open connections from bases")
+CALLS = Counter("koupleless_http_tunnel_calls_total", "Calls to bases by command and how they ended", ["verb", "end"])
+CALL_SECONDS = Histogram(
+    "koupleless_http_tunnel_call_seconds",
+    "Seconds that calls to bases took",
+    ["verb"],
+    buckets=(0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300),
+)
+POLLS_WAITING = Gauge("koupleless_http_tunnel_polls_waiting", "Polls that wait for a free slot")

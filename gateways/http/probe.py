@@ -1,0 +1,242 @@
+"""Polls watched bases: modules and health, each at its own interval, one question of a kind at a time.
+
+One timer for each base and kind stands in the event loop's heap and nothing else
+exists while a base is idle; a task lives only as long as a question. An answer of
+any kind is a sign of life. A failed poll is reported when the way in which it fails
+changes, not each time.
+
+The epoch reported with a list is that of the Watch in force just before the question
+is sent: a list is never said to be newer than it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+import structlog
+
+from gateways.arklet import commands, payloads
+from gateways.arklet.facts import Health, Verb
+from gateways.http.addresses import AddressPolicy, AddressRefused
+from gateways.http.arklet_client import Lost, NotSent
+from gateways.http.slots import Slots
+from gateways.session.messages import Address, Fact, ModuleList, PollFailed, Watch
+
+log = structlog.get_logger(__name__)
+
+JITTER = 0.1
+"""Share of an interval by which a poll may come earlier or later."""
+BEATS_FLOW = 25.0
+"""Seconds since the last heartbeat within which heartbeats count as flowing: two beats of 12 s."""
+LIVE = 25.0
+"""Seconds since the last sign of life within which a base counts as alive at its address."""
+
+
+_ANSWERED = frozenset({"", "negative", "unreadable"})
+"""Ways in which a question ends that show that the base lives."""
+
+
+class Caller(Protocol):
+    """What calls a base: ``ArkletClient``."""
+
+    async def call(self, address: Address, verb: Verb, body: bytes, *, timeout: float) -> bytes:
+        """Return the body of the answer. Raises NotSent or Lost."""
+
+
+class _Poll:
+    """One kind of question to one base."""
+
+    __slots__ = ("again", "busy", "failure", "timer")
+
+    def __init__(self) -> None:
+        self.timer: asyncio.TimerHandle | None = None
+        self.busy = False
+        self.again = False
+        self.failure = ""
+
+    def cancel(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+class _Base:
+    """One watched base."""
+
+    __slots__ = ("beat_at", "health", "health_at", "life_at", "modules", "watch")
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self.modules = _Poll()
+        self.health = _Poll()
+        self.life_at = float("-inf")
+        self.beat_at = float("-inf")
+        self.health_at = float("-inf")
+
+    def poll(self, verb: Verb) -> _Poll:
+        return self.modules if verb is Verb.QUERY_MODULES else self.health
+
+
+class Prober:
+    """Polls all watched bases and reports what they say. Timeouts are in seconds."""
+
+    def __init__(
+        self,
+        client: Caller,
+        slots: Slots,
+        policy: AddressPolicy,
+        report: Callable[[str, Fact], object],
+        *,
+        health_timeout: float,
+        query_timeout: float,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._client = client
+        self._slots = slots
+        self._policy = policy
+        self._report = report
+        self._timeouts = {Verb.HEALTH: health_timeout, Verb.QUERY_MODULES: query_timeout}
+        self._chance = chance
+        self._bases: dict[str, _Base] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._bases)
+
+    def watch(self, watch: Watch) -> None:
+        """Poll a base from now on, or as this Watch says; asks at once when the Watch wants a newer list."""
+        known = self._bases.get(watch.base)
+        if known is None or known.watch.address != watch.address:
+            self.unwatch(watch.base)
+            base = self._bases[watch.base] = _Base(watch)
+            self._ask(base, Verb.QUERY_MODULES)
+            self._ask(base, Verb.HEALTH)
+            return
+        before, known.watch = known.watch, watch
+        known.modules.failure = known.health.failure = ""
+        if (watch.fence, watch.epoch) != (before.fence, before.epoch):
+            self._ask(known, Verb.QUERY_MODULES)
+
+    def unwatch(self, base: str) -> None:
+        """Poll a base no more; answers that are still to come are dropped."""
+        gone = self._bases.pop(base, None)
+        if gone is not None:
+            gone.modules.cancel()
+            gone.health.cancel()
+
+    def beat(self, base: str, address: Address) -> None:
+        """Take note of a heartbeat."""
+        watched = self._bases.get(base)
+        if watched is not None and watched.watch.address == address:
+            watched.beat_at = watched.life_at = self._now()
+
+    def alive_elsewhere(self, base: str, address: Address) -> Address | None:
+        """Return where the base is alive if that is another address than this one."""
+        watched = self._bases.get(base)
+        if watched is None or watched.watch.address == address or self._now() - watched.life_at > LIVE:
+            return None
+        return watched.watch.address
+
+    def epoch(self, base: str) -> int:
+        """Return the epoch of the Watch in force, 0 without one."""
+        watched = self._bases.get(base)
+        return 0 if watched is None else watched.watch.epoch
+
+    async def close(self) -> None:
+        """Stop polling at once."""
+        for base in list(self._bases):
+            self.unwatch(base)
+        tasks = [*self._tasks]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _ask(self, base: _Base, verb: Verb) -> None:
+        """Ask now, or directly after the question that is under way."""
+        poll = base.poll(verb)
+        poll.cancel()
+        if poll.busy:
+            poll.again = True
+            return
+        poll.busy = True
+        self._spawn(self._poll(base, verb, poll), f"{verb.value} {base.watch.base}")
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _poll(self, base: _Base, verb: Verb, poll: _Poll) -> None:
+        try:
+            fact, failure = await self._question(base, verb, poll)
+        except Exception as error:  # supervisor: a defect met with one base must not end its polling
+            log.exception("defect while polling a base", base=base.watch.base, verb=verb.value)
+            fact, failure = PollFailed(verb, f"the gateway failed: {type(error).__name__}"), "defect"
+        finally:
+            poll.busy = False
+        if self._bases.get(base.watch.base) is not base:
+            return
+        if not failure or failure != poll.failure:
+            self._report(base.watch.base, fact)
+            if failure or poll.failure:
+                log.info("poll", base=base.watch.base, verb=verb.value, failure=failure or "none")
+        poll.failure = failure
+        if poll.again:
+            poll.again = False
+            self._ask(base, verb)
+        else:
+            self._schedule(base, verb, poll)
+
+    async def _question(self, base: _Base, verb: Verb, poll: _Poll) -> tuple[Fact, str]:
+        """Return what the base said, or how asking it failed."""
+        async with self._slots.slot(failing=bool(poll.failure)):
+            fact, failure = await self._answer(base.watch, verb)
+        if failure in _ANSWERED:
+            base.life_at = self._now()
+        if isinstance(fact, Health):
+            base.health_at = self._now()
+        return fact, failure
+
+    async def _answer(self, watch: Watch, verb: Verb) -> tuple[Fact, str]:
+        try:
+            self._policy.check(watch.address.ip, watch.address.port)
+            body = await self._client.call(watch.address, verb, commands.body(verb, ()), timeout=self._timeouts[verb])
+            if verb is Verb.HEALTH:
+                return payloads.health(body), ""
+            return ModuleList(payloads.modules(body), watch.epoch), ""
+        except AddressRefused as error:
+            return PollFailed(verb, str(error), watch.epoch), "address"
+        except NotSent as error:
+            return PollFailed(verb, str(error), watch.epoch), "unreachable"
+        except Lost as error:
+            return PollFailed(verb, str(error), watch.epoch), "lost"
+        except payloads.Negative as error:
+            return PollFailed(verb, str(error), watch.epoch), "negative"
+        except payloads.Malformed as error:
+            return PollFailed(verb, f"unreadable answer: {error}", watch.epoch), "unreadable"
+
+    def _schedule(self, base: _Base, verb: Verb, poll: _Poll) -> None:
+        watch = base.watch
+        interval = watch.modules_interval if verb is Verb.QUERY_MODULES else watch.silent_health_interval
+        delay = interval * (1 + JITTER * (2 * self._chance() - 1))
+        poll.timer = asyncio.get_running_loop().call_later(delay, self._due, base, verb)
+
+    def _due(self, base: _Base, verb: Verb) -> None:
+        if verb is Verb.HEALTH and self._health_can_wait(base):
+            self._schedule(base, verb, base.health)
+        else:
+            self._ask(base, verb)
+
+    def _health_can_wait(self, base: _Base) -> bool:
+        """While heartbeats flow, health is asked for less often; whether they do is looked at in between."""
+        now, watch = self._now(), base.watch
+        flowing = now - base.beat_at <= BEATS_FLOW
+        early = JITTER * watch.silent_health_interval
+        return flowing and not base.health.failure and now - base.health_at < watch.health_interval - early

@@ -1,0 +1,73 @@
+"""The HTTP tunnel as the session sees it: orders become calls of arklet, Watches become polling.
+
+What a call shows decides the outcome of an order: no connection means that it had
+no effect; anything that goes wrong after bytes were sent leaves it unknown; an
+answer that can be read is the base's reply, whatever it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateways.arklet import commands, payloads
+from gateways.arklet.facts import Reply, ReplyCode, Verb
+from gateways.http.addresses import AddressPolicy, AddressRefused
+from gateways.http.arklet_client import Lost, NotSent
+from gateways.http.probe import Caller, Prober
+from gateways.session.messages import Fact, ModuleList, Order, Outcome, OutcomeUnknown, Refusal, Refused, Watch
+
+
+class HttpTunnel:
+    """Implements ``messages.Tunnel``."""
+
+    def __init__(
+        self, client: Caller, prober: Prober, policy: AddressPolicy, report: Callable[[str, Fact], object]
+    ) -> None:
+        self._client = client
+        self._prober = prober
+        self._policy = policy
+        self._report = report
+
+    def watch(self, watch: Watch) -> None:
+        """Poll a base from now on, or as this Watch says."""
+        self._prober.watch(watch)
+
+    def unwatch(self, base: str) -> None:
+        """Stop polling a base."""
+        self._prober.unwatch(base)
+
+    async def execute(self, order: Order) -> Outcome:
+        """Carry out an order."""
+        epoch = self._prober.epoch(order.base)
+        try:
+            self._policy.check(order.address.ip, order.address.port)
+            body = commands.body(order.verb, order.modules)
+        except AddressRefused as error:
+            return Refused(Refusal.ADDRESS_NOT_ALLOWED, str(error))
+        except ValueError as error:
+            return Refused(Refusal.INVALID, str(error))
+        try:
+            answer = await self._client.call(order.address, order.verb, body, timeout=order.timeout)
+            return self._read(order, answer, epoch)
+        except NotSent as error:
+            return Refused(Refusal.UNREACHABLE, str(error))
+        except Lost as error:
+            return OutcomeUnknown(str(error))
+        except payloads.Malformed as error:
+            return OutcomeUnknown(f"unreadable answer: {error}")
+        except payloads.Negative as error:
+            return error.reply
+
+    def _read(self, order: Order, answer: bytes, epoch: int) -> Outcome:
+        """Return the base's reply; what a question brought to light travels as a report of its own."""
+        match order.verb:
+            case Verb.BATCH_INSTALL:
+                return payloads.batch_reply(answer)
+            case Verb.QUERY_MODULES:
+                self._report(order.base, ModuleList(payloads.modules(answer), epoch))
+                return Reply(ReplyCode.SUCCESS)
+            case Verb.HEALTH:
+                self._report(order.base, payloads.health(answer))
+                return Reply(ReplyCode.SUCCESS)
+            case _:
+                return payloads.reply(answer)
