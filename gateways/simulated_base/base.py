@@ -1,0 +1,167 @@
+"""A simulated base: its modules, its command server and its heartbeats, started and stopped as one."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections import Counter, deque
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+
+import structlog
+
+from gateways.arklet.fields import Json
+from gateways.simulated_base.arklet import Arklet
+from gateways.simulated_base.heartbeat import DEACTIVATED, Heartbeat
+from gateways.simulated_base.profile import Faults, Profile
+from gateways.simulated_base.runtime import Biz
+from gateways.simulated_base.server import Server
+
+FIRST_PORT, LAST_PORT = 1238, 1337
+
+log = structlog.get_logger(__name__)
+
+
+class NoFreePort(OSError):
+    """No port could be bound; the message says which were tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A command as it came in. at is the process's monotonic time in seconds."""
+
+    verb: str
+    body: Json | None
+    at: float
+
+
+class SimulatedBase:
+    """One base. Many can live in one process; none blocks another.
+
+    faults may be changed at any time. commands holds the last ones received and
+    counts the number of each ever received, both over restarts.
+    """
+
+    def __init__(self, profile: Profile, faults: Faults | None = None) -> None:
+        self.profile = profile
+        self.faults = faults or Faults()
+        self.commands: deque[Received] = deque(maxlen=profile.commands_kept)
+        self.counts: Counter[str] = Counter()
+        self._port = profile.port
+        self._life = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._arklet: Arklet | None = None
+        self._server: Server | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._beating: asyncio.Task[None] | None = None
+        self._log = log.bind(base=profile.identity)
+
+    @property
+    def identity(self) -> str:
+        """Identity of the base."""
+        return self.profile.identity
+
+    @property
+    def port(self) -> int:
+        """Port of the command server; 0 before the first start unless one was asked for."""
+        return self._port or 0
+
+    @property
+    def running(self) -> bool:
+        """The command server listens."""
+        return self._server is not None
+
+    def modules(self) -> list[Biz]:
+        """Return the modules inside the base; none when it does not run."""
+        return self._arklet.modules() if self._arklet is not None else []
+
+    async def start(self) -> None:
+        """Start without modules; raises NoFreePort, or ValueError when the controller is no URL.
+
+        The first heartbeat goes out at once, which can be before the server listens.
+        """
+        async with self._life:
+            if not self.running:
+                await self._start()
+
+    async def stop(self) -> None:
+        """Leave in silence, as a Java base does: commands under way are cut, modules are lost."""
+        async with self._life:
+            await self._stop()
+
+    async def deactivate(self) -> None:
+        """Say DEACTIVATED to the controller, then stop."""
+        async with self._life:
+            if self._heartbeat is not None:
+                await self._heartbeat.beat(DEACTIVATED)
+            await self._stop()
+
+    async def restart(self, port: int | None = None) -> None:
+        """Stop and start under the same identity, without modules, on the same port unless another is given."""
+        async with self._life:
+            await self._stop()
+            if port is not None:
+                self._port = port
+            await self._start()
+
+    async def _start(self) -> None:
+        with ExitStack() as undo:
+            bound = undo.enter_context(closing(_bind(self.profile.listen, self._port)))
+            self._port = bound.getsockname()[1]
+            if self.profile.controller:
+                self._heartbeat = Heartbeat(self.profile, self.faults, self.port)
+                beating = asyncio.create_task(self._heartbeat.run(), name=f"{self.identity} heartbeat")
+                beating.add_done_callback(self._ended)
+                undo.callback(beating.cancel)
+                self._beating = beating
+            if self.profile.server_delay:
+                await asyncio.sleep(self.profile.server_delay)
+            began = time.monotonic()
+            arklet = Arklet(
+                self.profile,
+                self.faults,
+                self._tasks,
+                now=lambda: time.time_ns() // 1_000_000,
+                uptime=lambda: time.monotonic() - began,
+            )
+            server = Server(self.faults, self._tasks, arklet.execute, self._record)
+            await server.start(bound)
+            self._arklet, self._server = arklet, server
+            undo.pop_all()
+
+    async def _stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        ending = [*self._tasks, *([self._beating] if self._beating else [])]
+        for task in ending:
+            task.cancel()
+        if ending:
+            await asyncio.wait(ending)
+        self._server = self._beating = self._heartbeat = self._arklet = None
+
+    def _record(self, command: str, parameters: Json | None) -> None:
+        self.commands.append(Received(command, parameters, time.monotonic()))
+        self.counts[command] += 1
+        self._log.debug("command received", command=command)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("heartbeats ended", exc_info=error)
+
+
+def _bind(host: str, port: int | None) -> socket.socket:
+    ports = range(FIRST_PORT, LAST_PORT + 1) if port is None else (port,)
+    problem = ""
+    for candidate in ports:
+        bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind((host, candidate))
+        except OSError as error:
+            bound.close()
+            problem = error.strerror or str(error)
+            continue
+        return bound
+    tried = f"{ports[0]} to {ports[-1]}" if len(ports) > 1 else str(ports[0])
+    raise NoFreePort(f"cannot listen on {host}, port {tried}: {problem}")

@@ -1,0 +1,108 @@
+"""HTTP/1.1 as the base's Netty pipeline reads and writes it: no more than that server does.
+
+Answers have no Content-Length, no Transfer-Encoding and no Connection header:
+the body ends where the server closes the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+BODY_LIMIT = 1024 * 1024
+HEAD_LIMIT = 8192
+
+ONLY_POST = b"POST http request only supported by arklet"
+
+
+class Unparsable(Exception):
+    """The request line or a header makes no sense."""
+
+
+class TooLarge(Exception):
+    """The body is larger than BODY_LIMIT."""
+
+
+class Gone(Exception):
+    """The client went away before its request was complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A complete request; command is the path without its leading slash."""
+
+    method: str
+    command: str
+    body: bytes
+
+
+async def read_request(reader: asyncio.StreamReader) -> Request:
+    """Read one request; raises Unparsable, TooLarge or Gone."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        method, target, protocol = lines[0].split(" ")
+        if not protocol.startswith("HTTP/1."):
+            raise Unparsable(protocol)
+        headers = _headers(lines[1:-2])
+        body = await _body(reader, headers)
+    except asyncio.LimitOverrunError as error:
+        raise Unparsable("head or chunk size too long") from error
+    except (asyncio.IncompleteReadError, ConnectionError) as error:
+        raise Gone from error
+    except ValueError as error:
+        raise Unparsable(str(error)) from error
+    return Request(method, unquote(target.partition("?")[0])[1:], body)
+
+
+def ok(body: bytes) -> bytes:
+    """Return the bytes of an answer to a command."""
+    return b"HTTP/1.1 200 OK\r\n\r\n" + body
+
+
+def only_post() -> bytes:
+    """Return the bytes of the answer to anything but a POST; the header is misspelt as in the original."""
+    return b"HTTP/1.1 500 Internal Server Error\r\nContent_Length: %d\r\n\r\n%b" % (len(ONLY_POST), ONLY_POST)
+
+
+def too_large() -> bytes:
+    """Return the bytes of Netty's answer to a body that is too large."""
+    return b"HTTP/1.1 413 Request Entity Too Large\r\ncontent-length: 0\r\n\r\n"
+
+
+def _headers(lines: list[str]) -> dict[str, str]:
+    headers = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise Unparsable(line)
+        headers[name.strip().lower()] = value.strip()
+    return headers
+
+
+async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        return await _chunks(reader)
+    length = headers.get("content-length", "0")
+    if not length.isascii() or not length.isdigit():
+        raise Unparsable(f"Content-Length: {length}")
+    if len(length) > len(str(BODY_LIMIT)) or int(length) > BODY_LIMIT:
+        raise TooLarge
+    return await reader.readexactly(int(length))
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    body = bytearray()
+    while True:
+        size = int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16)
+        if size < 0 or len(body) + size > BODY_LIMIT:
+            raise TooLarge
+        if size == 0:
+            break
+        body += await reader.readexactly(size)
+        if await reader.readexactly(2) != b"\r\n":
+            raise Unparsable("chunk")
+    while await reader.readuntil(b"\r\n") != b"\r\n":
+        pass
+    return bytes(body)

@@ -1,0 +1,127 @@
+"""The commands of arklet that change modules: one at a time for each name:version, at once or in the background.
+
+Results are pairs of a ClientResponse (or nothing) and the word that arklet puts
+beside a negative one; exceptions of the JVM are JavaError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from gateways.arklet.fields import Json
+from gateways.simulated_base import artifact, rendering
+from gateways.simulated_base.java import JavaError, invalid, start_failed, thrown
+from gateways.simulated_base.profile import Faults, Profile
+from gateways.simulated_base.request import BizRequest
+from gateways.simulated_base.runtime import Runtime
+
+
+class Operations:
+    """Installs, uninstalls and switches modules of one runtime."""
+
+    def __init__(self, profile: Profile, faults: Faults, runtime: Runtime, now: Callable[[], int]) -> None:
+        self._profile = profile
+        self._faults = faults
+        self._runtime = runtime
+        self._now = now
+
+    @property
+    def metaspace_used(self) -> int:
+        """Bytes used by the base and its modules."""
+        return self._profile.metaspace_used + len(self._runtime.modules()) * self._profile.metaspace_per_module
+
+    async def install(self, request: BizRequest) -> Json:
+        """Install a module; raises JavaError when its jar cannot be had or its start-up throws."""
+        artifact.open_url(request.url)
+        name, version = artifact.manifest(request.url, request.name, request.version)
+        if request.strategy == "uninstallThenInstall":
+            self._runtime.uninstall_all(name)
+        began = self._now()
+        used = self.metaspace_used
+        main_class = dict(request.envs or ()).get("sofa.ark.biz.main.class", f"com.example.{name}.Application")
+        biz = self._runtime.register(name, version, began, main_class)
+        if biz is None:
+            return _response("REPEAT_BIZ", f"Biz: {name}:{version} has been installed or registered.") | {
+                "elapsedSpace": 0
+            }
+        await asyncio.sleep(self._profile.install_time)
+        problem = self._problem(name, version)
+        if problem is not None:
+            self._runtime.failed(biz, self._now(), problem.trace)
+            raise problem
+        self._runtime.started(biz, self._now())
+        started_at = datetime.fromtimestamp(began / 1000, UTC).strftime("%H:%M:%S,%f")[:-3]
+        cost = self._now() - began
+        message = f"Install Biz: {biz.identity} success, cost: {cost} ms, started at: {started_at}"
+        return _response("SUCCESS", message) | {
+            "bizInfos": [rendering.runtime_object(biz)],
+            "elapsedSpace": self.metaspace_used - used,
+        }
+
+    async def install_batch(self, requests: list[BizRequest]) -> Json:
+        """Install many modules side by side; raises JavaError when one URL cannot be opened, and nothing is done."""
+        for request in requests:
+            artifact.open_url(request.url)
+        used = self.metaspace_used
+        answers = await asyncio.gather(*(self._install_item(request) for request in requests))
+        positive = all(answer["code"] == "SUCCESS" for answer in answers)
+        return {
+            "bizUrlToResponse": {request.url: answer for request, answer in zip(requests, answers, strict=True)},
+            "code": "SUCCESS" if positive else "FAILED",
+            "elapsedSpace": self.metaspace_used - used,
+            "message": "batch install success" if positive else "batch install failed",
+        }
+
+    def uninstall(self, request: BizRequest) -> Json:
+        """Uninstall a module; raises JavaError while it starts."""
+        if request.name == self._profile.name:
+            return _response("FAILED", "Master biz must not be uninstalled.")
+        identity = f"{request.name}:{request.version}"
+        if self._runtime.uninstall(request.name, request.version):
+            return _response("SUCCESS", f"Uninstall biz: {identity} success.")
+        return _response("NOT_FOUND_BIZ", f"Uninstall biz: {identity} not found.")
+
+    def switch(self, request: BizRequest) -> Json:
+        """Make one version of a module the serving one."""
+        biz = self._runtime.get(request.name, request.version)
+        identity = f"{request.name}:{request.version}"
+        if biz is None:
+            return _response("NOT_FOUND_BIZ", f"Switch biz: {identity} not found.")
+        if self._runtime.switch(request.name, request.version, self._now()):
+            return _response("SUCCESS", f"Switch biz: {identity} is activated.")
+        return _response("ILLEGAL_STATE_BIZ", f"Switch Biz: {identity}'s state must not be {biz.state.value}.")
+
+    async def _install_item(self, request: BizRequest) -> Json:
+        try:
+            return await self.install(request)
+        except JavaError as error:
+            return _response("FAILED", f"internal exception: {error.reason}")
+
+    def _problem(self, name: str, version: str) -> JavaError | None:
+        if self._faults.fails_install(name, version):
+            return start_failed(f"{name}:{version}")
+        if 0 <= self._profile.metaspace_max < self.metaspace_used:
+            return thrown("java.lang.OutOfMemoryError", "Metaspace")
+        return None
+
+
+def complete_install(request: BizRequest) -> BizRequest:
+    """Check the parameters of an installation, taking name and version from the jar when neither is given.
+
+    Raises JavaError.
+    """
+    if not request.url.strip():
+        raise invalid("bizUrl should not be blank")
+    if bool(request.name) != bool(request.version):
+        raise invalid("bizName and bizVersion should be both blank or both not blank.")
+    if request.name:
+        return request
+    name, version = artifact.named_by_file(request.url)
+    return replace(request, name=name, version=version)
+
+
+def _response(code: str, message: str) -> Json:
+    return {"code": code, "message": message}

@@ -1,0 +1,136 @@
+"""Modules inside a base: the states that sofa-ark takes them through. Pure; times are epoch milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gateways.arklet.facts import ModuleState
+from gateways.simulated_base.java import thrown
+from gateways.simulated_base.profile import MultiVersion
+
+REGISTERED_PRIORITY = 100
+
+_STOPPABLE = frozenset({ModuleState.ACTIVATED, ModuleState.DEACTIVATED, ModuleState.BROKEN})
+
+
+@dataclass(frozen=True, slots=True)
+class StateRecord:
+    """One change of state; reason is sofa-ark's text for it."""
+
+    time: int
+    state: ModuleState
+    reason: str
+    message: str = ""
+
+
+@dataclass(slots=True)
+class Biz:
+    """A registered module."""
+
+    name: str
+    version: str
+    main_class: str = ""
+    priority: int = REGISTERED_PRIORITY
+    records: list[StateRecord] = field(default_factory=list)
+    """Oldest first; never empty once registered."""
+
+    @property
+    def identity(self) -> str:
+        """name:version."""
+        return f"{self.name}:{self.version}"
+
+    @property
+    def state(self) -> ModuleState:
+        """The state that the module is in."""
+        return self.records[-1].state
+
+    def enter(self, state: ModuleState, now: int, reason: str, message: str = "") -> None:
+        """Record a change of state."""
+        self.records.append(StateRecord(now, state, reason, message))
+
+
+class Runtime:
+    """The registry of modules.
+
+    Invariant: unless two versions may serve together, at most one version of a
+    name is ACTIVATED.
+    """
+
+    def __init__(self, multi_version: MultiVersion, *, broken_stays: bool) -> None:
+        self._multi_version = multi_version
+        self._broken_stays = broken_stays
+        self._modules: dict[tuple[str, str], Biz] = {}
+
+    def modules(self) -> list[Biz]:
+        """Return what is registered, by priority, in the order of registration."""
+        return sorted(self._modules.values(), key=lambda biz: biz.priority)
+
+    def get(self, name: str, version: str) -> Biz | None:
+        """Return one module."""
+        return self._modules.get((name, version))
+
+    def register(self, name: str, version: str, now: int, main_class: str) -> Biz | None:
+        """Register a module that is about to start; None when its identity is taken, in whatever state."""
+        if (name, version) in self._modules:
+            return None
+        biz = Biz(name, version, main_class)
+        biz.enter(ModuleState.RESOLVED, now, "Created")
+        self._modules[name, version] = biz
+        return biz
+
+    def started(self, biz: Biz, now: int) -> None:
+        """Note that the main method of a module came back."""
+        serving = self._serving(biz.name)
+        if serving is None or self._multi_version is MultiVersion.BOTH:
+            biz.enter(ModuleState.ACTIVATED, now, "Started")
+        elif self._multi_version is MultiVersion.SWITCH:
+            serving.enter(ModuleState.DEACTIVATED, now, "Switched", f"switch to version {biz.version}")
+            biz.enter(ModuleState.ACTIVATED, now, "Started")
+        else:
+            biz.enter(ModuleState.DEACTIVATED, now, "Started", "start but is deactivated")
+
+    def failed(self, biz: Biz, now: int, trace: str) -> None:
+        """Note that the main method of a module threw."""
+        biz.enter(ModuleState.BROKEN, now, "Install Failed", trace)
+        if not self._broken_stays:
+            self._forget(biz)
+
+    def uninstall(self, name: str, version: str) -> bool:
+        """Stop and remove a module; False when there is none. Raises JavaError while it starts."""
+        biz = self.get(name, version)
+        if biz is None:
+            return False
+        if biz.state not in _STOPPABLE:
+            raise thrown("java.lang.IllegalArgumentException", "BizState must be ACTIVATED, DEACTIVATED or BROKEN.")
+        self._forget(biz)
+        return True
+
+    def uninstall_all(self, name: str) -> None:
+        """Stop and remove all versions of a module; raises JavaError while one starts."""
+        for biz in self.versions(name):
+            self.uninstall(name, biz.version)
+
+    def switch(self, name: str, version: str, now: int) -> bool:
+        """Make one version the serving one; False unless it is ACTIVATED or DEACTIVATED."""
+        biz = self._modules[name, version]
+        if biz.state is ModuleState.ACTIVATED:
+            return True
+        if biz.state is not ModuleState.DEACTIVATED:
+            return False
+        serving = self._serving(name)
+        if serving is not None:
+            serving.enter(ModuleState.DEACTIVATED, now, "Switched", f"switch to version {version}")
+        biz.enter(ModuleState.ACTIVATED, now, "Switched", f"switch to version {version}")
+        return True
+
+    def versions(self, name: str) -> list[Biz]:
+        """Return all versions of a module."""
+        return [biz for biz in self._modules.values() if biz.name == name]
+
+    def _serving(self, name: str) -> Biz | None:
+        return next((biz for biz in self.versions(name) if biz.state is ModuleState.ACTIVATED), None)
+
+    def _forget(self, biz: Biz) -> None:
+        # A module of the same identity may have taken the place of one that was removed.
+        if self._modules.get((biz.name, biz.version)) is biz:
+            del self._modules[biz.name, biz.version]
