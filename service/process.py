@@ -1,12 +1,15 @@
 """The life of a process: event loop, signals, exit code.
 
-SIGTERM and SIGINT ask once for an orderly end; a second one cuts it short.
+SIGTERM and SIGINT ask once for an orderly end; a second one cuts it short. Under a
+supervisor (SUPERVISED=1) standard input is a pipe whose end means that the
+supervisor died: that asks for an orderly end too, so that nothing is left behind.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -88,7 +91,17 @@ async def _guarded(main: Main) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+    if os.environ.get("SUPERVISED") == "1":
+        loop.add_reader(sys.stdin.fileno(), _orphaned, loop, stop)
     await task
+
+
+def _orphaned(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    if os.read(sys.stdin.fileno(), 4096):
+        return
+    loop.remove_reader(sys.stdin.fileno())
+    log.warning("the supervisor is gone: ending")
+    stop.set()
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

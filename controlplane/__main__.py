@@ -1,0 +1,184 @@
+"""The control plane's composition root: the only place that builds its objects."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import SystemRandom
+from typing import NoReturn
+
+import structlog
+
+from controlplane.app.clock import SystemClock
+from controlplane.app.events import Recorder
+from controlplane.app.fleet import Fleet
+from controlplane.app.gateways import GatewayDirectory
+from controlplane.app.leases import LeaseKeeper
+from controlplane.app.operations import Operations
+from controlplane.app.ports import Manifests
+from controlplane.cluster.adapter import ApiCluster
+from controlplane.cluster.api import ApiServer
+from controlplane.rpc.intake import ReportIntake
+from controlplane.rpc.server import CannotBind, Server
+from controlplane.rpc.session import TunnelServicer
+from controlplane.rpc.tooling import ToolingServicer
+from controlplane.settings import ClusterKind, ControlPlaneSettings
+from service import logs, process
+from service.settings import load
+from service.status import StatusServer
+
+log = structlog.get_logger(__name__)
+
+STOP_GRACE = 2.0
+"""Seconds that calls are given to end when the process ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The cluster's API, what must run beside it, and manifests where they can be applied."""
+
+    api: ApiServer
+    run: Callable[[], Coroutine[None, None, NoReturn]] | None = None
+    manifests: Manifests | None = None
+
+
+@asynccontextmanager
+async def kubernetes(settings: ControlPlaneSettings) -> AsyncIterator[Backend]:
+    """Connect to a Kubernetes API server. The import is heavy, so it waits until it is needed."""
+    from controlplane.kube.client import KubeApiServer
+    from controlplane.kube.credentials import CannotConnect
+
+    try:
+        api = await KubeApiServer.connect(settings.kubeconfig)
+    except CannotConnect as error:
+        raise process.StartError(
+            f"KUBECONFIG={settings.kubeconfig}: {error}; "
+            "name a kubeconfig, run in a Pod with a service account, or set CLUSTER=embedded"
+        ) from error
+    try:
+        yield Backend(api)
+    finally:
+        await api.close()
+
+
+@asynccontextmanager
+async def embedded(settings: ControlPlaneSettings) -> AsyncIterator[Backend]:
+    """Open the embedded cluster."""
+    from controlplane.embedded.cluster import EmbeddedCluster
+    from controlplane.embedded.database import CannotOpen
+    from controlplane.embedded.manifests import EmbeddedManifests
+    from controlplane.embedded.store import EmbeddedApiServer
+
+    path = Path(settings.embedded_db)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        store = await EmbeddedApiServer.open(str(path))
+    except (OSError, CannotOpen) as error:
+        raise process.StartError(f"EMBEDDED_DB={path}: {error}") from error
+    log.info("the embedded cluster is neither highly available nor Kubernetes: for one machine", file=str(path))
+    try:
+        yield Backend(store, EmbeddedCluster(store).run, EmbeddedManifests(store))
+    finally:
+        await store.close()
+
+
+async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
+    """Run the control plane until stop is set."""
+    policy = settings.policy(process.software_version())
+    clock, random = SystemClock(), SystemRandom()
+    address = f"{settings.grpc_host}:{settings.grpc_port}"
+    async with AsyncExitStack() as stack:
+        open_backend = kubernetes if settings.kind is ClusterKind.KUBERNETES else embedded
+        backend = await stack.enter_async_context(open_backend(settings))
+        cluster = ApiCluster(backend.api, env=settings.env, kind=settings.kind.value, clock=clock)
+        gateways = GatewayDirectory(clock.monotonic)
+        recorder = Recorder(cluster, clock)
+        leases = LeaseKeeper(cluster, clock, holder=policy.replica, env=policy.env, random=random)
+        fleet = Fleet(
+            cluster=cluster,
+            clock=clock,
+            leases=leases,
+            gateways=gateways,
+            recorder=recorder,
+            policy=policy,
+            random=random,
+        )
+        tunnel = TunnelServicer(fleet=fleet, gateways=gateways, policy=policy, clock=clock, address=address)
+        tooling = ToolingServicer(
+            operations=Operations(cluster, fleet, replica=policy.replica, env=policy.env),
+            cluster=cluster,
+            fleet=fleet,
+            gateways=gateways,
+            recorder=recorder,
+            policy=policy,
+            manifests=backend.manifests,
+            address=address,
+        )
+
+        def trouble() -> list[str]:
+            cause = cluster.trouble()
+            if cause is not None:
+                return [f"cluster: {cause}"]
+            return [] if fleet.recovered else ["the VNodes of an earlier run are not yet taken up"]
+
+        status = StatusServer(
+            trouble,
+            health_port=settings.health_port,
+            metrics_port=settings.metrics_port,
+            socket=settings.status_socket,
+        )
+        stack.push_async_callback(status.stop)
+        await status.start()
+        intake = ReportIntake(settings.report_port)
+        stack.push_async_callback(intake.stop)
+        await intake.start()
+        server = Server(tunnel, tooling)
+        try:
+            await server.start(address)
+        except CannotBind as error:
+            raise process.StartError(
+                f"GRPC_PORT={settings.grpc_port}: cannot listen on {address} ({error}); "
+                "stop what uses it or choose another with GRPC_PORT"
+            ) from error
+        log.info("control plane started", cluster=settings.kind.value, grpc=address, env=policy.env)
+        await _run(
+            stop,
+            server,
+            {
+                "cluster": cluster.run(),
+                "leases": leases.run(),
+                "recorder": recorder.run(),
+                "fleet": fleet.run(),
+                **({"backend": backend.run()} if backend.run is not None else {}),
+            },
+        )
+
+
+async def _run(stop: asyncio.Event, server: Server, parts: dict[str, Coroutine[None, None, NoReturn]]) -> None:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(part, name=name) for name, part in parts.items()]
+        await stop.wait()
+        # Gateways are told before anything stops, so that they look for another replica.
+        await server.stop("the control plane ends", STOP_GRACE)
+        for task in tasks:
+            task.cancel()
+
+
+def main() -> int:
+    """Start the control plane."""
+    process.arguments(
+        "controlplane",
+        "Koupleless Module Controller control plane: owns VNodes and module Pods, serves gateways and tools over gRPC.",
+        ControlPlaneSettings,
+    )
+    settings = load(ControlPlaneSettings)
+    logs.configure(settings.log_format, settings.log_level, program="controlplane", replica=settings.client_id)
+    return process.run(lambda stop: serve(settings, stop))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

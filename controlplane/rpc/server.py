@@ -1,0 +1,61 @@
+"""The gRPC server: both services, health and reflection."""
+
+from __future__ import annotations
+
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from koupleless.modulecontroller.v1 import module_controller_pb2, module_controller_pb2_grpc
+from koupleless.tunnel.v1 import tunnel_pb2, tunnel_pb2_grpc
+
+from controlplane.rpc.session import TunnelServicer
+from controlplane.rpc.tooling import ToolingServicer
+
+MAX_MESSAGE = 16 * 1024 * 1024
+
+_TUNNEL = tunnel_pb2.DESCRIPTOR.services_by_name["TunnelService"].full_name
+_TOOLING = module_controller_pb2.DESCRIPTOR.services_by_name["ModuleControllerService"].full_name
+
+
+class CannotBind(Exception):
+    """The address cannot be listened on."""
+
+
+class Server:
+    """Serves one replica's gRPC API."""
+
+    def __init__(self, tunnel: TunnelServicer, tooling: ToolingServicer) -> None:
+        self._tunnel = tunnel
+        self._health = health.aio.HealthServicer()
+        self._server = aio.server(
+            options=[
+                ("grpc.max_receive_message_length", MAX_MESSAGE),
+                ("grpc.so_reuseport", 0),
+                # Gateways ping idle streams; a dead peer is noticed within half a minute.
+                ("grpc.keepalive_time_ms", 20_000),
+                ("grpc.keepalive_timeout_ms", 10_000),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+            ]
+        )
+        tunnel_pb2_grpc.add_TunnelServiceServicer_to_server(tunnel, self._server)
+        module_controller_pb2_grpc.add_ModuleControllerServiceServicer_to_server(tooling, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (_TUNNEL, _TOOLING, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    async def start(self, address: str) -> None:
+        """Listen; raises CannotBind."""
+        try:
+            self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise CannotBind(str(error)) from error
+        await self._server.start()
+        for service in ("", _TUNNEL, _TOOLING):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self, reason: str, grace: float) -> None:
+        """Say Drain to gateways and end all calls within grace seconds."""
+        await self._health.enter_graceful_shutdown()
+        await self._tunnel.drain(reason)
+        await self._server.stop(grace)

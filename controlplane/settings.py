@@ -1,0 +1,132 @@
+"""Settings of the control plane, from environment variables."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from controlplane.app.policy import Policy, Timing
+from controlplane.domain.identity import InvalidName, parse_env
+from controlplane.domain.planner import OrphanPolicy
+from controlplane.domain.planner import Policy as ModulePolicy
+from service.logs import LogFormat, LogLevel
+from service.settings import Settings
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
+
+
+class ClusterKind(Enum):
+    """Which cluster adapter is used."""
+
+    AUTO = "auto"
+    KUBERNETES = "kubernetes"
+    EMBEDDED = "embedded"
+
+
+def default_client_id() -> str:
+    """Return the Pod's or host's name, which stays the same over restarts."""
+    return re.sub(r"[^a-z0-9.-]+", "-", socket.gethostname().lower()).strip("-.") or "module-controller"
+
+
+def default_database() -> str:
+    """Return where the embedded cluster is kept when nothing else is said."""
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return str(Path(state) / "koupleless-module-controller" / "cluster.db")
+
+
+class ControlPlaneSettings(Settings):
+    """Variables of controlplane."""
+
+    client_id: str = Field(
+        default_factory=default_client_id,
+        validation_alias="CLIENT_ID",
+        description="stable name of this replica, unique among replicas; holds its leases",
+    )
+    env: str = Field("dev", validation_alias="ENV", description="environment whose bases are served; a DNS label")
+    cluster: ClusterKind = Field(
+        ClusterKind.AUTO,
+        validation_alias="CLUSTER",
+        description="kubernetes, embedded, or auto: kubernetes in a Pod or with KUBECONFIG, else embedded",
+    )
+    kubeconfig: str = Field("", validation_alias="KUBECONFIG", description="kubeconfig file; empty means in-cluster")
+    embedded_db: str = Field(
+        default_factory=default_database, validation_alias="EMBEDDED_DB", description="file of the embedded cluster"
+    )
+    grpc_host: str = Field("0.0.0.0", validation_alias="GRPC_HOST", description="address that gRPC listens on")  # noqa: S104
+    grpc_port: Port = Field(50051, validation_alias="GRPC_PORT", description="TCP port of gRPC, for gateways and tools")
+    health_port: Port = Field(8081, validation_alias="HEALTH_PORT", description="TCP port of /livez and /readyz")
+    metrics_port: Port = Field(9090, validation_alias="METRICS_PORT", description="TCP port of /metrics")
+    report_port: Port = Field(8080, validation_alias="REPORT_PORT", description="TCP port of the report intake /log")
+    status_socket: str = Field(
+        "", validation_alias="STATUS_SOCKET", description="Unix socket for probes and metrics instead of the two ports"
+    )
+    vnode_worker_num: Annotated[int, Field(ge=1, le=256)] = Field(
+        8, validation_alias="VNODE_WORKER_NUM", description="orders under way at once on one base"
+    )
+    orphan_module_policy: OrphanPolicy = Field(
+        OrphanPolicy.OWN,
+        validation_alias="ORPHAN_MODULE_POLICY",
+        description="modules without a Pod that are uninstalled: own (those installed by this controller), all or none",
+    )
+    module_uninstall_timeout: Annotated[float, Field(gt=0, le=86400)] = Field(
+        300.0,
+        validation_alias="MODULE_UNINSTALL_TIMEOUT",
+        description="seconds that a Pod's deletion is held for a module that does not leave its base",
+    )
+    log_format: LogFormat = Field(LogFormat.JSON, validation_alias="LOG_FORMAT", description="json or console")
+    log_level: LogLevel = Field(
+        LogLevel.INFO, validation_alias="LOG_LEVEL", description="debug, info, warning or error"
+    )
+
+    @field_validator("cluster", "orphan_module_policy", "log_format", "log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("env")
+    @classmethod
+    def _env(cls, value: str) -> str:
+        try:
+            return parse_env(value)
+        except InvalidName as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("client_id")
+    @classmethod
+    def _client_id(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError("not a DNS name (lower-case letters, digits, '-' and '.'); a Lease is named after it")
+        return value
+
+    @field_validator("kubeconfig")
+    @classmethod
+    def _kubeconfig(cls, value: str) -> str:
+        missing = [path for path in value.split(os.pathsep) if path and not Path(path).is_file()]
+        if missing:
+            raise ValueError(f"there is no file {missing[0]}; name an existing kubeconfig or unset KUBECONFIG")
+        return value
+
+    @property
+    def kind(self) -> ClusterKind:
+        """The adapter that is meant: kubernetes or embedded."""
+        if self.cluster is not ClusterKind.AUTO:
+            return self.cluster
+        in_cluster = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
+        return ClusterKind.KUBERNETES if self.kubeconfig or in_cluster else ClusterKind.EMBEDDED
+
+    def policy(self, version: str) -> Policy:
+        """Return how the application behaves."""
+        return Policy(
+            replica=self.client_id,
+            env=self.env,
+            version=version,
+            timing=Timing(module_uninstall_timeout=self.module_uninstall_timeout),
+            modules=ModulePolicy(orders=self.vnode_worker_num, orphans=self.orphan_module_policy),
+        )

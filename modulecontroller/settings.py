@@ -1,0 +1,48 @@
+"""Settings of module-controller itself; each child reads its own from the same environment."""
+
+from __future__ import annotations
+
+import socket
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from service.logs import LogFormat, LogLevel
+from service.settings import Settings
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class SupervisorSettings(Settings):
+    """Variables of module-controller."""
+
+    enable_http_tunnel: bool = Field(
+        False, validation_alias="ENABLE_HTTP_TUNNEL", description="true runs the HTTP gateway"
+    )
+    enable_mqtt_tunnel: bool = Field(
+        False, validation_alias="ENABLE_MQTT_TUNNEL", description="true runs the MQTT gateway"
+    )
+    client_id: str = Field(
+        default_factory=socket.gethostname,
+        validation_alias="CLIENT_ID",
+        description="stable name of this instance; by default the Pod's or host's name",
+    )
+    grpc_host: str = Field(
+        "127.0.0.1", validation_alias="GRPC_HOST", description="address that gRPC listens on, for gateways and tools"
+    )
+    grpc_port: Port = Field(50051, validation_alias="GRPC_PORT", description="TCP port of gRPC")
+    http_port: Port = Field(
+        7777, validation_alias="HTTP_TUNNEL_LISTEN_PORT", description="TCP port for bases that speak HTTP"
+    )
+    health_port: Port = Field(8081, validation_alias="HEALTH_PORT", description="TCP port of /livez and /readyz")
+    metrics_port: Port = Field(9090, validation_alias="METRICS_PORT", description="TCP port of /metrics")
+    report_port: Port = Field(8080, validation_alias="REPORT_PORT", description="TCP port of the report intake /log")
+    log_format: LogFormat = Field(LogFormat.JSON, validation_alias="LOG_FORMAT", description="json or console")
+    log_level: LogLevel = Field(
+        LogLevel.INFO, validation_alias="LOG_LEVEL", description="debug, info, warning or error"
+    )
+
+    @field_validator("log_format", "log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
