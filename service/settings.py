@@ -39,7 +39,13 @@ class Settings(BaseSettings):
     """Base of every program's settings; an empty variable counts as not set."""
 
     model_config = SettingsConfigDict(
-        frozen=True, env_ignore_empty=True, extra="ignore", populate_by_name=True, case_sensitive=True
+        frozen=True,
+        env_ignore_empty=True,
+        extra="ignore",
+        populate_by_name=True,
+        case_sensitive=True,
+        # Lists are written as people write them in manifests, not as JSON: validators read the text.
+        enable_decoding=False,
     )
 
 
@@ -54,12 +60,11 @@ class ConfigurationError(ValueError):
         self.lines = lines
 
 
-def read(cls: type[S], environ: Mapping[str, str] | None = None) -> S:
-    """Return the settings from environ (the process's own when None); raises ConfigurationError."""
-    environ = os.environ if environ is None else environ
-    lines = list(_misspelt(environ, cls))
+def read(cls: type[S]) -> S:
+    """Return the settings from the environment; raises ConfigurationError."""
+    lines = list(_misspelt(os.environ, cls))
     try:
-        settings = cls.model_validate({n: environ[n] for _, n, _ in _fields(cls) if environ.get(n)})
+        settings = cls()
     except ValidationError as error:
         lines += [_explain(cls, dict(e)) for e in error.errors()]
         raise ConfigurationError(lines) from None
