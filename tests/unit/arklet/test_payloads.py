@@ -1,0 +1,430 @@
+"""The codecs on the answers that bases of different runtimes are known to give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from gateways.arklet import payloads
+from gateways.arklet.facts import (
+    BaseState,
+    ClientCode,
+    Health,
+    Heartbeat,
+    Metadata,
+    Metaspace,
+    Module,
+    ModuleState,
+    Reply,
+    ReplyCode,
+)
+from gateways.arklet.payloads import Malformed, Negative
+
+BEAT: dict[str, Any] = {
+    "baseMetadata": {"clusterName": "blue", "identity": "10.0.0.7", "name": "shop-base", "version": "1.0.0"},
+    "localHostName": "shop-base-6f7c",
+    "localIP": "10.0.0.7",
+    "port": 1238,
+    "state": "activated",
+}
+
+
+def beat(**changes: Any) -> bytes:
+    return orjson.dumps(BEAT | changes)
+
+
+def answer(data: Any = None, **more: Any) -> bytes:
+    return orjson.dumps({"code": "SUCCESS", "data": data, "baseIdentity": "10.0.0.7"} | more)
+
+
+def test_heartbeat_of_a_java_base() -> None:
+    assert payloads.heartbeat(beat()) == Heartbeat(
+        metadata=Metadata("10.0.0.7", "shop-base", "1.0.0", "blue"),
+        host_name="shop-base-6f7c",
+        ip="10.0.0.7",
+        port=1238,
+        state=BaseState.ACTIVATED,
+    )
+
+
+def test_heartbeat_needs_nothing_but_an_identity() -> None:
+    assert payloads.heartbeat(b'{"baseMetadata":{"identity":"a","name":null}}') == Heartbeat(Metadata("a"))
+
+
+@pytest.mark.parametrize(
+    ("told", "state"),
+    [
+        ("activated", BaseState.ACTIVATED),
+        ("DEACTIVATED", BaseState.DEACTIVATED),
+        ("Deactivated", BaseState.DEACTIVATED),
+        ("resting", BaseState.UNKNOWN),
+        ("", BaseState.UNSPECIFIED),
+        (None, BaseState.UNSPECIFIED),
+    ],
+)
+def test_heartbeat_state_in_any_case(told: str | None, state: BaseState) -> None:
+    assert payloads.heartbeat(beat(state=told)).state is state
+
+
+@pytest.mark.parametrize("port", [-1, 0, 1, 65535])
+def test_heartbeat_port_as_told(port: int) -> None:
+    assert payloads.heartbeat(beat(port=port)).port == port
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (b"", "not a JSON object"),
+        (b"nonsense", "not a JSON object"),
+        (b"[]", "not a JSON object but a list"),
+        (b"<html></html>", "not a JSON object"),
+        (b'{"baseMetadata":', "not a JSON object"),
+        (b"[" * 100_000, "not a JSON object"),
+        (b"{}", "baseMetadata: expected an object, got nothing"),
+        (b'{"baseMetadata":null}', "baseMetadata: expected an object, got null"),
+        (b'{"baseMetadata":{}}', "baseMetadata.identity: missing"),
+        (b'{"baseMetadata":{"identity":""}}', "baseMetadata.identity: empty"),
+        (b'{"baseMetadata":{"identity":["a"]}}', "baseMetadata.identity: expected text, got a list"),
+        (b'{"baseMetadata":{"identity":"a","name":3}}', "baseMetadata.name: expected text, got a number"),
+        (beat(localIP={}), "localIP: expected text, got an object"),
+        (beat(state=True), "state: expected text, got a boolean"),
+        (beat(port="1238"), "port: expected a whole number, got text"),
+        (beat(port=1238.5), "port: expected a whole number, got a number"),
+        (beat(port=True), "port: expected a whole number, got a boolean"),
+        (beat(port=70000), "port: 70000 is not within -1 to 65535"),
+        (beat(port=-2), "port: -2 is not within -1 to 65535"),
+        (beat(baseMetadata={"identity": "a" * 1025}), "baseMetadata.identity: longer than 1024 characters"),
+    ],
+)
+def test_wrong_heartbeat_is_refused_naming_the_member(body: bytes, named: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        payloads.heartbeat(body)
+    assert named in str(refused.value)
+
+
+def test_identity_of_no_dns_form_is_passed_on_unaltered() -> None:
+    identity = "Not/A" + "b" * 300
+    assert payloads.heartbeat(beat(baseMetadata={"identity": identity})).metadata.identity == identity
+
+
+def test_text_in_the_charset_of_the_jvm_is_replaced_not_refused() -> None:
+    told = payloads.metadata('{"identity":"a","name":"Geschäft"}'.encode("latin-1"))
+    assert told == Metadata("a", name="Gesch�ft")
+
+
+def test_long_and_hostile_text_is_cut_and_cleaned() -> None:
+    told = payloads.metadata(orjson.dumps({"identity": "a", "name": "\x1b[31m" + "n" * 1000}))
+    assert told.name.startswith(" [31mnn")
+    assert len(told.name) == 256
+
+
+INSTALLED = {
+    "bizInfos": [
+        {
+            "attributes": {},
+            "bizName": "biz1",
+            "bizState": "activated",
+            "bizStateRecords": [
+                {"changeTime": 1700000000123, "message": "", "reason": "Created", "state": "resolved"},
+                {"changeTime": 1700000004567, "message": "", "reason": "Started", "state": "activated"},
+            ],
+            "bizVersion": "0.0.1",
+        }
+    ],
+    "code": "SUCCESS",
+    "elapsedSpace": -12,
+    "message": "Install Biz: biz1:0.0.1 success, cost: 4444 ms, started at: 10:11:12,345",
+}
+
+
+def test_reply_to_an_install() -> None:
+    assert payloads.reply(answer(INSTALLED)) == Reply(
+        ReplyCode.SUCCESS,
+        ClientCode.SUCCESS,
+        "Install Biz: biz1:0.0.1 success, cost: 4444 ms, started at: 10:11:12,345",
+        modules=(Module("biz1", "0.0.1", ModuleState.ACTIVATED, 1700000004567, "Started"),),
+    )
+
+
+@pytest.mark.parametrize("infos", [None, [], {}, "x", [None], [{"bizName": 3}], [[]]])
+def test_reply_without_readable_modules(infos: Any) -> None:
+    assert payloads.reply(answer({"code": "SUCCESS", "bizInfos": infos})).modules == ()
+
+
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [
+        ("SUCCESS", ReplyCode.SUCCESS),
+        ("success", ReplyCode.SUCCESS),
+        (0, ReplyCode.SUCCESS),
+        (1, ReplyCode.FAILED),
+        ("2", ReplyCode.CMD_NOT_FOUND),
+        (3, ReplyCode.CMD_PROCESS_INTERNAL_ERROR),
+        (4, ReplyCode.UNSPECIFIED),
+        (-1, ReplyCode.UNSPECIFIED),
+        (True, ReplyCode.UNSPECIFIED),
+        ("TEAPOT", ReplyCode.UNSPECIFIED),
+        ("²", ReplyCode.UNSPECIFIED),
+        ([], ReplyCode.UNSPECIFIED),
+    ],
+)
+def test_outer_code_by_name_or_ordinal(told: Any, code: ReplyCode) -> None:
+    assert payloads.reply(orjson.dumps({"code": told})).code is code
+
+
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [
+        ("REPEAT_BIZ", ClientCode.REPEAT_BIZ),
+        (2, ClientCode.REPEAT_BIZ),
+        ("3", ClientCode.NOT_FOUND_BIZ),
+        ("illegal_state_biz", ClientCode.ILLEGAL_STATE_BIZ),
+        ("NEW_BIZ", ClientCode.UNSPECIFIED),
+        (None, ClientCode.UNSPECIFIED),
+    ],
+)
+def test_inner_code_is_another_enum(told: Any, code: ClientCode) -> None:
+    assert payloads.reply(answer({"code": told}, code="FAILED")).client_code is code
+
+
+def test_inner_message_says_more_than_the_outer_one() -> None:
+    told = payloads.reply(
+        answer(
+            {"code": "REPEAT_BIZ", "message": "Biz: biz1:0.0.1 has been installed or registered."},
+            code="FAILED",
+            message="install biz not success!",
+        )
+    )
+    assert told.message == "Biz: biz1:0.0.1 has been installed or registered."
+
+
+def test_inner_stack_trace_is_a_trace_and_the_outer_message_the_message() -> None:
+    told = payloads.reply(
+        answer(
+            {"code": "FAILED", "message": "x.ArkletRuntimeException: unknown protocol: oss\n\tat a.B.c(B.java:1)"},
+            code="FAILED",
+            message="java.net.MalformedURLException: unknown protocol: oss",
+        )
+    )
+    assert told.message == "java.net.MalformedURLException: unknown protocol: oss"
+    assert told.stack_trace.startswith("x.ArkletRuntimeException")
+
+
+def test_lock_conflict_has_no_data() -> None:
+    message = "FAILED:biz1:0.0.1 installBiz conflict, exist unfinished command(installBiz) for this biz"
+    told = payloads.reply(orjson.dumps({"code": "FAILED", "message": message}))
+    assert told == Reply(ReplyCode.FAILED, message=message)
+
+
+def test_huge_stack_trace_is_cut_to_its_cause() -> None:
+    frames = "\tat org.springframework.Frame(Frame.java:1)\n" * 50_000
+    trace = (
+        f"a.Wrapper: no\n{frames}Caused by: b.Other: no\n{frames}Caused by: java.net.BindException: in use\n{frames}"
+    )
+    told = payloads.reply(
+        orjson.dumps({"code": "CMD_PROCESS_INTERNAL_ERROR", "message": "x" * 5000, "errorStackTrace": trace})
+    )
+    assert len(told.message) == 1024
+    assert len(told.stack_trace) == 4096
+    assert told.stack_trace.startswith("a.Wrapper: no\n\t...\nCaused by: java.net.BindException: in use\n\tat ")
+
+
+def test_only_the_first_object_of_a_body_counts() -> None:
+    first = '{"code":"CMD_NOT_FOUND","message":"please follow the döc"}'.encode()
+    for rest in (b'{"code":"SUCCESS"}', b"HTTP/1.1 200 OK\r\n\r\n{}", b"\x00", b"\xff"):
+        assert payloads.reply(first + rest) == Reply(ReplyCode.CMD_NOT_FOUND, message="please follow the döc")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"null", b"{}", b'{"code":null}', b"<html>502</html>", b'{"code":"SUC'])
+@pytest.mark.parametrize(
+    "read", [payloads.reply, payloads.batch_reply, payloads.modules, payloads.health, payloads.help_commands]
+)
+def test_what_is_no_answer_is_malformed(body: bytes, read: Any) -> None:
+    with pytest.raises(Malformed):
+        read(body)
+
+
+@pytest.mark.parametrize("read", [payloads.modules, payloads.health, payloads.help_commands])
+def test_a_negative_answer_to_a_question_is_no_fact(read: Any) -> None:
+    with pytest.raises(Negative) as refused:
+        read(b'{"code":"CMD_PROCESS_INTERNAL_ERROR","message":"Internal Error: null","data":[]}')
+    assert refused.value.reply.code is ReplyCode.CMD_PROCESS_INTERNAL_ERROR
+    assert str(refused.value) == "CMD_PROCESS_INTERNAL_ERROR: Internal Error: null"
+    with pytest.raises(Negative):
+        read(b'{"code":"TEAPOT"}')
+
+
+def test_batch_reply() -> None:
+    told = payloads.batch_reply(
+        answer(
+            {
+                "bizUrlToResponse": {
+                    "http://r/biz1.jar": INSTALLED,
+                    "http://r/biz2.jar": {"code": "REPEAT_BIZ", "message": "there"},
+                    "http://r/biz3.jar": {"code": "FAILED", "message": "internal exception: x", "bizInfos": None},
+                },
+                "code": "FAILED",
+                "message": "batch install failed",
+            },
+            code="FAILED",
+            message="install biz not success!",
+        )
+    )
+    assert (told.reply.code, told.reply.message) == (ReplyCode.FAILED, "batch install failed")
+    items = dict(told.items)
+    assert items["http://r/biz1.jar"].code is ReplyCode.SUCCESS
+    assert items["http://r/biz1.jar"].modules[0].name == "biz1"
+    assert items["http://r/biz2.jar"] == Reply(ReplyCode.FAILED, ClientCode.REPEAT_BIZ, "there")
+    assert items["http://r/biz3.jar"] == Reply(ReplyCode.FAILED, ClientCode.FAILED, "internal exception: x")
+
+
+def test_batch_reply_without_items() -> None:
+    told = payloads.batch_reply(answer({"code": "FAILED", "message": "x"}, code="FAILED"))
+    assert told.items == ()
+
+
+@pytest.mark.parametrize("answers", [{"": {}}, {"u" * 8193: {}}, {"http://r/a.jar": None}, {"http://r/a.jar": []}])
+def test_batch_reply_with_unreadable_items_is_malformed(answers: Any) -> None:
+    with pytest.raises(Malformed):
+        payloads.batch_reply(answer({"code": "SUCCESS", "bizUrlToResponse": answers}))
+
+
+def listed(**changes: Any) -> dict[str, Any]:
+    return {"bizName": "biz1", "bizVersion": "0.0.1", "bizState": "activated"} | changes
+
+
+@pytest.mark.parametrize(
+    ("told", "state"),
+    [
+        ("activated", ModuleState.ACTIVATED),
+        ("ACTIVATED", ModuleState.ACTIVATED),
+        (2, ModuleState.ACTIVATED),
+        ("3", ModuleState.DEACTIVATED),
+        ("4", ModuleState.BROKEN),
+        ("resolved", ModuleState.RESOLVED),
+        ("dancing", ModuleState.UNSPECIFIED),
+        (None, ModuleState.UNSPECIFIED),
+        (6, ModuleState.UNSPECIFIED),
+    ],
+)
+def test_module_state_by_name_or_ordinal(told: Any, state: ModuleState) -> None:
+    assert payloads.modules(answer([listed(bizState=told)]))[0].state is state
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        (None, (None, "")),
+        ([], (None, "")),
+        ("x", (None, "")),
+        ([{}, {}], (None, "")),
+        ([None, 3], (None, "")),
+        ([{"reason": "Created"}, {"reason": "Started"}], (None, "Started")),
+        ([{"changeTime": 2, "reason": "b"}, {"changeTime": 1, "reason": "a"}], (2, "b")),
+        ([{"changeTime": 2, "reason": "a"}, {"changeTime": 2, "reason": "b"}], (2, "b")),
+        ([{"changeTime": 2, "reason": "a"}, {"reason": "b"}], (2, "a")),
+        ([{"changeTime": "2024-01-01", "reason": "a"}], (None, "a")),
+        ([{"changeTime": 2**62, "reason": "a"}], (None, "a")),
+        ([{"changeTime": -5, "reason": "a"}], (None, "")),
+        ([{"changeTime": True, "reason": 3}], (None, "")),
+    ],
+)
+def test_latest_record_counts(records: Any, expected: tuple[int | None, str]) -> None:
+    module = payloads.modules(answer([listed(bizStateRecords=records)]))[0]
+    assert (module.changed_at, module.reason) == expected
+
+
+def test_module_list_may_be_empty() -> None:
+    assert payloads.modules(answer([])) == ()
+
+
+@pytest.mark.parametrize("told", [{}, None, "x"])
+def test_module_list_of_another_type_is_malformed(told: Any) -> None:
+    with pytest.raises(Malformed, match="data: expected a list"):
+        payloads.modules(answer(told))
+
+
+def test_embedded_master_is_no_module() -> None:
+    assert payloads.modules(answer([{"mainClass": "embed main"}, listed()])) == (
+        Module("biz1", "0.0.1", ModuleState.ACTIVATED),
+    )
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [None, 3, [], {}, listed(bizName=None), listed(bizName=""), listed(bizVersion=1), listed(bizName="n" * 257)],
+)
+def test_one_unreadable_entry_spoils_the_list(entry: Any) -> None:
+    with pytest.raises(Malformed, match=r"data\[1\]"):
+        payloads.modules(answer([listed(), entry]))
+
+
+def test_module_list_is_never_cut() -> None:
+    with pytest.raises(Malformed, match="more than 4096 modules"):
+        payloads.modules(answer([listed(bizVersion=str(number)) for number in range(4097)]))
+
+
+HEALTH: dict[str, Any] = {
+    "masterBizInfo": {"bizName": "shop-base", "bizState": "activated", "bizVersion": "1.0.0"},
+    "jvm": {
+        "java version": "1.8.0_402",
+        "max non heap memory(M)": -9.5367431640625e-7,
+        "java used metaspace": 65585152,
+        "java committed metaspace": 69468160,
+        "java max metaspace": 268435456,
+    },
+}
+
+
+def test_health() -> None:
+    assert payloads.health(answer({"healthData": HEALTH})) == Health(
+        BaseState.ACTIVATED, Metaspace(65585152, 69468160, 268435456), "1.8.0_402"
+    )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, {}, [], "x", {"healthData": None}, {"healthData": []}, {"healthData": {"jvm": 1, "masterBizInfo": []}}],
+)
+def test_missing_parts_of_health_are_no_news(data: Any) -> None:
+    assert payloads.health(answer(data)) == Health()
+
+
+@pytest.mark.parametrize(
+    ("told", "state"),
+    [
+        ("ACTIVATED", BaseState.ACTIVATED),
+        (2, BaseState.ACTIVATED),
+        ("deactivated", BaseState.DEACTIVATED),
+        ("", BaseState.UNSPECIFIED),
+        (None, BaseState.UNSPECIFIED),
+        ("broken", BaseState.UNKNOWN),
+        (9, BaseState.UNKNOWN),
+    ],
+)
+def test_state_of_the_base_in_health(told: Any, state: BaseState) -> None:
+    assert payloads.health(answer({"healthData": {"masterBizInfo": {"bizState": told}}})).state is state
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"java max metaspace": -1}, Metaspace(65585152, 69468160, -1)),
+        ({"java max metaspace": -2}, None),
+        ({"java max metaspace": None}, None),
+        ({"java used metaspace": "65585152"}, None),
+        ({"java used metaspace": -1}, None),
+        ({"java committed metaspace": 1.5}, None),
+        ({"java committed metaspace": 2**63}, None),
+    ],
+)
+def test_metaspace_is_whole_or_none(change: dict[str, Any], expected: Metaspace | None) -> None:
+    health = HEALTH | {"jvm": HEALTH["jvm"] | change}
+    assert payloads.health(answer({"healthData": health})).metaspace == expected
+
+
+def test_help() -> None:
+    told = answer([{"id": "help", "desc": "x"}, {"id": "installBiz"}, {"id": 3}, {}, None, {"id": ""}])
+    assert payloads.help_commands(told) == {"help", "installBiz"}

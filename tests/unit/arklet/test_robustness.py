@@ -1,0 +1,112 @@
+"""No bytes make a codec raise anything but Malformed or Negative, or return text beyond its limits."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateways.arklet import payloads
+from gateways.arklet.payloads import Malformed, Negative
+from gateways.arklet.text import MESSAGE_LIMIT, NAME_LIMIT, TRACE_LIMIT, clip, clip_message, clip_trace
+
+READERS: list[Callable[[bytes], object]] = [
+    payloads.heartbeat,
+    payloads.metadata,
+    payloads.reply,
+    payloads.batch_reply,
+    payloads.modules,
+    payloads.health,
+    payloads.help_commands,
+]
+
+KEYS = st.sampled_from(
+    """
+    code message data errorStackTrace bizInfos bizName bizVersion bizState bizStateRecords changeTime reason state
+    healthData jvm masterBizInfo bizUrlToResponse id mainClass baseMetadata identity name version clusterName
+    localIP localHostName port
+    """.split()  # noqa: SIM905
+) | st.sampled_from(["java used metaspace", "java committed metaspace", "java max metaspace", "java version"])
+WORDS = st.sampled_from(["SUCCESS", "FAILED", "activated", "BROKEN", "REPEAT_BIZ", "2", "\n\tat x\nCaused by: y"])
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20)
+    | WORDS
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS | st.text(max_size=5), inner, max_size=6),
+    max_leaves=40,
+)
+ANSWERS = st.fixed_dictionaries({"code": WORDS | SCALARS}, optional={"data": VALUES, "message": VALUES})
+BEATS = st.fixed_dictionaries(
+    {"baseMetadata": st.dictionaries(KEYS, VALUES, max_size=5)}, optional={"port": SCALARS, "state": SCALARS}
+)
+
+
+@pytest.mark.parametrize("read", READERS)
+@given(body=st.binary(max_size=200))
+def test_arbitrary_bytes(read: Callable[[bytes], object], body: bytes) -> None:
+    with contextlib.suppress(Malformed, Negative):
+        read(body)
+
+
+@pytest.mark.parametrize("read", READERS)
+@given(value=VALUES | ANSWERS | BEATS, rest=st.binary(max_size=5))
+def test_arbitrary_objects_and_what_follows_them(read: Callable[[bytes], object], value: Any, rest: bytes) -> None:
+    with contextlib.suppress(Malformed, Negative):
+        read(orjson.dumps(value) + rest)
+
+
+@given(value=ANSWERS, cut=st.integers(1, 50))
+def test_a_cut_answer_is_malformed(value: Any, cut: int) -> None:
+    body = orjson.dumps(value)
+    with pytest.raises(Malformed):
+        payloads.reply(body[: max(0, len(body) - cut)])
+
+
+@given(message=st.text(max_size=3000), trace=st.text(max_size=6000), reason=st.text(max_size=300))
+def test_replies_stay_within_limits(message: str, trace: str, reason: str) -> None:
+    record = {"changeTime": 1, "message": trace, "reason": reason}
+    info = {"bizName": "a", "bizVersion": "1", "bizState": "broken", "bizStateRecords": [record]}
+    told = payloads.reply(
+        orjson.dumps(
+            {"code": 1, "message": message, "errorStackTrace": trace, "data": {"message": trace, "bizInfos": [info]}}
+        )
+    )
+    assert len(told.message) <= MESSAGE_LIMIT
+    assert len(told.stack_trace) <= TRACE_LIMIT
+    assert len(told.modules[0].message) <= MESSAGE_LIMIT
+    assert len(told.modules[0].reason) <= NAME_LIMIT
+
+
+LINES = st.lists(st.sampled_from(["a.B: c", "\tat x.Y.z(Y.java:1)", "Caused by: d.E: f", "g" * 300]), max_size=60)
+
+
+@given(lines=LINES, limit=st.integers(64, 2000))
+def test_traces_are_cut_to_the_last_cause(lines: list[str], limit: int) -> None:
+    trace = "\n".join(lines)
+    cut = clip_trace(trace, limit)
+    assert len(cut) <= limit
+    if len(trace) <= limit:
+        assert cut == trace
+    elif "\nCaused by: " in trace:
+        assert "\nCaused by: d.E: f" in cut
+    assert clip_trace(cut, limit) == cut
+
+
+@given(text=st.text(max_size=3000))
+def test_messages_lose_control_characters_only(text: str) -> None:
+    cut = clip_message(text)
+    assert not any(ord(character) < 32 and character not in "\t\n" for character in cut)
+    if text.isprintable() and len(text) <= MESSAGE_LIMIT:
+        assert cut == text
+    assert len(clip(text, 10)) <= 10
