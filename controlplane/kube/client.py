@@ -6,6 +6,7 @@ request that 401 refused, once, with credentials loaded anew.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
@@ -18,12 +19,14 @@ from controlplane.app.ports import ClusterError, Rejected, Transient, Unknown
 from controlplane.cluster import fields
 from controlplane.cluster.api import Json, ObjectList, PatchType, Resource, WatchEvent
 from controlplane.kube import metrics
-from controlplane.kube.credentials import ConfiguredCredentials, Credentials
+from controlplane.kube.credentials import CannotConnect, ConfiguredCredentials, Credentials
 from controlplane.kube.errors import refusal, watch_error
 from controlplane.kube.gate import Gate
 from controlplane.kube.lines import Lines, LineTooLong
 from controlplane.kube.transport import WATCH_IDLE, Request, Transport, failure
 
+LOAD_DEADLINE = 30.0
+"""Seconds that loading the credentials may take; it may run a program or ask an identity provider."""
 PAGE = 500
 """Objects in one page of a list."""
 WATCH_SECONDS = (300, 600)
@@ -48,7 +51,11 @@ class KubeApiServer:
         when the configuration cannot be used; the server need not be there yet.
         """
         credentials = ConfiguredCredentials(kubeconfig)
-        await credentials.access()
+        try:
+            async with asyncio.timeout(LOAD_DEADLINE):
+                await credentials.load()
+        except TimeoutError as error:
+            raise CannotConnect(f"no credentials within {LOAD_DEADLINE:g} s") from error
         return cls(credentials, Gate(rate=rate, burst=burst))
 
     async def close(self) -> None:

@@ -114,8 +114,7 @@ class ConfiguredCredentials:
         configuration = Configuration()
         with self._explained():
             if self._kubeconfig:
-                if not any(Path(path).expanduser().exists() for path in self._kubeconfig.split(os.pathsep)):
-                    raise CannotConnect("no such file")
+                self._must_exist()
                 self._loader = await load_kube_config(
                     config_file=self._kubeconfig, client_configuration=configuration, persist_config=False
                 )
@@ -123,6 +122,10 @@ class ConfiguredCredentials:
                 load_incluster_config(client_configuration=configuration)
             self._configuration = configuration
             self._access = await self._current()
+
+    def _must_exist(self) -> None:
+        if not any(Path(path).expanduser().exists() for path in self._kubeconfig.split(os.pathsep)):
+            raise CannotConnect("no such file")
 
     async def _refresh(self) -> None:
         with self._explained():

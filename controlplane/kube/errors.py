@@ -34,6 +34,9 @@ def _error(status: int, told: Json, body: bytes, retry_after: str, *, write: boo
             return AlreadyExists(message)
         case 409:
             return Conflict(message)
+        case 422 if _immutable_uid(told):
+            # How the API server answers a patch whose metadata.uid is another object's.
+            return Conflict(message)
         case 410:
             return Expired(message)
         case 408 | 429:
@@ -45,6 +48,11 @@ def _error(status: int, told: Json, body: bytes, retry_after: str, *, write: boo
             return Transient(message, _retry_after(retry_after, told))
         case _:
             return Rejected(message)
+
+
+def _immutable_uid(told: Json) -> bool:
+    causes = fields.objects(fields.mapping(told, "details"), "causes")
+    return any(fields.text(cause, "field") == "metadata.uid" for cause in causes)
 
 
 def _retry_after(header: str, told: Json) -> float | None:

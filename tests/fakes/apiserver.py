@@ -1,0 +1,217 @@
+"""An API server in memory for unit tests: versions, watches with history, failures on demand.
+
+Patches are JSON merge patches whatever their type; the contract tests are where
+patch types are told apart. Clients' selectors are not evaluated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from controlplane.app.ports import AlreadyExists, ClusterError, Conflict, NotFound
+from controlplane.cluster.api import Expired, Json, ObjectList, PatchType, Resource, WatchEvent
+
+_Key = tuple[Resource, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request that was made; subject is namespace/name or a resource version."""
+
+    verb: str
+    resource: Resource
+    subject: str = ""
+    body: Json | None = None
+    subresource: str = ""
+    patch_type: PatchType | None = None
+    urgent: bool = False
+    label_selector: str = ""
+
+
+class FakeApiServer:
+    """Implements ``controlplane.cluster.api.ApiServer``."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.version = 100
+        self.delay: dict[str, float] = {}
+        """Seconds by verb between the effect of a request and its reply."""
+        self._objects: dict[_Key, Json] = {}
+        self._history: list[tuple[int, Resource, WatchEvent]] = []
+        self._oldest = 0
+        self._failures: dict[str, deque[ClusterError]] = defaultdict(deque)
+        self._watches: dict[asyncio.Queue[WatchEvent | ClusterError | None], Resource] = {}
+
+    def put(self, resource: Resource, obj: Json) -> Json:
+        """Create or replace an object, as somebody else would."""
+        obj = copy.deepcopy(obj)
+        meta = obj.setdefault("metadata", {})
+        self.version += 1
+        meta["resourceVersion"] = str(self.version)
+        key = (resource, meta.get("namespace", ""), meta["name"])
+        meta.setdefault("uid", f"uid-{self.version}")
+        kind = "MODIFIED" if key in self._objects else "ADDED"
+        self._objects[key] = obj
+        self._tell(resource, WatchEvent(kind, copy.deepcopy(obj)))
+        return copy.deepcopy(obj)
+
+    def remove(self, resource: Resource, name: str, namespace: str = "") -> None:
+        """Delete an object, as somebody else would."""
+        obj = self._objects.pop((resource, namespace, name))
+        self.version += 1
+        obj["metadata"]["resourceVersion"] = str(self.version)
+        self._tell(resource, WatchEvent("DELETED", obj))
+
+    def fail(self, verb: str, *errors: ClusterError) -> None:
+        """Let the next requests of a verb fail before they have any effect."""
+        self._failures[verb].extend(errors)
+
+    def end_watches(self, error: ClusterError | None = None) -> None:
+        """End all watches, with an error or as the server does in its time."""
+        for queue in tuple(self._watches):
+            queue.put_nowait(error)
+
+    def send(self, resource: Resource, event: WatchEvent) -> None:
+        """Send any event to the watches of a kind."""
+        for queue, watched in self._watches.items():
+            if watched == resource:
+                queue.put_nowait(event)
+
+    def bookmark(self) -> None:
+        """Send a bookmark to all watches."""
+        for queue in self._watches:
+            queue.put_nowait(WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": str(self.version)}}))
+
+    def forget(self) -> None:
+        """Forget history, so that only a watch from now on is possible."""
+        self._history.clear()
+        self._oldest = self.version
+
+    def made(self, verb: str) -> list[Call]:
+        """Return the requests of a verb."""
+        return [call for call in self.calls if call.verb == verb]
+
+    async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
+        self._called(Call("get", resource, f"{namespace}/{name}"))
+        return copy.deepcopy(self._find(resource, namespace, name))
+
+    async def list(
+        self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
+    ) -> ObjectList:
+        self._called(Call("list", resource, namespace, label_selector=label_selector))
+        items = tuple(copy.deepcopy(obj) for key, obj in self._objects.items() if key[0] == resource)
+        version = str(self.version)
+        await self._reply("list")
+        return ObjectList(items, version)
+
+    async def watch(
+        self,
+        resource: Resource,
+        *,
+        resource_version: str,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> AsyncIterator[WatchEvent]:
+        self._called(Call("watch", resource, resource_version, label_selector=label_selector))
+        if int(resource_version) < self._oldest:
+            raise Expired("too old resource version")
+        queue: asyncio.Queue[WatchEvent | ClusterError | None] = asyncio.Queue(10_000)
+        for version, kind, event in self._history:
+            if kind == resource and version > int(resource_version):
+                queue.put_nowait(event)
+        self._watches[queue] = resource
+        try:
+            while (told := await queue.get()) is not None:
+                if isinstance(told, ClusterError):
+                    raise told
+                yield told
+        finally:
+            del self._watches[queue]
+
+    async def create(self, resource: Resource, obj: Json, namespace: str = "") -> Json:
+        name = obj["metadata"]["name"]
+        self._called(Call("create", resource, f"{namespace}/{name}", obj))
+        if (resource, namespace, name) in self._objects:
+            raise AlreadyExists(name)
+        created = self.put(resource, obj)
+        await self._reply("create")
+        return created
+
+    async def patch(
+        self,
+        resource: Resource,
+        name: str,
+        patch: Json,
+        *,
+        namespace: str = "",
+        subresource: str = "",
+        patch_type: PatchType = PatchType.MERGE,
+        urgent: bool = False,
+    ) -> Json:
+        self._called(Call("patch", resource, f"{namespace}/{name}", patch, subresource, patch_type, urgent))
+        obj = self._find(resource, namespace, name)
+        meta = patch.get("metadata", {})
+        _precondition(obj, meta.get("uid", ""), meta.get("resourceVersion", ""))
+        patched = self.put(resource, _merge(obj, patch))
+        await self._reply("patch")
+        return patched
+
+    async def delete(
+        self,
+        resource: Resource,
+        name: str,
+        *,
+        namespace: str = "",
+        uid: str = "",
+        resource_version: str = "",
+        grace_seconds: int | None = None,
+    ) -> None:
+        body = {"uid": uid, "resourceVersion": resource_version, "gracePeriodSeconds": grace_seconds}
+        self._called(Call("delete", resource, f"{namespace}/{name}", body))
+        obj = self._find(resource, namespace, name)
+        _precondition(obj, uid, resource_version)
+        self.remove(resource, name, namespace)
+        await self._reply("delete")
+
+    def _called(self, call: Call) -> None:
+        self.calls.append(call)
+        if self._failures[call.verb]:
+            raise self._failures[call.verb].popleft()
+
+    async def _reply(self, verb: str) -> None:
+        if verb in self.delay:
+            await asyncio.sleep(self.delay[verb])
+
+    def _find(self, resource: Resource, namespace: str, name: str) -> Json:
+        try:
+            return self._objects[resource, namespace, name]
+        except KeyError:
+            raise NotFound(name) from None
+
+    def _tell(self, resource: Resource, event: WatchEvent) -> None:
+        self._history.append((self.version, resource, event))
+        self.send(resource, event)
+
+
+def _precondition(obj: Json, uid: str, version: str) -> None:
+    meta = obj["metadata"]
+    if (uid and uid != meta["uid"]) or (version and version != meta["resourceVersion"]):
+        raise Conflict("precondition failed")
+
+
+def _merge(obj: Any, patch: Any) -> Any:
+    if not isinstance(patch, dict):
+        return copy.deepcopy(patch)
+    merged = dict(obj) if isinstance(obj, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = _merge(merged.get(name), value)
+    return merged

@@ -1,0 +1,15 @@
+"""The event loop's time as a clock, so that looptime turns it."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class LoopClock:
+    """Implements ``controlplane.app.ports.Clock``."""
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def wall(self) -> float:
+        return 1_700_000_000.0 + self.monotonic()

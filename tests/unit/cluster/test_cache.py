@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.cluster.cache import Cache, newer
+
+
+@dataclass(frozen=True)
+class View:
+    uid: str
+    resource_version: str
+
+
+def _cache() -> tuple[Cache[View], list[str]]:
+    told: list[str] = []
+    cache: Cache[View] = Cache(lambda key, _old, _new: told.append(key))
+    return cache, told
+
+
+@pytest.mark.parametrize(
+    ("version", "than", "expected"),
+    [
+        ("2", "1", True),
+        ("10", "9", True),
+        ("1", "1", False),
+        ("1", "2", False),
+        ("a", "1", None),
+        ("1", "", None),
+        ("٣", "1", None),
+        ("9" * 5000, "1", None),
+        ("x", "x", False),
+    ],
+)
+def test_newer(version: str, than: str, expected: bool | None) -> None:
+    assert newer(version, than) is expected
+
+
+def test_a_write_is_seen_at_once_and_its_echo_changes_nothing() -> None:
+    cache, told = _cache()
+    cache.replace([], "10")
+    cache.wrote("a", View("u", "11"))
+    assert cache.get("a") == View("u", "11")
+    cache.told("a", View("u", "11"))
+    assert told == ["a"]
+
+
+def test_the_result_of_a_write_does_not_bring_back_what_was_deleted_since() -> None:
+    cache, _ = _cache()
+    cache.replace([("a", View("u", "10"))], "10")
+    cache.told_gone("a", View("u", "12"))
+    cache.wrote("a", View("u", "11"))
+    assert cache.get("a") is None
+
+
+def test_the_result_of_a_write_does_not_replace_what_is_newer() -> None:
+    cache, _ = _cache()
+    cache.replace([("a", View("u", "12"))], "12")
+    cache.wrote("a", View("u", "11"))
+    assert cache.get("a") == View("u", "12")
+
+
+def test_a_list_made_before_our_write_does_not_take_it_away() -> None:
+    cache, _ = _cache()
+    cache.replace([], "10")
+    cache.wrote("a", View("u", "12"))
+    cache.replace([], "11")
+    assert cache.get("a") == View("u", "12")
+    cache.replace([], "13")
+    assert cache.get("a") is None
+
+
+def test_an_old_event_does_not_set_back_what_we_wrote() -> None:
+    cache, _ = _cache()
+    cache.replace([("a", View("u", "10"))], "10")
+    cache.wrote("a", View("u", "12"))
+    cache.told("a", View("u", "11"))
+    assert cache.get("a") == View("u", "12")
+    assert cache.seen == "11"
+
+
+def test_the_deletion_of_an_earlier_object_leaves_its_successor() -> None:
+    cache, _ = _cache()
+    cache.replace([("a", View("u", "10"))], "10")
+    cache.wrote("a", View("v", "12"))
+    cache.told_gone("a", View("u", "11"))
+    assert cache.get("a") == View("v", "12")
+
+
+def test_versions_that_are_no_numbers_leave_it_to_the_watch() -> None:
+    cache, _ = _cache()
+    cache.replace([("a", View("u", "p"))], "p")
+    cache.wrote("a", View("u", "q"))
+    assert cache.get("a") == View("u", "p")
+    cache.told("a", View("u", "q"))
+    assert cache.get("a") == View("u", "q")
+    cache.told_gone("a", View("u", "r"))
+    assert cache.get("a") is None
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=12), st.data())
+def test_with_any_interleaving_of_results_and_events_the_cache_ends_as_the_cluster(
+    present: list[bool], data: st.DataObject
+) -> None:
+    """Version i+1 either writes the object or deletes it; some writes are ours and their results come late."""
+    cache, told = _cache()
+    cache.replace([], "0")
+    events = [(str(version), exists) for version, exists in enumerate(present, start=1)]
+    ours = [version for version, exists in events if exists and data.draw(st.booleans())]
+    shown: list[int] = [0]
+    while events or ours:
+        if ours and (not events or data.draw(st.booleans())):
+            cache.wrote("a", View("u", ours.pop(data.draw(st.integers(0, len(ours) - 1)))))
+        else:
+            version, exists = events.pop(0)
+            (cache.told if exists else cache.told_gone)("a", View("u", version))
+        view = cache.get("a")
+        if view is not None:
+            assert int(view.resource_version) >= shown[-1]
+            shown.append(int(view.resource_version))
+    assert (cache.get("a") is not None) == present[-1]
+    assert cache.seen == str(len(present))
+    assert set(told) <= {"a"}

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.cluster import objects
+from controlplane.cluster.objects import FOREIGN_ANNOTATION_LIMIT
+from controlplane.domain.objects import Condition, Container, ContainerStatus, Requirement, Toleration
+
+_absurd = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.text(max_size=4), st.lists(st.none() | st.text(max_size=4), max_size=3)
+) | st.dictionaries(st.text(max_size=4), st.none() | st.integers(), max_size=2)
+
+
+def _distorted(obj: Any) -> st.SearchStrategy[Any]:
+    """The object with any part of it exchanged for something absurd."""
+    if isinstance(obj, dict):
+        return st.fixed_dictionaries({key: _distorted(value) for key, value in obj.items()}) | _absurd
+    if isinstance(obj, list):
+        return st.tuples(*(_distorted(value) for value in obj)).map(list) | _absurd
+    return st.just(obj) | _absurd
+
+
+_META = {
+    "name": "p",
+    "namespace": "n",
+    "labels": {"a": "b"},
+    "annotations": {"a": "b"},
+    "ownerReferences": [{"uid": "u", "controller": True}],
+    "generation": 1,
+    "deletionGracePeriodSeconds": 1,
+}
+_CONTAINERS = [{"name": "c", "image": "i", "args": ["a"], "env": [{"name": "BIZ_VERSION", "value": "1"}]}]
+_POD = {
+    "metadata": _META,
+    "spec": {"nodeName": "x", "containers": _CONTAINERS, "readinessGates": [{"conditionType": "g"}]},
+    "status": {
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [{"state": {"terminated": {"reason": "r", "exitCode": 1}}, "restartCount": 1}],
+    },
+}
+_NODE = {
+    "metadata": _META,
+    "spec": {"taints": [{"key": "k", "effect": "NoExecute"}], "unschedulable": True},
+    "status": {
+        "addresses": [{"type": "t", "address": "a"}],
+        "capacity": {"pods": "1"},
+        "nodeInfo": {"architecture": "a"},
+    },
+}
+_LEASE = {"metadata": _META, "spec": {"holderIdentity": "h", "leaseTransitions": 1, "leaseDurationSeconds": 40}}
+_TERM = {"matchExpressions": [{"key": "k", "operator": "In", "values": ["v"]}]}
+_DEPLOYMENT = {
+    "metadata": _META,
+    "spec": {
+        "replicas": 1,
+        "template": {
+            "spec": {
+                "containers": _CONTAINERS,
+                "nodeSelector": {"a": "b"},
+                "tolerations": [{"key": "k"}],
+                "affinity": {
+                    "nodeAffinity": {
+                        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [_TERM, _TERM]}
+                    }
+                },
+            }
+        },
+    },
+}
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+@given(_distorted(_POD).filter(_is_object))
+def test_a_distorted_pod_gives_a_view_of_proper_types(obj: dict[str, Any]) -> None:
+    objects.key(obj)
+    pod = objects.pod(obj)
+    assert all(isinstance(container.name, str) and isinstance(container.image, str) for container in pod.containers)
+    assert all(isinstance(value, str) for value in (*pod.labels, *pod.labels.values(), pod.node_name, pod.uid))
+    assert all(isinstance(status.restart_count, int) for status in pod.status.containers)
+
+
+@given(_distorted(_NODE).filter(_is_object))
+def test_a_distorted_node_gives_a_view_of_proper_types(obj: dict[str, Any]) -> None:
+    node = objects.node(obj)
+    assert all(isinstance(taint.key, str) for taint in node.taints)
+    assert all(isinstance(part, str) for address in node.status.addresses for part in address)
+
+
+@given(_distorted(_LEASE).filter(_is_object))
+def test_a_distorted_lease_gives_a_view_of_proper_types(obj: dict[str, Any]) -> None:
+    lease = objects.lease(obj)
+    assert type(lease.transitions) is int
+    assert type(lease.duration_seconds) is int
+
+
+@given(_distorted(_DEPLOYMENT).filter(_is_object))
+def test_a_distorted_deployment_gives_a_view_of_proper_types(obj: dict[str, Any]) -> None:
+    deployment = objects.module_deployment(obj)
+    assert deployment.replicas is None or type(deployment.replicas) is int
+    for term in deployment.rules.required_affinity or ():
+        assert all(isinstance(requirement.key, str) for requirement in term)
+
+
+def test_pod() -> None:
+    pod = objects.pod(
+        {
+            "metadata": {
+                "name": "biz1",
+                "namespace": "ns",
+                "uid": "u",
+                "resourceVersion": "7",
+                "labels": {"l": "v", "n": None},
+                "annotations": {"module.koupleless.io/install-strategy": "installOnly"},
+                "ownerReferences": [{"uid": "other"}, {"uid": "rs", "controller": True}],
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+                "deletionTimestamp": "2026-01-01T00:01:00Z",
+                "deletionGracePeriodSeconds": 0,
+                "generation": 3,
+            },
+            "spec": {
+                "nodeName": "vnode.a.dev",
+                "initContainers": [{"name": "ignored", "image": "x"}],
+                "readinessGates": [{"conditionType": "gate"}],
+                "containers": [
+                    {
+                        "name": "biz1",
+                        "image": "https://repo.example/biz1.jar",
+                        "args": ["--a", 1],
+                        "env": [
+                            {"name": "BIZ_VERSION", "valueFrom": {"fieldRef": {}}},
+                            {"name": "BIZ_VERSION", "value": "0.0.1"},
+                            {"name": "BIZ_VERSION", "value": "0.0.2"},
+                            {"name": "EMPTY"},
+                        ],
+                    }
+                ],
+            },
+            "status": {
+                "phase": "Running",
+                "podIP": "10.0.0.1",
+                "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "t"}],
+                "containerStatuses": [
+                    {"name": "biz1", "ready": True, "restartCount": 2, "state": {"running": {"startedAt": "t"}}}
+                ],
+            },
+        }
+    )
+    assert pod.key == "ns/biz1"
+    assert pod.deleting
+    assert pod.deletion_grace_seconds == 0
+    assert pod.owner_uid == "rs"
+    assert pod.labels == {"l": "v"}
+    assert pod.readiness_gates == ("gate",)
+    assert pod.containers == (
+        Container(
+            "biz1",
+            "https://repo.example/biz1.jar",
+            version="0.0.1",
+            args=("--a",),
+            env=(("BIZ_VERSION", "0.0.1"), ("BIZ_VERSION", "0.0.2"), ("EMPTY", "")),
+        ),
+    )
+    assert pod.status.conditions == (Condition("Ready", "True", last_transition_time="t"),)
+    assert pod.status.containers == (ContainerStatus("biz1", "running", True, started_at="t", restart_count=2),)
+
+
+def test_a_pod_without_status_is_pending() -> None:
+    assert objects.pod({"metadata": {"name": "a"}, "status": None}).status.phase == "Pending"
+
+
+def test_long_annotations_are_kept_only_if_they_are_ours() -> None:
+    long = "x" * (FOREIGN_ANNOTATION_LIMIT + 1)
+    kept = objects.node(
+        {
+            "metadata": {
+                "name": "n",
+                "annotations": {
+                    "kubectl.kubernetes.io/last-applied-configuration": long,
+                    "module.koupleless.io/installed": long,
+                    "short": "s",
+                },
+            }
+        }
+    ).annotations
+    assert kept == {"module.koupleless.io/installed": long, "short": "s"}
+
+
+def test_lease_with_nulls() -> None:
+    lease = objects.lease({"metadata": {"name": "n"}, "spec": {"holderIdentity": None, "leaseTransitions": None}})
+    assert (lease.holder, lease.transitions, lease.duration_seconds, lease.renew_time) == ("", 0, 0, "")
+
+
+@pytest.mark.parametrize(
+    ("affinity", "expected"),
+    [
+        (None, None),
+        ({}, None),
+        ({"requiredDuringSchedulingIgnoredDuringExecution": None}, None),
+        ({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}, ()),
+        ({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{}, None]}}, ()),
+        (
+            {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [
+                        {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]},
+                        {"matchExpressions": [{"key": "c", "operator": "Exists", "values": None}]},
+                        {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]},
+                    ]
+                }
+            },
+            (
+                (Requirement("a", "In", ("b",)),),
+                (Requirement("c", "Exists"),),
+                (Requirement("metadata.name", "In", ("n",)),),
+            ),
+        ),
+    ],
+)
+def test_required_affinity(affinity: object, expected: object) -> None:
+    template = {"spec": {"affinity": {"nodeAffinity": affinity}, "tolerations": [{"operator": "Exists"}]}}
+    deployment = objects.module_deployment({"metadata": {"name": "d"}, "spec": {"replicas": 2, "template": template}})
+    assert deployment.rules.required_affinity == expected
+    assert deployment.rules.tolerations == (Toleration(operator="Exists"),)
+    assert deployment.replicas == 2
