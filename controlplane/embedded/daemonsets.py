@@ -102,14 +102,11 @@ def _missing_and_misplaced(
     chosen = set(eligible)
     for name, pods in by_node.items():
         node = mirror.nodes.get(name)
-        # A NoSchedule taint keeps new Pods away and leaves those that are there.
-        if (
-            name in chosen
-            or node is None
-            or (selects(wanted, node) and not untolerated(wanted, node.taints, ("NoExecute",)))
-        ):
+        if name in chosen or node is None:
             continue
-        plan.delete.extend(pod for pod in pods if pod.active)
+        # A NoSchedule taint keeps new Pods away and leaves those that are there.
+        if not selects(wanted, node) or untolerated(wanted, node.taints, ("NoExecute",)):
+            plan.delete.extend(pod for pod in pods if pod.active)
 
 
 def _roll(

@@ -34,6 +34,7 @@ from controlplane.embedded.validation import validate, validate_change
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 MAX_EVENTS = 1000
 EVENT_SECONDS = 3600
+_NAME_ATTEMPTS = 8
 
 _SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
@@ -48,11 +49,18 @@ def read(transaction: Transaction, resource: Resource, name: str, namespace: str
 
 def create(transaction: Transaction, resource: Resource, obj: Json, namespace: str) -> Json:
     """Create an object; raises AlreadyExists, Rejected."""
-    new = _prepared(resource, isolated(obj), namespace)
-    metadata = metadata_of(new)
-    if transaction.get(resource, metadata.get("namespace", ""), metadata["name"]) is not None:
-        raise AlreadyExists(f'{qualified_plural(resource)} "{metadata["name"]}" already exists')
-    return transaction.insert(resource, new)
+    obj = isolated(obj)
+    given = obj.get("metadata")
+    generated = isinstance(given, dict) and not given.get("name")
+    attempts = _NAME_ATTEMPTS if generated else 1
+    while True:
+        new = _prepared(resource, obj, namespace)
+        metadata = metadata_of(new)
+        if transaction.get(resource, metadata.get("namespace", ""), metadata["name"]) is None:
+            return transaction.insert(resource, new)
+        attempts -= 1
+        if not attempts:
+            raise AlreadyExists(f'{qualified_plural(resource)} "{metadata["name"]}" already exists')
 
 
 def _prepared(resource: Resource, obj: Json, namespace: str) -> Json:

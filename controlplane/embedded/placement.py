@@ -25,6 +25,8 @@ APART = "node(s) didn't match pod anti-affinity rules"
 APART_OF_OTHERS = "node(s) didn't satisfy existing pods anti-affinity rules"
 
 _CACHED_RULES = 256
+_SPREAD_WEIGHT = 1_000_000_000
+_WORSE_THAN_ANY = 2**63
 
 
 class _TermIndex:
@@ -54,12 +56,46 @@ class _TermIndex:
             _add(self.holders, value, by)
 
 
+class _Neighbours:
+    """What the Pods that are there mean for one Pod to be placed."""
+
+    __slots__ = ("_apart", "_concerned", "_near", "_others")
+
+    def __init__(
+        self, pod: PodView, *, near: list[_TermIndex], apart: list[_TermIndex], others: list[_TermIndex]
+    ) -> None:
+        self._near = near
+        self._apart = apart
+        self._others = others
+        self._concerned = {index.term for index in (*near, *apart) if index.concerns(pod)}
+
+    def refuse(self, node: NodeView) -> str:
+        """Return why the Pod cannot be beside those on or around the Node; empty if it can."""
+        for index in self._near:
+            value = node.labels.get(index.term.topology_key)
+            # The first Pod of a group that wants to be near itself may go anywhere that has the label.
+            first = not index.matching and index.term in self._concerned
+            if value is None or not (index.matching.get(value) or first):
+                return NEAR
+        for index in self._apart:
+            value = node.labels.get(index.term.topology_key)
+            held = value is not None and index.term in self._concerned and index.holders.get(value)
+            if value is not None and (held or index.matching.get(value)):
+                return APART
+        for index in self._others:
+            value = node.labels.get(index.term.topology_key)
+            if value is not None and index.holders.get(value):
+                return APART_OF_OTHERS
+        return ""
+
+
 class Snapshot:
     """All Nodes and the Pods on them. A Pod is placed on a Node by add, whether the cluster knows of it yet or not."""
 
     def __init__(self) -> None:
         self._nodes: dict[str, NodeView] = {}
         self._pods: dict[str, dict[str, PodView]] = {}
+        self._loads: Counter[str] = Counter()
         self._by_owner: dict[str, Counter[str]] = {}
         self._terms: dict[PodTerm, _TermIndex] = {}
         self._eligible: dict[Rules, tuple[tuple[NodeView, ...], Counter[str]]] = {}
@@ -90,10 +126,11 @@ class Snapshot:
     def add(self, pod: PodView, node_name: str) -> None:
         """Count a Pod on a Node, once."""
         self.remove(pod.uid, node_name)
-        self._pods.setdefault(node_name, {})[pod.uid] = pod
-        self._by_owner.setdefault(pod.owner, Counter())[node_name] += 1
         for term in pod.rules.apart:
-            self._index(term)
+            self._index(term)  # before the Pod is there, or it would be counted twice
+        self._pods.setdefault(node_name, {})[pod.uid] = pod
+        self._loads[node_name] += 1
+        self._by_owner.setdefault(pod.owner, Counter())[node_name] += 1
         if node := self._nodes.get(node_name):
             for index in self._terms.values():
                 index.count(pod, node, 1)
@@ -108,6 +145,7 @@ class Snapshot:
             for index in self._terms.values():
                 index.count(pod, node, -1)
         del here[uid]
+        _add(self._loads, node_name, -1)
         if not here:
             del self._pods[node_name]
         owners = self._by_owner[pod.owner]
@@ -118,29 +156,33 @@ class Snapshot:
     def place(self, pod: PodView) -> tuple[str, str]:
         """Return the Node for a Pod and "", or "" and why there is none. Does not add it."""
         candidates, refused = self._candidates(pod.rules)
-        refused = refused.copy()
-        blocked = [
-            index
-            for term, index in self._terms.items()
-            if index.holders and index.concerns(pod) and term not in pod.rules.apart
-        ]
-        apart = [self._index(term) for term in pod.rules.apart]
-        near = [self._index(term) for term in pod.rules.near]
         spread: Mapping[str, int] = self._by_owner.get(pod.owner, {}) if pod.owner else {}
-        related = bool(near or apart or blocked)
-        best: tuple[int, int, str] | None = None
+        neighbours = self._neighbours(pod)
+        loads = self._loads
+        chosen, lowest = "", _WORSE_THAN_ANY
+        for node in candidates:  # sorted by name, so the first of equals wins
+            load = loads.get(node.name, 0)
+            rank = spread.get(node.name, 0) * _SPREAD_WEIGHT + load if spread else load
+            if rank < lowest and load < node.pods and not neighbours.refuse(node):
+                chosen, lowest = node.name, rank
+        if chosen:
+            return chosen, ""
+        refused = refused.copy()
         for node in candidates:
-            load = len(self._pods.get(node.name, ()))
-            reason = FULL if load >= node.pods else ""
-            if related and not reason:
-                reason = _between_pods(pod, node, near, apart, blocked)
-            if reason:
-                refused[reason] += 1
-                continue
-            rank = (spread.get(node.name, 0), load, node.name)
-            if best is None or rank < best:
-                best = rank
-        return (best[2], "") if best else ("", self._explain(refused))
+            refused[FULL if loads.get(node.name, 0) >= node.pods else neighbours.refuse(node)] += 1
+        return "", self._explain(refused)
+
+    def _neighbours(self, pod: PodView) -> _Neighbours:
+        return _Neighbours(
+            pod,
+            near=[self._index(term) for term in pod.rules.near],
+            apart=[self._index(term) for term in pod.rules.apart],
+            others=[
+                index
+                for term, index in self._terms.items()
+                if index.holders and term not in pod.rules.apart and index.concerns(pod)
+            ],
+        )
 
     def _explain(self, refused: Counter[str]) -> str:
         if not self._nodes:
@@ -153,7 +195,7 @@ class Snapshot:
         if found is None:
             refused: Counter[str] = Counter()
             nodes: list[NodeView] = []
-            for node in self._nodes.values():
+            for _, node in sorted(self._nodes.items()):
                 if reason := unfit(rules, node):
                     refused[reason] += 1
                 else:
@@ -210,25 +252,6 @@ def untolerated(rules: Rules, taints: Iterable[Taint], effects: tuple[str, ...])
         if taint.effect in effects and not any(tolerates(t, taint) for t in rules.tolerations):
             return taint
     return None
-
-
-def _between_pods(
-    pod: PodView, node: NodeView, near: list[_TermIndex], apart: list[_TermIndex], blocked: list[_TermIndex]
-) -> str:
-    for index in near:
-        value = node.labels.get(index.term.topology_key)
-        # The first Pod of a group that wants to be near itself may go anywhere that has the label.
-        if value is None or not (index.matching.get(value) or (not index.matching and index.concerns(pod))):
-            return NEAR
-    for index in apart:
-        value = node.labels.get(index.term.topology_key)
-        if value is not None and (index.matching.get(value) or (index.holders.get(value) and index.concerns(pod))):
-            return APART
-    for index in blocked:
-        value = node.labels.get(index.term.topology_key)
-        if value is not None and index.holders.get(value):
-            return APART_OF_OTHERS
-    return ""
 
 
 def _add(counter: Counter[str], key: str, by: int) -> None:
