@@ -60,7 +60,7 @@ def profile(options: argparse.Namespace) -> Profile:
         name=options.name,
         version=options.version,
         cluster_name=options.cluster_name,
-        controller=options.controller.rstrip("/"),
+        controller=(options.controller or "").rstrip("/"),
         port=options.port,
         ip=options.ip,
         listen=options.listen,
@@ -96,7 +96,6 @@ def _identity_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--controller",
         type=_url,
-        default="",
         metavar="URL",
         help="where heartbeats go, for example http://127.0.0.1:7777; none are sent without it",
     )
