@@ -107,7 +107,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
             policy=policy,
             random=random,
         )
-        tunnel = TunnelServicer(fleet=fleet, gateways=gateways, policy=policy, clock=clock, address=address)
+        tunnel = TunnelServicer(fleet=fleet, gateways=gateways, policy=policy, clock=clock)
         tooling = ToolingServicer(
             operations=Operations(cluster, fleet, replica=policy.replica, env=policy.env),
             cluster=cluster,

@@ -159,10 +159,10 @@ class BaseActor:
         times = [await self._pods.write_statuses(pods, unreachable=unreachable)]
         times.append(await self._pods.let_go(pods, around.clock.monotonic()))
         tunnel = around.gateways.why_down(base.profile.tunnel)
-        done, look_at = await self._node.write(standing(base, tunnel=tunnel))
+        created, look_at = await self._node.write(standing(base, tunnel=tunnel))
         times.append(look_at)
-        if done:
-            self._tell(warning=False, reason=f"VNode{done.capitalize()}", message=f"Node {done} for base {base.id}")
+        if created:
+            self._tell(warning=False, reason="VNodeCreated", message=f"Node created for base {base.id}")
         if base.phase is Phase.CLAIMED and self._node.node() is not None:
             base.phase = Phase.READY
         return times

@@ -33,13 +33,16 @@ class NodeReconciler:
         """Tell whether the Node was there under us and is there no more."""
         return self._had_node and self.node() is None
 
-    async def write(self, standing: vnode.Standing) -> tuple[str, float | None]:
-        """Bring the Node to what it should be; return what was done and when to look again. Raises ClusterError."""
+    async def write(self, standing: vnode.Standing) -> tuple[bool, float | None]:
+        """Bring the Node to what it should be.
+
+        Returns whether it was created and when to look again. Raises ClusterError.
+        """
         base, now = self._base, self._clock.monotonic()
         current = self.node()
         wait_until = base.term_began + self._policy.timing.first_health_wait
         if current is None and not base.healthy_answer and now < wait_until:
-            return "", wait_until
+            return False, wait_until
         spec = vnode.node_spec(
             base.profile,
             standing,
@@ -50,11 +53,9 @@ class NodeReconciler:
         if current is None:
             return await self._create(spec)
         self._had_node = True
-        done = ""
         if vnode.metadata_differs(current, spec):
             WRITES.labels("node-metadata").inc()
             current = await self._cluster.patch_node(current, spec)
-            done = "updated"
         status = vnode.status_to_write(current.status, spec.status)
         if status is None and now - self._status_written >= self._refresh:
             status = spec.status
@@ -62,18 +63,18 @@ class NodeReconciler:
             WRITES.labels("node-status").inc()
             await self._cluster.patch_node_status(spec.name, status)
             self._status_written = now
-        return done, self._status_written + self._refresh
+        return False, self._status_written + self._refresh
 
-    async def _create(self, spec: NodeSpec) -> tuple[str, float | None]:
+    async def _create(self, spec: NodeSpec) -> tuple[bool, float | None]:
         WRITES.labels("node-create").inc()
         try:
             await self._cluster.create_node(spec)
         except AlreadyExists:
             # Ours from an earlier term, or a Node that lacks our labels: the informer tells soon.
-            return "", self._clock.monotonic() + 1.0
+            return False, self._clock.monotonic() + 1.0
         self._had_node = True
         self._status_written = self._clock.monotonic()
-        return "created", self._status_written + self._refresh
+        return True, self._status_written + self._refresh
 
     async def remove(self) -> None:
         """Delete the Node. Raises ClusterError."""

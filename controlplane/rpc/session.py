@@ -127,7 +127,6 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
         self._gateways = gateways
         self._policy = policy
         self._clock = clock
-        self._address = address
         self._sessions: dict[str, tuple[Session, asyncio.Task[None]]] = {}
 
     async def drain(self, reason: str) -> None:
@@ -190,7 +189,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
             pb.ConnectResponse(
                 welcome=pb.Welcome(
                     replica_id=self._policy.replica,
-                    members=[pb.Member(replica_id=self._policy.replica, address=self._address)],
+                    members=[pb.Member(replica_id=self._policy.replica)],
                     limits=pb.Limits(max_unacked=MAX_UNACKED, max_batch=MAX_BATCH),
                 )
             )

@@ -520,7 +520,9 @@ class Member(_message.Message):
     replica_id: _builtins.str
     """CLIENT_ID of the replica."""
     address: _builtins.str
-    """host:port of its gRPC server as gateways reach it."""
+    """host:port of its gRPC server as gateways reach it; empty when it is only
+    known where it was reached.
+    """
     def __init__(
         self,
         *,
