@@ -69,6 +69,11 @@ class Client:
         self._connection = connection
         self._stub = ModuleControllerServiceStub(connection.channel)
 
+    @property
+    def patience(self) -> float:
+        """Return the seconds that a request may take."""
+        return self._connection.timeout
+
     def list_vnodes(self, selector: str = "") -> Iterator[VNode]:
         """Yield the VNodes that a label selector matches, page by page."""
         request = pb.ListVNodesRequest(selector=selector)

@@ -52,7 +52,7 @@ class Connection:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._server = server
-        self._timeout = timeout
+        self.timeout = timeout
         self._clock = clock
         self._sleep = sleep
         self.channel = grpc.insecure_channel(server, options=_OPTIONS)
@@ -68,7 +68,7 @@ class Connection:
         timeout: float | None = None,
     ) -> Response:
         """Return the answer; timeout, in seconds, replaces the connection's. Raises Failure."""
-        limit = self._timeout if timeout is None else min(timeout, self._timeout)
+        limit = self.timeout if timeout is None else min(timeout, self.timeout)
         deadline = self._clock() + limit
         attempt = 0
         while True:
@@ -87,6 +87,6 @@ class Connection:
         try:
             yield from call
         except grpc.RpcError as error:
-            raise failure(error, self._server, self._timeout) from None
+            raise failure(error, self._server, self.timeout) from None
         finally:
             call.cancel()

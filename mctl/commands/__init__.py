@@ -1,0 +1,1 @@
+"""The commands of mctl, one module for each group."""

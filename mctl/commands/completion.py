@@ -1,0 +1,92 @@
+"""mctl completion, and the names that the shell completes by asking the server."""
+
+from __future__ import annotations
+
+import os
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from mctl.errors import Failure
+from mctl.invocation import DEFAULT_SERVER
+from mctl.rpc.client import Client
+from mctl.rpc.connection import Connection
+from mctl.text import clean, server_address
+
+_PATIENCE = 1.0
+_MOST = 200
+
+
+class Shell(Enum):
+    """Shells whose completion is known."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+# Bash splits words at : and =, as in 127.0.0.1:50051 and --for=ready. The line is
+# split again at blanks only, and what bash keeps of the word is cut off the answers.
+_BASH = r"""
+_mctl_completion() {
+    local line="${COMP_LINE:0:COMP_POINT}" kept answer
+    local -a words
+    read -ra words <<< "$line"
+    [[ "$line" == *[[:space:]] ]] && words+=("")
+    local current="${words[-1]}"
+    kept="${current%"${current##*[:=]}"}"
+    [[ "$current" == --*=* ]] && words=("${words[@]:0:${#words[@]}-1}" "${current%%=*}" "${current#*=}")
+    COMPREPLY=()
+    while IFS= read -r answer; do
+        [[ -n "$answer" ]] || continue
+        [[ "$current" == --*=* ]] && answer="${current%%=*}=$answer"
+        COMPREPLY+=("${answer#"$kept"}")
+    done < <(COMP_WORDS="$(printf '%s\n' "${words[@]}")" COMP_CWORD=$((${#words[@]} - 1)) \
+        _MCTL_COMPLETE=complete_bash "${words[0]}" 2>/dev/null)
+}
+complete -o default -F _mctl_completion mctl
+"""
+
+_ZSH = r"""
+#compdef mctl
+_mctl_completion() {
+    eval "$(_TYPER_COMPLETE_ARGS="${words[1,$CURRENT]}" _MCTL_COMPLETE=complete_zsh "${words[1]}" 2>/dev/null)"
+}
+compdef _mctl_completion mctl
+"""
+
+_FISH = r"""
+function __mctl_completion
+    env _MCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args \
+        _TYPER_COMPLETE_ARGS=(commandline -cp) (commandline -opc)[1] 2>/dev/null
+end
+complete --command mctl --arguments "(__mctl_completion)"
+"""
+
+_SCRIPTS = {Shell.BASH: _BASH, Shell.ZSH: _ZSH, Shell.FISH: _FISH}
+
+
+def completion(shell: Annotated[Shell, typer.Argument(help="The shell.")]) -> None:
+    """Print the completion script of a shell.
+
+    For this shell: source <(mctl completion bash). For all: add that line to ~/.bashrc
+    or ~/.zshrc (after compinit), or write mctl completion fish to ~/.config/fish/completions/mctl.fish.
+    """
+    typer.echo(_SCRIPTS[shell].strip())
+
+
+def base_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the base identities that begin with incomplete; none when the server cannot be asked at once."""
+    server = ctx.params.get("server") or ctx.find_root().params.get("server") or os.environ.get("MCTL_SERVER")
+    try:
+        connection = Connection(server_address(server or DEFAULT_SERVER), _PATIENCE)
+    except ValueError:
+        return []
+    try:
+        names = [vnode.base for vnode in Client(connection).list_vnodes() if vnode.base.startswith(incomplete)]
+    except Failure:
+        return []
+    finally:
+        connection.close()
+    return [name for name in names[:_MOST] if clean(name) == name]

@@ -1,0 +1,71 @@
+"""mctl install and uninstall: a module on one base, on those that a selector matches, or on all."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mctl.commands.completion import base_names
+from mctl.errors import NotFound, Usage
+from mctl.invocation import NoHeaders, Output, Selector, connected
+from mctl.output import Format, Printer
+from mctl.records import Operation
+from mctl.rpc.client import Client, Target
+
+Name = Annotated[str, typer.Argument(help="Name of the module (bizName), a DNS label.")]
+Version = Annotated[str, typer.Option("--version", metavar="VERSION", help="Version of the module (bizVersion).")]
+Base = Annotated[
+    str, typer.Option("--base", metavar="IDENTITY", help="This base, or Node name.", autocompletion=base_names)
+]
+All = Annotated[bool, typer.Option("--all", help="All bases.")]
+
+
+@connected
+def install(
+    client: Client,
+    name: Name,
+    version: Version,
+    url: Annotated[str, typer.Option("--url", metavar="URL", help="Where the base gets the jar (bizUrl).")],
+    base: Base = "",
+    selector: Selector = "",
+    everywhere: All = False,
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", metavar="NS", help="Namespace of the Pods.")
+    ] = "default",
+    output: Output = Format.TABLE,
+    no_headers: NoHeaders = False,
+) -> None:
+    """Ask for a module on bases: creates a Pod for each. mctl wait module/NAME:VERSION waits until it runs."""
+    target = _target(base, selector, everywhere=everywhere)
+    operations = client.install(target, name, version, url, namespace)
+    if not operations:
+        raise NotFound("no base matches: mctl get vnodes --output wide shows which there are")
+    Printer(Operation, output, headers=not no_headers).print_all(operations)
+
+
+@connected
+def uninstall(
+    client: Client,
+    name: Name,
+    version: Version,
+    base: Base = "",
+    selector: Selector = "",
+    everywhere: All = False,
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", metavar="NS", help="Only Pods of this namespace (default: of any).")
+    ] = "",
+    output: Output = Format.TABLE,
+    no_headers: NoHeaders = False,
+) -> None:
+    """Delete a module's Pods on bases. mctl wait module/NAME:VERSION --for=gone waits until it is gone."""
+    operations = client.uninstall(_target(base, selector, everywhere=everywhere), name, version, namespace)
+    if not operations:
+        raise NotFound(f"no Pod stands for {name}:{version} there: mctl get modules {name} shows where it is")
+    Printer(Operation, output, headers=not no_headers).print_all(operations)
+
+
+def _target(base: str, selector: str, *, everywhere: bool) -> Target:
+    if sum(map(bool, (base, selector, everywhere))) != 1:
+        raise Usage("say where: exactly one of --base IDENTITY, --selector SELECTOR and --all")
+    return Target(base=base, selector=selector)
