@@ -56,8 +56,6 @@ class Listener:
         host: str,
         port: int,
         token: str = "",
-        body_timeout: float = BODY_TIMEOUT,
-        head_timeout: float = HEAD_TIMEOUT,
     ) -> None:
         self._paths: dict[str, Callable[[bytes], Awaitable[bytes]]] = {
             "/heartbeat": requests.heartbeat,
@@ -67,8 +65,6 @@ class Listener:
         self._host = host
         self._port = port
         self._token = token.encode()
-        self._body_timeout = body_timeout
-        self._head_timeout = head_timeout
         self._rate = RateLimit(RATE, BURST)
         self._log_limit = LogLimit(LOG_INTERVAL)
         self._peers: Counter[str] = Counter()
@@ -104,7 +100,7 @@ class Listener:
     # Connections.
 
     def _accept(self) -> Connection:
-        return Connection(self, self._web, self._head_timeout)
+        return Connection(self, self._web)
 
     def opened(self, peer: str) -> bool:
         """Count a connection; False when there are too many."""
@@ -161,13 +157,13 @@ class Listener:
             request.writer.output_size = 0
         body = bytearray()
         try:
-            async with asyncio.timeout(self._body_timeout):
+            async with asyncio.timeout(BODY_TIMEOUT):
                 while chunk := await request.content.readany():
                     body += chunk
                     if len(body) > MAX_BODY:
                         raise _too_large()
         except TimeoutError:
-            raise Refusal(408, "slow", f"the body did not come within {self._body_timeout:g} s") from None
+            raise Refusal(408, "slow", f"the body did not come within {BODY_TIMEOUT:g} s") from None
         except _BROKEN:
             raise Refusal(400, "cut", "the body was cut or is broken") from None
         return bytes(body)
@@ -204,11 +200,11 @@ class Connection(web.RequestHandler):
 
     __slots__ = ("_listener", "_peer")
 
-    def __init__(self, listener: Listener, server: web.Server, head_timeout: float) -> None:
+    def __init__(self, listener: Listener, server: web.Server) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
-            keepalive_timeout=head_timeout,
+            keepalive_timeout=HEAD_TIMEOUT,
             access_log=None,  # type: ignore[arg-type]  # aiohttp's own way to say that there is none
             max_line_size=2048,
             max_field_size=8190,

@@ -1,8 +1,11 @@
 """How many bases are polled at the same time.
 
-Bases that answer and bases that did not answer last time have lanes of their own,
-so that any number of hanging bases, each of which holds a slot until its timeout,
-takes no slot from those that answer.
+A hanging base holds a slot until its timeout, so it must not hold one that others
+wait for. Polls of bases that answered last time share the prompt lane, where a poll
+that takes longer than ``PROMPT`` seconds moves on to the slow lane if there is room
+in it; polls of bases that failed last time have a lane of their own. Others thus wait
+at most about ``PROMPT`` seconds, until as many bases hang at once as the slow lane
+has slots, which is four times the prompt lane.
 """
 
 from __future__ import annotations
@@ -13,24 +16,44 @@ from contextlib import asynccontextmanager
 
 from gateways.http.metrics import POLLS_WAITING
 
-FAILING_SHARE = 4
-"""The lane of failing bases has this part of the slots in addition."""
+PROMPT = 1.0
+"""Seconds that a poll may hold a slot of the prompt lane while the slow lane has room."""
+SLOW = 4
+"""Slots of the slow lane for each slot of the prompt lane."""
+FAILING = 4
+"""Slots of the prompt lane for each slot of the failing lane."""
 
 
 class Slots:
-    """Slots for polls: so many for bases that answer, and a quarter of that beside it for the others."""
+    """Bounds the polls under way to prompt x (1 + SLOW + 1 / FAILING)."""
 
-    def __init__(self, answering: int) -> None:
-        self._answering = asyncio.Semaphore(answering)
-        self._failing = asyncio.Semaphore(max(answering // FAILING_SHARE, 1))
+    def __init__(self, prompt: int) -> None:
+        self._prompt = asyncio.Semaphore(prompt)
+        self._slow_free = prompt * SLOW
+        self._failing = asyncio.Semaphore(max(prompt // FAILING, 1))
 
     @asynccontextmanager
     async def slot(self, *, failing: bool) -> AsyncIterator[None]:
-        """Hold a slot; waits for a free one, which comes at the latest when a poll times out."""
-        lane = self._failing if failing else self._answering
+        """Hold a slot for one poll; failing tells whether the base failed to answer last time."""
+        lane = self._failing if failing else self._prompt
         with POLLS_WAITING.track_inprogress():
             await lane.acquire()
+        slow = False
+
+        def move() -> None:
+            nonlocal slow
+            if self._slow_free:
+                self._slow_free -= 1
+                slow = True
+                lane.release()
+
+        timer = None if failing else asyncio.get_running_loop().call_later(PROMPT, move)
         try:
             yield
         finally:
-            lane.release()
+            if timer is not None:
+                timer.cancel()
+            if slow:
+                self._slow_free += 1
+            else:
+                lane.release()

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
+from prometheus_client import REGISTRY
+from pydantic import SecretStr
+
+from gateways.simulated_base.base import SimulatedBase
+from gateways.simulated_base.profile import Profile
+from tests.fakes.controlplane import watch
+from tests.integration.http_gateway.conftest import Scene, Start, free_port, gateway_running
+from tests.integration.http_gateway.raw import beat, exchange, request
+
+
+def refusals(reason: str, path: str = "/heartbeat") -> float:
+    name = "koupleless_http_tunnel_refused_total"
+    return REGISTRY.get_sample_value(name, {"path": path, "reason": reason}) or 0.0
+
+
+async def test_a_heartbeat_reaches_the_control_plane(scene: Scene) -> None:
+    answer = await exchange(scene.gateway.port, request(beat()))
+
+    assert (answer.status, answer.body) == (200, b"SUCCESS")
+    report = await scene.stream.report("heartbeat", "base-1")
+    told = report.heartbeat
+    assert (told.name, told.version, told.cluster_name, told.host_name) == ("shop", "1.0.0", "default", "h")
+    assert (told.address.ip, told.address.port) == ("127.0.0.1", 1238)
+    assert told.state == pb.BASE_STATE_ACTIVATED
+    assert report.HasField("observed_at")
+
+
+async def test_a_simulated_base_is_announced(scene: Scene) -> None:
+    profile = Profile(identity="10.0.0.7", ip="127.0.0.1", port=0, controller=scene.gateway.url)
+    base = SimulatedBase(profile)
+    await base.start()
+    try:
+        told = (await scene.stream.report("heartbeat", "10.0.0.7")).heartbeat
+        assert told.address.port == base.port
+        await base.deactivate()
+        await scene.stream.until(
+            lambda: (
+                any(
+                    report.heartbeat.state == pb.BASE_STATE_DEACTIVATED for report in scene.stream.matching("heartbeat")
+                )
+                or None
+            )
+        )
+    finally:
+        await base.stop()
+
+
+BAD_HEARTBEATS: list[tuple[str, bytes, str, str]] = [
+    ("not JSON", b"hello", "malformed", "JSON"),
+    ("cut JSON", beat()[:-3], "malformed", "JSON"),
+    ("a list", b"[]", "malformed", "object"),
+    ("empty", b"", "malformed", "JSON"),
+    ("no metadata", b"{}", "malformed", "baseMetadata"),
+    ("identity is a list", beat(identity=["x"]), "malformed", "identity"),
+    ("identity is null", beat(identity=None), "malformed", "identity"),
+    ("identity is empty", beat(identity=""), "", "identity"),
+    ("identity in upper case", beat(identity="Base-1"), "invalid_identity", "DNS-1123"),
+    ("identity made up by the default hook", beat(identity="unknown-Ab3Xy"), "invalid_identity", "DNS-1123"),
+    ("identity with a slash", beat(identity="a/b"), "invalid_identity", "DNS-1123"),
+    ("identity with a wildcard", beat(identity="+"), "invalid_identity", "DNS-1123"),
+    ("identity of 300 characters", beat(identity="a." * 149 + "aa"), "invalid_identity", "longer than 253"),
+    ("port is text", beat(port="1238"), "malformed", "port"),
+    ("port 0", beat(port=0), "address", "port 0"),
+    ("port -1", beat(port=-1), "address", "port -1"),
+    ("port 70000", beat(port=70000), "malformed", "70000"),
+    ("no IP", beat(ip=""), "address", "missing"),
+    ("a host name", beat(ip="example.com"), "address", "not an IP address"),
+    ("a foreign address", beat(ip="8.8.8.8"), "address", "HTTP_TUNNEL_ALLOWED_CIDRS"),
+    ("metadata service", beat(ip="169.254.169.254"), "address", "HTTP_TUNNEL_ALLOWED_CIDRS"),
+    ("loopback of IPv6", beat(ip="::1"), "address", "loopback"),
+]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "text"), [case[1:] for case in BAD_HEARTBEATS], ids=[c[0] for c in BAD_HEARTBEATS]
+)
+async def test_a_bad_heartbeat_is_refused_counted_and_changes_nothing(
+    scene: Scene, body: bytes, reason: str, text: str
+) -> None:
+    before = refusals(reason)
+
+    answer = await exchange(scene.gateway.port, request(body))
+
+    assert answer.status == 400
+    assert text in answer.body.decode()
+    if reason:
+        assert refusals(reason) == before + 1
+    assert (await exchange(scene.gateway.port, request(beat("witness")))).status == 200
+    await scene.stream.report("heartbeat", "witness")
+    assert [report.base_id for report in scene.stream.matching("heartbeat")] == ["witness"]
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])
+async def test_other_methods_are_refused(scene: Scene, method: str) -> None:
+    answer = await exchange(scene.gateway.port, request(b"", method=method))
+    assert answer.status == 405
+    assert answer.headers["allow"] == "POST"
+
+
+async def test_other_paths_are_refused(scene: Scene) -> None:
+    assert (await exchange(scene.gateway.port, request(beat(), path="/heartbeat/"))).status == 404
+
+
+async def test_a_body_of_10_mb_is_refused_unread(scene: Scene) -> None:
+    head = request(b"", Content_Length=str(10 << 20))
+    reader, writer = await asyncio.open_connection("127.0.0.1", scene.gateway.port)
+    sent = 0
+
+    async def send() -> None:
+        nonlocal sent
+        writer.write(head)
+        for _ in range(160):
+            writer.write(b" " * 65536)
+            await writer.drain()
+            sent += 65536
+
+    sending = asyncio.create_task(send())
+    try:
+        async with asyncio.timeout(5):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+    finally:
+        sending.cancel()
+        await asyncio.wait({sending})
+        if not sending.cancelled():
+            sending.exception()
+        writer.transport.abort()
+    assert sent < 10 << 20
+
+
+async def test_an_endless_chunked_body_is_refused(scene: Scene) -> None:
+    head = b"POST /heartbeat HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"8000\r\n" + b" " * 0x8000 + b"\r\n"
+    answer = await exchange(scene.gateway.port, head, *[chunk] * 3)
+    assert answer.status == 413
+
+
+async def test_expect_continue_is_answered(scene: Scene) -> None:
+    body = beat("patient")
+    whole = request(body, Expect="100-continue")
+    head, _ = whole.split(b"\r\n\r\n", 1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", scene.gateway.port)
+    async with asyncio.timeout(5):
+        writer.write(head + b"\r\n\r\n")
+        assert b"100 Continue" in await reader.readuntil(b"\r\n\r\n")
+        writer.write(body)
+        assert (await reader.read(-1)).startswith(b"HTTP/1.1 200 ")
+    writer.transport.abort()
+
+
+async def test_a_slow_body_is_cut_off(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateways.http.listener.BODY_TIMEOUT", 0.2)
+    answer = await exchange(scene.gateway.port, request(beat())[:-5])
+    assert answer.status == 408
+    assert refusals("slow") >= 1
+
+
+async def test_a_slow_head_is_cut_off(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateways.http.listener.HEAD_TIMEOUT", 0.2)
+    scene = await start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", scene.gateway.port)
+    async with asyncio.timeout(5):
+        writer.write(b"POST /heartbeat HTTP/1.1\r\nHost:")
+        assert await reader.read(-1) == b""
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize("junk", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"GET\r\n\r\n"])
+async def test_what_is_no_http_is_refused(scene: Scene, junk: bytes) -> None:
+    assert (await exchange(scene.gateway.port, junk)).status == 400
+
+
+async def test_long_headers_are_refused(scene: Scene) -> None:
+    answer = await exchange(scene.gateway.port, request(beat(), X_Long="x" * 20_000))
+    assert answer.status == 400
+
+
+async def test_a_base_without_the_token_is_refused(start: Start) -> None:
+    scene = await start(token=SecretStr("s3cret"))
+    port = scene.gateway.port
+    assert (await exchange(port, request(beat()))).status == 401
+    assert (await exchange(port, request(beat(), Authorization="Bearer wrong"))).status == 401
+    assert (await exchange(port, request(beat(), Authorization="Bearer s3cret"))).status == 200
+
+
+async def test_too_many_requests_are_refused(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateways.http.limits.RateLimit.admit", lambda *_: 1.5)
+    answer = await exchange(scene.gateway.port, request(beat()))
+    assert answer.status == 429
+    assert answer.headers["retry-after"] == "2"
+
+
+async def test_an_identity_in_use_at_another_address_is_refused(scene: Scene) -> None:
+    base = SimulatedBase(Profile(identity="shared", port=0, controller=""))
+    await base.start()
+    try:
+        scene.stream.send(watch("shared", "127.0.0.1", base.port))
+        await scene.stream.report("modules", "shared")
+        stranger = await exchange(scene.gateway.port, request(beat("shared", port=free_port())))
+        same = await exchange(scene.gateway.port, request(beat("shared", port=base.port)))
+    finally:
+        await base.stop()
+    assert stranger.status == 409
+    assert f"127.0.0.1:{base.port}" in stranger.body.decode()
+    assert same.status == 200
+
+
+async def test_without_a_control_plane_bases_are_told_to_come_again() -> None:
+    async with gateway_running(f"127.0.0.1:{free_port()}") as gateway:
+        answer = await exchange(gateway.port, request(beat()))
+        question = await exchange(gateway.port, request(b'{"identity":"a"}', path="/queryBaseline"))
+        readiness = await _probe(gateway.status_socket, "/readyz")
+        liveness = await _probe(gateway.status_socket, "/livez")
+    assert (answer.status, question.status) == (503, 503)
+    assert "retry-after" in answer.headers
+    assert readiness[0] == 503
+    assert "CONTROL_PLANE" in readiness[1]
+    assert liveness[0] == 200
+
+
+async def test_readiness_with_a_control_plane(scene: Scene) -> None:
+    assert (await _probe(scene.gateway.status_socket, "/readyz"))[0] == 200
+    assert (await scene.stream.report("tunnel_state")).tunnel_state.up
+
+
+async def test_a_baseline_question_is_answered(scene: Scene) -> None:
+    def answer(report: pb.Report) -> pb.BaselineAnswer:
+        module = pb.ModuleRef(name="biz1", version="0.0.1", url="https://repo.example/biz1.jar")
+        return pb.BaselineAnswer(base_id=report.base_id, query_id=report.baseline_query.query_id, modules=[module])
+
+    scene.control_plane.on_baseline = answer
+    body: dict[str, Any] = {"identity": "base-1", "name": "shop", "version": "1", "clusterName": "default"}
+    got = await exchange(scene.gateway.port, request(json.dumps(body).encode(), path="/queryBaseline"))
+    assert got.status == 200
+    assert got.headers["content-type"].startswith("application/json")
+    assert json.loads(got.body) == [
+        {"bizName": "biz1", "bizVersion": "0.0.1", "bizUrl": "https://repo.example/biz1.jar"}
+    ]
+    asked = (await scene.stream.report("baseline_query", "base-1")).baseline_query
+    assert (asked.name, asked.version, asked.cluster_name) == ("shop", "1", "default")
+
+
+async def test_a_baseline_question_that_nobody_answers(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateways.http.requests.BASELINE_TIMEOUT", 0.2)
+    got = await exchange(scene.gateway.port, request(b'{"identity":"base-1"}', path="/queryBaseline"))
+    assert got.status == 503
+    assert "retry-after" in got.headers
+
+
+async def _probe(socket: str, path: str) -> tuple[int, str]:
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(socket)) as client,
+        client.get(f"http://gateway{path}") as response,
+    ):
+        return response.status, await response.text()

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import asyncio
+
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
+
+from gateways.simulated_base.base import SimulatedBase
+from gateways.simulated_base.profile import Faults, Profile
+from tests.fakes.controlplane import FakeControlPlane, order, watch
+from tests.integration.http_gateway.conftest import Scene, Start, gateway_running
+from tests.integration.http_gateway.hostile import arklet, hang
+from tests.integration.http_gateway.raw import beat, exchange, request
+
+BIZ = pb.OrderModule(name="biz1", version="0.0.1", url="https://repo.example/biz1.jar")
+
+
+async def test_hello_says_who_the_gateway_is(start: Start) -> None:
+    scene = await start(client_id="gw-a", env="Test")
+    hello = scene.stream.hello
+    assert (hello.gateway_id, hello.tunnel, hello.env) == ("gw-a", pb.TUNNEL_KIND_HTTP, "test")
+    assert hello.instance_id
+
+
+async def test_results_come_again_until_acknowledged(scene: Scene) -> None:
+    base = SimulatedBase(Profile(identity="base-1", port=0))
+    await base.start()
+    try:
+        scene.control_plane.auto_ack = False
+        scene.stream.send(order("o1", "base-1", base.port, pb.VERB_INSTALL, BIZ))
+        await scene.stream.result("o1")
+        scene.stream.cut()
+        second = await scene.control_plane.stream(1)
+        await second.result("o1")
+        second.ack()
+        await asyncio.sleep(0.1)
+        second.cut()
+        third = await scene.control_plane.stream(2)
+        await exchange(scene.gateway.port, request(beat()))
+        await third.report("heartbeat")
+        assert not third.results
+    finally:
+        await base.stop()
+
+
+async def test_a_restarted_replica_gets_its_gateway_back(scene: Scene) -> None:
+    base = SimulatedBase(Profile(identity="base-1", port=0))
+    await base.start()
+    try:
+        scene.stream.send(watch("base-1", "127.0.0.1", base.port, modules=0.1, silent=3600))
+        await scene.stream.report("modules", "base-1")
+        await scene.control_plane.stop()
+        polled = base.counts["queryAllBiz"]
+        await asyncio.sleep(0.5)
+        assert base.counts["queryAllBiz"] > polled, "polling goes on while the replica is away"
+        await scene.control_plane.start()
+        stream = await scene.control_plane.stream(1)
+        stream.send(watch("base-1", "127.0.0.1", base.port, modules=0.1, silent=3600))
+        first = await stream.report("modules", "base-1")
+        assert not first.modules.unchanged
+        assert stream.hello.instance_id == scene.stream.hello.instance_id
+    finally:
+        await base.stop()
+
+
+async def test_no_more_is_under_way_than_the_limit() -> None:
+    async with FakeControlPlane(max_unacked=2, max_batch=4).running() as control_plane:
+        control_plane.auto_ack = False
+        async with gateway_running(control_plane.address) as gateway:
+            stream = await control_plane.stream()
+            for number in range(40):
+                await exchange(gateway.port, request(beat(f"base-{number}")))
+            await asyncio.sleep(0.3)
+            assert len(stream.batches) == 2
+            control_plane.auto_ack = True
+            stream.ack()
+            last = await stream.report("heartbeat", "base-39")
+            assert last.base_id == "base-39"
+            seen = {report.base_id for report in stream.matching("heartbeat")}
+            assert len(seen) == 40
+
+
+async def test_newer_heartbeats_overwrite_older_unsent_ones(scene: Scene) -> None:
+    scene.control_plane.auto_ack = False
+    for number in range(60):
+        await exchange(scene.gateway.port, request(beat(f"filler-{number}")))
+    for port in range(2000, 2050):
+        await exchange(scene.gateway.port, request(beat("busy", port=port)))
+    scene.control_plane.auto_ack = True
+    scene.stream.ack()
+    await scene.stream.until(
+        lambda: next((r for r in scene.stream.matching("heartbeat", "busy") if r.heartbeat.address.port == 2049), None)
+    )
+    assert len(list(scene.stream.matching("heartbeat", "busy"))) < 50
+
+
+async def test_a_claimed_base_reports_to_its_owner_only() -> None:
+    async with (
+        FakeControlPlane("r1").running() as one,
+        FakeControlPlane("r2").running() as two,
+        gateway_running(f"{one.address},{two.address}") as gateway,
+    ):
+        first, second = await one.stream(), await two.stream()
+        await exchange(gateway.port, request(beat("free")))
+        await first.report("heartbeat", "free")
+        await second.report("heartbeat", "free")
+
+        second.send(pb.ConnectResponse(claim=pb.Claim(base_id="owned", fence=5)))
+        first.send(pb.ConnectResponse(claim=pb.Claim(base_id="owned", fence=4)))
+        await asyncio.sleep(0.2)
+        await exchange(gateway.port, request(beat("owned")))
+        await second.report("heartbeat", "owned")
+        await asyncio.sleep(0.1)
+        assert not list(first.matching("heartbeat", "owned"))
+
+        second.cut()
+        await second.ended.wait()
+        await asyncio.sleep(0.1)
+        await exchange(gateway.port, request(beat("owned")))
+        await first.report("heartbeat", "owned")
+
+
+async def test_members_are_connected_to() -> None:
+    async with FakeControlPlane("r1").running() as one, FakeControlPlane("r2").running() as two:
+        one.members = two.members = [
+            pb.Member(replica_id="r1", address=one.address),
+            pb.Member(replica_id="r2", address=two.address),
+        ]
+        async with gateway_running(one.address):
+            first = await one.stream()
+            await two.stream()
+            alone = pb.Members(members=[pb.Member(replica_id="r1", address=one.address)])
+            first.send(pb.ConnectResponse(members=alone))
+            await asyncio.wait_for(two.streams[0].ended.wait(), 5)
+            assert two.streams[0].goodbye
+            assert not first.ended.is_set()
+
+
+async def test_a_second_way_to_a_replica_is_given_up() -> None:
+    async with FakeControlPlane("r1").running() as one, gateway_running(f"{one.address},{one.other_address}"):
+        first, second = await one.stream(0), await one.stream(1)
+        async with asyncio.timeout(5):
+            await second.ended.wait()
+        assert second.goodbye
+        await asyncio.sleep(0.5)
+        assert not first.ended.is_set()
+        assert len(one.streams) == 2
+
+
+async def test_the_end_is_orderly(scene: Scene) -> None:
+    async with arklet(hang) as hanging:
+        base = SimulatedBase(Profile(identity="slow", port=0), Faults(slow={"installBiz": 0.5}))
+        await base.start()
+        try:
+            scene.stream.send(order("hangs", "b", hanging, pb.VERB_INSTALL, BIZ, timeout=600))
+            scene.stream.send(order("slow", "slow", base.port, pb.VERB_INSTALL, BIZ, timeout=600))
+            await asyncio.sleep(0.2)
+            ending = asyncio.create_task(scene.gateway.end())
+            assert (await scene.stream.result("slow")).reply.code == pb.REPLY_CODE_SUCCESS
+            assert "gateway ended" in (await scene.stream.result("hangs")).unknown.message
+            await ending
+            await asyncio.wait_for(scene.stream.ended.wait(), 5)
+        finally:
+            await base.stop()
+    assert scene.stream.goodbye
+
+
+async def test_a_replica_of_another_shape_is_survived(scene: Scene) -> None:
+    scene.stream.send(pb.ConnectResponse())
+    scene.stream.send(pb.ConnectResponse(watch=pb.Watch()))
+    scene.stream.send(pb.ConnectResponse(claim=pb.Claim()))
+    scene.stream.send(pb.ConnectResponse(drain=pb.Drain(reason="r")))
+    assert (await exchange(scene.gateway.port, request(beat()))).status == 200
+    await scene.stream.report("heartbeat", "base-1")
