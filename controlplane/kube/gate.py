@@ -16,6 +16,8 @@ from controlplane.app.ports import Transient
 
 RESERVED = 16
 """Requests under way that only urgent ones may add."""
+TICK = 0.001
+"""Seconds; the shortest sleep, well above the resolution of timers."""
 
 
 class Gate:
@@ -87,7 +89,7 @@ class Gate:
         while (waiting := self._next()) is not None:
             if self._tokens < 1.0:
                 if self._timer is None:
-                    self._timer = loop.call_later((1.0 - self._tokens) / self._rate, self._refill)
+                    self._timer = loop.call_later(max((1.0 - self._tokens) / self._rate, TICK), self._refill)
                 return
             ticket = waiting.popleft()
             if not ticket.done():
