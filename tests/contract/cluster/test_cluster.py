@@ -1,0 +1,344 @@
+"""What the application may rely on, whichever cluster is below; the control plane has only its own rights."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from controlplane.app.ports import AlreadyExists, Conflict, NotFound
+from controlplane.cluster.adapter import ApiCluster
+from controlplane.cluster.api import DEPLOYMENTS, EVENTS, NODES, PODS, ApiServer, PatchType
+from controlplane.domain.contract import COMPONENT, ENV, LEASE_NAMESPACE
+from controlplane.domain.objects import (
+    ClusterEvent,
+    Condition,
+    Container,
+    ContainerStatus,
+    Lease,
+    NewPod,
+    NodeSpec,
+    NodeStatus,
+    PodStatus,
+    Requirement,
+    Taint,
+    Toleration,
+)
+from tests.contract.cluster.conftest import eventually
+
+NS = "default"
+THEN, NOW = "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"
+READY = Condition("Ready", "True", "BaseReady", "the base answers", NOW)
+VIRTUAL = Taint("schedule.koupleless.io/virtual-node", "True", "NoExecute")
+
+
+def node_spec(env: str) -> NodeSpec:
+    return NodeSpec(
+        name=f"vnode.base.{env}",
+        labels={COMPONENT: "vnode", ENV: env, "base.koupleless.io/name": "base"},
+        annotations={"base.koupleless.io/address": "10.0.0.1:1238"},
+        taints=(VIRTUAL,),
+        status=NodeStatus(
+            conditions=(READY,),
+            addresses=(("InternalIP", "10.0.0.1"), ("Hostname", "host")),
+            capacity={"pods": "65535", "memory": "256Mi"},
+            allocatable={"pods": "65535", "memory": "100Mi"},
+            operating_system="linux",
+            architecture="amd64",
+            kubelet_version="v1",
+            runtime_version="java://17",
+        ),
+    )
+
+
+def lease(env: str) -> Lease:
+    return Lease(
+        namespace=LEASE_NAMESPACE,
+        name=f"vnode.base.{env}",
+        resource_version="",
+        holder="replica-1",
+        duration_seconds=40,
+        renew_time="2026-01-01T00:00:00.000000Z",
+        acquire_time="2026-01-01T00:00:00.000000Z",
+        transitions=1,
+        labels={COMPONENT: "vnode-lease", ENV: env},
+    )
+
+
+def new_pod(env: str) -> NewPod:
+    container = Container(
+        "biz1", "https://repo.example/biz1.jar", "0.0.1", ("--a=b",), (("BIZ_VERSION", "0.0.1"), ("K", "V"))
+    )
+    tolerations = (Toleration(VIRTUAL.key, "Equal", VIRTUAL.value, VIRTUAL.effect),)
+    return NewPod(NS, f"biz1-{env}", f"vnode.base.{env}", container, {COMPONENT: "module"}, {}, tolerations)
+
+
+def running(pod_ip: str = "10.0.0.1") -> PodStatus:
+    return PodStatus(
+        phase="Running",
+        pod_ip=pod_ip,
+        host_ip=pod_ip,
+        start_time=THEN,
+        conditions=(replace(READY, reason="", message=""),),
+        containers=(
+            ContainerStatus("biz1", "running", True, "https://repo.example/biz1.jar", started_at=THEN, restart_count=1),
+        ),
+    )
+
+
+async def test_a_node_reads_back_as_it_was_specified(cluster: ApiCluster, unique: str) -> None:
+    spec = node_spec(unique)
+    node = await cluster.create_node(spec)
+    assert cluster.nodes.get(spec.name) == node
+    assert (node.labels, node.annotations, node.status) == (spec.labels, spec.annotations, spec.status)
+    assert VIRTUAL in node.taints
+    with pytest.raises(AlreadyExists):
+        await cluster.create_node(spec)
+
+
+async def test_labels_annotations_and_taints_of_others_stay(cluster: ApiCluster, api: ApiServer, unique: str) -> None:
+    spec = node_spec(unique)
+    node = await cluster.create_node(spec)
+    foreign = [{"key": "foreign", "value": "x", "effect": "NoSchedule"}]
+    await api.patch(
+        NODES,
+        node.name,
+        {"metadata": {"labels": {"foreign": "x"}, "annotations": {"f": "y"}}, "spec": {"taints": foreign}},
+    )
+    await eventually(lambda: (now := cluster.nodes.get(node.name)) is not None and "foreign" in now.labels)
+    current = cluster.nodes.get(node.name)
+    assert current is not None
+    patched = await cluster.patch_node(
+        current, replace(spec, labels=dict(spec.labels) | {"base.koupleless.io/name": "b2"})
+    )
+    assert patched.labels["foreign"] == "x"
+    assert patched.labels["base.koupleless.io/name"] == "b2"
+    assert patched.annotations["f"] == "y"
+    assert {VIRTUAL, Taint("foreign", "x", "NoSchedule")} <= set(patched.taints)
+    assert cluster.nodes.get(node.name) == patched
+
+
+async def test_node_status_merges_and_removes(cluster: ApiCluster, api: ApiServer, unique: str) -> None:
+    spec = node_spec(unique)
+    node = await cluster.create_node(spec)
+    foreign = {"status": {"conditions": [{"type": "Foreign", "status": "True", "reason": "Other"}]}}
+    await api.patch(NODES, node.name, foreign, subresource="status", patch_type=PatchType.STRATEGIC)
+    status = replace(
+        spec.status,
+        conditions=(replace(READY, status="False", reason="BaseUnreachable"),),
+        addresses=(("InternalIP", "10.0.0.2"),),
+        capacity={"pods": "65535"},
+        allocatable={"pods": "65535"},
+    )
+    patched = await cluster.patch_node_status(node.name, status)
+    told = {condition.type: (condition.status, condition.reason) for condition in patched.status.conditions}
+    assert told == {"Foreign": ("True", "Other"), "Ready": ("False", "BaseUnreachable")}
+    assert replace(patched.status, conditions=()) == replace(status, conditions=())
+    assert patched.labels == spec.labels
+
+
+async def test_a_node_is_deleted_only_if_it_is_that_one(cluster: ApiCluster, unique: str) -> None:
+    node = await cluster.create_node(node_spec(unique))
+    with pytest.raises(Conflict):
+        await cluster.delete_node(node.name, "00000000-0000-0000-0000-000000000000")
+    await cluster.delete_node(node.name, node.uid)
+    assert cluster.nodes.get(node.name) is None
+    with pytest.raises(NotFound):
+        await cluster.delete_node(node.name, node.uid)
+
+
+async def test_nodes_of_other_environments_are_not_ours(cluster: ApiCluster, api: ApiServer, unique: str) -> None:
+    labels = {COMPONENT: "vnode", ENV: "elsewhere"}
+    await api.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"{unique}-x", "labels": labels}})
+    await cluster.create_node(node_spec(unique))
+    assert [node.name for node in cluster.nodes.all()] == [f"vnode.base.{unique}"]
+
+
+async def test_a_lease_is_renewed_under_its_version(cluster: ApiCluster, unique: str) -> None:
+    created = await cluster.create_lease(lease(unique))
+    assert replace(created, resource_version="", uid="") == lease(unique)
+    renewed = await cluster.update_lease(replace(created, renew_time="2026-01-01T00:00:10.000001Z"))
+    assert renewed.renew_time == "2026-01-01T00:00:10.000001Z"
+    assert cluster.leases.get(f"{LEASE_NAMESPACE}/{created.name}") == renewed
+    with pytest.raises(Conflict):
+        await cluster.update_lease(replace(created, holder="replica-2", transitions=2))
+    with pytest.raises(Conflict):
+        await cluster.delete_lease(created)
+    taken = await cluster.update_lease(replace(renewed, holder="replica-2", transitions=2))
+    assert (taken.holder, taken.transitions) == ("replica-2", 2)
+    await cluster.delete_lease(taken)
+    assert cluster.leases.get(f"{LEASE_NAMESPACE}/{created.name}") is None
+
+
+async def test_of_many_who_take_a_lease_at_once_one_succeeds(cluster: ApiCluster, unique: str) -> None:
+    created = await cluster.create_lease(lease(unique))
+    takers = [replace(created, holder=f"replica-{number}", transitions=2) for number in range(10)]
+    results = await asyncio.gather(*(cluster.update_lease(each) for each in takers), return_exceptions=True)
+    assert sum(isinstance(result, Lease) for result in results) == 1
+    assert sum(isinstance(result, Conflict) for result in results) == 9
+
+
+async def test_a_pod_and_its_status_read_back(cluster: ApiCluster, unique: str) -> None:
+    wanted = new_pod(unique)
+    pod = await cluster.create_pod(wanted)
+    assert pod.containers == (wanted.container,)
+    assert cluster.pods.on_node(wanted.node_name) == (pod,)
+    patched = await cluster.patch_pod_status(pod, running())
+    assert patched.status == running()
+    waiting = replace(
+        running("10.0.0.9"),
+        reason="Superseded",
+        message="words",
+        conditions=(
+            replace(READY, status="False", reason="ContainersNotReady", message="m", last_transition_time=NOW),
+        ),
+        containers=(ContainerStatus("biz1", "waiting", False, "https://repo.example/biz1.jar", "Broken", "why"),),
+    )
+    patched = await cluster.patch_pod_status(patched, waiting)
+    assert patched.status == waiting
+    patched = await cluster.patch_pod_status(patched, running("10.0.0.9"))
+    assert patched.status == running("10.0.0.9")
+    assert cluster.pods.get(pod.key) == patched
+
+
+async def test_a_pods_deletion_waits_for_its_removal(cluster: ApiCluster, unique: str) -> None:
+    told: list[str] = []
+    cluster.pods.subscribe_node(told.append)
+    pod = await cluster.create_pod(new_pod(unique))
+    await cluster.delete_pod(pod)
+    leaving = cluster.pods.get(pod.key)
+    assert leaving is not None
+    assert leaving.deleting
+    assert leaving.deletion_grace_seconds == 30
+    with pytest.raises(Conflict):
+        await cluster.delete_pod(replace(pod, uid="00000000-0000-0000-0000-000000000000"), 0)
+    await cluster.delete_pod(leaving, 0)
+    assert cluster.pods.get(pod.key) is None
+    assert cluster.pods.on_node(pod.node_name) == ()
+    assert set(told) == {pod.node_name}
+    with pytest.raises(NotFound):
+        await cluster.delete_pod(leaving, 0)
+
+
+async def test_a_status_meant_for_an_earlier_pod_of_the_name_is_refused(cluster: ApiCluster, unique: str) -> None:
+    first = await cluster.create_pod(new_pod(unique))
+    await cluster.delete_pod(first, 0)
+    second = await cluster.create_pod(new_pod(unique))
+    assert second.uid != first.uid
+    with pytest.raises(Conflict):
+        await cluster.patch_pod_status(first, running())
+
+
+async def test_conditions_of_others_stay_and_are_not_set_back(cluster: ApiCluster, api: ApiServer, unique: str) -> None:
+    async def gate(status: str) -> None:
+        patch = {"status": {"conditions": [{"type": "example.com/gate", "status": status}]}}
+        await api.patch(PODS, pod.name, patch, namespace=NS, subresource="status", patch_type=PatchType.STRATEGIC)
+
+    pod = await cluster.create_pod(new_pod(unique))
+    await gate("False")
+    await eventually(lambda: (now := cluster.pods.get(pod.key)) is not None and now.status.conditions)
+    seen = cluster.pods.get(pod.key)
+    assert seen is not None
+    await gate("True")
+    patched = await cluster.patch_pod_status(
+        seen, replace(running(), conditions=(*seen.status.conditions, *running().conditions))
+    )
+    assert {each.type: each.status for each in patched.status.conditions} == {
+        "example.com/gate": "True",
+        "Ready": "True",
+    }
+
+
+async def test_a_pod_that_is_no_module_any_more_leaves_the_cache(
+    cluster: ApiCluster, api: ApiServer, unique: str
+) -> None:
+    pod = await cluster.create_pod(new_pod(unique))
+    await api.patch(PODS, pod.name, {"metadata": {"labels": {COMPONENT: None}}}, namespace=NS)
+    await eventually(lambda: cluster.pods.get(pod.key) is None)
+
+
+async def test_many_writes_at_once_are_all_read_back(cluster: ApiCluster, unique: str) -> None:
+    async def write(number: int) -> None:
+        pod = await cluster.create_pod(replace(new_pod(unique), name=f"{unique}-{number}"))
+        for ip in ("10.0.0.1", "10.0.0.2"):
+            pod = await cluster.patch_pod_status(pod, running(ip))
+            seen = cluster.pods.get(pod.key)
+            assert seen is not None
+            assert int(seen.resource_version) >= int(pod.resource_version)
+
+    await asyncio.gather(*(write(number) for number in range(30)))
+    assert {pod.status.pod_ip for pod in cluster.pods.on_node(f"vnode.base.{unique}")} == {"10.0.0.2"}
+
+
+async def test_module_deployments_are_seen(cluster: ApiCluster, api: ApiServer, unique: str) -> None:
+    await api.create(
+        DEPLOYMENTS,
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": unique, "namespace": NS, "labels": {COMPONENT: "module-deployment"}},
+            "spec": {
+                "replicas": 0,
+                "selector": {"matchLabels": {"app": unique}},
+                "template": {
+                    "metadata": {"labels": {"app": unique, COMPONENT: "module"}},
+                    "spec": {
+                        "containers": [
+                            {"name": "biz1", "image": "i", "env": [{"name": "BIZ_VERSION", "value": "0.0.1"}]}
+                        ],
+                        "tolerations": [{"key": VIRTUAL.key, "operator": "Exists"}],
+                        "affinity": {
+                            "nodeAffinity": {
+                                "requiredDuringSchedulingIgnoredDuringExecution": {
+                                    "nodeSelectorTerms": [
+                                        {"matchExpressions": [{"key": "k", "operator": "NotIn", "values": ["v"]}]}
+                                    ]
+                                }
+                            }
+                        },
+                    },
+                },
+            },
+        },
+        NS,
+    )
+    await eventually(lambda: cluster.deployments.get(f"{NS}/{unique}") is not None)
+    deployment = cluster.deployments.get(f"{NS}/{unique}")
+    assert deployment is not None
+    assert deployment.replicas == 0
+    assert deployment.containers[0].version == "0.0.1"
+    assert deployment.rules.required_affinity == ((Requirement("k", "NotIn", ("v",)),),)
+    assert deployment.rules.tolerations == (Toleration(VIRTUAL.key, "Exists"),)
+
+
+async def test_events_are_counted_rather_than_repeated(cluster: ApiCluster, api: ApiServer, unique: str) -> None:
+    node = await cluster.create_node(node_spec(unique))
+    about_node = ClusterEvent("Node", "", node.name, node.uid, "Warning", "BaseUnreachable", "silent for 25 s")
+    about_pod = ClusterEvent("Pod", NS, f"biz1-{unique}", "uid", "Normal", "Installed", "words")
+    for event in (about_node, about_node, about_node, about_pod):
+        await cluster.record_event(event)
+    told = [
+        (each["involvedObject"]["kind"], each["reason"], each["type"], each["count"], each["source"]["component"])
+        for each in (await api.list(EVENTS, namespace=NS)).items
+        if unique in each["involvedObject"]["name"]
+    ]
+    assert sorted(told) == [
+        ("Node", "BaseUnreachable", "Warning", 3, "module-controller"),
+        ("Pod", "Installed", "Normal", 1, "module-controller"),
+    ]
+
+
+async def test_a_second_look_finds_what_the_first_wrote(cluster: ApiCluster, api: ApiServer, unique: str) -> None:
+    """As after a restart."""
+    from controlplane.app.clock import SystemClock
+
+    node = await cluster.create_node(node_spec(unique))
+    pod = await cluster.create_pod(new_pod(unique))
+    again = ApiCluster(api, env=unique, kind=cluster.kind, clock=SystemClock())
+    task = asyncio.create_task(again.run())
+    await eventually(lambda: again.trouble() is None)
+    assert again.nodes.get(node.name) == cluster.nodes.get(node.name)
+    assert again.pods.get(pod.key) == cluster.pods.get(pod.key)
+    task.cancel()
+    await asyncio.wait([task])
