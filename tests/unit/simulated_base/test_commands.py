@@ -56,6 +56,7 @@ class Base:
         return {(module.name, module.version): module.state for module in told}
 
 
+@pytest.mark.looptime
 async def test_install_query_uninstall() -> None:
     base = Base()
     installed = await base.reply(Verb.INSTALL, BIZ1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 
 from gateways.simulated_base.base import SimulatedBase
@@ -10,8 +12,12 @@ from gateways.simulated_base.options import faults, parser, profile
 from gateways.simulated_base.profile import Faults, MultiVersion, Profile
 
 
+def parse(arguments: str) -> argparse.Namespace:
+    return parser().parse_args(arguments.split())
+
+
 def test_defaults_are_those_of_a_java_base() -> None:
-    options = parser().parse_args([])
+    options = parse("")
     told = profile(options)
     assert (told.identity, told.port, told.heartbeat_interval, told.controller) == ("base", None, 12.0, "")
     assert not faults(options).fails_install("a", "1")
@@ -19,9 +25,9 @@ def test_defaults_are_those_of_a_java_base() -> None:
 
 def test_switches() -> None:
     switches = faults(
-        parser().parse_args(
-            ["--fail-install", "a", "--fail-install", "b:1", "--hang", "health", "--slow", "installBiz=1.5"]
-            + ["--slow", "*=0.5", "--mute", "--drop-replies", "uninstallBiz"]
+        parse(
+            "--fail-install a --fail-install b:1 --hang health --slow installBiz=1.5 --slow *=0.5 "
+            "--mute --drop-replies uninstallBiz"
         )
     )
     assert [switches.fails_install(*key) for key in (("a", "9"), ("b", "1"), ("b", "2"))] == [True, True, False]
@@ -34,23 +40,18 @@ def test_switches() -> None:
 
 
 def test_each_base_has_switches_of_its_own() -> None:
-    options = parser().parse_args(["--hang", "health"])
+    options = parse("--hang health")
     first, second = faults(options), faults(options)
     first.clear()
     assert second.hangs("health")
 
 
 def test_fail_install_without_a_name_means_all() -> None:
-    assert faults(parser().parse_args(["--fail-install"])).fails_install("any", "1")
+    assert faults(parse("--fail-install")).fails_install("any", "1")
 
 
 def test_behaviour() -> None:
-    told = profile(
-        parser().parse_args(
-            ["--multi-version", "switch", "--metaspace-max", "-1"]
-            + ["--controller", "http://127.0.0.1:7777/", "--ip", "10.0.0.7"]
-        )
-    )
+    told = profile(parse("--multi-version switch --metaspace-max -1 --controller http://127.0.0.1:7777/ --ip 10.0.0.7"))
     assert told.multi_version is MultiVersion.SWITCH
     assert (told.metaspace_max, told.controller, told.ip) == (-1, "http://127.0.0.1:7777", "10.0.0.7")
 
@@ -73,14 +74,14 @@ def test_behaviour() -> None:
 )
 def test_wrong_options_are_refused(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        parser().parse_args(arguments.split())
+        parse(arguments)
     assert end.value.code == 2
     assert message in capsys.readouterr().err
 
 
 def test_help_shows_every_option_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        parser().parse_args(["--help"])
+        parse("--help")
     assert end.value.code == 0
     text = capsys.readouterr().out
     assert "POST /admin/deactivate" in text

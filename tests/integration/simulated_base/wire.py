@@ -1,0 +1,79 @@
+"""Raw HTTP for these tests: nothing between the test and the bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+SECONDS = 10.0
+
+
+async def exchange(port: int, request: bytes) -> bytes:
+    """Send bytes and return everything until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        async with asyncio.timeout(SECONDS):
+            writer.write(request)
+            await writer.drain()
+            return await reader.read()
+    finally:
+        writer.transport.abort()
+
+
+def post(command: str, body: bytes) -> bytes:
+    """Return a POST request as Java and Go clients write it."""
+    return (
+        f"POST /{command} HTTP/1.1\r\nHost: base\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+async def command(port: int, name: str, body: bytes = b"{}") -> bytes:
+    """Return the body of a command's answer."""
+    head, _, answer = (await exchange(port, post(name, body))).partition(b"\r\n\r\n")
+    assert head == b"HTTP/1.1 200 OK"
+    return answer
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for a fact that nothing announces."""
+    async with asyncio.timeout(SECONDS):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+class Controller:
+    """Takes heartbeats with a given answer and keeps the raw requests."""
+
+    def __init__(self) -> None:
+        self.requests: asyncio.Queue[bytes] = asyncio.Queue(maxsize=1000)
+        self.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nSUCCESS"
+        self.port = 0
+
+    async def next(self) -> bytes:
+        """Return the next request."""
+        async with asyncio.timeout(SECONDS):
+            return await self.requests.get()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take one request on one connection."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        self.requests.put_nowait(head + await reader.readexactly(length))
+        writer.write(self.answer)
+        await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def controller() -> AsyncIterator[Controller]:
+    """Listen for heartbeats on a free port."""
+    taker = Controller()
+    server = await asyncio.start_server(taker.serve, "127.0.0.1", 0)
+    taker.port = server.sockets[0].getsockname()[1]
+    try:
+        yield taker
+    finally:
+        server.close()
+        await server.wait_closed()
