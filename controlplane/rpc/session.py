@@ -122,7 +122,7 @@ class Session:
 class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
     """Serves Connect."""
 
-    def __init__(self, *, fleet: Fleet, gateways: GatewayDirectory, policy: Policy, clock: Clock, address: str) -> None:
+    def __init__(self, *, fleet: Fleet, gateways: GatewayDirectory, policy: Policy, clock: Clock) -> None:
         self._fleet = fleet
         self._gateways = gateways
         self._policy = policy

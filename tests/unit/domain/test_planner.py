@@ -1,0 +1,267 @@
+"""Desired and actual meet from any state, through any interleaving, without a needless order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from controlplane.domain import modules as book
+from controlplane.domain.facts import ClientCode, Module, ModuleList, ModuleState, OrderResult, Reply, ReplyCode, Verb
+from controlplane.domain.identity import ModuleKey, OrderId
+from controlplane.domain.modules import Modules
+from controlplane.domain.planner import OrphanPolicy, Policy, Wish, plan
+from tests.unit.domain.model import World, spec
+
+NAMES, VERSIONS = ["a", "b"], ["1", "2", "3"]
+KEYS = st.tuples(st.sampled_from(NAMES), st.sampled_from(VERSIONS))
+V1, V2 = spec("a", "1"), spec("a", "2")
+
+
+def told(*modules: Module, epoch: int = 1, **more: object) -> Modules:
+    state = replace(Modules(), **more)  # type: ignore[arg-type]
+    return book.hear(state, ModuleList(modules, complete=True, unchanged=False, epoch=epoch), 0.0)
+
+
+def intents(state: Modules, *wishes: Wish, now: float = 0.0, policy: Policy | None = None) -> list[tuple[Verb, str]]:
+    planned = plan(state, wishes, now=now, policy=policy or Policy())
+    return [(intent.verb, str(intent.spec.key)) for intent in planned.intents]
+
+
+def active(version: str, state: ModuleState = ModuleState.ACTIVATED) -> Module:
+    return Module(ModuleKey("a", version), state)
+
+
+def test_nothing_is_ordered_before_the_base_told_its_modules() -> None:
+    assert intents(Modules(), Wish(V1, leaving=False)) == []
+
+
+def test_a_partial_list_is_no_list() -> None:
+    partial = ModuleList((), complete=False, unchanged=False, epoch=1)
+    assert not book.hear(Modules(), partial, 0.0).told
+
+
+@pytest.mark.parametrize(
+    ("present", "wishes", "expected"),
+    [
+        ((), (Wish(V1, leaving=False),), [(Verb.INSTALL, "a:1")]),
+        ((active("1"),), (Wish(V1, leaving=False),), []),
+        ((active("1", ModuleState.RESOLVED),), (Wish(V1, leaving=False),), []),
+        ((active("1", ModuleState.BROKEN),), (Wish(V1, leaving=False),), [(Verb.UNINSTALL, "a:1")]),
+        ((active("1", ModuleState.DEACTIVATED),), (Wish(V1, leaving=False),), [(Verb.SWITCH, "a:1")]),
+        ((active("1"),), (Wish(V1, leaving=True),), [(Verb.UNINSTALL, "a:1")]),
+        ((active("1", ModuleState.RESOLVED),), (Wish(V1, leaving=True),), []),
+        ((), (Wish(V1, leaving=True),), []),
+        # A leaving Pod and a new one that want the same module share it.
+        ((active("1"),), (Wish(V1, leaving=True), Wish(V1, leaving=False)), []),
+        # Install before uninstall, then the newest is put in charge, then the old one goes.
+        ((active("1"),), (Wish(V1, leaving=True), Wish(V2, leaving=False)), [(Verb.INSTALL, "a:2")]),
+        (
+            (active("1"), active("2", ModuleState.DEACTIVATED)),
+            (Wish(V1, leaving=True), Wish(V2, leaving=False)),
+            [(Verb.SWITCH, "a:2")],
+        ),
+        ((active("1"), active("2")), (Wish(V1, leaving=True), Wish(V2, leaving=False)), [(Verb.UNINSTALL, "a:1")]),
+        # Nobody's modules are left alone.
+        ((active("1"),), (), []),
+    ],
+)
+def test_next_order(present: tuple[Module, ...], wishes: tuple[Wish, ...], expected: list[tuple[Verb, str]]) -> None:
+    assert intents(told(*present), *wishes) == expected
+
+
+def test_an_orphan_of_ours_goes_after_the_grace_and_no_other() -> None:
+    state = told(active("1"), active("2"), owned=frozenset({ModuleKey("a", "1")}))
+    first = plan(state, (), now=0.0, policy=Policy())
+    assert (first.intents, first.wake_at) == ((), 30.0)
+    state = replace(state, orphan_since=first.orphan_since)
+    assert intents(state, now=30.0) == [(Verb.UNINSTALL, "a:1")]
+    assert intents(state, now=30.0, policy=Policy(orphans=OrphanPolicy.NONE)) == []
+
+
+def test_the_originals_policy_uninstalls_every_orphan() -> None:
+    policy = Policy(orphans=OrphanPolicy.ALL, orphan_grace=0.0)
+    assert intents(told(active("1")), policy=policy) == [(Verb.UNINSTALL, "a:1")]
+
+
+def test_an_owned_version_that_was_superseded_in_place_goes_once_the_new_one_serves() -> None:
+    state = told(active("1"), owned=frozenset({ModuleKey("a", "1")}))
+    assert intents(state, Wish(V2, leaving=False)) == [(Verb.INSTALL, "a:2")]
+    state = told(active("1"), active("2"), owned=frozenset({ModuleKey("a", "1")}))
+    assert intents(state, Wish(V2, leaving=False)) == [(Verb.UNINSTALL, "a:1")]
+
+
+def test_failed_installs_are_put_off_longer_and_longer_but_not_after_the_wish_changed() -> None:
+    world = World(wanted={V1.key: V1}, failing={V1.key}, state=told())
+    delays = []
+    for _ in range(7):
+        world.work()
+        world.carry_out(0)
+        world.learn(0, again=False)
+        world.ask()
+        world.hear(0)
+        trouble = world.state.troubles[V1.key]
+        assert trouble.not_before is not None
+        delays.append(trouble.not_before - world.now)
+        world.now = trouble.not_before
+    assert delays == pytest.approx([11, 22, 44, 88, 176, 330, 330])
+    changed = replace(V1, url="https://repo.example/other.jar")
+    world.now -= 100
+    assert intents(world.state, Wish(V1, leaving=False), now=world.now) == []
+    assert intents(world.state, Wish(changed, leaving=False), now=world.now) == [(Verb.INSTALL, "a:1")]
+
+
+def test_a_broken_leftover_does_not_make_the_failure_forgotten() -> None:
+    world = World(wanted={V1.key: V1}, failing={V1.key}, state=told())
+    world.work()
+    world.carry_out(0)
+    world.learn(0, again=False)
+    world.present[V1.key] = ModuleState.BROKEN
+    world.ask()
+    world.hear(0)
+    world.now = 20.0
+    world.work()
+    assert [order.verb for order in world.sent] == [Verb.UNINSTALL]
+    world.carry_out(0)
+    world.learn(0, again=False)
+    assert world.state.troubles[V1.key].failures == 1
+
+
+def test_a_list_that_was_asked_for_before_the_result_decides_nothing() -> None:
+    world = World(wanted={V1.key: V1}, state=told())
+    world.ask()
+    world.work()
+    world.carry_out(0)
+    world.learn(0, again=False)
+    world.hear(0)
+    assert V1.key in world.state.present
+    world.work()
+    assert world.sent == []
+
+
+def test_an_unknown_outcome_is_cleared_up_by_the_next_list_only() -> None:
+    world = World(wanted={V1.key: V1}, state=told())
+    world.work()
+    world.carry_out(0)
+    world.lose(0)
+    world.work()
+    assert world.sent == []
+    world.ask()
+    world.hear(0)
+    world.now += 60.0
+    world.work()
+    assert world.sent == []
+    assert world.repeats == 0
+
+
+def test_success_for_another_identity_is_not_tried_again() -> None:
+    world = World(wanted={V1.key: V1}, state=told())
+    world.work()
+    order = world.sent.pop()
+    reply = Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=(active("9"),))
+    world.state, _ = book.end(world.state, OrderResult(order.order_id, reply), now=0.0, chance=0.0)
+    world.ask()
+    world.hear(0)
+    world.now = 1e6
+    world.work()
+    assert world.sent == []
+
+
+def test_results_of_orders_that_are_not_under_way_change_nothing() -> None:
+    state = told(active("1"))
+    after, ended = book.end(state, OrderResult(OrderId("x"), Reply(ReplyCode.SUCCESS)), now=0.0, chance=0.0)
+    assert after is state
+    assert ended is None
+
+
+class Interleavings(RuleBasedStateMachine):
+    """Any order of everything that can happen, then a fair run: desired and actual agree."""
+
+    lossy = False
+
+    @initialize()
+    def begin(self) -> None:
+        self.world = World()
+
+    @rule(key=KEYS)
+    def pod_comes(self, key: tuple[str, str]) -> None:
+        wish = spec(*key)
+        self.world.wanted.pop(wish.key, None)
+        self.world.wanted[wish.key] = wish
+
+    @precondition(lambda self: self.world.wanted)
+    @rule(data=st.data())
+    def pod_goes(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(self.world.wanted)))
+        self.world.leaving[key] = self.world.wanted.pop(key)
+
+    @rule()
+    def controller_works(self) -> None:
+        self.world.work()
+
+    @rule(seconds=st.sampled_from([0.1, 5.0, 40.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.now += seconds
+
+    @precondition(lambda self: self.world.sent)
+    @rule(data=st.data())
+    def base_carries_out(self, data: st.DataObject) -> None:
+        self.world.carry_out(data.draw(st.integers(0, len(self.world.sent) - 1)))
+
+    @precondition(lambda self: len(self.world.lists) < 4)
+    @rule()
+    def gateway_asks(self) -> None:
+        self.world.ask()
+
+    @precondition(lambda self: self.world.lists)
+    @rule()
+    def list_arrives(self) -> None:
+        self.world.hear(0)
+
+    @precondition(lambda self: self.world.results)
+    @rule(data=st.data(), again=st.booleans())
+    def result_arrives(self, data: st.DataObject, again: bool) -> None:
+        self.world.learn(data.draw(st.integers(0, len(self.world.results) - 1)), again=again)
+
+    @invariant()
+    def no_needless_order(self) -> None:
+        if not self.lossy and hasattr(self, "world"):
+            assert self.world.repeats == 0
+
+    def teardown(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        self.world.failing.clear()
+        self.world.settle()
+        assert self.world.present.keys() == self.world.wanted.keys()
+        assert not self.world.leaving
+        assert not self.world.state.in_flight
+
+
+class LossyInterleavings(Interleavings):
+    """The same with lost results and restarts of either side after any step."""
+
+    lossy = True
+
+    @precondition(lambda self: self.world.results)
+    @rule(data=st.data())
+    def result_is_lost(self, data: st.DataObject) -> None:
+        self.world.lose(data.draw(st.integers(0, len(self.world.results) - 1)))
+
+    @rule()
+    def base_restarts(self) -> None:
+        self.world.base_restarts()
+
+    @precondition(lambda self: not self.world.sent)
+    @rule()
+    def controller_restarts(self) -> None:
+        self.world.controller_restarts()
+
+
+TestInterleavings = Interleavings.TestCase
+TestInterleavings.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestLossyInterleavings = LossyInterleavings.TestCase
+TestLossyInterleavings.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
