@@ -100,14 +100,14 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
 
     def GetVNode(self, request: pb.GetVNodeRequest, context: grpc.ServicerContext) -> pb.GetVNodeResponse:
         self._enter("GetVNode", request, context)
-        for vnode in self.vnodes:
-            if request.name in (vnode.name, vnode.base):
-                return pb.GetVNodeResponse(
-                    vnode=vnode,
-                    modules=[m for m in self.modules if m.vnode == vnode.name],
-                    events=[e for e in self.events if e.vnode == vnode.name],
-                )
-        context.abort(grpc.StatusCode.NOT_FOUND, f"there is no VNode {request.name}")
+        vnode = next((v for v in self.vnodes if request.name in (v.name, v.base)), None)
+        if vnode is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"there is no VNode {request.name}")
+        return pb.GetVNodeResponse(
+            vnode=vnode,
+            modules=[m for m in self.modules if m.vnode == vnode.name],
+            events=[e for e in self.events if e.vnode == vnode.name],
+        )
 
     def ListModules(self, request: pb.ListModulesRequest, context: grpc.ServicerContext) -> pb.ListModulesResponse:
         self._enter("ListModules", request, context)
@@ -130,12 +130,7 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
         self._enter("WatchVNodes", request, context)
         for vnode in self._selected(request.selector):
             yield pb.WatchVNodesResponse(type=pb.CHANGE_TYPE_ADDED, vnode=vnode)
-        while context.is_active():
-            change = _taken(self.vnode_changes)
-            if isinstance(change, Fault):
-                change.end(context)
-            if change is not None:
-                yield change
+        yield from _live(self.vnode_changes, context)
 
     def WatchModules(
         self, request: pb.WatchModulesRequest, context: grpc.ServicerContext
@@ -143,12 +138,7 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
         self._enter("WatchModules", request, context)
         for module in self.modules:
             yield pb.WatchModulesResponse(type=pb.CHANGE_TYPE_ADDED, module=module)
-        while context.is_active():
-            change = _taken(self.module_changes)
-            if isinstance(change, Fault):
-                change.end(context)
-            if change is not None:
-                yield change
+        yield from _live(self.module_changes, context)
 
     def WatchEvents(
         self, request: pb.WatchEventsRequest, context: grpc.ServicerContext
@@ -156,12 +146,8 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
         self._enter("WatchEvents", request, context)
         for event in self.events:
             yield pb.WatchEventsResponse(event=event)
-        while request.follow and context.is_active():
-            change = _taken(self.event_changes)
-            if isinstance(change, Fault):
-                change.end(context)
-            if change is not None:
-                yield change
+        if request.follow:
+            yield from _live(self.event_changes, context)
 
     def InstallModule(
         self, request: pb.InstallModuleRequest, context: grpc.ServicerContext
@@ -235,11 +221,15 @@ def _key(ref: pb.ObjectRef) -> ObjectKey:
     return ref.kind, ref.namespace, ref.name
 
 
-def _taken(changes: queue.Queue[T]) -> T | None:
-    try:
-        return changes.get(timeout=_WATCH_TICK)
-    except queue.Empty:
-        return None
+def _live(changes: queue.Queue[T | Fault], context: grpc.ServicerContext) -> Iterator[T]:
+    while context.is_active():
+        try:
+            change = changes.get(timeout=_WATCH_TICK)
+        except queue.Empty:
+            continue
+        if isinstance(change, Fault):
+            change.end(context)
+        yield change
 
 
 class ToolingServer:
