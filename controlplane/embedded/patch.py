@@ -135,7 +135,9 @@ def three_way(original: Any, modified: Any, current: Any, field: str = "") -> An
             if modified.get(key) is None:
                 result.pop(key, None)
         for key, value in modified.items():
-            if value is not None:
+            if value is None:
+                result.pop(key, None)
+            else:
                 result[key] = three_way(former.get(key), value, result.get(key), key)
         return result
     if isinstance(modified, list) and field in MERGE_KEYS:

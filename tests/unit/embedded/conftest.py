@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from controlplane.embedded.store import EmbeddedApiServer
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[EmbeddedApiServer]:
+    opened = await EmbeddedApiServer.open(":memory:")
+    yield opened
+    await opened.close()
