@@ -79,6 +79,13 @@ async def gateway_running(control_plane: str, **changes: object) -> AsyncIterato
             await gateway.end()
 
 
+async def ready(control_plane: FakeControlPlane, number: int = 0) -> Stream:
+    """Wait for a stream that the gateway took up: it begins with the state of the tunnel."""
+    stream = await control_plane.stream(number)
+    await stream.report("tunnel_state")
+    return stream
+
+
 async def _listening(gateway: Gateway) -> None:
     async with asyncio.timeout(10):
         while not gateway.task.done():
@@ -108,7 +115,7 @@ async def start(control_plane: FakeControlPlane) -> AsyncIterator[Start]:
 
         async def begin(**changes: object) -> Scene:
             gateway = await stack.enter_async_context(gateway_running(control_plane.address, **changes))
-            return Scene(control_plane, gateway, await control_plane.stream())
+            return Scene(control_plane, gateway, await ready(control_plane))
 
         yield begin
 

@@ -7,7 +7,7 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from gateways.simulated_base.base import SimulatedBase
 from gateways.simulated_base.profile import Faults, Profile
 from tests.fakes.controlplane import FakeControlPlane, order, watch
-from tests.integration.http_gateway.conftest import Scene, Start, gateway_running
+from tests.integration.http_gateway.conftest import Scene, Start, gateway_running, ready
 from tests.integration.http_gateway.hostile import arklet, hang
 from tests.integration.http_gateway.raw import beat, exchange, request
 
@@ -29,12 +29,12 @@ async def test_results_come_again_until_acknowledged(scene: Scene) -> None:
         scene.stream.send(order("o1", "base-1", base.port, pb.VERB_INSTALL, BIZ))
         await scene.stream.result("o1")
         scene.stream.cut()
-        second = await scene.control_plane.stream(1)
+        second = await ready(scene.control_plane, 1)
         await second.result("o1")
         second.ack()
         await asyncio.sleep(0.1)
         second.cut()
-        third = await scene.control_plane.stream(2)
+        third = await ready(scene.control_plane, 2)
         await exchange(scene.gateway.port, request(beat()))
         await third.report("heartbeat")
         assert not third.results
@@ -53,7 +53,7 @@ async def test_a_restarted_replica_gets_its_gateway_back(scene: Scene) -> None:
         await asyncio.sleep(0.5)
         assert base.counts["queryAllBiz"] > polled, "polling goes on while the replica is away"
         await scene.control_plane.start()
-        stream = await scene.control_plane.stream(1)
+        stream = await ready(scene.control_plane, 1)
         stream.send(watch("base-1", "127.0.0.1", base.port, modules=0.1, silent=3600))
         first = await stream.report("modules", "base-1")
         assert not first.modules.unchanged
@@ -66,11 +66,11 @@ async def test_no_more_is_under_way_than_the_limit() -> None:
     async with FakeControlPlane(max_unacked=2, max_batch=4).running() as control_plane:
         control_plane.auto_ack = False
         async with gateway_running(control_plane.address) as gateway:
-            stream = await control_plane.stream()
+            stream = await ready(control_plane)
             for number in range(40):
                 await exchange(gateway.port, request(beat(f"base-{number}")))
             await asyncio.sleep(0.3)
-            assert len(stream.batches) == 2
+            assert len(stream.batches) == 2, "two messages are all that may go unacknowledged"
             control_plane.auto_ack = True
             stream.ack()
             last = await stream.report("heartbeat", "base-39")
@@ -99,7 +99,7 @@ async def test_a_claimed_base_reports_to_its_owner_only() -> None:
         FakeControlPlane("r2").running() as two,
         gateway_running(f"{one.address},{two.address}") as gateway,
     ):
-        first, second = await one.stream(), await two.stream()
+        first, second = await ready(one), await ready(two)
         await exchange(gateway.port, request(beat("free")))
         await first.report("heartbeat", "free")
         await second.report("heartbeat", "free")
