@@ -23,7 +23,7 @@ from controlplane.kube.credentials import CannotConnect, ConfiguredCredentials, 
 from controlplane.kube.errors import refusal, watch_error
 from controlplane.kube.gate import Gate
 from controlplane.kube.lines import Lines, LineTooLong
-from controlplane.kube.transport import WATCH_IDLE, Request, Transport, failure
+from controlplane.kube.transport import WATCH_IDLE, Request, Transport, abort, failure
 
 LOAD_DEADLINE = 30.0
 """Seconds that loading the credentials may take; it may run a program or ask an identity provider."""
@@ -102,17 +102,18 @@ class KubeApiServer:
         }
         target = f"{_path(resource, namespace)}?{urlencode(query)}"
         response = await self._open_watch(Request("watch", resource.plural, target))
-        async with response:
+        try:
             yield WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": resource_version}})
             lines = Lines(LINE_LIMIT)
-            try:
-                async for data in response.content.iter_any():
-                    for line in lines.feed(data):
-                        yield _event(line)
-            except TimeoutError:
-                return
-            except (aiohttp.ClientError, OSError, LineTooLong) as error:
-                raise Transient(f"watch {resource.plural} broke off: {failure(error, 0)}") from error
+            async for data in response.content.iter_any():
+                for line in lines.feed(data):
+                    yield _event(line)
+        except TimeoutError:
+            return
+        except (aiohttp.ClientError, OSError, LineTooLong) as error:
+            raise Transient(f"watch {resource.plural} broke off: {failure(error, 0)}") from error
+        finally:
+            abort(response)
 
     async def create(self, resource: Resource, obj: Json, namespace: str = "") -> Json:
         """Create an object; raises AlreadyExists, Rejected."""

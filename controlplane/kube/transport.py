@@ -170,6 +170,14 @@ def failure(error: BaseException, deadline: float) -> str:
     return str(error) or type(error).__name__
 
 
+def abort(response: aiohttp.ClientResponse) -> None:
+    """Drop a response and its connection without the farewells of TLS, which a dead peer never answers."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()
+
+
 async def _reply(response: aiohttp.ClientResponse) -> Reply:
     return Reply(response.status, response.headers.get("Retry-After", ""), await response.read())
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
 from controlplane.app.ports import AlreadyExists, Conflict, NotFound, Rejected
-from controlplane.cluster.api import LEASES, NODES, PODS, ApiServer, Json, PatchType, WatchEvent
+from controlplane.cluster.api import LEASES, NODES, PODS, ApiServer, Json, PatchType, Resource
 from tests.contract.cluster.conftest import PATIENCE
 
 NS = "default"
@@ -39,8 +39,15 @@ def conditions(obj: Json) -> dict[str, str]:
 class Watching:
     """A watch whose events are taken one by one; bookmarks are passed over."""
 
-    def __init__(self, events: AsyncIterator[WatchEvent]) -> None:
-        self._events = events
+    def __init__(self, api: ApiServer, resource: Resource, version: str, suite: str) -> None:
+        self._events = api.watch(resource, resource_version=version, label_selector=f"suite={suite}")
+
+    async def __aenter__(self) -> Watching:
+        return self
+
+    async def __aexit__(self, *_failure: object) -> None:
+        if isinstance(self._events, AsyncGenerator):
+            await self._events.aclose()
 
     async def next(self) -> tuple[str, str, str]:
         """Return type, name and resource version of the next event."""
@@ -253,42 +260,36 @@ async def test_an_unbound_pod_goes_at_once(api: ApiServer, unique: str) -> None:
 
 async def test_a_watch_tells_what_happened_since_in_order(api: ApiServer, unique: str) -> None:
     listed = await api.list(NODES, label_selector=f"suite={unique}")
-    first = Watching(api.watch(NODES, resource_version=listed.resource_version, label_selector=f"suite={unique}"))
-    await api.create(NODES, node(unique, suite=unique))
-    assert (await first.next())[:2] == ("ADDED", unique)
-    await api.patch(NODES, unique, {"metadata": {"annotations": {"a": "1"}}})
-    await api.create(NODES, node(f"{unique}-other"))
-    kind, name, version = await first.next()
-    assert (kind, name) == ("MODIFIED", unique)
-    await api.delete(NODES, unique)
-    assert (await first.next())[:2] == ("DELETED", unique)
-    resumed = Watching(api.watch(NODES, resource_version=version, label_selector=f"suite={unique}"))
-    assert (await resumed.next())[:2] == ("DELETED", unique)
+    async with Watching(api, NODES, listed.resource_version, unique) as watching:
+        await api.create(NODES, node(unique, suite=unique))
+        assert (await watching.next())[:2] == ("ADDED", unique)
+        await api.patch(NODES, unique, {"metadata": {"annotations": {"a": "1"}}})
+        await api.create(NODES, node(f"{unique}-other"))
+        kind, name, version = await watching.next()
+        assert (kind, name) == ("MODIFIED", unique)
+        await api.delete(NODES, unique)
+        assert (await watching.next())[:2] == ("DELETED", unique)
+    async with Watching(api, NODES, version, unique) as resumed:
+        assert (await resumed.next())[:2] == ("DELETED", unique)
 
 
 async def test_leaving_the_selector_is_told_as_deleted_and_entering_as_added(api: ApiServer, unique: str) -> None:
     created = await api.create(NODES, node(unique, suite=unique))
-    watching = Watching(
-        api.watch(NODES, resource_version=created["metadata"]["resourceVersion"], label_selector=f"suite={unique}")
-    )
-    left = await api.patch(NODES, unique, {"metadata": {"labels": {"suite": None}}})
-    kind, name, version = await watching.next()
-    assert (kind, name) == ("DELETED", unique)
-    assert int(version) == int(left["metadata"]["resourceVersion"])
-    await api.patch(NODES, unique, {"metadata": {"labels": {"unrelated": "x"}}})
-    await api.patch(NODES, unique, {"metadata": {"labels": {"suite": unique}}})
-    assert (await watching.next())[:2] == ("ADDED", unique)
+    async with Watching(api, NODES, created["metadata"]["resourceVersion"], unique) as watching:
+        left = await api.patch(NODES, unique, {"metadata": {"labels": {"suite": None}}})
+        assert await watching.next() == ("DELETED", unique, left["metadata"]["resourceVersion"])
+        await api.patch(NODES, unique, {"metadata": {"labels": {"unrelated": "x"}}})
+        await api.patch(NODES, unique, {"metadata": {"labels": {"suite": unique}}})
+        assert (await watching.next())[:2] == ("ADDED", unique)
 
 
 async def test_a_terminating_pod_is_told_as_modified_then_deleted(api: ApiServer, unique: str) -> None:
     created = await api.create(PODS, pod(unique, f"{unique}-n", suite=unique), NS)
-    watching = Watching(
-        api.watch(PODS, resource_version=created["metadata"]["resourceVersion"], label_selector=f"suite={unique}")
-    )
-    await api.delete(PODS, unique, namespace=NS)
-    assert (await watching.next())[:2] == ("MODIFIED", unique)
-    await api.delete(PODS, unique, namespace=NS, grace_seconds=0)
-    seen = await watching.next()
-    if seen[0] == "MODIFIED":
+    async with Watching(api, PODS, created["metadata"]["resourceVersion"], unique) as watching:
+        await api.delete(PODS, unique, namespace=NS)
+        assert (await watching.next())[:2] == ("MODIFIED", unique)
+        await api.delete(PODS, unique, namespace=NS, grace_seconds=0)
         seen = await watching.next()
-    assert seen[:2] == ("DELETED", unique)
+        if seen[0] == "MODIFIED":
+            seen = await watching.next()
+        assert seen[:2] == ("DELETED", unique)
