@@ -1,0 +1,117 @@
+"""Which programs are needed, in which version, and where they are looked for.
+
+A bundle is a set of programs of one version that are got together. Version and
+cache key come from its Go module in ``build/``: what go.sum pins is what runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+BUILD = Path(__file__).parent / "build"
+ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Programs that belong together; package is what each is built from, by program."""
+
+    name: str
+    module: str
+    packages: Mapping[str, str]
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """Names of the programs."""
+        return tuple(self.packages)
+
+    @property
+    def sources(self) -> Path:
+        """The folder with go.mod, go.sum and tools.go."""
+        return BUILD / self.name
+
+    @property
+    def version(self) -> str:
+        """Version without the leading v, as go.mod requires it."""
+        return self._in_go_mod(rf"^require {re.escape(self.module)} v(\S+)$")
+
+    @property
+    def go_version(self) -> str:
+        """The oldest Go that builds this bundle."""
+        return self._in_go_mod(r"^go (\S+)$")
+
+    @property
+    def key(self) -> str:
+        """Name in the cache: version, platform, and hash of what pins the sources."""
+        digest = hashlib.sha256()
+        for name in ("go.mod", "go.sum"):
+            digest.update((self.sources / name).read_bytes())
+        return f"{self.name}-{self.version}-linux-{architecture()}-{digest.hexdigest()[:12]}"
+
+    def in_folder(self, folder: Path) -> bool:
+        """Return whether a folder has all programs of the bundle."""
+        return all(os.access(folder / program, os.X_OK) for program in self.programs)
+
+    def _in_go_mod(self, pattern: str) -> str:
+        found = re.search(pattern, (self.sources / "go.mod").read_text(), re.MULTILINE)
+        if found is None:
+            raise ValueError(f"{self.sources}/go.mod has no line like {pattern}")
+        return found.group(1)
+
+
+ETCD = Bundle("etcd", "go.etcd.io/etcd/server/v3", {"etcd": "go.etcd.io/etcd/server/v3"})
+KUBERNETES = Bundle(
+    "kubernetes",
+    "k8s.io/kubernetes",
+    {
+        program: f"k8s.io/kubernetes/cmd/{program}"
+        for program in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+    },
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A folder that has a bundle, and why it was looked at."""
+
+    folder: Path
+    source: str
+
+
+def architecture() -> str:
+    """Return this machine's architecture as Go names it."""
+    machine = platform.machine().lower()
+    return ARCHITECTURES.get(machine, machine)
+
+
+def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the project's cache: KOUPLELESS_CACHE, else a folder in the user's cache."""
+    if own := environ.get("KOUPLELESS_CACHE"):
+        return Path(own)
+    users = environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(users) / "koupleless-module-controller"
+
+
+def find(bundle: Bundle, environ: Mapping[str, str] = os.environ) -> Found | None:
+    """Return where a bundle is: in KUBEBUILDER_ASSETS if that has all of it, else in the cache."""
+    if assets := environ.get("KUBEBUILDER_ASSETS"):
+        folder = Path(assets)
+        if bundle.in_folder(folder):
+            return Found(folder, "KUBEBUILDER_ASSETS")
+    folder = cache_folder(environ) / bundle.key
+    return Found(folder, "cache") if bundle.in_folder(folder) else None
+
+
+def find_mosquitto(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the Mosquitto program: from PATH, else where Debian puts it for root alone."""
+    for folder in (*environ.get("PATH", "").split(os.pathsep), "/usr/sbin", "/usr/local/sbin"):
+        program = Path(folder) / "mosquitto"
+        if folder and os.access(program, os.X_OK):
+            return program
+    return None
