@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from modulecontroller.children import Child, ask
 
-LOOK_EVERY = 1.0
+LOOK_EVERY = 0.5
 
 
 class ChildrenStatus(Collector):

@@ -72,7 +72,6 @@ async def supervise(
     check(settings)
     with tempfile.TemporaryDirectory(prefix="module-controller-") as sockets:
         core = [Child(program) for program in programs(settings, sockets, extra or {})]
-        children = [*core, *(Child(program) for program in more)]
         status = ChildrenStatus(core)
         server = StatusServer(
             status.trouble,
@@ -82,28 +81,40 @@ async def supervise(
         )
         await server.start()
         try:
-            await _run(children, status, stop, ready)
+            await _run(core, [Child(program) for program in more], status, stop, ready or asyncio.Event())
         finally:
             await server.stop()
 
 
 async def _run(
-    children: Sequence[Child], status: ChildrenStatus, stop: asyncio.Event, ready: asyncio.Event | None
+    core: Sequence[Child], more: Sequence[Child], status: ChildrenStatus, stop: asyncio.Event, ready: asyncio.Event
 ) -> None:
     try:
         async with asyncio.TaskGroup() as group:
-            runs = [group.create_task(child.run(), name=child.program.name) for child in children]
-            helpers = [group.create_task(status.run(), name="status")]
-            if ready is not None:
-                helpers.append(group.create_task(_tell_ready(status, ready), name="ready"))
+            tasks = [
+                group.create_task(status.run(), name="status"),
+                group.create_task(_tell_ready(status, ready), name="ready"),
+                group.create_task(_start(group, core, more, ready), name="start"),
+            ]
             await stop.wait()
-            # Those that depend on others end first: bases and gateways before the control plane.
-            for child in reversed(children):
-                await child.stop()
-            for task in (*helpers, *runs):
+            for task in tasks:
                 task.cancel()
+            # Those that depend on others end first: bases and gateways before the control plane.
+            for child in reversed([*core, *more]):
+                await child.stop()
     except* ChildFailed as failed:
         raise StartError(str(failed.exceptions[0])) from None
+
+
+async def _start(group: asyncio.TaskGroup, core: Sequence[Child], more: Sequence[Child], ready: asyncio.Event) -> None:
+    """Start each child when those before it answer, the additional ones when the core is ready."""
+    for child in core:
+        group.create_task(child.run(), name=child.program.name)
+        await child.started.wait()
+    if more:
+        await ready.wait()
+    for child in more:
+        group.create_task(child.run(), name=child.program.name)
 
 
 async def _tell_ready(status: ChildrenStatus, ready: asyncio.Event) -> None:

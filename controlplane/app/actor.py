@@ -77,6 +77,7 @@ class BaseActor:
         self._deactivated = False
         self._unreachable_at = 0.0
         self._over = False
+        self._poll_failed = False
         self._refused: set[str] = set()
 
     def kick(self) -> None:
@@ -169,6 +170,7 @@ class BaseActor:
 
     def _take(self, news: News, now: float) -> None:
         base = self.base
+        self._poll_failed |= news.poll_failed
         if news.heartbeat is not None:
             self._take_heartbeat(news.heartbeat, news.gateway, now)
         if news.deactivated is not None:
@@ -214,6 +216,9 @@ class BaseActor:
         if not told.port or not known.port or told == known:
             return True
         if now - max(base.last_heard, base.term_began) >= self._around.policy.patience.unreachable:
+            return True
+        # After a takeover only the Node's word stands for the old address; when nobody answers there, it is outdated.
+        if not base.last_heard and self._poll_failed:
             return True
         REFUSED_REPORTS.labels("address-taken").inc()
         if str(told) not in self._refused and len(self._refused) < 16:

@@ -156,8 +156,10 @@ class Fleet:
             actor.inbox.modules(modules, link.info.gateway_id, self._clock.monotonic())
 
     def poll_failed(self, link: Link, identity: str, failed: PollFailed) -> None:
-        """A base could not be asked: no news of the base, only for the log."""
+        """A base could not be asked."""
         REPORTS.labels("poll-failed").inc()
+        if (actor := self._known(identity)) is not None:
+            actor.inbox.poll_failed()
         log.debug("poll failed", base=identity, gateway=link.info.gateway_id, cause=failed.reason)
 
     def result(self, link: Link, identity: str, result: OrderResult) -> None:

@@ -24,7 +24,7 @@ class News:
     results: list[tuple[OrderResult, float]] = field(default_factory=list)
     gateway: str = ""
     heard_at: float | None = None
-    refused_address: Heartbeat | None = None
+    poll_failed: bool = False
 
 
 class Inbox:
@@ -63,6 +63,11 @@ class Inbox:
             modules = replace(waiting, epoch=max(waiting.epoch, modules.epoch))
         self._news.modules = modules
         self._heard(gateway, now)
+
+    def poll_failed(self) -> None:
+        """The base could not be asked; alone it says nothing of the base."""
+        self._news.poll_failed = True
+        self._wake()
 
     def result(self, result: OrderResult, gateway: str, now: float) -> None:
         """An order ended; alone it is no sign of life."""

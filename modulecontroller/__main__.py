@@ -1,0 +1,101 @@
+"""module-controller: runs as the original's single Pod does, and the quick start."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from modulecontroller.quickstart import DEFAULT_BASES, MOST_BASES, default_data_dir, quickstart
+from modulecontroller.settings import SupervisorSettings
+from modulecontroller.smoke import on_free_ports, smoke
+from modulecontroller.supervisor import supervise
+from service import logs, process
+from service.settings import describe, load
+
+_PURPOSE = """\
+Koupleless Module Controller: makes Java bases appear as Kubernetes nodes and their modules as Pods.
+
+Without a command it runs the control plane and the gateways that the environment asks for
+(ENABLE_HTTP_TUNNEL), as one; a child that dies is restarted. Their own variables are told by
+controlplane --help and http-gateway --help."""
+
+
+def _number_of_bases(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= MOST_BASES:
+        raise argparse.ArgumentTypeError(f"{number} is not between 0 and {MOST_BASES}")
+    return number
+
+
+def _file(text: str) -> Path:
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text}")
+    return Path(text)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="module-controller",
+        description=_PURPOSE,
+        epilog=f"environment variables:\n{describe(SupervisorSettings)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"module-controller {process.software_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="{quickstart,smoke}")
+    start = commands.add_parser(
+        "quickstart", help="run everything on this machine: embedded cluster and simulated bases"
+    )
+    start.add_argument(
+        "--bases",
+        type=_number_of_bases,
+        default=DEFAULT_BASES,
+        metavar="N",
+        help="number of simulated bases (default: %(default)s)",
+    )
+    start.add_argument(
+        "--data-dir",
+        type=Path,
+        default=default_data_dir(),
+        metavar="D",
+        help="folder of the embedded cluster, kept between runs (default: %(default)s)",
+    )
+    once = commands.add_parser("smoke", help="run the quick start once by itself and print its timings")
+    once.add_argument(
+        "--manifest",
+        type=_file,
+        default=Path("examples/biz1.yaml"),
+        metavar="FILE",
+        help="what is applied, awaited, deleted and awaited (default: %(default)s)",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that was asked for."""
+    arguments = _parse(argv)
+    if arguments.command == "smoke":
+        settings, ports = on_free_ports()
+        os.environ.update(ports)
+        logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.WARNING, program="module-controller")
+        return process.run(lambda stop: smoke(stop, manifest=arguments.manifest, settings=settings))
+    settings = load(SupervisorSettings)
+    if arguments.command == "quickstart":
+        logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.WARNING, program="module-controller")
+        return process.run(
+            lambda stop: quickstart(
+                settings,
+                stop,
+                bases=arguments.bases,
+                data_dir=arguments.data_dir,
+                say=lambda text: print(text, flush=True),  # noqa: T201 - this is what the command is for
+            )
+        )
+    logs.configure(settings.log_format, settings.log_level, program="module-controller")
+    return process.run(lambda stop: supervise(settings, stop))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Everything on one machine: embedded cluster, control plane, HTTP gateway and simulated bases."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from modulecontroller.children import Program
+from modulecontroller.settings import SupervisorSettings
+from modulecontroller.supervisor import supervise
+from service.process import StartError
+
+DEFAULT_BASES = 2
+MOST_BASES = 1000
+_PORTS_OF_ARKLET = 100
+
+Say = Callable[[str], None]
+
+
+def default_data_dir() -> Path:
+    """Return where the quick start keeps its cluster when nothing else is said."""
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(state) / "koupleless-module-controller" / "quickstart"
+
+
+def environ(data_dir: Path) -> dict[str, str]:
+    """Return what is set for all children; what the user set himself wins where it may."""
+    return {
+        "CLUSTER": "embedded",
+        "EMBEDDED_DB": str(data_dir / "cluster.db"),
+        "ENV": os.environ.get("ENV", "dev"),
+        "HTTP_TUNNEL_ALLOWED_CIDRS": "127.0.0.0/8",
+        "HTTP_TUNNEL_LISTEN_HOST": "127.0.0.1",
+        "LOG_FORMAT": os.environ.get("LOG_FORMAT", "console"),
+        "LOG_LEVEL": os.environ.get("LOG_LEVEL", "warning"),
+    }
+
+
+def simulated_bases(settings: SupervisorSettings, number: int) -> Program:
+    """Return the program that simulates so many bases; their ports stay the same from run to run."""
+    ports = ("--port", "20000") if number > _PORTS_OF_ARKLET else ()
+    return Program(
+        name="simulated-base",
+        module="gateways.simulated_base",
+        environ={},
+        arguments=(
+            *("--identity", "base", "--count", str(number)),
+            *("--controller", f"http://127.0.0.1:{settings.http_port}"),
+            *ports,
+            *("--multi-version", "both", "--log-level", "warning"),
+        ),
+    )
+
+
+async def quickstart(
+    settings: SupervisorSettings,
+    stop: asyncio.Event,
+    *,
+    bases: int,
+    data_dir: Path,
+    say: Say,
+    when_ready: Callable[[], None] | None = None,
+) -> None:
+    """Run everything until stop is set, and say what runs where once it does. Raises StartError."""
+    prepare(data_dir)
+    settings = settings.model_copy(
+        update={"enable_http_tunnel": True, "enable_mqtt_tunnel": False, "client_id": "quickstart"}
+    )
+    say(f"starting: embedded cluster, control plane, HTTP gateway and {bases} simulated bases")
+    ready = asyncio.Event()
+    running = asyncio.create_task(
+        supervise(
+            settings,
+            stop,
+            extra=environ(data_dir),
+            more=[simulated_bases(settings, bases)] if bases else [],
+            ready=ready,
+        ),
+        name="quickstart",
+    )
+    waiting = asyncio.create_task(ready.wait(), name="ready")
+    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if ready.is_set() and not running.done():
+        say(welcome(settings, bases, data_dir))
+        if when_ready is not None:
+            when_ready()
+    waiting.cancel()
+    await running
+    say("ended")
+
+
+def prepare(data_dir: Path) -> None:
+    """Make the data folder; raises StartError."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"--data-dir {data_dir}: {error.strerror}; name a folder that can be written") from error
+
+
+def welcome(settings: SupervisorSettings, bases: int, data_dir: Path) -> str:
+    """Return what runs where and what to type next."""
+    mctl = _command("mctl")
+    server = "" if settings.grpc_port == 50051 else f"MCTL_SERVER=127.0.0.1:{settings.grpc_port} "
+    example = "examples/biz1.yaml"
+    return f"""
+ready. What runs where:
+  gRPC API (mctl, gateways)   127.0.0.1:{settings.grpc_port}
+  HTTP tunnel for bases       127.0.0.1:{settings.http_port}
+  health                      http://127.0.0.1:{settings.health_port}/readyz
+  metrics                     http://127.0.0.1:{settings.metrics_port}/metrics
+  report intake               http://127.0.0.1:{settings.report_port}/log
+  simulated bases             {f"base-1 to base-{bases}" if bases > 1 else "base" if bases else "none"}
+  embedded cluster            {data_dir / "cluster.db"} (one machine, neither highly available nor Kubernetes)
+
+Type next, in another terminal:
+  {server}{mctl} get vnodes
+  {server}{mctl} apply -f {example}
+  {server}{mctl} wait --for=ready -f {example}
+  {server}{mctl} get modules -o wide
+  {server}{mctl} install biz2 --version 0.0.1 --url https://repo.example/biz2-0.0.1.jar --all
+  {server}{mctl} events
+  {server}{mctl} delete -f {example}
+
+Ctrl-C ends everything; the cluster's objects are kept.
+"""
+
+
+def _command(name: str) -> str:
+    """Return how a program beside this one is called: as it is found from the current folder."""
+    path = Path(sys.executable).parent / name
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path) if path.exists() else name
