@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from gateways.arklet.facts import Health, Heartbeat, Metadata, Module, ModuleState, Reply, ReplyCode, Verb
+from gateways.session.messages import (
+    BaselineQuery,
+    Limits,
+    ModuleList,
+    OrderResult,
+    PollFailed,
+    Report,
+    Welcome,
+)
+from gateways.session.outbox import STALE, Envelope, Outbox
+
+BIZ = Module("biz1", "1", ModuleState.ACTIVATED)
+
+
+def welcome(max_unacked: int = 8, max_batch: int = 128) -> Welcome:
+    return Welcome("r", (), Limits(max_unacked, max_batch))
+
+
+def opened(max_unacked: int = 8, max_batch: int = 128, **limits: int) -> Outbox:
+    outbox = Outbox(**limits)
+    outbox.open(welcome(max_unacked, max_batch))
+    return outbox
+
+
+def beat(base: str, port: int = 1) -> Report:
+    return Report(base, Heartbeat(Metadata(base), port=port), 0.0)
+
+
+def modules(base: str, *listed: Module, epoch: int = 1) -> Report:
+    return Report(base, ModuleList(listed, epoch), 0.0)
+
+
+def query(number: int) -> Report:
+    return Report("b", BaselineQuery(str(number), "", "", ""), 0.0)
+
+
+def result(number: int) -> OrderResult:
+    return OrderResult(str(number), "b", Reply(ReplyCode.SUCCESS))
+
+
+def reports(envelopes: list[Envelope]) -> list[Report]:
+    return [r for e in envelopes if isinstance(e.content, tuple) for r in e.content]
+
+
+def results(envelopes: list[Envelope]) -> list[str]:
+    return [e.content.order_id for e in envelopes if isinstance(e.content, OrderResult)]
+
+
+def test_newer_news_takes_the_place_of_older() -> None:
+    outbox = opened()
+    outbox.put(beat("a", 1), 0)
+    outbox.put(beat("b", 1), 0)
+    outbox.put(beat("a", 2), 0)
+    assert reports(outbox.take(0)) == [beat("a", 2), beat("b", 1)]
+
+
+def test_kinds_do_not_overwrite_each_other() -> None:
+    outbox = opened()
+    told = [beat("a"), Report("a", Health(), 0.0), modules("a", BIZ)]
+    told += [Report("a", PollFailed(verb, "why", 1), 0.0) for verb in (Verb.HEALTH, Verb.QUERY_MODULES)]
+    for report in told:
+        outbox.put(report, 0)
+    assert reports(outbox.take(0)) == told
+
+
+def test_an_answer_takes_an_unsent_failure_back() -> None:
+    outbox = opened()
+    outbox.put(Report("a", PollFailed(Verb.QUERY_MODULES, "why", 1), 0.0), 0)
+    outbox.put(Report("a", PollFailed(Verb.HEALTH, "why", 1), 0.0), 0)
+    outbox.put(modules("a", BIZ), 0)
+    assert [type(r.fact) for r in reports(outbox.take(0))] == [PollFailed, ModuleList]
+
+
+def test_stale_news_is_dropped_when_its_turn_comes() -> None:
+    outbox = opened()
+    outbox.put(beat("old"), 0)
+    outbox.put(beat("new"), STALE)
+    assert reports(outbox.take(STALE + 1)) == [beat("new")]
+    assert outbox.dropped == 1
+
+
+def test_news_is_refused_while_no_stream_is_open_and_when_full() -> None:
+    assert not Outbox().put(beat("a"), 0)
+    outbox = opened(max_news=2)
+    assert [outbox.put(beat(base), 0) for base in "abac"] == [True, True, True, False]
+
+
+def test_an_equal_list_travels_as_unchanged() -> None:
+    outbox = opened()
+    sent = []
+    for report in (modules("a", BIZ), modules("a", BIZ), modules("a"), modules("a"), modules("a", epoch=2)):
+        outbox.put(report, 0)
+        sent += reports(outbox.take(0))
+    unchanged = [r.fact.unchanged for r in sent if isinstance(r.fact, ModuleList)]
+    assert unchanged == [False, True, False, True, False]
+    assert sent[1].fact == ModuleList((), 1, unchanged=True)
+
+
+def test_an_unsent_list_that_is_overwritten_is_not_known_to_the_replica() -> None:
+    outbox = opened()
+    outbox.put(modules("a", BIZ), 0)
+    outbox.put(modules("a", BIZ), 0)
+    (sent,) = reports(outbox.take(0))
+    assert sent == modules("a", BIZ)
+
+
+def test_the_first_list_after_a_watch_is_full() -> None:
+    outbox = opened()
+    outbox.put(modules("a", BIZ), 0)
+    outbox.take(0)
+    outbox.watched_anew("a")
+    outbox.put(modules("a", BIZ), 0)
+    assert reports(outbox.take(0)) == [modules("a", BIZ)]
+
+
+def test_the_first_list_on_a_stream_is_full() -> None:
+    outbox = opened()
+    outbox.put(modules("a", BIZ), 0)
+    outbox.take(0)
+    outbox.close()
+    outbox.open(welcome())
+    outbox.put(modules("a", BIZ), 0)
+    assert reports(outbox.take(0)) == [modules("a", BIZ)]
+
+
+def test_a_lost_stream_takes_its_news_but_not_heartbeats() -> None:
+    outbox = opened()
+    outbox.put(beat("sent"), 0)
+    outbox.take(0)
+    outbox.put(beat("unsent"), 0)
+    outbox.put(modules("unsent", BIZ), 0)
+    outbox.close()
+    outbox.open(welcome())
+    assert reports(outbox.take(1)) == [beat("sent"), beat("unsent")]
+
+
+def test_results_are_kept_until_acknowledged_and_go_again_in_order() -> None:
+    outbox = opened()
+    for number in range(3):
+        outbox.put_result(result(number))
+    first = outbox.take(0)
+    assert [(e.seq) for e in first] == [1, 2, 3]
+    outbox.ack(1)
+    outbox.put_result(result(3))
+    outbox.close()
+    outbox.open(welcome())
+    second = outbox.take(0)
+    assert results(second) == ["1", "2", "3"]
+    assert [e.seq for e in second] == [1, 2, 3]
+    outbox.ack(3)
+    assert outbox.idle
+
+
+def test_no_more_is_under_way_than_allowed() -> None:
+    outbox = opened(max_unacked=2, max_batch=3)
+    for number in range(10):
+        outbox.put(beat(f"b{number}"), 0)
+    assert [len(e.content) for e in outbox.take(0) if isinstance(e.content, tuple)] == [3, 3]
+    assert outbox.take(0) == []
+    outbox.ack(2)
+    assert [len(e.content) for e in outbox.take(0) if isinstance(e.content, tuple)] == [3, 1]
+
+
+def test_large_lists_travel_alone() -> None:
+    outbox = opened()
+    large = [Module(f"biz{n}", "1", ModuleState.ACTIVATED) for n in range(900)]
+    for base in "abc":
+        outbox.put(modules(base, *large), 0)
+    assert [len(e.content) for e in outbox.take(0) if isinstance(e.content, tuple)] == [1, 1, 1]
+
+
+def test_a_flood_of_news_does_not_keep_results_waiting() -> None:
+    outbox = opened(max_unacked=4, max_batch=2)
+    for number in range(100):
+        outbox.put(beat(f"b{number}"), 0)
+    outbox.put_result(result(0))
+    assert results(outbox.take(0)) == ["0"]
+
+
+def test_when_full_nothing_more_is_promised() -> None:
+    outbox = opened(max_kept=2)
+    assert outbox.put(query(0), 0)
+    assert outbox.put_result(result(1))
+    assert not outbox.has_room
+    assert not outbox.put(query(2), 0)
+    assert outbox.put_result(result(3))
+    assert outbox.put_result(result(4))
+    assert not outbox.put_result(result(5))
+
+
+class OutboxMachine(RuleBasedStateMachine):
+    """What was queued as a result is acknowledged, waiting or under way; nothing is lost, nothing is numbered wrong."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outbox = Outbox()
+        self.is_open = False
+        self.sent: list[Envelope] = []
+        self.pending: list[str] = []
+        self.count = 0
+
+    @rule(max_unacked=st.integers(1, 4), max_batch=st.integers(1, 4))
+    def open(self, max_unacked: int, max_batch: int) -> None:
+        self.outbox.open(welcome(max_unacked, max_batch))
+        self.is_open, self.sent, self.limit = True, [], max_unacked
+
+    @rule()
+    def close(self) -> None:
+        self.outbox.close()
+        self.is_open, self.sent = False, []
+
+    @rule(kind=st.sampled_from(["result", "query"]))
+    def put_kept(self, kind: str) -> None:
+        self.count += 1
+        name = str(self.count)
+        if self.outbox.put_result(result(self.count)) if kind == "result" else self.outbox.put(query(self.count), 0):
+            self.pending.append(name)
+
+    @rule(base=st.sampled_from("abc"))
+    def put_news(self, base: str) -> None:
+        assert self.outbox.put(beat(base), 0) is self.is_open
+
+    @rule()
+    def take(self) -> None:
+        self.sent += self.outbox.take(0)
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def ack(self, data: st.DataObject) -> None:
+        index = data.draw(st.integers(0, len(self.sent) - 1))
+        self.outbox.ack(self.sent[index].seq)
+        done = _names(self.sent[: index + 1])
+        self.pending = [name for name in self.pending if name not in done]
+        self.sent = self.sent[index + 1 :]
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        assert self.outbox.idle is (not self.pending)
+
+    @invariant()
+    def numbers_rise_by_one(self) -> None:
+        numbers = [envelope.seq for envelope in self.sent]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers))) if numbers else True
+        assert not self.is_open or len(self.sent) <= self.limit
+
+    def teardown(self) -> None:
+        self.outbox.open(welcome(100, 100))
+        assert _names(self.outbox.take(0)) == self.pending
+
+
+def _names(envelopes: list[Envelope]) -> list[str]:
+    names: list[str] = []
+    for envelope in envelopes:
+        if isinstance(envelope.content, OrderResult):
+            names.append(envelope.content.order_id)
+        else:
+            names += [r.fact.query_id for r in envelope.content if isinstance(r.fact, BaselineQuery)]
+    return names
+
+
+TestOutboxMachine = OutboxMachine.TestCase
+
+
+@given(st.lists(st.integers(0, 30), max_size=40))
+def test_the_last_beat_of_each_base_arrives(bases: list[int]) -> None:
+    outbox = opened(max_unacked=1, max_batch=3)
+    latest = {}
+    for port, base in enumerate(bases, start=1):
+        outbox.put(beat(str(base), port), 0)
+        latest[str(base)] = port
+    arrived = {}
+    while envelopes := outbox.take(0):
+        for report in reports(envelopes):
+            assert isinstance(report.fact, Heartbeat)
+            arrived[report.base] = report.fact.port
+        outbox.ack(envelopes[-1].seq)
+    assert arrived == latest

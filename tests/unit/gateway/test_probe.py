@@ -1,0 +1,259 @@
+"""Polling in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+import pytest
+
+from gateways.arklet.facts import Health, Verb
+from gateways.http.addresses import DEFAULT_NETWORKS, AddressPolicy
+from gateways.http.arklet_client import Lost, NotSent
+from gateways.http.probe import Prober
+from gateways.http.slots import Slots
+from gateways.session.messages import Address, Fact, ModuleList, PollFailed, Watch
+
+pytestmark = pytest.mark.looptime
+
+NO_MODULES = b'{"code":"SUCCESS","data":[]}'
+HEALTHY = b'{"code":"SUCCESS","data":{"healthData":{"masterBizInfo":{"bizState":"ACTIVATED"}}}}'
+HERE = Address("10.0.0.1", 1238)
+THERE = Address("10.0.0.2", 1238)
+WATCH = Watch("a", 1, HERE, 1, modules_interval=15, health_interval=30, silent_health_interval=10)
+
+Answer = Callable[[Address, Verb], Awaitable[bytes]]
+
+
+@dataclass
+class Call:
+    at: float
+    address: Address
+    verb: Verb
+
+
+class FakeCaller:
+    """Answers as a healthy base unless told otherwise."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.answer: Answer = self.healthy
+
+    async def healthy(self, _: Address, verb: Verb) -> bytes:
+        return HEALTHY if verb is Verb.HEALTH else NO_MODULES
+
+    async def call(self, address: Address, verb: Verb, body: bytes, *, timeout: float) -> bytes:
+        assert body == b"{}"
+        self.calls.append(Call(asyncio.get_running_loop().time(), address, verb))
+        async with asyncio.timeout(timeout):
+            return await self.answer(address, verb)
+
+    def times(self, verb: Verb) -> list[float]:
+        return [round(call.at, 3) for call in self.calls if call.verb is verb]
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.caller = FakeCaller()
+        self.told: list[tuple[str, Fact]] = []
+        self.prober = Prober(
+            self.caller,
+            Slots(8),
+            AddressPolicy(DEFAULT_NETWORKS),
+            lambda base, fact: self.told.append((base, fact)),
+            health_timeout=5,
+            query_timeout=10,
+            chance=lambda: 0.5,
+        )
+
+    def facts(self, kind: type[Fact]) -> list[Fact]:
+        return [fact for _, fact in self.told if isinstance(fact, kind)]
+
+
+@pytest.fixture
+async def scene() -> Scene:
+    return Scene()
+
+
+async def test_intervals_without_heartbeats(scene: Scene) -> None:
+    scene.prober.watch(WATCH)
+    await asyncio.sleep(61)
+    await scene.prober.close()
+    assert scene.caller.times(Verb.QUERY_MODULES) == [0, 15, 30, 45, 60]
+    assert scene.caller.times(Verb.HEALTH) == [0, 10, 20, 30, 40, 50, 60]
+
+
+async def test_health_is_asked_for_less_often_while_heartbeats_flow(scene: Scene) -> None:
+    scene.prober.watch(WATCH)
+    for _ in range(8):
+        scene.prober.beat("a", HERE)
+        await asyncio.sleep(12)
+    assert scene.caller.times(Verb.HEALTH) == [0, 30, 60, 90]
+    await asyncio.sleep(60)
+    await scene.prober.close()
+    assert scene.caller.times(Verb.HEALTH)[4:] == [110, 120, 130, 140, 150]
+
+
+async def test_a_higher_epoch_asks_at_once(scene: Scene) -> None:
+    scene.prober.watch(WATCH)
+    await asyncio.sleep(1)
+    scene.prober.watch(replace(WATCH, epoch=2))
+    await asyncio.sleep(1)
+    scene.prober.watch(replace(WATCH, epoch=2))
+    await asyncio.sleep(15)
+    await scene.prober.close()
+    assert scene.caller.times(Verb.QUERY_MODULES) == [0, 1, 16]
+    assert scene.caller.times(Verb.HEALTH) == [0, 10]
+    assert [fact.epoch for fact in scene.facts(ModuleList) if isinstance(fact, ModuleList)] == [1, 2, 2]
+
+
+async def test_a_list_carries_the_epoch_of_when_it_was_asked_for(scene: Scene) -> None:
+    async def slow(address: Address, verb: Verb) -> bytes:
+        await asyncio.sleep(3)
+        return await scene.caller.healthy(address, verb)
+
+    scene.caller.answer = slow
+    scene.prober.watch(WATCH)
+    await asyncio.sleep(1)
+    scene.prober.watch(replace(WATCH, epoch=2))
+    scene.prober.watch(replace(WATCH, epoch=3))
+    await asyncio.sleep(6)
+    await scene.prober.close()
+    assert [fact.epoch for fact in scene.facts(ModuleList) if isinstance(fact, ModuleList)] == [1, 3]
+    assert scene.caller.times(Verb.QUERY_MODULES) == [0, 3], "one question at a time"
+
+
+async def test_a_base_that_moved_is_asked_at_its_new_address(scene: Scene) -> None:
+    async def one_hangs(address: Address, verb: Verb) -> bytes:
+        if address == HERE:
+            await asyncio.sleep(4)
+        return await scene.caller.healthy(address, verb)
+
+    scene.caller.answer = one_hangs
+    scene.prober.watch(WATCH)
+    await asyncio.sleep(1)
+    scene.prober.watch(replace(WATCH, address=THERE, epoch=2))
+    await asyncio.sleep(5)
+    await scene.prober.close()
+    assert [call.at for call in scene.caller.calls if call.address == THERE] == [1, 1]
+    assert [fact.epoch for fact in scene.facts(ModuleList) if isinstance(fact, ModuleList)] == [2], "not the old one's"
+
+
+async def test_failures_are_told_when_they_change(scene: Scene) -> None:
+    failures: list[Exception | None] = [
+        NotSent("refused"),
+        NotSent("refused"),
+        Lost("cut"),
+        Lost("cut"),
+        None,
+        Lost("cut"),
+    ]
+
+    async def failing(address: Address, verb: Verb) -> bytes:
+        if verb is Verb.QUERY_MODULES and failures and (failure := failures.pop(0)) is not None:
+            raise failure
+        return await scene.caller.healthy(address, verb)
+
+    scene.caller.answer = failing
+    scene.prober.watch(WATCH)
+    await asyncio.sleep(76)
+    await scene.prober.close()
+    told = [
+        fact.reason if isinstance(fact, PollFailed) else "list"
+        for _, fact in scene.told
+        if not isinstance(fact, Health)
+    ]
+    assert told == ["refused", "cut", "list", "cut"]
+
+
+async def test_a_new_watch_is_told_of_a_failure_again(scene: Scene) -> None:
+    async def failing(_: Address, __: Verb) -> bytes:
+        raise NotSent("refused")
+
+    scene.caller.answer = failing
+    scene.prober.watch(WATCH)
+    await asyncio.sleep(1)
+    scene.prober.watch(replace(WATCH, epoch=2, fence=2))
+    await asyncio.sleep(1)
+    await scene.prober.close()
+    told = [f for f in scene.facts(PollFailed) if isinstance(f, PollFailed) and f.verb is Verb.QUERY_MODULES]
+    assert [fact.epoch for fact in told] == [1, 2]
+
+
+async def test_an_address_that_is_not_allowed_is_never_called(scene: Scene) -> None:
+    scene.prober.watch(replace(WATCH, address=Address("127.0.0.1", 80)))
+    await asyncio.sleep(40)
+    await scene.prober.close()
+    assert not scene.caller.calls
+    assert len(scene.facts(PollFailed)) == 2
+
+
+async def test_a_negative_or_unreadable_answer_shows_life_only(scene: Scene) -> None:
+    async def negative(_: Address, verb: Verb) -> bytes:
+        return b'{"code":"FAILED","message":"no"}' if verb is Verb.HEALTH else b"<html>"
+
+    scene.caller.answer = negative
+    scene.prober.watch(WATCH)
+    await asyncio.sleep(1)
+    assert scene.prober.alive_elsewhere("a", THERE) == HERE
+    assert not scene.facts(Health)
+    assert not scene.facts(ModuleList)
+    await scene.prober.close()
+
+
+async def test_who_is_alive_where(scene: Scene) -> None:
+    async def silent(_: Address, __: Verb) -> bytes:
+        raise NotSent("refused")
+
+    scene.caller.answer = silent
+    assert scene.prober.alive_elsewhere("a", THERE) is None
+    scene.prober.watch(WATCH)
+    await asyncio.sleep(1)
+    assert scene.prober.alive_elsewhere("a", THERE) is None, "no sign of life yet"
+    scene.prober.beat("a", THERE)
+    assert scene.prober.alive_elsewhere("a", THERE) is None, "a beat of another address is no sign of life of this one"
+    scene.prober.beat("a", HERE)
+    assert scene.prober.alive_elsewhere("a", THERE) == HERE
+    assert scene.prober.alive_elsewhere("a", HERE) is None
+    await asyncio.sleep(25.5)
+    assert scene.prober.alive_elsewhere("a", THERE) is None, "silent for 25 s"
+    await scene.prober.close()
+
+
+async def test_unwatched_bases_are_left_alone(scene: Scene) -> None:
+    scene.prober.watch(WATCH)
+    await asyncio.sleep(1)
+    scene.prober.unwatch("a")
+    scene.prober.unwatch("a")
+    await asyncio.sleep(100)
+    assert len(scene.caller.calls) == 2
+    assert len(scene.prober) == 0
+
+
+async def test_a_defect_met_with_one_base_does_not_end_its_polling(scene: Scene) -> None:
+    async def defect(_: Address, __: Verb) -> bytes:
+        raise KeyError("defect")
+
+    scene.caller.answer = defect
+    scene.prober.watch(WATCH)
+    await asyncio.sleep(16)
+    await scene.prober.close()
+    assert scene.caller.times(Verb.QUERY_MODULES) == [0, 15]
+    assert len(scene.facts(PollFailed)) == 2
+
+
+async def test_bases_that_hang_keep_nobody_waiting_longer_than_a_second(scene: Scene) -> None:
+    async def hang_some(address: Address, verb: Verb) -> bytes:
+        if address == THERE:
+            await asyncio.sleep(3600)
+        return await scene.caller.healthy(address, verb)
+
+    scene.caller.answer = hang_some
+    for number in range(4):
+        scene.prober.watch(replace(WATCH, base=f"bad-{number}", address=THERE))
+    await asyncio.sleep(0.1)
+    scene.prober.watch(WATCH)
+    await asyncio.sleep(1.1)
+    await scene.prober.close()
+    assert {base for base, fact in scene.told if isinstance(fact, ModuleList)} == {"a"}
