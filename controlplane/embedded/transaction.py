@@ -18,7 +18,7 @@ from controlplane.embedded.resources import BY_PLURAL, field_value, selectable_f
 SCHEMA_VERSION = 1
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS counter (version INTEGER NOT NULL)",
-    "INSERT INTO counter SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM counter)",
+    "INSERT INTO counter SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM counter)",
     """CREATE TABLE IF NOT EXISTS objects (
         resource TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
         uid TEXT NOT NULL, modified REAL NOT NULL, body BLOB NOT NULL,

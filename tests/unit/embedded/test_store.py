@@ -40,7 +40,7 @@ async def test_create_gives_identity_version_and_defaults(store: EmbeddedApiServ
     assert created["metadata"]["uid"]
     assert created["metadata"]["creationTimestamp"].endswith("Z")
     assert created["metadata"]["generation"] == 1
-    assert created["metadata"]["resourceVersion"] == "1"
+    assert created["metadata"]["resourceVersion"] == "2"
     assert created["status"] == {"phase": "Pending"}
     assert created["spec"]["terminationGracePeriodSeconds"] == 30
     assert "uid" not in manifest["metadata"]
@@ -58,7 +58,7 @@ async def test_what_is_returned_is_the_callers_own(store: EmbeddedApiServer) -> 
 
 async def test_generated_names_are_free_names(store: EmbeddedApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     suffixes = iter("aaaaaaaaaabbbbb")
-    monkeypatch.setattr(mutations.secrets, "choice", lambda _: next(suffixes))
+    monkeypatch.setattr("secrets.choice", lambda _: next(suffixes))
     manifest = pod("a")
     manifest["metadata"] = {"generateName": "biz-"}
     first = await store.create(PODS, manifest, "default")
@@ -133,7 +133,13 @@ async def test_preconditions(store: EmbeddedApiServer, field: str) -> None:
     with pytest.raises(Conflict):
         await store.patch(PODS, "a", {"metadata": {field: "99"}}, namespace="default")
     with pytest.raises(Conflict):
-        await store.delete(PODS, "a", namespace="default", **{"uid" if field == "uid" else "resource_version": "99"})
+        await store.delete(
+            PODS,
+            "a",
+            namespace="default",
+            uid="99" if field == "uid" else "",
+            resource_version="99" if field == "resourceVersion" else "",
+        )
     patched = await store.patch(PODS, "a", good, namespace="default", patch_type=PatchType.STRATEGIC)
     assert patched["metadata"]["labels"]["x"] == "y"
 
@@ -248,11 +254,11 @@ async def test_a_rejected_write_uses_up_no_version_that_a_watch_could_miss(store
 async def test_a_quiet_watch_gets_bookmarks_with_the_newest_version() -> None:
     store = await EmbeddedApiServer.open(":memory:")
     await store.create(NODES, vnode("a"))
-    watch = store.watch(PODS, resource_version="1")
+    watch = store.watch(PODS, resource_version="2")
     await store.create(NODES, vnode("b"))
     event = await anext(watch)
     assert event.type == "BOOKMARK"
-    assert event.object["metadata"] == {"resourceVersion": "2"}
+    assert event.object["metadata"] == {"resourceVersion": "3"}
     await store.close()
 
 

@@ -90,7 +90,7 @@ def test_what_is_wrong_in_a_deployment_is_told_with_its_path(edit: Edit, told: s
 def test_node_taints_need_an_effect_and_are_unique() -> None:
     node = vnode("n")
     node["spec"]["taints"] = [{"key": "a", "effect": "NoRun"}, {"key": "b", "effect": "NoExecute"}] * 2
-    with pytest.raises(Rejected, match="Unsupported value.*Duplicate value"):
+    with pytest.raises(Rejected, match=r"Unsupported value.*Duplicate value"):
         validate(NODES, node)
 
 
@@ -108,7 +108,8 @@ def test_a_pod_changes_only_in_image_and_added_tolerations() -> None:
     after["spec"]["containers"][0]["image"] = "https://example.com/next.jar"
     after["spec"]["tolerations"] = [*before["spec"]["tolerations"], {"operator": "Exists"}]
     validate_change(PODS, before, after)
-    for change in ({"nodeName": "n"}, {"tolerations": []}, {"containers": []}):
+    changes: list[Json] = [{"nodeName": "n"}, {"tolerations": []}, {"containers": []}]
+    for change in changes:
         with pytest.raises(Rejected):
             validate_change(PODS, before, {**after, "spec": {**after["spec"], **change}})
 
@@ -129,8 +130,6 @@ hostile: st.SearchStrategy[Any] = st.recursive(
                     "selector",
                     "matchLabels",
                     "tolerations",
-                ]
-                + [
                     "affinity",
                     "nodeAffinity",
                     "taints",
@@ -139,8 +138,11 @@ hostile: st.SearchStrategy[Any] = st.recursive(
                     "rollingUpdate",
                     "maxSurge",
                     "ownerReferences",
+                    "nodeSelectorTerms",
+                    "matchExpressions",
+                    "values",
+                    "requiredDuringSchedulingIgnoredDuringExecution",
                 ]
-                + ["requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms", "matchExpressions", "values"]
             ),
             inner,
             max_size=4,

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+
+from controlplane.app.ports import NotFound, Transient
+from controlplane.cluster.api import NODES, Expired, Json
+from controlplane.embedded.database import CannotOpen
+from controlplane.embedded.store import EmbeddedApiServer
+
+ROOT = Path(__file__).parents[3]
+
+
+def node(name: str) -> Json:
+    return {"metadata": {"name": name}, "spec": {}}
+
+
+async def start_writer(path: Path) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.integration.embedded.writer", str(path), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+
+
+async def test_objects_versions_and_uids_survive_a_restart(tmp_path: Path) -> None:
+    path = str(tmp_path / "cluster.db")
+    store = await EmbeddedApiServer.open(path)
+    first = await store.create(NODES, node("a"))
+    await store.create(NODES, node("b"))
+    await store.delete(NODES, "b")
+    await store.close()
+
+    store = await EmbeddedApiServer.open(path)
+    assert await store.get(NODES, "a") == first
+    with pytest.raises(NotFound):
+        await store.get(NODES, "b")
+    # A version from before the restart cannot be resumed from, the current one can.
+    with pytest.raises(Expired):
+        await anext(store.watch(NODES, resource_version=first["metadata"]["resourceVersion"]))
+    version = (await store.list(NODES)).resource_version
+    later = await store.create(NODES, node("c"))
+    assert int(later["metadata"]["resourceVersion"]) > int(version)
+    event = await anext(store.watch(NODES, resource_version=version))
+    assert event.object == later
+    await store.close()
+
+
+async def test_concurrent_writers_see_each_other_and_lose_nothing(tmp_path: Path) -> None:
+    store = await EmbeddedApiServer.open(str(tmp_path / "cluster.db"))
+    version = (await store.list(NODES)).resource_version
+    made = await asyncio.gather(*(store.create(NODES, node(f"n{i}")) for i in range(300)))
+    assert len({n["metadata"]["resourceVersion"] for n in made}) == 300
+    watch = store.watch(NODES, resource_version=version)
+    told = [(await anext(watch)).object["metadata"]["resourceVersion"] for _ in range(300)]
+    assert told == sorted(told, key=int)
+    outcomes = await asyncio.gather(
+        *(
+            store.patch(
+                NODES,
+                "n0",
+                {"metadata": {"resourceVersion": made[0]["metadata"]["resourceVersion"], "labels": {"winner": str(i)}}},
+            )
+            for i in range(20)
+        ),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(outcome, dict) for outcome in outcomes) == 1
+    await store.close()
+
+
+async def test_a_second_process_is_refused_with_a_clear_message(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.db"
+    writer = await start_writer(path)
+    try:
+        assert writer.stdout is not None
+        await asyncio.wait_for(writer.stdout.readline(), 30)
+        with pytest.raises(CannotOpen, match="in use by another process"):
+            await EmbeddedApiServer.open(str(path))
+    finally:
+        writer.kill()
+        await writer.communicate()
+
+
+async def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CannotOpen, match="folder that can be written"):
+        await EmbeddedApiServer.open(str(tmp_path / "absent" / "cluster.db"))
+    text = tmp_path / "text.db"
+    text.write_text("no database, but long enough to be looked at " * 100)
+    with pytest.raises(CannotOpen, match="no file of an embedded cluster"):
+        await EmbeddedApiServer.open(str(text))
+    newer = tmp_path / "newer.db"
+    connection = sqlite3.connect(newer)
+    connection.execute("PRAGMA user_version=99")
+    connection.close()
+    with pytest.raises(CannotOpen, match="format 99"):
+        await EmbeddedApiServer.open(str(newer))
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.3])
+async def test_a_killed_writer_leaves_all_that_it_was_promised(tmp_path: Path, delay: float) -> None:
+    path = tmp_path / "cluster.db"
+    writer = await start_writer(path)
+    assert writer.stdout is not None
+    lines = [await asyncio.wait_for(writer.stdout.readline(), 30)]
+    await asyncio.sleep(delay)
+    writer.send_signal(signal.SIGKILL)
+    rest, _ = await writer.communicate()
+    lines += [line + b"\n" for line in rest.split(b"\n")[:-1]]
+    promised = dict(line.decode().split() for line in lines)
+    assert writer.returncode == -signal.SIGKILL
+
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+    store = await EmbeddedApiServer.open(str(path))
+    listed = await store.list(NODES)
+    kept = {n["metadata"]["name"]: n["metadata"]["resourceVersion"] for n in listed.items}
+    assert promised.items() <= kept.items()
+    assert int(listed.resource_version) >= max(int(version) for version in kept.values())
+    assert len(set(kept.values())) == len(kept)
+    new = await store.create(NODES, node("after"))
+    assert int(new["metadata"]["resourceVersion"]) > int(listed.resource_version)
+    await store.close()
+
+
+async def test_a_full_disk_is_transient_and_nothing_is_half_done(tmp_path: Path) -> None:
+    store = await EmbeddedApiServer.open(str(tmp_path / "cluster.db"))
+    await store.create(NODES, node("a"))
+    large = [node(f"large{i}") for i in range(5)]
+    for manifest in large:
+        manifest["metadata"]["annotations"] = {"text": "x" * 200_000}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (256 * 1024, hard))
+    try:
+        with pytest.raises(Transient):
+            await asyncio.gather(*(store.create(NODES, manifest) for manifest in large))
+        before = await store.list(NODES)
+        assert "a" in {n["metadata"]["name"] for n in before.items}
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    created = await store.create(NODES, node("b"))
+    assert int(created["metadata"]["resourceVersion"]) > int(before.resource_version)
+    await store.close()

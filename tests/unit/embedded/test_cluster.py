@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+import pytest
+
+from controlplane.app.ports import ClusterError
+from controlplane.cluster.api import (
+    DAEMON_SETS,
+    DEPLOYMENTS,
+    EVENTS,
+    NODES,
+    PODS,
+    REPLICA_SETS,
+    Json,
+    PatchType,
+    Resource,
+)
+from controlplane.embedded.cluster import EmbeddedCluster
+from controlplane.embedded.objects import timestamp
+from controlplane.embedded.store import EmbeddedApiServer
+from tests.unit.embedded.manifests import container, deployment, pod, vnode, workload
+
+# The in-memory store works without a thread, so virtual time is exact here.
+pytestmark = pytest.mark.looptime
+
+
+class Agent:
+    """Plays the Nodes' agents: bound Pods become Ready, Pods marked for deletion end. broken names images that fail."""
+
+    def __init__(self, store: EmbeddedApiServer) -> None:
+        self._store = store
+        self.broken: set[str] = set()
+        self.fewest_ready: Counter[str] = Counter()
+        self.order: list[tuple[str, str]] = []
+
+    async def run(self) -> None:
+        async for event in self._store.watch(PODS, resource_version="0"):
+            if event.type in ("ADDED", "MODIFIED"):
+                with suppress(ClusterError):
+                    await self._serve(event.object)
+
+    async def _serve(self, pod: Json) -> None:
+        metadata, spec = pod["metadata"], pod["spec"]
+        if "deletionTimestamp" in metadata:
+            self.order.append(("end", spec["containers"][0]["image"]))
+            await self._store.delete(PODS, metadata["name"], namespace=metadata["namespace"], grace_seconds=0)
+        elif spec.get("nodeName") and pod["status"]["phase"] == "Pending":
+            if self.broken & {c["image"] for c in spec["containers"]}:
+                return
+            self.order.append(("ready", spec["containers"][0]["image"]))
+            ready = {"type": "Ready", "status": "True", "lastTransitionTime": timestamp(0)}
+            status = {"status": {"phase": "Running", "conditions": [ready]}}
+            await self._store.patch(
+                PODS,
+                metadata["name"],
+                status,
+                namespace=metadata["namespace"],
+                subresource="status",
+                patch_type=PatchType.STRATEGIC,
+            )
+
+
+@pytest.fixture
+async def agent(store: EmbeddedApiServer) -> AsyncIterator[Agent]:
+    made = Agent(store)
+    tasks = [
+        asyncio.ensure_future(EmbeddedCluster(store, orphan_quarantine=5.0).run()),
+        asyncio.ensure_future(made.run()),
+    ]
+    yield made
+    for task in tasks:
+        task.cancel()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        assert isinstance(outcome, asyncio.CancelledError)
+
+
+async def objects(store: EmbeddedApiServer, resource: Resource = PODS) -> list[Json]:
+    return list((await store.list(resource)).items)
+
+
+async def until(store: EmbeddedApiServer, holds: Callable[[list[Json]], bool], resource: Resource = PODS) -> list[Json]:
+    async with asyncio.timeout(60):
+        while not holds(found := await objects(store, resource)):  # noqa: ASYNC110 - virtual time, any change counts
+            await asyncio.sleep(0.05)
+    return found
+
+
+def ready(count: int) -> Callable[[list[Json]], bool]:
+    def holds(pods: list[Json]) -> bool:
+        return len(pods) == count and all(p["status"]["phase"] == "Running" for p in pods)
+
+    return holds
+
+
+def running(count: int, version: str) -> Callable[[list[Json]], bool]:
+    image = container(version=version)["image"]
+
+    def holds(pods: list[Json]) -> bool:
+        return ready(count)(pods) and all(p["spec"]["containers"][0]["image"] == image for p in pods)
+
+    return holds
+
+
+def places(pods: list[Json]) -> list[str]:
+    return sorted(p["spec"].get("nodeName", "") for p in pods)
+
+
+async def nodes(store: EmbeddedApiServer, *names: str) -> None:
+    for name in names:
+        await store.create(NODES, vnode(name))
+
+
+def condition(obj: Json, type_: str) -> Json:
+    found: Json = next(c for c in obj["status"]["conditions"] if c["type"] == type_)
+    return found
+
+
+async def test_a_pod_waits_for_a_node_and_is_told_why(store: EmbeddedApiServer, agent: Agent) -> None:
+    await store.apply(pod("single"))
+    await store.apply(pod("group", container("biz1"), container("biz2")))
+    pods = await until(store, lambda found: all(p["status"].get("conditions") for p in found))
+    assert condition(pods[0], "PodScheduled")["reason"] == "Unschedulable"
+    assert condition(pods[0], "PodScheduled")["message"] == "no nodes available to schedule pods"
+    await nodes(store, "n1", "n2")
+    pods = await until(store, ready(2))
+    assert places(pods) == ["n1", "n2"]
+    scheduled = condition(pods[0], "PodScheduled")
+    assert scheduled["status"] == "True"
+    assert "reason" not in scheduled
+    reasons = Counter(e["reason"] for e in await objects(store, EVENTS))
+    assert reasons == {"FailedScheduling": 2, "Scheduled": 2}
+
+
+async def test_a_deployment_spreads_over_bases_and_reports_its_state(store: EmbeddedApiServer, agent: Agent) -> None:
+    await nodes(store, "n1", "n2", "n3")
+    await store.apply(deployment("d", 3, apart=True))
+    assert places(await until(store, ready(3))) == ["n1", "n2", "n3"]
+    (found,) = await until(store, lambda d: d[0]["status"].get("availableReplicas") == 3, DEPLOYMENTS)
+    assert found["status"]["readyReplicas"] == found["status"]["updatedReplicas"] == 3
+    assert found["status"]["observedGeneration"] == found["metadata"]["generation"]
+    assert "unavailableReplicas" not in found["status"]
+    assert condition(found, "Available")["status"] == "True"
+    assert condition(found, "Progressing")["reason"] == "NewReplicaSetAvailable"
+    version = found["metadata"]["resourceVersion"]
+    await asyncio.sleep(120)
+    assert (await objects(store, DEPLOYMENTS))[0]["metadata"]["resourceVersion"] == version
+
+
+async def test_scaling_up_and_down(store: EmbeddedApiServer, agent: Agent) -> None:
+    await nodes(store, "n1", "n2")
+    await store.apply(deployment("d", 4))
+    await until(store, ready(4))
+    await store.patch(DEPLOYMENTS, "d", {"spec": {"replicas": 1}}, namespace="default")
+    await until(store, ready(1))
+    await store.patch(DEPLOYMENTS, "d", {"spec": {"replicas": 0}}, namespace="default")
+    await until(store, ready(0))
+
+
+async def test_a_rolling_update_installs_before_it_uninstalls(store: EmbeddedApiServer, agent: Agent) -> None:
+    await nodes(store, "n1", "n2")
+    await store.apply(deployment("d", 2))
+    await until(store, ready(2))
+    agent.order.clear()
+    await store.apply(deployment("d", 2, version="0.0.2"))
+    await until(store, running(2, "0.0.2"))
+    assert [what for what, _ in agent.order] == ["ready", "end", "ready", "end"]
+    (found,) = await until(store, lambda d: d[0]["status"].get("updatedReplicas") == 2, DEPLOYMENTS)
+    assert found["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "2"
+    assert sorted(s["spec"]["replicas"] for s in await objects(store, REPLICA_SETS)) == [0, 2]
+    # Back to the first template: its ReplicaSet is used again, as a new revision.
+    await store.apply(deployment("d", 2))
+    await until(store, running(2, "0.0.1"))
+    assert len(await objects(store, REPLICA_SETS)) == 2
+    (found,) = await objects(store, DEPLOYMENTS)
+    assert found["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "3"
+
+
+async def test_a_broken_version_leaves_the_old_one_running(store: EmbeddedApiServer, agent: Agent) -> None:
+    await nodes(store, "n1", "n2")
+    await store.apply(deployment("d", 2, progressDeadlineSeconds=30))
+    await until(store, ready(2))
+    agent.broken.add(container(version="bad")["image"])
+    await store.apply(deployment("d", 2, version="bad", progressDeadlineSeconds=30))
+    (found,) = await until(store, lambda d: d[0]["status"].get("replicas") == 3, DEPLOYMENTS)
+    assert found["status"]["availableReplicas"] == 2
+    assert condition(found, "Available")["status"] == "True"
+    assert sum(p["status"]["phase"] == "Running" for p in await objects(store)) == 2
+
+
+async def test_recreate_ends_the_old_before_the_new_comes(store: EmbeddedApiServer, agent: Agent) -> None:
+    await nodes(store, "n1", "n2")
+    await store.apply(deployment("d", 2, strategy={"type": "Recreate"}))
+    await until(store, ready(2))
+    agent.order.clear()
+    await store.apply(deployment("d", 2, version="0.0.2", strategy={"type": "Recreate"}))
+    await until(store, running(2, "0.0.2"))
+    assert [what for what, _ in agent.order] == ["end", "end", "ready", "ready"]
+
+
+async def test_old_revisions_are_forgotten(store: EmbeddedApiServer, agent: Agent) -> None:
+    await nodes(store, "n1")
+    for version in ("1", "2", "3"):
+        await store.apply(deployment("d", 1, version=version, revisionHistoryLimit=1))
+        await until(store, running(1, version))
+    await until(store, lambda sets: len(sets) == 2, REPLICA_SETS)
+
+
+async def test_deleting_a_deployment_takes_its_pods_along(store: EmbeddedApiServer, agent: Agent) -> None:
+    await nodes(store, "n1")
+    await store.apply(deployment("d", 3))
+    await until(store, ready(3))
+    await store.delete(DEPLOYMENTS, "d", namespace="default")
+    await until(store, ready(0))
+    assert await objects(store, REPLICA_SETS) == []
+
+
+async def test_a_lost_pod_is_replaced(store: EmbeddedApiServer, agent: Agent) -> None:
+    await nodes(store, "n1", "n2")
+    await store.apply(deployment("d", 2))
+    (first, _) = await until(store, ready(2))
+    name = first["metadata"]["name"]
+    await store.delete(PODS, name, namespace="default")
+    pods = await until(store, lambda p: ready(2)(p) and name not in {x["metadata"]["name"] for x in p})
+    assert len(pods) == 2
+
+
+async def test_a_daemon_set_follows_the_nodes_and_its_template(store: EmbeddedApiServer, agent: Agent) -> None:
+    await nodes(store, "n1", "n2")
+    await store.create(NODES, vnode("elsewhere", cluster="other"))
+    await store.apply(workload("DaemonSet", "ds"))
+    assert places(await until(store, ready(2))) == ["n1", "n2"]
+    await nodes(store, "n3")
+    assert places(await until(store, ready(3))) == ["n1", "n2", "n3"]
+    agent.order.clear()
+    await store.apply(workload("DaemonSet", "ds", version="0.0.2"))
+    await until(store, running(3, "0.0.2"))
+    assert [what for what, _ in agent.order] == ["end", "ready"] * 3
+    (found,) = await until(store, lambda d: d[0]["status"].get("updatedNumberScheduled") == 3, DAEMON_SETS)
+    assert found["status"]["desiredNumberScheduled"] == found["status"]["numberReady"] == 3
+    await store.patch(NODES, "n3", {"metadata": {"labels": {"base.koupleless.io/cluster-name": "other"}}})
+    assert places(await until(store, ready(2))) == ["n1", "n2"]
+
+
+async def test_pods_outlive_their_node_only_for_a_while(store: EmbeddedApiServer, agent: Agent) -> None:
+    await nodes(store, "n1")
+    await store.apply(pod("a"))
+    await until(store, ready(1))
+    await store.delete(NODES, "n1")
+    await asyncio.sleep(3)
+    await nodes(store, "n1")
+    await asyncio.sleep(10)
+    assert len(await objects(store)) == 1
+    await store.delete(NODES, "n1")
+    await asyncio.sleep(3)
+    assert len(await objects(store)) == 1
+    await asyncio.sleep(3)
+    assert await objects(store) == []
+
+
+async def test_a_no_execute_taint_drives_out_who_does_not_tolerate_it(store: EmbeddedApiServer, agent: Agent) -> None:
+    await nodes(store, "n1")
+    await store.apply(pod("a"))
+    stoic = pod("stoic")
+    stoic["spec"]["tolerations"] = [{"operator": "Exists"}]
+    await store.apply(stoic)
+    await until(store, ready(2))
+    taint = {"spec": {"taints": [{"key": "maintenance", "effect": "NoExecute"}]}}
+    await store.patch(NODES, "n1", taint, patch_type=PatchType.STRATEGIC)
+    (left,) = await until(store, ready(1))
+    assert left["metadata"]["name"] == "stoic"
+
+
+async def test_controllers_take_up_where_others_stopped() -> None:
+    store = await EmbeddedApiServer.open(":memory:")
+    await nodes(store, "n1", "n2")
+    await store.apply(deployment("d", 2))
+    for _ in range(6):
+        # Cut off at arbitrary points, a new set of controllers must reach the same end.
+        cluster = asyncio.ensure_future(EmbeddedCluster(store).run())
+        for _ in range(7):
+            await asyncio.sleep(0)
+        cluster.cancel()
+        with suppress(asyncio.CancelledError):
+            await cluster
+    cluster = asyncio.ensure_future(EmbeddedCluster(store).run())
+    await until(store, lambda p: places(p) == ["n1", "n2"])
+    await asyncio.sleep(5)
+    assert len(await objects(store)) == 2
+    assert len(await objects(store, REPLICA_SETS)) == 1
+    cluster.cancel()
+    with suppress(asyncio.CancelledError):
+        await cluster
+    await store.close()
