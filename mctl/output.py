@@ -14,11 +14,7 @@ from enum import Enum
 from typing import Generic, TextIO
 
 import yaml
-from rich import box
 from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from mctl.columns import columns
 from mctl.records import Change, ChangeType, R
@@ -37,11 +33,6 @@ class Format(Enum):
 
 _GAP = 2
 _NON_ASCII = re.compile(r"[^ -~\n]")
-_STYLES = {
-    **dict.fromkeys(("Ready", "ACTIVATED", "activated", "yes", "created", "ADDED"), "green"),
-    **dict.fromkeys(("Unreachable", "Warning", "MODIFIED", "configured", "DEACTIVATED", "RESOLVED"), "yellow"),
-    **dict.fromkeys(("Dead", "BROKEN", "broken", "DELETED", "no", "deleted"), "red"),
-}
 
 
 class Printer(Generic[R]):
@@ -89,12 +80,9 @@ class Printer(Generic[R]):
             return
         headers = [c.header for c in self._columns]
         if self._stream.isatty():
-            table = Table(box=box.SIMPLE_HEAD if self._headers else None, show_header=self._headers, pad_edge=False)
-            for header in headers:
-                table.add_column(header, overflow="fold")
-            for row in rows:
-                table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-            Console(file=self._stream).print(table)
+            from mctl.terminal import print_table
+
+            print_table(headers, rows, self._stream, show_header=self._headers)
             return
         for line in aligned([headers, *rows] if self._headers else rows):
             self._line(line)
