@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mctl.output import Format, Printer, aligned, to_json, to_yaml
+from mctl.records import Change, ChangeType, Module, VNode
+from mctl.text import age, clean, duration, server_address, unsafe
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+def module(message: str = "", name: str = "biz1") -> Module:
+    return Module("v", name, "1", "ACTIVATED", True, "default", "p", "", message)
+
+
+@given(text=texts)
+def test_clean_text_is_one_harmless_line(text: str) -> None:
+    cleaned = clean(text)
+    assert len(cleaned.splitlines()) <= 1
+    assert not any(map(unsafe, cleaned))
+    assert clean(cleaned) == cleaned
+
+
+@given(text=st.text(alphabet=st.characters(min_codepoint=0x20, max_codepoint=0x7E)))
+def test_plain_text_stays(text: str) -> None:
+    assert clean(text) == text
+
+
+@given(value=st.dictionaries(texts, texts, max_size=3))
+def test_json_and_yaml_are_harmless_and_true(value: dict[str, str]) -> None:
+    for text, read in ((to_json(value), json.loads), (to_yaml(value), yaml.safe_load)):
+        assert read(text) == value
+        assert not any(unsafe(c) for c in text if c != "\n")
+
+
+def test_chinese_stays_readable_and_aligned() -> None:
+    assert "端口" in to_json({"message": "端口"})
+    assert "端口" in to_yaml({"message": "端口"})
+    assert aligned([["端口", "x"], ["abcd", "y"]]) == ["端口  x", "abcd  y"]
+
+
+def test_json_of_a_change_is_one_line() -> None:
+    stream = io.StringIO()
+    Printer(Module, Format.JSON, stream=stream).print_change(Change(ChangeType.ADDED, module("a\nb")))
+    assert stream.getvalue().count("\n") == 1
+    assert json.loads(stream.getvalue())["object"]["message"] == "a\nb"
+
+
+def test_yaml_changes_are_documents() -> None:
+    stream = io.StringIO()
+    printer = Printer(Module, Format.YAML, stream=stream)
+    for kind in (ChangeType.ADDED, ChangeType.DELETED):
+        printer.print_change(Change(kind, module()))
+    assert [d["type"] for d in yaml.safe_load_all(stream.getvalue())] == ["ADDED", "DELETED"]
+
+
+def test_rows_of_a_watch_have_one_header_and_growing_columns() -> None:
+    stream = io.StringIO()
+    printer = Printer(Module, Format.TABLE, stream=stream)
+    for name in ("a", "a-much-longer-name", "b"):
+        printer.print_change(Change(ChangeType.MODIFIED, module(name=name)))
+    header, *rows = stream.getvalue().splitlines()
+    assert header.startswith("CHANGE")
+    assert [row.split()[2] for row in rows] == ["a", "a-much-longer-name", "b"]
+    assert rows[1].index("ACTIVATED") == rows[2].index("ACTIVATED")
+
+
+def test_times_are_utc() -> None:
+    vnode = VNode("n", "b", "c", "1", "http", "Ready", True, "r", 0, last_seen=datetime(2026, 1, 2, 3, tzinfo=UTC))
+    assert vnode.to_json()["lastSeen"] == "2026-01-02T03:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(-5, "0s"), (0, "0s"), (119, "119s"), (120, "2m"), (7200, "2h"), (172800, "2d")]
+)
+def test_ages_are_rough(seconds: int, shown: str) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert age(now - timedelta(seconds=seconds), now) == shown
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("500ms", 0.5), ("30", 30), ("1.5m", 90), ("2h", 7200), (" 1s ", 1)])
+def test_durations(text: str, seconds: float) -> None:
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1s", "1d", "1s2", "nan", "inf", "999999h", "1e3s"])
+def test_no_durations(text: str) -> None:
+    with pytest.raises(ValueError, match="is no duration"):
+        duration(text)
+
+
+@pytest.mark.parametrize("text", ["localhost:1", "10.0.0.1:65535", "[::1]:50051", "a-b.c_d:80"])
+def test_addresses(text: str) -> None:
+    assert server_address(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "host", ":1", "host:0", "host:65536", "::1:5", "http://h:1", "h:1/x", "unix:/a"])
+def test_no_addresses(text: str) -> None:
+    with pytest.raises(ValueError, match="is no host:port"):
+        server_address(text)
