@@ -46,7 +46,8 @@ def etcd(bundle: Bundle, target: Path, *, releases: str = ETCD_RELEASES) -> None
     """Get the archive, checked against SHA256SUMS, and take etcd out of it."""
     name = f"etcd-v{bundle.version}-linux-{architecture()}"
     page = f"{releases}/v{bundle.version}"
-    sums = dict(reversed(line.split()[:2]) for line in _text(f"{page}/SHA256SUMS").splitlines() if line.strip())
+    lines = (line.split() for line in _text(f"{page}/SHA256SUMS").splitlines())
+    sums = {line[1]: line[0] for line in lines if len(line) == 2}
     archive = target / f"{name}.tar.gz"
     _get(f"{page}/{archive.name}", archive, sums.get(archive.name, ""))
     with tarfile.open(archive) as unpacked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -49,7 +50,9 @@ def where(need: str) -> list[str]:
 def describe(bundle: Bundle, found: Found) -> str:
     """Return a line that says where a bundle is."""
     if found.source == "KUBEBUILDER_ASSETS":
-        return f"{bundle.name}: {found.folder} (KUBEBUILDER_ASSETS)"
+        program = found.folder / bundle.programs[0]
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30, check=False).stdout
+        return f"{(said.splitlines() or [bundle.name])[0]}: {found.folder} (KUBEBUILDER_ASSETS)"
     return f"{bundle.name} {bundle.version}: {found.folder}"
 
 

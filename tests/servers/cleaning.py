@@ -1,0 +1,64 @@
+"""Takes out of a test cluster what a test put in."""
+
+from __future__ import annotations
+
+import time
+
+from tests.servers.kubeapi import KubeApi
+
+KEPT_NAMESPACES = frozenset({"default", "kube-system", "kube-public", "kube-node-lease", "koupleless-system"})
+CLEAN_WITHIN = 30.0
+POLL = 0.1
+WORKLOADS = ("/apis/apps/v1", ("deployments", "daemonsets", "replicasets"))
+
+
+class NotClean(Exception):
+    """Objects of a test would not go; the message names them."""
+
+
+def clean(api: KubeApi) -> None:
+    """Remove workloads, Pods, Nodes, node leases, Events and the namespaces that tests made.
+
+    Raises NotClean, ApiError, OSError.
+    """
+    deadline = time.monotonic() + CLEAN_WITHIN
+    while left := _sweep(api):
+        if time.monotonic() > deadline:
+            raise NotClean(f"still there after {CLEAN_WITHIN:g} s: {', '.join(left[:10])}")
+        time.sleep(POLL)
+
+
+def _sweep(api: KubeApi) -> list[str]:
+    # Until nothing is found: controllers may still act on what they saw before the owner went.
+    left = []
+    group, kinds = WORKLOADS
+    for kind in kinds:
+        left += _remove(api, group, kind)
+    left += _remove(api, "/api/v1", "pods", grace_seconds=0)
+    left += _remove(api, "/api/v1", "nodes")
+    left += _remove(api, "/apis/coordination.k8s.io/v1", "leases", only_in="kube-node-lease")
+    for namespace in api.items("/api/v1/namespaces"):
+        name = namespace["metadata"]["name"]
+        if name not in KEPT_NAMESPACES and "deletionTimestamp" not in namespace["metadata"]:
+            # Goes in its own time: tests give theirs names of their own.
+            api.delete(f"/api/v1/namespaces/{name}")
+    api.delete("/api/v1/namespaces/default/events")
+    return left
+
+
+def _remove(
+    api: KubeApi, group: str, kind: str, *, grace_seconds: int | None = None, only_in: str | None = None
+) -> list[str]:
+    found = []
+    for obj in api.items(f"{group}/{kind}"):
+        meta = obj["metadata"]
+        namespace = meta.get("namespace")
+        if only_in is not None and namespace != only_in:
+            continue
+        inside = f"/namespaces/{namespace}" if namespace else ""
+        path = f"{group}{inside}/{kind}/{meta['name']}"
+        if meta.get("finalizers"):
+            api.patch(path, {"metadata": {"finalizers": None}}, "application/merge-patch+json")
+        api.delete(path, grace_seconds=grace_seconds)
+        found.append(path)
+    return found

@@ -1,0 +1,223 @@
+"""A Kubernetes control plane of plain processes on loopback: etcd, API server, controllers, scheduler.
+
+RBAC is on. There are no kubelets: Nodes and Pods live as long as somebody writes
+their status, which is our control plane's work. Blocking: call it through
+``asyncio.to_thread`` from a running event loop.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Self
+
+from tests.servers import rbac
+from tests.servers.bundles import ETCD, KUBERNETES, find
+from tests.servers.cleaning import clean
+from tests.servers.credentials import Credentials
+from tests.servers.fetch import Unavailable
+from tests.servers.kubeapi import ApiError, KubeApi
+from tests.servers.process import Port, Server, accepts
+
+ADMIN = "admin"
+CONTROL_PLANE = "controlplane"
+"""The user that apply_rbac binds to the shipped roles."""
+
+SYSTEM_NAMESPACES = frozenset({"default", "kube-node-lease"})
+"""The server makes these some moments after it says that it is ready."""
+
+ETCD_READY_WITHIN = 30.0
+READY_WITHIN = 90.0
+STOP_WITHIN = 20.0
+CLIENT_RATE = 300
+"""Requests per second that controllers and scheduler allow themselves: theirs must not be the bound we measure."""
+
+
+def programs() -> dict[str, Path]:
+    """Return the path of each program; raises Unavailable."""
+    found = {}
+    for bundle in (ETCD, KUBERNETES):
+        place = find(bundle)
+        if place is None:
+            raise Unavailable(f"no {bundle.name} {bundle.version} in KUBEBUILDER_ASSETS or the cache")
+        found.update({program: place.folder / program for program in bundle.programs})
+    return found
+
+
+class KubeCluster:
+    """A cluster of its own in a folder of its own; a context manager that starts and ends it.
+
+    With controllers, Deployments, namespaces and taints work as in any cluster and
+    Pods are scheduled; without, there is only the API.
+    """
+
+    def __init__(self, *, controllers: bool = True, durable: bool = False) -> None:
+        self._programs = programs()
+        self._controllers = controllers
+        self._durable = durable
+        self._stack = ExitStack()
+        self._servers: dict[str, Server] = {}
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.folder = Path(tempfile.mkdtemp(prefix="kube-cluster-"))
+            stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            self._etcd_port, self._port = stack.enter_context(_port()), stack.enter_context(_port())
+            self._credentials = Credentials(self.folder / "pki")
+            self.api = self.client(ADMIN)
+            stack.callback(self._stop_all)
+            self._start_etcd()
+            self.start_apiserver()
+            if self._controllers:
+                self._start_controllers()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def url(self) -> str:
+        """Where the API server listens."""
+        return f"https://127.0.0.1:{self._port}"
+
+    @property
+    def version(self) -> str:
+        """Version that the API server tells, like v1.36.3."""
+        return str(self.api.get("/version")["gitVersion"])
+
+    @property
+    def serving(self) -> bool:
+        """Whether the API server's process runs."""
+        server = self._servers.get("kube-apiserver")
+        return server is not None and server.running
+
+    def client(self, user: str) -> KubeApi:
+        """Return a client that is a user."""
+        return KubeApi(self._port, self._credentials.tls(user))
+
+    def kubeconfig(self, user: str = ADMIN) -> Path:
+        """Return a kubeconfig file: admin may do all; controlplane what apply_rbac gave it; others nothing."""
+        return self._credentials.kubeconfig(user, self.url)
+
+    def stop_apiserver(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Take the API server away; etcd and the port stay ours. Connections to it are refused from now on."""
+        self._servers["kube-apiserver"].stop(how, within=STOP_WITHIN)
+
+    def start_apiserver(self) -> None:
+        """Start the API server, again if it was stopped, and wait until it is ready."""
+        server = self._server("kube-apiserver", self._apiserver_flags())
+        server.start()
+        server.wait_until(self._ready, within=READY_WITHIN)
+
+    def apply_rbac(self) -> None:
+        """Give the user "controlplane" the shipped roles; raises ApiError, OSError."""
+        rbac.apply(self.api, CONTROL_PLANE)
+
+    def clean(self) -> None:
+        """Remove what a test left behind, an outage included; raises NotClean, ApiError, OSError."""
+        if not self.serving:
+            self.start_apiserver()
+        self.thaw_apiserver()
+        clean(self.api)
+
+    def freeze_apiserver(self) -> None:
+        """Stop the API server from running: connections stay, nothing is answered."""
+        self._servers["kube-apiserver"].signal(signal.SIGSTOP)
+
+    def thaw_apiserver(self) -> None:
+        """Let a frozen API server run on."""
+        self._servers["kube-apiserver"].signal(signal.SIGCONT)
+
+    def _ready(self) -> bool:
+        if not self.api.ready():
+            return False
+        try:
+            names = {namespace["metadata"]["name"] for namespace in self.api.items("/api/v1/namespaces")}
+        except (ApiError, OSError):
+            return False
+        return names >= SYSTEM_NAMESPACES
+
+    def _start_etcd(self) -> None:
+        url = f"http://127.0.0.1:{self._etcd_port}"
+        flags = {
+            "data-dir": self.folder / "etcd",
+            "listen-client-urls": url,
+            "advertise-client-urls": url,
+            "listen-peer-urls": "http://127.0.0.1:0",
+            "log-level": "warn",
+            "quota-backend-bytes": 4 << 30,
+        }
+        server = self._server("etcd", _flags(flags) + ([] if self._durable else ["--unsafe-no-fsync"]))
+        server.start()
+        server.wait_until(lambda: accepts(self._etcd_port), within=ETCD_READY_WITHIN)
+
+    def _apiserver_flags(self) -> list[str]:
+        pki = self._credentials
+        return _flags(
+            {
+                "etcd-servers": f"http://127.0.0.1:{self._etcd_port}",
+                "bind-address": "127.0.0.1",
+                "advertise-address": "127.0.0.1",
+                "secure-port": self._port,
+                # A loopback address cannot be an endpoint of the Service "kubernetes", and nobody needs it.
+                "endpoint-reconciler-type": "none",
+                "tls-cert-file": pki.server_crt,
+                "tls-private-key-file": pki.server_key,
+                "client-ca-file": pki.ca,
+                "service-account-key-file": pki.service_accounts_key,
+                "service-account-signing-key-file": pki.service_accounts_key,
+                "service-account-issuer": "https://kubernetes.default.svc",
+                "service-cluster-ip-range": "10.0.0.0/24",
+                "authorization-mode": "RBAC",
+                # Pods need no service account here: nothing ever runs in them.
+                "disable-admission-plugins": "ServiceAccount",
+            }
+        )
+
+    def _start_controllers(self) -> None:
+        shared = {"leader-elect": "false", "kube-api-qps": CLIENT_RATE, "kube-api-burst": 2 * CLIENT_RATE}
+        self._server(
+            "kube-controller-manager",
+            _flags(
+                {
+                    **shared,
+                    "secure-port": 0,
+                    "kubeconfig": self.kubeconfig(ADMIN),
+                    "service-account-private-key-file": self._credentials.service_accounts_key,
+                    "root-ca-file": self._credentials.ca,
+                }
+            ),
+        ).start()
+        self._server(
+            "kube-scheduler",
+            _flags({**shared, "secure-port": 0, "kubeconfig": self.kubeconfig("system:kube-scheduler")}),
+        ).start()
+
+    def _server(self, program: str, flags: list[str]) -> Server:
+        if program not in self._servers:
+            command = [str(self._programs[program]), *flags]
+            self._servers[program] = Server(program, command, self.folder / f"{program}.log")
+        return self._servers[program]
+
+    def _stop_all(self) -> None:
+        # etcd last: what writes to it would otherwise wait for it.
+        for server in reversed(self._servers.values()):
+            server.stop(within=STOP_WITHIN)
+
+
+@contextmanager
+def _port() -> Iterator[int]:
+    port = Port()
+    try:
+        yield port.number
+    finally:
+        port.close()
+
+
+def _flags(flags: dict[str, object]) -> list[str]:
+    return [f"--{name}={value}" for name, value in flags.items()]

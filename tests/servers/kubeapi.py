@@ -1,0 +1,85 @@
+"""A small client of the API server for tests: JSON in, JSON out, one connection per call, blocking."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import ssl
+from typing import Any, TypeAlias
+
+Json: TypeAlias = dict[str, Any]
+
+CALL_TIMEOUT = 15.0
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+
+
+class ApiError(Exception):
+    """The API server refused; status is the HTTP code, reason its machine-readable word."""
+
+    def __init__(self, call: str, status: int, reply: Json) -> None:
+        self.status = status
+        self.reason = str(reply.get("reason", ""))
+        super().__init__(f"{call}: {status} {reply.get('message') or self.reason}")
+
+
+class KubeApi:
+    """The API server as one user."""
+
+    def __init__(self, port: int, tls: ssl.SSLContext) -> None:
+        self._port = port
+        self._tls = tls
+
+    def get(self, path: str) -> Json:
+        """Return an object or a list; raises ApiError, OSError."""
+        return self.call("GET", path)
+
+    def items(self, path: str) -> list[Json]:
+        """Return the objects of a list; raises ApiError, OSError."""
+        found: list[Json] = self.get(path)["items"]
+        return found
+
+    def create(self, path: str, obj: Json) -> Json:
+        """Create an object in the collection at path; raises ApiError, OSError."""
+        return self.call("POST", path, obj)
+
+    def patch(self, path: str, patch: Json, content_type: str = STRATEGIC_PATCH) -> Json:
+        """Patch an object; raises ApiError, OSError."""
+        return self.call("PATCH", path, patch, content_type)
+
+    def delete(self, path: str, *, grace_seconds: int | None = None) -> None:
+        """Delete an object or a collection; one that is not there is fine; raises ApiError, OSError."""
+        options: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
+        try:
+            self.call("DELETE", path, options)
+        except ApiError as error:
+            if error.status != http.HTTPStatus.NOT_FOUND:
+                raise
+
+    def ready(self) -> bool:
+        """Return whether /readyz says ok."""
+        try:
+            return self._exchange("GET", "/readyz", None, {})[0] == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def call(self, method: str, path: str, body: Json | None = None, content_type: str = "application/json") -> Json:
+        """Return the reply to one request; raises ApiError, OSError."""
+        data = None if body is None else json.dumps(body).encode()
+        status, reply = self._exchange(method, path, data, {"Content-Type": content_type} if data else {})
+        try:
+            parsed: Json = json.loads(reply)
+        except ValueError:
+            parsed = {"message": reply[:500].decode(errors="replace")}
+        if status >= http.HTTPStatus.BAD_REQUEST:
+            raise ApiError(f"{method} {path}", status, parsed)
+        return parsed
+
+    def _exchange(self, method: str, path: str, data: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
+        connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=CALL_TIMEOUT, context=self._tls)
+        with contextlib.closing(connection):
+            connection.request(method, path, data, headers)
+            reply = connection.getresponse()
+            return reply.status, reply.read()

@@ -1,0 +1,163 @@
+"""Programs started by tests, and loopback ports for them, without leaving anything behind."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+
+POLL = 0.05
+PROGRESS_EVERY = 10.0
+TAIL_LINES = 25
+TAIL_BYTES = 16_384
+
+
+class ServerFailed(Exception):
+    """A server did not start, or did not become ready; the message ends with the end of its log."""
+
+
+class Port:
+    """A TCP port of 127.0.0.1 that nobody else is given until close.
+
+    The socket stays bound and never listens. A server that sets SO_REUSEADDR, as
+    they all do, can bind the port beside it, stop, and bind it again; the kernel
+    gives it to no other socket that asks for any port.
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(("127.0.0.1", 0))
+        self.number: int = self._socket.getsockname()[1]
+
+    def close(self) -> None:
+        """Give the port back."""
+        self._socket.close()
+
+
+class Server:
+    """One program in a process group of its own, its output appended to a file.
+
+    The kernel kills it when we die, where util-linux's setpriv is there to ask for
+    that. start may be called again after stop.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
+        self.name = name
+        self.log = log
+        self._command = [*_tied_to_us(), *command]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process id; raises ServerFailed when it was not started."""
+        if self._process is None:
+            raise ServerFailed(f"{self.name} was not started")
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the program runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the program."""
+        if self.running:
+            return
+        with self.log.open("ab") as output:
+            self._process = _launcher().submit(self._spawn, output.fileno()).result()
+
+    def _spawn(self, output: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd=self.log.parent,
+        )
+
+    def stop(self, how: signal.Signals = signal.SIGTERM, *, within: float = 10.0) -> None:
+        """End the program and all that it started: by a signal first, after some seconds by SIGKILL."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self.signal(how)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(within)
+        self.signal(signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+
+    def signal(self, how: signal.Signals) -> None:
+        """Send a signal to the program and all that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, how)
+
+    def wait_until(self, ready: Callable[[], bool], *, within: float) -> None:
+        """Return when ready says so; raises ServerFailed when the program ends before, or time is up."""
+        began = told = time.monotonic()
+        while not ready():
+            now = time.monotonic()
+            if self._process is None or self._process.poll() is not None:
+                code = self._process.returncode if self._process else None
+                raise ServerFailed(f"{self.name} ended with code {code}\n{self.tail()}")
+            if now - began > within:
+                raise ServerFailed(f"{self.name} was not ready after {within:g} s\n{self.tail()}")
+            if now - told > PROGRESS_EVERY:
+                print(f"{self.name}: not ready after {now - began:.0f} s", file=sys.stderr, flush=True)
+                told = now
+            time.sleep(POLL)
+
+    def tail(self) -> str:
+        """Return the end of its output."""
+        with contextlib.suppress(FileNotFoundError), self.log.open("rb") as output:
+            output.seek(max(0, self.log.stat().st_size - TAIL_BYTES))
+            lines = output.read().decode(errors="replace").splitlines()[-TAIL_LINES:]
+            return "\n".join([f"--- end of {self.log}", *lines])
+        return f"--- {self.log} is not there"
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def accepts(port: int) -> bool:
+    """Return whether something listens on a port of 127.0.0.1."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1.0):
+            return True
+    except OSError:
+        return False
+
+
+@functools.cache
+def _launcher() -> ThreadPoolExecutor:
+    # "Parent death" is the death of the thread that forked. Tests call us from short-lived
+    # threads (asyncio.to_thread), so one thread that lives as long as we do starts everything.
+    return ThreadPoolExecutor(1, "server-launcher")
+
+
+@functools.cache
+def _tied_to_us() -> tuple[str, ...]:
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        return ()
+    tie = (setpriv, "--pdeathsig", "KILL")
+    tried = subprocess.run([*tie, "true"], stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=False)
+    return tie if tried.returncode == 0 else ()
