@@ -1,0 +1,101 @@
+# All work on this project, from a fresh clone: `make` lists it. Needs python3 (3.11 or newer) and make.
+
+PYTHON ?= python3
+UV ?= uv
+ARGS ?=
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PROTO := proto/koupleless
+# protoc finds its plugins, and the supervisor its programs, on PATH.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help quickstart smoke test check unit integration proto proto-check lock test-servers bench clean distclean
+
+help: ## list what there is
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
+		printf '  make %-14s %s\n' "$$name" "$$text"; done
+
+quickstart: .venv/.runtime ## run everything on this machine, on the embedded cluster with simulated bases
+	@$(BIN)/module-controller quickstart $(ARGS)
+
+smoke: .venv/.runtime ## the quick start without a person: install a module, see it run, remove it; one line, exit code
+	@$(BIN)/module-controller smoke $(ARGS)
+
+test: .venv/.dev check ## check, get the servers that this machine allows, run all tests
+	@echo "servers for the tests (got once, then kept in the user's cache; a build takes 10 minutes and needs Go):"
+	@$(BIN)/python -m tests.servers fetch || true
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.dev proto-check ## formatting, lint, types, import rules, contracts
+	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo >.venv/imports.log 2>&1 || { cat .venv/imports.log; exit 1; }
+	@$(BIN)/buf lint proto
+	@echo "checked: format, lint, types, imports, contracts, generated code"
+
+unit: .venv/.dev ## the tests that need no server
+	@$(BIN)/python -m pytest tests/unit $(ARGS)
+
+integration: .venv/.dev ## the tests with real servers and sockets
+	@$(BIN)/python -m pytest tests/contract tests/integration $(ARGS)
+
+define generate
+$(BIN)/python -m grpc_tools.protoc -I proto --python_out=$(1) --mypy_out=quiet:$(1) \
+	--grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $$(find $(PROTO) -name '*.proto' | sort)
+endef
+
+proto: .venv/.dev ## generate the code of the contracts again
+	@$(call generate,proto/gen)
+	@find proto/gen/koupleless -type d -exec touch {}/__init__.py \;
+
+proto-check: .venv/.dev
+	@rm -rf .venv/gen && mkdir .venv/gen
+	@$(call generate,.venv/gen)
+	@diff -r -q -x __init__.py -x py.typed -x __pycache__ .venv/gen proto/gen \
+		|| { echo "generated code is not that of the contracts; run: make proto"; exit 1; }
+
+lock: ## choose and pin dependencies again (needs uv)
+	@command -v $(UV) >/dev/null || { echo "uv is needed to make the locks: https://docs.astral.sh/uv/"; exit 1; }
+	@echo 'setuptools>=80' | $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-annotate -q - -o requirements-build.lock
+	@sed -i '1i # What builds this project. Made by `make lock`.' requirements-build.lock
+	@$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-header -q \
+		pyproject.toml -o requirements.lock
+	@$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-header -q \
+		-c requirements.lock -c requirements-build.lock pyproject.toml --group dev -o requirements-dev.lock
+
+test-servers: .venv/.dev ## get the servers that the tests need: Kubernetes (download, or build with Go), Mosquitto
+	@$(BIN)/python -m tests.servers fetch $(ARGS)
+
+bench: .venv/.dev ## measure, and print the targets beside
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## remove what was made, except the environment
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove the environment, too
+	@rm -rf .venv *.egg-info
+
+.venv/.made:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not there: install Python 3.11 or newer"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is $$($(PYTHON) -V 2>&1); 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "$(PYTHON) has no venv module (Debian and Ubuntu: apt install python3-venv)"; exit 1; }
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.runtime: .venv/.made requirements-build.lock requirements.lock pyproject.toml
+	@echo "installing into .venv ..."
+	@$(PIP) install --quiet --require-hashes -r requirements-build.lock -r requirements.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev: .venv/.runtime requirements-dev.lock
+	@echo "installing what tests and checks need into .venv ..."
+	@$(PIP) install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
