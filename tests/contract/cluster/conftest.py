@@ -56,7 +56,7 @@ async def _kubernetes(request: pytest.FixtureRequest) -> AsyncIterator[Servers]:
     if given:
         paths = [given, given]
     else:
-        kube = request.getfixturevalue("kube")
+        kube = request.getfixturevalue("kube_cluster")
         paths = [str(kube.kubeconfig("admin")), str(kube.kubeconfig("controlplane"))]
     admin, control_plane = [await KubeApiServer.connect(path) for path in paths]
     try:

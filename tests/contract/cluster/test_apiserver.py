@@ -32,6 +32,16 @@ def pod(name: str, node_name: str = "", **labels: str) -> Json:
     }
 
 
+def lease(name: str, **labels: str) -> Json:
+    """A Lease: unlike a Node, nothing else in a cluster writes to it."""
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": name, "namespace": NS, "labels": labels},
+        "spec": {"holderIdentity": "a"},
+    }
+
+
 def conditions(obj: Json) -> dict[str, str]:
     return {each["type"]: each["status"] for each in obj["status"]["conditions"]}
 
@@ -198,14 +208,13 @@ async def test_a_strategic_patch_merges_addresses_by_type_and_removes_on_demand(
 
 
 async def test_a_write_that_changes_nothing_keeps_the_version(api: ApiServer, unique: str) -> None:
-    created = await api.create(NODES, node(unique, a="b"))
-    patched = await api.patch(NODES, unique, {"metadata": {"labels": {"a": "b"}}})
+    created = await api.create(LEASES, lease(unique, a="b"), NS)
+    patched = await api.patch(LEASES, unique, {"metadata": {"labels": {"a": "b"}}}, namespace=NS)
     assert patched["metadata"]["resourceVersion"] == created["metadata"]["resourceVersion"]
 
 
 async def test_patches_under_a_version_or_uid_that_is_past_conflict(api: ApiServer, unique: str) -> None:
-    lease = {"metadata": {"name": unique, "namespace": NS}, "spec": {"holderIdentity": "a"}}
-    created = await api.create(LEASES, {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", **lease}, NS)
+    created = await api.create(LEASES, lease(unique), NS)
     version = created["metadata"]["resourceVersion"]
     guarded = {"metadata": {"resourceVersion": version}, "spec": {"holderIdentity": "b"}}
     patched = await api.patch(LEASES, unique, guarded, namespace=NS, urgent=True)
@@ -227,15 +236,15 @@ async def test_a_status_patch_for_an_earlier_object_of_the_name_conflicts(api: A
 
 
 async def test_deletions_under_a_version_or_uid_that_is_past_conflict(api: ApiServer, unique: str) -> None:
-    created = await api.create(NODES, node(unique))
-    await api.patch(NODES, unique, {"metadata": {"labels": {"a": "b"}}})
+    created = await api.create(LEASES, lease(unique), NS)
+    await api.patch(LEASES, unique, {"metadata": {"labels": {"a": "b"}}}, namespace=NS)
     with pytest.raises(Conflict):
-        await api.delete(NODES, unique, resource_version=created["metadata"]["resourceVersion"])
+        await api.delete(LEASES, unique, namespace=NS, resource_version=created["metadata"]["resourceVersion"])
     with pytest.raises(Conflict):
-        await api.delete(NODES, unique, uid="00000000-0000-0000-0000-000000000000")
-    await api.delete(NODES, unique, uid=created["metadata"]["uid"])
+        await api.delete(LEASES, unique, namespace=NS, uid="00000000-0000-0000-0000-000000000000")
+    await api.delete(LEASES, unique, namespace=NS, uid=created["metadata"]["uid"])
     with pytest.raises(NotFound):
-        await api.get(NODES, unique)
+        await api.get(LEASES, unique, NS)
 
 
 async def test_a_bound_pod_stays_terminating_until_it_is_removed(api: ApiServer, unique: str) -> None:
@@ -259,28 +268,33 @@ async def test_an_unbound_pod_goes_at_once(api: ApiServer, unique: str) -> None:
 
 
 async def test_a_watch_tells_what_happened_since_in_order(api: ApiServer, unique: str) -> None:
-    listed = await api.list(NODES, label_selector=f"suite={unique}")
-    async with Watching(api, NODES, listed.resource_version, unique) as watching:
-        await api.create(NODES, node(unique, suite=unique))
+    listed = await api.list(LEASES, label_selector=f"suite={unique}")
+    async with Watching(api, LEASES, listed.resource_version, unique) as watching:
+        await api.create(LEASES, lease(unique, suite=unique), NS)
         assert (await watching.next())[:2] == ("ADDED", unique)
-        await api.patch(NODES, unique, {"metadata": {"annotations": {"a": "1"}}})
-        await api.create(NODES, node(f"{unique}-other"))
+        await api.patch(LEASES, unique, {"metadata": {"annotations": {"a": "1"}}}, namespace=NS)
+        await api.create(LEASES, lease(f"{unique}-other"), NS)
         kind, name, version = await watching.next()
         assert (kind, name) == ("MODIFIED", unique)
-        await api.delete(NODES, unique)
+        await api.delete(LEASES, unique, namespace=NS)
         assert (await watching.next())[:2] == ("DELETED", unique)
-    async with Watching(api, NODES, version, unique) as resumed:
+    async with Watching(api, LEASES, version, unique) as resumed:
         assert (await resumed.next())[:2] == ("DELETED", unique)
 
 
 async def test_leaving_the_selector_is_told_as_deleted_and_entering_as_added(api: ApiServer, unique: str) -> None:
-    created = await api.create(NODES, node(unique, suite=unique))
-    async with Watching(api, NODES, created["metadata"]["resourceVersion"], unique) as watching:
-        left = await api.patch(NODES, unique, {"metadata": {"labels": {"suite": None}}})
-        assert await watching.next() == ("DELETED", unique, left["metadata"]["resourceVersion"])
-        await api.patch(NODES, unique, {"metadata": {"labels": {"unrelated": "x"}}})
-        await api.patch(NODES, unique, {"metadata": {"labels": {"suite": unique}}})
-        assert (await watching.next())[:2] == ("ADDED", unique)
+    async def label(**labels: str | None) -> str:
+        patched = await api.patch(LEASES, unique, {"metadata": {"labels": labels}}, namespace=NS)
+        return str(patched["metadata"]["resourceVersion"])
+
+    created = await api.create(LEASES, lease(unique, suite=unique), NS)
+    async with Watching(api, LEASES, created["metadata"]["resourceVersion"], unique) as watching:
+        assert await label(suite=None) == (await watching.next())[2]
+        await label(unrelated="x")
+        entered = await label(suite=unique)
+        assert await watching.next() == ("ADDED", unique, entered)
+        left = await label(suite="other")
+        assert await watching.next() == ("DELETED", unique, left)
 
 
 async def test_a_terminating_pod_is_told_as_modified_then_deleted(api: ApiServer, unique: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from controlplane.app.clock import SystemClock
 from controlplane.app.ports import AlreadyExists, Conflict, NotFound
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import DEPLOYMENTS, EVENTS, NODES, PODS, ApiServer, PatchType
@@ -331,14 +332,13 @@ async def test_events_are_counted_rather_than_repeated(cluster: ApiCluster, api:
 
 async def test_a_second_look_finds_what_the_first_wrote(cluster: ApiCluster, api: ApiServer, unique: str) -> None:
     """As after a restart."""
-    from controlplane.app.clock import SystemClock
-
     node = await cluster.create_node(node_spec(unique))
     pod = await cluster.create_pod(new_pod(unique))
     again = ApiCluster(api, env=unique, kind=cluster.kind, clock=SystemClock())
     task = asyncio.create_task(again.run())
     await eventually(lambda: again.trouble() is None)
-    assert again.nodes.get(node.name) == cluster.nodes.get(node.name)
-    assert again.pods.get(pod.key) == cluster.pods.get(pod.key)
+    # Compared once both have heard of what the cluster's own controllers write.
+    await eventually(lambda: again.nodes.get(node.name) == cluster.nodes.get(node.name))
+    await eventually(lambda: again.pods.get(pod.key) == cluster.pods.get(pod.key))
     task.cancel()
     await asyncio.wait([task])

@@ -1,0 +1,89 @@
+"""A real API server that goes away, freezes and comes back; the control plane's side of it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from controlplane.app.clock import SystemClock
+from controlplane.app.ports import Transient, Unknown
+from controlplane.cluster.adapter import ApiCluster
+from controlplane.cluster.api import NODES, Expired
+from controlplane.kube import transport
+from controlplane.kube.client import KubeApiServer
+from tests.contract.cluster.conftest import eventually
+from tests.contract.cluster.test_cluster import lease, node_spec
+from tests.servers.cluster import KubeCluster
+
+pytestmark = pytest.mark.kubernetes
+
+
+@pytest.fixture
+async def kube_api(kube_cluster: KubeCluster) -> AsyncIterator[KubeApiServer]:
+    api = await KubeApiServer.connect(str(kube_cluster.kubeconfig("controlplane")))
+    yield api
+    await api.close()
+
+
+@pytest.fixture
+async def cut_off(kube_cluster: KubeCluster, kube_api: KubeApiServer, unique: str) -> AsyncIterator[ApiCluster]:
+    cluster = ApiCluster(kube_api, env=unique, kind="kubernetes", clock=SystemClock())
+    running = asyncio.create_task(cluster.run())
+    await eventually(lambda: cluster.trouble() is None)
+    yield cluster
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_nothing_is_forgotten_while_the_api_server_is_away(
+    kube_cluster: KubeCluster, cut_off: ApiCluster, unique: str
+) -> None:
+    node = await cut_off.create_node(node_spec(unique))
+    held = await cut_off.create_lease(lease(unique))
+    await asyncio.to_thread(kube_cluster.stop_apiserver, signal.SIGKILL)
+    try:
+        await eventually(lambda: cut_off.trouble() is not None)
+        assert "cannot be kept current" in str(cut_off.trouble())
+        known = cut_off.nodes.get(node.name)
+        assert known is not None
+        assert known.uid == node.uid
+        assert cut_off.nodes.synced
+        with pytest.raises(Transient):
+            await cut_off.update_lease(held)
+    finally:
+        await asyncio.to_thread(kube_cluster.start_apiserver)
+    async with asyncio.timeout(30):
+        while cut_off.trouble() is not None:  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.1)
+    renewed = await cut_off.update_lease(replace(held, renew_time="2026-01-01T00:00:10.000000Z"))
+    assert int(renewed.resource_version) > int(held.resource_version)
+    again = cut_off.nodes.get(node.name)
+    assert again is not None
+    assert again.uid == node.uid
+
+
+async def test_a_write_to_a_frozen_api_server_is_unknown(
+    kube_cluster: KubeCluster, cut_off: ApiCluster, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = await cut_off.create_lease(lease(unique))
+    monkeypatch.setattr(transport, "WRITE_DEADLINE", 1.0)
+    kube_cluster.freeze_apiserver()
+    try:
+        with pytest.raises(Unknown, match="after the request was sent"):
+            await cut_off.update_lease(replace(held, renew_time="2026-01-01T00:00:10.000000Z"))
+    finally:
+        kube_cluster.thaw_apiserver()
+
+
+async def test_a_version_that_the_server_does_not_remember_is_expired(
+    kube_cluster: KubeCluster, kube_api: KubeApiServer
+) -> None:
+    await asyncio.to_thread(kube_cluster.stop_apiserver)
+    await asyncio.to_thread(kube_cluster.start_apiserver)
+    with pytest.raises(Expired):
+        async for _ in kube_api.watch(NODES, resource_version="1"):
+            pass
