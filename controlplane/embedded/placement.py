@@ -26,7 +26,6 @@ APART_OF_OTHERS = "node(s) didn't satisfy existing pods anti-affinity rules"
 
 _CACHED_RULES = 256
 _SPREAD_WEIGHT = 1_000_000_000
-_WORSE_THAN_ANY = 2**63
 
 
 class _TermIndex:
@@ -159,14 +158,13 @@ class Snapshot:
         spread: Mapping[str, int] = self._by_owner.get(pod.owner, {}) if pod.owner else {}
         neighbours = self._neighbours(pod)
         loads = self._loads
-        chosen, lowest = "", _WORSE_THAN_ANY
-        for node in candidates:  # sorted by name, so the first of equals wins
-            load = loads.get(node.name, 0)
-            rank = spread.get(node.name, 0) * _SPREAD_WEIGHT + load if spread else load
-            if rank < lowest and load < node.pods and not neighbours.refuse(node):
-                chosen, lowest = node.name, rank
-        if chosen:
-            return chosen, ""
+
+        def rank(node: NodeView) -> int:
+            return spread.get(node.name, 0) * _SPREAD_WEIGHT + loads.get(node.name, 0)
+
+        for node in sorted(candidates, key=rank):  # stable, and they are in the order of their names
+            if loads.get(node.name, 0) < node.pods and not neighbours.refuse(node):
+                return node.name, ""
         refused = refused.copy()
         for node in candidates:
             refused[FULL if loads.get(node.name, 0) >= node.pods else neighbours.refuse(node)] += 1
