@@ -51,17 +51,21 @@ complete -o default -F _mctl_completion mctl
 _ZSH = r"""
 #compdef mctl
 _mctl_completion() {
+    [[ "${words[CURRENT]}" == --*=* ]] && compset -P '*='
     eval "$(_TYPER_COMPLETE_ARGS="${words[1,$CURRENT]}" _MCTL_COMPLETE=complete_zsh "${words[1]}" 2>/dev/null)"
 }
 compdef _mctl_completion mctl
 """
 
 _FISH = r"""
-function __mctl_completion
-    env _MCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args \
+function __mctl_complete
+    env _MCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=$argv[1] \
         _TYPER_COMPLETE_ARGS=(commandline -cp) (commandline -opc)[1] 2>/dev/null
 end
-complete --command mctl --arguments "(__mctl_completion)"
+function __mctl_answers
+    string replace -r '^' -- (string match -r -- '^--[^=]+=' (commandline -ct); or echo) (__mctl_complete get-args)
+end
+complete --command mctl --no-files --condition "__mctl_complete is-args" --arguments "(__mctl_answers)"
 """
 
 _SCRIPTS = {Shell.BASH: _BASH, Shell.ZSH: _ZSH, Shell.FISH: _FISH}
