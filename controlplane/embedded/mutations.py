@@ -28,6 +28,7 @@ from controlplane.embedded.objects import (
 )
 from controlplane.embedded.patch import merge, strategic, three_way
 from controlplane.embedded.resources import WITH_STATUS, qualified_plural, resource_of
+from controlplane.embedded.schema import check_fields
 from controlplane.embedded.transaction import Transaction
 from controlplane.embedded.validation import validate, validate_change
 
@@ -161,6 +162,7 @@ def apply(transaction: Transaction, manifest: Json, dry_run: bool) -> tuple[Json
     """
     modified = isolated(manifest)
     resource = resource_of(modified)
+    check_fields(resource, modified)
     modified.pop("status", None)
     metadata = modified.setdefault("metadata", {})
     if not isinstance(metadata, dict):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from controlplane.app.ports import Rejected
 from controlplane.cluster.api import DEPLOYMENTS, NODES, PODS, Json
 from controlplane.embedded.resources import resource_of
+from controlplane.embedded.schema import check_fields
 from controlplane.embedded.validation import validate, validate_change
 from tests.unit.embedded.manifests import deployment, pod, vnode
 
@@ -92,6 +93,34 @@ def test_node_taints_need_an_effect_and_are_unique() -> None:
     node["spec"]["taints"] = [{"key": "a", "effect": "NoRun"}, {"key": "b", "effect": "NoExecute"}] * 2
     with pytest.raises(Rejected, match=r"Unsupported value.*Duplicate value"):
         validate(NODES, node)
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (lambda d: d["spec"].update(replica=3), 'unknown field "spec.replica" (did you mean "replicas"?)'),
+        (
+            lambda d: d["spec"]["template"]["spec"]["containers"][0].update(imagee="x"),
+            'unknown field "spec.template.spec.containers[0].imagee" (did you mean "image"?)',
+        ),
+        (lambda d: d.update(zzz=1), 'unknown field "zzz"'),
+        (lambda d: d["metadata"].update(label={}), 'unknown field "metadata.label"'),
+    ],
+)
+def test_misspelt_fields_of_a_manifest_are_refused(edit: Edit, told: str) -> None:
+    manifest = deployment("d", 1)
+    check_fields(DEPLOYMENTS, manifest)
+    edit(manifest)
+    with pytest.raises(Rejected) as raised:
+        check_fields(DEPLOYMENTS, manifest)
+    assert told in str(raised.value)
+
+
+def test_what_the_cluster_does_not_act_on_may_hold_anything() -> None:
+    manifest = pod("a")
+    manifest["spec"]["volumes"] = [{"name": "v", "exotic": {"deep": 1}}]
+    manifest["metadata"]["annotations"] = {"any/key": "x"}
+    check_fields(PODS, manifest)
 
 
 @pytest.mark.parametrize(
