@@ -12,7 +12,7 @@ import pytest
 from controlplane.app.clock import SystemClock
 from controlplane.app.ports import Transient, Unknown
 from controlplane.cluster.adapter import ApiCluster
-from controlplane.cluster.api import NODES, Expired
+from controlplane.cluster.api import LEASES, NODES, Expired
 from controlplane.kube import transport
 from controlplane.kube.client import KubeApiServer
 from tests.contract.cluster.conftest import eventually
@@ -67,7 +67,11 @@ async def test_nothing_is_forgotten_while_the_api_server_is_away(
 
 
 async def test_a_write_to_a_frozen_api_server_is_unknown(
-    kube_cluster: KubeCluster, cut_off: ApiCluster, unique: str, monkeypatch: pytest.MonkeyPatch
+    kube_cluster: KubeCluster,
+    kube_api: KubeApiServer,
+    cut_off: ApiCluster,
+    unique: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     held = await cut_off.create_lease(lease(unique))
     monkeypatch.setattr(transport, "WRITE_DEADLINE", 1.0)
@@ -77,6 +81,10 @@ async def test_a_write_to_a_frozen_api_server_is_unknown(
             await cut_off.update_lease(replace(held, renew_time="2026-01-01T00:00:10.000000Z"))
     finally:
         kube_cluster.thaw_apiserver()
+    told = await kube_api.get(LEASES, held.name, held.namespace)
+    assert told["spec"]["holderIdentity"] == held.holder
+    # The connection that was given up takes its leave, now that there is somebody to answer.
+    await asyncio.sleep(0.5)
 
 
 async def test_a_version_that_the_server_does_not_remember_is_expired(
