@@ -157,6 +157,7 @@ class BaseActor:
         around, base = self._around, self.base
         unreachable = base.why if base.phase is Phase.UNREACHABLE else ""
         pods = self._pods.pods()
+        self._pods.look(pods, around.clock.monotonic())
         times = [await self._pods.write_statuses(pods, unreachable=unreachable)]
         times.append(await self._pods.let_go(pods, around.clock.monotonic()))
         tunnel = around.gateways.why_down(base.profile.tunnel)

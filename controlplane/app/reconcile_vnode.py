@@ -9,8 +9,11 @@ from controlplane.app.metrics import WRITES
 from controlplane.app.policy import Policy
 from controlplane.app.ports import AlreadyExists, Clock, Cluster, NotFound
 from controlplane.domain import vnode
-from controlplane.domain.objects import Node, NodeSpec
+from controlplane.domain.objects import Node, NodeSpec, NodeStatus
 from controlplane.domain.vpod import rfc3339
+
+REPAIR_APART = 10.0
+"""Seconds between two writes of one status that somebody else keeps changing."""
 
 
 class NodeReconciler:
@@ -24,6 +27,7 @@ class NodeReconciler:
         self._refresh = policy.timing.node_status_refresh * (0.9 + 0.2 * random.random())
         self._status_written = clock.monotonic()
         self._had_node = False
+        self._written: NodeStatus | None = None
 
     def node(self) -> Node | None:
         """Return the Node as the cluster has it."""
@@ -59,10 +63,12 @@ class NodeReconciler:
         status = vnode.status_to_write(current.status, spec.status)
         if status is None and now - self._status_written >= self._refresh:
             status = spec.status
+        if status is not None and status == self._written and now < self._status_written + REPAIR_APART:
+            return False, self._status_written + REPAIR_APART
         if status is not None:
             WRITES.labels("node-status").inc()
             await self._cluster.patch_node_status(spec.name, status)
-            self._status_written = now
+            self._status_written, self._written = now, status
         return False, self._status_written + self._refresh
 
     async def _create(self, spec: NodeSpec) -> tuple[bool, float | None]:

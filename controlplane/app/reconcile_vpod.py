@@ -24,9 +24,10 @@ from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock, Cluster, NotFound, Rejected
 from controlplane.domain import modules as book
 from controlplane.domain import planner, vpod
+from controlplane.domain.backoff import QUICK
 from controlplane.domain.facts import Order, OrderResult, Reply, Verb
 from controlplane.domain.identity import ModuleKey, OrderId
-from controlplane.domain.objects import Pod
+from controlplane.domain.objects import Pod, PodStatus
 from controlplane.domain.replies import Effect
 
 log = structlog.get_logger(__name__)
@@ -49,6 +50,9 @@ class _Seen:
     bound: float
     ordered: bool = False
     leaving: float | None = None
+    written: PodStatus | None = None
+    repeats: int = 0
+    not_before: float = 0.0
 
 
 @dataclass(slots=True)
@@ -154,11 +158,16 @@ class PodReconciler:
         base, now = self._base, self._clock.monotonic()
         host = vpod.Host(base.profile.address.ip, unreachable)
         superseded = vpod.superseded(pods, base.modules)
-        refused_at: float | None = None
+        times: list[float] = []
         due = []
         for pod in pods:
             status = vpod.pod_status(pod, base.modules, host, superseded=superseded, now=now, wall=self._clock.wall())
-            if status is not None:
+            if status is None:
+                continue
+            held_until = self._held_until(pod, status, now)
+            if held_until > now:
+                times.append(held_until)
+            else:
                 due.append((pod, status))
         # A Pod that turns not Ready goes first: a Deployment then removes the right one.
         due.sort(key=lambda item: any(c.ready for c in item[1].containers))
@@ -166,15 +175,35 @@ class PodReconciler:
             WRITES.labels("pod-status").inc()
             try:
                 await self._cluster.patch_pod_status(pod, status)
+            except NotFound:
+                continue
             except Rejected as error:
                 # One Pod that the cluster refuses must not hold up the others.
                 log.warning("Pod status refused", base=base.id, pod=pod.key, cause=str(error))
-                refused_at = now + REFUSED_AGAIN
+                times.append(now + REFUSED_AGAIN)
                 continue
+            self._note_written(pod, status, now)
             self._measure_status(pod)
         self._times.result_at.clear()
-        times = (refused_at, vpod.next_progress(pods, base.modules, now))
-        return min((at for at in times if at is not None), default=None)
+        progress_at = vpod.next_progress(pods, base.modules, now)
+        return min([*times, progress_at] if progress_at is not None else times, default=None)
+
+    def _held_until(self, pod: Pod, status: PodStatus, now: float) -> float:
+        """Return until when a write is held.
+
+        Most installs are too quick to be worth a status of their own, and a status
+        that somebody else keeps changing is put right less and less often.
+        """
+        seen = self._times.pods[pod.uid]
+        if not pod.status.containers and all(c.reason in ("Pending", "Installing") for c in status.containers):
+            return seen.bound + vpod.SHOW_PROGRESS_AFTER
+        return seen.not_before if status == seen.written else 0.0
+
+    def _note_written(self, pod: Pod, status: PodStatus, now: float) -> None:
+        seen = self._times.pods[pod.uid]
+        seen.repeats = seen.repeats + 1 if status == seen.written else 0
+        seen.written = status
+        seen.not_before = now + QUICK.delay(seen.repeats, self._random.random()) if seen.repeats else 0.0
 
     async def let_go(self, pods: Sequence[Pod], now: float) -> float | None:
         """Remove Pods whose deletion was asked for and whose modules are gone. Raises ClusterError."""

@@ -1,7 +1,6 @@
 """An API server in memory for unit tests: versions, watches with history, failures on demand.
 
-Patches are JSON merge patches whatever their type; the contract tests are where
-patch types are told apart. Clients' selectors are not evaluated.
+Clients' selectors are not evaluated.
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ import copy
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
 
 from controlplane.app.ports import AlreadyExists, ClusterError, Conflict, NotFound
 from controlplane.cluster.api import Expired, Json, ObjectList, PatchType, Resource, WatchEvent
+from controlplane.embedded import patch as patches
 
 _Key = tuple[Resource, str, str]
 
@@ -158,7 +157,8 @@ class FakeApiServer:
         obj = self._find(resource, namespace, name)
         meta = patch.get("metadata", {})
         _precondition(obj, meta.get("uid", ""), meta.get("resourceVersion", ""))
-        patched = self.put(resource, _merge(obj, patch))
+        merge = patches.strategic if patch_type is PatchType.STRATEGIC else patches.merge
+        patched = self.put(resource, merge(obj, patch))
         await self._reply("patch")
         return patched
 
@@ -203,15 +203,3 @@ def _precondition(obj: Json, uid: str, version: str) -> None:
     meta = obj["metadata"]
     if (uid and uid != meta["uid"]) or (version and version != meta["resourceVersion"]):
         raise Conflict("precondition failed")
-
-
-def _merge(obj: Any, patch: Any) -> Any:
-    if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
-    merged = dict(obj) if isinstance(obj, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = _merge(merged.get(name), value)
-    return merged

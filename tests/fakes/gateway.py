@@ -1,0 +1,56 @@
+"""A gateway's session that records what it is sent and, when told to, plays bases behind it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from controlplane.app.gateways import GatewayInfo
+from controlplane.domain.facts import Order, TunnelKind, Watch
+from controlplane.domain.identity import BaseId
+from controlplane.domain.objects import Container
+
+
+@dataclass
+class FakeLink:
+    """Implements ``controlplane.app.gateways.Link``."""
+
+    gateway_id: str = "gateway"
+    instance: str = "1"
+    tunnel: TunnelKind = TunnelKind.HTTP
+    orders: list[Order] = field(default_factory=list)
+    watches: deque[Watch] = field(default_factory=lambda: deque(maxlen=1000))
+    unwatched: list[BaseId] = field(default_factory=list)
+    claims: dict[BaseId, int] = field(default_factory=dict)
+    released: list[BaseId] = field(default_factory=list)
+    baselines: list[tuple[BaseId, str, tuple[Container, ...]]] = field(default_factory=list)
+    on_order: Callable[[Order], None] | None = None
+    on_watch: Callable[[Watch], None] | None = None
+
+    @property
+    def info(self) -> GatewayInfo:
+        return GatewayInfo(self.gateway_id, self.instance, self.tunnel, "test", 0.0)
+
+    def order(self, order: Order) -> None:
+        self.orders.append(order)
+        if self.on_order is not None:
+            self.on_order(order)
+
+    def watch(self, watch: Watch) -> None:
+        self.watches.append(watch)
+        if self.on_watch is not None:
+            self.on_watch(watch)
+
+    def unwatch(self, base: BaseId, fence: int) -> None:
+        self.unwatched.append(base)
+
+    def claim(self, base: BaseId, fence: int) -> None:
+        assert fence >= self.claims.get(base, 0), "a fence must never fall"
+        self.claims[base] = fence
+
+    def release(self, base: BaseId, fence: int) -> None:
+        self.released.append(base)
+
+    def baseline(self, base: BaseId, query_id: str, modules: tuple[Container, ...]) -> None:
+        self.baselines.append((base, query_id, modules))

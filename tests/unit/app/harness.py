@@ -1,0 +1,249 @@
+"""A control plane without sockets: real fleet, actors and cluster layer, API server and gateway in memory.
+
+Time is the loop's, so with looptime an hour costs a moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+
+from controlplane.app.events import Recorder
+from controlplane.app.fleet import Fleet
+from controlplane.app.gateways import GatewayDirectory
+from controlplane.app.leases import LeaseKeeper
+from controlplane.app.policy import Policy
+from controlplane.app.ports import Transient
+from controlplane.cluster.adapter import ApiCluster
+from controlplane.cluster.api import LEASES, NODES, PODS, Json, Resource
+from controlplane.domain.facts import (
+    Address,
+    BaseState,
+    ClientCode,
+    Health,
+    Heartbeat,
+    Module,
+    ModuleList,
+    ModuleState,
+    Order,
+    OrderResult,
+    Outcome,
+    Reply,
+    ReplyCode,
+    Verb,
+    Watch,
+)
+from controlplane.domain.identity import BaseId, ModuleKey
+from tests.fakes.apiserver import Call, FakeApiServer
+from tests.fakes.gateway import FakeLink
+
+ADDRESS = Address("10.0.0.7", 1238)
+
+
+class LoopClock:
+    """Implements ``ports.Clock`` on the loop's time."""
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def wall(self) -> float:
+        return 1_790_000_000.0 + self.monotonic()
+
+
+class Api(FakeApiServer):
+    """An API server that can be away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+
+    def _called(self, call: Call) -> None:
+        if self.away:
+            raise Transient("the API server is away")
+        super()._called(call)
+
+    def named(self, resource: Resource, name: str, namespace: str = "") -> Json | None:
+        return self._objects.get((resource, namespace, name))
+
+
+class Bases:
+    """Bases behind a fake gateway: they beat, answer polls and carry out orders."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self.modules: dict[BaseId, dict[ModuleKey, ModuleState]] = {}
+        self.beating: set[BaseId] = set()
+        self.installs: list[tuple[BaseId, ModuleKey]] = []
+        self.uninstalls: list[tuple[BaseId, ModuleKey]] = []
+        self.answer: dict[Verb, Outcome | None] = {}
+        self.watches: dict[BaseId, Watch] = {}
+
+    def add(self, base: str, address: Address = ADDRESS) -> BaseId:
+        identity = BaseId(base)
+        self.modules.setdefault(identity, {})
+        self.beating.add(identity)
+        self.beat(base, address)
+        return identity
+
+    def beat(self, base: str, address: Address = ADDRESS, state: BaseState = BaseState.ACTIVATED) -> None:
+        heartbeat = Heartbeat("shop", "1.0.0", "default", "shop-0", address, state)
+        self._stage.fleet.heartbeat(self._stage.link, base, heartbeat)
+
+    def silence(self, *bases: BaseId) -> None:
+        self.beating -= set(bases)
+
+    def on_watch(self, watch: Watch) -> None:
+        self.watches[watch.base] = watch
+        asyncio.get_running_loop().call_later(0.01, self.poll, watch.base)
+
+    def poll(self, base: BaseId) -> None:
+        if base not in self.beating or base not in self.watches or not self._stage.gateway_up:
+            return
+        modules = tuple(Module(key, state) for key, state in self.modules[base].items())
+        listed = ModuleList(modules, complete=True, unchanged=False, epoch=self.watches[base].epoch)
+        self._stage.fleet.modules(self._stage.link, base, listed)
+        self._stage.fleet.health(self._stage.link, base, Health(BaseState.ACTIVATED, None, "17"))
+
+    def on_order(self, order: Order) -> None:
+        asyncio.get_running_loop().call_later(0.05, self._carry_out, order)
+
+    def _carry_out(self, order: Order) -> None:
+        outcome = self._do(order)
+        if outcome is not None and self._stage.gateway_up:
+            self._stage.fleet.result(self._stage.link, order.base, OrderResult(order.order_id, outcome))
+
+    def _do(self, order: Order) -> Outcome | None:
+        base, key = order.base, order.module.key
+        if order.verb is Verb.INSTALL:
+            self.installs.append((base, key))
+        elif order.verb is Verb.UNINSTALL:
+            self.uninstalls.append((base, key))
+        if order.verb in self.answer:
+            return self.answer[order.verb]
+        done: tuple[Module, ...] = ()
+        if order.verb is Verb.INSTALL:
+            self.modules[base][key] = ModuleState.ACTIVATED
+            done = (Module(key, ModuleState.ACTIVATED),)
+        elif order.verb is Verb.UNINSTALL:
+            self.modules[base].pop(key, None)
+        return Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=done)
+
+    async def live(self) -> None:
+        """Beat and be polled."""
+        while True:
+            for base in sorted(self.beating):
+                if self._stage.gateway_up:
+                    self.beat(base)
+                    self.poll(base)
+            await asyncio.sleep(12.0)
+
+
+class Stage:
+    """One control plane over an API server that outlives it."""
+
+    def __init__(self, api: Api, policy: Policy | None = None) -> None:
+        self.api = api
+        self.policy = policy or Policy(replica="replica-0", env="dev", version="test")
+        clock, random = LoopClock(), Random(7)
+        self.cluster = ApiCluster(api, env="dev", kind="test", clock=clock)
+        self.gateways = GatewayDirectory(clock.monotonic)
+        self.recorder = Recorder(self.cluster, clock)
+        self.leases = LeaseKeeper(self.cluster, clock, holder=self.policy.replica, env="dev", random=random)
+        self.fleet = Fleet(
+            cluster=self.cluster,
+            clock=clock,
+            leases=self.leases,
+            gateways=self.gateways,
+            recorder=self.recorder,
+            policy=self.policy,
+            random=random,
+        )
+        self.link = FakeLink()
+        self.gateway_up = True
+        self.bases = Bases(self)
+
+    def connect(self) -> None:
+        """A gateway's session begins."""
+        self.link = FakeLink(on_order=self.bases.on_order, on_watch=self.bases.on_watch)
+        self.gateway_up = True
+        self.gateways.connected(self.link)
+
+    def disconnect(self) -> None:
+        """The session is lost."""
+        self.gateway_up = False
+        self.gateways.lost(self.link)
+
+    def node(self, base: str = "b1") -> Json | None:
+        return self.api.named(NODES, f"vnode.{base}.dev")
+
+    def lease(self, base: str = "b1") -> Json | None:
+        return self.api.named(LEASES, f"vnode.{base}.dev", "kube-node-lease")
+
+    def pod(self, name: str) -> Json | None:
+        return self.api.named(PODS, name, "default")
+
+    def ready(self, kind: str, name: str) -> str:
+        """Return the status of the Ready condition of a Node (by base) or Pod, empty without one."""
+        obj = self.node(name) if kind == "node" else self.pod(name)
+        conditions = (obj or {}).get("status", {}).get("conditions", [])
+        return next((c["status"] for c in conditions if c["type"] == "Ready"), "")
+
+    def put_pod(
+        self, name: str, *, base: str = "b1", module: str = "biz1", version: str = "1", **metadata: object
+    ) -> None:
+        self.api.put(
+            PODS,
+            {
+                "metadata": {
+                    "namespace": "default",
+                    "name": name,
+                    "uid": f"uid-{name}",
+                    "creationTimestamp": f"2026-01-01T00:00:{len(name):02d}Z",
+                    "labels": {"virtual-kubelet.koupleless.io/component": "module"},
+                    **metadata,
+                },
+                "spec": {
+                    "nodeName": f"vnode.{base}.dev",
+                    "containers": [
+                        {
+                            "name": module,
+                            "image": f"https://repo.example/{module}-{version}.jar",
+                            "env": [{"name": "BIZ_VERSION", "value": version}],
+                        }
+                    ],
+                },
+                "status": {"phase": "Pending"},
+            },
+        )
+
+    def delete_pod(self, name: str) -> None:
+        """Ask for a Pod's deletion, as kubectl does."""
+        pod = self.pod(name)
+        assert pod is not None
+        pod["metadata"] |= {"deletionTimestamp": "2026-01-01T01:00:00Z", "deletionGracePeriodSeconds": 30}
+        self.api.put(PODS, pod)
+
+    def reasons(self) -> list[str]:
+        return [happening.reason for happening in self.recorder.recent()]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Stage]:
+        """Run it, with a gateway and live bases."""
+        parts = {
+            "cluster": self.cluster.run(),
+            "leases": self.leases.run(),
+            "recorder": self.recorder.run(),
+            "fleet": self.fleet.run(),
+            "bases": self.bases.live(),
+        }
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(part, name=name) for name, part in parts.items()]
+            self.connect()
+            await asyncio.sleep(0.5)
+            try:
+                yield self
+            finally:
+                for task in tasks:
+                    task.cancel()
