@@ -36,21 +36,27 @@ class Server:
         self._execute = execute
         self._record = record
         self._server: asyncio.Server | None = None
+        self._closed = False
 
     async def start(self, bound: socket.socket) -> None:
         """Listen."""
         self._server = await asyncio.start_server(self._accept, sock=bound, limit=http.HEAD_LIMIT)
 
     def close(self) -> None:
-        """Stop listening; connections are those of the tasks."""
+        """Stop listening, for good; connections end with their tasks."""
+        self._closed = True
         if self._server is not None:
             self._server.close()
-            self._server = None
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closed:
+            writer.transport.abort()
+            return
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # Not in the task itself, which may be cancelled before it began.
+        task.add_done_callback(lambda _: writer.transport.abort())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -62,8 +68,6 @@ class Server:
                 await writer.wait_closed()
         except OSError:
             pass  # The client went away, or did not take its answer (TimeoutError is an OSError).
-        finally:
-            writer.transport.abort()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
         try:

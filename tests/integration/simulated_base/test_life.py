@@ -149,6 +149,7 @@ async def test_port_in_use_is_an_error_that_leaves_nothing_behind() -> None:
                 await base.start()
         assert not base.running
         await base.start()
+        await taker.next()
         await base.stop()
 
 

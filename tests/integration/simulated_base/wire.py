@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 SECONDS = 10.0
 
@@ -50,6 +50,7 @@ class Controller:
         self.requests: asyncio.Queue[bytes] = asyncio.Queue(maxsize=1000)
         self.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nSUCCESS"
         self.port = 0
+        self.connections: list[asyncio.StreamWriter] = []
 
     async def next(self) -> bytes:
         """Return the next request."""
@@ -57,12 +58,14 @@ class Controller:
             return await self.requests.get()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take one request on one connection."""
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        self.requests.put_nowait(head + await reader.readexactly(length))
-        writer.write(self.answer)
-        await writer.drain()
+        """Take one request on one connection; a base that stops leaves in the middle of one."""
+        self.connections.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            self.requests.put_nowait(head + await reader.readexactly(length))
+            writer.write(self.answer)
+            await writer.drain()
         writer.close()
 
 
@@ -76,4 +79,6 @@ async def controller() -> AsyncIterator[Controller]:
         yield taker
     finally:
         server.close()
+        for writer in taker.connections:
+            writer.transport.abort()
         await server.wait_closed()
