@@ -12,7 +12,7 @@ from grpc_status import rpc_status
 
 from mctl.errors import Failure, InvalidFields, NotFound, Refused, Unreachable
 
-_LONGEST = 300
+_LONGEST = 2000
 
 _CAUSES = (
     (re.compile(r"connection refused", re.IGNORECASE), "connection refused"),
@@ -30,7 +30,9 @@ _CAUSES = (
 def failure(error: grpc.RpcError, server: str, timeout: float) -> Failure:
     """Return the failure that a call's error stands for; server is host:port, timeout in seconds."""
     code = error.code()
-    details = (error.details() or code.name)[:_LONGEST]
+    details = error.details() or code.name
+    if len(details) > _LONGEST:
+        details = f"{details[:_LONGEST]}…"
     match code:
         case grpc.StatusCode.UNAVAILABLE:
             return Unreachable(
