@@ -40,6 +40,10 @@ RATE = 600.0
 """Requests a second of one peer."""
 BURST = 6_000.0
 LOG_INTERVAL = 10.0
+"""Seconds between two log lines about one peer."""
+LOG_RATE = 20.0
+LOG_BURST = 100.0
+"""Log lines a second about refusals of all peers together."""
 LINGER = 0.5
 """Seconds in which a peer can still read a refusal while it sends a body that nobody wants."""
 
@@ -67,6 +71,7 @@ class Listener:
         self._token = token.encode()
         self._rate = RateLimit(RATE, BURST)
         self._log_limit = LogLimit(LOG_INTERVAL)
+        self._log_rate = RateLimit(LOG_RATE, LOG_BURST, max_peers=1)
         self._peers: Counter[str] = Counter()
         self._open = 0
         self._web = web.Server(self._serve)
@@ -171,8 +176,9 @@ class Listener:
     def refused(self, path: str, peer: str, refusal: Refusal) -> None:
         """Count and log a refusal."""
         REFUSED.labels(path=path, reason=refusal.reason).inc()
-        held_back = self._log_limit.admit(peer, time.monotonic())
-        if held_back is not None:
+        now = time.monotonic()
+        held_back = self._log_limit.admit(peer, now)
+        if held_back is not None and not self._log_rate.admit("", now):
             log.warning(
                 "request refused",
                 peer=peer,

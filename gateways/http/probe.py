@@ -133,6 +133,12 @@ class Prober:
         if watched is not None and watched.watch.address == address:
             watched.beat_at = watched.life_at = self._now()
 
+    def left(self, base: str, address: Address) -> None:
+        """Take note that a base said that it goes away: another address may take its identity at once."""
+        watched = self._bases.get(base)
+        if watched is not None and watched.watch.address == address:
+            watched.beat_at = watched.life_at = float("-inf")
+
     def alive_elsewhere(self, base: str, address: Address) -> Address | None:
         """Return where the base is alive if that is another address than this one."""
         watched = self._bases.get(base)
@@ -185,8 +191,10 @@ class Prober:
             return
         if not failure or failure != poll.failure:
             self._report(base.watch.base, fact)
-            if failure or poll.failure:
-                log.info("poll", base=base.watch.base, verb=verb.value, failure=failure or "none")
+            if isinstance(fact, PollFailed):
+                log.info("base cannot be polled", base=base.watch.base, verb=verb.value, reason=fact.reason)
+            elif poll.failure:
+                log.info("base can be polled again", base=base.watch.base, verb=verb.value)
         poll.failure = failure
         if poll.again:
             poll.again = False

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from gateways.arklet import commands, payloads
-from gateways.arklet.facts import BaselineModule, Heartbeat, Metadata
+from gateways.arklet.facts import BaselineModule, BaseState, Heartbeat, Metadata
 from gateways.arklet.names import InvalidName, parse_identity
 from gateways.http.addresses import AddressPolicy, AddressRefused
 from gateways.session.messages import Address, Fact
@@ -49,6 +49,9 @@ class Whereabouts(Protocol):
     def beat(self, base: str, address: Address) -> None:
         """Take note of a heartbeat."""
 
+    def left(self, base: str, address: Address) -> None:
+        """Take note that a base said that it goes away."""
+
     def alive_elsewhere(self, base: str, address: Address) -> Address | None:
         """Return where the base is alive if that is another address."""
 
@@ -76,7 +79,10 @@ class Requests:
             raise Refusal(409, "identity_in_use", text)
         if not self._control_plane.report(identity, beat):
             raise Refusal(503, "no_control_plane", "no control plane replica is connected", RETRY_AFTER)
-        self._whereabouts.beat(identity, address)
+        if beat.state is BaseState.DEACTIVATED:
+            self._whereabouts.left(identity, address)
+        else:
+            self._whereabouts.beat(identity, address)
         return b"SUCCESS"
 
     async def query_baseline(self, body: bytes) -> bytes:

@@ -196,7 +196,7 @@ class Outbox:
         return taken
 
     def _compressed(self, report: Report) -> Report:
-        if not isinstance(report.fact, ModuleList):
+        if not isinstance(report.fact, ModuleList) or not report.fact.epoch:
             return report
         last = self._last_lists.get(report.base)
         self._last_lists[report.base] = report.fact

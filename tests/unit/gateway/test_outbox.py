@@ -103,6 +103,13 @@ def test_an_equal_list_travels_as_unchanged() -> None:
     assert sent[1].fact == ModuleList((), 1, unchanged=True)
 
 
+def test_a_list_outside_of_a_watch_is_always_full() -> None:
+    outbox = opened()
+    for _ in range(2):
+        outbox.put(modules("a", BIZ, epoch=0), 0)
+        assert reports(outbox.take(0)) == [modules("a", BIZ, epoch=0)]
+
+
 def test_an_unsent_list_that_is_overwritten_is_not_known_to_the_replica() -> None:
     outbox = opened()
     outbox.put(modules("a", BIZ), 0)

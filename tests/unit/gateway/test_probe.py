@@ -221,6 +221,37 @@ async def test_who_is_alive_where(scene: Scene) -> None:
     await scene.prober.close()
 
 
+async def test_the_identity_of_a_base_that_left_is_free(scene: Scene) -> None:
+    scene.prober.watch(WATCH)
+    await asyncio.sleep(1)
+    scene.prober.left("a", THERE)
+    assert scene.prober.alive_elsewhere("a", THERE) == HERE
+    scene.prober.left("a", HERE)
+    assert scene.prober.alive_elsewhere("a", THERE) is None
+    await scene.prober.close()
+
+
+async def test_a_full_slow_lane_keeps_polls_in_the_prompt_lane() -> None:
+    slots = Slots(1)
+    order: list[str] = []
+
+    async def hold(name: str, seconds: float) -> None:
+        async with slots.slot(failing=False):
+            order.append(name)
+            await asyncio.sleep(seconds)
+
+    began = asyncio.get_running_loop().time()
+    async with asyncio.TaskGroup() as group:
+        for number in range(6):
+            group.create_task(hold(str(number), 20))
+            await asyncio.sleep(0)
+    assert order == ["0", "1", "2", "3", "4", "5"]
+    # Four moved on after a second each, the fifth kept its slot until it was done.
+    assert asyncio.get_running_loop().time() - began == pytest.approx(4 + 20 + 20, abs=0.1)
+    async with slots.slot(failing=False), slots.slot(failing=True):
+        pass
+
+
 async def test_unwatched_bases_are_left_alone(scene: Scene) -> None:
     scene.prober.watch(WATCH)
     await asyncio.sleep(1)
