@@ -20,6 +20,9 @@ from gateways.simulated_base.server import Server
 
 FIRST_PORT, LAST_PORT = 1238, 1337
 
+_QUESTIONS = frozenset({"queryAllBiz", "health"})
+"""Polled all the time: not worth a log line."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -143,7 +146,8 @@ class SimulatedBase:
     def _record(self, command: str, parameters: Json | None) -> None:
         self.commands.append(Received(command, parameters, time.monotonic()))
         self.counts[command] += 1
-        self._log.debug("command received", command=command)
+        if command not in _QUESTIONS:
+            self._log.debug("command received", command=command)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
