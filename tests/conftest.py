@@ -1,3 +1,24 @@
 """What all tests have: real servers where they ask for them."""
 
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
 pytest_plugins = ["tests.servers.fixtures"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def main_thread_loop() -> Iterator[None]:
+    """Give the main thread a loop that is closed in the end.
+
+    pytest-asyncio asks for the thread's loop before it sets its own; on Python
+    3.11 that makes one that nobody closes, and warnings are errors here.
+    """
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from controlplane.domain.identity import BaseId, ModuleKey, base_of_node
 from controlplane.domain.objects import Container, ContainerStatus, NewPod, Node, Pod, Requirement, Toleration
 from controlplane.domain.placement import matches
 from controlplane.domain.planner import invalid
+
+_BIZ_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 
 AT_ONCE = 16
 """Writes of one call that are under way at once."""
@@ -169,8 +172,10 @@ class Operations:
         self, targets: Sequence[VNodeItem], container: Container, *, namespace: str, request_id: str
     ) -> list[Change]:
         """Create a Pod for the module on each target that has none of ours yet. Raises Refusal, ClusterError."""
+        if not _BIZ_NAME.fullmatch(container.name):
+            raise Refusal("a module's name is a DNS label: lower-case letters, digits and '-', at most 63", "name")
         if problem := invalid(container):
-            raise Refusal(problem, "version" if not container.version else "url")
+            raise Refusal(problem, "url" if container.version and ":" not in container.version else "version")
         return await self._each(
             [self._install(item, container, namespace=namespace, request_id=request_id) for item in targets]
         )

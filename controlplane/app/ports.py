@@ -28,7 +28,14 @@ class ClusterError(Exception):
 
 
 class Rejected(ClusterError):
-    """They said no; asking again in the same way gives the same answer."""
+    """They said no; asking again in the same way gives the same answer.
+
+    fields are (path, message) pairs where parts of an object were at fault.
+    """
+
+    def __init__(self, message: str, fields: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(message)
+        self.fields = fields
 
 
 class NotFound(Rejected):
@@ -177,7 +184,7 @@ class Manifests(Protocol):
     async def apply(self, manifest: bytes, *, dry_run: bool) -> tuple[ObjectName, str]:
         """Create or update the object that the JSON describes; returns created, configured or unchanged.
 
-        Raises Rejected with one "field: message" a line.
+        Raises Rejected, with the fields at fault.
         """
 
     async def delete(self, name: ObjectName, *, grace_seconds: int | None) -> bool:

@@ -133,9 +133,30 @@ def memory(metaspace: Metaspace | None, base_used: int | None) -> tuple[Mapping[
     # Rounded up to whole MiB so that a base's small movements are not worth a write.
     used = min(-(-used // _MEMORY_GRAIN) * _MEMORY_GRAIN, metaspace.max)
     return (
-        {"pods": PODS, "memory": f"{metaspace.max // _KI}Ki"},
-        {"pods": PODS, "memory": f"{(metaspace.max - used) // _KI}Ki"},
+        {"pods": PODS, "memory": quantity(metaspace.max)},
+        {"pods": PODS, "memory": quantity(metaspace.max - used)},
     )
+
+
+def quantity(size: int) -> str:
+    """Return bytes, rounded down to KiB, as the API server itself writes them, so that comparing texts suffices."""
+    size //= _KI
+    if not size:
+        return "0"
+    for suffix in ("Ki", "Mi", "Gi", "Ti", "Pi"):
+        if size % _KI:
+            return f"{size}{suffix}"
+        size //= _KI
+    return f"{size}Ei"
+
+
+def parse_quantity(text: str) -> int | None:
+    """Return the bytes of a quantity that quantity wrote, None for any other text."""
+    for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), start=1):
+        digits = text.removesuffix(suffix)
+        if digits != text:
+            return int(digits) * _KI**power if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
+    return 0 if text == "0" else None
 
 
 def metadata_differs(node: Node, spec: NodeSpec) -> bool:
@@ -220,16 +241,14 @@ def profile_of(node: Node, base: BaseId, env: str) -> Profile | None:
     )
 
 
-def _memory_bytes(quantities: Mapping[str, str]) -> int | None:
-    digits = quantities.get("memory", "").removesuffix("Ki")
-    return int(digits) * _KI if digits.isascii() and digits.isdigit() and len(digits) < 16 else None
-
-
 def _metaspace_of(node: Node) -> Metaspace | None:
-    capacity = _memory_bytes(node.status.capacity)
+    capacity = parse_quantity(node.status.capacity.get("memory", ""))
     return None if capacity is None else Metaspace(used=0, committed=0, max=capacity)
 
 
 def _base_used_of(node: Node) -> int | None:
-    capacity, allocatable = _memory_bytes(node.status.capacity), _memory_bytes(node.status.allocatable)
+    capacity, allocatable = (
+        parse_quantity(node.status.capacity.get("memory", "")),
+        parse_quantity(node.status.allocatable.get("memory", "")),
+    )
     return None if capacity is None or allocatable is None else max(capacity - allocatable, 0)

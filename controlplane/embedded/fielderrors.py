@@ -40,34 +40,35 @@ class FieldErrors:
     """Collects what is wrong with one object, field by field."""
 
     def __init__(self) -> None:
-        self._found: list[str] = []
+        self._found: list[tuple[str, str]] = []
 
     def required(self, path: str, detail: str = "") -> None:
         """Note that a field is missing."""
-        self._found.append(f"{path}: Required value{': ' + detail if detail else ''}")
+        self._found.append((path, f"Required value{': ' + detail if detail else ''}"))
 
     def invalid(self, path: str, value: Any, detail: str) -> None:
         """Note that a value is not allowed."""
-        self._found.append(f"{path}: Invalid value: {shown(value)}: {detail}")
+        self._found.append((path, f"Invalid value: {shown(value)}: {detail}"))
 
     def unsupported(self, path: str, value: Any, supported: Iterable[str]) -> None:
         """Note that a value is none of those that are known."""
         known = ", ".join(f'"{s}"' for s in supported)
-        self._found.append(f"{path}: Unsupported value: {shown(value)}: supported values: {known}")
+        self._found.append((path, f"Unsupported value: {shown(value)}: supported values: {known}"))
 
     def duplicate(self, path: str, value: Any) -> None:
         """Note that a value is there twice."""
-        self._found.append(f"{path}: Duplicate value: {shown(value)}")
+        self._found.append((path, f"Duplicate value: {shown(value)}"))
 
     def raise_if_any(self, kind: str, name: str) -> None:
         """Raise Rejected with all that was found."""
         if not self._found:
             return
-        told = self._found[:MAX_SHOWN]
+        fields = tuple(self._found[:MAX_SHOWN])
+        told = [f"{path}: {text}" for path, text in fields]
         if len(self._found) > MAX_SHOWN:
             told.append(f"and {len(self._found) - MAX_SHOWN} more")
         text = told[0] if len(told) == 1 else f"[{', '.join(told)}]"
-        raise Rejected(f'{kind} "{name[:253]}" is invalid: {text}')
+        raise Rejected(f'{kind} "{name[:253]}" is invalid: {text}', fields)
 
 
 def shown(value: Any) -> str:

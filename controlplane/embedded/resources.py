@@ -48,15 +48,14 @@ def resource_of(manifest: Json) -> Resource:
     """Return the resource that a manifest's apiVersion and kind name; raises Rejected."""
     version, kind = manifest.get("apiVersion"), manifest.get("kind")
     if not isinstance(version, str) or not version:
-        raise Rejected("apiVersion: Required value")
+        raise Rejected("apiVersion: Required value", (("apiVersion", "Required value"),))
     if not isinstance(kind, str) or not kind:
-        raise Rejected("kind: Required value")
+        raise Rejected("kind: Required value", (("kind", "Required value"),))
     resource = _BY_KIND.get((version, kind))
     if resource is None:
         known = ", ".join(sorted(f"{r.group_version} {r.kind}" for r in RESOURCES))
-        raise Rejected(
-            f'no matches for kind "{kind[:100]}" in version "{version[:100]}": the embedded cluster has {known}'
-        )
+        message = f'no matches for kind "{kind[:100]}" in version "{version[:100]}": the embedded cluster has {known}'
+        raise Rejected(message, (("kind", message),))
     return resource
 
 

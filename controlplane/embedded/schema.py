@@ -98,10 +98,12 @@ def check_fields(resource: Resource, manifest: Json) -> None:
     shape = _shape("apiVersion kind status", metadata=_METADATA, spec=spec)
     unknown = list(_unknown(shape, manifest, ""))
     if unknown:
-        raise Rejected(f"strict decoding error: {', '.join(unknown[:10])}")
+        told = ", ".join(f'unknown field "{path}"{hint}' for path, hint in unknown[:10])
+        fields = tuple((path, f"unknown field{hint}") for path, hint in unknown[:10])
+        raise Rejected(f"strict decoding error: {told}", fields)
 
 
-def _unknown(shape: _Shape, obj: Any, path: str) -> Iterator[str]:
+def _unknown(shape: _Shape, obj: Any, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(obj, list):
         for index, item in enumerate(obj):
             yield from _unknown(shape, item, f"{path}[{index}]")
@@ -113,4 +115,4 @@ def _unknown(shape: _Shape, obj: Any, path: str) -> Iterator[str]:
             elif key not in shape.others:
                 similar = get_close_matches(key, [*shape.inside, *shape.others], n=1)
                 meant = f' (did you mean "{similar[0]}"?)' if similar else ""
-                yield f'unknown field "{here[:200]}"{meant}'
+                yield here[:200], meant

@@ -42,7 +42,10 @@ async def refusing(context: aio.ServicerContext[Any, Any]) -> AsyncIterator[None
             violations=(("selector", str(error)),),
         )
     except ClusterError as error:
-        await refuse(context, _status(error), str(error), reason=f"CLUSTER_{type(error).__name__.upper()}")
+        fields = error.fields if isinstance(error, Rejected) else ()
+        await refuse(
+            context, _status(error), str(error), reason=f"CLUSTER_{type(error).__name__.upper()}", violations=fields
+        )
 
 
 def _status(error: ClusterError) -> grpc.StatusCode:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import grpc
@@ -23,7 +22,7 @@ from controlplane.app.fleet import Fleet
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.operations import ModuleItem, Operations, Refusal, VNodeItem
 from controlplane.app.policy import Policy
-from controlplane.app.ports import Cluster, Manifests, ObjectName, Rejected
+from controlplane.app.ports import Cluster, Manifests, ObjectName
 from controlplane.domain.facts import BaselineQuery
 from controlplane.domain.identity import InvalidName, ModuleKey, parse_base_id
 from controlplane.domain.objects import Container
@@ -223,7 +222,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
             name, result = await manifests.apply(request.manifest_json, dry_run=request.dry_run)
             return pb.ApplyManifestResponse(object=_ref(name), result=result)
 
-        async with refusing_manifest(context):
+        async with refusing(context):
             return await self._once("apply", request.request_id, work)
 
     async def DeleteManifest(self, request: pb.DeleteManifestRequest, context: Context) -> pb.DeleteManifestResponse:
@@ -284,25 +283,6 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
     def _forget_failure(self, key: str, done: asyncio.Future[Any]) -> None:
         if done.cancelled() or done.exception() is not None:
             self._answers.pop(key, None)
-
-
-@asynccontextmanager
-async def refusing_manifest(context: Context) -> AsyncIterator[None]:
-    """As refusing, with the fields at fault when a manifest is refused."""
-    async with refusing(context):
-        try:
-            yield
-        except Rejected as error:
-            if type(error) is not Rejected:
-                raise
-            lines = [line.partition(": ") for line in str(error).splitlines()]
-            await refuse(
-                context,
-                grpc.StatusCode.INVALID_ARGUMENT,
-                str(error),
-                reason="INVALID_MANIFEST",
-                violations=tuple((field, text) for field, _, text in lines if text),
-            )
 
 
 def _page(items: Sequence[M], keys: Sequence[str], size: int, token: str) -> tuple[Sequence[M], str]:

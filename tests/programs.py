@@ -1,0 +1,196 @@
+"""Our own programs as real processes, for tests and benchmarks: on free ports, with logs to look at."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tests.servers.process import Port, Server
+
+STARTED_WITHIN = 60.0
+POLL = 0.1
+
+T = TypeVar("T")
+
+
+class Programs:
+    """Starts programs, and ends what still runs; a context manager. folder holds logs and data."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Programs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def port(self) -> int:
+        """Return a port of 127.0.0.1 that nobody else is given."""
+        port = Port()
+        self._stack.callback(port.close)
+        return port.number
+
+    def program(self, name: str, module: str, *arguments: str, environ: Mapping[str, str]) -> Server:
+        """Return a program that has not been started."""
+        settings = [f"{key}={value}" for key, value in environ.items()]
+        command = ["env", "-u", "KUBECONFIG", *settings, sys.executable, "-m", module, *arguments]
+        server = Server(name, command, self.folder / f"{name}.log")
+        self._stack.callback(server.stop)
+        return server
+
+
+class ControlPlane:
+    """A control plane process; environ decides on which cluster."""
+
+    def __init__(self, programs: Programs, name: str = "controlplane", **environ: str) -> None:
+        self.grpc, self.health, self.metrics = programs.port(), programs.port(), programs.port()
+        self.server = programs.program(
+            name,
+            "controlplane",
+            environ={
+                "CLIENT_ID": name,
+                "GRPC_HOST": "127.0.0.1",
+                "GRPC_PORT": str(self.grpc),
+                "HEALTH_PORT": str(self.health),
+                "METRICS_PORT": str(self.metrics),
+                "REPORT_PORT": str(programs.port()),
+                **environ,
+            },
+        )
+
+    @property
+    def address(self) -> str:
+        """Where its gRPC server listens."""
+        return f"127.0.0.1:{self.grpc}"
+
+    def start(self, *, ready: bool = True) -> ControlPlane:
+        """Start it and wait until it is ready, or at least alive."""
+        self.server.start()
+        path = "readyz" if ready else "livez"
+        self.server.wait_until(lambda: status(f"http://127.0.0.1:{self.health}/{path}") == 200, within=STARTED_WITHIN)
+        return self
+
+    def readiness(self) -> tuple[int, str]:
+        """Return status and text of /readyz."""
+        return ask(f"http://127.0.0.1:{self.health}/readyz")
+
+
+class HttpGateway:
+    """An HTTP gateway process that lets loopback bases in."""
+
+    def __init__(self, programs: Programs, control_plane: str, name: str = "http-gateway", **environ: str) -> None:
+        self.port, self.health = programs.port(), programs.port()
+        self.server = programs.program(
+            name,
+            "gateways.http",
+            environ={
+                "CLIENT_ID": name,
+                "CONTROL_PLANE": control_plane,
+                "HTTP_TUNNEL_LISTEN_PORT": str(self.port),
+                "HTTP_TUNNEL_ALLOWED_CIDRS": "127.0.0.0/8",
+                "HEALTH_PORT": str(self.health),
+                "METRICS_PORT": str(programs.port()),
+                **environ,
+            },
+        )
+
+    @property
+    def url(self) -> str:
+        """Where bases send their heartbeats."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> HttpGateway:
+        """Start it and wait until it is ready."""
+        self.server.start()
+        self.server.wait_until(lambda: status(f"http://127.0.0.1:{self.health}/readyz") == 200, within=STARTED_WITHIN)
+        return self
+
+
+class SimulatedBase:
+    """A simulated base process, controlled through its admin port."""
+
+    def __init__(
+        self, programs: Programs, controller: str, identity: str, *arguments: str, ip: str = "127.0.0.1"
+    ) -> None:
+        self.identity = identity
+        self.admin = programs.port()
+        self.port = programs.port()
+        self.server = programs.program(
+            f"base-{identity}-{self.port}",
+            "gateways.simulated_base",
+            *("--identity", identity, "--controller", controller, "--admin-port", str(self.admin)),
+            *("--port", str(self.port), "--ip", ip, "--listen", ip, "--heartbeat-interval", "2"),
+            *arguments,
+            environ={},
+        )
+
+    def start(self) -> SimulatedBase:
+        """Start it and wait until it listens."""
+        self.server.start()
+        self.server.wait_until(
+            lambda: status(f"http://127.0.0.1:{self.admin}/admin/bases") == 200, within=STARTED_WITHIN
+        )
+        return self
+
+    def commands(self, verb: str = "") -> list[Any]:
+        """Return the bodies of the commands received, of one verb or of all but polls."""
+        _, text = ask(f"http://127.0.0.1:{self.admin}/admin/commands")
+        polls = ("queryAllBiz", "health")
+        return [c["body"] for c in json.loads(text) if (c["verb"] == verb if verb else c["verb"] not in polls)]
+
+    def modules(self) -> dict[str, str]:
+        """Return the modules inside: name:version to state."""
+        _, text = ask(f"http://127.0.0.1:{self.admin}/admin/bases")
+        return {f"{m['bizName']}:{m['bizVersion']}": m["bizState"].lower() for m in json.loads(text)[0]["modules"]}
+
+    def tell(self, what: str) -> None:
+        """Change how it behaves, for example "restart" or "hang?command=installBiz"."""
+        code, text = ask(f"http://127.0.0.1:{self.admin}/admin/{what}", method="POST")
+        assert code == 200, text
+
+
+def ask(url: str, *, method: str = "GET", body: bytes | None = None) -> tuple[int, str]:
+    """Return status and text of an answer; raises OSError when there is none."""
+    request = urllib.request.Request(url, method=method, data=body)
+    try:
+        with urllib.request.urlopen(request, timeout=10.0) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def status(url: str) -> int:
+    """Return the status of an answer, 0 when there is none."""
+    try:
+        return ask(url)[0]
+    except OSError:
+        return 0
+
+
+def eventually(look: Callable[[], T], *, within: float, what: str) -> T:
+    """Return what look returns once that is true; fails with what was last seen."""
+    deadline = time.monotonic() + within
+    while True:
+        seen = look()
+        if seen:
+            return seen
+        assert time.monotonic() < deadline, f"not within {within:g} s: {what}; last seen: {seen!r}"
+        time.sleep(POLL)
+
+
+def throughout(look: Callable[[], bool], *, seconds: float, what: str) -> None:
+    """Fail when look is not true at any time within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert look(), f"not all the time: {what}"
+        time.sleep(POLL)
