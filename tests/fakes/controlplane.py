@@ -25,7 +25,6 @@ T = TypeVar("T")
 WITHIN = 10.0
 OPTIONS: list[tuple[str, int]] = [
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.max_receive_message_length", 16 << 20),
     ("grpc.so_reuseport", 0),
 ]
