@@ -65,7 +65,7 @@ def find_go(wanted: str) -> Path:
         if parse_version(version) >= parse_version(wanted):
             return go
     if not found:
-        raise CannotBuild(f"there is no Go on this machine (Go {wanted} builds it; any Go from 1.16 can fetch that)")
+        raise CannotBuild(f"there is no Go on this machine (Go {wanted} builds it; any Go from 1.19 can fetch that)")
     go, version = found[0]
     print(f"Go {version} is older than {wanted}: getting Go {wanted} from the Go module proxy", flush=True)
     return _fetch_toolchain(go, wanted)
