@@ -150,7 +150,7 @@ class SimulatedBase:
     def modules(self) -> dict[str, str]:
         """Return the modules inside: name:version to state."""
         _, text = ask(f"http://127.0.0.1:{self.admin}/admin/bases")
-        return {f"{m['bizName']}:{m['bizVersion']}": m["bizState"].lower() for m in json.loads(text)[0]["modules"]}
+        return {f"{m['name']}:{m['version']}": m["state"].lower() for m in json.loads(text)[0]["modules"]}
 
     def tell(self, what: str) -> None:
         """Change how it behaves, for example "restart" or "hang?command=installBiz"."""
