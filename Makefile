@@ -6,6 +6,7 @@ ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PROTO := proto/koupleless
+# Packages are installed, and built where there is no wheel, only with what the locks pin: pip and setuptools included.
 # protoc finds its plugins, and the supervisor its programs, on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -59,9 +60,8 @@ proto-check: .venv/.dev
 
 lock: ## choose and pin dependencies again (needs uv)
 	@command -v $(UV) >/dev/null || { echo "uv is needed to make the locks: https://docs.astral.sh/uv/"; exit 1; }
-	@echo 'setuptools>=80' | $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-		--no-annotate -q - -o requirements-build.lock
-	@sed -i '1i # What builds this project. Made by `make lock`.' requirements-build.lock
+	@printf 'pip>=26\nsetuptools>=80\n' | $(UV) pip compile --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate -q - -o requirements-build.lock
 	@$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-header -q \
 		pyproject.toml -o requirements.lock
 	@$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-header -q \
@@ -91,11 +91,12 @@ distclean: clean ## remove the environment, too
 
 .venv/.runtime: .venv/.made requirements-build.lock requirements.lock pyproject.toml
 	@echo "installing into .venv ..."
-	@$(PIP) install --quiet --require-hashes -r requirements-build.lock -r requirements.lock
+	@$(PIP) install --quiet --require-hashes -r requirements-build.lock
+	@$(PIP) install --quiet --require-hashes --no-build-isolation -r requirements.lock
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv/.dev: .venv/.runtime requirements-dev.lock
 	@echo "installing what tests and checks need into .venv ..."
-	@$(PIP) install --quiet --require-hashes -r requirements-dev.lock
+	@$(PIP) install --quiet --require-hashes --no-build-isolation -r requirements-dev.lock
 	@touch $@
