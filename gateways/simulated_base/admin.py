@@ -13,9 +13,10 @@ from aiohttp import web
 
 from gateways.simulated_base.base import NoFreePort, SimulatedBase
 from gateways.simulated_base.fleet import Fleet, UnknownBase
+from gateways.simulated_base.mqtt.connection import BrokerUnavailable
 
 HELP = """\
-GET  /admin/bases           identity, port, state, modules and switches of each base
+GET  /admin/bases           identity, port, connections, modules and switches of each base
 GET  /admin/commands        commands received, oldest first: base, verb, body, at (monotonic seconds)
 POST /admin/deactivate      say DEACTIVATED to the controller, then stop
 POST /admin/stop            stop in silence
@@ -25,7 +26,7 @@ POST /admin/mute            send no heartbeats; ?on=false sends them again
 POST /admin/fail            let installations fail; ?module=NAME or NAME:VERSION, all without it
 POST /admin/hang            accept and never answer; ?command=COMMAND, all without it
 POST /admin/slow            delay by ?seconds=S; ?command=COMMAND, all without it
-POST /admin/drop-replies    carry out, then close without an answer; ?command=COMMAND, all without it
+POST /admin/drop-replies    carry out, then give no answer; ?command=COMMAND, all without it
 POST /admin/heal            switch all of these faults off
 All take ?base=IDENTITY; without it they mean every base.
 """
@@ -75,7 +76,7 @@ async def _stop(base: SimulatedBase, _request: web.Request) -> None:
 async def _start(base: SimulatedBase, _request: web.Request) -> None:
     try:
         await base.start()
-    except NoFreePort as error:
+    except (NoFreePort, BrokerUnavailable) as error:
         raise web.HTTPConflict(text=f"{error}\n") from error
 
 
@@ -85,7 +86,7 @@ async def _restart(base: SimulatedBase, request: web.Request) -> None:
         raise web.HTTPBadRequest(text=f"port={port}: not a port\n")
     try:
         await base.restart(None if port is None else int(port))
-    except NoFreePort as error:
+    except (NoFreePort, BrokerUnavailable) as error:
         raise web.HTTPConflict(text=f"{error}\n") from error
 
 
@@ -152,6 +153,8 @@ def _state(base: SimulatedBase) -> object:
         "identity": base.identity,
         "port": base.port,
         "running": base.running,
+        "connected": base.connected,
+        "beating_over_mqtt": base.beating_over_mqtt,
         "modules": [{"name": biz.name, "version": biz.version, "state": biz.state.value} for biz in base.modules()],
         "counts": dict(base.counts),
         "faults": {

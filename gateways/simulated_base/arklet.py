@@ -70,11 +70,15 @@ class Arklet:
     async def execute(self, command: str, parameters: Json | None) -> Json:
         """Carry out a command and return its envelope; parameters None means that none were sent."""
         try:
-            if command in _NEGATIVE:
-                return await self._change(command, parameters)
-            return self._ask(command, parameters)
+            return await self.perform(command, parameters)
         except JavaError as error:
             return rendering.internal_error(error)
+
+    async def perform(self, command: str, parameters: Json | None) -> Json:
+        """Carry out a command as execute does; raises JavaError."""
+        if command in _NEGATIVE:
+            return await self._change(command, parameters)
+        return self._ask(command, parameters)
 
     def _ask(self, command: str, parameters: Json | None) -> Json:
         identity = self._profile.identity

@@ -1,4 +1,4 @@
-"""A simulated base: its modules, its command server and its heartbeats, started and stopped as one."""
+"""A simulated base: its modules and its tunnels, started and stopped as one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import structlog
 from gateways.arklet.fields import Json
 from gateways.simulated_base.arklet import Arklet
 from gateways.simulated_base.heartbeat import DEACTIVATED, Heartbeat
-from gateways.simulated_base.profile import Faults, Profile
+from gateways.simulated_base.mqtt.tunnel import MqttTunnel
+from gateways.simulated_base.profile import Faults, Profile, Tunnel
 from gateways.simulated_base.runtime import Biz
 from gateways.simulated_base.server import Server
 
@@ -56,6 +57,7 @@ class SimulatedBase:
         self._tasks: set[asyncio.Task[None]] = set()
         self._arklet: Arklet | None = None
         self._server: Server | None = None
+        self._mqtt: MqttTunnel | None = None
         self._heartbeat: Heartbeat | None = None
         self._beating: asyncio.Task[None] | None = None
         self._log = log.bind(base=profile.identity)
@@ -72,17 +74,27 @@ class SimulatedBase:
 
     @property
     def running(self) -> bool:
-        """The command server listens."""
-        return self._server is not None
+        """The base takes commands."""
+        return self._arklet is not None
+
+    @property
+    def connected(self) -> bool:
+        """The base has a connection to its broker."""
+        return self._mqtt is not None and self._mqtt.connected
+
+    @property
+    def beating_over_mqtt(self) -> bool:
+        """Heartbeats over MQTT did not end."""
+        return self._mqtt is not None and self._mqtt.beating
 
     def modules(self) -> list[Biz]:
         """Return the modules inside the base; none when it does not run."""
         return self._arklet.modules() if self._arklet is not None else []
 
     async def start(self) -> None:
-        """Start without modules; raises NoFreePort, or ValueError when the controller is no URL.
+        """Start without modules; raises NoFreePort, BrokerUnavailable, or ValueError for a profile that cannot be.
 
-        The first heartbeat goes out at once, which can be before the server listens.
+        The first heartbeat over HTTP goes out at once, which can be before the server listens.
         """
         async with self._life:
             if not self.running:
@@ -98,6 +110,8 @@ class SimulatedBase:
         async with self._life:
             if self._heartbeat is not None:
                 await self._heartbeat.beat(DEACTIVATED)
+            if self._mqtt is not None:
+                await self._mqtt.deactivate()
             await self._stop()
 
     async def restart(self, port: int | None = None) -> None:
@@ -109,29 +123,40 @@ class SimulatedBase:
             await self._start()
 
     async def _start(self) -> None:
+        began = time.monotonic()
+        arklet = Arklet(self.profile, self.faults, self._tasks, now=self._now, uptime=lambda: time.monotonic() - began)
+        try:
+            if self.profile.tunnel is not Tunnel.HTTP:
+                await self._start_mqtt(arklet)
+            if self.profile.tunnel is not Tunnel.MQTT:
+                await self._start_http(arklet)
+        except BaseException:
+            await self._stop()
+            raise
+        self._arklet = arklet
+
+    async def _start_http(self, arklet: Arklet) -> None:
         with ExitStack() as undo:
             bound = undo.enter_context(closing(_bind(self.profile.listen, self._port)))
             self._port = bound.getsockname()[1]
             if self.profile.controller:
                 self._heartbeat = Heartbeat(self.profile, self.faults, self.port)
-                beating = asyncio.create_task(self._heartbeat.run(), name=f"{self.identity} heartbeat")
-                beating.add_done_callback(self._ended)
-                undo.callback(beating.cancel)
-                self._beating = beating
+                self._beating = asyncio.create_task(self._heartbeat.run(), name=f"{self.identity} heartbeat")
+                self._beating.add_done_callback(self._ended)
             if self.profile.server_delay:
                 await asyncio.sleep(self.profile.server_delay)
-            began = time.monotonic()
-            arklet = Arklet(
-                self.profile,
-                self.faults,
-                self._tasks,
-                now=lambda: time.time_ns() // 1_000_000,
-                uptime=lambda: time.monotonic() - began,
-            )
             server = Server(self.faults, self._tasks, arklet.execute, self._record)
             await server.start(bound)
-            self._arklet, self._server = arklet, server
+            self._server = server
             undo.pop_all()
+
+    async def _start_mqtt(self, arklet: Arklet) -> None:
+        if self.profile.broker is None:
+            raise ValueError("a base over MQTT needs a broker")
+        self._mqtt = MqttTunnel(
+            self.profile, self.profile.broker, self.faults, arklet, self._tasks, self._record, now=self._now
+        )
+        await self._mqtt.start()
 
     async def _stop(self) -> None:
         if self._server is not None:
@@ -141,7 +166,12 @@ class SimulatedBase:
             task.cancel()
         if ending:
             await asyncio.wait(ending)
-        self._server = self._beating = self._heartbeat = self._arklet = None
+        if self._mqtt is not None:
+            self._mqtt.close()
+        self._server = self._mqtt = self._beating = self._heartbeat = self._arklet = None
+
+    def _now(self) -> int:
+        return time.time_ns() // 1_000_000 + round(self.profile.clock_skew * 1000)
 
     def _record(self, command: str, parameters: Json | None) -> None:
         self.commands.append(Received(command, parameters, time.monotonic()))

@@ -12,13 +12,15 @@ from aiohttp import web
 from gateways.simulated_base import admin
 from gateways.simulated_base.base import NoFreePort, SimulatedBase
 from gateways.simulated_base.fleet import Fleet, profiles
-from gateways.simulated_base.options import faults, parser, profile
+from gateways.simulated_base.mqtt.connection import BrokerUnavailable
+from gateways.simulated_base.options import faults, parse, profile
+from gateways.simulated_base.profile import Tunnel
 from service import logs, process
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run bases until a signal; returns the exit code."""
-    options = parser().parse_args(argv)
+    options = parse(argv)
     logs.configure(logs.LogFormat(options.log_format), logs.LogLevel(options.log_level), program="simulated-base")
     fleet = Fleet([SimulatedBase(each, faults(options)) for each in profiles(profile(options), options.count)])
 
@@ -45,6 +47,10 @@ async def _start(fleet: Fleet, runner: web.AppRunner, options: argparse.Namespac
             starting.result()
     except NoFreePort as error:
         raise process.StartError(f"{error}; choose others with --port, or --port 0 for any free ones") from error
+    except BrokerUnavailable as error:
+        raise process.StartError(
+            f"{error}; is it there, and are --broker, --mqtt-port and the credentials right?"
+        ) from error
     finally:
         starting.cancel()
         stopping.cancel()
@@ -63,8 +69,15 @@ async def _listen(runner: web.AppRunner, port: int) -> None:
 
 
 def _announce(base: SimulatedBase) -> None:
-    host = base.profile.listen
-    _say(f"{base.identity} listening on {f'[{host}]' if ':' in host else host}:{base.port}")
+    profile = base.profile
+    if profile.tunnel is not Tunnel.MQTT:
+        _say(f"{base.identity} listening on {_address(profile.listen, base.port)}")
+    if profile.broker is not None and profile.tunnel is not Tunnel.HTTP:
+        _say(f"{base.identity} connected to {_address(profile.broker.host, profile.broker.port)}")
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _say(line: str) -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Any, NoReturn
+from typing import NoReturn
 from urllib.parse import SplitResult, urlsplit
 
 import orjson
 import structlog
 
+from gateways.arklet.fields import Json
 from gateways.simulated_base.profile import Faults, Profile
 
 CONNECT_SECONDS = 30.0
@@ -41,6 +42,27 @@ def controller_url(text: str) -> SplitResult:
     return url
 
 
+def beat(profile: Profile, port: int, state: str) -> Json:
+    """Return what a heartbeat says."""
+    return {
+        "baseMetadata": metadata(profile),
+        "localHostName": profile.host_name or profile.identity,
+        "localIP": profile.ip,
+        "port": port,
+        "state": state,
+    }
+
+
+def metadata(profile: Profile) -> Json:
+    """Return who the base is."""
+    return {
+        "clusterName": profile.cluster_name,
+        "identity": profile.identity,
+        "name": profile.name,
+        "version": profile.version,
+    }
+
+
 class Heartbeat:
     """Tells the controller of one base. Raises ValueError when its controller is no URL."""
 
@@ -67,7 +89,7 @@ class Heartbeat:
     async def beat(self, state: str = ACTIVATED) -> bool:
         """Send one heartbeat; False when it was not answered with status 200, which is logged."""
         try:
-            await self._post(self.payload(state))
+            await self._post(orjson.dumps(beat(self._profile, self._port, state), option=orjson.OPT_SORT_KEYS))
         except (OSError, BadAnswer, EOFError, asyncio.LimitOverrunError) as error:
             if not self._failing:
                 self._log.warning(
@@ -79,23 +101,6 @@ class Heartbeat:
             self._log.info("heartbeats succeed again")
         self._failing = False
         return True
-
-    def payload(self, state: str) -> bytes:
-        """Return the body of a heartbeat."""
-        profile = self._profile
-        beat: dict[str, Any] = {
-            "baseMetadata": {
-                "clusterName": profile.cluster_name,
-                "identity": profile.identity,
-                "name": profile.name,
-                "version": profile.version,
-            },
-            "localHostName": profile.host_name or profile.identity,
-            "localIP": profile.ip,
-            "port": self._port,
-            "state": state,
-        }
-        return orjson.dumps(beat, option=orjson.OPT_SORT_KEYS)
 
     async def _post(self, body: bytes) -> None:
         url = self._url

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Callable
+from collections.abc import Sequence
+from enum import Enum
 
 from gateways.simulated_base import admin
+from gateways.simulated_base.argument_types import interval, number, offset, seconds
 from gateways.simulated_base.arklet import DESCRIPTIONS
 from gateways.simulated_base.heartbeat import controller_url
-from gateways.simulated_base.profile import ALL, Faults, MultiVersion, Profile
+from gateways.simulated_base.mqtt import options as mqtt
+from gateways.simulated_base.profile import ALL, Faults, MultiVersion, Profile, Tunnel
 from service import logs
 
 _DEFAULT = Profile()
@@ -24,12 +26,12 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=_Help,
     )
     top.add_argument(
-        "--count", type=_number(1, 100_000), default=1, metavar="N", help="number of bases, as IDENTITY-1 to IDENTITY-N"
+        "--count", type=number(1, 100_000), default=1, metavar="N", help="number of bases, as IDENTITY-1 to IDENTITY-N"
     )
-    top.add_argument("--ramp", type=_seconds, default=0.0, metavar="S", help="start them evenly over so many seconds")
+    top.add_argument("--ramp", type=seconds, default=0.0, metavar="S", help="start them evenly over so many seconds")
     top.add_argument(
         "--admin-port",
-        type=_number(0, 65535),
+        type=number(0, 65535),
         metavar="N",
         help="control the bases over HTTP on this loopback port; 0 means any free one",
     )
@@ -46,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
         help="least severity that is logged",
     )
     _identity_options(top.add_argument_group("the base"))
+    mqtt.add(top.add_argument_group("MQTT", "with --tunnel mqtt or both"))
     _behaviour_options(top.add_argument_group("how it behaves"))
     _fault_options(
         top.add_argument_group("what fails", "may be given several times; commands are " + ", ".join(DESCRIPTIONS))
@@ -53,8 +56,17 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options, or end the program with what is wrong with them."""
+    top = parser()
+    options = top.parse_args(argv)
+    if options.tunnel is not Tunnel.HTTP:
+        mqtt.check(top, options)
+    return options
+
+
 def profile(options: argparse.Namespace) -> Profile:
-    """Return the base, or the first of several, that the options describe."""
+    """Return the base, or the first of several, that the options describe; they are those that parse returned."""
     return Profile(
         identity=options.identity,
         name=options.name,
@@ -65,7 +77,14 @@ def profile(options: argparse.Namespace) -> Profile:
         ip=options.ip,
         listen=options.listen,
         host_name=options.host_name,
-        heartbeat_interval=options.heartbeat_interval,
+        heartbeat_interval=options.heartbeat_interval or _DEFAULT.heartbeat_interval,
+        mqtt_heartbeat_interval=options.heartbeat_interval or _DEFAULT.mqtt_heartbeat_interval,
+        heartbeats_survive=options.heartbeats_survive,
+        reconnect_longest=options.reconnect_longest,
+        clock_skew=options.clock_skew,
+        tunnel=options.tunnel,
+        broker=mqtt.broker(options) if options.tunnel is not Tunnel.HTTP else None,
+        env=options.env,
         server_delay=options.server_delay,
         install_time=options.install_time,
         multi_version=options.multi_version,
@@ -97,11 +116,19 @@ def _identity_options(group: argparse._ArgumentGroup) -> None:
         "--controller",
         type=_url,
         metavar="URL",
-        help="where heartbeats go, for example http://127.0.0.1:7777; none are sent without it",
+        help="where heartbeats over HTTP go, for example http://127.0.0.1:7777; none are sent without it",
+    )
+    group.add_argument(
+        "--tunnel",
+        type=Tunnel,
+        choices=list(Tunnel),
+        default=_DEFAULT.tunnel,
+        metavar="{http,mqtt,both}",
+        help="how the controller is reached; mqtt opens no port for commands",
     )
     group.add_argument(
         "--port",
-        type=_number(0, 65535),
+        type=number(0, 65535),
         metavar="N",
         help="port for commands, counting up with --count; 0 any free one; default the first free of 1238 to 1337",
     )
@@ -118,20 +145,20 @@ def _identity_options(group: argparse._ArgumentGroup) -> None:
 def _behaviour_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--heartbeat-interval",
-        type=_interval,
-        default=_DEFAULT.heartbeat_interval,
+        type=interval,
         metavar="S",
-        help="seconds between heartbeats; runtimes up to 1.4.0 have 120",
+        help=f"seconds between heartbeats (default: {_DEFAULT.heartbeat_interval:g} over HTTP, where runtimes up to "
+        f"1.4.0 have 120, and {_DEFAULT.mqtt_heartbeat_interval:g} over MQTT)",
     )
     group.add_argument(
         "--server-delay",
-        type=_seconds,
+        type=seconds,
         default=0.0,
         metavar="S",
         help="seconds from the first heartbeat until the port for commands listens",
     )
     group.add_argument(
-        "--install-time", type=_seconds, default=0.0, metavar="S", help="seconds that a module takes to start"
+        "--install-time", type=seconds, default=0.0, metavar="S", help="seconds that a module takes to start"
     )
     group.add_argument(
         "--multi-version",
@@ -144,21 +171,21 @@ def _behaviour_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--broken-stays", action="store_true", help="a module that did not start stays listed as broken")
     group.add_argument(
         "--metaspace-used",
-        type=_number(0, 2**62),
+        type=number(0, 2**62),
         default=_DEFAULT.metaspace_used,
         metavar="BYTES",
         help="metaspace of the base itself",
     )
     group.add_argument(
         "--metaspace-max",
-        type=_number(-1, 2**62),
+        type=number(-1, 2**62),
         default=_DEFAULT.metaspace_max,
         metavar="BYTES",
         help="limit of the metaspace, -1 for none; installations beyond it fail",
     )
     group.add_argument(
         "--metaspace-per-module",
-        type=_number(0, 2**62),
+        type=number(0, 2**62),
         default=_DEFAULT.metaspace_per_module,
         metavar="BYTES",
         help="metaspace of each module",
@@ -197,7 +224,10 @@ def _fault_options(group: argparse._ArgumentGroup) -> None:
         type=_command,
         default=[],
         metavar="COMMAND",
-        help="carry the command out, then close without an answer",
+        help="carry the command out, then give no answer",
+    )
+    group.add_argument(
+        "--clock-skew", type=offset, default=0.0, metavar="S", help="the clock of the base is fast, or slow below 0"
     )
     group.add_argument("--mute", action="store_true", help="send no heartbeats")
 
@@ -208,33 +238,9 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default in (None, "", [], False):
             return action.help
-        if isinstance(action.default, MultiVersion):
+        if isinstance(action.default, Enum):
             return f"{action.help} (default: {action.default.value})"
         return super()._get_help_string(action)
-
-
-def _number(least: int, most: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        value = int(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{value} is not within {least} to {most}")
-        return value
-
-    return number
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
-    return value
-
-
-def _interval(text: str) -> float:
-    value = _seconds(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError("an interval must be longer than 0 seconds")
-    return value
 
 
 def _command(text: str) -> str:
@@ -244,10 +250,10 @@ def _command(text: str) -> str:
 
 
 def _slow(text: str) -> tuple[str, float]:
-    command, separator, seconds = text.partition("=")
+    command, separator, delay = text.partition("=")
     if not separator:
         raise argparse.ArgumentTypeError(f"{text} is not of the form COMMAND=SECONDS")
-    return _command(command), _seconds(seconds)
+    return _command(command), seconds(delay)
 
 
 def _url(text: str) -> str:

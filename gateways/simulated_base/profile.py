@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from gateways.simulated_base.mqtt.broker import Broker
+
 ALL = "*"
 """In a switch: every module, or every command."""
 
@@ -18,6 +20,15 @@ class MultiVersion(Enum):
     """Both serve."""
     SWITCH = "switch"
     """The new version serves, the old one is deactivated."""
+
+
+class Tunnel(Enum):
+    """How a base and its controller reach each other."""
+
+    HTTP = "http"
+    MQTT = "mqtt"
+    """Without the command server that a Java base has as well, as if behind NAT."""
+    BOTH = "both"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +51,7 @@ class Profile:
     listen: str = "127.0.0.1"
     host_name: str = ""
     heartbeat_interval: float = 12.0
+    """Over HTTP."""
     server_delay: float = 0.0
     """From the first heartbeat until the server listens."""
     install_time: float = 0.0
@@ -52,6 +64,18 @@ class Profile:
     metaspace_max: int = 268_435_456
     """-1 means that the JVM has no limit."""
     metaspace_per_module: int = 1_843_200
+    tunnel: Tunnel = Tunnel.HTTP
+    broker: Broker | None = None
+    """Needed unless the tunnel is HTTP."""
+    env: str = "default"
+    """Environment, in topics in lower case; HTTP does not tell it."""
+    mqtt_heartbeat_interval: float = 10.0
+    heartbeats_survive: bool = False
+    """Over MQTT heartbeats go on after one that failed."""
+    reconnect_longest: float = 128.0
+    """Longest time between two attempts to reach the broker again."""
+    clock_skew: float = 0.0
+    """By how much the clock of the base is fast."""
     commands_kept: int = 256
     """How many received commands are remembered."""
 

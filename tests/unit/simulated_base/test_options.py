@@ -85,7 +85,8 @@ def test_help_shows_every_option_with_its_default(capsys: pytest.CaptureFixture[
     assert end.value.code == 0
     text = capsys.readouterr().out
     assert "POST /admin/deactivate" in text
-    assert "(default: 12.0)" in text
+    assert "(default: 12 over HTTP" in " ".join(text.split())
+    assert "(default: 128.0)" in text
 
 
 @pytest.mark.parametrize(("port", "ports"), [(5000, [5000, 5001, 5002]), (0, [0, 0, 0]), (None, [None, None, None])])
