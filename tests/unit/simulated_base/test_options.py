@@ -83,9 +83,9 @@ def test_help_shows_every_option_with_its_default(capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit) as end:
         parse("--help")
     assert end.value.code == 0
-    text = capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())
     assert "POST /admin/deactivate" in text
-    assert "(default: 12 over HTTP" in " ".join(text.split())
+    assert "(default: 12 over HTTP" in text
     assert "(default: 128.0)" in text
 
 
