@@ -87,7 +87,8 @@ def test_an_api_server_that_is_away_at_the_start_is_waited_for(idle_stage: Stage
     stage.wait_node_ready("b1", within=40)
     eventually(lambda: stage.control_plane.readiness()[0] == 200, within=20, what="ready")
     stage.create_pod("biz1")
-    stage.wait_pod_ready("biz1")
+    # The scheduler, too, must find the API server again first.
+    stage.wait_pod_ready("biz1", within=90)
     assert base.modules() == {"biz1:0.0.1": "activated"}
 
 
@@ -104,7 +105,7 @@ def test_an_api_server_that_is_away_for_a_minute_costs_nothing(stage: Stage) -> 
     stage.wait_pod_ready("biz1", within=60)
     assert len(base.commands("installBiz")) == 1
     stage.create_pod("biz2", module="biz2")
-    stage.wait_pod_ready("biz2", within=60)
+    stage.wait_pod_ready("biz2", within=90)
 
 
 def test_nobody_takes_over_the_identity_of_a_live_base(stage: Stage) -> None:
