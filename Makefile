@@ -63,9 +63,9 @@ lock: ## choose and pin dependencies again (needs uv)
 	@printf 'pip>=26\nsetuptools>=80\n' | $(UV) pip compile --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate -q - -o requirements-build.lock
 	@$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-header -q \
-		pyproject.toml -o requirements.lock
+		pyproject.toml --extra broker -o requirements.lock
 	@$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-header -q \
-		-c requirements.lock -c requirements-build.lock pyproject.toml --group dev -o requirements-dev.lock
+		-c requirements.lock -c requirements-build.lock pyproject.toml --extra broker --group dev -o requirements-dev.lock
 
 test-servers: .venv/.dev ## get the servers that the tests need: Kubernetes (download, or build with Go), Mosquitto
 	@$(BIN)/python -m tests.servers fetch $(ARGS)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modulecontroller.quickstart import DEFAULT_BASES, MOST_BASES, default_data_dir, quickstart
-from modulecontroller.settings import SupervisorSettings
+from modulecontroller.settings import QuickstartSettings, SupervisorSettings
 from modulecontroller.smoke import on_free_ports, smoke
 from modulecontroller.supervisor import supervise
 from service import logs, process
@@ -19,8 +19,8 @@ _PURPOSE = """\
 Koupleless Module Controller: makes Java bases appear as Kubernetes nodes and their modules as Pods.
 
 Without a command it runs the control plane and the gateways that the environment asks for
-(ENABLE_HTTP_TUNNEL), as one; a child that dies is restarted. Their own variables are told by
-controlplane --help and http-gateway --help."""
+(ENABLE_HTTP_TUNNEL, ENABLE_MQTT_TUNNEL, or both), as one; a child that dies is restarted. Their own
+variables are told by controlplane --help, http-gateway --help and mqtt-gateway --help."""
 
 
 def _number_of_bases(text: str) -> int:
@@ -62,6 +62,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="D",
         help="folder of the embedded cluster, kept between runs (default: %(default)s)",
     )
+    start.add_argument(
+        "--mqtt",
+        action="store_true",
+        help="bases over MQTT instead of HTTP: on the broker that MQTT_BROKER names, or on one started for trying out",
+    )
     once = commands.add_parser("smoke", help="run the quick start once by itself and print its timings")
     once.add_argument(
         "--manifest",
@@ -77,22 +82,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that was asked for."""
     arguments = _parse(argv)
     if arguments.command == "smoke":
-        settings, ports = on_free_ports()
+        free, ports = on_free_ports()
         os.environ.update(ports)
         logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.WARNING, program="module-controller")
-        return process.run(lambda stop: smoke(stop, manifest=arguments.manifest, settings=settings))
-    settings = load(SupervisorSettings)
+        return process.run(lambda stop: smoke(stop, manifest=arguments.manifest, settings=free))
     if arguments.command == "quickstart":
+        wanted = load(QuickstartSettings)
         logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.WARNING, program="module-controller")
         return process.run(
             lambda stop: quickstart(
-                settings,
+                wanted,
                 stop,
                 bases=arguments.bases,
+                mqtt=arguments.mqtt,
                 data_dir=arguments.data_dir,
                 say=lambda text: print(text, flush=True),  # noqa: T201 - this is what the command is for
             )
         )
+    settings = load(SupervisorSettings)
     logs.configure(settings.log_format, settings.log_level, program="module-controller")
     return process.run(lambda stop: supervise(settings, stop))
 

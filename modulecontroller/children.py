@@ -26,7 +26,7 @@ PROBE_EVERY, PROBE_WITHIN = 0.1, 2.0
 
 
 class ChildFailed(Exception):
-    """A child could not start; exit_code is what it ended with."""
+    """A child could not start; exit_code is what it ended with, below 0 the signal that ended it."""
 
     def __init__(self, name: str, exit_code: int) -> None:
         super().__init__(f"{name} could not start (exit code {exit_code}); its message stands above")
@@ -35,24 +35,33 @@ class ChildFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run: module is a Python module, environ what is set for it, socket where it answers probes."""
+    """What to run: module is a Python module, environ what is set for it; most answer probes (STATUS_SOCKET)."""
 
     name: str
     module: str
     environ: Mapping[str, str]
-    socket: str = ""
     arguments: Sequence[str] = ()
+    answers: bool = True
 
 
 @dataclass(slots=True)
 class Child:
-    """One supervised child. started is set once it answered its probe, or ran for a moment if it has none."""
+    """One supervised child; folder is where its socket is.
+
+    started is set once it answered its probe, or ran for a moment if it has none.
+    """
 
     program: Program
+    folder: str
     started: asyncio.Event = field(default_factory=asyncio.Event)
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
     stopping: bool = False
+
+    @property
+    def socket(self) -> str:
+        """Where it answers probes."""
+        return f"{self.folder}/{self.program.name}.sock"
 
     async def run(self) -> None:
         """Keep the program running until stop; raises ChildFailed if it never started."""
@@ -81,13 +90,16 @@ class Child:
 
     async def _once(self) -> int:
         program = self.program
+        status = {"STATUS_SOCKET": self.socket} if program.answers else {}
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             program.module,
             *program.arguments,
-            env={**os.environ, **program.environ, "SUPERVISED": "1"},
+            env={**os.environ, **program.environ, **status, "SUPERVISED": "1"},
             stdin=asyncio.subprocess.PIPE,
+            # They log to standard error; what they announce besides is told by us.
+            stdout=asyncio.subprocess.DEVNULL,
             # Ctrl-C reaches this process only, which ends its children in order.
             start_new_session=True,
         )
@@ -99,12 +111,12 @@ class Child:
             await _end(self.process, program.name)
 
     async def _probe(self) -> None:
-        if not self.program.socket:
+        if not self.program.answers:
             await asyncio.sleep(PROBE_WITHIN)
             self.started.set()
             return
         while not self.started.is_set():
-            answer = await ask(self.program.socket, "/livez")
+            answer = await ask(self.socket, "/livez")
             if answer is not None and answer[0] == 200:
                 self.started.set()
                 return

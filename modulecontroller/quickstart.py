@@ -1,4 +1,4 @@
-"""Everything on one machine: embedded cluster, control plane, HTTP gateway and simulated bases."""
+"""Everything on one machine: embedded cluster, control plane, a gateway and simulated bases."""
 
 from __future__ import annotations
 
@@ -8,14 +8,23 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from modulecontroller import broker
 from modulecontroller.children import Program
-from modulecontroller.settings import SupervisorSettings
+from modulecontroller.settings import QuickstartSettings
 from modulecontroller.supervisor import supervise
 from service.process import StartError
 
 DEFAULT_BASES = 2
 MOST_BASES = 1000
 _PORTS_OF_ARKLET = 100
+
+_EMBEDDED_BROKER = {
+    "MQTT_BROKER": broker.HOST,
+    **dict.fromkeys(
+        ("MQTT_USERNAME", "MQTT_PASSWORD", "MQTT_CA_PATH", "MQTT_CLIENT_CRT_PATH", "MQTT_CLIENT_KEY_PATH"), ""
+    ),
+}
+"""How children reach the broker that we run; an empty variable counts as not set."""
 
 Say = Callable[[str], None]
 
@@ -26,12 +35,13 @@ def default_data_dir() -> Path:
     return Path(state) / "koupleless-module-controller" / "quickstart"
 
 
-def environ(data_dir: Path) -> dict[str, str]:
+def environ(settings: QuickstartSettings, data_dir: Path) -> dict[str, str]:
     """Return what is set for all children; what the user set himself wins where it may."""
     return {
+        **(_EMBEDDED_BROKER if runs_broker(settings) else {}),
         "CLUSTER": "embedded",
         "EMBEDDED_DB": str(data_dir / "cluster.db"),
-        "ENV": os.environ.get("ENV", "dev"),
+        "ENV": settings.env,
         "HTTP_TUNNEL_ALLOWED_CIDRS": "127.0.0.0/8",
         "HTTP_TUNNEL_LISTEN_HOST": "127.0.0.1",
         "LOG_FORMAT": os.environ.get("LOG_FORMAT", "console"),
@@ -39,27 +49,45 @@ def environ(data_dir: Path) -> dict[str, str]:
     }
 
 
-def simulated_bases(settings: SupervisorSettings, number: int) -> Program:
+def simulated_bases(settings: QuickstartSettings, number: int) -> Program:
     """Return the program that simulates so many bases; their ports stay the same from run to run."""
     ports = ("--port", "20000") if number > _PORTS_OF_ARKLET else ()
+    over_http = ("--controller", f"http://127.0.0.1:{settings.http_port}", *ports)
+    over_mqtt = ("--tunnel", "mqtt", "--env", settings.env, "--mqtt-port", str(settings.mqtt_port))
     return Program(
         name="simulated-base",
         module="gateways.simulated_base",
-        environ={},
+        environ=_EMBEDDED_BROKER if runs_broker(settings) else {},
         arguments=(
             *("--identity", "base", "--count", str(number)),
-            *("--controller", f"http://127.0.0.1:{settings.http_port}"),
-            *ports,
+            *(over_mqtt if settings.enable_mqtt_tunnel else over_http),
             *("--multi-version", "both", "--log-level", "warning"),
         ),
+        answers=False,
     )
 
 
+def runs_broker(settings: QuickstartSettings) -> bool:
+    """Tell whether a broker is to be run, too."""
+    return settings.enable_mqtt_tunnel and not settings.mqtt_broker
+
+
+def embedded_broker(settings: QuickstartSettings) -> Program:
+    """Return the program that is the broker; raises StartError when its package is missing."""
+    if not broker.available():
+        raise StartError(
+            "--mqtt without MQTT_BROKER runs a broker by itself, and the Python package amqtt is not installed: "
+            "install it (pip install 'koupleless-module-controller[broker]'), or name a broker with MQTT_BROKER"
+        )
+    return Program("broker", "modulecontroller.broker", {"MQTT_PORT": str(settings.mqtt_port)})
+
+
 async def quickstart(
-    settings: SupervisorSettings,
+    settings: QuickstartSettings,
     stop: asyncio.Event,
     *,
     bases: int,
+    mqtt: bool = False,
     data_dir: Path,
     say: Say,
     when_ready: Callable[[], None] | None = None,
@@ -67,15 +95,20 @@ async def quickstart(
     """Run everything until stop is set, and say what runs where once it does. Raises StartError."""
     prepare(data_dir)
     settings = settings.model_copy(
-        update={"enable_http_tunnel": True, "enable_mqtt_tunnel": False, "client_id": "quickstart"}
+        update={"enable_http_tunnel": not mqtt, "enable_mqtt_tunnel": mqtt, "client_id": "quickstart"}
     )
-    say(f"starting: embedded cluster, control plane, HTTP gateway and {bases} simulated bases")
+    parts = [
+        *(["MQTT broker"] if runs_broker(settings) else []),
+        *("embedded cluster", "control plane", f"{'MQTT' if mqtt else 'HTTP'} gateway"),
+    ]
+    say(f"starting: {', '.join(parts)} and {bases} simulated bases")
     ready = asyncio.Event()
     running = asyncio.create_task(
         supervise(
             settings,
             stop,
-            extra=environ(data_dir),
+            extra=environ(settings, data_dir),
+            before=[embedded_broker(settings)] if runs_broker(settings) else [],
             more=[simulated_bases(settings, bases)] if bases else [],
             ready=ready,
         ),
@@ -100,7 +133,7 @@ def prepare(data_dir: Path) -> None:
         raise StartError(f"--data-dir {data_dir}: {error.strerror}; name a folder that can be written") from error
 
 
-def welcome(settings: SupervisorSettings, bases: int, data_dir: Path) -> str:
+def welcome(settings: QuickstartSettings, bases: int, data_dir: Path) -> str:
     """Return what runs where and what to type next."""
     mctl = _command("mctl")
     server = "" if settings.grpc_port == 50051 else f"MCTL_SERVER=127.0.0.1:{settings.grpc_port} "
@@ -108,7 +141,7 @@ def welcome(settings: SupervisorSettings, bases: int, data_dir: Path) -> str:
     return f"""
 ready. What runs where:
   gRPC API (mctl, gateways)   127.0.0.1:{settings.grpc_port}
-  HTTP tunnel for bases       127.0.0.1:{settings.http_port}
+{_tunnel(settings)}
   health                      http://127.0.0.1:{settings.health_port}/readyz
   metrics                     http://127.0.0.1:{settings.metrics_port}/metrics
   report intake               http://127.0.0.1:{settings.report_port}/log
@@ -126,6 +159,23 @@ Type next, in another terminal:
 
 Ctrl-C ends everything; the cluster's objects are kept.
 """
+
+
+def _tunnel(settings: QuickstartSettings) -> str:
+    if not settings.enable_mqtt_tunnel:
+        return f"  HTTP tunnel for bases       127.0.0.1:{settings.http_port}"
+    topic = f"koupleless_{settings.env.lower()}/IDENTITY"
+    if runs_broker(settings):
+        where = f"{broker.HOST}:{settings.mqtt_port} (for trying out only: no passwords, no TLS, nothing is kept)"
+    else:
+        where = f"{settings.mqtt_broker}:{settings.mqtt_port} (MQTT_BROKER, MQTT_PORT)"
+    return "\n".join(
+        (
+            f"  MQTT broker                 {where}",
+            f"  topics from bases           {topic}/base/heart, health, simpleBiz, bizOperation, ...",
+            f"  topics to bases             {topic}/installBiz, uninstallBiz, health, queryAllBiz",
+        )
+    )
 
 
 def _command(name: str) -> str:

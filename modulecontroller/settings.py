@@ -46,3 +46,13 @@ class SupervisorSettings(Settings):
     @classmethod
     def _lower(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value
+
+
+class QuickstartSettings(SupervisorSettings):
+    """Variables of the quick start, which says where the broker is."""
+
+    mqtt_broker: str = Field(
+        "", validation_alias="MQTT_BROKER", description="host of the broker; without it --mqtt runs one by itself"
+    )
+    mqtt_port: Port = Field(1883, validation_alias="MQTT_PORT", description="TCP port of the broker")
+    env: str = Field("dev", validation_alias="ENV", description="environment, part of topics and Node names")

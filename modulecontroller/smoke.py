@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from modulecontroller.quickstart import quickstart
-from modulecontroller.settings import SupervisorSettings
+from modulecontroller.settings import QuickstartSettings
 from service.process import StartError
 
 STEP_WITHIN = 60
@@ -30,14 +30,14 @@ def free_ports(number: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def on_free_ports() -> tuple[SupervisorSettings, dict[str, str]]:
+def on_free_ports() -> tuple[QuickstartSettings, dict[str, str]]:
     """Return settings on free ports, and the variables that give them to children."""
     names = ("GRPC_PORT", "HTTP_TUNNEL_LISTEN_PORT", "HEALTH_PORT", "METRICS_PORT", "REPORT_PORT")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
-    return SupervisorSettings.model_validate(ports), {name: str(port) for name, port in ports.items()}
+    return QuickstartSettings.model_validate(ports), {name: str(port) for name, port in ports.items()}
 
 
-async def smoke(stop: asyncio.Event, *, manifest: Path, settings: SupervisorSettings) -> None:
+async def smoke(stop: asyncio.Event, *, manifest: Path, settings: QuickstartSettings) -> None:
     """Run the main job once and print one line; raises SmokeFailed, StartError."""
     began = time.monotonic()
     ready = asyncio.Event()

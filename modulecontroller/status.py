@@ -37,13 +37,13 @@ class ChildrenStatus(Collector):
 
     async def _look(self, child: Child) -> None:
         name = child.program.name
-        ready = await ask(child.program.socket, "/readyz")
+        ready = await ask(child.socket, "/readyz")
         if ready is None:
             self._trouble[name] = "does not answer"
         else:
             status, text = ready
             self._trouble[name] = "" if status == 200 else text.strip() or f"answers {status}"
-        metrics = await ask(child.program.socket, "/metrics")
+        metrics = await ask(child.socket, "/metrics")
         if metrics is not None and metrics[0] == 200:
             self._metrics[name] = metrics[1]
 

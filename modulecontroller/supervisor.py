@@ -19,45 +19,36 @@ log = structlog.get_logger(__name__)
 READY_LOOK = 0.1
 
 
-def programs(settings: SupervisorSettings, sockets: str, extra: Mapping[str, str]) -> list[Program]:
-    """Return what is to run; extra is set in the environment of all."""
+def programs(settings: SupervisorSettings, extra: Mapping[str, str]) -> list[Program]:
+    """Return the control plane and the gateways; extra is set in the environment of all."""
     control_plane = Program(
         name="controlplane",
         module="controlplane",
-        environ={
-            **extra,
-            "GRPC_HOST": settings.grpc_host,
-            "CLIENT_ID": settings.client_id,
-            "STATUS_SOCKET": f"{sockets}/controlplane.sock",
-        },
-        socket=f"{sockets}/controlplane.sock",
+        environ={**extra, "GRPC_HOST": settings.grpc_host, "CLIENT_ID": settings.client_id},
     )
-    found = [control_plane]
-    if settings.enable_http_tunnel:
-        found.append(
-            Program(
-                name="http-gateway",
-                module="gateways.http",
-                environ={
-                    **extra,
-                    "CONTROL_PLANE": f"127.0.0.1:{settings.grpc_port}",
-                    "CLIENT_ID": f"{settings.client_id}-http",
-                    "STATUS_SOCKET": f"{sockets}/http.sock",
-                },
-                socket=f"{sockets}/http.sock",
-            )
+    wanted = {"http": settings.enable_http_tunnel, "mqtt": settings.enable_mqtt_tunnel}
+    gateways = [
+        Program(
+            name=f"{tunnel}-gateway",
+            module=f"gateways.{tunnel}",
+            environ={
+                **extra,
+                "CONTROL_PLANE": f"127.0.0.1:{settings.grpc_port}",
+                "CLIENT_ID": f"{settings.client_id}-{tunnel}",
+            },
         )
-    return found
+        for tunnel, enabled in wanted.items()
+        if enabled
+    ]
+    return [control_plane, *gateways]
 
 
 def check(settings: SupervisorSettings) -> None:
     """Refuse what cannot be run; raises StartError."""
-    if settings.enable_mqtt_tunnel:
+    if not (settings.enable_http_tunnel or settings.enable_mqtt_tunnel):
         raise StartError(
-            "ENABLE_MQTT_TUNNEL=true: this version has no MQTT gateway; unset it and set ENABLE_HTTP_TUNNEL=true"
+            "no tunnel is enabled, so no base could be reached: set ENABLE_HTTP_TUNNEL=true or ENABLE_MQTT_TUNNEL=true"
         )
-    if not settings.enable_http_tunnel:
-        raise StartError("no tunnel is enabled, so no base could be reached: set ENABLE_HTTP_TUNNEL=true")
 
 
 async def supervise(
@@ -65,13 +56,18 @@ async def supervise(
     stop: asyncio.Event,
     *,
     extra: Mapping[str, str] | None = None,
+    before: Sequence[Program] = (),
     more: Sequence[Program] = (),
     ready: asyncio.Event | None = None,
 ) -> None:
-    """Run everything until stop is set; raises StartError. ready is set when all children said that they are."""
+    """Run everything until stop is set; raises StartError.
+
+    before is what the core needs, more what is started once the core is ready. ready
+    is set when all children but more said that they are.
+    """
     check(settings)
     with tempfile.TemporaryDirectory(prefix="module-controller-") as sockets:
-        core = [Child(program) for program in programs(settings, sockets, extra or {})]
+        core = [Child(program, sockets) for program in (*before, *programs(settings, extra or {}))]
         status = ChildrenStatus(core)
         server = StatusServer(
             status.trouble,
@@ -81,7 +77,7 @@ async def supervise(
         )
         await server.start()
         try:
-            await _run(core, [Child(program) for program in more], status, stop, ready or asyncio.Event())
+            await _run(core, [Child(program, sockets) for program in more], status, stop, ready or asyncio.Event())
         finally:
             await server.stop()
 
@@ -103,7 +99,13 @@ async def _run(
             for child in reversed([*core, *more]):
                 await child.stop()
     except* ChildFailed as failed:
-        raise StartError(str(failed.exceptions[0])) from None
+        first = _first(failed)
+        raise StartError(str(first), exit_code=max(first.exit_code, 1)) from None
+
+
+def _first(failed: BaseExceptionGroup[ChildFailed]) -> ChildFailed:
+    first = failed.exceptions[0]
+    return first if isinstance(first, ChildFailed) else _first(first)
 
 
 async def _start(group: asyncio.TaskGroup, core: Sequence[Child], more: Sequence[Child], ready: asyncio.Event) -> None:

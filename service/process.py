@@ -29,7 +29,11 @@ Main = Callable[[asyncio.Event], Awaitable[None]]
 
 
 class StartError(Exception):
-    """The program cannot start; the message says cause and fix."""
+    """The program cannot start; the message says cause and fix, exit_code is what the process ends with."""
+
+    def __init__(self, message: str, *, exit_code: int = EXIT_FAILURE) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def software_version() -> str:
@@ -56,8 +60,8 @@ def run(main: Main, *, loop: str = "uvloop") -> int:
     """Run main with an event that is set when the process should end; return the exit code.
 
     A StartError or CannotListen becomes one message on standard error. Any other
-    exception is logged with its trace; both give exit code 1. loop "asyncio"
-    selects the standard loop.
+    exception is logged with its trace. The exit code is 1 unless a StartError names
+    another. loop "asyncio" selects the standard loop.
     """
     factory = uvloop.new_event_loop if loop == "uvloop" else None
     try:
@@ -70,8 +74,8 @@ def run(main: Main, *, loop: str = "uvloop") -> int:
         if all(isinstance(cause, StartError | CannotListen) for cause in causes):
             for cause in causes:
                 sys.stderr.write(f"cannot start: {cause}\n")
-        else:
-            log.exception("the process ends because shared machinery failed")
+            return max(cause.exit_code if isinstance(cause, StartError) else EXIT_FAILURE for cause in causes)
+        log.exception("the process ends because shared machinery failed")
         return EXIT_FAILURE
     return 0
 
