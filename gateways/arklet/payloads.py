@@ -42,12 +42,19 @@ __all__ = [
     "Malformed",
     "Negative",
     "batch_reply",
+    "batch_reply_of",
     "health",
+    "health_of",
     "heartbeat",
+    "heartbeat_of",
     "help_commands",
     "metadata",
+    "metadata_of",
     "modules",
+    "modules_of",
     "reply",
+    "reply_of",
+    "simple_modules",
 ]
 
 IDENTITY_LIMIT = 1024
@@ -103,7 +110,11 @@ def heartbeat(body: bytes) -> Heartbeat:
 
     The identity is not judged. A port of 0 or -1 is passed on as it is.
     """
-    beat = first_object(body)
+    return heartbeat_of(first_object(body))
+
+
+def heartbeat_of(beat: Json) -> Heartbeat:
+    """Read a heartbeat out of an object; raises Malformed."""
     return Heartbeat(
         metadata=_metadata(required_object(beat, "baseMetadata"), "baseMetadata."),
         host_name=text(beat, "localHostName", "localHostName"),
@@ -115,17 +126,32 @@ def heartbeat(body: bytes) -> Heartbeat:
 
 def metadata(body: bytes) -> Metadata:
     """Read the body of a baseline query; raises Malformed."""
-    return _metadata(first_object(body), "")
+    return metadata_of(first_object(body))
+
+
+def metadata_of(told: Json) -> Metadata:
+    """Read a baseline query out of an object; raises Malformed."""
+    return _metadata(told, "")
 
 
 def reply(body: bytes) -> Reply:
     """Read the answer to installBiz, uninstallBiz or switchBiz; raises Malformed."""
-    return _reply(_envelope(body))
+    return reply_of(first_object(body))
+
+
+def reply_of(envelope: Json) -> Reply:
+    """Read the answer to a command out of an object; raises Malformed."""
+    return _reply(_coded(envelope))
 
 
 def batch_reply(body: bytes) -> BatchReply:
     """Read the answer to batchInstallBiz; raises Malformed. Without a verdict for each URL items is empty."""
-    envelope = _envelope(body)
+    return batch_reply_of(first_object(body))
+
+
+def batch_reply_of(envelope: Json) -> BatchReply:
+    """Read the answer to batchInstallBiz out of an object; raises Malformed."""
+    _coded(envelope)
     answers = optional_object(optional_object(envelope, "data"), "bizUrlToResponse")
     if len(answers) > MODULE_LIMIT:
         raise Malformed(f"data.bizUrlToResponse: more than {MODULE_LIMIT} items")
@@ -139,7 +165,12 @@ def batch_reply(body: bytes) -> BatchReply:
 
 def modules(body: bytes) -> tuple[Module, ...]:
     """Read the answer to queryAllBiz, the complete list of modules; raises Malformed or Negative."""
-    listed = _answer(body).get("data")
+    return modules_of(first_object(body))
+
+
+def modules_of(envelope: Json) -> tuple[Module, ...]:
+    """Read the answer to queryAllBiz out of an object; raises Malformed or Negative."""
+    listed = _answer(envelope).get("data")
     if not isinstance(listed, list):
         raise Malformed(f"data: expected a list, got {kind(listed)}")
     if len(listed) > MODULE_LIMIT:
@@ -151,13 +182,27 @@ def modules(body: bytes) -> tuple[Module, ...]:
     )
 
 
+def simple_modules(listed: Any) -> tuple[Module, ...]:
+    """Read the short module list of the MQTT tunnel (simpleBiz); raises Malformed."""
+    if not isinstance(listed, list):
+        raise Malformed(f"data: expected a list, got {kind(listed)}")
+    if len(listed) > MODULE_LIMIT:
+        raise Malformed(f"data: more than {MODULE_LIMIT} modules")
+    return tuple(_simple_module(entry, f"data[{index}]") for index, entry in enumerate(listed))
+
+
 def health(body: bytes) -> Health:
     """Read the answer to health; raises Malformed or Negative.
 
     Bases may leave out any part of it or give it in a wrong type, which is no
     news: the fact then has UNSPECIFIED, None or an empty text in its place.
     """
-    data = optional_object(optional_object(_answer(body), "data"), "healthData")
+    return health_of(first_object(body))
+
+
+def health_of(envelope: Json) -> Health:
+    """Read the answer to health out of an object; raises Malformed or Negative."""
+    data = optional_object(optional_object(_answer(envelope), "data"), "healthData")
     jvm = optional_object(data, "jvm")
     return Health(
         state=_master_state(optional_object(data, "masterBizInfo").get("bizState")),
@@ -168,7 +213,7 @@ def health(body: bytes) -> Health:
 
 def help_commands(body: bytes) -> frozenset[str]:
     """Read the answer to help: the names of the commands that the base knows; raises Malformed or Negative."""
-    listed = _answer(body).get("data")
+    listed = _answer(first_object(body)).get("data")
     if not isinstance(listed, list):
         raise Malformed(f"data: expected a list, got {kind(listed)}")
     names = (lenient_text(entry, "id") for entry in listed[:MODULE_LIMIT] if isinstance(entry, dict))
@@ -208,16 +253,14 @@ def _master_state(told: Any) -> BaseState:
     return _BASE_STATES.get(state.name, BaseState.UNKNOWN)
 
 
-def _envelope(body: bytes) -> Json:
-    envelope = first_object(body)
+def _coded(envelope: Json) -> Json:
     if envelope.get("code") is None:
         raise Malformed("code: missing")
     return envelope
 
 
-def _answer(body: bytes) -> Json:
-    envelope = _envelope(body)
-    answer = _reply(envelope)
+def _answer(envelope: Json) -> Json:
+    answer = _reply(_coded(envelope))
     if answer.code is not ReplyCode.SUCCESS:
         raise Negative(answer)
     return envelope
@@ -269,12 +312,22 @@ def _installed(infos: list[Any]) -> tuple[Module, ...]:
 def _module(entry: Any, path: str) -> Module:
     if not isinstance(entry, dict):
         raise Malformed(f"{path}: expected an object, got {kind(entry)}")
-    record = _latest(entry.get("bizStateRecords"))
+    return _told_module(entry, ("bizName", "bizVersion", "bizState"), _latest(entry.get("bizStateRecords")), path)
+
+
+def _simple_module(entry: Any, path: str) -> Module:
+    if not isinstance(entry, dict):
+        raise Malformed(f"{path}: expected an object, got {kind(entry)}")
+    return _told_module(entry, ("name", "version", "state"), optional_object(entry, "latestStateRecord"), path)
+
+
+def _told_module(entry: Json, keys: tuple[str, str, str], record: Json, path: str) -> Module:
+    name, version, state = keys
     changed_at = lenient_integer(record, "changeTime")
     return Module(
-        name=required_text(entry, "bizName", f"{path}.bizName", NAME_LIMIT),
-        version=required_text(entry, "bizVersion", f"{path}.bizVersion", NAME_LIMIT),
-        state=enum(entry.get("bizState"), _MODULE_STATES, ModuleState.UNSPECIFIED),
+        name=required_text(entry, name, f"{path}.{name}", NAME_LIMIT),
+        version=required_text(entry, version, f"{path}.{version}", NAME_LIMIT),
+        state=enum(entry.get(state), _MODULE_STATES, ModuleState.UNSPECIFIED),
         changed_at=changed_at if changed_at is not None and 0 <= changed_at <= _LATEST_TIME else None,
         reason=clip(lenient_text(record, "reason"), NAME_LIMIT),
         message=clip_message(lenient_text(record, "message")),

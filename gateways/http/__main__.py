@@ -12,11 +12,12 @@ import structlog
 from gateways.http.addresses import AddressPolicy
 from gateways.http.arklet_client import ArkletClient
 from gateways.http.listener import Listener
-from gateways.http.probe import Prober
+from gateways.http.questions import HttpQuestions
 from gateways.http.requests import Requests
 from gateways.http.settings import HttpGatewaySettings
 from gateways.http.slots import Slots
 from gateways.http.tunnel import HttpTunnel
+from gateways.polling.prober import Prober
 from gateways.session.messages import Hello, TunnelKind, TunnelState
 from gateways.session.session import Session
 from service import logs, process
@@ -51,14 +52,14 @@ async def serve(settings: HttpGatewaySettings, stop: asyncio.Event) -> None:
     )
     policy = AddressPolicy(settings.allowed_cidrs)
     client = ArkletClient(connect_timeout=settings.connect_timeout)
-    prober = Prober(
+    questions = HttpQuestions(
         client,
         Slots(settings.poll_concurrency),
         policy,
-        session.report,
         health_timeout=settings.health_timeout,
         query_timeout=settings.query_timeout,
     )
+    prober = Prober(questions, session.report)
     listener = Listener(
         Requests(session, prober, policy, settings.env),
         host=settings.listen_host,

@@ -23,9 +23,9 @@ import structlog
 from aiohttp import ClientError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gateways.http.limits import LogLimit, RateLimit
 from gateways.http.metrics import CONNECTIONS, REFUSED, REQUESTS
 from gateways.http.requests import Refusal, Requests
+from gateways.limits import LogLimit, RateLimit
 from service.status import CannotListen, cannot_listen
 
 log = structlog.get_logger(__name__)

@@ -13,8 +13,20 @@ from gateways.arklet import commands, payloads
 from gateways.arklet.facts import Reply, ReplyCode, Verb
 from gateways.http.addresses import AddressPolicy, AddressRefused
 from gateways.http.arklet_client import Lost, NotSent
-from gateways.http.probe import Caller, Prober
-from gateways.session.messages import Fact, ModuleList, Order, Outcome, OutcomeUnknown, Refusal, Refused, Watch
+from gateways.http.questions import Caller
+from gateways.polling.prober import Prober
+from gateways.session.messages import (
+    Fact,
+    ModuleList,
+    Order,
+    OrderResult,
+    Outcome,
+    OutcomeUnknown,
+    Refusal,
+    Refused,
+    Report,
+    Watch,
+)
 
 
 class HttpTunnel:
@@ -35,6 +47,9 @@ class HttpTunnel:
     def unwatch(self, base: str) -> None:
         """Stop polling a base."""
         self._prober.unwatch(base)
+
+    def settled(self, kept: OrderResult | Report) -> None:
+        """Nothing of a base's waits for that."""
 
     async def execute(self, order: Order) -> Outcome:
         """Carry out an order."""

@@ -257,3 +257,10 @@ class Tunnel(Protocol):
 
     def unwatch(self, base: str) -> None:
         """Stop polling a base."""
+
+    def settled(self, kept: OrderResult | Report) -> None:
+        """The control plane has a result or batch report, or will find it out another way; may be said twice.
+
+        The latter holds when the replica that it is for is away while others are
+        there: who takes over from it asks the base.
+        """

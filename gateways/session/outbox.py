@@ -142,10 +142,16 @@ class Outbox:
         """Send the next module list of the base in full: a Watch for it came, or it is not watched any more."""
         self._last_lists.pop(base, None)
 
-    def ack(self, seq: int) -> None:
-        """Take note that the replica has everything up to and including seq."""
+    def ack(self, seq: int) -> tuple[Kept, ...]:
+        """Take note that the replica has everything up to and including seq; return what need not be kept now."""
+        done: list[Kept] = []
         while self._unacked and self._unacked[0][0] <= seq:
-            self._unacked.popleft()
+            done.extend(self._unacked.popleft()[2])
+        return tuple(done)
+
+    def kept(self) -> tuple[Kept, ...]:
+        """Return what is kept until it is acknowledged."""
+        return (*(item for _, _, kept in self._unacked for item in kept), *self._kept)
 
     def take(self, now: float) -> list[Envelope]:
         """Return what may be sent now, in order. It counts as unacknowledged from here on."""

@@ -13,7 +13,7 @@ import contextlib
 import functools
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NoReturn, assert_never
 
 import structlog
@@ -153,6 +153,7 @@ class Session:
         self._lost_at.pop(welcome.replica, None)
         self._watches.welcomed(welcome.replica, time.monotonic())
         STREAMS.set(len(self._serving))
+        self._settle_elsewhere()
         if self._tunnel_state is not None:
             outbox.put(m.Report("", self._tunnel_state, time.time()), time.monotonic())
         self._refresh()
@@ -162,7 +163,7 @@ class Session:
         """Act on a message of a replica."""
         match message:
             case m.ReportsAck(seq):
-                self._outboxes[link.replica].ack(seq)
+                self._settle(self._outboxes[link.replica].ack(seq))
                 self._acknowledged.set()
                 link.wake()
             case m.Order():
@@ -197,6 +198,7 @@ class Session:
             self._claims.lost(link.replica)
             self._watches.lost(link.replica, time.monotonic())
             self._lost_at[link.replica] = time.monotonic()
+            self._settle_elsewhere()
             STREAMS.set(len(self._serving))
         if failures >= UNREACHABLE_AFTER:
             self._directory.unreachable(link.endpoint)
@@ -219,8 +221,24 @@ class Session:
         outbox = self._outboxes.get(replica)
         if outbox is None or not outbox.put_result(result):
             log.warning("result dropped", base=result.base, order=result.order_id, replica=replica)
+            self._settle((result,))
         if replica in self._serving:
             self._serving[replica].wake()
+        elif self._serving:
+            self._settle((result,))
+
+    def _settle(self, kept: Iterable[m.OrderResult | m.Report]) -> None:
+        """Tell the tunnel that it need not keep what results came from."""
+        if self._tunnel is not None:
+            for item in kept:
+                self._tunnel.settled(item)
+
+    def _settle_elsewhere(self) -> None:
+        """Let go of what is for replicas that are away, while others are there to take over from them."""
+        if self._serving:
+            for replica, outbox in self._outboxes.items():
+                if replica not in self._serving:
+                    self._settle(outbox.kept())
 
     def _watch(self, replica: str, watch: m.Watch) -> None:
         if not self._admit(watch, watch.base, watch.fence):

@@ -11,8 +11,9 @@ import pytest
 from gateways.arklet.facts import Health, Verb
 from gateways.http.addresses import DEFAULT_NETWORKS, AddressPolicy
 from gateways.http.arklet_client import Lost, NotSent
-from gateways.http.probe import Prober
+from gateways.http.questions import HttpQuestions
 from gateways.http.slots import Slots
+from gateways.polling.prober import Prober
 from gateways.session.messages import Address, Fact, ModuleList, PollFailed, Watch
 
 pytestmark = pytest.mark.looptime
@@ -57,15 +58,10 @@ class Scene:
     def __init__(self) -> None:
         self.caller = FakeCaller()
         self.told: list[tuple[str, Fact]] = []
-        self.prober = Prober(
-            self.caller,
-            Slots(8),
-            AddressPolicy(DEFAULT_NETWORKS),
-            lambda base, fact: self.told.append((base, fact)),
-            health_timeout=5,
-            query_timeout=10,
-            chance=lambda: 0.5,
+        questions = HttpQuestions(
+            self.caller, Slots(8), AddressPolicy(DEFAULT_NETWORKS), health_timeout=5, query_timeout=10
         )
+        self.prober = Prober(questions, lambda base, fact: self.told.append((base, fact)), chance=lambda: 0.5)
 
     def facts(self, kind: type[Fact]) -> list[Fact]:
         return [fact for _, fact in self.told if isinstance(fact, kind)]

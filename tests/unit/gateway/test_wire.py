@@ -13,7 +13,7 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet import facts
 from gateways.http.arklet_client import Lost, parse
-from gateways.http.limits import LogLimit, RateLimit
+from gateways.limits import LogLimit, RateLimit
 from gateways.session import codec
 from gateways.session import messages as m
 

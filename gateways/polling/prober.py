@@ -4,9 +4,6 @@ One timer for each base and kind stands in the event loop's heap and nothing els
 exists while a base is idle; a task lives only as long as a question. An answer of
 any kind is a sign of life. A failed poll is reported when the way in which it fails
 changes, not each time.
-
-The epoch reported with a list is that of the Watch in force just before the question
-is sent: a list is never said to be newer than it is.
 """
 
 from __future__ import annotations
@@ -14,16 +11,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 
-from gateways.arklet import commands, payloads
 from gateways.arklet.facts import Health, Verb
-from gateways.http.addresses import AddressPolicy, AddressRefused
-from gateways.http.arklet_client import Lost, NotSent
-from gateways.http.slots import Slots
-from gateways.session.messages import Address, Fact, ModuleList, PollFailed, Watch
+from gateways.session.messages import Address, Fact, PollFailed, Watch
 
 log = structlog.get_logger(__name__)
 
@@ -35,15 +29,25 @@ LIVE = 25.0
 """Seconds since the last sign of life within which a base counts as alive at its address."""
 
 
-_ANSWERED = frozenset({"", "negative", "unreadable"})
-"""Ways in which a question ends that show that the base lives."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a question ended: what to report, if anything, and the way in which it failed, empty if it did not.
+
+    alive tells whether the base showed that it lives; again_after is when to ask
+    again, in seconds, if that is sooner than the interval.
+    """
+
+    fact: Fact | None
+    failure: str = ""
+    alive: bool = True
+    again_after: float | None = None
 
 
-class Caller(Protocol):
-    """What calls a base: ``ArkletClient``."""
+class Questions(Protocol):
+    """How a tunnel asks."""
 
-    async def call(self, address: Address, verb: Verb, body: bytes, *, timeout: float) -> bytes:
-        """Return the body of the answer. Raises NotSent or Lost."""
+    async def ask(self, watch: Watch, verb: Verb, *, failing: bool) -> Answer:
+        """Ask a base; failing tells whether it failed to answer last time. The wait is bounded."""
 
 
 class _Poll:
@@ -81,24 +85,17 @@ class _Base:
 
 
 class Prober:
-    """Polls all watched bases and reports what they say. Timeouts are in seconds."""
+    """Polls all watched bases and reports what they say."""
 
     def __init__(
         self,
-        client: Caller,
-        slots: Slots,
-        policy: AddressPolicy,
+        questions: Questions,
         report: Callable[[str, Fact], object],
         *,
-        health_timeout: float,
-        query_timeout: float,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._client = client
-        self._slots = slots
-        self._policy = policy
+        self._questions = questions
         self._report = report
-        self._timeouts = {Verb.HEALTH: health_timeout, Verb.QUERY_MODULES: query_timeout}
         self._chance = chance
         self._bases: dict[str, _Base] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -127,10 +124,10 @@ class Prober:
             gone.modules.cancel()
             gone.health.cancel()
 
-    def beat(self, base: str, address: Address) -> None:
-        """Take note of a heartbeat."""
+    def beat(self, base: str, address: Address | None = None) -> None:
+        """Take note of a heartbeat; one from another address than the one that is watched counts for nothing."""
         watched = self._bases.get(base)
-        if watched is not None and watched.watch.address == address:
+        if watched is not None and address in (None, watched.watch.address):
             watched.beat_at = watched.life_at = self._now()
 
     def left(self, base: str, address: Address) -> None:
@@ -150,6 +147,12 @@ class Prober:
         """Return the epoch of the Watch in force, 0 without one."""
         watched = self._bases.get(base)
         return 0 if watched is None else watched.watch.epoch
+
+    def hasten(self, base: str) -> None:
+        """Ask for the modules of a base at once: something has probably changed."""
+        watched = self._bases.get(base)
+        if watched is not None:
+            self._ask(watched, Verb.QUERY_MODULES)
 
     async def close(self) -> None:
         """Stop polling at once."""
@@ -180,60 +183,38 @@ class Prober:
         task.add_done_callback(self._tasks.discard)
 
     async def _poll(self, base: _Base, verb: Verb, poll: _Poll) -> None:
+        watch = base.watch
         try:
-            fact, failure = await self._question(base, verb, poll)
+            answer = await self._questions.ask(watch, verb, failing=bool(poll.failure))
         except Exception as error:  # supervisor: a defect met with one base must not end its polling
-            log.exception("defect while polling a base", base=base.watch.base, verb=verb.value)
-            fact, failure = PollFailed(verb, f"the gateway failed: {type(error).__name__}"), "defect"
+            log.exception("defect while polling a base", base=watch.base, verb=verb.value)
+            fact = PollFailed(verb, f"the gateway failed: {type(error).__name__}", watch.epoch)
+            answer = Answer(fact, "defect", alive=False)
         finally:
             poll.busy = False
-        if self._bases.get(base.watch.base) is not base:
+        if answer.alive:
+            base.life_at = self._now()
+        if isinstance(answer.fact, Health):
+            base.health_at = self._now()
+        if self._bases.get(watch.base) is not base:
             return
-        if not failure or failure != poll.failure:
-            self._report(base.watch.base, fact)
-            if isinstance(fact, PollFailed):
-                log.info("base cannot be polled", base=base.watch.base, verb=verb.value, reason=fact.reason)
+        if answer.fact is not None and (not answer.failure or answer.failure != poll.failure):
+            self._report(watch.base, answer.fact)
+            if isinstance(answer.fact, PollFailed):
+                log.info("base cannot be polled", base=watch.base, verb=verb.value, reason=answer.fact.reason)
             elif poll.failure:
-                log.info("base can be polled again", base=base.watch.base, verb=verb.value)
-        poll.failure = failure
+                log.info("base can be polled again", base=watch.base, verb=verb.value)
+        poll.failure = answer.failure
         if poll.again:
             poll.again = False
             self._ask(base, verb)
         else:
-            self._schedule(base, verb, poll)
+            self._schedule(base, verb, poll, answer.again_after)
 
-    async def _question(self, base: _Base, verb: Verb, poll: _Poll) -> tuple[Fact, str]:
-        """Return what the base said, or how asking it failed."""
-        async with self._slots.slot(failing=bool(poll.failure)):
-            fact, failure = await self._answer(base.watch, verb)
-        if failure in _ANSWERED:
-            base.life_at = self._now()
-        if isinstance(fact, Health):
-            base.health_at = self._now()
-        return fact, failure
-
-    async def _answer(self, watch: Watch, verb: Verb) -> tuple[Fact, str]:
-        try:
-            self._policy.check(watch.address.ip, watch.address.port)
-            body = await self._client.call(watch.address, verb, commands.body(verb, ()), timeout=self._timeouts[verb])
-            if verb is Verb.HEALTH:
-                return payloads.health(body), ""
-            return ModuleList(payloads.modules(body), watch.epoch), ""
-        except AddressRefused as error:
-            return PollFailed(verb, str(error), watch.epoch), "address"
-        except NotSent as error:
-            return PollFailed(verb, str(error), watch.epoch), "unreachable"
-        except Lost as error:
-            return PollFailed(verb, str(error), watch.epoch), "lost"
-        except payloads.Negative as error:
-            return PollFailed(verb, str(error), watch.epoch), "negative"
-        except payloads.Malformed as error:
-            return PollFailed(verb, f"unreadable answer: {error}", watch.epoch), "unreadable"
-
-    def _schedule(self, base: _Base, verb: Verb, poll: _Poll) -> None:
+    def _schedule(self, base: _Base, verb: Verb, poll: _Poll, after: float | None = None) -> None:
         watch = base.watch
         interval = watch.modules_interval if verb is Verb.QUERY_MODULES else watch.silent_health_interval
-        delay = interval * (1 + JITTER * (2 * self._chance() - 1))
+        delay = (interval if after is None else min(after, interval)) * (1 + JITTER * (2 * self._chance() - 1))
         poll.timer = asyncio.get_running_loop().call_later(delay, self._due, base, verb)
 
     def _due(self, base: _Base, verb: Verb) -> None:

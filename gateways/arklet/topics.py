@@ -1,0 +1,82 @@
+"""Topics of the MQTT tunnel: koupleless_ENV/IDENTITY/base/WORD up, koupleless_ENV/IDENTITY/COMMAND down.
+
+Bases write their environment in lower case, so ENV is expected in lower case here.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from gateways.arklet.facts import Verb
+from gateways.arklet.names import InvalidName, parse_identity
+
+_PREFIX = "koupleless_"
+_FROM_BASE = "base"
+
+
+class Word(Enum):
+    """What a base publishes; the value is the last level of the topic."""
+
+    HEART = "heart"
+    QUERY_BASELINE = "queryBaseline"
+    HEALTH = "health"
+    SIMPLE_BIZ = "simpleBiz"
+    BIZ = "biz"
+    BIZ_OPERATION = "bizOperation"
+    BATCH_RESPONSE = "batchInstallBizResponse"
+
+
+COMMANDS = (Verb.HEALTH, Verb.QUERY_MODULES, Verb.INSTALL, Verb.UNINSTALL)
+"""What a base obeys over MQTT. It takes no notice of anything else."""
+
+
+class InvalidTopic(ValueError):
+    """A topic is none of ours; the message says why."""
+
+
+def parse(topic: str, env: str) -> tuple[str, Word]:
+    """Return who published what under a topic. Raises InvalidTopic or InvalidName."""
+    levels = topic.split("/")
+    if len(levels) != 4 or levels[2] != _FROM_BASE:
+        raise InvalidTopic("not koupleless_ENV/IDENTITY/base/WORD")
+    if levels[0] != _PREFIX + env:
+        raise InvalidTopic("another environment")
+    try:
+        word = Word(levels[3])
+    except ValueError:
+        raise InvalidTopic("not a word of the protocol") from None
+    return parse_identity(levels[1], env), word
+
+
+def command(env: str, base: str, verb: Verb) -> str:
+    """Return the topic under which a base takes a command."""
+    return f"{_PREFIX}{env}/{base}/{verb.value}"
+
+
+def baseline(env: str, base: str) -> str:
+    """Return the topic under which a base takes its baseline."""
+    return f"{_PREFIX}{env}/{base}/base/baseline"
+
+
+def from_all(env: str, word: Word) -> str:
+    """Return the filter for what all bases of an environment publish."""
+    return f"{_PREFIX}{env}/+/{_FROM_BASE}/{word.value}"
+
+
+def to_all(env: str) -> tuple[str, ...]:
+    """Return the filters for everything that bases are told."""
+    return (*(command(env, "+", verb) for verb in COMMANDS), baseline(env, "+"))
+
+
+def addressee(topic: str, env: str) -> str | None:
+    """Return the base to which something is said under a topic, None when the topic is none of ours."""
+    levels = topic.split("/")
+    if len(levels) < 3 or levels[0] != _PREFIX + env:
+        return None
+    told = "/".join(levels[2:])
+    if told != "base/baseline" and told not in {verb.value for verb in COMMANDS}:
+        return None
+    try:
+        return parse_identity(levels[1], env)
+    except InvalidName:
+        return None
