@@ -20,10 +20,6 @@ from gateways.simulated_base.mqtt.connection import PublishFailed
 from gateways.simulated_base.mqtt.pool import Pool
 from gateways.simulated_base.profile import Faults
 
-QUESTIONS = frozenset({"health", "queryAllBiz"})
-CHANGES = frozenset({"installBiz", "uninstallBiz"})
-BASELINE = "batchInstallBiz"
-
 log = structlog.get_logger(__name__)
 
 Publish = Callable[[str, object], Awaitable[None]]
@@ -53,16 +49,17 @@ class Commands:
     def receive(self, topic: str, payload: bytes) -> asyncio.Task[None] | None:
         """Take a message; a task that comes back runs in the caller's place, who waits for it."""
         command = self._topics.command(topic)
+        if command is None:
+            self._log.info("no command over MQTT", topic=topic)
+            self._record(topic.rpartition("/")[2], None)
+            return None
         try:
             parameters = wire.parameters(command, payload)
         except wire.Malformed as error:
             self._log.warning("message that makes no sense", command=command, error=str(error))
             return None
         self._record(command, parameters)
-        if command not in QUESTIONS | CHANGES | {BASELINE}:
-            self._log.info("no command over MQTT", command=command)
-            return None
-        if command in CHANGES and parameters is None:
+        if command in wire.CHANGES and parameters is None:
             self._log.info("empty message", command=command)
             return None
         if self._faults.hangs(command):
@@ -86,13 +83,13 @@ class Commands:
         try:
             told = wire.response(await self._arklet.perform(command, parameters))
         except JavaError as error:
-            if command in QUESTIONS:
+            if command in wire.QUESTIONS:
                 return None
             told = wire.thrown(error)
         if command == "health":
             return "health", told
         if command == "queryAllBiz":
             return "simpleBiz", wire.simple_biz(self._arklet.modules())
-        if command == BASELINE:
+        if command == wire.BATCH:
             return "batchInstallBizResponse", wire.batch(told)
         return "bizOperation", wire.operation(command, parameters or {}, told)

@@ -16,6 +16,11 @@ from gateways.arklet.fields import Json
 from gateways.simulated_base.java import JavaError
 from gateways.simulated_base.runtime import Biz
 
+QUESTIONS = frozenset({"health", "queryAllBiz"})
+CHANGES = frozenset({"installBiz", "uninstallBiz"})
+BATCH = "batchInstallBiz"
+"""What a baseline is carried out as; no topic of a command leads to it."""
+
 _REASONS = {"Uninstall Failed": "UN_INSTALL_FAILED"}
 """Names of enum values that are not their texts in upper case."""
 
@@ -39,9 +44,12 @@ class Topics:
         """Return what the base subscribes to: all commands, and the answer to its query."""
         return f"koupleless_{self.env}/{self.identity}/+", self.own("baseline")
 
-    def command(self, topic: str) -> str:
-        """Return the command that a topic asks for; that of a baseline is batchInstallBiz."""
-        return "batchInstallBiz" if topic == self.own("baseline") else topic.rpartition("/")[2]
+    def command(self, topic: str) -> str | None:
+        """Return the command that a topic asks for, None for one that is ignored over MQTT."""
+        if topic == self.own("baseline"):
+            return BATCH
+        command = topic.rpartition("/")[2]
+        return command if command in QUESTIONS | CHANGES else None
 
 
 def envelope(value: object, now: int) -> bytes:
@@ -61,7 +69,7 @@ def parameters(command: str, payload: bytes) -> Json | None:
             given = orjson.loads(payload)
         except orjson.JSONDecodeError as error:
             raise Malformed(str(error)) from error
-    if command == "batchInstallBiz":
+    if command == BATCH:
         return {"bizList": _items(given)}
     if given is not None and not isinstance(given, dict):
         raise Malformed("not an object")
@@ -72,13 +80,26 @@ def simple_biz(modules: list[Biz]) -> list[Json]:
     """Return what queryAllBiz tells: the state by its text, but by its name in the record of the last change."""
     return [
         {
-            "latestStateRecord": _record(biz),
+            "latestStateRecord": record(biz),
             "name": biz.name,
             "state": biz.state.value,
             "version": biz.version,
         }
         for biz in modules
     ]
+
+
+def record(biz: Biz) -> Json | None:
+    """Return the last change of a module, None for one that has none."""
+    if not biz.records:
+        return None
+    last = biz.records[-1]
+    return {
+        "changeTime": last.time,
+        "message": last.message,
+        "reason": _name(last.reason),
+        "state": last.state.value.upper(),
+    }
 
 
 def response(answer: Json) -> Json:
@@ -99,7 +120,7 @@ def operation(command: str, given: Json, told: Json) -> Json:
 
 def batch(told: Json) -> Json:
     """Return the data of a batchInstallBizResponse."""
-    return {"command": "batchInstallBiz", "response": told}
+    return {"command": BATCH, "response": told}
 
 
 def by_name(value: Any) -> Any:
@@ -114,18 +135,6 @@ def by_name(value: Any) -> Any:
     if "changeTime" in named:
         named |= {"reason": _name(named["reason"]), "state": named["state"].upper()}
     return named
-
-
-def _record(biz: Biz) -> Json | None:
-    if not biz.records:
-        return None
-    last = biz.records[-1]
-    return {
-        "changeTime": last.time,
-        "message": last.message,
-        "reason": _name(last.reason),
-        "state": last.state.value.upper(),
-    }
 
 
 def _name(reason: str) -> str:

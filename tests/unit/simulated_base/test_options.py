@@ -6,14 +6,16 @@ import argparse
 
 import pytest
 
+from gateways.simulated_base import options as program_options
 from gateways.simulated_base.base import SimulatedBase
 from gateways.simulated_base.fleet import Fleet, UnknownBase, profiles
-from gateways.simulated_base.options import faults, parser, profile
-from gateways.simulated_base.profile import Faults, MultiVersion, Profile
+from gateways.simulated_base.mqtt.broker import Broker
+from gateways.simulated_base.options import faults, profile
+from gateways.simulated_base.profile import Faults, MultiVersion, Profile, Tunnel
 
 
 def parse(arguments: str) -> argparse.Namespace:
-    return parser().parse_args(arguments.split())
+    return program_options.parse(arguments.split())
 
 
 def test_defaults_are_those_of_a_java_base() -> None:
@@ -70,6 +72,14 @@ def test_behaviour() -> None:
         ("--controller 127.0.0.1:7777", "is not a URL like http://127.0.0.1:7777"),
         ("--controller http://127.0.0.1:x", "Port could not be cast"),
         ("--multi-version all", "--multi-version"),
+        ("--tunnel carrier-pigeon", "--tunnel"),
+        ("--tunnel mqtt", "--tunnel mqtt: which broker? Name its host with --broker or MQTT_BROKER"),
+        ("--tunnel both --broker b --identity a/b", "--identity a/b: topics cannot hold it"),
+        ("--tunnel mqtt --broker b --mqtt-port 0", "0 is not within 1 to 65535"),
+        ("--tunnel mqtt --broker b --mqtt-cert c.pem", "--mqtt-cert and --mqtt-key are needed both or neither"),
+        ("--tunnel mqtt --broker b --mqtt-ca nowhere.pem", "TLS files nowhere.pem cannot be used: No such file"),
+        ("--env a.b", "environment 'a.b' is not a DNS label"),
+        ("--clock-skew inf", "inf is not a number of seconds"),
     ],
 )
 def test_wrong_options_are_refused(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,3 +116,45 @@ def test_selection() -> None:
     assert [base.identity for base in fleet.select("base-2")] == ["base-2"]
     with pytest.raises(UnknownBase):
         fleet.select("base-3")
+
+
+@pytest.fixture(autouse=True)
+def _no_broker_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BROKER", "PORT", "USERNAME", "PASSWORD", "CA_PATH", "CLIENT_CRT_PATH", "CLIENT_KEY_PATH"):
+        monkeypatch.delenv(f"MQTT_{name}", raising=False)
+
+
+def test_mqtt() -> None:
+    told = profile(
+        parse(
+            "--tunnel both --broker broker.example --mqtt-port 8883 --mqtt-username u --mqtt-password p "
+            "--mqtt-prefix shop --env Prod --clock-skew -30 --heartbeats-survive --reconnect-longest 4"
+        )
+    )
+    assert told.broker == Broker("broker.example", 8883, "u", "p", "shop")
+    assert told.broker.client_id("10.0.0.7") == "shop@@@10.0.0.7"
+    assert (told.tunnel, told.env, told.clock_skew) == (Tunnel.BOTH, "prod", -30.0)
+    assert (told.heartbeats_survive, told.reconnect_longest) == (True, 4.0)
+    assert (told.heartbeat_interval, told.mqtt_heartbeat_interval) == (12.0, 10.0)
+    assert repr(told.broker) == "Broker(broker.example:8883)"
+
+
+def test_mqtt_as_the_environment_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"BROKER": "b", "PORT": "1884", "USERNAME": "u", "PASSWORD": "secret"}.items():
+        monkeypatch.setenv(f"MQTT_{name}", value)
+    assert profile(parse("--tunnel mqtt")).broker == Broker("b", 1884, "u", "secret")
+    assert profile(parse("--tunnel mqtt --broker c --mqtt-port 1")).broker == Broker("c", 1, "u", "secret")
+    assert profile(parse("")).broker is None
+
+
+def test_mqtt_port_of_a_kubernetes_service(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MQTT_PORT", "tcp://10.0.0.1:1883")
+    assert profile(parse("")).broker is None
+    with pytest.raises(SystemExit):
+        parse("--tunnel mqtt --broker b")
+    assert "MQTT_PORT=tcp://10.0.0.1:1883: not a port" in capsys.readouterr().err
+
+
+def test_interval_of_both_tunnels() -> None:
+    told = profile(parse("--heartbeat-interval 3"))
+    assert (told.heartbeat_interval, told.mqtt_heartbeat_interval) == (3.0, 3.0)
