@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import NoReturn
 
 import grpc
 import structlog
@@ -46,6 +47,17 @@ class _Ended(Exception):
         self.orderly = orderly
 
 
+class _Replaced(_Ended):
+    """A newer stream of the same gateway is served instead.
+
+    Ending a call by cancelling its task would leave the stream open without a
+    status, so the session is asked to end itself.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("a newer stream of it is served", orderly=False)
+
+
 class Session:
     """One gateway's session. Implements ``gateways.Link``."""
 
@@ -54,6 +66,7 @@ class Session:
         self._waiting: dict[tuple[str, str], pb.ConnectResponse] = {}
         self._something = asyncio.Event()
         self._acked = 0
+        self._replaced = asyncio.Event()
 
     @property
     def info(self) -> GatewayInfo:
@@ -100,12 +113,21 @@ class Session:
         self._acked = max(self._acked, seq)
         self._put("ack", "", pb.ConnectResponse(reports_ack=pb.ReportsAck(seq=self._acked)))
 
+    def replace(self) -> None:
+        """End this session in favour of a newer one."""
+        self._replaced.set()
+
+    async def replaced(self) -> NoReturn:
+        """Wait for replace, then raise what ends the session."""
+        await self._replaced.wait()
+        raise _Replaced
+
     @property
     def overflowing(self) -> bool:
         """More waits than any gateway that reads would leave."""
         return len(self._waiting) > MOST_WAITING
 
-    async def write(self, context: Context) -> None:
+    async def write(self, context: Context) -> NoReturn:
         """Send what waits, for ever."""
         while True:
             await self._something.wait()
@@ -127,11 +149,11 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
         self._gateways = gateways
         self._policy = policy
         self._clock = clock
-        self._sessions: dict[str, tuple[Session, asyncio.Task[None]]] = {}
+        self._sessions: dict[str, Session] = {}
 
     async def drain(self, reason: str) -> None:
         """Tell all gateways that this replica goes away, and give the words a moment to leave."""
-        for session, _ in self._sessions.values():
+        for session in self._sessions.values():
             session.drain(reason)
         await asyncio.sleep(0.1)
 
@@ -143,28 +165,30 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
         session = Session(await self._hello(context))
         info = session.info
         bound = log.bind(gateway=info.gateway_id, instance=info.instance)
-        await self._replace(info)
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a call is served by a task")
-        self._sessions[info.gateway_id] = (session, task)
+        self._replace(info)
+        self._sessions[info.gateway_id] = session
         self._gateways.connected(session)
         bound.info("gateway connected", tunnel=info.tunnel.value, version=info.version)
+        replaced = False
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(session.write(context), name=f"session-write-{info.gateway_id}")
                 group.create_task(self._read(session, context), name=f"session-read-{info.gateway_id}")
+                group.create_task(session.replaced(), name=f"session-replaced-{info.gateway_id}")
         except* _Ended as ended:
             reason = ended.exceptions[0]
+            replaced = isinstance(reason, _Replaced)
             orderly = isinstance(reason, _Ended) and reason.orderly
             (bound.info if orderly else bound.warning)("gateway left", cause=str(reason))
         except* (asyncio.InvalidStateError, aio.AioRpcError, aio.UsageError):
             # A write on a call that ended; the reader's verdict may have come too late to be told.
             bound.warning("gateway lost", cause="its stream broke")
         finally:
-            if self._sessions.get(info.gateway_id, (None,))[0] is session:
+            if self._sessions.get(info.gateway_id) is session:
                 del self._sessions[info.gateway_id]
             self._gateways.lost(session)
+        if replaced:
+            await context.abort(grpc.StatusCode.ABORTED, "a newer stream of this gateway is served")
 
     async def _hello(self, context: Context) -> GatewayInfo:
         try:
@@ -196,15 +220,14 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
         )
         return GatewayInfo(hello.gateway_id, hello.instance_id, kind, hello.version, self._clock.wall())
 
-    async def _replace(self, info: GatewayInfo) -> None:
+    def _replace(self, info: GatewayInfo) -> None:
         """A gateway that connects anew has lost its old stream, whatever this side still thinks of it."""
         old = self._sessions.get(info.gateway_id)
         if old is None:
             return
-        if old[0].info.instance != info.instance:
+        if old.info.instance != info.instance:
             log.warning("a second process says it is this gateway: the newer one is served", gateway=info.gateway_id)
-        old[1].cancel()
-        await asyncio.wait({old[1]}, timeout=5.0)
+        old.replace()
 
     async def _read(self, session: Session, context: Context) -> None:
         while True:

@@ -1,0 +1,177 @@
+"""mctl against a real control plane: the commands of the README, refusals with the field at fault."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from tests.programs import ControlPlane, HttpGateway, Programs, SimulatedBase, eventually
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+class Mctl:
+    """Runs mctl against one server."""
+
+    def __init__(self, server: str) -> None:
+        self.server = server
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        """Run a command and return what it printed; fails when it exits otherwise."""
+        command = [sys.executable, "-m", "mctl", "--server", self.server, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+        assert done.returncode == code, f"mctl {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout if code == 0 else done.stderr
+
+    def items(self, *arguments: str) -> list[dict[str, Any]]:
+        """Return the items that a command prints as JSON."""
+        found: list[dict[str, Any]] = json.loads(self(*arguments, "-o", "json"))["items"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mctl, list[SimulatedBase]]]:
+    folder = tmp_path_factory.mktemp("tooling")
+    with Programs(folder) as programs:
+        control_plane = ControlPlane(programs, CLUSTER="embedded", EMBEDDED_DB=str(folder / "cluster.db")).start()
+        gateway = HttpGateway(programs, control_plane.address).start()
+        bases = [
+            SimulatedBase(programs, gateway.url, identity, "--multi-version", "both").start()
+            for identity in ("base-1", "base-2")
+        ]
+        mctl = Mctl(control_plane.address)
+        for base in bases:
+            mctl("wait", "--for=ready", f"vnode/{base.identity}", "--timeout", "30s")
+        yield mctl, bases
+
+
+def test_vnodes_tell_what_the_contract_promises(stage: tuple[Mctl, list[SimulatedBase]]) -> None:
+    mctl, _ = stage
+    items = mctl.items("get", "vnodes")
+    assert [item["name"] for item in items] == ["vnode.base-1.dev", "vnode.base-2.dev"]
+    first = items[0]
+    assert {key: first[key] for key in ("base", "clusterName", "version", "tunnel", "state", "ready", "owner")} == {
+        "base": "base-1",
+        "clusterName": "default",
+        "version": "1.0.0",
+        "tunnel": "http",
+        "state": "Ready",
+        "ready": True,
+        "owner": "controlplane",
+    }
+    assert mctl("get", "vnodes", "-o", "name").split() == ["vnode/vnode.base-1.dev", "vnode/vnode.base-2.dev"]
+    (gateway,) = mctl.items("get", "gateways")
+    assert (gateway["id"], gateway["tunnel"], gateway["watched"]) == ("http-gateway", "http", 2)
+    (replica,) = mctl.items("get", "replicas")
+    assert (replica["id"], replica["vnodes"]) == ("controlplane", 2)
+
+
+def test_a_manifest_goes_all_the_way_and_back(stage: tuple[Mctl, list[SimulatedBase]]) -> None:
+    mctl, bases = stage
+    manifest = str(EXAMPLES / "biz1.yaml")
+    assert "created" in mctl("apply", "-f", manifest)
+    mctl("wait", "--for=ready", "-f", manifest, "--timeout", "30s")
+    (module,) = mctl.items("get", "modules")
+    assert (module["name"], module["version"], module["state"], module["ready"]) == ("biz1", "0.0.1", "ACTIVATED", True)
+    assert (module["namespace"], module["pod"]) == ("default", "biz1")
+    assert "unchanged" in mctl("apply", "-f", manifest)
+    assert sum(len(base.commands("installBiz")) for base in bases) == 1
+    mctl("delete", "-f", manifest)
+    mctl("wait", "--for=gone", "-f", manifest, "--timeout", "30s")
+    assert mctl.items("get", "modules") == []
+    assert [base.modules() for base in bases] == [{}, {}]
+
+
+def test_install_and_uninstall_without_a_manifest(stage: tuple[Mctl, list[SimulatedBase]]) -> None:
+    mctl, bases = stage
+    url = "https://repo.example/biz2-1.0.0.jar"
+    mctl("install", "biz2", "--version", "1.0.0", "--url", url, "--all")
+    mctl("install", "biz2", "--version", "1.0.0", "--url", url, "--all")
+    mctl("wait", "--for=ready", "module/biz2:1.0.0", "--timeout", "30s")
+    assert [base.modules() for base in bases] == [{"biz2:1.0.0": "activated"}] * 2
+    assert [len(base.commands("installBiz")) for base in bases if base.commands("installBiz")][-1] >= 1
+    assert "ModuleInstalled" in mctl("events")
+    assert "biz2" in mctl("describe", "vnode", "base-1")
+    mctl("uninstall", "biz2", "--version", "1.0.0", "--base", "base-1")
+    mctl("wait", "--for=gone", "module/biz2:1.0.0", "--base", "base-1", "--timeout", "30s")
+    assert bases[0].modules() == {}
+    mctl("uninstall", "biz2", "--version", "1.0.0", "--selector", "base.koupleless.io/host-name=base-2")
+    mctl("wait", "--for=gone", "module/biz2:1.0.0", "--timeout", "30s")
+    assert "no Pod stands for module biz2:1.0.0" in mctl("uninstall", "biz2", "--version", "1.0.0", "--all", code=3)
+
+
+def test_a_deployment_and_a_daemonset_become_modules(stage: tuple[Mctl, list[SimulatedBase]]) -> None:
+    mctl, _ = stage
+    for name in ("deployment.yaml", "daemonset.yaml", "biz1-biz2.yaml"):
+        manifest = str(EXAMPLES / name)
+        mctl("apply", "-f", manifest)
+        mctl("wait", "--for=ready", "-f", manifest, "--timeout", "60s")
+        mctl("delete", "-f", manifest)
+        mctl("wait", "--for=gone", "-f", manifest, "--timeout", "60s")
+        eventually(lambda: mctl.items("get", "modules") == [], within=30, what="no module left")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ((" image: ", " imag: "), 'spec.containers[0].imag: unknown field (did you mean "image"?)'),
+        (("name: biz1\n", "name: Biz_1\n"), "metadata.name: Invalid value"),
+        (("kind: Pod", "kind: Pot"), "kind: no matches for kind"),
+    ],
+)
+def test_a_bad_manifest_is_refused_with_file_line_and_field(
+    stage: tuple[Mctl, list[SimulatedBase]], tmp_path: Path, change: tuple[str, str], told: str
+) -> None:
+    mctl, _ = stage
+    text = (EXAMPLES / "biz1.yaml").read_text()
+    assert change[0] in text
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(text.replace(*change, 1))
+    line = next(n for n, words in enumerate(bad.read_text().splitlines(), start=1) if change[1].strip() in words)
+    printed = mctl("apply", "-f", str(bad), code=2)
+    assert told in printed
+    assert f"bad.yaml:{line}:" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("install", "Bad_Name", "--version", "1", "--url", "http://x/y.jar", "--all"), 2, "name: "),
+        (("install", "biz", "--version", "1:2", "--url", "http://x/y.jar", "--all"), 2, "version: "),
+        (("install", "biz", "--version", "1", "--url", "http://x/y.jar", "--base", "nobody"), 3, "nobody"),
+        (("install", "biz", "--version", "1", "--url", "http://x/y.jar", "-l", "a=b=c"), 2, "selector"),
+        (("get", "vnodes", "nobody"), 3, "nobody"),
+    ],
+)
+def test_refusals_name_what_is_wrong(
+    stage: tuple[Mctl, list[SimulatedBase]], arguments: tuple[str, ...], code: int, told: str
+) -> None:
+    mctl, _ = stage
+    assert told in mctl(*arguments, code=code)
+
+
+def test_reflection_and_health_are_served(stage: tuple[Mctl, list[SimulatedBase]]) -> None:
+    mctl, _ = stage
+    with grpc.insecure_channel(mctl.server) as channel:
+        services = set(ProtoReflectionDescriptorDatabase(channel).get_services())
+        assert {
+            "koupleless.tunnel.v1.TunnelService",
+            "koupleless.modulecontroller.v1.ModuleControllerService",
+        } <= services
+        request = health_pb2.HealthCheckRequest(service="koupleless.tunnel.v1.TunnelService")
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        answer = check(request, timeout=5)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING

@@ -1,0 +1,194 @@
+"""What a control plane makes of gateways: handshake, acknowledgements, refusals, replacement, loss."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from koupleless.modulecontroller.v1 import module_controller_pb2 as tooling
+from koupleless.modulecontroller.v1 import module_controller_pb2_grpc as tooling_grpc
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
+from koupleless.tunnel.v1 import tunnel_pb2_grpc
+
+from tests.programs import ControlPlane, Programs, ask, eventually
+
+
+@pytest.fixture(scope="module")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    folder: Path = tmp_path_factory.mktemp("tunnel-session")
+    with Programs(folder) as programs:
+        yield ControlPlane(programs, CLUSTER="embedded", EMBEDDED_DB=str(folder / "cluster.db")).start()
+
+
+class Stream:
+    """One hand-made session."""
+
+    def __init__(self, server: str, *first: pb.ConnectRequest) -> None:
+        self._channel = grpc.insecure_channel(server)
+        self._outgoing: queue.SimpleQueue[pb.ConnectRequest | None] = queue.SimpleQueue()
+        for message in first:
+            self._outgoing.put(message)
+        stub = tunnel_pb2_grpc.TunnelServiceStub(self._channel)
+        self._call = stub.Connect(iter(self._outgoing.get, None), timeout=60)
+
+    def send(self, message: pb.ConnectRequest) -> None:
+        self._outgoing.put(message)
+
+    def next(self, kind: str) -> pb.ConnectResponse:
+        """Return the next message of a kind, passing over others."""
+        for message in self._call:
+            if message.WhichOneof("message") == kind:
+                return message
+        raise AssertionError(f"the stream ended without {kind}")
+
+    def status(self) -> tuple[grpc.StatusCode, str]:
+        """Return how the stream ended."""
+        try:
+            for _ in self._call:
+                pass
+        except grpc.RpcError:
+            pass
+        return self._call.code(), self._call.details() or ""
+
+    def end(self) -> None:
+        self._outgoing.put(None)
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._outgoing.put(None)
+        self._call.cancel()
+        self._channel.close()
+
+
+def hello(gateway: str = "g", instance: str = "1", env: str = "dev") -> pb.ConnectRequest:
+    return pb.ConnectRequest(
+        hello=pb.Hello(gateway_id=gateway, instance_id=instance, tunnel=pb.TUNNEL_KIND_HTTP, env=env, version="test")
+    )
+
+
+def beat(identity: str, port: int = 1238, seq: int = 1, ip: str = "127.0.0.1") -> pb.ConnectRequest:
+    heartbeat = pb.Heartbeat(
+        name="shop",
+        version="1",
+        cluster_name="default",
+        host_name="h",
+        address=pb.Address(ip=ip, port=port),
+        state=pb.BASE_STATE_ACTIVATED,
+    )
+    report = pb.Report(base_id=identity, heartbeat=heartbeat)
+    return pb.ConnectRequest(reports=pb.Reports(seq=seq, reports=[report]))
+
+
+def gateways(control_plane: ControlPlane) -> dict[str, tooling.Gateway]:
+    with grpc.insecure_channel(control_plane.address) as channel:
+        stub = tooling_grpc.ModuleControllerServiceStub(channel)
+        return {g.id: g for g in stub.ListGateways(tooling.ListGatewaysRequest(), timeout=5).items}
+
+
+def vnodes(control_plane: ControlPlane) -> set[str]:
+    with grpc.insecure_channel(control_plane.address) as channel:
+        stub = tooling_grpc.ModuleControllerServiceStub(channel)
+        return {v.base for v in stub.ListVNodes(tooling.ListVNodesRequest(), timeout=5).items}
+
+
+@pytest.mark.parametrize(
+    ("first", "code", "told"),
+    [
+        (beat("b"), grpc.StatusCode.INVALID_ARGUMENT, "Hello"),
+        (pb.ConnectRequest(), grpc.StatusCode.INVALID_ARGUMENT, "Hello"),
+        (hello(env="prod"), grpc.StatusCode.FAILED_PRECONDITION, "ENV=prod"),
+        (hello(gateway=""), grpc.StatusCode.INVALID_ARGUMENT, "gateway_id"),
+        (hello(gateway="x" * 300), grpc.StatusCode.INVALID_ARGUMENT, "gateway_id"),
+        (hello(instance=""), grpc.StatusCode.INVALID_ARGUMENT, "instance_id"),
+        (
+            pb.ConnectRequest(hello=pb.Hello(gateway_id="g", instance_id="1", env="dev")),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "tunnel",
+        ),
+    ],
+)
+def test_a_wrong_handshake_is_refused(
+    control_plane: ControlPlane, first: pb.ConnectRequest, code: grpc.StatusCode, told: str
+) -> None:
+    with Stream(control_plane.address, first) as stream:
+        got, details = stream.status()
+        assert got is code
+        assert told in details
+
+
+def test_reports_are_acknowledged_and_a_base_is_claimed_and_watched(control_plane: ControlPlane) -> None:
+    with Stream(control_plane.address, hello()) as stream:
+        welcome = stream.next("welcome").welcome
+        assert welcome.replica_id == "controlplane"
+        assert welcome.limits.max_batch > 0
+        stream.send(beat("claimed-base", seq=7))
+        assert stream.next("reports_ack").reports_ack.seq == 7
+        claim = stream.next("claim").claim
+        watch = stream.next("watch").watch
+        assert (claim.base_id, watch.base_id) == ("claimed-base", "claimed-base")
+        assert claim.fence == watch.fence > 0
+        assert (watch.address.ip, watch.address.port) == ("127.0.0.1", 1238)
+        stream.send(pb.ConnectRequest(goodbye=pb.Goodbye(reason="test")))
+        assert stream.status()[0] is grpc.StatusCode.OK
+    eventually(lambda: "g" not in gateways(control_plane), within=5, what="the gateway forgotten")
+
+
+def test_hostile_reports_are_taken_counted_and_change_nothing(control_plane: ControlPlane) -> None:
+    before = vnodes(control_plane)
+    reports = [
+        pb.Report(),
+        pb.Report(base_id="UPPER", heartbeat=pb.Heartbeat()),
+        pb.Report(base_id="", heartbeat=pb.Heartbeat()),
+        pb.Report(base_id="a" * 300, heartbeat=pb.Heartbeat()),
+        pb.Report(base_id="x", heartbeat=pb.Heartbeat(state=pb.BASE_STATE_UNKNOWN)),
+        pb.Report(base_id="x", heartbeat=pb.Heartbeat(state=pb.BASE_STATE_DEACTIVATED)),
+        pb.Report(base_id="nobody", modules=pb.Modules(complete=True)),
+        pb.Report(base_id="nobody", health=pb.Health()),
+        pb.Report(base_id="nobody", poll_failed=pb.PollFailed()),
+    ]
+    with Stream(control_plane.address, hello("hostile")) as stream:
+        stream.next("welcome")
+        stream.send(pb.ConnectRequest(reports=pb.Reports(seq=1, reports=reports)))
+        stream.send(pb.ConnectRequest(order_result=pb.OrderResult(seq=2, order_id="x", base_id="nobody")))
+        stream.send(pb.ConnectRequest())
+        stream.send(pb.ConnectRequest(reports=pb.Reports(seq=3)))
+        seq = 0
+        while seq < 3:
+            seq = stream.next("reports_ack").reports_ack.seq
+    assert vnodes(control_plane) == before
+    metrics = ask(f"http://127.0.0.1:{control_plane.metrics}/metrics")[1]
+    for reason in ("identity", "unknown-base", "state", "unknown-report", "unexpected-message"):
+        assert f'koupleless_refused_reports_total{{reason="{reason}"}}' in metrics
+
+
+def test_a_gateway_that_connects_anew_takes_the_place_of_its_old_stream(control_plane: ControlPlane) -> None:
+    with Stream(control_plane.address, hello("twice")) as old:
+        old.next("welcome")
+        with Stream(control_plane.address, hello("twice", instance="2")) as new:
+            new.next("welcome")
+            assert old.status()[0] is not grpc.StatusCode.OK
+            new.send(beat("after-replacement"))
+            assert new.next("reports_ack").reports_ack.seq == 1
+            assert "twice" in gateways(control_plane)
+
+
+def test_a_stream_that_breaks_is_a_lost_gateway(control_plane: ControlPlane) -> None:
+    with Stream(control_plane.address, hello("lost")) as stream:
+        stream.next("welcome")
+        assert "lost" in gateways(control_plane)
+    eventually(lambda: "lost" not in gateways(control_plane), within=5, what="the gateway forgotten")
+
+
+def test_a_baseline_question_is_answered_with_its_id(control_plane: ControlPlane) -> None:
+    with Stream(control_plane.address, hello("baseline")) as stream:
+        stream.next("welcome")
+        query = pb.BaselineQuery(query_id="q1", name="shop", version="1", cluster_name="default")
+        report = pb.Report(base_id="starting-base", baseline_query=query)
+        stream.send(pb.ConnectRequest(reports=pb.Reports(seq=1, reports=[report])))
+        answer = stream.next("baseline_answer").baseline_answer
+        assert (answer.base_id, answer.query_id, list(answer.modules)) == ("starting-base", "q1", [])
