@@ -1,0 +1,205 @@
+"""Writes docs/configuration.md from the settings of the programs, which are the only source of its tables.
+
+``python -m docs.configuration`` writes the page, with ``--check`` it only tells
+whether the page is what the settings say (exit code 1 when it is not).
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from controlplane.settings import ControlPlaneSettings
+from gateways.http.settings import HttpGatewaySettings
+from modulecontroller.settings import QuickstartSettings, SupervisorSettings
+from service.settings import ALL_VARIABLES, Settings
+
+PAGE = Path(__file__).parent / "configuration.md"
+
+PROGRAMS: dict[str, type[Settings]] = {
+    "module-controller": SupervisorSettings,
+    "controlplane": ControlPlaneSettings,
+    "http-gateway": HttpGatewaySettings,
+}
+"""Programs of the project that read variables, and what they read."""
+
+WITHOUT_SETTINGS = frozenset({"mctl", "simulated-base"})
+"""Programs that are told everything by options: mctl --help, simulated-base --help."""
+
+COMPUTED = {
+    "CLIENT_ID": "the host's name, which in a Pod is the Pod's",
+    "EMBEDDED_DB": "`koupleless-module-controller/cluster.db` in `XDG_STATE_HOME`, else in `~/.local/state`",
+}
+"""In words, the defaults that depend on the machine."""
+
+_HEAD = """\
+# Configuration
+
+<!-- Made by `python -m docs.configuration` from the settings of the programs. Do not edit. -->
+
+Every program reads its settings from environment variables, once, when it starts. An empty variable counts as not set.
+A value that cannot be used ends the start with exit code 2 and one line for each that names the variable, the value,
+what is wrong and what it is for; so does a variable that is nearly spelt like one of ours. `--help` of each program
+prints the same as these tables.
+
+`module-controller` starts the others as children. They read the same environment, so that the variables of
+`controlplane` and of the gateways are set on it as well. What it sets for them itself: where the gateways find the
+control plane (`CONTROL_PLANE`), the names of the gateways (`CLIENT_ID` with `-http` or `-mqtt` appended), and the Unix
+sockets through which it serves their health and metrics on its own ports (`STATUS_SOCKET`).
+
+The names and defaults that the Go Module Controller V2 has are kept; [what is different](#coming-from-the-go-module-\
+controller-v2) stands at the end.
+"""
+
+_QUICKSTART = """\
+`module-controller quickstart` and `module-controller smoke` read those of `module-controller`, and these. They choose
+the embedded cluster in a folder of their own (`--data-dir`) and let bases on loopback addresses in.
+"""
+
+_TOOLS = """\
+## mctl and simulated-base
+
+`mctl` reads `MCTL_SERVER`, the `host:port` of a control plane replica (default `127.0.0.1:50051`); see
+[mctl.md](mctl.md). `simulated-base` is told everything by options: `simulated-base --help`.
+"""
+
+_TESTS = """\
+## Variables of the tests
+
+`REQUIRE_KUBERNETES`, `REQUIRE_MOSQUITTO`, `KUBEBUILDER_ASSETS` and `KOUPLELESS_CACHE` are explained in
+[CONTRIBUTING.md](../CONTRIBUTING.md#real-servers).
+"""
+
+_ORIGINAL = """\
+## Coming from the Go Module Controller V2
+
+A Deployment of the original starts with its variables as they are. Differences:
+
+| variable | here |
+|---|---|
+| `CLIENT_ID` | defaults to the host's name instead of a random value: a restart finds its own leases and takes them \
+up at once. Set it to something that stays the same when the Pod is replaced, as `deploy/module-controller.yaml` does |
+| `ENV` | is lower-cased, as bases do it, and must be a DNS label: a dot would make Node names ambiguous |
+| `ENABLE_HTTP_TUNNEL`, `ENABLE_MQTT_TUNNEL` | both may be true; with neither the start is refused |
+| `VNODE_WORKER_NUM` | orders under way at once on one base; out of 1 to 256 the start is refused |
+| `KUBECONFIG` | the same; `CLUSTER` says whether Kubernetes or the embedded cluster is meant |
+"""
+
+_LATER = """\
+These variables are known and may stay in a manifest, but no program of this version acts on them:
+"""
+
+
+def page() -> str:
+    """Return the page as it should be."""
+    parts = [_HEAD, *(_section(name, cls) for name, cls in PROGRAMS.items())]
+    only_quickstart = {
+        n: f for n, f in _variables(QuickstartSettings).items() if n not in _variables(SupervisorSettings)
+    }
+    parts += ["## module-controller quickstart\n", _QUICKSTART, _table(only_quickstart), _TOOLS, _ORIGINAL]
+    if idle := sorted(ALL_VARIABLES - read()):
+        parts += [_LATER, "".join(f"- `{name}`\n" for name in idle)]
+    return "\n".join([*parts, _TESTS])
+
+
+def read() -> frozenset[str]:
+    """Return the variables that any program reads."""
+    classes = (*PROGRAMS.values(), QuickstartSettings)
+    return frozenset({"MCTL_SERVER", *(name for cls in classes for name in _variables(cls))})
+
+
+def _section(program: str, cls: type[Settings]) -> str:
+    return f"## {program}\n\n{_table(_variables(cls))}"
+
+
+def _variables(cls: type[Settings]) -> dict[str, FieldInfo]:
+    return {str(field.validation_alias): field for field in cls.model_fields.values()}
+
+
+def _table(variables: dict[str, FieldInfo]) -> str:
+    rows = [
+        f"| `{name}` | {_values(field)} | {_default(name, field)} | {_cell(field.description or '')} |\n"
+        for name, field in variables.items()
+    ]
+    return "| variable | values | default | meaning |\n|---|---|---|---|\n" + "".join(rows)
+
+
+def _values(field: FieldInfo) -> str:
+    kind: Any = field.annotation
+    if kind is bool:
+        return "`true`, `false`"
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return ", ".join(f"`{member.value}`" for member in kind)
+    if kind is SecretStr:
+        return "secret text"
+    if kind in (int, float):
+        return " ".join(["number", *_bounds(field)])
+    return "text" if kind is str else "list, comma separated"
+
+
+def _bounds(field: FieldInfo) -> list[str]:
+    words = []
+    for bound in field.metadata:
+        match bound:
+            case Ge(ge=limit):
+                words.append(f"from {limit}")
+            case Gt(gt=limit):
+                words.append(f"above {limit}")
+            case Le(le=limit):
+                words.append(f"to {limit}")
+            case Lt(lt=limit):
+                words.append(f"below {limit}")
+            case _:
+                pass
+    return words
+
+
+def _default(name: str, field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        return COMPUTED[name]
+    if field.is_required():
+        return "must be set"
+    value = field.default
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, bool):
+        value = str(value).lower()
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
+    if isinstance(value, float):
+        value = f"{value:g}"
+    return "none" if value in (None, "") else f"`{value}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def main() -> int:
+    """Write the page, or check it."""
+    parser = argparse.ArgumentParser(prog="python -m docs.configuration", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="only tell whether the page is up to date")
+    wanted = page()
+    if not parser.parse_args().check:
+        PAGE.write_text(wanted, encoding="utf-8")
+        return 0
+    found = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    if found == wanted:
+        return 0
+    lines = difflib.unified_diff(found.splitlines(), wanted.splitlines(), str(PAGE), "settings", lineterm="")
+    sys.stderr.write("\n".join([*lines, "run: python -m docs.configuration", ""]))
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""The project's pages, and what is in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")])
+
+_BLOCK = re.compile(
+    r"(?:^<!-- not run:(?P<why>[^\n]*)-->\n+)?^```console\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+_LINK = re.compile(r"\]\((?P<target>[^()\s]+)\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block of commands and what they print; why says for which reason no test runs it, None when one does."""
+
+    page: Path
+    line: int
+    text: str
+    why: str | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+    def commands(self) -> Iterator[tuple[str, str]]:
+        """Yield each command with what it prints."""
+        for part in re.split(r"^\$ ", self.text, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            yield command, output
+
+
+def blocks() -> list[Block]:
+    """Return the console blocks of all pages, in the order in which they are read."""
+    first = ROOT / "README.md"
+    return [
+        Block(page, text.count("\n", 0, found.start("text")) + 1, found["text"], found["why"])
+        for page in sorted(PAGES, key=lambda page: (page != first, page))
+        for text in [page.read_text(encoding="utf-8")]
+        for found in _BLOCK.finditer(text)
+    ]
+
+
+def links(page: Path) -> Iterator[str]:
+    """Yield the targets of a page's links."""
+    for found in _LINK.finditer(page.read_text(encoding="utf-8")):
+        yield found["target"]

@@ -1,0 +1,25 @@
+"""docs/configuration.md says what the settings say."""
+
+from __future__ import annotations
+
+import tomllib
+
+from docs import configuration
+from service.settings import ALL_VARIABLES
+from tests.unit.docs.pages import ROOT
+
+
+def test_the_page_is_what_the_settings_say() -> None:
+    page = configuration.PAGE.read_text(encoding="utf-8")
+    assert page == configuration.page(), "run: python -m docs.configuration"
+
+
+def test_every_program_that_is_installed_is_on_the_page() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(project["scripts"]) == configuration.PROGRAMS.keys() | configuration.WITHOUT_SETTINGS, (
+        "add the settings of new programs to PROGRAMS in docs/configuration.py"
+    )
+
+
+def test_every_variable_that_is_read_is_known_when_another_one_is_misspelt() -> None:
+    assert configuration.read() <= ALL_VARIABLES
