@@ -7,7 +7,7 @@ at duplicates or at the retain flag.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -22,12 +22,12 @@ from gateways.simulated_base.profile import Faults
 
 log = structlog.get_logger(__name__)
 
-Publish = Callable[[str, object], Awaitable[None]]
+Send = Callable[[str, object], None]
 Record = Callable[[str, Json | None], None]
 
 
 class Commands:
-    """Takes the messages for one base; publish is given the kind of an own topic and its data."""
+    """Takes the messages for one base; send is given the kind of an own topic and its data."""
 
     def __init__(
         self,
@@ -36,13 +36,13 @@ class Commands:
         faults: Faults,
         tasks: set[asyncio.Task[None]],
         record: Record,
-        publish: Publish,
+        send: Send,
     ) -> None:
         self._topics = topics
         self._arklet = arklet
         self._faults = faults
         self._record = record
-        self._publish = publish
+        self._send = send
         self._pool = Pool(tasks)
         self._log = log.bind(base=topics.identity)
 
@@ -74,7 +74,7 @@ class Commands:
             return
         kind, told = answer
         try:
-            await self._publish(kind, told)
+            self._send(kind, told)
         except PublishFailed as error:
             self._log.warning("answer is lost", command=command, error=str(error))
 

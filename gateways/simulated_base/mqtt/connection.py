@@ -82,14 +82,20 @@ class Connection:
         if mid is None or not await self._acknowledged(mid):
             raise BrokerUnavailable(f"broker {self._broker.host}:{self._broker.port}: no subscription")
 
-    async def publish(self, topic: str, payload: bytes) -> None:
-        """Publish with QoS 1, not retained, and wait until the broker has it; raises PublishFailed."""
+    def send(self, topic: str, payload: bytes) -> asyncio.Future[bool]:
+        """Publish with QoS 1, not retained; raises PublishFailed.
+
+        The future tells whether the broker acknowledged it before the connection ended.
+        """
         if not self.connected:
             raise PublishFailed("not connected")
         if len(self._acks) >= IN_FLIGHT:
             raise PublishFailed("too many messages in flight")
-        message = self._client.publish(topic, payload, qos=1)
-        if not await self._acknowledged(message.mid):
+        return self._acknowledged(self._client.publish(topic, payload, qos=1).mid)
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        """Send a message and wait until the broker has it; raises PublishFailed."""
+        if not await self.send(topic, payload):
             raise PublishFailed("connection lost")
 
     def pause(self) -> None:
@@ -216,15 +222,13 @@ class Connection:
         if self._socket is not None:
             self._loop.remove_writer(registered)
 
-    async def _acknowledged(self, mid: int) -> bool:
-        if self.lost.done():
-            return False
+    def _acknowledged(self, mid: int) -> asyncio.Future[bool]:
         ack: asyncio.Future[bool] = self._loop.create_future()
         self._acks[mid] = ack
-        try:
-            return await ack
-        finally:
-            del self._acks[mid]
+        ack.add_done_callback(lambda _: self._acks.pop(mid, None))
+        if self.lost.done():
+            ack.set_result(False)
+        return ack
 
     def _settle(self, mid: int, *, well: bool) -> None:
         ack = self._acks.get(mid)
@@ -236,5 +240,5 @@ class Connection:
             self._accepted.set_result(reason)
         if not self.lost.done():
             self.lost.set_result(reason)
-        for mid in self._acks:
+        for mid in list(self._acks):
             self._settle(mid, well=False)

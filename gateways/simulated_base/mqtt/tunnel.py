@@ -45,7 +45,7 @@ class MqttTunnel:
         self._tasks = tasks
         self._now = now
         self._topics = wire.Topics(profile.env.lower(), profile.identity)
-        self._commands = Commands(self._topics, arklet, faults, tasks, record, self._publish)
+        self._commands = Commands(self._topics, arklet, faults, tasks, record, self._send)
         self._connection: Connection | None = None
         self._log = log.bind(base=profile.identity)
         self.beating = False
@@ -81,10 +81,17 @@ class MqttTunnel:
         if self._connection is not None:
             self._connection.close()
 
+    def _send(self, kind: str, told: object) -> None:
+        # An answer is not waited for: acknowledgements do not come in while reading is paused.
+        self._current().send(self._topics.own(kind), wire.envelope(told, self._now()))
+
     async def _publish(self, kind: str, told: object) -> None:
+        await self._current().publish(self._topics.own(kind), wire.envelope(told, self._now()))
+
+    def _current(self) -> Connection:
         if self._connection is None:
             raise PublishFailed("not connected")
-        await self._connection.publish(self._topics.own(kind), wire.envelope(told, self._now()))
+        return self._connection
 
     async def _connect(self) -> Connection:
         connection = Connection(

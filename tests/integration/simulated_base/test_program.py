@@ -17,6 +17,7 @@ import pytest
 from gateways.arklet import payloads
 from gateways.arklet.facts import BaseState, ReplyCode
 from tests.integration.simulated_base.wire import SECONDS, command, controller
+from tests.servers.mosquitto import Mosquitto
 
 INSTALL = b'{"bizName":"biz1","bizVersion":"0.0.1","bizUrl":"https://repo.example/biz1.jar"}'
 
@@ -159,3 +160,29 @@ async def test_wrong_option_is_refused() -> None:
         _, errors = await process.communicate()
     assert process.returncode == 2
     assert "health is not of the form COMMAND=SECONDS" in errors.decode()
+
+
+async def test_broker_that_is_away_ends_the_program_with_cause_and_fix() -> None:
+    process = await spawn("--tunnel", "mqtt", "--broker", "127.0.0.1", "--mqtt-port", "1")
+    async with asyncio.timeout(30):
+        _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert "cannot start: broker 127.0.0.1:1: " in errors.decode()
+    assert "are --broker, --mqtt-port and the credentials right?" in errors.decode()
+
+
+async def test_bases_on_a_broker(mosquitto: Mosquitto) -> None:
+    arguments = ("--tunnel", "mqtt", "--broker", "127.0.0.1", "--mqtt-port", str(mosquitto.port))
+    async with program(*arguments, count=2) as running:
+        assert running.ports == {"base-1": mosquitto.port, "base-2": mosquitto.port}
+        states = await running.ask("GET", "/admin/bases")
+        assert [(state["connected"], state["beating_over_mqtt"], state["port"]) for state in states] == [
+            (True, True, 0)
+        ] * 2
+        mosquitto.stop()
+        status, text = await running.ask("POST", "/admin/restart?base=base-1")
+        assert (status, f"broker 127.0.0.1:{mosquitto.port}" in text) == (409, True)
+        mosquitto.start()
+        (state,) = await running.ask("POST", "/admin/start?base=base-1")
+        assert state["connected"]
+        assert await running.end(signal.SIGTERM) == 0

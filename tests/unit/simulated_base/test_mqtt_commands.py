@@ -44,7 +44,7 @@ class Base:
         await asyncio.sleep(seconds)
         return self.published[before:]
 
-    async def _publish(self, kind: str, told: object) -> None:
+    def _publish(self, kind: str, told: object) -> None:
         if self.offline:
             raise PublishFailed("not connected")
         self.published.append((kind, orjson.loads(orjson.dumps(told))))
