@@ -96,7 +96,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         backend = await stack.enter_async_context(open_backend(settings))
         cluster = ApiCluster(backend.api, env=settings.env, kind=settings.kind.value, clock=clock)
         gateways = GatewayDirectory(clock.monotonic)
-        recorder = Recorder(cluster, clock)
+        recorder = Recorder(cluster, clock, env=policy.env)
         leases = LeaseKeeper(cluster, clock, holder=policy.replica, env=policy.env, random=random)
         fleet = Fleet(
             cluster=cluster,

@@ -16,6 +16,7 @@ import structlog
 
 from controlplane.app.metrics import EVENTS_DROPPED
 from controlplane.app.ports import Clock, Cluster, ClusterError
+from controlplane.domain.identity import base_of_node
 from controlplane.domain.objects import ClusterEvent, Node, Pod
 
 log = structlog.get_logger(__name__)
@@ -41,9 +42,10 @@ class Happening:
 class Recorder:
     """Records happenings; run writes them to the cluster."""
 
-    def __init__(self, cluster: Cluster, clock: Clock) -> None:
+    def __init__(self, cluster: Cluster, clock: Clock, *, env: str) -> None:
         self._cluster = cluster
         self._clock = clock
+        self._env = env
         self._kept: deque[Happening] = deque(maxlen=KEPT)
         self._waiting: asyncio.Queue[ClusterEvent] = asyncio.Queue(WAITING)
         self._subscribers: set[Callable[[Happening], None]] = set()
@@ -78,7 +80,7 @@ class Recorder:
         write(
             happening.message,
             reason=happening.reason,
-            vnode=happening.vnode,
+            base=base_of_node(happening.vnode, self._env),
             module=happening.module,
             pod=happening.pod,
         )

@@ -18,7 +18,7 @@ from controlplane.app.gateways import GatewayDirectory, Link
 from controlplane.app.leases import LeaseKeeper
 from controlplane.app.metrics import GATEWAYS, REFUSED_REPORTS, REMOVALS_FROZEN, REPORTS, VNODES
 from controlplane.app.policy import Policy
-from controlplane.app.ports import Clock, Cluster
+from controlplane.app.ports import Clock, Cluster, ClusterError
 from controlplane.app.supervision import supervise
 from controlplane.domain import contract
 from controlplane.domain.facts import (
@@ -221,6 +221,7 @@ class Fleet:
                 if connected is not None:
                     self.heartbeat(connected.link, base, heartbeat)
             self._early.clear()
+            group.create_task(self._sweep(), name="lease-sweep")
             await asyncio.get_running_loop().create_future()
         raise AssertionError("the fleet serves for ever")
 
@@ -235,6 +236,22 @@ class Fleet:
             self._start(base, profile)
         if self._actors:
             log.info("VNodes of an earlier run found", vnodes=len(self._actors))
+
+    async def _sweep(self) -> None:
+        """Remove leases that an earlier run left behind without a Node, once their bases had time to be heard."""
+        await asyncio.sleep(2 * self._policy.patience.dead)
+        for lease in tuple(self._cluster.leases.all()):
+            base = base_of_node(lease.name, self._policy.env)
+            if base is None or base in self._actors or lease.holder != self._policy.replica:
+                continue
+            if self._cluster.nodes.get(lease.name) is not None:
+                continue
+            log.info("lease of a base that is gone removed", base=base)
+            try:
+                await self._cluster.delete_lease(lease)
+            except ClusterError as error:
+                # It costs nothing but a line in a list; the next start tries again.
+                log.warning("lease not removed", base=base, cause=str(error))
 
     def _discover(self, base: BaseId, heartbeat: Heartbeat, tunnel: TunnelKind) -> BaseActor | None:
         if len(self._actors) >= self._policy.most_bases:

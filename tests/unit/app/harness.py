@@ -149,7 +149,7 @@ class Stage:
         clock, random = LoopClock(), Random(7)
         self.cluster = ApiCluster(api, env="dev", kind="test", clock=clock)
         self.gateways = GatewayDirectory(clock.monotonic)
-        self.recorder = Recorder(self.cluster, clock)
+        self.recorder = Recorder(self.cluster, clock, env="dev")
         self.leases = LeaseKeeper(self.cluster, clock, holder=self.policy.replica, env="dev", random=random)
         self.fleet = Fleet(
             cluster=self.cluster,

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from controlplane.cluster.api import NODES
+from controlplane.cluster.api import LEASES, NODES
 from controlplane.domain.facts import Address, BaseState, Heartbeat
 from tests.unit.app.harness import ADDRESS, Api, Stage
 
@@ -206,3 +206,43 @@ async def test_heartbeats_with_impossible_identities_change_nothing(identity: st
         await asyncio.sleep(2.0)
         assert stage.api.made("create") == []
         assert list(stage.fleet.bases()) == []
+
+
+async def test_a_lease_left_behind_without_a_node_is_removed_in_the_end() -> None:
+    api = Api()
+    async with Stage(api).running() as stage:
+        stage.bases.add("b1")
+        await asyncio.sleep(2.0)
+    api.remove(NODES, "vnode.b1.dev")
+    async with Stage(api).running() as stage:
+        await asyncio.sleep(100.0)
+        assert stage.lease() is not None
+        await asyncio.sleep(30.0)
+        assert stage.lease() is None
+
+
+async def test_a_lease_deleted_by_hand_is_taken_anew_with_a_higher_fence() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        await asyncio.sleep(2.0)
+        fence = stage.link.claims[base]
+        stage.api.remove(LEASES, "vnode.b1.dev", "kube-node-lease")
+        await asyncio.sleep(40.0)
+        assert stage.lease() is not None
+        assert stage.link.claims[base] > fence
+        assert stage.ready("node", "b1") == "True"
+
+
+async def test_a_lease_taken_by_somebody_else_ends_our_acting() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        await asyncio.sleep(2.0)
+        lease = stage.lease()
+        assert lease is not None
+        lease["spec"] |= {"holderIdentity": "somebody", "leaseTransitions": lease["spec"]["leaseTransitions"] + 1}
+        stage.api.put(LEASES, lease)
+        await asyncio.sleep(15.0)
+        stage.put_pod("p")
+        await asyncio.sleep(10.0)
+        assert stage.link.orders == []
+        assert stage.node() is not None

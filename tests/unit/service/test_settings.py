@@ -1,0 +1,139 @@
+"""Settings: read from the environment, refused with variable, value and fix."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.settings import ClusterKind, ControlPlaneSettings
+from gateways.http.settings import HttpGatewaySettings
+from modulecontroller.settings import SupervisorSettings
+from service.settings import ALL_VARIABLES, ConfigurationError, Settings, describe, effective, load, read
+
+PROGRAMS = [ControlPlaneSettings, HttpGatewaySettings, SupervisorSettings]
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ALL_VARIABLES | {"KUBERNETES_SERVICE_HOST"}:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_variable_is_documented_and_known_to_all_programs(program: type[Settings]) -> None:
+    table = describe(program)
+    for field in program.model_fields.values():
+        assert isinstance(field.validation_alias, str)
+        assert field.validation_alias in ALL_VARIABLES
+        assert f"  {field.validation_alias} " in table
+        assert field.description
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_without_any_variable_the_defaults_hold(program: type[Settings]) -> None:
+    assert read(program) == program()
+
+
+def test_the_originals_variables_and_defaults() -> None:
+    settings = read(ControlPlaneSettings)
+    assert settings.env == "dev"
+    assert settings.vnode_worker_num == 8
+    assert (settings.grpc_port, settings.health_port, settings.metrics_port, settings.report_port) == (
+        50051,
+        8081,
+        9090,
+        8080,
+    )
+    assert read(HttpGatewaySettings).listen_port == 7777
+    assert not read(SupervisorSettings).enable_http_tunnel
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("GRPC_PORT", "0", "greater than or equal to 1"),
+        ("GRPC_PORT", "70000", "less than or equal to 65535"),
+        ("GRPC_PORT", "x", "valid integer"),
+        ("HEALTH_PORT", "-1", "greater"),
+        ("METRICS_PORT", "1.5", "integer"),
+        ("REPORT_PORT", "99999", "less"),
+        ("ENV", "a.b", "DNS label"),
+        ("CLIENT_ID", "Upper_Case", "DNS name"),
+        ("CLUSTER", "openstack", "'kubernetes'"),
+        ("KUBECONFIG", "/does/not/exist", "no file"),
+        ("VNODE_WORKER_NUM", "-1", "greater"),
+        ("ORPHAN_MODULE_POLICY", "maybe", "'own'"),
+        ("MODULE_UNINSTALL_TIMEOUT", "0", "greater than 0"),
+        ("LOG_FORMAT", "xml", "'json'"),
+        ("LOG_LEVEL", "loud", "'debug'"),
+    ],
+)
+def test_wrong_values_are_refused_with_variable_value_and_meaning(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as refused:
+        read(ControlPlaneSettings)
+    (line,) = refused.value.lines
+    assert line.startswith(f"{name}={value}: ")
+    assert told in line
+    assert f"{name} is: " in line
+
+
+def test_all_that_is_wrong_is_told_at_once_and_the_process_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRPC_PORT", "x")
+    monkeypatch.setenv("ENV", ".")
+    with pytest.raises(SystemExit) as ended:
+        load(ControlPlaneSettings)
+    assert ended.value.code == 2
+    printed = capsys.readouterr().err
+    assert "GRPC_PORT=x" in printed
+    assert "ENV=." in printed
+
+
+@pytest.mark.parametrize("name", ["ENABLE_HTTP_TUNEL", "MQTT_BROKERS", "GRPC_PORTS"])
+def test_a_misspelt_variable_is_refused_with_the_right_one(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(ConfigurationError, match="Did you mean"):
+        read(ControlPlaneSettings)
+
+
+@pytest.mark.parametrize("name", ["MQTT_PORT_1883_TCP", "MQTT_SERVICE_HOST", "ENVIRONMENT_X", "HTTP_PROXY", "PATH2"])
+def test_variables_of_others_are_none_of_our_business(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "1")
+    read(ControlPlaneSettings)
+
+
+def test_a_port_that_kubernetes_set_for_a_service_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRPC_PORT", "tcp://10.0.0.1:50051")
+    with pytest.raises(ConfigurationError, match="enableServiceLinks: false"):
+        read(ControlPlaneSettings)
+
+
+def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENV", "")
+    assert read(ControlPlaneSettings).env == "dev"
+
+
+def test_words_are_read_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENV", "PROD")
+    monkeypatch.setenv("LOG_LEVEL", "WARNING")
+    monkeypatch.setenv("CLUSTER", "Embedded")
+    settings = read(ControlPlaneSettings)
+    assert (settings.env, settings.log_level.value, settings.cluster) == ("prod", "warning", ClusterKind.EMBEDDED)
+
+
+def test_the_cluster_is_found_out(monkeypatch: pytest.MonkeyPatch, tmp_path: pytest.TempPathFactory) -> None:
+    assert read(ControlPlaneSettings).kind is ClusterKind.EMBEDDED
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert read(ControlPlaneSettings).kind is ClusterKind.KUBERNETES
+    monkeypatch.setenv("CLUSTER", "embedded")
+    assert read(ControlPlaneSettings).kind is ClusterKind.EMBEDDED
+
+
+def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_TUNNEL_TOKEN", "s3cret")
+    shown = dict(effective(read(HttpGatewaySettings)))
+    assert shown["HTTP_TUNNEL_TOKEN"] == "********"
+    assert shown["HTTP_TUNNEL_LISTEN_PORT"] == "7777"
