@@ -1,0 +1,112 @@
+"""The program: python -m benchmarks."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+
+from benchmarks import idle, install, machine, onboarding
+from benchmarks.api import Failed
+from benchmarks.figures import Figure, Report, as_json, table
+from benchmarks.stage import Line, line, stage
+from tests.servers.fetch import Unavailable
+from tests.servers.kubeapi import ApiError
+from tests.servers.process import ServerFailed
+
+PURPOSE = """\
+Measures onboarding, installs and idle bases against a real Kubernetes API server with its
+controllers, all on this machine, and prints each figure beside what is aimed at. Without a
+command, all three with 100 bases. The exit code tells whether it could be measured, never
+whether it was fast."""
+
+Measure = Callable[[Line, argparse.Namespace], Coroutine[None, None, list[Figure]]]
+
+SCENARIOS: dict[str, Measure] = {
+    "onboarding": lambda to, _: onboarding.measure(to),
+    "install": lambda to, options: install.measure(to, modules=options.modules or to.stage.bases, rate=options.rate),
+    "idle": lambda to, options: idle.measure(to, seconds=options.seconds),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    top = argparse.ArgumentParser(prog="python -m benchmarks", description=PURPOSE)
+    commands = top.add_subparsers(dest="scenario", metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--bases", type=_number(1, 5000), default=100, metavar="N", help="simulated bases (default: %(default)s)"
+    )
+    common.add_argument("-o", "--output", choices=("table", "json"), default="table", help="default: %(default)s")
+    commands.add_parser("onboarding", parents=[common], help="first heartbeats, all at once, to Ready Nodes")
+    one = commands.add_parser("install", parents=[common], help="Pods to commands at bases, results to Pod statuses")
+    one.add_argument("--modules", type=_number(1, 100_000), metavar="N", help="default: one on each base")
+    one.add_argument(
+        "--rate", type=_seconds, default=50.0, metavar="R", help="Pods each second; 0: all at once (default: 50)"
+    )
+    two = commands.add_parser("idle", parents=[common], help="API writes, CPU time and memory while nothing happens")
+    two.add_argument("--seconds", type=_seconds, default=120.0, metavar="S", help="how long (default: 120)")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and return the exit code: 0, 1 if it could not be measured, 130 if it was interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser().parse_args(given)
+    runs = [(options.scenario, given)] if options.scenario else [(name, [name]) for name in SCENARIOS]
+    # An end that is asked for in either way takes everything down.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    reports = []
+    try:
+        for name, words in runs:
+            reports.append(report(name, words))
+            if options.scenario is None or options.output == "table":
+                print(table(reports[-1]), flush=True)
+    except (Failed, Unavailable, ServerFailed, ApiError, OSError) as error:
+        print(f"not measured: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    if options.scenario is not None and options.output == "json":
+        print(as_json(reports))
+    return 0
+
+
+def report(name: str, words: list[str]) -> Report:
+    """Run one measurement on a stage of its own; raises what the stage raises, and Failed."""
+    options = parser().parse_args(words)
+
+    async def measured() -> list[Figure]:
+        async with line(built) as connected:
+            return await SCENARIOS[name](connected, options)
+
+    with stage(options.bases) as built:
+        where = machine.describe(built.kubernetes)
+        figures = asyncio.run(measured())
+    command = shlex.join(["python", "-m", "benchmarks", *words])
+    return Report(f"{name}, {options.bases} bases", command, where, figures)
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"{text} is not a number from {least} to {most}")
+        return int(text)
+
+    return number
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""Our share of an install: Pod bound -> command at the base, result of the base -> Pod status written.
+
+Pods are created bound (nodeName set), evenly over bases and time; simulated bases
+install in no time. Then the Pods are deleted, at the same rate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from benchmarks import targets
+from benchmarks.api import Json, Sightings, gone, ready
+from benchmarks.exposition import Exposition
+from benchmarks.figures import Figure, spread
+from benchmarks.onboarding import cpu, onboard, writes_per
+from benchmarks.progress import say
+from benchmarks.stage import PODS, Line, identities, node
+
+RAMP_PER_BASE = 0.012
+"""Seconds between two bases' first heartbeats, so that 1,000 beat evenly over the 12 s of an interval."""
+SETTLE = 15.0
+DONE_WITHIN = 300.0
+VERSION = "0.0.1"
+
+
+@dataclass(frozen=True)
+class Module:
+    """One module on one base: Pod name, and name of the module."""
+
+    base: str
+    pod: str
+    name: str
+
+
+async def measure(line: Line, *, modules: int, rate: float) -> list[Figure]:
+    """Install and uninstall so many modules, rate of them each second, 0 for all at once; raises Failed."""
+    await onboard(line, ramp=RAMP_PER_BASE * line.stage.bases)
+    say(f"all Nodes Ready; waiting {SETTLE:g} s until only the usual happens")
+    await asyncio.sleep(SETTLE)
+    work = plan(identities(line.stage.bases), modules)
+    return [*await _install(line, work, rate), *await _uninstall(line, work, rate)]
+
+
+def plan(bases: list[str], modules: int) -> list[Module]:
+    """Return so many modules, dealt to bases in turn."""
+    return [
+        Module(bases[number % len(bases)], f"module-{number}", f"biz{number // len(bases)}")
+        for number in range(modules)
+    ]
+
+
+def bound_pod(module: Module) -> Json:
+    """Return a module's Pod, already on its Node."""
+    return {
+        "metadata": {"name": module.pod, "labels": {"virtual-kubelet.koupleless.io/component": "module"}},
+        "spec": {
+            "nodeName": node(module.base),
+            "containers": [
+                {
+                    "name": module.name,
+                    "image": f"https://repo.example/{module.name}-{VERSION}.jar",
+                    "env": [{"name": "BIZ_VERSION", "value": VERSION}],
+                }
+            ],
+            "tolerations": [{"operator": "Exists"}],
+        },
+    }
+
+
+async def _install(line: Line, work: list[Module], rate: float) -> list[Figure]:
+    told, used = await line.metrics(), line.usage()
+    marks = {"bound": lambda kind, _: kind == "ADDED", "ready": ready}
+    async with Sightings(line.kube, PODS, marks) as pods:
+        say(f"creating {len(work)} bound Pods")
+        sent = await at_rate(work, rate, lambda module: line.kube.post(PODS, bound_pod(module)))
+        await pods.wait("ready", len(work), within=DONE_WITHIN, what="Pods Ready")
+    used_after, told = line.usage(), (await line.metrics()).since(told)
+    took = max(pods.times["ready"].values()) - min(sent.values())
+    arrived = await _arrived(line, "installBiz")
+    # A Pod is bound when its creation is committed: after it was asked for, before the watch tells it.
+    shares = [arrived[module.base, module.name] - sent[module.pod] for module in work]
+    statuses = [pods.times["ready"][module.pod] - arrived[module.base, module.name] for module in work]
+    wholes = [pods.times["ready"][module.pod] - sent[module.pod] for module in work]
+    return [
+        Figure("modules installed", len(work), "1", note=f"within {took:.1f} s, {len(work) / took:.0f} each second"),
+        *spread("creation of Pod asked -> command at base", shares, target=targets.BOUND_TO_COMMAND_MS),
+        *_histogram(told, "koupleless_pod_bound_to_order_seconds", "seen bound -> order sent"),
+        *spread("command at base -> Pod seen Ready", statuses, target=targets.RESULT_TO_STATUS_MS),
+        *_histogram(told, "koupleless_result_to_status_seconds", "result taken -> status written"),
+        *spread("creation of Pod asked -> Pod seen Ready", wholes),
+        *writes_per(told, len(work), "install"),
+        *cpu(used, used_after, "while installing"),
+    ]
+
+
+async def _uninstall(line: Line, work: list[Module], rate: float) -> list[Figure]:
+    await asyncio.sleep(SETTLE)
+    told = await line.metrics()
+    async with Sightings(line.kube, PODS, {"gone": gone}) as pods:
+        say(f"deleting {len(work)} Pods")
+        sent = await at_rate(work, rate, lambda module: line.kube.call("DELETE", f"{PODS}/{module.pod}"))
+        await pods.wait("gone", len(work), within=DONE_WITHIN, what="Pods gone")
+    told = (await line.metrics()).since(told)
+    arrived = await _arrived(line, "uninstallBiz")
+    shares = [arrived[module.base, module.name] - sent[module.pod] for module in work]
+    wholes = [pods.times["gone"][module.pod] - sent[module.pod] for module in work]
+    return [
+        *spread("deletion of Pod asked -> command at base", shares, target=targets.BOUND_TO_COMMAND_MS),
+        *spread("deletion of Pod asked -> Pod gone", wholes),
+        *writes_per(told, len(work), "uninstall"),
+    ]
+
+
+async def at_rate(work: list[Module], rate: float, act: Callable[[Module], Awaitable[object]]) -> dict[str, float]:
+    """Act on each module when its turn comes, late answers or not; return when each was begun, by Pod."""
+    began, sent = time.monotonic(), {}
+
+    async def one(module: Module) -> None:
+        sent[module.pod] = time.monotonic()
+        await act(module)
+
+    async with asyncio.TaskGroup() as group:
+        for number, module in enumerate(work):
+            due = began + number / rate if rate else began
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            group.create_task(one(module))
+    return sent
+
+
+async def _arrived(line: Line, verb: str) -> dict[tuple[str, str], float]:
+    """Return when the first command of a kind for each base and module arrived."""
+    arrived: dict[tuple[str, str], float] = {}
+    for command in await line.fleet.get("/admin/commands"):
+        if command["verb"] == verb:
+            arrived.setdefault((command["base"], command["body"]["bizName"]), command["at"])
+    return arrived
+
+
+def _histogram(told: Exposition, name: str, words: str) -> list[Figure]:
+    note = f"{name}, {told.count(name):.0f} observations, within buckets"
+    return [
+        Figure(f"{words} p{share * 100:.0f}", told.quantile(name, share) * 1000, "ms", None, note)
+        for share in (0.5, 0.99)
+    ]

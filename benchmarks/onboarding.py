@@ -1,0 +1,98 @@
+"""Onboarding: from the first heartbeat of bases that all start at once to Ready Nodes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from benchmarks import targets
+from benchmarks.api import Sightings, ready
+from benchmarks.exposition import Exposition
+from benchmarks.figures import Figure, percentile
+from benchmarks.progress import say
+from benchmarks.stage import NODES, Line, node
+from benchmarks.usage import Usage
+
+READY_WITHIN = 300.0
+SETTLE = 10.0
+"""Seconds after which what follows a new Node (first answers of the base, Events) is written, too."""
+EVENTS = ("create", "events")
+RENEWAL = ("patch", "leases")
+
+
+@dataclass(frozen=True)
+class Onboarded:
+    """Monotonic times by base."""
+
+    began: Mapping[str, float]
+    ready: Mapping[str, float]
+
+
+async def onboard(line: Line, *, ramp: float = 0.0) -> Onboarded:
+    """Start all bases over ramp seconds and wait until each one's Node is Ready; raises Failed."""
+    count = line.stage.bases
+    async with Sightings(line.kube, NODES, {"ready": ready}) as nodes:
+        say(f"{count} bases begin" + (f" over {ramp:g} s" if ramp else ""))
+        beginning = asyncio.create_task(line.fleet.post(f"/begin?ramp={ramp}"))
+        try:
+            await nodes.wait("ready", count, within=READY_WITHIN + ramp, what="Nodes Ready")
+            began: dict[str, float] = await beginning
+        finally:
+            beginning.cancel()
+    seen = nodes.times["ready"]
+    return Onboarded(began, {base: seen[node(base)] for base in began})
+
+
+async def measure(line: Line) -> list[Figure]:
+    """Return the figures of onboarding; raises Failed."""
+    bases = line.stage.bases
+    told, used = await line.metrics(), line.usage()
+    done = await onboard(line)
+    used_after = line.usage()
+    took = max(done.ready.values()) - min(done.began.values())
+    say(f"all Ready after {took:.2f} s; waiting {SETTLE:g} s for what follows")
+    await asyncio.sleep(SETTLE)
+    settled = line.usage()
+    told = (await line.metrics()).since(told)
+    each = [done.ready[base] - began for base, began in done.began.items()]
+    return [
+        Figure("first heartbeat -> all Nodes Ready", took, "s", targets.ONBOARDING_SECONDS_PER_BASE * bases),
+        Figure("of one base, p50", percentile(each, 0.50), "s"),
+        Figure("of one base, p99", percentile(each, 0.99), "s"),
+        Figure("bases per second", bases / took, "1/s"),
+        *writes_per(told, bases, "base"),
+        *cpu(used, used_after, "until all were Ready"),
+        *memory(used, settled, bases),
+    ]
+
+
+def writes_per(told: Exposition, count: int, of: str) -> list[Figure]:
+    """Return API writes for each of count, lease renewals left out."""
+    writes = {what: number for what, number in told.writes().items() if what != RENEWAL}
+    note = ", ".join(f"{verb} {resource} {number / count:.2f}" for (verb, resource), number in writes.items())
+    asked = told.by("koupleless_cluster_writes_total", "what")
+    wanted = sum(number for (what,), number in asked.items() if what != "lease-renew")
+    return [
+        Figure(f"API writes per {of}, renewals left out", sum(writes.values()) / count, "1", note=note),
+        Figure(f"of them no Events, as the application asked per {of}", wanted / count, "1"),
+    ]
+
+
+def cpu(before: Mapping[str, Usage], after: Mapping[str, Usage], when: str) -> list[Figure]:
+    """Return the CPU seconds of each process."""
+    return [Figure(f"CPU of {name}", after[name].cpu - before[name].cpu, "s", note=when) for name in before]
+
+
+def memory(before: Mapping[str, Usage], after: Mapping[str, Usage], bases: int) -> list[Figure]:
+    """Return resident memory of control plane and gateway, and how much of it a VNode takes."""
+    grown = after["control plane"].resident - before["control plane"].resident
+    return [
+        Figure(
+            "memory of control plane", after["control plane"].resident / 1e6, "MB", targets.CONTROL_PLANE_BYTES / 1e6
+        ),
+        Figure(
+            "of it per VNode", grown / bases / 1e3, "KB", targets.VNODE_BYTES / 1e3, "grown since before the first base"
+        ),
+        Figure("memory of gateway", after["gateway"].resident / 1e6, "MB"),
+    ]

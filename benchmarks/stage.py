@@ -1,0 +1,120 @@
+"""The stage of all measurements: a real API server with its controllers, a control plane, a gateway, bases.
+
+The control plane runs under the shipped roles. All are processes on loopback, so
+that each one's CPU time and memory can be told.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import exposition, usage
+from benchmarks.api import Api, connected, tls
+from benchmarks.bases import IDENTITY
+from benchmarks.exposition import Exposition
+from benchmarks.progress import say
+from tests.programs import ControlPlane, HttpGateway, Programs, status
+from tests.servers.cluster import ADMIN, CONTROL_PLANE, KubeCluster
+
+NODES, PODS = "/api/v1/nodes", "/api/v1/namespaces/default/pods"
+STARTED_WITHIN = 60.0
+CLUSTER_PROGRAMS = ("kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everything runs; no base has begun. pids are by the name under which a process is reported."""
+
+    bases: int
+    kubernetes: str
+    pids: dict[str, int]
+    cluster_root: str
+    kubeconfig: Path
+    metrics: dict[str, str]
+    bases_root: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """Connections to the stage: api server, interface of the bases."""
+
+    stage: Stage
+    kube: Api
+    fleet: Api
+    _programs: dict[str, Api]
+
+    async def metrics(self, program: str = "control plane") -> Exposition:
+        """Return what a program tells on /metrics."""
+        return exposition.parse(await self._programs[program].text("/metrics"))
+
+    def usage(self) -> dict[str, usage.Usage]:
+        """Return what each process uses."""
+        return usage.snapshot(self.stage.pids)
+
+
+@contextmanager
+def stage(bases: int) -> Iterator[Stage]:
+    """Build it, and take it down; raises Unavailable, ServerFailed, ApiError, OSError."""
+    say("starting etcd, API server, controllers")
+    with (
+        KubeCluster() as cluster,
+        tempfile.TemporaryDirectory(prefix="benchmark-") as folder,
+        Programs(Path(folder)) as programs,
+    ):
+        cluster.apply_rbac()
+        version = cluster.version
+        say(f"starting control plane, gateway and the process of {bases} bases; Kubernetes {version}")
+        control_plane = ControlPlane(
+            programs, CLUSTER="kubernetes", KUBECONFIG=str(cluster.kubeconfig(CONTROL_PLANE))
+        ).start()
+        gateway_metrics, bases_port = programs.port(), programs.port()
+        gateway = HttpGateway(programs, control_plane.address, METRICS_PORT=str(gateway_metrics)).start()
+        fleet = programs.program(
+            "bases",
+            "benchmarks.bases",
+            *("--controller", gateway.url, "--count", str(bases), "--admin-port", str(bases_port)),
+            environ={},
+        )
+        fleet.start()
+        root = f"http://127.0.0.1:{bases_port}"
+        fleet.wait_until(lambda: status(f"{root}/admin") == 200, within=STARTED_WITHIN)
+        ours = {"control plane": control_plane.server.pid, "gateway": gateway.server.pid, "bases": fleet.pid}
+        others = usage.children(os.getpid())
+        yield Stage(
+            bases=bases,
+            kubernetes=version,
+            pids=ours | {name: others[name] for name in CLUSTER_PROGRAMS},
+            cluster_root=cluster.url,
+            kubeconfig=cluster.kubeconfig(ADMIN),
+            metrics={
+                "control plane": f"http://127.0.0.1:{control_plane.metrics}",
+                "gateway": f"http://127.0.0.1:{gateway_metrics}",
+            },
+            bases_root=root,
+        )
+        say("taking everything down")
+
+
+@asynccontextmanager
+async def line(built: Stage) -> AsyncIterator[Line]:
+    """Connect to a stage."""
+    async with AsyncExitStack() as stack:
+        kube = await stack.enter_async_context(connected(built.cluster_root, tls(built.kubeconfig)))
+        fleet = await stack.enter_async_context(connected(built.bases_root))
+        programs = {name: await stack.enter_async_context(connected(root)) for name, root in built.metrics.items()}
+        yield Line(built, kube, fleet, programs)
+
+
+def node(base: str) -> str:
+    """Return the name of a base's Node."""
+    return f"vnode.{base}.dev"
+
+
+def identities(bases: int) -> list[str]:
+    """Return the identities of the bases of a stage."""
+    return [IDENTITY] if bases == 1 else [f"{IDENTITY}-{number}" for number in range(1, bases + 1)]

@@ -1,0 +1,14 @@
+"""What is aimed at. Every value is the largest that is good enough."""
+
+from __future__ import annotations
+
+ONBOARDING_SECONDS_PER_BASE = 10 / 1000
+"""1,000 bases in 10 s, from the first heartbeat to Ready Nodes."""
+BOUND_TO_COMMAND_MS = 100.0
+RESULT_TO_STATUS_MS = 200.0
+WRITES_PER_VNODE_MINUTE = 6.2
+"""A kubelet's."""
+CONTROL_PLANE_CORES_PER_BASE = 0.5 / 5000
+GATEWAY_CORES_PER_BASE = 0.7 / 5000
+CONTROL_PLANE_BYTES = 400e6
+VNODE_BYTES = 20e3
