@@ -8,6 +8,7 @@ themselves when this process dies, whatever killed it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -56,7 +57,7 @@ class Child:
     started: asyncio.Event = field(default_factory=asyncio.Event)
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
-    stopping: bool = False
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def socket(self) -> str:
@@ -66,10 +67,10 @@ class Child:
     async def run(self) -> None:
         """Keep the program running until stop; raises ChildFailed if it never started."""
         failures, random = 0, SystemRandom()
-        while True:
+        while not self.stopping.is_set():
             began = asyncio.get_running_loop().time()
             code = await self._once()
-            if self.stopping:
+            if self.stopping.is_set():
                 return
             if not self.started.is_set():
                 raise ChildFailed(self.program.name, code)
@@ -80,11 +81,13 @@ class Child:
             log.error(
                 "child died and is restarted", child=self.program.name, exit_code=code, restart_in=round(delay, 1)
             )
-            await asyncio.sleep(delay)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self.stopping.wait()
 
     async def stop(self) -> None:
         """Ask the program to end, and make it end if it does not within 15 s."""
-        self.stopping = True
+        self.stopping.set()
         if self.process is not None:
             await _end(self.process, self.program.name)
 
@@ -105,6 +108,8 @@ class Child:
         )
         probe = asyncio.create_task(self._probe(), name=f"probe-{program.name}")
         try:
+            if self.stopping.is_set():
+                await _end(self.process, program.name)
             return await self.process.wait()
         finally:
             probe.cancel()

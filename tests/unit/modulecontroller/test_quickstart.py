@@ -1,0 +1,94 @@
+"""What the quick start runs, and what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateways.simulated_base import options
+from modulecontroller import broker, quickstart
+from modulecontroller.settings import QuickstartSettings
+from service.process import StartError
+
+FOLDER = Path("/data")
+
+
+def settings(*, mqtt: bool = False, **values: Any) -> QuickstartSettings:
+    return QuickstartSettings.model_validate({"ENABLE_HTTP_TUNNEL": not mqtt, "ENABLE_MQTT_TUNNEL": mqtt} | values)
+
+
+@pytest.fixture(autouse=True)
+def _no_broker_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MQTT_BROKER", "MQTT_PORT", "ENV"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_bases_over_http() -> None:
+    program = quickstart.simulated_bases(settings(HTTP_TUNNEL_LISTEN_PORT=7000), 3)
+    told = options.parse(program.arguments)
+    assert (told.count, told.controller, told.tunnel.value) == (3, "http://127.0.0.1:7000", "http")
+    assert program.environ == {}
+
+
+def test_bases_over_mqtt_on_the_broker_that_we_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = quickstart.simulated_bases(settings(mqtt=True, MQTT_PORT=1884, ENV="Test"), 3)
+    for name, value in program.environ.items():
+        monkeypatch.setenv(name, value)
+    told = options.profile(options.parse(program.arguments))
+    assert told.broker is not None
+    assert (told.tunnel.value, told.broker.host, told.broker.port, told.env) == ("mqtt", "127.0.0.1", 1884, "test")
+
+
+def test_bases_over_mqtt_on_the_broker_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MQTT_BROKER", "broker.example")
+    monkeypatch.setenv("MQTT_PASSWORD", "secret")
+    wanted = settings(mqtt=True, MQTT_BROKER="broker.example")
+    program = quickstart.simulated_bases(wanted, 3)
+    told = options.profile(options.parse(program.arguments))
+    assert told.broker is not None
+    assert (told.broker.host, told.broker.password) == ("broker.example", "secret")
+    assert "secret" not in " ".join(program.arguments)
+    assert not quickstart.runs_broker(wanted)
+    assert "MQTT_BROKER" not in quickstart.environ(wanted, FOLDER)
+
+
+def test_credentials_for_another_broker_do_not_reach_ours() -> None:
+    environ = quickstart.environ(settings(mqtt=True), FOLDER)
+    assert (environ["MQTT_BROKER"], environ["MQTT_PASSWORD"], environ["MQTT_CA_PATH"]) == ("127.0.0.1", "", "")
+    assert "MQTT_BROKER" not in quickstart.environ(settings(), FOLDER)
+
+
+def test_missing_package_is_told_with_both_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "available", lambda: False)
+    with pytest.raises(
+        StartError, match=r"install it \(pip install .*\[broker\]'\), or name a broker with MQTT_BROKER"
+    ):
+        quickstart.embedded_broker(settings(mqtt=True))
+
+
+def test_welcome_over_http() -> None:
+    text = quickstart.welcome(settings(), 2, FOLDER)
+    assert "HTTP tunnel for bases       127.0.0.1:7777" in text
+    assert "base-1 to base-2" in text
+    assert "MQTT" not in text
+
+
+def test_welcome_over_mqtt() -> None:
+    text = quickstart.welcome(settings(mqtt=True, ENV="Prod"), 1, FOLDER)
+    assert (
+        "MQTT broker                 127.0.0.1:1883 (for trying out only: no passwords, no TLS, nothing is kept)"
+        in text
+    )
+    assert "koupleless_prod/IDENTITY/base/heart" in text
+    assert "koupleless_prod/IDENTITY/installBiz" in text
+    assert "HTTP tunnel" not in text
+    text = quickstart.welcome(settings(mqtt=True, MQTT_BROKER="broker.example", MQTT_PORT=8883), 1, FOLDER)
+    assert "MQTT broker                 broker.example:8883 (MQTT_BROKER, MQTT_PORT)" in text
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StartError, match="Not a directory; name a folder that can be written"):
+        quickstart.prepare(tmp_path / "file" / "below")
