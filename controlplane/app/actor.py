@@ -28,7 +28,7 @@ from controlplane.app.reconcile_vpod import PodReconciler
 from controlplane.domain import modules as book
 from controlplane.domain.backoff import QUICK
 from controlplane.domain.facts import BaseState, Health, Heartbeat
-from controlplane.domain.liveness import Evidence, Verdict, judge
+from controlplane.domain.liveness import Evidence, Verdict, choose_tunnel, judge, tunnel_up_since
 from controlplane.domain.vnode import owned_of
 
 log = structlog.get_logger(__name__)
@@ -135,6 +135,7 @@ class BaseActor:
         self._take(self.inbox.take(), now)
         if around.leases.fence(base.id) != base.fence:
             return now + SUSPENDED_LOOK
+        self._choose_tunnel(now)
         alive_at = self._judge(now)
         try:
             if base.phase is Phase.DEAD:
@@ -183,6 +184,8 @@ class BaseActor:
         # Results come before the list: a list that was asked for later must find them done.
         if self._pods.take_results(news.results, self._pods.pods()):
             self._alive(now, news.gateway)
+        if news.baseline:
+            base.modules = book.ask_again(base.modules)
         if news.modules is not None:
             base.modules = book.hear(base.modules, news.modules, now)
             first_look = base.modules.told and not base.modules.present and base.profile.base_used is None
@@ -193,7 +196,6 @@ class BaseActor:
         base = self.base
         if not self._is_the_base(heartbeat, now):
             return
-        connected = self._around.gateways.get(gateway)
         profile = replace(
             base.profile,
             name=heartbeat.name,
@@ -201,7 +203,6 @@ class BaseActor:
             cluster_name=heartbeat.cluster_name,
             host_name=heartbeat.host_name,
             address=heartbeat.address if heartbeat.address.port else base.profile.address,
-            tunnel=connected.link.info.tunnel if connected is not None else base.profile.tunnel,
         )
         if profile != base.profile:
             if base.phase is Phase.READY:
@@ -246,14 +247,32 @@ class BaseActor:
     def _alive(self, at: float, gateway: str) -> None:
         base = self.base
         base.last_heard = max(base.last_heard, at)
+        connected = self._around.gateways.get(gateway)
+        if connected is not None:
+            base.heard_over[connected.link.info.tunnel] = at
         base.last_heard_wall = self._around.clock.wall()
         if not base.gateway:
             base.gateway = gateway
 
+    def _choose_tunnel(self, now: float) -> None:
+        gateways, base = self._around.gateways, self.base
+        chosen = choose_tunnel(
+            base.heard_over,
+            lambda kind: gateways.up_since(kind) is not None,
+            current=base.profile.tunnel,
+            now=now,
+            patience=self._around.policy.patience,
+        )
+        if chosen is not base.profile.tunnel:
+            log.info("base is worked through another tunnel", base=base.id, tunnel=chosen.value)
+            base.profile = replace(base.profile, tunnel=chosen)
+
     def _judge(self, now: float) -> float | None:
         around, base = self._around, self.base
-        evidence = Evidence(base.term_began, base.last_heard, around.gateways.up_since(base.profile.tunnel))
-        judgement = judge(evidence, now=now, patience=around.policy.patience, removals_frozen=around.removals_frozen())
+        patience, current = around.policy.patience, base.profile.tunnel
+        up_since = tunnel_up_since(base.heard_over, around.gateways.up_since, current=current, patience=patience)
+        evidence = Evidence(base.term_began, base.last_heard, up_since)
+        judgement = judge(evidence, now=now, patience=patience, removals_frozen=around.removals_frozen())
         if self._deactivated:
             base.phase, base.why = Phase.DEAD, "the base said that it goes away"
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from controlplane.domain.facts import TunnelKind
 from controlplane.domain.identity import BaseId, VNodeName
 from controlplane.domain.modules import Modules
 from controlplane.domain.vnode import Profile
@@ -33,6 +34,8 @@ class Base:
     term_began: float = 0.0
     last_heard: float = 0.0
     last_heard_wall: float = 0.0
+    heard_over: dict[TunnelKind, float] = field(default_factory=dict)
+    """When each tunnel last showed life of it."""
     healthy_answer: bool = False
     gateway: str = ""
     """Gateway that watches the base, or that last showed life of it."""

@@ -25,22 +25,30 @@ from controlplane.domain.facts import (
     Address,
     BaselineQuery,
     BaseState,
+    BatchInstalled,
+    ClientCode,
     Health,
     Heartbeat,
     ModuleList,
     OrderResult,
     PollFailed,
+    Reply,
+    ReplyCode,
     TunnelKind,
 )
 from controlplane.domain.identity import BaseId, InvalidName, VNodeName, base_of_node, node_name, parse_base_id
 from controlplane.domain.liveness import mass_silence
 from controlplane.domain.objects import Container, Taint
 from controlplane.domain.placement import baseline
+from controlplane.domain.replies import describe
 from controlplane.domain.vnode import Profile, labels, profile_of
 
 log = structlog.get_logger(__name__)
 
 _NOWHERE = Address("", 0)
+
+TOLD_OF_A_BASELINE = 20
+"""Failed modules of one baseline that are told one by one."""
 
 SYNC_LOOK = 0.05
 """Seconds between looks at whether the informers have their first lists."""
@@ -64,6 +72,7 @@ class Fleet:
         self._clock = clock
         self._gateways = gateways
         self._policy = policy
+        self._recorder = recorder
         self._around = Surroundings(
             cluster=cluster,
             clock=clock,
@@ -167,6 +176,22 @@ class Fleet:
         REPORTS.labels("order-result").inc()
         if (actor := self._known(identity)) is not None:
             actor.inbox.result(result, link.info.gateway_id, self._clock.monotonic())
+
+    def batch_installed(self, link: Link, identity: str, batch: BatchInstalled) -> None:
+        """A base told how its baseline went."""
+        REPORTS.labels("batch-install-result").inc()
+        actor = self._known(identity)
+        if actor is None:
+            return
+        failed = [(url, reply) for url, reply in batch.items if not installed(reply)]
+        told = failed[:TOLD_OF_A_BASELINE]
+        if not batch.items and batch.reply.code is not ReplyCode.SUCCESS:
+            told = [("", batch.reply)]
+        for url, reply in told:
+            message = f"baseline of {identity}: {url} {describe(reply)}"
+            self._recorder.module(actor.base.vnode, url, warning=True, reason="BaselineInstallFailed", message=message)
+        log.info("baseline installed", base=identity, modules=len(batch.items) - len(failed), failed=len(failed))
+        actor.inbox.baseline(link.info.gateway_id, self._clock.monotonic())
 
     def baseline_query(self, link: Link, identity: str, query: BaselineQuery) -> None:
         """A starting base asks for its modules: answered at once, from the Deployments as they are."""
@@ -333,7 +358,7 @@ class Fleet:
         for one in TunnelKind:
             GATEWAYS.labels(one.value).set(sum(1 for c in self._gateways.all() if c.link.info.tunnel is one))
         for actor in self._actors.values():
-            if actor.base.profile.tunnel is kind:
+            if actor.base.profile.tunnel is kind or kind in actor.base.heard_over:
                 actor.kick()
 
     def _node_touched(self, name: str) -> None:
@@ -376,3 +401,8 @@ class Fleet:
     def _told(self, vnode: VNodeName) -> None:
         for handler in tuple(self._subscribers):
             handler(vnode)
+
+
+def installed(reply: Reply) -> bool:
+    """Tell whether a module of a batch is there now; one that was there before counts."""
+    return reply.code is ReplyCode.SUCCESS or reply.client_code in (ClientCode.SUCCESS, ClientCode.REPEAT_BIZ)

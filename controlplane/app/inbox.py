@@ -25,6 +25,7 @@ class News:
     gateway: str = ""
     heard_at: float | None = None
     poll_failed: bool = False
+    baseline: bool = False
 
 
 class Inbox:
@@ -42,7 +43,7 @@ class Inbox:
     def heartbeat(self, heartbeat: Heartbeat, gateway: str) -> None:
         """The base beat. Whether it is who it says it is is judged by the actor."""
         self._news.heartbeat = heartbeat
-        self._news.gateway = self._news.gateway or gateway
+        self._news.gateway = gateway
         self._wake()
 
     def deactivated(self, heartbeat: Heartbeat) -> None:
@@ -68,6 +69,11 @@ class Inbox:
         """The base could not be asked; alone it says nothing of the base."""
         self._news.poll_failed = True
         self._wake()
+
+    def baseline(self, gateway: str, now: float) -> None:
+        """The base told how its baseline went: its modules changed."""
+        self._news.baseline = True
+        self._heard(gateway, now)
 
     def result(self, result: OrderResult, gateway: str, now: float) -> None:
         """An order ended; alone it is no sign of life."""

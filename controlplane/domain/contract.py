@@ -28,6 +28,8 @@ BIZ_VERSION_ENV = "BIZ_VERSION"
 
 ANNOTATION_BASE_ADDRESS = "base.koupleless.io/address"
 """Node: ip:port of the base, so that a restarted replica knows where to ask."""
+ANNOTATION_TUNNEL = "base.koupleless.io/tunnel"
+"""Node: tunnel that last showed life of the base, for the same reason."""
 ANNOTATION_OWNED_MODULES = "module.koupleless.io/installed"
 """Node: JSON list of name:version that this controller installed there."""
 ANNOTATION_INSTALL_STRATEGY = "module.koupleless.io/install-strategy"

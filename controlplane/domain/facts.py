@@ -126,6 +126,14 @@ class PollFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchInstalled:
+    """What became of a base's baseline: the verdict over all, and a reply for each URL that was answered for."""
+
+    reply: Reply
+    items: tuple[tuple[str, Reply], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class BaselineQuery:
     """A starting base asks for its modules."""
 

@@ -11,8 +11,12 @@ because too many bases fell silent together.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
+
+T = TypeVar("T", bound=Hashable)
 
 
 class Verdict(Enum):
@@ -68,6 +72,29 @@ def judge(evidence: Evidence, *, now: float, patience: Patience, removals_frozen
     if removals_frozen:
         return Judgement(Verdict.UNREACHABLE, since, None)
     return Judgement(Verdict.DEAD, since, None)
+
+
+def tunnel_up_since(
+    heard: Mapping[T, float], up_since: Callable[[T], float | None], *, current: T, patience: Patience
+) -> float | None:
+    """Return since when the base could be heard at all; None while none of its tunnels is up.
+
+    Its tunnels are the current one and those that showed life not long before its
+    last sign: silence on a tunnel that it never uses says nothing.
+    """
+    last = max(heard.values(), default=0.0)
+    used = {kind for kind, at in heard.items() if last - at < patience.dead} or {current}
+    return max((since for kind in used if (since := up_since(kind)) is not None), default=None)
+
+
+def choose_tunnel(
+    heard: Mapping[T, float], up: Callable[[T], bool], *, current: T, now: float, patience: Patience
+) -> T:
+    """Return the tunnel to work through: the current one as long as it is up and shows life, else the liveliest."""
+    if up(current) and now - heard.get(current, now) < patience.unreachable:
+        return current
+    alive = {kind: at for kind, at in heard.items() if up(kind) and now - at < patience.unreachable}
+    return max(alive, key=lambda kind: alive[kind], default=current)
 
 
 MASS_SILENCE_SHARE = 0.55

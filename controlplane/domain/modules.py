@@ -242,6 +242,11 @@ def forget(state: Modules, wanted: Iterable[ModuleKey]) -> Modules:
     return replace(state, troubles=MappingProxyType({k: t for k, t in state.troubles.items() if k in keep}))
 
 
+def ask_again(state: Modules) -> Modules:
+    """Something changed the modules without an order of ours: a new epoch makes the gateway ask at once."""
+    return replace(state, epoch=state.epoch + 1)
+
+
 def adopt(state: Modules, keys: Iterable[ModuleKey]) -> Modules:
     """Count modules as ours: a Pod wants them, or the Node says that we installed them."""
     owned = state.owned | frozenset(keys)

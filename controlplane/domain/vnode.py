@@ -60,6 +60,7 @@ def node_spec(
         labels=labels(profile),
         annotations={
             contract.ANNOTATION_BASE_ADDRESS: str(profile.address),
+            contract.ANNOTATION_TUNNEL: profile.tunnel.value,
             contract.ANNOTATION_OWNED_MODULES: owned_text(owned),
         },
         taints=(
@@ -226,6 +227,8 @@ def profile_of(node: Node, base: BaseId, env: str) -> Profile | None:
     address = address_of(node)
     if address is None:
         return None
+    told = node.annotations.get(contract.ANNOTATION_TUNNEL, "")
+    likely = TunnelKind.HTTP if address.port else TunnelKind.MQTT
     return Profile(
         base=base,
         env=env,
@@ -234,7 +237,7 @@ def profile_of(node: Node, base: BaseId, env: str) -> Profile | None:
         cluster_name=node.labels.get(contract.BASE_CLUSTER_NAME, ""),
         host_name=node.labels.get(contract.BASE_HOST_NAME, ""),
         address=address,
-        tunnel=TunnelKind.HTTP if address.port else TunnelKind.MQTT,
+        tunnel=next((kind for kind in TunnelKind if kind.value == told), likely),
         java_version=node.status.runtime_version.removeprefix("java://"),
         metaspace=_metaspace_of(node),
         base_used=_base_used_of(node),

@@ -12,6 +12,7 @@ from controlplane.domain.facts import (
     Address,
     BaselineQuery,
     BaseState,
+    BatchInstalled,
     ClientCode,
     Health,
     Heartbeat,
@@ -102,6 +103,12 @@ def modules(message: pb.Modules) -> ModuleList:
 def baseline_query(message: pb.BaselineQuery) -> BaselineQuery:
     """Read a BaselineQuery."""
     return BaselineQuery(message.query_id, message.name, message.version, message.cluster_name)
+
+
+def batch_installed(message: pb.BatchInstallResult) -> BatchInstalled:
+    """Read a BatchInstallResult."""
+    items = message.items[:MOST_MODULES]
+    return BatchInstalled(_reply(message.reply), tuple((item.url, _reply(item.reply)) for item in items))
 
 
 def order_result(message: pb.OrderResult) -> OrderResult:
