@@ -95,14 +95,7 @@ class HttpGatewaySettings(Settings):
     @field_validator("control_plane", mode="before")
     @classmethod
     def _endpoints(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        parts = [part.strip() for part in value.split(",") if part.strip()]
-        for part in parts:
-            endpoints.parse(part)
-        if not parts:
-            raise ValueError("no endpoint; give host:port, for example 127.0.0.1:50051")
-        return tuple(parts)
+        return endpoints.parse_list(value) if isinstance(value, str) else value
 
     @field_validator("env")
     @classmethod

@@ -26,6 +26,16 @@ def parse(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def parse_list(text: str) -> tuple[str, ...]:
+    """Return the endpoints of a comma separated list, as they are written. Raises InvalidEndpoint."""
+    parts = tuple(part.strip() for part in text.split(",") if part.strip())
+    for part in parts:
+        parse(part)
+    if not parts:
+        raise InvalidEndpoint("no endpoint; give host:port, for example 127.0.0.1:50051")
+    return parts
+
+
 def join(host: str, port: int) -> str:
     """Return host:port, with brackets where the host is an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,1 @@
+"""The MQTT gateway: bases that are reached over a broker."""

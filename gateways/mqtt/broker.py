@@ -1,0 +1,144 @@
+"""The link to the broker, kept up: connect, subscribe, serve, and again after it was lost.
+
+A failure is told once, not with each attempt. Attempts come further and further
+apart, never more than 30 s. A connection that ends right after it was made counts as
+a failure too: most often another client with the same id took it over, and two that
+fight over an id would get nothing done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import NoReturn, Protocol
+
+import structlog
+
+from gateways.mqtt.acknowledgements import Receipt
+from gateways.mqtt.connection import ConnectFailed, Connection, Lost, Message, NotSent, Target
+from gateways.mqtt.metrics import CONNECTED, CONNECTION_FAILURES, CONNECTS
+
+log = structlog.get_logger(__name__)
+
+FIRST_DELAY = 0.5
+LONGEST_DELAY = 20.0
+"""Seconds between two attempts, before jitter of half of it either way."""
+LASTING = 10.0
+"""Seconds after which a connection counts as a good one."""
+CLASH_AFTER = 3
+"""Connections in a row that do not last after which a clash of client ids is suspected."""
+
+
+class Client(Protocol):
+    """Who uses the broker. All but serve must not block."""
+
+    def received(self, message: Message, receipt: Receipt | None) -> None:
+        """Take a message."""
+
+    async def serve(self, connection: Connection, ready: Callable[[], None]) -> NoReturn:
+        """Subscribe, call ready, and serve until cancelled. Raises ConnectFailed or Lost."""
+
+    def changed(self, up: bool, reason: str) -> None:
+        """The broker can be used now, or cannot any more, and why."""
+
+
+class Broker:
+    """Keeps one connection to a broker."""
+
+    def __init__(self, target: Target, *, chance: Callable[[], float] = random.random) -> None:
+        self._target = target
+        self._chance = chance
+        self._connection: Connection | None = None
+        self._ready = False
+        self._trouble = "not connected yet"
+        self._told = ""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the broker is connected and everything is subscribed."""
+        return self._ready and self._connection is not None and self._connection.up
+
+    @property
+    def trouble(self) -> str:
+        """What keeps the broker from being used, empty when nothing does."""
+        where = f"{self._target.host}:{self._target.port}"
+        return "" if self.ready else f"no broker at {where}: {self._trouble}"
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> asyncio.Future[None]:
+        """Send with QoS 1; the future is done with PUBACK, or raises Lost. Raises NotSent."""
+        if self._connection is None or not self._ready:
+            raise NotSent(self.trouble or "no connection to the broker")
+        return self._connection.publish(topic, payload, retain=retain)
+
+    async def run(self, client: Client) -> NoReturn:
+        """Keep the connection for the client until cancelled."""
+        loop = asyncio.get_running_loop()
+        failures = short = 0
+        while True:
+            began = loop.time()
+            failure = await self._connect_once(client)
+            lasted = loop.time() - began >= LASTING and failure.cause == "lost"
+            failures = 0 if lasted else failures + 1
+            short = short + 1 if failure.cause == "lost" and not lasted else 0
+            if short >= CLASH_AFTER:
+                failure = ConnectFailed(
+                    "clash",
+                    f"the broker ended {short} connections right after it took them ({failure}): probably another "
+                    f"client uses the id {self._target.client_id}; give each gateway a CLIENT_ID of its own",
+                )
+            self._failed(failure)
+            delay = min(FIRST_DELAY * 2.0 ** min(failures, 16), LONGEST_DELAY)
+            await asyncio.sleep(delay * (0.5 + self._chance()))
+
+    async def _connect_once(self, client: Client) -> ConnectFailed:
+        """Hold one connection from beginning to end; return how it ended."""
+        connection = Connection(self._target, client.received)
+        try:
+            await connection.open()
+            self._connection = connection
+            CONNECTS.inc()
+            ended, served = await self._serve(connection, client)
+        except ConnectFailed as error:
+            return error
+        finally:
+            was_ready, self._ready, self._connection = self._ready, False, None
+            CONNECTED.set(0)
+            await connection.close()
+            if was_ready:
+                client.changed(False, "the connection to the broker ended")
+        return served or ConnectFailed("lost", f"the connection to the broker ended: {ended}")
+
+    async def _serve(self, connection: Connection, client: Client) -> tuple[str, ConnectFailed | None]:
+        def ready() -> None:
+            self._ready = True
+            self._told = ""
+            CONNECTED.set(1)
+            where = f"{self._target.host}:{self._target.port}"
+            log.info("broker connected", broker=where, client_id=self._target.client_id)
+            client.changed(True, "")
+
+        serving = asyncio.create_task(client.serve(connection, ready), name="serve broker")
+        running = asyncio.create_task(connection.run(), name="keep broker")
+        try:
+            await asyncio.wait((serving, running), return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                return running.result(), None
+            try:
+                await serving
+            except ConnectFailed as error:
+                return "", error
+            except Lost as error:
+                return str(error), None
+        finally:
+            for task in (serving, running):
+                task.cancel()
+            await asyncio.gather(serving, running, return_exceptions=True)
+
+    def _failed(self, failure: ConnectFailed) -> None:
+        CONNECTION_FAILURES.labels(cause=failure.cause).inc()
+        self._trouble = str(failure)
+        if failure.cause != self._told:
+            self._told = failure.cause
+            where = f"{self._target.host}:{self._target.port}"
+            log.warning("no broker", broker=where, cause=failure.cause, reason=str(failure))

@@ -1,0 +1,99 @@
+"""The parts of the MQTT gateway put together, as the broker link sees them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NoReturn
+
+from gateways.mqtt.acknowledgements import Acknowledgements, Receipt
+from gateways.mqtt.baselines import Baselines
+from gateways.mqtt.broker import Broker
+from gateways.mqtt.connection import Connection, Lost, Message
+from gateways.mqtt.inbound import Inbound
+from gateways.mqtt.leftovers import Leftovers
+from gateways.mqtt.outcomes import Outcomes
+from gateways.mqtt.pending import Pending
+from gateways.mqtt.questions import MqttQuestions
+from gateways.mqtt.settings import MqttGatewaySettings
+from gateways.mqtt.strays import Strays
+from gateways.mqtt.subscriptions import Subscriptions
+from gateways.mqtt.tunnel import MqttTunnel
+from gateways.polling.prober import Prober
+from gateways.session.messages import TunnelState
+from gateways.session.session import Session
+
+
+class Gateway:
+    """Everything between one broker and one session. Implements ``broker.Client``."""
+
+    def __init__(self, settings: MqttGatewaySettings, broker: Broker, session: Session) -> None:
+        env = settings.env
+        self._session = session
+        self._subscriptions = Subscriptions(env, settings.client_id)
+        self._strays = Strays(env)
+        self._leftovers = Leftovers(env, broker)
+        self._outcomes = Outcomes(session.report)
+        self._pending = Pending()
+        self._questions = MqttQuestions(
+            env,
+            broker,
+            session.report,
+            health_timeout=settings.health_timeout,
+            query_timeout=settings.query_timeout,
+        )
+        self._prober = Prober(self._questions, session.report)
+        self._baselines = Baselines(env, session, broker, shared=lambda: self._subscriptions.shared)
+        self._inbound = Inbound(
+            env,
+            session,
+            self._prober,
+            self._questions,
+            self._pending,
+            self._baselines,
+            self._leftovers,
+            self._outcomes.batch,
+        )
+        self.tunnel = MqttTunnel(env, broker, session, self._prober, self._questions, self._pending, self._outcomes)
+
+    def received(self, message: Message, receipt: Receipt | None) -> None:
+        """Take a message."""
+        receipt = receipt or Acknowledgements(lambda _: None).received(0)
+        if self._subscriptions.is_probe(message) or self._strays.is_stray(message):
+            receipt.settle()
+        else:
+            self._inbound.take(message, receipt)
+
+    async def serve(self, connection: Connection, ready: Callable[[], None]) -> NoReturn:
+        """Subscribe, call ready, and serve until cancelled. Raises ConnectFailed or Lost."""
+        await self._subscriptions.make(connection)
+        ready()
+        reason = ""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._leftovers.clear(connection), name="clear leftovers")
+                group.create_task(self._strays.listen(connection), name="listen for strays")
+        except* Lost as lost:
+            reason = str(lost.exceptions[0])
+        raise Lost(reason)
+
+    def changed(self, up: bool, reason: str) -> None:
+        """The broker can be used now, or cannot any more, and why."""
+        if not up:
+            self._pending.interrupt(reason)
+            self._questions.interrupt(reason)
+            self._outcomes.forget()
+        self._session.report("", TunnelState(up, reason))
+
+    async def run(self) -> NoReturn:
+        """Tell what could not be told at once, until cancelled."""
+        await self._outcomes.tell()
+
+    async def stop_polling(self) -> None:
+        """Ask no more bases."""
+        await self._prober.close()
+
+    async def close(self) -> None:
+        """End what still runs."""
+        await self._prober.close()
+        await self._baselines.close()

@@ -1,0 +1,122 @@
+"""Commands that an earlier controller left in the broker as retained messages.
+
+The Go controller retains what it tells bases, so that a base gets its last install,
+uninstall and baseline again with every connection. They are removed with an empty
+retained message, once, only where one was seen, and slowly. The empty message also
+reaches the base when it is there: it does not act on an empty install or uninstall,
+answers the questions, and answers the empty baseline with a failure, which is dropped.
+
+Removed is only what lies ready for bases that show that they live: they have had it
+already, since a base subscribes before it says anything. What lies there for others
+may be in use by another controller, and is left alone until they come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import NoReturn, Protocol
+
+import structlog
+
+from gateways.arklet import topics
+from gateways.arklet.facts import BatchReply, ReplyCode
+from gateways.mqtt.connection import Connection, Lost, Message, NotSent
+from gateways.mqtt.metrics import LEFTOVERS_CLEARED
+
+log = structlog.get_logger(__name__)
+
+LOOK = 10.0
+"""Seconds in which a broker tells what it retains."""
+PAUSE = 0.05
+"""Seconds between two removals."""
+MAX_TOPICS = 131_072
+MAX_ECHOES = 4_096
+
+
+class Publisher(Protocol):
+    """What sends to bases: ``Broker``."""
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool) -> asyncio.Future[None]:
+        """Send; the future is done once the broker has it, or raises Lost. Raises NotSent."""
+
+
+class Leftovers:
+    """Finds and removes retained commands of one environment."""
+
+    def __init__(self, env: str, broker: Publisher) -> None:
+        self._env = env
+        self._broker = broker
+        self._found: dict[str, set[str]] = {}
+        self._count = 0
+        self._looked = False
+        self._live: asyncio.Queue[str] = asyncio.Queue(MAX_TOPICS)
+        self._echoes: OrderedDict[str, None] = OrderedDict()
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """Filters under which leftovers lie."""
+        return topics.to_all(self._env)
+
+    def saw(self, message: Message, base: str) -> None:
+        """Take something that is addressed to a base: a leftover, or the news that one is gone."""
+        found = self._found.get(base)
+        if message.retained and message.payload and self._count < MAX_TOPICS:
+            found = self._found.setdefault(base, set())
+            self._count += message.topic not in found
+            found.add(message.topic)
+        elif not message.payload and found is not None and message.topic in found:
+            self._forget(base, (message.topic,))
+
+    def lives(self, base: str) -> None:
+        """Take note that a base lives."""
+        if self._found and base in self._found:
+            topics_ = self._found[base]
+            for topic in sorted(topics_):
+                self._live.put_nowait(topic)
+            self._forget(base, tuple(topics_))
+
+    def is_echo(self, base: str, reply: BatchReply) -> bool:
+        """Tell whether a base's word on its baseline is about the one that was removed."""
+        if base not in self._echoes or reply.items or reply.reply.code is ReplyCode.SUCCESS:
+            return False
+        del self._echoes[base]
+        return True
+
+    async def clear(self, connection: Connection) -> NoReturn:
+        """Look once what the broker retains, then remove it as bases show that they live. Raises Lost."""
+        if not self._looked:
+            taken = await connection.subscribe(self.filters, qos=0)
+            if not all(taken):
+                log.warning("cannot look for retained commands: the broker refuses", filters=self.filters)
+            await asyncio.sleep(LOOK)
+            await connection.unsubscribe(self.filters)
+            self._looked = True
+            if self._found:
+                log.info("retained commands of another controller", bases=len(self._found), commands=self._count)
+        while True:
+            topic = await self._live.get()
+            await self._remove(topic)
+            await asyncio.sleep(PAUSE)
+
+    async def _remove(self, topic: str) -> None:
+        base = topics.addressee(topic, self._env)
+        if base is not None and topic == topics.baseline(self._env, base):
+            self._echoes[base] = None
+            if len(self._echoes) > MAX_ECHOES:
+                self._echoes.popitem(last=False)
+        try:
+            await self._broker.publish(topic, b"", retain=True)
+        except NotSent as error:
+            raise Lost(str(error)) from None
+        LEFTOVERS_CLEARED.inc()
+        log.info("retained command removed", topic=topic)
+
+    def _forget(self, base: str, gone: Iterable[str]) -> None:
+        found = self._found[base]
+        for topic in gone:
+            found.discard(topic)
+            self._count -= 1
+        if not found:
+            del self._found[base]
