@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 
 from benchmarks import idle, install, machine, onboarding
 from benchmarks.api import Failed
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
         "--bases", type=_number(1, 5000), default=100, metavar="N", help="simulated bases (default: %(default)s)"
     )
     common.add_argument("-o", "--output", choices=("table", "json"), default="table", help="default: %(default)s")
+    common.add_argument("--logs", type=_folder, metavar="DIR", help="keep the logs of our programs in this folder")
     commands.add_parser("onboarding", parents=[common], help="first heartbeats, all at once, to Ready Nodes")
     one = commands.add_parser("install", parents=[common], help="Pods to commands at bases, results to Pod statuses")
     one.add_argument("--modules", type=_number(1, 100_000), metavar="N", help="default: one on each base")
@@ -85,7 +87,7 @@ def report(name: str, words: list[str]) -> Report:
         async with line(built) as connected:
             return await SCENARIOS[name](connected, options)
 
-    with stage(options.bases) as built:
+    with stage(options.bases, options.logs) as built:
         where = machine.describe(built.kubernetes)
         figures = asyncio.run(measured())
     command = shlex.join(["python", "-m", "benchmarks", *words])
@@ -99,6 +101,13 @@ def _number(least: int, most: int) -> Callable[[str], int]:
         return int(text)
 
     return number
+
+
+def _folder(text: str) -> Path:
+    folder = Path(text).absolute()
+    if not folder.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {text}")
+    return folder
 
 
 def _seconds(text: str) -> float:

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import aiohttp
 import orjson
@@ -103,11 +103,11 @@ class Sightings:
         self._api = api
         self._path = path
         self._marks = marks
+        self._known: set[str] = set()
         self.times: dict[str, dict[str, float]] = {mark: {} for mark in marks}
 
     async def __aenter__(self) -> Sightings:
-        version = (await self._api.get(f"{self._path}?limit=1"))["metadata"]["resourceVersion"]
-        self._task = asyncio.create_task(self._run(version))
+        self._task = asyncio.create_task(self._run(await self._list()))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -120,7 +120,7 @@ class Sightings:
         while (seen := len(self.times[mark])) < count:
             now = time.monotonic()
             if self._task.done():
-                raise Failed(f"the watch of {self._path} ended: {self._task.exception() or 'by the server'}")
+                raise Failed(f"the watch of {self._path} ended: {self._task.exception()}")
             if now - began > within:
                 raise Failed(f"{seen} of {count} {what} after {within:g} s")
             if now - told > TELL_EVERY:
@@ -128,12 +128,30 @@ class Sightings:
                 told = now
             await asyncio.sleep(LOOK)
 
-    async def _run(self, version: str) -> None:
-        async for kind, obj in self._api.watch(self._path, version):
-            now, name = time.monotonic(), obj["metadata"]["name"]
-            for mark, bears in self._marks.items():
-                if name not in self.times[mark] and bears(kind, obj):
-                    self.times[mark][name] = now
+    async def _run(self, version: str) -> NoReturn:
+        while True:
+            async for kind, obj in self._api.watch(self._path, version):
+                if kind == "ERROR":
+                    break
+                self._see(kind, obj)
+            # The server drops watches that fall behind; times of what was missed are those of this list.
+            say(f"the server ended the watch of {self._path}: listing again")
+            version = await self._list()
+
+    async def _list(self) -> str:
+        listed = await self._api.get(self._path)
+        for obj in listed["items"]:
+            self._see("ADDED", obj)
+        for name in self._known - {obj["metadata"]["name"] for obj in listed["items"]}:
+            self._see("DELETED", {"metadata": {"name": name}})
+        return str(listed["metadata"]["resourceVersion"])
+
+    def _see(self, kind: str, obj: Json) -> None:
+        now, name = time.monotonic(), obj["metadata"]["name"]
+        (self._known.discard if kind == "DELETED" else self._known.add)(name)
+        for mark, bears in self._marks.items():
+            if name not in self.times[mark] and bears(kind, obj):
+                self.times[mark][name] = now
 
 
 def ready(_kind: str, obj: Json) -> bool:

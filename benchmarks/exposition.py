@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeAlias
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -39,12 +40,13 @@ class Exposition:
         """Return the number of observations."""
         return sum(self.by(f"{histogram}_count").values())
 
-    def quantile(self, histogram: str, share: float) -> float:
+    def quantile(self, histogram: str, share: float, of: Mapping[str, str] = MappingProxyType({})) -> float:
         """Return a quantile, taken to be spread evenly within its bucket, as PromQL does.
 
-        nan without observations; the highest bound where it lies beyond all bounds.
+        of narrows it to some labels; nan without observations; the highest bound where it lies beyond all bounds.
         """
-        buckets = sorted((float(le), count) for (le,), count in self.by(f"{histogram}_bucket", "le").items())
+        told = self.by(f"{histogram}_bucket", "le", *of)
+        buckets = sorted((float(le), count) for (le, *rest), count in told.items() if rest == [*of.values()])
         if not buckets or not buckets[-1][1]:
             return math.nan
         rank, lower, below = share * buckets[-1][1], 0.0, 0.0

@@ -15,7 +15,7 @@ from benchmarks import targets
 from benchmarks.api import Json, Sightings, gone, ready
 from benchmarks.exposition import Exposition
 from benchmarks.figures import Figure, spread
-from benchmarks.onboarding import cpu, onboard, writes_per
+from benchmarks.onboarding import cpu, latency, onboard, writes_per
 from benchmarks.progress import say
 from benchmarks.stage import PODS, Line, identities, node
 
@@ -92,6 +92,7 @@ async def _install(line: Line, work: list[Module], rate: float) -> list[Figure]:
         *_histogram(told, "koupleless_result_to_status_seconds", "result taken -> status written"),
         *spread("creation of Pod asked -> Pod seen Ready", wholes),
         *writes_per(told, len(work), "install"),
+        *latency(told),
         *cpu(used, used_after, "while installing"),
     ]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmarks import targets
 from benchmarks.api import Sightings, ready
 from benchmarks.exposition import Exposition
-from benchmarks.figures import Figure, percentile
+from benchmarks.figures import Figure, number, percentile
 from benchmarks.progress import say
 from benchmarks.stage import NODES, Line, node
 from benchmarks.usage import Usage
@@ -62,6 +62,7 @@ async def measure(line: Line) -> list[Figure]:
         Figure("of one base, p99", percentile(each, 0.99), "s"),
         Figure("bases per second", bases / took, "1/s"),
         *writes_per(told, bases, "base"),
+        *latency(told),
         *cpu(used, used_after, "until all were Ready"),
         *memory(used, settled, bases),
     ]
@@ -69,14 +70,24 @@ async def measure(line: Line) -> list[Figure]:
 
 def writes_per(told: Exposition, count: int, of: str) -> list[Figure]:
     """Return API writes for each of count, lease renewals left out."""
-    writes = {what: number for what, number in told.writes().items() if what != RENEWAL}
-    note = ", ".join(f"{verb} {resource} {number / count:.2f}" for (verb, resource), number in writes.items())
+    writes = {what: times for what, times in told.writes().items() if what != RENEWAL}
+    note = ", ".join(f"{verb} {resource} {times / count:.2f}" for (verb, resource), times in writes.items())
     asked = told.by("koupleless_cluster_writes_total", "what")
-    wanted = sum(number for (what,), number in asked.items() if what != "lease-renew")
+    wanted = sum(times for (what,), times in asked.items() if what != "lease-renew")
     return [
         Figure(f"API writes per {of}, renewals left out", sum(writes.values()) / count, "1", note=note),
         Figure(f"of them no Events, as the application asked per {of}", wanted / count, "1"),
     ]
+
+
+def latency(told: Exposition) -> list[Figure]:
+    """Return how long requests of the control plane to the API server took, by verb and resource."""
+    found = []
+    for verb, resource in told.writes():
+        of = {"verb": verb, "resource": resource}
+        p50, p99 = (1000 * told.quantile("koupleless_api_request_seconds", share, of) for share in (0.5, 0.99))
+        found.append(Figure(f"API server: {verb} {resource} p50", p50, "ms", note=f"p99 {number(p99)} ms"))
+    return found
 
 
 def cpu(before: Mapping[str, Usage], after: Mapping[str, Usage], when: str) -> list[Figure]:

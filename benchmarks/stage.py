@@ -58,13 +58,16 @@ class Line:
 
 
 @contextmanager
-def stage(bases: int) -> Iterator[Stage]:
-    """Build it, and take it down; raises Unavailable, ServerFailed, ApiError, OSError."""
+def stage(bases: int, logs: Path | None = None) -> Iterator[Stage]:
+    """Build it, and take it down; logs of our programs stay in a folder if one is given.
+
+    Raises Unavailable, ServerFailed, ApiError, OSError.
+    """
     say("starting etcd, API server, controllers")
     with (
         KubeCluster() as cluster,
         tempfile.TemporaryDirectory(prefix="benchmark-") as folder,
-        Programs(Path(folder)) as programs,
+        Programs(logs or Path(folder)) as programs,
     ):
         cluster.apply_rbac()
         version = cluster.version
