@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from controlplane.settings import ControlPlaneSettings
 from gateways.http.settings import HttpGatewaySettings
+from gateways.mqtt.settings import MqttGatewaySettings
 from modulecontroller.settings import QuickstartSettings, SupervisorSettings
 from service.settings import ALL_VARIABLES, Settings
 
@@ -28,6 +29,7 @@ PROGRAMS: dict[str, type[Settings]] = {
     "module-controller": SupervisorSettings,
     "controlplane": ControlPlaneSettings,
     "http-gateway": HttpGatewaySettings,
+    "mqtt-gateway": MqttGatewaySettings,
 }
 """Programs of the project that read variables, and what they read."""
 
@@ -89,6 +91,8 @@ A Deployment of the original starts with its variables as they are. Differences:
 up at once. Set it to something that stays the same when the Pod is replaced, as `deploy/module-controller.yaml` does |
 | `ENV` | is lower-cased, as bases do it, and must be a DNS label: a dot would make Node names ambiguous |
 | `ENABLE_HTTP_TUNNEL`, `ENABLE_MQTT_TUNNEL` | both may be true; with neither the start is refused |
+| `MQTT_BROKER` | has no default: with `ENABLE_MQTT_TUNNEL=true` it must be set |
+| `MQTT_CA_PATH` | the broker's certificate is checked; `MQTT_TLS_INSECURE=true` is the original's behaviour |
 | `VNODE_WORKER_NUM` | orders under way at once on one base; out of 1 to 256 the start is refused |
 | `KUBECONFIG` | the same; `CLUSTER` says whether Kubernetes or the embedded cluster is meant |
 """
@@ -112,7 +116,7 @@ def page() -> str:
 
 def read() -> frozenset[str]:
     """Return the variables that any program reads."""
-    classes = (*PROGRAMS.values(), QuickstartSettings)
+    classes: tuple[type[Settings], ...] = (*PROGRAMS.values(), QuickstartSettings)
     return frozenset({"MCTL_SERVER", *(name for cls in classes for name in _variables(cls))})
 
 
