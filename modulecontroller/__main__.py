@@ -46,7 +46,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=f"module-controller {process.software_version()}")
     commands = parser.add_subparsers(dest="command", metavar="{quickstart,smoke}")
     start = commands.add_parser(
-        "quickstart", help="run everything on this machine: embedded cluster and simulated bases"
+        "quickstart",
+        help="run everything on this machine: embedded cluster and simulated bases",
+        epilog=f"environment variables:\n{describe(QuickstartSettings)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     start.add_argument(
         "--bases",
@@ -75,6 +78,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="FILE",
         help="what is applied, awaited, deleted and awaited (default: %(default)s)",
     )
+    once.add_argument("--mqtt", action="store_true", help="the base over MQTT, on a broker started for it")
     return parser.parse_args(argv)
 
 
@@ -85,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         free, ports = on_free_ports()
         os.environ.update(ports)
         logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.WARNING, program="module-controller")
-        return process.run(lambda stop: smoke(stop, manifest=arguments.manifest, settings=free))
+        return process.run(lambda stop: smoke(stop, manifest=arguments.manifest, settings=free, mqtt=arguments.mqtt))
     if arguments.command == "quickstart":
         wanted = load(QuickstartSettings)
         logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.WARNING, program="module-controller")

@@ -49,7 +49,7 @@ class SupervisorSettings(Settings):
 
 
 class QuickstartSettings(SupervisorSettings):
-    """Variables of the quick start, which says where the broker is."""
+    """Variables of the quick start, which says where the broker is. It enables tunnels and names itself."""
 
     mqtt_broker: str = Field(
         "", validation_alias="MQTT_BROKER", description="host of the broker; without it --mqtt runs one by itself"

@@ -32,19 +32,27 @@ def free_ports(number: int) -> list[int]:
 
 def on_free_ports() -> tuple[QuickstartSettings, dict[str, str]]:
     """Return settings on free ports, and the variables that give them to children."""
-    names = ("GRPC_PORT", "HTTP_TUNNEL_LISTEN_PORT", "HEALTH_PORT", "METRICS_PORT", "REPORT_PORT")
+    names = ("GRPC_PORT", "HTTP_TUNNEL_LISTEN_PORT", "HEALTH_PORT", "METRICS_PORT", "REPORT_PORT", "MQTT_PORT")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     return QuickstartSettings.model_validate(ports), {name: str(port) for name, port in ports.items()}
 
 
-async def smoke(stop: asyncio.Event, *, manifest: Path, settings: QuickstartSettings) -> None:
-    """Run the main job once and print one line; raises SmokeFailed, StartError."""
+async def smoke(stop: asyncio.Event, *, manifest: Path, settings: QuickstartSettings, mqtt: bool = False) -> None:
+    """Run the main job once, over HTTP or MQTT, and print one line; raises SmokeFailed, StartError."""
     began = time.monotonic()
     ready = asyncio.Event()
     timings: list[str] = []
     with tempfile.TemporaryDirectory(prefix="module-controller-smoke-") as folder:
         running = asyncio.create_task(
-            quickstart(settings, stop, bases=1, data_dir=Path(folder), say=lambda _text: None, when_ready=ready.set)
+            quickstart(
+                settings,
+                stop,
+                bases=1,
+                mqtt=mqtt,
+                data_dir=Path(folder),
+                say=lambda _text: None,
+                when_ready=ready.set,
+            )
         )
         try:
             await _first(running, ready, stop)

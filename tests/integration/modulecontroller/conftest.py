@@ -74,6 +74,13 @@ class ModuleController:
         (pid,) = [pid for pid, name in self.processes().items() if name == module]
         return pid
 
+    def mctl(self, *arguments: str) -> str:
+        """Run mctl, which must succeed, and return what it printed."""
+        command = [sys.executable, "-m", "mctl", "--server", f"127.0.0.1:{self.ports['GRPC_PORT']}", *arguments]
+        done = run(command, {**os.environ, **self.environ}, 60.0)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def interrupt(self) -> None:
         """Press Ctrl-C."""
         os.kill(self.server.pid, signal.SIGINT)

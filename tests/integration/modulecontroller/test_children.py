@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.modulecontroller.conftest import ModuleController
 from tests.programs import Programs, SimulatedBase, ask, eventually
+from tests.servers.mosquitto import Mosquitto
 
 CHILDREN = {"modulecontroller", "controlplane", "gateways.http"}
 
@@ -99,6 +100,30 @@ def test_mqtt_without_a_broker_is_refused_with_variable_and_fix(programs: Progra
     assert ended.returncode == 2
     assert "MQTT_BROKER" in ended.stderr
     assert "cannot start: mqtt-gateway could not start (exit code 2)" in ended.stderr
+
+
+def test_both_tunnels_at_once(programs: Programs, mosquitto: Mosquitto) -> None:
+    controller = ModuleController(
+        programs,
+        environ={"ENABLE_MQTT_TUNNEL": "true", "MQTT_BROKER": "127.0.0.1", "MQTT_PORT": str(mosquitto.port)},
+    ).start()
+    assert set(controller.processes().values()) == CHILDREN | {"gateways.mqtt"}
+    over_mqtt = ("--broker", "127.0.0.1", "--mqtt-port", str(mosquitto.port), "--env", "dev")
+    http = controller.url("", "HTTP_TUNNEL_LISTEN_PORT")
+    for name, tunnel in (("a", "http"), ("b", "mqtt"), ("c", "both")):
+        SimulatedBase(programs, http, name, "--tunnel", tunnel, *over_mqtt).start()
+        controller.mctl("wait", "--for=ready", f"vnode/{name}", "--timeout", "30s")
+    names = [line.split()[0] for line in controller.mctl("get", "vnodes").splitlines()[1:]]
+    assert len(names) == 3
+    seen = set()
+    for family in text_string_to_metric_families(controller.metrics()):
+        seen |= {sample.labels["program"] for sample in family.samples}
+    assert seen == {"controlplane", "http-gateway", "mqtt-gateway"}
+    mosquitto.stop()
+    eventually(lambda: "mqtt-gateway" in ask(controller.url("/readyz"))[1], within=20.0, what="broker missed")
+    controller.interrupt()
+    eventually(lambda: not controller.server.running, within=20.0, what="ended")
+    assert controller.processes() == {}
 
 
 def test_port_that_is_taken_is_named(programs: Programs) -> None:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import sys
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from tests.integration.modulecontroller.conftest import ModuleController, run
+from tests.integration.modulecontroller.conftest import ModuleController
 from tests.programs import Programs, eventually
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.process import accepts
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "biz1.yaml"
-
-
-def mctl(controller: ModuleController, *arguments: str) -> str:
-    command = [sys.executable, "-m", "mctl", "--server", f"127.0.0.1:{controller.ports['GRPC_PORT']}", *arguments]
-    done = run(command, controller.environ, 60.0)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def quickstart(programs: Programs, *arguments: str, **environ: str) -> ModuleController:
@@ -33,11 +27,11 @@ def said(controller: ModuleController) -> str:
 
 
 def one_module_in_and_out(controller: ModuleController) -> None:
-    mctl(controller, "wait", "--for=ready", "vnode/base-1", "vnode/base-2", "--timeout", "30s")
-    mctl(controller, "apply", "-f", str(EXAMPLE))
-    mctl(controller, "wait", "--for=ready", "-f", str(EXAMPLE), "--timeout", "30s")
-    mctl(controller, "delete", "-f", str(EXAMPLE))
-    mctl(controller, "wait", "--for=gone", "-f", str(EXAMPLE), "--timeout", "30s")
+    controller.mctl("wait", "--for=ready", "vnode/base-1", "vnode/base-2", "--timeout", "30s")
+    controller.mctl("apply", "-f", str(EXAMPLE))
+    controller.mctl("wait", "--for=ready", "-f", str(EXAMPLE), "--timeout", "30s")
+    controller.mctl("delete", "-f", str(EXAMPLE))
+    controller.mctl("wait", "--for=gone", "-f", str(EXAMPLE), "--timeout", "30s")
 
 
 def ends_without_a_trace(controller: ModuleController) -> None:
@@ -71,6 +65,10 @@ def test_over_mqtt_with_a_broker_of_its_own(programs: Programs) -> None:
     assert "koupleless_dev/IDENTITY/base/heart" in said(controller)
     assert not accepts(controller.ports["HTTP_TUNNEL_LISTEN_PORT"])
     one_module_in_and_out(controller)
+    os.kill(controller.pid("modulecontroller.broker"), signal.SIGKILL)
+    eventually(lambda: not controller.ready(), within=10.0, what="not ready without a broker")
+    eventually(controller.ready, within=30.0, what="ready on the new broker")
+    one_module_in_and_out(controller)
     ends_without_a_trace(controller)
 
 
@@ -90,10 +88,13 @@ def test_embedded_broker_names_a_port_that_is_taken(programs: Programs, mosquitt
     assert "cannot start: broker could not start (exit code 1)" in ended.stderr
 
 
-def test_smoke_says_one_line(programs: Programs) -> None:
-    controller = ModuleController(programs, "smoke", "--manifest", str(EXAMPLE))
+@pytest.mark.parametrize("tunnel", [(), ("--mqtt",)])
+def test_smoke_says_one_line(programs: Programs, tunnel: tuple[str, ...]) -> None:
+    controller = ModuleController(programs, "smoke", "--manifest", str(EXAMPLE), *tunnel)
     ended = controller.once(seconds=110.0)
-    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.returncode == 0
+    # That the broker has no shared subscriptions is worth a warning of the gateway.
+    assert [line for line in ended.stderr.splitlines() if "no shared subscriptions" not in line] == []
     (line,) = ended.stdout.splitlines()
     assert line.startswith("smoke: ok: up ")
     assert controller.processes() == {}
