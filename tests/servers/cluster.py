@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
@@ -72,8 +72,6 @@ class KubeCluster:
             stack.callback(self._stop_all)
             self._start_etcd()
             self.start_apiserver()
-            if self._controllers:
-                self._start_controllers()
             self._stack = stack.pop_all()
         return self
 
@@ -109,10 +107,17 @@ class KubeCluster:
         self._servers["kube-apiserver"].stop(how, within=STOP_WITHIN)
 
     def start_apiserver(self) -> None:
-        """Start the API server, again if it was stopped, and wait until it is ready."""
+        """Start the API server, again if it was stopped, and wait until it is ready.
+
+        Controllers and scheduler are started anew with it: the ones that lived through
+        an outage end themselves, or come back only after a backoff of up to a minute.
+        """
         server = self._server("kube-apiserver", self._apiserver_flags())
         server.start()
         server.wait_until(self._ready, within=READY_WITHIN)
+        for controllers in self._controllers_and_scheduler():
+            controllers.stop(signal.SIGKILL)
+            controllers.start()
 
     def apply_rbac(self) -> None:
         """Give the user "controlplane" the shipped roles; raises ApiError, OSError."""
@@ -120,9 +125,10 @@ class KubeCluster:
 
     def clean(self) -> None:
         """Remove what a test left behind, an outage included; raises NotClean, ApiError, OSError."""
-        if not self.serving:
+        if self.serving:
+            self.thaw_apiserver()
+        if not all(server.running for server in self._servers.values()):
             self.start_apiserver()
-        self.thaw_apiserver()
         clean(self.api)
 
     def freeze_apiserver(self) -> None:
@@ -179,24 +185,26 @@ class KubeCluster:
             }
         )
 
-    def _start_controllers(self) -> None:
-        shared = {"leader-elect": "false", "kube-api-qps": CLIENT_RATE, "kube-api-burst": 2 * CLIENT_RATE}
-        self._server(
-            "kube-controller-manager",
-            _flags(
-                {
-                    **shared,
-                    "secure-port": 0,
-                    "kubeconfig": self.kubeconfig(ADMIN),
-                    "service-account-private-key-file": self._credentials.service_accounts_key,
-                    "root-ca-file": self._credentials.ca,
-                }
-            ),
-        ).start()
-        self._server(
-            "kube-scheduler",
-            _flags({**shared, "secure-port": 0, "kubeconfig": self.kubeconfig("system:kube-scheduler")}),
-        ).start()
+    def _controllers_and_scheduler(self) -> list[Server]:
+        if not self._controllers:
+            return []
+        shared = {
+            "leader-elect": "false",
+            "secure-port": 0,
+            "kube-api-qps": CLIENT_RATE,
+            "kube-api-burst": 2 * CLIENT_RATE,
+        }
+        controllers = {
+            **shared,
+            "kubeconfig": self.kubeconfig(ADMIN),
+            "service-account-private-key-file": self._credentials.service_accounts_key,
+            "root-ca-file": self._credentials.ca,
+        }
+        scheduler = {**shared, "kubeconfig": self.kubeconfig("system:kube-scheduler")}
+        return [
+            self._server("kube-controller-manager", _flags(controllers)),
+            self._server("kube-scheduler", _flags(scheduler)),
+        ]
 
     def _server(self, program: str, flags: list[str]) -> Server:
         if program not in self._servers:
@@ -219,5 +227,5 @@ def _port() -> Iterator[int]:
         port.close()
 
 
-def _flags(flags: dict[str, object]) -> list[str]:
+def _flags(flags: Mapping[str, object]) -> list[str]:
     return [f"--{name}={value}" for name, value in flags.items()]

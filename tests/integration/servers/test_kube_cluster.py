@@ -65,6 +65,18 @@ def test_the_server_comes_back_on_its_port_with_what_it_had(kube: KubeCluster) -
         kube.api.get("/api/v1/nodes")
     kube.start_apiserver()
     assert [node["metadata"]["name"] for node in kube.api.items("/api/v1/nodes")] == ["vnode.base-1.dev"]
+    kube.api.create("/apis/apps/v1/namespaces/default/deployments", deployment("biz1"))
+    until(lambda: any("nodeName" in pod["spec"] for pod in kube.api.items("/api/v1/pods")))
+
+
+def test_what_a_test_took_away_is_back_for_the_next(kube: KubeCluster) -> None:
+    kube.freeze_apiserver()
+    kube.clean()
+    assert kube.api.ready()
+    kube.stop_apiserver()
+    assert not kube.serving
+    kube.clean()
+    assert kube.api.ready()
 
 
 def test_a_deployment_is_scheduled_and_cleaning_takes_all_of_it(kube: KubeCluster) -> None:
