@@ -99,6 +99,6 @@ class Base:
         async with self._came:
             self.commands.append((word, message.payload, message.retained))
             self._came.notify_all()
-        answer = self.answers.get(word, lambda _: None)(message.payload)
+        answer = self.answers[word](message.payload) if word in self.answers else None
         if answer is not None:
             await self.say(*answer)

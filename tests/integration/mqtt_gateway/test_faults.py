@@ -1,0 +1,221 @@
+"""Brokers, control planes and messages that are not as they should be."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
+from prometheus_client import REGISTRY
+
+from gateways.mqtt.connection import Connection, Message, Target
+from tests.fakes.controlplane import FakeControlPlane, order
+from tests.integration.mqtt_gateway.bases import SUCCESS, Base, envelope, heart, operation
+from tests.integration.mqtt_gateway.conftest import Scene, Start, broker_up, gateway_running
+from tests.servers.mosquitto import Mosquitto
+
+BIZ = pb.OrderModule(name="biz1", version="1", url="http://repo/biz1.jar")
+
+
+def counted(reason: str) -> float:
+    return REGISTRY.get_sample_value("koupleless_mqtt_refused_total", {"reason": reason}) or 0.0
+
+
+async def eventually(look: Callable[[], object], what: str, within: float = 5.0) -> None:
+    async with asyncio.timeout(within):
+        while not look():  # noqa: ASYNC110 - what is looked at has no event
+            await asyncio.sleep(0.02)
+    assert look(), what
+
+
+HOSTILE: list[tuple[str, bytes, str]] = [
+    ("base/heart", b"", "malformed"),
+    ("base/heart", b"not json", "malformed"),
+    ("base/heart", b"[]", "malformed"),
+    ("base/heart", b"\xff\xfe\x00", "malformed"),
+    ("base/heart", orjson.dumps({"data": heart("base-1")}), "malformed"),
+    ("base/heart", orjson.dumps({"data": heart("base-1"), "publishTimestamp": "1"}), "malformed"),
+    ("base/heart", envelope([]), "malformed"),
+    ("base/heart", envelope({"baseMetadata": 7}), "malformed"),
+    ("base/heart", envelope(heart("somebody-else")), "identity"),
+    ("base/heart", envelope(heart("base-1"), age=60), "stale"),
+    ("base/heart", b'{"a":"' + b"x" * 10_000_000 + b'"}', "too_large"),
+    ("base/simpleBiz", envelope([{"name": "a"}]), "malformed"),
+    ("base/simpleBiz", envelope([], age=11), "stale"),
+    ("base/health", envelope({}), "malformed"),
+    ("base/biz", envelope(None), "malformed"),
+    ("base/bizOperation", envelope({"command": "help", "response": {}}), "malformed"),
+    ("base/bizOperation", envelope({"command": "installBiz"}), "malformed"),
+    ("base/batchInstallBizResponse", envelope({}), "malformed"),
+    ("base/queryBaseline", envelope({"identity": 1}), "malformed"),
+]
+
+
+@pytest.mark.parametrize(("word", "payload", "reason"), HOSTILE, ids=range(len(HOSTILE)))
+async def test_what_is_not_understood_changes_nothing(scene: Scene, word: str, payload: bytes, reason: str) -> None:
+    base = await scene.base()
+    before, told = counted(reason), len(scene.stream.reports)
+    await base.raw(word, payload)
+    await eventually(lambda: counted(reason) > before, "counted")
+    assert len(scene.stream.reports) == told
+    await base.beat()
+    await scene.stream.report("heartbeat", "base-1")
+
+
+async def test_a_stamp_from_the_future_is_taken(scene: Scene) -> None:
+    base = await scene.base()
+    await base.raw("base/heart", envelope(heart("base-1"), age=-3600))
+    await scene.stream.report("heartbeat", "base-1")
+
+
+@pytest.mark.parametrize("identity", ["Upper-Case", "under_score", "a" * 300])
+async def test_an_identity_that_cannot_be_a_node_is_refused(scene: Scene, identity: str) -> None:
+    base = await scene.base(identity)
+    before = counted("identity")
+    await base.beat()
+    await eventually(lambda: counted("identity") > before, "counted")
+
+
+async def test_a_batch_without_details_is_taken(scene: Scene) -> None:
+    base = await scene.base()
+    failed = {"code": "FAILED", "data": {"code": "FAILED", "message": "x"}}
+    await base.say("batchInstallBizResponse", {"command": "batchInstallBiz", "response": failed})
+    told = (await scene.stream.report("batch_install_result")).batch_install_result
+    assert told.reply.code == pb.REPLY_CODE_FAILED
+    assert not told.items
+
+
+async def test_retained_words_of_bases_are_not_news(mosquitto: Mosquitto, start: Start) -> None:
+    async with Base(mosquitto.port, "base-1").running() as base:
+        listed: list[Any] = []
+        await base.raw("base/simpleBiz", envelope(listed), retain=True)
+        before = counted("retained")
+        await start()
+        await eventually(lambda: counted("retained") > before, "counted")
+
+
+async def test_a_base_in_another_environment_is_named(scene: Scene) -> None:
+    stray = await scene.base("lost-base", env="default")
+    before = counted("environment")
+    await stray.beat()
+    await eventually(lambda: counted("environment") > before, "counted")
+
+
+async def test_a_broker_that_goes_and_comes_back(scene: Scene) -> None:
+    base = await scene.base()
+    await base.beat()
+    await scene.stream.report("heartbeat")
+    scene.stream.send(order("o1", "base-1", 0, pb.VERB_INSTALL, BIZ, timeout=30))
+    await base.command("installBiz")
+    scene.broker.stop()
+    await broker_up(scene.stream, up=False)
+    assert (await scene.stream.result("o1")).WhichOneof("outcome") == "unknown"
+    code, text = await scene.gateway.status("readyz")
+    assert code == 503
+    assert "no broker at" in text
+    scene.stream.send(order("o2", "base-1", 0, pb.VERB_INSTALL, BIZ))
+    refused = (await scene.stream.result("o2")).refused
+    assert refused.reason == pb.REFUSAL_REASON_UNREACHABLE
+    scene.broker.start()
+    told = len(scene.stream.reports)
+    await broker_up(scene.stream)
+    assert (await scene.gateway.status("readyz"))[0] == 200
+    again = await scene.base()
+    await again.beat()
+    await scene.stream.report("heartbeat", after=told)
+    scene.stream.send(order("o3", "base-1", 0, pb.VERB_INSTALL, BIZ))
+    await again.command("installBiz")
+    assert again.commands[0][0] == "installBiz", "nothing of before the outage is sent again"
+    assert len(again.bodies("installBiz")) == 1
+
+
+async def test_a_result_stays_with_the_broker_until_the_control_plane_has_it(scene: Scene) -> None:
+    gauge = "koupleless_mqtt_unacknowledged"
+    base = await scene.base()
+    scene.control_plane.auto_ack = False
+    scene.stream.send(order("o1", "base-1", 0, pb.VERB_INSTALL, BIZ))
+    await base.command("installBiz")
+    await base.say("bizOperation", operation("installBiz", "biz1", "1", SUCCESS))
+    await scene.stream.result("o1")
+    await asyncio.sleep(0.2)
+    assert REGISTRY.get_sample_value(gauge) == 1
+    scene.stream.ack()
+    await eventually(lambda: REGISTRY.get_sample_value(gauge) == 0, "acknowledged")
+
+
+async def test_without_control_plane_the_broker_keeps_what_must_arrive(scene: Scene) -> None:
+    base = await scene.base()
+    await scene.control_plane.stop()
+    response = {"command": "batchInstallBiz", "response": {"code": "SUCCESS", "data": {"bizUrlToResponse": {}}}}
+    await base.say("batchInstallBizResponse", response)
+    for _ in range(200):
+        await base.beat()
+    gauge = "koupleless_mqtt_unacknowledged"
+    await eventually(lambda: REGISTRY.get_sample_value(gauge) == 20, "as much as the broker has under way")
+    await asyncio.sleep(0.3)
+    assert REGISTRY.get_sample_value(gauge) == 20
+    await scene.control_plane.start()
+    stream = await scene.control_plane.stream(1)
+    await stream.report("batch_install_result", "base-1")
+    await eventually(lambda: REGISTRY.get_sample_value(gauge) == 0, "acknowledged")
+
+
+async def test_leftovers_of_another_controller_are_removed_once(mosquitto: Mosquitto, start: Start) -> None:
+    topics = [f"koupleless_dev/base-1/{word}" for word in ("installBiz", "uninstallBiz", "base/baseline")]
+    other = "koupleless_dev/base-2/installBiz"
+    empties: list[str] = []
+    retained: list[str] = []
+
+    def see(message: Message, receipt: Any) -> None:
+        if receipt is not None:
+            receipt.settle()
+        (retained if message.retained else empties).append(message.topic)
+
+    watcher = Connection(Target("127.0.0.1", mosquitto.port, "watcher"), see)
+    await watcher.open()
+    keep = asyncio.create_task(watcher.run())
+    try:
+        for topic in [*topics, other]:
+            await watcher.publish(topic, b'{"bizName":"x"}', retain=True)
+        scene = await start()
+        async with Base(mosquitto.port, "base-1").running() as base:
+            await watcher.subscribe(["koupleless_dev/base-1/#"])
+            await eventually(lambda: len(retained) == 3, "they are there")
+            await asyncio.sleep(1)
+            for _ in range(2):
+                await base.beat()
+            await scene.stream.report("heartbeat")
+            await eventually(lambda: set(topics) <= set(empties), "removed", within=20)
+            await base.beat()
+            await asyncio.sleep(0.5)
+            assert sorted(t for t in empties if t in topics) == sorted(topics), "each once"
+        retained.clear()
+        await watcher.subscribe(["koupleless_dev/+/#"])
+        await eventually(lambda: retained == [other], "that of a base that was not heard is left alone")
+    finally:
+        keep.cancel()
+        await asyncio.gather(keep, return_exceptions=True)
+        await watcher.close()
+
+
+async def test_a_second_client_with_the_same_id_is_not_fought(mosquitto: Mosquitto) -> None:
+    async with FakeControlPlane().running() as control_plane:
+        connects = "koupleless_mqtt_connects_total"
+        began, at = REGISTRY.get_sample_value(connects) or 0, time.monotonic()
+        async with (
+            gateway_running(mosquitto.port, control_plane.address, client_id="twin"),
+            gateway_running(mosquitto.port, control_plane.address, client_id="twin") as second,
+        ):
+            clash = {"cause": "clash"}
+            await eventually(
+                lambda: REGISTRY.get_sample_value("koupleless_mqtt_connection_failures_total", clash),
+                "suspected",
+                within=30,
+            )
+            assert (await second.status("livez"))[0] == 200
+        made = (REGISTRY.get_sample_value(connects) or 0) - began
+        assert made <= 6 + 2 * (time.monotonic() - at) / 1.0
