@@ -1,0 +1,23 @@
+"""PUBACKs leave in the order in which messages came."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateways.mqtt.acknowledgements import Acknowledgements, Receipt
+
+
+@given(st.permutations(range(8)), st.integers(0, 8))
+def test_order_and_nothing_before_its_time(order: list[int], settled: int) -> None:
+    sent: list[int] = []
+    queue = Acknowledgements(sent.append)
+    receipts: list[Receipt] = [queue.received(mid) for mid in range(8)]
+    for number in order[:settled]:
+        receipts[number].settle()
+        receipts[number].settle()
+        assert sent == list(range(len(sent)))
+        assert all(receipts[mid].done for mid in sent)
+    first_open = next((mid for mid in range(8) if not receipts[mid].done), 8)
+    assert sent == list(range(first_open))
+    assert len(queue) == 8 - first_open

@@ -1,0 +1,106 @@
+"""Which answer belongs to which order."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateways.arklet.envelopes import Operation
+from gateways.arklet.facts import ClientCode, Reply, ReplyCode, Verb
+from gateways.mqtt.acknowledgements import Acknowledgements
+from gateways.mqtt.pending import CONFLICT_HOLD, Interrupted, Occupied, Pending
+
+pytestmark = pytest.mark.looptime
+
+DONE = Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS)
+FAILED = Reply(ReplyCode.FAILED, ClientCode.FAILED, message="x")
+CONFLICT = Reply(ReplyCode.FAILED, message="installBiz conflict, exist unfinished command(installBiz) for this biz")
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.acknowledged: list[int] = []
+        self.queue = Acknowledgements(self.acknowledged.append)
+        self.pending = Pending()
+        self.mid = 0
+
+    def say(self, reply: Reply, *, made_at: float | None = None, version: str = "1", base: str = "a") -> bool:
+        self.mid += 1
+        receipt = self.queue.received(self.mid)
+        taken = self.pending.answer(base, Operation(Verb.INSTALL, "biz", version, reply), made_at, receipt)
+        if not taken:
+            receipt.settle()
+        return taken
+
+
+@pytest.fixture
+async def scene() -> Scene:
+    return Scene()
+
+
+async def test_an_answer_finds_its_order_and_keeps_its_receipt(scene: Scene) -> None:
+    with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0) as waiting:
+        assert not scene.say(DONE, version="2")
+        assert not scene.say(DONE, base="b")
+        assert scene.say(DONE)
+        answered = await waiting.answer()
+    assert answered.reply == DONE
+    assert scene.acknowledged == [1, 2]
+    assert answered.receipt is not None
+    answered.receipt.settle()
+    assert scene.acknowledged == [1, 2, 3]
+
+
+async def test_a_second_order_of_the_kind_waits_not(scene: Scene) -> None:
+    with (
+        scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0),
+        pytest.raises(Occupied),
+        scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0),
+    ):
+        raise AssertionError
+    assert not len(scene.pending)
+
+
+async def test_the_real_answer_takes_the_place_of_a_conflict(scene: Scene) -> None:
+    with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0) as waiting:
+        assert scene.say(CONFLICT)
+        asyncio.get_running_loop().call_later(CONFLICT_HOLD - 1, scene.say, FAILED)
+        assert (await waiting.answer()).reply == FAILED
+
+
+async def test_a_conflict_alone_is_the_answer_after_a_while(scene: Scene) -> None:
+    began = asyncio.get_running_loop().time()
+    with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0) as waiting:
+        assert scene.say(CONFLICT)
+        asyncio.get_running_loop().call_later(3, scene.say, CONFLICT)
+        answered = await waiting.answer()
+    assert answered.reply == CONFLICT
+    assert answered.receipt is None
+    assert asyncio.get_running_loop().time() - began == pytest.approx(CONFLICT_HOLD)
+
+
+async def test_what_was_said_before_the_order_is_not_its_answer(scene: Scene) -> None:
+    with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=100) as waiting:
+        assert not scene.say(FAILED, made_at=90)
+        assert scene.say(DONE, made_at=99.9)
+        assert (await waiting.answer()).reply == DONE
+
+
+async def test_a_second_answer_is_nobodys(scene: Scene) -> None:
+    with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0):
+        assert scene.say(DONE)
+        assert not scene.say(FAILED)
+
+
+async def test_an_answer_that_nobody_took_goes_back_to_the_broker_as_read(scene: Scene) -> None:
+    with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0):
+        scene.say(DONE)
+    assert scene.acknowledged == [1]
+
+
+async def test_an_interruption_ends_all_waits(scene: Scene) -> None:
+    with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0) as waiting:
+        scene.pending.interrupt("gone")
+        with pytest.raises(Interrupted, match="gone"):
+            await waiting.answer()
