@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("install", parents=[common], help="Pods to commands at bases, results to Pod statuses")
     one.add_argument("--modules", type=_number(1, 100_000), metavar="N", help="default: one on each base")
     one.add_argument(
-        "--rate", type=_seconds, default=50.0, metavar="R", help="Pods each second; 0: all at once (default: 50)"
+        "--rate", type=_seconds, default=20.0, metavar="R", help="Pods each second; 0: all at once (default: 20)"
     )
     two = commands.add_parser("idle", parents=[common], help="API writes, CPU time and memory while nothing happens")
     two.add_argument("--seconds", type=_seconds, default=120.0, metavar="S", help="how long (default: 120)")

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from benchmarks.__main__ import main, parser
+from benchmarks.api import gone, ready
+from benchmarks.install import at_rate, bound_pod, plan
+from benchmarks.stage import identities, node
+
+
+def test_modules_are_dealt_to_bases_in_turn() -> None:
+    work = plan(["a", "b"], 5)
+    assert [(module.base, module.name) for module in work] == [
+        ("a", "biz0"),
+        ("b", "biz0"),
+        ("a", "biz1"),
+        ("b", "biz1"),
+        ("a", "biz2"),
+    ]
+    assert len({module.pod for module in work}) == 5
+
+
+def test_a_pod_is_bound_to_the_node_of_its_base() -> None:
+    (module,) = plan(identities(1), 1)
+    assert bound_pod(module)["spec"]["nodeName"] == node("bench") == "vnode.bench.dev"
+
+
+def test_several_bases_are_numbered_as_the_fleet_does() -> None:
+    assert identities(2) == ["bench-1", "bench-2"]
+
+
+@pytest.mark.looptime
+async def test_work_keeps_its_rate_when_answers_are_late() -> None:
+    loop = asyncio.get_running_loop()
+    begun: list[float] = []
+
+    async def act(_module: object) -> None:
+        begun.append(loop.time())
+        await asyncio.sleep(10)
+
+    acts = await at_rate(plan(["a"], 3), 0, act)
+    assert len(begun) == 3
+    assert max(begun) - min(begun) < 1
+    assert acts.sent.keys() == acts.answered.keys()
+
+
+@pytest.mark.parametrize(("status", "told"), [("True", True), ("False", False), ("Unknown", False)])
+def test_ready(status: str, told: bool) -> None:
+    assert ready("MODIFIED", {"status": {"conditions": [{"type": "Ready", "status": status}]}}) is told
+    assert not ready("ADDED", {})
+
+
+def test_gone() -> None:
+    assert gone("DELETED", {})
+    assert not gone("MODIFIED", {})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["onboarding", "--bases", "0"],
+        ["onboarding", "--bases", "5001"],
+        ["onboarding", "--logs", "/there/is/none"],
+        ["install", "--rate", "-1"],
+        ["install", "--rate", "nan"],
+        ["idle", "--seconds", "soon"],
+        ["fly"],
+    ],
+)
+def test_bad_arguments_end_the_program_before_anything_is_started(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+
+
+def test_help_names_all_measurements(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args(["--help"])
+    told = capsys.readouterr().out
+    assert all(name in told for name in ("onboarding", "install", "idle"))
