@@ -38,16 +38,15 @@ def available() -> bool:
 
 async def serve(settings: BrokerSettings, stop: asyncio.Event) -> None:
     """Run the broker until stop is set; raises StartError."""
-    from amqtt.broker import Broker
+    from modulecontroller.plainbroker import PlainBroker
 
-    broker = Broker(
+    broker = PlainBroker(
         {
             "listeners": {
                 "default": {"type": "tcp", "bind": f"{HOST}:{settings.port}", "max_connections": MOST_CONNECTIONS}
             },
             "plugins": {
                 "amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True},
-                "modulecontroller.brokerplugin.NoSharedSubscriptions": {},
             },
         }
     )
