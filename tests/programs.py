@@ -115,6 +115,34 @@ class HttpGateway:
         return self
 
 
+class MqttGateway:
+    """An MQTT gateway process on a broker of this machine."""
+
+    def __init__(
+        self, programs: Programs, control_plane: str, broker_port: int, name: str = "mqtt-gateway", **environ: str
+    ) -> None:
+        self.name, self.health, self.metrics = name, programs.port(), programs.port()
+        self.server = programs.program(
+            name,
+            "gateways.mqtt",
+            environ={
+                "CLIENT_ID": name,
+                "CONTROL_PLANE": control_plane,
+                "MQTT_BROKER": "127.0.0.1",
+                "MQTT_PORT": str(broker_port),
+                "HEALTH_PORT": str(self.health),
+                "METRICS_PORT": str(self.metrics),
+                **environ,
+            },
+        )
+
+    def start(self) -> MqttGateway:
+        """Start it and wait until it is ready."""
+        self.server.start()
+        self.server.wait_until(lambda: status(f"http://127.0.0.1:{self.health}/readyz") == 200, within=STARTED_WITHIN)
+        return self
+
+
 class SimulatedBase:
     """A simulated base process, controlled through its admin port."""
 

@@ -7,6 +7,8 @@ import pytest
 from tests.integration.main_job.conftest import LEASES, Stage, condition
 from tests.programs import eventually, throughout
 
+pytestmark = pytest.mark.timeout(400)
+
 
 def test_a_base_becomes_a_node_with_all_that_the_original_gives_it(stage: Stage) -> None:
     base = stage.base("10.1.2.3", "--name", "shop-base", "--version", "1.2.3", "--host-name", "shop-0")

@@ -5,8 +5,12 @@ from __future__ import annotations
 import signal
 import time
 
+import pytest
+
 from tests.integration.main_job.conftest import Stage, condition
 from tests.programs import SimulatedBase, eventually, throughout
+
+pytestmark = pytest.mark.timeout(400)
 
 
 def undisturbed(stage: Stage, uid: str, transition: str) -> bool:
