@@ -35,6 +35,9 @@ log = structlog.get_logger(__name__)
 REFUSED_AGAIN = 30.0
 """Seconds until a write that the cluster refused is tried again without news."""
 
+REMOVED_AGAIN = 30.0
+"""Seconds until a removed Pod that is still seen (a finalizer, a watch that lags) is removed again."""
+
 _DONE = {Verb.INSTALL: "ModuleInstalled", Verb.UNINSTALL: "ModuleUninstalled", Verb.SWITCH: "ModuleSwitched"}
 _FAILED = {
     Verb.INSTALL: "ModuleInstallFailed",
@@ -45,11 +48,12 @@ _FAILED = {
 
 @dataclass(slots=True)
 class _Seen:
-    """When a Pod was first seen bound, and first seen leaving; monotonic."""
+    """When a Pod was first seen bound and first seen leaving, and when we last removed it; monotonic."""
 
     bound: float
     ordered: bool = False
     leaving: float | None = None
+    removed: float | None = None
     written: PodStatus | None = None
     repeats: int = 0
     not_before: float = 0.0
@@ -213,10 +217,13 @@ class PodReconciler:
         for pod in pods:
             if not pod.deleting:
                 continue
+            seen = self._times.pods.setdefault(pod.uid, _Seen(bound=now, leaving=now))
+            if seen.removed is not None and now < seen.removed + REMOVED_AGAIN:
+                times.append(seen.removed + REMOVED_AGAIN)
+                continue
             keys = {planner.module_spec(pod, c).key for c in pod.containers if not planner.invalid(c)}
             staying = [key for key in keys if key not in live and not self._base.modules.gone(key)]
-            seen = self._times.pods.get(pod.uid)
-            since = seen.leaving if seen is not None and seen.leaving is not None else now
+            since = seen.leaving if seen.leaving is not None else now
             if staying and now < since + patience:
                 times.append(since + patience)
                 continue
@@ -230,6 +237,7 @@ class PodReconciler:
                     message=f"the Pod is removed although {names} did not leave the base within {patience:g} s",
                 )
             await self._remove(pod)
+            seen.removed = now
         return min(times, default=None)
 
     async def let_all_go(self, pods: Sequence[Pod]) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from controlplane.app import reconcile_vpod
-from controlplane.cluster.api import PODS
+from controlplane.cluster.api import PODS, Resource, WatchEvent
 from controlplane.domain.facts import ClientCode, ModuleState, Reply, ReplyCode, Verb
 from controlplane.domain.identity import ModuleKey
 from tests.unit.app.harness import Api, Stage
@@ -54,6 +54,27 @@ async def test_a_deleted_pod_stays_until_its_module_is_gone() -> None:
         assert stage.pod("p") is None
         assert stage.bases.modules[base] == {}
         assert "ModuleUninstalled" in stage.reasons()
+
+
+class SlowToTell(Api):
+    """Tells deletions of Pods much later."""
+
+    def _tell(self, resource: Resource, event: WatchEvent) -> None:
+        if resource == PODS and event.type == "DELETED":
+            asyncio.get_running_loop().call_later(25.0, super()._tell, resource, event)
+        else:
+            super()._tell(resource, event)
+
+
+async def test_a_pod_whose_end_is_told_late_is_removed_once() -> None:
+    async with Stage(SlowToTell()).running() as stage:
+        stage.bases.add("b1")
+        stage.put_pod("p")
+        await asyncio.sleep(5.0)
+        stage.delete_pod("p")
+        await asyncio.sleep(28.0)
+        assert stage.pod("p") is None
+        assert [call.resource for call in stage.api.made("delete")] == [PODS]
 
 
 async def test_a_pod_whose_module_never_leaves_goes_after_the_timeout_and_it_is_told() -> None:
