@@ -20,7 +20,7 @@ from gateways.arklet.facts import BaseState, BatchReply, Metadata
 from gateways.arklet.names import InvalidName
 from gateways.arklet.payloads import Malformed, Negative
 from gateways.arklet.topics import InvalidTopic, Word
-from gateways.limits import LogLimit
+from gateways.limits import LogLimit, RateLimit
 from gateways.mqtt.acknowledgements import Receipt
 from gateways.mqtt.baselines import Baselines
 from gateways.mqtt.clocks import Clocks
@@ -40,6 +40,12 @@ STALE = 10.0
 """Seconds by which news may be older than our clock; exactly that old is too old."""
 LOG_EVERY = 60.0
 """Seconds between two log lines for one base and reason."""
+LINES_PER_SECOND = 1.0
+LINES_AT_ONCE = 20.0
+"""Log lines for one reason, whichever bases they are about."""
+_TAKEN = {word: MESSAGES.labels(word=word.value) for word in Word}
+_ANSWERS = frozenset({Word.HEALTH, Word.SIMPLE_BIZ, Word.BIZ})
+"""Heard by every gateway; read by the one that asked or watches."""
 _OUTCOMES = frozenset({Word.BIZ_OPERATION, Word.BATCH_RESPONSE})
 """Told however old they are."""
 
@@ -83,6 +89,7 @@ class Inbound:
         self._batches = batches
         self._clocks = Clocks()
         self._lines = LogLimit(LOG_EVERY)
+        self._rate = RateLimit(LINES_PER_SECOND, LINES_AT_ONCE)
         self._takers: Mapping[Word, Callable[[str, Envelope, float | None], None]] = {
             Word.HEART: self._heartbeat,
             Word.QUERY_BASELINE: self._baseline_query,
@@ -95,12 +102,12 @@ class Inbound:
         """Take a message."""
         base = ""
         try:
-            told = topics.addressee(message.topic, self._env)
-            if told is not None:
-                self._addressed(message, told)
+            try:
+                base, word = topics.parse(message.topic, self._env)
+            except (InvalidTopic, InvalidName) as error:
+                self._not_from_a_base(message, error)
                 receipt.settle()
                 return
-            base, word = self._topic(message)
             if not self._take(base, word, message, receipt):
                 receipt.settle()
         except Refused as refused:
@@ -113,12 +120,15 @@ class Inbound:
             raise Refused("retained", "a retained message tells nothing of now")
         if len(message.payload) > LIMIT:
             raise Refused("too_large", f"{len(message.payload)} bytes; at most {LIMIT} are looked at")
+        if word in _ANSWERS and not self._questions.concern(base):
+            FOREIGN.labels(word=word.value).inc()
+            return False
         try:
             opened = envelopes.envelope(message.payload)
             if word not in _OUTCOMES:
                 _fresh(opened)
             made_at = self._clocks.made_at(base, opened.published_at / 1000, _now())
-            MESSAGES.labels(word=word.value).inc()
+            _TAKEN[word].inc()
             if word is Word.BIZ_OPERATION:
                 return self._operation(base, opened, made_at, receipt)
             if word is Word.BATCH_RESPONSE:
@@ -128,16 +138,14 @@ class Inbound:
             raise Refused("malformed", f"{word.value}: {error}") from None
         return False
 
-    def _topic(self, message: Message) -> tuple[str, Word]:
-        try:
-            return topics.parse(message.topic, self._env)
-        except InvalidTopic as error:
-            raise Refused("topic", str(error)) from None
-        except InvalidName as error:
-            raise Refused("identity", str(error)) from None
+    def _not_from_a_base(self, message: Message, error: InvalidTopic | InvalidName) -> None:
+        """Take what somebody tells a base: seen while leftovers are looked for, or without shared subscriptions.
 
-    def _addressed(self, message: Message, base: str) -> None:
-        """Take what somebody tells a base: seen while leftovers are looked for, or without shared subscriptions."""
+        Raises Refused for anything else.
+        """
+        base = topics.addressee(message.topic, self._env)
+        if base is None:
+            raise Refused("identity" if isinstance(error, InvalidName) else "topic", str(error)) from None
         self._leftovers.saw(message, base)
         if message.topic == topics.baseline(self._env, base) and not message.retained and message.payload:
             self._baselines.overheard(base)
@@ -198,6 +206,9 @@ class Inbound:
 
     def _refused(self, base: str, message: Message, refused: Refused) -> None:
         REFUSED.labels(reason=refused.reason).inc()
+        # Thousands of bases can be refused for one reason at once, for example after an outage.
+        if self._rate.admit(refused.reason, _now()):
+            return
         held = self._lines.admit(f"{refused.reason} {base}", _now())
         if held is not None:
             topic = message.topic[:256]

@@ -111,6 +111,12 @@ class MqttQuestions:
             if not self._waiting[key]:
                 del self._waiting[key]
 
+    def concern(self, base: str) -> bool:
+        """Tell whether the answers of a base are of use here."""
+        return (
+            base in self._watched or (base, Verb.HEALTH) in self._waiting or (base, Verb.QUERY_MODULES) in self._waiting
+        )
+
     def health(self, base: str, told: Health | Negative) -> None:
         """Take the word of a base on its health."""
         self._tell(base, Verb.HEALTH, told)

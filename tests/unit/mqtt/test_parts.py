@@ -1,0 +1,162 @@
+"""Baselines, leftovers, outcomes and settings."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateways.arklet.facts import BaselineModule, BatchReply, Metadata, Reply, ReplyCode
+from gateways.mqtt.acknowledgements import Acknowledgements
+from gateways.mqtt.baselines import KEEP, MOST, Baselines
+from gateways.mqtt.connection import Lost, Message
+from gateways.mqtt.leftovers import Leftovers
+from gateways.mqtt.outcomes import Outcomes
+from gateways.mqtt.settings import MqttGatewaySettings
+from gateways.session.messages import Fact, OrderResult, Refusal, Refused, Report
+from gateways.session.session import Unavailable
+from service.settings import read
+
+pytestmark = pytest.mark.looptime
+
+MODULE = BaselineModule("biz", "1", "http://repo/biz.jar")
+FAILED = BatchReply(Reply(ReplyCode.FAILED))
+
+
+class Scene:
+    """A control plane that knows the baseline from a time on, and a broker that may lose it."""
+
+    def __init__(self, *, known_at: float = 0.0, shared: bool = True, lost: bool = False) -> None:
+        self.known_at = known_at
+        self.lost = lost
+        self.sent: list[tuple[str, bytes, bool]] = []
+        self.baselines = Baselines("dev", self, self, shared=lambda: shared, chance=lambda: 0.5)
+        self.leftovers = Leftovers("dev", self)
+
+    async def baseline(self, metadata: Metadata) -> tuple[BaselineModule, ...]:
+        if asyncio.get_running_loop().time() < self.known_at:
+            raise Unavailable("nobody is there")
+        return (MODULE,)
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> asyncio.Future[None]:
+        self.sent.append((topic, payload, retain))
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self.lost:
+            future.set_exception(Lost("gone"))
+        else:
+            future.set_result(None)
+        return future
+
+
+async def test_a_baseline_question_is_kept_until_it_can_be_answered() -> None:
+    scene = Scene(known_at=20)
+    assert scene.baselines.ask(Metadata("a"))
+    assert scene.baselines.ask(Metadata("a"))
+    await asyncio.sleep(22)
+    assert [(topic, retain) for topic, _, retain in scene.sent] == [("koupleless_dev/a/base/baseline", False)]
+    assert not len(scene.baselines)
+
+
+async def test_a_baseline_question_is_not_kept_for_ever() -> None:
+    scene = Scene(known_at=10_000)
+    scene.baselines.ask(Metadata("a"))
+    await asyncio.sleep(KEEP + 1)
+    assert not len(scene.baselines)
+
+
+async def test_a_baseline_that_may_have_arrived_is_not_sent_again() -> None:
+    scene = Scene(lost=True)
+    scene.baselines.ask(Metadata("a"))
+    await asyncio.sleep(KEEP)
+    assert len(scene.sent) == 1
+
+
+async def test_another_gateway_was_faster() -> None:
+    for shared, answers in ((False, 0), (True, 1)):
+        scene = Scene(shared=shared)
+        scene.baselines.ask(Metadata("a"))
+        await asyncio.sleep(0)
+        scene.baselines.overheard("a")
+        await asyncio.sleep(10)
+        assert len(scene.sent) == answers
+
+
+async def test_baseline_questions_are_bounded() -> None:
+    scene = Scene(known_at=10_000)
+    for number in range(MOST):
+        assert scene.baselines.ask(Metadata(f"base-{number}"))
+    assert not scene.baselines.ask(Metadata("one-more"))
+    await scene.baselines.close()
+
+
+async def test_the_answer_to_a_removed_baseline_is_not_news() -> None:
+    scene = Scene()
+    topic = "koupleless_dev/a/base/baseline"
+    scene.leftovers.saw(Message(topic, b"[]", retained=True), "a")
+    scene.leftovers.saw(Message("koupleless_dev/a/installBiz", b"{}", retained=True), "a")
+    scene.leftovers.saw(Message("koupleless_dev/a/installBiz", b"", retained=False), "a")
+    scene.leftovers.lives("b")
+    scene.leftovers.lives("a")
+    scene.leftovers.lives("a")
+    assert not scene.leftovers.is_echo("a", FAILED)
+    await scene.leftovers._remove(topic)
+    assert scene.sent == [(topic, b"", True)]
+    assert scene.leftovers.is_echo("a", FAILED)
+    assert not scene.leftovers.is_echo("a", FAILED)
+
+
+class Told:
+    def __init__(self) -> None:
+        self.there = True
+        self.facts: list[Fact] = []
+
+    def report(self, _base: str, fact: Fact) -> bool:
+        if self.there:
+            self.facts.append(fact)
+        return self.there
+
+
+async def test_messages_stay_with_the_broker_until_the_control_plane_has_what_they_told() -> None:
+    told, sent = Told(), list[int]()
+    queue, outcomes = Acknowledgements(sent.append), Outcomes(told.report)
+    outcomes.order("o1", queue.received(1))
+    outcomes.batch("a", FAILED, queue.received(2))
+    outcomes.batch("a", FAILED, queue.received(3))
+    assert sent == []
+    outcomes.settled(OrderResult("o2", "a", Refused(Refusal.BUSY)))
+    outcomes.settled(OrderResult("o1", "a", Reply(ReplyCode.SUCCESS)))
+    assert sent == [1]
+    outcomes.settled(Report("a", FAILED, 0.0))
+    outcomes.settled(Report("a", FAILED, 0.0))
+    assert sent == [1, 2, 3]
+    assert told.facts == [FAILED]
+
+
+async def test_a_batch_that_nobody_could_be_told_of_is_told_later() -> None:
+    told, sent = Told(), list[int]()
+    told.there = False
+    queue, outcomes = Acknowledgements(sent.append), Outcomes(told.report)
+    task = asyncio.create_task(outcomes.tell())
+    outcomes.batch("a", FAILED, queue.received(1))
+    await asyncio.sleep(5)
+    assert not told.facts
+    told.there = True
+    await asyncio.sleep(2)
+    assert told.facts == [FAILED]
+    outcomes.settled(Report("a", FAILED, 0.0))
+    assert sent == [1]
+    task.cancel()
+
+
+def test_settings_have_the_names_and_defaults_of_the_original(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MQTT_BROKER", "broker.example")
+    monkeypatch.setenv("CLIENT_ID", "one")
+    monkeypatch.setenv("ENV", "Prod")
+    settings = read(MqttGatewaySettings)
+    assert (settings.port, settings.mqtt_client_id, settings.env, settings.tls) == (
+        1883,
+        "koupleless@@@one",
+        "prod",
+        False,
+    )
+    assert settings.tls_context() is None

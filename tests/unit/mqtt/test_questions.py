@@ -1,0 +1,162 @@
+"""Questions to watched bases, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from gateways.arklet.facts import Health, Module, ModuleState, Reply, ReplyCode, Verb
+from gateways.arklet.payloads import Negative
+from gateways.mqtt.clocks import Clocks
+from gateways.mqtt.connection import NotSent
+from gateways.mqtt.questions import MqttQuestions
+from gateways.polling.prober import Prober
+from gateways.session.messages import Address, Fact, ModuleList, PollFailed, Watch
+
+pytestmark = pytest.mark.looptime
+
+WATCH = Watch("a", 1, Address("10.0.0.1", 0), 1, modules_interval=15, health_interval=30, silent_health_interval=10)
+BIZ = (Module("biz", "1", ModuleState.ACTIVATED),)
+AHEAD = 3600.0
+
+
+class FakeBroker:
+    def __init__(self) -> None:
+        self.ready = True
+        self.sent: list[tuple[float, str]] = []
+
+    def publish(self, topic: str, payload: bytes) -> asyncio.Future[None]:
+        if not self.ready:
+            raise NotSent("no broker")
+        assert payload == b"{}"
+        loop = asyncio.get_running_loop()
+        self.sent.append((round(loop.time(), 2), topic))
+        future: asyncio.Future[None] = loop.create_future()
+        future.set_result(None)
+        return future
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.broker = FakeBroker()
+        self.told: list[Fact] = []
+        self.clocks = Clocks()
+        self.questions = MqttQuestions("dev", self.broker, self.report, health_timeout=5, query_timeout=10)
+        self.prober = Prober(self.questions, self.report, chance=lambda: 0.5)
+
+    def report(self, base: str, fact: Fact) -> None:
+        assert base == "a"
+        self.told.append(fact)
+
+    def watch(self, watch: Watch) -> None:
+        self.questions.watch(watch)
+        self.prober.watch(watch)
+
+    def list_modules(self, *, age: float = 0.0) -> bool:
+        now = asyncio.get_running_loop().time()
+        stamp = now - age + AHEAD
+        return self.questions.modules("a", BIZ, stamp, self.clocks.made_at("a", stamp, now))
+
+    def asked(self) -> list[float]:
+        return [at for at, topic in self.broker.sent if topic == "koupleless_dev/a/queryAllBiz"]
+
+    def epochs(self) -> list[int]:
+        return [fact.epoch for fact in self.told if isinstance(fact, ModuleList)]
+
+
+@pytest.fixture
+async def scene() -> Scene:
+    return Scene()
+
+
+async def test_a_base_is_asked_again_until_a_list_is_new_enough(scene: Scene) -> None:
+    scene.watch(WATCH)
+    for _ in range(40):
+        await asyncio.sleep(0.1)
+        if len(scene.asked()) > len(scene.epochs()):
+            scene.list_modules()
+    await scene.prober.close()
+    assert scene.asked()[0] == 0
+    assert len(scene.asked()) == 2, "one confirms; then the interval"
+    assert scene.epochs() == [0, 1]
+
+
+async def test_a_list_that_nobody_here_asked_for_counts_by_when_it_was_made(scene: Scene) -> None:
+    scene.watch(WATCH)
+    await asyncio.sleep(0.1)
+    scene.list_modules()
+    await asyncio.sleep(0.5)
+    scene.list_modules(age=0.45)
+    await asyncio.sleep(0.9)
+    scene.list_modules()
+    await asyncio.sleep(0)
+    await scene.prober.close()
+    assert scene.epochs() == [0, 0, 1]
+
+
+async def test_an_old_answer_that_comes_after_a_higher_epoch_does_not_count_for_it(scene: Scene) -> None:
+    scene.watch(WATCH)
+    for _ in range(30):
+        await asyncio.sleep(0.1)
+        scene.list_modules()
+    scene.watch(replace(WATCH, epoch=2))
+    await asyncio.sleep(2)
+    # It was on its way for 2.5 s, and answers the question of now as well as any.
+    scene.list_modules(age=2.04)
+    await asyncio.sleep(0)
+    assert scene.epochs()[-1] == 1
+    await asyncio.sleep(1.5)
+    scene.list_modules()
+    await asyncio.sleep(0)
+    await scene.prober.close()
+    assert scene.epochs()[-1] == 2
+
+
+async def test_an_overtaken_list_is_dropped(scene: Scene) -> None:
+    scene.watch(WATCH)
+    await asyncio.sleep(2)
+    assert scene.list_modules()
+    await asyncio.sleep(0.1)
+    assert not scene.list_modules(age=1)
+    assert len(scene.epochs()) == 1
+    await scene.prober.close()
+
+
+async def test_silence_is_told_once_and_no_broker_not_at_all(scene: Scene) -> None:
+    scene.watch(WATCH)
+    await asyncio.sleep(60)
+    failed = [fact for fact in scene.told if isinstance(fact, PollFailed)]
+    assert sorted(fact.verb.value for fact in failed) == ["health", "queryAllBiz"]
+    scene.broker.ready = False
+    scene.questions.interrupt("gone")
+    await asyncio.sleep(60)
+    assert len([fact for fact in scene.told if isinstance(fact, PollFailed)]) == 2
+    await scene.prober.close()
+
+
+async def test_what_nobody_asked_for_of_a_base_that_is_not_watched(scene: Scene) -> None:
+    assert not scene.questions.concern("a")
+    assert scene.list_modules()
+    scene.questions.health("a", Health())
+    assert not scene.told
+
+
+async def test_a_base_that_says_no_is_a_failed_poll(scene: Scene) -> None:
+    scene.watch(WATCH)
+    await asyncio.sleep(1)
+    scene.questions.health("a", Negative(Reply(ReplyCode.FAILED, message="not now")))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await scene.prober.close()
+    assert scene.told == [PollFailed(Verb.HEALTH, "FAILED: not now", 1)]
+
+
+async def test_two_who_ask_get_the_same_answer(scene: Scene) -> None:
+    both = asyncio.gather(*(scene.questions.question("a", Verb.HEALTH, timeout=5) for _ in range(2)))
+    await asyncio.sleep(1)
+    assert scene.questions.concern("a")
+    scene.questions.health("a", Health(java_version="17"))
+    assert await both == [Health(java_version="17")] * 2
+    assert not scene.questions.concern("a")
