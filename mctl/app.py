@@ -1,0 +1,91 @@
+"""The command line as a whole: all commands, and what their failures become."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+
+import typer
+import typer.completion
+
+from mctl.commands import describe, get
+from mctl.commands.completion import completion
+from mctl.commands.modules import install, uninstall
+from mctl.commands.objects import apply, delete
+from mctl.commands.observe import baseline, events
+from mctl.commands.wait import wait
+from mctl.errors import ExitCode, Failure
+from mctl.invocation import DEFAULT_REQUEST_TIMEOUT, DEFAULT_SERVER, RootServer, RootTimeout
+from mctl.text import clean
+
+_EXIT_CODES = """Exit codes: 0 done; 1 the server refused or the operation failed; 2 wrong command line,
+field or manifest; 3 not found; 4 wait timed out; 5 server unreachable; 130 interrupted."""
+
+app = typer.Typer(
+    name="mctl",
+    help="Operate Koupleless bases (VNodes) and the modules on them.",
+    epilog=_EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def root(server: RootServer = DEFAULT_SERVER, request_timeout: RootTimeout = DEFAULT_REQUEST_TIMEOUT) -> None:
+    """Operate Koupleless bases (VNodes) and the modules on them."""
+
+
+@app.command()
+def version() -> None:
+    """Print the version of mctl."""
+    try:
+        typer.echo(f"mctl {installed_version('koupleless-module-controller')}")
+    except PackageNotFoundError:
+        typer.echo("mctl (not installed)")
+
+
+# add_completion would add --install-completion with scripts that split host:port; only its shells are wanted.
+typer.completion.get_completion_inspect_parameters()
+
+app.add_typer(get.app, name="get")
+app.add_typer(describe.app, name="describe")
+for _command in (install, uninstall, apply, delete, wait, events, baseline, completion):
+    app.command()(_command)
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run a command line, that of the process when not given, and return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = app(args=argv, prog_name="mctl", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        message = error.format_message()
+        if "\n" in message:  # the help itself, for a command line without a command
+            typer.echo(message, err=True)
+            return ExitCode.USAGE
+        return _failed([f"{message} (mctl --help tells more)"], ExitCode(error.exit_code))
+    except Failure as error:
+        return _failed(error.lines, error.exit_code)
+    except typer.Abort:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader has seen enough. What is still buffered must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.REFUSED
+    return code if isinstance(code, int) else ExitCode.DONE
+
+
+def _failed(lines: Sequence[str], code: ExitCode) -> int:
+    for line in lines:
+        sys.stderr.write(f"mctl: {clean(line)}\n")
+    return code
