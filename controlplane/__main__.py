@@ -129,11 +129,12 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
             trouble,
             health_port=settings.health_port,
             metrics_port=settings.metrics_port,
+            host=settings.status_host,
             socket=settings.status_socket,
         )
         stack.push_async_callback(status.stop)
         await status.start()
-        intake = ReportIntake(settings.report_port)
+        intake = ReportIntake(settings.report_port, settings.status_host)
         stack.push_async_callback(intake.stop)
         await intake.start()
         server = Server(tunnel, tooling)

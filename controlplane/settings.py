@@ -61,6 +61,11 @@ class ControlPlaneSettings(Settings):
     )
     grpc_host: str = Field("0.0.0.0", validation_alias="GRPC_HOST", description="address that gRPC listens on")  # noqa: S104
     grpc_port: Port = Field(50051, validation_alias="GRPC_PORT", description="TCP port of gRPC, for gateways and tools")
+    status_host: str = Field(
+        "0.0.0.0",  # noqa: S104 - probes and reports come from outside the Pod
+        validation_alias="STATUS_HOST",
+        description="address that health, metrics and the report intake listen on",
+    )
     health_port: Port = Field(8081, validation_alias="HEALTH_PORT", description="TCP port of /livez and /readyz")
     metrics_port: Port = Field(9090, validation_alias="METRICS_PORT", description="TCP port of /metrics")
     report_port: Port = Field(8080, validation_alias="REPORT_PORT", description="TCP port of the report intake /log")

@@ -44,6 +44,7 @@ def environ(settings: QuickstartSettings, data_dir: Path) -> dict[str, str]:
         "ENV": settings.env,
         "HTTP_TUNNEL_ALLOWED_CIDRS": "127.0.0.0/8",
         "HTTP_TUNNEL_LISTEN_HOST": "127.0.0.1",
+        "STATUS_HOST": "127.0.0.1",
         "LOG_FORMAT": os.environ.get("LOG_FORMAT", "console"),
         "LOG_LEVEL": os.environ.get("LOG_LEVEL", "warning"),
     }
@@ -95,7 +96,12 @@ async def quickstart(
     """Run everything until stop is set, and say what runs where once it does. Raises StartError."""
     prepare(data_dir)
     settings = settings.model_copy(
-        update={"enable_http_tunnel": not mqtt, "enable_mqtt_tunnel": mqtt, "client_id": "quickstart"}
+        update={
+            "enable_http_tunnel": not mqtt,
+            "enable_mqtt_tunnel": mqtt,
+            "client_id": "quickstart",
+            "status_host": "127.0.0.1",
+        }
     )
     parts = [
         *(["MQTT broker"] if runs_broker(settings) else []),

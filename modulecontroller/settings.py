@@ -34,6 +34,11 @@ class SupervisorSettings(Settings):
     http_port: Port = Field(
         7777, validation_alias="HTTP_TUNNEL_LISTEN_PORT", description="TCP port for bases that speak HTTP"
     )
+    status_host: str = Field(
+        "0.0.0.0",  # noqa: S104 - probes and reports come from outside the Pod
+        validation_alias="STATUS_HOST",
+        description="address that health, metrics and the report intake listen on",
+    )
     health_port: Port = Field(8081, validation_alias="HEALTH_PORT", description="TCP port of /livez and /readyz")
     metrics_port: Port = Field(9090, validation_alias="METRICS_PORT", description="TCP port of /metrics")
     report_port: Port = Field(8080, validation_alias="REPORT_PORT", description="TCP port of the report intake /log")

@@ -74,6 +74,7 @@ async def supervise(
             health_port=settings.health_port,
             metrics_port=settings.metrics_port,
             registry=status.registry,
+            host=settings.status_host,
         )
         await server.start()
         try:

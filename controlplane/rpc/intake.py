@@ -23,7 +23,7 @@ TAKEN = Counter("koupleless_reported_logs_total", "Reports taken at /log", ["out
 class ReportIntake:
     """Listens for reports."""
 
-    def __init__(self, port: int, host: str = "0.0.0.0") -> None:  # noqa: S104 - reports come from other Pods
+    def __init__(self, port: int, host: str) -> None:
         self._host = host
         self._port = port
         app = web.Application(client_max_size=LARGEST)
