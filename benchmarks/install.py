@@ -114,6 +114,7 @@ async def _uninstall(line: Line, work: list[Module], rate: float) -> list[Figure
         *spread("deletion of Pod asked -> command at base", shares, target=targets.BOUND_TO_COMMAND_MS),
         *spread("deletion of Pod asked -> Pod gone", wholes),
         *writes_per(told, len(work), "uninstall"),
+        *latency(told),
     ]
 
 
@@ -154,7 +155,7 @@ async def _arrived(line: Line, verb: str) -> dict[tuple[str, str], float]:
 
 
 def _histogram(told: Exposition, name: str, words: str) -> list[Figure]:
-    note = f"{name}, {told.count(name):.0f} observations, within buckets"
+    note = f"histogram of the control plane, {told.count(name):.0f} observations"
     return [
         Figure(f"{words} p{share * 100:.0f}", told.quantile(name, share) * 1000, "ms", None, note)
         for share in (0.5, 0.99)

@@ -17,7 +17,6 @@ from benchmarks.usage import Usage
 READY_WITHIN = 300.0
 SETTLE = 10.0
 """Seconds after which what follows a new Node (first answers of the base, Events) is written, too."""
-EVENTS = ("create", "events")
 RENEWAL = ("patch", "leases")
 
 
