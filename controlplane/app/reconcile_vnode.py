@@ -28,6 +28,8 @@ class NodeReconciler:
         self._status_written = clock.monotonic()
         self._had_node = False
         self._written: NodeStatus | None = None
+        self._right: tuple[object, ...] | None = None
+        """The Node and what it is made from when it last was as it should be: spares most looks the comparison."""
 
     def node(self) -> Node | None:
         """Return the Node as the cluster has it."""
@@ -47,6 +49,10 @@ class NodeReconciler:
         wait_until = base.term_began + self._policy.timing.first_health_wait
         if current is None and not base.healthy_answer and now < wait_until:
             return False, wait_until
+        refresh_at = self._status_written + self._refresh
+        seen = (current, base.profile, standing, base.modules.owned)
+        if current is not None and seen == self._right and now < refresh_at:
+            return False, refresh_at
         spec = vnode.node_spec(
             base.profile,
             standing,
@@ -69,6 +75,8 @@ class NodeReconciler:
             WRITES.labels("node-status").inc()
             await self._cluster.patch_node_status(spec.name, status)
             self._status_written, self._written = now, status
+        elif current is seen[0]:
+            self._right = seen
         return False, self._status_written + self._refresh
 
     async def _create(self, spec: NodeSpec) -> tuple[bool, float | None]:

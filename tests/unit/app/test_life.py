@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from unittest.mock import Mock
 
 import pytest
 
 from controlplane.cluster.api import LEASES, NODES
+from controlplane.domain import vnode
 from controlplane.domain.facts import Address, BaseState, Heartbeat
 from tests.unit.app.harness import ADDRESS, Api, Stage
 
@@ -182,6 +184,27 @@ async def test_nobody_takes_a_live_base_over_from_another_address() -> None:
         node = stage.node()
         assert node is not None
         assert node["metadata"]["annotations"]["base.koupleless.io/address"] == "10.0.0.66:1238"
+
+
+async def test_a_node_that_is_as_it_should_be_is_compared_only_when_something_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        await asyncio.sleep(40.0)
+        compare = Mock(wraps=vnode.metadata_differs)
+        monkeypatch.setattr(vnode, "metadata_differs", compare)
+        await asyncio.sleep(200.0)
+        compare.assert_not_called()
+        node = stage.node()
+        assert node is not None
+        node["metadata"]["labels"]["base.koupleless.io/version"] = "9"
+        stage.api.put(NODES, node)
+        await asyncio.sleep(1.0)
+        compare.assert_called()
+        node = stage.node()
+        assert node is not None
+        assert node["metadata"]["labels"]["base.koupleless.io/version"] == "1.0.0"
 
 
 async def test_a_base_that_tells_a_new_version_keeps_its_node_with_new_labels() -> None:
