@@ -82,6 +82,7 @@ class BaseActor:
 
     def kick(self) -> None:
         """Something that concerns the base changed: look again."""
+        self._pods.note(self._around.clock.monotonic())
         self._dirty.set()
 
     async def run(self) -> None:

@@ -92,6 +92,11 @@ class PodReconciler:
         """Return the Pods bound to the base, oldest first."""
         return self._cluster.pods.on_node(self._base.vnode)
 
+    def note(self, now: float) -> None:
+        """Note Pods that are new, while the actor may still be at work on earlier news."""
+        for pod in self.pods():
+            self._times.pods.setdefault(pod.uid, _Seen(bound=now))
+
     def look(self, pods: Sequence[Pod], now: float) -> None:
         """Note when Pods came and when they began to leave."""
         seen = self._times.pods

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from prometheus_client import REGISTRY
 
 from controlplane.app import reconcile_vpod
 from controlplane.cluster.api import PODS, Resource, WatchEvent
@@ -54,6 +55,21 @@ async def test_a_deleted_pod_stays_until_its_module_is_gone() -> None:
         assert stage.pod("p") is None
         assert stage.bases.modules[base] == {}
         assert "ModuleUninstalled" in stage.reasons()
+
+
+async def test_the_time_from_bound_to_order_counts_what_the_actor_was_busy_with() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        before = REGISTRY.get_sample_value("koupleless_pod_bound_to_order_seconds_sum") or 0.0
+        stage.api.delay["patch"] = 3.0
+        stage.put_pod("p")
+        await asyncio.sleep(0.5)
+        stage.put_pod("later", module="biz2")
+        await asyncio.sleep(20.0)
+        after = REGISTRY.get_sample_value("koupleless_pod_bound_to_order_seconds_sum") or 0.0
+        assert len(stage.bases.installs) == 2
+        assert after - before > 2.0
 
 
 class SlowToTell(Api):
