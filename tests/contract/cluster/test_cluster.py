@@ -91,8 +91,12 @@ def running(pod_ip: str = "10.0.0.1") -> PodStatus:
 async def test_a_node_reads_back_as_it_was_specified(cluster: ApiCluster, unique: str) -> None:
     spec = node_spec(unique)
     node = await cluster.create_node(spec)
-    assert cluster.nodes.get(spec.name) == node
     assert (node.labels, node.annotations, node.status) == (spec.labels, spec.annotations, spec.status)
+    # Kubernetes' own controllers may have touched the Node by now, so only what is ours is compared.
+    cached = cluster.nodes.get(spec.name)
+    assert cached is not None
+    assert (cached.uid, cached.labels) == (node.uid, spec.labels)
+    assert spec.annotations.items() <= cached.annotations.items()
     assert VIRTUAL in node.taints
     with pytest.raises(AlreadyExists):
         await cluster.create_node(spec)
