@@ -11,9 +11,10 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
-from benchmarks import idle, install, machine, onboarding
+from benchmarks import idle, install, machine, mqtt, onboarding
 from benchmarks.api import Failed
 from benchmarks.figures import Figure, Report, as_json, table
+from benchmarks.mqtt_stage import mqtt_stage
 from benchmarks.stage import Line, line, stage
 from tests.servers.fetch import Unavailable
 from tests.servers.kubeapi import ApiError
@@ -22,8 +23,8 @@ from tests.servers.process import ServerFailed
 PURPOSE = """\
 Measures onboarding, installs and idle bases against a real Kubernetes API server with its
 controllers, all on this machine, and prints each figure beside what is aimed at. Without a
-command, all three with 100 bases. The exit code tells whether it could be measured, never
-whether it was fast."""
+command, all three with 100 bases. The command mqtt measures the MQTT gateway on Mosquitto, without
+Kubernetes. The exit code tells whether it could be measured, never whether it was fast."""
 
 Measure = Callable[[Line, argparse.Namespace], Coroutine[None, None, list[Figure]]]
 
@@ -38,12 +39,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     top = argparse.ArgumentParser(prog="python -m benchmarks", description=PURPOSE)
     commands = top.add_subparsers(dest="scenario", metavar="COMMAND")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--bases", type=_number(1, 5000), default=100, metavar="N", help="simulated bases (default: %(default)s)"
-    )
-    common.add_argument("-o", "--output", choices=("table", "json"), default="table", help="default: %(default)s")
-    common.add_argument("--logs", type=_folder, metavar="DIR", help="keep the logs of our programs in this folder")
+    common = _common(most_bases=5000)
     commands.add_parser("onboarding", parents=[common], help="first heartbeats, all at once, to Ready Nodes")
     one = commands.add_parser("install", parents=[common], help="Pods to commands at bases, results to Pod statuses")
     one.add_argument("--modules", type=_number(1, 100_000), metavar="N", help="default: one on each base")
@@ -52,6 +48,16 @@ def parser() -> argparse.ArgumentParser:
     )
     two = commands.add_parser("idle", parents=[common], help="API writes, CPU time and memory while nothing happens")
     two.add_argument("--seconds", type=_seconds, default=120.0, metavar="S", help="how long (default: 120)")
+    three = commands.add_parser(
+        "mqtt",
+        parents=[_common(most_bases=10_000)],
+        help="MQTT gateway on Mosquitto: CPU per message, loss, reconnects",
+    )
+    three.add_argument("--seconds", type=_seconds, default=60.0, metavar="S", help="at rest (default: 60)")
+    three.add_argument(
+        "--burst", type=_number(1, 1_000_000), metavar="M", help="then publish so many heartbeats as fast as possible"
+    )
+    three.add_argument("--restart-broker", action="store_true", help="then stop and start Mosquitto")
     return top
 
 
@@ -82,16 +88,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def report(name: str, words: list[str]) -> Report:
     """Run one measurement on a stage of its own; raises what the stage raises, and Failed."""
     options = parser().parse_args(words)
+    where, figures = _on_mosquitto(options) if name == "mqtt" else _on_kubernetes(name, options)
+    command = shlex.join(["python", "-m", "benchmarks", *words])
+    return Report(f"{name}, {options.bases} bases", command, where, figures)
 
+
+def _on_mosquitto(options: argparse.Namespace) -> tuple[dict[str, str], list[Figure]]:
+    where = machine.describe("embedded cluster")
+    with mqtt_stage(options.bases, mqtt.RAMP, options.logs) as built:
+        return where, asyncio.run(mqtt.measure(built, options))
+
+
+def _on_kubernetes(name: str, options: argparse.Namespace) -> tuple[dict[str, str], list[Figure]]:
     async def measured() -> list[Figure]:
         async with line(built) as connected:
             return await SCENARIOS[name](connected, options)
 
     with stage(options.bases, options.logs) as built:
-        where = machine.describe(built.kubernetes)
-        figures = asyncio.run(measured())
-    command = shlex.join(["python", "-m", "benchmarks", *words])
-    return Report(f"{name}, {options.bases} bases", command, where, figures)
+        where = machine.describe(f"Kubernetes {built.kubernetes}")
+        return where, asyncio.run(measured())
+
+
+def _common(*, most_bases: int) -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--bases", type=_number(1, most_bases), default=100, metavar="N", help="simulated bases (default: %(default)s)"
+    )
+    common.add_argument("-o", "--output", choices=("table", "json"), default="table", help="default: %(default)s")
+    common.add_argument("--logs", type=_folder, metavar="DIR", help="keep the logs of our programs in this folder")
+    return common
 
 
 def _number(least: int, most: int) -> Callable[[str], int]:

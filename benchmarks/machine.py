@@ -7,11 +7,11 @@ import platform
 from pathlib import Path
 
 
-def describe(kubernetes: str) -> dict[str, str]:
+def describe(cluster: str) -> dict[str, str]:
     """Return processor, memory, versions, and how busy the machine was before."""
     return {
         "machine": f"{len(os.sched_getaffinity(0))} cores ({_processor()}), {_memory():.0f} GB memory",
-        "software": f"Python {platform.python_version()}, Kubernetes {kubernetes}, Linux {platform.release()}",
+        "software": f"Python {platform.python_version()}, {cluster}, Linux {platform.release()}",
         "load before": f"{os.getloadavg()[0]:.2f} (1 min)",
     }
 

@@ -12,3 +12,8 @@ CONTROL_PLANE_CORES_PER_BASE = 0.5 / 5000
 GATEWAY_CORES_PER_BASE = 0.7 / 5000
 CONTROL_PLANE_BYTES = 400e6
 VNODE_BYTES = 20e3
+MQTT_CORES_PER_BASE = 0.7 / 10_000
+"""Of gateway and control plane each."""
+MQTT_MESSAGES_PER_SECOND = 5000.0
+"""The least that is good enough, of one gateway, without loss."""
+MQTT_RECONNECT_SECONDS_PER_BASE = 30 / 5000

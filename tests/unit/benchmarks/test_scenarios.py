@@ -66,6 +66,8 @@ def test_gone() -> None:
         ["install", "--rate", "-1"],
         ["install", "--rate", "nan"],
         ["idle", "--seconds", "soon"],
+        ["mqtt", "--bases", "10001"],
+        ["mqtt", "--burst", "0"],
         ["fly"],
     ],
 )
@@ -79,4 +81,4 @@ def test_help_names_all_measurements(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit):
         parser().parse_args(["--help"])
     told = capsys.readouterr().out
-    assert all(name in told for name in ("onboarding", "install", "idle"))
+    assert all(name in told for name in ("onboarding", "install", "idle", "mqtt"))
