@@ -10,23 +10,16 @@ import argparse
 import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
-
-import orjson
 
 from benchmarks import targets
 from benchmarks.api import Failed
 from benchmarks.exposition import Exposition
 from benchmarks.figures import Figure, percentile
-from benchmarks.mqtt_stage import CONTROL_PLANE, ENV, GATEWAY, MqttLine, MqttStage, Seen, clock, mqtt_line
+from benchmarks.mqtt_clients import Dropped, publish
+from benchmarks.mqtt_stage import CONTROL_PLANE, GATEWAY, MqttLine, MqttStage, Seen, clock, mqtt_line
 from benchmarks.progress import say
-from benchmarks.stage import identities
-from gateways.simulated_base.heartbeat import ACTIVATED, beat
-from gateways.simulated_base.mqtt.broker import Broker
-from gateways.simulated_base.mqtt.connection import IN_FLIGHT, Connection
-from gateways.simulated_base.profile import Profile
 
 RAMP = 10.0
 """Seconds over which bases connect: an interval of heartbeats, over which they are spread from then on."""
@@ -35,6 +28,7 @@ SETTLE = 15.0
 LOOK = 1.0
 """Seconds between two looks at all VNodes; a look costs the control plane time, too."""
 OUTAGE = 5.0
+"""Seconds at least; a look that is under way is waited for."""
 HEARD_WITHIN = 180.0
 AFTER = 15.0
 """Seconds after all were heard again in which a late flap would show."""
@@ -42,9 +36,6 @@ BURST_WITHIN = 120.0
 BURST_LOOK = 0.05
 STILL = 5.0
 """Seconds without another message after which a burst is over."""
-WINDOW = IN_FLIGHT // 2
-"""Heartbeats of a burst that Mosquitto has not acknowledged yet."""
-DROPPED = "$SYS/broker/publish/messages/dropped"
 
 
 async def measure(built: MqttStage, options: argparse.Namespace) -> list[Figure]:
@@ -112,7 +103,7 @@ async def _burst(line: MqttLine, count: int) -> list[Figure]:
         told, taken = await line.metrics(GATEWAY), await line.metrics(CONTROL_PLANE)
         used, began = line.usage(), time.monotonic()
         say(f"{count} heartbeats as fast as they go")
-        publishing = asyncio.create_task(_publish(line.stage, count))
+        publishing = asyncio.create_task(publish(line.stage, count))
         try:
             now, heard = Exposition({}), 0.0
             ended = began
@@ -166,9 +157,10 @@ async def _restart(line: MqttLine) -> list[Figure]:
             if seen.last_seen > back:
                 heard.setdefault(base, seen.last_seen - back)
 
-    await asyncio.to_thread(broker.stop)
     down = clock()
-    while clock() - down < OUTAGE:
+    await asyncio.to_thread(broker.stop)
+    gone = clock()
+    while clock() - gone < OUTAGE:
         look(await line.vnodes(), math.inf)
         await asyncio.sleep(LOOK)
     back = clock()
@@ -187,61 +179,13 @@ async def _restart(line: MqttLine) -> list[Figure]:
             max(times) if len(times) == count else math.nan,
             "s",
             targets.MQTT_RECONNECT_SECONDS_PER_BASE * count,
-            f"{len(times)} of {count}; it was away for {OUTAGE:g} s",
+            f"{len(times)} of {count}; asked to end {back - down:.1f} s before",
         ),
         Figure("of one base, p50", percentile(times, 0.50), "s"),
         Figure("of one base, p99", percentile(times, 0.99), "s"),
         Figure("VNodes not Ready at any time since it went", len(not_ready), "1", note="the aim is 0"),
         Figure("VNodes gone at any time since it went", absent, "1", note="the aim is 0"),
     ]
-
-
-class Dropped:
-    """Hears from the broker how many messages it dropped, of any client; an asynchronous context manager."""
-
-    def __init__(self, stage: MqttStage) -> None:
-        self._broker = Broker(stage.broker.host, stage.broker.port)
-        self._told: list[int] = []
-
-    async def __aenter__(self) -> Dropped:
-        self._connection = Connection(self._broker, "benchmark", self._tell)
-        await self._connection.open()
-        await self._connection.subscribe([DROPPED])
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._connection.close()
-
-    @property
-    def since(self) -> float:
-        """How many more than at first; nan when the broker told nothing."""
-        return float(self._told[-1] - self._told[0]) if self._told else math.nan
-
-    def _tell(self, _topic: str, payload: bytes) -> None:
-        self._told.append(int(payload))
-
-
-async def _publish(stage: MqttStage, count: int) -> None:
-    """Publish heartbeats in the names of all bases in turn; raises OSError when the connection ends."""
-    connection = Connection(Broker(stage.broker.host, stage.broker.port), "burst", lambda _topic, _payload: None)
-    await connection.open()
-    try:
-        sent: deque[asyncio.Future[bool]] = deque()
-        beats = [
-            (f"koupleless_{ENV}/{identity}/base/heart", beat(Profile(identity=identity), 0, ACTIVATED))
-            for identity in identities(stage.bases)
-        ]
-        for number in range(count):
-            topic, data = beats[number % len(beats)]
-            payload = orjson.dumps({"data": data, "publishTimestamp": int(clock() * 1000)})
-            sent.append(connection.send(topic, payload))
-            if len(sent) == WINDOW:
-                while len(sent) > WINDOW // 2:
-                    await sent.popleft()
-        for each in sent:
-            await each
-    finally:
-        connection.close()
 
 
 def arrived(told: Exposition) -> float:

@@ -1,0 +1,68 @@
+"""Clients of the broker that belong to the measurement itself."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+
+import orjson
+
+from benchmarks.mqtt_stage import ENV, MqttStage, clock
+from benchmarks.stage import identities
+from gateways.simulated_base.heartbeat import ACTIVATED, beat
+from gateways.simulated_base.mqtt.broker import Broker
+from gateways.simulated_base.mqtt.connection import IN_FLIGHT, Connection
+from gateways.simulated_base.profile import Profile
+
+WINDOW = IN_FLIGHT // 2
+"""Heartbeats of a burst that Mosquitto has not acknowledged yet."""
+DROPPED = "$SYS/broker/publish/messages/dropped"
+
+
+class Dropped:
+    """Hears from the broker how many messages it dropped, of any client; an asynchronous context manager."""
+
+    def __init__(self, stage: MqttStage) -> None:
+        self._broker = Broker(stage.broker.host, stage.broker.port)
+        self._told: list[int] = []
+
+    async def __aenter__(self) -> Dropped:
+        self._connection = Connection(self._broker, "benchmark", self._tell)
+        await self._connection.open()
+        await self._connection.subscribe([DROPPED])
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._connection.close()
+
+    @property
+    def since(self) -> float:
+        """How many more than at first; nan when the broker told nothing."""
+        return float(self._told[-1] - self._told[0]) if self._told else math.nan
+
+    def _tell(self, _topic: str, payload: bytes) -> None:
+        self._told.append(int(payload))
+
+
+async def publish(stage: MqttStage, count: int) -> None:
+    """Publish heartbeats in the names of all bases in turn; raises OSError when the connection ends."""
+    connection = Connection(Broker(stage.broker.host, stage.broker.port), "burst", lambda _topic, _payload: None)
+    await connection.open()
+    try:
+        sent: deque[asyncio.Future[bool]] = deque()
+        beats = [
+            (f"koupleless_{ENV}/{identity}/base/heart", beat(Profile(identity=identity), 0, ACTIVATED))
+            for identity in identities(stage.bases)
+        ]
+        for number in range(count):
+            topic, data = beats[number % len(beats)]
+            payload = orjson.dumps({"data": data, "publishTimestamp": int(clock() * 1000)})
+            sent.append(connection.send(topic, payload))
+            if len(sent) == WINDOW:
+                while len(sent) > WINDOW // 2:
+                    await sent.popleft()
+        for each in sent:
+            await each
+    finally:
+        connection.close()
