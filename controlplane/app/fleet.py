@@ -13,6 +13,7 @@ import structlog
 
 from controlplane.app.actor import BaseActor, Surroundings
 from controlplane.app.base import Base, Phase
+from controlplane.app.baselines import baseline_of, failures
 from controlplane.app.events import Recorder
 from controlplane.app.gateways import GatewayDirectory, Link
 from controlplane.app.leases import LeaseKeeper
@@ -20,32 +21,24 @@ from controlplane.app.metrics import GATEWAYS, REFUSED_REPORTS, REMOVALS_FROZEN,
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock, Cluster, ClusterError
 from controlplane.app.supervision import supervise
-from controlplane.domain import contract
 from controlplane.domain.facts import (
-    Address,
     BaselineQuery,
     BaseState,
     BatchInstalled,
-    ClientCode,
     Health,
     Heartbeat,
     ModuleList,
     OrderResult,
     PollFailed,
-    Reply,
-    ReplyCode,
     TunnelKind,
 )
 from controlplane.domain.identity import BaseId, InvalidName, VNodeName, base_of_node, node_name, parse_base_id
 from controlplane.domain.liveness import mass_silence
-from controlplane.domain.objects import Container, Taint
-from controlplane.domain.placement import baseline
+from controlplane.domain.objects import Container
 from controlplane.domain.replies import describe
-from controlplane.domain.vnode import Profile, labels, profile_of
+from controlplane.domain.vnode import Profile, profile_of
 
 log = structlog.get_logger(__name__)
-
-_NOWHERE = Address("", 0)
 
 TOLD_OF_A_BASELINE = 20
 """Failed modules of one baseline that are told one by one."""
@@ -183,14 +176,11 @@ class Fleet:
         actor = self._known(identity)
         if actor is None:
             return
-        failed = [(url, reply) for url, reply in batch.items if not installed(reply)]
-        told = failed[:TOLD_OF_A_BASELINE]
-        if not batch.items and batch.reply.code is not ReplyCode.SUCCESS:
-            told = [("", batch.reply)]
-        for url, reply in told:
+        failed = failures(batch)
+        for url, reply in failed[:TOLD_OF_A_BASELINE]:
             message = f"baseline of {identity}: {url} {describe(reply)}"
             self._recorder.module(actor.base.vnode, url, warning=True, reason="BaselineInstallFailed", message=message)
-        log.info("baseline installed", base=identity, modules=len(batch.items) - len(failed), failed=len(failed))
+        log.info("baseline installed", base=identity, modules=len(batch.items), failed=len(failed))
         actor.inbox.baseline(link.info.gateway_id, self._clock.monotonic())
 
     def baseline_query(self, link: Link, identity: str, query: BaselineQuery) -> None:
@@ -209,27 +199,7 @@ class Fleet:
 
     def baseline(self, base: BaseId, query: BaselineQuery) -> tuple[Container, ...]:
         """Return the modules that the scheduler would place on such a base."""
-        known = self.get(base)
-        profile = Profile(
-            base=base,
-            env=self._policy.env,
-            name=query.name,
-            version=query.version,
-            cluster_name=query.cluster_name,
-            host_name=known.profile.host_name if known else "",
-            address=known.profile.address if known else _NOWHERE,
-            tunnel=known.profile.tunnel if known else TunnelKind.HTTP,
-        )
-        return baseline(
-            self._cluster.deployments.all(),
-            env=self._policy.env,
-            name=node_name(base, self._policy.env),
-            labels=labels(profile),
-            taints=(
-                Taint(contract.TAINT_VIRTUAL_NODE, "True", "NoExecute"),
-                Taint(contract.TAINT_NODE_ENV, self._policy.env, "NoExecute"),
-            ),
-        )
+        return baseline_of(base, query, known=self.get(base), cluster=self._cluster, env=self._policy.env)
 
     # Life.
 
@@ -401,8 +371,3 @@ class Fleet:
     def _told(self, vnode: VNodeName) -> None:
         for handler in tuple(self._subscribers):
             handler(vnode)
-
-
-def installed(reply: Reply) -> bool:
-    """Tell whether a module of a batch is there now; one that was there before counts."""
-    return reply.code is ReplyCode.SUCCESS or reply.client_code in (ClientCode.SUCCESS, ClientCode.REPEAT_BIZ)
