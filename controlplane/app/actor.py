@@ -145,7 +145,7 @@ class BaseActor:
                 return None
             times = [alive_at, self._polling.run(now)]
             times.append(self._pods.give_up(pods, now))
-            if base.phase is not Phase.UNREACHABLE:
+            if base.phase is not Phase.UNREACHABLE and self._heard_since_the_tunnel_is_up():
                 times.append(self._pods.give_orders(pods, now))
             times.append(self._polling.run(now))
             times += await self._write()
@@ -254,6 +254,12 @@ class BaseActor:
         base.last_heard_wall = self._around.clock.wall()
         if not base.gateway:
             base.gateway = gateway
+
+    def _heard_since_the_tunnel_is_up(self) -> bool:
+        """An order that reaches the broker before the base is back there would be lost without a word."""
+        tunnel = self.base.profile.tunnel
+        up_since = self._around.gateways.up_since(tunnel)
+        return up_since is not None and self.base.heard_over.get(tunnel, float("-inf")) >= up_since
 
     def _choose_tunnel(self, now: float) -> None:
         gateways, base = self._around.gateways, self.base

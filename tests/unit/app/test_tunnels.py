@@ -111,3 +111,20 @@ async def test_a_baseline_that_failed_is_told_and_the_modules_are_asked_for_agai
         await asyncio.sleep(1.0)
         assert stage.reasons().count("BaselineInstallFailed") == 1
         assert stage.link.watches[-1].epoch == epoch + 1
+
+
+async def test_no_order_is_sent_before_the_base_was_heard_since_its_tunnel_came_back() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        stage.gateways.tunnel_state(stage.link, up=False, reason="the broker is away")
+        stage.put_pod("p")
+        stage.bases.silence(base)
+        await asyncio.sleep(5.0)
+        stage.gateways.tunnel_state(stage.link, up=True, reason="")
+        await asyncio.sleep(5.0)
+        assert stage.link.orders == []
+        stage.bases.add("b1")
+        await asyncio.sleep(1.0)
+        assert [order.module.key.name for order in stage.link.orders] == ["biz1"]
+        assert stage.ready("pod", "p") == "True"
