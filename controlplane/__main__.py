@@ -109,8 +109,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         )
         tunnel = TunnelServicer(fleet=fleet, gateways=gateways, policy=policy, clock=clock)
         tooling = ToolingServicer(
-            operations=Operations(cluster, fleet, replica=policy.replica, env=policy.env),
-            cluster=cluster,
+            operations=Operations(cluster, fleet, env=policy.env),
             fleet=fleet,
             gateways=gateways,
             recorder=recorder,

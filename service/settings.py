@@ -132,6 +132,9 @@ def _explain(cls: type[Settings], error: dict[str, Any]) -> str:
     problem = str(error["msg"]).removeprefix("Value error, ")
     if not name:
         return problem
+    if error["type"] == "missing":
+        # The input of such an error is every variable that was read, secrets included.
+        return f"{name} is not set, and must be. {name} is: {meanings.get(name, '')}"
     secret = any(n == name and "SecretStr" in str(f.annotation) for _, n, f in _fields(cls))
     value = "********" if secret else error.get("input")
     text = f"{name}={value}: {problem}. {name} is: {meanings.get(name, '')}"

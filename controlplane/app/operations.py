@@ -87,10 +87,9 @@ class NotAllowed(Refusal):
 class Operations:
     """Answers tools."""
 
-    def __init__(self, cluster: Cluster, fleet: Fleet, *, replica: str, env: str) -> None:
+    def __init__(self, cluster: Cluster, fleet: Fleet, *, env: str) -> None:
         self._cluster = cluster
         self._fleet = fleet
-        self._replica = replica
         self._env = env
 
     def vnodes(self, selector: Sequence[Requirement] = ()) -> list[VNodeItem]:
@@ -106,10 +105,6 @@ class Operations:
             if (item := self._vnode(candidate)) is not None:
                 return item
         raise Missing(f"there is no VNode or base {name!r}")
-
-    def vnode_named(self, name: str) -> VNodeItem | None:
-        """Return the VNode of that Node name, None when it is gone."""
-        return self._vnode(name)
 
     def _vnode(self, name: str) -> VNodeItem | None:
         identity = base_of_node(name, self._env)

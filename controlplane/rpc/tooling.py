@@ -22,7 +22,7 @@ from controlplane.app.fleet import Fleet
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.operations import ModuleItem, Operations, Refusal, VNodeItem
 from controlplane.app.policy import Policy
-from controlplane.app.ports import Cluster, Manifests, ObjectName
+from controlplane.app.ports import Manifests, ObjectName
 from controlplane.domain.facts import BaselineQuery
 from controlplane.domain.identity import InvalidName, ModuleKey, parse_base_id
 from controlplane.domain.objects import Container
@@ -47,7 +47,6 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         self,
         *,
         operations: Operations,
-        cluster: Cluster,
         fleet: Fleet,
         gateways: GatewayDirectory,
         recorder: Recorder,
@@ -56,7 +55,6 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         address: str,
     ) -> None:
         self._operations = operations
-        self._cluster = cluster
         self._fleet = fleet
         self._gateways = gateways
         self._recorder = recorder

@@ -6,6 +6,7 @@ import pytest
 
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from gateways.http.settings import HttpGatewaySettings
+from gateways.mqtt.settings import MqttGatewaySettings
 from modulecontroller.settings import SupervisorSettings
 from service.settings import ALL_VARIABLES, ConfigurationError, Settings, describe, effective, load, read
 
@@ -137,3 +138,11 @@ def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = dict(effective(read(HttpGatewaySettings)))
     assert shown["HTTP_TUNNEL_TOKEN"] == "********"
     assert shown["HTTP_TUNNEL_LISTEN_PORT"] == "7777"
+
+
+def test_a_missing_variable_is_named_without_the_values_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MQTT_PASSWORD", "s3cret")
+    with pytest.raises(ConfigurationError) as refused:
+        read(MqttGatewaySettings)
+    assert refused.value.lines[0].startswith("MQTT_BROKER is not set, and must be. ")
+    assert "s3cret" not in str(refused.value)
