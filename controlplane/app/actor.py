@@ -310,7 +310,9 @@ class BaseActor:
         node = self._node.node()
         await self._node.remove()
         await around.leases.end(base.id)
-        around.recorder.node(node, base.vnode, warning=True, reason="VNodeRemoved", message=f"Node removed: {base.why}")
+        # A base that said that it goes away is no trouble.
+        warning, message = not self._deactivated, f"Node removed: {base.why}"
+        around.recorder.node(node, base.vnode, warning=warning, reason="VNodeRemoved", message=message)
         self._polling.end()
         around.changed(base)
 

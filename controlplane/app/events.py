@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NoReturn
 
 import structlog
 
 from controlplane.app.metrics import EVENTS_DROPPED
 from controlplane.app.ports import Clock, Cluster, ClusterError
+from controlplane.domain import contract
 from controlplane.domain.identity import base_of_node
 from controlplane.domain.objects import ClusterEvent, Node, Pod
 
@@ -24,11 +26,16 @@ log = structlog.get_logger(__name__)
 KEPT = 2000
 WAITING = 2000
 WRITERS = 4
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """One event as tools see it; wall is seconds since the epoch."""
+    """One event as tools see it.
+
+    wall is seconds since the epoch, seconds how long it took where that is known,
+    labels those of the Pod that it is about. vnode is empty for what concerns the replica as a whole.
+    """
 
     wall: float
     type: str
@@ -37,6 +44,9 @@ class Happening:
     vnode: str
     module: str = ""
     pod: str = ""
+    seconds: float = 0.0
+    labels: Mapping[str, str] = field(default_factory=lambda: _NONE)
+    trace_id: str = ""
 
 
 class Recorder:
@@ -64,16 +74,43 @@ class Recorder:
         target = ClusterEvent("Node", "", vnode, node.uid, _type(warning), reason, message) if node else None
         self._tell(Happening(self._clock.wall(), _type(warning), reason, message, vnode), target)
 
-    def pod(self, pod: Pod, module: str, *, warning: bool, reason: str, message: str) -> None:
-        """Something happened to a module of a Pod."""
-        self._tell(
-            Happening(self._clock.wall(), _type(warning), reason, message, pod.node_name, module, pod.key),
-            ClusterEvent("Pod", pod.namespace, pod.name, pod.uid, _type(warning), reason, message),
+    def pod(
+        self,
+        pod: Pod,
+        module: str,
+        *,
+        warning: bool,
+        reason: str,
+        message: str,
+        seconds: float = 0.0,
+        written: bool = True,
+    ) -> None:
+        """Something happened to a module of a Pod, or to the Pod; written: it is worth an Event in the cluster."""
+        happening = Happening(
+            wall=self._clock.wall(),
+            type=_type(warning),
+            reason=reason,
+            message=message,
+            vnode=pod.node_name,
+            module=module,
+            pod=pod.key,
+            seconds=seconds,
+            labels=pod.labels,
+            trace_id=pod.labels.get(contract.TRACE_ID) or pod.annotations.get(contract.TRACE_ID, ""),
         )
+        event = ClusterEvent("Pod", pod.namespace, pod.name, pod.uid, _type(warning), reason, message)
+        self._tell(happening, event if written else None)
 
-    def module(self, vnode: str, module: str, *, warning: bool, reason: str, message: str) -> None:
+    def module(
+        self, vnode: str, module: str, *, warning: bool, reason: str, message: str, seconds: float = 0.0
+    ) -> None:
         """Something happened to a module without a Pod."""
-        self._tell(Happening(self._clock.wall(), _type(warning), reason, message, vnode, module), None)
+        happening = Happening(self._clock.wall(), _type(warning), reason, message, vnode, module, seconds=seconds)
+        self._tell(happening, None)
+
+    def replica(self, *, warning: bool, reason: str, message: str) -> None:
+        """Something happened to this replica as a whole."""
+        self._tell(Happening(self._clock.wall(), _type(warning), reason, message, ""), None)
 
     def _tell(self, happening: Happening, event: ClusterEvent | None) -> None:
         write = log.warning if happening.type == "Warning" else log.info

@@ -87,6 +87,7 @@ class Fleet:
         self._frozen = False
         self._subscribers: set[Callable[[VNodeName], None]] = set()
         leases.on_lost = self._lease_lost
+        leases.on_overdue = self._lease_overdue
         gateways.subscribe(self._gateways_changed)
         cluster.pods.subscribe_node(self._node_touched)
         cluster.nodes.subscribe(self._node_touched)
@@ -313,7 +314,18 @@ class Fleet:
         self._measure()
         self._told(actor.base.vnode)
 
+    def _lease_overdue(self, cause: str | None) -> None:
+        if cause is None:
+            self._recorder.replica(warning=False, reason="LeasesRenewed", message="leases are renewed again")
+        else:
+            message = f"leases are not renewed in time, so that nothing is done for their bases: {cause}"
+            self._recorder.replica(warning=True, reason="LeasesNotRenewed", message=message)
+
     def _lease_lost(self, base: BaseId) -> None:
+        vnode = node_name(base, self._policy.env)
+        owner = self._around.leases.owner(base) or "nobody"
+        message = f"the lease of base {base} was taken: it is held by {owner} now"
+        self._recorder.node(self._cluster.nodes.get(vnode), vnode, warning=True, reason="LeaseLost", message=message)
         task = self._tasks.get(base)
         if task is not None:
             task.cancel()
@@ -360,11 +372,12 @@ class Fleet:
             self._frozen = frozen
             REMOVALS_FROZEN.set(frozen)
             if frozen:
-                log.error(
-                    "most bases fell silent together: none is removed for it", silent=self._phases[Phase.UNREACHABLE]
-                )
+                message = f"most bases fell silent together, {self._phases[Phase.UNREACHABLE]}: none is removed for it"
+                self._recorder.replica(warning=True, reason="RemovalsFrozen", message=message)
             else:
-                log.info("removals are possible again")
+                self._recorder.replica(
+                    warning=False, reason="RemovalsPossible", message="enough bases answer: removals are possible again"
+                )
                 for actor in self._actors.values():
                     actor.kick()
 

@@ -47,7 +47,9 @@ class LeaseKeeper:
     """Owns the VNode leases of one replica.
 
     on_lost is called, synchronously, with each base whose lease somebody else took
-    or deleted.
+    or deleted; on_overdue with the cause when the first of all leases could not be
+    renewed in time, so that nothing is done for its base, and with None when one
+    was renewed again.
     """
 
     def __init__(self, cluster: Cluster, clock: Clock, *, holder: str, env: str, random: Random) -> None:
@@ -63,6 +65,8 @@ class LeaseKeeper:
         self._seen: dict[str, tuple[tuple[str, int, str], float]] = {}
         self._fences: dict[BaseId, int] = {}
         self.on_lost: Callable[[BaseId], None] = lambda _base: None
+        self.on_overdue: Callable[[str | None], None] = lambda _cause: None
+        self._overdue = False
         cluster.leases.subscribe(self._observe)
 
     def fence(self, base: BaseId) -> int | None:
@@ -167,8 +171,14 @@ class LeaseKeeper:
             self._lose(term, "nobody")
         except ClusterError as error:
             log.warning("lease not renewed", base=term.base, cause=str(error))
+            if not self._overdue and self.fence(term.base) is None:
+                self._overdue = True
+                self.on_overdue(f"{term.base}: {error}")
             self._retry(term)
         else:
+            if self._overdue:
+                self._overdue = False
+                self.on_overdue(None)
             term.renewed_at, term.failures = now, 0
             self._schedule(term, now + self._jittered())
 

@@ -27,7 +27,7 @@ from controlplane.domain import planner, vpod
 from controlplane.domain.backoff import QUICK
 from controlplane.domain.facts import Order, OrderResult, Reply, Verb
 from controlplane.domain.identity import ModuleKey, OrderId
-from controlplane.domain.objects import Pod, PodStatus
+from controlplane.domain.objects import Container, Pod, PodStatus
 from controlplane.domain.replies import Effect
 
 log = structlog.get_logger(__name__)
@@ -44,13 +44,20 @@ _FAILED = {
     Verb.UNINSTALL: "ModuleUninstallFailed",
     Verb.SWITCH: "ModuleSwitchFailed",
 }
+_UNANSWERED = {
+    Verb.INSTALL: "ModuleInstallUnanswered",
+    Verb.UNINSTALL: "ModuleUninstallUnanswered",
+    Verb.SWITCH: "ModuleSwitchUnanswered",
+}
 
 
 @dataclass(slots=True)
 class _Seen:
-    """When a Pod was first seen bound and first seen leaving, and when we last removed it; monotonic."""
+    """When a Pod was first seen bound, changed and first seen leaving, and when we last removed it; monotonic."""
 
     bound: float
+    containers: tuple[Container, ...]
+    changed: float | None = None
     ordered: bool = False
     leaving: float | None = None
     removed: float | None = None
@@ -95,7 +102,7 @@ class PodReconciler:
     def note(self, now: float) -> None:
         """Note Pods that are new, while the actor may still be at work on earlier news."""
         for pod in self.pods():
-            self._times.pods.setdefault(pod.uid, _Seen(bound=now))
+            self._times.pods.setdefault(pod.uid, _Seen(bound=now, containers=pod.containers))
 
     def look(self, pods: Sequence[Pod], now: float) -> None:
         """Note when Pods came and when they began to leave."""
@@ -103,7 +110,9 @@ class PodReconciler:
         for uid in seen.keys() - {pod.uid for pod in pods}:
             del seen[uid]
         for pod in pods:
-            entry = seen.setdefault(pod.uid, _Seen(bound=now))
+            entry = seen.setdefault(pod.uid, _Seen(bound=now, containers=pod.containers))
+            if entry.containers != pod.containers:
+                entry.containers, entry.changed = pod.containers, now
             if pod.deleting and entry.leaving is None:
                 entry.leaving = now
 
@@ -210,6 +219,12 @@ class PodReconciler:
 
     def _note_written(self, pod: Pod, status: PodStatus, now: float) -> None:
         seen = self._times.pods[pod.uid]
+        if seen.changed is not None and all(c.ready for c in status.containers):
+            message, seconds = "the Pod was changed, and its modules are ready", now - seen.changed
+            self._recorder.pod(
+                pod, "", warning=False, reason="PodUpdated", message=message, seconds=seconds, written=False
+            )
+            seen.changed = None
         seen.repeats = seen.repeats + 1 if status == seen.written else 0
         seen.written = status
         seen.not_before = now + QUICK.delay(seen.repeats, self._random.random()) if seen.repeats else 0.0
@@ -222,7 +237,7 @@ class PodReconciler:
         for pod in pods:
             if not pod.deleting:
                 continue
-            seen = self._times.pods.setdefault(pod.uid, _Seen(bound=now, leaving=now))
+            seen = self._times.pods.setdefault(pod.uid, _Seen(bound=now, containers=pod.containers, leaving=now))
             if seen.removed is not None and now < seen.removed + REMOVED_AGAIN:
                 times.append(seen.removed + REMOVED_AGAIN)
                 continue
@@ -240,30 +255,38 @@ class PodReconciler:
                     warning=True,
                     reason="ModuleUninstallTimeout",
                     message=f"the Pod is removed although {names} did not leave the base within {patience:g} s",
+                    seconds=now - since,
                 )
-            await self._remove(pod)
+            if await self._remove(pod) and not staying and seen.removed is None:
+                message = "its modules left the base, and the Pod was removed"
+                self._recorder.pod(
+                    pod, "", warning=False, reason="PodRemoved", message=message, seconds=now - since, written=False
+                )
             seen.removed = now
         return min(times, default=None)
 
     async def let_all_go(self, pods: Sequence[Pod]) -> None:
         """The base is gone, and its modules with it: remove Pods whose deletion was asked for. Raises ClusterError."""
         for pod in pods:
-            if pod.deleting:
-                await self._remove(pod)
+            if pod.deleting and await self._remove(pod):
+                message = "its base is gone, and the Pod was removed"
+                self._recorder.pod(pod, "", warning=False, reason="PodRemoved", message=message, written=False)
 
     def drop(self) -> None:
         """The base is given up: orders under way are not awaited any more."""
         ORDERS_IN_FLIGHT.dec(len(self._base.modules.in_flight))
         self._base.modules = replace(self._base.modules, in_flight={})
 
-    async def _remove(self, pod: Pod) -> None:
+    async def _remove(self, pod: Pod) -> bool:
         WRITES.labels("pod-delete").inc()
         try:
             await self._cluster.delete_pod(pod, grace_seconds=0)
         except NotFound:
-            return
+            return True
         except Rejected as error:
             log.warning("Pod not removed", base=self._base.id, pod=pod.key, cause=str(error))
+            return False
+        return True
 
     def _take(self, result: OrderResult, pods: Sequence[Pod], at: float) -> None:
         base = self._base
@@ -277,10 +300,14 @@ class PodReconciler:
         self._times.result_at[key] = at
         if told.effect is Effect.DONE:
             text = f"{verb.value} of {key} on {base.id} done in {ended.seconds:.3f} s"
-            self._tell(key, pods, warning=False, reason=_DONE[verb], message=text)
+            self._tell(key, pods, warning=False, reason=_DONE[verb], message=text, seconds=ended.seconds)
         elif told.effect in (Effect.FAILED, Effect.HOPELESS):
             text = f"{verb.value} of {key} on {base.id}: {told.reason}: {told.message}"
-            self._tell(key, pods, warning=True, reason=_FAILED[verb], message=text[: vpod.MESSAGE_LIMIT])
+            text = text[: vpod.MESSAGE_LIMIT]
+            self._tell(key, pods, warning=True, reason=_FAILED[verb], message=text, seconds=ended.seconds)
+        elif told.reason == "OutcomeUnknown" and ended.seconds >= ended.order.timeout:
+            text = f"{verb.value} of {key} on {base.id}: no answer within {ended.order.timeout:g} s"
+            self._tell(key, pods, warning=True, reason=_UNANSWERED[verb], message=text, seconds=ended.seconds)
         else:
             log.info(
                 "order undecided",
@@ -291,14 +318,17 @@ class PodReconciler:
                 cause=told.message[:200],
             )
 
-    def _tell(self, key: ModuleKey, pods: Sequence[Pod], *, warning: bool, reason: str, message: str) -> None:
+    def _tell(
+        self, key: ModuleKey, pods: Sequence[Pod], *, warning: bool, reason: str, message: str, seconds: float
+    ) -> None:
         concerned = [
             pod for pod in pods if any(c.name == key.name and c.version == key.version for c in pod.containers)
         ]
         for pod in concerned:
-            self._recorder.pod(pod, str(key), warning=warning, reason=reason, message=message)
+            self._recorder.pod(pod, str(key), warning=warning, reason=reason, message=message, seconds=seconds)
         if not concerned:
-            self._recorder.module(self._base.vnode, str(key), warning=warning, reason=reason, message=message)
+            vnode = self._base.vnode
+            self._recorder.module(vnode, str(key), warning=warning, reason=reason, message=message, seconds=seconds)
 
     def _timeout(self, verb: Verb) -> float:
         timing = self._policy.timing

@@ -26,6 +26,9 @@ LEASE_NAMESPACE = "kube-node-lease"
 
 BIZ_VERSION_ENV = "BIZ_VERSION"
 
+TRACE_ID = "trace.koupleless.io/id"
+"""Label or annotation of a Pod or Deployment: goes along with what is reported of it."""
+
 ANNOTATION_BASE_ADDRESS = "base.koupleless.io/address"
 """Node: ip:port of the base, so that a restarted replica knows where to ask."""
 ANNOTATION_TUNNEL = "base.koupleless.io/tunnel"

@@ -1,0 +1,133 @@
+"""What is told of a base and its modules, with what reports need of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from controlplane.app.events import Happening
+from controlplane.app.ports import Transient
+from controlplane.cluster.api import LEASES, PODS
+from controlplane.domain.facts import BaseState, OutcomeUnknown, Verb
+from tests.fakes.apiserver import Call
+from tests.unit.app.harness import ADDRESS, Api, Stage
+
+pytestmark = pytest.mark.looptime
+
+
+def told(stage: Stage, reason: str) -> Happening:
+    (happening,) = [h for h in stage.recorder.recent() if h.reason == reason]
+    return happening
+
+
+async def test_a_pods_life_is_told_with_durations_labels_and_trace() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        stage.put_pod("p", annotations={"trace.koupleless.io/id": "t-1"})
+        await asyncio.sleep(20.0)
+        installed = told(stage, "ModuleInstalled")
+        assert (installed.module, installed.pod, installed.trace_id) == ("biz1:1", "default/p", "t-1")
+        assert installed.labels == {"virtual-kubelet.koupleless.io/component": "module"}
+        assert installed.seconds == pytest.approx(0.05, abs=0.02)
+        stage.delete_pod("p")
+        await asyncio.sleep(40.0)
+        removed = told(stage, "PodRemoved")
+        assert (removed.type, removed.pod) == ("Normal", "default/p")
+        assert 0.05 < removed.seconds < 20
+        assert told(stage, "ModuleUninstalled").seconds > 0
+
+
+async def test_a_pod_that_was_changed_in_place_is_told_when_it_is_ready_again() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        stage.put_pod("p")
+        await asyncio.sleep(20.0)
+        pod = stage.pod("p")
+        assert pod is not None
+        pod["spec"]["containers"][0] |= {"env": [{"name": "BIZ_VERSION", "value": "2"}]}
+        stage.api.put(PODS, pod)
+        await asyncio.sleep(60.0)
+        assert 0 < told(stage, "PodUpdated").seconds < 40
+        assert stage.ready("pod", "p") == "True"
+
+
+async def test_what_is_told_only_here_costs_no_event_in_the_cluster() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        stage.put_pod("p")
+        await asyncio.sleep(20.0)
+        stage.delete_pod("p")
+        await asyncio.sleep(40.0)
+        events = [(call.body or {}).get("reason") for call in stage.api.made("create") if call.resource.kind == "Event"]
+        assert "ModuleUninstalled" in events
+        assert "PodRemoved" not in events
+
+
+async def test_an_order_without_an_answer_is_told_once_its_time_is_over() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        stage.bases.answer[Verb.INSTALL] = OutcomeUnknown("the gateway ended")
+        stage.put_pod("early")
+        await asyncio.sleep(2.0)
+        assert "ModuleInstallUnanswered" not in stage.reasons()
+        stage.bases.answer[Verb.INSTALL] = None
+        await asyncio.sleep(stage.policy.timing.install_timeout + 60)
+        assert told(stage, "ModuleInstallUnanswered").type == "Warning"
+
+
+async def test_a_base_that_says_goodbye_is_no_trouble_and_one_that_dies_is() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        stage.bases.silence(stage.bases.add("b1"))
+        stage.bases.beat("b1", ADDRESS, BaseState.DEACTIVATED)
+        await asyncio.sleep(5.0)
+        assert told(stage, "VNodeRemoved").type == "Normal"
+        stage.bases.add("b2")
+        await asyncio.sleep(5.0)
+        stage.bases.silence(stage.bases.add("b2"))
+        await asyncio.sleep(70.0)
+        removed = [h for h in stage.recorder.recent() if h.reason == "VNodeRemoved"]
+        assert [h.type for h in removed] == ["Normal", "Warning"]
+
+
+async def test_a_lease_that_somebody_took_is_told() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        lease = stage.lease()
+        assert lease is not None
+        lease["spec"] |= {"holderIdentity": "thief", "leaseTransitions": lease["spec"]["leaseTransitions"] + 1}
+        stage.api.put(LEASES, lease)
+        await asyncio.sleep(15.0)
+        lost = told(stage, "LeaseLost")
+        assert lost.type == "Warning"
+        assert "thief" in lost.message
+
+
+class WithoutLeases(Api):
+    """An API server that takes no lease while it is told so."""
+
+    refusing = False
+
+    def _called(self, call: Call) -> None:
+        if self.refusing and call.resource == LEASES:
+            raise Transient("etcd is slow")
+        super()._called(call)
+
+
+async def test_leases_that_cannot_be_renewed_are_told_once_for_all_and_so_is_the_end_of_it() -> None:
+    api = WithoutLeases()
+    async with Stage(api).running() as stage:
+        for number in range(5):
+            stage.bases.add(f"b{number}")
+        await asyncio.sleep(5.0)
+        api.refusing = True
+        await asyncio.sleep(120.0)
+        message = told(stage, "LeasesNotRenewed").message
+        assert "etcd is slow" in message
+        api.refusing = False
+        await asyncio.sleep(15.0)
+        assert told(stage, "LeasesRenewed").type == "Normal"
