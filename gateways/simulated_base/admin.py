@@ -24,6 +24,7 @@ POST /admin/start           start again after a stop
 POST /admin/restart         stop and start, modules lost; ?port=N changes the port
 POST /admin/mute            send no heartbeats; ?on=false sends them again
 POST /admin/fail            let installations fail; ?module=NAME or NAME:VERSION, all without it
+POST /admin/fail-uninstall  let uninstallations fail; ?module= as above
 POST /admin/hang            accept and never answer; ?command=COMMAND, all without it
 POST /admin/slow            delay by ?seconds=S; ?command=COMMAND, all without it
 POST /admin/drop-replies    carry out, then give no answer; ?command=COMMAND, all without it
@@ -101,6 +102,10 @@ async def _fail(base: SimulatedBase, request: web.Request) -> None:
     base.faults.fail_install.add(request.query.get("module", "*"))
 
 
+async def _fail_uninstall(base: SimulatedBase, request: web.Request) -> None:
+    base.faults.fail_uninstall.add(request.query.get("module", "*"))
+
+
 async def _hang(base: SimulatedBase, request: web.Request) -> None:
     base.faults.hang.add(_command(request))
 
@@ -130,6 +135,7 @@ _CHANGES: dict[str, Change] = {
     "restart": _restart,
     "mute": _mute,
     "fail": _fail,
+    "fail-uninstall": _fail_uninstall,
     "hang": _hang,
     "slow": _slow,
     "drop-replies": _drop_replies,
@@ -159,6 +165,7 @@ def _state(base: SimulatedBase) -> object:
         "counts": dict(base.counts),
         "faults": {
             "fail_install": sorted(base.faults.fail_install),
+            "fail_uninstall": sorted(base.faults.fail_uninstall),
             "hang": sorted(base.faults.hang),
             "slow": dict(base.faults.slow),
             "drop_replies": sorted(base.faults.drop_replies),

@@ -68,6 +68,11 @@ def thrown(exception: str, message: str) -> JavaError:
     return JavaError(cause, trace)
 
 
+def stop_failed(identity: str) -> JavaError:
+    """Return what a module's Spring context threw when it was closed."""
+    return thrown("java.lang.IllegalStateException", f"module {identity} failed to stop")
+
+
 def start_failed(identity: str) -> JavaError:
     """Return what a module's Spring context threw at start-up: several KiB, the reason at the end."""
     cause = f"java.lang.IllegalStateException: module {identity} failed to start"

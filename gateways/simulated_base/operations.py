@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from gateways.arklet.fields import Json
 from gateways.simulated_base import artifact, rendering
-from gateways.simulated_base.java import JavaError, invalid, start_failed, thrown
+from gateways.simulated_base.java import JavaError, invalid, start_failed, stop_failed, thrown
 from gateways.simulated_base.profile import Faults, Profile
 from gateways.simulated_base.request import BizRequest
 from gateways.simulated_base.runtime import Runtime
@@ -76,10 +76,15 @@ class Operations:
         }
 
     def uninstall(self, request: BizRequest) -> Json:
-        """Uninstall a module; raises JavaError while it starts."""
+        """Uninstall a module; raises JavaError while it starts, or when its stop throws."""
         if request.name == self._profile.name:
             return _response("FAILED", "Master biz must not be uninstalled.")
         identity = f"{request.name}:{request.version}"
+        biz = self._runtime.get(request.name, request.version)
+        if biz is not None and biz.stoppable and self._faults.fails_uninstall(request.name, request.version):
+            problem = stop_failed(identity)
+            self._runtime.not_stopped(biz, self._now(), problem.trace)
+            raise problem
         if self._runtime.uninstall(request.name, request.version):
             return _response("SUCCESS", f"Uninstall biz: {identity} success.")
         return _response("NOT_FOUND_BIZ", f"Uninstall biz: {identity} not found.")

@@ -100,6 +100,7 @@ def faults(options: argparse.Namespace) -> Faults:
     """Return a fresh set of switches as the options set them."""
     return Faults(
         fail_install=set(options.fail_install),
+        fail_uninstall=set(options.fail_uninstall),
         hang=set(options.hang),
         slow=dict(options.slow),
         drop_replies=set(options.drop_replies),
@@ -168,7 +169,9 @@ def _behaviour_options(group: argparse._ArgumentGroup) -> None:
         metavar="{default,both,switch}",
         help="second version of a module: starts deactivated, serves beside the first, or takes over from it",
     )
-    group.add_argument("--broken-stays", action="store_true", help="a module that did not start stays listed as broken")
+    group.add_argument(
+        "--broken-stays", action="store_true", help="a module that did not start or stop stays listed as broken"
+    )
     group.add_argument(
         "--metaspace-used",
         type=number(0, 2**62),
@@ -201,6 +204,15 @@ def _fault_options(group: argparse._ArgumentGroup) -> None:
         default=[],
         metavar="NAME[:VERSION]",
         help="the start-up of this module throws; of every one without a name",
+    )
+    group.add_argument(
+        "--fail-uninstall",
+        action="append",
+        nargs="?",
+        const=ALL,
+        default=[],
+        metavar="NAME[:VERSION]",
+        help="the stop of this module throws; of every one without a name",
     )
     group.add_argument(
         "--hang",

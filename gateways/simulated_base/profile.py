@@ -57,7 +57,7 @@ class Profile:
     install_time: float = 0.0
     multi_version: MultiVersion = MultiVersion.DEFAULT
     broken_stays: bool = False
-    """A module that did not start stays listed as broken (auto uninstall switched off)."""
+    """A module that did not start, or stop, stays listed as broken (auto uninstall switched off)."""
     java_version: str = "1.8.0_402"
     metaspace_used: int = 65_585_152
     """Used by the base itself, before modules."""
@@ -86,6 +86,8 @@ class Faults:
 
     fail_install: set[str] = field(default_factory=set)
     """Modules (NAME, NAME:VERSION or ALL) whose start-up throws."""
+    fail_uninstall: set[str] = field(default_factory=set)
+    """Modules, named alike, whose stop throws; they go all the same unless broken modules stay."""
     hang: set[str] = field(default_factory=set)
     """Commands that are accepted, not carried out and never answered."""
     slow: dict[str, float] = field(default_factory=dict)
@@ -98,6 +100,10 @@ class Faults:
     def fails_install(self, name: str, version: str) -> bool:
         """Tell whether the module's start-up throws."""
         return not self.fail_install.isdisjoint((ALL, name, f"{name}:{version}"))
+
+    def fails_uninstall(self, name: str, version: str) -> bool:
+        """Tell whether the module's stop throws."""
+        return not self.fail_uninstall.isdisjoint((ALL, name, f"{name}:{version}"))
 
     def hangs(self, command: str) -> bool:
         """Tell whether the command is never answered."""
@@ -114,6 +120,7 @@ class Faults:
     def clear(self) -> None:
         """Switch every fault off."""
         self.fail_install.clear()
+        self.fail_uninstall.clear()
         self.hang.clear()
         self.slow.clear()
         self.drop_replies.clear()

@@ -44,6 +44,11 @@ class Biz:
         """The state that the module is in."""
         return self.records[-1].state
 
+    @property
+    def stoppable(self) -> bool:
+        """It may be stopped now."""
+        return self.state in _STOPPABLE
+
     def enter(self, state: ModuleState, now: int, reason: str, message: str = "") -> None:
         """Record a change of state."""
         self.records.append(StateRecord(now, state, reason, message))
@@ -91,16 +96,18 @@ class Runtime:
 
     def failed(self, biz: Biz, now: int, trace: str) -> None:
         """Note that the main method of a module threw."""
-        biz.enter(ModuleState.BROKEN, now, "Install Failed", trace)
-        if not self._broken_stays:
-            self._forget(biz)
+        self._broke(biz, now, "Install Failed", trace)
+
+    def not_stopped(self, biz: Biz, now: int, trace: str) -> None:
+        """Note that the stop of a module threw."""
+        self._broke(biz, now, "Uninstall Failed", trace)
 
     def uninstall(self, name: str, version: str) -> bool:
         """Stop and remove a module; False when there is none. Raises JavaError while it starts."""
         biz = self.get(name, version)
         if biz is None:
             return False
-        if biz.state not in _STOPPABLE:
+        if not biz.stoppable:
             raise thrown("java.lang.IllegalArgumentException", "BizState must be ACTIVATED, DEACTIVATED or BROKEN.")
         self._forget(biz)
         return True
@@ -129,6 +136,11 @@ class Runtime:
 
     def _serving(self, name: str) -> Biz | None:
         return next((biz for biz in self.versions(name) if biz.state is ModuleState.ACTIVATED), None)
+
+    def _broke(self, biz: Biz, now: int, reason: str, trace: str) -> None:
+        biz.enter(ModuleState.BROKEN, now, reason, trace)
+        if not self._broken_stays:
+            self._forget(biz)
 
     def _forget(self, biz: Biz) -> None:
         # A module of the same identity may have taken the place of one that was removed.

@@ -127,6 +127,7 @@ async def test_switches_at_run_time_and_wrong_requests() -> None:
         (state,) = await running.ask("GET", "/admin/bases")
         assert state["faults"] == {
             "fail_install": [],
+            "fail_uninstall": [],
             "hang": ["health"],
             "slow": {"help": 2.5},
             "drop_replies": ["*"],

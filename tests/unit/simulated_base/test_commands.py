@@ -137,6 +137,19 @@ async def test_broken_module_that_stays() -> None:
     assert (await base.reply(Verb.SWITCH, BIZ1)).client_code is ClientCode.ILLEGAL_STATE_BIZ
 
 
+@pytest.mark.parametrize("stays", [False, True])
+async def test_a_stop_that_fails_leaves_a_broken_module_only_where_such_stay(stays: bool) -> None:
+    base = Base(Faults(fail_uninstall={"biz1"}), broken_stays=stays)
+    await base.ask(Verb.INSTALL, BIZ1)
+    told = await base.reply(Verb.UNINSTALL, BIZ1)
+    assert told.code is ReplyCode.CMD_PROCESS_INTERNAL_ERROR
+    assert told.message == "Internal Error: java.lang.IllegalStateException: module biz1:0.0.1 failed to stop"
+    assert await base.states() == ({("biz1", "0.0.1"): ModuleState.BROKEN} if stays else {})
+    base.faults.clear()
+    told = await base.reply(Verb.UNINSTALL, BIZ1)
+    assert told.client_code is (ClientCode.SUCCESS if stays else ClientCode.NOT_FOUND_BIZ)
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [

@@ -29,13 +29,14 @@ def test_switches() -> None:
     switches = faults(
         parse(
             "--fail-install a --fail-install b:1 --hang health --slow installBiz=1.5 --slow *=0.5 "
-            "--mute --drop-replies uninstallBiz"
+            "--mute --drop-replies uninstallBiz --fail-uninstall a:1"
         )
     )
     assert [switches.fails_install(*key) for key in (("a", "9"), ("b", "1"), ("b", "2"))] == [True, True, False]
     assert (switches.hangs("health"), switches.hangs("help")) == (True, False)
     assert (switches.delay("installBiz"), switches.delay("help")) == (1.5, 0.5)
     assert switches.drops_reply("uninstallBiz")
+    assert (switches.fails_uninstall("a", "1"), switches.fails_uninstall("a", "2")) == (True, False)
     assert switches.mute
     switches.clear()
     assert switches == Faults()

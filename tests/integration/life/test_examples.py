@@ -1,0 +1,100 @@
+"""The manifests of examples/, unchanged: in the forms that users of the original have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.everything import EXAMPLES, Bases, Everything, Namespace, manifest, ready
+from tests.integration.life.conftest import Life
+from tests.programs import eventually
+
+pytestmark = [pytest.mark.timeout(400), pytest.mark.mosquitto]
+
+ACTIVE = {"biz1:0.0.1": "activated"}
+
+
+@pytest.fixture
+def default(everything: Everything) -> Iterator[Life]:
+    """Namespace and cluster of bases that the examples name."""
+    own = Life(everything, "default", "default")
+    try:
+        yield own
+    finally:
+        own.end()
+
+
+def two_bases(life: Life) -> tuple[Bases, Bases]:
+    return life.bases("a"), life.bases("b", tunnel="mqtt")
+
+
+def test_all_examples_are_tried_here() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.yaml")} == {
+        "biz1.yaml",
+        "biz1-biz2.yaml",
+        "daemonset.yaml",
+        "deployment.yaml",
+        "peer-deployment.yaml",
+    }
+
+
+def test_a_pod(default: Life) -> None:
+    base = default.bases("a")
+    default.apply(manifest("biz1.yaml"))
+    default.wait_ready("biz1")
+    assert base.modules() == ACTIVE
+    default.delete("Pod", "biz1")
+    default.wait_gone("Pod", "biz1")
+    assert base.modules() == {}
+
+
+def test_a_pod_of_two_modules(default: Life, tunnel: str) -> None:
+    base = default.bases("a", tunnel=tunnel)
+    default.apply(manifest("biz1-biz2.yaml"))
+    pod = default.wait_ready("biz1-biz2")
+    assert [status["ready"] for status in pod["status"]["containerStatuses"]] == [True, True]
+    assert base.modules() == {"biz1:0.0.1": "activated", "biz2:0.0.1": "activated"}
+    assert sorted(base.orders()) == [("install", "biz1:0.0.1"), ("install", "biz2:0.0.1")]
+    default.delete("Pod", "biz1-biz2")
+    default.wait_gone("Pod", "biz1-biz2")
+    assert base.modules() == {}
+
+
+def test_a_deployment_has_one_copy_on_each_of_two_bases(default: Life) -> None:
+    one, other = two_bases(default)
+    default.apply(manifest("deployment.yaml"))
+    wait_available(default, "Deployment", "biz1", 2)
+    assert one.modules() == other.modules() == ACTIVE
+    default.delete("Deployment", "biz1")
+    eventually(lambda: not default.pods(leaving=True), within=60, what="all Pods gone")
+    assert one.modules() == other.modules() == {}
+
+
+def test_a_daemon_set_reaches_a_base_that_comes_later(default: Life) -> None:
+    one = default.bases("a")
+    default.apply(manifest("daemonset.yaml"))
+    eventually(lambda: one.modules() == ACTIVE, within=30, what="the module on the first base")
+    other = default.bases("b", tunnel="mqtt")
+    eventually(lambda: other.modules() == ACTIVE, within=30, what="the module on the second base")
+    eventually(lambda: [ready(pod) for pod in default.pods()] == [True, True], within=30, what="both Pods Ready")
+
+
+def test_a_peer_deployment(default: Life) -> None:
+    base = default.bases("a")
+    default.apply(manifest("peer-deployment.yaml"))
+    wait_available(default, "Deployment", "biz1-peer", 1)
+    assert base.modules() == ACTIVE
+
+
+def wait_available(namespace: Namespace, kind: str, name: str, replicas: int, within: float = 60.0) -> None:
+    """Return once so many Pods of a Deployment are available and no other is left."""
+
+    def done() -> bool:
+        status = (namespace.get(kind, name) or {}).get("status", {})
+        return bool(
+            status.get("availableReplicas", 0) == status.get("updatedReplicas", 0) == replicas
+            and status.get("replicas") == replicas
+        )
+
+    eventually(done, within=within, what=f"{replicas} Pods of {kind} {name} available")
