@@ -19,6 +19,7 @@ from controlplane.app.fleet import Fleet
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.leases import LeaseKeeper
 from controlplane.app.operations import Operations
+from controlplane.app.peers import PeerController
 from controlplane.app.ports import Manifests
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import ApiServer
@@ -107,6 +108,14 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
             policy=policy,
             random=random,
         )
+        peers = PeerController(
+            cluster=cluster,
+            clock=clock,
+            recorder=recorder,
+            policy=policy,
+            random=random,
+            frozen=fleet.removals_frozen,
+        )
         tunnel = TunnelServicer(fleet=fleet, gateways=gateways, policy=policy, clock=clock)
         tooling = ToolingServicer(
             operations=Operations(cluster, fleet, env=policy.env),
@@ -153,6 +162,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
                 "leases": leases.run(),
                 "recorder": recorder.run(),
                 "fleet": fleet.run(),
+                **({"peers": peers.run()} if policy.peers_follow else {}),
                 **({"backend": backend.run()} if backend.run is not None else {}),
             },
         )

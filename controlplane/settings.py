@@ -7,9 +7,9 @@ import re
 import socket
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from controlplane.app.policy import Policy, Timing
 from controlplane.domain.identity import InvalidName, parse_env
@@ -85,6 +85,21 @@ class ControlPlaneSettings(Settings):
         validation_alias="MODULE_UNINSTALL_TIMEOUT",
         description="seconds that a Pod's deletion is held for a module that does not leave its base",
     )
+    enable_module_deployment_controller: bool = Field(
+        False,
+        validation_alias="ENABLE_MODULE_DEPLOYMENT_CONTROLLER",
+        description="true: replicas of Deployments with the strategy peer follow the number of bases",
+    )
+    enable_module_replicas_sync_with_base: bool = Field(
+        False,
+        validation_alias="ENABLE_MODULE_REPLICAS_SYNC_WITH_BASE",
+        description="another name of ENABLE_MODULE_DEPLOYMENT_CONTROLLER; where both are set they must say the same",
+    )
+    module_scale_down_delay: Annotated[float, Field(ge=1, le=86400)] = Field(
+        60.0,
+        validation_alias="MODULE_SCALE_DOWN_DELAY",
+        description="seconds for which a base that is gone still counts among the replicas that follow the bases",
+    )
     log_format: LogFormat = Field(LogFormat.JSON, validation_alias="LOG_FORMAT", description="json or console")
     log_level: LogLevel = Field(
         LogLevel.INFO, validation_alias="LOG_LEVEL", description="debug, info, warning or error"
@@ -118,6 +133,18 @@ class ControlPlaneSettings(Settings):
             raise ValueError(f"there is no file {missing[0]}; name an existing kubeconfig or unset KUBECONFIG")
         return value
 
+    @model_validator(mode="after")
+    def _one_word_on_replicas(self) -> Self:
+        names = {"enable_module_deployment_controller", "enable_module_replicas_sync_with_base"}
+        said = {getattr(self, name) for name in names & self.model_fields_set}
+        if len(said) > 1:
+            raise ValueError(
+                f"ENABLE_MODULE_DEPLOYMENT_CONTROLLER={str(self.enable_module_deployment_controller).lower()} and "
+                f"ENABLE_MODULE_REPLICAS_SYNC_WITH_BASE={str(self.enable_module_replicas_sync_with_base).lower()} "
+                "are two names of one variable and contradict each other: unset one of them, or set both alike"
+            )
+        return self
+
     @property
     def kind(self) -> ClusterKind:
         """The adapter that is meant: kubernetes or embedded."""
@@ -132,6 +159,9 @@ class ControlPlaneSettings(Settings):
             replica=self.client_id,
             env=self.env,
             version=version,
-            timing=Timing(module_uninstall_timeout=self.module_uninstall_timeout),
+            timing=Timing(
+                module_uninstall_timeout=self.module_uninstall_timeout, scale_down_delay=self.module_scale_down_delay
+            ),
             modules=ModulePolicy(orders=self.vnode_worker_num, orphans=self.orphan_module_policy),
+            peers_follow=self.enable_module_deployment_controller or self.enable_module_replicas_sync_with_base,
         )

@@ -21,7 +21,7 @@ from controlplane.domain.vnode import Profile, labels
 
 
 def baseline_of(
-    base: BaseId, query: BaselineQuery, *, known: Base | None, cluster: Cluster, env: str
+    base: BaseId, query: BaselineQuery, *, known: Base | None, cluster: Cluster, env: str, peers_follow: bool
 ) -> tuple[Container, ...]:
     """Return the modules that the scheduler would place on such a base; known is the base if it was heard before."""
     profile = Profile(
@@ -43,6 +43,7 @@ def baseline_of(
             Taint(contract.TAINT_VIRTUAL_NODE, "True", "NoExecute"),
             Taint(contract.TAINT_NODE_ENV, env, "NoExecute"),
         ),
+        peers_follow=peers_follow,
     )
 
 

@@ -19,7 +19,7 @@ from controlplane.app.metrics import EVENTS_DROPPED
 from controlplane.app.ports import Clock, Cluster, ClusterError
 from controlplane.domain import contract
 from controlplane.domain.identity import base_of_node
-from controlplane.domain.objects import ClusterEvent, Node, Pod
+from controlplane.domain.objects import ClusterEvent, ModuleDeployment, Node, Pod
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ class Happening:
     """One event as tools see it.
 
     wall is seconds since the epoch, seconds how long it took where that is known,
-    labels those of the Pod that it is about. vnode is empty for what concerns the replica as a whole.
+    labels those of the Pod that it is about. vnode is empty for what is about no single one.
     """
 
     wall: float
@@ -101,6 +101,15 @@ class Recorder:
         event = ClusterEvent("Pod", pod.namespace, pod.name, pod.uid, _type(warning), reason, message)
         self._tell(happening, event if written else None)
 
+    def deployment(self, deployment: ModuleDeployment, *, warning: bool, reason: str, message: str) -> None:
+        """Something happened to a module Deployment."""
+        self._tell(
+            Happening(self._clock.wall(), _type(warning), reason, f"{deployment.key}: {message}", vnode=""),
+            ClusterEvent(
+                "Deployment", deployment.namespace, deployment.name, deployment.uid, _type(warning), reason, message
+            ),
+        )
+
     def module(
         self, vnode: str, module: str, *, warning: bool, reason: str, message: str, seconds: float = 0.0
     ) -> None:
@@ -114,13 +123,12 @@ class Recorder:
 
     def _tell(self, happening: Happening, event: ClusterEvent | None) -> None:
         write = log.warning if happening.type == "Warning" else log.info
-        write(
-            happening.message,
-            reason=happening.reason,
-            base=base_of_node(happening.vnode, self._env),
-            module=happening.module,
-            pod=happening.pod,
-        )
+        about = {
+            "base": base_of_node(happening.vnode, self._env),
+            "module": happening.module,
+            "pod": happening.pod,
+        }
+        write(happening.message, reason=happening.reason, **{name: value for name, value in about.items() if value})
         self._kept.append(happening)
         for handler in tuple(self._subscribers):
             handler(happening)

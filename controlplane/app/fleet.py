@@ -200,7 +200,14 @@ class Fleet:
 
     def baseline(self, base: BaseId, query: BaselineQuery) -> tuple[Container, ...]:
         """Return the modules that the scheduler would place on such a base."""
-        return baseline_of(base, query, known=self.get(base), cluster=self._cluster, env=self._policy.env)
+        return baseline_of(
+            base,
+            query,
+            known=self.get(base),
+            cluster=self._cluster,
+            env=self._policy.env,
+            peers_follow=self._policy.peers_follow,
+        )
 
     # Life.
 

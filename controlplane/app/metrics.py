@@ -29,4 +29,11 @@ LEASES_LOST = Counter("koupleless_leases_lost_total", "VNode leases lost to anot
 REMOVALS_FROZEN = Gauge(
     "koupleless_removals_frozen", "1 while nothing is removed because too many bases are silent at once"
 )
+PEER_DEPLOYMENTS = Gauge("koupleless_peer_deployments", "Deployments whose replicas this replica sets")
+PEER_CHANGES = Counter(
+    "koupleless_peer_replica_changes_total", "Changes of the replicas of Deployments that follow the bases", ["change"]
+)
+PEER_HELD = Gauge(
+    "koupleless_peer_deployments_held", "Deployments not scaled down because what is known of the bases may be stale"
+)
 EVENTS_DROPPED = Counter("koupleless_events_dropped_total", "Kubernetes Events not written because too many waited")

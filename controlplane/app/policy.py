@@ -25,6 +25,8 @@ class Timing:
     node_status_refresh: float = 300.0
     module_uninstall_timeout: float = 300.0
     """How long a Pod's deletion is held for a module that does not go."""
+    scale_down_delay: float = 60.0
+    """How long a base that is gone still counts among the replicas of Deployments that follow the bases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,5 +39,7 @@ class Policy:
     patience: Patience = field(default_factory=Patience)
     timing: Timing = field(default_factory=Timing)
     modules: ModulePolicy = field(default_factory=ModulePolicy)
+    peers_follow: bool = False
+    """Replicas of Deployments with the strategy "peer" follow the number of bases."""
     most_bases: int = 20_000
     """Bases beyond this number are refused, so that invented identities cannot fill the memory."""

@@ -164,6 +164,9 @@ class Cluster(Protocol):
     async def delete_pod(self, pod: Pod, grace_seconds: int | None = None) -> None:
         """Delete a Pod if it still has pod.uid; 0 removes it at once, None leaves the Pod its own grace."""
 
+    async def scale_deployment(self, deployment: ModuleDeployment, replicas: int) -> ModuleDeployment:
+        """Set the number of replicas if the Deployment still has deployment.resource_version."""
+
     async def record_event(self, event: ClusterEvent) -> None:
         """Write a Kubernetes Event."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NoReturn
 
 from controlplane.app.ports import Clock, Conflict, Informer, PodInformer
@@ -195,6 +196,20 @@ class ApiCluster:
             lambda now: now is None or now.uid != pod.uid or (grace_seconds != 0 and now.deleting),
             DELETION_SEEN_WITHIN,
         )
+
+    async def scale_deployment(self, deployment: ModuleDeployment, replicas: int) -> ModuleDeployment:
+        """Set the number of replicas if the Deployment still has deployment.resource_version."""
+        patch = {"metadata": {"resourceVersion": deployment.resource_version}, "spec": {"replicas": replicas}}
+        scale = await self._api.patch(
+            DEPLOYMENTS, deployment.name, patch, namespace=deployment.namespace, subresource="scale"
+        )
+        scaled = replace(
+            deployment,
+            resource_version=fields.text(fields.mapping(scale, "metadata"), "resourceVersion"),
+            # A Scale leaves 0 out.
+            replicas=fields.integer(fields.mapping(scale, "spec"), "replicas") or 0,
+        )
+        return self._deployments.wrote_part(deployment.key, scaled)
 
     async def record_event(self, event: ClusterEvent) -> None:
         """Write a Kubernetes Event."""

@@ -112,8 +112,9 @@ class ApiServer(Protocol):
         patch_type: PatchType = PatchType.MERGE,
         urgent: bool = False,
     ) -> Json:
-        """Patch an object or its status; metadata.resourceVersion and metadata.uid in it are preconditions (Conflict).
+        """Patch an object or a part; metadata.resourceVersion and metadata.uid in it are preconditions (Conflict).
 
+        subresource is empty, status or scale; the latter takes and gives a Scale.
         urgent writes (lease renewals) go before all others.
         """
 

@@ -24,6 +24,8 @@ REASON_LIMIT = 128
 NAME_LIMIT = 236
 """Characters of the object's name that stand in the Event's, which may have 253."""
 COMPONENT = "module-controller"
+API_VERSIONS = {"Deployment": "apps/v1"}
+"""Of the kinds that are not in v1."""
 CLUSTER_NAMESPACE = "default"
 """Where Events about Nodes are kept."""
 
@@ -80,7 +82,12 @@ def _namespace(event: ClusterEvent) -> str:
 
 
 def _event(event: ClusterEvent, name: str, now: str) -> Json:
-    involved = {"apiVersion": "v1", "kind": event.kind, "name": event.name, "uid": event.uid}
+    involved = {
+        "apiVersion": API_VERSIONS.get(event.kind, "v1"),
+        "kind": event.kind,
+        "name": event.name,
+        "uid": event.uid,
+    }
     if event.namespace:
         involved["namespace"] = event.namespace
     return {

@@ -101,6 +101,11 @@ class ObjectInformer(Generic[V]):
             self._cache.wrote(objects.key(obj), view)
         return view
 
+    def wrote_part(self, key: str, view: V) -> V:
+        """Take the result of a write that told only a part of an object that we have; return it."""
+        self._cache.wrote(key, view)
+        return view
+
     async def settled(self, key: str, done: Callable[[V | None], bool], patience: float) -> bool:
         """Wait until done is true of the object under key, at most patience seconds; tell whether it is."""
         try:

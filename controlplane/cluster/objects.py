@@ -138,6 +138,7 @@ def module_deployment(obj: Json) -> ModuleDeployment:
         containers=_containers(template),
         rules=_rules(template),
         creation_timestamp=fields.text(meta, "creationTimestamp"),
+        selector=_selector(spec),
     )
 
 
@@ -233,7 +234,18 @@ def _required_affinity(spec: Json) -> tuple[tuple[Requirement, ...], ...] | None
 
 def _term(obj: Json) -> tuple[Requirement, ...]:
     # matchFields knows only metadata.name, which no label has: such a term matches no VNode here.
-    entries = fields.objects(obj, "matchExpressions") + fields.objects(obj, "matchFields")
+    return _requirements(fields.objects(obj, "matchExpressions") + fields.objects(obj, "matchFields"))
+
+
+def _selector(spec: Json) -> tuple[Requirement, ...] | None:
+    if not isinstance(spec.get("selector"), dict):
+        return None
+    selector = fields.mapping(spec, "selector")
+    exact = tuple(Requirement(key, "In", (value,)) for key, value in fields.pairs(selector, "matchLabels"))
+    return exact + _requirements(fields.objects(selector, "matchExpressions"))
+
+
+def _requirements(entries: list[Json]) -> tuple[Requirement, ...]:
     return tuple(
         Requirement(fields.word(each, "key"), fields.word(each, "operator"), fields.texts(each, "values"))
         for each in entries

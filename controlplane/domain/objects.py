@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from controlplane.domain import contract
+
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
@@ -215,7 +217,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class ModuleDeployment:
-    """A Deployment of modules, as far as baselines and replica counts need it."""
+    """A Deployment of modules, as far as baselines and replica counts need it.
+
+    selector chooses its Pods by their labels; None chooses none.
+    """
 
     namespace: str
     name: str
@@ -226,6 +231,20 @@ class ModuleDeployment:
     containers: tuple[Container, ...] = ()
     rules: SchedulingRules = field(default_factory=SchedulingRules)
     creation_timestamp: str = ""
+    selector: tuple[Requirement, ...] | None = None
+
+    @property
+    def key(self) -> str:
+        """namespace/name."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def is_peer(self) -> bool:
+        """Its replicas are to follow the number of bases."""
+        return (
+            self.labels.get(contract.STRATEGY) == contract.STRATEGY_PEER
+            and self.labels.get(contract.REPLICAS_CONTROL) != contract.REPLICAS_CONTROL_OTHERS
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +262,7 @@ class NewPod:
 
 @dataclass(frozen=True, slots=True)
 class ClusterEvent:
-    """A Kubernetes Event to be written about a Pod or Node. kind is "Pod" or "Node", type "Normal" or "Warning"."""
+    """A Kubernetes Event to be written. kind is "Pod", "Node" or "Deployment", type "Normal" or "Warning"."""
 
     kind: str
     namespace: str

@@ -90,11 +90,18 @@ def baseline(
     name: str,
     labels: Mapping[str, str],
     taints: tuple[Taint, ...],
+    peers_follow: bool = False,
 ) -> tuple[Container, ...]:
-    """Return the modules that a starting base gets: of each name the one of the newest Deployment, oldest first."""
+    """Return the modules that a starting base gets: of each name the one of the newest Deployment, oldest first.
+
+    A Deployment scaled to 0 gives none, but for a peer one if peers_follow: it
+    will have a replica for this base.
+    """
     newest: dict[str, Container] = {}
     for deployment in sorted(deployments, key=lambda d: (d.creation_timestamp, d.namespace, d.name)):
-        if deployment.labels.get(ENV) != env or deployment.replicas == 0:
+        if deployment.labels.get(ENV) != env:
+            continue
+        if deployment.replicas == 0 and not (peers_follow and deployment.is_peer):
             continue
         if not fits(deployment.rules, name=name, labels=labels, taints=taints):
             continue

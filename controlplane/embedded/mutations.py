@@ -27,7 +27,7 @@ from controlplane.embedded.objects import (
     timestamp,
 )
 from controlplane.embedded.patch import merge, strategic, three_way
-from controlplane.embedded.resources import WITH_STATUS, qualified_plural, resource_of
+from controlplane.embedded.resources import SCALABLE, WITH_STATUS, qualified_plural, resource_of
 from controlplane.embedded.schema import check_fields
 from controlplane.embedded.transaction import Transaction
 from controlplane.embedded.validation import validate, validate_change
@@ -81,7 +81,9 @@ def patch(
     patch_type: PatchType,
     subresource: str,
 ) -> Json:
-    """Patch an object or its status; raises NotFound, Conflict, Rejected."""
+    """Patch an object, its status or its scale; raises NotFound, Conflict, Rejected."""
+    if subresource == "scale" and resource in SCALABLE:
+        return _patch_scale(transaction, resource, name, namespace, body, patch_type)
     if subresource and (subresource != "status" or resource not in WITH_STATUS):
         raise NotFound(f"{qualified_plural(resource)} has no subresource {subresource[:100]!r}")
     body = isolated(body)
@@ -89,6 +91,30 @@ def patch(
     _check_preconditions(resource, before, body.get("metadata"))
     wanted = strategic(before, body) if patch_type is PatchType.STRATEGIC else merge(before, body)
     return _write(transaction, resource, before, wanted, status=subresource == "status")
+
+
+def _patch_scale(
+    transaction: Transaction, resource: Resource, name: str, namespace: str, body: Json, patch_type: PatchType
+) -> Json:
+    body = isolated(body)
+    before = read(transaction, resource, name, namespace)
+    _check_preconditions(resource, before, body.get("metadata"))
+    asked = (strategic if patch_type is PatchType.STRATEGIC else merge)(_scale(before), body).get("spec")
+    replicas = asked.get("replicas", 0) if isinstance(asked, dict) else 0
+    wanted = {**before, "spec": {**before["spec"], "replicas": replicas}}
+    return _scale(_write(transaction, resource, before, wanted, status=False))
+
+
+def _scale(obj: Json) -> Json:
+    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    metadata = metadata_of(obj)
+    return {
+        "apiVersion": "autoscaling/v1",
+        "kind": "Scale",
+        "metadata": {key: metadata[key] for key in kept},
+        "spec": {"replicas": obj["spec"].get("replicas", 1)},
+        "status": {"replicas": (obj.get("status") or {}).get("replicas", 0)},
+    }
 
 
 def _check_preconditions(resource: Resource, before: Json, given: Any) -> None:

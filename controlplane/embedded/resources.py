@@ -24,6 +24,8 @@ BY_PLURAL: Mapping[str, Resource] = MappingProxyType({r.plural: r for r in RESOU
 WITH_STATUS = frozenset({NODES, PODS, DEPLOYMENTS, REPLICA_SETS, DAEMON_SETS})
 """Resources whose status is a subresource: written by it alone."""
 WORKLOADS = frozenset({DEPLOYMENTS, REPLICA_SETS, DAEMON_SETS})
+SCALABLE = frozenset({DEPLOYMENTS, REPLICA_SETS})
+"""Resources with the subresource scale."""
 
 _BY_KIND = {(r.group_version, r.kind): r for r in RESOURCES}
 _METADATA_FIELDS = ("metadata.name", "metadata.namespace")

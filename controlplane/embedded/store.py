@@ -148,7 +148,7 @@ class EmbeddedApiServer:
         patch_type: PatchType = PatchType.MERGE,
         urgent: bool = False,
     ) -> Json:
-        """Patch an object or its status; metadata.resourceVersion and metadata.uid in it are preconditions."""
+        """Patch an object, its status or scale; metadata.resourceVersion and metadata.uid in it are preconditions."""
         operation = partial(
             mutations.patch,
             resource=resource,

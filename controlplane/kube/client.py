@@ -130,7 +130,7 @@ class KubeApiServer:
         patch_type: PatchType = PatchType.MERGE,
         urgent: bool = False,
     ) -> Json:
-        """Patch an object or its status, resource version and UID in it being preconditions; raises Conflict."""
+        """Patch an object or a part of it, resource version and UID in it being preconditions; raises Conflict."""
         label = f"{resource.plural}/{subresource}" if subresource else resource.plural
         path = _path(resource, namespace, name, subresource)
         return await self._request(Request("patch", label, path, orjson.dumps(patch), patch_type.value), urgent=urgent)

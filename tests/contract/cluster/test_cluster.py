@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from controlplane.app.clock import SystemClock
-from controlplane.app.ports import AlreadyExists, Conflict, NotFound
+from controlplane.app.ports import AlreadyExists, Conflict, NotFound, Rejected
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import DEPLOYMENTS, EVENTS, NODES, PODS, ApiServer, PatchType
 from controlplane.domain.contract import COMPONENT, ENV, LEASE_NAMESPACE
@@ -18,6 +18,7 @@ from controlplane.domain.objects import (
     Container,
     ContainerStatus,
     Lease,
+    ModuleDeployment,
     NewPod,
     NodeSpec,
     NodeStatus,
@@ -317,11 +318,64 @@ async def test_module_deployments_are_seen(cluster: ApiCluster, api: ApiServer, 
     assert deployment.rules.tolerations == (Toleration(VIRTUAL.key, "Exists"),)
 
 
+async def scaled_to(cluster: ApiCluster, key: str, replicas: int) -> tuple[ModuleDeployment, ModuleDeployment]:
+    """Scale a Deployment whose status controllers write meanwhile; return it before and after."""
+    async with asyncio.timeout(10.0):
+        while True:
+            before = cluster.deployments.get(key)
+            assert before is not None
+            try:
+                return before, await cluster.scale_deployment(before, replicas)
+            except Conflict:
+                await asyncio.sleep(0.05)
+
+
+async def test_a_deployment_is_scaled_under_its_version(cluster: ApiCluster, api: ApiServer, unique: str) -> None:
+    await api.create(
+        DEPLOYMENTS,
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": unique, "namespace": NS, "labels": {COMPONENT: "module-deployment"}},
+            "spec": {
+                "replicas": 0,
+                "selector": {"matchLabels": {"app": unique}},
+                "template": {
+                    "metadata": {"labels": {"app": unique}},
+                    "spec": {"containers": [{"name": "biz1", "image": "i"}]},
+                },
+            },
+        },
+        NS,
+    )
+    key = f"{NS}/{unique}"
+    await eventually(lambda: cluster.deployments.get(key) is not None)
+    _, scaled = await scaled_to(cluster, key, 1)
+    for replicas in (2, 0):
+        before, scaled = await scaled_to(cluster, key, replicas)
+        assert scaled.replicas == replicas
+        assert scaled.containers == before.containers
+        seen = cluster.deployments.get(key)
+        assert seen is not None
+        assert seen.replicas == replicas
+        assert int(seen.resource_version) >= int(scaled.resource_version) > int(before.resource_version)
+        with pytest.raises(Conflict):
+            await cluster.scale_deployment(before, 5)
+    with pytest.raises(Rejected):
+        await cluster.scale_deployment(replace(scaled, resource_version=""), -1)
+    with pytest.raises(NotFound):
+        await cluster.scale_deployment(replace(scaled, name=f"{unique}-absent"), 1)
+    told = await api.get(DEPLOYMENTS, unique, NS)
+    assert told["spec"]["replicas"] == 0
+    assert told["spec"]["template"]["spec"]["containers"][0]["image"] == "i"
+
+
 async def test_events_are_counted_rather_than_repeated(cluster: ApiCluster, api: ApiServer, unique: str) -> None:
     node = await cluster.create_node(node_spec(unique))
     about_node = ClusterEvent("Node", "", node.name, node.uid, "Warning", "BaseUnreachable", "silent for 25 s")
     about_pod = ClusterEvent("Pod", NS, f"biz1-{unique}", "uid", "Normal", "Installed", "words")
-    for event in (about_node, about_node, about_node, about_pod):
+    about_deployment = ClusterEvent("Deployment", NS, f"biz1-{unique}", "uid", "Normal", "Scaled", "words")
+    for event in (about_node, about_node, about_node, about_pod, about_deployment):
         await cluster.record_event(event)
     told = [
         (each["involvedObject"]["kind"], each["reason"], each["type"], each["count"], each["source"]["component"])
@@ -329,6 +383,7 @@ async def test_events_are_counted_rather_than_repeated(cluster: ApiCluster, api:
         if unique in each["involvedObject"]["name"]
     ]
     assert sorted(told) == [
+        ("Deployment", "Scaled", "Normal", 1, "module-controller"),
         ("Node", "BaseUnreachable", "Warning", 3, "module-controller"),
         ("Pod", "Installed", "Normal", 1, "module-controller"),
     ]

@@ -6,7 +6,7 @@ Time is the loop's, so with looptime an hour costs a moment.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from random import Random
 
@@ -14,8 +14,9 @@ from controlplane.app.events import Recorder
 from controlplane.app.fleet import Fleet
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.leases import LeaseKeeper
+from controlplane.app.peers import PeerController
 from controlplane.app.policy import Policy
-from controlplane.app.ports import Transient
+from controlplane.app.ports import ClusterError, Transient
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import LEASES, NODES, PODS, Json, Resource
 from controlplane.domain.facts import (
@@ -58,10 +59,15 @@ class Api(FakeApiServer):
     def __init__(self) -> None:
         super().__init__()
         self.away = False
+        self.fail_scale: ClusterError | None = None
+        """What the next scaling of a Deployment ends with."""
 
     def _called(self, call: Call) -> None:
         if self.away:
             raise Transient("the API server is away")
+        if call.subresource == "scale" and self.fail_scale is not None:
+            error, self.fail_scale = self.fail_scale, None
+            raise error
         super()._called(call)
 
     def named(self, resource: Resource, name: str, namespace: str = "") -> Json | None:
@@ -160,9 +166,21 @@ class Stage:
             policy=self.policy,
             random=random,
         )
+        self.peers = self.new_peers()
         self.link = FakeLink()
         self.gateway_up = True
         self.bases = Bases(self)
+
+    def new_peers(self, mine: Callable[[str], bool] = lambda _key: True) -> PeerController:
+        return PeerController(
+            cluster=self.cluster,
+            clock=LoopClock(),
+            recorder=self.recorder,
+            policy=self.policy,
+            random=Random(7),
+            frozen=self.fleet.removals_frozen,
+            mine=mine,
+        )
 
     def connect(self) -> None:
         """A gateway's session begins."""
@@ -237,6 +255,7 @@ class Stage:
             "recorder": self.recorder.run(),
             "fleet": self.fleet.run(),
             "bases": self.bases.live(),
+            **({"peers": self.peers.run()} if self.policy.peers_follow else {}),
         }
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(part, name=name) for name, part in parts.items()]

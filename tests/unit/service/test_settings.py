@@ -29,6 +29,30 @@ def test_every_variable_is_documented_and_known_to_all_programs(program: type[Se
         assert field.description
 
 
+@pytest.mark.parametrize("name", ["ENABLE_MODULE_DEPLOYMENT_CONTROLLER", "ENABLE_MODULE_REPLICAS_SYNC_WITH_BASE"])
+def test_both_names_of_the_deployment_controller_turn_it_on(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert not read(ControlPlaneSettings).policy("v").peers_follow
+    monkeypatch.setenv(name, "true")
+    assert read(ControlPlaneSettings).policy("v").peers_follow
+
+
+def test_the_two_names_of_the_deployment_controller_must_not_contradict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENABLE_MODULE_DEPLOYMENT_CONTROLLER", "true")
+    monkeypatch.setenv("ENABLE_MODULE_REPLICAS_SYNC_WITH_BASE", "true")
+    assert read(ControlPlaneSettings).policy("v").peers_follow
+    monkeypatch.setenv("ENABLE_MODULE_REPLICAS_SYNC_WITH_BASE", "false")
+    with pytest.raises(ConfigurationError) as refused:
+        read(ControlPlaneSettings)
+    (line,) = refused.value.lines
+    assert "ENABLE_MODULE_DEPLOYMENT_CONTROLLER=true" in line
+    assert "ENABLE_MODULE_REPLICAS_SYNC_WITH_BASE=false" in line
+
+
+def test_how_long_a_base_that_is_gone_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODULE_SCALE_DOWN_DELAY", "5")
+    assert read(ControlPlaneSettings).policy("v").timing.scale_down_delay == 5.0
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_without_any_variable_the_defaults_hold(program: type[Settings]) -> None:
     assert read(program) == program()
