@@ -21,6 +21,7 @@ from controlplane.app.leases import LeaseKeeper
 from controlplane.app.operations import Operations
 from controlplane.app.peers import PeerController
 from controlplane.app.ports import Manifests
+from controlplane.app.rollouts import Rollouts
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import ApiServer
 from controlplane.rpc.intake import ReportIntake
@@ -117,8 +118,10 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
             frozen=fleet.removals_frozen,
         )
         tunnel = TunnelServicer(fleet=fleet, gateways=gateways, policy=policy, clock=clock)
+        operations = Operations(cluster, fleet, env=policy.env)
         tooling = ToolingServicer(
-            operations=Operations(cluster, fleet, env=policy.env),
+            operations=operations,
+            rollouts=Rollouts(cluster, operations),
             fleet=fleet,
             gateways=gateways,
             recorder=recorder,

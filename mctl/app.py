@@ -12,7 +12,7 @@ from importlib.metadata import version as installed_version
 import typer
 import typer.completion
 
-from mctl.commands import describe, get
+from mctl.commands import describe, get, rollout
 from mctl.commands.completion import completion
 from mctl.commands.modules import install, uninstall
 from mctl.commands.objects import apply, delete
@@ -23,7 +23,7 @@ from mctl.invocation import DEFAULT_REQUEST_TIMEOUT, DEFAULT_SERVER, RootServer,
 from mctl.text import clean
 
 _EXIT_CODES = """Exit codes: 0 done; 1 the server refused or the operation failed; 2 wrong command line,
-field or manifest; 3 not found; 4 wait timed out; 5 server unreachable; 130 interrupted."""
+field or manifest; 3 not found; 4 timed out; 5 server unreachable; 130 interrupted."""
 
 app = typer.Typer(
     name="mctl",
@@ -56,6 +56,7 @@ typer.completion.get_completion_inspect_parameters()
 
 app.add_typer(get.app, name="get")
 app.add_typer(describe.app, name="describe")
+app.add_typer(rollout.app, name="rollout")
 for _command in (install, uninstall, apply, delete, wait, events, baseline, completion):
     app.command()(_command)
 

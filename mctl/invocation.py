@@ -29,7 +29,8 @@ def _server(text: str) -> str:
         raise typer.BadParameter(str(error)) from None
 
 
-def _seconds(value: str | float) -> float:
+def seconds(value: str | float) -> float:
+    """Read the value of an option that is a duration, in seconds."""
     # typer hands defaults, which are seconds already, to the parser too.
     if isinstance(value, float):
         return value
@@ -50,7 +51,7 @@ RootTimeout = Annotated[
     typer.Option(
         "--request-timeout",
         metavar="DURATION",
-        parser=_seconds,
+        parser=seconds,
         show_default=f"{DEFAULT_REQUEST_TIMEOUT:g}s",
         help="Longest that one request may take, retries included: 500ms, 10s, 2m.",
     ),
@@ -69,14 +70,14 @@ Timeout = Annotated[
     typer.Option(
         "--request-timeout",
         metavar="DURATION",
-        parser=_seconds,
+        parser=seconds,
         help=f"Longest that one request may take, retries included (default {DEFAULT_REQUEST_TIMEOUT:g}s).",
     ),
 ]
 Seconds = Annotated[
     float,
     typer.Option(
-        "--timeout", metavar="DURATION", parser=_seconds, show_default="60s", help="Longest to wait: 500ms, 60s, 5m."
+        "--timeout", metavar="DURATION", parser=seconds, show_default="60s", help="Longest to wait: 500ms, 60s, 5m."
     ),
 ]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]

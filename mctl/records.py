@@ -78,6 +78,7 @@ class Module(Record):
     url: str = ""
     restarts: int = 0
     operation: str = ""
+    management: str = ""
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -153,6 +154,27 @@ class Operation(Record):
     def identity(self) -> tuple[str, ...]:
         """Return namespace and Pod."""
         return (self.namespace, self.pod)
+
+
+@dataclass(frozen=True, slots=True)
+class PastOperation(Record):
+    """An order to a base that ended; seconds is how long it took."""
+
+    kind: ClassVar[str] = "operation"
+    time: datetime | None
+    vnode: str
+    name: str
+    version: str
+    verb: str
+    outcome: str
+    seconds: float
+    reason: str
+    message: str
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Return what it was done to, and when."""
+        return (self.vnode, self.name, self.version, str(self.time))
 
 
 @dataclass(frozen=True, slots=True)

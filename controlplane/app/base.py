@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from controlplane.domain.facts import TunnelKind
+from controlplane.domain.history import History
 from controlplane.domain.identity import BaseId, VNodeName
 from controlplane.domain.modules import Modules
 from controlplane.domain.vnode import Profile
@@ -42,3 +43,5 @@ class Base:
     why: str = ""
     """Why it is not ready, in words."""
     modules: Modules = field(default_factory=Modules)
+    history: History = ()
+    """The last operations on its modules."""

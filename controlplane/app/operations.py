@@ -11,12 +11,14 @@ import hashlib
 import re
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from controlplane.app.base import Base, Phase
 from controlplane.app.fleet import Fleet
 from controlplane.app.ports import AlreadyExists, Cluster, Conflict, NotFound
 from controlplane.domain import contract
 from controlplane.domain.facts import ModuleState, Verb
+from controlplane.domain.history import Operation
 from controlplane.domain.identity import BaseId, ModuleKey, base_of_node
 from controlplane.domain.objects import Container, ContainerStatus, NewPod, Node, Pod, Requirement, Toleration
 from controlplane.domain.placement import matches
@@ -40,6 +42,17 @@ class VNodeItem:
     ready: bool
 
 
+class Management(Enum):
+    """Who looks after a module."""
+
+    MANAGED = "managed"
+    """A Pod stands for it."""
+    UNMANAGED = "unmanaged"
+    """It has no Pod, and was not installed by us."""
+    ORPHAN = "orphan"
+    """It has no Pod any more, and was installed by us."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModuleItem:
     """One module on one VNode; pod is None when none stands for it."""
@@ -51,6 +64,7 @@ class ModuleItem:
     status: ContainerStatus | None
     url: str
     operation: Verb | None
+    management: Management
 
     @property
     def ready(self) -> bool:
@@ -119,10 +133,15 @@ class Operations:
         lease = self._cluster.leases.get(f"{contract.LEASE_NAMESPACE}/{name}")
         return VNodeItem(node, base, name, identity, lease.holder if lease else "", ready)
 
-    def modules(self, vnode: str = "", name: str = "") -> list[ModuleItem]:
+    def modules(self, vnode: str = "", name: str = "", management: Management | None = None) -> list[ModuleItem]:
         """Return the modules on one VNode or on all, by VNode, name and version."""
         names = [vnode] if vnode else [item.name for item in self.vnodes()]
-        found = [item for one in names for item in self._modules(one) if not name or item.key.name == name]
+        found = [
+            item
+            for one in names
+            for item in self._modules(one)
+            if name in ("", item.key.name) and management in (None, item.management)
+        ]
         return sorted(found, key=lambda item: (item.vnode, item.key, item.pod.key if item.pod else ""))
 
     def _modules(self, vnode: str) -> Iterable[ModuleItem]:
@@ -145,12 +164,26 @@ class Operations:
                     status=statuses.get(container.name) or ContainerStatus(container.name, "waiting", reason="Pending"),
                     url=container.image,
                     operation=flight.order.verb if flight is not None and flight.order.module.key == key else None,
+                    management=Management.MANAGED,
                 )
         for key, module in present.items():
             if key not in covered:
                 flight = flights.get(key.name)
                 operation = flight.order.verb if flight is not None and flight.order.module.key == key else None
-                yield ModuleItem(vnode, key, module.state, None, None, "", operation)
+                ours = base is not None and key in base.modules.owned
+                management = Management.ORPHAN if ours else Management.UNMANAGED
+                yield ModuleItem(vnode, key, module.state, None, None, "", operation, management)
+
+    def past(self, vnode: str = "", name: str = "") -> list[tuple[str, Operation]]:
+        """Return the last operations on modules of one VNode or of all that are ours, by VNode and time."""
+        found = [
+            (base.vnode, operation)
+            for base in self._fleet.bases()
+            if vnode in ("", base.vnode)
+            for operation in base.history
+            if name in ("", operation.key.name)
+        ]
+        return sorted(found, key=lambda item: (item[0], item[1].wall, item[1].key))
 
     def select(
         self, *, base: str = "", selector: Sequence[Requirement] | None = None, all_bases: bool = False

@@ -21,6 +21,7 @@ from controlplane.domain.objects import (
     Pod,
     PodStatus,
 )
+from controlplane.domain.rollout import Workload
 
 
 class ClusterError(Exception):
@@ -166,6 +167,9 @@ class Cluster(Protocol):
 
     async def scale_deployment(self, deployment: ModuleDeployment, replicas: int) -> ModuleDeployment:
         """Set the number of replicas if the Deployment still has deployment.resource_version."""
+
+    async def workload(self, kind: str, namespace: str, name: str) -> Workload:
+        """Read a Deployment or DaemonSet, from the cluster itself; raises NotFound."""
 
     async def record_event(self, event: ClusterEvent) -> None:
         """Write a Kubernetes Event."""

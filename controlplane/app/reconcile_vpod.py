@@ -22,8 +22,8 @@ from controlplane.app.metrics import (
 )
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock, Cluster, NotFound, Rejected
+from controlplane.domain import history, planner, vpod
 from controlplane.domain import modules as book
-from controlplane.domain import planner, vpod
 from controlplane.domain.backoff import QUICK
 from controlplane.domain.facts import Order, OrderResult, Reply, Verb
 from controlplane.domain.identity import ModuleKey, OrderId
@@ -294,6 +294,7 @@ class PodReconciler:
         if ended is None:
             return
         ORDERS_IN_FLIGHT.dec()
+        base.history = history.remember(base.history, ended, wall=self._clock.wall())
         verb, key, told = ended.order.verb, ended.order.module.key, ended.meaning
         ORDERS.labels(verb.value, told.effect.value).inc()
         ORDER_SECONDS.labels(verb.value).observe(max(ended.seconds, 0.0))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NoReturn
 
 from controlplane.app.ports import Clock, Conflict, Informer, PodInformer
-from controlplane.cluster import fields, objects, patches
+from controlplane.cluster import fields, objects, patches, workloads
 from controlplane.cluster.api import DEPLOYMENTS, LEASES, NODES, PODS, ApiServer, PatchType
 from controlplane.cluster.events import EventWriter, timestamp
 from controlplane.cluster.informer import ModulePodInformer, ObjectInformer
@@ -33,6 +33,7 @@ from controlplane.domain.objects import (
     Pod,
     PodStatus,
 )
+from controlplane.domain.rollout import Workload
 
 DELETION_SEEN_WITHIN = 1.0
 """Seconds that a deletion waits to be told by the watch."""
@@ -210,6 +211,10 @@ class ApiCluster:
             replicas=fields.integer(fields.mapping(scale, "spec"), "replicas") or 0,
         )
         return self._deployments.wrote_part(deployment.key, scaled)
+
+    async def workload(self, kind: str, namespace: str, name: str) -> Workload:
+        """Read a Deployment or DaemonSet; raises NotFound."""
+        return workloads.workload(kind, await self._api.get(workloads.RESOURCES[kind], name, namespace))
 
     async def record_event(self, event: ClusterEvent) -> None:
         """Write a Kubernetes Event."""

@@ -47,7 +47,7 @@ def pod(obj: Json) -> Pod:
         uid=fields.text(meta, "uid"),
         resource_version=fields.text(meta, "resourceVersion"),
         node_name=fields.word(spec, "nodeName"),
-        containers=_containers(spec),
+        containers=containers(spec),
         status=pod_status(fields.mapping(obj, "status")),
         labels=fields.words(meta, "labels"),
         annotations=_annotations(meta),
@@ -135,10 +135,10 @@ def module_deployment(obj: Json) -> ModuleDeployment:
         resource_version=fields.text(meta, "resourceVersion"),
         labels=fields.words(meta, "labels"),
         replicas=fields.integer(spec, "replicas"),
-        containers=_containers(template),
+        containers=containers(template),
         rules=_rules(template),
         creation_timestamp=fields.text(meta, "creationTimestamp"),
-        selector=_selector(spec),
+        selector=selector(spec),
     )
 
 
@@ -155,7 +155,8 @@ def _owner(meta: Json) -> str:
     return next((fields.word(owner, "uid") for owner in owners if fields.flag(owner, "controller")), "")
 
 
-def _containers(spec: Json) -> tuple[Container, ...]:
+def containers(spec: Json) -> tuple[Container, ...]:
+    """View the containers of a Pod's or template's specification."""
     return tuple(_container(each) for each in fields.objects(spec, "containers"))
 
 
@@ -237,12 +238,13 @@ def _term(obj: Json) -> tuple[Requirement, ...]:
     return _requirements(fields.objects(obj, "matchExpressions") + fields.objects(obj, "matchFields"))
 
 
-def _selector(spec: Json) -> tuple[Requirement, ...] | None:
+def selector(spec: Json) -> tuple[Requirement, ...] | None:
+    """View the label selector of a workload; None when it has none."""
     if not isinstance(spec.get("selector"), dict):
         return None
-    selector = fields.mapping(spec, "selector")
-    exact = tuple(Requirement(key, "In", (value,)) for key, value in fields.pairs(selector, "matchLabels"))
-    return exact + _requirements(fields.objects(selector, "matchExpressions"))
+    obj = fields.mapping(spec, "selector")
+    exact = tuple(Requirement(key, "In", (value,)) for key, value in fields.pairs(obj, "matchLabels"))
+    return exact + _requirements(fields.objects(obj, "matchExpressions"))
 
 
 def _requirements(entries: list[Json]) -> tuple[Requirement, ...]:

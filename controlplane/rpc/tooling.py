@@ -7,12 +7,10 @@ done again while this replica lives, and the changes themselves are idempotent.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
-from google.protobuf.message import Message
 from grpc import aio
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.modulecontroller.v1 import module_controller_pb2_grpc
@@ -23,21 +21,18 @@ from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.operations import ModuleItem, Operations, Refusal, VNodeItem
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Manifests, ObjectName
+from controlplane.app.rollouts import Rollouts
 from controlplane.domain.facts import BaselineQuery
 from controlplane.domain.identity import InvalidName, ModuleKey, parse_base_id
 from controlplane.domain.objects import Container
 from controlplane.domain.placement import parse_selector
 from controlplane.rpc import tooling_codec as codec
+from controlplane.rpc.answers import Answers
+from controlplane.rpc.paging import page
 from controlplane.rpc.refusals import refuse, refusing
 from controlplane.rpc.watching import follow
 
-PAGE = 500
-MOST_IN_PAGE = 1000
-REQUESTS_KEPT = 1000
-
 Context = aio.ServicerContext[Any, Any]
-T = TypeVar("T", bound=Message)
-M = TypeVar("M")
 
 
 class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer):
@@ -47,6 +42,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         self,
         *,
         operations: Operations,
+        rollouts: Rollouts,
         fleet: Fleet,
         gateways: GatewayDirectory,
         recorder: Recorder,
@@ -55,13 +51,14 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         address: str,
     ) -> None:
         self._operations = operations
+        self._rollouts = rollouts
         self._fleet = fleet
         self._gateways = gateways
         self._recorder = recorder
         self._policy = policy
         self._manifests = manifests
         self._address = address
-        self._answers: OrderedDict[str, asyncio.Future[Any]] = OrderedDict()
+        self._answers = Answers()
 
     # Reads.
 
@@ -69,8 +66,8 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         """List VNodes by name."""
         async with refusing(context):
             items = self._operations.vnodes(parse_selector(request.selector))
-            page, token = _page(items, [item.name for item in items], request.page_size, request.page_token)
-        return pb.ListVNodesResponse(items=[codec.vnode(item) for item in page], next_page_token=token)
+            chosen, token = page(items, [item.name for item in items], request.page_size, request.page_token)
+        return pb.ListVNodesResponse(items=[codec.vnode(item) for item in chosen], next_page_token=token)
 
     async def GetVNode(self, request: pb.GetVNodeRequest, context: Context) -> pb.GetVNodeResponse:
         """Get one VNode with its modules and recent events."""
@@ -86,9 +83,31 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         """List modules by VNode, name and version."""
         async with refusing(context):
             vnode = self._operations.vnode(request.vnode).name if request.vnode else ""
-            items = self._operations.modules(vnode, request.name)
-            page, token = _page(items, [_module_key(i) for i in items], request.page_size, request.page_token)
-        return pb.ListModulesResponse(items=[codec.module(item) for item in page], next_page_token=token)
+            items = self._operations.modules(vnode, request.name, codec.management(request.management))
+            chosen, token = page(items, [_module_key(i) for i in items], request.page_size, request.page_token)
+        return pb.ListModulesResponse(items=[codec.module(item) for item in chosen], next_page_token=token)
+
+    async def ListOperations(self, request: pb.ListOperationsRequest, context: Context) -> pb.ListOperationsResponse:
+        """List the last operations on modules by VNode and time."""
+        async with refusing(context):
+            vnode = self._operations.vnode(request.vnode).name if request.vnode else ""
+            items = self._operations.past(vnode, request.name)
+            keys = [f"{vnode}\n{operation.wall:020.6f}\n{operation.key}" for vnode, operation in items]
+            chosen, token = page(items, keys, request.page_size, request.page_token)
+        return pb.ListOperationsResponse(items=[codec.past(*item) for item in chosen], next_page_token=token)
+
+    async def GetRollout(self, request: pb.GetRolloutRequest, context: Context) -> pb.GetRolloutResponse:
+        """Tell how far the rollout of a workload or module is."""
+        async with refusing(context):
+            match request.WhichOneof("subject"):
+                case "workload":
+                    return codec.rollout(await self._rollouts.workload(_name(request.workload)))
+                case "module":
+                    module = request.module
+                    targets = self._targets(module.target) if module.HasField("target") else None
+                    return codec.rollout(self._rollouts.module(module.name, module.version, targets))
+                case _:
+                    raise Refusal("a subject is needed: workload or module", "subject")
 
     async def ListGateways(self, request: pb.ListGatewaysRequest, context: Context) -> pb.ListGatewaysResponse:
         """List the gateways connected to this replica."""
@@ -142,7 +161,8 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
             vnode = self._operations.vnode(request.vnode).name if request.vnode else ""
 
             def read() -> dict[str, pb.Module]:
-                return {_module_key(i): codec.module(i) for i in self._operations.modules(vnode, request.name)}
+                items = self._operations.modules(vnode, request.name, codec.management(request.management))
+                return {_module_key(item): codec.module(item) for item in items}
 
             async for change, item in follow(read, self._fleet.subscribe):
                 yield pb.WatchModulesResponse(type=change, module=item)
@@ -196,7 +216,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
             return pb.InstallModuleResponse(operations=[codec.operation(change) for change in changes])
 
         async with refusing(context):
-            return await self._once("install", request.request_id, work)
+            return await self._answers.once("install", request.request_id, work)
 
     async def UninstallModule(self, request: pb.UninstallModuleRequest, context: Context) -> pb.UninstallModuleResponse:
         """Delete the Pods of a module on each selected base."""
@@ -210,7 +230,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
             return pb.UninstallModuleResponse(operations=[codec.operation(change) for change in changes])
 
         async with refusing(context):
-            return await self._once("uninstall", request.request_id, work)
+            return await self._answers.once("uninstall", request.request_id, work)
 
     async def ApplyManifest(self, request: pb.ApplyManifestRequest, context: Context) -> pb.ApplyManifestResponse:
         """Create or update one object of the embedded cluster."""
@@ -221,7 +241,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
             return pb.ApplyManifestResponse(object=_ref(name), result=result)
 
         async with refusing(context):
-            return await self._once("apply", request.request_id, work)
+            return await self._answers.once("apply", request.request_id, work)
 
     async def DeleteManifest(self, request: pb.DeleteManifestRequest, context: Context) -> pb.DeleteManifestResponse:
         """Delete one object of the embedded cluster."""
@@ -233,7 +253,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
             return pb.DeleteManifestResponse(result="deleted" if deleted else "absent")
 
         async with refusing(context):
-            return await self._once("delete", request.request_id, work)
+            return await self._answers.once("delete", request.request_id, work)
 
     async def GetObject(self, request: pb.GetObjectRequest, context: Context) -> pb.GetObjectResponse:
         """Read one object of the embedded cluster."""
@@ -262,34 +282,6 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
                 return self._operations.select(all_bases=True)
             case _:
                 raise Refusal("a target is needed: base, selector or all", "target")
-
-    async def _once(self, what: str, request_id: str, work: Callable[[], Awaitable[T]]) -> T:
-        if not request_id or len(request_id) > 128:
-            raise Refusal("request_id is needed, at most 128 characters", "request_id")
-        key = f"{what}/{request_id}"
-        running = self._answers.get(key)
-        if running is None:
-            running = asyncio.ensure_future(work())
-            self._answers[key] = running
-            running.add_done_callback(lambda done: self._forget_failure(key, done))
-            while len(self._answers) > REQUESTS_KEPT:
-                self._answers.popitem(last=False)
-        # A caller that goes away does not stop what it began.
-        answer: T = await asyncio.shield(running)
-        return answer
-
-    def _forget_failure(self, key: str, done: asyncio.Future[Any]) -> None:
-        if done.cancelled() or done.exception() is not None:
-            self._answers.pop(key, None)
-
-
-def _page(items: Sequence[M], keys: Sequence[str], size: int, token: str) -> tuple[Sequence[M], str]:
-    if size > MOST_IN_PAGE:
-        raise Refusal(f"page_size is at most {MOST_IN_PAGE}", "page_size")
-    # The token is the last key sent, so that items that come or go between pages disturb nothing.
-    start = next((number for number, key in enumerate(keys) if key > token), len(keys)) if token else 0
-    end = start + (size or PAGE)
-    return items[start:end], keys[end - 1] if end < len(items) else ""
 
 
 def _module_key(item: ModuleItem) -> str:

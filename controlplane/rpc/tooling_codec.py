@@ -7,9 +7,14 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from controlplane.app.base import Phase
 from controlplane.app.events import Happening
 from controlplane.app.gateways import Connected
-from controlplane.app.operations import Change, ModuleItem, VNodeItem
+from controlplane.app.operations import Change, Management, ModuleItem, VNodeItem
 from controlplane.domain import contract
+from controlplane.domain.history import Operation
+from controlplane.domain.replies import Effect
+from controlplane.domain.rollout import Rollout
 from controlplane.rpc.codec import timestamp
+
+MOST_TROUBLES = 20
 
 _STATES = {
     Phase.DISCOVERED: pb.V_NODE_STATE_DISCOVERED,
@@ -18,6 +23,21 @@ _STATES = {
     Phase.UNREACHABLE: pb.V_NODE_STATE_UNREACHABLE,
     Phase.DEAD: pb.V_NODE_STATE_DEAD,
 }
+
+
+_MANAGEMENT = {
+    Management.MANAGED: pb.MANAGEMENT_MANAGED,
+    Management.UNMANAGED: pb.MANAGEMENT_UNMANAGED,
+    Management.ORPHAN: pb.MANAGEMENT_ORPHAN,
+}
+_MANAGEMENT_READ = {number: management for management, number in _MANAGEMENT.items()}
+
+_OUTCOMES = {Effect.ASK: "undecided"}
+
+
+def management(value: pb.Management.ValueType) -> Management | None:
+    """Read which modules are asked for; None means all."""
+    return _MANAGEMENT_READ.get(value)
 
 
 def vnode(item: VNodeItem, *, lively: bool = True) -> pb.VNode:
@@ -62,14 +82,13 @@ def module(item: ModuleItem) -> pb.Module:
         ready=item.ready,
         url=item.url,
         operation=item.operation.value if item.operation is not None else "",
+        management=_MANAGEMENT[item.management],
     )
     if item.pod is not None:
         message.namespace, message.pod = item.pod.namespace, item.pod.name
     if item.status is not None:
         message.reason, message.message = item.status.reason, item.status.message
         message.restarts = item.status.restart_count
-    elif item.pod is None:
-        message.reason = "Unmanaged"
     return message
 
 
@@ -97,6 +116,39 @@ def event(happening: Happening) -> pb.Event:
         vnode=happening.vnode,
         module=happening.module,
         pod=happening.pod,
+    )
+
+
+def past(vnode: str, operation: Operation) -> pb.PastOperation:
+    """Write an operation that ended."""
+    message = pb.PastOperation(
+        vnode=vnode,
+        name=operation.key.name,
+        version=operation.key.version,
+        verb=operation.verb.value,
+        time=timestamp(operation.wall),
+        outcome=_OUTCOMES.get(operation.effect, operation.effect.value),
+        reason=operation.reason,
+        message=operation.message,
+    )
+    message.duration.FromMilliseconds(round(operation.seconds * 1000))
+    return message
+
+
+def rollout(found: Rollout) -> pb.GetRolloutResponse:
+    """Write how far a rollout is."""
+    return pb.GetRolloutResponse(
+        observed=found.observed,
+        desired=found.desired,
+        updated=found.updated,
+        available=found.available,
+        old=found.old,
+        done=found.done,
+        failure=found.failure,
+        troubles=[
+            pb.RolloutTrouble(vnode=t.vnode, pod=t.pod, module=t.module, reason=t.reason, message=t.message)
+            for t in found.troubles[:MOST_TROUBLES]
+        ],
     )
 
 

@@ -13,7 +13,7 @@ from mctl.commands.completion import base_names
 from mctl.errors import NotFound
 from mctl.invocation import connected
 from mctl.output import aligned
-from mctl.records import Event, Module, R, VNode, rfc3339
+from mctl.records import Event, Module, PastOperation, R, VNode, rfc3339
 from mctl.rpc.client import Client
 from mctl.text import age, clean
 
@@ -47,14 +47,17 @@ def module(
         ),
     ] = "",
 ) -> None:
-    """Print a module on each VNode that has it, with its recent events there."""
+    """Print a module on each VNode that has it, with its last operations and recent events there."""
     biz, _, version = name.partition(":")
     found = [m for m in client.list_modules(vnode, biz) if version in ("", m.version)]
     if not found:
         raise NotFound(f"there is no module {name}{f' on {vnode}' if vnode else ''}")
+    past = list(client.list_operations(vnode, biz))
     events = [e for e in client.watch_events(vnode) if e.module.partition(":")[0] == biz]
     for item in found:
         _print(_module(item))
+        done = [o for o in past if (o.vnode, o.name, o.version) == (item.vnode, item.name, item.version)]
+        _print(_table("Operations", PastOperation, done))
         mine = [e for e in events if e.vnode == item.vnode and e.module == f"{item.name}:{item.version}"]
         _print(_table("Events", Event, mine))
 
@@ -88,6 +91,7 @@ def _module(item: Module) -> Iterator[str]:
         ("VNode", item.vnode),
         ("State", item.state),
         ("Ready", "yes" if item.ready else "no"),
+        ("Management", item.management),
         ("Reason", item.reason),
         ("Message", item.message),
         ("Operation", item.operation),

@@ -61,6 +61,9 @@ def modules(
     name: Name = "",
     vnode: OnVNode = "",
     selector: Selector = "",
+    unmanaged: Annotated[
+        bool, typer.Option("--unmanaged", help="Only those without a Pod that the controller did not install.")
+    ] = False,
     watch: Watch = False,
     output: Output = Format.TABLE,
     no_headers: NoHeaders = False,
@@ -71,13 +74,13 @@ def modules(
     printer = Printer(Module, output, headers=not no_headers)
     if watch:
         changes = follow(
-            lambda: client.watch_modules(vnode, name),
-            lambda: client.list_modules(vnode, name),
+            lambda: client.watch_modules(vnode, name, unmanaged=unmanaged),
+            lambda: client.list_modules(vnode, name, unmanaged=unmanaged),
             patience=client.patience,
         )
         _print_changes(printer, changes, lambda _: True)
         return
-    items: Iterable[Module] = client.list_modules(vnode, name)
+    items: Iterable[Module] = client.list_modules(vnode, name, unmanaged=unmanaged)
     if selector:
         selected = {v.name for v in client.list_vnodes(selector)}
         items = [m for m in items if m.vnode in selected]

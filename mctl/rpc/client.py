@@ -20,10 +20,12 @@ from mctl.records import (
     Module,
     ObjectResult,
     Operation,
+    PastOperation,
     Ref,
     Replica,
     VNode,
 )
+from mctl.rollouts import Rollout
 from mctl.rpc import codec
 from mctl.rpc.connection import Connection
 
@@ -95,15 +97,38 @@ class Client:
             tuple(map(codec.event, answer.events)),
         )
 
-    def list_modules(self, vnode: str = "", name: str = "", timeout: float | None = None) -> Iterator[Module]:
+    def list_modules(
+        self, vnode: str = "", name: str = "", timeout: float | None = None, *, unmanaged: bool = False
+    ) -> Iterator[Module]:
         """Yield modules, page by page, of one VNode and of one name when given; timeout, in seconds, is per page."""
-        request = pb.ListModulesRequest(vnode=vnode, name=name)
+        request = pb.ListModulesRequest(vnode=vnode, name=name, management=_management(unmanaged))
         while True:
             page = self._connection.call(self._stub.ListModules, request, timeout)
             yield from map(codec.module, page.items)
             request.page_token = _next(request.page_token, page.next_page_token)
             if not request.page_token:
                 return
+
+    def list_operations(self, vnode: str = "", name: str = "") -> Iterator[PastOperation]:
+        """Yield the last operations on modules, page by page, the oldest of each VNode first."""
+        request = pb.ListOperationsRequest(vnode=vnode, name=name)
+        while True:
+            page = self._connection.call(self._stub.ListOperations, request)
+            yield from map(codec.past_operation, page.items)
+            request.page_token = _next(request.page_token, page.next_page_token)
+            if not request.page_token:
+                return
+
+    def workload_rollout(self, ref: Ref, timeout: float | None = None) -> Rollout:
+        """Return how far a Deployment or DaemonSet is; raises NotFound. timeout is in seconds."""
+        request = pb.GetRolloutRequest(workload=codec.ref_message(ref))
+        return codec.rollout(self._connection.call(self._stub.GetRollout, request, timeout))
+
+    def module_rollout(self, name: str, version: str, target: Target | None, timeout: float | None = None) -> Rollout:
+        """Return how far a module is on a target, or where Pods ask for it; raises NotFound. timeout is in seconds."""
+        module = pb.ModuleRollout(name=name, version=version, target=target.message() if target else None)
+        request = pb.GetRolloutRequest(module=module)
+        return codec.rollout(self._connection.call(self._stub.GetRollout, request, timeout))
 
     def list_gateways(self) -> Iterator[Gateway]:
         """Yield the gateways."""
@@ -118,9 +143,9 @@ class Client:
         for answer in self._connection.stream(self._stub.WatchVNodes, pb.WatchVNodesRequest(selector=selector)):
             yield Change(codec.change_type(answer.type), codec.vnode(answer.vnode))
 
-    def watch_modules(self, vnode: str = "", name: str = "") -> Iterator[Change[Module]]:
+    def watch_modules(self, vnode: str = "", name: str = "", *, unmanaged: bool = False) -> Iterator[Change[Module]]:
         """Yield all matching modules, then each change."""
-        request = pb.WatchModulesRequest(vnode=vnode, name=name)
+        request = pb.WatchModulesRequest(vnode=vnode, name=name, management=_management(unmanaged))
         for answer in self._connection.stream(self._stub.WatchModules, request):
             yield Change(codec.change_type(answer.type), codec.module(answer.module))
 
@@ -179,6 +204,10 @@ class Client:
         request = pb.GetBaselineRequest(cluster_name=cluster_name, name=name, version=version, base=base)
         answer = self._connection.call(self._stub.GetBaseline, request)
         return [BaselineModule(m.name, m.version, m.url) for m in answer.modules]
+
+
+def _management(unmanaged: bool) -> pb.Management.ValueType:
+    return pb.MANAGEMENT_UNMANAGED if unmanaged else pb.MANAGEMENT_UNSPECIFIED
 
 
 def _request_id() -> str:

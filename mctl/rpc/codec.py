@@ -8,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from mctl import records
+from mctl.rollouts import Rollout, Trouble
 
 _STATES = {
     pb.V_NODE_STATE_DISCOVERED: "Discovered",
@@ -21,6 +22,13 @@ _CHANGES = {
     pb.CHANGE_TYPE_ADDED: records.ChangeType.ADDED,
     pb.CHANGE_TYPE_MODIFIED: records.ChangeType.MODIFIED,
     pb.CHANGE_TYPE_DELETED: records.ChangeType.DELETED,
+}
+
+
+_MANAGEMENT = {
+    pb.MANAGEMENT_MANAGED: "managed",
+    pb.MANAGEMENT_UNMANAGED: "unmanaged",
+    pb.MANAGEMENT_ORPHAN: "orphan",
 }
 
 
@@ -67,6 +75,7 @@ def module(message: pb.Module) -> records.Module:
         url=message.url,
         restarts=message.restarts,
         operation=message.operation,
+        management=_MANAGEMENT.get(message.management, ""),
     )
 
 
@@ -104,6 +113,35 @@ def event(message: pb.Event) -> records.Event:
 def operation(message: pb.ModuleOperation) -> records.Operation:
     """Return what was done for one Pod."""
     return records.Operation(message.vnode, message.namespace, message.pod, message.result)
+
+
+def past_operation(message: pb.PastOperation) -> records.PastOperation:
+    """Return an order that ended."""
+    return records.PastOperation(
+        time=_time(message.time) if message.HasField("time") else None,
+        vnode=message.vnode,
+        name=message.name,
+        version=message.version,
+        verb=message.verb,
+        outcome=message.outcome,
+        seconds=message.duration.seconds + message.duration.nanos / 1e9,
+        reason=message.reason,
+        message=message.message,
+    )
+
+
+def rollout(message: pb.GetRolloutResponse) -> Rollout:
+    """Return how far a rollout is."""
+    return Rollout(
+        observed=message.observed,
+        desired=message.desired,
+        updated=message.updated,
+        available=message.available,
+        old=message.old,
+        done=message.done,
+        failure=message.failure,
+        troubles=tuple(Trouble(t.vnode, t.pod, t.module, t.reason, t.message) for t in message.troubles),
+    )
 
 
 def ref(message: pb.ObjectRef) -> records.Ref:

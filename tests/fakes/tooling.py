@@ -75,6 +75,8 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
     baseline: list[pb.BaselineModule] = field(default_factory=list)
     operations: list[pb.ModuleOperation] = field(default_factory=list)
     objects: dict[ObjectKey, LiveObject] = field(default_factory=dict)
+    past: list[pb.PastOperation] = field(default_factory=list)
+    rollouts: deque[pb.GetRolloutResponse] = field(default_factory=deque)
     page_limit: int = 500
     embedded: bool = True
     requests: dict[str, list[Message]] = field(default_factory=lambda: defaultdict(list))
@@ -112,9 +114,28 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
     def ListModules(self, request: pb.ListModulesRequest, context: grpc.ServicerContext) -> pb.ListModulesResponse:
         self._enter("ListModules", request, context)
         node = next((v.name for v in self.vnodes if request.vnode in (v.name, v.base)), request.vnode)
-        found = [m for m in self.modules if node in ("", m.vnode) and request.name in ("", m.name)]
+        found = [
+            m
+            for m in self.modules
+            if node in ("", m.vnode) and request.name in ("", m.name) and request.management in (0, m.management)
+        ]
         start, end, token = self._page(len(found), request.page_token)
         return pb.ListModulesResponse(items=found[start:end], next_page_token=token)
+
+    def ListOperations(
+        self, request: pb.ListOperationsRequest, context: grpc.ServicerContext
+    ) -> pb.ListOperationsResponse:
+        self._enter("ListOperations", request, context)
+        found = [o for o in self.past if request.name in ("", o.name)]
+        start, end, token = self._page(len(found), request.page_token)
+        return pb.ListOperationsResponse(items=found[start:end], next_page_token=token)
+
+    def GetRollout(self, request: pb.GetRolloutRequest, context: grpc.ServicerContext) -> pb.GetRolloutResponse:
+        """Answer with one rollout after the other, the last for ever."""
+        self._enter("GetRollout", request, context)
+        if not self.rollouts:
+            context.abort(grpc.StatusCode.NOT_FOUND, "there is no such workload or module")
+        return self.rollouts.popleft() if len(self.rollouts) > 1 else self.rollouts[0]
 
     def ListGateways(self, request: pb.ListGatewaysRequest, context: grpc.ServicerContext) -> pb.ListGatewaysResponse:
         self._enter("ListGateways", request, context)

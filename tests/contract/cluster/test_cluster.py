@@ -10,7 +10,7 @@ import pytest
 from controlplane.app.clock import SystemClock
 from controlplane.app.ports import AlreadyExists, Conflict, NotFound, Rejected
 from controlplane.cluster.adapter import ApiCluster
-from controlplane.cluster.api import DEPLOYMENTS, EVENTS, NODES, PODS, ApiServer, PatchType
+from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, EVENTS, NODES, PODS, ApiServer, PatchType, Resource
 from controlplane.domain.contract import COMPONENT, ENV, LEASE_NAMESPACE
 from controlplane.domain.objects import (
     ClusterEvent,
@@ -368,6 +368,30 @@ async def test_a_deployment_is_scaled_under_its_version(cluster: ApiCluster, api
     told = await api.get(DEPLOYMENTS, unique, NS)
     assert told["spec"]["replicas"] == 0
     assert told["spec"]["template"]["spec"]["containers"][0]["image"] == "i"
+
+
+@pytest.mark.parametrize("resource", [DEPLOYMENTS, DAEMON_SETS], ids=["Deployment", "DaemonSet"])
+async def test_a_workload_is_read_for_its_rollout(
+    cluster: ApiCluster, api: ApiServer, unique: str, resource: Resource
+) -> None:
+    labels = {"app": unique, COMPONENT: "module"}
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {
+            "containers": [{"name": "biz1", "image": "i", "env": [{"name": "BIZ_VERSION", "value": "0.0.1"}]}],
+            "nodeSelector": {"nowhere": unique},
+        },
+    }
+    spec = {"template": template, "selector": {"matchLabels": {"app": unique}}}
+    await api.create(resource, {"metadata": {"name": unique, "namespace": NS}, "spec": spec}, NS)
+    found = await cluster.workload(resource.kind, NS, unique)
+    assert (found.kind, found.namespace, found.name) == (resource.kind, NS, unique)
+    assert found.selector == (Requirement("app", "In", (unique,)),)
+    assert [(c.name, c.version, c.image) for c in found.containers] == [("biz1", "0.0.1", "i")]
+    assert found.desired == (1 if resource is DEPLOYMENTS else 0)
+    assert found.updated == found.available == 0
+    with pytest.raises(NotFound):
+        await cluster.workload(resource.kind, NS, f"no-{unique}")
 
 
 async def test_events_are_counted_rather_than_repeated(cluster: ApiCluster, api: ApiServer, unique: str) -> None:

@@ -5,6 +5,8 @@ import json
 import grpc
 import pytest
 import yaml
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from tests.fakes.tooling import FakeTooling, Fault
@@ -135,6 +137,43 @@ def test_describe_tells_modules_and_events(fake: FakeTooling, mctl: Mctl) -> Non
         assert outcome.code == 0
         assert {"StartFailed", "port", "InstallFailed"} <= set(outcome.out.split())
     assert mctl("describe", "module", "biz1:9").code == 3
+
+
+def test_describe_module_tells_its_last_operations(fake: FakeTooling, mctl: Mctl) -> None:
+    fake.modules = [module("base-1"), module("base-2")]
+    fake.past = [
+        pb.PastOperation(
+            vnode="vnode.base-1.dev",
+            name="biz1",
+            version=version,
+            verb="install",
+            outcome="failed",
+            reason="ArtifactUnavailable",
+            message=f"no jar {version}",
+            time=Timestamp(seconds=1_790_000_000),
+            duration=Duration(seconds=1, nanos=500_000_000),
+        )
+        for version in ("0.0.1", "0.0.2")
+    ]
+    lines = mctl("describe", "module", "biz1:0.0.1").out.splitlines()
+    found = lines.index("Operations:")
+    assert lines[found + 1].split() == ["TIME", "VERB", "OUTCOME", "TOOK", "REASON", "MESSAGE"]
+    assert lines[found + 2].split()[1:] == ["install", "failed", "1.500s", "ArtifactUnavailable", "no", "jar", "0.0.1"]
+    assert "no jar 0.0.2" not in "\n".join(lines)
+    assert lines.count("Operations: none") == 1
+
+
+def test_unmanaged_modules_are_asked_for_and_told_apart(fake: FakeTooling, mctl: Mctl) -> None:
+    own, foreign, left = module("base-1"), module("base-1", "biz2"), module("base-1", "biz3")
+    own.management = pb.MANAGEMENT_MANAGED
+    foreign.management = pb.MANAGEMENT_UNMANAGED
+    left.management = pb.MANAGEMENT_ORPHAN
+    fake.modules = [own, foreign, left]
+    rows = [line.split() for line in mctl("get", "modules").out.splitlines()]
+    assert rows[0][5] == "MANAGEMENT"
+    assert [row[5] for row in rows[1:]] == ["managed", "unmanaged", "orphan"]
+    items = json.loads(mctl("get", "modules", "--unmanaged", "-o", "json").out)["items"]
+    assert [(item["name"], item["management"]) for item in items] == [("biz2", "unmanaged")]
 
 
 def test_an_impossible_time_and_an_unknown_state_are_shown(fake: FakeTooling, mctl: Mctl) -> None:

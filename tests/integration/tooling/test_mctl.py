@@ -14,7 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from tests.programs import ControlPlane, HttpGateway, Programs, SimulatedBase, eventually
+from tests.programs import ControlPlane, HttpGateway, Programs, SimulatedBase, ask, eventually
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -107,6 +107,41 @@ def test_install_and_uninstall_without_a_manifest(stage: tuple[Mctl, list[Simula
     mctl("uninstall", "biz2", "--version", "1.0.0", "--selector", "base.koupleless.io/host-name=base-2")
     mctl("wait", "--for=gone", "module/biz2:1.0.0", "--timeout", "30s")
     assert "no Pod stands for module biz2:1.0.0" in mctl("uninstall", "biz2", "--version", "1.0.0", "--all", code=3)
+
+
+def test_a_rollout_is_followed_to_its_end_or_to_what_is_wrong(stage: tuple[Mctl, list[SimulatedBase]]) -> None:
+    mctl, bases = stage
+    manifest = str(EXAMPLES / "deployment.yaml")
+    mctl("apply", "-f", manifest)
+    told = mctl("rollout", "status", "deployment/biz1", "--timeout", "60s").splitlines()
+    assert told[-1] == 'deployment "biz1" successfully rolled out'
+    assert 'module "biz1" successfully rolled out' in mctl("rollout", "status", "module/biz1")
+    past = mctl("describe", "module", "biz1")
+    assert "install" in past[past.index("Operations:") :]
+    mctl("rollout", "status", "deployment/nobody", code=3)
+    mctl("delete", "-f", manifest)
+    mctl("wait", "--for=gone", "-f", manifest, "--timeout", "60s")
+    bases[0].tell("fail?module=biz9")
+    url = "https://repo.example/biz9-1.0.0.jar"
+    mctl("install", "biz9", "--version", "1.0.0", "--url", url, "--all")
+    late = mctl("rollout", "status", "module/biz9:1.0.0", "--all", "--timeout", "5s", code=4)
+    assert "1 of 2 updated bases are available" in late
+    assert "vnode.base-1.dev" in late
+    bases[0].tell("heal")
+    mctl("rollout", "status", "module/biz9:1.0.0", "--all", "--timeout", "60s")
+    mctl("uninstall", "biz9", "--version", "1.0.0", "--all")
+    mctl("wait", "--for=gone", "module/biz9", "--timeout", "30s")
+
+
+def test_a_module_that_is_not_ours_is_shown_as_unmanaged(stage: tuple[Mctl, list[SimulatedBase]]) -> None:
+    mctl, bases = stage
+    body = {"bizName": "foreign", "bizVersion": "1", "bizUrl": "https://repo.example/foreign-1.jar"}
+    code, text = ask(f"http://127.0.0.1:{bases[0].port}/installBiz", method="POST", body=json.dumps(body).encode())
+    assert code == 200, text
+    found = eventually(lambda: mctl.items("get", "modules", "--unmanaged"), within=30, what="the foreign module")
+    assert [(item["name"], item["vnode"]) for item in found] == [("foreign", "vnode.base-1.dev")]
+    ask(f"http://127.0.0.1:{bases[0].port}/uninstallBiz", method="POST", body=json.dumps(body).encode())
+    eventually(lambda: mctl.items("get", "modules") == [], within=30, what="no module left")
 
 
 def test_a_deployment_and_a_daemonset_become_modules(stage: tuple[Mctl, list[SimulatedBase]]) -> None:

@@ -10,7 +10,8 @@ from prometheus_client import REGISTRY
 from controlplane.app import reconcile_vpod
 from controlplane.cluster.api import PODS, Resource, WatchEvent
 from controlplane.domain.facts import ClientCode, ModuleState, Reply, ReplyCode, Verb
-from controlplane.domain.identity import ModuleKey
+from controlplane.domain.identity import BaseId, ModuleKey
+from controlplane.domain.replies import Effect
 from tests.unit.app.harness import Api, Stage
 
 pytestmark = pytest.mark.looptime
@@ -38,6 +39,24 @@ async def test_a_pod_becomes_a_module_with_three_writes() -> None:
         writes = [c for c in stage.api.calls if c.verb in ("patch", "create") and c.resource.kind in ("Pod", "Node")]
         assert len(writes) == 2
         assert [c.resource.kind for c in stage.api.made("create")] == ["Event"]
+
+
+async def test_the_last_operations_on_a_module_are_kept() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        stage.bases.answer[Verb.INSTALL] = Reply(ReplyCode.INTERNAL_ERROR, message="no such jar")
+        stage.put_pod("p")
+        await asyncio.sleep(8.0)
+        del stage.bases.answer[Verb.INSTALL]
+        await asyncio.sleep(30.0)
+        base = stage.fleet.get(BaseId("b1"))
+        assert base is not None
+        assert [(o.verb, o.effect) for o in base.history] == [
+            (Verb.INSTALL, Effect.FAILED),
+            (Verb.INSTALL, Effect.DONE),
+        ]
+        assert base.history[0].message == "no such jar"
+        assert base.history[0].seconds == pytest.approx(0.05)
 
 
 async def test_a_deleted_pod_stays_until_its_module_is_gone() -> None:

@@ -11,6 +11,7 @@ effect and gives the same answer. Errors carry google.rpc.Status details
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -61,6 +62,38 @@ V_NODE_STATE_UNREACHABLE: VNodeState.ValueType  # 4
 V_NODE_STATE_DEAD: VNodeState.ValueType  # 5
 """Given up; Node and lease are being removed."""
 Global___VNodeState: _TypeAlias = VNodeState  # noqa: Y015
+
+class _Management:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ManagementEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Management.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MANAGEMENT_UNSPECIFIED: _Management.ValueType  # 0
+    """Of a request: any. Never sent."""
+    MANAGEMENT_MANAGED: _Management.ValueType  # 1
+    """A Pod stands for it."""
+    MANAGEMENT_UNMANAGED: _Management.ValueType  # 2
+    """It is on the base without a Pod, and was not installed by the controller."""
+    MANAGEMENT_ORPHAN: _Management.ValueType  # 3
+    """It is on the base without a Pod, installed by the controller: it is
+    uninstalled unless ORPHAN_MODULE_POLICY says otherwise.
+    """
+
+class Management(_Management, metaclass=_ManagementEnumTypeWrapper):
+    """Management is who looks after a module."""
+
+MANAGEMENT_UNSPECIFIED: Management.ValueType  # 0
+"""Of a request: any. Never sent."""
+MANAGEMENT_MANAGED: Management.ValueType  # 1
+"""A Pod stands for it."""
+MANAGEMENT_UNMANAGED: Management.ValueType  # 2
+"""It is on the base without a Pod, and was not installed by the controller."""
+MANAGEMENT_ORPHAN: Management.ValueType  # 3
+"""It is on the base without a Pod, installed by the controller: it is
+uninstalled unless ORPHAN_MODULE_POLICY says otherwise.
+"""
+Global___Management: _TypeAlias = Management  # noqa: Y015
 
 class _ChangeType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -220,6 +253,7 @@ class Module(_message.Message):
     URL_FIELD_NUMBER: _builtins.int
     RESTARTS_FIELD_NUMBER: _builtins.int
     OPERATION_FIELD_NUMBER: _builtins.int
+    MANAGEMENT_FIELD_NUMBER: _builtins.int
     vnode: _builtins.str
     """Node name."""
     name: _builtins.str
@@ -244,6 +278,8 @@ class Module(_message.Message):
     """Failed attempts to install it."""
     operation: _builtins.str
     """What is being done to it: install, uninstall, or empty."""
+    management: Global___Management.ValueType
+    """Who looks after it."""
     def __init__(
         self,
         *,
@@ -259,10 +295,11 @@ class Module(_message.Message):
         url: _builtins.str = ...,
         restarts: _builtins.int = ...,
         operation: _builtins.str = ...,
+        management: Global___Management.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "name", b"name", "namespace", b"namespace", "operation", b"operation", "pod", b"pod", "ready", b"ready", "reason", b"reason", "restarts", b"restarts", "state", b"state", "url", b"url", "version", b"version", "vnode", b"vnode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["management", b"management", "message", b"message", "name", b"name", "namespace", b"namespace", "operation", b"operation", "pod", b"pod", "ready", b"ready", "reason", b"reason", "restarts", b"restarts", "state", b"state", "url", b"url", "version", b"version", "vnode", b"vnode"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -524,6 +561,7 @@ class ListModulesRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    MANAGEMENT_FIELD_NUMBER: _builtins.int
     vnode: _builtins.str
     """Only on this VNode: Node name or base identity."""
     name: _builtins.str
@@ -532,6 +570,8 @@ class ListModulesRequest(_message.Message):
     """As in ListVNodesRequest."""
     page_token: _builtins.str
     """As in ListVNodesRequest."""
+    management: Global___Management.ValueType
+    """Only modules with this management."""
     def __init__(
         self,
         *,
@@ -539,10 +579,11 @@ class ListModulesRequest(_message.Message):
         name: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        management: Global___Management.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "page_size", b"page_size", "page_token", b"page_token", "vnode", b"vnode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["management", b"management", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "vnode", b"vnode"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -716,19 +757,23 @@ class WatchModulesRequest(_message.Message):
 
     VNODE_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    MANAGEMENT_FIELD_NUMBER: _builtins.int
     vnode: _builtins.str
     """As in ListModulesRequest."""
     name: _builtins.str
+    """As in ListModulesRequest."""
+    management: Global___Management.ValueType
     """As in ListModulesRequest."""
     def __init__(
         self,
         *,
         vnode: _builtins.str = ...,
         name: _builtins.str = ...,
+        management: Global___Management.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "vnode", b"vnode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["management", b"management", "name", b"name", "vnode", b"vnode"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1209,6 +1254,284 @@ class GetObjectResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetObjectResponse: _TypeAlias = GetObjectResponse  # noqa: Y015
+
+@_typing.final
+class PastOperation(_message.Message):
+    """PastOperation is an order to a base that ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VNODE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    VERB_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    vnode: _builtins.str
+    """Node name."""
+    name: _builtins.str
+    """bizName."""
+    version: _builtins.str
+    """bizVersion."""
+    verb: _builtins.str
+    """install, uninstall or switch."""
+    outcome: _builtins.str
+    """done; failed: it is tried again; hopeless: it is not; busy: the base was at
+    work on the module already; undecided: the base's list decides.
+    """
+    reason: _builtins.str
+    """Why it is not done, one PascalCase word."""
+    message: _builtins.str
+    """Why it is not done, in words; its first 500 characters."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it ended."""
+
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long it took."""
+
+    def __init__(
+        self,
+        *,
+        vnode: _builtins.str = ...,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        verb: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        duration: _duration_pb2.Duration | None = ...,
+        outcome: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "message", b"message", "name", b"name", "outcome", b"outcome", "reason", b"reason", "time", b"time", "verb", b"verb", "version", b"version", "vnode", b"vnode"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PastOperation: _TypeAlias = PastOperation  # noqa: Y015
+
+@_typing.final
+class ListOperationsRequest(_message.Message):
+    """ListOperationsRequest asks for past operations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VNODE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    vnode: _builtins.str
+    """As in ListModulesRequest."""
+    name: _builtins.str
+    """As in ListModulesRequest."""
+    page_size: _builtins.int
+    """As in ListVNodesRequest."""
+    page_token: _builtins.str
+    """As in ListVNodesRequest."""
+    def __init__(
+        self,
+        *,
+        vnode: _builtins.str = ...,
+        name: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "page_size", b"page_size", "page_token", b"page_token", "vnode", b"vnode"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOperationsRequest: _TypeAlias = ListOperationsRequest  # noqa: Y015
+
+@_typing.final
+class ListOperationsResponse(_message.Message):
+    """ListOperationsResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___PastOperation]:
+        """The page."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___PastOperation] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOperationsResponse: _TypeAlias = ListOperationsResponse  # noqa: Y015
+
+@_typing.final
+class ModuleRollout(_message.Message):
+    """ModuleRollout names a module that is rolled out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """bizName."""
+    version: _builtins.str
+    """bizVersion; empty means each that a Pod asks for."""
+    @_builtins.property
+    def target(self) -> Global___Target:
+        """The bases that should have it; absent means those on which a Pod asks for it."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        target: Global___Target | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "target", b"target", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModuleRollout: _TypeAlias = ModuleRollout  # noqa: Y015
+
+@_typing.final
+class GetRolloutRequest(_message.Message):
+    """GetRolloutRequest names what is rolled out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKLOAD_FIELD_NUMBER: _builtins.int
+    MODULE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def workload(self) -> Global___ObjectRef:
+        """A Deployment or DaemonSet."""
+
+    @_builtins.property
+    def module(self) -> Global___ModuleRollout:
+        """A module."""
+
+    def __init__(
+        self,
+        *,
+        workload: Global___ObjectRef | None = ...,
+        module: Global___ModuleRollout | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["module", b"module", "subject", b"subject", "workload", b"workload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["module", b"module", "subject", b"subject", "workload", b"workload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_subject: _TypeAlias = _typing.Literal["workload", "module"]  # noqa: Y015
+    _WhichOneofArgType_subject: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_subject) -> _WhichOneofReturnType_subject | None: ...
+
+Global___GetRolloutRequest: _TypeAlias = GetRolloutRequest  # noqa: Y015
+
+@_typing.final
+class GetRolloutResponse(_message.Message):
+    """GetRolloutResponse tells how far a rollout is, in Pods of a workload or in
+    bases of a module.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBSERVED_FIELD_NUMBER: _builtins.int
+    DESIRED_FIELD_NUMBER: _builtins.int
+    UPDATED_FIELD_NUMBER: _builtins.int
+    AVAILABLE_FIELD_NUMBER: _builtins.int
+    OLD_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    TROUBLES_FIELD_NUMBER: _builtins.int
+    observed: _builtins.bool
+    """The newest specification has been taken up."""
+    desired: _builtins.int
+    """Wanted."""
+    updated: _builtins.int
+    """New: Pods of the newest specification, or bases on which a Pod asks for it."""
+    available: _builtins.int
+    """New and ready for as long as asked for."""
+    old: _builtins.int
+    """Old Pods that are still there."""
+    done: _builtins.bool
+    """There is nothing more to wait for."""
+    failure: _builtins.str
+    """Why it will not be done without a change, in words; empty when it may."""
+    @_builtins.property
+    def troubles(self) -> _containers.RepeatedCompositeFieldContainer[Global___RolloutTrouble]:
+        """What keeps it, at most 20."""
+
+    def __init__(
+        self,
+        *,
+        observed: _builtins.bool = ...,
+        desired: _builtins.int = ...,
+        updated: _builtins.int = ...,
+        available: _builtins.int = ...,
+        old: _builtins.int = ...,
+        done: _builtins.bool = ...,
+        failure: _builtins.str = ...,
+        troubles: _abc.Iterable[Global___RolloutTrouble] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "desired", b"desired", "done", b"done", "failure", b"failure", "observed", b"observed", "old", b"old", "troubles", b"troubles", "updated", b"updated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRolloutResponse: _TypeAlias = GetRolloutResponse  # noqa: Y015
+
+@_typing.final
+class RolloutTrouble(_message.Message):
+    """RolloutTrouble is something that keeps a rollout from its end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VNODE_FIELD_NUMBER: _builtins.int
+    POD_FIELD_NUMBER: _builtins.int
+    MODULE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    vnode: _builtins.str
+    """Node name; empty for a Pod that has none."""
+    pod: _builtins.str
+    """namespace/name of the Pod; empty when there is none."""
+    module: _builtins.str
+    """name:version of the module; empty when it is not about one."""
+    reason: _builtins.str
+    """One PascalCase word."""
+    message: _builtins.str
+    """In words."""
+    def __init__(
+        self,
+        *,
+        vnode: _builtins.str = ...,
+        pod: _builtins.str = ...,
+        module: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "module", b"module", "pod", b"pod", "reason", b"reason", "vnode", b"vnode"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RolloutTrouble: _TypeAlias = RolloutTrouble  # noqa: Y015
 
 @_typing.final
 class GetBaselineRequest(_message.Message):

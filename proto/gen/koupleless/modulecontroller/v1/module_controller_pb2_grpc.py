@@ -100,6 +100,16 @@ class ModuleControllerServiceStub:
                 request_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetObjectRequest.SerializeToString,
                 response_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetObjectResponse.FromString,
                 _registered_method=True)
+        self.ListOperations = channel.unary_unary(
+                '/koupleless.modulecontroller.v1.ModuleControllerService/ListOperations',
+                request_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ListOperationsRequest.SerializeToString,
+                response_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ListOperationsResponse.FromString,
+                _registered_method=True)
+        self.GetRollout = channel.unary_unary(
+                '/koupleless.modulecontroller.v1.ModuleControllerService/GetRollout',
+                request_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetRolloutRequest.SerializeToString,
+                response_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetRolloutResponse.FromString,
+                _registered_method=True)
         self.GetBaseline = channel.unary_unary(
                 '/koupleless.modulecontroller.v1.ModuleControllerService/GetBaseline',
                 request_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetBaselineRequest.SerializeToString,
@@ -205,6 +215,23 @@ class ModuleControllerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListOperations(self, request, context):
+        """ListOperations lists the last operations on modules of the VNodes that this
+        replica owns, ordered by VNode and time, the oldest first. At most 10 are
+        kept for each module and 100 for each VNode, until the VNode gets a new owner.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRollout(self, request, context):
+        """GetRollout tells how far the rollout of a workload or module is. NOT_FOUND
+        when there is no such workload, or no base that it concerns.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetBaseline(self, request, context):
         """GetBaseline tells which modules a starting base would be given.
         """
@@ -279,6 +306,16 @@ def add_ModuleControllerServiceServicer_to_server(servicer, server):
                     servicer.GetObject,
                     request_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetObjectRequest.FromString,
                     response_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetObjectResponse.SerializeToString,
+            ),
+            'ListOperations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOperations,
+                    request_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ListOperationsRequest.FromString,
+                    response_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ListOperationsResponse.SerializeToString,
+            ),
+            'GetRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRollout,
+                    request_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetRolloutRequest.FromString,
+                    response_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetRolloutResponse.SerializeToString,
             ),
             'GetBaseline': grpc.unary_unary_rpc_method_handler(
                     servicer.GetBaseline,
@@ -638,6 +675,60 @@ class ModuleControllerService:
             '/koupleless.modulecontroller.v1.ModuleControllerService/GetObject',
             koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetObjectRequest.SerializeToString,
             koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetObjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOperations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koupleless.modulecontroller.v1.ModuleControllerService/ListOperations',
+            koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ListOperationsRequest.SerializeToString,
+            koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ListOperationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koupleless.modulecontroller.v1.ModuleControllerService/GetRollout',
+            koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetRolloutRequest.SerializeToString,
+            koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetRolloutResponse.FromString,
             options,
             channel_credentials,
             insecure,

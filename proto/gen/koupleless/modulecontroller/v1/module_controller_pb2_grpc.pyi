@@ -71,6 +71,15 @@ class ModuleControllerServiceStub:
     """GetObject reads one object, for waiting on what was applied.
     FAILED_PRECONDITION as ApplyManifest.
     """
+    ListOperations: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.ListOperationsRequest, _module_controller_pb2.ListOperationsResponse]
+    """ListOperations lists the last operations on modules of the VNodes that this
+    replica owns, ordered by VNode and time, the oldest first. At most 10 are
+    kept for each module and 100 for each VNode, until the VNode gets a new owner.
+    """
+    GetRollout: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.GetRolloutRequest, _module_controller_pb2.GetRolloutResponse]
+    """GetRollout tells how far the rollout of a workload or module is. NOT_FOUND
+    when there is no such workload, or no base that it concerns.
+    """
     GetBaseline: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.GetBaselineRequest, _module_controller_pb2.GetBaselineResponse]
     """GetBaseline tells which modules a starting base would be given."""
 
@@ -110,6 +119,15 @@ class ModuleControllerServiceAsyncStub(ModuleControllerServiceStub):
     GetObject: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.GetObjectRequest, _module_controller_pb2.GetObjectResponse]  # type: ignore[assignment]
     """GetObject reads one object, for waiting on what was applied.
     FAILED_PRECONDITION as ApplyManifest.
+    """
+    ListOperations: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.ListOperationsRequest, _module_controller_pb2.ListOperationsResponse]  # type: ignore[assignment]
+    """ListOperations lists the last operations on modules of the VNodes that this
+    replica owns, ordered by VNode and time, the oldest first. At most 10 are
+    kept for each module and 100 for each VNode, until the VNode gets a new owner.
+    """
+    GetRollout: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.GetRolloutRequest, _module_controller_pb2.GetRolloutResponse]  # type: ignore[assignment]
+    """GetRollout tells how far the rollout of a workload or module is. NOT_FOUND
+    when there is no such workload, or no base that it concerns.
     """
     GetBaseline: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.GetBaselineRequest, _module_controller_pb2.GetBaselineResponse]  # type: ignore[assignment]
     """GetBaseline tells which modules a starting base would be given."""
@@ -225,6 +243,27 @@ class ModuleControllerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_module_controller_pb2.GetObjectResponse, _abc.Awaitable[_module_controller_pb2.GetObjectResponse]]:
         """GetObject reads one object, for waiting on what was applied.
         FAILED_PRECONDITION as ApplyManifest.
+        """
+
+    @_abc_1.abstractmethod
+    def ListOperations(
+        self,
+        request: _module_controller_pb2.ListOperationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_module_controller_pb2.ListOperationsResponse, _abc.Awaitable[_module_controller_pb2.ListOperationsResponse]]:
+        """ListOperations lists the last operations on modules of the VNodes that this
+        replica owns, ordered by VNode and time, the oldest first. At most 10 are
+        kept for each module and 100 for each VNode, until the VNode gets a new owner.
+        """
+
+    @_abc_1.abstractmethod
+    def GetRollout(
+        self,
+        request: _module_controller_pb2.GetRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_module_controller_pb2.GetRolloutResponse, _abc.Awaitable[_module_controller_pb2.GetRolloutResponse]]:
+        """GetRollout tells how far the rollout of a workload or module is. NOT_FOUND
+        when there is no such workload, or no base that it concerns.
         """
 
     @_abc_1.abstractmethod
