@@ -49,7 +49,11 @@ class ControlPlaneSettings(Settings):
         validation_alias="CLIENT_ID",
         description="stable name of this replica, unique among replicas; holds its leases",
     )
-    env: str = Field("dev", validation_alias="ENV", description="environment whose bases are served; a DNS label")
+    env: str = Field(
+        "dev",
+        validation_alias="ENV",
+        description="environment whose bases are served; a DNS label, used in lower case as bases do",
+    )
     cluster: ClusterKind = Field(
         ClusterKind.AUTO,
         validation_alias="CLUSTER",

@@ -17,21 +17,11 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from controlplane.settings import ControlPlaneSettings
-from gateways.http.settings import HttpGatewaySettings
-from gateways.mqtt.settings import MqttGatewaySettings
+from modulecontroller.configuration import PROGRAMS
 from modulecontroller.settings import QuickstartSettings, SupervisorSettings
 from service.settings import ALL_VARIABLES, Settings
 
 PAGE = Path(__file__).parent / "configuration.md"
-
-PROGRAMS: dict[str, type[Settings]] = {
-    "module-controller": SupervisorSettings,
-    "controlplane": ControlPlaneSettings,
-    "http-gateway": HttpGatewaySettings,
-    "mqtt-gateway": MqttGatewaySettings,
-}
-"""Programs of the project that read variables, and what they read."""
 
 WITHOUT_SETTINGS = frozenset({"mctl", "simulated-base"})
 """Programs that are told everything by options: mctl --help, simulated-base --help."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from modulecontroller.quickstart import DEFAULT_BASES, MOST_BASES, default_data_dir, quickstart
-from modulecontroller.settings import QuickstartSettings, SupervisorSettings
+from modulecontroller.settings import PROGRAM_NAMES, QuickstartSettings, SupervisorSettings
 from modulecontroller.smoke import on_free_ports, smoke
 from modulecontroller.supervisor import supervise
 from service import logs, process
-from service.settings import describe, load
+from service.settings import EXIT_USAGE, describe, load
 
 _PURPOSE = """\
 Koupleless Module Controller: makes Java bases appear as Kubernetes nodes and their modules as Pods.
@@ -44,7 +46,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"module-controller {process.software_version()}")
-    commands = parser.add_subparsers(dest="command", metavar="{quickstart,smoke}")
+    commands = parser.add_subparsers(dest="command", metavar="{quickstart,smoke,config,doctor}")
     start = commands.add_parser(
         "quickstart",
         help="run everything on this machine: embedded cluster and simulated bases",
@@ -79,7 +81,26 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="what is applied, awaited, deleted and awaited (default: %(default)s)",
     )
     once.add_argument("--mqtt", action="store_true", help="the base over MQTT, on a broker started for it")
+    _add_questions(commands)
     return parser.parse_args(argv)
+
+
+def _add_questions(commands: Any) -> None:
+    """Add the commands that only look."""
+    shown = {
+        "config": "show every variable with its value and where that comes from, and all that is wrong",
+        "doctor": "look at all that a start depends on, and say what is wrong and what to do; nothing is changed",
+    }
+    for name, purpose in shown.items():
+        command = commands.add_parser(name, help=purpose, description=purpose)
+        command.add_argument("--output", choices=("text", "json"), default="text", help="form (default: %(default)s)")
+        command.add_argument(
+            "--program",
+            action="append",
+            choices=PROGRAM_NAMES,
+            default=[],
+            help="a program that is started by itself, may be repeated (default: what module-controller runs)",
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,9 +124,33 @@ def main(argv: Sequence[str] | None = None) -> int:
                 say=lambda text: print(text, flush=True),  # noqa: T201 - this is what the command is for
             )
         )
+    if arguments.command == "config":
+        return _config(arguments.program, arguments.output)
+    if arguments.command == "doctor":
+        return _doctor(arguments.program, arguments.output)
     settings = load(SupervisorSettings)
     logs.configure(settings.log_format, settings.log_level, program="module-controller")
     return process.run(lambda stop: supervise(settings, stop))
+
+
+def _config(programs: Sequence[str], output: str) -> int:
+    # Imported here: supervising needs none of the programs' settings.
+    from modulecontroller import config
+    from modulecontroller.configuration import survey
+
+    found = survey(programs)
+    sys.stdout.write(config.as_json(found) if output == "json" else config.as_text(found))
+    return EXIT_USAGE if found.wrong else 0
+
+
+def _doctor(programs: Sequence[str], output: str) -> int:
+    from modulecontroller.configuration import survey
+    from modulecontroller.doctor import examine
+
+    logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.ERROR, program="doctor")
+    findings = asyncio.run(examine.examine(survey(programs)))
+    sys.stdout.write(examine.as_json(findings) if output == "json" else examine.as_text(findings))
+    return examine.exit_code(findings)
 
 
 if __name__ == "__main__":

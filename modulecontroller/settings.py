@@ -12,6 +12,9 @@ from service.settings import Settings
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
+PROGRAM_NAMES = ("controlplane", "http-gateway", "mqtt-gateway")
+"""The programs that module-controller runs, which can be started by themselves as well."""
+
 
 class SupervisorSettings(Settings):
     """Variables of module-controller."""

@@ -10,6 +10,9 @@ import difflib
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import SecretStr, ValidationError
@@ -35,6 +38,7 @@ ALL_VARIABLES = frozenset(
 """Every documented variable of every program, to tell a misspelt one from a foreign one."""
 
 _ALIKE = 0.9
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Settings(BaseSettings):
@@ -54,6 +58,25 @@ class Settings(BaseSettings):
 S = TypeVar("S", bound=Settings)
 
 
+class Source(Enum):
+    """Where a value comes from."""
+
+    DEFAULT = "default"
+    ENVIRONMENT = "environment"
+    IMPOSED = "module-controller"
+    """Set by whoever starts the program."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A variable as a program has it; value is for people: secrets are masked, empty means none."""
+
+    name: str
+    value: str
+    source: Source
+    meaning: str
+
+
 class ConfigurationError(ValueError):
     """Settings cannot be used; each line names variable, value and fix."""
 
@@ -62,11 +85,12 @@ class ConfigurationError(ValueError):
         self.lines = lines
 
 
-def read(cls: type[S]) -> S:
-    """Return the settings from the environment; raises ConfigurationError."""
+def read(cls: type[S], imposed: Mapping[str, str] = _NOTHING) -> S:
+    """Return the settings from the environment, imposed going before it; raises ConfigurationError."""
     lines = list(_misspelt(os.environ, cls))
+    values: dict[str, Any] = {name: value for name, value in imposed.items() if name in names(cls)}
     try:
-        settings = cls()
+        settings = cls(**values)
     except ValidationError as error:
         lines += [_explain(cls, dict(e)) for e in error.errors()]
         raise ConfigurationError(lines) from None
@@ -98,9 +122,23 @@ def describe(cls: type[Settings]) -> str:
     return "\n".join(f"  {name:<{width}}  {text} (default: {default})" for name, default, text in rows)
 
 
-def effective(settings: Settings) -> list[tuple[str, str]]:
-    """Return variable and value of each setting, secrets masked."""
-    return [(name, _shown(getattr(settings, attribute))) for attribute, name, _ in _fields(type(settings))]
+def effective(settings: Settings, imposed: Mapping[str, str] = _NOTHING) -> tuple[Variable, ...]:
+    """Return each variable with its value and where it comes from, imposed being what the settings were read with."""
+
+    def source(name: str) -> Source:
+        if name in imposed:
+            return Source.IMPOSED
+        return Source.ENVIRONMENT if os.environ.get(name) else Source.DEFAULT
+
+    return tuple(
+        Variable(name, _shown(getattr(settings, attribute)), source(name), field.description or "")
+        for attribute, name, field in _fields(type(settings))
+    )
+
+
+def names(cls: type[Settings]) -> frozenset[str]:
+    """Return the variables that a class reads."""
+    return frozenset(name for _, name, _ in _fields(cls))
 
 
 def _fields(cls: type[Settings]) -> Iterator[tuple[str, str, FieldInfo]]:
@@ -125,10 +163,10 @@ def _shown(value: Any) -> str:
 
 
 def _explain(cls: type[Settings], error: dict[str, Any]) -> str:
-    names = {attribute: name for attribute, name, _ in _fields(cls)}
+    variables = {attribute: name for attribute, name, _ in _fields(cls)}
     meanings = {name: field.description or "" for _, name, field in _fields(cls)}
     location = error["loc"][0] if error["loc"] else ""
-    name = names.get(location, location)
+    name = variables.get(location, location)
     problem = str(error["msg"]).removeprefix("Value error, ")
     if not name:
         return problem
@@ -145,7 +183,7 @@ def _explain(cls: type[Settings], error: dict[str, Any]) -> str:
 
 
 def _misspelt(environ: Mapping[str, str], cls: type[Settings]) -> Iterator[str]:
-    known = ALL_VARIABLES | {name for _, name, _ in _fields(cls)}
+    known = ALL_VARIABLES | names(cls)
     for name in sorted(environ.keys() - known):
         close = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE) if len(name) >= 8 else []
         if close:

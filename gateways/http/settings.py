@@ -54,7 +54,11 @@ class HttpGatewaySettings(Settings):
         validation_alias="CLIENT_ID",
         description="stable name of this gateway, unique among gateways",
     )
-    env: str = Field("dev", validation_alias="ENV", description="environment whose bases are served; a DNS label")
+    env: str = Field(
+        "dev",
+        validation_alias="ENV",
+        description="environment whose bases are served; a DNS label, used in lower case as bases do",
+    )
     health_port: Port = Field(8082, validation_alias="HEALTH_PORT", description="TCP port of /livez and /readyz")
     metrics_port: Port = Field(9091, validation_alias="METRICS_PORT", description="TCP port of /metrics")
     status_socket: str = Field(

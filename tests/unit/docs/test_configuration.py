@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 
 from docs import configuration
+from modulecontroller.configuration import PROGRAMS
 from service.settings import ALL_VARIABLES
 from tests.unit.docs.pages import ROOT
 
@@ -16,8 +17,8 @@ def test_the_page_is_what_the_settings_say() -> None:
 
 def test_every_program_that_is_installed_is_on_the_page() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert set(project["scripts"]) == configuration.PROGRAMS.keys() | configuration.WITHOUT_SETTINGS, (
-        "add the settings of new programs to PROGRAMS in docs/configuration.py"
+    assert set(project["scripts"]) == PROGRAMS.keys() | configuration.WITHOUT_SETTINGS, (
+        "add the settings of new programs to PROGRAMS in modulecontroller/configuration.py"
     )
 
 

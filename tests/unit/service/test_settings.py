@@ -8,7 +8,7 @@ from controlplane.settings import ClusterKind, ControlPlaneSettings
 from gateways.http.settings import HttpGatewaySettings
 from gateways.mqtt.settings import MqttGatewaySettings
 from modulecontroller.settings import SupervisorSettings
-from service.settings import ALL_VARIABLES, ConfigurationError, Settings, describe, effective, load, read
+from service.settings import ALL_VARIABLES, ConfigurationError, Settings, Source, describe, effective, load, read
 
 PROGRAMS = [ControlPlaneSettings, HttpGatewaySettings, SupervisorSettings]
 
@@ -159,9 +159,21 @@ def test_the_cluster_is_found_out(monkeypatch: pytest.MonkeyPatch, tmp_path: pyt
 
 def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_TUNNEL_TOKEN", "s3cret")
-    shown = dict(effective(read(HttpGatewaySettings)))
+    shown = {variable.name: variable.value for variable in effective(read(HttpGatewaySettings))}
     assert shown["HTTP_TUNNEL_TOKEN"] == "********"
     assert shown["HTTP_TUNNEL_LISTEN_PORT"] == "7777"
+
+
+def test_each_value_says_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENV", "PROD")
+    monkeypatch.setenv("CLIENT_ID", "mine")
+    monkeypatch.setenv("LOG_LEVEL", "")
+    imposed = {"CLIENT_ID": "theirs", "GRPC_PORT": "not of this program"}
+    settings = read(HttpGatewaySettings, imposed)
+    found = {variable.name: (variable.value, variable.source) for variable in effective(settings, imposed)}
+    assert found["ENV"] == ("prod", Source.ENVIRONMENT)
+    assert found["CLIENT_ID"] == ("theirs", Source.IMPOSED)
+    assert found["LOG_LEVEL"] == ("info", Source.DEFAULT)
 
 
 def test_a_missing_variable_is_named_without_the_values_of_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""module-controller doctor: looks at everything that a start depends on, and changes nothing."""

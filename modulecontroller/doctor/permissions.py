@@ -1,0 +1,115 @@
+"""Whether we may do in the cluster what the control plane does: one SelfSubjectAccessReview for each verb.
+
+The table is what ``deploy/rbac.yaml`` gives, by a test. The API server answers such a
+review without anything being created.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from modulecontroller.configuration import Configuration
+from modulecontroller.doctor.findings import Finding, error, ok, skipped, warning
+from modulecontroller.doctor.kube import Api, NoAnswer, connect, subject
+
+ABOUT = "permissions"
+AT_ONCE = 8
+REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+FIX = "kubectl apply -f deploy/rbac.yaml, and run as the service account (or user) that it binds"
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """Verbs on a resource, in a namespace or in all of them; resource may have a subresource."""
+
+    group: str
+    resource: str
+    verbs: tuple[str, ...]
+    why: str
+    namespace: str = ""
+
+    def __str__(self) -> str:
+        where = f" in {self.namespace}" if self.namespace else ""
+        return f"{self.resource}{where}"
+
+
+NEEDED: Sequence[Permission] = (
+    Permission("", "nodes", ("get", "list", "watch", "create", "patch", "delete"), "one Node for each base"),
+    Permission("", "nodes/status", ("patch",), "conditions of the Nodes"),
+    Permission("", "pods", ("list", "watch", "create", "delete"), "modules"),
+    Permission("", "pods/status", ("patch",), "states of modules"),
+    Permission("apps", "deployments", ("list", "watch"), "baselines"),
+    Permission("", "events", ("create", "patch"), "telling what happened"),
+    Permission(
+        "coordination.k8s.io",
+        "leases",
+        ("list", "watch", "create", "patch", "delete"),
+        "ownership of VNodes",
+        namespace="kube-node-lease",
+    ),
+)
+"""What the control plane does in the cluster."""
+
+
+async def check(configuration: Configuration) -> AsyncIterator[Finding]:
+    """Yield which permissions are missing."""
+    settings = subject(configuration)
+    if isinstance(settings, str):
+        yield skipped(ABOUT, settings)
+        return
+    try:
+        async with connect(settings) as api:
+            missing = await _missing(api, NEEDED)
+            for permission, verbs in missing.items():
+                why = f"needed for: {permission.why}"
+                yield error(ABOUT, f"may not {', '.join(verbs)} {permission} ({why})", FIX)
+            if not missing:
+                number = sum(len(permission.verbs) for permission in NEEDED)
+                yield ok(ABOUT, f"all {number} verbs on {len(NEEDED)} resources that are needed are allowed")
+            if await _allowed(api, Permission("*", "*", (), ""), "*"):
+                fix = "run with the roles of deploy/rbac.yaml, which are all that is needed"
+                yield warning(ABOUT, "everything is allowed in this cluster, far more than is needed", fix)
+    except NoAnswer as failed:
+        yield skipped(ABOUT, f"the API server could not be asked: {failed}")
+
+
+async def _missing(api: Api, needed: Sequence[Permission]) -> dict[Permission, list[str]]:
+    at_once = asyncio.Semaphore(AT_ONCE)
+
+    async def ask(permission: Permission, verb: str) -> bool:
+        async with at_once:
+            return await _allowed(api, permission, verb)
+
+    pairs = [(permission, verb) for permission in needed for verb in permission.verbs]
+    answers = await asyncio.gather(*(ask(permission, verb) for permission, verb in pairs))
+    missing: dict[Permission, list[str]] = {}
+    for (permission, verb), allowed in zip(pairs, answers, strict=True):
+        if not allowed:
+            missing.setdefault(permission, []).append(verb)
+    return missing
+
+
+async def _allowed(api: Api, permission: Permission, verb: str) -> bool:
+    resource, _, subresource = permission.resource.partition("/")
+    wanted = {
+        "verb": verb,
+        "group": permission.group,
+        "resource": resource,
+        "subresource": subresource,
+        "namespace": permission.namespace,
+    }
+    answer = await api.ask(
+        REVIEWS,
+        {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {key: value for key, value in wanted.items() if value}},
+        },
+    )
+    if answer.status != 201:
+        raise NoAnswer(f"a review of our permissions failed: {answer.message}", "")
+    status: Any = answer.body.get("status")
+    return isinstance(status, dict) and status.get("allowed") is True

@@ -1,0 +1,128 @@
+"""module-controller config: what all programs would be started with, where it comes from, and what is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from controlplane.settings import ControlPlaneSettings
+from gateways.http.settings import HttpGatewaySettings
+from gateways.mqtt.settings import MqttGatewaySettings
+from modulecontroller import __main__ as command
+from modulecontroller import config
+from modulecontroller.configuration import PROGRAMS, survey
+from modulecontroller.settings import PROGRAM_NAMES
+from service.settings import ALL_VARIABLES
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ALL_VARIABLES | {"KUBERNETES_SERVICE_HOST"}:
+        monkeypatch.delenv(name, raising=False)
+
+
+def given(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_the_programs_are_those_that_would_run_and_are_told_what_they_would_be_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given(monkeypatch, ENABLE_HTTP_TUNNEL="true", CLIENT_ID="mc", GRPC_PORT="50052")
+    found = survey()
+    assert [program.name for program in found.programs] == ["module-controller", "controlplane", "http-gateway"]
+    assert not found.wrong
+    gateway = found.of(HttpGatewaySettings)
+    assert gateway is not None
+    assert (gateway.client_id, gateway.control_plane) == ("mc-http", ("127.0.0.1:50052",))
+    told = {variable.name: variable.source.value for variable in found.programs[2].variables}
+    assert told["CLIENT_ID"] == told["CONTROL_PLANE"] == "module-controller"
+    assert told["ENV"] == "default"
+    assert found.of(MqttGatewaySettings) is None
+    assert found.why_not("mqtt-gateway") == "mqtt-gateway is not run here"
+
+
+def test_a_program_by_itself_has_only_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, CLIENT_ID="gw-1", CONTROL_PLANE="cp:50051", MQTT_BROKER="b", VNODE_WORKER_NUM="4")
+    found = survey(["mqtt-gateway"])
+    gateway = found.of(MqttGatewaySettings)
+    assert gateway is not None
+    assert (gateway.client_id, gateway.control_plane) == ("gw-1", ("cp:50051",))
+    assert found.unread == ("VNODE_WORKER_NUM",)
+
+
+def test_all_that_is_wrong_with_any_program_is_told_at_once_each_thing_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(
+        monkeypatch,
+        ENABLE_HTTP_TUNNEL="true",
+        ENABLE_MQTT_TUNNEL="yes",
+        ENV="a.b",
+        HEALTH_PORT="0",
+        VNODE_WORKER_NUM="-1",
+        HTTP_TUNNEL_ALLOWED_CIDRS="10.0.0.0/99",
+        MQTT_PORT="x",
+        MQTT_BROKERS="b",
+    )
+    wrong = survey().wrong
+    begins = sorted(line.split(":")[0].split(" is not set")[0] for line in wrong)
+    assert begins == [
+        "ENV=a.b",
+        "HEALTH_PORT=0",
+        "HTTP_TUNNEL_ALLOWED_CIDRS=10.0.0.0/99",
+        "MQTT_BROKER",
+        "MQTT_BROKERS=b",
+        "MQTT_PORT=x",
+        "VNODE_WORKER_NUM=-1",
+    ]
+
+
+def test_no_tunnel_at_all_is_wrong_and_the_values_are_shown_nevertheless() -> None:
+    found = survey()
+    assert found.wrong[0].startswith("no tunnel is enabled")
+    assert found.of(ControlPlaneSettings) is not None
+    assert "VNODE_WORKER_NUM" in config.as_text(found)
+
+
+def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, MQTT_BROKER="b", MQTT_USERNAME="u", MQTT_PASSWORD="s3cret", HTTP_TUNNEL_TOKEN="t0ken")
+    found = survey(["http-gateway", "mqtt-gateway"])
+    for shown in (config.as_text(found), config.as_json(found)):
+        assert "s3cret" not in shown
+        assert "t0ken" not in shown
+        assert "********" in shown
+
+
+def test_no_secret_is_shown_when_it_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, MQTT_BROKER="b", MQTT_PASSWORD="s3cret")
+    found = survey(["mqtt-gateway"])
+    assert "MQTT_PASSWORD is set without MQTT_USERNAME" in found.wrong[0]
+    assert "s3cret" not in config.as_text(found)
+
+
+def test_the_command_prints_json_and_ends_with_2_when_something_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given(monkeypatch, ENABLE_HTTP_TUNNEL="true")
+    assert command.main(["config", "--output", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [program["program"] for program in told["programs"]] == [
+        "module-controller",
+        "controlplane",
+        "http-gateway",
+    ]
+    assert {variable["source"] for variable in told["programs"][0]["variables"]} == {"default", "environment"}
+    given(monkeypatch, GRPC_PORT="70000")
+    assert command.main(["config"]) == 2
+    assert "GRPC_PORT=70000: " in capsys.readouterr().out
+
+
+def test_programs_that_can_be_asked_for_are_those_with_settings() -> None:
+    assert {"module-controller", *PROGRAM_NAMES} == PROGRAMS.keys()
+
+
+def test_an_unwritable_place_is_no_reason_to_show_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given(monkeypatch, EMBEDDED_DB=str(tmp_path / "no" / "cluster.db"), ENABLE_HTTP_TUNNEL="true")
+    assert not survey().wrong

@@ -1,0 +1,356 @@
+"""module-controller doctor: what each check makes of what it sees. With real servers: tests/integration/doctor."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+import yaml
+
+from gateways.http.settings import HttpGatewaySettings
+from gateways.mqtt.connection import Message
+from modulecontroller.configuration import Configuration, survey
+from modulecontroller.doctor import addresses, apiserver, clock, files, identity, listeners, ports, settings
+from modulecontroller.doctor.examine import CHECKS, as_json, as_text, examine, exit_code
+from modulecontroller.doctor.findings import Check, Finding, Level, error, ok, skipped, some, warning
+from modulecontroller.doctor.heard import Heard
+from modulecontroller.doctor.kube import Answer
+from modulecontroller.doctor.permissions import NEEDED
+from service.settings import ALL_VARIABLES
+from tests.servers.rbac import SHIPPED
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ALL_VARIABLES | {"KUBERNETES_SERVICE_HOST"}:
+        monkeypatch.delenv(name, raising=False)
+
+
+async def look(check: Check, *programs: str) -> list[Finding]:
+    return [finding async for finding in check(survey(programs))]
+
+
+def levels(found: list[Finding]) -> list[str]:
+    return [finding.level.value for finding in found]
+
+
+class TestExamining:
+    async def test_a_check_that_hangs_is_ended_and_keeps_what_it_found(self) -> None:
+        async def hangs(_: Configuration) -> AsyncIterator[Finding]:
+            yield ok("broker", "connected")
+            await asyncio.Event().wait()
+
+        found = await examine(Configuration((), ()), checks={"broker": hangs}, limit=0.01)
+        assert levels(found) == ["ok", "error"]
+        assert "not done within 0.01 s" in found[1].message
+
+    async def test_a_check_that_fails_hides_no_other(self) -> None:
+        async def fails(_: Configuration) -> AsyncIterator[Finding]:
+            yield ok("a", "fine")
+            raise ZeroDivisionError("oh")
+
+        async def works(_: Configuration) -> AsyncIterator[Finding]:
+            yield ok("b", "fine")
+
+        found = await examine(Configuration((), ()), checks={"a": fails, "b": works})
+        assert [finding.about for finding in found] == ["a", "a", "b"]
+        assert "ZeroDivisionError: oh" in found[1].message
+
+    def test_the_exit_code_is_1_only_for_errors(self) -> None:
+        assert exit_code([ok("a", ""), warning("b", "", ""), skipped("c", "")]) == 0
+        assert exit_code([ok("a", ""), error("b", "", "")]) == 1
+
+    def test_both_forms_show_cause_fix_and_sum(self) -> None:
+        found = [ok("clock", "fine"), error("broker", "is away", "start it")]
+        text = as_text(found)
+        assert "error    broker  is away" in text
+        assert "fix: start it" in text
+        assert text.endswith("1 ok, 1 error\n")
+        told = json.loads(as_json(found))
+        assert told["findings"][1] == {"about": "broker", "level": "error", "message": "is away", "fix": "start it"}
+        assert told["summary"] == {"ok": 1, "skipped": 0, "warning": 0, "error": 1}
+
+    async def test_with_nothing_set_every_check_says_something(self) -> None:
+        for name, check in CHECKS.items():
+            if name != "ports":  # opens sockets: tests/integration/doctor
+                assert await look(check), name
+
+    def test_lists_are_cut(self) -> None:
+        assert some(["a", "b"]) == "a, b"
+        assert some([str(n) for n in range(9)]) == "0, 1, 2, 3, 4 and 4 more"
+
+
+class TestSettings:
+    async def test_wrong_ones_are_errors(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("GRPC_PORT", "x")
+        monkeypatch.setenv("ENV", "a.b")
+        found = await look(settings.check, "controlplane")
+        assert levels(found) == ["error", "error"]
+
+    async def test_an_environment_in_upper_case_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ENV", "Prod")
+        found = await look(settings.check, "controlplane")
+        assert found[-1].message.startswith("ENV=Prod is used as prod")
+
+    async def test_what_nobody_reads_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ENABLE_HTTP_TUNNEL", "true")
+        monkeypatch.setenv("MQTT_BROKER", "b")
+        found = await look(settings.check)
+        assert levels(found) == ["ok", "warning"]
+        assert "MQTT_BROKER" in found[1].message
+
+
+class TestIdentity:
+    @pytest.mark.parametrize(
+        ("variables", "level"),
+        [
+            ({"CLIENT_ID": "mc", "CLUSTER": "kubernetes"}, "ok"),
+            ({"CLUSTER": "kubernetes"}, "warning"),
+            ({"CLUSTER": "embedded"}, "ok"),
+            ({"CLUSTER": "wrong"}, "skipped"),
+        ],
+    )
+    async def test_one_that_lasts_is_wanted(
+        self, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], level: str
+    ) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        assert levels(await look(identity.check, "controlplane")) == [level]
+
+
+class TestFiles:
+    async def test_a_database_whose_folder_cannot_be_written(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        blocked = tmp_path / "file"
+        blocked.touch()
+        monkeypatch.setenv("EMBEDDED_DB", str(blocked / "cluster.db"))
+        (found,) = await look(files.check, "controlplane")
+        assert found.level is Level.ERROR
+        assert f"EMBEDDED_DB={blocked}/cluster.db" in found.message
+
+    async def test_looking_makes_no_folder(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("EMBEDDED_DB", str(tmp_path / "new" / "cluster.db"))
+        assert levels(await look(files.check, "controlplane")) == ["ok"]
+        assert not os.listdir(tmp_path)
+
+    @pytest.mark.parametrize(("days", "level"), [(-1, "error"), (7, "warning"), (400, "ok")])
+    async def test_a_ca_that_ends(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, days: int, level: str) -> None:
+        ca = tmp_path / "ca.crt"
+        trustme.CA().cert_pem.write_to_path(str(ca))
+        monkeypatch.setenv("MQTT_BROKER", "b")
+        monkeypatch.setenv("MQTT_CA_PATH", str(ca))
+        monkeypatch.setattr(files, "_last_end", lambda _: time.time() + days * 86400)
+        assert levels(await look(files.check, "mqtt-gateway")) == [level]
+
+    def test_the_end_is_read_from_the_certificate(self, tmp_path: Path) -> None:
+        ca = tmp_path / "ca.crt"
+        trustme.CA().cert_pem.write_to_path(str(ca))
+        assert files._last_end(str(ca)) > time.time()
+
+    async def test_a_key_that_everybody_can_read(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        leaf = trustme.CA().issue_cert("client.test")
+        certificate, key = tmp_path / "client.crt", tmp_path / "client.key"
+        leaf.cert_chain_pems[0].write_to_path(str(certificate))
+        leaf.private_key_pem.write_to_path(str(key))
+        monkeypatch.setenv("MQTT_BROKER", "b")
+        monkeypatch.setenv("MQTT_CLIENT_CRT_PATH", str(certificate))
+        monkeypatch.setenv("MQTT_CLIENT_KEY_PATH", str(key))
+        key.chmod(0o604)
+        assert levels(await look(files.check, "mqtt-gateway")) == ["warning"]
+        key.chmod(0o600)
+        assert levels(await look(files.check, "mqtt-gateway")) == ["ok"]
+
+
+class TestPorts:
+    def test_those_of_module_controller(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ENABLE_HTTP_TUNNEL", "true")
+        wanted = [(port.variable, port.port) for port in ports.wanted(survey())]
+        assert wanted == [
+            ("GRPC_PORT", 50051),
+            ("REPORT_PORT", 8080),
+            ("HTTP_TUNNEL_LISTEN_PORT", 7777),
+            ("HEALTH_PORT", 8081),
+            ("METRICS_PORT", 9090),
+        ]
+
+    def test_those_of_a_gateway_by_itself(self) -> None:
+        wanted = [(port.variable, port.port) for port in ports.wanted(survey(["http-gateway"]))]
+        assert wanted == [("HTTP_TUNNEL_LISTEN_PORT", 7777), ("HEALTH_PORT", 8082), ("METRICS_PORT", 9091)]
+
+    async def test_one_that_is_wanted_twice(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("HTTP_TUNNEL_LISTEN_PORT", "HEALTH_PORT", "METRICS_PORT"):
+            monkeypatch.setenv(name, "7001")
+        found = await look(ports.check, "http-gateway")
+        assert levels(found) == ["error"] * 3
+        assert found[0].message == "HTTP_TUNNEL_LISTEN_PORT=7001 is wanted for HEALTH_PORT, METRICS_PORT as well"
+
+    def test_who_listens_is_read_from_proc(self, tmp_path: Path) -> None:
+        net = tmp_path / "net"
+        net.mkdir()
+        head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+        row = "   0: 0100007F:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 0 0 {inode} 1\n"
+        (net / "tcp").write_text(
+            head + row.format(port=7777, state="0A", inode=11) + row.format(port=7778, state="01", inode=12)
+        )
+        descriptors = tmp_path / "42" / "fd"
+        descriptors.mkdir(parents=True)
+        (descriptors / "3").symlink_to("socket:[11]")
+        (descriptors / "4").symlink_to("socket:[12]")
+        (tmp_path / "42" / "cmdline").write_bytes(b"python\0-m\0gateways.http\0")
+        (tmp_path / "43").mkdir()
+        found = listeners.listener(7777, tmp_path)
+        assert found == listeners.Listener(42, "python -m gateways.http")
+        assert found.ours
+        assert listeners.listener(7778, tmp_path) is None
+        assert not listeners.Listener(1, "nginx").ours
+
+
+class TestApiServer:
+    @pytest.mark.parametrize(
+        ("status", "version", "level", "told"),
+        [
+            (200, "v1.36.3", "ok", "v1.36.3"),
+            (200, "v1.20.15+k3s1", "ok", "v1.20.15"),
+            (200, "v1.19.0", "warning", "older"),
+            (200, "v1.99.0", "warning", "newer"),
+            (200, "", "error", "does not tell its version"),
+            (200, "v2.3.4", "warning", "newer"),
+            (401, "", "error", "does not accept our credentials"),
+            (403, "", "error", "does not tell its version"),
+        ],
+    )
+    def test_what_version_says(self, status: int, version: str, level: str, told: str) -> None:
+        found = apiserver.judge("https://k", Answer(status, {}, {"gitVersion": version}))
+        assert found.level.value == level
+        assert told in found.message
+
+    @pytest.mark.parametrize(("offset", "level"), [(0.0, "ok"), (4.0, "ok"), (-4.0, "ok"), (6.0, "warning")])
+    def test_the_clock(self, offset: float, level: str) -> None:
+        found = clock.judge("Wed, 25 Nov 2026 05:00:00 GMT", 1795582800.5 + offset)
+        assert found.level.value == level
+
+    @pytest.mark.parametrize("date", ["", "yesterday"])
+    def test_no_time_is_no_error(self, date: str) -> None:
+        assert clock.judge(date, 0.0).level is Level.SKIPPED
+
+
+def test_permissions_that_are_looked_for_are_those_that_are_shipped() -> None:
+    shipped: dict[tuple[str, str, str], set[str]] = {}
+    for obj in yaml.safe_load_all(SHIPPED.read_text()):
+        for rule in (obj or {}).get("rules", []):
+            for group in rule["apiGroups"]:
+                for resource in rule["resources"]:
+                    key = (group, resource, obj["metadata"].get("namespace", ""))
+                    shipped.setdefault(key, set()).update(rule["verbs"])
+    needed = {(each.group, each.resource, each.namespace): set(each.verbs) for each in NEEDED}
+    assert needed == shipped, "deploy/rbac.yaml and modulecontroller/doctor/permissions.py must say the same"
+
+
+class TestAddresses:
+    def node(self, address: str, tunnel: str = "http") -> dict[str, Any]:
+        annotations = {"base.koupleless.io/address": address, "base.koupleless.io/tunnel": tunnel}
+        return {"metadata": {"name": f"vnode.{address}.dev", "annotations": annotations}}
+
+    def test_known_bases_are_judged_by_the_policy(self) -> None:
+        gateway = HttpGatewaySettings.model_validate({"HTTP_TUNNEL_ALLOWED_CIDRS": "10.0.0.0/8"})
+        nodes = [self.node("10.0.0.1:1238"), self.node("11.0.0.1:1238"), self.node("12.0.0.1:0", "mqtt"), {}]
+        found = addresses.known(gateway, nodes)
+        assert found.level is Level.ERROR
+        assert found.message.startswith("1 of 2 bases that are known would be refused: vnode.11.0.0.1:1238.dev")
+        assert addresses.known(gateway, nodes[:1]).level is Level.OK
+        assert addresses.known(gateway, []).level is Level.OK
+
+    @pytest.mark.parametrize(
+        ("cidrs", "token", "own", "told"),
+        [
+            ("0.0.0.0/0", "", [], ["warning"]),
+            ("0.0.0.0/0", "t", [], []),
+            ("10.0.0.0/8", "", ["192.168.1.1"], ["warning"]),
+            ("10.0.0.0/8", "", ["192.168.1.1", "10.1.1.1"], []),
+            (",", "", ["10.1.1.1"], ["error"]),
+        ],
+    )
+    def test_the_policy_itself(self, cidrs: str, token: str, own: list[str], told: list[str]) -> None:
+        gateway = HttpGatewaySettings.model_validate({"HTTP_TUNNEL_ALLOWED_CIDRS": cidrs, "HTTP_TUNNEL_TOKEN": token})
+        assert levels(list(addresses._policy(gateway, own))) == told
+
+
+def beat(env: str, base: str, stamp: float = 100.0, payload: bytes = b"", *, retained: bool = False) -> Message:
+    told = {
+        "baseMetadata": {"identity": base, "name": "shop", "version": "1", "clusterName": "default"},
+        "localIP": "10.0.0.1",
+        "localHostName": "h",
+        "state": "ACTIVATED",
+    }
+    body = payload or json.dumps({"publishTimestamp": int(stamp * 1000), "data": told}).encode()
+    return Message(f"koupleless_{env}/{base}/base/heart", body, retained)
+
+
+class TestHeard:
+    def told(self, *messages: Message) -> dict[str, list[tuple[str, str]]]:
+        heard = Heard("prod", now=lambda: 100.0)
+        for message in messages:
+            heard.take(message)
+        told: dict[str, list[tuple[str, str]]] = {}
+        for finding in heard.findings(12.0):
+            told.setdefault(finding.about, []).append((finding.level.value, finding.message))
+        return told
+
+    def test_bases_and_their_clocks(self) -> None:
+        told = self.told(beat("prod", "a"), beat("prod", "b", 96.0))
+        assert told["topics"] == [("ok", "2 bases beat under koupleless_prod/+/base/heart: a, b")]
+        assert told["clocks of bases"][0][0] == "ok"
+        assert told["leftovers"][0][0] == "ok"
+
+    def test_a_clock_that_is_off(self) -> None:
+        ((level, message),) = self.told(beat("prod", "a"), beat("prod", "b", 40.0))["clocks of bases"]
+        assert level == "warning"
+        assert "b is 60 s behind" in message
+
+    def test_silence_is_told(self) -> None:
+        assert self.told()["topics"][0][0] == "warning"
+
+    def test_bases_of_other_environments_are_told(self) -> None:
+        told = self.told(beat("default", "x"), beat("PROD", "y"))
+        messages = [message for _, message in told["topics"]]
+        assert any("x beat in the environment default: not served" in message for message in messages)
+        assert any("PROD (which differs only in case)" in message for message in messages)
+
+    def test_identities_that_cannot_be_and_words_that_are_not_understood(self) -> None:
+        told = self.told(beat("prod", "unknown-Ab3Xy"), beat("prod", "c", payload=b"{}"))
+        assert [level for level, _ in told["topics"]] == ["error", "error"]
+
+    def test_retained_commands_are_leftovers_and_retained_news_is_nothing(self) -> None:
+        install = Message("koupleless_prod/a/installBiz", b"{}", retained=True)
+        cleared = Message("koupleless_prod/b/installBiz", b"", retained=True)
+        told = self.told(install, cleared, beat("prod", "a", retained=True))
+        assert told["leftovers"][0][0] == "warning"
+        assert "1 retained commands" in told["leftovers"][0][1]
+        assert "no base was heard" in told["topics"][0][1]
+
+    @pytest.mark.parametrize("topic", ["", "a/b/c", "koupleless_prod/a/base/health", "x/a/base/heart"])
+    def test_other_topics_are_nothing(self, topic: str) -> None:
+        assert self.told(Message(topic, b"{}", retained=False)) == self.told()
+
+
+def test_own_addresses_are_no_loopback_ones() -> None:
+    assert not [address for address in addresses._own_addresses() if address.startswith("127.")]
+
+
+def test_doctor_names_the_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(files.tempfile, "gettempdir", none)
+    monkeypatch.setenv("ENABLE_HTTP_TUNNEL", "true")
+    (found,) = asyncio.run(look(files.check))
+    assert "TMPDIR" in found.fix
+    assert os.environ["ENABLE_HTTP_TUNNEL"] == "true"
