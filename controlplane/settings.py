@@ -157,6 +157,11 @@ class ControlPlaneSettings(Settings):
         in_cluster = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
         return ClusterKind.KUBERNETES if self.kubeconfig or in_cluster else ClusterKind.EMBEDDED
 
+    @property
+    def peers_follow(self) -> bool:
+        """Whether replicas of peer Deployments follow the bases."""
+        return self.enable_module_deployment_controller or self.enable_module_replicas_sync_with_base
+
     def policy(self, version: str) -> Policy:
         """Return how the application behaves."""
         return Policy(
@@ -167,5 +172,5 @@ class ControlPlaneSettings(Settings):
                 module_uninstall_timeout=self.module_uninstall_timeout, scale_down_delay=self.module_scale_down_delay
             ),
             modules=ModulePolicy(orders=self.vnode_worker_num, orphans=self.orphan_module_policy),
-            peers_follow=self.enable_module_deployment_controller or self.enable_module_replicas_sync_with_base,
+            peers_follow=self.peers_follow,
         )

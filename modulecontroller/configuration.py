@@ -56,7 +56,9 @@ class Configuration:
     @property
     def wrong(self) -> tuple[str, ...]:
         """What is wrong, each thing once, in words that name variable, value and fix."""
-        return tuple(dict.fromkeys(line for program in self.programs for line in program.wrong))
+        # Programs may put the meaning of a variable into words of their own; what is wrong with it is the same.
+        told = {line.partition(" is: ")[0]: line for program in self.programs for line in program.wrong}
+        return tuple(told.values())
 
     def of(self, cls: type[S]) -> S | None:
         """Return the settings of one class, None when that program is not run or its settings are wrong."""

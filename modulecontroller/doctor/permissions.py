@@ -7,10 +7,11 @@ review without anything being created.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from controlplane.settings import ControlPlaneSettings
 from modulecontroller.configuration import Configuration
 from modulecontroller.doctor.findings import Finding, error, ok, skipped, warning
 from modulecontroller.doctor.kube import Api, NoAnswer, connect, subject
@@ -30,6 +31,7 @@ class Permission:
     verbs: tuple[str, ...]
     why: str
     namespace: str = ""
+    when: Callable[[ControlPlaneSettings], bool] = lambda _: True
 
     def __str__(self) -> str:
         where = f" in {self.namespace}" if self.namespace else ""
@@ -41,7 +43,15 @@ NEEDED: Sequence[Permission] = (
     Permission("", "nodes/status", ("patch",), "conditions of the Nodes"),
     Permission("", "pods", ("list", "watch", "create", "delete"), "modules"),
     Permission("", "pods/status", ("patch",), "states of modules"),
-    Permission("apps", "deployments", ("list", "watch"), "baselines"),
+    Permission("apps", "deployments", ("get", "list", "watch"), "baselines, and mctl rollout status"),
+    Permission("apps", "daemonsets", ("get",), "mctl rollout status"),
+    Permission(
+        "apps",
+        "deployments/scale",
+        ("patch",),
+        "replicas that follow the bases",
+        when=lambda settings: settings.peers_follow,
+    ),
     Permission("", "events", ("create", "patch"), "telling what happened"),
     Permission(
         "coordination.k8s.io",
@@ -51,7 +61,7 @@ NEEDED: Sequence[Permission] = (
         namespace="kube-node-lease",
     ),
 )
-"""What the control plane does in the cluster."""
+"""What the control plane does in the cluster, some of it only with certain settings."""
 
 
 async def check(configuration: Configuration) -> AsyncIterator[Finding]:
@@ -62,13 +72,14 @@ async def check(configuration: Configuration) -> AsyncIterator[Finding]:
         return
     try:
         async with connect(settings) as api:
-            missing = await _missing(api, NEEDED)
+            needed = [permission for permission in NEEDED if permission.when(settings)]
+            missing = await _missing(api, needed)
             for permission, verbs in missing.items():
                 why = f"needed for: {permission.why}"
                 yield error(ABOUT, f"may not {', '.join(verbs)} {permission} ({why})", FIX)
             if not missing:
-                number = sum(len(permission.verbs) for permission in NEEDED)
-                yield ok(ABOUT, f"all {number} verbs on {len(NEEDED)} resources that are needed are allowed")
+                number = sum(len(permission.verbs) for permission in needed)
+                yield ok(ABOUT, f"all {number} verbs on {len(needed)} resources that are needed are allowed")
             if await _allowed(api, Permission("*", "*", (), ""), "*"):
                 fix = "run with the roles of deploy/rbac.yaml, which are all that is needed"
                 yield warning(ABOUT, "everything is allowed in this cluster, far more than is needed", fix)

@@ -349,7 +349,7 @@ def test_doctor_names_the_folder_for_temporary_files(monkeypatch: pytest.MonkeyP
     def none() -> str:
         raise FileNotFoundError
 
-    monkeypatch.setattr(files.tempfile, "gettempdir", none)
+    monkeypatch.setattr("tempfile.gettempdir", none)
     monkeypatch.setenv("ENABLE_HTTP_TUNNEL", "true")
     (found,) = asyncio.run(look(files.check))
     assert "TMPDIR" in found.fix
