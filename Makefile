@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart smoke test check unit integration proto proto-check lock test-servers bench clean distclean
+.PHONY: help quickstart smoke test check unit integration compat proto proto-check lock test-servers bench clean distclean
 
 help: ## list what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -69,6 +69,13 @@ lock: ## choose and pin dependencies again (needs uv)
 
 test-servers: .venv/.dev ## get the servers that the tests need: Kubernetes (download, or build with Go), Mosquitto
 	@$(BIN)/python -m tests.servers fetch $(ARGS)
+
+compat: .venv/.dev ## the tests that need Kubernetes, on the oldest and on the newest version that is supported
+	@for version in 1.20 current; do \
+		export TEST_KUBERNETES=$$version REQUIRE_KUBERNETES=1; unset KUBEBUILDER_ASSETS; \
+		$(BIN)/python -m tests.servers fetch --need kubernetes || exit 1; \
+		$(BIN)/python -m pytest -m kubernetes $(ARGS) || exit 1; \
+	done
 
 bench: .venv/.dev ## measure, and print the targets beside
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -2,6 +2,7 @@
 
 A bundle is a set of programs of one version that are got together. Version and
 cache key come from its Go module in ``build/``: what go.sum pins is what runs.
+Kubernetes is there twice: TEST_KUBERNETES=1.20 chooses the oldest that is supported.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """Programs that belong together; package is what each is built from, by program."""
+    """Programs that belong together; package is what each is built from, by program.
+
+    only_go is the one Go that builds it, where a newer one does not.
+    """
 
     name: str
     module: str
     packages: Mapping[str, str]
+    only_go: str = ""
 
     @property
     def programs(self) -> tuple[str, ...]:
@@ -44,7 +49,7 @@ class Bundle:
     @property
     def go_version(self) -> str:
         """The oldest Go that builds this bundle."""
-        return self._in_go_mod(r"^go (\S+)$")
+        return self.only_go or self._in_go_mod(r"^go (\S+)$")
 
     @property
     def key(self) -> str:
@@ -66,14 +71,23 @@ class Bundle:
 
 
 ETCD = Bundle("etcd", "go.etcd.io/etcd/server/v3", {"etcd": "go.etcd.io/etcd/server/v3"})
-KUBERNETES = Bundle(
-    "kubernetes",
-    "k8s.io/kubernetes",
-    {
-        program: f"k8s.io/kubernetes/cmd/{program}"
-        for program in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-    },
-)
+_PROGRAMS = {
+    program: f"k8s.io/kubernetes/cmd/{program}"
+    for program in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+}
+KUBERNETES = Bundle("kubernetes", "k8s.io/kubernetes", _PROGRAMS)
+OLDEST_KUBERNETES = Bundle("kubernetes-1.20", "k8s.io/kubernetes", _PROGRAMS, only_go="1.19.13")
+"""The oldest version that is supported."""
+
+_CHOICES = {"": KUBERNETES, "current": KUBERNETES, "1.20": OLDEST_KUBERNETES}
+
+
+def under_test(environ: Mapping[str, str] = os.environ) -> tuple[Bundle, Bundle]:
+    """Return etcd and the Kubernetes that tests run against; raises ValueError."""
+    wanted = environ.get("TEST_KUBERNETES", "")
+    if wanted not in _CHOICES:
+        raise ValueError(f"TEST_KUBERNETES={wanted}: there is only {', '.join(filter(None, _CHOICES))}")
+    return ETCD, _CHOICES[wanted]
 
 
 @dataclass(frozen=True, slots=True)

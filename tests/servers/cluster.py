@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.servers import rbac
-from tests.servers.bundles import ETCD, KUBERNETES, find
+from tests.servers.bundles import find, under_test
 from tests.servers.cleaning import clean
 from tests.servers.credentials import Credentials
 from tests.servers.fetch import Unavailable
@@ -40,7 +40,7 @@ CLIENT_RATE = 300
 def programs() -> dict[str, Path]:
     """Return the path of each program; raises Unavailable."""
     found = {}
-    for bundle in (ETCD, KUBERNETES):
+    for bundle in under_test():
         place = find(bundle)
         if place is None:
             raise Unavailable(f"no {bundle.name} {bundle.version} in KUBEBUILDER_ASSETS or the cache")
@@ -194,6 +194,9 @@ class KubeCluster:
             "kube-api-qps": CLIENT_RATE,
             "kube-api-burst": 2 * CLIENT_RATE,
         }
+        if int(self.version.split(".")[1]) < 24:
+            # Without it they listen on a fixed port besides; later versions do not know the flag.
+            shared["port"] = 0
         controllers = {
             **shared,
             "kubeconfig": self.kubeconfig(ADMIN),

@@ -28,8 +28,8 @@ class CannotDownload(Exception):
 
 def download(bundle: Bundle, target: Path) -> None:
     """Put all programs of a bundle into a folder; raises CannotDownload."""
-    sources: dict[str, Callable[[Bundle, Path], None]] = {KUBERNETES.name: kubernetes, ETCD.name: etcd}
-    sources[bundle.name](bundle, target)
+    sources: dict[str, Callable[[Bundle, Path], None]] = {KUBERNETES.module: kubernetes, ETCD.module: etcd}
+    sources[bundle.module](bundle, target)
     for program in bundle.programs:
         (target / program).chmod(0o755)
 

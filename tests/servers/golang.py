@@ -11,39 +11,35 @@ import os
 import re
 import shutil
 import stat
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from tests.servers import openapi
 from tests.servers.bundles import Bundle, architecture
+from tests.servers.commands import CannotBuild, run, run_long
 
 PLACES = ("/usr/local/go/bin/go", "/usr/lib/go/bin/go")
 """Where Go often is without being on PATH."""
-COMMAND_TIMEOUT = 900.0
-BUILD_TIMEOUT = 3600.0
-PROGRESS_EVERY = 30.0
-
-
-class CannotBuild(Exception):
-    """The programs cannot be built here; the message is one line that says why."""
 
 
 def build(bundle: Bundle, target: Path) -> None:
     """Build all programs of a bundle into a folder; raises CannotBuild."""
-    go = find_go(bundle.go_version)
+    go = find_go(bundle.go_version, exactly=bool(bundle.only_go))
     with tempfile.TemporaryDirectory(prefix="go-build-") as work:
         # A copy, so that nothing is ever written beside the checked-in sources.
         module = Path(work) / bundle.name
         shutil.copytree(bundle.sources, module)
         environ = _environ({"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false"})
+        if bundle.only_go:
+            # An old Kubernetes leaves a part of its sources to a generator, which runs the same go.
+            environ["PATH"] = f"{go.parent}{os.pathsep}{environ['PATH']}"
+            openapi.generate(go, module, environ)
         binaries = Path(work) / "bin"
         for program, package in bundle.packages.items():
             # One after the other, named: `go build -o folder/` would call etcd's program "v3" or "server".
             command = [str(go), "build", "-ldflags", link_flags(bundle), "-o", str(binaries / program), package]
-            _run_long(f"building {program} {bundle.version}", command, module, environ)
+            run_long(f"building {program} {bundle.version}", command, module, environ)
         for program in bundle.programs:
             shutil.move(binaries / program, target / program)
 
@@ -58,16 +54,20 @@ def link_flags(bundle: Bundle) -> str:
     return " ".join(flags)
 
 
-def find_go(wanted: str) -> Path:
-    """Return a Go of at least the wanted version, fetching the toolchain if need be; raises CannotBuild."""
+def find_go(wanted: str, *, exactly: bool = False) -> Path:
+    """Return a Go of at least, or exactly, the wanted version, fetched if need be; raises CannotBuild."""
     found = list(_installed())
     for go, version in found:
-        if parse_version(version) >= parse_version(wanted):
+        there = parse_version(version)
+        if there == parse_version(wanted) or (there > parse_version(wanted) and not exactly):
             return go
     if not found:
         raise CannotBuild(f"there is no Go on this machine (Go {wanted} builds it; any Go from 1.19 can fetch that)")
     go, version = found[0]
-    print(f"Go {version} is older than {wanted}: getting Go {wanted} from the Go module proxy", flush=True)
+    print(
+        f"Go {version} is not {'' if exactly else 'at least '}{wanted}: getting Go {wanted} from the Go module proxy",
+        flush=True,
+    )
     return _fetch_toolchain(go, wanted)
 
 
@@ -83,14 +83,14 @@ def parse_version(text: str) -> tuple[int, int, int]:
 def _installed() -> Iterable[tuple[Path, str]]:
     places = [shutil.which("go"), *PLACES]
     for place in dict.fromkeys(place for place in places if place and os.access(place, os.X_OK)):
-        version = _run([place, "env", "GOVERSION"], _environ({"GOTOOLCHAIN": "local"})).strip()
+        version = run([place, "env", "GOVERSION"], _environ({"GOTOOLCHAIN": "local"})).strip()
         yield Path(place), version.removeprefix("go")
 
 
 def _fetch_toolchain(go: Path, wanted: str) -> Path:
     module = f"golang.org/toolchain@v0.0.1-go{wanted}.linux-{architecture()}"
     with tempfile.TemporaryDirectory(prefix="go-toolchain-") as empty:
-        answer = _run([str(go), "mod", "download", "-json", module], _environ({"GOFLAGS": "-mod=mod"}), empty)
+        answer = run([str(go), "mod", "download", "-json", module], _environ({"GOFLAGS": "-mod=mod"}), empty)
     root = Path(json.loads(answer)["Dir"])
     _unpack_toolchain(root)
     return root / "bin" / "go"
@@ -111,51 +111,3 @@ def _unpack_toolchain(root: Path) -> None:
 def _environ(extra: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in {"GOROOT", "GOOS", "GOARCH"}}
     return {**kept, "GOWORK": "off", "GOTOOLCHAIN": "local", **extra}
-
-
-def _run(command: list[str], environ: Mapping[str, str], folder: str | Path = "/") -> str:
-    try:
-        done = subprocess.run(
-            command, env=environ, cwd=folder, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise CannotBuild(f"{' '.join(command)}: not done within {COMMAND_TIMEOUT:g} s") from None
-    if done.returncode:
-        raise CannotBuild(f"{' '.join(command)}: {last_line(done.stderr or done.stdout)}")
-    return done.stdout
-
-
-def _run_long(title: str, command: list[str], folder: Path, environ: Mapping[str, str]) -> None:
-    print(f"{title} ...", flush=True)
-    began = time.monotonic()
-    with tempfile.TemporaryFile("w+") as output:
-        running = subprocess.Popen(command, cwd=folder, env=environ, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            while not _ended(running, PROGRESS_EVERY):
-                spent = time.monotonic() - began
-                if spent > BUILD_TIMEOUT:
-                    raise CannotBuild(f"{title}: not done within {BUILD_TIMEOUT:g} s")
-                print(f"{title}: {spent:.0f} s so far", flush=True)
-        finally:
-            running.kill()
-            running.wait()
-        output.seek(0)
-        said = output.read()
-    if running.returncode:
-        sys.stderr.write(said[-4000:])
-        raise CannotBuild(f"{title}: {last_line(said)}")
-    print(f"{title}: done in {time.monotonic() - began:.0f} s", flush=True)
-
-
-def _ended(process: subprocess.Popen[bytes], within: float) -> bool:
-    try:
-        process.wait(within)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
-
-
-def last_line(text: str) -> str:
-    """Return the last line that says something."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no output"

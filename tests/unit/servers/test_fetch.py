@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.servers.bundles import ETCD, Bundle
+from tests.servers.commands import CannotBuild
 from tests.servers.download import CannotDownload
 from tests.servers.fetch import Unavailable, obtain
-from tests.servers.golang import CannotBuild
 
 
 @pytest.fixture(autouse=True)

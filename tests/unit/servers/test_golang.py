@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.servers.bundles import ETCD, KUBERNETES
-from tests.servers.golang import last_line, link_flags, parse_version
+from tests.servers.bundles import ETCD, KUBERNETES, OLDEST_KUBERNETES
+from tests.servers.commands import last_line
+from tests.servers.golang import link_flags, parse_version
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,7 @@ def test_a_version_without_patch_is_its_first_release() -> None:
 
 def test_kubernetes_is_told_its_version() -> None:
     assert f"-X k8s.io/component-base/version.gitVersion=v{KUBERNETES.version}" in link_flags(KUBERNETES)
+    assert "gitVersion=v1.20." in link_flags(OLDEST_KUBERNETES)
     assert link_flags(ETCD) == "-s -w"
 
 

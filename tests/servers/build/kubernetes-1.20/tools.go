@@ -1,0 +1,11 @@
+//go:build tools
+
+// Package tools names the programs that are built, so that go.mod and go.sum hold what they need.
+package tools
+
+import (
+	_ "k8s.io/kube-openapi/cmd/openapi-gen"
+	_ "k8s.io/kubernetes/cmd/kube-apiserver"
+	_ "k8s.io/kubernetes/cmd/kube-controller-manager"
+	_ "k8s.io/kubernetes/cmd/kube-scheduler"
+)
