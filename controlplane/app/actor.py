@@ -306,7 +306,10 @@ class BaseActor:
 
     async def _remove(self) -> None:
         around, base = self._around, self.base
-        await self._pods.let_all_go(self._pods.pods())
+        pods = self._pods.pods()
+        # Pods outlive their Node by a minute: they leave their Services now, and go first when replicas are lowered.
+        await self._pods.write_statuses(pods, unreachable=base.why)
+        await self._pods.let_all_go(pods)
         node = self._node.node()
         await self._node.remove()
         await around.leases.end(base.id)

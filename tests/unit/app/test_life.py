@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from controlplane.cluster.api import LEASES, NODES
+from controlplane.cluster.api import LEASES, NODES, PODS
 from controlplane.domain import vnode
 from controlplane.domain.facts import Address, BaseState, Heartbeat
 from tests.unit.app.harness import ADDRESS, Api, Stage
@@ -103,6 +103,25 @@ async def test_a_deactivated_base_is_gone_at_once_and_may_come_back_with_a_highe
         await asyncio.sleep(2.0)
         assert stage.ready("node", "b1") == "True"
         assert stage.link.claims[base] > fence
+
+
+async def test_pods_of_a_deactivated_base_are_not_ready_before_its_node_is_gone() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        stage.put_pod("p")
+        await asyncio.sleep(5.0)
+        assert stage.ready("pod", "p") == "True"
+        stage.api.calls.clear()
+        stage.bases.silence(base)
+        stage.bases.beat("b1", state=BaseState.DEACTIVATED)
+        await asyncio.sleep(1.0)
+        assert stage.node() is None
+        pod = stage.pod("p")
+        assert pod is not None
+        (ready,) = (c for c in pod["status"]["conditions"] if c["type"] == "Ready")
+        assert (ready["status"], ready["reason"]) == ("False", "BaseUnreachable")
+        verbs = [call.verb for call in stage.api.calls if call.resource in (PODS, NODES)]
+        assert verbs.index("patch") < verbs.index("delete")
 
 
 async def test_without_a_gateway_nothing_is_removed_and_the_node_says_why() -> None:
