@@ -111,6 +111,13 @@ class Bases:
                 found += [("install", _key(item)) for item in body["bizList"]]
         return found
 
+    def command(self, verb: str, body: Json) -> Json:
+        """Send the only base a command of arklet, as somebody else would; return the answer."""
+        (port,) = [base["port"] for base in self._bases()]
+        _, text = ask(f"http://127.0.0.1:{port}/{verb}", method="POST", body=json.dumps(body).encode())
+        answer: Json = json.loads(text)
+        return answer
+
     def tell(self, what: str, base: str = "") -> None:
         """Change how they behave, for example "restart" or "hang?command=installBiz"."""
         code, text = ask(f"{self._root}/{what}{'&' if '?' in what else '?'}base={base}", method="POST")

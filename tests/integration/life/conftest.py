@@ -97,6 +97,13 @@ def life(everything: Everything) -> Iterator[Life]:
         everything.cluster.api.delete(f"/api/v1/namespaces/{name}")
 
 
+def needs_surge(life: Life) -> None:
+    """Leave the test out where a DaemonSet has no maxSurge."""
+    minor = int(life.everything.cluster.version.split(".")[1])
+    if minor < 22:
+        pytest.skip(f"kubernetes 1.{minor}: maxSurge of a DaemonSet came with 1.22")
+
+
 @pytest.fixture(params=["http", "mqtt"])
 def tunnel(request: pytest.FixtureRequest) -> str:
     """Each tunnel."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.everything import EXAMPLES, Bases, Everything, Namespace, manifest, ready
-from tests.integration.life.conftest import Life
+from tests.integration.life.conftest import Life, needs_surge
 from tests.programs import eventually
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.mosquitto]
@@ -72,6 +72,7 @@ def test_a_deployment_has_one_copy_on_each_of_two_bases(default: Life) -> None:
 
 
 def test_a_daemon_set_reaches_a_base_that_comes_later(default: Life) -> None:
+    needs_surge(default)
     one = default.bases("a")
     default.apply(manifest("daemonset.yaml"))
     eventually(lambda: one.modules() == ACTIVE, within=30, what="the module on the first base")

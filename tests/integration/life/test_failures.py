@@ -1,0 +1,151 @@
+"""What goes wrong at a base, on both tunnels: it is told, tried again, and never in the way of anything else."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.everything import Bases, ready
+from tests.integration.life.conftest import UNINSTALL_TIMEOUT, Life
+from tests.programs import eventually, throughout
+
+pytestmark = [pytest.mark.timeout(400), pytest.mark.mosquitto]
+
+ACTIVE = {"biz1:0.0.1": "activated"}
+
+
+def running(life: Life, tunnel: str, *arguments: str) -> Bases:
+    """A base on which biz1 runs."""
+    base = life.bases("a", *arguments, tunnel=tunnel)
+    life.pod("biz1")
+    life.wait_ready("biz1")
+    return base
+
+
+def test_an_install_that_fails_says_why_and_heals_by_itself(life: Life, tunnel: str) -> None:
+    base = life.bases("a", "--fail-install", "biz1", tunnel=tunnel)
+    life.pod("biz1")
+    status = life.wait_waiting("biz1", "InstallFailed")
+    assert "module biz1:0.0.1 failed to start" in status["state"]["waiting"]["message"]
+    assert "java.net.BindException: Address already in use" in status["state"]["waiting"]["message"]
+    assert status["restartCount"] == 1
+    eventually(lambda: "ModuleInstallFailed" in life.reasons("biz1"), within=10, what="an Event")
+    base.tell("heal")
+    pod = life.wait_ready("biz1")
+    assert pod["status"]["containerStatuses"][0]["restartCount"] >= 1
+    eventually(lambda: "ModuleInstalled" in life.reasons("biz1"), within=10, what="an Event")
+
+
+def test_an_artifact_that_cannot_be_had_is_named(life: Life, tunnel: str) -> None:
+    life.bases("a", tunnel=tunnel)
+    obj = life.manifest("biz1.yaml")
+    obj["spec"]["containers"][0]["image"] = "https://repo.invalid/biz1-0.0.1.jar"
+    life.apply(obj)
+    status = life.wait_waiting("biz1", "ArtifactUnavailable")
+    assert "repo.invalid" in status["state"]["waiting"]["message"]
+
+
+def test_a_module_whose_start_fails_and_stays_broken_heals(life: Life, tunnel: str) -> None:
+    base = life.bases("a", "--fail-install", "biz1", "--broken-stays", tunnel=tunnel)
+    life.pod("biz1")
+    eventually(lambda: base.modules() == {"biz1:0.0.1": "broken"}, within=30, what="a broken module")
+    base.tell("heal")
+    life.wait_ready("biz1", within=60)
+    assert base.modules() == ACTIVE
+
+
+def test_a_jar_with_another_identity_is_told_with_the_one_that_was_installed(life: Life, tunnel: str) -> None:
+    base = life.bases("a", tunnel=tunnel)
+    obj = life.manifest("biz1.yaml")
+    obj["spec"]["containers"][0]["image"] += "#biz1:0.0.9"
+    life.apply(obj)
+    status = life.wait_waiting("biz1", "IdentityMismatch")
+    assert "biz1:0.0.9" in status["state"]["waiting"]["message"]
+    throughout(lambda: len(base.orders()) == 1, seconds=10, what="it is not installed again and again")
+
+
+def test_a_hung_install_keeps_no_pod_from_being_deleted_and_no_other_module_waiting(life: Life, tunnel: str) -> None:
+    base = life.bases("a", "--hang", "installBiz", tunnel=tunnel)
+    life.pod("biz1")
+    eventually(base.orders, within=20, what="the install at the base")
+    base.tell("heal")
+    life.pod("biz2", module="biz2")
+    life.wait_ready("biz2")
+    life.delete("Pod", "biz1")
+    life.wait_gone("Pod", "biz1", within=UNINSTALL_TIMEOUT + 15)
+    life.delete("Pod", "biz2")
+    life.wait_gone("Pod", "biz2", within=20)
+
+
+def test_a_deleted_pod_whose_module_stays_goes_after_the_timeout_and_the_leftover_later(
+    life: Life, tunnel: str
+) -> None:
+    base = running(life, tunnel, "--fail-uninstall", "biz1", "--broken-stays")
+    life.delete("Pod", "biz1")
+    began = time.monotonic()
+    throughout(lambda: life.get("Pod", "biz1") is not None, seconds=UNINSTALL_TIMEOUT - 3, what="the Pod is held")
+    life.wait_gone("Pod", "biz1", within=30)
+    assert time.monotonic() - began >= UNINSTALL_TIMEOUT - 2
+    eventually(
+        lambda: {"ModuleUninstallFailed", "ModuleUninstallTimeout"} <= set(life.reasons("biz1")),
+        within=10,
+        what="Events that say so",
+    )
+    assert base.modules() == {"biz1:0.0.1": "broken"}
+    base.tell("heal")
+    eventually(lambda: base.modules() == {}, within=90, what="the leftover removed")
+
+
+def test_an_uninstall_that_fails_although_the_module_went_ends_the_pod(life: Life, tunnel: str) -> None:
+    base = running(life, tunnel, "--fail-uninstall", "biz1")
+    life.delete("Pod", "biz1")
+    life.wait_gone("Pod", "biz1", within=UNINSTALL_TIMEOUT - 2)
+    assert base.modules() == {}
+
+
+def test_an_orphan_whose_uninstall_fails_is_not_tried_again_at_once(life: Life, tunnel: str) -> None:
+    base = running(life, tunnel, "--fail-uninstall", "biz1", "--broken-stays")
+    life.delete("Pod", "biz1", force=True)
+    uninstall = ("uninstall", "biz1:0.0.1")
+    eventually(lambda: uninstall in base.orders(), within=60, what="the first uninstall")
+    throughout(lambda: base.orders().count(uninstall) == 1, seconds=8, what="no second one")
+
+
+def test_a_pod_deleted_by_force_takes_its_module_along_later(life: Life, tunnel: str) -> None:
+    base = running(life, tunnel)
+    life.delete("Pod", "biz1", force=True)
+    assert life.get("Pod", "biz1") is None
+    eventually(lambda: base.modules() == {}, within=60, what="the leftover removed")
+    throughout(lambda: len(base.orders()) == 2, seconds=10, what="one uninstall is enough")
+
+
+def test_a_base_restarted_in_place_gets_its_modules_back(life: Life, tunnel: str) -> None:
+    base = running(life, tunnel)
+    base.tell("restart")
+    assert base.modules() == {}
+    eventually(lambda: base.modules() == ACTIVE, within=40, what="the module back")
+    life.wait_ready("biz1")
+    assert base.orders() == [("install", "biz1:0.0.1")] * 2
+
+
+def test_a_status_that_somebody_else_changed_is_put_right(life: Life, tunnel: str) -> None:
+    base = running(life, tunnel)
+    before = life.wait_ready("biz1")
+    conditions = [{"type": kind, "status": "False"} for kind in ("Ready", "ContainersReady")]
+    edit = {"status": {"phase": "Failed", "reason": "NodeLost", "conditions": conditions}}
+    life.api.patch(f"{life.path('Pod', 'biz1')}/status", edit)
+    pod = life.wait_ready("biz1", within=20)
+    assert pod["status"]["phase"] == "Running"
+    assert pod["status"].get("reason", "") == ""
+    assert {c["type"] for c in before["status"]["conditions"]} == {c["type"] for c in pod["status"]["conditions"]}
+    assert base.orders() == [("install", "biz1:0.0.1")]
+
+
+def test_a_module_that_somebody_else_removed_is_installed_again(life: Life) -> None:
+    base = running(life, "http")
+    base.command("uninstallBiz", {"bizName": "biz1", "bizVersion": "0.0.1"})
+    assert base.modules() == {}
+    eventually(lambda: not ready(life.get("Pod", "biz1")) or base.modules() == ACTIVE, within=40, what="it was noticed")
+    eventually(lambda: base.modules() == ACTIVE, within=40, what="the module back")
+    life.wait_ready("biz1")
