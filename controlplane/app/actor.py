@@ -119,7 +119,7 @@ class BaseActor:
         base.term_began = around.clock.monotonic()
         node = self._node.node()
         if node is not None:
-            base.modules = book.adopt(base.modules, owned_of(node))
+            base.modules = book.remember(base.modules, owned_of(node), base.term_began)
             ready = next((c for c in node.status.conditions if c.type == "Ready"), None)
             if ready is not None and ready.status != "True":
                 # It stays as it is until the base itself is heard.
@@ -188,7 +188,7 @@ class BaseActor:
         if news.baseline:
             base.modules = book.ask_again(base.modules)
         if news.modules is not None:
-            base.modules = book.hear(base.modules, news.modules, now)
+            self._pods.hear(news.modules, self._pods.pods(), now)
             first_look = base.modules.told and not base.modules.present and base.profile.base_used is None
             if first_look and base.profile.metaspace is not None:
                 base.profile = replace(base.profile, base_used=base.profile.metaspace.used)

@@ -163,13 +163,13 @@ class Operations:
                     pod=pod,
                     status=statuses.get(container.name) or ContainerStatus(container.name, "waiting", reason="Pending"),
                     url=container.image,
-                    operation=flight.order.verb if flight is not None and flight.order.module.key == key else None,
+                    operation=flight.verb if flight is not None and flight.spec.key == key else None,
                     management=Management.MANAGED,
                 )
         for key, module in present.items():
             if key not in covered:
                 flight = flights.get(key.name)
-                operation = flight.order.verb if flight is not None and flight.order.module.key == key else None
+                operation = flight.verb if flight is not None and flight.spec.key == key else None
                 ours = base is not None and key in base.modules.owned
                 management = Management.ORPHAN if ours else Management.UNMANAGED
                 yield ModuleItem(vnode, key, module.state, None, None, "", operation, management)

@@ -11,7 +11,7 @@ import structlog
 
 from controlplane.app.base import Base
 from controlplane.app.events import Recorder
-from controlplane.app.gateways import GatewayDirectory
+from controlplane.app.gateways import GatewayDirectory, Link
 from controlplane.app.metrics import (
     BOUND_TO_ORDER,
     ORDER_SECONDS,
@@ -25,7 +25,7 @@ from controlplane.app.ports import Clock, Cluster, NotFound, Rejected
 from controlplane.domain import history, planner, vpod
 from controlplane.domain import modules as book
 from controlplane.domain.backoff import QUICK
-from controlplane.domain.facts import Order, OrderResult, Reply, Verb
+from controlplane.domain.facts import BatchInstalled, ModuleList, Order, OrderResult, Reply, TunnelKind, Verb
 from controlplane.domain.identity import ModuleKey, OrderId
 from controlplane.domain.objects import Container, Pod, PodStatus
 from controlplane.domain.replies import Effect
@@ -37,6 +37,15 @@ REFUSED_AGAIN = 30.0
 
 REMOVED_AGAIN = 30.0
 """Seconds until a removed Pod that is still seen (a finalizer, a watch that lags) is removed again."""
+
+DOUBT_OVER_MQTT = 30.0
+"""Seconds without an answer over MQTT after which the base is asked whether it works on an order."""
+
+DOUBT_UNWANTED = 10.0
+"""Seconds for which an install that no Pod wants any more is awaited before the base is asked about it."""
+
+DOUBT_AGAIN = 15.0
+"""Seconds until an order that the base does work on is doubted again."""
 
 _DONE = {Verb.INSTALL: "ModuleInstalled", Verb.UNINSTALL: "ModuleUninstalled", Verb.SWITCH: "ModuleSwitched"}
 _FAILED = {
@@ -120,7 +129,7 @@ class PodReconciler:
         """Take outcomes of orders; return whether one of them was the base's own word."""
         heard = False
         for result, at in results:
-            heard |= isinstance(result.outcome, Reply)
+            heard |= isinstance(result.outcome, Reply | BatchInstalled)
             self._take(result, pods, at)
         return heard
 
@@ -133,49 +142,87 @@ class PodReconciler:
         for flight in tuple(self._base.modules.in_flight.values()):
             given_up_at = self._gateways.given_up_at(flight.gateway)
             if given_up_at is not None and given_up_at <= now:
-                self._take(book.lost(flight.order.order_id, "the gateway was lost"), pods, now)
+                self._take(book.lost(flight.order_id, "the gateway was lost"), pods, now)
             else:
                 times.append(min(flight.deadline, given_up_at or flight.deadline))
+        self._base.modules = book.doubt(self._hurry(pods, now), now)
+        times += [
+            flight.doubt_at
+            for flight in self._base.modules.in_flight.values()
+            if flight.doubt_at is not None and flight.asked is None
+        ]
         return min(times, default=None)
+
+    def _hurry(self, pods: Sequence[Pod], now: float) -> book.Modules:
+        """An install that no Pod wants any more is not awaited for long: it holds up what is wanted now."""
+        modules = self._base.modules
+        if modules.in_flight:
+            wanted = {(wish.spec, wish.release) for wish in planner.wishes(pods) if not wish.leaving}
+            for flight in modules.in_flight.values():
+                if flight.verb is Verb.INSTALL and (flight.spec, flight.release) not in wanted:
+                    modules = book.doubt_by(modules, flight.order_id, now + DOUBT_UNWANTED)
+        return modules
+
+    def hear(self, heard: ModuleList, pods: Sequence[Pod], now: float) -> None:
+        """Take a module list."""
+        base = self._base
+        again_at = now + DOUBT_AGAIN
+        base.modules, lost = book.undelivered(base.modules, heard, again_at=again_at)
+        for order_id in lost:
+            self._take(book.lost(order_id, "the base does not seem to work on it"), pods, now)
+        base.modules = book.hear(base.modules, heard, now)
 
     def give_orders(self, pods: Sequence[Pod], now: float) -> float | None:
         """Send the orders that are due; return when to plan again."""
         base = self._base
         wishes = planner.wishes(pods)
-        wanted = {wish.spec.key for wish in wishes}
-        base.modules = book.forget(base.modules, wanted)
-        base.modules = book.adopt(base.modules, wanted & base.modules.present.keys())
-        plan = planner.plan(base.modules, wishes, now=now, policy=self._policy.modules)
-        base.modules = replace(base.modules, orphan_since=plan.orphan_since)
+        base.modules = book.forget(base.modules, {wish.spec.key for wish in wishes}, now)
+        base.modules = book.adopt(base.modules, {wish.spec.key: wish.release for wish in wishes})
+        over_http = base.profile.tunnel is TunnelKind.HTTP
+        abilities = planner.Abilities(batch=over_http, switch=over_http)
+        plan = planner.plan(base.modules, wishes, now=now, policy=self._policy.modules, abilities=abilities)
+        base.modules = replace(base.modules, orphan_since=plan.orphan_since, alone=plan.alone)
         gateway = self._gateways.get(base.gateway)
         if gateway is None or not gateway.tunnel_up:
             return plan.wake_at
-        for intent in plan.intents:
-            timeout = self._timeout(intent.verb)
-            order = Order(
-                order_id=OrderId(uuid4().hex),
-                fence=base.fence,
-                base=base.id,
-                address=base.profile.address,
-                verb=intent.verb,
-                module=intent.spec,
-                timeout=timeout,
-            )
-            deadline = now + timeout + self._policy.timing.answer_margin
-            base.modules = book.begin(base.modules, order, now=now, deadline=deadline, gateway=gateway.link.info.key)
-            ORDERS_IN_FLIGHT.inc()
-            gateway.link.order(order)
-            self._measure_order(intent.verb, intent.spec.key, pods, now)
-            log.info(
-                "order sent", base=base.id, module=str(intent.spec.key), verb=intent.verb.value, order=order.order_id
-            )
+        for intents in plan.orders:
+            self._order(intents, gateway.link, pods, now)
         return plan.wake_at
+
+    def _order(self, intents: Sequence[planner.Intent], link: Link, pods: Sequence[Pod], now: float) -> None:
+        base, verb = self._base, intents[0].verb
+        timeout = self._timeout(verb)
+        order = Order(
+            order_id=OrderId(uuid4().hex),
+            fence=base.fence,
+            base=base.id,
+            address=base.profile.address,
+            verb=verb,
+            modules=tuple(intent.spec for intent in intents),
+            timeout=timeout,
+        )
+        base.modules = book.begin(
+            base.modules,
+            order,
+            {intent.spec.key: intent.release for intent in intents},
+            now=now,
+            deadline=now + timeout + self._policy.timing.answer_margin,
+            gateway=link.info.key,
+            # What a base lost with its connection to the broker has no answer.
+            doubt_at=now + DOUBT_OVER_MQTT if base.profile.tunnel is TunnelKind.MQTT else None,
+        )
+        ORDERS_IN_FLIGHT.inc()
+        link.order(order)
+        for intent in intents:
+            self._measure_order(verb, intent.spec.key, pods, now)
+        modules = ", ".join(str(spec.key) for spec in order.modules)
+        log.info("order sent", base=base.id, modules=modules, verb=verb.value, order=order.order_id)
 
     async def write_statuses(self, pods: Sequence[Pod], *, unreachable: str) -> float | None:
         """Write the status of each Pod that has another one; superseded Pods first. Raises ClusterError."""
         base, now = self._base, self._clock.monotonic()
         host = vpod.Host(base.profile.address.ip, unreachable)
-        superseded = vpod.superseded(pods, base.modules)
+        superseded = vpod.superseded(planner.wishes(pods), base.modules)
         times: list[float] = []
         due = []
         for pod in pods:
@@ -241,7 +288,7 @@ class PodReconciler:
             if seen.removed is not None and now < seen.removed + REMOVED_AGAIN:
                 times.append(seen.removed + REMOVED_AGAIN)
                 continue
-            keys = {planner.module_spec(pod, c).key for c in pod.containers if not planner.invalid(c)}
+            keys = {planner.module_spec(pod, c).key for c in pod.containers if not planner.unusable(pod, c)}
             staying = [key for key in keys if key not in live and not self._base.modules.gone(key)]
             since = seen.leaving if seen.leaving is not None else now
             if staying and now < since + patience:
@@ -274,7 +321,7 @@ class PodReconciler:
 
     def drop(self) -> None:
         """The base is given up: orders under way are not awaited any more."""
-        ORDERS_IN_FLIGHT.dec(len(self._base.modules.in_flight))
+        ORDERS_IN_FLIGHT.dec(len(self._base.modules.orders()))
         self._base.modules = replace(self._base.modules, in_flight={})
 
     async def _remove(self, pod: Pod) -> bool:
@@ -290,12 +337,24 @@ class PodReconciler:
 
     def _take(self, result: OrderResult, pods: Sequence[Pod], at: float) -> None:
         base = self._base
-        base.modules, ended = book.end(base.modules, result, now=at, chance=self._random.random())
-        if ended is None:
-            return
-        ORDERS_IN_FLIGHT.dec()
+        restarts = {
+            ModuleKey(container.name, container.version): status.restart_count
+            for pod in pods
+            for container in pod.containers
+            for status in pod.status.containers
+            if status.name == container.name
+        }
+        chance = self._random.random()
+        base.modules, ends = book.end(base.modules, result, now=at, chance=chance, restarts=restarts)
+        if ends:
+            ORDERS_IN_FLIGHT.dec()
+        for ended in ends:
+            self._note_end(ended, pods, at)
+
+    def _note_end(self, ended: book.Ended, pods: Sequence[Pod], at: float) -> None:
+        base = self._base
         base.history = history.remember(base.history, ended, wall=self._clock.wall())
-        verb, key, told = ended.order.verb, ended.order.module.key, ended.meaning
+        verb, key, told = ended.verb, ended.spec.key, ended.meaning
         ORDERS.labels(verb.value, told.effect.value).inc()
         ORDER_SECONDS.labels(verb.value).observe(max(ended.seconds, 0.0))
         self._times.result_at[key] = at
@@ -306,8 +365,8 @@ class PodReconciler:
             text = f"{verb.value} of {key} on {base.id}: {told.reason}: {told.message}"
             text = text[: vpod.MESSAGE_LIMIT]
             self._tell(key, pods, warning=True, reason=_FAILED[verb], message=text, seconds=ended.seconds)
-        elif told.reason == "OutcomeUnknown" and ended.seconds >= ended.order.timeout:
-            text = f"{verb.value} of {key} on {base.id}: no answer within {ended.order.timeout:g} s"
+        elif told.reason == "OutcomeUnknown" and ended.seconds >= self._timeout(verb):
+            text = f"{verb.value} of {key} on {base.id}: no answer within {self._timeout(verb):g} s"
             self._tell(key, pods, warning=True, reason=_UNANSWERED[verb], message=text, seconds=ended.seconds)
         else:
             log.info(

@@ -23,3 +23,5 @@ CRASH_LOOP = Backoff(first=10.0, longest=300.0)
 """Between attempts to install a module that fails, as a kubelet does it."""
 QUICK = Backoff(first=1.0, longest=30.0)
 """Between attempts that were refused before they had any effect."""
+LOOK_AGAIN = Backoff(first=3.0, longest=30.0, jitter=1.0)
+"""Between orders on a module of which base and list say different things, or with which the base is busy."""

@@ -49,11 +49,16 @@ class Verb(Enum):
 
 
 class InstallStrategy(Enum):
-    """How a base treats other versions of a module on install."""
+    """What an install does about what is there already.
+
+    The first three are the bases' own; a base is not told FORCE, which means an
+    installation for each Pod, also where name and version are there already.
+    """
 
     DEFAULT = ""
     INSTALL_ONLY = "installOnly"
     UNINSTALL_THEN_INSTALL = "uninstallThenInstall"
+    FORCE = "force"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,7 @@ class PollFailed:
 
 @dataclass(frozen=True, slots=True)
 class BatchInstalled:
-    """What became of a base's baseline: the verdict over all, and a reply for each URL that was answered for."""
+    """What became of a batch of installs: the verdict over all, and a reply for each URL that was answered for."""
 
     reply: Reply
     items: tuple[tuple[str, Reply], ...]
@@ -184,6 +189,7 @@ class Refusal(Enum):
     ADDRESS_NOT_ALLOWED = 3
     UNREACHABLE = 4
     INVALID = 5
+    UNSUPPORTED = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +207,7 @@ class OutcomeUnknown:
     message: str = ""
 
 
-Outcome = Reply | Refused | OutcomeUnknown
+Outcome = Reply | Refused | OutcomeUnknown | BatchInstalled
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,14 +231,17 @@ class ModuleSpec:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A command for a base. timeout is in seconds from its arrival at the gateway."""
+    """A command for a base; only an install may name more than one module, all of other names and URLs.
+
+    timeout is in seconds from its arrival at the gateway.
+    """
 
     order_id: OrderId
     fence: int
     base: BaseId
     address: Address
     verb: Verb
-    module: ModuleSpec
+    modules: tuple[ModuleSpec, ...]
     timeout: float
 
 

@@ -37,10 +37,10 @@ History: TypeAlias = tuple[Operation, ...]
 
 def remember(history: History, ended: Ended, *, wall: float) -> History:
     """Return the history with an order that ended now."""
-    key = ended.order.module.key
+    key = ended.spec.key
     latest = Operation(
         key=key,
-        verb=ended.order.verb,
+        verb=ended.verb,
         wall=wall,
         seconds=max(ended.seconds, 0.0),
         effect=ended.meaning.effect,

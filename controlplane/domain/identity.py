@@ -34,6 +34,12 @@ class ModuleKey(NamedTuple):
         return f"{self.name}:{self.version}"
 
 
+def parse_module_key(text: str) -> ModuleKey | None:
+    """Return the module that NAME:VERSION names, or None; both parts must be there, and one colon."""
+    name, _, version = text.partition(":")
+    return ModuleKey(name, version) if name and version and ":" not in version else None
+
+
 def parse_env(text: str) -> str:
     """Return the environment in lower case, as bases use it in topics.
 

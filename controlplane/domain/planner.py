@@ -7,7 +7,7 @@ work; run on a base where desired and actual agree it gives nothing.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -18,6 +18,7 @@ from controlplane.domain.facts import InstallStrategy, Module, ModuleSpec, Modul
 from controlplane.domain.identity import ModuleKey
 from controlplane.domain.modules import Modules, Trouble
 from controlplane.domain.objects import Container, Pod
+from controlplane.domain.releases import UNKNOWN, Release, outdated, release
 
 
 class OrphanPolicy(Enum):
@@ -41,32 +42,62 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class Abilities:
+    """What the base can do over the tunnel by which it is worked now: batches of installs, and switching versions."""
+
+    batch: bool = False
+    switch: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
-    """One container of one Pod: the module that it wants, or wants no more when leaving."""
+    """One container of one Pod: the module that it wants, or wants no more when leaving.
+
+    release is what it wants installed; pod (a UID) and created (RFC 3339) say whose wish it is.
+    """
 
     spec: ModuleSpec
     leaving: bool
+    release: Release = UNKNOWN
+    pod: str = ""
+    created: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """An order to be given."""
+    """An order for one module, to be given for a Pod (a UID; empty for an uninstall)."""
 
     verb: Verb
     spec: ModuleSpec
+    release: Release = UNKNOWN
+    pod: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Orders to give now, when to plan again without news (None: never), and since when modules are orphans."""
+    """Orders to give now, when to plan again without news (None: never), and what was learned.
 
-    intents: tuple[Intent, ...]
+    Each order is one intent, or several installs to be given as one batch.
+    orphan_since and alone are for the state that the plan was made from.
+    """
+
+    orders: tuple[tuple[Intent, ...], ...]
     wake_at: float | None
     orphan_since: Mapping[ModuleKey, float]
+    alone: frozenset[str]
+
+
+def unusable(pod: Pod, container: Container) -> str:
+    """Say why a container of a Pod cannot be a module, or return an empty text."""
+    if _strategy(pod) is None:
+        known = ", ".join(strategy.value for strategy in InstallStrategy if strategy.value)
+        found = pod.annotations[ANNOTATION_INSTALL_STRATEGY]
+        return f"annotation {ANNOTATION_INSTALL_STRATEGY}: {found!r} is none of {known}"
+    return invalid(container)
 
 
 def invalid(container: Container) -> str:
-    """Say why a container cannot be a module, or return an empty text."""
+    """Say why a container cannot be a module in any Pod, or return an empty text."""
     if not container.version:
         return "environment variable BIZ_VERSION is missing: it must hold the module's version"
     if ":" in container.version:
@@ -78,46 +109,81 @@ def invalid(container: Container) -> str:
 
 def module_spec(pod: Pod, container: Container) -> ModuleSpec:
     """Return what a container of a module Pod asks a base to install."""
-    text = pod.annotations.get(ANNOTATION_INSTALL_STRATEGY, "")
-    strategy = next((s for s in InstallStrategy if s.value == text), InstallStrategy.DEFAULT)
     return ModuleSpec(
         key=ModuleKey(container.name, container.version),
         url=container.image,
         args=container.args,
         envs=tuple((name, value) for name, value in container.env if name != "BIZ_VERSION"),
-        strategy=strategy,
+        strategy=_strategy(pod) or InstallStrategy.DEFAULT,
     )
+
+
+def _strategy(pod: Pod) -> InstallStrategy | None:
+    text = pod.annotations.get(ANNOTATION_INSTALL_STRATEGY, "")
+    return next((strategy for strategy in InstallStrategy if strategy.value == text), None)
 
 
 def wishes(pods: Iterable[Pod]) -> tuple[Wish, ...]:
     """Return what the Pods of a base want of it; pods come oldest first."""
     return tuple(
-        Wish(module_spec(pod, container), pod.deleting)
+        Wish(spec, pod.deleting, release(spec, pod), pod.uid, pod.creation_timestamp)
         for pod in pods
         if pod.status.phase not in ("Succeeded", "Failed") or pod.deleting
         for container in pod.containers
-        if not invalid(container)
+        if not unusable(pod, container)
+        for spec in (module_spec(pod, container),)
     )
 
 
-def plan(state: Modules, wanted: Sequence[Wish], *, now: float, policy: Policy) -> Plan:
+def plan(
+    state: Modules, wanted: Sequence[Wish], *, now: float, policy: Policy, abilities: Abilities = Abilities()
+) -> Plan:
     """Return the orders that bring the base nearer to what is wanted, oldest wish first."""
     if not state.told:
-        return Plan((), None, state.orphan_since)
+        return Plan((), None, state.orphan_since, state.alone)
     groups: dict[str, _Group] = defaultdict(_Group)
     for wish in wanted:
         group = groups[wish.spec.key.name]
-        (group.leaving if wish.leaving else group.live)[wish.spec.key] = wish.spec
+        side = group.leaving if wish.leaving else group.live
+        # The newest wish for a module decides, also over the place in the order.
+        side.pop(wish.spec.key, None)
+        side[wish.spec.key] = wish
     for key, module in state.present.items():
         groups[key.name].present[key] = module
-    planner = _Planner(state, now, policy)
+    planner = _Planner(state, now, policy, abilities)
     intents = []
     for name, group in groups.items():
         planner.note_orphans(group)
-        if state.settled(name) and (intent := planner.next_order(group)) is not None:
+        if state.settled(name) and (intent := planner.next_order(name, group)) is not None:
             intents.append(intent)
-    room = max(policy.orders - len(state.in_flight), 0)
-    return Plan(tuple(intents[:room]), planner.wake_at, MappingProxyType(planner.orphan_since))
+    orders = _batched(intents, state) if abilities.batch else tuple((intent,) for intent in intents)
+    room = max(policy.orders - len(state.orders()), 0)
+    alone = frozenset(name for name in planner.alone if name in groups)
+    return Plan(orders[:room], planner.wake_at, MappingProxyType(planner.orphan_since), alone)
+
+
+def _batched(intents: Sequence[Intent], state: Modules) -> tuple[tuple[Intent, ...], ...]:
+    """Put the installs of each Pod into one order.
+
+    Bases answer batches by URL and take one at a time. What once failed is
+    installed alone, so that it holds nothing else up.
+    """
+    orders: list[tuple[Intent, ...]] = []
+    batches: dict[str, dict[str, Intent]] = defaultdict(dict)
+    for intent in intents:
+        fit = intent.verb is Verb.INSTALL and intent.pod and intent.spec.key not in state.troubles
+        if fit and intent.spec.url not in batches[intent.pod]:
+            batches[intent.pod][intent.spec.url] = intent
+        else:
+            orders.append((intent,))
+    free = not any(n > 1 for n in Counter(flight.order_id for flight in state.in_flight.values()).values())
+    for batch in batches.values():
+        if len(batch) > 1 and free:
+            orders.append(tuple(batch.values()))
+            free = False
+        else:
+            orders += [(intent,) for intent in batch.values()]
+    return tuple(orders)
 
 
 class _Group:
@@ -126,59 +192,107 @@ class _Group:
     __slots__ = ("leaving", "live", "present")
 
     def __init__(self) -> None:
-        self.live: dict[ModuleKey, ModuleSpec] = {}
-        self.leaving: dict[ModuleKey, ModuleSpec] = {}
+        self.live: dict[ModuleKey, Wish] = {}
+        self.leaving: dict[ModuleKey, Wish] = {}
         self.present: dict[ModuleKey, Module] = {}
+
+    def newest(self) -> Wish | None:
+        return next(reversed(self.live.values()), None)
 
 
 class _Planner:
-    """One run of plan: collects when to wake."""
+    """One run of plan: collects when to wake, and names of which the base cannot have two versions in service."""
 
-    def __init__(self, state: Modules, now: float, policy: Policy) -> None:
+    def __init__(self, state: Modules, now: float, policy: Policy, abilities: Abilities) -> None:
         self._state = state
         self._now = now
         self._policy = policy
+        self._abilities = abilities
         self.wake_at: float | None = None
         self.orphan_since: dict[ModuleKey, float] = {}
+        self.alone = set(state.alone)
 
-    def next_order(self, group: _Group) -> Intent | None:
+    def next_order(self, name: str, group: _Group) -> Intent | None:
         """Install what is missing, then put the newest wish in charge, then remove: so no version is missed."""
-        return self._install(group) or self._switch(group) or self._uninstall(group)
+        newest = group.newest()
+        if newest is not None and self._stuck(newest):
+            self.alone.add(name)
+        if newest is not None and (name in self.alone or exclusive(newest)):
+            return self._replace(newest, group)
+        return self._install(group) or self._switch(newest, group) or self._uninstall(group)
 
     def note_orphans(self, group: _Group) -> None:
         for key in group.present:
             if key not in group.live and key not in group.leaving and self._ours(key):
                 self.orphan_since[key] = self._state.orphan_since.get(key, self._now)
 
+    def _replace(self, newest: Wish, group: _Group) -> Intent | None:
+        """Have the newest wish alone: first remove what is in its place."""
+        key, module = newest.spec.key, group.present.get(newest.spec.key)
+        group.leaving |= {k: wish for k, wish in group.live.items() if k != key}
+        group.live = {key: newest}
+        if module is not None and self._good(newest, module):
+            return self._uninstall(group)
+        if not self._ready(Verb.INSTALL, newest.spec, Verb.UNINSTALL):
+            return None
+        if module is not None:
+            return None if module.state is ModuleState.RESOLVED else _removal(key)
+        for other, state in ((k, m.state) for k, m in group.present.items() if k in group.leaving or self._ours(k)):
+            # A version that is starting cannot be removed yet, and starting another beside it is of no use.
+            return None if state is ModuleState.RESOLVED else _removal(other)
+        return _installation(newest)
+
+    def _good(self, wish: Wish, module: Module) -> bool:
+        """The module is, or is about to be, what the wish is for."""
+        if self._outdated(wish):
+            return False
+        if module.state is ModuleState.DEACTIVATED:
+            return not self._stuck(wish)
+        return module.state is not ModuleState.BROKEN
+
     def _install(self, group: _Group) -> Intent | None:
-        for key, spec in group.live.items():
+        for key, wish in group.live.items():
             module = group.present.get(key)
             if module is None:
-                if self._ready(Verb.INSTALL, spec):
-                    return Intent(Verb.INSTALL, spec)
-            elif module.state is ModuleState.BROKEN and self._ready(Verb.INSTALL, spec, Verb.UNINSTALL):
-                # A broken leftover answers REPEAT_BIZ to every install until it is removed.
-                return Intent(Verb.UNINSTALL, ModuleSpec(key, url=""))
+                if self._ready(Verb.INSTALL, wish.spec):
+                    return _installation(wish)
+            elif (module.state is ModuleState.BROKEN or self._outdated(wish)) and self._ready(
+                Verb.INSTALL, wish.spec, Verb.UNINSTALL
+            ):
+                # What is there answers REPEAT_BIZ to every install until it is removed.
+                if module.state is not ModuleState.RESOLVED:
+                    return _removal(key)
         return None
 
-    def _switch(self, group: _Group) -> Intent | None:
-        if not group.live:
+    def _switch(self, newest: Wish | None, group: _Group) -> Intent | None:
+        if newest is None:
             return None
-        key, spec = list(group.live.items())[-1]
-        module = group.present.get(key)
-        if module is None or module.state is not ModuleState.DEACTIVATED or not self._ready(Verb.SWITCH, spec):
+        module = group.present.get(newest.spec.key)
+        if module is None or module.state is not ModuleState.DEACTIVATED:
             return None
-        return Intent(Verb.SWITCH, spec)
+        return Intent(Verb.SWITCH, newest.spec) if self._ready(Verb.SWITCH, newest.spec) else None
 
     def _uninstall(self, group: _Group) -> Intent | None:
         for key, module in group.present.items():
             if key in group.live or module.state is ModuleState.RESOLVED:
                 continue
-            spec = ModuleSpec(key, url="")
             due = key in group.leaving or (self._ours(key) and self._orphan_due(key, group))
-            if due and self._ready(Verb.UNINSTALL, spec):
-                return Intent(Verb.UNINSTALL, spec)
+            if due and self._ready(Verb.UNINSTALL, ModuleSpec(key, url="")):
+                return _removal(key)
         return None
+
+    def _stuck(self, wish: Wish) -> bool:
+        """The wish's module is there, out of service, and cannot be put in charge: it must be started alone."""
+        key = wish.spec.key
+        module = self._state.present.get(key)
+        if module is None or module.state is not ModuleState.DEACTIVATED:
+            return False
+        trouble = self._state.troubles.get(key)
+        impossible = trouble is not None and trouble.verb is Verb.SWITCH and trouble.not_before is None
+        return not self._abilities.switch or impossible
+
+    def _outdated(self, wish: Wish) -> bool:
+        return outdated(self._state.owned.get(wish.spec.key, UNKNOWN), wish.release)
 
     def _ours(self, key: ModuleKey) -> bool:
         if self._policy.orphans is OrphanPolicy.OWN:
@@ -210,6 +324,19 @@ class _Planner:
 
     def _wake(self, at: float) -> None:
         self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
+
+
+def exclusive(wish: Wish) -> bool:
+    """Tell whether a Pod asks that no other version of its module stays beside it."""
+    return wish.spec.strategy is InstallStrategy.UNINSTALL_THEN_INSTALL
+
+
+def _installation(wish: Wish) -> Intent:
+    return Intent(Verb.INSTALL, wish.spec, wish.release, wish.pod)
+
+
+def _removal(key: ModuleKey) -> Intent:
+    return Intent(Verb.UNINSTALL, ModuleSpec(key, url=""))
 
 
 def _applies(trouble: Trouble, verb: Verb, spec: ModuleSpec) -> bool:

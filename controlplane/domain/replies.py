@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from controlplane.domain.facts import ClientCode, Module, Reply, ReplyCode, Verb
+from controlplane.domain.facts import BatchInstalled, ClientCode, Module, Reply, ReplyCode, Verb
 from controlplane.domain.identity import ModuleKey
 
 
@@ -28,16 +28,22 @@ class Effect(Enum):
     """The base tried and failed; trying again may help."""
     HOPELESS = "hopeless"
     """Trying again the same way cannot help."""
+    ALONE = "alone"
+    """The batch as a whole failed, which says nothing of this module: install it alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """The effect, the module as the reply shows it if it does, and why for people and programs."""
+    """The effect, the module as the reply shows it if it does, and why for people and programs.
+
+    others are modules that were installed instead of the one asked for.
+    """
 
     effect: Effect
     module: Module | None = None
     reason: str = ""
     message: str = ""
+    others: tuple[Module, ...] = ()
 
 
 _CONFLICT = "exist unfinished command("
@@ -85,7 +91,24 @@ def _success(verb: Verb, key: ModuleKey, reply: Reply) -> Meaning:
         Effect.HOPELESS,
         reason="IdentityMismatch",
         message=f"the jar's manifest says {found}, the Pod says {key}: correct name, BIZ_VERSION or the jar",
+        others=reply.modules[:3],
     )
+
+
+def batch_meaning(key: ModuleKey, url: str, outcome: Reply | BatchInstalled) -> Meaning:
+    """Read what the answer to a batch says of the module that was to come from url.
+
+    One URL that cannot be opened makes the base give up the whole batch, and a base
+    that knows no batches, or is busy with one, refuses it: then each is tried alone.
+    """
+    if isinstance(outcome, BatchInstalled):
+        for item, reply in outcome.items:
+            if item == url:
+                return meaning(Verb.INSTALL, key, reply)
+        outcome = outcome.reply
+    if outcome.code is ReplyCode.SUCCESS:
+        return Meaning(Effect.ASK, reason="UnknownReply", message="the base did not tell how this module went")
+    return Meaning(Effect.ALONE, reason="BatchFailed", message=describe(outcome))
 
 
 def _failure(verb: Verb, reply: Reply, text: str) -> Meaning:

@@ -7,7 +7,6 @@ allocatable the limit less what the base itself used before modules came.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from controlplane.domain import contract
 from controlplane.domain.facts import Address, Metaspace, TunnelKind
 from controlplane.domain.identity import BaseId, ModuleKey, node_name
 from controlplane.domain.objects import Condition, Node, NodeSpec, NodeStatus, Taint
+from controlplane.domain.releases import Release, record, recorded
 
 PODS = "65535"
 TUNNEL_CONDITION = "TunnelAvailable"
@@ -52,7 +52,7 @@ class Standing:
 
 
 def node_spec(
-    profile: Profile, standing: Standing, *, owned: frozenset[ModuleKey], now: str, controller_version: str
+    profile: Profile, standing: Standing, *, owned: Mapping[ModuleKey, Release], now: str, controller_version: str
 ) -> NodeSpec:
     """Return the Node that stands for a base; now is used for conditions that are new."""
     return NodeSpec(
@@ -61,7 +61,7 @@ def node_spec(
         annotations={
             contract.ANNOTATION_BASE_ADDRESS: str(profile.address),
             contract.ANNOTATION_TUNNEL: profile.tunnel.value,
-            contract.ANNOTATION_OWNED_MODULES: owned_text(owned),
+            contract.ANNOTATION_OWNED_MODULES: record(owned),
         },
         taints=(
             Taint(contract.TAINT_VIRTUAL_NODE, "True", "NoExecute"),
@@ -193,21 +193,9 @@ def _carried(wanted: Condition, before: Condition | None) -> Condition:
     return replace(wanted, last_transition_time=before.last_transition_time)
 
 
-def owned_text(owned: frozenset[ModuleKey]) -> str:
-    """Return the annotation that records which modules this controller installed."""
-    return json.dumps(sorted(str(key) for key in owned), separators=(",", ":"))
-
-
-def owned_of(node: Node) -> frozenset[ModuleKey]:
-    """Read that annotation; whatever cannot be understood is not ours."""
-    try:
-        names = json.loads(node.annotations.get(contract.ANNOTATION_OWNED_MODULES, "[]"))
-    except (ValueError, RecursionError):
-        return frozenset()
-    if not isinstance(names, list):
-        return frozenset()
-    keys = (ModuleKey(*text.split(":")) for text in names if isinstance(text, str) and text.count(":") == 1)
-    return frozenset(key for key in keys if key.name and key.version)
+def owned_of(node: Node) -> dict[ModuleKey, Release]:
+    """Return the modules that this controller installed, as the Node records them."""
+    return recorded(node.annotations.get(contract.ANNOTATION_OWNED_MODULES, ""))
 
 
 def address_of(node: Node) -> Address | None:

@@ -10,17 +10,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TypeAlias
 
-from controlplane.domain.facts import Module, ModuleState, Verb
+from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
+from controlplane.domain.facts import InstallStrategy, Module, ModuleState, Verb
 from controlplane.domain.identity import ModuleKey
 from controlplane.domain.modules import InFlight, Modules, Trouble
 from controlplane.domain.objects import Condition, Container, ContainerStatus, Pod, PodStatus
-from controlplane.domain.planner import invalid, module_spec
+from controlplane.domain.planner import Wish, exclusive, module_spec, unusable
+from controlplane.domain.releases import UNKNOWN, outdated, release
 
 SHOW_PROGRESS_AFTER = 2.0
 """Seconds that an order is under way before its progress is worth a write."""
 
 MESSAGE_LIMIT = 2048
+
+
+Superseded: TypeAlias = frozenset[tuple[str, ModuleKey]]
+"""Pods (by UID) and modules whose place on the base the module of a newer Pod has taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +44,11 @@ def rfc3339(seconds: float) -> str:
 
 
 def pod_status(
-    pod: Pod, modules: Modules, host: Host, *, superseded: frozenset[ModuleKey], now: float, wall: float
+    pod: Pod, modules: Modules, host: Host, *, superseded: Superseded, now: float, wall: float
 ) -> PodStatus | None:
     """Return the status to write, or None when the Pod has it.
 
-    superseded are modules of Pods whose place a newer version of the same module
-    has taken. now is monotonic and belongs to modules, wall is written.
+    now is monotonic and belongs to modules, wall is written.
     """
     if not modules.told:
         return None
@@ -77,20 +83,28 @@ def next_progress(pods: Sequence[Pod], modules: Modules, now: float) -> float | 
     return min((t for t in times if t > now), default=None)
 
 
-def superseded(pods: Sequence[Pod], modules: Modules) -> frozenset[ModuleKey]:
-    """Return the wanted modules whose place a module of a newer Pod has taken; pods come oldest first."""
-    newest: dict[str, ModuleKey] = {}
-    wanted: set[ModuleKey] = set()
-    for pod in pods:
-        if pod.deleting:
-            continue
-        for container in pod.containers:
-            key = module_spec(pod, container).key
-            newest[key.name] = key
-            wanted.add(key)
+def superseded(wishes: Sequence[Wish], modules: Modules) -> Superseded:
+    """Return which Pods are superseded; wishes come oldest first."""
+    live = [wish for wish in wishes if not wish.leaving]
+    newest = {wish.spec.key.name: wish for wish in live}
     return frozenset(
-        key for key in wanted if newest[key.name] != key and _state(modules, newest[key.name]) is ModuleState.ACTIVATED
+        (wish.pod, wish.spec.key)
+        for wish in live
+        if wish.pod != newest[wish.spec.key.name].pod and _gives_way(wish, newest[wish.spec.key.name], modules)
     )
+
+
+def _gives_way(older: Wish, newest: Wish, modules: Modules) -> bool:
+    key = newest.spec.key
+    if older.spec.key != key and (exclusive(newest) or key.name in modules.alone):
+        return True
+    # Of Pods that were created in the same second neither is known to be the newer one.
+    if older.created == newest.created or _state(modules, key) is not ModuleState.ACTIVATED:
+        return False
+    present = modules.owned.get(key, UNKNOWN)
+    if older.spec.key == key:
+        return present == newest.release != older.release
+    return not outdated(present, newest.release)
 
 
 def _state(modules: Modules, key: ModuleKey) -> ModuleState | None:
@@ -103,7 +117,7 @@ def _container(
     container: Container,
     before: ContainerStatus | None,
     modules: Modules,
-    superseded: frozenset[ModuleKey],
+    superseded: Superseded,
     now: float,
     wall: float,
 ) -> ContainerStatus:
@@ -113,35 +127,58 @@ def _container(
         image=container.image,
         restart_count=before.restart_count if before else 0,
     )
-    if problem := invalid(container):
+    if problem := unusable(pod, container):
         return replace(base, reason="InvalidModule", message=problem)
-    key = module_spec(pod, container).key
+    spec = module_spec(pod, container)
+    key = spec.key
+    if (pod.uid, key) in superseded:
+        return replace(base, reason="Superseded", message="a newer Pod has its module on this base")
     module = modules.present.get(key)
     trouble = modules.troubles.get(key)
     if trouble is not None:
-        base = replace(base, restart_count=max(base.restart_count, trouble.failures))
+        base = replace(base, restart_count=max(base.restart_count, trouble.restarts))
+    if module is not None and outdated(modules.owned.get(key, UNKNOWN), release(spec, pod)):
+        reason, message = _shown(trouble) or ("Replacing", "an older release of this module is on the base")
+        return replace(base, reason=reason, message=message[:MESSAGE_LIMIT])
     if module is not None and module.state is ModuleState.ACTIVATED:
-        if key in superseded:
-            return replace(base, reason="Superseded", message="a newer version of this module serves on this base")
         return replace(base, kind="running", ready=True, started_at=_started(module, before, wall))
     flight = modules.in_flight.get(key.name)
-    mine = flight if flight is not None and flight.order.module.key == key else None
+    mine = flight if flight is not None and flight.spec.key == key else None
     reason, message = _waiting(module, trouble, mine, before, now)
+    if trouble is not None and trouble.reason == "InstallFailed" and (others := _beside(key, modules)):
+        message = f"{message}\n{others}"
     return replace(base, reason=reason, message=message[:MESSAGE_LIMIT])
+
+
+def _shown(trouble: Trouble | None) -> tuple[str, str] | None:
+    if trouble is None or not trouble.reason or trouble.verb is Verb.UNINSTALL:
+        return None
+    return trouble.reason, trouble.message
+
+
+def _beside(key: ModuleKey, modules: Modules) -> str:
+    """Say what may be in the way of a version that does not start."""
+    versions = ", ".join(sorted(other.version for other in modules.present if other.name == key.name and other != key))
+    return (
+        f"(version {versions} is on the base, too: where two versions cannot run side by side, annotate the Pod with "
+        f"{ANNOTATION_INSTALL_STRATEGY}: {InstallStrategy.UNINSTALL_THEN_INSTALL.value})"
+        if versions
+        else ""
+    )
 
 
 def _waiting(
     module: Module | None, trouble: Trouble | None, flight: InFlight | None, before: ContainerStatus | None, now: float
 ) -> tuple[str, str]:
-    if trouble is not None and trouble.reason and trouble.verb is not Verb.UNINSTALL:
-        return trouble.reason, trouble.message
+    if shown := _shown(trouble):
+        return shown
     if module is not None:
         if module.state is ModuleState.BROKEN:
             return "Broken", module.message or "its start or stop failed in the base"
         if module.state is ModuleState.DEACTIVATED:
             return "Deactivated", module.message or "another version of this module serves on this base"
         return "Starting", module.message
-    if flight is not None and flight.order.verb is Verb.INSTALL:
+    if flight is not None and flight.verb is Verb.INSTALL:
         shown_already = before is not None and before.reason == "Installing"
         if shown_already or now - flight.sent_at >= SHOW_PROGRESS_AFTER:
             return "Installing", ""

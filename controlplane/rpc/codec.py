@@ -55,6 +55,7 @@ _STRATEGIES = {
     InstallStrategy.DEFAULT: pb.INSTALL_STRATEGY_UNSPECIFIED,
     InstallStrategy.INSTALL_ONLY: pb.INSTALL_STRATEGY_INSTALL_ONLY,
     InstallStrategy.UNINSTALL_THEN_INSTALL: pb.INSTALL_STRATEGY_UNINSTALL_THEN_INSTALL,
+    InstallStrategy.FORCE: pb.INSTALL_STRATEGY_UNSPECIFIED,
 }
 
 MOST_MODULES = 4096
@@ -123,6 +124,8 @@ def _outcome(message: pb.OrderResult) -> Outcome:
         case "refused":
             reason = next((r for r in Refusal if r.value == message.refused.reason), Refusal.UNSPECIFIED)
             return Refused(reason, message.refused.message)
+        case "batch":
+            return batch_installed(message.batch)
         case "unknown":
             return OutcomeUnknown(message.unknown.message)
         case _:
@@ -155,13 +158,12 @@ def _modules(messages: Iterable[pb.Module]) -> tuple[Module, ...]:
 
 def order(value: Order) -> pb.Order:
     """Write an Order."""
-    module = value.module
     return pb.Order(
         order_id=value.order_id,
         fence=value.fence,
         base_id=value.base,
         address=_address(value.address),
-        verb=_VERBS[value.verb],
+        verb=pb.VERB_BATCH_INSTALL if len(value.modules) > 1 else _VERBS[value.verb],
         modules=[
             pb.OrderModule(
                 name=module.key.name,
@@ -171,6 +173,7 @@ def order(value: Order) -> pb.Order:
                 envs=dict(module.envs),
                 strategy=_STRATEGIES[module.strategy],
             )
+            for module in value.modules
         ],
         timeout=duration(value.timeout),
     )

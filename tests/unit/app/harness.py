@@ -121,7 +121,7 @@ class Bases:
             self._stage.fleet.result(self._stage.link, order.base, OrderResult(order.order_id, outcome))
 
     def _do(self, order: Order) -> Outcome | None:
-        base, key = order.base, order.module.key
+        base, (key,) = order.base, [spec.key for spec in order.modules]
         if order.verb is Verb.INSTALL:
             self.installs.append((base, key))
         elif order.verb is Verb.UNINSTALL:

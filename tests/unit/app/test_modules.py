@@ -35,7 +35,7 @@ async def test_a_pod_becomes_a_module_with_three_writes() -> None:
         assert "running" in pod["status"]["containerStatuses"][0]["state"]
         node = stage.node()
         assert node is not None
-        assert node["metadata"]["annotations"]["module.koupleless.io/installed"] == '["biz1:1"]'
+        assert node["metadata"]["annotations"]["module.koupleless.io/installed"] == '{"biz1:1":"06c974b25a90"}'
         writes = [c for c in stage.api.calls if c.verb in ("patch", "create") and c.resource.kind in ("Pod", "Node")]
         assert len(writes) == 2
         assert [c.resource.kind for c in stage.api.made("create")] == ["Event"]

@@ -67,7 +67,7 @@ async def test_when_one_tunnel_is_lost_the_other_takes_over_at_once() -> None:
         stage.fleet.modules(mqtt, "b1", ModuleList((), complete=True, unchanged=False, epoch=mqtt.watches[-1].epoch))
         stage.put_pod("p")
         await asyncio.sleep(1.0)
-        assert [order.module.key.name for order in mqtt.orders] == ["biz1"]
+        assert [order.modules[0].key.name for order in mqtt.orders] == ["biz1"]
         stage.fleet.result(mqtt, "b1", OrderResult(mqtt.orders[0].order_id, Reply(ReplyCode.SUCCESS)))
         await over_both(stage, mqtt, 100.0, http=False)
         assert stage.ready("node", "b1") == "True"
@@ -126,5 +126,5 @@ async def test_no_order_is_sent_before_the_base_was_heard_since_its_tunnel_came_
         assert stage.link.orders == []
         stage.bases.add("b1")
         await asyncio.sleep(1.0)
-        assert [order.module.key.name for order in stage.link.orders] == ["biz1"]
+        assert [order.modules[0].key.name for order in stage.link.orders] == ["biz1"]
         assert stage.ready("pod", "p") == "True"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from controlplane.domain.facts import Address, ModuleSpec, Order, Verb
+from controlplane.domain.facts import ModuleSpec, Verb
 from controlplane.domain.history import MESSAGE_LIMIT, PER_BASE, PER_MODULE, History, remember
-from controlplane.domain.identity import BaseId, ModuleKey, OrderId
+from controlplane.domain.identity import ModuleKey
 from controlplane.domain.modules import Ended
 from controlplane.domain.replies import Effect, Meaning
 
 
 def ended(name: str, message: str = "", *, verb: Verb = Verb.INSTALL, effect: Effect = Effect.DONE) -> Ended:
     spec = ModuleSpec(ModuleKey(name, "1"), "url")
-    order = Order(OrderId("o"), 1, BaseId("b"), Address("10.0.0.1", 1238), verb, spec, 10.0)
-    return Ended(order, Meaning(effect, reason="Why", message=message), 1.5)
+    return Ended(verb, spec, Meaning(effect, reason="Why", message=message), 1.5)
 
 
 def test_an_operation_is_kept_with_all_that_people_ask_for() -> None:

@@ -14,7 +14,8 @@ from controlplane.domain.facts import ClientCode, Module, ModuleList, ModuleStat
 from controlplane.domain.identity import ModuleKey, OrderId
 from controlplane.domain.modules import Modules
 from controlplane.domain.planner import OrphanPolicy, Policy, Wish, plan
-from tests.unit.domain.model import World, spec
+from controlplane.domain.releases import UNKNOWN, Release
+from tests.unit.domain.model import Mode, World, spec
 
 NAMES, VERSIONS = ["a", "b"], ["1", "2", "3"]
 KEYS = st.tuples(st.sampled_from(NAMES), st.sampled_from(VERSIONS))
@@ -28,7 +29,7 @@ def told(*modules: Module, epoch: int = 1, **more: object) -> Modules:
 
 def intents(state: Modules, *wishes: Wish, now: float = 0.0, policy: Policy | None = None) -> list[tuple[Verb, str]]:
     planned = plan(state, wishes, now=now, policy=policy or Policy())
-    return [(intent.verb, str(intent.spec.key)) for intent in planned.intents]
+    return [(intent.verb, str(intent.spec.key)) for order in planned.orders for intent in order]
 
 
 def active(version: str, state: ModuleState = ModuleState.ACTIVATED) -> Module:
@@ -74,9 +75,9 @@ def test_next_order(present: tuple[Module, ...], wishes: tuple[Wish, ...], expec
 
 
 def test_an_orphan_of_ours_goes_after_the_grace_and_no_other() -> None:
-    state = told(active("1"), active("2"), owned=frozenset({ModuleKey("a", "1")}))
+    state = told(active("1"), active("2"), owned={ModuleKey("a", "1"): UNKNOWN})
     first = plan(state, (), now=0.0, policy=Policy())
-    assert (first.intents, first.wake_at) == ((), 30.0)
+    assert (first.orders, first.wake_at) == ((), 30.0)
     state = replace(state, orphan_since=first.orphan_since)
     assert intents(state, now=30.0) == [(Verb.UNINSTALL, "a:1")]
     assert intents(state, now=30.0, policy=Policy(orphans=OrphanPolicy.NONE)) == []
@@ -88,9 +89,9 @@ def test_the_originals_policy_uninstalls_every_orphan() -> None:
 
 
 def test_an_owned_version_that_was_superseded_in_place_goes_once_the_new_one_serves() -> None:
-    state = told(active("1"), owned=frozenset({ModuleKey("a", "1")}))
+    state = told(active("1"), owned={ModuleKey("a", "1"): UNKNOWN})
     assert intents(state, Wish(V2, leaving=False)) == [(Verb.INSTALL, "a:2")]
-    state = told(active("1"), active("2"), owned=frozenset({ModuleKey("a", "1")}))
+    state = told(active("1"), active("2"), owned={ModuleKey("a", "1"): UNKNOWN})
     assert intents(state, Wish(V2, leaving=False)) == [(Verb.UNINSTALL, "a:1")]
 
 
@@ -174,23 +175,28 @@ def test_results_of_orders_that_are_not_under_way_change_nothing() -> None:
     state = told(active("1"))
     after, ended = book.end(state, OrderResult(OrderId("x"), Reply(ReplyCode.SUCCESS)), now=0.0, chance=0.0)
     assert after is state
-    assert ended is None
+    assert ended == ()
 
 
 class Interleavings(RuleBasedStateMachine):
     """Any order of everything that can happen, then a fair run: desired and actual agree."""
 
     lossy = False
+    restarted = False
 
-    @initialize()
-    def begin(self) -> None:
-        self.world = World()
+    @initialize(mode=st.sampled_from(Mode))
+    def begin(self, mode: Mode) -> None:
+        self.world = World(mode)
+        self.pods = 0
 
-    @rule(key=KEYS)
-    def pod_comes(self, key: tuple[str, str]) -> None:
+    @rule(key=KEYS, content=st.sampled_from(["x", "y"]), force=st.booleans())
+    def pod_comes(self, key: tuple[str, str], content: str, force: bool) -> None:
         wish = spec(*key)
+        self.pods += 1
         self.world.wanted.pop(wish.key, None)
         self.world.wanted[wish.key] = wish
+        pod = (f"uid-{self.pods}", f"{self.pods:06d}") if force else ("", "")
+        self.world.releases[wish.key] = Release(content, *pod)
 
     @precondition(lambda self: self.world.wanted)
     @rule(data=st.data())
@@ -230,15 +236,29 @@ class Interleavings(RuleBasedStateMachine):
     def no_needless_order(self) -> None:
         if not self.lossy and hasattr(self, "world"):
             assert self.world.repeats == 0
+            assert self.world.needless_uninstalls == 0 or self.world.mode is Mode.FIRST
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):
             return
-        self.world.failing.clear()
-        self.world.settle()
-        assert self.world.present.keys() == self.world.wanted.keys()
-        assert not self.world.leaving
-        assert not self.world.state.in_flight
+        world = self.world
+        world.failing.clear()
+        world.settle()
+        newest = {key.name: key for key in world.wanted}
+        if world.mode is not Mode.FIRST:
+            assert world.present.keys() == world.wanted.keys()
+        else:
+            assert set(newest.values()) <= world.present.keys() <= world.wanted.keys()
+        assert all(world.present[key] is ModuleState.ACTIVATED for key in newest.values())
+        if not self.restarted:
+            for key in world.present:
+                assert world.content[key].digest == world.releases[key].digest, key
+                assert world.releases[key].pod in ("", world.content[key].pod), key
+        assert not world.leaving
+        assert not world.state.in_flight
+        assert world.state.owned.keys() == world.present.keys()
+        world.work()
+        assert not world.sent
 
 
 class LossyInterleavings(Interleavings):
@@ -258,6 +278,7 @@ class LossyInterleavings(Interleavings):
     @precondition(lambda self: not self.world.sent)
     @rule()
     def controller_restarts(self) -> None:
+        self.restarted = True
         self.world.controller_restarts()
 
 

@@ -269,6 +269,8 @@ class _RefusalReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refusal
     """No connection to the base or broker could be made."""
     REFUSAL_REASON_INVALID: _RefusalReason.ValueType  # 5
     """The order itself is malformed or not supported by this tunnel."""
+    REFUSAL_REASON_UNSUPPORTED: _RefusalReason.ValueType  # 6
+    """The base does not offer the command."""
 
 class RefusalReason(_RefusalReason, metaclass=_RefusalReasonEnumTypeWrapper):
     """RefusalReason classifies refusals of a gateway."""
@@ -285,6 +287,8 @@ REFUSAL_REASON_UNREACHABLE: RefusalReason.ValueType  # 4
 """No connection to the base or broker could be made."""
 REFUSAL_REASON_INVALID: RefusalReason.ValueType  # 5
 """The order itself is malformed or not supported by this tunnel."""
+REFUSAL_REASON_UNSUPPORTED: RefusalReason.ValueType  # 6
+"""The base does not offer the command."""
 Global___RefusalReason: _TypeAlias = RefusalReason  # noqa: Y015
 
 @_typing.final
