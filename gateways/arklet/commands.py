@@ -13,7 +13,7 @@ import orjson
 from gateways.arklet.facts import BaselineModule, InstallStrategy, ModuleOrder, Verb
 from gateways.arklet.fields import Json
 
-_WITHOUT_MODULES = frozenset({Verb.QUERY_MODULES, Verb.HEALTH})
+_WITHOUT_MODULES = frozenset({Verb.QUERY_MODULES, Verb.HEALTH, Verb.HELP})
 
 
 def body(verb: Verb, modules: Sequence[ModuleOrder] = ()) -> bytes:

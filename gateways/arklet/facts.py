@@ -57,6 +57,7 @@ class Verb(Enum):
     BATCH_INSTALL = "batchInstallBiz"
     QUERY_MODULES = "queryAllBiz"
     HEALTH = "health"
+    HELP = "help"
 
 
 class InstallStrategy(Enum):

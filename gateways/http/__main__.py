@@ -12,6 +12,7 @@ import structlog
 from gateways.http.addresses import AddressPolicy
 from gateways.http.arklet_client import ArkletClient
 from gateways.http.listener import Listener
+from gateways.http.offers import Offers
 from gateways.http.questions import HttpQuestions
 from gateways.http.requests import Requests
 from gateways.http.settings import HttpGatewaySettings
@@ -59,6 +60,7 @@ async def serve(settings: HttpGatewaySettings, stop: asyncio.Event) -> None:
         health_timeout=settings.health_timeout,
         query_timeout=settings.query_timeout,
     )
+    offers = Offers(client, timeout=settings.query_timeout)
     prober = Prober(questions, session.report)
     listener = Listener(
         Requests(session, prober, policy, settings.env),
@@ -87,7 +89,8 @@ async def serve(settings: HttpGatewaySettings, stop: asyncio.Event) -> None:
         session.report("", TunnelState(up=True))
         log.info("listening for bases", port=listener.port, control_plane=settings.control_plane)
         async with asyncio.TaskGroup() as group:
-            running = group.create_task(session.run(HttpTunnel(client, prober, policy, session.report)), name="session")
+            tunnel = HttpTunnel(client, offers, prober, policy, session.report)
+            running = group.create_task(session.run(tunnel), name="session")
             await stop.wait()
             await listener.stop()
             await prober.close()

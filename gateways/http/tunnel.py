@@ -13,6 +13,7 @@ from gateways.arklet import commands, payloads
 from gateways.arklet.facts import Reply, ReplyCode, Verb
 from gateways.http.addresses import AddressPolicy, AddressRefused
 from gateways.http.arklet_client import Lost, NotSent
+from gateways.http.offers import Offers
 from gateways.http.questions import Caller
 from gateways.polling.prober import Prober
 from gateways.session.messages import (
@@ -33,9 +34,15 @@ class HttpTunnel:
     """Implements ``messages.Tunnel``."""
 
     def __init__(
-        self, client: Caller, prober: Prober, policy: AddressPolicy, report: Callable[[str, Fact], object]
+        self,
+        client: Caller,
+        offers: Offers,
+        prober: Prober,
+        policy: AddressPolicy,
+        report: Callable[[str, Fact], object],
     ) -> None:
         self._client = client
+        self._offers = offers
         self._prober = prober
         self._policy = policy
         self._report = report
@@ -61,6 +68,8 @@ class HttpTunnel:
             return Refused(Refusal.ADDRESS_NOT_ALLOWED, str(error))
         except ValueError as error:
             return Refused(Refusal.INVALID, str(error))
+        if order.verb is Verb.BATCH_INSTALL and not await self._offers.offers(order.address, order.verb):
+            return Refused(Refusal.UNSUPPORTED, f"the base does not offer {order.verb.value}")
         try:
             answer = await self._client.call(order.address, order.verb, body, timeout=order.timeout)
             return self._read(order, answer, epoch)

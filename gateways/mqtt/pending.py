@@ -1,8 +1,9 @@
 """Orders that wait for the word of a base, and how that word finds them.
 
 A base names command, module and version in its answer, and nothing else. One
-order of a kind waits at a time, so that this is enough. An answer that the base gave
-before the order was sent belongs to an older one and is left alone.
+order of a kind waits at a time, so that this is enough: the control plane sends another
+one only after it gave the first up. An answer that the base gave before the order was
+sent belongs to an older one and is left alone.
 
 A base that gets a command twice (QoS 1 may deliver so) answers the second one with a
 conflict before it answers the first one with what really happened. So a conflict is
@@ -28,10 +29,6 @@ _CONFLICT = "conflict, exist unfinished command("
 Key: TypeAlias = tuple[str, Verb, str, str]
 
 
-class Occupied(Exception):
-    """An order like this one waits already."""
-
-
 class Interrupted(Exception):
     """The answer can not arrive any more; the message says why."""
 
@@ -45,7 +42,7 @@ class Answered:
 
 
 class Waiting:
-    """One order that waits; a context manager. Entering it raises Occupied."""
+    """One order that waits; a context manager. Entering it ends the wait of an older one like it."""
 
     def __init__(self, orders: dict[Key, Waiting], key: Key, sent_at: float) -> None:
         self._orders = orders
@@ -56,13 +53,15 @@ class Waiting:
         self.sent_at = sent_at
 
     def __enter__(self) -> Waiting:
-        if self._key in self._orders:
-            raise Occupied("an order like this one is under way")
+        older = self._orders.get(self._key)
+        if older is not None:
+            older.interrupt("the order was given up for a newer one like it")
         self._orders[self._key] = self
         return self
 
     def __exit__(self, *_: object) -> None:
-        del self._orders[self._key]
+        if self._orders.get(self._key) is self:
+            del self._orders[self._key]
         if self._hold is not None:
             self._hold.cancel()
         if self._answer.cancel() or self._answer.exception() is not None or self._given_away:

@@ -17,7 +17,7 @@ from gateways.mqtt.broker import Broker
 from gateways.mqtt.connection import Lost, NotSent
 from gateways.mqtt.metrics import PUBLISHED
 from gateways.mqtt.outcomes import Outcomes
-from gateways.mqtt.pending import Interrupted, Occupied, Pending
+from gateways.mqtt.pending import Interrupted, Pending
 from gateways.mqtt.questions import MqttQuestions
 from gateways.polling.prober import Prober
 from gateways.session.messages import Order, OrderResult, Outcome, OutcomeUnknown, Refusal, Refused, Report, Watch
@@ -76,8 +76,6 @@ class MqttTunnel:
             return Refused(Refusal.UNREACHABLE, str(error))
         except (Lost, Interrupted) as error:
             return OutcomeUnknown(str(error))
-        except Occupied as error:
-            return Refused(Refusal.BUSY, str(error))
         except ValueError as error:
             return Refused(Refusal.INVALID, str(error))
         except TimeoutError:

@@ -109,6 +109,7 @@ class Refusal(Enum):
     ADDRESS_NOT_ALLOWED = "address not allowed"
     UNREACHABLE = "unreachable"
     INVALID = "invalid"
+    UNSUPPORTED = "unsupported"
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,14 +76,18 @@ class Arklet:
 
     async def perform(self, command: str, parameters: Json | None) -> Json:
         """Carry out a command as execute does; raises JavaError."""
-        if command in _NEGATIVE:
+        if command in _NEGATIVE and self._knows(command):
             return await self._change(command, parameters)
         return self._ask(command, parameters)
+
+    def _knows(self, command: str) -> bool:
+        return self._profile.batches or command != "batchInstallBiz"
 
     def _ask(self, command: str, parameters: Json | None) -> Json:
         identity = self._profile.identity
         if command == "help":
-            return rendering.succeeded(identity, [{"desc": desc, "id": name} for name, desc in DESCRIPTIONS.items()])
+            known = [{"desc": desc, "id": name} for name, desc in DESCRIPTIONS.items() if self._knows(name)]
+            return rendering.succeeded(identity, known)
         if command == "queryAllBiz":
             return rendering.succeeded(identity, [rendering.listed(biz) for biz in self._runtime.modules()])
         if command == "health":

@@ -89,6 +89,7 @@ def profile(options: argparse.Namespace) -> Profile:
         install_time=options.install_time,
         multi_version=options.multi_version,
         broken_stays=options.broken_stays,
+        batches=not options.no_batches,
         java_version=options.java_version,
         metaspace_used=options.metaspace_used,
         metaspace_max=options.metaspace_max,
@@ -172,6 +173,7 @@ def _behaviour_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--broken-stays", action="store_true", help="a module that did not start or stop stays listed as broken"
     )
+    group.add_argument("--no-batches", action="store_true", help="batchInstallBiz is unknown, as before runtime 1.4.1")
     group.add_argument(
         "--metaspace-used",
         type=number(0, 2**62),

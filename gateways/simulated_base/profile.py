@@ -58,6 +58,8 @@ class Profile:
     multi_version: MultiVersion = MultiVersion.DEFAULT
     broken_stays: bool = False
     """A module that did not start, or stop, stays listed as broken (auto uninstall switched off)."""
+    batches: bool = True
+    """It knows batchInstallBiz, as runtimes from 1.4.1 do."""
     java_version: str = "1.8.0_402"
     metaspace_used: int = 65_585_152
     """Used by the base itself, before modules."""

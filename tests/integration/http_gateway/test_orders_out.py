@@ -41,6 +41,33 @@ async def test_install_and_uninstall(scene: Scene, base: SimulatedBase) -> None:
     assert (await stream.result("o4")).reply.client_code == pb.CLIENT_CODE_NOT_FOUND_BIZ
 
 
+async def test_a_batch_is_answered_by_url_and_help_is_asked_once(scene: Scene, base: SimulatedBase) -> None:
+    other = pb.OrderModule(name="biz2", version="1", url="https://repo.example/biz2.jar")
+    scene.stream.send(order("o1", "base-1", base.port, pb.VERB_BATCH_INSTALL, BIZ, other))
+    batch = (await scene.stream.result("o1")).batch
+    assert batch.reply.code == pb.REPLY_CODE_SUCCESS
+    assert {item.url: item.reply.client_code for item in batch.items} == {
+        BIZ.url: pb.CLIENT_CODE_SUCCESS,
+        other.url: pb.CLIENT_CODE_SUCCESS,
+    }
+    scene.stream.send(order("o2", "base-1", base.port, pb.VERB_BATCH_INSTALL, BIZ, other))
+    again = (await scene.stream.result("o2")).batch
+    assert again.reply.code == pb.REPLY_CODE_FAILED
+    assert {item.reply.client_code for item in again.items} == {pb.CLIENT_CODE_REPEAT_BIZ}
+    assert base.counts["help"] == 1
+
+
+async def test_a_base_that_knows_no_batches_is_not_sent_one(scene: Scene) -> None:
+    old = SimulatedBase(Profile(identity="base-1", port=0, batches=False), Faults())
+    await old.start()
+    try:
+        scene.stream.send(order("o1", "base-1", old.port, pb.VERB_BATCH_INSTALL, BIZ, BIZ))
+        assert (await scene.stream.result("o1")).refused.reason == pb.REFUSAL_REASON_UNSUPPORTED
+        assert old.counts["batchInstallBiz"] == 0
+    finally:
+        await old.stop()
+
+
 async def test_questions_are_answered_by_reports(scene: Scene, base: SimulatedBase) -> None:
     stream = scene.stream
     stream.send(order("o1", "base-1", base.port, pb.VERB_QUERY_MODULES))

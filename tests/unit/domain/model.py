@@ -42,7 +42,7 @@ class Mode(Enum):
 
 @dataclass
 class World:
-    """wanted is what Pods ask for, oldest first; present and content what the base has; queues hold what is under way."""
+    """wanted is what Pods ask for, oldest first; present and content is what the base has."""
 
     mode: Mode = Mode.BOTH
     wanted: dict[ModuleKey, ModuleSpec] = field(default_factory=dict)

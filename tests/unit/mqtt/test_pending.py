@@ -9,7 +9,7 @@ import pytest
 from gateways.arklet.envelopes import Operation
 from gateways.arklet.facts import ClientCode, Reply, ReplyCode, Verb
 from gateways.mqtt.acknowledgements import Acknowledgements
-from gateways.mqtt.pending import CONFLICT_HOLD, Interrupted, Occupied, Pending
+from gateways.mqtt.pending import CONFLICT_HOLD, Interrupted, Pending
 
 pytestmark = pytest.mark.looptime
 
@@ -52,13 +52,13 @@ async def test_an_answer_finds_its_order_and_keeps_its_receipt(scene: Scene) -> 
     assert scene.acknowledged == [1, 2, 3]
 
 
-async def test_a_second_order_of_the_kind_waits_not(scene: Scene) -> None:
-    with (
-        scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0),
-        pytest.raises(Occupied),
-        scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0),
-    ):
-        raise AssertionError
+async def test_a_newer_order_of_the_kind_ends_the_wait_of_the_older_and_gets_the_answer(scene: Scene) -> None:
+    with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0) as older:
+        with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=1) as newer:
+            with pytest.raises(Interrupted):
+                await older.answer()
+            assert scene.say(DONE)
+            assert (await newer.answer()).reply == DONE
     assert not len(scene.pending)
 
 

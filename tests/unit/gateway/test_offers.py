@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from gateways.arklet.facts import Verb
+from gateways.http.arklet_client import Lost, NotSent
+from gateways.http.offers import HOLDS, Offers
+from gateways.session.messages import Address
+
+ADDRESS = Address("10.0.0.7", 1238)
+OLD = b'{"code":"SUCCESS","data":[{"id":"help","desc":""},{"id":"installBiz","desc":""}]}'
+NEW = b'{"code":"SUCCESS","data":[{"id":"batchInstallBiz","desc":""}]}'
+
+
+class Base:
+    """Answers help with what answer says; implements ``Caller``."""
+
+    def __init__(self, answer: bytes | Exception) -> None:
+        self.answer = answer
+        self.asked = 0
+
+    async def call(self, address: Address, verb: Verb, body: bytes, *, timeout: float) -> bytes:
+        assert (address, verb, body) == (ADDRESS, Verb.HELP, b"{}")
+        self.asked += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(("answer", "expected"), [(OLD, False), (NEW, True)])
+async def test_what_help_says_holds_for_a_while(answer: bytes, expected: bool) -> None:
+    now = 0.0
+    base = Base(answer)
+    offers = Offers(base, timeout=1.0, now=lambda: now)
+    assert [await offers.offers(ADDRESS, Verb.BATCH_INSTALL) for _ in range(3)] == [expected] * 3
+    assert base.asked == 1
+    now = HOLDS
+    await offers.offers(ADDRESS, Verb.BATCH_INSTALL)
+    assert base.asked == 2
+
+
+@pytest.mark.parametrize("failure", [NotSent("refused"), Lost("cut"), b"nonsense", b'{"code":"FAILED"}', b'{"data":7}'])
+async def test_a_base_that_does_not_say_is_asked_again(failure: bytes | Exception) -> None:
+    base = Base(failure)
+    offers = Offers(base, timeout=1.0)
+    assert not await offers.offers(ADDRESS, Verb.BATCH_INSTALL)
+    base.answer = NEW
+    assert await offers.offers(ADDRESS, Verb.BATCH_INSTALL)
