@@ -45,7 +45,9 @@ _BASE_STATES = {
 _MODULE_STATES = {state: pb.ModuleState.Value(f"MODULE_STATE_{state.name}") for state in facts.ModuleState}
 _REPLY_CODES = {code: pb.ReplyCode.Value(f"REPLY_CODE_{code.name}") for code in facts.ReplyCode}
 _CLIENT_CODES = {code: pb.ClientCode.Value(f"CLIENT_CODE_{code.name}") for code in facts.ClientCode}
-_VERBS = {verb: pb.Verb.Value(f"VERB_{verb.name}") for verb in facts.Verb if verb is not facts.Verb.HELP}
+_VERBS: dict[facts.Verb, pb.Verb.ValueType] = {
+    verb: pb.Verb.Value(f"VERB_{verb.name}") for verb in facts.Verb if verb is not facts.Verb.HELP
+}
 _VERB_OF: Mapping[int, facts.Verb] = {value: verb for verb, value in _VERBS.items()}
 _REFUSALS = {reason: pb.RefusalReason.Value(f"REFUSAL_REASON_{reason.name}") for reason in m.Refusal}
 _STRATEGY_OF: Mapping[int, facts.InstallStrategy] = {
