@@ -21,10 +21,15 @@ from controlplane.app.leases import LeaseKeeper
 from controlplane.app.operations import Operations
 from controlplane.app.peers import PeerController
 from controlplane.app.ports import Manifests
+from controlplane.app.reporting import Outlet, Reporter
 from controlplane.app.rollouts import Rollouts
+from controlplane.app.tracking import Tracker
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import ApiServer
-from controlplane.rpc.intake import ReportIntake
+from controlplane.reports import hooks, links, trackerfile
+from controlplane.reports.eventlog import EventLog
+from controlplane.reports.intake import ReportIntake
+from controlplane.reports.posting import Poster
 from controlplane.rpc.server import CannotBind, Server
 from controlplane.rpc.session import TunnelServicer
 from controlplane.rpc.tooling import ToolingServicer
@@ -88,6 +93,50 @@ async def embedded(settings: ControlPlaneSettings) -> AsyncIterator[Backend]:
         await store.close()
 
 
+def reporter(settings: ControlPlaneSettings, poster: Poster) -> Reporter:
+    """Return what tells failures to the hooks."""
+    try:
+        targets = hooks.parse(settings.report_hooks.get_secret_value(), poster)
+    except hooks.WrongHooks as error:
+        raise process.StartError(f"REPORT_HOOKS: {error}") from error
+    if targets:
+        log.info("failures are told to hooks", hooks=[hook.name for hook in targets])
+    clock, random = SystemClock(), SystemRandom()
+    outlets = [Outlet(hook, clock=clock, random=random) for hook in targets]
+    return Reporter(outlets, clock, replica=settings.client_id, env=settings.env)
+
+
+def tracker(settings: ControlPlaneSettings, poster: Poster, *, has_hooks: bool) -> Tracker | None:
+    """Return the tracker, None when nothing is tracked."""
+    path = settings.tracker_file
+    if path is None:
+        return None
+    try:
+        config = trackerfile.load(path)
+    except trackerfile.WrongTrackerFile as error:
+        raise process.StartError(f"TRACKER_CONFIG_PATH={path}: {error}") from error
+    file = EventLog(config.log_dir)
+    try:
+        file.check()
+    except OSError as error:
+        raise process.StartError(
+            f"TRACKER_CONFIG_PATH={path}: logDir {config.log_dir} cannot be written ({error.strerror}); "
+            "make the folder, or name one that this user may write"
+        ) from error
+    log.info("events are tracked", file=str(file.path), links=len(config.links))
+    clock, random = SystemClock(), SystemRandom()
+    told_by = settings.client_id if has_hooks else ""
+    targets = [links.Link(url, f"link {hooks.masked(url)}", poster, told_by=told_by) for url in config.links]
+    return Tracker(
+        file,
+        [Outlet(link, clock=clock, random=random, pace=links.PACE) for link in targets],
+        clock,
+        replica=settings.client_id,
+        env=settings.env,
+        everything=config.level is trackerfile.Level.DEBUG,
+    )
+
+
 async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
     """Run the control plane until stop is set."""
     policy = settings.policy(process.software_version())
@@ -99,6 +148,12 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         cluster = ApiCluster(backend.api, env=settings.env, kind=settings.kind.value, clock=clock)
         gateways = GatewayDirectory(clock.monotonic)
         recorder = Recorder(cluster, clock, env=policy.env)
+        poster = await stack.enter_async_context(Poster())
+        reports = reporter(settings, poster)
+        recorder.subscribe(reports.happened)
+        tracking = tracker(settings, poster, has_hooks=reports.has_hooks)
+        if tracking is not None:
+            recorder.subscribe(tracking.happened)
         leases = LeaseKeeper(cluster, clock, holder=policy.replica, env=policy.env, random=random)
         fleet = Fleet(
             cluster=cluster,
@@ -145,7 +200,13 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         )
         stack.push_async_callback(status.stop)
         await status.start()
-        intake = ReportIntake(settings.report_port, settings.status_host)
+        intake = ReportIntake(
+            settings.report_port,
+            settings.status_host,
+            token=settings.report_token.get_secret_value(),
+            tell=reports.tell,
+            clock=clock,
+        )
         stack.push_async_callback(intake.stop)
         await intake.start()
         server = Server(tunnel, tooling)
@@ -166,6 +227,8 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
                 "recorder": recorder.run(),
                 "fleet": fleet.run(),
                 **({"peers": peers.run()} if policy.peers_follow else {}),
+                "reports": reports.run(),
+                **({"tracker": tracking.run()} if tracking is not None else {}),
                 **({"backend": backend.run()} if backend.run is not None else {}),
             },
         )

@@ -9,12 +9,13 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from controlplane.app.policy import Policy, Timing
 from controlplane.domain.identity import InvalidName, parse_env
 from controlplane.domain.planner import OrphanPolicy
 from controlplane.domain.planner import Policy as ModulePolicy
+from controlplane.reports import hooks, trackerfile
 from service.logs import LogFormat, LogLevel
 from service.settings import Settings
 
@@ -73,6 +74,22 @@ class ControlPlaneSettings(Settings):
     health_port: Port = Field(8081, validation_alias="HEALTH_PORT", description="TCP port of /livez and /readyz")
     metrics_port: Port = Field(9090, validation_alias="METRICS_PORT", description="TCP port of /metrics")
     report_port: Port = Field(8080, validation_alias="REPORT_PORT", description="TCP port of the report intake /log")
+    report_token: SecretStr = Field(
+        SecretStr(""),
+        validation_alias="REPORT_TOKEN",
+        description="bearer token that /log asks for; none: whoever reaches the port may report",
+    )
+    report_hooks: SecretStr = Field(
+        SecretStr(""),
+        validation_alias="REPORT_HOOKS",
+        description="URLs that failures are told to, separated by ;: webhooks of DingTalk robots, or URLs of Apprise",
+    )
+    tracker_config_path: str = Field(
+        "",
+        validation_alias="TRACKER_CONFIG_PATH",
+        description="YAML file with logDir, reportLevel and reportLinks; "
+        f"none: {trackerfile.DEFAULT_PATH} if it is there, else nothing is tracked",
+    )
     status_socket: str = Field(
         "", validation_alias="STATUS_SOCKET", description="Unix socket for probes and metrics instead of the two ports"
     )
@@ -148,6 +165,26 @@ class ControlPlaneSettings(Settings):
                 "are two names of one variable and contradict each other: unset one of them, or set both alike"
             )
         return self
+
+    @field_validator("report_hooks")
+    @classmethod
+    def _report_hooks(cls, value: SecretStr) -> SecretStr:
+        if problem := hooks.problem(value.get_secret_value()):
+            raise ValueError(problem)
+        return value
+
+    @field_validator("tracker_config_path")
+    @classmethod
+    def _tracker_config_path(cls, value: str) -> str:
+        if value:
+            trackerfile.load(Path(value))
+        return value
+
+    @property
+    def tracker_file(self) -> Path | None:
+        """The tracker's configuration file: the named one, or that of the default name if it is there."""
+        path = Path(self.tracker_config_path or trackerfile.DEFAULT_PATH)
+        return path if self.tracker_config_path or path.exists() else None
 
     @property
     def kind(self) -> ClusterKind:

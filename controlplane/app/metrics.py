@@ -37,3 +37,7 @@ PEER_HELD = Gauge(
     "koupleless_peer_deployments_held", "Deployments not scaled down because what is known of the bases may be stale"
 )
 EVENTS_DROPPED = Counter("koupleless_events_dropped_total", "Kubernetes Events not written because too many waited")
+HOOK_REPORTS = Counter("koupleless_hook_reports_total", "Reports for hooks that left the queue", ["kind", "outcome"])
+HOOK_QUEUE = Gauge("koupleless_hook_queue", "Reports that wait for hooks", ["kind"])
+HOOK_REPEATS = Counter("koupleless_hook_repeats_total", "Reports that were only counted, as the same was just told")
+TRACKED = Counter("koupleless_tracker_events_total", "Events for the tracker's file", ["outcome"])

@@ -21,6 +21,7 @@ from controlplane.domain.objects import (
     Pod,
     PodStatus,
 )
+from controlplane.domain.reports import Report
 from controlplane.domain.rollout import Workload
 
 
@@ -199,6 +200,40 @@ class Manifests(Protocol):
 
     async def get(self, name: ObjectName) -> tuple[bytes, bool]:
         """Return an object as JSON, and whether all that it stands for is ready; raises NotFound."""
+
+
+class Undelivered(Exception):
+    """A hook did not take a report; the message says why, without secrets.
+
+    again: trying again may help, after retry_after seconds at least.
+    """
+
+    def __init__(self, message: str, *, again: bool, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.again = again
+        self.retry_after = retry_after
+
+
+class Hook(Protocol):
+    """Where reports are sent."""
+
+    @property
+    def kind(self) -> str:
+        """What it is, for metrics: dingtalk, apprise or link."""
+
+    @property
+    def name(self) -> str:
+        """Which one it is, for people, without secrets."""
+
+    async def send(self, report: Report) -> None:
+        """Deliver one report; raises Undelivered. Called again only when it returned."""
+
+
+class EventFile(Protocol):
+    """The tracker's file."""
+
+    async def append(self, text: str) -> None:
+        """Write lines; raises OSError or TimeoutError, and some of it may have been written then."""
 
 
 class Clock(Protocol):

@@ -1,0 +1,233 @@
+"""Failures, told to hooks: each once, with what follows counted; each hook at its own pace.
+
+Nothing here ever waits for a hook but the hook's own task, and all that waits is
+bounded. A report that was sent and not answered is sent again, so that a hook may
+get it twice; one that a hook does not take in time is given up, counted and logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+from typing import NoReturn
+
+import structlog
+
+from controlplane.app.events import Happening
+from controlplane.app.metrics import HOOK_QUEUE, HOOK_REPEATS, HOOK_REPORTS
+from controlplane.app.ports import Clock, Hook, Undelivered
+from controlplane.domain import reports
+from controlplane.domain.backoff import Backoff
+from controlplane.domain.identity import base_of_node
+from controlplane.domain.reports import Allowance, Report, Telling
+
+log = structlog.get_logger(__name__)
+
+WAITING = 500
+REMEMBERED = 4096
+ATTEMPTS = 8
+RETRY = Backoff(first=2.0, longest=60.0, jitter=0.5)
+LONGEST_RETRY = 600.0
+DEADLINE = 30.0
+"""Seconds that one attempt may take."""
+PACE = Allowance(most=20, seconds=60.0)
+"""What a DingTalk robot takes."""
+
+
+class Outlet:
+    """The way to one hook: what waits, how often it may be called, what is tried again."""
+
+    def __init__(self, hook: Hook, *, clock: Clock, random: Random, pace: Allowance = PACE) -> None:
+        self._hook = hook
+        self._clock = clock
+        self._random = random
+        self._pace = pace
+        self._waiting: deque[Report] = deque()
+        self._came = asyncio.Event()
+        self._called: deque[float] = deque(maxlen=pace.most)
+        self._left_out = 0
+        self._failing = False
+
+    def put(self, report: Report) -> None:
+        """Have a report sent; when too many wait the oldest is left out."""
+        if len(self._waiting) >= WAITING:
+            self._waiting.popleft()
+            self._left_out += 1
+            self._count("dropped")
+        else:
+            HOOK_QUEUE.labels(self._hook.kind).inc()
+        self._waiting.append(report)
+        self._came.set()
+
+    async def run(self) -> NoReturn:
+        """Send what waits, for ever."""
+        while True:
+            await self._came.wait()
+            await self._allowed()
+            await self._deliver(self._next())
+            if not self._waiting:
+                self._came.clear()
+
+    def _next(self) -> Report:
+        """Take the report to send now; with a long queue all of its kind as one."""
+        first = self._waiting.popleft()
+        others: list[Report] = []
+        if len(self._waiting) >= reports.GATHER_ABOVE:
+            others = [report for report in self._waiting if reports.alike(report, first)]
+            self._waiting = deque(report for report in self._waiting if not reports.alike(report, first))
+        HOOK_QUEUE.labels(self._hook.kind).dec(1 + len(others))
+        self._count("gathered", len(others))
+        report = reports.gathered(first, others)
+        if self._left_out:
+            told = f"{report.message} ({self._left_out} earlier reports were left out: too many waited)"
+            report, self._left_out = replace(report, message=told), 0
+        return report
+
+    async def _deliver(self, report: Report) -> None:
+        attempt = 0
+        while True:
+            attempt += 1
+            await self._allowed()
+            self._called.append(self._clock.monotonic())
+            refusal = await self._try(report)
+            if refusal is None:
+                self._count("sent")
+                if self._failing:
+                    self._failing = False
+                    log.info("hook takes reports again", hook=self._hook.name)
+                return
+            if not self._failing:
+                self._failing = True
+                log.warning("hook does not take reports", hook=self._hook.name, cause=str(refusal))
+            if not refusal.again or attempt >= ATTEMPTS:
+                break
+            delay = RETRY.delay(attempt, self._random.random())
+            await asyncio.sleep(max(delay, min(refusal.retry_after, LONGEST_RETRY)))
+        self._count("failed")
+        log.warning("report given up", hook=self._hook.name, event_told=report.event, attempts=attempt)
+
+    async def _try(self, report: Report) -> Undelivered | None:
+        try:
+            async with asyncio.timeout(DEADLINE):
+                await self._hook.send(report)
+        except Undelivered as refusal:
+            return refusal
+        except TimeoutError:
+            return Undelivered(f"no answer within {DEADLINE:g} s", again=True)
+        except Exception:
+            # Hooks are made of foreign code; a defect of one must not end the control plane.
+            log.exception("hook failed", hook=self._hook.name)
+            return Undelivered("a defect of the hook", again=False)
+        return None
+
+    async def _allowed(self) -> None:
+        if wait := self._pace.wait(self._called, self._clock.monotonic()):
+            await asyncio.sleep(wait)
+
+    def _count(self, outcome: str, number: int = 1) -> None:
+        HOOK_REPORTS.labels(self._hook.kind, outcome).inc(number)
+
+
+class Reporter:
+    """Gives failures to all hooks, the same one once within ten minutes and then with its count."""
+
+    def __init__(self, outlets: Sequence[Outlet], clock: Clock, *, replica: str, env: str) -> None:
+        self._outlets = tuple(outlets)
+        self._clock = clock
+        self._replica = replica
+        self._env = env
+        self._tellings: OrderedDict[str, Telling] = OrderedDict()
+        self._came = asyncio.Event()
+
+    @property
+    def has_hooks(self) -> bool:
+        """Anybody is told at all."""
+        return bool(self._outlets)
+
+    def happened(self, happening: Happening) -> None:
+        """Tell a failure; what is none is not told."""
+        report = report_of(happening, replica=self._replica, env=self._env)
+        if report is not None and report.failed:
+            self.tell(report)
+
+    def tell(self, report: Report) -> None:
+        """Tell a report, or count it when the same was just told."""
+        if not self._outlets:
+            return
+        known = self._tellings.get(report.key)
+        if known is not None:
+            HOOK_REPEATS.inc()
+            self._tellings[report.key] = known.again(report)
+            return
+        self._begin(report)
+        if len(self._tellings) > REMEMBERED:
+            _, oldest = self._tellings.popitem(last=False)
+            if oldest.repeats:
+                self._send(oldest.summary())
+
+    async def run(self) -> NoReturn:
+        """Serve the hooks and tell of repetitions, for ever."""
+        async with asyncio.TaskGroup() as group:
+            for number, outlet in enumerate(self._outlets, 1):
+                group.create_task(outlet.run(), name=f"hook-{number}")
+            group.create_task(self._close_in_time(), name="repetitions")
+        raise AssertionError("hooks are served for ever")
+
+    async def _close_in_time(self) -> NoReturn:
+        while True:
+            await self._came.wait()
+            if not self._tellings:
+                self._came.clear()
+                continue
+            key, oldest = next(iter(self._tellings.items()))
+            wait = oldest.at + reports.SAME_WITHIN - self._clock.monotonic()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            else:
+                self._close(key)
+
+    def _begin(self, report: Report) -> None:
+        # All times are equally long, so that the order in which they begin is that in which they end.
+        self._tellings[report.key] = Telling(self._clock.monotonic(), report)
+        self._came.set()
+        self._send(report)
+
+    def _close(self, key: str) -> None:
+        telling = self._tellings.pop(key)
+        if telling.repeats:
+            self._tellings[key] = Telling(self._clock.monotonic(), telling.last)
+            self._send(telling.summary())
+
+    def _send(self, report: Report) -> None:
+        for outlet in self._outlets:
+            outlet.put(report)
+
+
+def report_of(happening: Happening, *, replica: str, env: str) -> Report | None:
+    """Return the report of a happening; None when it is none."""
+    warning = happening.type == "Warning"
+    kind = reports.classify(
+        happening.reason, warning=warning, module=bool(happening.module), vnode=bool(happening.vnode)
+    )
+    if kind is None:
+        return None
+    about = {
+        "base": base_of_node(happening.vnode, env) or "",
+        "module": happening.module,
+        "pod": happening.pod,
+        "replica": replica,
+    }
+    return Report(
+        key="\n".join((happening.reason, happening.vnode, happening.module, happening.pod)),
+        scene=kind.scene,
+        event=kind.event,
+        result=reports.FAIL if warning else reports.SUCCESS,
+        message=happening.message if warning else "",
+        code=kind.code,
+        labels={**happening.labels, **{name: value for name, value in about.items() if value}},
+        trace_id=happening.trace_id,
+        milliseconds=round(happening.seconds * 1000),
+    )

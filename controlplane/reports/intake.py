@@ -1,0 +1,153 @@
+"""The intake: POST /log, where other programs of a deployment tell what went wrong; it is logged and goes to the hooks.
+
+Fields and answer are those of the Go Module Controller V2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import math
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+import orjson
+import structlog
+from aiohttp import hdrs, web
+from prometheus_client import Counter
+
+from controlplane.app.ports import Clock
+from controlplane.domain.reports import Allowance, Report
+from controlplane.reports.links import TOLD_BY
+from service.status import CannotListen, cannot_listen
+
+log = structlog.get_logger(__name__)
+
+LARGEST = 64 * 1024
+BODY_WITHIN = 10.0
+SHOWN = 4096
+PEERS = 1024
+PACE = Allowance(most=300, seconds=60.0)
+"""What one address may report."""
+
+TAKEN = Counter("koupleless_reported_logs_total", "Reports told at /log", ["outcome"])
+
+_TEXTS = ("traceid", "scene", "event", "result", "message", "code")
+
+
+class Refused(Exception):
+    """A body that is no report; the message says why."""
+
+
+class ReportIntake:
+    """Listens for reports; tell is called with each."""
+
+    def __init__(
+        self, port: int, host: str, *, token: str, tell: Callable[[Report], None], clock: Clock, pace: Allowance = PACE
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._token = token.encode()
+        self._tell = tell
+        self._clock = clock
+        self._pace = pace
+        self._called: OrderedDict[str, deque[float]] = OrderedDict()
+        app = web.Application(client_max_size=LARGEST)
+        app.router.add_post("/log", self._take)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+
+    async def start(self) -> None:
+        """Listen; raises CannotListen."""
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, self._host, self._port).start()
+        except OSError as error:
+            raise CannotListen(cannot_listen("REPORT_PORT", self._port, error)) from error
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        await self._runner.cleanup()
+
+    async def _take(self, request: web.Request) -> web.Response:
+        if self._token and not self._knows_token(request):
+            return _refuse("token", 401, "a bearer token is needed: REPORT_TOKEN", {hdrs.WWW_AUTHENTICATE: "Bearer"})
+        if wait := self._wait(request.remote or ""):
+            return _refuse("too-fast", 429, "too many reports", {hdrs.RETRY_AFTER: str(math.ceil(wait))})
+        try:
+            async with asyncio.timeout(BODY_WITHIN):
+                body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            return _refuse("too-large", 413, f"the body is larger than {LARGEST} bytes")
+        except TimeoutError:
+            return _refuse("too-slow", 408, f"the body did not come within {BODY_WITHIN:g} s")
+        try:
+            report = read(body)
+        except Refused as error:
+            return _refuse("malformed", 400, str(error))
+        TAKEN.labels("taken").inc()
+        log.warning("report", peer=request.remote, report=orjson.dumps(report.fields()).decode()[:SHOWN])
+        # A replica's own tracker may be told to post here: it has given the report to the hooks already.
+        if TOLD_BY not in request.headers:
+            self._tell(report)
+        return web.Response()
+
+    def _knows_token(self, request: web.Request) -> bool:
+        scheme, _, told = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        right = hmac.compare_digest(told.strip().encode(errors="replace"), self._token)
+        return scheme.lower() == "bearer" and right
+
+    def _wait(self, peer: str) -> float:
+        """Return the seconds that a peer has to wait; 0 counts the call."""
+        now = self._clock.monotonic()
+        called = self._called.setdefault(peer, deque(maxlen=self._pace.most))
+        self._called.move_to_end(peer)
+        if len(self._called) > PEERS:
+            self._called.popitem(last=False)
+        wait = self._pace.wait(called, now)
+        if not wait:
+            called.append(now)
+        return wait
+
+
+def read(body: bytes) -> Report:
+    """Return the report that a body tells; raises Refused.
+
+    Names of fields are read in any case; unknown ones are ignored.
+    """
+    if not body.strip():
+        raise Refused("the body is empty; a JSON object is needed")
+    try:
+        told = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise Refused("the body is not JSON") from None
+    if not isinstance(told, dict):
+        raise Refused("the body is no JSON object")
+    fields = {name.lower(): value for name, value in told.items() if value is not None}
+    texts = {name: fields.get(name, "") for name in _TEXTS}
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise Refused(f"{name} is no text")
+    labels = fields.get("labels", {})
+    if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
+        raise Refused("labels is no object of texts")
+    took = fields.get("timeused", 0)
+    if not isinstance(took, int) or isinstance(took, bool):
+        raise Refused("timeUsed is no whole number of milliseconds")
+    if not any(texts.values()):
+        raise Refused("none of traceID, scene, event, result, message and code is there")
+    return Report(
+        key=orjson.dumps([texts, labels], option=orjson.OPT_SORT_KEYS).decode(),
+        scene=texts["scene"],
+        event=texts["event"],
+        result=texts["result"],
+        message=texts["message"],
+        code=texts["code"],
+        labels=labels,
+        trace_id=texts["traceid"],
+        milliseconds=took,
+    )
+
+
+def _refuse(outcome: str, status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
+    TAKEN.labels(outcome).inc()
+    return web.Response(status=status, text=f"{text}\n", headers=headers)

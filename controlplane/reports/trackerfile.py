@@ -1,0 +1,81 @@
+"""The tracker's configuration file: logDir, reportLevel, reportLinks, as the Go Module Controller V2 reads it."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from controlplane.reports.hooks import check_url, masked
+
+DEFAULT_PATH = "config/default_tracker_config.yaml"
+LARGEST = 1024 * 1024
+
+
+class Level(Enum):
+    """What is posted to the links."""
+
+    ERROR = "error"
+    DEBUG = "debug"
+
+
+class WrongTrackerFile(ValueError):
+    """The file cannot be used; the message says why and what to do, without its own name."""
+
+
+class TrackerConfig(BaseModel):
+    """What the file says; logDir is relative to the folder that the program runs in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    log_dir: Path = Field(Path(), alias="logDir")
+    level: Level = Field(Level.ERROR, alias="reportLevel")
+    links: tuple[str, ...] = Field((), alias="reportLinks")
+
+    @field_validator("links", mode="before")
+    @classmethod
+    def _links(cls, value: object) -> object:
+        links = [] if value is None else value
+        if not isinstance(links, list | tuple):
+            raise ValueError("must be a list of URLs")  # noqa: TRY004 - pydantic wants ValueError
+        for number, link in enumerate(links, 1):
+            try:
+                check_url(str(link))
+            except ValueError as error:
+                raise ValueError(f"link {number} ({masked(str(link))}): {error}") from None
+        return tuple(str(link) for link in links)
+
+
+def load(path: Path) -> TrackerConfig:
+    """Return what the file says; raises WrongTrackerFile."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(LARGEST + 1)
+    except OSError as error:
+        raise WrongTrackerFile(f"it cannot be read ({error.strerror}); name an existing file or unset it") from error
+    if len(text) > LARGEST:
+        raise WrongTrackerFile(f"it is larger than {LARGEST} bytes")
+    try:
+        said = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark is not None else ""
+        raise WrongTrackerFile(f"it is not YAML{where}; it has the keys logDir, reportLevel, reportLinks") from error
+    if said is None:
+        said = {}
+    if not isinstance(said, dict):
+        raise WrongTrackerFile("it must have the keys logDir, reportLevel, reportLinks")
+    try:
+        return TrackerConfig.model_validate(said)
+    except ValidationError as error:
+        raise WrongTrackerFile("; ".join(_explain(dict(e)) for e in error.errors())) from error
+
+
+def _explain(error: dict[str, object]) -> str:
+    location = error["loc"]
+    key = str(location[0]) if isinstance(location, tuple) and location else ""
+    if error["type"] == "extra_forbidden":
+        return f"{key}: there is no such key; there are logDir, reportLevel, reportLinks"
+    return f"{key}: " + str(error["msg"]).removeprefix("Value error, ")

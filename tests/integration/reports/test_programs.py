@@ -1,0 +1,119 @@
+"""The real programs: a base that fails an install, told to a robot, to the tracker's file and its link."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.reports.receiver import SECRET, Receiver
+from tests.integration.tooling.test_mctl import Mctl
+from tests.programs import ControlPlane, HttpGateway, Programs, SimulatedBase, ask, eventually
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver().running() as receiver:
+        yield receiver
+
+
+async def soon(look: Callable[[], object], what: str) -> None:
+    await asyncio.to_thread(eventually, look, within=60, what=what)
+
+
+async def test_failures_reach_the_robot_once_and_the_trackers_file(receiver: Receiver, tmp_path: Path) -> None:
+    receiver.robots["hanging"].behaviour = "hang"
+    with Programs(tmp_path) as programs:
+        report_port = programs.port()
+        (tmp_path / "tracker.yaml").write_text(
+            f"logDir: {tmp_path}\nreportLevel: debug\nreportLinks: ['http://127.0.0.1:{report_port}/log']\n"
+        )
+        control_plane = ControlPlane(
+            programs,
+            CLUSTER="embedded",
+            EMBEDDED_DB=str(tmp_path / "cluster.db"),
+            REPORT_PORT=str(report_port),
+            REPORT_HOOKS=f"{receiver.url('hanging')}; {receiver.url('robot')}",
+            TRACKER_CONFIG_PATH=str(tmp_path / "tracker.yaml"),
+        )
+        await asyncio.to_thread(control_plane.start)
+        gateway = HttpGateway(programs, control_plane.address)
+        await asyncio.to_thread(gateway.start)
+        base = SimulatedBase(programs, gateway.url, "b1", "--fail-install", "bad")
+        await asyncio.to_thread(base.start)
+        mctl = Mctl(control_plane.address)
+
+        def run(*arguments: str) -> None:
+            mctl(*arguments)
+
+        await asyncio.to_thread(run, "wait", "--for=ready", "vnode/b1", "--timeout", "60s")
+        for module in ("good", "bad"):
+            url = f"https://repo.example/{module}.jar"
+            await asyncio.to_thread(run, "module", "install", module, "--version", "1", "--url", url, "--base", "b1")
+        robot, path = receiver.robots["robot"], tmp_path / "events.log"
+        await soon(lambda: len(robot.taken) >= 1, "the robot's message")
+        await soon(lambda: path.exists() and path.read_text().count("[ContainerStart]") >= 2, "lines of events.log")
+        # The install of the bad module is tried again after ten seconds: a repetition, which is only counted.
+        await soon(lambda: path.read_text().count("[fail]") >= 2, "the second attempt")
+        code, _ = await asyncio.to_thread(
+            ask, f"http://127.0.0.1:{report_port}/log", method="POST", body=json.dumps({"message": "from CI"}).encode()
+        )
+        assert code == 200
+        await soon(lambda: len(robot.taken) >= 2, "the report of another program")
+        metrics = (await asyncio.to_thread(ask, f"http://127.0.0.1:{control_plane.metrics}/metrics"))[1]
+        log = control_plane.server.log.read_text()
+
+    failed, told = robot.texts()
+    assert "- **节点**: ContainerStart\n- **结果**: fail\n" in failed
+    assert "- **错误代码**: 01002\n" in failed
+    assert "module: bad:1\n" in failed
+    assert "- **失败信息**: from CI\n" in told
+    assert receiver.robots["hanging"].calls <= 2
+    lines = path.read_text().splitlines()
+    stamp = r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\]"
+    assert all(re.fullmatch(stamp + r"(, \[.*\]){8}", line) for line in lines)
+    assert any("[ContainerStart]" in line and "[success], [00000]" in line and '"good:1"' in line for line in lines)
+    assert re.search(r'koupleless_hook_reports_total\{kind="dingtalk",outcome="sent"\} 2\.0', metrics)
+    assert re.search(r'koupleless_hook_reports_total\{kind="link",outcome="sent"\} [3-9]\.0', metrics)
+    assert SECRET not in log
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("REPORT_HOOKS", f"htps://oapi.dingtalk.com/robot/send?access_token={SECRET}", "did you mean https://"),
+        ("TRACKER_CONFIG_PATH", "/does/not/exist.yaml", "cannot be read"),
+    ],
+)
+def test_wrong_settings_stop_the_start(tmp_path: Path, variable: str, value: str, told: str) -> None:
+    with Programs(tmp_path) as programs:
+        environ = {"CLUSTER": "embedded", "EMBEDDED_DB": str(tmp_path / "cluster.db"), variable: value}
+        control_plane = ControlPlane(programs, **environ)
+        control_plane.server.start()
+        eventually(lambda: control_plane.server.exit_code is not None, within=60, what="its end")
+        text = control_plane.server.log.read_text()
+    assert control_plane.server.exit_code == 2
+    assert f"{variable}=" in text
+    assert told in text
+    assert SECRET not in text
+
+
+def test_a_folder_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "tracker.yaml").write_text(f"logDir: {tmp_path}/none\n")
+    with Programs(tmp_path) as programs:
+        control_plane = ControlPlane(
+            programs,
+            CLUSTER="embedded",
+            EMBEDDED_DB=str(tmp_path / "cluster.db"),
+            TRACKER_CONFIG_PATH=str(tmp_path / "tracker.yaml"),
+        )
+        control_plane.server.start()
+        eventually(lambda: control_plane.server.exit_code is not None, within=60, what="its end")
+        text = control_plane.server.log.read_text()
+    assert f"TRACKER_CONFIG_PATH={tmp_path}/tracker.yaml: logDir {tmp_path}/none cannot be written" in text

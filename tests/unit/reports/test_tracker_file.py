@@ -1,0 +1,111 @@
+"""The tracker's configuration file and the file that it writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from controlplane.reports.eventlog import EventLog
+from controlplane.reports.trackerfile import Level, TrackerConfig, WrongTrackerFile, load
+from controlplane.settings import ControlPlaneSettings
+from service.settings import ConfigurationError, read
+
+ORIGINAL = """\
+logDir: "."
+reportLevel: "error" # value: debug/error, debug means success log will report too
+reportLinks:  # default tracker will send post requests with report data to every link
+  - "http://localhost:8080/log"
+"""
+
+
+def written(folder: Path, text: str | bytes) -> Path:
+    path = folder / "tracker.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_the_originals_file(tmp_path: Path) -> None:
+    assert load(written(tmp_path, ORIGINAL)) == TrackerConfig(
+        logDir=Path(), reportLevel=Level.ERROR, reportLinks=("http://localhost:8080/log",)
+    )
+    assert load(written(tmp_path, "")).level is Level.ERROR
+    assert load(written(tmp_path, "logDir: /var/log\nreportLevel: debug\nreportLinks:\n")) == TrackerConfig(
+        logDir=Path("/var/log"), reportLevel=Level.DEBUG, reportLinks=()
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("logDir: [", "not YAML in line"),
+        ("- a", "must have the keys"),
+        ("reportLevel: info", "reportLevel: Input should be 'error' or 'debug'"),
+        ("reportLink: []", "reportLink: there is no such key"),
+        ("reportLinks: http://host/log", "must be a list"),
+        ("reportLinks: [ftp://host/log]", "link 1 (ftp://***): it must begin with http"),
+        ("reportLinks: ['http://host:port/s3cret']", "port"),
+        ("logDir: 5", "logDir: "),
+        (b"\xff\xfe\x00", "not YAML"),
+        ("x: " + "y" * 2_000_000, "larger than"),
+    ],
+)
+def test_a_malformed_file_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | bytes, told: str
+) -> None:
+    path = written(tmp_path, text)
+    monkeypatch.setenv("TRACKER_CONFIG_PATH", str(path))
+    with pytest.raises(ConfigurationError) as refused:
+        read(ControlPlaneSettings)
+    (line,) = refused.value.lines
+    assert line.startswith(f"TRACKER_CONFIG_PATH={path}: ")
+    assert told in line
+    assert "s3cret" not in line
+
+
+def test_a_named_file_that_is_missing_stops_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKER_CONFIG_PATH", str(tmp_path / "none.yaml"))
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        read(ControlPlaneSettings)
+    with pytest.raises(WrongTrackerFile, match="Is a directory"):
+        load(tmp_path)
+
+
+def test_without_the_default_file_nothing_is_tracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read(ControlPlaneSettings).tracker_file is None
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "default_tracker_config.yaml").write_text(ORIGINAL)
+    assert read(ControlPlaneSettings).tracker_file == Path("config/default_tracker_config.yaml")
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in sorted(folder.iterdir())}
+
+
+async def test_the_file_is_rotated_and_stays_bounded(tmp_path: Path) -> None:
+    log = EventLog(tmp_path, largest=100, kept=2)
+    for number in range(10):
+        await log.append(f"{number:039}\n")
+    found = files(tmp_path)
+    assert list(found) == ["events.log", "events.log.1", "events.log.2"]
+    text = "".join(reversed(found.values()))
+    assert [int(line) for line in text.splitlines()] == [4, 5, 6, 7, 8, 9]
+    assert all(len(part) <= 100 for part in found.values())
+
+
+async def test_a_file_that_was_moved_away_is_made_anew(tmp_path: Path) -> None:
+    log = EventLog(tmp_path)
+    await log.append("one\n")
+    log.path.rename(tmp_path / "moved")
+    await log.append("two\n")
+    assert files(tmp_path) == {"events.log": "two\n", "moved": "one\n"}
+
+
+async def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "events.log").mkdir()
+    log = EventLog(tmp_path)
+    with pytest.raises(OSError, match="directory"):
+        log.check()
+    with pytest.raises(OSError, match="directory"):
+        await log.append("three\n")
