@@ -34,7 +34,7 @@ class Happening:
     """One event as tools see it.
 
     wall is seconds since the epoch, seconds how long it took where that is known,
-    labels those of the Pod that it is about. vnode is empty for what is about no single one.
+    labels those of the Pod or Deployment that it is about. vnode is empty for what is about no single one.
     """
 
     wall: float
@@ -44,6 +44,7 @@ class Happening:
     vnode: str
     module: str = ""
     pod: str = ""
+    deployment: str = ""
     seconds: float = 0.0
     labels: Mapping[str, str] = field(default_factory=lambda: _NONE)
     trace_id: str = ""
@@ -103,12 +104,19 @@ class Recorder:
 
     def deployment(self, deployment: ModuleDeployment, *, warning: bool, reason: str, message: str) -> None:
         """Something happened to a module Deployment."""
-        self._tell(
-            Happening(self._clock.wall(), _type(warning), reason, f"{deployment.key}: {message}", vnode=""),
-            ClusterEvent(
-                "Deployment", deployment.namespace, deployment.name, deployment.uid, _type(warning), reason, message
-            ),
+        kind = _type(warning)
+        happening = Happening(
+            wall=self._clock.wall(),
+            type=kind,
+            reason=reason,
+            message=f"{deployment.key}: {message}",
+            vnode="",
+            deployment=deployment.key,
+            labels=deployment.labels,
+            trace_id=deployment.labels.get(contract.TRACE_ID, ""),
         )
+        about = ("Deployment", deployment.namespace, deployment.name, deployment.uid)
+        self._tell(happening, ClusterEvent(*about, kind, reason, message))
 
     def module(
         self, vnode: str, module: str, *, warning: bool, reason: str, message: str, seconds: float = 0.0

@@ -218,10 +218,11 @@ def report_of(happening: Happening, *, replica: str, env: str) -> Report | None:
         "base": base_of_node(happening.vnode, env) or "",
         "module": happening.module,
         "pod": happening.pod,
+        "deployment": happening.deployment,
         "replica": replica,
     }
     return Report(
-        key="\n".join((happening.reason, happening.vnode, happening.module, happening.pod)),
+        key="\n".join((happening.reason, happening.vnode, happening.module, happening.pod, happening.deployment)),
         scene=kind.scene,
         event=kind.event,
         result=reports.FAIL if warning else reports.SUCCESS,

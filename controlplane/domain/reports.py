@@ -109,6 +109,8 @@ _KINDS: Mapping[str, Kind] = {
     "PodUpdated": Kind(MODULES, "PodUpdate", DONE),
     "PodRemoved": Kind(MODULES, "PodDelete", DONE),
     "ModuleUninstallTimeout": Kind(MODULES, "PodDelete", TIMED_OUT),
+    "PeerReplicasChanged": Kind(MODULES, "PeerDeploymentReplicaModify", DONE),
+    "PeerReplicasNotChanged": Kind(MODULES, "PeerDeploymentReplicaModify", CLUSTER_FAILED),
     "BaseUnreachable": Kind(BASES, "BaseUnreachable", TIMED_OUT),
     "VNodeRemoved": Kind(BASES, "VNodeRemoved", TIMED_OUT),
     "IdentityClash": Kind(BASES, "IdentityClash", CLASH),
@@ -126,9 +128,9 @@ def classify(reason: str, *, warning: bool, module: bool, vnode: bool) -> Kind |
     kind = _KINDS.get(reason)
     if not warning:
         return kind if kind is not None and kind.code == DONE else None
-    if kind is None or kind.code == DONE:
+    if kind is None:
         return Kind(MODULES if module else BASES if vnode else REPLICA, reason, OTHER)
-    return kind
+    return replace(kind, code=OTHER) if kind.code == DONE else kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,5 +180,5 @@ def alike(one: Report, other: Report) -> bool:
 
 
 def _about(report: Report) -> str:
-    names = [report.labels[name] for name in ("pod", "module", "base") if name in report.labels]
+    names = [report.labels[name] for name in ("deployment", "pod", "module", "base") if name in report.labels]
     return " ".join(names) or report.event

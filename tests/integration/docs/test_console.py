@@ -50,7 +50,8 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 def run(command: str, environ: dict[str, str]) -> str:
     """Run a command as it is typed; return what it prints."""
-    for name, port in (("HEALTH_PORT", "8081"), ("METRICS_PORT", "9090"), ("HTTP_TUNNEL_LISTEN_PORT", "7777")):
+    ports = {"HEALTH_PORT": 8081, "METRICS_PORT": 9090, "HTTP_TUNNEL_LISTEN_PORT": 7777, "REPORT_PORT": 8080}
+    for name, port in ports.items():
         command = command.replace(f"127.0.0.1:{port}", f"127.0.0.1:{environ[name]}")
     typed = command.replace(".venv/bin/", "")
     done = subprocess.run(

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
+from aiohttp import ClientTimeout
 from structlog.testing import capture_logs
 
 from controlplane.app import reporting
@@ -129,7 +130,7 @@ async def test_what_a_robot_answers_is_read(
     again: bool,
     told: str,
 ) -> None:
-    monkeypatch.setattr(posting, "WITHIN", posting.aiohttp.ClientTimeout(total=1.0))
+    monkeypatch.setattr(posting, "WITHIN", ClientTimeout(total=1.0))
     receiver.robots["robot"].behaviour = behaviour
     async with Poster() as poster:
         with pytest.raises(Undelivered, match=told) as refused:

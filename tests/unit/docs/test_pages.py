@@ -10,6 +10,7 @@ import pytest
 from tests.unit.docs.pages import PAGES, ROOT, blocks, links
 
 OPERATIONS = ROOT / "docs" / "operations.md"
+REPORTS = ROOT / "docs" / "reports.md"
 SOURCES = [
     path for folder in ("controlplane", "gateways", "modulecontroller") for path in (ROOT / folder).rglob("*.py")
 ]
@@ -66,7 +67,7 @@ def test_every_metric_is_explained_and_no_other() -> None:
 def test_every_reason_is_explained() -> None:
     texts = [path.read_text() for part in ("app", "domain") for path in (ROOT / "controlplane" / part).glob("*.py")]
     given = {word for text in texts for word in _REASON.findall(text) if not _NO_REASONS.fullmatch(word)}
-    page = OPERATIONS.read_text(encoding="utf-8")
+    page = OPERATIONS.read_text(encoding="utf-8") + REPORTS.read_text(encoding="utf-8")
     assert not {reason for reason in given if f"`{reason}`" not in page}
     assert {"ModuleUninstallTimeout", "InstallFailed", "BaseReady"} <= given
 

@@ -45,7 +45,16 @@ class FakeHook:
 
 def happening(reason: str = "ModuleInstallFailed", *, base: str = "b1", message: str = "boom") -> Happening:
     return Happening(
-        0.0, "Warning", reason, message, f"vnode.{base}.dev", "biz1:1", "default/p", 1.5, {"app": "x"}, "t"
+        wall=0.0,
+        type="Warning",
+        reason=reason,
+        message=message,
+        vnode=f"vnode.{base}.dev",
+        module="biz1:1",
+        pod="default/p",
+        seconds=1.5,
+        labels={"app": "x"},
+        trace_id="t",
     )
 
 
@@ -225,3 +234,18 @@ async def test_a_full_queue_leaves_out_the_oldest_counts_and_says_so() -> None:
     assert hook.taken[1].event == "Reason7"
     assert "7 earlier reports were left out" in hook.taken[1].message
     assert "left out" not in hook.taken[2].message
+
+
+async def test_replicas_of_two_deployments_are_two_things() -> None:
+    hook = FakeHook()
+    async with reporting_to([hook]) as reporter:
+        for name in ("default/one", "default/two"):
+            for reason in ("PeerReplicasNotChanged", "PeerReplicasChanged"):
+                reporter.happened(Happening(0.0, "Warning", reason, "no", "", deployment=name))
+        await asyncio.sleep(1)
+    assert [(r.event, r.code, r.labels["deployment"]) for r in hook.taken] == [
+        ("PeerDeploymentReplicaModify", "00003", "default/one"),
+        ("PeerDeploymentReplicaModify", "00009", "default/one"),
+        ("PeerDeploymentReplicaModify", "00003", "default/two"),
+        ("PeerDeploymentReplicaModify", "00009", "default/two"),
+    ]

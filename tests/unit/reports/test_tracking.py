@@ -22,7 +22,15 @@ from tests.unit.reports.test_reporting import FakeHook, happening
 pytestmark = pytest.mark.looptime
 
 INSTALLED = Happening(
-    1_790_000_000.25, "Normal", "ModuleInstalled", "done", "vnode.b1.dev", "biz1:1", "default/p", 0.5, {"app": "x"}
+    wall=1_790_000_000.25,
+    type="Normal",
+    reason="ModuleInstalled",
+    message="done",
+    vnode="vnode.b1.dev",
+    module="biz1:1",
+    pod="default/p",
+    seconds=0.5,
+    labels={"app": "x"},
 )
 
 
