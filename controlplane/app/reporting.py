@@ -149,8 +149,10 @@ class Reporter:
 
     def happened(self, happening: Happening) -> None:
         """Tell a failure; what is none is not told."""
+        if not self._outlets or happening.type != "Warning":
+            return
         report = report_of(happening, replica=self._replica, env=self._env)
-        if report is not None and report.failed:
+        if report is not None:
             self.tell(report)
 
     def tell(self, report: Report) -> None:
