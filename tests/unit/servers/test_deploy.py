@@ -1,32 +1,74 @@
-"""What deploy/ ships agrees with itself and with the programs."""
+"""What deploy/ ships agrees with itself and with the programs. On a real API server: tests/integration/deploy."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
-from service.settings import ALL_VARIABLES
-from tests.servers import rbac
+from modulecontroller.configuration import PROGRAMS, survey
+from modulecontroller.settings import PROGRAM_NAMES
+from service.settings import ALL_VARIABLES, names
+from tests.servers import manifests, rbac
+from tests.servers.kubeapi import Json
 from tests.servers.rbac import SHIPPED
 
+DEPLOY = SHIPPED.parent
+ROOT = DEPLOY.parent
+FORMS = ("module-controller.yaml", "pod.yaml", "sharded", "sharded-1.20", "mosquitto/mosquitto.yaml")
+NAMESPACE = "koupleless-system"
 
-def shipped(name: str) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all((SHIPPED.parent / name).read_text()))
+
+def shipped(form: str) -> list[Json]:
+    return manifests.load(DEPLOY / form)
+
+
+def containers(form: str) -> Iterator[tuple[str, Json]]:
+    for name, spec in manifests.pod_specs(shipped(form)):
+        (container,) = spec["containers"]
+        yield name, container
+
+
+def ours() -> list[tuple[str, str, Json]]:
+    return [
+        (form, name, container)
+        for form in FORMS
+        for name, container in containers(form)
+        if container["image"].startswith("module-controller")
+    ]
+
+
+def environ(form: str, container: Json) -> dict[str, str]:
+    """Return what a container's variables would be; what comes from elsewhere has a likely value."""
+    maps = {obj["metadata"]["name"]: obj["data"] for obj in shipped(form) if obj["kind"] == "ConfigMap"}
+    told: dict[str, str] = {}
+    for source in container.get("envFrom", []):
+        told |= maps[source["configMapRef"]["name"]]
+    for variable in container["env"]:
+        field = variable.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath", "")
+        told[variable["name"]] = variable.get("value", "10.1.2.3" if field == "status.podIP" else "some-pod-1")
+    return told
 
 
 def test_every_binding_gets_the_user_beside_the_service_account() -> None:
     bindings = [obj for obj in rbac.objects(SHIPPED.read_text(), "somebody") if obj["kind"].endswith("Binding")]
-    assert len(bindings) == 2
+    assert bindings
     for binding in bindings:
         assert [subject["name"] for subject in binding["subjects"]] == ["module-controller", "somebody"]
 
 
 def test_collections_are_in_the_objects_namespace() -> None:
-    paths = {obj["kind"]: rbac.collection(obj) for obj in shipped("rbac.yaml")}
+    paths = {obj["kind"]: manifests.collection(obj) for obj in [*shipped("rbac.yaml"), *shipped("sharded")]}
     assert paths["ServiceAccount"] == "/api/v1/namespaces/koupleless-system/serviceaccounts"
-    assert paths["Role"] == "/apis/rbac.authorization.k8s.io/v1/namespaces/kube-node-lease/roles"
     assert paths["ClusterRole"] == "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+    assert paths["NetworkPolicy"] == "/apis/networking.k8s.io/v1/namespaces/koupleless-system/networkpolicies"
 
 
 def test_roles_name_every_verb_and_resource() -> None:
@@ -35,14 +77,200 @@ def test_roles_name_every_verb_and_resource() -> None:
             assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
 
 
-def test_the_deployment_uses_the_shipped_account_and_known_variables() -> None:
-    deployment, service = shipped("module-controller.yaml")
-    pod = deployment["spec"]["template"]
-    account = next(obj for obj in shipped("rbac.yaml") if obj["kind"] == "ServiceAccount")
-    assert pod["spec"]["serviceAccountName"] == account["metadata"]["name"]
-    assert deployment["metadata"]["namespace"] == account["metadata"]["namespace"]
-    (container,) = pod["spec"]["containers"]
-    assert {variable["name"] for variable in container["env"]} <= ALL_VARIABLES
-    ports = {port["name"] for port in container["ports"]}
-    assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
-    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+def test_every_file_is_a_part_of_a_form() -> None:
+    known = {DEPLOY / "rbac.yaml", *(DEPLOY / form for form in FORMS)}
+    for form in FORMS:
+        if (DEPLOY / form).is_dir():
+            told = yaml.safe_load((DEPLOY / form / "kustomization.yaml").read_text())
+            patches = [patch["path"] for patch in told.get("patchesJson6902", [])]
+            known |= {DEPLOY / form / name for name in ["kustomization.yaml", *told["resources"], *patches]}
+    assert set(DEPLOY.rglob("*.yaml")) <= known
+
+
+def selector_of(obj: Json) -> dict[str, str]:
+    """Return the labels of the Pods that an object is about, none when it is about no Pods."""
+    spec, found = obj.get("spec", {}), {}
+    match obj["kind"]:
+        case "Service":
+            found = spec["selector"]
+        case "Deployment" | "PodDisruptionBudget":
+            found = spec["selector"]["matchLabels"]
+        case "NetworkPolicy":
+            found = spec["podSelector"]["matchLabels"]
+    return dict(found)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_selects_pods_selects_some(form: str) -> None:
+    objects = shipped(form)
+    labels = [obj["metadata"]["labels"] for obj in objects if obj["kind"] == "Pod"]
+    labels += [obj["spec"]["template"]["metadata"]["labels"] for obj in objects if obj["kind"] == "Deployment"]
+    for obj in objects:
+        if selector := selector_of(obj):
+            assert any(selector.items() <= each.items() for each in labels), obj["metadata"]["name"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_ports_that_are_named_exist(form: str) -> None:
+    for name, container in containers(form):
+        ports = {port["name"] for port in container["ports"]}
+        probes = [container[probe] for probe in ("livenessProbe", "readinessProbe")]
+        assert {(probe.get("httpGet") or probe["tcpSocket"])["port"] for probe in probes} <= ports, name
+    every = {port["name"] for _, container in containers(form) for port in container["ports"]}
+    for obj in shipped(form):
+        if obj["kind"] == "Service":
+            assert {port["targetPort"] for port in obj["spec"]["ports"]} <= every
+        if obj["kind"] == "NetworkPolicy":
+            assert {port["port"] for rule in obj["spec"]["ingress"] for port in rule["ports"]} <= every
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_all_is_in_one_namespace_and_runs_with_as_little_as_it_can(form: str) -> None:
+    assert {obj["metadata"]["namespace"] for obj in shipped(form)} == {NAMESPACE}
+    for name, spec in manifests.pod_specs(shipped(form)):
+        assert spec["securityContext"]["runAsNonRoot"], name
+        assert spec["enableServiceLinks"] is False, name
+        (container,) = spec["containers"]
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }, name
+        assert container["resources"]["limits"]["memory"], name
+        # Only what talks to the API server has a token for it.
+        needs = name in ("module-controller", "controlplane")
+        assert (spec.get("serviceAccountName") == "module-controller") is needs, name
+        assert spec.get("automountServiceAccountToken", True) is needs, name
+
+
+def test_scalers_and_budgets_name_what_is_there() -> None:
+    objects = shipped("sharded")
+    deployments = {obj["metadata"]["name"]: obj for obj in objects if obj["kind"] == "Deployment"}
+    scaled = [obj["spec"]["scaleTargetRef"]["name"] for obj in objects if obj["kind"] == "HorizontalPodAutoscaler"]
+    assert sorted(scaled) == ["http-gateway", "mqtt-gateway"]
+    for name in scaled:
+        # An autoscaler and a number of replicas would undo each other with every apply.
+        assert "replicas" not in deployments[name]["spec"]
+        assert deployments[name]["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"]
+    assert deployments["controlplane"]["spec"]["replicas"] == 3
+    (budget,) = [obj for obj in objects if obj["kind"] == "PodDisruptionBudget"]
+    assert budget["apiVersion"] == "policy/v1"
+    (old,) = [obj for obj in shipped("sharded-1.20") if obj["kind"] == "PodDisruptionBudget"]
+    assert old == {**budget, "apiVersion": "policy/v1beta1"}
+
+
+@pytest.mark.parametrize(("form", "name", "container"), ours(), ids=lambda value: value if type(value) is str else "")
+def test_programs_start_with_the_variables_of_their_manifest(
+    monkeypatch: pytest.MonkeyPatch, form: str, name: str, container: Json
+) -> None:
+    for variable in ALL_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    told = environ(form, container)
+    assert told.keys() <= ALL_VARIABLES
+    for variable, value in told.items():
+        monkeypatch.setenv(variable, value)
+    (program,) = container["command"]
+    assert program in PROGRAMS
+    found = survey([program] if program in PROGRAM_NAMES else [])
+    assert not found.wrong
+    read = {variable for each in PROGRAMS.values() for variable in names(each)}
+    assert not read & set(found.unread), f"{form}: {name} sets what it does not read"
+    listens = {port["containerPort"] for port in container["ports"]}
+    values = {variable.name: variable.value for each in found.programs for variable in each.variables}
+    own = {variable.name: variable.value for variable in found.programs[0].variables}
+    assert {int(own["HEALTH_PORT"]), int(own["METRICS_PORT"])} <= listens
+    if "HTTP_TUNNEL_LISTEN_PORT" in values and name != "mqtt-gateway":
+        assert int(values["HTTP_TUNNEL_LISTEN_PORT"]) in listens
+
+
+def test_the_two_forms_are_reached_at_the_same_name() -> None:
+    def service(form: str) -> Any:
+        services = {obj["metadata"]["name"]: obj for obj in shipped(form) if obj["kind"] == "Service"}
+        return {port["name"]: port["port"] for port in services["module-controller"]["spec"]["ports"]}["http-tunnel"]
+
+    assert service("module-controller.yaml") == service("sharded") == 7777
+
+
+class TestImage:
+    LINES = (ROOT / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+
+    def those(self, instruction: str) -> list[str]:
+        return [line.split(maxsplit=1)[1] for line in self.LINES if line.startswith(instruction + " ")]
+
+    def test_what_is_copied_is_there_and_not_left_out(self) -> None:
+        ignored = (ROOT / ".dockerignore").read_text().splitlines()
+        assert ignored[0] == "*", "what is not named is left out"
+        kept = {line.removeprefix("!").rstrip("/") for line in ignored if line.startswith("!")}
+        copied: set[str] = set()
+        for line in self.those("COPY"):
+            words = [word for word in line.split() if not word.startswith("--")]
+            if "--from=" not in line:
+                copied |= {word.rstrip("/") for word in words[:-1]}
+        assert copied == kept
+        assert all((ROOT / source).exists() for source in copied)
+
+    def test_every_package_of_the_project_is_copied(self) -> None:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+        patterns = {name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+        copied = {word.rstrip("/") for line in self.those("COPY") for word in line.split()}
+        # Generated code is in proto/gen.
+        assert patterns - {"koupleless"} <= copied
+        assert "proto/gen" in copied
+
+    def test_nothing_is_installed_that_the_locks_do_not_pin(self) -> None:
+        installs = [line for line in self.those("RUN") if "pip" in line]
+        for command in " && ".join(installs).split("&&"):
+            if "pip install" in command:
+                assert "--require-hashes" in command or "--no-deps" in command, command
+
+    def test_it_runs_as_nobody_in_particular(self) -> None:
+        assert self.those("USER")[-1].split(":")[0] == "65532"
+        for _, _, container in ours():
+            assert container["command"][0] in PROGRAMS
+
+    def test_the_base_image_is_of_a_python_that_is_supported(self) -> None:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        versions = {line.split()[0] for line in self.those("FROM")}
+        assert len(versions) == 1
+        (argument,) = self.those("ARG")
+        version = argument.partition("=")[2]
+        assert f"Programming Language :: Python :: {version}" in project["classifiers"]
+
+
+def test_the_image_installs_from_what_is_copied_alone(tmp_path: Path) -> None:
+    """The project is built from the files that the Dockerfile copies; every program of it can be imported."""
+    sources = tmp_path / "sources"
+    for line in TestImage().those("COPY"):
+        if "--from=" in line:
+            continue
+        *names, _ = [word for word in line.split() if not word.startswith("--")]
+        for name in names:
+            target = sources / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, target)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index"]
+    site = tmp_path / "site"
+    done = subprocess.run(
+        [*pip, "--no-deps", "--no-build-isolation", "--target", str(site), str(sources)],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    modules = ",".join(target.partition(":")[0] for target in scripts.values())
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {modules}, controlplane; print(controlplane.__file__)"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(site), "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(site))
