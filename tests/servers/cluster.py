@@ -7,6 +7,7 @@ their status, which is our control plane's work. Blocking: call it through
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import tempfile
@@ -20,7 +21,7 @@ from tests.servers.bundles import find, under_test
 from tests.servers.cleaning import clean
 from tests.servers.credentials import Credentials
 from tests.servers.fetch import Unavailable
-from tests.servers.kubeapi import ApiError, KubeApi
+from tests.servers.kubeapi import ApiError, Json, KubeApi
 from tests.servers.process import Port, Server, accepts
 
 ADMIN = "admin"
@@ -52,11 +53,13 @@ class KubeCluster:
     """A cluster of its own in a folder of its own; a context manager that starts and ends it.
 
     With controllers, Deployments, namespaces and taints work as in any cluster and
-    Pods are scheduled; without, there is only the API.
+    Pods are scheduled; without, there is only the API. With audit, what the user
+    "controlplane" asks for is written down.
     """
 
-    def __init__(self, *, controllers: bool = True, durable: bool = False) -> None:
+    def __init__(self, *, controllers: bool = True, durable: bool = False, audit: bool = False) -> None:
         self._programs = programs()
+        self._audit = audit
         self._controllers = controllers
         self._durable = durable
         self._stack = ExitStack()
@@ -89,6 +92,11 @@ class KubeCluster:
         return str(self.api.get("/version")["gitVersion"])
 
     @property
+    def minor(self) -> int:
+        """Minor version of Kubernetes: 36 for v1.36.3."""
+        return int(self.version.split(".")[1])
+
+    @property
     def serving(self) -> bool:
         """Whether the API server's process runs."""
         server = self._servers.get("kube-apiserver")
@@ -118,6 +126,11 @@ class KubeCluster:
         for controllers in self._controllers_and_scheduler():
             controllers.stop(signal.SIGKILL)
             controllers.start()
+
+    def audited(self) -> list[Json]:
+        """Return the audit events of all that the user "controlplane" asked for, oldest first."""
+        log = self.folder / "audit.log"
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
     def apply_rbac(self) -> None:
         """Give the user "controlplane" the shipped roles; raises ApiError, OSError."""
@@ -164,6 +177,26 @@ class KubeCluster:
 
     def _apiserver_flags(self) -> list[str]:
         pki = self._credentials
+        audit = {}
+        if self._audit:
+            policy = self.folder / "audit.json"
+            rules = [{"level": "Metadata", "users": [CONTROL_PLANE]}, {"level": "None"}]
+            policy.write_text(
+                json.dumps(
+                    {
+                        "apiVersion": "audit.k8s.io/v1",
+                        "kind": "Policy",
+                        "omitStages": ["RequestReceived", "ResponseStarted"],
+                        "rules": rules,
+                    }
+                )
+            )
+            # Written at once, not in batches: tests look right after.
+            audit = {
+                "audit-policy-file": policy,
+                "audit-log-path": self.folder / "audit.log",
+                "audit-log-mode": "blocking",
+            }
         return _flags(
             {
                 "etcd-servers": f"http://127.0.0.1:{self._etcd_port}",
@@ -182,6 +215,7 @@ class KubeCluster:
                 "authorization-mode": "RBAC",
                 # Pods need no service account here: nothing ever runs in them.
                 "disable-admission-plugins": "ServiceAccount",
+                **audit,
             }
         )
 
@@ -194,7 +228,7 @@ class KubeCluster:
             "kube-api-qps": CLIENT_RATE,
             "kube-api-burst": 2 * CLIENT_RATE,
         }
-        if int(self.version.split(".")[1]) < 24:
+        if self.minor < 24:
             # Without it they listen on a fixed port besides; later versions do not know the flag.
             shared["port"] = 0
         controllers = {

@@ -50,7 +50,9 @@ def link_flags(bundle: Bundle) -> str:
     if bundle.module == "k8s.io/kubernetes":
         major, minor, *_ = bundle.version.split(".")
         told = {"gitVersion": f"v{bundle.version}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "archive"}
-        flags += [f"-X k8s.io/component-base/version.{name}={value}" for name, value in told.items()]
+        # Old versions keep it in two places.
+        packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+        flags += [f"-X {package}.{name}={value}" for package in packages for name, value in told.items()]
     return " ".join(flags)
 
 

@@ -1,0 +1,81 @@
+"""What deploy/ ships is taken by a real API server, every field of it known; and Mosquitto takes its configuration."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from tests.integration.deploy.broker import Shipped
+from tests.programs import eventually
+from tests.servers import manifests
+from tests.servers.cluster import KubeCluster
+from tests.servers.kubeapi import ApiError, Json
+from tests.servers.rbac import SHIPPED
+from tests.unit.servers.test_deploy import FORMS, shipped
+
+STRICT_SINCE = 25
+"""Minor version of Kubernetes from which on the API server refuses unknown fields when it is asked to."""
+
+
+def form_for(form: str, cluster: KubeCluster) -> str:
+    """Return the form for a version of Kubernetes: 1.20 has one of its own."""
+    return "sharded-1.20" if form == "sharded" and cluster.minor < 21 else form
+
+
+@pytest.mark.parametrize("form", ["rbac.yaml", *FORMS])
+def test_the_api_server_takes_it(kube_cluster: KubeCluster, form: str) -> None:
+    if form == "sharded-1.20" and kube_cluster.minor >= 25:
+        form = "sharded"
+    for obj in shipped(form_for(form, kube_cluster)):
+        applied = manifests.apply(kube_cluster.api, obj, dry_run=True)
+        assert applied["metadata"]["name"] == obj["metadata"]["name"]
+
+
+def test_what_it_takes_is_not_just_anything(kube_cluster: KubeCluster) -> None:
+    deployment = next(obj for obj in shipped("module-controller.yaml") if obj["kind"] == "Deployment")
+    assert refused(kube_cluster, changed(deployment, "replicas", "three"))
+    if kube_cluster.minor >= STRICT_SINCE:
+        assert refused(kube_cluster, changed(deployment, "replica", 1))
+
+
+def changed(deployment: Json, field: str, value: object) -> Json:
+    other = copy.deepcopy(deployment)
+    other["spec"][field] = value
+    return other
+
+
+def refused(cluster: KubeCluster, obj: Json) -> bool:
+    try:
+        manifests.apply(cluster.api, obj, dry_run=True)
+    except ApiError as error:
+        return error.status in (400, 422, 500)
+    return False
+
+
+def test_dry_runs_leave_nothing_behind(kube_cluster: KubeCluster) -> None:
+    for obj in shipped("module-controller.yaml"):
+        manifests.apply(kube_cluster.api, obj, dry_run=True)
+    left = kube_cluster.api.items("/apis/apps/v1/namespaces/koupleless-system/deployments")
+    assert "module-controller" not in [each["metadata"]["name"] for each in left]
+
+
+@pytest.mark.mosquitto
+def test_mosquitto_takes_its_configuration_and_keeps_bases_apart(tmp_path: Path) -> None:
+    (settings,) = [obj["data"] for obj in shipped("mosquitto/mosquitto.yaml") if obj["kind"] == "ConfigMap"]
+    with Shipped(settings, {"gateway": "g", "base": "b"}, tmp_path) as broker:
+        assert "max_queued_messages" in settings["mosquitto.conf"]
+        heard = broker.listener("gateway", "g", "koupleless_dev/#")
+        spied = broker.listener("base", "b", "koupleless_dev/+/base/health")
+        told = broker.listener("base", "b", "koupleless_dev/base-1/installBiz")
+        broker.say("base", "b", "koupleless_dev/base-1/base/health", b"1")
+        broker.say("base", "b", "koupleless_dev/base-2/installBiz", b"2")
+        broker.say("gateway", "g", "koupleless_dev/base-1/installBiz", b"3")
+        eventually(lambda: told.payloads == [b"3"], within=5, what="a base hears its command")
+        eventually(lambda: heard.payloads == [b"1", b"3"], within=5, what="a gateway hears what bases may say")
+        assert spied.payloads == [], "a base hears nothing of others"
+
+
+def test_rbac_is_where_it_is_looked_for() -> None:
+    assert SHIPPED.is_file()
