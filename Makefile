@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart smoke test check unit integration compat proto proto-check lock test-servers bench clean distclean
+.PHONY: help quickstart smoke test check unit integration compat proto proto-check docs lock test-servers bench clean distclean
 
 help: ## list what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -51,6 +51,10 @@ endef
 proto: .venv/.dev ## generate the code of the contracts again
 	@$(call generate,proto/gen)
 	@find proto/gen/koupleless -type d -exec touch {}/__init__.py \;
+
+docs: .venv/.dev ## write the pages that are made from settings and contracts again
+	@$(BIN)/python -m docs.configuration
+	@$(BIN)/python -m docs.api
 
 proto-check: .venv/.dev
 	@rm -rf .venv/gen && mkdir .venv/gen

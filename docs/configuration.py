@@ -6,8 +6,6 @@ whether the page is what the settings say (exit code 1 when it is not).
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import sys
 from enum import Enum
 from pathlib import Path
@@ -17,6 +15,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from docs.generated import keep
 from modulecontroller.configuration import PROGRAMS
 from modulecontroller.settings import QuickstartSettings, SupervisorSettings
 from service.settings import ALL_VARIABLES, Settings
@@ -180,21 +179,5 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def main() -> int:
-    """Write the page, or check it."""
-    parser = argparse.ArgumentParser(prog="python -m docs.configuration", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only tell whether the page is up to date")
-    wanted = page()
-    if not parser.parse_args().check:
-        PAGE.write_text(wanted, encoding="utf-8")
-        return 0
-    found = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if found == wanted:
-        return 0
-    lines = difflib.unified_diff(found.splitlines(), wanted.splitlines(), str(PAGE), "settings", lineterm="")
-    sys.stderr.write("\n".join([*lines, "run: python -m docs.configuration", ""]))
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(keep("docs.configuration", PAGE, page(), __doc__))

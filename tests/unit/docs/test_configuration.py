@@ -12,7 +12,7 @@ from tests.unit.docs.pages import ROOT
 
 def test_the_page_is_what_the_settings_say() -> None:
     page = configuration.PAGE.read_text(encoding="utf-8")
-    assert page == configuration.page(), "run: python -m docs.configuration"
+    assert page == configuration.page(), "run: make docs"
 
 
 def test_every_program_that_is_installed_is_on_the_page() -> None:
