@@ -2,7 +2,7 @@
 
 A bundle is a set of programs of one version that are got together. Version and
 cache key come from its Go module in ``build/``: what go.sum pins is what runs.
-Kubernetes is there twice: TEST_KUBERNETES=1.20 chooses the oldest that is supported.
+Kubernetes is there twice: TEST_KUBERNETES=1.20 chooses the oldest that is supported. kubectl is always the current one.
 """
 
 from __future__ import annotations
@@ -76,18 +76,20 @@ _PROGRAMS = {
     for program in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 }
 KUBERNETES = Bundle("kubernetes", "k8s.io/kubernetes", _PROGRAMS)
+KUBECTL = Bundle("kubectl", "k8s.io/kubernetes", {"kubectl": "k8s.io/kubernetes/cmd/kubectl"})
+"""Apart from the servers, so that getting one does not mean building the other again."""
 OLDEST_KUBERNETES = Bundle("kubernetes-1.20", "k8s.io/kubernetes", _PROGRAMS, only_go="1.19.13")
 """The oldest version that is supported."""
 
 _CHOICES = {"": KUBERNETES, "current": KUBERNETES, "1.20": OLDEST_KUBERNETES}
 
 
-def under_test(environ: Mapping[str, str] = os.environ) -> tuple[Bundle, Bundle]:
-    """Return etcd and the Kubernetes that tests run against; raises ValueError."""
+def under_test(environ: Mapping[str, str] = os.environ) -> tuple[Bundle, ...]:
+    """Return etcd, the Kubernetes that tests run against, and kubectl; raises ValueError."""
     wanted = environ.get("TEST_KUBERNETES", "")
     if wanted not in _CHOICES:
         raise ValueError(f"TEST_KUBERNETES={wanted}: there is only {', '.join(filter(None, _CHOICES))}")
-    return ETCD, _CHOICES[wanted]
+    return ETCD, _CHOICES[wanted], KUBECTL
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,11 @@ def programs() -> dict[str, Path]:
     return found
 
 
+def kubectl() -> Path:
+    """Return the path of kubectl; raises Unavailable."""
+    return programs()["kubectl"]
+
+
 class KubeCluster:
     """A cluster of its own in a folder of its own; a context manager that starts and ends it.
 

@@ -12,6 +12,7 @@ from modulecontroller.doctor import apiserver
 from tests.servers import bundles
 from tests.servers.bundles import (
     ETCD,
+    KUBECTL,
     KUBERNETES,
     OLDEST_KUBERNETES,
     Bundle,
@@ -69,7 +70,7 @@ def test_a_program_that_cannot_be_executed_is_none(tmp_path: Path) -> None:
     assert find(ETCD, {"KOUPLELESS_CACHE": str(tmp_path)}) is None
 
 
-@pytest.mark.parametrize("bundle", [ETCD, KUBERNETES, OLDEST_KUBERNETES])
+@pytest.mark.parametrize("bundle", [ETCD, KUBERNETES, OLDEST_KUBERNETES, KUBECTL])
 def test_key_follows_what_pins_the_sources(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = bundle.key
     assert before.startswith(f"{bundle.name}-{bundle.version}-linux-")
@@ -87,8 +88,8 @@ def test_mosquitto_is_found_on_the_path(tmp_path: Path) -> None:
 
 
 def test_the_oldest_kubernetes_is_chosen_by_a_variable() -> None:
-    assert under_test({}) == (ETCD, KUBERNETES)
-    assert under_test({"TEST_KUBERNETES": "1.20"}) == (ETCD, OLDEST_KUBERNETES)
+    assert under_test({}) == (ETCD, KUBERNETES, KUBECTL)
+    assert under_test({"TEST_KUBERNETES": "1.20"}) == (ETCD, OLDEST_KUBERNETES, KUBECTL)
     with pytest.raises(ValueError, match=r"TEST_KUBERNETES=1\.19: there is only current, 1\.20"):
         under_test({"TEST_KUBERNETES": "1.19"})
 
@@ -96,3 +97,7 @@ def test_the_oldest_kubernetes_is_chosen_by_a_variable() -> None:
 def test_versions_that_are_run_are_those_that_doctor_knows() -> None:
     versions = [tuple(map(int, bundle.version.split(".")[:2])) for bundle in (OLDEST_KUBERNETES, KUBERNETES)]
     assert versions == [apiserver.OLDEST, apiserver.NEWEST]
+
+
+def test_kubectl_is_of_the_current_version() -> None:
+    assert KUBECTL.version == KUBERNETES.version

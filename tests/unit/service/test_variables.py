@@ -1,0 +1,189 @@
+"""Each variable of each program, set to another value than its default, changes what it stands for."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controlplane.domain.planner import OrphanPolicy
+from controlplane.settings import ClusterKind, ControlPlaneSettings
+from gateways.http.settings import HttpGatewaySettings
+from gateways.mqtt.settings import MqttGatewaySettings
+from modulecontroller.configuration import PROGRAMS
+from modulecontroller.settings import SupervisorSettings
+from service.logs import LogFormat, LogLevel
+from service.settings import ALL_VARIABLES, Settings, names, read
+from tests.servers.credentials import Credentials
+
+Row = tuple[str, Callable[[Any], object], object]
+"""A value as it is written, where it has its effect, and what is there then."""
+
+LOGS: Mapping[str, Row] = {
+    "LOG_FORMAT": ("Console", lambda s: s.log_format, LogFormat.CONSOLE),
+    "LOG_LEVEL": ("WARNING", lambda s: s.log_level, LogLevel.WARNING),
+}
+PROBES: Mapping[str, Row] = {
+    "HEALTH_PORT": ("1", lambda s: s.health_port, 1),
+    "METRICS_PORT": ("2", lambda s: s.metrics_port, 2),
+}
+GATEWAY: Mapping[str, Row] = {
+    "CLIENT_ID": ("gw-1", lambda s: s.client_id, "gw-1"),
+    "ENV": ("Prod", lambda s: s.env, "prod"),
+    "CONTROL_PLANE": ("a:1, b:2", lambda s: s.control_plane, ("a:1", "b:2")),
+    "STATUS_SOCKET": ("/run/s", lambda s: s.status_socket, "/run/s"),
+    "SHUTDOWN_TIMEOUT": ("2.5", lambda s: s.shutdown_timeout, 2.5),
+}
+STATUS: Mapping[str, Row] = {
+    "STATUS_HOST": ("127.0.0.1", lambda s: s.status_host, "127.0.0.1"),
+    "GRPC_HOST": ("10.1.2.3", lambda s: s.grpc_host, "10.1.2.3"),
+    "GRPC_PORT": ("3", lambda s: s.grpc_port, 3),
+    "REPORT_PORT": ("4", lambda s: s.report_port, 4),
+    "CLIENT_ID": ("mc-1", lambda s: s.client_id, "mc-1"),
+}
+TABLES: Mapping[type[Settings], Mapping[str, Row]] = {
+    SupervisorSettings: {
+        **LOGS,
+        **PROBES,
+        **STATUS,
+        "ENABLE_HTTP_TUNNEL": ("true", lambda s: s.enable_http_tunnel, True),
+        "ENABLE_MQTT_TUNNEL": ("true", lambda s: s.enable_mqtt_tunnel, True),
+        "HTTP_TUNNEL_LISTEN_PORT": ("5", lambda s: s.http_port, 5),
+    },
+    ControlPlaneSettings: {
+        **LOGS,
+        **PROBES,
+        **STATUS,
+        "CLIENT_ID": ("cp-1", lambda s: s.policy("v").replica, "cp-1"),
+        "ENV": ("Prod", lambda s: s.policy("v").env, "prod"),
+        "CLUSTER": ("Kubernetes", lambda s: s.kind, ClusterKind.KUBERNETES),
+        "EMBEDDED_DB": ("/data/c.db", lambda s: s.embedded_db, "/data/c.db"),
+        "REPORT_TOKEN": ("t", lambda s: s.report_token.get_secret_value(), "t"),
+        "REPORT_HOOKS": (
+            "https://oapi.dingtalk.com/robot/send?access_token=t",
+            lambda s: s.report_hooks.get_secret_value(),
+            "https://oapi.dingtalk.com/robot/send?access_token=t",
+        ),
+        "STATUS_SOCKET": ("/run/s", lambda s: s.status_socket, "/run/s"),
+        "VNODE_WORKER_NUM": ("3", lambda s: s.policy("v").modules.orders, 3),
+        "ORPHAN_MODULE_POLICY": ("None", lambda s: s.policy("v").modules.orphans, OrphanPolicy.NONE),
+        "MODULE_UNINSTALL_TIMEOUT": ("7.5", lambda s: s.policy("v").timing.module_uninstall_timeout, 7.5),
+        "MODULE_SCALE_DOWN_DELAY": ("9", lambda s: s.policy("v").timing.scale_down_delay, 9.0),
+        "ENABLE_MODULE_DEPLOYMENT_CONTROLLER": ("true", lambda s: s.policy("v").peers_follow, True),
+        "ENABLE_MODULE_REPLICAS_SYNC_WITH_BASE": ("true", lambda s: s.policy("v").peers_follow, True),
+    },
+    HttpGatewaySettings: {
+        **LOGS,
+        **PROBES,
+        **GATEWAY,
+        "HTTP_TUNNEL_LISTEN_PORT": ("5", lambda s: s.listen_port, 5),
+        "HTTP_TUNNEL_LISTEN_HOST": ("10.1.2.3", lambda s: s.listen_host, "10.1.2.3"),
+        "HTTP_TUNNEL_ALLOWED_CIDRS": ("10.1.0.0/16", lambda s: s.allowed_cidrs, (ipaddress.ip_network("10.1.0.0/16"),)),
+        "HTTP_TUNNEL_TOKEN": ("t", lambda s: s.token.get_secret_value(), "t"),
+        "HTTP_TUNNEL_CONNECT_TIMEOUT": ("1", lambda s: s.connect_timeout, 1.0),
+        "HTTP_TUNNEL_HEALTH_TIMEOUT": ("2", lambda s: s.health_timeout, 2.0),
+        "HTTP_TUNNEL_QUERY_TIMEOUT": ("4", lambda s: s.query_timeout, 4.0),
+        "HTTP_TUNNEL_POLL_CONCURRENCY": ("16", lambda s: s.poll_concurrency, 16),
+    },
+    MqttGatewaySettings: {
+        **LOGS,
+        **PROBES,
+        **GATEWAY,
+        "MQTT_BROKER": ("broker.example", lambda s: s.broker, "broker.example"),
+        "MQTT_PORT": ("8883", lambda s: s.port, 8883),
+        "MQTT_USERNAME": ("u", lambda s: s.username, "u"),
+        "MQTT_CLIENT_PREFIX": ("acme", lambda s: s.mqtt_client_id.partition("@@@")[0], "acme"),
+        "CLIENT_ID": ("gw-1", lambda s: s.mqtt_client_id, "koupleless@@@gw-1"),
+        "MQTT_HEALTH_TIMEOUT": ("2", lambda s: s.health_timeout, 2.0),
+        "MQTT_QUERY_TIMEOUT": ("4", lambda s: s.query_timeout, 4.0),
+    },
+}
+WITH_FILES = {
+    "KUBECONFIG",
+    "TRACKER_CONFIG_PATH",
+    "MQTT_PASSWORD",
+    "MQTT_CA_PATH",
+    "MQTT_CLIENT_CRT_PATH",
+    "MQTT_CLIENT_KEY_PATH",
+    "MQTT_TLS_INSECURE",
+}
+"""Those that need a file or another variable beside them have tests of their own below."""
+NEEDED = {"MQTT_BROKER": "b"}
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ALL_VARIABLES | {"KUBERNETES_SERVICE_HOST"}:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=lambda program: program.__name__)
+def test_no_variable_is_left_out(program: type[Settings]) -> None:
+    assert names(program) - WITH_FILES == TABLES[program].keys()
+
+
+@pytest.mark.parametrize(
+    ("program", "variable"),
+    [(program, variable) for program, table in TABLES.items() for variable in table],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_a_variable_has_its_effect(monkeypatch: pytest.MonkeyPatch, program: type[Settings], variable: str) -> None:
+    for name in NEEDED.keys() & names(program) - {variable}:
+        monkeypatch.setenv(name, NEEDED[name])
+    value, look, expected = TABLES[program][variable]
+    if variable not in NEEDED:
+        assert look(read(program)) != expected, "the test would not see it"
+    monkeypatch.setenv(variable, value)
+    assert look(read(program)) == expected
+    # An empty one counts as not set, as in manifests that leave it blank.
+    if variable not in NEEDED:
+        monkeypatch.setenv(variable, "")
+        assert look(read(program)) != expected
+
+
+def test_a_kubeconfig_means_kubernetes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_text("{}")
+    assert read(ControlPlaneSettings).kind is ClusterKind.EMBEDDED
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    assert read(ControlPlaneSettings).kind is ClusterKind.KUBERNETES
+    assert read(ControlPlaneSettings).kubeconfig == str(file)
+
+
+def test_a_trackers_file_is_the_one_that_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read(ControlPlaneSettings).tracker_file is None
+    file = tmp_path / "tracker.yaml"
+    file.write_text(f"logDir: {tmp_path}\nreportLevel: error\n")
+    monkeypatch.setenv("TRACKER_CONFIG_PATH", str(file))
+    assert read(ControlPlaneSettings).tracker_file == file
+
+
+def test_a_password_goes_with_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"MQTT_BROKER": "b", "MQTT_USERNAME": "u", "MQTT_PASSWORD": "p"}.items():
+        monkeypatch.setenv(name, value)
+    settings = read(MqttGatewaySettings)
+    assert (settings.username, settings.password.get_secret_value()) == ("u", "p")
+
+
+def test_files_turn_tls_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pki = Credentials(tmp_path)
+    monkeypatch.setenv("MQTT_BROKER", "b")
+    assert not read(MqttGatewaySettings).tls
+    monkeypatch.setenv("MQTT_CA_PATH", str(pki.ca))
+    context = read(MqttGatewaySettings).tls_context()
+    assert context is not None
+    assert context.check_hostname
+    assert len(context.get_ca_certs()) >= 1
+    monkeypatch.setenv("MQTT_TLS_INSECURE", "true")
+    context = read(MqttGatewaySettings).tls_context()
+    assert context is not None
+    assert not context.check_hostname
+    monkeypatch.delenv("MQTT_TLS_INSECURE")
+    monkeypatch.delenv("MQTT_CA_PATH")
+    monkeypatch.setenv("MQTT_CLIENT_CRT_PATH", str(pki.server_crt))
+    monkeypatch.setenv("MQTT_CLIENT_KEY_PATH", str(pki.server_key))
+    assert read(MqttGatewaySettings).tls
