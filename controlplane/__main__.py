@@ -23,6 +23,7 @@ from controlplane.app.peers import PeerController
 from controlplane.app.ports import Manifests
 from controlplane.app.reporting import Outlet, Reporter
 from controlplane.app.rollouts import Rollouts
+from controlplane.app.strangers import Strangers
 from controlplane.app.tracking import Tracker
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import ApiServer
@@ -226,6 +227,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
                 "leases": leases.run(),
                 "recorder": recorder.run(),
                 "fleet": fleet.run(),
+                "strangers": Strangers(cluster, fleet, recorder, clock).run(),
                 **({"peers": peers.run()} if policy.peers_follow else {}),
                 "reports": reports.run(),
                 **({"tracker": tracking.run()} if tracking is not None else {}),

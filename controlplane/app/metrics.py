@@ -36,6 +36,10 @@ PEER_CHANGES = Counter(
 PEER_HELD = Gauge(
     "koupleless_peer_deployments_held", "Deployments not scaled down because what is known of the bases may be stale"
 )
+FOREIGN_PODS = Counter("koupleless_foreign_pods_total", "Pods found on VNodes that are not modules, and left alone")
+UNINSTALL_TIMEOUTS = Counter(
+    "koupleless_uninstall_timeouts_total", "Pods removed although a module of theirs did not leave its base in time"
+)
 EVENTS_DROPPED = Counter("koupleless_events_dropped_total", "Kubernetes Events not written because too many waited")
 HOOK_REPORTS = Counter("koupleless_hook_reports_total", "Reports for hooks that left the queue", ["kind", "outcome"])
 HOOK_QUEUE = Gauge("koupleless_hook_queue", "Reports that wait for hooks", ["kind"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from controlplane.domain.facts import Verb
 from controlplane.domain.liveness import Patience
 from controlplane.domain.planner import Policy as ModulePolicy
 
@@ -27,6 +28,16 @@ class Timing:
     """How long a Pod's deletion is held for a module that does not go."""
     scale_down_delay: float = 60.0
     """How long a base that is gone still counts among the replicas of Deployments that follow the bases."""
+
+    def timeout(self, verb: Verb) -> float:
+        """Return the deadline of an order."""
+        match verb:
+            case Verb.INSTALL:
+                return self.install_timeout
+            case Verb.UNINSTALL:
+                return self.uninstall_timeout
+            case Verb.SWITCH:
+                return self.switch_timeout
 
 
 @dataclass(frozen=True, slots=True)

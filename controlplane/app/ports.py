@@ -166,6 +166,9 @@ class Cluster(Protocol):
     async def delete_pod(self, pod: Pod, grace_seconds: int | None = None) -> None:
         """Delete a Pod if it still has pod.uid; 0 removes it at once, None leaves the Pod its own grace."""
 
+    async def foreign_pods(self, node_name: str) -> tuple[Pod, ...]:
+        """Read the Pods bound to a Node that are not labelled as modules, from the cluster itself."""
+
     async def scale_deployment(self, deployment: ModuleDeployment, replicas: int) -> ModuleDeployment:
         """Set the number of replicas if the Deployment still has deployment.resource_version."""
 

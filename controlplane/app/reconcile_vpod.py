@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from random import Random
 from uuid import uuid4
 
 import structlog
 
 from controlplane.app.base import Base
+from controlplane.app.endings import Endings
 from controlplane.app.events import Recorder
 from controlplane.app.gateways import GatewayDirectory, Link
 from controlplane.app.metrics import (
     BOUND_TO_ORDER,
-    ORDER_SECONDS,
-    ORDERS,
     ORDERS_IN_FLIGHT,
-    RESULT_TO_STATUS,
+    UNINSTALL_TIMEOUTS,
     WRITES,
 )
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock, Cluster, NotFound, Rejected
-from controlplane.domain import history, planner, vpod
+from controlplane.domain import doubts, outcomes, planner, vpod
 from controlplane.domain import modules as book
 from controlplane.domain.backoff import QUICK
 from controlplane.domain.facts import BatchInstalled, ModuleList, Order, OrderResult, Reply, TunnelKind, Verb
 from controlplane.domain.identity import ModuleKey, OrderId
 from controlplane.domain.objects import Container, Pod, PodStatus
-from controlplane.domain.replies import Effect
 
 log = structlog.get_logger(__name__)
 
@@ -47,18 +45,6 @@ DOUBT_UNWANTED = 10.0
 DOUBT_AGAIN = 15.0
 """Seconds until an order that the base does work on is doubted again."""
 
-_DONE = {Verb.INSTALL: "ModuleInstalled", Verb.UNINSTALL: "ModuleUninstalled", Verb.SWITCH: "ModuleSwitched"}
-_FAILED = {
-    Verb.INSTALL: "ModuleInstallFailed",
-    Verb.UNINSTALL: "ModuleUninstallFailed",
-    Verb.SWITCH: "ModuleSwitchFailed",
-}
-_UNANSWERED = {
-    Verb.INSTALL: "ModuleInstallUnanswered",
-    Verb.UNINSTALL: "ModuleUninstallUnanswered",
-    Verb.SWITCH: "ModuleSwitchUnanswered",
-}
-
 
 @dataclass(slots=True)
 class _Seen:
@@ -75,14 +61,8 @@ class _Seen:
     not_before: float = 0.0
 
 
-@dataclass(slots=True)
-class _Times:
-    pods: dict[str, _Seen] = field(default_factory=dict)
-    result_at: dict[ModuleKey, float] = field(default_factory=dict)
-
-
 class PodReconciler:
-    """Works on the modules of one base; holds only times, all else is in Base."""
+    """Works on the modules of one base; what it holds is lost with it at no harm; all else is in Base."""
 
     def __init__(
         self,
@@ -102,7 +82,8 @@ class PodReconciler:
         self._recorder = recorder
         self._policy = policy
         self._random = random
-        self._times = _Times()
+        self._endings = Endings(base, recorder, clock, policy.timing)
+        self._seen: dict[str, _Seen] = {}
 
     def pods(self) -> tuple[Pod, ...]:
         """Return the Pods bound to the base, oldest first."""
@@ -111,11 +92,11 @@ class PodReconciler:
     def note(self, now: float) -> None:
         """Note Pods that are new, while the actor may still be at work on earlier news."""
         for pod in self.pods():
-            self._times.pods.setdefault(pod.uid, _Seen(bound=now, containers=pod.containers))
+            self._seen.setdefault(pod.uid, _Seen(bound=now, containers=pod.containers))
 
     def look(self, pods: Sequence[Pod], now: float) -> None:
         """Note when Pods came and when they began to leave."""
-        seen = self._times.pods
+        seen = self._seen
         for uid in seen.keys() - {pod.uid for pod in pods}:
             del seen[uid]
         for pod in pods:
@@ -136,16 +117,16 @@ class PodReconciler:
     def give_up(self, pods: Sequence[Pod], now: float) -> float | None:
         """Count orders whose answer will not come as unknown; return when to look again."""
         modules = self._base.modules
-        for order_id in book.overdue(modules, now):
-            self._take(book.lost(order_id, "no answer in time"), pods, now)
+        for order_id in doubts.overdue(modules, now):
+            self._take(outcomes.lost(order_id, "no answer in time"), pods, now)
         times = []
         for flight in tuple(self._base.modules.in_flight.values()):
             given_up_at = self._gateways.given_up_at(flight.gateway)
             if given_up_at is not None and given_up_at <= now:
-                self._take(book.lost(flight.order_id, "the gateway was lost"), pods, now)
+                self._take(outcomes.lost(flight.order_id, "the gateway was lost"), pods, now)
             else:
                 times.append(min(flight.deadline, given_up_at or flight.deadline))
-        self._base.modules = book.doubt(self._hurry(pods, now), now)
+        self._base.modules = doubts.doubt(self._hurry(pods, now), now)
         times += [
             flight.doubt_at
             for flight in self._base.modules.in_flight.values()
@@ -160,16 +141,16 @@ class PodReconciler:
             wanted = {(wish.spec, wish.release) for wish in planner.wishes(pods) if not wish.leaving}
             for flight in modules.in_flight.values():
                 if flight.verb is Verb.INSTALL and (flight.spec, flight.release) not in wanted:
-                    modules = book.doubt_by(modules, flight.order_id, now + DOUBT_UNWANTED)
+                    modules = doubts.doubt_by(modules, flight.order_id, now + DOUBT_UNWANTED)
         return modules
 
     def hear(self, heard: ModuleList, pods: Sequence[Pod], now: float) -> None:
         """Take a module list."""
         base = self._base
         again_at = now + DOUBT_AGAIN
-        base.modules, lost = book.undelivered(base.modules, heard, again_at=again_at)
+        base.modules, lost = doubts.undelivered(base.modules, heard, again_at=again_at)
         for order_id in lost:
-            self._take(book.lost(order_id, "the base does not seem to work on it"), pods, now)
+            self._take(outcomes.lost(order_id, "the base does not seem to work on it"), pods, now)
         base.modules = book.hear(base.modules, heard, now)
 
     def give_orders(self, pods: Sequence[Pod], now: float) -> float | None:
@@ -191,7 +172,7 @@ class PodReconciler:
 
     def _order(self, intents: Sequence[planner.Intent], link: Link, pods: Sequence[Pod], now: float) -> None:
         base, verb = self._base, intents[0].verb
-        timeout = self._timeout(verb)
+        timeout = self._policy.timing.timeout(verb)
         order = Order(
             order_id=OrderId(uuid4().hex),
             fence=base.fence,
@@ -248,8 +229,8 @@ class PodReconciler:
                 times.append(now + REFUSED_AGAIN)
                 continue
             self._note_written(pod, status, now)
-            self._measure_status(pod)
-        self._times.result_at.clear()
+            self._endings.shown(pod)
+        self._endings.all_shown()
         progress_at = vpod.next_progress(pods, base.modules, now)
         return min([*times, progress_at] if progress_at is not None else times, default=None)
 
@@ -259,13 +240,13 @@ class PodReconciler:
         Most installs are too quick to be worth a status of their own, and a status
         that somebody else keeps changing is put right less and less often.
         """
-        seen = self._times.pods[pod.uid]
+        seen = self._seen[pod.uid]
         if not pod.status.containers and all(c.reason in ("Pending", "Installing") for c in status.containers):
             return seen.bound + vpod.SHOW_PROGRESS_AFTER
         return seen.not_before if status == seen.written else 0.0
 
     def _note_written(self, pod: Pod, status: PodStatus, now: float) -> None:
-        seen = self._times.pods[pod.uid]
+        seen = self._seen[pod.uid]
         if seen.changed is not None and all(c.ready for c in status.containers):
             message, seconds = "the Pod was changed, and its modules are ready", now - seen.changed
             self._recorder.pod(
@@ -284,7 +265,7 @@ class PodReconciler:
         for pod in pods:
             if not pod.deleting:
                 continue
-            seen = self._times.pods.setdefault(pod.uid, _Seen(bound=now, containers=pod.containers, leaving=now))
+            seen = self._seen.setdefault(pod.uid, _Seen(bound=now, containers=pod.containers, leaving=now))
             if seen.removed is not None and now < seen.removed + REMOVED_AGAIN:
                 times.append(seen.removed + REMOVED_AGAIN)
                 continue
@@ -294,7 +275,8 @@ class PodReconciler:
             if staying and now < since + patience:
                 times.append(since + patience)
                 continue
-            if staying:
+            if staying and seen.removed is None:
+                UNINSTALL_TIMEOUTS.inc()
                 names = ", ".join(str(key) for key in staying)
                 self._recorder.pod(
                     pod,
@@ -345,71 +327,17 @@ class PodReconciler:
             if status.name == container.name
         }
         chance = self._random.random()
-        base.modules, ends = book.end(base.modules, result, now=at, chance=chance, restarts=restarts)
+        base.modules, ends = outcomes.end(base.modules, result, now=at, chance=chance, restarts=restarts)
         if ends:
             ORDERS_IN_FLIGHT.dec()
         for ended in ends:
-            self._note_end(ended, pods, at)
-
-    def _note_end(self, ended: book.Ended, pods: Sequence[Pod], at: float) -> None:
-        base = self._base
-        base.history = history.remember(base.history, ended, wall=self._clock.wall())
-        verb, key, told = ended.verb, ended.spec.key, ended.meaning
-        ORDERS.labels(verb.value, told.effect.value).inc()
-        ORDER_SECONDS.labels(verb.value).observe(max(ended.seconds, 0.0))
-        self._times.result_at[key] = at
-        if told.effect is Effect.DONE:
-            text = f"{verb.value} of {key} on {base.id} done in {ended.seconds:.3f} s"
-            self._tell(key, pods, warning=False, reason=_DONE[verb], message=text, seconds=ended.seconds)
-        elif told.effect in (Effect.FAILED, Effect.HOPELESS):
-            text = f"{verb.value} of {key} on {base.id}: {told.reason}: {told.message}"
-            text = text[: vpod.MESSAGE_LIMIT]
-            self._tell(key, pods, warning=True, reason=_FAILED[verb], message=text, seconds=ended.seconds)
-        elif told.reason == "OutcomeUnknown" and ended.seconds >= self._timeout(verb):
-            text = f"{verb.value} of {key} on {base.id}: no answer within {self._timeout(verb):g} s"
-            self._tell(key, pods, warning=True, reason=_UNANSWERED[verb], message=text, seconds=ended.seconds)
-        else:
-            log.info(
-                "order undecided",
-                base=base.id,
-                module=str(key),
-                verb=verb.value,
-                reason=told.reason,
-                cause=told.message[:200],
-            )
-
-    def _tell(
-        self, key: ModuleKey, pods: Sequence[Pod], *, warning: bool, reason: str, message: str, seconds: float
-    ) -> None:
-        concerned = [
-            pod for pod in pods if any(c.name == key.name and c.version == key.version for c in pod.containers)
-        ]
-        for pod in concerned:
-            self._recorder.pod(pod, str(key), warning=warning, reason=reason, message=message, seconds=seconds)
-        if not concerned:
-            vnode = self._base.vnode
-            self._recorder.module(vnode, str(key), warning=warning, reason=reason, message=message, seconds=seconds)
-
-    def _timeout(self, verb: Verb) -> float:
-        timing = self._policy.timing
-        return {
-            Verb.INSTALL: timing.install_timeout,
-            Verb.UNINSTALL: timing.uninstall_timeout,
-            Verb.SWITCH: timing.switch_timeout,
-        }[verb]
+            self._endings.ended(ended, pods, at)
 
     def _measure_order(self, verb: Verb, key: ModuleKey, pods: Sequence[Pod], now: float) -> None:
         if verb is not Verb.INSTALL:
             return
         for pod in pods:
-            seen = self._times.pods.get(pod.uid)
+            seen = self._seen.get(pod.uid)
             if seen is not None and not seen.ordered and any(c.name == key.name for c in pod.containers):
                 seen.ordered = True
                 BOUND_TO_ORDER.observe(max(now - seen.bound, 0.0))
-
-    def _measure_status(self, pod: Pod) -> None:
-        now = self._clock.monotonic()
-        for container in pod.containers:
-            at = self._times.result_at.pop(ModuleKey(container.name, container.version), None)
-            if at is not None:
-                RESULT_TO_STATUS.observe(max(now - at, 0.0))

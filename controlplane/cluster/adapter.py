@@ -198,6 +198,13 @@ class ApiCluster:
             DELETION_SEEN_WITHIN,
         )
 
+    async def foreign_pods(self, node_name: str) -> tuple[Pod, ...]:
+        """Read the Pods bound to a Node that are not labelled as modules, from the cluster itself."""
+        listed = await self._api.list(
+            PODS, label_selector=f"{COMPONENT}!={COMPONENT_MODULE}", field_selector=f"spec.nodeName={node_name}"
+        )
+        return tuple(objects.pod(obj) for obj in listed.items)
+
     async def scale_deployment(self, deployment: ModuleDeployment, replicas: int) -> ModuleDeployment:
         """Set the number of replicas if the Deployment still has deployment.resource_version."""
         patch = {"metadata": {"resourceVersion": deployment.resource_version}, "spec": {"replicas": replicas}}

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from controlplane.domain.facts import Verb
 from controlplane.domain.identity import ModuleKey
-from controlplane.domain.modules import Ended
+from controlplane.domain.outcomes import Ended
 from controlplane.domain.replies import Effect
 
 PER_MODULE = 10

@@ -16,25 +16,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from controlplane.domain.backoff import CRASH_LOOP, LOOK_AGAIN, QUICK
 from controlplane.domain.facts import (
-    BatchInstalled,
     Module,
     ModuleList,
     ModuleSpec,
     ModuleState,
     Order,
-    OrderResult,
-    Outcome,
-    OutcomeUnknown,
-    Refusal,
-    Refused,
-    Reply,
     Verb,
 )
 from controlplane.domain.identity import ModuleKey, OrderId
 from controlplane.domain.releases import UNKNOWN, Release
-from controlplane.domain.replies import Effect, Meaning, batch_meaning, meaning
 
 LISTED = frozenset({ModuleState.RESOLVED, ModuleState.ACTIVATED, ModuleState.DEACTIVATED, ModuleState.BROKEN})
 """States of a module that is there; anything else counts as absent."""
@@ -120,16 +111,6 @@ class Modules:
         return frozenset(flight.order_id for flight in self.in_flight.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """What an order did to one module: which, how, and how long it took in seconds."""
-
-    verb: Verb
-    spec: ModuleSpec
-    meaning: Meaning
-    seconds: float
-
-
 def hear(state: Modules, heard: ModuleList, now: float) -> Modules:
     """Take a module list. Names with an order under way or owed a newer list keep what is known."""
     if not heard.complete:
@@ -190,177 +171,6 @@ def begin(
         for spec in order.modules
     }
     return replace(state, in_flight=MappingProxyType({**state.in_flight, **flights}))
-
-
-def end(
-    state: Modules, result: OrderResult, *, now: float, chance: float, restarts: Mapping[ModuleKey, int] | None = None
-) -> tuple[Modules, tuple[Ended, ...]]:
-    """Take the outcome of an order; results of orders that are not under way change nothing.
-
-    restarts is how many failures the Pods of the modules show already.
-    """
-    flights = [flight for flight in state.in_flight.values() if flight.order_id == result.order_id]
-    if not flights:
-        return state, ()
-    names = {flight.spec.key.name for flight in flights}
-    epoch = state.epoch + 1
-    state = replace(
-        state,
-        epoch=epoch,
-        needs=MappingProxyType({**state.needs, **dict.fromkeys(names, epoch)}),
-        in_flight=MappingProxyType({n: f for n, f in state.in_flight.items() if n not in names}),
-    )
-    ended = []
-    for flight in flights:
-        told = _meaning(flight, result.outcome, batch=len(flights) > 1)
-        if told.module is not None and told.module.state is ModuleState.DEACTIVATED and state.serves_one(flight):
-            told = Meaning(
-                Effect.FAILED, told.module, "Deactivated", "the base started it, but keeps it out of service"
-            )
-        shown = (restarts or {}).get(flight.spec.key, 0)
-        state = _note_trouble(state, flight, told, result.outcome, now, chance, shown)
-        state = _note_effect(state, flight, told, result.outcome, now)
-        ended.append(Ended(flight.verb, flight.spec, told, now - flight.sent_at))
-    return state, tuple(ended)
-
-
-def _note_trouble(
-    state: Modules, flight: InFlight, told: Meaning, outcome: Outcome, now: float, chance: float, shown: int
-) -> Modules:
-    key = flight.spec.key
-    troubles = dict(state.troubles)
-    trouble = _trouble(flight, told, outcome, troubles.get(key), now, chance, shown)
-    if trouble is not None:
-        troubles[key] = trouble
-    elif key in troubles and (flight.verb is not Verb.UNINSTALL or troubles[key].verb is Verb.UNINSTALL):
-        # Removing a broken leftover does not make a failed install forgotten.
-        del troubles[key]
-    else:
-        return state
-    return replace(state, troubles=MappingProxyType(troubles))
-
-
-def _note_effect(state: Modules, flight: InFlight, told: Meaning, outcome: Outcome, now: float) -> Modules:
-    key = flight.spec.key
-    present, owned, awaited = dict(state.present), dict(state.owned), dict(state.awaited)
-    if flight.verb is Verb.INSTALL and told.effect is Effect.DONE:
-        owned[key] = flight.release
-        if told.module is not None and told.module.state in LISTED:
-            present[key] = told.module
-    elif flight.verb is Verb.INSTALL and isinstance(outcome, OutcomeUnknown):
-        owned[key], awaited[key] = flight.release, now + MAY_STILL_COME
-    elif flight.verb is Verb.INSTALL:
-        # The jar said that it is another module than was asked for: that one is there now, through us.
-        owned |= dict.fromkeys((module.key for module in told.others), UNKNOWN)
-    elif flight.verb is Verb.UNINSTALL and told.effect is Effect.DONE:
-        present.pop(key, None)
-        owned.pop(key, None)
-        awaited.pop(key, None)
-    return replace(
-        state,
-        present=MappingProxyType(present),
-        owned=MappingProxyType(owned),
-        awaited=MappingProxyType(awaited),
-    )
-
-
-def _meaning(flight: InFlight, outcome: Outcome, *, batch: bool) -> Meaning:
-    key = flight.spec.key
-    if isinstance(outcome, Refused):
-        if batch and outcome.reason is Refusal.UNSUPPORTED:
-            return Meaning(Effect.ALONE, reason="BatchNotSupported", message=outcome.message)
-        return Meaning(Effect.ASK, reason="BaseUnreachable", message=outcome.message or outcome.reason.name)
-    if isinstance(outcome, OutcomeUnknown):
-        return Meaning(Effect.ASK, reason="OutcomeUnknown", message=outcome.message)
-    if isinstance(outcome, Reply) and not batch:
-        return meaning(flight.verb, key, outcome)
-    return batch_meaning(key, flight.spec.url, outcome)
-
-
-def _trouble(
-    flight: InFlight,
-    told: Meaning,
-    outcome: Outcome,
-    before: Trouble | None,
-    now: float,
-    chance: float,
-    shown: int,
-) -> Trouble | None:
-    if before is not None and (before.spec != flight.spec or before.verb is not flight.verb):
-        before = None
-    failures = before.failures if before else 0
-    refusals = before.refusals if before else 0
-    restarts = max(shown, before.restarts if before else 0)
-    not_before: float | None
-    if told.effect is Effect.DONE and (flight.verb is Verb.UNINSTALL or told.module is not None):
-        return None
-    if told.effect is Effect.HOPELESS:
-        failures, restarts, not_before = failures + 1, restarts + 1, None
-    elif told.effect is Effect.FAILED:
-        failures, restarts = failures + 1, restarts + 1
-        not_before = now + CRASH_LOOP.delay(failures, chance)
-    elif told.effect is Effect.ALONE:
-        not_before = now
-    else:
-        # Refused, busy, or the list decides; it may contradict the reply, which must not make a fast loop.
-        refusals += 1
-        pace = QUICK if isinstance(outcome, Refused) else LOOK_AGAIN
-        not_before = now + pace.delay(refusals, chance)
-    reason, message = told.reason, told.message
-    if not reason and before is not None:
-        reason, message = before.reason, before.message
-    return Trouble(flight.verb, flight.spec, not_before, reason, message, failures, refusals, restarts)
-
-
-def overdue(state: Modules, now: float) -> tuple[OrderId, ...]:
-    """Return the orders whose answer is not awaited any longer."""
-    return tuple(dict.fromkeys(f.order_id for f in state.in_flight.values() if f.deadline <= now))
-
-
-def doubt(state: Modules, now: float) -> Modules:
-    """Ask for a list on behalf of orders that are under way for suspiciously long."""
-    due = {n for n, f in state.in_flight.items() if f.asked is None and f.doubt_at is not None and f.doubt_at <= now}
-    if not due:
-        return state
-    epoch = state.epoch + 1
-    flights = {n: replace(f, asked=epoch, doubted=True) if n in due else f for n, f in state.in_flight.items()}
-    return replace(state, epoch=epoch, in_flight=MappingProxyType(flights))
-
-
-def doubt_by(state: Modules, order_id: OrderId, at: float) -> Modules:
-    """Doubt an order at a certain time, unless it is or was doubted earlier."""
-    late = {
-        n: replace(f, doubt_at=at)
-        for n, f in state.in_flight.items()
-        if f.order_id == order_id and not f.doubted and (f.doubt_at is None or f.doubt_at > at)
-    }
-    return replace(state, in_flight=MappingProxyType({**state.in_flight, **late})) if late else state
-
-
-def undelivered(state: Modules, heard: ModuleList, *, again_at: float) -> tuple[Modules, tuple[OrderId, ...]]:
-    """Return the doubted orders of which this list shows that no answer need be awaited, to be given up as lost.
-
-    The base works on a module that is RESOLVED, so its order is doubted again at
-    again_at. In every other state there is nothing to lose: either the effect is
-    there already, or sending the order again has it or is refused as a duplicate.
-    """
-    asked = {n: f for n, f in state.in_flight.items() if f.asked is not None and heard.epoch >= f.asked}
-    if not asked or not heard.complete or heard.unchanged:
-        return state, ()
-    states = {module.key: module.state for module in heard.modules}
-    working = {n for n, f in asked.items() if states.get(f.spec.key) is ModuleState.RESOLVED}
-    busy = {asked[n].order_id for n in working}
-    flights = {
-        n: replace(f, asked=None, doubt_at=again_at) if f.order_id in busy and n in asked else f
-        for n, f in state.in_flight.items()
-    }
-    lost_ids = dict.fromkeys(f.order_id for f in asked.values() if f.order_id not in busy)
-    return replace(state, in_flight=MappingProxyType(flights)), tuple(lost_ids)
-
-
-def lost(order_id: OrderId, why: str) -> OrderResult:
-    """Return the result of an order whose answer will not come."""
-    return OrderResult(order_id, OutcomeUnknown(why))
 
 
 def recovered(state: Modules) -> Modules:

@@ -256,13 +256,15 @@ class _Planner:
             if module is None:
                 if self._ready(Verb.INSTALL, wish.spec):
                     return _installation(wish)
-            elif (module.state is ModuleState.BROKEN or self._outdated(wish)) and self._ready(
-                Verb.INSTALL, wish.spec, Verb.UNINSTALL
-            ):
-                # What is there answers REPEAT_BIZ to every install until it is removed.
-                if module.state is not ModuleState.RESOLVED:
-                    return _removal(key)
+            elif self._in_the_way(wish, module) and self._ready(Verb.INSTALL, wish.spec, Verb.UNINSTALL):
+                return _removal(key)
         return None
+
+    def _in_the_way(self, wish: Wish, module: Module) -> bool:
+        """What is there answers REPEAT_BIZ to every install until it is removed, which a starting one cannot be."""
+        if module.state is ModuleState.RESOLVED:
+            return False
+        return module.state is ModuleState.BROKEN or self._outdated(wish)
 
     def _switch(self, newest: Wish | None, group: _Group) -> Intent | None:
         if newest is None:

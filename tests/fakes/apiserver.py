@@ -1,6 +1,6 @@
 """An API server in memory for unit tests: versions, watches with history, failures on demand.
 
-Clients' selectors are not evaluated.
+Selectors choose what lists and watches tell; an object that stops matching is not told as deleted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 from controlplane.app.ports import AlreadyExists, ClusterError, Conflict, NotFound
 from controlplane.cluster.api import Expired, Json, ObjectList, PatchType, Resource, WatchEvent
+from controlplane.domain.placement import matches, parse_selector
 from controlplane.embedded import patch as patches
+from controlplane.embedded.selectors import fields_match, parse_fields
 
 _Key = tuple[Resource, str, str]
 
@@ -30,6 +32,7 @@ class Call:
     patch_type: PatchType | None = None
     urgent: bool = False
     label_selector: str = ""
+    field_selector: str = ""
 
 
 class FakeApiServer:
@@ -102,8 +105,12 @@ class FakeApiServer:
     async def list(
         self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
     ) -> ObjectList:
-        self._called(Call("list", resource, namespace, label_selector=label_selector))
-        items = tuple(copy.deepcopy(obj) for key, obj in self._objects.items() if key[0] == resource)
+        self._called(Call("list", resource, namespace, label_selector=label_selector, field_selector=field_selector))
+        items = tuple(
+            copy.deepcopy(obj)
+            for key, obj in self._objects.items()
+            if key[0] == resource and _chosen(obj, label_selector, field_selector)
+        )
         version = str(self.version)
         await self._reply("list")
         return ObjectList(items, version)
@@ -129,7 +136,8 @@ class FakeApiServer:
             while (told := await queue.get()) is not None:
                 if isinstance(told, ClusterError):
                     raise told
-                yield told
+                if told.type == "BOOKMARK" or _chosen(told.object, label_selector, field_selector):
+                    yield told
         finally:
             del self._watches[queue]
 
@@ -197,6 +205,14 @@ class FakeApiServer:
     def _tell(self, resource: Resource, event: WatchEvent) -> None:
         self._history.append((self.version, resource, event))
         self.send(resource, event)
+
+
+def _chosen(obj: Json, label_selector: str, field_selector: str) -> bool:
+    fields = {"spec.nodeName": obj.get("spec", {}).get("nodeName", "")}
+    labels = obj.get("metadata", {}).get("labels", {})
+    return matches(parse_selector(label_selector), labels) and fields_match(
+        parse_fields(field_selector, fields), fields
+    )
 
 
 def _precondition(obj: Json, uid: str, version: str) -> None:

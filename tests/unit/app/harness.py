@@ -17,6 +17,7 @@ from controlplane.app.leases import LeaseKeeper
 from controlplane.app.peers import PeerController
 from controlplane.app.policy import Policy
 from controlplane.app.ports import ClusterError, Transient
+from controlplane.app.strangers import Strangers
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import LEASES, NODES, PODS, Json, Resource
 from controlplane.domain.facts import (
@@ -209,7 +210,13 @@ class Stage:
         return next((c["status"] for c in conditions if c["type"] == "Ready"), "")
 
     def put_pod(
-        self, name: str, *, base: str = "b1", module: str = "biz1", version: str = "1", **metadata: object
+        self,
+        name: str,
+        *,
+        base: str = "b1",
+        module: str = "biz1",
+        version: str = "1",
+        metadata: Json | None = None,
     ) -> None:
         self.api.put(
             PODS,
@@ -220,7 +227,7 @@ class Stage:
                     "uid": f"uid-{name}",
                     "creationTimestamp": f"2026-01-01T00:00:{len(name):02d}Z",
                     "labels": {"virtual-kubelet.koupleless.io/component": "module"},
-                    **metadata,
+                    **(metadata or {}),
                 },
                 "spec": {
                     "nodeName": f"vnode.{base}.dev",
@@ -254,6 +261,7 @@ class Stage:
             "leases": self.leases.run(),
             "recorder": self.recorder.run(),
             "fleet": self.fleet.run(),
+            "strangers": Strangers(self.cluster, self.fleet, self.recorder, LoopClock()).run(),
             "bases": self.bases.live(),
             **({"peers": self.peers.run()} if self.policy.peers_follow else {}),
         }

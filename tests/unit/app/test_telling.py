@@ -24,7 +24,7 @@ def told(stage: Stage, reason: str) -> Happening:
 async def test_a_pods_life_is_told_with_durations_labels_and_trace() -> None:
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")
-        stage.put_pod("p", annotations={"trace.koupleless.io/id": "t-1"})
+        stage.put_pod("p", metadata={"annotations": {"trace.koupleless.io/id": "t-1"}})
         await asyncio.sleep(20.0)
         installed = told(stage, "ModuleInstalled")
         assert (installed.module, installed.pod, installed.trace_id) == ("biz1:1", "default/p", "t-1")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from controlplane.domain import modules as book
+from controlplane.domain import outcomes
 from controlplane.domain.facts import (
     Address,
     ClientCode,
@@ -137,18 +138,18 @@ class World:
         """A result arrives, and maybe once more."""
         result = self.results.pop(index)
         for _ in range(2 if again else 1):
-            self.state, _ends = book.end(self.state, result, now=self.now, chance=0.5)
+            self.state, _ends = outcomes.end(self.state, result, now=self.now, chance=0.5)
 
     def lose(self, index: int) -> None:
         """A result gets lost; the controller notices by the deadline."""
         result = self.results.pop(index)
-        self.state, _ends = book.end(self.state, book.lost(result.order_id, "lost"), now=self.now, chance=0.5)
+        self.state, _ends = outcomes.end(self.state, outcomes.lost(result.order_id, "lost"), now=self.now, chance=0.5)
 
     def base_restarts(self) -> None:
         """The base's container restarts in place: modules and commands that had not been carried out are gone."""
         self.present.clear()
         for order in self.sent:
-            self.results.append(book.lost(order.order_id, "cut"))
+            self.results.append(outcomes.lost(order.order_id, "cut"))
         self.sent.clear()
 
     def controller_restarts(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from controlplane.domain.facts import ModuleSpec, Verb
 from controlplane.domain.history import MESSAGE_LIMIT, PER_BASE, PER_MODULE, History, remember
 from controlplane.domain.identity import ModuleKey
-from controlplane.domain.modules import Ended
+from controlplane.domain.outcomes import Ended
 from controlplane.domain.replies import Effect, Meaning
 
 

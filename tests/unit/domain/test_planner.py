@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from controlplane.domain import modules as book
+from controlplane.domain import outcomes
 from controlplane.domain.facts import ClientCode, Module, ModuleList, ModuleState, OrderResult, Reply, ReplyCode, Verb
 from controlplane.domain.identity import ModuleKey, OrderId
 from controlplane.domain.modules import Modules
@@ -163,7 +164,7 @@ def test_success_for_another_identity_is_not_tried_again() -> None:
     world.work()
     order = world.sent.pop()
     reply = Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=(active("9"),))
-    world.state, _ = book.end(world.state, OrderResult(order.order_id, reply), now=0.0, chance=0.0)
+    world.state, _ = outcomes.end(world.state, OrderResult(order.order_id, reply), now=0.0, chance=0.0)
     world.ask()
     world.hear(0)
     world.now = 1e6
@@ -173,7 +174,7 @@ def test_success_for_another_identity_is_not_tried_again() -> None:
 
 def test_results_of_orders_that_are_not_under_way_change_nothing() -> None:
     state = told(active("1"))
-    after, ended = book.end(state, OrderResult(OrderId("x"), Reply(ReplyCode.SUCCESS)), now=0.0, chance=0.0)
+    after, ended = outcomes.end(state, OrderResult(OrderId("x"), Reply(ReplyCode.SUCCESS)), now=0.0, chance=0.0)
     assert after is state
     assert ended == ()
 

@@ -53,12 +53,14 @@ async def test_an_answer_finds_its_order_and_keeps_its_receipt(scene: Scene) -> 
 
 
 async def test_a_newer_order_of_the_kind_ends_the_wait_of_the_older_and_gets_the_answer(scene: Scene) -> None:
-    with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0) as older:
-        with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=1) as newer:
-            with pytest.raises(Interrupted):
-                await older.answer()
-            assert scene.say(DONE)
-            assert (await newer.answer()).reply == DONE
+    with (
+        scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0) as older,
+        scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=1) as newer,
+    ):
+        with pytest.raises(Interrupted):
+            await older.answer()
+        assert scene.say(DONE)
+        assert (await newer.answer()).reply == DONE
     assert not len(scene.pending)
 
 

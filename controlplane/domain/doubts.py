@@ -1,0 +1,62 @@
+"""Orders that stay without an answer: when they are given up, and when the base is asked what it does.
+
+Over MQTT a command is lost without a word when it meets a base that is away from
+the broker. Waiting for the order's deadline would cost minutes, so that the base is
+asked for its modules much sooner; that it still works on an order is seen by a
+module that is RESOLVED, or by the conflict with which it refuses the order sent again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+
+from controlplane.domain.facts import ModuleList, ModuleState
+from controlplane.domain.identity import OrderId
+from controlplane.domain.modules import Modules
+
+
+def overdue(state: Modules, now: float) -> tuple[OrderId, ...]:
+    """Return the orders whose answer is not awaited any longer."""
+    return tuple(dict.fromkeys(f.order_id for f in state.in_flight.values() if f.deadline <= now))
+
+
+def doubt(state: Modules, now: float) -> Modules:
+    """Ask for a list on behalf of orders that are under way for suspiciously long."""
+    due = {n for n, f in state.in_flight.items() if f.asked is None and f.doubt_at is not None and f.doubt_at <= now}
+    if not due:
+        return state
+    epoch = state.epoch + 1
+    flights = {n: replace(f, asked=epoch, doubted=True) if n in due else f for n, f in state.in_flight.items()}
+    return replace(state, epoch=epoch, in_flight=MappingProxyType(flights))
+
+
+def doubt_by(state: Modules, order_id: OrderId, at: float) -> Modules:
+    """Doubt an order at a certain time, unless it is or was doubted earlier."""
+    late = {
+        n: replace(f, doubt_at=at)
+        for n, f in state.in_flight.items()
+        if f.order_id == order_id and not f.doubted and (f.doubt_at is None or f.doubt_at > at)
+    }
+    return replace(state, in_flight=MappingProxyType({**state.in_flight, **late})) if late else state
+
+
+def undelivered(state: Modules, heard: ModuleList, *, again_at: float) -> tuple[Modules, tuple[OrderId, ...]]:
+    """Return the doubted orders of which this list shows that no answer need be awaited, to be given up as lost.
+
+    The base works on a module that is RESOLVED, so its order is doubted again at
+    again_at. In every other state there is nothing to lose: either the effect is
+    there already, or sending the order again has it or is refused as a duplicate.
+    """
+    asked = {n: f for n, f in state.in_flight.items() if f.asked is not None and heard.epoch >= f.asked}
+    if not asked or not heard.complete or heard.unchanged:
+        return state, ()
+    states = {module.key: module.state for module in heard.modules}
+    working = {n for n, f in asked.items() if states.get(f.spec.key) is ModuleState.RESOLVED}
+    busy = {asked[n].order_id for n in working}
+    flights = {
+        n: replace(f, asked=None, doubt_at=again_at) if f.order_id in busy and n in asked else f
+        for n, f in state.in_flight.items()
+    }
+    lost_ids = dict.fromkeys(f.order_id for f in asked.values() if f.order_id not in busy)
+    return replace(state, in_flight=MappingProxyType(flights)), tuple(lost_ids)

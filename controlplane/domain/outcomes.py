@@ -1,0 +1,164 @@
+"""How orders end, and what that means for the modules of a base.
+
+The end of an order decides little by itself: it raises the epoch, and the next list
+says what is true. What it leaves behind is the trouble that delays the next attempt
+and that a Pod shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from controlplane.domain.backoff import CRASH_LOOP, LOOK_AGAIN, QUICK
+from controlplane.domain.facts import (
+    ModuleSpec,
+    ModuleState,
+    OrderResult,
+    Outcome,
+    OutcomeUnknown,
+    Refusal,
+    Refused,
+    Reply,
+    Verb,
+)
+from controlplane.domain.identity import ModuleKey, OrderId
+from controlplane.domain.modules import LISTED, MAY_STILL_COME, InFlight, Modules, Trouble
+from controlplane.domain.releases import UNKNOWN
+from controlplane.domain.replies import Effect, Meaning, batch_meaning, meaning
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What an order did to one module: which, how, and how long it took in seconds."""
+
+    verb: Verb
+    spec: ModuleSpec
+    meaning: Meaning
+    seconds: float
+
+
+def end(
+    state: Modules, result: OrderResult, *, now: float, chance: float, restarts: Mapping[ModuleKey, int] | None = None
+) -> tuple[Modules, tuple[Ended, ...]]:
+    """Take the outcome of an order; results of orders that are not under way change nothing.
+
+    restarts is how many failures the Pods of the modules show already.
+    """
+    flights = [flight for flight in state.in_flight.values() if flight.order_id == result.order_id]
+    if not flights:
+        return state, ()
+    names = {flight.spec.key.name for flight in flights}
+    epoch = state.epoch + 1
+    state = replace(
+        state,
+        epoch=epoch,
+        needs=MappingProxyType({**state.needs, **dict.fromkeys(names, epoch)}),
+        in_flight=MappingProxyType({n: f for n, f in state.in_flight.items() if n not in names}),
+    )
+    ended = []
+    for flight in flights:
+        told = _meaning(flight, result.outcome, batch=len(flights) > 1)
+        if told.module is not None and told.module.state is ModuleState.DEACTIVATED and state.serves_one(flight):
+            told = Meaning(
+                Effect.FAILED, told.module, "Deactivated", "the base started it, but keeps it out of service"
+            )
+        shown = (restarts or {}).get(flight.spec.key, 0)
+        state = _note_trouble(state, flight, told, result.outcome, now, chance, shown)
+        state = _note_effect(state, flight, told, result.outcome, now)
+        ended.append(Ended(flight.verb, flight.spec, told, now - flight.sent_at))
+    return state, tuple(ended)
+
+
+def _note_trouble(
+    state: Modules, flight: InFlight, told: Meaning, outcome: Outcome, now: float, chance: float, shown: int
+) -> Modules:
+    key = flight.spec.key
+    troubles = dict(state.troubles)
+    trouble = _trouble(flight, told, outcome, troubles.get(key), now, chance, shown)
+    if trouble is not None:
+        troubles[key] = trouble
+    elif key in troubles and (flight.verb is not Verb.UNINSTALL or troubles[key].verb is Verb.UNINSTALL):
+        # Removing a broken leftover does not make a failed install forgotten.
+        del troubles[key]
+    else:
+        return state
+    return replace(state, troubles=MappingProxyType(troubles))
+
+
+def _note_effect(state: Modules, flight: InFlight, told: Meaning, outcome: Outcome, now: float) -> Modules:
+    key = flight.spec.key
+    present, owned, awaited = dict(state.present), dict(state.owned), dict(state.awaited)
+    if flight.verb is Verb.INSTALL and told.effect is Effect.DONE:
+        owned[key] = flight.release
+        if told.module is not None and told.module.state in LISTED:
+            present[key] = told.module
+    elif flight.verb is Verb.INSTALL and isinstance(outcome, OutcomeUnknown):
+        owned[key], awaited[key] = flight.release, now + MAY_STILL_COME
+    elif flight.verb is Verb.INSTALL:
+        # The jar said that it is another module than was asked for: that one is there now, through us.
+        owned |= dict.fromkeys((module.key for module in told.others), UNKNOWN)
+    elif flight.verb is Verb.UNINSTALL and told.effect is Effect.DONE:
+        present.pop(key, None)
+        owned.pop(key, None)
+        awaited.pop(key, None)
+    return replace(
+        state,
+        present=MappingProxyType(present),
+        owned=MappingProxyType(owned),
+        awaited=MappingProxyType(awaited),
+    )
+
+
+def _meaning(flight: InFlight, outcome: Outcome, *, batch: bool) -> Meaning:
+    key = flight.spec.key
+    if isinstance(outcome, Refused):
+        if batch and outcome.reason is Refusal.UNSUPPORTED:
+            return Meaning(Effect.ALONE, reason="BatchNotSupported", message=outcome.message)
+        return Meaning(Effect.ASK, reason="BaseUnreachable", message=outcome.message or outcome.reason.name)
+    if isinstance(outcome, OutcomeUnknown):
+        return Meaning(Effect.ASK, reason="OutcomeUnknown", message=outcome.message)
+    if isinstance(outcome, Reply) and not batch:
+        return meaning(flight.verb, key, outcome)
+    return batch_meaning(key, flight.spec.url, outcome)
+
+
+def _trouble(
+    flight: InFlight,
+    told: Meaning,
+    outcome: Outcome,
+    before: Trouble | None,
+    now: float,
+    chance: float,
+    shown: int,
+) -> Trouble | None:
+    if before is not None and (before.spec != flight.spec or before.verb is not flight.verb):
+        before = None
+    failures = before.failures if before else 0
+    refusals = before.refusals if before else 0
+    restarts = max(shown, before.restarts if before else 0)
+    not_before: float | None
+    if told.effect is Effect.DONE and (flight.verb is Verb.UNINSTALL or told.module is not None):
+        return None
+    if told.effect is Effect.HOPELESS:
+        failures, restarts, not_before = failures + 1, restarts + 1, None
+    elif told.effect is Effect.FAILED:
+        failures, restarts = failures + 1, restarts + 1
+        not_before = now + CRASH_LOOP.delay(failures, chance)
+    elif told.effect is Effect.ALONE:
+        not_before = now
+    else:
+        # Refused, busy, or the list decides; it may contradict the reply, which must not make a fast loop.
+        refusals += 1
+        pace = QUICK if isinstance(outcome, Refused) else LOOK_AGAIN
+        not_before = now + pace.delay(refusals, chance)
+    reason, message = told.reason, told.message
+    if not reason and before is not None:
+        reason, message = before.reason, before.message
+    return Trouble(flight.verb, flight.spec, not_before, reason, message, failures, refusals, restarts)
+
+
+def lost(order_id: OrderId, why: str) -> OrderResult:
+    """Return the result of an order whose answer will not come."""
+    return OrderResult(order_id, OutcomeUnknown(why))
