@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from controlplane.app.clock import SystemClock
 from controlplane.app.events import Recorder
 from controlplane.app.fleet import Fleet
 from controlplane.app.gateways import GatewayDirectory
+from controlplane.app.kubelet import NO_KUBELET, KubeletAddress
 from controlplane.app.leases import LeaseKeeper
 from controlplane.app.operations import Operations
 from controlplane.app.peers import PeerController
@@ -26,7 +27,8 @@ from controlplane.app.rollouts import Rollouts
 from controlplane.app.strangers import Strangers
 from controlplane.app.tracking import Tracker
 from controlplane.cluster.adapter import ApiCluster
-from controlplane.cluster.api import ApiServer
+from controlplane.cluster.api import ApiServer, PodLogs
+from controlplane.cluster.services import kubelet_services
 from controlplane.reports import hooks, links, trackerfile
 from controlplane.reports.eventlog import EventLog
 from controlplane.reports.intake import ReportIntake
@@ -50,6 +52,7 @@ class Backend:
     """The cluster's API, what must run beside it, and manifests where they can be applied."""
 
     api: ApiServer
+    logs: PodLogs | None = None
     run: Callable[[], Coroutine[None, None, NoReturn]] | None = None
     manifests: Manifests | None = None
 
@@ -68,7 +71,7 @@ async def kubernetes(settings: ControlPlaneSettings) -> AsyncIterator[Backend]:
             "name a kubeconfig, run in a Pod with a service account, or set CLUSTER=embedded"
         ) from error
     try:
-        yield Backend(api)
+        yield Backend(api, api)
     finally:
         await api.close()
 
@@ -89,7 +92,7 @@ async def embedded(settings: ControlPlaneSettings) -> AsyncIterator[Backend]:
         raise process.StartError(f"EMBEDDED_DB={path}: {error}") from error
     log.info("the embedded cluster is neither highly available nor Kubernetes: for one machine", file=str(path))
     try:
-        yield Backend(store, EmbeddedCluster(store).run, EmbeddedManifests(store))
+        yield Backend(store, run=EmbeddedCluster(store).run, manifests=EmbeddedManifests(store))
     finally:
         await store.close()
 
@@ -138,6 +141,55 @@ def tracker(settings: ControlPlaneSettings, poster: Poster, *, has_hooks: bool) 
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Kubelet:
+    """The kubelet API: its address for Nodes, and what runs for it."""
+
+    address: KubeletAddress
+    parts: Mapping[str, Callable[[], Coroutine[None, None, NoReturn]]]
+
+
+@asynccontextmanager
+async def kubelet(settings: ControlPlaneSettings, backend: Backend, cluster: ApiCluster) -> AsyncIterator[Kubelet]:
+    """Serve the kubelet API, if it is enabled."""
+    if not settings.kubelet_proxy_enabled or backend.logs is None:
+        yield Kubelet(NO_KUBELET, {})
+        return
+    from controlplane.kubelet.access import Access
+    from controlplane.kubelet.basepods import BasePods
+    from controlplane.kubelet.certificates import Unusable
+    from controlplane.kubelet.logs import ModuleLogs
+    from controlplane.kubelet.server import KubeletServer
+
+    clock = SystemClock()
+    access = Access(backend.api, clock)
+    server = KubeletServer(
+        host=settings.status_host,
+        port=settings.kubelet_proxy_port,
+        files=settings.kubelet_files,
+        access=access,
+        logs=ModuleLogs(
+            pods=cluster.pods,
+            nodes=cluster.nodes,
+            access=access,
+            base_pods=BasePods(backend.api, namespace=settings.namespace),
+            source=backend.logs,
+        ),
+    )
+    services = kubelet_services(backend.api, settings.namespace, clock)
+    try:
+        await server.start()
+        log.info("kubelet API started", port=server.port, namespace=settings.namespace)
+        yield Kubelet(
+            KubeletAddress(services, settings.kubelet_proxy_port),
+            {"kubelet-services": services.run, "kubelet": server.run},
+        )
+    except Unusable as error:
+        raise process.StartError(str(error)) from error
+    finally:
+        await server.stop()
+
+
 async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
     """Run the control plane until stop is set."""
     policy = settings.policy(process.software_version())
@@ -155,6 +207,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         tracking = tracker(settings, poster, has_hooks=reports.has_hooks)
         if tracking is not None:
             recorder.subscribe(tracking.happened)
+        kubelets = await stack.enter_async_context(kubelet(settings, backend, cluster))
         leases = LeaseKeeper(cluster, clock, holder=policy.replica, env=policy.env, random=random)
         fleet = Fleet(
             cluster=cluster,
@@ -164,6 +217,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
             recorder=recorder,
             policy=policy,
             random=random,
+            kubelet=kubelets.address,
         )
         peers = PeerController(
             cluster=cluster,
@@ -228,6 +282,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
                 "recorder": recorder.run(),
                 "fleet": fleet.run(),
                 "strangers": Strangers(cluster, fleet, recorder, clock).run(),
+                **{name: run() for name, run in kubelets.parts.items()},
                 **({"peers": peers.run()} if policy.peers_follow else {}),
                 "reports": reports.run(),
                 **({"tracker": tracking.run()} if tracking is not None else {}),

@@ -15,11 +15,13 @@ from controlplane.app.policy import Policy, Timing
 from controlplane.domain.identity import InvalidName, parse_env
 from controlplane.domain.planner import OrphanPolicy
 from controlplane.domain.planner import Policy as ModulePolicy
+from controlplane.kubelet import certificates
 from controlplane.reports import hooks, trackerfile
 from service.logs import LogFormat, LogLevel
 from service.settings import Settings
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+_NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 
 
@@ -69,7 +71,7 @@ class ControlPlaneSettings(Settings):
     status_host: str = Field(
         "0.0.0.0",  # noqa: S104 - probes and reports come from outside the Pod
         validation_alias="STATUS_HOST",
-        description="address that health, metrics and the report intake listen on",
+        description="address that health, metrics, the report intake and the kubelet API listen on",
     )
     health_port: Port = Field(8081, validation_alias="HEALTH_PORT", description="TCP port of /livez and /readyz")
     metrics_port: Port = Field(9090, validation_alias="METRICS_PORT", description="TCP port of /metrics")
@@ -121,6 +123,34 @@ class ControlPlaneSettings(Settings):
         validation_alias="MODULE_SCALE_DOWN_DELAY",
         description="seconds for which a base that is gone still counts among the replicas that follow the bases",
     )
+    namespace: str = Field(
+        "default",
+        validation_alias="NAMESPACE",
+        description="namespace of the Service before the kubelet API; bases are looked for there too",
+    )
+    kubelet_proxy_enabled: bool = Field(
+        False,
+        validation_alias="KUBELET_PROXY_ENABLED",
+        description="true: kubectl logs works for modules, through a kubelet API that stands for all VNodes",
+    )
+    kubelet_proxy_port: Port = Field(
+        10250, validation_alias="KUBELET_PROXY_PORT", description="TCP port of the kubelet API"
+    )
+    kubelet_proxy_crt_path: str = Field(
+        "/etc/virtual-kubelet/tls/tls.crt",
+        validation_alias="KUBELET_PROXY_CRT_PATH",
+        description="PEM file of the kubelet API's certificate; it and the next two are read again when they change",
+    )
+    kubelet_proxy_key_path: str = Field(
+        "/etc/virtual-kubelet/tls/tls.key",
+        validation_alias="KUBELET_PROXY_KEY_PATH",
+        description="PEM file of that certificate's key",
+    )
+    kubelet_proxy_client_ca_path: str = Field(
+        "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
+        validation_alias="KUBELET_PROXY_CLIENT_CA_PATH",
+        description="PEM file of the CA whose client certificates the kubelet API accepts, the API server's above all",
+    )
     log_format: LogFormat = Field(LogFormat.JSON, validation_alias="LOG_FORMAT", description="json or console")
     log_level: LogLevel = Field(
         LogLevel.INFO, validation_alias="LOG_LEVEL", description="debug, info, warning or error"
@@ -166,6 +196,28 @@ class ControlPlaneSettings(Settings):
             )
         return self
 
+    @field_validator("namespace")
+    @classmethod
+    def _namespace(cls, value: str) -> str:
+        if not _NAMESPACE.fullmatch(value):
+            raise ValueError("not the name of a namespace (a DNS label: lower-case letters, digits and '-')")
+        return value
+
+    @model_validator(mode="after")
+    def _kubelet(self) -> Self:
+        if not self.kubelet_proxy_enabled:
+            return self
+        if self.kind is ClusterKind.EMBEDDED:
+            raise ValueError(
+                "KUBELET_PROXY_ENABLED=true: the embedded cluster has nobody who asks for logs; "
+                "set CLUSTER=kubernetes or KUBECONFIG, or leave KUBELET_PROXY_ENABLED out"
+            )
+        try:
+            self.kubelet_files.context()
+        except certificates.Unusable as error:
+            raise ValueError(str(error)) from None
+        return self
+
     @field_validator("report_hooks")
     @classmethod
     def _report_hooks(cls, value: SecretStr) -> SecretStr:
@@ -185,6 +237,13 @@ class ControlPlaneSettings(Settings):
         """The tracker's configuration file: the named one, or that of the default name if it is there."""
         path = Path(self.tracker_config_path or trackerfile.DEFAULT_PATH)
         return path if self.tracker_config_path or path.exists() else None
+
+    @property
+    def kubelet_files(self) -> certificates.Files:
+        """The certificate files of the kubelet API."""
+        return certificates.Files(
+            self.kubelet_proxy_crt_path, self.kubelet_proxy_key_path, self.kubelet_proxy_client_ca_path
+        )
 
     @property
     def kind(self) -> ClusterKind:

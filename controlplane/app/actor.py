@@ -18,6 +18,7 @@ from controlplane.app.base import Base, Phase
 from controlplane.app.events import Recorder
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.inbox import Inbox, News
+from controlplane.app.kubelet import KubeletAddress
 from controlplane.app.leases import LeaseKeeper
 from controlplane.app.metrics import REFUSED_REPORTS
 from controlplane.app.policy import Policy
@@ -48,6 +49,7 @@ class Surroundings:
     recorder: Recorder
     policy: Policy
     random: Random
+    kubelet: KubeletAddress
     removals_frozen: Callable[[], bool]
     changed: Callable[[Base], None]
 
@@ -62,7 +64,12 @@ class BaseActor:
         self.inbox = Inbox(self._dirty.set)
         self._polling = Polling(base, around.gateways, around.policy, around.clock)
         self._node = NodeReconciler(
-            base, cluster=around.cluster, clock=around.clock, policy=around.policy, random=around.random
+            base,
+            cluster=around.cluster,
+            clock=around.clock,
+            policy=around.policy,
+            random=around.random,
+            kubelet=around.kubelet,
         )
         self._pods = PodReconciler(
             base,
@@ -203,7 +210,9 @@ class BaseActor:
             version=heartbeat.version,
             cluster_name=heartbeat.cluster_name,
             host_name=heartbeat.host_name,
-            address=heartbeat.address if heartbeat.address.port else base.profile.address,
+            address=heartbeat.address
+            if heartbeat.address.port or not base.profile.address.ip
+            else base.profile.address,
         )
         if profile != base.profile:
             if base.phase is Phase.READY:

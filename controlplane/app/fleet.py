@@ -16,6 +16,7 @@ from controlplane.app.base import Base, Phase
 from controlplane.app.baselines import baseline_of, failures
 from controlplane.app.events import Recorder
 from controlplane.app.gateways import GatewayDirectory, Link
+from controlplane.app.kubelet import NO_KUBELET, KubeletAddress
 from controlplane.app.leases import LeaseKeeper
 from controlplane.app.metrics import GATEWAYS, REFUSED_REPORTS, REMOVALS_FROZEN, REPORTS, VNODES
 from controlplane.app.policy import Policy
@@ -60,12 +61,14 @@ class Fleet:
         recorder: Recorder,
         policy: Policy,
         random: Random,
+        kubelet: KubeletAddress = NO_KUBELET,
     ) -> None:
         self._cluster = cluster
         self._clock = clock
         self._gateways = gateways
         self._policy = policy
         self._recorder = recorder
+        self._kubelet = kubelet
         self._around = Surroundings(
             cluster=cluster,
             clock=clock,
@@ -74,6 +77,7 @@ class Fleet:
             recorder=recorder,
             policy=policy,
             random=random,
+            kubelet=kubelet,
             removals_frozen=self.removals_frozen,
             changed=self._base_changed,
         )
@@ -91,6 +95,7 @@ class Fleet:
         gateways.subscribe(self._gateways_changed)
         cluster.pods.subscribe_node(self._node_touched)
         cluster.nodes.subscribe(self._node_touched)
+        kubelet.subscribe(self._kubelet_moved)
 
     # What tools read.
 
@@ -216,6 +221,7 @@ class Fleet:
         informers = (self._cluster.pods, self._cluster.nodes, self._cluster.leases, self._cluster.deployments)
         while not all(informer.synced for informer in informers):  # noqa: ASYNC110 - informers have no event for it
             await asyncio.sleep(SYNC_LOOK)
+        await self._kubelet.first_look()
         async with asyncio.TaskGroup() as group:
             self._group = group
             self._recover()
@@ -230,9 +236,10 @@ class Fleet:
 
     def _recover(self) -> None:
         """Take up every VNode that the cluster has; its owner may turn out to be somebody else."""
+        env, kubelet_ip = self._policy.env, self._kubelet.ip
         for node in self._cluster.nodes.all():
-            base = base_of_node(node.name, self._policy.env)
-            profile = profile_of(node, base, self._policy.env) if base is not None else None
+            base = base_of_node(node.name, env)
+            profile = profile_of(node, base, env, kubelet_ip=kubelet_ip) if base is not None else None
             if base is None or profile is None:
                 log.warning("Node not recovered: it does not tell the address of its base", vnode=node.name)
                 continue
@@ -349,6 +356,10 @@ class Fleet:
         for actor in self._actors.values():
             if actor.base.profile.tunnel is kind or kind in actor.base.heard_over:
                 actor.kick()
+
+    def _kubelet_moved(self) -> None:
+        for actor in self._actors.values():
+            actor.kick()
 
     def _node_touched(self, name: str) -> None:
         base = base_of_node(name, self._policy.env)

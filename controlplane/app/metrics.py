@@ -44,4 +44,7 @@ EVENTS_DROPPED = Counter("koupleless_events_dropped_total", "Kubernetes Events n
 HOOK_REPORTS = Counter("koupleless_hook_reports_total", "Reports for hooks that left the queue", ["kind", "outcome"])
 HOOK_QUEUE = Gauge("koupleless_hook_queue", "Reports that wait for hooks", ["kind"])
 HOOK_REPEATS = Counter("koupleless_hook_repeats_total", "Reports that were only counted, as the same was just told")
+KUBELET_SERVICE = Gauge(
+    "koupleless_kubelet_service", "1 while one Service leads to the kubelet API, so that Nodes tell its address"
+)
 TRACKED = Counter("koupleless_tracker_events_total", "Events for the tracker's file", ["outcome"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from controlplane.app.base import Base, Phase
+from controlplane.app.kubelet import KubeletAddress
 from controlplane.app.metrics import WRITES
 from controlplane.app.policy import Policy
 from controlplane.app.ports import AlreadyExists, Clock, Cluster, NotFound
@@ -19,11 +20,21 @@ REPAIR_APART = 10.0
 class NodeReconciler:
     """Works on the Node of one base."""
 
-    def __init__(self, base: Base, *, cluster: Cluster, clock: Clock, policy: Policy, random: Random) -> None:
+    def __init__(
+        self,
+        base: Base,
+        *,
+        cluster: Cluster,
+        clock: Clock,
+        policy: Policy,
+        random: Random,
+        kubelet: KubeletAddress,
+    ) -> None:
         self._base = base
         self._cluster = cluster
         self._clock = clock
         self._policy = policy
+        self._kubelet = kubelet
         self._refresh = policy.timing.node_status_refresh * (0.9 + 0.2 * random.random())
         self._status_written = clock.monotonic()
         self._had_node = False
@@ -50,7 +61,8 @@ class NodeReconciler:
         if current is None and not base.healthy_answer and now < wait_until:
             return False, wait_until
         refresh_at = self._status_written + self._refresh
-        seen = (current, base.profile, standing, base.modules.owned)
+        endpoint = self._kubelet.endpoint(current)
+        seen = (current, base.profile, standing, base.modules.owned, endpoint)
         if current is not None and seen == self._right and now < refresh_at:
             return False, refresh_at
         spec = vnode.node_spec(
@@ -59,6 +71,7 @@ class NodeReconciler:
             owned=base.modules.owned,
             now=rfc3339(self._clock.wall()),
             controller_version=self._policy.version,
+            kubelet=endpoint,
         )
         if current is None:
             return await self._create(spec)

@@ -8,7 +8,8 @@ Errors are those of ``controlplane.app.ports`` plus Expired.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol, TypeAlias
@@ -39,6 +40,9 @@ LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
 DEPLOYMENTS = Resource("apps/v1", "deployments", "Deployment")
 REPLICA_SETS = Resource("apps/v1", "replicasets", "ReplicaSet")
 DAEMON_SETS = Resource("apps/v1", "daemonsets", "DaemonSet")
+SERVICES = Resource("v1", "services", "Service")
+TOKEN_REVIEWS = Resource("authentication.k8s.io/v1", "tokenreviews", "TokenReview", namespaced=False)
+ACCESS_REVIEWS = Resource("authorization.k8s.io/v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False)
 
 
 class PatchType(Enum):
@@ -129,3 +133,17 @@ class ApiServer(Protocol):
         grace_seconds: int | None = None,
     ) -> None:
         """Delete an object; uid and resource_version are preconditions when given; raises NotFound, Conflict."""
+
+
+class PodLogs(Protocol):
+    """Logs of containers, which only a real API server has."""
+
+    def pod_log(
+        self, namespace: str, name: str, options: Mapping[str, str], *, idle: float | None
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Give the log of a container as it comes, in pieces of at most some 100 KB; options are the API's own.
+
+        Nothing more is read while a piece is not taken. idle is how many seconds may pass without
+        a byte, the first one included; None: as many as it takes. Entering and reading raise
+        NotFound, Rejected and Transient; status and words are the API server's.
+        """

@@ -101,6 +101,7 @@ def node(obj: Json) -> Node:
             architecture=fields.word(info, "architecture"),
             kubelet_version=fields.word(info, "kubeletVersion"),
             runtime_version=fields.word(info, "containerRuntimeVersion"),
+            kubelet_port=fields.integer(fields.mapping(status, "daemonEndpoints", "kubeletEndpoint"), "Port") or 0,
         ),
         creation_timestamp=fields.text(meta, "creationTimestamp"),
     )

@@ -82,6 +82,8 @@ def node_status(current: Node | None, status: NodeStatus, now: str) -> Json:
         body["addresses"] += [
             {"$patch": "delete", "type": kind} for kind, _ in current.status.addresses if kind not in kept
         ]
+        if current.status.kubelet_port and not status.kubelet_port:
+            body["daemonEndpoints"] = _daemon_endpoints(0)
     return {"status": body}
 
 
@@ -148,8 +150,15 @@ def new_pod(pod: NewPod) -> Json:
     }
 
 
+def _daemon_endpoints(kubelet_port: int) -> Json:
+    # Its name begins with a capital letter in Kubernetes.
+    return {"kubeletEndpoint": {"Port": kubelet_port}}
+
+
 def _node_status(status: NodeStatus, now: str) -> Json:
+    endpoints = {"daemonEndpoints": _daemon_endpoints(status.kubelet_port)} if status.kubelet_port else {}
     return {
+        **endpoints,
         "conditions": [{**_condition(each), "lastHeartbeatTime": now} for each in status.conditions],
         "addresses": [{"type": kind, "address": address} for kind, address in status.addresses],
         "capacity": dict(status.capacity),

@@ -29,6 +29,12 @@ TAINT_NODE_ENV = "schedule.koupleless.io/node-env"
 
 LEASE_NAMESPACE = "kube-node-lease"
 
+KUBELET_SERVICE = "virtual-kubelet.koupleless.io/kubelet-proxy-service"
+"""Service: true on the one through which the API server reaches our kubelet API."""
+BASE_CONTAINER = "base.koupleless.io/container-name"
+BASE_CONTAINER_DEFAULT = "base"
+"""Pod of a base: the container whose log is that of the modules, and what it is called without the label."""
+
 BIZ_VERSION_ENV = "BIZ_VERSION"
 
 TRACE_ID = "trace.koupleless.io/id"

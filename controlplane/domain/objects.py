@@ -170,6 +170,8 @@ class NodeStatus:
     architecture: str = ""
     kubelet_version: str = ""
     runtime_version: str = ""
+    kubelet_port: int = 0
+    """TCP port of the kubelet API at the Node's address; 0 when it does not tell one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from controlplane.domain import contract
+from controlplane.domain.endpoint import Endpoint
 from controlplane.domain.facts import Address, Metaspace, TunnelKind
 from controlplane.domain.identity import BaseId, ModuleKey, node_name
 from controlplane.domain.objects import Condition, Node, NodeSpec, NodeStatus, Taint
@@ -52,9 +53,18 @@ class Standing:
 
 
 def node_spec(
-    profile: Profile, standing: Standing, *, owned: Mapping[ModuleKey, Release], now: str, controller_version: str
+    profile: Profile,
+    standing: Standing,
+    *,
+    owned: Mapping[ModuleKey, Release],
+    now: str,
+    controller_version: str,
+    kubelet: Endpoint | None = None,
 ) -> NodeSpec:
-    """Return the Node that stands for a base; now is used for conditions that are new."""
+    """Return the Node that stands for a base; now is used for conditions that are new.
+
+    kubelet is where the API server asks for logs, if anywhere.
+    """
     return NodeSpec(
         name=node_name(profile.base, profile.env),
         labels=labels(profile),
@@ -67,7 +77,7 @@ def node_spec(
             Taint(contract.TAINT_VIRTUAL_NODE, "True", "NoExecute"),
             Taint(contract.TAINT_NODE_ENV, profile.env, "NoExecute"),
         ),
-        status=_status(profile, standing, now, controller_version),
+        status=_status(profile, standing, now, controller_version, kubelet),
     )
 
 
@@ -90,11 +100,18 @@ def labels(profile: Profile) -> Mapping[str, str]:
     return {key: value for key, value in wanted.items() if value and _LABEL_VALUE.fullmatch(value)}
 
 
-def _status(profile: Profile, standing: Standing, now: str, controller_version: str) -> NodeStatus:
+def _addresses(profile: Profile, kubelet: Endpoint | None) -> tuple[tuple[str, str], ...]:
+    if kubelet is not None:
+        # The API server dials what it prefers, by default the host name: there must be nothing else to prefer.
+        return (("InternalIP", kubelet.ip),)
+    told = (("InternalIP", profile.address.ip), ("Hostname", profile.host_name))
+    return tuple((kind, address) for kind, address in told if address)
+
+
+def _status(
+    profile: Profile, standing: Standing, now: str, controller_version: str, kubelet: Endpoint | None
+) -> NodeStatus:
     capacity, allocatable = memory(profile.metaspace, profile.base_used)
-    addresses = [("InternalIP", profile.address.ip)] if profile.address.ip else []
-    if profile.host_name:
-        addresses.append(("Hostname", profile.host_name))
     healthy = [
         Condition(kind, "False", reason, message, now)
         for kind, reason, message in (
@@ -116,13 +133,14 @@ def _status(profile: Profile, standing: Standing, now: str, controller_version: 
             ),
             *healthy,
         ),
-        addresses=tuple(addresses),
+        addresses=_addresses(profile, kubelet),
         capacity=capacity,
         allocatable=allocatable,
         operating_system="linux",
         architecture="java",
         kubelet_version=f"module-controller-{controller_version}",
         runtime_version=f"java://{profile.java_version}" if profile.java_version else "",
+        kubelet_port=kubelet.port if kubelet is not None else 0,
     )
 
 
@@ -198,25 +216,44 @@ def owned_of(node: Node) -> dict[ModuleKey, Release]:
     return recorded(node.annotations.get(contract.ANNOTATION_OWNED_MODULES, ""))
 
 
-def address_of(node: Node) -> Address | None:
-    """Return where the base of a Node listens, from our annotation or as the original kept it; None if untold."""
+def kubelet_of(node: Node) -> Endpoint | None:
+    """Return where a Node says that its kubelet API is; None if it does not name a port."""
+    ip = _internal_ip(node)
+    return Endpoint(ip, node.status.kubelet_port) if ip and node.status.kubelet_port else None
+
+
+def _internal_ip(node: Node) -> str:
+    return next((address for kind, address in node.status.addresses if kind == "InternalIP"), "")
+
+
+def address_of(node: Node, kubelet_ip: str = "") -> Address | None:
+    """Return where the base of a Node listens, from our annotation or as the original kept it; None if untold.
+
+    The original replaces the base's address by kubelet_ip, that of the Service before
+    its kubelet API: then nothing is known of it, which is an Address without ip.
+    """
     ip, _, port = node.annotations.get(contract.ANNOTATION_BASE_ADDRESS, "").rpartition(":")
     if not ip:
-        ip = next((address for kind, address in node.status.addresses if kind == "InternalIP"), "")
+        ip = _internal_ip(node)
         port = node.labels.get(contract.BASE_TUNNEL_PORT, "")
+        if ip and ip == kubelet_ip:
+            return Address("", 0)
     ip = ip.strip("[]")
     if not ip or not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 65536):
         return Address(ip, 0) if ip and not port else None
     return Address(ip, int(port))
 
 
-def profile_of(node: Node, base: BaseId, env: str) -> Profile | None:
-    """Return what a Node tells of its base, for a replica that takes it over; None without an address."""
-    address = address_of(node)
+def profile_of(node: Node, base: BaseId, env: str, *, kubelet_ip: str = "") -> Profile | None:
+    """Return what a Node tells of its base, for a replica that takes it over; None without an address.
+
+    kubelet_ip is the address that Nodes have in place of their base's, if any.
+    """
+    address = address_of(node, kubelet_ip)
     if address is None:
         return None
     told = node.annotations.get(contract.ANNOTATION_TUNNEL, "")
-    likely = TunnelKind.HTTP if address.port else TunnelKind.MQTT
+    likely = TunnelKind.HTTP if address.port or node.labels.get(contract.BASE_TUNNEL_PORT) else TunnelKind.MQTT
     return Profile(
         base=base,
         env=env,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -17,13 +18,13 @@ import orjson
 
 from controlplane.app.ports import ClusterError, Rejected, Transient, Unknown
 from controlplane.cluster import fields
-from controlplane.cluster.api import Json, ObjectList, PatchType, Resource, WatchEvent
+from controlplane.cluster.api import PODS, Json, ObjectList, PatchType, Resource, WatchEvent
 from controlplane.kube import metrics
 from controlplane.kube.credentials import CannotConnect, ConfiguredCredentials, Credentials
 from controlplane.kube.errors import refusal, watch_error
 from controlplane.kube.gate import Gate
 from controlplane.kube.lines import Lines, LineTooLong
-from controlplane.kube.transport import WATCH_IDLE, Request, Transport, abort, failure
+from controlplane.kube.transport import WATCH_IDLE, Reply, Request, Transport, abort, failure
 
 LOAD_DEADLINE = 30.0
 """Seconds that loading the credentials may take; it may run a program or ask an identity provider."""
@@ -36,7 +37,7 @@ LINE_LIMIT = 16 * 1024 * 1024
 
 
 class KubeApiServer:
-    """A real API server. To be closed."""
+    """A real API server; also a ``PodLogs``. To be closed."""
 
     def __init__(self, credentials: Credentials, gate: Gate | None = None, *, watch_idle: float = WATCH_IDLE) -> None:
         self._transport = Transport(credentials, watch_idle=watch_idle)
@@ -155,6 +156,23 @@ class KubeApiServer:
         path = _path(resource, namespace, name)
         await self._request(Request("delete", resource.plural, path, orjson.dumps(options)))
 
+    @asynccontextmanager
+    async def pod_log(
+        self, namespace: str, name: str, options: Mapping[str, str], *, idle: float | None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Give the log of a container as it comes; raises NotFound, Rejected, Transient, and so does reading."""
+        request = Request("get", "pods/log", f"{_path(PODS, namespace, name, 'log')}?{urlencode(options)}")
+        opened = await self._transport.stream(request, opens_within=idle, idle=idle)
+        if isinstance(opened, Reply) and opened.status == 401:
+            await self._transport.renew_credentials()
+            opened = await self._transport.stream(request, opens_within=idle, idle=idle)
+        if isinstance(opened, Reply):
+            raise refusal(opened.status, opened.body, retry_after=opened.retry_after, write=False)
+        try:
+            yield _pieces(opened, idle)
+        finally:
+            abort(opened)
+
     async def _request(self, request: Request, *, urgent: bool = False) -> Json:
         queued = time.monotonic()
         async with self._gate.passage(urgent=urgent):
@@ -168,12 +186,20 @@ class KubeApiServer:
         return _object(reply.body, write=request.writes)
 
     async def _open_watch(self, request: Request) -> aiohttp.ClientResponse:
-        opened = await self._transport.stream(request)
+        opened = await self._transport.watch(request)
         if isinstance(opened, aiohttp.ClientResponse):
             return opened
         if opened.status == 401:
             await self._transport.renew_credentials()
         raise refusal(opened.status, opened.body, retry_after=opened.retry_after, write=False)
+
+
+async def _pieces(response: aiohttp.ClientResponse, idle: float | None) -> AsyncIterator[bytes]:
+    try:
+        async for piece in response.content.iter_any():
+            yield piece
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise Transient(f"the log broke off: {failure(error, idle or 0)}") from error
 
 
 def _path(resource: Resource, namespace: str, name: str | None = None, subresource: str = "") -> str:

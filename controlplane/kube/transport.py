@@ -100,19 +100,28 @@ class Transport:
             metrics.SECONDS.labels(request.verb, request.label).observe(time.monotonic() - began)
         return reply
 
-    async def stream(self, request: Request) -> aiohttp.ClientResponse | Reply:
-        """Return the open response if its status is 200, else the reply; raises Transient."""
+    async def watch(self, request: Request) -> aiohttp.ClientResponse | Reply:
+        """Return the open response of a watch if its status is 200, else the reply; raises Transient."""
+        return await self.stream(request, opens_within=request.deadline, idle=self._watch_idle)
+
+    async def stream(
+        self, request: Request, *, opens_within: float | None, idle: float | None
+    ) -> aiohttp.ClientResponse | Reply:
+        """Return the open response if its status is 200, else the reply; raises Transient.
+
+        opens_within is the seconds until its head must be there, idle those between two reads.
+        """
         code = "error"
         try:
-            async with asyncio.timeout(request.deadline):
-                response = await self._send(request, SimpleNamespace(), read_timeout=self._watch_idle)
+            async with asyncio.timeout(opens_within):
+                response = await self._send(request, SimpleNamespace(), read_timeout=idle)
                 code = str(response.status)
                 if response.status == 200:
                     return response
                 async with response:
                     return await _reply(response)
         except _FAILURES as error:
-            raise Transient(f"{request}: {failure(error, request.deadline)}") from error
+            raise Transient(f"{request}: {failure(error, opens_within or 0)}") from error
         finally:
             metrics.REQUESTS.labels(request.verb, request.label, code).inc()
 

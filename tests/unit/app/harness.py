@@ -13,6 +13,7 @@ from random import Random
 from controlplane.app.events import Recorder
 from controlplane.app.fleet import Fleet
 from controlplane.app.gateways import GatewayDirectory
+from controlplane.app.kubelet import NO_KUBELET, KubeletAddress
 from controlplane.app.leases import LeaseKeeper
 from controlplane.app.peers import PeerController
 from controlplane.app.policy import Policy
@@ -20,6 +21,7 @@ from controlplane.app.ports import ClusterError, Transient
 from controlplane.app.strangers import Strangers
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import LEASES, NODES, PODS, Json, Resource
+from controlplane.cluster.services import kubelet_services
 from controlplane.domain.facts import (
     Address,
     BaseState,
@@ -150,7 +152,7 @@ class Bases:
 class Stage:
     """One control plane over an API server that outlives it."""
 
-    def __init__(self, api: Api, policy: Policy | None = None) -> None:
+    def __init__(self, api: Api, policy: Policy | None = None, *, kubelet_port: int = 0) -> None:
         self.api = api
         self.policy = policy or Policy(replica="replica-0", env="dev", version="test")
         clock, random = LoopClock(), Random(7)
@@ -158,6 +160,7 @@ class Stage:
         self.gateways = GatewayDirectory(clock.monotonic)
         self.recorder = Recorder(self.cluster, clock, env="dev")
         self.leases = LeaseKeeper(self.cluster, clock, holder=self.policy.replica, env="dev", random=random)
+        self.services = kubelet_services(api, "default", clock) if kubelet_port else None
         self.fleet = Fleet(
             cluster=self.cluster,
             clock=clock,
@@ -166,6 +169,7 @@ class Stage:
             recorder=self.recorder,
             policy=self.policy,
             random=random,
+            kubelet=KubeletAddress(self.services, kubelet_port) if self.services is not None else NO_KUBELET,
         )
         self.peers = self.new_peers()
         self.link = FakeLink()
@@ -263,6 +267,7 @@ class Stage:
             "fleet": self.fleet.run(),
             "strangers": Strangers(self.cluster, self.fleet, self.recorder, LoopClock()).run(),
             "bases": self.bases.live(),
+            **({"services": self.services.run()} if self.services is not None else {}),
             **({"peers": self.peers.run()} if self.policy.peers_follow else {}),
         }
         async with asyncio.TaskGroup() as group:

@@ -74,6 +74,11 @@ TABLES: Mapping[type[Settings], Mapping[str, Row]] = {
         "MODULE_SCALE_DOWN_DELAY": ("9", lambda s: s.policy("v").timing.scale_down_delay, 9.0),
         "ENABLE_MODULE_DEPLOYMENT_CONTROLLER": ("true", lambda s: s.policy("v").peers_follow, True),
         "ENABLE_MODULE_REPLICAS_SYNC_WITH_BASE": ("true", lambda s: s.policy("v").peers_follow, True),
+        "NAMESPACE": ("apps", lambda s: s.namespace, "apps"),
+        "KUBELET_PROXY_PORT": ("6", lambda s: s.kubelet_proxy_port, 6),
+        "KUBELET_PROXY_CRT_PATH": ("/c", lambda s: s.kubelet_files.crt, "/c"),
+        "KUBELET_PROXY_KEY_PATH": ("/k", lambda s: s.kubelet_files.key, "/k"),
+        "KUBELET_PROXY_CLIENT_CA_PATH": ("/a", lambda s: s.kubelet_files.client_ca, "/a"),
     },
     HttpGatewaySettings: {
         **LOGS,
@@ -104,13 +109,14 @@ TABLES: Mapping[type[Settings], Mapping[str, Row]] = {
 WITH_FILES = {
     "KUBECONFIG",
     "TRACKER_CONFIG_PATH",
+    "KUBELET_PROXY_ENABLED",
     "MQTT_PASSWORD",
     "MQTT_CA_PATH",
     "MQTT_CLIENT_CRT_PATH",
     "MQTT_CLIENT_KEY_PATH",
     "MQTT_TLS_INSECURE",
 }
-"""Those that need a file or another variable beside them have tests of their own below."""
+"""Those that need a file or another variable beside them have tests of their own: below, and in tests/unit/kubelet."""
 NEEDED = {"MQTT_BROKER": "b"}
 
 

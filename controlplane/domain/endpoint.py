@@ -1,0 +1,66 @@
+"""Where the API server finds our kubelet API: the one labelled Service that stands before all replicas. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from controlplane.domain.contract import KUBELET_SERVICE
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An address and TCP port that the API server can dial; what VNodes tell of themselves."""
+
+    ip: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    """A port of a Service; target is a number or the name of a container's port, empty for the same number."""
+
+    name: str
+    port: int
+    target: str = ""
+    protocol: str = "TCP"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A Service as the cluster has it. cluster_ip is empty or "None" where it has no address of its own."""
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    cluster_ip: str = ""
+    ports: tuple[ServicePort, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """namespace/name."""
+        return f"{self.namespace}/{self.name}"
+
+
+def endpoint_of(services: Sequence[Service], listens_on: int) -> Endpoint | str:
+    """Return the endpoint, or in words why there is none; listens_on is the port that our server has itself."""
+    label = f"{KUBELET_SERVICE}=true"
+    if not services:
+        return f"no Service has the label {label}"
+    if len(services) > 1:
+        names = ", ".join(sorted(service.key for service in services))
+        return f"more than one Service has the label {label}: {names}; leave it to one of them"
+    (service,) = services
+    if service.cluster_ip in ("", "None"):
+        return f"Service {service.key} has no cluster IP, which is what the API server would dial"
+    ports = [port for port in service.ports if port.protocol == "TCP"]
+    ours = [port for port in ports if str(listens_on) == (port.target or str(port.port))]
+    chosen = ports if len(ports) == 1 else ours
+    if len(chosen) != 1:
+        told = ", ".join(f"{port.name or 'unnamed'} {port.port}" for port in ports) or "none"
+        return f"it is not clear which port of Service {service.key} leads to port {listens_on} here: it has {told}"
+    return Endpoint(service.cluster_ip, chosen[0].port)

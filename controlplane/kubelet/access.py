@@ -1,0 +1,165 @@
+"""Who asks, and whether they may: as a kubelet finds out.
+
+A caller is known by a client certificate, which TLS has verified by then, or by a
+bearer token, which the API server reviews. A known caller may read the logs of a
+VNode's modules if the API server says that it may ``get`` the Node's subresource
+``proxy``, as kubelets ask, or ``log``, which allows nothing but reading logs.
+
+Answers are remembered for a short time, tokens only as a digest. What cannot be found
+out is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from controlplane.app.ports import Clock, ClusterError
+from controlplane.cluster import fields
+from controlplane.cluster.api import ACCESS_REVIEWS, TOKEN_REVIEWS, ApiServer, Json, Resource
+from controlplane.kubelet.metrics import REVIEWS
+from controlplane.kubelet.refusal import Refusal
+from controlplane.kubelet.remembered import Remembered
+
+log = structlog.get_logger(__name__)
+
+YES_FOR = 60.0
+NO_FOR = 10.0
+"""Seconds that an answer of the API server is remembered."""
+MOST = 1024
+AT_ONCE = 8
+"""Reviews under way; anybody who reaches the port can cause some."""
+WAITING = 64
+SUBRESOURCES = ("proxy", "log")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks; extra are further attributes of the user, as the API server told them."""
+
+    user: str
+    groups: tuple[str, ...] = ()
+    uid: str = ""
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+class Access:
+    """Recognises callers and asks for their rights."""
+
+    def __init__(self, api: ApiServer, clock: Clock) -> None:
+        self._api = api
+        self._tokens: Remembered[bytes, Caller] = Remembered(clock.monotonic, most=MOST)
+        self._unknown: Remembered[bytes, bool] = Remembered(clock.monotonic, most=MOST)
+        self._rights: Remembered[tuple[Caller, str, str], bool] = Remembered(clock.monotonic, most=MOST)
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._waiting = 0
+
+    async def caller(self, certificate: Mapping[str, Any] | None, authorization: str) -> Caller:
+        """Return who asks; certificate is as ssl.SSLSocket.getpeercert has it. Raises Refusal."""
+        if certificate:
+            return of_certificate(certificate)
+        scheme, _, token = authorization.partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token:
+            raise unauthenticated("anonymous", "a client certificate or a bearer token is needed")
+        key = hashlib.sha256(token.encode(errors="surrogateescape")).digest()
+        caller = self._tokens.get(key)
+        if caller is None and not self._unknown.get(key):
+            caller = await self._review_token(token)
+            if caller is None:
+                self._unknown.put(key, True, NO_FOR)
+            else:
+                self._tokens.put(key, caller, YES_FOR)
+        if caller is None:
+            raise unauthenticated("token", "the API server does not know this bearer token")
+        return caller
+
+    async def must_read_logs(self, caller: Caller, node: str) -> None:
+        """Raise Refusal unless a caller may read logs on a Node; an empty name means on every Node."""
+        for subresource in SUBRESOURCES:
+            if await self._may(caller, subresource, node):
+                return
+        where = f"node {node}" if node else "nodes"
+        text = f"{caller.user} may not get nodes/{SUBRESOURCES[0]} or nodes/{SUBRESOURCES[1]} of {where}"
+        raise Refusal(403, "not_allowed", text)
+
+    async def _may(self, caller: Caller, subresource: str, node: str) -> bool:
+        key = (caller, subresource, node)
+        known = self._rights.get(key)
+        if known is None:
+            known = await self._review_access(caller, subresource, node)
+            self._rights.put(key, known, YES_FOR if known else NO_FOR)
+        return known
+
+    async def _review_token(self, token: str) -> Caller | None:
+        status = await self._review(TOKEN_REVIEWS, {"token": token})
+        user = fields.mapping(status, "user")
+        name = fields.text(user, "username")
+        known = fields.flag(status, "authenticated") and bool(name)
+        REVIEWS.labels("token", "known" if known else "unknown").inc()
+        if not known:
+            return None
+        extra = fields.mapping(user, "extra")
+        return Caller(
+            user=name,
+            groups=fields.texts(user, "groups"),
+            uid=fields.text(user, "uid"),
+            extra=tuple((key, fields.texts(extra, key)) for key in sorted(extra)),
+        )
+
+    async def _review_access(self, caller: Caller, subresource: str, node: str) -> bool:
+        attributes = {"verb": "get", "version": "v1", "resource": "nodes", "subresource": subresource, "name": node}
+        spec: Json = {
+            "user": caller.user,
+            "groups": list(caller.groups),
+            "uid": caller.uid,
+            "extra": {key: list(values) for key, values in caller.extra},
+            "resourceAttributes": {key: value for key, value in attributes.items() if value},
+        }
+        status = await self._review(ACCESS_REVIEWS, {key: value for key, value in spec.items() if value})
+        allowed = fields.flag(status, "allowed") and not fields.flag(status, "denied")
+        REVIEWS.labels("access", "allowed" if allowed else "denied").inc()
+        return allowed
+
+    async def _review(self, resource: Resource, spec: Json) -> Json:
+        if self._waiting >= WAITING:
+            raise Refusal(429, "reviews", "too many callers are being looked up", {"Retry-After": "1"})
+        self._waiting += 1
+        review = {"apiVersion": resource.group_version, "kind": resource.kind, "spec": spec}
+        try:
+            async with self._slots:
+                return fields.mapping(await self._api.create(resource, review), "status")
+        except ClusterError as error:
+            REVIEWS.labels("token" if resource is TOKEN_REVIEWS else "access", "failed").inc()
+            log.warning("the API server could not be asked about a caller", what=resource.plural, cause=str(error))
+            text = f"the API server could not be asked who this is and what they may do ({resource.plural})"
+            raise Refusal(500, "review_failed", text) from error
+        finally:
+            self._waiting -= 1
+
+
+def of_certificate(certificate: Mapping[str, Any]) -> Caller:
+    """Return the user that a client certificate stands for: common name and organizations; raises Refusal."""
+    names: dict[str, list[str]] = {}
+    for part in _parts(certificate.get("subject", ())):
+        for key, value in part:
+            names.setdefault(str(key), []).append(str(value))
+    user = names.get("commonName", [""])[-1]
+    if not user:
+        raise unauthenticated("certificate", "the client certificate has no common name")
+    groups = (*names.get("organizationName", []), "system:authenticated")
+    return Caller(user, groups)
+
+
+def _parts(subject: Any) -> Sequence[Any]:
+    return subject if isinstance(subject, tuple | list) else ()
+
+
+def unauthenticated(reason: str, text: str) -> Refusal:
+    """Return the refusal of somebody unknown."""
+    return Refusal(401, reason, text, {"WWW-Authenticate": "Bearer"})

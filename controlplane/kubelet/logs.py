@@ -1,0 +1,127 @@
+"""Sends the log of a module: that of the container in which its base runs, as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import structlog
+from aiohttp import web
+
+from controlplane.app.ports import ClusterError, Informer, NotFound, Rejected
+from controlplane.cluster.api import PodLogs
+from controlplane.domain.objects import Node, Pod
+from controlplane.kubelet import options
+from controlplane.kubelet.access import Access, Caller
+from controlplane.kubelet.basepods import BasePod, BasePods
+from controlplane.kubelet.metrics import SENT, STREAMED, STREAMS
+from controlplane.kubelet.refusal import Refusal
+
+log = structlog.get_logger(__name__)
+
+MOST_STREAMS = 128
+LOOK_UP_WITHIN = 20.0
+"""Seconds for finding out whether and where the log is."""
+IDLE = 60.0
+"""Seconds without a byte after which a log that is not followed is given up."""
+TAKEN_WITHIN = 900.0
+"""Seconds that a reader may leave one piece lying: somebody may well look at a page of it."""
+
+
+class ModuleLogs:
+    """Answers /containerLogs for the module Pods on our VNodes."""
+
+    def __init__(
+        self, *, pods: Informer[Pod], nodes: Informer[Node], access: Access, base_pods: BasePods, source: PodLogs
+    ) -> None:
+        self._pods = pods
+        self._nodes = nodes
+        self._access = access
+        self._base_pods = base_pods
+        self._source = source
+        self._streams = 0
+
+    async def send(self, request: web.BaseRequest, caller: Caller, path: tuple[str, str, str]) -> web.StreamResponse:
+        """Answer with a log; path is namespace, Pod and container. Raises Refusal."""
+        try:
+            async with asyncio.timeout(LOOK_UP_WITHIN):
+                pod, base = await self._look_up(caller, path)
+        except TimeoutError:
+            raise Refusal(500, "slow", f"not found out within {LOOK_UP_WITHIN:g} s where the log is") from None
+        except ClusterError as error:
+            raise Refusal(500, "cluster", f"the Pod of the base cannot be looked up: {error}") from error
+        wanted = options.read(request.query.items())
+        if self._streams >= MOST_STREAMS:
+            raise Refusal(429, "streams", f"{MOST_STREAMS} logs are being sent", {"Retry-After": "5"})
+        self._streams += 1
+        STREAMS.set(self._streams)
+        log.info("log is sent", user=caller.user, pod=pod.key, base_pod=base.key, query=dict(wanted.query))
+        try:
+            return await self._send(request, base, wanted)
+        finally:
+            self._streams -= 1
+            STREAMS.set(self._streams)
+
+    async def _look_up(self, caller: Caller, path: tuple[str, str, str]) -> tuple[Pod, BasePod]:
+        namespace, name, container = path
+        if not (self._pods.synced and self._nodes.synced):
+            raise Refusal(500, "not_synced", "the Pods are not known yet, try again in a moment")
+        pod = self._pods.get(f"{namespace}/{name}")
+        node = self._nodes.get(pod.node_name) if pod is not None else None
+        # Whoever may not read logs is not told which Pods there are.
+        await self._access.must_read_logs(caller, node.name if node is not None else "")
+        if pod is None or node is None:
+            raise Refusal(404, "no_module", f"there is no module Pod {namespace}/{name} on a VNode")
+        if all(each.name != container for each in pod.containers):
+            raise Refusal(404, "no_container", f"Pod {pod.key} has no container {container}")
+        return pod, await self._base_pods.find(node, pod.namespace)
+
+    async def _send(self, request: web.BaseRequest, base: BasePod, wanted: options.LogOptions) -> web.StreamResponse:
+        query = {"container": base.container, **dict(wanted.query)}
+        idle = None if wanted.follow else IDLE
+        response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
+        response.force_close()
+        outcome = "left"
+        try:
+            async with self._source.pod_log(base.namespace, base.name, query, idle=idle) as pieces:
+                await response.prepare(request)
+                await _copy(pieces, response)
+                await response.write_eof()
+            outcome = "sent"
+        except TimeoutError:
+            outcome = "not_taken"
+            _cut(request)
+        except ClusterError as error:
+            outcome = "broken"
+            if not response.prepared:
+                raise _refused_by_source(base, error) from error
+            # Ending the answer as if it were whole would hide that lines are missing.
+            log.warning("a log broke off", base_pod=base.key, cause=str(error))
+            _cut(request)
+        finally:
+            STREAMED.labels(outcome).inc()
+        return response
+
+
+async def _copy(pieces: AsyncIterator[bytes], response: web.StreamResponse) -> None:
+    """Write each piece before the next is read: a slow reader slows its own log, and nothing piles up."""
+    async for piece in pieces:
+        async with asyncio.timeout(TAKEN_WITHIN):
+            await response.write(piece)
+        SENT.inc(len(piece))
+
+
+def _cut(request: web.BaseRequest) -> None:
+    if request.transport is not None:
+        with suppress(OSError):
+            request.transport.abort()
+
+
+def _refused_by_source(base: BasePod, error: ClusterError) -> Refusal:
+    text = f"the log of Pod {base.key}, container {base.container}: {error}"
+    if isinstance(error, NotFound):
+        return Refusal(400, "source_gone", text)
+    if isinstance(error, Rejected):
+        return Refusal(400, "source_refused", text)
+    return Refusal(500, "source_failed", text)

@@ -1,0 +1,50 @@
+"""The Service before the kubelet API: exactly one, and a port of it that leads here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from controlplane.domain.endpoint import Endpoint, Service, ServicePort, endpoint_of
+
+ONE = Service("koupleless-system", "kubelet", "u", "1", "10.96.0.7", (ServicePort("kubelet", 10250, "10250"),))
+
+
+def test_the_only_service_gives_address_and_port() -> None:
+    assert endpoint_of([ONE], 10250) == Endpoint("10.96.0.7", 10250)
+    moved = replace(ONE, ports=(ServicePort("kubelet", 443, "10250"),))
+    assert endpoint_of([moved], 10250) == Endpoint("10.96.0.7", 443)
+    named = replace(ONE, ports=(ServicePort("", 443, "kubelet"),))
+    assert endpoint_of([named], 10250) == Endpoint("10.96.0.7", 443)
+
+
+def test_of_several_ports_that_one_counts_which_leads_here() -> None:
+    ports = (ServicePort("grpc", 50051, "50051"), ServicePort("kubelet", 443, "10250"))
+    assert endpoint_of([replace(ONE, ports=ports)], 10250) == Endpoint("10.96.0.7", 443)
+    without_target = (ServicePort("grpc", 50051), ServicePort("kubelet", 10250))
+    assert endpoint_of([replace(ONE, ports=without_target)], 10250) == Endpoint("10.96.0.7", 10250)
+    with_udp = (ServicePort("dns", 53, "53", "UDP"), ServicePort("kubelet", 443, "kubelet"))
+    assert endpoint_of([replace(ONE, ports=with_udp)], 10250) == Endpoint("10.96.0.7", 443)
+
+
+@pytest.mark.parametrize(
+    ("services", "told"),
+    [
+        ([], "no Service has the label virtual-kubelet.koupleless.io/kubelet-proxy-service=true"),
+        ([ONE, replace(ONE, name="another")], "koupleless-system/another, koupleless-system/kubelet"),
+        ([replace(ONE, cluster_ip="None")], "no cluster IP"),
+        ([replace(ONE, cluster_ip="")], "no cluster IP"),
+        ([replace(ONE, ports=())], "it has none"),
+        ([replace(ONE, ports=(ServicePort("a", 1, "x"), ServicePort("", 2, "y")))], "it has a 1, unnamed 2"),
+    ],
+)
+def test_what_cannot_be_used_is_told(services: list[Service], told: str) -> None:
+    found = endpoint_of(services, 10250)
+    assert isinstance(found, str)
+    assert told in found
+
+
+def test_endpoints_are_written_like_addresses() -> None:
+    assert str(Endpoint("10.0.0.1", 1)) == "10.0.0.1:1"
+    assert str(Endpoint("fd00::1", 1)) == "[fd00::1]:1"

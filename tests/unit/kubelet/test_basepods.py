@@ -1,0 +1,159 @@
+"""Which Pod is the base: by name and address, in the module's namespace first, and never a module's own Pod."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from controlplane.app.ports import Rejected
+from controlplane.cluster.api import ApiServer, Json, ObjectList, Resource
+from controlplane.domain.objects import Node
+from controlplane.kubelet.basepods import BasePods
+from controlplane.kubelet.refusal import Refusal
+from tests.fakes.apiserver import FakeApiServer
+
+IP = "10.1.0.7"
+
+
+def pod(
+    name: str,
+    namespace: str = "apps",
+    *,
+    ip: str = IP,
+    containers: Sequence[str] = ("base",),
+    phase: str = "Running",
+    **labels: str,
+) -> Json:
+    return {
+        "metadata": {"namespace": namespace, "name": name, "labels": labels},
+        "spec": {"containers": [{"name": each} for each in containers]},
+        "status": {"phase": phase, "podIP": ip, "podIPs": [{"ip": ip}]},
+    }
+
+
+@dataclass
+class Cluster(FakeApiServer):
+    """Lists Pods as the API server does for the two selectors that are used."""
+
+    pods: list[Json]
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    error: Rejected | None = None
+
+    async def list(
+        self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
+    ) -> ObjectList:
+        self.asked.append((namespace, field_selector))
+        if self.error is not None:
+            raise self.error
+        name, _, value = field_selector.partition("=")
+        found = [
+            each
+            for each in self.pods
+            if namespace in ("", each["metadata"]["namespace"])
+            and value == {"metadata.name": each["metadata"]["name"], "status.podIP": each["status"]["podIP"]}[name]
+        ]
+        return ObjectList(tuple(found), "1")
+
+
+def node(host: str = "shop-0", ip: str = IP) -> Node:
+    annotations = {"base.koupleless.io/address": f"{ip}:1238"} if ip else {}
+    labels = {"base.koupleless.io/host-name": host} if host else {}
+    return Node("vnode.b1.dev", "u", "1", labels=labels, annotations=annotations)
+
+
+async def find(*pods: Json, of: Node | None = None) -> str:
+    api: ApiServer = Cluster(list(pods))
+    found = await BasePods(api, namespace="koupleless-system").find(of or node(), "modules")
+    return f"{found.key}/{found.container}"
+
+
+async def refused(*pods: Json, of: Node | None = None) -> str:
+    with pytest.raises(Refusal) as error:
+        await find(*pods, of=of)
+    assert error.value.status == 400, "of other statuses kubectl does not show the text"
+    return error.value.text
+
+
+async def test_the_pod_of_the_hosts_name_and_address_is_it() -> None:
+    assert await find(pod("shop-0", "modules"), pod("shop-0", "apps", ip="10.1.0.8")) == "modules/shop-0/base"
+    assert await find(pod("shop-0", "koupleless-system")) == "koupleless-system/shop-0/base"
+
+
+async def test_it_may_be_in_any_namespace() -> None:
+    assert await find(pod("shop-0", "apps")) == "apps/shop-0/base"
+    assert await find(pod("other-name", "apps")) == "apps/other-name/base"
+
+
+async def test_of_one_name_in_two_namespaces_the_address_decides() -> None:
+    assert await find(pod("shop-0", "modules", ip="10.1.0.8"), pod("shop-0", "apps")) == "apps/shop-0/base"
+
+
+async def test_on_one_address_the_name_decides() -> None:
+    assert await find(pod("shop-1", "apps"), pod("shop-0", "apps")) == "apps/shop-0/base"
+
+
+async def test_modules_have_their_bases_address_and_are_no_bases() -> None:
+    module = pod("biz1", "modules", containers=["base"], **{"virtual-kubelet.koupleless.io/component": "module"})
+    assert "runs in no Pod" in await refused(module)
+    assert await find(module, pod("shop-0", "apps")) == "apps/shop-0/base"
+
+
+async def test_the_label_names_the_container() -> None:
+    labels = {"base.koupleless.io/container-name": "java"}
+    assert await find(pod("shop-0", containers=["sidecar", "java"], **labels)) == "apps/shop-0/java"
+    text = await refused(pod("shop-0", containers=["sidecar", "app"]))
+    assert "Pod apps/shop-0" in text
+    assert "no container 'base'" in text
+    assert "label base.koupleless.io/container-name to the container of the base (sidecar, app)" in text
+
+
+async def test_what_ended_may_have_lost_its_address_to_another() -> None:
+    assert "runs in no Pod" in await refused(pod("old", "apps", phase="Succeeded"))
+    assert await find(pod("old", "apps", phase="Failed"), pod("shop-0", "apps")) == "apps/shop-0/base"
+
+
+async def test_another_address_is_taken_in_the_modules_namespace_only() -> None:
+    assert await find(pod("shop-0", "modules", ip="10.9.9.9")) == "modules/shop-0/base"
+    assert "it is not clear" in await refused(pod("shop-0", "koupleless-system", ip="10.9.9.9"))
+
+
+async def test_a_choice_that_is_not_clear_is_not_made() -> None:
+    text = await refused(pod("a", "apps"), pod("b", "apps"))
+    assert "apps/a, apps/b" in text
+
+
+async def test_a_base_that_is_no_pod_is_told_so() -> None:
+    text = await refused()
+    assert "the base of vnode.b1.dev (host 'shop-0', address '10.1.0.7') runs in no Pod" in text
+    assert "address 'not told'" in await refused(of=node("", ""))
+
+
+async def test_no_more_is_asked_than_needed_and_nothing_can_be_slipped_in() -> None:
+    api = Cluster([pod("shop-0", "modules")])
+    await BasePods(api, namespace="modules").find(node(), "modules")
+    assert api.asked == [("modules", "metadata.name=shop-0")]
+    api = Cluster([])
+    with pytest.raises(Refusal):
+        await BasePods(api, namespace="x").find(node("", "1.2.3.4,metadata.name=secret"), "modules")
+    assert api.asked == []
+
+
+async def test_without_the_permission_it_says_so() -> None:
+    api = Cluster([], error=Rejected("pods is forbidden (HTTP 403)"))
+    with pytest.raises(Refusal) as error:
+        await BasePods(api, namespace="x").find(node(), "modules")
+    assert "pods is forbidden" in error.value.text
+
+
+@pytest.mark.parametrize("obj", [{}, {"metadata": None, "spec": {"containers": [None, {}]}, "status": {"podIPs": [1]}}])
+async def test_malformed_pods_are_no_bases(obj: Json) -> None:
+    class Malformed(Cluster):
+        async def list(
+            self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
+        ) -> ObjectList:
+            return ObjectList((obj,), "1")
+
+    with pytest.raises(Refusal):
+        await BasePods(Malformed([]), namespace="x").find(node(), "modules")
