@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 
 import orjson
 from aiohttp import web
@@ -18,6 +19,7 @@ from gateways.simulated_base.mqtt.connection import BrokerUnavailable
 HELP = """\
 GET  /admin/bases           identity, port, connections, modules and switches of each base
 GET  /admin/commands        commands received, oldest first: base, verb, body, at (monotonic seconds)
+GET  /admin/history         what was inside after each change, oldest first: base, number, at, running, modules, note
 POST /admin/deactivate      say DEACTIVATED to the controller, then stop
 POST /admin/stop            stop in silence
 POST /admin/start           start again after a stop
@@ -61,6 +63,7 @@ def application(fleet: Fleet) -> web.Application:
     app.router.add_get("/admin", usage)
     app.router.add_get("/admin/bases", told(lambda base: [_state(base)]))
     app.router.add_get("/admin/commands", told(_commands))
+    app.router.add_get("/admin/history", told(_history))
     for name, change in _CHANGES.items():
         app.router.add_post(f"/admin/{name}", changed(change))
     return app
@@ -179,6 +182,10 @@ def _commands(base: SimulatedBase) -> list[object]:
         {"base": base.identity, "verb": received.verb, "body": received.body, "at": received.at}
         for received in base.commands
     ]
+
+
+def _history(base: SimulatedBase) -> list[object]:
+    return [{"base": base.identity, **asdict(moment)} for moment in base.history]
 
 
 def _json(value: object) -> web.Response:

@@ -43,7 +43,11 @@ _HEALTH_TYPES = frozenset({"", "system", "biz", "plugin"})
 
 
 class Arklet:
-    """Answers commands; background work of asynchronous ones belongs to tasks."""
+    """Answers commands; background work of asynchronous ones belongs to tasks.
+
+    note is called after each step of the modules, and with a word on each command
+    that was refused or came to nothing.
+    """
 
     def __init__(
         self,
@@ -53,12 +57,16 @@ class Arklet:
         *,
         now: Callable[[], int],
         uptime: Callable[[], float],
+        note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._profile = profile
         self._now = now
         self._uptime = uptime
         self._tasks = tasks
-        self._runtime = Runtime(profile.multi_version, broken_stays=profile.broken_stays)
+        self._note = note
+        self._runtime = Runtime(
+            profile.multi_version, broken_stays=profile.broken_stays, changed=lambda: self._note("")
+        )
         self._operations = Operations(profile, faults, self._runtime, now)
         self._processes = Processes(now)
         self._locks: dict[str, str] = {}
@@ -124,6 +132,7 @@ class Arklet:
 
     async def _locked(self, command: str, key: str, work: Callable[[], Awaitable[Json]]) -> Json:
         if key in self._locks:
+            self._note(f"{command} {key} refused: {self._locks[key]} under way")
             return rendering.failed(self._profile.identity, _conflict(command, key, self._locks[key]))
         self._locks[key] = command
         try:
@@ -132,6 +141,7 @@ class Arklet:
             self._locks.pop(key, None)
         if answer["code"] == "SUCCESS":
             return rendering.succeeded(self._profile.identity, answer)
+        self._note(f"{command} {key}: {answer['code']}")
         return rendering.failed(self._profile.identity, _NEGATIVE[command], answer)
 
     def _begin(self, command: str, request: BizRequest, work: Callable[[], Awaitable[Json]]) -> Json:

@@ -40,11 +40,27 @@ class Received:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What was inside from a moment on, until the next one. at is the process's monotonic time in seconds.
+
+    modules is state by name:version. number counts from 1: what is missing was
+    forgotten. running tells whether the base lived; note is a word on what happened.
+    """
+
+    number: int
+    at: float
+    running: bool
+    modules: dict[str, str]
+    note: str
+
+
 class SimulatedBase:
     """One base. Many can live in one process; none blocks another.
 
-    faults may be changed at any time. commands holds the last ones received and
-    counts the number of each ever received, both over restarts.
+    faults may be changed at any time. commands holds the last ones received,
+    history the last changes of what is inside, and counts the number of each
+    command ever received, all over restarts.
     """
 
     def __init__(self, profile: Profile, faults: Faults | None = None) -> None:
@@ -52,6 +68,8 @@ class SimulatedBase:
         self.faults = faults or Faults()
         self.commands: deque[Received] = deque(maxlen=profile.commands_kept)
         self.counts: Counter[str] = Counter()
+        self.history: deque[Moment] = deque(maxlen=profile.history_kept)
+        self._moments = 0
         self._port = profile.port
         self._life = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -124,7 +142,14 @@ class SimulatedBase:
 
     async def _start(self) -> None:
         began = time.monotonic()
-        arklet = Arklet(self.profile, self.faults, self._tasks, now=self._now, uptime=lambda: time.monotonic() - began)
+        arklet = Arklet(
+            self.profile,
+            self.faults,
+            self._tasks,
+            now=self._now,
+            uptime=lambda: time.monotonic() - began,
+            note=lambda word: self._note(arklet, word),
+        )
         try:
             if self.profile.tunnel is not Tunnel.HTTP:
                 await self._start_mqtt(arklet)
@@ -134,6 +159,7 @@ class SimulatedBase:
             await self._stop()
             raise
         self._arklet = arklet
+        self._note(arklet, "started")
 
     async def _start_http(self, arklet: Arklet) -> None:
         with ExitStack() as undo:
@@ -168,7 +194,14 @@ class SimulatedBase:
             await asyncio.wait(ending)
         if self._mqtt is not None:
             self._mqtt.close()
+        if self.running:
+            self._note(None, "stopped")
         self._server = self._mqtt = self._beating = self._heartbeat = self._arklet = None
+
+    def _note(self, arklet: Arklet | None, word: str) -> None:
+        modules = {biz.identity: biz.state.value for biz in arklet.modules()} if arklet is not None else {}
+        self._moments += 1
+        self.history.append(Moment(self._moments, time.monotonic(), arklet is not None, modules, word))
 
     def _now(self) -> int:
         return time.time_ns() // 1_000_000 + round(self.profile.clock_skew * 1000)

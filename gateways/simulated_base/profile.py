@@ -80,6 +80,8 @@ class Profile:
     """By how much the clock of the base is fast."""
     commands_kept: int = 256
     """How many received commands are remembered."""
+    history_kept: int = 1024
+    """How many changes of its modules are remembered."""
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateways.arklet.facts import ModuleState
@@ -58,12 +59,15 @@ class Runtime:
     """The registry of modules.
 
     Invariant: unless two versions may serve together, at most one version of a
-    name is ACTIVATED.
+    name is ACTIVATED. changed is called after each step that a client could see.
     """
 
-    def __init__(self, multi_version: MultiVersion, *, broken_stays: bool) -> None:
+    def __init__(
+        self, multi_version: MultiVersion, *, broken_stays: bool, changed: Callable[[], None] = lambda: None
+    ) -> None:
         self._multi_version = multi_version
         self._broken_stays = broken_stays
+        self._changed = changed
         self._modules: dict[tuple[str, str], Biz] = {}
 
     def modules(self) -> list[Biz]:
@@ -81,6 +85,7 @@ class Runtime:
         biz = Biz(name, version, main_class)
         biz.enter(ModuleState.RESOLVED, now, "Created")
         self._modules[name, version] = biz
+        self._changed()
         return biz
 
     def started(self, biz: Biz, now: int) -> None:
@@ -93,6 +98,7 @@ class Runtime:
             biz.enter(ModuleState.ACTIVATED, now, "Started")
         else:
             biz.enter(ModuleState.DEACTIVATED, now, "Started", "start but is deactivated")
+        self._changed()
 
     def failed(self, biz: Biz, now: int, trace: str) -> None:
         """Note that the main method of a module threw."""
@@ -110,6 +116,7 @@ class Runtime:
         if not biz.stoppable:
             raise thrown("java.lang.IllegalArgumentException", "BizState must be ACTIVATED, DEACTIVATED or BROKEN.")
         self._forget(biz)
+        self._changed()
         return True
 
     def uninstall_all(self, name: str) -> None:
@@ -128,6 +135,7 @@ class Runtime:
         if serving is not None:
             serving.enter(ModuleState.DEACTIVATED, now, "Switched", f"switch to version {version}")
         biz.enter(ModuleState.ACTIVATED, now, "Switched", f"switch to version {version}")
+        self._changed()
         return True
 
     def versions(self, name: str) -> list[Biz]:
@@ -139,8 +147,10 @@ class Runtime:
 
     def _broke(self, biz: Biz, now: int, reason: str, trace: str) -> None:
         biz.enter(ModuleState.BROKEN, now, reason, trace)
+        self._changed()
         if not self._broken_stays:
             self._forget(biz)
+            self._changed()
 
     def _forget(self, biz: Biz) -> None:
         # A module of the same identity may have taken the place of one that was removed.

@@ -108,7 +108,23 @@ async def test_control_of_one_base_of_several() -> None:
         ] * 2
         assert commands[0]["at"] < commands[1]["at"]
 
+        history = await running.ask("GET", "/admin/history?base=base-2")
+        assert [(item["number"], item["running"], item["modules"]) for item in history] == [
+            (1, True, {}),
+            (2, True, {"biz1:0.0.1": "resolved"}),
+            (3, True, {"biz1:0.0.1": "broken"}),
+            (4, True, {}),
+            (5, True, {"biz1:0.0.1": "resolved"}),
+            (6, True, {"biz1:0.0.1": "activated"}),
+        ]
+        assert [item["at"] for item in history] == sorted(item["at"] for item in history)
+
         await running.ask("POST", "/admin/restart?base=base-2")
+        history = await running.ask("GET", "/admin/history?base=base-2")
+        assert [(item["running"], item["modules"], item["note"]) for item in history[6:]] == [
+            (False, {}, "stopped"),
+            (True, {}, "started"),
+        ]
         assert payloads.heartbeat((await taker.next()).partition(b"\r\n\r\n")[2]).metadata.identity == "base-2"
         assert payloads.modules(await command(port, "queryAllBiz")) == ()
 

@@ -38,6 +38,27 @@ def test_second_version(mode: MultiVersion, old: ModuleState, new: ModuleState) 
     assert (first.state, second.state) == (old, new)
 
 
+def test_each_step_is_told_and_a_switch_of_versions_is_one() -> None:
+    steps: list[dict[str, str]] = []
+    ark = Runtime(
+        MultiVersion.SWITCH,
+        broken_stays=False,
+        changed=lambda: steps.append({biz.version: biz.state.value for biz in ark.modules()}),
+    )
+    install(ark, "1")
+    install(ark, "2")
+    ark.switch("biz", "1", 5)
+    ark.uninstall("biz", "2")
+    assert steps == [
+        {"1": "resolved"},
+        {"1": "activated"},
+        {"1": "activated", "2": "resolved"},
+        {"1": "deactivated", "2": "activated"},
+        {"1": "activated", "2": "deactivated"},
+        {"1": "activated"},
+    ]
+
+
 def test_records_tell_the_life_oldest_first() -> None:
     ark = runtime(MultiVersion.SWITCH)
     first = install(ark, "1", 10)
