@@ -111,6 +111,13 @@ class Bases:
                 found += [("install", _key(item)) for item in body["bizList"]]
         return found
 
+    def history(self) -> dict[str, list[Json]]:
+        """Return what was inside each base after each change, oldest first; see Moment."""
+        found: dict[str, list[Json]] = {identity: [] for identity in self.identities}
+        for moment in self._ask("history"):
+            found[moment["base"]].append(moment)
+        return found
+
     def command(self, verb: str, body: Json) -> Json:
         """Send the only base a command of arklet, as somebody else would; return the answer."""
         (port,) = [base["port"] for base in self._bases()]

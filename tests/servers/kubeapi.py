@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import socket
 import ssl
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 Json: TypeAlias = dict[str, Any]
@@ -21,6 +23,27 @@ class ApiError(Exception):
         self.status = status
         self.reason = str(reply.get("reason", ""))
         super().__init__(f"{call}: {status} {reply.get('message') or self.reason}")
+
+
+class Watch:
+    """Changes of a collection: kind and object of each, until the server ends it or another thread closes it."""
+
+    def __init__(self, connection: http.client.HTTPSConnection, reply: http.client.HTTPResponse) -> None:
+        self._connection = connection
+        self._reply = reply
+        connection.sock.settimeout(None)
+
+    def __iter__(self) -> Iterator[tuple[str, Json]]:
+        """Yield changes; raises OSError, HTTPException when the connection breaks."""
+        while line := self._reply.readline():
+            event = json.loads(line)
+            yield event["type"], event["object"]
+
+    def close(self) -> None:
+        """End it."""
+        with contextlib.suppress(OSError):
+            self._connection.sock.shutdown(socket.SHUT_RDWR)
+        self._connection.close()
 
 
 class KubeApi:
@@ -77,8 +100,24 @@ class KubeApi:
             raise ApiError(f"{method} {path}", status, parsed)
         return parsed
 
+    def watch(self, path: str, version: str) -> Watch:
+        """Begin to watch a collection after a version of it; raises ApiError, OSError."""
+        connection = self._connection()
+        try:
+            connection.request("GET", f"{path}?watch=true&allowWatchBookmarks=true&resourceVersion={version}")
+            reply = connection.getresponse()
+            if reply.status != http.HTTPStatus.OK:
+                raise ApiError(f"watch {path}", reply.status, json.loads(reply.read()))
+        except BaseException:
+            connection.close()
+            raise
+        return Watch(connection, reply)
+
+    def _connection(self) -> http.client.HTTPSConnection:
+        return http.client.HTTPSConnection("127.0.0.1", self._port, timeout=CALL_TIMEOUT, context=self._tls)
+
     def _exchange(self, method: str, path: str, data: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
-        connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=CALL_TIMEOUT, context=self._tls)
+        connection = self._connection()
         with contextlib.closing(connection):
             connection.request(method, path, data, headers)
             reply = connection.getresponse()

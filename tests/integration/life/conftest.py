@@ -7,13 +7,10 @@ from itertools import count
 
 import pytest
 
-from tests.everything import WORKLOADS, Bases, Everything, Namespace, manifest, ready
-from tests.programs import Programs, eventually
+from tests.corner import Life as Life
+from tests.corner import corner, stage
+from tests.everything import Everything
 from tests.servers.cluster import KubeCluster
-from tests.servers.fetch import Unavailable
-from tests.servers.fixtures import not_run
-from tests.servers.kubeapi import Json
-from tests.servers.mosquitto import Mosquitto
 
 UNINSTALL_TIMEOUT = 12.0
 """Seconds; MODULE_UNINSTALL_TIMEOUT of the control plane."""
@@ -21,80 +18,20 @@ UNINSTALL_TIMEOUT = 12.0
 _numbers = count(1)
 
 
-class Life(Namespace):
-    """A test's own namespace and bases. Its bases are of a cluster that nobody else's manifests name."""
-
-    def __init__(self, everything: Everything, namespace: str, cluster: str) -> None:
-        super().__init__(everything.cluster.api, namespace)
-        self.everything = everything
-        self.cluster = cluster
-        self._started: list[Bases] = []
-
-    def bases(self, identity: str, *arguments: str, tunnel: str = "http", count: int = 1) -> Bases:
-        """Start bases; return when their Nodes are Ready."""
-        bases = self.everything.bases(
-            f"{identity}-{self.cluster}", "--cluster-name", self.cluster, *arguments, tunnel=tunnel, count=count
-        )
-        self._started.append(bases)
-        for node in bases.nodes:
-            eventually(lambda node=node: ready(self.node(node)), within=60, what=f"{node} Ready")  # type: ignore[misc]
-        return bases
-
-    def node(self, name: str) -> Json | None:
-        """Return a Node, None when there is none."""
-        return next((node for node in self.api.items("/api/v1/nodes") if node["metadata"]["name"] == name), None)
-
-    def manifest(self, file: str, *, version: str = "0.0.1", name: str = "") -> Json:
-        """Return an example, for the bases of this test."""
-        return manifest(file, version=version, cluster=self.cluster, name=name)
-
-    def pod(self, name: str, *, module: str = "biz1", version: str = "0.0.1") -> Json:
-        """Create a Pod for a module."""
-        obj = self.manifest("biz1.yaml", version=version, name=name)
-        (container,) = obj["spec"]["containers"]
-        container |= {"name": module, "image": f"https://repo.example/{module}-{version}.jar"}
-        return self.apply(obj)
-
-    def end(self) -> None:
-        """Take everything away that the test left."""
-        for kind in WORKLOADS:
-            for obj in self.api.items(self.path(kind)):
-                self.delete(kind, obj["metadata"]["name"])
-        for bases in self._started:
-            if bases.server.running:
-                bases.tell("deactivate")
-            bases.server.stop()
-        nodes = {node for bases in self._started for node in bases.nodes}
-        for node in nodes:
-            self.api.delete(f"/api/v1/nodes/{node}")
-        while pods := self.pods(leaving=True):
-            for pod in pods:
-                self.delete("Pod", pod["metadata"]["name"], force=True)
-
-
 @pytest.fixture(scope="package")
 def everything(kube_cluster: KubeCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Everything]:
     """Everything but bases, running."""
-    kube_cluster.clean()
-    try:
-        broker = Mosquitto()
-    except Unavailable as error:
-        not_run("mosquitto", str(error))
-    with broker, Programs(tmp_path_factory.mktemp("life")) as programs:
-        yield Everything(kube_cluster, broker, programs, MODULE_UNINSTALL_TIMEOUT=str(UNINSTALL_TIMEOUT)).start()
+    with stage(
+        kube_cluster, tmp_path_factory.mktemp("life"), MODULE_UNINSTALL_TIMEOUT=str(UNINSTALL_TIMEOUT)
+    ) as running:
+        yield running
 
 
 @pytest.fixture
 def life(everything: Everything) -> Iterator[Life]:
     """A namespace and a cluster of bases for one test."""
-    name = f"life-{next(_numbers)}"
-    everything.cluster.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
-    own = Life(everything, name, name)
-    try:
+    with corner(everything, f"life-{next(_numbers)}") as own:
         yield own
-    finally:
-        own.end()
-        everything.cluster.api.delete(f"/api/v1/namespaces/{name}")
 
 
 def needs_surge(life: Life) -> None:

@@ -1,0 +1,90 @@
+"""A test's own corner of a stage that many tests share: a namespace, and bases of a cluster of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.everything import WORKLOADS, Bases, Everything, Namespace, manifest, ready
+from tests.programs import Programs, eventually
+from tests.servers.cluster import KubeCluster
+from tests.servers.fetch import Unavailable
+from tests.servers.fixtures import not_run
+from tests.servers.kubeapi import Json
+from tests.servers.mosquitto import Mosquitto
+
+
+@contextmanager
+def stage(cluster: KubeCluster, folder: Path, **environ: str) -> Iterator[Everything]:
+    """Run everything but bases on a cluster that is clean; environ goes to the control plane."""
+    cluster.clean()
+    try:
+        broker = Mosquitto()
+    except Unavailable as error:
+        not_run("mosquitto", str(error))
+    with broker, Programs(folder) as programs:
+        yield Everything(cluster, broker, programs, **environ).start()
+
+
+@contextmanager
+def corner(everything: Everything, name: str) -> Iterator[Life]:
+    """Make a namespace and a cluster of bases of that name, and take away what is left in them."""
+    everything.cluster.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
+    own = Life(everything, name, name)
+    try:
+        yield own
+    finally:
+        own.end()
+        everything.cluster.api.delete(f"/api/v1/namespaces/{name}")
+
+
+class Life(Namespace):
+    """A test's own namespace and bases. Its bases are of a cluster that nobody else's manifests name."""
+
+    def __init__(self, everything: Everything, namespace: str, cluster: str) -> None:
+        super().__init__(everything.cluster.api, namespace)
+        self.everything = everything
+        self.cluster = cluster
+        self._started: list[Bases] = []
+
+    def bases(self, identity: str, *arguments: str, tunnel: str = "http", count: int = 1) -> Bases:
+        """Start bases; return when their Nodes are Ready."""
+        bases = self.everything.bases(
+            f"{identity}-{self.cluster}", "--cluster-name", self.cluster, *arguments, tunnel=tunnel, count=count
+        )
+        self._started.append(bases)
+        for node in bases.nodes:
+            eventually(lambda node=node: ready(self.node(node)), within=60, what=f"{node} Ready")  # type: ignore[misc]
+        return bases
+
+    def node(self, name: str) -> Json | None:
+        """Return a Node, None when there is none."""
+        return next((node for node in self.api.items("/api/v1/nodes") if node["metadata"]["name"] == name), None)
+
+    def manifest(self, file: str, *, version: str = "0.0.1", name: str = "") -> Json:
+        """Return an example, for the bases of this test."""
+        return manifest(file, version=version, cluster=self.cluster, name=name)
+
+    def pod(self, name: str, *, module: str = "biz1", version: str = "0.0.1") -> Json:
+        """Create a Pod for a module."""
+        obj = self.manifest("biz1.yaml", version=version, name=name)
+        (container,) = obj["spec"]["containers"]
+        container |= {"name": module, "image": f"https://repo.example/{module}-{version}.jar"}
+        return self.apply(obj)
+
+    def end(self) -> None:
+        """Take everything away that the test left."""
+        for kind in WORKLOADS:
+            for obj in self.api.items(self.path(kind)):
+                self.delete(kind, obj["metadata"]["name"])
+        for bases in self._started:
+            if bases.server.running:
+                bases.tell("deactivate")
+            bases.server.stop()
+        nodes = {node for bases in self._started for node in bases.nodes}
+        for node in nodes:
+            self.api.delete(f"/api/v1/nodes/{node}")
+        while pods := self.pods(leaving=True):
+            for pod in pods:
+                self.delete("Pod", pod["metadata"]["name"], force=True)

@@ -1,0 +1,97 @@
+"""Rolling updates and rollbacks of a Deployment that has a copy on each of 20 bases."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.corner import Life, corner, stage
+from tests.everything import Bases, pod_spec
+from tests.integration.rollouts.probe import gaps, handover
+from tests.programs import eventually
+from tests.servers.cluster import KubeCluster
+from tests.servers.kubeapi import Json
+from tests.watching import Watching
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.mosquitto]
+
+GROUPS = (
+    # (tunnel, what becomes of a second version of a module)
+    ("http", "both"),
+    ("http", "default"),
+    ("mqtt", "both"),
+    ("mqtt", "switch"),
+)
+EACH = 5
+ALL = EACH * len(GROUPS)
+
+
+@pytest.fixture(scope="module")
+def life(kube_cluster: KubeCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+    with stage(kube_cluster, tmp_path_factory.mktemp("rollouts")) as everything, corner(everything, "rollouts") as own:
+        yield own
+
+
+@pytest.fixture(scope="module")
+def bases(life: Life) -> list[Bases]:
+    return [
+        life.bases(f"{tunnel}-{mode}", "--multi-version", mode, "--install-time", "0.3", tunnel=tunnel, count=EACH)
+        for tunnel, mode in GROUPS
+    ]
+
+
+def test_update_and_rollback_never_leave_a_base_without_the_module(life: Life, bases: list[Bases]) -> None:
+    with Watching(life.api, life.path("Pod")) as pods:
+        for version in ("0.0.1", "0.0.2", "0.0.3", "0.0.2"):
+            life.apply(everywhere(life, version))
+            complete(life)
+            assert inside(bases) == [{f"biz1:{version}": "activated"}] * ALL
+    until = time.monotonic()
+    assert pods.breaks == 0
+    found = [gap for group in bases for gap in gaps(group.history(), "biz1", until=until)]
+    assert found == []
+    told = handover(pods.changes)
+    assert told.complaints == []
+    assert told.supersessions == 3 * ALL
+
+
+def test_each_base_got_each_order_once(bases: list[Bases]) -> None:
+    for group in bases:
+        for identity in group.identities:
+            assert group.orders(identity) == [
+                ("install", "biz1:0.0.1"),
+                ("install", "biz1:0.0.2"),
+                ("uninstall", "biz1:0.0.1"),
+                ("install", "biz1:0.0.3"),
+                ("uninstall", "biz1:0.0.2"),
+                ("install", "biz1:0.0.2"),
+                ("uninstall", "biz1:0.0.3"),
+            ]
+
+
+def everywhere(life: Life, version: str) -> Json:
+    """The Deployment of the examples, with a copy on each base."""
+    obj = life.manifest("deployment.yaml", version=version)
+    obj["spec"]["replicas"] = ALL
+    assert obj["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert pod_spec(obj)["containers"][0]["env"] == [{"name": "BIZ_VERSION", "value": version}]
+    return obj
+
+
+def complete(life: Life) -> None:
+    """Wait until the Deployment controller has seen the update, and all Pods are new, available and alone."""
+
+    def done() -> bool:
+        obj = life.get("Deployment", "biz1") or {}
+        status, generation = obj.get("status", {}), obj.get("metadata", {}).get("generation")
+        counted = [status.get(kind, 0) for kind in ("replicas", "updatedReplicas", "availableReplicas")]
+        return bool(status.get("observedGeneration") == generation and counted == [ALL] * 3)
+
+    eventually(done, within=120, what="the rollout complete")
+    eventually(lambda: len(life.pods(leaving=True)) == ALL, within=60, what="old Pods gone")
+
+
+def inside(bases: list[Bases]) -> list[dict[str, str]]:
+    return [modules for group in bases for modules in group.states().values()]
