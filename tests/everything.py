@@ -147,9 +147,12 @@ def node_name(identity: str) -> str:
     return f"vnode.{identity}.{ENV}"
 
 
-def manifest(file: str, *, version: str = "0.0.1", cluster: str = "default", name: str = "") -> Json:
-    """Return an example as a user fits it to his own: another version everywhere, another cluster of bases, a name."""
-    found: Json = yaml.safe_load((EXAMPLES / file).read_text(encoding="utf-8").replace("0.0.1", version))
+def manifest(
+    file: str, *, version: str = "0.0.1", cluster: str = "default", name: str = "", module: str = "biz1"
+) -> Json:
+    """Return an example as a user fits it to his own: another module or version everywhere, other bases, a name."""
+    text = (EXAMPLES / file).read_text(encoding="utf-8")
+    found: Json = yaml.safe_load(text.replace("0.0.1", version).replace("biz1", module))
     found["metadata"]["name"] = name or found["metadata"]["name"]
     rules = pod_spec(found)["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     (expression,) = rules["nodeSelectorTerms"][0]["matchExpressions"]

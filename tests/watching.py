@@ -54,7 +54,7 @@ class Watching:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         if self._current is not None:
-            self._current.close()
+            self._current.end()
         self._thread.join(timeout=30)
 
     def _begin(self) -> None:
@@ -81,7 +81,7 @@ class Watching:
             except (OSError, ValueError, ApiError, http.client.HTTPException):
                 pass
             if self._current is not None and not self._over.is_set():
-                self._current.close()
+                self._current.end()
                 self._current = None
                 self.breaks += 1
             self._over.wait(AGAIN)

@@ -316,6 +316,7 @@ class BaseActor:
     async def _remove(self) -> None:
         around, base = self._around, self.base
         pods = self._pods.pods()
+        self._pods.look(pods, around.clock.monotonic())
         # Pods outlive their Node by a minute: they leave their Services now, and go first when replicas are lowered.
         await self._pods.write_statuses(pods, unreachable=base.why)
         await self._pods.let_all_go(pods)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from random import Random
 from uuid import uuid4
@@ -203,10 +204,13 @@ class PodReconciler:
         """Write the status of each Pod that has another one; superseded Pods first. Raises ClusterError."""
         base, now = self._base, self._clock.monotonic()
         host = vpod.Host(base.profile.address.ip, unreachable)
-        superseded = vpod.superseded(planner.wishes(pods), base.modules)
+        wishes = planner.wishes(pods)
+        superseded, live = vpod.superseded(wishes, base.modules), _live(wishes)
         times: list[float] = []
         due = []
         for pod in pods:
+            if pod.deleting and self._seen[pod.uid].removed is None and not self._staying(pod, live):
+                continue  # It is removed at once: nobody needs its last status.
             status = vpod.pod_status(pod, base.modules, host, superseded=superseded, now=now, wall=self._clock.wall())
             if status is None:
                 continue
@@ -260,7 +264,7 @@ class PodReconciler:
     async def let_go(self, pods: Sequence[Pod], now: float) -> float | None:
         """Remove Pods whose deletion was asked for and whose modules are gone. Raises ClusterError."""
         patience = self._policy.timing.module_uninstall_timeout
-        live = {wish.spec.key for wish in planner.wishes(pods) if not wish.leaving}
+        live = _live(planner.wishes(pods))
         times = []
         for pod in pods:
             if not pod.deleting:
@@ -269,8 +273,7 @@ class PodReconciler:
             if seen.removed is not None and now < seen.removed + REMOVED_AGAIN:
                 times.append(seen.removed + REMOVED_AGAIN)
                 continue
-            keys = {planner.module_spec(pod, c).key for c in pod.containers if not planner.unusable(pod, c)}
-            staying = [key for key in keys if key not in live and not self._base.modules.gone(key)]
+            staying = self._staying(pod, live)
             since = seen.leaving if seen.leaving is not None else now
             if staying and now < since + patience:
                 times.append(since + patience)
@@ -293,6 +296,11 @@ class PodReconciler:
                 )
             seen.removed = now
         return min(times, default=None)
+
+    def _staying(self, pod: Pod, live: AbstractSet[ModuleKey]) -> list[ModuleKey]:
+        """Return the modules for which a Pod's deletion is held: they are, or may be, still on the base."""
+        keys = {planner.module_spec(pod, c).key for c in pod.containers if not planner.unusable(pod, c)}
+        return [key for key in keys if key not in live and not self._base.modules.gone(key)]
 
     async def let_all_go(self, pods: Sequence[Pod]) -> None:
         """The base is gone, and its modules with it: remove Pods whose deletion was asked for. Raises ClusterError."""
@@ -341,3 +349,7 @@ class PodReconciler:
             if seen is not None and not seen.ordered and any(c.name == key.name for c in pod.containers):
                 seen.ordered = True
                 BOUND_TO_ORDER.observe(max(now - seen.bound, 0.0))
+
+
+def _live(wishes: Sequence[planner.Wish]) -> frozenset[ModuleKey]:
+    return frozenset(wish.spec.key for wish in wishes if not wish.leaving)

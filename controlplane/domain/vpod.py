@@ -84,13 +84,15 @@ def next_progress(pods: Sequence[Pod], modules: Modules, now: float) -> float | 
 
 
 def superseded(wishes: Sequence[Wish], modules: Modules) -> Superseded:
-    """Return which Pods are superseded; wishes come oldest first."""
-    live = [wish for wish in wishes if not wish.leaving]
-    newest = {wish.spec.key.name: wish for wish in live}
+    """Return which Pods are superseded, those that are being deleted included; wishes come oldest first."""
+    newest = {wish.spec.key.name: wish for wish in wishes if not wish.leaving}
     return frozenset(
         (wish.pod, wish.spec.key)
-        for wish in live
-        if wish.pod != newest[wish.spec.key.name].pod and _gives_way(wish, newest[wish.spec.key.name], modules)
+        for wish in wishes
+        if (winner := newest.get(wish.spec.key.name)) is not None
+        and wish.pod != winner.pod
+        and wish.created <= winner.created
+        and _gives_way(wish, winner, modules)
     )
 
 

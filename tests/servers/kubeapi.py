@@ -30,20 +30,21 @@ class Watch:
 
     def __init__(self, connection: http.client.HTTPSConnection, reply: http.client.HTTPResponse) -> None:
         self._connection = connection
+        self._socket = connection.sock
+        self._socket.settimeout(None)
         self._reply = reply
-        connection.sock.settimeout(None)
 
     def __iter__(self) -> Iterator[tuple[str, Json]]:
         """Yield changes; raises OSError, HTTPException when the connection breaks."""
-        while line := self._reply.readline():
-            event = json.loads(line)
-            yield event["type"], event["object"]
+        with contextlib.closing(self._connection):
+            while line := self._reply.readline():
+                event = json.loads(line)
+                yield event["type"], event["object"]
 
-    def close(self) -> None:
-        """End it."""
+    def end(self) -> None:
+        """End it, from any thread: what iterates over it sees the end."""
         with contextlib.suppress(OSError):
-            self._connection.sock.shutdown(socket.SHUT_RDWR)
-        self._connection.close()
+            self._socket.shutdown(socket.SHUT_RDWR)
 
 
 class KubeApi:

@@ -76,6 +76,25 @@ async def test_a_deleted_pod_stays_until_its_module_is_gone() -> None:
         assert "ModuleUninstalled" in stage.reasons()
 
 
+async def test_a_superseded_pod_stays_so_until_it_is_gone() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        stage.put_pod("p")
+        await asyncio.sleep(5.0)
+        stage.put_pod("newer", version="2")
+        await asyncio.sleep(5.0)
+        assert (stage.ready("pod", "p"), stage.ready("pod", "newer")) == ("False", "True")
+        stage.api.calls.clear()
+        stage.delete_pod("p")
+        await asyncio.sleep(5.0)
+        assert stage.pod("p") is None
+        assert stage.bases.modules[base] == {ModuleKey("biz1", "2"): ModuleState.ACTIVATED}
+        writes = [(c.verb, c.resource.kind) for c in stage.api.calls if c.resource.kind in ("Pod", "Node")]
+        assert [write for write in writes if write[1] == "Pod"] == [("delete", "Pod")]
+        assert len(writes) == 2
+
+
 async def test_the_time_from_bound_to_order_counts_what_the_actor_was_busy_with() -> None:
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")
