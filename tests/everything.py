@@ -118,6 +118,10 @@ class Bases:
             found[moment["base"]].append(moment)
         return found
 
+    def bodies(self, verb: str) -> list[Json]:
+        """Return what all bases were told with a command of arklet, oldest first."""
+        return [command["body"] for command in self._ask("commands") if command["verb"] == verb]
+
     def command(self, verb: str, body: Json) -> Json:
         """Send the only base a command of arklet, as somebody else would; return the answer."""
         (port,) = [base["port"] for base in self._bases()]

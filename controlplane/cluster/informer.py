@@ -221,7 +221,7 @@ class ModulePodInformer(ObjectInformer[Pod]):
     def on_node(self, node_name: str) -> tuple[Pod, ...]:
         """Return the Pods bound to a Node, oldest first."""
         pods = self._by_node.get(node_name)
-        return tuple(sorted(pods.values(), key=_age)) if pods else ()
+        return tuple(sorted(pods.values(), key=_created)) if pods else ()
 
     def subscribe_node(self, handler: Callable[[str], None]) -> None:
         """Call handler with the Node name whenever a Pod that is or was bound to it changed."""
@@ -229,7 +229,9 @@ class ModulePodInformer(ObjectInformer[Pod]):
 
     def _announce(self, key: str, old: Pod | None, new: Pod | None) -> None:
         nodes = {pod.node_name for pod in (old, new) if pod is not None and pod.node_name}
-        if old is not None and old.node_name:
+        # A Pod keeps its place: creation times are told to the second, and of those that were created in the same
+        # one the Pod that was bound first is the older one.
+        if old is not None and old.node_name and (new is None or _identity(new) != _identity(old)):
             on_old = self._by_node[old.node_name]
             on_old.pop(key, None)
             if not on_old:
@@ -242,5 +244,9 @@ class ModulePodInformer(ObjectInformer[Pod]):
                 handler(node)
 
 
-def _age(pod: Pod) -> tuple[str, str]:
-    return pod.creation_timestamp, pod.key
+def _created(pod: Pod) -> str:
+    return pod.creation_timestamp
+
+
+def _identity(pod: Pod) -> tuple[str, str]:
+    return pod.uid, pod.node_name

@@ -29,6 +29,10 @@ from controlplane.domain.releases import UNKNOWN
 from controlplane.domain.replies import Effect, Meaning, batch_meaning, meaning
 
 
+_MAY_BE_THERE = frozenset({Effect.FAILED, Effect.BUSY})
+"""After these an install may have left a broken module behind, be told falsely, or still be under way."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """What an order did to one module: which, how, and how long it took in seconds."""
@@ -94,7 +98,7 @@ def _note_effect(state: Modules, flight: InFlight, told: Meaning, outcome: Outco
         owned[key] = flight.release
         if told.module is not None and told.module.state in LISTED:
             present[key] = told.module
-    elif flight.verb is Verb.INSTALL and isinstance(outcome, OutcomeUnknown):
+    elif flight.verb is Verb.INSTALL and (isinstance(outcome, OutcomeUnknown) or told.effect in _MAY_BE_THERE):
         owned[key], awaited[key] = flight.release, now + MAY_STILL_COME
     elif flight.verb is Verb.INSTALL:
         # The jar said that it is another module than was asked for: that one is there now, through us.

@@ -217,7 +217,7 @@ class _Planner:
         newest = group.newest()
         if newest is not None and self._stuck(newest):
             self.alone.add(name)
-        if newest is not None and (name in self.alone or exclusive(newest)):
+        if newest is not None and (name in self.alone or any(exclusive(wish) for wish in group.live.values())):
             return self._replace(newest, group)
         return self._install(group) or self._switch(newest, group) or self._uninstall(group)
 
@@ -329,7 +329,7 @@ class _Planner:
 
 
 def exclusive(wish: Wish) -> bool:
-    """Tell whether a Pod asks that no other version of its module stays beside it."""
+    """Tell whether a Pod says that versions of its module cannot stand beside each other: then the newest is alone."""
     return wish.spec.strategy is InstallStrategy.UNINSTALL_THEN_INSTALL
 
 

@@ -47,6 +47,7 @@ class Meaning:
 
 
 _CONFLICT = "exist unfinished command("
+_MASTER = "Master biz must not be uninstalled"
 _BAD_SPEC = ("should not be blank", "both blank", "MalformedURLException", "Format of Biz Identity")
 _STILL_STARTING = "BizState must be ACTIVATED, DEACTIVATED or BROKEN"
 _FETCH = (
@@ -56,7 +57,11 @@ _FETCH = (
     "FileNotFoundException",
     "NoRouteToHostException",
     "HttpRetryException",
+    "SSLException",
+    "SSLHandshakeException",
+    "Server returned HTTP response code",
 )
+_NOTHING_SAID = frozenset({"", "null", "Internal Error: null"})
 _METASPACE = ("OutOfMemoryError: Metaspace", "OutOfMemoryError: Compressed class space")
 
 
@@ -113,17 +118,31 @@ def batch_meaning(key: ModuleKey, url: str, outcome: Reply | BatchInstalled) -> 
 
 def _failure(verb: Verb, reply: Reply, text: str) -> Meaning:
     message = describe(reply)
-    if any(mark in text for mark in _BAD_SPEC):
+    thrown = _thrown(reply)
+    if any(mark in thrown for mark in _BAD_SPEC):
         return Meaning(Effect.HOPELESS, reason="InvalidModule", message=message)
     if verb is Verb.UNINSTALL:
-        return Meaning(Effect.FAILED, reason="UninstallFailed", message=message)
+        master = _MASTER in text
+        return Meaning(Effect.HOPELESS if master else Effect.FAILED, reason="UninstallFailed", message=message)
     if verb is Verb.SWITCH:
         return Meaning(Effect.FAILED, reason="SwitchFailed", message=message)
     if any(mark in text for mark in _METASPACE):
         return Meaning(Effect.FAILED, reason="MetaspaceFull", message=message)
-    if any(mark in text for mark in _FETCH):
+    if any(mark in thrown for mark in _FETCH):
         return Meaning(Effect.FAILED, reason="ArtifactUnavailable", message=message)
     return Meaning(Effect.FAILED, reason="InstallFailed", message=message)
+
+
+def _thrown(reply: Reply) -> str:
+    """Return the words for what the base itself ran into.
+
+    What lies deeper in a trace belongs to the module: one that cannot reach its
+    database when it starts was fetched well.
+    """
+    if reply.message.strip() not in _NOTHING_SAID:
+        return reply.message
+    trace = reply.stack_trace.strip()
+    return trace if trace.startswith("Caused by: ") else trace.partition("\n")[0]
 
 
 def describe(reply: Reply) -> str:

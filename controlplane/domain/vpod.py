@@ -85,20 +85,22 @@ def next_progress(pods: Sequence[Pod], modules: Modules, now: float) -> float | 
 
 def superseded(wishes: Sequence[Wish], modules: Modules) -> Superseded:
     """Return which Pods are superseded, those that are being deleted included; wishes come oldest first."""
-    newest = {wish.spec.key.name: wish for wish in wishes if not wish.leaving}
+    live = [wish for wish in wishes if not wish.leaving]
+    newest = {wish.spec.key.name: wish for wish in live}
+    alone = modules.alone | {wish.spec.key.name for wish in live if exclusive(wish)}
     return frozenset(
         (wish.pod, wish.spec.key)
         for wish in wishes
         if (winner := newest.get(wish.spec.key.name)) is not None
         and wish.pod != winner.pod
         and wish.created <= winner.created
-        and _gives_way(wish, winner, modules)
+        and _gives_way(wish, winner, modules, alone)
     )
 
 
-def _gives_way(older: Wish, newest: Wish, modules: Modules) -> bool:
+def _gives_way(older: Wish, newest: Wish, modules: Modules, alone: frozenset[str]) -> bool:
     key = newest.spec.key
-    if older.spec.key != key and (exclusive(newest) or key.name in modules.alone):
+    if older.spec.key != key and key.name in alone:
         return True
     # Of Pods that were created in the same second neither is known to be the newer one.
     if older.created == newest.created or _state(modules, key) is not ModuleState.ACTIVATED:

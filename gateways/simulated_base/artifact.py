@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote, urlsplit
 
-from gateways.simulated_base.java import invalid, thrown
+from gateways.simulated_base.java import invalid, not_fetched, thrown
 
 _SCHEMES = frozenset({"http", "https", "file", "jar", "ftp"})
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
@@ -20,15 +20,15 @@ def open_url(url: str) -> None:
     """Do what java.net.URL and its stream would: raises JavaError for what they cannot open."""
     scheme = _SCHEME.match(url)
     if scheme is None:
-        raise thrown("java.net.MalformedURLException", f"no protocol: {url}")
+        raise not_fetched("java.net.MalformedURLException", f"no protocol: {url}")
     if scheme[1].lower() not in _SCHEMES:
-        raise thrown("java.net.MalformedURLException", f"unknown protocol: {scheme[1].lower()}")
+        raise not_fetched("java.net.MalformedURLException", f"unknown protocol: {scheme[1].lower()}")
     try:
         host = urlsplit(url).hostname or ""
     except ValueError:
-        raise thrown("java.net.MalformedURLException", f"no protocol: {url}") from None
+        raise not_fetched("java.net.MalformedURLException", f"no protocol: {url}") from None
     if host.endswith(".invalid"):
-        raise thrown("java.net.UnknownHostException", host)
+        raise not_fetched("java.net.UnknownHostException", host)
 
 
 def manifest(url: str, name: str, version: str) -> tuple[str, str]:

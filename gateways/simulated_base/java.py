@@ -21,6 +21,12 @@ _STARTING = (
     f"{_ARKLET}.ops.UnifiedOperationServiceImpl.install(UnifiedOperationServiceImpl.java:92)",
 )
 
+_FETCHING = (
+    "java.net.URL.openStream(URL.java:1092)",
+    "com.alipay.sofa.ark.api.ArkClient.doInstallOperation(ArkClient.java:228)",
+    f"{_ARKLET}.ops.UnifiedOperationServiceImpl.install(UnifiedOperationServiceImpl.java:92)",
+)
+
 _SPRING = tuple(
     f"org.springframework.{frame}"
     for frame in (
@@ -57,15 +63,20 @@ def null_pointer() -> JavaError:
     return JavaError("null", _stack("java.lang.NullPointerException", _HANDLING))
 
 
-def thrown(exception: str, message: str) -> JavaError:
+def thrown(exception: str, message: str, frames: tuple[str, ...] = _STARTING) -> JavaError:
     """Return an exception that a command ran into, wrapped as arklet wraps it."""
     cause = f"{exception}: {message}"
     trace = (
         _stack(f"{_ARKLET}.common.exception.ArkletRuntimeException: {cause}", _HANDLING)
         + "Caused by: "
-        + _stack(cause, _STARTING)
+        + _stack(cause, frames)
     )
     return JavaError(cause, trace)
+
+
+def not_fetched(exception: str, message: str) -> JavaError:
+    """Return what a jar that cannot be fetched leads to."""
+    return thrown(exception, message, _FETCHING)
 
 
 def stop_failed(identity: str) -> JavaError:

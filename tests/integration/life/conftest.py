@@ -45,3 +45,16 @@ def needs_surge(life: Life) -> None:
 def tunnel(request: pytest.FixtureRequest) -> str:
     """Each tunnel."""
     return str(request.param)
+
+
+def wait_available(life: Life, kind: str, name: str, replicas: int, within: float = 60.0) -> None:
+    """Return once so many Pods of a Deployment, as it is now, are available and no other is left."""
+
+    def done() -> bool:
+        obj = life.get(kind, name) or {"metadata": {}}
+        status = obj.get("status", {})
+        counts = [status.get(f"{which}Replicas", 0) for which in ("available", "updated")]
+        seen = status.get("observedGeneration", 0) >= obj["metadata"].get("generation", 0)
+        return seen and counts == [replicas, replicas] and status.get("replicas") == replicas
+
+    eventually(done, within=within, what=f"{replicas} Pods of {kind} {name} available")

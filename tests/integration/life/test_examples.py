@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.everything import EXAMPLES, Bases, Everything, Namespace, manifest, ready
-from tests.integration.life.conftest import Life, needs_surge
+from tests.everything import EXAMPLES, Bases, Everything, manifest, ready
+from tests.integration.life.conftest import Life, needs_surge, wait_available
 from tests.programs import eventually
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.mosquitto]
@@ -90,16 +90,3 @@ def test_a_peer_deployment(default: Life) -> None:
     default.apply(manifest("peer-deployment.yaml"))
     wait_available(default, "Deployment", "biz1-peer", 1)
     assert base.modules() == ACTIVE
-
-
-def wait_available(namespace: Namespace, kind: str, name: str, replicas: int, within: float = 60.0) -> None:
-    """Return once so many Pods of a Deployment are available and no other is left."""
-
-    def done() -> bool:
-        status = (namespace.get(kind, name) or {}).get("status", {})
-        return bool(
-            status.get("availableReplicas", 0) == status.get("updatedReplicas", 0) == replicas
-            and status.get("replicas") == replicas
-        )
-
-    eventually(done, within=within, what=f"{replicas} Pods of {kind} {name} available")

@@ -249,3 +249,18 @@ async def test_pods_by_node_oldest_first_and_moves_are_told_to_both_nodes() -> N
         assert informer.on_node("n1") == ()
         assert [pod.key for pod in informer.on_node("n2")] == ["ns/old"]
         assert informer.on_node("") == ()
+
+
+async def test_of_pods_created_in_the_same_second_the_one_that_was_bound_first_is_the_older() -> None:
+    """By name it would be the younger one, for as long as both are there."""
+    api = FakeApiServer()
+    informer = ModulePodInformer(
+        api, PODS, objects.pod, selector=Selector(LABELS), clock=LoopClock(), chance=lambda: 0.0
+    )
+    async with _running(informer):
+        for name, node in (("z-first", ""), ("a-second", ""), ("z-first", "n1"), ("a-second", "n1"), ("z-first", "n1")):
+            pod = _pod(name, node, "2026-01-01T00:00:01Z")
+            pod["metadata"]["uid"] = name
+            api.put(PODS, pod)
+        await asyncio.sleep(0.01)
+        assert [pod.name for pod in informer.on_node("n1")] == ["z-first", "a-second"]

@@ -1,13 +1,10 @@
-"""Desired and actual meet from any state, through any interleaving, without a needless order."""
+"""Which order comes next, and what a list, a result or the lack of one changes about it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from controlplane.domain import modules as book
 from controlplane.domain import outcomes
@@ -15,11 +12,9 @@ from controlplane.domain.facts import ClientCode, Module, ModuleList, ModuleStat
 from controlplane.domain.identity import ModuleKey, OrderId
 from controlplane.domain.modules import Modules
 from controlplane.domain.planner import OrphanPolicy, Policy, Wish, plan
-from controlplane.domain.releases import UNKNOWN, Release
-from tests.unit.domain.model import Mode, World, spec
+from controlplane.domain.releases import UNKNOWN
+from tests.unit.domain.model import World, spec
 
-NAMES, VERSIONS = ["a", "b"], ["1", "2", "3"]
-KEYS = st.tuples(st.sampled_from(NAMES), st.sampled_from(VERSIONS))
 V1, V2 = spec("a", "1"), spec("a", "2")
 
 
@@ -31,6 +26,13 @@ def told(*modules: Module, epoch: int = 1, **more: object) -> Modules:
 def intents(state: Modules, *wishes: Wish, now: float = 0.0, policy: Policy | None = None) -> list[tuple[Verb, str]]:
     planned = plan(state, wishes, now=now, policy=policy or Policy())
     return [(intent.verb, str(intent.spec.key)) for order in planned.orders for intent in order]
+
+
+def wanting(failing: set[ModuleKey] | None = None) -> World:
+    """A base that told that it has nothing, and a Pod that wants a:1."""
+    world = World(failing=failing or set(), state=told())
+    world.pod(V1)
+    return world
 
 
 def active(version: str, state: ModuleState = ModuleState.ACTIVATED) -> Module:
@@ -97,7 +99,7 @@ def test_an_owned_version_that_was_superseded_in_place_goes_once_the_new_one_ser
 
 
 def test_failed_installs_are_put_off_longer_and_longer_but_not_after_the_wish_changed() -> None:
-    world = World(wanted={V1.key: V1}, failing={V1.key}, state=told())
+    world = wanting(failing={V1.key})
     delays = []
     for _ in range(7):
         world.work()
@@ -117,11 +119,12 @@ def test_failed_installs_are_put_off_longer_and_longer_but_not_after_the_wish_ch
 
 
 def test_a_broken_leftover_does_not_make_the_failure_forgotten() -> None:
-    world = World(wanted={V1.key: V1}, failing={V1.key}, state=told())
+    world = wanting(failing={V1.key})
     world.work()
     world.carry_out(0)
     world.learn(0, again=False)
     world.present[V1.key] = ModuleState.BROKEN
+    world.failing.clear()
     world.ask()
     world.hear(0)
     world.now = 20.0
@@ -133,7 +136,7 @@ def test_a_broken_leftover_does_not_make_the_failure_forgotten() -> None:
 
 
 def test_a_list_that_was_asked_for_before_the_result_decides_nothing() -> None:
-    world = World(wanted={V1.key: V1}, state=told())
+    world = wanting()
     world.ask()
     world.work()
     world.carry_out(0)
@@ -145,7 +148,7 @@ def test_a_list_that_was_asked_for_before_the_result_decides_nothing() -> None:
 
 
 def test_an_unknown_outcome_is_cleared_up_by_the_next_list_only() -> None:
-    world = World(wanted={V1.key: V1}, state=told())
+    world = wanting()
     world.work()
     world.carry_out(0)
     world.lose(0)
@@ -160,7 +163,7 @@ def test_an_unknown_outcome_is_cleared_up_by_the_next_list_only() -> None:
 
 
 def test_success_for_another_identity_is_not_tried_again() -> None:
-    world = World(wanted={V1.key: V1}, state=told())
+    world = wanting()
     world.work()
     order = world.sent.pop()
     reply = Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=(active("9"),))
@@ -177,113 +180,3 @@ def test_results_of_orders_that_are_not_under_way_change_nothing() -> None:
     after, ended = outcomes.end(state, OrderResult(OrderId("x"), Reply(ReplyCode.SUCCESS)), now=0.0, chance=0.0)
     assert after is state
     assert ended == ()
-
-
-class Interleavings(RuleBasedStateMachine):
-    """Any order of everything that can happen, then a fair run: desired and actual agree."""
-
-    lossy = False
-    restarted = False
-
-    @initialize(mode=st.sampled_from(Mode))
-    def begin(self, mode: Mode) -> None:
-        self.world = World(mode)
-        self.pods = 0
-
-    @rule(key=KEYS, content=st.sampled_from(["x", "y"]), force=st.booleans())
-    def pod_comes(self, key: tuple[str, str], content: str, force: bool) -> None:
-        wish = spec(*key)
-        self.pods += 1
-        self.world.wanted.pop(wish.key, None)
-        self.world.wanted[wish.key] = wish
-        pod = (f"uid-{self.pods}", f"{self.pods:06d}") if force else ("", "")
-        self.world.releases[wish.key] = Release(content, *pod)
-
-    @precondition(lambda self: self.world.wanted)
-    @rule(data=st.data())
-    def pod_goes(self, data: st.DataObject) -> None:
-        key = data.draw(st.sampled_from(sorted(self.world.wanted)))
-        self.world.leaving[key] = self.world.wanted.pop(key)
-
-    @rule()
-    def controller_works(self) -> None:
-        self.world.work()
-
-    @rule(seconds=st.sampled_from([0.1, 5.0, 40.0]))
-    def time_passes(self, seconds: float) -> None:
-        self.world.now += seconds
-
-    @precondition(lambda self: self.world.sent)
-    @rule(data=st.data())
-    def base_carries_out(self, data: st.DataObject) -> None:
-        self.world.carry_out(data.draw(st.integers(0, len(self.world.sent) - 1)))
-
-    @precondition(lambda self: len(self.world.lists) < 4)
-    @rule()
-    def gateway_asks(self) -> None:
-        self.world.ask()
-
-    @precondition(lambda self: self.world.lists)
-    @rule()
-    def list_arrives(self) -> None:
-        self.world.hear(0)
-
-    @precondition(lambda self: self.world.results)
-    @rule(data=st.data(), again=st.booleans())
-    def result_arrives(self, data: st.DataObject, again: bool) -> None:
-        self.world.learn(data.draw(st.integers(0, len(self.world.results) - 1)), again=again)
-
-    @invariant()
-    def no_needless_order(self) -> None:
-        if not self.lossy and hasattr(self, "world"):
-            assert self.world.repeats == 0
-            assert self.world.needless_uninstalls == 0 or self.world.mode is Mode.FIRST
-
-    def teardown(self) -> None:
-        if not hasattr(self, "world"):
-            return
-        world = self.world
-        world.failing.clear()
-        world.settle()
-        newest = {key.name: key for key in world.wanted}
-        if world.mode is not Mode.FIRST:
-            assert world.present.keys() == world.wanted.keys()
-        else:
-            assert set(newest.values()) <= world.present.keys() <= world.wanted.keys()
-        assert all(world.present[key] is ModuleState.ACTIVATED for key in newest.values())
-        if not self.restarted:
-            for key in world.present:
-                assert world.content[key].digest == world.releases[key].digest, key
-                assert world.releases[key].pod in ("", world.content[key].pod), key
-        assert not world.leaving
-        assert not world.state.in_flight
-        assert world.state.owned.keys() == world.present.keys()
-        world.work()
-        assert not world.sent
-
-
-class LossyInterleavings(Interleavings):
-    """The same with lost results and restarts of either side after any step."""
-
-    lossy = True
-
-    @precondition(lambda self: self.world.results)
-    @rule(data=st.data())
-    def result_is_lost(self, data: st.DataObject) -> None:
-        self.world.lose(data.draw(st.integers(0, len(self.world.results) - 1)))
-
-    @rule()
-    def base_restarts(self) -> None:
-        self.world.base_restarts()
-
-    @precondition(lambda self: not self.world.sent)
-    @rule()
-    def controller_restarts(self) -> None:
-        self.restarted = True
-        self.world.controller_restarts()
-
-
-TestInterleavings = Interleavings.TestCase
-TestInterleavings.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
-TestLossyInterleavings = LossyInterleavings.TestCase
-TestLossyInterleavings.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -53,13 +53,62 @@ ROWS = [
         Effect.FAILED,
         "MetaspaceFull",
     ),
+    # What the module itself ran into when it started says nothing of its jar or its Pod.
+    (
+        Verb.INSTALL,
+        Reply(
+            ReplyCode.INTERNAL_ERROR,
+            message="Internal Error: org.springframework.beans.factory.BeanCreationException: no database",
+            stack_trace="x.ArkletRuntimeException: y\n\tat a\nCaused by: java.net.ConnectException: Connection refused",
+        ),
+        Effect.FAILED,
+        "InstallFailed",
+    ),
+    (
+        Verb.INSTALL,
+        Reply(
+            ReplyCode.FAILED,
+            ClientCode.FAILED,
+            message="java.lang.IllegalStateException: cannot start",
+            stack_trace="x.ArkletRuntimeException: y\n\tat a\nCaused by: java.net.MalformedURLException: db",
+        ),
+        Effect.FAILED,
+        "InstallFailed",
+    ),
+    (
+        Verb.INSTALL,
+        Reply(
+            ReplyCode.INTERNAL_ERROR,
+            message="Internal Error: java.io.IOException: Server returned HTTP response code: 503 for URL: https://r/x.jar",
+        ),
+        Effect.FAILED,
+        "ArtifactUnavailable",
+    ),
+    (
+        Verb.INSTALL,
+        Reply(ReplyCode.FAILED, ClientCode.FAILED, message="internal exception: java.net.UnknownHostException: r"),
+        Effect.FAILED,
+        "ArtifactUnavailable",
+    ),
+    (
+        Verb.INSTALL,
+        Reply(ReplyCode.INTERNAL_ERROR, message="Internal Error: Format of Biz Identity is error."),
+        Effect.HOPELESS,
+        "InvalidModule",
+    ),
+    (
+        Verb.INSTALL,
+        Reply(ReplyCode.INTERNAL_ERROR, message="Internal Error: bizUrl should not be blank"),
+        Effect.HOPELESS,
+        "InvalidModule",
+    ),
     (Verb.INSTALL, Reply(ReplyCode.UNSPECIFIED, message="WAT"), Effect.ASK, "UnknownReply"),
     (Verb.UNINSTALL, Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS), Effect.DONE, ""),
     (Verb.UNINSTALL, Reply(ReplyCode.FAILED, ClientCode.NOT_FOUND_BIZ), Effect.DONE, ""),
     (
         Verb.UNINSTALL,
-        Reply(ReplyCode.FAILED, ClientCode.FAILED, "Master biz must not"),
-        Effect.FAILED,
+        Reply(ReplyCode.FAILED, ClientCode.FAILED, "Master biz must not be uninstalled."),
+        Effect.HOPELESS,
         "UninstallFailed",
     ),
     (

@@ -1,0 +1,247 @@
+"""Modules that change: new versions and old ones again, the same one released once more, shared, or in groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.everything import Bases, condition, pod_spec, ready
+from tests.integration.life.conftest import Life, wait_available
+from tests.programs import eventually, throughout
+from tests.servers.kubeapi import Json
+
+pytestmark = [pytest.mark.timeout(400), pytest.mark.mosquitto]
+
+STRATEGY = "module.koupleless.io/install-strategy"
+GATE = "example.com/traffic"
+
+V1, V2 = "biz1:0.0.1", "biz1:0.0.2"
+INSTALL_1, INSTALL_2, SWITCH_1, SWITCH_2 = ("install", V1), ("install", V2), ("switch", V1), ("switch", V2)
+UNINSTALL_1, UNINSTALL_2 = ("uninstall", V1), ("uninstall", V2)
+
+
+def anywhere(life: Life, annotations: dict[str, str] | None = None, *, version: str = "0.0.1") -> Json:
+    """The example Deployment without anti-affinity: an old and a new Pod of one version may meet on a base."""
+    obj = life.manifest("deployment.yaml", version=version)
+    obj["spec"]["replicas"] = 1
+    del pod_spec(obj)["affinity"]["podAntiAffinity"]
+    obj["spec"]["template"]["metadata"]["annotations"] = annotations or {}
+    return obj
+
+
+def change_image(life: Life, pod: str, url: str) -> None:
+    containers = [{"name": "biz1", "image": url}]
+    life.api.patch(life.path("Pod", pod), {"spec": {"containers": containers}})
+
+
+def test_a_deployment_is_updated_rolled_back_and_scaled(life: Life) -> None:
+    one, other = life.bases("a"), life.bases("b", "--multi-version", "both", tunnel="mqtt")
+    life.apply(life.manifest("deployment.yaml"))
+    wait_available(life, "Deployment", "biz1", 2)
+    life.apply(life.manifest("deployment.yaml", version="0.0.2"))
+    wait_available(life, "Deployment", "biz1", 2)
+    eventually(lambda: one.modules() == other.modules() == {V2: "activated"}, within=30, what="the new version alone")
+    # The new version serves before the old one goes.
+    assert one.orders() == [INSTALL_1, INSTALL_2, SWITCH_2, UNINSTALL_1]
+    assert other.orders() == [INSTALL_1, INSTALL_2, UNINSTALL_1]
+    life.apply(life.manifest("deployment.yaml"))
+    wait_available(life, "Deployment", "biz1", 2)
+    eventually(lambda: one.modules() == other.modules() == {V1: "activated"}, within=30, what="the old version again")
+    assert one.orders()[4:] == [INSTALL_1, SWITCH_1, UNINSTALL_2]
+    assert other.orders()[3:] == [INSTALL_1, UNINSTALL_2]
+    life.scale("Deployment", "biz1", 1)
+    wait_available(life, "Deployment", "biz1", 1)
+    eventually(lambda: len(one.modules()) + len(other.modules()) == 1, within=30, what="the module on one base")
+    life.scale("Deployment", "biz1", 2)
+    wait_available(life, "Deployment", "biz1", 2)
+    assert one.modules() == other.modules() == {V1: "activated"}
+
+
+def test_the_same_version_is_released_again_by_force(life: Life, tunnel: str) -> None:
+    base = life.bases("a", tunnel=tunnel)
+    life.apply(anywhere(life, {STRATEGY: "force"}))
+    wait_available(life, "Deployment", "biz1", 1)
+    life.apply(anywhere(life, {STRATEGY: "force", "example.com/release": "2"}))
+    wait_available(life, "Deployment", "biz1", 1)
+    assert base.modules() == {V1: "activated"}
+    assert base.orders() == [INSTALL_1, UNINSTALL_1, INSTALL_1]
+    throughout(lambda: len(base.orders()) == 3, seconds=5, what="the old Pod takes nothing along")
+
+
+def test_without_force_a_new_pod_of_the_same_version_takes_the_module_over(life: Life) -> None:
+    base = life.bases("a")
+    life.apply(anywhere(life))
+    wait_available(life, "Deployment", "biz1", 1)
+    (before,) = life.pods()
+    life.apply(anywhere(life, {"example.com/release": "2"}))
+    wait_available(life, "Deployment", "biz1", 1)
+    (after,) = life.pods()
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+    assert base.orders() == [INSTALL_1]
+    assert base.modules() == {V1: "activated"}
+
+
+def test_two_pods_share_a_module_until_the_last_is_gone(life: Life, tunnel: str) -> None:
+    base = life.bases("a", tunnel=tunnel)
+    for name in ("one", "other"):
+        life.pod(name)
+        life.wait_ready(name)
+    life.delete("Pod", "one")
+    life.wait_gone("Pod", "one")
+    throughout(lambda: ready(life.get("Pod", "other")), seconds=5, what="the other Pod keeps its module")
+    assert base.orders() == [INSTALL_1]
+    life.delete("Pod", "other")
+    life.wait_gone("Pod", "other")
+    assert base.orders() == [INSTALL_1, UNINSTALL_1]
+    assert base.modules() == {}
+
+
+def test_an_image_changed_in_place_is_installed_in_place_of_the_old_one(life: Life, tunnel: str) -> None:
+    base = life.bases("a", tunnel=tunnel)
+    life.pod("biz1")
+    life.wait_ready("biz1")
+    change_image(life, "biz1", "https://repo.example/corrected/biz1-0.0.1.jar")
+    eventually(
+        lambda: (
+            [body.get("bizUrl") for body in base.bodies("installBiz")][1:]
+            == ["https://repo.example/corrected/biz1-0.0.1.jar"]
+        ),
+        within=30,
+        what="the corrected jar at the base",
+    )
+    pod = life.wait_ready("biz1")
+    assert base.orders() == [INSTALL_1, UNINSTALL_1, INSTALL_1]
+    assert pod["status"]["phase"] == "Running"
+    assert pod["status"]["containerStatuses"][0]["image"] == "https://repo.example/corrected/biz1-0.0.1.jar"
+    # What the base refuses is tried again, and what heals it is taken up at once.
+    change_image(life, "biz1", "https://repo.invalid/biz1-0.0.1.jar")
+    life.wait_waiting("biz1", "ArtifactUnavailable")
+    change_image(life, "biz1", "https://repo.example/biz1-0.0.1.jar")
+    life.wait_ready("biz1", within=20)
+    life.delete("Pod", "biz1")
+    life.wait_gone("Pod", "biz1")
+    assert base.modules() == {}
+
+
+def test_readiness_gates_count_and_conditions_of_others_stay(life: Life) -> None:
+    life.bases("a")
+    obj = life.manifest("biz1.yaml")
+    obj["spec"]["readinessGates"] = [{"conditionType": GATE}]
+    life.apply(obj)
+
+    def reason() -> str:
+        return str(condition(life.get("Pod", "biz1"), "Ready").get("reason"))
+
+    eventually(lambda: reason() == "ReadinessGatesNotReady", within=30, what="waiting for the gate")
+    pod = life.get("Pod", "biz1")
+    assert condition(pod, "ContainersReady")["status"] == "True"
+    life.api.patch(f"{life.path('Pod', 'biz1')}/status", {"status": {"conditions": [{"type": GATE, "status": "True"}]}})
+    pod = life.wait_ready("biz1")
+    assert condition(pod, GATE)["status"] == "True"
+    assert condition(pod, "PodScheduled")["status"] == "True"
+    assert all(condition(pod, kind).get("lastTransitionTime") for kind in ("Ready", "ContainersReady", "Initialized"))
+    assert pod["status"]["podIP"] == pod["status"]["hostIP"] == "127.0.0.1"
+    assert pod["status"]["startTime"]
+
+
+def test_a_deployment_that_waits_for_ready_pods_to_stay_ready_gets_on(life: Life) -> None:
+    base = life.bases("a", "--multi-version", "both")
+    slow = anywhere(life)
+    slow["spec"]["minReadySeconds"] = 3
+    life.apply(slow)
+    wait_available(life, "Deployment", "biz1", 1)
+    slow = anywhere(life, version="0.0.2")
+    slow["spec"]["minReadySeconds"] = 3
+    life.apply(slow)
+    wait_available(life, "Deployment", "biz1", 1)
+    eventually(lambda: base.modules() == {V2: "activated"}, within=20, what="the new version alone")
+
+
+def test_a_rollout_that_does_not_get_on_is_told_and_goes_on_when_the_module_heals(life: Life) -> None:
+    base = life.bases("a", "--fail-install", "biz1")
+    obj = anywhere(life)
+    obj["spec"]["progressDeadlineSeconds"] = 5
+    life.apply(obj)
+
+    def progressing() -> Json:
+        return condition(life.get("Deployment", "biz1"), "Progressing")
+
+    eventually(lambda: progressing().get("reason") == "ProgressDeadlineExceeded", within=40, what="the deadline told")
+    (pod,) = life.pods()
+    assert pod["status"]["containerStatuses"][0]["restartCount"] >= 1
+    base.tell("heal")
+    wait_available(life, "Deployment", "biz1", 1)
+
+
+def test_all_that_a_container_says_reaches_the_base(life: Life, tunnel: str) -> None:
+    base = life.bases("a", tunnel=tunnel)
+    obj = life.manifest("biz1.yaml")
+    obj["metadata"]["annotations"] = {STRATEGY: "installOnly"}
+    (container,) = obj["spec"]["containers"]
+    container["image"] = "https://repo.example/download?artifact=biz1&signature=x"
+    container["args"] = ["--server.port=8081"]
+    container["env"].append({"name": "sofa.ark.biz.main.class", "value": "com.acme.Main"})
+    life.apply(obj)
+    life.wait_ready("biz1")
+    assert base.bodies("installBiz") == [
+        {
+            "bizName": "biz1",
+            "bizVersion": "0.0.1",
+            "bizUrl": "https://repo.example/download?artifact=biz1&signature=x",
+            "args": ["--server.port=8081"],
+            "envs": {"sofa.ark.biz.main.class": "com.acme.Main"},
+            "installStrategy": "installOnly",
+        }
+    ]
+
+
+@pytest.mark.parametrize(("options", "batches"), [((), 1), (("--no-batches",), 0)])
+def test_a_group_of_modules_is_one_batch_where_the_base_offers_it(
+    life: Life, options: tuple[str, ...], batches: int
+) -> None:
+    base = life.bases("a", *options)
+    life.apply(life.manifest("biz1-biz2.yaml"))
+    life.wait_ready("biz1-biz2")
+    assert len(base.bodies("batchInstallBiz")) == batches
+    assert sorted(base.orders()) == [INSTALL_1, ("install", "biz2:0.0.1")]
+    assert len(base.modules()) == 2
+
+
+def test_one_bad_module_of_a_group_holds_up_no_other(life: Life, tunnel: str) -> None:
+    base = life.bases("a", tunnel=tunnel)
+    obj = life.manifest("biz1-biz2.yaml")
+    obj["spec"]["containers"][1]["image"] = "https://repo.invalid/biz2-0.0.1.jar"
+    life.apply(obj)
+
+    def states() -> dict[str, Any]:
+        pod = life.get("Pod", "biz1-biz2") or {}
+        return {status["name"]: status for status in pod.get("status", {}).get("containerStatuses", [])}
+
+    eventually(
+        lambda: states().get("biz2", {}).get("state", {}).get("waiting", {}).get("reason") == "ArtifactUnavailable",
+        within=30,
+        what="what is wrong with the one",
+    )
+    eventually(lambda: states()["biz1"]["ready"], within=20, what="the other runs")
+    assert not ready(life.get("Pod", "biz1-biz2"))
+    assert base.modules() == {V1: "activated"}
+
+
+def test_a_version_that_cannot_stand_another_beside_it_comes_after_it(life: Life, tunnel: str) -> None:
+    base = life.bases("a", tunnel=tunnel)
+    life.apply(anywhere(life, {STRATEGY: "uninstallThenInstall"}))
+    wait_available(life, "Deployment", "biz1", 1)
+    life.apply(anywhere(life, {STRATEGY: "uninstallThenInstall"}, version="0.0.2"))
+    wait_available(life, "Deployment", "biz1", 1)
+    assert base.modules() == {V2: "activated"}
+    assert base.orders() == [INSTALL_1, UNINSTALL_1, INSTALL_2]
+
+
+def test_a_command_that_did_not_reach_its_base_is_sent_again_long_before_its_deadline(life: Life) -> None:
+    base: Bases = life.bases("a", "--hang", "installBiz", tunnel="mqtt")
+    life.pod("biz1")
+    eventually(base.orders, within=20, what="the install that the base does nothing about")
+    base.tell("heal")
+    life.wait_ready("biz1", within=75)
+    assert base.orders() == [INSTALL_1] * 2
