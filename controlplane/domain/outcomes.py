@@ -28,7 +28,6 @@ from controlplane.domain.modules import LISTED, MAY_STILL_COME, InFlight, Module
 from controlplane.domain.releases import UNKNOWN
 from controlplane.domain.replies import Effect, Meaning, batch_meaning, meaning
 
-
 _MAY_BE_THERE = frozenset({Effect.FAILED, Effect.BUSY})
 """After these an install may have left a broken module behind, be told falsely, or still be under way."""
 

@@ -10,6 +10,7 @@ import pytest
 from tests.corner import Life as Life
 from tests.corner import corner, stage
 from tests.everything import Everything
+from tests.programs import eventually
 from tests.servers.cluster import KubeCluster
 
 UNINSTALL_TIMEOUT = 12.0
