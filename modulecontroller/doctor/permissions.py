@@ -1,14 +1,14 @@
 """Whether we may do in the cluster what the control plane does: one SelfSubjectAccessReview for each verb.
 
-The table is what ``deploy/rbac.yaml`` gives, by a test. The API server answers such a
+The table is what ``deploy/rbac.yaml`` and ``deploy/kubelet/rbac.yaml`` give, by a test. The API server answers such a
 review without anything being created.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from controlplane.settings import ControlPlaneSettings
@@ -19,7 +19,18 @@ from modulecontroller.doctor.kube import Api, NoAnswer, connect, subject
 ABOUT = "permissions"
 AT_ONCE = 8
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-FIX = "kubectl apply -f deploy/rbac.yaml, and run as the service account (or user) that it binds"
+FIX = (
+    "kubectl apply -f deploy/rbac.yaml (and deploy/kubelet/rbac.yaml for the kubelet API), "
+    "and run as the service account (or user) that it binds"
+)
+
+
+OWN_NAMESPACE = "NAMESPACE"
+"""Stands for the namespace that the variable NAMESPACE names; no namespace has a name in capital letters."""
+
+
+def _kubelet(settings: ControlPlaneSettings) -> bool:
+    return settings.kubelet_proxy_enabled
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,17 @@ NEEDED: Sequence[Permission] = (
         "ownership of VNodes",
         namespace="kube-node-lease",
     ),
+    Permission("authentication.k8s.io", "tokenreviews", ("create",), "who asks for logs", when=_kubelet),
+    Permission("authorization.k8s.io", "subjectaccessreviews", ("create",), "who may read logs", when=_kubelet),
+    Permission("", "pods/log", ("get",), "logs of bases", when=_kubelet),
+    Permission(
+        "",
+        "services",
+        ("list", "watch"),
+        "the address of the kubelet API",
+        namespace=OWN_NAMESPACE,
+        when=_kubelet,
+    ),
 )
 """What the control plane does in the cluster, some of it only with certain settings."""
 
@@ -72,7 +94,7 @@ async def check(configuration: Configuration) -> AsyncIterator[Finding]:
         return
     try:
         async with connect(settings) as api:
-            needed = [permission for permission in NEEDED if permission.when(settings)]
+            needed = list(needed_with(settings))
             missing = await _missing(api, needed)
             for permission, verbs in missing.items():
                 why = f"needed for: {permission.why}"
@@ -85,6 +107,14 @@ async def check(configuration: Configuration) -> AsyncIterator[Finding]:
                 yield warning(ABOUT, "everything is allowed in this cluster, far more than is needed", fix)
     except NoAnswer as failed:
         yield skipped(ABOUT, f"the API server could not be asked: {failed}")
+
+
+def needed_with(settings: ControlPlaneSettings) -> Iterator[Permission]:
+    """Yield what is needed with these settings."""
+    for permission in NEEDED:
+        if permission.when(settings):
+            own = permission.namespace == OWN_NAMESPACE
+            yield replace(permission, namespace=settings.namespace) if own else permission
 
 
 async def _missing(api: Api, needed: Sequence[Permission]) -> dict[Permission, list[str]]:

@@ -50,6 +50,8 @@ def wanted(configuration: Configuration) -> Iterator[Wanted]:
     if control_plane is not None:
         yield Wanted("GRPC_PORT", control_plane.grpc_port, control_plane.grpc_host)
         yield Wanted("REPORT_PORT", control_plane.report_port, control_plane.status_host)
+        if control_plane.kubelet_proxy_enabled:
+            yield Wanted("KUBELET_PROXY_PORT", control_plane.kubelet_proxy_port, control_plane.status_host)
     if http is not None:
         yield Wanted("HTTP_TUNNEL_LISTEN_PORT", http.listen_port, http.listen_host)
     if supervisor is not None:

@@ -107,6 +107,11 @@ class KubeCluster:
         server = self._servers.get("kube-apiserver")
         return server is not None and server.running
 
+    @property
+    def pki(self) -> Credentials:
+        """The cluster's certificates."""
+        return self._credentials
+
     def client(self, user: str) -> KubeApi:
         """Return a client that is a user."""
         return KubeApi(self._port, self._credentials.tls(user))
@@ -216,7 +221,11 @@ class KubeCluster:
                 "service-account-key-file": pki.service_accounts_key,
                 "service-account-signing-key-file": pki.service_accounts_key,
                 "service-account-issuer": "https://kubernetes.default.svc",
-                "service-cluster-ip-range": "10.0.0.0/24",
+                # Services have addresses that reach programs of this machine: there is no kube-proxy.
+                "service-cluster-ip-range": "127.8.0.0/24",
+                "kubelet-client-certificate": pki.kubelet_client_crt,
+                "kubelet-client-key": pki.kubelet_client_key,
+                "kubelet-certificate-authority": pki.ca,
                 "authorization-mode": "RBAC",
                 # Pods need no service account here: nothing ever runs in them.
                 "disable-admission-plugins": "ServiceAccount",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import trustme
 
-GROUPS = {"admin": "system:masters"}
+GROUPS = {"admin": "system:masters", "kube-apiserver-kubelet-client": "system:masters"}
 """Group (a certificate's organization) by user; the others have none that means anything."""
 ALIAS = "client.test"
 """A client's alternative name. Nobody looks at it, but Go takes no certificate whose list of them is empty."""
@@ -27,6 +27,10 @@ class Credentials:
         self.server_crt, self.server_key = self._write(
             "apiserver", self._authority.issue_cert("127.0.0.1", "localhost", common_name="kube-apiserver")
         )
+        # As kubeadm names it.
+        self.kubelet_client_crt, self.kubelet_client_key = self._write(
+            "apiserver-kubelet-client", self._leaf("kube-apiserver-kubelet-client")
+        )
         _, self.service_accounts_key = self._write(
             "service-accounts", self._authority.issue_cert(ALIAS, common_name="service-accounts")
         )
@@ -38,9 +42,17 @@ class Credentials:
         self._leaf(user).configure_cert(context)
         return context
 
+    def server(self, name: str, *addresses: str) -> tuple[Path, Path]:
+        """Return certificate and key of a server with these addresses, written to files of that name."""
+        return self._write(name, self._authority.issue_cert(*addresses, common_name=name))
+
+    def files(self, user: str) -> tuple[Path, Path]:
+        """Return certificate and key of a user."""
+        return self._write(f"user-{user.replace(':', '-')}", self._leaf(user))
+
     def kubeconfig(self, user: str, server: str) -> Path:
         """Return a kubeconfig file for a user at a server's URL."""
-        certificate, key = self._write(f"user-{user.replace(':', '-')}", self._leaf(user))
+        certificate, key = self.files(user)
         config = {
             "apiVersion": "v1",
             "kind": "Config",

@@ -14,15 +14,16 @@ import pytest
 import trustme
 import yaml
 
+from controlplane.settings import ControlPlaneSettings
 from gateways.http.settings import HttpGatewaySettings
 from gateways.mqtt.connection import Message
 from modulecontroller.configuration import Configuration, survey
-from modulecontroller.doctor import addresses, apiserver, clock, files, identity, listeners, ports, settings
+from modulecontroller.doctor import addresses, apiserver, clock, files, identity, kubelet, listeners, ports, settings
 from modulecontroller.doctor.examine import CHECKS, as_json, as_text, examine, exit_code
 from modulecontroller.doctor.findings import Check, Finding, Level, error, ok, skipped, some, warning
 from modulecontroller.doctor.heard import Heard
 from modulecontroller.doctor.kube import Answer
-from modulecontroller.doctor.permissions import NEEDED
+from modulecontroller.doctor.permissions import NEEDED, OWN_NAMESPACE, needed_with
 from service.settings import ALL_VARIABLES
 from tests.servers.rbac import SHIPPED
 
@@ -244,14 +245,47 @@ class TestApiServer:
 
 def test_permissions_that_are_looked_for_are_those_that_are_shipped() -> None:
     shipped: dict[tuple[str, str, str], set[str]] = {}
-    for obj in yaml.safe_load_all(SHIPPED.read_text()):
+    more = SHIPPED.parent / "kubelet" / "rbac.yaml"
+    for obj in [*yaml.safe_load_all(SHIPPED.read_text()), *yaml.safe_load_all(more.read_text())]:
         for rule in (obj or {}).get("rules", []):
             for group in rule["apiGroups"]:
                 for resource in rule["resources"]:
-                    key = (group, resource, obj["metadata"].get("namespace", ""))
+                    namespace = obj["metadata"].get("namespace", "")
+                    key = (group, resource, OWN_NAMESPACE if namespace == "koupleless-system" else namespace)
                     shipped.setdefault(key, set()).update(rule["verbs"])
     needed = {(each.group, each.resource, each.namespace): set(each.verbs) for each in NEEDED}
-    assert needed == shipped, "deploy/rbac.yaml and modulecontroller/doctor/permissions.py must say the same"
+    assert needed == shipped, "deploy/**/rbac.yaml and modulecontroller/doctor/permissions.py must say the same"
+
+
+def test_permissions_of_the_kubelet_api_are_needed_with_it_only() -> None:
+    without = ControlPlaneSettings.model_validate({"NAMESPACE": "apps"})
+    assert not {"pods/log", "tokenreviews", "services"} & {each.resource for each in needed_with(without)}
+    enabled = without.model_copy(update={"kubelet_proxy_enabled": True})
+    assert {str(each) for each in needed_with(enabled)} >= {"pods/log", "tokenreviews", "services in apps"}
+
+
+class TestKubelet:
+    SETTINGS = ControlPlaneSettings.model_validate({"NAMESPACE": "apps"}).model_copy(
+        update={"kubelet_proxy_enabled": True}
+    )
+
+    @pytest.mark.parametrize(
+        ("answer", "level", "told"),
+        [
+            (Answer(403, {}, {"message": "forbidden"}), "error", "Services of namespace apps cannot be listed"),
+            (Answer(200, {}, {"items": []}), "error", "no Service has the label"),
+            (
+                Answer(200, {}, {"items": [{"spec": {"clusterIP": "10.96.0.7", "ports": [{"port": 443}]}}]}),
+                "ok",
+                "reaches it at 10.96.0.7:443",
+            ),
+        ],
+    )
+    def test_what_the_services_mean(self, answer: Answer, level: str, told: str) -> None:
+        found = kubelet.judge(self.SETTINGS, answer)
+        assert found.level.value == level
+        assert told in found.message
+        assert bool(found.fix) is (level == "error")
 
 
 class TestAddresses:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from controlplane.settings import ControlPlaneSettings
 from modulecontroller.configuration import PROGRAMS, survey
 from modulecontroller.settings import PROGRAM_NAMES
 from service.settings import ALL_VARIABLES, names
@@ -23,6 +24,7 @@ from tests.servers.rbac import SHIPPED
 DEPLOY = SHIPPED.parent
 ROOT = DEPLOY.parent
 FORMS = ("module-controller.yaml", "pod.yaml", "sharded", "sharded-1.20", "mosquitto/mosquitto.yaml")
+KUBELET = DEPLOY / "kubelet"
 NAMESPACE = "koupleless-system"
 
 
@@ -79,6 +81,7 @@ def test_roles_name_every_verb_and_resource() -> None:
 
 def test_every_file_is_a_part_of_a_form() -> None:
     known = {DEPLOY / "rbac.yaml", *(DEPLOY / form for form in FORMS)}
+    known |= {KUBELET / name for name in ("rbac.yaml", "service.yaml", "single.yaml", "sharded.yaml")}
     for form in FORMS:
         if (DEPLOY / form).is_dir():
             told = yaml.safe_load((DEPLOY / form / "kustomization.yaml").read_text())
@@ -189,6 +192,31 @@ def test_the_two_forms_are_reached_at_the_same_name() -> None:
         return {port["name"]: port["port"] for port in services["module-controller"]["spec"]["ports"]}["http-tunnel"]
 
     assert service("module-controller.yaml") == service("sharded") == 7777
+
+
+@pytest.mark.parametrize(
+    ("patch", "form", "name"),
+    [("single.yaml", "module-controller.yaml", "module-controller"), ("sharded.yaml", "sharded", "controlplane")],
+)
+def test_the_patch_for_the_kubelet_api_fits_its_deployment(patch: str, form: str, name: str) -> None:
+    (patched,) = [obj for obj in shipped(form) if obj["kind"] == "Deployment" and obj["metadata"]["name"] == name]
+    (container,) = patched["spec"]["template"]["spec"]["containers"]
+    told = yaml.safe_load((KUBELET / patch).read_text())["spec"]["template"]
+    (added,) = told["spec"]["containers"]
+    assert added["name"] == container["name"]
+    (port,) = added["ports"]
+    assert port["name"] not in {each["name"] for each in container["ports"]}
+    services = {obj["kind"]: obj for obj in manifests.load(KUBELET / "service.yaml")}
+    assert services["Service"]["spec"]["selector"].items() <= told["metadata"]["labels"].items()
+    assert services["Service"]["spec"]["ports"][0]["targetPort"] == port["name"]
+    assert services["NetworkPolicy"]["spec"]["ingress"][0]["ports"][0]["port"] == port["name"]
+    settings = ControlPlaneSettings.model_validate({})
+    assert port["containerPort"] == settings.kubelet_proxy_port
+    (mount,) = added["volumeMounts"]
+    assert {mount["mountPath"]} == {str(Path(settings.kubelet_files.crt).parent)}
+    assert {variable["name"] for variable in added["env"]} <= names(ControlPlaneSettings)
+    environ = {variable["name"] for variable in container["env"]}
+    assert "NAMESPACE" in environ, "the Service is looked for there"
 
 
 class TestImage:

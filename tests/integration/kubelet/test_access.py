@@ -1,0 +1,155 @@
+"""Who may read: judged by a real API server; and the running program's certificates change."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import shutil
+import ssl
+import threading
+from collections.abc import Iterator
+
+import pytest
+import trustme
+
+from tests.integration.kubelet.conftest import BASES, LOG, MODULES, POD, Stage
+from tests.programs import ControlPlane, Programs, eventually
+from tests.servers.kubeapi import Json
+
+pytestmark = pytest.mark.timeout(400)
+
+PATH = f"/containerLogs/{MODULES}/{POD}/{POD}"
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+
+
+def trusting(stage: Stage) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(stage.kube.pki.ca))
+
+
+def get(stage: Stage, path: str = PATH, *, tls: ssl.SSLContext | None = None, token: str = "") -> tuple[int, str]:
+    """Ask our port itself, as somebody in the cluster could."""
+    connection = http.client.HTTPSConnection(stage.service_ip, stage.port, timeout=20, context=tls or trusting(stage))
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
+def token_of(stage: Stage, name: str) -> str:
+    """Make a service account and return a token of it."""
+    accounts = f"/api/v1/namespaces/{MODULES}/serviceaccounts"
+    stage.kube.api.create(accounts, {"metadata": {"name": name}})
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    return str(stage.kube.api.create(f"{accounts}/{name}/token", review)["status"]["token"])
+
+
+@pytest.fixture(params=["nodes/proxy", "nodes/log"])
+def reader(stage: Stage, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Return a token of somebody who may get a subresource of Nodes."""
+    name = str(request.param).replace("/", "-")
+    rule = {"apiGroups": [""], "resources": [request.param], "verbs": ["get"]}
+    subject: Json = {"kind": "ServiceAccount", "name": name, "namespace": MODULES}
+    role: Json = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": f"test-{name}"}
+    stage.kube.api.create(f"{RBAC}/clusterroles", {"metadata": {"name": f"test-{name}"}, "rules": [rule]})
+    stage.kube.api.create(
+        f"{RBAC}/clusterrolebindings", {"metadata": {"name": f"test-{name}"}, "roleRef": role, "subjects": [subject]}
+    )
+    yield token_of(stage, name)
+    stage.kube.api.delete(f"{RBAC}/clusterrolebindings/test-{name}")
+    stage.kube.api.delete(f"{RBAC}/clusterroles/test-{name}")
+
+
+def test_nobody_in_particular_reads_nothing(stage: Stage) -> None:
+    anonymous = stage.metric('koupleless_kubelet_refused_total{reason="anonymous"}')
+    assert get(stage)[0] == 401
+    assert get(stage, "/healthz")[0] == 401
+    assert get(stage, token="no.such.token")[0] == 401
+    assert stage.metric('koupleless_kubelet_refused_total{reason="anonymous"}') == anonymous + 2
+
+
+def test_who_may_get_either_subresource_reads(stage: Stage, reader: str) -> None:
+    eventually(lambda: get(stage, token=reader)[0] == 200, within=20, what="the log")
+    assert get(stage, token=reader)[1].startswith("one\ntwo\nthree\n")
+    assert get(stage, f"/containerLogs/{MODULES}/none/none", token=reader)[0] == 404
+    assert get(stage, f"/containerLogs/{LOG}", token=reader)[0] == 404, "the base's own Pod is none of ours"
+    assert get(stage, f"/containerLogs/{BASES}/none/base", token=reader)[0] == 404
+
+
+def test_a_known_user_without_rights_reads_nothing(stage: Stage) -> None:
+    status, text = get(stage, token=token_of(stage, "nobody"))
+    assert status == 403
+    assert f"system:serviceaccount:{MODULES}:nobody may not get nodes/proxy or nodes/log" in text
+    with_certificate = trusting(stage)
+    with_certificate.load_cert_chain(*stage.kube.pki.files("somebody"))
+    assert get(stage, tls=with_certificate)[0] == 403
+
+
+def test_a_certificate_is_enough_for_who_has_the_rights(stage: Stage) -> None:
+    tls = trusting(stage)
+    tls.load_cert_chain(*stage.kube.pki.files("kube-apiserver-kubelet-client"))
+    assert get(stage, tls=tls)[0] == 200
+
+
+def test_a_certificate_of_another_ca_does_not_get_in(stage: Stage) -> None:
+    tls = trusting(stage)
+    trustme.CA().issue_cert(
+        "client.test", common_name="kube-apiserver", organization_name="system:masters"
+    ).configure_cert(tls)
+    before = stage.metric('koupleless_kubelet_refused_total{reason="handshake"}')
+    with pytest.raises((OSError, http.client.HTTPException)):
+        get(stage, tls=tls)
+    eventually(
+        lambda: stage.metric('koupleless_kubelet_refused_total{reason="handshake"}') == before + 1,
+        within=20,
+        what="the handshake is counted",
+    )
+
+
+def test_logs_read_at_once_are_all_whole(stage: Stage) -> None:
+    results: list[tuple[int, str]] = []
+
+    def read() -> None:
+        done = stage.kubectl("logs", POD, "--tail=2", within=60)
+        results.append((done.returncode, done.stdout))
+
+    whole = stage.kubectl("logs", POD, "--tail=2").stdout
+    readers = [threading.Thread(target=read) for _ in range(8)]
+    for each in readers:
+        each.start()
+    for each in readers:
+        each.join()
+    assert results == [(0, whole)] * 8
+
+
+def test_a_new_certificate_is_used_while_the_program_runs(stage: Stage) -> None:
+    def shown() -> str:
+        return ssl.get_server_certificate((stage.service_ip, stage.port), timeout=10)
+
+    before = shown()
+    renewed = stage.kube.pki.server("kubelet-renewed", stage.service_ip)
+    for new, old in zip(renewed, stage.certificate, strict=True):
+        shutil.copy(new, old)
+    eventually(lambda: shown() != before, within=30, what="the new certificate")
+    done = stage.kubectl("logs", POD, "--tail=0")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "variable", ["KUBELET_PROXY_CRT_PATH", "KUBELET_PROXY_KEY_PATH", "KUBELET_PROXY_CLIENT_CA_PATH"]
+)
+def test_a_missing_file_stops_the_start(stage: Stage, programs: Programs, variable: str) -> None:
+    certificate, key = (str(path) for path in stage.certificate)
+    environ = {
+        "CLUSTER": "kubernetes",
+        "KUBELET_PROXY_ENABLED": "true",
+        "KUBELET_PROXY_CRT_PATH": certificate,
+        "KUBELET_PROXY_KEY_PATH": key,
+        "KUBELET_PROXY_CLIENT_CA_PATH": str(stage.kube.pki.ca),
+        variable: "/none",
+    }
+    control_plane = ControlPlane(programs, **environ)
+    control_plane.server.start()
+    eventually(lambda: not control_plane.server.running, within=60, what="its end")
+    text = control_plane.server.log.read_text()
+    assert "cannot start: wrong settings" in text
+    assert f"{variable}=/none: cannot be read" in text

@@ -1,0 +1,119 @@
+"""kubectl logs of a module: which log it is, its options, and what is told when there is none."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+import pytest
+
+from tests.integration.kubelet.conftest import BARE, LOG, MODULES, POD, SERVICES, SHIPPED, Stage, kubelet_of, service
+from tests.programs import eventually
+from tests.servers import manifests, rbac
+from tests.servers.cluster import CONTROL_PLANE
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def test_a_node_tells_the_service_and_pods_tell_their_base(stage: Stage) -> None:
+    service_addresses = [{"type": "InternalIP", "address": stage.service_ip}]
+    assert kubelet_of(stage.vnode("b1")) == (service_addresses, stage.port)
+    assert kubelet_of(stage.vnode("b2")) == (service_addresses, stage.port)
+    for pod, ip in ((POD, "127.0.0.1"), (BARE, "127.0.0.2")):
+        status = stage.kube.api.get(f"/api/v1/namespaces/{MODULES}/pods/{pod}")["status"]
+        assert (status["podIP"], status["hostIP"]) == (ip, ip)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "printed", "asked"),
+    [
+        ((), "one\ntwo\nthree\n", {}),
+        (("-c", POD), "one\ntwo\nthree\n", {}),
+        (("--tail=1",), "three\n", {"tailLines": "1"}),
+        (("--tail=0",), "", {"tailLines": "0"}),
+        (("--limit-bytes=5",), "one\nt", {"limitBytes": "5"}),
+        (("--timestamps", "--tail=1"), "2026-01-31T12:00:00Z three\n", {"timestamps": "true", "tailLines": "1"}),
+        (("--since=1h",), "one\ntwo\nthree\n", {"sinceSeconds": "3600"}),
+        (("--since-time=2026-01-31T12:00:00Z",), "one\ntwo\nthree\n", {"sinceTime": "2026-01-31T12:00:00Z"}),
+    ],
+)
+def test_the_log_is_that_of_the_bases_container(
+    stage: Stage, arguments: tuple[str, ...], printed: str, asked: dict[str, str]
+) -> None:
+    done = stage.kubectl("logs", POD, *arguments)
+    assert (done.returncode, done.stdout) == (0, printed), done.stderr
+    container, query = stage.node.asked[-1]
+    assert container == LOG
+    assert {name: value for name, value in query.items() if name != "stream"} == asked
+
+
+def test_what_the_bases_kubelet_refuses_is_told_in_its_words(stage: Stage) -> None:
+    done = stage.kubectl("logs", POD, "--previous")
+    assert done.returncode == 1
+    assert "previous terminated container" in done.stderr
+    assert "bases/shop-0" in done.stderr
+
+
+def test_a_log_is_followed_line_by_line_until_the_reader_leaves(stage: Stage) -> None:
+    command = stage.command("logs", POD, "--follow", "--tail=0")
+    with subprocess.Popen(command, env=stage.environ, stdout=subprocess.PIPE, text=True) as follower:
+        assert follower.stdout is not None
+        eventually(lambda: stage.node.following == 1, within=20, what="somebody who follows")
+        for n in range(3):
+            stage.node.say(LOG, f"news {n}")
+            assert follower.stdout.readline() == f"news {n}\n"
+        assert stage.metric("koupleless_kubelet_logs_open") == 1
+        follower.terminate()
+    eventually(lambda: stage.node.following == 0, within=20, what="the end of following")
+    eventually(lambda: stage.metric("koupleless_kubelet_logs_open") == 0, within=5, what="no open log")
+
+
+def test_a_base_that_is_no_pod_is_told_so_at_once(stage: Stage) -> None:
+    began = time.monotonic()
+    done = stage.kubectl("logs", BARE)
+    assert done.returncode == 1
+    assert "the base of vnode.b2.dev (host 'bare', address '127.0.0.2') runs in no Pod" in done.stderr
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("exec", POD, "--", "ls"), "VNodes have no /exec: a module is a part of its base's process"),
+        (("attach", POD), "VNodes have no /attach"),
+    ],
+)
+def test_what_a_module_cannot_have_is_told(stage: Stage, arguments: tuple[str, ...], told: str) -> None:
+    done = stage.kubectl(*arguments)
+    assert done.returncode == 1
+    assert told in done.stderr
+
+
+def test_without_the_permission_for_a_bases_log_it_says_so(stage: Stage) -> None:
+    binding = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/module-controller-base-logs"
+    stage.kube.api.delete(binding)
+    try:
+
+        def refused() -> str:
+            done = stage.kubectl("logs", POD)
+            return done.stderr if done.returncode else ""
+
+        told = eventually(refused, within=20, what="a refusal")
+        assert "the log of Pod bases/shop-0, container base:" in told
+        assert 'cannot get resource "pods/log"' in told
+    finally:
+        rbac.apply(stage.kube.api, CONTROL_PLANE, SHIPPED / "rbac.yaml")
+    eventually(lambda: stage.kubectl("logs", POD).returncode == 0, within=20, what="the log again")
+
+
+def test_nodes_follow_the_service_as_it_goes_and_comes(stage: Stage) -> None:
+    own = [{"type": "InternalIP", "address": "127.0.0.1"}, {"type": "Hostname", "address": "shop-0"}]
+    through = kubelet_of(stage.vnode())
+    stage.kube.api.delete(f"{SERVICES}/module-controller-kubelet")
+    eventually(lambda: kubelet_of(stage.vnode()) == (own, 0), within=20, what="the base's own address")
+    assert stage.metric("koupleless_kubelet_service") == 0
+    again = service(stage.port)
+    again["spec"]["clusterIP"] = stage.service_ip
+    manifests.apply(stage.kube.api, again)
+    eventually(lambda: kubelet_of(stage.vnode()) == through, within=20, what="the Service's address")
+    assert stage.kubectl("logs", POD, "--tail=0").returncode == 0
