@@ -84,6 +84,8 @@ up at once. Set it to something that stays the same when the Pod is replaced, as
 | `MQTT_CA_PATH` | the broker's certificate is checked; `MQTT_TLS_INSECURE=true` is the original's behaviour |
 | `VNODE_WORKER_NUM` | orders under way at once on one base; out of 1 to 256 the start is refused |
 | `REPORT_HOOKS`, `TRACKER_CONFIG_PATH` | the same; what cannot be used stops the start, see [reports.md](reports.md) |
+| `KUBELET_PROXY_ENABLED` | callers must show a certificate of `KUBELET_PROXY_CLIENT_CA_PATH` or a token, and need \
+permissions: see [kubelet.md](kubelet.md) |
 | `KUBECONFIG` | the same; `CLUSTER` says whether Kubernetes or the embedded cluster is meant |
 """
 
