@@ -27,6 +27,8 @@ from tests.servers.process import Port, Server, accepts
 ADMIN = "admin"
 CONTROL_PLANE = "controlplane"
 """The user that apply_rbac binds to the shipped roles."""
+SERVICE_ACCOUNT = "system:serviceaccount:koupleless-system:module-controller"
+"""The user that the control plane is where a Pod runs it."""
 
 SYSTEM_NAMESPACES = frozenset({"default", "kube-node-lease"})
 """The server makes these some moments after it says that it is ready."""
@@ -58,8 +60,9 @@ class KubeCluster:
     """A cluster of its own in a folder of its own; a context manager that starts and ends it.
 
     With controllers, Deployments, namespaces and taints work as in any cluster and
-    Pods are scheduled; without, there is only the API. With audit, what the user
-    "controlplane" asks for is written down.
+    Pods are scheduled; without, there is only the API. With audit, what the
+    control plane asks for is written down, be it the user "controlplane" or the
+    shipped service account.
     """
 
     def __init__(self, *, controllers: bool = True, durable: bool = False, audit: bool = False) -> None:
@@ -120,6 +123,16 @@ class KubeCluster:
         """Return a kubeconfig file: admin may do all; controlplane what apply_rbac gave it; others nothing."""
         return self._credentials.kubeconfig(user, self.url)
 
+    def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
+        """Return a kubeconfig file with a token that is good for some hours; raises ApiError, OSError."""
+        request = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"audiences": ["https://kubernetes.default.svc"], "expirationSeconds": 4 * 3600},
+        }
+        granted = self.api.create(f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token", request)
+        return self._credentials.token_kubeconfig(f"{namespace}-{name}", self.url, granted["status"]["token"])
+
     def stop_apiserver(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Take the API server away; etcd and the port stay ours. Connections to it are refused from now on."""
         self._servers["kube-apiserver"].stop(how, within=STOP_WITHIN)
@@ -138,7 +151,7 @@ class KubeCluster:
             controllers.start()
 
     def audited(self) -> list[Json]:
-        """Return the audit events of all that the user "controlplane" asked for, oldest first."""
+        """Return the audit events of all that the control plane asked for, oldest first."""
         log = self.folder / "audit.log"
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
@@ -190,7 +203,7 @@ class KubeCluster:
         audit = {}
         if self._audit:
             policy = self.folder / "audit.json"
-            rules = [{"level": "Metadata", "users": [CONTROL_PLANE]}, {"level": "None"}]
+            rules = [{"level": "Metadata", "users": [CONTROL_PLANE, SERVICE_ACCOUNT]}, {"level": "None"}]
             policy.write_text(
                 json.dumps(
                     {

@@ -53,15 +53,22 @@ class Credentials:
     def kubeconfig(self, user: str, server: str) -> Path:
         """Return a kubeconfig file for a user at a server's URL."""
         certificate, key = self.files(user)
+        told = {"client-certificate": str(certificate), "client-key": str(key)}
+        return self._kubeconfig(certificate.with_suffix(".kubeconfig"), user, server, told)
+
+    def token_kubeconfig(self, user: str, server: str, token: str) -> Path:
+        """Return a kubeconfig file for whom a token is of."""
+        return self._kubeconfig(self._folder / f"token-{user}.kubeconfig", user, server, {"token": token})
+
+    def _kubeconfig(self, path: Path, user: str, server: str, told: dict[str, str]) -> Path:
         config = {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": user,
             "clusters": [{"name": "test", "cluster": {"server": server, "certificate-authority": str(self.ca)}}],
-            "users": [{"name": user, "user": {"client-certificate": str(certificate), "client-key": str(key)}}],
+            "users": [{"name": user, "user": told}],
             "contexts": [{"name": user, "context": {"cluster": "test", "user": user}}],
         }
-        path = certificate.with_suffix(".kubeconfig")
         path.write_text(json.dumps(config))  # JSON is YAML
         return path
 

@@ -1,36 +1,46 @@
-"""Does by hand what kubelet and container runtime would: runs the programs of Pods as processes of this machine.
+"""Does by hand what kubelet, container runtime and cluster network would: Pods run as processes of this machine.
 
-A Pod's container becomes a process with the command and the variables of its spec,
-those from ConfigMaps, Secrets and the Pod's fields included. What belongs to a
-container's network is made fit for one machine: free ports of 127.0.0.1 instead of
-fixed ones, and addresses instead of the cluster's names. Pods become Ready when
-/readyz says so. A Pod that is deleted gets SIGTERM.
+There is one Node for them, "worker". A Pod's container becomes a process with the
+command, the arguments and the variables of its spec, those from ConfigMaps, Secrets
+and the Pod's fields included, and with a token of its service account. What belongs
+to a container's network is made fit for one machine: free ports of 127.0.0.1 instead
+of fixed ones; where a Service is named, a port that leads to the Pods that it selects;
+where a headless one is named, their ports. A Pod becomes Ready when /readyz says so, and gets SIGTERM when it is deleted.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import re
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from types import TracebackType
 
 from service.settings import ALL_VARIABLES
+from tests.integration.deploy.service import Forwarder
 from tests.programs import Programs, status
-from tests.servers.cluster import CONTROL_PLANE, KubeCluster
+from tests.servers.cluster import KubeCluster
 from tests.servers.kubeapi import ApiError, Json
 from tests.servers.process import Server, ServerFailed
 
 NAMESPACE = "koupleless-system"
+NODE = "worker"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 LOOK_EVERY = 0.3
+BEAT_EVERY = 5.0
+STOP_WITHIN = 30.0
 MODULES = {
     "module-controller": "modulecontroller",
     "controlplane": "controlplane",
     "http-gateway": "gateways.http",
     "mqtt-gateway": "gateways.mqtt",
+    "simulated-base": "gateways.simulated_base",
 }
+"""What is run, by command; other Pods stay Pending."""
 PORTS = {
     "grpc": "GRPC_PORT",
     "report": "REPORT_PORT",
@@ -39,49 +49,64 @@ PORTS = {
     "http-tunnel": "HTTP_TUNNEL_LISTEN_PORT",
 }
 """Variable by the name of a container's port."""
+_SERVICE = re.compile(rf"\b(?P<name>[a-z-]+)\.{NAMESPACE}:(?P<port>\d+)")
+
+
+class NotYet(Exception):
+    """Something that a Pod needs is not there; it is looked at again."""
 
 
 @dataclass
 class Running:
-    """A Pod's process; ports by their names in the manifest."""
+    """A Pod's process; ports by their names in the manifest, address what the cluster is told (nothing is there)."""
 
     name: str
     program: str
+    labels: Mapping[str, str]
     server: Server
     ports: Mapping[str, int]
+    address: str
 
     @property
     def ready(self) -> bool:
-        """Whether it says so."""
+        """Whether it says so, if it can."""
+        if "health" not in self.ports:
+            return self.server.running
         return status(f"http://127.0.0.1:{self.ports['health']}/readyz") == 200
 
 
 class HandKubelet:
     """Runs the Pods of koupleless-system until it is closed; a context manager.
 
-    names are the cluster's names (host:port) and the addresses that they stand for
-    here; host names alone may be given as well.
+    stand_ins are variables for what is not in the cluster here, by the beginning of
+    those that they take the place of: a Pod that has such a one gets them.
     """
 
-    def __init__(self, cluster: KubeCluster, programs: Programs, environ: Mapping[str, str]) -> None:
+    def __init__(self, cluster: KubeCluster, programs: Programs, stand_ins: Mapping[str, Mapping[str, str]]) -> None:
         self._cluster = cluster
         self._programs = programs
-        self._environ = environ
+        self._stand_ins = stand_ins
         self._pods: dict[str, Running] = {}
+        self._services: dict[str, Forwarder] = {}
+        self._addresses = count(1)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hand kubelet")
+        self._beaten = 0.0
         self.failure: Exception | None = None
 
     def __enter__(self) -> HandKubelet:
+        self._register()
         self._thread.start()
         return self
 
     def __exit__(self, *_: TracebackType | type[BaseException] | BaseException | None) -> None:
         self._stopping.set()
         self._thread.join()
-        # Gateways before what they are connected to.
-        for running in sorted(self._pods.values(), key=lambda each: each.program == "controlplane"):
+        # What is connected goes before what it is connected to.
+        for running in sorted(self._pods.values(), key=lambda each: list(MODULES).index(each.program), reverse=True):
             running.server.stop()
+        for service in self._services.values():
+            service.close()
 
     def running(self, program: str) -> list[Running]:
         """Return the Pods of a program that run, in the order in which they came."""
@@ -92,41 +117,73 @@ class HandKubelet:
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_EVERY):
             try:
+                self._beat()
                 self._look()
             except (ApiError, OSError, ServerFailed) as error:
                 self.failure = error
                 return
 
     def _look(self) -> None:
-        pods = {pod["metadata"]["name"]: pod for pod in self._cluster.api.items(PODS)}
-        for name in self._pods.keys() - pods.keys():
-            self._pods.pop(name).server.stop(within=30)
-        for name, pod in sorted(pods.items(), key=lambda item: item[1]["metadata"]["creationTimestamp"]):
+        pods = [pod for pod in self._cluster.api.items(PODS) if pod["spec"].get("nodeName") == NODE]
+        # What others connect to is started first.
+        for pod in sorted(pods, key=_order):
+            meta = pod["metadata"]
             (container,) = pod["spec"]["containers"]
-            if name not in self._pods and container["command"][0] in MODULES:
-                self._pods[name] = self._start(pod, container)
-            if name in self._pods:
-                self._tell(pod, self._pods[name])
+            if meta.get("deletionTimestamp"):
+                if running := self._pods.pop(meta["name"], None):
+                    running.server.stop(within=STOP_WITHIN)
+                self._cluster.api.delete(f"{PODS}/{meta['name']}", grace_seconds=0)
+            elif container["command"][0] in MODULES:
+                with contextlib.suppress(NotYet):
+                    running = self._pods.get(meta["name"]) or self._start(pod, container)
+                    self._tell(pod, running)
 
     def _start(self, pod: Json, container: Json) -> Running:
         (program,) = container["command"]
+        name, labels = pod["metadata"]["name"], pod["metadata"].get("labels", {})
         ports = {port["name"]: self._programs.port() for port in container["ports"]}
-        environ = self._variables(pod, container) | {PORTS[name]: str(port) for name, port in ports.items()}
-        environ |= {"GRPC_HOST": "127.0.0.1"} if program in ("controlplane", "module-controller") else {}
-        if program == "module-controller":
-            environ.setdefault("GRPC_PORT", str(self._programs.port()))
+        environ = self._variables(pod, container)
+        assert environ.keys() <= ALL_VARIABLES or program == "simulated-base"
+        arguments = [self._expanded(each, environ) for each in container.get("args", [])]
+        environ |= {PORTS[port]: str(number) for port, number in ports.items() if port in PORTS}
+        for prefix, instead in self._stand_ins.items():
+            if any(name.startswith(prefix) for name in environ):
+                environ |= instead
         if "CONTROL_PLANE" in environ:
-            replicas = [each for each in self._pods.values() if each.program == "controlplane"]
-            environ["CONTROL_PLANE"] = ",".join(f"127.0.0.1:{each.ports['grpc']}" for each in replicas)
-        if pod["spec"].get("serviceAccountName"):
-            environ["KUBECONFIG"] = str(self._cluster.kubeconfig(CONTROL_PLANE))
-        environ |= {name: value for name, value in self._environ.items() if name in environ}
-        environ |= {"HTTP_TUNNEL_ALLOWED_CIDRS": "127.0.0.0/8"}
-        server = self._programs.program(pod["metadata"]["name"], MODULES[program], environ=environ)
+            if not (replicas := self._behind(environ["CONTROL_PLANE"])):
+                raise NotYet
+            environ["CONTROL_PLANE"] = ",".join(f"127.0.0.1:{port}" for port in replicas)
+        if program in ("controlplane", "module-controller"):
+            ports.setdefault("grpc", self._programs.port())
+            environ |= {"GRPC_HOST": "127.0.0.1", "GRPC_PORT": str(ports["grpc"])}
+        if program in ("http-gateway", "module-controller"):
+            environ["HTTP_TUNNEL_ALLOWED_CIDRS"] = "127.0.0.0/8"
+        if account := pod["spec"].get("serviceAccountName"):
+            environ["KUBECONFIG"] = str(self._cluster.service_account_kubeconfig(NAMESPACE, account))
+        server = self._programs.program(name, MODULES[program], *arguments, environ=environ)
         server.start()
-        if "GRPC_PORT" in environ:
-            ports["grpc"] = int(environ["GRPC_PORT"])
-        return Running(pod["metadata"]["name"], program, server, ports)
+        self._pods[name] = Running(name, program, labels, server, ports, f"10.244.0.{next(self._addresses)}")
+        return self._pods[name]
+
+    def _expanded(self, argument: str, environ: Mapping[str, str]) -> str:
+        """Return an argument with $(VARIABLES) and Services replaced."""
+        text = re.sub(r"\$\((\w+)\)", lambda found: environ[found[1]], argument)
+        return _SERVICE.sub(lambda found: self._service(found[0]), text)
+
+    def _service(self, name: str) -> str:
+        """Return an address that leads to a Service, whoever is behind it."""
+        if name not in self._services:
+            self._services[name] = Forwarder(lambda: self._behind(name))
+        return f"127.0.0.1:{self._services[name].port}"
+
+    def _behind(self, service: str) -> Sequence[int]:
+        """Return where the Pods behind a port of a Service listen."""
+        found = _SERVICE.fullmatch(service)
+        assert found, service
+        spec = self._object("services", found["name"])["spec"]
+        (port,) = [port["targetPort"] for port in spec["ports"] if port["port"] == int(found["port"])]
+        pods = [each for each in list(self._pods.values()) if spec["selector"].items() <= each.labels.items()]
+        return [each.ports[port] for each in pods]
 
     def _variables(self, pod: Json, container: Json) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -138,9 +195,8 @@ class HandKubelet:
             if "fieldRef" in origin:
                 value = _field(pod, origin["fieldRef"]["fieldPath"])
             elif "secretKeyRef" in origin:
-                value = self._secret(**{key: origin["secretKeyRef"][key] for key in ("name", "key")})
+                value = self._secret(origin["secretKeyRef"]["name"], origin["secretKeyRef"]["key"])
             found[variable["name"]] = value
-        assert found.keys() <= ALL_VARIABLES
         return found
 
     def _secret(self, name: str, key: str) -> str:
@@ -156,15 +212,53 @@ class HandKubelet:
 
     def _tell(self, pod: Json, running: Running) -> None:
         """Write the Pod's status, if it changed."""
-        ready = "True" if running.ready else "False"
+        ready = running.ready
         conditions = pod.get("status", {}).get("conditions", [])
-        if ready in [each["status"] for each in conditions if each["type"] == "Ready"]:
+        if str(ready) in [each["status"] for each in conditions if each["type"] == "Ready"]:
             return
-        told = {"phase": "Running", "podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": ready}]}
+        (container,) = pod["spec"]["containers"]
+        now = _now()
+        state = {"name": container["name"], "image": container["image"], "imageID": "", "restartCount": 0}
+        told = {
+            "phase": "Running",
+            "podIP": running.address,
+            "startTime": now,
+            "conditions": [{"type": "Ready", "status": str(ready), "lastTransitionTime": now}],
+            "containerStatuses": [{**state, "ready": ready, "state": {"running": {"startedAt": now}}}],
+        }
         with contextlib.suppress(ApiError):  # it may be gone
             self._cluster.api.patch(f"{PODS}/{running.name}/status", {"status": told})
+
+    def _register(self) -> None:
+        capacity = {"cpu": "64", "memory": "64Gi", "pods": "110"}
+        node = {
+            "metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}},
+            "status": {
+                "capacity": capacity,
+                "allocatable": capacity,
+                "conditions": [{"type": "Ready", "status": "True", "reason": "HandKubelet"}],
+            },
+        }
+        self._cluster.api.create("/api/v1/nodes", node)
+
+    def _beat(self) -> None:
+        """Say that the Node lives, now and then, as a kubelet does."""
+        if time.monotonic() - self._beaten < BEAT_EVERY:
+            return
+        condition = {"type": "Ready", "status": "True", "lastHeartbeatTime": _now()}
+        self._cluster.api.patch(f"/api/v1/nodes/{NODE}/status", {"status": {"conditions": [condition]}})
+        self._beaten = time.monotonic()
+
+
+def _order(pod: Json) -> int:
+    program = pod["spec"]["containers"][0].get("command", [""])[0]
+    return list(MODULES).index(program) if program in MODULES else len(MODULES)
 
 
 def _field(pod: Json, path: str) -> str:
     name: str = pod["metadata"]["name"]
     return {"metadata.name": name, "metadata.namespace": NAMESPACE, "status.podIP": "127.0.0.1"}[path]
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
@@ -30,10 +31,12 @@ class Block:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
     def commands(self) -> Iterator[tuple[str, str]]:
-        """Yield each command with what it prints."""
+        """Yield each command with what it prints; lines of a command after its first begin with >."""
         for part in re.split(r"^\$ ", self.text, flags=re.MULTILINE)[1:]:
-            command, _, output = part.partition("\n")
-            yield command, output
+            first, *lines = part.splitlines()
+            more = list(takewhile(lambda line: line.startswith("> "), lines))
+            command = "\n".join([first, *(line.removeprefix("> ") for line in more)])
+            yield command, "\n".join(lines[len(more) :])
 
 
 def blocks() -> list[Block]:

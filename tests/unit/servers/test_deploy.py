@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from controlplane.settings import ControlPlaneSettings
+from gateways.simulated_base.options import parse
 from modulecontroller.configuration import PROGRAMS, survey
 from modulecontroller.settings import PROGRAM_NAMES
 from service.settings import ALL_VARIABLES, names
@@ -23,8 +24,15 @@ from tests.servers.rbac import SHIPPED
 
 DEPLOY = SHIPPED.parent
 ROOT = DEPLOY.parent
-FORMS = ("module-controller.yaml", "pod.yaml", "sharded", "sharded-1.20", "mosquitto/mosquitto.yaml")
 KUBELET = DEPLOY / "kubelet"
+FORMS = (
+    "module-controller.yaml",
+    "pod.yaml",
+    "sharded",
+    "sharded-1.20",
+    "mosquitto/mosquitto.yaml",
+    "simulated-bases.yaml",
+)
 NAMESPACE = "koupleless-system"
 
 
@@ -43,7 +51,7 @@ def ours() -> list[tuple[str, str, Json]]:
         (form, name, container)
         for form in FORMS
         for name, container in containers(form)
-        if container["image"].startswith("module-controller")
+        if container["image"].startswith("module-controller") and container["command"][0] in PROGRAMS
     ]
 
 
@@ -184,6 +192,14 @@ def test_programs_start_with_the_variables_of_their_manifest(
     assert {int(own["HEALTH_PORT"]), int(own["METRICS_PORT"])} <= listens
     if "HTTP_TUNNEL_LISTEN_PORT" in values and name != "mqtt-gateway":
         assert int(values["HTTP_TUNNEL_LISTEN_PORT"]) in listens
+
+
+def test_simulated_bases_are_told_what_they_understand() -> None:
+    ((_, container),) = containers("simulated-bases.yaml")
+    options = parse(container["args"])
+    assert options.controller.endswith(".koupleless-system:7777")
+    assert options.count == 2
+    assert options.port == container["ports"][0]["containerPort"]
 
 
 def test_the_two_forms_are_reached_at_the_same_name() -> None:

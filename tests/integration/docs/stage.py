@@ -1,0 +1,55 @@
+"""What stands for a Kubernetes cluster of an operator who follows the pages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.integration.deploy.broker import Shipped
+from tests.integration.deploy.kubelet import HandKubelet
+from tests.programs import Programs
+from tests.servers.cluster import KubeCluster, kubectl
+from tests.unit.docs.pages import ROOT
+from tests.unit.servers.test_deploy import shipped
+
+PAGES = ("deployment.md", "migration.md")
+"""Pages whose blocks are run on such a cluster, each on one of its own."""
+USERS = {"gateway": "of-your-choice", "base": "another"}
+"""Of the broker, with the passwords that the pages give them."""
+
+
+@dataclass
+class Stage:
+    """A clean cluster with one Node, a broker, and the folder in which commands are typed."""
+
+    cluster: KubeCluster
+    kubelet: HandKubelet
+    programs: Programs
+    folder: Path
+
+    def environ(self) -> Mapping[str, str]:
+        """Return the environment of commands: kubectl is the admin's, mctl goes where a port would be forwarded."""
+        path = [str(kubectl().parent), str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"]
+        environ = {**os.environ, "PATH": os.pathsep.join(path), "KUBECONFIG": str(self.cluster.kubeconfig())}
+        for program in ("module-controller", "controlplane"):
+            for running in self.kubelet.running(program):
+                environ["MCTL_SERVER"] = f"127.0.0.1:{running.ports['grpc']}"
+        return environ
+
+
+@contextmanager
+def stage(folder: Path) -> Iterator[Stage]:
+    """Run it, in a folder of its own; raises Unavailable."""
+    typed = folder / "module-controller"
+    for name in ("deploy", "examples"):
+        shutil.copytree(ROOT / name, typed / name)
+    (told,) = [obj["data"] for obj in shipped("mosquitto/mosquitto.yaml") if obj["kind"] == "ConfigMap"]
+    with KubeCluster(audit=True) as cluster, Shipped(told, USERS, folder) as broker, Programs(folder) as programs:
+        stand_ins = {"MQTT_BROKER": {"MQTT_BROKER": "127.0.0.1", "MQTT_PORT": str(broker.port)}}
+        with HandKubelet(cluster, programs, stand_ins) as kubelet:
+            yield Stage(cluster, kubelet, programs, typed)
