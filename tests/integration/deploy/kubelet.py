@@ -5,7 +5,8 @@ command, the arguments and the variables of its spec, those from ConfigMaps, Sec
 and the Pod's fields included, and with a token of its service account. What belongs
 to a container's network is made fit for one machine: free ports of 127.0.0.1 instead
 of fixed ones; where a Service is named, a port that leads to the Pods that it selects;
-where a headless one is named, their ports. A Pod becomes Ready when /readyz says so, and gets SIGTERM when it is deleted.
+where a headless one is named, their ports. A Pod becomes Ready when /readyz says so, and
+gets SIGTERM when it is deleted.
 """
 
 from __future__ import annotations

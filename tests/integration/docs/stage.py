@@ -50,6 +50,10 @@ def stage(folder: Path) -> Iterator[Stage]:
         shutil.copytree(ROOT / name, typed / name)
     (told,) = [obj["data"] for obj in shipped("mosquitto/mosquitto.yaml") if obj["kind"] == "ConfigMap"]
     with KubeCluster(audit=True) as cluster, Shipped(told, USERS, folder) as broker, Programs(folder) as programs:
-        stand_ins = {"MQTT_BROKER": {"MQTT_BROKER": "127.0.0.1", "MQTT_PORT": str(broker.port)}}
+        stand_ins = {
+            "MQTT_BROKER": {"MQTT_BROKER": "127.0.0.1", "MQTT_PORT": str(broker.port)},
+            # Nobody is there: tests talk to loopback only.
+            "REPORT_HOOKS": {"REPORT_HOOKS": f"http://127.0.0.1:{programs.port()}/robot"},
+        }
         with HandKubelet(cluster, programs, stand_ins) as kubelet:
             yield Stage(cluster, kubelet, programs, typed)
