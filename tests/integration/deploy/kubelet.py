@@ -151,7 +151,7 @@ class HandKubelet:
             if any(name.startswith(prefix) for name in environ):
                 environ |= instead
         if "CONTROL_PLANE" in environ:
-            if not (replicas := self._behind(environ["CONTROL_PLANE"])):
+            if not (replicas := self.behind(environ["CONTROL_PLANE"])):
                 raise NotYet
             environ["CONTROL_PLANE"] = ",".join(f"127.0.0.1:{port}" for port in replicas)
         if program in ("controlplane", "module-controller"):
@@ -174,10 +174,10 @@ class HandKubelet:
     def _service(self, name: str) -> str:
         """Return an address that leads to a Service, whoever is behind it."""
         if name not in self._services:
-            self._services[name] = Forwarder(lambda: self._behind(name))
+            self._services[name] = Forwarder(lambda: self.behind(name))
         return f"127.0.0.1:{self._services[name].port}"
 
-    def _behind(self, service: str) -> Sequence[int]:
+    def behind(self, service: str) -> Sequence[int]:
         """Return where the Pods behind a port of a Service listen."""
         found = _SERVICE.fullmatch(service)
         assert found, service

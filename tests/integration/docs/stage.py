@@ -14,13 +14,18 @@ from tests.integration.deploy.broker import Shipped
 from tests.integration.deploy.kubelet import HandKubelet
 from tests.programs import Programs
 from tests.servers.cluster import KubeCluster, kubectl
-from tests.unit.docs.pages import ROOT
+from tests.unit.docs.pages import ROOT, Block, blocks
 from tests.unit.servers.test_deploy import shipped
 
 PAGES = ("deployment.md", "migration.md")
 """Pages whose blocks are run on such a cluster, each on one of its own."""
 USERS = {"gateway": "of-your-choice", "base": "another"}
 """Of the broker, with the passwords that the pages give them."""
+
+
+def blocks_of(page: str) -> list[Block]:
+    """Return the blocks of a page that are run."""
+    return [block for block in blocks() if block.why is None and block.page.name == page]
 
 
 @dataclass
