@@ -335,9 +335,9 @@ class PodReconciler:
             if status.name == container.name
         }
         chance = self._random.random()
-        base.modules, ends = outcomes.end(base.modules, result, now=at, chance=chance, restarts=restarts)
-        if ends:
+        if result.order_id in base.modules.orders():
             ORDERS_IN_FLIGHT.dec()
+        base.modules, ends = outcomes.end(base.modules, result, now=at, chance=chance, restarts=restarts)
         for ended in ends:
             self._endings.ended(ended, pods, at)
 

@@ -93,6 +93,7 @@ class Modules:
     awaited: Mapping[ModuleKey, float] = field(default_factory=lambda: MappingProxyType({}))
     orphan_since: Mapping[ModuleKey, float] = field(default_factory=lambda: MappingProxyType({}))
     alone: frozenset[str] = frozenset()
+    given_up: tuple[InFlight, ...] = ()
 
     def settled(self, name: str) -> bool:
         """Nothing is under way for modules of this name and the list speaks for now."""
@@ -129,7 +130,8 @@ def hear(state: Modules, heard: ModuleList, now: float) -> Modules:
         key: trouble for key, trouble in state.troubles.items() if key.name in kept or not _cured(trouble, present)
     }
     orphans = {key: since for key, since in state.orphan_since.items() if key in present}
-    return replace(
+    vanished = any(m.state is ModuleState.ACTIVATED and key not in present for key, m in state.present.items())
+    state = replace(
         state,
         told=True,
         present=MappingProxyType(present),
@@ -137,6 +139,8 @@ def hear(state: Modules, heard: ModuleList, now: float) -> Modules:
         troubles=MappingProxyType(troubles),
         orphan_since=MappingProxyType(orphans),
     )
+    # Modules vanish when the base restarts in place.
+    return recovered(state) if vanished else state
 
 
 def _cured(trouble: Trouble, present: Mapping[ModuleKey, Module]) -> bool:

@@ -28,6 +28,11 @@ from controlplane.domain.modules import LISTED, MAY_STILL_COME, InFlight, Module
 from controlplane.domain.releases import UNKNOWN
 from controlplane.domain.replies import Effect, Meaning, batch_meaning, meaning
 
+GIVEN_UP_KEPT = 64
+"""Modules of a base for which the answer to an order that was given up is remembered to be of interest."""
+
+_TRIED = frozenset({Effect.FAILED, Effect.HOPELESS})
+
 _MAY_BE_THERE = frozenset({Effect.FAILED, Effect.BUSY})
 """After these an install may have left a broken module behind, be told falsely, or still be under way."""
 
@@ -45,13 +50,13 @@ class Ended:
 def end(
     state: Modules, result: OrderResult, *, now: float, chance: float, restarts: Mapping[ModuleKey, int] | None = None
 ) -> tuple[Modules, tuple[Ended, ...]]:
-    """Take the outcome of an order; results of orders that are not under way change nothing.
+    """Take the outcome of an order; of those that are not under way only the failure of one that was given up counts.
 
     restarts is how many failures the Pods of the modules show already.
     """
     flights = [flight for flight in state.in_flight.values() if flight.order_id == result.order_id]
     if not flights:
-        return state, ()
+        return _late(state, result, now, chance, restarts or {})
     names = {flight.spec.key.name for flight in flights}
     epoch = state.epoch + 1
     state = replace(
@@ -71,7 +76,31 @@ def end(
         state = _note_trouble(state, flight, told, result.outcome, now, chance, shown)
         state = _note_effect(state, flight, told, result.outcome, now)
         ended.append(Ended(flight.verb, flight.spec, told, now - flight.sent_at))
+    if isinstance(result.outcome, OutcomeUnknown):
+        given_up = (*state.given_up, *(flight for flight in flights if flight.verb is Verb.INSTALL))
+        state = replace(state, given_up=given_up[-GIVEN_UP_KEPT:])
     return state, tuple(ended)
+
+
+def _late(
+    state: Modules, result: OrderResult, now: float, chance: float, restarts: Mapping[ModuleKey, int]
+) -> tuple[Modules, tuple[Ended, ...]]:
+    """Take the answer to an order that was given up: it says why the base failed, if it did and nothing came since."""
+    flights = [flight for flight in state.given_up if flight.order_id == result.order_id]
+    if not flights or isinstance(result.outcome, OutcomeUnknown):
+        return state, ()
+    ended = []
+    for flight in flights:
+        key = flight.spec.key
+        told = _meaning(flight, result.outcome, batch=len(flights) > 1)
+        module, trouble = state.present.get(key), state.troubles.get(key)
+        overtaken = key.name in state.in_flight or (module is not None and module.state is ModuleState.ACTIVATED)
+        if told.effect not in _TRIED or overtaken or (trouble is not None and trouble.spec != flight.spec):
+            continue
+        state = _note_trouble(state, flight, told, result.outcome, now, chance, restarts.get(key, 0))
+        ended.append(Ended(flight.verb, flight.spec, told, now - flight.sent_at))
+    given_up = tuple(flight for flight in state.given_up if flight.order_id != result.order_id)
+    return replace(state, epoch=state.epoch + 1, given_up=given_up), tuple(ended)
 
 
 def _note_trouble(

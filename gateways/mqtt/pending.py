@@ -1,9 +1,11 @@
 """Orders that wait for the word of a base, and how that word finds them.
 
-A base names command, module and version in its answer, and nothing else. One
-order of a kind waits at a time, so that this is enough: the control plane sends another
-one only after it gave the first up. An answer that the base gave before the order was
-sent belongs to an older one and is left alone.
+A base names command, module and version in its answer, and nothing else. The control
+plane sends an order like an earlier one only after it gave that up, while the base may
+still be at it: a long download, say. So the newest order gets the answer; but if the
+base refused that one because it is busy, the answer that follows is the first one's,
+which therefore goes on waiting. An answer that the base gave before an order was sent
+belongs to an older one and is left alone.
 
 A base that gets a command twice (QoS 1 may deliver so) answers the second one with a
 conflict before it answers the first one with what really happened. So a conflict is
@@ -42,9 +44,9 @@ class Answered:
 
 
 class Waiting:
-    """One order that waits; a context manager. Entering it ends the wait of an older one like it."""
+    """One order that waits; a context manager. Entering it ends the wait of orders like it but for the first."""
 
-    def __init__(self, orders: dict[Key, Waiting], key: Key, sent_at: float) -> None:
+    def __init__(self, orders: dict[Key, list[Waiting]], key: Key, sent_at: float) -> None:
         self._orders = orders
         self._key = key
         self._answer: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
@@ -53,14 +55,16 @@ class Waiting:
         self.sent_at = sent_at
 
     def __enter__(self) -> Waiting:
-        older = self._orders.get(self._key)
-        if older is not None:
+        alike = self._orders.setdefault(self._key, [])
+        for older in alike[1:]:
             older.interrupt("the order was given up for a newer one like it")
-        self._orders[self._key] = self
+        alike.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._orders.get(self._key) is self:
+        alike = self._orders[self._key]
+        alike.remove(self)
+        if not alike:
             del self._orders[self._key]
         if self._hold is not None:
             self._hold.cancel()
@@ -105,10 +109,10 @@ class Pending:
     """All orders that wait for an answer."""
 
     def __init__(self) -> None:
-        self._orders: dict[Key, Waiting] = {}
+        self._orders: dict[Key, list[Waiting]] = {}
 
     def __len__(self) -> int:
-        return len(self._orders)
+        return sum(len(alike) for alike in self._orders.values())
 
     def wait(self, base: str, verb: Verb, name: str, version: str, *, now: float) -> Waiting:
         """Return a context within which the answer to an order that is sent now finds it."""
@@ -116,18 +120,17 @@ class Pending:
 
     def answer(self, base: str, operation: Operation, made_at: float | None, receipt: Receipt) -> bool:
         """Give an order its answer; False when none waits for it. made_at is when the base said it, at the earliest."""
-        waiting = self._orders.get((base, operation.verb, operation.name, operation.version))
-        if waiting is None or not waiting.open:
-            return False
-        if made_at is not None and made_at + GUARD < waiting.sent_at:
-            return False
-        waiting.take(operation.reply, receipt)
-        return True
+        for waiting in reversed(self._orders.get((base, operation.verb, operation.name, operation.version), ())):
+            if waiting.open and (made_at is None or made_at + GUARD >= waiting.sent_at):
+                waiting.take(operation.reply, receipt)
+                return True
+        return False
 
     def interrupt(self, why: str) -> None:
         """End all waits: what bases say from now on may not reach us."""
-        for waiting in self._orders.values():
-            waiting.interrupt(why)
+        for alike in self._orders.values():
+            for waiting in alike:
+                waiting.interrupt(why)
 
 
 def is_conflict(reply: Reply) -> bool:

@@ -254,6 +254,10 @@ class Stage:
         pod["metadata"] |= {"deletionTimestamp": "2026-01-01T01:00:00Z", "deletionGracePeriodSeconds": 30}
         self.api.put(PODS, pod)
 
+    def remove_pod(self, name: str) -> None:
+        """Have a Pod gone at once, as by force."""
+        self.api.remove(PODS, name, "default")
+
     def reasons(self) -> list[str]:
         return [happening.reason for happening in self.recorder.recent()]
 

@@ -52,16 +52,27 @@ async def test_an_answer_finds_its_order_and_keeps_its_receipt(scene: Scene) -> 
     assert scene.acknowledged == [1, 2, 3]
 
 
-async def test_a_newer_order_of_the_kind_ends_the_wait_of_the_older_and_gets_the_answer(scene: Scene) -> None:
+async def test_the_newest_of_orders_alike_gets_the_answer(scene: Scene) -> None:
     with (
-        scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0) as older,
-        scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=1) as newer,
+        scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0) as first,
+        scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=1) as second,
+        scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=2) as third,
     ):
         with pytest.raises(Interrupted):
-            await older.answer()
+            await second.answer()
+        assert first.open
         assert scene.say(DONE)
-        assert (await newer.answer()).reply == DONE
+        assert (await third.answer()).reply == DONE
     assert not len(scene.pending)
+
+
+async def test_what_follows_the_refusal_of_a_second_order_is_the_answer_to_the_first(scene: Scene) -> None:
+    with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0) as first:
+        with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=1) as second:
+            assert scene.say(CONFLICT)
+            assert (await second.answer()).reply == CONFLICT
+        assert scene.say(FAILED)
+        assert (await first.answer()).reply == FAILED
 
 
 async def test_the_real_answer_takes_the_place_of_a_conflict(scene: Scene) -> None:
