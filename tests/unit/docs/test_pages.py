@@ -77,3 +77,9 @@ def test_every_console_block_is_run_or_says_why_not() -> None:
         assert block.why is None or block.why.strip(), f"{block.name}: <!-- not run: ... --> gives no reason"
         assert any(True for _ in block.commands()), f"{block.name}: no command begins with $"
     assert any(block.why is None for block in blocks())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_are_nowhere_but_in_console_blocks(page: Path) -> None:
+    kinds = re.findall(r"^ *```(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)[::2]
+    assert set(kinds) <= {"console", "json", "python", "text", "yaml"}, "write commands as a console block"
