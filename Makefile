@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart smoke test check unit integration compat proto proto-check docs lock test-servers bench clean distclean
+.PHONY: help quickstart smoke test check unit integration soak compat proto proto-check docs lock test-servers bench clean distclean
 
 help: ## list what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -41,7 +41,10 @@ unit: .venv/.dev ## the tests that need no server
 	@$(BIN)/python -m pytest tests/unit $(ARGS)
 
 integration: .venv/.dev ## the tests with real servers and sockets
-	@$(BIN)/python -m pytest tests/contract tests/integration $(ARGS)
+	@$(BIN)/python -m pytest tests/contract tests/integration tests/soak $(ARGS)
+
+soak: .venv/.dev ## ten minutes of random work under random faults, then everything must agree
+	@SOAK_SECONDS=$${SOAK_SECONDS:-600} $(BIN)/python -m pytest -s tests/soak/test_soak.py $(ARGS)
 
 define generate
 $(BIN)/python -m grpc_tools.protoc -I proto --python_out=$(1) --mypy_out=quiet:$(1) \

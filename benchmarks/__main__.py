@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
-from benchmarks import idle, install, machine, mqtt, onboarding
+from benchmarks import idle, install, machine, mqtt, onboarding, rollout
 from benchmarks.api import Failed
 from benchmarks.figures import Figure, Report, as_json, table
 from benchmarks.mqtt_stage import mqtt_stage
@@ -21,9 +21,9 @@ from tests.servers.kubeapi import ApiError
 from tests.servers.process import ServerFailed
 
 PURPOSE = """\
-Measures onboarding, installs and idle bases against a real Kubernetes API server with its
+Measures onboarding, installs, idle bases and rollouts against a real Kubernetes API server with its
 controllers, all on this machine, and prints each figure beside what is aimed at. Without a
-command, all three with 100 bases. The command mqtt measures the MQTT gateway on Mosquitto, without
+command, all four with 100 bases. The command mqtt measures the MQTT gateway on Mosquitto, without
 Kubernetes. The exit code tells whether it could be measured, never whether it was fast."""
 
 Measure = Callable[[Line, argparse.Namespace], Coroutine[None, None, list[Figure]]]
@@ -32,6 +32,9 @@ SCENARIOS: dict[str, Measure] = {
     "onboarding": lambda to, _: onboarding.measure(to),
     "install": lambda to, options: install.measure(to, modules=options.modules or to.stage.bases, rate=options.rate),
     "idle": lambda to, options: idle.measure(to, seconds=options.seconds),
+    "rollout": lambda to, options: rollout.measure(
+        to, modules=options.modules, daemon_sets=options.daemon_sets, baseline=options.baseline
+    ),
 }
 
 
@@ -48,6 +51,10 @@ def parser() -> argparse.ArgumentParser:
     )
     two = commands.add_parser("idle", parents=[common], help="API writes, CPU time and memory while nothing happens")
     two.add_argument("--seconds", type=_seconds, default=120.0, metavar="S", help="how long (default: 120)")
+    roll = commands.add_parser("rollout", parents=[common], help="M modules on each base at once, until all are Ready")
+    roll.add_argument("--modules", type=_number(1, 200), default=10, metavar="M", help="on each base (default: 10)")
+    roll.add_argument("--daemon-sets", action="store_true", help="made by M DaemonSets, not bare and bound Pods")
+    roll.add_argument("--baseline", action="store_true", help="first, a bare client does as much to the API server")
     three = commands.add_parser(
         "mqtt",
         parents=[_common(most_bases=10_000)],

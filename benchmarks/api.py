@@ -48,9 +48,13 @@ class Api:
         """Create something, or tell a program to do something."""
         return orjson.loads(await self.call("POST", path, body))
 
-    async def call(self, method: str, path: str, body: object = None) -> bytes:
+    async def patch(self, path: str, body: object) -> None:
+        """Patch an object strategically."""
+        await self.call("PATCH", path, body, "application/strategic-merge-patch+json")
+
+    async def call(self, method: str, path: str, body: object = None, content_type: str = "application/json") -> bytes:
         """Return the reply to one request."""
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": content_type}
         data = None if body is None else orjson.dumps(body)
         try:
             async with self._session.request(method, self._root + path, data=data, headers=headers) as reply:

@@ -79,19 +79,19 @@ async def _install(line: Line, work: list[Module], rate: float) -> list[Figure]:
         await pods.wait("ready", len(work), within=DONE_WITHIN, what="Pods Ready")
     used_after, told = line.usage(), (await line.metrics()).since(told)
     took = max(pods.times["ready"].values()) - min(acts.sent.values())
-    arrived = await _arrived(line, "installBiz")
+    at_base = await arrived(line, "installBiz")
     # A Pod is bound when the API server has stored it: after that was asked, before it is answered.
     posts = [acts.answered[module.pod] - acts.sent[module.pod] for module in work]
-    shares = [arrived[module.base, module.name] - acts.sent[module.pod] for module in work]
-    statuses = [pods.times["ready"][module.pod] - arrived[module.base, module.name] for module in work]
+    shares = [at_base[module.base, module.name] - acts.sent[module.pod] for module in work]
+    statuses = [pods.times["ready"][module.pod] - at_base[module.base, module.name] for module in work]
     wholes = [pods.times["ready"][module.pod] - acts.sent[module.pod] for module in work]
     return [
         Figure("modules installed", len(work), "1", note=f"within {took:.1f} s, {len(work) / took:.0f} each second"),
         *spread("creation of Pod asked -> answered, by the API server alone", posts),
         *spread("creation of Pod asked -> command at base", shares, target=targets.BOUND_TO_COMMAND_MS),
-        *_histogram(told, "koupleless_pod_bound_to_order_seconds", "seen bound -> order sent"),
+        *histogram(told, "koupleless_pod_bound_to_order_seconds", "seen bound -> order sent"),
         *spread("command at base -> Pod seen Ready", statuses, target=targets.RESULT_TO_STATUS_MS),
-        *_histogram(told, "koupleless_result_to_status_seconds", "result taken -> status written"),
+        *histogram(told, "koupleless_result_to_status_seconds", "result taken -> status written"),
         *spread("creation of Pod asked -> Pod seen Ready", wholes),
         *writes_per(told, len(work), "install"),
         *latency(told),
@@ -107,8 +107,8 @@ async def _uninstall(line: Line, work: list[Module], rate: float) -> list[Figure
         acts = await at_rate(work, rate, lambda module: line.kube.call("DELETE", f"{PODS}/{module.pod}"))
         await pods.wait("gone", len(work), within=DONE_WITHIN, what="Pods gone")
     told = (await line.metrics()).since(told)
-    arrived = await _arrived(line, "uninstallBiz")
-    shares = [arrived[module.base, module.name] - acts.sent[module.pod] for module in work]
+    at_base = await arrived(line, "uninstallBiz")
+    shares = [at_base[module.base, module.name] - acts.sent[module.pod] for module in work]
     wholes = [pods.times["gone"][module.pod] - acts.sent[module.pod] for module in work]
     return [
         *spread("deletion of Pod asked -> command at base", shares, target=targets.BOUND_TO_COMMAND_MS),
@@ -145,16 +145,17 @@ async def at_rate(work: Sequence[Module], rate: float, act: Callable[[Module], A
     return Acts(sent, answered)
 
 
-async def _arrived(line: Line, verb: str) -> dict[tuple[str, str], float]:
+async def arrived(line: Line, verb: str) -> dict[tuple[str, str], float]:
     """Return when the first command of a kind for each base and module arrived."""
-    arrived: dict[tuple[str, str], float] = {}
+    found: dict[tuple[str, str], float] = {}
     for command in await line.fleet.get("/admin/commands"):
         if command["verb"] == verb:
-            arrived.setdefault((command["base"], command["body"]["bizName"]), command["at"])
-    return arrived
+            found.setdefault((command["base"], command["body"]["bizName"]), command["at"])
+    return found
 
 
-def _histogram(told: Exposition, name: str, words: str) -> list[Figure]:
+def histogram(told: Exposition, name: str, words: str) -> list[Figure]:
+    """Return p50 and p99 of a histogram of the control plane."""
     note = f"histogram of the control plane, {told.count(name):.0f} observations"
     return [
         Figure(f"{words} p{share * 100:.0f}", told.quantile(name, share) * 1000, "ms", None, note)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 ONBOARDING_SECONDS_PER_BASE = 10 / 1000
 """1,000 bases in 10 s, from the first heartbeat to Ready Nodes."""
+ROLLOUT_SECONDS_PER_MODULE = 60 / 10_000
+"""10,000 Pods on 1,000 bases Running in 60 s."""
 BOUND_TO_COMMAND_MS = 100.0
 RESULT_TO_STATUS_MS = 200.0
 WRITES_PER_VNODE_MINUTE = 6.2
