@@ -22,6 +22,8 @@ from tests.programs import ControlPlane, HttpGateway, Programs, status
 from tests.servers.cluster import ADMIN, CONTROL_PLANE, KubeCluster
 
 NODES, PODS = "/api/v1/nodes", "/api/v1/namespaces/default/pods"
+ROOT = Path(__file__).parents[1]
+"""Measuring programs are not installed."""
 STARTED_WITHIN = 60.0
 CLUSTER_PROGRAMS = ("kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler")
 
@@ -81,7 +83,7 @@ def stage(bases: int, logs: Path | None = None) -> Iterator[Stage]:
             "bases",
             "benchmarks.bases",
             *("--controller", gateway.url, "--count", str(bases), "--admin-port", str(bases_port)),
-            environ={},
+            environ={"PYTHONPATH": str(ROOT)},
         )
         fleet.start()
         root = f"http://127.0.0.1:{bases_port}"

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 from tests.corner import Life
 from tests.everything import Bases, Everything, manifest, node_name, pod_spec
@@ -141,8 +142,12 @@ class Chaos(Doer):
         """Begin one step."""
         group = self._group_of.get(step.whom)
         thing = step.whom if group is None else next(name for name, other in self._groups.items() if other is group)
-        worker = self._workers.setdefault(thing, ThreadPoolExecutor(1, f"chaos {thing}"))
-        self._begun.append(worker.submit(self._do, step))
+        if thing not in self._workers:
+            self._workers[thing] = ThreadPoolExecutor(1, f"chaos {thing}")
+        self._begun.append(self._workers[thing].submit(self._do, step))
+        for begun in self._begun:
+            if begun.done():
+                begun.result()
 
     def finish(self) -> None:
         """Wait until all steps are done; raises what one of them raised."""
@@ -188,7 +193,7 @@ class Chaos(Doer):
             tell(group, "heal", base)
         if step.how == "hang":
             # A module that hangs holds its lock until the JVM is started anew.
-            tell(group, "restart", base)
+            self._fault(group, replace(step, what="restart"))
 
     def _mark(self, identity: str, *, down: bool, announced: bool = False) -> None:
         times = self.downs.setdefault(node_name(identity), [])
@@ -231,12 +236,12 @@ class Chaos(Doer):
 
 
 def tell(group: Bases, what: str, base: str) -> None:
-    """Tell a base; a heartbeat that waits for a frozen gateway makes some answers late."""
+    """Tell a base, again when it cannot: one that finds no broker is started again, as a container would be."""
     deadline = time.monotonic() + RETRIED_FOR
     while True:
         try:
             return group.tell(what, base)
-        except OSError:
+        except (OSError, AssertionError):
             if time.monotonic() > deadline:
                 raise
             time.sleep(AGAIN)
