@@ -192,6 +192,8 @@ class BaseActor:
         # Results come before the list: a list that was asked for later must find them done.
         if self._pods.take_results(news.results, self._pods.pods()):
             self._alive(now, news.gateway)
+        if news.given:
+            base.modules = book.told_to_start_with(base.modules, news.given, now)
         if news.baseline:
             base.modules = book.ask_again(base.modules)
         if news.modules is not None:

@@ -33,7 +33,15 @@ from controlplane.domain.facts import (
     PollFailed,
     TunnelKind,
 )
-from controlplane.domain.identity import BaseId, InvalidName, VNodeName, base_of_node, node_name, parse_base_id
+from controlplane.domain.identity import (
+    BaseId,
+    InvalidName,
+    ModuleKey,
+    VNodeName,
+    base_of_node,
+    node_name,
+    parse_base_id,
+)
 from controlplane.domain.liveness import mass_silence
 from controlplane.domain.objects import Container
 from controlplane.domain.replies import describe
@@ -87,6 +95,7 @@ class Fleet:
         self._phase_of: dict[BaseId, Phase] = {}
         self._shown: dict[BaseId, object] = {}
         self._early: dict[BaseId, tuple[Heartbeat, str]] = {}
+        self._given: dict[BaseId, tuple[ModuleKey, ...]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._frozen = False
         self._subscribers: set[Callable[[VNodeName], None]] = set()
@@ -201,6 +210,11 @@ class Fleet:
             return
         modules = self.baseline(base, query)
         log.info("baseline answered", base=base, modules=[f"{m.name}:{m.version}" for m in modules])
+        given = tuple(ModuleKey(module.name, module.version) for module in modules)
+        if (actor := self._actors.get(base)) is not None:
+            actor.inbox.given(given)
+        elif len(self._given) < self._policy.most_bases:
+            self._given[base] = given
         link.baseline(base, query.query_id, modules)
 
     def baseline(self, base: BaseId, query: BaselineQuery) -> tuple[Container, ...]:
@@ -285,6 +299,7 @@ class Fleet:
             raise RuntimeError("actors are started by a running fleet only")
         actor = self._new_actor(base, profile)
         self._actors[base] = actor
+        actor.inbox.given(self._given.pop(base, ()))
         task = self._group.create_task(
             supervise(
                 lambda: self._run_actor(base),

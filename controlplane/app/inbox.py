@@ -7,10 +7,11 @@ there were orders.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from controlplane.domain.facts import Health, Heartbeat, ModuleList, OrderResult
+from controlplane.domain.identity import ModuleKey
 
 
 @dataclass(slots=True)
@@ -26,6 +27,7 @@ class News:
     heard_at: float | None = None
     poll_failed: bool = False
     baseline: bool = False
+    given: tuple[ModuleKey, ...] = ()
 
 
 class Inbox:
@@ -74,6 +76,11 @@ class Inbox:
         """The base told how its baseline went: its modules changed."""
         self._news.baseline = True
         self._heard(gateway, now)
+
+    def given(self, modules: Iterable[ModuleKey]) -> None:
+        """The base asked for a baseline and was given these modules."""
+        self._news.given += tuple(modules)
+        self._wake()
 
     def result(self, result: OrderResult, gateway: str, now: float) -> None:
         """An order ended; alone it is no sign of life."""

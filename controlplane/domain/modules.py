@@ -30,6 +30,9 @@ from controlplane.domain.releases import UNKNOWN, Release
 LISTED = frozenset({ModuleState.RESOLVED, ModuleState.ACTIVATED, ModuleState.DEACTIVATED, ModuleState.BROKEN})
 """States of a module that is there; anything else counts as absent."""
 
+BASELINE_WAIT = 120.0
+"""Seconds for which the Pod of a module that a base was told to start with may be late."""
+
 MAY_STILL_COME = 600.0
 """Seconds for which a module counts as ours after its install was given up: the base may be at it all that time."""
 
@@ -79,7 +82,8 @@ class Modules:
 
     told is False until the first complete list. owned are the modules that we
     installed or that a Pod wants, with what they were installed from; of those that
-    are not there, awaited tells until when they may still appear. alone are names
+    are not there, awaited tells until when they may still appear. spared are those
+    of a baseline: until then being without a Pod does not count. alone are names
     of which the base cannot have two versions in service.
     """
 
@@ -92,6 +96,7 @@ class Modules:
     owned: Mapping[ModuleKey, Release] = field(default_factory=lambda: MappingProxyType({}))
     awaited: Mapping[ModuleKey, float] = field(default_factory=lambda: MappingProxyType({}))
     orphan_since: Mapping[ModuleKey, float] = field(default_factory=lambda: MappingProxyType({}))
+    spared: Mapping[ModuleKey, float] = field(default_factory=lambda: MappingProxyType({}))
     alone: frozenset[str] = frozenset()
     given_up: tuple[InFlight, ...] = ()
 
@@ -192,10 +197,23 @@ def forget(state: Modules, wanted: Iterable[ModuleKey], now: float) -> Modules:
     over = {key for key, until in state.awaited.items() if until <= now or key in state.present}
     if over:
         state = replace(state, awaited=MappingProxyType({k: t for k, t in state.awaited.items() if k not in over}))
+    if not state.spared.keys() <= state.owned.keys():
+        state = replace(state, spared=MappingProxyType({k: u for k, u in state.spared.items() if k in state.owned}))
     gone = {k for k in state.owned if k not in keep and k not in state.awaited and state.settled(k.name)}
     if gone:
         state = replace(state, owned=MappingProxyType({k: r for k, r in state.owned.items() if k not in gone}))
     return state
+
+
+def told_to_start_with(state: Modules, keys: Iterable[ModuleKey], now: float) -> Modules:
+    """A starting base was given these modules by us: they are ours, and their Pods may be late."""
+    keys = [key for key in keys if key not in state.owned]
+    return replace(
+        state,
+        owned=MappingProxyType({**state.owned, **dict.fromkeys(keys, UNKNOWN)}),
+        awaited=MappingProxyType({**state.awaited, **dict.fromkeys(keys, now + MAY_STILL_COME)}),
+        spared=MappingProxyType({**state.spared, **dict.fromkeys(keys, now + BASELINE_WAIT)}),
+    )
 
 
 def ask_again(state: Modules) -> Modules:

@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 
 from controlplane.app.policy import Policy
 from controlplane.domain.facts import (
+    BaselineQuery,
     ClientCode,
     Module,
     ModuleList,
@@ -22,9 +23,11 @@ from controlplane.domain.facts import (
     Verb,
 )
 from controlplane.domain.identity import BaseId, ModuleKey
+from controlplane.domain.modules import BASELINE_WAIT
 from controlplane.domain.planner import OrphanPolicy
 from controlplane.domain.planner import Policy as ModulePolicy
 from tests.unit.app.harness import Api, Stage
+from tests.unit.app.test_peers import put_deployment
 
 pytestmark = pytest.mark.looptime
 
@@ -121,6 +124,40 @@ async def test_a_module_from_a_baseline_whose_pod_comes_later_is_left_in_peace()
         stage.delete_pod("p")
         await asyncio.sleep(5.0)
         assert stage.bases.modules[base] == {}
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_module_that_we_gave_a_starting_base_goes_when_no_pod_comes_for_it(known: bool) -> None:
+    async with Stage(Api()).running() as stage:
+        put_deployment(stage.api)
+        base = BaseId("b1")
+        if known:
+            stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        query = BaselineQuery("q", "shop", "1.0.0", "default")
+        stage.fleet.baseline_query(stage.link, "b1", query)
+        stage.bases.add("b1")
+        stage.bases.modules[base][KEY] = ModuleState.ACTIVATED
+        await asyncio.sleep(BASELINE_WAIT)
+        assert stage.bases.uninstalls == []
+        await asyncio.sleep(60.0)
+        assert stage.bases.modules[base] == {}
+        assert stage.bases.uninstalls == [(base, KEY)]
+
+
+async def test_a_module_that_we_gave_a_starting_base_stays_when_its_pod_comes_late() -> None:
+    async with Stage(Api()).running() as stage:
+        put_deployment(stage.api)
+        base = stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        query = BaselineQuery("q", "shop", "1.0.0", "default")
+        stage.fleet.baseline_query(stage.link, "b1", query)
+        stage.bases.modules[base][KEY] = ModuleState.ACTIVATED
+        await asyncio.sleep(BASELINE_WAIT)
+        stage.put_pod("p")
+        await asyncio.sleep(200.0)
+        assert stage.ready("pod", "p") == "True"
+        assert stage.bases.installs == stage.bases.uninstalls == []
 
 
 async def test_a_pod_that_was_bound_while_its_base_was_silent_is_installed_when_it_answers() -> None:
