@@ -181,7 +181,7 @@ async def kubelet(settings: ControlPlaneSettings, backend: Backend, cluster: Api
         await server.start()
         log.info("kubelet API started", port=server.port, namespace=settings.namespace)
         yield Kubelet(
-            KubeletAddress(services, settings.kubelet_proxy_port),
+            KubeletAddress(services, settings.kubelet_proxy_port, settings.env),
             {"kubelet-services": services.run, "kubelet": server.run},
         )
     except Unusable as error:

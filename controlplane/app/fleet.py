@@ -76,7 +76,6 @@ class Fleet:
         self._gateways = gateways
         self._policy = policy
         self._recorder = recorder
-        self._kubelet = kubelet
         self._around = Surroundings(
             cluster=cluster,
             clock=clock,
@@ -104,7 +103,7 @@ class Fleet:
         gateways.subscribe(self._gateways_changed)
         cluster.pods.subscribe_node(self._node_touched)
         cluster.nodes.subscribe(self._node_touched)
-        kubelet.subscribe(self._kubelet_moved)
+        kubelet.subscribe(self._kick_all)
 
     # What tools read.
 
@@ -235,7 +234,7 @@ class Fleet:
         informers = (self._cluster.pods, self._cluster.nodes, self._cluster.leases, self._cluster.deployments)
         while not all(informer.synced for informer in informers):  # noqa: ASYNC110 - informers have no event for it
             await asyncio.sleep(SYNC_LOOK)
-        await self._kubelet.first_look()
+        await self._around.kubelet.first_look()
         async with asyncio.TaskGroup() as group:
             self._group = group
             self._recover()
@@ -250,7 +249,7 @@ class Fleet:
 
     def _recover(self) -> None:
         """Take up every VNode that the cluster has; its owner may turn out to be somebody else."""
-        env, kubelet_ip = self._policy.env, self._kubelet.ip
+        env, kubelet_ip = self._policy.env, self._around.kubelet.ip
         for node in self._cluster.nodes.all():
             base = base_of_node(node.name, env)
             profile = profile_of(node, base, env, kubelet_ip=kubelet_ip) if base is not None else None
@@ -372,7 +371,7 @@ class Fleet:
             if actor.base.profile.tunnel is kind or kind in actor.base.heard_over:
                 actor.kick()
 
-    def _kubelet_moved(self) -> None:
+    def _kick_all(self) -> None:
         for actor in self._actors.values():
             actor.kick()
 
@@ -411,8 +410,7 @@ class Fleet:
                 self._recorder.replica(
                     warning=False, reason="RemovalsPossible", message="enough bases answer: removals are possible again"
                 )
-                for actor in self._actors.values():
-                    actor.kick()
+                self._kick_all()
 
     def _told(self, vnode: VNodeName) -> None:
         for handler in tuple(self._subscribers):

@@ -26,8 +26,9 @@ LOOK_EVERY = 0.05
 class KubeletAddress:
     """Follows the labelled Services; without an informer the kubelet API is not offered. listens_on is our own port."""
 
-    def __init__(self, services: Informer[Service] | None, listens_on: int = 0) -> None:
+    def __init__(self, services: Informer[Service] | None, listens_on: int = 0, env: str = "") -> None:
         self._services = services
+        self._env = env
         self._listens_on = listens_on
         self._handlers: list[Callable[[], None]] = []
         self._told: Endpoint | str | None = None
@@ -67,7 +68,7 @@ class KubeletAddress:
         """Return the endpoint, why there is none, or None when that is not known."""
         if self._services is None or not self._services.synced:
             return None
-        return endpoint_of(tuple(self._services.all()), self._listens_on)
+        return endpoint_of(tuple(self._services.all()), self._listens_on, self._env)
 
     def _changed(self, _key: str) -> None:
         found = self._look()

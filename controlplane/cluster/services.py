@@ -7,7 +7,7 @@ from controlplane.cluster import fields
 from controlplane.cluster.api import SERVICES, ApiServer, Json
 from controlplane.cluster.informer import ObjectInformer
 from controlplane.cluster.selector import Selector
-from controlplane.domain.contract import KUBELET_SERVICE
+from controlplane.domain.contract import ENV, KUBELET_SERVICE
 from controlplane.domain.endpoint import Service, ServicePort
 
 
@@ -26,6 +26,7 @@ def service(obj: Json) -> Service:
         uid=fields.text(meta, "uid"),
         resource_version=fields.text(meta, "resourceVersion"),
         cluster_ip=fields.text(spec, "clusterIP"),
+        env=fields.words(meta, "labels").get(ENV, ""),
         ports=tuple(_port(each) for each in fields.objects(spec, "ports")),
     )
 

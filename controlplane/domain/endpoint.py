@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from controlplane.domain.contract import KUBELET_SERVICE
+from controlplane.domain.contract import ENV, KUBELET_SERVICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,11 @@ class ServicePort:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A Service as the cluster has it. cluster_ip is empty or "None" where it has no address of its own."""
+    """A Service as the cluster has it.
+
+    cluster_ip is empty or "None" where it has no address of its own; env is the
+    environment whose VNodes it is for, empty for all.
+    """
 
     namespace: str
     name: str
@@ -39,6 +43,7 @@ class Service:
     resource_version: str
     cluster_ip: str = ""
     ports: tuple[ServicePort, ...] = ()
+    env: str = ""
 
     @property
     def key(self) -> str:
@@ -46,14 +51,18 @@ class Service:
         return f"{self.namespace}/{self.name}"
 
 
-def endpoint_of(services: Sequence[Service], listens_on: int) -> Endpoint | str:
-    """Return the endpoint, or in words why there is none; listens_on is the port that our server has itself."""
+def endpoint_of(services: Sequence[Service], listens_on: int, env: str) -> Endpoint | str:
+    """Return the endpoint, or in words why there is none.
+
+    listens_on is the port that our server has itself; Services for another environment do not count.
+    """
     label = f"{KUBELET_SERVICE}=true"
+    services = [service for service in services if service.env in ("", env)]
     if not services:
         return f"no Service has the label {label}"
     if len(services) > 1:
         names = ", ".join(sorted(service.key for service in services))
-        return f"more than one Service has the label {label}: {names}; leave it to one of them"
+        return f"more than one Service has the label {label}: {names}; leave it to one, or label each with {ENV}"
     (service,) = services
     if service.cluster_ip in ("", "None"):
         return f"Service {service.key} has no cluster IP, which is what the API server would dial"

@@ -41,7 +41,7 @@ def judge(settings: ControlPlaneSettings, answer: Answer) -> Finding:
         fix = "kubectl apply -f deploy/kubelet/rbac.yaml; it is for the namespace koupleless-system"
         return error(ABOUT, f"Services of namespace {settings.namespace} cannot be listed: {answer.message}", fix)
     services = tuple(service(each) for each in fields.objects(answer.body, "items"))
-    found = endpoint_of(services, settings.kubelet_proxy_port)
+    found = endpoint_of(services, settings.kubelet_proxy_port, settings.env)
     if isinstance(found, Endpoint):
         return ok(ABOUT, f"the API server reaches it at {found}; its certificate should be valid for {found.ip}")
     fix = f"apply deploy/kubelet/service.yaml, in NAMESPACE={settings.namespace}, or correct the Service that is there"

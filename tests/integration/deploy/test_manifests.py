@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,10 @@ import pytest
 from tests.integration.deploy.broker import Shipped
 from tests.programs import eventually
 from tests.servers import manifests
-from tests.servers.cluster import KubeCluster
+from tests.servers.cluster import KubeCluster, kubectl
 from tests.servers.kubeapi import ApiError, Json
 from tests.servers.rbac import SHIPPED
-from tests.unit.servers.test_deploy import FORMS, shipped
+from tests.unit.servers.test_deploy import FORMS, KUBELET, shipped
 
 STRICT_SINCE = 25
 """Minor version of Kubernetes from which on the API server refuses unknown fields when it is asked to."""
@@ -31,6 +33,27 @@ def test_the_api_server_takes_it(kube_cluster: KubeCluster, form: str) -> None:
     for obj in shipped(form_for(form, kube_cluster)):
         applied = manifests.apply(kube_cluster.api, obj, dry_run=True)
         assert applied["metadata"]["name"] == obj["metadata"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("patch", "form", "name"),
+    [("single.yaml", "module-controller.yaml", "module-controller"), ("sharded.yaml", "sharded", "controlplane")],
+)
+def test_kubectl_patches_the_kubelet_api_in(kube_cluster: KubeCluster, patch: str, form: str, name: str) -> None:
+    (deployment,) = [
+        obj
+        for obj in shipped(form_for(form, kube_cluster))
+        if (obj["kind"], obj["metadata"]["name"]) == ("Deployment", name)
+    ]
+    command = [str(kubectl()), "patch", "--local", "-f", "-", "-o", "json", "--patch-file", str(KUBELET / patch)]
+    done = subprocess.run(command, input=json.dumps(deployment), capture_output=True, text=True, timeout=30, check=True)
+    applied = manifests.apply(kube_cluster.api, json.loads(done.stdout), dry_run=True)
+    (container,) = applied["spec"]["template"]["spec"]["containers"]
+    environ = {variable["name"]: variable for variable in container["env"]}
+    assert environ["KUBELET_PROXY_ENABLED"]["value"] == "true"
+    assert "NAMESPACE" in environ
+    assert {"containerPort": 10250, "name": "kubelet", "protocol": "TCP"} in container["ports"]
+    assert applied["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"] is True
 
 
 def test_what_it_takes_is_not_just_anything(kube_cluster: KubeCluster) -> None:

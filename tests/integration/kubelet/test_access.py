@@ -12,8 +12,13 @@ from collections.abc import Iterator
 import pytest
 import trustme
 
-from tests.integration.kubelet.conftest import BASES, LOG, MODULES, POD, Stage
+from modulecontroller.configuration import survey
+from modulecontroller.doctor.examine import CHECKS, examine
+from modulecontroller.doctor.findings import Level
+from service.settings import ALL_VARIABLES
+from tests.integration.kubelet.conftest import BASES, LOG, MODULES, POD, SYSTEM, Stage, kubelet_of
 from tests.programs import ControlPlane, Programs, eventually
+from tests.servers.cluster import CONTROL_PLANE
 from tests.servers.kubeapi import Json
 
 pytestmark = pytest.mark.timeout(400)
@@ -26,9 +31,13 @@ def trusting(stage: Stage) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(stage.kube.pki.ca))
 
 
-def get(stage: Stage, path: str = PATH, *, tls: ssl.SSLContext | None = None, token: str = "") -> tuple[int, str]:
+def get(
+    stage: Stage, path: str = PATH, *, tls: ssl.SSLContext | None = None, token: str = "", port: int = 0
+) -> tuple[int, str]:
     """Ask our port itself, as somebody in the cluster could."""
-    connection = http.client.HTTPSConnection(stage.service_ip, stage.port, timeout=20, context=tls or trusting(stage))
+    connection = http.client.HTTPSConnection(
+        stage.service_ip, port or stage.port, timeout=20, context=tls or trusting(stage)
+    )
     with contextlib.closing(connection):
         connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
         answer = connection.getresponse()
@@ -105,6 +114,28 @@ def test_a_certificate_of_another_ca_does_not_get_in(stage: Stage) -> None:
     )
 
 
+def test_a_replica_that_owns_nothing_answers_alike(stage: Stage, programs: Programs) -> None:
+    certificate, key = stage.certificate
+    second = ControlPlane(
+        programs,
+        "second",
+        CLUSTER="kubernetes",
+        KUBECONFIG=str(stage.kube.kubeconfig(CONTROL_PLANE)),
+        NAMESPACE=SYSTEM,
+        KUBELET_PROXY_ENABLED="true",
+        KUBELET_PROXY_PORT=str(port := programs.port()),
+        KUBELET_PROXY_CRT_PATH=str(certificate),
+        KUBELET_PROXY_KEY_PATH=str(key),
+        KUBELET_PROXY_CLIENT_CA_PATH=str(stage.kube.pki.ca),
+    ).start()
+    tls = trusting(stage)
+    tls.load_cert_chain(*stage.kube.pki.files("kube-apiserver-kubelet-client"))
+    assert get(stage, tls=tls, port=port) == get(stage, tls=tls)
+    assert get(stage, port=port)[0] == 401
+    second.server.stop()
+    assert kubelet_of(stage.vnode())[1] == stage.port, "the owner's word stands"
+
+
 def test_logs_read_at_once_are_all_whole(stage: Stage) -> None:
     results: list[tuple[int, str]] = []
 
@@ -153,3 +184,29 @@ def test_a_missing_file_stops_the_start(stage: Stage, programs: Programs, variab
     text = control_plane.server.log.read_text()
     assert "cannot start: wrong settings" in text
     assert f"{variable}=/none: cannot be read" in text
+
+
+async def test_the_doctor_finds_it_as_it_should_be(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate, key = (str(path) for path in stage.certificate)
+    for name in ALL_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    environ = {
+        "CLUSTER": "kubernetes",
+        "KUBECONFIG": str(stage.kube.kubeconfig(CONTROL_PLANE)),
+        "NAMESPACE": SYSTEM,
+        "KUBELET_PROXY_ENABLED": "true",
+        "KUBELET_PROXY_PORT": str(stage.port),
+        "KUBELET_PROXY_CRT_PATH": certificate,
+        "KUBELET_PROXY_KEY_PATH": key,
+        "KUBELET_PROXY_CLIENT_CA_PATH": str(stage.kube.pki.ca),
+    }
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    checks = {name: CHECKS[name] for name in ("settings", "permissions", "kubelet API")}
+    found = {finding.about: finding for finding in await examine(survey(["controlplane"]), checks=checks)}
+    assert found["permissions"].level is Level.OK, found["permissions"]
+    assert f"reaches it at {stage.service_ip}:{stage.port}" in found["kubelet API"].message
+    monkeypatch.setenv("NAMESPACE", MODULES)
+    found = {finding.about: finding for finding in await examine(survey(["controlplane"]), checks=checks)}
+    assert "may not list, watch services in modules" in found["permissions"].message
+    assert found["kubelet API"].level is Level.ERROR

@@ -31,6 +31,7 @@ from controlplane.kubelet.basepods import BasePods
 from controlplane.kubelet.certificates import Files
 from controlplane.kubelet.logs import ModuleLogs
 from controlplane.kubelet.server import KubeletServer
+from service.status import CannotListen
 from tests.unit.kubelet.test_access import Reviews
 
 PATH = "/containerLogs/modules/biz1/biz1"
@@ -289,6 +290,19 @@ class TestAnswers:
         assert not received.endswith(b"0\r\n\r\n")
         assert count("koupleless_kubelet_logs_total", outcome="broken") == before + 1
         writer.close()
+
+
+async def test_a_port_that_is_taken_stops_the_start(scene: Scene) -> None:
+    other = KubeletServer(
+        host="127.0.0.1",
+        port=scene.server.port,
+        files=scene.authority.files,
+        access=Access(scene.api, SystemClock()),
+        logs=scene.server._logs,
+    )
+    with pytest.raises(CannotListen, match=f"KUBELET_PROXY_PORT={scene.server.port}: cannot listen there"):
+        await other.start()
+    await other.stop()
 
 
 class TestHostile:

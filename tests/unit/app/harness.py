@@ -169,7 +169,7 @@ class Stage:
             recorder=self.recorder,
             policy=self.policy,
             random=random,
-            kubelet=KubeletAddress(self.services, kubelet_port) if self.services is not None else NO_KUBELET,
+            kubelet=KubeletAddress(self.services, kubelet_port, "dev") if self.services is not None else NO_KUBELET,
         )
         self.peers = self.new_peers()
         self.link = FakeLink()

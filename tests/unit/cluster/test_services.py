@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.cluster.services import service
+from controlplane.domain.contract import ENV
 from controlplane.domain.endpoint import Service, ServicePort
 
 JSON: st.SearchStrategy[Any] = st.recursive(
@@ -19,7 +20,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 
 def test_a_service_is_read() -> None:
     obj = {
-        "metadata": {"namespace": "ns", "name": "kubelet", "uid": "u", "resourceVersion": "7"},
+        "metadata": {"namespace": "ns", "name": "kubelet", "uid": "u", "resourceVersion": "7", "labels": {ENV: "dev"}},
         "spec": {
             "clusterIP": "10.96.0.7",
             "ports": [
@@ -30,7 +31,7 @@ def test_a_service_is_read() -> None:
         },
     }
     ports = (ServicePort("kubelet", 443, "10250"), ServicePort("", 53, "dns", "UDP"), ServicePort("", 80))
-    assert service(obj) == Service("ns", "kubelet", "u", "7", "10.96.0.7", ports)
+    assert service(obj) == Service("ns", "kubelet", "u", "7", "10.96.0.7", ports, "dev")
 
 
 @given(JSON)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from controlplane.app.ports import Rejected
 from controlplane.cluster.api import ApiServer, Json, ObjectList, Resource
+from controlplane.domain.contract import COMPONENT, COMPONENT_MODULE
 from controlplane.domain.objects import Node
-from controlplane.kubelet.basepods import BasePods
+from controlplane.kubelet.basepods import BasePod, BasePods
 from controlplane.kubelet.refusal import Refusal
 from tests.fakes.apiserver import FakeApiServer
 
@@ -157,3 +161,45 @@ async def test_malformed_pods_are_no_bases(obj: Json) -> None:
 
     with pytest.raises(Refusal):
         await BasePods(Malformed([]), namespace="x").find(node(), "modules")
+
+
+NAMES, ADDRESSES = st.sampled_from(["shop-0", "shop-1"]), st.sampled_from([IP, "10.1.0.8"])
+PODS_OF_A_CLUSTER = st.lists(
+    st.builds(
+        lambda name, space, ip, containers, phase, labels: pod(
+            name, space, ip=ip, containers=containers, phase=phase, **labels
+        ),
+        NAMES,
+        st.sampled_from(["modules", "apps", "koupleless-system"]),
+        ADDRESSES,
+        st.lists(st.sampled_from(["base", "sidecar"]), min_size=1, max_size=2, unique=True),
+        st.sampled_from(["Running", "Pending", "Failed"]),
+        st.sampled_from([{}, {COMPONENT: COMPONENT_MODULE}]),
+    ),
+    max_size=6,
+    unique_by=lambda obj: (obj["metadata"]["namespace"], obj["metadata"]["name"]),
+)
+
+
+@given(PODS_OF_A_CLUSTER)
+def test_whatever_pods_there_are_no_log_is_shown_that_is_not_a_bases(pods: list[Json]) -> None:
+    """A Pod that is found has the container, is no module, and has the base's address or its very name and place."""
+
+    async def look() -> BasePod | None:
+        try:
+            return await BasePods(Cluster(pods), namespace="koupleless-system").find(node(), "modules")
+        except Refusal:
+            return None
+
+    found = asyncio.run(look())
+    if found is None:
+        return
+    (obj,) = [
+        each
+        for each in pods
+        if (each["metadata"]["namespace"], each["metadata"]["name"]) == (found.namespace, found.name)
+    ]
+    assert found.container in [each["name"] for each in obj["spec"]["containers"]]
+    assert obj["metadata"]["labels"].get(COMPONENT) != COMPONENT_MODULE
+    by_name = (found.namespace, found.name) == ("modules", "shop-0")
+    assert by_name or (obj["status"]["podIP"] == IP and obj["status"]["phase"] != "Failed")

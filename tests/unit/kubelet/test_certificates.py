@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,10 @@ class TestSettings:
         monkeypatch.setenv("KUBELET_PROXY_ENABLED", "false")
         monkeypatch.setenv("KUBELET_PROXY_CRT_PATH", "/none.crt")
         assert not read(ControlPlaneSettings).kubelet_proxy_enabled
+
+    def test_turned_off_nothing_of_the_server_is_loaded(self) -> None:
+        look = (
+            "import sys, controlplane.__main__; print([n for n in sys.modules if n.startswith('controlplane.kubelet')])"
+        )
+        done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, timeout=60, check=True)
+        assert done.stdout.strip() == "['controlplane.kubelet', 'controlplane.kubelet.certificates']"
