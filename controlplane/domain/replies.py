@@ -47,6 +47,7 @@ class Meaning:
 
 
 _CONFLICT = "exist unfinished command("
+_IN_THE_BACKGROUND = (") has been executed", "Not found the corresponding ops record")
 _MASTER = "Master biz must not be uninstalled"
 _BAD_SPEC = ("should not be blank", "both blank", "MalformedURLException", "Format of Biz Identity")
 _STILL_STARTING = "BizState must be ACTIVATED, DEACTIVATED or BROKEN"
@@ -80,7 +81,7 @@ def meaning(verb: Verb, key: ModuleKey, reply: Reply) -> Meaning:
         return Meaning(Effect.BUSY, reason="ModuleStarting", message=reply.message)
     if _CONFLICT in text:
         return Meaning(Effect.BUSY, reason="BaseBusy", message=reply.message)
-    if reply.code is ReplyCode.UNSPECIFIED:
+    if reply.code is ReplyCode.UNSPECIFIED or any(mark in reply.message for mark in _IN_THE_BACKGROUND):
         return Meaning(Effect.ASK, reason="UnknownReply", message=reply.message)
     return _failure(verb, reply, text)
 

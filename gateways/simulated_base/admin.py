@@ -29,6 +29,7 @@ POST /admin/fail            let installations fail; ?module=NAME or NAME:VERSION
 POST /admin/fail-uninstall  let uninstallations fail; ?module= as above
 POST /admin/hang            accept and never answer; ?command=COMMAND, all without it
 POST /admin/slow            delay by ?seconds=S; ?command=COMMAND, all without it
+POST /admin/cut             lose the connection to the broker for ?seconds=S
 POST /admin/drop-replies    carry out, then give no answer; ?command=COMMAND, all without it
 POST /admin/heal            switch all of these faults off
 All take ?base=IDENTITY; without it they mean every base.
@@ -114,13 +115,11 @@ async def _hang(base: SimulatedBase, request: web.Request) -> None:
 
 
 async def _slow(base: SimulatedBase, request: web.Request) -> None:
-    try:
-        seconds = float(request.query.get("seconds", ""))
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise web.HTTPBadRequest(text="seconds: a number of seconds is needed\n")
-    base.faults.slow[_command(request)] = seconds
+    base.faults.slow[_command(request)] = _seconds(request)
+
+
+async def _cut(base: SimulatedBase, request: web.Request) -> None:
+    base.cut(_seconds(request))
 
 
 async def _drop_replies(base: SimulatedBase, request: web.Request) -> None:
@@ -141,6 +140,7 @@ _CHANGES: dict[str, Change] = {
     "fail-uninstall": _fail_uninstall,
     "hang": _hang,
     "slow": _slow,
+    "cut": _cut,
     "drop-replies": _drop_replies,
     "heal": _heal,
 }
@@ -151,6 +151,16 @@ def _selected(fleet: Fleet, request: web.Request) -> list[SimulatedBase]:
         return fleet.select(request.query.get("base", ""))
     except UnknownBase as error:
         raise web.HTTPNotFound(text=f"no base {error}\n") from error
+
+
+def _seconds(request: web.Request) -> float:
+    try:
+        seconds = float(request.query.get("seconds", ""))
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise web.HTTPBadRequest(text="seconds: a number of seconds is needed\n")
+    return seconds
 
 
 def _command(request: web.Request) -> str:

@@ -132,6 +132,11 @@ class SimulatedBase:
                 await self._mqtt.deactivate()
             await self._stop()
 
+    def cut(self, seconds: float) -> None:
+        """Lose the connection to the broker for so long; without one nothing happens."""
+        if self._mqtt is not None:
+            self._mqtt.cut(seconds)
+
     async def restart(self, port: int | None = None) -> None:
         """Stop and start under the same identity, without modules, on the same port unless another is given."""
         async with self._life:

@@ -47,6 +47,7 @@ class MqttTunnel:
         self._topics = wire.Topics(profile.env.lower(), profile.identity)
         self._commands = Commands(self._topics, arklet, faults, tasks, record, self._send)
         self._connection: Connection | None = None
+        self._cut_until = 0.0
         self._log = log.bind(base=profile.identity)
         self.beating = False
         """Heartbeats go out, or would but for muting."""
@@ -75,6 +76,12 @@ class MqttTunnel:
                 await self._publish("heart", beat(self._profile, 0, DEACTIVATED))
         except (PublishFailed, TimeoutError) as error:
             self._log.warning("the controller was not told", error=str(error))
+
+    def cut(self, seconds: float) -> None:
+        """Lose the connection, and stay without one for so long."""
+        self._cut_until = asyncio.get_running_loop().time() + seconds
+        if self._connection is not None:
+            self._connection.close()
 
     def close(self) -> None:
         """Leave the broker; tasks have to be ended before."""
@@ -117,7 +124,7 @@ class MqttTunnel:
             self._log.info("connected again")
 
     async def _again(self) -> Connection:
-        delay = RECONNECT_FIRST
+        delay = max(RECONNECT_FIRST, self._cut_until - asyncio.get_running_loop().time())
         while True:
             await asyncio.sleep(delay)
             try:

@@ -208,6 +208,18 @@ async def test_a_pod_and_its_status_read_back(cluster: ApiCluster, unique: str) 
     assert cluster.pods.get(pod.key) == patched
 
 
+async def test_pods_that_are_no_modules_are_found_by_their_node(
+    cluster: ApiCluster, api: ApiServer, unique: str
+) -> None:
+    module = await cluster.create_pod(new_pod(unique))
+    spec = {"nodeName": module.node_name, "containers": [{"name": "c", "image": "exporter"}]}
+    meta = {"name": f"stranger-{unique}", "namespace": NS, "labels": {"app": unique}}
+    await api.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}, NS)
+    assert [pod.name for pod in await cluster.foreign_pods(module.node_name)] == [f"stranger-{unique}"]
+    assert await cluster.foreign_pods(f"vnode.other.{unique}") == ()
+    assert cluster.pods.on_node(module.node_name) == (module,)
+
+
 async def test_a_pods_deletion_waits_for_its_removal(cluster: ApiCluster, unique: str) -> None:
     told: list[str] = []
     cluster.pods.subscribe_node(told.append)

@@ -149,3 +149,16 @@ def test_a_module_that_somebody_else_removed_is_installed_again(life: Life) -> N
     eventually(lambda: not ready(life.get("Pod", "biz1")) or base.modules() == ACTIVE, within=40, what="it was noticed")
     eventually(lambda: base.modules() == ACTIVE, within=40, what="the module back")
     life.wait_ready("biz1")
+
+
+def test_a_pod_that_is_no_module_is_told_so_and_left_alone(life: Life) -> None:
+    """As DaemonSets make them that tolerate everything."""
+    base = running(life, "http")
+    (node,) = base.nodes
+    containers = [{"name": "exporter", "image": "exporter:1"}]
+    tolerations = [{"operator": "Exists"}]
+    spec = {"nodeName": node, "containers": containers, "tolerations": tolerations}
+    life.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "exporter"}, "spec": spec})
+    eventually(lambda: life.reasons("exporter") == ["NotAModule"], within=60, what="an Event that says why")
+    assert (life.get("Pod", "exporter") or {})["status"]["phase"] == "Pending"
+    assert base.modules() == ACTIVE

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.everything import Bases, condition, pod_spec, ready
+from tests.everything import condition, pod_spec, ready
 from tests.integration.life.conftest import Life, wait_available
 from tests.programs import eventually, throughout
 from tests.servers.kubeapi import Json
@@ -238,10 +238,41 @@ def test_a_version_that_cannot_stand_another_beside_it_comes_after_it(life: Life
     assert base.orders() == [INSTALL_1, UNINSTALL_1, INSTALL_2]
 
 
+def test_over_mqtt_a_version_that_starts_out_of_service_is_installed_again_without_the_other(life: Life) -> None:
+    """Bases with default settings keep the old version in charge, and know no switching over MQTT."""
+    base = life.bases("a", tunnel="mqtt")
+    life.apply(anywhere(life))
+    wait_available(life, "Deployment", "biz1", 1)
+    life.apply(anywhere(life, version="0.0.2"))
+    wait_available(life, "Deployment", "biz1", 1)
+    eventually(lambda: base.modules() == {V2: "activated"}, within=30, what="the new version alone")
+    assert base.orders() == [INSTALL_1, INSTALL_2, UNINSTALL_2, UNINSTALL_1, INSTALL_2]
+
+
 def test_a_command_that_did_not_reach_its_base_is_sent_again_long_before_its_deadline(life: Life) -> None:
-    base: Bases = life.bases("a", "--hang", "installBiz", tunnel="mqtt")
+    """The base loses its own connection to the broker, which nobody is told of, and the broker keeps nothing for it."""
+    base = life.bases("a", tunnel="mqtt")
+    base.tell("cut?seconds=6")
+    life.pod("biz1")
+    life.wait_ready("biz1", within=75)
+    assert base.orders() == [INSTALL_1]
+    assert base.modules() == {V1: "activated"}
+
+
+def test_a_command_that_its_base_forgot_is_sent_again(life: Life) -> None:
+    base = life.bases("a", "--hang", "installBiz", tunnel="mqtt")
     life.pod("biz1")
     eventually(base.orders, within=20, what="the install that the base does nothing about")
     base.tell("heal")
     life.wait_ready("biz1", within=75)
     assert base.orders() == [INSTALL_1] * 2
+
+
+def test_a_baseline_and_the_pod_that_comes_after_it_meet(life: Life) -> None:
+    life.apply(anywhere(life))
+    base = life.bases("a", "--install-time", "2", tunnel="mqtt")
+    wait_available(life, "Deployment", "biz1", 1)
+    assert base.orders() == [INSTALL_1]
+    assert len(base.bodies("batchInstallBiz")) == 1
+    life.delete("Deployment", "biz1")
+    eventually(lambda: base.modules() == {}, within=30, what="the module gone with its Pod")

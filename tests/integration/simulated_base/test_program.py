@@ -153,6 +153,7 @@ async def test_switches_at_run_time_and_wrong_requests() -> None:
         assert state["faults"]["hang"] == []
         assert await running.ask("POST", "/admin/hang?base=nobody") == (404, "no base nobody\n")
         assert (await running.ask("POST", "/admin/slow"))[0] == 400
+        assert (await running.ask("POST", "/admin/cut?seconds=-1"))[0] == 400
         assert (await running.ask("POST", "/admin/mute?on=maybe"))[0] == 400
         for port in ("x", "70000", "1" * 5000, "²"):
             assert (await running.ask("POST", f"/admin/restart?port={port}"))[0] == 400

@@ -102,6 +102,19 @@ ROWS = [
         Effect.HOPELESS,
         "InvalidModule",
     ),
+    # Never asked for by us, but another tool may have done it in the background.
+    (
+        Verb.INSTALL,
+        Reply(ReplyCode.FAILED, message="The request corresponding to the requestId(r-1) has been executed."),
+        Effect.ASK,
+        "UnknownReply",
+    ),
+    (
+        Verb.UNINSTALL,
+        Reply(ReplyCode.FAILED, message="Not found the corresponding ops record."),
+        Effect.ASK,
+        "UnknownReply",
+    ),
     (Verb.INSTALL, Reply(ReplyCode.UNSPECIFIED, message="WAT"), Effect.ASK, "UnknownReply"),
     (Verb.UNINSTALL, Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS), Effect.DONE, ""),
     (Verb.UNINSTALL, Reply(ReplyCode.FAILED, ClientCode.NOT_FOUND_BIZ), Effect.DONE, ""),
