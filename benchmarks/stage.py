@@ -19,6 +19,7 @@ from benchmarks.bases import IDENTITY
 from benchmarks.exposition import Exposition
 from benchmarks.progress import say
 from tests.programs import ControlPlane, HttpGateway, Programs, status
+from tests.servers.cleaning import SYSTEM_NAMESPACE
 from tests.servers.cluster import ADMIN, CONTROL_PLANE, KubeCluster
 
 NODES, PODS = "/api/v1/nodes", "/api/v1/namespaces/default/pods"
@@ -75,7 +76,10 @@ def stage(bases: int, logs: Path | None = None) -> Iterator[Stage]:
         version = cluster.version
         say(f"starting control plane, gateway and the process of {bases} bases; Kubernetes {version}")
         control_plane = ControlPlane(
-            programs, CLUSTER="kubernetes", KUBECONFIG=str(cluster.kubeconfig(CONTROL_PLANE))
+            programs,
+            CLUSTER="kubernetes",
+            NAMESPACE=SYSTEM_NAMESPACE,
+            KUBECONFIG=str(cluster.kubeconfig(CONTROL_PLANE)),
         ).start()
         gateway_metrics, bases_port = programs.port(), programs.port()
         gateway = HttpGateway(programs, control_plane.address, METRICS_PORT=str(gateway_metrics)).start()

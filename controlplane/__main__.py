@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 from typing import NoReturn
+from uuid import uuid4
 
 import structlog
 
@@ -19,11 +20,13 @@ from controlplane.app.fleet import Fleet
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.kubelet import NO_KUBELET, KubeletAddress
 from controlplane.app.leases import LeaseKeeper
+from controlplane.app.membership import Membership, NameTaken
 from controlplane.app.operations import Operations
 from controlplane.app.peers import PeerController
 from controlplane.app.ports import Manifests
 from controlplane.app.reporting import Outlet, Reporter
 from controlplane.app.rollouts import Rollouts
+from controlplane.app.shards import Shards
 from controlplane.app.strangers import Strangers
 from controlplane.app.tracking import Tracker
 from controlplane.cluster.adapter import ApiCluster
@@ -42,6 +45,9 @@ from service.settings import load
 from service.status import StatusServer
 
 log = structlog.get_logger(__name__)
+
+LEAVE_WITHIN = 5.0
+"""Seconds in which bases are handed over when the process ends."""
 
 STOP_GRACE = 2.0
 """Seconds that calls are given to end when the process ends."""
@@ -198,7 +204,9 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         open_backend = kubernetes if settings.kind is ClusterKind.KUBERNETES else embedded
         backend = await stack.enter_async_context(open_backend(settings))
-        cluster = ApiCluster(backend.api, env=settings.env, kind=settings.kind.value, clock=clock)
+        cluster = ApiCluster(
+            backend.api, env=settings.env, kind=settings.kind.value, clock=clock, namespace=settings.namespace
+        )
         gateways = GatewayDirectory(clock.monotonic)
         recorder = Recorder(cluster, clock, env=policy.env)
         poster = await stack.enter_async_context(Poster())
@@ -208,11 +216,23 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         if tracking is not None:
             recorder.subscribe(tracking.happened)
         kubelets = await stack.enter_async_context(kubelet(settings, backend, cluster))
-        leases = LeaseKeeper(cluster, clock, holder=policy.replica, env=policy.env, random=random)
+        members = Membership(
+            cluster,
+            clock,
+            replica=policy.replica,
+            instance=uuid4().hex,
+            address=settings.reached_at,
+            namespace=settings.namespace,
+            env=policy.env,
+            random=random,
+            sole=settings.kind is ClusterKind.EMBEDDED,
+        )
+        leases = LeaseKeeper(cluster, clock, members, env=policy.env, random=random)
         fleet = Fleet(
             cluster=cluster,
             clock=clock,
             leases=leases,
+            members=members,
             gateways=gateways,
             recorder=recorder,
             policy=policy,
@@ -226,8 +246,9 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
             policy=policy,
             random=random,
             frozen=fleet.removals_frozen,
+            mine=members.mine,
         )
-        tunnel = TunnelServicer(fleet=fleet, gateways=gateways, policy=policy, clock=clock)
+        tunnel = TunnelServicer(fleet=fleet, gateways=gateways, members=members, policy=policy, clock=clock)
         operations = Operations(cluster, fleet, env=policy.env)
         tooling = ToolingServicer(
             operations=operations,
@@ -236,15 +257,17 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
             gateways=gateways,
             recorder=recorder,
             policy=policy,
+            shards=Shards(cluster, members, env=policy.env),
             manifests=backend.manifests,
-            address=address,
         )
 
         def trouble() -> list[str]:
             cause = cluster.trouble()
             if cause is not None:
                 return [f"cluster: {cause}"]
-            return [] if fleet.recovered else ["the VNodes of an earlier run are not yet taken up"]
+            if not fleet.recovered:
+                return ["this replica has not joined the others yet"]
+            return [] if members.may_act() else ["the member lease of this replica could not be renewed in time"]
 
         status = StatusServer(
             trouble,
@@ -275,9 +298,10 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         log.info("control plane started", cluster=settings.kind.value, grpc=address, env=policy.env)
         await _run(
             stop,
-            server,
+            _Ends(fleet, members, server),
             {
                 "cluster": cluster.run(),
+                "members": _belong(members),
                 "leases": leases.run(),
                 "recorder": recorder.run(),
                 "fleet": fleet.run(),
@@ -291,12 +315,36 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         )
 
 
-async def _run(stop: asyncio.Event, server: Server, parts: dict[str, Coroutine[None, None, NoReturn]]) -> None:
+async def _belong(members: Membership) -> NoReturn:
+    try:
+        await members.run()
+    except NameTaken as error:
+        raise process.StartError(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """What is ended in order: our acting, then our word that we live, then the calls."""
+
+    fleet: Fleet
+    members: Membership
+    server: Server
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.timeout(LEAVE_WITHIN):
+                await self.fleet.retire()
+                await self.members.leave()
+        except TimeoutError:
+            log.warning("bases were not handed over in time: the others take them when the member lease expires")
+        await self.server.stop("the control plane ends", STOP_GRACE)
+
+
+async def _run(stop: asyncio.Event, ends: _Ends, parts: dict[str, Coroutine[None, None, NoReturn]]) -> None:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(part, name=name) for name, part in parts.items()]
         await stop.wait()
-        # Gateways are told before anything stops, so that they look for another replica.
-        await server.stop("the control plane ends", STOP_GRACE)
+        await ends.run()
         for task in tasks:
             task.cancel()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import socket
@@ -21,7 +22,7 @@ from service.logs import LogFormat, LogLevel
 from service.settings import Settings
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-_NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 
 
@@ -38,6 +39,14 @@ def default_client_id() -> str:
     return re.sub(r"[^a-z0-9.-]+", "-", socket.gethostname().lower()).strip("-.") or "module-controller"
 
 
+def own_namespace() -> str:
+    """Return the namespace of the Pod that this runs in, or default."""
+    try:
+        return Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace").read_text().strip() or "default"
+    except OSError:
+        return "default"
+
+
 def default_database() -> str:
     """Return where the embedded cluster is kept when nothing else is said."""
     state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
@@ -51,6 +60,29 @@ class ControlPlaneSettings(Settings):
         default_factory=default_client_id,
         validation_alias="CLIENT_ID",
         description="stable name of this replica, unique among replicas; holds its leases",
+    )
+    namespace: str = Field(
+        default_factory=own_namespace,
+        validation_alias="NAMESPACE",
+        description="namespace of the control plane: its replicas find each other there, "
+        "and the Service before the kubelet API is looked for",
+    )
+    advertise_address: str = Field(
+        "",
+        validation_alias="ADVERTISE_ADDRESS",
+        description="host:port at which gateways reach this replica's gRPC; "
+        "none: POD_IP, or GRPC_HOST where that is one address, with GRPC_PORT",
+    )
+    pod_ip: str = Field("", validation_alias="POD_IP", description="address of the Pod, from the downward API")
+    is_cluster: bool = Field(
+        False,
+        validation_alias="IS_CLUSTER",
+        description="true: replicas with more bases leave new ones to those with fewer, which evens loads out early",
+    )
+    workload_max_level: Annotated[int, Field(ge=1, le=100)] = Field(
+        3,
+        validation_alias="WORKLOAD_MAX_LEVEL",
+        description="highest workload level of a replica; it leaves a new base to others for 0.1 s a level",
     )
     env: str = Field(
         "dev",
@@ -123,11 +155,6 @@ class ControlPlaneSettings(Settings):
         validation_alias="MODULE_SCALE_DOWN_DELAY",
         description="seconds for which a base that is gone still counts among the replicas that follow the bases",
     )
-    namespace: str = Field(
-        "default",
-        validation_alias="NAMESPACE",
-        description="namespace of the Service before the kubelet API; bases are looked for there too",
-    )
     kubelet_proxy_enabled: bool = Field(
         False,
         validation_alias="KUBELET_PROXY_ENABLED",
@@ -176,6 +203,28 @@ class ControlPlaneSettings(Settings):
             raise ValueError("not a DNS name (lower-case letters, digits, '-' and '.'); a Lease is named after it")
         return value
 
+    @field_validator("namespace")
+    @classmethod
+    def _namespace(cls, value: str) -> str:
+        if not _LABEL.fullmatch(value):
+            raise ValueError("not the name of a namespace (lower-case letters, digits and '-', at most 63)")
+        return value
+
+    @field_validator("advertise_address")
+    @classmethod
+    def _advertise_address(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if value and not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise ValueError("not host:port, for example 10.0.0.7:50051")
+        return value
+
+    @field_validator("pod_ip")
+    @classmethod
+    def _pod_ip(cls, value: str) -> str:
+        if value:
+            ipaddress.ip_address(value)
+        return value
+
     @field_validator("kubeconfig")
     @classmethod
     def _kubeconfig(cls, value: str) -> str:
@@ -195,13 +244,6 @@ class ControlPlaneSettings(Settings):
                 "are two names of one variable and contradict each other: unset one of them, or set both alike"
             )
         return self
-
-    @field_validator("namespace")
-    @classmethod
-    def _namespace(cls, value: str) -> str:
-        if not _NAMESPACE.fullmatch(value):
-            raise ValueError("not the name of a namespace (a DNS label: lower-case letters, digits and '-')")
-        return value
 
     @model_validator(mode="after")
     def _kubelet(self) -> Self:
@@ -239,6 +281,21 @@ class ControlPlaneSettings(Settings):
         return path if self.tracker_config_path or path.exists() else None
 
     @property
+    def reached_at(self) -> str:
+        """host:port at which others reach the gRPC server, empty where that is not known."""
+        if self.advertise_address:
+            return self.advertise_address
+        try:
+            bound = ipaddress.ip_address(self.grpc_host)
+        except ValueError:
+            host = self.pod_ip or self.grpc_host
+        else:
+            host = self.pod_ip if bound.is_unspecified else self.grpc_host
+        if not host:
+            return ""
+        return f"[{host}]:{self.grpc_port}" if ":" in host else f"{host}:{self.grpc_port}"
+
+    @property
     def kubelet_files(self) -> certificates.Files:
         """The certificate files of the kubelet API."""
         return certificates.Files(
@@ -269,4 +326,6 @@ class ControlPlaneSettings(Settings):
             ),
             modules=ModulePolicy(orders=self.vnode_worker_num, orphans=self.orphan_module_policy),
             peers_follow=self.peers_follow,
+            clustered=self.is_cluster,
+            most_level=self.workload_max_level,
         )

@@ -27,6 +27,7 @@ WITHOUT_SETTINGS = frozenset({"mctl", "simulated-base"})
 
 COMPUTED = {
     "CLIENT_ID": "the host's name, which in a Pod is the Pod's",
+    "NAMESPACE": "that of the Pod, else `default`",
     "EMBEDDED_DB": "`koupleless-module-controller/cluster.db` in `XDG_STATE_HOME`, else in `~/.local/state`",
 }
 """In words, the defaults that depend on the machine."""
@@ -77,7 +78,10 @@ A Deployment of the original starts with its variables as they are. Differences:
 | variable | here |
 |---|---|
 | `CLIENT_ID` | defaults to the host's name instead of a random value: a restart finds its own leases and takes them \
-up at once. Set it to something that stays the same when the Pod is replaced, as `deploy/module-controller.yaml` does |
+up at once. Two processes of one name are refused. \
+Set it to something that stays the same when the Pod is replaced, as `deploy/module-controller.yaml` does |
+| `NAMESPACE` | is also where the replicas find each other, which needs the second Role of `deploy/rbac.yaml` there |
+| `IS_CLUSTER`, `WORKLOAD_MAX_LEVEL` | work as the original documents them; replicas share the bases with or without |
 | `ENV` | is lower-cased, as bases do it, and must be a DNS label: a dot would make Node names ambiguous |
 | `ENABLE_HTTP_TUNNEL`, `ENABLE_MQTT_TUNNEL` | both may be true; with neither the start is refused |
 | `MQTT_BROKER` | has no default: with `ENABLE_MQTT_TUNNEL=true` it must be set |

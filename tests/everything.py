@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from tests.programs import STARTED_WITHIN, ControlPlane, HttpGateway, MqttGateway, Programs, ask, eventually, status
+from tests.servers.cleaning import SYSTEM_NAMESPACE
 from tests.servers.cluster import CONTROL_PLANE, KubeCluster
 from tests.servers.kubeapi import ApiError, Json, KubeApi
 from tests.servers.mosquitto import Mosquitto
@@ -38,6 +39,7 @@ class Everything:
         self.control_plane = ControlPlane(
             programs,
             CLUSTER="kubernetes",
+            NAMESPACE=SYSTEM_NAMESPACE,
             KUBECONFIG=str(cluster.kubeconfig(CONTROL_PLANE)),
             LOG_LEVEL="debug",
             **environ,

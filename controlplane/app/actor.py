@@ -84,6 +84,7 @@ class BaseActor:
         self._deactivated = False
         self._unreachable_at = 0.0
         self._over = False
+        self._resting = False
         self._poll_failed = False
         self._refused: set[str] = set()
 
@@ -92,10 +93,24 @@ class BaseActor:
         self._pods.note(self._around.clock.monotonic())
         self._dirty.set()
 
+    @property
+    def busy(self) -> bool:
+        """Whether orders are under way."""
+        return bool(self.base.modules.in_flight)
+
+    def rest(self) -> None:
+        """Give no more orders: this replica ends."""
+        self._resting = True
+
+    def leave(self) -> None:
+        """The term is over: gateways need not poll the base for us, nor tell us of it."""
+        self._polling.end()
+
     async def run(self) -> None:
-        """Serve the base until it is gone or another replica took it."""
+        """Serve the base until it is gone or another replica has it."""
         try:
-            await self._claim()
+            if not await self._claim():
+                return
             while True:
                 self._dirty.clear()
                 wake_at = await self._look()
@@ -105,18 +120,19 @@ class BaseActor:
         finally:
             self._pods.drop()
 
-    async def _claim(self) -> None:
+    async def _claim(self) -> bool:
+        """Begin a term; tell whether the base is ours."""
         around, base = self._around, self.base
         while True:
             try:
-                delay = await around.leases.claim(base.id)
+                ours = await around.leases.claim(base.id)
             except ClusterError as error:
                 delay = self._retry_delay(error)
                 base.why = f"its lease could not be taken: {error}"
             else:
-                if not delay:
-                    break
-                base.why = f"its lease is held by {around.leases.owner(base.id)}"
+                if not ours:
+                    return False
+                break
             self._dirty.clear()
             await self._sleep_until(around.clock.monotonic() + delay)
         self._failures = 0
@@ -124,6 +140,7 @@ class BaseActor:
         base.fence = fence or 0
         base.phase, base.why = Phase.CLAIMED, ""
         base.term_began = around.clock.monotonic()
+        base.modules = book.begin_term(base.modules, base.fence)
         node = self._node.node()
         if node is not None:
             base.modules = book.remember(base.modules, owned_of(node), base.term_began)
@@ -133,6 +150,7 @@ class BaseActor:
                 base.phase, base.why = Phase.UNREACHABLE, ready.message
                 self._unreachable_at = base.term_began
         around.changed(base)
+        return True
 
     async def _look(self) -> float | None:
         """Take the news, decide and act once; return when to look again without news."""
@@ -152,7 +170,7 @@ class BaseActor:
                 return None
             times = [alive_at, self._polling.run(now)]
             times.append(self._pods.give_up(pods, now))
-            if base.phase is not Phase.UNREACHABLE and self._heard_since_the_tunnel_is_up():
+            if not self._resting and base.phase is not Phase.UNREACHABLE and self._heard_since_the_tunnel_is_up():
                 times.append(self._pods.give_orders(pods, now))
             times.append(self._polling.run(now))
             times += await self._write()

@@ -1,11 +1,11 @@
-"""All bases of this replica: starts and ends their actors, and hands them what concerns them."""
+"""The bases of this replica: starts and ends their actors, and hands them what concerns them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from random import Random
 from typing import NoReturn
 
@@ -18,7 +18,17 @@ from controlplane.app.events import Recorder
 from controlplane.app.gateways import GatewayDirectory, Link
 from controlplane.app.kubelet import NO_KUBELET, KubeletAddress
 from controlplane.app.leases import LeaseKeeper
-from controlplane.app.metrics import GATEWAYS, REFUSED_REPORTS, REMOVALS_FROZEN, REPORTS, VNODES
+from controlplane.app.membership import Membership
+from controlplane.app.metrics import (
+    GATEWAYS,
+    HANDOVERS,
+    REFUSED_REPORTS,
+    REMOVALS_FROZEN,
+    REPORTS,
+    TAKEOVERS,
+    VNODES,
+)
+from controlplane.app.ownership import Ownership
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock, Cluster, ClusterError
 from controlplane.app.supervision import supervise
@@ -55,6 +65,22 @@ TOLD_OF_A_BASELINE = 20
 SYNC_LOOK = 0.05
 """Seconds between looks at whether the informers have their first lists."""
 
+HEARD_FOR = 30.0
+"""Seconds for which a heartbeat of a base that nobody serves is kept."""
+
+FINISH_WITHIN = 0.5
+"""Seconds that orders under way are given to end when this replica ends; the others find out by asking the base."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The last heartbeat of a base that this replica does not serve; at is monotonic."""
+
+    heartbeat: Heartbeat
+    tunnel: TunnelKind
+    gateway: str
+    at: float
+
 
 class Fleet:
     """The bases that this replica knows."""
@@ -65,12 +91,15 @@ class Fleet:
         cluster: Cluster,
         clock: Clock,
         leases: LeaseKeeper,
+        members: Membership,
         gateways: GatewayDirectory,
         recorder: Recorder,
         policy: Policy,
         random: Random,
         kubelet: KubeletAddress = NO_KUBELET,
     ) -> None:
+        self._members = members
+        self._leases = leases
         self._cluster = cluster
         self._clock = clock
         self._gateways = gateways
@@ -93,13 +122,31 @@ class Fleet:
         self._phases: Counter[Phase] = Counter()
         self._phase_of: dict[BaseId, Phase] = {}
         self._shown: dict[BaseId, object] = {}
-        self._early: dict[BaseId, tuple[Heartbeat, str]] = {}
-        self._given: dict[BaseId, tuple[ModuleKey, ...]] = {}
+        self._given: dict[BaseId, tuple[tuple[ModuleKey, ...], float]] = {}
+        self._heard: dict[BaseId, Heard] = {}
+        self._leaving: set[BaseId] = set()
+        self._mute: set[str] = set()
+        """UIDs of Nodes that do not tell where their base is: said once of each."""
         self._group: asyncio.TaskGroup | None = None
         self._frozen = False
+        self._ending = False
+        self.ownership = Ownership(
+            cluster=cluster,
+            clock=clock,
+            leases=leases,
+            members=members,
+            gateways=gateways,
+            policy=policy,
+            begin=self._begin,
+            serving=lambda base: base in self._actors or base in self._leaving,
+            heard=lambda: self._heard,
+            spare=self._spare,
+            give=self._give,
+        )
         self._subscribers: set[Callable[[VNodeName], None]] = set()
         leases.on_lost = self._lease_lost
         leases.on_overdue = self._lease_overdue
+        members.on_cut_off = self._cut_off
         gateways.subscribe(self._gateways_changed)
         cluster.pods.subscribe_node(self._node_touched)
         cluster.nodes.subscribe(self._node_touched)
@@ -141,23 +188,27 @@ class Fleet:
             REFUSED_REPORTS.labels("identity").inc()
             log.warning("heartbeat refused", gateway=link.info.gateway_id, cause=str(error))
             return
-        gateway = link.info.gateway_id
-        if self._group is None:
-            if len(self._early) < self._policy.most_bases:
-                self._early[base] = (heartbeat, gateway)
-            return
         actor = self._actors.get(base)
         if heartbeat.state is BaseState.DEACTIVATED:
+            self._heard.pop(base, None)
             if actor is not None:
                 actor.inbox.deactivated(heartbeat)
-            return
-        if heartbeat.state is BaseState.UNKNOWN:
+        elif heartbeat.state is BaseState.UNKNOWN:
             REFUSED_REPORTS.labels("state").inc()
-            return
-        if actor is None:
-            actor = self._discover(base, heartbeat, link.info.tunnel)
-        if actor is not None:
-            actor.inbox.heartbeat(heartbeat, gateway)
+        elif actor is not None:
+            actor.inbox.heartbeat(heartbeat, link.info.gateway_id)
+        else:
+            self._hear(base, Heard(heartbeat, link.info.tunnel, link.info.gateway_id, self._clock.monotonic()))
+
+    def _hear(self, base: BaseId, heard: Heard) -> None:
+        """Keep what a base that is not ours said, in case it becomes ours."""
+        if self.recovered and self.ownership.elsewhere(base):
+            self._heard.pop(base, None)
+        elif base not in self._heard and len(self._actors) + len(self._heard) >= self._policy.most_bases:
+            REFUSED_REPORTS.labels("too-many-bases").inc()
+        else:
+            self._heard[base] = heard
+            self.ownership.note(base)
 
     def health(self, link: Link, identity: str, health: Health) -> None:
         """A base answered a health question."""
@@ -213,7 +264,7 @@ class Fleet:
         if (actor := self._actors.get(base)) is not None:
             actor.inbox.given(given)
         elif len(self._given) < self._policy.most_bases:
-            self._given[base] = given
+            self._given[base] = given, self._clock.monotonic()
         link.baseline(base, query.query_id, modules)
 
     def baseline(self, base: BaseId, query: BaselineQuery) -> tuple[Container, ...]:
@@ -230,57 +281,86 @@ class Fleet:
     # Life.
 
     async def run(self) -> NoReturn:
-        """Find the VNodes of an earlier run, then serve all bases."""
-        informers = (self._cluster.pods, self._cluster.nodes, self._cluster.leases, self._cluster.deployments)
+        """Become one of the replicas, find what is ours, then serve it."""
+        cluster = self._cluster
+        informers = (cluster.pods, cluster.nodes, cluster.leases, cluster.deployments)
         while not all(informer.synced for informer in informers):  # noqa: ASYNC110 - informers have no event for it
             await asyncio.sleep(SYNC_LOOK)
+        await self._members.joined()
         await self._around.kubelet.first_look()
         async with asyncio.TaskGroup() as group:
             self._group = group
-            self._recover()
-            for base, (heartbeat, gateway) in self._early.items():
-                connected = self._gateways.get(gateway)
-                if connected is not None:
-                    self.heartbeat(connected.link, base, heartbeat)
-            self._early.clear()
-            group.create_task(self._sweep(), name="lease-sweep")
-            await asyncio.get_running_loop().create_future()
+            group.create_task(self._sweep(), name="sweep")
+            await self.ownership.run()
         raise AssertionError("the fleet serves for ever")
 
-    def _recover(self) -> None:
-        """Take up every VNode that the cluster has; its owner may turn out to be somebody else."""
-        env, kubelet_ip = self._policy.env, self._around.kubelet.ip
-        for node in self._cluster.nodes.all():
-            base = base_of_node(node.name, env)
-            profile = profile_of(node, base, env, kubelet_ip=kubelet_ip) if base is not None else None
-            if base is None or profile is None:
-                log.warning("Node not recovered: it does not tell the address of its base", vnode=node.name)
-                continue
-            self._start(base, profile)
-        if self._actors:
-            log.info("VNodes of an earlier run found", vnodes=len(self._actors))
+    async def retire(self) -> None:
+        """End all terms, so that others can take over: give no more orders, wait a moment for those under way."""
+        self._ending = True
+        self.ownership.stop()
+        for actor in self._actors.values():
+            actor.rest()
+        if any(actor.busy for actor in self._actors.values()):
+            await asyncio.sleep(FINISH_WITHIN)
+        tasks = tuple(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._leases.abandon()
 
-    async def _sweep(self) -> None:
-        """Remove leases that an earlier run left behind without a Node, once their bases had time to be heard."""
-        await asyncio.sleep(2 * self._policy.patience.dead)
+    async def _sweep(self) -> NoReturn:
+        """Forget what is of no use any more: heartbeats, and leases without Node whose holder ended."""
+        sweep_leases_at = self._clock.monotonic() + 2 * self._policy.patience.dead
+        while True:
+            await asyncio.sleep(HEARD_FOR / 2)
+            now = self._clock.monotonic()
+            self._mute &= {node.uid for node in self._cluster.nodes.all()}
+            self._given = {base: given for base, given in self._given.items() if now - given[1] < HEARD_FOR}
+            self._heard = {base: heard for base, heard in self._heard.items() if now - heard.at < HEARD_FOR}
+            if now >= sweep_leases_at:
+                sweep_leases_at = now + 2 * self._policy.patience.dead
+                await self._sweep_leases()
+
+    async def _sweep_leases(self) -> None:
         for lease in tuple(self._cluster.leases.all()):
             base = base_of_node(lease.name, self._policy.env)
-            if base is None or base in self._actors or lease.holder != self._policy.replica:
+            if base is None or base in self._actors or base in self._heard or self._leases.wait(lease):
                 continue
-            if self._cluster.nodes.get(lease.name) is not None:
+            if self._cluster.nodes.get(lease.name) is not None or not self._members.mine(lease.name):
                 continue
             log.info("lease of a base that is gone removed", base=base)
             try:
                 await self._cluster.delete_lease(lease)
             except ClusterError as error:
-                # It costs nothing but a line in a list; the next start tries again.
+                # It costs nothing but a line in a list; the next sweep tries again.
                 log.warning("lease not removed", base=base, cause=str(error))
 
-    def _discover(self, base: BaseId, heartbeat: Heartbeat, tunnel: TunnelKind) -> BaseActor | None:
-        if len(self._actors) >= self._policy.most_bases:
-            REFUSED_REPORTS.labels("too-many-bases").inc()
-            return None
-        profile = Profile(
+    # Taking and giving.
+
+    def _begin(self, base: BaseId, why: str) -> None:
+        heard = self._heard.pop(base, None)
+        node = self._cluster.nodes.get(node_name(base, self._policy.env))
+        kubelet_ip = self._around.kubelet.ip
+        profile = profile_of(node, base, self._policy.env, kubelet_ip=kubelet_ip) if node is not None else None
+        if profile is None and heard is not None:
+            profile = self._told(base, heard)
+            log.info("base discovered", base=base, address=str(profile.address), tunnel=profile.tunnel.value)
+        if profile is None:
+            if node is not None and node.uid not in self._mute:
+                self._mute.add(node.uid)
+                log.warning("VNode not taken: its Node does not tell the address of its base", vnode=node.name)
+            return
+        if why != "new":
+            log.info("base taken", base=base, why=why)
+            TAKEOVERS.labels(why).inc()
+        actor = self._start(base, profile)
+        if heard is not None:
+            actor.inbox.heartbeat(heard.heartbeat, heard.gateway)
+
+    def _told(self, base: BaseId, heard: Heard) -> Profile:
+        heartbeat = heard.heartbeat
+        return Profile(
             base=base,
             env=self._policy.env,
             name=heartbeat.name,
@@ -288,17 +368,45 @@ class Fleet:
             cluster_name=heartbeat.cluster_name,
             host_name=heartbeat.host_name,
             address=heartbeat.address,
-            tunnel=tunnel,
+            tunnel=heard.tunnel,
         )
-        log.info("base discovered", base=base, address=str(heartbeat.address), tunnel=tunnel.value)
-        return self._start(base, profile)
+
+    def _spare(self, tunnel: str, busy: bool) -> list[BaseId]:
+        """Return the bases of a tunnel that can be given away, idle ones first."""
+        ours = [
+            actor
+            for base, actor in self._actors.items()
+            if self._leases.fence(base) is not None and actor.base.profile.tunnel.value == tunnel
+        ]
+        return [actor.base.id for actor in sorted(ours, key=lambda actor: actor.busy) if busy or not actor.busy]
+
+    def _give(self, base: BaseId, to: str, why: str) -> None:
+        task = self._tasks.get(base)
+        if task is not None and self._group is not None and base not in self._leaving:
+            self._leaving.add(base)
+            self._group.create_task(self._hand_over(base, to, why, task), name=f"give-{base}")
+
+    async def _hand_over(self, base: BaseId, to: str, why: str, task: asyncio.Task[None]) -> None:
+        """End our term before the other one's can begin."""
+        task.cancel()
+        await asyncio.wait([task])
+        try:
+            await self._leases.give(base, to)
+            HANDOVERS.labels(why).inc()
+        except ClusterError as error:
+            # The lease is still in our name: its turn comes again.
+            log.info("base not given", base=base, replica=to, cause=str(error))
+        finally:
+            self._leaving.discard(base)
+            self.ownership.note(base)
 
     def _start(self, base: BaseId, profile: Profile) -> BaseActor:
         if self._group is None:
             raise RuntimeError("actors are started by a running fleet only")
         actor = self._new_actor(base, profile)
         self._actors[base] = actor
-        actor.inbox.given(self._given.pop(base, ()))
+        given, _ = self._given.pop(base, ((), 0.0))
+        actor.inbox.given(given)
         task = self._group.create_task(
             supervise(
                 lambda: self._run_actor(base),
@@ -337,10 +445,13 @@ class Fleet:
             return
         del self._tasks[base]
         actor = self._actors.pop(base)
+        if not self._ending:
+            actor.leave()
+            self.ownership.note(base)
         self._phases[self._phase_of.pop(base, actor.base.phase)] -= 1
         self._shown.pop(base, None)
         self._measure()
-        self._told(actor.base.vnode)
+        self._announce(actor.base.vnode)
 
     def _lease_overdue(self, cause: str | None) -> None:
         if cause is None:
@@ -349,9 +460,18 @@ class Fleet:
             message = f"leases are not renewed in time, so that nothing is done for their bases: {cause}"
             self._recorder.replica(warning=True, reason="LeasesNotRenewed", message=message)
 
+    def _cut_off(self, cut_off: bool) -> None:
+        if cut_off:
+            message = "the member lease could not be renewed in time: nothing is done for bases until it is renewed"
+            self._recorder.replica(warning=True, reason="ReplicaCutOff", message=message)
+        else:
+            self._recorder.replica(warning=False, reason="ReplicaActs", message="the member lease is renewed again")
+            for actor in self._actors.values():
+                actor.kick()
+
     def _lease_lost(self, base: BaseId) -> None:
         vnode = node_name(base, self._policy.env)
-        owner = self._around.leases.owner(base) or "nobody"
+        owner = self._leases.owner(base) or "nobody"
         message = f"the lease of base {base} was taken: it is held by {owner} now"
         self._recorder.node(self._cluster.nodes.get(vnode), vnode, warning=True, reason="LeaseLost", message=message)
         task = self._tasks.get(base)
@@ -380,7 +500,7 @@ class Fleet:
         actor = self._actors.get(base) if base is not None else None
         if actor is not None:
             actor.kick()
-        self._told(VNodeName(name))
+        self._announce(VNodeName(name))
 
     def _base_changed(self, base: Base) -> None:
         before = self._phase_of.get(base.id)
@@ -394,7 +514,7 @@ class Fleet:
         shown = (base.phase, base.why, base.gateway, base.fence, id(base.profile), id(base.modules.present))
         if self._shown.get(base.id) != (shown, len(base.modules.in_flight)):
             self._shown[base.id] = (shown, len(base.modules.in_flight))
-            self._told(base.vnode)
+            self._announce(base.vnode)
 
     def _measure(self) -> None:
         for phase in Phase:
@@ -412,6 +532,6 @@ class Fleet:
                 )
                 self._kick_all()
 
-    def _told(self, vnode: VNodeName) -> None:
+    def _announce(self, vnode: VNodeName) -> None:
         for handler in tuple(self._subscribers):
             handler(vnode)

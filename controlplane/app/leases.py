@@ -11,24 +11,29 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from random import Random
 from typing import NoReturn
 
 import structlog
 
-from controlplane.app.metrics import LEASE_RENEWAL_DELAY, LEASES_LOST, WRITES
-from controlplane.app.ports import Clock, Cluster, ClusterError, Conflict, NotFound
+from controlplane.app.membership import Membership
+from controlplane.app.metrics import LEASE_RENEWAL_DELAY, LEASES_LOST, OWNED, WRITES
+from controlplane.app.ports import Clock, Cluster, ClusterError, Conflict, NotFound, Transient
+from controlplane.app.times import micro_time
 from controlplane.domain import contract
 from controlplane.domain import lease as rules
-from controlplane.domain.identity import BaseId, node_name
+from controlplane.domain.identity import BaseId, base_of_node, node_name
 from controlplane.domain.objects import Lease
 
 log = structlog.get_logger(__name__)
 
 RENEWERS = 32
+GIVE_TRIES = 3
+FENCES_REMEMBERED = 20_000
+"""Most leases that are gone whose last fence is remembered."""
 RETRY_FIRST, RETRY_LONGEST = 0.5, 4.0
 
 
@@ -41,6 +46,7 @@ class Term:
     lease: Lease
     renewed_at: float
     failures: int = 0
+    ending: bool = False
 
 
 class LeaseKeeper:
@@ -52,10 +58,11 @@ class LeaseKeeper:
     was renewed again.
     """
 
-    def __init__(self, cluster: Cluster, clock: Clock, *, holder: str, env: str, random: Random) -> None:
+    def __init__(self, cluster: Cluster, clock: Clock, members: Membership, *, env: str, random: Random) -> None:
         self._cluster = cluster
         self._clock = clock
-        self._holder = holder
+        self._members = members
+        self._holder = members.me
         self._env = env
         self._random = random
         self._terms: dict[BaseId, Term] = {}
@@ -63,7 +70,7 @@ class LeaseKeeper:
         self._numbers = itertools.count()
         self._due_changed = asyncio.Event()
         self._seen: dict[str, tuple[tuple[str, int, str], float]] = {}
-        self._fences: dict[BaseId, int] = {}
+        self._fences: OrderedDict[str, int] = OrderedDict()
         self.on_lost: Callable[[BaseId], None] = lambda _base: None
         self.on_overdue: Callable[[str | None], None] = lambda _cause: None
         self._overdue = False
@@ -72,36 +79,87 @@ class LeaseKeeper:
     def fence(self, base: BaseId) -> int | None:
         """Return the fence of our term over a base, or None while we may not act for it."""
         term = self._terms.get(base)
-        if term is None or not rules.may_act(now=self._clock.monotonic(), renewed_at=term.renewed_at):
+        if term is None or not self._members.may_act():
             return None
-        return term.fence
+        return term.fence if rules.may_act(now=self._clock.monotonic(), renewed_at=term.renewed_at) else None
+
+    @property
+    def owned(self) -> int:
+        """How many terms are under way."""
+        return len(self._terms)
 
     def owner(self, base: BaseId) -> str:
         """Return who holds the lease of a base as far as we know."""
         lease = self._cluster.leases.get(self._key(base))
         return lease.holder if lease is not None else ""
 
-    async def claim(self, base: BaseId) -> float:
-        """Begin a term; return 0, or the seconds after which to try again. Raises ClusterError."""
+    def wait(self, lease: Lease) -> float:
+        """Return the seconds until a lease may be taken as far as we know, 0 when it may be now."""
+        return rules.wait(
+            lease,
+            me=self._holder,
+            unchanged_for=self._unchanged_for(lease),
+            holder_gone=self._members.gone(lease.holder),
+        )
+
+    async def claim(self, base: BaseId, *, above: int = 0) -> bool:
+        """Begin a term, with a fence above that one; False when somebody else has the base. Raises ClusterError."""
         now = self._clock.monotonic()
         current = self._cluster.leases.get(self._key(base))
         self._observe(self._key(base))
-        since = self._seen[self._key(base)][1] if current is not None else now
-        decision = rules.claim(current, fresh=self._fresh(base), unchanged_for=now - since)
+        if not self._members.may_act():
+            raise Transient("this replica is cut off from the cluster or from its member lease")
+        decision = rules.claim(
+            current,
+            fresh=self._fresh(base),
+            unchanged_for=self._unchanged_for(current) if current is not None else 0.0,
+            holder_gone=current is not None and self._members.gone(current.holder),
+        )
         if isinstance(decision, rules.Wait):
-            return decision.seconds
+            return False
+        lease = replace(decision.lease, transitions=max(decision.lease.transitions, above + 1))
         if isinstance(decision, rules.Create):
             WRITES.labels("lease-create").inc()
-            held = await self._cluster.create_lease(decision.lease)
+            held = await self._cluster.create_lease(lease)
         else:
             WRITES.labels("lease-take").inc()
-            held = await self._cluster.update_lease(decision.lease)
+            held = await self._cluster.update_lease(lease)
         # Counted from before the write, so that we end before anyone else may begin.
         term = Term(base, held.transitions, held, renewed_at=now)
         self._terms[base] = term
-        self._fences[base] = held.transitions
+        OWNED.set(len(self._terms))
         self._schedule(term, now + self._jittered())
-        return 0.0
+        return True
+
+    async def give(self, base: BaseId, to: str) -> None:
+        """End our term over a base that nobody here acts for any more: its lease is another replica's now.
+
+        Raises ClusterError; the term is over in any case.
+        """
+        term = self._terms.pop(base, None)
+        OWNED.set(len(self._terms))
+        if term is None:
+            return
+        lease = term.lease
+        for _ in range(GIVE_TRIES):
+            WRITES.labels("lease-give").inc()
+            try:
+                await self._cluster.update_lease(replace(lease, holder=to, renew_time=micro_time(self._clock.wall())))
+            except NotFound:
+                return
+            except Conflict:
+                current = self._cluster.leases.get(self._key(base))
+                if current is None or not rules.held_by(current, self._holder, term.fence):
+                    return
+                # A renewal that was under way.
+                lease = current
+            else:
+                return
+
+    def abandon(self) -> None:
+        """End all terms without a word: this replica ends, and its member lease says so for all of them."""
+        self._terms.clear()
+        OWNED.set(0)
 
     async def end(self, base: BaseId) -> None:
         """End our term because the base is gone: delete its lease. Raises ClusterError."""
@@ -109,6 +167,7 @@ class LeaseKeeper:
         if term is None:
             return
         WRITES.labels("lease-delete").inc()
+        term.ending = True
         try:
             await self._cluster.delete_lease(term.lease)
         except NotFound:
@@ -116,8 +175,10 @@ class LeaseKeeper:
         except Conflict:
             if self._still_ours(term):
                 raise
+        finally:
+            term.ending = False
         self._terms.pop(base, None)
-        self._fences.pop(base, None)
+        OWNED.set(len(self._terms))
 
     async def run(self) -> NoReturn:
         """Renew the leases of all terms, each about every 10 s."""
@@ -193,6 +254,7 @@ class LeaseKeeper:
         log.warning("lease lost", base=term.base, holder=holder)
         LEASES_LOST.inc()
         del self._terms[term.base]
+        OWNED.set(len(self._terms))
         self.on_lost(term.base)
 
     def _still_ours(self, term: Term) -> bool:
@@ -216,23 +278,39 @@ class LeaseKeeper:
             duration_seconds=int(rules.DURATION),
             renew_time=stamp,
             acquire_time=stamp,
-            transitions=rules.first_fence(wall, self._fences.get(base, 0)),
+            transitions=rules.first_fence(wall, self._fences.get(node_name(base, self._env), 0)),
             labels={contract.COMPONENT: contract.COMPONENT_VNODE_LEASE, contract.ENV: self._env},
         )
 
+    def _remember_fence(self, key: str, fence: int) -> None:
+        """A lease that is gone may come back, and gateways remember its fence."""
+        self._fences[key.partition("/")[2]] = fence
+        if len(self._fences) > FENCES_REMEMBERED:
+            self._fences.popitem(last=False)
+
+    def _unchanged_for(self, lease: Lease) -> float:
+        """Return for how many seconds we saw a lease unchanged while we could have seen it change."""
+        since = self._members.heard_since()
+        if since is None:
+            return 0.0
+        _, seen_at = self._seen[f"{lease.namespace}/{lease.name}"]
+        return self._clock.monotonic() - max(seen_at, since)
+
     def _observe(self, key: str) -> None:
         lease = self._cluster.leases.get(key)
+        base = base_of_node(key.partition("/")[2], self._env)
+        term = self._terms.get(base) if base is not None else None
         if lease is None:
-            self._seen.pop(key, None)
+            mark, _ = self._seen.pop(key, (("", 0, ""), 0.0))
+            self._remember_fence(key, mark[1])
+            if term is not None and not term.ending:
+                self._lose(term, "nobody")
             return
         mark = (lease.holder, lease.transitions, lease.renew_time)
         if key not in self._seen or self._seen[key][0] != mark:
             self._seen[key] = (mark, self._clock.monotonic())
+        if term is not None and lease.holder != self._holder:
+            self._lose(term, lease.holder)
 
     def _key(self, base: BaseId) -> str:
         return f"{contract.LEASE_NAMESPACE}/{node_name(base, self._env)}"
-
-
-def micro_time(seconds: float) -> str:
-    """Return a time as Kubernetes writes MicroTime."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -25,6 +25,17 @@ ACTOR_RESTARTS = Counter("koupleless_actor_restarts_total", "Restarts of a base'
 LEASE_RENEWAL_DELAY = Histogram(
     "koupleless_lease_renewal_delay_seconds", "How late lease renewals were", buckets=_QUICK
 )
+MEMBER_RENEWAL_DELAY = Histogram(
+    "koupleless_member_renewal_delay_seconds", "How late renewals of the member lease were", buckets=_QUICK
+)
+REPLICAS = Gauge("koupleless_replicas", "Control plane replicas that live")
+SELF_FENCED = Counter("koupleless_self_fenced_total", "Times that this replica stopped acting because it was cut off")
+OWNED = Gauge("koupleless_owned_vnodes", "VNodes that this replica owns")
+TAKEOVERS = Counter("koupleless_takeovers_total", "VNodes taken from another replica", ["why"])
+HANDOVERS = Counter("koupleless_handovers_total", "VNodes given to another replica", ["why"])
+STALE_FENCES = Counter(
+    "koupleless_stale_fences_total", "Fences of ours that a gateway refused, having seen a higher one"
+)
 LEASES_LOST = Counter("koupleless_leases_lost_total", "VNode leases lost to another holder")
 REMOVALS_FROZEN = Gauge(
     "koupleless_removals_frozen", "1 while nothing is removed because too many bases are silent at once"

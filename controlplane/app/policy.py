@@ -52,5 +52,9 @@ class Policy:
     modules: ModulePolicy = field(default_factory=ModulePolicy)
     peers_follow: bool = False
     """Replicas of Deployments with the strategy "peer" follow the number of bases."""
+    clustered: bool = False
+    """A replica leaves new bases to others that have fewer (IS_CLUSTER)."""
+    most_level: int = 3
+    """Highest workload level (WORKLOAD_MAX_LEVEL)."""
     most_bases: int = 20_000
     """Bases beyond this number are refused, so that invented identities cannot fill the memory."""

@@ -124,6 +124,10 @@ class Cluster(Protocol):
         """Leases labelled as VNode leases of our environment, in kube-node-lease."""
 
     @property
+    def members(self) -> Informer[Lease]:
+        """Member leases of the control plane's replicas, in our own namespace."""
+
+    @property
     def deployments(self) -> Informer[ModuleDeployment]:
         """Deployments labelled as module deployments."""
 
@@ -149,10 +153,16 @@ class Cluster(Protocol):
         """Delete a Node if it still is that one."""
 
     async def create_lease(self, lease: Lease) -> Lease:
-        """Create a Lease."""
+        """Create a VNode lease or member lease."""
 
     async def update_lease(self, lease: Lease) -> Lease:
-        """Write holder, times and transitions if the lease still has lease.resource_version."""
+        """Write holder, times, transitions and annotations if the lease still has lease.resource_version."""
+
+    async def annotate_lease(self, lease: Lease, annotations: Mapping[str, str]) -> Lease:
+        """Set annotations, whatever version the lease has; others stay."""
+
+    async def read_lease(self, lease: Lease) -> Lease:
+        """Read a lease from the cluster itself, past the informer; raises NotFound."""
 
     async def delete_lease(self, lease: Lease) -> None:
         """Delete a Lease if it still has lease.resource_version."""

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from controlplane.app.ports import Clock, Conflict, Informer, PodInformer
 from controlplane.cluster import fields, objects, patches, workloads
-from controlplane.cluster.api import DEPLOYMENTS, LEASES, NODES, PODS, ApiServer, PatchType
+from controlplane.cluster.api import DEPLOYMENTS, LEASES, NODES, PODS, ApiServer, Json, PatchType
 from controlplane.cluster.events import EventWriter, timestamp
 from controlplane.cluster.informer import ModulePodInformer, ObjectInformer
 from controlplane.cluster.selector import Selector
@@ -17,6 +17,7 @@ from controlplane.domain.contract import (
     COMPONENT,
     COMPONENT_MODULE,
     COMPONENT_MODULE_DEPLOYMENT,
+    COMPONENT_REPLICA,
     COMPONENT_VNODE,
     COMPONENT_VNODE_LEASE,
     ENV,
@@ -47,7 +48,7 @@ class ApiCluster:
     object that a finalizer holds stays in the cache, as it stays in the cluster.
     """
 
-    def __init__(self, api: ApiServer, *, env: str, kind: str, clock: Clock) -> None:
+    def __init__(self, api: ApiServer, *, env: str, kind: str, clock: Clock, namespace: str = "default") -> None:
         self._api = api
         self._kind = kind
         self._clock = clock
@@ -64,6 +65,14 @@ class ApiCluster:
             objects.lease,
             selector=Selector({COMPONENT: COMPONENT_VNODE_LEASE, ENV: env}),
             namespace=LEASE_NAMESPACE,
+            clock=clock,
+        )
+        self._members = ObjectInformer(
+            api,
+            LEASES,
+            objects.lease,
+            selector=Selector({COMPONENT: COMPONENT_REPLICA, ENV: env}),
+            namespace=namespace,
             clock=clock,
         )
         self._deployments = ObjectInformer(
@@ -95,6 +104,11 @@ class ApiCluster:
         return self._leases
 
     @property
+    def members(self) -> Informer[Lease]:
+        """Member leases of the control plane's replicas, in our own namespace."""
+        return self._members
+
+    @property
     def deployments(self) -> Informer[ModuleDeployment]:
         """Deployments labelled as module deployments."""
         return self._deployments
@@ -105,12 +119,13 @@ class ApiCluster:
             group.create_task(self._pods.run(), name="informer-pods")
             group.create_task(self._nodes.run(), name="informer-nodes")
             group.create_task(self._leases.run(), name="informer-leases")
+            group.create_task(self._members.run(), name="informer-members")
             group.create_task(self._deployments.run(), name="informer-deployments")
         raise AssertionError("informers never return")
 
     def trouble(self) -> str | None:
         """Say in words why the cluster cannot be worked with now, or None."""
-        informers = (self._pods, self._nodes, self._leases, self._deployments)
+        informers = (self._pods, self._nodes, self._leases, self._members, self._deployments)
         words = [trouble for informer in informers if (trouble := informer.trouble()) is not None]
         return "; ".join(words) or None
 
@@ -157,21 +172,36 @@ class ApiCluster:
         await self._nodes.settled(name, lambda node: node is None or node.uid != uid, DELETION_SEEN_WITHIN)
 
     async def create_lease(self, lease: Lease) -> Lease:
-        """Create a Lease."""
-        return self._leases.wrote(await self._api.create(LEASES, patches.new_lease(lease), lease.namespace))
+        """Create a VNode lease or member lease."""
+        return self._wrote_lease(await self._api.create(LEASES, patches.new_lease(lease), lease.namespace))
 
     async def update_lease(self, lease: Lease) -> Lease:
-        """Write holder, times and transitions if the lease still has lease.resource_version."""
+        """Write holder, times, transitions and annotations if the lease still has lease.resource_version."""
         patched = await self._api.patch(
             LEASES, lease.name, patches.lease(lease), namespace=lease.namespace, urgent=True
         )
-        return self._leases.wrote(patched)
+        return self._wrote_lease(patched)
+
+    async def annotate_lease(self, lease: Lease, annotations: Mapping[str, str]) -> Lease:
+        """Set annotations, whatever version the lease has; others stay."""
+        patch = {"metadata": {"uid": lease.uid, "annotations": dict(annotations)}}
+        return self._wrote_lease(await self._api.patch(LEASES, lease.name, patch, namespace=lease.namespace))
+
+    async def read_lease(self, lease: Lease) -> Lease:
+        """Read a lease from the cluster itself, past the informer; raises NotFound."""
+        return objects.lease(await self._api.get(LEASES, lease.name, lease.namespace))
 
     async def delete_lease(self, lease: Lease) -> None:
         """Delete a Lease if it still has lease.resource_version."""
         await self._api.delete(LEASES, lease.name, namespace=lease.namespace, resource_version=lease.resource_version)
         key = f"{lease.namespace}/{lease.name}"
-        await self._leases.settled(key, lambda now: now is None or now.uid != lease.uid, DELETION_SEEN_WITHIN)
+        informer = self._members if lease.labels.get(COMPONENT) == COMPONENT_REPLICA else self._leases
+        await informer.settled(key, lambda now: now is None or now.uid != lease.uid, DELETION_SEEN_WITHIN)
+
+    def _wrote_lease(self, obj: Json) -> Lease:
+        # Each takes only what has its labels.
+        self._members.wrote(obj)
+        return self._leases.wrote(obj)
 
     async def create_pod(self, pod: NewPod) -> Pod:
         """Create a module Pod."""

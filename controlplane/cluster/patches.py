@@ -125,8 +125,11 @@ def new_lease(lease: Lease) -> Json:
 
 
 def lease(lease: Lease) -> Json:
-    """Return the patch that writes holder, times and transitions if the version still is the lease's."""
-    return {"metadata": {"resourceVersion": lease.resource_version}, "spec": _lease_spec(lease)}
+    """Return the patch that writes holder, times, transitions and annotations if the version still is the lease's."""
+    metadata: Json = {"resourceVersion": lease.resource_version}
+    if lease.annotations:
+        metadata["annotations"] = dict(lease.annotations)
+    return {"metadata": metadata, "spec": _lease_spec(lease)}
 
 
 def new_pod(pod: NewPod) -> Json:

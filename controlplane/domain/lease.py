@@ -44,19 +44,32 @@ class Wait:
     seconds: float
 
 
-def claim(lease: Lease | None, *, fresh: Lease, unchanged_for: float) -> Create | Take | Wait:
+def wait(lease: Lease, *, me: str, unchanged_for: float, holder_gone: bool) -> float:
+    """Return the seconds until the lease may be taken, 0 when it may be now.
+
+    unchanged_for is how many seconds the record has been seen unchanged.
+    holder_gone tells that its holder stopped acting for good: its member lease
+    was released or expired. Our own lease is taken again at once, since no other
+    process may use our name.
+    """
+    if lease.holder in ("", me) or holder_gone:
+        return 0.0
+    return max((lease.duration_seconds or DURATION) - unchanged_for, 0.0)
+
+
+def claim(
+    lease: Lease | None, *, fresh: Lease, unchanged_for: float, holder_gone: bool = False
+) -> Create | Take | Wait:
     """Decide how fresh.holder begins a term over the base.
 
     fresh carries name, labels, holder, the times to write, and the fence with which
-    a record that does not exist yet begins (see first_fence). unchanged_for is
-    how many seconds the record has been seen unchanged. Our own lease is taken
-    again at once: no other process may use our name.
+    a record that does not exist yet begins (see first_fence).
     """
     if lease is None:
         return Create(fresh)
-    duration = lease.duration_seconds or DURATION
-    if lease.holder and lease.holder != fresh.holder and unchanged_for < duration:
-        return Wait(lease.holder, duration - unchanged_for)
+    seconds = wait(lease, me=fresh.holder, unchanged_for=unchanged_for, holder_gone=holder_gone)
+    if seconds:
+        return Wait(lease.holder, seconds)
     return Take(
         replace(
             lease,

@@ -33,6 +33,9 @@ LISTED = frozenset({ModuleState.RESOLVED, ModuleState.ACTIVATED, ModuleState.DEA
 BASELINE_WAIT = 120.0
 """Seconds for which the Pod of a module that a base was told to start with may be late."""
 
+EPOCHS_OF_A_TERM = 32
+"""Bits that the epochs of one term need at most; a fence has 31 more."""
+
 MAY_STILL_COME = 600.0
 """Seconds for which a module counts as ours after its install was given up: the base may be at it all that time."""
 
@@ -80,15 +83,16 @@ class Trouble:
 class Modules:
     """All that is known of the modules of a base.
 
-    told is False until the first complete list. owned are the modules that we
-    installed or that a Pod wants, with what they were installed from; of those that
-    are not there, awaited tells until when they may still appear. spared are those
-    of a baseline: until then being without a Pod does not count. alone are names
-    of which the base cannot have two versions in service.
+    told is False until the first complete list of our term, which begins with the epoch
+    begins. owned are the modules that we installed or that a Pod wants, with what they
+    were installed from; of those that are not there, awaited tells until when they may
+    still appear. spared are those of a baseline: until then being without a Pod does not
+    count. alone are names of which the base cannot have two versions in service.
     """
 
     told: bool = False
     epoch: int = 1
+    begins: int = 0
     present: Mapping[ModuleKey, Module] = field(default_factory=lambda: MappingProxyType({}))
     needs: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     in_flight: Mapping[str, InFlight] = field(default_factory=lambda: MappingProxyType({}))
@@ -119,7 +123,7 @@ class Modules:
 
 def hear(state: Modules, heard: ModuleList, now: float) -> Modules:
     """Take a module list. Names with an order under way or owed a newer list keep what is known."""
-    if not heard.complete:
+    if not heard.complete or (not state.told and heard.epoch < state.begins):
         return state
     if heard.unchanged:
         # The same list as before answers a newer question.
@@ -214,6 +218,12 @@ def told_to_start_with(state: Modules, keys: Iterable[ModuleKey], now: float) ->
         awaited=MappingProxyType({**state.awaited, **dict.fromkeys(keys, now + MAY_STILL_COME)}),
         spared=MappingProxyType({**state.spared, **dict.fromkeys(keys, now + BASELINE_WAIT)}),
     )
+
+
+def begin_term(state: Modules, fence: int) -> Modules:
+    """Count epochs above those of all earlier terms, so that answers to questions of those decide nothing."""
+    first = fence << EPOCHS_OF_A_TERM
+    return replace(state, epoch=first, begins=first)
 
 
 def ask_again(state: Modules) -> Modules:

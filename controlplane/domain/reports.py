@@ -116,6 +116,7 @@ _KINDS: Mapping[str, Kind] = {
     "IdentityClash": Kind(BASES, "IdentityClash", CLASH),
     "LeaseLost": Kind(BASES, "LeaseLost", CLUSTER_FAILED),
     "LeasesNotRenewed": Kind(REPLICA, "LeasesNotRenewed", CLUSTER_FAILED),
+    "ReplicaCutOff": Kind(REPLICA, "ReplicaCutOff", CLUSTER_FAILED),
     "RemovalsFrozen": Kind(REPLICA, "RemovalsFrozen", TIMED_OUT),
 }
 

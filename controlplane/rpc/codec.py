@@ -35,6 +35,7 @@ from controlplane.domain.facts import (
 )
 from controlplane.domain.identity import ModuleKey, OrderId
 from controlplane.domain.objects import Container
+from controlplane.domain.replicas import Replica
 
 _TUNNELS = {pb.TUNNEL_KIND_HTTP: TunnelKind.HTTP, pb.TUNNEL_KIND_MQTT: TunnelKind.MQTT}
 _BASE_STATES = {
@@ -213,3 +214,8 @@ def timestamp(seconds: float) -> Timestamp:
     message = Timestamp()
     message.FromNanoseconds(round(seconds * 1_000_000_000))
     return message
+
+
+def members(replicas: Iterable[Replica]) -> list[pb.Member]:
+    """Encode the replicas that live."""
+    return [pb.Member(replica_id=replica.id, address=replica.address) for replica in replicas]

@@ -9,7 +9,7 @@ Goodbye means lost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import NoReturn
 
 import grpc
@@ -20,12 +20,14 @@ from koupleless.tunnel.v1 import tunnel_pb2_grpc
 
 from controlplane.app.fleet import Fleet
 from controlplane.app.gateways import GatewayDirectory, GatewayInfo
+from controlplane.app.membership import Membership
 from controlplane.app.metrics import REFUSED_REPORTS
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock
 from controlplane.domain.facts import Order, PollFailed, Watch
 from controlplane.domain.identity import BaseId
 from controlplane.domain.objects import Container
+from controlplane.domain.replicas import Replica
 from controlplane.rpc import codec
 
 log = structlog.get_logger(__name__)
@@ -108,6 +110,10 @@ class Session:
         """Say that this replica will end the stream."""
         self._put("drain", "", pb.ConnectResponse(drain=pb.Drain(reason=reason)))
 
+    def members(self, members: Iterable[Replica]) -> None:
+        """Tell which replicas live."""
+        self._put("members", "", pb.ConnectResponse(members=pb.Members(members=codec.members(members))))
+
     def acknowledge(self, seq: int) -> None:
         """Say that everything up to seq was taken."""
         self._acked = max(self._acked, seq)
@@ -144,12 +150,25 @@ class Session:
 class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
     """Serves Connect."""
 
-    def __init__(self, *, fleet: Fleet, gateways: GatewayDirectory, policy: Policy, clock: Clock) -> None:
+    def __init__(
+        self, *, fleet: Fleet, gateways: GatewayDirectory, members: Membership, policy: Policy, clock: Clock
+    ) -> None:
         self._fleet = fleet
+        self._members = members
         self._gateways = gateways
         self._policy = policy
         self._clock = clock
         self._sessions: dict[str, Session] = {}
+        members.subscribe(self._members_changed)
+
+    def _members_changed(self) -> None:
+        for session in self._sessions.values():
+            session.members(self._known())
+
+    def _known(self) -> tuple[Replica, ...]:
+        """Return all replicas that live; this one is among them even before it joined."""
+        others = [replica for replica in self._members.replicas() if replica.id != self._policy.replica]
+        return (self._members.self, *others)
 
     async def drain(self, reason: str) -> None:
         """Tell all gateways that this replica goes away, and give the words a moment to leave."""
@@ -213,7 +232,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
             pb.ConnectResponse(
                 welcome=pb.Welcome(
                     replica_id=self._policy.replica,
-                    members=[pb.Member(replica_id=self._policy.replica)],
+                    members=codec.members(self._known()),
                     limits=pb.Limits(max_unacked=MAX_UNACKED, max_batch=MAX_BATCH),
                 )
             )

@@ -22,6 +22,7 @@ from controlplane.app.operations import ModuleItem, Operations, Refusal, VNodeIt
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Manifests, ObjectName
 from controlplane.app.rollouts import Rollouts
+from controlplane.app.shards import Shards
 from controlplane.domain.facts import BaselineQuery
 from controlplane.domain.identity import InvalidName, ModuleKey, parse_base_id
 from controlplane.domain.objects import Container
@@ -47,8 +48,8 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         gateways: GatewayDirectory,
         recorder: Recorder,
         policy: Policy,
+        shards: Shards,
         manifests: Manifests | None,
-        address: str,
     ) -> None:
         self._operations = operations
         self._rollouts = rollouts
@@ -57,7 +58,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         self._recorder = recorder
         self._policy = policy
         self._manifests = manifests
-        self._address = address
+        self._shards = shards
         self._answers = Answers()
 
     # Reads.
@@ -119,11 +120,21 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         return pb.ListGatewaysResponse(items=[codec.gateway(c, orders.get(c.link.info.key, 0)) for c in gateways])
 
     async def ListReplicas(self, request: pb.ListReplicasRequest, context: Context) -> pb.ListReplicasResponse:
-        """List the replicas known to this one."""
-        owned = sum(1 for base in self._fleet.bases() if base.fence)
-        return pb.ListReplicasResponse(
-            items=[pb.Replica(id=self._policy.replica, address=self._address, vnodes=owned, self=True)]
-        )
+        """List all replicas."""
+        return pb.ListReplicasResponse(items=[codec.replica(item) for item in self._shards.replicas()])
+
+    async def ListShards(self, request: pb.ListShardsRequest, context: Context) -> pb.ListShardsResponse:
+        """List VNodes with their owners by Node name."""
+        async with refusing(context):
+            items = self._shards.shards(request.owner)
+            chosen, token = page(items, [item.vnode for item in items], request.page_size, request.page_token)
+        return pb.ListShardsResponse(items=[codec.shard(item) for item in chosen], next_page_token=token)
+
+    async def DrainReplica(self, request: pb.DrainReplicaRequest, context: Context) -> pb.DrainReplicaResponse:
+        """Have a replica give its VNodes away."""
+        async with refusing(context):
+            vnodes = await self._shards.drain(request.replica, draining=not request.undo)
+        return pb.DrainReplicaResponse(vnodes=vnodes)
 
     async def GetBaseline(self, request: pb.GetBaselineRequest, context: Context) -> pb.GetBaselineResponse:
         """Tell which modules a starting base would be given."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.base import Phase
 from controlplane.app.events import Happening
 from controlplane.app.gateways import Connected
 from controlplane.app.operations import Change, Management, ModuleItem, VNodeItem
+from controlplane.app.shards import ReplicaItem, Shard
 from controlplane.domain import contract
 from controlplane.domain.history import Operation
 from controlplane.domain.replies import Effect
@@ -104,6 +106,40 @@ def gateway(connected: Connected, orders: int) -> pb.Gateway:
         watched=len(connected.watched),
         orders=orders,
     )
+
+
+def replica(item: ReplicaItem) -> pb.Replica:
+    """Write a replica."""
+    return pb.Replica(
+        id=item.replica.id,
+        address=item.replica.address,
+        vnodes=item.vnodes,
+        self=item.self,
+        state=item.state,
+        tunnels=sorted(item.replica.tunnels),
+    )
+
+
+def shard(item: Shard) -> pb.Shard:
+    """Write a VNode with its owner."""
+    return pb.Shard(
+        vnode=item.vnode,
+        base=item.base,
+        owner=item.lease.holder,
+        state=item.state,
+        fence=max(item.lease.transitions, 0),
+        since=_written(item.lease.acquire_time),
+    )
+
+
+def _written(text: str) -> Timestamp | None:
+    """Read a time as the cluster writes it; None where it is none."""
+    message = Timestamp()
+    try:
+        message.FromJsonString(text)
+    except ValueError:
+        return None
+    return message
 
 
 def event(happening: Happening) -> pb.Event:

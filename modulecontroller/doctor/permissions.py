@@ -71,6 +71,13 @@ NEEDED: Sequence[Permission] = (
         "ownership of VNodes",
         namespace="kube-node-lease",
     ),
+    Permission(
+        "coordination.k8s.io",
+        "leases",
+        ("get", "list", "watch", "create", "patch", "delete"),
+        "the replicas, which find each other by their leases",
+        namespace=OWN_NAMESPACE,
+    ),
     Permission("authentication.k8s.io", "tokenreviews", ("create",), "who asks for logs", when=_kubelet),
     Permission("authorization.k8s.io", "subjectaccessreviews", ("create",), "who may read logs", when=_kubelet),
     Permission("", "pods/log", ("get",), "logs of bases", when=_kubelet),

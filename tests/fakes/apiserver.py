@@ -109,7 +109,7 @@ class FakeApiServer:
         items = tuple(
             copy.deepcopy(obj)
             for key, obj in self._objects.items()
-            if key[0] == resource and _chosen(obj, label_selector, field_selector)
+            if key[0] == resource and _chosen(obj, namespace, label_selector, field_selector)
         )
         version = str(self.version)
         await self._reply("list")
@@ -136,7 +136,7 @@ class FakeApiServer:
             while (told := await queue.get()) is not None:
                 if isinstance(told, ClusterError):
                     raise told
-                if told.type == "BOOKMARK" or _chosen(told.object, label_selector, field_selector):
+                if told.type == "BOOKMARK" or _chosen(told.object, namespace, label_selector, field_selector):
                     yield told
         finally:
             del self._watches[queue]
@@ -207,9 +207,12 @@ class FakeApiServer:
         self.send(resource, event)
 
 
-def _chosen(obj: Json, label_selector: str, field_selector: str) -> bool:
+def _chosen(obj: Json, namespace: str, label_selector: str, field_selector: str) -> bool:
     fields = {"spec.nodeName": obj.get("spec", {}).get("nodeName", "")}
-    labels = obj.get("metadata", {}).get("labels", {})
+    meta = obj.get("metadata", {})
+    if namespace not in ("", meta.get("namespace", "")):
+        return False
+    labels = meta.get("labels", {})
     return matches(parse_selector(label_selector), labels) and fields_match(
         parse_fields(field_selector, fields), fields
     )

@@ -71,6 +71,7 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
     modules: list[pb.Module] = field(default_factory=list)
     gateways: list[pb.Gateway] = field(default_factory=list)
     replicas: list[pb.Replica] = field(default_factory=list)
+    shards: list[pb.Shard] = field(default_factory=list)
     events: list[pb.Event] = field(default_factory=list)
     baseline: list[pb.BaselineModule] = field(default_factory=list)
     operations: list[pb.ModuleOperation] = field(default_factory=list)
@@ -144,6 +145,14 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
     def ListReplicas(self, request: pb.ListReplicasRequest, context: grpc.ServicerContext) -> pb.ListReplicasResponse:
         self._enter("ListReplicas", request, context)
         return pb.ListReplicasResponse(items=self.replicas)
+
+    def ListShards(self, request: pb.ListShardsRequest, context: grpc.ServicerContext) -> pb.ListShardsResponse:
+        self._enter("ListShards", request, context)
+        return pb.ListShardsResponse(items=[shard for shard in self.shards if request.owner in ("", shard.owner)])
+
+    def DrainReplica(self, request: pb.DrainReplicaRequest, context: grpc.ServicerContext) -> pb.DrainReplicaResponse:
+        self._enter("DrainReplica", request, context)
+        return pb.DrainReplicaResponse(vnodes=sum(1 for shard in self.shards if shard.owner == request.replica))
 
     def WatchVNodes(
         self, request: pb.WatchVNodesRequest, context: grpc.ServicerContext

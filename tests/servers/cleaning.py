@@ -6,7 +6,9 @@ import time
 
 from tests.servers.kubeapi import KubeApi
 
-KEPT_NAMESPACES = frozenset({"default", "kube-system", "kube-public", "kube-node-lease", "koupleless-system"})
+SYSTEM_NAMESPACE = "koupleless-system"
+"""Where the shipped manifests put the control plane."""
+KEPT_NAMESPACES = frozenset({"default", "kube-system", "kube-public", "kube-node-lease", SYSTEM_NAMESPACE})
 CLEAN_WITHIN = 30.0
 POLL = 0.1
 WORKLOADS = ("/apis/apps/v1", ("deployments", "daemonsets", "replicasets"))
@@ -17,7 +19,7 @@ class NotClean(Exception):
 
 
 def clean(api: KubeApi) -> None:
-    """Remove workloads, Pods, Nodes, node leases, Events and the namespaces that tests made.
+    """Remove workloads, Pods, Nodes, leases, Events and the namespaces that tests made.
 
     Raises NotClean, ApiError, OSError.
     """
@@ -36,7 +38,8 @@ def _sweep(api: KubeApi) -> list[str]:
         left += _remove(api, group, kind)
     left += _remove(api, "/api/v1", "pods", grace_seconds=0)
     left += _remove(api, "/api/v1", "nodes")
-    left += _remove(api, "/apis/coordination.k8s.io/v1", "leases", only_in="kube-node-lease")
+    for place in ("kube-node-lease", SYSTEM_NAMESPACE):
+        left += _remove(api, "/apis/coordination.k8s.io/v1", "leases", only_in=place)
     for namespace in api.items("/api/v1/namespaces"):
         name = namespace["metadata"]["name"]
         if name not in KEPT_NAMESPACES and "deletionTimestamp" not in namespace["metadata"]:

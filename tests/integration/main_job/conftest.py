@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.programs import ControlPlane, HttpGateway, Programs, SimulatedBase, eventually
+from tests.servers.cleaning import SYSTEM_NAMESPACE
 from tests.servers.cluster import KubeCluster
 from tests.servers.kubeapi import ApiError, Json
 
@@ -127,7 +128,11 @@ def programs(tmp_path: Path) -> Iterator[Programs]:
 def idle_stage(kube: KubeCluster, programs: Programs) -> Stage:
     """The stage before its programs are started."""
     control_plane = ControlPlane(
-        programs, CLUSTER="kubernetes", KUBECONFIG=str(kube.kubeconfig("controlplane")), LOG_LEVEL="debug"
+        programs,
+        CLUSTER="kubernetes",
+        NAMESPACE=SYSTEM_NAMESPACE,
+        KUBECONFIG=str(kube.kubeconfig("controlplane")),
+        LOG_LEVEL="debug",
     )
     return Stage(kube, programs, control_plane, HttpGateway(programs, control_plane.address, LOG_LEVEL="debug"))
 

@@ -9,12 +9,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from random import Random
+from uuid import uuid4
 
 from controlplane.app.events import Recorder
 from controlplane.app.fleet import Fleet
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.kubelet import NO_KUBELET, KubeletAddress
 from controlplane.app.leases import LeaseKeeper
+from controlplane.app.membership import Membership
 from controlplane.app.peers import PeerController
 from controlplane.app.policy import Policy
 from controlplane.app.ports import ClusterError, Transient
@@ -152,19 +154,31 @@ class Bases:
 class Stage:
     """One control plane over an API server that outlives it."""
 
-    def __init__(self, api: Api, policy: Policy | None = None, *, kubelet_port: int = 0) -> None:
+    def __init__(self, api: Api, policy: Policy | None = None, *, kubelet_port: int = 0, sole: bool = True) -> None:
         self.api = api
         self.policy = policy or Policy(replica="replica-0", env="dev", version="test")
         clock, random = LoopClock(), Random(7)
         self.cluster = ApiCluster(api, env="dev", kind="test", clock=clock)
         self.gateways = GatewayDirectory(clock.monotonic)
         self.recorder = Recorder(self.cluster, clock, env="dev")
-        self.leases = LeaseKeeper(self.cluster, clock, holder=self.policy.replica, env="dev", random=random)
+        self.members = Membership(
+            self.cluster,
+            clock,
+            replica=self.policy.replica,
+            instance=uuid4().hex,
+            address="",
+            namespace="default",
+            env="dev",
+            random=random,
+            sole=sole,
+        )
+        self.leases = LeaseKeeper(self.cluster, clock, self.members, env="dev", random=random)
         self.services = kubelet_services(api, "default", clock) if kubelet_port else None
         self.fleet = Fleet(
             cluster=self.cluster,
             clock=clock,
             leases=self.leases,
+            members=self.members,
             gateways=self.gateways,
             recorder=self.recorder,
             policy=self.policy,
@@ -266,6 +280,7 @@ class Stage:
         """Run it, with a gateway and live bases."""
         parts = {
             "cluster": self.cluster.run(),
+            "members": self.members.run(),
             "leases": self.leases.run(),
             "recorder": self.recorder.run(),
             "fleet": self.fleet.run(),

@@ -65,12 +65,13 @@ async def test_selectors(api: FakeApiServer) -> None:
         ("pods", "", f"{component}=module"),
         ("nodes", "", f"{component}=vnode,{env}=dev"),
         ("leases", "kube-node-lease", f"{component}=vnode-lease,{env}=dev"),
+        ("leases", "default", f"{component}=module-controller,{env}=dev"),
         ("deployments", "", f"{component}=module-deployment"),
     }
 
 
 async def test_trouble_names_every_informer_that_has_it(api: FakeApiServer) -> None:
-    api.fail("list", *[Transient("connection refused")] * 4)
+    api.fail("list", *[Transient("connection refused")] * 5)
     cluster = ApiCluster(api, env="dev", kind="embedded", clock=LoopClock())
     task = asyncio.create_task(cluster.run())
     await asyncio.sleep(0.1)

@@ -103,7 +103,7 @@ def test_lease_reads_back_and_its_patch_holds_the_version() -> None:
     lease = Lease("ns", "l", "", "me", 40, NOW, NOW, 7, {"l": "v"}, {"a": "b"})
     assert objects.lease(patches.new_lease(lease)) == lease
     patch = patches.lease(replace(lease, resource_version="9"))
-    assert patch["metadata"] == {"resourceVersion": "9"}
+    assert patch["metadata"] == {"resourceVersion": "9", "annotations": {"a": "b"}}
     assert patch["spec"]["holderIdentity"] == "me"
 
 

@@ -363,6 +363,8 @@ class Replica(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     VNODES_FIELD_NUMBER: _builtins.int
     SELF_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    TUNNELS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """CLIENT_ID."""
     address: _builtins.str
@@ -371,6 +373,15 @@ class Replica(_message.Message):
     """VNodes that it owns."""
     self: _builtins.bool
     """It is the one that answers."""
+    state: _builtins.str
+    """active, draining, or gone: it ended or does not renew its member lease, and
+    the others take its VNodes. unknown: it owns VNodes but has no member lease,
+    as an original Module Controller.
+    """
+    @_builtins.property
+    def tunnels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Kinds of gateways that are connected to it: http, mqtt."""
+
     def __init__(
         self_,  # pyright: ignore[reportSelfClsParameterName]
         *,
@@ -378,14 +389,166 @@ class Replica(_message.Message):
         address: _builtins.str = ...,
         vnodes: _builtins.int = ...,
         self: _builtins.bool = ...,
+        state: _builtins.str = ...,
+        tunnels: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "id", b"id", "self", b"self", "vnodes", b"vnodes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "id", b"id", "self", b"self", "state", b"state", "tunnels", b"tunnels", "vnodes", b"vnodes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Replica: _TypeAlias = Replica  # noqa: Y015
+
+@_typing.final
+class Shard(_message.Message):
+    """Shard is one VNode with the replica that owns it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VNODE_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    vnode: _builtins.str
+    """Node name."""
+    base: _builtins.str
+    """Identity of the base."""
+    owner: _builtins.str
+    """Replica that holds its Lease; empty when there is no Lease."""
+    state: _builtins.str
+    """State of the owner, as in Replica."""
+    fence: _builtins.int
+    """Rises with each term of ownership; gateways refuse lower ones."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """When this term began, by the owner's clock; absent when not told."""
+
+    def __init__(
+        self,
+        *,
+        vnode: _builtins.str = ...,
+        base: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        state: _builtins.str = ...,
+        fence: _builtins.int = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "fence", b"fence", "owner", b"owner", "since", b"since", "state", b"state", "vnode", b"vnode"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Shard: _TypeAlias = Shard  # noqa: Y015
+
+@_typing.final
+class ListShardsRequest(_message.Message):
+    """ListShardsRequest asks for the shard map."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    owner: _builtins.str
+    """Only those of this replica; empty: all."""
+    page_size: _builtins.int
+    """Most items to return; 0 means 500."""
+    page_token: _builtins.str
+    """From the last response."""
+    def __init__(
+        self,
+        *,
+        owner: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListShardsRequest: _TypeAlias = ListShardsRequest  # noqa: Y015
+
+@_typing.final
+class ListShardsResponse(_message.Message):
+    """ListShardsResponse is a page of the shard map."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Shard]:
+        """By Node name."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___Shard] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListShardsResponse: _TypeAlias = ListShardsResponse  # noqa: Y015
+
+@_typing.final
+class DrainReplicaRequest(_message.Message):
+    """DrainReplicaRequest names a replica."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICA_FIELD_NUMBER: _builtins.int
+    UNDO_FIELD_NUMBER: _builtins.int
+    replica: _builtins.str
+    """CLIENT_ID of the replica."""
+    undo: _builtins.bool
+    """Take bases again instead."""
+    def __init__(
+        self,
+        *,
+        replica: _builtins.str = ...,
+        undo: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replica", b"replica", "undo", b"undo"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainReplicaRequest: _TypeAlias = DrainReplicaRequest  # noqa: Y015
+
+@_typing.final
+class DrainReplicaResponse(_message.Message):
+    """DrainReplicaResponse tells how the replica stood when the word was given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VNODES_FIELD_NUMBER: _builtins.int
+    vnodes: _builtins.int
+    """VNodes that it owns still."""
+    def __init__(
+        self,
+        *,
+        vnodes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["vnodes", b"vnodes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainReplicaResponse: _TypeAlias = DrainReplicaResponse  # noqa: Y015
 
 @_typing.final
 class Event(_message.Message):

@@ -60,6 +60,16 @@ class ModuleControllerServiceStub:
                 request_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ListReplicasRequest.SerializeToString,
                 response_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ListReplicasResponse.FromString,
                 _registered_method=True)
+        self.ListShards = channel.unary_unary(
+                '/koupleless.modulecontroller.v1.ModuleControllerService/ListShards',
+                request_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ListShardsRequest.SerializeToString,
+                response_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ListShardsResponse.FromString,
+                _registered_method=True)
+        self.DrainReplica = channel.unary_unary(
+                '/koupleless.modulecontroller.v1.ModuleControllerService/DrainReplica',
+                request_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.DrainReplicaRequest.SerializeToString,
+                response_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.DrainReplicaResponse.FromString,
+                _registered_method=True)
         self.WatchVNodes = channel.unary_stream(
                 '/koupleless.modulecontroller.v1.ModuleControllerService/WatchVNodes',
                 request_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.WatchVNodesRequest.SerializeToString,
@@ -151,6 +161,22 @@ class ModuleControllerServiceServicer:
 
     def ListReplicas(self, request, context):
         """ListReplicas lists the control plane replicas, ordered by id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListShards(self, request, context):
+        """ListShards lists VNodes with the replicas that own them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainReplica(self, request, context):
+        """DrainReplica has a replica give its VNodes to the others and take none,
+        until it ends or the call is made again with undo. The last replica that
+        takes VNodes cannot be drained.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -266,6 +292,16 @@ def add_ModuleControllerServiceServicer_to_server(servicer, server):
                     servicer.ListReplicas,
                     request_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ListReplicasRequest.FromString,
                     response_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ListReplicasResponse.SerializeToString,
+            ),
+            'ListShards': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListShards,
+                    request_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ListShardsRequest.FromString,
+                    response_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ListShardsResponse.SerializeToString,
+            ),
+            'DrainReplica': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainReplica,
+                    request_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.DrainReplicaRequest.FromString,
+                    response_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.DrainReplicaResponse.SerializeToString,
             ),
             'WatchVNodes': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchVNodes,
@@ -459,6 +495,60 @@ class ModuleControllerService:
             '/koupleless.modulecontroller.v1.ModuleControllerService/ListReplicas',
             koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ListReplicasRequest.SerializeToString,
             koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ListReplicasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListShards(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koupleless.modulecontroller.v1.ModuleControllerService/ListShards',
+            koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ListShardsRequest.SerializeToString,
+            koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ListShardsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainReplica(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koupleless.modulecontroller.v1.ModuleControllerService/DrainReplica',
+            koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.DrainReplicaRequest.SerializeToString,
+            koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.DrainReplicaResponse.FromString,
             options,
             channel_credentials,
             insecure,

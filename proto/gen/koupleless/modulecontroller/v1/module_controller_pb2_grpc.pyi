@@ -49,6 +49,13 @@ class ModuleControllerServiceStub:
     """ListGateways lists the connected gateways, ordered by id."""
     ListReplicas: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.ListReplicasRequest, _module_controller_pb2.ListReplicasResponse]
     """ListReplicas lists the control plane replicas, ordered by id."""
+    ListShards: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.ListShardsRequest, _module_controller_pb2.ListShardsResponse]
+    """ListShards lists VNodes with the replicas that own them."""
+    DrainReplica: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.DrainReplicaRequest, _module_controller_pb2.DrainReplicaResponse]
+    """DrainReplica has a replica give its VNodes to the others and take none,
+    until it ends or the call is made again with undo. The last replica that
+    takes VNodes cannot be drained.
+    """
     WatchVNodes: _grpc.UnaryStreamMultiCallable[_module_controller_pb2.WatchVNodesRequest, _module_controller_pb2.WatchVNodesResponse]
     """WatchVNodes sends all matching VNodes, then each change."""
     WatchModules: _grpc.UnaryStreamMultiCallable[_module_controller_pb2.WatchModulesRequest, _module_controller_pb2.WatchModulesResponse]
@@ -98,6 +105,13 @@ class ModuleControllerServiceAsyncStub(ModuleControllerServiceStub):
     """ListGateways lists the connected gateways, ordered by id."""
     ListReplicas: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.ListReplicasRequest, _module_controller_pb2.ListReplicasResponse]  # type: ignore[assignment]
     """ListReplicas lists the control plane replicas, ordered by id."""
+    ListShards: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.ListShardsRequest, _module_controller_pb2.ListShardsResponse]  # type: ignore[assignment]
+    """ListShards lists VNodes with the replicas that own them."""
+    DrainReplica: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.DrainReplicaRequest, _module_controller_pb2.DrainReplicaResponse]  # type: ignore[assignment]
+    """DrainReplica has a replica give its VNodes to the others and take none,
+    until it ends or the call is made again with undo. The last replica that
+    takes VNodes cannot be drained.
+    """
     WatchVNodes: _aio.UnaryStreamMultiCallable[_module_controller_pb2.WatchVNodesRequest, _module_controller_pb2.WatchVNodesResponse]  # type: ignore[assignment]
     """WatchVNodes sends all matching VNodes, then each change."""
     WatchModules: _aio.UnaryStreamMultiCallable[_module_controller_pb2.WatchModulesRequest, _module_controller_pb2.WatchModulesResponse]  # type: ignore[assignment]
@@ -174,6 +188,25 @@ class ModuleControllerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_module_controller_pb2.ListReplicasResponse, _abc.Awaitable[_module_controller_pb2.ListReplicasResponse]]:
         """ListReplicas lists the control plane replicas, ordered by id."""
+
+    @_abc_1.abstractmethod
+    def ListShards(
+        self,
+        request: _module_controller_pb2.ListShardsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_module_controller_pb2.ListShardsResponse, _abc.Awaitable[_module_controller_pb2.ListShardsResponse]]:
+        """ListShards lists VNodes with the replicas that own them."""
+
+    @_abc_1.abstractmethod
+    def DrainReplica(
+        self,
+        request: _module_controller_pb2.DrainReplicaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_module_controller_pb2.DrainReplicaResponse, _abc.Awaitable[_module_controller_pb2.DrainReplicaResponse]]:
+        """DrainReplica has a replica give its VNodes to the others and take none,
+        until it ends or the call is made again with undo. The last replica that
+        takes VNodes cannot be drained.
+        """
 
     @_abc_1.abstractmethod
     def WatchVNodes(

@@ -1,0 +1,428 @@
+"""This replica among the others: keeps its member lease, and knows who else lives.
+
+Guarantee: ``may_act`` is true only while no correct replica can count this one as
+gone. Nobody is counted as gone on what was heard while this replica was itself cut
+off, and never without a look at the record in the cluster itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from random import Random
+from typing import NoReturn
+
+import structlog
+
+from controlplane.app.metrics import MEMBER_RENEWAL_DELAY, REPLICAS, SELF_FENCED, WRITES
+from controlplane.app.ports import AlreadyExists, Clock, Cluster, ClusterError, Conflict, NotFound
+from controlplane.app.times import micro_time
+from controlplane.domain import contract, replicas
+from controlplane.domain.objects import Lease
+from controlplane.domain.replicas import Replica
+
+log = structlog.get_logger(__name__)
+
+SYNC_LOOK = 0.05
+LOOK = 0.25
+"""Seconds between looks at least."""
+RENEW_WITHIN = 4.0
+"""Seconds that one write of the member lease may take; then it is tried again."""
+RETRY = 0.4
+"""Seconds between tries to renew, before jitter: few fit into the time until this replica stops acting."""
+FORGET_AFTER = 3600.0
+"""Seconds after which the record of a replica that is gone is removed."""
+
+Mark = tuple[str, str, int, str]
+
+
+class NameTaken(Exception):
+    """Another process has this replica's name; the message says what to do."""
+
+
+class Membership:
+    """Keeps this replica's member lease.
+
+    instance is random for each start. sole tells that the cluster can have no other
+    process, so that whoever holds the record is dead.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        *,
+        replica: str,
+        instance: str,
+        address: str,
+        namespace: str,
+        env: str,
+        random: Random,
+        sole: bool = False,
+    ) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._random = random
+        self._me = replica
+        self._instance = instance
+        self._address = address
+        self._env = env
+        self._namespace = namespace
+        self._sole = sole
+        self._lease: Lease | None = None
+        self._leaving = False
+        self._renewed_at = float("-inf")
+        self._acting_since: float | None = None
+        self._tunnels: frozenset[str] = frozenset()
+        self._seen: dict[str, tuple[Mark, float]] = {}
+        self._gone: dict[str, float] = {}
+        self._known: tuple[Replica, ...] = ()
+        self._changed_at = float("-inf")
+        self._handlers: list[Callable[[], None]] = []
+        self._renew_now = asyncio.Event()
+        self._joined = asyncio.Event()
+        self.on_cut_off: Callable[[bool], None] = lambda _cut_off: None
+        cluster.members.subscribe(self._observe)
+
+    # What others read.
+
+    @property
+    def me(self) -> str:
+        """The name of this replica."""
+        return self._me
+
+    @property
+    def self(self) -> Replica:
+        """This replica, whether it has joined or not."""
+        known = next((replica for replica in self._known if replica.id == self._me), None)
+        return known or Replica(self._me, self._address, tunnels=self._tunnels)
+
+    def may_act(self) -> bool:
+        """Tell whether this replica may write for its bases and send orders."""
+        return self._lease is not None and replicas.may_act(now=self._clock.monotonic(), renewed_at=self._renewed_at)
+
+    def heard_since(self) -> float | None:
+        """Return since when silence of others counts, on the monotonic clock: None while this replica is cut off."""
+        return self._acting_since if self.may_act() else None
+
+    def replicas(self) -> tuple[Replica, ...]:
+        """Return all that live, this one included, by name."""
+        return self._known
+
+    def living(self, replica: str) -> bool:
+        """Tell whether a replica of that name lives."""
+        return any(known.id == replica for known in self._known)
+
+    def takers(self, tunnel: str = "") -> tuple[str, ...]:
+        """Return who takes bases of a tunnel."""
+        return replicas.takers(self._known, tunnel)
+
+    def gone(self, holder: str) -> bool:
+        """Tell whether a holder is a replica of ours that ended or stopped acting; unknown holders are not."""
+        return holder in self._gone
+
+    def unchanged_for(self) -> float:
+        """Return for how many seconds the same replicas have lived, drained and reached the same tunnels."""
+        return self._clock.monotonic() - self._changed_at
+
+    def mine(self, key: str) -> bool:
+        """Tell whether something that one replica does for all, named by key, is this one's to do."""
+        return self.may_act() and replicas.rank(self._me, key, self.takers()) == 0 and self._me in self.takers()
+
+    def subscribe(self, handler: Callable[[], None]) -> None:
+        """Call handler whenever a replica came, went, or told something else of itself."""
+        self._handlers.append(handler)
+
+    async def joined(self) -> None:
+        """Wait until this replica is one of the members."""
+        await self._joined.wait()
+
+    # What this replica tells of itself.
+
+    def tell_tunnels(self, tunnels: frozenset[str]) -> None:
+        """Tell of which tunnels gateways are connected."""
+        if tunnels != self._tunnels:
+            self._tunnels = tunnels
+            self._renew_now.set()
+
+    async def drain(self, replica: str, *, draining: bool) -> None:
+        """Have a replica give its bases away and take none, or take some again. Raises ClusterError."""
+        lease = self._cluster.members.get(self._key(replica))
+        if lease is None:
+            raise NotFound(f"there is no replica {replica}")
+        WRITES.labels("member-drain").inc()
+        word = {contract.ANNOTATION_REPLICA_DRAINING: str(draining).lower()}
+        await self._cluster.annotate_lease(lease, word)
+
+    # Life.
+
+    async def run(self) -> NoReturn:
+        """Join, then stay a member, for ever. Raises NameTaken."""
+        while not self._cluster.members.synced:  # noqa: ASYNC110 - informers have no event for it
+            await asyncio.sleep(SYNC_LOOK)
+        await self._join()
+        self._joined.set()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._stay(), name="member-renewal")
+            group.create_task(self._watch(), name="member-watch")
+        raise AssertionError("members never return")
+
+    async def leave(self) -> None:
+        """Say that this replica stopped acting, so that others take over at once; failures leave that to the expiry."""
+        if self._lease is None:
+            return
+        self._leaving = True
+        self._renewed_at = float("-inf")
+        for _ in range(3):
+            current = self._cluster.members.get(self._key(self._me)) or self._lease
+            try:
+                WRITES.labels("member-release").inc()
+                async with asyncio.timeout(RENEW_WITHIN):
+                    await self._cluster.update_lease(replace(current, holder="", renew_time=self._stamp()))
+            except Conflict:
+                continue
+            except NotFound:
+                return
+            except (ClusterError, TimeoutError) as error:
+                log.warning("member lease not released: others wait until it expires", cause=str(error))
+                return
+            return
+
+    async def _join(self) -> None:
+        key, first_seen, waiting = self._key(self._me), None, False
+        began = heard_since = self._clock.monotonic()
+        while True:
+            now = self._clock.monotonic()
+            current = self._cluster.members.get(key)
+            if current is not None and current.holder and not self._own(current) and not self._sole:
+                first_seen = first_seen or _mark(current)
+                if _mark(current) != first_seen:
+                    raise NameTaken(self._taken(current))
+                if now - began < (current.duration_seconds or replicas.DURATION):
+                    if not waiting:
+                        log.info("an earlier process of this name may still live: waiting", lease=key)
+                    waiting = True
+                    await asyncio.sleep(LOOK)
+                    continue
+            try:
+                WRITES.labels("member-join").inc()
+                await self._write(self._fresh(current))
+            except (AlreadyExists, Conflict):
+                await asyncio.sleep(LOOK)
+            except (ClusterError, TimeoutError) as error:
+                log.warning("member lease not written", cause=str(error) or "no answer in time")
+                await asyncio.sleep(RETRY * (1 + self._random.random()))
+                heard_since = self._clock.monotonic()
+            else:
+                self._acting_since = heard_since
+                log.info("replica joined", lease=key, replicas=[r.id for r in self._known])
+                return
+
+    async def _stay(self) -> NoReturn:
+        due = self._clock.monotonic() + self._jittered()
+        while True:
+            await self._sleep_until(due)
+            self._renew_now.clear()
+            if self._leaving:
+                await asyncio.get_running_loop().create_future()
+            began = self._clock.monotonic()
+            MEMBER_RENEWAL_DELAY.observe(max(began - due, 0.0))
+            due = began + await self._renew()
+
+    async def _renew(self) -> float:
+        """Renew once; return how many seconds after the begin of this to do so again. Raises NameTaken."""
+        began = self._clock.monotonic()
+        current = self._cluster.members.get(self._key(self._me))
+        if current is not None and not self._own(current):
+            raise NameTaken(self._taken(current))
+        could_act = self.may_act()
+        if not could_act and self._acting_since is not None:
+            self._cut_off("its member lease could not be renewed in time")
+        try:
+            WRITES.labels("member-renew").inc()
+            await self._write(self._renewed(current))
+        except (AlreadyExists, Conflict):
+            # Our own earlier write, or a word on it; the next look has the record as it is.
+            return self._clock.monotonic() - began + RETRY * (0.5 + self._random.random())
+        except (ClusterError, TimeoutError) as error:
+            log.warning("member lease not renewed", cause=str(error) or "no answer in time")
+            return self._clock.monotonic() - began + RETRY * (0.5 + self._random.random())
+        if self._acting_since is None:
+            self._acting_since = self._clock.monotonic()
+            log.info("replica acts again")
+            self.on_cut_off(False)
+        return self._jittered()
+
+    def _cut_off(self, cause: str) -> None:
+        self._acting_since = None
+        SELF_FENCED.inc()
+        log.warning("replica stops acting", cause=cause)
+        self.on_cut_off(True)
+
+    async def _write(self, lease: Lease) -> None:
+        # Counted from before the write, so that we end before anyone else may begin.
+        began = self._clock.monotonic()
+        async with asyncio.timeout(RENEW_WITHIN):
+            if lease.resource_version:
+                self._lease = await self._cluster.update_lease(lease)
+            else:
+                self._lease = await self._cluster.create_lease(lease)
+        self._renewed_at = began
+
+    async def _watch(self) -> NoReturn:
+        """Find out who is gone."""
+        while True:
+            next_look = await self._look()
+            await asyncio.sleep(max(next_look - self._clock.monotonic(), LOOK))
+
+    async def _look(self) -> float:
+        """Look at all others; return when the next one of them, or this one, can be gone without news."""
+        if not self.may_act() and self._acting_since is not None:
+            self._cut_off("its member lease could not be renewed in time")
+        now, since = self._clock.monotonic(), self.heard_since()
+        if since is None:
+            return now
+        times = [self._renewed_at + replicas.SELF_FENCE_AFTER]
+        for lease in tuple(self._cluster.members.all()):
+            replica = replicas.replica_of(lease).id
+            _, seen_at = self._seen[self._key(replica)]
+            expires_at = max(seen_at, since) + (lease.duration_seconds or replicas.DURATION)
+            if replica == self._me:
+                continue
+            if replica in self._gone:
+                await self._forget(lease, now)
+            elif expires_at > now:
+                times.append(expires_at)
+            elif await self._confirmed(lease):
+                log.warning("replica is gone", replica=replica)
+                self._gone[replica] = self._clock.monotonic()
+                self._changed()
+            else:
+                times.append(now)
+        return min(times)
+
+    async def _confirmed(self, lease: Lease) -> bool:
+        """Look at the record in the cluster itself: the watch may lag behind."""
+        try:
+            async with asyncio.timeout(RENEW_WITHIN):
+                current = await self._cluster.read_lease(lease)
+        except NotFound:
+            return False
+        except (ClusterError, TimeoutError):
+            return False
+        return _mark(current) == _mark(lease)
+
+    async def _forget(self, lease: Lease, now: float) -> None:
+        replica = replicas.replica_of(lease).id
+        if now - self._gone[replica] < FORGET_AFTER or not self.mine(lease.name):
+            return
+        if any(held.holder == replica for held in self._cluster.leases.all()):
+            return
+        try:
+            WRITES.labels("member-forget").inc()
+            await self._cluster.delete_lease(lease)
+        except ClusterError as error:
+            log.debug("member lease not removed", replica=replica, cause=str(error))
+            self._gone[replica] = now
+
+    def _observe(self, key: str) -> None:
+        lease = self._cluster.members.get(key)
+        replica = key.partition("/")[2].removeprefix(contract.MEMBER_LEASE_PREFIX)
+        if lease is None:
+            # Nobody says any more when it stopped acting: the leases of its bases run out by themselves.
+            self._seen.pop(key, None)
+            self._gone.pop(replica, None)
+        elif key not in self._seen or self._seen[key][0] != _mark(lease):
+            self._seen[key] = (_mark(lease), self._clock.monotonic())
+            if not lease.holder:
+                self._gone.setdefault(replica, self._clock.monotonic())
+            else:
+                self._gone.pop(replica, None)
+        if (
+            replica == self._me
+            and lease is not None
+            and lease.holder
+            and not self._own(lease)
+            and self._joined.is_set()
+        ):
+            self._renew_now.set()
+        self._changed()
+
+    def _changed(self) -> None:
+        known = sorted(
+            (
+                replica
+                for lease in self._cluster.members.all()
+                if (replica := replicas.replica_of(lease)).id not in self._gone
+            ),
+            key=lambda replica: replica.id,
+        )
+        if tuple(known) == self._known:
+            return
+        self._known = tuple(known)
+        self._changed_at = self._clock.monotonic()
+        REPLICAS.set(len(known))
+        for handler in self._handlers:
+            handler()
+
+    def _fresh(self, current: Lease | None) -> Lease:
+        stamp = self._stamp()
+        told = self._told()
+        return Lease(
+            namespace=self._namespace,
+            name=f"{contract.MEMBER_LEASE_PREFIX}{self._me}",
+            resource_version=current.resource_version if current is not None else "",
+            holder=self._me,
+            duration_seconds=int(replicas.DURATION),
+            renew_time=stamp,
+            acquire_time=stamp,
+            transitions=current.transitions + 1 if current is not None else 0,
+            labels={contract.COMPONENT: contract.COMPONENT_REPLICA, contract.ENV: self._env},
+            annotations={**told, contract.ANNOTATION_REPLICA_DRAINING: "false"},
+        )
+
+    def _renewed(self, current: Lease | None) -> Lease:
+        """Return the record to write: as it is but for what we tell, or anew when somebody removed it."""
+        if current is None:
+            return self._fresh(None)
+        return replace(current, renew_time=self._stamp(), annotations={**current.annotations, **self._told()})
+
+    def _told(self) -> Mapping[str, str]:
+        return {
+            contract.ANNOTATION_REPLICA_ADDRESS: self._address,
+            contract.ANNOTATION_REPLICA_INSTANCE: self._instance,
+            contract.ANNOTATION_REPLICA_TUNNELS: ",".join(sorted(self._tunnels)),
+        }
+
+    def _own(self, lease: Lease) -> bool:
+        return lease.annotations.get(contract.ANNOTATION_REPLICA_INSTANCE) == self._instance
+
+    def _taken(self, lease: Lease) -> str:
+        address = replicas.replica_of(lease).address
+        where = f" at {address}" if address else ""
+        return (
+            f"CLIENT_ID={self._me}: another process{where} has this name, it renews Lease {self._key(self._me)}; "
+            "give each replica a CLIENT_ID of its own, for example its Pod's name, or stop the other one first"
+        )
+
+    def _key(self, replica: str) -> str:
+        return f"{self._namespace}/{contract.MEMBER_LEASE_PREFIX}{replica}"
+
+    def _jittered(self) -> float:
+        return replicas.RENEW_INTERVAL * (0.9 + 0.2 * self._random.random())
+
+    def _stamp(self) -> str:
+        return micro_time(self._clock.wall())
+
+    async def _sleep_until(self, at: float) -> None:
+        try:
+            async with asyncio.timeout(max(at - self._clock.monotonic(), 0.0)):
+                await self._renew_now.wait()
+        except TimeoutError:
+            pass
+
+
+def _mark(lease: Lease) -> Mark:
+    instance = lease.annotations.get(contract.ANNOTATION_REPLICA_INSTANCE, "")
+    return lease.holder, lease.renew_time, lease.transitions, instance
