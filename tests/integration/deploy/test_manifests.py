@@ -26,7 +26,9 @@ def form_for(form: str, cluster: KubeCluster) -> str:
     return "sharded-1.20" if form == "sharded" and cluster.minor < 21 else form
 
 
-@pytest.mark.parametrize("form", ["rbac.yaml", "kubelet/rbac.yaml", "kubelet/service.yaml", *FORMS])
+@pytest.mark.parametrize(
+    "form", ["rbac.yaml", "kubelet/rbac.yaml", "kubelet/service.yaml", "kubelet/network-policy.yaml", *FORMS]
+)
 def test_the_api_server_takes_it(kube_cluster: KubeCluster, form: str) -> None:
     if form == "sharded-1.20" and kube_cluster.minor >= 25:
         form = "sharded"

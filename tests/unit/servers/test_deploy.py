@@ -89,7 +89,9 @@ def test_roles_name_every_verb_and_resource() -> None:
 
 def test_every_file_is_a_part_of_a_form() -> None:
     known = {DEPLOY / "rbac.yaml", *(DEPLOY / form for form in FORMS)}
-    known |= {KUBELET / name for name in ("rbac.yaml", "service.yaml", "single.yaml", "sharded.yaml")}
+    known |= {
+        KUBELET / name for name in ("rbac.yaml", "service.yaml", "network-policy.yaml", "single.yaml", "sharded.yaml")
+    }
     for form in FORMS:
         if (DEPLOY / form).is_dir():
             told = yaml.safe_load((DEPLOY / form / "kustomization.yaml").read_text())
@@ -222,10 +224,16 @@ def test_the_patch_for_the_kubelet_api_fits_its_deployment(patch: str, form: str
     assert added["name"] == container["name"]
     (port,) = added["ports"]
     assert port["name"] not in {each["name"] for each in container["ports"]}
-    services = {obj["kind"]: obj for obj in manifests.load(KUBELET / "service.yaml")}
-    assert services["Service"]["spec"]["selector"].items() <= told["metadata"]["labels"].items()
-    assert services["Service"]["spec"]["ports"][0]["targetPort"] == port["name"]
-    assert services["NetworkPolicy"]["spec"]["ingress"][0]["ports"][0]["port"] == port["name"]
+    (service,) = manifests.load(KUBELET / "service.yaml")
+    assert service["spec"]["selector"].items() <= told["metadata"]["labels"].items()
+    assert service["spec"]["ports"][0]["targetPort"] == port["name"]
+    # A policy that is the first to select a Pod cuts it off from all that it does not name.
+    (policy,) = manifests.load(KUBELET / "network-policy.yaml")
+    assert policy["spec"]["ingress"] == [{"ports": [{"port": port["name"]}]}]
+    policies = [policy, *(obj for obj in shipped(form) if obj["kind"] == "NetworkPolicy")]
+    labels = patched["spec"]["template"]["metadata"]["labels"] | told["metadata"]["labels"]
+    selecting = [each for each in policies if selector_of(each).items() <= labels.items()]
+    assert len(selecting) != 1
     settings = ControlPlaneSettings.model_validate({})
     assert port["containerPort"] == settings.kubelet_proxy_port
     (mount,) = added["volumeMounts"]
