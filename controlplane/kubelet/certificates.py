@@ -9,7 +9,9 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
+
+Contents: TypeAlias = tuple[bytes, bytes, bytes]
 
 CRT, KEY, CA = "KUBELET_PROXY_CRT_PATH", "KUBELET_PROXY_KEY_PATH", "KUBELET_PROXY_CLIENT_CA_PATH"
 
@@ -26,7 +28,7 @@ class Files:
     key: str
     client_ca: str
 
-    def contents(self) -> tuple[bytes, bytes, bytes]:
+    def contents(self) -> Contents:
         """Return what is in the files; raises Unusable. Blocks."""
         return _read(CRT, self.crt), _read(KEY, self.key), _read(CA, self.client_ca)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import time
 from contextlib import suppress
 from typing import NoReturn
@@ -18,7 +19,7 @@ import structlog
 from aiohttp import ClientError, web
 
 from controlplane.kubelet.access import Access
-from controlplane.kubelet.certificates import Files, Unusable
+from controlplane.kubelet.certificates import CA, Contents, Files, Unusable
 from controlplane.kubelet.logs import ModuleLogs
 from controlplane.kubelet.metrics import CONNECTIONS, REFUSED, RELOADS
 from controlplane.kubelet.refusal import Refusal
@@ -31,6 +32,8 @@ HEAD_WITHIN = 10.0
 LOOK_EVERY = 10.0
 """Seconds between two looks at the certificate files."""
 MOST_CONNECTIONS = 512
+ACCEPT_AGAIN = 1.0
+"""Seconds until the next try when the process cannot take a connection, having no file descriptors left."""
 LONGEST_LINE = 4096
 MOST_HEADERS = 64
 LOG_INTERVAL = 10.0
@@ -47,7 +50,15 @@ class KubeletServer:
     """The server. host and port are what it listens on."""
 
     def __init__(
-        self, *, host: str, port: int, files: Files, access: Access, logs: ModuleLogs, look_every: float = LOOK_EVERY
+        self,
+        *,
+        host: str,
+        port: int,
+        files: Files,
+        access: Access,
+        logs: ModuleLogs,
+        look_every: float = LOOK_EVERY,
+        most_connections: int = MOST_CONNECTIONS,
     ) -> None:
         self._host = host
         self._port = port
@@ -57,9 +68,9 @@ class KubeletServer:
         self._look_every = look_every
         self._web = web.Server(self._serve, handler_cancellation=True)
         self._socket: socket.socket | None = None
-        self._server: asyncio.Server | None = None
-        self._contents: tuple[bytes, bytes, bytes] | None = None
-        self._connections = 0
+        self._contents: Contents | None = None
+        self._context: ssl.SSLContext | None = None
+        self._places = asyncio.Semaphore(most_connections)
         self._logged: dict[str, float] = {}
 
     @property
@@ -68,34 +79,39 @@ class KubeletServer:
         return int(self._socket.getsockname()[1]) if self._socket is not None else self._port
 
     async def start(self) -> None:
-        """Listen. Raises CannotListen, Unusable."""
-        contents = await asyncio.to_thread(self._files.contents)
+        """Listen; connections wait until run takes them. Raises CannotListen, Unusable."""
+        self._contents, self._context = await asyncio.to_thread(self._load)
         try:
             self._socket = _listening_socket(self._host, self._port)
         except OSError as error:
             raise CannotListen(cannot_listen("KUBELET_PROXY_PORT", self._port, error)) from error
-        await self._listen()
-        self._contents = contents
 
     async def stop(self) -> None:
         """Accept no more, end all streams."""
-        if self._server is not None:
-            self._server.close()
         if self._socket is not None:
             self._socket.close()
         self._web.pre_shutdown()
         await self._web.shutdown(1.0)
 
     async def run(self) -> NoReturn:
-        """Follow the certificate files."""
+        """Take connections, and follow the certificate files."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._accept(group), name="kubelet-accept")
+            group.create_task(self._follow_files(), name="kubelet-files")
+        raise AssertionError("both go on for ever")
+
+    # Certificates.
+
+    def _load(self) -> tuple[Contents, ssl.SSLContext]:
+        return self._files.contents(), self._files.context()
+
+    async def _follow_files(self) -> NoReturn:
         told = ""
         while True:
             await asyncio.sleep(self._look_every)
             try:
-                contents = await asyncio.to_thread(self._files.contents)
-                if contents != self._contents:
-                    await self._listen()
-                    self._contents = contents
+                if await asyncio.to_thread(self._files.contents) != self._contents:
+                    self._contents, self._context = await asyncio.to_thread(self._load)
                     RELOADS.labels("taken").inc()
                     log.info("changed certificate files are used from now on")
                 told = ""
@@ -105,37 +121,48 @@ class KubeletServer:
                     RELOADS.labels("unusable").inc()
                     log.warning("changed certificate files cannot be used; the old ones stay in use", cause=told)
 
-    async def _listen(self) -> None:
-        """Give the listening socket to a server with the certificates of now; raises Unusable."""
-        if self._socket is None:
-            raise RuntimeError("there is no socket before start")
-        context = await asyncio.to_thread(self._files.context)
-        before = self._server
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self, self._web),
-            sock=self._socket.dup(),
-            ssl=context,
-            ssl_handshake_timeout=HANDSHAKE_WITHIN,
-            backlog=128,
-        )
-        if before is not None:
-            before.close()
-
     # Connections.
 
-    def opened(self) -> bool:
-        """Count a connection; False when there are too many."""
-        self._connections += 1
-        CONNECTIONS.set(self._connections)
-        if self._connections > MOST_CONNECTIONS:
-            self.refused("", Refusal(503, "connections", "too many connections"))
-            return False
-        return True
+    async def _accept(self, group: asyncio.TaskGroup) -> NoReturn:
+        if self._socket is None:
+            raise RuntimeError("there is no socket before start")
+        loop = asyncio.get_running_loop()
+        while True:
+            # Those for whom there is no place wait outside the process.
+            await self._places.acquire()
+            try:
+                accepted, peer = await loop.sock_accept(self._socket)
+            except OSError as error:
+                self._places.release()
+                log.warning("no connection to the kubelet API can be taken", cause=str(error))
+                await asyncio.sleep(ACCEPT_AGAIN)
+                continue
+            group.create_task(self._shake_hands(accepted, str(peer[0])), name="kubelet-handshake")
+
+    async def _shake_hands(self, accepted: socket.socket, peer: str) -> None:
+        CONNECTIONS.inc()
+        connected = False
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: Connection(self, self._web, peer),
+                accepted,
+                ssl=self._context,
+                ssl_handshake_timeout=HANDSHAKE_WITHIN,
+            )
+            connected = True
+        except ssl.SSLCertVerificationError as error:
+            text = f"the client certificate is not of {CA}: {error.verify_message}"
+            self.refused(peer, Refusal(400, "foreign_certificate", text))
+        except OSError as error:
+            self.refused(peer, Refusal(400, "handshake", f"no TLS handshake: {error}"))
+        finally:
+            if not connected:
+                self.closed()
 
     def closed(self) -> None:
-        """Count the end of a connection."""
-        self._connections -= 1
-        CONNECTIONS.set(self._connections)
+        """A connection ended, or did not come to be."""
+        CONNECTIONS.dec()
+        self._places.release()
 
     # Requests.
 
@@ -178,13 +205,12 @@ class KubeletServer:
 class Connection(web.RequestHandler):
     """One connection: aiohttp's, counted, and without traces in the log for what peers send."""
 
-    __slots__ = ("_handshake", "_kubelet", "_peer")
+    __slots__ = ("_kubelet", "_peer")
 
-    def __init__(self, kubelet: KubeletServer, server: web.Server) -> None:
-        loop = asyncio.get_running_loop()
+    def __init__(self, kubelet: KubeletServer, server: web.Server, peer: str) -> None:
         super().__init__(
             server,
-            loop=loop,
+            loop=asyncio.get_running_loop(),
             keepalive_timeout=HEAD_WITHIN,
             access_log=None,  # type: ignore[arg-type]  # aiohttp's own way to say that there is none
             max_line_size=LONGEST_LINE,
@@ -194,21 +220,10 @@ class Connection(web.RequestHandler):
             auto_decompress=False,
         )
         self._kubelet = kubelet
-        self._peer = ""
-        # Nobody is told of a handshake that fails, but then there is no connection some time later.
-        self._handshake = loop.call_later(HANDSHAKE_WITHIN + 1.0, self._no_handshake)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Close at once when there are too many connections."""
-        self._handshake.cancel()
-        super().connection_made(transport)
-        name = transport.get_extra_info("peername")
-        self._peer = str(name[0]) if name else ""
-        if not self._kubelet.opened():
-            self.force_close()
+        self._peer = peer
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Count the end."""
+        """Give the place back."""
         super().connection_lost(exc)
         self._kubelet.closed()
 
@@ -225,10 +240,6 @@ class Connection(web.RequestHandler):
         refusal = Refusal(status, "not_http", "not an HTTP request that is understood here")
         self._kubelet.refused(self._peer, refusal)
         return _response(refusal.status, refusal.text)
-
-    def _no_handshake(self) -> None:
-        text = "no TLS handshake: it took too long, was no TLS, or the client's certificate is of another CA"
-        self._kubelet.refused("", Refusal(400, "handshake", text))
 
 
 def _response(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:

@@ -104,13 +104,13 @@ def test_a_certificate_of_another_ca_does_not_get_in(stage: Stage) -> None:
     trustme.CA().issue_cert(
         "client.test", common_name="kube-apiserver", organization_name="system:masters"
     ).configure_cert(tls)
-    before = stage.metric('koupleless_kubelet_refused_total{reason="handshake"}')
+    before = stage.metric('koupleless_kubelet_refused_total{reason="foreign_certificate"}')
     with pytest.raises((OSError, http.client.HTTPException)):
         get(stage, tls=tls)
     eventually(
-        lambda: stage.metric('koupleless_kubelet_refused_total{reason="handshake"}') == before + 1,
-        within=20,
-        what="the handshake is counted",
+        lambda: stage.metric('koupleless_kubelet_refused_total{reason="foreign_certificate"}') == before + 1,
+        within=5,
+        what="it is counted",
     )
 
 
