@@ -32,7 +32,7 @@ def check(
         for text, instead in here.items():
             typed = typed.replace(text, instead)
         printed = run(typed, environ, folder, within=within)
-        assert comparable(printed) == comparable(output), f"{block.name}: {command}"
+        assert comparable(printed) == comparable(output), f"{block.name}: {command}\nprints:\n{printed}"
 
 
 def run(command: str, environ: Mapping[str, str], folder: Path, *, within: float) -> str:
