@@ -160,6 +160,7 @@ class HandKubelet:
         if program in ("http-gateway", "module-controller"):
             environ["HTTP_TUNNEL_ALLOWED_CIDRS"] = "127.0.0.0/8"
         if account := pod["spec"].get("serviceAccountName"):
+            environ.setdefault("NAMESPACE", NAMESPACE)  # which comes with the token
             environ["KUBECONFIG"] = str(self._cluster.service_account_kubeconfig(NAMESPACE, account))
         server = self._programs.program(name, MODULES[program], *arguments, environ=environ)
         server.start()

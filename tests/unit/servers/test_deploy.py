@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,7 @@ FORMS = (
     "simulated-bases.yaml",
 )
 NAMESPACE = "koupleless-system"
+_ROW = re.compile(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|", re.MULTILINE)
 
 
 def shipped(form: str) -> list[Json]:
@@ -85,6 +87,23 @@ def test_roles_name_every_verb_and_resource() -> None:
     for obj in shipped("rbac.yaml"):
         for rule in obj.get("rules", []):
             assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+
+
+def test_the_page_tells_the_same_permissions() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").partition("## Permissions")[2]
+    table = page.partition("With `KUBELET_PROXY_ENABLED`")[0]
+    told = {(where, resource, verbs) for where, resource, verbs in _ROW.findall(table) if resource != "resources"}
+    given = {
+        (
+            f"`{namespace}`" if (namespace := role["metadata"].get("namespace")) else "cluster",
+            f"{rule['apiGroups'][0]}/{resource}" if rule["apiGroups"][0] == "apps" else resource,
+            ", ".join(rule["verbs"]),
+        )
+        for role in shipped("rbac.yaml")
+        for rule in role.get("rules", [])
+        for resource in rule["resources"]
+    }
+    assert told == given
 
 
 def test_every_file_is_a_part_of_a_form() -> None:
