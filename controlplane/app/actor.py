@@ -20,7 +20,7 @@ from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.inbox import Inbox, News
 from controlplane.app.kubelet import KubeletAddress
 from controlplane.app.leases import LeaseKeeper
-from controlplane.app.metrics import REFUSED_REPORTS
+from controlplane.app.metrics import REFUSED_REPORTS, STALE_FENCES
 from controlplane.app.policy import Policy
 from controlplane.app.polling import Polling
 from controlplane.app.ports import Clock, Cluster, ClusterError, Rejected, Transient
@@ -85,6 +85,7 @@ class BaseActor:
         self._unreachable_at = 0.0
         self._over = False
         self._resting = False
+        self._fence_seen = 0
         self._poll_failed = False
         self._refused: set[str] = set()
 
@@ -161,6 +162,8 @@ class BaseActor:
         self._take(self.inbox.take(), now)
         if around.leases.fence(base.id) != base.fence:
             return now + SUSPENDED_LOOK
+        if self._fence_seen > base.fence and not await self._outbid():
+            return now + SUSPENDED_LOOK
         self._choose_tunnel(now)
         alive_at = self._judge(now)
         try:
@@ -179,6 +182,25 @@ class BaseActor:
             times = [now + self._retry_delay(error)]
         around.changed(base)
         return min((at for at in times if at is not None), default=None)
+
+    async def _outbid(self) -> bool:
+        """Begin a term above the fence that a gateway has seen; tell whether that is done.
+
+        Whoever had that fence is no more the holder, or we lose the base on this write.
+        """
+        around, base = self._around, self.base
+        STALE_FENCES.inc()
+        log.warning("term begun anew above a fence that a gateway has seen", base=base.id, seen=self._fence_seen)
+        try:
+            if not await around.leases.claim(base.id, above=self._fence_seen):
+                self._over = True
+                return False
+        except ClusterError as error:
+            self._retry_delay(error)
+            return False
+        base.fence = around.leases.fence(base.id) or 0
+        base.modules = book.begin_term(base.modules, base.fence)
+        return True
 
     async def _write(self) -> list[float | None]:
         around, base = self._around, self.base
@@ -199,6 +221,7 @@ class BaseActor:
     def _take(self, news: News, now: float) -> None:
         base = self.base
         self._poll_failed |= news.poll_failed
+        self._fence_seen = max(self._fence_seen, news.fence_seen)
         if news.heartbeat is not None:
             self._take_heartbeat(news.heartbeat, news.gateway, now)
         if news.deactivated is not None:

@@ -68,6 +68,9 @@ SYNC_LOOK = 0.05
 HEARD_FOR = 30.0
 """Seconds for which a heartbeat of a base that nobody serves is kept."""
 
+HIGHEST_FENCE = 2**31 - 2**20
+"""leaseTransitions has 31 bits; a gateway that tells of more than this is not believed."""
+
 FINISH_WITHIN = 0.5
 """Seconds that orders under way are given to end when this replica ends; the others find out by asking the base."""
 
@@ -228,6 +231,14 @@ class Fleet:
         if (actor := self._known(identity)) is not None:
             actor.inbox.poll_failed()
         log.debug("poll failed", base=identity, gateway=link.info.gateway_id, cause=failed.reason)
+
+    def fence_seen(self, link: Link, identity: str, fence: int) -> None:
+        """A gateway refused what we sent for a base: it has seen a higher fence."""
+        REPORTS.labels("fence-seen").inc()
+        if fence > HIGHEST_FENCE:
+            REFUSED_REPORTS.labels("fence").inc()
+        elif (actor := self._known(identity)) is not None:
+            actor.inbox.fence_seen(fence)
 
     def result(self, link: Link, identity: str, result: OrderResult) -> None:
         """An order ended."""

@@ -27,6 +27,7 @@ class News:
     heard_at: float | None = None
     poll_failed: bool = False
     baseline: bool = False
+    fence_seen: int = 0
     given: tuple[ModuleKey, ...] = ()
 
 
@@ -66,6 +67,11 @@ class Inbox:
             modules = replace(waiting, epoch=max(waiting.epoch, modules.epoch))
         self._news.modules = modules
         self._heard(gateway, now)
+
+    def fence_seen(self, fence: int) -> None:
+        """A gateway has seen a fence, perhaps a higher one than ours."""
+        self._news.fence_seen = max(self._news.fence_seen, fence)
+        self._wake()
 
     def poll_failed(self) -> None:
         """The base could not be asked; alone it says nothing of the base."""

@@ -112,7 +112,11 @@ class PodReconciler:
         heard = False
         for result, at in results:
             heard |= isinstance(result.outcome, Reply | BatchInstalled)
-            self._take(result, pods, at)
+            if result.order_id in self._base.modules.orders():
+                self._take(result, pods, at)
+            else:
+                # An order of the replica that had the base before us, or one that was given up.
+                self._base.modules = book.ask_again(self._base.modules)
         return heard
 
     def give_up(self, pods: Sequence[Pod], now: float) -> float | None:

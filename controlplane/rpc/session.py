@@ -282,6 +282,8 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
                 fleet.baseline_query(session, base, codec.baseline_query(report.baseline_query))
             case "batch_install_result":
                 fleet.batch_installed(session, base, codec.batch_installed(report.batch_install_result))
+            case "fence_seen":
+                fleet.fence_seen(session, base, report.fence_seen.fence)
             case "poll_failed":
                 fleet.poll_failed(session, base, PollFailed(report.poll_failed.reason))
             case "tunnel_state":

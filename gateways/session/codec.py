@@ -116,6 +116,8 @@ def _report(report: m.Report) -> pb.Report:
                     epoch=epoch,
                 )
             )
+        case m.FenceSeen(fence):
+            encoded.fence_seen.CopyFrom(pb.FenceSeen(fence=fence))
         case m.PollFailed(verb, reason, epoch):
             encoded.poll_failed.CopyFrom(pb.PollFailed(verb=_VERBS[verb], reason=reason, epoch=epoch))
         case m.BaselineQuery(query_id, name, version, cluster_name):

@@ -76,7 +76,14 @@ class TunnelState:
     reason: str = ""
 
 
-Fact: TypeAlias = Heartbeat | Health | ModuleList | PollFailed | BaselineQuery | BatchReply | TunnelState
+@dataclass(frozen=True, slots=True)
+class FenceSeen:
+    """A message of the replica was refused: this higher fence was seen for the base."""
+
+    fence: int
+
+
+Fact: TypeAlias = Heartbeat | Health | ModuleList | PollFailed | BaselineQuery | BatchReply | TunnelState | FenceSeen
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +269,6 @@ class Tunnel(Protocol):
     def settled(self, kept: OrderResult | Report) -> None:
         """The control plane has a result or batch report, or will find it out another way; may be said twice.
 
-        The latter holds when the replica that it is for is away while others are
-        there: who takes over from it asks the base.
+        The latter holds when the replica that it is for has been away for long and
+        nobody claimed the base meanwhile: who takes it over asks it.
         """

@@ -111,11 +111,22 @@ class Outbox:
 
     def put_result(self, result: OrderResult) -> bool:
         """Queue the outcome of an order; False when even the overdraft for refusals is used up."""
+        return self.keep(result)
+
+    def keep(self, item: Kept) -> bool:
+        """Queue what is kept until it is acknowledged; False when even the overdraft is used up."""
         if self._kept_count() >= 2 * self._max_kept:
             self.dropped += 1
             return False
-        self._kept.append(result)
+        self._kept.append(item)
         return True
+
+    def hand_over(self, base: str) -> tuple[Kept, ...]:
+        """Give away the results and batch results of a base; only while no stream is open."""
+        given = tuple(item for item in self._kept if item.base == base and not _is_query(item))
+        if given:
+            self._kept = deque(item for item in self._kept if item.base != base or _is_query(item))
+        return given
 
     def open(self, welcome: Welcome) -> None:
         """Begin a stream: numbers begin anew, everything kept goes again."""
@@ -218,3 +229,7 @@ def _key(report: Report) -> Key:
 
 def _weight(report: Report) -> int:
     return 1 + (len(report.fact.modules) if isinstance(report.fact, ModuleList) else 0)
+
+
+def _is_query(item: Kept) -> bool:
+    return isinstance(item, Report) and isinstance(item.fact, BaselineQuery)

@@ -23,6 +23,10 @@ class Fences:
         self._max = max_bases
         self._highest: OrderedDict[str, int] = OrderedDict()
 
+    def highest(self, base: str) -> int:
+        """Return the highest fence seen for a base, 0 when none was."""
+        return self._highest.get(base, 0)
+
     def admit(self, base: str, fence: int) -> bool:
         """Take note of a fence; False when a higher one was seen."""
         if fence < self._highest.get(base, 0):

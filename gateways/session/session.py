@@ -36,6 +36,8 @@ TICK = 1.0
 """Seconds between two looks for Watches that were not renewed."""
 UNREACHABLE_AFTER = 3
 """Failures in a row after which other ways to a replica are tried."""
+TAKEN_OVER_WITHIN = 30.0
+"""Seconds without a stream within which another replica claims the bases of one that is gone."""
 FORGET_AFTER = 600.0
 """Seconds without a stream after which what is kept for a replica is dropped."""
 MAX_QUERIES = 1_024
@@ -153,7 +155,6 @@ class Session:
         self._lost_at.pop(welcome.replica, None)
         self._watches.welcomed(welcome.replica, time.monotonic())
         STREAMS.set(len(self._serving))
-        self._settle_elsewhere()
         if self._tunnel_state is not None:
             outbox.put(m.Report("", self._tunnel_state, time.time()), time.monotonic())
         self._refresh()
@@ -198,7 +199,6 @@ class Session:
             self._claims.lost(link.replica)
             self._watches.lost(link.replica, time.monotonic())
             self._lost_at[link.replica] = time.monotonic()
-            self._settle_elsewhere()
             STREAMS.set(len(self._serving))
         if failures >= UNREACHABLE_AFTER:
             self._directory.unreachable(link.endpoint)
@@ -208,7 +208,7 @@ class Session:
 
     def _order(self, replica: str, order: m.Order) -> None:
         assert self._tunnel is not None  # noqa: S101 - streams exist only while run has set it
-        if not self._admit(order, order.base, order.fence):
+        if not self._admit(replica, order, order.base, order.fence):
             why = f"a higher fence than {order.fence} was seen for this base"
             self._orders.refuse(replica, order, m.Refusal.STALE_FENCE, why)
         elif not self._outboxes[replica].has_room:
@@ -218,14 +218,25 @@ class Session:
             self._orders.take(replica, order, self._tunnel)
 
     def _send(self, replica: str, result: m.OrderResult) -> None:
-        outbox = self._outboxes.get(replica)
+        """Queue a result for who ordered it, or for who owns the base by now if that one is away."""
+        owner = self._claims.owner(result.base)
+        taker = owner if owner in self._serving and replica not in self._serving else replica
+        outbox = self._outboxes.get(taker or replica)
         if outbox is None or not outbox.put_result(result):
-            log.warning("result dropped", base=result.base, order=result.order_id, replica=replica)
+            log.warning("result dropped", base=result.base, order=result.order_id, replica=taker)
             self._settle((result,))
-        if replica in self._serving:
-            self._serving[replica].wake()
-        elif self._serving:
-            self._settle((result,))
+        if taker in self._serving:
+            self._serving[taker].wake()
+
+    def _bequeath(self, base: str, owner: str) -> None:
+        """Hand what is kept for replicas that are away to the base's new owner: it learns that something ended."""
+        for replica, outbox in self._outboxes.items():
+            if replica in self._serving:
+                continue
+            for item in outbox.hand_over(base):
+                if not self._outboxes[owner].keep(item):
+                    self._settle((item,))
+        self._serving[owner].wake()
 
     def _settle(self, kept: Iterable[m.OrderResult | m.Report]) -> None:
         """Tell the tunnel that it need not keep what results came from."""
@@ -233,15 +244,15 @@ class Session:
             for item in kept:
                 self._tunnel.settled(item)
 
-    def _settle_elsewhere(self) -> None:
-        """Let go of what is for replicas that are away, while others are there to take over from them."""
+    def _settle_elsewhere(self, now: float) -> None:
+        """Let the tunnel forget what is for replicas that have been away for long, while others are there."""
         if self._serving:
             for replica, outbox in self._outboxes.items():
-                if replica not in self._serving:
+                if replica not in self._serving and now - self._lost_at.get(replica, now) > TAKEN_OVER_WITHIN:
                     self._settle(outbox.kept())
 
     def _watch(self, replica: str, watch: m.Watch) -> None:
-        if not self._admit(watch, watch.base, watch.fence):
+        if not self._admit(replica, watch, watch.base, watch.fence):
             return
         self._watches.put(replica, watch)
         self._outboxes[replica].watched_anew(watch.base)
@@ -251,7 +262,7 @@ class Session:
 
     def _own(self, replica: str, message: m.Unwatch | m.Claim | m.Release) -> None:
         base = message.base
-        if not self._admit(message, base, message.fence):
+        if not self._admit(replica, message, base, message.fence):
             return
         match message:
             case m.Unwatch():
@@ -259,6 +270,7 @@ class Session:
                     self._unwatched(base)
             case m.Claim():
                 self._claims.claim(base, replica)
+                self._bequeath(base, replica)
             case m.Release():
                 self._claims.release(base, replica)
             case _ as never:
@@ -271,11 +283,17 @@ class Session:
         if self._tunnel is not None:
             self._tunnel.unwatch(base)
 
-    def _admit(self, message: m.Order | m.Watch | m.Unwatch | m.Claim | m.Release, base: str, fence: int) -> bool:
+    def _admit(
+        self, replica: str, message: m.Order | m.Watch | m.Unwatch | m.Claim | m.Release, base: str, fence: int
+    ) -> bool:
         if self._fences.admit(base, fence):
             return True
         STALE.labels(message=type(message).__name__).inc()
         log.info("stale fence refused", base=base, message=type(message).__name__, fence=fence)
+        # It may be right all the same: a Lease that was made anew begins lower where its maker's clock is behind.
+        seen = m.Report(base, m.FenceSeen(self._fences.highest(base)), time.time())
+        if replica in self._serving and self._outboxes[replica].put(seen, time.monotonic()):
+            self._serving[replica].wake()
         return False
 
     # Streams.
@@ -320,6 +338,7 @@ class Session:
             for base in self._watches.expire(now):
                 log.info("no longer watched: its replica did not renew it", base=base)
                 self._unwatched(base)
+            self._settle_elsewhere(now)
             for replica in [r for r, lost in self._lost_at.items() if now - lost > FORGET_AFTER]:
                 del self._lost_at[replica], self._outboxes[replica]
                 OUTBOX.remove(replica)

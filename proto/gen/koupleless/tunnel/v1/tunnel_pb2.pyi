@@ -632,6 +632,7 @@ class Report(_message.Message):
     BATCH_INSTALL_RESULT_FIELD_NUMBER: _builtins.int
     TUNNEL_STATE_FIELD_NUMBER: _builtins.int
     POLL_FAILED_FIELD_NUMBER: _builtins.int
+    FENCE_SEEN_FIELD_NUMBER: _builtins.int
     base_id: _builtins.str
     """Identity of the base; empty for TunnelState."""
     @_builtins.property
@@ -666,6 +667,10 @@ class Report(_message.Message):
     def poll_failed(self) -> Global___PollFailed:
         """A poll of a watched base failed: no news of the base itself."""
 
+    @_builtins.property
+    def fence_seen(self) -> Global___FenceSeen:
+        """A message of the replica was refused because of its fence."""
+
     def __init__(
         self,
         *,
@@ -678,12 +683,13 @@ class Report(_message.Message):
         batch_install_result: Global___BatchInstallResult | None = ...,
         tunnel_state: Global___TunnelState | None = ...,
         poll_failed: Global___PollFailed | None = ...,
+        fence_seen: Global___FenceSeen | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline_query", b"baseline_query", "batch_install_result", b"batch_install_result", "fact", b"fact", "health", b"health", "heartbeat", b"heartbeat", "modules", b"modules", "observed_at", b"observed_at", "poll_failed", b"poll_failed", "tunnel_state", b"tunnel_state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline_query", b"baseline_query", "batch_install_result", b"batch_install_result", "fact", b"fact", "fence_seen", b"fence_seen", "health", b"health", "heartbeat", b"heartbeat", "modules", b"modules", "observed_at", b"observed_at", "poll_failed", b"poll_failed", "tunnel_state", b"tunnel_state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_id", b"base_id", "baseline_query", b"baseline_query", "batch_install_result", b"batch_install_result", "fact", b"fact", "health", b"health", "heartbeat", b"heartbeat", "modules", b"modules", "observed_at", b"observed_at", "poll_failed", b"poll_failed", "tunnel_state", b"tunnel_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_id", b"base_id", "baseline_query", b"baseline_query", "batch_install_result", b"batch_install_result", "fact", b"fact", "fence_seen", b"fence_seen", "health", b"health", "heartbeat", b"heartbeat", "modules", b"modules", "observed_at", b"observed_at", "poll_failed", b"poll_failed", "tunnel_state", b"tunnel_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_fact: _TypeAlias = _typing.Literal["heartbeat", "health", "modules", "baseline_query", "batch_install_result", "tunnel_state", "poll_failed"]  # noqa: Y015
+    _WhichOneofReturnType_fact: _TypeAlias = _typing.Literal["heartbeat", "health", "modules", "baseline_query", "batch_install_result", "tunnel_state", "poll_failed", "fence_seen"]  # noqa: Y015
     _WhichOneofArgType_fact: _TypeAlias = _typing.Literal["fact", b"fact"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_fact) -> _WhichOneofReturnType_fact | None: ...
 
@@ -1082,6 +1088,31 @@ class TunnelState(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TunnelState: _TypeAlias = TunnelState  # noqa: Y015
+
+@_typing.final
+class FenceSeen(_message.Message):
+    """FenceSeen tells a replica whose Order, Watch or Claim was refused the highest
+    fence that was seen for the base. A replica that holds the base's Lease all the
+    same (the Lease was made anew, lower) begins a term above it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FENCE_FIELD_NUMBER: _builtins.int
+    fence: _builtins.int
+    """leaseTransitions of a later term, or of an earlier Lease of the base."""
+    def __init__(
+        self,
+        *,
+        fence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FenceSeen: _TypeAlias = FenceSeen  # noqa: Y015
 
 @_typing.final
 class PollFailed(_message.Message):
