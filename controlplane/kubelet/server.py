@@ -124,8 +124,8 @@ class KubeletServer:
     # Connections.
 
     async def _accept(self, group: asyncio.TaskGroup) -> NoReturn:
-        if self._socket is None:
-            raise RuntimeError("there is no socket before start")
+        if self._socket is None or self._context is None:
+            raise RuntimeError("there is neither socket nor certificate before start")
         loop = asyncio.get_running_loop()
         while True:
             # Those for whom there is no place wait outside the process.
@@ -179,7 +179,7 @@ class KubeletServer:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         certificate = request.transport.get_extra_info("peercert") if request.transport is not None else None
         caller = await self._access.caller(certificate, request.headers.get("Authorization", ""))
-        parts = request.path.split("/")[1:]
+        parts = request.path.removeprefix("/").split("/")
         what = parts[0]
         if what == "healthz" and len(parts) == 1:
             return _response(200, "ok")
