@@ -17,6 +17,10 @@ REPAIR_APART = 10.0
 """Seconds between two writes of one status that somebody else keeps changing."""
 
 
+METADATA_APART = 1.0
+"""Seconds between two writes of one Node's metadata: what changes meanwhile is written at once."""
+
+
 class NodeReconciler:
     """Works on the Node of one base."""
 
@@ -37,6 +41,7 @@ class NodeReconciler:
         self._kubelet = kubelet
         self._refresh = policy.timing.node_status_refresh * (0.9 + 0.2 * random.random())
         self._status_written = clock.monotonic()
+        self._metadata_written = float("-inf")
         self._had_node = False
         self._written: NodeStatus | None = None
         self._right: tuple[object, ...] | None = None
@@ -77,6 +82,9 @@ class NodeReconciler:
             return await self._create(spec)
         self._had_node = True
         if vnode.metadata_differs(current, spec):
+            if now < self._metadata_written + METADATA_APART:
+                return False, self._metadata_written + METADATA_APART
+            self._metadata_written = now
             WRITES.labels("node-metadata").inc()
             current = await self._cluster.patch_node(current, spec)
         status = vnode.status_to_write(current.status, spec.status)

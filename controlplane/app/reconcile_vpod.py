@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -223,24 +224,33 @@ class PodReconciler:
                 times.append(held_until)
             else:
                 due.append((pod, status))
-        # A Pod that turns not Ready goes first: a Deployment then removes the right one.
-        due.sort(key=lambda item: any(c.ready for c in item[1].containers))
-        for pod, status in due:
-            WRITES.labels("pod-status").inc()
-            try:
-                await self._cluster.patch_pod_status(pod, status)
-            except NotFound:
-                continue
-            except Rejected as error:
-                # One Pod that the cluster refuses must not hold up the others.
-                log.warning("Pod status refused", base=base.id, pod=pod.key, cause=str(error))
-                times.append(now + REFUSED_AGAIN)
-                continue
-            self._note_written(pod, status, now)
-            self._endings.shown(pod)
+        # Pods that turn not Ready go first: a Deployment then removes the right ones.
+        for ready in (False, True):
+            turn = [item for item in due if any(c.ready for c in item[1].containers) is ready]
+            ends = await asyncio.gather(*(self._write_status(*item, now) for item in turn), return_exceptions=True)
+            for end in ends:
+                if isinstance(end, BaseException):
+                    raise end
+                if end is not None:
+                    times.append(end)
         self._endings.all_shown()
         progress_at = vpod.next_progress(pods, base.modules, now)
         return min([*times, progress_at] if progress_at is not None else times, default=None)
+
+    async def _write_status(self, pod: Pod, status: PodStatus, now: float) -> float | None:
+        """Write one status; return when to try again if the cluster refuses it. Raises ClusterError."""
+        WRITES.labels("pod-status").inc()
+        try:
+            await self._cluster.patch_pod_status(pod, status)
+        except NotFound:
+            return None
+        except Rejected as error:
+            # One Pod that the cluster refuses must not hold up the others.
+            log.warning("Pod status refused", base=self._base.id, pod=pod.key, cause=str(error))
+            return now + REFUSED_AGAIN
+        self._note_written(pod, status, now)
+        self._endings.shown(pod)
+        return None
 
     def _held_until(self, pod: Pod, status: PodStatus, now: float) -> float:
         """Return until when a write is held.
