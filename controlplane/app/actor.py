@@ -236,7 +236,7 @@ class BaseActor:
         if news.given:
             base.modules = book.told_to_start_with(base.modules, news.given, now)
         if news.baseline:
-            base.modules = book.ask_again(base.modules)
+            base.modules = book.started(base.modules)
         if news.modules is not None:
             self._pods.hear(news.modules, self._pods.pods(), now)
             first_look = base.modules.told and not base.modules.present and base.profile.base_used is None

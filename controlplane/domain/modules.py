@@ -30,6 +30,9 @@ from controlplane.domain.releases import UNKNOWN, Release
 LISTED = frozenset({ModuleState.RESOLVED, ModuleState.ACTIVATED, ModuleState.DEACTIVATED, ModuleState.BROKEN})
 """States of a module that is there; anything else counts as absent."""
 
+BASELINE_HOLD = 60.0
+"""Seconds for which nothing is ordered that a starting base may be installing by itself, unless it tells its end."""
+
 BASELINE_WAIT = 120.0
 """Seconds for which the Pod of a module that a base was told to start with may be late."""
 
@@ -101,6 +104,7 @@ class Modules:
     awaited: Mapping[ModuleKey, float] = field(default_factory=lambda: MappingProxyType({}))
     orphan_since: Mapping[ModuleKey, float] = field(default_factory=lambda: MappingProxyType({}))
     spared: Mapping[ModuleKey, float] = field(default_factory=lambda: MappingProxyType({}))
+    held: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     alone: frozenset[str] = frozenset()
     given_up: tuple[InFlight, ...] = ()
 
@@ -210,13 +214,18 @@ def forget(state: Modules, wanted: Iterable[ModuleKey], now: float) -> Modules:
 
 
 def told_to_start_with(state: Modules, keys: Iterable[ModuleKey], now: float) -> Modules:
-    """A starting base was given these modules by us: they are ours, and their Pods may be late."""
-    keys = [key for key in keys if key not in state.owned]
+    """A starting base was given these modules by us: they are ours, and their Pods may be late.
+
+    The base is installing them: an order for one would be a second installation at the same time.
+    """
+    keys = tuple(keys)
+    new = [key for key in keys if key not in state.owned]
     return replace(
         state,
-        owned=MappingProxyType({**state.owned, **dict.fromkeys(keys, UNKNOWN)}),
-        awaited=MappingProxyType({**state.awaited, **dict.fromkeys(keys, now + MAY_STILL_COME)}),
-        spared=MappingProxyType({**state.spared, **dict.fromkeys(keys, now + BASELINE_WAIT)}),
+        owned=MappingProxyType({**state.owned, **dict.fromkeys(new, UNKNOWN)}),
+        awaited=MappingProxyType({**state.awaited, **dict.fromkeys(new, now + MAY_STILL_COME)}),
+        spared=MappingProxyType({**state.spared, **dict.fromkeys(new, now + BASELINE_WAIT)}),
+        held=MappingProxyType({**state.held, **{key.name: now + BASELINE_HOLD for key in keys}}),
     )
 
 
@@ -229,6 +238,13 @@ def begin_term(state: Modules, fence: int) -> Modules:
 def ask_again(state: Modules) -> Modules:
     """Something changed the modules without an order of ours: a new epoch makes the gateway ask at once."""
     return replace(state, epoch=state.epoch + 1)
+
+
+def started(state: Modules) -> Modules:
+    """The base told how its baseline went: what it was given is looked at before anything is ordered."""
+    state = ask_again(state)
+    needs = {**state.needs, **dict.fromkeys(state.held, state.epoch)}
+    return replace(state, needs=MappingProxyType(needs), held=MappingProxyType({}))
 
 
 def adopt(state: Modules, wanted: Mapping[ModuleKey, Release]) -> Modules:

@@ -154,7 +154,7 @@ def plan(
     intents = []
     for name, group in groups.items():
         planner.note_orphans(group)
-        if state.settled(name) and (intent := planner.next_order(name, group)) is not None:
+        if state.settled(name) and not planner.held(name) and (intent := planner.next_order(name, group)) is not None:
             intents.append(intent)
     orders = _batched(intents, state) if abilities.batch else tuple((intent,) for intent in intents)
     room = max(policy.orders - len(state.orders()), 0)
@@ -220,6 +220,14 @@ class _Planner:
         if newest is not None and (name in self.alone or any(exclusive(wish) for wish in group.live.values())):
             return self._replace(newest, group)
         return self._install(group) or self._switch(newest, group) or self._uninstall(group)
+
+    def held(self, name: str) -> bool:
+        """A starting base may be installing a module of this name by itself."""
+        until = self._state.held.get(name, self._now)
+        if until <= self._now:
+            return False
+        self._wake(until)
+        return True
 
     def note_orphans(self, group: _Group) -> None:
         for key in group.present:

@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY
 from controlplane.app.policy import Policy
 from controlplane.domain.facts import (
     BaselineQuery,
+    BatchInstalled,
     ClientCode,
     Module,
     ModuleList,
@@ -23,7 +24,7 @@ from controlplane.domain.facts import (
     Verb,
 )
 from controlplane.domain.identity import BaseId, ModuleKey
-from controlplane.domain.modules import BASELINE_WAIT
+from controlplane.domain.modules import BASELINE_HOLD, BASELINE_WAIT
 from controlplane.domain.planner import OrphanPolicy
 from controlplane.domain.planner import Policy as ModulePolicy
 from tests.unit.app.harness import Api, Stage
@@ -143,6 +144,37 @@ async def test_a_module_that_we_gave_a_starting_base_goes_when_no_pod_comes_for_
         await asyncio.sleep(60.0)
         assert stage.bases.modules[base] == {}
         assert stage.bases.uninstalls == [(base, KEY)]
+
+
+async def test_nothing_is_installed_that_a_starting_base_installs_by_itself() -> None:
+    async with Stage(Api()).running() as stage:
+        put_deployment(stage.api)
+        base = stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        query = BaselineQuery("q", "shop", "1.0.0", "default")
+        stage.fleet.baseline_query(stage.link, "b1", query)
+        stage.put_pod("p")
+        stage.put_pod("other", module="biz2")
+        await asyncio.sleep(20.0)
+        assert stage.bases.installs == [(base, OTHER)]
+        stage.bases.modules[base][KEY] = ModuleState.ACTIVATED
+        batch = BatchInstalled(Reply(ReplyCode.SUCCESS), ())
+        stage.fleet.batch_installed(stage.link, "b1", batch)
+        await asyncio.sleep(5.0)
+        assert stage.ready("pod", "p") == "True"
+        assert stage.bases.installs == [(base, OTHER)]
+
+
+async def test_a_baseline_of_which_nothing_is_heard_is_made_up_for() -> None:
+    async with Stage(Api()).running() as stage:
+        put_deployment(stage.api)
+        base = stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        stage.fleet.baseline_query(stage.link, "b1", BaselineQuery("q", "shop", "1.0.0", "default"))
+        stage.put_pod("p")
+        await asyncio.sleep(BASELINE_HOLD + 5.0)
+        assert stage.bases.installs == [(base, KEY)]
+        assert stage.ready("pod", "p") == "True"
 
 
 async def test_a_module_that_we_gave_a_starting_base_stays_when_its_pod_comes_late() -> None:
