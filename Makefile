@@ -44,7 +44,7 @@ integration: .venv/.dev ## the tests with real servers and sockets
 	@$(BIN)/python -m pytest tests/contract tests/integration tests/soak $(ARGS)
 
 soak: .venv/.dev ## ten minutes of random work under random faults, then everything must agree
-	@SOAK_SECONDS=$${SOAK_SECONDS:-600} $(BIN)/python -m pytest -s tests/soak/test_soak.py $(ARGS)
+	@SOAK_SECONDS=$${SOAK_SECONDS:-600} SOAK_SEED=$${SOAK_SEED:-random} $(BIN)/python -m pytest -s tests/soak/test_soak.py $(ARGS)
 
 define generate
 $(BIN)/python -m grpc_tools.protoc -I proto --python_out=$(1) --mypy_out=quiet:$(1) \

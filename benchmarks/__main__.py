@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     roll = commands.add_parser("rollout", parents=[common], help="M modules on each base at once, until all are Ready")
     roll.add_argument("--modules", type=_number(1, 200), default=10, metavar="M", help="on each base (default: 10)")
     roll.add_argument("--daemon-sets", action="store_true", help="made by M DaemonSets, not bare and bound Pods")
+    roll.add_argument("--audit", action="store_true", help="count writes by the API server's audit log, which slows it")
     roll.add_argument("--baseline", action="store_true", help="first, a bare client does as much to the API server")
     three = commands.add_parser(
         "mqtt",
@@ -111,7 +112,7 @@ def _on_kubernetes(name: str, options: argparse.Namespace) -> tuple[dict[str, st
         async with line(built) as connected:
             return await SCENARIOS[name](connected, options)
 
-    with stage(options.bases, options.logs) as built:
+    with stage(options.bases, options.logs, audit=getattr(options, "audit", False)) as built:
         where = machine.describe(f"Kubernetes {built.kubernetes}")
         return where, asyncio.run(measured())
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 from benchmarks import targets
 from benchmarks.api import Api, Json, Sightings, ready
+from benchmarks.exposition import WRITE_VERBS
 from benchmarks.figures import Figure, spread
 from benchmarks.install import RAMP_PER_BASE, SETTLE, Module, arrived, at_rate, bound_pod, histogram, plan
 from benchmarks.onboarding import cpu, latency, onboard, writes_per
@@ -70,9 +73,32 @@ async def _rolled_out(line: Line, work: Sequence[Module], daemon_sets: int) -> l
         *histogram(told, "koupleless_pod_bound_to_order_seconds", "bound at control plane -> order sent"),
         *histogram(told, "koupleless_result_to_status_seconds", "result taken -> status written"),
         *writes_per(told, count, "install"),
+        *audited(line.stage.audited(), {module.pod for module in work}),
         *_by_kind(told.by("koupleless_cluster_writes_total", "what"), count),
         *latency(told),
         *cpu(used, used_after, "in the rollout"),
+    ]
+
+
+def audited(events: Sequence[Json], pods: AbstractSet[str]) -> list[Figure]:
+    """Return writes by kind, and the most status writes of one Pod, from an audit log; nothing of an empty one."""
+    if not events:
+        return []
+    kinds: Counter[str] = Counter()
+    statuses: Counter[str] = Counter()
+    for event in events:
+        of = event["objectRef"]
+        what = "/".join(filter(None, (of["resource"], of.get("subresource"))))
+        if event["verb"] not in WRITE_VERBS or event["responseStatus"]["code"] >= 300 or what == "leases":
+            continue
+        kinds[f"{event['verb']} {what}"] += 1
+        if what == "pods/status" and of["name"] in pods:
+            statuses[of["name"]] += 1
+    per_pod = Counter(statuses.values())
+    note = ", ".join(f"{count} Pods with {times}" for times, count in sorted(per_pod.items()))
+    return [
+        *(Figure(f"audit log: {kind}", count, "1") for kind, count in sorted(kinds.items())),
+        Figure("audit log: status writes of one Pod, at most", max(statuses.values(), default=0), "1", 2.0, note),
     ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from benchmarks.progress import say
 from tests.programs import ControlPlane, HttpGateway, Programs, status
 from tests.servers.cleaning import SYSTEM_NAMESPACE
 from tests.servers.cluster import ADMIN, CONTROL_PLANE, KubeCluster
+from tests.servers.kubeapi import Json
 
 NODES, PODS = "/api/v1/nodes", "/api/v1/namespaces/default/pods"
 ROOT = Path(__file__).parents[1]
@@ -40,6 +41,8 @@ class Stage:
     kubeconfig: Path
     metrics: dict[str, str]
     bases_root: str
+    audited: Callable[[], list[Json]]
+    """What the control plane asked of the API server, as its audit log has it; empty unless it is kept."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,16 @@ class Line:
 
 
 @contextmanager
-def stage(bases: int, logs: Path | None = None) -> Iterator[Stage]:
+def stage(bases: int, logs: Path | None = None, *, audit: bool = False) -> Iterator[Stage]:
     """Build it, and take it down; logs of our programs stay in a folder if one is given.
+
+    With audit the API server keeps a log of what the control plane asks for, which makes it slower.
 
     Raises Unavailable, ServerFailed, ApiError, OSError.
     """
     say("starting etcd, API server, controllers")
     with (
-        KubeCluster() as cluster,
+        KubeCluster(audit=audit) as cluster,
         tempfile.TemporaryDirectory(prefix="benchmark-") as folder,
         Programs(logs or Path(folder)) as programs,
     ):
@@ -105,6 +110,7 @@ def stage(bases: int, logs: Path | None = None) -> Iterator[Stage]:
                 "gateway": f"http://127.0.0.1:{gateway_metrics}",
             },
             bases_root=root,
+            audited=cluster.audited,
         )
         say("taking everything down")
 

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from benchmarks.__main__ import main, parser
-from benchmarks.api import gone, ready
+from benchmarks.api import Json, gone, ready
 from benchmarks.install import at_rate, bound_pod, plan
+from benchmarks.rollout import audited, daemon_set
 from benchmarks.stage import identities, node
 
 
@@ -82,3 +83,33 @@ def test_help_names_all_measurements(capsys: pytest.CaptureFixture[str]) -> None
         parser().parse_args(["--help"])
     told = capsys.readouterr().out
     assert all(name in told for name in ("onboarding", "install", "idle", "mqtt"))
+
+
+def test_writes_are_counted_by_kind_and_pod_from_an_audit_log() -> None:
+    def event(verb: str, resource: str, name: str, subresource: str = "", code: int = 200) -> Json:
+        of = {"resource": resource, "name": name, "subresource": subresource}
+        return {"verb": verb, "objectRef": of, "responseStatus": {"code": code}}
+
+    log = [
+        event("patch", "pods", "a", "status"),
+        event("patch", "pods", "a", "status"),
+        event("patch", "pods", "b", "status"),
+        event("patch", "pods", "of-another-time", "status"),
+        event("patch", "pods", "b", "status", code=409),
+        event("create", "events", "e"),
+        event("patch", "leases", "l"),
+        event("watch", "pods", ""),
+    ]
+    figures = {figure.name: figure for figure in audited(log, {"a", "b"})}
+    assert figures["audit log: patch pods/status"].value == 4
+    assert figures["audit log: create events"].value == 1
+    most = figures["audit log: status writes of one Pod, at most"]
+    assert (most.value, most.note) == (2, "1 Pods with 1, 1 Pods with 2")
+    assert len(figures) == 3
+    assert audited([], {"a"}) == []
+
+
+def test_a_daemon_set_goes_to_every_vnode() -> None:
+    spec = daemon_set("biz0")["spec"]["template"]["spec"]
+    assert "nodeName" not in spec
+    assert spec["nodeSelector"] == {"virtual-kubelet.koupleless.io/component": "vnode"}
