@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import re
 import shutil
 import ssl
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import trustme
@@ -16,9 +18,11 @@ from modulecontroller.configuration import survey
 from modulecontroller.doctor.examine import CHECKS, examine
 from modulecontroller.doctor.findings import Level
 from service.settings import ALL_VARIABLES
-from tests.integration.kubelet.conftest import BASES, LOG, MODULES, POD, SYSTEM, Stage, kubelet_of
+from tests.integration.kubelet.conftest import BASES, LOG, MODULES, POD, SYSTEM, Stage, kubelet_of, service
 from tests.programs import ControlPlane, Programs, eventually
+from tests.servers import manifests
 from tests.servers.cluster import CONTROL_PLANE
+from tests.servers.credentials import Credentials
 from tests.servers.kubeapi import Json
 
 pytestmark = pytest.mark.timeout(400)
@@ -114,20 +118,58 @@ def test_a_certificate_of_another_ca_does_not_get_in(stage: Stage) -> None:
     )
 
 
-def test_a_replica_that_owns_nothing_answers_alike(stage: Stage, programs: Programs) -> None:
-    certificate, key = stage.certificate
-    second = ControlPlane(
+def second_replica(
+    stage: Stage, programs: Programs, port: int, *, certificate: tuple[Path, Path], ca: Path
+) -> ControlPlane:
+    return ControlPlane(
         programs,
         "second",
         CLUSTER="kubernetes",
         KUBECONFIG=str(stage.kube.kubeconfig(CONTROL_PLANE)),
         NAMESPACE=SYSTEM,
         KUBELET_PROXY_ENABLED="true",
-        KUBELET_PROXY_PORT=str(port := programs.port()),
-        KUBELET_PROXY_CRT_PATH=str(certificate),
-        KUBELET_PROXY_KEY_PATH=str(key),
-        KUBELET_PROXY_CLIENT_CA_PATH=str(stage.kube.pki.ca),
+        KUBELET_PROXY_PORT=str(port),
+        KUBELET_PROXY_CRT_PATH=str(certificate[0]),
+        KUBELET_PROXY_KEY_PATH=str(certificate[1]),
+        KUBELET_PROXY_CLIENT_CA_PATH=str(ca),
     ).start()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("nobody listens", "connect: connection refused"),
+        ("CA", "EOF|connection reset by peer|remote error: tls:"),
+        ("address", "x509: certificate is valid for 127.0.0.1, not"),
+        ("issuer", "x509: certificate signed by unknown authority"),
+    ],
+)
+def test_what_kubectl_says_when_the_api_server_does_not_get_through(
+    stage: Stage, programs: Programs, tmp_path: Path, wrong: str, told: str
+) -> None:
+    """These words are in docs/kubelet.md."""
+    port, pki = programs.port(), stage.kube.pki
+    other = Credentials(tmp_path / "pki")
+    if wrong != "nobody listens":
+        certificates = {"address": pki.server("elsewhere", "127.0.0.1"), "issuer": other.server("k", stage.service_ip)}
+        ca = other.ca if wrong == "CA" else pki.ca
+        second_replica(stage, programs, port, certificate=certificates.get(wrong, stage.certificate), ca=ca)
+    moved = service(port)
+    manifests.apply(stage.kube.api, moved)
+    try:
+        eventually(lambda: kubelet_of(stage.vnode())[1] == port, within=20, what="Nodes tell the new port")
+        done = stage.kubectl("logs", POD)
+        assert done.returncode == 1
+        assert re.search(told, done.stderr), done.stderr
+    finally:
+        manifests.apply(stage.kube.api, service(stage.port))
+    eventually(lambda: kubelet_of(stage.vnode())[1] == stage.port, within=20, what="Nodes tell the right port")
+    assert stage.kubectl("logs", POD).returncode == 0
+
+
+def test_a_replica_that_owns_nothing_answers_alike(stage: Stage, programs: Programs) -> None:
+    port = programs.port()
+    second = second_replica(stage, programs, port, certificate=stage.certificate, ca=stage.kube.pki.ca)
     tls = trusting(stage)
     tls.load_cert_chain(*stage.kube.pki.files("kube-apiserver-kubelet-client"))
     assert get(stage, tls=tls, port=port) == get(stage, tls=tls)

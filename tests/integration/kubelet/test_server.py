@@ -293,6 +293,20 @@ class TestAnswers:
         scene.source.refuses = Transient("dial tcp: connection refused")
         assert (await scene.get())[0] == 500
 
+    async def test_an_api_server_that_hangs_keeps_nobody_waiting_for_long(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(logs_module, "LOOK_UP_WITHIN", 0.2)
+        scene.api.answers_after = 3600.0
+        status, _, body = await scene.get()
+        assert status == 500
+        assert b"not found out within 0.2 s" in body
+        scene.api.answers_after = 0.0
+        scene.api.error = Transient("the API server is away")
+        assert (await scene.get())[0] == 500
+        scene.api.error = None
+        assert (await scene.get())[0] == 200
+
     async def test_a_log_that_breaks_off_does_not_look_whole(self, scene: Scene) -> None:
         before = count("koupleless_kubelet_logs_total", outcome="broken")
         scene.source.breaks = Transient("the log broke off")
