@@ -13,7 +13,7 @@ from controlplane.domain.identity import ModuleKey, OrderId
 from controlplane.domain.modules import Modules
 from controlplane.domain.planner import OrphanPolicy, Policy, Wish, plan
 from controlplane.domain.releases import UNKNOWN
-from tests.unit.domain.model import World, spec
+from tests.unit.domain.model import CONFLICT, FAILURE, World, spec
 
 V1, V2 = spec("a", "1"), spec("a", "2")
 
@@ -133,6 +133,23 @@ def test_a_broken_leftover_does_not_make_the_failure_forgotten() -> None:
     world.carry_out(0)
     world.learn(0, again=False)
     assert world.state.troubles[V1.key].failures == 1
+
+
+@pytest.mark.parametrize("reply", [FAILURE, CONFLICT])
+def test_what_an_install_leaves_behind_is_ours_also_when_its_pod_is_gone(reply: Reply) -> None:
+    """A failed one may leave a broken module; one that was refused as a duplicate is still under way."""
+    world = wanting()
+    world.work()
+    order = world.sent.pop()
+    world.results.append(OrderResult(order.order_id, reply))
+    world.learn(0, again=False)
+    world.ask()
+    world.hear(0)
+    world.pods.clear()
+    world.work()
+    world.present[V1.key] = ModuleState.BROKEN
+    world.settle()
+    assert not world.present
 
 
 def test_a_list_that_was_asked_for_before_the_result_decides_nothing() -> None:
