@@ -241,7 +241,7 @@ class _Planner:
         group.leaving |= {k: wish for k, wish in group.live.items() if k != key}
         group.live = {key: newest}
         if module is not None and self._good(newest, module):
-            return self._uninstall(group)
+            return self._uninstall(group) or self._switch(newest, group)
         if not self._ready(Verb.INSTALL, newest.spec, Verb.UNINSTALL):
             return None
         if module is not None:

@@ -47,7 +47,8 @@ class Interleavings(RuleBasedStateMachine):
         pod = self.world.pods[data.draw(st.sampled_from(sorted(self.world.pods)))]
         # What is under way becomes ours with its result: if the controller crashes before that, nobody knows of it.
         under_way = {s.key for order in self.world.sent for s in order.modules}
-        if not self.lossy or under_way.isdisjoint(s.key for s in pod.specs):
+        unknown = (under_way | self.world.present.keys()) - self.world.recorded.keys()
+        if not self.lossy or unknown.isdisjoint(s.key for s in pod.specs):
             del self.world.pods[pod.uid]
 
     # The controller and its tunnel.

@@ -8,7 +8,17 @@ import pytest
 
 from controlplane.domain import modules as book
 from controlplane.domain import outcomes
-from controlplane.domain.facts import ClientCode, Module, ModuleList, ModuleState, OrderResult, Reply, ReplyCode, Verb
+from controlplane.domain.facts import (
+    ClientCode,
+    InstallStrategy,
+    Module,
+    ModuleList,
+    ModuleState,
+    OrderResult,
+    Reply,
+    ReplyCode,
+    Verb,
+)
 from controlplane.domain.identity import ModuleKey, OrderId
 from controlplane.domain.modules import Modules
 from controlplane.domain.planner import OrphanPolicy, Policy, Wish, plan
@@ -75,6 +85,22 @@ def test_a_partial_list_is_no_list() -> None:
 )
 def test_next_order(present: tuple[Module, ...], wishes: tuple[Wish, ...], expected: list[tuple[Verb, str]]) -> None:
     assert intents(told(*present), *wishes) == expected
+
+
+def test_a_version_that_is_to_be_alone_is_put_in_charge_when_the_others_are_gone() -> None:
+    alone = Wish(spec("a", "2", InstallStrategy.UNINSTALL_THEN_INSTALL), leaving=False)
+    started = active("2", ModuleState.DEACTIVATED)
+    assert intents(told(active("1"), started), Wish(V1, leaving=False), alone) == [(Verb.UNINSTALL, "a:1")]
+    assert intents(told(started), Wish(V1, leaving=False), alone) == [(Verb.SWITCH, "a:2")]
+
+
+@pytest.mark.parametrize("last", ["1", "3"])
+def test_one_pod_that_cannot_stand_other_versions_is_enough(last: str) -> None:
+    """Each of them would otherwise remove the others, in turn and for ever."""
+    exclusive = Wish(spec("a", "2", InstallStrategy.UNINSTALL_THEN_INSTALL), leaving=False)
+    newest = Wish(spec("a", last), leaving=False)
+    assert intents(told(), exclusive, newest) == [(Verb.INSTALL, f"a:{last}")]
+    assert intents(told(active(last)), exclusive, newest) == []
 
 
 def test_an_orphan_of_ours_goes_after_the_grace_and_no_other() -> None:
