@@ -1,0 +1,69 @@
+"""Replicas and gateways that are changed on purpose: nothing is deleted, touched or not Ready for a moment."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.integration.shards.conftest import REPLICAS, Stage
+from tests.programs import eventually
+
+pytestmark = [pytest.mark.timeout(400), pytest.mark.mosquitto]
+
+
+def mctl(stage: Stage, *arguments: str) -> str:
+    server = f"127.0.0.1:{stage.replicas['cp-0'].grpc}"
+    run = subprocess.run(
+        [sys.executable, "-m", "mctl", "--server", server, *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_a_replica_that_is_stopped_hands_over_and_gets_its_share_back(stage: Stage) -> None:
+    with stage.undisturbed():
+        for name in REPLICAS:
+            replica = stage.replicas[name]
+            replica.server.stop()
+            left = set(stage.owned())
+            began = time.monotonic()
+            eventually(lambda name=name: name not in stage.owned(), within=10, what=f"{name} owns nothing")  # type: ignore[misc]
+            assert left, f"handed over after {time.monotonic() - began:.1f} s"
+            replica.control_plane.start()
+            stage.wait_settled(within=60)
+        stage.work("after-restart")
+
+
+def test_all_replicas_restarted_at_once(stage: Stage) -> None:
+    with stage.undisturbed():
+        for replica in stage.replicas.values():
+            replica.server.stop()
+        for replica in stage.replicas.values():
+            replica.server.start()
+        for replica in stage.replicas.values():
+            replica.control_plane.start()
+        stage.wait_settled(within=60)
+        stage.work("after-all")
+
+
+def test_gateways_are_replaced_one_by_one(stage: Stage) -> None:
+    with stage.undisturbed():
+        for gateway in (*stage.gateways, stage.mqtt):
+            gateway.server.stop()
+            gateway.start()
+            time.sleep(2)
+        stage.work("after-gateways")
+
+
+def test_a_drained_replica_owns_nothing_until_the_word_is_taken_back(stage: Stage) -> None:
+    with stage.undisturbed():
+        mctl(stage, "drain", "cp-2")
+        stage.wait_settled("cp-0", "cp-1", within=60)
+        told = mctl(stage, "get", "replicas")
+        assert "draining" in told
+        stage.work("while-drained")
+        mctl(stage, "drain", "cp-2", "--undo")
+        stage.wait_settled(within=60)

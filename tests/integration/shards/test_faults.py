@@ -1,0 +1,197 @@
+"""What happens to replicas and their wires: one owner per VNode after it, nothing deleted, nothing touched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.shards.conftest import LEASES, REPLICAS, Replica, Stage
+from tests.programs import ControlPlane, eventually, throughout
+from tests.servers.cleaning import SYSTEM_NAMESPACE
+from tests.servers.cluster import CONTROL_PLANE
+from tests.servers.fixtures import not_run
+
+pytestmark = [pytest.mark.timeout(400), pytest.mark.mosquitto]
+
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+
+
+def others(name: str) -> tuple[str, ...]:
+    return tuple(replica for replica in REPLICAS if replica != name)
+
+
+def fences(stage: Stage) -> dict[str, int]:
+    return {node: spec["leaseTransitions"] for node, spec in stage.leases().items()}
+
+
+def test_kill_9_of_one_of_three(stage: Stage) -> None:
+    victim = stage.replicas["cp-1"]
+    before = fences(stage)
+    lost = [node for node, spec in stage.leases().items() if spec["holderIdentity"] == "cp-1"]
+    with stage.undisturbed():
+        victim.server.stop(signal.SIGKILL)
+        stage.wait_settled(*others("cp-1"), within=30)
+        stage.work("after-kill")
+        victim.control_plane.start()
+        stage.wait_settled(within=60)
+    after = fences(stage)
+    assert all(after[node] > before[node] for node in lost)
+    assert all(after[node] >= before[node] for node in before)
+
+
+def test_an_owner_that_is_frozen_for_longer_than_its_lease_comes_back_as_a_stranger(stage: Stage) -> None:
+    victim = stage.replicas["cp-0"]
+    with stage.undisturbed():
+        victim.server.signal(signal.SIGSTOP)
+        try:
+            stage.wait_settled(*others("cp-0"), within=30)
+            stage.work("while-frozen")
+        finally:
+            victim.server.signal(signal.SIGCONT)
+        stage.work("after-thaw")
+        stage.wait_settled(within=60)
+
+
+def test_a_replica_cut_off_from_the_api_server_only(stage: Stage) -> None:
+    victim = stage.replicas["cp-2"]
+    with stage.undisturbed():
+        victim.api.cut()
+        stage.wait_settled(*others("cp-2"), within=40)
+        assert victim.control_plane.readiness()[0] == 503
+        stage.work("while-cut-off")
+        victim.api.mend()
+        stage.wait_settled(within=60)
+    assert victim.server.running
+
+
+def test_a_replica_cut_off_from_the_gateways_only_gives_its_bases_away(stage: Stage) -> None:
+    victim = stage.replicas["cp-1"]
+    with stage.undisturbed():
+        victim.tunnel.cut()
+        stage.wait_settled(*others("cp-1"), within=60)
+        stage.work("without-cp-1")
+        victim.tunnel.mend()
+        stage.wait_settled(within=60)
+
+
+def test_an_api_server_that_is_away_for_two_minutes(stage: Stage) -> None:
+    before = {node: spec["holderIdentity"] for node, spec in stage.leases().items()}
+    with stage.undisturbed(ready=False):
+        stage.cluster.stop_apiserver()
+        try:
+            time.sleep(120)
+        finally:
+            stage.cluster.start_apiserver()
+        eventually(lambda: stage.pods_ready("biz1"), within=60, what="all Pods Ready")
+        eventually(lambda: len(stage.ready_nodes()) == len(stage.nodes), within=60, what="all Nodes Ready")
+        stage.work("after-outage")
+    after = {node: spec["holderIdentity"] for node, spec in stage.leases().items()}
+    assert after == before, "nobody stole from the living"
+
+
+def test_a_clock_that_jumps(stage: Stage) -> None:
+    if FAKETIME is None:
+        not_run("faketime", "libfaketime is not installed (Debian: apt install faketime)")
+    victim = stage.replicas["cp-0"]
+    clock = stage.programs.folder / "clock"
+    clock.write_text("+0")
+    victim.server.stop()
+    faked = Replica(
+        "cp-0",
+        stage.cluster,
+        stage.programs,
+        stage.stack,
+        LD_PRELOAD=str(FAKETIME),
+        FAKETIME_DONT_FAKE_MONOTONIC="1",
+        DONT_FAKE_MONOTONIC="1",
+        FAKETIME_NO_CACHE="1",
+        FAKETIME_TIMESTAMP_FILE=str(clock),
+    )
+    faked.control_plane.start()
+    addresses = ",".join(replica.address for replica in (faked, *stage.replicas.values()))
+    del addresses
+    try:
+        stage.wait_settled(within=60)
+        for jump in ("-7200", "+7200"):
+            with stage.undisturbed():
+                clock.write_text(jump)
+                node = next(node for node, spec in stage.leases().items() if spec["holderIdentity"] == "cp-0")
+                stage.api.delete(f"{LEASES}/{node}")
+                eventually(lambda node=node: node in stage.leases(), within=20, what="a new Lease")  # type: ignore[misc]
+                stage.work(f"clock{jump.replace('+', 'p').replace('-', 'm')}")
+                throughout(lambda: len(stage.leases()) == len(stage.nodes), seconds=5, what="all Leases stay")
+    finally:
+        faked.server.stop()
+
+
+def test_a_second_process_of_one_name_is_refused(stage: Stage) -> None:
+    second = ControlPlane(
+        stage.programs,
+        "second",
+        CLIENT_ID="cp-1",
+        CLUSTER="kubernetes",
+        NAMESPACE=SYSTEM_NAMESPACE,
+        KUBECONFIG=str(stage.cluster.kubeconfig(CONTROL_PLANE)),
+    )
+    with stage.undisturbed():
+        second.server.start()
+        eventually(lambda: not second.server.running, within=40, what="the second process ended")
+        told = second.server.tail()
+        assert "CLIENT_ID=cp-1: another process" in told
+        assert stage.replicas["cp-1"].address in told
+        assert "give each replica a CLIENT_ID of its own" in told
+        assert stage.replicas["cp-1"].server.running
+        stage.wait_settled()
+
+
+def test_leases_deleted_by_hand(stage: Stage) -> None:
+    before = fences(stage)
+    with stage.undisturbed():
+        for node in stage.nodes[::3]:
+            stage.api.delete(f"{LEASES}/{node}")
+        stage.api.delete(f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM_NAMESPACE}/leases/module-controller-cp-2")
+        eventually(lambda: stage.leases().keys() == before.keys(), within=30, what="all Leases back")
+        stage.work("after-deletion")
+        stage.wait_settled(within=60)
+    after = fences(stage)
+    assert all(after[node] > before[node] for node in stage.nodes[::3])
+
+
+def test_a_gateway_killed_with_results_that_nobody_took(stage: Stage) -> None:
+    with stage.undisturbed():
+        for replica in stage.replicas.values():
+            replica.server.signal(signal.SIGSTOP)
+        try:
+            # Orders are on their way or not even given: whichever, the next replica to look finds out.
+            for node in stage.nodes:
+                stage.install(node, "halfway")
+            for replica in stage.replicas.values():
+                replica.server.signal(signal.SIGCONT)
+            time.sleep(0.05)
+            for replica in stage.replicas.values():
+                replica.server.signal(signal.SIGSTOP)
+            time.sleep(1.0)
+            for gateway in (*stage.gateways, stage.mqtt):
+                gateway.server.stop(signal.SIGKILL)
+        finally:
+            for replica in stage.replicas.values():
+                replica.server.signal(signal.SIGCONT)
+        for gateway in (*stage.gateways, stage.mqtt):
+            gateway.start()
+        eventually(lambda: stage.pods_ready("halfway"), within=90, what="all installed")
+    told = {key: times for key, times in stage.orders().items() if key[2] == "halfway:0.0.1" and key[1] == "install"}
+    assert len(told) == len(stage.nodes)
+    assert set(told.values()) == {1}, f"installed twice: {told}"
+    for node in stage.nodes:
+        stage.delete("Pod", f"halfway.{node}")
+    eventually(lambda: len(stage.pods(leaving=True)) == len(stage.nodes), within=60, what="all removed")
+
+
+def test_the_tools_for_these_tests_are_there() -> None:
+    assert os.environ.get("REQUIRE_FAKETIME", "0") == "0" or FAKETIME is not None
+    assert shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") is not None
