@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
-from benchmarks import idle, install, machine, mqtt, onboarding, rollout
+from benchmarks import failover, idle, install, machine, mqtt, onboarding, rollout
 from benchmarks.api import Failed
 from benchmarks.figures import Figure, Report, as_json, table
 from benchmarks.mqtt_stage import mqtt_stage
@@ -32,6 +32,7 @@ SCENARIOS: dict[str, Measure] = {
     "onboarding": lambda to, _: onboarding.measure(to),
     "install": lambda to, options: install.measure(to, modules=options.modules or to.stage.bases, rate=options.rate),
     "idle": lambda to, options: idle.measure(to, seconds=options.seconds),
+    "failover": lambda to, options: failover.measure(to, kills=options.kills, seconds=options.seconds),
     "rollout": lambda to, options: rollout.measure(
         to, modules=options.modules, daemon_sets=options.daemon_sets, baseline=options.baseline
     ),
@@ -56,6 +57,11 @@ def parser() -> argparse.ArgumentParser:
     roll.add_argument("--daemon-sets", action="store_true", help="made by M DaemonSets, not bare and bound Pods")
     roll.add_argument("--audit", action="store_true", help="count writes by the API server's audit log, which slows it")
     roll.add_argument("--baseline", action="store_true", help="first, a bare client does as much to the API server")
+    over = commands.add_parser(
+        "failover", parents=[common], help="three replicas: kill -9, SIGTERM, one that joins, API writes at rest"
+    )
+    over.add_argument("--kills", type=_number(1, 1000), default=30, metavar="N", help="default: %(default)s")
+    over.add_argument("--seconds", type=_seconds, default=120.0, metavar="S", help="at rest (default: 120)")
     three = commands.add_parser(
         "mqtt",
         parents=[_common(most_bases=10_000)],
@@ -73,7 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and return the exit code: 0, 1 if it could not be measured, 130 if it was interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(given)
-    runs = [(options.scenario, given)] if options.scenario else [(name, [name]) for name in SCENARIOS]
+    runs = (
+        [(options.scenario, given)]
+        if options.scenario
+        else [(name, [name]) for name in SCENARIOS if name != "failover"]
+    )
     # An end that is asked for in either way takes everything down.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     reports = []
@@ -112,7 +122,8 @@ def _on_kubernetes(name: str, options: argparse.Namespace) -> tuple[dict[str, st
         async with line(built) as connected:
             return await SCENARIOS[name](connected, options)
 
-    with stage(options.bases, options.logs, audit=getattr(options, "audit", False)) as built:
+    replicas = 3 if name == "failover" else 1
+    with stage(options.bases, options.logs, audit=getattr(options, "audit", False), replicas=replicas) as built:
         where = machine.describe(f"Kubernetes {built.kubernetes}")
         return where, asyncio.run(measured())
 

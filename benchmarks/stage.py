@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,9 @@ class Stage:
     bases_root: str
     audited: Callable[[], list[Json]]
     """What the control plane asked of the API server, as its audit log has it; empty unless it is kept."""
+    replicas: Mapping[str, ControlPlane]
+    add_replica: Callable[[str], ControlPlane]
+    """Starts one more control plane, of that name, and waits until it is ready."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Line:
 
 
 @contextmanager
-def stage(bases: int, logs: Path | None = None, *, audit: bool = False) -> Iterator[Stage]:
+def stage(bases: int, logs: Path | None = None, *, audit: bool = False, replicas: int = 1) -> Iterator[Stage]:
     """Build it, and take it down; logs of our programs stay in a folder if one is given.
 
     With audit the API server keeps a log of what the control plane asks for, which makes it slower.
@@ -80,14 +83,22 @@ def stage(bases: int, logs: Path | None = None, *, audit: bool = False) -> Itera
         cluster.apply_rbac()
         version = cluster.version
         say(f"starting control plane, gateway and the process of {bases} bases; Kubernetes {version}")
-        control_plane = ControlPlane(
-            programs,
-            CLUSTER="kubernetes",
-            NAMESPACE=SYSTEM_NAMESPACE,
-            KUBECONFIG=str(cluster.kubeconfig(CONTROL_PLANE)),
-        ).start()
+
+        def add_replica(name: str) -> ControlPlane:
+            return ControlPlane(
+                programs,
+                name,
+                CLUSTER="kubernetes",
+                NAMESPACE=SYSTEM_NAMESPACE,
+                IS_CLUSTER="true",
+                KUBECONFIG=str(cluster.kubeconfig(CONTROL_PLANE)),
+            ).start()
+
+        all_replicas = {f"cp-{number}": add_replica(f"cp-{number}") for number in range(replicas)}
+        control_plane = all_replicas["cp-0"]
         gateway_metrics, bases_port = programs.port(), programs.port()
-        gateway = HttpGateway(programs, control_plane.address, METRICS_PORT=str(gateway_metrics)).start()
+        addresses = ",".join(replica.address for replica in all_replicas.values())
+        gateway = HttpGateway(programs, addresses, METRICS_PORT=str(gateway_metrics)).start()
         fleet = programs.program(
             "bases",
             "benchmarks.bases",
@@ -107,10 +118,13 @@ def stage(bases: int, logs: Path | None = None, *, audit: bool = False) -> Itera
             kubeconfig=cluster.kubeconfig(ADMIN),
             metrics={
                 "control plane": f"http://127.0.0.1:{control_plane.metrics}",
+                **{name: f"http://127.0.0.1:{replica.metrics}" for name, replica in all_replicas.items()},
                 "gateway": f"http://127.0.0.1:{gateway_metrics}",
             },
             bases_root=root,
             audited=cluster.audited,
+            replicas=all_replicas,
+            add_replica=add_replica,
         )
         say("taking everything down")
 

@@ -77,7 +77,7 @@ class Stage(Namespace):
             replica.server.start()
         for replica in self.replicas.values():
             replica.control_plane.start()
-        for gateway in (*self.gateways, self.mqtt):
+        for gateway in self.all_gateways:
             gateway.start()
         for number, gateway in enumerate(self.gateways):
             self._start_bases(f"h{number}", HTTP_BASES // 2, "--controller", gateway.url, "--tunnel", "http")
@@ -91,6 +91,11 @@ class Stage(Namespace):
     def _start_bases(self, identity: str, count: int, *arguments: str) -> None:
         told = ("--env", "dev", "--heartbeat-interval", "2", "--count", str(count), *arguments)
         self._bases.append(Bases(self.programs, identity, *told, count=count).start())
+
+    @property
+    def all_gateways(self) -> list[HttpGateway | MqttGateway]:
+        """The gateways of both kinds."""
+        return [*self.gateways, self.mqtt]
 
     @property
     def nodes(self) -> list[str]:
@@ -176,7 +181,7 @@ class Stage(Namespace):
             replica.api.mend()
             replica.tunnel.mend()
             replica.control_plane.start()
-        for gateway in (*self.gateways, self.mqtt):
+        for gateway in self.all_gateways:
             gateway.start()
         self.wait_settled()
 

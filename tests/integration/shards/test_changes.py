@@ -51,7 +51,7 @@ def test_all_replicas_restarted_at_once(stage: Stage) -> None:
 
 def test_gateways_are_replaced_one_by_one(stage: Stage) -> None:
     with stage.undisturbed():
-        for gateway in (*stage.gateways, stage.mqtt):
+        for gateway in stage.all_gateways:
             gateway.server.stop()
             gateway.start()
             time.sleep(2)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -113,8 +111,6 @@ def test_a_clock_that_jumps(stage: Stage) -> None:
         FAKETIME_TIMESTAMP_FILE=str(clock),
     )
     faked.control_plane.start()
-    addresses = ",".join(replica.address for replica in (faked, *stage.replicas.values()))
-    del addresses
     try:
         stage.wait_settled(within=60)
         for jump in ("-7200", "+7200"):
@@ -176,12 +172,12 @@ def test_a_gateway_killed_with_results_that_nobody_took(stage: Stage) -> None:
             for replica in stage.replicas.values():
                 replica.server.signal(signal.SIGSTOP)
             time.sleep(1.0)
-            for gateway in (*stage.gateways, stage.mqtt):
+            for gateway in stage.all_gateways:
                 gateway.server.stop(signal.SIGKILL)
         finally:
             for replica in stage.replicas.values():
                 replica.server.signal(signal.SIGCONT)
-        for gateway in (*stage.gateways, stage.mqtt):
+        for gateway in stage.all_gateways:
             gateway.start()
         eventually(lambda: stage.pods_ready("halfway"), within=90, what="all installed")
     told = {key: times for key, times in stage.orders().items() if key[2] == "halfway:0.0.1" and key[1] == "install"}
@@ -190,8 +186,3 @@ def test_a_gateway_killed_with_results_that_nobody_took(stage: Stage) -> None:
     for node in stage.nodes:
         stage.delete("Pod", f"halfway.{node}")
     eventually(lambda: len(stage.pods(leaving=True)) == len(stage.nodes), within=60, what="all removed")
-
-
-def test_the_tools_for_these_tests_are_there() -> None:
-    assert os.environ.get("REQUIRE_FAKETIME", "0") == "0" or FAKETIME is not None
-    assert shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") is not None
