@@ -14,6 +14,7 @@ import typer.completion
 
 from mctl.commands import describe, get, rollout
 from mctl.commands.completion import completion
+from mctl.commands.drain import drain
 from mctl.commands.modules import install, uninstall
 from mctl.commands.objects import apply, delete
 from mctl.commands.observe import baseline, events
@@ -57,7 +58,7 @@ typer.completion.get_completion_inspect_parameters()
 app.add_typer(get.app, name="get")
 app.add_typer(describe.app, name="describe")
 app.add_typer(rollout.app, name="rollout")
-for _command in (install, uninstall, apply, delete, wait, events, baseline, completion):
+for _command in (install, uninstall, apply, delete, wait, drain, events, baseline, completion):
     app.command()(_command)
 
 

@@ -17,6 +17,7 @@ from mctl.records import (
     PastOperation,
     Record,
     Replica,
+    Shard,
     VNode,
     rfc3339,
 )
@@ -85,8 +86,18 @@ _TABLE: dict[type[Record], tuple[Column, ...]] = {
     Replica: (
         _field("ID", "id"),
         _field("ADDRESS", "address"),
+        _field("STATE", "state"),
         _field("VNODES", "vnodes"),
+        Column("TUNNELS", lambda record: _shown(",".join(record.tunnels))),
         _field("SELF", "self"),
+    ),
+    Shard: (
+        _field("VNODE", "vnode"),
+        _field("BASE", "base"),
+        _field("OWNER", "owner"),
+        _field("STATE", "state"),
+        _field("FENCE", "fence"),
+        _field("SINCE", "since"),
     ),
     Event: (
         _field("TIME", "time"),

@@ -114,11 +114,31 @@ class Replica(Record):
     address: str
     vnodes: int
     self: bool
+    state: str = ""
+    tunnels: tuple[str, ...] = ()
 
     @property
     def identity(this) -> tuple[str, ...]:
         """Return the replica id."""
         return (this.id,)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard(Record):
+    """A VNode and the replica that owns it; state is that of the owner."""
+
+    kind: ClassVar[str] = "shard"
+    vnode: str
+    base: str
+    owner: str
+    state: str
+    fence: int
+    since: datetime | None = None
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Return the Node name."""
+        return (self.vnode,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +290,8 @@ def rfc3339(time: datetime) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return rfc3339(value)
+    if isinstance(value, tuple):
+        return list(value)
     return dict(value) if isinstance(value, Mapping) else value
 
 

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 _STYLES = {
-    **dict.fromkeys(("Ready", "ACTIVATED", "activated", "yes", "created"), "green"),
-    **dict.fromkeys(("Unreachable", "Warning", "configured", "DEACTIVATED", "RESOLVED"), "yellow"),
-    **dict.fromkeys(("Dead", "BROKEN", "broken", "no", "deleted"), "red"),
+    **dict.fromkeys(("Ready", "ACTIVATED", "activated", "yes", "created", "active"), "green"),
+    **dict.fromkeys(("Unreachable", "Warning", "configured", "DEACTIVATED", "RESOLVED", "draining"), "yellow"),
+    **dict.fromkeys(("Dead", "BROKEN", "broken", "no", "deleted", "gone"), "red"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Annotated
 
@@ -82,13 +83,22 @@ def completion(shell: Annotated[Shell, typer.Argument(help="The shell.")]) -> No
 
 def base_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the base identities that begin with incomplete; none when the server cannot be asked at once."""
+    return _names(ctx, incomplete, lambda client: (vnode.base for vnode in client.list_vnodes()))
+
+
+def replica_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the replicas whose names begin with incomplete; none when the server cannot be asked at once."""
+    return _names(ctx, incomplete, lambda client: (replica.id for replica in client.list_replicas()))
+
+
+def _names(ctx: typer.Context, incomplete: str, ask: Callable[[Client], Iterable[str]]) -> list[str]:
     server = ctx.params.get("server") or ctx.find_root().params.get("server") or os.environ.get("MCTL_SERVER")
     try:
         connection = Connection(server_address(server or DEFAULT_SERVER), _PATIENCE)
     except ValueError:
         return []
     try:
-        names = [vnode.base for vnode in Client(connection).list_vnodes() if vnode.base.startswith(incomplete)]
+        names = [name for name in ask(Client(connection)) if name.startswith(incomplete)]
     except Failure:
         return []
     finally:

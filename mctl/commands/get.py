@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from mctl.commands.completion import base_names
+from mctl.commands.completion import base_names, replica_names
 from mctl.errors import NotFound, Usage
 from mctl.following import follow, poll
 from mctl.invocation import NoHeaders, Output, Selector, connected
 from mctl.output import Format, Printer
-from mctl.records import Change, Gateway, Module, R, Replica, VNode
+from mctl.records import Change, Gateway, Module, R, Replica, Shard, VNode
 from mctl.rpc.client import Client
 
-app = typer.Typer(no_args_is_help=True, help="Print VNodes, modules, gateways or replicas.")
+app = typer.Typer(no_args_is_help=True, help="Print VNodes, modules, gateways, replicas or shards.")
 
 _POLL_INTERVAL = 2.0
 
@@ -107,8 +107,37 @@ def replicas(
     output: Output = Format.TABLE,
     no_headers: NoHeaders = False,
 ) -> None:
-    """Print the replicas of the control plane and how many VNodes each owns."""
+    """Print the replicas of the control plane: state, how many VNodes each owns, which tunnels it reaches."""
     _show(Printer(Replica, output, headers=not no_headers), client.list_replicas, name, watch=watch)
+
+
+@connected
+def shards(
+    client: Client,
+    name: VNodeName = "",
+    owner: Annotated[
+        str,
+        typer.Option("--owner", metavar="REPLICA", help="Only those of this replica.", autocompletion=replica_names),
+    ] = "",
+    watch: Watch = False,
+    output: Output = Format.TABLE,
+    no_headers: NoHeaders = False,
+) -> None:
+    """Print which replica owns which VNode, and since when."""
+    printer = Printer(Shard, output, headers=not no_headers)
+
+    def wanted(shard: Shard) -> bool:
+        return not name or name in (shard.vnode, shard.base)
+
+    if watch:
+        _print_changes(printer, poll(lambda: client.list_shards(owner), _POLL_INTERVAL), wanted)
+        return
+    found = list(filter(wanted, client.list_shards(owner)))
+    if name and not found:
+        raise NotFound(f"there is no shard {name}{f' of replica {owner}' if owner else ''}")
+    if owner and not found and all(replica.id != owner for replica in client.list_replicas()):
+        raise NotFound(f"there is no replica {owner}")
+    printer.print_all(found)
 
 
 def _show(printer: Printer[R], snapshot: Callable[[], Iterable[R]], name: str, *, watch: bool) -> None:
@@ -134,6 +163,12 @@ def _print_changes(printer: Printer[R], changes: Iterator[Change[R]], wanted: Ca
             printer.print_change(change)
 
 
-for _command, _singular in ((vnodes, "vnode"), (modules, "module"), (gateways, "gateway"), (replicas, "replica")):
+for _command, _singular in (
+    (vnodes, "vnode"),
+    (modules, "module"),
+    (gateways, "gateway"),
+    (replicas, "replica"),
+    (shards, "shard"),
+):
     app.command(f"{_singular}s")(_command)
     app.command(_singular, hidden=True)(_command)

@@ -23,6 +23,7 @@ from mctl.records import (
     PastOperation,
     Ref,
     Replica,
+    Shard,
     VNode,
 )
 from mctl.rollouts import Rollout
@@ -134,9 +135,25 @@ class Client:
         """Yield the gateways."""
         return map(codec.gateway, self._connection.call(self._stub.ListGateways, pb.ListGatewaysRequest()).items)
 
-    def list_replicas(self) -> Iterator[Replica]:
-        """Yield the replicas."""
-        return map(codec.replica, self._connection.call(self._stub.ListReplicas, pb.ListReplicasRequest()).items)
+    def list_replicas(self, timeout: float | None = None) -> list[Replica]:
+        """Return the replicas; timeout is in seconds."""
+        answer = self._connection.call(self._stub.ListReplicas, pb.ListReplicasRequest(), timeout)
+        return list(map(codec.replica, answer.items))
+
+    def list_shards(self, owner: str = "") -> Iterator[Shard]:
+        """Yield the VNodes with their owners, of one owner when given, page by page."""
+        request = pb.ListShardsRequest(owner=owner)
+        while True:
+            page = self._connection.call(self._stub.ListShards, request)
+            yield from map(codec.shard, page.items)
+            request.page_token = _next(request.page_token, page.next_page_token)
+            if not request.page_token:
+                return
+
+    def drain(self, replica: str, *, undo: bool = False) -> int:
+        """Have a replica give its VNodes away, or take some again; return how many it owns. Raises NotFound."""
+        request = pb.DrainReplicaRequest(replica=replica, undo=undo)
+        return self._connection.call(self._stub.DrainReplica, request).vnodes
 
     def watch_vnodes(self, selector: str = "") -> Iterator[Change[VNode]]:
         """Yield all matching VNodes, then each change."""

@@ -94,7 +94,26 @@ def gateway(message: pb.Gateway) -> records.Gateway:
 
 def replica(message: pb.Replica) -> records.Replica:
     """Return a replica."""
-    return records.Replica(message.id, message.address, message.vnodes, bool(message.self))
+    return records.Replica(
+        id=message.id,
+        address=message.address,
+        vnodes=message.vnodes,
+        self=bool(message.self),
+        state=message.state,
+        tunnels=tuple(message.tunnels),
+    )
+
+
+def shard(message: pb.Shard) -> records.Shard:
+    """Return a VNode with its owner."""
+    return records.Shard(
+        vnode=message.vnode,
+        base=message.base,
+        owner=message.owner,
+        state=message.state,
+        fence=message.fence,
+        since=_time(message.since) if message.HasField("since") else None,
+    )
 
 
 def event(message: pb.Event) -> records.Event:

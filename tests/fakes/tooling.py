@@ -79,6 +79,7 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
     past: list[pb.PastOperation] = field(default_factory=list)
     rollouts: deque[pb.GetRolloutResponse] = field(default_factory=deque)
     page_limit: int = 500
+    drain_by: int = 0
     embedded: bool = True
     requests: dict[str, list[Message]] = field(default_factory=lambda: defaultdict(list))
     faults: dict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
@@ -143,16 +144,26 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
         return pb.ListGatewaysResponse(items=self.gateways)
 
     def ListReplicas(self, request: pb.ListReplicasRequest, context: grpc.ServicerContext) -> pb.ListReplicasResponse:
+        """Answer; with drain_by, a draining replica has given away so many VNodes more each time."""
         self._enter("ListReplicas", request, context)
+        for replica in self.replicas:
+            if replica.state == "draining":
+                replica.vnodes = max(replica.vnodes - self.drain_by, 0)
         return pb.ListReplicasResponse(items=self.replicas)
 
     def ListShards(self, request: pb.ListShardsRequest, context: grpc.ServicerContext) -> pb.ListShardsResponse:
         self._enter("ListShards", request, context)
-        return pb.ListShardsResponse(items=[shard for shard in self.shards if request.owner in ("", shard.owner)])
+        found = [shard for shard in self.shards if request.owner in ("", shard.owner)]
+        start, end, token = self._page(len(found), request.page_token)
+        return pb.ListShardsResponse(items=found[start:end], next_page_token=token)
 
     def DrainReplica(self, request: pb.DrainReplicaRequest, context: grpc.ServicerContext) -> pb.DrainReplicaResponse:
         self._enter("DrainReplica", request, context)
-        return pb.DrainReplicaResponse(vnodes=sum(1 for shard in self.shards if shard.owner == request.replica))
+        replica = next((one for one in self.replicas if one.id == request.replica), None)
+        if replica is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"there is no live replica {request.replica!r}")
+        replica.state = "active" if request.undo else "draining"
+        return pb.DrainReplicaResponse(vnodes=replica.vnodes)
 
     def WatchVNodes(
         self, request: pb.WatchVNodesRequest, context: grpc.ServicerContext

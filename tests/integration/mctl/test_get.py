@@ -89,7 +89,7 @@ def test_a_name_selects_and_an_unknown_one_is_not_found(fake: FakeTooling, mctl:
     fake.gateways = [pb.Gateway(id="gw-1"), pb.Gateway(id="gw-2")]
     assert mctl("get", "vnode", "base-1", "-o", "name").out == "vnode/vnode.base-1.dev\n"
     assert mctl("get", "gateways", "gw-2", "-o", "name").out == "gateway/gw-2\n"
-    for kind in ("vnodes", "modules", "gateways", "replicas"):
+    for kind in ("vnodes", "modules", "gateways", "replicas", "shards"):
         outcome = mctl("get", kind, "nosuch")
         assert outcome.code == 3
         assert outcome.err.count("\n") == 1
@@ -111,17 +111,69 @@ def test_nothing_found_is_said_on_standard_error(mctl: Mctl) -> None:
 
 
 def test_replicas_and_baseline(fake: FakeTooling, mctl: Mctl) -> None:
-    fake.replicas = [pb.Replica(id="replica-0", address="10.0.0.1:50051", vnodes=3)]
+    fake.replicas = [
+        pb.Replica(id="replica-0", address="10.0.0.1:50051", vnodes=3, state="draining", tunnels=["http", "mqtt"]),
+        pb.Replica(id="replica-1", vnodes=1, state="gone"),
+    ]
     fake.replicas[0].self = True
     fake.baseline = [pb.BaselineModule(name="biz1", version="0.0.1", url="https://repo.example/biz1.jar")]
     assert json.loads(mctl("get", "replicas", "-o", "json").out)["items"] == [
-        {"id": "replica-0", "address": "10.0.0.1:50051", "vnodes": 3, "self": True}
+        {
+            "id": "replica-0",
+            "address": "10.0.0.1:50051",
+            "vnodes": 3,
+            "self": True,
+            "state": "draining",
+            "tunnels": ["http", "mqtt"],
+        },
+        {"id": "replica-1", "address": "", "vnodes": 1, "self": False, "state": "gone", "tunnels": []},
+    ]
+    assert [line.split() for line in mctl("get", "replicas").out.splitlines()] == [
+        ["ID", "ADDRESS", "STATE", "VNODES", "TUNNELS", "SELF"],
+        ["replica-0", "10.0.0.1:50051", "draining", "3", "http,mqtt", "yes"],
+        ["replica-1", "-", "gone", "1", "-", "no"],
     ]
     out = mctl("baseline", "--cluster-name", "c1", "-o", "json").out
     assert json.loads(out)["items"] == [{"name": "biz1", "version": "0.0.1", "url": "https://repo.example/biz1.jar"}]
     request = fake.requests["GetBaseline"][0]
     assert isinstance(request, pb.GetBaselineRequest)
     assert request.cluster_name == "c1"
+
+
+def test_shards_tell_who_owns_what(fake: FakeTooling, mctl: Mctl) -> None:
+    fake.page_limit = 2
+    fake.replicas = [pb.Replica(id=name) for name in ("a", "b", "idle")]
+    fake.shards = [
+        pb.Shard(
+            vnode=f"vnode.base-{number}.dev",
+            base=f"base-{number}",
+            owner="b" if number == 3 else "a",
+            state="active",
+            fence=number,
+            since=Timestamp(seconds=1_790_000_000),
+        )
+        for number in range(5)
+    ]
+    table = [line.split() for line in mctl("get", "shards").out.splitlines()]
+    assert table[0] == ["VNODE", "BASE", "OWNER", "STATE", "FENCE", "SINCE"]
+    assert table[4] == ["vnode.base-3.dev", "base-3", "b", "active", "3", "2026-09-21T14:13:20.000Z"]
+    assert len(table) == 6
+    assert mctl("get", "shards", "--owner", "b", "-o", "name").out == "shard/vnode.base-3.dev\n"
+    for output, read in (("json", json.loads), ("yaml", yaml.safe_load)):
+        assert read(mctl("get", "shard", "base-3", "-o", output).out)["items"] == [
+            {
+                "vnode": "vnode.base-3.dev",
+                "base": "base-3",
+                "owner": "b",
+                "state": "active",
+                "fence": 3,
+                "since": "2026-09-21T14:13:20.000Z",
+            }
+        ]
+    idle = mctl("get", "shards", "--owner", "idle")
+    assert (idle.code, idle.err) == (0, "no shards found\n")
+    for argv in (("nosuch",), ("--owner", "nosuch"), ("base-3", "--owner", "a")):
+        assert mctl("get", "shards", *argv).code == 3
 
 
 def test_describe_tells_modules_and_events(fake: FakeTooling, mctl: Mctl) -> None:
@@ -246,6 +298,9 @@ def test_server_after_the_command_wins(fake: FakeTooling, mctl: Mctl) -> None:
         ("wait",),
         ("wait", "node/x"),
         ("wait", "pod"),
+        ("drain",),
+        ("drain", "a", "--undo", "--wait"),
+        ("drain", "a", "--timeout", "5s"),
     ],
 )
 def test_wrong_command_lines_are_usage_errors(fake: FakeTooling, mctl: Mctl, argv: tuple[str, ...]) -> None:

@@ -110,6 +110,15 @@ def test_gateways_are_watched_by_polling(fake: FakeTooling, server: ToolingServe
         assert json.loads(line(process))["type"] == "DELETED"
 
 
+def test_shards_are_watched_by_polling(fake: FakeTooling, server: ToolingServer) -> None:
+    fake.shards = [pb.Shard(vnode="vnode.base-1.dev", owner="a", fence=1)]
+    with running(server, "get", "shards", "-w", "-o", "json") as process:
+        assert json.loads(line(process))["type"] == "ADDED"
+        fake.shards = [pb.Shard(vnode="vnode.base-1.dev", owner="b", fence=2)]
+        changed = json.loads(line(process))
+        assert (changed["type"], changed["object"]["owner"]) == ("MODIFIED", "b")
+
+
 def test_interrupt_while_waiting(fake: FakeTooling, server: ToolingServer) -> None:
     with running(server, "wait", "vnode/x", "--timeout", "60s", "--for", "ready") as process:
         eventually(lambda: bool(fake.requests), within=PATIENCE, what="a request")
@@ -174,12 +183,14 @@ def script(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("typed", "answers"),
     [
         ("get vn", {"vnodes"}),
-        ("get ", {"vnodes", "modules", "gateways", "replicas"}),
+        ("get ", {"vnodes", "modules", "gateways", "replicas", "shards"}),
         ("--server {server} get vn", {"vnodes"}),
         ("get vnodes -o ", {"table", "wide", "json", "yaml", "name"}),
         ("wait --for=r", {"ready"}),
         ("get vnodes base-", {"base-1", "base-2"}),
         ("install biz1 --base base-", {"base-1", "base-2"}),
+        ("drain replica-", {"replica-0", "replica-1"}),
+        ("get shards --owner replica-1", {"replica-1"}),
         ("completion ", {"bash", "zsh", "fish"}),
     ],
 )
@@ -187,6 +198,7 @@ def test_bash_completes(
     fake: FakeTooling, server: ToolingServer, installed: Path, script: Path, typed: str, answers: set[str]
 ) -> None:
     fake.vnodes = [vnode("base-1"), vnode("base-2")]
+    fake.replicas = [pb.Replica(id="replica-0"), pb.Replica(id="replica-1")]
     done = subprocess.run(
         [
             "bash",

@@ -71,8 +71,28 @@ def test_vnodes_tell_what_the_contract_promises(stage: tuple[Mctl, list[Simulate
     assert mctl("get", "vnodes", "-o", "name").split() == ["vnode/vnode.base-1.dev", "vnode/vnode.base-2.dev"]
     (gateway,) = mctl.items("get", "gateways")
     assert (gateway["id"], gateway["tunnel"], gateway["watched"]) == ("http-gateway", "http", 2)
+
+
+def test_replicas_and_shards_are_told_and_the_only_replica_is_not_drained(
+    stage: tuple[Mctl, list[SimulatedBase]],
+) -> None:
+    mctl, _ = stage
     (replica,) = mctl.items("get", "replicas")
-    assert (replica["id"], replica["vnodes"]) == ("controlplane", 2)
+    assert (replica["id"], replica["state"], replica["vnodes"]) == ("controlplane", "active", 2)
+    assert (replica["self"], replica["tunnels"]) == (True, ["http"])
+    shards = mctl.items("get", "shards", "--owner", "controlplane")
+    assert [(shard["base"], shard["owner"], shard["state"]) for shard in shards] == [
+        ("base-1", "controlplane", "active"),
+        ("base-2", "controlplane", "active"),
+    ]
+    fences = {item["name"]: item["fence"] for item in mctl.items("get", "vnodes")}
+    assert {shard["vnode"]: shard["fence"] for shard in shards} == fences
+    assert all(shard["since"] for shard in shards)
+    told = mctl("drain", "controlplane", "--wait", code=1)
+    assert told.startswith("mctl: controlplane is the last replica that takes VNodes: start another one")
+    assert "there is no live replica 'nobody'; there are: controlplane" in mctl("drain", "nobody", code=3)
+    assert "takes VNodes again; it owns 2" in mctl("drain", "controlplane", "--undo")
+    assert [item["state"] for item in mctl.items("get", "replicas")] == ["active"]
 
 
 def test_a_manifest_goes_all_the_way_and_back(stage: tuple[Mctl, list[SimulatedBase]]) -> None:
