@@ -10,6 +10,7 @@ one short list of one Node, which the API server answers from an index.
 from __future__ import annotations
 
 import asyncio
+import heapq
 from typing import NoReturn
 
 import structlog
@@ -29,6 +30,9 @@ EVERY = 600.0
 
 APART = 1.0
 """Seconds between two looks at any."""
+
+AT_ONCE = 10
+"""VNodes that are chosen at a time, as choosing means to go through all of them."""
 
 SETTLED = 10.0
 """Seconds that others are given to put their Pods on a new VNode before the first look."""
@@ -51,13 +55,15 @@ class Strangers:
     async def run(self) -> NoReturn:
         """Look at VNodes in turn, for ever."""
         while True:
-            await asyncio.sleep(APART)
-            base = self._next()
-            if base is not None:
+            chosen = self._next()
+            for base in chosen:
+                await asyncio.sleep(APART)
                 await self._look(base.vnode)
+            if len(chosen) < AT_ONCE:
+                await asyncio.sleep(APART * AT_ONCE)
 
-    def _next(self) -> Base | None:
-        """Return the VNode that waits longest for a look that is due."""
+    def _next(self) -> list[Base]:
+        """Return some VNodes for which a look is due, those that wait longest for it first."""
         now = self._clock.monotonic()
         ours = {
             base.vnode: base
@@ -67,11 +73,9 @@ class Strangers:
         for gone in self._looked.keys() - ours.keys():
             del self._looked[gone]
             self._told.pop(gone, None)
-        if not ours:
-            return None
-        longest = min(ours, key=lambda vnode: self._looked.get(vnode, float("-inf")))
-        due = self._looked.get(longest, float("-inf")) + EVERY <= now
-        return ours[longest] if due else None
+        due = [vnode for vnode in ours if self._looked.get(vnode, float("-inf")) + EVERY <= now]
+        chosen = heapq.nsmallest(AT_ONCE, due, key=lambda vnode: self._looked.get(vnode, float("-inf")))
+        return [ours[vnode] for vnode in chosen]
 
     async def _look(self, vnode: VNodeName) -> None:
         self._looked[vnode] = self._clock.monotonic()
