@@ -220,7 +220,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
             cluster,
             clock,
             replica=policy.replica,
-            instance=uuid4().hex,
+            instance=settings.replica_instance or uuid4().hex,
             address=settings.reached_at,
             namespace=settings.namespace,
             env=policy.env,
@@ -319,7 +319,7 @@ async def _belong(members: Membership) -> NoReturn:
     try:
         await members.run()
     except NameTaken as error:
-        raise process.StartError(str(error)) from error
+        raise process.StartError(str(error), exit_code=process.EXIT_REFUSED) from error
 
 
 @dataclass(frozen=True, slots=True)

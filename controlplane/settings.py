@@ -124,6 +124,11 @@ class ControlPlaneSettings(Settings):
         description="YAML file with logDir, reportLevel and reportLinks; "
         f"none: {trackerfile.DEFAULT_PATH} if it is there, else nothing is tracked",
     )
+    replica_instance: str = Field(
+        "",
+        validation_alias="REPLICA_INSTANCE",
+        description="set by module-controller, which starts one only when the last one ended; none: random",
+    )
     status_socket: str = Field(
         "", validation_alias="STATUS_SOCKET", description="Unix socket for probes and metrics instead of the two ports"
     )

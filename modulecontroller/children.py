@@ -1,7 +1,7 @@
 """Child processes: started, restarted when they die, ended in order.
 
-A child that ends before it ever answered its probe could not start, which ends
-the whole; one that dies later is restarted with backoff. Children end by
+A child that ends before it ever answered its probe could not start, and one that ends
+with EXIT_REFUSED may not run: either ends the whole. One that dies otherwise is restarted with backoff. Children end by
 themselves when this process dies, whatever killed it.
 """
 
@@ -17,6 +17,8 @@ from random import SystemRandom
 
 import aiohttp
 import structlog
+
+from service.process import EXIT_REFUSED
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +74,7 @@ class Child:
             code = await self._once()
             if self.stopping.is_set():
                 return
-            if not self.started.is_set():
+            if not self.started.is_set() or code == EXIT_REFUSED:
                 raise ChildFailed(self.program.name, code)
             lived = asyncio.get_running_loop().time() - began
             failures = 1 if lived >= HEALTHY_AFTER else failures + 1

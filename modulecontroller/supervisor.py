@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Mapping, Sequence
+from uuid import uuid4
 
 import structlog
 
@@ -24,7 +25,12 @@ def programs(settings: SupervisorSettings, extra: Mapping[str, str]) -> list[Pro
     control_plane = Program(
         name="controlplane",
         module="controlplane",
-        environ={**extra, "GRPC_HOST": settings.grpc_host, "CLIENT_ID": settings.client_id},
+        environ={
+            **extra,
+            "GRPC_HOST": settings.grpc_host,
+            "CLIENT_ID": settings.client_id,
+            "REPLICA_INSTANCE": uuid4().hex,
+        },
     )
     wanted = {"http": settings.enable_http_tunnel, "mqtt": settings.enable_mqtt_tunnel}
     gateways = [

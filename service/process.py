@@ -24,6 +24,8 @@ from service.status import CannotListen
 log = structlog.get_logger(__name__)
 
 EXIT_FAILURE = 1
+EXIT_REFUSED = 3
+"""What a program ends with that may not run beside another one: starting it again does not help."""
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
 

@@ -38,7 +38,8 @@ def test_what_children_are_told() -> None:
     control_plane, http, mqtt = programs(
         settings(ENABLE_HTTP_TUNNEL=True, ENABLE_MQTT_TUNNEL=True, GRPC_HOST="0.0.0.0"), {"ENV": "prod"}
     )
-    assert control_plane.environ == {"ENV": "prod", "GRPC_HOST": "0.0.0.0", "CLIENT_ID": "mc"}
+    assert control_plane.environ.items() >= {"ENV": "prod", "GRPC_HOST": "0.0.0.0", "CLIENT_ID": "mc"}.items()
+    assert control_plane.environ["REPLICA_INSTANCE"], "its starts know each other"
     assert http.environ == {"ENV": "prod", "CONTROL_PLANE": "127.0.0.1:50052", "CLIENT_ID": "mc-http"}
     assert mqtt.environ == {"ENV": "prod", "CONTROL_PLANE": "127.0.0.1:50052", "CLIENT_ID": "mc-mqtt"}
     assert (http.module, mqtt.module) == ("gateways.http", "gateways.mqtt")

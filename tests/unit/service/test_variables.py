@@ -60,6 +60,7 @@ TABLES: Mapping[type[Settings], Mapping[str, Row]] = {
         "CLIENT_ID": ("cp-1", lambda s: s.policy("v").replica, "cp-1"),
         "ENV": ("Prod", lambda s: s.policy("v").env, "prod"),
         "ADVERTISE_ADDRESS": ("cp-0.example:1", lambda s: s.reached_at, "cp-0.example:1"),
+        "REPLICA_INSTANCE": ("i", lambda s: s.replica_instance, "i"),
         "POD_IP": ("10.1.2.3", lambda s: s.reached_at, "10.1.2.3:50051"),
         "IS_CLUSTER": ("true", lambda s: s.policy("v").clustered, True),
         "WORKLOAD_MAX_LEVEL": ("5", lambda s: s.policy("v").most_level, 5),
