@@ -25,8 +25,9 @@ RUN pip install --no-deps --no-build-isolation . \
 FROM python:${PYTHON}-slim-bookworm
 COPY --from=build /opt/module-controller /opt/module-controller
 ENV PATH=/opt/module-controller/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-# The number, not a name: Kubernetes can tell that it is not root.
+# The number, not a name: Kubernetes can tell that it is not root. All that may be written is below /tmp.
 USER 65532:65532
+ENV HOME=/tmp
 WORKDIR /tmp
 # HTTP tunnel, gRPC, reports, health, metrics.
 EXPOSE 7777 50051 8080 8081 9090

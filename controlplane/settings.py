@@ -18,6 +18,7 @@ from controlplane.domain.planner import OrphanPolicy
 from controlplane.domain.planner import Policy as ModulePolicy
 from controlplane.kubelet import certificates
 from controlplane.reports import hooks, trackerfile
+from service.folders import state_folder
 from service.logs import LogFormat, LogLevel
 from service.settings import Settings
 
@@ -49,8 +50,7 @@ def own_namespace() -> str:
 
 def default_database() -> str:
     """Return where the embedded cluster is kept when nothing else is said."""
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return str(Path(state) / "koupleless-module-controller" / "cluster.db")
+    return str(state_folder() / "cluster.db")
 
 
 class ControlPlaneSettings(Settings):

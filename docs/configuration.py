@@ -28,7 +28,8 @@ WITHOUT_SETTINGS = frozenset({"mctl", "simulated-base"})
 COMPUTED = {
     "CLIENT_ID": "the host's name, which in a Pod is the Pod's",
     "NAMESPACE": "that of the Pod, else `default`",
-    "EMBEDDED_DB": "`koupleless-module-controller/cluster.db` in `XDG_STATE_HOME`, else in `~/.local/state`",
+    "EMBEDDED_DB": "`koupleless-module-controller/cluster.db` in `XDG_STATE_HOME`, else in `~/.local/state`, "
+    "without a home folder in `/var/lib`",
 }
 """In words, the defaults that depend on the machine."""
 

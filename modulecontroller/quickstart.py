@@ -12,6 +12,7 @@ from modulecontroller import broker
 from modulecontroller.children import Program
 from modulecontroller.settings import QuickstartSettings
 from modulecontroller.supervisor import supervise
+from service.folders import state_folder
 from service.process import StartError
 
 DEFAULT_BASES = 2
@@ -31,8 +32,7 @@ Say = Callable[[str], None]
 
 def default_data_dir() -> Path:
     """Return where the quick start keeps its cluster when nothing else is said."""
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(state) / "koupleless-module-controller" / "quickstart"
+    return state_folder() / "quickstart"
 
 
 def environ(settings: QuickstartSettings, data_dir: Path) -> dict[str, str]:

@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 import structlog
 import uvloop
 
+from service.folders import give_home
 from service.settings import Settings, describe
 from service.status import CannotListen
 
@@ -65,6 +66,7 @@ def run(main: Main, *, loop: str = "uvloop") -> int:
     exception is logged with its trace. The exit code is 1 unless a StartError names
     another. loop "asyncio" selects the standard loop.
     """
+    give_home()
     factory = uvloop.new_event_loop if loop == "uvloop" else None
     try:
         with asyncio.Runner(loop_factory=factory) as runner:

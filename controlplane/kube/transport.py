@@ -176,6 +176,9 @@ def failure(error: BaseException, deadline: float) -> str:
     """Say in words how a request failed."""
     if isinstance(error, TimeoutError) and not str(error):
         return f"no reply within {deadline:g} s"
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
+        # Its own text shows the TLS context as an object.
+        return f"cannot connect to {error.host}:{error.port}: {error.os_error.strerror or error.os_error}"
     return str(error) or type(error).__name__
 
 

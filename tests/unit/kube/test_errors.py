@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import ssl
+
+import aiohttp
 import orjson
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.app.ports import AlreadyExists, ClusterError, Conflict, NotFound, Rejected, Transient, Unknown
 from controlplane.cluster.api import Expired
 from controlplane.kube.errors import refusal, watch_error
+from controlplane.kube.transport import failure
 
 
 def _status(reason: str = "", message: str = "words", **more: object) -> bytes:
@@ -84,3 +89,12 @@ def test_error_events_of_a_watch() -> None:
     assert type(watch_error({"code": 410, "reason": "Expired", "message": "too old"})) is Expired
     assert type(watch_error({"code": None})) is Transient
     assert type(watch_error({"code": 500, "reason": "InternalError"})) is Transient
+
+
+def test_a_connection_that_fails_is_told_without_objects() -> None:
+    key = ConnectionKey("10.0.0.1", 6443, True, ssl.create_default_context(), None, None, None)
+    refused = aiohttp.ClientConnectorError(key, OSError(111, "Connection refused"))
+    assert failure(refused, 5.0) == "cannot connect to 10.0.0.1:6443: Connection refused"
+    unknown = aiohttp.ClientConnectorDNSError(key, OSError(-2, "Name or service not known"))
+    assert failure(unknown, 5.0) == "cannot connect to 10.0.0.1:6443: Name or service not known"
+    assert failure(TimeoutError(), 5.0) == "no reply within 5 s"
