@@ -122,7 +122,7 @@ class Outbox:
         return True
 
     def hand_over(self, base: str) -> tuple[Kept, ...]:
-        """Give away the results and batch results of a base; only while no stream is open."""
+        """Give away the results and batch results of a base that are not on their way."""
         given = tuple(item for item in self._kept if item.base == base and not _is_query(item))
         if given:
             self._kept = deque(item for item in self._kept if item.base != base or _is_query(item))

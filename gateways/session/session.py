@@ -199,6 +199,9 @@ class Session:
             self._claims.lost(link.replica)
             self._watches.lost(link.replica, time.monotonic())
             self._lost_at[link.replica] = time.monotonic()
+            for base in {item.base for item in self._outboxes[link.replica].kept()}:
+                if (owner := self._claims.owner(base)) is not None and owner in self._serving:
+                    self._bequeath(base, owner)
             STREAMS.set(len(self._serving))
         if failures >= UNREACHABLE_AFTER:
             self._directory.unreachable(link.endpoint)
@@ -218,10 +221,10 @@ class Session:
             self._orders.take(replica, order, self._tunnel)
 
     def _send(self, replica: str, result: m.OrderResult) -> None:
-        """Queue a result for who ordered it, or for who owns the base by now if that one is away."""
+        """Queue a result for who owns the base by now, else for who ordered it."""
         owner = self._claims.owner(result.base)
-        taker = owner if owner in self._serving and replica not in self._serving else replica
-        outbox = self._outboxes.get(taker or replica)
+        taker = owner if owner is not None and owner in self._serving else replica
+        outbox = self._outboxes.get(taker)
         if outbox is None or not outbox.put_result(result):
             log.warning("result dropped", base=result.base, order=result.order_id, replica=taker)
             self._settle((result,))
@@ -229,9 +232,9 @@ class Session:
             self._serving[taker].wake()
 
     def _bequeath(self, base: str, owner: str) -> None:
-        """Hand what is kept for replicas that are away to the base's new owner: it learns that something ended."""
+        """Hand what is kept for others to the base's new owner: it learns that something ended."""
         for replica, outbox in self._outboxes.items():
-            if replica in self._serving:
+            if replica == owner:
                 continue
             for item in outbox.hand_over(base):
                 if not self._outboxes[owner].keep(item):

@@ -119,6 +119,44 @@ async def test_a_claimed_base_reports_to_its_owner_only() -> None:
         await first.report("heartbeat", "owned")
 
 
+async def test_a_fence_that_is_too_low_is_told_to_who_sent_it() -> None:
+    async with (
+        FakeControlPlane("r1").running() as one,
+        FakeControlPlane("r2").running() as two,
+        gateway_running(f"{one.address},{two.address}"),
+    ):
+        first, second = await ready(one), await ready(two)
+        second.send(pb.ConnectResponse(claim=pb.Claim(base_id="owned", fence=5)))
+        await asyncio.sleep(0.2)
+        first.send(watch("owned", "127.0.0.1", 9, fence=4))
+        assert (await first.report("fence_seen", "owned")).fence_seen.fence == 5
+        assert not list(second.matching("fence_seen"))
+
+
+async def test_what_a_lost_replica_did_not_take_goes_to_the_next_owner_of_the_base() -> None:
+    base = SimulatedBase(Profile(identity="base-1", port=0), Faults(slow={"installBiz": 0.5}))
+    await base.start()
+    try:
+        async with (
+            FakeControlPlane("r1").running() as one,
+            FakeControlPlane("r2").running() as two,
+            gateway_running(f"{one.address},{two.address}"),
+        ):
+            one.auto_ack = False
+            first, second = await ready(one), await ready(two)
+            first.send(order("done", "base-1", base.port, pb.VERB_INSTALL, BIZ, fence=5))
+            await first.result("done")
+            other = pb.OrderModule(name="biz2", version="0.0.1", url="https://repo.example/biz2.jar")
+            first.send(order("under-way", "base-1", base.port, pb.VERB_INSTALL, other, fence=5))
+            await asyncio.sleep(0.1)
+            await one.stop()
+            second.send(pb.ConnectResponse(claim=pb.Claim(base_id="base-1", fence=6)))
+            assert (await second.result("done")).reply.code == pb.REPLY_CODE_SUCCESS
+            assert (await second.result("under-way")).reply.code == pb.REPLY_CODE_SUCCESS
+    finally:
+        await base.stop()
+
+
 async def test_members_are_connected_to() -> None:
     async with FakeControlPlane("r1").running() as one, FakeControlPlane("r2").running() as two:
         one.members = two.members = [

@@ -92,6 +92,11 @@ class Stage(Namespace):
         told = ("--env", "dev", "--heartbeat-interval", "2", "--count", str(count), *arguments)
         self._bases.append(Bases(self.programs, identity, *told, count=count).start())
 
+    def mortal(self) -> Bases:
+        """Start one more base, which is no concern of other tests."""
+        told = ("--env", "dev", "--heartbeat-interval", "2", "--controller", self.gateways[0].url, "--tunnel", "http")
+        return Bases(self.programs, "mortal", *told, count=1).start()
+
     @property
     def all_gateways(self) -> list[HttpGateway | MqttGateway]:
         """The gateways of both kinds."""

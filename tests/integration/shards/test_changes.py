@@ -67,3 +67,18 @@ def test_a_drained_replica_owns_nothing_until_the_word_is_taken_back(stage: Stag
         stage.work("while-drained")
         mctl(stage, "drain", "cp-2", "--undo")
         stage.wait_settled(within=60)
+
+
+def test_a_base_that_dies_is_removed_once(stage: Stage) -> None:
+
+    base = stage.mortal()
+    node = base.nodes[0]
+    eventually(lambda: node in stage.ready_nodes(), within=30, what="its Node")
+
+    base.tell("deactivate")
+    base.server.stop()
+    eventually(lambda: node not in stage.ready_nodes() and node not in stage.leases(), within=90, what="it is gone")
+    deadline = time.monotonic() + 12
+    while time.monotonic() < deadline:
+        assert not [n for n in stage.api.items("/api/v1/nodes") if n["metadata"]["name"] == node], "no ghost of it"
+        time.sleep(0.3)

@@ -9,8 +9,6 @@ from tests.unit.docs.pages import ROOT
 PAGE = ROOT / "docs" / "originals-defects.md"
 ROW = re.compile(r"^\| D(\d+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
 TEST = re.compile(r"`tests/[\w/]+\.py::\w+`")
-SHARED = {1, 8, 11}
-"""Those that only several replicas can show."""
 
 
 def test_every_defect_is_answered() -> None:
@@ -19,9 +17,4 @@ def test_every_defect_is_answered() -> None:
     for number, original, here, shown in rows:
         assert original.strip(), number
         assert here.strip(), number
-        assert TEST.search(shown) or int(number) in SHARED, f"D{number}: no test"
-
-
-def test_only_what_needs_several_replicas_is_planned() -> None:
-    rows = ROW.findall(PAGE.read_text(encoding="utf-8"))
-    assert {int(number) for number, *_, shown in rows if "planned" in shown} <= SHARED
+        assert TEST.search(shown), f"D{number}: no test"
