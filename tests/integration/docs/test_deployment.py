@@ -20,6 +20,7 @@ from tests.unit.docs.pages import Block
 pytestmark = [pytest.mark.kubernetes, pytest.mark.mosquitto, pytest.mark.timeout(300)]
 
 WITHIN = 150.0
+FORBIDDEN = 403
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +36,6 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 @pytest.mark.parametrize("block", blocks_of("deployment.md"), ids=lambda block: block.name)
 def test_a_block_does_what_it_shows(operator: Stage, block: Block) -> None:
     check(block, operator.environ(), operator.folder, within=WITHIN)
+    if "delete namespace" not in block.text:
+        refused = [event for event in operator.cluster.audited() if event["responseStatus"]["code"] == FORBIDDEN]
+        assert not refused, "the shipped roles give too little"
