@@ -61,6 +61,7 @@ class TestKubernetes:
             "controlplane",
             CLUSTER="kubernetes",
             KUBECONFIG=str(kube.kubeconfig("controlplane")),
+            NAMESPACE="koupleless-system",
             ENABLE_MODULE_DEPLOYMENT_CONTROLLER="true",
         )
         assert [level for level, _ in found["API server"]] == ["ok"]
