@@ -88,6 +88,7 @@ class World:
     repeats: int = 0
     needless_uninstalls: int = 0
     number: int = 0
+    baseline: tuple[ModuleKey, ...] = ()
 
     # What people do.
 
@@ -296,6 +297,24 @@ class World:
         for order in self.sent:
             self.results.append(outcomes.lost(order.order_id, "cut"))
         self.sent.clear()
+
+    def starts_with_a_baseline(self, keys: tuple[ModuleKey, ...]) -> None:
+        """The base starts, asks what to start with, and is told; it installs that by itself."""
+        self.base_restarts()
+        self.state = book.told_to_start_with(self.state, keys, self.now)
+        self.recorded = dict(self.state.owned)
+        self.baseline = keys
+
+    def installs_baseline(self, *, told: bool) -> None:
+        """The base has done with its baseline, and tells so or is not heard."""
+        for key in self.baseline:
+            if key not in self.present and key not in self.failing:
+                first = all(o.name != key.name or state is not ACTIVE for o, state in self.present.items())
+                self.present[key] = ACTIVE if first or self.mode is Mode.BOTH else INACTIVE
+                self.content[key] = UNKNOWN
+        self.baseline = ()
+        if told:
+            self.state = book.started(self.state)
 
     # Together.
 

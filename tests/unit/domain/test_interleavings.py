@@ -115,6 +115,7 @@ class Interleavings(RuleBasedStateMachine):
             return
         world = self.world
         world.failing.clear()
+        world.installs_baseline(told=True)
         world.settle()
         wanted = world.wanted()
         newest = {key.name: wish for key, wish in wanted.items()}
@@ -173,6 +174,14 @@ class LossyInterleavings(Interleavings):
     @rule()
     def base_restarts(self) -> None:
         self.world.base_restarts()
+
+    @rule(versions=st.dictionaries(st.sampled_from(NAMES), st.sampled_from(VERSIONS), min_size=1))
+    def base_starts_with_a_baseline(self, versions: dict[str, str]) -> None:
+        self.world.starts_with_a_baseline(tuple(ModuleKey(*item) for item in versions.items()))
+
+    @rule(told=st.booleans())
+    def base_is_done_with_its_baseline(self, told: bool) -> None:
+        self.world.installs_baseline(told=told)
 
     @rule()
     def controller_restarts(self) -> None:
