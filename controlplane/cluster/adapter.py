@@ -127,7 +127,7 @@ class ApiCluster:
         """Say in words why the cluster cannot be worked with now, or None."""
         informers = (self._pods, self._nodes, self._leases, self._members, self._deployments)
         words = [trouble for informer in informers if (trouble := informer.trouble()) is not None]
-        return "; ".join(words) or None
+        return "; ".join(dict.fromkeys(words)) or None
 
     async def create_node(self, spec: NodeSpec) -> Node:
         """Create a Node with its status in one write."""
