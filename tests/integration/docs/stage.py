@@ -44,6 +44,7 @@ class Stage:
         """Return the environment of commands: kubectl is the admin's, mctl goes where a port would be forwarded."""
         path = [str(kubectl().parent), str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"]
         environ = {**os.environ, "PATH": os.pathsep.join(path), "KUBECONFIG": str(self.cluster.kubeconfig())}
+        environ |= {"KUBECACHEDIR": str(self.folder.parent / "kubectl"), "KUBERC": "off"}  # nothing of the user's
         for program in ("module-controller", "controlplane"):
             for running in self.kubelet.running(program):
                 environ["MCTL_SERVER"] = f"127.0.0.1:{running.ports['grpc']}"
