@@ -143,6 +143,7 @@ class Fleet:
             begin=self._begin,
             serving=lambda base: base in self._actors or base in self._leaving,
             heard=lambda: self._heard,
+            forget=lambda base: self._heard.pop(base, None),
             spare=self._spare,
             give=self._give,
         )

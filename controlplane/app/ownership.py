@@ -59,8 +59,8 @@ class Ownership:
     """Decides for the fleet.
 
     begin starts a term over a base, told why; serving tells whether one is under way
-    or being tried; heard are the bases that spoke lately and are not served; spare
-    gives those of a tunnel that can be given away, with or without the busy ones;
+    or being tried; heard are the bases that spoke lately and are not served, forget
+    drops one of them; spare gives those of a tunnel that can be given away, with or without the busy ones;
     give ends a term in favour of another replica, told why.
     """
 
@@ -76,6 +76,7 @@ class Ownership:
         begin: Callable[[BaseId, str], None],
         serving: Callable[[BaseId], bool],
         heard: Callable[[], Collection[BaseId]],
+        forget: Callable[[BaseId], object],
         spare: Callable[[str, bool], Iterable[BaseId]],
         give: Callable[[BaseId, str, str], None],
     ) -> None:
@@ -88,6 +89,7 @@ class Ownership:
         self._begin = begin
         self._serving = serving
         self._heard = heard
+        self._forget = forget
         self._spare = spare
         self._give = give
         self._turns: dict[BaseId, tuple[float, str]] = {}
@@ -173,6 +175,8 @@ class Ownership:
             return
         lease = self._lease(base)
         if lease is not None and self._leases.wait(lease) > 0:
+            # What we heard of it before it had an owner must not bring it back when that one removes it.
+            self._forget(base)
             self._turns.pop(base, None)
             return
         turn = self._turn(base, lease, now, assigned_to)
