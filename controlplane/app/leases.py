@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 
 RENEWERS = 32
 GIVE_TRIES = 3
+TICK = 0.001
+"""Seconds that a renewal may be early: no timer is more exact."""
 FENCES_REMEMBERED = 20_000
 """Most leases that are gone whose last fence is remembered."""
 RETRY_FIRST, RETRY_LONGEST = 0.5, 4.0
@@ -193,10 +195,10 @@ class LeaseKeeper:
     async def _next_due(self) -> Term:
         while True:
             now = self._clock.monotonic()
-            if self._due and self._due[0][0] <= now:
+            if self._due and self._due[0][0] <= now + TICK:
                 due, _, term = heapq.heappop(self._due)
                 if self._terms.get(term.base) is term:
-                    LEASE_RENEWAL_DELAY.observe(now - due)
+                    LEASE_RENEWAL_DELAY.observe(max(now - due, 0.0))
                     return term
                 continue
             self._due_changed.clear()

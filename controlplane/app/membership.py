@@ -284,8 +284,7 @@ class Membership:
         if since is None:
             return now
         times = [self._renewed_at + replicas.SELF_FENCE_AFTER]
-        for lease in tuple(self._cluster.members.all()):
-            replica = replicas.replica_of(lease).id
+        for replica, lease in self._records():
             _, seen_at = self._seen[self._key(replica)]
             expires_at = max(seen_at, since) + (lease.duration_seconds or replicas.DURATION)
             if replica == self._me:
@@ -326,9 +325,21 @@ class Membership:
             log.debug("member lease not removed", replica=replica, cause=str(error))
             self._gone[replica] = now
 
+    def _records(self) -> list[tuple[str, Lease]]:
+        """Return the member leases by replica; what merely has their label is none."""
+        prefix = contract.MEMBER_LEASE_PREFIX
+        return [
+            (lease.name.removeprefix(prefix), lease)
+            for lease in self._cluster.members.all()
+            if lease.name.startswith(prefix) and lease.name != prefix
+        ]
+
     def _observe(self, key: str) -> None:
+        name = key.partition("/")[2]
+        if not name.startswith(contract.MEMBER_LEASE_PREFIX):
+            return
         lease = self._cluster.members.get(key)
-        replica = key.partition("/")[2].removeprefix(contract.MEMBER_LEASE_PREFIX)
+        replica = name.removeprefix(contract.MEMBER_LEASE_PREFIX)
         if lease is None:
             # Nobody says any more when it stopped acting: the leases of its bases run out by themselves.
             self._seen.pop(key, None)
@@ -351,11 +362,7 @@ class Membership:
 
     def _changed(self) -> None:
         known = sorted(
-            (
-                replica
-                for lease in self._cluster.members.all()
-                if (replica := replicas.replica_of(lease)).id not in self._gone
-            ),
+            (replicas.replica_of(lease) for name, lease in self._records() if name not in self._gone),
             key=lambda replica: replica.id,
         )
         if tuple(known) == self._known:

@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 GATHER = 0.05
 """Seconds in which changes gather before they are looked at."""
-LOOK_AT_ALL = 2.0
+LOOK_AT_ALL = 5.0
 """Seconds between looks at all bases: leases run out without a word."""
 NODE_WITHOUT_LEASE = 5.0
 """Seconds after which a Node that has no lease and whose base is not heard is taken care of."""
@@ -47,6 +47,8 @@ NO_GATEWAY = 10.0
 """Seconds without a gateway after which a replica says that it does not reach a tunnel."""
 BALANCE = 1.0
 """Seconds between two rounds of giving bases away."""
+BALANCED_LOOK = 5.0
+"""Seconds between two looks at whether loads are even, while they are."""
 CALM = 5.0
 """Seconds without a change among the replicas after which loads are evened out."""
 ROUNDS = 20
@@ -99,7 +101,7 @@ class Ownership:
         self._wake = asyncio.Event()
         self._ending = False
         self._tunnels: dict[TunnelKind, float] = {}
-        self._balanced_at = float("-inf")
+        self._balance_at = float("-inf")
         self._looked_at = float("-inf")
         cluster.leases.subscribe(self._lease_changed)
         cluster.nodes.subscribe(self._node_changed)
@@ -223,19 +225,21 @@ class Ownership:
         live = self._members.replicas()
         draining = any(replica.draining and replica.id == self._members.me for replica in live)
         calm = draining or self._members.unchanged_for() >= CALM
-        if len(live) < 2 or not calm or now - self._balanced_at < BALANCE:
+        if len(live) < 2 or not calm or now < self._balance_at:
             return
-        self._balanced_at = now
         loads: dict[str, Counter[str]] = defaultdict(Counter)
         names = {replica.id for replica in live}
         for lease in self._cluster.leases.all():
             if lease.holder in names:
                 loads[self._tunnel(lease.name)][lease.holder] += 1
+        even = True
         for tunnel, load in loads.items():
             among = self._members.takers(tunnel)
             for receiver, count in replicas.gifts(self._members.me, load, among).items():
                 why = "balance" if self._members.me in among else "drain" if draining else "no-gateway"
                 self._give_some(tunnel, receiver, count, why)
+                even = False
+        self._balance_at = now + (BALANCED_LOOK if even else BALANCE)
 
     def _give_some(self, tunnel: str, receiver: str, surplus: int, why: str) -> None:
         most = max(GIVE_AT_LEAST, surplus // ROUNDS)
@@ -276,6 +280,7 @@ class Ownership:
 
     def _members_changed(self) -> None:
         self._all_dirty = True
+        self._balance_at = float("-inf")
         self._turns.clear()
         self._wake.set()
 
