@@ -36,9 +36,12 @@ from controlplane.reports import hooks, links, trackerfile
 from controlplane.reports.eventlog import EventLog
 from controlplane.reports.intake import ReportIntake
 from controlplane.reports.posting import Poster
+from controlplane.rpc.others import Others
+from controlplane.rpc.reads import Reads
 from controlplane.rpc.server import CannotBind, Server
 from controlplane.rpc.session import TunnelServicer
 from controlplane.rpc.tooling import ToolingServicer
+from controlplane.rpc.watches import Watches
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from service import logs, process
 from service.settings import load
@@ -250,14 +253,24 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         )
         tunnel = TunnelServicer(fleet=fleet, gateways=gateways, members=members, policy=policy, clock=clock)
         operations = Operations(cluster, fleet, env=policy.env)
+        shards = Shards(cluster, members, env=policy.env)
+        others = Others(members)
+        stack.push_async_callback(others.close)
         tooling = ToolingServicer(
             operations=operations,
             rollouts=Rollouts(cluster, operations),
             fleet=fleet,
-            gateways=gateways,
-            recorder=recorder,
+            reads=Reads(
+                operations=operations,
+                fleet=fleet,
+                gateways=gateways,
+                recorder=recorder,
+                shards=shards,
+                others=others,
+            ),
+            watches=Watches(operations=operations, fleet=fleet, recorder=recorder, shards=shards, others=others),
             policy=policy,
-            shards=Shards(cluster, members, env=policy.env),
+            shards=shards,
             manifests=backend.manifests,
         )
 
@@ -305,6 +318,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
                 "leases": leases.run(),
                 "recorder": recorder.run(),
                 "fleet": fleet.run(),
+                "others": others.run(),
                 "strangers": Strangers(cluster, fleet, recorder, clock).run(),
                 **{name: run() for name, run in kubelets.parts.items()},
                 **({"peers": peers.run()} if policy.peers_follow else {}),

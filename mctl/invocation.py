@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
@@ -14,7 +14,7 @@ import typer
 from mctl.output import Format
 from mctl.rpc.client import Client
 from mctl.rpc.connection import Connection
-from mctl.text import duration, server_address
+from mctl.text import clean, duration, server_address
 
 P = ParamSpec("P")
 
@@ -112,13 +112,20 @@ def connection(ctx: typer.Context, server: str | None = None, timeout: float | N
     return Connection(server or root["server"], timeout or root["request_timeout"])
 
 
+def warn_of_silent(replicas: Sequence[str]) -> None:
+    """Tell on standard error what an answer lacks when these replicas could not be asked."""
+    names = ", ".join(replicas)
+    text = f"cannot ask replica {names}: what it owns is shown as the cluster has it, without what only it knows"
+    typer.echo(clean(f"mctl: warning: {text}"), err=True)
+
+
 def connected(command: Callable[Concatenate[Client, P], None]) -> Callable[..., None]:
     """Turn a function whose first parameter is a Client into a command with --server and --request-timeout."""
 
     def run(ctx: typer.Context, server: str | None, request_timeout: float | None, **arguments: Any) -> None:
         channel = connection(ctx, server, request_timeout)
         try:
-            command(Client(channel), **arguments)  # type: ignore[call-arg]  # typer passes all by name
+            command(Client(channel, warn_of_silent), **arguments)  # type: ignore[call-arg]  # typer passes all by name
         finally:
             channel.close()
 

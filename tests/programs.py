@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 import urllib.error
@@ -184,6 +185,30 @@ class SimulatedBase:
         """Change how it behaves, for example "restart" or "hang?command=installBiz"."""
         code, text = ask(f"http://127.0.0.1:{self.admin}/admin/{what}", method="POST")
         assert code == 200, text
+
+
+class Mctl:
+    """Runs mctl against one server."""
+
+    def __init__(self, server: str) -> None:
+        self.server = server
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        """Run a command and return what it printed, or what it complained of; fails when it exits otherwise."""
+        out, err = self.run(*arguments, code=code)
+        return out if code == 0 else err
+
+    def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
+        """Run a command and return standard output and standard error; fails when it exits otherwise."""
+        command = [sys.executable, "-m", "mctl", "--server", self.server, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+        assert done.returncode == code, f"mctl {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout, done.stderr
+
+    def items(self, *arguments: str) -> list[dict[str, Any]]:
+        """Return the items that a command prints as JSON."""
+        found: list[dict[str, Any]] = json.loads(self(*arguments, "-o", "json"))["items"]
+        return found
 
 
 def ask(url: str, *, method: str = "GET", body: bytes | None = None) -> tuple[int, str]:

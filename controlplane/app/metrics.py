@@ -37,6 +37,9 @@ STALE_FENCES = Counter(
     "koupleless_stale_fences_total", "Fences of ours that a gateway refused, having seen a higher one"
 )
 LEASES_LOST = Counter("koupleless_leases_lost_total", "VNode leases lost to another holder")
+REPLICA_QUESTIONS = Counter(
+    "koupleless_replica_questions_total", "Questions to other replicas about what they own, for tools", ["outcome"]
+)
 REMOVALS_FROZEN = Gauge(
     "koupleless_removals_frozen", "1 while nothing is removed because too many bases are silent at once"
 )

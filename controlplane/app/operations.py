@@ -120,6 +120,10 @@ class Operations:
                 return item
         raise Missing(f"there is no VNode or base {name!r}")
 
+    def known(self, name: str) -> bool:
+        """Tell whether there is a Node of that name."""
+        return self._cluster.nodes.get(name) is not None
+
     def _vnode(self, name: str) -> VNodeItem | None:
         identity = base_of_node(name, self._env)
         if identity is None:

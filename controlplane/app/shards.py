@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from controlplane.app.membership import Membership
 from controlplane.app.operations import Missing, NotAllowed
 from controlplane.app.ports import Cluster
+from controlplane.domain import contract
 from controlplane.domain.identity import BaseId, base_of_node
 from controlplane.domain.objects import Lease
 from controlplane.domain.replicas import Replica
@@ -58,6 +59,16 @@ class Shards:
             if owner in ("", lease.holder) and (base := base_of_node(lease.name, self._env)) is not None
         ]
         return sorted(found, key=lambda shard: shard.vnode)
+
+    def holder(self, vnode: str) -> str:
+        """Return who holds the Lease of a VNode, empty when nobody does."""
+        lease = self._cluster.leases.get(f"{contract.LEASE_NAMESPACE}/{vnode}")
+        return lease.holder if lease is not None else ""
+
+    def holders(self, vnode: str = "") -> set[str]:
+        """Return who holds Leases of any VNode, or of one."""
+        found = {self.holder(vnode)} if vnode else {lease.holder for lease in self._cluster.leases.all()}
+        return found - {""}
 
     async def drain(self, replica: str, *, draining: bool) -> int:
         """Drain a replica, or end that; return how many VNodes it owns. Raises Refusal, ClusterError."""

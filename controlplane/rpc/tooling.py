@@ -6,8 +6,8 @@ done again while this replica lives, and the changes themselves are idempotent.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -15,10 +15,8 @@ from grpc import aio
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.modulecontroller.v1 import module_controller_pb2_grpc
 
-from controlplane.app.events import Happening, Recorder
 from controlplane.app.fleet import Fleet
-from controlplane.app.gateways import GatewayDirectory
-from controlplane.app.operations import ModuleItem, Operations, Refusal, VNodeItem
+from controlplane.app.operations import Operations, Refusal, VNodeItem
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Manifests, ObjectName
 from controlplane.app.rollouts import Rollouts
@@ -29,9 +27,11 @@ from controlplane.domain.objects import Container
 from controlplane.domain.placement import parse_selector
 from controlplane.rpc import tooling_codec as codec
 from controlplane.rpc.answers import Answers
+from controlplane.rpc.others import own_part
 from controlplane.rpc.paging import page
+from controlplane.rpc.reads import Reads
 from controlplane.rpc.refusals import refuse, refusing
-from controlplane.rpc.watching import follow
+from controlplane.rpc.watches import TooSlow, Watches
 
 Context = aio.ServicerContext[Any, Any]
 
@@ -45,8 +45,8 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         operations: Operations,
         rollouts: Rollouts,
         fleet: Fleet,
-        gateways: GatewayDirectory,
-        recorder: Recorder,
+        reads: Reads,
+        watches: Watches,
         policy: Policy,
         shards: Shards,
         manifests: Manifests | None,
@@ -54,8 +54,8 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         self._operations = operations
         self._rollouts = rollouts
         self._fleet = fleet
-        self._gateways = gateways
-        self._recorder = recorder
+        self._reads = reads
+        self._watches = watches
         self._policy = policy
         self._manifests = manifests
         self._shards = shards
@@ -66,36 +66,27 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
     async def ListVNodes(self, request: pb.ListVNodesRequest, context: Context) -> pb.ListVNodesResponse:
         """List VNodes by name."""
         async with refusing(context):
-            items = self._operations.vnodes(parse_selector(request.selector))
-            chosen, token = page(items, [item.name for item in items], request.page_size, request.page_token)
-        return pb.ListVNodesResponse(items=[codec.vnode(item) for item in chosen], next_page_token=token)
+            return await self._reads.vnodes(request, own=own_part(context))
 
     async def GetVNode(self, request: pb.GetVNodeRequest, context: Context) -> pb.GetVNodeResponse:
         """Get one VNode with its modules and recent events."""
         async with refusing(context):
-            item = self._operations.vnode(request.name)
-            return pb.GetVNodeResponse(
-                vnode=codec.vnode(item),
-                modules=[codec.module(module) for module in self._operations.modules(item.name)],
-                events=[codec.event(event) for event in self._recorder.recent() if event.vnode == item.name],
-            )
+            return await self._reads.vnode(request, own=own_part(context))
 
     async def ListModules(self, request: pb.ListModulesRequest, context: Context) -> pb.ListModulesResponse:
         """List modules by VNode, name and version."""
         async with refusing(context):
-            vnode = self._operations.vnode(request.vnode).name if request.vnode else ""
-            items = self._operations.modules(vnode, request.name, codec.management(request.management))
-            chosen, token = page(items, [_module_key(i) for i in items], request.page_size, request.page_token)
-        return pb.ListModulesResponse(items=[codec.module(item) for item in chosen], next_page_token=token)
+            return await self._reads.modules(request, own=own_part(context))
 
     async def ListOperations(self, request: pb.ListOperationsRequest, context: Context) -> pb.ListOperationsResponse:
         """List the last operations on modules by VNode and time."""
         async with refusing(context):
-            vnode = self._operations.vnode(request.vnode).name if request.vnode else ""
-            items = self._operations.past(vnode, request.name)
-            keys = [f"{vnode}\n{operation.wall:020.6f}\n{operation.key}" for vnode, operation in items]
-            chosen, token = page(items, keys, request.page_size, request.page_token)
-        return pb.ListOperationsResponse(items=[codec.past(*item) for item in chosen], next_page_token=token)
+            return await self._reads.past(request, own=own_part(context))
+
+    async def ListGateways(self, request: pb.ListGatewaysRequest, context: Context) -> pb.ListGatewaysResponse:
+        """List the connected gateways by id."""
+        async with refusing(context):
+            return await self._reads.gateways(request, own=own_part(context))
 
     async def GetRollout(self, request: pb.GetRolloutRequest, context: Context) -> pb.GetRolloutResponse:
         """Tell how far the rollout of a workload or module is."""
@@ -109,15 +100,6 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
                     return codec.rollout(self._rollouts.module(module.name, module.version, targets))
                 case _:
                     raise Refusal("a subject is needed: workload or module", "subject")
-
-    async def ListGateways(self, request: pb.ListGatewaysRequest, context: Context) -> pb.ListGatewaysResponse:
-        """List the gateways connected to this replica."""
-        orders: dict[str, int] = {}
-        for base in self._fleet.bases():
-            for flight in base.modules.in_flight.values():
-                orders[flight.gateway] = orders.get(flight.gateway, 0) + 1
-        gateways = sorted(self._gateways.all(), key=lambda c: c.link.info.gateway_id)
-        return pb.ListGatewaysResponse(items=[codec.gateway(c, orders.get(c.link.info.key, 0)) for c in gateways])
 
     async def ListReplicas(self, request: pb.ListReplicasRequest, context: Context) -> pb.ListReplicasResponse:
         """List all replicas."""
@@ -155,62 +137,28 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         self, request: pb.WatchVNodesRequest, context: Context
     ) -> AsyncIterator[pb.WatchVNodesResponse]:
         """Send all matching VNodes, then each change."""
-        async with refusing(context):
-            selector = parse_selector(request.selector)
-
-            def read() -> dict[str, pb.VNode]:
-                return {i.name: codec.vnode(i, lively=False) for i in self._operations.vnodes(selector)}
-
-            async for change, item in follow(read, self._fleet.subscribe):
-                yield pb.WatchVNodesResponse(type=change, vnode=item)
+        async with refusing(context), aclosing(self._watches.vnodes(request, own=own_part(context))) as told:
+            async for answer in told:
+                yield answer
 
     async def WatchModules(
         self, request: pb.WatchModulesRequest, context: Context
     ) -> AsyncIterator[pb.WatchModulesResponse]:
         """Send all matching modules, then each change."""
-        async with refusing(context):
-            vnode = self._operations.vnode(request.vnode).name if request.vnode else ""
-
-            def read() -> dict[str, pb.Module]:
-                items = self._operations.modules(vnode, request.name, codec.management(request.management))
-                return {_module_key(item): codec.module(item) for item in items}
-
-            async for change, item in follow(read, self._fleet.subscribe):
-                yield pb.WatchModulesResponse(type=change, module=item)
+        async with refusing(context), aclosing(self._watches.modules(request, own=own_part(context))) as told:
+            async for answer in told:
+                yield answer
 
     async def WatchEvents(
         self, request: pb.WatchEventsRequest, context: Context
     ) -> AsyncIterator[pb.WatchEventsResponse]:
         """Send the recent events, then new ones when asked to follow."""
-        queue: asyncio.Queue[Happening] = asyncio.Queue(1000)
-        dropped = asyncio.Event()
-
-        def heard(happening: Happening) -> None:
-            if queue.full():
-                dropped.set()
-            else:
-                queue.put_nowait(happening)
-
-        async with refusing(context):
-            vnode = self._operations.vnode(request.vnode).name if request.vnode else ""
-            end = self._recorder.subscribe(heard)
-            try:
-                for happening in self._recorder.recent():
-                    if not vnode or happening.vnode == vnode:
-                        yield pb.WatchEventsResponse(event=codec.event(happening))
-                while request.follow:
-                    happening = await queue.get()
-                    if not vnode or happening.vnode == vnode:
-                        yield pb.WatchEventsResponse(event=codec.event(happening))
-                    if dropped.is_set():
-                        await refuse(
-                            context,
-                            grpc.StatusCode.RESOURCE_EXHAUSTED,
-                            "events came faster than they were read: watch again",
-                            reason="TOO_SLOW",
-                        )
-            finally:
-                end()
+        try:
+            async with refusing(context), aclosing(self._watches.events(request, own=own_part(context))) as told:
+                async for answer in told:
+                    yield answer
+        except TooSlow as error:
+            await refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), reason="TOO_SLOW")
 
     # Mutations.
 
@@ -293,10 +241,6 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
                 return self._operations.select(all_bases=True)
             case _:
                 raise Refusal("a target is needed: base, selector or all", "target")
-
-
-def _module_key(item: ModuleItem) -> str:
-    return "\n".join((item.vnode, item.key.name, item.key.version, item.pod.key if item.pod else ""))
 
 
 def _ref(name: ObjectName) -> pb.ObjectRef:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
@@ -15,26 +16,43 @@ GATHER = 0.1
 T = TypeVar("T", bound=Message)
 
 
-async def follow(
-    read: Callable[[], dict[str, T]], subscribe: Callable[[Callable[[str], None]], Callable[[], None]]
-) -> AsyncIterator[tuple[pb.ChangeType.ValueType, T]]:
-    """Yield all items that read gives, then what changes; whatever came and went in between is not told."""
-    dirty = asyncio.Event()
-    end = subscribe(lambda _name: dirty.set())
+@dataclass(frozen=True, slots=True)
+class View(Generic[T]):
+    """All items by key, and the replicas that could not be asked for theirs."""
+
+    items: dict[str, T]
+    unreachable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Told(Generic[T]):
+    """A change of an item; without one, who cannot be asked."""
+
+    type: pb.ChangeType.ValueType = pb.CHANGE_TYPE_UNSPECIFIED
+    item: T | None = None
+    unreachable: tuple[str, ...] = ()
+
+
+async def follow(read: Callable[[], View[T]], dirty: asyncio.Event) -> AsyncIterator[Told[T]]:
+    """Yield all items that read gives, then who cannot be asked, then what changes of both, when dirty is set.
+
+    Whatever came and went in between is not told.
+    """
     known: dict[str, T] = {}
-    try:
-        while True:
-            current = read()
-            for key, item in current.items():
-                if key not in known:
-                    yield pb.CHANGE_TYPE_ADDED, item
-                elif known[key] != item:
-                    yield pb.CHANGE_TYPE_MODIFIED, item
-            for key in known.keys() - current.keys():
-                yield pb.CHANGE_TYPE_DELETED, known[key]
-            known = current
-            await dirty.wait()
-            await asyncio.sleep(GATHER)
-            dirty.clear()
-    finally:
-        end()
+    unreachable: tuple[str, ...] | None = None
+    while True:
+        view = read()
+        for key, item in view.items.items():
+            if key not in known:
+                yield Told(pb.CHANGE_TYPE_ADDED, item)
+            elif known[key] != item:
+                yield Told(pb.CHANGE_TYPE_MODIFIED, item)
+        for key in known.keys() - view.items.keys():
+            yield Told(pb.CHANGE_TYPE_DELETED, known[key])
+        known = view.items
+        if view.unreachable != unreachable:
+            unreachable = view.unreachable
+            yield Told(unreachable=unreachable)
+        await dirty.wait()
+        await asyncio.sleep(GATHER)
+        dirty.clear()

@@ -95,7 +95,7 @@ def gateways(
     output: Output = Format.TABLE,
     no_headers: NoHeaders = False,
 ) -> None:
-    """Print the gateways that are connected to the answering replica."""
+    """Print the gateways and what they do for all replicas."""
     _show(Printer(Gateway, output, headers=not no_headers), client.list_gateways, name, watch=watch)
 
 

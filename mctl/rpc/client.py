@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -65,11 +65,17 @@ class LiveObject:
 class Client:
     """The tooling API; every method raises Failure.
 
-    Each mutation chooses a request id of its own, which its retries repeat.
+    Each mutation chooses a request id of its own, which its retries repeat. silent is
+    called with the replicas that could not be asked for what they own, once until
+    they answer again.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(
+        self, connection: Connection, silent: Callable[[Sequence[str]], None] = lambda _replicas: None
+    ) -> None:
         self._connection = connection
+        self._silent = silent
+        self._known_silent: frozenset[str] = frozenset()
         self._stub = ModuleControllerServiceStub(connection.channel)
 
     @property
@@ -82,6 +88,7 @@ class Client:
         request = pb.ListVNodesRequest(selector=selector)
         while True:
             page = self._connection.call(self._stub.ListVNodes, request)
+            self._tell(page.unreachable_replicas)
             yield from map(codec.vnode, page.items)
             request.page_token = _next(request.page_token, page.next_page_token)
             if not request.page_token:
@@ -92,6 +99,7 @@ class Client:
         answer = self._connection.call(self._stub.GetVNode, pb.GetVNodeRequest(name=name), timeout)
         if not answer.HasField("vnode"):
             raise NotFound(f"there is no VNode {name}")
+        self._tell(answer.unreachable_replicas)
         return VNodeDetail(
             codec.vnode(answer.vnode),
             tuple(map(codec.module, answer.modules)),
@@ -105,6 +113,7 @@ class Client:
         request = pb.ListModulesRequest(vnode=vnode, name=name, management=_management(unmanaged))
         while True:
             page = self._connection.call(self._stub.ListModules, request, timeout)
+            self._tell(page.unreachable_replicas)
             yield from map(codec.module, page.items)
             request.page_token = _next(request.page_token, page.next_page_token)
             if not request.page_token:
@@ -115,6 +124,7 @@ class Client:
         request = pb.ListOperationsRequest(vnode=vnode, name=name)
         while True:
             page = self._connection.call(self._stub.ListOperations, request)
+            self._tell(page.unreachable_replicas)
             yield from map(codec.past_operation, page.items)
             request.page_token = _next(request.page_token, page.next_page_token)
             if not request.page_token:
@@ -133,7 +143,9 @@ class Client:
 
     def list_gateways(self) -> Iterator[Gateway]:
         """Yield the gateways."""
-        return map(codec.gateway, self._connection.call(self._stub.ListGateways, pb.ListGatewaysRequest()).items)
+        answer = self._connection.call(self._stub.ListGateways, pb.ListGatewaysRequest())
+        self._tell(answer.unreachable_replicas)
+        return map(codec.gateway, answer.items)
 
     def list_replicas(self, timeout: float | None = None) -> list[Replica]:
         """Return the replicas; timeout is in seconds."""
@@ -158,19 +170,28 @@ class Client:
     def watch_vnodes(self, selector: str = "") -> Iterator[Change[VNode]]:
         """Yield all matching VNodes, then each change."""
         for answer in self._connection.stream(self._stub.WatchVNodes, pb.WatchVNodesRequest(selector=selector)):
-            yield Change(codec.change_type(answer.type), codec.vnode(answer.vnode))
+            if answer.HasField("vnode"):
+                yield Change(codec.change_type(answer.type), codec.vnode(answer.vnode))
+            else:
+                self._tell(answer.unreachable_replicas)
 
     def watch_modules(self, vnode: str = "", name: str = "", *, unmanaged: bool = False) -> Iterator[Change[Module]]:
         """Yield all matching modules, then each change."""
         request = pb.WatchModulesRequest(vnode=vnode, name=name, management=_management(unmanaged))
         for answer in self._connection.stream(self._stub.WatchModules, request):
-            yield Change(codec.change_type(answer.type), codec.module(answer.module))
+            if answer.HasField("module"):
+                yield Change(codec.change_type(answer.type), codec.module(answer.module))
+            else:
+                self._tell(answer.unreachable_replicas)
 
     def watch_events(self, vnode: str = "", *, follow: bool = False) -> Iterator[Event]:
         """Yield the recent events, oldest first, then each new one when following."""
         request = pb.WatchEventsRequest(vnode=vnode, follow=follow)
         for answer in self._connection.stream(self._stub.WatchEvents, request):
-            yield codec.event(answer.event)
+            if answer.HasField("event"):
+                yield codec.event(answer.event)
+            else:
+                self._tell(answer.unreachable_replicas)
 
     def install(self, target: Target, name: str, version: str, url: str, namespace: str) -> list[Operation]:
         """Ask for a module on each selected base."""
@@ -221,6 +242,12 @@ class Client:
         request = pb.GetBaselineRequest(cluster_name=cluster_name, name=name, version=version, base=base)
         answer = self._connection.call(self._stub.GetBaseline, request)
         return [BaselineModule(m.name, m.version, m.url) for m in answer.modules]
+
+    def _tell(self, unreachable: Sequence[str]) -> None:
+        new = [replica for replica in unreachable if replica not in self._known_silent]
+        self._known_silent = frozenset(unreachable)
+        if new:
+            self._silent(new)
 
 
 def _management(unmanaged: bool) -> pb.Management.ValueType:

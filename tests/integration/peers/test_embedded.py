@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.everything import EXAMPLES, Bases
-from tests.integration.tooling.test_mctl import Mctl
-from tests.programs import ControlPlane, HttpGateway, Programs, eventually
+from tests.programs import ControlPlane, HttpGateway, Mctl, Programs, eventually
 
 BIZ = {"biz1:0.0.1": "activated"}
 

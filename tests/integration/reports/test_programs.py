@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.reports.receiver import SECRET, Receiver
-from tests.integration.tooling.test_mctl import Mctl
-from tests.programs import ControlPlane, HttpGateway, Programs, SimulatedBase, ask, eventually
+from tests.programs import ControlPlane, HttpGateway, Mctl, Programs, SimulatedBase, ask, eventually
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from tests.programs import ControlPlane, HttpGateway, Programs, SimulatedBase, ask, eventually
+from tests.programs import ControlPlane, HttpGateway, Mctl, Programs, SimulatedBase, ask, eventually
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-
-
-class Mctl:
-    """Runs mctl against one server."""
-
-    def __init__(self, server: str) -> None:
-        self.server = server
-
-    def __call__(self, *arguments: str, code: int = 0) -> str:
-        """Run a command and return what it printed; fails when it exits otherwise."""
-        command = [sys.executable, "-m", "mctl", "--server", self.server, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
-        assert done.returncode == code, f"mctl {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}"
-        return done.stdout if code == 0 else done.stderr
-
-    def items(self, *arguments: str) -> list[dict[str, Any]]:
-        """Return the items that a command prints as JSON."""
-        found: list[dict[str, Any]] = json.loads(self(*arguments, "-o", "json"))["items"]
-        return found
 
 
 @pytest.fixture(scope="module")

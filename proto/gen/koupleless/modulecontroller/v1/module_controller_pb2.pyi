@@ -3,7 +3,9 @@
 isort:skip_file
 The tooling API of the control plane: what mctl and other tools speak.
 
-Reads are served from the replica's caches. Every mutation carries a
+Reads are served from memory. Any replica answers for all: it asks the others
+for what they own, and names those that it could not ask. Called with the
+metadata koupleless-part: own, it answers from what it owns itself. Every mutation carries a
 client-chosen request_id: sending it again with the same id has no further
 effect and gives the same answer. Errors carry google.rpc.Status details
 (BadRequest with the field, ErrorInfo with domain koupleless.io).
@@ -200,7 +202,7 @@ class VNode(_message.Message):
 
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """Since when this replica knows the base."""
+        """Since when its owner knows the base."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -325,14 +327,14 @@ class Gateway(_message.Message):
     version: _builtins.str
     """Software version."""
     tunnel_up: _builtins.bool
-    """Whether it reaches its transport."""
+    """Whether it reaches its transport, as far as any replica knows."""
     watched: _builtins.int
-    """Bases that it watches for this replica."""
+    """Bases that it watches, for all replicas."""
     orders: _builtins.int
-    """Orders under way through it for this replica."""
+    """Orders under way through it, for all replicas."""
     @_builtins.property
     def connected_since(self) -> _timestamp_pb2.Timestamp:
-        """Since when it is connected to this replica."""
+        """Since when it is connected, to the replica that has known it for longest."""
 
     def __init__(
         self,
@@ -636,21 +638,29 @@ class ListVNodesResponse(_message.Message):
 
     ITEMS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    UNREACHABLE_REPLICAS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___VNode]:
         """The page."""
 
+    @_builtins.property
+    def unreachable_replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Replicas that could not be asked: what they own is here as the cluster has
+        it, without what only they know.
+        """
+
     def __init__(
         self,
         *,
         items: _abc.Iterable[Global___VNode] | None = ...,
         next_page_token: _builtins.str = ...,
+        unreachable_replicas: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token", "unreachable_replicas", b"unreachable_replicas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -687,6 +697,7 @@ class GetVNodeResponse(_message.Message):
     VNODE_FIELD_NUMBER: _builtins.int
     MODULES_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    UNREACHABLE_REPLICAS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def vnode(self) -> Global___VNode:
         """The VNode."""
@@ -699,16 +710,23 @@ class GetVNodeResponse(_message.Message):
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]:
         """Its recent events, oldest first."""
 
+    @_builtins.property
+    def unreachable_replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Replicas that could not be asked: what they own is here as the cluster has
+        it, without what only they know.
+        """
+
     def __init__(
         self,
         *,
         vnode: Global___VNode | None = ...,
         modules: _abc.Iterable[Global___Module] | None = ...,
         events: _abc.Iterable[Global___Event] | None = ...,
+        unreachable_replicas: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["vnode", b"vnode"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "modules", b"modules", "vnode", b"vnode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "modules", b"modules", "unreachable_replicas", b"unreachable_replicas", "vnode", b"vnode"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -760,21 +778,29 @@ class ListModulesResponse(_message.Message):
 
     ITEMS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    UNREACHABLE_REPLICAS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Module]:
         """The page."""
 
+    @_builtins.property
+    def unreachable_replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Replicas that could not be asked: what they own is here as the cluster has
+        it, without what only they know.
+        """
+
     def __init__(
         self,
         *,
         items: _abc.Iterable[Global___Module] | None = ...,
         next_page_token: _builtins.str = ...,
+        unreachable_replicas: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token", "unreachable_replicas", b"unreachable_replicas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -804,18 +830,24 @@ class ListGatewaysResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEMS_FIELD_NUMBER: _builtins.int
+    UNREACHABLE_REPLICAS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Gateway]:
-        """All gateways connected to this replica."""
+        """All gateways connected to any replica."""
+
+    @_builtins.property
+    def unreachable_replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Replicas that could not be asked for theirs."""
 
     def __init__(
         self,
         *,
         items: _abc.Iterable[Global___Gateway] | None = ...,
+        unreachable_replicas: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "unreachable_replicas", b"unreachable_replicas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -892,21 +924,29 @@ class WatchVNodesResponse(_message.Message):
 
     TYPE_FIELD_NUMBER: _builtins.int
     VNODE_FIELD_NUMBER: _builtins.int
+    UNREACHABLE_REPLICAS_FIELD_NUMBER: _builtins.int
     type: Global___ChangeType.ValueType
     """What happened."""
     @_builtins.property
     def vnode(self) -> Global___VNode:
         """The VNode."""
 
+    @_builtins.property
+    def unreachable_replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Replicas that cannot be asked, as in ListVNodesResponse; told without a VNode once
+        all that was there has been sent, and whenever it changed.
+        """
+
     def __init__(
         self,
         *,
         type: Global___ChangeType.ValueType = ...,
         vnode: Global___VNode | None = ...,
+        unreachable_replicas: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["vnode", b"vnode"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["type", b"type", "vnode", b"vnode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["type", b"type", "unreachable_replicas", b"unreachable_replicas", "vnode", b"vnode"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -950,21 +990,29 @@ class WatchModulesResponse(_message.Message):
 
     TYPE_FIELD_NUMBER: _builtins.int
     MODULE_FIELD_NUMBER: _builtins.int
+    UNREACHABLE_REPLICAS_FIELD_NUMBER: _builtins.int
     type: Global___ChangeType.ValueType
     """What happened."""
     @_builtins.property
     def module(self) -> Global___Module:
         """The module."""
 
+    @_builtins.property
+    def unreachable_replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Replicas that cannot be asked, as in ListModulesResponse; told without a module once
+        all that was there has been sent, and whenever it changed.
+        """
+
     def __init__(
         self,
         *,
         type: Global___ChangeType.ValueType = ...,
         module: Global___Module | None = ...,
+        unreachable_replicas: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["module", b"module"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["module", b"module", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["module", b"module", "type", b"type", "unreachable_replicas", b"unreachable_replicas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1003,18 +1051,26 @@ class WatchEventsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: _builtins.int
+    UNREACHABLE_REPLICAS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def event(self) -> Global___Event:
         """The event."""
+
+    @_builtins.property
+    def unreachable_replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Replicas that cannot be asked for theirs; told without an event once the
+        recent ones have been sent, and whenever it changed.
+        """
 
     def __init__(
         self,
         *,
         event: Global___Event | None = ...,
+        unreachable_replicas: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "unreachable_replicas", b"unreachable_replicas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1520,21 +1576,29 @@ class ListOperationsResponse(_message.Message):
 
     ITEMS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    UNREACHABLE_REPLICAS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___PastOperation]:
         """The page."""
 
+    @_builtins.property
+    def unreachable_replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Replicas that could not be asked: what they own is here as the cluster has
+        it, without what only they know.
+        """
+
     def __init__(
         self,
         *,
         items: _abc.Iterable[Global___PastOperation] | None = ...,
         next_page_token: _builtins.str = ...,
+        unreachable_replicas: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token", "unreachable_replicas", b"unreachable_replicas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -153,7 +153,7 @@ class ModuleControllerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListGateways(self, request, context):
-        """ListGateways lists the connected gateways, ordered by id.
+        """ListGateways lists the connected gateways of all replicas, ordered by id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -242,9 +242,9 @@ class ModuleControllerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListOperations(self, request, context):
-        """ListOperations lists the last operations on modules of the VNodes that this
-        replica owns, ordered by VNode and time, the oldest first. At most 10 are
-        kept for each module and 100 for each VNode, until the VNode gets a new owner.
+        """ListOperations lists the last operations on modules, ordered by VNode and
+        time, the oldest first. At most 10 are kept for each module and 100 for each
+        VNode, until the VNode gets a new owner.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

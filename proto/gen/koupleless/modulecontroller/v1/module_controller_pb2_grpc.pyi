@@ -3,7 +3,9 @@
 isort:skip_file
 The tooling API of the control plane: what mctl and other tools speak.
 
-Reads are served from the replica's caches. Every mutation carries a
+Reads are served from memory. Any replica answers for all: it asks the others
+for what they own, and names those that it could not ask. Called with the
+metadata koupleless-part: own, it answers from what it owns itself. Every mutation carries a
 client-chosen request_id: sending it again with the same id has no further
 effect and gives the same answer. Errors carry google.rpc.Status details
 (BadRequest with the field, ErrorInfo with domain koupleless.io).
@@ -46,7 +48,7 @@ class ModuleControllerServiceStub:
     ListModules: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.ListModulesRequest, _module_controller_pb2.ListModulesResponse]
     """ListModules lists modules on VNodes, ordered by VNode, name and version."""
     ListGateways: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.ListGatewaysRequest, _module_controller_pb2.ListGatewaysResponse]
-    """ListGateways lists the connected gateways, ordered by id."""
+    """ListGateways lists the connected gateways of all replicas, ordered by id."""
     ListReplicas: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.ListReplicasRequest, _module_controller_pb2.ListReplicasResponse]
     """ListReplicas lists the control plane replicas, ordered by id."""
     ListShards: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.ListShardsRequest, _module_controller_pb2.ListShardsResponse]
@@ -79,9 +81,9 @@ class ModuleControllerServiceStub:
     FAILED_PRECONDITION as ApplyManifest.
     """
     ListOperations: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.ListOperationsRequest, _module_controller_pb2.ListOperationsResponse]
-    """ListOperations lists the last operations on modules of the VNodes that this
-    replica owns, ordered by VNode and time, the oldest first. At most 10 are
-    kept for each module and 100 for each VNode, until the VNode gets a new owner.
+    """ListOperations lists the last operations on modules, ordered by VNode and
+    time, the oldest first. At most 10 are kept for each module and 100 for each
+    VNode, until the VNode gets a new owner.
     """
     GetRollout: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.GetRolloutRequest, _module_controller_pb2.GetRolloutResponse]
     """GetRollout tells how far the rollout of a workload or module is. NOT_FOUND
@@ -102,7 +104,7 @@ class ModuleControllerServiceAsyncStub(ModuleControllerServiceStub):
     ListModules: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.ListModulesRequest, _module_controller_pb2.ListModulesResponse]  # type: ignore[assignment]
     """ListModules lists modules on VNodes, ordered by VNode, name and version."""
     ListGateways: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.ListGatewaysRequest, _module_controller_pb2.ListGatewaysResponse]  # type: ignore[assignment]
-    """ListGateways lists the connected gateways, ordered by id."""
+    """ListGateways lists the connected gateways of all replicas, ordered by id."""
     ListReplicas: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.ListReplicasRequest, _module_controller_pb2.ListReplicasResponse]  # type: ignore[assignment]
     """ListReplicas lists the control plane replicas, ordered by id."""
     ListShards: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.ListShardsRequest, _module_controller_pb2.ListShardsResponse]  # type: ignore[assignment]
@@ -135,9 +137,9 @@ class ModuleControllerServiceAsyncStub(ModuleControllerServiceStub):
     FAILED_PRECONDITION as ApplyManifest.
     """
     ListOperations: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.ListOperationsRequest, _module_controller_pb2.ListOperationsResponse]  # type: ignore[assignment]
-    """ListOperations lists the last operations on modules of the VNodes that this
-    replica owns, ordered by VNode and time, the oldest first. At most 10 are
-    kept for each module and 100 for each VNode, until the VNode gets a new owner.
+    """ListOperations lists the last operations on modules, ordered by VNode and
+    time, the oldest first. At most 10 are kept for each module and 100 for each
+    VNode, until the VNode gets a new owner.
     """
     GetRollout: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.GetRolloutRequest, _module_controller_pb2.GetRolloutResponse]  # type: ignore[assignment]
     """GetRollout tells how far the rollout of a workload or module is. NOT_FOUND
@@ -179,7 +181,7 @@ class ModuleControllerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _module_controller_pb2.ListGatewaysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_module_controller_pb2.ListGatewaysResponse, _abc.Awaitable[_module_controller_pb2.ListGatewaysResponse]]:
-        """ListGateways lists the connected gateways, ordered by id."""
+        """ListGateways lists the connected gateways of all replicas, ordered by id."""
 
     @_abc_1.abstractmethod
     def ListReplicas(
@@ -284,9 +286,9 @@ class ModuleControllerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _module_controller_pb2.ListOperationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_module_controller_pb2.ListOperationsResponse, _abc.Awaitable[_module_controller_pb2.ListOperationsResponse]]:
-        """ListOperations lists the last operations on modules of the VNodes that this
-        replica owns, ordered by VNode and time, the oldest first. At most 10 are
-        kept for each module and 100 for each VNode, until the VNode gets a new owner.
+        """ListOperations lists the last operations on modules, ordered by VNode and
+        time, the oldest first. At most 10 are kept for each module and 100 for each
+        VNode, until the VNode gets a new owner.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,195 @@
+"""Any replica answers for all, and says what an answer lacks when another one is away."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import grpc
+import pytest
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
+from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceStub
+
+from tests.integration.shards_tooling.conftest import BASES, NAMES, Pair, install_from_outside
+from tests.programs import eventually
+from tests.servers.kubeapi import Json
+
+pytestmark = pytest.mark.timeout(300)
+
+URL = "https://repo.example/{}-1.jar"
+OWN = (("koupleless-part", "own"),)
+
+
+@contextmanager
+def stub(address: str) -> Iterator[ModuleControllerServiceStub]:
+    with grpc.insecure_channel(address) as channel:
+        yield ModuleControllerServiceStub(channel)
+
+
+def same(look: Callable[[int], object], *, what: str) -> None:
+    """Return once both replicas answer the same; what changes by itself may do so between two questions."""
+    seen: list[object] = []
+
+    def agree() -> bool:
+        seen[:] = [look(0), look(1)]
+        return seen[0] == seen[1]
+
+    try:
+        eventually(agree, within=30, what=what)
+    except AssertionError:
+        raise AssertionError(f"{what}:\n{seen[0]}\n{seen[1]}") from None
+
+
+def collect(watch: Iterator[pb.WatchModulesResponse], told: list[pb.WatchModulesResponse]) -> None:
+    """Keep what a watch tells, until it is cancelled."""
+    with suppress(grpc.RpcError):
+        told.extend(watch)
+
+
+def without(items: list[Json], *keys: str) -> list[Json]:
+    return [{key: value for key, value in item.items() if key not in keys} for item in items]
+
+
+def test_both_tell_the_same_of_vnodes_modules_history_events_and_gateways(pair: Pair) -> None:
+    for replica in NAMES:
+        install_from_outside(pair.owned_by(replica), f"foreign-{replica[-1]}")
+    pair.mctl[0]("install", "shared", "--version", "1", "--url", URL.format("shared"), "--all")
+    for mctl in pair.mctl:
+        mctl("wait", "--for=ready", "module/shared:1", "--timeout", "60s")
+
+    def foreign(which: int) -> list[tuple[str, str]]:
+        items = pair.mctl[which].items("get", "modules", "--unmanaged")
+        return [(item["name"], item["vnode"]) for item in items]
+
+    want = [(f"foreign-{r[-1]}", f"vnode.{pair.owned_by(r).identity}.dev") for r in NAMES]
+    for which in (0, 1):
+        eventually(lambda which=which: sorted(foreign(which)) == want, within=60, what="both foreign modules")  # type: ignore[misc]
+    same(lambda which: without(pair.mctl[which].items("get", "vnodes"), "lastSeen"), what="VNodes")
+    vnodes = pair.mctl[1].items("get", "vnodes")
+    assert all(v["address"] and v["gateway"] == "http-gateway" and v["lastSeen"] for v in vnodes)
+    assert sorted(v["modules"] for v in vnodes) == [1, 1, 2, 2]
+    same(lambda which: pair.mctl[which].items("get", "modules"), what="modules")
+    assert len(pair.mctl[1].items("get", "modules")) == BASES + 2
+    same(lambda which: pair.mctl[which]("describe", "module", "shared"), what="modules with history and events")
+    assert pair.mctl[1]("describe", "module", "shared").count("Operations:\n") == BASES
+    same(lambda which: pair.mctl[which].items("events"), what="events")
+    told = {(event["reason"], event["vnode"]) for event in pair.mctl[1].items("events")}
+    assert told >= {("ModuleInstalled", vnode["name"]) for vnode in vnodes}
+    for base in pair.bases:
+        same(lambda which, base=base: shown(pair, which, base), what=f"all of {base}")  # type: ignore[misc]
+    (gateway,) = pair.mctl[1].items("get", "gateways")
+    assert (gateway["id"], gateway["watched"], gateway["tunnelUp"]) == ("http-gateway", BASES, True)
+    same(lambda which: pair.mctl[which].items("get", "gateways"), what="gateways")
+    pair.mctl[1]("uninstall", "shared", "--version", "1", "--all")
+    pair.mctl[0]("wait", "--for=gone", "module/shared:1", "--timeout", "60s")
+
+
+def shown(pair: Pair, which: int, base: str) -> list[str]:
+    return [line for line in pair.mctl[which]("describe", "vnode", base).splitlines() if "ago)" not in line]
+
+
+def test_changes_are_made_through_a_replica_that_owns_nothing_of_them(pair: Pair) -> None:
+    for mctl, owner in ((pair.mctl[0], NAMES[1]), (pair.mctl[1], NAMES[0])):
+        base = pair.owned_by(owner)
+        mctl("install", "far", "--version", "1", "--url", URL.format("far"), "--base", base.identity)
+        mctl("wait", "--for=ready", "module/far:1", "--base", base.identity, "--timeout", "60s")
+        assert base.modules().get("far:1") == "activated"
+        mctl("uninstall", "far", "--version", "1", "--base", base.identity)
+        mctl("wait", "--for=gone", "module/far:1", "--base", base.identity, "--timeout", "60s")
+        assert "far:1" not in base.modules()
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_pages_are_those_of_one_list(pair: Pair, size: int) -> None:
+    found = []
+    for plane in pair.planes:
+        with stub(plane.address) as api:
+            names, token = [], ""
+            while True:
+                page = api.ListVNodes(pb.ListVNodesRequest(page_size=size, page_token=token), timeout=10)
+                assert len(page.items) <= size
+                assert all(item.address for item in page.items)
+                names += [item.name for item in page.items]
+                token = page.next_page_token
+                if not token:
+                    break
+            found.append(names)
+    assert found == [[f"vnode.base-{number}.dev" for number in range(1, BASES + 1)]] * 2
+
+
+def test_a_part_is_what_the_replica_owns_itself(pair: Pair) -> None:
+    owners = pair.owners()
+    for plane, name in zip(pair.planes, NAMES, strict=True):
+        with stub(plane.address) as api:
+            items = api.ListVNodes(pb.ListVNodesRequest(), metadata=OWN, timeout=10).items
+            assert {item.base for item in items} == {base for base, owner in owners.items() if owner == name}
+
+
+def test_a_watch_tells_what_happens_on_the_other_replica(pair: Pair) -> None:
+    base = pair.owned_by(NAMES[1])
+    with stub(pair.planes[0].address) as api:
+        modules = api.WatchModules(pb.WatchModulesRequest(management=pb.MANAGEMENT_UNMANAGED), timeout=60)
+        events = api.WatchEvents(pb.WatchEventsRequest(follow=True), timeout=60)
+        # Everything that is there comes first, then the word that nobody is missing.
+        assert not next(m for m in modules if not m.HasField("module")).unreachable_replicas
+        assert not next(m for m in events if not m.HasField("event")).unreachable_replicas
+        install_from_outside(base, "seen")
+        change = next(m for m in modules if m.module.name == "seen")
+        assert (change.type, change.module.vnode) == (pb.CHANGE_TYPE_ADDED, f"vnode.{base.identity}.dev")
+        pair.mctl[1]("install", "heard", "--version", "1", "--url", URL.format("heard"), "--base", base.identity)
+        assert next(m for m in events if m.event.module == "heard:1").event.vnode == change.module.vnode
+        pair.mctl[1]("uninstall", "heard", "--version", "1", "--base", base.identity)
+        modules.cancel()
+        events.cancel()
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_replica_that_is_away_costs_a_warning(pair: Pair, how: signal.Signals) -> None:
+    away, vnodes = pair.planes[1], [f"vnode.{base}.dev" for base in sorted(pair.bases)]
+    foreign = f"kept-{how.name.lower()}"
+    install_from_outside(pair.owned_by(NAMES[1]), foreign)
+    eventually(
+        lambda: any(m["name"] == foreign for m in pair.mctl[0].items("get", "modules")), within=60, what="it is seen"
+    )
+    with stub(pair.planes[0].address) as api:
+        watch = api.WatchModules(pb.WatchModulesRequest(name=foreign), timeout=200)
+        assert next(watch).module.name == foreign
+        assert not next(watch).unreachable_replicas
+        told: list[pb.WatchModulesResponse] = []
+        reader = threading.Thread(target=collect, args=(watch, told))
+        reader.start()
+        if how is signal.SIGKILL:
+            away.server.stop(how)
+        else:
+            away.server.signal(how)
+        out, err = pair.mctl[0].run("get", "vnodes", "-o", "name")
+        assert out.split() == [f"vnode/{vnode}" for vnode in vnodes]
+        assert err.startswith("mctl: warning: cannot ask replica replica-b: ")
+        out, err = pair.mctl[0].run("events")
+        assert "replica-b" in err
+        assert "VNodeCreated" in out
+
+        def taken() -> bool:
+            items = pair.mctl[0].items("get", "vnodes")
+            return {v["owner"] for v in items} == {NAMES[0]} and all(v["state"] == "Ready" for v in items)
+
+        eventually(taken, within=60, what="the other replica took all")
+        eventually(
+            lambda: any(m["name"] == foreign for m in pair.mctl[0].items("get", "modules")),
+            within=60,
+            what="seen again",
+        )
+        assert pair.mctl[0].run("get", "modules")[1] == ""
+        watch.cancel()
+        reader.join(10)
+        assert NAMES[1] in {name for message in told for name in message.unreachable_replicas}
+        assert pb.CHANGE_TYPE_DELETED not in [message.type for message in told]
+        assert not told[-1].unreachable_replicas
+    if how is signal.SIGKILL:
+        away.start()
+    else:
+        away.server.signal(signal.SIGCONT)
+    pair.wait_even()
+    assert pair.mctl[1].run("get", "vnodes")[1] == ""
