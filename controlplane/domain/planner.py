@@ -232,8 +232,8 @@ class _Planner:
     def note_orphans(self, group: _Group) -> None:
         for key in group.present:
             if key not in group.live and key not in group.leaving and self._ours(key):
-                spared_until = self._state.spared.get(key, self._now)
-                self.orphan_since[key] = self._state.orphan_since.get(key, max(self._now, spared_until))
+                spared = self._state.spared.get(key, self._now) - self._policy.orphan_grace
+                self.orphan_since[key] = self._state.orphan_since.get(key, max(self._now, spared))
 
     def _replace(self, newest: Wish, group: _Group) -> Intent | None:
         """Have the newest wish alone: first remove what is in its place."""

@@ -139,9 +139,9 @@ async def test_a_module_that_we_gave_a_starting_base_goes_when_no_pod_comes_for_
         stage.fleet.baseline_query(stage.link, "b1", query)
         stage.bases.add("b1")
         stage.bases.modules[base][KEY] = ModuleState.ACTIVATED
-        await asyncio.sleep(BASELINE_WAIT)
+        await asyncio.sleep(BASELINE_WAIT - 5.0)
         assert stage.bases.uninstalls == []
-        await asyncio.sleep(60.0)
+        await asyncio.sleep(30.0)
         assert stage.bases.modules[base] == {}
         assert stage.bases.uninstalls == [(base, KEY)]
 
@@ -185,7 +185,7 @@ async def test_a_module_that_we_gave_a_starting_base_stays_when_its_pod_comes_la
         query = BaselineQuery("q", "shop", "1.0.0", "default")
         stage.fleet.baseline_query(stage.link, "b1", query)
         stage.bases.modules[base][KEY] = ModuleState.ACTIVATED
-        await asyncio.sleep(BASELINE_WAIT)
+        await asyncio.sleep(BASELINE_WAIT - 5.0)
         stage.put_pod("p")
         await asyncio.sleep(200.0)
         assert stage.ready("pod", "p") == "True"
