@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import ssl
 import threading
@@ -158,6 +159,7 @@ class Connection:
         """Keep the connection; return why it ended."""
         while not self._ended.done():
             self._client.loop_misc()
+            self._read_what_was_not_told()
             await asyncio.wait((self._ended,), timeout=TICK)
         return self._ended.result()
 
@@ -261,12 +263,23 @@ class Connection:
         while (sock := self._client.socket()) is not None and isinstance(sock, ssl.SSLSocket) and sock.pending():
             self._client.loop_read()
 
+    def _read_what_was_not_told(self) -> None:
+        """Look at the socket itself: after an error on it uvloop may watch it no more, without a word."""
+        if self._descriptor < 0:
+            return
+        look = select.poll()
+        look.register(self._descriptor, select.POLLIN)
+        if look.poll(0):
+            self._readable()
+
     def _writable(self) -> None:
         self._client.loop_write()
 
     def _on_register_write(self, _client: Client, _data: Any, _sock: Any) -> None:
         if self._descriptor >= 0:
-            self._loop.add_writer(self._descriptor, self._writable)
+            # uvloop refuses when it gave the socket up; that it is dead is found at the next look.
+            with contextlib.suppress(RuntimeError):
+                self._loop.add_writer(self._descriptor, self._writable)
 
     def _on_unregister_write(self, _client: Client, _data: Any, _sock: Any) -> None:
         if self._descriptor >= 0:

@@ -109,11 +109,17 @@ def _allows(down: Down, change: Change) -> bool:
     return since <= change.at and change.since <= down.end + SLACK
 
 
+GRPC_ABORT = "Failed sending error status from server"
+"""What gRPC itself says, with a traceback, when a client dies while it is told off."""
+
+
 def defects(logs: Mapping[str, Iterable[str]]) -> list[str]:
     """Name lines of logs, by program, that tell of a defect of ours."""
-    return [
-        f"{name}: {line.strip()[:300]}"
-        for name, lines in logs.items()
-        for line in lines
-        if "Traceback" in line or "defect" in line
-    ]
+    found = []
+    for name, lines in logs.items():
+        before = ""
+        for line in lines:
+            if "defect" in line or ("Traceback" in line and GRPC_ABORT not in before):
+                found.append(f"{name}: {line.strip()[:300]}")
+            before = line
+    return found

@@ -126,3 +126,5 @@ def test_defects_in_logs_are_named() -> None:
     assert judge.defects({"gateway": ["fine", "Traceback (most recent call last):"]}) == [
         "gateway: Traceback (most recent call last):"
     ]
+    assert judge.defects({"gateway": [judge.GRPC_ABORT, "Traceback (most recent call last):"]}) == []
+    assert len(judge.defects({"gateway": ["defect while polling a base"]})) == 1

@@ -1,0 +1,96 @@
+"""A connection that ends without the event loop telling, as uvloop does after some errors of a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import uvloop
+
+from gateways.mqtt.connection import Connection, Lost, NotSent, Target
+
+CONNACK = b"\x20\x02\x00\x00"
+WITHIN = 5.0
+"""Seconds; a keepalive of 20 s would take at least 20."""
+
+
+class Deaf:
+    """A loop that watches no socket for writing any more."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def add_writer(self, *_: object) -> None:
+        raise RuntimeError("unable to perform operation; the handler is closed")
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._loop, name)
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[tuple[Connection, asyncio.StreamWriter]]:
+    """A connection to a broker that says no more than CONNACK, and the broker's end of it."""
+    accepted: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
+
+    async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(256)
+        writer.write(CONNACK)
+        accepted.set_result(writer)
+
+    async with await asyncio.start_server(broker, "127.0.0.1", 0) as server:
+        connection = Connection(Target("127.0.0.1", server.sockets[0].getsockname()[1], "gateway"), lambda *_: None)
+        await connection.open()
+        writer = await accepted
+        try:
+            yield connection, writer
+        finally:
+            await connection.close()
+            writer.transport.abort()
+
+
+def by_fin(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+def by_reset(writer: asyncio.StreamWriter) -> None:
+    linger = struct.pack("ii", 1, 0)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.transport.abort()
+
+
+async def unheard(end: Callable[[asyncio.StreamWriter], None]) -> None:
+    async with connected() as (connection, writer):
+        asyncio.get_running_loop().remove_reader(connection._descriptor)
+        running = asyncio.create_task(connection.run())
+        await asyncio.sleep(0.05)
+        end(writer)
+        async with asyncio.timeout(WITHIN):
+            assert await running
+        with pytest.raises(NotSent):
+            connection.publish("topic", b"payload")
+
+
+async def refused() -> None:
+    async with connected() as (connection, writer):
+        connection._loop = Deaf(connection._loop)  # type: ignore[assignment]
+        sent = [connection.publish("topic", b"x" * 2**20) for _ in range(8)]
+        running = asyncio.create_task(connection.run())
+        by_reset(writer)
+        async with asyncio.timeout(WITHIN):
+            assert await running
+        for future in sent:
+            with pytest.raises(Lost):
+                await future
+
+
+@pytest.mark.parametrize("end", [by_fin, by_reset])
+def test_an_end_that_the_loop_does_not_tell_is_noticed_soon(end: Callable[[asyncio.StreamWriter], None]) -> None:
+    uvloop.run(unheard(end))
+
+
+def test_a_loop_that_gave_the_socket_up_fails_no_publish() -> None:
+    uvloop.run(refused())
