@@ -478,6 +478,7 @@ class Fleet:
             self._recorder.replica(warning=True, reason="ReplicaCutOff", message=message)
         else:
             self._recorder.replica(warning=False, reason="ReplicaActs", message="the member lease is renewed again")
+            self._leases.confirm()
             for actor in self._actors.values():
                 actor.kick()
 

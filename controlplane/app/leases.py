@@ -34,8 +34,8 @@ RENEWERS = 32
 GIVE_TRIES = 3
 TICK = 0.001
 """Seconds that a renewal may be early: no timer is more exact."""
-FENCES_REMEMBERED = 20_000
-"""Most leases that are gone whose last fence is remembered."""
+ENDED_REMEMBERED = 20_000
+"""Most leases that are gone whose last holder and fence are remembered."""
 RETRY_FIRST, RETRY_LONGEST = 0.5, 4.0
 
 
@@ -47,8 +47,19 @@ class Term:
     fence: int
     lease: Lease
     renewed_at: float
+    due: float = 0.0
+    """When it is renewed next; what else is in the queue for it is void."""
     failures: int = 0
     ending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A lease that is gone: who held it with which fence, and when that was seen."""
+
+    holder: str = ""
+    fence: int = 0
+    seen_at: float = float("-inf")
 
 
 class LeaseKeeper:
@@ -72,16 +83,20 @@ class LeaseKeeper:
         self._numbers = itertools.count()
         self._due_changed = asyncio.Event()
         self._seen: dict[str, tuple[tuple[str, int, str], float]] = {}
-        self._fences: OrderedDict[str, int] = OrderedDict()
+        self._ended: OrderedDict[str, Ended] = OrderedDict()
         self.on_lost: Callable[[BaseId], None] = lambda _base: None
         self.on_overdue: Callable[[str | None], None] = lambda _cause: None
         self._overdue = False
         cluster.leases.subscribe(self._observe)
 
     def fence(self, base: BaseId) -> int | None:
-        """Return the fence of our term over a base, or None while we may not act for it."""
+        """Return the fence of our term over a base, or None while we may not act for it.
+
+        After the others may have counted this replica as gone its terms count only
+        once they were renewed: others may have taken the leases meanwhile.
+        """
         term = self._terms.get(base)
-        if term is None or not self._members.may_act():
+        if term is None or not self._members.may_act() or term.renewed_at < self._members.unbroken_since():
             return None
         return term.fence if rules.may_act(now=self._clock.monotonic(), renewed_at=term.renewed_at) else None
 
@@ -101,8 +116,31 @@ class LeaseKeeper:
             lease,
             me=self._holder,
             unchanged_for=self._unchanged_for(lease),
-            holder_gone=self._members.gone(lease.holder),
+            holder_gone=self.orphaned(lease),
         )
+
+    def orphaned(self, lease: Lease) -> bool:
+        """Tell whether the holder of a lease is gone as far as we know."""
+        _, seen_at = self._seen[f"{lease.namespace}/{lease.name}"]
+        return self._members.gone(lease.holder, seen_at)
+
+    def abandoned(self, base: BaseId) -> bool:
+        """Tell whether nobody can act any more under the lease of a base that has none now.
+
+        Who held it may not know that somebody deleted it, and acts until it has to renew it.
+        If we never saw it, that may be any other replica.
+        """
+        ended = self._ended.get(node_name(base, self._env))
+        if ended is None:
+            return len(self._members.replicas()) < 2
+        return ended.holder == self._holder or self._members.gone(ended.holder, ended.seen_at)
+
+    def confirm(self) -> None:
+        """Renew at once the leases that others may have taken while this replica was cut off."""
+        now = self._clock.monotonic()
+        for term in self._terms.values():
+            if term.renewed_at < self._members.unbroken_since():
+                self._schedule(term, now)
 
     async def claim(self, base: BaseId, *, above: int = 0) -> bool:
         """Begin a term, with a fence above that one; False when somebody else has the base. Raises ClusterError."""
@@ -115,7 +153,7 @@ class LeaseKeeper:
             current,
             fresh=self._fresh(base),
             unchanged_for=self._unchanged_for(current) if current is not None else 0.0,
-            holder_gone=current is not None and self._members.gone(current.holder),
+            holder_gone=current is not None and self.orphaned(current),
         )
         if isinstance(decision, rules.Wait):
             return False
@@ -197,7 +235,7 @@ class LeaseKeeper:
             now = self._clock.monotonic()
             if self._due and self._due[0][0] <= now + TICK:
                 due, _, term = heapq.heappop(self._due)
-                if self._terms.get(term.base) is term:
+                if self._terms.get(term.base) is term and term.due == due:
                     LEASE_RENEWAL_DELAY.observe(max(now - due, 0.0))
                     return term
                 continue
@@ -243,7 +281,8 @@ class LeaseKeeper:
                 self._overdue = False
                 self.on_overdue(None)
             term.renewed_at, term.failures = now, 0
-            self._schedule(term, now + self._jittered())
+            counts = now >= self._members.unbroken_since()
+            self._schedule(term, now + self._jittered() if counts else now)
 
     def _retry(self, term: Term) -> None:
         delay = min(RETRY_FIRST * 2**term.failures, RETRY_LONGEST) * (0.5 + self._random.random())
@@ -263,6 +302,7 @@ class LeaseKeeper:
         return rules.held_by(self._cluster.leases.get(self._key(term.base)), self._holder, term.fence)
 
     def _schedule(self, term: Term, at: float) -> None:
+        term.due = at
         heapq.heappush(self._due, (at, next(self._numbers), term))
         self._due_changed.set()
 
@@ -280,15 +320,9 @@ class LeaseKeeper:
             duration_seconds=int(rules.DURATION),
             renew_time=stamp,
             acquire_time=stamp,
-            transitions=rules.first_fence(wall, self._fences.get(node_name(base, self._env), 0)),
+            transitions=rules.first_fence(wall, self._ended.get(node_name(base, self._env), Ended()).fence),
             labels={contract.COMPONENT: contract.COMPONENT_VNODE_LEASE, contract.ENV: self._env},
         )
-
-    def _remember_fence(self, key: str, fence: int) -> None:
-        """A lease that is gone may come back, and gateways remember its fence."""
-        self._fences[key.partition("/")[2]] = fence
-        if len(self._fences) > FENCES_REMEMBERED:
-            self._fences.popitem(last=False)
 
     def _unchanged_for(self, lease: Lease) -> float:
         """Return for how many seconds we saw a lease unchanged while we could have seen it change."""
@@ -304,7 +338,10 @@ class LeaseKeeper:
         term = self._terms.get(base) if base is not None else None
         if lease is None:
             mark, _ = self._seen.pop(key, (("", 0, ""), 0.0))
-            self._remember_fence(key, mark[1])
+            # It may come back, and gateways remember its fence.
+            self._ended[key.partition("/")[2]] = Ended(mark[0], mark[1], self._clock.monotonic())
+            if len(self._ended) > ENDED_REMEMBERED:
+                self._ended.popitem(last=False)
             if term is not None and not term.ending:
                 self._lose(term, "nobody")
             return

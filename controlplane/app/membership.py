@@ -2,7 +2,9 @@
 
 Guarantee: ``may_act`` is true only while no correct replica can count this one as
 gone. Nobody is counted as gone on what was heard while this replica was itself cut
-off, and never without a look at the record in the cluster itself.
+off, and never without a look at the record in the cluster itself. Who was gone may
+be back before this replica hears of it: ``gone`` speaks only of what its holder did
+not touch since that look.
 """
 
 from __future__ import annotations
@@ -74,9 +76,13 @@ class Membership:
         self._leaving = False
         self._renewed_at = float("-inf")
         self._acting_since: float | None = None
+        self._unbroken_since = float("-inf")
         self._tunnels: frozenset[str] = frozenset()
         self._seen: dict[str, tuple[Mark, float]] = {}
         self._gone: dict[str, float] = {}
+        """When the look began that found a replica gone."""
+        self._doubted: set[str] = set()
+        self._look_now = asyncio.Event()
         self._known: tuple[Replica, ...] = ()
         self._changed_at = float("-inf")
         self._handlers: list[Callable[[], None]] = []
@@ -106,6 +112,10 @@ class Membership:
         """Return since when silence of others counts, on the monotonic clock: None while this replica is cut off."""
         return self._acting_since if self.may_act() else None
 
+    def unbroken_since(self) -> float:
+        """Return since when nobody can have counted this replica as gone, on the monotonic clock."""
+        return self._unbroken_since
+
     def replicas(self) -> tuple[Replica, ...]:
         """Return all that live, this one included, by name."""
         return self._known
@@ -118,9 +128,20 @@ class Membership:
         """Return who takes bases of a tunnel."""
         return replicas.takers(self._known, tunnel)
 
-    def gone(self, holder: str) -> bool:
-        """Tell whether a holder is a replica of ours that ended or stopped acting; unknown holders are not."""
-        return holder in self._gone
+    def gone(self, holder: str, unchanged_since: float = float("-inf")) -> bool:
+        """Tell whether a holder is a replica of ours that ended or stopped acting; unknown holders are not.
+
+        unchanged_since is when what it holds was last seen to change. If that is
+        later than our look at its member lease, it may have come back: it is looked at again.
+        """
+        found = self._gone.get(holder)
+        if found is None:
+            return False
+        if unchanged_since > found:
+            self._doubted.add(holder)
+            self._look_now.set()
+            return False
+        return True
 
     def unchanged_for(self) -> float:
         """Return for how many seconds the same replicas have lived, drained and reached the same tunnels."""
@@ -195,6 +216,10 @@ class Membership:
         while True:
             now = self._clock.monotonic()
             current = self._cluster.members.get(key)
+            if current is None and waiting and now - began < replicas.DURATION:
+                # Somebody removed the record; whoever lives under this name writes it anew.
+                await asyncio.sleep(LOOK)
+                continue
             if current is not None and current.holder and not self._own(current) and not self._sole:
                 first_seen = first_seen or _mark(current)
                 if _mark(current) != first_seen:
@@ -222,7 +247,7 @@ class Membership:
     async def _stay(self) -> NoReturn:
         due = self._clock.monotonic() + self._jittered()
         while True:
-            await self._sleep_until(due)
+            await self._until(due, self._renew_now)
             self._renew_now.clear()
             if self._leaving:
                 await asyncio.get_running_loop().create_future()
@@ -236,9 +261,8 @@ class Membership:
         current = self._cluster.members.get(self._key(self._me))
         if current is not None and not self._own(current):
             raise NameTaken(self._taken(current))
-        could_act = self.may_act()
-        if not could_act and self._acting_since is not None:
-            self._cut_off("its member lease could not be renewed in time")
+        self._notice_lapse()
+        renewed_at = self._renewed_at
         try:
             WRITES.labels("member-renew").inc()
             await self._write(self._renewed(current))
@@ -248,17 +272,23 @@ class Membership:
         except (ClusterError, TimeoutError) as error:
             log.warning("member lease not renewed", cause=str(error) or "no answer in time")
             return self._clock.monotonic() - began + RETRY * (0.5 + self._random.random())
+        now = self._clock.monotonic()
+        if not replicas.unbroken(now=now, renewed_at=renewed_at):
+            self._notice_lapse(lapsed=True)
+            self._unbroken_since = now
         if self._acting_since is None:
-            self._acting_since = self._clock.monotonic()
+            self._acting_since = now
             log.info("replica acts again")
             self.on_cut_off(False)
         return self._jittered()
 
-    def _cut_off(self, cause: str) -> None:
-        self._acting_since = None
-        SELF_FENCED.inc()
-        log.warning("replica stops acting", cause=cause)
-        self.on_cut_off(True)
+    def _notice_lapse(self, *, lapsed: bool = False) -> None:
+        """Take note that this replica stopped acting for a while, if it did."""
+        if self._acting_since is not None and (lapsed or not self.may_act()):
+            self._acting_since = None
+            SELF_FENCED.inc()
+            log.warning("replica stops acting", cause="its member lease could not be renewed in time")
+            self.on_cut_off(True)
 
     async def _write(self, lease: Lease) -> None:
         # Counted from before the write, so that we end before anyone else may begin.
@@ -273,33 +303,50 @@ class Membership:
     async def _watch(self) -> NoReturn:
         """Find out who is gone."""
         while True:
+            self._look_now.clear()
             next_look = await self._look()
-            await asyncio.sleep(max(next_look - self._clock.monotonic(), LOOK))
+            await self._until(max(next_look, self._clock.monotonic() + LOOK), self._look_now)
 
     async def _look(self) -> float:
         """Look at all others; return when the next one of them, or this one, can be gone without news."""
-        if not self.may_act() and self._acting_since is not None:
-            self._cut_off("its member lease could not be renewed in time")
+        self._notice_lapse()
         now, since = self._clock.monotonic(), self.heard_since()
         if since is None:
             return now
         times = [self._renewed_at + replicas.SELF_FENCE_AFTER]
         for replica, lease in self._records():
-            _, seen_at = self._seen[self._key(replica)]
-            expires_at = max(seen_at, since) + (lease.duration_seconds or replicas.DURATION)
             if replica == self._me:
                 continue
-            if replica in self._gone:
+            if replica in self._gone and replica not in self._doubted:
                 await self._forget(lease, now)
-            elif expires_at > now:
+                continue
+            _, seen_at = self._seen[self._key(replica)]
+            lasts = (lease.duration_seconds or replicas.DURATION) if lease.holder else 0.0
+            expires_at = max(seen_at, since) + lasts
+            if lease.holder and expires_at > now:
                 times.append(expires_at)
-            elif await self._confirmed(lease):
-                log.warning("replica is gone", replica=replica)
-                self._gone[replica] = self._clock.monotonic()
-                self._changed()
-            else:
+            elif not await self._find_gone(lease):
                 times.append(now)
         return min(times)
+
+    async def _find_gone(self, lease: Lease) -> bool:
+        """Count a replica as gone if the cluster itself says so; tell whether it is."""
+        replica, began = replicas.replica_of(lease).id, self._clock.monotonic()
+        self._doubted.discard(replica)
+        if not await self._confirmed(lease):
+            self._gone.pop(replica, None)
+            self._changed()
+            return False
+        if _mark(self._cluster.members.get(self._key(replica)) or lease) != _mark(lease):
+            return False
+        if replica in self._gone:
+            self._gone[replica] = began
+            self._tell()
+        else:
+            log.warning("replica is gone", replica=replica)
+            self._gone[replica] = began
+            self._changed()
+        return True
 
     async def _confirmed(self, lease: Lease) -> bool:
         """Look at the record in the cluster itself: the watch may lag behind."""
@@ -344,12 +391,12 @@ class Membership:
             # Nobody says any more when it stopped acting: the leases of its bases run out by themselves.
             self._seen.pop(key, None)
             self._gone.pop(replica, None)
+            self._doubted.discard(replica)
         elif key not in self._seen or self._seen[key][0] != _mark(lease):
             self._seen[key] = (_mark(lease), self._clock.monotonic())
+            self._gone.pop(replica, None)
             if not lease.holder:
-                self._gone.setdefault(replica, self._clock.monotonic())
-            else:
-                self._gone.pop(replica, None)
+                self._look_now.set()
         if (
             replica == self._me
             and lease is not None
@@ -370,6 +417,9 @@ class Membership:
         self._known = tuple(known)
         self._changed_at = self._clock.monotonic()
         REPLICAS.set(len(known))
+        self._tell()
+
+    def _tell(self) -> None:
         for handler in self._handlers:
             handler()
 
@@ -422,10 +472,10 @@ class Membership:
     def _stamp(self) -> str:
         return micro_time(self._clock.wall())
 
-    async def _sleep_until(self, at: float) -> None:
+    async def _until(self, at: float, or_at_once: asyncio.Event) -> None:
         try:
             async with asyncio.timeout(max(at - self._clock.monotonic(), 0.0)):
-                await self._renew_now.wait()
+                await or_at_once.wait()
         except TimeoutError:
             pass
 

@@ -10,7 +10,8 @@ A base is taken
   whoever is next, so that a replica that cannot is no reason to wait;
 - when its lease ran out, whatever its holder is (an original, for example);
 - when it has no lease and was heard, or has a Node: in the order that its name
-  gives the replicas, later the more bases a replica has (IS_CLUSTER).
+  gives the replicas, later the more bases a replica has (IS_CLUSTER); with a Node
+  it had a lease, whose last holder goes first.
 
 Bases are given away while loads are uneven, or when this replica drains, or cannot
 reach a tunnel that another one reaches.
@@ -31,6 +32,7 @@ from controlplane.app.membership import Membership
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock, Cluster
 from controlplane.domain import contract, replicas
+from controlplane.domain import lease as rules
 from controlplane.domain.facts import TunnelKind
 from controlplane.domain.identity import BaseId, base_of_node, node_name
 from controlplane.domain.objects import Lease
@@ -41,8 +43,9 @@ GATHER = 0.05
 """Seconds in which changes gather before they are looked at."""
 LOOK_AT_ALL = 5.0
 """Seconds between looks at all bases: leases run out without a word."""
-NODE_WITHOUT_LEASE = 5.0
-"""Seconds after which a Node that has no lease and whose base is not heard is taken care of."""
+NODE_WITHOUT_LEASE = rules.SELF_FENCE_AFTER * 1.1
+"""Seconds after which a Node that has no lease is taken care of by others than the last holder of its lease: that one
+may act until then without knowing that somebody deleted it, or it may be about to remove the Node as well."""
 NO_GATEWAY = 10.0
 """Seconds without a gateway after which a replica says that it does not reach a tunnel."""
 BALANCE = 1.0
@@ -152,7 +155,7 @@ class Ownership:
             self._look_at_all(now)
             return
         dirty, self._dirty = self._dirty, set()
-        for base in dirty:
+        for base in sorted(dirty):
             self._look_at(base, now)
 
     def _look_at_all(self, now: float) -> None:
@@ -163,12 +166,12 @@ class Ownership:
         me = self._members.me
         for lease in self._cluster.leases.all():
             loads[lease.holder] += 1
-            if lease.holder != me and self._members.gone(lease.holder) and (base := self._base(lease.name)) is not None:
+            if lease.holder != me and self._leases.orphaned(lease) and (base := self._base(lease.name)) is not None:
                 orphans[self._tunnel(lease.name)].append(base)
         assigned: dict[str, str] = {}
         for tunnel, lost in orphans.items():
             assigned |= replicas.assigned(lost, loads, self._members.takers(tunnel))
-        for base in bases | self._turns.keys():
+        for base in sorted(bases | self._turns.keys()):
             self._look_at(base, now, assigned.get(base))
 
     def _look_at(self, base: BaseId, now: float, assigned_to: str | None = None) -> None:
@@ -200,18 +203,18 @@ class Ownership:
             if assigned_to is not None:
                 wait = 0.0 if assigned_to == me else replicas.STEP_IN_AFTER * (1 + place)
                 return now + wait, "holder-gone"
-            why = "holder-gone" if self._members.gone(lease.holder) else "expired"
+            why = "holder-gone" if self._leases.orphaned(lease) else "expired"
             return now + place * replicas.RANK_STEP, why
         wait = place * replicas.RANK_STEP
+        has_node = self._cluster.nodes.get(node_name(base, self._policy.env)) is not None
+        if has_node and not self._leases.abandoned(base):
+            wait += NODE_WITHOUT_LEASE
         if base in self._heard():
             if self._policy.clustered and len(takers) > 1:
                 owned, everything = self._leases.owned, len(self._holders)
                 wait += replicas.LEVEL_STEP * replicas.level(owned, everything, self._policy.most_level)
             return now + wait, "new"
-        if self._cluster.nodes.get(node_name(base, self._policy.env)) is not None:
-            # It may be that its owner removes both; the Node is looked for again when its turn comes.
-            return now + NODE_WITHOUT_LEASE + wait, "node-without-lease"
-        return None
+        return (now + wait, "node-without-lease") if has_node else None
 
     def _take_due(self, now: float) -> None:
         for base in [base for base, (at, _) in self._turns.items() if at <= now]:

@@ -64,6 +64,15 @@ def may_act(*, now: float, renewed_at: float) -> bool:
     return now - renewed_at < SELF_FENCE_AFTER
 
 
+def unbroken(*, now: float, renewed_at: float) -> bool:
+    """Tell whether nobody can have counted a replica as gone from its last renewal to one that is confirmed now.
+
+    The record changed between the two, so that nobody saw it unchanged for longer; a
+    tenth is for clocks that run at different rates.
+    """
+    return now - renewed_at < DURATION * 0.9
+
+
 def takers(replicas: Iterable[Replica], tunnel: str = "") -> tuple[str, ...]:
     """Return who takes bases of a tunnel: those that reach it and do not drain, as far as there are any."""
     known = list(replicas)

@@ -306,12 +306,12 @@ class Session:
         if self._group is None:
             return
         wanted = self._directory.wanted()
-        for endpoint in wanted - self._links.keys():
+        for endpoint in sorted(wanted - self._links.keys()):
             link = Link(endpoint, self._hello, self)
             task = self._group.create_task(link.run(), name=f"stream {endpoint}")
             self._links[endpoint] = (link, task)
             task.add_done_callback(functools.partial(self._unlink, endpoint))
-        for endpoint in self._links.keys() - wanted:
+        for endpoint in sorted(self._links.keys() - wanted):
             link, task = self._links[endpoint]
             if link.connected:
                 link.say_goodbye("the replica is reached elsewhere")

@@ -1,0 +1,116 @@
+"""A control plane process: everything that the product runs, over the model's API server and network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from random import Random
+from typing import Any
+
+from controlplane.app.events import Recorder
+from controlplane.app.fleet import Fleet
+from controlplane.app.gateways import GatewayDirectory
+from controlplane.app.leases import LeaseKeeper
+from controlplane.app.membership import Membership, NameTaken
+from controlplane.app.policy import Policy
+from controlplane.cluster.adapter import ApiCluster
+from controlplane.cluster.informer import ObjectInformer
+from controlplane.domain.identity import BaseId
+from controlplane.rpc.session import TunnelServicer
+from tests.unit.ownership.store import SimApi, Store
+from tests.unit.ownership.tunnel import Network
+from tests.unit.ownership.world import Process, ProcessClock, World
+
+
+def endpoint(name: str) -> str:
+    return f"{name}:1"
+
+
+class Replica:
+    """One run of one replica."""
+
+    def __init__(
+        self, world: World, store: Store, network: Network, name: str, *, offset: float = 0.0, rate: float = 1.0
+    ) -> None:
+        self.world, self.network, self.name = world, network, name
+        self.process = Process(world, name, offset=offset, rate=rate)
+        self.api = SimApi(store, self.process)
+        self.clock = ProcessClock(self.process)
+        self.refused = ""
+        """Why it ended by itself: the message of NameTaken."""
+        chance = Random(world.random.random())
+        policy = Policy(replica=name, env="dev", version="test", clustered=True)
+        cluster = self.cluster = ApiCluster(self.api, env="dev", kind="model", clock=self.clock)
+        for informer in (cluster.pods, cluster.nodes, cluster.leases, cluster.members, cluster.deployments):
+            assert isinstance(informer, ObjectInformer)
+            informer._chance = chance.random
+        self.gateways = GatewayDirectory(self.clock.monotonic)
+        recorder = Recorder(cluster, self.clock, env="dev")
+        self.members = Membership(
+            cluster,
+            self.clock,
+            replica=name,
+            instance=f"{name}-{len(world.processes)}",
+            address=endpoint(name),
+            namespace="default",
+            env="dev",
+            random=chance,
+        )
+        self.leases = LeaseKeeper(cluster, self.clock, self.members, env="dev", random=chance)
+        self.fleet = Fleet(
+            cluster=cluster,
+            clock=self.clock,
+            leases=self.leases,
+            members=self.members,
+            gateways=self.gateways,
+            recorder=recorder,
+            policy=policy,
+            random=chance,
+        )
+        self.servicer = TunnelServicer(
+            fleet=self.fleet, gateways=self.gateways, members=self.members, policy=policy, clock=self.clock
+        )
+        parts = (cluster.run(), self.members.run(), self.leases.run(), self.fleet.run(), recorder.run())
+        self.process.deliver(lambda: self._start(parts))
+        network.serve(endpoint(name), self.process, self._connect)
+
+    def _start(self, parts: tuple[Coroutine[Any, Any, Any], ...]) -> None:
+        for part in parts:
+            self.process.create_task(part).add_done_callback(self._part_ended)
+
+    async def _connect(self, context: Any) -> None:
+        await self.servicer.Connect(None, context)  # type: ignore[arg-type]
+
+    def _part_ended(self, task: asyncio.Task[Any]) -> None:
+        if not self.process.alive or task.cancelled():
+            return
+        error = task.exception()
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if not isinstance(error, NameTaken):
+            raise error or AssertionError("a part of the replica ended")
+        self.refused = str(error)
+        self.kill()
+
+    def fence(self, base: str) -> int | None:
+        """Return the product's own check: the fence with which this replica acts for a base now."""
+        return self.leases.fence(BaseId(base)) if self.process.alive else None
+
+    def kill(self) -> None:
+        """Have it end at once."""
+        self.process.kill()
+        self.network.ended(self.process)
+
+    def terminate(self) -> None:
+        """Have it end as SIGTERM does; mirrors the shutdown in controlplane/__main__.py."""
+
+        async def shutdown() -> None:
+            await self.fleet.retire()
+            await self.members.leave()
+            await self.servicer.drain("it ends")
+            self.kill()
+
+        def begin() -> None:
+            self.process.create_task(shutdown())
+
+        self.process.deliver(begin)
