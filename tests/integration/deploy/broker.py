@@ -16,6 +16,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.programs import eventually
 from tests.servers.bundles import find_mosquitto
+from tests.servers.fetch import MOSQUITTO_MISSING
+from tests.servers.fixtures import not_run
 from tests.servers.mosquitto import Mosquitto
 
 
@@ -41,9 +43,14 @@ class Listener:
 
 
 class Shipped:
-    """A broker on 127.0.0.1 as the ConfigMap has it; a context manager. users are name and password."""
+    """A broker on 127.0.0.1 as the ConfigMap has it; a context manager. users are name and password.
+
+    Without Mosquitto the test is not run.
+    """
 
     def __init__(self, settings: Mapping[str, str], users: Mapping[str, str], folder: Path) -> None:
+        if find_mosquitto() is None:
+            not_run("mosquitto", MOSQUITTO_MISSING)
         passwords, acl = folder / "passwords", folder / "acl"
         passwords.touch(mode=0o600)
         acl.write_text(settings["acl"])

@@ -60,7 +60,7 @@ def stage(folder: Path) -> Iterator[Stage]:
     for name in ("deploy", "examples"):
         shutil.copytree(ROOT / name, typed / name)
     (told,) = [obj["data"] for obj in shipped("mosquitto/mosquitto.yaml") if obj["kind"] == "ConfigMap"]
-    with KubeCluster(audit=True) as cluster, Shipped(told, USERS, folder) as broker, Programs(folder) as programs:
+    with Shipped(told, USERS, folder) as broker, KubeCluster(audit=True) as cluster, Programs(folder) as programs:
         stand_ins = {
             "MQTT_BROKER": {"MQTT_BROKER": "127.0.0.1", "MQTT_PORT": str(broker.port)},
             # Nobody is there: tests talk to loopback only.
