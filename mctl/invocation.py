@@ -114,8 +114,11 @@ def connection(ctx: typer.Context, server: str | None = None, timeout: float | N
 
 def warn_of_silent(replicas: Sequence[str]) -> None:
     """Tell on standard error what an answer lacks when these replicas could not be asked."""
+    who, owns, knows = (
+        ("replica", "it owns", "it knows") if len(replicas) == 1 else ("replicas", "they own", "they know")
+    )
     names = ", ".join(replicas)
-    text = f"cannot ask replica {names}: what it owns is shown as the cluster has it, without what only it knows"
+    text = f"cannot ask {who} {names}: what {owns} is shown as the cluster has it, without what only {knows}"
     typer.echo(clean(f"mctl: warning: {text}"), err=True)
 
 

@@ -98,6 +98,10 @@ class Others:
         self._subscribers.add(handler)
         return lambda: self._subscribers.discard(handler)
 
+    def addresses(self) -> set[str]:
+        """Return to which addresses there are channels."""
+        return set(self._channels)
+
     def stub(self, address: str) -> ModuleControllerServiceAsyncStub:
         """Return what calls the replica at an address."""
         channel = self._channels.get(address)

@@ -78,6 +78,7 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
     objects: dict[ObjectKey, LiveObject] = field(default_factory=dict)
     past: list[pb.PastOperation] = field(default_factory=list)
     rollouts: deque[pb.GetRolloutResponse] = field(default_factory=deque)
+    unreachable: list[str] = field(default_factory=list)
     page_limit: int = 500
     drain_by: int = 0
     embedded: bool = True
@@ -100,7 +101,9 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
         self._enter("ListVNodes", request, context)
         selected = self._selected(request.selector)
         start, end, token = self._page(len(selected), request.page_token)
-        return pb.ListVNodesResponse(items=selected[start:end], next_page_token=token)
+        return pb.ListVNodesResponse(
+            items=selected[start:end], next_page_token=token, unreachable_replicas=self.unreachable
+        )
 
     def GetVNode(self, request: pb.GetVNodeRequest, context: grpc.ServicerContext) -> pb.GetVNodeResponse:
         self._enter("GetVNode", request, context)
@@ -111,6 +114,7 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
             vnode=vnode,
             modules=[m for m in self.modules if m.vnode == vnode.name],
             events=[e for e in self.events if e.vnode == vnode.name],
+            unreachable_replicas=self.unreachable,
         )
 
     def ListModules(self, request: pb.ListModulesRequest, context: grpc.ServicerContext) -> pb.ListModulesResponse:
@@ -122,7 +126,9 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
             if node in ("", m.vnode) and request.name in ("", m.name) and request.management in (0, m.management)
         ]
         start, end, token = self._page(len(found), request.page_token)
-        return pb.ListModulesResponse(items=found[start:end], next_page_token=token)
+        return pb.ListModulesResponse(
+            items=found[start:end], next_page_token=token, unreachable_replicas=self.unreachable
+        )
 
     def ListOperations(
         self, request: pb.ListOperationsRequest, context: grpc.ServicerContext
@@ -130,7 +136,9 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
         self._enter("ListOperations", request, context)
         found = [o for o in self.past if request.name in ("", o.name)]
         start, end, token = self._page(len(found), request.page_token)
-        return pb.ListOperationsResponse(items=found[start:end], next_page_token=token)
+        return pb.ListOperationsResponse(
+            items=found[start:end], next_page_token=token, unreachable_replicas=self.unreachable
+        )
 
     def GetRollout(self, request: pb.GetRolloutRequest, context: grpc.ServicerContext) -> pb.GetRolloutResponse:
         """Answer with one rollout after the other, the last for ever."""
@@ -141,7 +149,7 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
 
     def ListGateways(self, request: pb.ListGatewaysRequest, context: grpc.ServicerContext) -> pb.ListGatewaysResponse:
         self._enter("ListGateways", request, context)
-        return pb.ListGatewaysResponse(items=self.gateways)
+        return pb.ListGatewaysResponse(items=self.gateways, unreachable_replicas=self.unreachable)
 
     def ListReplicas(self, request: pb.ListReplicasRequest, context: grpc.ServicerContext) -> pb.ListReplicasResponse:
         """Answer; with drain_by, a draining replica has given away so many VNodes more each time."""
@@ -171,6 +179,7 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
         self._enter("WatchVNodes", request, context)
         for vnode in self._selected(request.selector):
             yield pb.WatchVNodesResponse(type=pb.CHANGE_TYPE_ADDED, vnode=vnode)
+        yield pb.WatchVNodesResponse(unreachable_replicas=self.unreachable)
         yield from _live(self.vnode_changes, context)
 
     def WatchModules(
@@ -179,6 +188,7 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
         self._enter("WatchModules", request, context)
         for module in self.modules:
             yield pb.WatchModulesResponse(type=pb.CHANGE_TYPE_ADDED, module=module)
+        yield pb.WatchModulesResponse(unreachable_replicas=self.unreachable)
         yield from _live(self.module_changes, context)
 
     def WatchEvents(
@@ -187,6 +197,7 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
         self._enter("WatchEvents", request, context)
         for event in self.events:
             yield pb.WatchEventsResponse(event=event)
+        yield pb.WatchEventsResponse(unreachable_replicas=self.unreachable)
         if request.follow:
             yield from _live(self.event_changes, context)
 

@@ -176,6 +176,36 @@ def test_shards_tell_who_owns_what(fake: FakeTooling, mctl: Mctl) -> None:
         assert mctl("get", "shards", *argv).code == 3
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("get", "vnodes"),
+        ("get", "vnodes", "base-1"),
+        ("get", "modules"),
+        ("get", "gateways"),
+        ("events",),
+        ("describe", "vnode", "base-1"),
+        ("describe", "module", "biz1"),
+    ],
+)
+def test_what_an_answer_lacks_is_told_once_on_standard_error(
+    fake: FakeTooling, mctl: Mctl, argv: tuple[str, ...]
+) -> None:
+    fake.vnodes = [vnode(f"base-{number}") for number in range(1, 4)]
+    fake.modules = [module(f"base-{number}") for number in range(1, 4)]
+    fake.page_limit = 1
+    whole = mctl(*argv)
+    assert (whole.code, whole.err.replace("no events found\n", "").replace("no gateways found\n", "")) == (0, "")
+    fake.unreachable = ["replica-1", "replica-\x1b2"]
+    outcome = mctl(*argv)
+    warnings = [line for line in outcome.err.splitlines() if line.startswith("mctl: ")]
+    assert (outcome.code, outcome.out) == (0, whole.out)
+    assert warnings == [
+        "mctl: warning: cannot ask replicas replica-1, replica-\N{REPLACEMENT CHARACTER}2: "
+        "what they own is shown as the cluster has it, without what only they know"
+    ]
+
+
 def test_describe_tells_modules_and_events(fake: FakeTooling, mctl: Mctl) -> None:
     fake.vnodes = [vnode("base-1", zone="a")]
     fake.modules = [module("base-1", ready=False)]

@@ -110,6 +110,18 @@ def test_gateways_are_watched_by_polling(fake: FakeTooling, server: ToolingServe
         assert json.loads(line(process))["type"] == "DELETED"
 
 
+def test_a_watch_warns_of_each_loss_and_goes_on(fake: FakeTooling, server: ToolingServer) -> None:
+    fake.vnodes = [vnode("base-1")]
+    with running(server, "get", "vnodes", "-w", "-o", "name") as process:
+        assert line(process) == "vnode/vnode.base-1.dev\n"
+        for unreachable in (["a"], ["a"], [], ["a"]):
+            fake.vnode_changes.put(pb.WatchVNodesResponse(unreachable_replicas=unreachable))
+        fake.vnode_changes.put(pb.WatchVNodesResponse(type=pb.CHANGE_TYPE_ADDED, vnode=vnode("base-2")))
+        assert line(process) == "vnode/vnode.base-2.dev\n"
+        code, err = interrupt(process)
+        assert (code, err.count("mctl: warning: cannot ask replica a: ")) == (130, 2)
+
+
 def test_shards_are_watched_by_polling(fake: FakeTooling, server: ToolingServer) -> None:
     fake.shards = [pb.Shard(vnode="vnode.base-1.dev", owner="a", fence=1)]
     with running(server, "get", "shards", "-w", "-o", "json") as process:
