@@ -20,6 +20,7 @@ from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import ApiServer
 from controlplane.embedded.store import EmbeddedApiServer
 from controlplane.kube.client import KubeApiServer
+from tests.servers.cleaning import SYSTEM_NAMESPACE
 
 PATIENCE = 10.0
 """Seconds within which a watch must have told what happened."""
@@ -80,7 +81,9 @@ def unique() -> str:
 @pytest.fixture
 async def cluster(servers: Servers, unique: str) -> AsyncIterator[ApiCluster]:
     """The control plane's cluster, for an environment of this test's own."""
-    cluster = ApiCluster(servers.control_plane, env=unique, kind=servers.kind, clock=SystemClock())
+    cluster = ApiCluster(
+        servers.control_plane, env=unique, kind=servers.kind, clock=SystemClock(), namespace=SYSTEM_NAMESPACE
+    )
     running = asyncio.create_task(cluster.run())
     await eventually(lambda: cluster.trouble() is None)
     yield cluster

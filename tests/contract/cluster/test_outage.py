@@ -17,6 +17,7 @@ from controlplane.kube import transport
 from controlplane.kube.client import KubeApiServer
 from tests.contract.cluster.conftest import eventually
 from tests.contract.cluster.test_cluster import lease, node_spec
+from tests.servers.cleaning import SYSTEM_NAMESPACE
 from tests.servers.cluster import KubeCluster
 
 pytestmark = pytest.mark.kubernetes
@@ -31,7 +32,7 @@ async def kube_api(kube_cluster: KubeCluster) -> AsyncIterator[KubeApiServer]:
 
 @pytest.fixture
 async def cut_off(kube_cluster: KubeCluster, kube_api: KubeApiServer, unique: str) -> AsyncIterator[ApiCluster]:
-    cluster = ApiCluster(kube_api, env=unique, kind="kubernetes", clock=SystemClock())
+    cluster = ApiCluster(kube_api, env=unique, kind="kubernetes", clock=SystemClock(), namespace=SYSTEM_NAMESPACE)
     running = asyncio.create_task(cluster.run())
     await eventually(lambda: cluster.trouble() is None)
     yield cluster
