@@ -118,9 +118,11 @@ def module_spec(pod: Pod, container: Container) -> ModuleSpec:
     )
 
 
+_STRATEGIES = {strategy.value: strategy for strategy in InstallStrategy}
+
+
 def _strategy(pod: Pod) -> InstallStrategy | None:
-    text = pod.annotations.get(ANNOTATION_INSTALL_STRATEGY, "")
-    return next((strategy for strategy in InstallStrategy if strategy.value == text), None)
+    return _STRATEGIES.get(pod.annotations.get(ANNOTATION_INSTALL_STRATEGY, ""))
 
 
 def wishes(pods: Iterable[Pod]) -> tuple[Wish, ...]:
