@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 
 from benchmarks import targets
-from benchmarks.api import Api, Json, Sightings, ready
+from benchmarks.api import CONNECTIONS, Api, Json, Sightings, ready
 from benchmarks.exposition import WRITE_VERBS
 from benchmarks.figures import Figure, spread
-from benchmarks.install import RAMP_PER_BASE, SETTLE, Module, arrived, at_rate, bound_pod, histogram, plan
+from benchmarks.install import RAMP_PER_BASE, SETTLE, Module, arrived, bound_pod, histogram, plan
 from benchmarks.onboarding import cpu, latency, onboard, writes_per
 from benchmarks.progress import say
 from benchmarks.stage import NODES, PODS, Line, identities
@@ -51,7 +51,7 @@ async def _rolled_out(line: Line, work: Sequence[Module], daemon_sets: int) -> l
                 await line.kube.post(DAEMON_SETS, daemon_set(f"biz{number}"))
         else:
             say(f"creating {count} bound Pods")
-            await at_rate(work, 0, lambda module: line.kube.post(PODS, bound_pod(module)))
+            await _each(work, lambda module: line.kube.post(PODS, bound_pod(module)))
         asked = time.monotonic() - began
         await pods.wait("ready", count, within=DONE_WITHIN, what="Pods Ready")
     took = max(pods.times["ready"].values()) - began
@@ -123,13 +123,24 @@ async def _bare_client(kube: Api, work: Sequence[Module]) -> float:
         await kube.patch(f"{PODS}/bare-{module.pod}/status", _running(module))
 
     began = time.monotonic()
-    await at_rate(work, 0, once)
+    await _each(work, once)
     took = time.monotonic() - began
     say(f"baseline: {took:.1f} s; removing its Pods")
     await kube.call("DELETE", f"{NODES}/{BARE_NODE}")
-    await at_rate(work, 0, lambda module: kube.call("DELETE", f"{PODS}/bare-{module.pod}", {"gracePeriodSeconds": 0}))
+    await _each(work, lambda module: kube.call("DELETE", f"{PODS}/bare-{module.pod}", {"gracePeriodSeconds": 0}))
     await asyncio.sleep(SETTLE)
     return took
+
+
+async def _each(work: Sequence[Module], act: Callable[[Module], Awaitable[object]]) -> None:
+    """Act on each module as fast as the connections allow; raises Failed."""
+    left = iter(work)
+
+    async def worker() -> None:
+        for module in left:
+            await act(module)
+
+    await asyncio.gather(*(worker() for _ in range(CONNECTIONS)))
 
 
 def _running(module: Module) -> Json:
