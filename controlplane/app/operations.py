@@ -32,7 +32,7 @@ AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class VNodeItem:
-    """One VNode; wall times are seconds since the epoch, 0 when not known."""
+    """One VNode; base is None unless it is ours. owner and fence are those of its Lease."""
 
     node: Node | None
     base: Base | None
@@ -40,6 +40,15 @@ class VNodeItem:
     identity: str
     owner: str
     ready: bool
+    fence: int = 0
+
+    @property
+    def why(self) -> str:
+        """Why it is not ready, in words, as its owner or its Node tells."""
+        if self.base is not None:
+            return self.base.why
+        conditions = self.node.status.conditions if self.node is not None and not self.ready else ()
+        return next((condition.message for condition in conditions if condition.type == "Ready"), "")
 
 
 class Management(Enum):
@@ -135,7 +144,8 @@ class Operations:
         if base is not None:
             ready = ready and base.phase is Phase.READY
         lease = self._cluster.leases.get(f"{contract.LEASE_NAMESPACE}/{name}")
-        return VNodeItem(node, base, name, identity, lease.holder if lease else "", ready)
+        owner, fence = (lease.holder, max(lease.transitions, 0)) if lease is not None else ("", 0)
+        return VNodeItem(node, base, name, identity, owner, ready, fence)
 
     def modules(self, vnode: str = "", name: str = "", management: Management | None = None) -> list[ModuleItem]:
         """Return the modules on one VNode or on all, by VNode, name and version."""

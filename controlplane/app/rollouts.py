@@ -52,8 +52,7 @@ class Rollouts:
         wanted = [m for m in mine if m.pod is not None and not m.pod.deleting]
         # Where no Pod asks for it, one that is there all the same counts.
         parts = wanted or [m for m in mine if m.pod is None]
-        why = item.base.why if item.base is not None else ""
-        return Place(item.name, tuple(map(_part, parts)), "" if item.ready else why or "its Node is not Ready")
+        return Place(item.name, tuple(map(_part, parts)), "" if item.ready else item.why or "its Node is not Ready")
 
 
 def _part(item: ModuleItem) -> Part:

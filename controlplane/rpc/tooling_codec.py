@@ -45,6 +45,7 @@ def management(value: pb.Management.ValueType) -> Management | None:
 def vnode(item: VNodeItem, *, lively: bool = True) -> pb.VNode:
     """Write a VNode; without what changes with each sign of life unless lively."""
     labels = item.node.labels if item.node is not None else {}
+    annotations = item.node.annotations if item.node is not None else {}
     message = pb.VNode(
         name=item.name,
         base=item.identity,
@@ -54,6 +55,9 @@ def vnode(item: VNodeItem, *, lively: bool = True) -> pb.VNode:
         state=pb.V_NODE_STATE_READY if item.ready else pb.V_NODE_STATE_UNREACHABLE,
         ready=item.ready,
         owner=item.owner,
+        tunnel=annotations.get(contract.ANNOTATION_TUNNEL, ""),
+        message=item.why,
+        fence=item.fence,
         labels=dict(labels),
     )
     base = item.base
@@ -65,7 +69,6 @@ def vnode(item: VNodeItem, *, lively: bool = True) -> pb.VNode:
     message.state = _STATES[base.phase]
     message.modules = len(base.modules.present)
     message.address = str(profile.address)
-    message.message = base.why
     message.fence = base.fence
     message.gateway = base.gateway
     message.since.CopyFrom(timestamp(base.discovered_wall))

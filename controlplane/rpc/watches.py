@@ -164,9 +164,11 @@ class Watches:
 
         def everything() -> View[M]:
             ours, rest = read()
-            parts = [Part(self._others.me, ours), *mirror.parts(self._operations.known)]
-            whole = merge(kind, parts, Part("", rest), self._shards.holder)
-            return View({kind.key(item): item for item in whole.items}, self._unreachable(streams, vnode))
+            theirs: list[Part[M]] = list(mirror.parts(self._operations.known))
+            if rest or theirs:
+                parts = [Part(self._others.me, ours), *theirs]
+                ours = list(merge(kind, parts, Part("", rest), self._shards.holder).items)
+            return View({kind.key(item): item for item in ours}, self._unreachable(streams, vnode))
 
         return own if streams is None else everything
 

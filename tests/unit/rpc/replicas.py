@@ -20,16 +20,13 @@ def failure(code: grpc.StatusCode) -> aio.AioRpcError:
 
 
 class FakeMembers:
-    """Implements ``others.Members``; this replica is me."""
+    """Implements ``others.Members``."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, me: str = "me") -> None:
+        self.me = me
         self.known: tuple[Replica, ...] = ()
         self._handlers: list[Callable[[], None]] = []
         self.become(*names)
-
-    @property
-    def me(self) -> str:
-        return "me"
 
     def replicas(self) -> tuple[Replica, ...]:
         return self.known
@@ -39,7 +36,7 @@ class FakeMembers:
 
     def become(self, *names: str) -> None:
         """Let these others live, at addresses that are their names."""
-        self.known = (Replica("me", "me"), *(Replica(name, name) for name in names))
+        self.known = (Replica(self.me, self.me), *(Replica(name, name) for name in names))
         for handler in self._handlers:
             handler()
 

@@ -123,6 +123,7 @@ async def test_replicas_that_come_and_go_are_followed() -> None:
     await moment()
     assert streams.reachable() == {"b"}
     assert list(kept(mirror)) == ["b", "a"], "the word of one that is gone counts last"
+    assert kept(mirror)["a"] == ["p"]
     assert kept(mirror, there=False)["a"] == [], "and only of VNodes that are there still"
     await asyncio.sleep(KEPT_FOR)
     assert list(kept(mirror)) == ["b"]
