@@ -116,7 +116,10 @@ class PodReconciler:
             if result.order_id in self._base.modules.orders():
                 self._take(result, pods, at)
             else:
-                # An order of the replica that had the base before us, or one that was given up.
+                # An order of an earlier term, or one that was given up.
+                if isinstance(result.outcome, Reply):
+                    there = (module.key for module in result.outcome.modules)
+                    self._base.modules = book.installed_before(self._base.modules, there, at)
                 self._base.modules = book.ask_again(self._base.modules)
         return heard
 

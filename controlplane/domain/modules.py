@@ -259,6 +259,16 @@ def adopt(state: Modules, wanted: Mapping[ModuleKey, Release]) -> Modules:
     return replace(state, owned=MappingProxyType({**state.owned, **new})) if new else state
 
 
+def installed_before(state: Modules, keys: Iterable[ModuleKey], now: float) -> Modules:
+    """Take note of what an order of an earlier term installed: that term may have ended before it recorded it."""
+    new = [key for key in keys if key not in state.owned]
+    return replace(
+        state,
+        owned=MappingProxyType({**state.owned, **dict.fromkeys(new, UNKNOWN)}),
+        awaited=MappingProxyType({**state.awaited, **dict.fromkeys(new, now + MAY_STILL_COME)}),
+    )
+
+
 def remember(state: Modules, recorded: Mapping[ModuleKey, Release], now: float) -> Modules:
     """Take over what an earlier term recorded as ours; its installs may still be under way in the base."""
     awaited = dict.fromkeys(recorded, now + MAY_STILL_COME)

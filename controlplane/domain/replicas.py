@@ -97,7 +97,9 @@ def level(owned: int, everything: int, highest: int) -> int:
 
 
 def assigned(orphans: Sequence[str], loads: Mapping[str, int], among: Collection[str]) -> dict[str, str]:
-    """Return who takes over which orphan, so that loads come out even."""
+    """Return who takes over which orphan, so that loads come out even; nobody if there is nobody."""
+    if not among:
+        return {}
     now = {replica: loads.get(replica, 0) for replica in sorted(among)}
     chosen = {}
     for orphan in sorted(orphans):

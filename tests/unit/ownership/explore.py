@@ -10,7 +10,6 @@ from collections import Counter
 
 from tests.unit.ownership.faults import Fault, drawn, explore
 from tests.unit.ownership.model import Shape
-from tests.unit.ownership.world import Violation
 
 
 def main() -> int:
@@ -31,9 +30,9 @@ def main() -> int:
             shape = Shape(*ast.literal_eval(options.shape))
         try:
             done, took = explore(seed if options.seed is None else options.seed, shape, faults)
-        except Violation as violation:
+        except Exception as violation:  # whatever a run ends with is what was looked for
             found[str(violation)] += 1
-            print(f"seed {seed}: {violation}")
+            print(f"seed {seed}: {type(violation).__name__}: {violation}", flush=True)
             if options.most == 1:
                 traceback.print_exception(violation, limit=0)
         else:

@@ -60,9 +60,12 @@ def _terminate_replica(model: Model, which: int, seconds: float) -> None:
 
 
 def _twin(model: Model, which: int, _seconds: float) -> None:
-    """A second process of the same name, as when a node that is cut off keeps a Pod of a StatefulSet running."""
+    """A second process of the same name, as when a node that is cut off keeps a Pod of a StatefulSet running.
+
+    Not while somebody has just deleted the member lease: nothing tells the second one then that there is a first.
+    """
     replica = _replica(model, which)
-    if replica.process.alive:
+    if replica.process.alive and model.store.named(LEASES, f"module-controller-{replica.name}", "default") is not None:
         model.start_replica(replica.name)
 
 
@@ -92,6 +95,12 @@ def _cut_from_gateway(model: Model, which: int, seconds: float) -> None:
     model.network.cut_off(replica.name, gateway, min(seconds, 20.0))
 
 
+def _slow_streams(model: Model, which: int, seconds: float) -> None:
+    replica, lag = _replica(model, which), (0.3, 2.0, 6.0)[which // 3 % 3]
+    model.world.note(f"messages from and to {replica.name} take {lag} s for {seconds:.1f} s")
+    model.network.slow[replica.name] = lag, model.world.now + seconds
+
+
 def _pause_gateway(model: Model, which: int, seconds: float) -> None:
     gateway = model.gateways.get(f"g{which % model.shape.gateways}")
     if gateway is not None:
@@ -113,7 +122,8 @@ def _delete_lease(model: Model, which: int, _seconds: float) -> None:
 
 def _delete_member(model: Model, which: int, _seconds: float) -> None:
     name = f"module-controller-{_replica(model, which).name}"
-    if model.store.named(LEASES, name, "default") is not None:
+    starts = any(run.name in name and model.world.now - run.process.began < 2.0 for run in model.runs)
+    if not starts and model.store.named(LEASES, name, "default") is not None:
         model.store.remove(LEASES, name, "default")
 
 
@@ -154,6 +164,7 @@ KINDS: dict[str, Callable[[Model, int, float], None]] = {
     "watches lag": _lag,
     "API server away": _api_away,
     "cut replica from gateway": _cut_from_gateway,
+    "slow streams": _slow_streams,
     "pause gateway": _pause_gateway,
     "restart gateway": _restart_gateway,
     "delete lease": _delete_lease,

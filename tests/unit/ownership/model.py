@@ -197,6 +197,8 @@ class Model:
     def check(self, holds: bool, words: str) -> None:
         if not holds:
             self.world.note(f"VIOLATION: {words}")
+            # Whatever the product makes of the exception, the run ends.
+            self.world.violation = self.world.violation or words
             raise Violation(words)
 
     def _check_terms(self, replica: Replica) -> None:
@@ -347,7 +349,7 @@ def running(seed: int, shape: Shape = STANDARD, faults: Sequence[tuple[object, .
         with on_network(model.network):
             model.start()
             yield model
-    except Violation as violation:
+    except Exception as violation:
         story = "\n".join(model.world.trace[-60:])
         again = f"--seed {seed} --shape '{astuple(shape)}' --faults '{[tuple(fault) for fault in faults]}'"
         violation.add_note(f"{story}\nsee it again: python -m tests.unit.ownership.explore {again}")

@@ -37,11 +37,6 @@ def test_any_faults(seed: int, shape: Shape, happens: list[Fault]) -> None:
     explore(seed, shape, happens)
 
 
-@pytest.mark.parametrize("seed", [2, 4, 47, 64, 66, 67, 68, 78, 115, 118])
-def test_runs_that_once_failed(seed: int) -> None:
-    explore(seed, *drawn(seed))
-
-
 def test_a_run_is_seen_again_from_its_seed() -> None:
     def trace() -> list[str]:
         shape, happens = drawn(68)

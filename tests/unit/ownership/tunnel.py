@@ -54,6 +54,8 @@ class Network:
         self.world = world
         self.servers: list[tuple[str, Process, Callable[[Any], Any]]] = []
         self.cut: dict[frozenset[str], float] = {}
+        self.slow: dict[str, tuple[float, float]] = {}
+        """By replica: seconds that its messages take, and until when."""
         self.streams: list[Stream] = []
         self.pause = 0.0
         """How probable it is that a process is stopped right before a message leaves it."""
@@ -156,7 +158,9 @@ class Stream:
     def _travel(self, target: End, message: Any) -> None:
         if self.over or self._stalled:
             return
-        target.last = max(target.last + 1e-6, self._world.now + self._world.random.uniform(0.001, 0.02))
+        lag, until = self._network.slow.get(self.server.process.name, (0.0, 0.0))
+        delay = self._world.random.uniform(0.001, 0.02) + (lag if self._world.now < until else 0.0)
+        target.last = max(target.last + 1e-6, self._world.now + delay)
         self._world.at(target.last, lambda: self._arrive(target, message))
 
     def _arrive(self, target: End, message: Any) -> None:

@@ -30,6 +30,7 @@ class World:
         self.now = 0.0
         self.events = 0
         self.trace: list[str] = []
+        self.violation = ""
         self.defects: list[Any] = []
         """What the product logged as an error of its own."""
         self.processes: list[Process] = []
@@ -51,6 +52,8 @@ class World:
             self.now, _, action = heapq.heappop(self._heap)
             self.events += 1
             action()
+            if self.violation:
+                raise Violation(self.violation)
             if self.defects:
                 error = self.defects[0]
                 raise Violation(f"the product failed: {error}")
@@ -76,6 +79,7 @@ class Process(asyncio.BaseEventLoop):
     def __init__(self, world: World, name: str, *, offset: float = 0.0, rate: float = 1.0) -> None:
         super().__init__()
         self.world, self.name = world, name
+        self.began = world.now
         self.alive, self.paused_until = True, 0.0
         self._offset, self._rate = offset, rate
         self._planned = float("inf")

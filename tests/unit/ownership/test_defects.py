@@ -1,0 +1,134 @@
+"""The model finds defects: each rule of the protocol that is broken on purpose is found broken in a few runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from controlplane.app.leases import LeaseKeeper
+from controlplane.app.membership import Membership
+from controlplane.domain import lease as lease_rules
+from controlplane.domain import replicas as replica_rules
+from controlplane.domain.identity import BaseId
+from controlplane.domain.objects import Lease
+from gateways.session.routing import Fences
+from tests.fakes import apiserver
+from tests.unit.ownership.faults import AFTER, PEOPLE, SECONDS, Fault, explore
+from tests.unit.ownership.model import Shape
+from tests.unit.ownership.test_cases import overtaken_order
+from tests.unit.ownership.world import Violation
+
+Patch = pytest.MonkeyPatch
+RUNS = 60
+"""Runs in which a defect must be found; most are found in the first few."""
+ACT = "act for|order.* for|begins a term|two terms"
+
+
+def acts_too_long(patch: Patch) -> None:
+    patch.setattr(replica_rules, "SELF_FENCE_AFTER", 20.0)
+
+
+def counts_silence_while_cut_off(patch: Patch) -> None:
+    async def confirmed(_self: Membership, _lease: Lease) -> bool:
+        return True
+
+    patch.setattr(Membership, "_confirmed", confirmed)
+    patch.setattr(Membership, "heard_since", lambda _self: float("-inf"))
+
+
+def acts_at_once_after_a_lapse(patch: Patch) -> None:
+    patch.setattr(Membership, "unbroken_since", lambda _self: float("-inf"))
+
+
+def never_doubts_that_one_is_gone(patch: Patch) -> None:
+    patch.setattr(Membership, "gone", lambda self, holder, _unchanged_since=0.0: holder in self._gone)
+    patch.setattr(Membership, "_notice_lapse", lambda _self, *, lapsed=False: None)
+    patch.setattr(Membership, "unbroken_since", lambda _self: float("-inf"))
+
+
+def does_not_raise_the_fence(patch: Patch) -> None:
+    claim = lease_rules.claim
+
+    def same(
+        lease: Lease | None, *, fresh: Lease, unchanged_for: float, holder_gone: bool = False
+    ) -> lease_rules.Create | lease_rules.Take | lease_rules.Wait:
+        decision = claim(lease, fresh=fresh, unchanged_for=unchanged_for, holder_gone=holder_gone)
+        if isinstance(decision, lease_rules.Take) and lease is not None:
+            return lease_rules.Take(replace(decision.lease, transitions=lease.transitions))
+        return decision
+
+    patch.setattr(lease_rules, "claim", same)
+    patch.setattr(LeaseKeeper, "claim", _claim_as_decided)
+
+
+async def _claim_as_decided(self: LeaseKeeper, base: BaseId, *, above: int = 0) -> bool:
+    """Claim without the second look at the fence that ``above`` brings."""
+    return await _claim(self, base, above=-1)
+
+
+_claim = LeaseKeeper.claim
+
+
+def gives_before_it_stopped(patch: Patch) -> None:
+    give = LeaseKeeper.give
+
+    async def early(self: LeaseKeeper, base: BaseId, to: str) -> None:
+        term = self._terms.get(base)
+        await give(self, base, to)
+        if term is not None:
+            self._terms[base] = term
+
+    patch.setattr(LeaseKeeper, "give", early)
+
+
+def takes_a_deleted_lease_at_once(patch: Patch) -> None:
+    patch.setattr(LeaseKeeper, "abandoned", lambda _self, _base: True)
+
+
+def writes_without_precondition(patch: Patch) -> None:
+    patch.setattr(apiserver, "_precondition", lambda _obj, _uid, _version: None)
+
+
+DEFECTS: list[tuple[Callable[[Patch], None], str, str]] = [
+    (acts_too_long, "cut replica from API server", ACT),
+    (counts_silence_while_cut_off, "watches lag", ACT),
+    (acts_at_once_after_a_lapse, "cut replica from API server", ACT),
+    (never_doubts_that_one_is_gone, "cut replica from API server", ACT),
+    (does_not_raise_the_fence, "kill replica", ACT),
+    (gives_before_it_stopped, "drain", ACT),
+    (takes_a_deleted_lease_at_once, "delete lease", ACT),
+    (writes_without_precondition, "watches lag", ACT),
+]
+ALSO = {
+    "watches lag": ("cut replica from API server", "kill replica"),
+    "delete lease": ("cut replica from API server",),
+    "drain": ("watches lag",),
+}
+
+
+def search(kind: str) -> None:
+    """Run until a violation is found; raises it."""
+    kinds = [kind, kind, *ALSO.get(kind, ()), *PEOPLE]
+    for seed in range(RUNS):
+        random = Random(seed)
+        faults = [
+            Fault(random.choice(AFTER), random.choice(kinds), random.randrange(42), random.choice(SECONDS))
+            for _ in range(14)
+        ]
+        explore(seed, Shape(), faults)
+
+
+@pytest.mark.parametrize(("defect", "kind", "words"), DEFECTS, ids=[defect.__name__ for defect, _, _ in DEFECTS])
+def test_it_is_found(monkeypatch: Patch, defect: Callable[[Patch], None], kind: str, words: str) -> None:
+    defect(monkeypatch)
+    with pytest.raises(Violation, match=words):
+        search(kind)
+
+
+def test_a_gateway_that_admits_every_fence_is_found(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(Fences, "admit", lambda _self, _base, _fence: True)
+    with pytest.raises(Violation, match="carries out an order"):
+        overtaken_order(1)
