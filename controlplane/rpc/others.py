@@ -72,12 +72,17 @@ def own_part(context: aio.ServicerContext[Any, Any]) -> bool:
     return any(pair in OWN for pair in context.invocation_metadata() or ())
 
 
+def time_for_others(context: aio.ServicerContext[Any, Any]) -> float:
+    """Return the seconds that the others may take for a call: half of its own at most."""
+    remaining = context.time_remaining()
+    return DEADLINE if remaining is None else min(DEADLINE, max(remaining, 0.0) / 2)
+
+
 class Others:
     """Channels to the other live replicas, one for each address."""
 
-    def __init__(self, members: Members, *, deadline: float = DEADLINE) -> None:
+    def __init__(self, members: Members) -> None:
         self._members = members
-        self.deadline = deadline
         self._channels: dict[str, aio.Channel] = {}
         self._silent: set[str] = set()
         self._changed = asyncio.Event()
@@ -113,13 +118,14 @@ class Others:
         self,
         method: Callable[[ModuleControllerServiceAsyncStub], aio.UnaryUnaryMultiCallable[Q, M]],
         request: Q,
+        within: float = DEADLINE,
     ) -> Answers[M]:
-        """Ask all others at once for what they own."""
+        """Ask all others at once for what they own; they have so many seconds."""
         others = self.live()
         if not others:
             return Answers()
         given: dict[str, M | None] = {}
-        await asyncio.gather(*(self._ask(other, method, request, given) for other in others))
+        await asyncio.gather(*(self._ask(other, method, request, within, given) for other in others))
         return Answers(given, frozenset(other.id for other in others if other.id not in given))
 
     async def _ask(
@@ -127,13 +133,14 @@ class Others:
         other: Replica,
         method: Callable[[ModuleControllerServiceAsyncStub], aio.UnaryUnaryMultiCallable[Q, M]],
         request: Q,
+        within: float,
         given: dict[str, M | None],
     ) -> None:
         if not other.address:
             self.heard(other.id, "it tells no address; set POD_IP or ADVERTISE_ADDRESS")
             return
         try:
-            given[other.id] = await method(self.stub(other.address))(request, timeout=self.deadline, metadata=OWN)
+            given[other.id] = await method(self.stub(other.address))(request, timeout=within, metadata=OWN)
         except aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.NOT_FOUND:
                 self.heard(other.id, cause(error))

@@ -1,12 +1,12 @@
 """What tools read, from all replicas: each owner's word on its VNodes, the cluster's where an owner cannot be asked.
 
-With own only what this replica owns is answered, and nobody is asked.
+With own only what this replica owns is answered, and nobody is asked; else the others are given within, in seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
@@ -19,7 +19,7 @@ from controlplane.domain.history import Operation
 from controlplane.domain.placement import parse_selector
 from controlplane.rpc import tooling_codec as codec
 from controlplane.rpc.merging import MODULES, OPERATIONS, VNODES, Kind, Part, by_time, cut, merge, merge_gateways
-from controlplane.rpc.others import Answers, Others
+from controlplane.rpc.others import DEADLINE, Answers, Others
 from controlplane.rpc.paging import PAGE, page
 
 M = TypeVar("M")
@@ -36,6 +36,9 @@ class Page(Protocol[M_co]):
     @property
     def next_page_token(self) -> str:
         """The last key, if there is more."""
+
+
+P = TypeVar("P", bound=Page[Any])
 
 
 class Reads:
@@ -58,7 +61,9 @@ class Reads:
         self._shards = shards
         self._others = others
 
-    async def vnodes(self, request: pb.ListVNodesRequest, *, own: bool) -> pb.ListVNodesResponse:
+    async def vnodes(
+        self, request: pb.ListVNodesRequest, *, own: bool, within: float = DEADLINE
+    ) -> pb.ListVNodesResponse:
         """List VNodes by name."""
         items = self._operations.vnodes(parse_selector(request.selector))
         mine = {item.name for item in items if item.base is not None}
@@ -68,11 +73,11 @@ class Reads:
         found = list(map(codec.vnode, chosen))
         if own:
             return pb.ListVNodesResponse(items=found, next_page_token=until)
-        answers = await self._others.ask(lambda stub: stub.ListVNodes, request)
+        answers = _advancing(await self._others.ask(lambda stub: stub.ListVNodes, request, within), request.page_token)
         told, token = self._merged(VNODES, found, until, answers.given, mine, request.page_size)
         return pb.ListVNodesResponse(items=told, next_page_token=token, unreachable_replicas=self._unreachable(answers))
 
-    async def vnode(self, request: pb.GetVNodeRequest, *, own: bool) -> pb.GetVNodeResponse:
+    async def vnode(self, request: pb.GetVNodeRequest, *, own: bool, within: float = DEADLINE) -> pb.GetVNodeResponse:
         """Get one VNode with its modules and recent events; one that is not ours, if own, with our events alone."""
         try:
             item = self._operations.vnode(request.name)
@@ -84,7 +89,7 @@ class Reads:
         found = self._vnode(item, own=own) if item is not None else pb.GetVNodeResponse()
         if own:
             return found
-        answers = await self._others.ask(lambda stub: stub.GetVNode, request)
+        answers = await self._others.ask(lambda stub: stub.GetVNode, request, within)
         heard = {name: answer for name, answer in answers.given.items() if answer is not None}
         owners = {name: answer for name, answer in heard.items() if answer.HasField("vnode")}
         if item is not None and (item.base is not None or not owners):
@@ -110,7 +115,9 @@ class Reads:
             found.modules.extend(codec.module(module) for module in self._operations.modules(item.name))
         return found
 
-    async def modules(self, request: pb.ListModulesRequest, *, own: bool) -> pb.ListModulesResponse:
+    async def modules(
+        self, request: pb.ListModulesRequest, *, own: bool, within: float = DEADLINE
+    ) -> pb.ListModulesResponse:
         """List modules by VNode, name and version."""
         vnode = self._operations.vnode(request.vnode).name if request.vnode else ""
         mine = self._mine()
@@ -121,13 +128,15 @@ class Reads:
         found = list(map(codec.module, chosen))
         if own:
             return pb.ListModulesResponse(items=found, next_page_token=until)
-        answers = await self._others.ask(lambda stub: stub.ListModules, request)
+        answers = _advancing(await self._others.ask(lambda stub: stub.ListModules, request, within), request.page_token)
         told, token = self._merged(MODULES, found, until, answers.given, mine, request.page_size)
         return pb.ListModulesResponse(
             items=told, next_page_token=token, unreachable_replicas=self._unreachable(answers, vnode)
         )
 
-    async def past(self, request: pb.ListOperationsRequest, *, own: bool) -> pb.ListOperationsResponse:
+    async def past(
+        self, request: pb.ListOperationsRequest, *, own: bool, within: float = DEADLINE
+    ) -> pb.ListOperationsResponse:
         """List the last operations on modules by VNode and time."""
         vnode = self._operations.vnode(request.vnode).name if request.vnode else ""
         items = self._operations.past(vnode, request.name)
@@ -135,13 +144,17 @@ class Reads:
         found = [codec.past(*item) for item in chosen]
         if own:
             return pb.ListOperationsResponse(items=found, next_page_token=until)
-        answers = await self._others.ask(lambda stub: stub.ListOperations, request)
+        answers = _advancing(
+            await self._others.ask(lambda stub: stub.ListOperations, request, within), request.page_token
+        )
         told, token = self._merged(OPERATIONS, found, until, answers.given, self._mine(), request.page_size)
         return pb.ListOperationsResponse(
             items=told, next_page_token=token, unreachable_replicas=self._unreachable(answers, vnode)
         )
 
-    async def gateways(self, request: pb.ListGatewaysRequest, *, own: bool) -> pb.ListGatewaysResponse:
+    async def gateways(
+        self, request: pb.ListGatewaysRequest, *, own: bool, within: float = DEADLINE
+    ) -> pb.ListGatewaysResponse:
         """List the connected gateways by id."""
         orders: dict[str, int] = {}
         for base in self._fleet.bases():
@@ -151,7 +164,7 @@ class Reads:
         found = [codec.gateway(c, orders.get(c.link.info.key, 0)) for c in connected]
         if own:
             return pb.ListGatewaysResponse(items=found)
-        answers = await self._others.ask(lambda stub: stub.ListGateways, request)
+        answers = await self._others.ask(lambda stub: stub.ListGateways, request, within)
         heard = [answer.items for answer in answers.given.values() if answer is not None]
         return pb.ListGatewaysResponse(
             items=merge_gateways([found, *heard]), unreachable_replicas=sorted(answers.unreachable)
@@ -176,13 +189,22 @@ class Reads:
         if not given:
             return found, until
         parts = [Part(self._others.me, [item for item in found if kind.vnode(item) in mine], until)]
-        parts += [Part(name, list(told.items), told.next_page_token) for name, told in given.items() if told]
+        parts += [
+            Part(name, list(told.items), told.next_page_token) for name, told in given.items() if told is not None
+        ]
         rest = Part("", [item for item in found if kind.vnode(item) not in mine], until)
         return cut(kind, merge(kind, parts, rest, self._shards.holder), size or PAGE)
 
     def _unreachable(self, answers: Answers[M], vnode: str = "") -> list[str]:
         """Return who could not be asked: others that live, and whoever holds Leases without living among us."""
         return sorted(answers.unreachable | (self._shards.holders(vnode) - answers.given.keys() - {self._others.me}))
+
+
+def _advancing(answers: Answers[P], token: str) -> Answers[P]:
+    """Return the answers without those of pages that end before they begin: whoever gives such is not to be asked."""
+    stuck = {name for name, told in answers.given.items() if told and "" < told.next_page_token <= token}
+    given = {name: told for name, told in answers.given.items() if name not in stuck}
+    return Answers(given, answers.unreachable | stuck)
 
 
 def module_key(item: ModuleItem) -> str:

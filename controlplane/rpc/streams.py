@@ -16,7 +16,7 @@ import grpc
 from grpc import aio
 
 from controlplane.domain.replicas import Replica
-from controlplane.rpc.others import OWN, Others, cause, ended_by_us
+from controlplane.rpc.others import DEADLINE, OWN, Others, cause, ended_by_us
 
 if TYPE_CHECKING:
     from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceAsyncStub
@@ -98,7 +98,7 @@ class Streams(Generic[Q, R]):
     async def settled(self) -> None:
         """Wait until each other replica told what it has or cannot be asked, at most for the deadline."""
         try:
-            async with asyncio.timeout(self._others.deadline):
+            async with asyncio.timeout(DEADLINE):
                 while _Standing.PENDING in self._standing.values():
                     self._settled.clear()
                     await self._settled.wait()

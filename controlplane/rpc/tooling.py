@@ -27,7 +27,7 @@ from controlplane.domain.objects import Container
 from controlplane.domain.placement import parse_selector
 from controlplane.rpc import tooling_codec as codec
 from controlplane.rpc.answers import Answers
-from controlplane.rpc.others import own_part
+from controlplane.rpc.others import own_part, time_for_others
 from controlplane.rpc.paging import page
 from controlplane.rpc.reads import Reads
 from controlplane.rpc.refusals import refuse, refusing
@@ -66,27 +66,27 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
     async def ListVNodes(self, request: pb.ListVNodesRequest, context: Context) -> pb.ListVNodesResponse:
         """List VNodes by name."""
         async with refusing(context):
-            return await self._reads.vnodes(request, own=own_part(context))
+            return await self._reads.vnodes(request, own=own_part(context), within=time_for_others(context))
 
     async def GetVNode(self, request: pb.GetVNodeRequest, context: Context) -> pb.GetVNodeResponse:
         """Get one VNode with its modules and recent events."""
         async with refusing(context):
-            return await self._reads.vnode(request, own=own_part(context))
+            return await self._reads.vnode(request, own=own_part(context), within=time_for_others(context))
 
     async def ListModules(self, request: pb.ListModulesRequest, context: Context) -> pb.ListModulesResponse:
         """List modules by VNode, name and version."""
         async with refusing(context):
-            return await self._reads.modules(request, own=own_part(context))
+            return await self._reads.modules(request, own=own_part(context), within=time_for_others(context))
 
     async def ListOperations(self, request: pb.ListOperationsRequest, context: Context) -> pb.ListOperationsResponse:
         """List the last operations on modules by VNode and time."""
         async with refusing(context):
-            return await self._reads.past(request, own=own_part(context))
+            return await self._reads.past(request, own=own_part(context), within=time_for_others(context))
 
     async def ListGateways(self, request: pb.ListGatewaysRequest, context: Context) -> pb.ListGatewaysResponse:
         """List the connected gateways by id."""
         async with refusing(context):
-            return await self._reads.gateways(request, own=own_part(context))
+            return await self._reads.gateways(request, own=own_part(context), within=time_for_others(context))
 
     async def GetRollout(self, request: pb.GetRolloutRequest, context: Context) -> pb.GetRolloutResponse:
         """Tell how far the rollout of a workload or module is."""

@@ -12,7 +12,7 @@ from grpc import aio
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.domain.replicas import Replica
-from controlplane.rpc.others import DEADLINE, OWN, Answers, Others
+from controlplane.rpc.others import DEADLINE, OWN, Answers, Others, time_for_others
 from tests.unit.rpc.replicas import FakeMembers, FakeOthers, failure
 
 pytestmark = pytest.mark.looptime
@@ -79,6 +79,15 @@ async def test_one_without_an_address_cannot_be_asked() -> None:
     members = FakeMembers()
     members.known = (Replica("me", "me"), Replica("mute"))
     assert await ask(members, {}) == Answers({}, frozenset({"mute"}))
+
+
+@pytest.mark.parametrize(("remaining", "within"), [(None, DEADLINE), (10.0, DEADLINE), (1.0, 0.5), (-1.0, 0.0)])
+def test_the_others_have_at_most_half_of_a_calls_time(remaining: float | None, within: float) -> None:
+    class Context:
+        def time_remaining(self) -> float | None:
+            return remaining
+
+    assert time_for_others(cast("aio.ServicerContext[Any, Any]", Context())) == within
 
 
 async def test_a_call_that_gives_up_stops_asking() -> None:

@@ -130,6 +130,16 @@ async def test_when_the_owner_is_away_the_cluster_shows_its_pods() -> None:
         assert list(modules.unreachable_replicas) == ["other"]
 
 
+async def test_a_page_that_leads_back_is_not_followed() -> None:
+    back = pb.ListVNodesResponse(items=[their_vnode()], next_page_token="a")
+    async with stage() as running:
+        found = await reads(running, Wired("other", ListVNodes=lambda _: back)).vnodes(
+            pb.ListVNodesRequest(page_token="b"), own=False
+        )
+        assert [item.name for item in found.items] == [THEIRS, OURS]
+        assert (found.next_page_token, list(found.unreachable_replicas)) == ("", ["other"])
+
+
 async def test_own_is_what_this_replica_owns_and_asks_nobody() -> None:
     async with stage() as running:
         others = Wired("other")
