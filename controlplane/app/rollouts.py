@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from controlplane.app.operations import Missing, ModuleItem, Operations, Refusal, VNodeItem
 from controlplane.app.ports import Cluster, ObjectName
@@ -27,17 +28,24 @@ class Rollouts:
         workload = await self._cluster.workload(name.kind, name.namespace or "default", name.name)
         return of_workload(workload, self._cluster.pods.all())
 
-    def module(self, name: str, version: str, targets: Sequence[VNodeItem] | None) -> Rollout:
+    def module(
+        self,
+        name: str,
+        version: str,
+        targets: Sequence[VNodeItem] | None,
+        theirs: Mapping[str, Sequence[Part]] = MappingProxyType({}),
+    ) -> Rollout:
         """Tell how far a module is on targets, or where Pods ask for it; any version when none is given.
 
-        Raises Refusal, Missing when nothing asks for it.
+        theirs are the modules without a Pod on VNodes that other replicas own. Raises
+        Refusal, Missing when nothing asks for it.
         """
         if not name:
             raise Refusal("a name is needed", "module.name")
         items = self._asking(name, version) if targets is None else targets
         if not items:
             raise Missing(f"no Pod asks for module {name}{':' if version else ''}{version}")
-        return of_module([self._place(item, name, version) for item in items])
+        return of_module([self._place(item, name, version, theirs.get(item.name, ())) for item in items])
 
     def _asking(self, name: str, version: str) -> list[VNodeItem]:
         found = {
@@ -47,12 +55,22 @@ class Rollouts:
         }
         return [item for item in self._operations.vnodes() if item.name in found]
 
-    def _place(self, item: VNodeItem, name: str, version: str) -> Place:
-        mine = [m for m in self._operations.modules(item.name, name) if version in ("", m.key.version)]
-        wanted = [m for m in mine if m.pod is not None and not m.pod.deleting]
+    def bare(self, name: str, version: str, targets: Sequence[VNodeItem] | None) -> bool:
+        """Tell whether no Pod asks for it on a target of another replica, so that only that one knows of it."""
+        return any(item.base is None and not _wanted(self._mine(item, name, version)) for item in targets or ())
+
+    def _mine(self, item: VNodeItem, name: str, version: str) -> list[ModuleItem]:
+        return [m for m in self._operations.modules(item.name, name) if version in ("", m.key.version)]
+
+    def _place(self, item: VNodeItem, name: str, version: str, theirs: Sequence[Part]) -> Place:
+        mine = self._mine(item, name, version)
         # Where no Pod asks for it, one that is there all the same counts.
-        parts = wanted or [m for m in mine if m.pod is None]
-        return Place(item.name, tuple(map(_part, parts)), "" if item.ready else item.why or "its Node is not Ready")
+        parts = list(map(_part, _wanted(mine) or [m for m in mine if m.pod is None])) or theirs
+        return Place(item.name, tuple(parts), "" if item.ready else item.why or "its Node is not Ready")
+
+
+def _wanted(items: Sequence[ModuleItem]) -> list[ModuleItem]:
+    return [item for item in items if item.pod is not None and not item.pod.deleting]
 
 
 def _part(item: ModuleItem) -> Part:

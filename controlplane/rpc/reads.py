@@ -15,12 +15,13 @@ from controlplane.app.fleet import Fleet
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.operations import Missing, ModuleItem, Operations, VNodeItem
 from controlplane.app.shards import Shards
+from controlplane.domain import rollout
 from controlplane.domain.history import Operation
 from controlplane.domain.placement import parse_selector
 from controlplane.rpc import tooling_codec as codec
 from controlplane.rpc.merging import MODULES, OPERATIONS, VNODES, Kind, Part, by_time, cut, merge, merge_gateways
 from controlplane.rpc.others import DEADLINE, Answers, Others
-from controlplane.rpc.paging import PAGE, page
+from controlplane.rpc.paging import MOST_IN_PAGE, PAGE, page
 
 M = TypeVar("M")
 M_co = TypeVar("M_co", covariant=True)
@@ -133,6 +134,19 @@ class Reads:
         return pb.ListModulesResponse(
             items=told, next_page_token=token, unreachable_replicas=self._unreachable(answers, vnode)
         )
+
+    async def bare(self, name: str, version: str, *, within: float) -> tuple[dict[str, list[rollout.Part]], list[str]]:
+        """Return the modules of that name without a Pod on VNodes of others, and who could not be asked."""
+        found: dict[str, list[rollout.Part]] = {}
+        request = pb.ListModulesRequest(name=name, page_size=MOST_IN_PAGE)
+        while True:
+            told = await self.modules(request, own=False, within=within)
+            for item in told.items:
+                if not item.pod and version in ("", item.version):
+                    found.setdefault(item.vnode, []).append(rollout.Part("", f"{item.name}:{item.version}", item.ready))
+            request.page_token = told.next_page_token
+            if not request.page_token:
+                return found, list(told.unreachable_replicas)
 
     async def past(
         self, request: pb.ListOperationsRequest, *, own: bool, within: float = DEADLINE

@@ -97,7 +97,13 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
                 case "module":
                     module = request.module
                     targets = self._targets(module.target) if module.HasField("target") else None
-                    return codec.rollout(self._rollouts.module(module.name, module.version, targets))
+                    name, version = module.name, module.version
+                    if not self._rollouts.bare(name, version, targets):
+                        return codec.rollout(self._rollouts.module(name, version, targets))
+                    theirs, unreachable = await self._reads.bare(name, version, within=time_for_others(context))
+                    found = codec.rollout(self._rollouts.module(name, version, targets, theirs))
+                    found.unreachable_replicas.extend(unreachable)
+                    return found
                 case _:
                     raise Refusal("a subject is needed: workload or module", "subject")
 

@@ -139,7 +139,9 @@ class Client:
         """Return how far a module is on a target, or where Pods ask for it; raises NotFound. timeout is in seconds."""
         module = pb.ModuleRollout(name=name, version=version, target=target.message() if target else None)
         request = pb.GetRolloutRequest(module=module)
-        return codec.rollout(self._connection.call(self._stub.GetRollout, request, timeout))
+        answer = self._connection.call(self._stub.GetRollout, request, timeout)
+        self._tell(answer.unreachable_replicas)
+        return codec.rollout(answer)
 
     def list_gateways(self) -> Iterator[Gateway]:
         """Yield the gateways."""

@@ -58,6 +58,13 @@ def test_a_daemonset_and_modules_are_asked_for_as_named(fake: FakeTooling, mctl:
         assert asked(fake).module.target == target
 
 
+def test_replicas_that_could_not_be_asked_are_named(fake: FakeTooling, mctl: Mctl) -> None:
+    done = pb.GetRolloutResponse(observed=True, done=True, unreachable_replicas=["b"])
+    fake.rollouts.append(done)
+    outcome = mctl("rollout", "status", "module/biz1")
+    assert (outcome.code, outcome.err.startswith("mctl: warning: cannot ask replica b: ")) == (0, True)
+
+
 def test_exit_codes(fake: FakeTooling, mctl: Mctl) -> None:
     assert mctl("rollout", "status", "deployment/web").code == 3
     fake.rollouts.append(BEGUN)

@@ -90,6 +90,17 @@ def shown(pair: Pair, which: int, base: str) -> list[str]:
     return [line for line in pair.mctl[which]("describe", "vnode", base).splitlines() if "ago)" not in line]
 
 
+def test_a_rollout_counts_what_another_replica_knows(pair: Pair) -> None:
+    base = pair.owned_by(NAMES[1])
+    install_from_outside(base, "bare")
+    eventually(
+        lambda: "bare" in {m["name"] for m in pair.mctl[1].items("get", "modules")}, within=60, what="its owner knows"
+    )
+    for mctl in pair.mctl:
+        out, err = mctl.run("rollout", "status", "module/bare:1", "--base", base.identity, "--timeout", "10s")
+        assert (out.splitlines()[-1], err) == ('module "bare" successfully rolled out', "")
+
+
 def test_changes_are_made_through_a_replica_that_owns_nothing_of_them(pair: Pair) -> None:
     for mctl, owner in ((pair.mctl[0], NAMES[1]), (pair.mctl[1], NAMES[0])):
         base = pair.owned_by(owner)

@@ -15,6 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.operations import Missing, Operations
+from controlplane.app.rollouts import Rollouts
 from controlplane.app.shards import Shards
 from controlplane.cluster.api import LEASES
 from controlplane.domain.facts import ModuleState
@@ -194,3 +195,25 @@ async def test_history_and_gateways_are_those_of_all() -> None:
             (mine.link.info.gateway_id, 5 + len(mine.watched)),
             ("zz", 0),
         ]
+
+
+async def test_a_rollout_asks_for_modules_without_pods_only_where_they_could_count() -> None:
+    async with stage() as running:
+        operations = Operations(running.cluster, running.fleet, env="dev")
+        rollouts = Rollouts(running.cluster, operations)
+        targets = operations.select(all_bases=True)
+        assert not rollouts.bare("biz1", "", operations.select(base="b1")), "a Pod asks for it there"
+        assert not rollouts.bare("foreign", "", operations.select(base="b2")), "that one is ours"
+        assert not rollouts.bare("foreign", "", None)
+        assert rollouts.bare("foreign", "1", targets)
+        others = Wired(
+            "other",
+            ListModules=lambda _: pb.ListModulesResponse(
+                items=[pb.Module(vnode=THEIRS, name="foreign", version=version, ready=True) for version in ("1", "2")]
+            ),
+        )
+        theirs, unreachable = await reads(running, others).bare("foreign", "1", within=1.0)
+        assert unreachable == []
+        found = rollouts.module("foreign", "1", targets, theirs)
+        assert (found.desired, found.updated, found.available, found.done) == (2, 2, 2, True)
+        assert not rollouts.module("foreign", "1", targets).done

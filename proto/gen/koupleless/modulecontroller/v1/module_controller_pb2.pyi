@@ -1684,6 +1684,7 @@ class GetRolloutResponse(_message.Message):
     DONE_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     TROUBLES_FIELD_NUMBER: _builtins.int
+    UNREACHABLE_REPLICAS_FIELD_NUMBER: _builtins.int
     observed: _builtins.bool
     """The newest specification has been taken up."""
     desired: _builtins.int
@@ -1702,6 +1703,12 @@ class GetRolloutResponse(_message.Message):
     def troubles(self) -> _containers.RepeatedCompositeFieldContainer[Global___RolloutTrouble]:
         """What keeps it, at most 20."""
 
+    @_builtins.property
+    def unreachable_replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Replicas that could not be asked whether their bases have the module
+        without a Pod.
+        """
+
     def __init__(
         self,
         *,
@@ -1713,10 +1720,11 @@ class GetRolloutResponse(_message.Message):
         done: _builtins.bool = ...,
         failure: _builtins.str = ...,
         troubles: _abc.Iterable[Global___RolloutTrouble] | None = ...,
+        unreachable_replicas: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "desired", b"desired", "done", b"done", "failure", b"failure", "observed", b"observed", "old", b"old", "troubles", b"troubles", "updated", b"updated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "desired", b"desired", "done", b"done", "failure", b"failure", "observed", b"observed", "old", b"old", "troubles", b"troubles", "unreachable_replicas", b"unreachable_replicas", "updated", b"updated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
