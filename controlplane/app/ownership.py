@@ -206,13 +206,14 @@ class Ownership:
             why = "holder-gone" if self._leases.orphaned(lease) else "expired"
             return now + place * replicas.RANK_STEP, why
         wait = place * replicas.RANK_STEP
+        if base in self._heard() and self._policy.clustered:
+            # Who has fewer bases goes first; among those of one level the order is that of the names.
+            level = replicas.level(self._leases.owned, len(self._holders), self._policy.most_level)
+            wait = replicas.LEVEL_STEP * (level + place / len(takers))
         has_node = self._cluster.nodes.get(node_name(base, self._policy.env)) is not None
         if has_node and not self._leases.abandoned(base):
             wait += NODE_WITHOUT_LEASE
         if base in self._heard():
-            if self._policy.clustered and len(takers) > 1:
-                owned, everything = self._leases.owned, len(self._holders)
-                wait += replicas.LEVEL_STEP * replicas.level(owned, everything, self._policy.most_level)
             return now + wait, "new"
         return (now + wait, "node-without-lease") if has_node else None
 

@@ -1,0 +1,247 @@
+"""Several replicas over one API server: takeover, handover, balance, draining, names."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+
+from controlplane.app.membership import NameTaken
+from controlplane.app.policy import Policy
+from controlplane.app.ports import Transient
+from controlplane.cluster.api import LEASES, Resource, WatchEvent
+from controlplane.domain import replicas as rules
+from controlplane.domain.identity import BaseId
+from tests.unit.app.harness import Api, Stage
+
+pytestmark = pytest.mark.looptime
+
+
+class Door:
+    """The way of one replica to the API server, which can be shut."""
+
+    def __init__(self, api: Api) -> None:
+        self._api, self.shut = api, False
+
+    def __getattr__(self, name: str) -> Any:
+        if self.shut and name in ("get", "list", "create", "patch", "delete", "watch"):
+            raise Transient("cut off from the API server")
+        return getattr(self._api, name)
+
+
+class Counting(Api):
+    """Counts how often the holder of a VNode's lease changed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moves = 0
+        self._holders: dict[str, str] = {}
+
+    def _tell(self, resource: Resource, event: WatchEvent) -> None:
+        name = event.object["metadata"]["name"]
+        if resource == LEASES and name.startswith("vnode."):
+            holder = event.object["spec"]["holderIdentity"]
+            self.moves += self._holders.get(name, holder) != holder
+            self._holders[name] = holder
+        super()._tell(resource, event)
+
+
+class Replicas:
+    """Replicas that can be started and ended one by one."""
+
+    def __init__(self, *, clustered: bool = False) -> None:
+        self.api = Counting()
+        self.stages: dict[str, Stage] = {}
+        self.doors: dict[str, Door] = {}
+        self._clustered = clustered
+        self._running: dict[str, AsyncExitStack] = {}
+
+    async def start(self, *names: str) -> None:
+        for name in names:
+            self.doors[name] = Door(self.api)
+            policy = Policy(replica=name, env="dev", version="test", clustered=self._clustered)
+            stage = Stage(self.doors[name], policy, sole=False)  # type: ignore[arg-type]
+            self._running[name] = AsyncExitStack()
+            await self._running[name].enter_async_context(stage.running())
+            self.stages[name] = stage
+
+    async def end(self, name: str) -> None:
+        """Have it end without a word."""
+        del self.stages[name]
+        await self._running.pop(name).aclose()
+
+    async def leave(self, name: str) -> None:
+        """Have it end as it should."""
+        await self.stages[name].fleet.retire()
+        await self.stages[name].members.leave()
+        await self.end(name)
+
+    async def close(self) -> None:
+        for name in tuple(self.stages):
+            await self.end(name)
+
+    def add(self, *bases: str) -> None:
+        """Bases beat through gateways that are connected to all replicas."""
+        for base in bases:
+            for stage in self.stages.values():
+                stage.bases.add(base)
+
+    def owners(self) -> dict[str, list[str]]:
+        bases = {base for stage in self.stages.values() for base in stage.bases.modules}
+        return {
+            base: [name for name, stage in self.stages.items() if stage.leases.fence(BaseId(base)) is not None]
+            for base in sorted(bases)
+        }
+
+    def loads(self) -> Counter[str]:
+        return Counter(owner for owners in self.owners().values() for owner in owners)
+
+    def each_has_one_owner(self) -> bool:
+        return all(len(owners) == 1 for owners in self.owners().values())
+
+
+@asynccontextmanager
+async def replicas(*names: str, bases: int = 0, clustered: bool = False) -> AsyncIterator[Replicas]:
+    those = Replicas(clustered=clustered)
+    try:
+        await those.start(*names)
+        those.add(*(f"b{number}" for number in range(bases)))
+        await asyncio.sleep(2.0)
+        yield those
+    finally:
+        await those.close()
+
+
+async def test_each_base_has_one_owner_and_loads_are_even() -> None:
+    async with replicas("r0", "r1", "r2", bases=30) as those:
+        await asyncio.sleep(30.0)
+        assert those.each_has_one_owner()
+        assert max(those.loads().values()) <= 11
+
+
+async def test_bases_of_a_replica_that_failed_are_taken_over_and_shared_out() -> None:
+    async with replicas("r0", "r1", "r2", bases=12) as those:
+        await asyncio.sleep(20.0)
+        await those.end("r0")
+        await asyncio.sleep(rules.DURATION - 2.5)
+        assert not those.each_has_one_owner(), "nobody may begin before the member lease ran out"
+        await asyncio.sleep(4.0)
+        assert those.each_has_one_owner()
+        assert those.loads() == {"r1": 6, "r2": 6}
+
+
+async def test_bases_of_a_replica_that_leaves_are_taken_within_two_seconds() -> None:
+    async with replicas("r0", "r1", "r2", bases=12) as those:
+        await asyncio.sleep(20.0)
+        await those.leave("r0")
+        await asyncio.sleep(1.0)
+        assert those.each_has_one_owner()
+        assert those.loads() == {"r1": 6, "r2": 6}
+
+
+async def test_a_second_process_of_a_name_is_refused_and_the_first_one_goes_on() -> None:
+    async with replicas("r0", bases=2) as those:
+        second = Stage(those.api, Policy(replica="r0", env="dev", version="test"), sole=False)
+        with pytest.raises(BaseExceptionGroup) as raised:
+            async with second.running():
+                await asyncio.sleep(15.0)
+        refused: BaseException | None = raised.value.subgroup(NameTaken)
+        while isinstance(refused, BaseExceptionGroup):
+            refused = refused.exceptions[0]
+        assert "CLIENT_ID=r0" in str(refused)
+        assert those.loads() == {"r0": 2}
+
+
+async def test_a_restart_under_the_same_name_waits_until_the_earlier_process_is_surely_gone() -> None:
+    async with replicas("r0", bases=2) as those:
+        await those.end("r0")
+        await those.start("r0")
+        those.add("b0", "b1")
+        await asyncio.sleep(rules.DURATION - 1.5)
+        assert not those.loads()
+        await asyncio.sleep(3.0)
+        assert those.loads() == {"r0": 2}
+
+
+async def test_a_replica_that_is_cut_off_stops_loses_its_bases_and_gets_some_again() -> None:
+    async with replicas("r0", "r1", bases=8) as those:
+        await asyncio.sleep(20.0)
+        assert those.loads() == {"r0": 4, "r1": 4}
+        those.doors["r0"].shut = True
+        await asyncio.sleep(5.5)
+        assert those.loads() == {"r1": 4}, "it stopped by itself, and nobody may begin yet"
+        await asyncio.sleep(5.5)
+        assert those.loads() == {"r1": 8}
+        those.doors["r0"].shut = False
+        await asyncio.sleep(30.0)
+        assert those.each_has_one_owner()
+        assert those.loads() == {"r0": 4, "r1": 4}
+
+
+async def test_a_replica_that_joins_gets_its_share_with_as_few_moves_as_needed() -> None:
+    async with replicas("r0", "r1", bases=60) as those:
+        await asyncio.sleep(30.0)
+        before = those.api.moves
+        await those.start("r2")
+        those.add(*(f"b{number}" for number in range(60)))
+        await asyncio.sleep(60.0)
+        assert those.each_has_one_owner()
+        assert max(those.loads().values()) / 20 <= 1.10
+        assert those.api.moves - before <= 22
+        moves = those.api.moves
+        await asyncio.sleep(60.0)
+        assert those.api.moves == moves, "loads that are even stay as they are"
+
+
+async def test_draining_and_its_end() -> None:
+    async with replicas("r0", "r1", bases=10) as those:
+        await asyncio.sleep(20.0)
+        await those.stages["r1"].members.drain("r0", draining=True)
+        await asyncio.sleep(5.0)
+        assert those.loads() == {"r1": 10}
+        those.add("late")
+        await asyncio.sleep(5.0)
+        assert those.loads() == {"r1": 11}
+        await those.stages["r1"].members.drain("r0", draining=False)
+        await asyncio.sleep(30.0)
+        assert those.loads()["r0"] in (5, 6)
+
+
+async def test_a_replica_without_gateways_gives_its_bases_away_after_a_while() -> None:
+    async with replicas("r0", "r1", bases=10) as those:
+        await asyncio.sleep(20.0)
+        those.stages["r0"].disconnect()
+        await asyncio.sleep(9.0)
+        assert those.loads()["r0"] == 5, "gateways that restart are given time"
+        await asyncio.sleep(10.0)
+        assert those.loads() == {"r1": 10}
+        those.stages["r0"].connect()
+        await asyncio.sleep(30.0)
+        assert those.loads() == {"r0": 5, "r1": 5}
+
+
+async def test_a_node_whose_lease_vanished_while_its_holder_was_away_is_taken_care_of() -> None:
+    async with replicas("r0", "r1", bases=4) as those:
+        await asyncio.sleep(20.0)
+        mine = next(base for base, owners in those.owners().items() if owners == ["r0"])
+        those.doors["r0"].shut = True
+        those.api.remove(LEASES, f"vnode.{mine}.dev", "kube-node-lease")
+        for _ in range(200):
+            await asyncio.sleep(0.25)
+            assert len(those.owners()[mine]) <= 1
+        assert those.owners()[mine] == ["r1"]
+
+
+async def test_a_new_base_goes_to_who_has_fewer() -> None:
+    async with replicas("r0", clustered=True, bases=6) as those:
+        await those.start("r1")
+        for number in range(3):
+            for stage in those.stages.values():
+                stage.bases.add(f"new{number}")
+        await asyncio.sleep(2.0)
+        owners = those.owners()
+        assert [owners[f"new{number}"] for number in range(3)] == [["r1"]] * 3
