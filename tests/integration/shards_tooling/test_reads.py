@@ -98,7 +98,7 @@ def test_a_rollout_counts_what_another_replica_knows(pair: Pair) -> None:
     )
     for mctl in pair.mctl:
         out, err = mctl.run("rollout", "status", "module/bare:1", "--base", base.identity, "--timeout", "10s")
-        assert (out.splitlines()[-1], err) == ('module "bare" successfully rolled out', "")
+        assert (out.splitlines()[-1], err) == ('module "bare:1" successfully rolled out', "")
 
 
 def test_changes_are_made_through_a_replica_that_owns_nothing_of_them(pair: Pair) -> None:
