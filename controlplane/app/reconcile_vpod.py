@@ -41,6 +41,9 @@ REMOVED_AGAIN = 30.0
 DOUBT_OVER_MQTT = 30.0
 """Seconds without an answer over MQTT after which the base is asked whether it works on an order."""
 
+DOUBT_OVER_NEW_STREAM = 5.0
+"""Seconds after which a base is asked for an order whose stream ended, though its gateway is connected again: the
+gateway may never have read it."""
 DOUBT_UNWANTED = 10.0
 """Seconds for which an install that no Pod wants any more is awaited before the base is asked about it."""
 
@@ -86,6 +89,8 @@ class PodReconciler:
         self._random = random
         self._endings = Endings(base, recorder, clock, policy.timing)
         self._seen: dict[str, _Seen] = {}
+        self._sent: dict[OrderId, Link] = {}
+        """Over which stream orders under way were sent."""
 
     def pods(self) -> tuple[Pod, ...]:
         """Return the Pods bound to the base, oldest first."""
@@ -135,6 +140,10 @@ class PodReconciler:
                 self._take(outcomes.lost(flight.order_id, "the gateway was lost"), pods, now)
             else:
                 times.append(min(flight.deadline, given_up_at or flight.deadline))
+                if given_up_at is None and not self._over_the_same_stream(flight):
+                    self._base.modules = doubts.doubt_by(
+                        self._base.modules, flight.order_id, now + DOUBT_OVER_NEW_STREAM
+                    )
         self._base.modules = doubts.doubt(self._hurry(pods, now), now)
         times += [
             flight.doubt_at
@@ -142,6 +151,10 @@ class PodReconciler:
             if flight.doubt_at is not None and flight.asked is None
         ]
         return min(times, default=None)
+
+    def _over_the_same_stream(self, flight: book.InFlight) -> bool:
+        gateway = self._gateways.get(flight.gateway.rpartition("/")[0])
+        return gateway is not None and self._sent.get(flight.order_id) is gateway.link
 
     def _hurry(self, pods: Sequence[Pod], now: float) -> book.Modules:
         """An install that no Pod wants any more is not awaited for long: it holds up what is wanted now."""
@@ -202,6 +215,8 @@ class PodReconciler:
             doubt_at=now + DOUBT_OVER_MQTT if base.profile.tunnel is TunnelKind.MQTT else None,
         )
         ORDERS_IN_FLIGHT.inc()
+        under_way = base.modules.orders()
+        self._sent = {sent: over for sent, over in self._sent.items() if sent in under_way} | {order.order_id: link}
         link.order(order)
         for intent in intents:
             self._measure_order(verb, intent.spec.key, pods, now)

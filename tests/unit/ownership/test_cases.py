@@ -256,3 +256,15 @@ def test_a_module_that_was_ordered_right_before_the_term_ended_is_ours(seed: int
         model.world.run(10.0)
         model.settle()
         assert ("biz2", "1") not in model.bases["b0"].modules
+
+
+@seeds
+def test_an_order_that_a_silent_stream_swallowed_is_made_up_for(seed: int) -> None:
+    with running(seed, Shape(replicas=2, gateways=1, bases=2)) as model:
+        owner = settled(model)["b0"]
+        model.network.cut_off(owner, "g0", 0.2)
+        model.world.run(0.3)
+        model.want("b0", "biz2")
+        model.world.run(45.0)
+        assert ("biz2", "1") in model.bases["b0"].modules
+        model.settle()

@@ -106,14 +106,17 @@ class Process(asyncio.BaseEventLoop):
 
     def _resumed(self) -> None:
         if self.alive and not self.paused:
-            waiting, self._waiting = self._waiting, []
-            # What came in the meantime and what became due are served in any order.
-            for action in waiting:
-                if self.world.chance(0.5):
-                    self.world.after(0.002, lambda action=action: self.deliver(action))  # type: ignore[misc]
-                else:
-                    self.call_soon(action)
+            # What came in the meantime is served before or after what became due, but in its own order.
+            if self.world.chance(0.5):
+                self._serve_waiting()
+            else:
+                self.world.after(0.002, self._resumed)
             self._step()
+
+    def _serve_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for action in waiting:
+            self.call_soon(action)
 
     def send(self, action: Callable[[], None]) -> None:
         """Let something leave this process: now, or when it is resumed, unless it is killed before."""
@@ -129,6 +132,7 @@ class Process(asyncio.BaseEventLoop):
         if self.paused:
             self._waiting.append(action)
             return
+        self._serve_waiting()
         self.call_soon(action)
         self._step()
 
