@@ -32,6 +32,7 @@ from controlplane.app.tracking import Tracker
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import ApiServer, PodLogs
 from controlplane.cluster.services import kubelet_services
+from controlplane.domain.member import Member
 from controlplane.reports import hooks, links, trackerfile
 from controlplane.reports.eventlog import EventLog
 from controlplane.reports.intake import ReportIntake
@@ -222,11 +223,13 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         members = Membership(
             cluster,
             clock,
-            replica=policy.replica,
-            instance=settings.replica_instance or uuid4().hex,
-            address=settings.reached_at,
-            namespace=settings.namespace,
-            env=policy.env,
+            Member(
+                replica=policy.replica,
+                instance=settings.replica_instance or uuid4().hex,
+                address=settings.reached_at,
+                namespace=settings.namespace,
+                env=policy.env,
+            ),
             random=random,
             sole=settings.kind is ClusterKind.EMBEDDED,
         )

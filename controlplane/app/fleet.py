@@ -1,88 +1,40 @@
-"""The bases of this replica: starts and ends their actors, and hands them what concerns them."""
+"""The bases of this replica: begins and ends terms over them, each with an actor of its own."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from typing import NoReturn
 
 import structlog
 
 from controlplane.app.actor import BaseActor, Surroundings
-from controlplane.app.base import Base, Phase
-from controlplane.app.baselines import baseline_of, failures
+from controlplane.app.base import Base
 from controlplane.app.events import Recorder
-from controlplane.app.gateways import GatewayDirectory, Link
+from controlplane.app.gateways import GatewayDirectory
+from controlplane.app.hearing import HEARD_FOR, Heard, Hearing
 from controlplane.app.kubelet import NO_KUBELET, KubeletAddress
 from controlplane.app.leases import LeaseKeeper
 from controlplane.app.membership import Membership
-from controlplane.app.metrics import (
-    GATEWAYS,
-    HANDOVERS,
-    REFUSED_REPORTS,
-    REMOVALS_FROZEN,
-    REPORTS,
-    TAKEOVERS,
-    VNODES,
-)
+from controlplane.app.metrics import GATEWAYS, HANDOVERS, TAKEOVERS
 from controlplane.app.ownership import Ownership
+from controlplane.app.phases import Phases
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock, Cluster, ClusterError
 from controlplane.app.supervision import supervise
-from controlplane.domain.facts import (
-    BaselineQuery,
-    BaseState,
-    BatchInstalled,
-    Health,
-    Heartbeat,
-    ModuleList,
-    OrderResult,
-    PollFailed,
-    TunnelKind,
-)
-from controlplane.domain.identity import (
-    BaseId,
-    InvalidName,
-    ModuleKey,
-    VNodeName,
-    base_of_node,
-    node_name,
-    parse_base_id,
-)
-from controlplane.domain.liveness import mass_silence
-from controlplane.domain.objects import Container
-from controlplane.domain.replies import describe
+from controlplane.domain.facts import TunnelKind
+from controlplane.domain.identity import BaseId, VNodeName, base_of_node, node_name
 from controlplane.domain.vnode import Profile, profile_of
 
 log = structlog.get_logger(__name__)
 
-TOLD_OF_A_BASELINE = 20
-"""Failed modules of one baseline that are told one by one."""
-
 SYNC_LOOK = 0.05
 """Seconds between looks at whether the informers have their first lists."""
 
-HEARD_FOR = 30.0
-"""Seconds for which a heartbeat of a base that nobody serves is kept."""
-
-HIGHEST_FENCE = 2**31 - 2**20
-"""leaseTransitions has 31 bits; a gateway that tells of more than this is not believed."""
-
 FINISH_WITHIN = 0.5
 """Seconds that orders under way are given to end when this replica ends; the others find out by asking the base."""
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """The last heartbeat of a base that this replica does not serve; at is monotonic."""
-
-    heartbeat: Heartbeat
-    tunnel: TunnelKind
-    gateway: str
-    at: float
 
 
 class Fleet:
@@ -122,16 +74,11 @@ class Fleet:
         )
         self._actors: dict[BaseId, BaseActor] = {}
         self._tasks: dict[BaseId, asyncio.Task[None]] = {}
-        self._phases: Counter[Phase] = Counter()
-        self._phase_of: dict[BaseId, Phase] = {}
-        self._shown: dict[BaseId, object] = {}
-        self._given: dict[BaseId, tuple[tuple[ModuleKey, ...], float]] = {}
-        self._heard: dict[BaseId, Heard] = {}
+        self._phases = Phases(recorder, self._kick_all)
         self._leaving: set[BaseId] = set()
         self._mute: set[str] = set()
         """UIDs of Nodes that do not tell where their base is: said once of each."""
         self._group: asyncio.TaskGroup | None = None
-        self._frozen = False
         self._ending = False
         self.ownership = Ownership(
             cluster=cluster,
@@ -142,10 +89,20 @@ class Fleet:
             policy=policy,
             begin=self._begin,
             serving=lambda base: base in self._actors or base in self._leaving,
-            heard=lambda: self._heard,
-            forget=lambda base: self._heard.pop(base, None),
+            heard=lambda: self.hearing.unserved(),
+            forget=lambda base: self.hearing.forget(base),
             spare=self._spare,
             give=self._give,
+        )
+        self.hearing = Hearing(
+            cluster=cluster,
+            clock=clock,
+            recorder=recorder,
+            policy=policy,
+            actor=self._actors.get,
+            served=lambda: len(self._actors),
+            elsewhere=lambda base: self.recovered and self.ownership.elsewhere(base),
+            note=self.ownership.note,
         )
         self._subscribers: set[Callable[[VNodeName], None]] = set()
         leases.on_lost = self._lease_lost
@@ -179,116 +136,7 @@ class Fleet:
 
     def removals_frozen(self) -> bool:
         """Tell whether so many bases are silent at once that none may be removed for it."""
-        return self._frozen
-
-    # What gateways report.
-
-    def heartbeat(self, link: Link, identity: str, heartbeat: Heartbeat) -> None:
-        """A base beat."""
-        REPORTS.labels("heartbeat").inc()
-        try:
-            base = parse_base_id(identity, self._policy.env)
-        except InvalidName as error:
-            REFUSED_REPORTS.labels("identity").inc()
-            log.warning("heartbeat refused", gateway=link.info.gateway_id, cause=str(error))
-            return
-        actor = self._actors.get(base)
-        if heartbeat.state is BaseState.DEACTIVATED:
-            self._heard.pop(base, None)
-            if actor is not None:
-                actor.inbox.deactivated(heartbeat)
-        elif heartbeat.state is BaseState.UNKNOWN:
-            REFUSED_REPORTS.labels("state").inc()
-        elif actor is not None:
-            actor.inbox.heartbeat(heartbeat, link.info.gateway_id)
-        else:
-            self._hear(base, Heard(heartbeat, link.info.tunnel, link.info.gateway_id, self._clock.monotonic()))
-
-    def _hear(self, base: BaseId, heard: Heard) -> None:
-        """Keep what a base that is not ours said, in case it becomes ours."""
-        if self.recovered and self.ownership.elsewhere(base):
-            self._heard.pop(base, None)
-        elif base not in self._heard and len(self._actors) + len(self._heard) >= self._policy.most_bases:
-            REFUSED_REPORTS.labels("too-many-bases").inc()
-        else:
-            self._heard[base] = heard
-            self.ownership.note(base)
-
-    def health(self, link: Link, identity: str, health: Health) -> None:
-        """A base answered a health question."""
-        REPORTS.labels("health").inc()
-        if (actor := self._known(identity)) is not None:
-            actor.inbox.health(health, link.info.gateway_id, self._clock.monotonic())
-
-    def modules(self, link: Link, identity: str, modules: ModuleList) -> None:
-        """A base told its modules."""
-        REPORTS.labels("modules").inc()
-        if (actor := self._known(identity)) is not None:
-            actor.inbox.modules(modules, link.info.gateway_id, self._clock.monotonic())
-
-    def poll_failed(self, link: Link, identity: str, failed: PollFailed) -> None:
-        """A base could not be asked."""
-        REPORTS.labels("poll-failed").inc()
-        if (actor := self._known(identity)) is not None:
-            actor.inbox.poll_failed()
-        log.debug("poll failed", base=identity, gateway=link.info.gateway_id, cause=failed.reason)
-
-    def fence_seen(self, link: Link, identity: str, fence: int) -> None:
-        """A gateway refused what we sent for a base: it has seen a higher fence."""
-        REPORTS.labels("fence-seen").inc()
-        if fence > HIGHEST_FENCE:
-            REFUSED_REPORTS.labels("fence").inc()
-        elif (actor := self._known(identity)) is not None:
-            actor.inbox.fence_seen(fence)
-
-    def result(self, link: Link, identity: str, result: OrderResult) -> None:
-        """An order ended."""
-        REPORTS.labels("order-result").inc()
-        if (actor := self._known(identity)) is not None:
-            actor.inbox.result(result, link.info.gateway_id, self._clock.monotonic())
-
-    def batch_installed(self, link: Link, identity: str, batch: BatchInstalled) -> None:
-        """A base told how its baseline went."""
-        REPORTS.labels("batch-install-result").inc()
-        actor = self._known(identity)
-        if actor is None:
-            return
-        failed = failures(batch)
-        for url, reply in failed[:TOLD_OF_A_BASELINE]:
-            message = f"baseline of {identity}: {url} {describe(reply)}"
-            self._recorder.module(actor.base.vnode, url, warning=True, reason="BaselineInstallFailed", message=message)
-        log.info("baseline installed", base=identity, modules=len(batch.items), failed=len(failed))
-        actor.inbox.baseline(link.info.gateway_id, self._clock.monotonic())
-
-    def baseline_query(self, link: Link, identity: str, query: BaselineQuery) -> None:
-        """A starting base asks for its modules: answered at once, from the Deployments as they are."""
-        REPORTS.labels("baseline-query").inc()
-        try:
-            base = parse_base_id(identity, self._policy.env)
-        except InvalidName:
-            REFUSED_REPORTS.labels("identity").inc()
-            return
-        if not self._cluster.deployments.synced:
-            return
-        modules = self.baseline(base, query)
-        log.info("baseline answered", base=base, modules=[f"{m.name}:{m.version}" for m in modules])
-        given = tuple(ModuleKey(module.name, module.version) for module in modules)
-        if (actor := self._actors.get(base)) is not None:
-            actor.inbox.given(given)
-        elif len(self._given) < self._policy.most_bases:
-            self._given[base] = given, self._clock.monotonic()
-        link.baseline(base, query.query_id, modules)
-
-    def baseline(self, base: BaseId, query: BaselineQuery) -> tuple[Container, ...]:
-        """Return the modules that the scheduler would place on such a base."""
-        return baseline_of(
-            base,
-            query,
-            known=self.get(base),
-            cluster=self._cluster,
-            env=self._policy.env,
-            peers_follow=self._policy.peers_follow,
-        )
+        return self._phases.frozen
 
     # Life.
 
@@ -328,8 +176,7 @@ class Fleet:
             await asyncio.sleep(HEARD_FOR / 2)
             now = self._clock.monotonic()
             self._mute &= {node.uid for node in self._cluster.nodes.all()}
-            self._given = {base: given for base, given in self._given.items() if now - given[1] < HEARD_FOR}
-            self._heard = {base: heard for base, heard in self._heard.items() if now - heard.at < HEARD_FOR}
+            self.hearing.sweep()
             if now >= sweep_leases_at:
                 sweep_leases_at = now + 2 * self._policy.patience.dead
                 await self._sweep_leases()
@@ -337,7 +184,7 @@ class Fleet:
     async def _sweep_leases(self) -> None:
         for lease in tuple(self._cluster.leases.all()):
             base = base_of_node(lease.name, self._policy.env)
-            if base is None or base in self._actors or base in self._heard or self._leases.wait(lease):
+            if base is None or base in self._actors or base in self.hearing.unserved() or self._leases.wait(lease):
                 continue
             if self._cluster.nodes.get(lease.name) is not None or not self._members.mine(lease.name):
                 continue
@@ -351,7 +198,7 @@ class Fleet:
     # Taking and giving.
 
     def _begin(self, base: BaseId, why: str) -> None:
-        heard = self._heard.pop(base, None)
+        heard = self.hearing.take(base)
         node = self._cluster.nodes.get(node_name(base, self._policy.env))
         kubelet_ip = self._around.kubelet.ip
         profile = profile_of(node, base, self._policy.env, kubelet_ip=kubelet_ip) if node is not None else None
@@ -417,8 +264,7 @@ class Fleet:
             raise RuntimeError("actors are started by a running fleet only")
         actor = self._new_actor(base, profile)
         self._actors[base] = actor
-        given, _ = self._given.pop(base, ((), 0.0))
-        actor.inbox.given(given)
+        actor.inbox.given(self.hearing.take_given(base))
         task = self._group.create_task(
             supervise(
                 lambda: self._run_actor(base),
@@ -460,9 +306,7 @@ class Fleet:
         if not self._ending:
             actor.leave()
             self.ownership.note(base)
-        self._phases[self._phase_of.pop(base, actor.base.phase)] -= 1
-        self._shown.pop(base, None)
-        self._measure()
+        self._phases.ended(base)
         self._announce(actor.base.vnode)
 
     def _lease_overdue(self, cause: str | None) -> None:
@@ -479,8 +323,7 @@ class Fleet:
         else:
             self._recorder.replica(warning=False, reason="ReplicaActs", message="the member lease is renewed again")
             self._leases.confirm()
-            for actor in self._actors.values():
-                actor.kick()
+            self._kick_all()
 
     def _lease_lost(self, base: BaseId) -> None:
         vnode = node_name(base, self._policy.env)
@@ -490,12 +333,6 @@ class Fleet:
         task = self._tasks.get(base)
         if task is not None:
             task.cancel()
-
-    def _known(self, identity: str) -> BaseActor | None:
-        actor = self._actors.get(BaseId(identity))
-        if actor is None:
-            REFUSED_REPORTS.labels("unknown-base").inc()
-        return actor
 
     def _gateways_changed(self, kind: TunnelKind) -> None:
         for one in TunnelKind:
@@ -516,34 +353,8 @@ class Fleet:
         self._announce(VNodeName(name))
 
     def _base_changed(self, base: Base) -> None:
-        before = self._phase_of.get(base.id)
-        if before is not base.phase:
-            if before is not None:
-                self._phases[before] -= 1
-            self._phases[base.phase] += 1
-            self._phase_of[base.id] = base.phase
-            self._measure()
-        # Immutable parts are compared by identity: cheap enough for every look of every actor.
-        shown = (base.phase, base.why, base.gateway, base.fence, id(base.profile), id(base.modules.present))
-        if self._shown.get(base.id) != (shown, len(base.modules.in_flight)):
-            self._shown[base.id] = (shown, len(base.modules.in_flight))
+        if self._phases.changed(base):
             self._announce(base.vnode)
-
-    def _measure(self) -> None:
-        for phase in Phase:
-            VNODES.labels(phase.value).set(self._phases[phase])
-        frozen = mass_silence(self._phases[Phase.UNREACHABLE], len(self._phase_of))
-        if frozen != self._frozen:
-            self._frozen = frozen
-            REMOVALS_FROZEN.set(frozen)
-            if frozen:
-                message = f"most bases fell silent together, {self._phases[Phase.UNREACHABLE]}: none is removed for it"
-                self._recorder.replica(warning=True, reason="RemovalsFrozen", message=message)
-            else:
-                self._recorder.replica(
-                    warning=False, reason="RemovalsPossible", message="enough bases answer: removals are possible again"
-                )
-                self._kick_all()
 
     def _announce(self, vnode: VNodeName) -> None:
         for handler in tuple(self._subscribers):

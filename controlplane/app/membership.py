@@ -10,7 +10,7 @@ not touch since that look.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from typing import NoReturn
@@ -21,6 +21,7 @@ from controlplane.app.metrics import MEMBER_RENEWAL_DELAY, REPLICAS, SELF_FENCED
 from controlplane.app.ports import AlreadyExists, Clock, Cluster, ClusterError, Conflict, NotFound
 from controlplane.app.times import micro_time
 from controlplane.domain import contract, replicas
+from controlplane.domain.member import Mark, Member, mark
 from controlplane.domain.objects import Lease
 from controlplane.domain.replicas import Replica
 
@@ -36,8 +37,6 @@ RETRY = 0.4
 FORGET_AFTER = 3600.0
 """Seconds after which the record of a replica that is gone is removed."""
 
-Mark = tuple[str, str, int, str]
-
 
 class NameTaken(Exception):
     """Another process has this replica's name; the message says what to do."""
@@ -46,31 +45,24 @@ class NameTaken(Exception):
 class Membership:
     """Keeps this replica's member lease.
 
-    instance is random for each start. sole tells that the cluster can have no other
-    process, so that whoever holds the record is dead.
+    sole tells that the cluster can have no other process, so that whoever holds the
+    record is dead.
     """
 
     def __init__(
         self,
         cluster: Cluster,
         clock: Clock,
+        member: Member,
         *,
-        replica: str,
-        instance: str,
-        address: str,
-        namespace: str,
-        env: str,
         random: Random,
         sole: bool = False,
     ) -> None:
         self._cluster = cluster
         self._clock = clock
         self._random = random
-        self._me = replica
-        self._instance = instance
-        self._address = address
-        self._env = env
-        self._namespace = namespace
+        self._me = member.replica
+        self._member = member
         self._sole = sole
         self._lease: Lease | None = None
         self._leaving = False
@@ -102,7 +94,7 @@ class Membership:
     def self(self) -> Replica:
         """This replica, whether it has joined or not."""
         known = next((replica for replica in self._known if replica.id == self._me), None)
-        return known or Replica(self._me, self._address, tunnels=self._tunnels)
+        return known or Replica(self._me, self._member.address, tunnels=self._tunnels)
 
     def may_act(self) -> bool:
         """Tell whether this replica may write for its bases and send orders."""
@@ -169,7 +161,7 @@ class Membership:
 
     async def drain(self, replica: str, *, draining: bool) -> None:
         """Have a replica give its bases away and take none, or take some again. Raises ClusterError."""
-        lease = self._cluster.members.get(self._key(replica))
+        lease = self._cluster.members.get(self._member.key(replica))
         if lease is None:
             raise NotFound(f"there is no replica {replica}")
         WRITES.labels("member-drain").inc()
@@ -196,7 +188,7 @@ class Membership:
         self._leaving = True
         self._renewed_at = float("-inf")
         for _ in range(3):
-            current = self._cluster.members.get(self._key(self._me)) or self._lease
+            current = self._cluster.members.get(self._member.key()) or self._lease
             try:
                 WRITES.labels("member-release").inc()
                 async with asyncio.timeout(RENEW_WITHIN):
@@ -211,7 +203,7 @@ class Membership:
             return
 
     async def _join(self) -> None:
-        key, first_seen, waiting = self._key(self._me), None, False
+        key, first_seen, waiting = self._member.key(), None, False
         began = heard_since = self._clock.monotonic()
         while True:
             now = self._clock.monotonic()
@@ -220,10 +212,10 @@ class Membership:
                 # Somebody removed the record; whoever lives under this name writes it anew.
                 await asyncio.sleep(LOOK)
                 continue
-            if current is not None and current.holder and not self._own(current) and not self._sole:
-                first_seen = first_seen or _mark(current)
-                if _mark(current) != first_seen:
-                    raise NameTaken(self._taken(current))
+            if current is not None and current.holder and not self._member.wrote(current) and not self._sole:
+                first_seen = first_seen or mark(current)
+                if mark(current) != first_seen:
+                    raise NameTaken(self._member.why_taken(current))
                 if now - began < (current.duration_seconds or replicas.DURATION):
                     if not waiting:
                         log.info("an earlier process of this name may still live: waiting", lease=key)
@@ -232,7 +224,7 @@ class Membership:
                     continue
             try:
                 WRITES.labels("member-join").inc()
-                await self._write(self._fresh(current))
+                await self._write(self._member.fresh(current, self._stamp(), self._tunnels))
             except (AlreadyExists, Conflict):
                 await asyncio.sleep(LOOK)
             except (ClusterError, TimeoutError) as error:
@@ -258,14 +250,14 @@ class Membership:
     async def _renew(self) -> float:
         """Renew once; return how many seconds after the begin of this to do so again. Raises NameTaken."""
         began = self._clock.monotonic()
-        current = self._cluster.members.get(self._key(self._me))
-        if current is not None and not self._own(current):
-            raise NameTaken(self._taken(current))
+        current = self._cluster.members.get(self._member.key())
+        if current is not None and not self._member.wrote(current):
+            raise NameTaken(self._member.why_taken(current))
         self._notice_lapse()
         renewed_at = self._renewed_at
         try:
             WRITES.labels("member-renew").inc()
-            await self._write(self._renewed(current))
+            await self._write(self._member.renewed(current, self._stamp(), self._tunnels))
         except (AlreadyExists, Conflict):
             # Our own earlier write, or a word on it; the next look has the record as it is.
             return self._clock.monotonic() - began + RETRY * (0.5 + self._random.random())
@@ -320,7 +312,7 @@ class Membership:
             if replica in self._gone and replica not in self._doubted:
                 await self._forget(lease, now)
                 continue
-            _, seen_at = self._seen[self._key(replica)]
+            _, seen_at = self._seen[self._member.key(replica)]
             lasts = (lease.duration_seconds or replicas.DURATION) if lease.holder else 0.0
             expires_at = max(seen_at, since) + lasts
             if lease.holder and expires_at > now:
@@ -337,7 +329,7 @@ class Membership:
             self._gone.pop(replica, None)
             self._changed()
             return False
-        if _mark(self._cluster.members.get(self._key(replica)) or lease) != _mark(lease):
+        if mark(self._cluster.members.get(self._member.key(replica)) or lease) != mark(lease):
             return False
         if replica in self._gone:
             self._gone[replica] = began
@@ -357,7 +349,7 @@ class Membership:
             return False
         except (ClusterError, TimeoutError):
             return False
-        return _mark(current) == _mark(lease)
+        return mark(current) == mark(lease)
 
     async def _forget(self, lease: Lease, now: float) -> None:
         replica = replicas.replica_of(lease).id
@@ -392,8 +384,8 @@ class Membership:
             self._seen.pop(key, None)
             self._gone.pop(replica, None)
             self._doubted.discard(replica)
-        elif key not in self._seen or self._seen[key][0] != _mark(lease):
-            self._seen[key] = (_mark(lease), self._clock.monotonic())
+        elif key not in self._seen or self._seen[key][0] != mark(lease):
+            self._seen[key] = (mark(lease), self._clock.monotonic())
             self._gone.pop(replica, None)
             if not lease.holder:
                 self._look_now.set()
@@ -401,7 +393,7 @@ class Membership:
             replica == self._me
             and lease is not None
             and lease.holder
-            and not self._own(lease)
+            and not self._member.wrote(lease)
             and self._joined.is_set()
         ):
             self._renew_now.set()
@@ -423,49 +415,6 @@ class Membership:
         for handler in self._handlers:
             handler()
 
-    def _fresh(self, current: Lease | None) -> Lease:
-        stamp = self._stamp()
-        told = self._told()
-        return Lease(
-            namespace=self._namespace,
-            name=f"{contract.MEMBER_LEASE_PREFIX}{self._me}",
-            resource_version=current.resource_version if current is not None else "",
-            holder=self._me,
-            duration_seconds=int(replicas.DURATION),
-            renew_time=stamp,
-            acquire_time=stamp,
-            transitions=current.transitions + 1 if current is not None else 0,
-            labels={contract.COMPONENT: contract.COMPONENT_REPLICA, contract.ENV: self._env},
-            annotations={**told, contract.ANNOTATION_REPLICA_DRAINING: "false"},
-        )
-
-    def _renewed(self, current: Lease | None) -> Lease:
-        """Return the record to write: as it is but for what we tell, or anew when somebody removed it."""
-        if current is None:
-            return self._fresh(None)
-        return replace(current, renew_time=self._stamp(), annotations={**current.annotations, **self._told()})
-
-    def _told(self) -> Mapping[str, str]:
-        return {
-            contract.ANNOTATION_REPLICA_ADDRESS: self._address,
-            contract.ANNOTATION_REPLICA_INSTANCE: self._instance,
-            contract.ANNOTATION_REPLICA_TUNNELS: ",".join(sorted(self._tunnels)),
-        }
-
-    def _own(self, lease: Lease) -> bool:
-        return lease.annotations.get(contract.ANNOTATION_REPLICA_INSTANCE) == self._instance
-
-    def _taken(self, lease: Lease) -> str:
-        address = replicas.replica_of(lease).address
-        where = f" at {address}" if address else ""
-        return (
-            f"CLIENT_ID={self._me}: another process{where} has this name, it renews Lease {self._key(self._me)}; "
-            "give each replica a CLIENT_ID of its own, for example its Pod's name, or stop the other one first"
-        )
-
-    def _key(self, replica: str) -> str:
-        return f"{self._namespace}/{contract.MEMBER_LEASE_PREFIX}{replica}"
-
     def _jittered(self) -> float:
         return replicas.RENEW_INTERVAL * (0.9 + 0.2 * self._random.random())
 
@@ -478,8 +427,3 @@ class Membership:
                 await or_at_once.wait()
         except TimeoutError:
             pass
-
-
-def _mark(lease: Lease) -> Mark:
-    instance = lease.annotations.get(contract.ANNOTATION_REPLICA_INSTANCE, "")
-    return lease.holder, lease.renew_time, lease.transitions, instance

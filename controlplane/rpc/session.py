@@ -260,7 +260,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
                     session.acknowledge(message.reports.seq)
                 case "order_result":
                     result = message.order_result
-                    self._fleet.result(session, result.base_id, codec.order_result(result))
+                    self._fleet.hearing.result(session, result.base_id, codec.order_result(result))
                     session.acknowledge(result.seq)
                 case "goodbye":
                     raise _Ended(message.goodbye.reason or "Goodbye", orderly=True)
@@ -270,22 +270,22 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
                 raise _Ended("it does not read what it is sent", orderly=False)
 
     def _take(self, session: Session, report: pb.Report) -> None:
-        fleet, base = self._fleet, report.base_id
+        hearing, base = self._fleet.hearing, report.base_id
         match report.WhichOneof("fact"):
             case "heartbeat":
-                fleet.heartbeat(session, base, codec.heartbeat(report.heartbeat))
+                hearing.heartbeat(session, base, codec.heartbeat(report.heartbeat))
             case "health":
-                fleet.health(session, base, codec.health(report.health))
+                hearing.health(session, base, codec.health(report.health))
             case "modules":
-                fleet.modules(session, base, codec.modules(report.modules))
+                hearing.modules(session, base, codec.modules(report.modules))
             case "baseline_query":
-                fleet.baseline_query(session, base, codec.baseline_query(report.baseline_query))
+                hearing.baseline_query(session, base, codec.baseline_query(report.baseline_query))
             case "batch_install_result":
-                fleet.batch_installed(session, base, codec.batch_installed(report.batch_install_result))
+                hearing.batch_installed(session, base, codec.batch_installed(report.batch_install_result))
             case "fence_seen":
-                fleet.fence_seen(session, base, report.fence_seen.fence)
+                hearing.fence_seen(session, base, report.fence_seen.fence)
             case "poll_failed":
-                fleet.poll_failed(session, base, PollFailed(report.poll_failed.reason))
+                hearing.poll_failed(session, base, PollFailed(report.poll_failed.reason))
             case "tunnel_state":
                 state = report.tunnel_state
                 self._gateways.tunnel_state(session, up=state.up, reason=state.reason)

@@ -132,7 +132,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
             except InvalidName as error:
                 raise Refusal(str(error), "base") from None
             query = BaselineQuery("", request.name, request.version, request.cluster_name)
-            modules = self._fleet.baseline(base, query)
+            modules = self._fleet.hearing.baseline(base, query)
         return pb.GetBaselineResponse(
             modules=[pb.BaselineModule(name=m.name, version=m.version, url=m.image) for m in modules]
         )

@@ -42,6 +42,7 @@ from controlplane.domain.facts import (
     Watch,
 )
 from controlplane.domain.identity import BaseId, ModuleKey
+from controlplane.domain.member import Member
 from tests.fakes.apiserver import Call, FakeApiServer
 from tests.fakes.gateway import FakeLink
 
@@ -100,7 +101,7 @@ class Bases:
 
     def beat(self, base: str, address: Address = ADDRESS, state: BaseState = BaseState.ACTIVATED) -> None:
         heartbeat = Heartbeat("shop", "1.0.0", "default", "shop-0", address, state)
-        self._stage.fleet.heartbeat(self._stage.link, base, heartbeat)
+        self._stage.fleet.hearing.heartbeat(self._stage.link, base, heartbeat)
 
     def silence(self, *bases: BaseId) -> None:
         self.beating -= set(bases)
@@ -114,8 +115,8 @@ class Bases:
             return
         modules = tuple(Module(key, state) for key, state in self.modules[base].items())
         listed = ModuleList(modules, complete=True, unchanged=False, epoch=self.watches[base].epoch)
-        self._stage.fleet.modules(self._stage.link, base, listed)
-        self._stage.fleet.health(self._stage.link, base, Health(BaseState.ACTIVATED, None, "17"))
+        self._stage.fleet.hearing.modules(self._stage.link, base, listed)
+        self._stage.fleet.hearing.health(self._stage.link, base, Health(BaseState.ACTIVATED, None, "17"))
 
     def on_order(self, order: Order) -> None:
         asyncio.get_running_loop().call_later(0.05, self._carry_out, order)
@@ -123,7 +124,7 @@ class Bases:
     def _carry_out(self, order: Order) -> None:
         outcome = self._do(order)
         if outcome is not None and self._stage.gateway_up:
-            self._stage.fleet.result(self._stage.link, order.base, OrderResult(order.order_id, outcome))
+            self._stage.fleet.hearing.result(self._stage.link, order.base, OrderResult(order.order_id, outcome))
 
     def _do(self, order: Order) -> Outcome | None:
         base, (key,) = order.base, [spec.key for spec in order.modules]
@@ -164,11 +165,13 @@ class Stage:
         self.members = Membership(
             self.cluster,
             clock,
-            replica=self.policy.replica,
-            instance=uuid4().hex,
-            address="",
-            namespace="default",
-            env="dev",
+            Member(
+                replica=self.policy.replica,
+                instance=uuid4().hex,
+                address="",
+                namespace="default",
+                env="dev",
+            ),
             random=random,
             sole=sole,
         )

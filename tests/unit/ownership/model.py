@@ -109,13 +109,13 @@ class Model:
             connected(link)
 
         replica.gateways.connected = listen  # type: ignore[method-assign]
-        take = replica.fleet.result
+        take = replica.fleet.hearing.result
 
         def learn(link: Link, identity: str, result: OrderResult) -> None:
             self._learned(result)
             take(link, identity, result)
 
-        replica.fleet.result = learn  # type: ignore[method-assign]
+        replica.fleet.hearing.result = learn  # type: ignore[method-assign]
         return replica
 
     def start_gateway(self, name: str) -> None:

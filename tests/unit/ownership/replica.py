@@ -16,6 +16,7 @@ from controlplane.app.policy import Policy
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.informer import ObjectInformer
 from controlplane.domain.identity import BaseId
+from controlplane.domain.member import Member
 from controlplane.rpc.session import TunnelServicer
 from tests.unit.ownership.store import SimApi, Store
 from tests.unit.ownership.tunnel import Network
@@ -49,11 +50,13 @@ class Replica:
         self.members = Membership(
             cluster,
             self.clock,
-            replica=name,
-            instance=f"{name}-{len(world.processes)}",
-            address=endpoint(name),
-            namespace="default",
-            env="dev",
+            Member(
+                replica=name,
+                instance=f"{name}-{len(world.processes)}",
+                address=endpoint(name),
+                namespace="default",
+                env="dev",
+            ),
             random=chance,
         )
         self.leases = LeaseKeeper(cluster, self.clock, self.members, env="dev", random=chance)

@@ -1,0 +1,225 @@
+"""What gateways report of bases: handed to the base's actor, or kept for a while where it has none here.
+
+Whatever comes from a base or gateway may be wrong: what cannot be is counted, logged
+and has no effect. What is kept is bounded by ``Policy.most_bases``, and by time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import structlog
+
+from controlplane.app.actor import BaseActor
+from controlplane.app.baselines import baseline_of, failures
+from controlplane.app.events import Recorder
+from controlplane.app.gateways import Link
+from controlplane.app.metrics import REFUSED_REPORTS, REPORTS
+from controlplane.app.policy import Policy
+from controlplane.app.ports import Clock, Cluster
+from controlplane.domain.facts import (
+    BaselineQuery,
+    BaseState,
+    BatchInstalled,
+    Health,
+    Heartbeat,
+    ModuleList,
+    OrderResult,
+    PollFailed,
+    TunnelKind,
+)
+from controlplane.domain.identity import BaseId, InvalidName, ModuleKey, parse_base_id
+from controlplane.domain.objects import Container
+from controlplane.domain.replies import describe
+
+log = structlog.get_logger(__name__)
+
+TOLD_OF_A_BASELINE = 20
+"""Failed modules of one baseline that are told one by one."""
+
+HEARD_FOR = 30.0
+"""Seconds for which a heartbeat of a base that nobody serves is kept."""
+
+HIGHEST_FENCE = 2**31 - 2**20
+"""leaseTransitions has 31 bits; a gateway that tells of more than this is not believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The last heartbeat of a base that this replica does not serve; at is monotonic."""
+
+    heartbeat: Heartbeat
+    tunnel: TunnelKind
+    gateway: str
+    at: float
+
+
+class Hearing:
+    """Takes reports.
+
+    actor finds the actor of a base that is served here, and served counts them; elsewhere
+    tells whether a base is another live replica's; note is called when a base was
+    heard that nobody here serves.
+    """
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        clock: Clock,
+        recorder: Recorder,
+        policy: Policy,
+        actor: Callable[[BaseId], BaseActor | None],
+        served: Callable[[], int],
+        elsewhere: Callable[[BaseId], bool],
+        note: Callable[[BaseId], None],
+    ) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._recorder = recorder
+        self._policy = policy
+        self._actor = actor
+        self._served = served
+        self._elsewhere = elsewhere
+        self._note = note
+        self._given: dict[BaseId, tuple[tuple[ModuleKey, ...], float]] = {}
+        self._heard: dict[BaseId, Heard] = {}
+
+    def heartbeat(self, link: Link, identity: str, heartbeat: Heartbeat) -> None:
+        """A base beat."""
+        REPORTS.labels("heartbeat").inc()
+        try:
+            base = parse_base_id(identity, self._policy.env)
+        except InvalidName as error:
+            REFUSED_REPORTS.labels("identity").inc()
+            log.warning("heartbeat refused", gateway=link.info.gateway_id, cause=str(error))
+            return
+        actor = self._actor(base)
+        if heartbeat.state is BaseState.DEACTIVATED:
+            self._heard.pop(base, None)
+            if actor is not None:
+                actor.inbox.deactivated(heartbeat)
+        elif heartbeat.state is BaseState.UNKNOWN:
+            REFUSED_REPORTS.labels("state").inc()
+        elif actor is not None:
+            actor.inbox.heartbeat(heartbeat, link.info.gateway_id)
+        else:
+            self._hear(base, Heard(heartbeat, link.info.tunnel, link.info.gateway_id, self._clock.monotonic()))
+
+    def _hear(self, base: BaseId, heard: Heard) -> None:
+        """Keep what a base that is not ours said, in case it becomes ours."""
+        if self._elsewhere(base):
+            self._heard.pop(base, None)
+        elif base not in self._heard and self._served() + len(self._heard) >= self._policy.most_bases:
+            REFUSED_REPORTS.labels("too-many-bases").inc()
+        else:
+            self._heard[base] = heard
+            self._note(base)
+
+    def health(self, link: Link, identity: str, health: Health) -> None:
+        """A base answered a health question."""
+        REPORTS.labels("health").inc()
+        if (actor := self._known(identity)) is not None:
+            actor.inbox.health(health, link.info.gateway_id, self._clock.monotonic())
+
+    def modules(self, link: Link, identity: str, modules: ModuleList) -> None:
+        """A base told its modules."""
+        REPORTS.labels("modules").inc()
+        if (actor := self._known(identity)) is not None:
+            actor.inbox.modules(modules, link.info.gateway_id, self._clock.monotonic())
+
+    def poll_failed(self, link: Link, identity: str, failed: PollFailed) -> None:
+        """A base could not be asked."""
+        REPORTS.labels("poll-failed").inc()
+        if (actor := self._known(identity)) is not None:
+            actor.inbox.poll_failed()
+        log.debug("poll failed", base=identity, gateway=link.info.gateway_id, cause=failed.reason)
+
+    def fence_seen(self, link: Link, identity: str, fence: int) -> None:
+        """A gateway refused what we sent for a base: it has seen a higher fence."""
+        REPORTS.labels("fence-seen").inc()
+        if fence > HIGHEST_FENCE:
+            REFUSED_REPORTS.labels("fence").inc()
+        elif (actor := self._known(identity)) is not None:
+            actor.inbox.fence_seen(fence)
+
+    def result(self, link: Link, identity: str, result: OrderResult) -> None:
+        """An order ended."""
+        REPORTS.labels("order-result").inc()
+        if (actor := self._known(identity)) is not None:
+            actor.inbox.result(result, link.info.gateway_id, self._clock.monotonic())
+
+    def batch_installed(self, link: Link, identity: str, batch: BatchInstalled) -> None:
+        """A base told how its baseline went."""
+        REPORTS.labels("batch-install-result").inc()
+        actor = self._known(identity)
+        if actor is None:
+            return
+        failed = failures(batch)
+        for url, reply in failed[:TOLD_OF_A_BASELINE]:
+            message = f"baseline of {identity}: {url} {describe(reply)}"
+            self._recorder.module(actor.base.vnode, url, warning=True, reason="BaselineInstallFailed", message=message)
+        log.info("baseline installed", base=identity, modules=len(batch.items), failed=len(failed))
+        actor.inbox.baseline(link.info.gateway_id, self._clock.monotonic())
+
+    def baseline_query(self, link: Link, identity: str, query: BaselineQuery) -> None:
+        """A starting base asks for its modules: answered at once, from the Deployments as they are."""
+        REPORTS.labels("baseline-query").inc()
+        try:
+            base = parse_base_id(identity, self._policy.env)
+        except InvalidName:
+            REFUSED_REPORTS.labels("identity").inc()
+            return
+        if not self._cluster.deployments.synced:
+            return
+        modules = self.baseline(base, query)
+        log.info("baseline answered", base=base, modules=[f"{m.name}:{m.version}" for m in modules])
+        given = tuple(ModuleKey(module.name, module.version) for module in modules)
+        if (actor := self._actor(base)) is not None:
+            actor.inbox.given(given)
+        elif len(self._given) < self._policy.most_bases:
+            self._given[base] = given, self._clock.monotonic()
+        link.baseline(base, query.query_id, modules)
+
+    def baseline(self, base: BaseId, query: BaselineQuery) -> tuple[Container, ...]:
+        """Return the modules that the scheduler would place on such a base."""
+        return baseline_of(
+            base,
+            query,
+            known=known.base if (known := self._actor(base)) is not None else None,
+            cluster=self._cluster,
+            env=self._policy.env,
+            peers_follow=self._policy.peers_follow,
+        )
+
+    # What is kept.
+
+    def take(self, base: BaseId) -> Heard | None:
+        """Return the last heartbeat of a base that is served from now on, and forget it."""
+        return self._heard.pop(base, None)
+
+    def take_given(self, base: BaseId) -> tuple[ModuleKey, ...]:
+        """Return the baseline that a base was given lately, and forget it."""
+        given, _ = self._given.pop(base, ((), 0.0))
+        return given
+
+    def unserved(self) -> Collection[BaseId]:
+        """Return the bases that spoke lately and have no actor."""
+        return self._heard.keys()
+
+    def forget(self, base: BaseId) -> None:
+        """Forget what a base said: it is another replica's."""
+        self._heard.pop(base, None)
+
+    def sweep(self) -> None:
+        """Forget what is too old."""
+        now = self._clock.monotonic()
+        self._given = {base: given for base, given in self._given.items() if now - given[1] < HEARD_FOR}
+        self._heard = {base: heard for base, heard in self._heard.items() if now - heard.at < HEARD_FOR}
+
+    def _known(self, identity: str) -> BaseActor | None:
+        actor = self._actor(BaseId(identity))
+        if actor is None:
+            REFUSED_REPORTS.labels("unknown-base").inc()
+        return actor
