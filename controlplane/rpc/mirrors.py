@@ -19,6 +19,9 @@ MOST_ITEMS = 200_000
 KEPT_FOR = 60.0
 """Seconds for which the word of a replica that is gone stands, until another one takes its VNodes."""
 
+GONE_REMEMBERED = 5
+"""Replicas that are gone whose events are known again if they come back."""
+
 M = TypeVar("M", bound=Message)
 
 
@@ -90,9 +93,16 @@ class Gathering:
         self._kept = kept
         self._order: dict[str, deque[bytes]] = {}
         self._known: dict[str, set[bytes]] = {}
+        self._gone: list[str] = []
+
+    def replicas(self) -> set[str]:
+        """Return whose events are known."""
+        return set(self._known)
 
     def begun(self, replica: str) -> None:
-        """A stream begins; what it repeats is known."""
+        """A stream begins; what it repeats is known, also where its replica was thought to be gone."""
+        if replica in self._gone:
+            self._gone.remove(replica)
 
     def heard(self, replica: str, message: pb.WatchEventsResponse) -> bool:
         """Take a message; return whether it is the mark."""
@@ -113,6 +123,9 @@ class Gathering:
         """All recent ones have been told."""
 
     def gone(self, replica: str) -> None:
-        """Forget what a replica told that lives no more."""
-        self._order.pop(replica, None)
-        self._known.pop(replica, None)
+        """Forget what a replica told, once several others are gone too."""
+        self._gone.append(replica)
+        if len(self._gone) > GONE_REMEMBERED:
+            forgotten = self._gone.pop(0)
+            self._order.pop(forgotten, None)
+            self._known.pop(forgotten, None)

@@ -187,7 +187,23 @@ async def test_events_are_taken_once_over_streams_that_repeat_them() -> None:
     network.last("a").tell(*happened("B", "C", "D"), pb.WatchEventsResponse(), *happened("E"))
     await moment()
     assert events == ["A", "B", "C", "D", "E"]
+    network.members.become()
+    await moment()
+    network.members.become("a")
+    await moment()
+    network.last("a").tell(*happened("C", "D", "E"), pb.WatchEventsResponse(), *happened("F"))
+    await moment()
+    assert events == ["A", "B", "C", "D", "E", "F"], "nor when a replica that stood still comes back"
     streams.close()
+
+
+async def test_what_replicas_told_that_are_gone_is_not_kept_for_ever() -> None:
+    gathering = Gathering(lambda _: None, kept=3)
+    for number in range(100):
+        gathering.begun(f"r{number}")
+        gathering.heard(f"r{number}", pb.WatchEventsResponse(event=pb.Event(reason="A")))
+        gathering.gone(f"r{number}")
+    assert gathering.replicas() == {f"r{number}" for number in range(100 - mirrors.GONE_REMEMBERED, 100)}
 
 
 async def test_a_list_of_events_ends_with_the_streams_of_all() -> None:
