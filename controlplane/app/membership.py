@@ -312,9 +312,12 @@ class Membership:
             if replica in self._gone and replica not in self._doubted:
                 await self._forget(lease, now)
                 continue
-            _, seen_at = self._seen[self._member.key(replica)]
+            seen = self._seen.get(self._member.key(replica))
+            if seen is None:
+                # Removed while we looked at another one.
+                continue
             lasts = (lease.duration_seconds or replicas.DURATION) if lease.holder else 0.0
-            expires_at = max(seen_at, since) + lasts
+            expires_at = max(seen[1], since) + lasts
             if lease.holder and expires_at > now:
                 times.append(expires_at)
             elif not await self._find_gone(lease):

@@ -245,3 +245,22 @@ async def test_a_new_base_goes_to_who_has_fewer() -> None:
         await asyncio.sleep(2.0)
         owners = those.owners()
         assert [owners[f"new{number}"] for number in range(3)] == [["r1"]] * 3
+
+
+async def test_a_member_lease_that_goes_while_another_one_is_looked_at_harms_nobody() -> None:
+    async with replicas("r0", "r1", "r2", bases=3) as those:
+        await asyncio.sleep(10.0)
+        read = those.api.get
+
+        async def slow(resource: Resource, name: str, namespace: str = "") -> Any:
+            if resource == LEASES and name == "module-controller-r1":
+                those.api.remove(LEASES, "module-controller-r2", "default")
+                await asyncio.sleep(0.1)
+            return await read(resource, name, namespace)
+
+        those.api.get = slow  # type: ignore[method-assign]
+        await those.end("r2")
+        await asyncio.sleep(0.1)
+        await those.end("r1")
+        await asyncio.sleep(55.0)
+        assert those.loads() == {"r0": 3}

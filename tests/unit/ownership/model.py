@@ -31,8 +31,8 @@ from tests.unit.ownership.store import SimApi, Store
 from tests.unit.ownership.tunnel import Network
 from tests.unit.ownership.world import Violation, World
 
-SEEN_BY_THEN = 15.0
-"""Seconds after which whoever may act knows of a Pod: watches lag less, and who is cut off stops acting."""
+SEEN_BY_THEN = 30.0
+"""Seconds after which who reaches the API server knows of a Pod: watches lag less, and are taken up again by then."""
 SETTLE_WITHIN = 120.0
 SLOTS = ("biz1", "biz2")
 
@@ -234,7 +234,7 @@ class Model:
         if order.verb is Verb.UNINSTALL:
             since = self.wanted_since.get((base, order.modules[0].key.name))
             self.check(
-                since is None or since > self.world.now - SEEN_BY_THEN,
+                since is None or max(since, replica.api.reached_at) > self.world.now - SEEN_BY_THEN,
                 f"{replica.name} uninstalls {order.modules[0].key.name} from {base}, where it is wanted since {since}",
             )
 

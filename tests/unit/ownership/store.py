@@ -62,6 +62,7 @@ class SimWatch:
     def __init__(self, api: SimApi, resource: Resource, labels: str) -> None:
         self._api, self.resource, self._labels = api, resource, _selector(labels)
         self._arrived: deque[WatchEvent | ClusterError] = deque()
+        self._line: deque[WatchEvent] = deque()
         self._something = asyncio.Event()
         self._last = 0.0
         self.ended = False
@@ -75,20 +76,26 @@ class SimWatch:
         if not self.ended:
             self.ended = True
             self._api.store.watchers.remove(self)
-            self._send(Transient("the watch broke"))
+            # What is still under way is lost: the next watch begins after what was taken.
+            self._line.clear()
+            broke = Transient("the watch broke")
+            self._api.world.after(self._api.lag(), lambda: self._api.process.deliver(lambda: self._take(broke)))
 
-    def _send(self, what: WatchEvent | ClusterError) -> None:
+    def _send(self, event: WatchEvent) -> None:
         world = self._api.world
         self._last = max(self._last + 1e-6, world.now + self._api.lag())
-        world.at(self._last, lambda: self._arrive(what))
+        self._line.append(event)
+        world.at(self._last, self._arrive)
 
-    def _arrive(self, what: WatchEvent | ClusterError) -> None:
-        if self._api.cut and isinstance(what, WatchEvent):
-            # A stalled connection delivers when it moves again, still in order.
-            self._last = max(self._last, self._api.reached_at)
-            self._api.world.at(self._api.reached_at + 1e-3, lambda: self._arrive(what))
+    def _arrive(self) -> None:
+        """The first in the line arrives; a stalled connection moves on, in order, when it can."""
+        if not self._line:
             return
-        self._api.process.deliver(lambda: self._take(what))
+        if self._api.cut:
+            self._api.world.at(self._api.reached_at + 1e-3, self._arrive)
+            return
+        event = self._line.popleft()
+        self._api.process.deliver(lambda: self._take(event))
 
     def _take(self, what: WatchEvent | ClusterError) -> None:
         self._arrived.append(what)
