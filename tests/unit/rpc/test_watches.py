@@ -117,6 +117,8 @@ async def test_one_that_hangs_delays_the_beginning_by_the_deadline_and_is_named(
         first, mark = await reader.news(0.2)
         assert (first.vnode.base, list(mark.unreachable_replicas)) == ("b1", ["hung"])
         await reader.end()
+        await asyncio.sleep(0.1)
+        assert wire.last("hung").cancelled
 
 
 async def test_own_is_told_at_once_and_asks_nobody() -> None:
@@ -148,6 +150,8 @@ async def test_events_of_all_come_by_time_and_then_as_they_happen() -> None:
         running.recorder.replica(warning=True, reason="Ours", message="it")
         assert sorted(one.event.reason for one in await reader.news()) == ["Ours", "Then"]
         await reader.end()
+        await asyncio.sleep(0.1)
+        assert wire.last("other").cancelled
 
 
 async def test_a_list_of_events_ends() -> None:
