@@ -276,7 +276,7 @@ class Membership:
 
     def _notice_lapse(self, *, lapsed: bool = False) -> None:
         """Take note that this replica stopped acting for a while, if it did."""
-        if self._acting_since is not None and (lapsed or not self.may_act()):
+        if not self._leaving and self._acting_since is not None and (lapsed or not self.may_act()):
             self._acting_since = None
             SELF_FENCED.inc()
             log.warning("replica stops acting", cause="its member lease could not be renewed in time")

@@ -137,10 +137,12 @@ async def test_bases_of_a_replica_that_failed_are_taken_over_and_shared_out() ->
 async def test_bases_of_a_replica_that_leaves_are_taken_within_two_seconds() -> None:
     async with replicas("r0", "r1", "r2", bases=12) as those:
         await asyncio.sleep(20.0)
+        leaving = those.stages["r0"]
         await those.leave("r0")
         await asyncio.sleep(1.0)
         assert those.each_has_one_owner()
         assert those.loads() == {"r1": 6, "r2": 6}
+        assert "ReplicaCutOff" not in leaving.reasons(), "it was asked to end"
 
 
 async def test_a_second_process_of_a_name_is_refused_and_the_first_one_goes_on() -> None:
