@@ -1,10 +1,7 @@
-"""This replica among the others: keeps its member lease, and knows who else lives.
+"""This replica among the others: keeps its member lease, and may act while it could renew it.
 
 Guarantee: ``may_act`` is true only while no correct replica can count this one as
-gone. Nobody is counted as gone on what was heard while this replica was itself cut
-off, and never without a look at the record in the cluster itself. Who was gone may
-be back before this replica hears of it: ``gone`` speaks only of what its holder did
-not touch since that look.
+gone. Who else lives is told by ``presence``.
 """
 
 from __future__ import annotations
@@ -17,11 +14,12 @@ from typing import NoReturn
 
 import structlog
 
-from controlplane.app.metrics import MEMBER_RENEWAL_DELAY, REPLICAS, SELF_FENCED, WRITES
+from controlplane.app.metrics import MEMBER_RENEWAL_DELAY, SELF_FENCED, WRITES
 from controlplane.app.ports import AlreadyExists, Clock, Cluster, ClusterError, Conflict, NotFound
+from controlplane.app.presence import Presence
 from controlplane.app.times import micro_time
 from controlplane.domain import contract, replicas
-from controlplane.domain.member import Mark, Member, mark
+from controlplane.domain.member import Member, mark
 from controlplane.domain.objects import Lease
 from controlplane.domain.replicas import Replica
 
@@ -34,8 +32,6 @@ RENEW_WITHIN = 4.0
 """Seconds that one write of the member lease may take; then it is tried again."""
 RETRY = 0.4
 """Seconds between tries to renew, before jitter: few fit into the time until this replica stops acting."""
-FORGET_AFTER = 3600.0
-"""Seconds after which the record of a replica that is gone is removed."""
 
 
 class NameTaken(Exception):
@@ -70,18 +66,11 @@ class Membership:
         self._acting_since: float | None = None
         self._unbroken_since = float("-inf")
         self._tunnels: frozenset[str] = frozenset()
-        self._seen: dict[str, tuple[Mark, float]] = {}
-        self._gone: dict[str, float] = {}
-        """When the look began that found a replica gone."""
-        self._doubted: set[str] = set()
-        self._look_now = asyncio.Event()
-        self._known: tuple[Replica, ...] = ()
-        self._changed_at = float("-inf")
-        self._handlers: list[Callable[[], None]] = []
+        self._presence = Presence(cluster, clock, member)
         self._renew_now = asyncio.Event()
         self._joined = asyncio.Event()
         self.on_cut_off: Callable[[bool], None] = lambda _cut_off: None
-        cluster.members.subscribe(self._observe)
+        cluster.members.subscribe(self._look_at_own)
 
     # What others read.
 
@@ -93,7 +82,7 @@ class Membership:
     @property
     def self(self) -> Replica:
         """This replica, whether it has joined or not."""
-        known = next((replica for replica in self._known if replica.id == self._me), None)
+        known = next((replica for replica in self._presence.known if replica.id == self._me), None)
         return known or Replica(self._me, self._member.address, tunnels=self._tunnels)
 
     def may_act(self) -> bool:
@@ -110,34 +99,19 @@ class Membership:
 
     def replicas(self) -> tuple[Replica, ...]:
         """Return all that live, this one included, by name."""
-        return self._known
-
-    def living(self, replica: str) -> bool:
-        """Tell whether a replica of that name lives."""
-        return any(known.id == replica for known in self._known)
+        return self._presence.known
 
     def takers(self, tunnel: str = "") -> tuple[str, ...]:
         """Return who takes bases of a tunnel."""
-        return replicas.takers(self._known, tunnel)
+        return replicas.takers(self._presence.known, tunnel)
 
     def gone(self, holder: str, unchanged_since: float = float("-inf")) -> bool:
-        """Tell whether a holder is a replica of ours that ended or stopped acting; unknown holders are not.
-
-        unchanged_since is when what it holds was last seen to change. If that is
-        later than our look at its member lease, it may have come back: it is looked at again.
-        """
-        found = self._gone.get(holder)
-        if found is None:
-            return False
-        if unchanged_since > found:
-            self._doubted.add(holder)
-            self._look_now.set()
-            return False
-        return True
+        """Tell whether a holder is a replica of ours that ended or stopped acting; see Presence.gone."""
+        return self._presence.gone(holder, unchanged_since)
 
     def unchanged_for(self) -> float:
         """Return for how many seconds the same replicas have lived, drained and reached the same tunnels."""
-        return self._clock.monotonic() - self._changed_at
+        return self._presence.unchanged_for()
 
     def mine(self, key: str) -> bool:
         """Tell whether something that one replica does for all, named by key, is this one's to do."""
@@ -145,7 +119,7 @@ class Membership:
 
     def subscribe(self, handler: Callable[[], None]) -> None:
         """Call handler whenever a replica came, went, or told something else of itself."""
-        self._handlers.append(handler)
+        self._presence.subscribe(handler)
 
     async def joined(self) -> None:
         """Wait until this replica is one of the members."""
@@ -233,7 +207,7 @@ class Membership:
                 heard_since = self._clock.monotonic()
             else:
                 self._acting_since = heard_since
-                log.info("replica joined", lease=key, replicas=[r.id for r in self._known])
+                log.info("replica joined", lease=key, replicas=[r.id for r in self._presence.known])
                 return
 
     async def _stay(self) -> NoReturn:
@@ -293,130 +267,25 @@ class Membership:
         self._renewed_at = began
 
     async def _watch(self) -> NoReturn:
-        """Find out who is gone."""
+        """Find out who is gone, and when this replica may act no more."""
+        doubt = self._presence.doubt
         while True:
-            self._look_now.clear()
-            next_look = await self._look()
-            await self._until(max(next_look, self._clock.monotonic() + LOOK), self._look_now)
+            doubt.clear()
+            self._notice_lapse()
+            next_look, since = self._clock.monotonic() + LOOK, self.heard_since()
+            if since is not None:
+                lapse_at = self._renewed_at + replicas.SELF_FENCE_AFTER
+                other_at = await self._presence.look(since, self.mine)
+                next_look = max(next_look, min(lapse_at, lapse_at if other_at is None else other_at))
+            await self._until(next_look, doubt)
 
-    async def _look(self) -> float:
-        """Look at all others; return when the next one of them, or this one, can be gone without news."""
-        self._notice_lapse()
-        now, since = self._clock.monotonic(), self.heard_since()
-        if since is None:
-            return now
-        times = [self._renewed_at + replicas.SELF_FENCE_AFTER]
-        for replica, lease in self._records():
-            if replica == self._me:
-                continue
-            if replica in self._gone and replica not in self._doubted:
-                await self._forget(lease, now)
-                continue
-            seen = self._seen.get(self._member.key(replica))
-            if seen is None:
-                # Removed while we looked at another one.
-                continue
-            lasts = (lease.duration_seconds or replicas.DURATION) if lease.holder else 0.0
-            expires_at = max(seen[1], since) + lasts
-            if lease.holder and expires_at > now:
-                times.append(expires_at)
-            elif not await self._find_gone(lease):
-                times.append(now)
-        return min(times)
-
-    async def _find_gone(self, lease: Lease) -> bool:
-        """Count a replica as gone if the cluster itself says so; tell whether it is."""
-        replica, began = replicas.replica_of(lease).id, self._clock.monotonic()
-        self._doubted.discard(replica)
-        if not await self._confirmed(lease):
-            self._gone.pop(replica, None)
-            self._changed()
-            return False
-        if mark(self._cluster.members.get(self._member.key(replica)) or lease) != mark(lease):
-            return False
-        if replica in self._gone:
-            self._gone[replica] = began
-            self._tell()
-        else:
-            log.warning("replica is gone", replica=replica)
-            self._gone[replica] = began
-            self._changed()
-        return True
-
-    async def _confirmed(self, lease: Lease) -> bool:
-        """Look at the record in the cluster itself: the watch may lag behind."""
-        try:
-            async with asyncio.timeout(RENEW_WITHIN):
-                current = await self._cluster.read_lease(lease)
-        except NotFound:
-            return False
-        except (ClusterError, TimeoutError):
-            return False
-        return mark(current) == mark(lease)
-
-    async def _forget(self, lease: Lease, now: float) -> None:
-        replica = replicas.replica_of(lease).id
-        if now - self._gone[replica] < FORGET_AFTER or not self.mine(lease.name):
-            return
-        if any(held.holder == replica for held in self._cluster.leases.all()):
-            return
-        try:
-            WRITES.labels("member-forget").inc()
-            await self._cluster.delete_lease(lease)
-        except ClusterError as error:
-            log.debug("member lease not removed", replica=replica, cause=str(error))
-            self._gone[replica] = now
-
-    def _records(self) -> list[tuple[str, Lease]]:
-        """Return the member leases by replica; what merely has their label is none."""
-        prefix = contract.MEMBER_LEASE_PREFIX
-        return [
-            (lease.name.removeprefix(prefix), lease)
-            for lease in self._cluster.members.all()
-            if lease.name.startswith(prefix) and lease.name != prefix
-        ]
-
-    def _observe(self, key: str) -> None:
-        name = key.partition("/")[2]
-        if not name.startswith(contract.MEMBER_LEASE_PREFIX):
-            return
+    def _look_at_own(self, key: str) -> None:
+        """Another process that writes our record is told by the next renewal, which need not wait."""
         lease = self._cluster.members.get(key)
-        replica = name.removeprefix(contract.MEMBER_LEASE_PREFIX)
-        if lease is None:
-            # Nobody says any more when it stopped acting: the leases of its bases run out by themselves.
-            self._seen.pop(key, None)
-            self._gone.pop(replica, None)
-            self._doubted.discard(replica)
-        elif key not in self._seen or self._seen[key][0] != mark(lease):
-            self._seen[key] = (mark(lease), self._clock.monotonic())
-            self._gone.pop(replica, None)
-            if not lease.holder:
-                self._look_now.set()
-        if (
-            replica == self._me
-            and lease is not None
-            and lease.holder
-            and not self._member.wrote(lease)
-            and self._joined.is_set()
-        ):
-            self._renew_now.set()
-        self._changed()
-
-    def _changed(self) -> None:
-        known = sorted(
-            (replicas.replica_of(lease) for name, lease in self._records() if name not in self._gone),
-            key=lambda replica: replica.id,
-        )
-        if tuple(known) == self._known:
+        if key != self._member.key() or lease is None or not self._joined.is_set():
             return
-        self._known = tuple(known)
-        self._changed_at = self._clock.monotonic()
-        REPLICAS.set(len(known))
-        self._tell()
-
-    def _tell(self) -> None:
-        for handler in self._handlers:
-            handler()
+        if lease.holder and not self._member.wrote(lease):
+            self._renew_now.set()
 
     def _jittered(self) -> float:
         return replicas.RENEW_INTERVAL * (0.9 + 0.2 * self._random.random())

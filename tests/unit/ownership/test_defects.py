@@ -10,6 +10,7 @@ import pytest
 
 from controlplane.app.leases import LeaseKeeper
 from controlplane.app.membership import Membership
+from controlplane.app.presence import Presence
 from controlplane.domain import lease as lease_rules
 from controlplane.domain import replicas as replica_rules
 from controlplane.domain.identity import BaseId
@@ -32,10 +33,10 @@ def acts_too_long(patch: Patch) -> None:
 
 
 def counts_silence_while_cut_off(patch: Patch) -> None:
-    async def confirmed(_self: Membership, _lease: Lease) -> bool:
+    async def confirmed(_self: Presence, _lease: Lease) -> bool:
         return True
 
-    patch.setattr(Membership, "_confirmed", confirmed)
+    patch.setattr(Presence, "_confirmed", confirmed)
     patch.setattr(Membership, "heard_since", lambda _self: float("-inf"))
 
 
@@ -44,7 +45,7 @@ def acts_at_once_after_a_lapse(patch: Patch) -> None:
 
 
 def never_doubts_that_one_is_gone(patch: Patch) -> None:
-    patch.setattr(Membership, "gone", lambda self, holder, _unchanged_since=0.0: holder in self._gone)
+    patch.setattr(Presence, "gone", lambda self, holder, _unchanged_since=0.0: holder in self._gone)
     patch.setattr(Membership, "_notice_lapse", lambda _self, *, lapsed=False: None)
     patch.setattr(Membership, "unbroken_since", lambda _self: float("-inf"))
 
