@@ -123,22 +123,21 @@ class BaseActor:
 
     async def _claim(self) -> bool:
         """Begin a term; tell whether the base is ours."""
-        around, base = self._around, self.base
+        around, base, fence = self._around, self.base, 0
         while True:
             try:
-                ours = await around.leases.claim(base.id)
+                fence = await around.leases.claim(base.id)
             except ClusterError as error:
                 delay = self._retry_delay(error)
                 base.why = f"its lease could not be taken: {error}"
             else:
-                if not ours:
-                    return False
                 break
             self._dirty.clear()
             await self._sleep_until(around.clock.monotonic() + delay)
+        if not fence:
+            return False
         self._failures = 0
-        fence = around.leases.fence(base.id)
-        base.fence = fence or 0
+        base.fence = fence
         base.phase, base.why = Phase.CLAIMED, ""
         base.term_began = around.clock.monotonic()
         base.modules = book.begin_term(base.modules, base.fence)
@@ -192,13 +191,14 @@ class BaseActor:
         STALE_FENCES.inc()
         log.warning("term begun anew above a fence that a gateway has seen", base=base.id, seen=self._fence_seen)
         try:
-            if not await around.leases.claim(base.id, above=self._fence_seen):
-                self._over = True
-                return False
+            fence = await around.leases.claim(base.id, above=self._fence_seen)
         except ClusterError as error:
             self._retry_delay(error)
             return False
-        base.fence = around.leases.fence(base.id) or 0
+        if not fence:
+            self._over = True
+            return False
+        base.fence = fence
         base.modules = book.begin_term(base.modules, base.fence)
         return True
 

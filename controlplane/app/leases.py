@@ -142,8 +142,12 @@ class LeaseKeeper:
             if term.renewed_at < self._members.unbroken_since():
                 self._schedule(term, now)
 
-    async def claim(self, base: BaseId, *, above: int = 0) -> bool:
-        """Begin a term, with a fence above that one; False when somebody else has the base. Raises ClusterError."""
+    async def claim(self, base: BaseId, *, above: int = 0) -> int:
+        """Begin a term with a fence above that one and return it; 0 when somebody else has the base.
+
+        Raises ClusterError. Whether the term may be acted for by now is another
+        question: the write may have taken long.
+        """
         now = self._clock.monotonic()
         current = self._cluster.leases.get(self._key(base))
         self._observe(self._key(base))
@@ -156,7 +160,7 @@ class LeaseKeeper:
             holder_gone=current is not None and self.orphaned(current),
         )
         if isinstance(decision, rules.Wait):
-            return False
+            return 0
         lease = replace(decision.lease, transitions=max(decision.lease.transitions, above + 1))
         if isinstance(decision, rules.Create):
             WRITES.labels("lease-create").inc()
@@ -169,7 +173,7 @@ class LeaseKeeper:
         self._terms[base] = term
         OWNED.set(len(self._terms))
         self._schedule(term, now + self._jittered())
-        return True
+        return term.fence
 
     async def give(self, base: BaseId, to: str) -> None:
         """End our term over a base that nobody here acts for any more: its lease is another replica's now.

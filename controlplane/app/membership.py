@@ -163,6 +163,9 @@ class Membership:
         self._renewed_at = float("-inf")
         for _ in range(3):
             current = self._cluster.members.get(self._member.key()) or self._lease
+            if not self._member.wrote(current):
+                # While this process stood still another one followed under its name.
+                return
             try:
                 WRITES.labels("member-release").inc()
                 async with asyncio.timeout(RENEW_WITHIN):
@@ -227,6 +230,9 @@ class Membership:
         current = self._cluster.members.get(self._member.key())
         if current is not None and not self._member.wrote(current):
             raise NameTaken(self._member.why_taken(current))
+        if current is not None and current.holder != self._me:
+            # Somebody else released it: the others may take our bases at once.
+            self._renewed_at = float("-inf")
         self._notice_lapse()
         renewed_at = self._renewed_at
         try:
@@ -284,7 +290,7 @@ class Membership:
         lease = self._cluster.members.get(key)
         if key != self._member.key() or lease is None or not self._joined.is_set():
             return
-        if lease.holder and not self._member.wrote(lease):
+        if lease.holder != self._me or not self._member.wrote(lease):
             self._renew_now.set()
 
     def _jittered(self) -> float:

@@ -130,8 +130,10 @@ class Ownership:
             now = self._clock.monotonic()
             self._tell_tunnels(now)
             if self._members.may_act() and not self._ending:
-                self._look(now)
-                self._take_due(now)
+                if self._cluster.trouble() is None:
+                    # On what is out of date modules would be installed whose Pods are gone by now.
+                    self._look(now)
+                    self._take_due(now)
                 self._even_out(now)
             await self._rest()
 

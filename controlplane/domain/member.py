@@ -44,7 +44,8 @@ class Member:
         """Return the record to write next: as it is but for what we tell, or anew when somebody removed it."""
         if current is None:
             return self.fresh(None, stamp, tunnels)
-        return replace(current, renew_time=stamp, annotations={**current.annotations, **self._told(tunnels)})
+        told = {**current.annotations, **self._told(tunnels)}
+        return replace(current, holder=self.replica, renew_time=stamp, annotations=told)
 
     def wrote(self, lease: Lease) -> bool:
         """Tell whether a record is this process's."""

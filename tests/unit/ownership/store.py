@@ -230,6 +230,8 @@ class SimApi:
         else:
             self._watches = [*(known for known in self._watches if not known.ended), watch]
             self.store.watchers.append(watch)
+            # The watch stands, as the real one says at once.
+            watch._send(WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": resource_version}}))
             for event in self.store.since(resource, int(resource_version)):
                 watch.tell(event)
         return watch

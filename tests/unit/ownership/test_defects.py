@@ -65,7 +65,7 @@ def does_not_raise_the_fence(patch: Patch) -> None:
     patch.setattr(LeaseKeeper, "claim", _claim_as_decided)
 
 
-async def _claim_as_decided(self: LeaseKeeper, base: BaseId, *, above: int = 0) -> bool:
+async def _claim_as_decided(self: LeaseKeeper, base: BaseId, *, above: int = 0) -> int:
     """Claim without the second look at the fence that ``above`` brings."""
     return await _claim(self, base, above=-1)
 
