@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV ?= uv
 ARGS ?=
 # Tests run in so many processes; those of one folder, which share servers, in one of them.
-WORKERS ?= 3
+WORKERS ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PROTO := proto/koupleless
