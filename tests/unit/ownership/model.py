@@ -22,6 +22,7 @@ import structlog
 from controlplane.app.gateways import Link
 from controlplane.cluster.api import LEASES, NODES, PODS, Json, Resource, WatchEvent
 from controlplane.domain import replicas as rules
+from controlplane.domain.contract import ANNOTATION_REPLICA_DRAINING
 from controlplane.domain.facts import Order, OrderResult, Verb
 from gateways.session import messages as m
 from tests.unit.ownership.bases import SimBase
@@ -307,6 +308,10 @@ class Model:
         """Let whatever is away come back: nothing is paused, cut off, late or dead any more."""
         SimApi.world_pause = SimApi.loss = self.network.pause = 0.0
         self.world.note("faults stop")
+        for lease in self.store.every(LEASES):
+            if lease["metadata"].get("annotations", {}).get(ANNOTATION_REPLICA_DRAINING) == "true":
+                lease["metadata"]["annotations"][ANNOTATION_REPLICA_DRAINING] = "false"
+                self.store.put(LEASES, lease)
         longest = max(
             [0.0, *(run.process.paused_until for run in self.runs), *(r.api.reached_at for r in self.living())]
         )
