@@ -15,15 +15,10 @@ settings.register_profile("project", settings(), deadline=None)
 settings.load_profile("project")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together in parallel runs what shares servers: the tests of a folder, of unit tests those of a file.
-
-    Before xdist looks for the groups.
-    """
-    for item in items:
-        together = item.path if "unit" in item.path.parts else item.path.parent
-        item.add_marker(pytest.mark.xdist_group(str(together.relative_to(item.config.rootpath))))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep together in parallel runs what shares servers: the tests of a folder, of unit tests those of a file."""
+    together = item.path if "unit" in item.path.parts else item.path.parent
+    item.add_marker(pytest.mark.xdist_group(str(together.relative_to(item.config.rootpath))))
 
 
 @pytest.fixture(scope="session", autouse=True)

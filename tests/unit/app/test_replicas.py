@@ -6,17 +6,20 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
 from typing import Any
 
 import pytest
 
-from controlplane.app.membership import NameTaken
+from controlplane.app.membership import Membership, NameTaken
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Transient
+from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import LEASES, Resource, WatchEvent
 from controlplane.domain import replicas as rules
 from controlplane.domain.identity import BaseId
-from tests.unit.app.harness import Api, Stage
+from controlplane.domain.member import Member
+from tests.unit.app.harness import Api, LoopClock, Stage
 
 pytestmark = pytest.mark.looptime
 
@@ -266,3 +269,62 @@ async def test_a_member_lease_that_goes_while_another_one_is_looked_at_harms_nob
         await those.end("r1")
         await asyncio.sleep(55.0)
         assert those.loads() == {"r0": 3}
+
+
+async def test_a_process_that_another_one_followed_under_its_name_does_not_release_the_record() -> None:
+    api, clock = Api(), LoopClock()
+
+    def process(instance: str) -> Membership:
+        cluster = ApiCluster(api, env="dev", kind="test", clock=clock)
+        group.create_task(cluster.run())
+        member = Member("r0", instance, "", "default", "dev")
+        return Membership(cluster, clock, member, random=Random(7), sole=True)
+
+    async with asyncio.TaskGroup() as group:
+        frozen, follower = process("one"), process("two")
+        running = group.create_task(frozen.run())
+        await frozen.joined()
+        running.cancel()
+        following = group.create_task(follower.run())
+        await follower.joined()
+        await asyncio.sleep(1.0)
+        await frozen.leave()
+        record = api.named(LEASES, "module-controller-r0", "default")
+        assert record is not None
+        assert record["spec"]["holderIdentity"] == "r0"
+        await asyncio.sleep(5.0)
+        assert follower.may_act()
+        following.cancel()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+
+async def test_a_term_that_began_while_the_replica_was_cut_off_is_acted_for_later() -> None:
+    api = Api()
+    async with Stage(api).running() as stage:
+        api.delay["create"] = 7.0
+        stage.bases.add("b1")
+        await asyncio.sleep(0.5)
+        api.fail("patch", *[Transient("the API server is away")] * 18)
+        await asyncio.sleep(6.8)
+        assert not stage.members.may_act(), "the reply came while nothing may be done"
+        api.delay.clear()
+        api._failures.clear()
+        await asyncio.sleep(10.0)
+        assert stage.ready("node", "b1") == "True"
+
+
+async def test_no_base_is_taken_on_what_is_not_current() -> None:
+    api = Api()
+    async with Stage(api).running() as stage:
+        api.fail("watch", *[Transient("the API server is away")] * 50)
+        api.end_watches(Transient("the API server is away"))
+        await asyncio.sleep(0.2)
+        stage.bases.add("b1")
+        await asyncio.sleep(3.0)
+        assert stage.lease() is None
+        api._failures.clear()
+        await asyncio.sleep(12.0)
+        api.bookmark()
+        await asyncio.sleep(3.0)
+        assert stage.lease() is not None
