@@ -3,7 +3,7 @@
 PYTHON ?= python3
 UV ?= uv
 ARGS ?=
-# Tests run in so many processes; those of one folder, which share servers, in one of them.
+# Tests run in so many processes; those of one file, which share servers and may build on each other, in one of them.
 WORKERS ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -29,7 +29,7 @@ smoke: .venv/.runtime ## the quick start without a person: install a module, see
 test: .venv/.dev check ## check, get the servers that this machine allows, run all tests
 	@echo "servers for the tests (got once, then kept in the user's cache; a build takes 10 minutes and needs Go):"
 	@$(BIN)/python -m tests.servers fetch || true
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: .venv/.dev proto-check ## formatting, lint, types, import rules, contracts
 	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }

@@ -15,12 +15,6 @@ settings.register_profile("project", settings(), deadline=None)
 settings.load_profile("project")
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep together in parallel runs what shares servers: the tests of a folder, of unit tests those of a file."""
-    together = item.path if "unit" in item.path.parts else item.path.parent
-    item.add_marker(pytest.mark.xdist_group(str(together.relative_to(item.config.rootpath))))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def main_thread_loop() -> Iterator[None]:
     """Give the main thread a loop that is closed in the end.
