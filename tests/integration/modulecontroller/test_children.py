@@ -20,6 +20,17 @@ def events(controller: ModuleController) -> list[dict[str, object]]:
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 
+def kill_until_restarted(controller: ModuleController, module: str) -> None:
+    """Kill a child and wait for another process: the killed one is seen until it is reaped."""
+    killed = controller.pid(module)
+    os.kill(killed, signal.SIGKILL)
+    eventually(
+        lambda: any(name == module and pid != killed for pid, name in controller.processes().items()),
+        within=20.0,
+        what=f"{module} restarted",
+    )
+
+
 def test_child_that_is_killed_is_restarted_and_its_work_goes_on(programs: Programs) -> None:
     controller = ModuleController(programs).start()
     base = SimulatedBase(programs, controller.url("", "HTTP_TUNNEL_LISTEN_PORT"), "b").start()
@@ -60,8 +71,7 @@ def test_ctrl_c_ends_all_in_order_and_leaves_nothing(programs: Programs) -> None
 def test_ctrl_c_while_a_child_waits_for_its_restart(programs: Programs) -> None:
     controller = ModuleController(programs).start()
     for _ in range(2):
-        os.kill(controller.pid("gateways.http"), signal.SIGKILL)
-        eventually(lambda: "gateways.http" in controller.processes().values(), within=20.0, what="restarted")
+        kill_until_restarted(controller, "gateways.http")
     os.kill(controller.pid("gateways.http"), signal.SIGKILL)
     eventually(lambda: "gateways.http" not in controller.processes().values(), within=5.0, what="dead")
     controller.interrupt()
