@@ -40,7 +40,7 @@ SUSPENDED_LOOK = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all actors share. silent is called with an actor's base when its silence begins or ends."""
+    """What all actors share. changed is called with an actor's base when it may stand otherwise."""
 
     cluster: Cluster
     clock: Clock

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import structlog
 
 from controlplane.app.metrics import REPLICAS, WRITES
-from controlplane.app.ports import Clock, Cluster, ClusterError, NotFound
+from controlplane.app.ports import Clock, Cluster, ClusterError
 from controlplane.domain import contract, replicas
 from controlplane.domain.member import Mark, Member, mark
 from controlplane.domain.objects import Lease
@@ -120,8 +120,6 @@ class Presence:
         try:
             async with asyncio.timeout(READ_WITHIN):
                 current = await self._cluster.read_lease(lease)
-        except NotFound:
-            return False
         except (ClusterError, TimeoutError):
             return False
         return mark(current) == mark(lease)

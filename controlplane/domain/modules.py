@@ -221,9 +221,7 @@ def told_to_start_with(state: Modules, keys: Iterable[ModuleKey], now: float) ->
     keys = tuple(keys)
     new = [key for key in keys if key not in state.owned]
     return replace(
-        state,
-        owned=MappingProxyType({**state.owned, **dict.fromkeys(new, UNKNOWN)}),
-        awaited=MappingProxyType({**state.awaited, **dict.fromkeys(new, now + MAY_STILL_COME)}),
+        installed_before(state, new, now),
         spared=MappingProxyType({**state.spared, **dict.fromkeys(new, now + BASELINE_WAIT)}),
         held=MappingProxyType({**state.held, **{key.name: now + BASELINE_HOLD for key in keys}}),
     )

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
 
+from grpc import aio
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.events import KEPT, Happening, Recorder
@@ -21,8 +23,11 @@ from controlplane.rpc import tooling_codec as codec
 from controlplane.rpc.merging import MODULES, VNODES, Kind, Part, by_time, merge
 from controlplane.rpc.mirrors import C, Gathering, M, Mirror
 from controlplane.rpc.others import Others
-from controlplane.rpc.streams import Streams
-from controlplane.rpc.watching import View, follow
+from controlplane.rpc.streams import Q, Streams
+from controlplane.rpc.watching import Told, View, follow
+
+if TYPE_CHECKING:
+    from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceAsyncStub
 
 WAITING = 5000
 """Events that wait for one reader."""
@@ -101,20 +106,12 @@ class Watches:
         mirror: Mirror[pb.WatchVNodesResponse, pb.VNode] = Mirror(
             VNODES, lambda told: told.vnode if told.HasField("vnode") else None
         )
-        dirty, streams = asyncio.Event(), None
-        if not own:
-            streams = Streams(self._others, lambda s: s.WatchVNodes, request, mirror, changed=dirty.set)
-        view = self._view(VNODES, read, mirror, streams, "")
-        end = self._fleet.subscribe(lambda _name: dirty.set())
-        try:
-            if streams is not None:
-                await streams.settled()
-            async for told in follow(view, dirty):
-                yield pb.WatchVNodesResponse(type=told.type, vnode=told.item, unreachable_replicas=told.unreachable)
-        finally:
-            end()
-            if streams is not None:
-                streams.close()
+        watched = self._watch(VNODES, read, mirror, lambda s: s.WatchVNodes, request, own=own)
+        async with aclosing(watched) as told:
+            async for change in told:
+                yield pb.WatchVNodesResponse(
+                    type=change.type, vnode=change.item, unreachable_replicas=change.unreachable
+                )
 
     async def modules(
         self, request: pb.WatchModulesRequest, *, own: bool
@@ -136,16 +133,34 @@ class Watches:
         mirror: Mirror[pb.WatchModulesResponse, pb.Module] = Mirror(
             MODULES, lambda told: told.module if told.HasField("module") else None
         )
+        watched = self._watch(MODULES, read, mirror, lambda s: s.WatchModules, request, own=own, vnode=vnode)
+        async with aclosing(watched) as told:
+            async for change in told:
+                yield pb.WatchModulesResponse(
+                    type=change.type, module=change.item, unreachable_replicas=change.unreachable
+                )
+
+    async def _watch(
+        self,
+        kind: Kind[M],
+        read: Callable[[], tuple[list[M], list[M]]],
+        mirror: Mirror[C, M],
+        method: Callable[[ModuleControllerServiceAsyncStub], aio.UnaryStreamMultiCallable[Q, C]],
+        request: Q,
+        *,
+        own: bool,
+        vnode: str = "",
+    ) -> AsyncGenerator[Told[M], None]:
+        """Tell what read gives, ours and the rest, with what the others tell of theirs."""
         dirty, streams = asyncio.Event(), None
         if not own:
-            streams = Streams(self._others, lambda s: s.WatchModules, request, mirror, changed=dirty.set)
-        view = self._view(MODULES, read, mirror, streams, vnode)
+            streams = Streams(self._others, method, request, mirror, changed=dirty.set)
         end = self._fleet.subscribe(lambda _name: dirty.set())
         try:
             if streams is not None:
                 await streams.settled()
-            async for told in follow(view, dirty):
-                yield pb.WatchModulesResponse(type=told.type, module=told.item, unreachable_replicas=told.unreachable)
+            async for told in follow(self._view(kind, read, mirror, streams, vnode), dirty):
+                yield told
         finally:
             end()
             if streams is not None:

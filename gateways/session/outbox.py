@@ -109,16 +109,12 @@ class Outbox:
         self._news[key] = _News(report, now)
         return True
 
-    def put_result(self, result: OrderResult) -> bool:
-        """Queue the outcome of an order; False when even the overdraft for refusals is used up."""
-        return self.keep(result)
-
-    def keep(self, item: Kept) -> bool:
-        """Queue what is kept until it is acknowledged; False when even the overdraft is used up."""
+    def put_result(self, result: Kept) -> bool:
+        """Queue the outcome of an order or batch; False when even the overdraft for refusals is used up."""
         if self._kept_count() >= 2 * self._max_kept:
             self.dropped += 1
             return False
-        self._kept.append(item)
+        self._kept.append(result)
         return True
 
     def hand_over(self, base: str) -> tuple[Kept, ...]:

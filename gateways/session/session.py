@@ -237,7 +237,7 @@ class Session:
             if replica == owner:
                 continue
             for item in outbox.hand_over(base):
-                if not self._outboxes[owner].keep(item):
+                if not self._outboxes[owner].put_result(item):
                     self._settle((item,))
         self._serving[owner].wake()
 
