@@ -117,7 +117,7 @@ def test_all_that_is_wrong_is_told_at_once_and_the_process_ends(
     assert "ENV=." in printed
 
 
-@pytest.mark.parametrize("name", ["ENABLE_HTTP_TUNEL", "MQTT_BROKERS", "GRPC_PORTS"])
+@pytest.mark.parametrize("name", ["ENABLE_HTTP_TUNEL", "MQTT_BROKERS", "GRPC_PORTS", "MQTT_PROT"])
 def test_a_misspelt_variable_is_refused_with_the_right_one(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "1")
     with pytest.raises(ConfigurationError, match="Did you mean"):
