@@ -267,8 +267,4 @@ class Tunnel(Protocol):
         """Stop polling a base."""
 
     def settled(self, kept: OrderResult | Report) -> None:
-        """The control plane has a result or batch report, or will find it out another way; may be said twice.
-
-        The latter holds when the replica that it is for has been away for long and
-        nobody claimed the base meanwhile: who takes it over asks it.
-        """
+        """Nobody else need keep this outcome: a replica has it, or it is kept here, or it was dropped. May repeat."""

@@ -14,3 +14,8 @@ STALE = Counter("koupleless_gateway_stale_fences_total", "Messages refused for a
 MALFORMED = Counter("koupleless_gateway_malformed_messages_total", "Messages of replicas that were not understood")
 REPORTS = Counter("koupleless_gateway_reports_total", "Reports offered, by kind and whether queued", ["kind", "queued"])
 OUTBOX = Gauge("koupleless_gateway_outbox_depth", "Reports and results waiting or unacknowledged", ["replica"])
+DROPPED = Counter(
+    "koupleless_gateway_dropped_total",
+    "Reports and results that no replica took, by kind and reason",
+    ["kind", "reason"],
+)

@@ -11,8 +11,9 @@ Two lanes, both bounded:
 - *Kept* (order results, baseline questions, batch results): kept until
   acknowledged, and sent again on each new stream, in order. When ``MAX_KEPT`` wait,
   ``has_room`` is False: new orders and questions are refused by who asks. Refusals
-  themselves may overdraw the lane up to twice ``MAX_KEPT``; what exceeds that is
-  dropped, and its sender finds out by its own deadline.
+  themselves may overdraw the lane up to twice ``MAX_KEPT``.
+
+How kept items end is the business of ``outboxes``: this class only hands them out.
 
 A module list equal to the last one sent on the same stream under the same Watch
 travels as "unchanged". Sequence numbers begin at 1 on every stream; messages with
@@ -23,7 +24,8 @@ This class does no I/O and reads no clock.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+import itertools
+from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -55,6 +57,15 @@ class _News:
     put_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A message that is not acknowledged: its number, and what goes again with the next stream."""
+
+    seq: int
+    news: tuple[_News, ...]
+    kept: dict[int, Kept]
+
+
 class Outbox:
     """The queue towards one replica; all times are monotonic seconds of the caller's clock."""
 
@@ -62,13 +73,17 @@ class Outbox:
         self._max_news = max_news
         self._max_kept = max_kept
         self._news: OrderedDict[Key, _News] = OrderedDict()
-        self._kept: deque[Kept] = deque()
-        self._unacked: deque[tuple[int, tuple[_News, ...], tuple[Kept, ...]]] = deque()
+        self._numbers = itertools.count()
+        self._kept: dict[int, Kept] = {}
+        """Not on their way, in the order in which they came."""
+        self._of_base: defaultdict[str, set[int]] = defaultdict(set)
+        """Numbers in _kept, by base."""
+        self._unacked: deque[_Sent] = deque()
         self._last_lists: dict[str, ModuleList] = {}
         self._limits = Limits()
         self._seq = 0
         self._open = False
-        self.dropped = 0
+        self._dropped: Counter[str] = Counter()
 
     @property
     def has_room(self) -> bool:
@@ -78,7 +93,7 @@ class Outbox:
     @property
     def depth(self) -> int:
         """How much waits to be sent or acknowledged."""
-        return len(self._news) + self._kept_count() + sum(len(news) for _, news, _ in self._unacked)
+        return len(self._news) + self._kept_count() + sum(len(sent.news) for sent in self._unacked)
 
     @property
     def idle(self) -> bool:
@@ -95,7 +110,7 @@ class Outbox:
         if isinstance(report.fact, BaselineQuery | BatchReply):
             if not self.has_room:
                 return False
-            self._kept.append(report)
+            self._keep(report)
             return True
         if not self._open:
             return False
@@ -104,7 +119,7 @@ class Outbox:
             answered = Verb.HEALTH if isinstance(report.fact, Health) else Verb.QUERY_MODULES
             self._news.pop((report.base, answered), None)
         if key not in self._news and len(self._news) >= self._max_news:
-            self.dropped += 1
+            self._dropped["full"] += 1
             return False
         self._news[key] = _News(report, now)
         return True
@@ -112,17 +127,31 @@ class Outbox:
     def put_result(self, result: Kept) -> bool:
         """Queue the outcome of an order or batch; False when even the overdraft for refusals is used up."""
         if self._kept_count() >= 2 * self._max_kept:
-            self.dropped += 1
             return False
-        self._kept.append(result)
+        self._keep(result)
         return True
+
+    def withdraw(self, query_id: str) -> None:
+        """Send a baseline question never again: its asker does not wait any more."""
+        for sent in self._unacked:
+            for number in [number for number, item in sent.kept.items() if _is_query(item, query_id)]:
+                del sent.kept[number]
+        for number in [number for number, item in self._kept.items() if _is_query(item, query_id)]:
+            self._take_kept(number)
 
     def hand_over(self, base: str) -> tuple[Kept, ...]:
         """Give away the results and batch results of a base that are not on their way."""
-        given = tuple(item for item in self._kept if item.base == base and not _is_query(item))
-        if given:
-            self._kept = deque(item for item in self._kept if item.base != base or _is_query(item))
-        return given
+        given = [number for number in sorted(self._of_base.get(base, ())) if not _is_query(self._kept[number])]
+        return tuple(self._take_kept(number) for number in given)
+
+    def bases(self) -> tuple[str, ...]:
+        """Return the bases of which something is kept that is not on its way."""
+        return tuple(self._of_base)
+
+    def dropped(self) -> Counter[str]:
+        """Return how much news was dropped since the last call, by reason: full or stale."""
+        dropped, self._dropped = self._dropped, Counter()
+        return dropped
 
     def open(self, welcome: Welcome) -> None:
         """Begin a stream: numbers begin anew, everything kept goes again."""
@@ -134,14 +163,17 @@ class Outbox:
     def close(self) -> None:
         """End a stream: keep what must arrive and heartbeats, forget all other news."""
         self._open = False
-        resent: deque[Kept] = deque()
         beats: OrderedDict[Key, _News] = OrderedDict()
-        for _, news, kept in self._unacked:
-            resent.extend(kept)
-            beats.update((_key(item.report), item) for item in news)
+        resent: dict[int, Kept] = {}
+        for sent in self._unacked:
+            resent |= sent.kept
+            beats.update((_key(item.report), item) for item in sent.news)
         beats.update(self._news)
         self._news = OrderedDict((key, item) for key, item in beats.items() if key[1] is Heartbeat)
-        self._kept = resent + self._kept
+        # What was on its way came before what was not.
+        self._kept = resent | self._kept
+        for number, item in resent.items():
+            self._of_base[item.base].add(number)
         self._unacked.clear()
         self._last_lists.clear()
 
@@ -152,13 +184,13 @@ class Outbox:
     def ack(self, seq: int) -> tuple[Kept, ...]:
         """Take note that the replica has everything up to and including seq; return what need not be kept now."""
         done: list[Kept] = []
-        while self._unacked and self._unacked[0][0] <= seq:
-            done.extend(self._unacked.popleft()[2])
+        while self._unacked and self._unacked[0].seq <= seq:
+            done.extend(self._unacked.popleft().kept.values())
         return tuple(done)
 
     def kept(self) -> tuple[Kept, ...]:
         """Return what is kept until it is acknowledged."""
-        return (*(item for _, _, kept in self._unacked for item in kept), *self._kept)
+        return (*(item for sent in self._unacked for item in sent.kept.values()), *self._kept.values())
 
     def take(self, now: float) -> list[Envelope]:
         """Return what may be sent now, in order. It counts as unacknowledged from here on."""
@@ -168,21 +200,21 @@ class Outbox:
             news = self._take_news(now)
             queries = self._take_kept_reports(self._limits.max_batch - len(news))
             if news or queries:
-                content = (*(self._compressed(item.report) for item in news), *queries)
-                envelopes.append(self._sent(content, tuple(news), tuple(queries)))
-            if self._kept and isinstance(self._kept[0], OrderResult) and self.sendable:
-                result = self._kept.popleft()
-                assert isinstance(result, OrderResult)  # noqa: S101 - for the type checker
-                envelopes.append(self._sent(result, (), (result,)))
+                reports = tuple(item for item in queries.values() if isinstance(item, Report))
+                content = (*(self._compressed(item.report) for item in news), *reports)
+                envelopes.append(self._sent(content, tuple(news), queries))
+            number, first = next(iter(self._kept.items()), (0, None))
+            if isinstance(first, OrderResult) and self.sendable:
+                envelopes.append(self._sent(first, (), {number: self._take_kept(number)}))
             if len(envelopes) == before:
                 break
         return envelopes
 
     def _sent(
-        self, content: tuple[Report, ...] | OrderResult, news: tuple[_News, ...], kept: tuple[Kept, ...]
+        self, content: tuple[Report, ...] | OrderResult, news: tuple[_News, ...], kept: dict[int, Kept]
     ) -> Envelope:
         self._seq += 1
-        self._unacked.append((self._seq, news, kept))
+        self._unacked.append(_Sent(self._seq, news, kept))
         return Envelope(self._seq, content)
 
     def _take_news(self, now: float) -> list[_News]:
@@ -197,16 +229,26 @@ class Outbox:
             if now - item.put_at <= STALE:
                 taken.append(item)
             else:
-                self.dropped += 1
+                self._dropped["stale"] += 1
         return taken
 
-    def _take_kept_reports(self, most: int) -> list[Report]:
-        taken: list[Report] = []
-        while self._kept and len(taken) < most and isinstance(self._kept[0], Report):
-            report = self._kept.popleft()
-            assert isinstance(report, Report)  # noqa: S101 - for the type checker
-            taken.append(report)
-        return taken
+    def _take_kept_reports(self, most: int) -> dict[int, Kept]:
+        first = itertools.takewhile(lambda entry: isinstance(entry[1], Report), self._kept.items())
+        numbers = [number for number, _ in itertools.islice(first, max(most, 0))]
+        return {number: self._take_kept(number) for number in numbers}
+
+    def _keep(self, item: Kept) -> None:
+        number = next(self._numbers)
+        self._kept[number] = item
+        self._of_base[item.base].add(number)
+
+    def _take_kept(self, number: int) -> Kept:
+        item = self._kept.pop(number)
+        numbers = self._of_base[item.base]
+        numbers.discard(number)
+        if not numbers:
+            del self._of_base[item.base]
+        return item
 
     def _compressed(self, report: Report) -> Report:
         if not isinstance(report.fact, ModuleList) or not report.fact.epoch:
@@ -216,7 +258,7 @@ class Outbox:
         return replace(report, fact=replace(report.fact, modules=(), unchanged=True)) if last == report.fact else report
 
     def _kept_count(self) -> int:
-        return len(self._kept) + sum(len(kept) for _, _, kept in self._unacked)
+        return len(self._kept) + sum(len(sent.kept) for sent in self._unacked)
 
 
 def _key(report: Report) -> Key:
@@ -227,5 +269,5 @@ def _weight(report: Report) -> int:
     return 1 + (len(report.fact.modules) if isinstance(report.fact, ModuleList) else 0)
 
 
-def _is_query(item: Kept) -> bool:
-    return isinstance(item, Report) and isinstance(item.fact, BaselineQuery)
+def _is_query(item: Kept, query_id: str = "") -> bool:
+    return isinstance(item, Report) and isinstance(item.fact, BaselineQuery) and query_id in ("", item.fact.query_id)

@@ -13,7 +13,7 @@ import contextlib
 import functools
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NoReturn, assert_never
 
 import structlog
@@ -22,9 +22,10 @@ from gateways.arklet.facts import BaselineModule, Health, Metadata
 from gateways.session import messages as m
 from gateways.session.codec import MalformedOrder
 from gateways.session.endpoints import resolve
-from gateways.session.metrics import OUTBOX, REPORTS, STALE, STREAMS, WATCHED
+from gateways.session.metrics import REPORTS, STALE, STREAMS, WATCHED
 from gateways.session.orders import Orders
-from gateways.session.outbox import Outbox
+from gateways.session.outbox import Kept, Outbox
+from gateways.session.outboxes import Outboxes
 from gateways.session.routing import Claims, Directory, Fences, Watches
 from gateways.session.stream import GOODBYE_TIMEOUT, Link
 
@@ -36,10 +37,6 @@ TICK = 1.0
 """Seconds between two looks for Watches that were not renewed."""
 UNREACHABLE_AFTER = 3
 """Failures in a row after which other ways to a replica are tried."""
-TAKEN_OVER_WITHIN = 30.0
-"""Seconds without a stream within which another replica claims the bases of one that is gone."""
-FORGET_AFTER = 600.0
-"""Seconds without a stream after which what is kept for a replica is dropped."""
 MAX_QUERIES = 1_024
 
 
@@ -64,8 +61,7 @@ class Session:
         self._group: asyncio.TaskGroup | None = None
         self._links: dict[str, tuple[Link, asyncio.Task[None]]] = {}
         self._serving: dict[str, Link] = {}
-        self._outboxes: dict[str, Outbox] = {}
-        self._lost_at: dict[str, float] = {}
+        self._outboxes = Outboxes(self._settled)
         self._queries: dict[str, asyncio.Future[tuple[BaselineModule, ...]]] = {}
 
     @property
@@ -100,7 +96,7 @@ class Session:
             await asyncio.wait([task for _, task in links], timeout=GOODBYE_TIMEOUT)
 
     async def _all_acknowledged(self) -> None:
-        while any(not self._outboxes[replica].idle for replica in self._serving):
+        while any((outbox := self._outboxes.get(r)) is not None and not outbox.idle for r in self._serving):
             self._acknowledged.clear()
             await self._acknowledged.wait()
 
@@ -111,7 +107,8 @@ class Session:
             self._tunnel_state = fact
         queued = False
         for replica in self._concerned(base, fact):
-            if self._outboxes[replica].put(report, time.monotonic()):
+            outbox = self._outboxes.get(replica)
+            if outbox is not None and outbox.put(report, time.monotonic()):
                 self._serving[replica].wake()
                 queued = True
         REPORTS.labels(kind=type(fact).__name__, queued=str(queued).lower()).inc()
@@ -131,6 +128,7 @@ class Session:
             return await answer
         finally:
             del self._queries[query_id]
+            self._outboxes.withdraw(query_id)
 
     def _concerned(self, base: str, fact: m.Fact) -> list[str]:
         """Return who gets a fact: its watcher for answers to polls, else the base's owner, else everybody."""
@@ -149,10 +147,8 @@ class Session:
         self._directory.tell(welcome.members)
         if welcome.replica in self._serving or link.endpoint not in self._directory.wanted():
             return None
-        outbox = self._outboxes.setdefault(welcome.replica, Outbox())
-        outbox.open(welcome)
+        outbox = self._outboxes.open(welcome)
         self._serving[welcome.replica] = link
-        self._lost_at.pop(welcome.replica, None)
         self._watches.welcomed(welcome.replica, time.monotonic())
         STREAMS.set(len(self._serving))
         if self._tunnel_state is not None:
@@ -164,7 +160,7 @@ class Session:
         """Act on a message of a replica."""
         match message:
             case m.ReportsAck(seq):
-                self._settle(self._outboxes[link.replica].ack(seq))
+                self._outboxes.acknowledged(link.replica, seq)
                 self._acknowledged.set()
                 link.wake()
             case m.Order():
@@ -195,13 +191,11 @@ class Session:
         """Stop serving a replica."""
         if self._serving.get(link.replica) is link:
             del self._serving[link.replica]
-            self._outboxes[link.replica].close()
             self._claims.lost(link.replica)
             self._watches.lost(link.replica, time.monotonic())
-            self._lost_at[link.replica] = time.monotonic()
-            for base in {item.base for item in self._outboxes[link.replica].kept()}:
+            for base in self._outboxes.lost(link.replica, time.monotonic()):
                 if (owner := self._claims.owner(base)) is not None and owner in self._serving:
-                    self._bequeath(base, owner)
+                    self._hand_on(base, owner)
             STREAMS.set(len(self._serving))
         if failures >= UNREACHABLE_AFTER:
             self._directory.unreachable(link.endpoint)
@@ -214,7 +208,7 @@ class Session:
         if not self._admit(replica, order, order.base, order.fence):
             why = f"a higher fence than {order.fence} was seen for this base"
             self._orders.refuse(replica, order, m.Refusal.STALE_FENCE, why)
-        elif not self._outboxes[replica].has_room:
+        elif (outbox := self._outboxes.get(replica)) is None or not outbox.has_room:
             why = "too many results wait to be acknowledged"
             self._orders.refuse(replica, order, m.Refusal.BUSY, why)
         else:
@@ -224,41 +218,24 @@ class Session:
         """Queue a result for who owns the base by now, else for who ordered it."""
         owner = self._claims.owner(result.base)
         taker = owner if owner is not None and owner in self._serving else replica
-        outbox = self._outboxes.get(taker)
-        if outbox is None or not outbox.put_result(result):
-            log.warning("result dropped", base=result.base, order=result.order_id, replica=taker)
-            self._settle((result,))
+        self._outboxes.keep(taker, result)
         if taker in self._serving:
             self._serving[taker].wake()
 
-    def _bequeath(self, base: str, owner: str) -> None:
-        """Hand what is kept for others to the base's new owner: it learns that something ended."""
-        for replica, outbox in self._outboxes.items():
-            if replica == owner:
-                continue
-            for item in outbox.hand_over(base):
-                if not self._outboxes[owner].put_result(item):
-                    self._settle((item,))
+    def _hand_on(self, base: str, owner: str) -> None:
+        self._outboxes.hand_on(base, owner)
         self._serving[owner].wake()
 
-    def _settle(self, kept: Iterable[m.OrderResult | m.Report]) -> None:
-        """Tell the tunnel that it need not keep what results came from."""
+    def _settled(self, item: Kept) -> None:
+        """Tell the tunnel that it need not keep what an outcome came from."""
         if self._tunnel is not None:
-            for item in kept:
-                self._tunnel.settled(item)
-
-    def _settle_elsewhere(self, now: float) -> None:
-        """Let the tunnel forget what is for replicas that have been away for long, while others are there."""
-        if self._serving:
-            for replica, outbox in self._outboxes.items():
-                if replica not in self._serving and now - self._lost_at.get(replica, now) > TAKEN_OVER_WITHIN:
-                    self._settle(outbox.kept())
+            self._tunnel.settled(item)
 
     def _watch(self, replica: str, watch: m.Watch) -> None:
         if not self._admit(replica, watch, watch.base, watch.fence):
             return
         self._watches.put(replica, watch)
-        self._outboxes[replica].watched_anew(watch.base)
+        self._outboxes.watched_anew(watch.base)
         WATCHED.set(len(self._watches))
         if self._tunnel is not None:
             self._tunnel.watch(watch)
@@ -273,15 +250,14 @@ class Session:
                     self._unwatched(base)
             case m.Claim():
                 self._claims.claim(base, replica)
-                self._bequeath(base, replica)
+                self._hand_on(base, replica)
             case m.Release():
                 self._claims.release(base, replica)
             case _ as never:
                 assert_never(never)
 
     def _unwatched(self, base: str) -> None:
-        for outbox in self._outboxes.values():
-            outbox.watched_anew(base)
+        self._outboxes.watched_anew(base)
         WATCHED.set(len(self._watches))
         if self._tunnel is not None:
             self._tunnel.unwatch(base)
@@ -295,7 +271,8 @@ class Session:
         log.info("stale fence refused", base=base, message=type(message).__name__, fence=fence)
         # It may be right all the same: a Lease that was made anew begins lower where its maker's clock is behind.
         seen = m.Report(base, m.FenceSeen(self._fences.highest(base)), time.time())
-        if replica in self._serving and self._outboxes[replica].put(seen, time.monotonic()):
+        outbox = self._outboxes.get(replica)
+        if replica in self._serving and outbox is not None and outbox.put(seen, time.monotonic()):
             self._serving[replica].wake()
         return False
 
@@ -341,9 +318,4 @@ class Session:
             for base in self._watches.expire(now):
                 log.info("no longer watched: its replica did not renew it", base=base)
                 self._unwatched(base)
-            self._settle_elsewhere(now)
-            for replica in [r for r, lost in self._lost_at.items() if now - lost > FORGET_AFTER]:
-                del self._lost_at[replica], self._outboxes[replica]
-                OUTBOX.remove(replica)
-            for replica, outbox in self._outboxes.items():
-                OUTBOX.labels(replica=replica).set(outbox.depth)
+            self._outboxes.sweep(now, serving=len(self._serving))

@@ -83,13 +83,15 @@ def test_stale_news_is_dropped_when_its_turn_comes() -> None:
     outbox.put(beat("old"), 0)
     outbox.put(beat("new"), STALE)
     assert reports(outbox.take(STALE + 1)) == [beat("new")]
-    assert outbox.dropped == 1
+    assert outbox.dropped() == {"stale": 1}
+    assert not outbox.dropped()
 
 
 def test_news_is_refused_while_no_stream_is_open_and_when_full() -> None:
     assert not Outbox().put(beat("a"), 0)
     outbox = opened(max_news=2)
     assert [outbox.put(beat(base), 0) for base in "abac"] == [True, True, True, False]
+    assert outbox.dropped() == {"full": 1}
 
 
 def test_an_equal_list_travels_as_unchanged() -> None:
@@ -200,6 +202,32 @@ def test_when_full_nothing_more_is_promised() -> None:
     assert outbox.put_result(result(3))
     assert outbox.put_result(result(4))
     assert not outbox.put_result(result(5))
+
+
+def test_a_question_that_is_withdrawn_is_not_sent_again() -> None:
+    outbox = opened(max_batch=1)
+    for number in range(3):
+        outbox.put(query(number), 0)
+    outbox.take(0)
+    outbox.close()
+    outbox.withdraw("1")
+    outbox.open(welcome(max_unacked=1, max_batch=1))
+    assert _names(outbox.take(0)) == ["0"]
+    outbox.withdraw("0")
+    outbox.close()
+    outbox.open(welcome())
+    assert _names(outbox.take(0)) == ["2"]
+
+
+def test_what_is_handed_over_is_what_is_not_on_its_way() -> None:
+    outbox = opened(max_unacked=1)
+    for number in range(3):
+        outbox.put_result(result(number))
+    outbox.put(query(3), 0)
+    outbox.take(0)
+    assert outbox.bases() == ("b",)
+    assert outbox.hand_over("b") == (result(1), result(2))
+    assert outbox.kept() == (result(0), query(3))
 
 
 class OutboxMachine(RuleBasedStateMachine):
