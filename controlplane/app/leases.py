@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
@@ -22,6 +21,7 @@ import structlog
 from controlplane.app.membership import Membership
 from controlplane.app.metrics import LEASE_RENEWAL_DELAY, LEASES_LOST, OWNED, WRITES
 from controlplane.app.ports import Clock, Cluster, ClusterError, Conflict, NotFound, Transient
+from controlplane.app.records import LeaseRecords
 from controlplane.app.times import micro_time
 from controlplane.domain import contract
 from controlplane.domain import lease as rules
@@ -34,8 +34,6 @@ RENEWERS = 32
 GIVE_TRIES = 3
 TICK = 0.001
 """Seconds that a renewal may be early: no timer is more exact."""
-ENDED_REMEMBERED = 20_000
-"""Most leases that are gone whose last holder and fence are remembered."""
 RETRY_FIRST, RETRY_LONGEST = 0.5, 4.0
 
 
@@ -51,15 +49,6 @@ class Term:
     """When it is renewed next; what else is in the queue for it is void."""
     failures: int = 0
     ending: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A lease that is gone: who held it with which fence, and when that was seen."""
-
-    holder: str = ""
-    fence: int = 0
-    seen_at: float = float("-inf")
 
 
 class LeaseKeeper:
@@ -82,8 +71,7 @@ class LeaseKeeper:
         self._due: list[tuple[float, int, Term]] = []
         self._numbers = itertools.count()
         self._due_changed = asyncio.Event()
-        self._seen: dict[str, tuple[tuple[str, int, str], float]] = {}
-        self._ended: OrderedDict[str, Ended] = OrderedDict()
+        self._records = LeaseRecords(clock.monotonic)
         self.on_lost: Callable[[BaseId], None] = lambda _base: None
         self.on_overdue: Callable[[str | None], None] = lambda _cause: None
         self._overdue = False
@@ -121,8 +109,7 @@ class LeaseKeeper:
 
     def orphaned(self, lease: Lease) -> bool:
         """Tell whether the holder of a lease is gone as far as we know."""
-        _, seen_at = self._seen[f"{lease.namespace}/{lease.name}"]
-        return self._members.gone(lease.holder, seen_at)
+        return self._members.gone(lease.holder, self._records.unchanged_since(lease))
 
     def abandoned(self, base: BaseId) -> bool:
         """Tell whether nobody can act any more under the lease of a base that has none now.
@@ -130,7 +117,7 @@ class LeaseKeeper:
         Who held it may not know that somebody deleted it, and acts until it has to renew it.
         If we never saw it, that may be any other replica.
         """
-        ended = self._ended.get(node_name(base, self._env))
+        ended = self._records.ended(self._key(base))
         if ended is None:
             return len(self._members.replicas()) < 2
         return ended.holder == self._holder or self._members.gone(ended.holder, ended.seen_at)
@@ -150,7 +137,6 @@ class LeaseKeeper:
         """
         now = self._clock.monotonic()
         current = self._cluster.leases.get(self._key(base))
-        self._observe(self._key(base))
         if not self._members.may_act():
             raise Transient("this replica is cut off from the cluster or from its member lease")
         decision = rules.claim(
@@ -316,6 +302,7 @@ class LeaseKeeper:
     def _fresh(self, base: BaseId) -> Lease:
         wall = self._clock.wall()
         stamp = micro_time(wall)
+        ended = self._records.ended(self._key(base))
         return Lease(
             namespace=contract.LEASE_NAMESPACE,
             name=node_name(base, self._env),
@@ -324,7 +311,7 @@ class LeaseKeeper:
             duration_seconds=int(rules.DURATION),
             renew_time=stamp,
             acquire_time=stamp,
-            transitions=rules.first_fence(wall, self._ended.get(node_name(base, self._env), Ended()).fence),
+            transitions=rules.first_fence(wall, ended.fence if ended is not None else 0),
             labels={contract.COMPONENT: contract.COMPONENT_VNODE_LEASE, contract.ENV: self._env},
         )
 
@@ -333,26 +320,19 @@ class LeaseKeeper:
         since = self._members.heard_since()
         if since is None:
             return 0.0
-        _, seen_at = self._seen[f"{lease.namespace}/{lease.name}"]
-        return self._clock.monotonic() - max(seen_at, since)
+        return self._clock.monotonic() - max(self._records.unchanged_since(lease), since)
 
     def _observe(self, key: str) -> None:
         lease = self._cluster.leases.get(key)
+        self._records.observe(key, lease)
         base = base_of_node(key.partition("/")[2], self._env)
         term = self._terms.get(base) if base is not None else None
-        if lease is None:
-            mark, _ = self._seen.pop(key, (("", 0, ""), 0.0))
-            # It may come back, and gateways remember its fence.
-            self._ended[key.partition("/")[2]] = Ended(mark[0], mark[1], self._clock.monotonic())
-            if len(self._ended) > ENDED_REMEMBERED:
-                self._ended.popitem(last=False)
-            if term is not None and not term.ending:
-                self._lose(term, "nobody")
+        if term is None:
             return
-        mark = (lease.holder, lease.transitions, lease.renew_time)
-        if key not in self._seen or self._seen[key][0] != mark:
-            self._seen[key] = (mark, self._clock.monotonic())
-        if term is not None and lease.holder != self._holder:
+        if lease is None:
+            if not term.ending:
+                self._lose(term, "nobody")
+        elif lease.holder != self._holder:
             self._lose(term, lease.holder)
 
     def _key(self, base: BaseId) -> str:

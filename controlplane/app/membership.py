@@ -110,8 +110,12 @@ class Membership:
         return self._presence.gone(holder, unchanged_since)
 
     def unchanged_for(self) -> float:
-        """Return for how many seconds the same replicas have lived, drained and reached the same tunnels."""
-        return self._presence.unchanged_for()
+        """Return for how many seconds the same replicas have lived, drained and reached the same tunnels.
+
+        Time in which this replica was cut off does not count: it would not have seen a change.
+        """
+        since = self.heard_since()
+        return 0.0 if since is None else min(self._presence.unchanged_for(), self._clock.monotonic() - since)
 
     def mine(self, key: str) -> bool:
         """Tell whether something that one replica does for all, named by key, is this one's to do."""

@@ -53,7 +53,7 @@ BALANCE = 1.0
 BALANCED_LOOK = 5.0
 """Seconds between two looks at whether loads are even, while they are."""
 CALM = 5.0
-"""Seconds without a change among the replicas after which loads are evened out."""
+"""Seconds without a change among the replicas, and without an outage, after which loads are evened out."""
 ROUNDS = 20
 """A surplus is given away in about so many rounds."""
 GIVE_AT_LEAST = 5
@@ -129,11 +129,10 @@ class Ownership:
         while True:
             now = self._clock.monotonic()
             self._tell_tunnels(now)
-            if self._members.may_act() and not self._ending:
-                if self._cluster.trouble() is None:
-                    # On what is out of date modules would be installed whose Pods are gone by now.
-                    self._look(now)
-                    self._take_due(now)
+            # On what is out of date bases would be moved that need not be, and modules installed whose Pods are gone.
+            if self._members.may_act() and not self._ending and self._cluster.trouble() is None:
+                self._look(now)
+                self._take_due(now)
                 self._even_out(now)
             await self._rest()
 

@@ -1,4 +1,4 @@
-"""Which replica gets what, and which replicas there are. Pure; the caller brings the time.
+"""Which replica gets what. Pure; the caller brings the time.
 
 A fence is a base's leaseTransitions. It only ever rises, so of two replicas that
 speak of one base the one with the higher fence owns it; the lower one is refused.
@@ -7,10 +7,9 @@ speak of one base the one with the higher fence owns it; the lower one is refuse
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateways.session.messages import Member, Watch
+from gateways.session.messages import Watch
 
 MAX_BASES = 65_536
 """Most bases whose fence is remembered; the one not spoken of for longest is forgotten first."""
@@ -130,47 +129,3 @@ class Watches:
         for base in gone:
             del self._watched[base]
         return gone
-
-
-class Directory:
-    """Which endpoints to keep a stream to, so that there is one to each replica.
-
-    Known are the configured endpoints (resolved), the members that replicas tell,
-    and which replica answered at which endpoint. A replica that answers at a
-    configured endpoint is reached there, whatever address it tells of itself;
-    every other member at its own. A configured endpoint is tried until it answers.
-    """
-
-    def __init__(self) -> None:
-        self._configured: tuple[str, ...] = ()
-        self._members: dict[str, str] = {}
-        self._answered: dict[str, str] = {}
-
-    def configure(self, endpoints: Iterable[str]) -> None:
-        """Replace the configured endpoints."""
-        self._configured = tuple(dict.fromkeys(endpoints))
-
-    def tell(self, members: Iterable[Member]) -> None:
-        """Replace the members; an empty list tells nothing."""
-        self._members = {member.replica: member.address for member in members} or self._members
-
-    def answered(self, endpoint: str, replica: str) -> None:
-        """The replica said Welcome at the endpoint."""
-        self._answered[endpoint] = replica
-
-    def unreachable(self, endpoint: str) -> None:
-        """The endpoint keeps failing: every way to its replica may be tried again."""
-        replica = self._answered.get(endpoint)
-        self._answered = {e: r for e, r in self._answered.items() if e != endpoint and r != replica}
-
-    def wanted(self) -> frozenset[str]:
-        """Return the endpoints to keep a stream to."""
-        chosen: dict[str, str] = {}
-        for endpoint, replica in self._answered.items():
-            if not self._members or replica in self._members:
-                chosen.setdefault(replica, endpoint)
-        for replica, address in self._members.items():
-            if address and (address not in self._answered or self._answered[address] == replica):
-                chosen.setdefault(replica, address)
-        unanswered = (endpoint for endpoint in self._configured if endpoint not in self._answered)
-        return frozenset([*chosen.values(), *unanswered])

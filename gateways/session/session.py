@@ -21,12 +21,13 @@ import structlog
 from gateways.arklet.facts import BaselineModule, Health, Metadata
 from gateways.session import messages as m
 from gateways.session.codec import MalformedOrder
+from gateways.session.directory import Directory
 from gateways.session.endpoints import resolve
 from gateways.session.metrics import REPORTS, STALE, STREAMS, WATCHED
 from gateways.session.orders import Orders
 from gateways.session.outbox import Kept, Outbox
 from gateways.session.outboxes import Outboxes
-from gateways.session.routing import Claims, Directory, Fences, Watches
+from gateways.session.routing import Claims, Fences, Watches
 from gateways.session.stream import GOODBYE_TIMEOUT, Link
 
 log = structlog.get_logger(__name__)
@@ -144,11 +145,12 @@ class Session:
     def welcomed(self, link: Link, welcome: m.Welcome) -> Outbox | None:
         """Begin to serve a replica unless another stream does."""
         self._directory.answered(link.endpoint, welcome.replica)
-        self._directory.tell(welcome.members)
+        self._directory.members(welcome.replica, welcome.members)
         if welcome.replica in self._serving or link.endpoint not in self._directory.wanted():
             return None
         outbox = self._outboxes.open(welcome)
         self._serving[welcome.replica] = link
+        self._directory.serves(link.endpoint, welcome.replica)
         self._watches.welcomed(welcome.replica, time.monotonic())
         STREAMS.set(len(self._serving))
         if self._tunnel_state is not None:
@@ -174,7 +176,7 @@ class Session:
                 if answer is not None and not answer.done():
                     answer.set_result(message.modules)
             case m.Members(members):
-                self._directory.tell(members)
+                self._directory.members(link.replica, members)
                 self._refresh()
             case m.Drain(reason):
                 log.info("replica drains", replica=link.replica, reason=reason)
@@ -191,6 +193,7 @@ class Session:
         """Stop serving a replica."""
         if self._serving.get(link.replica) is link:
             del self._serving[link.replica]
+            self._directory.ended(link.replica)
             self._claims.lost(link.replica)
             self._watches.lost(link.replica, time.monotonic())
             for base in self._outboxes.lost(link.replica, time.monotonic()):
@@ -199,7 +202,7 @@ class Session:
             STREAMS.set(len(self._serving))
         if failures >= UNREACHABLE_AFTER:
             self._directory.unreachable(link.endpoint)
-            self._refresh()
+        self._refresh()
 
     # Orders and Watches.
 

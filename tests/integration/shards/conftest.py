@@ -146,6 +146,21 @@ class Stage(Namespace):
         names = names or REPLICAS
         eventually(lambda: self.settled(*names), within=within, what=f"VNodes shared by {names}; {self.owned()}")
 
+    def wait_even(self, within: float = 60.0) -> None:
+        """Return when all replicas own as many VNodes of each tunnel, to one: then none has a reason to move."""
+
+        def even() -> bool:
+            holders = {node: str(spec.get("holderIdentity", "")) for node, spec in self.leases().items()}
+            tunnels = {node: node.startswith("vnode.m-") for node in self.nodes}
+            for kind in (True, False):
+                load = Counter(dict.fromkeys(REPLICAS, 0))
+                load.update(holders[node] for node, tunnel in tunnels.items() if tunnel is kind)
+                if set(load) != set(REPLICAS) or max(load.values()) - min(load.values()) > 1:
+                    return False
+            return True
+
+        eventually(even, within=within, what=f"VNodes of each tunnel shared evenly; {self.owned()}")
+
     def work(self, module: str) -> None:
         """Install a module on all bases and uninstall it again: everything is looked after."""
         for node in self.nodes:

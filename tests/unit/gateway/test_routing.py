@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from gateways.arklet.facts import Reply, ReplyCode
 from gateways.session.ledger import Done, Full, Ledger, New, UnderWay
-from gateways.session.messages import Address, Member, OrderResult, Watch
-from gateways.session.routing import Claims, Directory, Fences, Watches
+from gateways.session.messages import Address, OrderResult, Watch
+from gateways.session.routing import Claims, Fences, Watches
 
 
 def watch(base: str) -> Watch:
@@ -78,49 +78,6 @@ class TestWatches:
         assert not watches.remove("a", "r1")
         assert watches.remove("a", "r2")
         assert watches.replica("a") is None
-
-
-class TestDirectory:
-    def test_a_configured_endpoint_is_preferred_to_what_a_replica_tells(self) -> None:
-        directory = Directory()
-        directory.configure(["127.0.0.1:1"])
-        assert directory.wanted() == {"127.0.0.1:1"}
-        directory.answered("127.0.0.1:1", "r1")
-        directory.tell([Member("r1", "pod-1:1"), Member("r2", "pod-2:1")])
-        assert directory.wanted() == {"127.0.0.1:1", "pod-2:1"}
-
-    def test_one_replica_behind_two_endpoints_is_reached_once(self) -> None:
-        directory = Directory()
-        directory.configure(["a:1", "b:1"])
-        directory.answered("a:1", "r1")
-        directory.answered("b:1", "r1")
-        assert directory.wanted() == {"a:1"}
-        directory.unreachable("a:1")
-        assert directory.wanted() == {"a:1", "b:1"}
-
-    def test_a_member_that_left_is_not_wanted(self) -> None:
-        directory = Directory()
-        directory.configure(["a:1"])
-        directory.answered("a:1", "r1")
-        directory.tell([Member("r1", "a:1"), Member("r2", "b:1")])
-        directory.answered("b:1", "r2")
-        directory.tell([Member("r1", "a:1")])
-        assert directory.wanted() == {"a:1"}
-
-    def test_a_service_address_that_leads_elsewhere_after_a_reconnect(self) -> None:
-        directory = Directory()
-        directory.configure(["service:1"])
-        directory.answered("service:1", "r1")
-        directory.tell([Member("r1", "pod-1:1"), Member("r2", "pod-2:1")])
-        directory.answered("pod-2:1", "r2")
-        directory.answered("service:1", "r2")
-        assert directory.wanted() == {"service:1", "pod-1:1"}
-
-    def test_an_empty_list_of_members_tells_nothing(self) -> None:
-        directory = Directory()
-        directory.tell([Member("r1", "a:1")])
-        directory.tell([])
-        assert directory.wanted() == {"a:1"}
 
 
 class TestLedger:

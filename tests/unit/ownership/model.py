@@ -24,6 +24,7 @@ from controlplane.cluster.api import LEASES, NODES, PODS, Json, Resource, WatchE
 from controlplane.domain import replicas as rules
 from controlplane.domain.contract import ANNOTATION_REPLICA_DRAINING
 from controlplane.domain.facts import Order, OrderResult, Verb
+from controlplane.domain.identity import BaseId
 from gateways.session import messages as m
 from tests.unit.ownership.bases import SimBase
 from tests.unit.ownership.gateway import BEAT, Gateway, on_network
@@ -70,6 +71,8 @@ class Model:
         self.gateways: dict[str, Gateway] = {}
         self.highest: Counter[str] = Counter()
         self.terms: Counter[str] = Counter()
+        self.deleted: dict[str, float] = {}
+        """When the last lease of a base was deleted."""
         self.wanted_since: dict[tuple[str, str], float] = {}
         self.outcomes: dict[str, m.Outcome | Any] = {}
         self.issued: dict[str, tuple[Replica, Order]] = {}
@@ -110,6 +113,13 @@ class Model:
             connected(link)
 
         replica.gateways.connected = listen  # type: ignore[method-assign]
+        give_away = replica.fleet.ownership._give
+
+        def check_and_give(base: BaseId, to: str, why: str) -> None:
+            self.note_gift(replica, base, to, why)
+            give_away(base, to, why)
+
+        replica.fleet.ownership._give = check_and_give
         take = replica.fleet.hearing.result
 
         def learn(link: Link, identity: str, result: OrderResult) -> None:
@@ -118,6 +128,11 @@ class Model:
 
         replica.fleet.hearing.result = learn  # type: ignore[method-assign]
         return replica
+
+    def note_gift(self, replica: Replica, base: BaseId, to: str, why: str) -> None:
+        self.world.note(f"{replica.name} gives {base} to {to}: {why}")
+        trouble = replica.cluster.trouble()
+        self.check(trouble is None, f"{replica.name} gives {base} away on what may be out of date: {trouble}")
 
     def start_gateway(self, name: str) -> None:
         self.world.note(f"{name} starts")
@@ -210,10 +225,11 @@ class Model:
             key = f"{base} {fence}"
             if self.terms[key] == 0:
                 self.world.note(f"{replica.name} acts for {base}, fence {fence}")
-                # A replica whose wall clock is behind may create a lease anew without knowing how high it was:
-                # gateways refuse what it orders and tell it.
+                # A replica that started after a lease was deleted, and whose wall clock is behind, cannot know how high
+                # it was: gateways refuse what it orders and tell it.
+                ignorant = replica.clock.ahead < 0 and replica.process.began > self.deleted.get(base, float("inf"))
                 self.check(
-                    fence > self.highest[base] or replica.clock.ahead < 0,
+                    fence > self.highest[base] or ignorant,
                     f"{replica.name} begins a term over {base} with fence {fence} after {self.highest[base]}",
                 )
                 self.terms[key] = id(replica)
@@ -250,6 +266,8 @@ class Model:
         if resource == PODS and event.type == "DELETED":
             self.check("deletionTimestamp" in meta, f"Pod {meta['name']} is removed, though nobody wanted that")
         if resource == LEASES:
+            if event.type == "DELETED":
+                self.deleted[meta["name"].removeprefix("vnode.").removesuffix(".dev")] = self.world.now
             holder = event.object["spec"].get("holderIdentity")
             before = self.__dict__.setdefault("_holders", {})
             if before.get(meta["name"]) != (holder, event.type):

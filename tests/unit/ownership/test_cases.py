@@ -84,6 +84,25 @@ def test_an_api_server_that_is_away_for_two_minutes_moves_nothing(seed: int) -> 
 
 
 @seeds
+def test_after_an_outage_loads_are_evened_out_on_what_is_current(seed: int) -> None:
+    """Right after an outage caches are old: moving bases on that would look like theft, and may be needless."""
+    with running(seed, Shape(replicas=3, bases=6)) as model:
+        settled(model)
+        model.replica("r2").kill()
+        model.world.run(60.0)
+        joined = model.start_replica("r2").members
+        while not joined.may_act():
+            model.world.run(0.5)
+        assert model.loads()["r2"] == 0, "it is about to be given bases"
+        happen(model, "API server away", "r0", 120.0)
+        model.world.run(120.0)
+        for replica in model.living():
+            replica.api.fall_behind(3.0, 10.0)
+        model.world.run(20.0)
+        model.settle()
+
+
+@seeds
 def test_of_two_processes_with_one_name_the_second_is_refused(seed: int) -> None:
     with running(seed) as model:
         before = settled(model)

@@ -1,0 +1,94 @@
+"""Which endpoints a gateway keeps a stream to, so that there is one to each replica. Pure.
+
+Known are the configured endpoints (resolved), which replica answered where, and the
+members that each replica names. One replica may be wrong about the others: one that
+has just started, or that does not reach the cluster, knows only itself. So the members
+are all those that any replica with a stream names, and a stream that works is kept
+until it ends.
+
+Bounded by the replicas there are: what is known of one goes when no other names it and
+it has no stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateways.session.messages import Member
+
+
+class Directory:
+    """A replica that answers at a configured endpoint is reached there, whatever address it gives.
+
+    Every other member is reached at its own address. A configured endpoint is tried
+    until it answers.
+    """
+
+    def __init__(self) -> None:
+        self._configured: tuple[str, ...] = ()
+        self._named: dict[str, dict[str, str]] = {}
+        """By replica: the members that it named last, with their addresses."""
+        self._answered: dict[str, str] = {}
+        """By endpoint: the replica that answered there last."""
+        self._serving: dict[str, str] = {}
+        """By replica: the endpoint of its stream."""
+
+    def configure(self, endpoints: Iterable[str]) -> None:
+        """Replace the configured endpoints."""
+        self._configured = tuple(dict.fromkeys(endpoints))
+
+    def members(self, replica: str, members: Iterable[Member]) -> None:
+        """Take the members that a replica names; an empty list says nothing."""
+        named = {member.replica: member.address for member in members}
+        if named:
+            self._named[replica] = named
+            self._forget()
+
+    def answered(self, endpoint: str, replica: str) -> None:
+        """The replica said Welcome at the endpoint."""
+        self._answered[endpoint] = replica
+
+    def serves(self, endpoint: str, replica: str) -> None:
+        """The stream at the endpoint is the one to the replica."""
+        self._serving[replica] = endpoint
+        self._forget()
+
+    def ended(self, replica: str) -> None:
+        """The stream to the replica ended."""
+        self._serving.pop(replica, None)
+        self._forget()
+
+    def unreachable(self, endpoint: str) -> None:
+        """The endpoint keeps failing: every way to its replica may be tried again."""
+        replica = self._answered.get(endpoint)
+        self._answered = {e: r for e, r in self._answered.items() if e != endpoint and r != replica}
+
+    def wanted(self) -> frozenset[str]:
+        """Return the endpoints to keep a stream to."""
+        members = self._members()
+        chosen = dict(self._serving)
+        for endpoint, replica in self._answered.items():
+            if not members or replica in members:
+                chosen.setdefault(replica, endpoint)
+        for replica, address in members.items():
+            if address and (address not in self._answered or self._answered[address] == replica):
+                chosen.setdefault(replica, address)
+        unanswered = (endpoint for endpoint in self._configured if endpoint not in self._answered)
+        return frozenset([*chosen.values(), *unanswered])
+
+    def _members(self) -> dict[str, str]:
+        """Return all members that replicas with a stream name, or that any named last if there is no stream.
+
+        What a replica says of its own address comes first.
+        """
+        tellers = [replica for replica in self._named if replica in self._serving] or list(self._named)
+        members: dict[str, str] = {}
+        for teller in tellers:
+            members |= {replica: address for replica, address in self._named[teller].items() if replica not in members}
+        return members | {teller: self._named[teller][teller] for teller in tellers if teller in self._named[teller]}
+
+    def _forget(self) -> None:
+        """Forget replicas that have left: no other one names them, and they have no stream."""
+        members = self._members()
+        self._named = {r: named for r, named in self._named.items() if r in members or r in self._serving}
+        self._answered = {e: r for e, r in self._answered.items() if not members or r in members or r in self._serving}
