@@ -18,11 +18,11 @@ from controlplane.app.hearing import HEARD_FOR, Heard, Hearing
 from controlplane.app.kubelet import NO_KUBELET, KubeletAddress
 from controlplane.app.leases import LeaseKeeper
 from controlplane.app.membership import Membership
-from controlplane.app.metrics import GATEWAYS, HANDOVERS, TAKEOVERS
+from controlplane.app.metrics import GATEWAYS, HANDOVERS, HANDOVERS_FAILED, TAKEOVERS
 from controlplane.app.ownership import Ownership
 from controlplane.app.phases import Phases
 from controlplane.app.policy import Policy
-from controlplane.app.ports import Clock, Cluster, ClusterError
+from controlplane.app.ports import Clock, Cluster, ClusterError, NotFound
 from controlplane.app.supervision import supervise
 from controlplane.domain.facts import TunnelKind
 from controlplane.domain.identity import BaseId, VNodeName, base_of_node, node_name
@@ -182,15 +182,19 @@ class Fleet:
                 await self._sweep_leases()
 
     async def _sweep_leases(self) -> None:
-        for lease in tuple(self._cluster.leases.all()):
-            base = base_of_node(lease.name, self._policy.env)
-            if base is None or base in self._actors or base in self.hearing.unserved() or self._leases.wait(lease):
+        for key in [f"{lease.namespace}/{lease.name}" for lease in self._cluster.leases.all()]:
+            lease = self._cluster.leases.get(key)
+            if lease is None or (base := base_of_node(lease.name, self._policy.env)) is None:
+                continue
+            if base in self._actors or base in self.hearing.unserved() or self._leases.wait(lease):
                 continue
             if self._cluster.nodes.get(lease.name) is not None or not self._members.mine(lease.name):
                 continue
             log.info("lease of a base that is gone removed", base=base)
             try:
                 await self._cluster.delete_lease(lease)
+            except NotFound:
+                continue
             except ClusterError as error:
                 # It costs nothing but a line in a list; the next sweep tries again.
                 log.warning("lease not removed", base=base, cause=str(error))
@@ -250,11 +254,14 @@ class Fleet:
         task.cancel()
         await asyncio.wait([task])
         try:
-            await self._leases.give(base, to)
-            HANDOVERS.labels(why).inc()
+            if await self._leases.give(base, to):
+                HANDOVERS.labels(why).inc()
+            else:
+                log.info("base not given: its lease is gone or somebody else's", base=base, replica=to)
         except ClusterError as error:
-            # The lease is still in our name: its turn comes again.
-            log.info("base not given", base=base, replica=to, cause=str(error))
+            # The lease is still in our name: it is taken again at once.
+            HANDOVERS_FAILED.labels(why).inc()
+            log.warning("base not given", base=base, replica=to, cause=str(error))
         finally:
             self._leaving.discard(base)
             self.ownership.note(base)

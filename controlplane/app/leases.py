@@ -161,30 +161,32 @@ class LeaseKeeper:
         self._schedule(term, now + self._jittered())
         return term.fence
 
-    async def give(self, base: BaseId, to: str) -> None:
-        """End our term over a base that nobody here acts for any more: its lease is another replica's now.
+    async def give(self, base: BaseId, to: str) -> bool:
+        """End our term over a base that nobody here acts for any more, in favour of another replica.
 
-        Raises ClusterError; the term is over in any case.
+        Returns False where the lease is gone or somebody else's already. Raises ClusterError
+        if it is still ours; the term is over in any case.
         """
         term = self._terms.pop(base, None)
         OWNED.set(len(self._terms))
         if term is None:
-            return
+            return False
         lease = term.lease
         for _ in range(GIVE_TRIES):
             WRITES.labels("lease-give").inc()
             try:
                 await self._cluster.update_lease(replace(lease, holder=to, renew_time=micro_time(self._clock.wall())))
             except NotFound:
-                return
+                return False
             except Conflict:
                 current = self._cluster.leases.get(self._key(base))
                 if current is None or not rules.held_by(current, self._holder, term.fence):
-                    return
+                    return False
                 # A renewal that was under way.
                 lease = current
             else:
-                return
+                return True
+        raise Conflict(f"somebody else keeps writing the lease: tried {GIVE_TRIES} times")
 
     def abandon(self) -> None:
         """End all terms without a word: this replica ends, and its member lease says so for all of them."""

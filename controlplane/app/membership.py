@@ -32,6 +32,8 @@ RENEW_WITHIN = 4.0
 """Seconds that one write of the member lease may take; then it is tried again."""
 RETRY = 0.4
 """Seconds between tries to renew, before jitter: few fit into the time until this replica stops acting."""
+LEAVE_TRIES = 3
+"""Tries to release the member lease at the end; only somebody else who writes it makes more than one needed."""
 
 
 class NameTaken(Exception):
@@ -165,7 +167,8 @@ class Membership:
             return
         self._leaving = True
         self._renewed_at = float("-inf")
-        for _ in range(3):
+        cause = ""
+        for _ in range(LEAVE_TRIES):
             current = self._cluster.members.get(self._member.key()) or self._lease
             if not self._member.wrote(current):
                 # While this process stood still another one followed under its name.
@@ -174,14 +177,16 @@ class Membership:
                 WRITES.labels("member-release").inc()
                 async with asyncio.timeout(RENEW_WITHIN):
                     await self._cluster.update_lease(replace(current, holder="", renew_time=self._stamp()))
-            except Conflict:
-                continue
+            except Conflict as error:
+                cause = str(error)
             except NotFound:
                 return
             except (ClusterError, TimeoutError) as error:
-                log.warning("member lease not released: others wait until it expires", cause=str(error))
+                cause = str(error) or "no answer in time"
+                break
+            else:
                 return
-            return
+        log.warning("member lease not released: others wait until it expires", cause=cause)
 
     async def _join(self) -> None:
         key, first_seen, waiting = self._member.key(), None, False
@@ -207,7 +212,7 @@ class Membership:
                 WRITES.labels("member-join").inc()
                 await self._write(self._member.fresh(current, self._stamp(), self._tunnels))
             except (AlreadyExists, Conflict):
-                await asyncio.sleep(LOOK)
+                await asyncio.sleep(LOOK * (0.5 + self._random.random()))
             except (ClusterError, TimeoutError) as error:
                 log.warning("member lease not written", cause=str(error) or "no answer in time")
                 await asyncio.sleep(RETRY * (1 + self._random.random()))

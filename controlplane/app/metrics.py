@@ -33,6 +33,9 @@ SELF_FENCED = Counter("koupleless_self_fenced_total", "Times that this replica s
 OWNED = Gauge("koupleless_owned_vnodes", "VNodes that this replica owns")
 TAKEOVERS = Counter("koupleless_takeovers_total", "VNodes taken from another replica", ["why"])
 HANDOVERS = Counter("koupleless_handovers_total", "VNodes given to another replica", ["why"])
+HANDOVERS_FAILED = Counter(
+    "koupleless_handovers_failed_total", "VNodes that could not be given, and stay with this replica", ["why"]
+)
 STALE_FENCES = Counter(
     "koupleless_stale_fences_total", "Fences of ours that a gateway refused, having seen a higher one"
 )

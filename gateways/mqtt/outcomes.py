@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import NoReturn
@@ -16,7 +17,7 @@ from gateways.session.messages import Fact, OrderResult, Report
 log = structlog.get_logger(__name__)
 
 AGAIN = 1.0
-"""Seconds between two attempts to tell of a batch."""
+"""Seconds between two attempts to tell of a batch, before jitter."""
 MAX_RECEIPTS = 4_096
 """More are not under way from any broker; the oldest is let go beyond that."""
 
@@ -63,7 +64,7 @@ class Outcomes:
     async def tell(self) -> NoReturn:
         """Tell of batches that nobody could be told of, until cancelled."""
         while True:
-            await asyncio.sleep(AGAIN)
+            await asyncio.sleep(AGAIN * (0.5 + random.random()))  # noqa: S311 - jitter
             for key, receipt in list(self._untold.items()):
                 if not self._report(*key):
                     break

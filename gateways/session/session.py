@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import random
 import time
 import uuid
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ from gateways.session.stream import GOODBYE_TIMEOUT, Link
 log = structlog.get_logger(__name__)
 
 RESOLVE_INTERVAL = 15.0
-"""Seconds between two looks at the configured names."""
+"""Seconds between two looks at the configured names, before jitter."""
 TICK = 1.0
 """Seconds between two looks for Watches that were not renewed."""
 UNREACHABLE_AFTER = 3
@@ -312,7 +313,8 @@ class Session:
                 log.warning("no address for the control plane", endpoints=self._endpoints)
             told = not addresses
             self._refresh()
-            await asyncio.sleep(RESOLVE_INTERVAL if self._serving else TICK)
+            interval = RESOLVE_INTERVAL if self._serving else TICK
+            await asyncio.sleep(interval * (0.75 + random.random() / 2))  # noqa: S311 - jitter
 
     async def _expire_for_ever(self) -> NoReturn:
         while True:
