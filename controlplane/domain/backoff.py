@@ -21,6 +21,8 @@ class Backoff:
 
 CRASH_LOOP = Backoff(first=10.0, longest=300.0)
 """Between attempts to install a module that fails, as a kubelet does it."""
+CONTEXT_PATH = Backoff(first=300.0, longest=300.0)
+"""Between attempts to install a module whose web context path another one has: each costs the base a download."""
 QUICK = Backoff(first=1.0, longest=30.0)
 """Between attempts that were refused before they had any effect."""
 LOOK_AGAIN = Backoff(first=3.0, longest=30.0, jitter=1.0)

@@ -89,7 +89,8 @@ class Modules:
     told is False until the first complete list of our term, which begins with the epoch
     begins. owned are the modules that we installed or that a Pod wants, with what they
     were installed from; of those that are not there, awaited tells until when they may
-    still appear. spared are those of a baseline: until then being without a Pod does not
+    still appear; failed are those whose install failed: the next list shows whether it left
+    them there, and only then they stay ours. spared are those of a baseline: until then being without a Pod does not
     count. alone are names of which the base cannot have two versions in service.
     """
 
@@ -106,6 +107,7 @@ class Modules:
     spared: Mapping[ModuleKey, float] = field(default_factory=lambda: MappingProxyType({}))
     held: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     alone: frozenset[str] = frozenset()
+    failed: frozenset[ModuleKey] = frozenset()
     given_up: tuple[InFlight, ...] = ()
 
     def settled(self, name: str) -> bool:
@@ -143,6 +145,8 @@ def hear(state: Modules, heard: ModuleList, now: float) -> Modules:
         key: trouble for key, trouble in state.troubles.items() if key.name in kept or not _cured(trouble, present)
     }
     orphans = {key: since for key, since in state.orphan_since.items() if key in present}
+    judged = {key for key in state.failed if key.name not in kept}
+    left_nothing = judged - present.keys()
     vanished = any(m.state is ModuleState.ACTIVATED and key not in present for key, m in state.present.items())
     state = replace(
         state,
@@ -151,6 +155,8 @@ def hear(state: Modules, heard: ModuleList, now: float) -> Modules:
         needs=MappingProxyType(needs),
         troubles=MappingProxyType(troubles),
         orphan_since=MappingProxyType(orphans),
+        owned=MappingProxyType({k: r for k, r in state.owned.items() if k not in left_nothing}),
+        failed=state.failed - judged,
     )
     # Modules vanish when the base restarts in place.
     return recovered(state) if vanished else state

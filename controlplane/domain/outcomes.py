@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import TypeVar
 
-from controlplane.domain.backoff import CRASH_LOOP, LOOK_AGAIN, QUICK
+from controlplane.domain.backoff import CONTEXT_PATH, CRASH_LOOP, LOOK_AGAIN, QUICK
 from controlplane.domain.facts import (
     ModuleSpec,
     ModuleState,
@@ -25,16 +26,15 @@ from controlplane.domain.facts import (
 )
 from controlplane.domain.identity import ModuleKey, OrderId
 from controlplane.domain.modules import LISTED, MAY_STILL_COME, InFlight, Modules, Trouble
-from controlplane.domain.releases import UNKNOWN
-from controlplane.domain.replies import Effect, Meaning, batch_meaning, meaning
+from controlplane.domain.releases import MISTAKEN
+from controlplane.domain.replies import CONTEXT_PATH_TAKEN, Effect, Meaning, batch_meaning, meaning
+
+T = TypeVar("T")
 
 GIVEN_UP_KEPT = 64
 """Modules of a base for which the answer to an order that was given up is remembered to be of interest."""
 
 _TRIED = frozenset({Effect.FAILED, Effect.HOPELESS})
-
-_MAY_BE_THERE = frozenset({Effect.FAILED, Effect.BUSY})
-"""After these an install may have left a broken module behind, be told falsely, or still be under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,27 +120,64 @@ def _note_trouble(
 
 
 def _note_effect(state: Modules, flight: InFlight, told: Meaning, outcome: Outcome, now: float) -> Modules:
+    if flight.verb is Verb.INSTALL:
+        return _note_install(state, flight, told, outcome, now)
     key = flight.spec.key
-    present, owned, awaited = dict(state.present), dict(state.owned), dict(state.awaited)
-    if flight.verb is Verb.INSTALL and told.effect is Effect.DONE:
-        owned[key] = flight.release
+    if flight.verb is Verb.UNINSTALL and told.effect is Effect.DONE:
+        gone = replace(
+            state,
+            present=_without(state.present, key),
+            owned=_without(state.owned, key),
+            awaited=_without(state.awaited, key),
+            failed=state.failed - {key},
+        )
+        return _path_free(gone, now)
+    return state
+
+
+def _note_install(state: Modules, flight: InFlight, told: Meaning, outcome: Outcome, now: float) -> Modules:
+    """Note what is ours after an install ended: what it left there, or may still leave there."""
+    key, owned = flight.spec.key, {**state.owned, flight.spec.key: flight.release}
+    if told.effect is Effect.DONE:
+        present = dict(state.present)
         if told.module is not None and told.module.state in LISTED:
             present[key] = told.module
-    elif flight.verb is Verb.INSTALL and (isinstance(outcome, OutcomeUnknown) or told.effect in _MAY_BE_THERE):
-        owned[key], awaited[key] = flight.release, now + MAY_STILL_COME
-    elif flight.verb is Verb.INSTALL:
-        # The jar said that it is another module than was asked for: that one is there now, through us.
-        owned |= dict.fromkeys((module.key for module in told.others), UNKNOWN)
-    elif flight.verb is Verb.UNINSTALL and told.effect is Effect.DONE:
-        present.pop(key, None)
-        owned.pop(key, None)
-        awaited.pop(key, None)
+        return replace(
+            state,
+            present=MappingProxyType(present),
+            owned=MappingProxyType(owned),
+            failed=state.failed - {key},
+        )
+    if isinstance(outcome, OutcomeUnknown) or told.effect is Effect.BUSY:
+        # It may still be under way.
+        awaited = MappingProxyType({**state.awaited, key: now + MAY_STILL_COME})
+        return replace(state, owned=MappingProxyType(owned), awaited=awaited)
+    if told.effect is Effect.FAILED and key not in state.owned:
+        # The next list shows whether it left something; what comes there later was put there by somebody else.
+        return replace(state, owned=MappingProxyType(owned), failed=state.failed | {key})
+    if told.others:
+        return _note_mistaken(state, told.others)
+    return state
+
+
+def _note_mistaken(state: Modules, others: tuple[ModuleKey, ...]) -> Modules:
+    """Our order installed other modules than were asked for: they are ours, and the next list has them."""
+    new = tuple(key for key in others if key not in state.present)
     return replace(
         state,
-        present=MappingProxyType(present),
-        owned=MappingProxyType(owned),
-        awaited=MappingProxyType(awaited),
+        needs=MappingProxyType({**state.needs, **{key.name: state.epoch for key in new}}),
+        owned=MappingProxyType({**state.owned, **dict.fromkeys(new, MISTAKEN)}),
     )
+
+
+def _path_free(state: Modules, now: float) -> Modules:
+    """A module left: what waits for its web context path may be tried."""
+    waiting = {k: replace(t, not_before=now) for k, t in state.troubles.items() if t.reason == CONTEXT_PATH_TAKEN}
+    return replace(state, troubles=MappingProxyType({**state.troubles, **waiting})) if waiting else state
+
+
+def _without(mapping: Mapping[ModuleKey, T], key: ModuleKey) -> Mapping[ModuleKey, T]:
+    return MappingProxyType({k: value for k, value in mapping.items() if k != key}) if key in mapping else mapping
 
 
 def _meaning(flight: InFlight, outcome: Outcome, *, batch: bool) -> Meaning:
@@ -177,7 +214,8 @@ def _trouble(
         failures, restarts, not_before = failures + 1, restarts + 1, None
     elif told.effect is Effect.FAILED:
         failures, restarts = failures + 1, restarts + 1
-        not_before = now + CRASH_LOOP.delay(failures, chance)
+        pace = CONTEXT_PATH if told.reason == CONTEXT_PATH_TAKEN else CRASH_LOOP
+        not_before = now + pace.delay(failures, chance)
     elif told.effect is Effect.ALONE:
         not_before = now
     else:

@@ -18,7 +18,7 @@ from controlplane.domain.facts import InstallStrategy, Module, ModuleSpec, Modul
 from controlplane.domain.identity import ModuleKey
 from controlplane.domain.modules import Modules, Trouble
 from controlplane.domain.objects import Container, Pod
-from controlplane.domain.releases import UNKNOWN, Release, outdated, release
+from controlplane.domain.releases import MISTAKEN, UNKNOWN, Release, outdated, release
 
 
 class OrphanPolicy(Enum):
@@ -313,7 +313,7 @@ class _Planner:
         return self._policy.orphans is OrphanPolicy.ALL
 
     def _orphan_due(self, key: ModuleKey, group: _Group) -> bool:
-        if group.live:
+        if group.live and self._state.owned.get(key) != MISTAKEN:
             # Superseded in place: the newer version must serve before the older one goes.
             return any(
                 module.state is ModuleState.ACTIVATED for live, module in group.present.items() if live in group.live

@@ -45,6 +45,9 @@ class Release:
 
 UNKNOWN = Release()
 
+MISTAKEN = Release("mistaken")
+"""Of a module that an order of ours installed in place of the one it named: no Pod asked for it in this form."""
+
 
 def release(spec: ModuleSpec, pod: Pod) -> Release:
     """Return what a Pod wants installed.

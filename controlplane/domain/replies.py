@@ -8,11 +8,16 @@ in the jar's manifest win over those in the request).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
-from controlplane.domain.facts import BatchInstalled, ClientCode, Module, Reply, ReplyCode, Verb
-from controlplane.domain.identity import ModuleKey
+from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
+from controlplane.domain.facts import BatchInstalled, ClientCode, InstallStrategy, Module, Reply, ReplyCode, Verb
+from controlplane.domain.identity import ModuleKey, parse_module_key
+
+CONTEXT_PATH_TAKEN = "ContextPathTaken"
+"""Reason of an install that fails as long as another module has its web context path."""
 
 
 class Effect(Enum):
@@ -36,14 +41,14 @@ class Effect(Enum):
 class Meaning:
     """The effect, the module as the reply shows it if it does, and why for people and programs.
 
-    others are modules that were installed instead of the one asked for.
+    others are modules that this order installed instead of the one asked for.
     """
 
     effect: Effect
     module: Module | None = None
     reason: str = ""
     message: str = ""
-    others: tuple[Module, ...] = ()
+    others: tuple[ModuleKey, ...] = ()
 
 
 _CONFLICT = "exist unfinished command("
@@ -62,8 +67,12 @@ _FETCH = (
     "SSLHandshakeException",
     "Server returned HTTP response code",
 )
-_NOTHING_SAID = frozenset({"", "null", "Internal Error: null"})
+_NOTHING_SAID = frozenset({"", "null", "Internal Error: null", "internal exception: null"})
 _METASPACE = ("OutOfMemoryError: Metaspace", "OutOfMemoryError: Compressed class space")
+_PRESENT = re.compile(r"Biz: (?P<identity>\S+:\S+) has been installed or registered")
+"""How a base answers REPEAT_BIZ; the identity is that of the jar's manifest, whatever was asked for."""
+_PATH_TAKEN = re.compile(r"Child name \[(?P<path>[^\]]*)\] is not unique")
+"""How Tomcat refuses a second web application under one context path of a base."""
 
 
 def meaning(verb: Verb, key: ModuleKey, reply: Reply) -> Meaning:
@@ -74,7 +83,7 @@ def meaning(verb: Verb, key: ModuleKey, reply: Reply) -> Meaning:
         return Meaning(Effect.HOPELESS, reason="CommandNotSupported", message=f"the base does not know {verb.value}")
     text = f"{reply.message}\n{reply.stack_trace}"
     if reply.client_code is ClientCode.REPEAT_BIZ:
-        return Meaning(Effect.ASK, reason="AlreadyPresent", message=reply.message)
+        return _present(key, reply)
     if reply.client_code is ClientCode.NOT_FOUND_BIZ:
         return Meaning(Effect.DONE if verb is Verb.UNINSTALL else Effect.ASK)
     if reply.client_code is ClientCode.ILLEGAL_STATE_BIZ or _STILL_STARTING in text:
@@ -92,29 +101,46 @@ def _success(verb: Verb, key: ModuleKey, reply: Reply) -> Meaning:
     for module in reply.modules:
         if module.key == key:
             return Meaning(Effect.DONE, module=module)
-    found = ", ".join(str(module.key) for module in reply.modules[:3])
-    return Meaning(
-        Effect.HOPELESS,
-        reason="IdentityMismatch",
-        message=f"the jar's manifest says {found}, the Pod says {key}: correct name, BIZ_VERSION or the jar",
-        others=reply.modules[:3],
-    )
+    return _mismatch(key, tuple(module.key for module in reply.modules[:3]), installed=True)
+
+
+def _present(key: ModuleKey, reply: Reply) -> Meaning:
+    """Read REPEAT_BIZ: the jar's module is there, which need not be the one that was asked for."""
+    found = _PRESENT.search(reply.message)
+    present = parse_module_key(found["identity"]) if found is not None else None
+    if present is None or present == key:
+        return Meaning(Effect.ASK, reason="AlreadyPresent", message=reply.message)
+    return _mismatch(key, (present,), installed=False)
+
+
+def _mismatch(key: ModuleKey, found: tuple[ModuleKey, ...], *, installed: bool) -> Meaning:
+    names = ", ".join(str(other) for other in found)
+    message = f"the jar's manifest says {names}, the Pod says {key}: correct name, BIZ_VERSION or the jar"
+    return Meaning(Effect.HOPELESS, reason="IdentityMismatch", message=message, others=found if installed else ())
 
 
 def batch_meaning(key: ModuleKey, url: str, outcome: Reply | BatchInstalled) -> Meaning:
     """Read what the answer to a batch says of the module that was to come from url.
 
     One URL that cannot be opened makes the base give up the whole batch, and a base
-    that knows no batches, or is busy with one, refuses it: then each is tried alone.
+    that knows no batches, or is busy with one, refuses it: then each is tried alone. So
+    is one that failed, since a batch does not say why.
     """
     if isinstance(outcome, BatchInstalled):
         for item, reply in outcome.items:
             if item == url:
-                return meaning(Verb.INSTALL, key, reply)
+                return _in_batch(key, reply)
         outcome = outcome.reply
     if outcome.code is ReplyCode.SUCCESS:
         return Meaning(Effect.ASK, reason="UnknownReply", message="the base did not tell how this module went")
     return Meaning(Effect.ALONE, reason="BatchFailed", message=describe(outcome))
+
+
+def _in_batch(key: ModuleKey, reply: Reply) -> Meaning:
+    failed = reply.code is ReplyCode.FAILED and reply.client_code in (ClientCode.FAILED, ClientCode.UNSPECIFIED)
+    if failed and reply.message.strip() in _NOTHING_SAID and not reply.stack_trace.strip():
+        return Meaning(Effect.ALONE, reason="BatchFailed", message="the base does not say why it failed in a batch")
+    return meaning(Verb.INSTALL, key, reply)
 
 
 def _failure(verb: Verb, reply: Reply, text: str) -> Meaning:
@@ -127,11 +153,21 @@ def _failure(verb: Verb, reply: Reply, text: str) -> Meaning:
         return Meaning(Effect.HOPELESS if master else Effect.FAILED, reason="UninstallFailed", message=message)
     if verb is Verb.SWITCH:
         return Meaning(Effect.FAILED, reason="SwitchFailed", message=message)
+    if (taken := _PATH_TAKEN.search(text)) is not None:
+        return Meaning(Effect.FAILED, reason=CONTEXT_PATH_TAKEN, message=_path_taken(taken["path"], message))
     if any(mark in text for mark in _METASPACE):
         return Meaning(Effect.FAILED, reason="MetaspaceFull", message=message)
     if any(mark in thrown for mark in _FETCH):
         return Meaning(Effect.FAILED, reason="ArtifactUnavailable", message=message)
     return Meaning(Effect.FAILED, reason="InstallFailed", message=message)
+
+
+def _path_taken(path: str, message: str) -> str:
+    return (
+        f"another module, or another version of this one, has the web context path /{path.lstrip('/')} on this base: "
+        f"give each version a context path of its own, or annotate the Pod with {ANNOTATION_INSTALL_STRATEGY}: "
+        f"{InstallStrategy.UNINSTALL_THEN_INSTALL.value}\n{message}"
+    )
 
 
 def _thrown(reply: Reply) -> str:

@@ -13,6 +13,7 @@ from controlplane.domain.facts import (
     InstallStrategy,
     Module,
     ModuleList,
+    ModuleSpec,
     ModuleState,
     OrderResult,
     Reply,
@@ -161,21 +162,125 @@ def test_a_broken_leftover_does_not_make_the_failure_forgotten() -> None:
     assert world.state.troubles[V1.key].failures == 1
 
 
-@pytest.mark.parametrize("reply", [FAILURE, CONFLICT])
-def test_what_an_install_leaves_behind_is_ours_also_when_its_pod_is_gone(reply: Reply) -> None:
-    """A failed one may leave a broken module; one that was refused as a duplicate is still under way."""
-    world = wanting()
-    world.work()
+def answered(world: World, reply: Reply) -> None:
+    """Have the one order under way end with a reply, and the base asked after that."""
     order = world.sent.pop()
     world.results.append(OrderResult(order.order_id, reply))
     world.learn(0, again=False)
     world.ask()
     world.hear(0)
-    world.pods.clear()
+
+
+def test_a_broken_module_that_a_failed_install_left_is_ours_also_when_its_pod_is_gone() -> None:
+    world = wanting()
     world.work()
     world.present[V1.key] = ModuleState.BROKEN
+    answered(world, FAILURE)
+    world.pods.clear()
     world.settle()
     assert not world.present
+
+
+def test_an_install_that_was_refused_as_a_duplicate_may_still_be_under_way() -> None:
+    world = wanting()
+    world.work()
+    answered(world, CONFLICT)
+    world.pods.clear()
+    world.work()
+    world.present[V1.key] = ModuleState.ACTIVATED
+    world.settle()
+    assert not world.present
+
+
+def test_a_failed_install_that_left_nothing_ends_our_claim() -> None:
+    """Somebody installs that module by hand after its Pod was deleted: it is theirs."""
+    world = wanting()
+    world.work()
+    answered(world, FAILURE)
+    world.pods.clear()
+    world.work()
+    world.present[V1.key] = ModuleState.ACTIVATED
+    world.settle()
+    assert world.present == {V1.key: ModuleState.ACTIVATED}
+
+
+@pytest.mark.parametrize(
+    "other", [ModuleSpec(ModuleKey("biz3", "1"), "u"), V2], ids=["another name", "another version"]
+)
+def test_a_jar_that_installs_as_another_module_is_removed_although_its_pod_stands(other: ModuleSpec) -> None:
+    world = wanting()
+    world.work()
+    world.present[other.key] = ModuleState.ACTIVATED
+    wrong = Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=(Module(other.key, ModuleState.ACTIVATED),))
+    world.results.append(OrderResult(world.sent.pop().order_id, wrong))
+    world.learn(0, again=False)
+    world.work()
+    world.ask()
+    world.hear(0)
+    world.work()
+    assert other.key in world.present
+    trouble = world.state.troubles[V1.key]
+    assert (trouble.reason, trouble.not_before) == ("IdentityMismatch", None)
+    world.settle()
+    assert not world.present
+    assert world.state.troubles[V1.key].reason == "IdentityMismatch"
+
+
+def test_what_another_pod_wants_is_not_removed_because_a_jar_installed_it_by_mistake() -> None:
+    world = wanting()
+    world.work()
+    world.present[V2.key] = ModuleState.ACTIVATED
+    answered(world, Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=(Module(V2.key, ModuleState.ACTIVATED),)))
+    world.pod(V2, content="2")
+    world.settle()
+    assert world.present == {V2.key: ModuleState.ACTIVATED}
+    assert world.content[V2.key].digest == "2", "what the mistake installed came from another jar"
+
+
+def test_a_module_that_was_there_before_is_not_ours_because_a_jar_names_it() -> None:
+    world = wanting()
+    world.present[V2.key] = ModuleState.ACTIVATED
+    world.ask()
+    world.hear(0)
+    world.work()
+    answered(world, Reply(ReplyCode.FAILED, ClientCode.REPEAT_BIZ, f"Biz: {V2.key} has been installed or registered."))
+    assert world.state.troubles[V1.key].reason == "IdentityMismatch"
+    world.settle()
+    assert world.present == {V2.key: ModuleState.ACTIVATED}
+    assert [order.verb for order in world.sent] == [], "it is not tried again"
+    world.controller_restarts()
+    world.ask()
+    world.hear(0)
+    world.work()
+    answered(world, Reply(ReplyCode.FAILED, ClientCode.REPEAT_BIZ, f"Biz: {V2.key} has been installed or registered."))
+    assert world.state.troubles[V1.key].reason == "IdentityMismatch"
+
+
+def test_a_taken_context_path_is_tried_again_rarely_and_at_once_when_it_is_free() -> None:
+    world = World()
+    world.pod(V1)
+    world.settle()
+    world.pod(V2)
+    taken = Reply(ReplyCode.INTERNAL_ERROR, message="Internal Error: x", stack_trace="Child name [biz1] is not unique")
+    world.work()
+    assert [order.verb for order in world.sent] == [Verb.INSTALL]
+    answered(world, taken)
+    began = world.now
+    while not world.sent:
+        world.now += 10.0
+        world.work()
+    assert world.now - began >= 300.0
+    answered(world, taken)
+    first = next(iter(world.pods.values()))
+    first.leaving = True
+    world.work()
+    assert [order.verb for order in world.sent] == [Verb.UNINSTALL]
+    world.carry_out(0)
+    world.learn(0, again=False)
+    world.ask()
+    world.hear(0)
+    world.work()
+    assert [(order.verb, order.modules[0].key) for order in world.sent] == [(Verb.INSTALL, V2.key)]
 
 
 def test_a_list_that_was_asked_for_before_the_result_decides_nothing() -> None:

@@ -18,6 +18,28 @@ ROWS = [
     (Verb.INSTALL, Reply(ReplyCode.SUCCESS), Effect.DONE, ""),
     (Verb.INSTALL, Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=(OTHER,)), Effect.HOPELESS, "IdentityMismatch"),
     (Verb.INSTALL, Reply(ReplyCode.FAILED, ClientCode.REPEAT_BIZ, "installed"), Effect.ASK, "AlreadyPresent"),
+    (
+        Verb.INSTALL,
+        Reply(ReplyCode.FAILED, ClientCode.REPEAT_BIZ, "Biz: biz1:0.0.1 has been installed or registered."),
+        Effect.ASK,
+        "AlreadyPresent",
+    ),
+    (
+        Verb.INSTALL,
+        Reply(ReplyCode.FAILED, ClientCode.REPEAT_BIZ, "Biz: biz1:0.0.9 has been installed or registered."),
+        Effect.HOPELESS,
+        "IdentityMismatch",
+    ),
+    (
+        Verb.INSTALL,
+        Reply(
+            ReplyCode.INTERNAL_ERROR,
+            message="Internal Error: java.lang.reflect.InvocationTargetException",
+            stack_trace="x\nCaused by: java.lang.IllegalArgumentException: Child name [biz1] is not unique\n\tat y",
+        ),
+        Effect.FAILED,
+        "ContextPathTaken",
+    ),
     (Verb.INSTALL, Reply(ReplyCode.FAILED, message=CONFLICT), Effect.BUSY, "BaseBusy"),
     (
         Verb.INSTALL,
