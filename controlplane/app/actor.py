@@ -2,14 +2,15 @@
 
 Whatever is heard or changes only marks the actor dirty; it then looks at
 everything, decides, and acts, so that ten changes cost one look. A cluster that
-does not answer makes it try again later; nothing it holds is lost by that.
+does not answer makes it write again later, however much is heard meanwhile; nothing
+it holds is lost by that.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from random import Random
 
 import structlog
@@ -20,27 +21,39 @@ from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.inbox import Inbox, News
 from controlplane.app.kubelet import KubeletAddress
 from controlplane.app.leases import LeaseKeeper
-from controlplane.app.metrics import REFUSED_REPORTS, STALE_FENCES
+from controlplane.app.metrics import STALE_FENCES
 from controlplane.app.policy import Policy
 from controlplane.app.polling import Polling
 from controlplane.app.ports import Clock, Cluster, ClusterError, Rejected, Transient
 from controlplane.app.reconcile_vnode import NodeReconciler, standing
 from controlplane.app.reconcile_vpod import PodReconciler
+from controlplane.app.vitals import Vitals
+from controlplane.domain import contract
 from controlplane.domain import modules as book
-from controlplane.domain.backoff import QUICK
-from controlplane.domain.facts import BaseState, Health, Heartbeat
-from controlplane.domain.liveness import Evidence, Verdict, choose_tunnel, judge, tunnel_up_since
-from controlplane.domain.vnode import owned_of
+from controlplane.domain.backoff import Backoff
+from controlplane.domain.identity import ModuleKey
+from controlplane.domain.objects import Node
+from controlplane.domain.releases import Release, record, recorded
+from controlplane.domain.vnode import ready_condition
 
 log = structlog.get_logger(__name__)
 
+TICK = 0.001
+"""Seconds that a look may be late: no timer is more exact."""
 SUSPENDED_LOOK = 1.0
-"""Seconds between looks while the lease could not be renewed in time."""
+"""Seconds between looks while the lease could not be renewed in time, before jitter."""
+WRITE_AGAIN = Backoff(first=1.0, longest=10.0, jitter=0.5)
+"""Between attempts to write that the cluster did not take."""
+LONGEST_RETRY_AFTER = 30.0
+"""Seconds for which the cluster may ask to be left alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all actors share. changed is called with an actor's base when it may stand otherwise."""
+    """What all actors share. changed is called with an actor's base when it may stand otherwise.
+
+    commands_fail says in words that commands to most bases fail, empty when they do not.
+    """
 
     cluster: Cluster
     clock: Clock
@@ -51,6 +64,7 @@ class Surroundings:
     random: Random
     kubelet: KubeletAddress
     removals_frozen: Callable[[], bool]
+    commands_fail: Callable[[], str]
     changed: Callable[[Base], None]
 
 
@@ -80,18 +94,29 @@ class BaseActor:
             policy=around.policy,
             random=around.random,
         )
+        self._vitals = Vitals(
+            base,
+            cluster=around.cluster,
+            clock=around.clock,
+            gateways=around.gateways,
+            recorder=around.recorder,
+            patience=around.policy.patience,
+            removals_frozen=around.removals_frozen,
+            commands_fail=around.commands_fail,
+        )
+        self._kicked = asyncio.Event()
         self._failures = 0
-        self._deactivated = False
-        self._unreachable_at = 0.0
+        self._write_at = float("-inf")
+        """No write is tried before this time: the last one failed."""
+        self._recorded: Mapping[ModuleKey, Release] | None = None
         self._over = False
         self._resting = False
         self._fence_seen = 0
-        self._poll_failed = False
-        self._refused: set[str] = set()
 
     def kick(self) -> None:
         """Something that concerns the base changed: look again."""
         self._pods.note(self._around.clock.monotonic())
+        self._kicked.set()
         self._dirty.set()
 
     @property
@@ -117,7 +142,7 @@ class BaseActor:
                 wake_at = await self._look()
                 if self._over:
                     return
-                await self._sleep_until(wake_at)
+                await self._sleep_until(wake_at, self._dirty)
         finally:
             self._pods.drop()
 
@@ -132,8 +157,9 @@ class BaseActor:
                 base.why = f"its lease could not be taken: {error}"
             else:
                 break
-            self._dirty.clear()
-            await self._sleep_until(around.clock.monotonic() + delay)
+            # What is heard of the base is no reason to try again earlier.
+            self._kicked.clear()
+            await self._sleep_until(around.clock.monotonic() + delay, self._kicked)
         if not fence:
             return False
         self._failures = 0
@@ -142,15 +168,19 @@ class BaseActor:
         base.term_began = around.clock.monotonic()
         base.modules = book.begin_term(base.modules, base.fence)
         node = self._node.node()
-        if node is not None:
-            base.modules = book.remember(base.modules, owned_of(node), base.term_began)
-            ready = next((c for c in node.status.conditions if c.type == "Ready"), None)
-            if ready is not None and ready.status != "True":
-                # It stays as it is until the base itself is heard.
-                base.phase, base.why = Phase.UNREACHABLE, ready.message
-                self._unreachable_at = base.term_began
+        base.modules = book.remember(base.modules, self._installed(node), base.term_began)
+        ready = ready_condition(node) if node is not None else None
+        if ready is not None and ready.status != "True":
+            self._vitals.not_ready_at_first(ready.message)
         around.changed(base)
         return True
+
+    def _installed(self, node: Node | None) -> Mapping[ModuleKey, Release]:
+        """Return what is recorded as ours: in the Lease, or in the Node by an earlier version of this program."""
+        text = self._around.leases.recorded(self.base.id)
+        if text is None:
+            text = node.annotations.get(contract.ANNOTATION_OWNED_MODULES, "") if node is not None else ""
+        return recorded(text)
 
     async def _look(self) -> float | None:
         """Take the news, decide and act once; return when to look again without news."""
@@ -160,27 +190,46 @@ class BaseActor:
         self._pods.look(pods, now)
         self._take(self.inbox.take(), now)
         if around.leases.fence(base.id) != base.fence:
-            return now + SUSPENDED_LOOK
+            return now + SUSPENDED_LOOK * (0.5 + around.random.random())
         if self._fence_seen > base.fence and not await self._outbid():
-            return now + SUSPENDED_LOOK
-        self._choose_tunnel(now)
-        alive_at = self._judge(now)
-        try:
-            if base.phase is Phase.DEAD:
-                await self._remove()
-                self._over = True
-                return None
-            times = [alive_at, self._polling.run(now)]
+            return now + SUSPENDED_LOOK * (0.5 + around.random.random())
+        self._vitals.choose_tunnel(now)
+        times = [self._vitals.judge(now, node_removed=self._node.removed_by_others())]
+        if base.phase is not Phase.DEAD:
+            times.append(self._polling.run(now))
             times.append(self._pods.give_up(pods, now))
-            if not self._resting and base.phase is not Phase.UNREACHABLE and self._heard_since_the_tunnel_is_up():
+            reached = base.phase is not Phase.UNREACHABLE and self._vitals.heard_since_the_tunnel_is_up()
+            if reached and not self._resting:
                 times.append(self._pods.give_orders(pods, now))
             times.append(self._polling.run(now))
-            times += await self._write()
-            self._failures = 0
-        except ClusterError as error:
-            times = [now + self._retry_delay(error)]
+            self._record()
+        times += await self._write_unless_too_early(now)
+        if self._over:
+            return None
         around.changed(base)
         return min((at for at in times if at is not None), default=None)
+
+    async def _write_unless_too_early(self, now: float) -> list[float | None]:
+        if now < self._write_at:
+            return [self._write_at]
+        try:
+            if self.base.phase is Phase.DEAD:
+                await self._remove()
+                self._over = True
+                return []
+            times = await self._write()
+        except ClusterError as error:
+            self._write_at = now + self._retry_delay(error)
+            return [self._write_at]
+        self._failures = 0
+        return times
+
+    def _record(self) -> None:
+        """Have the Lease say what is ours; its next renewal takes that along."""
+        owned = book.record_of(self.base.modules)
+        if owned != self._recorded:
+            self._recorded = owned
+            self._around.leases.record(self.base.id, record(owned))
 
     async def _outbid(self) -> bool:
         """Begin a term above the fence that a gateway has seen; tell whether that is done.
@@ -193,7 +242,7 @@ class BaseActor:
         try:
             fence = await around.leases.claim(base.id, above=self._fence_seen)
         except ClusterError as error:
-            self._retry_delay(error)
+            log.info("term not begun anew", base=base.id, cause=str(error))
             return False
         if not fence:
             self._over = True
@@ -209,7 +258,7 @@ class BaseActor:
         self._pods.look(pods, around.clock.monotonic())
         times = [await self._pods.write_statuses(pods, unreachable=unreachable)]
         times.append(await self._pods.let_go(pods, around.clock.monotonic()))
-        tunnel = around.gateways.why_down(base.profile.tunnel)
+        tunnel = around.gateways.why_down(base.profile.tunnel) or (around.commands_fail() if base.failing else "")
         created, look_at = await self._node.write(standing(base, tunnel=tunnel))
         times.append(look_at)
         if created:
@@ -220,141 +269,18 @@ class BaseActor:
 
     def _take(self, news: News, now: float) -> None:
         base = self.base
-        self._poll_failed |= news.poll_failed
         self._fence_seen = max(self._fence_seen, news.fence_seen)
-        if news.heartbeat is not None:
-            self._take_heartbeat(news.heartbeat, news.gateway, now)
-        if news.deactivated is not None:
-            self._deactivated |= self._is_the_base(news.deactivated, now)
-        if news.heard_at is not None:
-            self._alive(news.heard_at, news.gateway)
-        if news.health is not None:
-            self._take_health(news.health)
+        self._vitals.take(news, now)
         # Results come before the list: a list that was asked for later must find them done.
         if self._pods.take_results(news.results, self._pods.pods()):
-            self._alive(now, news.gateway)
+            self._vitals.carried_out(news.gateway, now)
         if news.given:
             base.modules = book.told_to_start_with(base.modules, news.given, now)
         if news.baseline:
             base.modules = book.started(base.modules)
         if news.modules is not None:
             self._pods.hear(news.modules, self._pods.pods(), now)
-            first_look = base.modules.told and not base.modules.present and base.profile.base_used is None
-            if first_look and base.profile.metaspace is not None:
-                base.profile = replace(base.profile, base_used=base.profile.metaspace.used)
-
-    def _take_heartbeat(self, heartbeat: Heartbeat, gateway: str, now: float) -> None:
-        base = self.base
-        if not self._is_the_base(heartbeat, now):
-            return
-        profile = replace(
-            base.profile,
-            name=heartbeat.name,
-            version=heartbeat.version,
-            cluster_name=heartbeat.cluster_name,
-            host_name=heartbeat.host_name,
-            address=heartbeat.address
-            if heartbeat.address.port or not base.profile.address.ip
-            else base.profile.address,
-        )
-        if profile != base.profile:
-            if base.phase is Phase.READY:
-                self._tell(warning=False, reason="BaseChanged", message=f"base {base.id} told new properties of itself")
-            base.profile = profile
-        self._deactivated = False
-        self._alive(now, gateway)
-
-    def _is_the_base(self, heartbeat: Heartbeat, now: float) -> bool:
-        """Nobody may speak for a base from another address while the base is alive."""
-        base = self.base
-        known, told = base.profile.address, heartbeat.address
-        if not told.port or not known.port or told == known:
-            return True
-        if now - max(base.last_heard, base.term_began) >= self._around.policy.patience.unreachable:
-            return True
-        # After a takeover only the Node's word stands for the old address; when nobody answers there, it is outdated.
-        if not base.last_heard and self._poll_failed:
-            return True
-        REFUSED_REPORTS.labels("address-taken").inc()
-        if str(told) not in self._refused and len(self._refused) < 16:
-            self._refused.add(str(told))
-            self._tell(
-                warning=True,
-                reason="IdentityClash",
-                message=f"{told} claims identity {base.id}, which the live base at {known} has: refused",
-            )
-        return False
-
-    def _take_health(self, health: Health) -> None:
-        base = self.base
-        base.healthy_answer = True
-        if health.state is BaseState.DEACTIVATED:
-            self._deactivated = True
-        metaspace = health.metaspace or base.profile.metaspace
-        if base.profile.metaspace is not None and metaspace is not None and metaspace.max == base.profile.metaspace.max:
-            # Use moves all the time; only the limit is part of the Node.
-            metaspace = base.profile.metaspace
-        java_version = health.java_version or base.profile.java_version
-        base.profile = replace(base.profile, metaspace=metaspace, java_version=java_version)
-
-    def _alive(self, at: float, gateway: str) -> None:
-        base = self.base
-        base.last_heard = max(base.last_heard, at)
-        connected = self._around.gateways.get(gateway)
-        if connected is not None:
-            base.heard_over[connected.link.info.tunnel] = at
-        base.last_heard_wall = self._around.clock.wall()
-        if not base.gateway:
-            base.gateway = gateway
-
-    def _heard_since_the_tunnel_is_up(self) -> bool:
-        """An order that reaches the broker before the base is back there would be lost without a word."""
-        tunnel = self.base.profile.tunnel
-        up_since = self._around.gateways.up_since(tunnel)
-        return up_since is not None and self.base.heard_over.get(tunnel, float("-inf")) >= up_since
-
-    def _choose_tunnel(self, now: float) -> None:
-        gateways, base = self._around.gateways, self.base
-        chosen = choose_tunnel(
-            base.heard_over,
-            lambda kind: gateways.up_since(kind) is not None,
-            current=base.profile.tunnel,
-            now=now,
-            patience=self._around.policy.patience,
-        )
-        if chosen is not base.profile.tunnel:
-            log.info("base is worked through another tunnel", base=base.id, tunnel=chosen.value)
-            base.profile = replace(base.profile, tunnel=chosen)
-
-    def _judge(self, now: float) -> float | None:
-        around, base = self._around, self.base
-        patience, current = around.policy.patience, base.profile.tunnel
-        up_since = tunnel_up_since(base.heard_over, around.gateways.up_since, current=current, patience=patience)
-        evidence = Evidence(base.term_began, base.last_heard, up_since)
-        judgement = judge(evidence, now=now, patience=patience, removals_frozen=around.removals_frozen())
-        if self._deactivated:
-            base.phase, base.why = Phase.DEAD, "the base said that it goes away"
-            return None
-        # A Node that was removed by hand while its base is silent is not brought back.
-        if base.phase is Phase.UNREACHABLE and self._node.removed_by_others():
-            base.phase, base.why = Phase.DEAD, "its Node was removed while it was silent"
-            return None
-        silent = now - judgement.silent_since
-        heard_again = base.last_heard > self._unreachable_at
-        match judgement.verdict:
-            case Verdict.DEAD:
-                base.phase, base.why = Phase.DEAD, f"no sign of life for {silent:.0f} s"
-            case Verdict.UNREACHABLE if base.phase is not Phase.UNREACHABLE:
-                base.phase, base.why = Phase.UNREACHABLE, f"no sign of life for {silent:.0f} s"
-                self._unreachable_at = now
-                self._tell(warning=True, reason="BaseUnreachable", message=f"base {base.id}: {base.why}")
-            case Verdict.ALIVE if base.phase in (Phase.UNREACHABLE, Phase.DEAD) and heard_again:
-                base.phase, base.why = Phase.READY, ""
-                base.modules = book.recovered(base.modules)
-                self._tell(warning=False, reason="BaseReachable", message=f"base {base.id} answers again")
-            case _:
-                pass
-        return judgement.next_at
+        self._vitals.note_own_use()
 
     async def _remove(self) -> None:
         around, base = self._around, self.base
@@ -365,9 +291,10 @@ class BaseActor:
         await self._pods.let_all_go(pods)
         node = self._node.node()
         await self._node.remove()
-        await around.leases.end(base.id)
+        owned = book.record_of(base.modules)
+        await around.leases.end(base.id, modules=record(owned) if owned else "")
         # A base that said that it goes away is no trouble.
-        warning, message = not self._deactivated, f"Node removed: {base.why}"
+        warning, message = not self._vitals.deactivated, f"Node removed: {base.why}"
         around.recorder.node(node, base.vnode, warning=warning, reason="VNodeRemoved", message=message)
         self._polling.end()
         around.changed(base)
@@ -377,17 +304,17 @@ class BaseActor:
 
     def _retry_delay(self, error: ClusterError) -> float:
         self._failures += 1
-        delay = QUICK.delay(self._failures, self._around.random.random())
+        delay = WRITE_AGAIN.delay(self._failures, self._around.random.random())
         if isinstance(error, Transient) and error.retry_after is not None:
-            delay = max(delay, min(error.retry_after, QUICK.longest))
+            delay = max(delay, min(error.retry_after, LONGEST_RETRY_AFTER))
         write = log.warning if isinstance(error, Rejected) else log.info
         write("cluster write failed", base=self.base.id, cause=str(error), retry_in=round(delay, 1))
         return delay
 
-    async def _sleep_until(self, at: float | None) -> None:
-        delay = None if at is None else max(at - self._around.clock.monotonic(), 0.0)
+    async def _sleep_until(self, at: float | None, or_until: asyncio.Event) -> None:
+        delay = None if at is None else max(at - self._around.clock.monotonic(), TICK)
         try:
             async with asyncio.timeout(delay):
-                await self._dirty.wait()
+                await or_until.wait()
         except TimeoutError:
             pass

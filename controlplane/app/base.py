@@ -38,6 +38,10 @@ class Base:
     heard_over: dict[TunnelKind, float] = field(default_factory=dict)
     """When each tunnel last showed life of it."""
     healthy_answer: bool = False
+    last_answered: float = 0.0
+    """When it last answered a command that counts: with its modules, or with the outcome of an order."""
+    failing: str = ""
+    """Why the last such command failed, empty when it did not."""
     gateway: str = ""
     """Gateway that watches the base, or that last showed life of it."""
     why: str = ""

@@ -71,8 +71,9 @@ class Recorder:
         return lambda: self._subscribers.discard(handler)
 
     def node(self, node: Node | None, vnode: str, *, warning: bool, reason: str, message: str) -> None:
-        """Something happened to a VNode; without a Node it is told but not written."""
-        target = ClusterEvent("Node", "", vnode, node.uid, _type(warning), reason, message) if node else None
+        """Something happened to a VNode; an Event may be about a Node that is not there yet, or not any more."""
+        uid = node.uid if node is not None else ""
+        target = ClusterEvent("Node", "", vnode, uid, _type(warning), reason, message)
         self._tell(Happening(self._clock.wall(), _type(warning), reason, message, vnode), target)
 
     def pod(

@@ -22,8 +22,9 @@ from controlplane.app.metrics import GATEWAYS, HANDOVERS, HANDOVERS_FAILED, TAKE
 from controlplane.app.ownership import Ownership
 from controlplane.app.phases import Phases
 from controlplane.app.policy import Policy
-from controlplane.app.ports import Clock, Cluster, ClusterError, NotFound
+from controlplane.app.ports import Clock, Cluster, ClusterError
 from controlplane.app.supervision import supervise
+from controlplane.app.sweep import LeaseSweep
 from controlplane.domain.facts import TunnelKind
 from controlplane.domain.identity import BaseId, VNodeName, base_of_node, node_name
 from controlplane.domain.vnode import Profile, profile_of
@@ -35,6 +36,9 @@ SYNC_LOOK = 0.05
 
 FINISH_WITHIN = 0.5
 """Seconds that orders under way are given to end when this replica ends; the others find out by asking the base."""
+
+FLUSH_WITHIN = 0.5
+"""Seconds in which the last records of installed modules are written when this replica ends."""
 
 
 class Fleet:
@@ -70,6 +74,7 @@ class Fleet:
             random=random,
             kubelet=kubelet,
             removals_frozen=self.removals_frozen,
+            commands_fail=lambda: self._phases.commands_fail,
             changed=self._base_changed,
         )
         self._actors: dict[BaseId, BaseActor] = {}
@@ -103,6 +108,14 @@ class Fleet:
             served=lambda: len(self._actors),
             elsewhere=lambda base: self.recovered and self.ownership.elsewhere(base),
             note=self.ownership.note,
+        )
+        self._lease_sweep = LeaseSweep(
+            cluster=cluster,
+            clock=clock,
+            leases=leases,
+            members=members,
+            env=policy.env,
+            known=lambda base: base in self._actors or base in self.hearing.unserved(),
         )
         self._subscribers: set[Callable[[VNodeName], None]] = set()
         leases.on_lost = self._lease_lost
@@ -167,6 +180,7 @@ class Fleet:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        await self._leases.flush(FLUSH_WITHIN)
         self._leases.abandon()
 
     async def _sweep(self) -> NoReturn:
@@ -179,25 +193,7 @@ class Fleet:
             self.hearing.sweep()
             if now >= sweep_leases_at:
                 sweep_leases_at = now + 2 * self._policy.patience.dead
-                await self._sweep_leases()
-
-    async def _sweep_leases(self) -> None:
-        for key in [f"{lease.namespace}/{lease.name}" for lease in self._cluster.leases.all()]:
-            lease = self._cluster.leases.get(key)
-            if lease is None or (base := base_of_node(lease.name, self._policy.env)) is None:
-                continue
-            if base in self._actors or base in self.hearing.unserved() or self._leases.wait(lease):
-                continue
-            if self._cluster.nodes.get(lease.name) is not None or not self._members.mine(lease.name):
-                continue
-            log.info("lease of a base that is gone removed", base=base)
-            try:
-                await self._cluster.delete_lease(lease)
-            except NotFound:
-                continue
-            except ClusterError as error:
-                # It costs nothing but a line in a list; the next sweep tries again.
-                log.warning("lease not removed", base=base, cause=str(error))
+                await self._lease_sweep.run()
 
     # Taking and giving.
 

@@ -142,6 +142,12 @@ class GatewayDirectory:
         serving = [c for c in self._connected.values() if c.tunnel_up and c.link.info.tunnel is kind]
         return min(serving, key=lambda c: len(c.watched), default=None)
 
+    def other(self, than: Connected) -> Connected | None:
+        """Return another gateway that serves the same tunnel, the least loaded one."""
+        kind = than.link.info.tunnel
+        serving = [c for c in self._connected.values() if c.tunnel_up and c.link.info.tunnel is kind and c is not than]
+        return min(serving, key=lambda c: len(c.watched), default=None)
+
     def up_since(self, kind: TunnelKind) -> float | None:
         """Return since when any gateway serves this tunnel, on the monotonic clock; None: none does."""
         return self._up_since.get(kind)

@@ -133,7 +133,7 @@ class Hearing:
         """A base could not be asked."""
         REPORTS.labels("poll-failed").inc()
         if (actor := self._known(identity)) is not None:
-            actor.inbox.poll_failed()
+            actor.inbox.poll_failed(failed, link.info.gateway_id, self._clock.monotonic())
         log.debug("poll failed", base=identity, gateway=link.info.gateway_id, cause=failed.reason)
 
     def fence_seen(self, link: Link, identity: str, fence: int) -> None:

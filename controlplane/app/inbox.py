@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from controlplane.domain.facts import Health, Heartbeat, ModuleList, OrderResult
+from controlplane.domain.facts import Health, Heartbeat, ModuleList, OrderResult, PollFailed, PollFailure
 from controlplane.domain.identity import ModuleKey
 
 
 @dataclass(slots=True)
 class News:
-    """One look's worth: gateway is the one that last showed life of the base, heard_at is monotonic."""
+    """One look's worth: gateway is the one that last showed life of the base; times are monotonic."""
 
     heartbeat: Heartbeat | None = None
     deactivated: Heartbeat | None = None
@@ -25,7 +25,8 @@ class News:
     results: list[tuple[OrderResult, float]] = field(default_factory=list)
     gateway: str = ""
     heard_at: float | None = None
-    poll_failed: bool = False
+    answered_at: float | None = None
+    poll_failed: PollFailed | None = None
     baseline: bool = False
     fence_seen: int = 0
     given: tuple[ModuleKey, ...] = ()
@@ -66,6 +67,8 @@ class Inbox:
             # The waiting full list answers this newer question too.
             modules = replace(waiting, epoch=max(waiting.epoch, modules.epoch))
         self._news.modules = modules
+        self._news.poll_failed = None
+        self._news.answered_at = now
         self._heard(gateway, now)
 
     def fence_seen(self, fence: int) -> None:
@@ -73,9 +76,12 @@ class Inbox:
         self._news.fence_seen = max(self._news.fence_seen, fence)
         self._wake()
 
-    def poll_failed(self) -> None:
-        """The base could not be asked; alone it says nothing of the base."""
-        self._news.poll_failed = True
+    def poll_failed(self, failed: PollFailed, gateway: str, now: float) -> None:
+        """The base could not be asked."""
+        if failed.modules or self._news.poll_failed is None:
+            self._news.poll_failed = failed
+        if failed.failure is PollFailure.NEGATIVE:
+            self._heard(gateway, now)
         self._wake()
 
     def baseline(self, gateway: str, now: float) -> None:

@@ -21,7 +21,7 @@ import structlog
 from controlplane.app.membership import Membership
 from controlplane.app.metrics import LEASE_RENEWAL_DELAY, LEASES_LOST, OWNED, WRITES
 from controlplane.app.ports import Clock, Cluster, ClusterError, Conflict, NotFound, Transient
-from controlplane.app.records import LeaseRecords
+from controlplane.app.records import LeaseRecords, recorded_modules
 from controlplane.app.times import micro_time
 from controlplane.domain import contract
 from controlplane.domain import lease as rules
@@ -49,6 +49,14 @@ class Term:
     """When it is renewed next; what else is in the queue for it is void."""
     failures: int = 0
     ending: bool = False
+    modules: str | None = None
+    """The record of installed modules that the lease is to have, None as long as nobody says."""
+
+    def news(self) -> dict[str, str]:
+        """Return the annotations that the next write of the lease brings along."""
+        if self.modules is None or self.modules == recorded_modules(self.lease):
+            return {}
+        return {contract.ANNOTATION_OWNED_MODULES: self.modules}
 
 
 class LeaseKeeper:
@@ -129,6 +137,17 @@ class LeaseKeeper:
             if term.renewed_at < self._members.unbroken_since():
                 self._schedule(term, now)
 
+    def recorded(self, base: BaseId) -> str | None:
+        """Return the record of installed modules with which our term began, None where the lease had none."""
+        term = self._terms.get(base)
+        return recorded_modules(term.lease) if term is not None else None
+
+    def record(self, base: BaseId, modules: str) -> None:
+        """Have the lease say which modules are installed: written along with its next renewal."""
+        term = self._terms.get(base)
+        if term is not None:
+            term.modules = modules
+
     async def claim(self, base: BaseId, *, above: int = 0) -> int:
         """Begin a term with a fence above that one and return it; 0 when somebody else has the base.
 
@@ -155,7 +174,8 @@ class LeaseKeeper:
             WRITES.labels("lease-take").inc()
             held = await self._cluster.update_lease(lease)
         # Counted from before the write, so that we end before anyone else may begin.
-        term = Term(base, held.transitions, held, renewed_at=now)
+        before = self._terms.get(base)
+        term = Term(base, held.transitions, held, renewed_at=now, modules=before.modules if before else None)
         self._terms[base] = term
         OWNED.set(len(self._terms))
         self._schedule(term, now + self._jittered())
@@ -175,7 +195,9 @@ class LeaseKeeper:
         for _ in range(GIVE_TRIES):
             WRITES.labels("lease-give").inc()
             try:
-                await self._cluster.update_lease(replace(lease, holder=to, renew_time=micro_time(self._clock.wall())))
+                await self._cluster.update_lease(
+                    replace(lease, holder=to, renew_time=micro_time(self._clock.wall()), annotations=term.news())
+                )
             except NotFound:
                 return False
             except Conflict:
@@ -193,15 +215,46 @@ class LeaseKeeper:
         self._terms.clear()
         OWNED.set(0)
 
-    async def end(self, base: BaseId) -> None:
-        """End our term because the base is gone: delete its lease. Raises ClusterError."""
+    async def flush(self, within: float) -> None:
+        """Write the records that wait for a renewal, as far as so many seconds allow: this replica ends."""
+        waiting = [term for term in self._terms.values() if term.news()]
+        room = asyncio.Semaphore(RENEWERS)
+
+        async def write(term: Term) -> None:
+            async with room:
+                WRITES.labels("lease-record").inc()
+                stamp = micro_time(self._clock.wall())
+                try:
+                    await self._cluster.update_lease(replace(term.lease, renew_time=stamp, annotations=term.news()))
+                except ClusterError as error:
+                    log.info("record of installed modules not written", base=term.base, cause=str(error))
+
+        try:
+            async with asyncio.timeout(within), asyncio.TaskGroup() as group:
+                for term in waiting:
+                    group.create_task(write(term), name=f"record-{term.base}")
+        except TimeoutError:
+            log.warning("records of installed modules not written in time", bases=len(waiting))
+
+    async def end(self, base: BaseId, *, modules: str = "") -> None:
+        """End our term because the base is gone: delete its lease. Raises ClusterError.
+
+        If there were modules of ours on it their record is kept, in a lease that nobody
+        holds: the base may come back with them.
+        """
         term = self._terms.get(base)
         if term is None:
             return
-        WRITES.labels("lease-delete").inc()
         term.ending = True
         try:
-            await self._cluster.delete_lease(term.lease)
+            if modules:
+                WRITES.labels("lease-release").inc()
+                record = {contract.ANNOTATION_OWNED_MODULES: modules}
+                stamp = micro_time(self._clock.wall())
+                await self._cluster.update_lease(replace(term.lease, holder="", renew_time=stamp, annotations=record))
+            else:
+                WRITES.labels("lease-delete").inc()
+                await self._cluster.delete_lease(term.lease)
         except NotFound:
             pass
         except Conflict:
@@ -247,9 +300,8 @@ class LeaseKeeper:
         now = self._clock.monotonic()
         try:
             WRITES.labels("lease-renew").inc()
-            term.lease = await self._cluster.update_lease(
-                rules.renewed(term.lease, renew_time=micro_time(self._clock.wall()))
-            )
+            renewed = rules.renewed(term.lease, renew_time=micro_time(self._clock.wall()))
+            term.lease = await self._cluster.update_lease(replace(renewed, annotations=term.news()))
         except Conflict:
             current = self._cluster.leases.get(self._key(term.base))
             if current is not None and self._still_ours(term):
@@ -288,6 +340,8 @@ class LeaseKeeper:
         LEASES_LOST.inc()
         del self._terms[term.base]
         OWNED.set(len(self._terms))
+        if term.modules is not None:
+            self._records.note_modules(self._key(term.base), term.modules)
         self.on_lost(term.base)
 
     def _still_ours(self, term: Term) -> bool:
@@ -315,6 +369,7 @@ class LeaseKeeper:
             acquire_time=stamp,
             transitions=rules.first_fence(wall, ended.fence if ended is not None else 0),
             labels={contract.COMPONENT: contract.COMPONENT_VNODE_LEASE, contract.ENV: self._env},
+            annotations={contract.ANNOTATION_OWNED_MODULES: ended.modules} if ended and ended.modules else {},
         )
 
     def _unchanged_for(self, lease: Lease) -> float:
@@ -334,7 +389,7 @@ class LeaseKeeper:
         if lease is None:
             if not term.ending:
                 self._lose(term, "nobody")
-        elif lease.holder != self._holder:
+        elif lease.holder != self._holder and not term.ending:
             self._lose(term, lease.holder)
 
     def _key(self, base: BaseId) -> str:

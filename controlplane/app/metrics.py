@@ -46,6 +46,7 @@ REPLICA_QUESTIONS = Counter(
 REMOVALS_FROZEN = Gauge(
     "koupleless_removals_frozen", "1 while nothing is removed because too many bases are silent at once"
 )
+COMMANDS_FAIL = Gauge("koupleless_bases_without_commands", "Bases whose last question for their modules failed")
 PEER_DEPLOYMENTS = Gauge("koupleless_peer_deployments", "Deployments whose replicas this replica sets")
 PEER_CHANGES = Counter(
     "koupleless_peer_replica_changes_total", "Changes of the replicas of Deployments that follow the bases", ["change"]

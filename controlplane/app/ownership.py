@@ -200,7 +200,7 @@ class Ownership:
         if me not in takers:
             return None
         place = replicas.rank(me, base, takers)
-        if lease is not None:
+        if lease is not None and lease.holder:
             if assigned_to is not None:
                 wait = 0.0 if assigned_to == me else replicas.STEP_IN_AFTER * (1 + place)
                 return now + wait, "holder-gone"
@@ -212,7 +212,7 @@ class Ownership:
             level = replicas.level(self._leases.owned, len(self._holders), self._policy.most_level)
             wait = replicas.LEVEL_STEP * (level + place / len(takers))
         has_node = self._cluster.nodes.get(node_name(base, self._policy.env)) is not None
-        if has_node and not self._leases.abandoned(base):
+        if has_node and lease is None and not self._leases.abandoned(base):
             wait += NODE_WITHOUT_LEASE
         if base in self._heard():
             return now + wait, "new"
@@ -268,9 +268,9 @@ class Ownership:
     def _lease_changed(self, key: str) -> None:
         lease = self._cluster.leases.get(key)
         before = self._holders.get(key)
-        if lease is not None and lease.holder == before:
+        if lease is not None and lease.holder == (before or ""):
             return
-        if lease is None:
+        if lease is None or not lease.holder:
             self._holders.pop(key, None)
         else:
             self._holders[key] = lease.holder

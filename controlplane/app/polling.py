@@ -11,6 +11,9 @@ from controlplane.domain.facts import Watch
 ASK_APART = 0.2
 """Seconds between two Watches that only ask for a newer list."""
 
+TRY_ANOTHER = 8.0
+"""Seconds for which a gateway is given to reach a base before another one tries: less than a base has to answer."""
+
 
 class Polling:
     """Sends Watch and Claim when they are due; holds what was sent to which session."""
@@ -26,6 +29,8 @@ class Polling:
         self._watcher: Link | None = None
         self._watch: Watch | None = None
         self._watched_at = float("-inf")
+        self._began_at = float("-inf")
+        """When the gateway that polls the base now began to."""
 
     def run(self, now: float) -> float | None:
         """Send what is due; return when to run again, if something is being held back."""
@@ -35,6 +40,12 @@ class Polling:
         chosen = self._gateways.choose(base.profile.tunnel, base.gateway)
         if chosen is None:
             return None
+        another_at = self._began_at + TRY_ANOTHER if base.failing and chosen.link is self._watcher else None
+        if another_at is not None and (other := self._gateways.other(chosen)) is not None:
+            if now >= another_at:
+                chosen = other
+        else:
+            another_at = None
         watch = Watch(
             base=base.id,
             fence=base.fence,
@@ -45,7 +56,7 @@ class Polling:
             silent_health_interval=self._timing.silent_health_interval,
         )
         if chosen.link is self._watcher and watch == self._watch:
-            return None
+            return another_at
         if chosen.link is self._watcher and now < self._watched_at + ASK_APART:
             return self._watched_at + ASK_APART
         if self._watcher is not None and chosen.link is not self._watcher:
@@ -53,6 +64,8 @@ class Polling:
         chosen.link.watch(watch)
         chosen.watched.add(base.id)
         base.gateway = chosen.link.info.gateway_id
+        if chosen.link is not self._watcher:
+            self._began_at = now
         self._watcher, self._watch, self._watched_at = chosen.link, watch, now
         return None
 

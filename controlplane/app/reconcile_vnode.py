@@ -62,18 +62,21 @@ class NodeReconciler:
         """
         base, now = self._base, self._clock.monotonic()
         current = self.node()
-        wait_until = base.term_began + self._policy.timing.first_health_wait
-        if current is None and not base.healthy_answer and now < wait_until:
-            return False, wait_until
+        if current is None and not base.healthy_answer:
+            if not base.modules.told:
+                # A base becomes a Node once commands reach it.
+                return False, None
+            wait_until = base.last_answered + self._policy.timing.first_health_wait
+            if now < wait_until:
+                return False, wait_until
         refresh_at = self._status_written + self._refresh
         endpoint = self._kubelet.endpoint(current)
-        seen = (current, base.profile, standing, base.modules.owned, endpoint)
+        seen = (current, base.profile, standing, endpoint)
         if current is not None and seen == self._right and now < refresh_at:
             return False, refresh_at
         spec = vnode.node_spec(
             base.profile,
             standing,
-            owned=base.modules.owned,
             now=rfc3339(self._clock.wall()),
             controller_version=self._policy.version,
             kubelet=endpoint,

@@ -122,9 +122,8 @@ class PodReconciler:
                 self._take(result, pods, at)
             else:
                 # An order of an earlier term, or one that was given up.
-                if isinstance(result.outcome, Reply):
-                    there = (module.key for module in result.outcome.modules)
-                    self._base.modules = book.installed_before(self._base.modules, there, at)
+                installed = outcomes.installed(result.outcome)
+                self._base.modules = book.installed_before(self._base.modules, installed, at)
                 self._base.modules = book.ask_again(self._base.modules)
         return heard
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from controlplane.domain import contract
 from controlplane.domain.objects import Lease
 
 ENDED_REMEMBERED = 20_000
@@ -18,11 +19,15 @@ ENDED_REMEMBERED = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A Lease that is gone: who held it with which fence, and when that was seen, on the monotonic clock."""
+    """A Lease that is gone: who held it with which fence, and when that was seen, on the monotonic clock.
+
+    modules is the record of installed modules that it had, None if it had none.
+    """
 
     holder: str
     fence: int
     seen_at: float
+    modules: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,7 @@ class _Seen:
     fence: int
     renew_time: str
     at: float
+    modules: str | None
 
 
 class LeaseRecords:
@@ -47,9 +53,9 @@ class LeaseRecords:
         if lease is None:
             if seen is not None:
                 del self._seen[key]
-                self._end(key, Ended(seen.holder, seen.fence, self._now()))
+                self._end(key, Ended(seen.holder, seen.fence, self._now(), seen.modules))
         elif seen is None or (seen.holder, seen.fence, seen.renew_time) != _mark(lease):
-            self._seen[key] = _Seen(*_mark(lease), self._now())
+            self._seen[key] = _Seen(*_mark(lease), self._now(), recorded_modules(lease))
 
     def unchanged_since(self, lease: Lease) -> float:
         """Return since when a Lease was seen as it is; this moment if it was not."""
@@ -60,12 +66,23 @@ class LeaseRecords:
         """Return how the last Lease of a key ended, None if that was not seen; also while there is a new one."""
         return self._ended.get(key)
 
+    def note_modules(self, key: str, modules: str) -> None:
+        """Remember a newer record of installed modules than a Lease had when it ended."""
+        ended = self._ended.get(key)
+        if ended is not None and key not in self._seen:
+            self._ended[key] = replace(ended, modules=modules)
+
     def _end(self, key: str, ended: Ended) -> None:
         before = self._ended.pop(key, None)
         # A Lease that was made anew without knowledge of the last one may begin lower; gateways remember the highest.
-        self._ended[key] = Ended(ended.holder, max(ended.fence, before.fence if before else 0), ended.seen_at)
+        self._ended[key] = replace(ended, fence=max(ended.fence, before.fence if before else 0))
         if len(self._ended) > ENDED_REMEMBERED:
             self._ended.popitem(last=False)
+
+
+def recorded_modules(lease: Lease) -> str | None:
+    """Return the record of installed modules that a Lease has, None if it has none."""
+    return lease.annotations.get(contract.ANNOTATION_OWNED_MODULES)
 
 
 def _mark(lease: Lease) -> tuple[str, int, str]:

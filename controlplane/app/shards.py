@@ -56,7 +56,9 @@ class Shards:
         found = [
             Shard(lease.name, base, lease, self._state(lease.holder) if lease.holder else "")
             for lease in self._cluster.leases.all()
-            if owner in ("", lease.holder) and (base := base_of_node(lease.name, self._env)) is not None
+            if owner in ("", lease.holder)
+            and (lease.holder or self._cluster.nodes.get(lease.name) is not None)
+            and (base := base_of_node(lease.name, self._env)) is not None
         ]
         return sorted(found, key=lambda shard: shard.vnode)
 

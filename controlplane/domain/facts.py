@@ -123,11 +123,24 @@ class ModuleList:
     epoch: int
 
 
+class PollFailure(Enum):
+    """What a failed poll shows of the base."""
+
+    UNSPECIFIED = "unspecified"
+    NOT_CONNECTED = "not connected"
+    NO_ANSWER = "no answer"
+    NOT_A_BASE = "not a base"
+    NEGATIVE = "negative"
+    """It lives, and commands reach it."""
+
+
 @dataclass(frozen=True, slots=True)
 class PollFailed:
-    """A watched base could not be asked: no news of the base itself."""
+    """A watched base could not be asked; modules: for its modules, else for its health. reason is for people."""
 
     reason: str
+    modules: bool = True
+    failure: PollFailure = PollFailure.UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,10 @@ Silence counts only while the base could have been heard:
 While the tunnel is down nothing is concluded; the clock begins anew when it is
 back. Dead follows unreachable, and is never concluded while removals are frozen
 because too many bases fell silent together.
+
+A base that beats but cannot be commanded is of no use: commands that fail count like
+silence, from the last one that was answered. It is not dead as long as it beats, and
+nothing is concluded while commands to most bases fail: then the fault is ours.
 """
 
 from __future__ import annotations
@@ -27,6 +31,8 @@ class Verdict(Enum):
     DEAD = "dead"
     UNHEARD = "unheard"
     """The tunnel is down: nothing can be said."""
+    ONE_WAY = "one-way"
+    """It beats, and does not answer commands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +49,16 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Monotonic times: when our term began, when the base was last heard, when the tunnel came (None: it is down)."""
+    """Monotonic times: when our term began, when the base was last heard, when the tunnel came (None: it is down).
+
+    last_answered is when it last answered a command; failing: the last one failed.
+    """
 
     term_began: float
     last_heard: float
     tunnel_up_since: float | None
+    last_answered: float = 0.0
+    failing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +70,23 @@ class Judgement:
     next_at: float | None
 
 
-def judge(evidence: Evidence, *, now: float, patience: Patience, removals_frozen: bool) -> Judgement:
-    """Judge a base."""
+def judge(
+    evidence: Evidence, *, now: float, patience: Patience, removals_frozen: bool, commands_fail: bool = False
+) -> Judgement:
+    """Judge a base. commands_fail tells that commands to most bases fail."""
     if evidence.tunnel_up_since is None:
         return Judgement(Verdict.UNHEARD, max(evidence.last_heard, evidence.term_began), None)
     since = max(evidence.last_heard, evidence.term_began, evidence.tunnel_up_since)
     silent = now - since
     if silent < patience.unreachable:
-        return Judgement(Verdict.ALIVE, since, since + patience.unreachable)
+        silent_at = since + patience.unreachable
+        if not evidence.failing:
+            return Judgement(Verdict.ALIVE, since, silent_at)
+        unanswered = max(evidence.last_answered, evidence.term_began, evidence.tunnel_up_since)
+        one_way_at = unanswered + patience.unreachable
+        if now < one_way_at:
+            return Judgement(Verdict.ALIVE, since, min(silent_at, one_way_at))
+        return Judgement(Verdict.ALIVE if commands_fail else Verdict.ONE_WAY, unanswered, silent_at)
     if silent < patience.dead:
         return Judgement(Verdict.UNREACHABLE, since, since + patience.dead)
     if removals_frozen:

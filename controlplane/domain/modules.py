@@ -87,14 +87,16 @@ class Modules:
     """All that is known of the modules of a base.
 
     told is False until the first complete list of our term, which begins with the epoch
-    begins. owned are the modules that we installed or that a Pod wants, with what they
-    were installed from; of those that are not there, awaited tells until when they may
-    still appear; failed are those whose install failed: the next list shows whether it left
-    them there, and only then they stay ours. spared are those of a baseline: until then being without a Pod does not
+    begins; heard is the highest epoch of such a list. owned are the modules that we
+    installed or that a Pod wants, with what they were installed from; of those that are
+    not there, awaited tells until when they may still appear; failed are those whose
+    install failed: the next list shows whether it left them there, and only then they
+    stay ours. spared are those of a baseline: until then being without a Pod does not
     count. alone are names of which the base cannot have two versions in service.
     """
 
     told: bool = False
+    heard: int = 0
     epoch: int = 1
     begins: int = 0
     present: Mapping[ModuleKey, Module] = field(default_factory=lambda: MappingProxyType({}))
@@ -131,6 +133,8 @@ def hear(state: Modules, heard: ModuleList, now: float) -> Modules:
     """Take a module list. Names with an order under way or owed a newer list keep what is known."""
     if not heard.complete or (not state.told and heard.epoch < state.begins):
         return state
+    if heard.epoch > state.heard and (state.told or not heard.unchanged):
+        state = replace(state, heard=heard.epoch)
     if heard.unchanged:
         # The same list as before answers a newer question.
         if not state.told:
@@ -155,7 +159,9 @@ def hear(state: Modules, heard: ModuleList, now: float) -> Modules:
         needs=MappingProxyType(needs),
         troubles=MappingProxyType(troubles),
         orphan_since=MappingProxyType(orphans),
-        owned=MappingProxyType({k: r for k, r in state.owned.items() if k not in left_nothing}),
+        owned=MappingProxyType({k: r for k, r in state.owned.items() if k not in left_nothing})
+        if left_nothing
+        else state.owned,
         failed=state.failed - judged,
     )
     # Modules vanish when the base restarts in place.
@@ -266,11 +272,19 @@ def adopt(state: Modules, wanted: Mapping[ModuleKey, Release]) -> Modules:
 def installed_before(state: Modules, keys: Iterable[ModuleKey], now: float) -> Modules:
     """Take note of what an order of an earlier term installed: that term may have ended before it recorded it."""
     new = [key for key in keys if key not in state.owned]
+    if not new:
+        return state
     return replace(
         state,
         owned=MappingProxyType({**state.owned, **dict.fromkeys(new, UNKNOWN)}),
         awaited=MappingProxyType({**state.awaited, **dict.fromkeys(new, now + MAY_STILL_COME)}),
     )
+
+
+def record_of(state: Modules) -> Mapping[ModuleKey, Release]:
+    """Return what a later term has to know as ours: also what is being installed, which may come when we are gone."""
+    under_way = {f.spec.key: f.release for f in state.in_flight.values() if f.verb is Verb.INSTALL}
+    return {**under_way, **state.owned}
 
 
 def remember(state: Modules, recorded: Mapping[ModuleKey, Release], now: float) -> Modules:

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from controlplane.domain.backoff import CONTEXT_PATH, CRASH_LOOP, LOOK_AGAIN, QUICK
 from controlplane.domain.facts import (
+    BatchInstalled,
     ModuleSpec,
     ModuleState,
     OrderResult,
@@ -227,6 +228,17 @@ def _trouble(
     if not reason and before is not None:
         reason, message = before.reason, before.message
     return Trouble(flight.verb, flight.spec, not_before, reason, message, failures, refusals, restarts)
+
+
+def installed(outcome: Outcome) -> tuple[ModuleKey, ...]:
+    """Return the modules that an order installed, by its outcome alone."""
+    match outcome:
+        case Reply():
+            return tuple(module.key for module in outcome.modules)
+        case BatchInstalled():
+            return tuple(module.key for _, reply in outcome.items for module in reply.modules)
+        case _:
+            return ()
 
 
 def lost(order_id: OrderId, why: str) -> OrderResult:

@@ -72,7 +72,7 @@ def outdated(present: Release, wanted: Release) -> bool:
 
 
 def record(owned: Mapping[ModuleKey, Release]) -> str:
-    """Return the modules that are ours, with their releases, as they stand in the Node's annotation."""
+    """Return the modules that are ours, with their releases, as they stand in the Lease's annotation."""
     return json.dumps({str(key): str(owned[key]) for key in sorted(owned)}, separators=(",", ":"))
 
 

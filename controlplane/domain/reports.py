@@ -118,6 +118,7 @@ _KINDS: Mapping[str, Kind] = {
     "LeasesNotRenewed": Kind(REPLICA, "LeasesNotRenewed", CLUSTER_FAILED),
     "ReplicaCutOff": Kind(REPLICA, "ReplicaCutOff", CLUSTER_FAILED),
     "RemovalsFrozen": Kind(REPLICA, "RemovalsFrozen", TIMED_OUT),
+    "CommandsFail": Kind(REPLICA, "CommandsFail", TIMED_OUT),
 }
 
 

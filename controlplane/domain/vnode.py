@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 from controlplane.domain import contract
 from controlplane.domain.endpoint import Endpoint
 from controlplane.domain.facts import Address, Metaspace, TunnelKind
-from controlplane.domain.identity import BaseId, ModuleKey, node_name
+from controlplane.domain.identity import BaseId, node_name
 from controlplane.domain.objects import Condition, Node, NodeSpec, NodeStatus, Taint
-from controlplane.domain.releases import Release, record, recorded
 
 PODS = "65535"
 TUNNEL_CONDITION = "TunnelAvailable"
@@ -56,7 +55,6 @@ def node_spec(
     profile: Profile,
     standing: Standing,
     *,
-    owned: Mapping[ModuleKey, Release],
     now: str,
     controller_version: str,
     kubelet: Endpoint | None = None,
@@ -71,7 +69,6 @@ def node_spec(
         annotations={
             contract.ANNOTATION_BASE_ADDRESS: str(profile.address),
             contract.ANNOTATION_TUNNEL: profile.tunnel.value,
-            contract.ANNOTATION_OWNED_MODULES: record(owned),
         },
         taints=(
             Taint(contract.TAINT_VIRTUAL_NODE, "True", "NoExecute"),
@@ -211,9 +208,9 @@ def _carried(wanted: Condition, before: Condition | None) -> Condition:
     return replace(wanted, last_transition_time=before.last_transition_time)
 
 
-def owned_of(node: Node) -> dict[ModuleKey, Release]:
-    """Return the modules that this controller installed, as the Node records them."""
-    return recorded(node.annotations.get(contract.ANNOTATION_OWNED_MODULES, ""))
+def ready_condition(node: Node) -> Condition | None:
+    """Return the Ready condition of a Node."""
+    return next((condition for condition in node.status.conditions if condition.type == "Ready"), None)
 
 
 def kubelet_of(node: Node) -> Endpoint | None:
@@ -279,4 +276,5 @@ def _base_used_of(node: Node) -> int | None:
         parse_quantity(node.status.capacity.get("memory", "")),
         parse_quantity(node.status.allocatable.get("memory", "")),
     )
-    return None if capacity is None or allocatable is None else max(capacity - allocatable, 0)
+    # As long as it is not known what the base uses itself, all of the capacity is allocatable.
+    return None if capacity is None or allocatable is None or allocatable >= capacity else capacity - allocatable

@@ -25,6 +25,8 @@ from controlplane.domain.facts import (
     OrderResult,
     Outcome,
     OutcomeUnknown,
+    PollFailed,
+    PollFailure,
     Refusal,
     Refused,
     Reply,
@@ -51,6 +53,12 @@ _MODULE_STATES = {
     pb.MODULE_STATE_STOPPED: ModuleState.STOPPED,
     pb.MODULE_STATE_UNRESOLVED: ModuleState.UNRESOLVED,
 }
+_POLL_FAILURES = {
+    pb.POLL_FAILURE_NOT_CONNECTED: PollFailure.NOT_CONNECTED,
+    pb.POLL_FAILURE_NO_ANSWER: PollFailure.NO_ANSWER,
+    pb.POLL_FAILURE_NOT_A_BASE: PollFailure.NOT_A_BASE,
+    pb.POLL_FAILURE_NEGATIVE: PollFailure.NEGATIVE,
+}
 _VERBS = {Verb.INSTALL: pb.VERB_INSTALL, Verb.UNINSTALL: pb.VERB_UNINSTALL, Verb.SWITCH: pb.VERB_SWITCH}
 _STRATEGIES = {
     InstallStrategy.DEFAULT: pb.INSTALL_STRATEGY_UNSPECIFIED,
@@ -59,6 +67,8 @@ _STRATEGIES = {
     InstallStrategy.FORCE: pb.INSTALL_STRATEGY_UNSPECIFIED,
 }
 
+REASON_LIMIT = 500
+"""Characters of the cause of a failed poll that are shown."""
 MOST_MODULES = 4096
 """Modules of one list that are looked at; a base with more is not one that we can serve."""
 
@@ -99,6 +109,15 @@ def modules(message: pb.Modules) -> ModuleList:
         complete=message.complete and len(message.modules) <= MOST_MODULES,
         unchanged=message.unchanged,
         epoch=message.epoch,
+    )
+
+
+def poll_failed(message: pb.PollFailed) -> PollFailed:
+    """Read a PollFailed."""
+    return PollFailed(
+        reason=message.reason[:REASON_LIMIT],
+        modules=message.verb != pb.VERB_HEALTH,
+        failure=_POLL_FAILURES.get(message.failure, PollFailure.UNSPECIFIED),
     )
 
 

@@ -24,7 +24,7 @@ from controlplane.app.membership import Membership
 from controlplane.app.metrics import REFUSED_REPORTS
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock
-from controlplane.domain.facts import Order, PollFailed, Watch
+from controlplane.domain.facts import Order, Watch
 from controlplane.domain.identity import BaseId
 from controlplane.domain.objects import Container
 from controlplane.domain.replicas import Replica
@@ -285,7 +285,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
             case "fence_seen":
                 hearing.fence_seen(session, base, report.fence_seen.fence)
             case "poll_failed":
-                hearing.poll_failed(session, base, PollFailed(report.poll_failed.reason))
+                hearing.poll_failed(session, base, codec.poll_failed(report.poll_failed))
             case "tunnel_state":
                 state = report.tunnel_state
                 self._gateways.tunnel_state(session, up=state.up, reason=state.reason)

@@ -14,7 +14,7 @@ from gateways.http.addresses import AddressPolicy, AddressRefused
 from gateways.http.arklet_client import Lost, NotSent
 from gateways.http.slots import Slots
 from gateways.polling.prober import Answer
-from gateways.session.messages import Address, ModuleList, PollFailed, Watch
+from gateways.session.messages import Address, ModuleList, PollFailed, PollFailure, Watch
 
 
 class Caller(Protocol):
@@ -41,22 +41,28 @@ class HttpQuestions:
             return await self._ask(watch, verb)
 
     async def _ask(self, watch: Watch, verb: Verb) -> Answer:
-        def failed(reason: str, failure: str, *, alive: bool) -> Answer:
-            return Answer(PollFailed(verb, reason, watch.epoch), failure, alive)
-
         try:
             self._policy.check(watch.address.ip, watch.address.port)
             body = await self._client.call(watch.address, verb, commands.body(verb, ()), timeout=self._timeouts[verb])
             if verb is Verb.HEALTH:
                 return Answer(payloads.health(body))
             return Answer(ModuleList(payloads.modules(body), watch.epoch))
-        except AddressRefused as error:
-            return failed(str(error), "address", alive=False)
-        except NotSent as error:
-            return failed(str(error), "unreachable", alive=False)
-        except Lost as error:
-            return failed(str(error), "lost", alive=False)
-        except payloads.Negative as error:
-            return failed(str(error), "negative", alive=True)
-        except payloads.Malformed as error:
-            return failed(f"unreadable answer: {error}", "unreadable", alive=True)
+        except (AddressRefused, NotSent, Lost, payloads.Negative, payloads.Malformed) as error:
+            failure = next(failure for kind, failure in _FAILURES.items() if isinstance(error, kind))
+            reason = f"unreadable answer: {error}" if failure is PollFailure.NOT_A_BASE else str(error)
+            return Answer(
+                PollFailed(verb, reason, watch.epoch, failure),
+                type(error).__name__,
+                alive=failure is PollFailure.NEGATIVE,
+                # A base that starts beats before its port is open.
+                soon=isinstance(error, NotSent),
+            )
+
+
+_FAILURES = {
+    AddressRefused: PollFailure.NOT_CONNECTED,
+    NotSent: PollFailure.NOT_CONNECTED,
+    Lost: PollFailure.NO_ANSWER,
+    payloads.Negative: PollFailure.NEGATIVE,
+    payloads.Malformed: PollFailure.NOT_A_BASE,
+}

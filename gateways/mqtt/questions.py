@@ -19,7 +19,7 @@ from gateways.mqtt.clocks import GUARD, Epochs
 from gateways.mqtt.connection import Lost, NotSent
 from gateways.mqtt.metrics import FOREIGN, PUBLISHED
 from gateways.polling.prober import Answer
-from gateways.session.messages import Fact, ModuleList, PollFailed, Watch
+from gateways.session.messages import Fact, ModuleList, PollFailed, PollFailure, Watch
 
 CONFIRM = 1.25 * GUARD
 """Seconds after which a base is asked again whose list was too old for the epoch in force."""
@@ -89,9 +89,10 @@ class MqttQuestions:
             # Tunnel state tells that; it says nothing of the base.
             return Answer(None, "tunnel", alive=False)
         except TimeoutError:
-            return Answer(PollFailed(verb, f"no answer within {timeout:g} s", watch.epoch), "silent", alive=False)
+            reason = f"no answer within {timeout:g} s"
+            return Answer(PollFailed(verb, reason, watch.epoch, PollFailure.NO_ANSWER), "silent", alive=False)
         if isinstance(told, Negative):
-            return Answer(PollFailed(verb, str(told), watch.epoch), "negative")
+            return Answer(PollFailed(verb, str(told), watch.epoch, PollFailure.NEGATIVE), "negative")
         watched = self._watched.get(watch.base)
         behind = isinstance(told, ModuleList) and watched is not None and told.epoch != watched.epochs.current
         return Answer(told, again_after=CONFIRM if behind else None)

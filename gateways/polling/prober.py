@@ -4,6 +4,10 @@ One timer for each base and kind stands in the event loop's heap and nothing els
 exists while a base is idle; a task lives only as long as a question. An answer of
 any kind is a sign of life. A failed poll is reported when the way in which it fails
 changes, not each time.
+
+A base that refuses connections may be about to start: it is asked again after 0.5, 1,
+2, 4 s and so on up to the interval, and anew from 0.5 s when it beats. Once it answers
+one question the other one is asked at once.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ from gateways.session.messages import Address, Fact, PollFailed, Watch
 
 log = structlog.get_logger(__name__)
 
+SOON = 0.5
+"""Seconds after which a base that may be about to start is asked again at first."""
 JITTER = 0.1
 """Share of an interval by which a poll may come earlier or later."""
 BEATS_FLOW = 25.0
@@ -34,13 +40,15 @@ class Answer:
     """How a question ended: what to report, if anything, and the way in which it failed, empty if it did not.
 
     alive tells whether the base showed that it lives; again_after is when to ask
-    again, in seconds, if that is sooner than the interval.
+    again, in seconds, if that is sooner than the interval; soon: it may be about to
+    start, so that it is worth asking again soon.
     """
 
     fact: Fact | None
     failure: str = ""
     alive: bool = True
     again_after: float | None = None
+    soon: bool = False
 
 
 class Questions(Protocol):
@@ -53,13 +61,14 @@ class Questions(Protocol):
 class _Poll:
     """One kind of question to one base."""
 
-    __slots__ = ("again", "busy", "failure", "timer")
+    __slots__ = ("again", "busy", "failure", "refusals", "timer")
 
     def __init__(self) -> None:
         self.timer: asyncio.TimerHandle | None = None
         self.busy = False
         self.again = False
         self.failure = ""
+        self.refusals = 0
 
     def cancel(self) -> None:
         if self.timer is not None:
@@ -129,6 +138,11 @@ class Prober:
         watched = self._bases.get(base)
         if watched is not None and address in (None, watched.watch.address):
             watched.beat_at = watched.life_at = self._now()
+            for verb in (Verb.QUERY_MODULES, Verb.HEALTH):
+                poll = watched.poll(verb)
+                if poll.refusals:
+                    poll.refusals = 1
+                    self._sooner(watched, verb, poll)
 
     def left(self, base: str, address: Address) -> None:
         """Take note that a base said that it goes away: another address may take its identity at once."""
@@ -205,11 +219,26 @@ class Prober:
             elif poll.failure:
                 log.info("base can be polled again", base=watch.base, verb=verb.value)
         poll.failure = answer.failure
+        poll.refusals = poll.refusals + 1 if answer.soon else 0
+        if answer.alive:
+            self._ask_the_other(base, verb)
         if poll.again:
             poll.again = False
             self._ask(base, verb)
         else:
-            self._schedule(base, verb, poll, answer.again_after)
+            after = SOON * 2.0 ** min(poll.refusals - 1, 16) if answer.soon else answer.again_after
+            self._schedule(base, verb, poll, after)
+
+    def _ask_the_other(self, base: _Base, verb: Verb) -> None:
+        """A base answered one question: if the other one met closed doors last time, it is worth asking now."""
+        other = Verb.HEALTH if verb is Verb.QUERY_MODULES else Verb.QUERY_MODULES
+        if base.poll(other).refusals and not base.poll(other).busy:
+            self._ask(base, other)
+
+    def _sooner(self, base: _Base, verb: Verb, poll: _Poll) -> None:
+        if poll.timer is not None and poll.timer.when() > self._now() + SOON:
+            poll.cancel()
+            self._schedule(base, verb, poll, SOON)
 
     def _schedule(self, base: _Base, verb: Verb, poll: _Poll, after: float | None = None) -> None:
         watch = base.watch

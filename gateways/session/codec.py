@@ -50,6 +50,7 @@ _VERBS: dict[facts.Verb, pb.Verb.ValueType] = {
 }
 _VERB_OF: Mapping[int, facts.Verb] = {value: verb for verb, value in _VERBS.items()}
 _REFUSALS = {reason: pb.RefusalReason.Value(f"REFUSAL_REASON_{reason.name}") for reason in m.Refusal}
+_POLL_FAILURES = {failure: pb.PollFailure.Value(f"POLL_FAILURE_{failure.name}") for failure in m.PollFailure}
 _STRATEGY_OF: Mapping[int, facts.InstallStrategy] = {
     pb.INSTALL_STRATEGY_UNSPECIFIED: facts.InstallStrategy.DEFAULT,
     pb.INSTALL_STRATEGY_INSTALL_ONLY: facts.InstallStrategy.INSTALL_ONLY,
@@ -118,8 +119,10 @@ def _report(report: m.Report) -> pb.Report:
             )
         case m.FenceSeen(fence):
             encoded.fence_seen.CopyFrom(pb.FenceSeen(fence=fence))
-        case m.PollFailed(verb, reason, epoch):
-            encoded.poll_failed.CopyFrom(pb.PollFailed(verb=_VERBS[verb], reason=reason, epoch=epoch))
+        case m.PollFailed(verb, reason, epoch, failure):
+            encoded.poll_failed.CopyFrom(
+                pb.PollFailed(verb=_VERBS[verb], reason=reason, epoch=epoch, failure=_POLL_FAILURES[failure])
+            )
         case m.BaselineQuery(query_id, name, version, cluster_name):
             encoded.baseline_query.CopyFrom(
                 pb.BaselineQuery(query_id=query_id, name=name, version=version, cluster_name=cluster_name)

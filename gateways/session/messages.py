@@ -49,13 +49,25 @@ class ModuleList:
     unchanged: bool = False
 
 
+class PollFailure(Enum):
+    """What a failed poll shows of the base."""
+
+    UNSPECIFIED = "nothing"
+    NOT_CONNECTED = "no connection"
+    NO_ANSWER = "no answer"
+    NOT_A_BASE = "no answer of a base"
+    NEGATIVE = "negative answer"
+    """The base lives, and commands reach it."""
+
+
 @dataclass(frozen=True, slots=True)
 class PollFailed:
-    """A watched base could not be asked: no news of the base itself."""
+    """A watched base could not be asked; reason is for people."""
 
     verb: Verb
     reason: str
     epoch: int = 0
+    failure: PollFailure = PollFailure.UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from gateways.arklet.facts import BatchReply, Reply
+from gateways.session.installs import Installs
 from gateways.session.ledger import Done, Full, Ledger, UnderWay
 from gateways.session.messages import Order, OrderResult, Outcome, OutcomeUnknown, Refusal, Refused, Tunnel
 from gateways.session.metrics import DUPLICATE_ORDERS, ORDERS, ORDERS_OPEN
@@ -24,6 +25,7 @@ class Orders:
     def __init__(self, send: Callable[[str, OrderResult], None]) -> None:
         self._send = send
         self._ledger = Ledger()
+        self.installs = Installs()
         self._tasks: set[asyncio.Task[None]] = set()
         self._ending = False
 
@@ -80,6 +82,7 @@ class Orders:
             outcome = OutcomeUnknown(f"the gateway failed: {type(error).__name__}")
         finally:
             result = OrderResult(order.order_id, order.base, outcome)
+            self.installs.note(order, result, asyncio.get_running_loop().time())
             self._send(self._ledger.finish(result), result)
             ORDERS_OPEN.set(len(self._ledger))
             ORDERS.labels(verb=order.verb.value, outcome=_kind(outcome)).inc()

@@ -245,7 +245,7 @@ class Session:
             self._tunnel.watch(watch)
 
     def _own(self, replica: str, message: m.Unwatch | m.Claim | m.Release) -> None:
-        base = message.base
+        base, before = message.base, self._fences.highest(message.base)
         if not self._admit(replica, message, base, message.fence):
             return
         match message:
@@ -254,6 +254,10 @@ class Session:
                     self._unwatched(base)
             case m.Claim():
                 self._claims.claim(base, replica)
+                if before and message.fence > before:
+                    # The last owner may have had no time to record what it installed.
+                    for result in self._orders.installs.of(base, asyncio.get_running_loop().time()):
+                        self._outboxes.keep(replica, result)
                 self._hand_on(base, replica)
             case m.Release():
                 self._claims.release(base, replica)

@@ -72,9 +72,21 @@ async def test_a_silent_base_turns_not_ready_after_25_s_and_is_gone_after_60_s()
         assert stage.ready("pod", "p") == "False"
         await asyncio.sleep(35.0)
         assert stage.node() is None
-        assert stage.lease() is None
+        lease = stage.lease()
+        assert lease is not None, "the base may come back with the module that we installed"
+        assert "holderIdentity" not in lease["spec"]
         assert stage.link.released == ["b1"]
         assert stage.link.unwatched == ["b1"]
+
+
+async def test_the_lease_of_a_base_without_modules_of_ours_goes_with_it() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        stage.bases.silence(base)
+        await asyncio.sleep(65.0)
+        assert stage.node() is None
+        assert stage.lease() is None
 
 
 async def test_a_base_that_answers_again_is_ready_again_and_nothing_is_installed_twice() -> None:

@@ -10,6 +10,7 @@ from controlplane.domain.facts import (
     Address,
     BaseState,
     BatchInstalled,
+    Health,
     Heartbeat,
     ModuleList,
     OrderResult,
@@ -93,7 +94,9 @@ async def test_a_restarted_control_plane_works_through_the_tunnel_that_the_node_
         mqtt = FakeLink("mqtt", tunnel=TunnelKind.MQTT)
         stage.gateways.connected(mqtt)
         stage.fleet.hearing.heartbeat(mqtt, "b1", beat(NO_PORT))
-        await asyncio.sleep(5.0)
+        await asyncio.sleep(1.0)
+        stage.fleet.hearing.health(mqtt, "b1", Health(BaseState.ACTIVATED, None, "17"))
+        await asyncio.sleep(4.0)
     async with Stage(api).running() as stage:
         mqtt = FakeLink("mqtt", tunnel=TunnelKind.MQTT)
         stage.gateways.connected(mqtt)

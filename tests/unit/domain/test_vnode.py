@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from controlplane.domain import vnode
 from controlplane.domain.facts import Address, Metaspace, TunnelKind
-from controlplane.domain.identity import BaseId, ModuleKey
+from controlplane.domain.identity import BaseId
 from controlplane.domain.objects import Condition, Node, NodeSpec
-from controlplane.domain.releases import Release
 
 MI = 1024 * 1024
 PROFILE = vnode.Profile(
@@ -32,8 +31,7 @@ READY = vnode.Standing(True, "BaseReady", "the base answers")
 
 
 def spec(profile: vnode.Profile = PROFILE, standing: vnode.Standing = READY, now: str = "t1") -> NodeSpec:
-    owned = {ModuleKey("biz1", "1"): Release("0123456789ab")}
-    return vnode.node_spec(profile, standing, owned=owned, now=now, controller_version="1")
+    return vnode.node_spec(profile, standing, now=now, controller_version="1")
 
 
 def as_node(wanted: NodeSpec) -> Node:
@@ -93,7 +91,6 @@ def test_a_replica_that_takes_over_reads_the_base_back_from_its_node() -> None:
     assert profile is not None
     taken_over = replace(profile, metaspace=PROFILE.metaspace)
     assert taken_over == replace(PROFILE, base_used=66 * MI)
-    assert vnode.owned_of(node) == {ModuleKey("biz1", "1"): Release("0123456789ab")}
     assert vnode.status_to_write(node.status, spec(profile).status) is None
 
 
@@ -111,12 +108,11 @@ def test_addresses_of_nodes(annotations: dict[str, str], expected: Address | Non
     assert vnode.address_of(Node("n", "u", "1", annotations=annotations)) == expected
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[", "{}", '["a:1"]', '{"a":"d","a:b:c":"d",":":"d","a:":"d","a:1":5}', "[" * 100_000]
-)
-def test_records_of_owned_modules_that_cannot_be_read_own_nothing(text: str) -> None:
-    node = Node("n", "u", "1", annotations={"module.koupleless.io/installed": text})
-    assert vnode.owned_of(node) == {}
+def test_a_base_whose_own_use_is_not_known_is_measured_by_the_next_replica() -> None:
+    node = as_node(spec(replace(PROFILE, base_used=None)))
+    profile = vnode.profile_of(node, BaseId("b1"), "dev")
+    assert profile is not None
+    assert profile.base_used is None
 
 
 def test_labels_that_no_label_can_hold_are_left_out() -> None:

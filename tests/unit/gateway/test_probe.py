@@ -14,7 +14,7 @@ from gateways.http.arklet_client import Lost, NotSent
 from gateways.http.questions import HttpQuestions
 from gateways.http.slots import Slots
 from gateways.polling.prober import Prober
-from gateways.session.messages import Address, Fact, ModuleList, PollFailed, Watch
+from gateways.session.messages import Address, Fact, ModuleList, PollFailed, PollFailure, Watch
 
 pytestmark = pytest.mark.looptime
 
@@ -153,7 +153,7 @@ async def test_failures_are_told_when_they_change(scene: Scene) -> None:
 
     scene.caller.answer = failing
     scene.prober.watch(WATCH)
-    await asyncio.sleep(76)
+    await asyncio.sleep(50)
     await scene.prober.close()
     told = [
         fact.reason if isinstance(fact, PollFailed) else "list"
@@ -185,17 +185,79 @@ async def test_an_address_that_is_not_allowed_is_never_called(scene: Scene) -> N
     assert len(scene.facts(PollFailed)) == 2
 
 
-async def test_a_negative_or_unreadable_answer_shows_life_only(scene: Scene) -> None:
-    async def negative(_: Address, verb: Verb) -> bytes:
-        return b'{"code":"FAILED","message":"no"}' if verb is Verb.HEALTH else b"<html>"
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [
+        (b'{"code":"FAILED","message":"no"}', PollFailure.NEGATIVE),
+        (b"<html>", PollFailure.NOT_A_BASE),
+        (Lost("no answer within 5 s"), PollFailure.NO_ANSWER),
+        (NotSent("no connection: Connection refused"), PollFailure.NOT_CONNECTED),
+    ],
+)
+async def test_what_a_failed_poll_shows_of_the_base(
+    scene: Scene, answer: bytes | Exception, failure: PollFailure
+) -> None:
+    async def fail(_: Address, __: Verb) -> bytes:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
-    scene.caller.answer = negative
+    scene.caller.answer = fail
     scene.prober.watch(WATCH)
-    await asyncio.sleep(1)
-    assert scene.prober.alive_elsewhere("a", THERE) == HERE
-    assert not scene.facts(Health)
-    assert not scene.facts(ModuleList)
+    await asyncio.sleep(0.1)
+    alive = scene.prober.alive_elsewhere("a", THERE)
+    assert alive == (HERE if failure is PollFailure.NEGATIVE else None), "whatever answers there need not be the base"
+    assert {fact.failure for _, fact in scene.told if isinstance(fact, PollFailed)} == {failure}
+    assert not scene.facts(Health) + scene.facts(ModuleList)
     await scene.prober.close()
+
+
+async def test_a_base_that_opens_its_port_after_its_first_beat_is_asked_within_a_second(scene: Scene) -> None:
+    """Real bases beat before they listen."""
+    open_at = 2.3
+
+    async def starting(address: Address, verb: Verb) -> bytes:
+        if asyncio.get_running_loop().time() < open_at:
+            raise NotSent("no connection: Connection refused")
+        return await scene.caller.healthy(address, verb)
+
+    scene.caller.answer = starting
+    scene.prober.watch(WATCH)
+    scene.prober.beat("a", HERE)
+    await asyncio.sleep(10)
+    await scene.prober.close()
+    assert scene.caller.times(Verb.QUERY_MODULES) == [0, 0.5, 1.5, 3.5]
+    assert len(scene.facts(ModuleList)) == len(scene.facts(Health)) == 1
+
+
+async def test_a_base_that_is_away_is_asked_rarely_until_it_beats(scene: Scene) -> None:
+    async def away(_: Address, __: Verb) -> bytes:
+        raise NotSent("no connection: Connection refused")
+
+    scene.caller.answer = away
+    scene.prober.watch(WATCH)
+    await asyncio.sleep(50)
+    assert scene.caller.times(Verb.QUERY_MODULES) == [0, 0.5, 1.5, 3.5, 7.5, 15.5, 30.5, 45.5]
+    for _ in range(20):
+        scene.prober.beat("a", HERE)
+    await asyncio.sleep(2)
+    await scene.prober.close()
+    assert scene.caller.times(Verb.QUERY_MODULES)[8:] == [50.5, 51.5]
+
+
+async def test_once_a_base_answers_one_question_the_other_is_asked_at_once(scene: Scene) -> None:
+    async def starting(address: Address, verb: Verb) -> bytes:
+        if not scene.caller.times(Verb.HEALTH)[3:]:
+            raise NotSent("no connection: Connection refused")
+        return await scene.caller.healthy(address, verb)
+
+    scene.caller.answer = starting
+    scene.prober.watch(WATCH)
+    await asyncio.sleep(3.6)
+    await scene.prober.close()
+    assert scene.caller.times(Verb.HEALTH) == scene.caller.times(Verb.QUERY_MODULES)[:4] == [0, 0.5, 1.5, 3.5]
+    assert scene.facts(ModuleList)
+    assert scene.facts(Health)
 
 
 async def test_who_is_alive_where(scene: Scene) -> None:

@@ -150,3 +150,28 @@ async def test_a_question_whose_asker_gave_up_is_not_asked() -> None:
                 await scene.session.baseline(Metadata("b"))
         assert first.outbox is not None
         assert first.outbox.take(now()) == []
+
+
+async def test_the_next_owner_of_a_base_learns_what_was_installed_lately() -> None:
+    """Its predecessor may have died before it recorded that."""
+    async with playing() as scene:
+        first = scene.links["cp:1"]
+        assert first.welcome("r0", m.Member("r0", "cp:1"), m.Member("r1", "cp:2"))
+        await asyncio.sleep(0.1)
+        second = scene.links["cp:2"]
+        assert second.welcome("r1", m.Member("r0", "cp:1"), m.Member("r1", "cp:2"))
+        first.say(m.Claim("b", 1))
+        for number in (1, 2):
+            first.say(order(number))
+        await asyncio.sleep(0.1)
+        first.acknowledge()
+        first.lose()
+        second.say(m.Claim("b", 2))
+        assert second.outbox is not None
+        told = [envelope.content for envelope in second.outbox.take(now())]
+        assert told == [m.OrderResult("2", "b", SUCCESS)], "of each module the last one"
+        second.say(m.Claim("b", 2))
+        assert second.outbox.take(now()) == [], "a term is told once"
+        await asyncio.sleep(90.0)
+        second.say(m.Claim("b", 3))
+        assert second.outbox.take(now()) == []

@@ -13,7 +13,7 @@ from gateways.mqtt.clocks import Clocks
 from gateways.mqtt.connection import NotSent
 from gateways.mqtt.questions import MqttQuestions
 from gateways.polling.prober import Prober
-from gateways.session.messages import Address, Fact, ModuleList, PollFailed, Watch
+from gateways.session.messages import Address, Fact, ModuleList, PollFailed, PollFailure, Watch
 
 pytestmark = pytest.mark.looptime
 
@@ -150,7 +150,7 @@ async def test_a_base_that_says_no_is_a_failed_poll(scene: Scene) -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     await scene.prober.close()
-    assert scene.told == [PollFailed(Verb.HEALTH, "FAILED: not now", 1)]
+    assert scene.told == [PollFailed(Verb.HEALTH, "FAILED: not now", 1, PollFailure.NEGATIVE)]
 
 
 async def test_two_who_ask_get_the_same_answer(scene: Scene) -> None:

@@ -95,7 +95,7 @@ def writes_without_precondition(patch: Patch) -> None:
 
 DEFECTS: list[tuple[Callable[[Patch], None], str, str]] = [
     (acts_too_long, "cut replica from API server", ACT),
-    (counts_silence_while_cut_off, "watches lag", ACT),
+    (counts_silence_while_cut_off, "API server away", ACT),
     (acts_at_once_after_a_lapse, "cut replica from API server", ACT),
     (never_doubts_that_one_is_gone, "cut replica from API server", ACT),
     (does_not_raise_the_fence, "kill replica", ACT),
@@ -107,6 +107,7 @@ ALSO = {
     "watches lag": ("cut replica from API server", "kill replica"),
     "delete lease": ("cut replica from API server",),
     "drain": ("watches lag",),
+    "API server away": ("watches lag", "watches lag"),
 }
 
 

@@ -251,6 +251,38 @@ CLIENT_CODE_ILLEGAL_STATE_BIZ: ClientCode.ValueType  # 5
 """ILLEGAL_STATE_BIZ."""
 Global___ClientCode: _TypeAlias = ClientCode  # noqa: Y015
 
+class _PollFailure:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PollFailureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PollFailure.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POLL_FAILURE_UNSPECIFIED: _PollFailure.ValueType  # 0
+    """Nothing: the gateway itself failed, or does not say."""
+    POLL_FAILURE_NOT_CONNECTED: _PollFailure.ValueType  # 1
+    """No connection to the base could be made, or its address may not be called."""
+    POLL_FAILURE_NO_ANSWER: _PollFailure.ValueType  # 2
+    """The question was sent, and no whole answer came in time."""
+    POLL_FAILURE_NOT_A_BASE: _PollFailure.ValueType  # 3
+    """Something answered, in a way that a base does not."""
+    POLL_FAILURE_NEGATIVE: _PollFailure.ValueType  # 4
+    """The base refused to answer: it lives, and commands reach it."""
+
+class PollFailure(_PollFailure, metaclass=_PollFailureEnumTypeWrapper):
+    """PollFailure says what a failed poll shows of the base."""
+
+POLL_FAILURE_UNSPECIFIED: PollFailure.ValueType  # 0
+"""Nothing: the gateway itself failed, or does not say."""
+POLL_FAILURE_NOT_CONNECTED: PollFailure.ValueType  # 1
+"""No connection to the base could be made, or its address may not be called."""
+POLL_FAILURE_NO_ANSWER: PollFailure.ValueType  # 2
+"""The question was sent, and no whole answer came in time."""
+POLL_FAILURE_NOT_A_BASE: PollFailure.ValueType  # 3
+"""Something answered, in a way that a base does not."""
+POLL_FAILURE_NEGATIVE: PollFailure.ValueType  # 4
+"""The base refused to answer: it lives, and commands reach it."""
+Global___PollFailure: _TypeAlias = PollFailure  # noqa: Y015
+
 class _RefusalReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1123,22 +1155,26 @@ class PollFailed(_message.Message):
     VERB_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
     verb: Global___Verb.ValueType
     """What was asked."""
     reason: _builtins.str
     """Cause in words."""
     epoch: _builtins.int
     """Epoch of the Watch that was in force when the base was asked."""
+    failure: Global___PollFailure.ValueType
+    """What the failure shows of the base."""
     def __init__(
         self,
         *,
         verb: Global___Verb.ValueType = ...,
         reason: _builtins.str = ...,
         epoch: _builtins.int = ...,
+        failure: Global___PollFailure.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "reason", b"reason", "verb", b"verb"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "failure", b"failure", "reason", b"reason", "verb", b"verb"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
