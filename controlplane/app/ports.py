@@ -104,7 +104,8 @@ class Cluster(Protocol):
 
     Every write raises Rejected (NotFound, AlreadyExists, Conflict), Transient, or
     Unknown after its deadline. Writes return the object as the cluster then has
-    it, and the informer has taken at least that state when they return.
+    it, and the informer has taken at least that state when they return; of the
+    deletion of a Pod it learns later.
     """
 
     @property

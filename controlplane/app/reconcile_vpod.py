@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from random import Random
+from typing import TypeVar
 from uuid import uuid4
 
 import structlog
@@ -32,11 +33,13 @@ from controlplane.domain.objects import Container, Pod, PodStatus
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 REFUSED_AGAIN = 30.0
 """Seconds until a write that the cluster refused is tried again without news."""
 
 REMOVED_AGAIN = 30.0
-"""Seconds until a removed Pod that is still seen (a finalizer, a watch that lags) is removed again."""
+"""Seconds until a removed Pod that is still seen (a finalizer, a watch that lags) is removed again, at least."""
 
 DOUBT_OVER_MQTT = 30.0
 """Seconds without an answer over MQTT after which the base is asked whether it works on an order."""
@@ -53,14 +56,15 @@ DOUBT_AGAIN = 15.0
 
 @dataclass(slots=True)
 class _Seen:
-    """When a Pod was first seen bound, changed and first seen leaving, and when we last removed it; monotonic."""
+    """When a Pod was first seen bound, changed and first seen leaving, and whether we removed it; monotonic times."""
 
     bound: float
     containers: tuple[Container, ...]
     changed: float | None = None
     ordered: bool = False
     leaving: float | None = None
-    removed: float | None = None
+    removed: bool = False
+    remove_again: float = 0.0
     written: PodStatus | None = None
     repeats: int = 0
     not_before: float = 0.0
@@ -231,7 +235,7 @@ class PodReconciler:
         times: list[float] = []
         due = []
         for pod in pods:
-            if pod.deleting and self._seen[pod.uid].removed is None and not self._staying(pod, live):
+            if pod.deleting and not self._seen[pod.uid].removed and not self._staying(pod, live):
                 continue  # It is removed at once: nobody needs its last status.
             status = vpod.pod_status(pod, base.modules, host, superseded=superseded, now=now, wall=self._clock.wall())
             if status is None:
@@ -244,12 +248,8 @@ class PodReconciler:
         # Pods that turn not Ready go first: a Deployment then removes the right ones.
         for ready in (False, True):
             turn = [item for item in due if any(c.ready for c in item[1].containers) is ready]
-            ends = await asyncio.gather(*(self._write_status(*item, now) for item in turn), return_exceptions=True)
-            for end in ends:
-                if isinstance(end, BaseException):
-                    raise end
-                if end is not None:
-                    times.append(end)
+            again = await self._all(self._write_status(*item, now) for item in turn)
+            times += [at for at in again if at is not None]
         self._endings.all_shown()
         progress_at = vpod.next_progress(pods, base.modules, now)
         return min([*times, progress_at] if progress_at is not None else times, default=None)
@@ -296,37 +296,48 @@ class PodReconciler:
         """Remove Pods whose deletion was asked for and whose modules are gone. Raises ClusterError."""
         patience = self._policy.timing.module_uninstall_timeout
         live = _live(planner.wishes(pods))
-        times = []
+        times, due = [], []
         for pod in pods:
             if not pod.deleting:
                 continue
             seen = self._seen.setdefault(pod.uid, _Seen(bound=now, containers=pod.containers, leaving=now))
-            if seen.removed is not None and now < seen.removed + REMOVED_AGAIN:
-                times.append(seen.removed + REMOVED_AGAIN)
+            if now < seen.remove_again:
+                times.append(seen.remove_again)
                 continue
             staying = self._staying(pod, live)
             since = seen.leaving if seen.leaving is not None else now
             if staying and now < since + patience:
                 times.append(since + patience)
-                continue
-            if staying and seen.removed is None:
-                UNINSTALL_TIMEOUTS.inc()
-                names = ", ".join(str(key) for key in staying)
-                self._recorder.pod(
-                    pod,
-                    names,
-                    warning=True,
-                    reason="ModuleUninstallTimeout",
-                    message=f"the Pod is removed although {names} did not leave the base within {patience:g} s",
-                    seconds=now - since,
-                )
-            if await self._remove(pod) and not staying and seen.removed is None:
-                message = "its modules left the base, and the Pod was removed"
-                self._recorder.pod(
-                    pod, "", warning=False, reason="PodRemoved", message=message, seconds=now - since, written=False
-                )
-            seen.removed = now
+            else:
+                due.append((pod, seen, staying, now - since))
+        await self._all(self._let_one_go(*item, now=now) for item in due)
         return min(times, default=None)
+
+    async def _let_one_go(
+        self, pod: Pod, seen: _Seen, staying: Sequence[ModuleKey], seconds: float, *, now: float
+    ) -> None:
+        if staying and not seen.removed:
+            UNINSTALL_TIMEOUTS.inc()
+            names = ", ".join(str(key) for key in staying)
+            patience = self._policy.timing.module_uninstall_timeout
+            message = f"the Pod is removed although {names} did not leave the base within {patience:g} s"
+            reason = "ModuleUninstallTimeout"
+            self._recorder.pod(pod, names, warning=True, reason=reason, message=message, seconds=seconds)
+        if await self._remove(pod) and not staying and not seen.removed:
+            message = "its modules left the base, and the Pod was removed"
+            self._recorder.pod(
+                pod, "", warning=False, reason="PodRemoved", message=message, seconds=seconds, written=False
+            )
+        seen.removed = True
+        seen.remove_again = now + REMOVED_AGAIN * (1 + self._random.random() / 2)
+
+    async def _all(self, works: Iterable[Coroutine[None, None, T]]) -> list[T]:
+        """Do things side by side, all of them; then raise the first failure."""
+        ends = await asyncio.gather(*works, return_exceptions=True)
+        failures = [end for end in ends if isinstance(end, BaseException)]
+        if failures:
+            raise failures[0]
+        return [end for end in ends if not isinstance(end, BaseException)]
 
     def _staying(self, pod: Pod, live: AbstractSet[ModuleKey]) -> list[ModuleKey]:
         """Return the modules for which a Pod's deletion is held: they are, or may be, still on the base."""
@@ -335,10 +346,12 @@ class PodReconciler:
 
     async def let_all_go(self, pods: Sequence[Pod]) -> None:
         """The base is gone, and its modules with it: remove Pods whose deletion was asked for. Raises ClusterError."""
-        for pod in pods:
-            if pod.deleting and await self._remove(pod):
-                message = "its base is gone, and the Pod was removed"
-                self._recorder.pod(pod, "", warning=False, reason="PodRemoved", message=message, written=False)
+        await self._all(self._let_go_with_base(pod) for pod in pods if pod.deleting)
+
+    async def _let_go_with_base(self, pod: Pod) -> None:
+        if await self._remove(pod):
+            message = "its base is gone, and the Pod was removed"
+            self._recorder.pod(pod, "", warning=False, reason="PodRemoved", message=message, written=False)
 
     def drop(self) -> None:
         """The base is given up: orders under way are not awaited any more."""

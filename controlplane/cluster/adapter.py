@@ -44,8 +44,8 @@ class ApiCluster:
     """Implements ``controlplane.app.ports.Cluster``.
 
     A write's result is taken into the informer's cache before the write returns.
-    A deletion waits for the watch to tell it, but not longer than a second: an
-    object that a finalizer holds stays in the cache, as it stays in the cluster.
+    The deletion of a Node or Lease waits for the watch to tell it, but not longer than a
+    second: an object that a finalizer holds stays in the cache, as it stays in the cluster.
     """
 
     def __init__(self, api: ApiServer, *, env: str, kind: str, clock: Clock, namespace: str = "default") -> None:
@@ -220,13 +220,11 @@ class ApiCluster:
         return self._pods.wrote(patched)
 
     async def delete_pod(self, pod: Pod, grace_seconds: int | None = None) -> None:
-        """Delete a Pod if it still has pod.uid; 0 removes it at once, None leaves the Pod its own grace."""
+        """Delete a Pod if it still has pod.uid; 0 removes it at once, None leaves the Pod its own grace.
+
+        Does not wait for the watch: many Pods are deleted side by side, and a finalizer may hold each.
+        """
         await self._api.delete(PODS, pod.name, namespace=pod.namespace, uid=pod.uid, grace_seconds=grace_seconds)
-        await self._pods.settled(
-            pod.key,
-            lambda now: now is None or now.uid != pod.uid or (grace_seconds != 0 and now.deleting),
-            DELETION_SEEN_WITHIN,
-        )
 
     async def foreign_pods(self, node_name: str) -> tuple[Pod, ...]:
         """Read the Pods bound to a Node that are not labelled as modules, from the cluster itself."""

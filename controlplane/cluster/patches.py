@@ -91,7 +91,7 @@ def pod_status(pod: Pod, status: PodStatus) -> Json:
     """Return the patch of a Pod's status, for this Pod and no later one of its name.
 
     Conditions that the Pod has already are left out, so that a condition that
-    somebody else changed meanwhile is not set back.
+    somebody else changed meanwhile is not set back. Their order is that of status.
     """
     known = set(pod.status.conditions)
     return {
@@ -103,6 +103,7 @@ def pod_status(pod: Pod, status: PodStatus) -> Json:
             "podIP": status.pod_ip or None,
             "hostIP": status.host_ip or None,
             "startTime": status.start_time or None,
+            "$setElementOrder/conditions": [{"type": each.type} for each in status.conditions],
             "conditions": [_condition(each) for each in status.conditions if each not in known],
             "containerStatuses": [_container_status(each) for each in status.containers],
         },
@@ -193,6 +194,8 @@ def _container_status(status: ContainerStatus) -> Json:
         "restartCount": status.restart_count,
         "image": status.image,
         "imageID": status.image,
+        # As in the original: a base has no other name for it.
+        "containerID": status.name,
         "state": {status.kind: _state(status)} if status.kind else {},
     }
 

@@ -118,6 +118,11 @@ class PodStatus:
     conditions: tuple[Condition, ...] = ()
     containers: tuple[ContainerStatus, ...] = ()
 
+    @property
+    def terminal(self) -> bool:
+        """Return whether the phase is one that a Pod never leaves, whoever put it there."""
+        return self.phase in ("Succeeded", "Failed")
+
 
 @dataclass(frozen=True, slots=True)
 class Pod:

@@ -130,7 +130,7 @@ def wishes(pods: Iterable[Pod]) -> tuple[Wish, ...]:
     return tuple(
         Wish(spec, pod.deleting, release(spec, pod), pod.uid, pod.creation_timestamp)
         for pod in pods
-        if pod.status.phase not in ("Succeeded", "Failed") or pod.deleting
+        if not pod.status.terminal or pod.deleting
         for container in pod.containers
         if not unusable(pod, container)
         for spec in (module_spec(pod, container),)

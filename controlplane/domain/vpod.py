@@ -50,7 +50,7 @@ def pod_status(
 
     now is monotonic and belongs to modules, wall is written.
     """
-    if not modules.told:
+    if not modules.told or pod.status.terminal:
         return None
     before = {status.name: status for status in pod.status.containers}
     containers = tuple(
@@ -69,7 +69,12 @@ def pod_status(
         containers=containers,
         conditions=_conditions(pod, containers, ready_text, rfc3339(wall)),
     )
-    return None if wanted == pod.status else wanted
+    return None if _same(wanted, pod.status) else wanted
+
+
+def _same(one: PodStatus, other: PodStatus) -> bool:
+    """The order of conditions alone is not worth a write."""
+    return set(one.conditions) == set(other.conditions) and one == replace(other, conditions=one.conditions)
 
 
 def next_progress(pods: Sequence[Pod], modules: Modules, now: float) -> float | None:
@@ -227,14 +232,10 @@ def _conditions(
     ready = not_ready
     if ready is None and gates:
         ready = "ReadinessGatesNotReady", f"conditions not True: {', '.join(gates)}"
-    wanted: Mapping[str, tuple[str, str] | None] = {
-        "Initialized": None,
-        "ContainersReady": not_ready,
-        "Ready": ready,
-    }
-    changed = {name: _condition(name, why, before.get(name), now) for name, why in wanted.items()}
-    foreign = tuple(changed.pop(condition.type, condition) for condition in pod.status.conditions)
-    return foreign + tuple(changed.values())
+    # Tools written for the original read the first condition.
+    ours: Mapping[str, tuple[str, str] | None] = {"Ready": ready, "ContainersReady": not_ready, "Initialized": None}
+    changed = tuple(_condition(name, why, before.get(name), now) for name, why in ours.items())
+    return changed + tuple(condition for condition in pod.status.conditions if condition.type not in ours)
 
 
 def _condition(name: str, why: tuple[str, str] | None, before: Condition | None, now: str) -> Condition:

@@ -75,6 +75,9 @@ def strategic(target: Json, patch: Json) -> Json:
             _remove_primitives(result, key.removeprefix(_DELETE_PRIMITIVES), value)
         elif key not in (_DIRECTIVE, _RETAIN) and not key.startswith(_ORDER):
             _set(result, key, value)
+    for key, order in patch.items():
+        if key.startswith(_ORDER) and isinstance(order, list):
+            _reorder(result, key.removeprefix(_ORDER), order)
     retained = patch.get(_RETAIN)
     if isinstance(retained, list):
         result = {key: value for key, value in result.items() if key in retained}
@@ -96,6 +99,15 @@ def _set(result: Json, key: str, value: Any) -> None:
         result[key] = [*before, *(v for v in value if v not in before)]
     else:
         result[key] = value
+
+
+def _reorder(result: Json, field: str, order: list[Any]) -> None:
+    """Put the items of a list in an order; what it does not name comes after them, as it was."""
+    items, key = result.get(field), MERGE_KEYS.get(field)
+    if not isinstance(items, list) or key is None:
+        return
+    names = [item.get(key) for item in order if isinstance(item, dict)]
+    result[field] = sorted(items, key=lambda item: names.index(item[key]) if item.get(key) in names else len(names))
 
 
 def _remove_primitives(result: Json, key: str, values: Any) -> None:

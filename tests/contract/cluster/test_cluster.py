@@ -246,23 +246,52 @@ async def test_pods_that_are_no_modules_are_found_by_their_node(
     assert cluster.pods.on_node(module.node_name) == (module,)
 
 
-async def test_a_pods_deletion_waits_for_its_removal(cluster: ApiCluster, unique: str) -> None:
+async def test_a_pods_deletion_is_told_by_the_watch(cluster: ApiCluster, unique: str) -> None:
     told: list[str] = []
     cluster.pods.subscribe_node(told.append)
     pod = await cluster.create_pod(new_pod(unique))
     await cluster.delete_pod(pod)
+    await eventually(lambda: (now := cluster.pods.get(pod.key)) is not None and now.deleting)
     leaving = cluster.pods.get(pod.key)
     assert leaving is not None
-    assert leaving.deleting
     assert leaving.deletion_grace_seconds == 30
     with pytest.raises(Conflict):
         await cluster.delete_pod(replace(pod, uid="00000000-0000-0000-0000-000000000000"), 0)
     await cluster.delete_pod(leaving, 0)
-    assert cluster.pods.get(pod.key) is None
+    await eventually(lambda: cluster.pods.get(pod.key) is None)
     assert cluster.pods.on_node(pod.node_name) == ()
     assert set(told) == {pod.node_name}
     with pytest.raises(NotFound):
         await cluster.delete_pod(leaving, 0)
+
+
+async def test_conditions_come_in_the_order_asked_for_and_those_of_others_after_them(
+    cluster: ApiCluster, api: ApiServer, unique: str
+) -> None:
+    async def others(kind: str) -> None:
+        patch = {"status": {"conditions": [{"type": kind, "status": "True"}]}}
+        await api.patch(PODS, pod.name, patch, namespace=NS, subresource="status", patch_type=PatchType.STRATEGIC)
+
+    pod = await cluster.create_pod(new_pod(unique))
+    await others("PodScheduled")
+    await others("Initialized")
+    ours = tuple(Condition(kind, "True") for kind in ("Ready", "ContainersReady", "Initialized"))
+    await cluster.patch_pod_status(pod, replace(running(), conditions=ours))
+    after = await api.get(PODS, pod.name, NS)
+    assert [each["type"] for each in after["status"]["conditions"]] == [
+        "Ready",
+        "ContainersReady",
+        "Initialized",
+        "PodScheduled",
+    ]
+
+
+async def test_a_running_container_is_started_and_has_an_id(cluster: ApiCluster, api: ApiServer, unique: str) -> None:
+    pod = await cluster.create_pod(new_pod(unique))
+    await cluster.patch_pod_status(pod, running())
+    (container,) = (await api.get(PODS, pod.name, NS))["status"]["containerStatuses"]
+    assert container["started"] is True
+    assert container["containerID"] == running().containers[0].name
 
 
 async def test_a_status_meant_for_an_earlier_pod_of_the_name_is_refused(cluster: ApiCluster, unique: str) -> None:

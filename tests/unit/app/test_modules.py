@@ -97,6 +97,44 @@ async def test_a_superseded_pod_stays_so_until_it_is_gone() -> None:
         assert writes == [("delete", "Pod")]
 
 
+async def test_pods_that_finalizers_hold_do_not_keep_a_base_busy() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        for number in range(20):
+            stage.put_pod(f"p{number}", module=f"biz{number}", metadata={"finalizers": ["example.com/held"]})
+        await asyncio.sleep(10.0)
+        for number in range(20):
+            stage.delete_pod(f"p{number}")
+        await asyncio.sleep(5.0)
+        assert stage.bases.modules[base] == {}
+        assert len(stage.api.made("delete")) == 20
+        stage.api.calls.clear()
+        stage.put_pod("new")
+        await asyncio.sleep(1.0)
+        assert stage.ready("pod", "new") == "True"
+        assert stage.api.made("delete") == [], "what a finalizer holds is not removed again at each look"
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+async def test_an_end_that_somebody_else_wrote_is_not_undone(phase: str) -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        stage.put_pod("p")
+        await asyncio.sleep(5.0)
+        pod = stage.pod("p")
+        assert pod is not None
+        pod["status"] |= {"phase": phase, "reason": "DeadlineExceeded"}
+        stage.api.calls.clear()
+        stage.api.put(PODS, pod)
+        await asyncio.sleep(60.0)
+        ended = stage.pod("p")
+        assert ended is not None
+        assert (ended["status"]["phase"], ended["status"]["reason"]) == (phase, "DeadlineExceeded")
+        assert [c for c in stage.api.calls if c.verb == "patch" and c.resource.kind == "Pod"] == []
+        assert stage.bases.modules[base] == {}, "as with any Pod that has ended, its module leaves"
+
+
 async def test_the_time_from_bound_to_order_counts_what_the_actor_was_busy_with() -> None:
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")

@@ -122,9 +122,25 @@ def test_transition_times_move_only_with_the_status() -> None:
 
 def test_what_somebody_else_wrote_is_put_right() -> None:
     running = written(pod(), told(active()))
-    edited = replace(running.status, phase="Failed", reason="NodeLost", conditions=(Condition("Ready", "False"),))
+    edited = replace(running.status, phase="Pending", reason="NodeLost", conditions=(Condition("Ready", "False"),))
     found = status(replace(running, status=edited), told(active()))
     assert (found.phase, found.reason, ready(found).status) == ("Running", "", "True")
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_a_pod_that_has_ended_is_written_no_more(phase: str) -> None:
+    running = written(pod(), told(active()))
+    ended = replace(running, status=replace(running.status, phase=phase))
+    assert pod_status(ended, told(active()), HOST, superseded=frozenset(), now=100.0, wall=WALL) is None
+
+
+def test_ready_comes_first_and_an_order_that_somebody_else_wrote_is_not_worth_a_write() -> None:
+    scheduled = Condition("PodScheduled", "True")
+    before = replace(pod(), status=replace(pod().status, conditions=(scheduled,)))
+    running = written(before, told(active()))
+    assert [c.type for c in running.status.conditions] == ["Ready", "ContainersReady", "Initialized", "PodScheduled"]
+    turned = replace(running, status=replace(running.status, conditions=running.status.conditions[::-1]))
+    assert pod_status(turned, told(active()), HOST, superseded=frozenset(), now=100.0, wall=WALL) is None
 
 
 def test_a_base_that_cannot_be_counted_on_makes_its_pods_not_ready() -> None:
