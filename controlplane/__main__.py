@@ -45,6 +45,7 @@ from controlplane.rpc.tooling import ToolingServicer
 from controlplane.rpc.watches import Watches
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from service import logs, process
+from service.listening import host_port
 from service.settings import load
 from service.status import StatusServer
 
@@ -204,7 +205,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
     """Run the control plane until stop is set."""
     policy = settings.policy(process.software_version())
     clock, random = SystemClock(), SystemRandom()
-    address = f"{settings.grpc_host}:{settings.grpc_port}"
+    address = host_port(settings.grpc_host or "::", settings.grpc_port)
     async with AsyncExitStack() as stack:
         open_backend = kubernetes if settings.kind is ClusterKind.KUBERNETES else embedded
         backend = await stack.enter_async_context(open_backend(settings))

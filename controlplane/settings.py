@@ -19,6 +19,7 @@ from controlplane.domain.planner import Policy as ModulePolicy
 from controlplane.kubelet import certificates
 from controlplane.reports import hooks, trackerfile
 from service.folders import state_folder
+from service.listening import ALL_ADDRESSES, Host, host_port, is_address, is_unspecified
 from service.logs import LogFormat, LogLevel
 from service.settings import Settings
 
@@ -98,12 +99,16 @@ class ControlPlaneSettings(Settings):
     embedded_db: str = Field(
         default_factory=default_database, validation_alias="EMBEDDED_DB", description="file of the embedded cluster"
     )
-    grpc_host: str = Field("0.0.0.0", validation_alias="GRPC_HOST", description="address that gRPC listens on")  # noqa: S104
+    grpc_host: Host = Field(
+        "",
+        validation_alias="GRPC_HOST",
+        description="address that gRPC listens on; none, :: or 0.0.0.0 means all, IPv4 and IPv6",
+    )
     grpc_port: Port = Field(50051, validation_alias="GRPC_PORT", description="TCP port of gRPC, for gateways and tools")
-    status_host: str = Field(
-        "0.0.0.0",  # noqa: S104 - probes and reports come from outside the Pod
+    status_host: Host = Field(
+        "",
         validation_alias="STATUS_HOST",
-        description="address that health, metrics, the report intake and the kubelet API listen on",
+        description=f"address that health, metrics, the report intake and the kubelet API listen on; {ALL_ADDRESSES}",
     )
     health_port: Port = Field(8081, validation_alias="HEALTH_PORT", description="TCP port of /livez and /readyz")
     metrics_port: Port = Field(9090, validation_alias="METRICS_PORT", description="TCP port of /metrics")
@@ -290,15 +295,11 @@ class ControlPlaneSettings(Settings):
         """host:port at which others reach the gRPC server, empty where that is not known."""
         if self.advertise_address:
             return self.advertise_address
-        try:
-            bound = ipaddress.ip_address(self.grpc_host)
-        except ValueError:
-            host = self.pod_ip or self.grpc_host
+        if is_unspecified(self.grpc_host):
+            host = self.pod_ip
         else:
-            host = self.pod_ip if bound.is_unspecified else self.grpc_host
-        if not host:
-            return ""
-        return f"[{host}]:{self.grpc_port}" if ":" in host else f"{host}:{self.grpc_port}"
+            host = self.grpc_host if is_address(self.grpc_host) else self.pod_ip or self.grpc_host
+        return host_port(host, self.grpc_port) if host else ""
 
     @property
     def kubelet_files(self) -> certificates.Files:

@@ -16,9 +16,10 @@ from pydantic import Field
 
 from modulecontroller.settings import Port
 from service import logs
+from service.listening import cannot_listen
 from service.process import StartError, arguments, run
 from service.settings import Settings, load
-from service.status import StatusServer, cannot_listen
+from service.status import StatusServer
 
 HOST = "127.0.0.1"
 MOST_CONNECTIONS = 2000

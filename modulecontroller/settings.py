@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
+from service.listening import ALL_ADDRESSES, Host
 from service.logs import LogFormat, LogLevel
 from service.settings import Settings
 
@@ -30,17 +31,19 @@ class SupervisorSettings(Settings):
         validation_alias="CLIENT_ID",
         description="stable name of this instance; by default the Pod's or host's name",
     )
-    grpc_host: str = Field(
-        "127.0.0.1", validation_alias="GRPC_HOST", description="address that gRPC listens on, for gateways and tools"
+    grpc_host: Host = Field(
+        "127.0.0.1",
+        validation_alias="GRPC_HOST",
+        description="address that gRPC listens on, for gateways and tools; :: or 0.0.0.0 means all, IPv4 and IPv6",
     )
     grpc_port: Port = Field(50051, validation_alias="GRPC_PORT", description="TCP port of gRPC")
     http_port: Port = Field(
         7777, validation_alias="HTTP_TUNNEL_LISTEN_PORT", description="TCP port for bases that speak HTTP"
     )
-    status_host: str = Field(
-        "0.0.0.0",  # noqa: S104 - probes and reports come from outside the Pod
+    status_host: Host = Field(
+        "",
         validation_alias="STATUS_HOST",
-        description="address that health, metrics and the report intake listen on",
+        description=f"address that health, metrics, the report intake and the kubelet API listen on; {ALL_ADDRESSES}",
     )
     health_port: Port = Field(8081, validation_alias="HEALTH_PORT", description="TCP port of /livez and /readyz")
     metrics_port: Port = Field(9090, validation_alias="METRICS_PORT", description="TCP port of /metrics")

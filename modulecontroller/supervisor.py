@@ -12,6 +12,7 @@ import structlog
 from modulecontroller.children import Child, ChildFailed, Program
 from modulecontroller.settings import SupervisorSettings
 from modulecontroller.status import ChildrenStatus
+from service.listening import host_port, local_host
 from service.process import StartError
 from service.status import StatusServer
 
@@ -39,7 +40,7 @@ def programs(settings: SupervisorSettings, extra: Mapping[str, str]) -> list[Pro
             module=f"gateways.{tunnel}",
             environ={
                 **extra,
-                "CONTROL_PLANE": f"127.0.0.1:{settings.grpc_port}",
+                "CONTROL_PLANE": host_port(local_host(settings.grpc_host), settings.grpc_port),
                 "CLIENT_ID": f"{settings.client_id}-{tunnel}",
             },
         )

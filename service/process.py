@@ -19,8 +19,8 @@ import structlog
 import uvloop
 
 from service.folders import give_home
+from service.listening import CannotListen
 from service.settings import Settings, describe
-from service.status import CannotListen
 
 log = structlog.get_logger(__name__)
 

@@ -13,13 +13,11 @@ from pathlib import Path
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 
-
-class CannotListen(Exception):
-    """A port cannot be listened on; the message names variable and port."""
+from service.listening import CannotListen, cannot_listen, serve
 
 
 class StatusServer:
-    """Serves probes and metrics on two ports (which may be the same), or both on one Unix socket.
+    """Serves probes and metrics on two ports (which may be the same) of host, or both on one Unix socket.
 
     trouble returns, in words, what keeps the program from being ready; nothing means ready.
     """
@@ -30,7 +28,7 @@ class StatusServer:
         *,
         health_port: int,
         metrics_port: int,
-        host: str = "0.0.0.0",  # noqa: S104 - probes come from outside the Pod
+        host: str = "",
         socket: str = "",
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
@@ -70,16 +68,14 @@ class StatusServer:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         self._runners.append(runner)
-        site: web.BaseSite
-        if self._socket:
-            _remove(self._socket)
-            site = web.UnixSite(runner, self._socket)
-        else:
-            site = web.TCPSite(runner, self._host, port)
+        if not self._socket:
+            await serve(runner, self._host, port, variable)
+            return
+        _remove(self._socket)
         try:
-            await site.start()
+            await web.UnixSite(runner, self._socket).start()
         except OSError as error:
-            raise CannotListen(cannot_listen(variable, self._socket or port, error)) from error
+            raise CannotListen(cannot_listen(variable, self._socket, error)) from error
 
     async def _livez(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -93,12 +89,6 @@ class StatusServer:
     async def _metrics(self, _request: web.Request) -> web.Response:
         body = generate_latest(self._registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-
-def cannot_listen(variable: str, where: object, error: OSError) -> str:
-    """Return the message for a port that cannot be listened on: variable, value, cause, fix."""
-    cause = error.strerror or str(error)
-    return f"{variable}={where}: cannot listen there ({cause}); stop what uses it or choose another with {variable}"
 
 
 def _remove(socket: str) -> None:

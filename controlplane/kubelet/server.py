@@ -12,6 +12,7 @@ import asyncio
 import socket
 import ssl
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
@@ -23,7 +24,7 @@ from controlplane.kubelet.certificates import CA, Contents, Files, Unusable
 from controlplane.kubelet.logs import ModuleLogs
 from controlplane.kubelet.metrics import CONNECTIONS, REFUSED, RELOADS
 from controlplane.kubelet.refusal import Refusal
-from service.status import CannotListen, cannot_listen
+from service.listening import listen
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +68,7 @@ class KubeletServer:
         self._logs = logs
         self._look_every = look_every
         self._web = web.Server(self._serve, handler_cancellation=True)
-        self._socket: socket.socket | None = None
+        self._sockets: Sequence[socket.socket] = ()
         self._contents: Contents | None = None
         self._context: ssl.SSLContext | None = None
         self._places = asyncio.Semaphore(most_connections)
@@ -76,27 +77,27 @@ class KubeletServer:
     @property
     def port(self) -> int:
         """The TCP port listened on."""
-        return int(self._socket.getsockname()[1]) if self._socket is not None else self._port
+        return int(self._sockets[0].getsockname()[1]) if self._sockets else self._port
 
     async def start(self) -> None:
         """Listen; connections wait until run takes them. Raises CannotListen, Unusable."""
         self._contents, self._context = await asyncio.to_thread(self._load)
-        try:
-            self._socket = _listening_socket(self._host, self._port)
-        except OSError as error:
-            raise CannotListen(cannot_listen("KUBELET_PROXY_PORT", self._port, error)) from error
+        self._sockets = await listen(self._host, self._port, "KUBELET_PROXY_PORT")
+        for listening in self._sockets:
+            _keep_alive(listening)
 
     async def stop(self) -> None:
         """Accept no more, end all streams."""
-        if self._socket is not None:
-            self._socket.close()
+        for listening in self._sockets:
+            listening.close()
         self._web.pre_shutdown()
         await self._web.shutdown(1.0)
 
     async def run(self) -> NoReturn:
         """Take connections, and follow the certificate files."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._accept(group), name="kubelet-accept")
+            for listening in self._sockets:
+                group.create_task(self._accept(listening, group), name="kubelet-accept")
             group.create_task(self._follow_files(), name="kubelet-files")
         raise AssertionError("both go on for ever")
 
@@ -123,20 +124,21 @@ class KubeletServer:
 
     # Connections.
 
-    async def _accept(self, group: asyncio.TaskGroup) -> NoReturn:
-        if self._socket is None or self._context is None:
-            raise RuntimeError("there is neither socket nor certificate before start")
+    async def _accept(self, listening: socket.socket, group: asyncio.TaskGroup) -> NoReturn:
         loop = asyncio.get_running_loop()
         while True:
-            # Those for whom there is no place wait outside the process.
-            await self._places.acquire()
             try:
-                accepted, peer = await loop.sock_accept(self._socket)
+                accepted, peer = await loop.sock_accept(listening)
             except OSError as error:
-                self._places.release()
                 log.warning("no connection to the kubelet API can be taken", cause=str(error))
                 await asyncio.sleep(ACCEPT_AGAIN)
                 continue
+            # While one waits for a place here, the others wait outside the process.
+            try:
+                await self._places.acquire()
+            except asyncio.CancelledError:
+                accepted.close()
+                raise
             group.create_task(self._shake_hands(accepted, str(peer[0])), name="kubelet-handshake")
 
     async def _shake_hands(self, accepted: socket.socket, peer: str) -> None:
@@ -248,14 +250,9 @@ def _response(status: int, text: str, headers: dict[str, str] | None = None) -> 
     return response
 
 
-def _listening_socket(host: str, port: int) -> socket.socket:
-    listening = socket.create_server(
-        (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128
-    )
-    listening.setblocking(False)
+def _keep_alive(listening: socket.socket) -> None:
+    """Have connections watched for peers that are gone: they inherit it."""
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in KEEP_ALIVE:
         with suppress(OSError):
-            # Connections inherit it.
             listening.setsockopt(socket.IPPROTO_TCP, option, value)
-    return listening

@@ -19,7 +19,7 @@ from prometheus_client import Counter
 from controlplane.app.ports import Clock
 from controlplane.domain.reports import Allowance, Report
 from controlplane.reports.links import TOLD_BY
-from service.status import CannotListen, cannot_listen
+from service.listening import serve
 
 log = structlog.get_logger(__name__)
 
@@ -59,10 +59,7 @@ class ReportIntake:
     async def start(self) -> None:
         """Listen; raises CannotListen."""
         await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
-        except OSError as error:
-            raise CannotListen(cannot_listen("REPORT_PORT", self._port, error)) from error
+        await serve(self._runner, self._host, self._port, "REPORT_PORT")
 
     async def stop(self) -> None:
         """Stop listening."""

@@ -81,6 +81,7 @@ async def serve(settings: HttpGatewaySettings, stop: asyncio.Event) -> None:
         trouble,
         health_port=settings.health_port,
         metrics_port=settings.metrics_port,
+        host=settings.status_host,
         socket=settings.status_socket,
     )
     try:

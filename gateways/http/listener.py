@@ -26,7 +26,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gateways.http.metrics import CONNECTIONS, REFUSED, REQUESTS
 from gateways.http.requests import Refusal, Requests
 from gateways.limits import LogLimit, RateLimit
-from service.status import CannotListen, cannot_listen
+from service.listening import BACKLOG, listen
 
 log = structlog.get_logger(__name__)
 
@@ -75,30 +75,28 @@ class Listener:
         self._peers: Counter[str] = Counter()
         self._open = 0
         self._web = web.Server(self._serve)
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
 
     @property
     def listening(self) -> bool:
         """Whether bases can connect."""
-        return self._server is not None and self._server.is_serving()
+        return bool(self._servers) and all(server.is_serving() for server in self._servers)
 
     @property
     def port(self) -> int:
         """The TCP port listened on."""
-        return self._server.sockets[0].getsockname()[1] if self._server is not None else self._port
+        return int(self._servers[0].sockets[0].getsockname()[1]) if self._servers else self._port
 
     async def start(self) -> None:
         """Listen. Raises CannotListen."""
         loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.create_server(self._accept, self._host or None, self._port, backlog=1024)
-        except OSError as error:
-            raise CannotListen(cannot_listen("HTTP_TUNNEL_LISTEN_PORT", self._port, error)) from error
+        for opened in await listen(self._host, self._port, "HTTP_TUNNEL_LISTEN_PORT"):
+            self._servers.append(await loop.create_server(self._accept, sock=opened, backlog=BACKLOG))
 
     async def stop(self) -> None:
         """Accept no more, let requests that were begun end within a second, close all connections."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         self._web.pre_shutdown()
         await self._web.shutdown(1.0)
 

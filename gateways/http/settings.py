@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, field_validator
 from gateways.arklet import names
 from gateways.http.addresses import DEFAULT_NETWORKS, Network
 from gateways.session import endpoints
+from service.listening import ALL_ADDRESSES, Host
 from service.logs import LogFormat, LogLevel
 from service.settings import Settings
 
@@ -28,8 +29,10 @@ class HttpGatewaySettings(Settings):
     listen_port: Port = Field(
         7777, validation_alias="HTTP_TUNNEL_LISTEN_PORT", description="TCP port for heartbeats and baseline questions"
     )
-    listen_host: str = Field(
-        "", validation_alias="HTTP_TUNNEL_LISTEN_HOST", description="address to listen on; empty means all"
+    listen_host: Host = Field(
+        "",
+        validation_alias="HTTP_TUNNEL_LISTEN_HOST",
+        description=f"address that the port for bases listens on; {ALL_ADDRESSES}",
     )
     allowed_cidrs: tuple[Network, ...] = Field(
         DEFAULT_NETWORKS,
@@ -58,6 +61,11 @@ class HttpGatewaySettings(Settings):
         "dev",
         validation_alias="ENV",
         description="environment whose bases are served; a DNS label, used in lower case as bases do",
+    )
+    status_host: Host = Field(
+        "",
+        validation_alias="STATUS_HOST",
+        description=f"address that health and metrics listen on; {ALL_ADDRESSES}",
     )
     health_port: Port = Field(8082, validation_alias="HEALTH_PORT", description="TCP port of /livez and /readyz")
     metrics_port: Port = Field(9091, validation_alias="METRICS_PORT", description="TCP port of /metrics")

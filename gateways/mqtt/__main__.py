@@ -74,6 +74,7 @@ async def serve(settings: MqttGatewaySettings, stop: asyncio.Event) -> None:
         trouble,
         health_port=settings.health_port,
         metrics_port=settings.metrics_port,
+        host=settings.status_host,
         socket=settings.status_socket,
     )
     if settings.tls and settings.tls_insecure:

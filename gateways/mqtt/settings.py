@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from gateways.arklet import names
 from gateways.session import endpoints
+from service.listening import ALL_ADDRESSES, Host
 from service.logs import LogFormat, LogLevel
 from service.settings import Settings
 
@@ -67,6 +68,11 @@ class MqttGatewaySettings(Settings):
         "dev",
         validation_alias="ENV",
         description="environment whose bases are served; a DNS label, used in lower case as bases do",
+    )
+    status_host: Host = Field(
+        "",
+        validation_alias="STATUS_HOST",
+        description=f"address that health and metrics listen on; {ALL_ADDRESSES}",
     )
     health_port: Port = Field(8083, validation_alias="HEALTH_PORT", description="TCP port of /livez and /readyz")
     metrics_port: Port = Field(9092, validation_alias="METRICS_PORT", description="TCP port of /metrics")

@@ -6,6 +6,8 @@ import asyncio
 import ipaddress
 import socket
 
+from service.listening import host_port
+
 RESOLVE_TIMEOUT = 5.0
 """Seconds that one name may take."""
 
@@ -36,16 +38,11 @@ def parse_list(text: str) -> tuple[str, ...]:
     return parts
 
 
-def join(host: str, port: int) -> str:
-    """Return host:port, with brackets where the host is an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 async def resolve(endpoint: str) -> tuple[str, ...]:
     """Return every address that the endpoint stands for now; none when its name does not resolve."""
     host, port = parse(endpoint)
     try:
-        return (join(str(ipaddress.ip_address(host)), port),)
+        return (host_port(str(ipaddress.ip_address(host)), port),)
     except ValueError:
         pass
     loop = asyncio.get_running_loop()
@@ -54,4 +51,4 @@ async def resolve(endpoint: str) -> tuple[str, ...]:
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, TimeoutError):
         return ()
-    return tuple(dict.fromkeys(join(str(address[0]), port) for *_, address in found))
+    return tuple(dict.fromkeys(host_port(str(address[0]), port) for *_, address in found))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from modulecontroller.configuration import Configuration
 from modulecontroller.doctor.findings import Finding, error, ok
 from modulecontroller.doctor.listeners import listener
 from modulecontroller.settings import SupervisorSettings
+from service.listening import open_sockets
 
 ABOUT = "ports"
 _STATUS = frozenset({"HEALTH_PORT", "METRICS_PORT"})
@@ -21,7 +21,7 @@ _STATUS = frozenset({"HEALTH_PORT", "METRICS_PORT"})
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A port that a program listens on; an empty host means all addresses."""
+    """A port that a program listens on, and where, as in its settings."""
 
     variable: str
     port: int
@@ -33,7 +33,7 @@ async def check(configuration: Configuration) -> AsyncIterator[Finding]:
     ports = list(wanted(configuration))
     free = []
     for each in ports:
-        finding = _twice(each, ports) or _try(each)
+        finding = _twice(each, ports) or await _try(each)
         if finding is None:
             free.append(f"{each.variable}={each.port}")
         else:
@@ -60,9 +60,8 @@ def wanted(configuration: Configuration) -> Iterator[Wanted]:
         return
     for alone in (control_plane, http, configuration.of(MqttGatewaySettings)):
         if alone is not None and not alone.status_socket:
-            host = alone.status_host if isinstance(alone, ControlPlaneSettings) else ""
-            yield Wanted("HEALTH_PORT", alone.health_port, host)
-            yield Wanted("METRICS_PORT", alone.metrics_port, host)
+            yield Wanted("HEALTH_PORT", alone.health_port, alone.status_host)
+            yield Wanted("METRICS_PORT", alone.metrics_port, alone.status_host)
 
 
 def _twice(port: Wanted, ports: list[Wanted]) -> Finding | None:
@@ -76,14 +75,13 @@ def _twice(port: Wanted, ports: list[Wanted]) -> Finding | None:
     return error(ABOUT, f"{port.variable}={port.port} is wanted for {', '.join(sorted(others))} as well", fix)
 
 
-def _try(port: Wanted) -> Finding | None:
-    family = socket.AF_INET6 if ":" in port.host else socket.AF_INET
-    with socket.socket(family) as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            tried.bind((port.host, port.port))
-        except OSError as failed:
-            return _explain(port, failed)
+async def _try(port: Wanted) -> Finding | None:
+    try:
+        opened = await open_sockets(port.host, port.port)
+    except OSError as failed:
+        return _explain(port, failed)
+    for one in opened:
+        one.close()
     return None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -31,7 +32,7 @@ from controlplane.kubelet.basepods import BasePods
 from controlplane.kubelet.certificates import Files
 from controlplane.kubelet.logs import ModuleLogs
 from controlplane.kubelet.server import KubeletServer
-from service.status import CannotListen
+from service.listening import CannotListen
 from tests.unit.kubelet.test_access import Reviews
 
 PATH = "/containerLogs/modules/biz1/biz1"
@@ -113,7 +114,7 @@ class Authority:
             path.unlink()
 
     def renew(self) -> None:
-        leaf = self.ca.issue_cert("127.0.0.1")
+        leaf = self.ca.issue_cert("127.0.0.1", "::1")
         leaf.cert_chain_pems[0].write_to_path(self.files.crt)
         leaf.private_key_pem.write_to_path(self.files.key)
 
@@ -133,9 +134,11 @@ class Scene:
     api: Reviews
     authority: Authority
 
-    async def connect(self, tls: ssl.SSLContext | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def connect(
+        self, tls: ssl.SSLContext | None = None, *, to: str = "127.0.0.1"
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         tls = tls or self.authority.client(user="ann")
-        return await asyncio.open_connection("127.0.0.1", self.server.port, ssl=tls, limit=1 << 20)
+        return await asyncio.open_connection(to, self.server.port, ssl=tls, limit=1 << 20)
 
     async def send(self, head: bytes, tls: ssl.SSLContext | None = None) -> tuple[int, bytes, bytes]:
         """Return status, head and body of what is answered until the server ends the connection."""
@@ -171,7 +174,9 @@ def pod_of(namespace: str, name: str, node: str, container: str, ip: str, **labe
 
 
 @asynccontextmanager
-async def running(folder: Path, *, most_connections: int = server_module.MOST_CONNECTIONS) -> AsyncIterator[Scene]:
+async def running(
+    folder: Path, *, host: str = "127.0.0.1", most_connections: int = server_module.MOST_CONNECTIONS
+) -> AsyncIterator[Scene]:
     api, source, authority = Api(("ann", "proxy", "vnode.b1.dev")), Source(), Authority(folder / "pki")
     annotations = {"base.koupleless.io/address": "10.0.0.7:1238"}
     labels = {MODULE: "vnode", "base.koupleless.io/host-name": "shop-0"}
@@ -186,7 +191,7 @@ async def running(folder: Path, *, most_connections: int = server_module.MOST_CO
         pods=pods, nodes=nodes, access=access, base_pods=BasePods(api, namespace="default"), source=source
     )
     server = KubeletServer(
-        host="127.0.0.1",
+        host=host,
         port=0,
         files=authority.files,
         access=access,
@@ -320,6 +325,17 @@ class TestAnswers:
         writer.close()
 
 
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+async def test_both_families_have_the_same_places(tmp_path: Path) -> None:
+    async with running(tmp_path, host="", most_connections=1) as scene:
+        for address in ("127.0.0.1", "::1", "127.0.0.1", "::1"):
+            reader, writer = await scene.connect(to=address)
+            writer.write(request())
+            async with asyncio.timeout(20):
+                assert (await reader.read()).startswith(b"HTTP/1.1 200"), address
+            writer.close()
+
+
 async def test_a_port_that_is_taken_stops_the_start(scene: Scene) -> None:
     other = KubeletServer(
         host="127.0.0.1",
@@ -328,7 +344,7 @@ async def test_a_port_that_is_taken_stops_the_start(scene: Scene) -> None:
         access=Access(scene.api, SystemClock()),
         logs=scene.server._logs,
     )
-    with pytest.raises(CannotListen, match=f"KUBELET_PROXY_PORT={scene.server.port}: cannot listen there"):
+    with pytest.raises(CannotListen, match=f"KUBELET_PROXY_PORT={scene.server.port} on 127.0.0.1: cannot listen"):
         await other.start()
     await other.stop()
 

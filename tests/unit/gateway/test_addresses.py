@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from gateways.arklet.names import InvalidName, parse_env, parse_identity
 from gateways.http.addresses import DEFAULT_NETWORKS, AddressPolicy, AddressRefused
 from gateways.http.settings import HttpGatewaySettings
-from gateways.session.endpoints import InvalidEndpoint, join, parse
+from gateways.session.endpoints import InvalidEndpoint, parse
+from service.listening import host_port
 from service.settings import ConfigurationError, read
 
 DEFAULT = AddressPolicy(DEFAULT_NETWORKS)
@@ -114,7 +115,7 @@ def test_environments() -> None:
 def test_endpoints() -> None:
     assert parse("host:1") == ("host", 1)
     assert parse("[::1]:50051") == ("::1", 50051)
-    assert join("::1", 5) == "[::1]:5"
+    assert host_port("::1", 5) == "[::1]:5"
     for bad in ("", "host", ":1", "host:", "host:0", "host:65536", "::1:5", "host:x", "host:²"):
         with pytest.raises(InvalidEndpoint):
             parse(bad)

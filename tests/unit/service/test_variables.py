@@ -27,6 +27,7 @@ LOGS: Mapping[str, Row] = {
     "LOG_LEVEL": ("WARNING", lambda s: s.log_level, LogLevel.WARNING),
 }
 PROBES: Mapping[str, Row] = {
+    "STATUS_HOST": ("127.0.0.1", lambda s: s.status_host, "127.0.0.1"),
     "HEALTH_PORT": ("1", lambda s: s.health_port, 1),
     "METRICS_PORT": ("2", lambda s: s.metrics_port, 2),
 }
@@ -38,7 +39,6 @@ GATEWAY: Mapping[str, Row] = {
     "SHUTDOWN_TIMEOUT": ("2.5", lambda s: s.shutdown_timeout, 2.5),
 }
 STATUS: Mapping[str, Row] = {
-    "STATUS_HOST": ("127.0.0.1", lambda s: s.status_host, "127.0.0.1"),
     "GRPC_HOST": ("10.1.2.3", lambda s: s.grpc_host, "10.1.2.3"),
     "GRPC_PORT": ("3", lambda s: s.grpc_port, 3),
     "REPORT_PORT": ("4", lambda s: s.report_port, 4),

@@ -1,0 +1,150 @@
+"""TCP ports that programs listen on: on both families of addresses, unless a setting names one address.
+
+Each family has a socket of its own, so that IPv4 peers are seen by their IPv4 address. A family that the machine does
+not have (IPv6 where the kernel was started with ipv6.disable=1) is left out, with a line in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import re
+import socket
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import structlog
+from aiohttp import web
+from pydantic import AfterValidator
+
+log = structlog.get_logger(__name__)
+
+BACKLOG = 1024
+"""Connections that wait to be accepted; the kernel may allow fewer."""
+
+ALL_ADDRESSES = "none or :: means all, IPv4 and IPv6; 0.0.0.0 all of IPv4"
+"""What a setting of the type Host may be besides one address, for its description."""
+
+_FAMILIES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
+_EVERYWHERE = ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::"))  # noqa: S104 - it is what is asked for
+_NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL})
+_NAME = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9._]*[A-Za-z0-9])?")
+
+
+class CannotListen(Exception):
+    """A port cannot be listened on; the message names variable, port, cause and fix."""
+
+
+def cannot_listen(variable: str, where: object, error: OSError) -> str:
+    """Return the message for a port that cannot be listened on: variable, value, cause, fix."""
+    cause = error.strerror or str(error)
+    fix = f"stop what uses it or choose another with {variable}"
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        fix = "name an address of this machine"
+    return f"{variable}={where}: cannot listen there ({cause}); {fix}"
+
+
+def parse_host(text: str) -> str:
+    """Return the host of a setting, an IPv6 address without its brackets; raises ValueError."""
+    host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if not host or _NAME.fullmatch(host):
+        return host
+    if not is_address(host):
+        raise ValueError("neither an address nor a host name (the port has a variable of its own)")
+    return host
+
+
+Host = Annotated[str, AfterValidator(parse_host)]
+"""Where a program listens: an address or a host name; empty, as a default, and :: stand for all addresses."""
+
+
+def host_port(host: str, port: int) -> str:
+    """Return host:port, with brackets where the host is an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_address(host: str) -> bool:
+    """Return whether a host is an address and no name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_unspecified(host: str) -> bool:
+    """Return whether a host stands for all addresses, of one family or of both."""
+    return not host or (is_address(host) and ipaddress.ip_address(host).is_unspecified)
+
+
+def local_host(host: str) -> str:
+    """Return the host at which this machine reaches a program that listens on host."""
+    return "127.0.0.1" if is_unspecified(host) else host
+
+
+async def serve(runner: web.AppRunner, host: str, port: int, variable: str) -> None:
+    """Have a runner that is set up serve host and port; variable is that of the port. Raises CannotListen."""
+    for opened in await listen(host, port, variable):
+        await web.SockSite(runner, opened, backlog=BACKLOG).start()
+
+
+async def listen(host: str, port: int, variable: str) -> Sequence[socket.socket]:
+    """Return listening sockets, one for each address that host stands for; raises CannotListen."""
+    try:
+        return await open_sockets(host, port)
+    except OSError as error:
+        where = f"{port} on {host}" if host else port
+        raise CannotListen(cannot_listen(variable, where, error)) from error
+
+
+async def open_sockets(host: str, port: int) -> Sequence[socket.socket]:
+    """Return listening sockets, one for each address that host stands for; raises OSError if one cannot be had.
+
+    An address of a family that the machine does not have is left out while another address remains.
+    """
+    opened: list[socket.socket] = []
+    missing: list[OSError] = []
+    try:
+        for family, (address, *rest) in await _addresses(host):
+            try:
+                opened.append(_open(family, (address, port, *rest)))
+                port = opened[0].getsockname()[1]  # the same for all, also where any free one is asked for
+            except OSError as error:
+                if error.errno not in _NO_SUCH_FAMILY:
+                    raise
+                missing.append(error)
+        if not opened:
+            raise missing[0] if missing else OSError(errno.EADDRNOTAVAIL, f"{host} has no address")
+    except OSError:
+        for one in opened:
+            one.close()
+        raise
+    if missing:
+        families = [_FAMILIES[one.family] for one in opened]
+        log.info("this machine has addresses of one family only", listening_on=families, port=port)
+    return opened
+
+
+async def _addresses(host: str) -> Sequence[tuple[int, tuple[Any, ...]]]:
+    """Return family and socket address without the port, which for IPv6 has a scope as well."""
+    if host in ("", "::"):
+        return [(family, (address,)) for family, address in _EVERYWHERE]
+    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    told = dict.fromkeys((family, address) for family, _, _, _, address in found if family in _FAMILIES)
+    return [(family, (address[0], *address[2:])) for family, address in told]
+
+
+def _open(family: int, address: tuple[Any, ...]) -> socket.socket:
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        opened.setblocking(False)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        opened.bind(address)
+        opened.listen(BACKLOG)
+    except OSError:
+        opened.close()
+        raise
+    return opened
