@@ -1,8 +1,10 @@
-"""Child processes: started, restarted when they die, ended in order.
+"""Child processes: started, asked whether they work, replaced when they do not, ended in order.
 
-A child that ends before it ever answered its probe could not start, and one that ends
-with EXIT_REFUSED may not run: either ends the whole. One that dies otherwise is restarted with backoff. Children end by
-themselves when this process dies, whatever killed it.
+A child that ends before it ever answered its probe could not start, and one that ends with EXIT_REFUSED may not run:
+either ends the whole, and so does a first process that does not answer in time. Later, a process that ends is
+restarted, and one that no longer answers is ended and replaced, both with backoff. The process before has always ended
+when the next one starts, so that ports and leases are free. Children end by themselves when this process dies,
+whatever killed it.
 """
 
 from __future__ import annotations
@@ -11,28 +13,33 @@ import asyncio
 import contextlib
 import os
 import sys
+from asyncio.subprocess import Process
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import SystemRandom
 
 import aiohttp
 import structlog
 
-from service.process import EXIT_REFUSED
+from modulecontroller.liveness import PATIENCE, Liveness, Patience
+from service.process import EXIT_FAILURE, EXIT_REFUSED
 
 log = structlog.get_logger(__name__)
 
 RESTART_FIRST, RESTART_LONGEST = 0.5, 30.0
 HEALTHY_AFTER = 60.0
-STOP_WITHIN = 15.0
 PROBE_EVERY, PROBE_WITHIN = 0.1, 2.0
+CAUSES = (ENDED, SILENT) = ("ended", "silent")
+"""Why a child was restarted: it ended by itself, or did not answer."""
 
 
 class ChildFailed(Exception):
-    """A child could not start; exit_code is what it ended with, below 0 the signal that ended it."""
+    """A child cannot run; exit_code is what it ended with, below 0 the signal that ended it."""
 
-    def __init__(self, name: str, exit_code: int) -> None:
-        super().__init__(f"{name} could not start (exit code {exit_code}); its message stands above")
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
         self.exit_code = exit_code
 
 
@@ -56,10 +63,17 @@ class Child:
 
     program: Program
     folder: str
+    patience: Patience = PATIENCE
     started: asyncio.Event = field(default_factory=asyncio.Event)
-    process: asyncio.subprocess.Process | None = None
-    restarts: int = 0
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    restarts: Counter[str] = field(default_factory=Counter)
+    """By cause."""
+    liveness: Liveness = field(init=False)
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.liveness = Liveness(self.patience)
+        self._ended.set()
 
     @property
     def socket(self) -> str:
@@ -67,36 +81,67 @@ class Child:
         return f"{self.folder}/{self.program.name}.sock"
 
     async def run(self) -> None:
-        """Keep the program running until stop; raises ChildFailed if it never started."""
+        """Keep the program running until stop; raises ChildFailed if it cannot run."""
+        self._ended.clear()
+        try:
+            await self._keep_running()
+        finally:
+            self._ended.set()
+
+    async def stop(self) -> None:
+        """Have the program end, and wait until it has."""
+        self._stopping.set()
+        await self._ended.wait()
+
+    async def _keep_running(self) -> None:
         failures, random = 0, SystemRandom()
-        while not self.stopping.is_set():
+        while not self._stopping.is_set():
             began = asyncio.get_running_loop().time()
             code = await self._once()
-            if self.stopping.is_set():
+            if self._stopping.is_set():
                 return
+            cause = SILENT if self.liveness.fault else ENDED
             if not self.started.is_set() or code == EXIT_REFUSED:
-                raise ChildFailed(self.program.name, code)
+                raise self._failed(code)
             lived = asyncio.get_running_loop().time() - began
             failures = 1 if lived >= HEALTHY_AFTER else failures + 1
             delay = min(RESTART_FIRST * 2 ** (failures - 1), RESTART_LONGEST) * (0.75 + random.random() / 2)
-            self.restarts += 1
+            self.restarts[cause] += 1
             log.error(
-                "child died and is restarted", child=self.program.name, exit_code=code, restart_in=round(delay, 1)
+                "child is restarted", child=self.program.name, cause=cause, exit_code=code, restart_in=round(delay, 1)
             )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
-                    await self.stopping.wait()
+                    await self._stopping.wait()
+            self.liveness.missed(delay)
 
-    async def stop(self) -> None:
-        """Ask the program to end, and make it end if it does not within 15 s."""
-        self.stopping.set()
-        if self.process is not None:
-            await _end(self.process, self.program.name)
+    def _failed(self, code: int) -> ChildFailed:
+        name = self.program.name
+        if fault := self.liveness.fault:
+            return ChildFailed(f"{name} {fault}", code)
+        return ChildFailed(f"{name} could not start (exit code {code}); its message stands above", code)
 
     async def _once(self) -> int:
+        """Run a process until it ends, has to be replaced or is to stop; return its exit code."""
+        process = await self._spawn()
+        self.liveness.process_started()
+        exited = asyncio.ensure_future(process.wait())
+        others = [
+            asyncio.create_task(self._watch(), name=f"watch-{self.program.name}"),
+            asyncio.create_task(self._stopping.wait(), name=f"stop-{self.program.name}"),
+        ]
+        try:
+            await asyncio.wait({exited, *others}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in others:
+                task.cancel()
+            await self._end(process, exited)
+        return exited.result()
+
+    async def _spawn(self) -> Process:
         program = self.program
         status = {"STATUS_SOCKET": self.socket} if program.answers else {}
-        self.process = await asyncio.create_subprocess_exec(
+        return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             program.module,
@@ -108,43 +153,64 @@ class Child:
             # Ctrl-C reaches this process only, which ends its children in order.
             start_new_session=True,
         )
-        probe = asyncio.create_task(self._probe(), name=f"probe-{program.name}")
-        try:
-            if self.stopping.is_set():
-                await _end(self.process, program.name)
-            return await self.process.wait()
-        finally:
-            probe.cancel()
-            await _end(self.process, program.name)
 
-    async def _probe(self) -> None:
+    async def _watch(self) -> None:
+        """Ask the process again and again, until it has to be replaced."""
         if not self.program.answers:
             await asyncio.sleep(PROBE_WITHIN)
             self.started.set()
-            return
-        while not self.started.is_set():
-            answer = await ask(self.socket, "/livez")
+            await self._stopping.wait()
+        clock = asyncio.get_running_loop().time
+        longest = self.patience.ask_every
+        while not self.liveness.fault:
+            began = clock()
+            answer = await ask(self.socket, "/livez", within=longest)
+            took = clock() - began
             if answer is not None and answer[0] == 200:
+                self.liveness.heard()
                 self.started.set()
-                return
-            await asyncio.sleep(PROBE_EVERY)
+                pause = longest
+            else:
+                pause = max((longest if self.liveness.answered else PROBE_EVERY) - took, 0.0)
+                self.liveness.missed(min(took + pause, longest))
+            await asyncio.sleep(pause)
+
+    async def _end(self, process: Process, exited: asyncio.Future[int]) -> None:
+        """Have a process end, by SIGKILL if need be; raises ChildFailed when even that does not help."""
+        name, patience, fault = self.program.name, self.patience, self.liveness.fault
+        if exited.done():
+            return
+        if fault:
+            log.error("child does not answer and is replaced", child=name, cause=fault, state=_state(process.pid))
+        # It may have ended in this moment.
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        if await _done(exited, within=patience.stop_silent if fault else patience.stop):
+            return
+        log.error("child did not end and is killed", child=name, state=_state(process.pid))
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        if not await _done(exited, within=patience.killed):
+            raise ChildFailed(f"{name} cannot be ended: process {process.pid} is {_state(process.pid)}", EXIT_FAILURE)
 
 
-async def _end(process: asyncio.subprocess.Process, name: str) -> None:
-    if process.returncode is not None:
-        return
-    process.terminate()
-    waiting = asyncio.ensure_future(process.wait())
-    await asyncio.wait({waiting}, timeout=STOP_WITHIN)
-    if not waiting.done():
-        log.error("child did not end and is killed", child=name)
-        process.kill()
-    await waiting
+async def _done(future: asyncio.Future[int], *, within: float) -> bool:
+    await asyncio.wait({future}, timeout=within)
+    return future.done()
 
 
-async def ask(socket: str, path: str) -> tuple[int, str] | None:
-    """Return status and text of a child's answer on its Unix socket, None when it does not answer."""
-    timeout = aiohttp.ClientTimeout(total=PROBE_WITHIN)
+def _state(pid: int) -> str:
+    """Return the kernel's word for the state of a process, such as "T (stopped)"; empty when it cannot be seen."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("State:")), "")
+
+
+async def ask(socket: str, path: str, *, within: float = PROBE_WITHIN) -> tuple[int, str] | None:
+    """Return status and text of a child's answer on its Unix socket, None when it does not answer in time."""
+    timeout = aiohttp.ClientTimeout(total=within)
     try:
         async with (
             aiohttp.ClientSession(connector=aiohttp.UnixConnector(socket), timeout=timeout) as session,

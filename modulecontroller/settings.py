@@ -48,6 +48,12 @@ class SupervisorSettings(Settings):
     health_port: Port = Field(8081, validation_alias="HEALTH_PORT", description="TCP port of /livez and /readyz")
     metrics_port: Port = Field(9090, validation_alias="METRICS_PORT", description="TCP port of /metrics")
     report_port: Port = Field(8080, validation_alias="REPORT_PORT", description="TCP port of the report intake /log")
+    shutdown_timeout: Annotated[float, Field(gt=0, le=3600)] = Field(
+        8.0,
+        validation_alias="SHUTDOWN_TIMEOUT",
+        description="seconds that gateways have for orders under way at the end; terminationGracePeriodSeconds of the "
+        "Pod should be 20 s more",
+    )
     log_format: LogFormat = Field(LogFormat.JSON, validation_alias="LOG_FORMAT", description="json or console")
     log_level: LogLevel = Field(
         LogLevel.INFO, validation_alias="LOG_LEVEL", description="debug, info, warning or error"

@@ -15,6 +15,8 @@ from modulecontroller.settings import QuickstartSettings
 from service.process import StartError
 
 STEP_WITHIN = 60
+COMMAND_WITHIN = 90
+"""Seconds after which a command that should have given up by itself is killed."""
 
 
 class SmokeFailed(StartError):
@@ -102,7 +104,12 @@ class _Mctl:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        output, _ = await process.communicate()
+        try:
+            async with asyncio.timeout(COMMAND_WITHIN):
+                output, _ = await process.communicate()
+        except TimeoutError:
+            process.kill()
+            raise SmokeFailed(f"smoke: failed: mctl {' '.join(arguments)} hangs: killed") from None
         if process.returncode:
             text = output.decode(errors="replace").strip()
             raise SmokeFailed(f"smoke: failed: mctl {' '.join(arguments)} ended with {process.returncode}: {text}")

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from modulecontroller.children import Child, ask
+from modulecontroller.children import CAUSES, Child, ask
 
 LOOK_EVERY = 0.5
 
 
 class ChildrenStatus(Collector):
-    """What the children say of themselves, looked at each second; metrics carry the label program."""
+    """What the children say of themselves, looked at each second; metrics carry the label program.
+
+    A child that does not answer has no metrics: old ones would pass for what is the case now.
+    """
 
     def __init__(self, children: Sequence[Child]) -> None:
         self._children = children
-        self._trouble: dict[str, str] = {c.program.name: "not started yet" for c in children}
+        self._trouble = {child.program.name: "not started yet" for child in children}
         self._metrics: dict[str, str] = {}
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self)
@@ -29,10 +33,19 @@ class ChildrenStatus(Collector):
         """Return what keeps children from being ready."""
         return [f"{name}: {line}" for name, text in self._trouble.items() for line in text.splitlines()]
 
+    def dead(self) -> list[str]:
+        """Return which children do not answer any more."""
+        return [f"{child.program.name}: {fault}" for child in self._children if (fault := child.liveness.trouble)]
+
     async def run(self) -> None:
-        """Look at the children for ever."""
+        """Look at the children until cancelled, so that one that hangs delays no other."""
+        async with asyncio.TaskGroup() as group:
+            for child in self._children:
+                group.create_task(self._follow(child), name=f"status-{child.program.name}")
+
+    async def _follow(self, child: Child) -> NoReturn:
         while True:
-            await asyncio.gather(*(self._look(child) for child in self._children))
+            await self._look(child)
             await asyncio.sleep(LOOK_EVERY)
 
     async def _look(self, child: Child) -> None:
@@ -46,6 +59,8 @@ class ChildrenStatus(Collector):
         metrics = await ask(child.socket, "/metrics")
         if metrics is not None and metrics[0] == 200:
             self._metrics[name] = metrics[1]
+        else:
+            self._metrics.pop(name, None)
 
     def collect(self) -> Iterator[Metric]:
         """Return the children's metrics as one set."""
@@ -59,5 +74,7 @@ class ChildrenStatus(Collector):
         yield from merged.values()
         restarts = Metric("koupleless_child_restarts", "Restarts of child processes", "counter")
         for child in self._children:
-            restarts.add_sample("koupleless_child_restarts_total", {"program": child.program.name}, child.restarts)
+            for cause in CAUSES:
+                labels = {"program": child.program.name, "cause": cause}
+                restarts.add_sample("koupleless_child_restarts_total", labels, child.restarts[cause])
         yield restarts

@@ -10,6 +10,7 @@ from uuid import uuid4
 import structlog
 
 from modulecontroller.children import Child, ChildFailed, Program
+from modulecontroller.liveness import Patience
 from modulecontroller.settings import SupervisorSettings
 from modulecontroller.status import ChildrenStatus
 from service.listening import host_port, local_host
@@ -19,6 +20,13 @@ from service.status import StatusServer
 log = structlog.get_logger(__name__)
 
 READY_LOOK = 0.1
+TELL_EVERY = 15.0
+"""Seconds between two log lines that tell what a start still waits for."""
+AFTER_ORDERS = 4.0
+"""Seconds that a gateway needs to end besides those for orders under way."""
+
+Stage = Sequence[Child]
+"""Children that are ended together."""
 
 
 def programs(settings: SupervisorSettings, extra: Mapping[str, str]) -> list[Program]:
@@ -69,43 +77,49 @@ async def supervise(
 ) -> None:
     """Run everything until stop is set; raises StartError.
 
-    before is what the core needs, more what is started once the core is ready. ready
-    is set when all children but more said that they are.
+    before is what the others need, more what is started once all others are ready,
+    when ready is set.
     """
     check(settings)
     with tempfile.TemporaryDirectory(prefix="module-controller-") as sockets:
-        core = [Child(program, sockets) for program in (*before, *programs(settings, extra or {}))]
-        status = ChildrenStatus(core)
+        control_plane, *gateways = programs(settings, extra or {})
+        for_orders = Patience(stop=settings.shutdown_timeout + AFTER_ORDERS)
+        stages = [
+            [Child(program, sockets) for program in before],
+            [Child(control_plane, sockets)],
+            [Child(program, sockets, for_orders) for program in gateways],
+            [Child(program, sockets) for program in more],
+        ]
+        status = ChildrenStatus([child for stage in stages[:-1] for child in stage])
         server = StatusServer(
             status.trouble,
             health_port=settings.health_port,
             metrics_port=settings.metrics_port,
             registry=status.registry,
+            dead=status.dead,
             host=settings.status_host,
         )
         await server.start()
         try:
-            await _run(core, [Child(program, sockets) for program in more], status, stop, ready or asyncio.Event())
+            await _run(stages, status, stop, ready or asyncio.Event())
         finally:
             await server.stop()
 
 
-async def _run(
-    core: Sequence[Child], more: Sequence[Child], status: ChildrenStatus, stop: asyncio.Event, ready: asyncio.Event
-) -> None:
+async def _run(stages: Sequence[Stage], status: ChildrenStatus, stop: asyncio.Event, ready: asyncio.Event) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(status.run(), name="status"),
                 group.create_task(_tell_ready(status, ready), name="ready"),
-                group.create_task(_start(group, core, more, ready), name="start"),
+                group.create_task(_start(group, stages, ready), name="start"),
             ]
             await stop.wait()
             for task in tasks:
                 task.cancel()
-            # Those that depend on others end first: bases and gateways before the control plane.
-            for child in reversed([*core, *more]):
-                await child.stop()
+            # Those that depend on others end first: bases, then gateways, then the control plane.
+            for stage in reversed(stages):
+                await asyncio.gather(*(child.stop() for child in stage))
     except* ChildFailed as failed:
         first = _first(failed)
         raise StartError(str(first), exit_code=max(first.exit_code, 1)) from None
@@ -116,9 +130,10 @@ def _first(failed: BaseExceptionGroup[ChildFailed]) -> ChildFailed:
     return first if isinstance(first, ChildFailed) else _first(first)
 
 
-async def _start(group: asyncio.TaskGroup, core: Sequence[Child], more: Sequence[Child], ready: asyncio.Event) -> None:
-    """Start each child when those before it answer, the additional ones when the core is ready."""
-    for child in core:
+async def _start(group: asyncio.TaskGroup, stages: Sequence[Stage], ready: asyncio.Event) -> None:
+    """Start each child when those before it answer, those of the last stage when all before are ready."""
+    *core, more = stages
+    for child in (child for stage in core for child in stage):
         group.create_task(child.run(), name=child.program.name)
         await child.started.wait()
     if more:
@@ -128,8 +143,12 @@ async def _start(group: asyncio.TaskGroup, core: Sequence[Child], more: Sequence
 
 
 async def _tell_ready(status: ChildrenStatus, ready: asyncio.Event) -> None:
-    while True:
+    """Set ready as soon as nothing is missing any more; what is missing for long is logged."""
+    clock = asyncio.get_running_loop().time
+    told_at = clock()
+    while missing := status.trouble():
+        if clock() - told_at >= TELL_EVERY:
+            log.warning("not ready yet", missing=missing)
+            told_at = clock()
         await asyncio.sleep(READY_LOOK)
-        if not status.trouble():
-            ready.set()
-            return
+    ready.set()

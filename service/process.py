@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 import structlog
 import uvloop
 
+from service import watchdog
 from service.folders import give_home
 from service.listening import CannotListen
 from service.settings import Settings, describe
@@ -67,6 +69,8 @@ def run(main: Main, *, loop: str = "uvloop") -> int:
     another. loop "asyncio" selects the standard loop.
     """
     give_home()
+    # A crash of compiled code leaves the stacks on standard error, too.
+    faulthandler.enable(file=watchdog.STANDARD_ERROR)
     factory = uvloop.new_event_loop if loop == "uvloop" else None
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
@@ -87,6 +91,7 @@ def run(main: Main, *, loop: str = "uvloop") -> int:
 async def _guarded(main: Main) -> None:
     stop = asyncio.Event()
     task = asyncio.ensure_future(main(stop))
+    watching = asyncio.create_task(watchdog.watch(), name="watchdog")
     loop = asyncio.get_running_loop()
 
     def on_signal(number: signal.Signals) -> None:
@@ -101,7 +106,10 @@ async def _guarded(main: Main) -> None:
         loop.add_signal_handler(number, on_signal, number)
     if os.environ.get("SUPERVISED") == "1":
         loop.add_reader(sys.stdin.fileno(), _orphaned, loop, stop)
-    await task
+    try:
+        await task
+    finally:
+        watching.cancel()
 
 
 def _orphaned(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

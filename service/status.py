@@ -1,6 +1,7 @@
 """The listener for probes and Prometheus: /livez, /readyz, /healthz and /metrics.
 
-/livez answers as long as the event loop turns. /readyz is 503 while something
+/livez answers as long as the event loop turns; a program that consists of several
+says there what does not work any more, with 503. /readyz is 503 while something
 outside keeps the program from doing its work, and says what, line by line; it
 never ends the process.
 """
@@ -19,7 +20,8 @@ from service.listening import CannotListen, cannot_listen, serve
 class StatusServer:
     """Serves probes and metrics on two ports (which may be the same) of host, or both on one Unix socket.
 
-    trouble returns, in words, what keeps the program from being ready; nothing means ready.
+    trouble returns, in words, what keeps the program from being ready, and dead what does not work and has to be
+    restarted; nothing means ready, and alive.
     """
 
     def __init__(
@@ -31,8 +33,10 @@ class StatusServer:
         host: str = "",
         socket: str = "",
         registry: CollectorRegistry = REGISTRY,
+        dead: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._trouble = trouble
+        self._dead = dead
         self._host = host
         self._health_port = health_port
         self._metrics_port = metrics_port
@@ -78,17 +82,20 @@ class StatusServer:
             raise CannotListen(cannot_listen(variable, self._socket, error)) from error
 
     async def _livez(self, _request: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        return _answer(self._dead())
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        trouble = self._trouble()
-        if trouble:
-            return web.Response(status=503, text="".join(f"{line}\n" for line in trouble))
-        return web.Response(text="ok\n")
+        return _answer(self._trouble())
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         body = generate_latest(self._registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _answer(problems: Sequence[str]) -> web.Response:
+    if problems:
+        return web.Response(status=503, text="".join(f"{line}\n" for line in problems))
+    return web.Response(text="ok\n")
 
 
 def _remove(socket: str) -> None:

@@ -40,7 +40,7 @@ def test_child_that_is_killed_is_restarted_and_its_work_goes_on(programs: Progra
         eventually(lambda: not controller.ready(), within=10.0, what=f"not ready without {name}")
         eventually(controller.ready, within=30.0, what="ready again")
         assert controller.pid(module) != before
-        assert f'koupleless_child_restarts_total{{program="{name}"}} 1.0' in controller.metrics()
+        assert f'koupleless_child_restarts_total{{cause="ended",program="{name}"}} 1.0' in controller.metrics()
     eventually(lambda: 'program="http-gateway"' in controller.metrics(), within=10.0, what="metrics of the new one")
     assert base.server.running
 

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from modulecontroller import status as status_module
-from modulecontroller.children import Child, ChildFailed, Program
+from modulecontroller.children import Child, Program
 from modulecontroller.settings import SupervisorSettings
 from modulecontroller.status import ChildrenStatus
 from modulecontroller.supervisor import check, programs
@@ -48,12 +48,6 @@ def test_what_children_are_told() -> None:
 def test_no_tunnel_is_refused_with_the_fix() -> None:
     with pytest.raises(StartError, match="set ENABLE_HTTP_TUNNEL=true or ENABLE_MQTT_TUNNEL=true"):
         check(settings())
-
-
-def test_failed_child_names_program_and_code() -> None:
-    assert str(ChildFailed("mqtt-gateway", 2)) == (
-        "mqtt-gateway could not start (exit code 2); its message stands above"
-    )
 
 
 class Answers:
@@ -98,7 +92,7 @@ async def test_readiness_of_all_is_that_of_each(monkeypatch: pytest.MonkeyPatch)
 async def test_metrics_of_all_carry_their_program(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = Answers(monkeypatch)
     first, second = Child(Program("a", "", {}), "/s"), Child(Program("b", "", {}), "/s")
-    second.restarts = 3
+    second.restarts["ended"] = 3
     status = ChildrenStatus([first, second])
     text = '# HELP reports_total Reports\n# TYPE reports_total counter\nreports_total{kind="x"} %d\n'
     answers.by_path["/s/a.sock/metrics"] = (200, text % 1)
@@ -107,5 +101,6 @@ async def test_metrics_of_all_carry_their_program(monkeypatch: pytest.MonkeyPatc
     told = generate_latest(status.registry).decode()
     assert 'reports_total{kind="x",program="a"} 1.0' in told
     assert 'reports_total{kind="x",program="b"} 2.0' in told
-    assert 'koupleless_child_restarts_total{program="b"} 3.0' in told
+    assert 'koupleless_child_restarts_total{cause="ended",program="b"} 3.0' in told
+    assert 'koupleless_child_restarts_total{cause="silent",program="b"} 0.0' in told
     assert told.count("# TYPE reports_total counter") == 1

@@ -49,6 +49,7 @@ TABLES: Mapping[type[Settings], Mapping[str, Row]] = {
         **LOGS,
         **PROBES,
         **STATUS,
+        "SHUTDOWN_TIMEOUT": ("2.5", lambda s: s.shutdown_timeout, 2.5),
         "ENABLE_HTTP_TUNNEL": ("true", lambda s: s.enable_http_tunnel, True),
         "ENABLE_MQTT_TUNNEL": ("true", lambda s: s.enable_mqtt_tunnel, True),
         "HTTP_TUNNEL_LISTEN_PORT": ("5", lambda s: s.http_port, 5),
