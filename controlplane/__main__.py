@@ -36,6 +36,7 @@ from controlplane.domain.member import Member
 from controlplane.reports import hooks, links, trackerfile
 from controlplane.reports.eventlog import EventLog
 from controlplane.reports.intake import ReportIntake
+from controlplane.reports.metrics import UNUSABLE
 from controlplane.reports.posting import Poster
 from controlplane.rpc.others import Others
 from controlplane.rpc.reads import Reads
@@ -110,14 +111,12 @@ async def embedded(settings: ControlPlaneSettings) -> AsyncIterator[Backend]:
 
 def reporter(settings: ControlPlaneSettings, poster: Poster) -> Reporter:
     """Return what tells failures to the hooks."""
-    try:
-        targets = hooks.parse(settings.report_hooks.get_secret_value(), poster)
-    except hooks.WrongHooks as error:
-        raise process.StartError(f"REPORT_HOOKS: {error}") from error
-    if targets:
-        log.info("failures are told to hooks", hooks=[hook.name for hook in targets])
+    found = hooks.parse(settings.report_hooks.get_secret_value(), poster)
+    UNUSABLE.labels("hook").set(len(found.unusable))
+    if found.usable:
+        log.info("failures are told to hooks", hooks=[hook.name for hook in found.usable])
     clock, random = SystemClock(), SystemRandom()
-    outlets = [Outlet(hook, clock=clock, random=random) for hook in targets]
+    outlets = [Outlet(hook, clock=clock, random=random) for hook in found.usable]
     return Reporter(outlets, clock, replica=settings.client_id, env=settings.env)
 
 
@@ -128,16 +127,12 @@ def tracker(settings: ControlPlaneSettings, poster: Poster, *, has_hooks: bool) 
         return None
     try:
         config = trackerfile.load(path)
-    except trackerfile.WrongTrackerFile as error:
-        raise process.StartError(f"TRACKER_CONFIG_PATH={path}: {error}") from error
+    except trackerfile.WrongTrackerFile:
+        UNUSABLE.labels("tracker").set(1)
+        return None
+    UNUSABLE.labels("link").set(len(config.unusable))
     file = EventLog(config.log_dir)
-    try:
-        file.check()
-    except OSError as error:
-        raise process.StartError(
-            f"TRACKER_CONFIG_PATH={path}: logDir {config.log_dir} cannot be written ({error.strerror}); "
-            "make the folder, or name one that this user may write"
-        ) from error
+    UNUSABLE.labels("tracker").set(bool(file.why_not_writable()))
     log.info("events are tracked", file=str(file.path), links=len(config.links))
     clock, random = SystemClock(), SystemRandom()
     told_by = settings.client_id if has_hooks else ""
@@ -376,6 +371,8 @@ def main() -> int:
     )
     settings = load(ControlPlaneSettings)
     logs.configure(settings.log_format, settings.log_level, program="controlplane", replica=settings.client_id)
+    for complaint in settings.complaints():
+        log.warning("a setting cannot be used as it is", complaint=complaint)
     return process.run(lambda stop: serve(settings, stop))
 
 

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 import socket
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -18,6 +19,8 @@ from controlplane.domain.planner import OrphanPolicy
 from controlplane.domain.planner import Policy as ModulePolicy
 from controlplane.kubelet import certificates
 from controlplane.reports import hooks, trackerfile
+from controlplane.reports.eventlog import EventLog
+from controlplane.reports.posting import Poster
 from service.folders import state_folder
 from service.listening import ALL_ADDRESSES, Host, host_port, is_address, is_unspecified
 from service.logs import LogFormat, LogLevel
@@ -270,19 +273,22 @@ class ControlPlaneSettings(Settings):
             raise ValueError(str(error)) from None
         return self
 
-    @field_validator("report_hooks")
-    @classmethod
-    def _report_hooks(cls, value: SecretStr) -> SecretStr:
-        if problem := hooks.problem(value.get_secret_value()):
-            raise ValueError(problem)
-        return value
-
-    @field_validator("tracker_config_path")
-    @classmethod
-    def _tracker_config_path(cls, value: str) -> str:
-        if value:
-            trackerfile.load(Path(value))
-        return value
+    def complaints(self) -> Sequence[str]:
+        """Return what is wrong with reporting, which nothing else has to wait for."""
+        found = hooks.parse(self.report_hooks.get_secret_value(), Poster()).unusable
+        lines = [f"REPORT_HOOKS=********: {unusable}" for unusable in found]
+        path = self.tracker_file
+        if path is None:
+            return lines
+        variable = f"TRACKER_CONFIG_PATH={path}"
+        try:
+            config = trackerfile.load(path)
+        except trackerfile.WrongTrackerFile as error:
+            return [*lines, f"{variable}: {error}; nothing is tracked"]
+        lines += [f"{variable}: {unusable}" for unusable in config.unusable]
+        if why := EventLog(config.log_dir).why_not_writable():
+            lines.append(f"{variable}: logDir: {why}; no event is written until it can be")
+        return lines
 
     @property
     def tracker_file(self) -> Path | None:

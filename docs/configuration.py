@@ -40,8 +40,9 @@ _HEAD = """\
 
 Every program reads its settings from environment variables, once, when it starts. An empty variable counts as not set.
 A value that cannot be used ends the start with exit code 2 and one line for each that names the variable, the value,
-what is wrong and what it is for; so does a variable that is nearly spelt like one of ours. `--help` of each program
-prints the same as these tables.
+what is wrong and what it is for; so does a variable that is nearly spelt like one of ours. What concerns reports alone
+(`REPORT_HOOKS`, `TRACKER_CONFIG_PATH`) is logged, and the start goes on. `--help` of each program prints the same as
+these tables.
 
 `module-controller` starts the others as children. They read the same environment, so that the variables of
 `controlplane` and of the gateways are set on it as well. What it sets for them itself: where the gateways find the
@@ -74,12 +75,14 @@ _TESTS = """\
 _ORIGINAL = """\
 ## Coming from the Go Module Controller V2
 
-A Deployment of the original starts with its variables as they are. Differences:
+A Deployment of the original starts with its variables as they are, also with placeholders of its sample such as
+`REPORT_HOOKS=YOUR_REPORT_HOOKS`. Only what the original cannot work with either has to be filled in: `ENV=YOUR_ENV`,
+since no Node can have that in its name, and, with `ENABLE_MQTT_TUNNEL=true`, where the broker is. Differences:
 
 | variable | here |
 |---|---|
 | `CLIENT_ID` | defaults to the host's name instead of a random value: a restart finds its own leases and takes them \
-up at once. Two processes of one name are refused. \
+up at once. Two processes of one name are refused. A Lease is named after it, so that it must be a DNS name. \
 Set it to something that stays the same when the Pod is replaced, as `deploy/module-controller.yaml` does |
 | `NAMESPACE` | is also where the replicas find each other, which needs the second Role of `deploy/rbac.yaml` there |
 | `IS_CLUSTER`, `WORKLOAD_MAX_LEVEL` | work as the original documents them; replicas share the bases with or without |
@@ -88,7 +91,10 @@ Set it to something that stays the same when the Pod is replaced, as `deploy/mod
 | `MQTT_BROKER` | has no default: with `ENABLE_MQTT_TUNNEL=true` it must be set |
 | `MQTT_CA_PATH` | the broker's certificate is checked; `MQTT_TLS_INSECURE=true` is the original's behaviour |
 | `VNODE_WORKER_NUM` | orders under way at once on one base; out of 1 to 256 the start is refused |
-| `REPORT_HOOKS`, `TRACKER_CONFIG_PATH` | the same; what cannot be used stops the start, see [reports.md](reports.md) |
+| those that are true or false | `True`, `1`, `yes` and `on` mean true as well, which the original takes for false; \
+what is no such word is refused |
+| `REPORT_HOOKS`, `TRACKER_CONFIG_PATH` | the same; what cannot be used is logged once and left out, see \
+[reports.md](reports.md) |
 | `KUBELET_PROXY_ENABLED` | callers must show a certificate of `KUBELET_PROXY_CLIENT_CA_PATH` or a token, and need \
 permissions: see [kubelet.md](kubelet.md) |
 | `KUBECONFIG` | the same; `CLUSTER` says whether Kubernetes or the embedded cluster is meant |

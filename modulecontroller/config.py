@@ -14,7 +14,10 @@ def as_text(configuration: Configuration) -> str:
 
 
 def as_json(configuration: Configuration) -> str:
-    """Return one JSON object: programs with their variables, what is wrong, what nobody reads."""
+    """Return one JSON object: programs with their variables, what is wrong, what nobody reads.
+
+    complaints are about what is wrong and does not stop the start.
+    """
     programs = [
         {
             "program": program.name,
@@ -30,7 +33,12 @@ def as_json(configuration: Configuration) -> str:
         }
         for program in configuration.programs
     ]
-    told = {"programs": programs, "wrong": list(configuration.wrong), "unread": list(configuration.unread)}
+    told = {
+        "programs": programs,
+        "wrong": list(configuration.wrong),
+        "complaints": list(configuration.complaints),
+        "unread": list(configuration.unread),
+    }
     return json.dumps(told, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -47,10 +55,14 @@ def _lines(configuration: Configuration) -> Iterator[str]:
         yield "set, but read by none of these programs:"
         yield from (f"  {name}" for name in configuration.unread)
         yield ""
+    if configuration.complaints:
+        yield "wrong, though the start goes on:"
+        yield from (f"  {line}" for line in configuration.complaints)
+        yield ""
     if configuration.wrong:
         yield "wrong, so that the start would be refused:"
         yield from (f"  {line}" for line in configuration.wrong)
-    else:
+    elif not configuration.complaints:
         yield "nothing is wrong"
 
 

@@ -38,12 +38,16 @@ S = TypeVar("S", bound=Settings)
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program and what it would be started with; settings are None where something is wrong with them."""
+    """A program and what it would be started with; settings are None where something is wrong with them.
+
+    complaints are about what is wrong and does not keep the program from starting.
+    """
 
     name: str
     settings: Settings | None
     variables: tuple[Variable, ...] = ()
     wrong: tuple[str, ...] = ()
+    complaints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,11 @@ class Configuration:
         # Programs may put the meaning of a variable into words of their own; what is wrong with it is the same.
         told = {line.partition(" is: ")[0]: line for program in self.programs for line in program.wrong}
         return tuple(told.values())
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """What is wrong and does not keep the programs from starting."""
+        return tuple(line for program in self.programs for line in program.complaints)
 
     def of(self, cls: type[S]) -> S | None:
         """Return the settings of one class, None when that program is not run or its settings are wrong."""
@@ -86,7 +95,7 @@ def _alone(name: str, imposed: Mapping[str, str] | None = None) -> Program:
         settings = read(PROGRAMS[name], told)
     except ConfigurationError as error:
         return Program(name, None, wrong=tuple(error.lines))
-    return Program(name, settings, effective(settings, told))
+    return Program(name, settings, effective(settings, told), complaints=tuple(settings.complaints()))
 
 
 def _together() -> Iterator[Program]:

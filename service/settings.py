@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
@@ -56,6 +56,10 @@ class Settings(BaseSettings):
         # Lists are written as people write them in manifests, not as JSON: validators read the text.
         enable_decoding=False,
     )
+
+    def complaints(self) -> Sequence[str]:
+        """Return what is wrong and keeps the program from no work but that of the variable, each with its name."""
+        return ()
 
 
 S = TypeVar("S", bound=Settings)

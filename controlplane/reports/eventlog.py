@@ -5,6 +5,7 @@ It is opened for each batch of lines, so that other tools may move or remove it.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from controlplane.reports.worker import StillBusy, Worker
@@ -30,10 +31,15 @@ class EventLog:
         """Where it is."""
         return self._path
 
-    def check(self) -> None:
-        """See that it can be written; raises OSError."""
-        with self._path.open("ab"):
-            pass
+    def why_not_writable(self) -> str:
+        """Return why it cannot be written, empty if that is not seen; nothing is touched."""
+        folder = self._path.parent
+        if not folder.is_dir():
+            return f"there is no folder {folder}"
+        if self._path.is_dir():
+            return f"{self._path} is a folder"
+        there = self._path if self._path.exists() else folder
+        return "" if os.access(there, os.W_OK) else f"{there} cannot be written by this user"
 
     async def append(self, text: str) -> None:
         """Write lines; raises OSError or TimeoutError, and some of it may have been written then."""

@@ -1,14 +1,18 @@
-"""The tracker's configuration file: logDir, reportLevel, reportLinks, as the Go Module Controller V2 reads it."""
+"""The tracker's configuration file: logDir, reportLevel, reportLinks, as the Go Module Controller V2 reads it.
+
+A link that cannot be used gets no reports; it keeps neither the others nor the file of events from working.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from controlplane.reports.hooks import check_url, masked
+from controlplane.reports.hooks import Target, Unusable, check_url, masked, target
 
 DEFAULT_PATH = "config/default_tracker_config.yaml"
 LARGEST = 1024 * 1024
@@ -32,20 +36,34 @@ class TrackerConfig(BaseModel):
 
     log_dir: Path = Field(Path(), alias="logDir")
     level: Level = Field(Level.ERROR, alias="reportLevel")
-    links: tuple[str, ...] = Field((), alias="reportLinks")
+    all_links: tuple[str, ...] = Field((), alias="reportLinks")
 
-    @field_validator("links", mode="before")
+    @field_validator("all_links", mode="before")
     @classmethod
     def _links(cls, value: object) -> object:
         links = [] if value is None else value
         if not isinstance(links, list | tuple):
             raise ValueError("must be a list of URLs")  # noqa: TRY004 - pydantic wants ValueError
-        for number, link in enumerate(links, 1):
-            try:
-                check_url(str(link))
-            except ValueError as error:
-                raise ValueError(f"link {number} ({masked(str(link))}): {error}") from None
         return tuple(str(link) for link in links)
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """The links that can be used."""
+        return tuple(link for link in self.all_links if _why_unusable(link) is None)
+
+    @property
+    def unusable(self) -> tuple[Unusable, ...]:
+        """The links that cannot."""
+        return tuple(Unusable(name, why) for name, link in self._named() if (why := _why_unusable(link)) is not None)
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """Where the links are that can be used."""
+        return tuple(found for name, link in self._named() if (found := target(name, link)) is not None)
+
+    def _named(self) -> Iterator[tuple[str, str]]:
+        for number, link in enumerate(self.all_links, 1):
+            yield f"link {number} ({masked(link)})", link
 
 
 def load(path: Path) -> TrackerConfig:
@@ -71,6 +89,14 @@ def load(path: Path) -> TrackerConfig:
         return TrackerConfig.model_validate(said)
     except ValidationError as error:
         raise WrongTrackerFile("; ".join(_explain(dict(e)) for e in error.errors())) from error
+
+
+def _why_unusable(link: str) -> str | None:
+    try:
+        check_url(link)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _explain(error: dict[str, object]) -> str:

@@ -19,6 +19,7 @@ from modulecontroller.doctor import (
     kubelet,
     permissions,
     ports,
+    reports,
     settings,
 )
 from modulecontroller.doctor.findings import Check, Finding, Level, error
@@ -37,6 +38,7 @@ CHECKS: Mapping[str, Check] = {
     "kubelet API": kubelet.check,
     "clock": clock.check,
     "addresses": addresses.check,
+    "reports": reports.check,
     "broker": broker.check,
 }
 """All checks in the order in which they are shown; what they find may be about a part of the name's subject."""

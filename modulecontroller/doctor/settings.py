@@ -16,6 +16,8 @@ async def check(configuration: Configuration) -> AsyncIterator[Finding]:
     """Yield what is wrong with the settings."""
     for line in configuration.wrong:
         yield error(ABOUT, line, "correct the variable; module-controller config shows all of them")
+    for line in configuration.complaints:
+        yield warning(ABOUT, line, "correct the variable, or unset it; all else works without it")
     names = [program.name for program in configuration.programs]
     if not configuration.wrong:
         given = {

@@ -247,3 +247,38 @@ def test_the_command(output: str, programs: Programs, tmp_path: Path) -> None:
         assert "fix: correct the variable" in done.stdout
     else:
         assert json.loads(done.stdout)["summary"]["error"] == 1
+
+
+class TestReports:
+    async def test_which_hooks_can_be_reached_and_used(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.delenv(name, raising=False)
+            monkeypatch.delenv(name.upper(), raising=False)
+        port, tracker = Port(), tmp_path / "tracker.yaml"
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            here, nobody = f"http://127.0.0.1:{listening.getsockname()[1]}", f"http://127.0.0.1:{port.number}"
+            tracker.write_text(f"logDir: {tmp_path}\nreportLinks: ['{here}/log']\n")
+            found = await look(
+                monkeypatch,
+                "controlplane",
+                CLUSTER="embedded",
+                REPORT_HOOKS=f"{here}/s3cret; {nobody}/s3cret; YOUR_REPORT_HOOKS",
+                TRACKER_CONFIG_PATH=str(tracker),
+            )
+        port.close()
+        assert found["reports"] == [
+            ("ok", f"hook 1 ({here}/***) can be reached"),
+            ("warning", f"hook 2 ({nobody}/***) cannot be reached: Connection refused"),
+            ("ok", f"link 1 ({here}/***) can be reached"),
+        ]
+        assert ("warning", "REPORT_HOOKS=********: hook 3 (***) gets no reports: it is no URL") in found["settings"]
+        assert "s3cret" not in str(found)
+
+    async def test_a_hook_behind_a_proxy_is_not_tried(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        found = await look(monkeypatch, "controlplane", CLUSTER="embedded", REPORT_HOOKS="http://192.0.2.1/x")
+        assert found["reports"] == [
+            ("skipped", "hook 1 (http://192.0.2.1/***) is called through a proxy, and not tried")
+        ]

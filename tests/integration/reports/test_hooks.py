@@ -43,7 +43,7 @@ async def poster() -> AsyncIterator[Poster]:
 @asynccontextmanager
 async def reporter_to(text: str, poster: Poster) -> AsyncIterator[Reporter]:
     clock = SystemClock()
-    outlets = [Outlet(hook, clock=clock, random=Random(1)) for hook in hooks.parse(text, poster)]
+    outlets = [Outlet(hook, clock=clock, random=Random(1)) for hook in hooks.parse(text, poster).usable]
     reporter = Reporter(outlets, clock, replica="r0", env="dev")
     task = asyncio.create_task(reporter.run())
     try:

@@ -83,36 +83,50 @@ async def test_failures_reach_the_robot_once_and_the_trackers_file(receiver: Rec
     assert SECRET not in log
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "told"),
-    [
-        ("REPORT_HOOKS", f"htps://oapi.dingtalk.com/robot/send?access_token={SECRET}", "did you mean https://"),
-        ("TRACKER_CONFIG_PATH", "/does/not/exist.yaml", "cannot be read"),
-    ],
-)
-def test_wrong_settings_stop_the_start(tmp_path: Path, variable: str, value: str, told: str) -> None:
+async def test_what_cannot_be_used_is_left_out_and_all_else_goes_on(receiver: Receiver, tmp_path: Path) -> None:
+    (tmp_path / "tracker.yaml").write_text(
+        f"logDir: {tmp_path}/none\nreportLinks: ['{receiver.url('link')}', 'ftp://host/log']\n"
+    )
+    wrong = f"YOUR_REPORT_HOOKS;htps://oapi.dingtalk.com/robot/send?access_token={SECRET}"
     with Programs(tmp_path) as programs:
-        environ = {"CLUSTER": "embedded", "EMBEDDED_DB": str(tmp_path / "cluster.db"), variable: value}
-        control_plane = ControlPlane(programs, **environ)
-        control_plane.server.start()
-        eventually(lambda: not control_plane.server.running, within=60, what="its end")
-        text = control_plane.server.log.read_text()
-    assert "cannot start: wrong settings" in text
-    assert f"{variable}=" in text
-    assert told in text
-    assert SECRET not in text
+        report_port = programs.port()
+        control_plane = ControlPlane(
+            programs,
+            CLUSTER="embedded",
+            EMBEDDED_DB=str(tmp_path / "cluster.db"),
+            REPORT_PORT=str(report_port),
+            REPORT_HOOKS=f"{wrong}; {receiver.url('robot')}",
+            TRACKER_CONFIG_PATH=str(tmp_path / "tracker.yaml"),
+        )
+        await asyncio.to_thread(control_plane.start)
+        code, _ = await asyncio.to_thread(
+            ask, f"http://127.0.0.1:{report_port}/log", method="POST", body=json.dumps({"message": "from CI"}).encode()
+        )
+        assert code == 200
+        await soon(lambda: receiver.robots["robot"].taken, "the report at the hook that can be used")
+        metrics = (await asyncio.to_thread(ask, f"http://127.0.0.1:{control_plane.metrics}/metrics"))[1]
+        log = control_plane.server.log.read_text()
+    for kind, number in (("hook", 2), ("link", 1), ("tracker", 1)):
+        assert f'koupleless_reporting_unusable{{kind="{kind}"}} {number}.0' in metrics
+    for told in (
+        "hook 1 (***) gets no reports: it is no URL",
+        "hook 2 (htps://***) gets no reports: there is no service htps://; did you mean https://?",
+        "link 2 (ftp://***) gets no reports: it must begin with http",
+        f"logDir: there is no folder {tmp_path}/none",
+    ):
+        assert log.count(told) == 1, told
+    assert SECRET not in log
 
 
-def test_a_folder_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
-    (tmp_path / "tracker.yaml").write_text(f"logDir: {tmp_path}/none\n")
+def test_without_the_trackers_file_nothing_is_tracked(tmp_path: Path) -> None:
     with Programs(tmp_path) as programs:
         control_plane = ControlPlane(
             programs,
             CLUSTER="embedded",
             EMBEDDED_DB=str(tmp_path / "cluster.db"),
-            TRACKER_CONFIG_PATH=str(tmp_path / "tracker.yaml"),
-        )
-        control_plane.server.start()
-        eventually(lambda: not control_plane.server.running, within=60, what="its end")
-        text = control_plane.server.log.read_text()
-    assert f"TRACKER_CONFIG_PATH={tmp_path}/tracker.yaml: logDir {tmp_path}/none cannot be written" in text
+            TRACKER_CONFIG_PATH="/does/not/exist.yaml",
+        ).start()
+        log = control_plane.server.log.read_text()
+        metrics = ask(f"http://127.0.0.1:{control_plane.metrics}/metrics")[1]
+    assert "TRACKER_CONFIG_PATH=/does/not/exist.yaml: it cannot be read (No such file or directory)" in log
+    assert 'koupleless_reporting_unusable{kind="tracker"} 1.0' in metrics

@@ -119,6 +119,20 @@ def test_the_command_prints_json_and_ends_with_2_when_something_is_wrong(
     assert "GRPC_PORT=70000: " in capsys.readouterr().out
 
 
+def test_what_does_not_stop_the_start_is_shown_and_no_reason_for_an_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given(monkeypatch, ENABLE_HTTP_TUNNEL="true", REPORT_HOOKS="YOUR_REPORT_HOOKS")
+    line = "REPORT_HOOKS=********: hook 1 (***) gets no reports: it is no URL"
+    assert command.main(["config"]) == 0
+    shown = capsys.readouterr().out
+    assert f"wrong, though the start goes on:\n  {line}\n" in shown
+    assert "nothing is wrong" not in shown
+    assert command.main(["config", "--output", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["complaints"], told["wrong"]) == ([line], [])
+
+
 def test_programs_that_can_be_asked_for_are_those_with_settings() -> None:
     assert {"module-controller", *PROGRAM_NAMES} == PROGRAMS.keys()
 

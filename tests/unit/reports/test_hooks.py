@@ -12,26 +12,27 @@ from controlplane.reports import hooks
 from controlplane.reports.dingtalk import message
 from controlplane.reports.posting import Poster
 from controlplane.settings import ControlPlaneSettings
-from service.settings import ConfigurationError, effective, read
+from service.settings import effective, read
 
 ROBOT = "https://oapi.dingtalk.com/robot/send?access_token=s3cret"
 
 
 def test_http_is_a_robot_and_every_other_scheme_is_apprise() -> None:
     found = hooks.parse(f"{ROBOT}; http://127.0.0.1:1/hook;json://user:pw@127.0.0.1:1/p ;", Poster())
-    assert [hook.kind for hook in found] == ["dingtalk", "dingtalk", "apprise"]
-    assert [hook.name for hook in found] == [
+    assert not found.unusable
+    assert [hook.kind for hook in found.usable] == ["dingtalk", "dingtalk", "apprise"]
+    assert [hook.name for hook in found.usable] == [
         "hook 1 (https://oapi.dingtalk.com/***)",
         "hook 2 (http://127.0.0.1:1/***)",
         "hook 3 (json://***)",
     ]
-    assert hooks.parse("", Poster()) == []
-    assert hooks.parse(" ; ", Poster()) == []
+    assert hooks.parse("", Poster()) == hooks.parse(" ; ", Poster()) == hooks.Hooks((), ())
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
+        ("YOUR_REPORT_HOOKS", "it is no URL"),
         ("oapi.dingtalk.com/robot/send?access_token=s3cret", "it is no URL"),
         ("htps://oapi.dingtalk.com/robot/send?access_token=s3cret", "did you mean https://"),
         ("https://oapi.dingtalk.com/robot/send", "no access_token"),
@@ -45,20 +46,40 @@ def test_http_is_a_robot_and_every_other_scheme_is_apprise() -> None:
         ("https://host/a https://host/s3cret", "separated by ;"),
         ("slakc://s3cret/b/c", "did you mean slack://"),
         ("slack://s3cret", "a part is missing or wrong"),
-        (f"{ROBOT};{ROBOT}", "named twice"),
-        (";".join(f"http://h/{n}" for n in range(40)), "more than 32"),
+        ("https://[host/s3cret", "its host is no name"),
     ],
 )
-def test_a_wrong_hook_stops_the_start_and_its_secret_is_not_shown(
+def test_a_hook_that_cannot_be_used_is_left_out_and_its_secret_is_not_shown(
     monkeypatch: pytest.MonkeyPatch, text: str, told: str
 ) -> None:
-    monkeypatch.setenv("REPORT_HOOKS", text)
-    with pytest.raises(ConfigurationError) as refused:
-        read(ControlPlaneSettings)
-    (line,) = refused.value.lines
-    assert line.startswith("REPORT_HOOKS=********: ")
+    monkeypatch.setenv("REPORT_HOOKS", f"{text}; http://127.0.0.1:1/hook")
+    settings = read(ControlPlaneSettings)
+    (line,) = settings.complaints()
+    assert line.startswith("REPORT_HOOKS=********: hook 1 (")
+    assert " gets no reports: " in line
     assert told in line
     assert "s3cret" not in line
+    found = hooks.parse(settings.report_hooks.get_secret_value(), Poster())
+    assert [hook.name for hook in found.usable] == ["hook 2 (http://127.0.0.1:1/***)"]
+
+
+def test_a_hook_is_called_once_and_of_very_many_the_first() -> None:
+    found = hooks.parse(f"{ROBOT};{ROBOT}", Poster())
+    assert [len(found.usable), *(unusable.why for unusable in found.unusable)] == [
+        1,
+        "it is named before, and would get every report twice",
+    ]
+    found = hooks.parse(";".join(f"http://h/{n}" for n in range(34)), Poster())
+    assert len(found.usable) == 32
+    assert [unusable.why for unusable in found.unusable] == ["there can be no more than 32 hooks"] * 2
+
+
+def test_where_hooks_are_that_are_called_by_http() -> None:
+    found = hooks.http_targets(f"{ROBOT}; slack://a/b/c; nothing; http://[::1]/x")
+    assert [(target.name, target.host, target.port) for target in found] == [
+        ("hook 1 (https://oapi.dingtalk.com/***)", "oapi.dingtalk.com", 443),
+        ("hook 4 (http://[::1]/***)", "::1", 80),
+    ]
 
 
 def test_secrets_are_not_among_the_effective_settings(monkeypatch: pytest.MonkeyPatch) -> None:

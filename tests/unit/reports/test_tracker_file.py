@@ -9,7 +9,7 @@ import pytest
 from controlplane.reports.eventlog import EventLog
 from controlplane.reports.trackerfile import Level, TrackerConfig, WrongTrackerFile, load
 from controlplane.settings import ControlPlaneSettings
-from service.settings import ConfigurationError, read
+from service.settings import read
 
 ORIGINAL = """\
 logDir: "."
@@ -43,32 +43,52 @@ def test_the_originals_file(tmp_path: Path) -> None:
         ("reportLevel: info", "reportLevel: Input should be 'error' or 'debug'"),
         ("reportLink: []", "reportLink: there is no such key"),
         ("reportLinks: http://host/log", "must be a list"),
-        ("reportLinks: [ftp://host/log]", "link 1 (ftp://***): it must begin with http"),
-        ("reportLinks: ['http://host:port/s3cret']", "port"),
         ("logDir: 5", "logDir: "),
         (b"\xff\xfe\x00", "not YAML"),
         ("x: " + "y" * 2_000_000, "larger than"),
     ],
 )
-def test_a_malformed_file_stops_the_start(
+def test_with_a_malformed_file_nothing_is_tracked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | bytes, told: str
 ) -> None:
     path = written(tmp_path, text)
     monkeypatch.setenv("TRACKER_CONFIG_PATH", str(path))
-    with pytest.raises(ConfigurationError) as refused:
-        read(ControlPlaneSettings)
-    (line,) = refused.value.lines
+    (line,) = read(ControlPlaneSettings).complaints()
     assert line.startswith(f"TRACKER_CONFIG_PATH={path}: ")
     assert told in line
-    assert "s3cret" not in line
+    assert line.endswith("; nothing is tracked")
 
 
-def test_a_named_file_that_is_missing_stops_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_that_cannot_be_used_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    links = "[ftp://host/log, 'http://host/log', 'http://host:port/s3cret']"
+    path = written(tmp_path, f"logDir: {tmp_path}\nreportLinks: {links}")
+    config = load(path)
+    assert config.links == ("http://host/log",)
+    assert [(target.name, target.port) for target in config.targets] == [("link 2 (http://host/***)", 80)]
+    monkeypatch.setenv("TRACKER_CONFIG_PATH", str(path))
+    complaints = read(ControlPlaneSettings).complaints()
+    assert [line.partition(" gets no reports: ")[2] for line in complaints] == [
+        "it must begin with http:// or https://",
+        "its port is no number from 0 to 65535",
+    ]
+    assert "s3cret" not in str(complaints)
+
+
+def test_without_the_named_file_nothing_is_tracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKER_CONFIG_PATH", str(tmp_path / "none.yaml"))
-    with pytest.raises(ConfigurationError, match="cannot be read"):
-        read(ControlPlaneSettings)
+    (line,) = read(ControlPlaneSettings).complaints()
+    assert "it cannot be read (No such file or directory)" in line
     with pytest.raises(WrongTrackerFile, match="Is a directory"):
         load(tmp_path)
+
+
+def test_a_folder_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, f"logDir: {tmp_path}/none")
+    monkeypatch.setenv("TRACKER_CONFIG_PATH", str(path))
+    (line,) = read(ControlPlaneSettings).complaints()
+    assert f"logDir: there is no folder {tmp_path}/none" in line
+    (tmp_path / "none").mkdir()
+    assert not read(ControlPlaneSettings).complaints()
 
 
 def test_without_the_default_file_nothing_is_tracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +125,6 @@ async def test_a_file_that_was_moved_away_is_made_anew(tmp_path: Path) -> None:
 async def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "events.log").mkdir()
     log = EventLog(tmp_path)
-    with pytest.raises(OSError, match="directory"):
-        log.check()
+    assert log.why_not_writable() == f"{tmp_path}/events.log is a folder"
     with pytest.raises(OSError, match="directory"):
         await log.append("three\n")
