@@ -21,7 +21,7 @@ _PURPOSE = """\
 Koupleless Module Controller: makes Java bases appear as Kubernetes nodes and their modules as Pods.
 
 Without a command it runs the control plane and the gateways that the environment asks for
-(ENABLE_HTTP_TUNNEL, ENABLE_MQTT_TUNNEL, or both), as one; a child that dies is restarted. Their own
+(ENABLE_HTTP_TUNNEL, ENABLE_MQTT_TUNNEL, or both), as one; a child that ends or hangs is replaced. Their own
 variables are told by controlplane --help, http-gateway --help and mqtt-gateway --help."""
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.listening import without
 from tests.integration.modulecontroller.conftest import ModuleController
-from tests.programs import HttpGateway, Programs, eventually
+from tests.programs import HttpGateway, Programs, SimulatedBase, eventually
 from tests.servers.process import Server
 
 LOOPBACK = {"IPv4": (socket.AF_INET, "127.0.0.1"), "IPv6": (socket.AF_INET6, "::1")}
@@ -93,6 +93,16 @@ def test_a_gateway_by_itself_has_its_probes_on_both(programs: Programs) -> None:
     gateway.server.wait_until(lambda: bool(families(gateway.port)), within=60.0)
     assert families(gateway.port) == BOTH
     assert families(gateway.health) == BOTH
+
+
+def test_a_base_is_worked_over_ipv6(programs: Programs) -> None:
+    environ = {"HTTP_TUNNEL_LISTEN_HOST": "", "HTTP_TUNNEL_ALLOWED_CIDRS": "::1/128"}
+    controller = started(ModuleController(programs, environ=environ))
+    url = f"http://[::1]:{controller.ports['HTTP_TUNNEL_LISTEN_PORT']}"
+    base = SimulatedBase(programs, url, "six", ip="::1").start()
+    controller.mctl("wait", "--for=ready", "vnode/six", "--timeout", "30s")
+    controller.mctl("install", "biz1", "--version", "1", "--url", "https://repo.example/biz1.jar", "--base", "six")
+    eventually(lambda: base.modules() == {"biz1:1": "activated"}, within=30.0, what="the module")
 
 
 def test_an_address_of_another_machine_is_named(programs: Programs) -> None:
