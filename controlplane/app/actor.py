@@ -264,7 +264,7 @@ class BaseActor:
         if created:
             self._tell(warning=False, reason="VNodeCreated", message=f"Node created for base {base.id}")
         if base.phase is Phase.CLAIMED and self._node.node() is not None:
-            base.phase = Phase.READY
+            base.phase, base.why = Phase.READY, ""
         return times
 
     def _take(self, news: News, now: float) -> None:

@@ -223,7 +223,18 @@ class Vitals:
                 self._tell(warning=False, reason="BaseReachable", message=f"base {base.id} answers again")
             case _:
                 pass
+        if base.phase in (Phase.CLAIMED, Phase.READY):
+            base.why = self._no_commands()
         return judgement.next_at
+
+    def _no_commands(self) -> str:
+        """Return what keeps commands from a base that does not count as unreachable, empty when nothing does."""
+        base = self._base
+        cause = f": {base.profile.address}: {base.failing}" if base.failing else ""
+        if base.phase is Phase.CLAIMED:
+            return f"it has not answered a command yet{cause}"
+        fail = self._commands_fail()
+        return f"{fail}{cause}" if fail and cause else ""
 
     def _judgement(self, now: float) -> Judgement:
         base, gateways = self._base, self._gateways

@@ -21,6 +21,7 @@ from modulecontroller.doctor import (
     ports,
     reports,
     settings,
+    vnodes,
 )
 from modulecontroller.doctor.findings import Check, Finding, Level, error
 
@@ -39,6 +40,7 @@ CHECKS: Mapping[str, Check] = {
     "clock": clock.check,
     "addresses": addresses.check,
     "reports": reports.check,
+    "VNodes": vnodes.check,
     "broker": broker.check,
 }
 """All checks in the order in which they are shown; what they find may be about a part of the name's subject."""

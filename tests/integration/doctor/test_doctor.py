@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import os
@@ -20,8 +21,9 @@ from modulecontroller.doctor import broker
 from modulecontroller.doctor.examine import examine
 from modulecontroller.doctor.findings import Finding
 from service.settings import ALL_VARIABLES
+from tests.integration.http_gateway.raw import beat
 from tests.integration.mqtt_gateway.test_access import tls_broker
-from tests.programs import ControlPlane, HttpGateway, Programs
+from tests.programs import ControlPlane, HttpGateway, Mctl, Programs, ask, eventually
 from tests.servers.cluster import KubeCluster
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.process import Port
@@ -205,6 +207,30 @@ class TestPorts:
             f"CONTROL_PLANE={control_plane.address}: {control_plane.address} serves",
         )
         assert found["control plane"][1][0] == "error"
+
+    async def test_a_base_whose_port_cannot_be_reached(
+        self, programs: Programs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        control_plane = ControlPlane(programs).start()
+        host, _, port = control_plane.address.rpartition(":")
+        variables = {"CLUSTER": "embedded", "GRPC_HOST": host, "GRPC_PORT": port}
+        assert (await look(monkeypatch, "controlplane", **variables))["VNodes"] == [("ok", "there are none yet")]
+        gateway = HttpGateway(programs, control_plane.address).start()
+        closed = programs.port()
+        answer = ask(f"{gateway.url}/heartbeat", method="POST", body=beat("deaf", port=closed))
+        assert answer[0] == 200, answer
+
+        def refused() -> str:
+            (vnode,) = Mctl(control_plane.address).items("get", "vnodes") or [{"message": ""}]
+            return str(vnode.get("message", ""))
+
+        await asyncio.to_thread(eventually, lambda: "refused" in refused(), within=15, what="a question refused")
+        ((level, message),) = (await look(monkeypatch, "controlplane", **variables))["VNodes"]
+        assert level == "warning"
+        assert f"1 of 1 do not answer: vnode.deaf.dev: it has not answered a command yet: 127.0.0.1:{closed}" in message
+        monkeypatch.setenv("GRPC_PORT", str(programs.port()))
+        ((level, message),) = (await look(monkeypatch, "controlplane"))["VNodes"]
+        assert (level, "no control plane answers" in message) == ("skipped", True)
 
 
 @pytest.fixture
