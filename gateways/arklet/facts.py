@@ -80,7 +80,7 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """One beat. port is 0 over MQTT; -1 means that the base found no free port."""
+    """One beat. port is 0 where none is told; -1 means that the base found no free port."""
 
     metadata: Metadata
     host_name: str = ""

@@ -8,6 +8,7 @@ part, since what is missing in it counts as not installed.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from gateways.arklet.facts import (
@@ -66,6 +67,8 @@ URL_LIMIT = 8192
 MODULE_LIMIT = 4096
 """Most modules of a base, and most items of a batch; a longer list is Malformed."""
 
+_WHOLE = re.compile(r"-?[0-9]{1,9}")
+
 _EMBEDDED_MAIN = "embed main"
 """mainClass of the base's own entry where it is embedded in its application: no module."""
 
@@ -106,20 +109,21 @@ class Negative(Exception):
 
 
 def heartbeat(body: bytes) -> Heartbeat:
-    """Read the body of a heartbeat; raises Malformed.
+    """Read the body of a heartbeat over HTTP; raises Malformed.
 
-    The identity is not judged. A port of 0 or -1 is passed on as it is.
+    The identity is not judged. A port that is missing, null, 0 or an empty text is 0.
     """
-    return heartbeat_of(first_object(body))
+    beat = first_object(body)
+    return heartbeat_of(beat, _port(beat))
 
 
-def heartbeat_of(beat: Json) -> Heartbeat:
-    """Read a heartbeat out of an object; raises Malformed."""
+def heartbeat_of(beat: Json, port: int = 0) -> Heartbeat:
+    """Read a heartbeat out of an object, but for its port, which means nothing over MQTT; raises Malformed."""
     return Heartbeat(
         metadata=_metadata(required_object(beat, "baseMetadata"), "baseMetadata."),
         host_name=text(beat, "localHostName", "localHostName"),
         ip=text(beat, "localIP", "localIP"),
-        port=_port(beat),
+        port=port,
         state=_base_state(text(beat, "state", "state")),
     )
 
@@ -230,11 +234,16 @@ def _metadata(told: Json, path: str) -> Metadata:
 
 
 def _port(beat: Json) -> int:
-    port = beat.get("port")
-    if port is None:
+    """Read a port, as a number or as text; JSON libraries on bases write both."""
+    told = beat.get("port")
+    if told is None or told == "":
         return 0
-    if isinstance(port, bool) or not isinstance(port, int):
-        raise Malformed(f"port: expected a whole number, got {kind(port)}")
+    if (isinstance(told, str) and _WHOLE.fullmatch(told)) or (isinstance(told, float) and told.is_integer()):
+        port = int(told)
+    elif isinstance(told, int) and not isinstance(told, bool):
+        port = told
+    else:
+        raise Malformed(f"port: expected a whole number, got {kind(told)}")
     if not -1 <= port <= 65535:
         raise Malformed(f"port: {port} is not within -1 to 65535")
     return port

@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TypeAlias
+
+from gateways.session.messages import Address
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+DEFAULT_PORT = 1238
+"""Where arklet listens if it can: what an address over HTTP means that names no port."""
 
 DEFAULT_NETWORKS: tuple[Network, ...] = tuple(
     ipaddress.ip_network(text)
@@ -68,6 +74,11 @@ class AddressPolicy:
         if not inside:
             raise AddressRefused(f"{address} is in no network of HTTP_TUNNEL_ALLOWED_CIDRS")
         return str(address)
+
+
+def with_port(address: Address) -> Address:
+    """Return an address that names its port: heartbeats may leave it out, and so may Nodes of the original."""
+    return address if address.port else replace(address, port=DEFAULT_PORT)
 
 
 def parse(ip: str) -> IpAddress:

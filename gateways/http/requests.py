@@ -11,7 +11,7 @@ from typing import Protocol
 from gateways.arklet import commands, payloads
 from gateways.arklet.facts import BaselineModule, BaseState, Heartbeat, Metadata
 from gateways.arklet.names import InvalidName, parse_identity
-from gateways.http.addresses import AddressPolicy, AddressRefused
+from gateways.http.addresses import AddressPolicy, AddressRefused, with_port
 from gateways.session.messages import Address, Fact
 from gateways.session.session import Unavailable
 
@@ -108,8 +108,12 @@ class Requests:
             raise Refusal(400, "invalid_identity", str(error)) from None
 
     def _addressed(self, beat: Heartbeat) -> tuple[Heartbeat, Address]:
+        if beat.port < 0:
+            text = f"port: {beat.port} says that the base found no free port and listens nowhere"
+            raise Refusal(400, "address", text)
+        told = with_port(Address(beat.ip, beat.port))
         try:
-            ip = self._policy.check(beat.ip, beat.port)
+            address = replace(told, ip=self._policy.check(told.ip, told.port))
         except AddressRefused as error:
             raise Refusal(400, "address", f"localIP and port: {error}") from None
-        return replace(beat, ip=ip), Address(ip, beat.port)
+        return replace(beat, ip=address.ip, port=address.port), address

@@ -8,10 +8,11 @@ answer that can be read is the base's reply, whatever it says.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from gateways.arklet import commands, payloads
 from gateways.arklet.facts import Reply, ReplyCode, Verb
-from gateways.http.addresses import AddressPolicy, AddressRefused
+from gateways.http.addresses import AddressPolicy, AddressRefused, with_port
 from gateways.http.arklet_client import Lost, NotSent
 from gateways.http.offers import Offers
 from gateways.http.questions import Caller
@@ -49,7 +50,7 @@ class HttpTunnel:
 
     def watch(self, watch: Watch) -> None:
         """Poll a base from now on, or as this Watch says."""
-        self._prober.watch(watch)
+        self._prober.watch(replace(watch, address=with_port(watch.address)))
 
     def unwatch(self, base: str) -> None:
         """Stop polling a base."""
@@ -61,17 +62,18 @@ class HttpTunnel:
     async def execute(self, order: Order) -> Outcome:
         """Carry out an order."""
         epoch = self._prober.epoch(order.base)
+        address = with_port(order.address)
         try:
-            self._policy.check(order.address.ip, order.address.port)
+            self._policy.check(address.ip, address.port)
             body = commands.body(order.verb, order.modules)
         except AddressRefused as error:
             return Refused(Refusal.ADDRESS_NOT_ALLOWED, str(error))
         except ValueError as error:
             return Refused(Refusal.INVALID, str(error))
-        if order.verb is Verb.BATCH_INSTALL and not await self._offers.offers(order.address, order.verb):
+        if order.verb is Verb.BATCH_INSTALL and not await self._offers.offers(address, order.verb):
             return Refused(Refusal.UNSUPPORTED, f"the base does not offer {order.verb.value}")
         try:
-            answer = await self._client.call(order.address, order.verb, body, timeout=order.timeout)
+            answer = await self._client.call(address, order.verb, body, timeout=order.timeout)
             return self._read(order, answer, epoch)
         except NotSent as error:
             return Refused(Refusal.UNREACHABLE, str(error))

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from controlplane.domain import contract
-from gateways.http.addresses import AddressPolicy, AddressRefused
+from gateways.http.addresses import DEFAULT_PORT, AddressPolicy, AddressRefused
 from gateways.http.settings import HttpGatewaySettings
 from gateways.session.endpoints import InvalidEndpoint, parse
 from modulecontroller.configuration import Configuration
@@ -56,7 +56,7 @@ def _policy(settings: HttpGatewaySettings, own: list[str]) -> Iterator[Finding]:
         words = f"{variable} has {', '.join(everything)} and HTTP_TUNNEL_TOKEN is not set: whoever reaches the port "
         words += "can make this gateway call any address"
         yield warning(ABOUT, words, "list the networks of the bases only, or set HTTP_TUNNEL_TOKEN")
-    refused = [address for address in own if _refusal(policy, address, 1238)]
+    refused = [address for address in own if _refusal(policy, address, DEFAULT_PORT)]
     if own and len(refused) == len(own):
         words = (
             f"this machine itself is at {', '.join(own)}, which {variable} refuses; so would be bases of its network"

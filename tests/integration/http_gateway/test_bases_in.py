@@ -34,6 +34,17 @@ async def test_a_heartbeat_reaches_the_control_plane(scene: Scene) -> None:
     assert report.HasField("observed_at")
 
 
+@pytest.mark.parametrize("told", [{"port": None}, {"port": 0}, {"port": ""}, {"port": "1238"}, {"port": 1238.0}, {}])
+async def test_a_base_that_tells_no_port_listens_on_1238(scene: Scene, told: dict[str, Any]) -> None:
+    body = {"baseMetadata": {"identity": "base-1"}, "localIP": "127.0.0.1", **told}
+    answer = await exchange(scene.gateway.port, request(json.dumps(body).encode()))
+
+    assert (answer.status, answer.body) == (200, b"SUCCESS")
+    told_up = (await scene.stream.report("heartbeat", "base-1")).heartbeat
+    assert (told_up.address.ip, told_up.address.port) == ("127.0.0.1", 1238)
+    assert told_up.state == pb.BASE_STATE_UNSPECIFIED
+
+
 async def test_a_simulated_base_is_announced(scene: Scene) -> None:
     profile = Profile(identity="10.0.0.7", ip="127.0.0.1", port=0, controller=scene.gateway.url)
     base = SimulatedBase(profile)
@@ -68,9 +79,8 @@ BAD_HEARTBEATS: list[tuple[str, bytes, str, str]] = [
     ("identity with a slash", beat(identity="a/b"), "invalid_identity", "DNS-1123"),
     ("identity with a wildcard", beat(identity="+"), "invalid_identity", "DNS-1123"),
     ("identity of 300 characters", beat(identity="a." * 149 + "aa"), "invalid_identity", "longer than 253"),
-    ("port is text", beat(port="1238"), "malformed", "port"),
-    ("port 0", beat(port=0), "address", "port 0"),
-    ("port -1", beat(port=-1), "address", "port -1"),
+    ("port is a word", beat(port="http"), "malformed", "port"),
+    ("port -1", beat(port=-1), "address", "found no free port"),
     ("port 70000", beat(port=70000), "malformed", "70000"),
     ("no IP", beat(ip=""), "address", "missing"),
     ("a host name", beat(ip="example.com"), "address", "not an IP address"),

@@ -68,9 +68,21 @@ def test_heartbeat_state_in_any_case(told: str | None, state: BaseState) -> None
     assert payloads.heartbeat(beat(state=told)).state is state
 
 
-@pytest.mark.parametrize("port", [-1, 0, 1, 65535])
-def test_heartbeat_port_as_told(port: int) -> None:
-    assert payloads.heartbeat(beat(port=port)).port == port
+@pytest.mark.parametrize(
+    ("told", "port"),
+    [
+        (-1, -1), (0, 0), (1, 1), (65535, 65535), (1238.0, 1238), ("1238", 1238), ("0", 0), ("-1", -1),
+        (None, 0), ("", 0),
+    ],
+)  # fmt: skip
+def test_heartbeat_port_as_number_or_text_or_not_at_all(told: object, port: int) -> None:
+    assert payloads.heartbeat(beat(port=told)).port == port
+
+
+def test_over_mqtt_a_port_means_nothing() -> None:
+    ports: list[Any] = [1238, -1, 70000, "x", {}, None]
+    for told in ports:
+        assert payloads.heartbeat_of(BEAT | {"port": told}).port == 0
 
 
 @pytest.mark.parametrize(
@@ -90,7 +102,14 @@ def test_heartbeat_port_as_told(port: int) -> None:
         (b'{"baseMetadata":{"identity":"a","name":3}}', "baseMetadata.name: expected text, got a number"),
         (beat(localIP={}), "localIP: expected text, got an object"),
         (beat(state=True), "state: expected text, got a boolean"),
-        (beat(port="1238"), "port: expected a whole number, got text"),
+        (beat(port="http"), "port: expected a whole number, got text"),
+        (beat(port=" 1238"), "port: expected a whole number, got text"),
+        (beat(port="1238.0"), "port: expected a whole number, got text"),
+        (beat(port="²"), "port: expected a whole number, got text"),
+        (beat(port="70000"), "port: 70000 is not within -1 to 65535"),
+        (beat(port="9" * 5000), "port: expected a whole number, got text"),
+        (beat(port=1e300), "is not within -1 to 65535"),
+        (beat(port=[]), "port: expected a whole number, got a list"),
         (beat(port=1238.5), "port: expected a whole number, got a number"),
         (beat(port=True), "port: expected a whole number, got a boolean"),
         (beat(port=70000), "port: 70000 is not within -1 to 65535"),
