@@ -23,7 +23,7 @@ from gateways.simulated_base.runtime import Biz, Runtime
 DESCRIPTIONS: Mapping[str, str] = {
     "help": "list all supported commands",
     "installBiz": "install one ark biz",
-    "batchInstallBiz": "batch install ark biz",
+    "batchInstallBiz": "install one ark biz",
     "uninstallBiz": "uninstall one ark biz",
     "switchBiz": "switch one ark biz",
     "queryAllBiz": "query all ark biz(including master biz)",
@@ -89,7 +89,7 @@ class Arklet:
         return self._ask(command, parameters)
 
     def _knows(self, command: str) -> bool:
-        return self._profile.batches or command != "batchInstallBiz"
+        return self._profile.runtime.batches or command != "batchInstallBiz"
 
     def _ask(self, command: str, parameters: Json | None) -> Json:
         identity = self._profile.identity
@@ -108,13 +108,13 @@ class Arklet:
         request = biz_request(parameters)
         work: Callable[[], Awaitable[Json]]
         if command == "batchInstallBiz":
-            items = _batch(parameters or {})
+            items = self._batch(parameters or {})
             if request.asynchronous and not request.request_id:
                 raise null_pointer()
             request = replace(request, name="", version="")
             work = partial(self._operations.install_batch, items)
         else:
-            request = _checked(command, request)
+            request = self._checked(command, request)
             work = self._single(command, request)
         if request.asynchronous:
             return self._begin(command, request, work)
@@ -188,16 +188,16 @@ class Arklet:
         if kind not in _HEALTH_TYPES:
             raise invalid(f"type: {kind} can not be found")
         told: Json = {}
-        if not kind:
-            told["masterBizInfo"] = rendering.master(self._profile)
         if kind in ("", "system"):
             metrics = given.get("metrics")
             if not isinstance(metrics, list) or not metrics:
                 metrics = ["cpu", "jvm"]
-            if "cpu" in metrics:
-                told["cpu"] = rendering.cpu()
             if "jvm" in metrics:
                 told["jvm"] = rendering.jvm(self._profile, self._operations.metaspace_used, self._uptime())
+            if "cpu" in metrics:
+                told["cpu"] = rendering.cpu()
+        if not kind:
+            told["masterBizInfo"] = rendering.master(self._profile)
         if kind in ("", "plugin"):
             told["pluginListInfo"] = [rendering.plugin()]
         if kind in ("", "biz") and name and version:
@@ -210,25 +210,23 @@ class Arklet:
             told["bizListInfo"] = [entry for entry in entries if not name or entry["bizName"] == name]
         return rendering.succeeded(self._profile.identity, {"healthData": told})
 
+    def _checked(self, command: str, request: BizRequest) -> BizRequest:
+        if command != "installBiz":
+            if not request.name.strip():
+                raise invalid("bizName should not be blank")
+            if not request.version.strip():
+                raise invalid("bizVersion should not be blank")
+        if request.asynchronous and not request.request_id:
+            raise invalid("requestId should not be blank when async is true")
+        return complete_install(request, self._profile.jars) if command == "installBiz" else request
 
-def _checked(command: str, request: BizRequest) -> BizRequest:
-    if command != "installBiz":
-        if not request.name.strip():
-            raise invalid("bizName should not be blank")
-        if not request.version.strip():
-            raise invalid("bizVersion should not be blank")
-    if request.asynchronous and not request.request_id:
-        raise invalid("requestId should not be blank when async is true")
-    return complete_install(request) if command == "installBiz" else request
-
-
-def _batch(parameters: Json) -> list[BizRequest]:
-    items = fields(parameters).get("bizlist")
-    if items is None:
-        raise invalid("bizList is null")
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise null_pointer()
-    return [complete_install(replace(biz_request(item), asynchronous=False)) for item in items]
+    def _batch(self, parameters: Json) -> list[BizRequest]:
+        items = fields(parameters).get("bizlist")
+        if items is None:
+            raise invalid("bizList is null")
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise null_pointer()
+        return [complete_install(replace(biz_request(item), asynchronous=False), self._profile.jars) for item in items]
 
 
 def _lock_key(request: BizRequest) -> str:

@@ -1,23 +1,58 @@
 """Module URLs as a JVM takes them, and what the jar behind one would say of itself.
 
-Nothing is fetched. A fragment NAME:VERSION stands for a manifest that names
-another module than the request; a host under .invalid cannot be resolved.
+Nothing is fetched. What is behind a URL is told by its fragment, as ``Jar.parse`` reads
+it; without one the jar is the module that was asked for. A host under .invalid cannot be
+resolved.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
 from urllib.parse import unquote, urlsplit
 
 from gateways.simulated_base.java import invalid, not_fetched, thrown
 
 _SCHEMES = frozenset({"http", "https", "file", "jar", "ftp"})
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_JAR = re.compile(r"(?P<name>.+?)-(?P<version>\d[^/]*?)(?:-ark-biz)?\.jar")
+_NAMED = re.compile(r"(?P<name>.+?)-(?P<version>\d[^/]*?)(?:-ark-biz)?\.jar")
 
 
-def open_url(url: str) -> None:
-    """Do what java.net.URL and its stream would: raises JavaError for what they cannot open."""
+class Flaw(Enum):
+    """What is wrong with a jar."""
+
+    NOT_FOUND = "not-found"
+    """The server answers 404."""
+    NOT_A_ZIP = "not-a-zip"
+    NO_MODULE = "no-module"
+    """A plain jar: its manifest names no module."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jar:
+    """Name, version and web context path as the manifest has them, each empty where it is not told; or a flaw."""
+
+    name: str = ""
+    version: str = ""
+    path: str = ""
+    flaw: Flaw | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Jar:
+        """Read NAME:VERSION, NAME:VERSION:PATH (each may be empty) or the word for a flaw."""
+        flaw = next((flaw for flaw in Flaw if flaw.value == text), None)
+        name, _, rest = text.partition(":")
+        version, _, path = rest.partition(":")
+        return cls(flaw=flaw) if flaw is not None or not rest else cls(name, version, path)
+
+
+def fetch(url: str, jars: Mapping[str, Jar]) -> Jar:
+    """Do what java.net.URL and its stream would; raises JavaError for what they cannot open.
+
+    jars are what is behind some URLs, instead of what a fragment says.
+    """
     scheme = _SCHEME.match(url)
     if scheme is None:
         raise not_fetched("java.net.MalformedURLException", f"no protocol: {url}")
@@ -29,24 +64,29 @@ def open_url(url: str) -> None:
         raise not_fetched("java.net.MalformedURLException", f"no protocol: {url}") from None
     if host.endswith(".invalid"):
         raise not_fetched("java.net.UnknownHostException", host)
+    jar = jars.get(url) or Jar.parse(unquote(url.partition("#")[2]))
+    if jar.flaw is Flaw.NOT_FOUND:
+        raise not_fetched("java.io.FileNotFoundException", url)
+    return jar
 
 
-def manifest(url: str, name: str, version: str) -> tuple[str, str]:
-    """Return name and version as the jar's manifest has them; raises JavaError when they are no identity."""
-    _, _, fragment = url.partition("#")
-    told_name, separator, told_version = unquote(fragment).partition(":")
-    if separator:
-        name, version = told_name, told_version
-    if not name or not version or ":" in name or ":" in version:
+def opened(jar: Jar, name: str, version: str) -> Jar:
+    """Return a jar that was asked for under a name and version, with all that it says; raises JavaError for none."""
+    if jar.flaw is Flaw.NOT_A_ZIP:
+        raise thrown("java.util.zip.ZipException", "zip END header not found")
+    if jar.flaw is Flaw.NO_MODULE:
+        raise thrown("java.lang.IllegalArgumentException", "Biz Name must not be empty!")
+    jar = replace(jar, name=jar.name or name, version=jar.version or version)
+    if not jar.name or not jar.version or ":" in jar.name or ":" in jar.version:
         raise thrown("java.lang.IllegalArgumentException", "Format of Biz Identity is error.")
-    return name, version
+    return jar
 
 
-def named_by_file(url: str) -> tuple[str, str]:
+def named_by_file(url: str, jars: Mapping[str, Jar]) -> tuple[str, str]:
     """Return name and version for a request that gives neither, from a file name like biz1-0.0.1.jar."""
-    open_url(url)
+    fetch(url, jars)
     file = unquote(urlsplit(url).path.rpartition("/")[2])
-    match = _JAR.fullmatch(file)
+    match = _NAMED.fullmatch(file)
     if match is None:
         raise invalid(f"refresh biz info from jar failed: {file}")
     return match["name"], match["version"]

@@ -43,9 +43,12 @@ def controller_url(text: str) -> SplitResult:
 
 
 def beat(profile: Profile, port: int, state: str) -> Json:
-    """Return what a heartbeat says."""
+    """Return what a heartbeat says; port is 0 over MQTT."""
+    told = metadata(profile)
+    if port and not profile.runtime.tells_version:
+        del told["version"]
     return {
-        "baseMetadata": metadata(profile),
+        "baseMetadata": told,
         "localHostName": profile.host_name or profile.identity,
         "localIP": profile.ip,
         "port": port,
@@ -89,7 +92,7 @@ class Heartbeat:
     async def beat(self, state: str = ACTIVATED) -> bool:
         """Send one heartbeat; False when it was not answered with status 200, which is logged."""
         try:
-            await self._post(orjson.dumps(beat(self._profile, self._port, state), option=orjson.OPT_SORT_KEYS))
+            await self._post(orjson.dumps(beat(self._profile, self._port, state)))
         except (OSError, BadAnswer, EOFError, asyncio.LimitOverrunError) as error:
             if not self._failing:
                 self._log.warning(
@@ -114,12 +117,15 @@ class Heartbeat:
                 f"Content-Type: application/json\r\n"
                 f"User-Agent: Java/{self._profile.java_version}\r\n"
                 f"Host: {url.netloc.rpartition('@')[2]}\r\n"
-                f"Accept: text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2\r\n"
+                f"Accept: text/html, image/gif, image/jpeg, */*; q=0.2\r\n"
                 f"Connection: keep-alive\r\n"
                 f"Content-Length: {len(body)}\r\n\r\n"
             )
             async with asyncio.timeout(READ_SECONDS):
-                writer.write(head.encode("ascii") + body)
+                # In two writes, as Java does.
+                writer.write(head.encode("ascii"))
+                await writer.drain()
+                writer.write(body)
                 await writer.drain()
                 status = await reader.readuntil(b"\r\n")
             if status.split(b" ")[1:2] != [b"200"]:

@@ -5,12 +5,34 @@ from __future__ import annotations
 _ARKLET = "com.alipay.sofa.koupleless.arklet.core"
 
 _HANDLING = (
-    f"{_ARKLET}.command.CommandServiceImpl.process(CommandServiceImpl.java:108)",
-    f"{_ARKLET}.api.tunnel.http.netty.NettyHttpServer$NettyHttpHandler.channelRead0(NettyHttpServer.java:118)",
+    f"{_ARKLET}.command.CommandServiceImpl.process(CommandServiceImpl.java:180)",
+    f"{_ARKLET}.api.tunnel.http.netty.NettyHttpServer$NettyHttpHandler.channelRead0(NettyHttpServer.java:169)",
     "io.netty.channel.SimpleChannelInboundHandler.channelRead(SimpleChannelInboundHandler.java:99)",
     "io.netty.channel.AbstractChannelHandlerContext.invokeChannelRead(AbstractChannelHandlerContext.java:444)",
     "io.netty.channel.nio.NioEventLoop.run(NioEventLoop.java:562)",
     "java.lang.Thread.run(Thread.java:750)",
+)
+
+_NETTY = tuple(
+    f"io.netty.{frame}"
+    for frame in (
+        "channel.AbstractChannelHandlerContext.invokeChannelRead(AbstractChannelHandlerContext.java:442)",
+        "channel.AbstractChannelHandlerContext.invokeChannelRead(AbstractChannelHandlerContext.java:420)",
+        "channel.AbstractChannelHandlerContext.fireChannelRead(AbstractChannelHandlerContext.java:412)",
+        "handler.codec.MessageToMessageDecoder.channelRead(MessageToMessageDecoder.java:103)",
+        "handler.codec.ByteToMessageDecoder.fireChannelRead(ByteToMessageDecoder.java:346)",
+        "handler.codec.ByteToMessageDecoder.channelRead(ByteToMessageDecoder.java:318)",
+        "channel.CombinedChannelDuplexHandler$DelegatingChannelHandlerContext.fireChannelRead(CombinedChannelDuplexHandler.java:436)",
+        "channel.DefaultChannelPipeline$HeadContext.channelRead(DefaultChannelPipeline.java:1410)",
+        "channel.DefaultChannelPipeline.fireChannelRead(DefaultChannelPipeline.java:919)",
+        "channel.nio.AbstractNioByteChannel$NioByteUnsafe.read(AbstractNioByteChannel.java:166)",
+        "channel.nio.NioEventLoop.processSelectedKey(NioEventLoop.java:788)",
+        "channel.nio.NioEventLoop.processSelectedKeysOptimized(NioEventLoop.java:724)",
+        "channel.nio.NioEventLoop.processSelectedKeys(NioEventLoop.java:650)",
+        "util.concurrent.SingleThreadEventExecutor$4.run(SingleThreadEventExecutor.java:997)",
+        "util.internal.ThreadExecutorMap$2.run(ThreadExecutorMap.java:74)",
+        "util.concurrent.FastThreadLocalRunnable.run(FastThreadLocalRunnable.java:30)",
+    )
 )
 
 _STARTING = (
@@ -44,13 +66,15 @@ _SPRING = tuple(
 class JavaError(Exception):
     """An exception in the simulated JVM.
 
-    reason is what follows "Internal Error: " in the answer, trace the whole stack trace.
+    reason is what follows "Internal Error: " in the answer, trace the whole stack trace,
+    detail the message of the exception without its class, which is null where it has none.
     """
 
-    def __init__(self, reason: str, trace: str) -> None:
+    def __init__(self, reason: str, trace: str, detail: str = "null") -> None:
         super().__init__(reason)
         self.reason = reason
         self.trace = trace
+        self.detail = detail
 
 
 def invalid(message: str) -> JavaError:
@@ -71,7 +95,7 @@ def thrown(exception: str, message: str, frames: tuple[str, ...] = _STARTING) ->
         + "Caused by: "
         + _stack(cause, frames)
     )
-    return JavaError(cause, trace)
+    return JavaError(cause, trace, message)
 
 
 def not_fetched(exception: str, message: str) -> JavaError:
@@ -84,19 +108,29 @@ def stop_failed(identity: str) -> JavaError:
     return thrown("java.lang.IllegalStateException", f"module {identity} failed to stop")
 
 
-def start_failed(identity: str) -> JavaError:
-    """Return what a module's Spring context threw at start-up: several KiB, the reason at the end."""
-    cause = f"java.lang.IllegalStateException: module {identity} failed to start"
-    wrappers = (
-        f"{_ARKLET}.common.exception.ArkletRuntimeException: {cause}",
-        cause,
-        "org.springframework.context.ApplicationContextException: Unable to start web server",
-        "org.springframework.beans.factory.BeanCreationException: Error creating bean with name 'server'",
-        "org.springframework.boot.web.server.WebServerException: Unable to start embedded server",
-    )
-    root = _stack("java.net.BindException: Address already in use", ("sun.nio.ch.Net.bind0(Native Method)",))
-    blocks = [_stack(wrapper, _SPRING + _STARTING + _HANDLING) for wrapper in wrappers]
-    return JavaError(cause, "Caused by: ".join([*blocks, root]))
+def path_taken(path: str) -> JavaError:
+    """Return what a web module runs into whose web context path another one has."""
+    cause = f"java.lang.IllegalArgumentException: Child name [{path}] is not unique"
+    server = "org.springframework.context.ApplicationContextException: Unable to start web server; nested exception is "
+    tomcat = ("org.apache.catalina.core.ContainerBase.addChildInternal(ContainerBase.java:670)",)
+    return _main_threw(_stack(server + cause, _SPRING), _stack(cause, tomcat))
+
+
+def start_failed(identity: str, main_class: str) -> JavaError:
+    """Return what a module's main method threw, and arklet called it by reflection: the reason is at the end alone."""
+    frames = (f"{main_class}.main({main_class.rpartition('.')[2]}.java:15)",)
+    return _main_threw(_stack(f"java.lang.IllegalStateException: module {identity} failed to start", frames))
+
+
+def _main_threw(*causes: str) -> JavaError:
+    reflected = "java.lang.reflect.InvocationTargetException"
+    frames = ("java.base/jdk.internal.reflect.NativeMethodAccessorImpl.invoke0(Native Method)", *_STARTING, *_HANDLING)
+    blocks = [
+        _stack(f"{_ARKLET}.common.exception.ArkletRuntimeException: {reflected}", _HANDLING + _NETTY),
+        _stack(reflected, frames + _NETTY),
+        *causes,
+    ]
+    return JavaError(reflected, "Caused by: ".join(blocks))
 
 
 def _stack(first: str, frames: tuple[str, ...]) -> str:

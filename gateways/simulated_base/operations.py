@@ -7,16 +7,18 @@ beside a negative one; exceptions of the JVM are JavaError.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from gateways.arklet.fields import Json
 from gateways.simulated_base import artifact, rendering
-from gateways.simulated_base.java import JavaError, invalid, start_failed, stop_failed, thrown
+from gateways.simulated_base.artifact import Jar
+from gateways.simulated_base.java import JavaError, invalid, path_taken, start_failed, stop_failed, thrown
 from gateways.simulated_base.profile import Faults, Profile
+from gateways.simulated_base.rendering import bean
 from gateways.simulated_base.request import BizRequest
-from gateways.simulated_base.runtime import Runtime
+from gateways.simulated_base.runtime import Biz, Runtime
 
 
 class Operations:
@@ -35,20 +37,25 @@ class Operations:
 
     async def install(self, request: BizRequest) -> Json:
         """Install a module; raises JavaError when its jar cannot be had or its start-up throws."""
-        artifact.open_url(request.url)
-        name, version = artifact.manifest(request.url, request.name, request.version)
+        fetched = artifact.fetch(request.url, self._profile.jars)
+        jar = artifact.opened(fetched, request.name, request.version)
+        name, version = jar.name, jar.version
         if request.strategy == "uninstallThenInstall":
             self._runtime.uninstall_all(name)
         began = self._now()
         used = self.metaspace_used
         main_class = dict(request.envs or ()).get("sofa.ark.biz.main.class", f"com.example.{name}.Application")
-        biz = self._runtime.register(name, version, began, main_class)
+        path = jar.path or (name if self._profile.shared_paths else f"{name}-{version}")
+        work_dir = f"/var/ark/{request.name}-{request.version}-{began}-unpack"
+        biz = self._runtime.register(name, version, began, main_class, path=path, work_dir=work_dir)
         if biz is None:
-            return _response("REPEAT_BIZ", f"Biz: {name}:{version} has been installed or registered.") | {
-                "elapsedSpace": 0
-            }
+            return bean(
+                code="REPEAT_BIZ",
+                elapsedSpace=0,
+                message=f"Biz: {name}:{version} has been installed or registered.",
+            )
         await asyncio.sleep(self._profile.install_time)
-        problem = self._problem(name, version)
+        problem = self._problem(biz)
         if problem is not None:
             self._runtime.failed(biz, self._now(), problem.trace)
             raise problem
@@ -56,24 +63,26 @@ class Operations:
         started_at = datetime.fromtimestamp(began / 1000, UTC).strftime("%H:%M:%S,%f")[:-3]
         cost = self._now() - began
         message = f"Install Biz: {biz.identity} success, cost: {cost} ms, started at: {started_at}"
-        return _response("SUCCESS", message) | {
-            "bizInfos": [rendering.runtime_object(biz)],
-            "elapsedSpace": self.metaspace_used - used,
-        }
+        return bean(
+            bizInfos=[rendering.runtime_object(biz)],
+            code="SUCCESS",
+            elapsedSpace=self.metaspace_used - used,
+            message=message,
+        )
 
     async def install_batch(self, requests: list[BizRequest]) -> Json:
         """Install many modules side by side; raises JavaError when one URL cannot be opened, and nothing is done."""
         for request in requests:
-            artifact.open_url(request.url)
+            artifact.fetch(request.url, self._profile.jars)
         used = self.metaspace_used
         answers = await asyncio.gather(*(self._install_item(request) for request in requests))
         positive = all(answer["code"] == "SUCCESS" for answer in answers)
-        return {
-            "bizUrlToResponse": {request.url: answer for request, answer in zip(requests, answers, strict=True)},
-            "code": "SUCCESS" if positive else "FAILED",
-            "elapsedSpace": self.metaspace_used - used,
-            "message": "batch install success" if positive else "batch install failed",
-        }
+        return bean(
+            bizUrlToResponse={request.url: answer for request, answer in zip(requests, answers, strict=True)},
+            code="SUCCESS" if positive else "FAILED",
+            elapsedSpace=self.metaspace_used - used,
+            message="batch install success" if positive else "batch install failed",
+        )
 
     def uninstall(self, request: BizRequest) -> Json:
         """Uninstall a module; raises JavaError while it starts, or when its stop throws."""
@@ -101,19 +110,23 @@ class Operations:
 
     async def _install_item(self, request: BizRequest) -> Json:
         try:
-            return await self.install(request)
+            answer = await self.install(request)
         except JavaError as error:
-            return _response("FAILED", f"internal exception: {error.reason}")
+            return _response("FAILED", f"internal exception: {error.detail}")
+        # It is told for the whole batch only.
+        return {key: value for key, value in answer.items() if key != "elapsedSpace"}
 
-    def _problem(self, name: str, version: str) -> JavaError | None:
-        if self._faults.fails_install(name, version):
-            return start_failed(f"{name}:{version}")
+    def _problem(self, biz: Biz) -> JavaError | None:
+        if self._faults.fails_install(biz.name, biz.version):
+            return start_failed(biz.identity, biz.main_class)
+        if self._runtime.path_taken(biz):
+            return path_taken(biz.path)
         if 0 <= self._profile.metaspace_max < self.metaspace_used:
             return thrown("java.lang.OutOfMemoryError", "Metaspace")
         return None
 
 
-def complete_install(request: BizRequest) -> BizRequest:
+def complete_install(request: BizRequest, jars: Mapping[str, Jar]) -> BizRequest:
     """Check the parameters of an installation, taking name and version from the jar when neither is given.
 
     Raises JavaError.
@@ -124,9 +137,9 @@ def complete_install(request: BizRequest) -> BizRequest:
         raise invalid("bizName and bizVersion should be both blank or both not blank.")
     if request.name:
         return request
-    name, version = artifact.named_by_file(request.url)
+    name, version = artifact.named_by_file(request.url, jars)
     return replace(request, name=name, version=version)
 
 
 def _response(code: str, message: str) -> Json:
-    return {"code": code, "message": message}
+    return bean(code=code, message=message)

@@ -11,7 +11,7 @@ from gateways.simulated_base.argument_types import interval, number, offset, sec
 from gateways.simulated_base.arklet import DESCRIPTIONS
 from gateways.simulated_base.heartbeat import controller_url
 from gateways.simulated_base.mqtt import options as mqtt
-from gateways.simulated_base.profile import ALL, Faults, MultiVersion, Profile, Tunnel
+from gateways.simulated_base.profile import ALL, Faults, MultiVersion, Profile, RuntimeVersion, Tunnel
 from service import logs
 
 _DEFAULT = Profile()
@@ -77,7 +77,8 @@ def profile(options: argparse.Namespace) -> Profile:
         ip=options.ip,
         listen=options.listen,
         host_name=options.host_name,
-        heartbeat_interval=options.heartbeat_interval or _DEFAULT.heartbeat_interval,
+        runtime=options.runtime,
+        heartbeat_interval=options.heartbeat_interval or options.runtime.heartbeat_interval,
         mqtt_heartbeat_interval=options.heartbeat_interval or _DEFAULT.mqtt_heartbeat_interval,
         heartbeats_survive=options.heartbeats_survive,
         reconnect_longest=options.reconnect_longest,
@@ -89,7 +90,7 @@ def profile(options: argparse.Namespace) -> Profile:
         install_time=options.install_time,
         multi_version=options.multi_version,
         broken_stays=options.broken_stays,
-        batches=not options.no_batches,
+        shared_paths=options.shared_paths,
         java_version=options.java_version,
         metaspace_used=options.metaspace_used,
         metaspace_max=options.metaspace_max,
@@ -146,11 +147,20 @@ def _identity_options(group: argparse._ArgumentGroup) -> None:
 
 def _behaviour_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
+        "--runtime",
+        type=RuntimeVersion,
+        choices=list(RuntimeVersion),
+        default=_DEFAULT.runtime,
+        metavar="{1.3.3,1.4.2}",
+        help="version of the module runtime; 1.3.3 knows no batchInstallBiz",
+    )
+    group.add_argument(
         "--heartbeat-interval",
         type=interval,
         metavar="S",
-        help=f"seconds between heartbeats (default: {_DEFAULT.heartbeat_interval:g} over HTTP, where runtimes up to "
-        f"1.4.0 have 120, and {_DEFAULT.mqtt_heartbeat_interval:g} over MQTT)",
+        help=f"seconds between heartbeats (default: {_DEFAULT.heartbeat_interval:g} over HTTP, "
+        f"{RuntimeVersion.V1_3_3.heartbeat_interval:g} with runtime 1.3.3, and "
+        f"{_DEFAULT.mqtt_heartbeat_interval:g} over MQTT)",
     )
     group.add_argument(
         "--server-delay",
@@ -173,7 +183,11 @@ def _behaviour_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--broken-stays", action="store_true", help="a module that did not start or stop stays listed as broken"
     )
-    group.add_argument("--no-batches", action="store_true", help="batchInstallBiz is unknown, as before runtime 1.4.1")
+    group.add_argument(
+        "--shared-paths",
+        action="store_true",
+        help="versions of a module have one web context path: a second one does not start beside the first",
+    )
     group.add_argument(
         "--metaspace-used",
         type=number(0, 2**62),

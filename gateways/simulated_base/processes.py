@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateways.arklet.fields import Json
+from gateways.simulated_base.rendering import bean
 from gateways.simulated_base.request import BizRequest
 
 KEPT = 4096
@@ -45,22 +46,18 @@ class Process:
 
     def rendered(self) -> Json:
         """Return the record as arklet tells it."""
-        told: Json = {
-            "arkBizMeta": self.request.echo(),
-            "elapsedTime": self.ended_at - self.started_at if self.ended_at else 0,
-            "endTimestamp": self.ended_at,
-            "requestId": self.request.request_id,
-            "startTime": self.started_at,
-            "startTimestamp": self.started_at,
-            "status": self.status,
-        }
-        if self.status != "INITIALIZED":
-            told["threadName"] = "arklet-ops-1"
-        if self.ended_at:
-            told["endTime"] = self.ended_at
-        if self.message:
-            told["message"] = self.message
-        return told
+        return bean(
+            arkBizMeta=self.request.echo(),
+            elapsedTime=self.ended_at - self.started_at if self.ended_at else 0,
+            endTime=self.ended_at or None,
+            endTimestamp=self.ended_at,
+            message=self.message or None,
+            requestId=self.request.request_id,
+            startTime=self.started_at,
+            startTimestamp=self.started_at,
+            status=self.status,
+            threadName="arklet-ops-1" if self.status != "INITIALIZED" else None,
+        )
 
 
 class Processes:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from types import MappingProxyType
 
+from gateways.simulated_base.artifact import Jar
 from gateways.simulated_base.mqtt.broker import Broker
 
 ALL = "*"
@@ -20,6 +23,29 @@ class MultiVersion(Enum):
     """Both serve."""
     SWITCH = "switch"
     """The new version serves, the old one is deactivated."""
+
+
+class RuntimeVersion(Enum):
+    """Version of the module runtime in a base: what differs on the wire."""
+
+    V1_3_3 = "1.3.3"
+    """Beats every 120 s over HTTP and does not say there which version the base is; knows no batches."""
+    V1_4_2 = "1.4.2"
+
+    @property
+    def heartbeat_interval(self) -> float:
+        """Seconds between heartbeats over HTTP."""
+        return 12.0 if self is RuntimeVersion.V1_4_2 else 120.0
+
+    @property
+    def batches(self) -> bool:
+        """It knows batchInstallBiz, as from 1.4.1 on."""
+        return self is RuntimeVersion.V1_4_2
+
+    @property
+    def tells_version(self) -> bool:
+        """Heartbeats over HTTP say which version the base is."""
+        return self is RuntimeVersion.V1_4_2
 
 
 class Tunnel(Enum):
@@ -50,6 +76,7 @@ class Profile:
     ip: str = "127.0.0.1"
     listen: str = "127.0.0.1"
     host_name: str = ""
+    runtime: RuntimeVersion = RuntimeVersion.V1_4_2
     heartbeat_interval: float = 12.0
     """Over HTTP."""
     server_delay: float = 0.0
@@ -58,8 +85,10 @@ class Profile:
     multi_version: MultiVersion = MultiVersion.DEFAULT
     broken_stays: bool = False
     """A module that did not start, or stop, stays listed as broken (auto uninstall switched off)."""
-    batches: bool = True
-    """It knows batchInstallBiz, as runtimes from 1.4.1 do."""
+    shared_paths: bool = False
+    """All versions of a module have one web context path, so that a second one cannot be started beside the first."""
+    jars: Mapping[str, Jar] = field(default_factory=lambda: MappingProxyType({}))
+    """What is behind URLs, where their fragments do not tell."""
     java_version: str = "1.8.0_402"
     metaspace_used: int = 65_585_152
     """Used by the base itself, before modules."""

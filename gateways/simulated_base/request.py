@@ -9,6 +9,7 @@ import orjson
 
 from gateways.arklet.fields import Json
 from gateways.simulated_base.java import null_pointer
+from gateways.simulated_base.rendering import bean
 
 _TRUE = frozenset({"true", "1", "Y", "T"})
 _FALSE = frozenset({"false", "0", "N", "F", "", "null"})
@@ -29,17 +30,16 @@ class BizRequest:
 
     def echo(self) -> Json:
         """Return the request as it stands in the record of an asynchronous command."""
-        told: Json = {
-            "args": list(self.args) if self.args is not None else None,
-            "async": self.asynchronous,
-            "bizName": self.name or None,
-            "bizUrl": self.url or None,
-            "bizVersion": self.version or None,
-            "envs": dict(self.envs) if self.envs is not None else None,
-            "installStrategy": self.strategy or None,
-            "requestId": self.request_id or None,
-        }
-        return {key: value for key, value in told.items() if value is not None}
+        return bean(
+            args=list(self.args) if self.args is not None else None,
+            bizName=self.name or None,
+            bizUrl=self.url or None,
+            bizVersion=self.version or None,
+            envs=dict(self.envs) if self.envs is not None else None,
+            installStrategy=self.strategy or None,
+            requestId=self.request_id or None,
+            **{"async": self.asynchronous},
+        )
 
 
 def biz_request(parameters: Json | None) -> BizRequest:

@@ -31,6 +31,9 @@ class Biz:
     name: str
     version: str
     main_class: str = ""
+    path: str = ""
+    """Web context path; empty for one that serves no HTTP."""
+    work_dir: str = ""
     priority: int = REGISTERED_PRIORITY
     records: list[StateRecord] = field(default_factory=list)
     """Oldest first; never empty once registered."""
@@ -78,11 +81,13 @@ class Runtime:
         """Return one module."""
         return self._modules.get((name, version))
 
-    def register(self, name: str, version: str, now: int, main_class: str) -> Biz | None:
+    def register(
+        self, name: str, version: str, now: int, main_class: str, *, path: str = "", work_dir: str = ""
+    ) -> Biz | None:
         """Register a module that is about to start; None when its identity is taken, in whatever state."""
         if (name, version) in self._modules:
             return None
-        biz = Biz(name, version, main_class)
+        biz = Biz(name, version, main_class, path, work_dir)
         biz.enter(ModuleState.RESOLVED, now, "Created")
         self._modules[name, version] = biz
         self._changed()
@@ -94,7 +99,7 @@ class Runtime:
         if serving is None or self._multi_version is MultiVersion.BOTH:
             biz.enter(ModuleState.ACTIVATED, now, "Started")
         elif self._multi_version is MultiVersion.SWITCH:
-            serving.enter(ModuleState.DEACTIVATED, now, "Switched", f"switch to version {biz.version}")
+            serving.enter(ModuleState.DEACTIVATED, now, "Switched", f"switch to new version {biz.identity}")
             biz.enter(ModuleState.ACTIVATED, now, "Started")
         else:
             biz.enter(ModuleState.DEACTIVATED, now, "Started", "start but is deactivated")
@@ -132,11 +137,19 @@ class Runtime:
         if biz.state is not ModuleState.DEACTIVATED:
             return False
         serving = self._serving(name)
+        message = ""
         if serving is not None:
-            serving.enter(ModuleState.DEACTIVATED, now, "Switched", f"switch to version {version}")
-        biz.enter(ModuleState.ACTIVATED, now, "Switched", f"switch to version {version}")
+            serving.enter(ModuleState.DEACTIVATED, now, "Switched", f"switch to new version {biz.identity}")
+            message = f"switch from old version: {serving.identity}"
+        biz.enter(ModuleState.ACTIVATED, now, "Switched", message)
         self._changed()
         return True
+
+    def path_taken(self, biz: Biz) -> bool:
+        """Tell whether another module that was started has the web context path of one that is not."""
+        started = (ModuleState.ACTIVATED, ModuleState.DEACTIVATED)
+        others = (other for other in self._modules.values() if other is not biz and other.state in started)
+        return bool(biz.path) and any(other.path == biz.path for other in others)
 
     def versions(self, name: str) -> list[Biz]:
         """Return all versions of a module."""

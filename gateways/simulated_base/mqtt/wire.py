@@ -54,7 +54,7 @@ class Topics:
 
 def envelope(value: object, now: int) -> bytes:
     """Return the payload for data; now is in epoch milliseconds."""
-    return orjson.dumps({"data": value, "publishTimestamp": now}, option=orjson.OPT_SORT_KEYS)
+    return orjson.dumps({"data": value, "publishTimestamp": now})
 
 
 def parameters(command: str, payload: bytes) -> Json | None:
@@ -114,13 +114,14 @@ def thrown(error: JavaError) -> Json:
 
 def operation(command: str, given: Json, told: Json) -> Json:
     """Return the data of a bizOperation: the module is told as it was asked for, not as it is."""
-    echo = {key: given[key] for key in ("bizName", "bizVersion") if given.get(key) is not None}
-    return {**echo, "command": command, "response": told}
+    name, version = given.get("bizName"), given.get("bizVersion")
+    data = {"bizName": name, "response": told, "command": command, "bizVersion": version}
+    return {key: value for key, value in data.items() if value is not None}
 
 
 def batch(told: Json) -> Json:
     """Return the data of a batchInstallBizResponse."""
-    return {"command": BATCH, "response": told}
+    return {"response": told, "command": BATCH}
 
 
 def by_name(value: Any) -> Any:

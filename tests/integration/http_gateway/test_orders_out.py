@@ -8,7 +8,7 @@ import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.simulated_base.base import SimulatedBase
-from gateways.simulated_base.profile import ALL, Faults, Profile
+from gateways.simulated_base.profile import ALL, Faults, Profile, RuntimeVersion
 from tests.fakes.controlplane import order, watch
 from tests.integration.http_gateway.conftest import Scene, Start, free_port
 from tests.integration.http_gateway.hostile import OK, Behave, arklet, endless, hang, json_answer, says
@@ -58,7 +58,7 @@ async def test_a_batch_is_answered_by_url_and_help_is_asked_once(scene: Scene, b
 
 
 async def test_a_base_that_knows_no_batches_is_not_sent_one(scene: Scene) -> None:
-    old = SimulatedBase(Profile(identity="base-1", port=0, batches=False), Faults())
+    old = SimulatedBase(Profile(identity="base-1", port=0, runtime=RuntimeVersion.V1_3_3), Faults())
     await old.start()
     try:
         scene.stream.send(order("o1", "base-1", old.port, pb.VERB_BATCH_INSTALL, BIZ, BIZ))

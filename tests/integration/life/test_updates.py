@@ -196,7 +196,7 @@ def test_all_that_a_container_says_reaches_the_base(life: Life, tunnel: str) -> 
     ]
 
 
-@pytest.mark.parametrize(("options", "batches"), [((), 1), (("--no-batches",), 0)])
+@pytest.mark.parametrize(("options", "batches"), [((), 1), (("--runtime", "1.3.3"), 0)])
 def test_a_group_of_modules_is_one_batch_where_the_base_offers_it(
     life: Life, options: tuple[str, ...], batches: int
 ) -> None:

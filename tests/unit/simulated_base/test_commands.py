@@ -22,7 +22,7 @@ from gateways.arklet.fields import Json, first_object
 from gateways.arklet.payloads import Negative
 from gateways.simulated_base import rendering
 from gateways.simulated_base.arklet import DESCRIPTIONS, Arklet
-from gateways.simulated_base.profile import Faults, MultiVersion, Profile
+from gateways.simulated_base.profile import Faults, MultiVersion, Profile, RuntimeVersion
 
 BIZ1 = ModuleOrder("biz1", "0.0.1", "https://repo.example/biz1.jar")
 BIZ2 = ModuleOrder("biz2", "0.0.1", "https://repo.example/biz2.jar")
@@ -112,11 +112,11 @@ async def test_start_failure_is_an_internal_error_with_a_long_trace() -> None:
     body = await base.ask(Verb.INSTALL, BIZ1)
     envelope = first_object(body)
     assert set(envelope) == {"code", "message", "errorStackTrace"}
-    assert envelope["message"] == "Internal Error: java.lang.IllegalStateException: module biz1:0.0.1 failed to start"
+    assert envelope["message"] == "Internal Error: java.lang.reflect.InvocationTargetException"
     assert len(envelope["errorStackTrace"]) > 4096
     told = payloads.reply(body)
     assert told.code is ReplyCode.CMD_PROCESS_INTERNAL_ERROR
-    assert "Caused by: java.net.BindException: Address already in use" in told.stack_trace
+    assert "Caused by: java.lang.IllegalStateException: module biz1:0.0.1 failed to start" in told.stack_trace
     assert await base.states() == {}
     assert (await base.reply(Verb.INSTALL, BIZ2)).code is ReplyCode.SUCCESS
 
@@ -132,7 +132,7 @@ async def test_broken_module_that_stays() -> None:
     await base.ask(Verb.INSTALL, BIZ1)
     (module,) = payloads.modules(await base.ask(Verb.QUERY_MODULES))
     assert (module.state, module.reason) == (ModuleState.BROKEN, "Install Failed")
-    assert "Caused by: java.net.BindException" in module.message
+    assert "Caused by: java.lang.IllegalStateException: module biz1:0.0.1 failed to start" in module.message
     assert (await base.reply(Verb.INSTALL, BIZ1)).client_code is ClientCode.REPEAT_BIZ
     assert (await base.reply(Verb.SWITCH, BIZ1)).client_code is ClientCode.ILLEGAL_STATE_BIZ
 
@@ -215,6 +215,40 @@ async def test_manifest_wins_over_the_request_and_over_the_file_name() -> None:
     assert ("my-biz", "0.0.1") in await base.states()
 
 
+@pytest.mark.parametrize(
+    ("fragment", "message"),
+    [
+        ("not-found", "java.io.FileNotFoundException: http://r/a.jar#not-found"),
+        ("not-a-zip", "java.util.zip.ZipException: zip END header not found"),
+        ("no-module", "java.lang.IllegalArgumentException: Biz Name must not be empty!"),
+    ],
+)
+async def test_jars_that_are_none(fragment: str, message: str) -> None:
+    told = await Base().reply(Verb.INSTALL, ModuleOrder("biz1", "1", f"http://r/a.jar#{fragment}"))
+    assert (told.code, told.message) == (ReplyCode.CMD_PROCESS_INTERNAL_ERROR, f"Internal Error: {message}")
+
+
+async def test_two_modules_cannot_have_one_web_context_path() -> None:
+    base = Base(shared_paths=True)
+    await base.ask(Verb.INSTALL, BIZ1)
+    clashing = (ModuleOrder("biz1", "0.0.2", BIZ1.url), ModuleOrder("biz2", "1", "http://r/2.jar#::biz1"))
+    for module in clashing:
+        told = await base.reply(Verb.INSTALL, module)
+        assert told.message == "Internal Error: java.lang.reflect.InvocationTargetException"
+        assert "Caused by: java.lang.IllegalArgumentException: Child name [biz1] is not unique" in told.stack_trace
+    assert await base.states() == {("biz1", "0.0.1"): ModuleState.ACTIVATED}
+    await base.ask(Verb.UNINSTALL, BIZ1)
+    for module in clashing:
+        assert (await base.reply(Verb.INSTALL, module)).code is ReplyCode.SUCCESS
+        await base.ask(Verb.UNINSTALL, module)
+
+
+async def test_a_runtime_before_batches() -> None:
+    base = Base(runtime=RuntimeVersion.V1_3_3)
+    assert payloads.help_commands(await base.send("help", {})) == DESCRIPTIONS.keys() - {"batchInstallBiz"}
+    assert (await base.reply(Verb.BATCH_INSTALL, BIZ1)).code is ReplyCode.CMD_NOT_FOUND
+
+
 async def test_second_version_succeeds_deactivated_and_is_switched_to() -> None:
     base = Base()
     new = ModuleOrder("biz1", "0.0.2", BIZ1.url)
@@ -260,7 +294,7 @@ async def test_batch_installs_side_by_side_and_tells_each() -> None:
     assert (told.reply.code, told.reply.message) == (ReplyCode.FAILED, "batch install failed")
     items = dict(told.items)
     assert items[BIZ1.url].modules[0].state is ModuleState.ACTIVATED
-    assert items[BIZ2.url].message.startswith("internal exception: java.lang.IllegalStateException")
+    assert items[BIZ2.url].message == "internal exception: null"
     assert items["http://r/0.jar"].client_code is ClientCode.REPEAT_BIZ
 
 

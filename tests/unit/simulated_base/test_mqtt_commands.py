@@ -124,7 +124,7 @@ async def test_failing_start_up_is_told_with_its_trace() -> None:
     base.faults.fail_install.add("biz1")
     ((_, told),) = await base.send("installBiz", INSTALL)
     assert told["response"]["data"]["code"] == "FAILED"
-    assert "Address already in use" in told["response"]["data"]["message"]
+    assert "module biz1:0.0.1 failed to start" in told["response"]["data"]["message"]
 
 
 async def test_health() -> None:

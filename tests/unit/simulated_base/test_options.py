@@ -56,6 +56,8 @@ def test_fail_install_without_a_name_means_all() -> None:
 def test_behaviour() -> None:
     told = profile(parse("--multi-version switch --metaspace-max -1 --controller http://127.0.0.1:7777/ --ip 10.0.0.7"))
     assert told.multi_version is MultiVersion.SWITCH
+    assert not told.shared_paths
+    assert profile(parse("--shared-paths")).shared_paths
     assert (told.metaspace_max, told.controller, told.ip) == (-1, "http://127.0.0.1:7777", "10.0.0.7")
 
 
@@ -159,3 +161,8 @@ def test_mqtt_port_of_a_kubernetes_service(monkeypatch: pytest.MonkeyPatch, caps
 def test_interval_of_both_tunnels() -> None:
     told = profile(parse("--heartbeat-interval 3"))
     assert (told.heartbeat_interval, told.mqtt_heartbeat_interval) == (3.0, 3.0)
+
+
+def test_an_old_runtime() -> None:
+    told = profile(parse("--runtime 1.3.3"))
+    assert (told.runtime.batches, told.heartbeat_interval, told.mqtt_heartbeat_interval) == (False, 120.0, 10.0)
