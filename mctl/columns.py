@@ -145,6 +145,7 @@ _WIDE: dict[type[Record], tuple[Column, ...]] = {
         _field("URL", "url"),
         _field("MESSAGE", "message"),
     ),
+    Gateway: (_field("MESSAGE", "message"),),
     Event: (_field("POD", "pod"),),
 }
 

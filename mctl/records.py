@@ -98,6 +98,7 @@ class Gateway(Record):
     watched: int
     orders: int
     connected_since: datetime | None = None
+    message: str = ""
 
     @property
     def identity(self) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ class ChildrenStatus(Collector):
     def __init__(self, children: Sequence[Child]) -> None:
         self._children = children
         self._trouble = {child.program.name: "not started yet" for child in children}
+        self._notes: dict[str, list[str]] = {}
         self._metrics: dict[str, str] = {}
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self)
@@ -36,6 +37,10 @@ class ChildrenStatus(Collector):
     def dead(self) -> list[str]:
         """Return which children do not answer any more."""
         return [f"{child.program.name}: {fault}" for child in self._children if (fault := child.liveness.trouble)]
+
+    def notes(self) -> list[str]:
+        """Return what children that are ready have to say."""
+        return [f"{name}: {line}" for name, lines in self._notes.items() for line in lines]
 
     async def run(self) -> None:
         """Look at the children until cancelled, so that one that hangs delays no other."""
@@ -55,6 +60,7 @@ class ChildrenStatus(Collector):
             self._trouble[name] = "does not answer"
         else:
             status, text = ready
+            self._notes[name] = text.splitlines()[1:] if status == 200 else []
             self._trouble[name] = "" if status == 200 else text.strip() or f"answers {status}"
         metrics = await ask(child.socket, "/metrics")
         if metrics is not None and metrics[0] == 200:

@@ -95,6 +95,7 @@ async def supervise(
             status.trouble,
             health_port=settings.health_port,
             metrics_port=settings.metrics_port,
+            notes=status.notes,
             registry=status.registry,
             dead=status.dead,
             host=settings.status_host,

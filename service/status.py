@@ -3,7 +3,7 @@
 /livez answers as long as the event loop turns; a program that consists of several
 says there what does not work any more, with 503. /readyz is 503 while something
 outside keeps the program from doing its work, and says what, line by line; it
-never ends the process.
+never ends the process. A program that is ready may add notes, a line each.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class StatusServer:
     """Serves probes and metrics on two ports (which may be the same) of host, or both on one Unix socket.
 
     trouble returns, in words, what keeps the program from being ready, and dead what does not work and has to be
-    restarted; nothing means ready, and alive.
+    restarted; nothing means ready, and alive. notes returns, in words, what is worth knowing while it is ready.
     """
 
     def __init__(
@@ -34,9 +34,11 @@ class StatusServer:
         socket: str = "",
         registry: CollectorRegistry = REGISTRY,
         dead: Callable[[], Sequence[str]] = tuple,
+        notes: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._trouble = trouble
         self._dead = dead
+        self._notes = notes
         self._host = host
         self._health_port = health_port
         self._metrics_port = metrics_port
@@ -85,17 +87,16 @@ class StatusServer:
         return _answer(self._dead())
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        return _answer(self._trouble())
+        return _answer(self._trouble(), self._notes())
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         body = generate_latest(self._registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def _answer(problems: Sequence[str]) -> web.Response:
-    if problems:
-        return web.Response(status=503, text="".join(f"{line}\n" for line in problems))
-    return web.Response(text="ok\n")
+def _answer(problems: Sequence[str], notes: Sequence[str] = ()) -> web.Response:
+    status, lines = (503, problems) if problems else (200, ["ok", *notes])
+    return web.Response(status=status, text="".join(f"{line}\n" for line in lines))
 
 
 def _remove(socket: str) -> None:

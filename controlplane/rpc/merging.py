@@ -83,7 +83,8 @@ def merge_gateways(lists: Iterable[Iterable[pb.Gateway]]) -> list[pb.Gateway]:
             continue
         known.watched += gateway.watched
         known.orders += gateway.orders
-        known.tunnel_up = known.tunnel_up or gateway.tunnel_up
+        if gateway.tunnel_up and not known.tunnel_up:
+            known.tunnel_up, known.message = True, gateway.message
         if gateway.connected_since.ToNanoseconds() < known.connected_since.ToNanoseconds():
             known.connected_since.CopyFrom(gateway.connected_since)
     return [found[name] for name in sorted(found)]

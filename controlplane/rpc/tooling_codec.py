@@ -106,6 +106,7 @@ def gateway(connected: Connected, orders: int) -> pb.Gateway:
         version=info.version,
         connected_since=timestamp(info.connected_wall),
         tunnel_up=connected.tunnel_up,
+        message=connected.tunnel_reason,
         watched=len(connected.watched),
         orders=orders,
     )

@@ -75,6 +75,7 @@ async def serve(settings: MqttGatewaySettings, stop: asyncio.Event) -> None:
         health_port=settings.health_port,
         metrics_port=settings.metrics_port,
         host=settings.status_host,
+        notes=gateway.notes,
         socket=settings.status_socket,
     )
     if settings.tls and settings.tls_insecure:

@@ -7,7 +7,8 @@ modules then come by orders, like later ones.
 Where the broker has no shared subscriptions every gateway hears every question. Each
 waits for a random moment then, and gives up when it hears that another one answered.
 Two that answer in the same moment do no harm: a base carries out one batch at a time
-and finds the modules of the second one installed.
+and finds the modules of the second one installed. A broker that has them, and delivers
+to every member of a group all the same, is found out here.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import structlog
 
 from gateways.arklet import commands, topics
 from gateways.arklet.facts import BaselineModule, Metadata
-from gateways.mqtt.connection import Lost, NotSent
+from gateways.mqtt.doubles import Doubles
+from gateways.mqtt.failures import Lost, NotSent
 from gateways.mqtt.metrics import PUBLISHED
 from gateways.session.session import Unavailable
 
@@ -54,7 +56,11 @@ class Publisher(Protocol):
 
 
 class Baselines:
-    """Answers baseline questions. shared tells whether this gateway alone heard them."""
+    """Answers baseline questions.
+
+    shared tells whether this gateway alone heard them; everybody_hears is called when
+    that turns out to be wrong.
+    """
 
     def __init__(
         self,
@@ -63,13 +69,16 @@ class Baselines:
         broker: Publisher,
         *,
         shared: Callable[[], bool],
+        everybody_hears: Callable[[], None] = lambda: None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._env = env
         self._control_plane = control_plane
         self._broker = broker
         self._shared = shared
+        self._everybody_hears = everybody_hears
         self._chance = chance
+        self._doubles = Doubles()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def __len__(self) -> int:
@@ -78,6 +87,7 @@ class Baselines:
     def ask(self, metadata: Metadata) -> bool:
         """Take a question; False when too many wait. One that waits already is not asked twice."""
         base = metadata.identity
+        self._doubles.asked(base, asyncio.get_running_loop().time())
         if base in self._tasks:
             return True
         if len(self._tasks) >= MOST:
@@ -89,6 +99,8 @@ class Baselines:
 
     def overheard(self, base: str) -> None:
         """Another gateway, or this one, has answered."""
+        if self._doubles.answered(base):
+            self._everybody_hears()
         task = self._tasks.get(base)
         if task is not None and not self._shared():
             task.cancel()

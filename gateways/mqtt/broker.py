@@ -2,8 +2,9 @@
 
 A failure is told once, not with each attempt. Attempts come further and further
 apart, never more than 30 s. A connection that ends right after it was made counts as
-a failure too: most often another client with the same id took it over, and two that
-fight over an id would get nothing done.
+a failure too. If the broker had just been asked for something, that is why, as far as
+can be known; if not, most often another client with the same id took the connection
+over, and two that fight over an id would get nothing done.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import NoReturn, Protocol
 import structlog
 
 from gateways.mqtt.acknowledgements import Receipt
-from gateways.mqtt.connection import ConnectFailed, Connection, Lost, Message, NotSent, Target
+from gateways.mqtt.connection import Connection, Message, Target
+from gateways.mqtt.failures import ConnectFailed, Lost, NotSent
 from gateways.mqtt.metrics import CONNECTED, CONNECTION_FAILURES, CONNECTS
 
 log = structlog.get_logger(__name__)
@@ -27,7 +29,7 @@ LONGEST_DELAY = 20.0
 LASTING = 10.0
 """Seconds after which a connection counts as a good one."""
 CLASH_AFTER = 3
-"""Connections in a row that do not last after which a clash of client ids is suspected."""
+"""Connections in a row that do not last, and end unasked, after which a clash of client ids is suspected."""
 
 
 class Client(Protocol):
@@ -84,8 +86,9 @@ class Broker:
             if short >= CLASH_AFTER:
                 failure = ConnectFailed(
                     "clash",
-                    f"the broker ended {short} connections right after it took them ({failure}): probably another "
-                    f"client uses the id {self._target.client_id}; give each gateway a CLIENT_ID of its own",
+                    f"the broker ended {short} connections soon after it took them, when it had been asked for nothing "
+                    f"({failure}): maybe another client uses the id {self._target.client_id}; give each gateway a "
+                    "CLIENT_ID of its own",
                 )
             self._failed(failure)
             delay = min(FIRST_DELAY * 2.0 ** min(failures, 16), LONGEST_DELAY)
@@ -107,6 +110,9 @@ class Broker:
             await connection.close()
             if was_ready:
                 client.changed(False, "the connection to the broker ended")
+        if served is None and connection.asked:
+            text = f"the broker ended the connection when it was asked to {connection.asked} ({ended})"
+            return ConnectFailed("subscription", text)
         return served or ConnectFailed("lost", f"the connection to the broker ended: {ended}")
 
     async def _serve(self, connection: Connection, client: Client) -> tuple[str, ConnectFailed | None]:
@@ -138,7 +144,8 @@ class Broker:
     def _failed(self, failure: ConnectFailed) -> None:
         CONNECTION_FAILURES.labels(cause=failure.cause).inc()
         self._trouble = str(failure)
-        if failure.cause != self._told:
-            self._told = failure.cause
+        told = str(failure) if failure.cause == "subscription" else failure.cause
+        if told != self._told:
+            self._told = told
             where = f"{self._target.host}:{self._target.port}"
             log.warning("no broker", broker=where, cause=failure.cause, reason=str(failure))

@@ -11,10 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import select
-import socket
 import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +24,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from gateways.mqtt.acknowledgements import Acknowledgements, Receipt
+from gateways.mqtt.failures import ConnectFailed, Lost, NotSent, Unanswered, not_connected, refused
 
 log = structlog.get_logger(__name__)
 
@@ -35,11 +35,14 @@ KEEPALIVE = 20
 OPEN_TIMEOUT = 30.0
 """Seconds until CONNACK, everything included."""
 ANSWER_TIMEOUT = 10.0
-"""Seconds for PUBACK, SUBACK and UNSUBACK."""
+"""Seconds for SUBACK and UNSUBACK."""
 MAX_PUBLISHES = 8_192
 """Most messages without PUBACK; packet ids are 16 bits."""
 TICK = 1.0
 _REFUSED = 0x80
+_UNSPECIFIED = 0x80
+_WITHOUT_REASON = "closed without a reason"
+"""All that MQTT 3.1.1 lets a broker say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,31 +66,6 @@ class Message:
     retained: bool
 
 
-class ConnectFailed(Exception):
-    """No connection could be made; cause is for counting, the message for people."""
-
-    def __init__(self, cause: str, message: str) -> None:
-        super().__init__(message)
-        self.cause = cause
-
-
-class Lost(Exception):
-    """The connection ended, or the broker did not answer: whether it took the message is not known."""
-
-
-class NotSent(Exception):
-    """Nothing was sent; the message says why."""
-
-
-_CONNACK = {
-    132: ("protocol", "the broker does not speak MQTT 3.1.1"),
-    133: ("client_id", "the broker refuses the client id"),
-    134: ("credentials", "the broker refuses user name or password (MQTT_USERNAME, MQTT_PASSWORD)"),
-    135: ("credentials", "the broker does not let this user in (MQTT_USERNAME, MQTT_PASSWORD)"),
-    136: ("unavailable", "the broker says that it is not available"),
-}
-
-
 class Connection:
     """A connection. handler takes each message; its receipt is None where there is nothing to acknowledge."""
 
@@ -99,6 +77,7 @@ class Connection:
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._publishes: dict[int, asyncio.Future[None]] = {}
         self._requests: dict[int, asyncio.Future[list[int]]] = {}
+        self._asked: list[str] = []
         self._descriptor = -1
         self._client = self._new_client(target)
         self.unacknowledged = Acknowledgements(lambda mid: self._client.ack(mid, 1))
@@ -135,6 +114,21 @@ class Connection:
         accepted = self._accepted.done() and self._accepted.exception() is None
         return accepted and not self._ended.done()
 
+    @property
+    def asked(self) -> str:
+        """What the broker is asked for and has not answered, in words; after the end, why it may have ended."""
+        return " and to ".join(self._asked)
+
+    @contextlib.contextmanager
+    def asking(self, what: str) -> Iterator[None]:
+        """Say what the broker is asked for until the end of the context: it may end the connection instead."""
+        self._asked.append(what)
+        try:
+            yield
+        finally:
+            if self.up:
+                self._asked.remove(what)
+
     async def open(self) -> None:
         """Connect and wait until the broker accepts. Raises ConnectFailed."""
         try:
@@ -145,7 +139,7 @@ class Connection:
         except TimeoutError:
             raise ConnectFailed("timeout", f"no connection within {OPEN_TIMEOUT:g} s") from None
         except OSError as error:
-            raise _failure(error) from None
+            raise not_connected(error) from None
         finally:
             if not self.up:
                 self._drop()
@@ -176,15 +170,17 @@ class Connection:
         self._publishes[sent.mid] = future
         return future
 
-    async def subscribe(self, filters: Sequence[str], *, qos: int = 1) -> list[bool]:
-        """Subscribe; tell for each filter whether the broker took it. Raises Lost."""
+    async def subscribe(self, filters: Sequence[str], *, qos: int = 1, within: float = ANSWER_TIMEOUT) -> list[bool]:
+        """Subscribe; tell for each filter whether the broker took it. Raises Lost or Unanswered."""
         result, mid = self._client.subscribe([(name, qos) for name in filters])
-        codes = await self._request(result, mid)
-        return [code < _REFUSED for code in codes]
+        codes = await self._request(f"subscribe to {', '.join(filters)}", result, mid, within)
+        # A filter without a return code was not taken.
+        return [at < len(codes) and codes[at] < _REFUSED for at in range(len(filters))]
 
     async def unsubscribe(self, filters: Sequence[str]) -> None:
-        """Unsubscribe. Raises Lost."""
-        await self._request(*self._client.unsubscribe(list(filters)))
+        """Unsubscribe. Raises Lost or Unanswered."""
+        result, mid = self._client.unsubscribe(list(filters))
+        await self._request(f"unsubscribe from {', '.join(filters)}", result, mid, ANSWER_TIMEOUT)
 
     async def close(self) -> None:
         """Say DISCONNECT and end the connection."""
@@ -193,16 +189,17 @@ class Connection:
             await asyncio.wait((self._ended,), timeout=1.0)
         self._drop()
 
-    async def _request(self, result: MQTTErrorCode, mid: int | None) -> list[int]:
+    async def _request(self, what: str, result: MQTTErrorCode, mid: int | None, within: float) -> list[int]:
         if result != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
             raise Lost(f"paho: {result.name}")
         future: asyncio.Future[list[int]] = self._loop.create_future()
         self._requests[mid] = future
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT):
-                return await future
+            with self.asking(what):
+                async with asyncio.timeout(within):
+                    return await future
         except TimeoutError:
-            raise Lost(f"the broker did not answer within {ANSWER_TIMEOUT:g} s") from None
+            raise Unanswered(f"the broker was asked to {what} and did not answer within {within:g} s") from None
         finally:
             self._requests.pop(mid, None)
 
@@ -296,15 +293,14 @@ class Connection:
         if self._accepted.done():
             return
         if code.is_failure:
-            cause, text = _CONNACK.get(code.value, ("refused", f"the broker refuses the connection: {code}"))
-            self._accepted.set_exception(ConnectFailed(cause, text))
+            self._accepted.set_exception(refused(code.value, str(code)))
         else:
             self._accepted.set_result(None)
 
     def _on_disconnect(
         self, _client: Client, _data: Any, _flags: DisconnectFlags, code: ReasonCode, _properties: Properties | None
     ) -> None:
-        self._end(str(code))
+        self._end(_WITHOUT_REASON if code.value == _UNSPECIFIED else str(code))
 
     def _end(self, reason: str) -> None:
         if not self._ended.done():
@@ -351,18 +347,3 @@ class Connection:
         future = self._requests.get(mid)
         if future is not None and not future.done():
             future.set_result(codes)
-
-
-def _failure(error: OSError) -> ConnectFailed:
-    match error:
-        case ssl.SSLCertVerificationError():
-            text = f"the broker's certificate is not good: {error.verify_message} (MQTT_CA_PATH)"
-            return ConnectFailed("certificate", text)
-        case ssl.SSLError():
-            return ConnectFailed("tls", f"TLS with the broker fails: {error.reason or error}")
-        case socket.gaierror():
-            return ConnectFailed("name", f"the broker's name does not resolve: {error.strerror}")
-        case TimeoutError():
-            return ConnectFailed("timeout", "the broker does not answer")
-        case _:
-            return ConnectFailed("unreachable", f"the broker cannot be reached: {error.strerror or error}")

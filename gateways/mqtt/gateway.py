@@ -9,13 +9,15 @@ from typing import NoReturn
 from gateways.mqtt.acknowledgements import Acknowledgements, Receipt
 from gateways.mqtt.baselines import Baselines
 from gateways.mqtt.broker import Broker
-from gateways.mqtt.connection import Connection, Lost, Message
+from gateways.mqtt.connection import Connection, Message
+from gateways.mqtt.failures import Lost
 from gateways.mqtt.inbound import Inbound
 from gateways.mqtt.leftovers import Leftovers
 from gateways.mqtt.outcomes import Outcomes
 from gateways.mqtt.pending import Pending
 from gateways.mqtt.questions import MqttQuestions
 from gateways.mqtt.settings import MqttGatewaySettings
+from gateways.mqtt.sharing import Sharing
 from gateways.mqtt.strays import Strays
 from gateways.mqtt.subscriptions import Subscriptions
 from gateways.mqtt.tunnel import MqttTunnel
@@ -30,7 +32,8 @@ class Gateway:
     def __init__(self, settings: MqttGatewaySettings, broker: Broker, session: Session) -> None:
         env = settings.env
         self._session = session
-        self._subscriptions = Subscriptions(env, settings.client_id)
+        self._sharing = Sharing(env, settings.client_id)
+        self._subscriptions = Subscriptions(env, self._sharing)
         self._strays = Strays(env)
         self._leftovers = Leftovers(env, broker)
         self._outcomes = Outcomes(session.report)
@@ -43,7 +46,13 @@ class Gateway:
             query_timeout=settings.query_timeout,
         )
         self._prober = Prober(self._questions, session.report)
-        self._baselines = Baselines(env, session, broker, shared=lambda: self._subscriptions.shared)
+        self._baselines = Baselines(
+            env,
+            session,
+            broker,
+            shared=lambda: self._subscriptions.shared,
+            everybody_hears=self._everybody_hears,
+        )
         self._inbound = Inbound(
             env,
             session,
@@ -59,7 +68,7 @@ class Gateway:
     def received(self, message: Message, receipt: Receipt | None) -> None:
         """Take a message."""
         receipt = receipt or Acknowledgements(lambda _: None).received(0)
-        if self._subscriptions.is_probe(message) or self._strays.is_stray(message):
+        if self._sharing.is_probe(message) or self._strays.is_stray(message):
             receipt.settle()
         else:
             self._inbound.take(message, receipt)
@@ -67,6 +76,8 @@ class Gateway:
     async def serve(self, connection: Connection, ready: Callable[[], None]) -> NoReturn:
         """Subscribe, call ready, and serve until cancelled. Raises ConnectFailed or Lost."""
         await self._subscriptions.make(connection)
+        await self._strays.begin(connection, share=self._subscriptions.shared)
+        await self._leftovers.begin(connection)
         ready()
         reason = ""
         try:
@@ -77,13 +88,23 @@ class Gateway:
             reason = str(lost.exceptions[0])
         raise Lost(reason)
 
+    def notes(self) -> list[str]:
+        """Return what the broker does not give, and what follows."""
+        extras = (self._sharing.extra, self._strays.extra, self._leftovers.looking, self._leftovers.removing)
+        return [extra.note for extra in extras if extra.note]
+
     def changed(self, up: bool, reason: str) -> None:
         """The broker can be used now, or cannot any more, and why."""
         if not up:
             self._pending.interrupt(reason)
             self._questions.interrupt(reason)
             self._outcomes.forget()
-        self._session.report("", TunnelState(up, reason))
+        self._session.report("", TunnelState(up, reason or "; ".join(self.notes())))
+
+    def _everybody_hears(self) -> None:
+        if self._subscriptions.shared:
+            self._subscriptions.everybody_hears()
+            self.changed(True, "")
 
     async def run(self) -> NoReturn:
         """Tell what could not be told at once, until cancelled."""

@@ -16,13 +16,16 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import NoReturn, Protocol
 
 import structlog
 
 from gateways.arklet import topics
 from gateways.arklet.facts import BatchReply, ReplyCode
-from gateways.mqtt.connection import Connection, Lost, Message, NotSent
+from gateways.mqtt.connection import Connection, Message
+from gateways.mqtt.extras import Extra
+from gateways.mqtt.failures import Lost, NotSent, Unanswered
 from gateways.mqtt.metrics import LEFTOVERS_CLEARED
 
 log = structlog.get_logger(__name__)
@@ -52,6 +55,12 @@ class Leftovers:
         self._count = 0
         self._looked = False
         self._live: asyncio.Queue[str] = asyncio.Queue(MAX_TOPICS)
+        self.looking = Extra(
+            "commands that another controller retained", "bases may carry out old commands again when they connect"
+        )
+        self.removing = Extra(
+            "removing commands that another controller retained", "bases carry out old commands again when they connect"
+        )
         self._echoes: OrderedDict[str, None] = OrderedDict()
 
     @property
@@ -84,20 +93,26 @@ class Leftovers:
         del self._echoes[base]
         return True
 
-    async def clear(self, connection: Connection) -> NoReturn:
-        """Look once what the broker retains, then remove it as bases show that they live. Raises Lost."""
+    async def begin(self, connection: Connection) -> None:
+        """Look what the broker retains, unless that was seen before. Raises Lost."""
         if not self._looked:
-            taken = await connection.subscribe(self.filters, qos=0)
-            if not all(taken):
-                log.warning("cannot look for retained commands: the broker refuses", filters=self.filters)
+            self.looking.settle(await self.looking.subscribe(connection, self.filters, qos=0))
+
+    async def clear(self, connection: Connection) -> NoReturn:
+        """End the look after a while, then remove what was seen as bases show that they live. Raises Lost."""
+        if not self._looked and not self.looking.held:
             await asyncio.sleep(LOOK)
-            await connection.unsubscribe(self.filters)
-            self._looked = True
+            self._looked = not self.looking.why_not
+            with suppress(Unanswered):
+                await connection.unsubscribe(self.filters)
             if self._found:
                 log.info("retained commands of another controller", bases=len(self._found), commands=self._count)
         while True:
             topic = await self._live.get()
-            await self._remove(topic)
+            await self.removing.allowed()
+            with self.removing.asked_of(connection), connection.asking(f"remove what is retained under {topic}"):
+                await self._remove(topic)
+            self.removing.settle("")
             await asyncio.sleep(PAUSE)
 
     async def _remove(self, topic: str) -> None:

@@ -16,7 +16,7 @@ from gateways.arklet import commands, topics
 from gateways.arklet.facts import Health, Module, Verb
 from gateways.arklet.payloads import Negative
 from gateways.mqtt.clocks import GUARD, Epochs
-from gateways.mqtt.connection import Lost, NotSent
+from gateways.mqtt.failures import Lost, NotSent
 from gateways.mqtt.metrics import FOREIGN, PUBLISHED
 from gateways.polling.prober import Answer
 from gateways.session.messages import Fact, ModuleList, PollFailed, PollFailure, Watch

@@ -9,17 +9,22 @@ after a while; where that environment is served by somebody else it costs next t
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import NoReturn
 
 import structlog
 
-from gateways.arklet.topics import InvalidTopic, Word, parse
+from gateways.arklet.topics import InvalidTopic, Word, from_all, parse
 from gateways.mqtt.connection import Connection, Message
+from gateways.mqtt.extras import Extra
+from gateways.mqtt.failures import Unanswered
 from gateways.mqtt.metrics import REFUSED
-from gateways.mqtt.subscriptions import DEFAULT_ENV, stray_filter
+from gateways.mqtt.sharing import shared
 
 log = structlog.get_logger(__name__)
 
+DEFAULT_ENV = "default"
+"""Environment of bases that were not told theirs."""
 DEAF = 600.0
 """Seconds between two looks."""
 
@@ -30,6 +35,10 @@ class Strays:
     def __init__(self, env: str) -> None:
         self._env = env
         self._seen = asyncio.Event()
+        self._filter = ""
+        self.extra = Extra(
+            f"heartbeats of the environment {DEFAULT_ENV}", "bases that were not told their environment are not noticed"
+        )
 
     def is_stray(self, message: Message) -> bool:
         """Take a message if it is from a base of that environment."""
@@ -52,11 +61,22 @@ class Strays:
                 )
         return True
 
+    async def begin(self, connection: Connection, *, share: bool) -> None:
+        """Listen, with a share where gateways have one. Raises Lost."""
+        heart = from_all(DEFAULT_ENV, Word.HEART)
+        self._filter = shared(heart) if share else heart
+        if self._env != DEFAULT_ENV:
+            await self._listen(connection)
+
     async def listen(self, connection: Connection) -> NoReturn:
-        """Listen again a while after a base was heard; the first subscription is made. Raises Lost."""
+        """Listen again a while after a base was heard. Raises Lost."""
         while True:
             await self._seen.wait()
-            await connection.unsubscribe([stray_filter()])
+            with suppress(Unanswered):
+                await connection.unsubscribe([self._filter])
             await asyncio.sleep(DEAF)
             self._seen.clear()
-            await connection.subscribe([stray_filter()])
+            await self._listen(connection)
+
+    async def _listen(self, connection: Connection) -> None:
+        self.extra.settle(await self.extra.subscribe(connection, [self._filter]))

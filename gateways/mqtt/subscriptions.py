@@ -2,93 +2,93 @@
 
 Answers go to every gateway, since only the one that asked knows what they answer:
 ``health``, ``simpleBiz``, ``biz``, ``bizOperation``. What bases say on their own
-(``heart``, ``queryBaseline``, ``batchInstallBizResponse``) goes to one of the gateways:
-a shared subscription, ``$share/GROUP/FILTER``.
+(``heart``, ``queryBaseline``, ``batchInstallBizResponse``) goes to one of the gateways
+where the broker has shared subscriptions, and to every gateway where it does not.
+Heartbeats then are told twice, which is harmless; for baseline questions see ``baselines``.
 
-Not every broker has those, and one that does not may accept the filter and deliver
-nothing. So each connection puts it to the test, with a group and a topic of its own:
-a message that should come back. Where it does not, the gateway listens to everything
-itself, like every other one. Heartbeats then are told twice, which is harmless;
-for baseline questions see ``baselines``.
+No SUBSCRIBE has more than eight filters, which is as many as some brokers take, and
+none mixes what is needed with what is not.
 """
 
 from __future__ import annotations
 
-import asyncio
-
-import structlog
+from collections.abc import Sequence
+from contextlib import suppress
 
 from gateways.arklet.topics import Word, baseline, from_all
-from gateways.mqtt.connection import ConnectFailed, Connection, Lost, Message, NotSent
+from gateways.mqtt.connection import Connection
+from gateways.mqtt.extras import HOLD
+from gateways.mqtt.failures import ConnectFailed, Unanswered
 from gateways.mqtt.metrics import SHARED
+from gateways.mqtt.sharing import Sharing, shared
 
-log = structlog.get_logger(__name__)
-
-GROUP = "koupleless-module-controller"
 ANSWERS = (Word.HEALTH, Word.SIMPLE_BIZ, Word.BIZ, Word.BIZ_OPERATION)
 NEWS = (Word.HEART, Word.QUERY_BASELINE, Word.BATCH_RESPONSE)
-PROOF_WITHIN = 3.0
-"""Seconds in which the test message of a shared subscription comes back."""
-DEFAULT_ENV = "default"
-"""Environment of bases that were not told theirs."""
 
 
 class Subscriptions:
     """The subscriptions of one gateway; made anew on each connection."""
 
-    def __init__(self, env: str, client_id: str) -> None:
-        self._env = env
-        self._probe = f"koupleless_{env}/{client_id.translate(_LEVEL)}/gateway/probe"
-        self._came_back = asyncio.Event()
-        self.shared = True
+    def __init__(self, env: str, sharing: Sharing) -> None:
+        self._answers = [from_all(env, word) for word in ANSWERS]
+        self._baselines = baseline(env, "+")
+        self._news = [from_all(env, word) for word in NEWS]
+        self._sharing = sharing
 
-    def is_probe(self, message: Message) -> bool:
-        """Take a message if it is the test of shared subscriptions."""
-        if message.topic != self._probe:
-            return False
-        self._came_back.set()
-        return True
+    @property
+    def shared(self) -> bool:
+        """Whether the gateways share what bases say on their own."""
+        return not self._sharing.extra.why_not
 
     async def make(self, connection: Connection) -> None:
         """Subscribe to everything. Raises Lost, and ConnectFailed where the broker refuses what is needed."""
-        self._came_back.clear()
-        news = [from_all(self._env, word) for word in NEWS]
-        shared = [f"$share/{GROUP}/{name}" for name in news]
-        if self._env != DEFAULT_ENV:
-            shared.append(stray_filter())
-        probe = f"$share/{GROUP}-{self._probe.split('/')[1]}/{self._probe}"
-        needed = [from_all(self._env, word) for word in ANSWERS]
-        taken = await connection.subscribe([*needed, *shared, probe])
-        _check(needed, taken[: len(needed)])
-        self.shared = all(taken[len(needed) : len(needed) + len(news)]) and taken[-1] and await self._proof(connection)
-        if not self.shared:
-            plain = [*news, baseline(self._env, "+")]
-            _check(plain, await connection.subscribe(plain))
-            log.warning("the broker has no shared subscriptions: each gateway hears every base")
-        SHARED.set(self.shared)
+        await _need(connection, self._answers, [self._baselines])
+        # Where there was no sharing the last time, bases are heard before it is tried again.
+        heard = not self.shared
+        if heard:
+            await _need(connection, self._news)
+        why_not = await self._share(connection)
+        if why_not and not heard:
+            await _need(connection, self._news)
+        elif heard and not why_not:
+            with suppress(Unanswered):
+                await connection.unsubscribe(self._news)
+        self._settle(why_not)
 
-    async def _proof(self, connection: Connection) -> bool:
-        try:
-            async with asyncio.timeout(PROOF_WITHIN):
-                await connection.publish(self._probe, b"{}")
-                await self._came_back.wait()
-        except NotSent as error:
-            raise Lost(str(error)) from None
-        except TimeoutError:
-            return False
-        return True
+    def everybody_hears(self) -> None:
+        """Take note that the broker delivers to every member of a group."""
+        why_not = "several gateways get each baseline question: the broker delivers to every member of a group"
+        self._sharing.extra.hold(why_not, HOLD)
+        self._settle(why_not)
+
+    def _settle(self, why_not: str) -> None:
+        self._sharing.extra.settle(why_not)
+        SHARED.set(not why_not)
+
+    async def _share(self, connection: Connection) -> str:
+        """Have a share of the news; return why not, empty if so. Raises Lost."""
+        why_not = await self._sharing.prove(connection)
+        if why_not:
+            return why_not
+        filters = [shared(name) for name in self._news]
+        why_not = await self._sharing.extra.subscribe(connection, filters)
+        if why_not:
+            # Some of them may have been taken: what they bring would come twice.
+            with self._sharing.extra.asked_of(connection), suppress(Unanswered):
+                await connection.unsubscribe(filters)
+        return why_not
 
 
-def stray_filter() -> str:
-    """Return the filter for heartbeats of bases that were not told their environment."""
-    return f"$share/{GROUP}/{from_all(DEFAULT_ENV, Word.HEART)}"
+async def _need(connection: Connection, filters: Sequence[str], wanted: Sequence[str] = ()) -> None:
+    """Subscribe to filters that are needed, and to some that are wanted and come under the same rights.
 
-
-def _check(filters: list[str], taken: list[bool]) -> None:
-    refused = [name for name, ok in zip(filters, taken, strict=True) if not ok]
+    Raises Lost, and ConnectFailed where the broker does not let us.
+    """
+    try:
+        taken = await connection.subscribe([*filters, *wanted])
+    except Unanswered as error:
+        raise ConnectFailed("subscription", str(error)) from None
+    refused = [name for name, yes in zip(filters, taken, strict=False) if not yes]
     if refused:
         text = f"the broker refuses subscriptions ({', '.join(refused)}): this user needs to read them"
         raise ConnectFailed("subscription", text)
-
-
-_LEVEL = {ord(character): "_" for character in "/+#$\0"}

@@ -14,7 +14,7 @@ from gateways.arklet import commands, topics
 from gateways.arklet.facts import Reply, ReplyCode, Verb
 from gateways.arklet.payloads import Negative
 from gateways.mqtt.broker import Broker
-from gateways.mqtt.connection import Lost, NotSent
+from gateways.mqtt.failures import Lost, NotSent
 from gateways.mqtt.metrics import PUBLISHED
 from gateways.mqtt.outcomes import Outcomes
 from gateways.mqtt.pending import Interrupted, Pending

@@ -82,7 +82,7 @@ class BaselineQuery:
 
 @dataclass(frozen=True, slots=True)
 class TunnelState:
-    """Whether the gateway reaches its transport at all, and why not."""
+    """Whether the gateway reaches its transport at all, and why not; or what the transport does not give."""
 
     up: bool
     reason: str = ""

@@ -89,6 +89,7 @@ def gateway(message: pb.Gateway) -> records.Gateway:
         watched=message.watched,
         orders=message.orders,
         connected_since=_time(message.connected_since) if message.HasField("connected_since") else None,
+        message=message.message,
     )
 
 

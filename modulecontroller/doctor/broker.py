@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 from gateways.arklet import topics
 from gateways.arklet.topics import Word, from_all
 from gateways.mqtt.acknowledgements import Receipt
-from gateways.mqtt.connection import ConnectFailed, Connection, Lost, Message, NotSent, Target
+from gateways.mqtt.connection import Connection, Message, Target
+from gateways.mqtt.failures import ConnectFailed, Lost, NotSent, Unanswered
 from gateways.mqtt.settings import MqttGatewaySettings
-from gateways.mqtt.subscriptions import ANSWERS, GROUP, NEWS
+from gateways.mqtt.sharing import Sharing
+from gateways.mqtt.subscriptions import ANSWERS, NEWS
 from modulecontroller.configuration import Configuration
 from modulecontroller.doctor.findings import Finding, error, ok, skipped, warning
 from modulecontroller.doctor.heard import Heard
@@ -25,7 +26,6 @@ from modulecontroller.doctor.heard import Heard
 ABOUT = "broker"
 LISTEN = 12.0
 """Seconds of listening: bases beat every 10 s."""
-PROOF_WITHIN = 3.0
 EVERY_HEART = f"+/+/base/{Word.HEART.value}"
 """Heartbeats of all environments, to see those of bases that were told another one."""
 
@@ -42,14 +42,6 @@ _FIXES = {
 }
 
 
-@dataclass(slots=True)
-class _Probe:
-    """The message that proves shared subscriptions."""
-
-    topic: str
-    back: asyncio.Event
-
-
 async def check(configuration: Configuration, listen: float = LISTEN) -> AsyncIterator[Finding]:
     """Yield what is found at the broker."""
     settings = configuration.of(MqttGatewaySettings)
@@ -57,12 +49,10 @@ async def check(configuration: Configuration, listen: float = LISTEN) -> AsyncIt
         yield skipped(ABOUT, configuration.why_not("mqtt-gateway"))
         return
     heard = Heard(settings.env)
-    probe = _Probe(f"koupleless_{settings.env}/gateway-doctor/gateway/probe", asyncio.Event())
+    sharing = Sharing(settings.env, "gateway-doctor")
 
     def take(message: Message, receipt: Receipt | None) -> None:
-        if message.topic == probe.topic:
-            probe.back.set()
-        else:
+        if not sharing.is_probe(message):
             heard.take(message)
         if receipt is not None:
             receipt.settle()
@@ -78,7 +68,7 @@ async def check(configuration: Configuration, listen: float = LISTEN) -> AsyncIt
     keeping = asyncio.create_task(connection.run(), name="keep broker")
     try:
         yield _connected(settings, where)
-        async for finding in _subscriptions(settings, connection, probe):
+        async for finding in _subscriptions(settings, connection):
             yield finding
         await connection.subscribe([EVERY_HEART, from_all(settings.env, Word.HEART)], qos=0)
         await connection.subscribe(topics.to_all(settings.env), qos=0)
@@ -87,8 +77,11 @@ async def check(configuration: Configuration, listen: float = LISTEN) -> AsyncIt
             yield finding
         if keeping.done():
             yield error(ABOUT, f"{where}: the connection ended: {keeping.result()}", "look into the broker's log")
-    except (Lost, NotSent) as lost:
-        yield error(ABOUT, f"{where}: {lost}", "look into the broker's log")
+        else:
+            yield await _shared(connection, sharing)
+    except (Lost, NotSent, Unanswered) as failed:
+        words = f"{failed}, when the broker was asked to {connection.asked}" if connection.asked else str(failed)
+        yield error(ABOUT, f"{where}: {words}", "look into the broker's log, and at the rights of this user")
     finally:
         keeping.cancel()
         await connection.close()
@@ -126,9 +119,7 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
-async def _subscriptions(
-    settings: MqttGatewaySettings, connection: Connection, probe: _Probe
-) -> AsyncIterator[Finding]:
+async def _subscriptions(settings: MqttGatewaySettings, connection: Connection) -> AsyncIterator[Finding]:
     needed = [from_all(settings.env, word) for word in (*ANSWERS, *NEWS)]
     taken = await connection.subscribe(needed, qos=0)
     refused = [name for name, yes in zip(needed, taken, strict=True) if not yes]
@@ -139,21 +130,16 @@ async def _subscriptions(
     # Heartbeats come once below; this was about the right to have them.
     await connection.unsubscribe(needed)
     yield ok("subscriptions", f"the broker grants all {len(needed)} that are needed")
-    if await _shared(connection, probe):
-        yield ok("shared subscriptions", "the broker has them: gateways share the load")
-    else:
-        fix = "none needed for one gateway; for several, use a broker with shared subscriptions, such as Mosquitto 2"
-        yield warning("shared subscriptions", "the broker has none: each gateway hears every base", fix)
 
 
-async def _shared(connection: Connection, probe: _Probe) -> bool:
-    (taken,) = await connection.subscribe([f"$share/{GROUP}-doctor/{probe.topic}"], qos=0)
-    if not taken:
-        return False
+async def _shared(connection: Connection, sharing: Sharing) -> Finding:
+    """Put shared subscriptions to the test, which may end the connection."""
+    about = "shared subscriptions"
     try:
-        async with asyncio.timeout(PROOF_WITHIN):
-            await connection.publish(probe.topic, b"{}")
-            await probe.back.wait()
-    except TimeoutError:
-        return False
-    return True
+        why_not = await sharing.prove(connection)
+    except Lost:
+        why_not = sharing.extra.held
+    if not why_not:
+        return ok(about, "the broker has them: gateways share the load")
+    fix = "none needed for one gateway; for several, use a broker with shared subscriptions, such as Mosquitto 2"
+    return warning(about, f"the broker has none for this user, each gateway hears every base: {why_not}", fix)

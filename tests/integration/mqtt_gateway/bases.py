@@ -40,12 +40,13 @@ CONFLICT: dict[str, Any] = {
 class Base:
     """A connected base. answers maps commands to what is published when they come."""
 
-    def __init__(self, port: int, identity: str, env: str = "dev") -> None:
+    def __init__(self, port: int, identity: str, env: str = "dev", credentials: tuple[str, str] = ("", "")) -> None:
         self.identity = identity
         self.env = env
         self.commands: list[tuple[str, bytes, bool]] = []
         self.answers: dict[str, Callable[[bytes], tuple[str, Any] | None]] = {}
-        self.connection = Connection(Target("127.0.0.1", port, f"base@@@{identity}"), self._received)
+        target = Target("127.0.0.1", port, f"base@@@{identity}", *credentials)
+        self.connection = Connection(target, self._received)
         self._came = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -6,7 +6,7 @@ import asyncio
 import datetime
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,15 +56,22 @@ class Process:
         )
         self.server.start()
 
-    async def readiness(self, wanted: str, within: float = 20.0) -> str:
-        """Wait until /readyz says something."""
+    async def trouble(self, wanted: str, within: float = 20.0) -> str:
+        """Wait until /readyz says that something keeps it from being ready."""
+        return await self._readiness(lambda status, text: status == 503 and wanted in text, within)
+
+    async def ready(self, within: float = 20.0) -> str:
+        """Wait until it is ready; return what it says besides."""
+        return (await self._readiness(lambda status, _: status == 200, within)).removeprefix("ok\n")
+
+    async def _readiness(self, found: Callable[[int, str], bool], within: float) -> str:
         async with asyncio.timeout(within):
             while True:
                 try:
-                    _, text = await asyncio.to_thread(ask, f"http://127.0.0.1:{self.health}/readyz")
+                    status, text = await asyncio.to_thread(ask, f"http://127.0.0.1:{self.health}/readyz")
                 except OSError:
-                    text = ""
-                if wanted in text:
+                    status, text = 0, ""
+                if found(status, text):
                     return text
                 await asyncio.sleep(0.1)
 
@@ -118,7 +125,7 @@ async def test_a_certificate_that_is_not_good_is_told_once_and_tried_again(
     (another if trouble == "wrong CA" else ca).cert_pem.write_to_path(trusted)
     with tls_broker(tmp_path, ca, expired=trouble == "expired") as broker:
         gateway = Process(programs, control_plane.address, broker.port, MQTT_CA_PATH=str(trusted))
-        text = await gateway.readiness("the broker's certificate is not good")
+        text = await gateway.trouble("the broker's certificate is not good")
         assert ("expired" in text) is (trouble == "expired")
         await gateway.failed("certificate", 2)
         assert len(gateway.warnings()) == 1
@@ -130,7 +137,7 @@ async def test_a_certificate_that_is_not_good_is_told_once_and_tried_again(
             MQTT_CA_PATH=str(trusted),
             MQTT_TLS_INSECURE="true",
         )
-        await insecure.readiness("ok")
+        await insecure.ready()
 
 
 @pytest.mark.mosquitto
@@ -150,11 +157,11 @@ async def test_tls_with_a_client_certificate(
             MQTT_CLIENT_CRT_PATH=str(tmp_path / "client.pem"),
             MQTT_CLIENT_KEY_PATH=str(tmp_path / "client.key"),
         )
-        await gateway.readiness("ok")
+        await gateway.ready()
         refused = Process(
             programs, control_plane.address, broker.port, name="without", MQTT_CA_PATH=str(tmp_path / "ca.pem")
         )
-        await refused.readiness("no broker at")
+        await refused.trouble("no broker at")
 
 
 @pytest.mark.mosquitto
@@ -169,14 +176,61 @@ async def test_a_wrong_password_is_told_once(
         wrong = Process(
             programs, control_plane.address, broker.port, name="wrong", MQTT_USERNAME="user", MQTT_PASSWORD="no"
         )
-        await wrong.readiness("MQTT_PASSWORD")
+        await wrong.trouble("MQTT_PASSWORD")
         await wrong.failed("credentials", 2)
         assert len(wrong.warnings()) == 1
         assert "no" not in wrong.server.log.read_text().replace("no broker", "").split('"')
         right = Process(
             programs, control_plane.address, broker.port, name="right", MQTT_USERNAME="user", MQTT_PASSWORD="right"
         )
-        await right.readiness("ok")
+        await right.ready()
+
+
+RIGHTS = [
+    "topic read koupleless_dev/+/base/#",
+    "topic read koupleless_dev/+/gateway/probe",
+    *(f"topic write koupleless_dev/+/{word}" for word in ("health", "queryAllBiz", "installBiz", "uninstallBiz")),
+    "topic write koupleless_dev/+/base/baseline",
+    "topic write koupleless_dev/+/gateway/probe",
+    *(f"topic read koupleless_dev/+/{word}" for word in ("health", "queryAllBiz", "installBiz", "uninstallBiz")),
+    "topic read koupleless_default/+/base/heart",
+]
+"""Those that docs/mqtt.md asks for."""
+
+
+@pytest.mark.mosquitto
+@pytest.mark.parametrize(
+    ("withheld", "seen"),
+    [
+        ("", ""),
+        ("topic write koupleless_dev/+/gateway/probe", "did not come back through $share/"),
+        ("topic read koupleless_dev/+/gateway/probe", "did not come back through $share/"),
+    ],
+)
+async def test_the_rights_that_are_needed(
+    tmp_path: Path, programs: Programs, control_plane: FakeControlPlane, withheld: str, seen: str
+) -> None:
+    """A user without one of them is served as far as that goes, and /readyz says what is missing."""
+    passwords, rights = tmp_path / "passwords", tmp_path / "rights"
+    for user, option in (("gateway", "-c"), ("base", "")):
+        command = ["mosquitto_passwd", "-b", *filter(None, [option]), str(passwords), user, "secret"]
+        made = await asyncio.create_subprocess_exec(*command)
+        assert await made.wait() == 0
+    given = [right for right in RIGHTS if right != withheld]
+    rights.write_text("\n".join(["user gateway", *given, "user base", "topic readwrite koupleless_dev/#"]) + "\n")
+    passwords.chmod(0o600)
+    rights.chmod(0o600)
+    with Mosquitto(["allow_anonymous false", f"password_file {passwords}", f"acl_file {rights}"]) as broker:
+        gateway = Process(programs, control_plane.address, broker.port, MQTT_USERNAME="gateway", MQTT_PASSWORD="secret")
+        text = await gateway.ready()
+        assert (seen in text) if seen else not text
+        stream = await control_plane.stream()
+        async with Base(broker.port, "base-1", credentials=("base", "secret")).running() as base:
+            await base.beat()
+            await stream.report("heartbeat", "base-1")
+            stream.send(order("o1", "base-1", 0, pb.VERB_INSTALL, BIZ))
+            await base.command("installBiz")
+        assert not gateway.warnings()
 
 
 @pytest.mark.parametrize(

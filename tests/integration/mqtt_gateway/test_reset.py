@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
-from gateways.mqtt.connection import Connection, Lost, NotSent, Target
+from gateways.mqtt.connection import Connection, Target
+from gateways.mqtt.failures import Lost, NotSent
 
 CONNACK = b"\x20\x02\x00\x00"
 WITHIN = 5.0

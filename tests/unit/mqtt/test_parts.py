@@ -9,7 +9,8 @@ import pytest
 from gateways.arklet.facts import BaselineModule, BatchReply, Metadata, Reply, ReplyCode
 from gateways.mqtt.acknowledgements import Acknowledgements
 from gateways.mqtt.baselines import KEEP, MOST, Baselines
-from gateways.mqtt.connection import Lost, Message
+from gateways.mqtt.connection import Message
+from gateways.mqtt.failures import Lost
 from gateways.mqtt.leftovers import Leftovers
 from gateways.mqtt.outcomes import Outcomes
 from gateways.mqtt.settings import MqttGatewaySettings

@@ -102,16 +102,17 @@ def test_pages_are_those_of_the_whole(world: dict[str, tuple[str, set[str], set[
 
 
 def test_a_gateway_is_told_once_with_all_that_it_does() -> None:
-    def gateway(name: str, watched: int, since: int, *, up: bool = True) -> pb.Gateway:
-        return pb.Gateway(
-            id=name, watched=watched, orders=1, tunnel_up=up, connected_since=Timestamp(seconds=since), tunnel="http"
-        )
+    def gateway(name: str, watched: int, since: int, *, up: bool = True, message: str = "") -> pb.Gateway:
+        since_then = Timestamp(seconds=since)
+        told = pb.Gateway(id=name, watched=watched, orders=1, tunnel_up=up, connected_since=since_then, tunnel="mqtt")
+        told.message = message
+        return told
 
-    ours = [gateway("g2", 3, 20, up=False)]
-    merged = merge_gateways([ours, [gateway("g1", 1, 5), gateway("g2", 4, 10)]])
-    assert [(g.id, g.watched, g.orders, g.tunnel_up, g.connected_since.seconds) for g in merged] == [
-        ("g1", 1, 1, True, 5),
-        ("g2", 7, 2, True, 10),
+    ours = [gateway("g2", 3, 20, up=False, message="no broker")]
+    merged = merge_gateways([ours, [gateway("g1", 1, 5, message="not shared"), gateway("g2", 4, 10)]])
+    assert [(g.id, g.watched, g.orders, g.tunnel_up, g.connected_since.seconds, g.message) for g in merged] == [
+        ("g1", 1, 1, True, 5, "not shared"),
+        ("g2", 7, 2, True, 10, ""),
     ]
     assert ours[0].watched == 3, "what a replica told is not changed"
 

@@ -320,6 +320,7 @@ class Gateway(_message.Message):
     TUNNEL_UP_FIELD_NUMBER: _builtins.int
     WATCHED_FIELD_NUMBER: _builtins.int
     ORDERS_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Gateway id."""
     tunnel: _builtins.str
@@ -332,6 +333,8 @@ class Gateway(_message.Message):
     """Bases that it watches, for all replicas."""
     orders: _builtins.int
     """Orders under way through it, for all replicas."""
+    message: _builtins.str
+    """Why it does not reach its transport, or what its transport does not give it; empty when all is well."""
     @_builtins.property
     def connected_since(self) -> _timestamp_pb2.Timestamp:
         """Since when it is connected, to the replica that has known it for longest."""
@@ -346,10 +349,11 @@ class Gateway(_message.Message):
         tunnel_up: _builtins.bool = ...,
         watched: _builtins.int = ...,
         orders: _builtins.int = ...,
+        message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connected_since", b"connected_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected_since", b"connected_since", "id", b"id", "orders", b"orders", "tunnel", b"tunnel", "tunnel_up", b"tunnel_up", "version", b"version", "watched", b"watched"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected_since", b"connected_since", "id", b"id", "message", b"message", "orders", b"orders", "tunnel", b"tunnel", "tunnel_up", b"tunnel_up", "version", b"version", "watched", b"watched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

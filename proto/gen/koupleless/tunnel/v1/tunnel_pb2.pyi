@@ -1106,7 +1106,7 @@ class TunnelState(_message.Message):
     up: _builtins.bool
     """False while, for example, the MQTT broker is away."""
     reason: _builtins.str
-    """Cause in words when not up."""
+    """Cause in words when not up; when up, what the transport does not give, empty when nothing is missing."""
     def __init__(
         self,
         *,

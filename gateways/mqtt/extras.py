@@ -1,0 +1,95 @@
+"""What a gateway asks of a broker and can do without.
+
+Brokers refuse in many ways: with a return code, by ending the connection (as MQTT 5
+demands, and as some do for whatever a user has no right to), or by not answering. A
+gateway that asked again on each connection would never serve where one of these ends
+it, so a broker that ended a connection over something is not asked for it for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import structlog
+
+from gateways.mqtt.connection import Connection
+from gateways.mqtt.failures import Unanswered
+
+log = structlog.get_logger(__name__)
+
+HOLD = 3600.0
+"""Most seconds for which a broker is not asked again for what it ended a connection over."""
+FIRST_HOLD = 60.0
+"""The same the first time: it may have ended by chance. Twice as much each further time."""
+WITHIN = 3.0
+"""Seconds that a broker has for an answer."""
+
+
+class Extra:
+    """One such thing: its name, and what follows where the broker does not give it."""
+
+    def __init__(self, name: str, without: str) -> None:
+        self._name = name
+        self._without = without
+        self._held_until = float("-inf")
+        self._hold = FIRST_HOLD
+        self._ended = ""
+        self._noted = ""
+        self.why_not = ""
+        """Why the broker does not give it; empty when it does, or was not asked yet."""
+
+    @property
+    def note(self) -> str:
+        """What is missing, why, and what follows; empty when nothing is."""
+        return f"{self._name}: {self.why_not}; {self._without}" if self.why_not else ""
+
+    @property
+    def held(self) -> str:
+        """Why the broker must not be asked now; empty when it may."""
+        return self._ended if asyncio.get_running_loop().time() < self._held_until else ""
+
+    def hold(self, why_not: str, seconds: float) -> None:
+        """Do without for so long."""
+        self._held_until, self._ended = asyncio.get_running_loop().time() + seconds, why_not
+
+    async def allowed(self) -> None:
+        """Wait until the broker may be asked."""
+        while self.held:
+            self.settle(self.held)
+            await asyncio.sleep(self._held_until - asyncio.get_running_loop().time())
+
+    @contextmanager
+    def asked_of(self, connection: Connection) -> Iterator[None]:
+        """Ask the broker for it meanwhile: if the connection ends now, that is why."""
+        try:
+            yield
+        finally:
+            if not connection.up:
+                self.hold(f"the broker ended the connection when it was asked to {connection.asked}", self._hold)
+                self._hold = min(2 * self._hold, HOLD)
+
+    async def subscribe(self, connection: Connection, filters: Sequence[str], *, qos: int = 1) -> str:
+        """Subscribe; return why the broker does not let us, empty if it does. Raises Lost."""
+        if self.held:
+            return self.held
+        with self.asked_of(connection):
+            try:
+                taken = await connection.subscribe(filters, qos=qos, within=WITHIN)
+            except Unanswered as error:
+                return str(error)
+        refused = [name for name, yes in zip(filters, taken, strict=True) if not yes]
+        return f"the broker refuses to subscribe to {', '.join(refused)}" if refused else ""
+
+    def settle(self, why_not: str) -> None:
+        """Take note of how it stands; a change is logged once."""
+        self.why_not = why_not
+        if not why_not:
+            self._hold = FIRST_HOLD
+        if why_not != self._noted:
+            self._noted = why_not
+            if why_not:
+                log.warning("the broker does not give all", what=self._name, saw=why_not, follows=self._without)
+            else:
+                log.info("the broker gives what it did not before", what=self._name)

@@ -1,0 +1,57 @@
+"""How connections to a broker fail, in words for people and causes for counting."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+
+class ConnectFailed(Exception):
+    """No connection could be made, or none that is of use; cause is for counting, the message for people."""
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class Lost(Exception):
+    """The connection ended: whether the broker took what was sent is not known."""
+
+
+class Unanswered(Exception):
+    """The broker did not answer in time, and the connection stands."""
+
+
+class NotSent(Exception):
+    """Nothing was sent; the message says why."""
+
+
+_CONNACK = {
+    132: ("protocol", "the broker does not speak MQTT 3.1.1"),
+    133: ("client_id", "the broker refuses the client id"),
+    134: ("credentials", "the broker refuses user name or password (MQTT_USERNAME, MQTT_PASSWORD)"),
+    135: ("credentials", "the broker does not let this user in (MQTT_USERNAME, MQTT_PASSWORD)"),
+    136: ("unavailable", "the broker says that it is not available"),
+}
+"""By the reason codes of MQTT 5, to which paho translates those of 3.1.1."""
+
+
+def refused(code: int, name: str) -> ConnectFailed:
+    """Return what a CONNACK with a reason code means."""
+    return ConnectFailed(*_CONNACK.get(code, ("refused", f"the broker refuses the connection: {name}")))
+
+
+def not_connected(error: OSError) -> ConnectFailed:
+    """Return what an error while connecting means."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            text = f"the broker's certificate is not good: {error.verify_message} (MQTT_CA_PATH)"
+            return ConnectFailed("certificate", text)
+        case ssl.SSLError():
+            return ConnectFailed("tls", f"TLS with the broker fails: {error.reason or error}")
+        case socket.gaierror():
+            return ConnectFailed("name", f"the broker's name does not resolve: {error.strerror}")
+        case TimeoutError():
+            return ConnectFailed("timeout", "the broker does not answer")
+        case _:
+            return ConnectFailed("unreachable", f"the broker cannot be reached: {error.strerror or error}")
