@@ -82,4 +82,4 @@ def test_every_console_block_is_run_or_says_why_not() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_are_nowhere_but_in_console_blocks(page: Path) -> None:
     kinds = re.findall(r"^ *```(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)[::2]
-    assert set(kinds) <= {"console", "json", "python", "text", "yaml"}, "write commands as a console block"
+    assert set(kinds) <= {"console", "http", "json", "python", "text", "yaml"}, "write commands as a console block"
