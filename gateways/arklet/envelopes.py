@@ -5,7 +5,8 @@ Everything raises Malformed for what is not understood as a whole.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ipaddress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateways.arklet import payloads
@@ -48,8 +49,17 @@ def envelope(payload: bytes) -> Envelope:
 
 
 def heartbeat(opened: Envelope) -> Heartbeat:
-    """Read a heartbeat; raises Malformed."""
-    return payloads.heartbeat_of(_object(opened))
+    """Read a heartbeat; raises Malformed.
+
+    Nobody connects to a base over MQTT, so an address that is none (bases that find no
+    address say "unknown") is one that was not told.
+    """
+    beat = payloads.heartbeat_of(_object(opened))
+    try:
+        ipaddress.ip_address(beat.ip)
+    except ValueError:
+        return replace(beat, ip="")
+    return beat
 
 
 def metadata(opened: Envelope) -> Metadata:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateways.arklet import envelopes, topics
 from gateways.arklet.envelopes import Envelope
-from gateways.arklet.facts import Module, ModuleState, Verb
+from gateways.arklet.facts import Heartbeat, Metadata, Module, ModuleState, Verb
 from gateways.arklet.names import InvalidName
 from gateways.arklet.payloads import Malformed, Negative
 from gateways.arklet.topics import InvalidTopic, Word
@@ -54,6 +54,14 @@ def test_arbitrary_data_is_understood_or_refused(reader: Callable[[Envelope], ob
     payload = orjson.dumps({"data": data, "publishTimestamp": 1})
     with contextlib.suppress(Malformed, Negative):
         reader(envelopes.envelope(payload))
+
+
+@pytest.mark.parametrize(
+    ("told", "ip"), [("10.0.0.7", "10.0.0.7"), ("fd00::7", "fd00::7"), ("unknown", ""), ("", ""), (None, "")]
+)
+def test_an_address_that_is_none_was_not_told(told: str | None, ip: str) -> None:
+    beat = {"baseMetadata": {"identity": "a"}, "localIP": told, "port": "none"}
+    assert envelopes.heartbeat(Envelope(beat, 1)) == Heartbeat(Metadata("a"), ip=ip)
 
 
 @pytest.mark.parametrize("stamp", [None, "1700000000123", 1.5, True, 0, -1, 2**62])
