@@ -57,7 +57,7 @@ class ChildrenStatus(Collector):
         name = child.program.name
         ready = await ask(child.socket, "/readyz")
         if ready is None:
-            self._trouble[name] = "does not answer"
+            self._trouble[name], self._notes[name] = "does not answer", []
         else:
             status, text = ready
             self._notes[name] = text.splitlines()[1:] if status == 200 else []

@@ -83,9 +83,12 @@ async def test_readiness_of_all_is_that_of_each(monkeypatch: pytest.MonkeyPatch)
     answers.by_path["/s/b.sock/readyz"] = (500, "")
     await look(status)
     assert status.trouble() == ["b: answers 500"]
-    answers.by_path["/s/b.sock/readyz"] = (200, "ok\n")
+    answers.by_path["/s/b.sock/readyz"] = (200, "ok\nno shared subscriptions\n")
     await look(status)
-    assert status.trouble() == []
+    assert (status.trouble(), status.notes()) == ([], ["b: no shared subscriptions"])
+    del answers.by_path["/s/b.sock/readyz"]
+    await look(status)
+    assert (status.trouble(), status.notes()) == (["b: does not answer"], [])
 
 
 @pytest.mark.looptime
