@@ -70,6 +70,8 @@ class ScriptedBroker:
             server.close()
             for session in list(self._sessions):
                 session.writer.transport.abort()
+            while self._sessions:  # noqa: ASYNC110 - each ends with its own task
+                await asyncio.sleep(0.01)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         session: Session | None = None
