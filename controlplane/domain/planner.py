@@ -286,9 +286,14 @@ class _Planner:
         return Intent(Verb.SWITCH, newest.spec) if self._ready(Verb.SWITCH, newest.spec) else None
 
     def _uninstall(self, group: _Group) -> Intent | None:
+        starting = any(
+            module.state is ModuleState.RESOLVED for key, module in group.present.items() if key in group.live
+        )
         for key, module in group.present.items():
             if key in group.live or module.state is ModuleState.RESOLVED:
                 continue
+            if starting and module.state is ModuleState.ACTIVATED:
+                continue  # It serves, and what takes its place does not yet.
             due = key in group.leaving or (self._ours(key) and self._orphan_due(key, group))
             if due and self._ready(Verb.UNINSTALL, ModuleSpec(key, url="")):
                 return _removal(key)

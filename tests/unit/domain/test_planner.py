@@ -80,6 +80,17 @@ def test_a_partial_list_is_no_list() -> None:
             [(Verb.SWITCH, "a:2")],
         ),
         ((active("1"), active("2")), (Wish(V1, leaving=True), Wish(V2, leaving=False)), [(Verb.UNINSTALL, "a:1")]),
+        # The new one starts by an order that we know nothing of, as after a takeover: the old one serves on.
+        (
+            (active("1"), active("2", ModuleState.RESOLVED)),
+            (Wish(V1, leaving=True), Wish(V2, leaving=False)),
+            [],
+        ),
+        (
+            (active("1", ModuleState.DEACTIVATED), active("2", ModuleState.RESOLVED)),
+            (Wish(V1, leaving=True), Wish(V2, leaving=False)),
+            [(Verb.UNINSTALL, "a:1")],
+        ),
         # Nobody's modules are left alone.
         ((active("1"),), (), []),
     ],
