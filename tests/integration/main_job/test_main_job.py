@@ -85,7 +85,15 @@ def test_a_base_that_dies_takes_its_node_with_it(stage: Stage) -> None:
     eventually(lambda: stage.node_ready("b1") == "False", within=40, what="Node NotReady")
     eventually(lambda: not stage.pod_ready("biz1"), within=5, what="Pod not Ready")
     eventually(lambda: stage.node("b1") is None, within=50, what="Node gone")
-    eventually(lambda: stage.find(LEASES, "vnode.b1.dev") is None, within=5, what="lease gone")
+    eventually(lambda: not held(stage), within=5, what="Lease without a holder")
+    lease = stage.find(LEASES, "vnode.b1.dev")
+    assert lease is not None, "it records what is ours, until the base is back or a week is over"
+    assert '"biz1:' in lease["metadata"]["annotations"]["module.koupleless.io/installed"]
+
+
+def held(stage: Stage) -> bool:
+    lease = stage.find(LEASES, "vnode.b1.dev") or {"spec": {}}
+    return bool(lease["spec"].get("holderIdentity"))
 
 
 def test_a_base_that_says_goodbye_is_gone_at_once(stage: Stage) -> None:
