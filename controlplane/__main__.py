@@ -18,6 +18,7 @@ from controlplane.app.clock import SystemClock
 from controlplane.app.events import Recorder
 from controlplane.app.fleet import Fleet
 from controlplane.app.gateways import GatewayDirectory
+from controlplane.app.installs import Installs
 from controlplane.app.kubelet import NO_KUBELET, KubeletAddress
 from controlplane.app.leases import LeaseKeeper
 from controlplane.app.membership import Membership, NameTaken
@@ -257,6 +258,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         stack.push_async_callback(others.close)
         tooling = ToolingServicer(
             operations=operations,
+            installs=Installs(cluster, env=policy.env),
             rollouts=Rollouts(cluster, operations),
             fleet=fleet,
             reads=Reads(
@@ -337,13 +339,17 @@ async def _belong(members: Membership) -> NoReturn:
 
 @dataclass(frozen=True, slots=True)
 class _Ends:
-    """What is ended in order: our acting, then our word that we live, then the calls."""
+    """What is ended in order: answers to tools, our acting, our word that we live, then the calls.
+
+    Tools come first: what they are shown of bases must not change because we let go of these.
+    """
 
     fleet: Fleet
     members: Membership
     server: Server
 
     async def run(self) -> None:
+        await self.server.end()
         try:
             async with asyncio.timeout(LEAVE_WITHIN):
                 await self.fleet.retire()

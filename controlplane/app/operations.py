@@ -1,33 +1,20 @@
-"""What tools can see and do: VNodes and modules as items, installs and uninstalls as changes of desired state.
-
-Reads come from memory. An install or uninstall only creates or deletes Pods; the
-actors do the rest, exactly as for Pods that come from anywhere else.
-"""
+"""What tools can see: VNodes and modules as items, from memory; and what a tool's request is refused with."""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import re
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from controlplane.app.base import Base, Phase
 from controlplane.app.fleet import Fleet
-from controlplane.app.ports import AlreadyExists, Cluster, Conflict, NotFound
+from controlplane.app.ports import Cluster
 from controlplane.domain import contract
 from controlplane.domain.facts import ModuleState, Verb
 from controlplane.domain.history import Operation
-from controlplane.domain.identity import BaseId, ModuleKey, base_of_node
-from controlplane.domain.objects import Container, ContainerStatus, NewPod, Node, Pod, Requirement, Toleration
+from controlplane.domain.identity import ModuleKey, base_of_node
+from controlplane.domain.objects import ContainerStatus, Node, Pod, Requirement
 from controlplane.domain.placement import matches
-from controlplane.domain.planner import invalid
-
-_BIZ_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
-
-AT_ONCE = 16
-"""Writes of one call that are under way at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +66,6 @@ class ModuleItem:
     def ready(self) -> bool:
         """Its container is ready, or it serves without a Pod."""
         return self.status.ready if self.status is not None else self.state is ModuleState.ACTIVATED
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What was done to one Pod: created, unchanged or deleted."""
-
-    vnode: str
-    namespace: str
-    pod: str
-    result: str
 
 
 class Refusal(Exception):
@@ -209,85 +186,3 @@ class Operations:
         if not found:
             raise Missing("no base matches the target", "target")
         return found
-
-    async def install(
-        self, targets: Sequence[VNodeItem], container: Container, *, namespace: str, request_id: str
-    ) -> list[Change]:
-        """Create a Pod for the module on each target that has none of ours yet. Raises Refusal, ClusterError."""
-        if not _BIZ_NAME.fullmatch(container.name):
-            raise Refusal("a module's name is a DNS label: lower-case letters, digits and '-', at most 63", "name")
-        if problem := invalid(container):
-            raise Refusal(problem, "url" if container.version and ":" not in container.version else "version")
-        return await self._each(
-            [self._install(item, container, namespace=namespace, request_id=request_id) for item in targets]
-        )
-
-    async def _install(self, item: VNodeItem, container: Container, *, namespace: str, request_id: str) -> Change:
-        pod = NewPod(
-            namespace=namespace,
-            name=pod_name(item.identity, container),
-            node_name=item.name,
-            container=container,
-            labels={
-                contract.COMPONENT: contract.COMPONENT_MODULE,
-                contract.ENV: self._env,
-                "app.kubernetes.io/managed-by": "module-controller",
-            },
-            annotations={contract.ANNOTATION_REQUEST_ID: request_id},
-            tolerations=(
-                Toleration(contract.TAINT_VIRTUAL_NODE, "Equal", "True", "NoExecute"),
-                Toleration(contract.TAINT_NODE_ENV, "Equal", self._env, "NoExecute"),
-            ),
-        )
-        try:
-            await self._cluster.create_pod(pod)
-        except AlreadyExists:
-            existing = self._cluster.pods.get(f"{namespace}/{pod.name}")
-            if existing is not None and existing.deleting:
-                raise NotAllowed(f"Pod {existing.key} is still being deleted: wait until it is gone") from None
-            return Change(item.name, namespace, pod.name, "unchanged")
-        return Change(item.name, namespace, pod.name, "created")
-
-    async def uninstall(self, targets: Sequence[VNodeItem], key: ModuleKey, *, namespace: str) -> list[Change]:
-        """Delete the Pods of a module on each target. Raises Refusal, ClusterError."""
-        pods = [
-            pod
-            for item in targets
-            for pod in self._cluster.pods.on_node(item.name)
-            if (not namespace or pod.namespace == namespace) and any((c.name, c.version) == key for c in pod.containers)
-        ]
-        if not pods:
-            raise Missing(f"no Pod stands for module {key} on the target")
-        for pod in pods:
-            if pod.owner_uid:
-                raise NotAllowed(f"Pod {pod.key} belongs to a workload that would make it anew: scale or delete that")
-            if len(pod.containers) > 1:
-                raise NotAllowed(f"Pod {pod.key} has other modules too: delete the Pod itself")
-        return await self._each([self._delete(pod) for pod in pods])
-
-    async def _delete(self, pod: Pod) -> Change:
-        try:
-            await self._cluster.delete_pod(pod)
-        except (NotFound, Conflict):
-            return Change(pod.node_name, pod.namespace, pod.name, "unchanged")
-        return Change(pod.node_name, pod.namespace, pod.name, "deleted")
-
-    async def _each(self, works: Sequence[Coroutine[None, None, Change]]) -> list[Change]:
-        room = asyncio.Semaphore(AT_ONCE)
-
-        async def one(work: Coroutine[None, None, Change]) -> Change:
-            async with room:
-                return await work
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(work)) for work in works]
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return [task.result() for task in tasks]
-
-
-def pod_name(identity: BaseId | str, container: Container) -> str:
-    """Return the name of the Pod that stands for a module on a base: the same wish gives the same name."""
-    digest = hashlib.sha256(f"{identity}\n{container.name}\n{container.version}".encode()).hexdigest()[:10]
-    return f"{container.name[:52]}-{digest}"

@@ -18,14 +18,12 @@ from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleCont
 
 from controlplane.app.metrics import REPLICA_QUESTIONS
 from controlplane.domain.replicas import Replica
+from controlplane.rpc.deadlines import FOR_OTHERS
 
 if TYPE_CHECKING:
     from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceAsyncStub
 
 log = structlog.get_logger(__name__)
-
-DEADLINE = 2.0
-"""Seconds that the other replicas are given to answer."""
 
 OWN = (("koupleless-part", "own"),)
 """Metadata of a question about what the asked replica owns itself."""
@@ -72,12 +70,6 @@ def own_part(context: aio.ServicerContext[Any, Any]) -> bool:
     return any(pair in OWN for pair in context.invocation_metadata() or ())
 
 
-def time_for_others(context: aio.ServicerContext[Any, Any]) -> float:
-    """Return the seconds that the others may take for a call: half of its own at most."""
-    remaining = context.time_remaining()
-    return DEADLINE if remaining is None else min(DEADLINE, max(remaining, 0.0) / 2)
-
-
 class Others:
     """Channels to the other live replicas, one for each address."""
 
@@ -118,7 +110,7 @@ class Others:
         self,
         method: Callable[[ModuleControllerServiceAsyncStub], aio.UnaryUnaryMultiCallable[Q, M]],
         request: Q,
-        within: float = DEADLINE,
+        within: float = FOR_OTHERS,
     ) -> Answers[M]:
         """Ask all others at once for what they own; they have so many seconds."""
         others = self.live()

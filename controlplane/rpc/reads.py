@@ -19,8 +19,9 @@ from controlplane.domain import rollout
 from controlplane.domain.history import Operation
 from controlplane.domain.placement import parse_selector
 from controlplane.rpc import tooling_codec as codec
+from controlplane.rpc.deadlines import FOR_OTHERS
 from controlplane.rpc.merging import MODULES, OPERATIONS, VNODES, Kind, Part, by_time, cut, merge, merge_gateways
-from controlplane.rpc.others import DEADLINE, Answers, Others
+from controlplane.rpc.others import Answers, Others
 from controlplane.rpc.paging import MOST_IN_PAGE, PAGE, page
 
 M = TypeVar("M")
@@ -63,7 +64,7 @@ class Reads:
         self._others = others
 
     async def vnodes(
-        self, request: pb.ListVNodesRequest, *, own: bool, within: float = DEADLINE
+        self, request: pb.ListVNodesRequest, *, own: bool, within: float = FOR_OTHERS
     ) -> pb.ListVNodesResponse:
         """List VNodes by name."""
         items = self._operations.vnodes(parse_selector(request.selector))
@@ -78,7 +79,7 @@ class Reads:
         told, token = self._merged(VNODES, found, until, answers.given, mine, request.page_size)
         return pb.ListVNodesResponse(items=told, next_page_token=token, unreachable_replicas=self._unreachable(answers))
 
-    async def vnode(self, request: pb.GetVNodeRequest, *, own: bool, within: float = DEADLINE) -> pb.GetVNodeResponse:
+    async def vnode(self, request: pb.GetVNodeRequest, *, own: bool, within: float = FOR_OTHERS) -> pb.GetVNodeResponse:
         """Get one VNode with its modules and recent events; one that is not ours, if own, with our events alone."""
         try:
             item = self._operations.vnode(request.name)
@@ -117,7 +118,7 @@ class Reads:
         return found
 
     async def modules(
-        self, request: pb.ListModulesRequest, *, own: bool, within: float = DEADLINE
+        self, request: pb.ListModulesRequest, *, own: bool, within: float = FOR_OTHERS
     ) -> pb.ListModulesResponse:
         """List modules by VNode, name and version."""
         vnode = self._operations.vnode(request.vnode).name if request.vnode else ""
@@ -149,7 +150,7 @@ class Reads:
                 return found, list(told.unreachable_replicas)
 
     async def past(
-        self, request: pb.ListOperationsRequest, *, own: bool, within: float = DEADLINE
+        self, request: pb.ListOperationsRequest, *, own: bool, within: float = FOR_OTHERS
     ) -> pb.ListOperationsResponse:
         """List the last operations on modules by VNode and time."""
         vnode = self._operations.vnode(request.vnode).name if request.vnode else ""
@@ -167,7 +168,7 @@ class Reads:
         )
 
     async def gateways(
-        self, request: pb.ListGatewaysRequest, *, own: bool, within: float = DEADLINE
+        self, request: pb.ListGatewaysRequest, *, own: bool, within: float = FOR_OTHERS
     ) -> pb.ListGatewaysResponse:
         """List the connected gateways by id."""
         orders: dict[str, int] = {}

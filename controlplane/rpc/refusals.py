@@ -19,6 +19,14 @@ from controlplane.domain.placement import InvalidSelector
 DOMAIN = "koupleless.io"
 
 
+class Ending(Exception):
+    """This replica ends, so that a call is not answered; the message says what else its caller must know."""
+
+
+class Busy(Exception):
+    """More is asked for at once than is taken."""
+
+
 @asynccontextmanager
 async def refusing(context: aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
     """Turn refusals and cluster errors within into the status of the call."""
@@ -41,6 +49,12 @@ async def refusing(context: aio.ServicerContext[Any, Any]) -> AsyncIterator[None
             reason="INVALID_SELECTOR",
             violations=(("selector", str(error)),),
         )
+    except Ending as error:
+        known = f"{error}; " if str(error) else ""
+        message = f"this replica of the control plane ends: {known}send it again, to this address or to another replica"
+        await refuse(context, grpc.StatusCode.UNAVAILABLE, message, reason="ENDING")
+    except Busy as error:
+        await refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), reason="BUSY")
     except ClusterError as error:
         fields = error.fields if isinstance(error, Rejected) else ()
         await refuse(

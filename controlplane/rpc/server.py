@@ -26,6 +26,7 @@ class Server:
 
     def __init__(self, tunnel: TunnelServicer, tooling: ToolingServicer) -> None:
         self._tunnel = tunnel
+        self._tooling = tooling
         self._health = health.aio.HealthServicer()
         self._server = aio.server(
             options=[
@@ -54,8 +55,15 @@ class Server:
         for service in ("", _TUNNEL, _TOOLING):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
+    async def end(self) -> None:
+        """Tell tools that this replica ends, by the health service too; gateways are served until stop."""
+        self._tooling.end()
+        await self._health.enter_graceful_shutdown()
+
     async def stop(self, reason: str, grace: float) -> None:
-        """Say Drain to gateways and end all calls within grace seconds."""
+        """End what tools began, say Drain to gateways and end all calls, within grace seconds each."""
+        self._tooling.end()
+        await self._tooling.finish(grace)
         await self._health.enter_graceful_shutdown()
         await self._tunnel.drain(reason)
         await self._server.stop(grace)

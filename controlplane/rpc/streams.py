@@ -10,13 +10,14 @@ import asyncio
 import random
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 import grpc
 from grpc import aio
 
 from controlplane.domain.replicas import Replica
-from controlplane.rpc.others import DEADLINE, OWN, Others, cause, ended_by_us
+from controlplane.rpc.deadlines import FOR_OTHERS
+from controlplane.rpc.others import OWN, Others, cause, ended_by_us
 
 if TYPE_CHECKING:
     from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceAsyncStub
@@ -65,7 +66,10 @@ class _Standing(Enum):
 
 
 class Streams(Generic[Q, R]):
-    """The streams of one watch; close ends them. once: a stream that ended in order is not opened again."""
+    """The streams of one watch, open while it is entered. once: a stream that ended in order is not opened again.
+
+    Leaving cancels their tasks and waits for them, so that nothing of a watch outlives it.
+    """
 
     def __init__(
         self,
@@ -85,20 +89,28 @@ class Streams(Generic[Q, R]):
         self._once = once
         self._standing: dict[str, _Standing] = {}
         self._tasks: dict[Replica, asyncio.Task[None]] = {}
+        self._ended: set[asyncio.Task[None]] = set()
+        self._defect: BaseException | None = None
         self._settled = asyncio.Event()
-        self._unsubscribe = others.subscribe(self._members_changed)
-        self._members_changed()
+        self._unsubscribe: Callable[[], None] = lambda: None
 
-    def close(self) -> None:
-        """End all streams; may be called again."""
+    async def __aenter__(self) -> Self:
+        self._unsubscribe = self._others.subscribe(self._members_changed)
+        self._members_changed()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         self._unsubscribe()
-        for task in self._tasks.values():
-            task.cancel()
+        for replica in list(self._tasks):
+            self._end(replica)
+        # Not a TaskGroup: in the generators that serve watches its cancelling would hit gRPC's own code.
+        if self._ended:
+            await asyncio.wait(self._ended)
 
     async def settled(self) -> None:
         """Wait until each other replica told what it has or cannot be asked, at most for the deadline."""
         try:
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(FOR_OTHERS):
                 while _Standing.PENDING in self._standing.values():
                     self._settled.clear()
                     await self._settled.wait()
@@ -108,7 +120,9 @@ class Streams(Generic[Q, R]):
                 self._stands(replica, _Standing.LOST)
 
     def unreachable(self) -> frozenset[str]:
-        """Return the others that cannot be asked now."""
+        """Return the others that cannot be asked now. Raises what a task failed with through a defect."""
+        if self._defect is not None:
+            raise self._defect
         return frozenset(name for name, standing in self._standing.items() if standing is _Standing.LOST)
 
     def reachable(self) -> frozenset[str]:
@@ -119,16 +133,29 @@ class Streams(Generic[Q, R]):
         # As id and address: what else changes of a replica does not concern its stream.
         live = {Replica(other.id, other.address) for other in self._others.live()}
         for ended in self._tasks.keys() - live:
-            self._tasks.pop(ended).cancel()
+            self._end(ended)
         for name in self._standing.keys() - {other.id for other in live}:
             del self._standing[name]
             self._listener.gone(name)
         for other in live - self._tasks.keys():
             self._standing[other.id] = _Standing.PENDING if other.address else _Standing.LOST
             if other.address:
-                self._tasks[other] = asyncio.create_task(self._follow(other), name=f"relay-{other.id}")
+                task = asyncio.create_task(self._follow(other), name=f"relay-{other.id}")
+                task.add_done_callback(self._over)
+                self._tasks[other] = task
         self._settled.set()
         self._told()
+
+    def _end(self, replica: Replica) -> None:
+        task = self._tasks.pop(replica)
+        if task.cancel():
+            self._ended.add(task)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._ended.discard(task)
+        if not task.cancelled() and (defect := task.exception()) is not None:
+            self._defect = defect
+            self._told()
 
     async def _follow(self, other: Replica) -> None:
         pause = FIRST_PAUSE

@@ -2,12 +2,13 @@
 
 Guarantees: a mutation sent again with its request_id is answered again and not
 done again while this replica lives, and the changes themselves are idempotent.
+Once the replica ends, every call is told so before the state of its bases goes.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -16,6 +17,7 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.modulecontroller.v1 import module_controller_pb2_grpc
 
 from controlplane.app.fleet import Fleet
+from controlplane.app.installs import Installs, Result
 from controlplane.app.operations import Operations, Refusal, VNodeItem
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Manifests, ObjectName
@@ -27,10 +29,11 @@ from controlplane.domain.objects import Container
 from controlplane.domain.placement import parse_selector
 from controlplane.rpc import tooling_codec as codec
 from controlplane.rpc.answers import Answers
-from controlplane.rpc.others import own_part, time_for_others
+from controlplane.rpc.deadlines import time_for_others, time_to_change
+from controlplane.rpc.others import own_part
 from controlplane.rpc.paging import page
 from controlplane.rpc.reads import Reads
-from controlplane.rpc.refusals import refuse, refusing
+from controlplane.rpc.refusals import Ending, refuse, refusing
 from controlplane.rpc.watches import TooSlow, Watches
 
 Context = aio.ServicerContext[Any, Any]
@@ -43,6 +46,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         self,
         *,
         operations: Operations,
+        installs: Installs,
         rollouts: Rollouts,
         fleet: Fleet,
         reads: Reads,
@@ -52,6 +56,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         manifests: Manifests | None,
     ) -> None:
         self._operations = operations
+        self._installs = installs
         self._rollouts = rollouts
         self._fleet = fleet
         self._reads = reads
@@ -60,37 +65,54 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         self._manifests = manifests
         self._shards = shards
         self._answers = Answers()
+        self._ending = False
+
+    def end(self) -> None:
+        """Answer no more calls, and end the watches: the replica ends."""
+        self._ending = True
+        self._watches.end()
+
+    async def finish(self, within: float) -> None:
+        """Let mutations that are under way end within so many seconds, then cut them short."""
+        await self._answers.finish(within)
+
+    @asynccontextmanager
+    async def _answering(self, context: Context) -> AsyncIterator[None]:
+        async with refusing(context):
+            if self._ending:
+                raise Ending
+            yield
 
     # Reads.
 
     async def ListVNodes(self, request: pb.ListVNodesRequest, context: Context) -> pb.ListVNodesResponse:
         """List VNodes by name."""
-        async with refusing(context):
+        async with self._answering(context):
             return await self._reads.vnodes(request, own=own_part(context), within=time_for_others(context))
 
     async def GetVNode(self, request: pb.GetVNodeRequest, context: Context) -> pb.GetVNodeResponse:
         """Get one VNode with its modules and recent events."""
-        async with refusing(context):
+        async with self._answering(context):
             return await self._reads.vnode(request, own=own_part(context), within=time_for_others(context))
 
     async def ListModules(self, request: pb.ListModulesRequest, context: Context) -> pb.ListModulesResponse:
         """List modules by VNode, name and version."""
-        async with refusing(context):
+        async with self._answering(context):
             return await self._reads.modules(request, own=own_part(context), within=time_for_others(context))
 
     async def ListOperations(self, request: pb.ListOperationsRequest, context: Context) -> pb.ListOperationsResponse:
         """List the last operations on modules by VNode and time."""
-        async with refusing(context):
+        async with self._answering(context):
             return await self._reads.past(request, own=own_part(context), within=time_for_others(context))
 
     async def ListGateways(self, request: pb.ListGatewaysRequest, context: Context) -> pb.ListGatewaysResponse:
         """List the connected gateways by id."""
-        async with refusing(context):
+        async with self._answering(context):
             return await self._reads.gateways(request, own=own_part(context), within=time_for_others(context))
 
     async def GetRollout(self, request: pb.GetRolloutRequest, context: Context) -> pb.GetRolloutResponse:
         """Tell how far the rollout of a workload or module is."""
-        async with refusing(context):
+        async with self._answering(context):
             match request.WhichOneof("subject"):
                 case "workload":
                     return codec.rollout(await self._rollouts.workload(_name(request.workload)))
@@ -109,24 +131,25 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
 
     async def ListReplicas(self, request: pb.ListReplicasRequest, context: Context) -> pb.ListReplicasResponse:
         """List all replicas."""
-        return pb.ListReplicasResponse(items=[codec.replica(item) for item in self._shards.replicas()])
+        async with self._answering(context):
+            return pb.ListReplicasResponse(items=[codec.replica(item) for item in self._shards.replicas()])
 
     async def ListShards(self, request: pb.ListShardsRequest, context: Context) -> pb.ListShardsResponse:
         """List VNodes with their owners by Node name."""
-        async with refusing(context):
+        async with self._answering(context):
             items = self._shards.shards(request.owner)
             chosen, token = page(items, [item.vnode for item in items], request.page_size, request.page_token)
         return pb.ListShardsResponse(items=[codec.shard(item) for item in chosen], next_page_token=token)
 
     async def DrainReplica(self, request: pb.DrainReplicaRequest, context: Context) -> pb.DrainReplicaResponse:
         """Have a replica give its VNodes away."""
-        async with refusing(context):
+        async with self._answering(context):
             vnodes = await self._shards.drain(request.replica, draining=not request.undo)
         return pb.DrainReplicaResponse(vnodes=vnodes)
 
     async def GetBaseline(self, request: pb.GetBaselineRequest, context: Context) -> pb.GetBaselineResponse:
         """Tell which modules a starting base would be given."""
-        async with refusing(context):
+        async with self._answering(context):
             try:
                 base = parse_base_id(request.base or "baseline", self._policy.env)
             except InvalidName as error:
@@ -143,7 +166,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         self, request: pb.WatchVNodesRequest, context: Context
     ) -> AsyncIterator[pb.WatchVNodesResponse]:
         """Send all matching VNodes, then each change."""
-        async with refusing(context), aclosing(self._watches.vnodes(request, own=own_part(context))) as told:
+        async with self._answering(context), aclosing(self._watches.vnodes(request, own=own_part(context))) as told:
             async for answer in told:
                 yield answer
 
@@ -151,7 +174,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         self, request: pb.WatchModulesRequest, context: Context
     ) -> AsyncIterator[pb.WatchModulesResponse]:
         """Send all matching modules, then each change."""
-        async with refusing(context), aclosing(self._watches.modules(request, own=own_part(context))) as told:
+        async with self._answering(context), aclosing(self._watches.modules(request, own=own_part(context))) as told:
             async for answer in told:
                 yield answer
 
@@ -160,7 +183,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
     ) -> AsyncIterator[pb.WatchEventsResponse]:
         """Send the recent events, then new ones when asked to follow."""
         try:
-            async with refusing(context), aclosing(self._watches.events(request, own=own_part(context))) as told:
+            async with self._answering(context), aclosing(self._watches.events(request, own=own_part(context))) as told:
                 async for answer in told:
                     yield answer
         except TooSlow as error:
@@ -170,32 +193,36 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
 
     async def InstallModule(self, request: pb.InstallModuleRequest, context: Context) -> pb.InstallModuleResponse:
         """Create a Pod for a module on each selected base."""
+        within = time_to_change(context)
 
         async def work() -> pb.InstallModuleResponse:
-            changes = await self._operations.install(
+            changes = await self._installs.install(
                 self._targets(request.target),
                 Container(name=request.name, image=request.url, version=request.version),
                 namespace=request.namespace or "default",
                 request_id=request.request_id,
+                within=within,
             )
-            return pb.InstallModuleResponse(operations=[codec.operation(change) for change in changes])
+            return pb.InstallModuleResponse(operations=map(codec.operation, changes))
 
-        async with refusing(context):
-            return await self._answers.once("install", request.request_id, work)
+        async with self._answering(context):
+            return await self._answers.once("install", request, work, final=_nothing_failed)
 
     async def UninstallModule(self, request: pb.UninstallModuleRequest, context: Context) -> pb.UninstallModuleResponse:
         """Delete the Pods of a module on each selected base."""
+        within = time_to_change(context)
 
         async def work() -> pb.UninstallModuleResponse:
-            changes = await self._operations.uninstall(
+            changes = await self._installs.uninstall(
                 self._targets(request.target),
                 ModuleKey(request.name, request.version),
                 namespace=request.namespace,
+                within=within,
             )
-            return pb.UninstallModuleResponse(operations=[codec.operation(change) for change in changes])
+            return pb.UninstallModuleResponse(operations=map(codec.operation, changes))
 
-        async with refusing(context):
-            return await self._answers.once("uninstall", request.request_id, work)
+        async with self._answering(context):
+            return await self._answers.once("uninstall", request, work, final=_nothing_failed)
 
     async def ApplyManifest(self, request: pb.ApplyManifestRequest, context: Context) -> pb.ApplyManifestResponse:
         """Create or update one object of the embedded cluster."""
@@ -205,8 +232,8 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
             name, result = await manifests.apply(request.manifest_json, dry_run=request.dry_run)
             return pb.ApplyManifestResponse(object=_ref(name), result=result)
 
-        async with refusing(context):
-            return await self._answers.once("apply", request.request_id, work)
+        async with self._answering(context):
+            return await self._answers.once("apply", request, work)
 
     async def DeleteManifest(self, request: pb.DeleteManifestRequest, context: Context) -> pb.DeleteManifestResponse:
         """Delete one object of the embedded cluster."""
@@ -217,13 +244,13 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
             deleted = await manifests.delete(_name(request.object), grace_seconds=grace)
             return pb.DeleteManifestResponse(result="deleted" if deleted else "absent")
 
-        async with refusing(context):
-            return await self._answers.once("delete", request.request_id, work)
+        async with self._answering(context):
+            return await self._answers.once("delete", request, work)
 
     async def GetObject(self, request: pb.GetObjectRequest, context: Context) -> pb.GetObjectResponse:
         """Read one object of the embedded cluster."""
         manifests = await self._embedded(context, "kubectl get or kubectl wait")
-        async with refusing(context):
+        async with self._answering(context):
             text, ready = await manifests.get(_name(request.object))
         return pb.GetObjectResponse(object_json=text, ready=ready)
 
@@ -247,6 +274,10 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
                 return self._operations.select(all_bases=True)
             case _:
                 raise Refusal("a target is needed: base, selector or all", "target")
+
+
+def _nothing_failed(answer: pb.InstallModuleResponse | pb.UninstallModuleResponse) -> bool:
+    return all(operation.result != Result.FAILED.value for operation in answer.operations)
 
 
 def _ref(name: ObjectName) -> pb.ObjectRef:

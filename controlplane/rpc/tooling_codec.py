@@ -8,7 +8,8 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from controlplane.app.base import Phase
 from controlplane.app.events import Happening
 from controlplane.app.gateways import Connected
-from controlplane.app.operations import Change, Management, ModuleItem, VNodeItem
+from controlplane.app.installs import Change
+from controlplane.app.operations import Management, ModuleItem, VNodeItem
 from controlplane.app.shards import ReplicaItem, Shard
 from controlplane.domain import contract
 from controlplane.domain.history import Operation
@@ -59,6 +60,7 @@ def vnode(item: VNodeItem, *, lively: bool = True) -> pb.VNode:
         message=item.why,
         fence=item.fence,
         labels=dict(labels),
+        created=_written(item.node.creation_timestamp) if item.node is not None else None,
     )
     base = item.base
     if base is None:
@@ -194,4 +196,11 @@ def rollout(found: Rollout) -> pb.GetRolloutResponse:
 
 def operation(change: Change) -> pb.ModuleOperation:
     """Write what was done to one Pod."""
-    return pb.ModuleOperation(vnode=change.vnode, namespace=change.namespace, pod=change.pod, result=change.result)
+    return pb.ModuleOperation(
+        vnode=change.vnode,
+        namespace=change.namespace,
+        pod=change.pod,
+        result=change.result.value,
+        reason=change.reason,
+        message=change.message,
+    )

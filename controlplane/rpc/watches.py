@@ -7,9 +7,9 @@ is bounded by what there is to see; a reader of events that falls behind is cut 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AsyncExitStack, aclosing, contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from grpc import aio
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
@@ -23,8 +23,9 @@ from controlplane.rpc import tooling_codec as codec
 from controlplane.rpc.merging import MODULES, VNODES, Kind, Part, by_time, merge
 from controlplane.rpc.mirrors import C, Gathering, M, Mirror
 from controlplane.rpc.others import Others
+from controlplane.rpc.refusals import Ending
 from controlplane.rpc.streams import Q, Streams
-from controlplane.rpc.watching import Told, View, follow
+from controlplane.rpc.watching import News, Told, View, follow
 
 if TYPE_CHECKING:
     from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceAsyncStub
@@ -45,6 +46,7 @@ class Waiting:
         self._queue: asyncio.Queue[pb.Event | None] = asyncio.Queue(most)
         self._nudged = False
         self._dropped = False
+        self._ending = False
 
     def put(self, event: pb.Event) -> None:
         """Add an event; a reader who has fallen behind is told so instead."""
@@ -61,19 +63,30 @@ class Waiting:
             self._nudged = True
             self._queue.put_nowait(None)
 
+    def end(self) -> None:
+        """Have the reader end."""
+        self._ending = True
+        if self._queue.empty():
+            self._queue.put_nowait(None)
+
     def recent(self) -> list[pb.Event]:
         """Return what was gathered, oldest first, and begin to queue."""
         gathered, self._recent = self._recent or [], None
         return by_time(gathered)
 
     async def get(self) -> pb.Event | None:
-        """Return the next event, None for a nudge. Raises TooSlow."""
+        """Return the next event, None for a nudge. Raises TooSlow, Ending."""
         if self._dropped:
             raise TooSlow("events came faster than they were read: watch again")
         event = await self._queue.get()
+        if self._ending:
+            raise Ending
         if event is None:
             self._nudged = False
         return event
+
+
+W = TypeVar("W", News, Waiting)
 
 
 class Watches:
@@ -87,6 +100,24 @@ class Watches:
         self._recorder = recorder
         self._shards = shards
         self._others = others
+        self._open: set[News | Waiting] = set()
+        self._ending = False
+
+    def end(self) -> None:
+        """End all watches, and each that begins after this, with Ending: that bases are let go of is not told."""
+        self._ending = True
+        for watch in self._open:
+            watch.end()
+
+    @contextmanager
+    def _opened(self, watch: W) -> Iterator[W]:
+        if self._ending:
+            raise Ending
+        self._open.add(watch)
+        try:
+            yield watch
+        finally:
+            self._open.discard(watch)
 
     async def vnodes(
         self, request: pb.WatchVNodesRequest, *, own: bool
@@ -152,19 +183,17 @@ class Watches:
         vnode: str = "",
     ) -> AsyncGenerator[Told[M], None]:
         """Tell what read gives, ours and the rest, with what the others tell of theirs."""
-        dirty, streams = asyncio.Event(), None
-        if not own:
-            streams = Streams(self._others, method, request, mirror, changed=dirty.set)
-        end = self._fleet.subscribe(lambda _name: dirty.set())
-        try:
-            if streams is not None:
+        async with AsyncExitStack() as stack:
+            news = stack.enter_context(self._opened(News()))
+            stack.callback(self._fleet.subscribe(lambda _name: news.changed()))
+            streams = None
+            if not own:
+                streams = await stack.enter_async_context(
+                    Streams(self._others, method, request, mirror, changed=news.changed)
+                )
                 await streams.settled()
-            async for told in follow(self._view(kind, read, mirror, streams, vnode), dirty):
+            async for told in follow(self._view(kind, read, mirror, streams, vnode), news):
                 yield told
-        finally:
-            end()
-            if streams is not None:
-                streams.close()
 
     def _view(
         self,
@@ -190,44 +219,48 @@ class Watches:
     async def events(
         self, request: pb.WatchEventsRequest, *, own: bool
     ) -> AsyncGenerator[pb.WatchEventsResponse, None]:
-        """Tell the recent events, then new ones when asked to follow. Raises TooSlow."""
+        """Tell the recent events, then new ones when asked to follow. Raises TooSlow, Ending."""
         vnode = self._operations.vnode(request.vnode).name if request.vnode else ""
-        waiting = Waiting()
+        async with AsyncExitStack() as stack:
+            waiting = stack.enter_context(self._opened(Waiting()))
 
-        def happened(happening: Happening) -> None:
-            if not vnode or happening.vnode == vnode:
-                waiting.put(codec.event(happening))
+            def happened(happening: Happening) -> None:
+                if not vnode or happening.vnode == vnode:
+                    waiting.put(codec.event(happening))
 
-        end = self._recorder.subscribe(happened)
-        streams = None
-        try:
+            stack.callback(self._recorder.subscribe(happened))
             for happening in self._recorder.recent():
                 happened(happening)
+            streams = None
             if not own:
-                streams = Streams(
-                    self._others,
-                    lambda s: s.WatchEvents,
-                    request,
-                    Gathering(waiting.put, kept=KEPT),
-                    changed=waiting.nudge,
-                    once=not request.follow,
+                streams = await stack.enter_async_context(
+                    Streams(
+                        self._others,
+                        lambda s: s.WatchEvents,
+                        request,
+                        Gathering(waiting.put, kept=KEPT),
+                        changed=waiting.nudge,
+                        once=not request.follow,
+                    )
                 )
                 await streams.settled()
-            for event in waiting.recent():
-                yield pb.WatchEventsResponse(event=event)
-            standing = self._unreachable(streams, vnode)
-            yield pb.WatchEventsResponse(unreachable_replicas=standing)
-            while request.follow:
-                news = await waiting.get()
-                if news is not None:
-                    yield pb.WatchEventsResponse(event=news)
-                elif (now := self._unreachable(streams, vnode)) != standing:
-                    standing = now
-                    yield pb.WatchEventsResponse(unreachable_replicas=standing)
-        finally:
-            end()
-            if streams is not None:
-                streams.close()
+            async for answer in self._told(waiting, streams, vnode, follow=request.follow):
+                yield answer
+
+    async def _told(
+        self, waiting: Waiting, streams: Streams[Any, Any] | None, vnode: str, *, follow: bool
+    ) -> AsyncGenerator[pb.WatchEventsResponse, None]:
+        for event in waiting.recent():
+            yield pb.WatchEventsResponse(event=event)
+        standing = self._unreachable(streams, vnode)
+        yield pb.WatchEventsResponse(unreachable_replicas=standing)
+        while follow:
+            news = await waiting.get()
+            if news is not None:
+                yield pb.WatchEventsResponse(event=news)
+            elif (now := self._unreachable(streams, vnode)) != standing:
+                standing = now
+                yield pb.WatchEventsResponse(unreachable_replicas=standing)
 
     def _unreachable(self, streams: Streams[Any, Any] | None, vnode: str) -> tuple[str, ...]:
         if streams is None:

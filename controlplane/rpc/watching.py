@@ -10,10 +10,42 @@ from typing import Generic, TypeVar
 from google.protobuf.message import Message
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
+from controlplane.rpc.refusals import Ending
+
 GATHER = 0.1
 """Seconds in which changes are gathered before they are looked at."""
 
 T = TypeVar("T", bound=Message)
+
+
+class News:
+    """Wakes one watch: something may have changed, or the replica ends."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self._ending = False
+
+    def changed(self) -> None:
+        """Have the watch look again."""
+        self._event.set()
+
+    def end(self) -> None:
+        """Have the watch end, whatever changes from now on."""
+        self._ending = True
+        self._event.set()
+
+    async def wait(self) -> None:
+        """Return when something may have changed, a moment after it did; raises Ending."""
+        await self._event.wait()
+        if not self._ending:
+            await asyncio.sleep(GATHER)
+        self.check()
+        self._event.clear()
+
+    def check(self) -> None:
+        """Raise Ending once the replica ends."""
+        if self._ending:
+            raise Ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +65,15 @@ class Told(Generic[T]):
     unreachable: tuple[str, ...] = ()
 
 
-async def follow(read: Callable[[], View[T]], dirty: asyncio.Event) -> AsyncIterator[Told[T]]:
-    """Yield all items that read gives, then who cannot be asked, then what changes of both, when dirty is set.
+async def follow(read: Callable[[], View[T]], news: News) -> AsyncIterator[Told[T]]:
+    """Yield all items that read gives, then who cannot be asked, then what changes of both. Raises Ending.
 
     Whatever came and went in between is not told.
     """
     known: dict[str, T] = {}
     unreachable: tuple[str, ...] | None = None
     while True:
+        news.check()
         view = read()
         for key, item in view.items.items():
             if key not in known:
@@ -53,6 +86,4 @@ async def follow(read: Callable[[], View[T]], dirty: asyncio.Event) -> AsyncIter
         if view.unreachable != unreachable:
             unreachable = view.unreachable
             yield Told(unreachable=unreachable)
-        await dirty.wait()
-        await asyncio.sleep(GATHER)
-        dirty.clear()
+        await news.wait()

@@ -12,7 +12,8 @@ from grpc import aio
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.domain.replicas import Replica
-from controlplane.rpc.others import DEADLINE, OWN, Answers, Others, time_for_others
+from controlplane.rpc.deadlines import FOR_OTHERS, time_for_others
+from controlplane.rpc.others import OWN, Answers, Others
 from tests.unit.rpc.replicas import FakeMembers, FakeOthers, failure
 
 pytestmark = pytest.mark.looptime
@@ -23,7 +24,7 @@ Reply = Callable[[], Awaitable[pb.ListVNodesResponse]]
 async def ask(members: FakeMembers, replies: dict[str, Reply]) -> Answers[pb.ListVNodesResponse]:
     def method(stub: object) -> aio.UnaryUnaryMultiCallable[pb.ListVNodesRequest, pb.ListVNodesResponse]:
         async def call(_request: object, *, timeout: float, metadata: object) -> pb.ListVNodesResponse:
-            assert (timeout, metadata) == (DEADLINE, OWN)
+            assert (timeout, metadata) == (FOR_OTHERS, OWN)
             try:
                 return await asyncio.wait_for(replies[str(stub)](), timeout)
             except TimeoutError:
@@ -62,14 +63,14 @@ async def test_all_are_asked_at_once_and_those_that_cannot_be_are_named() -> Non
     began = asyncio.get_running_loop().time()
     replies: dict[str, Reply] = {
         "quick": says("v1"),
-        "slow": says("v2", after=DEADLINE - 0.1),
+        "slow": says("v2", after=FOR_OTHERS - 0.1),
         "hung": hangs,
         "dead": fails(grpc.StatusCode.UNAVAILABLE),
         "older": fails(grpc.StatusCode.UNIMPLEMENTED),
         "empty": fails(grpc.StatusCode.NOT_FOUND),
     }
     answers = await ask(FakeMembers(*replies), replies)
-    assert asyncio.get_running_loop().time() - began == pytest.approx(DEADLINE, abs=0.01)
+    assert asyncio.get_running_loop().time() - began == pytest.approx(FOR_OTHERS, abs=0.01)
     given = {name: answer and answer.items[0].name for name, answer in answers.given.items()}
     assert given == {"quick": "v1", "slow": "v2", "empty": None}
     assert answers.unreachable == {"hung", "dead", "older"}
@@ -81,7 +82,7 @@ async def test_one_without_an_address_cannot_be_asked() -> None:
     assert await ask(members, {}) == Answers({}, frozenset({"mute"}))
 
 
-@pytest.mark.parametrize(("remaining", "within"), [(None, DEADLINE), (10.0, DEADLINE), (1.0, 0.5), (-1.0, 0.0)])
+@pytest.mark.parametrize(("remaining", "within"), [(None, FOR_OTHERS), (10.0, FOR_OTHERS), (1.0, 0.5), (-1.0, 0.0)])
 def test_the_others_have_at_most_half_of_a_calls_time(remaining: float | None, within: float) -> None:
     class Context:
         def time_remaining(self) -> float | None:

@@ -13,7 +13,10 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.operations import Operations
 from controlplane.app.shards import Shards
-from controlplane.rpc.others import DEADLINE
+from controlplane.domain.facts import ModuleState
+from controlplane.domain.identity import ModuleKey
+from controlplane.rpc.deadlines import FOR_OTHERS
+from controlplane.rpc.refusals import Ending
 from controlplane.rpc.watches import Watches
 from tests.unit.app.harness import Api, Stage
 from tests.unit.rpc.replicas import FakeOthers, Network, failure
@@ -113,7 +116,7 @@ async def test_one_that_hangs_delays_the_beginning_by_the_deadline_and_is_named(
         await asyncio.sleep(1)
         wire = network("hung")
         reader = Reader(watches(running, wire).vnodes(pb.WatchVNodesRequest(), own=False))
-        assert await reader.news(DEADLINE - 0.1) == []
+        assert await reader.news(FOR_OTHERS - 0.1) == []
         first, mark = await reader.news(0.2)
         assert (first.vnode.base, list(mark.unreachable_replicas)) == ("b1", ["hung"])
         await reader.end()
@@ -160,3 +163,67 @@ async def test_a_list_of_events_ends() -> None:
         await asyncio.sleep(1)
         stream = watches(running, network()).events(pb.WatchEventsRequest(), own=False)
         assert [one.event.reason async for one in stream] == ["VNodeCreated", ""]
+
+
+async def test_watches_end_with_the_replica_before_what_it_lets_go_of_is_told() -> None:
+    async with Stage(Api()).running() as running:
+        running.bases.modules[running.bases.add("b1")][ModuleKey("biz1", "1")] = ModuleState.ACTIVATED
+        await asyncio.sleep(20)
+        wire = network("other")
+        served = watches(running, wire)
+        begun = [
+            served.vnodes(pb.WatchVNodesRequest(), own=True),
+            served.modules(pb.WatchModulesRequest(), own=True),
+            served.events(pb.WatchEventsRequest(follow=True), own=True),
+        ]
+        ended = [asyncio.create_task(_until_ending(stream)) for stream in begun]
+        late = asyncio.create_task(_until_ending(served.vnodes(pb.WatchVNodesRequest(), own=False)))
+        await asyncio.sleep(1)
+        served.end()
+        await running.fleet.retire()
+        vnodes, modules, events = await asyncio.gather(*ended)
+        assert [one.vnode.modules for one in vnodes if one.HasField("vnode")] == [1]
+        assert [one.module.state for one in modules if one.HasField("module")] == ["ACTIVATED"]
+        assert events[-1] == pb.WatchEventsResponse()
+        assert await late == [], "one whose beginning was not told yet tells nothing any more"
+        with pytest.raises(Ending):
+            await anext(served.vnodes(pb.WatchVNodesRequest(), own=True))
+
+
+async def _until_ending(stream: AsyncGenerator[Any, None]) -> list[Any]:
+    told = []
+    try:
+        while True:
+            told.append(await anext(stream))
+    except Ending:
+        return told
+
+
+async def test_a_watch_that_ends_leaves_no_task_behind() -> None:
+    async with Stage(Api()).running() as running:
+        await asyncio.sleep(1)
+        wire = network("a", "b")
+        before = asyncio.all_tasks()
+        stream = watches(running, wire).vnodes(pb.WatchVNodesRequest(), own=False)
+        beginning = asyncio.create_task(anext(stream))
+        await asyncio.sleep(0.1)
+        for name in ("a", "b"):
+            wire.last(name).tell(pb.WatchVNodesResponse())
+        await beginning
+        assert {task.get_name() for task in asyncio.all_tasks() - before} >= {"relay-a", "relay-b"}
+        wire.members.become("b")
+        await stream.aclose()
+        assert {task.get_name() for task in asyncio.all_tasks()} & {"relay-a", "relay-b"} == set()
+
+
+async def test_a_defect_in_what_follows_another_replica_ends_the_watch() -> None:
+    async with Stage(Api()).running() as running:
+        await asyncio.sleep(1)
+        wire = network("a")
+        stream = watches(running, wire).vnodes(pb.WatchVNodesRequest(), own=False)
+        beginning = asyncio.create_task(anext(stream))
+        await asyncio.sleep(0.1)
+        wire.last("a").tell(pb.WatchVNodesResponse(), AssertionError("a defect"))
+        await beginning
+        with pytest.raises(AssertionError, match="a defect"):
+            await anext(stream)

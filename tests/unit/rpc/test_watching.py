@@ -8,7 +8,7 @@ import pytest
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.rpc.watches import TooSlow, Waiting
-from controlplane.rpc.watching import Told, View, follow
+from controlplane.rpc.watching import News, Told, View, follow
 
 pytestmark = pytest.mark.looptime
 
@@ -22,18 +22,18 @@ async def test_items_then_the_mark_then_changes() -> None:
             View({"b": pb.VNode(name="b", modules=1)}),
         ]
     )
-    dirty = asyncio.Event()
+    news = News()
     told: list[Told[pb.VNode]] = []
 
     async def read() -> None:
-        stream = follow(lambda: next(views), dirty)
+        stream = follow(lambda: next(views), news)
         while True:
             told.append(await anext(stream))
 
     task = asyncio.create_task(read())
     for _ in range(3):
         await asyncio.sleep(1)
-        dirty.set()
+        news.changed()
     await asyncio.sleep(1)
     task.cancel()
     assert [(one.type, one.item.name if one.item else None, one.unreachable) for one in told] == [

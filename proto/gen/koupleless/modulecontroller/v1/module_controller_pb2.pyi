@@ -7,8 +7,11 @@ Reads are served from memory. Any replica answers for all: it asks the others
 for what they own, and names those that it could not ask. Called with the
 metadata koupleless-part: own, it answers from what it owns itself. Every mutation carries a
 client-chosen request_id: sending it again with the same id has no further
-effect and gives the same answer. Errors carry google.rpc.Status details
-(BadRequest with the field, ErrorInfo with domain koupleless.io).
+effect and gives the same answer, unless it failed for some base: then that
+is tried again. The same id with another request is INVALID_ARGUMENT. Errors
+carry google.rpc.Status details (BadRequest with the field, ErrorInfo with
+domain koupleless.io). A replica that ends answers UNAVAILABLE and ends its
+watches so (ErrorInfo reason ENDING): send it again, or ask another one.
 """
 
 from collections import abc as _abc
@@ -168,6 +171,7 @@ class VNode(_message.Message):
     FENCE_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     GATEWAY_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Node name, vnode.IDENTITY.ENV."""
     base: _builtins.str
@@ -208,6 +212,10 @@ class VNode(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels of the Node."""
 
+    @_builtins.property
+    def created(self) -> _timestamp_pb2.Timestamp:
+        """When the Node was created; absent while there is none."""
+
     def __init__(
         self,
         *,
@@ -228,10 +236,11 @@ class VNode(_message.Message):
         fence: _builtins.int = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         gateway: _builtins.str = ...,
+        created: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_seen", b"last_seen", "since", b"since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "last_seen", b"last_seen", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "base", b"base", "base_name", b"base_name", "cluster_name", b"cluster_name", "fence", b"fence", "gateway", b"gateway", "labels", b"labels", "last_seen", b"last_seen", "message", b"message", "modules", b"modules", "name", b"name", "owner", b"owner", "ready", b"ready", "since", b"since", "state", b"state", "tunnel", b"tunnel", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "base", b"base", "base_name", b"base_name", "cluster_name", b"cluster_name", "created", b"created", "fence", b"fence", "gateway", b"gateway", "labels", b"labels", "last_seen", b"last_seen", "message", b"message", "modules", b"modules", "name", b"name", "owner", b"owner", "ready", b"ready", "since", b"since", "state", b"state", "tunnel", b"tunnel", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1158,14 +1167,16 @@ Global___InstallModuleRequest: _TypeAlias = InstallModuleRequest  # noqa: Y015
 
 @_typing.final
 class InstallModuleResponse(_message.Message):
-    """InstallModuleResponse tells what was done for each base."""
+    """InstallModuleResponse tells what was done for each base. Where one base alone
+    was selected, its failure is the status of the call instead.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     OPERATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModuleOperation]:
-        """One for each selected base."""
+        """One for each selected base, by Node name."""
 
     def __init__(
         self,
@@ -1222,14 +1233,16 @@ Global___UninstallModuleRequest: _TypeAlias = UninstallModuleRequest  # noqa: Y0
 
 @_typing.final
 class UninstallModuleResponse(_message.Message):
-    """UninstallModuleResponse tells what was done for each base."""
+    """UninstallModuleResponse tells what was done for each Pod. Where there was one
+    Pod alone, its failure is the status of the call instead.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     OPERATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModuleOperation]:
-        """One for each Pod deleted."""
+        """One for each Pod of the module on the selected bases."""
 
     def __init__(
         self,
@@ -1254,6 +1267,8 @@ class ModuleOperation(_message.Message):
     NAMESPACE_FIELD_NUMBER: _builtins.int
     POD_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
     vnode: _builtins.str
     """Node name."""
     namespace: _builtins.str
@@ -1261,7 +1276,14 @@ class ModuleOperation(_message.Message):
     pod: _builtins.str
     """The Pod."""
     result: _builtins.str
-    """created, unchanged or deleted."""
+    """created, unchanged, deleted or failed."""
+    reason: _builtins.str
+    """Why it failed, one PascalCase word: Unavailable (the cluster is away or asks
+    to wait; nothing was done), Unknown (it may have been done), NotAllowed,
+    NotFound, Conflict or Rejected.
+    """
+    message: _builtins.str
+    """Why it failed, in words."""
     def __init__(
         self,
         *,
@@ -1269,10 +1291,12 @@ class ModuleOperation(_message.Message):
         namespace: _builtins.str = ...,
         pod: _builtins.str = ...,
         result: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "pod", b"pod", "result", b"result", "vnode", b"vnode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "namespace", b"namespace", "pod", b"pod", "reason", b"reason", "result", b"result", "vnode", b"vnode"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -205,14 +205,17 @@ class ModuleControllerServiceServicer:
 
     def InstallModule(self, request, context):
         """InstallModule asks for a module on each selected base by creating a Pod for
-        it. It returns when the Pods exist, not when the module runs.
+        it. It returns when the Pods exist, not when the module runs. What the
+        cluster turns away for now is tried again until shortly before the call's
+        deadline, 300 s where it has none; then the answer tells what has failed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UninstallModule(self, request, context):
-        """UninstallModule deletes the Pods of a module on each selected base.
+        """UninstallModule deletes the Pods of a module on each selected base, tried
+        again as InstallModule does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -7,8 +7,11 @@ Reads are served from memory. Any replica answers for all: it asks the others
 for what they own, and names those that it could not ask. Called with the
 metadata koupleless-part: own, it answers from what it owns itself. Every mutation carries a
 client-chosen request_id: sending it again with the same id has no further
-effect and gives the same answer. Errors carry google.rpc.Status details
-(BadRequest with the field, ErrorInfo with domain koupleless.io).
+effect and gives the same answer, unless it failed for some base: then that
+is tried again. The same id with another request is INVALID_ARGUMENT. Errors
+carry google.rpc.Status details (BadRequest with the field, ErrorInfo with
+domain koupleless.io). A replica that ends answers UNAVAILABLE and ends its
+watches so (ErrorInfo reason ENDING): send it again, or ask another one.
 """
 
 from collections import abc as _abc
@@ -66,10 +69,14 @@ class ModuleControllerServiceStub:
     """WatchEvents sends the recent events, then each new one when asked to follow."""
     InstallModule: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.InstallModuleRequest, _module_controller_pb2.InstallModuleResponse]
     """InstallModule asks for a module on each selected base by creating a Pod for
-    it. It returns when the Pods exist, not when the module runs.
+    it. It returns when the Pods exist, not when the module runs. What the
+    cluster turns away for now is tried again until shortly before the call's
+    deadline, 300 s where it has none; then the answer tells what has failed.
     """
     UninstallModule: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.UninstallModuleRequest, _module_controller_pb2.UninstallModuleResponse]
-    """UninstallModule deletes the Pods of a module on each selected base."""
+    """UninstallModule deletes the Pods of a module on each selected base, tried
+    again as InstallModule does.
+    """
     ApplyManifest: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.ApplyManifestRequest, _module_controller_pb2.ApplyManifestResponse]
     """ApplyManifest creates or updates one object. FAILED_PRECONDITION unless the
     cluster is the embedded one: kubectl serves a Kubernetes cluster.
@@ -122,10 +129,14 @@ class ModuleControllerServiceAsyncStub(ModuleControllerServiceStub):
     """WatchEvents sends the recent events, then each new one when asked to follow."""
     InstallModule: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.InstallModuleRequest, _module_controller_pb2.InstallModuleResponse]  # type: ignore[assignment]
     """InstallModule asks for a module on each selected base by creating a Pod for
-    it. It returns when the Pods exist, not when the module runs.
+    it. It returns when the Pods exist, not when the module runs. What the
+    cluster turns away for now is tried again until shortly before the call's
+    deadline, 300 s where it has none; then the answer tells what has failed.
     """
     UninstallModule: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.UninstallModuleRequest, _module_controller_pb2.UninstallModuleResponse]  # type: ignore[assignment]
-    """UninstallModule deletes the Pods of a module on each selected base."""
+    """UninstallModule deletes the Pods of a module on each selected base, tried
+    again as InstallModule does.
+    """
     ApplyManifest: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.ApplyManifestRequest, _module_controller_pb2.ApplyManifestResponse]  # type: ignore[assignment]
     """ApplyManifest creates or updates one object. FAILED_PRECONDITION unless the
     cluster is the embedded one: kubectl serves a Kubernetes cluster.
@@ -241,7 +252,9 @@ class ModuleControllerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_module_controller_pb2.InstallModuleResponse, _abc.Awaitable[_module_controller_pb2.InstallModuleResponse]]:
         """InstallModule asks for a module on each selected base by creating a Pod for
-        it. It returns when the Pods exist, not when the module runs.
+        it. It returns when the Pods exist, not when the module runs. What the
+        cluster turns away for now is tried again until shortly before the call's
+        deadline, 300 s where it has none; then the answer tells what has failed.
         """
 
     @_abc_1.abstractmethod
@@ -250,7 +263,9 @@ class ModuleControllerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _module_controller_pb2.UninstallModuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_module_controller_pb2.UninstallModuleResponse, _abc.Awaitable[_module_controller_pb2.UninstallModuleResponse]]:
-        """UninstallModule deletes the Pods of a module on each selected base."""
+        """UninstallModule deletes the Pods of a module on each selected base, tried
+        again as InstallModule does.
+        """
 
     @_abc_1.abstractmethod
     def ApplyManifest(
