@@ -5,18 +5,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from service import output
+
 INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line, that of the process when not given, and return the exit code."""
     try:
-        # Loading takes most of a second, and Ctrl-C may come in that time, too.
-        from mctl.app import run
-
-        return run(argv)
+        return output.run("mctl", lambda: _run(argv))
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    # Loading takes most of a second, and Ctrl-C may come in that time, too.
+    from mctl.app import run
+
+    return run(argv)
 
 
 if __name__ == "__main__":

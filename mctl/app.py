@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 
@@ -22,9 +21,11 @@ from mctl.commands.wait import wait
 from mctl.errors import ExitCode, Failure
 from mctl.invocation import DEFAULT_REQUEST_TIMEOUT, DEFAULT_SERVER, RootServer, RootTimeout
 from mctl.text import clean
+from service.output import complain
 
 _EXIT_CODES = """Exit codes: 0 done; 1 the server refused or the operation failed; 2 wrong command line,
-field or manifest; 3 not found; 4 timed out; 5 server unreachable; 130 interrupted."""
+field or manifest; 3 not found; 4 timed out; 5 server unreachable; 6 done in part; 130 interrupted;
+141 the reader of the output went away."""
 
 app = typer.Typer(
     name="mctl",
@@ -65,29 +66,24 @@ for _command in (install, uninstall, apply, delete, wait, drain, events, baselin
 def run(argv: Sequence[str] | None = None) -> int:
     """Run a command line, that of the process when not given, and return the exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+        with suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # of a text file, not of others
     try:
         code = app(args=argv, prog_name="mctl", standalone_mode=False)
-        sys.stdout.flush()
     except typer.TyperException as error:
         message = error.format_message()
         if "\n" in message:  # the help itself, for a command line without a command
-            typer.echo(message, err=True)
+            complain(message)
             return ExitCode.USAGE
         return _failed([f"{message} (mctl --help tells more)"], ExitCode(error.exit_code))
     except Failure as error:
         return _failed(error.lines, error.exit_code)
     except typer.Abort:
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # The reader has seen enough. What is still buffered must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.REFUSED
     return code if isinstance(code, int) else ExitCode.DONE
 
 
 def _failed(lines: Sequence[str], code: ExitCode) -> int:
     for line in lines:
-        sys.stderr.write(f"mctl: {clean(line)}\n")
+        complain(f"mctl: {clean(line)}")
     return code

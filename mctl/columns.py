@@ -62,7 +62,7 @@ _TABLE: dict[type[Record], tuple[Column, ...]] = {
         _field("READY", "ready"),
         _field("MODULES", "modules"),
         _field("OWNER", "owner"),
-        _age("AGE", "since"),
+        _age("AGE", "created"),
     ),
     Module: (
         _field("VNODE", "vnode"),
@@ -124,7 +124,7 @@ _TABLE: dict[type[Record], tuple[Column, ...]] = {
     ObjectResult: (
         Column("OBJECT", lambda record: clean(record.title)),
         Column("NAMESPACE", lambda record: _shown(record.ref.namespace)),
-        _field("RESULT", "result"),
+        _field("RESULT", "done"),
     ),
     BaselineModule: (_field("NAME", "name"), _field("VERSION", "version"), _field("URL", "url")),
 }
@@ -147,6 +147,7 @@ _WIDE: dict[type[Record], tuple[Column, ...]] = {
     ),
     Gateway: (_field("MESSAGE", "message"),),
     Event: (_field("POD", "pod"),),
+    Operation: (_field("REASON", "reason"), _field("MESSAGE", "message")),
 }
 
 

@@ -15,6 +15,7 @@ class ExitCode(IntEnum):
     NOT_FOUND = 3
     TIMED_OUT = 4
     UNREACHABLE = 5
+    PARTIAL = 6
     INTERRUPTED = 130
 
 
@@ -60,6 +61,18 @@ class TimedOut(Failure):
 
 
 class Unreachable(Failure):
-    """The control plane could not be asked, or did not answer in time."""
+    """The control plane could not be asked, did not answer in time, or cannot do it now."""
 
     exit_code = ExitCode.UNREACHABLE
+
+
+class NoAnswer(Unreachable):
+    """The control plane did not answer in time."""
+
+
+class SomeFailed(Failure):
+    """Of several things some failed: the code is PARTIAL where others were done, else that of the first failure."""
+
+    def __init__(self, lines: Sequence[str], *, done: int, first: ExitCode = ExitCode.REFUSED) -> None:
+        super().__init__(*lines)
+        self.exit_code = ExitCode.PARTIAL if done else first

@@ -7,13 +7,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
-from mctl.errors import Unreachable
+from mctl.errors import NoAnswer, Unreachable
 from mctl.records import Change, ChangeType, Event, R
 from mctl.rpc.connection import backoff
 
 T = TypeVar("T")
 
 _REMEMBERED_EVENTS = 4096
+_SHORTEST = 0.1
+"""Seconds that one question is given at least."""
 
 
 class Seen(Generic[R]):
@@ -44,8 +46,8 @@ class Seen(Generic[R]):
 
 
 def follow(
-    watch: Callable[[], Iterator[Change[R]]],
-    snapshot: Callable[[], Iterable[R]],
+    watch: Callable[[float], Iterator[Change[R]]],
+    snapshot: Callable[[float], Iterable[R]],
     *,
     patience: float,
     wait: Callable[[float], None] = time.sleep,
@@ -53,18 +55,19 @@ def follow(
 ) -> Iterator[Change[R]]:
     """Yield changes for ever, over restarts of the server.
 
-    A new stream does not tell what vanished meanwhile, so a full list is compared
-    before it. Raises Unreachable when no stream could be had for patience seconds.
+    watch and snapshot are given the seconds within which they must be answered. A new
+    stream does not tell what vanished meanwhile, so a full list is compared before it.
+    Raises Unreachable when no stream could be had for patience seconds.
     """
     seen: Seen[R] = Seen()
-    changes = _reopened(watch, lambda: seen.against(snapshot()), patience=patience, wait=wait, clock=clock)
+    changes = _reopened(watch, lambda left: seen.against(snapshot(left)), patience=patience, wait=wait, clock=clock)
     for change in changes:
         yield from seen.take(change)
 
 
 def follow_events(
-    watch: Callable[[], Iterator[Event]],
-    contact: Callable[[], object],
+    watch: Callable[[float], Iterator[Event]],
+    contact: Callable[[float], object],
     *,
     patience: float,
     wait: Callable[[float], None] = time.sleep,
@@ -76,8 +79,8 @@ def follow_events(
     this, after patience seconds of it.
     """
 
-    def nothing_missed() -> tuple[Event, ...]:
-        contact()
+    def nothing_missed(left: float) -> tuple[Event, ...]:
+        contact(left)
         return ()
 
     recent: deque[tuple[str, ...]] = deque(maxlen=_REMEMBERED_EVENTS)
@@ -99,8 +102,8 @@ def poll(
 
 
 def _reopened(
-    open_stream: Callable[[], Iterator[T]],
-    between: Callable[[], Iterable[T]],
+    open_stream: Callable[[float], Iterator[T]],
+    between: Callable[[float], Iterable[T]],
     *,
     patience: float,
     wait: Callable[[float], None],
@@ -109,15 +112,22 @@ def _reopened(
     # An idle stream says nothing for hours, so contact is judged by between, which is a unary call.
     attempt = 0
     lost: float | None = None
+
+    def left() -> float:
+        return patience if lost is None else max(patience - (clock() - lost), _SHORTEST)
+
     while True:
         try:
             if attempt:
-                missed = list(between())
+                missed = list(between(left()))
                 lost = None
                 yield from missed
-            for item in open_stream():
+            for item in open_stream(left()):
                 attempt, lost = 0, None
                 yield item
+        except NoAnswer:
+            # All the time that was left has been waited for an answer.
+            raise
         except Unreachable:
             lost = clock() if lost is None else lost
             if clock() - lost >= patience:

@@ -34,7 +34,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class VNode(Record):
-    """A base as a Kubernetes Node."""
+    """A base as a Kubernetes Node: created is when that was, since when its owner knows the base."""
 
     kind: ClassVar[str] = "vnode"
     name: str
@@ -54,6 +54,7 @@ class VNode(Record):
     message: str = ""
     fence: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
+    created: datetime | None = None
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -163,13 +164,20 @@ class Event(Record):
 
 @dataclass(frozen=True, slots=True)
 class Operation(Record):
-    """What install or uninstall did for one Pod: created, unchanged or deleted."""
+    """What install or uninstall did for one Pod: created, unchanged, deleted or failed, with reason and message."""
 
     kind: ClassVar[str] = "pod"
     vnode: str
     namespace: str
     pod: str
     result: str
+    reason: str = ""
+    message: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """It was not done."""
+        return self.result == "failed"
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -229,10 +237,11 @@ class Ref(Record):
 
 @dataclass(frozen=True, slots=True)
 class ObjectResult(Record):
-    """What apply or delete did: created, configured, unchanged, deleted or absent."""
+    """What apply or delete did, or would do in a dry run: created, configured, unchanged, deleted or absent."""
 
     ref: Ref
     result: str
+    dry_run: bool = False
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -246,7 +255,12 @@ class ObjectResult(Record):
 
     def to_json(self) -> Json:
         """Return the reference and the result in one object."""
-        return {**self.ref.to_json(), "result": self.result}
+        return {**self.ref.to_json(), "result": self.result, "dryRun": self.dry_run}
+
+    @property
+    def done(self) -> str:
+        """Return the result in the words of kubectl."""
+        return f"{self.result} (server dry run)" if self.dry_run else self.result
 
 
 @dataclass(frozen=True, slots=True)

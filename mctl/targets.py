@@ -49,7 +49,7 @@ class VNodeTarget:
     def look(self, client: Client, timeout: float) -> Standing:
         """Return how the VNode stands."""
         try:
-            vnode = client.get_vnode(self.name, timeout).vnode
+            vnode = client.within(timeout).get_vnode(self.name).vnode
         except NotFound:
             return _ABSENT
         return Standing(True, vnode.ready, f"is {vnode.state}{_because(vnode.message)}")
@@ -71,7 +71,7 @@ class ModuleTarget:
     def look(self, client: Client, timeout: float) -> Standing:
         """Return how the module stands: ready when it is on some base, and ready on all that have it."""
         try:
-            listed = client.list_modules(self.base, self.name, timeout)
+            listed = client.within(timeout).list_modules(self.base, self.name)
             found = [m for m in listed if m.name == self.name and self.version in ("", m.version)]
         except NotFound:
             return _ABSENT
@@ -96,7 +96,7 @@ class ObjectTarget:
     def look(self, client: Client, timeout: float) -> Standing:
         """Return how the object stands; one that is being deleted is not ready."""
         try:
-            live = client.get_object(self.ref, timeout)
+            live = client.within(timeout).get_object(self.ref)
         except NotFound:
             return _ABSENT
         metadata = live.value.get("metadata")

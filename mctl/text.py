@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import dataclass
 from datetime import datetime
 
 _SPACES = re.compile(r"[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]+")
@@ -23,15 +24,44 @@ def unsafe(char: str) -> bool:
     return unicodedata.category(char) in _UNSAFE
 
 
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_YEAR = 365 * _DAY
+
+
+@dataclass(frozen=True, slots=True)
+class _Age:
+    """How ages below so many seconds are shown: in units of size, with the rest in parts where it has some."""
+
+    below: int
+    unit: str
+    size: int
+    part_unit: str = ""
+    part: int = 0
+
+
+# As duration.HumanDuration of k8s.io/apimachinery, with which kubectl prints AGE.
+_AGES = (
+    _Age(2 * _MINUTE, "s", 1),
+    _Age(10 * _MINUTE, "m", _MINUTE, "s", 1),
+    _Age(3 * _HOUR, "m", _MINUTE),
+    _Age(8 * _HOUR, "h", _HOUR, "m", _MINUTE),
+    _Age(2 * _DAY, "h", _HOUR),
+    _Age(8 * _DAY, "d", _DAY, "h", _HOUR),
+    _Age(2 * _YEAR, "d", _DAY),
+    _Age(8 * _YEAR, "y", _YEAR, "d", _DAY),
+)
+
+
 def age(since: datetime | None, now: datetime) -> str:
-    """Return a rough age such as 42s, 7m, 3h or 12d; an absent time gives a dash."""
+    """Return an age in the form of kubectl, such as 42s, 5m30s, 3h or 2d5h; an absent time gives a dash."""
     if since is None:
         return "-"
     seconds = max(0, int((now - since).total_seconds()))
-    for unit, size, most in (("s", 1, 120), ("m", 60, 120 * 60), ("h", 3600, 48 * 3600)):
-        if seconds < most:
-            return f"{seconds // size}{unit}"
-    return f"{seconds // 86400}d"
+    for form in _AGES:
+        if seconds < form.below:
+            whole, rest = seconds // form.size, seconds % form.size // form.part if form.part else 0
+            return f"{whole}{form.unit}" + (f"{rest}{form.part_unit}" if rest else "")
+    return f"{seconds // _YEAR}y"
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}

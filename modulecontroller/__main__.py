@@ -14,7 +14,7 @@ from modulecontroller.quickstart import DEFAULT_BASES, MOST_BASES, default_data_
 from modulecontroller.settings import PROGRAM_NAMES, QuickstartSettings, SupervisorSettings
 from modulecontroller.smoke import on_free_ports, smoke
 from modulecontroller.supervisor import supervise
-from service import logs, process
+from service import logs, output, process
 from service.settings import EXIT_USAGE, describe, load
 
 _PURPOSE = """\
@@ -105,6 +105,10 @@ def _add_questions(commands: Any) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that was asked for."""
+    return output.run("module-controller", lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = _parse(argv)
     if arguments.command == "smoke":
         free, ports = on_free_ports()

@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 import structlog
 import uvloop
 
-from service import watchdog
+from service import output, watchdog
 from service.folders import give_home
 from service.listening import CannotListen
 from service.settings import Settings, describe
@@ -58,15 +58,21 @@ def arguments(program: str, purpose: str, settings: type[Settings], argv: Sequen
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"{program} {software_version()}")
-    parser.parse_args(argv)
+
+    def parse() -> int:
+        parser.parse_args(argv)
+        return 0
+
+    if code := output.run(program, parse):
+        raise SystemExit(code)
 
 
 def run(main: Main, *, loop: str = "uvloop") -> int:
     """Run main with an event that is set when the process should end; return the exit code.
 
-    A StartError or CannotListen becomes one message on standard error. Any other
-    exception is logged with its trace. The exit code is 1 unless a StartError names
-    another. loop "asyncio" selects the standard loop.
+    A StartError or CannotListen becomes one message on standard error, CannotWrite is
+    raised, any other exception is logged with its trace. The exit code is 1 unless a
+    StartError names another. loop "asyncio" selects the standard loop.
     """
     give_home()
     # A crash of compiled code leaves the stacks on standard error, too.
@@ -79,9 +85,11 @@ def run(main: Main, *, loop: str = "uvloop") -> int:
         return EXIT_FAILURE
     except Exception as error:
         causes = _leaves(error)
+        if unwritable := next((cause for cause in causes if isinstance(cause, output.CannotWrite)), None):
+            raise unwritable from None
         if all(isinstance(cause, StartError | CannotListen) for cause in causes):
             for cause in causes:
-                sys.stderr.write(f"cannot start: {cause}\n")
+                output.complain(f"cannot start: {cause}")
             return max(cause.exit_code if isinstance(cause, StartError) else EXIT_FAILURE for cause in causes)
         log.exception("the process ends because shared machinery failed")
         return EXIT_FAILURE

@@ -15,11 +15,15 @@ from gateways.simulated_base.fleet import Fleet, profiles
 from gateways.simulated_base.mqtt.connection import BrokerUnavailable
 from gateways.simulated_base.options import faults, parse, profile
 from gateways.simulated_base.profile import Tunnel
-from service import logs, process
+from service import logs, output, process
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run bases until a signal; returns the exit code."""
+    return output.run("simulated-base", lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     options = parse(argv)
     logs.configure(logs.LogFormat(options.log_format), logs.LogLevel(options.log_level), program="simulated-base")
     fleet = Fleet([SimulatedBase(each, faults(options)) for each in profiles(profile(options), options.count)])

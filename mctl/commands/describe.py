@@ -78,7 +78,8 @@ def _vnode(item: VNode) -> Iterator[str]:
         ("Owner", item.owner),
         ("Fence", str(item.fence)),
         ("Last seen", _moment(item.last_seen)),
-        ("Since", _moment(item.since)),
+        ("Created", _moment(item.created)),
+        ("Known since", _moment(item.since)),
     )
     yield "Labels:"
     yield from (f"  {clean(key)}={clean(value)}" for key, value in item.labels.items())

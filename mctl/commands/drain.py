@@ -57,7 +57,7 @@ def drain(
         line = _Line()
         try:
             until_empty(
-                client.list_replicas,
+                lambda limit: client.within(limit).list_replicas(),
                 replica,
                 _TIMEOUT if timeout is None else timeout,
                 told=lambda owned: line.show(f"{title} draining: it {_owns(owned)}"),

@@ -48,7 +48,9 @@ def vnodes(
     printer = Printer(VNode, output, headers=not no_headers)
     if watch:
         changes = follow(
-            lambda: client.watch_vnodes(selector), lambda: client.list_vnodes(selector), patience=client.patience
+            lambda left: client.within(left).watch_vnodes(selector),
+            lambda left: client.within(left).list_vnodes(selector),
+            patience=client.patience,
         )
         _print_changes(printer, changes, lambda vnode: not name or name in (vnode.name, vnode.base))
         return
@@ -74,8 +76,8 @@ def modules(
     printer = Printer(Module, output, headers=not no_headers)
     if watch:
         changes = follow(
-            lambda: client.watch_modules(vnode, name, unmanaged=unmanaged),
-            lambda: client.list_modules(vnode, name, unmanaged=unmanaged),
+            lambda left: client.within(left).watch_modules(vnode, name, unmanaged=unmanaged),
+            lambda left: client.within(left).list_modules(vnode, name, unmanaged=unmanaged),
             patience=client.patience,
         )
         _print_changes(printer, changes, lambda _: True)
@@ -96,7 +98,8 @@ def gateways(
     no_headers: NoHeaders = False,
 ) -> None:
     """Print the gateways and what they do for all replicas."""
-    _show(Printer(Gateway, output, headers=not no_headers), client.list_gateways, name, watch=watch)
+    printer = Printer(Gateway, output, headers=not no_headers)
+    _show(printer, lambda: client.within().list_gateways(), name, watch=watch)
 
 
 @connected
@@ -108,7 +111,8 @@ def replicas(
     no_headers: NoHeaders = False,
 ) -> None:
     """Print the replicas of the control plane: state, how many VNodes each owns, which tunnels it reaches."""
-    _show(Printer(Replica, output, headers=not no_headers), client.list_replicas, name, watch=watch)
+    printer = Printer(Replica, output, headers=not no_headers)
+    _show(printer, lambda: client.within().list_replicas(), name, watch=watch)
 
 
 @connected
@@ -130,7 +134,7 @@ def shards(
         return not name or name in (shard.vnode, shard.base)
 
     if watch:
-        _print_changes(printer, poll(lambda: client.list_shards(owner), _POLL_INTERVAL), wanted)
+        _print_changes(printer, poll(lambda: client.within().list_shards(owner), _POLL_INTERVAL), wanted)
         return
     found = list(filter(wanted, client.list_shards(owner)))
     if name and not found:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from mctl.commands.completion import base_names
-from mctl.errors import NotFound, Usage
+from mctl.errors import NotFound, SomeFailed, Usage
 from mctl.invocation import NoHeaders, Output, Selector, connected
 from mctl.output import Format, Printer
 from mctl.records import Operation
@@ -18,6 +19,9 @@ Version = Annotated[str, typer.Option("--version", metavar="VERSION", help="Vers
 Base = Annotated[
     str, typer.Option("--base", metavar="IDENTITY", help="This base, or Node name.", autocompletion=base_names)
 ]
+_NAMED = 5
+"""VNodes that are named for each cause of failures; the table and --output json tell all."""
+
 All = Annotated[bool, typer.Option("--all", help="All bases.")]
 
 
@@ -41,7 +45,7 @@ def install(
     operations = client.install(target, name, version, url, namespace)
     if not operations:
         raise NotFound("no base matches: mctl get vnodes --output wide shows which there are")
-    Printer(Operation, output, headers=not no_headers).print_all(operations)
+    _tell(Printer(Operation, output, headers=not no_headers), operations)
 
 
 @connected
@@ -62,7 +66,26 @@ def uninstall(
     operations = client.uninstall(_target(base, selector, everywhere=everywhere), name, version, namespace)
     if not operations:
         raise NotFound(f"no Pod stands for {name}:{version} there: mctl get modules {name} shows where it is")
-    Printer(Operation, output, headers=not no_headers).print_all(operations)
+    _tell(Printer(Operation, output, headers=not no_headers), operations)
+
+
+def _tell(printer: Printer[Operation], operations: Sequence[Operation]) -> None:
+    """Print what was done for each Pod; raises SomeFailed with each cause once, and where."""
+    printer.print_all(operations)
+    causes: dict[str, list[str]] = {}
+    for operation in operations:
+        if operation.failed:
+            causes.setdefault(f"{operation.reason}: {operation.message}", []).append(operation.vnode)
+    if causes:
+        failed = sum(map(len, causes.values()))
+        lines = [f"{failed} of {len(operations)} failed; the same command again tries them again"]
+        lines += [f"{_some(vnodes)}: {cause}" for cause, vnodes in causes.items()]
+        raise SomeFailed(lines, done=len(operations) - failed)
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_NAMED])
+    return f"{shown} and {len(names) - _NAMED} more" if len(names) > _NAMED else shown
 
 
 def _target(base: str, selector: str, *, everywhere: bool) -> Target:

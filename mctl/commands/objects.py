@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import typer
 
 from mctl import manifests
-from mctl.errors import ExitCode, Failure, InvalidFields, NotFound, Refused, Unreachable
+from mctl.errors import ExitCode, Failure, InvalidFields, NotFound, Refused, SomeFailed, Unreachable
 from mctl.invocation import Files, Namespace, connected
 from mctl.manifests import Manifest
 from mctl.output import Format, Printer
@@ -29,7 +29,7 @@ def apply(
 ) -> None:
     """Create or update the objects of manifests. All are read before the first is sent."""
     found = [m.with_default_namespace(namespace) for m in manifests.read(filename)]
-    _each(found, lambda manifest: client.apply(manifest.value, dry_run=dry_run), output)
+    _each(found, lambda manifest: client.within().apply(manifest.value, dry_run=dry_run), output)
 
 
 @connected
@@ -46,20 +46,12 @@ def delete(
     """Delete the objects of manifests. mctl wait --for=gone -f waits until they are gone."""
 
     def gone(manifest: Manifest) -> ObjectResult:
-        result = client.delete(manifest.ref(), grace_period)
+        result = client.within().delete(manifest.ref(), grace_period)
         if result.result == "absent" and not ignore_not_found:
-            raise NotFound(f"{result.ref.title} is not there")
+            raise NotFound("not found")
         return result
 
     _each([m.with_default_namespace(namespace) for m in manifests.read(filename)], gone, output)
-
-
-class SomeFailed(Failure):
-    """Some objects were done and some were not; the code is that of the first failure."""
-
-    def __init__(self, lines: Iterable[str], exit_code: ExitCode) -> None:
-        super().__init__(*lines)
-        self.exit_code = exit_code
 
 
 def _each(found: list[Manifest], act: Callable[[Manifest], ObjectResult], output: Format | None) -> None:
@@ -67,28 +59,35 @@ def _each(found: list[Manifest], act: Callable[[Manifest], ObjectResult], output
     done: list[ObjectResult] = []
     lines: list[str] = []
     codes: list[ExitCode] = []
-    for manifest in found:
+    for number, manifest in enumerate(found, 1):
         try:
             result = act(manifest)
-        except (Refused, NotFound, InvalidFields, Unreachable) as error:
+        except (Refused, NotFound, InvalidFields) as error:
             lines += _explained(manifest, error)
             codes.append(error.exit_code)
-            if isinstance(error, Unreachable):
-                break
             continue
+        except Unreachable as error:
+            lines += error.lines
+            if len(found) > 1:
+                lines.append(_left(manifest, len(found) - number))
+            codes.append(error.exit_code)
+            break
         done.append(result)
         if output is None:
-            typer.echo(clean(f"{result.title} {result.result}"))
+            typer.echo(clean(f"{result.title} {result.done}"))
     if output is not None:
         Printer(ObjectResult, output).print_all(done)
     if codes:
-        raise SomeFailed(lines, codes[0])
+        raise SomeFailed(lines, done=len(done), first=codes[0])
+
+
+def _left(manifest: Manifest, more: int) -> str:
+    text = f"{manifest.place}: {manifest.ref().title} was not confirmed"
+    return f"{text}; {more} after it {'was' if more == 1 else 'were'} not sent" if more else text
 
 
 def _explained(manifest: Manifest, error: Failure) -> Iterator[str]:
     if isinstance(error, InvalidFields) and error.violations:
         yield from (manifest.where(field, message) for field, message in error.violations)
-    elif isinstance(error, Unreachable):
-        yield from error.lines
     else:
         yield from (f"{manifest.place}: {manifest.ref().title}: {line}" for line in error.lines)

@@ -34,7 +34,9 @@ def events(
         printer.print_all(client.watch_events(vnode))
         return
     stream = follow_events(
-        lambda: client.watch_events(vnode, follow=True), client.list_replicas, patience=client.patience
+        lambda left: client.within(left).watch_events(vnode, follow=True),
+        lambda left: client.within(left).list_replicas(),
+        patience=client.patience,
     )
     for event in stream:
         printer.print_change(Change(ChangeType.ADDED, event))

@@ -72,13 +72,13 @@ def status(
         target = Target(base=base, selector=selector) if chosen else None
 
         def look(limit: float) -> Rollout:
-            return client.module_rollout(biz, version, target, limit)
+            return client.within(limit).module_rollout(biz, version, target)
 
     else:
         ref = Ref("apps/v1", {"deployment": "Deployment", "daemonset": "DaemonSet"}[kind], namespace, name)
 
         def look(limit: float) -> Rollout:
-            return client.workload_rollout(ref, limit)
+            return client.within(limit).workload_rollout(ref)
 
     follow(look, WORDS[kind], name, timeout, told=lambda line: typer.echo(clean(line)))
 

@@ -57,6 +57,7 @@ def vnode(message: pb.VNode) -> records.VNode:
         message=message.message,
         fence=message.fence,
         labels=dict(sorted(message.labels.items())),
+        created=_time(message.created) if message.HasField("created") else None,
     )
 
 
@@ -132,7 +133,9 @@ def event(message: pb.Event) -> records.Event:
 
 def operation(message: pb.ModuleOperation) -> records.Operation:
     """Return what was done for one Pod."""
-    return records.Operation(message.vnode, message.namespace, message.pod, message.result)
+    return records.Operation(
+        message.vnode, message.namespace, message.pod, message.result, message.reason, message.message
+    )
 
 
 def past_operation(message: pb.PastOperation) -> records.PastOperation:

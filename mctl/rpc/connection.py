@@ -1,19 +1,21 @@
 """One channel to the control plane: deadlines, retries, errors in words.
 
-Every unary call ends within the request timeout. UNAVAILABLE is retried within
-it, with jittered, capped backoff; nothing else is.
+Every question ends by its deadline, however many calls it takes. UNAVAILABLE is
+retried until then, with jittered, capped backoff; nothing else is.
 """
 
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import NoReturn, TypeVar
 
 import grpc
 
-from mctl.rpc.status import failure
+from mctl.rpc.status import failure, no_answer
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -32,6 +34,7 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 2.0
+_SHORTEST = 0.001
 
 
 def backoff(attempt: int) -> float:
@@ -40,8 +43,16 @@ def backoff(attempt: int) -> float:
     return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter
 
 
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """When a question must have been answered: the moment, by the connection's clock, and the seconds it was given."""
+
+    at: float
+    seconds: float
+
+
 class Connection:
-    """A channel; server is host:port, timeout the seconds that a call may take, retries included."""
+    """A channel; server is host:port, timeout the seconds that a question may take, all its calls and retries."""
 
     def __init__(
         self,
@@ -61,32 +72,80 @@ class Connection:
         """Close the channel and cancel its calls."""
         self.channel.close()
 
+    def deadline(self, seconds: float | None = None) -> Deadline:
+        """Return the deadline of a question that is asked now; seconds can only shorten the connection's."""
+        given = self.timeout if seconds is None else min(seconds, self.timeout)
+        return Deadline(self._clock() + given, given)
+
     def call(
-        self,
-        method: grpc.UnaryUnaryMultiCallable[Request, Response],
-        request: Request,
-        timeout: float | None = None,
+        self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request, deadline: Deadline
     ) -> Response:
-        """Return the answer; timeout, in seconds, replaces the connection's. Raises Failure."""
-        limit = self.timeout if timeout is None else min(timeout, self.timeout)
-        deadline = self._clock() + limit
+        """Return the answer. Raises Failure."""
         attempt = 0
         while True:
             try:
-                return method(request, timeout=max(0.001, deadline - self._clock()))
+                return method(request, timeout=self._left(deadline))
             except grpc.RpcError as error:
-                delay = backoff(attempt)
-                if error.code() is not grpc.StatusCode.UNAVAILABLE or self._clock() + delay >= deadline:
-                    raise failure(error, self._server, limit) from None
-            self._sleep(delay)
+                self._wait(error, attempt, deadline)
             attempt += 1
 
-    def stream(self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request) -> Iterator[Response]:
-        """Yield what the server sends until it ends the stream; raises Failure, Unreachable when it is cut."""
+    def stream(
+        self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request, deadline: Deadline
+    ) -> Iterator[Response]:
+        """Yield what the server sends until it ends the stream, by the deadline; raises Failure."""
+        attempt = 0
+        while True:
+            told = False
+            call = method(request, timeout=self._left(deadline))
+            try:
+                for message in call:
+                    told = True
+                    yield message
+            except grpc.RpcError as error:
+                if told:
+                    self._give_up(error, deadline)
+                self._wait(error, attempt, deadline)
+            else:
+                return
+            finally:
+                call.cancel()
+            attempt += 1
+
+    def watch(
+        self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request, deadline: Deadline
+    ) -> Iterator[Response]:
+        """Yield what the server sends, the first of it by the deadline; raises Failure, Unreachable when it is cut."""
         call = method(request)
-        try:
-            yield from call
-        except grpc.RpcError as error:
-            raise failure(error, self._server, self.timeout) from None
-        finally:
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
             call.cancel()
+
+        limit = threading.Timer(self._left(deadline), end)
+        limit.daemon = True
+        limit.start()
+        try:
+            for message in call:
+                limit.cancel()
+                yield message
+        except grpc.RpcError as error:
+            if late.is_set():
+                raise no_answer(self._server, deadline.seconds) from None
+            self._give_up(error, deadline)
+        finally:
+            limit.cancel()
+            call.cancel()
+
+    def _left(self, deadline: Deadline) -> float:
+        return max(_SHORTEST, deadline.at - self._clock())
+
+    def _wait(self, error: grpc.RpcError, attempt: int, deadline: Deadline) -> None:
+        """Wait before the next attempt; raises the failure where there is none."""
+        delay = backoff(attempt)
+        if error.code() is not grpc.StatusCode.UNAVAILABLE or self._clock() + delay >= deadline.at:
+            self._give_up(error, deadline)
+        self._sleep(delay)
+
+    def _give_up(self, error: grpc.RpcError, deadline: Deadline) -> NoReturn:
+        raise failure(error, self._server, deadline.seconds) from None

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import re
-from typing import cast
+from typing import Any, cast
 
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from mctl.errors import Failure, InvalidFields, NotFound, Refused, Unreachable
+from mctl.errors import Failure, InvalidFields, NoAnswer, NotFound, Refused, Unreachable
 
 _LONGEST = 2000
+
+DOMAIN = "koupleless.io"
+"""Domain of the ErrorInfo of every refusal of a control plane; failures of the connection have none."""
 
 _CAUSES = (
     (re.compile(r"connection refused", re.IGNORECASE), "connection refused"),
     (
-        re.compile(r"DNS resolution failed|name or service not known|could not contact DNS", re.IGNORECASE),
+        re.compile(
+            r"DNS resolution failed|name or service not known|could not contact DNS|domain name not found"
+            r"|errors resolving|address lookup failed",
+            re.IGNORECASE,
+        ),
         "unknown host",
     ),
     (re.compile(r"no route to host", re.IGNORECASE), "no route to host"),
     (re.compile(r"network is unreachable", re.IGNORECASE), "network unreachable"),
-    (re.compile(r"timed? ?out|timeout", re.IGNORECASE), "connection timed out"),
-    (re.compile(r"socket closed|connection reset|broken pipe|recvmsg", re.IGNORECASE), "connection lost"),
+    (re.compile(r"timed? ?out|timeout|handshaker shutdown", re.IGNORECASE), "connection timed out"),
+    (
+        re.compile(r"socket closed|connection reset|broken pipe|recvmsg|end of tcp", re.IGNORECASE),
+        "connection lost",
+    ),
 )
+_PLUMBING = re.compile(r"\[field:[^\[\]]* error:([^\[\]]*)\]")
 
 
 def failure(error: grpc.RpcError, server: str, timeout: float) -> Failure:
@@ -34,16 +45,15 @@ def failure(error: grpc.RpcError, server: str, timeout: float) -> Failure:
     if len(details) > _LONGEST:
         details = f"{details[:_LONGEST]}…"
     match code:
+        case grpc.StatusCode.UNAVAILABLE if _told_by_us(error):
+            return Unreachable(f"the control plane at {server} cannot do it now: {details}")
         case grpc.StatusCode.UNAVAILABLE:
             return Unreachable(
                 f"cannot reach the control plane at {server} ({_cause(details)}): "
                 "is module-controller running? set MCTL_SERVER or --server"
             )
         case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return Unreachable(
-                f"the control plane at {server} did not answer within {timeout:g}s: "
-                "look at its logs, or give it longer with --request-timeout"
-            )
+            return no_answer(server, timeout)
         case grpc.StatusCode.UNIMPLEMENTED:
             return Refused(f"{server} does not offer this call ({details}): is it a module controller of this version?")
         case grpc.StatusCode.NOT_FOUND:
@@ -54,19 +64,40 @@ def failure(error: grpc.RpcError, server: str, timeout: float) -> Failure:
             return Refused(details)
 
 
+def no_answer(server: str, timeout: float) -> NoAnswer:
+    """Return the failure that no answer within so many seconds is."""
+    return NoAnswer(
+        f"the control plane at {server} did not answer within {timeout:g}s: "
+        "look at its logs, or give it longer with --request-timeout"
+    )
+
+
 def _cause(details: str) -> str:
-    return next((words for pattern, words in _CAUSES if pattern.search(details)), details)
+    known = (words for pattern, words in _CAUSES if pattern.search(details))
+    return next(known, _PLUMBING.sub(r"\1", details))
+
+
+def _told_by_us(error: grpc.RpcError) -> bool:
+    for detail in _details(error):
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info) and info.domain == DOMAIN:
+            return True
+    return False
 
 
 def _violations(error: grpc.RpcError) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
+    for detail in _details(error):
+        request = error_details_pb2.BadRequest()
+        if detail.Unpack(request):
+            found += [(v.field, v.description) for v in request.field_violations]
+    return found
+
+
+def _details(error: grpc.RpcError) -> list[Any]:
     try:
         status = rpc_status.from_call(cast("grpc.Call", error))
-        for detail in status.details if status else ():
-            request = error_details_pb2.BadRequest()
-            if detail.Unpack(request):
-                found += [(v.field, v.description) for v in request.field_violations]
     except (ValueError, DecodeError):
         # The details contradict the call's own status or are no messages: the status still holds.
         return []
-    return found
+    return list(status.details) if status else []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import queue
+import threading
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from concurrent import futures
@@ -29,16 +30,18 @@ _WATCH_TICK = 0.02
 
 @dataclass
 class Fault:
-    """How a call fails; violations are pairs of field and description."""
+    """How a call fails; violations are pairs of field and description, reason is that of a control plane's word."""
 
     code: grpc.StatusCode
     message: str = "on order"
     violations: tuple[tuple[str, str], ...] = ()
+    reason: str = ""
 
     def end(self, context: grpc.ServicerContext) -> NoReturn:
-        if not self.violations:
+        if not (self.violations or self.reason):
             context.abort(self.code, self.message)
-        detail = any_pb2.Any()
+        info, detail = any_pb2.Any(), any_pb2.Any()
+        info.Pack(error_details_pb2.ErrorInfo(reason=self.reason, domain="koupleless.io"))
         detail.Pack(
             error_details_pb2.BadRequest(
                 field_violations=[
@@ -48,7 +51,7 @@ class Fault:
             )
         )
         number = code_pb2.Code.Value(self.code.name)
-        status = status_pb2.Status(code=number, message=self.message, details=[detail])
+        status = status_pb2.Status(code=number, message=self.message, details=[info, detail])
         context.abort_with_status(rpc_status.to_status(status))
 
 
@@ -82,6 +85,10 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
     page_limit: int = 500
     drain_by: int = 0
     embedded: bool = True
+    delay: float = 0.0
+    """Seconds before a call is answered."""
+    ended: threading.Event = field(default_factory=threading.Event)
+    """Set when the server ends: nothing is held back any more."""
     requests: dict[str, list[Message]] = field(default_factory=lambda: defaultdict(list))
     faults: dict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
     vnode_changes: queue.Queue[pb.WatchVNodesResponse | Fault] = field(default_factory=queue.Queue)
@@ -94,6 +101,7 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
 
     def _enter(self, method: str, request: Message, context: grpc.ServicerContext) -> None:
         self.requests[method].append(request)
+        self.ended.wait(self.delay)
         if self.faults[method]:
             self.faults[method].popleft().end(context)
 
@@ -288,6 +296,7 @@ class ToolingServer:
     """Serves a fake on a port of the loopback interface while it is entered."""
 
     def __init__(self, fake: FakeTooling, port: int = 0) -> None:
+        self._fake = fake
         self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
         pb_grpc.add_ModuleControllerServiceServicer_to_server(fake, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
@@ -302,4 +311,5 @@ class ToolingServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._fake.ended.set()
         self._server.stop(grace=0.1).wait(5.0)

@@ -54,6 +54,36 @@ def test_uninstall_targets(fake: FakeTooling, mctl: Mctl) -> None:
     assert targets == [pb.Target(all=True), pb.Target(selector="zone=a")]
 
 
+@pytest.mark.parametrize("verb", ["install", "uninstall"])
+def test_what_failed_is_told_by_cause_and_the_code_says_in_part(fake: FakeTooling, mctl: Mctl, verb: str) -> None:
+    def operation(number: int, result: str, message: str = "") -> pb.ModuleOperation:
+        reason = "Unavailable" if message else ""
+        return pb.ModuleOperation(
+            vnode=f"v{number}", namespace="n", pod=f"p{number}", result=result, reason=reason, message=message
+        )
+
+    url = ("--url", "https://repo.example/a.jar") if verb == "install" else ()
+    argv = (verb, "biz1", "--version", "1", "--all", *url)
+    failed = [operation(number, "failed", "too many requests (HTTP 429)") for number in range(7)]
+    fake.operations = [*failed, operation(7, "failed", "other"), operation(8, "created")]
+    outcome = mctl(*argv)
+    assert outcome.code == 6
+    assert [line.split()[-1] for line in outcome.out.splitlines()] == ["RESULT", *["failed"] * 8, "created"]
+    assert outcome.err.splitlines() == [
+        "mctl: 8 of 9 failed; the same command again tries them again",
+        "mctl: v0, v1, v2, v3, v4 and 2 more: Unavailable: too many requests (HTTP 429)",
+        "mctl: v7: Unavailable: other",
+    ]
+    item = json.loads(mctl(*argv, "-o", "json").out)["items"][0]
+    assert (item["result"], item["reason"], item["message"]) == (
+        "failed",
+        "Unavailable",
+        "too many requests (HTTP 429)",
+    )
+    fake.operations = failed
+    assert mctl(*argv).code == 1
+
+
 def test_no_base_and_no_pod_are_not_found(mctl: Mctl) -> None:
     assert mctl("install", "biz1", "--version", "1", "--url", "u", "--all").code == 3
     assert mctl("uninstall", "biz1", "--version", "1", "--all").code == 3
@@ -113,8 +143,26 @@ def test_one_refused_object_does_not_keep_others_back(fake: FakeTooling, mctl: M
     path.write_text(f"{POD}---\n{POD.replace('biz1', 'biz2')}")
     fake.fail("ApplyManifest", Fault(grpc.StatusCode.ABORTED, "conflict"))
     outcome = mctl("apply", "-f", str(path))
-    assert (outcome.code, outcome.out) == (1, "pod/biz2 created\n")
+    assert (outcome.code, outcome.out) == (6, "pod/biz2 created\n")
     assert outcome.err == f"mctl: {path}:1: pod/biz1: conflict\n"
+    fake.fail("ApplyManifest", *[Fault(grpc.StatusCode.ABORTED, "conflict")] * 2)
+    assert mctl("apply", "-f", str(path)).code == 1
+
+
+def test_when_the_server_goes_away_what_was_not_sent_is_told(fake: FakeTooling, mctl: Mctl, tmp_path: Path) -> None:
+    path = tmp_path / "three.yaml"
+    path.write_text("---\n".join(POD.replace("biz1", f"biz{number}") for number in range(3)))
+    fake.fail("ApplyManifest", *[Fault(grpc.StatusCode.UNAVAILABLE)] * 1000)
+    outcome = mctl("apply", "-f", str(path), "--request-timeout", "300ms")
+    assert (outcome.code, outcome.out) == (5, "")
+    assert f"{path}:1: pod/biz0 was not confirmed; 2 after it were not sent" in outcome.err
+
+
+def test_each_object_has_the_request_timeout_of_its_own(fake: FakeTooling, mctl: Mctl, tmp_path: Path) -> None:
+    path = tmp_path / "many.yaml"
+    path.write_text("---\n".join(POD.replace("biz1", f"biz{number}") for number in range(4)))
+    fake.delay = 0.3
+    assert mctl("apply", "-f", str(path), "--request-timeout", "1s").code == 0
 
 
 def test_nothing_is_sent_when_one_manifest_is_wrong(fake: FakeTooling, mctl: Mctl, tmp_path: Path) -> None:
@@ -138,9 +186,13 @@ def test_a_kubernetes_cluster_refers_to_kubectl(fake: FakeTooling, mctl: Mctl, p
 
 
 def test_dry_run_and_absent_objects(fake: FakeTooling, mctl: Mctl, pod: str) -> None:
-    assert mctl("apply", "-f", pod, "--dry-run").out == "pod/biz1 created\n"
+    assert mctl("apply", "-f", pod, "--dry-run").out == "pod/biz1 created (server dry run)\n"
+    item = json.loads(mctl("apply", "-f", pod, "--dry-run", "-o", "json").out)["items"][0]
+    assert (item["result"], item["dryRun"]) == ("created", True)
+    assert "created (server dry run)" in mctl("apply", "-f", pod, "--dry-run", "-o", "wide").out
     assert not fake.objects
-    assert mctl("delete", "-f", pod).code == 3
+    outcome = mctl("delete", "-f", pod)
+    assert (outcome.code, outcome.err) == (3, f"mctl: {pod}:1: pod/biz1: not found\n")
     assert mctl("delete", "-f", pod, "--ignore-not-found", "--grace-period", "0").out == "pod/biz1 absent\n"
     request = fake.requests["DeleteManifest"][-1]
     assert isinstance(request, pb.DeleteManifestRequest)

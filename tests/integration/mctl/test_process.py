@@ -145,7 +145,7 @@ def test_a_reader_that_goes_away_is_no_traceback(fake: FakeTooling, server: Tool
         process.stdout.close()
         process.stdout = None
         _, err = process.communicate(timeout=PATIENCE)
-        assert (process.returncode, err) == (1, "")
+        assert (process.returncode, err) == (141, "")
 
 
 @pytest.mark.parametrize("columns", [30, 80, 200])

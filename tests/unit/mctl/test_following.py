@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mctl.errors import Unreachable
+from mctl.errors import NoAnswer, Unreachable
 from mctl.following import Seen, follow, follow_events, poll
 from mctl.records import Change, ChangeType, Event, Replica
 
@@ -59,7 +59,7 @@ def until_stop(items: Iterator[T]) -> Iterator[T]:
 def test_a_cut_stream_is_compared_with_a_full_list() -> None:
     clock = Clock(most=2)
     streams = iter([cut(added(replica("a"), replica("b"))), cut(added(replica("b", 5), replica("c")))])
-    changes = follow(lambda: next(streams), lambda: [replica("b", 5)], patience=60, wait=clock.sleep, clock=clock)
+    changes = follow(lambda _: next(streams), lambda _: [replica("b", 5)], patience=60, wait=clock.sleep, clock=clock)
     told = [(change.type.value, change.item.id) for change in until_stop(changes)]
     assert told == [("ADDED", "a"), ("ADDED", "b"), ("DELETED", "a"), ("MODIFIED", "b"), ("ADDED", "c")]
 
@@ -67,36 +67,52 @@ def test_a_cut_stream_is_compared_with_a_full_list() -> None:
 def test_patience_ends_when_nothing_answers() -> None:
     clock = Clock()
 
-    def away() -> list[Replica]:
+    def away(left: float) -> list[Replica]:
+        assert 0 < left <= 10
         raise Unreachable("away")
 
     with pytest.raises(Unreachable):
-        list(follow(lambda: cut([]), away, patience=10, wait=clock.sleep, clock=clock))
+        list(follow(lambda _: cut([]), away, patience=10, wait=clock.sleep, clock=clock))
     assert 10 <= clock.now <= 12
+
+
+def test_no_answer_in_the_time_that_is_left_ends_it() -> None:
+    clock = Clock()
+    given: list[float] = []
+
+    def silent(left: float) -> list[Replica]:
+        given.append(left)
+        clock.now += left
+        raise NoAnswer("no answer")
+
+    with pytest.raises(NoAnswer):
+        list(follow(lambda _: cut([]), silent, patience=10, wait=clock.sleep, clock=clock))
+    assert clock.now == pytest.approx(10)
+    assert len(given) == 1
 
 
 def test_an_idle_stream_that_is_cut_after_hours_is_opened_again() -> None:
     clock = Clock(most=5)
 
-    def idle() -> Iterator[Change[Replica]]:
+    def idle(_left: float) -> Iterator[Change[Replica]]:
         clock.now += 10_000
         return cut([])
 
     with pytest.raises(Stop):
-        list(follow(idle, list, patience=10, wait=clock.sleep, clock=clock))
+        list(follow(idle, lambda _: [], patience=10, wait=clock.sleep, clock=clock))
 
 
 def test_a_stream_that_ends_in_order_is_opened_again() -> None:
     clock = Clock(most=3)
     with pytest.raises(Stop):
-        list(follow(lambda: iter(()), list, patience=10, wait=clock.sleep, clock=clock))
+        list(follow(lambda _: iter(()), lambda _: [], patience=10, wait=clock.sleep, clock=clock))
 
 
 def test_events_are_told_once() -> None:
     clock = Clock(most=3)
     first, second = (Event(None, "Normal", reason, "", "", "", "") for reason in ("First", "Second"))
     streams = iter([[first], [first, second], [second]])
-    events = follow_events(lambda: iter(next(streams)), list, patience=10, wait=clock.sleep, clock=clock)
+    events = follow_events(lambda _: iter(next(streams)), lambda _: [], patience=10, wait=clock.sleep, clock=clock)
     assert [event.reason for event in until_stop(events)] == ["First", "Second"]
 
 

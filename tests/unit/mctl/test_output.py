@@ -78,9 +78,29 @@ def test_times_are_utc() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "shown"), [(-5, "0s"), (0, "0s"), (119, "119s"), (120, "2m"), (7200, "2h"), (172800, "2d")]
+    ("seconds", "shown"),
+    [
+        (-5, "0s"),
+        (0, "0s"),
+        (119, "119s"),
+        (120, "2m"),
+        (599, "9m59s"),
+        (600, "10m"),
+        (3 * 3600 - 1, "179m"),
+        (3 * 3600, "3h"),
+        (8 * 3600 - 1, "7h59m"),
+        (8 * 3600 + 1800, "8h"),
+        (48 * 3600, "2d"),
+        (53 * 3600, "2d5h"),
+        (192 * 3600 - 1, "7d23h"),
+        (192 * 3600, "8d"),
+        (730 * 86400 - 1, "729d"),
+        (730 * 86400, "2y"),
+        (800 * 86400, "2y70d"),
+        (9 * 365 * 86400 + 86400, "9y"),
+    ],
 )
-def test_ages_are_rough(seconds: int, shown: str) -> None:
+def test_ages_are_those_of_kubectl(seconds: int, shown: str) -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     assert age(now - timedelta(seconds=seconds), now) == shown
 

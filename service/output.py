@@ -1,0 +1,106 @@
+"""Standard output that cannot be written: a reader that went away is no error, a full disk is one with a message.
+
+Whoever writes (argparse, typer, rich, print), the failure arrives as CannotWrite, which
+none of them takes for one of its own and swallows.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, cast
+
+EXIT_READER_GONE = 141
+"""What a shell calls the end of a program by SIGPIPE, as in: yes | head -1."""
+EXIT_CANNOT_WRITE = 1
+
+
+class CannotWrite(Exception):
+    """Standard output cannot be written; exit_code is what the program ends with."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"cannot write the output: {error.strerror or error}")
+        self.quiet = error.errno == errno.EPIPE
+        self.exit_code = EXIT_READER_GONE if self.quiet else EXIT_CANNOT_WRITE
+
+
+class _Guarded:
+    """A text stream whose failures to write are CannotWrite."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with _telling():
+            return self._stream.write(text)
+
+    def writelines(self, lines: Any) -> None:
+        with _telling():
+            self._stream.writelines(lines)
+
+    def flush(self) -> None:
+        with _telling():
+            self._stream.flush()
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CannotWrite(error) from None
+
+
+def run(program: str, main: Callable[[], int]) -> int:
+    """Run what writes to standard output; return its exit code, or what a failure to write means."""
+    stream = sys.stdout
+    try:
+        with _telling():
+            if stream is None:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        sys.stdout = cast("TextIO", _Guarded(_buffered(stream)))
+        try:
+            code = main()
+        except SystemExit:
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()
+    except CannotWrite as failure:
+        _abandon(stream)
+        if not failure.quiet:
+            complain(f"{program}: {failure}")
+        return failure.exit_code
+    finally:
+        sys.stdout = stream
+    return code
+
+
+def complain(line: str) -> None:
+    """Write a line to standard error; where that cannot be written nothing else can be said."""
+    with suppress(OSError, AttributeError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
+def _buffered(stream: TextIO) -> TextIO:
+    """Return the stream with a buffer: without one (PYTHONUNBUFFERED) a part that was not written is not noticed."""
+    raw = getattr(stream, "buffer", None)
+    if not isinstance(raw, io.RawIOBase):
+        return stream
+    # Not closed with the wrapper: it is the interpreter's.
+    writer = io.BufferedWriter(io.FileIO(raw.fileno(), "w", closefd=False))
+    return io.TextIOWrapper(writer, stream.encoding, stream.errors, line_buffering=stream.isatty())
+
+
+def _abandon(stream: TextIO | None) -> None:
+    """Let what is still buffered go nowhere, so that it does not fail again when the process ends."""
+    if stream is not None:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
