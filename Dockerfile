@@ -14,6 +14,7 @@ RUN pip install --require-hashes -r requirements-build.lock \
  && pip install --require-hashes --no-build-isolation -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY controlplane controlplane
+COPY examples examples
 COPY gateways gateways
 COPY mctl mctl
 COPY modulecontroller modulecontroller

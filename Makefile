@@ -7,6 +7,16 @@ ARGS ?=
 WORKERS ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Installs, and says every 5 s what is being done; all that was said is shown where it fails.
+define install
+$(PIP) install --progress-bar off --require-virtualenv $(1) >.venv/install.log 2>&1 & pip=$$!; \
+	trap 'kill $$pip; exit 130' INT TERM; seconds=0; \
+	while kill -0 $$pip 2>/dev/null; do \
+		sleep 1; seconds=$$((seconds + 1)); \
+		[ $$((seconds % 5)) -ne 0 ] || printf '  %3d s  %s\n' $$seconds "$$(tail -n 1 .venv/install.log | cut -c 1-90)"; \
+	done; \
+	wait $$pip || { cat .venv/install.log; exit 1; }
+endef
 PROTO := proto/koupleless
 # Packages are installed, and built where there is no wheel, only with what the locks pin: pip and setuptools included.
 # protoc finds its plugins, and the supervisor its programs, on PATH.
@@ -102,17 +112,18 @@ distclean: clean ## remove the environment, too
 		echo "$(PYTHON) is $$($(PYTHON) -V 2>&1); 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 		echo "$(PYTHON) has no venv module (Debian and Ubuntu: apt install python3-venv)"; exit 1; }
+	@echo "creating .venv ..."
 	@$(PYTHON) -m venv .venv
 	@touch $@
 
 .venv/.runtime: .venv/.made requirements-build.lock requirements.lock pyproject.toml
 	@echo "installing into .venv ..."
-	@$(PIP) install --quiet --require-hashes -r requirements-build.lock
-	@$(PIP) install --quiet --require-hashes --no-build-isolation -r requirements.lock
-	@PYTHONWARNINGS=ignore $(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@$(call install,--require-hashes -r requirements-build.lock)
+	@$(call install,--require-hashes --no-build-isolation -r requirements.lock)
+	@$(call install,--no-deps --no-build-isolation --editable .)
 	@touch $@
 
 .venv/.dev: .venv/.runtime requirements-dev.lock
 	@echo "installing what tests and checks need into .venv ..."
-	@$(PIP) install --quiet --require-hashes --no-build-isolation -r requirements-dev.lock
+	@$(call install,--require-hashes --no-build-isolation -r requirements-dev.lock)
 	@touch $@

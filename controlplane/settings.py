@@ -241,7 +241,10 @@ class ControlPlaneSettings(Settings):
     @field_validator("kubeconfig")
     @classmethod
     def _kubeconfig(cls, value: str) -> str:
-        missing = [path for path in value.split(os.pathsep) if path and not Path(path).is_file()]
+        try:
+            missing = [path for path in value.split(os.pathsep) if path and not Path(path).is_file()]
+        except OSError as error:
+            raise ValueError(f"it cannot be looked at ({error.strerror}); name an existing kubeconfig") from None
         if missing:
             raise ValueError(f"there is no file {missing[0]}; name an existing kubeconfig or unset KUBECONFIG")
         return value

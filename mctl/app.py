@@ -22,6 +22,7 @@ from mctl.errors import ExitCode, Failure
 from mctl.invocation import DEFAULT_REQUEST_TIMEOUT, DEFAULT_SERVER, RootServer, RootTimeout
 from mctl.text import clean
 from service.output import complain
+from service.wording import plain
 
 _EXIT_CODES = """Exit codes: 0 done; 1 the server refused or the operation failed; 2 wrong command line,
 field or manifest; 3 not found; 4 timed out; 5 server unreachable; 6 done in part; 130 interrupted;
@@ -75,7 +76,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         if "\n" in message:  # the help itself, for a command line without a command
             complain(message)
             return ExitCode.USAGE
-        return _failed([f"{message} (mctl --help tells more)"], ExitCode(error.exit_code))
+        return _failed([f"{plain(message).rstrip('.')} (mctl --help tells more)"], ExitCode(error.exit_code))
     except Failure as error:
         return _failed(error.lines, error.exit_code)
     except typer.Abort:

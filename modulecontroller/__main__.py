@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from modulecontroller.quickstart import DEFAULT_BASES, MOST_BASES, default_data_dir, quickstart
+from modulecontroller.quickstart import DEFAULT_BASES, MOST_BASES, default_data_dir, example, quickstart
 from modulecontroller.settings import PROGRAM_NAMES, QuickstartSettings, SupervisorSettings
 from modulecontroller.smoke import on_free_ports, smoke
 from modulecontroller.supervisor import supervise
@@ -26,14 +26,18 @@ variables are told by controlplane --help, http-gateway --help and mqtt-gateway 
 
 
 def _number_of_bases(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= MOST_BASES:
-        raise argparse.ArgumentTypeError(f"{number} is not between 0 and {MOST_BASES}")
-    return number
+    # isdecimal alone takes digits of other scripts, and int refuses to read thousands of them.
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(MOST_BASES)) and int(text) <= MOST_BASES):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {MOST_BASES}")
+    return int(text)
 
 
 def _file(text: str) -> Path:
-    if not Path(text).is_file():
+    try:
+        there = Path(text).is_file()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text[:200]}: {error.strerror}") from None
+    if not there:
         raise argparse.ArgumentTypeError(f"there is no file {text}")
     return Path(text)
 
@@ -76,7 +80,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     once.add_argument(
         "--manifest",
         type=_file,
-        default=Path("examples/biz1.yaml"),
+        default=example("biz1.yaml"),
         metavar="FILE",
         help="what is applied, awaited, deleted and awaited (default: %(default)s)",
     )

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
 from pathlib import Path
+
+import aiohttp
 
 from modulecontroller import broker
 from modulecontroller.children import Program
@@ -28,6 +32,9 @@ _EMBEDDED_BROKER = {
 """How children reach the broker that we run; an empty variable counts as not set."""
 
 Say = Callable[[str], None]
+
+PROGRESS_EVERY = 3.0
+"""Seconds between two lines that say what is still waited for."""
 
 
 def default_data_dir() -> Path:
@@ -109,26 +116,61 @@ async def quickstart(
     ]
     say(f"starting: {', '.join(parts)} and {bases} simulated bases")
     ready = asyncio.Event()
-    running = asyncio.create_task(
-        supervise(
-            settings,
-            stop,
-            extra=environ(settings, data_dir),
-            before=[embedded_broker(settings)] if runs_broker(settings) else [],
-            more=[simulated_bases(settings, bases)] if bases else [],
-            ready=ready,
-        ),
-        name="quickstart",
+    running = supervise(
+        settings,
+        stop,
+        extra=environ(settings, data_dir),
+        before=[embedded_broker(settings)] if runs_broker(settings) else [],
+        more=[simulated_bases(settings, bases)] if bases else [],
+        ready=ready,
     )
-    waiting = asyncio.create_task(ready.wait(), name="ready")
-    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    if ready.is_set() and not running.done():
+
+    async def tell() -> None:
+        await until_ready(ready, lambda: _trouble(settings.health_port), say)
         say(welcome(settings, bases, data_dir))
         if when_ready is not None:
             when_ready()
-    waiting.cancel()
-    await running
+
+    def told(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            stop.set()  # nobody can be told any more: all ends, in order
+
+    telling = asyncio.create_task(tell(), name="tell")
+    telling.add_done_callback(told)
+    try:
+        await running
+    finally:
+        telling.cancel()
+        await asyncio.wait({telling})
+    if not telling.cancelled():
+        telling.result()
     say("ended")
+
+
+async def until_ready(ready: asyncio.Event, trouble: Callable[[], Awaitable[str]], say: Say) -> None:
+    """Say every few seconds what is not ready yet, as trouble tells it, until all is."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while not ready.is_set():
+        try:
+            async with asyncio.timeout(PROGRESS_EVERY):
+                await ready.wait()
+        except TimeoutError:
+            say(f"{loop.time() - began:5.0f} s  {await trouble()}")
+
+
+async def _trouble(health_port: int) -> str:
+    """Return what our own /readyz says in one line."""
+    url = f"http://127.0.0.1:{health_port}/readyz"
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1.0)) as session,
+            session.get(url) as response,
+        ):
+            text = await response.text()
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return "still starting"
+    return "; ".join(text.split("\n")).strip("; ")
 
 
 def prepare(data_dir: Path) -> None:
@@ -139,11 +181,16 @@ def prepare(data_dir: Path) -> None:
         raise StartError(f"--data-dir {data_dir}: {error.strerror}; name a folder that can be written") from error
 
 
+def example(name: str) -> Path:
+    """Return where an example manifest is on this machine, with the checkout or the installed package."""
+    return Path(str(files("modulecontroller") / "examples" / name)).resolve()
+
+
 def welcome(settings: QuickstartSettings, bases: int, data_dir: Path) -> str:
     """Return what runs where and what to type next."""
-    mctl = _command("mctl")
+    mctl = _shown(Path(sys.executable).parent / "mctl")
     server = "" if settings.grpc_port == 50051 else f"MCTL_SERVER=127.0.0.1:{settings.grpc_port} "
-    example = "examples/biz1.yaml"
+    manifest = _shown(example("biz1.yaml"))
     return f"""
 ready. What runs where:
   gRPC API (mctl, gateways)   127.0.0.1:{settings.grpc_port}
@@ -156,12 +203,12 @@ ready. What runs where:
 
 Type next, in another terminal:
   {server}{mctl} get vnodes
-  {server}{mctl} apply -f {example}
-  {server}{mctl} wait --for=ready -f {example}
+  {server}{mctl} apply -f {manifest}
+  {server}{mctl} wait --for=ready -f {manifest}
   {server}{mctl} get modules -o wide
   {server}{mctl} install biz2 --version 0.0.1 --url https://repo.example/biz2-0.0.1.jar --all
   {server}{mctl} events
-  {server}{mctl} delete -f {example}
+  {server}{mctl} delete -f {manifest}
 
 Ctrl-C ends everything; the cluster's objects are kept.
 """
@@ -184,10 +231,9 @@ def _tunnel(settings: QuickstartSettings) -> str:
     )
 
 
-def _command(name: str) -> str:
-    """Return how a program beside this one is called: as it is found from the current folder."""
-    path = Path(sys.executable).parent / name
+def _shown(path: Path) -> str:
+    """Return how a file is named in a command that is typed in the current folder."""
     try:
-        return str(path.relative_to(Path.cwd()))
+        return shlex.quote(str(path.relative_to(Path.cwd())))
     except ValueError:
-        return str(path) if path.exists() else name
+        return shlex.quote(str(path) if path.exists() else path.name)

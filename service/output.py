@@ -84,9 +84,13 @@ def run(program: str, main: Callable[[], int]) -> int:
 
 def complain(line: str) -> None:
     """Write a line to standard error; where that cannot be written nothing else can be said."""
-    with suppress(OSError, AttributeError):
+    if sys.stderr is None:
+        return
+    try:
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
+    except OSError:
+        _abandon(sys.stderr)
 
 
 def _buffered(stream: TextIO) -> TextIO:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -18,6 +17,9 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.output import complain
+from service.wording import plain
 
 EXIT_USAGE = 2
 
@@ -116,9 +118,7 @@ def load(cls: type[S]) -> S:
 
 def refuse(error: ConfigurationError) -> NoReturn:
     """Print what is wrong with the settings and end the process with exit code 2."""
-    sys.stderr.write("cannot start: wrong settings\n")
-    for line in error.lines:
-        sys.stderr.write(f"  {line}\n")
+    complain("\n  ".join(("cannot start: wrong settings", *error.lines)))
     raise SystemExit(EXIT_USAGE)
 
 
@@ -155,6 +155,8 @@ def _fields(cls: type[Settings]) -> Iterator[tuple[str, str, FieldInfo]]:
 
 
 def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "none, it must be set"
     value = field.get_default(call_default_factory=True, validated_data={})
     return _shown(value) or "none"
 
@@ -174,7 +176,7 @@ def _explain(cls: type[Settings], error: dict[str, Any]) -> str:
     meanings = {name: field.description or "" for _, name, field in _fields(cls)}
     location = error["loc"][0] if error["loc"] else ""
     name = variables.get(location, location)
-    problem = str(error["msg"]).removeprefix("Value error, ")
+    problem = plain(str(error["msg"]))
     if not name:
         return problem
     if error["type"] == "missing":

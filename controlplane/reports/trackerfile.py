@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from controlplane.reports.hooks import Target, Unusable, check_url, masked, target
+from service.wording import plain
 
 DEFAULT_PATH = "config/default_tracker_config.yaml"
 LARGEST = 1024 * 1024
@@ -104,4 +105,4 @@ def _explain(error: dict[str, object]) -> str:
     key = str(location[0]) if isinstance(location, tuple) and location else ""
     if error["type"] == "extra_forbidden":
         return f"{key}: there is no such key; there are logDir, reportLevel, reportLinks"
-    return f"{key}: " + str(error["msg"]).removeprefix("Value error, ")
+    return f"{key}: {plain(str(error['msg']))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,28 @@ def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StartError, match="Not a directory; name a folder that can be written"):
         quickstart.prepare(tmp_path / "file" / "below")
+
+
+@pytest.mark.looptime
+async def test_what_is_waited_for_is_told_until_all_is_ready() -> None:
+    ready = asyncio.Event()
+    told: list[str] = []
+
+    async def trouble() -> str:
+        return "controlplane: not started yet"
+
+    waiting = asyncio.create_task(quickstart.until_ready(ready, trouble, told.append))
+    await asyncio.sleep(7.0)
+    assert told == ["    3 s  controlplane: not started yet", "    6 s  controlplane: not started yet"]
+    ready.set()
+    await waiting
+    assert len(told) == 2
+
+
+def test_the_example_is_named_as_it_is_found_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = quickstart.example("biz1.yaml")
+    assert path.is_file()
+    monkeypatch.chdir(path.parent.parent)
+    assert f"apply -f {path.parent.name}/biz1.yaml\n" in quickstart.welcome(settings(), 2, FOLDER)
+    monkeypatch.chdir(tmp_path)
+    assert f"apply -f {path}\n" in quickstart.welcome(settings(), 2, FOLDER)

@@ -40,7 +40,7 @@ def test_the_originals_file(tmp_path: Path) -> None:
     [
         ("logDir: [", "not YAML in line"),
         ("- a", "must have the keys"),
-        ("reportLevel: info", "reportLevel: Input should be 'error' or 'debug'"),
+        ("reportLevel: info", "reportLevel: must be 'error' or 'debug'"),
         ("reportLink: []", "reportLink: there is no such key"),
         ("reportLinks: http://host/log", "must be a list"),
         ("logDir: 5", "logDir: "),

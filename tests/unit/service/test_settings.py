@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from gateways.http.settings import HttpGatewaySettings
 from gateways.mqtt.settings import MqttGatewaySettings
-from modulecontroller.settings import SupervisorSettings
+from modulecontroller.settings import QuickstartSettings, SupervisorSettings
 from service.settings import ALL_VARIABLES, ConfigurationError, Settings, Source, describe, effective, load, read
 
 PROGRAMS = [ControlPlaneSettings, HttpGatewaySettings, SupervisorSettings]
@@ -85,6 +87,7 @@ def test_the_originals_variables_and_defaults() -> None:
         ("CLIENT_ID", "Upper_Case", "DNS name"),
         ("CLUSTER", "openstack", "'kubernetes'"),
         ("KUBECONFIG", "/does/not/exist", "no file"),
+        ("KUBECONFIG", "x" * 5000, "File name too long"),
         ("VNODE_WORKER_NUM", "-1", "greater"),
         ("ORPHAN_MODULE_POLICY", "maybe", "'own'"),
         ("MODULE_UNINSTALL_TIMEOUT", "0", "greater than 0"),
@@ -102,6 +105,7 @@ def test_wrong_values_are_refused_with_variable_value_and_meaning(
     assert line.startswith(f"{name}={value}: ")
     assert told in line
     assert f"{name} is: " in line
+    assert not any(term in line for term in ("Value error", "Input should", "unable to"))
 
 
 def test_all_that_is_wrong_is_told_at_once_and_the_process_ends(
@@ -182,3 +186,18 @@ def test_a_missing_variable_is_named_without_the_values_of_others(monkeypatch: p
         read(MqttGatewaySettings)
     assert refused.value.lines[0].startswith("MQTT_BROKER is not set, and must be. ")
     assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "cls", [ControlPlaneSettings, HttpGatewaySettings, MqttGatewaySettings, SupervisorSettings, QuickstartSettings]
+)
+def test_the_help_says_of_every_variable_what_it_is_without_it(cls: type[Settings]) -> None:
+    text = describe(cls)
+    assert "Undefined" not in text
+    for line in text.splitlines():
+        assert re.search(r"\(default: .+\)$", line), line
+
+
+def test_a_variable_that_must_be_set_is_told_as_that() -> None:
+    (line,) = [line for line in describe(MqttGatewaySettings).splitlines() if line.split()[0] == "MQTT_BROKER"]
+    assert line.endswith("(default: none, it must be set)")
