@@ -1,17 +1,26 @@
 """Structured logs on standard error: one JSON object a line, or columns for people.
 
 Every line carries the program and what was bound; loggers of libraries go the same way.
+What a peer of an HTTP port sends that is no HTTP/1 (HTTP/2, TLS, a scanner's bytes) is
+one line a minute for each peer, without a trace.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import time
 from enum import Enum
 from typing import Any
 
 import orjson
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
+
+from service.limits import LogLimit
+
+PEER_INTERVAL = 60.0
+"""Seconds between two lines about one peer that does not speak HTTP/1."""
 
 
 class LogFormat(Enum):
@@ -28,6 +37,32 @@ class LogLevel(Enum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+class NoHttp(logging.Filter):
+    """Makes one line for each peer of what aiohttp's server logs with a trace of every broken request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limit = LogLimit(PEER_INTERVAL)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let a line pass, a broken request's at most once in a while and in other words."""
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError):
+            return True
+        peer = str(record.args[0]) if isinstance(record.args, tuple) and record.args else "?"
+        held_back = self._limit.admit(peer, time.monotonic())
+        if held_back is None:
+            return False
+        # After the words it shows the bytes.
+        cause = " ".join(error.message.split()).partition(" b'")[0].rstrip(":")[:200]
+        record.msg, record.args = "request from %s refused: it is no HTTP/1 request (%s)", (peer, cause)
+        if held_back:
+            record.msg += f"; {held_back} more since the last such line"
+        record.exc_info = record.exc_text = None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return True
 
 
 def configure(log_format: LogFormat, level: LogLevel, **bound: str) -> None:
@@ -67,5 +102,7 @@ def configure(log_format: LogFormat, level: LogLevel, **bound: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(getattr(logging, level.name))
+    server = logging.getLogger("aiohttp.server")
+    server.filters[:] = [NoHttp()]
     for noisy in ("aiohttp.access", "asyncio", "urllib3", "grpc._cython"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

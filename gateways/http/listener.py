@@ -25,7 +25,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from gateways.http.metrics import CONNECTIONS, REFUSED, REQUESTS
 from gateways.http.requests import Refusal, Requests
-from gateways.limits import LogLimit, RateLimit
+from gateways.limits import RateLimit
+from service.limits import LogLimit
 from service.listening import BACKLOG, listen
 
 log = structlog.get_logger(__name__)

@@ -20,7 +20,7 @@ from gateways.arklet.facts import BaseState, BatchReply, Metadata
 from gateways.arklet.names import InvalidName
 from gateways.arklet.payloads import Malformed, Negative
 from gateways.arklet.topics import InvalidTopic, Word
-from gateways.limits import LogLimit, RateLimit
+from gateways.limits import RateLimit
 from gateways.mqtt.acknowledgements import Receipt
 from gateways.mqtt.baselines import Baselines
 from gateways.mqtt.clocks import Clocks
@@ -31,6 +31,7 @@ from gateways.mqtt.pending import Pending
 from gateways.mqtt.questions import MqttQuestions
 from gateways.polling.prober import Prober
 from gateways.session.messages import Fact
+from service.limits import LogLimit
 
 log = structlog.get_logger(__name__)
 

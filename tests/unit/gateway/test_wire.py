@@ -13,9 +13,10 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet import facts
 from gateways.http.arklet_client import Lost, parse
-from gateways.limits import LogLimit, RateLimit
+from gateways.limits import RateLimit
 from gateways.session import codec
 from gateways.session import messages as m
+from service.limits import LogLimit
 
 
 class TestParse:

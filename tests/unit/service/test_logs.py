@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from aiohttp.http_exceptions import BadHttpMessage
 
 from service import logs
 
@@ -18,6 +19,7 @@ def as_before() -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     yield
     root.handlers[:], root.level = handlers, level
+    logging.getLogger("aiohttp.server").filters.clear()
     structlog.reset_defaults()
 
 
@@ -41,3 +43,29 @@ def test_console_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> Non
     printed = capsys.readouterr().err
     assert "broke" in printed
     assert "ValueError: why" in printed
+
+
+def test_a_peer_that_speaks_no_http_is_a_line_a_minute_and_no_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(logs.LogFormat.JSON, logs.LogLevel.INFO, program="test")
+    server = logging.getLogger("aiohttp.server")
+    for peer in ("10.0.0.1", "10.0.0.1", "10.0.0.2"):
+        try:
+            raise BadHttpMessage("Pause on PRI/Upgrade:\n\n  b'\\x00'")
+        except BadHttpMessage as error:
+            server.error("Error handling request from %s", peer, exc_info=error)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["event"], line["level"]) for line in lines] == [
+        (f"request from {peer} refused: it is no HTTP/1 request (Pause on PRI/Upgrade)", "warning")
+        for peer in ("10.0.0.1", "10.0.0.2")
+    ]
+    assert not any("exception" in line for line in lines)
+
+
+def test_a_defect_of_ours_keeps_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(logs.LogFormat.JSON, logs.LogLevel.INFO, program="test")
+    try:
+        raise ValueError("a defect")
+    except ValueError as error:
+        logging.getLogger("aiohttp.server").error("Error handling request from %s", "10.0.0.1", exc_info=error)
+    (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert "a defect" in json.dumps(line["exception"])
