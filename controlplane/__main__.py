@@ -24,7 +24,7 @@ from controlplane.app.leases import LeaseKeeper
 from controlplane.app.membership import Membership, NameTaken
 from controlplane.app.operations import Operations
 from controlplane.app.peers import PeerController
-from controlplane.app.ports import Manifests
+from controlplane.app.ports import ClusterError, Manifests
 from controlplane.app.reporting import Outlet, Reporter
 from controlplane.app.rollouts import Rollouts
 from controlplane.app.shards import Shards
@@ -62,12 +62,13 @@ STOP_GRACE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """The cluster's API, what must run beside it, and manifests where they can be applied."""
+    """The cluster's API, what must run beside it, manifests where they can be applied, and its own trouble in words."""
 
     api: ApiServer
     logs: PodLogs | None = None
     run: Callable[[], Coroutine[None, None, NoReturn]] | None = None
     manifests: Manifests | None = None
+    trouble: Callable[[], str | None] = lambda: None
 
 
 @asynccontextmanager
@@ -104,8 +105,17 @@ async def embedded(settings: ControlPlaneSettings) -> AsyncIterator[Backend]:
     except (OSError, CannotOpen) as error:
         raise process.StartError(f"EMBEDDED_DB={path}: {error}") from error
     log.info("the embedded cluster is neither highly available nor Kubernetes: for one machine", file=str(path))
+
+    async def run() -> NoReturn:
+        try:
+            await EmbeddedCluster(store).run()
+        except* ClusterError as errors:
+            # Starting again does not help before somebody has repaired it.
+            raise process.StartError(str(errors.exceptions[0]), exit_code=process.EXIT_REFUSED) from None
+        raise AssertionError("run never returns")
+
     try:
-        yield Backend(store, run=EmbeddedCluster(store).run, manifests=EmbeddedManifests(store))
+        yield Backend(store, run=run, manifests=EmbeddedManifests(store), trouble=store.trouble)
     finally:
         await store.close()
 
@@ -276,7 +286,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         )
 
         def trouble() -> list[str]:
-            cause = cluster.trouble()
+            cause = cluster.trouble() or backend.trouble()
             if cause is not None:
                 return [f"cluster: {cause}"]
             if not fleet.recovered:

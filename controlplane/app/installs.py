@@ -24,6 +24,8 @@ from controlplane.app.ports import (
     ClusterError,
     Conflict,
     NotFound,
+    StorageDamaged,
+    StorageFull,
     Transient,
     Unknown,
 )
@@ -206,6 +208,8 @@ async def _end(step: _Step, until: float) -> Result | ClusterError | Refusal:
                 return await step.act()
         except TimeoutError:
             return Unknown("it was not confirmed in the time of the call, and may have been done")
+        except (StorageFull, StorageDamaged) as error:
+            return error
         except (Transient, Unknown) as error:
             attempts += 1
             named = error.retry_after if isinstance(error, Transient) else None
@@ -242,10 +246,9 @@ def _is_url(text: str) -> bool:
 
 
 def _reason(error: ClusterError | Refusal) -> str:
-    for kind, reason in ((Transient, "Unavailable"), (Unknown, "Unknown"), (Refusal, "NotAllowed")):
-        if isinstance(error, kind):
-            return reason
-    return type(error).__name__
+    if isinstance(error, Refusal):
+        return "NotAllowed"
+    return "Unavailable" if type(error) is Transient else type(error).__name__
 
 
 def pod_name(identity: BaseId | str, container: Container) -> str:

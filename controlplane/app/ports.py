@@ -60,6 +60,14 @@ class Transient(ClusterError):
         self.retry_after = retry_after
 
 
+class StorageFull(Transient):
+    """The cluster has no room to store anything: nothing was done, nor will be until somebody makes room."""
+
+
+class StorageDamaged(Transient):
+    """What the cluster stores cannot be read: nothing was done, nor will be until somebody repairs it."""
+
+
 class Unknown(ClusterError):
     """It may have been done: read before acting again."""
 

@@ -74,7 +74,10 @@ class EmbeddedCluster:
         return self._store
 
     async def run(self) -> NoReturn:
-        """Run everything until cancelled; to be started once. Raises ClusterError if the store cannot be read."""
+        """Run everything until cancelled; to be started once.
+
+        Raises ClusterError if the store cannot be read, StorageDamaged in a group once it turns out to be broken.
+        """
         stop = await self._mirror.start()
         self._queue.add(_GARBAGE)
         try:
@@ -82,6 +85,7 @@ class EmbeddedCluster:
                 group.create_task(self._scheduler.run(), name="embedded-scheduler")
                 group.create_task(self._reconcile_all(), name="embedded-controllers")
                 group.create_task(self._housekeeping(), name="embedded-housekeeping")
+                group.create_task(self._store.until_damaged(), name="embedded-damage")
         finally:
             stop()
             self._queue.close()

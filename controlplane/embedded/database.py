@@ -14,9 +14,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
-from controlplane.app.ports import Transient
+from controlplane.app.ports import StorageDamaged, StorageFull, Transient
+from controlplane.embedded import integrity
 from controlplane.embedded.journal import Change
 from controlplane.embedded.transaction import SCHEMA, SCHEMA_VERSION, Transaction
 
@@ -52,7 +53,8 @@ class _Request:
 class Database:
     """Runs operations on the file. Made by open; on_changes is called in the event loop before results are told."""
 
-    def __init__(self, connection: sqlite3.Connection, version: int, *, inline: bool) -> None:
+    def __init__(self, path: str, connection: sqlite3.Connection, version: int, *, inline: bool) -> None:
+        self._path = path
         self._connection = connection
         self._version = version
         self._inline = inline
@@ -63,6 +65,8 @@ class Database:
         self._closing = False
         self._thread = threading.Thread(target=self._serve, name="embedded-store", daemon=True)
         self.on_changes: Callable[[list[Change]], None] = lambda _: None
+        self._trouble: Transient | None = None
+        self._damaged = asyncio.Event()
         if not inline:
             self._thread.start()
 
@@ -71,12 +75,21 @@ class Database:
         """Open or create the file; ":memory:" keeps all in memory and works without a thread. Raises CannotOpen."""
         inline = path == ":memory:"
         connection, version = _connect(path) if inline else await asyncio.to_thread(_connect, path)
-        return cls(connection, version, inline=inline)
+        return cls(path, connection, version, inline=inline)
 
     @property
     def opened_at(self) -> int:
         """The version that the file had when it was opened; later, the newest that was given out."""
         return self._version
+
+    def trouble(self) -> str | None:
+        """Say in words why nothing can be written now, None where it can."""
+        return str(self._trouble) if self._trouble is not None else None
+
+    async def until_damaged(self) -> NoReturn:
+        """Wait until the file turns out to be broken; raises StorageDamaged then."""
+        await self._damaged.wait()
+        raise StorageDamaged(self.trouble() or "")
 
     async def run(self, operation: Operation[T], *, writes: bool, urgent: bool = False) -> T:
         """Run an operation and return what it returned, after the commit. Raises what it raised, and Transient."""
@@ -133,12 +146,19 @@ class Database:
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+            trouble = self._failure(error)
             for request in batch:
-                request.changes, request.result = [], None
-                request.error = Transient(f"the embedded cluster's file cannot be used: {error}")
+                request.changes, request.result, request.error = [], None, trouble
         else:
             self._version = transaction.version
         return batch
+
+    def _failure(self, error: sqlite3.Error) -> Transient:
+        if integrity.damaged(error):
+            return StorageDamaged(f"EMBEDDED_DB={self._path}: the file is damaged ({error}): {integrity.REMEDY}")
+        if integrity.full(error):
+            return StorageFull(f"EMBEDDED_DB={self._path}: the disk is full: make room on it")
+        return Transient(f"EMBEDDED_DB={self._path}: the file cannot be used: {error}")
 
     def _execute_one(self, transaction: Transaction, request: _Request) -> None:
         version = transaction.version
@@ -161,6 +181,7 @@ class Database:
 
     def _deliver(self, done: list[_Request]) -> None:
         for request in done:
+            self._note(request)
             if request.changes:
                 self.on_changes(request.changes)
             if request.future.done():  # its caller was cancelled
@@ -169,6 +190,14 @@ class Database:
                 request.future.set_exception(request.error)
             else:
                 request.future.set_result(request.result)
+
+    def _note(self, request: _Request) -> None:
+        if isinstance(request.error, Transient):
+            self._trouble = request.error
+        elif request.writes:  # what can be read may still not be written
+            self._trouble = None
+        if isinstance(request.error, StorageDamaged):
+            self._damaged.set()
 
 
 def _connect(path: str) -> tuple[sqlite3.Connection, int]:
@@ -185,16 +214,22 @@ def _connect(path: str) -> tuple[sqlite3.Connection, int]:
             raise CannotOpen(f"{path} has format {schema_version}, this software knows {SCHEMA_VERSION}")
         for statement in SCHEMA:
             connection.execute(statement)
+        if flaw := integrity.flaw(connection):
+            raise CannotOpen(f"the file is damaged ({flaw}): {integrity.REMEDY}")
         version = connection.execute("SELECT version FROM counter").fetchone()[0]
         connection.execute("COMMIT")
     except sqlite3.OperationalError as error:
         connection.close()
         if "locked" in str(error):
             raise CannotOpen(f"{path} is in use by another process; stop that one or name another file") from error
+        if integrity.full(error):
+            raise CannotOpen("the disk is full: make room on it, or name a file on another one") from error
         raise CannotOpen(f"cannot open {path}: {error}; name a file in a folder that can be written") from error
     except sqlite3.DatabaseError as error:
         connection.close()
-        raise CannotOpen(f"{path} is no file of an embedded cluster: {error}; move it away") from error
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
+            raise CannotOpen(f"{path} is no file of an embedded cluster: {error}; move it away") from error
+        raise CannotOpen(f"the file is damaged ({error}): {integrity.REMEDY}") from error
     except CannotOpen:
         connection.close()
         raise

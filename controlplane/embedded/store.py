@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import orjson
 
@@ -33,7 +33,8 @@ class EmbeddedApiServer:
     """The objects of the embedded cluster. Belongs to the event loop in which it was opened.
 
     Implements ``controlplane.cluster.api.ApiServer``. A failing disk is Transient
-    (SQLite undid the write), a deadline that passed is Unknown.
+    (SQLite undid the write), a full one StorageFull, a broken file StorageDamaged,
+    a deadline that passed Unknown.
     """
 
     def __init__(self, database: Database) -> None:
@@ -55,6 +56,14 @@ class EmbeddedApiServer:
         for journal in self._journals.values():
             journal.wake()
         await self._database.close()
+
+    def trouble(self) -> str | None:
+        """Say in words why nothing can be written now, None where it can."""
+        return self._database.trouble()
+
+    async def until_damaged(self) -> NoReturn:
+        """Wait until the file turns out to be broken; raises StorageDamaged then."""
+        await self._database.until_damaged()
 
     def subscribe(self, handler: Callable[[Change], None]) -> Callable[[], None]:
         """Call handler with each committed change, before its writer continues; return how to stop that.

@@ -10,7 +10,9 @@ from typing import Any
 
 import orjson
 
+from controlplane.app.ports import StorageDamaged
 from controlplane.cluster.api import Json, Resource
+from controlplane.embedded.integrity import REMEDY
 from controlplane.embedded.journal import Change, Image
 from controlplane.embedded.objects import encode, metadata_of
 from controlplane.embedded.resources import BY_PLURAL, field_value, selectable_fields
@@ -164,7 +166,10 @@ def _counted_owners(obj: Json) -> list[Json]:
 
 
 def _decode(body: bytes) -> Json:
-    obj: Json = orjson.loads(body)
+    try:
+        obj: Json = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise StorageDamaged(f"an object in EMBEDDED_DB cannot be read ({error}): {REMEDY}") from error
     return obj
 
 

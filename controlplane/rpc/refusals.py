@@ -13,7 +13,16 @@ from grpc import aio
 from grpc_status import rpc_status
 
 from controlplane.app.operations import Missing, NotAllowed, Refusal
-from controlplane.app.ports import AlreadyExists, ClusterError, Conflict, NotFound, Rejected, Transient
+from controlplane.app.ports import (
+    AlreadyExists,
+    ClusterError,
+    Conflict,
+    NotFound,
+    Rejected,
+    StorageDamaged,
+    StorageFull,
+    Transient,
+)
 from controlplane.domain.placement import InvalidSelector
 
 DOMAIN = "koupleless.io"
@@ -68,6 +77,8 @@ def _status(error: ClusterError) -> grpc.StatusCode:
         (AlreadyExists, grpc.StatusCode.ALREADY_EXISTS),
         (Conflict, grpc.StatusCode.ABORTED),
         (Rejected, grpc.StatusCode.INVALID_ARGUMENT),
+        (StorageFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (StorageDamaged, grpc.StatusCode.DATA_LOSS),
         (Transient, grpc.StatusCode.UNAVAILABLE),
     ):
         if isinstance(error, kind):

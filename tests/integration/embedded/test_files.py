@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 import signal
 import sqlite3
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.app.ports import NotFound, Transient
+from controlplane.app.ports import NotFound, StorageDamaged, Transient
 from controlplane.cluster.api import NODES, Expired, Json
+from controlplane.embedded.cluster import EmbeddedCluster
 from controlplane.embedded.database import CannotOpen
 from controlplane.embedded.store import EmbeddedApiServer
 
 ROOT = Path(__file__).parents[3]
+PAGE = 4096
 
 
 def node(name: str) -> Json:
@@ -128,6 +131,64 @@ async def test_a_killed_writer_leaves_all_that_it_was_promised(tmp_path: Path, d
     await store.close()
 
 
+def flipped(path: Path, page: int, target: Path, *, whole: bool) -> Path:
+    """Copy the file with all bits of a page, or of one byte of it, turned round."""
+    data = bytearray(path.read_bytes())
+    begin = page * PAGE
+    for at in range(begin, begin + PAGE) if whole else (begin + PAGE // 2,):
+        data[at] ^= 0xFF
+    target.write_bytes(data)
+    return target
+
+
+async def test_a_page_that_was_flipped_is_told_with_the_file_and_the_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.db"
+    store = await EmbeddedApiServer.open(str(path))
+    for number in range(100):
+        await store.create(NODES, node(f"n{number}"))
+    await store.close()
+    pages = path.stat().st_size // PAGE
+    assert pages > 5
+    for page in range(pages):
+        bad = flipped(path, page, tmp_path / "bad.db", whole=True)
+        with pytest.raises(CannotOpen, match="move it away"):
+            await EmbeddedApiServer.open(str(bad))
+    for page in range(1, pages):
+        bad = flipped(path, page, tmp_path / "bad.db", whole=False)
+        try:
+            store = await EmbeddedApiServer.open(str(bad))
+        except CannotOpen:
+            continue
+        # The byte was in space that holds nothing, or is another letter of a text now.
+        assert len((await store.list(NODES)).items) == 100
+        await store.close()
+
+
+async def test_a_file_that_breaks_while_it_is_used_ends_what_runs_on_it(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.db"
+    store = await EmbeddedApiServer.open(str(path))
+    for number in range(100):
+        await store.create(NODES, node(f"n{number}"))
+    await store.close()
+    store = await EmbeddedApiServer.open(str(path))
+    running = asyncio.create_task(EmbeddedCluster(store).run())
+    await asyncio.sleep(0.2)
+    # Another handle writes into the file, as a failing disk does, and SQLite has to read it again.
+    data = bytes(byte ^ 0xFF for byte in path.read_bytes()[PAGE:])
+    with path.open("r+b") as file:
+        file.seek(PAGE)
+        file.write(data)
+    with contextlib.suppress(Transient):
+        await store._database.run(lambda transaction: transaction._execute("PRAGMA shrink_memory"), writes=False)
+    with pytest.raises(StorageDamaged, match=r"EMBEDDED_DB=.*cluster\.db: the file is damaged"):
+        await store.list(NODES)
+    with pytest.raises(ExceptionGroup) as ended:
+        await running
+    assert ended.value.subgroup(StorageDamaged) is not None
+    assert "move it away" in (store.trouble() or "")
+    await store.close()
+
+
 async def test_a_full_disk_is_transient_and_nothing_is_half_done(tmp_path: Path) -> None:
     store = await EmbeddedApiServer.open(str(tmp_path / "cluster.db"))
     await store.create(NODES, node("a"))
@@ -140,9 +201,11 @@ async def test_a_full_disk_is_transient_and_nothing_is_half_done(tmp_path: Path)
         with pytest.raises(Transient):
             await asyncio.gather(*(store.create(NODES, manifest) for manifest in large))
         before = await store.list(NODES)
+        assert "EMBEDDED_DB" in (store.trouble() or "")
         assert "a" in {n["metadata"]["name"] for n in before.items}
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     created = await store.create(NODES, node("b"))
+    assert store.trouble() is None
     assert int(created["metadata"]["resourceVersion"]) > int(before.resource_version)
     await store.close()

@@ -1,0 +1,71 @@
+"""What goes wrong as the status of a call: the code says what a client may do, the details say what it was."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from grpc import aio
+
+from controlplane.app.operations import Missing, NotAllowed, Refusal
+from controlplane.app.ports import (
+    AlreadyExists,
+    Conflict,
+    NotFound,
+    Rejected,
+    StorageDamaged,
+    StorageFull,
+    Transient,
+    Unknown,
+)
+from controlplane.rpc.refusals import DOMAIN, Busy, Ending, refusing
+
+
+class Ended(Exception):
+    """The call ended with a status."""
+
+
+class Context:
+    """Takes the status of a call."""
+
+    def __init__(self) -> None:
+        self.status: Any = None
+
+    async def abort_with_status(self, status: Any) -> None:
+        self.status = status
+        raise Ended
+
+    def info(self) -> error_details_pb2.ErrorInfo:
+        (packed,) = [value for key, value in self.status.trailing_metadata if key == "grpc-status-details-bin"]
+        info = error_details_pb2.ErrorInfo()
+        assert status_pb2.Status.FromString(packed).details[0].Unpack(info)
+        return info
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (Missing("none"), grpc.StatusCode.NOT_FOUND, "NOT_FOUND"),
+        (NotAllowed("no"), grpc.StatusCode.FAILED_PRECONDITION, "NOT_ALLOWED"),
+        (Refusal("wrong", "url"), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
+        (Ending(), grpc.StatusCode.UNAVAILABLE, "ENDING"),
+        (Busy("busy"), grpc.StatusCode.RESOURCE_EXHAUSTED, "BUSY"),
+        (NotFound("n"), grpc.StatusCode.NOT_FOUND, "CLUSTER_NOTFOUND"),
+        (AlreadyExists("a"), grpc.StatusCode.ALREADY_EXISTS, "CLUSTER_ALREADYEXISTS"),
+        (Conflict("c"), grpc.StatusCode.ABORTED, "CLUSTER_CONFLICT"),
+        (Rejected("r"), grpc.StatusCode.INVALID_ARGUMENT, "CLUSTER_REJECTED"),
+        (StorageFull("f"), grpc.StatusCode.RESOURCE_EXHAUSTED, "CLUSTER_STORAGEFULL"),
+        (StorageDamaged("d"), grpc.StatusCode.DATA_LOSS, "CLUSTER_STORAGEDAMAGED"),
+        (Transient("t"), grpc.StatusCode.UNAVAILABLE, "CLUSTER_TRANSIENT"),
+        (Unknown("u"), grpc.StatusCode.UNKNOWN, "CLUSTER_UNKNOWN"),
+    ],
+)
+async def test_each_failure_has_its_code_and_its_reason(error: Exception, code: grpc.StatusCode, reason: str) -> None:
+    context = Context()
+    with pytest.raises(Ended):
+        async with refusing(cast("aio.ServicerContext[Any, Any]", context)):
+            raise error
+    assert (context.status.code, context.info().reason, context.info().domain) == (code, reason, DOMAIN)
+    assert str(error) in context.status.details
