@@ -1,7 +1,8 @@
 """One channel to the control plane: deadlines, retries, errors in words.
 
-Every question ends by its deadline, however many calls it takes. UNAVAILABLE is
-retried until then, with jittered, capped backoff; nothing else is.
+Every question ends by its deadline, however many calls it takes. What a server that
+is away or stops makes of a call is retried until then, with jittered, capped backoff;
+nothing else is.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import NoReturn, TypeVar
 
 import grpc
 
-from mctl.rpc.status import failure, no_answer
+from mctl.rpc.status import failure, may_pass, no_answer
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -143,7 +144,7 @@ class Connection:
     def _wait(self, error: grpc.RpcError, attempt: int, deadline: Deadline) -> None:
         """Wait before the next attempt; raises the failure where there is none."""
         delay = backoff(attempt)
-        if error.code() is not grpc.StatusCode.UNAVAILABLE or self._clock() + delay >= deadline.at:
+        if not may_pass(error) or self._clock() + delay >= deadline.at:
             self._give_up(error, deadline)
         self._sleep(delay)
 

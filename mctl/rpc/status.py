@@ -31,7 +31,7 @@ _CAUSES = (
     (re.compile(r"network is unreachable", re.IGNORECASE), "network unreachable"),
     (re.compile(r"timed? ?out|timeout|handshaker shutdown", re.IGNORECASE), "connection timed out"),
     (
-        re.compile(r"socket closed|connection reset|broken pipe|recvmsg|end of tcp", re.IGNORECASE),
+        re.compile(r"socket closed|cancel|connection reset|broken pipe|recvmsg|end of tcp", re.IGNORECASE),
         "connection lost",
     ),
 )
@@ -47,7 +47,7 @@ def failure(error: grpc.RpcError, server: str, timeout: float) -> Failure:
     match code:
         case grpc.StatusCode.UNAVAILABLE if _told_by_us(error):
             return Unreachable(f"the control plane at {server} cannot do it now: {details}")
-        case grpc.StatusCode.UNAVAILABLE:
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
             return Unreachable(
                 f"cannot reach the control plane at {server} ({_cause(details)}): "
                 "is module-controller running? set MCTL_SERVER or --server"
@@ -62,6 +62,11 @@ def failure(error: grpc.RpcError, server: str, timeout: float) -> Failure:
             return InvalidFields(details, _violations(error))
         case _:
             return Refused(details)
+
+
+def may_pass(error: grpc.RpcError) -> bool:
+    """Tell whether a call may succeed when it is made again: a server that stops cancels what it was asked."""
+    return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 def no_answer(server: str, timeout: float) -> NoAnswer:

@@ -77,7 +77,16 @@ def test_watch_prints_each_change_at_once_and_ends_with_130(fake: FakeTooling, s
         assert interrupt(process) == (130, "")
 
 
-def test_watch_goes_on_after_the_stream_was_cut(fake: FakeTooling, server: ToolingServer) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(grpc.StatusCode.UNAVAILABLE, "restarting"),
+        Fault(grpc.StatusCode.UNAVAILABLE, "this replica ends", reason="ENDING"),
+        Fault(grpc.StatusCode.CANCELLED, "the server stops"),
+    ],
+    ids=lambda fault: fault.reason or fault.code.name,
+)
+def test_watch_goes_on_after_the_stream_was_cut(fake: FakeTooling, server: ToolingServer, fault: Fault) -> None:
     fake.vnodes = [vnode("base-1"), vnode("base-2")]
     with running(server, "get", "vnodes", "-w") as process:
         assert line(process).split()[:2] == ["CHANGE", "NAME"]
@@ -86,7 +95,7 @@ def test_watch_goes_on_after_the_stream_was_cut(fake: FakeTooling, server: Tooli
             ["ADDED", "vnode.base-2.dev"],
         ]
         fake.vnodes = [vnode("base-2"), vnode("base-3")]
-        fake.vnode_changes.put(Fault(grpc.StatusCode.UNAVAILABLE, "restarting"))
+        fake.vnode_changes.put(fault)
         assert [line(process).split()[:2] for _ in range(2)] == [
             ["DELETED", "vnode.base-1.dev"],
             ["ADDED", "vnode.base-3.dev"],
