@@ -34,7 +34,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class VNode(Record):
-    """A base as a Kubernetes Node: created is when that was, since when its owner knows the base."""
+    """A base as a Kubernetes Node: created is when that was, since when its owner knows the base.
+
+    modules is how many it has, None while that is not known.
+    """
 
     kind: ClassVar[str] = "vnode"
     name: str
@@ -45,7 +48,7 @@ class VNode(Record):
     state: str
     ready: bool
     owner: str
-    modules: int
+    modules: int | None
     base_name: str = ""
     address: str = ""
     gateway: str = ""

@@ -70,16 +70,25 @@ class ModuleTarget:
 
     def look(self, client: Client, timeout: float) -> Standing:
         """Return how the module stands: ready when it is on some base, and ready on all that have it."""
+        asked = client.within(timeout)
         try:
-            listed = client.within(timeout).list_modules(self.base, self.name)
+            listed = asked.list_modules(self.base, self.name)
             found = [m for m in listed if m.name == self.name and self.version in ("", m.version)]
         except NotFound:
             return _ABSENT
         if not found:
-            return _ABSENT
+            return self._unfound(asked)
         unready = [m for m in found if not m.ready]
         why = f"{len(found) - len(unready)} of {len(found)} ready; {_state(unready[0])}" if unready else "is there"
         return Standing(True, not unready, why)
+
+    def _unfound(self, client: Client) -> Standing:
+        """Return how a module stands that no list has: where a list is not known, it may be there."""
+        vnodes = [vnode for vnode in client.list_vnodes() if self.base in ("", vnode.name, vnode.base)]
+        untold = [vnode.name for vnode in vnodes if vnode.modules is None]
+        if untold:
+            return Standing(True, False, f"may be there: it is not known which modules {untold[0]} has")
+        return _ABSENT
 
 
 @dataclass(frozen=True, slots=True)

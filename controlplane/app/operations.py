@@ -37,6 +37,11 @@ class VNodeItem:
         conditions = self.node.status.conditions if self.node is not None and not self.ready else ()
         return next((condition.message for condition in conditions if condition.type == "Ready"), "")
 
+    @property
+    def told(self) -> bool:
+        """It is known which modules the base has."""
+        return self.base is not None and self.base.modules.told
+
 
 class Management(Enum):
     """Who looks after a module."""
@@ -51,7 +56,10 @@ class Management(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ModuleItem:
-    """One module on one VNode; pod is None when none stands for it."""
+    """One module on one VNode; pod is None when none stands for it.
+
+    state is None when the base does not have it, as far as it is known which modules it has (told).
+    """
 
     vnode: str
     key: ModuleKey
@@ -61,6 +69,7 @@ class ModuleItem:
     url: str
     operation: Verb | None
     management: Management
+    told: bool = True
 
     @property
     def ready(self) -> bool:
@@ -140,6 +149,7 @@ class Operations:
         base = self._fleet.get(identity) if identity is not None else None
         present = dict(base.modules.present) if base is not None else {}
         flights = dict(base.modules.in_flight) if base is not None else {}
+        told = base is not None and base.modules.told
         covered: set[ModuleKey] = set()
         for pod in self._cluster.pods.on_node(vnode):
             statuses = {status.name: status for status in pod.status.containers}
@@ -156,6 +166,7 @@ class Operations:
                     url=container.image,
                     operation=flight.verb if flight is not None and flight.spec.key == key else None,
                     management=Management.MANAGED,
+                    told=told,
                 )
         for key, module in present.items():
             if key not in covered:

@@ -60,6 +60,7 @@ def vnode(item: VNodeItem, *, lively: bool = True) -> pb.VNode:
         message=item.why,
         fence=item.fence,
         labels=dict(labels),
+        modules_unknown=not item.told,
         created=_written(item.node.creation_timestamp) if item.node is not None else None,
     )
     base = item.base
@@ -85,7 +86,7 @@ def module(item: ModuleItem) -> pb.Module:
         vnode=item.vnode,
         name=item.key.name,
         version=item.key.version,
-        state=item.state.name if item.state is not None else "ABSENT",
+        state=_state(item),
         ready=item.ready,
         url=item.url,
         operation=item.operation.value if item.operation is not None else "",
@@ -97,6 +98,12 @@ def module(item: ModuleItem) -> pb.Module:
         message.reason, message.message = item.status.reason, item.status.message
         message.restarts = item.status.restart_count
     return message
+
+
+def _state(item: ModuleItem) -> str:
+    if item.state is not None:
+        return item.state.name
+    return "ABSENT" if item.told else "UNKNOWN"
 
 
 def gateway(connected: Connected, orders: int) -> pb.Gateway:

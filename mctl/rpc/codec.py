@@ -48,7 +48,7 @@ def vnode(message: pb.VNode) -> records.VNode:
         state=_STATES.get(message.state, "Unknown"),
         ready=message.ready,
         owner=message.owner,
-        modules=message.modules,
+        modules=None if message.modules_unknown else message.modules,
         base_name=message.base_name,
         address=message.address,
         gateway=message.gateway,

@@ -209,6 +209,17 @@ def test_wait_for_vnodes_modules_and_objects(fake: FakeTooling, mctl: Mctl) -> N
     assert mctl("wait", "--for=gone", "vnode/base-9", "module/biz9", "pod/p", "--timeout", "5s").code == 0
 
 
+def test_a_module_is_not_gone_while_it_is_not_known_what_a_base_has(fake: FakeTooling, mctl: Mctl) -> None:
+    fake.vnodes = [vnode("base-1"), vnode("base-2")]
+    fake.vnodes[1].modules_unknown = True
+    assert mctl("get", "vnodes", "--no-headers").out.splitlines()[1].split()[6] == "-"
+    assert json.loads(mctl("get", "vnodes", "-o", "json").out)["items"][1]["modules"] is None
+    assert mctl("wait", "--for=gone", "module/biz1", "--base", "base-1", "--timeout", "5s").code == 0
+    outcome = mctl("wait", "--for=gone", "module/biz1", "--timeout", "100ms")
+    assert outcome.code == 4
+    assert "module/biz1 may be there: it is not known which modules vnode.base-2.dev has" in outcome.err
+
+
 def test_wait_in_vain_says_why(fake: FakeTooling, mctl: Mctl) -> None:
     fake.modules = [module("base-1", ready=False)]
     waiting = {"name": "biz1", "state": {"waiting": {"reason": "InstallFailed", "message": "no jar"}}}

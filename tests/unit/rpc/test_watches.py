@@ -227,3 +227,30 @@ async def test_a_defect_in_what_follows_another_replica_ends_the_watch() -> None
         await beginning
         with pytest.raises(AssertionError, match="a defect"):
             await anext(stream)
+
+
+async def test_what_a_base_has_is_unknown_until_it_tells_not_absent() -> None:
+    async with Stage(Api()).running() as running:
+        base = running.bases.add("b1")
+        running.put_pod("p", base="b1")
+        await asyncio.sleep(20)
+        running.disconnect()
+        served = watches(running, network())
+        vnodes = Reader(served.vnodes(pb.WatchVNodesRequest(), own=True))
+        modules = Reader(served.modules(pb.WatchModulesRequest(), own=True))
+        (vnode, _), (module, _) = await vnodes.news(), await modules.news()
+        assert (vnode.vnode.modules, vnode.vnode.modules_unknown, module.module.state) == (1, False, "ACTIVATED")
+        await vnodes.end()
+        await modules.end()
+    running.bases.silence(base)
+    async with Stage(running.api).running() as restarted:
+        restarted.bases.add("b1")
+        restarted.bases.silence(base)
+        await asyncio.sleep(2)
+        served = watches(restarted, network())
+        vnodes = Reader(served.vnodes(pb.WatchVNodesRequest(), own=True))
+        modules = Reader(served.modules(pb.WatchModulesRequest(), own=True))
+        (vnode, _), (module, _) = await vnodes.news(), await modules.news()
+        assert (vnode.vnode.modules_unknown, module.module.state) == (True, "UNKNOWN")
+        await vnodes.end()
+        await modules.end()

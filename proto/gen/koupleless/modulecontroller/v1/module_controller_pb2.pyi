@@ -172,6 +172,7 @@ class VNode(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     GATEWAY_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
+    MODULES_UNKNOWN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Node name, vnode.IDENTITY.ENV."""
     base: _builtins.str
@@ -189,7 +190,7 @@ class VNode(_message.Message):
     owner: _builtins.str
     """CLIENT_ID of the replica that holds the lease."""
     modules: _builtins.int
-    """Modules that the base told last."""
+    """Modules that the base told last; 0 while modules_unknown."""
     base_name: _builtins.str
     """Name of the base application."""
     address: _builtins.str
@@ -200,6 +201,10 @@ class VNode(_message.Message):
     """leaseTransitions of the lease."""
     gateway: _builtins.str
     """Gateway that watches the base."""
+    modules_unknown: _builtins.bool
+    """Which modules the base has is not known: it has not told its owner yet, or
+    the owner cannot be asked.
+    """
     @_builtins.property
     def last_seen(self) -> _timestamp_pb2.Timestamp:
         """Last sign of life."""
@@ -237,10 +242,11 @@ class VNode(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         gateway: _builtins.str = ...,
         created: _timestamp_pb2.Timestamp | None = ...,
+        modules_unknown: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "last_seen", b"last_seen", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "base", b"base", "base_name", b"base_name", "cluster_name", b"cluster_name", "created", b"created", "fence", b"fence", "gateway", b"gateway", "labels", b"labels", "last_seen", b"last_seen", "message", b"message", "modules", b"modules", "name", b"name", "owner", b"owner", "ready", b"ready", "since", b"since", "state", b"state", "tunnel", b"tunnel", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "base", b"base", "base_name", b"base_name", "cluster_name", b"cluster_name", "created", b"created", "fence", b"fence", "gateway", b"gateway", "labels", b"labels", "last_seen", b"last_seen", "message", b"message", "modules", b"modules", "modules_unknown", b"modules_unknown", "name", b"name", "owner", b"owner", "ready", b"ready", "since", b"since", "state", b"state", "tunnel", b"tunnel", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -272,7 +278,9 @@ class Module(_message.Message):
     version: _builtins.str
     """bizVersion."""
     state: _builtins.str
-    """State inside the base, as the base names it, or ABSENT."""
+    """State inside the base, as the base names it; ABSENT when it told that it does
+    not have it, UNKNOWN while that is not known (as VNode.modules_unknown).
+    """
     ready: _builtins.bool
     """Its container is ready."""
     namespace: _builtins.str
