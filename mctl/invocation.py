@@ -53,7 +53,7 @@ RootTimeout = Annotated[
         metavar="DURATION",
         parser=seconds,
         show_default=f"{DEFAULT_REQUEST_TIMEOUT:g}s",
-        help="Longest that one request may take, retries included: 500ms, 10s, 2m.",
+        help="Longest to wait for an answer, pages and retries included: 500ms, 10s, 2m.",
     ),
 ]
 Server = Annotated[
@@ -71,7 +71,7 @@ Timeout = Annotated[
         "--request-timeout",
         metavar="DURATION",
         parser=seconds,
-        help=f"Longest that one request may take, retries included (default {DEFAULT_REQUEST_TIMEOUT:g}s).",
+        help=f"Longest to wait for an answer, pages and retries included (default {DEFAULT_REQUEST_TIMEOUT:g}s).",
     ),
 ]
 Seconds = Annotated[

@@ -117,7 +117,9 @@ class Others:
         if not others:
             return Answers()
         given: dict[str, M | None] = {}
-        await asyncio.gather(*(self._ask(other, method, request, within, given) for other in others))
+        async with asyncio.TaskGroup() as group:
+            for other in others:
+                group.create_task(self._ask(other, method, request, within, given), name=f"ask-{other.id}")
         return Answers(given, frozenset(other.id for other in others if other.id not in given))
 
     async def _ask(

@@ -132,7 +132,12 @@ async def _missing(api: Api, needed: Sequence[Permission]) -> dict[Permission, l
             return await _allowed(api, permission, verb)
 
     pairs = [(permission, verb) for permission in needed for verb in permission.verbs]
-    answers = await asyncio.gather(*(ask(permission, verb) for permission, verb in pairs))
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(ask(permission, verb)) for permission, verb in pairs]
+    except* NoAnswer as failed:
+        raise failed.exceptions[0] from None
+    answers = [task.result() for task in tasks]
     missing: dict[Permission, list[str]] = {}
     for (permission, verb), allowed in zip(pairs, answers, strict=True):
         if not allowed:
