@@ -77,11 +77,17 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         await self._answers.finish(within)
 
     @asynccontextmanager
-    async def _answering(self, context: Context) -> AsyncIterator[None]:
+    async def _answering(self, context: Context, *, changes: bool = False) -> AsyncIterator[None]:
+        """Turn what goes wrong into statuses, the end of the replica included; what was changed is told even then."""
         async with refusing(context):
-            if self._ending:
-                raise Ending
+            self._go_on()
             yield
+            if not changes:
+                self._go_on()
+
+    def _go_on(self) -> None:
+        if self._ending:
+            raise Ending
 
     # Reads.
 
@@ -205,7 +211,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
             )
             return pb.InstallModuleResponse(operations=map(codec.operation, changes))
 
-        async with self._answering(context):
+        async with self._answering(context, changes=True):
             return await self._answers.once("install", request, work, final=_nothing_failed)
 
     async def UninstallModule(self, request: pb.UninstallModuleRequest, context: Context) -> pb.UninstallModuleResponse:
@@ -221,7 +227,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
             )
             return pb.UninstallModuleResponse(operations=map(codec.operation, changes))
 
-        async with self._answering(context):
+        async with self._answering(context, changes=True):
             return await self._answers.once("uninstall", request, work, final=_nothing_failed)
 
     async def ApplyManifest(self, request: pb.ApplyManifestRequest, context: Context) -> pb.ApplyManifestResponse:
@@ -232,7 +238,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
             name, result = await manifests.apply(request.manifest_json, dry_run=request.dry_run)
             return pb.ApplyManifestResponse(object=_ref(name), result=result)
 
-        async with self._answering(context):
+        async with self._answering(context, changes=True):
             return await self._answers.once("apply", request, work)
 
     async def DeleteManifest(self, request: pb.DeleteManifestRequest, context: Context) -> pb.DeleteManifestResponse:
@@ -244,7 +250,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
             deleted = await manifests.delete(_name(request.object), grace_seconds=grace)
             return pb.DeleteManifestResponse(result="deleted" if deleted else "absent")
 
-        async with self._answering(context):
+        async with self._answering(context, changes=True):
             return await self._answers.once("delete", request, work)
 
     async def GetObject(self, request: pb.GetObjectRequest, context: Context) -> pb.GetObjectResponse:
