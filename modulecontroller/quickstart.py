@@ -131,12 +131,12 @@ async def quickstart(
         if when_ready is not None:
             when_ready()
 
-    def told(task: asyncio.Task[None]) -> None:
+    def cannot_tell(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             stop.set()  # nobody can be told any more: all ends, in order
 
     telling = asyncio.create_task(tell(), name="tell")
-    telling.add_done_callback(told)
+    telling.add_done_callback(cannot_tell)
     try:
         await running
     finally:

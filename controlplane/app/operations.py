@@ -38,7 +38,7 @@ class VNodeItem:
         return next((condition.message for condition in conditions if condition.type == "Ready"), "")
 
     @property
-    def told(self) -> bool:
+    def modules_known(self) -> bool:
         """It is known which modules the base has."""
         return self.base is not None and self.base.modules.told
 
@@ -58,7 +58,7 @@ class Management(Enum):
 class ModuleItem:
     """One module on one VNode; pod is None when none stands for it.
 
-    state is None when the base does not have it, as far as it is known which modules it has (told).
+    state is None when the base does not have it, or while it is not known which modules the base has.
     """
 
     vnode: str
@@ -69,7 +69,7 @@ class ModuleItem:
     url: str
     operation: Verb | None
     management: Management
-    told: bool = True
+    known: bool = True
 
     @property
     def ready(self) -> bool:
@@ -149,7 +149,7 @@ class Operations:
         base = self._fleet.get(identity) if identity is not None else None
         present = dict(base.modules.present) if base is not None else {}
         flights = dict(base.modules.in_flight) if base is not None else {}
-        told = base is not None and base.modules.told
+        known = base is not None and base.modules.told
         covered: set[ModuleKey] = set()
         for pod in self._cluster.pods.on_node(vnode):
             statuses = {status.name: status for status in pod.status.containers}
@@ -166,7 +166,7 @@ class Operations:
                     url=container.image,
                     operation=flight.verb if flight is not None and flight.spec.key == key else None,
                     management=Management.MANAGED,
-                    told=told,
+                    known=known,
                 )
         for key, module in present.items():
             if key not in covered:

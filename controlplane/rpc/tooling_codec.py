@@ -60,7 +60,7 @@ def vnode(item: VNodeItem, *, lively: bool = True) -> pb.VNode:
         message=item.why,
         fence=item.fence,
         labels=dict(labels),
-        modules_unknown=not item.told,
+        modules_unknown=not item.modules_known,
         created=_written(item.node.creation_timestamp) if item.node is not None else None,
     )
     base = item.base
@@ -103,7 +103,7 @@ def module(item: ModuleItem) -> pb.Module:
 def _state(item: ModuleItem) -> str:
     if item.state is not None:
         return item.state.name
-    return "ABSENT" if item.told else "UNKNOWN"
+    return "ABSENT" if item.known else "UNKNOWN"
 
 
 def gateway(connected: Connected, orders: int) -> pb.Gateway:

@@ -244,10 +244,10 @@ class Watches:
                     )
                 )
                 await streams.settled()
-            async for answer in self._told(waiting, streams, vnode, follow=request.follow):
+            async for answer in self._events(waiting, streams, vnode, follow=request.follow):
                 yield answer
 
-    async def _told(
+    async def _events(
         self, waiting: Waiting, streams: Streams[Any, Any] | None, vnode: str, *, follow: bool
     ) -> AsyncGenerator[pb.WatchEventsResponse, None]:
         for event in waiting.recent():

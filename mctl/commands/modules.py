@@ -45,7 +45,7 @@ def install(
     operations = client.install(target, name, version, url, namespace)
     if not operations:
         raise NotFound("no base matches: mctl get vnodes --output wide shows which there are")
-    _tell(Printer(Operation, output, headers=not no_headers), operations)
+    _print(Printer(Operation, output, headers=not no_headers), operations)
 
 
 @connected
@@ -66,10 +66,10 @@ def uninstall(
     operations = client.uninstall(_target(base, selector, everywhere=everywhere), name, version, namespace)
     if not operations:
         raise NotFound(f"no Pod stands for {name}:{version} there: mctl get modules {name} shows where it is")
-    _tell(Printer(Operation, output, headers=not no_headers), operations)
+    _print(Printer(Operation, output, headers=not no_headers), operations)
 
 
-def _tell(printer: Printer[Operation], operations: Sequence[Operation]) -> None:
+def _print(printer: Printer[Operation], operations: Sequence[Operation]) -> None:
     """Print what was done for each Pod; raises SomeFailed with each cause once, and where."""
     printer.print_all(operations)
     causes: dict[str, list[str]] = {}

@@ -45,7 +45,7 @@ def failure(error: grpc.RpcError, server: str, timeout: float) -> Failure:
     if len(details) > _LONGEST:
         details = f"{details[:_LONGEST]}…"
     match code:
-        case grpc.StatusCode.UNAVAILABLE if _told_by_us(error):
+        case grpc.StatusCode.UNAVAILABLE if _from_control_plane(error):
             return Unreachable(f"the control plane at {server} cannot do it now: {details}")
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
             return Unreachable(
@@ -82,7 +82,7 @@ def _cause(details: str) -> str:
     return next(known, _PLUMBING.sub(r"\1", details))
 
 
-def _told_by_us(error: grpc.RpcError) -> bool:
+def _from_control_plane(error: grpc.RpcError) -> bool:
     for detail in _details(error):
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.domain == DOMAIN:
