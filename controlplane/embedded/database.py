@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
@@ -145,7 +146,8 @@ class Database:
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+                with suppress(sqlite3.Error):  # the next BEGIN tells it if this did not work
+                    self._connection.execute("ROLLBACK")
             trouble = self._failure(error)
             for request in batch:
                 request.changes, request.result, request.error = [], None, trouble

@@ -19,6 +19,7 @@ from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleCont
 from controlplane.app.metrics import REPLICA_QUESTIONS
 from controlplane.domain.replicas import Replica
 from controlplane.rpc.deadlines import FOR_OTHERS
+from service.wording import plain
 
 if TYPE_CHECKING:
     from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceAsyncStub
@@ -181,7 +182,7 @@ class Others:
 
 def cause(error: aio.AioRpcError) -> str:
     """Say in words why a replica did not answer."""
-    return f"{error.code().name}: {(error.details() or '')[:200]}"
+    return f"{error.code().name}: {plain(error.details() or '')[:200]}"
 
 
 def ended_by_us() -> bool:

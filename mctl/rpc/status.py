@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from mctl.errors import Failure, InvalidFields, NoAnswer, NotFound, Refused, Unreachable
+from service.wording import plain
 
 _LONGEST = 2000
 
@@ -35,7 +36,6 @@ _CAUSES = (
         "connection lost",
     ),
 )
-_PLUMBING = re.compile(r"\[field:[^\[\]]* error:([^\[\]]*)\]")
 
 
 def failure(error: grpc.RpcError, server: str, timeout: float) -> Failure:
@@ -79,7 +79,7 @@ def no_answer(server: str, timeout: float) -> NoAnswer:
 
 def _cause(details: str) -> str:
     known = (words for pattern, words in _CAUSES if pattern.search(details))
-    return next(known, _PLUMBING.sub(r"\1", details))
+    return next(known, plain(details))
 
 
 def _from_control_plane(error: grpc.RpcError) -> bool:

@@ -18,6 +18,7 @@ from service.wording import plain
         ("Input should be a valid integer, unable to parse string as an integer", "must be a valid integer"),
         ("Input should be a valid boolean, unable to interpret input", "must be a valid boolean"),
         ("Input should be 'a' or 'b'", "must be 'a' or 'b'"),
+        ("errors resolving h:1: [field:hostname lookup error:not found]", "errors resolving h:1: not found"),
         ("there is no file; name one", "there is no file; name one"),
     ],
 )
