@@ -1288,7 +1288,7 @@ class ModuleOperation(_message.Message):
     reason: _builtins.str
     """Why it failed, one PascalCase word: Unavailable (the cluster is away or asks
     to wait; nothing was done), Unknown (it may have been done), NotAllowed,
-    NotFound, Conflict or Rejected.
+    NotFound, Conflict, Rejected, StorageFull or StorageDamaged.
     """
     message: _builtins.str
     """Why it failed, in words."""
