@@ -66,6 +66,8 @@ class Membership:
         self._leaving = False
         self._renewed_at = float("-inf")
         self._acting_since: float | None = None
+        self._failure = ""
+        """Why the last renewal failed, empty if it did not."""
         self._unbroken_since = float("-inf")
         self._tunnels: frozenset[str] = frozenset()
         self._presence = Presence(cluster, clock, member)
@@ -251,8 +253,9 @@ class Membership:
             # Our own earlier write, or a word on it; the next look has the record as it is.
             return self._clock.monotonic() - began + RETRY * (0.5 + self._random.random())
         except (ClusterError, TimeoutError) as error:
-            log.warning("member lease not renewed", cause=str(error) or "no answer in time")
+            self._note_failure(str(error) or "no answer in time")
             return self._clock.monotonic() - began + RETRY * (0.5 + self._random.random())
+        self._note_failure("")
         now = self._clock.monotonic()
         if not replicas.unbroken(now=now, renewed_at=renewed_at):
             self._notice_lapse(lapsed=True)
@@ -262,6 +265,16 @@ class Membership:
             log.info("replica acts again")
             self.on_cut_off(False)
         return self._jittered()
+
+    def _note_failure(self, cause: str) -> None:
+        """Log that renewals fail, once for each cause, and that they succeed again."""
+        if cause == self._failure:
+            return
+        self._failure = cause
+        if cause:
+            log.warning("member lease not renewed", cause=cause)
+        else:
+            log.info("member lease renewed again")
 
     def _notice_lapse(self, *, lapsed: bool = False) -> None:
         """Take note that this replica stopped acting for a while, if it did."""

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from controlplane.app.membership import Membership, NameTaken
 from controlplane.app.policy import Policy
@@ -328,3 +329,15 @@ async def test_no_base_is_taken_on_what_is_not_current() -> None:
         api.bookmark()
         await asyncio.sleep(3.0)
         assert stage.lease() is not None
+
+
+async def test_an_outage_is_logged_once_and_so_is_its_end() -> None:
+    async with replicas("r0") as those:
+        await asyncio.sleep(10.0)
+        with capture_logs() as logs:
+            those.doors["r0"].shut = True
+            await asyncio.sleep(30.0)
+            those.doors["r0"].shut = False
+            await asyncio.sleep(10.0)
+        told = Counter(entry["event"] for entry in logs)
+        assert (told["member lease not renewed"], told["member lease renewed again"]) == (1, 1)
