@@ -24,12 +24,14 @@ from controlplane.app.metrics import (
 )
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock, Cluster, NotFound, Rejected
-from controlplane.domain import doubts, outcomes, planner, vpod
+from controlplane.domain import doubts, outcomes, planner, vnode, vpod
 from controlplane.domain import modules as book
 from controlplane.domain.backoff import QUICK
+from controlplane.domain.environment import Place
 from controlplane.domain.facts import BatchInstalled, ModuleList, Order, OrderResult, Reply, TunnelKind, Verb
 from controlplane.domain.identity import ModuleKey, OrderId
 from controlplane.domain.objects import Container, Pod, PodStatus
+from controlplane.domain.remarks import remarks
 
 log = structlog.get_logger(__name__)
 
@@ -163,11 +165,16 @@ class PodReconciler:
         """An install that no Pod wants any more is not awaited for long: it holds up what is wanted now."""
         modules = self._base.modules
         if modules.in_flight:
-            wanted = {(wish.spec, wish.release) for wish in planner.wishes(pods) if not wish.leaving}
+            wanted = {(wish.spec, wish.release) for wish in self._wishes(pods) if not wish.leaving}
             for flight in modules.in_flight.values():
                 if flight.verb is Verb.INSTALL and (flight.spec, flight.release) not in wanted:
                     modules = doubts.doubt_by(modules, flight.order_id, now + DOUBT_UNWANTED)
         return modules
+
+    def _wishes(self, pods: Sequence[Pod]) -> tuple[planner.Wish, ...]:
+        profile = self._base.profile
+        _, allocatable = vnode.memory(profile.metaspace, profile.base_used)
+        return planner.wishes(pods, Place(profile.address.ip, allocatable.get("memory", "")))
 
     def hear(self, heard: ModuleList, pods: Sequence[Pod], now: float) -> None:
         """Take a module list."""
@@ -181,7 +188,7 @@ class PodReconciler:
     def give_orders(self, pods: Sequence[Pod], now: float) -> float | None:
         """Send the orders that are due; return when to plan again."""
         base = self._base
-        wishes = planner.wishes(pods)
+        wishes = self._wishes(pods)
         base.modules = book.forget(base.modules, {wish.spec.key for wish in wishes}, now)
         base.modules = book.adopt(base.modules, {wish.spec.key: wish.release for wish in wishes})
         over_http = base.profile.tunnel is TunnelKind.HTTP
@@ -230,7 +237,7 @@ class PodReconciler:
         """Write the status of each Pod that has another one; superseded Pods first. Raises ClusterError."""
         base, now = self._base, self._clock.monotonic()
         host = vpod.Host(base.profile.address.ip, unreachable)
-        wishes = planner.wishes(pods)
+        wishes = self._wishes(pods)
         superseded, live = vpod.superseded(wishes, base.modules), _live(wishes)
         times: list[float] = []
         due = []
@@ -266,6 +273,8 @@ class PodReconciler:
             log.warning("Pod status refused", base=self._base.id, pod=pod.key, cause=str(error))
             return now + REFUSED_AGAIN
         self._note_written(pod, status, now)
+        for remark in remarks(pod, status):
+            self._recorder.pod(pod, "", warning=remark.warning, reason=remark.reason, message=remark.message)
         self._endings.shown(pod)
         return None
 
@@ -295,7 +304,7 @@ class PodReconciler:
     async def let_go(self, pods: Sequence[Pod], now: float) -> float | None:
         """Remove Pods whose deletion was asked for and whose modules are gone. Raises ClusterError."""
         patience = self._policy.timing.module_uninstall_timeout
-        live = _live(planner.wishes(pods))
+        live = _live(self._wishes(pods))
         times, due = [], []
         for pod in pods:
             if not pod.deleting:
@@ -341,7 +350,7 @@ class PodReconciler:
 
     def _staying(self, pod: Pod, live: AbstractSet[ModuleKey]) -> list[ModuleKey]:
         """Return the modules for which a Pod's deletion is held: they are, or may be, still on the base."""
-        keys = {planner.module_spec(pod, c).key for c in pod.containers if not planner.unusable(pod, c)}
+        keys = {ModuleKey(c.name, c.version) for c in pod.containers if not planner.unusable(pod, c)}
         return [key for key in keys if key not in live and not self._base.modules.gone(key)]
 
     async def let_all_go(self, pods: Sequence[Pod]) -> None:

@@ -7,9 +7,13 @@ object to object are stored once: these views are the memory of the process.
 
 from __future__ import annotations
 
+from sys import intern
+
 from controlplane.cluster import fields
 from controlplane.cluster.api import Json
-from controlplane.domain.contract import BIZ_VERSION_ENV
+from controlplane.cluster.containers import containers, referenced_annotations
+from controlplane.domain import podfields
+from controlplane.domain.environment import Facts
 from controlplane.domain.objects import (
     Condition,
     Container,
@@ -39,29 +43,61 @@ def key(obj: Json) -> str:
 
 
 def pod(obj: Json) -> Pod:
-    """View a Pod; init containers are ignored."""
+    """View a Pod."""
     meta, spec = fields.mapping(obj, "metadata"), fields.mapping(obj, "spec")
-    return Pod(
+    others = podfields.others(spec)
+    facts = Facts(
         namespace=fields.word(meta, "namespace"),
+        labels=fields.words(meta, "labels"),
+        annotations=_annotations(meta, referenced_annotations(spec)),
+        service_account=fields.word(spec, "serviceAccountName"),
+        name=fields.text(meta, "name"),
+        uid=fields.text(meta, "uid"),
+        node=fields.word(spec, "nodeName") or None,
+    )
+    return Pod(
+        namespace=facts.namespace,
         name=fields.text(meta, "name"),
         uid=fields.text(meta, "uid"),
         resource_version=fields.text(meta, "resourceVersion"),
         node_name=fields.word(spec, "nodeName"),
-        containers=containers(spec),
-        status=pod_status(fields.mapping(obj, "status")),
-        labels=fields.words(meta, "labels"),
-        annotations=_annotations(meta),
+        containers=containers(spec, facts),
+        status=pod_status(fields.mapping(obj, "status"), frozenset(other.name for other in others)),
+        labels=facts.labels,
+        annotations=facts.annotations,
         readiness_gates=tuple(fields.word(gate, "conditionType") for gate in fields.objects(spec, "readinessGates")),
         owner_uid=_owner(meta),
         creation_timestamp=fields.text(meta, "creationTimestamp"),
         deletion_timestamp=fields.text(meta, "deletionTimestamp"),
         deletion_grace_seconds=fields.integer(meta, "deletionGracePeriodSeconds"),
         generation=fields.integer(meta, "generation") or 0,
+        service_account=facts.service_account,
+        others=others,
+        ignored=intern(podfields.ignored(spec)),
     )
 
 
-def pod_status(status: Json) -> PodStatus:
-    """View a Pod's status."""
+def template_containers(obj: Json) -> tuple[Container, ...]:
+    """View the modules of the template of a workload."""
+    template = fields.mapping(obj, "spec", "template")
+    meta, spec = fields.mapping(template, "metadata"), fields.mapping(template, "spec")
+    facts = Facts(
+        namespace=fields.word(fields.mapping(obj, "metadata"), "namespace"),
+        labels=fields.words(meta, "labels"),
+        annotations=dict(fields.pairs(meta, "annotations")),
+        service_account=fields.word(spec, "serviceAccountName"),
+    )
+    return containers(spec, facts)
+
+
+def pod_status(status: Json, others: frozenset[str] = frozenset()) -> PodStatus:
+    """View a Pod's status; others are the names of containers that are no modules."""
+    containers = [_container_status(each) for each in fields.objects(status, "containerStatuses")]
+    beside = [
+        _container_status(each)
+        for name in ("initContainerStatuses", "ephemeralContainerStatuses")
+        for each in fields.objects(status, name)
+    ]
     return PodStatus(
         phase=fields.word(status, "phase") or "Pending",
         reason=fields.word(status, "reason"),
@@ -70,7 +106,8 @@ def pod_status(status: Json) -> PodStatus:
         host_ip=fields.word(status, "hostIP"),
         start_time=fields.text(status, "startTime"),
         conditions=_conditions(status),
-        containers=tuple(_container_status(each) for each in fields.objects(status, "containerStatuses")),
+        containers=tuple(each for each in containers if each.name not in others),
+        others=(*(each for each in containers if each.name in others), *beside),
     )
 
 
@@ -136,44 +173,24 @@ def module_deployment(obj: Json) -> ModuleDeployment:
         resource_version=fields.text(meta, "resourceVersion"),
         labels=fields.words(meta, "labels"),
         replicas=fields.integer(spec, "replicas"),
-        containers=containers(template),
+        containers=template_containers(obj),
         rules=_rules(template),
         creation_timestamp=fields.text(meta, "creationTimestamp"),
         selector=selector(spec),
     )
 
 
-def _annotations(meta: Json) -> dict[str, str]:
+def _annotations(meta: Json, referenced: frozenset[str] = frozenset()) -> dict[str, str]:
     return {
         name: value
         for name, value in fields.pairs(meta, "annotations")
-        if len(value) <= FOREIGN_ANNOTATION_LIMIT or _OWN_DOMAIN in name
+        if len(value) <= FOREIGN_ANNOTATION_LIMIT or _OWN_DOMAIN in name or name in referenced
     }
 
 
 def _owner(meta: Json) -> str:
     owners = fields.objects(meta, "ownerReferences")
     return next((fields.word(owner, "uid") for owner in owners if fields.flag(owner, "controller")), "")
-
-
-def containers(spec: Json) -> tuple[Container, ...]:
-    """View the containers of a Pod's or template's specification."""
-    return tuple(_container(each) for each in fields.objects(spec, "containers"))
-
-
-def _container(obj: Json) -> Container:
-    env = tuple(
-        (fields.word(entry, "name"), fields.word(entry, "value"))
-        for entry in fields.objects(obj, "env")
-        if "valueFrom" not in entry
-    )
-    return Container(
-        name=fields.word(obj, "name"),
-        image=fields.word(obj, "image"),
-        version=next((value for name, value in env if name == BIZ_VERSION_ENV), ""),
-        args=fields.texts(obj, "args"),
-        env=env,
-    )
 
 
 def _container_status(obj: Json) -> ContainerStatus:

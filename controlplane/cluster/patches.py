@@ -16,6 +16,7 @@ from controlplane.domain.contract import BIZ_VERSION_ENV
 from controlplane.domain.objects import (
     Condition,
     Container,
+    ContainerKind,
     ContainerStatus,
     Lease,
     NewPod,
@@ -27,6 +28,13 @@ from controlplane.domain.objects import (
     Taint,
     Toleration,
 )
+
+_STATUS_LISTS = {
+    ContainerKind.CONTAINER: "containerStatuses",
+    ContainerKind.INIT: "initContainerStatuses",
+    ContainerKind.SIDECAR: "initContainerStatuses",
+    ContainerKind.EPHEMERAL: "ephemeralContainerStatuses",
+}
 
 
 def new_node(spec: NodeSpec, now: str) -> Json:
@@ -105,9 +113,18 @@ def pod_status(pod: Pod, status: PodStatus) -> Json:
             "startTime": status.start_time or None,
             "$setElementOrder/conditions": [{"type": each.type} for each in status.conditions],
             "conditions": [_condition(each) for each in status.conditions if each not in known],
-            "containerStatuses": [_container_status(each) for each in status.containers],
+            **_container_statuses(pod, status),
         },
     }
+
+
+def _container_statuses(pod: Pod, status: PodStatus) -> Json:
+    """Return the statuses of all containers, each in the list of its kind; modules come first in theirs."""
+    kinds = {other.name: _STATUS_LISTS[other.kind] for other in pod.others}
+    lists: Json = {"containerStatuses": [_container_status(each) for each in status.containers]}
+    for each in status.others:
+        lists.setdefault(kinds.get(each.name, "containerStatuses"), []).append(_container_status(each))
+    return lists
 
 
 def new_lease(lease: Lease) -> Json:
@@ -228,7 +245,11 @@ def _lease_spec(lease: Lease) -> Json:
 
 
 def _container(container: Container) -> Json:
-    env = [{"name": name, "value": value} for name, value in container.env if name != BIZ_VERSION_ENV]
+    env: list[Json] = [
+        {"name": name, "value": value}
+        for name, value in container.env
+        if name != BIZ_VERSION_ENV and isinstance(value, str)
+    ]
     if container.version:
         env.insert(0, {"name": BIZ_VERSION_ENV, "value": container.version})
     return {"name": container.name, "image": container.image, "args": list(container.args), "env": env}

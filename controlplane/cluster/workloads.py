@@ -28,7 +28,7 @@ def workload(kind: str, obj: Json) -> Workload:
         # A Pod of a DaemonSet is replaced in its place: there are never more.
         total=_count(status, "replicas") if deployment else updated,
         selector=objects.selector(spec) or (),
-        containers=objects.containers(fields.mapping(spec, "template", "spec")),
+        containers=objects.template_containers(obj),
         failure=_failure(obj),
     )
 

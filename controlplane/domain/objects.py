@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from types import MappingProxyType
 
 from controlplane.domain import contract
@@ -75,14 +76,57 @@ class SchedulingRules:
 
 
 @dataclass(frozen=True, slots=True)
+class FieldRef:
+    """A reference to a field of the Pod; path is metadata.name, metadata.labels['KEY'], status.podIP, ..."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceRef:
+    """A reference to a limit or request of a container.
+
+    resource is limits.memory, requests.cpu, ...; quantity is what the container (or, for
+    a limit, its Pod) says, empty when it says nothing; divisor is a quantity, or empty for 1.
+    """
+
+    resource: str
+    divisor: str
+    quantity: str
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
-    """One container of a module Pod: name is bizName, version is BIZ_VERSION, image is bizUrl."""
+    """One container of a module Pod: name is bizName, version is BIZ_VERSION, image is bizUrl.
+
+    args and env are as the Pod says them, before anything is expanded; version is resolved.
+    unsupported says which field keeps it from being installed (empty: none).
+    """
 
     name: str
     image: str
     version: str = ""
     args: tuple[str, ...] = ()
-    env: tuple[tuple[str, str], ...] = ()
+    env: tuple[tuple[str, str | FieldRef | ResourceRef], ...] = ()
+    unsupported: str = ""
+
+
+class ContainerKind(Enum):
+    """What a container that is no module is called in messages."""
+
+    CONTAINER = "container"
+    INIT = "init container"
+    SIDECAR = "native sidecar"
+    EPHEMERAL = "ephemeral container"
+
+
+@dataclass(frozen=True, slots=True)
+class OtherContainer:
+    """A container of a module Pod that is no module: it is not run."""
+
+    kind: ContainerKind
+    name: str
+    image: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +151,10 @@ class ContainerStatus:
 
 @dataclass(frozen=True, slots=True)
 class PodStatus:
-    """The part of a Pod's status that the control plane writes, and the conditions that it reads."""
+    """The part of a Pod's status that the control plane writes, and the conditions that it reads.
+
+    containers are the modules, others the containers that are none, in the order of Pod.others.
+    """
 
     phase: str = "Pending"
     reason: str = ""
@@ -117,6 +164,7 @@ class PodStatus:
     start_time: str = ""
     conditions: tuple[Condition, ...] = ()
     containers: tuple[ContainerStatus, ...] = ()
+    others: tuple[ContainerStatus, ...] = ()
 
     @property
     def terminal(self) -> bool:
@@ -128,8 +176,9 @@ class PodStatus:
 class Pod:
     """A Pod as the cluster has it.
 
-    deletion_timestamp is empty unless its deletion was asked for, then
-    deletion_grace_seconds is what it was given.
+    containers are the modules, others those that are not run. ignored says in words what
+    of the Pod has no effect though it would matter elsewhere. deletion_timestamp is empty
+    unless its deletion was asked for, then deletion_grace_seconds is what it was given.
     """
 
     namespace: str
@@ -147,6 +196,9 @@ class Pod:
     deletion_timestamp: str = ""
     deletion_grace_seconds: int | None = None
     generation: int = 0
+    service_account: str = ""
+    others: tuple[OtherContainer, ...] = ()
+    ignored: str = ""
 
     @property
     def key(self) -> str:

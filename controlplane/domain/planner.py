@@ -14,6 +14,7 @@ from enum import Enum
 from types import MappingProxyType
 
 from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
+from controlplane.domain.environment import Place, facts_of, resolve
 from controlplane.domain.facts import InstallStrategy, Module, ModuleSpec, ModuleState, Verb
 from controlplane.domain.identity import ModuleKey
 from controlplane.domain.modules import Modules, Trouble
@@ -98,8 +99,10 @@ def unusable(pod: Pod, container: Container) -> str:
 
 def invalid(container: Container) -> str:
     """Say why a container cannot be a module in any Pod, or return an empty text."""
+    if container.unsupported:
+        return container.unsupported
     if not container.version:
-        return "environment variable BIZ_VERSION is missing: it must hold the module's version"
+        return "environment variable BIZ_VERSION is missing or empty: it must hold the module's version"
     if ":" in container.version:
         return f"BIZ_VERSION {container.version!r} must not contain a colon"
     if not container.image:
@@ -107,13 +110,14 @@ def invalid(container: Container) -> str:
     return ""
 
 
-def module_spec(pod: Pod, container: Container) -> ModuleSpec:
-    """Return what a container of a module Pod asks a base to install."""
+def module_spec(pod: Pod, container: Container, place: Place) -> ModuleSpec:
+    """Return what a container of a module Pod asks the base at that place to install."""
+    args, envs = resolve(container, facts_of(pod, place))
     return ModuleSpec(
         key=ModuleKey(container.name, container.version),
         url=container.image,
-        args=container.args,
-        envs=tuple((name, value) for name, value in container.env if name != "BIZ_VERSION"),
+        args=args,
+        envs=envs,
         strategy=_strategy(pod) or InstallStrategy.DEFAULT,
     )
 
@@ -125,15 +129,20 @@ def _strategy(pod: Pod) -> InstallStrategy | None:
     return _STRATEGIES.get(pod.annotations.get(ANNOTATION_INSTALL_STRATEGY, ""))
 
 
-def wishes(pods: Iterable[Pod]) -> tuple[Wish, ...]:
+def wishes(pods: Iterable[Pod], place: Place) -> tuple[Wish, ...]:
     """Return what the Pods of a base want of it; pods come oldest first."""
     return tuple(
-        Wish(spec, pod.deleting, release(spec, pod), pod.uid, pod.creation_timestamp)
+        Wish(
+            module_spec(pod, container, place),
+            pod.deleting,
+            release(pod, container),
+            pod.uid,
+            pod.creation_timestamp,
+        )
         for pod in pods
         if not pod.status.terminal or pod.deleting
         for container in pod.containers
         if not unusable(pod, container)
-        for spec in (module_spec(pod, container),)
     )
 
 

@@ -20,9 +20,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controlplane.domain.facts import InstallStrategy, ModuleSpec
+from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
+from controlplane.domain.environment import content, facts_of
+from controlplane.domain.facts import InstallStrategy
 from controlplane.domain.identity import ModuleKey, parse_module_key
-from controlplane.domain.objects import Pod
+from controlplane.domain.objects import Container, Pod
 
 _DIGITS = 12
 
@@ -49,15 +51,15 @@ MISTAKEN = Release("mistaken")
 """Of a module that an order of ours installed in place of the one it named: no Pod asked for it in this form."""
 
 
-def release(spec: ModuleSpec, pod: Pod) -> Release:
-    """Return what a Pod wants installed.
+def release(pod: Pod, container: Container) -> Release:
+    """Return what a Pod wants installed for one of its containers.
 
     The digest is recorded in the cluster: computing it in another way would install
     every module anew.
     """
-    content = json.dumps([spec.url, list(spec.args), sorted(spec.envs)], separators=(",", ":"))
-    digest = hashlib.sha256(content.encode()).hexdigest()[:_DIGITS]
-    if spec.strategy is InstallStrategy.FORCE:
+    text = json.dumps(content(container, facts_of(pod)), separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+    if pod.annotations.get(ANNOTATION_INSTALL_STRATEGY) == InstallStrategy.FORCE.value:
         return Release(digest, pod.uid, pod.creation_timestamp)
     return Release(digest)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from controlplane.domain.objects import Container, ContainerStatus, Pod, Requirement
 from controlplane.domain.placement import matches
 
-FINAL = frozenset({"InvalidModule", "IdentityMismatch", "CommandNotSupported"})
+FINAL = frozenset({"InvalidModule", "UnsupportedField", "IdentityMismatch", "CommandNotSupported"})
 """Reasons with which nothing is tried again until the Pod, the jar or the base changes."""
 
 _ON_ITS_WAY = frozenset({"", "Pending", "Installing", "Starting"})

@@ -16,8 +16,8 @@ from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
 from controlplane.domain.facts import InstallStrategy, Module, ModuleState, Verb
 from controlplane.domain.identity import ModuleKey
 from controlplane.domain.modules import InFlight, Modules, Trouble
-from controlplane.domain.objects import Condition, Container, ContainerStatus, Pod, PodStatus
-from controlplane.domain.planner import Wish, exclusive, module_spec, unusable
+from controlplane.domain.objects import Condition, Container, ContainerStatus, OtherContainer, Pod, PodStatus
+from controlplane.domain.planner import Wish, exclusive, unusable
 from controlplane.domain.releases import UNKNOWN, outdated, release
 
 SHOW_PROGRESS_AFTER = 2.0
@@ -58,6 +58,7 @@ def pod_status(
         for container in pod.containers
     )
     ready_text = _not_ready(containers, host)
+    start_time = pod.status.start_time or rfc3339(wall)
     wanted = replace(
         pod.status,
         phase=_phase(pod.status.phase, containers),
@@ -65,8 +66,9 @@ def pod_status(
         message="",
         pod_ip=host.ip or pod.status.pod_ip,
         host_ip=host.ip or pod.status.host_ip,
-        start_time=pod.status.start_time or rfc3339(wall),
+        start_time=start_time,
         containers=containers,
+        others=tuple(_not_run(other, start_time) for other in pod.others),
         conditions=_conditions(pod, containers, ready_text, rfc3339(wall)),
     )
     return None if _same(wanted, pod.status) else wanted
@@ -137,16 +139,15 @@ def _container(
         restart_count=before.restart_count if before else 0,
     )
     if problem := unusable(pod, container):
-        return replace(base, reason="InvalidModule", message=problem)
-    spec = module_spec(pod, container)
-    key = spec.key
+        return replace(base, reason=_unusable_reason(container), message=problem[:MESSAGE_LIMIT])
+    key = ModuleKey(container.name, container.version)
     if (pod.uid, key) in superseded:
         return replace(base, reason="Superseded", message="a newer Pod has its module on this base")
     module = modules.present.get(key)
     trouble = modules.troubles.get(key)
     if trouble is not None:
         base = replace(base, restart_count=max(base.restart_count, trouble.restarts))
-    if module is not None and outdated(modules.owned.get(key, UNKNOWN), release(spec, pod)):
+    if module is not None and outdated(modules.owned.get(key, UNKNOWN), release(pod, container)):
         reason, message = _shown(trouble) or ("Replacing", "an older release of this module is on the base")
         return replace(base, reason=reason, message=message[:MESSAGE_LIMIT])
     if module is not None and module.state is ModuleState.ACTIVATED:
@@ -157,6 +158,23 @@ def _container(
     if trouble is not None and trouble.reason == "InstallFailed" and (others := _beside(key, modules)):
         message = f"{message}\n{others}"
     return replace(base, reason=reason, message=message[:MESSAGE_LIMIT])
+
+
+def _not_run(other: OtherContainer, at: str) -> ContainerStatus:
+    """Say of a container that is no module that it is over: nothing waits for it, and its message is shown."""
+    return ContainerStatus(
+        name=other.name,
+        kind="terminated",
+        image=other.image,
+        reason="NotAModule",
+        message=f"not run: a virtual node runs modules, and this {other.kind.value} is none",
+        started_at=at,
+        finished_at=at,
+    )
+
+
+def _unusable_reason(container: Container) -> str:
+    return "UnsupportedField" if container.unsupported else "InvalidModule"
 
 
 def _shown(trouble: Trouble | None) -> tuple[str, str] | None:

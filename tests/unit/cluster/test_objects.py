@@ -134,9 +134,8 @@ def test_pod() -> None:
                         "image": "https://repo.example/biz1.jar",
                         "args": ["--a", 1],
                         "env": [
-                            {"name": "BIZ_VERSION", "valueFrom": {"fieldRef": {}}},
-                            {"name": "BIZ_VERSION", "value": "0.0.1"},
                             {"name": "BIZ_VERSION", "value": "0.0.2"},
+                            {"name": "BIZ_VERSION", "value": "0.0.1"},
                             {"name": "EMPTY"},
                         ],
                     }
@@ -164,7 +163,7 @@ def test_pod() -> None:
             "https://repo.example/biz1.jar",
             version="0.0.1",
             args=("--a",),
-            env=(("BIZ_VERSION", "0.0.1"), ("BIZ_VERSION", "0.0.2"), ("EMPTY", "")),
+            env=(("BIZ_VERSION", "0.0.2"), ("BIZ_VERSION", "0.0.1"), ("EMPTY", "")),
         ),
     )
     assert pod.status.conditions == (Condition("Ready", "True", last_transition_time="t"),)

@@ -6,12 +6,14 @@ from controlplane.cluster import objects, patches
 from controlplane.domain.objects import (
     Condition,
     Container,
+    ContainerKind,
     ContainerStatus,
     Lease,
     NewPod,
     Node,
     NodeSpec,
     NodeStatus,
+    OtherContainer,
     Pod,
     PodStatus,
     Taint,
@@ -90,6 +92,20 @@ def test_every_container_state_reads_back() -> None:
     ):
         patch = patches.pod_status(POD, PodStatus(containers=(status,)))
         assert objects.pod_status(patch["status"]).containers == (status,)
+
+
+def test_statuses_of_containers_that_are_no_modules_stand_in_the_list_of_their_kind() -> None:
+    kinds = {"proxy": ContainerKind.CONTAINER, "init": ContainerKind.INIT, "debug": ContainerKind.EPHEMERAL}
+    pod = replace(POD, others=tuple(OtherContainer(kind, name, "i") for name, kind in kinds.items()))
+    others = tuple(ContainerStatus(name, "terminated", False, "i", "NotAModule", "words", NOW, NOW) for name in kinds)
+    patch = patches.pod_status(pod, PodStatus(containers=(RUNNING,), others=others))
+    named = {name: [each["name"] for each in value] for name, value in patch["status"].items() if "Statuses" in name}
+    assert named == {
+        "containerStatuses": [RUNNING.name, "proxy"],
+        "initContainerStatuses": ["init"],
+        "ephemeralContainerStatuses": ["debug"],
+    }
+    assert objects.pod_status(patch["status"], frozenset(kinds)).others == others
 
 
 def test_conditions_that_the_pod_has_are_not_written_again() -> None:

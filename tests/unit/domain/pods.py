@@ -6,9 +6,12 @@ from collections.abc import Mapping
 
 from controlplane.domain import modules as book
 from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
+from controlplane.domain.environment import Place
 from controlplane.domain.facts import Module, ModuleList
 from controlplane.domain.modules import Modules
 from controlplane.domain.objects import Container, Pod
+
+PLACE = Place("10.0.0.7", "128Mi")
 
 
 def pod(

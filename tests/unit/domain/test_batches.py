@@ -27,7 +27,7 @@ from controlplane.domain.identity import BaseId, ModuleKey, OrderId
 from controlplane.domain.modules import Modules
 from controlplane.domain.objects import Pod
 from controlplane.domain.planner import Abilities, Intent, Policy, plan, wishes
-from tests.unit.domain.pods import biz, pod, told
+from tests.unit.domain.pods import PLACE, biz, pod, told
 
 BATCHES = Abilities(batch=True)
 GROUP = pod("group", biz("a"), biz("b"), biz("c"))
@@ -36,13 +36,13 @@ NO_JAR = Reply(ReplyCode.FAILED, ClientCode.FAILED, "internal exception: java.io
 
 
 def orders(state: Modules, *pods: Pod, abilities: Abilities = BATCHES, now: float = 0.0) -> list[list[str]]:
-    planned = plan(state, wishes(pods), now=now, policy=Policy(), abilities=abilities)
+    planned = plan(state, wishes(pods, PLACE), now=now, policy=Policy(), abilities=abilities)
     return [[intent.spec.key.name for intent in order] for order in planned.orders]
 
 
 def send(state: Modules, *pods: Pod) -> tuple[Modules, Order]:
     """Give the first order."""
-    intents = plan(state, wishes(pods), now=0.0, policy=Policy(), abilities=BATCHES).orders[0]
+    intents = plan(state, wishes(pods, PLACE), now=0.0, policy=Policy(), abilities=BATCHES).orders[0]
     order = _order("1", intents)
     releases = {intent.spec.key: intent.release for intent in intents}
     return book.begin(state, order, releases, now=0.0, deadline=600.0, gateway="g/1"), order

@@ -10,11 +10,11 @@ from controlplane.domain import vpod
 from controlplane.domain.facts import Module, ModuleState, Verb
 from controlplane.domain.identity import ModuleKey, OrderId
 from controlplane.domain.modules import InFlight, Modules, Trouble
-from controlplane.domain.objects import Condition, ContainerStatus, Pod, PodStatus
+from controlplane.domain.objects import Condition, ContainerKind, ContainerStatus, OtherContainer, Pod, PodStatus
 from controlplane.domain.planner import module_spec, wishes
 from controlplane.domain.releases import Release, release
 from controlplane.domain.vpod import Host, pod_status, superseded
-from tests.unit.domain.pods import biz, pod, told
+from tests.unit.domain.pods import PLACE, biz, pod, told
 
 HOST = Host("10.0.0.7")
 KEY = ModuleKey("a", "1")
@@ -27,7 +27,7 @@ def active(version: str = "1", state: ModuleState = ModuleState.ACTIVATED, *, na
 
 def status(which: Pod, modules: Modules, *, host: Host = HOST, wall: float = WALL, now: float = 100.0) -> PodStatus:
     """The status after it was written."""
-    gone = superseded(wishes([which]), modules)
+    gone = superseded(wishes([which], PLACE), modules)
     return pod_status(which, modules, host, superseded=gone, now=now, wall=wall) or which.status
 
 
@@ -151,7 +151,7 @@ def test_a_base_that_cannot_be_counted_on_makes_its_pods_not_ready() -> None:
 
 
 def trouble(reason: str, *, verb: Verb = Verb.INSTALL, failures: int = 3) -> Trouble:
-    spec = module_spec(pod(), biz())
+    spec = module_spec(pod(), biz(), PLACE)
     return Trouble(verb, spec, 0.0, reason, "java.lang.Boom", failures, restarts=failures)
 
 
@@ -175,7 +175,7 @@ def test_a_failure_beside_another_version_says_what_may_help() -> None:
 
 def test_a_quick_install_costs_no_write_of_its_own_and_a_slow_one_is_shown() -> None:
     flight = InFlight(
-        OrderId("o"), Verb.INSTALL, module_spec(pod(), biz()), Release(), 700.0, sent_at=100.0, gateway="g"
+        OrderId("o"), Verb.INSTALL, module_spec(pod(), biz(), PLACE), Release(), 700.0, sent_at=100.0, gateway="g"
     )
     state = replace(told(), in_flight={"a": flight})
     assert status(pod(), state, now=100.5).containers[0].reason == "Pending"
@@ -185,7 +185,7 @@ def test_a_quick_install_costs_no_write_of_its_own_and_a_slow_one_is_shown() -> 
 
 def test_the_pod_of_a_superseded_version_gives_way_once_the_new_one_serves() -> None:
     old, new = pod("old", age=5), pod("new", biz(version="2"), age=1)
-    both = wishes([old, new])
+    both = wishes([old, new], PLACE)
     assert superseded(both, told(active())) == frozenset()
     assert superseded(both, told(active(), active("2", ModuleState.DEACTIVATED))) == frozenset()
     gone = superseded(both, told(active(), active("2")))
@@ -196,13 +196,38 @@ def test_the_pod_of_a_superseded_version_gives_way_once_the_new_one_serves() -> 
 
 
 def test_pods_that_share_a_module_do_not_supersede_each_other() -> None:
-    assert superseded(wishes([pod("old", age=5), pod("new", age=1)]), told(active())) == frozenset()
+    assert superseded(wishes([pod("old", age=5), pod("new", age=1)], PLACE), told(active())) == frozenset()
 
 
 def test_of_two_contents_under_one_version_the_newer_pods_counts() -> None:
     old, new = pod("old", age=5), pod("new", biz(image="https://r/other.jar"), age=1)
-    wanted = release(module_spec(new, new.containers[0]), new)
+    wanted = release(new, new.containers[0])
     state = replace(told(active()), owned={KEY: wanted})
-    assert superseded(wishes([old, new]), state) == {("uid-old", KEY)}
-    stale = replace(told(active()), owned={KEY: release(module_spec(old, old.containers[0]), old)})
+    assert superseded(wishes([old, new], PLACE), state) == {("uid-old", KEY)}
+    stale = replace(told(active()), owned={KEY: release(old, old.containers[0])})
     assert status(new, stale).containers[0].reason == "Replacing"
+
+
+def test_a_container_that_is_no_module_keeps_the_pod_from_nothing() -> None:
+    proxy = OtherContainer(ContainerKind.CONTAINER, "proxy", "istio/proxyv2")
+    init = OtherContainer(ContainerKind.INIT, "init", "i")
+    found = status(replace(pod(), others=(proxy, init)), told(active()))
+    assert found.phase == "Running"
+    assert {c.type: c.status for c in found.conditions} == {
+        "Initialized": "True",
+        "ContainersReady": "True",
+        "Ready": "True",
+    }
+    assert [(o.name, o.kind, o.ready, o.reason, o.exit_code) for o in found.others] == [
+        ("proxy", "terminated", False, "NotAModule", 0),
+        ("init", "terminated", False, "NotAModule", 0),
+    ]
+    assert "container" in found.others[0].message
+
+
+def test_a_field_that_is_not_supported_is_named() -> None:
+    found = status(pod("p", replace(biz(), unsupported="envFrom is not supported here")), told())
+    assert (found.containers[0].reason, found.containers[0].message) == (
+        "UnsupportedField",
+        "envFrom is not supported here",
+    )

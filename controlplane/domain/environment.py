@@ -1,0 +1,209 @@
+"""Variables and arguments of a container, as Kubernetes documents them.
+
+Variables are resolved in their order: ``$(NAME)`` stands for an earlier variable, ``$$``
+for ``$``, and a reference to what is not there stays as it is. Of two variables of one
+name the later counts. Arguments may refer to all variables.
+
+What is known differs: a Pod on its base knows all of it, the template of a Deployment
+has no name yet. A value that needs what is not known is None, and so is each value that
+refers to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+from typing import TypeAlias
+
+from controlplane.domain import quantities
+from controlplane.domain.contract import BIZ_VERSION_ENV
+from controlplane.domain.objects import Container, FieldRef, Pod, ResourceRef
+
+Env: TypeAlias = Iterable[tuple[str, str | FieldRef | ResourceRef]]
+
+_REFERENCE = re.compile(r"\$(?:(?P<escaped>\$)|\((?P<name>[^)]*)\))")
+_SUBSCRIPT = re.compile(r"(?P<path>metadata\.(?:labels|annotations))\['(?P<key>.*)'\]", re.DOTALL)
+_RESOURCE = re.compile(r"(?:limits|requests)\.(?:cpu|memory|ephemeral-storage|hugepages-.+)")
+_OF_EACH_POD = frozenset(
+    {
+        "metadata.name",
+        "metadata.uid",
+        "spec.nodeName",
+        "status.hostIP",
+        "status.hostIPs",
+        "status.podIP",
+        "status.podIPs",
+    }
+)
+_OF_THE_TEMPLATE = frozenset({"metadata.namespace", "spec.serviceAccountName"})
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What variables may refer to; None is not known. ip is that of the Pod and of its host.
+
+    memory is what the Node has for Pods, as a quantity; empty when it does not say.
+    """
+
+    namespace: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    service_account: str
+    name: str | None = None
+    uid: str | None = None
+    node: str | None = None
+    ip: str | None = None
+    memory: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a base gives to the Pods on it: their IP, and memory as a quantity, empty without a limit."""
+
+    ip: str
+    memory: str = ""
+
+
+NO_PLACE = Place("")
+
+
+def facts_of(pod: Pod, place: Place = NO_PLACE) -> Facts:
+    """Return what is known of a Pod on a base."""
+    return Facts(
+        namespace=pod.namespace,
+        labels=pod.labels,
+        annotations=pod.annotations,
+        service_account=pod.service_account,
+        name=pod.name,
+        uid=pod.uid,
+        node=pod.node_name,
+        ip=place.ip or pod.status.pod_ip,
+        memory=place.memory,
+    )
+
+
+def is_known_field(path: str) -> bool:
+    """Tell whether a variable can refer to this field of the Pod."""
+    return path in _OF_EACH_POD or path in _OF_THE_TEMPLATE or _SUBSCRIPT.fullmatch(path) is not None
+
+
+def is_known_resource(name: str) -> bool:
+    """Tell whether a variable can refer to this resource of a container."""
+    return _RESOURCE.fullmatch(name) is not None
+
+
+def annotation_of(path: str) -> str:
+    """Return the annotation that a field path names, empty when it names another field."""
+    subscript = _SUBSCRIPT.fullmatch(path)
+    return subscript["key"] if subscript is not None and subscript["path"] == "metadata.annotations" else ""
+
+
+def variables(env: Env, facts: Facts) -> dict[str, str | None]:
+    """Return the values of variables by name."""
+    values: dict[str, str | None] = {}
+    for name, value in env:
+        values[name] = _value(value, values, facts)
+    return values
+
+
+def version(env: Env, facts: Facts) -> str:
+    """Return the module's version, empty when there is none or when it is not known yet."""
+    return variables(env, facts).get(BIZ_VERSION_ENV) or ""
+
+
+def resolve(container: Container, facts: Facts) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """Return arguments and variables as the module gets them; BIZ_VERSION is not among these."""
+    values = variables(container.env, facts)
+    args = tuple(expand(arg, values) or "" for arg in container.args)
+    return args, tuple((name, value or "") for name, value in values.items() if name != BIZ_VERSION_ENV)
+
+
+def expand(text: str, values: Mapping[str, str | None]) -> str | None:
+    """Return a text with its references replaced; None when one of them is not known."""
+    if "$" not in text:
+        return text
+    missing = False
+
+    def replacement(found: re.Match[str]) -> str:
+        nonlocal missing
+        if found["escaped"]:
+            return "$"
+        value = values.get(found["name"], found[0])
+        missing |= value is None
+        return value or ""
+
+    expanded = _REFERENCE.sub(replacement, text)
+    return None if missing else expanded
+
+
+def content(container: Container, facts: Facts) -> list[object]:
+    """Return what makes a module another release, as JSON values: the URL, arguments and variables.
+
+    Where something is to be resolved the variables follow once more, in their order,
+    with what they refer to. What differs from Pod to Pod (name, UID, Node, address)
+    counts as the reference that it is, so that Pods of one template share the module;
+    the rest, labels and annotations for example, counts with its value.
+    """
+    env = [(name, value) for name, value in container.env if name != BIZ_VERSION_ENV]
+    literals = sorted([name, value] for name, value in env if isinstance(value, str))
+    plain: list[object] = [container.image, list(container.args), literals]
+    texts = [*container.args, *(value for _, value in literals)]
+    if len(literals) == len(env) and not any(_REFERENCE.search(text) for text in texts):
+        return plain
+    return [*plain, [[name, _lasting(value, facts)] for name, value in env]]
+
+
+def _value(value: str | FieldRef | ResourceRef, values: Mapping[str, str | None], facts: Facts) -> str | None:
+    if isinstance(value, str):
+        return expand(value, values)
+    return _field(value.path, facts) if isinstance(value, FieldRef) else _resource(value, facts)
+
+
+def _lasting(value: str | FieldRef | ResourceRef, facts: Facts) -> object:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, FieldRef):
+        return {"field": value.path} if value.path in _OF_EACH_POD else {"value": _field(value.path, facts)}
+    return {"resource": value.resource, "divisor": value.divisor, "quantity": value.quantity}
+
+
+_FIELDS: Mapping[str, Callable[[Facts], str | None]] = {
+    "metadata.name": lambda facts: facts.name,
+    "metadata.uid": lambda facts: facts.uid,
+    "metadata.namespace": lambda facts: facts.namespace,
+    "spec.nodeName": lambda facts: facts.node,
+    "spec.serviceAccountName": lambda facts: facts.service_account,
+    "status.hostIP": lambda facts: facts.ip,
+    "status.hostIPs": lambda facts: facts.ip,
+    "status.podIP": lambda facts: facts.ip,
+    "status.podIPs": lambda facts: facts.ip,
+}
+
+
+def _field(path: str, facts: Facts) -> str | None:
+    subscript = _SUBSCRIPT.fullmatch(path)
+    if subscript is None:
+        known = _FIELDS.get(path)
+        return known(facts) if known is not None else None
+    pairs = facts.labels if subscript["path"] == "metadata.labels" else facts.annotations
+    return pairs.get(subscript["key"], "")
+
+
+def _resource(reference: ResourceRef, facts: Facts) -> str | None:
+    quantity = quantities.parse(reference.quantity)
+    if not quantity and reference.resource == "limits.memory":
+        # As a kubelet does it: without a limit, what the Node has for Pods.
+        if facts.memory is None:
+            return None
+        quantity = quantities.parse(facts.memory)
+    # Bytes are counted whole, CPUs in thousandths, and the rest of a division counts as one more.
+    grain = Decimal("0.001") if reference.resource.endswith(".cpu") else Decimal(1)
+    size = _whole(quantity or Decimal(0), grain)
+    divisor = _whole(quantities.parse(reference.divisor) or Decimal(1), grain)
+    return str(int((size / divisor).to_integral_value(ROUND_CEILING)))
+
+
+def _whole(number: Decimal, grain: Decimal) -> Decimal:
+    return (number / grain).to_integral_value(ROUND_CEILING)

@@ -1,0 +1,29 @@
+"""Quantities of Kubernetes ("250m", "64Mi", "1e3") as numbers."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+_FORM = re.compile(
+    r"(?P<number>[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30}))"
+    r"(?P<suffix>[eE][+-]?[0-9]{1,2}|[KMGTPE]i|[numkMGTPE]?)",
+    re.ASCII,
+)
+_SUFFIXES = {
+    "": Decimal(1),
+    **{suffix: Decimal(1).scaleb(power) for suffix, power in (("n", -9), ("u", -6), ("m", -3), ("k", 3), ("M", 6))},
+    **{suffix: Decimal(1).scaleb(power) for suffix, power in (("G", 9), ("T", 12), ("P", 15), ("E", 18))},
+    **{f"{letter}i": Decimal(1024**power) for power, letter in enumerate("KMGTPE", start=1)},
+}
+
+
+def parse(text: str) -> Decimal | None:
+    """Return the number that a quantity stands for, None for what is no quantity."""
+    form = _FORM.fullmatch(text)
+    if form is None:
+        return None
+    number, suffix = Decimal(form["number"]), form["suffix"]
+    if suffix in _SUFFIXES:
+        return number * _SUFFIXES[suffix]
+    return number.scaleb(int(suffix[1:]))
