@@ -25,6 +25,7 @@ from controlplane.app.membership import Membership, NameTaken
 from controlplane.app.operations import Operations
 from controlplane.app.peers import PeerController
 from controlplane.app.ports import ClusterError, Manifests
+from controlplane.app.prober import Prober
 from controlplane.app.reporting import Outlet, Reporter
 from controlplane.app.rollouts import Rollouts
 from controlplane.app.shards import Shards
@@ -34,6 +35,7 @@ from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import ApiServer, PodLogs
 from controlplane.cluster.services import kubelet_services
 from controlplane.domain.member import Member
+from controlplane.probing.sender import ProbeClient
 from controlplane.reports import hooks, links, trackerfile
 from controlplane.reports.eventlog import EventLog
 from controlplane.reports.intake import ReportIntake
@@ -47,6 +49,7 @@ from controlplane.rpc.tooling import ToolingServicer
 from controlplane.rpc.watches import Watches
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from service import logs, process
+from service.addresses import AddressPolicy
 from service.listening import host_port
 from service.settings import load
 from service.status import StatusServer
@@ -240,6 +243,9 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
             random=random,
             sole=settings.kind is ClusterKind.EMBEDDED,
         )
+        prober = Prober(
+            await stack.enter_async_context(ProbeClient(AddressPolicy(settings.allowed_cidrs))), clock, random
+        )
         leases = LeaseKeeper(cluster, clock, members, env=policy.env, random=random)
         fleet = Fleet(
             cluster=cluster,
@@ -250,6 +256,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
             recorder=recorder,
             policy=policy,
             random=random,
+            prober=prober,
             kubelet=kubelets.address,
         )
         peers = PeerController(
@@ -330,6 +337,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
                 "recorder": recorder.run(),
                 "fleet": fleet.run(),
                 "others": others.run(),
+                "prober": prober.run(),
                 "strangers": Strangers(cluster, fleet, recorder, clock).run(),
                 **{name: run() for name, run in kubelets.parts.items()},
                 **({"peers": peers.run()} if policy.peers_follow else {}),

@@ -21,6 +21,7 @@ from controlplane.kubelet import certificates
 from controlplane.reports import hooks, trackerfile
 from controlplane.reports.eventlog import EventLog
 from controlplane.reports.posting import Poster
+from service.addresses import DEFAULT_NETWORKS, Network, parse_networks
 from service.folders import state_folder
 from service.listening import ALL_ADDRESSES, Host, host_port, is_address, is_unspecified
 from service.logs import LogFormat, LogLevel
@@ -168,6 +169,12 @@ class ControlPlaneSettings(Settings):
         validation_alias="MODULE_SCALE_DOWN_DELAY",
         description="seconds for which a base that is gone still counts among the replicas that follow the bases",
     )
+    allowed_cidrs: tuple[Network, ...] = Field(
+        DEFAULT_NETWORKS,
+        validation_alias="HTTP_TUNNEL_ALLOWED_CIDRS",
+        description="networks that bases may be in, comma separated, as for the HTTP gateway: "
+        "probes of modules go nowhere else",
+    )
     kubelet_proxy_enabled: bool = Field(
         False,
         validation_alias="KUBELET_PROXY_ENABLED",
@@ -200,6 +207,11 @@ class ControlPlaneSettings(Settings):
     @classmethod
     def _lower(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value
+
+    @field_validator("allowed_cidrs", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> Any:
+        return parse_networks(value) if isinstance(value, str) else value
 
     @field_validator("env")
     @classmethod

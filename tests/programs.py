@@ -64,6 +64,7 @@ class ControlPlane:
                 "HEALTH_PORT": str(self.health),
                 "METRICS_PORT": str(self.metrics),
                 "REPORT_PORT": str(programs.port()),
+                "HTTP_TUNNEL_ALLOWED_CIDRS": "127.0.0.0/8",
                 **environ,
             },
         )

@@ -25,6 +25,7 @@ from controlplane.app.metrics import STALE_FENCES
 from controlplane.app.policy import Policy
 from controlplane.app.polling import Polling
 from controlplane.app.ports import Clock, Cluster, ClusterError, Rejected, Transient
+from controlplane.app.prober import Prober
 from controlplane.app.reconcile_vnode import NodeReconciler, standing
 from controlplane.app.reconcile_vpod import PodReconciler
 from controlplane.app.vitals import Vitals
@@ -63,6 +64,7 @@ class Surroundings:
     policy: Policy
     random: Random
     kubelet: KubeletAddress
+    prober: Prober
     removals_frozen: Callable[[], bool]
     commands_fail: Callable[[], str]
     changed: Callable[[Base], None]
@@ -93,6 +95,8 @@ class BaseActor:
             recorder=around.recorder,
             policy=around.policy,
             random=around.random,
+            prober=around.prober,
+            changed=self._dirty.set,
         )
         self._vitals = Vitals(
             base,

@@ -23,6 +23,7 @@ from controlplane.app.ownership import Ownership
 from controlplane.app.phases import Phases
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock, Cluster, ClusterError
+from controlplane.app.prober import Prober
 from controlplane.app.supervision import supervise
 from controlplane.app.sweep import LeaseSweep
 from controlplane.domain.facts import TunnelKind
@@ -55,6 +56,7 @@ class Fleet:
         recorder: Recorder,
         policy: Policy,
         random: Random,
+        prober: Prober,
         kubelet: KubeletAddress = NO_KUBELET,
     ) -> None:
         self._members = members
@@ -73,6 +75,7 @@ class Fleet:
             policy=policy,
             random=random,
             kubelet=kubelet,
+            prober=prober,
             removals_frozen=self.removals_frozen,
             commands_fail=lambda: self._phases.commands_fail,
             changed=self._base_changed,

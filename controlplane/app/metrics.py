@@ -58,6 +58,7 @@ FOREIGN_PODS = Counter("koupleless_foreign_pods_total", "Pods found on VNodes th
 UNINSTALL_TIMEOUTS = Counter(
     "koupleless_uninstall_timeouts_total", "Pods removed although a module of theirs did not leave its base in time"
 )
+PROBES = Counter("koupleless_probes_total", "Probes sent to modules, by result", ["result"])
 EVENTS_DROPPED = Counter("koupleless_events_dropped_total", "Kubernetes Events not written because too many waited")
 HOOK_REPORTS = Counter("koupleless_hook_reports_total", "Reports for hooks that left the queue", ["kind", "outcome"])
 HOOK_QUEUE = Gauge("koupleless_hook_queue", "Reports that wait for hooks", ["kind"])

@@ -21,6 +21,7 @@ from controlplane.domain.objects import (
     Pod,
     PodStatus,
 )
+from controlplane.domain.probes import Handler, Outcome
 from controlplane.domain.reports import Report
 from controlplane.domain.rollout import Workload
 
@@ -222,6 +223,13 @@ class Manifests(Protocol):
 
     async def get(self, name: ObjectName) -> tuple[bytes, bool]:
         """Return an object as JSON, and whether all that it stands for is ready; raises NotFound."""
+
+
+class ProbeSender(Protocol):
+    """Asks modules how they are."""
+
+    async def send(self, ip: str, handler: Handler) -> Outcome:
+        """Send one probe to an IP address; whatever goes wrong is a failure. The caller bounds the time."""
 
 
 class Undelivered(Exception):

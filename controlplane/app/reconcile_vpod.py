@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from random import Random
@@ -24,6 +24,8 @@ from controlplane.app.metrics import (
 )
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock, Cluster, NotFound, Rejected
+from controlplane.app.prober import Prober
+from controlplane.app.readiness import Readiness
 from controlplane.domain import doubts, outcomes, planner, vnode, vpod
 from controlplane.domain import modules as book
 from controlplane.domain.backoff import QUICK
@@ -42,18 +44,6 @@ REFUSED_AGAIN = 30.0
 
 REMOVED_AGAIN = 30.0
 """Seconds until a removed Pod that is still seen (a finalizer, a watch that lags) is removed again, at least."""
-
-DOUBT_OVER_MQTT = 30.0
-"""Seconds without an answer over MQTT after which the base is asked whether it works on an order."""
-
-DOUBT_OVER_NEW_STREAM = 5.0
-"""Seconds after which a base is asked for an order whose stream ended, though its gateway is connected again: the
-gateway may never have read it."""
-DOUBT_UNWANTED = 10.0
-"""Seconds for which an install that no Pod wants any more is awaited before the base is asked about it."""
-
-DOUBT_AGAIN = 15.0
-"""Seconds until an order that the base does work on is doubted again."""
 
 
 @dataclass(slots=True)
@@ -85,6 +75,8 @@ class PodReconciler:
         recorder: Recorder,
         policy: Policy,
         random: Random,
+        prober: Prober,
+        changed: Callable[[], None],
     ) -> None:
         self._base = base
         self._cluster = cluster
@@ -93,6 +85,9 @@ class PodReconciler:
         self._recorder = recorder
         self._policy = policy
         self._random = random
+        self._readiness = Readiness(
+            base, cluster=cluster, clock=clock, prober=prober, recorder=recorder, changed=changed
+        )
         self._endings = Endings(base, recorder, clock, policy.timing)
         self._seen: dict[str, _Seen] = {}
         self._sent: dict[OrderId, Link] = {}
@@ -147,7 +142,7 @@ class PodReconciler:
                 times.append(min(flight.deadline, given_up_at or flight.deadline))
                 if given_up_at is None and not self._over_the_same_stream(flight):
                     self._base.modules = doubts.doubt_by(
-                        self._base.modules, flight.order_id, now + DOUBT_OVER_NEW_STREAM
+                        self._base.modules, flight.order_id, now + doubts.OVER_NEW_STREAM
                     )
         self._base.modules = doubts.doubt(self._hurry(pods, now), now)
         times += [
@@ -168,7 +163,7 @@ class PodReconciler:
             wanted = {(wish.spec, wish.release) for wish in self._wishes(pods) if not wish.leaving}
             for flight in modules.in_flight.values():
                 if flight.verb is Verb.INSTALL and (flight.spec, flight.release) not in wanted:
-                    modules = doubts.doubt_by(modules, flight.order_id, now + DOUBT_UNWANTED)
+                    modules = doubts.doubt_by(modules, flight.order_id, now + doubts.UNWANTED)
         return modules
 
     def _wishes(self, pods: Sequence[Pod]) -> tuple[planner.Wish, ...]:
@@ -179,7 +174,7 @@ class PodReconciler:
     def hear(self, heard: ModuleList, pods: Sequence[Pod], now: float) -> None:
         """Take a module list."""
         base = self._base
-        again_at = now + DOUBT_AGAIN
+        again_at = now + doubts.AGAIN
         base.modules, lost = doubts.undelivered(base.modules, heard, again_at=again_at)
         for order_id in lost:
             self._take(outcomes.lost(order_id, "the base does not seem to work on it"), pods, now)
@@ -222,7 +217,7 @@ class PodReconciler:
             deadline=now + timeout + self._policy.timing.answer_margin,
             gateway=link.info.key,
             # What a base lost with its connection to the broker has no answer.
-            doubt_at=now + DOUBT_OVER_MQTT if base.profile.tunnel is TunnelKind.MQTT else None,
+            doubt_at=now + doubts.OVER_MQTT if base.profile.tunnel is TunnelKind.MQTT else None,
         )
         ORDERS_IN_FLIGHT.inc()
         under_way = base.modules.orders()
@@ -235,16 +230,21 @@ class PodReconciler:
 
     async def write_statuses(self, pods: Sequence[Pod], *, unreachable: str) -> float | None:
         """Write the status of each Pod that has another one; superseded Pods first. Raises ClusterError."""
-        base, now = self._base, self._clock.monotonic()
+        base, now, wall = self._base, self._clock.monotonic(), self._clock.wall()
         host = vpod.Host(base.profile.address.ip, unreachable)
         wishes = self._wishes(pods)
-        superseded, live = vpod.superseded(wishes, base.modules), _live(wishes)
+        readings, live = self._readiness.readings(pods), _live(wishes)
+        superseded = vpod.superseded(wishes, base.modules, vpod.unready(pods, readings))
+        shown = []
         times: list[float] = []
         due = []
         for pod in pods:
             if pod.deleting and not self._seen[pod.uid].removed and not self._staying(pod, live):
                 continue  # It is removed at once: nobody needs its last status.
-            status = vpod.pod_status(pod, base.modules, host, superseded=superseded, now=now, wall=self._clock.wall())
+            status = vpod.pod_status(
+                pod, base.modules, host, superseded=superseded, now=now, wall=wall, readings=readings
+            )
+            shown.append((pod, status or pod.status))
             if status is None:
                 continue
             held_until = self._held_until(pod, status, now)
@@ -252,6 +252,7 @@ class PodReconciler:
                 times.append(held_until)
             else:
                 due.append((pod, status))
+        self._readiness.attend(shown)
         # Pods that turn not Ready go first: a Deployment then removes the right ones.
         for ready in (False, True):
             turn = [item for item in due if any(c.ready for c in item[1].containers) is ready]
@@ -366,6 +367,7 @@ class PodReconciler:
         """The base is given up: orders under way are not awaited any more."""
         ORDERS_IN_FLIGHT.dec(len(self._base.modules.orders()))
         self._base.modules = replace(self._base.modules, in_flight={})
+        self._readiness.end()
 
     async def _remove(self, pod: Pod) -> bool:
         WRITES.labels("pod-delete").inc()

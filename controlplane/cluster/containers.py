@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from controlplane.cluster import fields
 from controlplane.cluster.api import Json
+from controlplane.cluster.probes import probes
 from controlplane.domain import environment, podfields
 from controlplane.domain.objects import Container, FieldRef, ResourceRef
 
@@ -35,6 +36,7 @@ def _container(obj: Json, spec: Json, facts: environment.Facts) -> Container:
         args=fields.texts(obj, "args"),
         env=env,
         unsupported=podfields.refused(obj),
+        probes=probes(obj),
     )
 
 

@@ -208,6 +208,7 @@ def _container_status(obj: Json) -> ContainerStatus:
         finished_at=fields.text(detail, "finishedAt"),
         exit_code=fields.integer(detail, "exitCode") or 0,
         restart_count=fields.integer(obj, "restartCount") or 0,
+        started=fields.flag(obj, "started"),
     )
 
 

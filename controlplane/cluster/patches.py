@@ -207,7 +207,7 @@ def _container_status(status: ContainerStatus) -> Json:
     return {
         "name": status.name,
         "ready": status.ready,
-        "started": status.kind == "running",
+        "started": status.started,
         "restartCount": status.restart_count,
         "image": status.image,
         "imageID": status.image,

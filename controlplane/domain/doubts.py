@@ -15,6 +15,19 @@ from controlplane.domain.facts import ModuleList, ModuleState
 from controlplane.domain.identity import OrderId
 from controlplane.domain.modules import Modules
 
+OVER_MQTT = 30.0
+"""Seconds without an answer over MQTT after which the base is asked whether it works on an order."""
+
+OVER_NEW_STREAM = 5.0
+"""Seconds after which a base is asked for an order whose stream ended, though its gateway is connected again: the
+gateway may never have read it."""
+
+UNWANTED = 10.0
+"""Seconds for which an install that no Pod wants any more is awaited before the base is asked about it."""
+
+AGAIN = 15.0
+"""Seconds until an order that the base does work on is doubted again."""
+
 
 def overdue(state: Modules, now: float) -> tuple[OrderId, ...]:
     """Return the orders whose answer is not awaited any longer."""

@@ -13,6 +13,7 @@ from enum import Enum
 from types import MappingProxyType
 
 from controlplane.domain import contract
+from controlplane.domain.probes import NO_PROBES, Probes
 
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
@@ -109,6 +110,7 @@ class Container:
     args: tuple[str, ...] = ()
     env: tuple[tuple[str, str | FieldRef | ResourceRef], ...] = ()
     unsupported: str = ""
+    probes: Probes = NO_PROBES
 
 
 class ContainerKind(Enum):
@@ -131,7 +133,7 @@ class OtherContainer:
 
 @dataclass(frozen=True, slots=True)
 class ContainerStatus:
-    """State of one container. kind is waiting, running, terminated, or empty for none.
+    """State of one container. kind is waiting, running, terminated, or empty for none; started: so its probe said.
 
     started_at belongs to running and terminated, exit_code and finished_at to
     terminated, reason and message to waiting and terminated.
@@ -147,6 +149,7 @@ class ContainerStatus:
     finished_at: str = ""
     exit_code: int = 0
     restart_count: int = 0
+    started: bool = False
 
 
 @dataclass(frozen=True, slots=True)

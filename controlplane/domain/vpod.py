@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TypeAlias
 
 from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
@@ -18,6 +19,7 @@ from controlplane.domain.identity import ModuleKey
 from controlplane.domain.modules import InFlight, Modules, Trouble
 from controlplane.domain.objects import Condition, Container, ContainerStatus, OtherContainer, Pod, PodStatus
 from controlplane.domain.planner import Wish, exclusive, unusable
+from controlplane.domain.probes import NO_PROBES, Reading, first
 from controlplane.domain.releases import UNKNOWN, outdated, release
 
 SHOW_PROGRESS_AFTER = 2.0
@@ -25,6 +27,11 @@ SHOW_PROGRESS_AFTER = 2.0
 
 MESSAGE_LIMIT = 2048
 
+
+Readings: TypeAlias = Mapping[tuple[str, str], Reading]
+"""What probes tell of modules, by UID of the Pod and name of the container."""
+
+_NO_READINGS: Readings = MappingProxyType({})
 
 Superseded: TypeAlias = frozenset[tuple[str, ModuleKey]]
 """Pods (by UID) and modules whose place on the base the module of a newer Pod has taken."""
@@ -44,11 +51,19 @@ def rfc3339(seconds: float) -> str:
 
 
 def pod_status(
-    pod: Pod, modules: Modules, host: Host, *, superseded: Superseded, now: float, wall: float
+    pod: Pod,
+    modules: Modules,
+    host: Host,
+    *,
+    superseded: Superseded,
+    now: float,
+    wall: float,
+    readings: Readings = _NO_READINGS,
 ) -> PodStatus | None:
     """Return the status to write, or None when the Pod has it.
 
-    now is monotonic and belongs to modules, wall is written.
+    now is monotonic and belongs to modules, wall is written. readings are what is known
+    from the probes of its modules.
     """
     if not modules.told or pod.status.terminal:
         return None
@@ -57,7 +72,18 @@ def pod_status(
         _container(pod, container, before.get(container.name), modules, superseded, now, wall)
         for container in pod.containers
     )
-    ready_text = _not_ready(containers, host)
+    probed = {
+        container.name: _reading(container, status, before.get(container.name), readings.get((pod.uid, status.name)))
+        for container, status in zip(pod.containers, containers, strict=True)
+        if status.kind == "running"
+    }
+    containers = tuple(
+        replace(status, started=probed[status.name].started, ready=probed[status.name].ready)
+        if status.name in probed
+        else status
+        for status in containers
+    )
+    ready_text = _not_ready(containers, host, {name: reading.why for name, reading in probed.items()})
     start_time = pod.status.start_time or rfc3339(wall)
     wanted = replace(
         pod.status,
@@ -90,8 +116,28 @@ def next_progress(pods: Sequence[Pod], modules: Modules, now: float) -> float | 
     return min((t for t in times if t > now), default=None)
 
 
-def superseded(wishes: Sequence[Wish], modules: Modules) -> Superseded:
-    """Return which Pods are superseded, those that are being deleted included; wishes come oldest first."""
+def unready(pods: Sequence[Pod], readings: Readings) -> Superseded:
+    """Return the Pods and modules whose probes have not succeeded."""
+    return frozenset(
+        (pod.uid, ModuleKey(container.name, container.version))
+        for pod in pods
+        for container in pod.containers
+        if container.probes and not _is_ready(pod, container.name, readings)
+    )
+
+
+def _is_ready(pod: Pod, name: str, readings: Readings) -> bool:
+    reading = readings.get((pod.uid, name))
+    if reading is not None:
+        return reading.ready
+    return any(status.ready for status in pod.status.containers if status.name == name)
+
+
+def superseded(wishes: Sequence[Wish], modules: Modules, unready: Superseded = frozenset()) -> Superseded:
+    """Return which Pods are superseded, those that are being deleted included; wishes come oldest first.
+
+    A version beside which another one may stand gives way to a newer one that is ready, and not before.
+    """
     live = [wish for wish in wishes if not wish.leaving]
     newest = {wish.spec.key.name: wish for wish in live}
     alone = modules.alone | {wish.spec.key.name for wish in live if exclusive(wish)}
@@ -101,11 +147,11 @@ def superseded(wishes: Sequence[Wish], modules: Modules) -> Superseded:
         if (winner := newest.get(wish.spec.key.name)) is not None
         and wish.pod != winner.pod
         and wish.created <= winner.created
-        and _gives_way(wish, winner, modules, alone)
+        and _gives_way(wish, winner, modules, alone, unready)
     )
 
 
-def _gives_way(older: Wish, newest: Wish, modules: Modules, alone: frozenset[str]) -> bool:
+def _gives_way(older: Wish, newest: Wish, modules: Modules, alone: frozenset[str], unready: Superseded) -> bool:
     key = newest.spec.key
     if older.spec.key != key and key.name in alone:
         return True
@@ -115,7 +161,7 @@ def _gives_way(older: Wish, newest: Wish, modules: Modules, alone: frozenset[str
     present = modules.owned.get(key, UNKNOWN)
     if older.spec.key == key:
         return present == newest.release != older.release
-    return not outdated(present, newest.release)
+    return not outdated(present, newest.release) and (newest.pod, key) not in unready
 
 
 def _state(modules: Modules, key: ModuleKey) -> ModuleState | None:
@@ -151,13 +197,28 @@ def _container(
         reason, message = _shown(trouble) or ("Replacing", "an older release of this module is on the base")
         return replace(base, reason=reason, message=message[:MESSAGE_LIMIT])
     if module is not None and module.state is ModuleState.ACTIVATED:
-        return replace(base, kind="running", ready=True, started_at=_started(module, before, wall))
+        return replace(base, kind="running", started_at=_started(module, before, wall))
     flight = modules.in_flight.get(key.name)
     mine = flight if flight is not None and flight.spec.key == key else None
     reason, message = _waiting(module, trouble, mine, before, now)
     if trouble is not None and trouble.reason == "InstallFailed" and (others := _beside(key, modules)):
         message = f"{message}\n{others}"
     return replace(base, reason=reason, message=message[:MESSAGE_LIMIT])
+
+
+def _reading(
+    container: Container, status: ContainerStatus, before: ContainerStatus | None, reading: Reading | None
+) -> Reading:
+    """Return what the probes of a running module tell; until one of ours was sent, what stands in the Pod."""
+    run = status.started_at
+    if not container.probes:
+        return first(NO_PROBES, run, started=True, ready=True)
+    if reading is not None and reading.run == run:
+        return reading
+    shown = before if before is not None and before.kind == "running" and before.started_at == run else None
+    return first(
+        container.probes, run, started=shown is not None and shown.started, ready=shown is not None and shown.ready
+    )
 
 
 def _not_run(other: OtherContainer, at: str) -> ContainerStatus:
@@ -230,10 +291,10 @@ def _phase(before: str, containers: Sequence[ContainerStatus]) -> str:
     return "Running" if before == "Running" else "Pending"
 
 
-def _not_ready(containers: Sequence[ContainerStatus], host: Host) -> tuple[str, str] | None:
+def _not_ready(containers: Sequence[ContainerStatus], host: Host, probed: Mapping[str, str]) -> tuple[str, str] | None:
     waiting = [container for container in containers if not container.ready]
     if waiting:
-        names = ", ".join(f"{container.name} ({container.reason})" for container in waiting)
+        names = ", ".join(f"{each.name} ({each.reason or probed.get(each.name, '')})" for each in waiting)
         return "ContainersNotReady", f"modules not ready: {names}"[:MESSAGE_LIMIT]
     if not containers:
         return "ContainersNotReady", "the Pod has no containers"

@@ -9,7 +9,6 @@ import uuid
 
 import structlog
 
-from gateways.http.addresses import AddressPolicy
 from gateways.http.arklet_client import ArkletClient
 from gateways.http.listener import Listener
 from gateways.http.offers import Offers
@@ -22,6 +21,7 @@ from gateways.polling.prober import Prober
 from gateways.session.messages import Hello, TunnelKind, TunnelState
 from gateways.session.session import Session
 from service import logs, process
+from service.addresses import AddressPolicy
 from service.settings import load
 from service.status import StatusServer
 

@@ -10,11 +10,11 @@ from typing import Protocol
 
 from gateways.arklet import commands, payloads
 from gateways.arklet.facts import Verb
-from gateways.http.addresses import AddressPolicy, AddressRefused
 from gateways.http.arklet_client import Lost, NotSent
 from gateways.http.slots import Slots
 from gateways.polling.prober import Answer
 from gateways.session.messages import Address, ModuleList, PollFailed, PollFailure, Watch
+from service.addresses import AddressPolicy, AddressRefused
 
 
 class Caller(Protocol):

@@ -11,9 +11,10 @@ from typing import Protocol
 from gateways.arklet import commands, payloads
 from gateways.arklet.facts import BaselineModule, BaseState, Heartbeat, Metadata
 from gateways.arklet.names import InvalidName, parse_identity
-from gateways.http.addresses import AddressPolicy, AddressRefused, with_port
+from gateways.http.addresses import with_port
 from gateways.session.messages import Address, Fact
 from gateways.session.session import Unavailable
+from service.addresses import AddressPolicy, AddressRefused
 
 BASELINE_TIMEOUT = 5.0
 """Seconds that a base waits at most for the answer to its baseline question."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, field_validator
 
 from gateways.arklet import names
-from gateways.http.addresses import DEFAULT_NETWORKS, Network
 from gateways.session import endpoints
+from service.addresses import DEFAULT_NETWORKS, Network, parse_networks
 from service.listening import ALL_ADDRESSES, Host
 from service.logs import LogFormat, LogLevel
 from service.settings import Settings
@@ -97,12 +96,7 @@ class HttpGatewaySettings(Settings):
     @field_validator("allowed_cidrs", mode="before")
     @classmethod
     def _networks(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
-        except ValueError as error:
-            raise ValueError(f"{error}; give networks such as 10.0.0.0/8,fc00::/7") from None
+        return parse_networks(value) if isinstance(value, str) else value
 
     @field_validator("control_plane", mode="before")
     @classmethod

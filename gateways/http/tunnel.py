@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from gateways.arklet import commands, payloads
 from gateways.arklet.facts import Reply, ReplyCode, Verb
-from gateways.http.addresses import AddressPolicy, AddressRefused, with_port
+from gateways.http.addresses import with_port
 from gateways.http.arklet_client import Lost, NotSent
 from gateways.http.offers import Offers
 from gateways.http.questions import Caller
@@ -29,6 +29,7 @@ from gateways.session.messages import (
     Report,
     Watch,
 )
+from service.addresses import AddressPolicy, AddressRefused
 
 
 class HttpTunnel:

@@ -8,12 +8,13 @@ from typing import Any
 from urllib.parse import quote
 
 from controlplane.domain import contract
-from gateways.http.addresses import DEFAULT_PORT, AddressPolicy, AddressRefused
+from gateways.http.addresses import DEFAULT_PORT
 from gateways.http.settings import HttpGatewaySettings
 from gateways.session.endpoints import InvalidEndpoint, parse
 from modulecontroller.configuration import Configuration
 from modulecontroller.doctor.findings import Finding, error, ok, skipped, some, warning
 from modulecontroller.doctor.kube import NoAnswer, connect, subject
+from service.addresses import AddressPolicy, AddressRefused
 
 ABOUT = "addresses"
 MOST = 5000

@@ -20,6 +20,7 @@ from controlplane.app.membership import Membership
 from controlplane.app.peers import PeerController
 from controlplane.app.policy import Policy
 from controlplane.app.ports import ClusterError, Transient
+from controlplane.app.prober import Prober
 from controlplane.app.strangers import Strangers
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import LEASES, NODES, PODS, Json, Resource
@@ -45,6 +46,7 @@ from controlplane.domain.identity import BaseId, ModuleKey
 from controlplane.domain.member import Member
 from tests.fakes.apiserver import Call, FakeApiServer
 from tests.fakes.gateway import FakeLink
+from tests.fakes.probes import FakeProbes
 
 ADDRESS = Address("10.0.0.7", 1238)
 
@@ -176,6 +178,8 @@ class Stage:
             sole=sole,
         )
         self.leases = LeaseKeeper(self.cluster, clock, self.members, env="dev", random=random)
+        self.probes = FakeProbes()
+        self.prober = Prober(self.probes, clock, random)
         self.services = kubelet_services(api, "default", clock) if kubelet_port else None
         self.fleet = Fleet(
             cluster=self.cluster,
@@ -186,6 +190,7 @@ class Stage:
             recorder=self.recorder,
             policy=self.policy,
             random=random,
+            prober=self.prober,
             kubelet=KubeletAddress(self.services, kubelet_port, "dev") if self.services is not None else NO_KUBELET,
         )
         self.peers = self.new_peers()
@@ -287,6 +292,7 @@ class Stage:
             "leases": self.leases.run(),
             "recorder": self.recorder.run(),
             "fleet": self.fleet.run(),
+            "prober": self.prober.run(),
             "strangers": Strangers(self.cluster, self.fleet, self.recorder, LoopClock()).run(),
             "bases": self.bases.live(),
             **({"services": self.services.run()} if self.services is not None else {}),

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateways.arklet.names import InvalidName, parse_env, parse_identity
-from gateways.http.addresses import DEFAULT_NETWORKS, AddressPolicy, AddressRefused
 from gateways.http.settings import HttpGatewaySettings
 from gateways.session.endpoints import InvalidEndpoint, parse
+from service.addresses import DEFAULT_NETWORKS, AddressPolicy, AddressRefused
 from service.listening import host_port
 from service.settings import ConfigurationError, read
 

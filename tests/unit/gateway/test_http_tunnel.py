@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from gateways.arklet.facts import BaselineModule, Metadata, ModuleOrder, Verb
-from gateways.http.addresses import DEFAULT_NETWORKS, AddressPolicy
 from gateways.http.offers import Offers
 from gateways.http.questions import HttpQuestions
 from gateways.http.requests import Refusal, Requests
@@ -15,6 +14,7 @@ from gateways.http.slots import Slots
 from gateways.http.tunnel import HttpTunnel
 from gateways.polling.prober import Prober
 from gateways.session.messages import Address, Fact, Order, Watch
+from service.addresses import DEFAULT_NETWORKS, AddressPolicy
 
 pytestmark = pytest.mark.looptime
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 import pytest
 
 from gateways.arklet.facts import Health, Verb
-from gateways.http.addresses import DEFAULT_NETWORKS, AddressPolicy
 from gateways.http.arklet_client import Lost, NotSent
 from gateways.http.questions import HttpQuestions
 from gateways.http.slots import Slots
 from gateways.polling.prober import Prober
 from gateways.session.messages import Address, Fact, ModuleList, PollFailed, PollFailure, Watch
+from service.addresses import DEFAULT_NETWORKS, AddressPolicy
 
 pytestmark = pytest.mark.looptime
 

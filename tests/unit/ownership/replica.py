@@ -13,11 +13,13 @@ from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.leases import LeaseKeeper
 from controlplane.app.membership import Membership, NameTaken
 from controlplane.app.policy import Policy
+from controlplane.app.prober import Prober
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.informer import ObjectInformer
 from controlplane.domain.identity import BaseId
 from controlplane.domain.member import Member
 from controlplane.rpc.session import TunnelServicer
+from tests.fakes.probes import NoProbes
 from tests.unit.ownership.store import SimApi, Store
 from tests.unit.ownership.tunnel import Network
 from tests.unit.ownership.world import Process, ProcessClock, World
@@ -69,6 +71,7 @@ class Replica:
             recorder=recorder,
             policy=policy,
             random=chance,
+            prober=Prober(NoProbes(), self.clock, chance),
         )
         self.servicer = TunnelServicer(
             fleet=self.fleet, gateways=self.gateways, members=self.members, policy=policy, clock=self.clock

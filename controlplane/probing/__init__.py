@@ -1,0 +1,1 @@
+"""Probes of modules on the wire."""

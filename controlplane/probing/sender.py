@@ -1,0 +1,150 @@
+"""Sends probes as kubelets do: plain connections without proxies, cookies or checks of certificates.
+
+An answer is bounded in size and a redirect is followed on the same host only. Nothing
+but the verdict comes back: no part of an answer is shown to who wrote the Pod.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeAlias
+from urllib.parse import urljoin, urlsplit
+
+import grpc
+from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from grpc_health.v1 import health_pb2
+
+from controlplane.domain.probes import Grpc, Handler, HttpGet, Outcome, TcpSocket
+from service.addresses import AddressPolicy, AddressRefused
+
+USER_AGENT = "kube-probe/koupleless"
+"""Servers know probes by its beginning."""
+
+MOST_REDIRECTS = 10
+MOST_BYTES = 10 << 10
+"""Bytes of a body that are read, as by a kubelet."""
+MOST_HEAD = 8 << 10
+
+Headers: TypeAlias = list[tuple[str, str]]
+
+_SUCCESS = Outcome(True)
+_GRPC_OPTIONS = (
+    ("grpc.primary_user_agent", USER_AGENT),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.enable_retries", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.max_receive_message_length", MOST_BYTES),
+)
+
+
+class ProbeClient:
+    """Implements ``controlplane.app.ports.ProbeSender``, as a context manager."""
+
+    def __init__(self, policy: AddressPolicy) -> None:
+        self._policy = policy
+        self._session: ClientSession | None = None
+
+    async def __aenter__(self) -> ProbeClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def send(self, ip: str, handler: Handler) -> Outcome:
+        """Send one probe to an IP address; whatever goes wrong is a failure. The caller bounds the time."""
+        port = handler.port
+        if not port.number:
+            return Outcome(False, f"no port of the container is named {port.name!r}")
+        try:
+            ip = self._policy.check(ip, port.number)
+        except AddressRefused as error:
+            return Outcome(False, f"not sent: {error}")
+        match handler:
+            case HttpGet():
+                return await self._http(ip, handler)
+            case TcpSocket():
+                return await _tcp(ip, port.number)
+            case Grpc():
+                return await _grpc(ip, handler)
+
+    async def _http(self, ip: str, get: HttpGet) -> Outcome:
+        given = {name.lower() for name, _ in get.headers}
+        defaults = [("User-Agent", USER_AGENT), ("Accept", "*/*")]
+        headers = [*get.headers, *(header for header in defaults if header[0].lower() not in given)]
+        path = urlsplit(get.path)._replace(scheme="", netloc="", fragment="").geturl()
+        scheme = "https" if get.tls else "http"
+        try:
+            return await self._follow(f"{scheme}://{_host(ip)}:{get.port.number}/{path.lstrip('/')}", headers)
+        except (ClientError, OSError) as error:
+            return Outcome(False, _unreachable(ip, get.port.number, error))
+        except ValueError as error:
+            return Outcome(False, f"the request cannot be sent: {error}")
+
+    async def _follow(self, url: str, headers: Headers) -> Outcome:
+        host = urlsplit(url).hostname
+        for _ in range(1 + MOST_REDIRECTS):
+            status, location = await self._get(url, headers)
+            if status >= 400:
+                return Outcome(False, f"HTTP probe failed with statuscode: {status}")
+            url = urljoin(url, location)
+            if status < 300 or not location or urlsplit(url).hostname != host:
+                return _SUCCESS
+        return Outcome(False, f"stopped after {MOST_REDIRECTS} redirects")
+
+    async def _get(self, url: str, headers: Headers) -> tuple[int, str]:
+        """Return status and Location."""
+        session = self._opened()
+        async with session.get(url, headers=headers, allow_redirects=False) as answer:
+            await answer.content.read(MOST_BYTES)
+            return answer.status, answer.headers.get("Location", "")
+
+    def _opened(self) -> ClientSession:
+        if self._session is None:
+            self._session = ClientSession(
+                connector=TCPConnector(force_close=True, limit=0, ssl=False),
+                cookie_jar=DummyCookieJar(),
+                timeout=ClientTimeout(total=None),
+                auto_decompress=False,
+                trust_env=False,
+                skip_auto_headers=("Accept-Encoding",),
+                max_line_size=MOST_HEAD,
+                max_field_size=MOST_HEAD,
+            )
+        return self._session
+
+
+async def _tcp(ip: str, port: int) -> Outcome:
+    try:
+        _, writer = await asyncio.open_connection(ip, port)
+    except OSError as error:
+        return Outcome(False, _unreachable(ip, port, error))
+    writer.transport.abort()
+    return _SUCCESS
+
+
+async def _grpc(ip: str, handler: Grpc) -> Outcome:
+    address = f"{_host(ip)}:{handler.port.number}"
+    async with grpc.aio.insecure_channel(address, options=_GRPC_OPTIONS) as channel:
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        try:
+            answer = await check(health_pb2.HealthCheckRequest(service=handler.service))
+        except grpc.aio.AioRpcError as error:
+            return Outcome(False, f"health rpc probe failed: {error.code().name}")
+    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+        return _SUCCESS
+    status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    return Outcome(False, f"service unhealthy (responded with {status})")
+
+
+def _host(ip: str) -> str:
+    return f"[{ip}]" if ":" in ip else ip
+
+
+def _unreachable(ip: str, port: int, error: Exception) -> str:
+    cause = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+    return f"no answer from port {port} of {ip}: {cause}"
