@@ -31,6 +31,9 @@ A_SECOND = 500
 BURST = 0.1
 """Seconds by which probes may be begun ahead of their pace, which saves many short sleeps."""
 
+SHORTEST = 0.001
+"""Seconds of a sleep, so that the rounding of clocks makes no busy loop."""
+
 Key: TypeAlias = tuple[str, str]
 """UID of a Pod and name of a container."""
 
@@ -114,7 +117,7 @@ class Prober:
             while True:
                 self._wake.clear()
                 await self._send_due(group)
-                wait = self._heap[0][0] - self._clock.monotonic() if self._heap else None
+                wait = max(self._heap[0][0] - self._clock.monotonic(), SHORTEST) if self._heap else None
                 try:
                     async with asyncio.timeout(wait):
                         await self._wake.wait()

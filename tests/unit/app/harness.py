@@ -243,6 +243,8 @@ class Stage:
         module: str = "biz1",
         version: str = "1",
         metadata: Json | None = None,
+        spec: Json | None = None,
+        container: Json | None = None,
     ) -> None:
         self.api.put(
             PODS,
@@ -262,8 +264,10 @@ class Stage:
                             "name": module,
                             "image": f"https://repo.example/{module}-{version}.jar",
                             "env": [{"name": "BIZ_VERSION", "value": version}],
+                            **(container or {}),
                         }
                     ],
+                    **(spec or {}),
                 },
                 "status": {"phase": "Pending"},
             },

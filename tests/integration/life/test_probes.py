@@ -1,0 +1,146 @@
+"""Probes from a Pod's manifest to its Ready condition, and what becomes of containers that are no modules."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.everything import condition, ready
+from tests.integration.life.conftest import Life, wait_available
+from tests.programs import eventually, throughout
+from tests.servers.kubeapi import Json
+
+pytestmark = [pytest.mark.timeout(400), pytest.mark.mosquitto]
+
+
+class Health:
+    """What a module's own health page says, on a port of loopback."""
+
+    def __init__(self) -> None:
+        self.status = 503
+        self.asked: list[str] = []
+        answer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                answer.asked.append(f"{self.path} {self.headers['X-Probe']}")
+                self.send_response(answer.status)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_port
+
+    @contextmanager
+    def served(self) -> Iterator[Health]:
+        thread = threading.Thread(target=self._server.serve_forever)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._server.shutdown()
+            thread.join()
+            self._server.server_close()
+
+
+@pytest.fixture
+def health() -> Iterator[Health]:
+    with Health().served() as served:
+        yield served
+
+
+def probed(life: Life, health: Health, **probe: object) -> Json:
+    """A Pod for biz1 with a readiness probe by the name of a port."""
+    obj = life.manifest("biz1.yaml")
+    get = {"port": "web", "path": "/biz1/health", "httpHeaders": [{"name": "X-Probe", "value": "yes"}]}
+    obj["spec"]["containers"][0] |= {
+        "ports": [{"name": "web", "containerPort": health.port}],
+        "readinessProbe": {"httpGet": get, "periodSeconds": 1, "failureThreshold": 2, **probe},
+    }
+    return obj
+
+
+def test_a_pod_is_ready_while_its_module_says_so(life: Life, health: Health, tunnel: str) -> None:
+    base = life.bases("a", tunnel=tunnel)
+    life.apply(probed(life, health))
+    said = "modules not ready: biz1 (HTTP probe failed with statuscode: 503)"
+    eventually(lambda: condition(life.get("Pod", "biz1"), "Ready").get("message") == said, within=30, what=said)
+    assert base.modules() == {"biz1:0.0.1": "activated"}
+    eventually(lambda: "Unhealthy" in life.reasons("biz1"), within=10, what="an Event")
+    health.status = 200
+    pod = life.wait_ready("biz1")
+    assert pod["status"]["containerStatuses"][0]["started"] is True
+    assert set(health.asked) == {"/biz1/health yes"}
+    health.status = 500
+    eventually(lambda: not ready(life.get("Pod", "biz1")), within=20, what="not Ready")
+    assert base.orders() == [("install", "biz1:0.0.1")]
+
+
+def serving(life: Life) -> dict[str, bool]:
+    """Whether the Pod of each version is Ready."""
+    return {pod["metadata"]["labels"]["module.koupleless.io/version"]: ready(pod) for pod in life.pods()}
+
+
+def test_a_rollout_waits_for_the_probe(life: Life, health: Health) -> None:
+    life.bases("a", "--multi-version", "both")
+    deployment = life.manifest("deployment.yaml")
+    deployment["spec"]["replicas"] = 1
+    template = probed(life, health)["spec"]["containers"][0]
+    deployment["spec"]["template"]["spec"]["containers"][0] |= {
+        "ports": template["ports"],
+        "readinessProbe": template["readinessProbe"],
+    }
+    health.status = 200
+    life.apply(deployment)
+    wait_available(life, "Deployment", "biz1", 1)
+    newer = life.manifest("deployment.yaml", version="0.0.2")
+    newer["spec"]["replicas"] = 1
+    unhealthy = {**template["readinessProbe"], "httpGet": {"port": 1}}
+    newer["spec"]["template"]["spec"]["containers"][0]["readinessProbe"] = unhealthy
+    life.apply(newer)
+    eventually(lambda: len(life.pods()) == 2, within=30, what="the new Pod beside the old one")
+    old = {"0.0.1": True, "0.0.2": False}
+    throughout(lambda: serving(life) == old, seconds=10, what="the old one serves")
+
+
+def test_a_module_without_anything_at_its_port_is_told(life: Life, health: Health) -> None:
+    life.bases("a")
+    obj = probed(life, health, httpGet={"port": 1}, failureThreshold=1)
+    life.apply(obj)
+    said = "no answer from port 1 of 127.0.0.1"
+    eventually(lambda: said in condition(life.get("Pod", "biz1"), "Ready").get("message", ""), within=30, what=said)
+
+
+def test_injected_containers_break_nothing(life: Life, tunnel: str) -> None:
+    base = life.bases("a", tunnel=tunnel)
+    deployment = life.manifest("deployment.yaml")
+    deployment["spec"]["replicas"] = 1
+    spec = deployment["spec"]["template"]["spec"]
+    spec["containers"].append({"name": "istio-proxy", "image": "istio/proxyv2:1.30"})
+    spec["initContainers"] = [
+        {"name": "istio-init", "image": "istio/proxyv2:1.30"},
+        {"name": "log-shipper", "image": "fluent-bit:5", "restartPolicy": "Always"},
+    ]
+    if life.everything.cluster.minor < 28:
+        spec["initContainers"].pop()
+    life.apply(deployment)
+    wait_available(life, "Deployment", "biz1", 1)
+    assert base.modules() == {"biz1:0.0.1": "activated"}
+    (pod,) = life.pods()
+    states = {each["name"]: each["state"] for each in pod["status"]["containerStatuses"]}
+    assert "running" in states["biz1"]
+    assert states["istio-proxy"]["terminated"]["reason"] == "NotAModule"
+    assert "istio-proxy" in {each["name"] for each in pod["spec"]["containers"]}
+    for status in pod["status"]["initContainerStatuses"]:
+        assert (status["state"]["terminated"]["reason"], status["state"]["terminated"]["exitCode"]) == ("NotAModule", 0)
+    name = pod["metadata"]["name"]
+    eventually(lambda: life.reasons(name).count("FieldsIgnored") == 1, within=10, what="one Event")
+    throughout(lambda: life.reasons(name).count("FieldsIgnored") == 1, seconds=3, what="and no other")
+    life.delete("Deployment", "biz1")
+    eventually(lambda: base.modules() == {}, within=60, what="the module gone")
