@@ -26,7 +26,7 @@ from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock, Cluster, NotFound, Rejected
 from controlplane.app.prober import Prober
 from controlplane.app.readiness import Readiness
-from controlplane.domain import doubts, outcomes, planner, vnode, vpod
+from controlplane.domain import deadline, doubts, outcomes, planner, vnode, vpod
 from controlplane.domain import modules as book
 from controlplane.domain.backoff import QUICK
 from controlplane.domain.environment import Place
@@ -259,8 +259,8 @@ class PodReconciler:
             again = await self._all(self._write_status(*item, now) for item in turn)
             times += [at for at in again if at is not None]
         self._endings.all_shown()
-        progress_at = vpod.next_progress(pods, base.modules, now)
-        return min([*times, progress_at] if progress_at is not None else times, default=None)
+        times += [at for at in (vpod.next_progress(pods, base.modules, now), deadline.next_at(pods, now, wall)) if at]
+        return min(times, default=None)
 
     async def _write_status(self, pod: Pod, status: PodStatus, now: float) -> float | None:
         """Write one status; return when to try again if the cluster refuses it. Raises ClusterError."""

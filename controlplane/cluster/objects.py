@@ -72,6 +72,7 @@ def pod(obj: Json) -> Pod:
         deletion_grace_seconds=fields.integer(meta, "deletionGracePeriodSeconds"),
         generation=fields.integer(meta, "generation") or 0,
         service_account=facts.service_account,
+        active_deadline=fields.integer(spec, "activeDeadlineSeconds"),
         others=others,
         ignored=intern(podfields.ignored(spec)),
     )

@@ -200,6 +200,8 @@ class Pod:
     deletion_grace_seconds: int | None = None
     generation: int = 0
     service_account: str = ""
+    active_deadline: int | None = None
+    """Seconds since its start that it may be active."""
     others: tuple[OtherContainer, ...] = ()
     ignored: str = ""
 

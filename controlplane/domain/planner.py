@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
+from controlplane.domain import deadline
 from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
 from controlplane.domain.environment import Place, facts_of, resolve
 from controlplane.domain.facts import InstallStrategy, Module, ModuleSpec, ModuleState, Verb
@@ -134,13 +135,13 @@ def wishes(pods: Iterable[Pod], place: Place) -> tuple[Wish, ...]:
     return tuple(
         Wish(
             module_spec(pod, container, place),
-            pod.deleting,
+            pod.deleting or deadline.has_failed(pod),
             release(pod, container),
             pod.uid,
             pod.creation_timestamp,
         )
         for pod in pods
-        if not pod.status.terminal or pod.deleting
+        if not pod.status.terminal or pod.deleting or deadline.has_failed(pod)
         for container in pod.containers
         if not unusable(pod, container)
     )

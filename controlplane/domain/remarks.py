@@ -29,6 +29,8 @@ def remarks(pod: Pod, written: PodStatus) -> Iterator[Remark]:
         status = after.get(container.name)
         if status is not None and unusable(pod, container) and not _same(before.get(container.name), status):
             yield Remark(True, status.reason, f"{container.name}: {status.message}")
+    if written.phase == "Failed" and pod.status.phase != "Failed":
+        yield Remark(True, written.reason, written.message)
     if pod.ignored and not after.keys() <= before.keys():
         yield Remark(False, "FieldsIgnored", pod.ignored)
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TypeAlias
 
+from controlplane.domain import deadline
 from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
 from controlplane.domain.facts import InstallStrategy, Module, ModuleState, Verb
 from controlplane.domain.identity import ModuleKey
@@ -67,6 +68,8 @@ def pod_status(
     """
     if not modules.told or pod.status.terminal:
         return None
+    if deadline.remaining(pod, wall) == 0:
+        return deadline.failed(pod, wall)
     before = {status.name: status for status in pod.status.containers}
     containers = tuple(
         _container(pod, container, before.get(container.name), modules, superseded, now, wall)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from controlplane.cluster.api import Json
+from controlplane.embedded.containervalidation import containers, texts
 from controlplane.embedded.fielderrors import (
     FieldErrors,
     child,
     children,
     count,
-    dns_label,
     label_key,
     label_value,
     labels,
@@ -27,10 +27,13 @@ _MUTABLE = ("activeDeadlineSeconds", "terminationGracePeriodSeconds", "toleratio
 
 def pod_spec(spec: Json, path: str, errors: FieldErrors) -> None:
     """Note what is wrong in a Pod spec."""
-    _containers(spec, path, errors)
+    containers(spec, path, errors)
     if node_name := text(spec, "nodeName", path, errors):
         subdomain(node_name, f"{path}.nodeName", errors)
     count(spec, "terminationGracePeriodSeconds", path, errors)
+    count(spec, "activeDeadlineSeconds", path, errors)
+    if spec.get("activeDeadlineSeconds") == 0:
+        errors.invalid(f"{path}.activeDeadlineSeconds", 0, "must be between 1 and 2147483647, inclusive")
     policy = text(spec, "restartPolicy", path, errors)
     if policy and policy not in _RESTART_POLICIES:
         errors.unsupported(f"{path}.restartPolicy", policy, _RESTART_POLICIES)
@@ -43,39 +46,6 @@ def pod_spec(spec: Json, path: str, errors: FieldErrors) -> None:
     _node_affinity(child(affinity, "nodeAffinity", f"{path}.affinity", errors), f"{path}.affinity.nodeAffinity", errors)
     for kind in ("podAffinity", "podAntiAffinity"):
         _pod_affinity(child(affinity, kind, f"{path}.affinity", errors), f"{path}.affinity.{kind}", errors)
-
-
-def _containers(spec: Json, path: str, errors: FieldErrors) -> None:
-    names: set[str] = set()
-    if not spec.get("containers"):
-        errors.required(f"{path}.containers")
-    for field in ("initContainers", "containers"):
-        for here, container in children(spec, field, path, errors):
-            name = text(container, "name", here, errors)
-            if not name:
-                errors.required(f"{here}.name")
-            else:
-                dns_label(name, f"{here}.name", errors)
-                if name in names:
-                    errors.duplicate(f"{here}.name", name)
-                names.add(name)
-            image = text(container, "image", here, errors)
-            if not image:
-                errors.required(f"{here}.image")
-            elif image != image.strip():
-                errors.invalid(f"{here}.image", image, "must not have leading or trailing whitespace")
-            _texts(container, "args", here, errors)
-            _texts(container, "command", here, errors)
-            for at, variable in children(container, "env", here, errors):
-                if not text(variable, "name", at, errors):
-                    errors.required(f"{at}.name")
-                text(variable, "value", at, errors)
-
-
-def _texts(obj: Json, key: str, path: str, errors: FieldErrors) -> None:
-    value = obj.get(key)
-    if value is not None and not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
-        errors.invalid(f"{path}.{key}", value, "must be a list of strings")
 
 
 def _toleration(toleration: Json, path: str, errors: FieldErrors) -> None:
@@ -103,7 +73,7 @@ def _expressions(obj: Json, field: str, path: str, operators: tuple[str, ...], e
         operator = text(item, "operator", here, errors)
         if operator not in operators:
             errors.unsupported(f"{here}.operator", operator, operators)
-        _texts(item, "values", here, errors)
+        texts(item, "values", here, errors)
         values: Any = item.get("values") or []
         if operator in ("In", "NotIn") and not values:
             errors.required(f"{here}.values", "must be specified when `operator` is 'In' or 'NotIn'")
@@ -139,7 +109,7 @@ def _pod_affinity(affinity: Json, path: str, errors: FieldErrors) -> None:
         if not text(term, "topologyKey", here, errors):
             errors.required(f"{here}.topologyKey", "can not be empty")
         label_selector(child(term, "labelSelector", here, errors), f"{here}.labelSelector", errors)
-        _texts(term, "namespaces", here, errors)
+        texts(term, "namespaces", here, errors)
 
 
 def pod_change(before: Json, after: Json, errors: FieldErrors) -> None:
@@ -153,6 +123,11 @@ def pod_change(before: Json, after: Json, errors: FieldErrors) -> None:
             " existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was"
             " previously negative)",
         )
+    was, now = before.get("activeDeadlineSeconds"), after.get("activeDeadlineSeconds")
+    if was is not None and now is None:
+        errors.invalid("spec.activeDeadlineSeconds", None, "must not update from a positive integer to nil value")
+    elif was is not None and isinstance(now, int) and now > was:
+        errors.invalid("spec.activeDeadlineSeconds", now, "must be less than or equal to previous value")
     kept = after.get("tolerations") or []
     if any(toleration not in kept for toleration in before.get("tolerations") or []):
         errors.invalid("spec.tolerations", kept, "existing tolerations can not be modified except their seconds")

@@ -7,13 +7,14 @@ parts that this cluster does not act on, anything goes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
 from controlplane.app.ports import Rejected
 from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, NODES, PODS, REPLICA_SETS, Json, Resource
+from controlplane.domain import podfields
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,10 @@ class _Shape:
 
 def _shape(others: str = "", **inside: _Shape) -> _Shape:
     return _Shape(inside, frozenset(others.split()))
+
+
+def _fields_of(table: Iterable[podfields.Field], **inside: _Shape) -> _Shape:
+    return _Shape(inside, podfields.top_level(table) - inside.keys())
 
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -48,20 +53,13 @@ _AFFINITY = _shape(
     podAffinity=_POD_AFFINITY,
     podAntiAffinity=_POD_AFFINITY,
 )
-_CONTAINER = _shape(
-    "name image command args workingDir envFrom resources resizePolicy restartPolicy restartPolicyRules volumeMounts "
-    "volumeDevices livenessProbe readinessProbe startupProbe lifecycle terminationMessagePath terminationMessagePolicy "
-    "imagePullPolicy securityContext stdin stdinOnce tty",
-    env=_shape("name value valueFrom"),
+_CONTAINER = _fields_of(
+    podfields.CONTAINER,
+    env=_shape("name value", valueFrom=_shape(" ".join(podfields.inside(podfields.CONTAINER, "env.valueFrom")))),
     ports=_shape("name hostPort containerPort protocol hostIP"),
 )
-_POD = _shape(
-    "volumes ephemeralContainers restartPolicy terminationGracePeriodSeconds activeDeadlineSeconds dnsPolicy "
-    "nodeSelector serviceAccountName serviceAccount automountServiceAccountToken nodeName hostNetwork hostPID hostIPC "
-    "shareProcessNamespace securityContext imagePullSecrets hostname subdomain schedulerName hostAliases "
-    "priorityClassName priority dnsConfig runtimeClassName enableServiceLinks preemptionPolicy overhead "
-    "topologySpreadConstraints setHostnameAsFQDN os hostUsers schedulingGates resourceClaims resources "
-    "hostnameOverride workloadRef",
+_POD = _fields_of(
+    podfields.POD,
     containers=_CONTAINER,
     initContainers=_CONTAINER,
     tolerations=_shape("key operator value effect tolerationSeconds"),

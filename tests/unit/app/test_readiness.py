@@ -184,3 +184,21 @@ async def test_what_is_said_of_a_pod_is_not_said_again_by_the_next_control_plane
         again.bases.add("b1")
         await asyncio.sleep(30.0)
         assert {"UnsupportedField", "FieldsIgnored"} & set(again.reasons()) == set()
+
+
+async def test_a_pod_that_was_active_for_too_long_fails_and_its_modules_leave() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        stage.put_pod("p", spec={"activeDeadlineSeconds": 30})
+        await asyncio.sleep(20.0)
+        assert stage.ready("pod", "p") == "True"
+        await asyncio.sleep(15.0)
+        pod = stage.pod("p")
+        assert pod is not None
+        assert (pod["status"]["phase"], pod["status"]["reason"]) == ("Failed", "DeadlineExceeded")
+        assert stage.bases.modules[base] == {}
+        assert stage.reasons().count("DeadlineExceeded") == 1
+        stage.api.calls.clear()
+        await asyncio.sleep(120.0)
+        assert [c for c in stage.api.calls if c.resource == PODS and c.verb == "patch"] == []
+        assert len(stage.bases.installs) == 1

@@ -1,0 +1,75 @@
+"""activeDeadlineSeconds: a Pod that is active for longer has failed for good, and its modules leave the base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from controlplane.domain.objects import Condition, ContainerStatus, Pod, PodStatus
+
+REASON = "DeadlineExceeded"
+MESSAGE = "Pod was active on the node longer than the specified deadline"
+"""Both are a kubelet's words."""
+
+_ENDED = 143
+"""Exit code of a process that ended on SIGTERM."""
+
+
+def has_failed(pod: Pod) -> bool:
+    """Tell whether the Pod's status says that it was active for too long."""
+    return pod.status.phase == "Failed" and pod.status.reason == REASON
+
+
+def remaining(pod: Pod, wall: float) -> float | None:
+    """Return the seconds until a Pod has been active for too long, at least 0; None when it never will be."""
+    if pod.active_deadline is None or pod.status.phase in ("Succeeded", "Failed"):
+        return None
+    try:
+        began = datetime.fromisoformat(pod.status.start_time).timestamp()
+    except ValueError:
+        return None
+    return max(began + pod.active_deadline - wall, 0.0)
+
+
+def next_at(pods: Iterable[Pod], now: float, wall: float) -> float | None:
+    """Return when the first of these Pods has been active for too long, in the time of now."""
+    times = [left for pod in pods if (left := remaining(pod, wall)) is not None]
+    return now + min(times) if times else None
+
+
+def failed(pod: Pod, wall: float) -> PodStatus:
+    """Return the status of a Pod that was active for too long."""
+    now = datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    before = {condition.type: condition for condition in pod.status.conditions}
+    changed = {
+        kind: Condition(kind, "False", "PodFailed", MESSAGE, _since(before.get(kind), now))
+        for kind in ("ContainersReady", "Ready")
+    }
+    kept = tuple(changed.pop(condition.type, condition) for condition in pod.status.conditions)
+    return replace(
+        pod.status,
+        phase="Failed",
+        reason=REASON,
+        message=MESSAGE,
+        containers=tuple(_ended(status, now) for status in pod.status.containers),
+        conditions=(*kept, *changed.values()),
+    )
+
+
+def _since(before: Condition | None, now: str) -> str:
+    return before.last_transition_time if before is not None and before.status == "False" else now
+
+
+def _ended(status: ContainerStatus, now: str) -> ContainerStatus:
+    return replace(
+        status,
+        kind="terminated",
+        ready=False,
+        started=False,
+        reason=REASON,
+        message="",
+        exit_code=_ENDED,
+        started_at=status.started_at or now,
+        finished_at=now,
+    )
