@@ -70,6 +70,7 @@ proto: .venv/.dev ## generate the code of the contracts again
 docs: .venv/.dev ## write the pages that are made from settings and contracts again
 	@$(BIN)/python -m docs.configuration
 	@$(BIN)/python -m docs.api
+	@$(BIN)/python -m docs.pods
 
 proto-check: .venv/.dev
 	@rm -rf .venv/gen && mkdir .venv/gen

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from controlplane.app.policy import Policy, Timing
+from controlplane.domain import quantities
 from controlplane.domain.identity import InvalidName, parse_env
 from controlplane.domain.planner import OrphanPolicy
 from controlplane.domain.planner import Policy as ModulePolicy
@@ -29,6 +30,7 @@ from service.settings import Settings
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_RESOURCE = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 
 
@@ -56,6 +58,18 @@ def own_namespace() -> str:
 def default_database() -> str:
     """Return where the embedded cluster is kept when nothing else is said."""
     return str(state_folder() / "cluster.db")
+
+
+def offered(text: str) -> dict[str, str]:
+    """Return the resources of VNODE_RESOURCES, as the API server writes them; raises ValueError."""
+    found: dict[str, str] = {}
+    for part in text.split(",") if text.strip() != "none" else ():
+        name, equals, size = (each.strip() for each in part.partition("="))
+        quantity = quantities.canonical(size)
+        if not equals or not _RESOURCE.fullmatch(name) or name == "pods" or quantity is None:
+            raise ValueError(f"{part.strip()!r} is not RESOURCE=QUANTITY; give cpu=100,memory=64Gi, or none")
+        found[name] = quantity
+    return found
 
 
 class ControlPlaneSettings(Settings):
@@ -175,6 +189,12 @@ class ControlPlaneSettings(Settings):
         description="networks that bases may be in, comma separated, as for the HTTP gateway: "
         "probes of modules go nowhere else",
     )
+    vnode_resources: str = Field(
+        "cpu=1000,memory=1Ti,ephemeral-storage=1Ti",
+        validation_alias="VNODE_RESOURCES",
+        description="what each VNode offers the scheduler of resources that its base does not limit, so that Pods that "
+        "request it are placed: RESOURCE=QUANTITY, comma separated, or none; limited metaspace goes before memory",
+    )
     kubelet_proxy_enabled: bool = Field(
         False,
         validation_alias="KUBELET_PROXY_ENABLED",
@@ -212,6 +232,12 @@ class ControlPlaneSettings(Settings):
     @classmethod
     def _networks(cls, value: Any) -> Any:
         return parse_networks(value) if isinstance(value, str) else value
+
+    @field_validator("vnode_resources")
+    @classmethod
+    def _vnode_resources(cls, value: str) -> str:
+        offered(value)
+        return value
 
     @field_validator("env")
     @classmethod
@@ -355,4 +381,5 @@ class ControlPlaneSettings(Settings):
             peers_follow=self.peers_follow,
             clustered=self.is_cluster,
             most_level=self.workload_max_level,
+            vnode_resources=offered(self.vnode_resources),
         )

@@ -80,6 +80,7 @@ class NodeReconciler:
             now=rfc3339(self._clock.wall()),
             controller_version=self._policy.version,
             kubelet=endpoint,
+            offered=self._policy.vnode_resources,
         )
         if current is None:
             return await self._create(spec)

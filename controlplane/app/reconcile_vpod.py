@@ -168,7 +168,7 @@ class PodReconciler:
 
     def _wishes(self, pods: Sequence[Pod]) -> tuple[planner.Wish, ...]:
         profile = self._base.profile
-        _, allocatable = vnode.memory(profile.metaspace, profile.base_used)
+        _, allocatable = vnode.room(profile.metaspace, profile.base_used)
         return planner.wishes(pods, Place(profile.address.ip, allocatable.get("memory", "")))
 
     def hear(self, heard: ModuleList, pods: Sequence[Pod], now: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from controlplane.domain.contract import ENV
+from controlplane.domain.contract import BIZ_VERSION_ENV, ENV
 from controlplane.domain.objects import (
     Container,
     ModuleDeployment,
@@ -95,7 +95,8 @@ def baseline(
     """Return the modules that a starting base gets: of each name the one of the newest Deployment, oldest first.
 
     A Deployment scaled to 0 gives none, but for a peer one if peers_follow: it
-    will have a replica for this base.
+    will have a replica for this base. A module with arguments or variables is left to
+    its Pod, as a baseline has no place for them.
     """
     newest: dict[str, Container] = {}
     for deployment in sorted(deployments, key=lambda d: (d.creation_timestamp, d.namespace, d.name)):
@@ -106,8 +107,10 @@ def baseline(
         if not fits(deployment.rules, name=name, labels=labels, taints=taints):
             continue
         for container in deployment.containers:
-            if not invalid(container):
-                newest.pop(container.name, None)
+            if invalid(container):
+                continue
+            newest.pop(container.name, None)
+            if not container.args and all(name == BIZ_VERSION_ENV for name, _ in container.env):
                 newest[container.name] = container
     return tuple(newest.values())
 

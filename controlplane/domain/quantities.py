@@ -1,4 +1,4 @@
-"""Quantities of Kubernetes ("250m", "64Mi", "1e3") as numbers."""
+"""Quantities of Kubernetes ("250m", "64Mi", "1e3") as numbers, and in the form in which the API server stores them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ _FORM = re.compile(
     r"(?P<suffix>[eE][+-]?[0-9]{1,2}|[KMGTPE]i|[numkMGTPE]?)",
     re.ASCII,
 )
+_DECIMAL, _BINARY = "kMGTPE", "KMGTPE"
 _SUFFIXES = {
     "": Decimal(1),
     **{suffix: Decimal(1).scaleb(power) for suffix, power in (("n", -9), ("u", -6), ("m", -3), ("k", 3), ("M", 6))},
@@ -27,3 +28,22 @@ def parse(text: str) -> Decimal | None:
     if suffix in _SUFFIXES:
         return number * _SUFFIXES[suffix]
     return number.scaleb(int(suffix[1:]))
+
+
+def canonical(text: str) -> str | None:
+    """Return a quantity as the API server writes it, None for what is no quantity or no whole number of thousandths.
+
+    Exponents, which it keeps as they are, become suffixes.
+    """
+    number = parse(text)
+    if number is None or number < 0 or number * 1000 != (number * 1000).to_integral_value():
+        return None
+    if number != number.to_integral_value():
+        return f"{int(number * 1000)}m"
+    size, step, suffix = int(number), 1024 if text.endswith("i") else 1000, ""
+    for letter in _BINARY if text.endswith("i") else _DECIMAL:
+        if not size or size % step:
+            break
+        size //= step
+        suffix = f"{letter}i" if step == 1024 else letter
+    return f"{size}{suffix}"

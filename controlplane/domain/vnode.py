@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from controlplane.domain import contract
 from controlplane.domain.endpoint import Endpoint
@@ -18,6 +19,7 @@ from controlplane.domain.identity import BaseId, node_name
 from controlplane.domain.objects import Condition, Node, NodeSpec, NodeStatus, Taint
 
 PODS = "65535"
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 TUNNEL_CONDITION = "TunnelAvailable"
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _KI = 1024
@@ -58,10 +60,12 @@ def node_spec(
     now: str,
     controller_version: str,
     kubelet: Endpoint | None = None,
+    offered: Mapping[str, str] = _NOTHING,
 ) -> NodeSpec:
     """Return the Node that stands for a base; now is used for conditions that are new.
 
-    kubelet is where the API server asks for logs, if anywhere.
+    kubelet is where the API server asks for logs, if anywhere; offered is what the Node
+    has of resources that a base does not limit.
     """
     return NodeSpec(
         name=node_name(profile.base, profile.env),
@@ -74,7 +78,7 @@ def node_spec(
             Taint(contract.TAINT_VIRTUAL_NODE, "True", "NoExecute"),
             Taint(contract.TAINT_NODE_ENV, profile.env, "NoExecute"),
         ),
-        status=_status(profile, standing, now, controller_version, kubelet),
+        status=_status(profile, standing, now, controller_version, kubelet, offered),
     )
 
 
@@ -106,9 +110,14 @@ def _addresses(profile: Profile, kubelet: Endpoint | None) -> tuple[tuple[str, s
 
 
 def _status(
-    profile: Profile, standing: Standing, now: str, controller_version: str, kubelet: Endpoint | None
+    profile: Profile,
+    standing: Standing,
+    now: str,
+    controller_version: str,
+    kubelet: Endpoint | None,
+    offered: Mapping[str, str],
 ) -> NodeStatus:
-    capacity, allocatable = memory(profile.metaspace, profile.base_used)
+    capacity, allocatable = room(profile.metaspace, profile.base_used, offered)
     healthy = [
         Condition(kind, "False", reason, message, now)
         for kind, reason, message in (
@@ -141,16 +150,26 @@ def _status(
     )
 
 
-def memory(metaspace: Metaspace | None, base_used: int | None) -> tuple[Mapping[str, str], Mapping[str, str]]:
-    """Return capacity and allocatable. Without a metaspace limit there is no memory figure, rather than 0."""
-    if metaspace is None or metaspace.max <= 0:
-        return {"pods": PODS}, {"pods": PODS}
+def room(
+    metaspace: Metaspace | None, base_used: int | None, offered: Mapping[str, str] = _NOTHING
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Return capacity and allocatable.
+
+    Memory is that of metaspace, or what is offered where the JVM has no limit; as long as
+    the base has not told which, or nothing is offered, there is no figure, rather than 0.
+    """
+    rest = {"pods": PODS, **{name: size for name, size in offered.items() if name != "memory"}}
+    if metaspace is None:
+        return rest, rest
+    if metaspace.max <= 0:
+        unlimited = {**rest, **({"memory": offered["memory"]} if "memory" in offered else {})}
+        return unlimited, unlimited
     used = min(max(base_used or 0, 0), metaspace.max)
     # Rounded up to whole MiB so that a base's small movements are not worth a write.
     used = min(-(-used // _MEMORY_GRAIN) * _MEMORY_GRAIN, metaspace.max)
     return (
-        {"pods": PODS, "memory": quantity(metaspace.max)},
-        {"pods": PODS, "memory": quantity(metaspace.max - used)},
+        {**rest, "memory": quantity(metaspace.max)},
+        {**rest, "memory": quantity(metaspace.max - used)},
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from controlplane.domain.contract import ENV
 from controlplane.domain.objects import (
     Container,
+    FieldRef,
     ModuleDeployment,
     Requirement,
     SchedulingRules,
@@ -97,6 +98,22 @@ def test_what_would_not_be_scheduled_there_is_not_given() -> None:
     assert given(deployment("a", "t", "1", replicas=None)) == ["biz1:1"]
     assert given(deployment("a", "t", "1", rules=SchedulingRules())) == []
     assert given(deployment("a", "t", "")) == []
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        Container("biz1", "u", "2", args=("--x",)),
+        Container("biz1", "u", "2", env=(("BIZ_VERSION", "2"), ("NAME", FieldRef("metadata.name")))),
+    ],
+    ids=["arguments", "variables"],
+)
+def test_what_a_baseline_cannot_carry_is_left_to_the_pod(container: Container) -> None:
+    older = deployment("old", "2026-01-01T00:00:00Z", "1")
+    newer = deployment("new", "2026-01-02T00:00:00Z", containers=(container,))
+    assert given(older, newer) == []
+    plain = replace(container, args=(), env=(("BIZ_VERSION", "2"),))
+    assert given(older, replace(newer, containers=(plain,))) == ["biz1:2"]
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,28 @@ def test_what_is_no_quantity_is_none(text: str) -> None:
     assert quantities.parse(text) is None
 
 
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ("0", "0"),
+        ("1000", "1k"),
+        ("65535", "65535"),
+        ("1.5", "1500m"),
+        ("1000m", "1"),
+        ("0.0001", None),
+        ("1024Gi", "1Ti"),
+        ("1.5Gi", "1536Mi"),
+        ("1536Ki", "1536Ki"),
+        ("1e6", "1M"),
+        ("2000E", "2000E"),
+        ("-1", None),
+        ("much", None),
+    ],
+)
+def test_quantities_are_written_as_the_api_server_stores_them(text: str, stored: str | None) -> None:
+    assert quantities.canonical(text) == stored
+
+
 @given(st.text(max_size=40))
 def test_any_text_is_a_quantity_or_none(text: str) -> None:
     number = quantities.parse(text)

@@ -39,16 +39,30 @@ def as_node(wanted: NodeSpec) -> Node:
 
 
 def test_memory_is_the_limit_less_what_the_base_used_before_modules() -> None:
-    capacity, allocatable = vnode.memory(PROFILE.metaspace, PROFILE.base_used)
+    capacity, allocatable = vnode.room(PROFILE.metaspace, PROFILE.base_used)
     assert capacity["memory"] == "256Mi"
     assert allocatable["memory"] == "190Mi"
 
 
 @pytest.mark.parametrize("metaspace", [None, Metaspace(1, 2, -1), Metaspace(1, 2, 0)])
 def test_without_a_limit_there_is_no_memory_figure(metaspace: Metaspace | None) -> None:
-    capacity, allocatable = vnode.memory(metaspace, 5)
+    capacity, allocatable = vnode.room(metaspace, 5)
     assert "memory" not in capacity
     assert "memory" not in allocatable
+
+
+OFFERED = {"cpu": "1k", "memory": "1Ti", "example.com/tape": "2"}
+
+
+@pytest.mark.parametrize(
+    ("metaspace", "memory"),
+    [(None, None), (Metaspace(1, 2, -1), "1Ti"), (Metaspace(1, 2, 256 << 20), "256Mi")],
+    ids=["not told", "unlimited", "limited"],
+)
+def test_what_is_offered_stands_beside_what_the_base_limits(metaspace: Metaspace | None, memory: str | None) -> None:
+    capacity, _ = vnode.room(metaspace, None, OFFERED)
+    assert capacity.get("memory") == memory
+    assert (capacity["cpu"], capacity["example.com/tape"]) == ("1k", "2")
 
 
 @given(st.integers(min_value=0, max_value=2**62))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from gateways.mqtt.settings import MqttGatewaySettings
 from modulecontroller.configuration import PROGRAMS
 from modulecontroller.settings import SupervisorSettings
 from service.logs import LogFormat, LogLevel
-from service.settings import ALL_VARIABLES, Settings, names, read
+from service.settings import ALL_VARIABLES, ConfigurationError, Settings, names, read
 from tests.servers.credentials import Credentials
 
 Row = tuple[str, Callable[[Any], object], object]
@@ -80,6 +81,12 @@ TABLES: Mapping[type[Settings], Mapping[str, Row]] = {
         "MODULE_SCALE_DOWN_DELAY": ("9", lambda s: s.policy("v").timing.scale_down_delay, 9.0),
         "ENABLE_MODULE_DEPLOYMENT_CONTROLLER": ("true", lambda s: s.policy("v").peers_follow, True),
         "ENABLE_MODULE_REPLICAS_SYNC_WITH_BASE": ("true", lambda s: s.policy("v").peers_follow, True),
+        "HTTP_TUNNEL_ALLOWED_CIDRS": ("10.1.0.0/16", lambda s: s.allowed_cidrs, (ipaddress.ip_network("10.1.0.0/16"),)),
+        "VNODE_RESOURCES": (
+            "cpu=2, memory=1024Gi",
+            lambda s: dict(s.policy("v").vnode_resources),
+            {"cpu": "2", "memory": "1Ti"},
+        ),
         "NAMESPACE": ("apps", lambda s: s.namespace, "apps"),
         "KUBELET_PROXY_PORT": ("6", lambda s: s.kubelet_proxy_port, 6),
         "KUBELET_PROXY_CRT_PATH": ("/c", lambda s: s.kubelet_files.crt, "/c"),
@@ -199,3 +206,15 @@ def test_files_turn_tls_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     monkeypatch.setenv("MQTT_CLIENT_CRT_PATH", str(pki.server_crt))
     monkeypatch.setenv("MQTT_CLIENT_KEY_PATH", str(pki.server_key))
     assert read(MqttGatewaySettings).tls
+
+
+@pytest.mark.parametrize("value", ["cpu", "cpu=", "cpu=much", "cpu=-1", "=1", "pods=5", "cpu=1;memory=2Gi", "cpu=1,,"])
+def test_resources_that_no_node_can_have_stop_the_start(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("VNODE_RESOURCES", value)
+    with pytest.raises(ConfigurationError, match=f"VNODE_RESOURCES={re.escape(value)}: .* is not RESOURCE=QUANTITY"):
+        read(ControlPlaneSettings)
+
+
+def test_a_vnode_may_offer_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VNODE_RESOURCES", "none")
+    assert read(ControlPlaneSettings).policy("v").vnode_resources == {}
