@@ -36,6 +36,7 @@ def test_all_examples_are_tried_here() -> None:
         "daemonset.yaml",
         "deployment.yaml",
         "peer-deployment.yaml",
+        "variables.yaml",
     }
 
 
@@ -59,6 +60,16 @@ def test_a_pod_of_two_modules(default: Life, tunnel: str) -> None:
     default.delete("Pod", "biz1-biz2")
     default.wait_gone("Pod", "biz1-biz2")
     assert base.modules() == {}
+
+
+def test_a_pod_with_references(default: Life) -> None:
+    base = default.bases("a")
+    default.apply(manifest("variables.yaml", name="biz1-variables"))
+    default.wait_ready("biz1-variables")
+    assert base.modules() == ACTIVE
+    (body,) = base.bodies("installBiz")
+    assert body["args"] == ["--instance=biz1-variables"]
+    assert body["envs"]["GREETING"] == "biz1-variables runs biz1 0.0.1 at 127.0.0.1"
 
 
 def test_a_deployment_has_one_copy_on_each_of_two_bases(default: Life) -> None:

@@ -144,7 +144,7 @@ def test_a_module_that_is_not_ours_is_shown_as_unmanaged(stage: tuple[Mctl, list
 
 def test_a_deployment_and_a_daemonset_become_modules(stage: tuple[Mctl, list[SimulatedBase]]) -> None:
     mctl, _ = stage
-    for name in ("deployment.yaml", "daemonset.yaml", "biz1-biz2.yaml"):
+    for name in ("deployment.yaml", "daemonset.yaml", "biz1-biz2.yaml", "variables.yaml"):
         manifest = str(EXAMPLES / name)
         mctl("apply", "-f", manifest)
         mctl("wait", "--for=ready", "-f", manifest, "--timeout", "60s")
