@@ -74,10 +74,12 @@ class Readiness:
         uid, name = key
         if reading.why not in ("", NOT_YET):
             kind = "Readiness" if reading.started else "Startup"
+            message = f"{name}: {kind} probe failed: {reading.why}"
             for pod in self._cluster.pods.on_node(self._base.vnode):
-                if pod.uid == uid:
-                    message = f"{name}: {kind} probe failed: {reading.why}"
-                    self._recorder.pod(pod, "", warning=True, reason="Unhealthy", message=message)
+                for container in pod.containers if pod.uid == uid else ():
+                    if container.name == name:
+                        module = f"{name}:{container.version}"
+                        self._recorder.pod(pod, module, warning=True, reason="Unhealthy", message=message)
         self._changed()
 
 

@@ -5,6 +5,8 @@ Total functions, as those of ``objects``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from controlplane.cluster import fields
 from controlplane.cluster.api import Json
 from controlplane.cluster.probes import probes
@@ -12,16 +14,16 @@ from controlplane.domain import environment, podfields
 from controlplane.domain.objects import Container, FieldRef, ResourceRef
 
 
-def containers(spec: Json, facts: environment.Facts) -> tuple[Container, ...]:
+def containers(modules: Sequence[Json], spec: Json, facts: environment.Facts) -> tuple[Container, ...]:
     """View the modules of a specification; facts are what is known of the Pod."""
-    return tuple(_container(each, spec, facts) for each in podfields.modules(spec))
+    return tuple(_container(each, spec, facts) for each in modules)
 
 
-def referenced_annotations(spec: Json) -> frozenset[str]:
-    """Return the annotations to which variables of a specification refer."""
+def referenced_annotations(modules: Sequence[Json]) -> frozenset[str]:
+    """Return the annotations to which variables of modules refer."""
     sources = (
         fields.mapping(entry, "valueFrom", "fieldRef")
-        for container in fields.objects(spec, "containers")
+        for container in modules
         for entry in fields.objects(container, "env")
     )
     return frozenset(environment.annotation_of(fields.text(source, "fieldPath")) for source in sources) - {""}

@@ -45,11 +45,12 @@ def key(obj: Json) -> str:
 def pod(obj: Json) -> Pod:
     """View a Pod."""
     meta, spec = fields.mapping(obj, "metadata"), fields.mapping(obj, "spec")
-    others = podfields.others(spec)
+    modules = podfields.modules(spec)
+    others = podfields.others(spec, modules)
     facts = Facts(
         namespace=fields.word(meta, "namespace"),
         labels=fields.words(meta, "labels"),
-        annotations=_annotations(meta, referenced_annotations(spec)),
+        annotations=_annotations(meta, referenced_annotations(modules)),
         service_account=fields.word(spec, "serviceAccountName"),
         name=fields.text(meta, "name"),
         uid=fields.text(meta, "uid"),
@@ -61,7 +62,7 @@ def pod(obj: Json) -> Pod:
         uid=fields.text(meta, "uid"),
         resource_version=fields.text(meta, "resourceVersion"),
         node_name=fields.word(spec, "nodeName"),
-        containers=containers(spec, facts),
+        containers=containers(modules, spec, facts),
         status=pod_status(fields.mapping(obj, "status"), frozenset(other.name for other in others)),
         labels=facts.labels,
         annotations=facts.annotations,
@@ -74,7 +75,7 @@ def pod(obj: Json) -> Pod:
         service_account=facts.service_account,
         active_deadline=fields.integer(spec, "activeDeadlineSeconds"),
         others=others,
-        ignored=intern(podfields.ignored(spec)),
+        ignored=intern(podfields.ignored(spec, modules, others)),
     )
 
 
@@ -88,7 +89,7 @@ def template_containers(obj: Json) -> tuple[Container, ...]:
         annotations=dict(fields.pairs(meta, "annotations")),
         service_account=fields.word(spec, "serviceAccountName"),
     )
-    return containers(spec, facts)
+    return containers(podfields.modules(spec), spec, facts)
 
 
 def pod_status(status: Json, others: frozenset[str] = frozenset()) -> PodStatus:

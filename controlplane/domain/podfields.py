@@ -8,7 +8,8 @@ as the API server has them; functions are total, whatever these hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias
@@ -171,9 +172,19 @@ CONTAINER = (
 )
 """Fields of a container that is a module."""
 
-_OTHER_FIELDS = {"containers", "ephemeralContainers", "initContainers", "volumes"}
-_IGNORED_OF_PODS = tuple(f for f in POD if f.treatment is _IGNORED and f.path not in _OTHER_FIELDS)
-_IGNORED_OF_CONTAINERS = tuple(f for f in CONTAINER if f.treatment is _IGNORED)
+
+def _index(fields: Iterable[Field]) -> Mapping[str, Sequence[tuple[Field, Sequence[str]]]]:
+    """Return the ignored fields by the first name of their path, with the other names: a Pod has few of them."""
+    found: dict[str, list[tuple[Field, list[str]]]] = defaultdict(list)
+    for field in fields:
+        first, *rest = field.path.split(".")
+        if field.treatment is _IGNORED and first not in ("ephemeralContainers", "initContainers", "volumes"):
+            found[first].append((field, rest))
+    return dict(found)
+
+
+_IGNORED_OF_PODS = _index(POD)
+_IGNORED_OF_CONTAINERS = _index(CONTAINER)
 _NOT_READ = "not read for modules; write the value into the Pod, or have the module read it in its base"
 
 
@@ -184,9 +195,9 @@ def modules(spec: Json) -> list[Json]:
     return named or containers
 
 
-def others(spec: Json) -> tuple[OtherContainer, ...]:
-    """Return the containers that are no modules and are not run."""
-    own = {id(each) for each in modules(spec)}
+def others(spec: Json, modules: Sequence[Json]) -> tuple[OtherContainer, ...]:
+    """Return the containers beside the modules: those that are not run."""
+    own = {id(each) for each in modules}
     beside = [each for each in _objects(spec.get("containers")) if id(each) not in own]
     return (
         *(_other(ContainerKind.CONTAINER, each) for each in beside),
@@ -195,14 +206,13 @@ def others(spec: Json) -> tuple[OtherContainer, ...]:
     )
 
 
-def ignored(spec: Json) -> str:
+def ignored(spec: Json, modules: Sequence[Json], others: Iterable[OtherContainer]) -> str:
     """Say in words what of a Pod is ignored although it would matter elsewhere; empty when nothing is."""
-    parts = [f"{each.kind.value} {each.name}" for each in others(spec)]
+    parts = [f"{each.kind.value} {each.name}" for each in others]
     parts += [f"volume {name}" for name in _volumes(spec)]
-    parts += [field.path for field in _IGNORED_OF_PODS if _says(spec, field)]
-    for container in modules(spec):
-        name = _text(container.get("name"))
-        parts += [f"{field.path} of {name}" for field in _IGNORED_OF_CONTAINERS if _says(container, field)]
+    parts += _said(spec, _IGNORED_OF_PODS)
+    for container in modules:
+        parts += [f"{path} of {_text(container.get('name'))}" for path in _said(container, _IGNORED_OF_CONTAINERS)]
     if not parts:
         return ""
     text = f"ignored, as a virtual node has no use for it: {', '.join(parts)}"
@@ -252,6 +262,8 @@ def _other(kind: ContainerKind, container: Json) -> OtherContainer:
 
 def _volumes(spec: Json) -> list[str]:
     """Return the names of volumes, but for the one that the API server adds for the service account's token."""
+    if not spec.get("volumes"):
+        return []
     containers = [*_objects(spec.get("containers")), *_objects(spec.get("initContainers"))]
     tokens = {
         mount.get("name")
@@ -262,8 +274,14 @@ def _volumes(spec: Json) -> list[str]:
     return [_text(volume.get("name")) for volume in _objects(spec.get("volumes")) if volume.get("name") not in tokens]
 
 
-def _says(obj: Json, field: Field) -> bool:
-    return any(value not in field.defaults for value in _values(obj, field.path.split(".")))
+def _said(obj: Json, index: Mapping[str, Sequence[tuple[Field, Sequence[str]]]]) -> list[str]:
+    """Return the paths of ignored fields that say something."""
+    return [
+        field.path
+        for name, value in obj.items()
+        for field, rest in index.get(name, ())
+        if any(each not in field.defaults for each in _values(value, rest))
+    ]
 
 
 def _values(obj: object, path: Sequence[str]) -> Iterator[object]:

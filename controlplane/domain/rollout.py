@@ -125,7 +125,15 @@ def of_module(places: Sequence[Place]) -> Rollout:
 def part(pod: Pod, container: Container) -> Part:
     """Return how a module of a Pod stands."""
     status = next((s for s in pod.status.containers if s.name == container.name), ContainerStatus(container.name))
-    return Part(pod.key, f"{container.name}:{container.version}", status.ready, status.reason, status.message)
+    return Part(pod.key, f"{container.name}:{container.version}", status.ready, *why(pod, status))
+
+
+def why(pod: Pod, status: ContainerStatus) -> tuple[str, str]:
+    """Return why a module of a Pod is not ready: reason and message, of a running one those of the condition."""
+    if status.kind != "running" or status.ready:
+        return status.reason, status.message
+    message = next((c.message for c in pod.status.conditions if c.type == "ContainersReady"), "")
+    return "NotReady", message
 
 
 def _wants(containers: Iterable[Container]) -> list[tuple[str, str, str]]:

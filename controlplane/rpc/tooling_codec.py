@@ -14,7 +14,7 @@ from controlplane.app.shards import ReplicaItem, Shard
 from controlplane.domain import contract
 from controlplane.domain.history import Operation
 from controlplane.domain.replies import Effect
-from controlplane.domain.rollout import Rollout
+from controlplane.domain.rollout import Rollout, why
 from controlplane.rpc.codec import timestamp
 
 MOST_TROUBLES = 20
@@ -95,7 +95,8 @@ def module(item: ModuleItem) -> pb.Module:
     if item.pod is not None:
         message.namespace, message.pod = item.pod.namespace, item.pod.name
     if item.status is not None:
-        message.reason, message.message = item.status.reason, item.status.message
+        told = why(item.pod, item.status) if item.pod is not None else (item.status.reason, item.status.message)
+        message.reason, message.message = told
         message.restarts = item.status.restart_count
     return message
 

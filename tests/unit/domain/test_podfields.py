@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.domain import podfields
-from controlplane.domain.podfields import CONTAINER, MESSAGE_LIMIT, POD, Treatment, ignored, refused
+from controlplane.domain.podfields import CONTAINER, MESSAGE_LIMIT, POD, Treatment, refused
 
 Json = dict[str, Any]
 VERSION = {"name": "BIZ_VERSION", "value": "1"}
@@ -47,6 +47,11 @@ AS_STORED: Json = {
     "preemptionPolicy": "PreemptLowerPriority",
 }
 """A Pod that says nothing unusual, as an API server with all its admission plugins stores it."""
+
+
+def ignored(obj: Json) -> str:
+    modules = podfields.modules(obj)
+    return podfields.ignored(obj, modules, podfields.others(obj, modules))
 
 
 def spec(container: Json | None = None, **more: Any) -> Json:

@@ -101,6 +101,16 @@ def test_a_pod_without_a_node_and_one_on_a_silent_base_are_told() -> None:
     ]
 
 
+def test_a_module_whose_probe_fails_is_told_with_what_the_pod_says_of_it() -> None:
+    message = "modules not ready: biz1 (HTTP probe failed with statuscode: 503)"
+    unready = Condition("ContainersReady", "False", "ContainersNotReady", message)
+    probed = pod("a")
+    (container,) = probed.status.containers
+    running = replace(container, kind="running", ready=False, reason="", message="")
+    probed = replace(probed, status=PodStatus(conditions=(unready,), containers=(running,)))
+    assert [(t.reason, t.message) for t in of_workload(DONE, [probed]).troubles] == [("NotReady", message)]
+
+
 def test_a_word_of_the_controller_fails_the_rollout() -> None:
     assert of_workload(replace(DONE, failure="too late"), [pod("b", "InvalidModule")]).failure == "too late"
 
