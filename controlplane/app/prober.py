@@ -31,6 +31,8 @@ A_SECOND = 500
 BURST = 0.1
 """Seconds by which probes may be begun ahead of their pace, which saves many short sleeps."""
 
+FEW = 64
+"""Modules that are over and may stay in the heap until their time."""
 SHORTEST = 0.001
 """Seconds of a sleep, so that the rounding of clocks makes no busy loop."""
 
@@ -85,6 +87,8 @@ class Prober:
         self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._paced = 0.0
+        self._over = 0
+        """Modules that are not attended to any more and may still be in the heap."""
 
     def attend(self, base: VNodeName, targets: Iterable[Target], changed: Callable[[Key, Reading], None]) -> None:
         """Probe these modules of a base and no others of it; changed is called when a Pod's status has to change."""
@@ -98,7 +102,9 @@ class Prober:
         for key, watched in tuple(known.watched.items()):
             if key not in wanted or not _same(watched.target, wanted[key]):
                 watched.over = True
+                self._over += 1
                 del known.watched[key]
+        self._clear()
         for key, target in wanted.items():
             if key not in known.watched:
                 self._begin(known, target)
@@ -135,6 +141,13 @@ class Prober:
             spread = probe.period * self._random.random() if reading.ready else 0.0
             self._schedule(watched, max(watched.born + probe.initial_delay, now + spread))
 
+    def _clear(self) -> None:
+        """Take out of the heap what is over once that is most of it: a delay may be years."""
+        if self._over > max(len(self._heap) // 2, FEW):
+            self._heap = [entry for entry in self._heap if not entry[2].over]
+            heapq.heapify(self._heap)
+            self._over = 0
+
     def _schedule(self, watched: _Watched, at: float) -> None:
         heapq.heappush(self._heap, (at, next(self._numbers), watched))
         self._wake.set()
@@ -143,7 +156,10 @@ class Prober:
         while self._heap and self._heap[0][0] <= self._clock.monotonic():
             _, _, watched = heapq.heappop(self._heap)
             probe = probes.current(watched.target.probes, watched.reading)
-            if watched.over or probe is None:
+            if watched.over:
+                self._over -= 1
+                continue
+            if probe is None:
                 continue
             now = self._clock.monotonic()
             self._paced = max(self._paced, now) + 1 / A_SECOND

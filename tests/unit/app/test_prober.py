@@ -227,3 +227,10 @@ async def test_a_sender_that_fails_by_a_defect_is_a_failure_and_ends_nothing(
         reading = prober.reading(BASE, KEY)
         assert reading is not None
         assert "could not be sent" in reading.why
+
+
+async def test_what_is_over_does_not_stay_until_its_time() -> None:
+    async with running(Sender()) as prober:
+        for number in range(1000):
+            prober.attend(BASE, [target(probe(initial_delay=1e9), key=("uid", str(number)))], nobody)
+        assert len(prober._heap) <= 2 * module.FEW + 1
