@@ -7,6 +7,7 @@ but the verdict comes back: no part of an answer is shown to who wrote the Pod.
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TypeAlias
 from urllib.parse import urljoin, urlsplit
 
@@ -146,5 +147,5 @@ def _host(ip: str) -> str:
 
 
 def _unreachable(ip: str, port: int, error: Exception) -> str:
-    cause = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+    cause = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__
     return f"no answer from port {port} of {ip}: {cause}"
