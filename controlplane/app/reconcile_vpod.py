@@ -16,12 +16,7 @@ from controlplane.app.base import Base
 from controlplane.app.endings import Endings
 from controlplane.app.events import Recorder
 from controlplane.app.gateways import GatewayDirectory, Link
-from controlplane.app.metrics import (
-    BOUND_TO_ORDER,
-    ORDERS_IN_FLIGHT,
-    UNINSTALL_TIMEOUTS,
-    WRITES,
-)
+from controlplane.app.metrics import BOUND_TO_ORDER, ORDERS_IN_FLIGHT, UNINSTALL_TIMEOUTS, WRITES
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock, Cluster, NotFound, Rejected
 from controlplane.app.prober import Prober
@@ -29,7 +24,6 @@ from controlplane.app.readiness import Readiness
 from controlplane.domain import deadline, doubts, outcomes, planner, vnode, vpod
 from controlplane.domain import modules as book
 from controlplane.domain.backoff import QUICK
-from controlplane.domain.environment import Place
 from controlplane.domain.facts import BatchInstalled, ModuleList, Order, OrderResult, Reply, TunnelKind, Verb
 from controlplane.domain.identity import ModuleKey, OrderId
 from controlplane.domain.objects import Container, Pod, PodStatus
@@ -158,18 +152,13 @@ class PodReconciler:
 
     def _hurry(self, pods: Sequence[Pod], now: float) -> book.Modules:
         """An install that no Pod wants any more is not awaited for long: it holds up what is wanted now."""
-        modules = self._base.modules
-        if modules.in_flight:
-            wanted = {(wish.spec, wish.release) for wish in self._wishes(pods) if not wish.leaving}
-            for flight in modules.in_flight.values():
-                if flight.verb is Verb.INSTALL and (flight.spec, flight.release) not in wanted:
-                    modules = doubts.doubt_by(modules, flight.order_id, now + doubts.UNWANTED)
-        return modules
+        if not self._base.modules.in_flight:
+            return self._base.modules
+        wanted = {(wish.spec, wish.release) for wish in self._wishes(pods) if not wish.leaving}
+        return doubts.unwanted(self._base.modules, wanted, now)
 
     def _wishes(self, pods: Sequence[Pod]) -> tuple[planner.Wish, ...]:
-        profile = self._base.profile
-        _, allocatable = vnode.room(profile.metaspace, profile.base_used)
-        return planner.wishes(pods, Place(profile.address.ip, allocatable.get("memory", "")))
+        return planner.wishes(pods, vnode.place(self._base.profile))
 
     def hear(self, heard: ModuleList, pods: Sequence[Pod], now: float) -> None:
         """Take a module list."""

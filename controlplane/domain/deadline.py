@@ -23,7 +23,7 @@ def has_failed(pod: Pod) -> bool:
 
 def remaining(pod: Pod, wall: float) -> float | None:
     """Return the seconds until a Pod has been active for too long, at least 0; None when it never will be."""
-    if pod.active_deadline is None or pod.status.phase in ("Succeeded", "Failed"):
+    if pod.active_deadline is None or pod.status.terminal:
         return None
     try:
         began = datetime.fromisoformat(pod.status.start_time).timestamp()

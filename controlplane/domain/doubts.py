@@ -8,12 +8,14 @@ module that is RESOLVED, or by the conflict with which it refuses the order sent
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import replace
 from types import MappingProxyType
 
-from controlplane.domain.facts import ModuleList, ModuleState
+from controlplane.domain.facts import ModuleList, ModuleSpec, ModuleState, Verb
 from controlplane.domain.identity import OrderId
 from controlplane.domain.modules import Modules
+from controlplane.domain.releases import Release
 
 OVER_MQTT = 30.0
 """Seconds without an answer over MQTT after which the base is asked whether it works on an order."""
@@ -42,6 +44,14 @@ def doubt(state: Modules, now: float) -> Modules:
     epoch = state.epoch + 1
     flights = {n: replace(f, asked=epoch, doubted=True) if n in due else f for n, f in state.in_flight.items()}
     return replace(state, epoch=epoch, in_flight=MappingProxyType(flights))
+
+
+def unwanted(state: Modules, wanted: Set[tuple[ModuleSpec, Release]], now: float) -> Modules:
+    """Doubt the installs under way that are for nothing that is wanted now."""
+    for flight in state.in_flight.values():
+        if flight.verb is Verb.INSTALL and (flight.spec, flight.release) not in wanted:
+            state = doubt_by(state, flight.order_id, now + UNWANTED)
+    return state
 
 
 def doubt_by(state: Modules, order_id: OrderId, at: float) -> Modules:

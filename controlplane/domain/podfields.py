@@ -266,12 +266,13 @@ def _volumes(spec: Json) -> list[str]:
         return []
     containers = [*_objects(spec.get("containers")), *_objects(spec.get("initContainers"))]
     tokens = {
-        mount.get("name")
+        _text(mount.get("name"))
         for container in containers
         for mount in _objects(container.get("volumeMounts"))
         if mount.get("mountPath") == SERVICE_ACCOUNT_PATH
     }
-    return [_text(volume.get("name")) for volume in _objects(spec.get("volumes")) if volume.get("name") not in tokens]
+    names = [_text(volume.get("name")) for volume in _objects(spec.get("volumes"))]
+    return [name for name in names if name not in tokens]
 
 
 def _said(obj: Json, index: Mapping[str, Sequence[tuple[Field, Sequence[str]]]]) -> list[str]:

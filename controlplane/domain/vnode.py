@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from controlplane.domain import contract
 from controlplane.domain.endpoint import Endpoint
+from controlplane.domain.environment import Place
 from controlplane.domain.facts import Address, Metaspace, TunnelKind
 from controlplane.domain.identity import BaseId, node_name
 from controlplane.domain.objects import Condition, Node, NodeSpec, NodeStatus, Taint
@@ -171,6 +172,12 @@ def room(
         {**rest, "memory": quantity(metaspace.max)},
         {**rest, "memory": quantity(metaspace.max - used)},
     )
+
+
+def place(profile: Profile) -> Place:
+    """Return what variables of Pods on a base may refer to; what is only offered is no measure of it."""
+    _, allocatable = room(profile.metaspace, profile.base_used)
+    return Place(profile.address.ip, allocatable.get("memory", ""))
 
 
 def quantity(size: int) -> str:

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2
 
 from controlplane.domain.probes import Grpc, Handler, HttpGet, Outcome, TcpSocket
 from service.addresses import AddressPolicy, AddressRefused
+from service.listening import host_port
 
 USER_AGENT = "kube-probe/koupleless"
 """Servers know probes by its beginning."""
@@ -76,7 +77,7 @@ class ProbeClient:
         path = urlsplit(get.path)._replace(scheme="", netloc="", fragment="").geturl()
         scheme = "https" if get.tls else "http"
         try:
-            return await self._follow(f"{scheme}://{_host(ip)}:{get.port.number}/{path.lstrip('/')}", headers)
+            return await self._follow(f"{scheme}://{host_port(ip, get.port.number)}/{path.lstrip('/')}", headers)
         except (ClientError, OSError) as error:
             return Outcome(False, _unreachable(ip, get.port.number, error))
         except ValueError as error:
@@ -125,7 +126,7 @@ async def _tcp(ip: str, port: int) -> Outcome:
 
 
 async def _grpc(ip: str, handler: Grpc) -> Outcome:
-    address = f"{_host(ip)}:{handler.port.number}"
+    address = host_port(ip, handler.port.number)
     async with grpc.aio.insecure_channel(address, options=_GRPC_OPTIONS) as channel:
         check = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
@@ -140,10 +141,6 @@ async def _grpc(ip: str, handler: Grpc) -> Outcome:
         return _SUCCESS
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     return Outcome(False, f"service unhealthy (responded with {status})")
-
-
-def _host(ip: str) -> str:
-    return f"[{ip}]" if ":" in ip else ip
 
 
 def _unreachable(ip: str, port: int, error: Exception) -> str:

@@ -38,7 +38,8 @@ def test_a_base_becomes_a_node_with_all_that_the_original_gives_it(stage: Stage)
         {"type": "InternalIP", "address": "127.0.0.1"},
         {"type": "Hostname", "address": "shop-0"},
     ]
-    assert node["status"]["capacity"] == {"pods": "65535", "memory": "256Mi"}
+    offered = {"cpu": "1k", "ephemeral-storage": "1Ti"}
+    assert node["status"]["capacity"] == {"pods": "65535", "memory": "256Mi", **offered}
     assert node["status"]["nodeInfo"]["containerRuntimeVersion"] == "java://1.8.0_402"
     lease = stage.kube.api.get(f"{LEASES}/vnode.10.1.2.3.dev")
     assert lease["spec"]["holderIdentity"] == "controlplane"

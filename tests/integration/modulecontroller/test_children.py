@@ -97,10 +97,10 @@ def test_child_that_cannot_start_ends_all_with_its_message_and_code(programs: Pr
 
 
 def test_wrong_settings_of_a_child_end_all_with_code_2(programs: Programs) -> None:
-    controller = ModuleController(programs, environ={"HTTP_TUNNEL_ALLOWED_CIDRS": "everywhere"})
+    controller = ModuleController(programs, environ={"HTTP_TUNNEL_QUERY_TIMEOUT": "never"})
     ended = controller.once()
     assert ended.returncode == 2
-    assert "HTTP_TUNNEL_ALLOWED_CIDRS=everywhere" in ended.stderr
+    assert "HTTP_TUNNEL_QUERY_TIMEOUT=never" in ended.stderr
     assert "cannot start: http-gateway could not start (exit code 2); its message stands above" in ended.stderr
     assert controller.processes() == {}
 

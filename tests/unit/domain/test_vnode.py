@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.domain import vnode
+from controlplane.domain.environment import Place
 from controlplane.domain.facts import Address, Metaspace, TunnelKind
 from controlplane.domain.identity import BaseId
 from controlplane.domain.objects import Condition, Node, NodeSpec
@@ -63,6 +64,11 @@ def test_what_is_offered_stands_beside_what_the_base_limits(metaspace: Metaspace
     capacity, _ = vnode.room(metaspace, None, OFFERED)
     assert capacity.get("memory") == memory
     assert (capacity["cpu"], capacity["example.com/tape"]) == ("1k", "2")
+
+
+def test_variables_see_the_address_and_what_metaspace_leaves_for_modules() -> None:
+    assert vnode.place(PROFILE) == Place(PROFILE.address.ip, "190Mi")
+    assert vnode.place(replace(PROFILE, metaspace=Metaspace(1, 2, -1))).memory == ""
 
 
 @given(st.integers(min_value=0, max_value=2**62))
