@@ -49,7 +49,6 @@ from controlplane.rpc.tooling import ToolingServicer
 from controlplane.rpc.watches import Watches
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from service import logs, process
-from service.addresses import AddressPolicy
 from service.listening import host_port
 from service.settings import load
 from service.status import StatusServer
@@ -243,9 +242,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
             random=random,
             sole=settings.kind is ClusterKind.EMBEDDED,
         )
-        prober = Prober(
-            await stack.enter_async_context(ProbeClient(AddressPolicy(settings.allowed_cidrs))), clock, random
-        )
+        prober = Prober(await stack.enter_async_context(ProbeClient(settings.allowed_cidrs)), clock, random)
         leases = LeaseKeeper(cluster, clock, members, env=policy.env, random=random)
         fleet = Fleet(
             cluster=cluster,
@@ -279,12 +276,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
             rollouts=Rollouts(cluster, operations),
             fleet=fleet,
             reads=Reads(
-                operations=operations,
-                fleet=fleet,
-                gateways=gateways,
-                recorder=recorder,
-                shards=shards,
-                others=others,
+                operations=operations, fleet=fleet, gateways=gateways, recorder=recorder, shards=shards, others=others
             ),
             watches=Watches(operations=operations, fleet=fleet, recorder=recorder, shards=shards, others=others),
             policy=policy,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterable
 from typing import TypeAlias
 from urllib.parse import urljoin, urlsplit
 
@@ -16,7 +17,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, T
 from grpc_health.v1 import health_pb2
 
 from controlplane.domain.probes import Grpc, Handler, HttpGet, Outcome, TcpSocket
-from service.addresses import AddressPolicy, AddressRefused
+from service.addresses import AddressPolicy, AddressRefused, Network
 from service.listening import host_port
 
 USER_AGENT = "kube-probe/koupleless"
@@ -40,10 +41,10 @@ _GRPC_OPTIONS = (
 
 
 class ProbeClient:
-    """Implements ``controlplane.app.ports.ProbeSender``, as a context manager."""
+    """Implements ``controlplane.app.ports.ProbeSender``, as a context manager; sends to these networks only."""
 
-    def __init__(self, policy: AddressPolicy) -> None:
-        self._policy = policy
+    def __init__(self, networks: Iterable[Network]) -> None:
+        self._policy = AddressPolicy(networks)
         self._session: ClientSession | None = None
 
     async def __aenter__(self) -> ProbeClient:

@@ -85,7 +85,15 @@ def running(pod_ip: str = "10.0.0.1") -> PodStatus:
         start_time=THEN,
         conditions=(replace(READY, reason="", message=""),),
         containers=(
-            ContainerStatus("biz1", "running", True, "https://repo.example/biz1.jar", started_at=THEN, restart_count=1),
+            ContainerStatus(
+                "biz1",
+                "running",
+                True,
+                "https://repo.example/biz1.jar",
+                started_at=THEN,
+                restart_count=1,
+                started=True,
+            ),
         ),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import grpc
@@ -16,15 +16,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from controlplane.domain.probes import Grpc, Handler, HttpGet, Outcome, Port, TcpSocket
 from controlplane.probing.sender import ProbeClient
-from service.addresses import DEFAULT_NETWORKS, AddressPolicy
+from service.addresses import DEFAULT_NETWORKS, Network
 
-LOOPBACK = AddressPolicy([ipaddress.ip_network("127.0.0.0/8")])
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-async def send(handler: Handler, policy: AddressPolicy = LOOPBACK, ip: str = "127.0.0.1") -> Outcome:
-    async with asyncio.timeout(10), ProbeClient(policy) as client:
+async def send(handler: Handler, networks: Sequence[Network] = LOOPBACK, ip: str = "127.0.0.1") -> Outcome:
+    async with asyncio.timeout(10), ProbeClient(networks) as client:
         return await client.send(ip, handler)
 
 
@@ -200,7 +200,7 @@ async def test_grpc_health() -> None:
 @pytest.mark.parametrize("ip", ["127.0.0.1", "169.254.169.254", "8.8.8.8", "", "localhost"])
 @pytest.mark.parametrize("handler", [HttpGet(Port(80)), TcpSocket(Port(80)), Grpc(Port(80))])
 async def test_what_is_no_base_is_never_asked(ip: str, handler: Handler) -> None:
-    outcome = await send(handler, AddressPolicy(DEFAULT_NETWORKS), ip)
+    outcome = await send(handler, DEFAULT_NETWORKS, ip)
     assert not outcome.success
     assert outcome.message.startswith("not sent: ")
 
