@@ -44,7 +44,7 @@ def failed(pod: Pod, wall: float) -> PodStatus:
     before = {condition.type: condition for condition in pod.status.conditions}
     changed = {
         kind: Condition(kind, "False", "PodFailed", MESSAGE, _since(before.get(kind), now))
-        for kind in ("ContainersReady", "Ready")
+        for kind in ("Ready", "ContainersReady")
     }
     kept = tuple(changed.pop(condition.type, condition) for condition in pod.status.conditions)
     return replace(
