@@ -132,7 +132,7 @@ def test_a_status_that_somebody_else_changed_is_put_right(life: Life, tunnel: st
     base = running(life, tunnel)
     before = life.wait_ready("biz1")
     conditions = [{"type": kind, "status": "False"} for kind in ("Ready", "ContainersReady")]
-    edit = {"status": {"phase": "Failed", "reason": "NodeLost", "conditions": conditions}}
+    edit = {"status": {"phase": "Unknown", "reason": "NodeLost", "conditions": conditions}}
     life.api.patch(f"{life.path('Pod', 'biz1')}/status", edit)
     pod = life.wait_ready("biz1", within=20)
     assert pod["status"]["phase"] == "Running"
