@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -20,15 +21,26 @@ class CannotBuild(Exception):
 
 def run(command: list[str], environ: Mapping[str, str], folder: str | Path = "/") -> str:
     """Return what a command prints; raises CannotBuild with its last words."""
-    try:
-        done = subprocess.run(
-            command, env=environ, cwd=folder, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise CannotBuild(f"{' '.join(command)}: not done within {COMMAND_TIMEOUT:g} s") from None
+    done = _completed(command, environ, folder)
     if done.returncode:
         raise CannotBuild(f"{' '.join(command)}: {last_line(done.stderr or done.stdout)}")
     return done.stdout
+
+
+def download_module(go: Path, module: str, environ: Mapping[str, str], folder: str | Path) -> Path:
+    """Return the folder of a module ("path@version", or a path that folder's go.mod requires); raises CannotBuild.
+
+    The module is downloaded if the module cache does not have it: ``go list -m`` knows no folder of such a one.
+    """
+    command = [str(go), "mod", "download", "-json", module]
+    done = _completed(command, environ, folder)
+    try:
+        told = json.loads(done.stdout)
+    except ValueError:
+        told = {}
+    if done.returncode or not told.get("Dir"):
+        raise CannotBuild(f"{' '.join(command)}: {told.get('Error') or last_line(done.stderr or done.stdout)}")
+    return Path(told["Dir"])
 
 
 def run_long(title: str, command: list[str], folder: Path, environ: Mapping[str, str]) -> None:
@@ -52,6 +64,15 @@ def run_long(title: str, command: list[str], folder: Path, environ: Mapping[str,
         sys.stderr.write(said[-4000:])
         raise CannotBuild(f"{title}: {last_line(said)}")
     print(f"{title}: done in {time.monotonic() - began:.0f} s", flush=True)
+
+
+def _completed(command: list[str], environ: Mapping[str, str], folder: str | Path) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command, env=environ, cwd=folder, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise CannotBuild(f"{' '.join(command)}: not done within {COMMAND_TIMEOUT:g} s") from None
 
 
 def _ended(process: subprocess.Popen[bytes], within: float) -> bool:

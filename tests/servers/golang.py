@@ -6,7 +6,6 @@ toolchain that is needed, which is a Go module itself: ``golang.org/toolchain``.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from tests.servers import openapi
 from tests.servers.bundles import Bundle, architecture
-from tests.servers.commands import CannotBuild, run, run_long
+from tests.servers.commands import CannotBuild, download_module, run, run_long
 
 PLACES = ("/usr/local/go/bin/go", "/usr/lib/go/bin/go")
 """Where Go often is without being on PATH."""
@@ -92,8 +91,7 @@ def _installed() -> Iterable[tuple[Path, str]]:
 def _fetch_toolchain(go: Path, wanted: str) -> Path:
     module = f"golang.org/toolchain@v0.0.1-go{wanted}.linux-{architecture()}"
     with tempfile.TemporaryDirectory(prefix="go-toolchain-") as empty:
-        answer = run([str(go), "mod", "download", "-json", module], _environ({"GOFLAGS": "-mod=mod"}), empty)
-    root = Path(json.loads(answer)["Dir"])
+        root = download_module(go, module, _environ({"GOFLAGS": "-mod=mod"}), empty)
     _unpack_toolchain(root)
     return root / "bin" / "go"
 

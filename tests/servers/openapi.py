@@ -12,7 +12,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.servers.commands import run, run_long
+from tests.servers.commands import download_module, run, run_long
 
 MODULE = "k8s.io/kubernetes"
 GENERATOR = "k8s.io/kube-openapi/cmd/openapi-gen"
@@ -23,7 +23,7 @@ TAG = "+k8s:openapi-gen="
 def generate(go: Path, module: Path, environ: Mapping[str, str]) -> None:
     """Have a Go module use a copy of Kubernetes in which nothing is missing; raises CannotBuild."""
     sources, generator = module.parent / "kubernetes", module.parent / "openapi-gen"
-    original = Path(run([str(go), "list", "-m", "-f", "{{.Dir}}", MODULE], environ, module).strip())
+    original = download_module(go, MODULE, environ, module)
     shutil.copytree(original, sources, ignore=shutil.ignore_patterns("vendor", "testdata"))
     for path in (sources, *sources.rglob("*")):
         path.chmod(path.stat().st_mode | stat.S_IWUSR)

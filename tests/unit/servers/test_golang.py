@@ -1,11 +1,14 @@
-"""Versions of Go, and what the linker is told."""
+"""Versions of Go, what the linker is told, and where the sources of a module are."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 import pytest
 
 from tests.servers.bundles import ETCD, KUBERNETES, OLDEST_KUBERNETES
-from tests.servers.commands import last_line
+from tests.servers.commands import CannotBuild, download_module, last_line
 from tests.servers.golang import link_flags, parse_version
 
 
@@ -29,3 +32,33 @@ def test_kubernetes_is_told_its_version() -> None:
 def test_the_last_line_is_the_last_that_says_something() -> None:
     assert last_line("a\n  b \n\n") == "b"
     assert last_line("\n") == "no output"
+
+
+@pytest.fixture
+def go(tmp_path: Path) -> Path:
+    """Return a program that answers as go does while its module cache is empty."""
+    program = tmp_path / "go"
+    program.write_text(
+        "#!/bin/sh\n"
+        'case "$1 $2 $4" in\n'
+        f"""'mod download example.com/there') mkdir -p {tmp_path}/there && echo '{{"Dir": "{tmp_path}/there"}}';;\n"""
+        """'mod download example.com/refused') echo '{"Error": "403 Forbidden"}'; exit 1;;\n"""
+        "'mod download example.com/placeless') echo '{}';;\n"
+        "'mod download example.com/offline') echo 'go: no such host' >&2; exit 1;;\n"
+        "esac\n"
+    )
+    program.chmod(0o755)
+    return program
+
+
+def test_a_module_that_was_never_downloaded_is_downloaded(go: Path, tmp_path: Path) -> None:
+    assert download_module(go, "example.com/there", os.environ, tmp_path) == tmp_path / "there"
+    assert (tmp_path / "there").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("module", "why"), [("refused", "403 Forbidden"), ("placeless", "{}"), ("offline", "go: no such host")]
+)
+def test_a_module_without_a_folder_is_an_error_that_says_why(go: Path, tmp_path: Path, module: str, why: str) -> None:
+    with pytest.raises(CannotBuild, match=why):
+        download_module(go, f"example.com/{module}", os.environ, tmp_path)
