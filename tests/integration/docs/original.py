@@ -1,136 +1,308 @@
-"""A stand-in for the Go Module Controller V2, as far as an operator who moves away from it, or back, meets it.
+"""A stand-in for the Go Module Controller V2 that treats Leases, Nodes and modules as harshly as the original does.
 
-It runs while there is a Pod "module-controller" in the namespace default. Of bases that
-send it heartbeats it keeps Lease and Node: it makes a Lease that is missing, renews its
-own, and leaves those of others alone, expired ones too, as the original does. It is no
-imitation of anything else.
+While there is a Pod "module-controller" in the namespace default it runs as one process
+of the original would, and what it keeps in memory begins anew with each Pod:
+
+- It calls itself by a random name. It takes a base as its own when there is no Lease, by
+  making one; a Lease of another holder is left alone, even an expired one, and so is its own
+  once that expired. A Lease without a holder makes it crash.
+- It knows the bases of Nodes that are there at its start, and those that send heartbeats.
+- Every 3 s it removes Node and Lease of each base of its own of which it heard nothing for
+  60 s; a base that it never heard counts as silent for ever.
+- When it has taken a base it installs the modules of the Pods that it saw since it knows the
+  base (a base that already has one makes the Pod not Ready until the next look), and every 15 s
+  it uninstalls modules without a Pod. Pods that it saw before stay as they are.
+- Taking a base a second time makes it crash.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import math
+import queue
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import ClassVar
 
+from tests.integration.docs.original_tunnels import Beat, Tunnel
 from tests.servers.kubeapi import ApiError, Json, KubeApi
 
 POD = "/api/v1/namespaces/default/pods/module-controller"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
-HOLDER = "5f0cd4b0-5a3c-4a0e-9d3e-0e0f4c6f7a11"
-"""The original calls itself by a random name at each start."""
-LOOK_EVERY, RENEW_EVERY = 0.3, 5.0
+OWN = "virtual-kubelet.koupleless.io"
+LOOK_EVERY = 0.2
+LEASE_EVERY, HEALTH_EVERY, MODULES_EVERY, DEAD_EVERY = 10.0, 10.0, 15.0, 3.0
+LEASE_SECONDS, DEAD_AFTER = 40.0, 60.0
+
+
+class Panic(Exception):
+    """The original's process ends."""
 
 
 class Original:
-    """Runs until it is closed; a context manager."""
+    """Runs until it is closed; a context manager. process is None while there is no Pod, failure why it crashed."""
 
-    def __init__(self, api: KubeApi) -> None:
+    def __init__(self, api: KubeApi, tunnel: Tunnel) -> None:
         self._api = api
-        self._bases: set[str] = set()
+        self._tunnel = tunnel
+        self.process: _Process | None = None
         self._stopping = threading.Event()
-        self._renewed = 0.0
         self._thread = threading.Thread(target=self._run, name="original")
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Heartbeats", (_Heartbeats,), {"bases": self._bases}))
-        self._serving = threading.Thread(target=self._server.serve_forever, name="original's port")
-        self.port = int(self._server.server_address[1])
         self.failure: Exception | None = None
 
     def __enter__(self) -> Original:
         self._thread.start()
-        self._serving.start()
         return self
 
     def __exit__(self, *_: TracebackType | type[BaseException] | BaseException | None) -> None:
         self._stopping.set()
-        self._server.shutdown()
-        self._serving.join()
         self._thread.join()
-        self._server.server_close()
+        self._tunnel.close()
 
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_EVERY):
             try:
                 self._look()
-            except (ApiError, OSError) as error:
+            except (Panic, ApiError, OSError) as error:
                 self.failure = error
+                self._tunnel.close()
                 return
 
     def _look(self) -> None:
-        pod = _find(self._api, POD)
-        if pod is None:
-            self._bases.clear()
-        elif pod["metadata"].get("deletionTimestamp"):
-            self._bases.clear()
-            self._api.delete(POD, grace_seconds=0)
-        elif time.monotonic() - self._renewed > RENEW_EVERY or not self._bases:
-            for base in list(self._bases):
-                self._keep(base)
-                self._renewed = time.monotonic()
-
-    def _keep(self, base: str) -> None:
-        name = f"vnode.{base}.dev"
-        lease = _find(self._api, f"{LEASES}/{name}")
-        now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
-        spec = {"holderIdentity": HOLDER, "leaseDurationSeconds": 40, "renewTime": now}
-        if lease is None:
-            labels = {"virtual-kubelet.koupleless.io/env": "dev"}
-            labels["virtual-kubelet.koupleless.io/component"] = "vnode-lease"
-            self._api.create(LEASES, {"metadata": {"name": name, "labels": labels}, "spec": spec})
-        elif lease["spec"]["holderIdentity"] == HOLDER:
-            self._api.patch(f"{LEASES}/{name}", {"spec": spec}, "application/merge-patch+json")
-        else:
+        pod = find(self._api, POD)
+        if pod is None or pod["metadata"].get("deletionTimestamp"):
+            if self.process is not None:
+                self.process = None
+                self._tunnel.close()
+            if pod is not None:
+                self._api.delete(POD, grace_seconds=0)
             return
-        if _find(self._api, f"/api/v1/nodes/{name}") is None:
-            self._api.create("/api/v1/nodes", _node(name, base))
-        beat = {"type": "Ready", "status": "True", "reason": "NodeReady", "lastHeartbeatTime": now}
-        self._api.patch(f"/api/v1/nodes/{name}/status", {"status": {"conditions": [beat]}})
+        if self.process is None:
+            self._tunnel.open()
+            self.process = _Process(self._api, self._tunnel)
+            _tell_pod(self._api, POD, pod, ready=True)
+        self.process.step()
 
 
-class _Heartbeats(BaseHTTPRequestHandler):
-    bases: ClassVar[set[str]]
+@dataclass
+class _VNode:
+    """What it keeps of a base: heard is when it last showed life, known has UIDs of the Pods that it will install."""
 
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.bases.add(body["baseMetadata"]["identity"])
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"SUCCESS")
+    name: str
+    identity: str
+    address: str
+    labels: Json
+    heard: float = -math.inf
+    leads: bool = False
+    taken: bool = False
+    known: set[str] = field(default_factory=set)
+    due: dict[str, float] = field(default_factory=dict)
 
-    def log_request(self, code: object = "-", size: object = "-") -> None:
-        """Say nothing."""
+    def is_due(self, what: str, every: float) -> bool:
+        now = time.monotonic()
+        if now < self.due.get(what, 0.0):
+            return False
+        self.due[what] = now + every
+        return True
+
+    def is_dead(self) -> bool:
+        return time.monotonic() - self.heard >= DEAD_AFTER
 
 
-def _find(api: KubeApi, path: str) -> Json | None:
-    with contextlib.suppress(ApiError):
+class _Process:
+    def __init__(self, api: KubeApi, tunnel: Tunnel) -> None:
+        self._api = api
+        self._tunnel = tunnel
+        self._holder = str(uuid.uuid4())
+        self._seen: set[str] = set()
+        self._vnodes: dict[str, _VNode] = {}
+        for node in api.items("/api/v1/nodes"):
+            labels = node["metadata"]["labels"]
+            if labels.get(f"{OWN}/component") == "vnode" and labels.get(f"{OWN}/env") == "dev":
+                name = node["metadata"]["name"]
+                self._vnodes[name] = _VNode(name, _identity(name), _address(node), labels)
+
+    def step(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._hear(self._tunnel.beats.get_nowait())
+        pods = self._pods()
+        for vnode in list(self._vnodes.values()):
+            self._meet(vnode, [pod for pod in pods if pod["spec"].get("nodeName") == vnode.name])
+            if vnode.is_due("lease", LEASE_EVERY):
+                self._look_at_lease(vnode)
+            if vnode.leads:
+                self._look_after(vnode)
+        self._seen |= {pod["metadata"]["uid"] for pod in pods}
+
+    def _hear(self, beat: Beat) -> None:
+        name = f"vnode.{beat.identity}.dev"
+        if name not in self._vnodes and beat.active:
+            self._vnodes[name] = _VNode(name, beat.identity, beat.address, _labels(name, beat))
+        if vnode := self._vnodes.get(name):
+            vnode.heard = time.monotonic() if beat.active else -math.inf
+            vnode.address = beat.address
+
+    def _pods(self) -> list[Json]:
+        return self._api.items("/api/v1/pods?labelSelector=" + f"{OWN}/component%3Dmodule")
+
+    def _meet(self, vnode: _VNode, pods: list[Json]) -> None:
+        for pod in pods:
+            uid = pod["metadata"]["uid"]
+            if uid not in self._seen:
+                vnode.known.add(uid)
+                if vnode.leads:
+                    self._install(vnode, pod)
+
+    def _look_at_lease(self, vnode: _VNode) -> None:
+        lease = find(self._api, f"{LEASES}/{vnode.name}")
+        made = lease is None
+        if lease is None:
+            labels = {f"{OWN}/env": "dev", f"{OWN}/component": "vnode-lease"}
+            spec = {"holderIdentity": self._holder, "leaseDurationSeconds": int(LEASE_SECONDS), "renewTime": _now()}
+            lease = self._api.create(LEASES, {"metadata": {"name": vnode.name, "labels": labels}, "spec": spec})
+        before, vnode.leads = vnode.leads, self._is_mine(lease)
+        if vnode.leads and not before:
+            self._take(vnode)
+        if vnode.leads and not made:
+            renewed = {"spec": {"holderIdentity": self._holder, "renewTime": _now()}}
+            self._api.patch(f"{LEASES}/{vnode.name}", renewed, "application/merge-patch+json")
+
+    def _is_mine(self, lease: Json) -> bool:
+        if "holderIdentity" not in lease["spec"]:
+            raise Panic(f"the Lease {lease['metadata']['name']} has no holder: nil pointer dereference")
+        if lease["spec"]["holderIdentity"] != self._holder:
+            return False
+        renewed = datetime.fromisoformat(lease["spec"]["renewTime"])
+        return (datetime.now(UTC) - renewed).total_seconds() <= LEASE_SECONDS
+
+    def _take(self, vnode: _VNode) -> None:
+        if vnode.taken:
+            raise Panic(f"{vnode.name} is taken a second time: close of closed channel")
+        vnode.taken = True
+        if find(self._api, f"/api/v1/nodes/{vnode.name}") is None:
+            self._api.create("/api/v1/nodes", _node(vnode))
+        self._beat_for(vnode)
+        for pod in self._pods():
+            if pod["metadata"]["uid"] in vnode.known:
+                self._install(vnode, pod)
+
+    def _look_after(self, vnode: _VNode) -> None:
+        if vnode.is_due("dead", DEAD_EVERY) and vnode.is_dead():
+            del self._vnodes[vnode.name]
+            self._api.delete(f"/api/v1/nodes/{vnode.name}")
+            self._api.delete(f"{LEASES}/{vnode.name}")
+            return
+        with contextlib.suppress(OSError):  # a base that does not answer is silent
+            if vnode.is_due("health", HEALTH_EVERY):
+                health = self._ask(vnode, "health", {})
+                if health["data"]["healthData"]["masterBizInfo"]["bizState"].upper() == "ACTIVATED":
+                    vnode.heard = time.monotonic()
+                self._beat_for(vnode)
+            if vnode.is_due("modules", MODULES_EVERY):
+                self._compare(vnode, self._ask(vnode, "queryAllBiz", {})["data"])
+
+    def _compare(self, vnode: _VNode, modules: list[Json]) -> None:
+        """Make known Pods Ready as their modules are, and uninstall modules without a Pod."""
+        pods = {_module(pod): pod for pod in self._pods() if pod["spec"].get("nodeName") == vnode.name}
+        for module in modules:
+            key = (module["bizName"], module["bizVersion"])
+            if key not in pods:
+                self._ask(vnode, "uninstallBiz", {"bizName": key[0], "bizVersion": key[1]})
+            elif pods[key]["metadata"]["uid"] in vnode.known:
+                self._tell(pods[key], ready=module["bizState"].upper() == "ACTIVATED")
+
+    def _install(self, vnode: _VNode, pod: Json) -> None:
+        name, version = _module(pod)
+        body = {"bizName": name, "bizVersion": version, "bizUrl": pod["spec"]["containers"][0]["image"]}
+        with contextlib.suppress(OSError):
+            self._tell(pod, ready=self._ask(vnode, "installBiz", body)["code"] == "SUCCESS")
+
+    def _tell(self, pod: Json, *, ready: bool) -> None:
+        _tell_pod(
+            self._api,
+            f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}",
+            pod,
+            ready=ready,
+        )
+
+    def _ask(self, vnode: _VNode, command: str, body: Json) -> Json:
+        return self._tunnel.ask(vnode.identity, vnode.address, command, body)
+
+    def _beat_for(self, vnode: _VNode) -> None:
+        ready = {"type": "Ready", "status": "True", "reason": "NodeReady", "lastHeartbeatTime": _now()}
+        with contextlib.suppress(ApiError):  # somebody else may have removed the Node, which it does not notice
+            self._api.patch(f"/api/v1/nodes/{vnode.name}/status", {"status": {"conditions": [ready]}})
+
+
+def find(api: KubeApi, path: str) -> Json | None:
+    """Return an object, None when there is none."""
+    try:
         return api.get(path)
-    return None
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return None
 
 
-def _node(name: str, base: str) -> Json:
-    labels = {
-        "virtual-kubelet.koupleless.io/component": "vnode",
-        "virtual-kubelet.koupleless.io/env": "dev",
-        "base.koupleless.io/name": "shop",
-        "base.koupleless.io/version": "1.0.0",
-        "base.koupleless.io/cluster-name": "default",
-        "base.koupleless.io/host-name": base,
-        "kubernetes.io/hostname": name,
-        "kubernetes.io/role": "agent",
-        "type": "virtual-kubelet",
+def _tell_pod(api: KubeApi, path: str, pod: Json, *, ready: bool) -> None:
+    (container,) = pod["spec"]["containers"]
+    state = {"running": {"startedAt": _now()}} if ready else {"waiting": {"reason": "BizBroken"}}
+    told = {"name": container["name"], "image": container["image"], "imageID": "", "restartCount": 0, "ready": ready}
+    status = {
+        "phase": "Running",
+        "conditions": [{"type": kind, "status": str(ready)} for kind in ("Ready", "ContainersReady")],
+        "containerStatuses": [{**told, "state": state}],
     }
+    with contextlib.suppress(ApiError):  # it may be gone
+        api.patch(path + "/status", {"status": status})
+
+
+def _module(pod: Json) -> tuple[str, str]:
+    (container,) = pod["spec"]["containers"]
+    (version,) = [each["value"] for each in container["env"] if each["name"] == "BIZ_VERSION"]
+    return container["name"], version
+
+
+def _identity(name: str) -> str:
+    return name.removeprefix("vnode.").removesuffix(".dev")
+
+
+def _address(node: Json) -> str:
+    (address,) = [each["address"] for each in node["status"]["addresses"] if each["type"] == "InternalIP"]
+    return f"{address}:{node['metadata']['labels'].get('base.koupleless.io/tunnel-port', '1238')}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _labels(name: str, beat: Beat) -> Json:
+    return {
+        f"{OWN}/component": "vnode",
+        f"{OWN}/env": "dev",
+        "base.koupleless.io/name": beat.metadata["name"],
+        "base.koupleless.io/version": beat.metadata["version"],
+        "base.koupleless.io/cluster-name": beat.metadata["clusterName"],
+        "base.koupleless.io/host-name": beat.identity,
+        "base.koupleless.io/tunnel-port": beat.address.rpartition(":")[2],
+        "kubernetes.io/hostname": name,
+    }
+
+
+def _node(vnode: _VNode) -> Json:
     taints = [
         {"key": "schedule.koupleless.io/virtual-node", "value": "True", "effect": "NoExecute"},
         {"key": "schedule.koupleless.io/node-env", "value": "dev", "effect": "NoExecute"},
     ]
     capacity = {"pods": "65535", "memory": "200Mi"}
     status = {
-        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+        "addresses": [{"type": "InternalIP", "address": vnode.address.rpartition(":")[0]}],
         "capacity": capacity,
         "allocatable": capacity,
         "conditions": [{"type": "Ready", "status": "True", "reason": "NodeReady"}],
     }
-    return {"metadata": {"name": name, "labels": labels}, "spec": {"taints": taints}, "status": status}
+    return {"metadata": {"name": vnode.name, "labels": vnode.labels}, "spec": {"taints": taints}, "status": status}

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from tests.unit.docs.pages import Block
 
 _DIFFERS = (
+    (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UUID"),
     (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"),
     (r"\d+\.\d+ s\b", "SECONDS"),
     (r"\b(\d+[smhd])+\b", "AGE"),
@@ -46,7 +47,7 @@ def run(command: str, environ: Mapping[str, str], folder: Path, *, within: float
 
 
 def comparable(text: str) -> list[str]:
-    """Return lines without what differs from run to run: times, ages, addresses, widths of columns, progress."""
+    """Return lines without what differs from run to run: times, addresses, random names, widths, progress."""
     for pattern, name in _DIFFERS:
         text = re.sub(pattern, name, text)
     return [" ".join(line.split()) for line in text.splitlines() if line.strip() and not _PROGRESS.match(line)]

@@ -39,6 +39,7 @@ class Stage:
     kubelet: HandKubelet
     programs: Programs
     folder: Path
+    broker: Shipped
 
     def environ(self) -> Mapping[str, str]:
         """Return the environment of commands: kubectl is the admin's, mctl goes where a port would be forwarded."""
@@ -67,4 +68,4 @@ def stage(folder: Path) -> Iterator[Stage]:
             "REPORT_HOOKS": {"REPORT_HOOKS": f"http://127.0.0.1:{programs.port()}/robot"},
         }
         with HandKubelet(cluster, programs, stand_ins) as kubelet:
-            yield Stage(cluster, kubelet, programs, typed)
+            yield Stage(cluster, kubelet, programs, typed, broker)

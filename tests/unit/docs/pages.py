@@ -50,6 +50,12 @@ def blocks() -> list[Block]:
     ]
 
 
+def section(block: Block) -> str:
+    """Return the heading under which a block stands."""
+    before = block.page.read_text(encoding="utf-8").splitlines()[: block.line]
+    return next(line.lstrip("# ") for line in reversed(before) if line.startswith("#"))
+
+
 def links(page: Path) -> Iterator[str]:
     """Yield the targets of a page's links."""
     for found in _LINK.finditer(page.read_text(encoding="utf-8")):
