@@ -236,7 +236,8 @@ def _state(status: ContainerStatus) -> Json:
 
 def _lease_spec(lease: Lease) -> Json:
     return {
-        "holderIdentity": lease.holder or None,
+        # Empty rather than absent where nobody holds it: the original crashes on a Lease without the field.
+        "holderIdentity": lease.holder,
         "leaseDurationSeconds": lease.duration_seconds or None,
         "acquireTime": lease.acquire_time or None,
         "renewTime": lease.renew_time or None,

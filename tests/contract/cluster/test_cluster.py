@@ -10,7 +10,17 @@ import pytest
 from controlplane.app.clock import SystemClock
 from controlplane.app.ports import AlreadyExists, Conflict, NotFound, Rejected
 from controlplane.cluster.adapter import ApiCluster
-from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, EVENTS, NODES, PODS, ApiServer, PatchType, Resource
+from controlplane.cluster.api import (
+    DAEMON_SETS,
+    DEPLOYMENTS,
+    EVENTS,
+    LEASES,
+    NODES,
+    PODS,
+    ApiServer,
+    PatchType,
+    Resource,
+)
 from controlplane.domain.contract import COMPONENT, COMPONENT_REPLICA, ENV, LEASE_NAMESPACE
 from controlplane.domain.objects import (
     ClusterEvent,
@@ -173,7 +183,7 @@ async def test_nodes_of_other_environments_are_not_ours(cluster: ApiCluster, api
     assert [node.name for node in cluster.nodes.all()] == [f"vnode.base.{unique}"]
 
 
-async def test_a_lease_is_renewed_under_its_version(cluster: ApiCluster, unique: str) -> None:
+async def test_a_lease_is_renewed_under_its_version(cluster: ApiCluster, api: ApiServer, unique: str) -> None:
     created = await cluster.create_lease(lease(unique))
     assert replace(created, resource_version="", uid="") == lease(unique)
     renewed = await cluster.update_lease(replace(created, renew_time="2026-01-01T00:00:10.000001Z"))
@@ -185,7 +195,10 @@ async def test_a_lease_is_renewed_under_its_version(cluster: ApiCluster, unique:
         await cluster.delete_lease(created)
     taken = await cluster.update_lease(replace(renewed, holder="replica-2", transitions=2))
     assert (taken.holder, taken.transitions) == ("replica-2", 2)
-    await cluster.delete_lease(taken)
+    released = await cluster.update_lease(replace(taken, holder=""))
+    stored = await api.get(LEASES, released.name, released.namespace)
+    assert stored["spec"]["holderIdentity"] == "", "there, as the original needs the field"
+    await cluster.delete_lease(released)
     assert cluster.leases.get(f"{LEASE_NAMESPACE}/{created.name}") is None
 
 
