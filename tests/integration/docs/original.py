@@ -62,6 +62,10 @@ class Original:
         self._thread.join()
         self._tunnel.close()
 
+    def knows(self, vnode: str) -> bool:
+        """Return whether it runs, and keeps something of a VNode in memory."""
+        return self.process is not None and vnode in self.process.vnodes
+
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_EVERY):
             try:
@@ -118,19 +122,19 @@ class _Process:
         self._tunnel = tunnel
         self._holder = str(uuid.uuid4())
         self._seen: set[str] = set()
-        self._vnodes: dict[str, _VNode] = {}
+        self.vnodes: dict[str, _VNode] = {}
         for node in api.items("/api/v1/nodes"):
             labels = node["metadata"]["labels"]
             if labels.get(f"{OWN}/component") == "vnode" and labels.get(f"{OWN}/env") == "dev":
                 name = node["metadata"]["name"]
-                self._vnodes[name] = _VNode(name, _identity(name), _address(node), labels)
+                self.vnodes[name] = _VNode(name, _identity(name), _address(node), labels)
 
     def step(self) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
                 self._hear(self._tunnel.beats.get_nowait())
         pods = self._pods()
-        for vnode in list(self._vnodes.values()):
+        for vnode in list(self.vnodes.values()):
             self._meet(vnode, [pod for pod in pods if pod["spec"].get("nodeName") == vnode.name])
             if vnode.is_due("lease", LEASE_EVERY):
                 self._look_at_lease(vnode)
@@ -140,9 +144,9 @@ class _Process:
 
     def _hear(self, beat: Beat) -> None:
         name = f"vnode.{beat.identity}.dev"
-        if name not in self._vnodes and beat.active:
-            self._vnodes[name] = _VNode(name, beat.identity, beat.address, _labels(name, beat))
-        if vnode := self._vnodes.get(name):
+        if name not in self.vnodes and beat.active:
+            self.vnodes[name] = _VNode(name, beat.identity, beat.address, _labels(name, beat))
+        if vnode := self.vnodes.get(name):
             vnode.heard = time.monotonic() if beat.active else -math.inf
             vnode.address = beat.address
 
@@ -192,7 +196,7 @@ class _Process:
 
     def _look_after(self, vnode: _VNode) -> None:
         if vnode.is_due("dead", DEAD_EVERY) and vnode.is_dead():
-            del self._vnodes[vnode.name]
+            del self.vnodes[vnode.name]
             self._api.delete(f"/api/v1/nodes/{vnode.name}")
             self._api.delete(f"{LEASES}/{vnode.name}")
             return

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from tests.everything import ready
-from tests.integration.docs.migrating import HTTP, MQTT, Operator, operator
-from tests.integration.docs.original import DEAD_AFTER
+from tests.integration.docs.migrating import HTTP, MQTT, VNODE, Operator, operator
+from tests.integration.docs.original import DEAD_AFTER, LEASE_EVERY, LEASES, find
 from tests.integration.docs.shell import check, run
 from tests.integration.docs.stage import USERS, blocks_of, stage
 from tests.programs import eventually
@@ -25,7 +25,8 @@ WITHIN = 150.0
 SECTION = "Going back"
 SETTLED = DEAD_AFTER + 15
 """Seconds after which the original has removed what it counts as dead."""
-LEASES = "virtual-kubelet.koupleless.io/component=vnode-lease,virtual-kubelet.koupleless.io/env=dev"
+LEASE = f"{LEASES}/{VNODE}"
+SELECTOR = "virtual-kubelet.koupleless.io/component=vnode-lease,virtual-kubelet.koupleless.io/env=dev"
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_node_pod_and_module_stay(tmp_path: Path, environ: Mapping[str, str], he
             ours_runs(moving, environ)
             node, pod = moving.node(), moving.deploy_module()
             blocks = [block for block in blocks_of("migration.md") if section(block) == SECTION]
-            assert any(LEASES in block.text for block in blocks)
+            assert any(SELECTOR in block.text for block in blocks)
             for block in blocks:
                 if "/heartbeat" not in block.text or environ is HTTP:
                     check(block, clean.environ(), clean.folder, within=WITHIN, here=moving.here())
@@ -63,12 +64,43 @@ def test_without_its_heartbeats_the_original_removes_what_it_takes(tmp_path: Pat
             for command in (
                 "kubectl -n koupleless-system delete deployment module-controller --wait",
                 "kubectl -n koupleless-system wait --for=delete pod --all --timeout=60s",
-                f"kubectl -n kube-node-lease delete leases -l {LEASES}",
+                f"kubectl -n kube-node-lease delete leases -l {SELECTOR}",
                 "kubectl apply -f original",
             ):
                 run(command, clean.environ(), clean.folder, within=WITHIN)
             eventually(lambda: moving.node() is None, within=30, what="the Node is removed")
             eventually(lambda: moving.pod() is None, within=150, what="Kubernetes deletes the Pod")
+    except Unavailable as error:
+        not_run("kubernetes", str(error))
+
+
+def test_a_base_that_was_away_comes_back_to_the_original(tmp_path: Path) -> None:
+    """Our Lease of a base that went away with a module stays, with nobody as its holder."""
+    try:
+        with stage(tmp_path) as clean, operator(clean, HTTP) as moving:
+            ours_runs(moving, HTTP)
+            moving.deploy_module()
+            moving.base.tell("deactivate")
+            eventually(lambda: moving.node() is None, within=60, what="the Node is removed")
+            lease = find(clean.cluster.api, LEASE)
+            assert lease is not None
+            assert lease["spec"]["holderIdentity"] == ""
+            run("kubectl delete service module-controller", clean.environ(), clean.folder, within=WITHIN)
+            run("kubectl apply -f original", clean.environ(), clean.folder, within=WITHIN)
+            eventually(lambda: moving.original.process is not None, within=30, what="the original runs")
+            run(
+                "kubectl -n koupleless-system delete deployment module-controller --cascade=foreground",
+                clean.environ(),
+                clean.folder,
+                within=WITHIN,
+            )
+            moving.base.tell("start")
+            eventually(lambda: moving.original.knows(VNODE), within=30, what="the original has heard the base")
+            time.sleep(LEASE_EVERY)
+            assert moving.original.failure is None
+            run(f"kubectl -n kube-node-lease delete leases -l {SELECTOR}", clean.environ(), clean.folder, within=WITHIN)
+            eventually(lambda: ready(moving.node()), within=30, what="the original has taken the base")
+            assert moving.original.failure is None
     except Unavailable as error:
         not_run("kubernetes", str(error))
 
