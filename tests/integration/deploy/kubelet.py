@@ -146,6 +146,8 @@ class HandKubelet:
         environ = self._variables(pod, container)
         assert environ.keys() <= ALL_VARIABLES or program == "simulated-base"
         arguments = [self._expanded(each, environ) for each in container.get("args", [])]
+        if program == "simulated-base":
+            arguments += ["--listen=127.0.0.1", "--port=0"]  # what is told last counts
         environ |= {PORTS[port]: str(number) for port, number in ports.items() if port in PORTS}
         for prefix, instead in self._stand_ins.items():
             if any(name.startswith(prefix) for name in environ):

@@ -18,7 +18,7 @@ _DIFFERS = (
     (r"127\.0\.0\.1:\d+", "ADDRESS"),
 )
 _NOTHING: Mapping[str, str] = MappingProxyType({})
-_PROGRESS = re.compile(r"Waiting for |Warning: 'patchesJson6902' is deprecated|Warning: key \w+ transferred to ")
+_PROGRESS = re.compile(r"Waiting for |(# )?Warning: 'patchesJson6902' is deprecated|Warning: key \w+ transferred to ")
 """Lines that come or not, or in any order."""
 
 
