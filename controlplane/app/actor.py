@@ -229,11 +229,15 @@ class BaseActor:
         return times
 
     def _record(self) -> None:
-        """Have the Lease say what is ours; its next renewal takes that along."""
+        """Have the Lease say what is ours; its next renewal takes that along.
+
+        What a starting base was given is written at once: no Pod stands for it yet.
+        """
         owned = book.record_of(self.base.modules)
         if owned != self._recorded:
+            given = any(key in self.base.modules.spared for key in owned.keys() - (self._recorded or {}).keys())
             self._recorded = owned
-            self._around.leases.record(self.base.id, record(owned))
+            self._around.leases.record(self.base.id, record(owned), soon=given)
 
     async def _outbid(self) -> bool:
         """Begin a term above the fence that a gateway has seen; tell whether that is done.

@@ -12,7 +12,7 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from typing import NoReturn
 
@@ -22,6 +22,7 @@ from controlplane.app.membership import Membership
 from controlplane.app.metrics import LEASE_RENEWAL_DELAY, LEASES_LOST, OWNED, WRITES
 from controlplane.app.ports import Clock, Cluster, ClusterError, Conflict, NotFound, Transient
 from controlplane.app.records import LeaseRecords, recorded_modules
+from controlplane.app.terms import Term
 from controlplane.app.times import micro_time
 from controlplane.domain import contract
 from controlplane.domain import lease as rules
@@ -35,28 +36,6 @@ GIVE_TRIES = 3
 TICK = 0.001
 """Seconds that a renewal may be early: no timer is more exact."""
 RETRY_FIRST, RETRY_LONGEST = 0.5, 4.0
-
-
-@dataclass(slots=True)
-class Term:
-    """One term of ownership; renewed_at is monotonic."""
-
-    base: BaseId
-    fence: int
-    lease: Lease
-    renewed_at: float
-    due: float = 0.0
-    """When it is renewed next; what else is in the queue for it is void."""
-    failures: int = 0
-    ending: bool = False
-    modules: str | None = None
-    """The record of installed modules that the lease is to have, None as long as nobody says."""
-
-    def news(self) -> dict[str, str]:
-        """Return the annotations that the next write of the lease brings along."""
-        if self.modules is None or self.modules == recorded_modules(self.lease):
-            return {}
-        return {contract.ANNOTATION_OWNED_MODULES: self.modules}
 
 
 class LeaseKeeper:
@@ -142,11 +121,14 @@ class LeaseKeeper:
         term = self._terms.get(base)
         return recorded_modules(term.lease) if term is not None else None
 
-    def record(self, base: BaseId, modules: str) -> None:
-        """Have the lease say which modules are installed: written along with its next renewal."""
+    def record(self, base: BaseId, modules: str, *, soon: bool = False) -> None:
+        """Have the lease say which modules are ours: written along with its next renewal, soon: with one now."""
         term = self._terms.get(base)
         if term is not None:
             term.modules = modules
+            if soon:
+                term.urgent = True
+                self._schedule(term, self._clock.monotonic())
 
     async def claim(self, base: BaseId, *, above: int = 0) -> int:
         """Begin a term with a fence above that one and return it; 0 when somebody else has the base.
@@ -298,6 +280,7 @@ class LeaseKeeper:
 
     async def _renew(self, term: Term) -> None:
         now = self._clock.monotonic()
+        term.urgent = False
         try:
             WRITES.labels("lease-renew").inc()
             renewed = rules.renewed(term.lease, renew_time=micro_time(self._clock.wall()))
@@ -325,8 +308,8 @@ class LeaseKeeper:
                 self._overdue = False
                 self.on_overdue(None)
             term.renewed_at, term.failures = now, 0
-            counts = now >= self._members.unbroken_since()
-            self._schedule(term, now + self._jittered() if counts else now)
+            lasts = now >= self._members.unbroken_since() and not term.urgent
+            self._schedule(term, now + self._jittered() if lasts else now)
 
     def _retry(self, term: Term) -> None:
         delay = min(RETRY_FIRST * 2**term.failures, RETRY_LONGEST) * (0.5 + self._random.random())

@@ -109,14 +109,14 @@ class PodReconciler:
                 entry.leaving = now
 
     def take_results(self, results: Sequence[tuple[OrderResult, float]], pods: Sequence[Pod]) -> bool:
-        """Take outcomes of orders; return whether one of them was the base's own word."""
+        """Take outcomes of orders; return whether the base answered one of ours."""
         heard = False
         for result, at in results:
-            heard |= isinstance(result.outcome, Reply | BatchInstalled)
             if result.order_id in self._base.modules.orders():
+                heard |= isinstance(result.outcome, Reply | BatchInstalled)
                 self._take(result, pods, at)
             else:
-                # An order of an earlier term, or one that was given up.
+                # An order of an earlier term, a baseline that it gave, or an order that was given up.
                 installed = outcomes.installed(result.outcome)
                 self._base.modules = book.installed_before(self._base.modules, installed, at)
                 self._base.modules = book.ask_again(self._base.modules)

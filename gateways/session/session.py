@@ -127,7 +127,10 @@ class Session:
         try:
             if not self.report(metadata.identity, query):
                 raise Unavailable("no control plane replica is connected")
-            return await answer
+            modules = await answer
+            now = asyncio.get_running_loop().time()
+            self._orders.installs.note_baseline(metadata.identity, query_id, modules, now)
+            return modules
         finally:
             del self._queries[query_id]
             self._outboxes.withdraw(query_id)

@@ -8,10 +8,11 @@ import pytest
 
 from controlplane.app.sweep import RECORD_KEPT
 from controlplane.app.times import micro_time
-from controlplane.cluster.api import LEASES, NODES
-from controlplane.domain.facts import ClientCode, Module, ModuleState, OrderResult, Reply, ReplyCode
+from controlplane.cluster.api import DEPLOYMENTS, LEASES, NODES
+from controlplane.domain.facts import BaselineQuery, ClientCode, Module, ModuleState, OrderResult, Reply, ReplyCode
 from controlplane.domain.identity import BaseId, ModuleKey, OrderId
 from tests.unit.app.harness import Api, Stage
+from tests.unit.app.test_peers import put_deployment
 from tests.unit.app.test_sweep import SWEPT, left_over
 
 pytestmark = pytest.mark.looptime
@@ -143,6 +144,43 @@ async def test_records_of_bases_that_never_come_back_go_after_a_week(age: float,
     async with Stage(api).running() as stage:
         await asyncio.sleep(SWEPT)
         assert (stage.lease("b1") is not None) is kept
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_what_a_starting_base_was_given_is_recorded_at_once(known: bool) -> None:
+    api = Api()
+    async with Stage(api).running() as stage:
+        put_deployment(api)
+        if known:
+            stage.bases.add("b1")
+        await asyncio.sleep(7.0)
+        stage.fleet.hearing.baseline_query(stage.link, "b1", BaselineQuery("q", "shop", "1.0.0", "default"))
+        base = stage.bases.add("b1")
+        stage.bases.modules[base][KEY] = ModuleState.ACTIVATED
+        await asyncio.sleep(1.0)
+        assert "biz1:1" in record(stage), "nobody but us can tell that it is ours: no Pod stands for it yet"
+        modules = stage.bases.modules
+    api.remove(DEPLOYMENTS, "biz1", "default")
+    later = Stage(api)
+    later.bases.modules = modules
+    async with later.running():
+        later.bases.add("b1")
+        await asyncio.sleep(GRACE + 20.0)
+        assert modules[base] == {}
+
+
+async def test_a_result_of_an_earlier_term_is_no_sign_of_life() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        known = stage.fleet.get(base)
+        assert known is not None
+        before = known.last_answered
+        done = Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=(Module(KEY, ModuleState.ACTIVATED),))
+        stage.bases.poll = lambda base: None  # type: ignore[method-assign]
+        stage.fleet.hearing.result(stage.link, base, OrderResult(OrderId("of-the-last-term"), done))
+        await asyncio.sleep(1.0)
+        assert known.last_answered == before
 
 
 async def test_installs_cost_no_write_of_the_record() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateways.arklet.facts import BatchReply, ModuleOrder, Reply, ReplyCode, Verb
+from gateways.arklet.facts import BaselineModule, BatchReply, ModuleOrder, Reply, ReplyCode, Verb
 from gateways.session.installs import KEPT, Installs
 from gateways.session.messages import Address, Order, OrderResult, Outcome, OutcomeUnknown, Refusal, Refused
 
@@ -52,6 +52,21 @@ def test_a_batch_counts_once_also_where_a_part_of_it_failed() -> None:
     scene = Scene()
     scene.end(Verb.BATCH_INSTALL, "biz1", "biz2", outcome=BatchReply(FAILED, (("u", SUCCESS),)))
     assert scene.told() == ["1"]
+
+
+def test_what_a_starting_base_was_given_is_remembered_as_installed() -> None:
+    scene = Scene()
+    scene.installs.note_baseline(
+        "b", "query", [BaselineModule("biz1", "1", "u1"), BaselineModule("biz2", "1", "u2")], 0.0
+    )
+    (result,) = scene.installs.of("b", 1.0)
+    assert isinstance(result.outcome, Reply)
+    assert [(module.name, module.version) for module in result.outcome.modules] == [("biz1", "1"), ("biz2", "1")]
+    scene.end(Verb.UNINSTALL, "biz1")
+    scene.end(Verb.UNINSTALL, "biz2")
+    assert scene.told() == []
+    scene.installs.note_baseline("b", "query", [], 0.0)
+    assert scene.told() == []
 
 
 def test_memory_is_bounded() -> None:
