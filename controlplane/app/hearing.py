@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import assert_never
 
 import structlog
 
@@ -22,6 +23,8 @@ from controlplane.domain.facts import (
     BaselineQuery,
     BaseState,
     BatchInstalled,
+    Fact,
+    FenceSeen,
     Health,
     Heartbeat,
     ModuleList,
@@ -29,7 +32,7 @@ from controlplane.domain.facts import (
     PollFailed,
     TunnelKind,
 )
-from controlplane.domain.identity import BaseId, InvalidName, ModuleKey, parse_base_id
+from controlplane.domain.identity import BaseId, ModuleKey
 from controlplane.domain.objects import Container
 from controlplane.domain.replies import describe
 
@@ -40,9 +43,6 @@ TOLD_OF_A_BASELINE = 20
 
 HEARD_FOR = 30.0
 """Seconds for which a heartbeat of a base that nobody serves is kept."""
-
-HIGHEST_FENCE = 2**31 - 2**20
-"""leaseTransitions has 31 bits; a gateway that tells of more than this is not believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ class Heard:
 
 
 class Hearing:
-    """Takes reports.
+    """Takes reports, which are checked (``controlplane.rpc.decoding``).
 
     actor finds the actor of a base that is served here, and served counts them; elsewhere
-    tells whether a base is another live replica's; note is called when a base was
+    says whether a base is another live replica's; note is called when a base was
     heard that nobody here serves.
     """
 
@@ -86,15 +86,29 @@ class Hearing:
         self._given: dict[BaseId, tuple[tuple[ModuleKey, ...], float]] = {}
         self._heard: dict[BaseId, Heard] = {}
 
-    def heartbeat(self, link: Link, identity: str, heartbeat: Heartbeat) -> None:
+    def reported(self, link: Link, base: BaseId, fact: Fact) -> None:
+        """Any report of a base."""
+        match fact:
+            case Heartbeat():
+                self.heartbeat(link, base, fact)
+            case Health():
+                self.health(link, base, fact)
+            case ModuleList():
+                self.modules(link, base, fact)
+            case BaselineQuery():
+                self.baseline_query(link, base, fact)
+            case BatchInstalled():
+                self.batch_installed(link, base, fact)
+            case FenceSeen():
+                self.fence_seen(base, fact)
+            case PollFailed():
+                self.poll_failed(link, base, fact)
+            case _ as never:
+                assert_never(never)
+
+    def heartbeat(self, link: Link, base: BaseId, heartbeat: Heartbeat) -> None:
         """A base beat."""
         REPORTS.labels("heartbeat").inc()
-        try:
-            base = parse_base_id(identity, self._policy.env)
-        except InvalidName as error:
-            REFUSED_REPORTS.labels("identity").inc()
-            log.warning("heartbeat refused", gateway=link.info.gateway_id, cause=str(error))
-            return
         actor = self._actor(base)
         if heartbeat.state is BaseState.DEACTIVATED:
             self._heard.pop(base, None)
@@ -117,60 +131,53 @@ class Hearing:
             self._heard[base] = heard
             self._note(base)
 
-    def health(self, link: Link, identity: str, health: Health) -> None:
+    def health(self, link: Link, base: BaseId, health: Health) -> None:
         """A base answered a health question."""
         REPORTS.labels("health").inc()
-        if (actor := self._known(identity)) is not None:
+        if (actor := self._known(base)) is not None:
             actor.inbox.health(health, link.info.gateway_id, self._clock.monotonic())
 
-    def modules(self, link: Link, identity: str, modules: ModuleList) -> None:
+    def modules(self, link: Link, base: BaseId, modules: ModuleList) -> None:
         """A base told its modules."""
         REPORTS.labels("modules").inc()
-        if (actor := self._known(identity)) is not None:
+        if (actor := self._known(base)) is not None:
             actor.inbox.modules(modules, link.info.gateway_id, self._clock.monotonic())
 
-    def poll_failed(self, link: Link, identity: str, failed: PollFailed) -> None:
+    def poll_failed(self, link: Link, base: BaseId, failed: PollFailed) -> None:
         """A base could not be asked."""
         REPORTS.labels("poll-failed").inc()
-        if (actor := self._known(identity)) is not None:
+        if (actor := self._known(base)) is not None:
             actor.inbox.poll_failed(failed, link.info.gateway_id, self._clock.monotonic())
-        log.debug("poll failed", base=identity, gateway=link.info.gateway_id, cause=failed.reason)
+        log.debug("poll failed", base=base, gateway=link.info.gateway_id, cause=failed.reason)
 
-    def fence_seen(self, link: Link, identity: str, fence: int) -> None:
-        """A gateway refused what we sent for a base: it has seen a higher fence."""
+    def fence_seen(self, base: BaseId, seen: FenceSeen) -> None:
+        """A gateway refused what we sent for a base."""
         REPORTS.labels("fence-seen").inc()
-        if fence > HIGHEST_FENCE:
-            REFUSED_REPORTS.labels("fence").inc()
-        elif (actor := self._known(identity)) is not None:
-            actor.inbox.fence_seen(fence)
+        if (actor := self._known(base)) is not None:
+            actor.inbox.fence_seen(seen.fence)
 
-    def result(self, link: Link, identity: str, result: OrderResult) -> None:
+    def result(self, link: Link, base: BaseId, result: OrderResult) -> None:
         """An order ended."""
         REPORTS.labels("order-result").inc()
-        if (actor := self._known(identity)) is not None:
+        if (actor := self._known(base)) is not None:
             actor.inbox.result(result, link.info.gateway_id, self._clock.monotonic())
 
-    def batch_installed(self, link: Link, identity: str, batch: BatchInstalled) -> None:
+    def batch_installed(self, link: Link, base: BaseId, batch: BatchInstalled) -> None:
         """A base told how its baseline went."""
         REPORTS.labels("batch-install-result").inc()
-        actor = self._known(identity)
+        actor = self._known(base)
         if actor is None:
             return
         failed = failures(batch)
         for url, reply in failed[:TOLD_OF_A_BASELINE]:
-            message = f"baseline of {identity}: {url} {describe(reply)}"
+            message = f"baseline of {base}: {url} {describe(reply)}"
             self._recorder.module(actor.base.vnode, url, warning=True, reason="BaselineInstallFailed", message=message)
-        log.info("baseline installed", base=identity, modules=len(batch.items), failed=len(failed))
+        log.info("baseline installed", base=base, modules=len(batch.items), failed=len(failed))
         actor.inbox.baseline(link.info.gateway_id, self._clock.monotonic())
 
-    def baseline_query(self, link: Link, identity: str, query: BaselineQuery) -> None:
+    def baseline_query(self, link: Link, base: BaseId, query: BaselineQuery) -> None:
         """A starting base asks for its modules: answered at once, from the Deployments as they are."""
         REPORTS.labels("baseline-query").inc()
-        try:
-            base = parse_base_id(identity, self._policy.env)
-        except InvalidName:
-            REFUSED_REPORTS.labels("identity").inc()
-            return
         if not self._cluster.deployments.synced:
             return
         modules = self.baseline(base, query)
@@ -218,8 +225,8 @@ class Hearing:
         self._given = {base: given for base, given in self._given.items() if now - given[1] < HEARD_FOR}
         self._heard = {base: heard for base, heard in self._heard.items() if now - heard.at < HEARD_FOR}
 
-    def _known(self, identity: str) -> BaseActor | None:
-        actor = self._actor(BaseId(identity))
+    def _known(self, base: BaseId) -> BaseActor | None:
+        actor = self._actor(base)
         if actor is None:
             REFUSED_REPORTS.labels("unknown-base").inc()
         return actor

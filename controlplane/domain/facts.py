@@ -144,6 +144,21 @@ class PollFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class FenceSeen:
+    """A gateway refused what we sent for a base, having seen this fence, which is higher."""
+
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelState:
+    """Whether a gateway reaches its transport at all, and why not."""
+
+    up: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class BatchInstalled:
     """What became of a batch of installs: the verdict over all, and a reply for each URL that was answered for."""
 
@@ -159,6 +174,10 @@ class BaselineQuery:
     name: str
     version: str
     cluster_name: str
+
+
+Fact = Heartbeat | Health | ModuleList | PollFailed | FenceSeen | BatchInstalled | BaselineQuery
+"""What gateways report of one base."""
 
 
 class ReplyCode(Enum):

@@ -21,6 +21,8 @@ from controlplane.domain.objects import Condition, Node, NodeSpec, NodeStatus, T
 
 PODS = "65535"
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+NO_ADDRESS = Address("", 0)
+"""Of a base over MQTT, which nobody connects to, that does not know its own."""
 TUNNEL_CONDITION = "TunnelAvailable"
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _KI = 1024
@@ -253,14 +255,17 @@ def address_of(node: Node, kubelet_ip: str = "") -> Address | None:
     """Return where the base of a Node listens, from our annotation or as the original kept it; None if untold.
 
     The original replaces the base's address by kubelet_ip, that of the Service before
-    its kubelet API: then nothing is known of it, which is an Address without ip.
+    its kubelet API: then nothing is known of it, which is an Address without ip. So it
+    is of a base over MQTT that does not know its own address.
     """
+    if node.annotations.get(contract.ANNOTATION_BASE_ADDRESS) == str(NO_ADDRESS):
+        return NO_ADDRESS
     ip, _, port = node.annotations.get(contract.ANNOTATION_BASE_ADDRESS, "").rpartition(":")
     if not ip:
         ip = _internal_ip(node)
         port = node.labels.get(contract.BASE_TUNNEL_PORT, "")
         if ip and ip == kubelet_ip:
-            return Address("", 0)
+            return NO_ADDRESS
     ip = ip.strip("[]")
     if not ip or not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 65536):
         return Address(ip, 0) if ip and not port else None

@@ -9,11 +9,12 @@ Goodbye means lost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NoReturn
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 from grpc import aio
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from koupleless.tunnel.v1 import tunnel_pb2_grpc
@@ -24,17 +25,20 @@ from controlplane.app.membership import Membership
 from controlplane.app.metrics import REFUSED_REPORTS
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock
-from controlplane.domain.facts import Order, Watch
+from controlplane.domain.facts import Order, TunnelState, Watch
 from controlplane.domain.identity import BaseId
 from controlplane.domain.objects import Container
 from controlplane.domain.replicas import Replica
-from controlplane.rpc import codec
+from controlplane.rpc import decoding, encoding
+from controlplane.rpc.decoding import Unreadable
+from service.limits import LogLimit
 
 log = structlog.get_logger(__name__)
 
 HELLO_WITHIN = 10.0
 MAX_UNACKED = 32
 MAX_BATCH = 256
+LOG_EVERY = 60.0
 MOST_WAITING = 200_000
 """Messages that may wait for one gateway; only a gateway that does not read comes near."""
 
@@ -77,12 +81,12 @@ class Session:
 
     def order(self, order: Order) -> None:
         """Send an order."""
-        self._put("order", order.order_id, pb.ConnectResponse(order=codec.order(order)))
+        self._put("order", order.order_id, pb.ConnectResponse(order=encoding.order(order)))
 
     def watch(self, watch: Watch) -> None:
         """Have a base polled."""
         self._waiting.pop(("unwatch", watch.base), None)
-        self._put("watch", watch.base, pb.ConnectResponse(watch=codec.watch(watch)))
+        self._put("watch", watch.base, pb.ConnectResponse(watch=encoding.watch(watch)))
 
     def unwatch(self, base: BaseId, fence: int) -> None:
         """Have a base polled no more."""
@@ -99,11 +103,9 @@ class Session:
         self._waiting.pop(("claim", base), None)
         self._put("release", base, pb.ConnectResponse(release=pb.Release(base_id=base, fence=fence)))
 
-    def baseline(self, base: BaseId, query_id: str, modules: tuple[Container, ...]) -> None:
+    def baseline(self, base: BaseId, query_id: str, given: tuple[Container, ...]) -> None:
         """Answer a baseline query."""
-        answer = pb.BaselineAnswer(
-            base_id=base, query_id=query_id, modules=[codec.module_ref(module) for module in modules]
-        )
+        answer = encoding.baseline_answer(base, query_id, given)
         self._put("baseline", query_id, pb.ConnectResponse(baseline_answer=answer))
 
     def drain(self, reason: str) -> None:
@@ -112,7 +114,7 @@ class Session:
 
     def members(self, members: Iterable[Replica]) -> None:
         """Tell which replicas live."""
-        self._put("members", "", pb.ConnectResponse(members=pb.Members(members=codec.members(members))))
+        self._put("members", "", pb.ConnectResponse(members=pb.Members(members=encoding.members(members))))
 
     def acknowledge(self, seq: int) -> None:
         """Say that everything up to seq was taken."""
@@ -159,6 +161,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
         self._policy = policy
         self._clock = clock
         self._sessions: dict[str, Session] = {}
+        self._lines = LogLimit(LOG_EVERY)
         members.subscribe(self._members_changed)
 
     def _members_changed(self) -> None:
@@ -215,14 +218,14 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
                 first = await context.read()
         except TimeoutError:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "Hello did not come")
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message is none of the contract")
         if not isinstance(first, pb.ConnectRequest) or first.WhichOneof("message") != "hello":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be Hello")
-        hello = first.hello
-        kind = codec.tunnel_kind(hello.tunnel)
-        if kind is None or not hello.gateway_id or not hello.instance_id or len(hello.gateway_id) > 253:
-            await context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT, "Hello needs gateway_id (at most 253), instance_id and tunnel"
-            )
+        try:
+            hello = decoding.hello(first.hello)
+        except decoding.Unreadable as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"Hello: {error}")
         if hello.env.lower() != self._policy.env:
             await context.abort(
                 grpc.StatusCode.FAILED_PRECONDITION,
@@ -232,12 +235,12 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
             pb.ConnectResponse(
                 welcome=pb.Welcome(
                     replica_id=self._policy.replica,
-                    members=codec.members(self._known()),
+                    members=encoding.members(self._known()),
                     limits=pb.Limits(max_unacked=MAX_UNACKED, max_batch=MAX_BATCH),
                 )
             )
         )
-        return GatewayInfo(hello.gateway_id, hello.instance_id, kind, hello.version, self._clock.wall())
+        return GatewayInfo(hello.gateway, hello.instance, hello.tunnel, hello.version, self._clock.wall())
 
     def _replace(self, info: GatewayInfo) -> None:
         """A gateway that connects anew has lost its old stream, whatever this side still thinks of it."""
@@ -250,44 +253,59 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
 
     async def _read(self, session: Session, context: Context) -> None:
         while True:
-            message = await context.read()
+            try:
+                message = await context.read()
+            except DecodeError:
+                self._refused(session, Unreadable("unparsable", "a message that is none of the contract"))
+                continue
             if not isinstance(message, pb.ConnectRequest):
                 raise _Ended("its stream ended without Goodbye", orderly=False)
             match message.WhichOneof("message"):
                 case "reports":
-                    for report in message.reports.reports:
-                        self._take(session, report)
+                    self._take_batch(session, message.reports.reports)
                     session.acknowledge(message.reports.seq)
                 case "order_result":
-                    result = message.order_result
-                    self._fleet.hearing.result(session, result.base_id, codec.order_result(result))
-                    session.acknowledge(result.seq)
+                    self._take_result(session, message.order_result)
+                    session.acknowledge(message.order_result.seq)
                 case "goodbye":
-                    raise _Ended(message.goodbye.reason or "Goodbye", orderly=True)
+                    raise _Ended(decoding.people(message.goodbye.reason) or "Goodbye", orderly=True)
                 case _:
-                    REFUSED_REPORTS.labels("unexpected-message").inc()
+                    self._refused(session, Unreadable("unexpected-message", "a message that is out of place"))
             if session.overflowing:
                 raise _Ended("it does not read what it is sent", orderly=False)
 
-    def _take(self, session: Session, report: pb.Report) -> None:
-        hearing, base = self._fleet.hearing, report.base_id
-        match report.WhichOneof("fact"):
-            case "heartbeat":
-                hearing.heartbeat(session, base, codec.heartbeat(report.heartbeat))
-            case "health":
-                hearing.health(session, base, codec.health(report.health))
-            case "modules":
-                hearing.modules(session, base, codec.modules(report.modules))
-            case "baseline_query":
-                hearing.baseline_query(session, base, codec.baseline_query(report.baseline_query))
-            case "batch_install_result":
-                hearing.batch_installed(session, base, codec.batch_installed(report.batch_install_result))
-            case "fence_seen":
-                hearing.fence_seen(session, base, report.fence_seen.fence)
-            case "poll_failed":
-                hearing.poll_failed(session, base, codec.poll_failed(report.poll_failed))
-            case "tunnel_state":
-                state = report.tunnel_state
-                self._gateways.tunnel_state(session, up=state.up, reason=state.reason)
-            case _:
-                REFUSED_REPORTS.labels("unknown-report").inc()
+    def _take_batch(self, session: Session, reports: Sequence[pb.Report]) -> None:
+        for report in reports[:MAX_BATCH]:
+            self._take(session, report)
+        if len(reports) > MAX_BATCH:
+            text = f"{len(reports)} reports in one message: those after the first {MAX_BATCH} are not looked at"
+            self._refused(session, Unreadable("count", text))
+
+    def _take(self, session: Session, message: pb.Report) -> None:
+        try:
+            report = decoding.report(message, env=self._policy.env, tunnel=session.info.tunnel)
+        except Unreadable as error:
+            self._refused(session, error, message.base_id)
+            return
+        if isinstance(report, TunnelState):
+            self._gateways.tunnel_state(session, up=report.up, reason=report.reason)
+        else:
+            self._fleet.hearing.reported(session, *report)
+
+    def _take_result(self, session: Session, message: pb.OrderResult) -> None:
+        """Take the outcome of an order. Where it does not say of which, that order ends by its deadline."""
+        try:
+            base, result = decoding.order_result(message, env=self._policy.env)
+        except Unreadable as error:
+            self._refused(session, error, message.base_id)
+        else:
+            self._fleet.hearing.result(session, base, result)
+
+    def _refused(self, session: Session, error: Unreadable, base: str = "") -> None:
+        """Count what cannot be used; of one gateway and kind one line in LOG_EVERY seconds is enough."""
+        REFUSED_REPORTS.labels(error.reason).inc()
+        gateway = session.info.gateway_id
+        held = self._lines.admit(f"{gateway} {error.reason}", self._clock.monotonic())
+        if held is not None:
+            cause = decoding.people(str(error))
+            log.warning("report refused", gateway=gateway, base=decoding.people(base, 64), cause=cause, more=held)

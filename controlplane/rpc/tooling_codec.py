@@ -15,7 +15,7 @@ from controlplane.domain import contract
 from controlplane.domain.history import Operation
 from controlplane.domain.replies import Effect
 from controlplane.domain.rollout import Rollout, why
-from controlplane.rpc.codec import timestamp
+from controlplane.rpc.encoding import timestamp
 
 MOST_TROUBLES = 20
 

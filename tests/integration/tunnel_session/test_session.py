@@ -8,10 +8,10 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.modulecontroller.v1 import module_controller_pb2 as tooling
 from koupleless.modulecontroller.v1 import module_controller_pb2_grpc as tooling_grpc
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
-from koupleless.tunnel.v1 import tunnel_pb2_grpc
 
 from tests.programs import ControlPlane, Programs, ask, eventually
 
@@ -28,14 +28,17 @@ class Stream:
 
     def __init__(self, server: str, *first: pb.ConnectRequest) -> None:
         self._channel = grpc.insecure_channel(server)
-        self._outgoing: queue.SimpleQueue[pb.ConnectRequest | None] = queue.SimpleQueue()
+        self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         for message in first:
-            self._outgoing.put(message)
-        stub = tunnel_pb2_grpc.TunnelServiceStub(self._channel)
-        self._call = stub.Connect(iter(self._outgoing.get, None), timeout=60)
+            self.send(message)
+        connect: grpc.StreamStreamMultiCallable[bytes, pb.ConnectResponse] = self._channel.stream_stream(
+            "/koupleless.tunnel.v1.TunnelService/Connect", response_deserializer=pb.ConnectResponse.FromString
+        )
+        self._call = connect(iter(self._outgoing.get, None), timeout=60)
 
-    def send(self, message: pb.ConnectRequest) -> None:
-        self._outgoing.put(message)
+    def send(self, message: pb.ConnectRequest | bytes) -> None:
+        """Send a message, or bytes that are none."""
+        self._outgoing.put(message if isinstance(message, bytes) else message.SerializeToString())
 
     def next(self, kind: str) -> pb.ConnectResponse:
         """Return the next message of a kind, passing over others."""
@@ -63,6 +66,10 @@ class Stream:
         self._outgoing.put(None)
         self._call.cancel()
         self._channel.close()
+
+
+HERE = pb.Address(ip="127.0.0.1", port=1238)
+LATE = pb.Module(name="biz1", version="1", state=pb.MODULE_STATE_ACTIVATED, changed_at=Timestamp(seconds=2**62))
 
 
 def hello(gateway: str = "g", instance: str = "1", env: str = "dev") -> pb.ConnectRequest:
@@ -145,8 +152,11 @@ def test_hostile_reports_are_taken_counted_and_change_nothing(control_plane: Con
         pb.Report(base_id="UPPER", heartbeat=pb.Heartbeat()),
         pb.Report(base_id="", heartbeat=pb.Heartbeat()),
         pb.Report(base_id="a" * 300, heartbeat=pb.Heartbeat()),
-        pb.Report(base_id="x", heartbeat=pb.Heartbeat(state=pb.BASE_STATE_UNKNOWN)),
-        pb.Report(base_id="x", heartbeat=pb.Heartbeat(state=pb.BASE_STATE_DEACTIVATED)),
+        pb.Report(base_id="x", heartbeat=pb.Heartbeat(state=pb.BASE_STATE_UNKNOWN, address=HERE)),
+        pb.Report(base_id="x", heartbeat=pb.Heartbeat(state=pb.BASE_STATE_DEACTIVATED, address=HERE)),
+        beat("x", ip="evil.example.com").reports.reports[0],
+        beat("x", ip="10.0.0.8\n\x1b[31m").reports.reports[0],
+        pb.Report(base_id="x", modules=pb.Modules(complete=True, modules=[LATE])),
         pb.Report(base_id="nobody", modules=pb.Modules(complete=True)),
         pb.Report(base_id="nobody", health=pb.Health()),
         pb.Report(base_id="nobody", poll_failed=pb.PollFailed()),
@@ -155,15 +165,28 @@ def test_hostile_reports_are_taken_counted_and_change_nothing(control_plane: Con
         stream.next("welcome")
         stream.send(pb.ConnectRequest(reports=pb.Reports(seq=1, reports=reports)))
         stream.send(pb.ConnectRequest(order_result=pb.OrderResult(seq=2, order_id="x", base_id="nobody")))
+        stream.send(pb.ConnectRequest(order_result=pb.OrderResult(seq=2, order_id="", base_id="no body")))
         stream.send(pb.ConnectRequest())
+        stream.send(b"\x0a\x05\x0a\x03\xff\xfe\xfd")
         stream.send(pb.ConnectRequest(reports=pb.Reports(seq=3)))
         seq = 0
         while seq < 3:
             seq = stream.next("reports_ack").reports_ack.seq
     assert vnodes(control_plane) == before
     metrics = ask(f"http://127.0.0.1:{control_plane.metrics}/metrics")[1]
-    for reason in ("identity", "unknown-base", "state", "unknown-report", "unexpected-message"):
+    reasons = {
+        "identity",
+        "unknown-base",
+        "state",
+        "unknown-report",
+        "unexpected-message",
+        "address",
+        "time",
+        "unparsable",
+    }
+    for reason in reasons:
         assert f'koupleless_refused_reports_total{{reason="{reason}"}}' in metrics
+    assert "Traceback" not in control_plane.server.tail()
 
 
 def test_a_gateway_that_connects_anew_takes_the_place_of_its_old_stream(control_plane: ControlPlane) -> None:

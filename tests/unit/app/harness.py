@@ -103,7 +103,7 @@ class Bases:
 
     def beat(self, base: str, address: Address = ADDRESS, state: BaseState = BaseState.ACTIVATED) -> None:
         heartbeat = Heartbeat("shop", "1.0.0", "default", "shop-0", address, state)
-        self._stage.fleet.hearing.heartbeat(self._stage.link, base, heartbeat)
+        self._stage.fleet.hearing.heartbeat(self._stage.link, BaseId(base), heartbeat)
 
     def silence(self, *bases: BaseId) -> None:
         self.beating -= set(bases)

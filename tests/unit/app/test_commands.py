@@ -203,8 +203,8 @@ async def test_what_the_base_uses_itself_is_not_allocatable_whichever_answer_com
         epoch = stage.bases.watches[BaseId("b1")].epoch
         listed = ModuleList((), complete=True, unchanged=False, epoch=epoch)
         answers: list[Callable[[], None]] = [
-            lambda: stage.fleet.hearing.modules(stage.link, "b1", listed),
-            lambda: stage.fleet.hearing.health(stage.link, "b1", health),
+            lambda: stage.fleet.hearing.modules(stage.link, BaseId("b1"), listed),
+            lambda: stage.fleet.hearing.health(stage.link, BaseId("b1"), health),
         ]
         for answer in answers if first == "list" else reversed(answers):
             answer()

@@ -18,6 +18,8 @@ from controlplane.domain.facts import (
     ReplyCode,
     TunnelKind,
 )
+from controlplane.domain.identity import BaseId
+from controlplane.domain.vnode import NO_ADDRESS
 from tests.fakes.gateway import FakeLink
 from tests.unit.app.harness import ADDRESS, Api, Stage
 
@@ -33,9 +35,9 @@ def beat(address: Address) -> Heartbeat:
 async def over_both(stage: Stage, mqtt: FakeLink, seconds: float, *, http: bool = True) -> None:
     """Let the base beat over MQTT, and over HTTP unless told otherwise, for a while."""
     for _ in range(int(seconds / 5)):
-        stage.fleet.hearing.heartbeat(mqtt, "b1", beat(NO_PORT))
+        stage.fleet.hearing.heartbeat(mqtt, BaseId("b1"), beat(NO_PORT))
         if http:
-            stage.fleet.hearing.heartbeat(stage.link, "b1", beat(ADDRESS))
+            stage.fleet.hearing.heartbeat(stage.link, BaseId("b1"), beat(ADDRESS))
         await asyncio.sleep(5.0)
 
 
@@ -66,12 +68,12 @@ async def test_when_one_tunnel_is_lost_the_other_takes_over_at_once() -> None:
         assert mqtt.watches[-1].base == "b1"
         assert stage.ready("node", "b1") == "True"
         stage.fleet.hearing.modules(
-            mqtt, "b1", ModuleList((), complete=True, unchanged=False, epoch=mqtt.watches[-1].epoch)
+            mqtt, BaseId("b1"), ModuleList((), complete=True, unchanged=False, epoch=mqtt.watches[-1].epoch)
         )
         stage.put_pod("p")
         await asyncio.sleep(1.0)
         assert [order.modules[0].key.name for order in mqtt.orders] == ["biz1"]
-        stage.fleet.hearing.result(mqtt, "b1", OrderResult(mqtt.orders[0].order_id, Reply(ReplyCode.SUCCESS)))
+        stage.fleet.hearing.result(mqtt, BaseId("b1"), OrderResult(mqtt.orders[0].order_id, Reply(ReplyCode.SUCCESS)))
         await over_both(stage, mqtt, 100.0, http=False)
         assert stage.ready("node", "b1") == "True"
 
@@ -88,14 +90,15 @@ async def test_a_base_that_falls_silent_on_one_tunnel_is_worked_through_the_othe
         assert stage.ready("node", "b1") == "True"
 
 
-async def test_a_restarted_control_plane_works_through_the_tunnel_that_the_node_tells() -> None:
+@pytest.mark.parametrize("address", [NO_PORT, NO_ADDRESS], ids=str)
+async def test_a_restarted_control_plane_works_through_the_tunnel_that_the_node_tells(address: Address) -> None:
     api = Api()
     async with Stage(api).running() as stage:
         mqtt = FakeLink("mqtt", tunnel=TunnelKind.MQTT)
         stage.gateways.connected(mqtt)
-        stage.fleet.hearing.heartbeat(mqtt, "b1", beat(NO_PORT))
+        stage.fleet.hearing.heartbeat(mqtt, BaseId("b1"), beat(address))
         await asyncio.sleep(1.0)
-        stage.fleet.hearing.health(mqtt, "b1", Health(BaseState.ACTIVATED, None, "17"))
+        stage.fleet.hearing.health(mqtt, BaseId("b1"), Health(BaseState.ACTIVATED, None, "17"))
         await asyncio.sleep(4.0)
     async with Stage(api).running() as stage:
         mqtt = FakeLink("mqtt", tunnel=TunnelKind.MQTT)
@@ -112,7 +115,7 @@ async def test_a_baseline_that_failed_is_told_and_the_modules_are_asked_for_agai
         epoch = stage.link.watches[-1].epoch
         failed = Reply(ReplyCode.FAILED, message="internal exception: no route")
         batch = BatchInstalled(failed, (("https://repo.example/a.jar", failed), ("u", Reply(ReplyCode.SUCCESS))))
-        stage.fleet.hearing.batch_installed(stage.link, "b1", batch)
+        stage.fleet.hearing.batch_installed(stage.link, BaseId("b1"), batch)
         await asyncio.sleep(1.0)
         assert stage.reasons().count("BaselineInstallFailed") == 1
         assert stage.link.watches[-1].epoch == epoch + 1

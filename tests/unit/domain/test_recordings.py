@@ -10,12 +10,21 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from controlplane.domain import modules as book
 from controlplane.domain import outcomes
-from controlplane.domain.facts import Address, InstallStrategy, ModuleList, ModuleSpec, Order, OrderResult, Verb
+from controlplane.domain.facts import (
+    Address,
+    InstallStrategy,
+    ModuleList,
+    ModuleSpec,
+    Order,
+    OrderResult,
+    TunnelKind,
+    Verb,
+)
 from controlplane.domain.identity import BaseId, ModuleKey, OrderId
 from controlplane.domain.modules import Modules
 from controlplane.domain.planner import Policy, Wish, plan
 from controlplane.domain.releases import UNKNOWN
-from controlplane.rpc import codec
+from controlplane.rpc import decoding
 from gateways.arklet import envelopes, payloads
 from gateways.session import codec as gateway_codec
 from gateways.session import messages
@@ -91,7 +100,7 @@ def _operation(recorded: str) -> tuple[str, list[Any], messages.Outcome]:
 
 def _over_the_contract(outcome: messages.Outcome) -> OrderResult:
     sent = gateway_codec.order_result(1, messages.OrderResult("1", "b", outcome)).SerializeToString()
-    return codec.order_result(pb.ConnectRequest.FromString(sent).order_result)
+    return decoding.order_result(pb.ConnectRequest.FromString(sent).order_result, env="dev")[1]
 
 
 def _spec(asked: Any) -> ModuleSpec:
@@ -134,7 +143,11 @@ def _listed(recorded: str) -> Modules:
         modules = payloads.modules(HTTP[recorded].reply_body or b"")
     report = messages.Report("b", messages.ModuleList(modules, epoch=1), 0.0)
     sent = gateway_codec.reports(1, [report]).SerializeToString()
-    heard = codec.modules(pb.ConnectRequest.FromString(sent).reports.reports[0].modules)
+    (taken,) = pb.ConnectRequest.FromString(sent).reports.reports
+    read = decoding.report(taken, env="dev", tunnel=TunnelKind.HTTP)
+    assert isinstance(read, tuple)
+    _, heard = read
+    assert isinstance(heard, ModuleList)
     assert heard == ModuleList(heard.modules, complete=True, unchanged=False, epoch=1)
     return book.hear(Modules(), heard, 0.0)
 

@@ -121,6 +121,7 @@ def test_a_replica_that_takes_over_reads_the_base_back_from_its_node() -> None:
         ({"base.koupleless.io/address": "[fd00::7]:1238"}, Address("fd00::7", 1238)),
         ({"base.koupleless.io/address": "10.0.0.7:99999"}, None),
         ({"base.koupleless.io/address": "10.0.0.7:x"}, None),
+        ({"base.koupleless.io/address": ":0"}, Address("", 0)),
         ({}, None),
     ],
 )

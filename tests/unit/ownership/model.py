@@ -122,9 +122,9 @@ class Model:
         replica.fleet.ownership._give = check_and_give
         take = replica.fleet.hearing.result
 
-        def learn(link: Link, identity: str, result: OrderResult) -> None:
+        def learn(link: Link, base: BaseId, result: OrderResult) -> None:
             self._learned(result)
-            take(link, identity, result)
+            take(link, base, result)
 
         replica.fleet.hearing.result = learn  # type: ignore[method-assign]
         return replica

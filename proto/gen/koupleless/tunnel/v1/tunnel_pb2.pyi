@@ -599,7 +599,11 @@ Global___Members: _TypeAlias = Members  # noqa: Y015
 
 @_typing.final
 class Reports(_message.Message):
-    """Reports is a batch of reports."""
+    """Reports is a batch of reports. One that cannot be used (an identity that no
+    Node can be named after, an address that is none, a number out of range) is
+    counted and logged by the replica and has no effect; the others of its batch
+    have theirs, and the batch is acknowledged.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -736,7 +740,9 @@ class Address(_message.Message):
     IP_FIELD_NUMBER: _builtins.int
     PORT_FIELD_NUMBER: _builtins.int
     ip: _builtins.str
-    """IPv4 or IPv6 address in text form."""
+    """IPv4 or IPv6 address in text form, that of one host. Over MQTT it is for
+    display: what is none is passed over.
+    """
     port: _builtins.int
     """TCP port of the arklet HTTP server; 0 when the tunnel does not tell it."""
     def __init__(
@@ -1305,7 +1311,8 @@ Global___OrderModule: _TypeAlias = OrderModule  # noqa: Y015
 @_typing.final
 class OrderResult(_message.Message):
     """OrderResult is the outcome of one order. The gateway keeps it until it is
-    acknowledged and sends it again on a new stream.
+    acknowledged and sends it again on a new stream. An outcome that cannot be
+    read counts as unknown.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
