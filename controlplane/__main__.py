@@ -15,6 +15,7 @@ from uuid import uuid4
 import structlog
 
 from controlplane.app.clock import SystemClock
+from controlplane.app.deployments import IgnoredDeployments
 from controlplane.app.events import Recorder
 from controlplane.app.fleet import Fleet
 from controlplane.app.gateways import GatewayDirectory
@@ -332,6 +333,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
                 "prober": prober.run(),
                 "strangers": Strangers(cluster, fleet, recorder, clock).run(),
                 **{name: run() for name, run in kubelets.parts.items()},
+                "ignored": IgnoredDeployments(cluster, recorder, policy, members.mine).run(),
                 **({"peers": peers.run()} if policy.peers_follow else {}),
                 "reports": reports.run(),
                 **({"tracker": tracking.run()} if tracking is not None else {}),

@@ -28,6 +28,7 @@ from controlplane.app.supervision import supervise
 from controlplane.app.sweep import LeaseSweep
 from controlplane.domain.facts import TunnelKind
 from controlplane.domain.identity import BaseId, VNodeName, base_of_node, node_name
+from controlplane.domain.replicas import rank
 from controlplane.domain.vnode import Profile, profile_of
 
 log = structlog.get_logger(__name__)
@@ -110,6 +111,7 @@ class Fleet:
             actor=self._actors.get,
             served=lambda: len(self._actors),
             elsewhere=lambda base: self.recovered and self.ownership.elsewhere(base),
+            answers=self._answers,
             note=self.ownership.note,
         )
         self._lease_sweep = LeaseSweep(
@@ -197,6 +199,14 @@ class Fleet:
             if now >= sweep_leases_at:
                 sweep_leases_at = now + 2 * self._policy.patience.dead
                 await self._lease_sweep.run()
+
+    def _answers(self, base: BaseId, tunnel: TunnelKind) -> bool:
+        """Return whether this replica answers a base: its owner does, else the replica that is first for it."""
+        if base in self._actors:
+            return True
+        takers = self._members.takers(tunnel.value)
+        first = self._members.me in takers and rank(self._members.me, base, takers) == 0
+        return first and not (self.recovered and self.ownership.elsewhere(base))
 
     # Taking and giving.
 

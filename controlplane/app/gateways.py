@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from controlplane.domain.baselines import Baseline
 from controlplane.domain.facts import Order, TunnelKind, Watch
 from controlplane.domain.identity import BaseId
-from controlplane.domain.objects import Container
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Link(Protocol):
     def release(self, base: BaseId, fence: int) -> None:
         """Say that this replica owns the base no more."""
 
-    def baseline(self, base: BaseId, query_id: str, modules: tuple[Container, ...]) -> None:
+    def baseline(self, base: BaseId, query_id: str, given: Baseline) -> None:
         """Answer a baseline query; name, version and image of each container count."""
 
 

@@ -13,7 +13,8 @@ from typing import assert_never
 import structlog
 
 from controlplane.app.actor import BaseActor
-from controlplane.app.baselines import baseline_of, failures
+from controlplane.app.base import Base
+from controlplane.app.baselines import Baselines, failures
 from controlplane.app.events import Recorder
 from controlplane.app.gateways import Link
 from controlplane.app.metrics import REFUSED_REPORTS, REPORTS
@@ -55,12 +56,22 @@ class Heard:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a base that asked lately was given, by this replica or by the one that is to answer; at is monotonic."""
+
+    query_id: str
+    modules: tuple[ModuleKey, ...]
+    at: float
+
+
 class Hearing:
     """Takes reports, which are checked (``controlplane.rpc.decoding``).
 
     actor finds the actor of a base that is served here, and served counts them; elsewhere
-    says whether a base is another live replica's; note is called when a base was
-    heard that nobody here serves.
+    says whether a base is another live replica's; answers whether a question that a base
+    asks over a tunnel is this replica's to answer; note is called when a base was heard
+    that nobody here serves.
     """
 
     def __init__(
@@ -73,17 +84,19 @@ class Hearing:
         actor: Callable[[BaseId], BaseActor | None],
         served: Callable[[], int],
         elsewhere: Callable[[BaseId], bool],
+        answers: Callable[[BaseId, TunnelKind], bool],
         note: Callable[[BaseId], None],
     ) -> None:
-        self._cluster = cluster
+        self._baselines = Baselines(cluster, policy)
         self._clock = clock
         self._recorder = recorder
         self._policy = policy
         self._actor = actor
         self._served = served
         self._elsewhere = elsewhere
+        self._answers = answers
         self._note = note
-        self._given: dict[BaseId, tuple[tuple[ModuleKey, ...], float]] = {}
+        self._given: dict[BaseId, Given] = {}
         self._heard: dict[BaseId, Heard] = {}
 
     def reported(self, link: Link, base: BaseId, fact: Fact) -> None:
@@ -176,29 +189,40 @@ class Hearing:
         actor.inbox.baseline(link.info.gateway_id, self._clock.monotonic())
 
     def baseline_query(self, link: Link, base: BaseId, query: BaselineQuery) -> None:
-        """A starting base asks for its modules: answered at once, from the Deployments as they are."""
+        """A starting base asks for its modules: answered at once by one replica, from the Deployments as they are.
+
+        The others keep what it is given, since any of them may become the owner of the
+        base. A question that comes again was not answered: then all answer, and the gateway
+        takes the first answer.
+        """
         REPORTS.labels("baseline-query").inc()
-        if not self._cluster.deployments.synced:
+        if not self._baselines.ready:
+            REFUSED_REPORTS.labels("not-ready").inc()
             return
-        modules = self.baseline(base, query)
-        log.info("baseline answered", base=base, modules=[f"{m.name}:{m.version}" for m in modules])
-        given = tuple(ModuleKey(module.name, module.version) for module in modules)
+        given = self._baselines.of(base, query, self._base(base))
+        again = base in self._given and self._given[base].query_id == query.query_id
+        kept = self._keep_given(base, Given(query.query_id, given.keys, self._clock.monotonic()))
+        if again or not kept or self._answers(base, link.info.tunnel):
+            link.baseline(base, query.query_id, given)
+            log.info("baseline answered", base=base, modules=len(given.modules))
+
+    def _keep_given(self, base: BaseId, given: Given) -> bool:
+        """Keep what a base is given for its actor; return False if there is no room for it."""
         if (actor := self._actor(base)) is not None:
-            actor.inbox.given(given)
-        elif len(self._given) < self._policy.most_bases:
-            self._given[base] = given, self._clock.monotonic()
-        link.baseline(base, query.query_id, modules)
+            actor.inbox.given(given.modules)
+        elif base in self._given or len(self._given) < self._policy.most_bases:
+            self._given[base] = given
+        else:
+            return False
+        return True
 
     def baseline(self, base: BaseId, query: BaselineQuery) -> tuple[Container, ...]:
         """Return the modules that the scheduler would place on such a base."""
-        return baseline_of(
-            base,
-            query,
-            known=known.base if (known := self._actor(base)) is not None else None,
-            cluster=self._cluster,
-            env=self._policy.env,
-            peers_follow=self._policy.peers_follow,
-        )
+        return self._baselines.of(base, query, self._base(base)).modules
+
+    def _base(self, base: BaseId) -> Base | None:
+        actor = self._actor(base)
+        return actor.base if actor is not None else None
 
     # What is kept.
 
@@ -208,8 +232,8 @@ class Hearing:
 
     def take_given(self, base: BaseId) -> tuple[ModuleKey, ...]:
         """Return the baseline that a base was given lately, and forget it."""
-        given, _ = self._given.pop(base, ((), 0.0))
-        return given
+        given = self._given.pop(base, None)
+        return given.modules if given is not None else ()
 
     def unserved(self) -> Collection[BaseId]:
         """Return the bases that spoke lately and have no actor."""
@@ -222,7 +246,7 @@ class Hearing:
     def sweep(self) -> None:
         """Forget what is too old."""
         now = self._clock.monotonic()
-        self._given = {base: given for base, given in self._given.items() if now - given[1] < HEARD_FOR}
+        self._given = {base: given for base, given in self._given.items() if now - given.at < HEARD_FOR}
         self._heard = {base: heard for base, heard in self._heard.items() if now - heard.at < HEARD_FOR}
 
     def _known(self, base: BaseId) -> BaseActor | None:

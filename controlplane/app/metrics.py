@@ -54,6 +54,9 @@ PEER_CHANGES = Counter(
 PEER_HELD = Gauge(
     "koupleless_peer_deployments_held", "Deployments not scaled down because what is known of the bases may be stale"
 )
+DEPLOYMENTS_IGNORED = Gauge(
+    "koupleless_deployments_ignored", "Module Deployments for which nothing is done, as an Event on each says"
+)
 FOREIGN_PODS = Counter("koupleless_foreign_pods_total", "Pods found on VNodes that are not modules, and left alone")
 UNINSTALL_TIMEOUTS = Counter(
     "koupleless_uninstall_timeouts_total", "Pods removed although a module of theirs did not leave its base in time"

@@ -19,10 +19,10 @@ from controlplane.app.events import Recorder
 from controlplane.app.metrics import PEER_CHANGES, PEER_DEPLOYMENTS, PEER_HELD, WRITES
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock, Cluster, ClusterError, Conflict, NotFound, Rejected
-from controlplane.domain import contract
 from controlplane.domain.backoff import Backoff
+from controlplane.domain.deployments import Demand, peer_demand
 from controlplane.domain.objects import ModuleDeployment
-from controlplane.domain.peers import Census, Count, Demand, Peak, demand_of, has_pod, replicas_for
+from controlplane.domain.peers import Census, Count, Peak, has_pod, replicas_for
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +76,6 @@ class PeerController:
         self._mine = mine
         self._followed: dict[str, Followed] = {}
         self._censuses: dict[Demand, Census] = {}
-        self._without_env: dict[str, str] = {}
         self._nodes: set[str] = set()
         self._deployments: set[str] = set()
         self._wake = asyncio.Event()
@@ -146,22 +145,16 @@ class PeerController:
         keys, self._deployments = self._deployments, set()
         for key in keys:
             deployment = self._cluster.deployments.get(key)
-            if deployment is None or not deployment.is_peer:
+            demand = peer_demand(deployment, self._env) if deployment is not None else None
+            if deployment is None or demand is None:
                 self._followed.pop(key, None)
-                self._without_env.pop(key, None)
-                continue
-            env = deployment.labels.get(contract.ENV)
-            if env == self._env:
-                self._follow(key, deployment)
             else:
-                self._followed.pop(key, None)
-            if env is None:
-                self._tell_without_env(key, deployment)
+                self._follow(key, deployment, demand)
         used = {id(followed.census) for followed in self._followed.values()}
         self._censuses = {demand: census for demand, census in self._censuses.items() if id(census) in used}
 
-    def _follow(self, key: str, deployment: ModuleDeployment) -> None:
-        demand, known = demand_of(deployment), self._followed.get(key)
+    def _follow(self, key: str, deployment: ModuleDeployment, demand: Demand) -> None:
+        known = self._followed.get(key)
         if known is not None and known.uid == deployment.uid and known.census.demand == demand:
             return
         census = self._censuses.get(demand)
@@ -214,12 +207,6 @@ class PeerController:
     def _again_later(self, followed: Followed) -> None:
         followed.attempts += 1
         followed.not_before = self._clock.monotonic() + RETRY.delay(followed.attempts, self._random.random())
-
-    def _tell_without_env(self, key: str, deployment: ModuleDeployment) -> None:
-        if self._mine(key) and self._without_env.get(key) != deployment.uid:
-            self._without_env[key] = deployment.uid
-            message = f"its replicas follow no bases: the label {contract.ENV} is missing"
-            self._recorder.deployment(deployment, warning=True, reason="PeerDeploymentIgnored", message=message)
 
     def _node_changed(self, name: str) -> None:
         self._nodes.add(name)

@@ -139,7 +139,7 @@ class Cluster(Protocol):
 
     @property
     def deployments(self) -> Informer[ModuleDeployment]:
-        """Deployments labelled as module deployments."""
+        """Deployments with the label of our environment, and those with the strategy "peer" and none of any."""
 
     async def run(self) -> NoReturn:
         """Keep the informers current; outages are retried, with backoff, for ever."""

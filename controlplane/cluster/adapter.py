@@ -13,15 +13,17 @@ from controlplane.cluster.api import DEPLOYMENTS, LEASES, NODES, PODS, ApiServer
 from controlplane.cluster.events import EventWriter, timestamp
 from controlplane.cluster.informer import ModulePodInformer, ObjectInformer
 from controlplane.cluster.selector import Selector
+from controlplane.cluster.union import UnionInformer
 from controlplane.domain.contract import (
     COMPONENT,
     COMPONENT_MODULE,
-    COMPONENT_MODULE_DEPLOYMENT,
     COMPONENT_REPLICA,
     COMPONENT_VNODE,
     COMPONENT_VNODE_LEASE,
     ENV,
     LEASE_NAMESPACE,
+    STRATEGY,
+    STRATEGY_PEER,
 )
 from controlplane.domain.objects import (
     ClusterEvent,
@@ -75,12 +77,11 @@ class ApiCluster:
             namespace=namespace,
             clock=clock,
         )
-        self._deployments = ObjectInformer(
-            api,
-            DEPLOYMENTS,
-            objects.module_deployment,
-            selector=Selector({COMPONENT: COMPONENT_MODULE_DEPLOYMENT}),
-            clock=clock,
+        self._deployments = UnionInformer(
+            *(
+                ObjectInformer(api, DEPLOYMENTS, objects.module_deployment, selector=selector, clock=clock)
+                for selector in (Selector({ENV: env}), Selector({STRATEGY: STRATEGY_PEER}, absent=(ENV,)))
+            )
         )
 
     @property
@@ -110,7 +111,7 @@ class ApiCluster:
 
     @property
     def deployments(self) -> Informer[ModuleDeployment]:
-        """Deployments labelled as module deployments."""
+        """Deployments with the label of our environment, and those with the strategy "peer" and none of any."""
         return self._deployments
 
     async def run(self) -> NoReturn:

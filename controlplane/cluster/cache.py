@@ -66,6 +66,10 @@ class Cache(Generic[V]):
         """Iterate over a snapshot."""
         return iter(tuple(self._objects.values()))
 
+    def keys(self) -> Iterator[str]:
+        """Iterate over a snapshot of the keys."""
+        return iter(tuple(self._objects))
+
     def __len__(self) -> int:
         return len(self._objects)
 

@@ -78,6 +78,10 @@ class ObjectInformer(Generic[V]):
         """Iterate over a snapshot."""
         return self._cache.all()
 
+    def keys(self) -> Iterator[str]:
+        """Iterate over a snapshot of the keys."""
+        return self._cache.keys()
+
     def __len__(self) -> int:
         return len(self._cache)
 

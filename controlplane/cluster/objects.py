@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sys import intern
 
-from controlplane.cluster import fields
+from controlplane.cluster import fields, scheduling
 from controlplane.cluster.api import Json
 from controlplane.cluster.containers import containers, referenced_annotations
 from controlplane.domain import podfields
@@ -22,12 +22,10 @@ from controlplane.domain.objects import (
     ModuleDeployment,
     Node,
     NodeStatus,
+    NotUnderstood,
     Pod,
     PodStatus,
-    Requirement,
-    SchedulingRules,
     Taint,
-    Toleration,
 )
 
 FOREIGN_ANNOTATION_LIMIT = 1024
@@ -168,6 +166,9 @@ def module_deployment(obj: Json) -> ModuleDeployment:
     """View a Deployment of modules."""
     meta, spec = fields.mapping(obj, "metadata"), fields.mapping(obj, "spec")
     template = fields.mapping(spec, "template", "spec")
+    rules, selector = scheduling.rules(template, "spec.template.spec."), scheduling.label_selector(spec)
+    if isinstance(selector, NotUnderstood):
+        rules, selector = selector, None
     return ModuleDeployment(
         namespace=fields.word(meta, "namespace"),
         name=fields.text(meta, "name"),
@@ -176,9 +177,10 @@ def module_deployment(obj: Json) -> ModuleDeployment:
         labels=fields.words(meta, "labels"),
         replicas=fields.integer(spec, "replicas"),
         containers=template_containers(obj),
-        rules=_rules(template),
+        rules=rules,
         creation_timestamp=fields.text(meta, "creationTimestamp"),
-        selector=selector(spec),
+        selector=selector,
+        beyond_node=scheduling.beyond_node(template),
     )
 
 
@@ -224,52 +226,4 @@ def _conditions(status: Json) -> tuple[Condition, ...]:
             last_transition_time=fields.text(each, "lastTransitionTime"),
         )
         for each in fields.objects(status, "conditions")
-    )
-
-
-def _rules(spec: Json) -> SchedulingRules:
-    return SchedulingRules(
-        node_name=fields.text(spec, "nodeName"),
-        node_selector=fields.words(spec, "nodeSelector"),
-        required_affinity=_required_affinity(spec),
-        tolerations=tuple(
-            Toleration(
-                key=fields.word(each, "key"),
-                operator=fields.word(each, "operator") or "Equal",
-                value=fields.word(each, "value"),
-                effect=fields.word(each, "effect"),
-            )
-            for each in fields.objects(spec, "tolerations")
-        ),
-    )
-
-
-def _required_affinity(spec: Json) -> tuple[tuple[Requirement, ...], ...] | None:
-    affinity = fields.mapping(spec, "affinity", "nodeAffinity")
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    if not isinstance(required, dict):
-        return None
-    terms = (_term(each) for each in fields.objects(required, "nodeSelectorTerms"))
-    # In Kubernetes a term without requirements matches no Node.
-    return tuple(term for term in terms if term)
-
-
-def _term(obj: Json) -> tuple[Requirement, ...]:
-    # matchFields knows only metadata.name, which no label has: such a term matches no VNode here.
-    return _requirements(fields.objects(obj, "matchExpressions") + fields.objects(obj, "matchFields"))
-
-
-def selector(spec: Json) -> tuple[Requirement, ...] | None:
-    """View the label selector of a workload; None when it has none."""
-    if not isinstance(spec.get("selector"), dict):
-        return None
-    obj = fields.mapping(spec, "selector")
-    exact = tuple(Requirement(key, "In", (value,)) for key, value in fields.pairs(obj, "matchLabels"))
-    return exact + _requirements(fields.objects(obj, "matchExpressions"))
-
-
-def _requirements(entries: list[Json]) -> tuple[Requirement, ...]:
-    return tuple(
-        Requirement(fields.word(each, "key"), fields.word(each, "operator"), fields.texts(each, "values"))
-        for each in entries
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.cluster import fields, objects
+from controlplane.cluster import fields, objects, scheduling
 from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, Json, Resource
 from controlplane.domain.rollout import Workload
 
@@ -17,6 +17,7 @@ def workload(kind: str, obj: Json) -> Workload:
     deployment = kind == DEPLOYMENTS.kind
     updated = _count(status, "updatedReplicas" if deployment else "updatedNumberScheduled")
     replicas = fields.integer(spec, "replicas")
+    selector = scheduling.label_selector(spec)
     return Workload(
         kind=kind,
         namespace=fields.text(meta, "namespace"),
@@ -27,7 +28,7 @@ def workload(kind: str, obj: Json) -> Workload:
         available=_count(status, "availableReplicas" if deployment else "numberAvailable"),
         # A Pod of a DaemonSet is replaced in its place: there are never more.
         total=_count(status, "replicas") if deployment else updated,
-        selector=objects.selector(spec) or (),
+        selector=selector if isinstance(selector, tuple) else None,
         containers=objects.template_containers(obj),
         failure=_failure(obj),
     )

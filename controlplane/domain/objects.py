@@ -63,17 +63,32 @@ class Requirement:
 
 
 @dataclass(frozen=True, slots=True)
-class SchedulingRules:
-    """What a Pod template demands of a Node.
+class NodeTerm:
+    """One alternative of required node affinity: all requirements on labels and on fields must be met."""
 
-    required_affinity is a disjunction of conjunctions; None means no demand, an
-    empty tuple matches nothing, as in Kubernetes.
+    labels: tuple[Requirement, ...] = ()
+    fields: tuple[Requirement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulingRules:
+    """What a Pod template demands of its Node.
+
+    required_affinity is a disjunction; None means no demand, an empty tuple matches
+    nothing, as in Kubernetes.
     """
 
     node_name: str = ""
-    node_selector: Mapping[str, str] = field(default_factory=_empty)
-    required_affinity: tuple[tuple[Requirement, ...], ...] | None = None
+    node_selector: tuple[Requirement, ...] = ()
+    required_affinity: tuple[NodeTerm, ...] | None = None
     tolerations: tuple[Toleration, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NotUnderstood:
+    """A rule of an object is not known here, so that nothing can be concluded from the others: what says which."""
+
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +298,9 @@ class Lease:
 class ModuleDeployment:
     """A Deployment of modules, as far as baselines and replica counts need it.
 
-    selector chooses its Pods by their labels; None chooses none.
+    rules are those of its template. selector chooses its Pods by their labels; None
+    chooses none. beyond_node names what else decides where its Pods go: a scheduling
+    gate, or a rule about other Pods than those of the same Node; empty if nothing does.
     """
 
     namespace: str
@@ -293,9 +310,10 @@ class ModuleDeployment:
     labels: Mapping[str, str] = field(default_factory=_empty)
     replicas: int | None = None
     containers: tuple[Container, ...] = ()
-    rules: SchedulingRules = field(default_factory=SchedulingRules)
+    rules: SchedulingRules | NotUnderstood = SchedulingRules()
     creation_timestamp: str = ""
     selector: tuple[Requirement, ...] | None = None
+    beyond_node: str = ""
 
     @property
     def key(self) -> str:

@@ -13,52 +13,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 
-from controlplane.domain.contract import BASE_CLUSTER_NAME
-from controlplane.domain.objects import ModuleDeployment, Node, Pod, SchedulingRules, Taint
-from controlplane.domain.placement import fits, matches
-
-UNSCHEDULABLE = Taint("node.kubernetes.io/unschedulable", "", "NoSchedule")
-_OF_READINESS = frozenset({"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"})
-"""Taints that repeat what the Ready condition says, some moments later."""
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """What Deployments ask of a Node; those that ask the same share a Census. An empty cluster_name asks nothing."""
-
-    cluster_name: str
-    rules: SchedulingRules = field(hash=False)
-
-
-def demand_of(deployment: ModuleDeployment) -> Demand:
-    """Return what a Deployment asks of a Node."""
-    return Demand(deployment.labels.get(BASE_CLUSTER_NAME, ""), deployment.rules)
-
-
-class Place(Enum):
-    """Whether a Node takes Pods. CLOSED is one that keeps those that it has, but gets no new ones (cordoned)."""
-
-    OPEN = "open"
-    CLOSED = "closed"
-    NONE = "none"
-
-
-def place(demand: Demand, node: Node) -> Place:
-    """Judge one Node."""
-    if demand.cluster_name and node.labels.get(BASE_CLUSTER_NAME) != demand.cluster_name:
-        return Place.NONE
-    taints = [taint for taint in node.taints if taint.key not in _OF_READINESS]
-    if node.unschedulable:
-        taints.append(UNSCHEDULABLE)
-    if fits(demand.rules, name=node.name, labels=node.labels, taints=taints):
-        return Place.OPEN
-    expelling = [taint for taint in taints if taint.effect == "NoExecute"]
-    if fits(demand.rules, name=node.name, labels=node.labels, taints=expelling):
-        return Place.CLOSED
-    return Place.NONE
+from controlplane.domain.deployments import Demand, Place, place
+from controlplane.domain.objects import ModuleDeployment, Node, Pod
+from controlplane.domain.placement import matches
 
 
 def is_ready(node: Node) -> bool:

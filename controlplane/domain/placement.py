@@ -1,40 +1,111 @@
-"""Would Kubernetes place a Pod on a Node? Selectors, affinity and taints, judged as the scheduler does.
+"""May Kubernetes place a Pod on a Node? Node selector, node affinity, taints and cordons, judged as its scheduler does.
 
-Used for baselines: a starting base gets the modules that would be scheduled there.
+Only facts of the Node itself are judged. Other Pods, requests of resources, volumes and
+preferences are not: they decide which of the Nodes that are admitted here a Pod gets, or
+that it has to wait.
+
+Rules come from ``controlplane.cluster.scheduling``, which gives NotUnderstood for what this
+module does not know.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
-from controlplane.domain.contract import BIZ_VERSION_ENV, ENV
-from controlplane.domain.objects import (
-    Container,
-    ModuleDeployment,
-    Requirement,
-    SchedulingRules,
-    Taint,
-    Toleration,
-)
-from controlplane.domain.planner import invalid
+from controlplane.domain.objects import Requirement, SchedulingRules, Taint, Toleration
 
-_REPELLING = ("NoSchedule", "NoExecute")
+UNSCHEDULABLE = Taint("node.kubernetes.io/unschedulable", "", "NoSchedule")
+"""What a cordon means: who tolerates this taint is scheduled on cordoned Nodes, too."""
+EXPELLING = frozenset({"NoExecute"})
+"""Effects of taints that move Pods away from a Node."""
+REPELLING = frozenset({"NoSchedule", "NoExecute"})
+"""Effects of taints that keep the scheduler from a Node."""
+NAME_FIELD = "metadata.name"
+"""The only field of a Node that matchFields may name."""
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,63}")
 
 
-def fits(rules: SchedulingRules, *, name: str, labels: Mapping[str, str], taints: Iterable[Taint]) -> bool:
-    """Tell whether the rules allow a Node."""
-    if rules.node_name and rules.node_name != name:
+class Site(Protocol):
+    """A Node, as far as it decides where Pods go."""
+
+    @property
+    def name(self) -> str:
+        """Name of the Node."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Its labels."""
+
+    @property
+    def taints(self) -> tuple[Taint, ...]:
+        """Its taints."""
+
+    @property
+    def unschedulable(self) -> bool:
+        """It is cordoned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A Site of which nothing else is known, such as that of a base that is just starting."""
+
+    name: str
+    labels: Mapping[str, str]
+    taints: tuple[Taint, ...]
+    unschedulable: bool = False
+
+
+def admits(rules: SchedulingRules, site: Site) -> bool:
+    """Return whether a new Pod with these rules may come to a Node."""
+    if rules.node_name:
+        # Bound from the start: the scheduler, with cordons and NoSchedule, is passed by.
+        return rules.node_name == site.name and keeps(rules, site)
+    return not cordoned(rules, site) and keeps(rules, site, REPELLING)
+
+
+def keeps(rules: SchedulingRules, site: Site, effects: Iterable[str] = EXPELLING) -> bool:
+    """Return whether the rules select a Node and tolerate its taints of these effects."""
+    return selects(rules, site) and untolerated(rules, site.taints, effects) is None
+
+
+def cordoned(rules: SchedulingRules, site: Site) -> bool:
+    """Return whether a Node is cordoned for Pods with these rules."""
+    return site.unschedulable and untolerated(rules, (UNSCHEDULABLE,)) is not None
+
+
+def selects(rules: SchedulingRules, site: Site) -> bool:
+    """Return whether node selector and required node affinity choose a Node."""
+    if not matches(rules.node_selector, site.labels):
         return False
-    if any(labels.get(key) != value for key, value in rules.node_selector.items()):
-        return False
-    affinity = rules.required_affinity
-    if affinity is not None and not any(term and matches(term, labels) for term in affinity):
-        return False
-    return all(
-        taint.effect not in _REPELLING or any(tolerates(toleration, taint) for toleration in rules.tolerations)
-        for taint in taints
+    if rules.required_affinity is None:
+        return True
+    fields = {NAME_FIELD: site.name}
+    return any(
+        matches(term.labels, site.labels) and matches(term.fields, fields)
+        for term in rules.required_affinity
+        if term.labels or term.fields
     )
+
+
+def untolerated(rules: SchedulingRules, taints: Iterable[Taint], effects: Iterable[str] = REPELLING) -> Taint | None:
+    """Return the first taint of these effects that the rules do not tolerate."""
+    for taint in taints:
+        if taint.effect in effects and not any(tolerates(toleration, taint) for toleration in rules.tolerations):
+            return taint
+    return None
+
+
+def tolerates(toleration: Toleration, taint: Taint) -> bool:
+    """Return whether a toleration covers a taint."""
+    if toleration.effect and toleration.effect != taint.effect:
+        return False
+    if toleration.operator == "Exists":
+        return not toleration.key or toleration.key == taint.key
+    return toleration.operator == "Equal" and (toleration.key, toleration.value) == (taint.key, taint.value)
 
 
 def matches(requirements: Iterable[Requirement], labels: Mapping[str, str]) -> bool:
@@ -62,57 +133,18 @@ def _meets(requirement: Requirement, labels: Mapping[str, str]) -> bool:
 def _compares(requirement: Requirement, value: str | None) -> bool:
     if value is None or len(requirement.values) != 1:
         return False
-    left, right = _integer(value), _integer(requirement.values[0])
+    left, right = int64(value), int64(requirement.values[0])
     if left is None or right is None:
         return False
     return left > right if requirement.operator == "Gt" else left < right
 
 
-def _integer(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
-
-
-def tolerates(toleration: Toleration, taint: Taint) -> bool:
-    """Tell whether a toleration covers a taint."""
-    if toleration.effect and toleration.effect != taint.effect:
-        return False
-    if not toleration.key:
-        return toleration.operator == "Exists"
-    if toleration.key != taint.key:
-        return False
-    return toleration.operator == "Exists" or toleration.value == taint.value
-
-
-def baseline(
-    deployments: Iterable[ModuleDeployment],
-    *,
-    env: str,
-    name: str,
-    labels: Mapping[str, str],
-    taints: tuple[Taint, ...],
-    peers_follow: bool = False,
-) -> tuple[Container, ...]:
-    """Return the modules that a starting base gets: of each name the one of the newest Deployment, oldest first.
-
-    A Deployment scaled to 0 gives none, but for a peer one if peers_follow: it
-    will have a replica for this base. A module with arguments or variables is left to
-    its Pod, as a baseline has no place for them.
-    """
-    newest: dict[str, Container] = {}
-    for deployment in sorted(deployments, key=lambda d: (d.creation_timestamp, d.namespace, d.name)):
-        if deployment.labels.get(ENV) != env:
-            continue
-        if deployment.replicas == 0 and not (peers_follow and deployment.is_peer):
-            continue
-        if not fits(deployment.rules, name=name, labels=labels, taints=taints):
-            continue
-        for container in deployment.containers:
-            if invalid(container):
-                continue
-            newest.pop(container.name, None)
-            if not container.args and all(name == BIZ_VERSION_ENV for name, _ in container.env):
-                newest[container.name] = container
-    return tuple(newest.values())
+def int64(text: str) -> int | None:
+    """Read a whole number as Kubernetes reads those of Gt and Lt; None for what is none or needs more than 64 bits."""
+    if not _INTEGER.fullmatch(text):
+        return None
+    number = int(text)
+    return number if -(2**63) <= number < 2**63 else None
 
 
 class InvalidSelector(ValueError):

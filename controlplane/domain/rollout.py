@@ -19,8 +19,8 @@ class Workload:
     """A Deployment or DaemonSet, with the counts of its status.
 
     observed: its controller has taken up the newest specification. total counts all
-    its Pods, of any specification. containers are those of the template. failure is
-    the word of its controller that it does not get on.
+    its Pods, of any specification. selector chooses them; None chooses none. containers
+    are those of the template. failure is why its controller makes no progress.
     """
 
     kind: str
@@ -31,7 +31,7 @@ class Workload:
     updated: int
     available: int
     total: int
-    selector: tuple[Requirement, ...]
+    selector: tuple[Requirement, ...] | None
     containers: tuple[Container, ...]
     failure: str = ""
 
@@ -92,6 +92,7 @@ def of_workload(workload: Workload, pods: Iterable[Pod]) -> Rollout:
         for pod in pods
         if pod.namespace == workload.namespace
         and not pod.deleting
+        and workload.selector is not None
         and matches(workload.selector, pod.labels)
         and _wants(pod.containers) == _wants(workload.containers)
     ]

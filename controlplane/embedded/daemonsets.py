@@ -9,13 +9,18 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+import structlog
+
 from controlplane.cluster.api import DAEMON_SETS, Json
+from controlplane.domain.objects import NotUnderstood, SchedulingRules
+from controlplane.domain.placement import REPELLING, keeps
 from controlplane.embedded.mirror import Key, Mirror
-from controlplane.embedded.placement import selects, untolerated
 from controlplane.embedded.replicas import availability, create_pods, delete_pods, new_pod, removal_order
 from controlplane.embedded.rollout import bounds, template_hash
 from controlplane.embedded.store import EmbeddedApiServer
-from controlplane.embedded.views import PodView, Rules, mapping, rules
+from controlplane.embedded.views import PodView, mapping, rules
+
+log = structlog.get_logger(__name__)
 
 HASH_LABEL = "controller-revision-hash"
 
@@ -34,7 +39,11 @@ async def reconcile(store: EmbeddedApiServer, mirror: Mirror, key: Key, again_in
     found = mirror.workloads[DAEMON_SETS].get(key)
     if found is None or "deletionTimestamp" in found["metadata"]:
         return
-    plan = _plan(mirror, found, again_in)
+    wanted = rules(found["spec"]["template"]["spec"], found["metadata"]["namespace"]).node
+    if isinstance(wanted, NotUnderstood):
+        log.warning("DaemonSet left as it is", daemonset="/".join(key), cause=f"{wanted.what} is not understood")
+        return
+    plan = _plan(mirror, found, wanted, again_in)
     revision = template_hash(found["spec"]["template"])
     await delete_pods(store, plan.delete)
     pods = []
@@ -49,9 +58,8 @@ async def reconcile(store: EmbeddedApiServer, mirror: Mirror, key: Key, again_in
         await store.patch(DAEMON_SETS, key[1], patch, namespace=key[0], subresource="status")
 
 
-def _plan(mirror: Mirror, found: Json, again_in: list[float]) -> _Plan:
+def _plan(mirror: Mirror, found: Json, wanted: SchedulingRules, again_in: list[float]) -> _Plan:
     spec, metadata = found["spec"], found["metadata"]
-    wanted = rules(spec["template"]["spec"], metadata["namespace"])
     revision, now = template_hash(spec["template"]), time.time()
     minimum = int(spec.get("minReadySeconds") or 0)
     by_node: dict[str, list[PodView]] = {}
@@ -86,16 +94,12 @@ def _plan(mirror: Mirror, found: Json, again_in: list[float]) -> _Plan:
     return plan
 
 
-def _eligible(mirror: Mirror, wanted: Rules) -> list[str]:
-    return [
-        node.name
-        for node in mirror.nodes.values()
-        if selects(wanted, node) and not untolerated(wanted, node.taints, ("NoSchedule", "NoExecute"))
-    ]
+def _eligible(mirror: Mirror, wanted: SchedulingRules) -> list[str]:
+    return [node.name for node in mirror.nodes.values() if keeps(wanted, node, REPELLING)]
 
 
 def _missing_and_misplaced(
-    mirror: Mirror, wanted: Rules, eligible: list[str], by_node: dict[str, list[PodView]], plan: _Plan
+    mirror: Mirror, wanted: SchedulingRules, eligible: list[str], by_node: dict[str, list[PodView]], plan: _Plan
 ) -> None:
     # A Pod that is being deleted still holds its module there: its successor waits until it is gone.
     plan.create_on.extend(name for name in eligible if not by_node.get(name))
@@ -105,7 +109,7 @@ def _missing_and_misplaced(
         if name in chosen or node is None:
             continue
         # A NoSchedule taint keeps new Pods away and leaves those that are there.
-        if not selects(wanted, node) or untolerated(wanted, node.taints, ("NoExecute",)):
+        if not keeps(wanted, node):
             plan.delete.extend(pod for pod in pods if pod.active)
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from controlplane.domain.objects import SchedulingRules
+from controlplane.domain.placement import EXPELLING, untolerated
 from controlplane.embedded.mirror import Key, Mirror
-from controlplane.embedded.placement import untolerated
 from controlplane.embedded.replicas import delete_pods
 from controlplane.embedded.store import EmbeddedApiServer
 from controlplane.embedded.views import NodeView, PodView
@@ -24,7 +25,8 @@ def misplaced(pod: PodView, nodes: Mapping[str, NodeView]) -> bool:
     node = nodes.get(pod.node)
     if node is None:
         return True
-    return pod.active and untolerated(pod.rules, node.taints, ("NoExecute",)) is not None
+    rules = pod.rules.node
+    return pod.active and isinstance(rules, SchedulingRules) and untolerated(rules, node.taints, EXPELLING) is not None
 
 
 class Evictions:

@@ -42,6 +42,9 @@ class FieldErrors:
     def __init__(self) -> None:
         self._found: list[tuple[str, str]] = []
 
+    def __len__(self) -> int:
+        return len(self._found)
+
     def required(self, path: str, detail: str = "") -> None:
         """Note that a field is missing."""
         self._found.append((path, f"Required value{': ' + detail if detail else ''}"))

@@ -10,10 +10,10 @@ Preferences, topology spread constraints and resource requests are not looked at
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from controlplane.domain.objects import Taint
-from controlplane.domain.placement import matches, tolerates
+from controlplane.domain.objects import NotUnderstood
+from controlplane.domain.placement import cordoned, matches, selects, untolerated
 from controlplane.embedded.views import NodeView, PodTerm, PodView, Rules
 
 UNSCHEDULABLE = "node(s) were unschedulable"
@@ -221,35 +221,18 @@ class Snapshot:
 
 def unfit(rules: Rules, node: NodeView) -> str:
     """Return why a Node can never take a Pod with these rules, whatever else runs there; empty if it can."""
-    if node.unschedulable:
+    if isinstance(rules.node, NotUnderstood):
+        return f"node(s) for which Pod's {rules.node.what} is not understood"
+    if cordoned(rules.node, node):
         return UNSCHEDULABLE
     if not node.ready:
         return NOT_READY
-    if not selects(rules, node):
+    if not selects(rules.node, node):
         return AFFINITY
-    if taint := untolerated(rules, node.taints, ("NoSchedule", "NoExecute")):
+    if taint := untolerated(rules.node, node.taints):
         value = f"{taint.key}: {taint.value}" if taint.value else f"{taint.key}: "
         return f"node(s) had untolerated taint {{{value}}}"
     return ""
-
-
-def selects(rules: Rules, node: NodeView) -> bool:
-    """Say whether node selector and required node affinity choose a Node; an empty term matches nothing."""
-    if not matches(rules.node_selector, node.labels):
-        return False
-    fields = {"metadata.name": node.name}
-    return rules.affinity is None or any(
-        (term.labels or term.fields) and matches(term.labels, node.labels) and matches(term.fields, fields)
-        for term in rules.affinity
-    )
-
-
-def untolerated(rules: Rules, taints: Iterable[Taint], effects: tuple[str, ...]) -> Taint | None:
-    """Return the first taint with one of the effects that the Pod does not tolerate."""
-    for taint in taints:
-        if taint.effect in effects and not any(tolerates(t, taint) for t in rules.tolerations):
-            return taint
-    return None
 
 
 def _add(counter: Counter[str], key: str, by: int) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from controlplane.cluster import scheduling
 from controlplane.cluster.api import Json
+from controlplane.domain.objects import NotUnderstood
 from controlplane.embedded.containervalidation import containers, texts
 from controlplane.embedded.fielderrors import (
     FieldErrors,
@@ -46,6 +48,9 @@ def pod_spec(spec: Json, path: str, errors: FieldErrors) -> None:
     _node_affinity(child(affinity, "nodeAffinity", f"{path}.affinity", errors), f"{path}.affinity.nodeAffinity", errors)
     for kind in ("podAffinity", "podAntiAffinity"):
         _pod_affinity(child(affinity, kind, f"{path}.affinity", errors), f"{path}.affinity.{kind}", errors)
+    rules = scheduling.rules(spec)
+    if isinstance(rules, NotUnderstood) and not errors:
+        errors.invalid(path, rules.what, "is not understood by the scheduler")
 
 
 def _toleration(toleration: Json, path: str, errors: FieldErrors) -> None:

@@ -102,7 +102,7 @@ class Scheduler:
             for count, key in enumerate(tuple(self._waiting)[:BATCH]):
                 self._waiting.pop(key, None)
                 pod = self._mirror.pods.get(key)
-                if pod is None or pod.node or not pod.active or pod.foreign_scheduler:
+                if pod is None or pod.node or not pod.active or pod.waits:
                     continue
                 node, why_not = self._snapshot.place(pod)
                 if node:

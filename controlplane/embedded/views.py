@@ -11,21 +11,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from controlplane.cluster import scheduling
 from controlplane.cluster.api import Json
-from controlplane.domain.objects import Requirement, Taint, Toleration
-from controlplane.embedded.selectors import Requirements, expressions, label_selector
+from controlplane.domain.objects import NotUnderstood, SchedulingRules, Taint
+from controlplane.embedded.selectors import Requirements, label_selector
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 DEFAULT_POD_CAPACITY = 110
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
-
-
-@dataclass(frozen=True, slots=True)
-class NodeTerm:
-    """One alternative of required node affinity: labels and fields must both match."""
-
-    labels: Requirements
-    fields: Requirements
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +32,9 @@ class PodTerm:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a Pod demands of its place. affinity None is no demand; Pods of one template share one object."""
+    """What a Pod demands of its Node, and of the Pods around it; Pods of one template share one object."""
 
-    node_selector: Requirements = ()
-    affinity: tuple[NodeTerm, ...] | None = None
-    tolerations: tuple[Toleration, ...] = ()
+    node: SchedulingRules | NotUnderstood
     near: tuple[PodTerm, ...] = ()
     apart: tuple[PodTerm, ...] = ()
 
@@ -62,7 +53,11 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True)
 class PodView:
-    """A Pod. Times are RFC 3339 texts; owner is the uid of its controller; blocked is why it has no Node yet."""
+    """A Pod.
+
+    Times are RFC 3339 texts; owner is the uid of its controller; blocked is why it has
+    no Node yet; waits: somebody else is to place it, or to say when it may be placed.
+    """
 
     namespace: str
     name: str
@@ -79,7 +74,7 @@ class PodView:
     blocked: str
     deletion_cost: int
     restarts: int
-    foreign_scheduler: bool
+    waits: bool
 
     @property
     def key(self) -> tuple[str, str]:
@@ -159,35 +154,17 @@ def pod_view(obj: Json) -> PodView:
         blocked=str(scheduled.get("message") or "") if scheduled.get("status") == "False" else "",
         deletion_cost=int(cost) if cost.removeprefix("-").isdecimal() and len(cost) < 10 else 0,
         restarts=max((r for r in restarts if isinstance(r, int)), default=0),
-        foreign_scheduler=spec.get("schedulerName", "default-scheduler") != "default-scheduler",
+        waits=bool(spec.get("schedulingGates"))
+        or spec.get("schedulerName", "default-scheduler") != "default-scheduler",
     )
 
 
 def rules(spec: Json, namespace: str) -> Rules:
     """Read what a Pod spec demands of its place."""
     affinity = mapping(spec.get("affinity"))
-    required = mapping(affinity.get("nodeAffinity")).get(_REQUIRED)
     return _interned(
         Rules(
-            node_selector=tuple(
-                Requirement(str(key), "In", (str(value),))
-                for key, value in sorted(mapping(spec.get("nodeSelector")).items())
-            ),
-            affinity=None
-            if not isinstance(required, dict)
-            else tuple(
-                NodeTerm(expressions(term.get("matchExpressions")), expressions(term.get("matchFields")))
-                for term in mappings(required.get("nodeSelectorTerms"))
-            ),
-            tolerations=tuple(
-                Toleration(
-                    str(t.get("key") or ""),
-                    str(t.get("operator") or "Equal"),
-                    str(t.get("value") or ""),
-                    str(t.get("effect") or ""),
-                )
-                for t in mappings(spec.get("tolerations"))
-            ),
+            node=scheduling.rules(spec),
             near=_pod_terms(affinity.get("podAffinity"), namespace),
             apart=_pod_terms(affinity.get("podAntiAffinity"), namespace),
         )

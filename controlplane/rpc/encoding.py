@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
+from controlplane.domain.baselines import Baseline
 from controlplane.domain.facts import Address, InstallStrategy, Order, Verb, Watch
 from controlplane.domain.identity import BaseId
-from controlplane.domain.objects import Container
 from controlplane.domain.replicas import Replica
 
 _VERBS = {Verb.INSTALL: pb.VERB_INSTALL, Verb.UNINSTALL: pb.VERB_UNINSTALL, Verb.SWITCH: pb.VERB_SWITCH}
@@ -58,10 +59,17 @@ def watch(value: Watch) -> pb.Watch:
     )
 
 
-def baseline_answer(base: BaseId, query_id: str, given: Iterable[Container]) -> pb.BaselineAnswer:
-    """Write the answer to a BaselineQuery."""
-    modules = (pb.ModuleRef(name=m.name, version=m.version, url=m.image) for m in given)
-    return pb.BaselineAnswer(base_id=base, query_id=query_id, modules=modules)
+def baseline_answer(base: BaseId, query_id: str, given: Baseline) -> pb.BaselineAnswer:
+    """Write the answer to a BaselineQuery; what thousands of bases are given alike is encoded once."""
+    answer = pb.BaselineAnswer(base_id=base, query_id=query_id)
+    answer.MergeFromString(_encoded(given))
+    return answer
+
+
+@lru_cache(maxsize=32)
+def _encoded(given: Baseline) -> bytes:
+    modules = (pb.ModuleRef(name=m.name, version=m.version, url=m.image) for m in given.modules)
+    return pb.BaselineAnswer(modules=modules).SerializeToString()
 
 
 def _address(value: Address) -> pb.Address:

@@ -25,9 +25,9 @@ from controlplane.app.membership import Membership
 from controlplane.app.metrics import REFUSED_REPORTS
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock
+from controlplane.domain.baselines import Baseline
 from controlplane.domain.facts import Order, TunnelState, Watch
 from controlplane.domain.identity import BaseId
-from controlplane.domain.objects import Container
 from controlplane.domain.replicas import Replica
 from controlplane.rpc import decoding, encoding
 from controlplane.rpc.decoding import Unreadable
@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 HELLO_WITHIN = 10.0
 MAX_UNACKED = 32
 MAX_BATCH = 256
+LONGEST_STRETCH = 0.005
+"""Seconds for which reports of one batch are taken without a break."""
 LOG_EVERY = 60.0
 MOST_WAITING = 200_000
 """Messages that may wait for one gateway; only a gateway that does not read comes near."""
@@ -103,7 +105,7 @@ class Session:
         self._waiting.pop(("claim", base), None)
         self._put("release", base, pb.ConnectResponse(release=pb.Release(base_id=base, fence=fence)))
 
-    def baseline(self, base: BaseId, query_id: str, given: tuple[Container, ...]) -> None:
+    def baseline(self, base: BaseId, query_id: str, given: Baseline) -> None:
         """Answer a baseline query."""
         answer = encoding.baseline_answer(base, query_id, given)
         self._put("baseline", query_id, pb.ConnectResponse(baseline_answer=answer))
@@ -262,7 +264,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
                 raise _Ended("its stream ended without Goodbye", orderly=False)
             match message.WhichOneof("message"):
                 case "reports":
-                    self._take_batch(session, message.reports.reports)
+                    await self._take_batch(session, message.reports.reports)
                     session.acknowledge(message.reports.seq)
                 case "order_result":
                     self._take_result(session, message.order_result)
@@ -274,9 +276,14 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
             if session.overflowing:
                 raise _Ended("it does not read what it is sent", orderly=False)
 
-    def _take_batch(self, session: Session, reports: Sequence[pb.Report]) -> None:
+    async def _take_batch(self, session: Session, reports: Sequence[pb.Report]) -> None:
+        """Take reports one by one, with breaks, in which everything else goes on."""
+        began = self._clock.monotonic()
         for report in reports[:MAX_BATCH]:
             self._take(session, report)
+            if self._clock.monotonic() - began >= LONGEST_STRETCH:
+                await asyncio.sleep(0)
+                began = self._clock.monotonic()
         if len(reports) > MAX_BATCH:
             text = f"{len(reports)} reports in one message: those after the first {MAX_BATCH} are not looked at"
             self._refused(session, Unreadable("count", text))

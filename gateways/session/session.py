@@ -40,6 +40,8 @@ TICK = 1.0
 UNREACHABLE_AFTER = 3
 """Failures in a row after which other ways to a replica are tried."""
 MAX_QUERIES = 1_024
+ASK_AGAIN = 1.5
+"""Seconds after which a baseline question that was not answered is asked again."""
 
 
 class Unavailable(Exception):
@@ -125,15 +127,25 @@ class Session:
         query = m.BaselineQuery(query_id, metadata.name, metadata.version, metadata.cluster_name)
         self._queries[query_id] = answer
         try:
-            if not self.report(metadata.identity, query):
-                raise Unavailable("no control plane replica is connected")
-            modules = await answer
-            now = asyncio.get_running_loop().time()
-            self._orders.installs.note_baseline(metadata.identity, query_id, modules, now)
-            return modules
+            modules = await self._answered(metadata.identity, query, answer)
         finally:
             del self._queries[query_id]
             self._outboxes.withdraw(query_id)
+        self._orders.installs.note_baseline(metadata.identity, query_id, modules, asyncio.get_running_loop().time())
+        return modules
+
+    async def _answered(
+        self, base: str, query: m.BaselineQuery, answer: asyncio.Future[tuple[BaselineModule, ...]]
+    ) -> tuple[BaselineModule, ...]:
+        """Ask until there is an answer. Raises Unavailable."""
+        while True:
+            if not self.report(base, query):
+                raise Unavailable("no control plane replica is connected")
+            # Of replicas that are asked together one answers at first; asked again, all that can.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ASK_AGAIN):
+                    return await asyncio.shield(answer)
+            self._outboxes.withdraw(query.query_id)
 
     def _concerned(self, base: str, fact: m.Fact) -> list[str]:
         """Return who gets a fact: its watcher for answers to polls, else the base's owner, else everybody."""

@@ -1,6 +1,6 @@
 """An API server in memory for unit tests: versions, watches with history, failures on demand.
 
-Selectors choose what lists and watches tell; an object that stops matching is not told as deleted.
+Selectors choose what lists and watches tell; an object that stops matching is told as deleted, as a server does.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from controlplane.app.ports import AlreadyExists, ClusterError, Conflict, NotFound
@@ -44,6 +44,8 @@ class FakeApiServer:
         self.delay: dict[str, float] = {}
         """Seconds by verb between the effect of a request and its reply."""
         self._objects: dict[_Key, Json] = {}
+        self._before: dict[str, Json] = {}
+        """What an object was before it became this version."""
         self._history: list[tuple[int, Resource, WatchEvent]] = []
         self._oldest = 0
         self._failures: dict[str, deque[ClusterError]] = defaultdict(deque)
@@ -58,6 +60,8 @@ class FakeApiServer:
         key = (resource, meta.get("namespace", ""), meta["name"])
         meta.setdefault("uid", f"uid-{self.version}")
         kind = "MODIFIED" if key in self._objects else "ADDED"
+        if key in self._objects:
+            self._before[meta["resourceVersion"]] = self._objects[key]
         self._objects[key] = obj
         self._tell(resource, WatchEvent(kind, copy.deepcopy(obj)))
         return copy.deepcopy(obj)
@@ -136,8 +140,9 @@ class FakeApiServer:
             while (told := await queue.get()) is not None:
                 if isinstance(told, ClusterError):
                     raise told
-                if told.type == "BOOKMARK" or _chosen(told.object, namespace, label_selector, field_selector):
-                    yield told
+                seen = self._seen(told, lambda obj: _chosen(obj, namespace, label_selector, field_selector))
+                if seen is not None:
+                    yield seen
         finally:
             del self._watches[queue]
 
@@ -186,6 +191,16 @@ class FakeApiServer:
         _precondition(obj, uid, resource_version)
         self.remove(resource, name, namespace)
         await self._reply("delete")
+
+    def _seen(self, event: WatchEvent, chosen: Callable[[Json], bool]) -> WatchEvent | None:
+        """Return how a watch with a selector sees what happened; None: not at all."""
+        if event.type == "BOOKMARK":
+            return event
+        before = self._before.get(event.object.get("metadata", {}).get("resourceVersion", ""))
+        had = before is not None and chosen(before)
+        if chosen(event.object):
+            return event if had or before is None else WatchEvent("ADDED", event.object)
+        return WatchEvent("DELETED", event.object) if had else None
 
     def _called(self, call: Call) -> None:
         self.calls.append(call)

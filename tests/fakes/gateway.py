@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from controlplane.app.gateways import GatewayInfo
+from controlplane.domain.baselines import Baseline
 from controlplane.domain.facts import Order, TunnelKind, Watch
 from controlplane.domain.identity import BaseId
-from controlplane.domain.objects import Container
 
 
 @dataclass
@@ -24,7 +24,7 @@ class FakeLink:
     unwatched: list[BaseId] = field(default_factory=list)
     claims: dict[BaseId, int] = field(default_factory=dict)
     released: list[BaseId] = field(default_factory=list)
-    baselines: list[tuple[BaseId, str, tuple[Container, ...]]] = field(default_factory=list)
+    baselines: list[tuple[BaseId, str, Baseline]] = field(default_factory=list)
     on_order: Callable[[Order], None] | None = None
     on_watch: Callable[[Watch], None] | None = None
 
@@ -52,5 +52,5 @@ class FakeLink:
     def release(self, base: BaseId, fence: int) -> None:
         self.released.append(base)
 
-    def baseline(self, base: BaseId, query_id: str, modules: tuple[Container, ...]) -> None:
-        self.baselines.append((base, query_id, modules))
+    def baseline(self, base: BaseId, query_id: str, given: Baseline) -> None:
+        self.baselines.append((base, query_id, given))

@@ -18,6 +18,7 @@ from controlplane.cluster.api import (
     NODES,
     PODS,
     ApiServer,
+    Json,
     PatchType,
     Resource,
 )
@@ -32,15 +33,19 @@ from controlplane.domain.objects import (
     NewPod,
     NodeSpec,
     NodeStatus,
+    NodeTerm,
     PodStatus,
     Requirement,
+    SchedulingRules,
     Taint,
     Toleration,
 )
 from tests.contract.cluster.conftest import eventually
+from tests.placements import affinity, expression, labelled
 from tests.servers.cleaning import SYSTEM_NAMESPACE
 
 NS = "default"
+DOMAIN = "virtual-kubelet.koupleless.io"
 THEN, NOW = "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"
 READY = Condition("Ready", "True", "BaseReady", "the base answers", NOW)
 NOT_READY = Taint("node.kubernetes.io/not-ready", "", "NoSchedule")
@@ -368,45 +373,66 @@ async def test_many_writes_at_once_are_all_read_back(cluster: ApiCluster, unique
     assert {pod.status.pod_ip for pod in cluster.pods.on_node(f"vnode.base.{unique}")} == {"10.0.0.2"}
 
 
-async def test_module_deployments_are_seen(cluster: ApiCluster, api: ApiServer, unique: str) -> None:
-    await api.create(
-        DEPLOYMENTS,
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": unique, "namespace": NS, "labels": {COMPONENT: "module-deployment"}},
-            "spec": {
-                "replicas": 0,
-                "selector": {"matchLabels": {"app": unique}},
-                "template": {
-                    "metadata": {"labels": {"app": unique, COMPONENT: "module"}},
-                    "spec": {
-                        "containers": [
-                            {"name": "biz1", "image": "i", "env": [{"name": "BIZ_VERSION", "value": "0.0.1"}]}
-                        ],
-                        "tolerations": [{"key": VIRTUAL.key, "operator": "Exists"}],
-                        "affinity": {
-                            "nodeAffinity": {
-                                "requiredDuringSchedulingIgnoredDuringExecution": {
-                                    "nodeSelectorTerms": [
-                                        {"matchExpressions": [{"key": "k", "operator": "NotIn", "values": ["v"]}]}
-                                    ]
-                                }
-                            }
-                        },
-                    },
-                },
-            },
+def module_deployment(name: str, **labels: str) -> Json:
+    container = {"name": "biz1", "image": "i", "env": [{"name": "BIZ_VERSION", "value": "0.0.1"}]}
+    template = {
+        "containers": [container],
+        "tolerations": [{"key": VIRTUAL.key, "operator": "Exists"}],
+        **affinity(labelled(expression("k", "NotIn", "v"))),
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": NS, "labels": {f"{DOMAIN}/{k}": v for k, v in labels.items()}},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name, COMPONENT: "module"}}, "spec": template},
         },
-        NS,
-    )
+    }
+
+
+async def test_module_deployments_are_seen(cluster: ApiCluster, api: ApiServer, unique: str) -> None:
+    await api.create(DEPLOYMENTS, module_deployment(unique, env=unique), NS)
     await eventually(lambda: cluster.deployments.get(f"{NS}/{unique}") is not None)
     deployment = cluster.deployments.get(f"{NS}/{unique}")
     assert deployment is not None
     assert deployment.replicas == 0
     assert deployment.containers[0].version == "0.0.1"
-    assert deployment.rules.required_affinity == ((Requirement("k", "NotIn", ("v",)),),)
-    assert deployment.rules.tolerations == (Toleration(VIRTUAL.key, "Exists"),)
+    assert deployment.selector == (Requirement("app", "In", (unique,)),)
+    assert deployment.rules == SchedulingRules(
+        required_affinity=(NodeTerm((Requirement("k", "NotIn", ("v",)),)),),
+        tolerations=(Toleration(VIRTUAL.key, "Exists"),),
+    )
+
+
+async def test_deployments_are_seen_by_the_labels_that_the_original_goes_by(
+    cluster: ApiCluster, api: ApiServer, unique: str
+) -> None:
+    seen = {"all": {"component": "module-deployment", "env": unique, "strategy": "peer"}}
+    seen |= {"peer-env": {"env": unique, "strategy": "peer"}, "peer": {"strategy": "peer"}, "env": {"env": unique}}
+    unseen: dict[str, dict[str, str]] = {"none": {}, "component": {"component": "module-deployment"}}
+    unseen |= {"other": {"env": f"not-{unique}", "strategy": "peer"}, "strategy": {"strategy": "scalable"}}
+    for name, labels in (seen | unseen).items():
+        await api.create(DEPLOYMENTS, module_deployment(f"{unique}-{name}", **labels), NS)
+
+    def found() -> set[str]:
+        names = {deployment.name for deployment in cluster.deployments.all()}
+        return {name.removeprefix(f"{unique}-") for name in names if name.startswith(unique)}
+
+    await eventually(lambda: found() == seen.keys())
+    # One that gets the environment's label, or loses it, stays; one that gets another one's goes.
+    env = f"{DOMAIN}/env"
+    for name, label in (("peer", unique), ("peer-env", None), ("env", f"not-{unique}")):
+        await api.patch(DEPLOYMENTS, f"{unique}-{name}", {"metadata": {"labels": {env: label}}}, namespace=NS)
+
+    def moved() -> bool:
+        there = {name: cluster.deployments.get(f"{NS}/{unique}-{name}") for name in ("peer", "peer-env")}
+        now = {name: deployment.labels.get(env) for name, deployment in there.items() if deployment is not None}
+        return now == {"peer": unique, "peer-env": None}
+
+    await eventually(moved)
+    await eventually(lambda: found() == {"all", "peer-env", "peer"})
 
 
 async def scaled_to(cluster: ApiCluster, key: str, replicas: int) -> tuple[ModuleDeployment, ModuleDeployment]:
@@ -422,23 +448,7 @@ async def scaled_to(cluster: ApiCluster, key: str, replicas: int) -> tuple[Modul
 
 
 async def test_a_deployment_is_scaled_under_its_version(cluster: ApiCluster, api: ApiServer, unique: str) -> None:
-    await api.create(
-        DEPLOYMENTS,
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": unique, "namespace": NS, "labels": {COMPONENT: "module-deployment"}},
-            "spec": {
-                "replicas": 0,
-                "selector": {"matchLabels": {"app": unique}},
-                "template": {
-                    "metadata": {"labels": {"app": unique}},
-                    "spec": {"containers": [{"name": "biz1", "image": "i"}]},
-                },
-            },
-        },
-        NS,
-    )
+    await api.create(DEPLOYMENTS, module_deployment(unique, env=unique), NS)
     key = f"{NS}/{unique}"
     await eventually(lambda: cluster.deployments.get(key) is not None)
     _, scaled = await scaled_to(cluster, key, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,6 +146,8 @@ def test_bad_deployments_beside_it_harm_nothing(scene: Scene) -> None:
         variant("other-cluster", labels={"base.koupleless.io/cluster-name": "other"}),
         variant("huge", replicas=1000, labels={}),
         variant("no-env", labels={f"{DOMAIN}/env": None}),
+        variant("any-env", labels={f"{DOMAIN}/env": None}, spec={"tolerations": [{"operator": "Exists"}]}),
+        variant("numbers", labels={}, spec=affinity("Lt", "many")),
         variant("other-env", labels={f"{DOMAIN}/env": "prod"}),
         variant("own", labels={f"{DOMAIN}/replicas-control": "true"}),
         variant("intolerant", labels={}, spec={"tolerations": []}),
@@ -160,7 +163,10 @@ def test_bad_deployments_beside_it_harm_nothing(scene: Scene) -> None:
         "greater": 0,
         "other-cluster": 0,
         "huge": 3,
-        "no-env": 2,
+        # Its Pods tolerate this environment alone.
+        "no-env": 3,
+        "any-env": 2,
+        "numbers": 0,
         "other-env": 2,
         "own": 2,
         "intolerant": 0,
@@ -171,7 +177,35 @@ def test_bad_deployments_beside_it_harm_nothing(scene: Scene) -> None:
         what="the replicas that each ought to have",
     )
     throughout(lambda: {name: scene.replicas(name) for name in expected} == expected, seconds=5, what="they stay so")
-    assert "PeerDeploymentIgnored" in scene.reasons("no-env")
+    assert "PeerDeploymentIgnored" in scene.reasons("any-env")
+    assert "PeerDeploymentIgnored" not in scene.reasons("no-env")
+
+
+def test_labels_choose_the_deployments_that_the_original_chooses(scene: Scene) -> None:
+    labels: dict[str, dict[str, str | None]] = {
+        "component-env-peer": {},
+        "env-peer": {"component": None},
+        "peer": {"component": None, "env": None},
+        "env": {"component": None, "strategy": None},
+        "component": {"env": None, "strategy": None},
+    }
+    for name, changes in labels.items():
+        obj = variant(name, labels={f"{DOMAIN}/{label}": value for label, value in changes.items()})
+        spec = obj["spec"]["template"]["spec"]
+        spec["schedulerName"] = "nobody"
+        spec["containers"][0]["name"] = f"biz-{name}"
+        scene.apply(obj)
+    scene.everything.bases("h", count=3)
+    expected = {"component-env-peer": 3, "env-peer": 3, "peer": 3, "env": 2, "component": 2}
+    eventually(
+        lambda: {name: scene.replicas(name) for name in expected} == expected,
+        within=60,
+        what="replicas of the peers as many as bases",
+    )
+    question = b'{"identity":"starting","name":"shop","version":"1","clusterName":"default"}'
+    code, answer = ask(f"{scene.everything.http.url}/queryBaseline", method="POST", body=question)
+    given = {module["bizName"] for module in json.loads(answer)}
+    assert (code, given) == (200, {"biz-component-env-peer", "biz-env-peer", "biz-env"})
 
 
 def test_a_cordoned_base_keeps_its_pod(scene: Scene) -> None:

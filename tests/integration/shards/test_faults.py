@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.everything import manifest
 from tests.integration.shards.conftest import LEASES, REPLICAS, Replica, Stage
-from tests.programs import ControlPlane, eventually, throughout
+from tests.programs import ControlPlane, ask, eventually, throughout
 from tests.servers.cleaning import SYSTEM_NAMESPACE
 from tests.servers.cluster import CONTROL_PLANE
 from tests.servers.fixtures import not_run
@@ -53,6 +56,33 @@ def test_an_owner_that_is_frozen_for_longer_than_its_lease_comes_back_as_a_stran
             victim.server.signal(signal.SIGCONT)
         stage.work("after-thaw")
         stage.wait_settled(within=60)
+
+
+def test_starting_bases_are_answered_while_a_replica_hangs(stage: Stage) -> None:
+    """Its streams stand and its record is fresh, so that for a third of the bases it is its turn."""
+    deployment = manifest("deployment.yaml", name="starting")
+    deployment["spec"]["replicas"] = 1
+    deployment["spec"]["template"]["spec"]["schedulerName"] = "nobody"
+    stage.apply(deployment)
+    url = f"{stage.gateways[0].url}/queryBaseline"
+
+    def asked(number: int) -> tuple[int, str]:
+        question = {"identity": f"starting-{number}", "name": "shop", "version": "1", "clusterName": "default"}
+        return ask(url, method="POST", body=json.dumps(question).encode())
+
+    expected = [{"bizName": "biz1", "bizVersion": "0.0.1", "bizUrl": "https://repo.example/biz1-0.0.1.jar"}]
+    eventually(lambda: json.loads(asked(0)[1]) == expected, within=20, what="a baseline with the module")
+    victim = stage.replicas["cp-1"]
+    with stage.undisturbed():
+        victim.server.signal(signal.SIGSTOP)
+        try:
+            with ThreadPoolExecutor(12) as pool:
+                answers = list(pool.map(asked, range(12)))
+        finally:
+            victim.server.signal(signal.SIGCONT)
+        stage.wait_settled(within=60)
+    stage.delete("Deployment", "starting")
+    assert [(code, json.loads(text)) for code, text in answers] == [(200, expected)] * 12
 
 
 def test_a_replica_cut_off_from_the_api_server_only(stage: Stage) -> None:

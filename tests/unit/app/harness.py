@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from random import Random
 from uuid import uuid4
 
+from controlplane.app.deployments import IgnoredDeployments
 from controlplane.app.events import Recorder
 from controlplane.app.fleet import Fleet
 from controlplane.app.gateways import GatewayDirectory
@@ -300,6 +301,7 @@ class Stage:
             "strangers": Strangers(self.cluster, self.fleet, self.recorder, LoopClock()).run(),
             "bases": self.bases.live(),
             **({"services": self.services.run()} if self.services is not None else {}),
+            "ignored": IgnoredDeployments(self.cluster, self.recorder, self.policy, self.members.mine).run(),
             **({"peers": self.peers.run()} if self.policy.peers_follow else {}),
         }
         async with asyncio.TaskGroup() as group:

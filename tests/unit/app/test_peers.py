@@ -21,7 +21,9 @@ TOLERATIONS = [{"key": f"schedule.koupleless.io/{key}", "operator": "Exists"} fo
 
 
 def put_deployment(api: Api, name: str = "biz1", *, replicas: object = 1, **changes: object) -> None:
-    """Put a peer Deployment; changes are labels (None removes one) or tolerations of its Pods."""
+    """Put a peer Deployment; changes are labels (None removes one), tolerations, or spec: more rules of its Pods."""
+    spec = changes.pop("spec", {})
+    assert isinstance(spec, dict)
     labels = {
         f"{DOMAIN}/component": "module-deployment",
         f"{DOMAIN}/env": "dev",
@@ -50,6 +52,7 @@ def put_deployment(api: Api, name: str = "biz1", *, replicas: object = 1, **chan
                             }
                         ],
                         "tolerations": changes.get("tolerations", TOLERATIONS),
+                        **spec,
                     }
                 },
             },

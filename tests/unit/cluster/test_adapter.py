@@ -66,7 +66,8 @@ async def test_selectors(api: FakeApiServer) -> None:
         ("nodes", "", f"{component}=vnode,{env}=dev"),
         ("leases", "kube-node-lease", f"{component}=vnode-lease,{env}=dev"),
         ("leases", "default", f"{component}=module-controller,{env}=dev"),
-        ("deployments", "", f"{component}=module-deployment"),
+        ("deployments", "", f"{env}=dev"),
+        ("deployments", "", f"virtual-kubelet.koupleless.io/strategy=peer,!{env}"),
     }
 
 

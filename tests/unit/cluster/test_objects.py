@@ -2,27 +2,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from controlplane.cluster import objects
 from controlplane.cluster.objects import FOREIGN_ANNOTATION_LIMIT
-from controlplane.domain.objects import Condition, Container, ContainerStatus, Requirement, Toleration
-
-_absurd = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.text(max_size=4), st.lists(st.none() | st.text(max_size=4), max_size=3)
-) | st.dictionaries(st.text(max_size=4), st.none() | st.integers(), max_size=2)
-
-
-def _distorted(obj: Any) -> st.SearchStrategy[Any]:
-    """The object with any part of it exchanged for something absurd."""
-    if isinstance(obj, dict):
-        return st.fixed_dictionaries({key: _distorted(value) for key, value in obj.items()}) | _absurd
-    if isinstance(obj, list):
-        return st.tuples(*(_distorted(value) for value in obj)).map(list) | _absurd
-    return st.just(obj) | _absurd
-
+from controlplane.domain.objects import (
+    Condition,
+    Container,
+    ContainerStatus,
+    NodeTerm,
+    NotUnderstood,
+    Requirement,
+    SchedulingRules,
+    Toleration,
+)
+from tests.unit.cluster.distorted import distorted
 
 _META = {
     "name": "p",
@@ -77,7 +71,7 @@ def _is_object(value: object) -> bool:
     return isinstance(value, dict)
 
 
-@given(_distorted(_POD).filter(_is_object))
+@given(distorted(_POD).filter(_is_object))
 def test_a_distorted_pod_gives_a_view_of_proper_types(obj: dict[str, Any]) -> None:
     objects.key(obj)
     pod = objects.pod(obj)
@@ -86,26 +80,26 @@ def test_a_distorted_pod_gives_a_view_of_proper_types(obj: dict[str, Any]) -> No
     assert all(isinstance(status.restart_count, int) for status in pod.status.containers)
 
 
-@given(_distorted(_NODE).filter(_is_object))
+@given(distorted(_NODE).filter(_is_object))
 def test_a_distorted_node_gives_a_view_of_proper_types(obj: dict[str, Any]) -> None:
     node = objects.node(obj)
     assert all(isinstance(taint.key, str) for taint in node.taints)
     assert all(isinstance(part, str) for address in node.status.addresses for part in address)
 
 
-@given(_distorted(_LEASE).filter(_is_object))
+@given(distorted(_LEASE).filter(_is_object))
 def test_a_distorted_lease_gives_a_view_of_proper_types(obj: dict[str, Any]) -> None:
     lease = objects.lease(obj)
     assert type(lease.transitions) is int
     assert type(lease.duration_seconds) is int
 
 
-@given(_distorted(_DEPLOYMENT).filter(_is_object))
+@given(distorted(_DEPLOYMENT).filter(_is_object))
 def test_a_distorted_deployment_gives_a_view_of_proper_types(obj: dict[str, Any]) -> None:
     deployment = objects.module_deployment(obj)
     assert deployment.replicas is None or type(deployment.replicas) is int
-    for term in deployment.rules.required_affinity or ():
-        assert all(isinstance(requirement.key, str) for requirement in term)
+    assert isinstance(deployment.rules, SchedulingRules | NotUnderstood)
+    assert isinstance(deployment.beyond_node, str)
 
 
 def test_pod() -> None:
@@ -196,35 +190,23 @@ def test_lease_with_nulls() -> None:
     assert (lease.holder, lease.transitions, lease.duration_seconds, lease.renew_time) == ("", 0, 0, "")
 
 
-@pytest.mark.parametrize(
-    ("affinity", "expected"),
-    [
-        (None, None),
-        ({}, None),
-        ({"requiredDuringSchedulingIgnoredDuringExecution": None}, None),
-        ({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}, ()),
-        ({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{}, None]}}, ()),
-        (
-            {
-                "requiredDuringSchedulingIgnoredDuringExecution": {
-                    "nodeSelectorTerms": [
-                        {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]},
-                        {"matchExpressions": [{"key": "c", "operator": "Exists", "values": None}]},
-                        {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]},
-                    ]
-                }
-            },
-            (
-                (Requirement("a", "In", ("b",)),),
-                (Requirement("c", "Exists"),),
-                (Requirement("metadata.name", "In", ("n",)),),
-            ),
-        ),
-    ],
-)
-def test_required_affinity(affinity: object, expected: object) -> None:
-    template = {"spec": {"affinity": {"nodeAffinity": affinity}, "tolerations": [{"operator": "Exists"}]}}
-    deployment = objects.module_deployment({"metadata": {"name": "d"}, "spec": {"replicas": 2, "template": template}})
-    assert deployment.rules.required_affinity == expected
-    assert deployment.rules.tolerations == (Toleration(operator="Exists"),)
-    assert deployment.replicas == 2
+def test_a_deployment() -> None:
+    term = {"matchExpressions": [{"key": "c", "operator": "Exists", "values": None}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{}, term]}}
+    spec = {"affinity": {"nodeAffinity": required}, "tolerations": [{"operator": "Exists"}], "schedulingGates": [{}]}
+    obj: dict[str, Any] = {
+        "metadata": {"name": "d", "labels": {"a": "b"}},
+        "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "d"}}, "template": {"spec": spec}},
+    }
+    deployment = objects.module_deployment(obj)
+    assert deployment.rules == SchedulingRules(
+        required_affinity=(NodeTerm((Requirement("c", "Exists"),)),), tolerations=(Toleration(operator="Exists"),)
+    )
+    assert (deployment.replicas, deployment.beyond_node) == (2, "schedulingGates")
+    assert deployment.selector == (Requirement("app", "In", ("d",)),)
+
+
+def test_a_deployment_whose_selector_is_not_understood_is_not_understood() -> None:
+    deployment = objects.module_deployment({"metadata": {"name": "d"}, "spec": {"selector": {"matchNames": ["d"]}}})
+    assert deployment.rules == NotUnderstood("spec.selector.matchNames")
+    assert deployment.selector is None

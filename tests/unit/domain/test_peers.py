@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain.contract import BASE_CLUSTER_NAME, REPLICAS_CONTROL, STRATEGY
+from controlplane.domain.contract import BASE_CLUSTER_NAME, STRATEGY
+from controlplane.domain.deployments import Demand, demand_of
 from controlplane.domain.objects import (
     Condition,
     ModuleDeployment,
@@ -20,18 +21,7 @@ from controlplane.domain.objects import (
     Taint,
     Toleration,
 )
-from controlplane.domain.peers import (
-    UNSCHEDULABLE,
-    Census,
-    Count,
-    Demand,
-    Peak,
-    Place,
-    demand_of,
-    has_pod,
-    place,
-    replicas_for,
-)
+from controlplane.domain.peers import Census, Count, Peak, has_pod, replicas_for
 
 VIRTUAL = Taint("schedule.koupleless.io/virtual-node", "True", "NoExecute")
 TOLERATIONS = (Toleration(VIRTUAL.key, "Equal", "True", "NoExecute"),)
@@ -43,53 +33,12 @@ NODE = Node("vnode.b1.dev", "uid", "1", {BASE_CLUSTER_NAME: "a"}, taints=(VIRTUA
 DEPLOYMENT = ModuleDeployment(
     "default", "d", "uid-d", "1", {STRATEGY: "peer"}, 1, rules=RULES, selector=(Requirement("app", "In", ("d",)),)
 )
+DEMAND = Demand("", RULES)
 POD = Pod("default", "d-1", "uid-p", "1", NODE.name, (), labels={"app": "d"})
 
 
-def with_taint(key: str, effect: str, value: str = "") -> Node:
-    return replace(NODE, taints=(VIRTUAL, Taint(key, value, effect)))
-
-
-@pytest.mark.parametrize(
-    ("demand", "node", "expected"),
-    [
-        (Demand("", RULES), NODE, Place.OPEN),
-        (Demand("a", RULES), NODE, Place.OPEN),
-        (Demand("b", RULES), NODE, Place.NONE),
-        (Demand("a", RULES), replace(NODE, labels={}), Place.NONE),
-        (Demand("", SchedulingRules()), NODE, Place.NONE),
-        (Demand("", replace(RULES, node_selector={"zone": "1"})), NODE, Place.NONE),
-        (Demand("", replace(RULES, required_affinity=((Requirement("zone", "Exists"),),))), NODE, Place.NONE),
-        (Demand("", replace(RULES, required_affinity=((Requirement("zone", "NotIn", ("1",)),),))), NODE, Place.OPEN),
-        (Demand("", replace(RULES, required_affinity=((Requirement(BASE_CLUSTER_NAME, "In"),),))), NODE, Place.NONE),
-        (Demand("", replace(RULES, required_affinity=((Requirement(BASE_CLUSTER_NAME, "Gt"),),))), NODE, Place.NONE),
-        (Demand("", RULES), replace(NODE, unschedulable=True), Place.CLOSED),
-        (Demand("", RULES), with_taint("mine", "NoSchedule"), Place.CLOSED),
-        (Demand("", RULES), with_taint("mine", "PreferNoSchedule"), Place.OPEN),
-        (Demand("", RULES), with_taint("mine", "NoExecute"), Place.NONE),
-        (Demand("", RULES), with_taint("node.kubernetes.io/not-ready", "NoSchedule"), Place.OPEN),
-        (Demand("", RULES), with_taint("node.kubernetes.io/unreachable", "NoExecute"), Place.OPEN),
-        (
-            Demand("", replace(RULES, tolerations=(*TOLERATIONS, Toleration(UNSCHEDULABLE.key, "Exists")))),
-            replace(NODE, unschedulable=True),
-            Place.OPEN,
-        ),
-    ],
-)
-def test_place(demand: Demand, node: Node, expected: Place) -> None:
-    assert place(demand, node) is expected
-
-
-def test_which_deployments_are_peers() -> None:
-    assert DEPLOYMENT.is_peer
-    assert not replace(DEPLOYMENT, labels={}).is_peer
-    assert not replace(DEPLOYMENT, labels={STRATEGY: "scalable"}).is_peer
-    assert not replace(DEPLOYMENT, labels={STRATEGY: "peer", REPLICAS_CONTROL: "true"}).is_peer
-    assert replace(DEPLOYMENT, labels={STRATEGY: "peer", REPLICAS_CONTROL: "false"}).is_peer
-
-
 def test_a_silent_base_is_present_but_not_ready() -> None:
-    census = Census(demand_of(DEPLOYMENT), [NODE])
+    census = Census(DEMAND, [NODE])
     assert census.count() == Count(1, 1)
     for status in (SILENT, UNTOLD, NodeStatus()):
         census.take(NODE.name, replace(NODE, status=status))
@@ -99,7 +48,7 @@ def test_a_silent_base_is_present_but_not_ready() -> None:
 
 
 def test_a_cordoned_node_counts_where_a_pod_is() -> None:
-    census = Census(demand_of(DEPLOYMENT), [replace(NODE, unschedulable=True)])
+    census = Census(DEMAND, [replace(NODE, unschedulable=True)])
     assert census.count() == Count(0, 0)
     assert census.count(census.closed) == Count(1, 1)
     assert has_pod(DEPLOYMENT, [POD])
@@ -110,9 +59,10 @@ def test_a_cordoned_node_counts_where_a_pod_is() -> None:
 
 
 def test_deployments_that_ask_the_same_share_a_census() -> None:
-    other = replace(DEPLOYMENT, name="e", uid="uid-e", rules=replace(RULES, node_selector={}))
+    other = replace(DEPLOYMENT, name="e", uid="uid-e", rules=replace(RULES, tolerations=(*TOLERATIONS,)))
     assert {demand_of(DEPLOYMENT): 1}[demand_of(other)] == 1
-    assert demand_of(replace(other, rules=replace(RULES, node_selector={"a": "b"}))) != demand_of(other)
+    selector = (Requirement("a", "In", ("b",)),)
+    assert demand_of(replace(other, rules=replace(RULES, node_selector=selector))) != demand_of(other)
 
 
 NODES = st.builds(

@@ -77,7 +77,7 @@ def workload(kind: str, name: str, *, version: str = "0.0.1", apart: bool = Fals
         "metadata": {
             "name": name,
             "namespace": "default",
-            "labels": {contract.COMPONENT: contract.COMPONENT_MODULE_DEPLOYMENT},
+            "labels": {contract.COMPONENT: "module-deployment"},
         },
         "spec": {
             "selector": {"matchLabels": {"app": name}},

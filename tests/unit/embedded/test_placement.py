@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from controlplane.cluster.api import Json
 from controlplane.embedded.placement import Snapshot
 from controlplane.embedded.views import PodView, node_view, pod_view
-from tests.unit.embedded.manifests import TAINTS, pod_spec, vnode
+from tests.placements import CASES, NODES, Case
+from tests.unit.embedded.manifests import TAINTS, TOLERATIONS, pod_spec, vnode
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 
@@ -52,30 +53,24 @@ def test_every_refusal_is_counted() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("expression", "fits"),
-    [
-        ({"key": "size", "operator": "In", "values": ["5"]}, True),
-        ({"key": "size", "operator": "NotIn", "values": ["5"]}, False),
-        ({"key": "absent", "operator": "NotIn", "values": ["5"]}, True),
-        ({"key": "size", "operator": "Exists"}, True),
-        ({"key": "size", "operator": "DoesNotExist"}, False),
-        ({"key": "size", "operator": "Gt", "values": ["4"]}, True),
-        ({"key": "size", "operator": "Lt", "values": ["5"]}, False),
-        ({"key": "kubernetes.io/hostname", "operator": "Gt", "values": ["4"]}, False),
-    ],
-)
-def test_required_node_affinity(expression: Json, fits: bool) -> None:
-    spec = pod_spec(cluster=None)
-    spec["affinity"] = {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}}}
-    assert bool(snapshot(vnode("n", size="5")).place(a_pod("a", spec))[0]) is fits
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_table_that_the_real_scheduler_agrees_with(case: Case) -> None:
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    alone = {name: snapshot({**node, "status": ready}) for name, node in NODES.items()}
+    assert {name for name, nodes in alone.items() if nodes.place(a_pod("a", case.pod_spec))[0]} == case.nodes
 
 
-def test_terms_are_alternatives_and_an_empty_one_matches_nothing() -> None:
-    here = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n2"]}]}
-    for terms, expected in (([{}], ""), ([{}, here], "n2")):
-        spec = {**pod_spec(), "affinity": {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": terms}}}}
-        assert snapshot(vnode("n1"), vnode("n2")).place(a_pod("a", spec))[0] == expected
+def test_a_rule_that_is_not_understood_places_nowhere() -> None:
+    spec = {**pod_spec(), "tolerations": [*TOLERATIONS, {"key": "k", "operator": "Gt", "value": "5"}]}
+    node, why_not = snapshot(vnode("n1")).place(a_pod("a", spec))
+    assert node == ""
+    assert "tolerations[2].operator 'Gt' is not understood" in why_not
+
+
+def test_pods_that_are_gated_or_somebody_elses_wait() -> None:
+    assert not a_pod("a").waits
+    assert a_pod("a", {**pod_spec(), "schedulingGates": [{"name": "quota"}]}).waits
+    assert a_pod("a", {**pod_spec(), "schedulerName": "mine"}).waits
 
 
 def test_node_selector_and_tolerations() -> None:

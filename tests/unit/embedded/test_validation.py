@@ -41,6 +41,10 @@ def test_the_manifests_of_modules_are_valid() -> None:
         (lambda p: p["spec"]["containers"][0].update(env=[{"value": "1"}]), "env[0].name: Required value"),
         (lambda p: p["spec"].update(tolerations=[{"operator": "Equal"}]), "spec.tolerations[0].operator: Invalid"),
         (lambda p: p["spec"].update(tolerations=[{"key": "a", "effect": "No"}]), "tolerations[0].effect: Unsupported"),
+        (
+            lambda p: p["spec"].update(tolerations=[{"key": "a", "until": "noon"}]),
+            'spec: Invalid value: "tolerations[0].until',
+        ),
         (lambda p: p["spec"].update(restartPolicy="Sometimes"), "spec.restartPolicy: Unsupported value"),
         (lambda p: p.update(spec=[]), "spec: Invalid value"),
         (

@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from gateways.arklet.facts import Metadata, ModuleOrder, Reply, ReplyCode, Verb
+from gateways.arklet.facts import BaselineModule, Metadata, ModuleOrder, Reply, ReplyCode, Verb
 from gateways.mqtt.acknowledgements import Acknowledgements
 from gateways.mqtt.outcomes import Outcomes
 from gateways.session import messages as m
@@ -59,6 +59,13 @@ class FakeLink:
     def lose(self, failures: int = 1) -> None:
         self.outbox = None
         self._session.ended(cast("Link", self), failures)
+
+    def questions(self) -> list[str]:
+        """Take what waits for the replica; return the ids of the baseline questions in it."""
+        assert self.outbox is not None
+        sent = self.outbox.take(asyncio.get_running_loop().time())
+        told = [report.fact for envelope in sent if isinstance(envelope.content, tuple) for report in envelope.content]
+        return [fact.query_id for fact in told if isinstance(fact, m.BaselineQuery)]
 
     def acknowledge(self) -> None:
         assert self.outbox is not None
@@ -150,6 +157,31 @@ async def test_a_question_whose_asker_gave_up_is_not_asked() -> None:
                 await scene.session.baseline(Metadata("b"))
         assert first.outbox is not None
         assert first.outbox.take(now()) == []
+
+
+async def test_a_question_is_asked_again_of_whoever_there_is_and_the_first_answer_counts() -> None:
+    async with playing() as scene:
+        first = scene.links["cp:1"]
+        members = m.Member("r0", "cp:1"), m.Member("r1", "cp:2")
+        assert first.welcome("r0", *members)
+        await asyncio.sleep(0.1)
+        second = scene.links["cp:2"]
+        assert second.welcome("r1", *members)
+        asking = asyncio.create_task(scene.session.baseline(Metadata("b")))
+        await asyncio.sleep(0.1)
+        asked = first.questions()
+        assert len(asked) == 1
+        assert second.questions() == asked
+        # The one whose turn it is is gone: its record says that it lives for some seconds more.
+        first.lose()
+        await asyncio.sleep(sessions.ASK_AGAIN)
+        assert second.questions() == asked
+        given = (BaselineModule("biz1", "1", "https://repo.example/biz1.jar"),)
+        second.say(m.BaselineAnswer("b", asked[0], given))
+        second.say(m.BaselineAnswer("b", asked[0], ()))
+        assert await asking == given
+        await asyncio.sleep(10.0)
+        assert second.questions() == []
 
 
 async def test_the_next_owner_of_a_base_learns_what_was_installed_lately() -> None:

@@ -16,6 +16,7 @@ from controlplane.app.policy import Policy
 from controlplane.app.prober import Prober
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.informer import ObjectInformer
+from controlplane.cluster.union import UnionInformer
 from controlplane.domain.identity import BaseId
 from controlplane.domain.member import Member
 from controlplane.rpc.session import TunnelServicer
@@ -44,7 +45,9 @@ class Replica:
         chance = Random(world.random.random())
         policy = Policy(replica=name, env="dev", version="test", clustered=True)
         cluster = self.cluster = ApiCluster(self.api, env="dev", kind="model", clock=self.clock)
-        for informer in (cluster.pods, cluster.nodes, cluster.leases, cluster.members, cluster.deployments):
+        assert isinstance(cluster.deployments, UnionInformer)
+        deployments = cluster.deployments.parts
+        for informer in (cluster.pods, cluster.nodes, cluster.leases, cluster.members, *deployments):
             assert isinstance(informer, ObjectInformer)
             informer._chance = chance.random
         self.gateways = GatewayDirectory(self.clock.monotonic)

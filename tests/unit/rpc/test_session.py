@@ -19,9 +19,11 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from controlplane.domain.identity import BaseId
-from controlplane.rpc.session import MAX_BATCH, TunnelServicer
+from controlplane.rpc import session as sessions
+from controlplane.rpc.session import MAX_BATCH, Session, TunnelServicer
 from tests.protobufs import messages
 from tests.unit.app.harness import Api, LoopClock, Stage
+from tests.unit.app.test_peers import put_deployment
 
 
 class Aborted(Exception):
@@ -198,6 +200,58 @@ def test_a_stream_that_does_not_begin_with_hello_is_ended(scene: Scene, first: b
         scene.loop.run_until_complete(scene.servicer.Connect(None, stream))  # type: ignore[arg-type]
     assert stream.status is not None
     assert stream.status[0] is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_batch_leaves_others_room(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taking a report is made to last for a fifth of the longest stretch: after five of them others have their turn."""
+    taken: list[str] = []
+    seconds = 0.0
+
+    class Slow(LoopClock):
+        def monotonic(self) -> float:
+            return seconds
+
+    def take(_session: Session, report: pb.Report) -> None:
+        nonlocal seconds
+        seconds += sessions.LONGEST_STRETCH / 5
+        taken.append(report.base_id)
+
+    servicer = TunnelServicer(
+        fleet=scene.stage.fleet,  # type: ignore[union-attr]
+        gateways=scene.stage.gateways,  # type: ignore[union-attr]
+        members=scene.stage.members,  # type: ignore[union-attr]
+        policy=scene.stage.policy,  # type: ignore[union-attr]
+        clock=Slow(),
+    )
+    monkeypatch.setattr(servicer, "_take", take)
+    turns: list[int] = []
+
+    async def other() -> None:
+        while len(taken) < 100:
+            turns.append(len(taken))
+            await asyncio.sleep(0)
+
+    async def both() -> None:
+        session = Session(scene.servicer._sessions["g"].info)
+        await asyncio.gather(servicer._take_batch(session, [beat(f"b{n}") for n in range(100)]), other())
+
+    scene.loop.run_until_complete(both())
+    assert turns
+    assert max(later - earlier for earlier, later in zip([0, *turns], [*turns, 100], strict=True)) <= 6
+
+
+def test_what_many_bases_are_given_is_encoded_once(scene: Scene) -> None:
+    assert scene.stage is not None
+    put_deployment(scene.stage.api)
+    scene.run(1.0)
+    for number in range(3):
+        query = pb.BaselineQuery(query_id=f"q{number}", cluster_name="default")
+        scene.stream.send(reports(number + 1, pb.Report(base_id=f"b{number}", baseline_query=query)))
+    scene.run(1.0)
+    answers = [message.baseline_answer for message in scene.stream.sent if message.HasField("baseline_answer")]
+    assert [(answer.base_id, answer.query_id) for answer in answers] == [("b0", "q0"), ("b1", "q1"), ("b2", "q2")]
+    (module,) = answers[2].modules
+    assert (module.name, module.version, module.url) == ("biz1", "1", "https://repo.example/biz1.jar")
 
 
 anything = messages(pb.ConnectRequest).filter(lambda message: not message.HasField("goodbye"))

@@ -951,7 +951,10 @@ Global___Modules: _TypeAlias = Modules  # noqa: Y015
 
 @_typing.final
 class BaselineQuery(_message.Message):
-    """BaselineQuery is a starting base's question for its modules."""
+    """BaselineQuery is a starting base's question for its modules. Of several
+    replicas that are asked one answers; when the question comes again with the
+    same query_id, all do, and the gateway takes the first answer.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -960,7 +963,9 @@ class BaselineQuery(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     CLUSTER_NAME_FIELD_NUMBER: _builtins.int
     query_id: _builtins.str
-    """Chosen by the gateway, repeated in the answer."""
+    """Chosen by the gateway, repeated in the answer. Sent again with the same one
+    while the question is not answered.
+    """
     name: _builtins.str
     """Name of the base application."""
     version: _builtins.str

@@ -1,0 +1,95 @@
+"""Deployments that two label selectors choose read as one kind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from controlplane.app.ports import Transient
+from controlplane.cluster import objects
+from controlplane.cluster.api import DEPLOYMENTS, Json, WatchEvent
+from controlplane.cluster.informer import ObjectInformer
+from controlplane.cluster.selector import Selector
+from controlplane.cluster.union import UnionInformer
+from controlplane.domain.objects import ModuleDeployment
+from tests.fakes.apiserver import FakeApiServer
+from tests.unit.cluster.clock import LoopClock
+
+pytestmark = pytest.mark.looptime
+
+
+class Scene:
+    """Deployments with the label "env", and those with "peer" and without "env"."""
+
+    def __init__(self) -> None:
+        self.api = FakeApiServer()
+        self.informer: UnionInformer[ModuleDeployment] = UnionInformer(
+            *(
+                ObjectInformer(
+                    self.api, DEPLOYMENTS, objects.module_deployment, selector=selector, clock=LoopClock(), chance=float
+                )
+                for selector in (Selector({"env": "dev"}), Selector({"peer": "1"}, absent=("env",)))
+            )
+        )
+        self.told: list[str] = []
+        self.informer.subscribe(self.told.append)
+
+    def put(self, name: str, **labels: str) -> Json:
+        return self.api.put(DEPLOYMENTS, {"metadata": {"name": name, "namespace": "ns", "labels": labels}})
+
+    def names(self) -> list[str]:
+        return sorted(deployment.name for deployment in self.informer.all())
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    scene = Scene()
+    scene.put("both", env="dev", peer="1")
+    scene.put("peer", peer="1")
+    scene.put("other", env="prod", peer="1")
+    scene.put("none")
+    task = asyncio.create_task(scene.informer.run())
+    await asyncio.sleep(0.01)
+    yield scene
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_it_has_what_either_has(scene: Scene) -> None:
+    assert scene.informer.synced
+    assert scene.names() == ["both", "peer"]
+    assert sorted(scene.told) == ["ns/both", "ns/peer"]
+    assert scene.informer.get("ns/other") is None
+
+
+async def test_one_that_passes_from_one_to_the_other_stays_in_any_order(scene: Scene) -> None:
+    moved = scene.put("peer", peer="1", env="dev")
+    await asyncio.sleep(0.01)
+    # The one tells it before the other has taken it away: the newest counts.
+    found = scene.informer.get("ns/peer")
+    assert found is not None
+    assert found.labels == {"peer": "1", "env": "dev"}
+    assert scene.names() == ["both", "peer"]
+    scene.informer.parts[1]._take(WatchEvent("DELETED", moved))
+    assert scene.names() == ["both", "peer"]
+    scene.informer.parts[0]._take(WatchEvent("DELETED", moved))
+    assert scene.names() == ["both"]
+
+
+async def test_a_part_of_a_write_goes_where_the_object_is(scene: Scene) -> None:
+    known = scene.informer.get("ns/peer")
+    assert known is not None
+    written = objects.module_deployment(scene.put("peer", peer="1"))
+    assert scene.informer.wrote_part("ns/peer", written) is written
+    assert scene.informer.get("ns/peer") == written
+    assert scene.informer.parts[0].get("ns/peer") is None
+
+
+async def test_trouble_of_either_is_trouble(scene: Scene) -> None:
+    assert scene.informer.trouble() is None
+    scene.api.fail("watch", Transient("away"), Transient("away"), Transient("away"))
+    scene.api.end_watches(Transient("cut"))
+    await asyncio.sleep(0.01)
+    assert "deployments cannot be kept current" in (scene.informer.trouble() or "")
