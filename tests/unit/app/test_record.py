@@ -154,7 +154,7 @@ async def test_what_a_starting_base_was_given_is_recorded_at_once(known: bool) -
         if known:
             stage.bases.add("b1")
         await asyncio.sleep(7.0)
-        stage.fleet.hearing.baseline_query(stage.link, "b1", BaselineQuery("q", "shop", "1.0.0", "default"))
+        stage.fleet.hearing.baseline_query(stage.link, BaseId("b1"), BaselineQuery("q", "shop", "1.0.0", "default"))
         base = stage.bases.add("b1")
         stage.bases.modules[base][KEY] = ModuleState.ACTIVATED
         await asyncio.sleep(1.0)
