@@ -3,6 +3,7 @@
 Every line carries the program and what was bound; loggers of libraries go the same way.
 What a peer of an HTTP port sends that is no HTTP/1 (HTTP/2, TLS, a scanner's bytes) is
 one line a minute for each peer, without a trace.
+Secrets in it are masked, and traces show no values of variables.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import logging
 import sys
 import time
 from enum import Enum
-from typing import Any
+from io import StringIO
+from typing import Any, TextIO
 
 import orjson
 import structlog
 from aiohttp.http_exceptions import HttpProcessingError
 
 from service.limits import LogLimit
+from service.masking import masked, masked_deep
 
 PEER_INTERVAL = 60.0
 """Seconds between two lines about one peer that does not speak HTTP/1."""
@@ -65,6 +68,20 @@ class NoHttp(logging.Filter):
         return True
 
 
+# Without the values of variables: credentials are among them.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
+
+def _mask(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {key: value if key == "exc_info" else masked_deep(value) for key, value in event.items()}
+
+
+def _plain(stream: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    text = StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    stream.write(masked(text.getvalue()))
+
+
 def configure(log_format: LogFormat, level: LogLevel, **bound: str) -> None:
     """Set up logging for the process; bound fields stand on every line."""
 
@@ -80,12 +97,14 @@ def configure(log_format: LogFormat, level: LogLevel, **bound: str) -> None:
     final: list[structlog.typing.Processor]
     if log_format is LogFormat.JSON:
         final = [
-            structlog.processors.dict_tracebacks,
-            structlog.processors.JSONRenderer(serializer=lambda obj, **_: orjson.dumps(obj, default=str).decode()),
+            _TRACEBACKS,
+            _mask,
+            structlog.processors.JSONRenderer(
+                serializer=lambda obj, **_: orjson.dumps(obj, default=lambda value: masked(str(value))).decode()
+            ),
         ]
     else:
-        plain = structlog.dev.plain_traceback
-        final = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+        final = [_mask, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_plain)]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.name)),

@@ -22,6 +22,7 @@ import uvloop
 from service import output, watchdog
 from service.folders import give_home
 from service.listening import CannotListen
+from service.masking import masked
 from service.settings import Settings, describe
 
 log = structlog.get_logger(__name__)
@@ -89,7 +90,7 @@ def run(main: Main, *, loop: str = "uvloop") -> int:
             raise unwritable from None
         if all(isinstance(cause, StartError | CannotListen) for cause in causes):
             for cause in causes:
-                output.complain(f"cannot start: {cause}")
+                output.complain(f"cannot start: {masked(str(cause))}")
             return max(cause.exit_code if isinstance(cause, StartError) else EXIT_FAILURE for cause in causes)
         log.exception("the process ends because shared machinery failed")
         return EXIT_FAILURE

@@ -18,6 +18,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.masking import masked
 from service.output import complain
 from service.wording import plain
 
@@ -169,7 +170,7 @@ def _shown(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list | tuple):
         return ",".join(_shown(v) for v in value)
-    return "" if value is None else str(getattr(value, "value", value))
+    return "" if value is None else masked(str(getattr(value, "value", value)))
 
 
 def _explain(cls: type[Settings], error: dict[str, Any]) -> str:
@@ -177,16 +178,16 @@ def _explain(cls: type[Settings], error: dict[str, Any]) -> str:
     meanings = {name: field.description or "" for _, name, field in _fields(cls)}
     location = error["loc"][0] if error["loc"] else ""
     name = variables.get(location, location)
-    problem = plain(str(error["msg"]))
+    problem = masked(plain(str(error["msg"])))
     if not name:
         return problem
     if error["type"] == "missing":
         # The input of such an error is every variable that was read, secrets included.
         return f"{name} is not set, and must be. {name} is: {meanings.get(name, '')}"
     secret = any(n == name and "SecretStr" in str(f.annotation) for _, n, f in _fields(cls))
-    value = "********" if secret else error.get("input")
+    value = "********" if secret else masked(str(error.get("input")))
     text = f"{name}={value}: {problem}. {name} is: {meanings.get(name, '')}"
-    if isinstance(value, str) and name.endswith("_PORT") and value.startswith("tcp://"):
+    if name.endswith("_PORT") and value.startswith("tcp://"):
         text += f". Kubernetes set it for a Service called {name.removesuffix('_PORT').lower()!r}: "
         text += "set enableServiceLinks: false in the Pod, or set the variable"
     return text
@@ -197,4 +198,5 @@ def _misspelt(environ: Mapping[str, str], cls: type[Settings]) -> Iterator[str]:
     for name in sorted(environ.keys() - known):
         close = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE) if len(name) >= 8 else []
         if close:
-            yield f"{name}={environ[name]}: there is no such variable. Did you mean {close[0]}? Rename or unset it"
+            # Without its value: it may be a password, under a name that nobody knows to be one.
+            yield f"{name}: there is no such variable. Did you mean {close[0]}? Rename or unset it"

@@ -15,6 +15,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 
 from service.listening import CannotListen, cannot_listen, serve
+from service.masking import masked
 
 
 class StatusServer:
@@ -96,7 +97,7 @@ class StatusServer:
 
 def _answer(problems: Sequence[str], notes: Sequence[str] = ()) -> web.Response:
     status, lines = (503, problems) if problems else (200, ["ok", *notes])
-    return web.Response(status=status, text="".join(f"{line}\n" for line in lines))
+    return web.Response(status=status, text="".join(f"{masked(line)}\n" for line in lines))
 
 
 def _remove(socket: str) -> None:

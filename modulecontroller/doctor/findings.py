@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from modulecontroller.configuration import Configuration
+from service.masking import masked
 
 
 class Level(Enum):
@@ -27,6 +28,9 @@ class Finding:
     level: Level
     message: str
     fix: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", masked(self.message))
 
 
 Check = Callable[[Configuration], AsyncIterator[Finding]]

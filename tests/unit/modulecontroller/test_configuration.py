@@ -73,7 +73,7 @@ def test_all_that_is_wrong_with_any_program_is_told_at_once_each_thing_once(monk
         "HEALTH_PORT=0",
         "HTTP_TUNNEL_ALLOWED_CIDRS=10.0.0.0/99",
         "MQTT_BROKER",
-        "MQTT_BROKERS=b",
+        "MQTT_BROKERS",
         "MQTT_PORT=x",
         "VNODE_WORKER_NUM=-1",
     ]

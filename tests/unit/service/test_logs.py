@@ -69,3 +69,22 @@ def test_a_defect_of_ours_keeps_its_trace(capsys: pytest.CaptureFixture[str]) ->
         logging.getLogger("aiohttp.server").error("Error handling request from %s", "10.0.0.1", exc_info=error)
     (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert "a defect" in json.dumps(line["exception"])
+
+
+@pytest.mark.parametrize("log_format", list(logs.LogFormat))
+def test_no_secret_is_written(log_format: logs.LogFormat, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(log_format, logs.LogLevel.INFO, program="test")
+    url = "http://user:pass-word@proxy:3128"
+
+    def ask(authorization: str) -> None:
+        raise ValueError(f"403, url={url}")
+
+    try:
+        ask("Bearer ".ljust(40, "x"))
+    except ValueError as error:
+        structlog.get_logger("x").exception("broke", at=url, all=[url], error=error)
+        logging.getLogger("library").exception("broke at %s", url)
+    printed = capsys.readouterr().err
+    assert "pass-word" not in printed
+    assert "xxxx" not in printed, "values of variables are not shown"
+    assert printed.count("http://***@proxy:3128") >= 6

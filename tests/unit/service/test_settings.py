@@ -201,3 +201,14 @@ def test_the_help_says_of_every_variable_what_it_is_without_it(cls: type[Setting
 def test_a_variable_that_must_be_set_is_told_as_that() -> None:
     (line,) = [line for line in describe(MqttGatewaySettings).splitlines() if line.split()[0] == "MQTT_BROKER"]
     assert line.endswith("(default: none, it must be set)")
+
+
+def test_no_message_has_a_password_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPORT_TOKNE", "hush")
+    monkeypatch.setenv("ENV", "http://user:hush@host")
+    with pytest.raises(ConfigurationError) as raised:
+        read(ControlPlaneSettings)
+    said = str(raised.value)
+    assert "Did you mean REPORT_TOKEN" in said
+    assert "ENV=http://***@host" in said
+    assert "hush" not in said
