@@ -76,17 +76,17 @@ class Backend:
 
 @asynccontextmanager
 async def kubernetes(settings: ControlPlaneSettings) -> AsyncIterator[Backend]:
-    """Connect to a Kubernetes API server. The import is heavy, so it waits until it is needed."""
+    """Connect to a Kubernetes API server."""
+    from controlplane.kube.access import CannotConnect
     from controlplane.kube.client import KubeApiServer
-    from controlplane.kube.credentials import CannotConnect
 
     try:
         api = await KubeApiServer.connect(settings.kubeconfig)
     except CannotConnect as error:
-        raise process.StartError(
-            f"KUBECONFIG={settings.kubeconfig}: {error}; "
-            "name a kubeconfig, run in a Pod with a service account, or set CLUSTER=embedded"
-        ) from error
+        fix = "name a kubeconfig with KUBECONFIG, run in a Pod with a service account, or set CLUSTER=embedded"
+        if settings.kubeconfig:
+            fix = "correct it, or name another with KUBECONFIG; docs/kubeconfig.md has what each field means"
+        raise process.StartError(f"{error}; {fix}") from error
     try:
         yield Backend(api, api)
     finally:

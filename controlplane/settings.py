@@ -113,7 +113,11 @@ class ControlPlaneSettings(Settings):
         validation_alias="CLUSTER",
         description="kubernetes, embedded, or auto: kubernetes in a Pod or with KUBECONFIG, else embedded",
     )
-    kubeconfig: str = Field("", validation_alias="KUBECONFIG", description="kubeconfig file; empty means in-cluster")
+    kubeconfig: str = Field(
+        "",
+        validation_alias="KUBECONFIG",
+        description="kubeconfig files, separated by : as for kubectl; empty means in-cluster",
+    )
     embedded_db: str = Field(
         default_factory=default_database, validation_alias="EMBEDDED_DB", description="file of the embedded cluster"
     )
@@ -279,12 +283,14 @@ class ControlPlaneSettings(Settings):
     @field_validator("kubeconfig")
     @classmethod
     def _kubeconfig(cls, value: str) -> str:
+        # As kubectl, which passes over files that are not there.
+        paths = [path for path in value.split(os.pathsep) if path]
         try:
-            missing = [path for path in value.split(os.pathsep) if path and not Path(path).is_file()]
+            found = any(Path(path).expanduser().is_file() for path in paths)
         except OSError as error:
             raise ValueError(f"it cannot be looked at ({error.strerror}); name an existing kubeconfig") from None
-        if missing:
-            raise ValueError(f"there is no file {missing[0]}; name an existing kubeconfig or unset KUBECONFIG")
+        if paths and not found:
+            raise ValueError(f"there is no file {paths[0]}; name an existing kubeconfig or unset KUBECONFIG")
         return value
 
     @model_validator(mode="after")

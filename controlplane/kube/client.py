@@ -1,37 +1,45 @@
 """The Kubernetes API over HTTP: objects as raw JSON, no typed models.
 
 Implements ``controlplane.cluster.api.ApiServer``. Nothing is retried here but a
-request that 401 refused, once, with credentials loaded anew.
+request that 401 refused, once, with other credentials.
+
+Watches are short. A connection on which nothing is heard may be quiet or dead, and HTTP/1.1
+has no ping; bookmarks come once a minute, so that it would be noticed after more than that.
+But a server ends a watch when its ``timeoutSeconds`` are over, and tells where it ended in
+a bookmark before. So each watch is asked for some seconds only: then something is heard
+on every connection within that time, and silence means that it is dead. It costs one small
+request for each watch and round (five watches: about 20 a minute and replica, fewer than its
+lease renewals), served from the API server's memory, over connections that are there. A
+probe beside the watches would cost the same and tell less: each has a connection of its own.
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from urllib.parse import quote, urlencode
 
-import aiohttp
 import orjson
 
 from controlplane.app.ports import ClusterError, Rejected, Transient, Unknown
 from controlplane.cluster import fields
 from controlplane.cluster.api import PODS, Json, ObjectList, PatchType, Resource, WatchEvent
 from controlplane.kube import metrics
-from controlplane.kube.credentials import CannotConnect, ConfiguredCredentials, Credentials
+from controlplane.kube.access import Credentials
+from controlplane.kube.credentials import ConfiguredCredentials
 from controlplane.kube.errors import refusal, watch_error
 from controlplane.kube.gate import Gate
 from controlplane.kube.lines import Lines, LineTooLong
-from controlplane.kube.transport import WATCH_IDLE, Reply, Request, Transport, abort, failure
+from controlplane.kube.transport import Reply, Request, Stream, Transport
 
-LOAD_DEADLINE = 30.0
-"""Seconds that loading the credentials may take; it may run a program or ask an identity provider."""
 PAGE = 500
 """Objects in one page of a list."""
-WATCH_SECONDS = (300, 600)
+WATCH_SECONDS = (12, 15)
 """How long the server keeps one watch, drawn at random so that watches do not end together."""
+WATCH_GRACE = 3.0
+"""Seconds after which a watch that should have ended is dead: noticed after 18 s at most, replaced within 20."""
 LINE_LIMIT = 16 * 1024 * 1024
 """Bytes of one event; etcd takes objects of 1.5 MB."""
 
@@ -39,24 +47,24 @@ LINE_LIMIT = 16 * 1024 * 1024
 class KubeApiServer:
     """A real API server; also a ``PodLogs``. To be closed."""
 
-    def __init__(self, credentials: Credentials, gate: Gate | None = None, *, watch_idle: float = WATCH_IDLE) -> None:
-        self._transport = Transport(credentials, watch_idle=watch_idle)
+    def __init__(self, credentials: Credentials, gate: Gate | None = None) -> None:
+        self._transport = Transport(credentials)
         self._gate = gate or Gate()
         self._random = random.SystemRandom()
 
     @classmethod
     async def connect(cls, kubeconfig: str = "", *, rate: float = 400.0, burst: int = 800) -> KubeApiServer:
-        """Return the API server that a kubeconfig file names, or that of the Pod we run in.
+        """Return the API server that kubeconfig files name, or that of the Pod we run in.
 
         rate (requests per second) and burst are our own limit. Raises CannotConnect
         when the configuration cannot be used; the server need not be there yet.
         """
         credentials = ConfiguredCredentials(kubeconfig)
         try:
-            async with asyncio.timeout(LOAD_DEADLINE):
-                await credentials.load()
-        except TimeoutError as error:
-            raise CannotConnect(f"no credentials within {LOAD_DEADLINE:g} s") from error
+            await credentials.access()
+        except BaseException:
+            await credentials.close()
+            raise
         return cls(credentials, Gate(rate=rate, burst=burst))
 
     async def close(self) -> None:
@@ -95,26 +103,25 @@ class KubeApiServer:
         field_selector: str = "",
     ) -> AsyncIterator[WatchEvent]:
         """Yield changes after resource_version, beginning with a bookmark of it; raises Expired, Transient."""
+        seconds = self._random.randint(*WATCH_SECONDS)
         query = _selection(label_selector, field_selector) | {
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": resource_version,
-            "timeoutSeconds": str(self._random.randint(*WATCH_SECONDS)),
+            "timeoutSeconds": str(seconds),
         }
-        target = f"{_path(resource, namespace)}?{urlencode(query)}"
-        response = await self._open_watch(Request("watch", resource.plural, target))
+        request = Request("watch", resource.plural, f"{_path(resource, namespace)}?{urlencode(query)}")
+        stream = _opened(await self._transport.watch(request, silence=seconds + WATCH_GRACE))
         try:
             yield WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": resource_version}})
             lines = Lines(LINE_LIMIT)
-            async for data in response.content.iter_any():
+            async for data in stream.pieces():
                 for line in lines.feed(data):
                     yield _event(line)
-        except TimeoutError:
-            return
-        except (aiohttp.ClientError, OSError, LineTooLong) as error:
-            raise Transient(f"watch {resource.plural} broke off: {failure(error, 0)}") from error
+        except LineTooLong as error:
+            raise Transient(f"{request} broke off: {error}") from error
         finally:
-            abort(response)
+            stream.close()
 
     async def create(self, resource: Resource, obj: Json, namespace: str = "") -> Json:
         """Create an object; raises AlreadyExists, Rejected."""
@@ -162,44 +169,26 @@ class KubeApiServer:
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Give the log of a container as it comes; raises NotFound, Rejected, Transient, and so does reading."""
         request = Request("get", "pods/log", f"{_path(PODS, namespace, name, 'log')}?{urlencode(options)}")
-        opened = await self._transport.stream(request, opens_within=idle, idle=idle)
-        if isinstance(opened, Reply) and opened.status == 401:
-            await self._transport.renew_credentials()
-            opened = await self._transport.stream(request, opens_within=idle, idle=idle)
-        if isinstance(opened, Reply):
-            raise refusal(opened.status, opened.body, retry_after=opened.retry_after, write=False)
+        stream = _opened(await self._transport.stream(request, opens_within=idle, idle=idle))
         try:
-            yield _pieces(opened, idle)
+            yield stream.pieces()
         finally:
-            abort(opened)
+            stream.close()
 
     async def _request(self, request: Request, *, urgent: bool = False) -> Json:
         queued = time.monotonic()
         async with self._gate.passage(urgent=urgent):
             metrics.QUEUED.labels("urgent" if urgent else "normal").observe(time.monotonic() - queued)
             reply = await self._transport.exchange(request)
-            if reply.status == 401:
-                await self._transport.renew_credentials()
-                reply = await self._transport.exchange(request)
         if reply.status >= 300:
             raise refusal(reply.status, reply.body, retry_after=reply.retry_after, write=request.writes)
         return _object(reply.body, write=request.writes)
 
-    async def _open_watch(self, request: Request) -> aiohttp.ClientResponse:
-        opened = await self._transport.watch(request)
-        if isinstance(opened, aiohttp.ClientResponse):
-            return opened
-        if opened.status == 401:
-            await self._transport.renew_credentials()
+
+def _opened(opened: Stream | Reply) -> Stream:
+    if isinstance(opened, Reply):
         raise refusal(opened.status, opened.body, retry_after=opened.retry_after, write=False)
-
-
-async def _pieces(response: aiohttp.ClientResponse, idle: float | None) -> AsyncIterator[bytes]:
-    try:
-        async for piece in response.content.iter_any():
-            yield piece
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise Transient(f"the log broke off: {failure(error, idle or 0)}") from error
+    return opened
 
 
 def _path(resource: Resource, namespace: str, name: str | None = None, subresource: str = "") -> str:

@@ -21,3 +21,8 @@ QUEUED = Histogram(
     ("priority",),
     buckets=(0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0),
 )
+CREDENTIALS = Counter(
+    "koupleless_api_credential_fetches_total",
+    "Times that credentials for the Kubernetes API were looked for; result is fetched or failed.",
+    ("result",),
+)

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import aiohttp
-from yarl import URL
 
 from controlplane.app.ports import Transient, Unknown
 from controlplane.kube import metrics
-from controlplane.kube.credentials import CannotConnect, Credentials
+from controlplane.kube.access import CannotConnect, Credentials
+from controlplane.kube.connections import CONNECT_DEADLINE, Connections, Sending
+from service.masking import masked
 
-CONNECT_DEADLINE = 5.0
 READ_DEADLINE = 10.0
 WRITE_DEADLINE = 10.0
 LIST_DEADLINE = 60.0
 """Seconds for one page of a list."""
-WATCH_IDLE = 90.0
-"""Seconds without a byte on a watch after which its connection is taken for dead; bookmarks come every minute."""
-KEEP_ALIVE = 60.0
-"""Seconds that an idle connection is kept; API servers close theirs after 90."""
+CREDENTIALS_WITHIN = 10.0
+"""Seconds that a request waits for other credentials after a 401; they may take longer."""
+UNANSWERED = 2.0
+"""Seconds after which a request that was given up without an answer makes its connection suspect."""
 
 _METHODS = {"create": "POST", "patch": "PATCH", "delete": "DELETE"}
 _FAILURES = (aiohttp.ClientError, OSError, TimeoutError)
@@ -70,130 +70,164 @@ class Reply:
 class Transport:
     """Sends requests. To be closed."""
 
-    def __init__(self, credentials: Credentials, *, watch_idle: float = WATCH_IDLE) -> None:
-        self._credentials = credentials
-        self._watch_idle = watch_idle
-        self._session: aiohttp.ClientSession | None = None
+    def __init__(self, credentials: Credentials) -> None:
+        self._connections = Connections(credentials)
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
+        await self._connections.close()
 
     async def exchange(self, request: Request) -> Reply:
-        """Return the reply, whatever its status; raises Transient, Unknown."""
-        progress = SimpleNamespace(sent=False)
+        """Return the reply, whatever its status; raises Transient, Unknown.
+
+        A request that 401 refused was not carried out: it is sent once more, with other credentials.
+        """
+        sending = Sending()
+        reply = await self._exchange(request, sending)
+        if reply.status == 401 and await self._credentials_renewed(sending):
+            return await self._exchange(request, Sending())
+        return reply
+
+    async def watch(self, request: Request, *, silence: float) -> Stream | Reply:
+        """Return the open stream of a watch if its status is 200, else the reply; raises Transient.
+
+        silence is the seconds without a byte after which its connection is dead.
+        """
+        return await self.stream(request, opens_within=request.deadline, idle=silence)
+
+    async def stream(self, request: Request, *, opens_within: float | None, idle: float | None) -> Stream | Reply:
+        """Return the open stream if its status is 200, else the reply; raises Transient.
+
+        opens_within is the seconds until its head must be there, idle those between two reads.
+        """
+        sending = Sending()
+        opened = await self._open(request, sending, opens_within, idle)
+        if isinstance(opened, Reply) and opened.status == 401 and await self._credentials_renewed(sending):
+            return await self._open(request, Sending(), opens_within, idle)
+        return opened
+
+    async def _exchange(self, request: Request, sending: Sending) -> Reply:
         began = time.monotonic()
         code = "error"
         try:
             async with asyncio.timeout(request.deadline):
-                async with await self._send(request, progress) as response:
+                async with await self._send(request, sending) as response:
                     reply = await _reply(response)
             code = str(reply.status)
         except _FAILURES as error:
             words = f"{request}: {failure(error, request.deadline)}"
-            if progress.sent and request.writes:
+            if sending.sent and request.writes:
                 raise Unknown(f"{words}, after the request was sent") from error
             raise Transient(words) from error
         finally:
+            seconds = time.monotonic() - began
+            if code == "error" and sending.sent and seconds >= UNANSWERED:
+                # Given up by us or by who asked: its connection may be dead, and so may be others.
+                self._connections.distrust(sending)
             metrics.REQUESTS.labels(request.verb, request.label, code).inc()
-            metrics.SECONDS.labels(request.verb, request.label).observe(time.monotonic() - began)
+            metrics.SECONDS.labels(request.verb, request.label).observe(seconds)
         return reply
 
-    async def watch(self, request: Request) -> aiohttp.ClientResponse | Reply:
-        """Return the open response of a watch if its status is 200, else the reply; raises Transient."""
-        return await self.stream(request, opens_within=request.deadline, idle=self._watch_idle)
-
-    async def stream(
-        self, request: Request, *, opens_within: float | None, idle: float | None
-    ) -> aiohttp.ClientResponse | Reply:
-        """Return the open response if its status is 200, else the reply; raises Transient.
-
-        opens_within is the seconds until its head must be there, idle those between two reads.
-        """
+    async def _open(
+        self, request: Request, sending: Sending, opens_within: float | None, idle: float | None
+    ) -> Stream | Reply:
         code = "error"
         try:
             async with asyncio.timeout(opens_within):
-                response = await self._send(request, SimpleNamespace(), read_timeout=idle)
+                response = await self._send(request, sending, read_timeout=idle)
                 code = str(response.status)
                 if response.status == 200:
-                    return response
+                    return Stream(response, request, idle, sending, self._connections)
                 async with response:
                     return await _reply(response)
         except _FAILURES as error:
+            if sending.sent and isinstance(error, TimeoutError):
+                self._connections.distrust(sending)
             raise Transient(f"{request}: {failure(error, opens_within or 0)}") from error
         finally:
             metrics.REQUESTS.labels(request.verb, request.label, code).inc()
 
-    async def renew_credentials(self) -> None:
-        """Load the credentials anew because the server did not accept them; raises Transient."""
+    async def _credentials_renewed(self, sending: Sending) -> bool:
+        """Have the credentials that were sent replaced because the server did not accept them; raises Transient."""
+        if sending.access is None:
+            return False
         try:
-            async with asyncio.timeout(READ_DEADLINE):
-                await self._credentials.rejected()
+            async with asyncio.timeout(CREDENTIALS_WITHIN):
+                await self._connections.rejected(sending.access)
         except (CannotConnect, TimeoutError) as error:
-            raise Transient(f"credentials: {failure(error, READ_DEADLINE)}") from error
+            raise Transient(f"credentials: {failure(error, CREDENTIALS_WITHIN)}") from error
+        return True
 
     async def _send(
-        self, request: Request, progress: SimpleNamespace, *, read_timeout: float | None = None
+        self, request: Request, sending: Sending, *, read_timeout: float | None = None
     ) -> aiohttp.ClientResponse:
         try:
-            access = await self._credentials.access()
-        except CannotConnect as error:
-            raise Transient(str(error)) from error
-        headers = {"Accept": "application/json"}
-        if request.body is not None:
-            headers["Content-Type"] = request.content_type
-        if access.authorization:
-            headers["Authorization"] = access.authorization
-        return await self._open_session().request(
-            _METHODS.get(request.verb, "GET"),
-            URL(access.host + request.target, encoded=True),
-            data=request.body,
-            headers=headers,
-            ssl=access.tls if access.tls is not None else True,
-            server_hostname=access.server_name,
-            proxy=access.proxy,
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_DEADLINE, sock_read=read_timeout),
-            trace_request_ctx=progress,
-        )
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            trace = aiohttp.TraceConfig()
-            trace.on_request_headers_sent.append(_mark_sent)
-            self._session = aiohttp.ClientSession(
-                # The gate bounds the requests under way; each watch has one connection besides.
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trace_configs=[trace],
-                headers={"User-Agent": "koupleless-module-controller"},
+            return await self._connections.send(
+                _METHODS.get(request.verb, "GET"),
+                request.target,
+                body=request.body,
+                content_type=request.content_type,
+                read_timeout=read_timeout,
+                sending=sending,
             )
-        return self._session
+        except CannotConnect as error:
+            raise Transient(masked(str(error))) from error
+
+
+class Stream:
+    """The open body of a response."""
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        request: Request,
+        idle: float | None,
+        sending: Sending,
+        connections: Connections,
+    ) -> None:
+        self._response = response
+        self._request = request
+        self._idle = idle
+        self._sending = sending
+        self._connections = connections
+        connections.hold(sending)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield bytes as they come, until the server ends them; raises Transient."""
+        try:
+            async for piece in self._response.content.iter_any():
+                yield piece
+        except TimeoutError as error:
+            self._connections.distrust(self._sending)
+            silent = f"nothing was heard for {self._idle:g} s" if self._idle else "it took too long"
+            raise Transient(f"{self._request}: {silent}, its connection is given up") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Transient(f"{self._request} broke off: {failure(error, 0)}") from error
+
+    def close(self) -> None:
+        """Let go of it; if the server has not ended it, of its connection too.
+
+        Without the farewells of TLS, which a dead peer never answers.
+        """
+        connection = self._response.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()
+        self._response.close()
+        self._connections.let_go(self._sending)
 
 
 def failure(error: BaseException, deadline: float) -> str:
     """Say in words how a request failed."""
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        # Its own text has the whole URL.
+        return f"no connection within {CONNECT_DEADLINE:g} s"
     if isinstance(error, TimeoutError) and not str(error):
         return f"no reply within {deadline:g} s"
     if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
         # Its own text shows the TLS context as an object.
         return f"cannot connect to {error.host}:{error.port}: {error.os_error.strerror or error.os_error}"
-    return str(error) or type(error).__name__
-
-
-def abort(response: aiohttp.ClientResponse) -> None:
-    """Drop a response and its connection without the farewells of TLS, which a dead peer never answers."""
-    connection = response.connection
-    if connection is not None and connection.transport is not None:
-        connection.transport.abort()
-    response.close()
+    return masked(str(error)) or type(error).__name__
 
 
 async def _reply(response: aiohttp.ClientResponse) -> Reply:
     return Reply(response.status, response.headers.get("Retry-After", ""), await response.read())
-
-
-async def _mark_sent(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-    # Told just before the first byte goes out: what is not marked has not been sent.
-    context.trace_request_ctx.sent = True

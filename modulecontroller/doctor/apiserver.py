@@ -24,7 +24,7 @@ async def check(configuration: Configuration) -> AsyncIterator[Finding]:
         async with connect(settings) as api:
             # /version is for everybody who is somebody, and for nobody in some clusters.
             answer = await api.ask("/version")
-            yield judge(api.access.host, answer)
+            yield judge(api.host, answer)
     except NoAnswer as failed:
         yield error(ABOUT, str(failed), failed.fix)
 

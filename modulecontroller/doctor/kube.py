@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,7 +11,10 @@ from typing import Any
 import aiohttp
 import orjson
 
-from controlplane.kube.credentials import Access, CannotConnect, ConfiguredCredentials
+from controlplane.kube.access import CannotConnect
+from controlplane.kube.connections import Connections
+from controlplane.kube.credentials import ConfiguredCredentials
+from controlplane.kube.transport import failure
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from modulecontroller.configuration import Configuration
 
@@ -41,38 +45,26 @@ class Answer:
 
 
 class Api:
-    """Asks the API server."""
+    """Asks the API server, as the control plane does."""
 
-    def __init__(self, access: Access, session: aiohttp.ClientSession) -> None:
-        self.access = access
-        self._session = session
+    def __init__(self, host: str, connections: Connections) -> None:
+        self.host = host
+        self._connections = connections
 
     async def ask(self, path: str, body: Mapping[str, Any] | None = None) -> Answer:
         """Return the answer to a GET, or to a POST of a body; raises NoAnswer."""
-        access = self.access
-        headers = {"Authorization": access.authorization} if access.authorization else {}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
+        data = None if body is None else orjson.dumps(body)
         try:
-            async with self._session.request(
-                "GET" if body is None else "POST",
-                access.host + path,
-                data=None if body is None else orjson.dumps(body),
-                headers=headers,
-                ssl=access.tls if access.tls is not None else True,
-                server_hostname=access.server_name,
-                proxy=access.proxy,
-                allow_redirects=False,
-            ) as response:
-                text = await response.read()
-                return Answer(response.status, response.headers, _object(text))
+            async with asyncio.timeout(REQUEST_TIME):
+                response = await self._connections.send("GET" if body is None else "POST", path, body=data)
+                async with response:
+                    return Answer(response.status, response.headers, _object(await response.read()))
         except aiohttp.ClientConnectorCertificateError as failed:
-            cause = f"{access.host}: its certificate is not good: {failed.certificate_error}"
+            cause = f"{self.host}: its certificate is not good: {failed.certificate_error}"
             raise NoAnswer(cause, "give the right CA (certificate-authority) in the kubeconfig") from failed
-        except (aiohttp.ClientError, OSError, TimeoutError) as failed:
-            cause = str(failed) or f"no answer within {REQUEST_TIME:g} s"
+        except (CannotConnect, aiohttp.ClientError, OSError, TimeoutError) as failed:
             fix = "start it, or correct KUBECONFIG; from a Pod, look at NetworkPolicies and at the Service kubernetes"
-            raise NoAnswer(f"{access.host}: {cause}", fix) from failed
+            raise NoAnswer(f"{self.host}: {failure(failed, REQUEST_TIME)}", fix) from failed
 
 
 def subject(configuration: Configuration) -> ControlPlaneSettings | str:
@@ -89,14 +81,15 @@ def subject(configuration: Configuration) -> ControlPlaneSettings | str:
 async def connect(settings: ControlPlaneSettings) -> AsyncIterator[Api]:
     """Give what asks the API server; raises NoAnswer."""
     credentials = ConfiguredCredentials(settings.kubeconfig)
+    connections = Connections(credentials)
     try:
         access = await credentials.access()
+        yield Api(access.host, connections)
     except CannotConnect as failed:
         fix = "name a good kubeconfig with KUBECONFIG, run in a Pod with a service account, or set CLUSTER=embedded"
         raise NoAnswer(str(failed), fix) from failed
-    timeout = aiohttp.ClientTimeout(total=REQUEST_TIME)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
-        yield Api(access, session)
+    finally:
+        await connections.close()
 
 
 def _object(text: bytes) -> dict[str, Any]:

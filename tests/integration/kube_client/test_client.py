@@ -12,8 +12,8 @@ from prometheus_client import REGISTRY
 from controlplane.app.ports import Rejected, Transient, Unknown
 from controlplane.cluster.api import LEASES, NODES, PODS, Expired, Json, WatchEvent
 from controlplane.kube import client, transport
+from controlplane.kube.access import Access, FixedCredentials
 from controlplane.kube.client import KubeApiServer
-from controlplane.kube.credentials import Access, FixedCredentials
 from controlplane.kube.gate import Gate
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -34,9 +34,9 @@ async def serving(handler: Handler) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def talking(handler: Handler, *, watch_idle: float = 5.0) -> AsyncIterator[KubeApiServer]:
+async def talking(handler: Handler) -> AsyncIterator[KubeApiServer]:
     async with serving(handler) as host:
-        api = KubeApiServer(FixedCredentials(Access(host)), Gate(), watch_idle=watch_idle)
+        api = KubeApiServer(FixedCredentials(Access(host)), Gate())
         try:
             yield api
         finally:
@@ -164,8 +164,12 @@ async def test_a_refused_token_is_renewed_and_the_request_made_again() -> None:
         async def access(self) -> Access:
             return Access(self._host, f"Bearer {self.token}")
 
-        async def rejected(self) -> None:
+        async def rejected(self, access: Access) -> None:
+            assert access.authorization == "Bearer old"
             self.token = "new"
+
+        async def close(self) -> None:
+            pass
 
     async def handler(request: web.Request) -> web.Response:
         if request.headers["Authorization"] != "Bearer new":
@@ -216,10 +220,66 @@ async def test_a_watch_begins_with_its_version_and_ends_with_the_server() -> Non
     assert events[1:] == [WatchEvent("ADDED", {"metadata": {"name": "a"}})] * 3
 
 
-async def test_a_silent_watch_is_given_up() -> None:
-    async with talking(telling(line("ADDED", metadata={}), then=20.0), watch_idle=0.3) as api:
+async def test_a_watch_that_is_not_ended_in_time_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "WATCH_SECONDS", (1, 1))
+    monkeypatch.setattr(client, "WATCH_GRACE", 0.2)
+    async with talking(telling(line("ADDED", metadata={}), then=20.0)) as api:
         async with asyncio.timeout(5):
+            with pytest.raises(Transient, match=r"watch nodes: nothing was heard for 1\.2 s"):
+                await watched(api)
+
+
+async def test_a_watch_says_how_long_it_may_last() -> None:
+    asked: list[int] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        asked.append(int(request.query["timeoutSeconds"]))
+        assert request.query["allowWatchBookmarks"] == "true"
+        return await telling()(request)
+
+    async with talking(handler) as api:
+        await watched(api)
+    assert client.WATCH_SECONDS[0] <= asked[0] <= client.WATCH_SECONDS[1]
+    assert client.WATCH_SECONDS[1] + client.WATCH_GRACE <= 18, "with the time to connect anew it is noticed within 20 s"
+
+
+async def test_watches_that_end_in_time_use_one_connection() -> None:
+    peers: set[object] = set()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        peers.add(request.transport.get_extra_info("peername"))
+        return await telling(line("ADDED", metadata={}))(request)
+
+    async with talking(handler) as api:
+        for _ in range(3):
             assert len(await watched(api)) == 2
+    assert len(peers) == 1
+
+
+async def test_after_a_request_without_an_answer_no_older_connection_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "READ_DEADLINE", 0.3)
+    monkeypatch.setattr(transport, "UNANSWERED", 0.2)
+    peers: list[object] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        peers.append(request.transport.get_extra_info("peername"))
+        if request.path.endswith("/slow"):
+            await asyncio.sleep(0.15)
+        elif request.path.endswith("/dead"):
+            await asyncio.sleep(30)
+        return web.json_response({})
+
+    async with talking(handler) as api:
+        await asyncio.gather(*(api.get(NODES, "slow") for _ in range(3)))
+        older = set(peers)
+        await api.get(NODES, "a")
+        assert peers[-1] in older
+        with pytest.raises(Transient):
+            await api.get(NODES, "dead")
+        await api.get(NODES, "a")
+        assert peers[-1] not in older, "an older connection may be as dead as that one"
 
 
 async def test_an_expired_watch() -> None:

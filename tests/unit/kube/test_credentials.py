@@ -1,123 +1,179 @@
+"""Access is kept current beside the requests, which wait only when there is none."""
+
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+import asyncio
 
 import pytest
-import trustme
 
 from controlplane.kube import credentials
-from controlplane.kube.credentials import CannotConnect, ConfiguredCredentials
+from controlplane.kube.access import Access, CannotConnect
+from controlplane.kube.credentials import ConfiguredCredentials
+from tests.unit.cluster.clock import LoopClock
+
+pytestmark = pytest.mark.looptime
 
 
-def _kubeconfig(tmp_path: Path, user: str, cluster: str = "server: http://127.0.0.1:1") -> str:
-    path = tmp_path / "config"
-    path.write_text(
-        f"""apiVersion: v1
-kind: Config
-clusters: [{{name: c, cluster: {{{cluster}}}}}]
-users: [{{name: u, user: {{{user}}}}}]
-contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
-current-context: x
-"""
-    )
-    return str(path)
+class Given:
+    """A source that gives numbered access after some seconds, or fails."""
+
+    name = "a source"
+
+    def __init__(self, clock: LoopClock, *, lasts: float | None = None, takes: float = 0.0) -> None:
+        self._clock = clock
+        self.lasts = lasts
+        self.takes = takes
+        self.problem = ""
+        self.fetched: list[bool] = []
+        self.at_once = 0
+
+    async def fetch(self, *, anew: bool) -> Access:
+        self.fetched.append(anew)
+        self.at_once += 1
+        try:
+            await asyncio.sleep(self.takes)
+        finally:
+            self.at_once -= 1
+        assert self.at_once == 0, "one fetch at a time"
+        if self.problem:
+            raise CannotConnect(self.problem)
+        ends_at = self._clock.wall() + self.lasts if self.lasts is not None else None
+        return Access("https://api", f"Bearer {len(self.fetched)}", ends_at=ends_at)
+
+    def close(self) -> None:
+        pass
 
 
-async def test_a_token(tmp_path: Path) -> None:
-    access = await ConfiguredCredentials(_kubeconfig(tmp_path, "token: secret")).access()
-    assert access.host == "http://127.0.0.1:1"
-    assert access.authorization == "Bearer secret"
-    assert access.tls is None
+def keeper(*, lasts: float | None = None, takes: float = 0.0) -> tuple[ConfiguredCredentials, Given]:
+    clock = LoopClock()
+    source = Given(clock, lasts=lasts, takes=takes)
+    return ConfiguredCredentials(clock=clock, source=source), source
 
 
-async def test_a_token_file_is_read_again_when_it_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    token = tmp_path / "token"
-    token.write_text("one")
-    configured = ConfiguredCredentials(_kubeconfig(tmp_path, f"tokenFile: {token}"))
-    assert (await configured.access()).authorization == "Bearer one"
-    token.write_text("two")
-    assert (await configured.access()).authorization == "Bearer one"
-    monkeypatch.setattr(credentials, "REFRESH_AFTER", 0.0)
-    assert (await configured.access()).authorization == "Bearer two"
+async def token(kept: ConfiguredCredentials) -> str:
+    return (await kept.access()).authorization.removeprefix("Bearer ")
 
 
-async def test_a_refused_token_is_read_again_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(credentials, "RELOAD_AFTER", 0.0)
-    configured = ConfiguredCredentials(_kubeconfig(tmp_path, "token: one"))
-    await configured.load()
-    _kubeconfig(tmp_path, "token: two")
-    await configured.rejected()
-    assert (await configured.access()).authorization == "Bearer two"
+async def test_the_first_access_is_waited_for_by_all_and_fetched_once() -> None:
+    kept, source = keeper(takes=20.0)
+    assert await asyncio.gather(*(token(kept) for _ in range(5))) == ["1"] * 5
+    assert source.fetched == [False]
 
 
-async def test_refusals_in_a_row_do_not_load_in_a_row(tmp_path: Path) -> None:
-    configured = ConfiguredCredentials(_kubeconfig(tmp_path, "token: one"))
-    await configured.load()
-    _kubeconfig(tmp_path, "token: two")
-    await configured.rejected()
-    assert (await configured.access()).authorization == "Bearer one"
+async def test_the_access_serves_while_the_next_one_takes_its_time() -> None:
+    kept, source = keeper(lasts=200.0)
+    assert await token(kept) == "1"
+    source.takes = 20.0
+    loop, longest, seen = asyncio.get_running_loop(), 0.0, set()
+    while loop.time() < 1000.0:
+        began = loop.time()
+        seen.add(await token(kept))
+        longest = max(longest, loop.time() - began)
+        await asyncio.sleep(2.0)
+    assert longest == 0.0, "nobody waited for a fetch"
+    assert len(seen) > 5
+    await kept.close()
 
 
-async def test_what_cannot_be_refreshed_stays_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    token = tmp_path / "token"
-    token.write_text("one")
-    configured = ConfiguredCredentials(_kubeconfig(tmp_path, f"tokenFile: {token}"))
-    await configured.load()
-    token.unlink()
-    monkeypatch.setattr(credentials, "REFRESH_AFTER", 0.0)
-    assert (await configured.access()).authorization == "Bearer one"
+async def test_the_next_access_is_there_long_before_the_present_one_ends() -> None:
+    kept, source = keeper(lasts=40.0)
+    await token(kept)
+    await asyncio.sleep(0.75 * 40.0)
+    await token(kept)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0.1)
+    assert await token(kept) == "2"
+    assert source.fetched == [False, False]
 
 
-async def test_an_exec_plugin_is_asked(tmp_path: Path) -> None:
-    plugin = tmp_path / "plugin"
-    plugin.write_text(
-        f"""#!{sys.executable}
-print('{{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{{"token":"from-plugin"}}}}')
-"""
-    )
-    plugin.chmod(0o755)
-    user = f"exec: {{apiVersion: client.authentication.k8s.io/v1, command: {plugin}}}"
-    access = await ConfiguredCredentials(_kubeconfig(tmp_path, user)).access()
-    assert access.authorization == "Bearer from-plugin"
+async def test_who_comes_when_it_has_ended_waits_for_the_next() -> None:
+    kept, source = keeper(lasts=40.0)
+    await token(kept)
+    source.takes = 5.0
+    await asyncio.sleep(41.0)
+    assert await token(kept) == "2"
 
 
-async def test_a_rotated_ca_makes_a_new_tls_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ca = tmp_path / "ca.crt"
-    trustme.CA().cert_pem.write_to_path(ca)
-    cluster = f'server: "https://127.0.0.1:1", certificate-authority: {ca}'
-    configured = ConfiguredCredentials(_kubeconfig(tmp_path, "token: t", cluster))
-    monkeypatch.setattr(credentials, "REFRESH_AFTER", 0.0)
-    first = (await configured.access()).tls
-    assert first is not None
-    assert (await configured.access()).tls is first
-    trustme.CA().cert_pem.write_to_path(ca)
-    assert (await configured.access()).tls is not first
+async def test_what_cannot_be_fetched_again_serves_until_its_end_then_it_is_said() -> None:
+    kept, source = keeper(lasts=300.0)
+    await token(kept)
+    source.problem = "the plugin fails"
+    for _ in range(148):
+        await asyncio.sleep(2.0)
+        assert await token(kept) == "1"
+    assert 5 <= len(source.fetched) <= 12, "with growing pauses"
+    await asyncio.sleep(10.0)
+    with pytest.raises(CannotConnect, match="a source: the plugin fails"):
+        await kept.access()
+    source.problem = ""
+    await asyncio.sleep(60.0)
+    assert int(await token(kept)) > 1
 
 
-@pytest.mark.parametrize(
-    "content",
-    ["", "[]", "{", "a: b", "clusters: 7\ncurrent-context: x", "current-context: x\ncontexts: [{name: x}]", "\t:"],
-)
-async def test_a_kubeconfig_that_is_none_is_named(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "config"
-    path.write_text(content)
-    with pytest.raises(CannotConnect, match=f"kubeconfig {path}: "):
-        await ConfiguredCredentials(str(path)).load()
+async def test_a_fetch_that_hangs_is_given_up_and_hurts_nobody() -> None:
+    kept, source = keeper()
+    await token(kept)
+    source.takes = 10_000.0
+    await asyncio.sleep(61.0)
+    assert await token(kept) == "1"
+    await asyncio.sleep(credentials.FETCH_WITHIN + 1.0)
+    assert await token(kept) == "1"
+    source.takes = 0.0
+    await asyncio.sleep(60.0)
+    await token(kept)
+    await asyncio.sleep(0.1)
+    assert await token(kept) != "1"
+    await kept.close()
 
 
-async def test_a_missing_kubeconfig_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CannotConnect, match="no such file"):
-        await ConfiguredCredentials(str(tmp_path / "none")).load()
+async def test_a_refused_access_is_replaced_at_once_for_all_who_were_refused() -> None:
+    kept, source = keeper(takes=3.0)
+    refused = await kept.access()
+    await asyncio.gather(*(kept.rejected(refused) for _ in range(5)))
+    assert await token(kept) == "2"
+    assert source.fetched == [False, True]
 
 
-async def test_a_missing_ca_is_named(tmp_path: Path) -> None:
-    cluster = f'server: "https://127.0.0.1:1", certificate-authority: {tmp_path / "none"}'
-    with pytest.raises(CannotConnect, match="none"):
-        await ConfiguredCredentials(_kubeconfig(tmp_path, "token: t", cluster)).load()
+async def test_who_was_refused_with_an_older_access_uses_the_present_one() -> None:
+    kept, source = keeper()
+    refused = await kept.access()
+    await kept.rejected(refused)
+    await asyncio.sleep(30.0)
+    await kept.rejected(refused)
+    assert source.fetched == [False, True]
+
+
+async def test_refusals_in_a_row_do_not_fetch_in_a_row() -> None:
+    kept, source = keeper()
+    for _ in range(20):
+        await kept.rejected(await kept.access())
+        await asyncio.sleep(0.5)
+    assert source.fetched == [False, True]
+
+
+async def test_a_request_that_gives_up_waiting_does_not_end_the_fetch() -> None:
+    kept, source = keeper(takes=20.0)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(5.0):
+            await kept.access()
+    await asyncio.sleep(16.0)
+    assert await token(kept) == "1"
+    assert source.fetched == [False]
+
+
+async def test_closing_ends_a_fetch() -> None:
+    kept, source = keeper(takes=50.0)
+    waiting = asyncio.create_task(kept.access())
+    await asyncio.sleep(1.0)
+    await kept.close()
+    await asyncio.wait({waiting}, timeout=1.0)
+    assert waiting.done()
+    assert source.at_once == 0
 
 
 async def test_outside_a_pod_the_service_account_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    kept = ConfiguredCredentials()
     with pytest.raises(CannotConnect, match="service account of this Pod: "):
-        await ConfiguredCredentials().load()
+        await kept.access()
+    await kept.close()

@@ -1,0 +1,25 @@
+"""What a start does not need is not loaded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+BESIDE = "controlplane.__main__, controlplane.settings"
+
+
+@pytest.mark.parametrize(
+    ("imported", "absent"),
+    [
+        (f"{BESIDE}, controlplane.embedded.cluster, controlplane.embedded.store", ["kubernetes", "python_socks"]),
+        (f"{BESIDE}, controlplane.kube.client", ["kubernetes", "requests"]),
+        (f"{BESIDE}, controlplane.kube.client, kubernetes.aio.config", ["kubernetes.aio.client.models.v1_pod"]),
+    ],
+    ids=["embedded", "kubeconfig", "pod"],
+)
+def test_what_is_not_needed_is_not_imported(imported: str, absent: list[str]) -> None:
+    script = f"import sys, {imported}; print([name for name in {absent!r} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout == "[]\n"
