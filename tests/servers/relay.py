@@ -16,7 +16,8 @@ class Relay:
     """Relays connections to a port of 127.0.0.1, on a port of its own; a context manager.
 
     While it is cut, all connections are ended and new ones are ended at once, as by a
-    network that refuses.
+    network that refuses. A frozen connection stays open and forwards nothing any more,
+    as by a proxy that hangs; half of it may be forgotten already.
     """
 
     def __init__(self, target: int) -> None:
@@ -24,6 +25,8 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(LOOK)
         self._cut = threading.Event()
+        self._frozen = threading.Event()
+        self._frozen_ends: set[socket.socket] = set()
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
@@ -41,8 +44,16 @@ class Relay:
         self._drop_all()
 
     def mend(self) -> None:
-        """Let connections pass again."""
+        """Let new connections pass again."""
         self._cut.clear()
+        self._frozen.clear()
+
+    def freeze(self, *, new_ones: bool = True) -> None:
+        """Forward nothing on the connections that are open, for as long as they live, nor on new ones until mended."""
+        with self._lock:
+            self._frozen_ends |= self._open
+        if new_ones:
+            self._frozen.set()
 
     def __enter__(self) -> Relay:
         self._acceptor.start()
@@ -77,6 +88,9 @@ class Relay:
             with socket.create_connection(("127.0.0.1", self._target), timeout=5.0) as server:
                 server.settimeout(None)
                 with self._kept(client, server):
+                    if self._frozen.is_set():
+                        with self._lock:
+                            self._frozen_ends |= {client, server}
                     self._pump(client, server)
 
     @contextlib.contextmanager
@@ -88,13 +102,18 @@ class Relay:
         finally:
             with self._lock:
                 self._open -= set(ends)
+                self._frozen_ends -= set(ends)
 
     def _pump(self, client: socket.socket, server: socket.socket) -> None:
         other = {client: server, server: client}
         while not self._ended.is_set() and not self._cut.is_set():
+            if client in self._frozen_ends:
+                self._ended.wait(LOOK)
+                continue
             ready, _, _ = select.select([client, server], [], [], LOOK)
             for end in ready:
                 data = end.recv(CHUNK)
                 if not data:
                     return
-                other[end].sendall(data)
+                if client not in self._frozen_ends:
+                    other[end].sendall(data)

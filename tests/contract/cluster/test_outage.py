@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from controlplane.app.clock import SystemClock
-from controlplane.app.ports import Transient, Unknown
+from controlplane.app.ports import AlreadyExists, Transient, Unknown
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import LEASES, NODES, Expired
-from controlplane.kube import transport
+from controlplane.kube import client, transport
 from controlplane.kube.client import KubeApiServer
 from tests.contract.cluster.conftest import eventually
 from tests.contract.cluster.test_cluster import lease, node_spec
 from tests.servers.cleaning import SYSTEM_NAMESPACE
 from tests.servers.cluster import KubeCluster
+from tests.servers.relay import Relay
 
 pytestmark = pytest.mark.kubernetes
 
@@ -96,3 +100,86 @@ async def test_a_version_that_the_server_does_not_remember_is_expired(
     with pytest.raises(Expired):
         async for _ in kube_api.watch(NODES, resource_version="1"):
             pass
+
+
+@pytest.fixture
+async def relayed(
+    kube_cluster: KubeCluster, unique: str, tmp_path: Path
+) -> AsyncIterator[tuple[Relay, ApiCluster, KubeApiServer]]:
+    """The control plane's cluster behind something that may stop forwarding."""
+    with Relay(int(kube_cluster.url.rpartition(":")[2])) as relay:
+        kubeconfig = tmp_path / "kubeconfig"
+        direct = kube_cluster.kubeconfig("controlplane").read_text()
+        kubeconfig.write_text(direct.replace(kube_cluster.url, f"https://127.0.0.1:{relay.port}"))
+        api = await KubeApiServer.connect(str(kubeconfig))
+        cluster = ApiCluster(api, env=unique, kind="kubernetes", clock=SystemClock(), namespace=SYSTEM_NAMESPACE)
+        running = asyncio.create_task(cluster.run())
+        await eventually(lambda: cluster.trouble() is None)
+        yield relay, cluster, api
+        running.cancel()
+        await asyncio.wait([running])
+        await api.close()
+
+
+async def test_connections_that_died_unnoticed_are_replaced_within_20_s(
+    relayed: tuple[Relay, ApiCluster, KubeApiServer], kube_api: KubeApiServer, unique: str
+) -> None:
+    relay, cluster, _ = relayed
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(1.0)
+    relay.freeze(new_ones=False)
+    began = loop.time()
+    other = ApiCluster(kube_api, env=unique, kind="kubernetes", clock=SystemClock(), namespace=SYSTEM_NAMESPACE)
+    node = await other.create_node(node_spec(unique))
+    async with asyncio.timeout(25.0):
+        while cluster.nodes.get(node.name) is None:  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.05)
+    assert loop.time() - began < 20.0
+    await eventually(lambda: cluster.trouble() is None)
+    await other.create_lease(lease(unique))
+    await eventually(lambda: any(True for _ in cluster.leases.all()))
+
+
+async def test_a_path_that_forwards_nothing_any_more_is_trouble_within_20_s(
+    relayed: tuple[Relay, ApiCluster, KubeApiServer],
+) -> None:
+    relay, cluster, _ = relayed
+    loop = asyncio.get_running_loop()
+    relay.freeze()
+    began = loop.time()
+    async with asyncio.timeout(25.0):
+        while not all(  # noqa: ASYNC110 - what is waited for has no event
+            f"{kind} cannot be kept current" in (cluster.trouble() or "")
+            for kind in ("pods", "nodes", "leases", "deployments")
+        ):
+            await asyncio.sleep(0.05)
+    assert loop.time() - began < 20.0
+    assert "nothing was heard for" in str(cluster.trouble())
+    relay.mend()
+    async with asyncio.timeout(40.0):
+        while cluster.trouble() is not None:  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.05)
+
+
+async def test_short_watches_list_once_and_follow_the_cluster_by_bookmarks(
+    kube_api: KubeApiServer, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "WATCH_SECONDS", (4, 4))
+    cluster = ApiCluster(kube_api, env=unique, kind="kubernetes", clock=SystemClock(), namespace=SYSTEM_NAMESPACE)
+    labels = {"verb": "list", "resource": "nodes", "code": "200"}
+    running = asyncio.create_task(cluster.run())
+    await eventually(lambda: cluster.trouble() is None)
+    lists = REGISTRY.get_sample_value("koupleless_api_requests_total", labels)
+    seen: set[str] = set()
+    for _ in range(45):
+        await asyncio.sleep(0.2)
+        assert cluster.trouble() is None
+        seen.add(cluster._nodes._cache.seen)
+        # Something else changes, which no watch of this cluster tells.
+        other = ApiCluster(kube_api, env=f"{unique}o", kind="kubernetes", clock=SystemClock())
+        with contextlib.suppress(AlreadyExists):
+            await other.create_node(node_spec(f"{unique}o{len(seen)}"))
+    running.cancel()
+    await asyncio.wait([running])
+    assert REGISTRY.get_sample_value("koupleless_api_requests_total", labels) == lists
+    assert len(seen) > 1, "the version moves on although nothing of ours changed"
