@@ -98,6 +98,10 @@ class ConfiguredCredentials:
         except (CannotConnect, TimeoutError) as error:
             self._failed(str(error) or f"no credentials within {FETCH_WITHIN:g} s")
             return
+        except Exception as error:  # supervisor: who waits for credentials gets an answer whatever happens
+            log.exception("defect while credentials were fetched", source=self._source.name)
+            self._failed(f"the fetch itself failed: {type(error).__name__}")
+            return
         metrics.CREDENTIALS.labels("fetched").inc()
         if self._problem:
             log.info("credentials are there again", source=self._source.name)

@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 LARGEST_OUTPUT = 1024 * 1024
 """Bytes that a plugin may print."""
+REAPED_WITHIN = 2.0
+"""Seconds for which a killed plugin's end is awaited."""
 SHOWN = 500
 """Characters of what a plugin says on standard error that a message has."""
 
@@ -68,6 +70,9 @@ async def run(plugin: ExecPlugin, cluster: Cluster, ca: bytes) -> Credential:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REAPED_WITHIN):
+                    await process.wait()
     words = said.decode(errors="replace").strip()[-SHOWN:]
     if code != 0:
         raise CannotConnect(_hinted(plugin, f"ended with exit code {code}: {words or 'it says nothing'}"))

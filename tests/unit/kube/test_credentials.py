@@ -110,6 +110,25 @@ async def test_what_cannot_be_fetched_again_serves_until_its_end_then_it_is_said
     assert int(await token(kept)) > 1
 
 
+async def test_a_defect_of_a_source_is_an_answer_and_not_tried_again_with_each_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept, source = keeper()
+
+    async def defect(*, anew: bool) -> Access:
+        source.fetched.append(anew)
+        raise KeyError("x")
+
+    monkeypatch.setattr(source, "fetch", defect)
+    for _ in range(5):
+        with pytest.raises(CannotConnect, match="the fetch itself failed: KeyError"):
+            await kept.access()
+    assert len(source.fetched) <= 5
+    monkeypatch.undo()
+    await asyncio.sleep(credentials.FETCH_WITHIN)
+    assert await token(kept)
+
+
 async def test_a_fetch_that_hangs_is_given_up_and_hurts_nobody() -> None:
     kept, source = keeper()
     await token(kept)
