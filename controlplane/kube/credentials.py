@@ -31,8 +31,11 @@ RELOAD_AFTER = 10.0
 """Seconds that must lie between two fetches after a 401."""
 AGAIN = Backoff(first=5.0, longest=60.0)
 """Between fetches that fail."""
-RENEWED_AT = 0.75
-"""Share of an access's remaining time after which the next one is fetched; plugins are due by then."""
+RENEWED_AT = 0.55
+"""Share of an access's remaining time after which the next one is fetched; plugins are due by then.
+
+Nobody waits for a plugin that takes less than the rest.
+"""
 
 
 class ConfiguredCredentials:

@@ -26,7 +26,7 @@ from controlplane.kube.tls import Contexts, Material, read
 
 log = structlog.get_logger(__name__)
 
-RENEWED_AFTER = (0.6, 0.7)
+RENEWED_AFTER = (0.45, 0.55)
 """Shares of the time of a plugin's credential between which the next one is due, drawn at random."""
 
 

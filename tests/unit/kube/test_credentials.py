@@ -78,7 +78,7 @@ async def test_the_access_serves_while_the_next_one_takes_its_time() -> None:
 async def test_the_next_access_is_there_long_before_the_present_one_ends() -> None:
     kept, source = keeper(lasts=40.0)
     await token(kept)
-    await asyncio.sleep(0.75 * 40.0)
+    await asyncio.sleep(credentials.RENEWED_AT * 40.0)
     await token(kept)
     await asyncio.sleep(0)
     await asyncio.sleep(0.1)

@@ -176,13 +176,13 @@ async def test_a_plugin_is_run_and_run_again_before_its_credential_ends(config: 
     access = await config.fetch()
     assert access.authorization == "Bearer t"
     assert access.ends_at == pytest.approx(config.clock.now + 600, abs=1)
-    config.clock.now += 355
+    config.clock.now += 265
     await config.fetch()
     assert runs.read_text() == "x"
     config.clock.now += 70
     await config.fetch()
     assert runs.read_text() == "xx"
-    config.clock.now -= 425
+    config.clock.now -= 335
     await config.fetch(anew=True)
     assert runs.read_text() == "xxx", "the server did not accept it"
 
