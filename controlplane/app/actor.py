@@ -288,7 +288,7 @@ class BaseActor:
             base.modules = book.started(base.modules)
         if news.modules is not None:
             self._pods.hear(news.modules, self._pods.pods(), now)
-        self._vitals.note_own_use()
+        self._vitals.note_own_use(self._pods.pods(), now)
 
     async def _remove(self) -> None:
         around, base = self._around, self.base

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -14,7 +14,9 @@ from controlplane.app.inbox import News
 from controlplane.app.metrics import REFUSED_REPORTS
 from controlplane.app.ports import Clock, Cluster
 from controlplane.domain import modules as book
+from controlplane.domain import vnode
 from controlplane.domain.facts import BaseState, Health, Heartbeat, PollFailed, PollFailure
+from controlplane.domain.identity import ModuleKey
 from controlplane.domain.liveness import (
     Evidence,
     Judgement,
@@ -24,6 +26,7 @@ from controlplane.domain.liveness import (
     judge,
     tunnel_up_since,
 )
+from controlplane.domain.objects import Pod
 from controlplane.domain.vpod import rfc3339
 
 log = structlog.get_logger(__name__)
@@ -62,6 +65,7 @@ class Vitals:
         self._trusted_from = 0
         """Epoch of the first list that says how a base is that was unreachable."""
         self._poll_failed = False
+        self._metaspace_used: int | None = None
         self._refused: set[str] = set()
         self.deactivated = False
         """The base said that it goes away."""
@@ -89,12 +93,18 @@ class Vitals:
         self._alive(now, gateway)
         self._base.last_answered, self._base.failing = now, ""
 
-    def note_own_use(self) -> None:
-        """Take what the base uses without modules: known once it has answered both questions and has none."""
-        base = self._base
-        empty = base.modules.told and not base.modules.present
-        if empty and base.profile.base_used is None and base.profile.metaspace is not None:
-            base.profile = replace(base.profile, base_used=base.profile.metaspace.used)
+    def note_own_use(self, pods: Sequence[Pod], now: float) -> None:
+        """Take what the base uses without its modules: known once it has answered both questions.
+
+        As long as Pods may come for modules of a baseline these cannot be counted.
+        """
+        base, used = self._base, self._metaspace_used
+        if base.profile.base_used is not None or used is None or not base.modules.told:
+            return
+        present = base.modules.present
+        with_pods = {ModuleKey(container.name, container.version) for pod in pods for container in pod.containers}
+        if not any(base.modules.spared.get(key, now) > now for key in present.keys() - with_pods):
+            base.profile = replace(base.profile, base_used=vnode.own_use(used, present.keys(), pods))
 
     def _take_failure(self, failed: PollFailed) -> None:
         """A base that is at work on an order may be too busy to answer; that it cannot be reached is another matter."""
@@ -150,6 +160,8 @@ class Vitals:
         if health.state is BaseState.DEACTIVATED:
             self.deactivated = True
         metaspace = health.metaspace or base.profile.metaspace
+        if health.metaspace is not None:
+            self._metaspace_used = health.metaspace.used
         if base.profile.metaspace is not None and metaspace is not None and metaspace.max == base.profile.metaspace.max:
             # Use moves all the time; only the limit is part of the Node.
             metaspace = base.profile.metaspace

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from controlplane.cluster import fields
 from controlplane.cluster.api import Json
 from controlplane.cluster.probes import probes
-from controlplane.domain import environment, podfields
+from controlplane.domain import environment, podfields, quantities
 from controlplane.domain.objects import Container, FieldRef, ResourceRef
 
 
@@ -39,6 +39,7 @@ def _container(obj: Json, spec: Json, facts: environment.Facts) -> Container:
         env=env,
         unsupported=podfields.refused(obj),
         probes=probes(obj),
+        memory=int(quantities.parse(_quantity(obj, "requests", "memory")) or 0),
     )
 
 

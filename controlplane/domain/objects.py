@@ -116,7 +116,8 @@ class Container:
     """One container of a module Pod: name is bizName, version is BIZ_VERSION, image is bizUrl.
 
     args and env are as the Pod says them, before anything is expanded; version is resolved.
-    unsupported says which field keeps it from being installed (empty: none).
+    unsupported says which field keeps it from being installed (empty: none). memory is
+    what it requests, in bytes.
     """
 
     name: str
@@ -126,6 +127,7 @@ class Container:
     env: tuple[tuple[str, str | FieldRef | ResourceRef], ...] = ()
     unsupported: str = ""
     probes: Probes = NO_PROBES
+    memory: int = 0
 
 
 class ContainerKind(Enum):

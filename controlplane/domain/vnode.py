@@ -8,7 +8,7 @@ allocatable the limit less what the base itself used before modules came.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -16,8 +16,8 @@ from controlplane.domain import contract
 from controlplane.domain.endpoint import Endpoint
 from controlplane.domain.environment import Place
 from controlplane.domain.facts import Address, Metaspace, TunnelKind
-from controlplane.domain.identity import BaseId, node_name
-from controlplane.domain.objects import Condition, Node, NodeSpec, NodeStatus, Taint
+from controlplane.domain.identity import BaseId, ModuleKey, node_name
+from controlplane.domain.objects import Condition, Node, NodeSpec, NodeStatus, Pod, Taint
 
 PODS = "65535"
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -174,6 +174,21 @@ def room(
         {**rest, "memory": quantity(metaspace.max)},
         {**rest, "memory": quantity(metaspace.max - used)},
     )
+
+
+def own_use(used: int, present: Collection[ModuleKey], pods: Iterable[Pod]) -> int:
+    """Return the bytes of metaspace that a base uses itself, of those used in all, both in bytes.
+
+    Modules that are there count as what their Pods request, once for each module: for
+    the scheduler these requests are used, too.
+    """
+    requested: dict[ModuleKey, int] = {}
+    for pod in pods:
+        for container in pod.containers:
+            key = ModuleKey(container.name, container.version)
+            if key in present:
+                requested[key] = max(requested.get(key, 0), container.memory)
+    return max(used - sum(requested.values()), 0)
 
 
 def place(profile: Profile) -> Place:

@@ -9,12 +9,23 @@ from collections.abc import Callable
 import pytest
 
 from controlplane.app.ports import Transient
-from controlplane.cluster.api import LEASES, NODES, Json
-from controlplane.domain.facts import BaseState, Health, Metaspace, ModuleList, PollFailed, PollFailure, Verb
-from controlplane.domain.identity import BaseId
+from controlplane.cluster.api import LEASES, NODES, PODS, Json
+from controlplane.domain.facts import (
+    BaselineQuery,
+    BaseState,
+    Health,
+    Metaspace,
+    ModuleList,
+    ModuleState,
+    PollFailed,
+    PollFailure,
+    Verb,
+)
+from controlplane.domain.identity import BaseId, ModuleKey
 from tests.fakes.apiserver import Call
 from tests.fakes.gateway import FakeLink
 from tests.unit.app.harness import Api, Stage
+from tests.unit.app.test_peers import put_deployment
 
 pytestmark = pytest.mark.looptime
 
@@ -212,6 +223,35 @@ async def test_what_the_base_uses_itself_is_not_allocatable_whichever_answer_com
         node = stage.node()
         assert node is not None
         assert (node["status"]["capacity"]["memory"], node["status"]["allocatable"]["memory"]) == ("256Mi", "196Mi")
+
+
+async def test_modules_that_are_there_before_their_pods_count_as_what_these_request() -> None:
+    """A base that started with a baseline never says what it uses without modules."""
+    mi = 1024 * 1024
+    base, key = BaseId("b1"), ModuleKey("biz1", "1")
+    health = Health(BaseState.ACTIVATED, Metaspace(used=100 * mi, committed=128 * mi, max=256 * mi), "17")
+    stage = Stage(Api())
+    async with stage.running():
+        put_deployment(stage.api)
+        await asyncio.sleep(1.0)
+        stage.fleet.hearing.baseline_query(stage.link, base, BaselineQuery("q", "shop", "1.0.0", "default"))
+        stage.bases.add("b1")
+        stage.bases.modules[base][key] = ModuleState.ACTIVATED
+        await asyncio.sleep(5.0)
+        stage.fleet.hearing.health(stage.link, base, health)
+        await asyncio.sleep(5.0)
+        node = stage.node()
+        assert node is not None
+        assert node["status"]["allocatable"]["memory"] == "256Mi", "not known yet: its Pod may still come"
+        stage.put_pod("p")
+        pod = stage.pod("p")
+        assert pod is not None
+        pod["spec"]["containers"][0]["resources"] = {"requests": {"memory": "30Mi"}}
+        stage.api.put(PODS, pod)
+        await asyncio.sleep(30.0)
+        node = stage.node()
+        assert node is not None
+        assert node["status"]["allocatable"]["memory"] == "186Mi", "256 less the 70 that are the base's own"
 
 
 async def test_a_cluster_that_refuses_is_not_asked_again_with_each_beat() -> None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from controlplane.domain import vnode
 from controlplane.domain.environment import Place
 from controlplane.domain.facts import Address, Metaspace, TunnelKind
-from controlplane.domain.identity import BaseId
-from controlplane.domain.objects import Condition, Node, NodeSpec
+from controlplane.domain.identity import BaseId, ModuleKey
+from controlplane.domain.objects import Condition, Container, Node, NodeSpec, Pod
+from tests.unit.domain.pods import pod
 
 MI = 1024 * 1024
 PROFILE = vnode.Profile(
@@ -140,3 +141,14 @@ def test_labels_that_no_label_can_hold_are_left_out() -> None:
     labels = vnode.labels(replace(PROFILE, name="a b", version="x" * 64, cluster_name="ok", host_name="-"))
     assert labels["base.koupleless.io/cluster-name"] == "ok"
     assert not {"base.koupleless.io/name", "base.koupleless.io/version", "base.koupleless.io/host-name"} & labels.keys()
+
+
+def test_what_a_base_uses_itself_is_all_but_what_pods_request_for_modules_that_are_there() -> None:
+    def requesting(name: str, memory: int) -> Pod:
+        return pod("p", Container(name, "u", "1", memory=memory))
+
+    pods = [requesting("a", 10), requesting("a", 15), requesting("b", 20), requesting("absent", 40)]
+    present = {ModuleKey("a", "1"), ModuleKey("b", "1"), ModuleKey("by-hand", "1")}
+    assert vnode.own_use(100, present, pods) == 100 - 15 - 20
+    assert vnode.own_use(30, present, pods) == 0
+    assert vnode.own_use(100, (), pods) == 100
