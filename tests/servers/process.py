@@ -100,9 +100,15 @@ class Server:
         self._process = None
 
     def signal(self, how: signal.Signals) -> None:
-        """Send a signal to the program and all that it started."""
-        with contextlib.suppress(ProcessLookupError):
+        """Send a signal to the program and all that it started.
+
+        SIGSTOP returns when every thread of the program has stopped: until then, one
+        that runs on another core may still answer a request.
+        """
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.killpg(self.pid, how)
+            if how is signal.SIGSTOP:
+                os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def wait_until(self, ready: Callable[[], bool], *, within: float) -> None:
         """Return when ready says so; raises ServerFailed when the program ends before, or time is up."""
