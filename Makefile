@@ -94,7 +94,7 @@ compat: .venv/.dev ## the tests that need Kubernetes, on the oldest and on the n
 	@for version in 1.20 current; do \
 		export TEST_KUBERNETES=$$version REQUIRE_KUBERNETES=1; unset KUBEBUILDER_ASSETS; \
 		$(BIN)/python -m tests.servers fetch --need kubernetes || exit 1; \
-		$(BIN)/python -m pytest -m kubernetes $(ARGS) || exit 1; \
+		$(BIN)/python -m pytest -m kubernetes -n $(WORKERS) --dist loadfile $(ARGS) || exit 1; \
 	done
 
 bench: .venv/.dev ## measure, and print the targets beside
