@@ -63,9 +63,14 @@ def from_all(env: str, word: Word) -> str:
     return f"{_PREFIX}{env}/+/{_FROM_BASE}/{word.value}"
 
 
+def commands(env: str) -> tuple[str, ...]:
+    """Return the filters for all commands to bases."""
+    return tuple(command(env, "+", verb) for verb in COMMANDS)
+
+
 def to_all(env: str) -> tuple[str, ...]:
     """Return the filters for everything that bases are told."""
-    return (*(command(env, "+", verb) for verb in COMMANDS), baseline(env, "+"))
+    return (*commands(env), baseline(env, "+"))
 
 
 def addressee(topic: str, env: str) -> str | None:

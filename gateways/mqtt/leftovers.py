@@ -65,8 +65,8 @@ class Leftovers:
 
     @property
     def filters(self) -> tuple[str, ...]:
-        """Filters under which leftovers lie."""
-        return topics.to_all(self._env)
+        """Filters under which leftovers lie; baselines are listened to anyway (``Subscriptions``), and for good."""
+        return topics.commands(self._env)
 
     def saw(self, message: Message, base: str) -> None:
         """Take something that is addressed to a base: a leftover, or the news that one is gone."""

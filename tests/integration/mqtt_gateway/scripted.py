@@ -101,7 +101,9 @@ class ScriptedBroker:
                     at += 1
                 self.subscribed.append(filters)
                 codes = self.habits.subscribe(filters)
-                session.filters += [name for name, code in zip(filters, codes, strict=False) if code < FAILURE]
+                taken = [name for name, code in zip(filters, codes, strict=False) if code < FAILURE]
+                # One that is there already is replaced (MQTT 3.1.1, 3.8.4): nothing is delivered twice for it.
+                session.filters = [known for known in session.filters if known not in taken] + taken
                 session.writer.write(_frame(SUBACK << 4, body[:2] + bytes(codes)))
                 for topic, payload in self.habits.retained.items():
                     if any(matches(name, topic) for name in filters if name in session.filters):

@@ -161,12 +161,18 @@ async def test_with_sharing_one_gateway_hears_a_heartbeat(control_plane: FakeCon
         assert max(map(len, scene.broker.subscribed)) <= 8, "some brokers take no more filters at a time"
 
 
-async def test_a_broker_that_delivers_to_every_member_is_found_out(control_plane: FakeControlPlane) -> None:
+@pytest.mark.parametrize("looks", [10.0, 0.2], ids=["at the start", "later"])
+async def test_a_broker_that_delivers_to_every_member_is_found_out(
+    control_plane: FakeControlPlane, monkeypatch: pytest.MonkeyPatch, looks: float
+) -> None:
+    """The look for leftovers, which listens to what bases are told as well, is under way or over."""
+    monkeypatch.setattr("gateways.mqtt.leftovers.LOOK", looks)
     control_plane.on_baseline = lambda report: pb.BaselineAnswer(
         base_id=report.base_id, query_id=report.baseline_query.query_id
     )
     async with running(control_plane, Habits(shares="all"), gateways=2) as scene:
         assert await scene.notes() == []
+        await asyncio.sleep(0.5)
         for number in range(3):
             async with Base(scene.broker.port, f"base-{number}").running() as base:
                 await base.say("queryBaseline", {"identity": base.identity})
