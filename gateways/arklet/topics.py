@@ -69,7 +69,7 @@ def commands(env: str) -> tuple[str, ...]:
 
 
 def to_all(env: str) -> tuple[str, ...]:
-    """Return the filters for everything that bases are told."""
+    """Return the filters for everything that is sent to bases."""
     return (*commands(env), baseline(env, "+"))
 
 

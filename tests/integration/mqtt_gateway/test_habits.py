@@ -9,6 +9,7 @@ filters too).
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -159,6 +160,8 @@ async def test_with_sharing_one_gateway_hears_a_heartbeat(control_plane: FakeCon
             await asyncio.sleep(0.2)
         assert heartbeats() == before + 10, "both gateways together"
         assert max(map(len, scene.broker.subscribed)) <= 8, "some brokers take no more filters at a time"
+        asked = Counter(name for filters in scene.broker.subscribed for name in filters)
+        assert max(asked.values()) <= 2, "no part of a gateway subscribes to what another part has subscribed to"
 
 
 @pytest.mark.parametrize("looks", [10.0, 0.2], ids=["at the start", "later"])

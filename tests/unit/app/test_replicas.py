@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from controlplane.app.membership import Membership, NameTaken
+from controlplane.app.membership import LEAVE_TRIES, Membership, NameTaken
+from controlplane.app.metrics import HANDOVERS, HANDOVERS_FAILED
 from controlplane.app.policy import Policy
-from controlplane.app.ports import Transient
+from controlplane.app.ports import Conflict, Transient
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import LEASES, Resource, WatchEvent
 from controlplane.domain import replicas as rules
 from controlplane.domain.identity import BaseId
 from controlplane.domain.member import Member
+from controlplane.domain.objects import Lease
 from tests.unit.app.harness import Api, LoopClock, Stage
 
 pytestmark = pytest.mark.looptime
@@ -341,3 +343,51 @@ async def test_an_outage_is_logged_once_and_so_is_its_end() -> None:
             await asyncio.sleep(10.0)
         told = Counter(entry["event"] for entry in logs)
         assert (told["member lease not renewed"], told["member lease renewed again"]) == (1, 1)
+
+
+def write_conflicts(stage: Stage, holder: str) -> list[str]:
+    """Have every write of a lease in favour of a holder meet one of somebody else; return the names, which grow."""
+    refused: list[str] = []
+    update = stage.cluster.update_lease
+
+    async def conflict(lease: Lease) -> Lease:
+        if lease.holder == holder:
+            refused.append(lease.name)
+            raise Conflict("somebody else wrote it")
+        return await update(lease)
+
+    stage.cluster.update_lease = conflict  # type: ignore[method-assign]
+    return refused
+
+
+async def test_a_base_that_cannot_be_given_stays_and_is_counted_as_not_given() -> None:
+    def counted() -> tuple[float, float]:
+        return HANDOVERS.labels("drain")._value.get(), HANDOVERS_FAILED.labels("drain")._value.get()
+
+    async with replicas("r0", "r1", bases=4) as those:
+        await asyncio.sleep(20.0)
+        before = counted()
+        kept = {base for base, owners in those.owners().items() if owners == ["r0"]}
+        refused = write_conflicts(those.stages["r0"], "r1")
+        with capture_logs() as logs:
+            await those.stages["r0"].members.drain("r0", draining=True)
+            await asyncio.sleep(10.0)
+        given, failed = counted()
+        assert (given, failed) == (before[0], before[1] + len(refused) / 3)
+        assert failed > before[1]
+        warnings = [entry for entry in logs if entry["event"] == "base not given"]
+        assert {entry["base"] for entry in warnings} == kept
+        assert all(entry["log_level"] == "warning" and "tried 3 times" in entry["cause"] for entry in warnings)
+        await those.stages["r0"].members.drain("r0", draining=False)
+        await asyncio.sleep(5.0)
+        assert {base for base, owners in those.owners().items() if owners == ["r0"]} == kept
+
+
+async def test_a_member_lease_that_cannot_be_released_is_said() -> None:
+    async with replicas("r0", bases=1) as those:
+        refused = write_conflicts(those.stages["r0"], "")
+        with capture_logs() as logs:
+            await those.stages["r0"].members.leave()
+        assert refused == ["module-controller-r0"] * LEAVE_TRIES
+        (entry,) = [entry for entry in logs if entry["event"].startswith("member lease not released")]
+        assert (entry["log_level"], entry["cause"]) == ("warning", "somebody else wrote it")
