@@ -64,15 +64,17 @@ async def run(plugin: ExecPlugin, cluster: Cluster, ca: bytes) -> Credential:
     except OSError as error:
         raise CannotConnect(_hinted(plugin, f"cannot be run ({error.strerror})")) from error
     try:
-        output, said = await asyncio.gather(_all(process.stdout), _all(process.stderr))
+        output, said = await asyncio.gather(_all(process, process.stdout), _all(process, process.stderr))
         code = await process.wait()
     finally:
         if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
+            # Pipes close at their end only, which comes with the death of all that the plugin started.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REAPED_WITHIN):
-                    await process.wait()
+                    await process.communicate()
+    if max(len(output), len(said)) > LARGEST_OUTPUT:
+        raise CannotConnect(f"the exec plugin prints more than {LARGEST_OUTPUT} bytes")
     words = said.decode(errors="replace").strip()[-SHOWN:]
     if code != 0:
         raise CannotConnect(_hinted(plugin, f"ended with exit code {code}: {words or 'it says nothing'}"))
@@ -132,15 +134,20 @@ def _ends_at(plugin: ExecPlugin, text: str) -> float | None:
     return moment.timestamp()
 
 
-async def _all(stream: asyncio.StreamReader | None) -> bytes:
-    if stream is None:
-        return b""
+async def _all(process: asyncio.subprocess.Process, stream: asyncio.StreamReader | None) -> bytes:
+    """Read to the end; a plugin that prints too much is killed, and the rest is passed over."""
     taken = bytearray()
-    while part := await stream.read(65536):
-        taken += part
-        if len(taken) > LARGEST_OUTPUT:
-            raise CannotConnect(f"the exec plugin prints more than {LARGEST_OUTPUT} bytes")
+    while stream is not None and (part := await stream.read(65536)):
+        if len(taken) <= LARGEST_OUTPUT:
+            taken += part
+        else:
+            _kill(process)
     return bytes(taken)
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _hinted(plugin: ExecPlugin, problem: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -263,6 +265,26 @@ async def test_after_a_refusal_the_kubeconfig_is_read_again(config: Kubeconfig) 
     config.write(user={"token": "two"})
     assert (await config.fetch()).authorization == "Bearer one"
     assert (await config.fetch(anew=True)).authorization == "Bearer two"
+
+
+@pytest.mark.parametrize("text", ["print('x' * 3_000_000)", "import time; time.sleep(60)"], ids=["too much", "hangs"])
+async def test_a_plugin_that_is_killed_leaves_no_open_pipes(
+    config: Kubeconfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    read = asyncio.StreamReader.read
+
+    async def late(self: asyncio.StreamReader, n: int = -1) -> bytes:
+        """Give the plugin time to fill the buffer, so that it is not read from any more when it is killed."""
+        await asyncio.sleep(0.01)
+        return await read(self, n)
+
+    monkeypatch.setattr(asyncio.StreamReader, "read", late)
+    config.write(user=plugin(tmp_path, text))
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises((CannotConnect, TimeoutError)):
+        async with asyncio.timeout(2.0):
+            await config.fetch()
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 async def test_nobody_moves_us_to_another_cluster(config: Kubeconfig) -> None:
