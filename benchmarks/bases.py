@@ -14,11 +14,11 @@ import time
 import orjson
 from aiohttp import web
 
-from gateways.simulated_base import admin
-from gateways.simulated_base.base import SimulatedBase
-from gateways.simulated_base.fleet import Fleet, profiles, raise_file_limit
-from gateways.simulated_base.profile import Profile
 from service import logs, process
+from simulatedbase import admin
+from simulatedbase.base import SimulatedBase
+from simulatedbase.fleet import Fleet, profiles, raise_file_limit
+from simulatedbase.profile import Profile
 
 IDENTITY = "bench"
 

@@ -10,10 +10,10 @@ import orjson
 
 from benchmarks.mqtt_stage import ENV, MqttStage, clock
 from benchmarks.stage import identities
-from gateways.simulated_base.heartbeat import ACTIVATED, beat
-from gateways.simulated_base.mqtt.broker import Broker
-from gateways.simulated_base.mqtt.connection import IN_FLIGHT, Connection
-from gateways.simulated_base.profile import Profile
+from simulatedbase.heartbeat import ACTIVATED, beat
+from simulatedbase.mqtt.broker import Broker
+from simulatedbase.mqtt.connection import IN_FLIGHT, Connection
+from simulatedbase.profile import Profile
 
 WINDOW = IN_FLIGHT // 2
 """Heartbeats of a burst that Mosquitto has not acknowledged yet."""

@@ -114,7 +114,7 @@ def mqtt_stage(bases: int, ramp: float, logs: Path | None = None) -> Iterator[Mq
         admin = programs.port()
         fleet = programs.program(
             "bases",
-            "gateways.simulated_base",
+            "simulatedbase",
             *("--tunnel", "mqtt", "--broker", broker.host, "--mqtt-port", str(broker.port), "--env", ENV),
             *("--identity", IDENTITY, "--count", str(bases), "--ramp", str(ramp), "--heartbeats-survive"),
             *("--admin-port", str(admin), "--log-level", "error"),

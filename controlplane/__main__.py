@@ -14,40 +14,40 @@ from uuid import uuid4
 
 import structlog
 
+from controlplane.app.base.kubelet import NO_KUBELET, KubeletAddress
+from controlplane.app.base.prober import Prober
 from controlplane.app.clock import SystemClock
-from controlplane.app.deployments import IgnoredDeployments
 from controlplane.app.events import Recorder
-from controlplane.app.fleet import Fleet
+from controlplane.app.fleet.fleet import Fleet
+from controlplane.app.fleet.foreignpods import Strangers
 from controlplane.app.gateways import GatewayDirectory
-from controlplane.app.installs import Installs
-from controlplane.app.kubelet import NO_KUBELET, KubeletAddress
-from controlplane.app.leases import LeaseKeeper
-from controlplane.app.membership import Membership, NameTaken
-from controlplane.app.operations import Operations
-from controlplane.app.peers import PeerController
+from controlplane.app.ownership.leases import LeaseKeeper
+from controlplane.app.ownership.membership import Membership, NameTaken
 from controlplane.app.ports import ClusterError, Manifests
-from controlplane.app.prober import Prober
-from controlplane.app.reporting import Outlet, Reporter
-from controlplane.app.rollouts import Rollouts
-from controlplane.app.shards import Shards
-from controlplane.app.strangers import Strangers
-from controlplane.app.tracking import Tracker
+from controlplane.app.reporting.hooks import Outlet, Reporter
+from controlplane.app.reporting.tracking import Tracker
+from controlplane.app.tooling.installs import Installs
+from controlplane.app.tooling.operations import Operations
+from controlplane.app.tooling.rollouts import Rollouts
+from controlplane.app.tooling.shards import Shards
+from controlplane.app.workloads.followers import PeerController
+from controlplane.app.workloads.ignored import IgnoredDeployments
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import ApiServer, PodLogs
 from controlplane.cluster.services import kubelet_services
-from controlplane.domain.member import Member
+from controlplane.domain.ownership.member import Member
 from controlplane.probing.sender import ProbeClient
 from controlplane.reports import hooks, links, trackerfile
 from controlplane.reports.eventlog import EventLog
 from controlplane.reports.intake import ReportIntake
 from controlplane.reports.metrics import UNUSABLE
 from controlplane.reports.posting import Poster
-from controlplane.rpc.others import Others
-from controlplane.rpc.reads import Reads
 from controlplane.rpc.server import CannotBind, Server
-from controlplane.rpc.session import TunnelServicer
-from controlplane.rpc.tooling import ToolingServicer
-from controlplane.rpc.watches import Watches
+from controlplane.rpc.tooling.reads import Reads
+from controlplane.rpc.tooling.replicas import Others
+from controlplane.rpc.tooling.servicer import ToolingServicer
+from controlplane.rpc.tooling.watches import Watches
+from controlplane.rpc.tunnel.session import TunnelServicer
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from service import logs, process
 from service.listening import host_port
@@ -96,10 +96,10 @@ async def kubernetes(settings: ControlPlaneSettings) -> AsyncIterator[Backend]:
 @asynccontextmanager
 async def embedded(settings: ControlPlaneSettings) -> AsyncIterator[Backend]:
     """Open the embedded cluster."""
+    from controlplane.embedded.api.database import CannotOpen
+    from controlplane.embedded.api.store import EmbeddedApiServer
     from controlplane.embedded.cluster import EmbeddedCluster
-    from controlplane.embedded.database import CannotOpen
     from controlplane.embedded.manifests import EmbeddedManifests
-    from controlplane.embedded.store import EmbeddedApiServer
 
     path = Path(settings.embedded_db)
     try:

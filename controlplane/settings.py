@@ -15,9 +15,9 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from controlplane.app.policy import Policy, Timing
 from controlplane.domain import quantities
+from controlplane.domain.base.planner import OrphanPolicy
+from controlplane.domain.base.planner import Policy as ModulePolicy
 from controlplane.domain.identity import InvalidName, parse_env
-from controlplane.domain.planner import OrphanPolicy
-from controlplane.domain.planner import Policy as ModulePolicy
 from controlplane.kubelet import certificates
 from controlplane.reports import hooks, trackerfile
 from controlplane.reports.eventlog import EventLog

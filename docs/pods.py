@@ -1,4 +1,4 @@
-"""Writes the tables of docs/pods.md from those that the control plane goes by, controlplane/domain/podfields.py.
+"""Writes the tables of docs/pods.md from those that the control plane goes by, controlplane/domain/base/podfields.py.
 
 ``python -m docs.pods`` writes them into the page, with ``--check`` it only tells
 whether they are what they should be (exit code 1 when they are not).
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from controlplane.domain.podfields import CONTAINER, POD, Field
+from controlplane.domain.base.podfields import CONTAINER, POD, Field
 from docs.generated import keep
 
 PAGE = Path(__file__).parent / "pods.md"

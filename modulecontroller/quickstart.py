@@ -64,7 +64,7 @@ def simulated_bases(settings: QuickstartSettings, number: int) -> Program:
     over_mqtt = ("--tunnel", "mqtt", "--env", settings.env, "--mqtt-port", str(settings.mqtt_port))
     return Program(
         name="simulated-base",
-        module="gateways.simulated_base",
+        module="simulatedbase",
         environ=_EMBEDDED_BROKER if runs_broker(settings) else {},
         arguments=(
             *("--identity", "base", "--count", str(number)),

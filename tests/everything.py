@@ -73,7 +73,7 @@ class Bases:
         self._root = f"http://127.0.0.1:{admin}/admin"
         self.server = programs.program(
             f"bases-{identity}",
-            "gateways.simulated_base",
+            "simulatedbase",
             *("--identity", identity, "--admin-port", str(admin), "--port", "0", *arguments),
             environ={},
         )

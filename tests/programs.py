@@ -156,7 +156,7 @@ class SimulatedBase:
         self.port = programs.port()
         self.server = programs.program(
             f"base-{identity}-{self.port}",
-            "gateways.simulated_base",
+            "simulatedbase",
             *("--identity", identity, "--controller", controller, "--admin-port", str(self.admin)),
             *("--port", str(self.port), "--ip", ip, "--listen", ip, "--heartbeat-interval", "2"),
             *arguments,

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from controlplane.domain.baselines import Baseline
 from controlplane.domain.facts import Order, TunnelKind, Watch
 from controlplane.domain.identity import BaseId
+from controlplane.domain.workloads.baselines import Baseline
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from controlplane.domain.base.liveness import Patience
+from controlplane.domain.base.planner import Policy as ModulePolicy
 from controlplane.domain.facts import Verb
-from controlplane.domain.liveness import Patience
-from controlplane.domain.planner import Policy as ModulePolicy
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from controlplane.domain.objects import (
 )
 from controlplane.domain.probes import Handler, Outcome
 from controlplane.domain.reports import Report
-from controlplane.domain.rollout import Workload
+from controlplane.domain.workloads.rollout import Workload
 
 
 class ClusterError(Exception):

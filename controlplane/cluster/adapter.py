@@ -36,7 +36,7 @@ from controlplane.domain.objects import (
     Pod,
     PodStatus,
 )
-from controlplane.domain.rollout import Workload
+from controlplane.domain.workloads.rollout import Workload
 
 DELETION_SEEN_WITHIN = 1.0
 """Seconds that a deletion waits to be told by the watch."""

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from controlplane.cluster import fields
 from controlplane.cluster.api import Json
 from controlplane.cluster.probes import probes
-from controlplane.domain import environment, podfields, quantities
+from controlplane.domain import quantities
+from controlplane.domain.base import environment, podfields
 from controlplane.domain.objects import Container, FieldRef, ResourceRef
 
 

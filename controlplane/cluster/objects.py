@@ -12,8 +12,8 @@ from sys import intern
 from controlplane.cluster import fields, scheduling
 from controlplane.cluster.api import Json
 from controlplane.cluster.containers import containers, referenced_annotations
-from controlplane.domain import podfields
-from controlplane.domain.environment import Facts
+from controlplane.domain.base import podfields
+from controlplane.domain.base.environment import Facts
 from controlplane.domain.objects import (
     Condition,
     Container,

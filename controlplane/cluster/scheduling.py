@@ -15,7 +15,7 @@ from typing import Any
 from controlplane.cluster import fields
 from controlplane.cluster.api import Json
 from controlplane.domain.objects import NodeTerm, NotUnderstood, Requirement, SchedulingRules, Toleration
-from controlplane.domain.placement import NAME_FIELD, int64
+from controlplane.domain.workloads.placement import NAME_FIELD, int64
 
 HOSTNAME = "kubernetes.io/hostname"
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"

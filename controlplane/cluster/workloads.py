@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from controlplane.cluster import fields, objects, scheduling
 from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, Json, Resource
-from controlplane.domain.rollout import Workload
+from controlplane.domain.workloads.rollout import Workload
 
 RESOURCES: dict[str, Resource] = {resource.kind: resource for resource in (DEPLOYMENTS, DAEMON_SETS)}
 """What has a rollout, by kind."""

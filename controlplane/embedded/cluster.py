@@ -17,13 +17,13 @@ import structlog
 from controlplane.app.ports import ClusterError, Conflict, NotFound
 from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, REPLICA_SETS, Resource
 from controlplane.domain.backoff import Backoff
-from controlplane.embedded import daemonsets, deployments, replicasets
-from controlplane.embedded.eviction import ORPHAN_QUARANTINE, Evictions, misplaced
-from controlplane.embedded.mirror import Key, Mirror
-from controlplane.embedded.scheduler import Scheduler
-from controlplane.embedded.store import EmbeddedApiServer
-from controlplane.embedded.views import NodeView, PodView, controller_of
-from controlplane.embedded.workqueue import WorkQueue
+from controlplane.embedded.api.mirror import Key, Mirror
+from controlplane.embedded.api.store import EmbeddedApiServer
+from controlplane.embedded.api.views import NodeView, PodView, controller_of
+from controlplane.embedded.controllers import daemonsets, deployments, replicasets
+from controlplane.embedded.controllers.eviction import ORPHAN_QUARANTINE, Evictions, misplaced
+from controlplane.embedded.controllers.scheduler import Scheduler
+from controlplane.embedded.controllers.workqueue import WorkQueue
 
 log = structlog.get_logger(__name__)
 

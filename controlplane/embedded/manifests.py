@@ -8,8 +8,8 @@ import orjson
 
 from controlplane.app.ports import NotFound, ObjectName, Rejected
 from controlplane.cluster.api import Json
-from controlplane.embedded.resources import resource_of
-from controlplane.embedded.store import EmbeddedApiServer
+from controlplane.embedded.api.resources import resource_of
+from controlplane.embedded.api.store import EmbeddedApiServer
 
 
 class EmbeddedManifests:

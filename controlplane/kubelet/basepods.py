@@ -16,8 +16,8 @@ from controlplane.app.ports import Rejected
 from controlplane.cluster import fields
 from controlplane.cluster.api import PODS, ApiServer, Json
 from controlplane.domain import contract
+from controlplane.domain.base.vnode import address_of
 from controlplane.domain.objects import Node
-from controlplane.domain.vnode import address_of
 from controlplane.kubelet.refusal import Refusal
 
 _ENDED = ("Succeeded", "Failed")

@@ -12,7 +12,6 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import aio
 from grpc_status import rpc_status
 
-from controlplane.app.operations import Missing, NotAllowed, Refusal
 from controlplane.app.ports import (
     AlreadyExists,
     ClusterError,
@@ -23,7 +22,8 @@ from controlplane.app.ports import (
     StorageFull,
     Transient,
 )
-from controlplane.domain.placement import InvalidSelector
+from controlplane.app.tooling.operations import Missing, NotAllowed, Refusal
+from controlplane.domain.workloads.placement import InvalidSelector
 
 DOMAIN = "koupleless.io"
 

@@ -8,8 +8,8 @@ from grpc_reflection.v1alpha import reflection
 from koupleless.modulecontroller.v1 import module_controller_pb2, module_controller_pb2_grpc
 from koupleless.tunnel.v1 import tunnel_pb2, tunnel_pb2_grpc
 
-from controlplane.rpc.session import TunnelServicer
-from controlplane.rpc.tooling import ToolingServicer
+from controlplane.rpc.tooling.servicer import ToolingServicer
+from controlplane.rpc.tunnel.session import TunnelServicer
 
 MAX_MESSAGE = 16 * 1024 * 1024
 

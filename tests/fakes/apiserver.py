@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from controlplane.app.ports import AlreadyExists, ClusterError, Conflict, NotFound
 from controlplane.cluster.api import Expired, Json, ObjectList, PatchType, Resource, WatchEvent
-from controlplane.domain.placement import matches, parse_selector
-from controlplane.embedded import patch as patches
-from controlplane.embedded.selectors import fields_match, parse_fields
+from controlplane.domain.workloads.placement import matches, parse_selector
+from controlplane.embedded.api import patch as patches
+from controlplane.embedded.api.selectors import fields_match, parse_fields
 
 _Key = tuple[Resource, str, str]
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from controlplane.app.gateways import GatewayInfo
-from controlplane.domain.baselines import Baseline
 from controlplane.domain.facts import Order, TunnelKind, Watch
 from controlplane.domain.identity import BaseId
+from controlplane.domain.workloads.baselines import Baseline
 
 
 @dataclass

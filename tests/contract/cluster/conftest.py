@@ -18,7 +18,7 @@ import pytest
 from controlplane.app.clock import SystemClock
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import ApiServer
-from controlplane.embedded.store import EmbeddedApiServer
+from controlplane.embedded.api.store import EmbeddedApiServer
 from controlplane.kube.client import KubeApiServer
 from tests.servers.cleaning import SYSTEM_NAMESPACE
 

@@ -12,7 +12,7 @@ import pytest
 
 from controlplane.cluster import objects, scheduling
 from controlplane.domain.objects import Node, SchedulingRules
-from controlplane.domain.placement import admits
+from controlplane.domain.workloads.placement import admits
 from tests.placements import CASES, NODES, REQUIRED, Case
 from tests.programs import eventually
 from tests.servers.cluster import KubeCluster

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.domain.podfields import CONTAINER, POD, Field, inside, top_level
+from controlplane.domain.base.podfields import CONTAINER, POD, Field, inside, top_level
 from tests.servers.bundles import KUBERNETES, under_test
 from tests.servers.cluster import KubeCluster
 

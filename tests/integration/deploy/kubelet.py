@@ -39,7 +39,7 @@ MODULES = {
     "controlplane": "controlplane",
     "http-gateway": "gateways.http",
     "mqtt-gateway": "gateways.mqtt",
-    "simulated-base": "gateways.simulated_base",
+    "simulated-base": "simulatedbase",
 }
 """What is run, by command; other Pods stay Pending."""
 PORTS = {

@@ -28,7 +28,7 @@ Right = tuple[str, str, str, str]
 ACCOUNT = ("koupleless-system", "module-controller")
 TAINT = "schedule.koupleless.io/virtual-node"
 AFTER_AN_HOUR = {(ACCOUNT[0], "coordination.k8s.io", "leases", "delete")}
-"""A replica that is gone for so long is forgotten: FORGET_AFTER in controlplane/app/presence.py."""
+"""A replica that is gone for so long is forgotten: FORGET_AFTER in controlplane/app/ownership/liveness.py."""
 FOR_EVERYBODY = "authorization.k8s.io"
 """Whoever is authenticated may ask what he may do."""
 

@@ -122,7 +122,7 @@ class TestBroker:
         for identity, env in (("base-1", "dev"), ("base-2", "default")):
             programs.program(
                 f"base-{identity}",
-                "gateways.simulated_base",
+                "simulatedbase",
                 *("--tunnel", "mqtt", "--identity", identity, "--env", env, "--heartbeat-interval", "1"),
                 environ={"MQTT_BROKER": mosquitto.host, "MQTT_PORT": str(mosquitto.port)},
             ).start()

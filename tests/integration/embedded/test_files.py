@@ -12,9 +12,9 @@ import pytest
 
 from controlplane.app.ports import NotFound, StorageDamaged, Transient
 from controlplane.cluster.api import NODES, Expired, Json
+from controlplane.embedded.api.database import CannotOpen
+from controlplane.embedded.api.store import EmbeddedApiServer
 from controlplane.embedded.cluster import EmbeddedCluster
-from controlplane.embedded.database import CannotOpen
-from controlplane.embedded.store import EmbeddedApiServer
 
 ROOT = Path(__file__).parents[3]
 PAGE = 4096

@@ -7,7 +7,7 @@ import itertools
 import sys
 
 from controlplane.cluster.api import NODES
-from controlplane.embedded.store import EmbeddedApiServer
+from controlplane.embedded.api.store import EmbeddedApiServer
 
 
 async def write(path: str) -> None:

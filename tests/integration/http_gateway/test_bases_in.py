@@ -10,8 +10,8 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
-from gateways.simulated_base.base import SimulatedBase
-from gateways.simulated_base.profile import Profile
+from simulatedbase.base import SimulatedBase
+from simulatedbase.profile import Profile
 from tests.fakes.controlplane import watch
 from tests.integration.http_gateway.conftest import Scene, Start, free_port, gateway_running
 from tests.integration.http_gateway.raw import beat, exchange, request

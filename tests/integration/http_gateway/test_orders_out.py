@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.simulated_base.base import SimulatedBase
-from gateways.simulated_base.profile import ALL, Faults, Profile, RuntimeVersion
+from simulatedbase.base import SimulatedBase
+from simulatedbase.profile import ALL, Faults, Profile, RuntimeVersion
 from tests.fakes.controlplane import order, watch
 from tests.integration.http_gateway.conftest import Scene, Start, free_port
 from tests.integration.http_gateway.hostile import OK, Behave, arklet, endless, hang, json_answer, says

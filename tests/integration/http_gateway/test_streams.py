@@ -4,8 +4,8 @@ import asyncio
 
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.simulated_base.base import SimulatedBase
-from gateways.simulated_base.profile import Faults, Profile
+from simulatedbase.base import SimulatedBase
+from simulatedbase.profile import Faults, Profile
 from tests.fakes.controlplane import FakeControlPlane, order, watch
 from tests.integration.http_gateway.conftest import Scene, Start, gateway_running, ready
 from tests.integration.http_gateway.hostile import arklet, hang

@@ -40,7 +40,7 @@ COMMANDS = (
     ("controlplane", "--help"),
     ("gateways.http", "--help"),
     ("gateways.mqtt", "--help"),
-    ("gateways.simulated_base", "--help"),
+    ("simulatedbase", "--help"),
     ("modulecontroller", "--version"),
     ("modulecontroller", "quickstart --help"),
     ("modulecontroller", "config"),

@@ -12,11 +12,11 @@ import pytest
 from aiohttp import ClientTimeout
 from structlog.testing import capture_logs
 
-from controlplane.app import reporting
 from controlplane.app.clock import SystemClock
 from controlplane.app.events import Happening
 from controlplane.app.ports import Undelivered
-from controlplane.app.reporting import Outlet, Reporter
+from controlplane.app.reporting import hooks as reporting
+from controlplane.app.reporting.hooks import Outlet, Reporter
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.reports import Report
 from controlplane.reports import hooks, posting

@@ -11,18 +11,18 @@ from contextlib import asynccontextmanager
 from random import Random
 from uuid import uuid4
 
-from controlplane.app.deployments import IgnoredDeployments
+from controlplane.app.base.kubelet import NO_KUBELET, KubeletAddress
+from controlplane.app.base.prober import Prober
 from controlplane.app.events import Recorder
-from controlplane.app.fleet import Fleet
+from controlplane.app.fleet.fleet import Fleet
+from controlplane.app.fleet.foreignpods import Strangers
 from controlplane.app.gateways import GatewayDirectory
-from controlplane.app.kubelet import NO_KUBELET, KubeletAddress
-from controlplane.app.leases import LeaseKeeper
-from controlplane.app.membership import Membership
-from controlplane.app.peers import PeerController
+from controlplane.app.ownership.leases import LeaseKeeper
+from controlplane.app.ownership.membership import Membership
 from controlplane.app.policy import Policy
 from controlplane.app.ports import ClusterError, Transient
-from controlplane.app.prober import Prober
-from controlplane.app.strangers import Strangers
+from controlplane.app.workloads.followers import PeerController
+from controlplane.app.workloads.ignored import IgnoredDeployments
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import LEASES, NODES, PODS, Json, Resource
 from controlplane.cluster.services import kubelet_services
@@ -44,7 +44,7 @@ from controlplane.domain.facts import (
     Watch,
 )
 from controlplane.domain.identity import BaseId, ModuleKey
-from controlplane.domain.member import Member
+from controlplane.domain.ownership.member import Member
 from tests.fakes.apiserver import Call, FakeApiServer
 from tests.fakes.gateway import FakeLink
 from tests.fakes.probes import FakeProbes

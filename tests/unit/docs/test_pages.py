@@ -65,7 +65,7 @@ def test_every_metric_is_explained_and_no_other() -> None:
 
 
 def test_every_reason_is_explained() -> None:
-    texts = [path.read_text() for part in ("app", "domain") for path in (ROOT / "controlplane" / part).glob("*.py")]
+    texts = [path.read_text() for part in ("app", "domain") for path in (ROOT / "controlplane" / part).rglob("*.py")]
     given = {word for text in texts for word in _REASON.findall(text) if not _NO_REASONS.fullmatch(word)}
     page = OPERATIONS.read_text(encoding="utf-8") + REPORTS.read_text(encoding="utf-8")
     assert not {reason for reason in given if f"`{reason}`" not in page}

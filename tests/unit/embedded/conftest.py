@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from controlplane.embedded.store import EmbeddedApiServer
+from controlplane.embedded.api.store import EmbeddedApiServer
 
 
 @pytest.fixture

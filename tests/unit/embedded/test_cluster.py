@@ -19,9 +19,9 @@ from controlplane.cluster.api import (
     PatchType,
     Resource,
 )
+from controlplane.embedded.api.objects import timestamp
+from controlplane.embedded.api.store import EmbeddedApiServer
 from controlplane.embedded.cluster import EmbeddedCluster
-from controlplane.embedded.objects import timestamp
-from controlplane.embedded.store import EmbeddedApiServer
 from tests.unit.embedded.manifests import container, deployment, pod, vnode, workload
 
 # The in-memory store works without a thread, so virtual time is exact here.

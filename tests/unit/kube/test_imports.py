@@ -13,7 +13,7 @@ BESIDE = "controlplane.__main__, controlplane.settings"
 @pytest.mark.parametrize(
     ("imported", "absent"),
     [
-        (f"{BESIDE}, controlplane.embedded.cluster, controlplane.embedded.store", ["kubernetes", "python_socks"]),
+        (f"{BESIDE}, controlplane.embedded.cluster, controlplane.embedded.api.store", ["kubernetes", "python_socks"]),
         (f"{BESIDE}, controlplane.kube.client", ["kubernetes", "requests"]),
         (f"{BESIDE}, controlplane.kube.client, kubernetes.aio.config", ["kubernetes.aio.client.models.v1_pod"]),
     ],

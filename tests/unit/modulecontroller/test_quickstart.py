@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from gateways.simulated_base import options
 from modulecontroller import broker, quickstart
 from modulecontroller.settings import QuickstartSettings
 from service.process import StartError
+from simulatedbase import options
 
 FOLDER = Path("/data")
 

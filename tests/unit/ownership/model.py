@@ -21,10 +21,10 @@ import structlog
 
 from controlplane.app.gateways import Link
 from controlplane.cluster.api import LEASES, NODES, PODS, Json, Resource, WatchEvent
-from controlplane.domain import replicas as rules
 from controlplane.domain.contract import ANNOTATION_REPLICA_DRAINING
 from controlplane.domain.facts import Order, OrderResult, Verb
 from controlplane.domain.identity import BaseId
+from controlplane.domain.ownership import replicas as rules
 from gateways.session import messages as m
 from tests.unit.ownership.bases import SimBase
 from tests.unit.ownership.gateway import BEAT, Gateway, on_network

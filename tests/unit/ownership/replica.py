@@ -7,19 +7,19 @@ from collections.abc import Coroutine
 from random import Random
 from typing import Any
 
+from controlplane.app.base.prober import Prober
 from controlplane.app.events import Recorder
-from controlplane.app.fleet import Fleet
+from controlplane.app.fleet.fleet import Fleet
 from controlplane.app.gateways import GatewayDirectory
-from controlplane.app.leases import LeaseKeeper
-from controlplane.app.membership import Membership, NameTaken
+from controlplane.app.ownership.leases import LeaseKeeper
+from controlplane.app.ownership.membership import Membership, NameTaken
 from controlplane.app.policy import Policy
-from controlplane.app.prober import Prober
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.informer import ObjectInformer
 from controlplane.cluster.union import UnionInformer
 from controlplane.domain.identity import BaseId
-from controlplane.domain.member import Member
-from controlplane.rpc.session import TunnelServicer
+from controlplane.domain.ownership.member import Member
+from controlplane.rpc.tunnel.session import TunnelServicer
 from tests.fakes.probes import NoProbes
 from tests.unit.ownership.store import SimApi, Store
 from tests.unit.ownership.tunnel import Network

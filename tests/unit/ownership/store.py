@@ -10,7 +10,7 @@ from typing import Any
 
 from controlplane.app.ports import ClusterError, Transient, Unknown
 from controlplane.cluster.api import EVENTS, Expired, Json, ObjectList, PatchType, Resource, WatchEvent
-from controlplane.domain.placement import matches, parse_selector
+from controlplane.domain.workloads.placement import matches, parse_selector
 from tests.fakes.apiserver import Call, FakeApiServer
 from tests.unit.ownership.world import Process, World
 

@@ -8,13 +8,13 @@ from random import Random
 
 import pytest
 
-from controlplane.app.leases import LeaseKeeper
-from controlplane.app.membership import Membership
-from controlplane.app.presence import Presence
-from controlplane.domain import lease as lease_rules
-from controlplane.domain import replicas as replica_rules
+from controlplane.app.ownership.leases import LeaseKeeper
+from controlplane.app.ownership.liveness import Presence
+from controlplane.app.ownership.membership import Membership
 from controlplane.domain.identity import BaseId
 from controlplane.domain.objects import Lease
+from controlplane.domain.ownership import lease as lease_rules
+from controlplane.domain.ownership import replicas as replica_rules
 from gateways.session.routing import Fences
 from tests.fakes import apiserver
 from tests.unit.ownership.faults import AFTER, PEOPLE, SECONDS, Fault, explore

@@ -10,11 +10,11 @@ from random import Random
 import pytest
 from structlog.testing import capture_logs
 
-from controlplane.app import reporting
 from controlplane.app.events import Happening
 from controlplane.app.metrics import HOOK_QUEUE, HOOK_REPORTS
 from controlplane.app.ports import Undelivered
-from controlplane.app.reporting import Outlet, Reporter
+from controlplane.app.reporting import hooks as reporting
+from controlplane.app.reporting.hooks import Outlet, Reporter
 from controlplane.domain.reports import Allowance, Report
 from tests.unit.app.harness import LoopClock
 

@@ -11,11 +11,11 @@ from random import Random
 import pytest
 from structlog.testing import capture_logs
 
-from controlplane.app import tracking
 from controlplane.app.events import Happening
 from controlplane.app.metrics import TRACKED
-from controlplane.app.reporting import Outlet
-from controlplane.app.tracking import Tracker
+from controlplane.app.reporting import tracking
+from controlplane.app.reporting.hooks import Outlet
+from controlplane.app.reporting.tracking import Tracker
 from tests.unit.app.harness import LoopClock
 from tests.unit.reports.test_reporting import FakeHook, happening
 

@@ -9,7 +9,6 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 
-from controlplane.app.operations import Missing, NotAllowed, Refusal
 from controlplane.app.ports import (
     AlreadyExists,
     Conflict,
@@ -20,6 +19,7 @@ from controlplane.app.ports import (
     Transient,
     Unknown,
 )
+from controlplane.app.tooling.operations import Missing, NotAllowed, Refusal
 from controlplane.rpc.refusals import DOMAIN, Busy, Ending, refusing
 
 

@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 from controlplane.settings import ControlPlaneSettings
-from gateways.simulated_base.options import parse
 from modulecontroller.configuration import PROGRAMS, survey
 from modulecontroller.settings import PROGRAM_NAMES
 from service.settings import ALL_VARIABLES, names
+from simulatedbase.options import parse
 from tests.servers import manifests, rbac
 from tests.servers.kubeapi import Json
 from tests.servers.rbac import SHIPPED

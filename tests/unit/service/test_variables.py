@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.domain.planner import OrphanPolicy
+from controlplane.domain.base.planner import OrphanPolicy
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from gateways.http.settings import HttpGatewaySettings
 from gateways.mqtt.settings import MqttGatewaySettings

@@ -1,0 +1,1 @@
+"""One base: its actor and what the actor works with."""

@@ -1,0 +1,1 @@
+"""All bases of this replica."""

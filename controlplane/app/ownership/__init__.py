@@ -1,0 +1,1 @@
+"""Which replica acts: member leases, leases of bases, assignment."""

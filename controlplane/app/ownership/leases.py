@@ -1,0 +1,379 @@
+"""Begins, keeps and ends this replica's terms over bases, through their Leases.
+
+Guarantee: a term is only reported as held while it was renewed recently enough
+that no correct replica can have taken it. Non-guarantee: writes already on their
+way when a term is lost may still land; the fence and the preconditions on them
+make them harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+from typing import NoReturn
+
+import structlog
+
+from controlplane.app.metrics import LEASE_RENEWAL_DELAY, LEASES_LOST, OWNED, WRITES
+from controlplane.app.ownership.membership import Membership
+from controlplane.app.ownership.records import LeaseRecords, recorded_modules
+from controlplane.app.ownership.terms import Term
+from controlplane.app.ports import Clock, Cluster, ClusterError, Conflict, NotFound, Transient
+from controlplane.app.times import micro_time
+from controlplane.domain import contract
+from controlplane.domain.identity import BaseId, base_of_node, node_name
+from controlplane.domain.objects import Lease
+from controlplane.domain.ownership import lease as rules
+
+log = structlog.get_logger(__name__)
+
+RENEWERS = 32
+GIVE_TRIES = 3
+TICK = 0.001
+"""Seconds that a renewal may be early: no timer is more exact."""
+RETRY_FIRST, RETRY_LONGEST = 0.5, 4.0
+
+
+class LeaseKeeper:
+    """Owns the VNode leases of one replica.
+
+    on_lost is called, synchronously, with each base whose lease somebody else took
+    or deleted; on_overdue with the cause when the first of all leases could not be
+    renewed in time, so that nothing is done for its base, and with None when one
+    was renewed again.
+    """
+
+    def __init__(self, cluster: Cluster, clock: Clock, members: Membership, *, env: str, random: Random) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._members = members
+        self._holder = members.me
+        self._env = env
+        self._random = random
+        self._terms: dict[BaseId, Term] = {}
+        self._due: list[tuple[float, int, Term]] = []
+        self._numbers = itertools.count()
+        self._due_changed = asyncio.Event()
+        self._records = LeaseRecords(clock.monotonic)
+        self.on_lost: Callable[[BaseId], None] = lambda _base: None
+        self.on_overdue: Callable[[str | None], None] = lambda _cause: None
+        self._overdue = False
+        cluster.leases.subscribe(self._observe)
+
+    def fence(self, base: BaseId) -> int | None:
+        """Return the fence of our term over a base, or None while we may not act for it.
+
+        After the others may have counted this replica as gone its terms count only
+        once they were renewed: others may have taken the leases meanwhile.
+        """
+        term = self._terms.get(base)
+        if term is None or not self._members.may_act() or term.renewed_at < self._members.unbroken_since():
+            return None
+        return term.fence if rules.may_act(now=self._clock.monotonic(), renewed_at=term.renewed_at) else None
+
+    @property
+    def owned(self) -> int:
+        """How many terms are under way."""
+        return len(self._terms)
+
+    def owner(self, base: BaseId) -> str:
+        """Return who holds the lease of a base as far as we know."""
+        lease = self._cluster.leases.get(self._key(base))
+        return lease.holder if lease is not None else ""
+
+    def wait(self, lease: Lease) -> float:
+        """Return the seconds until a lease may be taken as far as we know, 0 when it may be now."""
+        return rules.wait(
+            lease,
+            me=self._holder,
+            unchanged_for=self._unchanged_for(lease),
+            holder_gone=self.orphaned(lease),
+        )
+
+    def orphaned(self, lease: Lease) -> bool:
+        """Tell whether the holder of a lease is gone as far as we know."""
+        return self._members.gone(lease.holder, self._records.unchanged_since(lease))
+
+    def abandoned(self, base: BaseId) -> bool:
+        """Tell whether nobody can act any more under the lease of a base that has none now.
+
+        Who held it may not know that somebody deleted it, and acts until it has to renew it.
+        If we never saw it, that may be any other replica.
+        """
+        ended = self._records.ended(self._key(base))
+        if ended is None:
+            return len(self._members.replicas()) < 2
+        return ended.holder == self._holder or self._members.gone(ended.holder, ended.seen_at)
+
+    def confirm(self) -> None:
+        """Renew at once the leases that others may have taken while this replica was cut off."""
+        now = self._clock.monotonic()
+        for term in self._terms.values():
+            if term.renewed_at < self._members.unbroken_since():
+                self._schedule(term, now)
+
+    def recorded(self, base: BaseId) -> str | None:
+        """Return the record of installed modules with which our term began, None where the lease had none."""
+        term = self._terms.get(base)
+        return recorded_modules(term.lease) if term is not None else None
+
+    def record(self, base: BaseId, modules: str, *, soon: bool = False) -> None:
+        """Have the lease say which modules are ours: written along with its next renewal, soon: with one now."""
+        term = self._terms.get(base)
+        if term is not None:
+            term.modules = modules
+            if soon:
+                term.urgent = True
+                self._schedule(term, self._clock.monotonic())
+
+    async def claim(self, base: BaseId, *, above: int = 0) -> int:
+        """Begin a term with a fence above that one and return it; 0 when somebody else has the base.
+
+        Raises ClusterError. Whether the term may be acted for by now is another
+        question: the write may have taken long.
+        """
+        now = self._clock.monotonic()
+        current = self._cluster.leases.get(self._key(base))
+        if not self._members.may_act():
+            raise Transient("this replica is cut off from the cluster or from its member lease")
+        decision = rules.claim(
+            current,
+            fresh=self._fresh(base),
+            unchanged_for=self._unchanged_for(current) if current is not None else 0.0,
+            holder_gone=current is not None and self.orphaned(current),
+        )
+        if isinstance(decision, rules.Wait):
+            return 0
+        lease = replace(decision.lease, transitions=max(decision.lease.transitions, above + 1))
+        if isinstance(decision, rules.Create):
+            WRITES.labels("lease-create").inc()
+            held = await self._cluster.create_lease(lease)
+        else:
+            WRITES.labels("lease-take").inc()
+            held = await self._cluster.update_lease(lease)
+        # Counted from before the write, so that we end before anyone else may begin.
+        before = self._terms.get(base)
+        term = Term(base, held.transitions, held, renewed_at=now, modules=before.modules if before else None)
+        self._terms[base] = term
+        OWNED.set(len(self._terms))
+        self._schedule(term, now + self._jittered())
+        return term.fence
+
+    async def give(self, base: BaseId, to: str) -> bool:
+        """End our term over a base that nobody here acts for any more, in favour of another replica.
+
+        Returns False where the lease is gone or somebody else's already. Raises ClusterError
+        if it is still ours; the term is over in any case.
+        """
+        term = self._terms.pop(base, None)
+        OWNED.set(len(self._terms))
+        if term is None:
+            return False
+        lease = term.lease
+        for _ in range(GIVE_TRIES):
+            WRITES.labels("lease-give").inc()
+            try:
+                await self._cluster.update_lease(
+                    replace(lease, holder=to, renew_time=micro_time(self._clock.wall()), annotations=term.news())
+                )
+            except NotFound:
+                return False
+            except Conflict:
+                current = self._cluster.leases.get(self._key(base))
+                if current is None or not rules.held_by(current, self._holder, term.fence):
+                    return False
+                # A renewal that was under way.
+                lease = current
+            else:
+                return True
+        raise Conflict(f"somebody else keeps writing the lease: tried {GIVE_TRIES} times")
+
+    def abandon(self) -> None:
+        """End all terms without a word: this replica ends, and its member lease says so for all of them."""
+        self._terms.clear()
+        OWNED.set(0)
+
+    async def flush(self, within: float) -> None:
+        """Write the records that wait for a renewal, as far as so many seconds allow: this replica ends."""
+        waiting = [term for term in self._terms.values() if term.news()]
+        room = asyncio.Semaphore(RENEWERS)
+
+        async def write(term: Term) -> None:
+            async with room:
+                WRITES.labels("lease-record").inc()
+                stamp = micro_time(self._clock.wall())
+                try:
+                    await self._cluster.update_lease(replace(term.lease, renew_time=stamp, annotations=term.news()))
+                except ClusterError as error:
+                    log.info("record of installed modules not written", base=term.base, cause=str(error))
+
+        try:
+            async with asyncio.timeout(within), asyncio.TaskGroup() as group:
+                for term in waiting:
+                    group.create_task(write(term), name=f"record-{term.base}")
+        except TimeoutError:
+            log.warning("records of installed modules not written in time", bases=len(waiting))
+
+    async def end(self, base: BaseId, *, modules: str = "") -> None:
+        """End our term because the base is gone: delete its lease. Raises ClusterError.
+
+        If there were modules of ours on it their record is kept, in a lease that nobody
+        holds: the base may come back with them.
+        """
+        term = self._terms.get(base)
+        if term is None:
+            return
+        term.ending = True
+        try:
+            if modules:
+                WRITES.labels("lease-release").inc()
+                record = {contract.ANNOTATION_OWNED_MODULES: modules}
+                stamp = micro_time(self._clock.wall())
+                await self._cluster.update_lease(replace(term.lease, holder="", renew_time=stamp, annotations=record))
+            else:
+                WRITES.labels("lease-delete").inc()
+                await self._cluster.delete_lease(term.lease)
+        except NotFound:
+            pass
+        except Conflict:
+            if self._still_ours(term):
+                raise
+        finally:
+            term.ending = False
+        self._terms.pop(base, None)
+        OWNED.set(len(self._terms))
+
+    async def run(self) -> NoReturn:
+        """Renew the leases of all terms, each about every 10 s."""
+        async with asyncio.TaskGroup() as group:
+            queue: asyncio.Queue[Term] = asyncio.Queue(RENEWERS)
+            for number in range(RENEWERS):
+                group.create_task(self._renewer(queue), name=f"lease-renewer-{number}")
+            while True:
+                await queue.put(await self._next_due())
+        raise AssertionError("lease renewers never return")
+
+    async def _next_due(self) -> Term:
+        while True:
+            now = self._clock.monotonic()
+            if self._due and self._due[0][0] <= now + TICK:
+                due, _, term = heapq.heappop(self._due)
+                if self._terms.get(term.base) is term and term.due == due:
+                    LEASE_RENEWAL_DELAY.observe(max(now - due, 0.0))
+                    return term
+                continue
+            self._due_changed.clear()
+            wait = self._due[0][0] - now if self._due else None
+            try:
+                async with asyncio.timeout(wait):
+                    await self._due_changed.wait()
+            except TimeoutError:
+                pass
+
+    async def _renewer(self, queue: asyncio.Queue[Term]) -> NoReturn:
+        while True:
+            await self._renew(await queue.get())
+
+    async def _renew(self, term: Term) -> None:
+        now = self._clock.monotonic()
+        term.urgent = False
+        try:
+            WRITES.labels("lease-renew").inc()
+            renewed = rules.renewed(term.lease, renew_time=micro_time(self._clock.wall()))
+            term.lease = await self._cluster.update_lease(replace(renewed, annotations=term.news()))
+        except Conflict:
+            current = self._cluster.leases.get(self._key(term.base))
+            if current is not None and self._still_ours(term):
+                # Our own earlier write, or one that did not change the holder.
+                term.lease = current
+                self._retry(term)
+            elif current is None:
+                self._retry(term)
+            else:
+                self._lose(term, current.holder)
+        except NotFound:
+            self._lose(term, "nobody")
+        except ClusterError as error:
+            log.warning("lease not renewed", base=term.base, cause=str(error))
+            if not self._overdue and self.fence(term.base) is None:
+                self._overdue = True
+                self.on_overdue(f"{term.base}: {error}")
+            self._retry(term)
+        else:
+            if self._overdue:
+                self._overdue = False
+                self.on_overdue(None)
+            term.renewed_at, term.failures = now, 0
+            lasts = now >= self._members.unbroken_since() and not term.urgent
+            self._schedule(term, now + self._jittered() if lasts else now)
+
+    def _retry(self, term: Term) -> None:
+        delay = min(RETRY_FIRST * 2**term.failures, RETRY_LONGEST) * (0.5 + self._random.random())
+        term.failures = min(term.failures + 1, 16)
+        self._schedule(term, self._clock.monotonic() + delay)
+
+    def _lose(self, term: Term, holder: str) -> None:
+        if self._terms.get(term.base) is not term:
+            return
+        log.warning("lease lost", base=term.base, holder=holder)
+        LEASES_LOST.inc()
+        del self._terms[term.base]
+        OWNED.set(len(self._terms))
+        if term.modules is not None:
+            self._records.note_modules(self._key(term.base), term.modules)
+        self.on_lost(term.base)
+
+    def _still_ours(self, term: Term) -> bool:
+        return rules.held_by(self._cluster.leases.get(self._key(term.base)), self._holder, term.fence)
+
+    def _schedule(self, term: Term, at: float) -> None:
+        term.due = at
+        heapq.heappush(self._due, (at, next(self._numbers), term))
+        self._due_changed.set()
+
+    def _jittered(self) -> float:
+        return rules.RENEW_INTERVAL * (0.9 + 0.2 * self._random.random())
+
+    def _fresh(self, base: BaseId) -> Lease:
+        wall = self._clock.wall()
+        stamp = micro_time(wall)
+        ended = self._records.ended(self._key(base))
+        return Lease(
+            namespace=contract.LEASE_NAMESPACE,
+            name=node_name(base, self._env),
+            resource_version="",
+            holder=self._holder,
+            duration_seconds=int(rules.DURATION),
+            renew_time=stamp,
+            acquire_time=stamp,
+            transitions=rules.first_fence(wall, ended.fence if ended is not None else 0),
+            labels={contract.COMPONENT: contract.COMPONENT_VNODE_LEASE, contract.ENV: self._env},
+            annotations={contract.ANNOTATION_OWNED_MODULES: ended.modules} if ended and ended.modules else {},
+        )
+
+    def _unchanged_for(self, lease: Lease) -> float:
+        """Return for how many seconds we saw a lease unchanged while we could have seen it change."""
+        since = self._members.heard_since()
+        if since is None:
+            return 0.0
+        return self._clock.monotonic() - max(self._records.unchanged_since(lease), since)
+
+    def _observe(self, key: str) -> None:
+        lease = self._cluster.leases.get(key)
+        self._records.observe(key, lease)
+        base = base_of_node(key.partition("/")[2], self._env)
+        term = self._terms.get(base) if base is not None else None
+        if term is None:
+            return
+        if lease is None:
+            if not term.ending:
+                self._lose(term, "nobody")
+        elif lease.holder != self._holder and not term.ending:
+            self._lose(term, lease.holder)
+
+    def _key(self, base: BaseId) -> str:
+        return f"{contract.LEASE_NAMESPACE}/{node_name(base, self._env)}"

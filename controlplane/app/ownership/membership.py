@@ -1,0 +1,330 @@
+"""This replica among the others: keeps its member lease, and may act while it could renew it.
+
+Guarantee: ``may_act`` is true only while no correct replica can count this one as
+gone. Who else lives is told by ``presence``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+from typing import NoReturn
+
+import structlog
+
+from controlplane.app.metrics import MEMBER_RENEWAL_DELAY, SELF_FENCED, WRITES
+from controlplane.app.ownership.liveness import Presence
+from controlplane.app.ports import AlreadyExists, Clock, Cluster, ClusterError, Conflict, NotFound
+from controlplane.app.times import micro_time
+from controlplane.domain import contract
+from controlplane.domain.objects import Lease
+from controlplane.domain.ownership import replicas
+from controlplane.domain.ownership.member import Member, mark
+from controlplane.domain.ownership.replicas import Replica
+
+log = structlog.get_logger(__name__)
+
+SYNC_LOOK = 0.05
+LOOK = 0.25
+"""Seconds between looks at least."""
+RENEW_WITHIN = 4.0
+"""Seconds that one write of the member lease may take; then it is tried again."""
+RETRY = 0.4
+"""Seconds between tries to renew, before jitter: few fit into the time until this replica stops acting."""
+LEAVE_TRIES = 3
+"""Tries to release the member lease at the end; only somebody else who writes it makes more than one needed."""
+
+
+class NameTaken(Exception):
+    """Another process has this replica's name; the message says what to do."""
+
+
+class Membership:
+    """Keeps this replica's member lease.
+
+    sole tells that the cluster can have no other process, so that whoever holds the
+    record is dead.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        member: Member,
+        *,
+        random: Random,
+        sole: bool = False,
+    ) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._random = random
+        self._me = member.replica
+        self._member = member
+        self._sole = sole
+        self._lease: Lease | None = None
+        self._leaving = False
+        self._renewed_at = float("-inf")
+        self._acting_since: float | None = None
+        self._failure = ""
+        """Why the last renewal failed, empty if it did not."""
+        self._unbroken_since = float("-inf")
+        self._tunnels: frozenset[str] = frozenset()
+        self._presence = Presence(cluster, clock, member)
+        self._renew_now = asyncio.Event()
+        self._joined = asyncio.Event()
+        self.on_cut_off: Callable[[bool], None] = lambda _cut_off: None
+        cluster.members.subscribe(self._look_at_own)
+
+    # What others read.
+
+    @property
+    def me(self) -> str:
+        """The name of this replica."""
+        return self._me
+
+    @property
+    def self(self) -> Replica:
+        """This replica, whether it has joined or not."""
+        known = next((replica for replica in self._presence.known if replica.id == self._me), None)
+        return known or Replica(self._me, self._member.address, tunnels=self._tunnels)
+
+    def may_act(self) -> bool:
+        """Tell whether this replica may write for its bases and send orders."""
+        return self._lease is not None and replicas.may_act(now=self._clock.monotonic(), renewed_at=self._renewed_at)
+
+    def heard_since(self) -> float | None:
+        """Return since when silence of others counts, on the monotonic clock: None while this replica is cut off."""
+        return self._acting_since if self.may_act() else None
+
+    def unbroken_since(self) -> float:
+        """Return since when nobody can have counted this replica as gone, on the monotonic clock."""
+        return self._unbroken_since
+
+    def replicas(self) -> tuple[Replica, ...]:
+        """Return all that live, this one included, by name."""
+        return self._presence.known
+
+    def takers(self, tunnel: str = "") -> tuple[str, ...]:
+        """Return who takes bases of a tunnel."""
+        return replicas.takers(self._presence.known, tunnel)
+
+    def gone(self, holder: str, unchanged_since: float = float("-inf")) -> bool:
+        """Tell whether a holder is a replica of ours that ended or stopped acting; see Presence.gone."""
+        return self._presence.gone(holder, unchanged_since)
+
+    def unchanged_for(self) -> float:
+        """Return for how many seconds the same replicas have lived, drained and reached the same tunnels.
+
+        Time in which this replica was cut off does not count: it would not have seen a change.
+        """
+        since = self.heard_since()
+        return 0.0 if since is None else min(self._presence.unchanged_for(), self._clock.monotonic() - since)
+
+    def mine(self, key: str) -> bool:
+        """Tell whether something that one replica does for all, named by key, is this one's to do."""
+        return self.may_act() and replicas.rank(self._me, key, self.takers()) == 0 and self._me in self.takers()
+
+    def subscribe(self, handler: Callable[[], None]) -> None:
+        """Call handler whenever a replica came, went, or told something else of itself."""
+        self._presence.subscribe(handler)
+
+    async def joined(self) -> None:
+        """Wait until this replica is one of the members."""
+        await self._joined.wait()
+
+    # What this replica tells of itself.
+
+    def tell_tunnels(self, tunnels: frozenset[str]) -> None:
+        """Tell of which tunnels gateways are connected."""
+        if tunnels != self._tunnels:
+            self._tunnels = tunnels
+            self._renew_now.set()
+
+    async def drain(self, replica: str, *, draining: bool) -> None:
+        """Have a replica give its bases away and take none, or take some again. Raises ClusterError."""
+        lease = self._cluster.members.get(self._member.key(replica))
+        if lease is None:
+            raise NotFound(f"there is no replica {replica}")
+        WRITES.labels("member-drain").inc()
+        word = {contract.ANNOTATION_REPLICA_DRAINING: str(draining).lower()}
+        await self._cluster.annotate_lease(lease, word)
+
+    # Life.
+
+    async def run(self) -> NoReturn:
+        """Join, then stay a member, for ever. Raises NameTaken."""
+        while not self._cluster.members.synced:  # noqa: ASYNC110 - informers have no event for it
+            await asyncio.sleep(SYNC_LOOK)
+        await self._join()
+        self._joined.set()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._stay(), name="member-renewal")
+            group.create_task(self._watch(), name="member-watch")
+        raise AssertionError("members never return")
+
+    async def leave(self) -> None:
+        """Say that this replica stopped acting, so that others take over at once; failures leave that to the expiry."""
+        if self._lease is None:
+            return
+        self._leaving = True
+        self._renewed_at = float("-inf")
+        cause = ""
+        for _ in range(LEAVE_TRIES):
+            current = self._cluster.members.get(self._member.key()) or self._lease
+            if not self._member.wrote(current):
+                # While this process stood still another one followed under its name.
+                return
+            try:
+                WRITES.labels("member-release").inc()
+                async with asyncio.timeout(RENEW_WITHIN):
+                    await self._cluster.update_lease(replace(current, holder="", renew_time=self._stamp()))
+            except Conflict as error:
+                cause = str(error)
+            except NotFound:
+                return
+            except (ClusterError, TimeoutError) as error:
+                cause = str(error) or "no answer in time"
+                break
+            else:
+                return
+        log.warning("member lease not released: others wait until it expires", cause=cause)
+
+    async def _join(self) -> None:
+        key, first_seen, waiting = self._member.key(), None, False
+        began = heard_since = self._clock.monotonic()
+        while True:
+            now = self._clock.monotonic()
+            current = self._cluster.members.get(key)
+            if current is None and waiting and now - began < replicas.DURATION:
+                # Somebody removed the record; whoever lives under this name writes it anew.
+                await asyncio.sleep(LOOK)
+                continue
+            if current is not None and current.holder and not self._member.wrote(current) and not self._sole:
+                first_seen = first_seen or mark(current)
+                if mark(current) != first_seen:
+                    raise NameTaken(self._member.why_taken(current))
+                if now - began < (current.duration_seconds or replicas.DURATION):
+                    if not waiting:
+                        log.info("an earlier process of this name may still live: waiting", lease=key)
+                    waiting = True
+                    await asyncio.sleep(LOOK)
+                    continue
+            try:
+                WRITES.labels("member-join").inc()
+                await self._write(self._member.fresh(current, self._stamp(), self._tunnels))
+            except (AlreadyExists, Conflict):
+                await asyncio.sleep(LOOK * (0.5 + self._random.random()))
+            except (ClusterError, TimeoutError) as error:
+                log.warning("member lease not written", cause=str(error) or "no answer in time")
+                await asyncio.sleep(RETRY * (1 + self._random.random()))
+                heard_since = self._clock.monotonic()
+            else:
+                self._acting_since = heard_since
+                log.info("replica joined", lease=key, replicas=[r.id for r in self._presence.known])
+                return
+
+    async def _stay(self) -> NoReturn:
+        due = self._clock.monotonic() + self._jittered()
+        while True:
+            await self._until(due, self._renew_now)
+            self._renew_now.clear()
+            if self._leaving:
+                await asyncio.get_running_loop().create_future()
+            began = self._clock.monotonic()
+            MEMBER_RENEWAL_DELAY.observe(max(began - due, 0.0))
+            due = began + await self._renew()
+
+    async def _renew(self) -> float:
+        """Renew once; return how many seconds after the begin of this to do so again. Raises NameTaken."""
+        began = self._clock.monotonic()
+        current = self._cluster.members.get(self._member.key())
+        if current is not None and not self._member.wrote(current):
+            raise NameTaken(self._member.why_taken(current))
+        if current is not None and current.holder != self._me:
+            # Somebody else released it: the others may take our bases at once.
+            self._renewed_at = float("-inf")
+        self._notice_lapse()
+        renewed_at = self._renewed_at
+        try:
+            WRITES.labels("member-renew").inc()
+            await self._write(self._member.renewed(current, self._stamp(), self._tunnels))
+        except (AlreadyExists, Conflict):
+            # Our own earlier write, or a word on it; the next look has the record as it is.
+            return self._clock.monotonic() - began + RETRY * (0.5 + self._random.random())
+        except (ClusterError, TimeoutError) as error:
+            self._note_failure(str(error) or "no answer in time")
+            return self._clock.monotonic() - began + RETRY * (0.5 + self._random.random())
+        self._note_failure("")
+        now = self._clock.monotonic()
+        if not replicas.unbroken(now=now, renewed_at=renewed_at):
+            self._notice_lapse(lapsed=True)
+            self._unbroken_since = now
+        if self._acting_since is None:
+            self._acting_since = now
+            log.info("replica acts again")
+            self.on_cut_off(False)
+        return self._jittered()
+
+    def _note_failure(self, cause: str) -> None:
+        """Log that renewals fail, once for each cause, and that they succeed again."""
+        if cause == self._failure:
+            return
+        self._failure = cause
+        if cause:
+            log.warning("member lease not renewed", cause=cause)
+        else:
+            log.info("member lease renewed again")
+
+    def _notice_lapse(self, *, lapsed: bool = False) -> None:
+        """Take note that this replica stopped acting for a while, if it did."""
+        if not self._leaving and self._acting_since is not None and (lapsed or not self.may_act()):
+            self._acting_since = None
+            SELF_FENCED.inc()
+            log.warning("replica stops acting", cause="its member lease could not be renewed in time")
+            self.on_cut_off(True)
+
+    async def _write(self, lease: Lease) -> None:
+        # Counted from before the write, so that we end before anyone else may begin.
+        began = self._clock.monotonic()
+        async with asyncio.timeout(RENEW_WITHIN):
+            if lease.resource_version:
+                self._lease = await self._cluster.update_lease(lease)
+            else:
+                self._lease = await self._cluster.create_lease(lease)
+        self._renewed_at = began
+
+    async def _watch(self) -> NoReturn:
+        """Find out who is gone, and when this replica may act no more."""
+        doubt = self._presence.doubt
+        while True:
+            doubt.clear()
+            self._notice_lapse()
+            next_look, since = self._clock.monotonic() + LOOK, self.heard_since()
+            if since is not None:
+                lapse_at = self._renewed_at + replicas.SELF_FENCE_AFTER
+                other_at = await self._presence.look(since, self.mine)
+                next_look = max(next_look, min(lapse_at, lapse_at if other_at is None else other_at))
+            await self._until(next_look, doubt)
+
+    def _look_at_own(self, key: str) -> None:
+        """Another process that writes our record is told by the next renewal, which need not wait."""
+        lease = self._cluster.members.get(key)
+        if key != self._member.key() or lease is None or not self._joined.is_set():
+            return
+        if lease.holder != self._me or not self._member.wrote(lease):
+            self._renew_now.set()
+
+    def _jittered(self) -> float:
+        return replicas.RENEW_INTERVAL * (0.9 + 0.2 * self._random.random())
+
+    def _stamp(self) -> str:
+        return micro_time(self._clock.wall())
+
+    async def _until(self, at: float, or_at_once: asyncio.Event) -> None:
+        try:
+            async with asyncio.timeout(max(at - self._clock.monotonic(), 0.0)):
+                await or_at_once.wait()
+        except TimeoutError:
+            pass

@@ -1,0 +1,84 @@
+"""Leftovers of bases that are gone: Leases without a Node whose holder ended.
+
+A Lease that nobody holds and that lists installed modules is no leftover at once: the
+base may come back with them, and then they are ours. It is kept for ``RECORD_KEPT``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from controlplane.app.ownership.leases import LeaseKeeper
+from controlplane.app.ownership.membership import Membership
+from controlplane.app.ownership.records import recorded_modules
+from controlplane.app.ports import Clock, Cluster, ClusterError, NotFound
+from controlplane.app.times import parse_time
+from controlplane.domain.base.releases import recorded
+from controlplane.domain.identity import BaseId, base_of_node
+from controlplane.domain.objects import Lease
+
+log = structlog.get_logger(__name__)
+
+RECORD_KEPT = 7 * 24 * 3600.0
+"""Seconds for which the record of the modules of a base that is gone is kept."""
+MOST_RECORDS = 20_000
+"""Records of bases that are gone; beyond that the oldest are removed."""
+
+
+class LeaseSweep:
+    """Removes Leases; known tells whether a base is served or was heard lately."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        clock: Clock,
+        leases: LeaseKeeper,
+        members: Membership,
+        env: str,
+        known: Callable[[BaseId], bool],
+    ) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._leases = leases
+        self._members = members
+        self._env = env
+        self._known = known
+
+    async def run(self) -> None:
+        """Look once at all Leases."""
+        kept = sorted(lease.renew_time for lease in self._cluster.leases.all() if is_record(lease))
+        oldest = kept[-MOST_RECORDS] if len(kept) > MOST_RECORDS else ""
+        for key in [f"{lease.namespace}/{lease.name}" for lease in self._cluster.leases.all()]:
+            # Looked up anew: much may have happened since the last removal.
+            lease = self._cluster.leases.get(key)
+            if lease is not None and self._left_over(lease, oldest):
+                await self._remove(lease)
+
+    def _left_over(self, lease: Lease, oldest: str) -> bool:
+        base = base_of_node(lease.name, self._env)
+        if base is None or self._known(base) or self._leases.wait(lease) > 0:
+            return False
+        if self._cluster.nodes.get(lease.name) is not None or not self._members.mine(lease.name):
+            return False
+        if not is_record(lease) or lease.renew_time < oldest:
+            return True
+        ended = parse_time(lease.renew_time)
+        return ended is not None and self._clock.wall() - ended >= RECORD_KEPT
+
+    async def _remove(self, lease: Lease) -> None:
+        log.info("lease of a base that is gone removed", lease=lease.name)
+        try:
+            await self._cluster.delete_lease(lease)
+        except NotFound:
+            return
+        except ClusterError as error:
+            # It costs nothing but a line in a list; the next sweep tries again.
+            log.warning("lease not removed", lease=lease.name, cause=str(error))
+
+
+def is_record(lease: Lease) -> bool:
+    """Tell whether a Lease stands only for the modules of a base that is gone."""
+    return not lease.holder and bool(recorded(recorded_modules(lease) or ""))

@@ -1,0 +1,1 @@
+"""Failures and events for hooks and trackers."""

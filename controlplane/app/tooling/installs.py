@@ -1,0 +1,257 @@
+"""Installs and uninstalls for tools: changes of desired state, one Pod for each base.
+
+They only create or delete Pods; the actors do the rest, exactly as for Pods that come
+from anywhere else. What is asked for wrongly is refused before anything is done. After
+that each Pod has a result of its own: a failure of one keeps no other back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from urllib.parse import urlsplit
+
+from controlplane.app.ports import (
+    AlreadyExists,
+    Cluster,
+    ClusterError,
+    Conflict,
+    NotFound,
+    StorageDamaged,
+    StorageFull,
+    Transient,
+    Unknown,
+)
+from controlplane.app.tooling.operations import Missing, NotAllowed, Refusal, VNodeItem
+from controlplane.domain import contract
+from controlplane.domain.backoff import Backoff
+from controlplane.domain.base.planner import invalid
+from controlplane.domain.identity import BaseId, ModuleKey
+from controlplane.domain.objects import Container, NewPod, Pod, Toleration
+
+AT_ONCE = 16
+"""Writes of one call that are under way at once."""
+
+RETRY = Backoff(first=0.2, longest=5.0, jitter=0.5)
+"""Between attempts to write where the cluster names no time itself."""
+
+_BIZ_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s\x00-\x1f\x7f]+")
+
+
+class Result(Enum):
+    """What became of one Pod."""
+
+    CREATED = "created"
+    UNCHANGED = "unchanged"
+    DELETED = "deleted"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What was done to one Pod; reason (one PascalCase word) and message say why it failed."""
+
+    vnode: str
+    namespace: str
+    pod: str
+    result: Result
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One Pod and what is to be done to it."""
+
+    vnode: str
+    namespace: str
+    pod: str
+    act: Callable[[], Awaitable[Result]]
+
+    def ended(self, end: Result | ClusterError | Refusal) -> Change:
+        """Return the change that this end makes."""
+        if isinstance(end, Result):
+            return Change(self.vnode, self.namespace, self.pod, end)
+        return Change(self.vnode, self.namespace, self.pod, Result.FAILED, _reason(end), str(end))
+
+
+class Installs:
+    """Installs and uninstalls modules by their Pods.
+
+    within, in seconds, bounds a call: what the cluster turns away for now is tried again
+    until then, and what is left over then has failed.
+    """
+
+    def __init__(self, cluster: Cluster, *, env: str) -> None:
+        self._cluster = cluster
+        self._env = env
+
+    async def install(
+        self, targets: Sequence[VNodeItem], container: Container, *, namespace: str, request_id: str, within: float
+    ) -> list[Change]:
+        """Create a Pod for the module on each target that has none of ours yet.
+
+        Raises Refusal, and ClusterError where the only Pod could not be created.
+        """
+        _check(container)
+        steps = [
+            _Step(pod.node_name, namespace, pod.name, partial(self._create, pod))
+            for item in targets
+            for pod in (self._pod(item, container, namespace=namespace, request_id=request_id),)
+        ]
+        return await _each(steps, within)
+
+    async def uninstall(
+        self, targets: Sequence[VNodeItem], key: ModuleKey, *, namespace: str, within: float
+    ) -> list[Change]:
+        """Delete the Pods of a module on each target.
+
+        Raises Refusal, Missing where there are none, and ClusterError where the only one could not be deleted.
+        """
+        steps = [
+            _Step(pod.node_name, pod.namespace, pod.name, partial(self._delete, pod))
+            for item in targets
+            for pod in self._cluster.pods.on_node(item.name)
+            if (not namespace or pod.namespace == namespace) and any((c.name, c.version) == key for c in pod.containers)
+        ]
+        if not steps:
+            raise Missing(f"no Pod stands for module {key} on the target")
+        return await _each(steps, within)
+
+    def _pod(self, item: VNodeItem, container: Container, *, namespace: str, request_id: str) -> NewPod:
+        return NewPod(
+            namespace=namespace,
+            name=pod_name(item.identity, container),
+            node_name=item.name,
+            container=container,
+            labels={
+                contract.COMPONENT: contract.COMPONENT_MODULE,
+                contract.ENV: self._env,
+                "app.kubernetes.io/managed-by": "module-controller",
+            },
+            annotations={contract.ANNOTATION_REQUEST_ID: request_id},
+            tolerations=(
+                Toleration(contract.TAINT_VIRTUAL_NODE, "Equal", "True", "NoExecute"),
+                Toleration(contract.TAINT_NODE_ENV, "Equal", self._env, "NoExecute"),
+            ),
+        )
+
+    async def _create(self, pod: NewPod) -> Result:
+        try:
+            await self._cluster.create_pod(pod)
+        except AlreadyExists:
+            return self._existing(pod)
+        return Result.CREATED
+
+    def _existing(self, pod: NewPod) -> Result:
+        existing = self._cluster.pods.get(f"{pod.namespace}/{pod.name}")
+        if existing is None:
+            return Result.UNCHANGED
+        if existing.deleting:
+            raise NotAllowed(f"Pod {existing.key} is still being deleted: wait until it is gone")
+        urls = {container.image for container in existing.containers}
+        if pod.container.image not in urls:
+            raise NotAllowed(
+                f"Pod {existing.key} installs it from another URL, {', '.join(sorted(urls))}: uninstall it first"
+            )
+        # An earlier attempt of the same call may have created it without a confirmation.
+        ours = existing.annotations.get(contract.ANNOTATION_REQUEST_ID)
+        same = ours == pod.annotations[contract.ANNOTATION_REQUEST_ID]
+        return Result.CREATED if same else Result.UNCHANGED
+
+    async def _delete(self, pod: Pod) -> Result:
+        if pod.owner_uid:
+            raise NotAllowed(f"Pod {pod.key} belongs to a workload that would make it anew: scale or delete that")
+        if len(pod.containers) > 1:
+            raise NotAllowed(f"Pod {pod.key} has other modules too: delete the Pod itself")
+        try:
+            await self._cluster.delete_pod(pod)
+        except (NotFound, Conflict):
+            return Result.UNCHANGED
+        return Result.DELETED
+
+
+async def _each(steps: Sequence[_Step], within: float) -> list[Change]:
+    """Take all steps, a few at once. Raises the failure of the only step; of one among several its change tells it."""
+    until = asyncio.get_running_loop().time() + within
+    ends: dict[int, Result | ClusterError | Refusal] = {}
+    waiting = iter(enumerate(steps))
+
+    async def work() -> None:
+        for number, step in waiting:
+            ends[number] = await _end(step, until)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(AT_ONCE, len(steps))):
+            group.create_task(work())
+    if len(steps) == 1 and isinstance(ends[0], Exception):
+        raise ends[0]
+    return [step.ended(ends[number]) for number, step in enumerate(steps)]
+
+
+async def _end(step: _Step, until: float) -> Result | ClusterError | Refusal:
+    """Take a step, again and again while the cluster turns it away for now, and return how that ended."""
+    loop = asyncio.get_running_loop()
+    if loop.time() >= until:
+        return Transient("it was not tried: the time of the call was over")
+    attempts = 0
+    while True:
+        try:
+            async with asyncio.timeout_at(until):
+                return await step.act()
+        except TimeoutError:
+            return Unknown("it was not confirmed in the time of the call, and may have been done")
+        except (StorageFull, StorageDamaged) as error:
+            return error
+        except (Transient, Unknown) as error:
+            attempts += 1
+            named = error.retry_after if isinstance(error, Transient) else None
+            pause = max(RETRY.delay(attempts, random.random()), named or 0.0)  # noqa: S311 - jitter
+            if loop.time() + pause >= until:
+                return error
+        except (ClusterError, Refusal) as error:
+            return error
+        await asyncio.sleep(pause)
+
+
+def _check(container: Container) -> None:
+    if not _BIZ_NAME.fullmatch(container.name):
+        raise Refusal("a module's name is a DNS label: lower-case letters, digits and '-', at most 63", "name")
+    if problem := invalid(container):
+        raise Refusal(problem, "url" if container.version and ":" not in container.version else "version")
+    if not _is_url(container.image):
+        raise Refusal(
+            f"{container.image[:200]!r} is not a URL: write it with its scheme, "
+            "for example https://repo.example/biz1-0.0.1.jar or file:///opt/biz1.jar",
+            "url",
+        )
+
+
+def _is_url(text: str) -> bool:
+    """Tell whether a base could read text as a URL: java.net.URL needs a scheme, and HTTP a host."""
+    if not _URL.fullmatch(text):
+        return False
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return bool(parts.hostname) if parts.scheme in ("http", "https") else True
+
+
+def _reason(error: ClusterError | Refusal) -> str:
+    if isinstance(error, Refusal):
+        return "NotAllowed"
+    return "Unavailable" if type(error) is Transient else type(error).__name__
+
+
+def pod_name(identity: BaseId | str, container: Container) -> str:
+    """Return the name of the Pod that stands for a module on a base: the same wish gives the same name."""
+    digest = hashlib.sha256(f"{identity}\n{container.name}\n{container.version}".encode()).hexdigest()[:10]
+    return f"{container.name[:52]}-{digest}"

@@ -1,0 +1,199 @@
+"""What tools can see: VNodes and modules as items, from memory; and what a tool's request is refused with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from controlplane.app.base.state import Base, Phase
+from controlplane.app.fleet.fleet import Fleet
+from controlplane.app.ports import Cluster
+from controlplane.domain import contract
+from controlplane.domain.base.history import Operation
+from controlplane.domain.facts import ModuleState, Verb
+from controlplane.domain.identity import ModuleKey, base_of_node
+from controlplane.domain.objects import ContainerStatus, Node, Pod, Requirement
+from controlplane.domain.workloads.placement import matches
+
+
+@dataclass(frozen=True, slots=True)
+class VNodeItem:
+    """One VNode; base is None unless it is ours. owner and fence are those of its Lease."""
+
+    node: Node | None
+    base: Base | None
+    name: str
+    identity: str
+    owner: str
+    ready: bool
+    fence: int = 0
+
+    @property
+    def why(self) -> str:
+        """Why it is not ready, in words, as its owner or its Node tells."""
+        if self.base is not None:
+            return self.base.why
+        conditions = self.node.status.conditions if self.node is not None and not self.ready else ()
+        return next((condition.message for condition in conditions if condition.type == "Ready"), "")
+
+    @property
+    def modules_known(self) -> bool:
+        """It is known which modules the base has."""
+        return self.base is not None and self.base.modules.told
+
+
+class Management(Enum):
+    """Who looks after a module."""
+
+    MANAGED = "managed"
+    """A Pod stands for it."""
+    UNMANAGED = "unmanaged"
+    """It has no Pod, and was not installed by us."""
+    ORPHAN = "orphan"
+    """It has no Pod any more, and was installed by us."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleItem:
+    """One module on one VNode; pod is None when none stands for it.
+
+    state is None when the base does not have it, or while it is not known which modules the base has.
+    """
+
+    vnode: str
+    key: ModuleKey
+    state: ModuleState | None
+    pod: Pod | None
+    status: ContainerStatus | None
+    url: str
+    operation: Verb | None
+    management: Management
+    known: bool = True
+
+    @property
+    def ready(self) -> bool:
+        """Its container is ready, or it serves without a Pod."""
+        return self.status.ready if self.status is not None else self.state is ModuleState.ACTIVATED
+
+
+class Refusal(Exception):
+    """A tool asked for something that cannot be done; field is the part of the request at fault, if one is."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class Missing(Refusal):
+    """There is no such thing."""
+
+
+class NotAllowed(Refusal):
+    """The state of things does not allow it; the message says what would."""
+
+
+class Operations:
+    """Answers tools."""
+
+    def __init__(self, cluster: Cluster, fleet: Fleet, *, env: str) -> None:
+        self._cluster = cluster
+        self._fleet = fleet
+        self._env = env
+
+    def vnodes(self, selector: Sequence[Requirement] = ()) -> list[VNodeItem]:
+        """Return the VNodes that match, by name: ours, and those that other replicas own."""
+        names: set[str] = {node.name for node in self._cluster.nodes.all()}
+        names |= {base.vnode for base in self._fleet.bases()}
+        items = [item for name in sorted(names) if (item := self._vnode(name)) is not None]
+        return [item for item in items if matches(selector, item.node.labels if item.node else {})]
+
+    def vnode(self, name: str) -> VNodeItem:
+        """Return the VNode of that Node name or base identity; raises Missing."""
+        for candidate in (name, f"vnode.{name}.{self._env}"):
+            if (item := self._vnode(candidate)) is not None:
+                return item
+        raise Missing(f"there is no VNode or base {name!r}")
+
+    def known(self, name: str) -> bool:
+        """Tell whether there is a Node of that name."""
+        return self._cluster.nodes.get(name) is not None
+
+    def _vnode(self, name: str) -> VNodeItem | None:
+        identity = base_of_node(name, self._env)
+        if identity is None:
+            return None
+        node, base = self._cluster.nodes.get(name), self._fleet.get(identity)
+        if node is None and base is None:
+            return None
+        ready = node is not None and any(c.type == "Ready" and c.status == "True" for c in node.status.conditions)
+        if base is not None:
+            ready = ready and base.phase is Phase.READY
+        lease = self._cluster.leases.get(f"{contract.LEASE_NAMESPACE}/{name}")
+        owner, fence = (lease.holder, max(lease.transitions, 0)) if lease is not None else ("", 0)
+        return VNodeItem(node, base, name, identity, owner, ready, fence)
+
+    def modules(self, vnode: str = "", name: str = "", management: Management | None = None) -> list[ModuleItem]:
+        """Return the modules on one VNode or on all, by VNode, name and version."""
+        names = [vnode] if vnode else [item.name for item in self.vnodes()]
+        found = [
+            item
+            for one in names
+            for item in self._modules(one)
+            if name in ("", item.key.name) and management in (None, item.management)
+        ]
+        return sorted(found, key=lambda item: (item.vnode, item.key, item.pod.key if item.pod else ""))
+
+    def _modules(self, vnode: str) -> Iterable[ModuleItem]:
+        identity = base_of_node(vnode, self._env)
+        base = self._fleet.get(identity) if identity is not None else None
+        present = dict(base.modules.present) if base is not None else {}
+        flights = dict(base.modules.in_flight) if base is not None else {}
+        known = base is not None and base.modules.told
+        covered: set[ModuleKey] = set()
+        for pod in self._cluster.pods.on_node(vnode):
+            statuses = {status.name: status for status in pod.status.containers}
+            for container in pod.containers:
+                key = ModuleKey(container.name, container.version)
+                covered.add(key)
+                flight = flights.get(key.name)
+                yield ModuleItem(
+                    vnode=vnode,
+                    key=key,
+                    state=present[key].state if key in present else None,
+                    pod=pod,
+                    status=statuses.get(container.name) or ContainerStatus(container.name, "waiting", reason="Pending"),
+                    url=container.image,
+                    operation=flight.verb if flight is not None and flight.spec.key == key else None,
+                    management=Management.MANAGED,
+                    known=known,
+                )
+        for key, module in present.items():
+            if key not in covered:
+                flight = flights.get(key.name)
+                operation = flight.verb if flight is not None and flight.spec.key == key else None
+                ours = base is not None and key in base.modules.owned
+                management = Management.ORPHAN if ours else Management.UNMANAGED
+                yield ModuleItem(vnode, key, module.state, None, None, "", operation, management)
+
+    def past(self, vnode: str = "", name: str = "") -> list[tuple[str, Operation]]:
+        """Return the last operations on modules of one VNode or of all that are ours, by VNode and time."""
+        found = [
+            (base.vnode, operation)
+            for base in self._fleet.bases()
+            if vnode in ("", base.vnode)
+            for operation in base.history
+            if name in ("", operation.key.name)
+        ]
+        return sorted(found, key=lambda item: (item[0], item[1].wall, item[1].key))
+
+    def select(
+        self, *, base: str = "", selector: Sequence[Requirement] | None = None, all_bases: bool = False
+    ) -> list[VNodeItem]:
+        """Return the VNodes that a target names; raises Missing when it names none."""
+        if base:
+            return [self.vnode(base)]
+        found = self.vnodes(selector or ()) if selector is not None or all_bases else []
+        if not found:
+            raise Missing("no base matches the target", "target")
+        return found

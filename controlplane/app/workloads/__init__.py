@@ -1,0 +1,1 @@
+"""Deployments of modules: baselines and follower scaling."""

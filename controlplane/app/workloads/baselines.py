@@ -1,0 +1,92 @@
+"""Baselines: the modules that a starting base is given, and what became of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from controlplane.app.base.state import Base
+from controlplane.app.policy import Policy
+from controlplane.app.ports import Cluster
+from controlplane.domain import contract
+from controlplane.domain.base.vnode import Profile, labels
+from controlplane.domain.facts import (
+    Address,
+    BaselineQuery,
+    BatchInstalled,
+    ClientCode,
+    Reply,
+    ReplyCode,
+    TunnelKind,
+)
+from controlplane.domain.identity import BaseId, node_name
+from controlplane.domain.objects import ModuleDeployment, Taint
+from controlplane.domain.workloads.baselines import Baseline, Offer
+from controlplane.domain.workloads.placement import Spot
+
+
+class Baselines:
+    """Answers from the Deployments as they are; what they offer is worked out once for each change of them."""
+
+    def __init__(self, cluster: Cluster, policy: Policy) -> None:
+        self._cluster = cluster
+        self._env = policy.env
+        self._peers_follow = policy.peers_follow
+        self._offered: dict[str, ModuleDeployment] = {}
+        """Deployments without their versions: most of these tell of a new status only."""
+        self._offer: Offer | None = None
+        self._taints = (
+            Taint(contract.TAINT_VIRTUAL_NODE, "True", "NoExecute"),
+            Taint(contract.TAINT_NODE_ENV, policy.env, "NoExecute"),
+        )
+        cluster.deployments.subscribe(self._deployment_changed)
+
+    @property
+    def ready(self) -> bool:
+        """The Deployments are known."""
+        return self._cluster.deployments.synced
+
+    def of(self, base: BaseId, query: BaselineQuery, known: Base | None) -> Baseline:
+        """Return what the scheduler would place on such a base; known is the base if it was heard before."""
+        if self._offer is None:
+            self._offer = Offer(self._offered.values(), env=self._env, peers_follow=self._peers_follow)
+        return self._offer.to(self._spot(base, query, known))
+
+    def _spot(self, base: BaseId, query: BaselineQuery, known: Base | None) -> Spot:
+        """Return its Node as it is, or as it will be."""
+        name = node_name(base, self._env)
+        node = self._cluster.nodes.get(name)
+        host_name = node.labels.get(contract.BASE_HOST_NAME, "") if node is not None else ""
+        profile = Profile(
+            base=base,
+            env=self._env,
+            name=query.name,
+            version=query.version,
+            cluster_name=query.cluster_name,
+            host_name=known.profile.host_name if known is not None else host_name,
+            address=known.profile.address if known is not None else Address("", 0),
+            tunnel=known.profile.tunnel if known is not None else TunnelKind.HTTP,
+        )
+        if node is None:
+            return Spot(name, labels(profile), self._taints)
+        foreign = tuple(taint for taint in node.taints if taint not in self._taints)
+        return Spot(name, {**node.labels, **labels(profile)}, (*self._taints, *foreign), node.unschedulable)
+
+    def _deployment_changed(self, key: str) -> None:
+        deployment = self._cluster.deployments.get(key)
+        before = self._offered.pop(key, None)
+        if deployment is not None:
+            self._offered[key] = replace(deployment, resource_version="")
+        if before != self._offered.get(key):
+            self._offer = None
+
+
+def failures(batch: BatchInstalled) -> list[tuple[str, Reply]]:
+    """Return URL and reply of each module that is not there now; an empty URL stands for the batch as a whole."""
+    if not batch.items and batch.reply.code is not ReplyCode.SUCCESS:
+        return [("", batch.reply)]
+    return [(url, reply) for url, reply in batch.items if not _installed(reply)]
+
+
+def _installed(reply: Reply) -> bool:
+    """A module that was there before counts as installed."""
+    return reply.code is ReplyCode.SUCCESS or reply.client_code in (ClientCode.SUCCESS, ClientCode.REPEAT_BIZ)

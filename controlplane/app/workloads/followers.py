@@ -1,0 +1,221 @@
+"""The module deployment controller: replicas of "peer" Deployments follow the number of bases.
+
+Changes of Nodes, Pods and Deployments only wake it; after a moment one pass takes
+all of them together. Each replica keeps the counts of all Deployments, so that it
+can go on where another one left, and writes to those for which ``mine`` is true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import NoReturn
+
+import structlog
+
+from controlplane.app.events import Recorder
+from controlplane.app.metrics import PEER_CHANGES, PEER_DEPLOYMENTS, PEER_HELD, WRITES
+from controlplane.app.policy import Policy
+from controlplane.app.ports import Clock, Cluster, ClusterError, Conflict, NotFound, Rejected
+from controlplane.domain.backoff import Backoff
+from controlplane.domain.objects import ModuleDeployment
+from controlplane.domain.workloads.deployments import Demand, peer_demand
+from controlplane.domain.workloads.followers import Census, Count, Peak, has_pod, replicas_for
+
+log = structlog.get_logger(__name__)
+
+TOGETHER = 0.3
+"""Seconds from the first change to the pass that takes it, with all that came meanwhile."""
+LOOK_AGAIN = 10.0
+"""Seconds after which a pass is made without a change: outages end, and replicas come and go, unannounced."""
+SYNC_LOOK = 0.05
+WRITES_AT_ONCE = 8
+RETRY = Backoff(first=1.0, longest=60.0)
+
+
+@dataclass(slots=True)
+class Followed:
+    """One Deployment; peak is the most VNodes that it had lately."""
+
+    uid: str
+    census: Census
+    peak: Peak
+    attempts: int = 0
+    not_before: float = 0.0
+    writing: bool = False
+
+
+class PeerController:
+    """Follows the bases of one environment.
+
+    frozen tells whether so many bases are silent that none is removed. mine tells,
+    by namespace/name, whether this replica writes to a Deployment; while replicas
+    disagree on that the resource version decides.
+    """
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        clock: Clock,
+        recorder: Recorder,
+        policy: Policy,
+        random: Random,
+        frozen: Callable[[], bool],
+        mine: Callable[[str], bool] = lambda _key: True,
+    ) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._recorder = recorder
+        self._env = policy.env
+        self._delay = policy.timing.scale_down_delay
+        self._random = random
+        self._frozen = frozen
+        self._mine = mine
+        self._followed: dict[str, Followed] = {}
+        self._censuses: dict[Demand, Census] = {}
+        self._nodes: set[str] = set()
+        self._deployments: set[str] = set()
+        self._wake = asyncio.Event()
+        self._reliable_since: float | None = None
+        self._slots = asyncio.Semaphore(WRITES_AT_ONCE)
+        cluster.nodes.subscribe(self._node_changed)
+        cluster.deployments.subscribe(self._deployment_changed)
+        cluster.pods.subscribe_node(self._pods_changed)
+
+    async def run(self) -> NoReturn:
+        """Keep all replicas as they should be; writes that fail are tried again, for ever."""
+        informers = (self._cluster.nodes, self._cluster.deployments, self._cluster.pods)
+        while not all(informer.synced for informer in informers):  # noqa: ASYNC110 - informers have no event for it
+            await asyncio.sleep(SYNC_LOOK)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await asyncio.sleep(TOGETHER)
+                self._wake.clear()
+                wait = self._pass(group)
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+        raise AssertionError("the controller never returns")
+
+    def _pass(self, group: asyncio.TaskGroup) -> float:
+        """Take what changed and write what differs; return the seconds after which to look again by itself."""
+        now = self._clock.monotonic()
+        self._take_nodes()
+        self._take_deployments()
+        may_lower = self._may_lower(now)
+        again, mine, held = now + LOOK_AGAIN, 0, 0
+        for key, followed in self._followed.items():
+            deployment = self._cluster.deployments.get(key)
+            if deployment is None:
+                continue
+            count = self._count(deployment, followed.census)
+            followed.peak.set(now, count.present)
+            peak = followed.peak.at(now)
+            if followed.peak.next_at is not None:
+                again = min(again, followed.peak.next_at)
+            if not self._mine(key):
+                continue
+            mine += 1
+            wanted = replicas_for(deployment.replicas, ready=count.ready, peak=peak, may_lower=may_lower)
+            held += wanted > peak
+            if wanted == (1 if deployment.replicas is None else deployment.replicas) or followed.writing:
+                continue
+            if now < followed.not_before:
+                again = min(again, followed.not_before)
+                continue
+            followed.writing = True
+            group.create_task(self._scale(deployment, followed, wanted, count), name=f"scale-{key}")
+        PEER_DEPLOYMENTS.set(mine)
+        PEER_HELD.set(held)
+        return max(again - now, 0.0)
+
+    def _take_nodes(self) -> None:
+        names, self._nodes = self._nodes, set()
+        for name in names:
+            node = self._cluster.nodes.get(name)
+            for census in self._censuses.values():
+                census.take(name, node)
+
+    def _take_deployments(self) -> None:
+        keys, self._deployments = self._deployments, set()
+        for key in keys:
+            deployment = self._cluster.deployments.get(key)
+            demand = peer_demand(deployment, self._env) if deployment is not None else None
+            if deployment is None or demand is None:
+                self._followed.pop(key, None)
+            else:
+                self._follow(key, deployment, demand)
+        used = {id(followed.census) for followed in self._followed.values()}
+        self._censuses = {demand: census for demand, census in self._censuses.items() if id(census) in used}
+
+    def _follow(self, key: str, deployment: ModuleDeployment, demand: Demand) -> None:
+        known = self._followed.get(key)
+        if known is not None and known.uid == deployment.uid and known.census.demand == demand:
+            return
+        census = self._censuses.get(demand)
+        if census is None:
+            census = self._censuses[demand] = Census(demand, self._cluster.nodes.all())
+        count = self._count(deployment, census)
+        self._followed[key] = Followed(deployment.uid, census, Peak(self._delay, count.present))
+        log.info("deployment follows the bases", deployment=key, ready=count.ready, present=count.present)
+
+    def _count(self, deployment: ModuleDeployment, census: Census) -> Count:
+        kept = [name for name in census.closed if has_pod(deployment, self._cluster.pods.on_node(name))]
+        return census.count(kept)
+
+    def _may_lower(self, now: float) -> bool:
+        """Tell whether what is known of the bases has been current for as long as a base that is gone counts."""
+        if self._cluster.trouble() is not None or self._frozen():
+            self._reliable_since = None
+            return False
+        if self._reliable_since is None:
+            self._reliable_since = now
+        return now - self._reliable_since >= self._delay
+
+    async def _scale(self, deployment: ModuleDeployment, followed: Followed, wanted: int, count: Count) -> None:
+        had = deployment.replicas
+        message = f"replicas {had} -> {wanted}: {count.present} bases take its Pods, {count.ready} of them ready"
+        try:
+            async with self._slots:
+                WRITES.labels("deployment-scale").inc()
+                await self._cluster.scale_deployment(deployment, wanted)
+        except (Conflict, NotFound):
+            # It changed meanwhile, or is gone: the informer tells.
+            self._again_later(followed)
+        except ClusterError as error:
+            self._again_later(followed)
+            PEER_CHANGES.labels("failed").inc()
+            if isinstance(error, Rejected):
+                self._recorder.deployment(
+                    deployment, warning=True, reason="PeerReplicasNotChanged", message=f"{message}; refused: {error}"
+                )
+            else:
+                log.warning("replicas not changed", deployment=deployment.key, wanted=wanted, cause=str(error))
+        else:
+            followed.attempts, followed.not_before = 0, 0.0
+            PEER_CHANGES.labels("up" if wanted > (had or 0) else "down").inc()
+            self._recorder.deployment(deployment, warning=wanted == 0, reason="PeerReplicasChanged", message=message)
+        finally:
+            followed.writing = False
+            self._wake.set()
+
+    def _again_later(self, followed: Followed) -> None:
+        followed.attempts += 1
+        followed.not_before = self._clock.monotonic() + RETRY.delay(followed.attempts, self._random.random())
+
+    def _node_changed(self, name: str) -> None:
+        self._nodes.add(name)
+        self._wake.set()
+
+    def _deployment_changed(self, key: str) -> None:
+        self._deployments.add(key)
+        self._wake.set()
+
+    def _pods_changed(self, node: str) -> None:
+        if any(node in census.closed for census in self._censuses.values()):
+            self._wake.set()

@@ -1,0 +1,72 @@
+"""Says of which module Deployments nothing is done, and why: an Event for each, once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NoReturn
+
+from controlplane.app.events import Recorder
+from controlplane.app.metrics import DEPLOYMENTS_IGNORED
+from controlplane.app.policy import Policy
+from controlplane.app.ports import Cluster
+from controlplane.domain.objects import ModuleDeployment
+from controlplane.domain.workloads.deployments import Ignored, ignored
+
+TOGETHER = 0.3
+"""Seconds in which changes gather before they are looked at."""
+LOOK_AGAIN = 10.0
+"""Seconds after which it is looked whether another replica's part became ours."""
+
+
+class IgnoredDeployments:
+    """Finds them. mine says, by namespace/name, whether this replica writes the Event."""
+
+    def __init__(self, cluster: Cluster, recorder: Recorder, policy: Policy, mine: Callable[[str], bool]) -> None:
+        self._cluster = cluster
+        self._recorder = recorder
+        self._policy = policy
+        self._mine = mine
+        self._changed: set[str] = set()
+        self._ignored: dict[str, tuple[ModuleDeployment, Ignored]] = {}
+        self._recorded: dict[str, tuple[str, Ignored]] = {}
+        """UID and what was recorded, by namespace/name."""
+        self._wake = asyncio.Event()
+        cluster.deployments.subscribe(self._deployment_changed)
+
+    async def run(self) -> NoReturn:
+        """Look at what changed, until cancelled."""
+        while True:
+            await asyncio.sleep(TOGETHER)
+            self._wake.clear()
+            self._look()
+            try:
+                async with asyncio.timeout(LOOK_AGAIN):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    def _look(self) -> None:
+        changed, self._changed = self._changed, set()
+        for key in changed:
+            deployment = self._cluster.deployments.get(key)
+            why = self._why(deployment) if deployment is not None else None
+            if deployment is None or why is None:
+                self._ignored.pop(key, None)
+                self._recorded.pop(key, None)
+            else:
+                self._ignored[key] = deployment, why
+        mine = [key for key in self._ignored if self._mine(key)]
+        DEPLOYMENTS_IGNORED.set(len(mine))
+        for key in mine:
+            deployment, why = self._ignored[key]
+            if self._recorded.get(key) != (deployment.uid, why):
+                self._recorded[key] = deployment.uid, why
+                self._recorder.deployment(deployment, warning=True, reason=why.reason, message=why.message)
+
+    def _why(self, deployment: ModuleDeployment) -> Ignored | None:
+        return ignored(deployment, self._policy.env, peers_follow=self._policy.peers_follow)
+
+    def _deployment_changed(self, key: str) -> None:
+        self._changed.add(key)
+        self._wake.set()

@@ -1,0 +1,1 @@
+"""Decisions about one base: its Node, its modules, its Pods."""

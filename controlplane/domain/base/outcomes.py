@@ -1,0 +1,246 @@
+"""How orders end, and what that means for the modules of a base.
+
+The end of an order decides little by itself: it raises the epoch, and the next list
+says what is true. What it leaves behind is the trouble that delays the next attempt
+and that a Pod shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TypeVar
+
+from controlplane.domain.backoff import CONTEXT_PATH, CRASH_LOOP, LOOK_AGAIN, QUICK
+from controlplane.domain.base.modules import LISTED, MAY_STILL_COME, InFlight, Modules, Trouble
+from controlplane.domain.base.releases import MISTAKEN
+from controlplane.domain.base.replies import CONTEXT_PATH_TAKEN, Effect, Meaning, batch_meaning, meaning
+from controlplane.domain.facts import (
+    BatchInstalled,
+    ModuleSpec,
+    ModuleState,
+    OrderResult,
+    Outcome,
+    OutcomeUnknown,
+    Refusal,
+    Refused,
+    Reply,
+    Verb,
+)
+from controlplane.domain.identity import ModuleKey, OrderId
+
+T = TypeVar("T")
+
+GIVEN_UP_KEPT = 64
+"""Modules of a base for which the answer to an order that was given up is remembered to be of interest."""
+
+_TRIED = frozenset({Effect.FAILED, Effect.HOPELESS})
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What an order did to one module: which, how, and how long it took in seconds."""
+
+    verb: Verb
+    spec: ModuleSpec
+    meaning: Meaning
+    seconds: float
+
+
+def end(
+    state: Modules, result: OrderResult, *, now: float, chance: float, restarts: Mapping[ModuleKey, int] | None = None
+) -> tuple[Modules, tuple[Ended, ...]]:
+    """Take the outcome of an order; of those that are not under way only the failure of one that was given up counts.
+
+    restarts is how many failures the Pods of the modules show already.
+    """
+    flights = [flight for flight in state.in_flight.values() if flight.order_id == result.order_id]
+    if not flights:
+        return _late(state, result, now, chance, restarts or {})
+    names = {flight.spec.key.name for flight in flights}
+    epoch = state.epoch + 1
+    state = replace(
+        state,
+        epoch=epoch,
+        needs=MappingProxyType({**state.needs, **dict.fromkeys(names, epoch)}),
+        in_flight=MappingProxyType({n: f for n, f in state.in_flight.items() if n not in names}),
+    )
+    ended = []
+    for flight in flights:
+        told = _meaning(flight, result.outcome, batch=len(flights) > 1)
+        if told.module is not None and told.module.state is ModuleState.DEACTIVATED and state.serves_one(flight):
+            told = Meaning(
+                Effect.FAILED, told.module, "Deactivated", "the base started it, but keeps it out of service"
+            )
+        shown = (restarts or {}).get(flight.spec.key, 0)
+        state = _note_trouble(state, flight, told, result.outcome, now, chance, shown)
+        state = _note_effect(state, flight, told, result.outcome, now)
+        ended.append(Ended(flight.verb, flight.spec, told, now - flight.sent_at))
+    if isinstance(result.outcome, OutcomeUnknown):
+        given_up = (*state.given_up, *(flight for flight in flights if flight.verb is Verb.INSTALL))
+        state = replace(state, given_up=given_up[-GIVEN_UP_KEPT:])
+    return state, tuple(ended)
+
+
+def _late(
+    state: Modules, result: OrderResult, now: float, chance: float, restarts: Mapping[ModuleKey, int]
+) -> tuple[Modules, tuple[Ended, ...]]:
+    """Take the answer to an order that was given up: it says why the base failed, if it did and nothing came since."""
+    flights = [flight for flight in state.given_up if flight.order_id == result.order_id]
+    if not flights or isinstance(result.outcome, OutcomeUnknown):
+        return state, ()
+    ended = []
+    for flight in flights:
+        key = flight.spec.key
+        told = _meaning(flight, result.outcome, batch=len(flights) > 1)
+        module, trouble = state.present.get(key), state.troubles.get(key)
+        overtaken = key.name in state.in_flight or (module is not None and module.state is ModuleState.ACTIVATED)
+        if told.effect not in _TRIED or overtaken or (trouble is not None and trouble.spec != flight.spec):
+            continue
+        state = _note_trouble(state, flight, told, result.outcome, now, chance, restarts.get(key, 0))
+        ended.append(Ended(flight.verb, flight.spec, told, now - flight.sent_at))
+    given_up = tuple(flight for flight in state.given_up if flight.order_id != result.order_id)
+    return replace(state, epoch=state.epoch + 1, given_up=given_up), tuple(ended)
+
+
+def _note_trouble(
+    state: Modules, flight: InFlight, told: Meaning, outcome: Outcome, now: float, chance: float, shown: int
+) -> Modules:
+    key = flight.spec.key
+    troubles = dict(state.troubles)
+    trouble = _trouble(flight, told, outcome, troubles.get(key), now, chance, shown)
+    if trouble is not None:
+        troubles[key] = trouble
+    elif key in troubles and (flight.verb is not Verb.UNINSTALL or troubles[key].verb is Verb.UNINSTALL):
+        # Removing a broken leftover does not make a failed install forgotten.
+        del troubles[key]
+    else:
+        return state
+    return replace(state, troubles=MappingProxyType(troubles))
+
+
+def _note_effect(state: Modules, flight: InFlight, told: Meaning, outcome: Outcome, now: float) -> Modules:
+    if flight.verb is Verb.INSTALL:
+        return _note_install(state, flight, told, outcome, now)
+    key = flight.spec.key
+    if flight.verb is Verb.UNINSTALL and told.effect is Effect.DONE:
+        gone = replace(
+            state,
+            present=_without(state.present, key),
+            owned=_without(state.owned, key),
+            awaited=_without(state.awaited, key),
+            failed=state.failed - {key},
+        )
+        return _path_free(gone, now)
+    return state
+
+
+def _note_install(state: Modules, flight: InFlight, told: Meaning, outcome: Outcome, now: float) -> Modules:
+    """Note what is ours after an install ended: what it left there, or may still leave there."""
+    key, owned = flight.spec.key, {**state.owned, flight.spec.key: flight.release}
+    if told.effect is Effect.DONE:
+        present = dict(state.present)
+        if told.module is not None and told.module.state in LISTED:
+            present[key] = told.module
+        return replace(
+            state,
+            present=MappingProxyType(present),
+            owned=MappingProxyType(owned),
+            failed=state.failed - {key},
+        )
+    if isinstance(outcome, OutcomeUnknown) or told.effect is Effect.BUSY:
+        # It may still be under way.
+        awaited = MappingProxyType({**state.awaited, key: now + MAY_STILL_COME})
+        return replace(state, owned=MappingProxyType(owned), awaited=awaited)
+    if told.effect is Effect.FAILED and key not in state.owned:
+        # The next list shows whether it left something; what comes there later was put there by somebody else.
+        return replace(state, owned=MappingProxyType(owned), failed=state.failed | {key})
+    if told.others:
+        return _note_mistaken(state, told.others)
+    return state
+
+
+def _note_mistaken(state: Modules, others: tuple[ModuleKey, ...]) -> Modules:
+    """Our order installed other modules than were asked for: they are ours, and the next list has them."""
+    new = tuple(key for key in others if key not in state.present)
+    return replace(
+        state,
+        needs=MappingProxyType({**state.needs, **{key.name: state.epoch for key in new}}),
+        owned=MappingProxyType({**state.owned, **dict.fromkeys(new, MISTAKEN)}),
+    )
+
+
+def _path_free(state: Modules, now: float) -> Modules:
+    """A module left: what waits for its web context path may be tried."""
+    waiting = {k: replace(t, not_before=now) for k, t in state.troubles.items() if t.reason == CONTEXT_PATH_TAKEN}
+    return replace(state, troubles=MappingProxyType({**state.troubles, **waiting})) if waiting else state
+
+
+def _without(mapping: Mapping[ModuleKey, T], key: ModuleKey) -> Mapping[ModuleKey, T]:
+    return MappingProxyType({k: value for k, value in mapping.items() if k != key}) if key in mapping else mapping
+
+
+def _meaning(flight: InFlight, outcome: Outcome, *, batch: bool) -> Meaning:
+    key = flight.spec.key
+    if isinstance(outcome, Refused):
+        if batch and outcome.reason is Refusal.UNSUPPORTED:
+            return Meaning(Effect.ALONE, reason="BatchNotSupported", message=outcome.message)
+        return Meaning(Effect.ASK, reason="BaseUnreachable", message=outcome.message or outcome.reason.name)
+    if isinstance(outcome, OutcomeUnknown):
+        return Meaning(Effect.ASK, reason="OutcomeUnknown", message=outcome.message)
+    if isinstance(outcome, Reply) and not batch:
+        return meaning(flight.verb, key, outcome)
+    return batch_meaning(key, flight.spec.url, outcome)
+
+
+def _trouble(
+    flight: InFlight,
+    told: Meaning,
+    outcome: Outcome,
+    before: Trouble | None,
+    now: float,
+    chance: float,
+    shown: int,
+) -> Trouble | None:
+    if before is not None and (before.spec != flight.spec or before.verb is not flight.verb):
+        before = None
+    failures = before.failures if before else 0
+    refusals = before.refusals if before else 0
+    restarts = max(shown, before.restarts if before else 0)
+    not_before: float | None
+    if told.effect is Effect.DONE and (flight.verb is Verb.UNINSTALL or told.module is not None):
+        return None
+    if told.effect is Effect.HOPELESS:
+        failures, restarts, not_before = failures + 1, restarts + 1, None
+    elif told.effect is Effect.FAILED:
+        failures, restarts = failures + 1, restarts + 1
+        pace = CONTEXT_PATH if told.reason == CONTEXT_PATH_TAKEN else CRASH_LOOP
+        not_before = now + pace.delay(failures, chance)
+    elif told.effect is Effect.ALONE:
+        not_before = now
+    else:
+        # Refused, busy, or the list decides; it may contradict the reply, which must not make a fast loop.
+        refusals += 1
+        pace = QUICK if isinstance(outcome, Refused) else LOOK_AGAIN
+        not_before = now + pace.delay(refusals, chance)
+    reason, message = told.reason, told.message
+    if not reason and before is not None:
+        reason, message = before.reason, before.message
+    return Trouble(flight.verb, flight.spec, not_before, reason, message, failures, refusals, restarts)
+
+
+def installed(outcome: Outcome) -> tuple[ModuleKey, ...]:
+    """Return the modules that an order installed, by its outcome alone."""
+    match outcome:
+        case Reply():
+            return tuple(module.key for module in outcome.modules)
+        case BatchInstalled():
+            return tuple(module.key for _, reply in outcome.items for module in reply.modules)
+        case _:
+            return ()
+
+
+def lost(order_id: OrderId, why: str) -> OrderResult:
+    """Return the result of an order whose answer will not come."""
+    return OrderResult(order_id, OutcomeUnknown(why))

@@ -1,0 +1,372 @@
+"""Desired against actual: which orders a base should get now.
+
+A pure function of the Pods bound to the base, what is known of its modules, the
+clock and the policy. Run again after anything changed it gives the rest of the
+work; run on a base where desired and actual agree it gives nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+
+from controlplane.domain.base import deadline
+from controlplane.domain.base.environment import Place, facts_of, resolve
+from controlplane.domain.base.modules import Modules, Trouble
+from controlplane.domain.base.releases import MISTAKEN, UNKNOWN, Release, outdated, release
+from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
+from controlplane.domain.facts import InstallStrategy, Module, ModuleSpec, ModuleState, Verb
+from controlplane.domain.identity import ModuleKey
+from controlplane.domain.objects import Container, Pod
+
+
+class OrphanPolicy(Enum):
+    """Which modules without a Pod are uninstalled."""
+
+    OWN = "own"
+    """Those that this controller installed."""
+    ALL = "all"
+    """Every one, as the original does."""
+    NONE = "none"
+    """None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """orders: most under way per base. orphan_grace: seconds that a module is without Pod before it is uninstalled."""
+
+    orders: int = 8
+    orphans: OrphanPolicy = OrphanPolicy.OWN
+    orphan_grace: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What the base can do over the tunnel by which it is worked now: batches of installs, and switching versions."""
+
+    batch: bool = False
+    switch: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One container of one Pod: the module that it wants, or wants no more when leaving.
+
+    release is what it wants installed; pod (a UID) and created (RFC 3339) say whose wish it is.
+    """
+
+    spec: ModuleSpec
+    leaving: bool
+    release: Release = UNKNOWN
+    pod: str = ""
+    created: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """An order for one module, to be given for a Pod (a UID; empty for an uninstall)."""
+
+    verb: Verb
+    spec: ModuleSpec
+    release: Release = UNKNOWN
+    pod: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Orders to give now, when to plan again without news (None: never), and what was learned.
+
+    Each order is one intent, or several installs to be given as one batch.
+    orphan_since and alone are for the state that the plan was made from.
+    """
+
+    orders: tuple[tuple[Intent, ...], ...]
+    wake_at: float | None
+    orphan_since: Mapping[ModuleKey, float]
+    alone: frozenset[str]
+
+
+def unusable(pod: Pod, container: Container) -> str:
+    """Say why a container of a Pod cannot be a module, or return an empty text."""
+    if _strategy(pod) is None:
+        known = ", ".join(strategy.value for strategy in InstallStrategy if strategy.value)
+        found = pod.annotations[ANNOTATION_INSTALL_STRATEGY]
+        return f"annotation {ANNOTATION_INSTALL_STRATEGY}: {found!r} is none of {known}"
+    return invalid(container)
+
+
+def invalid(container: Container) -> str:
+    """Say why a container cannot be a module in any Pod, or return an empty text."""
+    if container.unsupported:
+        return container.unsupported
+    if not container.version:
+        return "environment variable BIZ_VERSION is missing or empty: it must hold the module's version"
+    if ":" in container.version:
+        return f"BIZ_VERSION {container.version!r} must not contain a colon"
+    if not container.image:
+        return "image is missing: it must hold the URL of the module's jar"
+    return ""
+
+
+def module_spec(pod: Pod, container: Container, place: Place) -> ModuleSpec:
+    """Return what a container of a module Pod asks the base at that place to install."""
+    args, envs = resolve(container, facts_of(pod, place))
+    return ModuleSpec(
+        key=ModuleKey(container.name, container.version),
+        url=container.image,
+        args=args,
+        envs=envs,
+        strategy=_strategy(pod) or InstallStrategy.DEFAULT,
+    )
+
+
+_STRATEGIES = {strategy.value: strategy for strategy in InstallStrategy}
+
+
+def _strategy(pod: Pod) -> InstallStrategy | None:
+    return _STRATEGIES.get(pod.annotations.get(ANNOTATION_INSTALL_STRATEGY, ""))
+
+
+def wishes(pods: Iterable[Pod], place: Place) -> tuple[Wish, ...]:
+    """Return what the Pods of a base want of it; pods come oldest first."""
+    return tuple(
+        Wish(
+            module_spec(pod, container, place),
+            pod.deleting or deadline.has_failed(pod),
+            release(pod, container),
+            pod.uid,
+            pod.creation_timestamp,
+        )
+        for pod in pods
+        if not pod.status.terminal or pod.deleting or deadline.has_failed(pod)
+        for container in pod.containers
+        if not unusable(pod, container)
+    )
+
+
+def plan(
+    state: Modules, wanted: Sequence[Wish], *, now: float, policy: Policy, abilities: Abilities = Abilities()
+) -> Plan:
+    """Return the orders that bring the base nearer to what is wanted, oldest wish first."""
+    if not state.told:
+        return Plan((), None, state.orphan_since, state.alone)
+    groups: dict[str, _Group] = defaultdict(_Group)
+    for wish in wanted:
+        group = groups[wish.spec.key.name]
+        side = group.leaving if wish.leaving else group.live
+        # The newest wish for a module decides, also over the place in the order.
+        side.pop(wish.spec.key, None)
+        side[wish.spec.key] = wish
+    for key, module in state.present.items():
+        groups[key.name].present[key] = module
+    planner = _Planner(state, now, policy, abilities)
+    intents = []
+    for name, group in groups.items():
+        planner.note_orphans(group)
+        if state.settled(name) and not planner.held(name) and (intent := planner.next_order(name, group)) is not None:
+            intents.append(intent)
+    orders = _batched(intents, state) if abilities.batch else tuple((intent,) for intent in intents)
+    room = max(policy.orders - len(state.orders()), 0)
+    alone = frozenset(name for name in planner.alone if name in groups)
+    return Plan(orders[:room], planner.wake_at, MappingProxyType(planner.orphan_since), alone)
+
+
+def _batched(intents: Sequence[Intent], state: Modules) -> tuple[tuple[Intent, ...], ...]:
+    """Put the installs of each Pod into one order.
+
+    Bases answer batches by URL and take one at a time. What once failed is
+    installed alone, so that it holds nothing else up.
+    """
+    orders: list[tuple[Intent, ...]] = []
+    batches: dict[str, dict[str, Intent]] = defaultdict(dict)
+    for intent in intents:
+        fit = intent.verb is Verb.INSTALL and intent.pod and intent.spec.key not in state.troubles
+        if fit and intent.spec.url not in batches[intent.pod]:
+            batches[intent.pod][intent.spec.url] = intent
+        else:
+            orders.append((intent,))
+    free = not any(n > 1 for n in Counter(flight.order_id for flight in state.in_flight.values()).values())
+    for batch in batches.values():
+        if len(batch) > 1 and free:
+            orders.append(tuple(batch.values()))
+            free = False
+        else:
+            orders += [(intent,) for intent in batch.values()]
+    return tuple(orders)
+
+
+class _Group:
+    """Modules of one name: wanted (live), wanted by Pods that are being deleted (leaving), and present."""
+
+    __slots__ = ("leaving", "live", "present")
+
+    def __init__(self) -> None:
+        self.live: dict[ModuleKey, Wish] = {}
+        self.leaving: dict[ModuleKey, Wish] = {}
+        self.present: dict[ModuleKey, Module] = {}
+
+    def newest(self) -> Wish | None:
+        return next(reversed(self.live.values()), None)
+
+
+class _Planner:
+    """One run of plan: collects when to wake, and names of which the base cannot have two versions in service."""
+
+    def __init__(self, state: Modules, now: float, policy: Policy, abilities: Abilities) -> None:
+        self._state = state
+        self._now = now
+        self._policy = policy
+        self._abilities = abilities
+        self.wake_at: float | None = None
+        self.orphan_since: dict[ModuleKey, float] = {}
+        self.alone = set(state.alone)
+
+    def next_order(self, name: str, group: _Group) -> Intent | None:
+        """Install what is missing, then put the newest wish in charge, then remove: so no version is missed."""
+        newest = group.newest()
+        if newest is not None and self._stuck(newest):
+            self.alone.add(name)
+        if newest is not None and (name in self.alone or any(exclusive(wish) for wish in group.live.values())):
+            return self._replace(newest, group)
+        return self._install(group) or self._switch(newest, group) or self._uninstall(group)
+
+    def held(self, name: str) -> bool:
+        """A starting base may be installing a module of this name by itself."""
+        until = self._state.held.get(name, self._now)
+        if until <= self._now:
+            return False
+        self._wake(until)
+        return True
+
+    def note_orphans(self, group: _Group) -> None:
+        for key in group.present:
+            if key not in group.live and key not in group.leaving and self._ours(key):
+                spared = self._state.spared.get(key, self._now) - self._policy.orphan_grace
+                self.orphan_since[key] = self._state.orphan_since.get(key, max(self._now, spared))
+
+    def _replace(self, newest: Wish, group: _Group) -> Intent | None:
+        """Have the newest wish alone: first remove what is in its place."""
+        key, module = newest.spec.key, group.present.get(newest.spec.key)
+        group.leaving |= {k: wish for k, wish in group.live.items() if k != key}
+        group.live = {key: newest}
+        if module is not None and self._good(newest, module):
+            return self._uninstall(group) or self._switch(newest, group)
+        if not self._ready(Verb.INSTALL, newest.spec, Verb.UNINSTALL):
+            return None
+        if module is not None:
+            return None if module.state is ModuleState.RESOLVED else _removal(key)
+        for other, state in ((k, m.state) for k, m in group.present.items() if k in group.leaving or self._ours(k)):
+            # A version that is starting cannot be removed yet, and starting another beside it is of no use.
+            return None if state is ModuleState.RESOLVED else _removal(other)
+        return _installation(newest)
+
+    def _good(self, wish: Wish, module: Module) -> bool:
+        """The module is, or is about to be, what the wish is for."""
+        if self._outdated(wish):
+            return False
+        if module.state is ModuleState.DEACTIVATED:
+            return not self._stuck(wish)
+        return module.state is not ModuleState.BROKEN
+
+    def _install(self, group: _Group) -> Intent | None:
+        for key, wish in group.live.items():
+            module = group.present.get(key)
+            if module is None:
+                if self._ready(Verb.INSTALL, wish.spec):
+                    return _installation(wish)
+            elif self._in_the_way(wish, module) and self._ready(Verb.INSTALL, wish.spec, Verb.UNINSTALL):
+                return _removal(key)
+        return None
+
+    def _in_the_way(self, wish: Wish, module: Module) -> bool:
+        """What is there answers REPEAT_BIZ to every install until it is removed, which a starting one cannot be."""
+        if module.state is ModuleState.RESOLVED:
+            return False
+        return module.state is ModuleState.BROKEN or self._outdated(wish)
+
+    def _switch(self, newest: Wish | None, group: _Group) -> Intent | None:
+        if newest is None:
+            return None
+        module = group.present.get(newest.spec.key)
+        if module is None or module.state is not ModuleState.DEACTIVATED:
+            return None
+        return Intent(Verb.SWITCH, newest.spec) if self._ready(Verb.SWITCH, newest.spec) else None
+
+    def _uninstall(self, group: _Group) -> Intent | None:
+        starting = any(
+            module.state is ModuleState.RESOLVED for key, module in group.present.items() if key in group.live
+        )
+        for key, module in group.present.items():
+            if key in group.live or module.state is ModuleState.RESOLVED:
+                continue
+            if starting and module.state is ModuleState.ACTIVATED:
+                continue  # It serves, and what takes its place does not yet.
+            due = key in group.leaving or (self._ours(key) and self._orphan_due(key, group))
+            if due and self._ready(Verb.UNINSTALL, ModuleSpec(key, url="")):
+                return _removal(key)
+        return None
+
+    def _stuck(self, wish: Wish) -> bool:
+        """The wish's module is there, out of service, and cannot be put in charge: it must be started alone."""
+        key = wish.spec.key
+        module = self._state.present.get(key)
+        if module is None or module.state is not ModuleState.DEACTIVATED:
+            return False
+        trouble = self._state.troubles.get(key)
+        impossible = trouble is not None and trouble.verb is Verb.SWITCH and trouble.not_before is None
+        return not self._abilities.switch or impossible
+
+    def _outdated(self, wish: Wish) -> bool:
+        return outdated(self._state.owned.get(wish.spec.key, UNKNOWN), wish.release)
+
+    def _ours(self, key: ModuleKey) -> bool:
+        if self._policy.orphans is OrphanPolicy.OWN:
+            return key in self._state.owned
+        return self._policy.orphans is OrphanPolicy.ALL
+
+    def _orphan_due(self, key: ModuleKey, group: _Group) -> bool:
+        if group.live and self._state.owned.get(key) != MISTAKEN:
+            # Superseded in place: the newer version must serve before the older one goes.
+            return any(
+                module.state is ModuleState.ACTIVATED for live, module in group.present.items() if live in group.live
+            )
+        due = self.orphan_since[key] + self._policy.orphan_grace
+        if due <= self._now:
+            return True
+        self._wake(due)
+        return False
+
+    def _ready(self, verb: Verb, spec: ModuleSpec, *more: Verb) -> bool:
+        trouble = self._state.troubles.get(spec.key)
+        if trouble is None or not any(_applies(trouble, one, spec) for one in (verb, *more)):
+            return True
+        if trouble.not_before is None:
+            return False
+        if trouble.not_before <= self._now:
+            return True
+        self._wake(trouble.not_before)
+        return False
+
+    def _wake(self, at: float) -> None:
+        self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
+
+
+def exclusive(wish: Wish) -> bool:
+    """Tell whether a Pod says that versions of its module cannot stand beside each other: then the newest is alone."""
+    return wish.spec.strategy is InstallStrategy.UNINSTALL_THEN_INSTALL
+
+
+def _installation(wish: Wish) -> Intent:
+    return Intent(Verb.INSTALL, wish.spec, wish.release, wish.pod)
+
+
+def _removal(key: ModuleKey) -> Intent:
+    return Intent(Verb.UNINSTALL, ModuleSpec(key, url=""))
+
+
+def _applies(trouble: Trouble, verb: Verb, spec: ModuleSpec) -> bool:
+    """A wish that changed since is new and need not wait for what the old one did wrong."""
+    return trouble.verb is verb and (verb is Verb.UNINSTALL or trouble.spec == spec)

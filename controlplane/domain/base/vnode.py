@@ -1,0 +1,326 @@
+"""What the Node of a base should be: pure functions from what the base told to a NodeSpec.
+
+Name, labels, taints, addresses and pod count are those of the Go Module
+Controller V2. Memory stands for metaspace: capacity is the JVM's limit,
+allocatable the limit less what the base itself used before modules came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from controlplane.domain import contract
+from controlplane.domain.base.environment import Place
+from controlplane.domain.endpoint import Endpoint
+from controlplane.domain.facts import Address, Metaspace, TunnelKind
+from controlplane.domain.identity import BaseId, ModuleKey, node_name
+from controlplane.domain.objects import Condition, Node, NodeSpec, NodeStatus, Pod, Taint
+
+PODS = "65535"
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+NO_ADDRESS = Address("", 0)
+"""Of a base over MQTT, which nobody connects to, that does not know its own."""
+TUNNEL_CONDITION = "TunnelAvailable"
+_LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+_KI = 1024
+_MEMORY_GRAIN = 1024 * _KI
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a base told of itself; base_used is its own metaspace in bytes before modules, None when never seen."""
+
+    base: BaseId
+    env: str
+    name: str
+    version: str
+    cluster_name: str
+    host_name: str
+    address: Address
+    tunnel: TunnelKind
+    metaspace: Metaspace | None = None
+    base_used: int | None = None
+    java_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether the Node is Ready, and why; tunnel says in words why the tunnel is down, empty when it is up."""
+
+    ready: bool
+    reason: str
+    message: str
+    tunnel: str = ""
+
+
+def node_spec(
+    profile: Profile,
+    standing: Standing,
+    *,
+    now: str,
+    controller_version: str,
+    kubelet: Endpoint | None = None,
+    offered: Mapping[str, str] = _NOTHING,
+) -> NodeSpec:
+    """Return the Node that stands for a base; now is used for conditions that are new.
+
+    kubelet is where the API server asks for logs, if anywhere; offered is what the Node
+    has of resources that a base does not limit.
+    """
+    return NodeSpec(
+        name=node_name(profile.base, profile.env),
+        labels=labels(profile),
+        annotations={
+            contract.ANNOTATION_BASE_ADDRESS: str(profile.address),
+            contract.ANNOTATION_TUNNEL: profile.tunnel.value,
+        },
+        taints=(
+            Taint(contract.TAINT_VIRTUAL_NODE, "True", "NoExecute"),
+            Taint(contract.TAINT_NODE_ENV, profile.env, "NoExecute"),
+        ),
+        status=_status(profile, standing, now, controller_version, kubelet, offered),
+    )
+
+
+def labels(profile: Profile) -> Mapping[str, str]:
+    """Return the labels; values that no label can hold are left out."""
+    wanted = {
+        contract.COMPONENT: contract.COMPONENT_VNODE,
+        contract.ENV: profile.env,
+        contract.BASE_NAME: profile.name,
+        contract.BASE_VERSION: profile.version,
+        contract.BASE_CLUSTER_NAME: profile.cluster_name,
+        contract.BASE_HOST_NAME: profile.host_name,
+        contract.BASE_TUNNEL_PORT: str(profile.address.port) if profile.address.port else "",
+        "kubernetes.io/hostname": profile.host_name or profile.base,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/role": "agent",
+        "type": "virtual-kubelet",
+        "node.kubernetes.io/exclude-from-external-load-balancers": "true",
+    }
+    return {key: value for key, value in wanted.items() if value and _LABEL_VALUE.fullmatch(value)}
+
+
+def _addresses(profile: Profile, kubelet: Endpoint | None) -> tuple[tuple[str, str], ...]:
+    if kubelet is not None:
+        # The API server dials what it prefers, by default the host name: there must be nothing else to prefer.
+        return (("InternalIP", kubelet.ip),)
+    told = (("InternalIP", profile.address.ip), ("Hostname", profile.host_name))
+    return tuple((kind, address) for kind, address in told if address)
+
+
+def _status(
+    profile: Profile,
+    standing: Standing,
+    now: str,
+    controller_version: str,
+    kubelet: Endpoint | None,
+    offered: Mapping[str, str],
+) -> NodeStatus:
+    capacity, allocatable = room(profile.metaspace, profile.base_used, offered)
+    healthy = [
+        Condition(kind, "False", reason, message, now)
+        for kind, reason, message in (
+            ("MemoryPressure", "KubeletHasSufficientMemory", "metaspace is not watched for pressure"),
+            ("DiskPressure", "KubeletHasNoDiskPressure", "a base has no disk of its own"),
+            ("PIDPressure", "KubeletHasSufficientPID", "a base has no processes of its own"),
+            ("NetworkUnavailable", "RouteCreated", "a base uses its host's network"),
+        )
+    ]
+    return NodeStatus(
+        conditions=(
+            Condition("Ready", "True" if standing.ready else "False", standing.reason, standing.message, now),
+            Condition(
+                TUNNEL_CONDITION,
+                "False" if standing.tunnel else "True",
+                "TunnelDown" if standing.tunnel else "TunnelUp",
+                standing.tunnel or f"the {profile.tunnel.value} tunnel is up",
+                now,
+            ),
+            *healthy,
+        ),
+        addresses=_addresses(profile, kubelet),
+        capacity=capacity,
+        allocatable=allocatable,
+        operating_system="linux",
+        architecture="java",
+        kubelet_version=f"module-controller-{controller_version}",
+        runtime_version=f"java://{profile.java_version}" if profile.java_version else "",
+        kubelet_port=kubelet.port if kubelet is not None else 0,
+    )
+
+
+def room(
+    metaspace: Metaspace | None, base_used: int | None, offered: Mapping[str, str] = _NOTHING
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Return capacity and allocatable.
+
+    Memory is that of metaspace, or what is offered where the JVM has no limit; as long as
+    the base has not told which, or nothing is offered, there is no figure, rather than 0.
+    """
+    rest = {"pods": PODS, **{name: size for name, size in offered.items() if name != "memory"}}
+    if metaspace is None:
+        return rest, rest
+    if metaspace.max <= 0:
+        unlimited = {**rest, **({"memory": offered["memory"]} if "memory" in offered else {})}
+        return unlimited, unlimited
+    used = min(max(base_used or 0, 0), metaspace.max)
+    # Rounded up to whole MiB so that a base's small movements are not worth a write.
+    used = min(-(-used // _MEMORY_GRAIN) * _MEMORY_GRAIN, metaspace.max)
+    return (
+        {**rest, "memory": quantity(metaspace.max)},
+        {**rest, "memory": quantity(metaspace.max - used)},
+    )
+
+
+def own_use(used: int, present: Collection[ModuleKey], pods: Iterable[Pod]) -> int:
+    """Return the bytes of metaspace that a base uses itself, of those used in all, both in bytes.
+
+    Modules that are there count as what their Pods request, once for each module: for
+    the scheduler these requests are used, too.
+    """
+    requested: dict[ModuleKey, int] = {}
+    for pod in pods:
+        for container in pod.containers:
+            key = ModuleKey(container.name, container.version)
+            if key in present:
+                requested[key] = max(requested.get(key, 0), container.memory)
+    return max(used - sum(requested.values()), 0)
+
+
+def place(profile: Profile) -> Place:
+    """Return what variables of Pods on a base may refer to; what is only offered is no measure of it."""
+    _, allocatable = room(profile.metaspace, profile.base_used)
+    return Place(profile.address.ip, allocatable.get("memory", ""))
+
+
+def quantity(size: int) -> str:
+    """Return bytes, rounded down to KiB, as the API server itself writes them, so that comparing texts suffices."""
+    size //= _KI
+    if not size:
+        return "0"
+    for suffix in ("Ki", "Mi", "Gi", "Ti", "Pi"):
+        if size % _KI:
+            return f"{size}{suffix}"
+        size //= _KI
+    return f"{size}Ei"
+
+
+def parse_quantity(text: str) -> int | None:
+    """Return the bytes of a quantity that quantity wrote, None for any other text."""
+    for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), start=1):
+        digits = text.removesuffix(suffix)
+        if digits != text:
+            return int(digits) * _KI**power if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
+    return 0 if text == "0" else None
+
+
+def metadata_differs(node: Node, spec: NodeSpec) -> bool:
+    """Tell whether labels, annotations or taints that we own are not as they should be."""
+    return (
+        any(node.labels.get(key) != value for key, value in spec.labels.items())
+        or any(node.annotations.get(key) != value for key, value in spec.annotations.items())
+        or any(taint not in node.taints for taint in spec.taints)
+    )
+
+
+def status_to_write(current: NodeStatus, wanted: NodeStatus) -> NodeStatus | None:
+    """Return the status with transition times kept where a condition stays, or None when the Node says all that.
+
+    Conditions that are not ours are left to others.
+    """
+    before = {condition.type: condition for condition in current.conditions}
+    conditions = tuple(_carried(condition, before.get(condition.type)) for condition in wanted.conditions)
+    wanted = replace(wanted, conditions=conditions)
+    same = replace(
+        current,
+        conditions=tuple(before[c.type] for c in wanted.conditions if c.type in before),
+        capacity=dict(current.capacity),
+        allocatable=dict(current.allocatable),
+    )
+    as_dicts = replace(wanted, capacity=dict(wanted.capacity), allocatable=dict(wanted.allocatable))
+    return None if same == as_dicts else wanted
+
+
+def _carried(wanted: Condition, before: Condition | None) -> Condition:
+    if before is None or before.status != wanted.status or not before.last_transition_time:
+        return wanted
+    return replace(wanted, last_transition_time=before.last_transition_time)
+
+
+def ready_condition(node: Node) -> Condition | None:
+    """Return the Ready condition of a Node."""
+    return next((condition for condition in node.status.conditions if condition.type == "Ready"), None)
+
+
+def kubelet_of(node: Node) -> Endpoint | None:
+    """Return where a Node says that its kubelet API is; None if it does not name a port."""
+    ip = _internal_ip(node)
+    return Endpoint(ip, node.status.kubelet_port) if ip and node.status.kubelet_port else None
+
+
+def _internal_ip(node: Node) -> str:
+    return next((address for kind, address in node.status.addresses if kind == "InternalIP"), "")
+
+
+def address_of(node: Node, kubelet_ip: str = "") -> Address | None:
+    """Return where the base of a Node listens, from our annotation or as the original kept it; None if untold.
+
+    The original replaces the base's address by kubelet_ip, that of the Service before
+    its kubelet API: then nothing is known of it, which is an Address without ip. So it
+    is of a base over MQTT that does not know its own address.
+    """
+    if node.annotations.get(contract.ANNOTATION_BASE_ADDRESS) == str(NO_ADDRESS):
+        return NO_ADDRESS
+    ip, _, port = node.annotations.get(contract.ANNOTATION_BASE_ADDRESS, "").rpartition(":")
+    if not ip:
+        ip = _internal_ip(node)
+        port = node.labels.get(contract.BASE_TUNNEL_PORT, "")
+        if ip and ip == kubelet_ip:
+            return NO_ADDRESS
+    ip = ip.strip("[]")
+    if not ip or not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 65536):
+        return Address(ip, 0) if ip and not port else None
+    return Address(ip, int(port))
+
+
+def profile_of(node: Node, base: BaseId, env: str, *, kubelet_ip: str = "") -> Profile | None:
+    """Return what a Node tells of its base, for a replica that takes it over; None without an address.
+
+    kubelet_ip is the address that Nodes have in place of their base's, if any.
+    """
+    address = address_of(node, kubelet_ip)
+    if address is None:
+        return None
+    told = node.annotations.get(contract.ANNOTATION_TUNNEL, "")
+    likely = TunnelKind.HTTP if address.port or node.labels.get(contract.BASE_TUNNEL_PORT) else TunnelKind.MQTT
+    return Profile(
+        base=base,
+        env=env,
+        name=node.labels.get(contract.BASE_NAME, ""),
+        version=node.labels.get(contract.BASE_VERSION, ""),
+        cluster_name=node.labels.get(contract.BASE_CLUSTER_NAME, ""),
+        host_name=node.labels.get(contract.BASE_HOST_NAME, ""),
+        address=address,
+        tunnel=next((kind for kind in TunnelKind if kind.value == told), likely),
+        java_version=node.status.runtime_version.removeprefix("java://"),
+        metaspace=_metaspace_of(node),
+        base_used=_base_used_of(node),
+    )
+
+
+def _metaspace_of(node: Node) -> Metaspace | None:
+    capacity = parse_quantity(node.status.capacity.get("memory", ""))
+    return None if capacity is None else Metaspace(used=0, committed=0, max=capacity)
+
+
+def _base_used_of(node: Node) -> int | None:
+    capacity, allocatable = (
+        parse_quantity(node.status.capacity.get("memory", "")),
+        parse_quantity(node.status.allocatable.get("memory", "")),
+    )
+    # As long as it is not known what the base uses itself, all of the capacity is allocatable.
+    return None if capacity is None or allocatable is None or allocatable >= capacity else capacity - allocatable

@@ -1,0 +1,327 @@
+"""The status of a module Pod, from what is known of its modules.
+
+A pure function of the Pod as it is and of facts; it returns None where the Pod's
+status says all that already, so that nothing is written twice and a status that
+somebody else changed is put right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import TypeAlias
+
+from controlplane.domain.base import deadline
+from controlplane.domain.base.modules import InFlight, Modules, Trouble
+from controlplane.domain.base.planner import Wish, exclusive, unusable
+from controlplane.domain.base.releases import UNKNOWN, outdated, release
+from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
+from controlplane.domain.facts import InstallStrategy, Module, ModuleState, Verb
+from controlplane.domain.identity import ModuleKey
+from controlplane.domain.objects import Condition, Container, ContainerStatus, OtherContainer, Pod, PodStatus
+from controlplane.domain.probes import NO_PROBES, Reading, first
+
+SHOW_PROGRESS_AFTER = 2.0
+"""Seconds that an order is under way before its progress is worth a write."""
+
+MESSAGE_LIMIT = 2048
+
+
+Readings: TypeAlias = Mapping[tuple[str, str], Reading]
+"""What probes tell of modules, by UID of the Pod and name of the container."""
+
+_NO_READINGS: Readings = MappingProxyType({})
+
+Superseded: TypeAlias = frozenset[tuple[str, ModuleKey]]
+"""Pods (by UID) and modules whose place on the base the module of a newer Pod has taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The base under a Pod: its IP, and why its modules cannot be counted on now (empty: they can)."""
+
+    ip: str
+    unreachable: str = ""
+
+
+def rfc3339(seconds: float) -> str:
+    """Return a time as Kubernetes writes it, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def pod_status(
+    pod: Pod,
+    modules: Modules,
+    host: Host,
+    *,
+    superseded: Superseded,
+    now: float,
+    wall: float,
+    readings: Readings = _NO_READINGS,
+) -> PodStatus | None:
+    """Return the status to write, or None when the Pod has it.
+
+    now is monotonic and belongs to modules, wall is written. readings are what is known
+    from the probes of its modules.
+    """
+    if not modules.told or pod.status.terminal:
+        return None
+    if deadline.remaining(pod, wall) == 0:
+        return deadline.failed(pod, wall)
+    before = {status.name: status for status in pod.status.containers}
+    containers = tuple(
+        _container(pod, container, before.get(container.name), modules, superseded, now, wall)
+        for container in pod.containers
+    )
+    probed = {
+        container.name: _reading(container, status, before.get(container.name), readings.get((pod.uid, status.name)))
+        for container, status in zip(pod.containers, containers, strict=True)
+        if status.kind == "running"
+    }
+    containers = tuple(
+        replace(status, started=probed[status.name].started, ready=probed[status.name].ready)
+        if status.name in probed
+        else status
+        for status in containers
+    )
+    ready_text = _not_ready(containers, host, {name: reading.why for name, reading in probed.items()})
+    start_time = pod.status.start_time or rfc3339(wall)
+    wanted = replace(
+        pod.status,
+        phase=_phase(pod.status.phase, containers),
+        reason="",
+        message="",
+        pod_ip=host.ip or pod.status.pod_ip,
+        host_ip=host.ip or pod.status.host_ip,
+        start_time=start_time,
+        containers=containers,
+        others=tuple(_not_run(other, start_time) for other in pod.others),
+        conditions=_conditions(pod, containers, ready_text, rfc3339(wall)),
+    )
+    return None if _same(wanted, pod.status) else wanted
+
+
+def _same(one: PodStatus, other: PodStatus) -> bool:
+    """The order of conditions alone is not worth a write."""
+    return set(one.conditions) == set(other.conditions) and one == replace(other, conditions=one.conditions)
+
+
+def next_progress(pods: Sequence[Pod], modules: Modules, now: float) -> float | None:
+    """Return when an order under way for one of the Pods becomes worth showing."""
+    times = [
+        flight.sent_at + SHOW_PROGRESS_AFTER
+        for pod in pods
+        for container in pod.containers
+        if (flight := modules.in_flight.get(container.name)) is not None
+    ]
+    return min((t for t in times if t > now), default=None)
+
+
+def unready(pods: Sequence[Pod], readings: Readings) -> Superseded:
+    """Return the Pods and modules whose probes have not succeeded."""
+    return frozenset(
+        (pod.uid, ModuleKey(container.name, container.version))
+        for pod in pods
+        for container in pod.containers
+        if container.probes and not _is_ready(pod, container.name, readings)
+    )
+
+
+def _is_ready(pod: Pod, name: str, readings: Readings) -> bool:
+    reading = readings.get((pod.uid, name))
+    if reading is not None:
+        return reading.ready
+    return any(status.ready for status in pod.status.containers if status.name == name)
+
+
+def superseded(wishes: Sequence[Wish], modules: Modules, unready: Superseded = frozenset()) -> Superseded:
+    """Return which Pods are superseded, those that are being deleted included; wishes come oldest first.
+
+    A version beside which another one may stand gives way to a newer one that is ready, and not before.
+    """
+    live = [wish for wish in wishes if not wish.leaving]
+    newest = {wish.spec.key.name: wish for wish in live}
+    alone = modules.alone | {wish.spec.key.name for wish in live if exclusive(wish)}
+    return frozenset(
+        (wish.pod, wish.spec.key)
+        for wish in wishes
+        if (winner := newest.get(wish.spec.key.name)) is not None
+        and wish.pod != winner.pod
+        and wish.created <= winner.created
+        and _gives_way(wish, winner, modules, alone, unready)
+    )
+
+
+def _gives_way(older: Wish, newest: Wish, modules: Modules, alone: frozenset[str], unready: Superseded) -> bool:
+    key = newest.spec.key
+    if older.spec.key != key and key.name in alone:
+        return True
+    # Of Pods that were created in the same second neither is known to be the newer one.
+    if older.created == newest.created or _state(modules, key) is not ModuleState.ACTIVATED:
+        return False
+    present = modules.owned.get(key, UNKNOWN)
+    if older.spec.key == key:
+        return present == newest.release != older.release
+    return not outdated(present, newest.release) and (newest.pod, key) not in unready
+
+
+def _state(modules: Modules, key: ModuleKey) -> ModuleState | None:
+    module = modules.present.get(key)
+    return module.state if module else None
+
+
+def _container(
+    pod: Pod,
+    container: Container,
+    before: ContainerStatus | None,
+    modules: Modules,
+    superseded: Superseded,
+    now: float,
+    wall: float,
+) -> ContainerStatus:
+    base = ContainerStatus(
+        name=container.name,
+        kind="waiting",
+        image=container.image,
+        restart_count=before.restart_count if before else 0,
+    )
+    if problem := unusable(pod, container):
+        return replace(base, reason=_unusable_reason(container), message=problem[:MESSAGE_LIMIT])
+    key = ModuleKey(container.name, container.version)
+    if (pod.uid, key) in superseded:
+        return replace(base, reason="Superseded", message="a newer Pod has its module on this base")
+    module = modules.present.get(key)
+    trouble = modules.troubles.get(key)
+    if trouble is not None:
+        base = replace(base, restart_count=max(base.restart_count, trouble.restarts))
+    if module is not None and outdated(modules.owned.get(key, UNKNOWN), release(pod, container)):
+        reason, message = _shown(trouble) or ("Replacing", "an older release of this module is on the base")
+        return replace(base, reason=reason, message=message[:MESSAGE_LIMIT])
+    if module is not None and module.state is ModuleState.ACTIVATED:
+        return replace(base, kind="running", started_at=_started(module, before, wall))
+    flight = modules.in_flight.get(key.name)
+    mine = flight if flight is not None and flight.spec.key == key else None
+    reason, message = _waiting(module, trouble, mine, before, now)
+    if trouble is not None and trouble.reason == "InstallFailed" and (others := _beside(key, modules)):
+        message = f"{message}\n{others}"
+    return replace(base, reason=reason, message=message[:MESSAGE_LIMIT])
+
+
+def _reading(
+    container: Container, status: ContainerStatus, before: ContainerStatus | None, reading: Reading | None
+) -> Reading:
+    """Return what the probes of a running module tell; until one of ours was sent, what stands in the Pod."""
+    run = status.started_at
+    if not container.probes:
+        return first(NO_PROBES, run, started=True, ready=True)
+    if reading is not None and reading.run == run:
+        return reading
+    shown = before if before is not None and before.kind == "running" and before.started_at == run else None
+    return first(
+        container.probes, run, started=shown is not None and shown.started, ready=shown is not None and shown.ready
+    )
+
+
+def _not_run(other: OtherContainer, at: str) -> ContainerStatus:
+    """Say of a container that is no module that it is over: nothing waits for it, and its message is shown."""
+    return ContainerStatus(
+        name=other.name,
+        kind="terminated",
+        image=other.image,
+        reason="NotAModule",
+        message=f"not run: a virtual node runs modules, and this {other.kind.value} is none",
+        started_at=at,
+        finished_at=at,
+    )
+
+
+def _unusable_reason(container: Container) -> str:
+    return "UnsupportedField" if container.unsupported else "InvalidModule"
+
+
+def _shown(trouble: Trouble | None) -> tuple[str, str] | None:
+    if trouble is None or not trouble.reason or trouble.verb is Verb.UNINSTALL:
+        return None
+    return trouble.reason, trouble.message
+
+
+def _beside(key: ModuleKey, modules: Modules) -> str:
+    """Say what may be in the way of a version that does not start."""
+    versions = ", ".join(sorted(other.version for other in modules.present if other.name == key.name and other != key))
+    return (
+        f"(version {versions} is on the base, too: where two versions cannot run side by side, annotate the Pod with "
+        f"{ANNOTATION_INSTALL_STRATEGY}: {InstallStrategy.UNINSTALL_THEN_INSTALL.value})"
+        if versions
+        else ""
+    )
+
+
+def _waiting(
+    module: Module | None, trouble: Trouble | None, flight: InFlight | None, before: ContainerStatus | None, now: float
+) -> tuple[str, str]:
+    if shown := _shown(trouble):
+        return shown
+    if module is not None:
+        if module.state is ModuleState.BROKEN:
+            return "Broken", module.message or "its start or stop failed in the base"
+        if module.state is ModuleState.DEACTIVATED:
+            return "Deactivated", module.message or "another version of this module serves on this base"
+        return "Starting", module.message
+    if flight is not None and flight.verb is Verb.INSTALL:
+        shown_already = before is not None and before.reason == "Installing"
+        if shown_already or now - flight.sent_at >= SHOW_PROGRESS_AFTER:
+            return "Installing", ""
+    # What stands there is kept, so that a quick install costs one write only.
+    if before is not None and before.kind == "waiting":
+        return before.reason, before.message
+    return "Pending", ""
+
+
+def _started(module: Module, before: ContainerStatus | None, wall: float) -> str:
+    if module.changed_at is not None and 0 < module.changed_at < 253402300800000:
+        return rfc3339(module.changed_at / 1000)
+    if before is not None and before.kind == "running" and before.started_at:
+        return before.started_at
+    return rfc3339(wall)
+
+
+def _phase(before: str, containers: Sequence[ContainerStatus]) -> str:
+    if any(container.kind == "running" for container in containers):
+        return "Running"
+    # Phases do not go back: a module that broke leaves its Pod Running and not Ready.
+    return "Running" if before == "Running" else "Pending"
+
+
+def _not_ready(containers: Sequence[ContainerStatus], host: Host, probed: Mapping[str, str]) -> tuple[str, str] | None:
+    waiting = [container for container in containers if not container.ready]
+    if waiting:
+        names = ", ".join(f"{each.name} ({each.reason or probed.get(each.name, '')})" for each in waiting)
+        return "ContainersNotReady", f"modules not ready: {names}"[:MESSAGE_LIMIT]
+    if not containers:
+        return "ContainersNotReady", "the Pod has no containers"
+    if host.unreachable:
+        return "BaseUnreachable", host.unreachable
+    return None
+
+
+def _conditions(
+    pod: Pod, containers: Sequence[ContainerStatus], not_ready: tuple[str, str] | None, now: str
+) -> tuple[Condition, ...]:
+    before = {condition.type: condition for condition in pod.status.conditions}
+    gates = [gate for gate in pod.readiness_gates if before.get(gate) is None or before[gate].status != "True"]
+    ready = not_ready
+    if ready is None and gates:
+        ready = "ReadinessGatesNotReady", f"conditions not True: {', '.join(gates)}"
+    # Tools written for the original read the first condition.
+    ours: Mapping[str, tuple[str, str] | None] = {"Ready": ready, "ContainersReady": not_ready, "Initialized": None}
+    changed = tuple(_condition(name, why, before.get(name), now) for name, why in ours.items())
+    return changed + tuple(condition for condition in pod.status.conditions if condition.type not in ours)
+
+
+def _condition(name: str, why: tuple[str, str] | None, before: Condition | None, now: str) -> Condition:
+    status = "True" if why is None else "False"
+    reason, message = why or ("", "")
+    since = before.last_transition_time if before is not None and before.status == status else now
+    return Condition(name, status, reason, message, since or now)

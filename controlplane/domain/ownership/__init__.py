@@ -1,0 +1,1 @@
+"""Decisions about which replica acts for a base."""

@@ -1,0 +1,1 @@
+"""Decisions about Deployments of modules."""

@@ -1,0 +1,120 @@
+"""Baselines: the modules that a starting base is given, as the scheduler would place them there.
+
+Thousands of bases start together and ask the same, so that an offer is made from the
+Deployments once and an answer once for all bases between which its rules do not tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from controlplane.domain.base.planner import invalid
+from controlplane.domain.contract import BASE_CLUSTER_NAME, BIZ_VERSION_ENV
+from controlplane.domain.identity import ModuleKey
+from controlplane.domain.objects import Container, ModuleDeployment
+from controlplane.domain.workloads.deployments import Demand, Place, baseline_demand, place
+from controlplane.domain.workloads.placement import Site
+
+MOST_KEPT = 1024
+"""Answers, and judgements of a group of rules, that are kept at most; they are made anew then."""
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """An answer: of each name the module of the newest Deployment, oldest first. Equal ones are one object.
+
+    A module with arguments or variables is left to its Pod, as a baseline has no place
+    for them.
+    """
+
+    modules: tuple[Container, ...]
+    keys: tuple[ModuleKey, ...]
+
+
+NOTHING = Baseline((), ())
+
+_NODE_NAME = ""
+"""Stands for the Node's name among labels; no label is called so."""
+
+
+class Offer:
+    """What the Deployments of an environment offer to starting bases; peers_follow as in ``baseline_demand``."""
+
+    def __init__(self, deployments: Iterable[ModuleDeployment], *, env: str, peers_follow: bool) -> None:
+        self._parts: list[tuple[int, tuple[Container, ...]]] = []
+        """Modules of each Deployment, oldest first, and the number of what it demands."""
+        numbers: dict[Demand, int] = {}
+        for deployment in sorted(deployments, key=lambda d: (d.creation_timestamp, d.namespace, d.name)):
+            demand = baseline_demand(deployment, env, peers_follow=peers_follow)
+            modules = tuple(container for container in deployment.containers if not invalid(container))
+            if demand is not None and modules:
+                self._parts.append((numbers.setdefault(demand, len(numbers)), modules))
+        groups: dict[tuple[str, ...], _Group] = {}
+        for demand, number in numbers.items():
+            names = _labels_that_decide(demand)
+            groups.setdefault(names, _Group(names)).add(number, demand)
+        self._groups = tuple(groups.values())
+        self._answers: dict[tuple[frozenset[int], ...], Baseline] = {}
+
+    def to(self, site: Site) -> Baseline:
+        """Return what a base gets whose Node is, or will be, like this."""
+        met = tuple(group.met(site) for group in self._groups)
+        answer = self._answers.get(met)
+        if answer is None:
+            if len(self._answers) >= MOST_KEPT:
+                self._answers.clear()
+            answer = self._answers[met] = self._answer(frozenset().union(*met))
+        return answer
+
+    def _answer(self, met: frozenset[int]) -> Baseline:
+        newest: dict[str, Container] = {}
+        for number, modules in self._parts:
+            if number in met:
+                for module in modules:
+                    newest.pop(module.name, None)
+                    if not module.args and all(name == BIZ_VERSION_ENV for name, _ in module.env):
+                        newest[module.name] = module
+        given = tuple(newest.values())
+        return Baseline(given, tuple(ModuleKey(module.name, module.version) for module in given)) if given else NOTHING
+
+
+class _Group:
+    """Demands that are decided by the same labels, and which of them are met where these have certain values."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = names
+        self._demands: list[tuple[int, Demand]] = []
+        self._known: dict[object, frozenset[int]] = {}
+
+    def add(self, number: int, demand: Demand) -> None:
+        self._demands.append((number, demand))
+
+    def met(self, site: Site) -> frozenset[int]:
+        """Return the numbers of the demands that admit new Pods to the Node."""
+        values = tuple(site.name if name == _NODE_NAME else site.labels.get(name) for name in self._names)
+        decides = (values, site.taints, site.unschedulable)
+        met = self._known.get(decides)
+        if met is None:
+            if len(self._known) >= MOST_KEPT:
+                self._known.clear()
+            met = frozenset(number for number, demand in self._demands if place(demand, site) is Place.OPEN)
+            self._known[decides] = met
+        return met
+
+
+def _labels_that_decide(demand: Demand) -> tuple[str, ...]:
+    """Return the labels that a demand looks at, sorted; an empty one stands for the Node's name."""
+    return tuple(sorted(set(_looked_at(demand))))
+
+
+def _looked_at(demand: Demand) -> Iterator[str]:
+    if demand.cluster_name:
+        yield BASE_CLUSTER_NAME
+    rules = demand.rules
+    terms = rules.required_affinity or ()
+    if rules.node_name or any(term.fields for term in terms):
+        yield _NODE_NAME
+    for requirements in (rules.node_selector, *(term.labels for term in terms)):
+        for requirement in requirements:
+            yield requirement.key

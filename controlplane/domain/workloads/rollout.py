@@ -1,0 +1,168 @@
+"""How far a rollout is, and what keeps it: counted as kubectl counts, explained as we know it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from controlplane.domain.objects import Container, ContainerStatus, Pod, Requirement
+from controlplane.domain.workloads.placement import matches
+
+FINAL = frozenset({"InvalidModule", "UnsupportedField", "IdentityMismatch", "CommandNotSupported"})
+"""Reasons with which nothing is tried again until the Pod, the jar or the base changes."""
+
+_ON_ITS_WAY = frozenset({"", "Pending", "Installing", "Starting"})
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A Deployment or DaemonSet, with the counts of its status.
+
+    observed: its controller has taken up the newest specification. total counts all
+    its Pods, of any specification. selector chooses them; None chooses none. containers
+    are those of the template. failure is why its controller makes no progress.
+    """
+
+    kind: str
+    namespace: str
+    name: str
+    observed: bool
+    desired: int
+    updated: int
+    available: int
+    total: int
+    selector: tuple[Requirement, ...] | None
+    containers: tuple[Container, ...]
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A module of one Pod, or one without a Pod; reason and message say why it is not ready."""
+
+    pod: str
+    module: str
+    ready: bool
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What one base has of a module; unreachable says why it cannot be counted on (empty: it can)."""
+
+    vnode: str
+    parts: tuple[Part, ...]
+    unreachable: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that keeps a rollout from its end; vnode, pod and module are empty where it is about none."""
+
+    vnode: str
+    pod: str
+    module: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """How far it is. old counts Pods of former specifications; failure is why it does not get on by itself."""
+
+    observed: bool
+    desired: int
+    updated: int
+    available: int
+    old: int = 0
+    failure: str = ""
+    troubles: tuple[Trouble, ...] = ()
+
+    @property
+    def done(self) -> bool:
+        """There is nothing more to wait for."""
+        return self.observed and self.old == 0 and self.updated >= self.desired and self.available >= self.desired
+
+
+def of_workload(workload: Workload, pods: Iterable[Pod]) -> Rollout:
+    """Tell how far a workload is; pods may be any, those of its newest specification are looked at."""
+    new = [
+        pod
+        for pod in pods
+        if pod.namespace == workload.namespace
+        and not pod.deleting
+        and workload.selector is not None
+        and matches(workload.selector, pod.labels)
+        and _wants(pod.containers) == _wants(workload.containers)
+    ]
+    troubles = tuple(trouble for pod in new for trouble in _of_pod(pod))
+    return Rollout(
+        observed=workload.observed,
+        desired=workload.desired,
+        updated=workload.updated,
+        available=workload.available,
+        old=max(workload.total - workload.updated, 0),
+        failure=workload.failure or _final(troubles),
+        troubles=troubles,
+    )
+
+
+def of_module(places: Sequence[Place]) -> Rollout:
+    """Tell how far a module is on the bases that should have it."""
+    troubles = tuple(trouble for place in places for trouble in _of_place(place))
+    return Rollout(
+        observed=True,
+        desired=len(places),
+        updated=sum(1 for place in places if place.parts),
+        available=sum(
+            1 for place in places if place.parts and not place.unreachable and all(part.ready for part in place.parts)
+        ),
+        failure=_final(troubles),
+        troubles=troubles,
+    )
+
+
+def part(pod: Pod, container: Container) -> Part:
+    """Return how a module of a Pod stands."""
+    status = next((s for s in pod.status.containers if s.name == container.name), ContainerStatus(container.name))
+    return Part(pod.key, f"{container.name}:{container.version}", status.ready, *why(pod, status))
+
+
+def why(pod: Pod, status: ContainerStatus) -> tuple[str, str]:
+    """Return why a module of a Pod is not ready: reason and message, of a running one those of the condition."""
+    if status.kind != "running" or status.ready:
+        return status.reason, status.message
+    message = next((c.message for c in pod.status.conditions if c.type == "ContainersReady"), "")
+    return "NotReady", message
+
+
+def _wants(containers: Iterable[Container]) -> list[tuple[str, str, str]]:
+    return [(container.name, container.version, container.image) for container in containers]
+
+
+def _of_pod(pod: Pod) -> Iterator[Trouble]:
+    scheduled = next((c for c in pod.status.conditions if c.type == "PodScheduled"), None)
+    if not pod.node_name and scheduled is not None and scheduled.status == "False":
+        yield Trouble("", pod.key, "", scheduled.reason, scheduled.message)
+    yield from _of_parts(pod.node_name, (part(pod, container) for container in pod.containers))
+    ready = next((c for c in pod.status.conditions if c.type == "Ready"), None)
+    if ready is not None and ready.status == "False" and ready.reason not in ("", "ContainersNotReady"):
+        yield Trouble(pod.node_name, pod.key, "", ready.reason, ready.message)
+
+
+def _of_place(place: Place) -> Iterator[Trouble]:
+    if place.unreachable:
+        yield Trouble(place.vnode, "", "", "BaseUnreachable", place.unreachable)
+    yield from _of_parts(place.vnode, place.parts)
+
+
+def _of_parts(vnode: str, parts: Iterable[Part]) -> Iterator[Trouble]:
+    for each in parts:
+        if not each.ready and each.reason not in _ON_ITS_WAY:
+            yield Trouble(vnode, each.pod, each.module, each.reason, each.message)
+
+
+def _final(troubles: Iterable[Trouble]) -> str:
+    found = next((trouble for trouble in troubles if trouble.reason in FINAL), None)
+    return f"{found.module} on {found.vnode}: {found.reason}: {found.message}" if found is not None else ""

@@ -1,0 +1,1 @@
+"""The objects of the embedded cluster: store, validation, patches."""

@@ -1,0 +1,1 @@
+"""Scheduler and workload controllers of the embedded cluster."""

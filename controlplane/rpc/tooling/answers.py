@@ -1,0 +1,123 @@
+"""Answers to mutations: one that is sent again with its request id is answered again and not done again.
+
+A caller that goes away does not stop what it began. All that is under way belongs to
+Answers, which ends it with the replica.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, cast
+
+from google.protobuf.message import Message
+
+from controlplane.app.tooling.operations import Refusal
+from controlplane.rpc.refusals import Busy, Ending
+from controlplane.rpc.tooling.replicas import ended_by_us
+
+KEPT = 1000
+"""Answers that are remembered."""
+MOST_UNDER_WAY = 200
+"""Mutations that are under way at once; more are refused."""
+
+T = TypeVar("T", bound=Message)
+
+
+class Mutation(Protocol):
+    """A request that changes something."""
+
+    @property
+    def request_id(self) -> str:
+        """What the client chose for it."""
+
+    def SerializeToString(self, *, deterministic: bool = ...) -> bytes:
+        """Return its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What was asked, as a digest, and what answers it."""
+
+    digest: bytes
+    task: asyncio.Task[Any]
+
+
+class Answers:
+    """The answers given last, by request id. One that tells of a failure is forgotten: it may be tried again."""
+
+    def __init__(self) -> None:
+        self._given: OrderedDict[str, _Given] = OrderedDict()
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    async def once(
+        self,
+        what: str,
+        request: Mutation,
+        work: Callable[[], Coroutine[None, None, T]],
+        *,
+        final: Callable[[T], bool] = lambda _answer: True,
+    ) -> T:
+        """Do the work unless this request was done or is under way; return its answer.
+
+        An answer that is not final is forgotten. Raises Refusal, Busy, what work raised,
+        and Ending where the replica ended first.
+        """
+        if not request.request_id or len(request.request_id) > 128:
+            raise Refusal("request_id is needed, at most 128 characters", "request_id")
+        key = f"{what}/{request.request_id}"
+        digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+        given = self._given.get(key)
+        if given is None:
+            given = self._begin(key, digest, work, final)
+        elif given.digest != digest:
+            raise Refusal(
+                f"request_id {request.request_id!r} was used for another request: choose a new one for each",
+                "request_id",
+            )
+        try:
+            return cast("T", await asyncio.shield(given.task))
+        except asyncio.CancelledError:
+            if given.task.cancelled() and not ended_by_us():
+                raise Ending("it may be done in part") from None
+            raise
+
+    def _begin(
+        self,
+        key: str,
+        digest: bytes,
+        work: Callable[[], Coroutine[None, None, T]],
+        final: Callable[[T], bool],
+    ) -> _Given:
+        if len(self._under_way) >= MOST_UNDER_WAY:
+            raise Busy(f"{MOST_UNDER_WAY} changes are under way already: ask again later")
+        task = asyncio.get_running_loop().create_task(work(), name=key)
+        given = self._given[key] = _Given(digest, task)
+        self._under_way.add(task)
+
+        def ended(_task: asyncio.Task[T]) -> None:
+            self._under_way.discard(task)
+            failed = task.cancelled() or task.exception() is not None or not final(task.result())
+            if failed and self._given.get(key) is given:
+                del self._given[key]
+
+        task.add_done_callback(ended)
+        self._forget_oldest()
+        return given
+
+    def _forget_oldest(self) -> None:
+        surplus = len(self._given) - KEPT
+        for key in [key for key, given in self._given.items() if given.task.done()][: max(surplus, 0)]:
+            del self._given[key]
+
+    async def finish(self, within: float) -> None:
+        """Let what is under way end within so many seconds, then cancel it; nothing of it runs any more after that."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=within)
+        for task in self._under_way:
+            task.cancel()
+        if self._under_way:
+            await asyncio.wait(self._under_way)

@@ -1,0 +1,294 @@
+"""ModuleControllerService: what mctl and other tools speak.
+
+Guarantees: a mutation sent again with its request_id is answered again and not
+done again while this replica lives, and the changes themselves are idempotent.
+Once the replica ends, every call is told so before the state of its bases goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import grpc
+from grpc import aio
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
+from koupleless.modulecontroller.v1 import module_controller_pb2_grpc
+
+from controlplane.app.fleet.fleet import Fleet
+from controlplane.app.policy import Policy
+from controlplane.app.ports import Manifests, ObjectName
+from controlplane.app.tooling.installs import Installs, Result
+from controlplane.app.tooling.operations import Operations, Refusal, VNodeItem
+from controlplane.app.tooling.rollouts import Rollouts
+from controlplane.app.tooling.shards import Shards
+from controlplane.domain.facts import BaselineQuery
+from controlplane.domain.identity import InvalidName, ModuleKey, parse_base_id
+from controlplane.domain.objects import Container
+from controlplane.domain.workloads.placement import parse_selector
+from controlplane.rpc.refusals import Ending, refuse, refusing
+from controlplane.rpc.tooling import codec
+from controlplane.rpc.tooling.answers import Answers
+from controlplane.rpc.tooling.deadlines import time_for_others, time_to_change
+from controlplane.rpc.tooling.paging import page
+from controlplane.rpc.tooling.reads import Reads
+from controlplane.rpc.tooling.replicas import own_part
+from controlplane.rpc.tooling.watches import TooSlow, Watches
+
+Context = aio.ServicerContext[Any, Any]
+
+
+class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer):
+    """Serves the tooling API."""
+
+    def __init__(
+        self,
+        *,
+        operations: Operations,
+        installs: Installs,
+        rollouts: Rollouts,
+        fleet: Fleet,
+        reads: Reads,
+        watches: Watches,
+        policy: Policy,
+        shards: Shards,
+        manifests: Manifests | None,
+    ) -> None:
+        self._operations = operations
+        self._installs = installs
+        self._rollouts = rollouts
+        self._fleet = fleet
+        self._reads = reads
+        self._watches = watches
+        self._policy = policy
+        self._manifests = manifests
+        self._shards = shards
+        self._answers = Answers()
+        self._ending = False
+
+    def end(self) -> None:
+        """Answer no more calls, and end the watches: the replica ends."""
+        self._ending = True
+        self._watches.end()
+
+    async def finish(self, within: float) -> None:
+        """Let mutations that are under way end within so many seconds, then cut them short."""
+        await self._answers.finish(within)
+
+    @asynccontextmanager
+    async def _answering(self, context: Context, *, changes: bool = False) -> AsyncIterator[None]:
+        """Turn what goes wrong into statuses, the end of the replica included; what was changed is told even then."""
+        async with refusing(context):
+            self._go_on()
+            yield
+            if not changes:
+                self._go_on()
+
+    def _go_on(self) -> None:
+        if self._ending:
+            raise Ending
+
+    # Reads.
+
+    async def ListVNodes(self, request: pb.ListVNodesRequest, context: Context) -> pb.ListVNodesResponse:
+        """List VNodes by name."""
+        async with self._answering(context):
+            return await self._reads.vnodes(request, own=own_part(context), within=time_for_others(context))
+
+    async def GetVNode(self, request: pb.GetVNodeRequest, context: Context) -> pb.GetVNodeResponse:
+        """Get one VNode with its modules and recent events."""
+        async with self._answering(context):
+            return await self._reads.vnode(request, own=own_part(context), within=time_for_others(context))
+
+    async def ListModules(self, request: pb.ListModulesRequest, context: Context) -> pb.ListModulesResponse:
+        """List modules by VNode, name and version."""
+        async with self._answering(context):
+            return await self._reads.modules(request, own=own_part(context), within=time_for_others(context))
+
+    async def ListOperations(self, request: pb.ListOperationsRequest, context: Context) -> pb.ListOperationsResponse:
+        """List the last operations on modules by VNode and time."""
+        async with self._answering(context):
+            return await self._reads.past(request, own=own_part(context), within=time_for_others(context))
+
+    async def ListGateways(self, request: pb.ListGatewaysRequest, context: Context) -> pb.ListGatewaysResponse:
+        """List the connected gateways by id."""
+        async with self._answering(context):
+            return await self._reads.gateways(request, own=own_part(context), within=time_for_others(context))
+
+    async def GetRollout(self, request: pb.GetRolloutRequest, context: Context) -> pb.GetRolloutResponse:
+        """Tell how far the rollout of a workload or module is."""
+        async with self._answering(context):
+            match request.WhichOneof("subject"):
+                case "workload":
+                    return codec.rollout(await self._rollouts.workload(_name(request.workload)))
+                case "module":
+                    module = request.module
+                    targets = self._targets(module.target) if module.HasField("target") else None
+                    name, version = module.name, module.version
+                    if not self._rollouts.bare(name, version, targets):
+                        return codec.rollout(self._rollouts.module(name, version, targets))
+                    theirs, unreachable = await self._reads.bare(name, version, within=time_for_others(context))
+                    found = codec.rollout(self._rollouts.module(name, version, targets, theirs))
+                    found.unreachable_replicas.extend(unreachable)
+                    return found
+                case _:
+                    raise Refusal("a subject is needed: workload or module", "subject")
+
+    async def ListReplicas(self, request: pb.ListReplicasRequest, context: Context) -> pb.ListReplicasResponse:
+        """List all replicas."""
+        async with self._answering(context):
+            return pb.ListReplicasResponse(items=[codec.replica(item) for item in self._shards.replicas()])
+
+    async def ListShards(self, request: pb.ListShardsRequest, context: Context) -> pb.ListShardsResponse:
+        """List VNodes with their owners by Node name."""
+        async with self._answering(context):
+            items = self._shards.shards(request.owner)
+            chosen, token = page(items, [item.vnode for item in items], request.page_size, request.page_token)
+        return pb.ListShardsResponse(items=[codec.shard(item) for item in chosen], next_page_token=token)
+
+    async def DrainReplica(self, request: pb.DrainReplicaRequest, context: Context) -> pb.DrainReplicaResponse:
+        """Have a replica give its VNodes away."""
+        async with self._answering(context):
+            vnodes = await self._shards.drain(request.replica, draining=not request.undo)
+        return pb.DrainReplicaResponse(vnodes=vnodes)
+
+    async def GetBaseline(self, request: pb.GetBaselineRequest, context: Context) -> pb.GetBaselineResponse:
+        """Tell which modules a starting base would be given."""
+        async with self._answering(context):
+            try:
+                base = parse_base_id(request.base or "baseline", self._policy.env)
+            except InvalidName as error:
+                raise Refusal(str(error), "base") from None
+            query = BaselineQuery("", request.name, request.version, request.cluster_name)
+            modules = self._fleet.hearing.baseline(base, query)
+        return pb.GetBaselineResponse(
+            modules=[pb.BaselineModule(name=m.name, version=m.version, url=m.image) for m in modules]
+        )
+
+    # Watches.
+
+    async def WatchVNodes(
+        self, request: pb.WatchVNodesRequest, context: Context
+    ) -> AsyncIterator[pb.WatchVNodesResponse]:
+        """Send all matching VNodes, then each change."""
+        async with self._answering(context), aclosing(self._watches.vnodes(request, own=own_part(context))) as told:
+            async for answer in told:
+                yield answer
+
+    async def WatchModules(
+        self, request: pb.WatchModulesRequest, context: Context
+    ) -> AsyncIterator[pb.WatchModulesResponse]:
+        """Send all matching modules, then each change."""
+        async with self._answering(context), aclosing(self._watches.modules(request, own=own_part(context))) as told:
+            async for answer in told:
+                yield answer
+
+    async def WatchEvents(
+        self, request: pb.WatchEventsRequest, context: Context
+    ) -> AsyncIterator[pb.WatchEventsResponse]:
+        """Send the recent events, then new ones when asked to follow."""
+        try:
+            async with self._answering(context), aclosing(self._watches.events(request, own=own_part(context))) as told:
+                async for answer in told:
+                    yield answer
+        except TooSlow as error:
+            await refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), reason="TOO_SLOW")
+
+    # Mutations.
+
+    async def InstallModule(self, request: pb.InstallModuleRequest, context: Context) -> pb.InstallModuleResponse:
+        """Create a Pod for a module on each selected base."""
+        within = time_to_change(context)
+
+        async def work() -> pb.InstallModuleResponse:
+            changes = await self._installs.install(
+                self._targets(request.target),
+                Container(name=request.name, image=request.url, version=request.version),
+                namespace=request.namespace or "default",
+                request_id=request.request_id,
+                within=within,
+            )
+            return pb.InstallModuleResponse(operations=map(codec.operation, changes))
+
+        async with self._answering(context, changes=True):
+            return await self._answers.once("install", request, work, final=_nothing_failed)
+
+    async def UninstallModule(self, request: pb.UninstallModuleRequest, context: Context) -> pb.UninstallModuleResponse:
+        """Delete the Pods of a module on each selected base."""
+        within = time_to_change(context)
+
+        async def work() -> pb.UninstallModuleResponse:
+            changes = await self._installs.uninstall(
+                self._targets(request.target),
+                ModuleKey(request.name, request.version),
+                namespace=request.namespace,
+                within=within,
+            )
+            return pb.UninstallModuleResponse(operations=map(codec.operation, changes))
+
+        async with self._answering(context, changes=True):
+            return await self._answers.once("uninstall", request, work, final=_nothing_failed)
+
+    async def ApplyManifest(self, request: pb.ApplyManifestRequest, context: Context) -> pb.ApplyManifestResponse:
+        """Create or update one object of the embedded cluster."""
+        manifests = await self._embedded(context, "kubectl apply")
+
+        async def work() -> pb.ApplyManifestResponse:
+            name, result = await manifests.apply(request.manifest_json, dry_run=request.dry_run)
+            return pb.ApplyManifestResponse(object=_ref(name), result=result)
+
+        async with self._answering(context, changes=True):
+            return await self._answers.once("apply", request, work)
+
+    async def DeleteManifest(self, request: pb.DeleteManifestRequest, context: Context) -> pb.DeleteManifestResponse:
+        """Delete one object of the embedded cluster."""
+        manifests = await self._embedded(context, "kubectl delete")
+        grace = request.grace_period_seconds if request.HasField("grace_period_seconds") else None
+
+        async def work() -> pb.DeleteManifestResponse:
+            deleted = await manifests.delete(_name(request.object), grace_seconds=grace)
+            return pb.DeleteManifestResponse(result="deleted" if deleted else "absent")
+
+        async with self._answering(context, changes=True):
+            return await self._answers.once("delete", request, work)
+
+    async def GetObject(self, request: pb.GetObjectRequest, context: Context) -> pb.GetObjectResponse:
+        """Read one object of the embedded cluster."""
+        manifests = await self._embedded(context, "kubectl get or kubectl wait")
+        async with self._answering(context):
+            text, ready = await manifests.get(_name(request.object))
+        return pb.GetObjectResponse(object_json=text, ready=ready)
+
+    async def _embedded(self, context: Context, instead: str) -> Manifests:
+        if self._manifests is None:
+            await refuse(
+                context,
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"this control plane works on a Kubernetes cluster: use {instead}",
+                reason="NOT_EMBEDDED",
+            )
+        return self._manifests
+
+    def _targets(self, target: pb.Target) -> list[VNodeItem]:
+        match target.WhichOneof("target"):
+            case "base":
+                return self._operations.select(base=target.base)
+            case "selector":
+                return self._operations.select(selector=parse_selector(target.selector))
+            case "all" if target.all:
+                return self._operations.select(all_bases=True)
+            case _:
+                raise Refusal("a target is needed: base, selector or all", "target")
+
+
+def _nothing_failed(answer: pb.InstallModuleResponse | pb.UninstallModuleResponse) -> bool:
+    return all(operation.result != Result.FAILED.value for operation in answer.operations)
+
+
+def _ref(name: ObjectName) -> pb.ObjectRef:
+    return pb.ObjectRef(api_version=name.api_version, kind=name.kind, namespace=name.namespace, name=name.name)
+
+
+def _name(ref: pb.ObjectRef) -> ObjectName:
+    return ObjectName(ref.api_version, ref.kind, ref.namespace, ref.name)

@@ -1,0 +1,341 @@
+"""What gateways send, checked and made into facts. Nothing else of the control plane sees what was not checked.
+
+What cannot be is refused with Unreadable, one report or result at a time: the stream and
+its neighbours in a batch are not concerned. Enum values that are not known are none
+("unspecified"), as newer gateways may have more of them. Texts that only describe are cut
+and freed of control characters; what names something is refused when it has some or is too
+long. Lengths are in characters.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
+
+from controlplane.domain.base.modules import EPOCHS_OF_A_TERM
+from controlplane.domain.facts import (
+    Address,
+    BaselineQuery,
+    BaseState,
+    BatchInstalled,
+    ClientCode,
+    Fact,
+    FenceSeen,
+    Health,
+    Heartbeat,
+    Metaspace,
+    Module,
+    ModuleList,
+    ModuleState,
+    OrderResult,
+    Outcome,
+    OutcomeUnknown,
+    PollFailed,
+    PollFailure,
+    Refusal,
+    Refused,
+    Reply,
+    ReplyCode,
+    TunnelKind,
+    TunnelState,
+)
+from controlplane.domain.identity import BaseId, InvalidName, ModuleKey, OrderId, parse_base_id
+
+LONGEST_NAME = 256
+LONGEST_URL = 4096
+LONGEST_REASON = 500
+LONGEST_MESSAGE = 4096
+LONGEST_TRACE = 16_384
+MOST_MODULES = 4096
+"""Modules of one list, or URLs of one batch; a base with more is not one that can be served."""
+HIGHEST_FENCE = 2**31 - 2**20
+"""leaseTransitions has 31 bits; a gateway that reports more than this is not believed."""
+HIGHEST_EPOCH = (HIGHEST_FENCE + 1) << EPOCHS_OF_A_TERM
+LATEST = 253_402_300_800
+"""Seconds since the epoch at the end of the year 9999, where Timestamp ends."""
+
+_TUNNELS = {pb.TUNNEL_KIND_HTTP: TunnelKind.HTTP, pb.TUNNEL_KIND_MQTT: TunnelKind.MQTT}
+_BASE_STATES = {
+    pb.BASE_STATE_ACTIVATED: BaseState.ACTIVATED,
+    pb.BASE_STATE_DEACTIVATED: BaseState.DEACTIVATED,
+    pb.BASE_STATE_UNKNOWN: BaseState.UNKNOWN,
+}
+_MODULE_STATES = {
+    pb.MODULE_STATE_RESOLVED: ModuleState.RESOLVED,
+    pb.MODULE_STATE_ACTIVATED: ModuleState.ACTIVATED,
+    pb.MODULE_STATE_DEACTIVATED: ModuleState.DEACTIVATED,
+    pb.MODULE_STATE_BROKEN: ModuleState.BROKEN,
+    pb.MODULE_STATE_STOPPED: ModuleState.STOPPED,
+    pb.MODULE_STATE_UNRESOLVED: ModuleState.UNRESOLVED,
+}
+_POLL_FAILURES = {
+    pb.POLL_FAILURE_NOT_CONNECTED: PollFailure.NOT_CONNECTED,
+    pb.POLL_FAILURE_NO_ANSWER: PollFailure.NO_ANSWER,
+    pb.POLL_FAILURE_NOT_A_BASE: PollFailure.NOT_A_BASE,
+    pb.POLL_FAILURE_NEGATIVE: PollFailure.NEGATIVE,
+}
+_REPLY_CODES = {code.value: code for code in ReplyCode}
+_CLIENT_CODES = {code.value: code for code in ClientCode}
+_REFUSALS = {refusal.value: refusal for refusal in Refusal}
+
+_NEVER_A_HOST = tuple(
+    ipaddress.ip_network(text) for text in ("0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "::/128", "ff00::/8")
+)
+"""Unspecified, multicast, reserved. Which of the others a base may have is the gateways' to judge, who call them."""
+_CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")
+_ALL_BUT_LAYOUT = {code: blank for code, blank in _CONTROLS.items() if chr(code) not in "\t\n"}
+
+
+class Unreadable(ValueError):
+    """A message is refused: reason for counting, of a fixed set, and a text for people."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a gateway says of itself."""
+
+    gateway: str
+    instance: str
+    tunnel: TunnelKind
+    env: str
+    version: str
+
+
+def hello(message: pb.Hello) -> Hello:
+    """Read a Hello; raises Unreadable."""
+    tunnel = _TUNNELS.get(message.tunnel)
+    if tunnel is None:
+        raise Unreadable("hello", "Hello needs a tunnel that is known")
+    return Hello(
+        gateway=_name(message.gateway_id, "gateway_id"),
+        instance=_name(message.instance_id, "instance_id"),
+        tunnel=tunnel,
+        env=_words(message.env),
+        version=_words(message.version),
+    )
+
+
+def report(message: pb.Report, *, env: str, tunnel: TunnelKind) -> tuple[BaseId, Fact] | TunnelState:
+    """Read a report of a gateway of this tunnel; raises Unreadable."""
+    kind = message.WhichOneof("fact")
+    if kind is None:
+        raise Unreadable("unknown-report", "a report without a fact that is known")
+    if kind == "tunnel_state":
+        return TunnelState(message.tunnel_state.up, people(message.tunnel_state.reason))
+    return _base(message.base_id, env), _fact(message, kind, tunnel)
+
+
+def _fact(message: pb.Report, kind: str, tunnel: TunnelKind) -> Fact:
+    match kind:
+        case "heartbeat":
+            return _heartbeat(message.heartbeat, tunnel)
+        case "health":
+            return _health(message.health)
+        case "modules":
+            return _module_list(message.modules)
+        case "baseline_query":
+            return _baseline_query(message.baseline_query)
+        case "batch_install_result":
+            return _batch(message.batch_install_result)
+        case "fence_seen":
+            return FenceSeen(_at_most(message.fence_seen.fence, HIGHEST_FENCE, "fence"))
+        case "poll_failed":
+            return _poll_failed(message.poll_failed)
+        case _:
+            raise Unreadable("unknown-report", f"a report of {kind}, which is not read here")
+
+
+def order_result(message: pb.OrderResult, *, env: str) -> tuple[BaseId, OrderResult]:
+    """Read an OrderResult; raises Unreadable if it does not say whose it is.
+
+    An outcome that cannot be read is unknown: the order had one, and only the base can
+    tell which.
+    """
+    base, order = _base(message.base_id, env), _name(message.order_id, "order_id")
+    try:
+        outcome = _outcome(message)
+    except Unreadable as error:
+        outcome = OutcomeUnknown(f"the gateway's result cannot be read: {error}")
+    return base, OrderResult(OrderId(order), outcome)
+
+
+def _heartbeat(message: pb.Heartbeat, tunnel: TunnelKind) -> Heartbeat:
+    return Heartbeat(
+        name=_words(message.name),
+        version=_words(message.version),
+        cluster_name=_words(message.cluster_name),
+        host_name=_words(message.host_name),
+        address=_address(message.address, tunnel),
+        state=_BASE_STATES.get(message.state, BaseState.UNSPECIFIED),
+    )
+
+
+def _address(message: pb.Address, tunnel: TunnelKind) -> Address:
+    """Read where a base is. Over MQTT it is for display only: a base that does not know its address is served, too."""
+    try:
+        port = _at_most(message.port, 65535, "port")
+        address = Address(_ip(message.ip), port)
+    except Unreadable:
+        if tunnel is TunnelKind.MQTT:
+            return Address("", 0)
+        raise
+    if not port and tunnel is TunnelKind.HTTP:
+        raise Unreadable("address", "a base without a port cannot be called over HTTP")
+    return address
+
+
+def _ip(text: str) -> str:
+    """Return an IP address as it is written canonically; one of IPv4 that is written as IPv6 as IPv4."""
+    try:
+        address = ipaddress.ip_address(text if len(text) <= 64 and "%" not in text else "")
+    except ValueError:
+        raise Unreadable("address", f"{_shown(text)} is no IP address") from None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    address = mapped or address
+    if any(address in network for network in _NEVER_A_HOST):
+        raise Unreadable("address", f"{address} is no address of a host")
+    return str(address)
+
+
+def _health(message: pb.Health) -> Health:
+    return Health(
+        state=_BASE_STATES.get(message.state, BaseState.UNSPECIFIED),
+        metaspace=_metaspace(message.metaspace) if message.HasField("metaspace") else None,
+        java_version=_words(message.java_version),
+    )
+
+
+def _metaspace(message: pb.Metaspace) -> Metaspace:
+    if message.used_bytes < 0 or message.committed_bytes < 0 or message.max_bytes < -1:
+        raise Unreadable("number", "metaspace: a negative number of bytes")
+    return Metaspace(message.used_bytes, message.committed_bytes, message.max_bytes)
+
+
+def _module_list(message: pb.Modules) -> ModuleList:
+    return ModuleList(
+        modules=_modules(message.modules),
+        complete=message.complete,
+        unchanged=message.unchanged,
+        epoch=_at_most(message.epoch, HIGHEST_EPOCH, "epoch"),
+    )
+
+
+def _poll_failed(message: pb.PollFailed) -> PollFailed:
+    return PollFailed(
+        reason=people(message.reason, LONGEST_REASON),
+        modules=message.verb != pb.VERB_HEALTH,
+        failure=_POLL_FAILURES.get(message.failure, PollFailure.UNSPECIFIED),
+    )
+
+
+def _baseline_query(message: pb.BaselineQuery) -> BaselineQuery:
+    return BaselineQuery(
+        query_id=_name(message.query_id, "query_id"),
+        name=_words(message.name),
+        version=_words(message.version),
+        cluster_name=_words(message.cluster_name),
+    )
+
+
+def _batch(message: pb.BatchInstallResult) -> BatchInstalled:
+    _few(len(message.items), "items of a batch")
+    items = tuple((_name(item.url, "url", LONGEST_URL), _reply(item.reply)) for item in message.items)
+    return BatchInstalled(_reply(message.reply), items)
+
+
+def _outcome(message: pb.OrderResult) -> Outcome:
+    match message.WhichOneof("outcome"):
+        case "reply":
+            return _reply(message.reply)
+        case "refused":
+            reason = _REFUSALS.get(message.refused.reason, Refusal.UNSPECIFIED)
+            return Refused(reason, people(message.refused.message))
+        case "batch":
+            return _batch(message.batch)
+        case "unknown":
+            return OutcomeUnknown(people(message.unknown.message))
+        case _:
+            return OutcomeUnknown("the gateway reported no outcome")
+
+
+def _reply(message: pb.Reply) -> Reply:
+    return Reply(
+        code=_REPLY_CODES.get(message.code, ReplyCode.UNSPECIFIED),
+        client_code=_CLIENT_CODES.get(message.client_code, ClientCode.UNSPECIFIED),
+        message=people(message.message),
+        stack_trace=people(message.stack_trace, LONGEST_TRACE),
+        modules=_modules(message.modules),
+    )
+
+
+def _modules(messages: Iterable[pb.Module]) -> tuple[Module, ...]:
+    found = tuple(messages)
+    _few(len(found), "modules")
+    return tuple(_module(message) for message in found)
+
+
+def _module(message: pb.Module) -> Module:
+    return Module(
+        key=ModuleKey(_name(message.name, "module name"), _name(message.version, "module version")),
+        state=_MODULE_STATES.get(message.state, ModuleState.UNSPECIFIED),
+        changed_at=_millis(message.changed_at) if message.HasField("changed_at") else None,
+        reason=people(message.reason),
+        message=people(message.message),
+    )
+
+
+def _millis(message: Timestamp) -> int:
+    if not (0 <= message.seconds < LATEST and 0 <= message.nanos < 1_000_000_000):
+        raise Unreadable(
+            "time", f"changed_at: {message.seconds} s and {message.nanos} ns are no time from 1970 to 9999"
+        )
+    return message.seconds * 1000 + message.nanos // 1_000_000
+
+
+def _base(text: str, env: str) -> BaseId:
+    try:
+        return parse_base_id(text, env)
+    except InvalidName as error:
+        raise Unreadable("identity", str(error)) from None
+
+
+def _name(text: str, what: str, longest: int = LONGEST_NAME) -> str:
+    if not text:
+        raise Unreadable("text", f"{what} is missing")
+    if len(text) > longest:
+        raise Unreadable("text", f"{what} has {len(text)} characters, which is more than {longest}")
+    if text.translate(_CONTROLS) != text:
+        raise Unreadable("text", f"{what} {_shown(text)} has control characters")
+    return text
+
+
+def _words(text: str) -> str:
+    return text[:LONGEST_NAME].translate(_CONTROLS)
+
+
+def people(text: str, longest: int = LONGEST_MESSAGE) -> str:
+    """Return a text for people, cut, without control characters other than tab and line feed."""
+    return text[:longest].translate(_ALL_BUT_LAYOUT)
+
+
+def _at_most(number: int, most: int, what: str) -> int:
+    if number > most:
+        raise Unreadable("number", f"{what} {number} is more than {most}")
+    return number
+
+
+def _few(number: int, what: str) -> None:
+    if number > MOST_MODULES:
+        raise Unreadable("count", f"{number} {what}, which is more than {MOST_MODULES}")
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 64 else text[:61] + "...")

@@ -1,0 +1,318 @@
+"""TunnelService: one session for each gateway stream.
+
+Guarantees: everything is acknowledged only after the fleet took it; one task
+reads and one writes; what waits to be sent is bounded by the bases and orders
+there are, newer Watches and claims replacing older ones. End of stream without
+Goodbye means lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import NoReturn
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+from grpc import aio
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
+from koupleless.tunnel.v1 import tunnel_pb2_grpc
+
+from controlplane.app.fleet.fleet import Fleet
+from controlplane.app.gateways import GatewayDirectory, GatewayInfo
+from controlplane.app.metrics import REFUSED_REPORTS
+from controlplane.app.ownership.membership import Membership
+from controlplane.app.policy import Policy
+from controlplane.app.ports import Clock
+from controlplane.domain.facts import Order, TunnelState, Watch
+from controlplane.domain.identity import BaseId
+from controlplane.domain.ownership.replicas import Replica
+from controlplane.domain.workloads.baselines import Baseline
+from controlplane.rpc.tunnel import decoding, encoding
+from controlplane.rpc.tunnel.decoding import Unreadable
+from service.limits import LogLimit
+
+log = structlog.get_logger(__name__)
+
+HELLO_WITHIN = 10.0
+MAX_UNACKED = 32
+MAX_BATCH = 256
+LONGEST_STRETCH = 0.005
+"""Seconds for which reports of one batch are taken without a break."""
+LOG_EVERY = 60.0
+MOST_WAITING = 200_000
+"""Messages that may wait for one gateway; only a gateway that does not read comes near."""
+
+Context = aio.ServicerContext[pb.ConnectRequest, pb.ConnectResponse]
+
+
+class _Ended(Exception):
+    """The session is over; orderly tells whether the gateway said so."""
+
+    def __init__(self, why: str, *, orderly: bool) -> None:
+        super().__init__(why)
+        self.orderly = orderly
+
+
+class _Replaced(_Ended):
+    """A newer stream of the same gateway is served instead.
+
+    Ending a call by cancelling its task would leave the stream open without a
+    status, so the session is asked to end itself.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("a newer stream of it is served", orderly=False)
+
+
+class Session:
+    """One gateway's session. Implements ``gateways.Link``."""
+
+    def __init__(self, info: GatewayInfo) -> None:
+        self._info = info
+        self._waiting: dict[tuple[str, str], pb.ConnectResponse] = {}
+        self._something = asyncio.Event()
+        self._acked = 0
+        self._replaced = asyncio.Event()
+
+    @property
+    def info(self) -> GatewayInfo:
+        """Who the gateway is."""
+        return self._info
+
+    def order(self, order: Order) -> None:
+        """Send an order."""
+        self._put("order", order.order_id, pb.ConnectResponse(order=encoding.order(order)))
+
+    def watch(self, watch: Watch) -> None:
+        """Have a base polled."""
+        self._waiting.pop(("unwatch", watch.base), None)
+        self._put("watch", watch.base, pb.ConnectResponse(watch=encoding.watch(watch)))
+
+    def unwatch(self, base: BaseId, fence: int) -> None:
+        """Have a base polled no more."""
+        self._waiting.pop(("watch", base), None)
+        self._put("unwatch", base, pb.ConnectResponse(unwatch=pb.Unwatch(base_id=base, fence=fence)))
+
+    def claim(self, base: BaseId, fence: int) -> None:
+        """Say that this replica owns the base."""
+        self._waiting.pop(("release", base), None)
+        self._put("claim", base, pb.ConnectResponse(claim=pb.Claim(base_id=base, fence=fence)))
+
+    def release(self, base: BaseId, fence: int) -> None:
+        """Say that this replica owns the base no more."""
+        self._waiting.pop(("claim", base), None)
+        self._put("release", base, pb.ConnectResponse(release=pb.Release(base_id=base, fence=fence)))
+
+    def baseline(self, base: BaseId, query_id: str, given: Baseline) -> None:
+        """Answer a baseline query."""
+        answer = encoding.baseline_answer(base, query_id, given)
+        self._put("baseline", query_id, pb.ConnectResponse(baseline_answer=answer))
+
+    def drain(self, reason: str) -> None:
+        """Say that this replica will end the stream."""
+        self._put("drain", "", pb.ConnectResponse(drain=pb.Drain(reason=reason)))
+
+    def members(self, members: Iterable[Replica]) -> None:
+        """Tell which replicas live."""
+        self._put("members", "", pb.ConnectResponse(members=pb.Members(members=encoding.members(members))))
+
+    def acknowledge(self, seq: int) -> None:
+        """Say that everything up to seq was taken."""
+        self._acked = max(self._acked, seq)
+        self._put("ack", "", pb.ConnectResponse(reports_ack=pb.ReportsAck(seq=self._acked)))
+
+    def replace(self) -> None:
+        """End this session in favour of a newer one."""
+        self._replaced.set()
+
+    async def replaced(self) -> NoReturn:
+        """Wait for replace, then raise what ends the session."""
+        await self._replaced.wait()
+        raise _Replaced
+
+    @property
+    def overflowing(self) -> bool:
+        """More waits than any gateway that reads would leave."""
+        return len(self._waiting) > MOST_WAITING
+
+    async def write(self, context: Context) -> NoReturn:
+        """Send what waits, for ever."""
+        while True:
+            await self._something.wait()
+            self._something.clear()
+            while self._waiting:
+                key = next(iter(self._waiting))
+                await context.write(self._waiting.pop(key))
+
+    def _put(self, kind: str, key: str, message: pb.ConnectResponse) -> None:
+        self._waiting[kind, key] = message
+        self._something.set()
+
+
+class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
+    """Serves Connect."""
+
+    def __init__(
+        self, *, fleet: Fleet, gateways: GatewayDirectory, members: Membership, policy: Policy, clock: Clock
+    ) -> None:
+        self._fleet = fleet
+        self._members = members
+        self._gateways = gateways
+        self._policy = policy
+        self._clock = clock
+        self._sessions: dict[str, Session] = {}
+        self._lines = LogLimit(LOG_EVERY)
+        members.subscribe(self._members_changed)
+
+    def _members_changed(self) -> None:
+        for session in self._sessions.values():
+            session.members(self._known())
+
+    def _known(self) -> tuple[Replica, ...]:
+        """Return all replicas that live; this one is among them even before it joined."""
+        others = [replica for replica in self._members.replicas() if replica.id != self._policy.replica]
+        return (self._members.self, *others)
+
+    async def drain(self, reason: str) -> None:
+        """Tell all gateways that this replica goes away, and give the words a moment to leave."""
+        for session in self._sessions.values():
+            session.drain(reason)
+        await asyncio.sleep(0.1)
+
+    # The stubs type only the generator form; the coroutine form ends a stream with the right status.
+    async def Connect(  # type: ignore[override]
+        self, request_iterator: AsyncIterator[pb.ConnectRequest], context: Context
+    ) -> None:
+        """Serve one gateway until its stream ends."""
+        session = Session(await self._hello(context))
+        info = session.info
+        bound = log.bind(gateway=info.gateway_id, instance=info.instance)
+        self._replace(info)
+        self._sessions[info.gateway_id] = session
+        self._gateways.connected(session)
+        bound.info("gateway connected", tunnel=info.tunnel.value, version=info.version)
+        replaced = False
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(session.write(context), name=f"session-write-{info.gateway_id}")
+                group.create_task(self._read(session, context), name=f"session-read-{info.gateway_id}")
+                group.create_task(session.replaced(), name=f"session-replaced-{info.gateway_id}")
+        except* _Ended as ended:
+            reason = ended.exceptions[0]
+            replaced = isinstance(reason, _Replaced)
+            orderly = isinstance(reason, _Ended) and reason.orderly
+            (bound.info if orderly else bound.warning)("gateway left", cause=str(reason))
+        except* (asyncio.InvalidStateError, aio.AioRpcError, aio.UsageError):
+            # A write on a call that ended; the reader's verdict may have come too late to be told.
+            bound.warning("gateway lost", cause="its stream broke")
+        finally:
+            if self._sessions.get(info.gateway_id) is session:
+                del self._sessions[info.gateway_id]
+            self._gateways.lost(session)
+        if replaced:
+            await context.abort(grpc.StatusCode.ABORTED, "a newer stream of this gateway is served")
+
+    async def _hello(self, context: Context) -> GatewayInfo:
+        try:
+            async with asyncio.timeout(HELLO_WITHIN):
+                first = await context.read()
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "Hello did not come")
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message is none of the contract")
+        if not isinstance(first, pb.ConnectRequest) or first.WhichOneof("message") != "hello":
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be Hello")
+        try:
+            hello = decoding.hello(first.hello)
+        except decoding.Unreadable as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"Hello: {error}")
+        if hello.env.lower() != self._policy.env:
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"the gateway serves ENV={hello.env}, this control plane ENV={self._policy.env}: set them alike",
+            )
+        await context.write(
+            pb.ConnectResponse(
+                welcome=pb.Welcome(
+                    replica_id=self._policy.replica,
+                    members=encoding.members(self._known()),
+                    limits=pb.Limits(max_unacked=MAX_UNACKED, max_batch=MAX_BATCH),
+                )
+            )
+        )
+        return GatewayInfo(hello.gateway, hello.instance, hello.tunnel, hello.version, self._clock.wall())
+
+    def _replace(self, info: GatewayInfo) -> None:
+        """A gateway that connects anew has lost its old stream, whatever this side still thinks of it."""
+        old = self._sessions.get(info.gateway_id)
+        if old is None:
+            return
+        if old.info.instance != info.instance:
+            log.warning("a second process says it is this gateway: the newer one is served", gateway=info.gateway_id)
+        old.replace()
+
+    async def _read(self, session: Session, context: Context) -> None:
+        while True:
+            try:
+                message = await context.read()
+            except DecodeError:
+                self._refused(session, Unreadable("unparsable", "a message that is none of the contract"))
+                continue
+            if not isinstance(message, pb.ConnectRequest):
+                raise _Ended("its stream ended without Goodbye", orderly=False)
+            match message.WhichOneof("message"):
+                case "reports":
+                    await self._take_batch(session, message.reports.reports)
+                    session.acknowledge(message.reports.seq)
+                case "order_result":
+                    self._take_result(session, message.order_result)
+                    session.acknowledge(message.order_result.seq)
+                case "goodbye":
+                    raise _Ended(decoding.people(message.goodbye.reason) or "Goodbye", orderly=True)
+                case _:
+                    self._refused(session, Unreadable("unexpected-message", "a message that is out of place"))
+            if session.overflowing:
+                raise _Ended("it does not read what it is sent", orderly=False)
+
+    async def _take_batch(self, session: Session, reports: Sequence[pb.Report]) -> None:
+        """Take reports one by one, with breaks, in which everything else goes on."""
+        began = self._clock.monotonic()
+        for report in reports[:MAX_BATCH]:
+            self._take(session, report)
+            if self._clock.monotonic() - began >= LONGEST_STRETCH:
+                await asyncio.sleep(0)
+                began = self._clock.monotonic()
+        if len(reports) > MAX_BATCH:
+            text = f"{len(reports)} reports in one message: those after the first {MAX_BATCH} are not looked at"
+            self._refused(session, Unreadable("count", text))
+
+    def _take(self, session: Session, message: pb.Report) -> None:
+        try:
+            report = decoding.report(message, env=self._policy.env, tunnel=session.info.tunnel)
+        except Unreadable as error:
+            self._refused(session, error, message.base_id)
+            return
+        if isinstance(report, TunnelState):
+            self._gateways.tunnel_state(session, up=report.up, reason=report.reason)
+        else:
+            self._fleet.hearing.reported(session, *report)
+
+    def _take_result(self, session: Session, message: pb.OrderResult) -> None:
+        """Take the outcome of an order. Where it does not say of which, that order ends by its deadline."""
+        try:
+            base, result = decoding.order_result(message, env=self._policy.env)
+        except Unreadable as error:
+            self._refused(session, error, message.base_id)
+        else:
+            self._fleet.hearing.result(session, base, result)
+
+    def _refused(self, session: Session, error: Unreadable, base: str = "") -> None:
+        """Count what cannot be used; of one gateway and kind one line in LOG_EVERY seconds is enough."""
+        REFUSED_REPORTS.labels(error.reason).inc()
+        gateway = session.info.gateway_id
+        held = self._lines.admit(f"{gateway} {error.reason}", self._clock.monotonic())
+        if held is not None:
+            cause = decoding.people(str(error))
+            log.warning("report refused", gateway=gateway, base=decoding.people(base, 64), cause=cause, more=held)

@@ -1,0 +1,148 @@
+"""Topics and payloads of a base over MQTT. Pure.
+
+Every payload of a base is an envelope {"data", "publishTimestamp"}, those to a
+base are bare. Enums stand by their names (ACTIVATED, INSTALL_FAILED) where HTTP
+has their texts, and null is written in lists of modules alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from gateways.arklet.fields import Json
+from simulatedbase.java import JavaError
+from simulatedbase.runtime import Biz
+
+QUESTIONS = frozenset({"health", "queryAllBiz"})
+CHANGES = frozenset({"installBiz", "uninstallBiz"})
+BATCH = "batchInstallBiz"
+"""What a baseline is carried out as; no topic of a command leads to it."""
+
+_REASONS = {"Uninstall Failed": "UN_INSTALL_FAILED"}
+"""Names of enum values that are not their texts in upper case."""
+
+
+class Malformed(ValueError):
+    """A payload is not what its topic carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics of one base; env is in lower case."""
+
+    env: str
+    identity: str
+
+    def own(self, kind: str) -> str:
+        """Return a topic that the base publishes to, for example heart."""
+        return f"koupleless_{self.env}/{self.identity}/base/{kind}"
+
+    def subscriptions(self) -> tuple[str, str]:
+        """Return what the base subscribes to: all commands, and the answer to its query."""
+        return f"koupleless_{self.env}/{self.identity}/+", self.own("baseline")
+
+    def command(self, topic: str) -> str | None:
+        """Return the command that a topic asks for, None for one that is ignored over MQTT."""
+        if topic == self.own("baseline"):
+            return BATCH
+        command = topic.rpartition("/")[2]
+        return command if command in QUESTIONS | CHANGES else None
+
+
+def envelope(value: object, now: int) -> bytes:
+    """Return the payload for data; now is in epoch milliseconds."""
+    return orjson.dumps({"data": value, "publishTimestamp": now})
+
+
+def parameters(command: str, payload: bytes) -> Json | None:
+    """Return the parameters in a payload, None for an empty one; a list of modules becomes bizList.
+
+    Raises Malformed.
+    """
+    if not payload.strip():
+        given = None
+    else:
+        try:
+            given = orjson.loads(payload)
+        except orjson.JSONDecodeError as error:
+            raise Malformed(str(error)) from error
+    if command == BATCH:
+        return {"bizList": _items(given)}
+    if given is not None and not isinstance(given, dict):
+        raise Malformed("not an object")
+    return given
+
+
+def simple_biz(modules: list[Biz]) -> list[Json]:
+    """Return what queryAllBiz tells: the state by its text, but by its name in the record of the last change."""
+    return [
+        {
+            "latestStateRecord": record(biz),
+            "name": biz.name,
+            "state": biz.state.value,
+            "version": biz.version,
+        }
+        for biz in modules
+    ]
+
+
+def record(biz: Biz) -> Json | None:
+    """Return the last change of a module, None for one that has none."""
+    if not biz.records:
+        return None
+    last = biz.records[-1]
+    return {
+        "changeTime": last.time,
+        "message": last.message,
+        "reason": _name(last.reason),
+        "state": last.state.value.upper(),
+    }
+
+
+def response(answer: Json) -> Json:
+    """Return an envelope of HTTP as the response that MQTT carries."""
+    return {key: by_name(value) for key, value in answer.items() if key != "baseIdentity"}
+
+
+def thrown(error: JavaError) -> Json:
+    """Return the response for an exception."""
+    return {"code": "FAILED", "data": {"code": "FAILED", "message": error.trace}, "message": error.reason}
+
+
+def operation(command: str, given: Json, told: Json) -> Json:
+    """Return the data of a bizOperation: the module is told as it was asked for, not as it is."""
+    name, version = given.get("bizName"), given.get("bizVersion")
+    data = {"bizName": name, "response": told, "command": command, "bizVersion": version}
+    return {key: value for key, value in data.items() if value is not None}
+
+
+def batch(told: Json) -> Json:
+    """Return the data of a batchInstallBizResponse."""
+    return {"response": told, "command": BATCH}
+
+
+def by_name(value: Any) -> Any:
+    """Return what HTTP tells of modules with every enum by its name."""
+    if isinstance(value, list):
+        return [by_name(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    named = {key: by_name(item) for key, item in value.items()}
+    if "bizState" in named:
+        named["bizState"] = named["bizState"].upper()
+    if "changeTime" in named:
+        named |= {"reason": _name(named["reason"]), "state": named["state"].upper()}
+    return named
+
+
+def _name(reason: str) -> str:
+    return _REASONS.get(reason, reason.upper().replace(" ", "_"))
+
+
+def _items(given: Any) -> list[Any] | None:
+    if given is not None and not (isinstance(given, list) and all(isinstance(item, dict) for item in given)):
+        raise Malformed("not a list of modules")
+    return given

@@ -1,0 +1,277 @@
+"""A simulated base on a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from simulatedbase.base import SimulatedBase
+from simulatedbase.mqtt.broker import Broker
+from simulatedbase.mqtt.connection import BrokerUnavailable, Connection, PublishFailed
+from simulatedbase.profile import Profile, Tunnel
+from tests.integration.simulatedbase.controller import controller
+from tests.integration.simulatedbase.wire import command, until
+from tests.servers.mosquitto import Mosquitto
+from tests.servers.process import Port
+
+INSTALL = b'{"bizName":"biz1","bizVersion":"0.0.1","bizUrl":"https://repo.example/biz1.jar"}'
+REMOVE = b'{"bizName":"biz1","bizVersion":"0.0.1"}'
+
+
+def profile(port: int, **settings: Any) -> Profile:
+    broker = Broker("127.0.0.1", port, **settings.pop("credentials", {}))
+    return replace(Profile(identity="b", tunnel=Tunnel.MQTT, broker=broker, env="dev", port=0), **settings)
+
+
+@asynccontextmanager
+async def running(port: int, **settings: Any) -> AsyncIterator[SimulatedBase]:
+    base = SimulatedBase(profile(port, **settings))
+    await base.start()
+    try:
+        yield base
+    finally:
+        await base.stop()
+
+
+async def test_first_connection(mosquitto: Mosquitto) -> None:
+    with controller(mosquitto.port) as taker:
+        before = time.time_ns() // 1_000_000
+        async with running(mosquitto.port, name="shop", version="2.0", cluster_name="blue", ip="10.0.0.7") as base:
+            await until(lambda: len(taker.heard) == 2)
+            assert (base.running, base.connected, base.beating_over_mqtt, base.port) == (True, True, True, 0)
+        query, beat = taker.heard
+        metadata = {"clusterName": "blue", "identity": "b", "name": "shop", "version": "2.0"}
+        assert (query.kind, query.told, query.retained) == ("queryBaseline", metadata, False)
+        assert beat.kind == "heart"
+        assert beat.told == {
+            "baseMetadata": metadata,
+            "localHostName": "b",
+            "localIP": "10.0.0.7",
+            "port": 0,
+            "state": "activated",
+        }
+        assert before <= query.published_at <= beat.published_at <= time.time_ns() // 1_000_000
+        assert (base.running, base.connected) == (False, False)
+
+
+async def test_commands(mosquitto: Mosquitto) -> None:
+    with controller(mosquitto.port) as taker:
+        async with running(mosquitto.port) as base:
+            await until(lambda: taker.kinds("b") == ["queryBaseline"])
+            for topic, payload, kind in (
+                ("installBiz", INSTALL, "bizOperation"),
+                ("queryAllBiz", b"{}", "simpleBiz"),
+                ("health", b"{}", "health"),
+                ("uninstallBiz", REMOVE, "bizOperation"),
+                ("base/baseline", b"[]", "batchInstallBizResponse"),
+            ):
+                taker.heard.clear()
+                taker.send("b", topic, payload)
+                await until(lambda kind=kind: taker.kinds("b") == [kind])  # type: ignore[misc]
+            assert base.counts == {
+                "installBiz": 1,
+                "queryAllBiz": 1,
+                "health": 1,
+                "uninstallBiz": 1,
+                "batchInstallBiz": 1,
+            }
+
+
+async def test_retained_commands_are_carried_out_on_every_connection(mosquitto: Mosquitto) -> None:
+    with controller(mosquitto.port) as taker:
+        taker.send("b", "installBiz", INSTALL, retain=True)
+        async with running(mosquitto.port):
+            await until(lambda: len(taker.of("bizOperation")) == 1)
+            assert taker.of("bizOperation")[0].told["response"]["code"] == "SUCCESS"
+        async with running(mosquitto.port):
+            await until(lambda: len(taker.of("bizOperation")) == 2)
+
+
+async def test_outage_ends_heartbeats_but_not_the_base(mosquitto: Mosquitto) -> None:
+    with controller(mosquitto.port) as taker:
+        async with running(mosquitto.port, mqtt_heartbeat_interval=0.2, reconnect_longest=1.0) as base:
+            await until(lambda: len(taker.of("heart")) >= 3)
+            mosquitto.stop()
+            await until(lambda: not base.beating_over_mqtt)
+            assert (base.running, base.connected) == (True, False)
+            mosquitto.start()
+            await until(lambda: base.connected)
+            await until(lambda: taker._client.is_connected())
+            taker.heard.clear()
+            await asyncio.sleep(1.0)
+            taker.send("b", "installBiz", INSTALL)
+            await until(lambda: taker.kinds("b") == ["bizOperation"])
+            assert taker.of("heart") == taker.of("queryBaseline") == []
+
+
+async def test_heartbeats_survive_when_told_to(mosquitto: Mosquitto) -> None:
+    with controller(mosquitto.port) as taker:
+        async with running(
+            mosquitto.port, mqtt_heartbeat_interval=0.2, reconnect_longest=1.0, heartbeats_survive=True
+        ) as base:
+            await until(lambda: len(taker.of("queryBaseline")) == 1)
+            mosquitto.stop()
+            await until(lambda: not base.connected)
+            taker.heard.clear()
+            mosquitto.start()
+            await until(lambda: len(taker.of("heart")) > 2)
+            assert taker.of("queryBaseline") == []
+
+
+async def test_answer_that_falls_in_an_outage_is_lost(mosquitto: Mosquitto) -> None:
+    with controller(mosquitto.port) as taker:
+        async with running(mosquitto.port, install_time=1.0, reconnect_longest=1.0) as base:
+            taker.send("b", "installBiz", INSTALL)
+            await until(lambda: bool(base.modules()))
+            mosquitto.stop()
+            await until(lambda: base.modules()[0].state.value == "activated")
+            mosquitto.start()
+            await until(lambda: base.connected and taker._client.is_connected())
+            await asyncio.sleep(0.5)
+            assert taker.of("bizOperation") == []
+
+
+async def test_more_commands_than_threads_and_queue_hold(mosquitto: Mosquitto) -> None:
+    with controller(mosquitto.port) as taker:
+        async with running(mosquitto.port) as base:
+            base.faults.slow["queryAllBiz"] = 0.2
+            for _ in range(150):
+                taker.send("b", "queryAllBiz", b"{}")
+            await until(lambda: len(taker.of("simpleBiz")) == 150)
+            assert base.connected
+
+
+async def test_deactivation_mute_and_skewed_clock(mosquitto: Mosquitto) -> None:
+    with controller(mosquitto.port) as taker:
+        async with running(mosquitto.port, mqtt_heartbeat_interval=0.1, clock_skew=-60.0) as base:
+            await until(lambda: len(taker.of("heart")) >= 2)
+            base.faults.mute = True
+            await asyncio.sleep(0.2)
+            taker.heard.clear()
+            await asyncio.sleep(0.5)
+            assert taker.heard == []
+            now = time.time_ns() // 1_000_000
+            await base.deactivate()
+            await until(lambda: len(taker.heard) == 1)
+            assert taker.heard[0].told["state"] == "DEACTIVATED"
+            assert -61_000 < taker.heard[0].published_at - now < -59_000
+
+
+async def test_both_tunnels_are_one_base(mosquitto: Mosquitto) -> None:
+    with controller(mosquitto.port) as taker:
+        async with running(mosquitto.port, tunnel=Tunnel.BOTH) as base:
+            taker.send("b", "installBiz", INSTALL)
+            await until(lambda: len(taker.of("bizOperation")) == 1)
+            assert b"biz1" in await command(base.port, "queryAllBiz")
+
+
+async def test_restart_asks_for_the_baseline_again(mosquitto: Mosquitto) -> None:
+    with controller(mosquitto.port) as taker:
+        async with running(mosquitto.port) as base:
+            await until(lambda: len(taker.of("queryBaseline")) == 1)
+            taker.send("b", "installBiz", INSTALL)
+            await until(lambda: len(base.modules()) == 1)
+            await base.restart()
+            assert base.modules() == []
+            await until(lambda: len(taker.of("queryBaseline")) == 2)
+
+
+async def test_equal_client_ids_evict_each_other(mosquitto: Mosquitto) -> None:
+    async with running(mosquitto.port) as first, running(mosquitto.port):
+        await until(lambda: not first.connected)
+
+
+async def test_first_connection_must_succeed() -> None:
+    port = Port()
+    base = SimulatedBase(profile(port.number))
+    with pytest.raises(BrokerUnavailable, match=f"broker 127.0.0.1:{port.number}: .*refused"):
+        await base.start()
+    assert not base.running
+    port.close()
+
+
+async def test_wrong_password() -> None:
+    with Mosquitto(["allow_anonymous false"]) as broker:
+        for credentials in ({}, {"username": "u", "password": "p"}):
+            with pytest.raises(BrokerUnavailable, match="Not authorized"):
+                await SimulatedBase(profile(broker.port, credentials=credentials)).start()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
+async def test_tls(tmp_path: Path) -> None:
+    ours, other = trustme.CA(), trustme.CA()
+    files = {name: str(tmp_path / name) for name in ("ca", "other", "crt", "key", "base-crt", "base-key")}
+    ours.cert_pem.write_to_path(files["ca"])
+    other.cert_pem.write_to_path(files["other"])
+    for who, name in (("", "127.0.0.1"), ("base-", "b")):
+        certificate = ours.issue_cert(name)
+        certificate.cert_chain_pems[0].write_to_path(files[f"{who}crt"])
+        certificate.private_key_pem.write_to_path(files[f"{who}key"])
+    settings = ["allow_anonymous true", "require_certificate true"]
+    settings += [f"cafile {files['ca']}", f"certfile {files['crt']}", f"keyfile {files['key']}"]
+    own = {"certificate": files["base-crt"], "key": files["base-key"]}
+    with Mosquitto(settings) as broker:
+        async with running(broker.port, credentials={"ca": files["ca"], **own}, mqtt_heartbeat_interval=0.1) as base:
+            await asyncio.sleep(0.5)
+            assert base.beating_over_mqtt
+        async with running(broker.port, credentials={"ca": files["other"], "insecure": True, **own}) as base:
+            assert base.connected
+        with pytest.raises(BrokerUnavailable, match="certificate verify failed"):
+            await SimulatedBase(profile(broker.port, credentials={"ca": files["other"], **own})).start()
+        with pytest.raises(BrokerUnavailable):
+            await SimulatedBase(profile(broker.port, credentials={"ca": files["ca"]})).start()
+    # Paho leaves a socket whose handshake failed to the collector.
+    gc.collect()
+
+
+async def test_broker_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simulatedbase.mqtt.connection.CONNECT_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        base = SimulatedBase(profile(silent.getsockname()[1]))
+        with pytest.raises(BrokerUnavailable, match=r"no answer within 0\.3 s"):
+            await base.start()
+
+
+async def test_start_that_is_cancelled_leaves_nothing(mosquitto: Mosquitto) -> None:
+    with controller(mosquitto.port) as taker:
+        base = SimulatedBase(profile(mosquitto.port))
+        starting = asyncio.create_task(base.start())
+        await asyncio.sleep(0)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        await asyncio.sleep(0.3)
+        assert not base.running
+        assert taker.heard == []
+
+
+async def test_publishing_without_a_connection(mosquitto: Mosquitto) -> None:
+    connection = Connection(Broker("127.0.0.1", mosquitto.port), "x", lambda _topic, _payload: None)
+    with pytest.raises(PublishFailed, match="not connected"):
+        await connection.publish("a", b"")
+    await connection.open()
+    connection.close()
+    assert connection.lost.result() == "closed by the base"
+    with pytest.raises(PublishFailed, match="not connected"):
+        await connection.publish("a", b"")
+
+
+async def test_hundred_bases_in_one_process(mosquitto: Mosquitto) -> None:
+    with controller(mosquitto.port) as taker:
+        bases = [SimulatedBase(profile(mosquitto.port, identity=f"b-{number}")) for number in range(100)]
+        await asyncio.gather(*(base.start() for base in bases))
+        await until(lambda: {heard.base for heard in taker.of("heart")} == {base.identity for base in bases})
+        for base in bases:
+            taker.send(base.identity, "installBiz", INSTALL)
+        await until(lambda: all(len(base.modules()) == 1 for base in bases))
+        await asyncio.gather(*(base.stop() for base in bases))

@@ -1,0 +1,357 @@
+"""Pods become modules and leave again; failures, lost gateways and restarts on the way."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from prometheus_client import REGISTRY
+
+from controlplane.app.base import pods as reconcile_vpod
+from controlplane.cluster.api import PODS, Resource, WatchEvent
+from controlplane.domain.base.replies import Effect
+from controlplane.domain.facts import ClientCode, ModuleState, Reply, ReplyCode, Verb
+from controlplane.domain.identity import BaseId, ModuleKey
+from tests.unit.app.harness import Api, Stage
+
+pytestmark = pytest.mark.looptime
+
+KEY = ModuleKey("biz1", "1")
+
+
+async def test_a_pod_becomes_a_module_with_two_writes() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        stage.api.calls.clear()
+        stage.put_pod("p")
+        await asyncio.sleep(5.0)
+        assert stage.bases.modules[base] == {KEY: ModuleState.ACTIVATED}
+        assert stage.ready("pod", "p") == "True"
+        pod = stage.pod("p")
+        assert pod is not None
+        assert pod["status"]["phase"] == "Running"
+        assert pod["status"]["podIP"] == "10.0.0.7"
+        assert "running" in pod["status"]["containerStatuses"][0]["state"]
+        writes = [c for c in stage.api.calls if c.verb in ("patch", "create") and c.resource.kind in ("Pod", "Node")]
+        assert len(writes) == 1
+        assert [c.resource.kind for c in stage.api.made("create")] == ["Event"]
+        await asyncio.sleep(12.0)
+        lease = stage.lease()
+        assert lease is not None
+        assert lease["metadata"]["annotations"]["module.koupleless.io/installed"] == '{"biz1:1":"06c974b25a90"}'
+        renewals = [c.body for c in stage.api.made("patch") if c.resource.kind == "Lease" and "vnode" in c.subject]
+        assert len(renewals) <= 3, "the record comes along with a renewal"
+
+
+async def test_the_last_operations_on_a_module_are_kept() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        stage.bases.answer[Verb.INSTALL] = Reply(ReplyCode.INTERNAL_ERROR, message="no such jar")
+        stage.put_pod("p")
+        await asyncio.sleep(8.0)
+        del stage.bases.answer[Verb.INSTALL]
+        await asyncio.sleep(30.0)
+        base = stage.fleet.get(BaseId("b1"))
+        assert base is not None
+        assert [(o.verb, o.effect) for o in base.history] == [
+            (Verb.INSTALL, Effect.FAILED),
+            (Verb.INSTALL, Effect.DONE),
+        ]
+        assert base.history[0].message == "no such jar"
+        assert base.history[0].seconds == pytest.approx(0.05)
+
+
+async def test_a_deleted_pod_stays_until_its_module_is_gone() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        stage.put_pod("p")
+        await asyncio.sleep(5.0)
+        stage.bases.answer[Verb.UNINSTALL] = Reply(ReplyCode.INTERNAL_ERROR, message="Internal Error: busy")
+        stage.delete_pod("p")
+        await asyncio.sleep(30.0)
+        assert stage.pod("p") is not None
+        assert "ModuleUninstallFailed" in stage.reasons()
+        del stage.bases.answer[Verb.UNINSTALL]
+        await asyncio.sleep(60.0)
+        assert stage.pod("p") is None
+        assert stage.bases.modules[base] == {}
+        assert "ModuleUninstalled" in stage.reasons()
+
+
+async def test_a_superseded_pod_stays_so_until_it_is_gone() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        stage.put_pod("p")
+        await asyncio.sleep(5.0)
+        stage.put_pod("newer", version="2")
+        await asyncio.sleep(5.0)
+        assert (stage.ready("pod", "p"), stage.ready("pod", "newer")) == ("False", "True")
+        stage.api.calls.clear()
+        stage.delete_pod("p")
+        await asyncio.sleep(5.0)
+        assert stage.pod("p") is None
+        assert stage.bases.modules[base] == {ModuleKey("biz1", "2"): ModuleState.ACTIVATED}
+        writes = [(c.verb, c.resource.kind) for c in stage.api.calls if c.resource.kind in ("Pod", "Node")]
+        assert writes == [("delete", "Pod")]
+
+
+async def test_pods_that_finalizers_hold_do_not_keep_a_base_busy() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        for number in range(20):
+            stage.put_pod(f"p{number}", module=f"biz{number}", metadata={"finalizers": ["example.com/held"]})
+        await asyncio.sleep(10.0)
+        for number in range(20):
+            stage.delete_pod(f"p{number}")
+        await asyncio.sleep(5.0)
+        assert stage.bases.modules[base] == {}
+        assert len(stage.api.made("delete")) == 20
+        stage.api.calls.clear()
+        stage.put_pod("new")
+        await asyncio.sleep(1.0)
+        assert stage.ready("pod", "new") == "True"
+        assert stage.api.made("delete") == [], "what a finalizer holds is not removed again at each look"
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+async def test_an_end_that_somebody_else_wrote_is_not_undone(phase: str) -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        stage.put_pod("p")
+        await asyncio.sleep(5.0)
+        pod = stage.pod("p")
+        assert pod is not None
+        pod["status"] |= {"phase": phase, "reason": "DeadlineExceeded"}
+        stage.api.calls.clear()
+        stage.api.put(PODS, pod)
+        await asyncio.sleep(60.0)
+        ended = stage.pod("p")
+        assert ended is not None
+        assert (ended["status"]["phase"], ended["status"]["reason"]) == (phase, "DeadlineExceeded")
+        assert [c for c in stage.api.calls if c.verb == "patch" and c.resource.kind == "Pod"] == []
+        assert stage.bases.modules[base] == {}, "as with any Pod that has ended, its module leaves"
+
+
+async def test_the_time_from_bound_to_order_counts_what_the_actor_was_busy_with() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        before = REGISTRY.get_sample_value("koupleless_pod_bound_to_order_seconds_sum") or 0.0
+        stage.api.delay["patch"] = 3.0
+        stage.put_pod("p")
+        await asyncio.sleep(0.5)
+        stage.put_pod("later", module="biz2")
+        await asyncio.sleep(20.0)
+        after = REGISTRY.get_sample_value("koupleless_pod_bound_to_order_seconds_sum") or 0.0
+        assert len(stage.bases.installs) == 2
+        assert after - before > 2.0
+
+
+class SlowToTell(Api):
+    """Tells deletions of Pods much later."""
+
+    def _tell(self, resource: Resource, event: WatchEvent) -> None:
+        if resource == PODS and event.type == "DELETED":
+            asyncio.get_running_loop().call_later(25.0, super()._tell, resource, event)
+        else:
+            super()._tell(resource, event)
+
+
+async def test_a_pod_whose_end_is_told_late_is_removed_once() -> None:
+    async with Stage(SlowToTell()).running() as stage:
+        stage.bases.add("b1")
+        stage.put_pod("p")
+        await asyncio.sleep(5.0)
+        stage.delete_pod("p")
+        await asyncio.sleep(28.0)
+        assert stage.pod("p") is None
+        assert [call.resource for call in stage.api.made("delete")] == [PODS]
+
+
+async def test_a_pod_whose_module_never_leaves_goes_after_the_timeout_and_it_is_told() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        stage.put_pod("p")
+        await asyncio.sleep(5.0)
+        stage.bases.answer[Verb.UNINSTALL] = Reply(ReplyCode.INTERNAL_ERROR, message="Internal Error: no")
+        stage.delete_pod("p")
+        await asyncio.sleep(295.0)
+        assert stage.pod("p") is not None
+        await asyncio.sleep(10.0)
+        assert stage.pod("p") is None
+        assert "ModuleUninstallTimeout" in stage.reasons()
+
+
+async def test_a_failed_install_shows_reason_and_message_and_is_tried_again() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        failure = "Internal Error: java.lang.IllegalStateException: port in use"
+        stage.bases.answer[Verb.INSTALL] = Reply(ReplyCode.INTERNAL_ERROR, message=failure)
+        stage.put_pod("p")
+        await asyncio.sleep(25.0)
+        pod = stage.pod("p")
+        assert pod is not None
+        status = pod["status"]["containerStatuses"][0]
+        assert status["state"]["waiting"] == {"reason": "InstallFailed", "message": failure}
+        assert status["restartCount"] == 2
+        assert stage.ready("pod", "p") == "False"
+        assert stage.reasons().count("ModuleInstallFailed") == 2
+        del stage.bases.answer[Verb.INSTALL]
+        await asyncio.sleep(60.0)
+        assert stage.ready("pod", "p") == "True"
+        assert len(stage.bases.installs) == 3
+
+
+async def test_a_module_that_is_there_already_is_not_installed_again() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        stage.bases.modules[base][KEY] = ModuleState.ACTIVATED
+        await asyncio.sleep(15.0)
+        stage.put_pod("p")
+        await asyncio.sleep(5.0)
+        assert stage.ready("pod", "p") == "True"
+        assert stage.bases.installs == []
+
+
+async def test_a_module_that_vanished_is_installed_again() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        stage.put_pod("p")
+        await asyncio.sleep(5.0)
+        stage.bases.modules[base].clear()
+        await asyncio.sleep(20.0)
+        assert stage.bases.modules[base] == {KEY: ModuleState.ACTIVATED}
+        assert stage.ready("pod", "p") == "True"
+
+
+async def test_a_restarted_control_plane_touches_neither_node_nor_module() -> None:
+    api = Api()
+    async with Stage(api).running() as stage:
+        stage.bases.add("b1")
+        stage.put_pod("p")
+        await asyncio.sleep(5.0)
+        modules = stage.bases.modules
+    api.calls.clear()
+    async with Stage(api).running() as stage:
+        stage.bases.modules = modules
+        stage.bases.add("b1")
+        await asyncio.sleep(120.0)
+        assert stage.bases.installs == []
+        assert stage.bases.uninstalls == []
+        assert api.made("delete") == []
+        assert [c for c in api.made("patch") if c.resource.kind == "Pod"] == []
+        assert stage.ready("pod", "p") == "True"
+        lease = stage.lease()
+        assert lease is not None
+        assert stage.link.watches[0].fence == lease["spec"]["leaseTransitions"]
+
+
+async def test_a_restarted_control_plane_removes_a_base_that_died_meanwhile() -> None:
+    api = Api()
+    async with Stage(api).running() as stage:
+        stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+    async with Stage(api).running() as stage:
+        await asyncio.sleep(50.0)
+        assert stage.node() is not None
+        await asyncio.sleep(15.0)
+        assert stage.node() is None
+
+
+async def test_an_order_through_a_gateway_that_is_lost_is_cleared_up_by_asking() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        stage.put_pod("p")
+        await asyncio.sleep(0.02)
+        assert len(stage.link.orders) == 1
+        stage.disconnect()
+        await asyncio.sleep(1.0)
+        assert stage.bases.modules[base] == {KEY: ModuleState.ACTIVATED}
+        stage.connect()
+        stage.link.instance = "2"
+        await asyncio.sleep(30.0)
+        assert stage.ready("pod", "p") == "True"
+        assert len(stage.bases.installs) == 1
+
+
+async def test_a_hanging_install_does_not_hold_up_other_modules_or_the_deletion_of_another_pod() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        stage.put_pod("other", module="biz2")
+        await asyncio.sleep(5.0)
+        stage.bases.answer[Verb.INSTALL] = None
+        stage.put_pod("hanging")
+        await asyncio.sleep(1.0)
+        stage.delete_pod("other")
+        await asyncio.sleep(2.0)
+        assert stage.pod("other") is None
+        assert stage.bases.modules[base] == {}
+
+
+async def test_a_status_that_somebody_else_changed_is_put_right() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        stage.put_pod("p")
+        await asyncio.sleep(5.0)
+        pod = stage.pod("p")
+        assert pod is not None
+        for condition in pod["status"]["conditions"]:
+            condition["status"] = "False"
+        stage.api.put(PODS, pod)
+        await asyncio.sleep(1.0)
+        assert stage.ready("pod", "p") == "True"
+
+
+async def test_a_pod_without_version_says_what_is_missing_and_holds_nothing_up() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        stage.put_pod("bad", version="")
+        stage.put_pod("good", module="biz2")
+        await asyncio.sleep(5.0)
+        pod = stage.pod("bad")
+        assert pod is not None
+        assert pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "InvalidModule"
+        assert stage.ready("pod", "good") == "True"
+        stage.delete_pod("bad")
+        await asyncio.sleep(1.0)
+        assert stage.pod("bad") is None
+
+
+async def test_a_repeated_install_is_success_once_the_list_shows_it() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        stage.bases.answer[Verb.INSTALL] = Reply(ReplyCode.FAILED, ClientCode.REPEAT_BIZ, "installed")
+        stage.put_pod("p")
+        await asyncio.sleep(0.2)
+        stage.bases.modules[base][KEY] = ModuleState.ACTIVATED
+        await asyncio.sleep(20.0)
+        assert stage.ready("pod", "p") == "True"
+        assert len(stage.bases.installs) <= 3
+        assert "ModuleInstallFailed" not in stage.reasons()
+
+
+async def test_an_actor_that_fails_is_restarted_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = reconcile_vpod.PodReconciler.look
+    broken = True
+
+    def look(self: reconcile_vpod.PodReconciler, pods: object, now: float) -> None:
+        if broken and self._base.id == "b1":
+            raise ZeroDivisionError("a bug that the data of one base triggers")
+        real(self, pods, now)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(reconcile_vpod.PodReconciler, "look", look)
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        stage.bases.add("b2")
+        stage.put_pod("p", base="b2")
+        await asyncio.sleep(10.0)
+        assert stage.ready("pod", "p") == "True"
+        assert stage.node("b1") is None
+        broken = False
+        await asyncio.sleep(30.0)
+        assert stage.ready("node", "b1") == "True"

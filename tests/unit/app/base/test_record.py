@@ -1,0 +1,200 @@
+"""The record of what this controller installed: it survives Node, Lease and controller, and costs no write."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from controlplane.app.ownership.sweep import RECORD_KEPT
+from controlplane.app.times import micro_time
+from controlplane.cluster.api import DEPLOYMENTS, LEASES, NODES
+from controlplane.domain.facts import BaselineQuery, ClientCode, Module, ModuleState, OrderResult, Reply, ReplyCode
+from controlplane.domain.identity import BaseId, ModuleKey, OrderId
+from tests.unit.app.harness import Api, Stage
+from tests.unit.app.ownership.test_sweep import SWEPT, left_over
+from tests.unit.app.workloads.test_followers import put_deployment
+
+pytestmark = pytest.mark.looptime
+
+KEY, BY_HAND = ModuleKey("biz1", "1"), ModuleKey("by-hand", "1")
+INSTALLED = "module.koupleless.io/installed"
+GRACE = 60.0
+"""Seconds after which a module of ours without a Pod is gone: the grace time, a poll, and the uninstall."""
+
+
+def record(stage: Stage, base: str = "b1") -> str:
+    lease = stage.lease(base)
+    return "" if lease is None else str(lease["metadata"].get("annotations", {}).get(INSTALLED, ""))
+
+
+async def test_a_base_that_was_away_until_its_node_was_gone_comes_back_with_what_is_ours() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        stage.put_pod("p")
+        await asyncio.sleep(5.0)
+        stage.bases.modules[base][BY_HAND] = ModuleState.ACTIVATED
+        stage.bases.silence(base)
+        await asyncio.sleep(90.0)
+        assert stage.node() is None
+        stage.remove_pod("p")
+        await asyncio.sleep(3600.0)
+        stage.bases.add("b1")
+        await asyncio.sleep(GRACE)
+        assert stage.bases.modules[base] == {BY_HAND: ModuleState.ACTIVATED}
+        await asyncio.sleep(20.0)
+        assert record(stage) == "{}"
+
+
+async def test_a_module_whose_pod_goes_while_the_controller_is_down_is_ours_still() -> None:
+    api = Api()
+    async with Stage(api).running() as stage:
+        base = stage.bases.add("b1")
+        stage.put_pod("p")
+        await asyncio.sleep(20.0)
+        modules = stage.bases.modules
+        modules[base][BY_HAND] = ModuleState.ACTIVATED
+    stage.remove_pod("p")
+    stage.api.remove(NODES, "vnode.b1.dev")
+    later = Stage(api)
+    later.bases.modules = modules
+    async with later.running():
+        later.bases.add("b1")
+        await asyncio.sleep(GRACE)
+        assert modules[base] == {BY_HAND: ModuleState.ACTIVATED}
+
+
+async def test_a_lease_that_was_deleted_by_hand_loses_no_record() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        stage.put_pod("p")
+        await asyncio.sleep(3.0)
+        stage.api.remove(LEASES, "vnode.b1.dev", "kube-node-lease")
+        stage.remove_pod("p")
+        await asyncio.sleep(30.0)
+        assert record(stage) != ""
+        await asyncio.sleep(GRACE)
+        assert stage.bases.modules[base] == {}
+
+
+async def test_what_a_predecessor_installed_right_before_it_died_is_told_by_the_gateway() -> None:
+    api = Api()
+    async with Stage(api).running() as stage:
+        base = stage.bases.add("b1")
+        await asyncio.sleep(15.0)
+        modules = stage.bases.modules
+    modules[base][KEY] = ModuleState.ACTIVATED
+    later = Stage(api)
+    later.bases.modules = modules
+    async with later.running():
+        later.bases.add("b1")
+        await asyncio.sleep(2.0)
+        done = Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=(Module(KEY, ModuleState.ACTIVATED),))
+        later.fleet.hearing.result(later.link, base, OrderResult(OrderId("of-the-last-term"), done))
+        await asyncio.sleep(GRACE + 20.0)
+        assert modules[base] == {}
+
+
+async def test_the_record_that_an_earlier_version_left_on_the_node_counts_until_the_lease_has_one() -> None:
+    api = Api()
+    async with Stage(api).running() as stage:
+        base = stage.bases.add("b1")
+        await asyncio.sleep(15.0)
+        modules = stage.bases.modules
+    modules[base] |= {KEY: ModuleState.ACTIVATED, BY_HAND: ModuleState.ACTIVATED}
+    node, lease = api.named(NODES, "vnode.b1.dev"), api.named(LEASES, "vnode.b1.dev", "kube-node-lease")
+    assert node is not None
+    assert lease is not None
+    node["metadata"]["annotations"][INSTALLED] = '{"biz1:1":"d"}'
+    api.put(NODES, node)
+    del lease["metadata"]["annotations"][INSTALLED]
+    api.put(LEASES, lease)
+    later = Stage(api)
+    later.bases.modules = modules
+    async with later.running():
+        later.bases.add("b1")
+        await asyncio.sleep(GRACE)
+        assert modules[base] == {BY_HAND: ModuleState.ACTIVATED}
+    modules[base][KEY] = ModuleState.ACTIVATED
+    last = Stage(api)
+    last.bases.modules = modules
+    async with last.running():
+        last.bases.add("b1")
+        await asyncio.sleep(GRACE)
+        assert KEY in modules[base], "what the Node says is out of date by now"
+
+
+async def test_a_replica_that_ends_writes_what_it_did_not_record_yet() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        await asyncio.sleep(11.0)
+        stage.put_pod("p")
+        await asyncio.sleep(1.0)
+        await stage.fleet.retire()
+        assert "biz1:1" in record(stage)
+
+
+@pytest.mark.parametrize(("age", "kept"), [(0.0, True), (RECORD_KEPT - 3600, True), (RECORD_KEPT + 3600, False)])
+async def test_records_of_bases_that_never_come_back_go_after_a_week(age: float, kept: bool) -> None:
+    api = Api()
+    lease = left_over("b1", holder="")
+    lease["metadata"]["annotations"] = {INSTALLED: '{"biz1:1":"d"}'}
+    lease["spec"]["renewTime"] = micro_time(1_790_000_000.0 - age)
+    api.put(LEASES, lease)
+    async with Stage(api).running() as stage:
+        await asyncio.sleep(SWEPT)
+        assert (stage.lease("b1") is not None) is kept
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_what_a_starting_base_was_given_is_recorded_at_once(known: bool) -> None:
+    api = Api()
+    async with Stage(api).running() as stage:
+        put_deployment(api)
+        if known:
+            stage.bases.add("b1")
+        await asyncio.sleep(7.0)
+        stage.fleet.hearing.baseline_query(stage.link, BaseId("b1"), BaselineQuery("q", "shop", "1.0.0", "default"))
+        base = stage.bases.add("b1")
+        stage.bases.modules[base][KEY] = ModuleState.ACTIVATED
+        await asyncio.sleep(1.0)
+        assert "biz1:1" in record(stage), "nobody but us can tell that it is ours: no Pod stands for it yet"
+        modules = stage.bases.modules
+    api.remove(DEPLOYMENTS, "biz1", "default")
+    later = Stage(api)
+    later.bases.modules = modules
+    async with later.running():
+        later.bases.add("b1")
+        await asyncio.sleep(GRACE + 20.0)
+        assert modules[base] == {}
+
+
+async def test_a_result_of_an_earlier_term_is_no_sign_of_life() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        known = stage.fleet.get(base)
+        assert known is not None
+        before = known.last_answered
+        done = Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=(Module(KEY, ModuleState.ACTIVATED),))
+        stage.bases.poll = lambda base: None  # type: ignore[method-assign]
+        stage.fleet.hearing.result(stage.link, base, OrderResult(OrderId("of-the-last-term"), done))
+        await asyncio.sleep(1.0)
+        assert known.last_answered == before
+
+
+async def test_installs_cost_no_write_of_the_record() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        await asyncio.sleep(30.0)
+        stage.api.calls.clear()
+        await asyncio.sleep(60.0)
+        idle = len([c for c in stage.api.made("patch") if c.resource == LEASES])
+        stage.api.calls.clear()
+        for number in range(20):
+            stage.put_pod(f"p{number}", module=f"biz{number}")
+        await asyncio.sleep(60.0)
+        busy = len([c for c in stage.api.made("patch") if c.resource == LEASES])
+        assert busy <= idle + 2
+        assert record(stage).count("biz") == 20
+        assert BaseId("b1") in stage.bases.modules

@@ -1,0 +1,138 @@
+"""A base over two tunnels is one VNode, worked through the tunnel that shows life."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from controlplane.domain.base.vnode import NO_ADDRESS
+from controlplane.domain.facts import (
+    Address,
+    BaseState,
+    BatchInstalled,
+    Health,
+    Heartbeat,
+    ModuleList,
+    OrderResult,
+    Reply,
+    ReplyCode,
+    TunnelKind,
+)
+from controlplane.domain.identity import BaseId
+from tests.fakes.gateway import FakeLink
+from tests.unit.app.harness import ADDRESS, Api, Stage
+
+pytestmark = pytest.mark.looptime
+
+NO_PORT = Address("10.0.0.7", 0)
+
+
+def beat(address: Address) -> Heartbeat:
+    return Heartbeat("shop", "1.0.0", "default", "shop-0", address, BaseState.ACTIVATED)
+
+
+async def over_both(stage: Stage, mqtt: FakeLink, seconds: float, *, http: bool = True) -> None:
+    """Let the base beat over MQTT, and over HTTP unless told otherwise, for a while."""
+    for _ in range(int(seconds / 5)):
+        stage.fleet.hearing.heartbeat(mqtt, BaseId("b1"), beat(NO_PORT))
+        if http:
+            stage.fleet.hearing.heartbeat(stage.link, BaseId("b1"), beat(ADDRESS))
+        await asyncio.sleep(5.0)
+
+
+async def test_a_base_over_both_tunnels_is_one_vnode_and_does_not_change_sides() -> None:
+    async with Stage(Api()).running() as stage:
+        mqtt = FakeLink("mqtt", tunnel=TunnelKind.MQTT)
+        stage.gateways.connected(mqtt)
+        await over_both(stage, mqtt, 100.0)
+        (base,) = stage.fleet.bases()
+        watches = [len(stage.link.watches), len(mqtt.watches)]
+        assert sorted(watches)[0] == 0
+        assert base.profile.address == ADDRESS
+
+
+async def test_when_one_tunnel_is_lost_the_other_takes_over_at_once() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        mqtt = FakeLink("mqtt", tunnel=TunnelKind.MQTT, on_order=stage.bases.on_order)
+        stage.gateways.connected(mqtt)
+        await over_both(stage, mqtt, 10.0)
+        (base,) = stage.fleet.bases()
+        assert base.profile.tunnel.value == "http"
+        stage.disconnect()
+        await over_both(stage, mqtt, 5.0, http=False)
+        assert base.profile.tunnel.value == "mqtt"
+        assert base.profile.address == ADDRESS
+        assert mqtt.watches[-1].base == "b1"
+        assert stage.ready("node", "b1") == "True"
+        stage.fleet.hearing.modules(
+            mqtt, BaseId("b1"), ModuleList((), complete=True, unchanged=False, epoch=mqtt.watches[-1].epoch)
+        )
+        stage.put_pod("p")
+        await asyncio.sleep(1.0)
+        assert [order.modules[0].key.name for order in mqtt.orders] == ["biz1"]
+        stage.fleet.hearing.result(mqtt, BaseId("b1"), OrderResult(mqtt.orders[0].order_id, Reply(ReplyCode.SUCCESS)))
+        await over_both(stage, mqtt, 100.0, http=False)
+        assert stage.ready("node", "b1") == "True"
+
+
+async def test_a_base_that_falls_silent_on_one_tunnel_is_worked_through_the_other() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        mqtt = FakeLink("mqtt", tunnel=TunnelKind.MQTT)
+        stage.gateways.connected(mqtt)
+        await over_both(stage, mqtt, 20.0)
+        stage.bases.silence(base)
+        await over_both(stage, mqtt, 60.0, http=False)
+        assert mqtt.watches[-1].base == "b1"
+        assert stage.ready("node", "b1") == "True"
+
+
+@pytest.mark.parametrize("address", [NO_PORT, NO_ADDRESS], ids=str)
+async def test_a_restarted_control_plane_works_through_the_tunnel_that_the_node_tells(address: Address) -> None:
+    api = Api()
+    async with Stage(api).running() as stage:
+        mqtt = FakeLink("mqtt", tunnel=TunnelKind.MQTT)
+        stage.gateways.connected(mqtt)
+        stage.fleet.hearing.heartbeat(mqtt, BaseId("b1"), beat(address))
+        await asyncio.sleep(1.0)
+        stage.fleet.hearing.health(mqtt, BaseId("b1"), Health(BaseState.ACTIVATED, None, "17"))
+        await asyncio.sleep(4.0)
+    async with Stage(api).running() as stage:
+        mqtt = FakeLink("mqtt", tunnel=TunnelKind.MQTT)
+        stage.gateways.connected(mqtt)
+        await asyncio.sleep(2.0)
+        assert mqtt.watches[-1].base == "b1"
+        assert list(stage.link.watches) == []
+
+
+async def test_a_baseline_that_failed_is_told_and_the_modules_are_asked_for_again() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        epoch = stage.link.watches[-1].epoch
+        failed = Reply(ReplyCode.FAILED, message="internal exception: no route")
+        batch = BatchInstalled(failed, (("https://repo.example/a.jar", failed), ("u", Reply(ReplyCode.SUCCESS))))
+        stage.fleet.hearing.batch_installed(stage.link, BaseId("b1"), batch)
+        await asyncio.sleep(1.0)
+        assert stage.reasons().count("BaselineInstallFailed") == 1
+        assert stage.link.watches[-1].epoch == epoch + 1
+
+
+async def test_no_order_is_sent_before_the_base_was_heard_since_its_tunnel_came_back() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        stage.gateways.tunnel_state(stage.link, up=False, reason="the broker is away")
+        stage.put_pod("p")
+        stage.bases.silence(base)
+        await asyncio.sleep(5.0)
+        stage.gateways.tunnel_state(stage.link, up=True, reason="")
+        await asyncio.sleep(5.0)
+        assert stage.link.orders == []
+        stage.bases.add("b1")
+        await asyncio.sleep(1.0)
+        assert [order.modules[0].key.name for order in stage.link.orders] == ["biz1"]
+        assert stage.ready("pod", "p") == "True"

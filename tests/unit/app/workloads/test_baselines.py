@@ -1,0 +1,196 @@
+"""Questions of starting bases: answered by one replica, by all if they come again, and worked out once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from unittest import mock
+
+import pytest
+from prometheus_client import REGISTRY
+
+from controlplane.app.policy import Policy
+from controlplane.app.workloads import baselines
+from controlplane.cluster.api import DEPLOYMENTS, NODES, Json
+from controlplane.domain.facts import BaselineQuery
+from controlplane.domain.identity import BaseId, ModuleKey
+from controlplane.domain.workloads.baselines import Offer
+from tests.unit.app.harness import Api, Stage
+from tests.unit.app.workloads.test_followers import put_deployment
+
+pytestmark = pytest.mark.looptime
+
+BASES = [BaseId(f"b{number}") for number in range(30)]
+
+
+def query(number: int = 0) -> BaselineQuery:
+    return BaselineQuery(f"q{number}", "shop", "1.0.0", "default")
+
+
+@asynccontextmanager
+async def replicas(*names: str) -> AsyncIterator[dict[str, Stage]]:
+    """Replicas that one gateway is connected to, and one Deployment."""
+    api = Api()
+    put_deployment(api)
+    async with AsyncExitStack() as stack:
+        stages = {}
+        for name in names:
+            stage = Stage(api, Policy(replica=name, env="dev", version="test"), sole=False)
+            stages[name] = await stack.enter_async_context(stage.running())
+        # They tell each other which tunnels they reach.
+        await asyncio.sleep(5.0)
+        yield stages
+
+
+def ask(stages: dict[str, Stage], base: BaseId, asked: BaselineQuery) -> list[str]:
+    """Ask all replicas, as the gateway does of a base without an owner; return who answered."""
+    answered = []
+    for name, stage in stages.items():
+        before = len(stage.link.baselines)
+        stage.fleet.hearing.baseline_query(stage.link, base, asked)
+        answered += [name] * (len(stage.link.baselines) - before)
+    return answered
+
+
+async def test_one_replica_answers_each_base_and_all_take_their_part() -> None:
+    async with replicas("r0", "r1", "r2") as stages:
+        answers = [ask(stages, base, query()) for base in BASES]
+        assert all(len(answered) == 1 for answered in answers)
+        assert {answered[0] for answered in answers} == {"r0", "r1", "r2"}
+
+
+async def test_a_question_that_comes_again_is_answered_by_all() -> None:
+    async with replicas("r0", "r1", "r2") as stages:
+        for base in BASES:
+            (first,) = ask(stages, base, query())
+            # The answer was lost: the one who gave it may be gone without anybody knowing it yet.
+            others = {name: stage for name, stage in stages.items() if name != first}
+            assert ask(others, base, query()) == list(others)
+            # The next question of the base is another one.
+            assert len(ask(stages, base, query(2))) == 1
+
+
+async def test_the_owner_answers_for_its_base_and_nobody_else() -> None:
+    async with replicas("r0", "r1", "r2") as stages:
+        for stage in stages.values():
+            for base in BASES:
+                stage.bases.add(base)
+        await asyncio.sleep(10.0)
+        owners = {base: name for name, stage in stages.items() for base in BASES if stage.fleet.get(base) is not None}
+        assert owners.keys() == set(BASES)
+        assert all(ask(stages, base, query()) == [owners[base]] for base in BASES)
+
+
+async def test_whoever_answered_the_owner_knows_what_the_base_was_given() -> None:
+    """A module of a baseline for which no Pod comes is removed; who does not know that it was given would leave it."""
+    async with replicas("r0", "r1", "r2") as stages:
+        for base in BASES[:9]:
+            (answered,) = ask(stages, base, query())
+            others = {name: stage for name, stage in stages.items() if name != answered}
+            for stage in others.values():
+                stage.bases.add(base)
+            await asyncio.sleep(3.0)
+            (known,) = (found for stage in others.values() if (found := stage.fleet.get(base)) is not None)
+            assert ModuleKey("biz1", "1") in known.modules.spared
+
+
+async def test_without_deployments_a_question_is_refused_and_counted() -> None:
+    api = Api()
+    api.away = True
+    async with Stage(api).running() as stage:
+        before = _refused("not-ready")
+        stage.fleet.hearing.baseline_query(stage.link, BASES[0], query())
+        assert stage.link.baselines == []
+        assert _refused("not-ready") == before + 1
+
+
+def _refused(reason: str) -> float:
+    return REGISTRY.get_sample_value("koupleless_refused_reports_total", {"reason": reason}) or 0.0
+
+
+async def test_a_storm_is_worked_out_once_and_again_only_when_a_deployment_changes() -> None:
+    api = Api()
+    for number in range(20):
+        put_deployment(api, f"biz{number}")
+    async with Stage(api).running() as stage:
+        with mock.patch.object(baselines, "Offer", wraps=Offer) as made:
+            for number in range(500):
+                stage.fleet.hearing.baseline_query(stage.link, BaseId(f"s{number}"), query(number))
+            assert made.call_count == 1
+            assert len({id(given) for _, _, given in stage.link.baselines}) == 1
+            # A Deployment whose status alone changed offers what it offered.
+            told = api.named(DEPLOYMENTS, "biz1", "default")
+            assert told is not None
+            api.put(DEPLOYMENTS, {**told, "status": {"readyReplicas": 7}})
+            await asyncio.sleep(1.0)
+            assert len(stage.fleet.hearing.baseline(BaseId("s1"), query())) == 20
+            assert made.call_count == 1
+            api.remove(DEPLOYMENTS, "biz1", "default")
+            await asyncio.sleep(1.0)
+            assert len(stage.fleet.hearing.baseline(BaseId("s1"), query())) == 19
+            assert made.call_count == 2
+
+
+async def test_a_base_that_restarts_is_judged_by_its_node() -> None:
+    async with Stage(Api()).running() as stage:
+        put_deployment(stage.api)
+        base = stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        assert [module.name for module in stage.fleet.hearing.baseline(base, query())] == ["biz1"]
+        node = stage.node()
+        assert node is not None
+        spec: Json = {**node["spec"], "unschedulable": True}
+        stage.api.put(NODES, {**node, "spec": spec})
+        await asyncio.sleep(1.0)
+        assert stage.fleet.hearing.baseline(base, query()) == ()
+        node["metadata"]["labels"]["tier"] = "a"
+        stage.api.put(NODES, node)
+        put_deployment(stage.api, "biz2", spec={"nodeSelector": {"tier": "a"}})
+        put_deployment(stage.api, "biz3", spec={"nodeSelector": {"tier": "b"}})
+        await asyncio.sleep(1.0)
+        assert [module.name for module in stage.fleet.hearing.baseline(base, query())] == ["biz1", "biz2"]
+
+
+async def test_deployments_for_which_nothing_is_done_are_named_once() -> None:
+    api = Api()
+    unknown = {"tolerations": [{"key": "k", "operator": "Gt", "value": "5"}]}
+    put_deployment(api, "odd", spec=unknown, replicas=3)
+    put_deployment(api, "plain", strategy=None, spec=unknown)
+    put_deployment(api, "foreign", env="prod", spec=unknown)
+    put_deployment(api, "vague", env=None, replicas=4)
+    put_deployment(api)
+    async with Stage(api, Policy(replica="replica-0", env="dev", version="test", peers_follow=True)).running() as stage:
+        for base in BASES[:2]:
+            stage.bases.add(base)
+        await asyncio.sleep(200.0)
+        told = {h.deployment: h for h in stage.recorder.recent() if h.reason == "DeploymentNotUnderstood"}
+        assert told.keys() == {"default/odd", "default/plain"}
+        assert "spec.template.spec.tolerations[0].operator 'Gt' is not understood" in told["default/odd"].message
+        assert "its replicas are left as they are" in told["default/odd"].message
+        assert "replicas" not in told["default/plain"].message
+        assert stage.reasons().count("DeploymentNotUnderstood") == 2
+        assert stage.reasons().count("PeerDeploymentIgnored") == 1
+        assert [module.name for module in stage.fleet.hearing.baseline(BASES[0], query())] == ["biz1"]
+        for name, replicas in (("odd", 3), ("vague", 4), ("biz1", 2)):
+            obj = api.named(DEPLOYMENTS, name, "default")
+            assert obj is not None
+            assert obj["spec"]["replicas"] == replicas
+        assert REGISTRY.get_sample_value("koupleless_deployments_ignored") == 3
+        # Put right, it is followed; broken again, that is said again.
+        put_deployment(api, "odd", replicas=3)
+        await asyncio.sleep(100.0)
+        obj = api.named(DEPLOYMENTS, "odd", "default")
+        assert obj is not None
+        assert obj["spec"]["replicas"] == 2
+        put_deployment(api, "odd", spec=unknown, replicas=2)
+        await asyncio.sleep(20.0)
+        assert stage.reasons().count("DeploymentNotUnderstood") == 3
+
+
+async def test_by_one_replica_of_several() -> None:
+    async with replicas("r0", "r1", "r2") as stages:
+        put_deployment(stages["r0"].api, "odd", spec={"tolerations": [{"key": "k", "operator": "Gt", "value": "5"}]})
+        await asyncio.sleep(30.0)
+        said = [name for name, stage in stages.items() if "DeploymentNotUnderstood" in stage.reasons()]
+        assert len(said) == 1

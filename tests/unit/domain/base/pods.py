@@ -1,0 +1,51 @@
+"""Pods for tests of what is decided about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from controlplane.domain.base import modules as book
+from controlplane.domain.base.environment import Place
+from controlplane.domain.base.modules import Modules
+from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
+from controlplane.domain.facts import Module, ModuleList
+from controlplane.domain.objects import Container, Pod
+
+PLACE = Place("10.0.0.7", "128Mi")
+
+
+def pod(
+    name: str = "p",
+    *containers: Container,
+    age: int = 0,
+    strategy: str = "",
+    annotations: Mapping[str, str] | None = None,
+    gates: tuple[str, ...] = (),
+    deleting: bool = False,
+) -> Pod:
+    """A module Pod on a base; a higher age is an older one."""
+    strategies = {ANNOTATION_INSTALL_STRATEGY: strategy} if strategy else {}
+    return Pod(
+        namespace="default",
+        name=name,
+        uid=f"uid-{name}",
+        resource_version="1",
+        node_name="vnode.b1.dev",
+        containers=containers or (biz(),),
+        annotations={**strategies, **(annotations or {})},
+        readiness_gates=gates,
+        creation_timestamp=f"2026-01-01T00:{59 - age:02d}:00Z",
+        deletion_timestamp="2026-01-01T01:00:00Z" if deleting else "",
+    )
+
+
+def biz(name: str = "a", version: str = "1", image: str = "", **env: str) -> Container:
+    """A container for a module."""
+    url = image or f"https://repo.example/{name}-{version}.jar"
+    return Container(name, url, version, env=(("BIZ_VERSION", version), *env.items()))
+
+
+def told(*modules: Module, state: Modules | None = None) -> Modules:
+    """What is known once the base told these modules."""
+    known = state or Modules()
+    return book.hear(known, ModuleList(modules, complete=True, unchanged=False, epoch=known.epoch), 0.0)

@@ -1,0 +1,172 @@
+"""Which fields of a Pod are told to be ignored: what somebody meant, and not what everybody's Pod has by default."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.domain.base import podfields
+from controlplane.domain.base.podfields import CONTAINER, MESSAGE_LIMIT, POD, Treatment, refused
+
+Json = dict[str, Any]
+VERSION = {"name": "BIZ_VERSION", "value": "1"}
+
+AS_STORED: Json = {
+    "volumes": [{"name": "kube-api-access-x7k2p", "projected": {"sources": []}}],
+    "containers": [
+        {
+            "name": "biz1",
+            "image": "https://repo.example/a.jar",
+            "env": [VERSION],
+            "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}],
+            "resources": {},
+            "volumeMounts": [
+                {"name": "kube-api-access-x7k2p", "readOnly": True, "mountPath": podfields.SERVICE_ACCOUNT_PATH}
+            ],
+            "readinessProbe": {"tcpSocket": {"port": 80}, "periodSeconds": 10, "failureThreshold": 3},
+            "terminationMessagePath": "/dev/termination-log",
+            "terminationMessagePolicy": "File",
+            "imagePullPolicy": "IfNotPresent",
+        }
+    ],
+    "restartPolicy": "Always",
+    "terminationGracePeriodSeconds": 30,
+    "dnsPolicy": "ClusterFirst",
+    "serviceAccountName": "default",
+    "serviceAccount": "default",
+    "nodeName": "vnode.b1.dev",
+    "securityContext": {},
+    "schedulerName": "default-scheduler",
+    "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"}],
+    "priority": 0,
+    "enableServiceLinks": True,
+    "preemptionPolicy": "PreemptLowerPriority",
+}
+"""A Pod that says nothing unusual, as an API server with all its admission plugins stores it."""
+
+
+def ignored(obj: Json) -> str:
+    modules = podfields.modules(obj)
+    return podfields.ignored(obj, modules, podfields.others(obj, modules))
+
+
+def spec(container: Json | None = None, **more: Any) -> Json:
+    """That Pod, with something that was meant."""
+    changed: Json = json.loads(json.dumps(AS_STORED))
+    changed["containers"][0] |= container or {}
+    return {**changed, **more}
+
+
+def test_defaults_of_the_api_server_are_not_told() -> None:
+    assert ignored(AS_STORED) == ""
+
+
+@pytest.mark.parametrize(
+    ("meant", "told"),
+    [
+        (spec(initContainers=[{"name": "istio-init"}]), "init container istio-init"),
+        (spec(initContainers=[{"name": "proxy", "restartPolicy": "Always"}]), "native sidecar proxy"),
+        (spec(ephemeralContainers=[{"name": "debug"}]), "ephemeral container debug"),
+        (spec(containers=[*AS_STORED["containers"], {"name": "istio-proxy"}]), "container istio-proxy"),
+        (spec(volumes=[*AS_STORED["volumes"], {"name": "data", "emptyDir": {}}]), "volume data"),
+        (spec(restartPolicy="Never"), "restartPolicy"),
+        (spec(serviceAccountName="shop"), "serviceAccountName"),
+        (spec(hostNetwork=True), "hostNetwork"),
+        (spec(hostUsers=False), "hostUsers"),
+        (spec(securityContext={"runAsUser": 1000}), "securityContext"),
+        (spec(imagePullSecrets=[{"name": "repo"}]), "imagePullSecrets"),
+        (spec(resources={"limits": {"memory": "1Gi"}}), "resources.limits"),
+        (spec({"command": ["java"]}), "command of biz1"),
+        (spec({"livenessProbe": {"httpGet": {"port": 80}}}), "livenessProbe of biz1"),
+        (spec({"readinessProbe": {"exec": {"command": ["true"]}}}), "readinessProbe.exec of biz1"),
+        (spec({"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}), "lifecycle.preStop of biz1"),
+        (spec({"ports": [{"containerPort": 80}, {"containerPort": 81, "hostPort": 81}]}), "ports.hostPort of biz1"),
+        (spec({"resources": {"limits": {"cpu": "1"}}}), "resources.limits of biz1"),
+        (spec({"securityContext": {"privileged": True}}), "securityContext of biz1"),
+        (spec({"tty": True}), "tty of biz1"),
+    ],
+)
+def test_what_was_meant_is_told(meant: Json, told: str) -> None:
+    assert ignored(meant) == f"ignored, as a virtual node has no use for it: {told}"
+
+
+@pytest.mark.parametrize(
+    "meant",
+    [
+        spec(activeDeadlineSeconds=60),
+        spec(nodeSelector={"a": "b"}),
+        spec(terminationGracePeriodSeconds=120),
+        spec(hostUsers=True),
+        spec({"args": ["--x"]}),
+        spec({"startupProbe": {"grpc": {"port": 80}}}),
+        spec({"resources": {"requests": {"memory": "1Mi"}}}),
+    ],
+)
+def test_what_is_honoured_or_without_effect_is_not_told(meant: Json) -> None:
+    assert ignored(meant) == ""
+
+
+def test_all_is_told_at_once_and_no_more_than_fits() -> None:
+    told = ignored(spec({"command": ["java"]}, hostNetwork=True, volumes=[{"name": "data"}]))
+    assert told.endswith(": volume data, hostNetwork, command of biz1")
+    many = ignored(spec(volumes=[{"name": f"volume-number-{number}"} for number in range(200)]))
+    assert len(many) == MESSAGE_LIMIT
+    assert many.endswith(" ...")
+
+
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(
+                ["name", "env", "valueFrom", "fieldRef", "containers", "volumes", "readinessProbe", "httpGet"]
+            ),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from([f.path.split(".")[0] for f in POD]), _values),
+    st.dictionaries(st.sampled_from([f.path.split(".")[0] for f in CONTAINER]), _values),
+)
+def test_whatever_a_specification_holds_there_is_an_answer(obj: Json, container: Json) -> None:
+    assert isinstance(ignored(obj), str)
+    assert isinstance(ignored({**obj, "containers": [container, container]}), str)
+    assert isinstance(refused(container), str)
+
+
+def test_tables_are_in_order_and_each_field_has_one_row() -> None:
+    for table in (POD, CONTAINER):
+        paths = [field.path for field in table]
+        assert paths == sorted(set(paths))
+
+
+def test_refused_fields_are_those_that_are_refused() -> None:
+    """What the table calls refused, refused says; and nothing else."""
+    said = {field.path for field in (*POD, *CONTAINER) if field.treatment is Treatment.REFUSED}
+    assert said == {
+        "env.valueFrom.configMapKeyRef",
+        "env.valueFrom.fileKeyRef",
+        "env.valueFrom.secretKeyRef",
+        "envFrom",
+        *(
+            f"{probe}.{handler}.host"
+            for probe in ("readinessProbe", "startupProbe")
+            for handler in ("httpGet", "tcpSocket")
+        ),
+    }
+    for path in said:
+        obj: Any = {"name": "x"} if not path.endswith("host") else "example.com"
+        for name in reversed(path.split(".")):
+            obj = [{"name": "V", **obj}] if name in ("env", "envFrom") and isinstance(obj, dict) else obj
+            obj = {name: obj}
+        assert refused(obj), path

@@ -1,0 +1,205 @@
+"""What the control plane makes of what real bases said: from their bytes through gateway and contract to a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
+
+from controlplane.domain.base import modules as book
+from controlplane.domain.base import outcomes
+from controlplane.domain.base.modules import Modules
+from controlplane.domain.base.planner import Policy, Wish, plan
+from controlplane.domain.base.releases import UNKNOWN
+from controlplane.domain.facts import (
+    Address,
+    InstallStrategy,
+    ModuleList,
+    ModuleSpec,
+    Order,
+    OrderResult,
+    TunnelKind,
+    Verb,
+)
+from controlplane.domain.identity import BaseId, ModuleKey, OrderId
+from controlplane.rpc.tunnel import decoding
+from gateways.arklet import envelopes, payloads
+from gateways.session import codec as gateway_codec
+from gateways.session import messages
+from tests.recordings import HTTP, MQTT
+
+ORDERED = {
+    "installBiz": Verb.INSTALL,
+    "batchInstallBiz": Verb.INSTALL,
+    "uninstallBiz": Verb.UNINSTALL,
+    "switchBiz": Verb.SWITCH,
+}
+
+DONE = ("done", "")
+FAILED = ("failed", "InstallFailed")
+INVALID = ("hopeless", "InvalidModule")
+
+MEANINGS: Mapping[str, tuple[str, str] | dict[str, tuple[str, str]]] = {
+    "installBiz-success": DONE,
+    "installBiz-success-second-version": DONE,
+    "installBiz-success-strategy": DONE,
+    "installBiz-success-client-gone": ("ask", "OutcomeUnknown"),
+    "installBiz-identity-mismatch": ("hopeless", "IdentityMismatch"),
+    "installBiz-repeat-itself": ("ask", "AlreadyPresent"),
+    "installBiz-repeat-other": ("hopeless", "IdentityMismatch"),
+    "installBiz-url-404": ("failed", "ArtifactUnavailable"),
+    "installBiz-not-a-zip": FAILED,
+    "installBiz-no-biz": FAILED,
+    "installBiz-main-throws": FAILED,
+    "installBiz-path-clash": ("failed", "ContextPathTaken"),
+    "installBiz-invalid": INVALID,
+    "uninstallBiz-success": DONE,
+    "uninstallBiz-not-found": DONE,
+    "uninstallBiz-invalid": INVALID,
+    "switchBiz-success": DONE,
+    "switchBiz-not-found": ("ask", ""),
+    "batchInstallBiz-success": {"biz3": DONE, "bizclash": DONE},
+    # A batch does not say why a module failed: it is installed alone, which does.
+    "batchInstallBiz-one-failed": {"biz2": ("alone", "BatchFailed"), "biz3": DONE, "bizclash": DONE},
+    "batchInstallBiz-no-modules": {},
+    "batchInstallBiz-invalid": {},
+    "mqtt-bizOperation-install-success": DONE,
+    "mqtt-bizOperation-install-main-throws": FAILED,
+    "mqtt-bizOperation-install-url-404": ("failed", "ArtifactUnavailable"),
+    "mqtt-bizOperation-uninstall-success": DONE,
+}
+CAUSES = {
+    "installBiz-main-throws": "Caused by: java.lang.IllegalStateException: boom of bizbad: no database",
+    "mqtt-bizOperation-install-main-throws": "Caused by: java.lang.IllegalStateException: boom of bizbad: no database",
+    "installBiz-path-clash": "Child name [biz1] is not unique",
+    "installBiz-identity-mismatch": "biz3:0.0.1",
+    "installBiz-repeat-other": "biz3:0.0.1",
+    "installBiz-url-404": "FileNotFoundException: http://127.0.0.1:28899/none.jar",
+    "installBiz-not-a-zip": "zip END header not found",
+    "installBiz-no-biz": "Biz Name must not be empty!",
+}
+"""What a Pod must show of a failure."""
+
+
+def _operation(recorded: str) -> tuple[str, list[Any], messages.Outcome]:
+    """Return the command of a recorded outcome, the modules that were asked for, and what the gateway makes of it."""
+    if recorded in MQTT:
+        operation = envelopes.operation(envelopes.envelope(MQTT[recorded].payload))
+        return operation.verb.value, [MQTT[recorded].told()["data"]], operation.reply
+    exchange = HTTP[recorded]
+    asked = exchange.asked()
+    items = asked.get("bizList", []) if exchange.verb == "batchInstallBiz" else [asked]
+    if not exchange.close.startswith("base closes"):
+        return exchange.verb, items, messages.OutcomeUnknown("the gateway was gone")
+    body = exchange.reply_body or b""
+    reader = payloads.batch_reply if exchange.verb == "batchInstallBiz" else payloads.reply
+    return exchange.verb, items, reader(body)
+
+
+def _over_the_contract(outcome: messages.Outcome) -> OrderResult:
+    sent = gateway_codec.order_result(1, messages.OrderResult("1", "b", outcome)).SerializeToString()
+    return decoding.order_result(pb.ConnectRequest.FromString(sent).order_result, env="dev")[1]
+
+
+def _spec(asked: Any) -> ModuleSpec:
+    key = ModuleKey(asked["bizName"], asked.get("bizVersion", "1"))
+    return ModuleSpec(key, url=asked.get("bizUrl", ""))
+
+
+def ended(recorded: str) -> tuple[outcomes.Ended, ...]:
+    """Give the order of a recording and take its result."""
+    command, items, outcome = _operation(recorded)
+    specs = tuple(_spec(item) for item in items)
+    order = Order(OrderId("1"), 1, BaseId("b"), Address("10.0.0.1", 1238), ORDERED[command], specs, 600.0)
+    state = book.begin(Modules(told=True), order, {}, now=0.0, deadline=600.0, gateway="g/1")
+    return outcomes.end(state, _over_the_contract(outcome), now=1.0, chance=0.0)[1]
+
+
+@pytest.mark.parametrize("recorded", MEANINGS)
+def test_what_an_outcome_means(recorded: str) -> None:
+    found = {item.spec.key.name: (item.meaning.effect.value, item.meaning.reason) for item in ended(recorded)}
+    expected = MEANINGS[recorded]
+    assert found == expected if isinstance(expected, dict) else list(found.values()) == [expected]
+
+
+@pytest.mark.parametrize("recorded", CAUSES)
+def test_what_people_are_told(recorded: str) -> None:
+    (item,) = ended(recorded)
+    assert CAUSES[recorded] in item.meaning.message
+
+
+def test_every_outcome_is_in_the_table() -> None:
+    answered = {exchange.id for exchange in HTTP.values() if exchange.verb in ORDERED}
+    assert MEANINGS.keys() == answered | {name for name in MQTT if name.startswith("mqtt-bizOperation")}
+
+
+def _listed(recorded: str) -> Modules:
+    """Return what is known of a base after a recorded list."""
+    if recorded in MQTT:
+        modules = envelopes.simple_modules(envelopes.envelope(MQTT[recorded].payload))
+    else:
+        modules = payloads.modules(HTTP[recorded].reply_body or b"")
+    report = messages.Report("b", messages.ModuleList(modules, epoch=1), 0.0)
+    sent = gateway_codec.reports(1, [report]).SerializeToString()
+    (taken,) = pb.ConnectRequest.FromString(sent).reports.reports
+    read = decoding.report(taken, env="dev", tunnel=TunnelKind.HTTP)
+    assert isinstance(read, tuple)
+    _, heard = read
+    assert isinstance(heard, ModuleList)
+    assert heard == ModuleList(heard.modules, complete=True, unchanged=False, epoch=1)
+    return book.hear(Modules(), heard, 0.0)
+
+
+def wanted(*modules: str, strategy: InstallStrategy = InstallStrategy.DEFAULT) -> tuple[Wish, ...]:
+    """Return the wishes of Pods, oldest first; what a minus precedes is wanted no more."""
+    wishes = []
+    for module in modules:
+        name, _, version = module.lstrip("-").partition(":")
+        spec = ModuleSpec(ModuleKey(name, version), url=f"http://r/{name}-{version}.jar", strategy=strategy)
+        wishes.append(Wish(spec, leaving=module.startswith("-"), release=UNKNOWN, pod=f"pod-{module}"))
+    return tuple(wishes)
+
+
+ALONE = InstallStrategy.UNINSTALL_THEN_INSTALL
+
+PLANS = [
+    ("queryAllBiz-empty", wanted("biz1:0.0.1"), [(Verb.INSTALL, "biz1:0.0.1")]),
+    ("queryAllBiz-empty", wanted("-biz1:0.0.1"), []),
+    ("queryAllBiz-activated", wanted("biz1:0.0.1"), []),
+    ("queryAllBiz-activated", wanted("-biz1:0.0.1"), [(Verb.UNINSTALL, "biz1:0.0.1")]),
+    ("queryAllBiz-activated", wanted("-biz1:0.0.1", "biz1:0.0.2"), [(Verb.INSTALL, "biz1:0.0.2")]),
+    ("queryAllBiz-activated", wanted("biz1:0.0.2", strategy=ALONE), [(Verb.INSTALL, "biz1:0.0.2")]),
+    ("queryAllBiz-activated", (), []),
+    # What is starting is waited for, whatever is wanted.
+    ("queryAllBiz-resolved", wanted("biz1:0.0.1"), []),
+    ("queryAllBiz-resolved", wanted("-biz1:0.0.1"), []),
+    ("queryAllBiz-resolved-beside-activated", wanted("biz1:0.0.1", "biz1:0.0.2"), []),
+    ("queryAllBiz-deactivated-new", wanted("-biz1:0.0.4", "biz1:0.0.5"), [(Verb.SWITCH, "biz1:0.0.5")]),
+    ("queryAllBiz-deactivated-old", wanted("-biz1:0.0.4", "biz1:0.0.5"), [(Verb.UNINSTALL, "biz1:0.0.4")]),
+    (
+        "queryAllBiz-many",
+        wanted("-biz1:0.0.2", "bizclash:0.0.1", "biz3:0.0.1", "biz2:0.0.1"),
+        [(Verb.UNINSTALL, "biz1:0.0.2"), (Verb.INSTALL, "biz2:0.0.1")],
+    ),
+    ("queryAllBiz-held-up", wanted("biz1:0.0.5", "bizslow:0.0.1"), []),
+    ("queryAllBiz-empty-body", wanted("biz1:0.0.5", "bizslow:0.0.1"), []),
+    ("mqtt-simpleBiz-empty", wanted("biz2:0.0.1"), [(Verb.INSTALL, "biz2:0.0.1")]),
+    ("mqtt-simpleBiz-resolved", wanted("biz2:0.0.1", "-biz3:0.0.1"), []),
+    ("mqtt-simpleBiz-activated", wanted("biz2:0.0.1", "-biz3:0.0.1"), [(Verb.UNINSTALL, "biz3:0.0.1")]),
+    ("mqtt-simpleBiz-mixed", wanted("biz1:0.0.1", "biz2:0.0.1", "biz3:0.0.1"), []),
+]
+
+
+@pytest.mark.parametrize(("recorded", "wishes", "expected"), PLANS, ids=[f"{n}-{p[0]}" for n, p in enumerate(PLANS)])
+def test_what_is_ordered_after_a_list(
+    recorded: str, wishes: tuple[Wish, ...], expected: list[tuple[Verb, str]]
+) -> None:
+    planned = plan(_listed(recorded), wishes, now=0.0, policy=Policy())
+    assert [(intent.verb, str(intent.spec.key)) for order in planned.orders for intent in order] == expected
+
+
+def test_every_list_is_in_the_table() -> None:
+    lists = {exchange.id for exchange in HTTP.values() if exchange.verb == "queryAllBiz" and exchange.reply_body}
+    assert {recorded for recorded, *_ in PLANS} == lists | {name for name in MQTT if name.startswith("mqtt-simpleBiz")}

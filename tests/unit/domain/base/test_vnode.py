@@ -1,0 +1,154 @@
+"""What the Node of a base is: written once, then only where something really changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.domain.base import vnode
+from controlplane.domain.base.environment import Place
+from controlplane.domain.facts import Address, Metaspace, TunnelKind
+from controlplane.domain.identity import BaseId, ModuleKey
+from controlplane.domain.objects import Condition, Container, Node, NodeSpec, Pod
+from tests.unit.domain.base.pods import pod
+
+MI = 1024 * 1024
+PROFILE = vnode.Profile(
+    base=BaseId("b1"),
+    env="dev",
+    name="shop",
+    version="1.0.0",
+    cluster_name="default",
+    host_name="shop-0",
+    address=Address("10.0.0.7", 1238),
+    tunnel=TunnelKind.HTTP,
+    metaspace=Metaspace(used=70 * MI, committed=80 * MI, max=256 * MI),
+    base_used=65 * MI + 1,
+    java_version="17",
+)
+READY = vnode.Standing(True, "BaseReady", "the base answers")
+
+
+def spec(profile: vnode.Profile = PROFILE, standing: vnode.Standing = READY, now: str = "t1") -> NodeSpec:
+    return vnode.node_spec(profile, standing, now=now, controller_version="1")
+
+
+def as_node(wanted: NodeSpec) -> Node:
+    return Node(wanted.name, "uid", "1", wanted.labels, wanted.annotations, wanted.taints, status=wanted.status)
+
+
+def test_memory_is_the_limit_less_what_the_base_used_before_modules() -> None:
+    capacity, allocatable = vnode.room(PROFILE.metaspace, PROFILE.base_used)
+    assert capacity["memory"] == "256Mi"
+    assert allocatable["memory"] == "190Mi"
+
+
+@pytest.mark.parametrize("metaspace", [None, Metaspace(1, 2, -1), Metaspace(1, 2, 0)])
+def test_without_a_limit_there_is_no_memory_figure(metaspace: Metaspace | None) -> None:
+    capacity, allocatable = vnode.room(metaspace, 5)
+    assert "memory" not in capacity
+    assert "memory" not in allocatable
+
+
+OFFERED = {"cpu": "1k", "memory": "1Ti", "example.com/tape": "2"}
+
+
+@pytest.mark.parametrize(
+    ("metaspace", "memory"),
+    [(None, None), (Metaspace(1, 2, -1), "1Ti"), (Metaspace(1, 2, 256 << 20), "256Mi")],
+    ids=["not told", "unlimited", "limited"],
+)
+def test_what_is_offered_stands_beside_what_the_base_limits(metaspace: Metaspace | None, memory: str | None) -> None:
+    capacity, _ = vnode.room(metaspace, None, OFFERED)
+    assert capacity.get("memory") == memory
+    assert (capacity["cpu"], capacity["example.com/tape"]) == ("1k", "2")
+
+
+def test_variables_see_the_address_and_what_metaspace_leaves_for_modules() -> None:
+    assert vnode.place(PROFILE) == Place(PROFILE.address.ip, "190Mi")
+    assert vnode.place(replace(PROFILE, metaspace=Metaspace(1, 2, -1))).memory == ""
+
+
+@given(st.integers(min_value=0, max_value=2**62))
+def test_quantities_are_read_back(size: int) -> None:
+    assert vnode.parse_quantity(vnode.quantity(size)) == size // 1024 * 1024
+
+
+@pytest.mark.parametrize("text", ["", "abc", "1.5Gi", "-1Ki", "1e3", "９Ki", "9" * 30 + "Ki"])
+def test_other_quantities_are_not_understood(text: str) -> None:
+    assert vnode.parse_quantity(text) is None
+
+
+def test_nothing_is_written_where_the_node_says_all() -> None:
+    node, later = as_node(spec()), spec(now="t2")
+    assert not vnode.metadata_differs(node, later)
+    assert vnode.status_to_write(node.status, later.status) is None
+
+
+def test_foreign_labels_taints_and_conditions_are_left_alone() -> None:
+    node = as_node(spec())
+    status = replace(node.status, conditions=(*node.status.conditions, Condition("Foreign", "True")))
+    node = replace(node, labels={**node.labels, "x": "y"}, status=status)
+    assert not vnode.metadata_differs(node, spec())
+    assert vnode.status_to_write(node.status, spec().status) is None
+
+
+def test_transition_times_move_only_when_a_status_does() -> None:
+    node = as_node(spec())
+    silent = vnode.Standing(False, "BaseUnreachable", "no sign of life for 25 s")
+    written = vnode.status_to_write(node.status, spec(standing=silent, now="t2").status)
+    assert written is not None
+    times = {c.type: c.last_transition_time for c in written.conditions}
+    assert times["Ready"] == "t2"
+    assert {time for kind, time in times.items() if kind != "Ready"} == {"t1"}
+
+
+def test_a_replica_that_takes_over_reads_the_base_back_from_its_node() -> None:
+    node = as_node(spec())
+    profile = vnode.profile_of(node, BaseId("b1"), "dev")
+    assert profile is not None
+    taken_over = replace(profile, metaspace=PROFILE.metaspace)
+    assert taken_over == replace(PROFILE, base_used=66 * MI)
+    assert vnode.status_to_write(node.status, spec(profile).status) is None
+
+
+@pytest.mark.parametrize(
+    ("annotations", "expected"),
+    [
+        ({"base.koupleless.io/address": "10.0.0.7:1238"}, Address("10.0.0.7", 1238)),
+        ({"base.koupleless.io/address": "[fd00::7]:1238"}, Address("fd00::7", 1238)),
+        ({"base.koupleless.io/address": "10.0.0.7:99999"}, None),
+        ({"base.koupleless.io/address": "10.0.0.7:x"}, None),
+        ({"base.koupleless.io/address": ":0"}, Address("", 0)),
+        ({}, None),
+    ],
+)
+def test_addresses_of_nodes(annotations: dict[str, str], expected: Address | None) -> None:
+    assert vnode.address_of(Node("n", "u", "1", annotations=annotations)) == expected
+
+
+def test_a_base_whose_own_use_is_not_known_is_measured_by_the_next_replica() -> None:
+    node = as_node(spec(replace(PROFILE, base_used=None)))
+    profile = vnode.profile_of(node, BaseId("b1"), "dev")
+    assert profile is not None
+    assert profile.base_used is None
+
+
+def test_labels_that_no_label_can_hold_are_left_out() -> None:
+    labels = vnode.labels(replace(PROFILE, name="a b", version="x" * 64, cluster_name="ok", host_name="-"))
+    assert labels["base.koupleless.io/cluster-name"] == "ok"
+    assert not {"base.koupleless.io/name", "base.koupleless.io/version", "base.koupleless.io/host-name"} & labels.keys()
+
+
+def test_what_a_base_uses_itself_is_all_but_what_pods_request_for_modules_that_are_there() -> None:
+    def requesting(name: str, memory: int) -> Pod:
+        return pod("p", Container(name, "u", "1", memory=memory))
+
+    pods = [requesting("a", 10), requesting("a", 15), requesting("b", 20), requesting("absent", 40)]
+    present = {ModuleKey("a", "1"), ModuleKey("b", "1"), ModuleKey("by-hand", "1")}
+    assert vnode.own_use(100, present, pods) == 100 - 15 - 20
+    assert vnode.own_use(30, present, pods) == 0
+    assert vnode.own_use(100, (), pods) == 100

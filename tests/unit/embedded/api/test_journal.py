@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.cluster.api import NODES, Expired
+from controlplane.embedded.api.journal import Change, Journal
+
+
+def change(version: int, size: int = 10) -> Change:
+    return Change(NODES, version, "ADDED", "", f"n{version}", b"x" * size, None, None)
+
+
+@given(st.sets(st.integers(1, 200), min_size=1), st.integers(1, 50), st.integers(0, 200))
+def test_a_reader_gets_every_later_change_or_is_told_that_it_cannot(
+    versions: set[int], limit: int, resume: int
+) -> None:
+    journal = Journal(0, max_changes=limit)
+    ordered = sorted(versions)
+    for version in ordered:
+        journal.append(change(version))
+    if resume > ordered[-1]:
+        with pytest.raises(Expired):
+            journal.position(resume, ordered[-1])
+        return
+    later = [v for v in ordered if v > resume]
+    try:
+        position = journal.position(resume, ordered[-1])
+    except Expired:
+        assert len(later) >= limit // 2
+        return
+    assert [c.version for c in journal.read(position, 1000)] == later
+
+
+def test_a_reader_that_falls_behind_is_told_so() -> None:
+    journal = Journal(0, max_changes=4)
+    position = journal.position(0, 0)
+    for version in range(1, 10):
+        journal.append(change(version))
+    with pytest.raises(Expired):
+        journal.read(position, 10)
+
+
+def test_memory_is_bounded_in_bytes() -> None:
+    journal = Journal(0, max_bytes=1000)
+    for version in range(1, 100):
+        journal.append(change(version, 300))
+    assert len(journal.read(journal.position(98, 99), 10)) == 1
+    with pytest.raises(Expired):
+        journal.position(90, 99)

@@ -1,0 +1,183 @@
+"""What is kept for replicas ends in exactly one way: taken, handed on, or dropped, counted and logged."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from gateways.arklet.facts import Reply, ReplyCode
+from gateways.session.messages import BaselineQuery, OrderResult, Report, Welcome
+from gateways.session.metrics import DROPPED
+from gateways.session.outbox import Envelope, Kept
+from gateways.session.outboxes import FORGET_AFTER, TAKEN_OVER_WITHIN, Outboxes
+from tests.unit.gateways.session.test_outbox import welcome
+
+REPLICAS = ("r0", "r1")
+
+
+def result(number: int, base: str = "b") -> OrderResult:
+    return OrderResult(str(number), base, Reply(ReplyCode.SUCCESS))
+
+
+def to(replica: str) -> Welcome:
+    return Welcome(replica, (), welcome().limits)
+
+
+def dropped(kind: str, reason: str) -> float:
+    return float(DROPPED.labels(kind=kind, reason=reason)._value.get())
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.settled: list[Kept] = []
+        self.outboxes = Outboxes(self.settled.append)
+
+
+def test_after_a_long_outage_of_all_replicas_nothing_is_owed_to_a_broker_and_nothing_is_lost() -> None:
+    scene = Scene()
+    scene.outboxes.open(to("r0"))
+    scene.outboxes.keep("r0", result(1))
+    scene.outboxes.lost("r0", 0.0)
+    scene.outboxes.sweep(TAKEN_OVER_WITHIN + 1, serving=0)
+    assert scene.settled == [result(1)]
+    scene.outboxes.sweep(10 * FORGET_AFTER, serving=0)
+    assert [envelope.content for envelope in scene.outboxes.open(to("r0")).take(0.0)] == [result(1)]
+
+
+def test_what_is_for_a_replica_that_never_comes_back_is_dropped_with_a_count(caplog: pytest.LogCaptureFixture) -> None:
+    scene, before = Scene(), dropped("result", "replica-gone")
+    scene.outboxes.open(to("r0"))
+    scene.outboxes.keep("r0", result(1))
+    scene.outboxes.lost("r0", 0.0)
+    scene.outboxes.open(to("r1"))
+    scene.outboxes.sweep(FORGET_AFTER + 1, serving=1)
+    assert scene.settled[-1] == result(1)
+    assert dropped("result", "replica-gone") == before + 1
+    assert list(scene.outboxes) == ["r1"]
+
+
+@pytest.mark.parametrize("reason", ["unknown-replica", "full"])
+def test_what_cannot_be_kept_is_dropped_at_once(reason: str) -> None:
+    scene, before = Scene(), dropped("result", reason)
+    if reason == "full":
+        outbox = scene.outboxes.open(to("r0"))
+        outbox._max_kept = 0
+    scene.outboxes.keep("r0", result(1))
+    assert scene.settled == [result(1)]
+    assert dropped("result", reason) == before + 1
+
+
+@given(st.lists(st.sampled_from("ab"), max_size=30))
+def test_a_new_owner_gets_what_is_kept_of_its_base_in_order(bases: list[str]) -> None:
+    outboxes = Outboxes(lambda _: None)
+    for replica in REPLICAS:
+        outboxes.open(to(replica))
+    for number, base in enumerate(bases):
+        outboxes.keep("r0", result(number, base))
+    outboxes.hand_on("a", "r1")
+    kept = {replica: outbox.kept() for replica in REPLICAS if (outbox := outboxes.get(replica)) is not None}
+    assert [item.base for item in kept["r1"]] == [base for base in bases if base == "a"]
+    assert [item.base for item in kept["r0"]] == [base for base in bases if base != "a"]
+    numbers = [int(item.order_id) for item in kept["r1"] if isinstance(item, OrderResult)]
+    assert numbers == sorted(numbers)
+
+
+class OutboxesMachine(RuleBasedStateMachine):
+    """Each item that was given is kept in one place, or has ended once; whoever sent it hears of that end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settled: list[Kept] = []
+        self.outboxes = Outboxes(self.settled.append)
+        self.serving: dict[str, list[Envelope]] = {}
+        self.given: dict[str, Kept] = {}
+        self.taken: Counter[str] = Counter()
+        self.withdrawn: set[str] = set()
+        self.now = 0.0
+
+    @rule(replica=st.sampled_from(REPLICAS))
+    def open(self, replica: str) -> None:
+        if replica not in self.serving:
+            self.outboxes.open(to(replica))
+            self.serving[replica] = []
+
+    @precondition(lambda self: self.serving)
+    @rule(data=st.data())
+    def lose(self, data: st.DataObject) -> None:
+        replica = data.draw(st.sampled_from(sorted(self.serving)))
+        del self.serving[replica]
+        self.outboxes.lost(replica, self.now)
+
+    @rule(replica=st.sampled_from(REPLICAS), base=st.sampled_from("ab"))
+    def keep(self, replica: str, base: str) -> None:
+        item = result(len(self.given), base)
+        self.given[item.order_id] = item
+        self.outboxes.keep(replica, item)
+
+    @rule(replica=st.sampled_from(REPLICAS))
+    def ask(self, replica: str) -> None:
+        outbox = self.outboxes.get(replica)
+        query = BaselineQuery(str(len(self.given)), "", "", "")
+        if outbox is not None and outbox.put(Report("a", query, 0.0), self.now):
+            self.given[query.query_id] = Report("a", query, 0.0)
+
+    @precondition(lambda self: self.given)
+    @rule(data=st.data())
+    def withdraw(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.given)))
+        if isinstance(self.given[name], Report):
+            self.outboxes.withdraw(name)
+            self.withdrawn.add(name)
+
+    @rule(base=st.sampled_from("ab"), owner=st.sampled_from(REPLICAS))
+    def claim(self, base: str, owner: str) -> None:
+        if owner in self.serving:
+            self.outboxes.hand_on(base, owner)
+
+    @rule(replica=st.sampled_from(REPLICAS))
+    def send_and_acknowledge(self, replica: str) -> None:
+        outbox = self.outboxes.get(replica)
+        if replica not in self.serving or outbox is None:
+            return
+        sent = outbox.take(self.now)
+        if sent:
+            self.outboxes.acknowledged(replica, sent[-1].seq)
+            self.taken.update(name for envelope in sent for name in _names(envelope))
+
+    @rule(seconds=st.sampled_from([1.0, TAKEN_OVER_WITHIN, FORGET_AFTER]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.outboxes.sweep(self.now, serving=len(self.serving))
+
+    @invariant()
+    def each_is_in_one_place_or_has_ended(self) -> None:
+        kept: Counter[str] = Counter()
+        for replica in self.outboxes:
+            outbox = self.outboxes.get(replica)
+            assert outbox is not None
+            kept.update(_name(item) for item in outbox.kept())
+        settled = {_name(item) for item in self.settled}
+        for name in self.given:
+            places = kept[name] + self.taken[name]
+            assert places <= 1
+            assert places == 1 or name in settled or name in self.withdrawn
+        assert all(name in settled for name in self.taken)
+
+
+def _name(item: Kept) -> str:
+    if isinstance(item, OrderResult):
+        return item.order_id
+    assert isinstance(item.fact, BaselineQuery)
+    return item.fact.query_id
+
+
+def _names(envelope: Envelope) -> list[str]:
+    content = envelope.content
+    return [content.order_id] if isinstance(content, OrderResult) else [_name(report) for report in content]
+
+
+TestOutboxesMachine = OutboxesMachine.TestCase

@@ -1,0 +1,291 @@
+"""What a gateway sends is checked before anything uses it."""
+
+from __future__ import annotations
+
+import dataclasses
+import unicodedata
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given
+from hypothesis import strategies as st
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
+
+from controlplane.domain.facts import (
+    Address,
+    BaselineQuery,
+    BaseState,
+    BatchInstalled,
+    Fact,
+    FenceSeen,
+    Health,
+    Heartbeat,
+    Metaspace,
+    ModuleList,
+    ModuleState,
+    OutcomeUnknown,
+    PollFailed,
+    Refusal,
+    Refused,
+    Reply,
+    ReplyCode,
+    TunnelKind,
+    TunnelState,
+)
+from controlplane.domain.identity import ModuleKey
+from controlplane.rpc.tunnel import decoding
+from controlplane.rpc.tunnel.decoding import (
+    HIGHEST_EPOCH,
+    HIGHEST_FENCE,
+    LONGEST_NAME,
+    LONGEST_REASON,
+    MOST_MODULES,
+    Unreadable,
+)
+from tests.protobufs import messages
+
+HTTP, MQTT = TunnelKind.HTTP, TunnelKind.MQTT
+
+
+def read(report: pb.Report, tunnel: TunnelKind = HTTP) -> Fact:
+    found = decoding.report(report, env="dev", tunnel=tunnel)
+    assert isinstance(found, tuple)
+    assert found[0] == report.base_id
+    return found[1]
+
+
+def beat(ip: str = "10.0.0.7", port: int = 1238, **fields: str) -> pb.Report:
+    return pb.Report(base_id="b1", heartbeat=pb.Heartbeat(address=pb.Address(ip=ip, port=port), **fields))  # type: ignore[arg-type]
+
+
+def listed(*modules: pb.Module, epoch: int = 0) -> pb.Report:
+    return pb.Report(base_id="b1", modules=pb.Modules(complete=True, modules=modules, epoch=epoch))
+
+
+def module(**fields: object) -> pb.Module:
+    return pb.Module(**{"name": "biz1", "version": "1", "state": pb.MODULE_STATE_ACTIVATED, **fields})  # type: ignore[arg-type]
+
+
+def refused(report: pb.Report, tunnel: TunnelKind = HTTP) -> str:
+    with pytest.raises(Unreadable) as error:
+        decoding.report(report, env="dev", tunnel=tunnel)
+    assert str(error.value).isprintable()
+    return error.value.reason
+
+
+def test_a_heartbeat() -> None:
+    said = beat(name="shop", version="1", cluster_name="c", host_name="h")
+    said.heartbeat.state = pb.BASE_STATE_ACTIVATED
+    assert read(said) == Heartbeat("shop", "1", "c", "h", Address("10.0.0.7", 1238), BaseState.ACTIVATED)
+    said.heartbeat.state = 77  # type: ignore[assignment]
+    told = read(said)
+    assert isinstance(told, Heartbeat)
+    assert told.state is BaseState.UNSPECIFIED
+
+
+@pytest.mark.parametrize("identity", ["", "UPPER", "a/b", "x" * 300, "unknown-Ab3Xy", "a\nb", "é", "-a"])
+@pytest.mark.parametrize("fact", ["heartbeat", "health", "modules", "baseline_query", "poll_failed", "fence_seen"])
+def test_an_identity_that_no_node_can_have_is_refused_in_every_report(identity: str, fact: str) -> None:
+    report = pb.Report(base_id=identity)
+    getattr(report, fact).SetInParent()
+    assert refused(report) == "identity"
+
+
+@pytest.mark.parametrize(
+    ("told", "read_as"),
+    [
+        ("10.0.0.7", "10.0.0.7"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("169.254.1.1", "169.254.1.1"),
+        ("FD00::0001", "fd00::1"),
+        ("::1", "::1"),
+        ("fe80::1", "fe80::1"),
+        ("::ffff:10.0.0.7", "10.0.0.7"),
+    ],
+)
+def test_addresses_are_literals_in_one_form(told: str, read_as: str) -> None:
+    fact = read(beat(told))
+    assert isinstance(fact, Heartbeat)
+    assert fact.address == Address(read_as, 1238)
+
+
+@pytest.mark.parametrize(
+    "ip",
+    [
+        "",
+        "unknown",
+        "evil.example.com",
+        "10.0.0.7\n",
+        "10.0.0.8\x1b[31m",
+        "10.0.0.07",
+        "10.0.0",
+        "10.0.0.7:80",
+        "[fd00::1]",
+        "fe80::1%eth0",
+        "1" * 10_000,
+        "0.0.0.0",
+        "0.1.2.3",
+        "::",
+        "224.0.0.1",
+        "255.255.255.255",
+        "240.0.0.1",
+        "ff02::1",
+        "::ffff:0.0.0.0",
+    ],
+)
+def test_what_is_no_address_of_a_host_is_refused(ip: str) -> None:
+    assert refused(beat(ip)) == "address"
+    # Over MQTT nobody dials it, and a base that finds none says "unknown".
+    fact = read(beat(ip), MQTT)
+    assert isinstance(fact, Heartbeat)
+    assert fact.address == Address("", 0)
+
+
+def test_ports() -> None:
+    assert refused(beat(port=65536)) == "number"
+    assert refused(beat(port=0)) == "address"
+    told = read(beat(port=0), MQTT)
+    assert isinstance(told, Heartbeat)
+    assert told.address == Address("10.0.0.7", 0)
+
+
+def test_words_are_cut_and_freed_of_control_characters() -> None:
+    fact = read(beat(name="shop\x1b[31m\n", version="1\x00", host_name="h" * 1000))
+    assert isinstance(fact, Heartbeat)
+    assert (fact.name, fact.version, len(fact.host_name)) == ("shop [31m ", "1 ", LONGEST_NAME)
+    failed = read(pb.Report(base_id="b1", poll_failed=pb.PollFailed(reason="cut\r\n\tat \x07" + "x" * 99_999)))
+    assert isinstance(failed, PollFailed)
+    assert failed.reason.startswith("cut \n\tat  x")
+    assert len(failed.reason) == LONGEST_REASON
+
+
+def test_health() -> None:
+    def health(*figures: int) -> pb.Report:
+        used, committed, most = figures
+        space = pb.Metaspace(used_bytes=used, committed_bytes=committed, max_bytes=most)
+        return pb.Report(base_id="b1", health=pb.Health(state=pb.BASE_STATE_ACTIVATED, metaspace=space))
+
+    assert read(health(1, 2, -1)) == Health(BaseState.ACTIVATED, Metaspace(1, 2, -1), "")
+    assert read(pb.Report(base_id="b1", health=pb.Health())) == Health(BaseState.UNSPECIFIED, None, "")
+    for figures in ((-1, 0, 0), (0, -1, 0), (0, 0, -2)):
+        assert refused(health(*figures)) == "number"
+
+
+def test_module_lists() -> None:
+    at = Timestamp(seconds=1_790_000_000, nanos=5_999_999)
+    fact = read(listed(module(changed_at=at, reason="Started", message="ok"), module(name="b", state=99), epoch=7))
+    assert isinstance(fact, ModuleList)
+    assert (fact.complete, fact.epoch) == (True, 7)
+    first, second = fact.modules
+    assert (first.key, first.state, first.changed_at) == (
+        ModuleKey("biz1", "1"),
+        ModuleState.ACTIVATED,
+        1_790_000_000_005,
+    )
+    assert (second.state, second.changed_at) == (ModuleState.UNSPECIFIED, None)
+
+
+@pytest.mark.parametrize(
+    ("report", "reason"),
+    [
+        (listed(module(changed_at=Timestamp(seconds=2**62))), "time"),
+        (listed(module(changed_at=Timestamp(seconds=253_402_300_800))), "time"),
+        (listed(module(changed_at=Timestamp(seconds=-1))), "time"),
+        (listed(module(changed_at=Timestamp(nanos=-1))), "time"),
+        (listed(module(changed_at=Timestamp(nanos=2**30))), "time"),
+        (listed(module(name="")), "text"),
+        (listed(module(version="")), "text"),
+        (listed(module(version="1\n")), "text"),
+        (listed(module(name="n" * (LONGEST_NAME + 1))), "text"),
+        (listed(module(), epoch=HIGHEST_EPOCH + 1), "number"),
+        (listed(*[module()] * (MOST_MODULES + 1)), "count"),
+        (pb.Report(base_id="b1", fence_seen=pb.FenceSeen(fence=HIGHEST_FENCE + 1)), "number"),
+        (pb.Report(base_id="b1", baseline_query=pb.BaselineQuery()), "text"),
+        (pb.Report(base_id="b1", baseline_query=pb.BaselineQuery(query_id="q\x00")), "text"),
+        (pb.Report(base_id="b1"), "unknown-report"),
+    ],
+)
+def test_a_report_with_one_impossible_value_is_refused_whole(report: pb.Report, reason: str) -> None:
+    assert refused(report) == reason
+
+
+def test_other_reports() -> None:
+    query = pb.BaselineQuery(query_id="q", name="n", version="v", cluster_name="c")
+    assert read(pb.Report(base_id="b1", baseline_query=query)) == BaselineQuery("q", "n", "v", "c")
+    assert read(pb.Report(base_id="b1", fence_seen=pb.FenceSeen(fence=HIGHEST_FENCE))) == FenceSeen(HIGHEST_FENCE)
+    item = pb.BatchInstallResult.Item(url="https://repo.example/biz1.jar", reply=pb.Reply(code=pb.REPLY_CODE_SUCCESS))
+    batch = read(pb.Report(base_id="b1", batch_install_result=pb.BatchInstallResult(items=[item])))
+    assert batch == BatchInstalled(
+        Reply(ReplyCode.UNSPECIFIED), (("https://repo.example/biz1.jar", Reply(ReplyCode.SUCCESS)),)
+    )
+    down = pb.Report(tunnel_state=pb.TunnelState(up=False, reason="away\x07"))
+    assert decoding.report(down, env="dev", tunnel=HTTP) == TunnelState(False, "away ")
+
+
+def result(**fields: object) -> pb.OrderResult:
+    return pb.OrderResult(**{"seq": 1, "order_id": "o", "base_id": "b1", **fields})  # type: ignore[arg-type]
+
+
+def test_results() -> None:
+    told = result(refused=pb.Refused(reason=pb.REFUSAL_REASON_BUSY, message="m"))
+    base, read_as = decoding.order_result(told, env="dev")
+    assert (base, read_as.order_id, read_as.outcome) == ("b1", "o", Refused(Refusal.BUSY, "m"))
+    for odd in (
+        result(),
+        result(reply=pb.Reply(modules=[module(changed_at=Timestamp(seconds=2**62))])),
+        result(batch=pb.BatchInstallResult(items=[pb.BatchInstallResult.Item()])),
+        result(unknown=pb.Unknown(message="cut")),
+    ):
+        _, read_as = decoding.order_result(odd, env="dev")
+        assert isinstance(read_as.outcome, OutcomeUnknown)
+        assert read_as.outcome.message
+    for nobody in (result(order_id=""), result(order_id="x" * 1000), result(base_id="A B")):
+        with pytest.raises(Unreadable):
+            decoding.order_result(nobody, env="dev")
+
+
+def test_hello() -> None:
+    good = {"gateway_id": "g", "instance_id": "i", "tunnel": pb.TUNNEL_KIND_MQTT, "env": "dev", "version": "1\n"}
+    hello = decoding.hello(pb.Hello(**good))  # type: ignore[arg-type]
+    assert (hello.gateway, hello.instance, hello.tunnel, hello.env, hello.version) == ("g", "i", MQTT, "dev", "1 ")
+    for bad in ({"gateway_id": ""}, {"gateway_id": "g\n"}, {"instance_id": "x" * 1000}, {"tunnel": 9}, {"tunnel": 0}):
+        with pytest.raises(Unreadable):
+            decoding.hello(pb.Hello(**{**good, **bad}))  # type: ignore[arg-type]
+
+
+def texts(value: object) -> Iterator[str]:
+    """Yield all texts in a fact."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from texts(each)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from texts(getattr(value, field.name))
+
+
+def shown(text: str) -> bool:
+    """Tell whether nothing in a text can drive a terminal."""
+    return not any(unicodedata.category(character) == "Cc" and character not in "\t\n" for character in text)
+
+
+@given(messages(pb.Report), st.sampled_from(TunnelKind))
+def test_any_report_is_a_fact_that_can_be_shown_or_unreadable(report: pb.Report, tunnel: TunnelKind) -> None:
+    with suppress(Unreadable):
+        assert all(map(shown, texts(decoding.report(report, env="dev", tunnel=tunnel))))
+
+
+@given(messages(pb.OrderResult))
+def test_any_result_is_one_that_can_be_shown_or_unreadable(message: pb.OrderResult) -> None:
+    with suppress(Unreadable):
+        assert all(map(shown, texts(decoding.order_result(message, env="dev"))))
+
+
+@given(st.binary(max_size=64))
+def test_any_bytes_that_parse_are_a_report_or_unreadable(raw: bytes) -> None:
+    with suppress(Unreadable, DecodeError):
+        assert decoding.report(pb.Report.FromString(raw), env="dev", tunnel=HTTP)

@@ -1,0 +1,422 @@
+"""Commands of a simulated base, read back with the codecs that gateways use."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateways.arklet import commands, payloads
+from gateways.arklet.facts import (
+    BaseState,
+    ClientCode,
+    InstallStrategy,
+    ModuleOrder,
+    ModuleState,
+    Reply,
+    ReplyCode,
+    Verb,
+)
+from gateways.arklet.fields import Json, first_object
+from gateways.arklet.payloads import Negative
+from simulatedbase import rendering
+from simulatedbase.arklet import DESCRIPTIONS, Arklet
+from simulatedbase.profile import Faults, MultiVersion, Profile, RuntimeVersion
+
+BIZ1 = ModuleOrder("biz1", "0.0.1", "https://repo.example/biz1.jar")
+BIZ2 = ModuleOrder("biz2", "0.0.1", "https://repo.example/biz2.jar")
+
+
+class Base:
+    """An arklet without a server; bodies go in and out as bytes."""
+
+    def __init__(self, faults: Faults | None = None, **profile: Any) -> None:
+        self.faults = faults or Faults()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.arklet = Arklet(
+            Profile(identity="10.0.0.7", name="shop-base", **profile),
+            self.faults,
+            self.tasks,
+            now=lambda: 1_700_000_000_000 + round(asyncio.get_running_loop().time() * 1000),
+            uptime=lambda: 12.5,
+        )
+
+    async def send(self, command: str, parameters: Json | None) -> bytes:
+        return rendering.encode(await self.arklet.execute(command, parameters))
+
+    async def ask(self, verb: Verb, *modules: ModuleOrder) -> bytes:
+        return await self.send(verb.value, first_object(commands.body(verb, modules)))
+
+    async def reply(self, verb: Verb, *modules: ModuleOrder) -> Reply:
+        return payloads.reply(await self.ask(verb, *modules))
+
+    async def states(self) -> dict[tuple[str, str], ModuleState]:
+        told = payloads.modules(await self.ask(Verb.QUERY_MODULES))
+        return {(module.name, module.version): module.state for module in told}
+
+
+@pytest.mark.looptime
+async def test_install_query_uninstall() -> None:
+    base = Base()
+    installed = await base.reply(Verb.INSTALL, BIZ1)
+    assert (installed.code, installed.client_code) == (ReplyCode.SUCCESS, ClientCode.SUCCESS)
+    assert installed.message.startswith("Install Biz: biz1:0.0.1 success, cost: 0 ms, started at: ")
+    assert installed.modules == payloads.modules(await base.ask(Verb.QUERY_MODULES))
+    assert installed.modules[0].state is ModuleState.ACTIVATED
+    removed = await base.reply(Verb.UNINSTALL, BIZ1)
+    assert (removed.code, removed.message) == (ReplyCode.SUCCESS, "Uninstall biz: biz1:0.0.1 success.")
+    assert await base.states() == {}
+
+
+async def test_repeated_install() -> None:
+    base = Base()
+    await base.ask(Verb.INSTALL, BIZ1)
+    assert await base.ask(Verb.INSTALL, BIZ1) == (
+        b'{"baseIdentity":"10.0.0.7","code":"FAILED","data":{"code":"REPEAT_BIZ","elapsedSpace":0,'
+        b'"message":"Biz: biz1:0.0.1 has been installed or registered."},"message":"install biz not success!"}'
+    )
+
+
+async def test_uninstall_of_what_is_not_there() -> None:
+    assert await Base().ask(Verb.UNINSTALL, BIZ1) == (
+        b'{"baseIdentity":"10.0.0.7","code":"FAILED","data":{"code":"NOT_FOUND_BIZ",'
+        b'"message":"Uninstall biz: biz1:0.0.1 not found."},"message":"uninstall biz not success!"}'
+    )
+
+
+async def test_master_is_not_uninstalled() -> None:
+    told = await Base().reply(Verb.UNINSTALL, ModuleOrder("shop-base", "1.0.0"))
+    assert (told.client_code, told.message) == (ClientCode.FAILED, "Master biz must not be uninstalled.")
+
+
+@pytest.mark.looptime
+async def test_one_command_at_a_time_for_a_module_and_others_beside_it() -> None:
+    base = Base(install_time=60)
+    first = asyncio.create_task(base.reply(Verb.INSTALL, BIZ1))
+    other = asyncio.create_task(base.reply(Verb.INSTALL, BIZ2))
+    await asyncio.sleep(1)
+    assert await base.ask(Verb.UNINSTALL, BIZ1) == (
+        b'{"baseIdentity":"10.0.0.7","code":"FAILED","message":"FAILED:biz1:0.0.1 uninstallBiz conflict, '
+        b'exist unfinished command(installBiz) for this biz"}'
+    )
+    assert await base.states() == {("biz1", "0.0.1"): ModuleState.RESOLVED, ("biz2", "0.0.1"): ModuleState.RESOLVED}
+    assert "cost: 60000 ms" in (await first).message
+    assert (await other).code is ReplyCode.SUCCESS
+    assert asyncio.get_running_loop().time() == 60
+    assert (await base.reply(Verb.UNINSTALL, BIZ1)).code is ReplyCode.SUCCESS
+
+
+async def test_start_failure_is_an_internal_error_with_a_long_trace() -> None:
+    base = Base(Faults(fail_install={"biz1"}))
+    body = await base.ask(Verb.INSTALL, BIZ1)
+    envelope = first_object(body)
+    assert set(envelope) == {"code", "message", "errorStackTrace"}
+    assert envelope["message"] == "Internal Error: java.lang.reflect.InvocationTargetException"
+    assert len(envelope["errorStackTrace"]) > 4096
+    told = payloads.reply(body)
+    assert told.code is ReplyCode.CMD_PROCESS_INTERNAL_ERROR
+    assert "Caused by: java.lang.IllegalStateException: module biz1:0.0.1 failed to start" in told.stack_trace
+    assert await base.states() == {}
+    assert (await base.reply(Verb.INSTALL, BIZ2)).code is ReplyCode.SUCCESS
+
+
+@pytest.mark.parametrize(("switch", "fails"), [("*", True), ("biz1:0.0.1", True), ("biz1:0.0.2", False)])
+async def test_which_installs_fail(switch: str, fails: bool) -> None:
+    told = await Base(Faults(fail_install={switch})).reply(Verb.INSTALL, BIZ1)
+    assert (told.code is ReplyCode.CMD_PROCESS_INTERNAL_ERROR) == fails
+
+
+async def test_broken_module_that_stays() -> None:
+    base = Base(Faults(fail_install={"*"}), broken_stays=True)
+    await base.ask(Verb.INSTALL, BIZ1)
+    (module,) = payloads.modules(await base.ask(Verb.QUERY_MODULES))
+    assert (module.state, module.reason) == (ModuleState.BROKEN, "Install Failed")
+    assert "Caused by: java.lang.IllegalStateException: module biz1:0.0.1 failed to start" in module.message
+    assert (await base.reply(Verb.INSTALL, BIZ1)).client_code is ClientCode.REPEAT_BIZ
+    assert (await base.reply(Verb.SWITCH, BIZ1)).client_code is ClientCode.ILLEGAL_STATE_BIZ
+
+
+@pytest.mark.parametrize("stays", [False, True])
+async def test_a_stop_that_fails_leaves_a_broken_module_only_where_such_stay(stays: bool) -> None:
+    base = Base(Faults(fail_uninstall={"biz1"}), broken_stays=stays)
+    await base.ask(Verb.INSTALL, BIZ1)
+    told = await base.reply(Verb.UNINSTALL, BIZ1)
+    assert told.code is ReplyCode.CMD_PROCESS_INTERNAL_ERROR
+    assert told.message == "Internal Error: java.lang.IllegalStateException: module biz1:0.0.1 failed to stop"
+    assert await base.states() == ({("biz1", "0.0.1"): ModuleState.BROKEN} if stays else {})
+    base.faults.clear()
+    told = await base.reply(Verb.UNINSTALL, BIZ1)
+    assert told.client_code is (ClientCode.SUCCESS if stays else ClientCode.NOT_FOUND_BIZ)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("oss://bucket/biz.jar", "java.net.MalformedURLException: unknown protocol: oss"),
+        ("/opt/biz.jar", "java.net.MalformedURLException: no protocol: /opt/biz.jar"),
+        ("http://[::1/biz.jar", "java.net.MalformedURLException: no protocol: http://[::1/biz.jar"),
+        ("https://repo.invalid/biz.jar", "java.net.UnknownHostException: repo.invalid"),
+    ],
+)
+async def test_url_that_cannot_be_opened(url: str, message: str) -> None:
+    told = await Base().reply(Verb.INSTALL, ModuleOrder("biz1", "1", url))
+    assert (told.code, told.message) == (ReplyCode.CMD_PROCESS_INTERNAL_ERROR, f"Internal Error: {message}")
+
+
+@pytest.mark.parametrize(
+    ("command", "parameters", "message"),
+    [
+        ("installBiz", {}, "bizUrl should not be blank"),
+        ("installBiz", {"bizUrl": " "}, "bizUrl should not be blank"),
+        (
+            "installBiz",
+            {"bizUrl": "http://r/a.jar", "bizName": "a"},
+            "bizName and bizVersion should be both blank or both not blank.",
+        ),
+        ("installBiz", {"bizUrl": "http://r/a.jar", "async": True}, "requestId should not be blank when async is true"),
+        ("installBiz", {"bizUrl": "http://r/a.jar"}, "refresh biz info from jar failed: a.jar"),
+        (
+            "installBiz",
+            {"bizUrl": "http://r/a.jar", "bizName": "a:b", "bizVersion": "1"},
+            "java.lang.IllegalArgumentException: Format of Biz Identity is error.",
+        ),
+        ("installBiz", {"bizUrl": "http://r/a.jar", "async": "yes"}, "null"),
+        ("installBiz", None, "null"),
+        ("uninstallBiz", {"bizVersion": "1"}, "bizName should not be blank"),
+        ("switchBiz", {"bizName": "a"}, "bizVersion should not be blank"),
+        ("batchInstallBiz", {}, "bizList is null"),
+        ("batchInstallBiz", {"bizList": [1]}, "null"),
+        ("batchInstallBiz", {"bizList": [], "async": True}, "null"),
+        ("queryBizOps", {"requestId": " "}, "requestId is blank"),
+        ("health", {"type": "weather"}, "type: weather can not be found"),
+    ],
+)
+async def test_wrong_parameters(command: str, parameters: Json | None, message: str) -> None:
+    told = payloads.reply(await Base().send(command, parameters))
+    assert told.code is ReplyCode.CMD_PROCESS_INTERNAL_ERROR
+    assert told.message == f"Internal Error: {message}"
+    assert told.stack_trace
+
+
+async def test_parameters_are_matched_and_coerced_like_fastjson() -> None:
+    base = Base()
+    await base.send(
+        "installBiz", {"BIZ_NAME": "biz1", "bizversion": 7, "bizUrl": "file:///a.jar", "args": "x", "new": 1}
+    )
+    assert await base.states() == {("biz1", "7"): ModuleState.ACTIVATED}
+
+
+async def test_manifest_wins_over_the_request_and_over_the_file_name() -> None:
+    base = Base()
+    told = await base.reply(Verb.INSTALL, ModuleOrder("biz1", "1", "http://r/a.jar#other:2.0"))
+    assert [(module.name, module.version) for module in told.modules] == [("other", "2.0")]
+    await base.send("installBiz", {"bizUrl": "http://r/my-biz-0.0.1-ark-biz.jar"})
+    assert ("my-biz", "0.0.1") in await base.states()
+
+
+@pytest.mark.parametrize(
+    ("fragment", "message"),
+    [
+        ("not-found", "java.io.FileNotFoundException: http://r/a.jar#not-found"),
+        ("not-a-zip", "java.util.zip.ZipException: zip END header not found"),
+        ("no-module", "java.lang.IllegalArgumentException: Biz Name must not be empty!"),
+    ],
+)
+async def test_jars_that_are_none(fragment: str, message: str) -> None:
+    told = await Base().reply(Verb.INSTALL, ModuleOrder("biz1", "1", f"http://r/a.jar#{fragment}"))
+    assert (told.code, told.message) == (ReplyCode.CMD_PROCESS_INTERNAL_ERROR, f"Internal Error: {message}")
+
+
+async def test_two_modules_cannot_have_one_web_context_path() -> None:
+    base = Base(shared_paths=True)
+    await base.ask(Verb.INSTALL, BIZ1)
+    clashing = (ModuleOrder("biz1", "0.0.2", BIZ1.url), ModuleOrder("biz2", "1", "http://r/2.jar#::biz1"))
+    for module in clashing:
+        told = await base.reply(Verb.INSTALL, module)
+        assert told.message == "Internal Error: java.lang.reflect.InvocationTargetException"
+        assert "Caused by: java.lang.IllegalArgumentException: Child name [biz1] is not unique" in told.stack_trace
+    assert await base.states() == {("biz1", "0.0.1"): ModuleState.ACTIVATED}
+    await base.ask(Verb.UNINSTALL, BIZ1)
+    for module in clashing:
+        assert (await base.reply(Verb.INSTALL, module)).code is ReplyCode.SUCCESS
+        await base.ask(Verb.UNINSTALL, module)
+
+
+async def test_a_runtime_before_batches() -> None:
+    base = Base(runtime=RuntimeVersion.V1_3_3)
+    assert payloads.help_commands(await base.send("help", {})) == DESCRIPTIONS.keys() - {"batchInstallBiz"}
+    assert (await base.reply(Verb.BATCH_INSTALL, BIZ1)).code is ReplyCode.CMD_NOT_FOUND
+
+
+async def test_second_version_succeeds_deactivated_and_is_switched_to() -> None:
+    base = Base()
+    new = ModuleOrder("biz1", "0.0.2", BIZ1.url)
+    await base.ask(Verb.INSTALL, BIZ1)
+    told = await base.reply(Verb.INSTALL, new)
+    assert (told.code, told.modules[0].state) == (ReplyCode.SUCCESS, ModuleState.DEACTIVATED)
+    for _ in range(2):
+        switched = await base.reply(Verb.SWITCH, new)
+        assert (switched.code, switched.message) == (ReplyCode.SUCCESS, "Switch biz: biz1:0.0.2 is activated.")
+    assert await base.states() == {
+        ("biz1", "0.0.1"): ModuleState.DEACTIVATED,
+        ("biz1", "0.0.2"): ModuleState.ACTIVATED,
+    }
+    assert (await base.reply(Verb.SWITCH, BIZ2)).client_code is ClientCode.NOT_FOUND_BIZ
+
+
+async def test_uninstall_then_install_removes_all_versions() -> None:
+    base = Base(multi_version=MultiVersion.BOTH)
+    await base.ask(Verb.INSTALL, BIZ1)
+    await base.ask(Verb.INSTALL, ModuleOrder("biz1", "0.0.2", BIZ1.url))
+    await base.ask(
+        Verb.INSTALL, ModuleOrder("biz1", "0.0.3", BIZ1.url, strategy=InstallStrategy.UNINSTALL_THEN_INSTALL)
+    )
+    assert await base.states() == {("biz1", "0.0.3"): ModuleState.ACTIVATED}
+
+
+async def test_full_metaspace_fails_installs() -> None:
+    base = Base(metaspace_used=900, metaspace_per_module=60, metaspace_max=1000)
+    assert (await base.reply(Verb.INSTALL, BIZ1)).code is ReplyCode.SUCCESS
+    told = await base.reply(Verb.INSTALL, BIZ2)
+    assert told.message == "Internal Error: java.lang.OutOfMemoryError: Metaspace"
+    assert len(await base.states()) == 1
+
+
+@pytest.mark.looptime
+async def test_batch_installs_side_by_side_and_tells_each() -> None:
+    base = Base(Faults(fail_install={"biz2"}), install_time=5)
+    await base.ask(Verb.INSTALL, ModuleOrder("biz0", "1", "http://r/0.jar"))
+    told = payloads.batch_reply(
+        await base.ask(Verb.BATCH_INSTALL, BIZ1, BIZ2, ModuleOrder("biz0", "1", "http://r/0.jar"))
+    )
+    assert asyncio.get_running_loop().time() == 10
+    assert (told.reply.code, told.reply.message) == (ReplyCode.FAILED, "batch install failed")
+    items = dict(told.items)
+    assert items[BIZ1.url].modules[0].state is ModuleState.ACTIVATED
+    assert items[BIZ2.url].message == "internal exception: null"
+    assert items["http://r/0.jar"].client_code is ClientCode.REPEAT_BIZ
+
+
+@pytest.mark.looptime
+async def test_one_batch_at_a_time() -> None:
+    base = Base(install_time=5)
+    first = asyncio.create_task(base.ask(Verb.BATCH_INSTALL, BIZ1))
+    await asyncio.sleep(1)
+    told = await base.reply(Verb.BATCH_INSTALL, BIZ2)
+    assert told.message == (
+        "FAILED:null:null batchInstallBiz conflict, exist unfinished command(batchInstallBiz) for this biz"
+    )
+    # A batch does not exclude single commands on its modules: the module is found while it starts.
+    assert "BizState must be ACTIVATED" in (await base.reply(Verb.UNINSTALL, BIZ1)).message
+    assert payloads.batch_reply(await first).reply.message == "batch install success"
+
+
+async def test_batch_with_one_bad_url_does_nothing() -> None:
+    base = Base()
+    told = payloads.batch_reply(await base.ask(Verb.BATCH_INSTALL, BIZ1, ModuleOrder("b", "1", "oss://x")))
+    assert told.reply.message == "Internal Error: java.net.MalformedURLException: unknown protocol: oss"
+    assert await base.states() == {}
+    assert payloads.batch_reply(await base.ask(Verb.BATCH_INSTALL)).reply.code is ReplyCode.SUCCESS
+
+
+REQUEST = {"bizName": "biz1", "bizVersion": "0.0.1", "bizUrl": "https://repo.example/biz1.jar", "async": True}
+
+
+async def ops(base: Base, request_id: str) -> Any:
+    return first_object(await base.send("queryBizOps", {"requestId": request_id}))["data"]
+
+
+@pytest.mark.looptime
+async def test_asynchronous_command() -> None:
+    base = Base(install_time=4)
+    accepted = first_object(await base.send("installBiz", REQUEST | {"requestId": "r-1"}))
+    assert accepted["code"] == "SUCCESS"
+    assert accepted["data"] == {
+        "arkBizMeta": {
+            "async": True,
+            "bizName": "biz1",
+            "bizUrl": "https://repo.example/biz1.jar",
+            "bizVersion": "0.0.1",
+            "installStrategy": "installOnly",
+            "requestId": "r-1",
+        },
+        "elapsedTime": 0,
+        "endTimestamp": 0,
+        "requestId": "r-1",
+        "startTime": 1_700_000_000_000,
+        "startTimestamp": 1_700_000_000_000,
+        "status": "INITIALIZED",
+    }
+    await asyncio.sleep(1)
+    assert (await ops(base, "r-1"))["status"] == "EXECUTING"
+    again = payloads.reply(await base.send("installBiz", REQUEST | {"requestId": "r-1"}))
+    assert again.message == "The request corresponding to the requestId(r-1) has been executed."
+    await asyncio.sleep(4)
+    record = await ops(base, "r-1")
+    assert (record["status"], record["elapsedTime"]) == ("SUCCEEDED", 4000)
+    await base.send("installBiz", REQUEST | {"requestId": "r-2"})
+    await asyncio.sleep(1)
+    record = await ops(base, "r-2")
+    assert (record["status"], record["message"]) == ("FAILED", "install biz not success!")
+    unknown = payloads.reply(await base.send("queryBizOps", {"requestId": "r-9"}))
+    assert unknown.message == "Not found the corresponding ops record."
+    assert not base.tasks
+
+
+@pytest.mark.looptime
+async def test_asynchronous_loser_frees_the_lock_of_the_winner() -> None:
+    base = Base(install_time=4)
+    await base.send("installBiz", REQUEST | {"requestId": "winner"})
+    await asyncio.sleep(1)
+    await base.send("installBiz", REQUEST | {"requestId": "loser"})
+    await asyncio.sleep(1)
+    record = await ops(base, "loser")
+    assert (record["status"], record["endTimestamp"]) == ("INITIALIZED", 1_700_000_001_000)
+    assert "BizState must be" in (await base.reply(Verb.UNINSTALL, BIZ1)).message
+    await asyncio.sleep(4)
+    assert (await ops(base, "winner"))["status"] == "SUCCEEDED"
+
+
+async def test_unknown_command() -> None:
+    assert await Base().send("health/", {}) == b'{"code":"CMD_NOT_FOUND","message":"please follow the doc"}'
+
+
+async def test_help_names_every_command() -> None:
+    assert payloads.help_commands(await Base().send("help", None)) == set(DESCRIPTIONS)
+
+
+async def test_health() -> None:
+    base = Base(metaspace_used=1000, metaspace_per_module=10, metaspace_max=-1, java_version="17.0.9")
+    await base.ask(Verb.INSTALL, BIZ1)
+    body = await base.ask(Verb.HEALTH)
+    told = payloads.health(body)
+    assert (told.state, told.java_version) == (BaseState.ACTIVATED, "17.0.9")
+    assert told.metaspace is not None
+    assert (told.metaspace.used, told.metaspace.committed, told.metaspace.max) == (1010, 65536, -1)
+    data = first_object(body)["data"]["healthData"]
+    assert set(data) == {"masterBizInfo", "bizListInfo", "pluginListInfo", "cpu", "jvm"}
+    assert [entry["bizName"] for entry in data["bizListInfo"]] == ["shop-base", "biz1"]
+    assert data["jvm"]["max non heap memory(M)"] == -9.5367431640625e-7
+
+
+@pytest.mark.parametrize(
+    ("parameters", "keys"),
+    [
+        ({"type": "system"}, {"cpu", "jvm"}),
+        ({"type": "system", "metrics": ["cpu"]}, {"cpu"}),
+        ({"type": "biz"}, {"bizListInfo"}),
+        ({"type": "biz", "bizName": "biz1", "bizVersion": "0.0.1"}, {"bizInfo"}),
+        ({"type": "plugin"}, {"pluginListInfo"}),
+        ({"type": "system", "metrics": 3}, {"cpu", "jvm"}),
+    ],
+)
+async def test_parts_of_health(parameters: Json, keys: set[str]) -> None:
+    base = Base()
+    await base.ask(Verb.INSTALL, BIZ1)
+    assert set(first_object(await base.send("health", parameters))["data"]["healthData"]) == keys
+
+
+async def test_health_of_an_absent_module_is_negative() -> None:
+    with pytest.raises(Negative):
+        payloads.health(await Base().send("health", {"bizName": "x", "bizVersion": "1"}))

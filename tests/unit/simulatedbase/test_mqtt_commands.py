@@ -1,0 +1,240 @@
+"""Commands over MQTT without a broker."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+
+from gateways.arklet.fields import Json
+from simulatedbase.arklet import Arklet
+from simulatedbase.mqtt import wire
+from simulatedbase.mqtt.commands import Commands
+from simulatedbase.mqtt.connection import PublishFailed
+from simulatedbase.profile import Faults, Profile
+
+pytestmark = pytest.mark.looptime
+
+TOPICS = wire.Topics("dev", "b")
+INSTALL = b'{"bizName":"biz1","bizVersion":"0.0.1","bizUrl":"https://repo.example/biz1.jar"}'
+REMOVE = b'{"bizName":"biz1","bizVersion":"0.0.1"}'
+
+
+class Base:
+    def __init__(self, **profile: Any) -> None:
+        self.faults = Faults()
+        self.published: list[tuple[str, Any]] = []
+        self.recorded: list[tuple[str, Json | None]] = []
+        self.offline = False
+        tasks: set[asyncio.Task[None]] = set()
+        self.arklet = Arklet(
+            Profile(identity="b", name="shop-base", **profile), self.faults, tasks, now=lambda: 0, uptime=lambda: 1.0
+        )
+        self._commands = Commands(
+            TOPICS, self.arklet, self.faults, tasks, lambda *told: self.recorded.append(told), self._publish
+        )
+
+    async def send(self, command: str, payload: bytes, *, seconds: float = 0.1) -> list[tuple[str, Any]]:
+        """Deliver a message and return what is published within so many seconds."""
+        before = len(self.published)
+        topic = TOPICS.own("baseline") if command == "baseline" else f"koupleless_dev/b/{command}"
+        assert self._commands.receive(topic, payload) is None
+        await asyncio.sleep(seconds)
+        return self.published[before:]
+
+    def _publish(self, kind: str, told: object) -> None:
+        if self.offline:
+            raise PublishFailed("not connected")
+        self.published.append((kind, orjson.loads(orjson.dumps(told))))
+
+
+async def test_install_and_uninstall() -> None:
+    base = Base()
+    ((kind, told),) = await base.send("installBiz", INSTALL)
+    assert kind == "bizOperation"
+    assert (told["command"], told["bizName"], told["bizVersion"]) == ("installBiz", "biz1", "0.0.1")
+    assert (told["response"]["code"], told["response"]["data"]["code"]) == ("SUCCESS", "SUCCESS")
+    assert told["response"]["data"]["bizInfos"][0]["bizState"] == "ACTIVATED"
+    assert "baseIdentity" not in told["response"]
+
+    ((kind, told),) = await base.send("uninstallBiz", REMOVE)
+    assert (kind, told["response"]["code"]) == ("bizOperation", "SUCCESS")
+    assert await base.send("uninstallBiz", REMOVE) == [
+        (
+            "bizOperation",
+            {
+                "bizName": "biz1",
+                "bizVersion": "0.0.1",
+                "command": "uninstallBiz",
+                "response": {
+                    "code": "FAILED",
+                    "data": {"code": "NOT_FOUND_BIZ", "message": "Uninstall biz: biz1:0.0.1 not found."},
+                    "message": "uninstall biz not success!",
+                },
+            },
+        )
+    ]
+
+
+async def test_duplicate_of_a_running_install_is_answered_first_and_without_data() -> None:
+    base = Base(install_time=5.0)
+    await base.send("installBiz", INSTALL)
+    ((_, conflict),) = await base.send("installBiz", INSTALL)
+    assert conflict["response"] == {
+        "code": "FAILED",
+        "message": "FAILED:biz1:0.0.1 installBiz conflict, exist unfinished command(installBiz) for this biz",
+    }
+    ((_, real),) = await base.send("health", b"xx", seconds=10.0)
+    assert real["response"]["code"] == "SUCCESS"
+    ((_, repeated),) = await base.send("installBiz", INSTALL)
+    assert repeated["response"]["data"]["code"] == "REPEAT_BIZ"
+
+
+async def test_commands_overtake_each_other() -> None:
+    base = Base(install_time=5.0)
+    await base.send("installBiz", INSTALL)
+    other = INSTALL.replace(b"biz1", b"biz2")
+    base.faults.slow["installBiz"] = 0.0
+    assert [told[0] for told in await base.send("queryAllBiz", b"{}")] == ["simpleBiz"]
+    await base.send("installBiz", other, seconds=6.0)
+    assert {told["bizName"] for kind, told in base.published if kind == "bizOperation"} == {"biz1", "biz2"}
+
+
+@pytest.mark.parametrize(
+    ("command", "payload", "reason"),
+    [
+        ("installBiz", b"{}", "bizUrl should not be blank"),
+        ("installBiz", b'{"bizUrl":"oss://x"}', "java.net.MalformedURLException: unknown protocol: oss"),
+        ("uninstallBiz", b'{"bizName":"biz1"}', "bizVersion should not be blank"),
+    ],
+)
+async def test_exceptions_of_changes_are_failures_with_a_trace(command: str, payload: bytes, reason: str) -> None:
+    ((kind, told),) = await Base().send(command, payload)
+    response = told["response"]
+    assert (kind, response["code"], response["data"]["code"]) == ("bizOperation", "FAILED", "FAILED")
+    assert response["message"] == reason
+    assert "\n\tat " in response["data"]["message"]
+    assert set(response) == {"code", "data", "message"}
+
+
+async def test_failing_start_up_is_told_with_its_trace() -> None:
+    base = Base()
+    base.faults.fail_install.add("biz1")
+    ((_, told),) = await base.send("installBiz", INSTALL)
+    assert told["response"]["data"]["code"] == "FAILED"
+    assert "module biz1:0.0.1 failed to start" in told["response"]["data"]["message"]
+
+
+async def test_health() -> None:
+    ((kind, told),) = await Base().send("health", b"")
+    assert (kind, told["code"]) == ("health", "SUCCESS")
+    data = told["data"]["healthData"]
+    assert data["masterBizInfo"]["bizState"] == "ACTIVATED"
+    assert data["jvm"]["java max metaspace"] > 0
+    assert "baseIdentity" not in told
+
+
+async def test_exceptions_of_questions_have_no_answer() -> None:
+    base = Base()
+    assert await base.send("health", b'{"type":"x"}') == []
+    assert len(base.recorded) == 1
+
+
+async def test_modules() -> None:
+    base = Base()
+    assert await base.send("queryAllBiz", b"{}") == [("simpleBiz", [])]
+    await base.send("installBiz", INSTALL)
+    ((_, modules),) = await base.send("queryAllBiz", b"")
+    assert modules == [
+        {
+            "latestStateRecord": {"changeTime": 0, "message": "", "reason": "STARTED", "state": "ACTIVATED"},
+            "name": "biz1",
+            "state": "activated",
+            "version": "0.0.1",
+        }
+    ]
+
+
+async def test_baseline() -> None:
+    base = Base()
+    ((kind, told),) = await base.send("baseline", b"[" + INSTALL + b"]")
+    assert (kind, told["command"], told["response"]["code"]) == (
+        "batchInstallBizResponse",
+        "batchInstallBiz",
+        "SUCCESS",
+    )
+    assert list(told["response"]["data"]["bizUrlToResponse"]) == ["https://repo.example/biz1.jar"]
+    assert base.recorded == [("batchInstallBiz", {"bizList": [orjson.loads(INSTALL)]})]
+
+    ((_, again),) = await base.send("baseline", b"[" + INSTALL + b"]")
+    item = again["response"]["data"]["bizUrlToResponse"]["https://repo.example/biz1.jar"]
+    assert (again["response"]["code"], item["code"], "bizInfos" in item) == ("FAILED", "REPEAT_BIZ", False)
+
+    ((_, empty),) = await base.send("baseline", b"[]")
+    assert (empty["response"]["code"], empty["response"]["data"]["bizUrlToResponse"]) == ("SUCCESS", {})
+
+    ((_, none),) = await base.send("baseline", b"")
+    assert (none["response"]["code"], none["response"]["message"]) == ("FAILED", "bizList is null")
+    assert none["response"]["data"]["code"] == "FAILED"
+    assert "bizUrlToResponse" not in none["response"]["data"]
+
+
+async def test_second_batch_while_one_runs_is_a_conflict() -> None:
+    base = Base(install_time=5.0)
+    await base.send("baseline", b"[" + INSTALL + b"]")
+    ((_, told),) = await base.send("baseline", b"[]")
+    assert told["response"]["message"].startswith("FAILED:null:null batchInstallBiz conflict")
+    assert "data" not in told["response"]
+
+
+@pytest.mark.parametrize(
+    ("command", "payload"),
+    [
+        ("installBiz", b""),
+        ("uninstallBiz", b""),
+        ("installBiz", b"not json"),
+        ("uninstallBiz", b"[]"),
+        ("baseline", b"{}"),
+        ("switchBiz", REMOVE),
+        ("batchInstallBiz", b"[]"),
+        ("baseline", b"[1]"),
+        ("help", b"{}"),
+        ("queryBizOps", b"{}"),
+    ],
+)
+async def test_what_is_not_answered(command: str, payload: bytes) -> None:
+    base = Base()
+    assert await base.send(command, payload, seconds=60.0) == []
+
+
+async def test_faults() -> None:
+    base = Base()
+    base.faults.hang.add("health")
+    assert await base.send("health", b"{}", seconds=60.0) == []
+    base.faults.drop_replies.add("installBiz")
+    assert await base.send("installBiz", INSTALL) == []
+    assert [biz.identity for biz in base.arklet.modules()] == ["biz1:0.0.1"]
+    base.faults.clear()
+    base.faults.slow["queryAllBiz"] = 3.0
+    assert await base.send("queryAllBiz", b"{}", seconds=2.0) == []
+    assert [kind for kind, _ in await base.send("health", b"{}", seconds=2.0)] == ["health", "simpleBiz"]
+    assert [command for command, _ in base.recorded] == ["health", "installBiz", "queryAllBiz", "health"]
+
+
+async def test_hanging_commands_do_not_fill_the_pool() -> None:
+    base = Base()
+    base.faults.hang.add("health")
+    for _ in range(300):
+        await base.send("health", b"{}", seconds=0.0)
+    assert [kind for kind, _ in await base.send("queryAllBiz", b"{}")] == ["simpleBiz"]
+
+
+async def test_answer_that_cannot_be_published_is_lost() -> None:
+    base = Base()
+    base.offline = True
+    assert await base.send("installBiz", INSTALL) == []
+    base.offline = False
+    ((_, modules),) = await base.send("queryAllBiz", b"{}")
+    assert [module["name"] for module in modules] == ["biz1"]

@@ -1,0 +1,71 @@
+"""The pool of a Java base: 5 threads, 100 waiting, then 10 threads, then the caller."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from simulatedbase.mqtt.pool import CORE, MOST, WAITING, Pool
+
+pytestmark = pytest.mark.looptime
+
+
+class Jobs:
+    """Jobs that take a second each; running and done say which."""
+
+    def __init__(self) -> None:
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.pool = Pool(self.tasks)
+        self.running: set[int] = set()
+        self.done: list[int] = []
+
+    def submit(self, number: int) -> asyncio.Task[None] | None:
+        async def job() -> None:
+            self.running.add(number)
+            await asyncio.sleep(1.0)
+            self.running.remove(number)
+            self.done.append(number)
+
+        return self.pool.submit(job)
+
+
+async def test_five_run_side_by_side_and_more_wait() -> None:
+    jobs = Jobs()
+    for number in range(CORE + 2):
+        assert jobs.submit(number) is None
+    await asyncio.sleep(0.5)
+    assert jobs.running == set(range(CORE))
+    await asyncio.sleep(1.0)
+    assert jobs.running == {CORE, CORE + 1}
+    await asyncio.sleep(1.0)
+    assert len(jobs.done) == CORE + 2
+    assert not jobs.tasks
+
+
+async def test_full_queue_makes_more_threads_then_the_caller_runs() -> None:
+    jobs = Jobs()
+    for number in range(MOST + WAITING):
+        assert jobs.submit(number) is None
+    own = jobs.submit(1000)
+    assert own is not None
+    await asyncio.sleep(0.5)
+    newest = set(range(CORE + WAITING, MOST + WAITING))
+    assert jobs.running == set(range(CORE)) | newest | {1000}
+    await own
+    await asyncio.sleep(20.0)
+    assert sorted(jobs.done) == [*range(MOST + WAITING), 1000]
+
+
+async def test_threads_that_were_cut_free_their_places() -> None:
+    jobs = Jobs()
+    for number in range(CORE):
+        jobs.submit(number)
+    for task in list(jobs.tasks):
+        task.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    jobs.submit(100)
+    await asyncio.sleep(0.5)
+    assert jobs.running - {100} <= set(range(CORE))
+    assert 100 in jobs.running

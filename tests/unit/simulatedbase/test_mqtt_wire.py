@@ -1,0 +1,146 @@
+"""Topics and payloads over MQTT."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateways.arklet.facts import ModuleState
+from simulatedbase.java import thrown
+from simulatedbase.mqtt import wire
+from simulatedbase.runtime import Biz
+
+TOPICS = wire.Topics("dev", "10.0.0.7")
+COMMANDS = ["health", "queryAllBiz", "installBiz", "uninstallBiz", "batchInstallBiz", "switchBiz"]
+
+
+def biz(*changes: tuple[ModuleState, str]) -> Biz:
+    made = Biz("biz1", "0.0.1")
+    for number, (state, reason) in enumerate(changes):
+        made.enter(state, 1000 + number, reason)
+    return made
+
+
+def test_topics() -> None:
+    assert TOPICS.own("heart") == "koupleless_dev/10.0.0.7/base/heart"
+    assert TOPICS.subscriptions() == ("koupleless_dev/10.0.0.7/+", "koupleless_dev/10.0.0.7/base/baseline")
+
+
+@pytest.mark.parametrize(
+    ("topic", "command"),
+    [
+        ("koupleless_dev/10.0.0.7/installBiz", "installBiz"),
+        ("koupleless_dev/10.0.0.7/switchBiz", None),
+        ("koupleless_dev/10.0.0.7/batchInstallBiz", None),
+        ("koupleless_dev/10.0.0.7/baseline", None),
+        ("koupleless_dev/10.0.0.7/base/baseline", "batchInstallBiz"),
+    ],
+)
+def test_command_of_a_topic(topic: str, command: str | None) -> None:
+    assert TOPICS.command(topic) == command
+
+
+def test_envelope() -> None:
+    assert wire.envelope([], 1_700_000_000_123) == b'{"data":[],"publishTimestamp":1700000000123}'
+
+
+@pytest.mark.parametrize(
+    ("command", "payload", "parameters"),
+    [
+        ("health", b"", None),
+        ("health", b" ", None),
+        ("installBiz", b"null", None),
+        ("installBiz", b'{"bizName":"a"}', {"bizName": "a"}),
+        ("batchInstallBiz", b"", {"bizList": None}),
+        ("batchInstallBiz", b"[]", {"bizList": []}),
+        ("batchInstallBiz", b'[{"bizName":"a"}]', {"bizList": [{"bizName": "a"}]}),
+    ],
+)
+def test_parameters(command: str, payload: bytes, parameters: Any) -> None:
+    assert wire.parameters(command, payload) == parameters
+
+
+@pytest.mark.parametrize(
+    ("command", "payload"),
+    [
+        ("health", b"xx"),
+        ("health", b"[]"),
+        ("health", b"7"),
+        ("installBiz", b"\xff"),
+        ("batchInstallBiz", b"{}"),
+        ("batchInstallBiz", b"[1]"),
+        ("batchInstallBiz", b"[null]"),
+    ],
+)
+def test_malformed_parameters(command: str, payload: bytes) -> None:
+    with pytest.raises(wire.Malformed):
+        wire.parameters(command, payload)
+
+
+@given(st.sampled_from(COMMANDS), st.binary())
+def test_any_bytes_are_parameters_or_malformed(command: str, payload: bytes) -> None:
+    try:
+        given = wire.parameters(command, payload)
+    except wire.Malformed:
+        return
+    assert given is None or isinstance(given, dict)
+
+
+def test_modules_are_told_with_nulls_and_both_casings() -> None:
+    started = biz((ModuleState.RESOLVED, "Created"), (ModuleState.ACTIVATED, "Started"))
+    assert orjson.dumps(wire.simple_biz([started]), option=orjson.OPT_SORT_KEYS) == (
+        b'[{"latestStateRecord":{"changeTime":1001,"message":"","reason":"STARTED","state":"ACTIVATED"},'
+        b'"name":"biz1","state":"activated","version":"0.0.1"}]'
+    )
+    unrecorded = Biz("biz2", "0.0.1", records=[])
+    assert wire.record(unrecorded) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Created", "CREATED"),
+        ("Install Failed", "INSTALL_FAILED"),
+        ("Uninstall Failed", "UN_INSTALL_FAILED"),
+        ("Switched", "SWITCHED"),
+    ],
+)
+def test_reasons_by_name(text: str, name: str) -> None:
+    told = wire.by_name({"bizStateRecords": [{"changeTime": 1, "message": "", "reason": text, "state": "broken"}]})
+    assert told["bizStateRecords"] == [{"changeTime": 1, "message": "", "reason": name, "state": "BROKEN"}]
+
+
+def test_states_by_name_and_nothing_else_changed() -> None:
+    health = {"bizListInfo": [{"bizName": "shop", "bizState": "activated"}], "jvm": {"java version": "1.8", "free": 1}}
+    assert wire.by_name(health) == {
+        "bizListInfo": [{"bizName": "shop", "bizState": "ACTIVATED"}],
+        "jvm": {"java version": "1.8", "free": 1},
+    }
+
+
+def test_response_does_not_tell_the_base() -> None:
+    told = wire.response({"code": "FAILED", "message": "no", "baseIdentity": "10.0.0.7"})
+    assert told == {"code": "FAILED", "message": "no"}
+
+
+def test_exception_is_failed_with_its_trace_in_the_data() -> None:
+    told = wire.thrown(thrown("java.net.MalformedURLException", "unknown protocol: oss"))
+    assert told["code"] == told["data"]["code"] == "FAILED"
+    assert told["message"] == "java.net.MalformedURLException: unknown protocol: oss"
+    assert (
+        "ArkletRuntimeException: java.net.MalformedURLException: unknown protocol: oss\n\tat "
+        in told["data"]["message"]
+    )
+    assert "errorStackTrace" not in told
+
+
+def test_operation_echoes_what_was_asked_for() -> None:
+    assert wire.operation("installBiz", {"bizVersion": "1", "bizUrl": "u"}, {"code": "SUCCESS"}) == {
+        "bizVersion": "1",
+        "command": "installBiz",
+        "response": {"code": "SUCCESS"},
+    }

@@ -1,0 +1,170 @@
+"""States of modules inside a base."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from gateways.arklet.facts import ModuleState
+from simulatedbase.java import JavaError
+from simulatedbase.profile import MultiVersion
+from simulatedbase.runtime import Biz, Runtime
+
+
+def runtime(multi_version: MultiVersion = MultiVersion.DEFAULT, *, broken_stays: bool = False) -> Runtime:
+    return Runtime(multi_version, broken_stays=broken_stays)
+
+
+def install(ark: Runtime, version: str, now: int = 0) -> Biz:
+    biz = ark.register("biz", version, now, "Main")
+    assert biz is not None
+    ark.started(biz, now + 1)
+    return biz
+
+
+@pytest.mark.parametrize(
+    ("mode", "old", "new"),
+    [
+        (MultiVersion.DEFAULT, ModuleState.ACTIVATED, ModuleState.DEACTIVATED),
+        (MultiVersion.BOTH, ModuleState.ACTIVATED, ModuleState.ACTIVATED),
+        (MultiVersion.SWITCH, ModuleState.DEACTIVATED, ModuleState.ACTIVATED),
+    ],
+)
+def test_second_version(mode: MultiVersion, old: ModuleState, new: ModuleState) -> None:
+    ark = runtime(mode)
+    first, second = install(ark, "1"), install(ark, "2")
+    assert (first.state, second.state) == (old, new)
+
+
+def test_each_step_is_told_and_a_switch_of_versions_is_one() -> None:
+    steps: list[dict[str, str]] = []
+    ark = Runtime(
+        MultiVersion.SWITCH,
+        broken_stays=False,
+        changed=lambda: steps.append({biz.version: biz.state.value for biz in ark.modules()}),
+    )
+    install(ark, "1")
+    install(ark, "2")
+    ark.switch("biz", "1", 5)
+    ark.uninstall("biz", "2")
+    assert steps == [
+        {"1": "resolved"},
+        {"1": "activated"},
+        {"1": "activated", "2": "resolved"},
+        {"1": "deactivated", "2": "activated"},
+        {"1": "activated", "2": "deactivated"},
+        {"1": "activated"},
+    ]
+
+
+def test_records_tell_the_life_oldest_first() -> None:
+    ark = runtime(MultiVersion.SWITCH)
+    first = install(ark, "1", 10)
+    install(ark, "2", 20)
+    assert [(record.time, record.state.value, record.reason) for record in first.records] == [
+        (10, "resolved", "Created"),
+        (11, "activated", "Started"),
+        (21, "deactivated", "Switched"),
+    ]
+
+
+def test_identity_is_taken_in_any_state() -> None:
+    ark = runtime(broken_stays=True)
+    biz = ark.register("biz", "1", 0, "Main")
+    assert biz is not None
+    assert ark.register("biz", "1", 1, "Main") is None
+    ark.failed(biz, 2, "trace")
+    assert ark.register("biz", "1", 3, "Main") is None
+    assert biz.state is ModuleState.BROKEN
+    assert ark.uninstall("biz", "1")
+    assert ark.register("biz", "1", 4, "Main") is not None
+
+
+def test_failed_module_is_gone_by_default() -> None:
+    ark = runtime()
+    biz = ark.register("biz", "1", 0, "Main")
+    assert biz is not None
+    ark.failed(biz, 1, "trace")
+    assert ark.modules() == []
+
+
+def test_uninstall_waits_for_the_start() -> None:
+    ark = runtime()
+    ark.register("biz", "1", 0, "Main")
+    with pytest.raises(JavaError, match=r"BizState must be ACTIVATED, DEACTIVATED or BROKEN\."):
+        ark.uninstall("biz", "1")
+    assert not ark.uninstall("biz", "2")
+
+
+def test_uninstalling_the_serving_version_activates_no_other() -> None:
+    ark = runtime()
+    install(ark, "1")
+    second = install(ark, "2")
+    ark.uninstall("biz", "1")
+    assert [biz.state for biz in ark.modules()] == [ModuleState.DEACTIVATED]
+    assert ark.switch("biz", "2", 9)
+    assert second.state is ModuleState.ACTIVATED
+
+
+class Life(RuleBasedStateMachine):
+    """Any order of operations keeps one serving version at most, and a record for each state."""
+
+    @initialize(mode=st.sampled_from([MultiVersion.DEFAULT, MultiVersion.SWITCH]), stays=st.booleans())
+    def begin(self, mode: MultiVersion, stays: bool) -> None:
+        self.ark = runtime(mode, broken_stays=stays)
+        self.now = 0
+        self.starting: list[Biz] = []
+
+    versions = st.sampled_from(["1", "2", "3"])
+
+    @rule(version=versions)
+    def register(self, version: str) -> None:
+        self.now += 1
+        taken = self.ark.get("biz", version) is not None
+        biz = self.ark.register("biz", version, self.now, "Main")
+        assert (biz is None) == taken
+        if biz is not None:
+            self.starting.append(biz)
+
+    @rule(fails=st.booleans())
+    def finish(self, fails: bool) -> None:
+        if self.starting:
+            self.now += 1
+            biz = self.starting.pop()
+            if fails:
+                self.ark.failed(biz, self.now, "trace")
+            else:
+                self.ark.started(biz, self.now)
+
+    @rule(version=versions)
+    def uninstall(self, version: str) -> None:
+        biz = self.ark.get("biz", version)
+        if biz is not None and biz.state is ModuleState.RESOLVED:
+            with pytest.raises(JavaError):
+                self.ark.uninstall("biz", version)
+        else:
+            assert self.ark.uninstall("biz", version) == (biz is not None)
+            assert self.ark.get("biz", version) is None
+
+    @rule(version=versions)
+    def switch(self, version: str) -> None:
+        biz = self.ark.get("biz", version)
+        if biz is not None:
+            may = biz.state in (ModuleState.ACTIVATED, ModuleState.DEACTIVATED)
+            self.now += 1
+            assert self.ark.switch("biz", version, self.now) == may
+            assert (biz.state is ModuleState.ACTIVATED) == may
+
+    @invariant()
+    def one_serves(self) -> None:
+        modules = self.ark.modules()
+        assert sum(biz.state is ModuleState.ACTIVATED for biz in modules) <= 1
+        for biz in modules:
+            times = [record.time for record in biz.records]
+            assert times == sorted(times)
+
+
+Life.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestLife = Life.TestCase
