@@ -14,23 +14,28 @@ from uuid import uuid4
 
 import structlog
 
+from controlplane.app.base.actor import Surroundings
 from controlplane.app.base.kubelet import NO_KUBELET, KubeletAddress
 from controlplane.app.base.prober import Prober
 from controlplane.app.clock import SystemClock
 from controlplane.app.events import Recorder
-from controlplane.app.fleet.fleet import Fleet
-from controlplane.app.fleet.foreignpods import Strangers
+from controlplane.app.fleet.fleet import Fleet, assemble
+from controlplane.app.fleet.foreignpods import ForeignPods
+from controlplane.app.fleet.router import ReportRouter
 from controlplane.app.gateways import GatewayDirectory
+from controlplane.app.outages import Outages
 from controlplane.app.ownership.leases import LeaseKeeper
 from controlplane.app.ownership.membership import Membership, NameTaken
 from controlplane.app.ports import ClusterError, Manifests
 from controlplane.app.reporting.hooks import Outlet, Reporter
 from controlplane.app.reporting.tracking import Tracker
+from controlplane.app.roster import Roster
 from controlplane.app.tooling.installs import Installs
 from controlplane.app.tooling.operations import Operations
 from controlplane.app.tooling.rollouts import Rollouts
 from controlplane.app.tooling.shards import Shards
-from controlplane.app.workloads.followers import PeerController
+from controlplane.app.workloads.baselines import Baselines
+from controlplane.app.workloads.followers import FollowerScaling
 from controlplane.app.workloads.ignored import IgnoredDeployments
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import ApiServer, PodLogs
@@ -221,8 +226,9 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         cluster = ApiCluster(
             backend.api, env=settings.env, kind=settings.kind.value, clock=clock, namespace=settings.namespace
         )
-        gateways = GatewayDirectory(clock.monotonic)
         recorder = Recorder(cluster, clock, env=policy.env)
+        roster = Roster(Outages(recorder), most_bases=policy.most_bases)
+        gateways = GatewayDirectory(clock.monotonic, roster)
         poster = await stack.enter_async_context(Poster())
         reports = reporter(settings, poster)
         recorder.subscribe(reports.happened)
@@ -240,34 +246,38 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
                 namespace=settings.namespace,
                 env=policy.env,
             ),
+            recorder,
             random=random,
             sole=settings.kind is ClusterKind.EMBEDDED,
         )
         prober = Prober(await stack.enter_async_context(ProbeClient(settings.allowed_cidrs)), clock, random)
-        leases = LeaseKeeper(cluster, clock, members, env=policy.env, random=random)
-        fleet = Fleet(
+        leases = LeaseKeeper(cluster, clock, members, roster, recorder, env=policy.env, random=random)
+        around = Surroundings(
             cluster=cluster,
             clock=clock,
+            roster=roster,
             leases=leases,
-            members=members,
             gateways=gateways,
             recorder=recorder,
             policy=policy,
             random=random,
-            prober=prober,
             kubelet=kubelets.address,
+            prober=prober,
         )
-        peers = PeerController(
+        fleet = assemble(around, members)
+        baselines = Baselines(cluster, roster, policy)
+        router = ReportRouter(roster, leases, members, baselines, recorder, clock)
+        peers = FollowerScaling(
             cluster=cluster,
             clock=clock,
             recorder=recorder,
             policy=policy,
             random=random,
-            frozen=fleet.removals_frozen,
+            roster=roster,
             mine=members.mine,
         )
-        tunnel = TunnelServicer(fleet=fleet, gateways=gateways, members=members, policy=policy, clock=clock)
-        operations = Operations(cluster, fleet, env=policy.env)
+        tunnel = TunnelServicer(router=router, gateways=gateways, members=members, policy=policy, clock=clock)
+        operations = Operations(cluster, roster, env=policy.env)
         shards = Shards(cluster, members, env=policy.env)
         others = Others(members)
         stack.push_async_callback(others.close)
@@ -275,11 +285,11 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
             operations=operations,
             installs=Installs(cluster, env=policy.env),
             rollouts=Rollouts(cluster, operations),
-            fleet=fleet,
+            baselines=baselines,
             reads=Reads(
-                operations=operations, fleet=fleet, gateways=gateways, recorder=recorder, shards=shards, others=others
+                operations=operations, roster=roster, gateways=gateways, recorder=recorder, shards=shards, others=others
             ),
-            watches=Watches(operations=operations, fleet=fleet, recorder=recorder, shards=shards, others=others),
+            watches=Watches(operations=operations, roster=roster, recorder=recorder, shards=shards, others=others),
             policy=policy,
             shards=shards,
             manifests=backend.manifests,
@@ -331,7 +341,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
                 "fleet": fleet.run(),
                 "others": others.run(),
                 "prober": prober.run(),
-                "strangers": Strangers(cluster, fleet, recorder, clock).run(),
+                "foreign-pods": ForeignPods(cluster, roster, recorder, clock).run(),
                 **{name: run() for name, run in kubelets.parts.items()},
                 "ignored": IgnoredDeployments(cluster, recorder, policy, members.mine).run(),
                 **({"peers": peers.run()} if policy.peers_follow else {}),

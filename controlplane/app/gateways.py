@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
+from controlplane.app.metrics import GATEWAYS
+from controlplane.app.roster import Roster
 from controlplane.domain.facts import Order, TunnelKind, Watch
 from controlplane.domain.identity import BaseId
 from controlplane.domain.workloads.baselines import Baseline
@@ -64,32 +66,28 @@ class Link(Protocol):
 
 @dataclass(slots=True)
 class Connected:
-    """A link and what the gateway said of its transport."""
+    """A link and what the gateway reports of its transport."""
 
     link: Link
     tunnel_up: bool = True
     tunnel_reason: str = ""
-    watched: set[BaseId] = field(default_factory=set)
 
 
 class GatewayDirectory:
     """All connected gateways by id.
 
-    Subscribers are told the tunnel kind whenever a gateway of it came, went, or
-    changed what it says of its transport.
+    When one came, went, or reports something else of its transport, the actors of bases
+    that use its tunnel look again.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], roster: Roster) -> None:
         self._now = now
+        self._roster = roster
         self._connected: dict[str, Connected] = {}
-        self._up_since: dict[TunnelKind, float] = {}
+        self.up_since: dict[TunnelKind, float] = {}
+        """Since when any gateway serves a tunnel, on the monotonic clock; those that none serves are left out."""
         self._lost_at: dict[str, float] = {}
-        self._subscribers: list[Callable[[TunnelKind], None]] = []
         self.version = 0
-
-    def subscribe(self, handler: Callable[[TunnelKind], None]) -> None:
-        """Call handler after each change."""
-        self._subscribers.append(handler)
 
     def connected(self, link: Link) -> None:
         """A gateway's session begins; an older one of the same gateway is forgotten."""
@@ -134,37 +132,36 @@ class GatewayDirectory:
         lost_at = self._lost_at.get(key)
         return 0.0 if lost_at is None else lost_at + RETURN_WITHIN
 
-    def choose(self, kind: TunnelKind, preferred: str) -> Connected | None:
-        """Return the gateway to work with: the preferred one while it serves, else the least loaded."""
-        current = self._connected.get(preferred)
-        if current is not None and current.tunnel_up and current.link.info.tunnel is kind:
-            return current
-        serving = [c for c in self._connected.values() if c.tunnel_up and c.link.info.tunnel is kind]
-        return min(serving, key=lambda c: len(c.watched), default=None)
+    def choose(self, kind: TunnelKind, preferred: str) -> Link | None:
+        """Return the gateway to use: the preferred one while it serves, else the one with the fewest bases."""
+        serving = {c.link.info.gateway_id: c.link for c in self._connected.values() if self._serves(c, kind)}
+        return serving.get(preferred) or self._least(serving.values())
 
-    def other(self, than: Connected) -> Connected | None:
-        """Return another gateway that serves the same tunnel, the least loaded one."""
-        kind = than.link.info.tunnel
-        serving = [c for c in self._connected.values() if c.tunnel_up and c.link.info.tunnel is kind and c is not than]
-        return min(serving, key=lambda c: len(c.watched), default=None)
+    def other(self, than: Link) -> Link | None:
+        """Return another gateway that serves the same tunnel, the one with the fewest bases."""
+        kind = than.info.tunnel
+        return self._least(c.link for c in self._connected.values() if self._serves(c, kind) and c.link is not than)
 
-    def up_since(self, kind: TunnelKind) -> float | None:
-        """Return since when any gateway serves this tunnel, on the monotonic clock; None: none does."""
-        return self._up_since.get(kind)
+    def _serves(self, connected: Connected, kind: TunnelKind) -> bool:
+        return connected.tunnel_up and connected.link.info.tunnel is kind
+
+    def _least(self, links: Iterable[Link]) -> Link | None:
+        return min(links, key=lambda link: self._roster.load[link.info.gateway_id], default=None)
 
     def why_down(self, kind: TunnelKind) -> str:
         """Say in words why no gateway serves this tunnel; empty when one does."""
-        if kind in self._up_since:
+        if kind in self.up_since:
             return ""
         reasons = [c.tunnel_reason for c in self._connected.values() if c.link.info.tunnel is kind]
         return next((r for r in reasons if r), f"no {kind.value} gateway is connected")
 
     def _changed(self, kind: TunnelKind) -> None:
         self.version += 1
-        serving = any(c.tunnel_up and c.link.info.tunnel is kind for c in self._connected.values())
+        serving = any(self._serves(c, kind) for c in self._connected.values())
         if not serving:
-            self._up_since.pop(kind, None)
+            self.up_since.pop(kind, None)
         else:
-            self._up_since.setdefault(kind, self._now())
-        for handler in self._subscribers:
-            handler(kind)
+            self.up_since.setdefault(kind, self._now())
+        GATEWAYS.labels(kind.value).set(sum(c.link.info.tunnel is kind for c in self._connected.values()))
+        users = (b.id for b in self._roster.bases() if b.profile.tunnel is kind or kind in b.signs.seen_over)
+        self._roster.touch(self._now(), users)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from random import Random
 
 from controlplane.app.base.kubelet import KubeletAddress
-from controlplane.app.base.state import Base, Phase
 from controlplane.app.metrics import WRITES
 from controlplane.app.policy import Policy
 from controlplane.app.ports import AlreadyExists, Clock, Cluster, NotFound
 from controlplane.domain.base import vnode
+from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.base.vpod import rfc3339
+from controlplane.domain.identity import VNodeName
 from controlplane.domain.objects import Node, NodeSpec, NodeStatus
 
 REPAIR_APART = 10.0
@@ -25,16 +26,9 @@ class NodeReconciler:
     """Works on the Node of one base."""
 
     def __init__(
-        self,
-        base: Base,
-        *,
-        cluster: Cluster,
-        clock: Clock,
-        policy: Policy,
-        random: Random,
-        kubelet: KubeletAddress,
+        self, vnode: VNodeName, cluster: Cluster, clock: Clock, policy: Policy, random: Random, kubelet: KubeletAddress
     ) -> None:
-        self._base = base
+        self._vnode = vnode
         self._cluster = cluster
         self._clock = clock
         self._policy = policy
@@ -49,24 +43,25 @@ class NodeReconciler:
 
     def node(self) -> Node | None:
         """Return the Node as the cluster has it."""
-        return self._cluster.nodes.get(self._base.vnode)
+        return self._cluster.nodes.get(self._vnode)
 
     def removed_by_others(self) -> bool:
-        """Tell whether the Node was there under us and is there no more."""
+        """Return whether the Node was there under us and is there no more."""
         return self._had_node and self.node() is None
 
-    async def write(self, standing: vnode.Standing) -> tuple[bool, float | None]:
+    async def write(self, base: Base, *, fault: str) -> tuple[bool, float | None]:
         """Bring the Node to what it should be.
 
-        Returns whether it was created and when to look again. Raises ClusterError.
+        fault says in words why its tunnel cannot be used, empty when it can. Returns whether it
+        was created and when to look again. Raises ClusterError.
         """
-        base, now = self._base, self._clock.monotonic()
+        now, standing = self._clock.monotonic(), _standing(base, fault)
         current = self.node()
-        if current is None and not base.healthy_answer:
+        if current is None and not base.signs.healthy:
             if not base.modules.told:
                 # A base becomes a Node once commands reach it.
                 return False, None
-            wait_until = base.last_answered + self._policy.timing.first_health_wait
+            wait_until = base.signs.last_answered + self._policy.timing.first_health_wait
             if now < wait_until:
                 return False, wait_until
         refresh_at = self._status_written + self._refresh
@@ -127,7 +122,7 @@ class NodeReconciler:
             return
 
 
-def standing(base: Base, *, tunnel: str) -> vnode.Standing:
+def _standing(base: Base, tunnel: str) -> vnode.Standing:
     """Return how a Node stands: Ready as long as nothing speaks against the base itself."""
     if base.phase in (Phase.UNREACHABLE, Phase.DEAD):
         return vnode.Standing(False, "BaseUnreachable", base.why, tunnel)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from controlplane.app.base.state import Base
+from dataclasses import replace
+
 from controlplane.app.gateways import GatewayDirectory, Link
-from controlplane.app.policy import Policy
-from controlplane.app.ports import Clock
+from controlplane.app.policy import Timing
+from controlplane.domain.base.state import Base
 from controlplane.domain.facts import Watch
 
 ASK_APART = 0.2
@@ -16,36 +17,40 @@ TRY_ANOTHER = 8.0
 
 
 class Polling:
-    """Sends Watch and Claim when they are due; holds what was sent to which session."""
+    """Sends Watch and Claim when they are due; holds what was sent over which stream."""
 
-    def __init__(self, base: Base, gateways: GatewayDirectory, policy: Policy, clock: Clock) -> None:
-        self._base = base
+    def __init__(self, gateways: GatewayDirectory, timing: Timing) -> None:
         self._gateways = gateways
-        self._timing = policy.timing
-        self._clock = clock
+        self._timing = timing
         self._claimed: dict[str, Link] = {}
         self._claimed_fence = 0
         self._version = -1
+        self._chosen: Link | None = None
         self._watcher: Link | None = None
         self._watch: Watch | None = None
         self._watched_at = float("-inf")
         self._began_at = float("-inf")
         """When the gateway that polls the base now began to."""
 
-    def run(self, now: float) -> float | None:
-        """Send what is due; return when to run again, if something is being held back."""
-        base = self._base
-        if self._version != self._gateways.version or self._claimed_fence != base.fence:
-            self._claim()
-        chosen = self._gateways.choose(base.profile.tunnel, base.gateway)
-        if chosen is None:
-            return None
-        another_at = self._began_at + TRY_ANOTHER if base.failing and chosen.link is self._watcher else None
-        if another_at is not None and (other := self._gateways.other(chosen)) is not None:
-            if now >= another_at:
+    def choose(self, base: Base, now: float) -> tuple[Base, float | None]:
+        """Return the base with the gateway that is to poll it, and when to choose again without news."""
+        chosen, again_at = self._gateways.choose(base.profile.tunnel, base.gateway), None
+        if chosen is not None and chosen is self._watcher and base.signs.failing:
+            other = self._gateways.other(chosen)
+            if other is not None and now >= self._began_at + TRY_ANOTHER:
                 chosen = other
-        else:
-            another_at = None
+            elif other is not None:
+                again_at = self._began_at + TRY_ANOTHER
+        self._chosen = chosen
+        if chosen is None or base.gateway == chosen.info.gateway_id:
+            return base, again_at
+        return replace(base, gateway=chosen.info.gateway_id), again_at
+
+    def send(self, base: Base, now: float) -> float | None:
+        """Send what is due; return when to do so again, if something is held back."""
+        if self._version != self._gateways.version or self._claimed_fence != base.fence:
+            self._claim(base)
+        chosen = self._chosen
         watch = Watch(
             base=base.id,
             fence=base.fence,
@@ -55,38 +60,33 @@ class Polling:
             health_interval=self._timing.health_interval,
             silent_health_interval=self._timing.silent_health_interval,
         )
-        if chosen.link is self._watcher and watch == self._watch:
-            return another_at
-        if chosen.link is self._watcher and now < self._watched_at + ASK_APART:
-            return self._watched_at + ASK_APART
-        if self._watcher is not None and chosen.link is not self._watcher:
-            self._unwatch(self._watcher)
-        chosen.link.watch(watch)
-        chosen.watched.add(base.id)
-        base.gateway = chosen.link.info.gateway_id
-        if chosen.link is not self._watcher:
+        if chosen is None or (chosen is self._watcher and watch == self._watch):
+            return None
+        if chosen is not self._watcher:
+            self._unwatch(base)
             self._began_at = now
-        self._watcher, self._watch, self._watched_at = chosen.link, watch, now
+        elif now < self._watched_at + ASK_APART:
+            return self._watched_at + ASK_APART
+        chosen.watch(watch)
+        self._watcher, self._watch, self._watched_at = chosen, watch, now
         return None
 
-    def end(self) -> None:
+    def end(self, base: Base) -> None:
         """Have the base polled no more and give it up."""
-        if self._watcher is not None:
-            self._unwatch(self._watcher)
+        self._unwatch(base)
         for link in self._claimed.values():
-            link.release(self._base.id, self._base.fence)
+            link.release(base.id, base.fence)
         self._watcher, self._watch, self._claimed = None, None, {}
 
-    def _claim(self) -> None:
-        base = self._base
+    def _claim(self, base: Base) -> None:
         links = {c.link.info.key: c.link for c in self._gateways.all()}
         for key, link in links.items():
             if self._claimed.get(key) is not link or self._claimed_fence != base.fence:
                 link.claim(base.id, base.fence)
         self._claimed, self._claimed_fence, self._version = links, base.fence, self._gateways.version
 
-    def _unwatch(self, link: Link) -> None:
-        current = self._gateways.get(link.info.gateway_id)
-        if current is not None and current.link is link:
-            link.unwatch(self._base.id, self._base.fence)
-            current.watched.discard(self._base.id)
+    def _unwatch(self, base: Base) -> None:
+        link = self._watcher
+        current = self._gateways.get(link.info.gateway_id) if link is not None else None
+        if link is not None and current is not None and current.link is link:
+            link.unwatch(base.id, base.fence)

@@ -1,4 +1,4 @@
-"""Sends the probes of modules, as a kubelet does for its Pods, and keeps what they tell.
+"""Sends the probes of modules, as a kubelet does for its Pods, and keeps what they show.
 
 All probes of a replica share one heap of times, a bound on those under way, and a pace:
 when there are more than the pace allows, periods get longer and nothing else waits.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
@@ -69,13 +69,13 @@ class _Watched:
 
 @dataclass(slots=True, eq=False)
 class _Base:
-    changed: Callable[[Key, Reading], None]
+    changed: asyncio.Event
     watched: dict[Key, _Watched] = field(default_factory=dict)
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE_OF_A_BASE))
 
 
 class Prober:
-    """Probes what it is told to attend to."""
+    """Probes the modules that it is to attend to."""
 
     def __init__(self, sender: ProbeSender, clock: Clock, random: Random) -> None:
         self._sender = sender
@@ -90,8 +90,8 @@ class Prober:
         self._over = 0
         """Modules that are not attended to any more and may still be in the heap."""
 
-    def attend(self, base: VNodeName, targets: Iterable[Target], changed: Callable[[Key, Reading], None]) -> None:
-        """Probe these modules of a base and no others of it; changed is called when a Pod's status has to change."""
+    def attend(self, base: VNodeName, targets: Iterable[Target], changed: asyncio.Event) -> None:
+        """Probe these modules of a base and no others of it; changed is set when a Pod's status has to change."""
         wanted = {target.key: target for target in targets}
         known = self._bases.get(base)
         if known is None:
@@ -112,13 +112,13 @@ class Prober:
             del self._bases[base]
 
     def reading(self, base: VNodeName, key: Key) -> Reading | None:
-        """Return what the probes of a module tell, None when it is not probed."""
+        """Return what the probes of a module show, None when it is not probed."""
         known = self._bases.get(base)
         watched = known.watched.get(key) if known is not None else None
         return watched.reading if watched is not None else None
 
     async def run(self) -> NoReturn:
-        """Send probes when they are due, for ever."""
+        """Send probes when they are due, until cancelled."""
         async with asyncio.TaskGroup() as group:
             while True:
                 self._wake.clear()
@@ -182,7 +182,7 @@ class Prober:
         elif following is not None:
             self._schedule(watched, max(watched.born + following.initial_delay, self._clock.monotonic()))
         if watched.reading.shown != before.shown:
-            watched.base.changed(watched.target.key, watched.reading)
+            watched.base.changed.set()
 
     async def _send(self, ip: str, probe: Probe) -> Outcome:
         timeout = min(probe.timeout, LONGEST_TIMEOUT)

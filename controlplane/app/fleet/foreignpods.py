@@ -1,4 +1,4 @@
-"""Pods on VNodes that are not modules: left alone, and told why nothing becomes of them.
+"""Pods on VNodes that are not modules: left alone, and reported once.
 
 A DaemonSet that tolerates everything puts a Pod on every VNode, where nothing can
 run it. Such Pods are no part of what is watched: a watch of all Pods of the cluster
@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 import structlog
 
-from controlplane.app.base.state import Base, Phase
 from controlplane.app.events import Recorder
-from controlplane.app.fleet.fleet import Fleet
 from controlplane.app.metrics import FOREIGN_PODS
 from controlplane.app.ports import Clock, Cluster, ClusterError
+from controlplane.app.roster import Roster
+from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.contract import COMPONENT, COMPONENT_MODULE, COMPONENT_VNODE
 from controlplane.domain.identity import VNodeName
 
@@ -41,19 +42,19 @@ REMEMBERED = 64
 """Pods of one VNode that are remembered as told."""
 
 
-class Strangers:
-    """Tells of Pods that are not modules, each once as long as it is there."""
+@dataclass(slots=True)
+class ForeignPods:
+    """Reports Pods that are not modules, each once as long as it is there."""
 
-    def __init__(self, cluster: Cluster, fleet: Fleet, recorder: Recorder, clock: Clock) -> None:
-        self._cluster = cluster
-        self._fleet = fleet
-        self._recorder = recorder
-        self._clock = clock
-        self._looked: dict[VNodeName, float] = {}
-        self._told: dict[VNodeName, frozenset[str]] = {}
+    cluster: Cluster
+    roster: Roster
+    recorder: Recorder
+    clock: Clock
+    _looked: dict[VNodeName, float] = field(default_factory=dict)
+    _reported: dict[VNodeName, frozenset[str]] = field(default_factory=dict)
 
     async def run(self) -> NoReturn:
-        """Look at VNodes in turn, for ever."""
+        """Look at VNodes in turn."""
         while True:
             chosen = self._next()
             for base in chosen:
@@ -64,33 +65,33 @@ class Strangers:
 
     def _next(self) -> list[Base]:
         """Return some VNodes for which a look is due, those that wait longest for it first."""
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         ours = {
             base.vnode: base
-            for base in self._fleet.bases()
+            for base in self.roster.bases()
             if base.phase is Phase.READY and now - base.term_began >= SETTLED
         }
         for gone in self._looked.keys() - ours.keys():
             del self._looked[gone]
-            self._told.pop(gone, None)
+            self._reported.pop(gone, None)
         due = [vnode for vnode in ours if self._looked.get(vnode, float("-inf")) + EVERY <= now]
         chosen = heapq.nsmallest(AT_ONCE, due, key=lambda vnode: self._looked.get(vnode, float("-inf")))
         return [ours[vnode] for vnode in chosen]
 
     async def _look(self, vnode: VNodeName) -> None:
-        self._looked[vnode] = self._clock.monotonic()
+        self._looked[vnode] = self.clock.monotonic()
         try:
-            pods = await self._cluster.foreign_pods(vnode)
+            pods = await self.cluster.foreign_pods(vnode)
         except ClusterError as error:
             log.info("Pods that are not modules could not be looked for", vnode=vnode, cause=str(error))
             return
-        before = self._told.get(vnode, frozenset())
+        before = self._reported.get(vnode, frozenset())
         found = [pod for pod in pods if not pod.deleting and pod.status.phase not in ("Succeeded", "Failed")]
         for pod in found[:REMEMBERED]:
             if pod.uid not in before:
                 FOREIGN_PODS.inc()
-                self._recorder.pod(pod, "", warning=False, reason="NotAModule", message=_why(vnode))
-        self._told[vnode] = frozenset(pod.uid for pod in found[:REMEMBERED])
+                self.recorder.pod(pod, "", warning=False, reason="NotAModule", message=_why(vnode))
+        self._reported[vnode] = frozenset(pod.uid for pod in found[:REMEMBERED])
 
 
 def _why(vnode: VNodeName) -> str:

@@ -1,15 +1,15 @@
 """Which bases this replica takes, and which it gives away.
 
-Looks at the leases of all bases, at who lives, and at what was heard; the fleet
-then begins or ends terms. A base is another replica's as long as that one lives:
-nothing is held here for it but what the informers have.
+Looks at the leases of all bases, at who lives, and at the roster; the fleet then
+begins or ends terms. A base is another replica's as long as that one lives: nothing
+is held here for it but what the informers have.
 
 A base is taken
 - at once, if its lease is ours or was given to us;
 - when its holder is gone, shared out so that loads come out even; after a while by
   whoever is next, so that a replica that cannot is no reason to wait;
 - when its lease ran out, whatever its holder is (an original, for example);
-- when it has no lease and was heard, or has a Node: in the order that its name
+- when it has no lease and sent a heartbeat, or has a Node: in the order that its name
   gives the replicas, later the more bases a replica has (IS_CLUSTER); with a Node
   it had a lease, whose last holder goes first.
 
@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable
-from typing import NoReturn
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -31,6 +31,7 @@ from controlplane.app.ownership.leases import LeaseKeeper
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock, Cluster
+from controlplane.app.roster import Roster
 from controlplane.domain import contract
 from controlplane.domain.facts import TunnelKind
 from controlplane.domain.identity import BaseId, base_of_node, node_name
@@ -61,49 +62,47 @@ GIVE_AT_LEAST = 5
 """Bases that a round gives away at least."""
 
 
-class Ownership:
-    """Decides for the fleet.
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Begin a term over a base."""
 
-    begin starts a term over a base, told why; serving tells whether one is under way
-    or being tried; heard are the bases that spoke lately and are not served, forget
-    drops one of them; spare gives those of a tunnel that can be given away, with or without the busy ones;
-    give ends a term in favour of another replica, told why.
-    """
+    base: BaseId
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gift:
+    """End a term over a base in favour of another replica."""
+
+    base: BaseId
+    receiver: str
+    why: str
+
+
+class Assignment:
+    """Decides for the fleet."""
 
     def __init__(
         self,
         *,
         cluster: Cluster,
         clock: Clock,
+        roster: Roster,
         leases: LeaseKeeper,
         members: Membership,
         gateways: GatewayDirectory,
         policy: Policy,
-        begin: Callable[[BaseId, str], None],
-        serving: Callable[[BaseId], bool],
-        heard: Callable[[], Collection[BaseId]],
-        forget: Callable[[BaseId], object],
-        spare: Callable[[str, bool], Iterable[BaseId]],
-        give: Callable[[BaseId, str, str], None],
     ) -> None:
         self._cluster = cluster
         self._clock = clock
+        self._roster = roster
         self._leases = leases
         self._members = members
         self._gateways = gateways
         self._policy = policy
-        self._begin = begin
-        self._serving = serving
-        self._heard = heard
-        self._forget = forget
-        self._spare = spare
-        self._give = give
         self._turns: dict[BaseId, tuple[float, str]] = {}
         self._holders: dict[str, str] = {}
-        self._dirty: set[BaseId] = set()
         self._all_dirty = True
-        self._wake = asyncio.Event()
-        self._ending = False
         self._tunnels: dict[TunnelKind, float] = {}
         self._balance_at = float("-inf")
         self._looked_at = float("-inf")
@@ -111,59 +110,38 @@ class Ownership:
         cluster.nodes.subscribe(self._node_changed)
         members.subscribe(self._members_changed)
 
-    def note(self, base: BaseId) -> None:
-        """Something of a base that nobody here serves changed: look whether it should be taken."""
-        self._dirty.add(base)
-        self._wake.set()
+    def decide(self) -> tuple[list[Take], list[Gift]]:
+        """Return which bases are to be taken and given now."""
+        now = self._clock.monotonic()
+        self._report_tunnels(now)
+        # On what is out of date bases would be moved that need not be, and modules installed whose Pods are gone.
+        if not self._members.may_act() or self._cluster.trouble() is not None:
+            return [], []
+        self._look(now)
+        return self._due(now), self._gifts(now)
 
-    def stop(self) -> None:
-        """Take and give no more: this replica ends."""
-        self._ending = True
-
-    def elsewhere(self, base: BaseId) -> bool:
-        """Tell whether a base is another live replica's, so that what is heard of it is not for us."""
-        lease = self._lease(base)
-        return lease is not None and self._leases.wait(lease) > 0
-
-    async def run(self) -> NoReturn:
-        """Take and give bases, for ever."""
-        while True:
-            now = self._clock.monotonic()
-            self._tell_tunnels(now)
-            # On what is out of date bases would be moved that need not be, and modules installed whose Pods are gone.
-            if self._members.may_act() and not self._ending and self._cluster.trouble() is None:
-                self._look(now)
-                self._take_due(now)
-                self._even_out(now)
-            await self._rest()
-
-    async def _rest(self) -> None:
+    async def changed(self) -> None:
+        """Return when it is worth deciding again."""
         now = self._clock.monotonic()
         next_turn = min((at for at, _ in self._turns.values()), default=now + BALANCE)
-        try:
-            async with asyncio.timeout(max(min(next_turn - now, BALANCE), 0.0)):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+        await self._roster.untaken.wait(max(min(next_turn - now, BALANCE), 0.0))
         await asyncio.sleep(GATHER)
-        self._wake.clear()
 
     # Taking.
 
     def _look(self, now: float) -> None:
+        dirty = self._roster.untaken.take()
         if self._all_dirty or now - self._looked_at >= LOOK_AT_ALL:
             self._all_dirty, self._looked_at = False, now
-            self._dirty.clear()
             self._look_at_all(now)
             return
-        dirty, self._dirty = self._dirty, set()
         for base in sorted(dirty):
             self._look_at(base, now)
 
     def _look_at_all(self, now: float) -> None:
         loads: Counter[str] = Counter()
         orphans: dict[str, list[BaseId]] = defaultdict(list)
-        bases: set[BaseId] = set(self._heard())
+        bases: set[BaseId] = set(self._roster.unserved())
         bases |= {base for node in self._cluster.nodes.all() if (base := self._base(node.name)) is not None}
         me = self._members.me
         for lease in self._cluster.leases.all():
@@ -177,13 +155,13 @@ class Ownership:
             self._look_at(base, now, assigned.get(base))
 
     def _look_at(self, base: BaseId, now: float, assigned_to: str | None = None) -> None:
-        if self._serving(base):
+        if self._roster.serving(base):
             self._turns.pop(base, None)
             return
-        lease = self._lease(base)
+        lease = self._leases.get(base)
         if lease is not None and self._leases.wait(lease) > 0:
-            # What we heard of it before it had an owner must not bring it back when that one removes it.
-            self._forget(base)
+            # Its heartbeats from before it had an owner must not bring it back when that one removes it.
+            self._roster.forget(base)
             self._turns.pop(base, None)
             return
         turn = self._turn(base, lease, now, assigned_to)
@@ -208,59 +186,66 @@ class Ownership:
             why = "holder-gone" if self._leases.orphaned(lease) else "expired"
             return now + place * replicas.RANK_STEP, why
         wait = place * replicas.RANK_STEP
-        if base in self._heard() and self._policy.clustered:
+        if base in self._roster.unserved() and self._policy.clustered:
             # Who has fewer bases goes first; among those of one level the order is that of the names.
             level = replicas.level(self._leases.owned, len(self._holders), self._policy.most_level)
             wait = replicas.LEVEL_STEP * (level + place / len(takers))
         has_node = self._cluster.nodes.get(node_name(base, self._policy.env)) is not None
         if has_node and lease is None and not self._leases.abandoned(base):
             wait += NODE_WITHOUT_LEASE
-        if base in self._heard():
+        if base in self._roster.unserved():
             return now + wait, "new"
         return (now + wait, "node-without-lease") if has_node else None
 
-    def _take_due(self, now: float) -> None:
-        for base in [base for base, (at, _) in self._turns.items() if at <= now]:
-            _, why = self._turns.pop(base)
-            if not self._serving(base) and not self.elsewhere(base):
-                self._begin(base, why)
+    def _due(self, now: float) -> list[Take]:
+        due = [Take(base, why) for base, (at, why) in self._turns.items() if at <= now]
+        for take in due:
+            del self._turns[take.base]
+        return [t for t in due if not self._roster.serving(t.base) and not self._leases.elsewhere(t.base)]
 
     # Giving.
 
-    def _even_out(self, now: float) -> None:
+    def _gifts(self, now: float) -> list[Gift]:
+        """Even out the loads of the replicas, a part at a time."""
         live = self._members.replicas()
         draining = any(replica.draining and replica.id == self._members.me for replica in live)
         calm = draining or self._members.unchanged_for() >= CALM
         if len(live) < 2 or not calm or now < self._balance_at:
-            return
+            return []
         loads: dict[str, Counter[str]] = defaultdict(Counter)
         names = {replica.id for replica in live}
         for lease in self._cluster.leases.all():
             if lease.holder in names:
                 loads[self._tunnel(lease.name)][lease.holder] += 1
-        even = True
+        even, chosen = True, list[Gift]()
         for tunnel, load in loads.items():
             among = self._members.takers(tunnel)
-            for receiver, count in replicas.gifts(self._members.me, load, among).items():
-                why = "balance" if self._members.me in among else "drain" if draining else "no-gateway"
-                self._give_some(tunnel, receiver, count, why)
+            why = "balance" if self._members.me in among else "drain" if draining else "no-gateway"
+            for receiver, surplus in replicas.gifts(self._members.me, load, among).items():
                 even = False
+                most = min(max(GIVE_AT_LEAST, surplus // ROUNDS), surplus)
+                given = self._spare(tunnel, busy=why != "balance", but=chosen)[:most]
+                chosen += [Gift(base, receiver, why) for base in given]
+                if given:
+                    left = surplus - len(given)
+                    log.info("bases given to another replica", replica=receiver, bases=len(given), left=left, why=why)
         self._balance_at = now + (BALANCED_LOOK if even else BALANCE)
+        return chosen
 
-    def _give_some(self, tunnel: str, receiver: str, surplus: int, why: str) -> None:
-        most = max(GIVE_AT_LEAST, surplus // ROUNDS)
-        given = 0
-        for base in self._spare(tunnel, why != "balance"):
-            if given >= min(most, surplus):
-                break
-            self._give(base, receiver, why)
-            given += 1
-        if given:
-            log.info("bases given to another replica", replica=receiver, bases=given, left=surplus - given, why=why)
+    def _spare(self, tunnel: str, *, busy: bool, but: Sequence[Gift]) -> list[BaseId]:
+        """Return the bases of a tunnel that can be given away, idle ones first; busy: also those with orders."""
+        taken = {gift.base for gift in but} | self._roster.leaving
+        ours = [
+            base
+            for base in self._roster.bases()
+            if base.profile.tunnel.value == tunnel and base.id not in taken and self._leases.fence(base.id) is not None
+        ]
+        ours.sort(key=lambda base: bool(base.modules.in_flight))
+        return [base.id for base in ours if busy or not base.modules.in_flight]
 
-    def _tell_tunnels(self, now: float) -> None:
-        """Tell the others which tunnels we reach; gateways that restart are given time to come back."""
-        self._tunnels |= {kind: now for kind in TunnelKind if self._gateways.up_since(kind) is not None}
+    def _report_tunnels(self, now: float) -> None:
+        """Report to the others which tunnels we reach; gateways that restart are given time to come back."""
+        self._tunnels |= dict.fromkeys(self._gateways.up_since, now)
         reached = (kind.value for kind, at in self._tunnels.items() if now - at < NO_GATEWAY)
         self._members.tell_tunnels(frozenset(reached))
 
@@ -277,25 +262,22 @@ class Ownership:
             self._holders[key] = lease.holder
         base = self._base(key.partition("/")[2])
         if base is not None:
-            self.note(base)
+            self._roster.untaken.note(base)
 
     def _node_changed(self, name: str) -> None:
         base = self._base(name)
-        if base is not None and not self._serving(base) and self._lease(base) is None:
-            self.note(base)
+        if base is not None and not self._roster.serving(base) and self._leases.get(base) is None:
+            self._roster.untaken.note(base)
 
     def _members_changed(self) -> None:
         self._all_dirty = True
         self._balance_at = float("-inf")
         self._turns.clear()
-        self._wake.set()
+        self._roster.untaken.nudge()
 
     def _tunnel(self, vnode: str) -> str:
         node = self._cluster.nodes.get(vnode)
         return node.annotations.get(contract.ANNOTATION_TUNNEL, "") if node is not None else ""
-
-    def _lease(self, base: BaseId) -> Lease | None:
-        return self._cluster.leases.get(f"{contract.LEASE_NAMESPACE}/{node_name(base, self._policy.env)}")
 
     def _base(self, name: str) -> BaseId | None:
         return base_of_node(name, self._policy.env)

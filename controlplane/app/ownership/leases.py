@@ -11,18 +11,20 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from typing import NoReturn
 
 import structlog
 
+from controlplane.app.changes import Subscription
+from controlplane.app.events import Recorder
 from controlplane.app.metrics import LEASE_RENEWAL_DELAY, LEASES_LOST, OWNED, WRITES
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.ownership.records import LeaseRecords, recorded_modules
 from controlplane.app.ownership.terms import Term
 from controlplane.app.ports import Clock, Cluster, ClusterError, Conflict, NotFound, Transient
+from controlplane.app.roster import Roster
 from controlplane.app.times import micro_time
 from controlplane.domain import contract
 from controlplane.domain.identity import BaseId, base_of_node, node_name
@@ -39,18 +41,24 @@ RETRY_FIRST, RETRY_LONGEST = 0.5, 4.0
 
 
 class LeaseKeeper:
-    """Owns the VNode leases of one replica.
+    """Owns the VNode leases of one replica; lost has the bases whose lease somebody else took or deleted."""
 
-    on_lost is called, synchronously, with each base whose lease somebody else took
-    or deleted; on_overdue with the cause when the first of all leases could not be
-    renewed in time, so that nothing is done for its base, and with None when one
-    was renewed again.
-    """
-
-    def __init__(self, cluster: Cluster, clock: Clock, members: Membership, *, env: str, random: Random) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        members: Membership,
+        roster: Roster,
+        recorder: Recorder,
+        *,
+        env: str,
+        random: Random,
+    ) -> None:
         self._cluster = cluster
         self._clock = clock
         self._members = members
+        self._roster = roster
+        self._recorder = recorder
         self._holder = members.me
         self._env = env
         self._random = random
@@ -59,10 +67,10 @@ class LeaseKeeper:
         self._numbers = itertools.count()
         self._due_changed = asyncio.Event()
         self._records = LeaseRecords(clock.monotonic)
-        self.on_lost: Callable[[BaseId], None] = lambda _base: None
-        self.on_overdue: Callable[[str | None], None] = lambda _cause: None
+        self.lost: Subscription[BaseId] = Subscription()
         self._overdue = False
         cluster.leases.subscribe(self._observe)
+        members.subscribe(self._confirm)
 
     def fence(self, base: BaseId) -> int | None:
         """Return the fence of our term over a base, or None while we may not act for it.
@@ -80,10 +88,14 @@ class LeaseKeeper:
         """How many terms are under way."""
         return len(self._terms)
 
-    def owner(self, base: BaseId) -> str:
-        """Return who holds the lease of a base as far as we know."""
-        lease = self._cluster.leases.get(self._key(base))
-        return lease.holder if lease is not None else ""
+    def get(self, base: BaseId) -> Lease | None:
+        """Return the lease of a base as far as we know."""
+        return self._cluster.leases.get(self._key(base))
+
+    def elsewhere(self, base: BaseId) -> bool:
+        """Return whether a base is another live replica's, so that reports of it are not for us."""
+        lease = self.get(base) if self._members.has_joined else None
+        return lease is not None and self.wait(lease) > 0
 
     def wait(self, lease: Lease) -> float:
         """Return the seconds until a lease may be taken as far as we know, 0 when it may be now."""
@@ -109,7 +121,7 @@ class LeaseKeeper:
             return len(self._members.replicas()) < 2
         return ended.holder == self._holder or self._members.gone(ended.holder, ended.seen_at)
 
-    def confirm(self) -> None:
+    def _confirm(self) -> None:
         """Renew at once the leases that others may have taken while this replica was cut off."""
         now = self._clock.monotonic()
         for term in self._terms.values():
@@ -130,14 +142,14 @@ class LeaseKeeper:
                 term.urgent = True
                 self._schedule(term, self._clock.monotonic())
 
-    async def claim(self, base: BaseId, *, above: int = 0) -> int:
+    async def acquire(self, base: BaseId, *, above: int = 0) -> int:
         """Begin a term with a fence above that one and return it; 0 when somebody else has the base.
 
         Raises ClusterError. Whether the term may be acted for by now is another
         question: the write may have taken long.
         """
         now = self._clock.monotonic()
-        current = self._cluster.leases.get(self._key(base))
+        current = self.get(base)
         if not self._members.may_act():
             raise Transient("this replica is cut off from the cluster or from its member lease")
         decision = rules.claim(
@@ -183,7 +195,7 @@ class LeaseKeeper:
             except NotFound:
                 return False
             except Conflict:
-                current = self._cluster.leases.get(self._key(base))
+                current = self.get(base)
                 if current is None or not rules.held_by(current, self._holder, term.fence):
                     return False
                 # A renewal that was under way.
@@ -286,7 +298,7 @@ class LeaseKeeper:
             renewed = rules.renewed(term.lease, renew_time=micro_time(self._clock.wall()))
             term.lease = await self._cluster.update_lease(replace(renewed, annotations=term.news()))
         except Conflict:
-            current = self._cluster.leases.get(self._key(term.base))
+            current = self.get(term.base)
             if current is not None and self._still_ours(term):
                 # Our own earlier write, or one that did not change the holder.
                 term.lease = current
@@ -301,13 +313,17 @@ class LeaseKeeper:
             log.warning("lease not renewed", base=term.base, cause=str(error))
             if not self._overdue and self.fence(term.base) is None:
                 self._overdue = True
-                self.on_overdue(f"{term.base}: {error}")
+                message = f"leases are not renewed in time, nothing is done for their bases: {term.base}: {error}"
+                self._recorder.replica(warning=True, reason="LeasesNotRenewed", message=message)
             self._retry(term)
         else:
             if self._overdue:
                 self._overdue = False
-                self.on_overdue(None)
+                self._recorder.replica(warning=False, reason="LeasesRenewed", message="leases are renewed again")
+            suspended = self.fence(term.base) is None
             term.renewed_at, term.failures = now, 0
+            if suspended:
+                self._roster.touch(now, (term.base,))
             lasts = now >= self._members.unbroken_since() and not term.urgent
             self._schedule(term, now + self._jittered() if lasts else now)
 
@@ -325,10 +341,13 @@ class LeaseKeeper:
         OWNED.set(len(self._terms))
         if term.modules is not None:
             self._records.note_modules(self._key(term.base), term.modules)
-        self.on_lost(term.base)
+        vnode = node_name(term.base, self._env)
+        message = f"the lease of base {term.base} was taken: it is held by {holder or 'nobody'} now"
+        self._recorder.node(self._cluster.nodes.get(vnode), vnode, warning=True, reason="LeaseLost", message=message)
+        self.lost.note(term.base)
 
     def _still_ours(self, term: Term) -> bool:
-        return rules.held_by(self._cluster.leases.get(self._key(term.base)), self._holder, term.fence)
+        return rules.held_by(self.get(term.base), self._holder, term.fence)
 
     def _schedule(self, term: Term, at: float) -> None:
         term.due = at

@@ -29,7 +29,7 @@ FORGET_AFTER = 3600.0
 """Seconds after which the record of a replica that is gone is removed."""
 
 
-class Presence:
+class ReplicaLiveness:
     """Keeps count of the replicas. doubt is set when it is worth looking at once."""
 
     def __init__(self, cluster: Cluster, clock: Clock, member: Member) -> None:
@@ -109,7 +109,7 @@ class Presence:
             return False
         if replica in self._gone:
             self._gone[replica] = began
-            self._tell()
+            self.notify()
         else:
             log.warning("replica is gone", replica=replica)
             self._gone[replica] = began
@@ -175,8 +175,9 @@ class Presence:
         self.known = tuple(known)
         self._changed_at = self._clock.monotonic()
         REPLICAS.set(len(known))
-        self._tell()
+        self.notify()
 
-    def _tell(self) -> None:
+    def notify(self) -> None:
+        """Call all handlers."""
         for handler in self._handlers:
             handler()

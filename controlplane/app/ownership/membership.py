@@ -1,7 +1,7 @@
 """This replica among the others: keeps its member lease, and may act while it could renew it.
 
 Guarantee: ``may_act`` is true only while no correct replica can count this one as
-gone. Who else lives is told by ``presence``.
+gone. Who else lives is told by ``liveness``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import NoReturn
 
 import structlog
 
+from controlplane.app.events import Recorder
 from controlplane.app.metrics import MEMBER_RENEWAL_DELAY, SELF_FENCED, WRITES
-from controlplane.app.ownership.liveness import Presence
+from controlplane.app.ownership.liveness import ReplicaLiveness
 from controlplane.app.ports import AlreadyExists, Clock, Cluster, ClusterError, Conflict, NotFound
 from controlplane.app.times import micro_time
 from controlplane.domain import contract
@@ -53,12 +54,14 @@ class Membership:
         cluster: Cluster,
         clock: Clock,
         member: Member,
+        recorder: Recorder,
         *,
         random: Random,
         sole: bool = False,
     ) -> None:
         self._cluster = cluster
         self._clock = clock
+        self._recorder = recorder
         self._random = random
         self._me = member.replica
         self._member = member
@@ -71,10 +74,9 @@ class Membership:
         """Why the last renewal failed, empty if it did not."""
         self._unbroken_since = float("-inf")
         self._tunnels: frozenset[str] = frozenset()
-        self._presence = Presence(cluster, clock, member)
+        self._liveness = ReplicaLiveness(cluster, clock, member)
         self._renew_now = asyncio.Event()
         self._joined = asyncio.Event()
-        self.on_cut_off: Callable[[bool], None] = lambda _cut_off: None
         cluster.members.subscribe(self._look_at_own)
 
     # What others read.
@@ -87,7 +89,7 @@ class Membership:
     @property
     def self(self) -> Replica:
         """This replica, whether it has joined or not."""
-        known = next((replica for replica in self._presence.known if replica.id == self._me), None)
+        known = next((replica for replica in self._liveness.known if replica.id == self._me), None)
         return known or Replica(self._me, self._member.address, tunnels=self._tunnels)
 
     def may_act(self) -> bool:
@@ -104,15 +106,15 @@ class Membership:
 
     def replicas(self) -> tuple[Replica, ...]:
         """Return all that live, this one included, by name."""
-        return self._presence.known
+        return self._liveness.known
 
     def takers(self, tunnel: str = "") -> tuple[str, ...]:
         """Return who takes bases of a tunnel."""
-        return replicas.takers(self._presence.known, tunnel)
+        return replicas.takers(self._liveness.known, tunnel)
 
     def gone(self, holder: str, unchanged_since: float = float("-inf")) -> bool:
-        """Tell whether a holder is a replica of ours that ended or stopped acting; see Presence.gone."""
-        return self._presence.gone(holder, unchanged_since)
+        """Tell whether a holder is a replica of ours that ended or stopped acting; see ReplicaLiveness.gone."""
+        return self._liveness.gone(holder, unchanged_since)
 
     def unchanged_for(self) -> float:
         """Return for how many seconds the same replicas have lived, drained and reached the same tunnels.
@@ -120,15 +122,20 @@ class Membership:
         Time in which this replica was cut off does not count: it would not have seen a change.
         """
         since = self.heard_since()
-        return 0.0 if since is None else min(self._presence.unchanged_for(), self._clock.monotonic() - since)
+        return 0.0 if since is None else min(self._liveness.unchanged_for(), self._clock.monotonic() - since)
 
     def mine(self, key: str) -> bool:
         """Tell whether something that one replica does for all, named by key, is this one's to do."""
         return self.may_act() and replicas.rank(self._me, key, self.takers()) == 0 and self._me in self.takers()
 
     def subscribe(self, handler: Callable[[], None]) -> None:
-        """Call handler whenever a replica came, went, or told something else of itself."""
-        self._presence.subscribe(handler)
+        """Call handler whenever a replica came, went or changed its record, and when this one acts again."""
+        self._liveness.subscribe(handler)
+
+    @property
+    def has_joined(self) -> bool:
+        """Whether this replica has become one of the members."""
+        return self._joined.is_set()
 
     async def joined(self) -> None:
         """Wait until this replica is one of the members."""
@@ -222,7 +229,7 @@ class Membership:
                 heard_since = self._clock.monotonic()
             else:
                 self._acting_since = heard_since
-                log.info("replica joined", lease=key, replicas=[r.id for r in self._presence.known])
+                log.info("replica joined", lease=key, replicas=[r.id for r in self._liveness.known])
                 return
 
     async def _stay(self) -> NoReturn:
@@ -263,8 +270,8 @@ class Membership:
             self._unbroken_since = now
         if self._acting_since is None:
             self._acting_since = now
-            log.info("replica acts again")
-            self.on_cut_off(False)
+            self._recorder.replica(warning=False, reason="ReplicaActs", message="the member lease is renewed again")
+            self._liveness.notify()
         return self._jittered()
 
     def _note_failure(self, cause: str) -> None:
@@ -282,8 +289,8 @@ class Membership:
         if not self._leaving and self._acting_since is not None and (lapsed or not self.may_act()):
             self._acting_since = None
             SELF_FENCED.inc()
-            log.warning("replica stops acting", cause="its member lease could not be renewed in time")
-            self.on_cut_off(True)
+            message = "the member lease could not be renewed in time: nothing is done for bases until it is renewed"
+            self._recorder.replica(warning=True, reason="ReplicaCutOff", message=message)
 
     async def _write(self, lease: Lease) -> None:
         # Counted from before the write, so that we end before anyone else may begin.
@@ -297,14 +304,14 @@ class Membership:
 
     async def _watch(self) -> NoReturn:
         """Find out who is gone, and when this replica may act no more."""
-        doubt = self._presence.doubt
+        doubt = self._liveness.doubt
         while True:
             doubt.clear()
             self._notice_lapse()
             next_look, since = self._clock.monotonic() + LOOK, self.heard_since()
             if since is not None:
                 lapse_at = self._renewed_at + replicas.SELF_FENCE_AFTER
-                other_at = await self._presence.look(since, self.mine)
+                other_at = await self._liveness.look(since, self.mine)
                 next_look = max(next_look, min(lapse_at, lapse_at if other_at is None else other_at))
             await self._until(next_look, doubt)
 

@@ -6,7 +6,7 @@ base may come back with them, and then they are ours. It is kept for ``RECORD_KE
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -14,9 +14,10 @@ from controlplane.app.ownership.leases import LeaseKeeper
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.ownership.records import recorded_modules
 from controlplane.app.ports import Clock, Cluster, ClusterError, NotFound
+from controlplane.app.roster import Roster
 from controlplane.app.times import parse_time
 from controlplane.domain.base.releases import recorded
-from controlplane.domain.identity import BaseId, base_of_node
+from controlplane.domain.identity import base_of_node
 from controlplane.domain.objects import Lease
 
 log = structlog.get_logger(__name__)
@@ -27,51 +28,42 @@ MOST_RECORDS = 20_000
 """Records of bases that are gone; beyond that the oldest are removed."""
 
 
+@dataclass(frozen=True, slots=True)
 class LeaseSweep:
-    """Removes Leases; known tells whether a base is served or was heard lately."""
+    """Removes Leases of bases that the roster does not know."""
 
-    def __init__(
-        self,
-        *,
-        cluster: Cluster,
-        clock: Clock,
-        leases: LeaseKeeper,
-        members: Membership,
-        env: str,
-        known: Callable[[BaseId], bool],
-    ) -> None:
-        self._cluster = cluster
-        self._clock = clock
-        self._leases = leases
-        self._members = members
-        self._env = env
-        self._known = known
+    cluster: Cluster
+    clock: Clock
+    leases: LeaseKeeper
+    members: Membership
+    roster: Roster
+    env: str
 
     async def run(self) -> None:
         """Look once at all Leases."""
-        kept = sorted(lease.renew_time for lease in self._cluster.leases.all() if is_record(lease))
+        kept = sorted(lease.renew_time for lease in self.cluster.leases.all() if is_record(lease))
         oldest = kept[-MOST_RECORDS] if len(kept) > MOST_RECORDS else ""
-        for key in [f"{lease.namespace}/{lease.name}" for lease in self._cluster.leases.all()]:
+        for key in [f"{lease.namespace}/{lease.name}" for lease in self.cluster.leases.all()]:
             # Looked up anew: much may have happened since the last removal.
-            lease = self._cluster.leases.get(key)
+            lease = self.cluster.leases.get(key)
             if lease is not None and self._left_over(lease, oldest):
                 await self._remove(lease)
 
     def _left_over(self, lease: Lease, oldest: str) -> bool:
-        base = base_of_node(lease.name, self._env)
-        if base is None or self._known(base) or self._leases.wait(lease) > 0:
+        base = base_of_node(lease.name, self.env)
+        if base is None or self.roster.serving(base) or base in self.roster.unserved() or self.leases.wait(lease) > 0:
             return False
-        if self._cluster.nodes.get(lease.name) is not None or not self._members.mine(lease.name):
+        if self.cluster.nodes.get(lease.name) is not None or not self.members.mine(lease.name):
             return False
         if not is_record(lease) or lease.renew_time < oldest:
             return True
         ended = parse_time(lease.renew_time)
-        return ended is not None and self._clock.wall() - ended >= RECORD_KEPT
+        return ended is not None and self.clock.wall() - ended >= RECORD_KEPT
 
     async def _remove(self, lease: Lease) -> None:
         log.info("lease of a base that is gone removed", lease=lease.name)
         try:
-            await self._cluster.delete_lease(lease)
+            await self.cluster.delete_lease(lease)
         except NotFound:
             return
         except ClusterError as error:
@@ -80,5 +72,5 @@ class LeaseSweep:
 
 
 def is_record(lease: Lease) -> bool:
-    """Tell whether a Lease stands only for the modules of a base that is gone."""
+    """Return whether a Lease stands only for the modules of a base that is gone."""
     return not lease.holder and bool(recorded(recorded_modules(lease) or ""))

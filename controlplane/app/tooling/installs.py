@@ -31,7 +31,7 @@ from controlplane.app.ports import (
 from controlplane.app.tooling.operations import Missing, NotAllowed, Refusal, VNodeItem
 from controlplane.domain import contract
 from controlplane.domain.backoff import Backoff
-from controlplane.domain.base.planner import invalid
+from controlplane.domain.base.wishes import invalid
 from controlplane.domain.identity import BaseId, ModuleKey
 from controlplane.domain.objects import Container, NewPod, Pod, Toleration
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from controlplane.app.base.state import Base, Phase
-from controlplane.app.fleet.fleet import Fleet
 from controlplane.app.ports import Cluster
+from controlplane.app.roster import Roster
 from controlplane.domain import contract
 from controlplane.domain.base.history import Operation
+from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.facts import ModuleState, Verb
 from controlplane.domain.identity import ModuleKey, base_of_node
 from controlplane.domain.objects import ContainerStatus, Node, Pod, Requirement
@@ -96,15 +96,15 @@ class NotAllowed(Refusal):
 class Operations:
     """Answers tools."""
 
-    def __init__(self, cluster: Cluster, fleet: Fleet, *, env: str) -> None:
+    def __init__(self, cluster: Cluster, roster: Roster, *, env: str) -> None:
         self._cluster = cluster
-        self._fleet = fleet
+        self._roster = roster
         self._env = env
 
     def vnodes(self, selector: Sequence[Requirement] = ()) -> list[VNodeItem]:
         """Return the VNodes that match, by name: ours, and those that other replicas own."""
         names: set[str] = {node.name for node in self._cluster.nodes.all()}
-        names |= {base.vnode for base in self._fleet.bases()}
+        names |= {base.vnode for base in self._roster.bases()}
         items = [item for name in sorted(names) if (item := self._vnode(name)) is not None]
         return [item for item in items if matches(selector, item.node.labels if item.node else {})]
 
@@ -123,7 +123,7 @@ class Operations:
         identity = base_of_node(name, self._env)
         if identity is None:
             return None
-        node, base = self._cluster.nodes.get(name), self._fleet.get(identity)
+        node, base = self._cluster.nodes.get(name), self._roster.get(identity)
         if node is None and base is None:
             return None
         ready = node is not None and any(c.type == "Ready" and c.status == "True" for c in node.status.conditions)
@@ -146,7 +146,7 @@ class Operations:
 
     def _modules(self, vnode: str) -> Iterable[ModuleItem]:
         identity = base_of_node(vnode, self._env)
-        base = self._fleet.get(identity) if identity is not None else None
+        base = self._roster.get(identity) if identity is not None else None
         present = dict(base.modules.present) if base is not None else {}
         flights = dict(base.modules.in_flight) if base is not None else {}
         known = base is not None and base.modules.told
@@ -180,7 +180,7 @@ class Operations:
         """Return the last operations on modules of one VNode or of all that are ours, by VNode and time."""
         found = [
             (base.vnode, operation)
-            for base in self._fleet.bases()
+            for base in self._roster.bases()
             if vnode in ("", base.vnode)
             for operation in base.history
             if name in ("", operation.key.name)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controlplane.app.base.state import Base
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Cluster
+from controlplane.app.roster import Roster
 from controlplane.domain import contract
 from controlplane.domain.base.vnode import Profile, labels
 from controlplane.domain.facts import (
-    Address,
     BaselineQuery,
     BatchInstalled,
     ClientCode,
@@ -27,8 +26,9 @@ from controlplane.domain.workloads.placement import Spot
 class Baselines:
     """Answers from the Deployments as they are; what they offer is worked out once for each change of them."""
 
-    def __init__(self, cluster: Cluster, policy: Policy) -> None:
+    def __init__(self, cluster: Cluster, roster: Roster, policy: Policy) -> None:
         self._cluster = cluster
+        self._roster = roster
         self._env = policy.env
         self._peers_follow = policy.peers_follow
         self._offered: dict[str, ModuleDeployment] = {}
@@ -45,27 +45,19 @@ class Baselines:
         """The Deployments are known."""
         return self._cluster.deployments.synced
 
-    def of(self, base: BaseId, query: BaselineQuery, known: Base | None) -> Baseline:
-        """Return what the scheduler would place on such a base; known is the base if it was heard before."""
+    def of(self, base: BaseId, query: BaselineQuery) -> Baseline:
+        """Return what the scheduler would place on such a base."""
         if self._offer is None:
             self._offer = Offer(self._offered.values(), env=self._env, peers_follow=self._peers_follow)
-        return self._offer.to(self._spot(base, query, known))
+        return self._offer.to(self._spot(base, query))
 
-    def _spot(self, base: BaseId, query: BaselineQuery, known: Base | None) -> Spot:
+    def _spot(self, base: BaseId, query: BaselineQuery) -> Spot:
         """Return its Node as it is, or as it will be."""
-        name = node_name(base, self._env)
+        name, known = node_name(base, self._env), self._roster.get(base)
         node = self._cluster.nodes.get(name)
         host_name = node.labels.get(contract.BASE_HOST_NAME, "") if node is not None else ""
-        profile = Profile(
-            base=base,
-            env=self._env,
-            name=query.name,
-            version=query.version,
-            cluster_name=query.cluster_name,
-            host_name=known.profile.host_name if known is not None else host_name,
-            address=known.profile.address if known is not None else Address("", 0),
-            tunnel=known.profile.tunnel if known is not None else TunnelKind.HTTP,
-        )
+        profile = known.profile if known is not None else Profile(base, self._env, TunnelKind.HTTP, host_name=host_name)
+        profile = replace(profile, name=query.name, version=query.version, cluster_name=query.cluster_name)
         if node is None:
             return Spot(name, labels(profile), self._taints)
         foreign = tuple(taint for taint in node.taints if taint not in self._taints)

@@ -19,6 +19,7 @@ from controlplane.app.events import Recorder
 from controlplane.app.metrics import PEER_CHANGES, PEER_DEPLOYMENTS, PEER_HELD, WRITES
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock, Cluster, ClusterError, Conflict, NotFound, Rejected
+from controlplane.app.roster import Roster
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.objects import ModuleDeployment
 from controlplane.domain.workloads.deployments import Demand, peer_demand
@@ -47,11 +48,10 @@ class Followed:
     writing: bool = False
 
 
-class PeerController:
+class FollowerScaling:
     """Follows the bases of one environment.
 
-    frozen tells whether so many bases are silent that none is removed. mine tells,
-    by namespace/name, whether this replica writes to a Deployment; while replicas
+    mine says, by namespace/name, whether this replica writes to a Deployment; while replicas
     disagree on that the resource version decides.
     """
 
@@ -63,7 +63,7 @@ class PeerController:
         recorder: Recorder,
         policy: Policy,
         random: Random,
-        frozen: Callable[[], bool],
+        roster: Roster,
         mine: Callable[[str], bool] = lambda _key: True,
     ) -> None:
         self._cluster = cluster
@@ -72,7 +72,7 @@ class PeerController:
         self._env = policy.env
         self._delay = policy.timing.scale_down_delay
         self._random = random
-        self._frozen = frozen
+        self._outages = roster.outages
         self._mine = mine
         self._followed: dict[str, Followed] = {}
         self._censuses: dict[Demand, Census] = {}
@@ -170,7 +170,7 @@ class PeerController:
 
     def _may_lower(self, now: float) -> bool:
         """Tell whether what is known of the bases has been current for as long as a base that is gone counts."""
-        if self._cluster.trouble() is not None or self._frozen():
+        if self._cluster.trouble() is not None or self._outages.now.removals_frozen:
             self._reliable_since = None
             return False
         if self._reliable_since is None:

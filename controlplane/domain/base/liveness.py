@@ -15,7 +15,7 @@ nothing is concluded while commands to most bases fail: then the fault is ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Container, Hashable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
@@ -95,25 +95,23 @@ def judge(
 
 
 def tunnel_up_since(
-    heard: Mapping[T, float], up_since: Callable[[T], float | None], *, current: T, patience: Patience
+    seen: Mapping[T, float], up_since: Mapping[T, float], *, current: T, patience: Patience
 ) -> float | None:
-    """Return since when the base could be heard at all; None while none of its tunnels is up.
+    """Return since when the base could be seen at all; None while none of its tunnels is up.
 
     Its tunnels are the current one and those that showed life not long before its
     last sign: silence on a tunnel that it never uses says nothing.
     """
-    last = max(heard.values(), default=0.0)
-    used = {kind for kind, at in heard.items() if last - at < patience.dead} or {current}
-    return max((since for kind in used if (since := up_since(kind)) is not None), default=None)
+    last = max(seen.values(), default=0.0)
+    used = {kind for kind, at in seen.items() if last - at < patience.dead} or {current}
+    return max((up_since[kind] for kind in used if kind in up_since), default=None)
 
 
-def choose_tunnel(
-    heard: Mapping[T, float], up: Callable[[T], bool], *, current: T, now: float, patience: Patience
-) -> T:
-    """Return the tunnel to work through: the current one as long as it is up and shows life, else the liveliest."""
-    if up(current) and now - heard.get(current, now) < patience.unreachable:
+def choose_tunnel(seen: Mapping[T, float], up: Container[T], *, current: T, now: float, patience: Patience) -> T:
+    """Return the tunnel to use: the current one as long as it is up and shows life, else the liveliest."""
+    if current in up and now - seen.get(current, now) < patience.unreachable:
         return current
-    alive = {kind: at for kind, at in heard.items() if up(kind) and now - at < patience.unreachable}
+    alive = {kind: at for kind, at in seen.items() if kind in up and now - at < patience.unreachable}
     return max(alive, key=lambda kind: alive[kind], default=current)
 
 

@@ -129,6 +129,10 @@ class Modules:
         return frozenset(flight.order_id for flight in self.in_flight.values())
 
 
+NO_MODULES = Modules()
+"""Nothing is known yet."""
+
+
 def hear(state: Modules, heard: ModuleList, now: float) -> Modules:
     """Take a module list. Names with an order under way or owed a newer list keep what is known."""
     if not heard.complete or (not state.told and heard.epoch < state.begins):

@@ -8,19 +8,16 @@ work; run on a base where desired and actual agree it gives nothing.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
-from controlplane.domain.base import deadline
-from controlplane.domain.base.environment import Place, facts_of, resolve
 from controlplane.domain.base.modules import Modules, Trouble
-from controlplane.domain.base.releases import MISTAKEN, UNKNOWN, Release, outdated, release
-from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
-from controlplane.domain.facts import InstallStrategy, Module, ModuleSpec, ModuleState, Verb
+from controlplane.domain.base.releases import MISTAKEN, UNKNOWN, Release, outdated
+from controlplane.domain.base.wishes import Wish, exclusive
+from controlplane.domain.facts import Module, ModuleSpec, ModuleState, Verb
 from controlplane.domain.identity import ModuleKey
-from controlplane.domain.objects import Container, Pod
 
 
 class OrphanPolicy(Enum):
@@ -52,20 +49,6 @@ class Abilities:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """One container of one Pod: the module that it wants, or wants no more when leaving.
-
-    release is what it wants installed; pod (a UID) and created (RFC 3339) say whose wish it is.
-    """
-
-    spec: ModuleSpec
-    leaving: bool
-    release: Release = UNKNOWN
-    pod: str = ""
-    created: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Intent:
     """An order for one module, to be given for a Pod (a UID; empty for an uninstall)."""
 
@@ -87,64 +70,6 @@ class Plan:
     wake_at: float | None
     orphan_since: Mapping[ModuleKey, float]
     alone: frozenset[str]
-
-
-def unusable(pod: Pod, container: Container) -> str:
-    """Say why a container of a Pod cannot be a module, or return an empty text."""
-    if _strategy(pod) is None:
-        known = ", ".join(strategy.value for strategy in InstallStrategy if strategy.value)
-        found = pod.annotations[ANNOTATION_INSTALL_STRATEGY]
-        return f"annotation {ANNOTATION_INSTALL_STRATEGY}: {found!r} is none of {known}"
-    return invalid(container)
-
-
-def invalid(container: Container) -> str:
-    """Say why a container cannot be a module in any Pod, or return an empty text."""
-    if container.unsupported:
-        return container.unsupported
-    if not container.version:
-        return "environment variable BIZ_VERSION is missing or empty: it must hold the module's version"
-    if ":" in container.version:
-        return f"BIZ_VERSION {container.version!r} must not contain a colon"
-    if not container.image:
-        return "image is missing: it must hold the URL of the module's jar"
-    return ""
-
-
-def module_spec(pod: Pod, container: Container, place: Place) -> ModuleSpec:
-    """Return what a container of a module Pod asks the base at that place to install."""
-    args, envs = resolve(container, facts_of(pod, place))
-    return ModuleSpec(
-        key=ModuleKey(container.name, container.version),
-        url=container.image,
-        args=args,
-        envs=envs,
-        strategy=_strategy(pod) or InstallStrategy.DEFAULT,
-    )
-
-
-_STRATEGIES = {strategy.value: strategy for strategy in InstallStrategy}
-
-
-def _strategy(pod: Pod) -> InstallStrategy | None:
-    return _STRATEGIES.get(pod.annotations.get(ANNOTATION_INSTALL_STRATEGY, ""))
-
-
-def wishes(pods: Iterable[Pod], place: Place) -> tuple[Wish, ...]:
-    """Return what the Pods of a base want of it; pods come oldest first."""
-    return tuple(
-        Wish(
-            module_spec(pod, container, place),
-            pod.deleting or deadline.has_failed(pod),
-            release(pod, container),
-            pod.uid,
-            pod.creation_timestamp,
-        )
-        for pod in pods
-        if not pod.status.terminal or pod.deleting or deadline.has_failed(pod)
-        for container in pod.containers
-        if not unusable(pod, container)
-    )
 
 
 def plan(
@@ -352,11 +277,6 @@ class _Planner:
 
     def _wake(self, at: float) -> None:
         self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
-
-
-def exclusive(wish: Wish) -> bool:
-    """Tell whether a Pod says that versions of its module cannot stand beside each other: then the newest is alone."""
-    return wish.spec.strategy is InstallStrategy.UNINSTALL_THEN_INSTALL
 
 
 def _installation(wish: Wish) -> Intent:

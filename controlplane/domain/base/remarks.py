@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from controlplane.domain.base.planner import unusable
+from controlplane.domain.base.wishes import unusable
 from controlplane.domain.objects import ContainerStatus, Pod, PodStatus
 
 

@@ -15,14 +15,14 @@ from types import MappingProxyType
 from controlplane.domain import contract
 from controlplane.domain.base.environment import Place
 from controlplane.domain.endpoint import Endpoint
-from controlplane.domain.facts import Address, Metaspace, TunnelKind
+from controlplane.domain.facts import Address, Heartbeat, Metaspace, TunnelKind
 from controlplane.domain.identity import BaseId, ModuleKey, node_name
 from controlplane.domain.objects import Condition, Node, NodeSpec, NodeStatus, Pod, Taint
 
 PODS = "65535"
-_NOTHING: Mapping[str, str] = MappingProxyType({})
 NO_ADDRESS = Address("", 0)
 """Of a base over MQTT, which nobody connects to, that does not know its own."""
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 TUNNEL_CONDITION = "TunnelAvailable"
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _KI = 1024
@@ -35,15 +35,32 @@ class Profile:
 
     base: BaseId
     env: str
-    name: str
-    version: str
-    cluster_name: str
-    host_name: str
-    address: Address
     tunnel: TunnelKind
+    name: str = ""
+    version: str = ""
+    cluster_name: str = ""
+    host_name: str = ""
+    address: Address = NO_ADDRESS
     metaspace: Metaspace | None = None
     base_used: int | None = None
     java_version: str = ""
+
+    @property
+    def reported(self) -> tuple[object, ...]:
+        """What heartbeats report."""
+        return self.name, self.version, self.cluster_name, self.host_name, self.address
+
+    def with_heartbeat(self, heartbeat: Heartbeat) -> Profile:
+        """Return the profile with what a heartbeat reports; one over MQTT may lack the address."""
+        address = heartbeat.address
+        return replace(
+            self,
+            name=heartbeat.name,
+            version=heartbeat.version,
+            cluster_name=heartbeat.cluster_name,
+            host_name=heartbeat.host_name,
+            address=address if address.port or not self.address.ip else self.address,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from typing import TypeAlias
 
 from controlplane.domain.base import deadline
 from controlplane.domain.base.modules import InFlight, Modules, Trouble
-from controlplane.domain.base.planner import Wish, exclusive, unusable
-from controlplane.domain.base.releases import UNKNOWN, outdated, release
+from controlplane.domain.base.releases import UNKNOWN, Release, outdated
+from controlplane.domain.base.wishes import Wish, exclusive, unusable
 from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
 from controlplane.domain.facts import InstallStrategy, Module, ModuleState, Verb
 from controlplane.domain.identity import ModuleKey
@@ -56,6 +56,7 @@ def pod_status(
     modules: Modules,
     host: Host,
     *,
+    releases: Mapping[tuple[str, str], Release],
     superseded: Superseded,
     now: float,
     wall: float,
@@ -63,8 +64,8 @@ def pod_status(
 ) -> PodStatus | None:
     """Return the status to write, or None when the Pod has it.
 
-    now is monotonic and belongs to modules, wall is written. readings are what is known
-    from the probes of its modules.
+    now is monotonic and belongs to modules, wall is written. releases are those of
+    ``wishes.releases``, readings are what is known from the probes of its modules.
     """
     if not modules.told or pod.status.terminal:
         return None
@@ -72,7 +73,7 @@ def pod_status(
         return deadline.failed(pod, wall)
     before = {status.name: status for status in pod.status.containers}
     containers = tuple(
-        _container(pod, container, before.get(container.name), modules, superseded, now, wall)
+        _container(pod, container, before.get(container.name), modules, releases, superseded, now, wall)
         for container in pod.containers
     )
     probed = {
@@ -177,6 +178,7 @@ def _container(
     container: Container,
     before: ContainerStatus | None,
     modules: Modules,
+    releases: Mapping[tuple[str, str], Release],
     superseded: Superseded,
     now: float,
     wall: float,
@@ -196,7 +198,7 @@ def _container(
     trouble = modules.troubles.get(key)
     if trouble is not None:
         base = replace(base, restart_count=max(base.restart_count, trouble.restarts))
-    if module is not None and outdated(modules.owned.get(key, UNKNOWN), release(pod, container)):
+    if module is not None and outdated(modules.owned.get(key, UNKNOWN), releases[pod.uid, container.name]):
         reason, message = _shown(trouble) or ("Replacing", "an older release of this module is on the base")
         return replace(base, reason=reason, message=message[:MESSAGE_LIMIT])
     if module is not None and module.state is ModuleState.ACTIVATED:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from controlplane.domain.base.planner import invalid
+from controlplane.domain.base.wishes import invalid
 from controlplane.domain.contract import BASE_CLUSTER_NAME, BIZ_VERSION_ENV
 from controlplane.domain.identity import ModuleKey
 from controlplane.domain.objects import Container, ModuleDeployment

@@ -5,7 +5,6 @@ from __future__ import annotations
 from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from controlplane.app.base.state import Phase
 from controlplane.app.events import Happening
 from controlplane.app.gateways import Connected
 from controlplane.app.tooling.installs import Change
@@ -14,6 +13,7 @@ from controlplane.app.tooling.shards import ReplicaItem, Shard
 from controlplane.domain import contract
 from controlplane.domain.base.history import Operation
 from controlplane.domain.base.replies import Effect
+from controlplane.domain.base.state import Phase
 from controlplane.domain.workloads.rollout import Rollout, why
 
 MOST_TROUBLES = 20
@@ -74,8 +74,8 @@ def vnode(item: VNodeItem, *, lively: bool = True) -> pb.VNode:
     message.fence = base.fence
     message.gateway = base.gateway
     message.since.CopyFrom(_timestamp(base.discovered_wall))
-    if lively and base.last_heard_wall:
-        message.last_seen.CopyFrom(_timestamp(base.last_heard_wall))
+    if lively and base.signs.last_seen_wall:
+        message.last_seen.CopyFrom(_timestamp(base.signs.last_seen_wall))
     return message
 
 
@@ -106,8 +106,8 @@ def _state(item: ModuleItem) -> str:
     return "ABSENT" if item.known else "UNKNOWN"
 
 
-def gateway(connected: Connected, orders: int) -> pb.Gateway:
-    """Write a gateway."""
+def gateway(connected: Connected, *, watched: int, orders: int) -> pb.Gateway:
+    """Write a gateway; watched is how many bases it polls for us."""
     info = connected.link.info
     return pb.Gateway(
         id=info.gateway_id,
@@ -116,7 +116,7 @@ def gateway(connected: Connected, orders: int) -> pb.Gateway:
         connected_since=_timestamp(info.connected_wall),
         tunnel_up=connected.tunnel_up,
         message=connected.tunnel_reason,
-        watched=len(connected.watched),
+        watched=watched,
         orders=orders,
     )
 

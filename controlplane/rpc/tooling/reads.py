@@ -11,8 +11,8 @@ from typing import Any, Protocol, TypeVar
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.events import Recorder
-from controlplane.app.fleet.fleet import Fleet
 from controlplane.app.gateways import GatewayDirectory
+from controlplane.app.roster import Roster
 from controlplane.app.tooling.operations import Missing, ModuleItem, Operations, VNodeItem
 from controlplane.app.tooling.shards import Shards
 from controlplane.domain.base.history import Operation
@@ -60,14 +60,14 @@ class Reads:
         self,
         *,
         operations: Operations,
-        fleet: Fleet,
+        roster: Roster,
         gateways: GatewayDirectory,
         recorder: Recorder,
         shards: Shards,
         others: Others,
     ) -> None:
         self._operations = operations
-        self._fleet = fleet
+        self._roster = roster
         self._gateways = gateways
         self._recorder = recorder
         self._shards = shards
@@ -182,11 +182,15 @@ class Reads:
     ) -> pb.ListGatewaysResponse:
         """List the connected gateways by id."""
         orders: dict[str, int] = {}
-        for base in self._fleet.bases():
+        for base in self._roster.bases():
             for flight in base.modules.in_flight.values():
                 orders[flight.gateway] = orders.get(flight.gateway, 0) + 1
         connected = sorted(self._gateways.all(), key=lambda c: c.link.info.gateway_id)
-        found = [codec.gateway(c, orders.get(c.link.info.key, 0)) for c in connected]
+        load = self._roster.load
+        found = [
+            codec.gateway(c, watched=load[c.link.info.gateway_id], orders=orders.get(c.link.info.key, 0))
+            for c in connected
+        ]
         if own:
             return pb.ListGatewaysResponse(items=found)
         answers = await self._others.ask(lambda stub: stub.ListGateways, request, within)
@@ -196,7 +200,7 @@ class Reads:
         )
 
     def _mine(self) -> set[str]:
-        return {base.vnode for base in self._fleet.bases()}
+        return {base.vnode for base in self._roster.bases()}
 
     def _merged(
         self,

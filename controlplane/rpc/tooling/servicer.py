@@ -16,13 +16,13 @@ from grpc import aio
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.modulecontroller.v1 import module_controller_pb2_grpc
 
-from controlplane.app.fleet.fleet import Fleet
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Manifests, ObjectName
 from controlplane.app.tooling.installs import Installs, Result
 from controlplane.app.tooling.operations import Operations, Refusal, VNodeItem
 from controlplane.app.tooling.rollouts import Rollouts
 from controlplane.app.tooling.shards import Shards
+from controlplane.app.workloads.baselines import Baselines
 from controlplane.domain.facts import BaselineQuery
 from controlplane.domain.identity import InvalidName, ModuleKey, parse_base_id
 from controlplane.domain.objects import Container
@@ -48,7 +48,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         operations: Operations,
         installs: Installs,
         rollouts: Rollouts,
-        fleet: Fleet,
+        baselines: Baselines,
         reads: Reads,
         watches: Watches,
         policy: Policy,
@@ -58,7 +58,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         self._operations = operations
         self._installs = installs
         self._rollouts = rollouts
-        self._fleet = fleet
+        self._baselines = baselines
         self._reads = reads
         self._watches = watches
         self._policy = policy
@@ -161,7 +161,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
             except InvalidName as error:
                 raise Refusal(str(error), "base") from None
             query = BaselineQuery("", request.name, request.version, request.cluster_name)
-            modules = self._fleet.hearing.baseline(base, query)
+            modules = self._baselines.of(base, query).modules
         return pb.GetBaselineResponse(
             modules=[pb.BaselineModule(name=m.name, version=m.version, url=m.image) for m in modules]
         )

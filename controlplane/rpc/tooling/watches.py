@@ -15,7 +15,7 @@ from grpc import aio
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.events import KEPT, Happening, Recorder
-from controlplane.app.fleet.fleet import Fleet
+from controlplane.app.roster import Roster
 from controlplane.app.tooling.operations import Operations
 from controlplane.app.tooling.shards import Shards
 from controlplane.domain.workloads.placement import parse_selector
@@ -93,10 +93,10 @@ class Watches:
     """Serves watches. Every method raises Refusal, Missing where there is no such VNode."""
 
     def __init__(
-        self, *, operations: Operations, fleet: Fleet, recorder: Recorder, shards: Shards, others: Others
+        self, *, operations: Operations, roster: Roster, recorder: Recorder, shards: Shards, others: Others
     ) -> None:
         self._operations = operations
-        self._fleet = fleet
+        self._roster = roster
         self._recorder = recorder
         self._shards = shards
         self._others = others
@@ -152,7 +152,7 @@ class Watches:
         management = codec.management(request.management)
 
         def read() -> tuple[list[pb.Module], list[pb.Module]]:
-            mine = {base.vnode for base in self._fleet.bases()}
+            mine = {base.vnode for base in self._roster.bases()}
             ours, rest = [], []
             for item in self._operations.modules(vnode, request.name, management):
                 if item.vnode in mine:
@@ -184,8 +184,8 @@ class Watches:
     ) -> AsyncGenerator[Told[M], None]:
         """Tell what read gives, ours and the rest, with what the others tell of theirs."""
         async with AsyncExitStack() as stack:
-            news = stack.enter_context(self._opened(News()))
-            stack.callback(self._fleet.subscribe(lambda _name: news.changed()))
+            names = stack.enter_context(self._roster.changed.subscribed())
+            news = stack.enter_context(self._opened(News(names)))
             streams = None
             if not own:
                 streams = await stack.enter_async_context(

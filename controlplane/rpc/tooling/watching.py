@@ -10,6 +10,8 @@ from typing import Generic, TypeVar
 from google.protobuf.message import Message
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
+from controlplane.app.changes import Subscription
+from controlplane.domain.identity import VNodeName
 from controlplane.rpc.refusals import Ending
 
 GATHER = 0.1
@@ -21,26 +23,26 @@ T = TypeVar("T", bound=Message)
 class News:
     """Wakes one watch: something may have changed, or the replica ends."""
 
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
+    def __init__(self, names: Subscription[VNodeName]) -> None:
+        self._names = names
         self._ending = False
 
     def changed(self) -> None:
         """Have the watch look again."""
-        self._event.set()
+        self._names.nudge()
 
     def end(self) -> None:
         """Have the watch end, whatever changes from now on."""
         self._ending = True
-        self._event.set()
+        self._names.nudge()
 
     async def wait(self) -> None:
         """Return when something may have changed, a moment after it did; raises Ending."""
-        await self._event.wait()
+        await self._names.wait()
         if not self._ending:
             await asyncio.sleep(GATHER)
         self.check()
-        self._event.clear()
+        self._names.take()
 
     def check(self) -> None:
         """Raise Ending once the replica ends."""

@@ -19,7 +19,7 @@ from grpc import aio
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from koupleless.tunnel.v1 import tunnel_pb2_grpc
 
-from controlplane.app.fleet.fleet import Fleet
+from controlplane.app.fleet.router import ReportRouter
 from controlplane.app.gateways import GatewayDirectory, GatewayInfo
 from controlplane.app.metrics import REFUSED_REPORTS
 from controlplane.app.ownership.membership import Membership
@@ -155,9 +155,9 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
     """Serves Connect."""
 
     def __init__(
-        self, *, fleet: Fleet, gateways: GatewayDirectory, members: Membership, policy: Policy, clock: Clock
+        self, *, router: ReportRouter, gateways: GatewayDirectory, members: Membership, policy: Policy, clock: Clock
     ) -> None:
-        self._fleet = fleet
+        self._router = router
         self._members = members
         self._gateways = gateways
         self._policy = policy
@@ -297,7 +297,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
         if isinstance(report, TunnelState):
             self._gateways.tunnel_state(session, up=report.up, reason=report.reason)
         else:
-            self._fleet.hearing.reported(session, *report)
+            self._router.report(session, *report)
 
     def _take_result(self, session: Session, message: pb.OrderResult) -> None:
         """Take the outcome of an order. Where it does not say of which, that order ends by its deadline."""
@@ -306,7 +306,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
         except Unreadable as error:
             self._refused(session, error, message.base_id)
         else:
-            self._fleet.hearing.result(session, base, result)
+            self._router.report(session, base, result)
 
     def _refused(self, session: Session, error: Unreadable, base: str = "") -> None:
         """Count what cannot be used; of one gateway and kind one line in LOG_EVERY seconds is enough."""

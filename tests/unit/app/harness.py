@@ -11,17 +11,22 @@ from contextlib import asynccontextmanager
 from random import Random
 from uuid import uuid4
 
+from controlplane.app.base.actor import Surroundings
 from controlplane.app.base.kubelet import NO_KUBELET, KubeletAddress
 from controlplane.app.base.prober import Prober
 from controlplane.app.events import Recorder
-from controlplane.app.fleet.fleet import Fleet
-from controlplane.app.fleet.foreignpods import Strangers
+from controlplane.app.fleet.fleet import assemble
+from controlplane.app.fleet.foreignpods import ForeignPods
+from controlplane.app.fleet.router import ReportRouter
 from controlplane.app.gateways import GatewayDirectory
+from controlplane.app.outages import Outages
 from controlplane.app.ownership.leases import LeaseKeeper
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.policy import Policy
 from controlplane.app.ports import ClusterError, Transient
-from controlplane.app.workloads.followers import PeerController
+from controlplane.app.roster import Roster
+from controlplane.app.workloads.baselines import Baselines
+from controlplane.app.workloads.followers import FollowerScaling
 from controlplane.app.workloads.ignored import IgnoredDeployments
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import LEASES, NODES, PODS, Json, Resource
@@ -104,7 +109,7 @@ class Bases:
 
     def beat(self, base: str, address: Address = ADDRESS, state: BaseState = BaseState.ACTIVATED) -> None:
         heartbeat = Heartbeat("shop", "1.0.0", "default", "shop-0", address, state)
-        self._stage.fleet.hearing.heartbeat(self._stage.link, BaseId(base), heartbeat)
+        self._stage.router.report(self._stage.link, BaseId(base), heartbeat)
 
     def silence(self, *bases: BaseId) -> None:
         self.beating -= set(bases)
@@ -118,8 +123,8 @@ class Bases:
             return
         modules = tuple(Module(key, state) for key, state in self.modules[base].items())
         listed = ModuleList(modules, complete=True, unchanged=False, epoch=self.watches[base].epoch)
-        self._stage.fleet.hearing.modules(self._stage.link, base, listed)
-        self._stage.fleet.hearing.health(self._stage.link, base, Health(BaseState.ACTIVATED, None, "17"))
+        self._stage.router.report(self._stage.link, base, listed)
+        self._stage.router.report(self._stage.link, base, Health(BaseState.ACTIVATED, None, "17"))
 
     def on_order(self, order: Order) -> None:
         asyncio.get_running_loop().call_later(0.05, self._carry_out, order)
@@ -127,7 +132,7 @@ class Bases:
     def _carry_out(self, order: Order) -> None:
         outcome = self._do(order)
         if outcome is not None and self._stage.gateway_up:
-            self._stage.fleet.hearing.result(self._stage.link, order.base, OrderResult(order.order_id, outcome))
+            self._stage.router.report(self._stage.link, order.base, OrderResult(order.order_id, outcome))
 
     def _do(self, order: Order) -> Outcome | None:
         base, (key,) = order.base, [spec.key for spec in order.modules]
@@ -163,8 +168,9 @@ class Stage:
         self.policy = policy or Policy(replica="replica-0", env="dev", version="test")
         clock, random = LoopClock(), Random(7)
         self.cluster = ApiCluster(api, env="dev", kind="test", clock=clock)
-        self.gateways = GatewayDirectory(clock.monotonic)
         self.recorder = Recorder(self.cluster, clock, env="dev")
+        self.roster = Roster(Outages(self.recorder), most_bases=self.policy.most_bases)
+        self.gateways = GatewayDirectory(clock.monotonic, self.roster)
         self.members = Membership(
             self.cluster,
             clock,
@@ -175,38 +181,44 @@ class Stage:
                 namespace="default",
                 env="dev",
             ),
+            self.recorder,
             random=random,
             sole=sole,
         )
-        self.leases = LeaseKeeper(self.cluster, clock, self.members, env="dev", random=random)
+        self.leases = LeaseKeeper(
+            self.cluster, clock, self.members, self.roster, self.recorder, env="dev", random=random
+        )
         self.probes = FakeProbes()
         self.prober = Prober(self.probes, clock, random)
         self.services = kubelet_services(api, "default", clock) if kubelet_port else None
-        self.fleet = Fleet(
+        around = Surroundings(
             cluster=self.cluster,
             clock=clock,
+            roster=self.roster,
             leases=self.leases,
-            members=self.members,
             gateways=self.gateways,
             recorder=self.recorder,
             policy=self.policy,
             random=random,
-            prober=self.prober,
             kubelet=KubeletAddress(self.services, kubelet_port, "dev") if self.services is not None else NO_KUBELET,
+            prober=self.prober,
         )
+        self.fleet = assemble(around, self.members)
+        self.baselines = Baselines(self.cluster, self.roster, self.policy)
+        self.router = ReportRouter(self.roster, self.leases, self.members, self.baselines, self.recorder, clock)
         self.peers = self.new_peers()
         self.link = FakeLink()
         self.gateway_up = True
         self.bases = Bases(self)
 
-    def new_peers(self, mine: Callable[[str], bool] = lambda _key: True) -> PeerController:
-        return PeerController(
+    def new_peers(self, mine: Callable[[str], bool] = lambda _key: True) -> FollowerScaling:
+        return FollowerScaling(
             cluster=self.cluster,
             clock=LoopClock(),
             recorder=self.recorder,
             policy=self.policy,
             random=Random(7),
-            frozen=self.fleet.removals_frozen,
+            roster=self.roster,
             mine=mine,
         )
 
@@ -298,7 +310,7 @@ class Stage:
             "recorder": self.recorder.run(),
             "fleet": self.fleet.run(),
             "prober": self.prober.run(),
-            "strangers": Strangers(self.cluster, self.fleet, self.recorder, LoopClock()).run(),
+            "foreign-pods": ForeignPods(self.cluster, self.roster, self.recorder, LoopClock()).run(),
             "bases": self.bases.live(),
             **({"services": self.services.run()} if self.services is not None else {}),
             "ignored": IgnoredDeployments(self.cluster, self.recorder, self.policy, self.members.mine).run(),

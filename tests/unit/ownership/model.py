@@ -9,20 +9,23 @@ has one owner, loads are even, and bases have the modules that are wanted.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from typing import Any
 
 import structlog
 
+from controlplane.app.fleet.router import ReportRouter
 from controlplane.app.gateways import Link
+from controlplane.app.ownership.assignment import Gift
 from controlplane.cluster.api import LEASES, NODES, PODS, Json, Resource, WatchEvent
 from controlplane.domain.contract import ANNOTATION_REPLICA_DRAINING
-from controlplane.domain.facts import Order, OrderResult, Verb
+from controlplane.domain.facts import Fact, Order, OrderResult, Verb
 from controlplane.domain.identity import BaseId
 from controlplane.domain.ownership import replicas as rules
 from gateways.session import messages as m
@@ -54,6 +57,19 @@ class Shape:
 
 
 STANDARD = Shape()
+
+
+@dataclass(frozen=True)
+class _Learning:
+    """A router whose results are noted before it takes them."""
+
+    router: ReportRouter
+    learned: Callable[[OrderResult], None]
+
+    def report(self, link: Link, base: BaseId, fact: Fact | OrderResult) -> None:
+        if isinstance(fact, OrderResult):
+            self.learned(fact)
+        self.router.report(link, base, fact)
 
 
 class Model:
@@ -113,20 +129,14 @@ class Model:
             connected(link)
 
         replica.gateways.connected = listen  # type: ignore[method-assign]
-        give_away = replica.fleet.ownership._give
+        give_away = replica.fleet._give
 
-        def check_and_give(base: BaseId, to: str, why: str) -> None:
-            self.note_gift(replica, base, to, why)
-            give_away(base, to, why)
+        def check_and_give(gift: Gift, group: asyncio.TaskGroup) -> None:
+            self.note_gift(replica, gift.base, gift.receiver, gift.why)
+            give_away(gift, group)
 
-        replica.fleet.ownership._give = check_and_give
-        take = replica.fleet.hearing.result
-
-        def learn(link: Link, base: BaseId, result: OrderResult) -> None:
-            self._learned(result)
-            take(link, base, result)
-
-        replica.fleet.hearing.result = learn  # type: ignore[method-assign]
+        replica.fleet._give = check_and_give  # type: ignore[method-assign]
+        replica.servicer._router = _Learning(replica.router, self._learned)  # type: ignore[assignment]
         return replica
 
     def note_gift(self, replica: Replica, base: BaseId, to: str, why: str) -> None:
@@ -311,6 +321,10 @@ class Model:
             wanted = {(module, "1") for of, module in self.wanted_since if of == base.name}
             if base.modules != wanted:
                 return f"{base.name} has {sorted(base.modules)} and should have {sorted(wanted)}"
+        for replica in self.living():
+            busy = [base.id for base in replica.roster.bases() if base.modules.in_flight]
+            if busy:
+                return f"{replica.name} has orders under way for {busy}"
         for pod in self.store.every(PODS):
             ready = {c["type"]: c["status"] for c in pod["status"].get("conditions", [])}.get("Ready")
             if ready != "True" or "deletionTimestamp" in pod["metadata"]:

@@ -7,13 +7,19 @@ from collections.abc import Coroutine
 from random import Random
 from typing import Any
 
+from controlplane.app.base.actor import Surroundings
+from controlplane.app.base.kubelet import NO_KUBELET
 from controlplane.app.base.prober import Prober
 from controlplane.app.events import Recorder
-from controlplane.app.fleet.fleet import Fleet
+from controlplane.app.fleet.fleet import assemble
+from controlplane.app.fleet.router import ReportRouter
 from controlplane.app.gateways import GatewayDirectory
+from controlplane.app.outages import Outages
 from controlplane.app.ownership.leases import LeaseKeeper
 from controlplane.app.ownership.membership import Membership, NameTaken
 from controlplane.app.policy import Policy
+from controlplane.app.roster import Roster
+from controlplane.app.workloads.baselines import Baselines
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.informer import ObjectInformer
 from controlplane.cluster.union import UnionInformer
@@ -50,8 +56,9 @@ class Replica:
         for informer in (cluster.pods, cluster.nodes, cluster.leases, cluster.members, *deployments):
             assert isinstance(informer, ObjectInformer)
             informer._chance = chance.random
-        self.gateways = GatewayDirectory(self.clock.monotonic)
         recorder = Recorder(cluster, self.clock, env="dev")
+        roster = self.roster = Roster(Outages(recorder), most_bases=policy.most_bases)
+        self.gateways = GatewayDirectory(self.clock.monotonic, roster)
         self.members = Membership(
             cluster,
             self.clock,
@@ -62,22 +69,28 @@ class Replica:
                 namespace="default",
                 env="dev",
             ),
+            recorder,
             random=chance,
         )
-        self.leases = LeaseKeeper(cluster, self.clock, self.members, env="dev", random=chance)
-        self.fleet = Fleet(
+        self.leases = LeaseKeeper(cluster, self.clock, self.members, roster, recorder, env="dev", random=chance)
+        around = Surroundings(
             cluster=cluster,
             clock=self.clock,
+            roster=roster,
             leases=self.leases,
-            members=self.members,
             gateways=self.gateways,
             recorder=recorder,
             policy=policy,
             random=chance,
+            kubelet=NO_KUBELET,
             prober=Prober(NoProbes(), self.clock, chance),
         )
+        self.fleet = assemble(around, self.members)
+        self.router = ReportRouter(
+            roster, self.leases, self.members, Baselines(cluster, roster, policy), recorder, self.clock
+        )
         self.servicer = TunnelServicer(
-            fleet=self.fleet, gateways=self.gateways, members=self.members, policy=policy, clock=self.clock
+            router=self.router, gateways=self.gateways, members=self.members, policy=policy, clock=self.clock
         )
         parts = (cluster.run(), self.members.run(), self.leases.run(), self.fleet.run(), recorder.run())
         self.process.deliver(lambda: self._start(parts))

@@ -43,7 +43,7 @@ class DeafStage(Stage):
 
         def poll_or_fail(base: BaseId) -> None:
             if base in self.deaf:
-                self.fleet.hearing.poll_failed(self.link, base, self.failure)
+                self.router.report(self.link, base, self.failure)
             else:
                 poll(base)
 
@@ -62,11 +62,13 @@ async def test_a_base_that_commands_do_not_reach_does_not_become_a_node() -> Non
         stage.deaf.add("b1")
         stage.bases.add("b1")
         await asyncio.sleep(5.0)
-        base = stage.fleet.get(BaseId("b1"))
+        base = stage.roster.get(BaseId("b1"))
         assert base is not None
         assert base.why == "it has not answered a command yet: 10.0.0.7:1238: no connection: Connection refused"
         await asyncio.sleep(35.0)
         assert stage.node() is None
+        base = stage.roster.get(BaseId("b1"))
+        assert base is not None
         assert "10.0.0.7:1238 does not answer commands since 2026-" in base.why
         assert "Connection refused" in base.why
         events = [event for event in stage.api._objects.values() if event.get("kind") == "Event"]
@@ -168,7 +170,7 @@ async def test_another_gateway_is_asked_before_a_base_counts_as_unreachable() ->
 
         def answer(watch: object) -> None:
             listed = ModuleList((), complete=True, unchanged=False, epoch=watch.epoch)  # type: ignore[attr-defined]
-            stage.fleet.hearing.modules(other, base, listed)
+            stage.router.report(other, base, listed)
 
         other = FakeLink("other", on_watch=answer)
         stage.gateways.connected(other)
@@ -214,8 +216,8 @@ async def test_what_the_base_uses_itself_is_not_allocatable_whichever_answer_com
         epoch = stage.bases.watches[BaseId("b1")].epoch
         listed = ModuleList((), complete=True, unchanged=False, epoch=epoch)
         answers: list[Callable[[], None]] = [
-            lambda: stage.fleet.hearing.modules(stage.link, BaseId("b1"), listed),
-            lambda: stage.fleet.hearing.health(stage.link, BaseId("b1"), health),
+            lambda: stage.router.report(stage.link, BaseId("b1"), listed),
+            lambda: stage.router.report(stage.link, BaseId("b1"), health),
         ]
         for answer in answers if first == "list" else reversed(answers):
             answer()
@@ -234,11 +236,11 @@ async def test_modules_that_are_there_before_their_pods_count_as_what_these_requ
     async with stage.running():
         put_deployment(stage.api)
         await asyncio.sleep(1.0)
-        stage.fleet.hearing.baseline_query(stage.link, base, BaselineQuery("q", "shop", "1.0.0", "default"))
+        stage.router.report(stage.link, base, BaselineQuery("q", "shop", "1.0.0", "default"))
         stage.bases.add("b1")
         stage.bases.modules[base][key] = ModuleState.ACTIVATED
         await asyncio.sleep(5.0)
-        stage.fleet.hearing.health(stage.link, base, health)
+        stage.router.report(stage.link, base, health)
         await asyncio.sleep(5.0)
         node = stage.node()
         assert node is not None
@@ -260,11 +262,11 @@ async def test_a_cluster_that_refuses_is_not_asked_again_with_each_beat() -> Non
         stage.bases.add("b1")
         await asyncio.sleep(5.0)
         tries: Counter[str] = Counter()
-        claim, called = stage.leases.claim, stage.api._called
+        acquire, called = stage.leases.acquire, stage.api._called
 
         async def count_claims(base: BaseId, *, above: int = 0) -> int:
             tries["claim"] += 1
-            return await claim(base, above=above)
+            return await acquire(base, above=above)
 
         def count_writes(call: Call) -> None:
             tries["node status"] += call.resource == NODES and call.verb == "patch"
@@ -272,7 +274,7 @@ async def test_a_cluster_that_refuses_is_not_asked_again_with_each_beat() -> Non
                 raise Transient("overloaded")
             called(call)
 
-        stage.leases.claim = count_claims  # type: ignore[method-assign]
+        stage.leases.acquire = count_claims  # type: ignore[method-assign]
         stage.api._called = count_writes  # type: ignore[method-assign]
         stage.gateways.tunnel_state(stage.link, up=False, reason="a reason to write the Node")
         for _ in range(200):

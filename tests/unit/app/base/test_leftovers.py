@@ -105,8 +105,8 @@ async def test_lists_that_fail_or_tell_a_part_remove_and_install_nothing() -> No
         stage.bases.modules[base][OTHER] = ModuleState.ACTIVATED
         stage.bases.watches.clear()
         for _ in range(50):
-            stage.fleet.hearing.modules(stage.link, base, ModuleList((), complete=False, unchanged=False, epoch=99))
-            stage.fleet.hearing.poll_failed(stage.link, base, PollFailed("cut"))
+            stage.router.report(stage.link, base, ModuleList((), complete=False, unchanged=False, epoch=99))
+            stage.router.report(stage.link, base, PollFailed("cut"))
             await asyncio.sleep(12.0)
         assert stage.bases.uninstalls == []
         assert [key for _, key in stage.bases.installs] == [KEY]
@@ -136,7 +136,7 @@ async def test_a_module_that_we_gave_a_starting_base_goes_when_no_pod_comes_for_
             stage.bases.add("b1")
         await asyncio.sleep(5.0)
         query = BaselineQuery("q", "shop", "1.0.0", "default")
-        stage.fleet.hearing.baseline_query(stage.link, BaseId("b1"), query)
+        stage.router.report(stage.link, BaseId("b1"), query)
         stage.bases.add("b1")
         stage.bases.modules[base][KEY] = ModuleState.ACTIVATED
         await asyncio.sleep(BASELINE_WAIT - 5.0)
@@ -152,14 +152,14 @@ async def test_nothing_is_installed_that_a_starting_base_installs_by_itself() ->
         base = stage.bases.add("b1")
         await asyncio.sleep(5.0)
         query = BaselineQuery("q", "shop", "1.0.0", "default")
-        stage.fleet.hearing.baseline_query(stage.link, BaseId("b1"), query)
+        stage.router.report(stage.link, BaseId("b1"), query)
         stage.put_pod("p")
         stage.put_pod("other", module="biz2")
         await asyncio.sleep(20.0)
         assert stage.bases.installs == [(base, OTHER)]
         stage.bases.modules[base][KEY] = ModuleState.ACTIVATED
         batch = BatchInstalled(Reply(ReplyCode.SUCCESS), ())
-        stage.fleet.hearing.batch_installed(stage.link, BaseId("b1"), batch)
+        stage.router.report(stage.link, BaseId("b1"), batch)
         await asyncio.sleep(5.0)
         assert stage.ready("pod", "p") == "True"
         assert stage.bases.installs == [(base, OTHER)]
@@ -170,7 +170,7 @@ async def test_a_baseline_of_which_nothing_is_heard_is_made_up_for() -> None:
         put_deployment(stage.api)
         base = stage.bases.add("b1")
         await asyncio.sleep(5.0)
-        stage.fleet.hearing.baseline_query(stage.link, BaseId("b1"), BaselineQuery("q", "shop", "1.0.0", "default"))
+        stage.router.report(stage.link, BaseId("b1"), BaselineQuery("q", "shop", "1.0.0", "default"))
         stage.put_pod("p")
         await asyncio.sleep(BASELINE_HOLD + 5.0)
         assert stage.bases.installs == [(base, KEY)]
@@ -183,7 +183,7 @@ async def test_a_module_that_we_gave_a_starting_base_stays_when_its_pod_comes_la
         base = stage.bases.add("b1")
         await asyncio.sleep(5.0)
         query = BaselineQuery("q", "shop", "1.0.0", "default")
-        stage.fleet.hearing.baseline_query(stage.link, BaseId("b1"), query)
+        stage.router.report(stage.link, BaseId("b1"), query)
         stage.bases.modules[base][KEY] = ModuleState.ACTIVATED
         await asyncio.sleep(BASELINE_WAIT - 5.0)
         stage.put_pod("p")

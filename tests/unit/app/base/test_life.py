@@ -247,7 +247,7 @@ async def test_a_base_that_tells_a_new_version_keeps_its_node_with_new_labels() 
         await asyncio.sleep(2.0)
         before = stage.node()
         beat = Heartbeat("shop", "2.0.0", "default", "shop-0", ADDRESS, BaseState.ACTIVATED)
-        stage.fleet.hearing.heartbeat(stage.link, BaseId("b1"), beat)
+        stage.router.report(stage.link, BaseId("b1"), beat)
         await asyncio.sleep(0.5)
         after = stage.node()
         assert before is not None

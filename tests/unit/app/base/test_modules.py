@@ -7,11 +7,12 @@ import asyncio
 import pytest
 from prometheus_client import REGISTRY
 
-from controlplane.app.base import pods as reconcile_vpod
+from controlplane.app.base.pods import Pods
 from controlplane.cluster.api import PODS, Resource, WatchEvent
 from controlplane.domain.base.replies import Effect
 from controlplane.domain.facts import ClientCode, ModuleState, Reply, ReplyCode, Verb
 from controlplane.domain.identity import BaseId, ModuleKey
+from controlplane.domain.objects import Pod
 from tests.unit.app.harness import Api, Stage
 
 pytestmark = pytest.mark.looptime
@@ -52,7 +53,7 @@ async def test_the_last_operations_on_a_module_are_kept() -> None:
         await asyncio.sleep(8.0)
         del stage.bases.answer[Verb.INSTALL]
         await asyncio.sleep(30.0)
-        base = stage.fleet.get(BaseId("b1"))
+        base = stage.roster.get(BaseId("b1"))
         assert base is not None
         assert [(o.verb, o.effect) for o in base.history] == [
             (Verb.INSTALL, Effect.FAILED),
@@ -336,15 +337,15 @@ async def test_a_repeated_install_is_success_once_the_list_shows_it() -> None:
 
 
 async def test_an_actor_that_fails_is_restarted_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = reconcile_vpod.PodReconciler.look
+    real = Pods.look
     broken = True
 
-    def look(self: reconcile_vpod.PodReconciler, pods: object, now: float) -> None:
-        if broken and self._base.id == "b1":
+    def look(self: Pods, now: float, touched_at: float | None = None) -> tuple[Pod, ...]:
+        if broken and self.vnode == "vnode.b1.dev":
             raise ZeroDivisionError("a bug that the data of one base triggers")
-        real(self, pods, now)  # type: ignore[arg-type]
+        return real(self, now, touched_at)
 
-    monkeypatch.setattr(reconcile_vpod.PodReconciler, "look", look)
+    monkeypatch.setattr(Pods, "look", look)
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")
         stage.bases.add("b2")

@@ -73,17 +73,27 @@ async def running(sender: Sender) -> AsyncIterator[Prober]:
         task.cancel()
 
 
-def nobody(_key: Key, _reading: Reading) -> None:
-    """For tests in which nobody waits for changes."""
+class Changed(asyncio.Event):
+    """Notes what was known of the module each time that it is set."""
+
+    def __init__(self, prober: Prober) -> None:
+        super().__init__()
+        self._prober = prober
+        self.readings: list[Reading | None] = []
+
+    def set(self) -> None:
+        self.readings.append(self._prober.reading(BASE, KEY))
+        super().set()
 
 
 async def test_a_module_is_asked_at_once_and_then_each_period() -> None:
-    sender, told = Sender(), []
+    sender = Sender()
     async with running(sender) as prober:
-        prober.attend(BASE, [target(probe(period=5))], lambda key, reading: told.append((key, reading.ready)))
+        changed = Changed(prober)
+        prober.attend(BASE, [target(probe(period=5))], changed)
         await asyncio.sleep(12)
         assert sender.at() == [0.0, 5.0, 10.0]
-        assert told == [(KEY, True)]
+        assert [reading and reading.ready for reading in changed.readings] == [True]
         reading = prober.reading(BASE, KEY)
         assert reading is not None
         assert reading.ready
@@ -92,7 +102,7 @@ async def test_a_module_is_asked_at_once_and_then_each_period() -> None:
 async def test_the_initial_delay_counts_from_the_start_of_the_module() -> None:
     sender = Sender()
     async with running(sender) as prober:
-        prober.attend(BASE, [target(probe(initial_delay=10), age=4)], nobody)
+        prober.attend(BASE, [target(probe(initial_delay=10), age=4)], asyncio.Event())
         await asyncio.sleep(9)
         assert sender.at() == [6.0]
 
@@ -101,7 +111,7 @@ async def test_readiness_waits_for_startup_and_for_its_own_delay() -> None:
     sender = Sender()
     sender.answer = lambda port: Outcome(port != 81 or len(sender.at(81)) > 2, "not yet")
     async with running(sender) as prober:
-        prober.attend(BASE, [target(probe(80, initial_delay=5), startup=probe(81, period=1))], nobody)
+        prober.attend(BASE, [target(probe(80, initial_delay=5), startup=probe(81, period=1))], asyncio.Event())
         await asyncio.sleep(8)
         assert sender.at(81) == [0.0, 1.0, 2.0]
         assert sender.at(80) == [5.0]
@@ -111,10 +121,10 @@ async def test_to_attend_again_changes_nothing_and_another_run_begins_anew() -> 
     sender = Sender()
     async with running(sender) as prober:
         for _ in range(3):
-            prober.attend(BASE, [target(probe())], nobody)
+            prober.attend(BASE, [target(probe())], asyncio.Event())
             await asyncio.sleep(1)
         assert sender.at() == [0.0]
-        prober.attend(BASE, [target(probe(), run="r2")], nobody)
+        prober.attend(BASE, [target(probe(), run="r2")], asyncio.Event())
         reading = prober.reading(BASE, KEY)
         assert reading is not None
         assert (reading.run, reading.ready) == ("r2", False)
@@ -123,34 +133,37 @@ async def test_to_attend_again_changes_nothing_and_another_run_begins_anew() -> 
 
 
 async def test_what_is_not_attended_to_any_more_is_not_asked_and_its_answer_counts_for_nothing() -> None:
-    sender, told = Sender(), []
+    sender = Sender()
     sender.takes = 0.5
     async with running(sender) as prober:
-        prober.attend(BASE, [target(probe())], lambda key, reading: told.append((key, reading)))
+        changed = Changed(prober)
+        prober.attend(BASE, [target(probe())], changed)
         await asyncio.sleep(0.2)
-        prober.attend(BASE, [], nobody)
+        prober.attend(BASE, [], asyncio.Event())
         await asyncio.sleep(30)
         assert sender.at() == [0.0]
-        assert told == []
+        assert changed.readings == []
         assert prober.reading(BASE, KEY) is None
 
 
 async def test_an_answer_that_does_not_come_is_a_failure_and_no_second_question_is_asked_meanwhile() -> None:
-    sender, told = Sender(), []
+    sender = Sender()
     sender.takes = 1000.0
     async with running(sender) as prober:
+        changed = Changed(prober)
         slow = probe(period=1, timeout=3, failure_threshold=2)
-        prober.attend(BASE, [target(slow)], lambda _key, reading: told.append(reading.why))
+        prober.attend(BASE, [target(slow)], changed)
         await asyncio.sleep(7)
         assert sender.at() == [0.0, 3.0, 6.0]
-        assert told == ["no answer from port 80 of 10.0.0.7 within 3 s"]
+        whys = [reading and reading.why for reading in changed.readings]
+        assert whys == ["no answer from port 80 of 10.0.0.7 within 3 s"]
 
 
 async def test_no_probe_takes_longer_than_the_longest_timeout() -> None:
     sender = Sender()
     sender.takes = 1e6
     async with running(sender) as prober:
-        prober.attend(BASE, [target(probe(timeout=86400, failure_threshold=1))], nobody)
+        prober.attend(BASE, [target(probe(timeout=86400, failure_threshold=1))], asyncio.Event())
         await asyncio.sleep(61)
         reading = prober.reading(BASE, KEY)
         assert reading is not None
@@ -161,7 +174,7 @@ async def test_modules_that_were_ready_stay_so_and_are_asked_spread_over_a_perio
     sender = Sender()
     async with running(sender) as prober:
         targets = [target(probe(1000 + n), key=("uid", str(n)), age=1e6, ready=True) for n in range(50)]
-        prober.attend(BASE, targets, nobody)
+        prober.attend(BASE, targets, asyncio.Event())
         assert all((reading := prober.reading(BASE, each.key)) and reading.ready for each in targets)
         await asyncio.sleep(10.01)
         assert len(sender.times) == 50
@@ -181,10 +194,10 @@ async def test_a_base_that_hangs_delays_no_other() -> None:
     sender.send = send  # type: ignore[method-assign]
     async with running(sender) as prober:
         many = [target(probe(1001 + n, timeout=30), key=("uid", str(n))) for n in range(500)]
-        prober.attend(BASE, many, nobody)
+        prober.attend(BASE, many, asyncio.Event())
         await asyncio.sleep(2)
         assert len(sender.times) == module.AT_ONCE_OF_A_BASE
-        prober.attend(other, [target(probe(80))], nobody)
+        prober.attend(other, [target(probe(80))], asyncio.Event())
         await asyncio.sleep(1)
         assert sender.at(80)
 
@@ -195,7 +208,7 @@ async def test_probes_under_way_and_those_of_a_second_are_bounded() -> None:
     async with running(sender) as prober:
         for number in range(1000):
             base = VNodeName(f"vnode.b{number}.dev")
-            prober.attend(base, [target(probe(period=3600, timeout=10))], nobody)
+            prober.attend(base, [target(probe(period=3600, timeout=10))], asyncio.Event())
         await asyncio.sleep(1.0)
         assert sender.most <= module.AT_ONCE
         await asyncio.sleep(30)
@@ -204,7 +217,7 @@ async def test_probes_under_way_and_those_of_a_second_are_bounded() -> None:
     sender = Sender()
     async with running(sender) as prober:
         for number in range(2000):
-            prober.attend(VNodeName(f"vnode.b{number}.dev"), [target(probe(period=3600))], nobody)
+            prober.attend(VNodeName(f"vnode.b{number}.dev"), [target(probe(period=3600))], asyncio.Event())
         await asyncio.sleep(2.0)
         assert len(sender.times) <= module.A_SECOND * 2.2
         await asyncio.sleep(3.0)
@@ -221,7 +234,7 @@ async def test_a_sender_that_fails_by_a_defect_is_a_failure_and_ends_nothing(
 
     sender.answer = defect
     async with running(sender) as prober:
-        prober.attend(BASE, [target(Probe(HttpGet(Port(80)), period=1, failure_threshold=1))], nobody)
+        prober.attend(BASE, [target(Probe(HttpGet(Port(80)), period=1, failure_threshold=1))], asyncio.Event())
         await asyncio.sleep(2.5)
         assert sender.at() == [0.0, 1.0, 2.0]
         reading = prober.reading(BASE, KEY)
@@ -232,5 +245,5 @@ async def test_a_sender_that_fails_by_a_defect_is_a_failure_and_ends_nothing(
 async def test_what_is_over_does_not_stay_until_its_time() -> None:
     async with running(Sender()) as prober:
         for number in range(1000):
-            prober.attend(BASE, [target(probe(initial_delay=1e9), key=("uid", str(number)))], nobody)
+            prober.attend(BASE, [target(probe(initial_delay=1e9), key=("uid", str(number)))], asyncio.Event())
         assert len(prober._heap) <= 2 * module.FEW + 1

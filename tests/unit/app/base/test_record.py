@@ -90,7 +90,7 @@ async def test_what_a_predecessor_installed_right_before_it_died_is_told_by_the_
         later.bases.add("b1")
         await asyncio.sleep(2.0)
         done = Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=(Module(KEY, ModuleState.ACTIVATED),))
-        later.fleet.hearing.result(later.link, base, OrderResult(OrderId("of-the-last-term"), done))
+        later.router.report(later.link, base, OrderResult(OrderId("of-the-last-term"), done))
         await asyncio.sleep(GRACE + 20.0)
         assert modules[base] == {}
 
@@ -154,7 +154,7 @@ async def test_what_a_starting_base_was_given_is_recorded_at_once(known: bool) -
         if known:
             stage.bases.add("b1")
         await asyncio.sleep(7.0)
-        stage.fleet.hearing.baseline_query(stage.link, BaseId("b1"), BaselineQuery("q", "shop", "1.0.0", "default"))
+        stage.router.report(stage.link, BaseId("b1"), BaselineQuery("q", "shop", "1.0.0", "default"))
         base = stage.bases.add("b1")
         stage.bases.modules[base][KEY] = ModuleState.ACTIVATED
         await asyncio.sleep(1.0)
@@ -173,14 +173,14 @@ async def test_a_result_of_an_earlier_term_is_no_sign_of_life() -> None:
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")
         await asyncio.sleep(5.0)
-        known = stage.fleet.get(base)
+        known = stage.roster.get(base)
         assert known is not None
-        before = known.last_answered
+        before = known.signs.last_answered
         done = Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=(Module(KEY, ModuleState.ACTIVATED),))
         stage.bases.poll = lambda base: None  # type: ignore[method-assign]
-        stage.fleet.hearing.result(stage.link, base, OrderResult(OrderId("of-the-last-term"), done))
+        stage.router.report(stage.link, base, OrderResult(OrderId("of-the-last-term"), done))
         await asyncio.sleep(1.0)
-        assert known.last_answered == before
+        assert known.signs.last_answered == before
 
 
 async def test_installs_cost_no_write_of_the_record() -> None:

@@ -35,9 +35,9 @@ def beat(address: Address) -> Heartbeat:
 async def over_both(stage: Stage, mqtt: FakeLink, seconds: float, *, http: bool = True) -> None:
     """Let the base beat over MQTT, and over HTTP unless told otherwise, for a while."""
     for _ in range(int(seconds / 5)):
-        stage.fleet.hearing.heartbeat(mqtt, BaseId("b1"), beat(NO_PORT))
+        stage.router.report(mqtt, BaseId("b1"), beat(NO_PORT))
         if http:
-            stage.fleet.hearing.heartbeat(stage.link, BaseId("b1"), beat(ADDRESS))
+            stage.router.report(stage.link, BaseId("b1"), beat(ADDRESS))
         await asyncio.sleep(5.0)
 
 
@@ -46,7 +46,7 @@ async def test_a_base_over_both_tunnels_is_one_vnode_and_does_not_change_sides()
         mqtt = FakeLink("mqtt", tunnel=TunnelKind.MQTT)
         stage.gateways.connected(mqtt)
         await over_both(stage, mqtt, 100.0)
-        (base,) = stage.fleet.bases()
+        (base,) = stage.roster.bases()
         watches = [len(stage.link.watches), len(mqtt.watches)]
         assert sorted(watches)[0] == 0
         assert base.profile.address == ADDRESS
@@ -59,21 +59,22 @@ async def test_when_one_tunnel_is_lost_the_other_takes_over_at_once() -> None:
         mqtt = FakeLink("mqtt", tunnel=TunnelKind.MQTT, on_order=stage.bases.on_order)
         stage.gateways.connected(mqtt)
         await over_both(stage, mqtt, 10.0)
-        (base,) = stage.fleet.bases()
+        (base,) = stage.roster.bases()
         assert base.profile.tunnel.value == "http"
         stage.disconnect()
         await over_both(stage, mqtt, 5.0, http=False)
+        (base,) = stage.roster.bases()
         assert base.profile.tunnel.value == "mqtt"
         assert base.profile.address == ADDRESS
         assert mqtt.watches[-1].base == "b1"
         assert stage.ready("node", "b1") == "True"
-        stage.fleet.hearing.modules(
+        stage.router.report(
             mqtt, BaseId("b1"), ModuleList((), complete=True, unchanged=False, epoch=mqtt.watches[-1].epoch)
         )
         stage.put_pod("p")
         await asyncio.sleep(1.0)
         assert [order.modules[0].key.name for order in mqtt.orders] == ["biz1"]
-        stage.fleet.hearing.result(mqtt, BaseId("b1"), OrderResult(mqtt.orders[0].order_id, Reply(ReplyCode.SUCCESS)))
+        stage.router.report(mqtt, BaseId("b1"), OrderResult(mqtt.orders[0].order_id, Reply(ReplyCode.SUCCESS)))
         await over_both(stage, mqtt, 100.0, http=False)
         assert stage.ready("node", "b1") == "True"
 
@@ -96,9 +97,9 @@ async def test_a_restarted_control_plane_works_through_the_tunnel_that_the_node_
     async with Stage(api).running() as stage:
         mqtt = FakeLink("mqtt", tunnel=TunnelKind.MQTT)
         stage.gateways.connected(mqtt)
-        stage.fleet.hearing.heartbeat(mqtt, BaseId("b1"), beat(address))
+        stage.router.report(mqtt, BaseId("b1"), beat(address))
         await asyncio.sleep(1.0)
-        stage.fleet.hearing.health(mqtt, BaseId("b1"), Health(BaseState.ACTIVATED, None, "17"))
+        stage.router.report(mqtt, BaseId("b1"), Health(BaseState.ACTIVATED, None, "17"))
         await asyncio.sleep(4.0)
     async with Stage(api).running() as stage:
         mqtt = FakeLink("mqtt", tunnel=TunnelKind.MQTT)
@@ -115,7 +116,7 @@ async def test_a_baseline_that_failed_is_told_and_the_modules_are_asked_for_agai
         epoch = stage.link.watches[-1].epoch
         failed = Reply(ReplyCode.FAILED, message="internal exception: no route")
         batch = BatchInstalled(failed, (("https://repo.example/a.jar", failed), ("u", Reply(ReplyCode.SUCCESS))))
-        stage.fleet.hearing.batch_installed(stage.link, BaseId("b1"), batch)
+        stage.router.report(stage.link, BaseId("b1"), batch)
         await asyncio.sleep(1.0)
         assert stage.reasons().count("BaselineInstallFailed") == 1
         assert stage.link.watches[-1].epoch == epoch + 1

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from controlplane.app.events import Recorder
 from controlplane.app.metrics import HANDOVERS, HANDOVERS_FAILED
 from controlplane.app.ownership.membership import LEAVE_TRIES, Membership, NameTaken
 from controlplane.app.policy import Policy
@@ -281,7 +282,8 @@ async def test_a_process_that_another_one_followed_under_its_name_does_not_relea
         cluster = ApiCluster(api, env="dev", kind="test", clock=clock)
         group.create_task(cluster.run())
         member = Member("r0", instance, "", "default", "dev")
-        return Membership(cluster, clock, member, random=Random(7), sole=True)
+        recorder = Recorder(cluster, clock, env="dev")
+        return Membership(cluster, clock, member, recorder, random=Random(7), sole=True)
 
     async with asyncio.TaskGroup() as group:
         frozen, follower = process("one"), process("two")

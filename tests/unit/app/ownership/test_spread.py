@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 from controlplane.app.base.actor import SUSPENDED_LOOK, BaseActor
+from controlplane.app.events import Recorder
 from controlplane.app.ownership.membership import LOOK, Membership
 from controlplane.app.ports import Conflict
 from controlplane.cluster.adapter import ApiCluster
@@ -44,7 +45,7 @@ async def test_actors_of_a_replica_that_may_not_act_do_not_look_in_step(monkeypa
     look = BaseActor._look
 
     async def noted(self: BaseActor) -> float | None:
-        looks[self.base.id].append(asyncio.get_running_loop().time())
+        looks[self._base.id].append(asyncio.get_running_loop().time())
         return await look(self)
 
     async with replicas("r0", bases=MANY) as those:
@@ -73,9 +74,10 @@ async def test_replicas_that_find_their_record_taken_do_not_try_again_in_step() 
         tasks = []
         for number in range(MANY):
             cluster = Contended(api, env="dev", kind="test", clock=clock)
+            recorder = Recorder(cluster, clock, env="dev")
             member = Member(f"r{number}", "one", "", "default", "dev")
             tasks.append(group.create_task(cluster.run()))
-            tasks.append(group.create_task(Membership(cluster, clock, member, random=Random(number)).run()))
+            tasks.append(group.create_task(Membership(cluster, clock, member, recorder, random=Random(number)).run()))
         await asyncio.sleep(5.0)
         for task in tasks:
             task.cancel()

@@ -61,7 +61,7 @@ class Tool:
     """What a tool does."""
 
     def __init__(self, stage: Stage) -> None:
-        self._operations = Operations(stage.cluster, stage.fleet, env="dev")
+        self._operations = Operations(stage.cluster, stage.roster, env="dev")
         self._installs = Installs(stage.cluster, env="dev")
 
     async def install(

@@ -48,7 +48,7 @@ def ask(stages: dict[str, Stage], base: BaseId, asked: BaselineQuery) -> list[st
     answered = []
     for name, stage in stages.items():
         before = len(stage.link.baselines)
-        stage.fleet.hearing.baseline_query(stage.link, base, asked)
+        stage.router.report(stage.link, base, asked)
         answered += [name] * (len(stage.link.baselines) - before)
     return answered
 
@@ -77,7 +77,7 @@ async def test_the_owner_answers_for_its_base_and_nobody_else() -> None:
             for base in BASES:
                 stage.bases.add(base)
         await asyncio.sleep(10.0)
-        owners = {base: name for name, stage in stages.items() for base in BASES if stage.fleet.get(base) is not None}
+        owners = {base: name for name, stage in stages.items() for base in BASES if stage.roster.get(base) is not None}
         assert owners.keys() == set(BASES)
         assert all(ask(stages, base, query()) == [owners[base]] for base in BASES)
 
@@ -91,7 +91,7 @@ async def test_whoever_answered_the_owner_knows_what_the_base_was_given() -> Non
             for stage in others.values():
                 stage.bases.add(base)
             await asyncio.sleep(3.0)
-            (known,) = (found for stage in others.values() if (found := stage.fleet.get(base)) is not None)
+            (known,) = (found for stage in others.values() if (found := stage.roster.get(base)) is not None)
             assert ModuleKey("biz1", "1") in known.modules.spared
 
 
@@ -100,7 +100,7 @@ async def test_without_deployments_a_question_is_refused_and_counted() -> None:
     api.away = True
     async with Stage(api).running() as stage:
         before = _refused("not-ready")
-        stage.fleet.hearing.baseline_query(stage.link, BASES[0], query())
+        stage.router.report(stage.link, BASES[0], query())
         assert stage.link.baselines == []
         assert _refused("not-ready") == before + 1
 
@@ -116,7 +116,7 @@ async def test_a_storm_is_worked_out_once_and_again_only_when_a_deployment_chang
     async with Stage(api).running() as stage:
         with mock.patch.object(baselines, "Offer", wraps=Offer) as made:
             for number in range(500):
-                stage.fleet.hearing.baseline_query(stage.link, BaseId(f"s{number}"), query(number))
+                stage.router.report(stage.link, BaseId(f"s{number}"), query(number))
             assert made.call_count == 1
             assert len({id(given) for _, _, given in stage.link.baselines}) == 1
             # A Deployment whose status alone changed offers what it offered.
@@ -124,11 +124,11 @@ async def test_a_storm_is_worked_out_once_and_again_only_when_a_deployment_chang
             assert told is not None
             api.put(DEPLOYMENTS, {**told, "status": {"readyReplicas": 7}})
             await asyncio.sleep(1.0)
-            assert len(stage.fleet.hearing.baseline(BaseId("s1"), query())) == 20
+            assert len(stage.baselines.of(BaseId("s1"), query()).modules) == 20
             assert made.call_count == 1
             api.remove(DEPLOYMENTS, "biz1", "default")
             await asyncio.sleep(1.0)
-            assert len(stage.fleet.hearing.baseline(BaseId("s1"), query())) == 19
+            assert len(stage.baselines.of(BaseId("s1"), query()).modules) == 19
             assert made.call_count == 2
 
 
@@ -137,19 +137,22 @@ async def test_a_base_that_restarts_is_judged_by_its_node() -> None:
         put_deployment(stage.api)
         base = stage.bases.add("b1")
         await asyncio.sleep(5.0)
-        assert [module.name for module in stage.fleet.hearing.baseline(base, query())] == ["biz1"]
+        assert [module.name for module in stage.baselines.of(base, query()).modules] == ["biz1"]
         node = stage.node()
         assert node is not None
         spec: Json = {**node["spec"], "unschedulable": True}
         stage.api.put(NODES, {**node, "spec": spec})
         await asyncio.sleep(1.0)
-        assert stage.fleet.hearing.baseline(base, query()) == ()
+        assert stage.baselines.of(base, query()).modules == ()
         node["metadata"]["labels"]["tier"] = "a"
         stage.api.put(NODES, node)
         put_deployment(stage.api, "biz2", spec={"nodeSelector": {"tier": "a"}})
         put_deployment(stage.api, "biz3", spec={"nodeSelector": {"tier": "b"}})
         await asyncio.sleep(1.0)
-        assert [module.name for module in stage.fleet.hearing.baseline(base, query())] == ["biz1", "biz2"]
+        assert [module.name for module in stage.baselines.of(base, query()).modules] == [
+            "biz1",
+            "biz2",
+        ]
 
 
 async def test_deployments_for_which_nothing_is_done_are_named_once() -> None:
@@ -171,7 +174,7 @@ async def test_deployments_for_which_nothing_is_done_are_named_once() -> None:
         assert "replicas" not in told["default/plain"].message
         assert stage.reasons().count("DeploymentNotUnderstood") == 2
         assert stage.reasons().count("PeerDeploymentIgnored") == 1
-        assert [module.name for module in stage.fleet.hearing.baseline(BASES[0], query())] == ["biz1"]
+        assert [module.name for module in stage.baselines.of(BASES[0], query()).modules] == ["biz1"]
         for name, replicas in (("odd", 3), ("vague", 4), ("biz1", 2)):
             obj = api.named(DEPLOYMENTS, name, "default")
             assert obj is not None

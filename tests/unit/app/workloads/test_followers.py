@@ -145,7 +145,7 @@ async def test_all_bases_gone_one_by_one_is_zero_and_the_next_one_raises_it_agai
         assert replicas(stage) == 0
         # A base that starts before its Node is known still gets the module.
         query = BaselineQuery("q", "shop", "1.0.0", "default")
-        assert [c.name for c in stage.fleet.hearing.baseline(BaseId("b9"), query)] == ["biz1"]
+        assert [c.name for c in stage.baselines.of(BaseId("b9"), query).modules] == ["biz1"]
         stage.bases.add("b9")
         await asyncio.sleep(5.0)
         assert replicas(stage) == 1
@@ -159,7 +159,7 @@ async def test_most_bases_silent_at_once_change_nothing() -> None:
         api.calls.clear()
         stage.bases.silence(*bases[:8])
         await asyncio.sleep(600.0)
-        assert stage.fleet.removals_frozen()
+        assert stage.roster.outages.now.removals_frozen
         assert not scalings(stage)
 
 
@@ -310,7 +310,7 @@ async def test_a_baseline_follows_its_deployments() -> None:
         query = BaselineQuery("q", "shop", "1.0.0", "default")
 
         def given() -> list[str]:
-            return [c.name for c in stage.fleet.hearing.baseline(BaseId("b9"), query)]
+            return [c.name for c in stage.baselines.of(BaseId("b9"), query).modules]
 
         put_deployment(stage.api)
         put_deployment(stage.api, "biz2", replicas=0)

@@ -15,8 +15,9 @@ from enum import Enum
 from controlplane.domain.base import doubts, outcomes
 from controlplane.domain.base import modules as book
 from controlplane.domain.base.modules import Modules
-from controlplane.domain.base.planner import Abilities, Policy, Wish, plan
+from controlplane.domain.base.planner import Abilities, Policy, plan
 from controlplane.domain.base.releases import UNKNOWN, Release
+from controlplane.domain.base.wishes import Wish
 from controlplane.domain.facts import (
     Address,
     BatchInstalled,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from controlplane.domain.base import modules as book
+from controlplane.domain.base import vpod
 from controlplane.domain.base.environment import Place
 from controlplane.domain.base.modules import Modules
+from controlplane.domain.base.wishes import releases, wishes
 from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
 from controlplane.domain.facts import Module, ModuleList
-from controlplane.domain.objects import Container, Pod
+from controlplane.domain.objects import Container, Pod, PodStatus
 
 PLACE = Place("10.0.0.7", "128Mi")
 
@@ -49,3 +52,20 @@ def told(*modules: Module, state: Modules | None = None) -> Modules:
     """What is known once the base told these modules."""
     known = state or Modules()
     return book.hear(known, ModuleList(modules, complete=True, unchanged=False, epoch=known.epoch), 0.0)
+
+
+def pod_status(
+    which: Pod,
+    modules: Modules,
+    host: vpod.Host,
+    *,
+    now: float,
+    wall: float,
+    superseded: vpod.Superseded = frozenset(),
+    readings: vpod.Readings = MappingProxyType({}),
+) -> PodStatus | None:
+    """The status to write to a Pod that wants what it says."""
+    wanted = releases(wishes([which], PLACE))
+    return vpod.pod_status(
+        which, modules, host, releases=wanted, superseded=superseded, now=now, wall=wall, readings=readings
+    )

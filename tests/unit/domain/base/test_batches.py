@@ -7,7 +7,8 @@ import pytest
 from controlplane.domain.base import modules as book
 from controlplane.domain.base import outcomes
 from controlplane.domain.base.modules import Modules
-from controlplane.domain.base.planner import Abilities, Intent, Policy, plan, wishes
+from controlplane.domain.base.planner import Abilities, Intent, Policy, plan
+from controlplane.domain.base.wishes import wishes
 from controlplane.domain.facts import (
     Address,
     BatchInstalled,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from controlplane.domain.base import deadline
-from controlplane.domain.base.planner import wishes
+from controlplane.domain.base.wishes import wishes
 from controlplane.domain.objects import Condition, ContainerStatus, Pod, PodStatus
 from tests.unit.domain.base.pods import PLACE, pod
 

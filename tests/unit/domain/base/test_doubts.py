@@ -9,8 +9,9 @@ import pytest
 from controlplane.domain.base import doubts, outcomes
 from controlplane.domain.base import modules as book
 from controlplane.domain.base.modules import Modules
-from controlplane.domain.base.planner import Policy, Wish, plan
+from controlplane.domain.base.planner import Policy, plan
 from controlplane.domain.base.replies import Effect
+from controlplane.domain.base.wishes import Wish
 from controlplane.domain.facts import (
     Address,
     Module,

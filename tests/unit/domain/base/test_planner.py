@@ -9,8 +9,9 @@ import pytest
 from controlplane.domain.base import modules as book
 from controlplane.domain.base import outcomes
 from controlplane.domain.base.modules import Modules
-from controlplane.domain.base.planner import OrphanPolicy, Policy, Wish, plan
+from controlplane.domain.base.planner import OrphanPolicy, Policy, plan
 from controlplane.domain.base.releases import UNKNOWN
+from controlplane.domain.base.wishes import Wish
 from controlplane.domain.facts import (
     ClientCode,
     InstallStrategy,

@@ -11,8 +11,9 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from controlplane.domain.base import modules as book
 from controlplane.domain.base import outcomes
 from controlplane.domain.base.modules import Modules
-from controlplane.domain.base.planner import Policy, Wish, plan
+from controlplane.domain.base.planner import Policy, plan
 from controlplane.domain.base.releases import UNKNOWN
+from controlplane.domain.base.wishes import Wish
 from controlplane.domain.facts import (
     Address,
     InstallStrategy,

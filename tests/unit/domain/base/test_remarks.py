@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controlplane.domain.base.remarks import Remark, remarks
-from controlplane.domain.base.vpod import Host, pod_status
+from controlplane.domain.base.vpod import Host
 from controlplane.domain.objects import ContainerKind, OtherContainer, Pod, PodStatus
-from tests.unit.domain.base.pods import biz, pod, told
+from tests.unit.domain.base.pods import biz, pod, pod_status, told
 
 HOST = Host("10.0.0.7")
 IGNORED = Remark(False, "FieldsIgnored", "ignored: command")

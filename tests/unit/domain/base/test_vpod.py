@@ -8,13 +8,13 @@ import pytest
 
 from controlplane.domain.base import vpod
 from controlplane.domain.base.modules import InFlight, Modules, Trouble
-from controlplane.domain.base.planner import module_spec, wishes
 from controlplane.domain.base.releases import Release, release
-from controlplane.domain.base.vpod import Host, pod_status, superseded
+from controlplane.domain.base.vpod import Host, superseded
+from controlplane.domain.base.wishes import module_spec, wishes
 from controlplane.domain.facts import Module, ModuleState, Verb
 from controlplane.domain.identity import ModuleKey, OrderId
 from controlplane.domain.objects import Condition, ContainerKind, ContainerStatus, OtherContainer, Pod, PodStatus
-from tests.unit.domain.base.pods import PLACE, biz, pod, told
+from tests.unit.domain.base.pods import PLACE, biz, pod, pod_status, told
 
 HOST = Host("10.0.0.7")
 KEY = ModuleKey("a", "1")

@@ -68,14 +68,14 @@ async def stage() -> AsyncIterator[Stage]:
         spec = {**lease["spec"], "holderIdentity": "other", "leaseTransitions": lease["spec"]["leaseTransitions"] + 1}
         running.api.put(LEASES, {**lease, "spec": spec})
         await asyncio.sleep(5.0)
-        assert [base.vnode for base in running.fleet.bases()] == [OURS]
+        assert [base.vnode for base in running.roster.bases()] == [OURS]
         yield running
 
 
 def reads(running: Stage, others: Others) -> Reads:
     return Reads(
-        operations=Operations(running.cluster, running.fleet, env="dev"),
-        fleet=running.fleet,
+        operations=Operations(running.cluster, running.roster, env="dev"),
+        roster=running.roster,
         gateways=running.gateways,
         recorder=running.recorder,
         shards=Shards(running.cluster, running.members, env="dev"),
@@ -192,14 +192,14 @@ async def test_history_and_gateways_are_those_of_all() -> None:
         assert [(item.vnode, item.name) for item in found.items] == [(THEIRS, "theirs"), (OURS, "biz1")]
         gateways = await reads(running, others).gateways(pb.ListGatewaysRequest(), own=False)
         assert [(item.id, item.watched) for item in gateways.items] == [
-            (mine.link.info.gateway_id, 5 + len(mine.watched)),
+            (mine.link.info.gateway_id, 5 + running.roster.load[mine.link.info.gateway_id]),
             ("zz", 0),
         ]
 
 
 async def test_a_rollout_asks_for_modules_without_pods_only_where_they_could_count() -> None:
     async with stage() as running:
-        operations = Operations(running.cluster, running.fleet, env="dev")
+        operations = Operations(running.cluster, running.roster, env="dev")
         rollouts = Rollouts(running.cluster, operations)
         targets = operations.select(all_bases=True)
         assert not rollouts.bare("biz1", "", operations.select(base="b1")), "a Pod asks for it there"

@@ -60,7 +60,7 @@ def servicer() -> ToolingServicer:
             operations=None,
             installs=None,
             rollouts=None,
-            fleet=None,
+            baselines=None,
             reads=Reads(),
             watches=SimpleNamespace(end=lambda: None),
             policy=None,

@@ -40,8 +40,8 @@ def watches(running: Stage, network: Network[Any]) -> Watches:
     others = Wired(network.members)
     others.network = network
     return Watches(
-        operations=Operations(running.cluster, running.fleet, env="dev"),
-        fleet=running.fleet,
+        operations=Operations(running.cluster, running.roster, env="dev"),
+        roster=running.roster,
         recorder=running.recorder,
         shards=Shards(running.cluster, running.members, env="dev"),
         others=others,

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
+from controlplane.app.changes import Subscription
 from controlplane.rpc.tooling.watches import TooSlow, Waiting
 from controlplane.rpc.tooling.watching import News, Told, View, follow
 
@@ -22,7 +23,7 @@ async def test_items_then_the_mark_then_changes() -> None:
             View({"b": pb.VNode(name="b", modules=1)}),
         ]
     )
-    news = News()
+    news = News(Subscription())
     told: list[Told[pb.VNode]] = []
 
     async def read() -> None:

@@ -78,7 +78,7 @@ class Scene:
         async with Stage(Api()).running() as stage:
             self.stage = stage
             self.servicer = TunnelServicer(
-                fleet=stage.fleet,
+                router=stage.router,
                 gateways=stage.gateways,
                 members=stage.members,
                 policy=stage.policy,
@@ -143,7 +143,7 @@ def test_a_bad_report_is_refused_alone(scene: Scene) -> None:
     scene.stream.send(b"\x0a\x05\x0a\x03\xff\xfe\xfd")
     scene.run(5.0)
     assert scene.stage is not None
-    assert sorted(base.id for base in scene.stage.fleet.bases()) == ["b1", "b2", "b3"]
+    assert sorted(base.id for base in scene.stage.roster.bases()) == ["b1", "b2", "b3"]
     assert scene.stream.acked() == 2
     assert not scene.call.done()
     assert (refusals("time"), refusals("address"), refusals("unparsable")) == tuple(count + 1 for count in before)
@@ -175,7 +175,7 @@ def test_a_result_that_cannot_be_read_is_acknowledged_and_ends_its_order(scene: 
     scene.stream.send(pb.ConnectRequest(order_result=result))
     scene.run(1.0)
     assert scene.stream.acked() == 3
-    base = scene.stage.fleet.get(BaseId("b1"))
+    base = scene.stage.roster.get(BaseId("b1"))
     assert base is not None
     assert [operation.reason for operation in base.history] == ["OutcomeUnknown"]
     # The base is asked what became of it.
@@ -187,7 +187,7 @@ def test_more_reports_than_a_batch_may_have_are_not_looked_at(scene: Scene) -> N
     scene.stream.send(reports(1, *(beat(f"b{number}") for number in range(MAX_BATCH + 5))))
     scene.run(5.0)
     assert scene.stage is not None
-    assert len(list(scene.stage.fleet.bases())) == MAX_BATCH
+    assert len(list(scene.stage.roster.bases())) == MAX_BATCH
     assert refusals("count") == before + 1
     assert scene.stream.acked() == 1
 
@@ -217,7 +217,7 @@ def test_a_batch_leaves_others_room(scene: Scene, monkeypatch: pytest.MonkeyPatc
         taken.append(report.base_id)
 
     servicer = TunnelServicer(
-        fleet=scene.stage.fleet,  # type: ignore[union-attr]
+        router=scene.stage.router,  # type: ignore[union-attr]
         gateways=scene.stage.gateways,  # type: ignore[union-attr]
         members=scene.stage.members,  # type: ignore[union-attr]
         policy=scene.stage.policy,  # type: ignore[union-attr]
@@ -280,4 +280,4 @@ def _lives_after(scene: Scene, told: list[pb.ConnectRequest] | list[Any]) -> Non
     scene.stream.sent.clear()
     scene.servicer._sessions["g"]._acked = 0
     assert scene.stage is not None
-    assert scene.stage.fleet.get(BaseId("b1")) is not None
+    assert scene.stage.roster.get(BaseId("b1")) is not None

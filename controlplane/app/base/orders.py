@@ -1,0 +1,153 @@
+"""Orders for one base: which are due, how they end, and what its lists say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+from uuid import uuid4
+
+import structlog
+
+from controlplane.app.base.orderreports import OrderReports
+from controlplane.app.gateways import GatewayDirectory, Link
+from controlplane.app.metrics import ORDERS_IN_FLIGHT
+from controlplane.app.policy import Policy
+from controlplane.domain.base import doubts, modules, outcomes, planner
+from controlplane.domain.base.state import Base
+from controlplane.domain.base.wishes import Wish
+from controlplane.domain.facts import BatchInstalled, ModuleList, Order, OrderResult, Reply, TunnelKind
+from controlplane.domain.identity import ModuleKey, OrderId
+from controlplane.domain.objects import Pod
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Orders:
+    """Sends the orders of one base and takes what becomes of them; each step returns the base's next state."""
+
+    gateways: GatewayDirectory
+    reports: OrderReports
+    policy: Policy
+    random: Random
+    _sent: dict[OrderId, Link] = field(default_factory=dict)
+    """Over which stream orders under way were sent."""
+
+    def take_results(
+        self, base: Base, results: Iterable[tuple[OrderResult, float]], pods: Sequence[Pod]
+    ) -> tuple[Base, bool]:
+        """Take outcomes of orders; return whether the base answered one of ours, too."""
+        answered = False
+        for result, at in results:
+            if result.order_id in base.modules.orders():
+                answered |= isinstance(result.outcome, Reply | BatchInstalled)
+                base = self._end(base, result, pods, at)
+            else:
+                # An order of an earlier term, a baseline that it gave, or an order that was given up.
+                known = modules.installed_before(base.modules, outcomes.installed(result.outcome), at)
+                base = replace(base, modules=modules.ask_again(known))
+        return base, answered
+
+    def take_list(self, base: Base, listed: ModuleList, pods: Sequence[Pod], now: float) -> Base:
+        """Take a module list."""
+        known, lost = doubts.undelivered(base.modules, listed, again_at=now + doubts.AGAIN)
+        base = replace(base, modules=known)
+        for order_id in lost:
+            base = self._end(base, outcomes.lost(order_id, "the base does not seem to work on it"), pods, now)
+        return replace(base, modules=modules.hear(base.modules, listed, now))
+
+    def give_up(self, base: Base, wishes: Sequence[Wish], pods: Sequence[Pod], now: float) -> tuple[Base, float | None]:
+        """Count orders whose answer will not come as unknown; return when to look again, too."""
+        for order_id in doubts.overdue(base.modules, now):
+            base = self._end(base, outcomes.lost(order_id, "no answer in time"), pods, now)
+        times = []
+        for flight in tuple(base.modules.in_flight.values()):
+            given_up_at = self.gateways.given_up_at(flight.gateway)
+            if given_up_at is not None and given_up_at <= now:
+                base = self._end(base, outcomes.lost(flight.order_id, "the gateway was lost"), pods, now)
+                continue
+            times.append(min(flight.deadline, given_up_at or flight.deadline))
+            if given_up_at is None and not self._over_the_same_stream(flight):
+                by = now + doubts.OVER_NEW_STREAM
+                base = replace(base, modules=doubts.doubt_by(base.modules, flight.order_id, by))
+        if base.modules.in_flight:
+            # An install that no Pod wants any more is not awaited for long: it holds up what is wanted now.
+            wanted = {(wish.spec, wish.release) for wish in wishes if not wish.leaving}
+            known = doubts.doubt(doubts.unwanted(base.modules, wanted, now), now)
+            base = base if known is base.modules else replace(base, modules=known)
+        flights = base.modules.in_flight.values()
+        times += [f.doubt_at for f in flights if f.doubt_at is not None and f.asked is None]
+        return base, min(times, default=None)
+
+    def send(self, base: Base, wishes: Sequence[Wish], now: float) -> tuple[Base, float | None]:
+        """Send the orders that are due; return when to plan again, too."""
+        known = modules.forget(base.modules, {wish.spec.key for wish in wishes}, now)
+        known = modules.adopt(known, {wish.spec.key: wish.release for wish in wishes})
+        over_http = base.profile.tunnel is TunnelKind.HTTP
+        abilities = planner.Abilities(batch=over_http, switch=over_http)
+        plan = planner.plan(known, wishes, now=now, policy=self.policy.modules, abilities=abilities)
+        if (plan.orphan_since, plan.alone) != (known.orphan_since, known.alone):
+            known = replace(known, orphan_since=plan.orphan_since, alone=plan.alone)
+        if known is not base.modules:
+            base = replace(base, modules=known)
+        gateway = self.gateways.get(base.gateway)
+        if gateway is not None and gateway.tunnel_up:
+            for intents in plan.orders:
+                base = self._send(base, intents, gateway.link, now)
+        return base, plan.wake_at
+
+    def drop(self, base: Base) -> Base:
+        """Give up the base: orders under way are not awaited any more."""
+        ORDERS_IN_FLIGHT.dec(len(base.modules.orders()))
+        return replace(base, modules=replace(base.modules, in_flight={}))
+
+    def _send(self, base: Base, intents: Sequence[planner.Intent], link: Link, now: float) -> Base:
+        verb, timing = intents[0].verb, self.policy.timing
+        order = Order(
+            order_id=OrderId(uuid4().hex),
+            fence=base.fence,
+            base=base.id,
+            address=base.profile.address,
+            verb=verb,
+            modules=tuple(intent.spec for intent in intents),
+            timeout=timing.timeout(verb),
+        )
+        known = modules.begin(
+            base.modules,
+            order,
+            {intent.spec.key: intent.release for intent in intents},
+            now=now,
+            deadline=now + order.timeout + timing.answer_margin,
+            gateway=link.info.key,
+            # What a base lost with its connection to the broker has no answer.
+            doubt_at=now + doubts.OVER_MQTT if base.profile.tunnel is TunnelKind.MQTT else None,
+        )
+        ORDERS_IN_FLIGHT.inc()
+        under_way = known.orders()
+        self._sent = {sent: over for sent, over in self._sent.items() if sent in under_way} | {order.order_id: link}
+        link.order(order)
+        names = ", ".join(str(spec.key) for spec in order.modules)
+        log.info("order sent", base=base.id, modules=names, verb=verb.value, order=order.order_id)
+        return replace(base, modules=known)
+
+    def _over_the_same_stream(self, flight: modules.InFlight) -> bool:
+        gateway = self.gateways.get(flight.gateway.rpartition("/")[0])
+        return gateway is not None and self._sent.get(flight.order_id) is gateway.link
+
+    def _end(self, base: Base, result: OrderResult, pods: Sequence[Pod], at: float) -> Base:
+        restarts = {
+            ModuleKey(container.name, container.version): status.restart_count
+            for pod in pods
+            for container in pod.containers
+            for status in pod.status.containers
+            if status.name == container.name
+        }
+        if result.order_id in base.modules.orders():
+            ORDERS_IN_FLIGHT.dec()
+        chance = self.random.random()
+        known, ends = outcomes.end(base.modules, result, now=at, chance=chance, restarts=restarts)
+        base = replace(base, modules=known)
+        for ended in ends:
+            base = self.reports.ended(base, ended, pods, at)
+        return base

@@ -1,0 +1,63 @@
+"""Names of what changed, for readers that look when they are ready: however much changes, only names wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Subscription(Generic[T]):
+    """The names that changed since they were last taken."""
+
+    def __init__(self) -> None:
+        self._names: set[T] = set()
+        self._some = asyncio.Event()
+
+    def note(self, name: T) -> None:
+        """Note that something of that name changed."""
+        self._names.add(name)
+        self._some.set()
+
+    def nudge(self) -> None:
+        """End a wait, although nothing changed by name."""
+        self._some.set()
+
+    def take(self) -> set[T]:
+        """Return the names and begin anew."""
+        self._some.clear()
+        names, self._names = self._names, set()
+        return names
+
+    async def wait(self, seconds: float | None = None) -> None:
+        """Return when there are names, or after so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._some.wait()
+        except TimeoutError:
+            pass
+
+
+class Changes(Generic[T]):
+    """Tells all subscriptions."""
+
+    def __init__(self) -> None:
+        self._subscriptions: set[Subscription[T]] = set()
+
+    def note(self, name: T) -> None:
+        """Note that something of that name changed."""
+        for subscription in self._subscriptions:
+            subscription.note(name)
+
+    @contextmanager
+    def subscribed(self) -> Iterator[Subscription[T]]:
+        """Subscribe for as long as the context lasts."""
+        subscription: Subscription[T] = Subscription()
+        self._subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)

@@ -1,0 +1,56 @@
+"""Counts the bases of this replica by phase, and notices faults of most of them at once, which are likely ours."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from controlplane.app.events import Recorder
+from controlplane.app.metrics import COMMANDS_FAIL, REMOVALS_FROZEN, VNODES
+from controlplane.domain.base.liveness import mass_silence
+from controlplane.domain.base.state import Base, Phase
+from controlplane.domain.base.vitals import NO_OUTAGE
+
+FAIL = "commands to most bases fail, as when the gateways cannot reach them"
+
+
+class Outages:
+    """Keeps ``now``: whether most bases are silent, or do not answer commands."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._count: Counter[Phase] = Counter()
+        self._failing = 0
+        self.now = NO_OUTAGE
+
+    def count(self, before: Base | None, after: Base | None) -> bool:
+        """Take how a base is now and was before, None: not ours; return whether ``now`` changed."""
+        old = (before.phase, bool(before.signs.failing)) if before is not None else None
+        new = (after.phase, bool(after.signs.failing)) if after is not None else None
+        if old == new:
+            return False
+        for state, step in ((old, -1), (new, 1)):
+            if state is not None:
+                self._count[state[0]] += step
+                self._failing += step * state[1]
+        return self._measure()
+
+    def _measure(self) -> bool:
+        for phase in Phase:
+            VNODES.labels(phase.value).set(self._count[phase])
+        COMMANDS_FAIL.set(self._failing)
+        bases, silent = self._count.total(), self._count[Phase.UNREACHABLE]
+        frozen, fail = mass_silence(silent, bases), mass_silence(self._failing, bases)
+        before, self.now = self.now, replace(self.now, removals_frozen=frozen, commands_fail=FAIL if fail else "")
+        if frozen is not before.removals_frozen:
+            REMOVALS_FROZEN.set(frozen)
+            message = f"most bases fell silent together, {silent}: none is removed for it"
+            self._say(frozen, ("RemovalsFrozen", message), ("RemovalsPossible", "enough bases answer again"))
+        if fail is not bool(before.commands_fail):
+            message = f"{FAIL}: {self._failing} of {bases}; their VNodes stay Ready"
+            self._say(fail, ("CommandsFail", message), ("CommandsArrive", "enough bases answer commands again"))
+        return self.now != before
+
+    def _say(self, bad: bool, begun: tuple[str, str], ended: tuple[str, str]) -> None:
+        reason, message = begun if bad else ended
+        self._recorder.replica(warning=bad, reason=reason, message=message)

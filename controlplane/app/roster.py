@@ -1,0 +1,166 @@
+"""The bases of this replica, and those of which it was told lately: one table that its parts read and wait on by name.
+
+The router fills inboxes and the list of bases without an actor, actors publish how
+their bases are, the fleet adds and removes actors. Bounded by ``most_bases`` and by time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from controlplane.app.changes import Changes, Subscription
+from controlplane.app.inbox import Inbox
+from controlplane.app.outages import Outages
+from controlplane.domain.base.news import Source
+from controlplane.domain.base.state import Base
+from controlplane.domain.facts import Heartbeat
+from controlplane.domain.identity import BaseId, ModuleKey, VNodeName
+
+KEPT = 30.0
+"""Seconds for which the heartbeat of a base that nobody here serves, or what it was given, is kept."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """A base that has an actor here."""
+
+    base: Base
+    inbox: Inbox = field(default_factory=Inbox)
+
+
+@dataclass(frozen=True, slots=True)
+class Unserved:
+    """The last heartbeat of a base that has no actor here; at is monotonic."""
+
+    heartbeat: Heartbeat
+    source: Source
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a base that asked lately was given, by this replica or by the one that answers it; at is monotonic."""
+
+    query_id: str
+    modules: tuple[ModuleKey, ...]
+    at: float
+
+
+class Roster:
+    """The table. changed has the names of VNodes that tools may see otherwise, untaken those that may be taken."""
+
+    def __init__(self, outages: Outages, *, most_bases: int) -> None:
+        self.outages = outages
+        self.changed: Changes[VNodeName] = Changes()
+        self.untaken: Subscription[BaseId] = Subscription()
+        self.leaving: set[BaseId] = set()
+        """Bases that are being given to another replica."""
+        self.load: Counter[str] = Counter()
+        """How many bases each gateway polls, by its id."""
+        self._most = most_bases
+        self._served: dict[BaseId, Entry] = {}
+        self._unserved: dict[BaseId, Unserved] = {}
+        self._given: dict[BaseId, Given] = {}
+
+    # Bases with an actor.
+
+    def entry(self, base: BaseId) -> Entry | None:
+        """Return the entry of a base that has an actor."""
+        return self._served.get(base)
+
+    def get(self, base: BaseId) -> Base | None:
+        """Return a base that has an actor."""
+        entry = self._served.get(base)
+        return entry.base if entry is not None else None
+
+    def bases(self) -> Iterator[Base]:
+        """Iterate over the bases that have an actor."""
+        return (entry.base for entry in tuple(self._served.values()))
+
+    def begin(self, base: Base) -> Entry:
+        """Add a base; whatever was kept of it goes into its inbox."""
+        entry = self._served[base.id] = Entry(base)
+        if (last := self._unserved.pop(base.id, None)) is not None:
+            entry.inbox.put(last.heartbeat, last.source, last.at)
+        if (given := self._given.pop(base.id, None)) is not None:
+            entry.inbox.give(given.modules)
+        self._counted(None, base)
+        return entry
+
+    def publish(self, base: Base) -> None:
+        """Take how a base is now, from its actor."""
+        entry = self._served.get(base.id)
+        if entry is None:
+            return
+        before, entry.base = entry.base, base
+        self._counted(before, base)
+
+    def end(self, base: BaseId) -> None:
+        """Remove a base."""
+        entry = self._served.pop(base, None)
+        if entry is not None:
+            self._counted(entry.base, None)
+
+    def touch(self, now: float, bases: Iterable[BaseId] | None = None) -> None:
+        """Have the actors of these bases look again, by default of all."""
+        for base in tuple(self._served) if bases is None else bases:
+            if (entry := self._served.get(base)) is not None:
+                entry.inbox.touch(now)
+
+    def serving(self, base: BaseId) -> bool:
+        """Return whether a base has an actor here, or is just being given away."""
+        return base in self._served or base in self.leaving
+
+    def _counted(self, before: Base | None, after: Base | None) -> None:
+        for base, step in ((before, -1), (after, 1)):
+            if base is not None and base.gateway:
+                self.load[base.gateway] += step
+        if self.outages.count(before, after):
+            for entry in self._served.values():
+                entry.inbox.wake.set()
+        one = after or before
+        if one is not None and (before is None or after is None or before.shown != after.shown):
+            self.changed.note(one.vnode)
+
+    # Bases without.
+
+    def unserved(self) -> Collection[BaseId]:
+        """Return the bases that were seen lately and have no actor."""
+        return self._unserved.keys()
+
+    def last(self, base: BaseId) -> Unserved | None:
+        """Return the last heartbeat of a base that has no actor."""
+        return self._unserved.get(base)
+
+    def keep(self, base: BaseId, unserved: Unserved) -> bool:
+        """Keep the heartbeat of a base that has no actor; return False if there is no room for it."""
+        if base not in self._unserved and len(self._served) + len(self._unserved) >= self._most:
+            return False
+        self._unserved[base] = unserved
+        self.untaken.note(base)
+        return True
+
+    def forget(self, base: BaseId) -> None:
+        """Forget the heartbeat of a base: it is another replica's, or goes away."""
+        self._unserved.pop(base, None)
+
+    def given(self, base: BaseId) -> Given | None:
+        """Return what a base without an actor was given lately."""
+        return self._given.get(base)
+
+    def give(self, base: BaseId, given: Given) -> bool:
+        """Keep what a base is given, for its actor; return False if there is no room for it."""
+        if (entry := self._served.get(base)) is not None:
+            entry.inbox.give(given.modules)
+        elif base in self._given or len(self._given) < self._most:
+            self._given[base] = given
+        else:
+            return False
+        return True
+
+    def sweep(self, now: float) -> None:
+        """Forget what is too old."""
+        self._given = {base: given for base, given in self._given.items() if now - given.at < KEPT}
+        self._unserved = {base: last for base, last in self._unserved.items() if now - last.at < KEPT}

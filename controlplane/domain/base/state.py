@@ -1,0 +1,75 @@
+"""What is known of one base: a value that only the base's actor replaces, once for each look; everything else reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from controlplane.domain.base.history import History
+from controlplane.domain.base.modules import NO_MODULES, Modules
+from controlplane.domain.base.vnode import Profile
+from controlplane.domain.facts import TunnelKind
+from controlplane.domain.identity import BaseId, VNodeName
+
+
+class Phase(Enum):
+    """Where a VNode stands in its life."""
+
+    DISCOVERED = "discovered"
+    CLAIMED = "claimed"
+    READY = "ready"
+    UNREACHABLE = "unreachable"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """Signs of life of a base. Times are monotonic unless named wall."""
+
+    last_seen: float = 0.0
+    last_seen_wall: float = 0.0
+    seen_over: Mapping[TunnelKind, float] = field(default_factory=dict)
+    """When each tunnel last showed life of it."""
+    healthy: bool = False
+    """It answered a question about its health."""
+    last_answered: float = 0.0
+    """When it last answered a command that counts: with its modules, or with the outcome of an order."""
+    failing: str = ""
+    """Why the last such command failed, empty when it did not."""
+    poll_failed: bool = False
+    deactivated: bool = False
+    """The base reported that it goes away."""
+    metaspace_used: int | None = None
+    """Bytes in use at the last answer."""
+    trusted_from: int = 0
+    """Epoch of the first list that counts after the base was unreachable."""
+    imposters: tuple[str, ...] = ()
+    """Other addresses that used the identity of this base while it was alive."""
+    refused: int = 0
+    """Heartbeats refused because they came from such an address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """One base; gateway is the one that polls it, or that last showed life of it, why says why it is not ready."""
+
+    id: BaseId
+    vnode: VNodeName
+    profile: Profile
+    discovered_wall: float
+    phase: Phase = Phase.DISCOVERED
+    why: str = ""
+    fence: int = 0
+    term_began: float = 0.0
+    gateway: str = ""
+    signs: Signs = Signs()
+    modules: Modules = NO_MODULES
+    history: History = ()
+    """The last operations on its modules."""
+
+    @property
+    def shown(self) -> tuple[object, ...]:
+        """What tools see; parts that are never changed in place are compared by identity, which is cheap."""
+        flights = len(self.modules.in_flight)
+        return self.phase, self.why, self.gateway, self.fence, id(self.profile), id(self.modules.present), flights

@@ -1,0 +1,249 @@
+"""How one base is: what it reports of itself, when it was last seen, whether commands reach it, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from controlplane.domain.base import modules, vnode
+from controlplane.domain.base.liveness import (
+    Evidence,
+    Patience,
+    Verdict,
+    choose_tunnel,
+    judge,
+    tunnel_up_since,
+)
+from controlplane.domain.base.news import News
+from controlplane.domain.base.remarks import Remark
+from controlplane.domain.base.state import Base, Phase
+from controlplane.domain.base.vpod import rfc3339
+from controlplane.domain.facts import BaseState, Health, Heartbeat, PollFailed, PollFailure, TunnelKind
+from controlplane.domain.identity import ModuleKey
+from controlplane.domain.objects import Pod
+
+IMPOSTERS_KEPT = 16
+"""Addresses that used the identity of a live base and are reported once each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """Faults of most bases at once, which are likely ours: nothing is removed, and failed commands prove nothing.
+
+    commands_fail says so in words, and is empty while commands arrive.
+    """
+
+    removals_frozen: bool = False
+    commands_fail: str = ""
+
+
+NO_OUTAGE = Outage()
+
+
+def take(base: Base, news: News, *, now: float, wall: float, patience: Patience) -> Base:
+    """Take what the base reports of itself, and signs of life."""
+    if news.poll_failed is not None:
+        base = _take_failure(base, news.poll_failed)
+    if news.heartbeat is not None:
+        base = _take_heartbeat(base, news.heartbeat, news, now, wall, patience)
+    if news.deactivated is not None:
+        base, own = _own(base, news.deactivated, now, patience)
+        if own:
+            base = replace(base, signs=replace(base.signs, deactivated=True))
+    if news.seen_at is not None:
+        base = alive(base, news, at=news.seen_at, wall=wall)
+    if news.answered_at is not None:
+        base = replace(base, signs=replace(base.signs, last_answered=news.answered_at, failing=""))
+    return _take_health(base, news.health) if news.health is not None else base
+
+
+def alive(base: Base, news: News, *, at: float, wall: float, answered: bool = False) -> Base:
+    """Note that the base showed life; answered: it answered an order."""
+    signs, source = base.signs, news.source
+    over = signs.seen_over if source is None else {**signs.seen_over, source.tunnel: at}
+    signs = replace(signs, last_seen=max(signs.last_seen, at), last_seen_wall=wall, seen_over=over)
+    if answered:
+        signs = replace(signs, last_answered=at, failing="")
+    return replace(base, signs=signs, gateway=base.gateway or (source.gateway if source is not None else ""))
+
+
+def note_own_use(base: Base, pods: Sequence[Pod], now: float) -> Base:
+    """Take what the base uses without its modules: known once it has answered both questions.
+
+    As long as Pods may come for modules of a baseline these cannot be counted.
+    """
+    used = base.signs.metaspace_used
+    if base.profile.base_used is not None or used is None or not base.modules.told:
+        return base
+    present, spared = base.modules.present.keys(), base.modules.spared
+    with_pods = {ModuleKey(container.name, container.version) for pod in pods for container in pod.containers}
+    if any(spared.get(key, now) > now for key in present - with_pods):
+        return base
+    return replace(base, profile=replace(base.profile, base_used=vnode.own_use(used, present, pods)))
+
+
+def not_ready_at_first(base: Base, why: str) -> Base:
+    """Begin a term with a Node that is not Ready: it stays so until the base itself says what it has."""
+    signs = replace(base.signs, trusted_from=base.modules.begins)
+    return replace(base, phase=Phase.UNREACHABLE, why=why, signs=signs)
+
+
+def use_tunnel(base: Base, up_since: Mapping[TunnelKind, float], *, now: float, patience: Patience) -> Base:
+    """Use the tunnel that shows life; up_since has those that are up."""
+    profile = base.profile
+    chosen = choose_tunnel(base.signs.seen_over, up_since, current=profile.tunnel, now=now, patience=patience)
+    return base if chosen is profile.tunnel else replace(base, profile=replace(profile, tunnel=chosen))
+
+
+def seen_since_tunnel_up(base: Base, up_since: Mapping[TunnelKind, float]) -> bool:
+    """Return whether an order may be sent: before the base is back at the broker it would be lost without a word."""
+    tunnel = base.profile.tunnel
+    return tunnel in up_since and base.signs.seen_over.get(tunnel, float("-inf")) >= up_since[tunnel]
+
+
+def judged(
+    base: Base,
+    up_since: Mapping[TunnelKind, float],
+    *,
+    now: float,
+    wall: float,
+    patience: Patience,
+    outage: Outage = NO_OUTAGE,
+    has_node: bool,
+    node_removed: bool,
+) -> tuple[Base, float | None]:
+    """Return the base in the phase that it is in now, and when that may change without news.
+
+    node_removed: its Node was removed by somebody else.
+    """
+    if base.signs.deactivated:
+        return replace(base, phase=Phase.DEAD, why="the base said that it goes away"), None
+    # A Node that was removed by hand while its base is silent is not brought back.
+    if base.phase is Phase.UNREACHABLE and node_removed:
+        return replace(base, phase=Phase.DEAD, why="its Node was removed while it was silent"), None
+    signs, current = base.signs, base.profile.tunnel
+    evidence = Evidence(
+        base.term_began,
+        signs.last_seen,
+        tunnel_up_since(signs.seen_over, up_since, current=current, patience=patience),
+        signs.last_answered,
+        bool(signs.failing),
+    )
+    judgement = judge(
+        evidence,
+        now=now,
+        patience=patience,
+        removals_frozen=outage.removals_frozen,
+        commands_fail=bool(outage.commands_fail),
+    )
+    silent = now - judgement.silent_since
+    match judgement.verdict:
+        case Verdict.DEAD:
+            base = replace(base, phase=Phase.DEAD, why=f"no sign of life for {silent:.0f} s")
+        case Verdict.UNREACHABLE if base.phase is not Phase.UNREACHABLE:
+            base = _unreachable(base, f"no sign of life for {silent:.0f} s")
+        case Verdict.ONE_WAY if base.phase is not Phase.UNREACHABLE:
+            since, address = rfc3339(wall - silent), base.profile.address
+            where = f"{address} does" if address.port else "it does"
+            why = f"it sends heartbeats, but {where} not answer commands since {since}: {signs.failing}"
+            base = _unreachable(base, why)
+        case Verdict.ALIVE if base.phase in (Phase.UNREACHABLE, Phase.DEAD) and _has_listed(base):
+            base = replace(base, phase=Phase.READY, why="", modules=modules.recovered(base.modules))
+        case _:
+            pass
+    if base.phase is Phase.CLAIMED and has_node:
+        base = replace(base, phase=Phase.READY)
+    if base.phase in (Phase.CLAIMED, Phase.READY) and (why := _no_commands(base, outage)) != base.why:
+        base = replace(base, why=why)
+    return base, judgement.next_at
+
+
+def remarks(before: Base, after: Base) -> Iterator[Remark]:
+    """Yield what is to be said of a base for how it changed."""
+    for address in after.signs.imposters[len(before.signs.imposters) :]:
+        known = after.profile.address
+        message = f"{address} uses identity {after.id}, which the live base at {known} has: refused"
+        yield Remark(True, "IdentityClash", message)
+    if before.phase is Phase.READY and before.profile.reported != after.profile.reported:
+        yield Remark(False, "BaseChanged", f"base {after.id} reports new properties of itself")
+    if before.phase is after.phase:
+        return
+    if after.phase is Phase.UNREACHABLE:
+        yield Remark(True, "BaseUnreachable", f"base {after.id}: {after.why}")
+    elif before.phase is Phase.UNREACHABLE and after.phase is Phase.READY:
+        yield Remark(False, "BaseReachable", f"base {after.id} answers again")
+
+
+def _take_failure(base: Base, failed: PollFailed) -> Base:
+    """A base that is at work on an order may be too busy to answer; that it cannot be reached is another matter."""
+    signs = replace(base.signs, poll_failed=True)
+    busy = failed.failure is PollFailure.NO_ANSWER and bool(base.modules.in_flight)
+    if failed.modules and failed.failure is not PollFailure.UNSPECIFIED and not busy:
+        signs = replace(signs, failing=failed.reason or failed.failure.value)
+    return replace(base, signs=signs)
+
+
+def _take_heartbeat(base: Base, heartbeat: Heartbeat, news: News, now: float, wall: float, patience: Patience) -> Base:
+    base, own = _own(base, heartbeat, now, patience)
+    if not own:
+        return base
+    profile = base.profile.with_heartbeat(heartbeat)
+    if profile != base.profile:
+        base = replace(base, profile=profile)
+    base = alive(base, news, at=now, wall=wall)
+    if base.signs.deactivated:
+        base = replace(base, signs=replace(base.signs, deactivated=False))
+    if base.phase is Phase.UNREACHABLE:
+        # It may be back: asked now, not when its turn comes.
+        base = replace(base, modules=modules.ask_again(base.modules))
+    return base
+
+
+def _own(base: Base, heartbeat: Heartbeat, now: float, patience: Patience) -> tuple[Base, bool]:
+    """Return whether a heartbeat is the base's own: nobody may use its identity elsewhere while the base is alive."""
+    signs, known, address = base.signs, base.profile.address, heartbeat.address
+    if not address.port or not known.port or address == known:
+        return base, True
+    if now - max(signs.last_seen, base.term_began) >= patience.unreachable:
+        return base, True
+    # After a takeover only the Node vouches for the old address; when nobody answers there, it is outdated.
+    if not signs.last_seen and signs.poll_failed:
+        return base, True
+    imposters = signs.imposters
+    if str(address) not in imposters and len(imposters) < IMPOSTERS_KEPT:
+        imposters = (*imposters, str(address))
+    return replace(base, signs=replace(signs, imposters=imposters, refused=signs.refused + 1)), False
+
+
+def _take_health(base: Base, health: Health) -> Base:
+    signs, profile = replace(base.signs, healthy=True), base.profile
+    if health.state is BaseState.DEACTIVATED:
+        signs = replace(signs, deactivated=True)
+    metaspace = health.metaspace or profile.metaspace
+    if health.metaspace is not None:
+        signs = replace(signs, metaspace_used=health.metaspace.used)
+    if profile.metaspace is not None and metaspace is not None and metaspace.max == profile.metaspace.max:
+        # Use moves all the time; only the limit is part of the Node.
+        metaspace = profile.metaspace
+    known = replace(profile, metaspace=metaspace, java_version=health.java_version or profile.java_version)
+    return replace(base, signs=signs, profile=profile if known == profile else known)
+
+
+def _unreachable(base: Base, why: str) -> Base:
+    """What was known before an absence counts only once the base has listed its modules again."""
+    asked = modules.ask_again(base.modules)
+    signs = replace(base.signs, trusted_from=asked.epoch)
+    return replace(base, phase=Phase.UNREACHABLE, why=why, modules=asked, signs=signs)
+
+
+def _has_listed(base: Base) -> bool:
+    return base.modules.told and base.modules.heard >= base.signs.trusted_from
+
+
+def _no_commands(base: Base, outage: Outage) -> str:
+    """Return what keeps commands from a base that does not count as unreachable, empty when nothing does."""
+    failing = base.signs.failing
+    cause = f": {base.profile.address}: {failing}" if failing else ""
+    if base.phase is Phase.CLAIMED:
+        return f"it has not answered a command yet{cause}"
+    return f"{outage.commands_fail}{cause}" if outage.commands_fail and cause else ""

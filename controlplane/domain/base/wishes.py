@@ -1,0 +1,113 @@
+"""What the Pods of a base want installed there, and what is wrong with a container that wants nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from controlplane.domain.base import deadline
+from controlplane.domain.base.environment import Place, facts_of, resolve
+from controlplane.domain.base.releases import UNKNOWN, Release, release
+from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
+from controlplane.domain.facts import InstallStrategy, ModuleSpec
+from controlplane.domain.identity import ModuleKey
+from controlplane.domain.objects import Container, Pod
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One container of one Pod: the module that it wants, or wants no more when leaving.
+
+    release is what it wants installed; pod (a UID) and created (RFC 3339) say whose wish it is.
+    """
+
+    spec: ModuleSpec
+    leaving: bool
+    release: Release = UNKNOWN
+    pod: str = ""
+    created: str = ""
+
+
+class Wishes:
+    """The wishes of the Pods of one base: computed once for each version of a Pod, as that takes JSON and a digest."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str, Place], tuple[Wish, ...]] = {}
+
+    def of(self, pods: Iterable[Pod], place: Place) -> tuple[Wish, ...]:
+        """Return what these Pods want of the base at that place; pods come oldest first."""
+        before = self._known
+        self._known = {
+            key: before[key] if key in before else wishes((pod,), place)
+            for pod in pods
+            for key in ((pod.uid, pod.resource_version, place),)
+        }
+        return tuple(wish for found in self._known.values() for wish in found)
+
+
+def releases(wished: Iterable[Wish]) -> Mapping[tuple[str, str], Release]:
+    """Return what is to be installed, by UID of the Pod and name of the container."""
+    return {(wish.pod, wish.spec.key.name): wish.release for wish in wished}
+
+
+def wishes(pods: Iterable[Pod], place: Place) -> tuple[Wish, ...]:
+    """Return what Pods want of the base at that place; pods come oldest first."""
+    return tuple(
+        Wish(
+            module_spec(pod, container, place),
+            pod.deleting or deadline.has_failed(pod),
+            release(pod, container),
+            pod.uid,
+            pod.creation_timestamp,
+        )
+        for pod in pods
+        if not pod.status.terminal or pod.deleting or deadline.has_failed(pod)
+        for container in pod.containers
+        if not unusable(pod, container)
+    )
+
+
+def unusable(pod: Pod, container: Container) -> str:
+    """Say why a container of a Pod cannot be a module, or return an empty text."""
+    if _strategy(pod) is None:
+        known = ", ".join(strategy.value for strategy in InstallStrategy if strategy.value)
+        found = pod.annotations[ANNOTATION_INSTALL_STRATEGY]
+        return f"annotation {ANNOTATION_INSTALL_STRATEGY}: {found!r} is none of {known}"
+    return invalid(container)
+
+
+def invalid(container: Container) -> str:
+    """Say why a container cannot be a module in any Pod, or return an empty text."""
+    if container.unsupported:
+        return container.unsupported
+    if not container.version:
+        return "environment variable BIZ_VERSION is missing or empty: it must hold the module's version"
+    if ":" in container.version:
+        return f"BIZ_VERSION {container.version!r} must not contain a colon"
+    if not container.image:
+        return "image is missing: it must hold the URL of the module's jar"
+    return ""
+
+
+def module_spec(pod: Pod, container: Container, place: Place) -> ModuleSpec:
+    """Return what a container of a module Pod asks the base at that place to install."""
+    args, envs = resolve(container, facts_of(pod, place))
+    return ModuleSpec(
+        key=ModuleKey(container.name, container.version),
+        url=container.image,
+        args=args,
+        envs=envs,
+        strategy=_strategy(pod) or InstallStrategy.DEFAULT,
+    )
+
+
+_STRATEGIES = {strategy.value: strategy for strategy in InstallStrategy}
+
+
+def _strategy(pod: Pod) -> InstallStrategy | None:
+    return _STRATEGIES.get(pod.annotations.get(ANNOTATION_INSTALL_STRATEGY, ""))
+
+
+def exclusive(wish: Wish) -> bool:
+    """Tell whether a Pod says that versions of its module cannot stand beside each other: then the newest is alone."""
+    return wish.spec.strategy is InstallStrategy.UNINSTALL_THEN_INSTALL
