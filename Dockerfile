@@ -18,8 +18,10 @@ COPY examples examples
 COPY gateways gateways
 COPY mctl mctl
 COPY modulecontroller modulecontroller
+COPY mqttclient mqttclient
 COPY proto/gen proto/gen
 COPY service service
+COPY simulatedbase simulatedbase
 RUN pip install --no-deps --no-build-isolation . \
  && pip uninstall --yes pip setuptools
 

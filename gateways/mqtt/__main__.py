@@ -10,7 +10,6 @@ import uuid
 import structlog
 
 from gateways.mqtt.broker import Broker
-from gateways.mqtt.connection import Target
 from gateways.mqtt.gateway import Gateway
 from gateways.mqtt.settings import MqttGatewaySettings
 from gateways.session.messages import Hello, TunnelKind, TunnelState
@@ -52,16 +51,7 @@ async def serve(settings: MqttGatewaySettings, stop: asyncio.Event) -> None:
         ),
         settings.control_plane,
     )
-    broker = Broker(
-        Target(
-            host=settings.broker,
-            port=settings.port,
-            client_id=settings.mqtt_client_id,
-            username=settings.username,
-            password=settings.password.get_secret_value(),
-            tls=settings.tls_context(),
-        )
-    )
+    broker = Broker(settings.target(settings.client_id))
     gateway = Gateway(settings, broker, session)
 
     def trouble() -> list[str]:

@@ -23,9 +23,9 @@ import structlog
 from gateways.arklet import commands, topics
 from gateways.arklet.facts import BaselineModule, Metadata
 from gateways.mqtt.doubles import Doubles
-from gateways.mqtt.failures import Lost, NotSent
 from gateways.mqtt.metrics import PUBLISHED
 from gateways.session.session import Unavailable
+from mqttclient.failures import Lost, NotSent
 
 log = structlog.get_logger(__name__)
 

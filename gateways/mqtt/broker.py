@@ -16,10 +16,9 @@ from typing import NoReturn, Protocol
 
 import structlog
 
-from gateways.mqtt.acknowledgements import Receipt
-from gateways.mqtt.connection import Connection, Message, Target
-from gateways.mqtt.failures import ConnectFailed, Lost, NotSent
-from gateways.mqtt.metrics import CONNECTED, CONNECTION_FAILURES, CONNECTS
+from gateways.mqtt.metrics import CONNECTED, CONNECTION_FAILURES, CONNECTS, UNACKNOWLEDGED
+from mqttclient.connection import MqttConnection, MqttMessage, Target
+from mqttclient.failures import ConnectFailed, Lost, NotSent
 
 log = structlog.get_logger(__name__)
 
@@ -35,10 +34,10 @@ CLASH_AFTER = 3
 class Client(Protocol):
     """Who uses the broker. All but serve must not block."""
 
-    def received(self, message: Message, receipt: Receipt | None) -> None:
+    def received(self, message: MqttMessage) -> None:
         """Take a message."""
 
-    async def serve(self, connection: Connection, ready: Callable[[], None]) -> NoReturn:
+    async def serve(self, connection: MqttConnection, ready: Callable[[], None]) -> NoReturn:
         """Subscribe, call ready, and serve until cancelled. Raises ConnectFailed or Lost."""
 
     def changed(self, up: bool, reason: str) -> None:
@@ -51,10 +50,11 @@ class Broker:
     def __init__(self, target: Target, *, chance: Callable[[], float] = random.random) -> None:
         self._target = target
         self._chance = chance
-        self._connection: Connection | None = None
+        self._connection: MqttConnection | None = None
         self._ready = False
         self._trouble = "not connected yet"
         self._told = ""
+        UNACKNOWLEDGED.set_function(lambda: len(self._connection.unacknowledged) if self._connection else 0)
 
     @property
     def ready(self) -> bool:
@@ -96,7 +96,7 @@ class Broker:
 
     async def _connect_once(self, client: Client) -> ConnectFailed:
         """Hold one connection from beginning to end; return how it ended."""
-        connection = Connection(self._target, client.received)
+        connection = MqttConnection(self._target, client.received)
         try:
             await connection.open()
             self._connection = connection
@@ -107,7 +107,7 @@ class Broker:
         finally:
             was_ready, self._ready, self._connection = self._ready, False, None
             CONNECTED.set(0)
-            await connection.close()
+            connection.close()
             if was_ready:
                 client.changed(False, "the connection to the broker ended")
         if served is None and connection.asked:
@@ -115,7 +115,7 @@ class Broker:
             return ConnectFailed("subscription", text)
         return served or ConnectFailed("lost", f"the connection to the broker ended: {ended}")
 
-    async def _serve(self, connection: Connection, client: Client) -> tuple[str, ConnectFailed | None]:
+    async def _serve(self, connection: MqttConnection, client: Client) -> tuple[str, ConnectFailed | None]:
         def ready() -> None:
             self._ready = True
             self._told = ""
@@ -125,11 +125,10 @@ class Broker:
             client.changed(True, "")
 
         serving = asyncio.create_task(client.serve(connection, ready), name="serve broker")
-        running = asyncio.create_task(connection.run(), name="keep broker")
         try:
-            await asyncio.wait((serving, running), return_when=asyncio.FIRST_COMPLETED)
-            if running.done():
-                return running.result(), None
+            await asyncio.wait((serving, connection.ended), return_when=asyncio.FIRST_COMPLETED)
+            if connection.ended.done():
+                return connection.ended.result(), None
             try:
                 await serving
             except ConnectFailed as error:
@@ -137,9 +136,8 @@ class Broker:
             except Lost as error:
                 return str(error), None
         finally:
-            for task in (serving, running):
-                task.cancel()
-            await asyncio.gather(serving, running, return_exceptions=True)
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
 
     def _failed(self, failure: ConnectFailed) -> None:
         CONNECTION_FAILURES.labels(cause=failure.cause).inc()

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 
 import structlog
 
-from gateways.mqtt.connection import Connection
-from gateways.mqtt.failures import Unanswered
+from mqttclient.connection import MqttConnection
+from mqttclient.failures import Unanswered
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +61,7 @@ class Extra:
             await asyncio.sleep(self._held_until - asyncio.get_running_loop().time())
 
     @contextmanager
-    def asked_of(self, connection: Connection) -> Iterator[None]:
+    def asked_of(self, connection: MqttConnection) -> Iterator[None]:
         """Ask the broker for it meanwhile: if the connection ends now, that is why."""
         try:
             yield
@@ -70,7 +70,7 @@ class Extra:
                 self.hold(f"the broker ended the connection when it was asked to {connection.asked}", self._hold)
                 self._hold = min(2 * self._hold, HOLD)
 
-    async def subscribe(self, connection: Connection, filters: Sequence[str], *, qos: int = 1) -> str:
+    async def subscribe(self, connection: MqttConnection, filters: Sequence[str], *, qos: int = 1) -> str:
         """Subscribe; return why the broker does not let us, empty if it does. Raises Lost."""
         if self.held:
             return self.held

@@ -6,11 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import NoReturn
 
-from gateways.mqtt.acknowledgements import Acknowledgements, Receipt
 from gateways.mqtt.baselines import Baselines
 from gateways.mqtt.broker import Broker
-from gateways.mqtt.connection import Connection, Message
-from gateways.mqtt.failures import Lost
 from gateways.mqtt.inbound import Inbound
 from gateways.mqtt.leftovers import Leftovers
 from gateways.mqtt.outcomes import Outcomes
@@ -24,6 +21,8 @@ from gateways.mqtt.tunnel import MqttTunnel
 from gateways.polling.prober import Prober
 from gateways.session.messages import TunnelState
 from gateways.session.session import Session
+from mqttclient.connection import MqttConnection, MqttMessage
+from mqttclient.failures import Lost
 
 
 class Gateway:
@@ -65,15 +64,14 @@ class Gateway:
         )
         self.tunnel = MqttTunnel(env, broker, session, self._prober, self._questions, self._pending, self._outcomes)
 
-    def received(self, message: Message, receipt: Receipt | None) -> None:
+    def received(self, message: MqttMessage) -> None:
         """Take a message."""
-        receipt = receipt or Acknowledgements(lambda _: None).received(0)
         if self._sharing.is_probe(message) or self._strays.is_stray(message):
-            receipt.settle()
+            message.receipt.settle()
         else:
-            self._inbound.take(message, receipt)
+            self._inbound.take(message)
 
-    async def serve(self, connection: Connection, ready: Callable[[], None]) -> NoReturn:
+    async def serve(self, connection: MqttConnection, ready: Callable[[], None]) -> NoReturn:
         """Subscribe, call ready, and serve until cancelled. Raises ConnectFailed or Lost."""
         await self._subscriptions.make(connection)
         await self._strays.begin(connection, share=self._subscriptions.shared)

@@ -21,16 +21,16 @@ from gateways.arklet.names import InvalidName
 from gateways.arklet.payloads import Malformed, Negative
 from gateways.arklet.topics import InvalidTopic, Word
 from gateways.limits import RateLimit
-from gateways.mqtt.acknowledgements import Receipt
 from gateways.mqtt.baselines import Baselines
 from gateways.mqtt.clocks import Clocks
-from gateways.mqtt.connection import Message
 from gateways.mqtt.leftovers import Leftovers
 from gateways.mqtt.metrics import FOREIGN, MESSAGES, REFUSED
 from gateways.mqtt.pending import Pending
 from gateways.mqtt.questions import MqttQuestions
 from gateways.polling.prober import Prober
 from gateways.session.messages import Fact
+from mqttclient.connection import MqttMessage
+from mqttclient.receipts import Receipt
 from service.limits import LogLimit
 
 log = structlog.get_logger(__name__)
@@ -99,9 +99,9 @@ class Inbound:
             Word.BIZ: self._modules,
         }
 
-    def take(self, message: Message, receipt: Receipt) -> None:
+    def take(self, message: MqttMessage) -> None:
         """Take a message."""
-        base = ""
+        base, receipt = "", message.receipt
         try:
             try:
                 base, word = topics.parse(message.topic, self._env)
@@ -109,13 +109,13 @@ class Inbound:
                 self._not_from_a_base(message, error)
                 receipt.settle()
                 return
-            if not self._take(base, word, message, receipt):
+            if not self._take(base, word, message):
                 receipt.settle()
         except Refused as refused:
             receipt.settle()
             self._refused(base, message, refused)
 
-    def _take(self, base: str, word: Word, message: Message, receipt: Receipt) -> bool:
+    def _take(self, base: str, word: Word, message: MqttMessage) -> bool:
         """Pass a message on; True when its receipt is settled by somebody else. Raises Refused."""
         if message.retained:
             raise Refused("retained", "a retained message tells nothing of now")
@@ -131,15 +131,15 @@ class Inbound:
             made_at = self._clocks.made_at(base, opened.published_at / 1000, _now())
             _TAKEN[word].inc()
             if word is Word.BIZ_OPERATION:
-                return self._operation(base, opened, made_at, receipt)
+                return self._operation(base, opened, made_at, message.receipt)
             if word is Word.BATCH_RESPONSE:
-                return self._batch(base, opened, receipt)
+                return self._batch(base, opened, message.receipt)
             self._takers[word](base, opened, made_at)
         except Malformed as error:
             raise Refused("malformed", f"{word.value}: {error}") from None
         return False
 
-    def _not_from_a_base(self, message: Message, error: InvalidTopic | InvalidName) -> None:
+    def _not_from_a_base(self, message: MqttMessage, error: InvalidTopic | InvalidName) -> None:
         """Take what somebody tells a base: seen while leftovers are looked for, or without shared subscriptions.
 
         Raises Refused for anything else.
@@ -205,7 +205,7 @@ class Inbound:
         self._prober.hasten(base)
         return True
 
-    def _refused(self, base: str, message: Message, refused: Refused) -> None:
+    def _refused(self, base: str, message: MqttMessage, refused: Refused) -> None:
         REFUSED.labels(reason=refused.reason).inc()
         # Thousands of bases can be refused for one reason at once, for example after an outage.
         if self._rate.admit(refused.reason, _now()):

@@ -23,10 +23,10 @@ import structlog
 
 from gateways.arklet import topics
 from gateways.arklet.facts import BatchReply, ReplyCode
-from gateways.mqtt.connection import Connection, Message
 from gateways.mqtt.extras import Extra
-from gateways.mqtt.failures import Lost, NotSent, Unanswered
 from gateways.mqtt.metrics import LEFTOVERS_CLEARED
+from mqttclient.connection import MqttConnection, MqttMessage
+from mqttclient.failures import Lost, NotSent, Unanswered
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +68,7 @@ class Leftovers:
         """Filters under which leftovers lie; baselines are listened to anyway (``Subscriptions``), and for good."""
         return topics.commands(self._env)
 
-    def saw(self, message: Message, base: str) -> None:
+    def saw(self, message: MqttMessage, base: str) -> None:
         """Take something that is addressed to a base: a leftover, or the news that one is gone."""
         found = self._found.get(base)
         if message.retained and message.payload and self._count < MAX_TOPICS:
@@ -93,12 +93,12 @@ class Leftovers:
         del self._echoes[base]
         return True
 
-    async def begin(self, connection: Connection) -> None:
+    async def begin(self, connection: MqttConnection) -> None:
         """Look what the broker retains, unless that was seen before. Raises Lost."""
         if not self._looked:
             self.looking.settle(await self.looking.subscribe(connection, self.filters, qos=0))
 
-    async def clear(self, connection: Connection) -> NoReturn:
+    async def clear(self, connection: MqttConnection) -> NoReturn:
         """End the look after a while, then remove what was seen as bases show that they live. Raises Lost."""
         if not self._looked and not self.looking.held:
             await asyncio.sleep(LOOK)

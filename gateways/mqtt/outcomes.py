@@ -11,8 +11,8 @@ from typing import NoReturn
 import structlog
 
 from gateways.arklet.facts import BatchReply
-from gateways.mqtt.acknowledgements import Receipt
 from gateways.session.messages import Fact, OrderResult, Report
+from mqttclient.receipts import Receipt
 
 log = structlog.get_logger(__name__)
 

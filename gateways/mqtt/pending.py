@@ -21,8 +21,8 @@ from typing import TypeAlias
 
 from gateways.arklet.envelopes import Operation
 from gateways.arklet.facts import ClientCode, Reply, ReplyCode, Verb
-from gateways.mqtt.acknowledgements import Receipt
 from gateways.mqtt.clocks import GUARD
+from mqttclient.receipts import Receipt
 
 CONFLICT_HOLD = 10.0
 """Seconds that a conflict waits for the real answer."""

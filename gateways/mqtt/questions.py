@@ -16,10 +16,10 @@ from gateways.arklet import commands, topics
 from gateways.arklet.facts import Health, Module, Verb
 from gateways.arklet.payloads import Negative
 from gateways.mqtt.clocks import GUARD, Epochs
-from gateways.mqtt.failures import Lost, NotSent
 from gateways.mqtt.metrics import FOREIGN, PUBLISHED
 from gateways.polling.prober import Answer
 from gateways.session.messages import Fact, ModuleList, PollFailed, PollFailure, Watch
+from mqttclient.failures import Lost, NotSent
 
 CONFIRM = 1.25 * GUARD
 """Seconds after which a base is asked again whose list was too old for the epoch in force."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 
-from gateways.mqtt.connection import Connection, Message
 from gateways.mqtt.extras import WITHIN, Extra
-from gateways.mqtt.failures import Lost, NotSent
+from mqttclient.connection import MqttConnection, MqttMessage
+from mqttclient.failures import Lost, NotSent
 
 GROUP = "koupleless-module-controller"
 
@@ -38,14 +38,14 @@ class Sharing:
             "every gateway hears every base, which is harmless; one gateway alone does less work",
         )
 
-    def is_probe(self, message: Message) -> bool:
+    def is_probe(self, message: MqttMessage) -> bool:
         """Take a message if it is the one to ourselves."""
         if message.topic != self._topic:
             return False
         self._came_back.set()
         return True
 
-    async def prove(self, connection: Connection) -> str:
+    async def prove(self, connection: MqttConnection) -> str:
         """Return why the broker has no shared subscriptions for us, empty if it has them. Raises Lost."""
         self._came_back.clear()
         why_not = await self.extra.subscribe(connection, [self._filter])

@@ -15,11 +15,11 @@ from typing import NoReturn
 import structlog
 
 from gateways.arklet.topics import InvalidTopic, Word, from_all, parse
-from gateways.mqtt.connection import Connection, Message
 from gateways.mqtt.extras import Extra
-from gateways.mqtt.failures import Unanswered
 from gateways.mqtt.metrics import REFUSED
 from gateways.mqtt.sharing import shared
+from mqttclient.connection import MqttConnection, MqttMessage
+from mqttclient.failures import Unanswered
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ class Strays:
             f"heartbeats of the environment {DEFAULT_ENV}", "bases that were not told their environment are not noticed"
         )
 
-    def is_stray(self, message: Message) -> bool:
+    def is_stray(self, message: MqttMessage) -> bool:
         """Take a message if it is from a base of that environment."""
         if self._env == DEFAULT_ENV or not message.topic.startswith(f"koupleless_{DEFAULT_ENV}/"):
             return False
@@ -61,14 +61,14 @@ class Strays:
                 )
         return True
 
-    async def begin(self, connection: Connection, *, share: bool) -> None:
+    async def begin(self, connection: MqttConnection, *, share: bool) -> None:
         """Listen, with a share where gateways have one. Raises Lost."""
         heart = from_all(DEFAULT_ENV, Word.HEART)
         self._filter = shared(heart) if share else heart
         if self._env != DEFAULT_ENV:
             await self._listen(connection)
 
-    async def listen(self, connection: Connection) -> NoReturn:
+    async def listen(self, connection: MqttConnection) -> NoReturn:
         """Listen again a while after a base was heard. Raises Lost."""
         while True:
             await self._seen.wait()
@@ -78,5 +78,5 @@ class Strays:
             self._seen.clear()
             await self._listen(connection)
 
-    async def _listen(self, connection: Connection) -> None:
+    async def _listen(self, connection: MqttConnection) -> None:
         self.extra.settle(await self.extra.subscribe(connection, [self._filter]))

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from gateways.arklet.topics import Word, baseline, from_all
-from gateways.mqtt.connection import Connection
 from gateways.mqtt.extras import HOLD
-from gateways.mqtt.failures import ConnectFailed, Unanswered
 from gateways.mqtt.metrics import SHARED
 from gateways.mqtt.sharing import Sharing, shared
+from mqttclient.connection import MqttConnection
+from mqttclient.failures import ConnectFailed, Unanswered
 
 ANSWERS = (Word.HEALTH, Word.SIMPLE_BIZ, Word.BIZ, Word.BIZ_OPERATION)
 NEWS = (Word.HEART, Word.QUERY_BASELINE, Word.BATCH_RESPONSE)
@@ -40,7 +40,7 @@ class Subscriptions:
         """Whether the gateways share what bases say on their own."""
         return not self._sharing.extra.why_not
 
-    async def make(self, connection: Connection) -> None:
+    async def make(self, connection: MqttConnection) -> None:
         """Subscribe to everything. Raises Lost, and ConnectFailed where the broker refuses what is needed."""
         await _need(connection, self._answers, [self._baselines])
         # Where there was no sharing the last time, bases are heard before it is tried again.
@@ -65,7 +65,7 @@ class Subscriptions:
         self._sharing.extra.settle(why_not)
         SHARED.set(not why_not)
 
-    async def _share(self, connection: Connection) -> str:
+    async def _share(self, connection: MqttConnection) -> str:
         """Have a share of the news; return why not, empty if so. Raises Lost."""
         why_not = await self._sharing.prove(connection)
         if why_not:
@@ -79,7 +79,7 @@ class Subscriptions:
         return why_not
 
 
-async def _need(connection: Connection, filters: Sequence[str], wanted: Sequence[str] = ()) -> None:
+async def _need(connection: MqttConnection, filters: Sequence[str], wanted: Sequence[str] = ()) -> None:
     """Subscribe to filters that are needed, and to some that are wanted and come under the same rights.
 
     Raises Lost, and ConnectFailed where the broker does not let us.

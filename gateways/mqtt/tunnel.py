@@ -14,7 +14,6 @@ from gateways.arklet import commands, topics
 from gateways.arklet.facts import Reply, ReplyCode, Verb
 from gateways.arklet.payloads import Negative
 from gateways.mqtt.broker import Broker
-from gateways.mqtt.failures import Lost, NotSent
 from gateways.mqtt.metrics import PUBLISHED
 from gateways.mqtt.outcomes import Outcomes
 from gateways.mqtt.pending import Interrupted, Pending
@@ -22,6 +21,7 @@ from gateways.mqtt.questions import MqttQuestions
 from gateways.polling.prober import Prober
 from gateways.session.messages import Order, OrderResult, Outcome, OutcomeUnknown, Refusal, Refused, Report, Watch
 from gateways.session.session import Session
+from mqttclient.failures import Lost, NotSent
 
 MARGIN = 0.2
 """Seconds before an order's deadline at which we give up ourselves, to say why."""

@@ -13,15 +13,14 @@ from collections.abc import AsyncIterator
 
 from gateways.arklet import topics
 from gateways.arklet.topics import Word, from_all
-from gateways.mqtt.acknowledgements import Receipt
-from gateways.mqtt.connection import Connection, Message, Target
-from gateways.mqtt.failures import ConnectFailed, Lost, NotSent, Unanswered
 from gateways.mqtt.settings import MqttGatewaySettings
 from gateways.mqtt.sharing import Sharing
 from gateways.mqtt.subscriptions import ANSWERS, NEWS
 from modulecontroller.configuration import Configuration
 from modulecontroller.doctor.findings import Finding, error, ok, skipped, warning
 from modulecontroller.doctor.heard import Heard
+from mqttclient.connection import MqttConnection, MqttMessage
+from mqttclient.failures import ConnectFailed, Lost, MqttError
 
 ABOUT = "broker"
 LISTEN = 12.0
@@ -51,13 +50,13 @@ async def check(configuration: Configuration, listen: float = LISTEN) -> AsyncIt
     heard = Heard(settings.env)
     sharing = Sharing(settings.env, "gateway-doctor")
 
-    def take(message: Message, receipt: Receipt | None) -> None:
+    def take(message: MqttMessage) -> None:
         if not sharing.is_probe(message):
             heard.take(message)
-        if receipt is not None:
-            receipt.settle()
+        message.receipt.settle()
 
-    connection = Connection(_target(settings), take)
+    # Not under the gateway's own id: the broker would end the connection of the one that runs.
+    connection = MqttConnection(settings.target(f"{settings.client_id}-doctor"), take)
     where = f"{settings.broker}:{settings.port}"
     try:
         await connection.open()
@@ -65,38 +64,25 @@ async def check(configuration: Configuration, listen: float = LISTEN) -> AsyncIt
         fix = _FIXES.get(failed.cause, "look into the broker's log")
         yield error(ABOUT, f"{where}: {failed}", fix)
         return
-    keeping = asyncio.create_task(connection.run(), name="keep broker")
     try:
         yield _connected(settings, where)
         async for finding in _subscriptions(settings, connection):
             yield finding
         await connection.subscribe([EVERY_HEART, from_all(settings.env, Word.HEART)], qos=0)
         await connection.subscribe(topics.to_all(settings.env), qos=0)
-        await asyncio.wait((keeping,), timeout=listen)
+        await asyncio.wait((connection.ended,), timeout=listen)
         for finding in heard.findings(listen):
             yield finding
-        if keeping.done():
-            yield error(ABOUT, f"{where}: the connection ended: {keeping.result()}", "look into the broker's log")
+        if connection.ended.done():
+            why = connection.ended.result()
+            yield error(ABOUT, f"{where}: the connection ended: {why}", "look into the broker's log")
         else:
             yield await _shared(connection, sharing)
-    except (Lost, NotSent, Unanswered) as failed:
+    except MqttError as failed:
         words = f"{failed}, when the broker was asked to {connection.asked}" if connection.asked else str(failed)
         yield error(ABOUT, f"{where}: {words}", "look into the broker's log, and at the rights of this user")
     finally:
-        keeping.cancel()
-        await connection.close()
-
-
-def _target(settings: MqttGatewaySettings) -> Target:
-    return Target(
-        host=settings.broker,
-        port=settings.port,
-        # Not the gateway's own: the broker would end the connection of the one that runs.
-        client_id=f"{settings.mqtt_client_id}-doctor",
-        username=settings.username,
-        password=settings.password.get_secret_value(),
-        tls=settings.tls_context(),
-    )
+        connection.close()
 
 
 def _connected(settings: MqttGatewaySettings, where: str) -> Finding:
@@ -119,7 +105,7 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
-async def _subscriptions(settings: MqttGatewaySettings, connection: Connection) -> AsyncIterator[Finding]:
+async def _subscriptions(settings: MqttGatewaySettings, connection: MqttConnection) -> AsyncIterator[Finding]:
     needed = [from_all(settings.env, word) for word in (*ANSWERS, *NEWS)]
     taken = await connection.subscribe(needed, qos=0)
     refused = [name for name, yes in zip(needed, taken, strict=True) if not yes]
@@ -132,7 +118,7 @@ async def _subscriptions(settings: MqttGatewaySettings, connection: Connection) 
     yield ok("subscriptions", f"the broker grants all {len(needed)} that are needed")
 
 
-async def _shared(connection: Connection, sharing: Sharing) -> Finding:
+async def _shared(connection: MqttConnection, sharing: Sharing) -> Finding:
     """Put shared subscriptions to the test, which may end the connection."""
     about = "shared subscriptions"
     try:

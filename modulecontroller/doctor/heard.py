@@ -10,10 +10,10 @@ from gateways.arklet import envelopes, topics
 from gateways.arklet.fields import Malformed
 from gateways.arklet.names import InvalidName, parse_identity
 from gateways.arklet.topics import Word
-from gateways.mqtt.connection import Message
 from modulecontroller.doctor.clock import FIX as CLOCK_FIX
 from modulecontroller.doctor.clock import SKEW
 from modulecontroller.doctor.findings import Finding, error, ok, some, warning
+from mqttclient.connection import MqttMessage
 
 MOST = 20_000
 """Bases, and commands, that are remembered."""
@@ -35,7 +35,7 @@ class Heard:
         self._malformed: dict[str, str] = {}
         self._left: dict[str, None] = {}
 
-    def take(self, message: Message) -> None:
+    def take(self, message: MqttMessage) -> None:
         """Take a message, whatever it is."""
         if message.retained:
             if topics.addressee(message.topic, self._env) is not None and message.payload:

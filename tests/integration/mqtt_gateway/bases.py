@@ -10,8 +10,7 @@ from typing import Any
 
 import orjson
 
-from gateways.mqtt.acknowledgements import Receipt
-from gateways.mqtt.connection import Connection, Message, Target
+from mqttclient.connection import MqttConnection, MqttMessage, Target
 
 WITHIN = 10.0
 
@@ -46,7 +45,7 @@ class Base:
         self.commands: list[tuple[str, bytes, bool]] = []
         self.answers: dict[str, Callable[[bytes], tuple[str, Any] | None]] = {}
         target = Target("127.0.0.1", port, f"base@@@{identity}", *credentials)
-        self.connection = Connection(target, self._received)
+        self.connection = MqttConnection(target, self._received)
         self._came = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -54,13 +53,11 @@ class Base:
     async def running(self) -> AsyncIterator[Base]:
         await self.connection.open()
         await self.connection.subscribe([self.topic("+"), self.topic("base/baseline")])
-        keep = asyncio.create_task(self.connection.run())
         try:
             yield self
         finally:
-            keep.cancel()
-            await asyncio.gather(keep, *self._tasks, return_exceptions=True)
-            await self.connection.close()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self.connection.close()
 
     def topic(self, word: str) -> str:
         return f"koupleless_{self.env}/{self.identity}/{word}"
@@ -86,9 +83,8 @@ class Base:
     def bodies(self, word: str) -> list[bytes]:
         return [body for told, body, _ in self.commands if told == word]
 
-    def _received(self, message: Message, receipt: Receipt | None) -> None:
-        if receipt is not None:
-            receipt.settle()
+    def _received(self, message: MqttMessage) -> None:
+        message.receipt.settle()
         word = message.topic.split("/", 2)[2]
         if word.startswith("base/") and word != "base/baseline":
             return
@@ -96,7 +92,7 @@ class Base:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _take(self, word: str, message: Message) -> None:
+    async def _take(self, word: str, message: MqttMessage) -> None:
         async with self._came:
             self.commands.append((word, message.payload, message.retained))
             self._came.notify_all()

@@ -12,7 +12,7 @@ import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from prometheus_client import REGISTRY
 
-from gateways.mqtt.connection import Connection, Message, Target
+from mqttclient.connection import MqttConnection, MqttMessage, Target
 from tests.fakes.controlplane import FakeControlPlane, order, watch
 from tests.integration.mqtt_gateway.bases import SUCCESS, Base, envelope, heart, operation
 from tests.integration.mqtt_gateway.conftest import Scene, Start, broker_up, gateway_running
@@ -175,14 +175,12 @@ async def test_leftovers_of_another_controller_are_removed_once(mosquitto: Mosqu
     empties: list[str] = []
     retained: list[str] = []
 
-    def see(message: Message, receipt: Any) -> None:
-        if receipt is not None:
-            receipt.settle()
+    def see(message: MqttMessage) -> None:
+        message.receipt.settle()
         (retained if message.retained else empties).append(message.topic)
 
-    watcher = Connection(Target("127.0.0.1", mosquitto.port, "watcher"), see)
+    watcher = MqttConnection(Target("127.0.0.1", mosquitto.port, "watcher"), see)
     await watcher.open()
-    keep = asyncio.create_task(watcher.run())
     try:
         for topic in [*topics, other]:
             await watcher.publish(topic, b'{"bizName":"x"}', retain=True)
@@ -202,9 +200,7 @@ async def test_leftovers_of_another_controller_are_removed_once(mosquitto: Mosqu
         await watcher.subscribe(["koupleless_dev/+/#"])
         await eventually(lambda: retained == [other], "that of a base that was not heard is left alone")
     finally:
-        keep.cancel()
-        await asyncio.gather(keep, return_exceptions=True)
-        await watcher.close()
+        watcher.close()
 
 
 async def test_a_second_client_with_the_same_id_is_not_fought(mosquitto: Mosquitto) -> None:

@@ -16,7 +16,6 @@ import yaml
 
 from controlplane.settings import ControlPlaneSettings
 from gateways.http.settings import HttpGatewaySettings
-from gateways.mqtt.connection import Message
 from modulecontroller.configuration import Configuration, survey
 from modulecontroller.doctor import addresses, apiserver, clock, files, identity, kubelet, listeners, ports, settings
 from modulecontroller.doctor.examine import CHECKS, as_json, as_text, examine, exit_code
@@ -24,6 +23,7 @@ from modulecontroller.doctor.findings import Check, Finding, Level, error, ok, s
 from modulecontroller.doctor.heard import Heard
 from modulecontroller.doctor.kube import Answer
 from modulecontroller.doctor.permissions import NEEDED, OWN_NAMESPACE, needed_with
+from mqttclient.connection import MqttMessage
 from service.settings import ALL_VARIABLES
 from tests.servers.rbac import SHIPPED
 
@@ -317,7 +317,7 @@ class TestAddresses:
         assert levels(list(addresses._policy(gateway, own))) == told
 
 
-def beat(env: str, base: str, stamp: float = 100.0, payload: bytes = b"", *, retained: bool = False) -> Message:
+def beat(env: str, base: str, stamp: float = 100.0, payload: bytes = b"", *, retained: bool = False) -> MqttMessage:
     told = {
         "baseMetadata": {"identity": base, "name": "shop", "version": "1", "clusterName": "default"},
         "localIP": "10.0.0.1",
@@ -325,11 +325,11 @@ def beat(env: str, base: str, stamp: float = 100.0, payload: bytes = b"", *, ret
         "state": "ACTIVATED",
     }
     body = payload or json.dumps({"publishTimestamp": int(stamp * 1000), "data": told}).encode()
-    return Message(f"koupleless_{env}/{base}/base/heart", body, retained)
+    return MqttMessage(f"koupleless_{env}/{base}/base/heart", body, retained)
 
 
 class TestHeard:
-    def told(self, *messages: Message) -> dict[str, list[tuple[str, str]]]:
+    def told(self, *messages: MqttMessage) -> dict[str, list[tuple[str, str]]]:
         heard = Heard("prod", now=lambda: 100.0)
         for message in messages:
             heard.take(message)
@@ -363,8 +363,8 @@ class TestHeard:
         assert [level for level, _ in told["topics"]] == ["error", "error"]
 
     def test_retained_commands_are_leftovers_and_retained_news_is_nothing(self) -> None:
-        install = Message("koupleless_prod/a/installBiz", b"{}", retained=True)
-        cleared = Message("koupleless_prod/b/installBiz", b"", retained=True)
+        install = MqttMessage("koupleless_prod/a/installBiz", b"{}", retained=True)
+        cleared = MqttMessage("koupleless_prod/b/installBiz", b"", retained=True)
         told = self.told(install, cleared, beat("prod", "a", retained=True))
         assert told["leftovers"][0][0] == "warning"
         assert "1 retained commands" in told["leftovers"][0][1]
@@ -372,7 +372,7 @@ class TestHeard:
 
     @pytest.mark.parametrize("topic", ["", "a/b/c", "koupleless_prod/a/base/health", "x/a/base/heart"])
     def test_other_topics_are_nothing(self, topic: str) -> None:
-        assert self.told(Message(topic, b"{}", retained=False)) == self.told()
+        assert self.told(MqttMessage(topic, b"{}", retained=False)) == self.told()
 
 
 def test_own_addresses_are_no_loopback_ones() -> None:

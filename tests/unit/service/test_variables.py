@@ -113,8 +113,8 @@ TABLES: Mapping[type[Settings], Mapping[str, Row]] = {
         "MQTT_BROKER": ("broker.example", lambda s: s.broker, "broker.example"),
         "MQTT_PORT": ("8883", lambda s: s.port, 8883),
         "MQTT_USERNAME": ("u", lambda s: s.username, "u"),
-        "MQTT_CLIENT_PREFIX": ("acme", lambda s: s.mqtt_client_id.partition("@@@")[0], "acme"),
-        "CLIENT_ID": ("gw-1", lambda s: s.mqtt_client_id, "koupleless@@@gw-1"),
+        "MQTT_CLIENT_PREFIX": ("acme", lambda s: s.target("gw-1").client_id, "acme@@@gw-1"),
+        "CLIENT_ID": ("gw-1", lambda s: s.client_id, "gw-1"),
         "MQTT_HEALTH_TIMEOUT": ("2", lambda s: s.health_timeout, 2.0),
         "MQTT_QUERY_TIMEOUT": ("4", lambda s: s.query_timeout, 4.0),
     },
@@ -193,12 +193,12 @@ def test_files_turn_tls_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     monkeypatch.setenv("MQTT_BROKER", "b")
     assert not read(MqttGatewaySettings).tls
     monkeypatch.setenv("MQTT_CA_PATH", str(pki.ca))
-    context = read(MqttGatewaySettings).tls_context()
+    context = read(MqttGatewaySettings).tls_context
     assert context is not None
     assert context.check_hostname
     assert len(context.get_ca_certs()) >= 1
     monkeypatch.setenv("MQTT_TLS_INSECURE", "true")
-    context = read(MqttGatewaySettings).tls_context()
+    context = read(MqttGatewaySettings).tls_context
     assert context is not None
     assert not context.check_hostname
     monkeypatch.delenv("MQTT_TLS_INSECURE")

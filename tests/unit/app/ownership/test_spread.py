@@ -19,9 +19,9 @@ from controlplane.domain.identity import BaseId
 from controlplane.domain.objects import Lease
 from controlplane.domain.ownership.member import Member
 from gateways.arklet.facts import BatchReply, Reply, ReplyCode
-from gateways.mqtt.acknowledgements import Acknowledgements
 from gateways.mqtt.outcomes import AGAIN, Outcomes
 from gateways.session.messages import Fact
+from mqttclient.receipts import Acknowledgements
 from tests.unit.app.harness import Api, LoopClock
 from tests.unit.app.ownership.test_replicas import replicas
 

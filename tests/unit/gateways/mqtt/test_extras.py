@@ -9,10 +9,10 @@ from typing import cast
 
 import pytest
 
-from gateways.mqtt.connection import Connection
 from gateways.mqtt.doubles import ENOUGH, MOST, WINDOW, Doubles
 from gateways.mqtt.extras import FIRST_HOLD, HOLD, Extra
-from gateways.mqtt.failures import Lost, Unanswered
+from mqttclient.connection import MqttConnection
+from mqttclient.failures import Lost, Unanswered
 
 
 class FakeConnection:
@@ -41,7 +41,7 @@ async def ask(extra: Extra, answer: list[bool] | Exception) -> tuple[str, int]:
     """Return why not, and how often the broker was asked."""
     connection = FakeConnection(answer)
     try:
-        why_not = await extra.subscribe(cast("Connection", connection), ["a", "b"])
+        why_not = await extra.subscribe(cast("MqttConnection", connection), ["a", "b"])
     except Lost:
         why_not = "lost"
     return why_not, connection.subscribed
@@ -76,7 +76,7 @@ async def test_other_refusals_are_asked_about_again_on_each_connection() -> None
 async def test_stopping_while_it_is_asked_for_holds_nothing() -> None:
     extra = Extra("a", "nothing follows")
     connection = FakeConnection([True])
-    with pytest.raises(asyncio.CancelledError), extra.asked_of(cast("Connection", connection)):
+    with pytest.raises(asyncio.CancelledError), extra.asked_of(cast("MqttConnection", connection)):
         raise asyncio.CancelledError
     assert not extra.held
 

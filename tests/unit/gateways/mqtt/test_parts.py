@@ -7,15 +7,15 @@ import asyncio
 import pytest
 
 from gateways.arklet.facts import BaselineModule, BatchReply, Metadata, Reply, ReplyCode
-from gateways.mqtt.acknowledgements import Acknowledgements
 from gateways.mqtt.baselines import KEEP, MOST, Baselines
-from gateways.mqtt.connection import Message
-from gateways.mqtt.failures import Lost
 from gateways.mqtt.leftovers import Leftovers
 from gateways.mqtt.outcomes import Outcomes
 from gateways.mqtt.settings import MqttGatewaySettings
 from gateways.session.messages import Fact, OrderResult, Refusal, Refused, Report
 from gateways.session.session import Unavailable
+from mqttclient.connection import MqttMessage
+from mqttclient.failures import Lost
+from mqttclient.receipts import Acknowledgements
 from service.settings import read
 
 pytestmark = pytest.mark.looptime
@@ -93,9 +93,9 @@ async def test_baseline_questions_are_bounded() -> None:
 async def test_the_answer_to_a_removed_baseline_is_not_news() -> None:
     scene = Scene()
     topic = "koupleless_dev/a/base/baseline"
-    scene.leftovers.saw(Message(topic, b"[]", retained=True), "a")
-    scene.leftovers.saw(Message("koupleless_dev/a/installBiz", b"{}", retained=True), "a")
-    scene.leftovers.saw(Message("koupleless_dev/a/installBiz", b"", retained=False), "a")
+    scene.leftovers.saw(MqttMessage(topic, b"[]", retained=True), "a")
+    scene.leftovers.saw(MqttMessage("koupleless_dev/a/installBiz", b"{}", retained=True), "a")
+    scene.leftovers.saw(MqttMessage("koupleless_dev/a/installBiz", b"", retained=False), "a")
     scene.leftovers.lives("b")
     scene.leftovers.lives("a")
     scene.leftovers.lives("a")
@@ -154,10 +154,10 @@ def test_settings_have_the_names_and_defaults_of_the_original(monkeypatch: pytes
     monkeypatch.setenv("CLIENT_ID", "one")
     monkeypatch.setenv("ENV", "Prod")
     settings = read(MqttGatewaySettings)
-    assert (settings.port, settings.mqtt_client_id, settings.env, settings.tls) == (
+    assert (settings.port, settings.target(settings.client_id).client_id, settings.env, settings.tls) == (
         1883,
         "koupleless@@@one",
         "prod",
         False,
     )
-    assert settings.tls_context() is None
+    assert settings.tls_context is None

@@ -8,8 +8,8 @@ import pytest
 
 from gateways.arklet.envelopes import Operation
 from gateways.arklet.facts import ClientCode, Reply, ReplyCode, Verb
-from gateways.mqtt.acknowledgements import Acknowledgements
 from gateways.mqtt.pending import CONFLICT_HOLD, Interrupted, Pending
+from mqttclient.receipts import Acknowledgements
 
 pytestmark = pytest.mark.looptime
 

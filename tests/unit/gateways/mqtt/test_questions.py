@@ -10,10 +10,10 @@ import pytest
 from gateways.arklet.facts import Health, Module, ModuleState, Reply, ReplyCode, Verb
 from gateways.arklet.payloads import Negative
 from gateways.mqtt.clocks import Clocks
-from gateways.mqtt.failures import NotSent
 from gateways.mqtt.questions import MqttQuestions
 from gateways.polling.prober import Prober
 from gateways.session.messages import Address, Fact, ModuleList, PollFailed, PollFailure, Watch
+from mqttclient.failures import NotSent
 
 pytestmark = pytest.mark.looptime
 

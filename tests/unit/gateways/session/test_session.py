@@ -11,12 +11,12 @@ from typing import cast
 import pytest
 
 from gateways.arklet.facts import BaselineModule, Metadata, ModuleOrder, Reply, ReplyCode, Verb
-from gateways.mqtt.acknowledgements import Acknowledgements
 from gateways.mqtt.outcomes import Outcomes
 from gateways.session import messages as m
 from gateways.session import session as sessions
 from gateways.session.outbox import Outbox
 from gateways.session.stream import Link
+from mqttclient.receipts import Acknowledgements
 
 pytestmark = pytest.mark.looptime
 

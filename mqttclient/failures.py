@@ -1,4 +1,4 @@
-"""How connections to a broker fail, in words for people and causes for counting."""
+"""How work with a broker fails, in words for people and causes for counting."""
 
 from __future__ import annotations
 
@@ -6,24 +6,28 @@ import socket
 import ssl
 
 
-class ConnectFailed(Exception):
-    """No connection could be made, or none that is of use; cause is for counting, the message for people."""
+class MqttError(Exception):
+    """Something could not be done at the broker; the message says why."""
+
+
+class ConnectFailed(MqttError):
+    """No connection could be made, or none that is of use; cause is for counting."""
 
     def __init__(self, cause: str, message: str) -> None:
         super().__init__(message)
         self.cause = cause
 
 
-class Lost(Exception):
+class Lost(MqttError):
     """The connection ended: whether the broker took what was sent is not known."""
 
 
-class Unanswered(Exception):
+class Unanswered(MqttError):
     """The broker did not answer in time, and the connection stands."""
 
 
-class NotSent(Exception):
-    """Nothing was sent; the message says why."""
+class NotSent(MqttError):
+    """Nothing was sent."""
 
 
 _CONNACK = {
@@ -41,7 +45,7 @@ def refused(code: int, name: str) -> ConnectFailed:
     return ConnectFailed(*_CONNACK.get(code, ("refused", f"the broker refuses the connection: {name}")))
 
 
-def not_connected(error: OSError) -> ConnectFailed:
+def not_connected(error: OSError | ValueError) -> ConnectFailed:
     """Return what an error while connecting means."""
     match error:
         case ssl.SSLCertVerificationError():
@@ -54,4 +58,5 @@ def not_connected(error: OSError) -> ConnectFailed:
         case TimeoutError():
             return ConnectFailed("timeout", "the broker does not answer")
         case _:
-            return ConnectFailed("unreachable", f"the broker cannot be reached: {error.strerror or error}")
+            cause = getattr(error, "strerror", None) or error
+            return ConnectFailed("unreachable", f"the broker cannot be reached: {cause}")

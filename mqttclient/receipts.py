@@ -2,7 +2,7 @@
 
 MQTT wants that order (MQTT-4.6.0-2), so one message that is held back holds back
 what came after it: at most as much as the broker has under way to one client.
-That is the gateway's backpressure; nothing more arrives then, and nothing grows.
+That is the backpressure; nothing more arrives then, and nothing grows.
 """
 
 from __future__ import annotations
@@ -10,24 +10,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from gateways.mqtt.metrics import UNACKNOWLEDGED
-
 
 class Receipt:
-    """One message that came; done once it need not come again."""
+    """Belongs to one message; done once the message need not come again."""
 
-    __slots__ = ("_queue", "done", "mid")
+    __slots__ = ("_settled", "done")
 
-    def __init__(self, queue: Acknowledgements, mid: int) -> None:
-        self._queue = queue
-        self.mid = mid
+    def __init__(self, settled: Callable[[], None] = lambda: None) -> None:
+        self._settled = settled
         self.done = False
 
     def settle(self) -> None:
         """Acknowledge the message, as soon as those before it are; again has no effect."""
         if not self.done:
             self.done = True
-            self._queue.advance()
+            self._settled()
 
 
 class Acknowledgements:
@@ -35,20 +32,18 @@ class Acknowledgements:
 
     def __init__(self, send: Callable[[int], object]) -> None:
         self._send = send
-        self._waiting: deque[Receipt] = deque()
+        self._waiting: deque[tuple[int, Receipt]] = deque()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def received(self, mid: int) -> Receipt:
         """Take note of a message with QoS 1."""
-        receipt = Receipt(self, mid)
-        self._waiting.append(receipt)
-        UNACKNOWLEDGED.set(len(self._waiting))
+        receipt = Receipt(self._advance)
+        self._waiting.append((mid, receipt))
         return receipt
 
-    def advance(self) -> None:
-        """Acknowledge what may be acknowledged."""
-        while self._waiting and self._waiting[0].done:
-            self._send(self._waiting.popleft().mid)
-        UNACKNOWLEDGED.set(len(self._waiting))
+    def _advance(self) -> None:
+        while self._waiting and self._waiting[0][1].done:
+            mid, _ = self._waiting.popleft()
+            self._send(mid)

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
-from gateways.mqtt.connection import Connection, Target
-from gateways.mqtt.failures import Lost, NotSent
+from mqttclient.connection import MqttConnection, Target
+from mqttclient.failures import Lost, NotSent
 
 CONNACK = b"\x20\x02\x00\x00"
 WITHIN = 5.0
@@ -33,7 +33,7 @@ class Deaf:
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[tuple[Connection, asyncio.StreamWriter]]:
+async def connected() -> AsyncIterator[tuple[MqttConnection, asyncio.StreamWriter]]:
     """A connection to a broker that says no more than CONNACK, and the broker's end of it."""
     accepted: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
 
@@ -43,13 +43,13 @@ async def connected() -> AsyncIterator[tuple[Connection, asyncio.StreamWriter]]:
         accepted.set_result(writer)
 
     async with await asyncio.start_server(broker, "127.0.0.1", 0) as server:
-        connection = Connection(Target("127.0.0.1", server.sockets[0].getsockname()[1], "gateway"), lambda *_: None)
+        connection = MqttConnection(Target("127.0.0.1", server.sockets[0].getsockname()[1], "gateway"), lambda _: None)
         await connection.open()
         writer = await accepted
         try:
             yield connection, writer
         finally:
-            await connection.close()
+            connection.close()
             writer.transport.abort()
 
 
@@ -66,11 +66,10 @@ def by_reset(writer: asyncio.StreamWriter) -> None:
 async def unheard(end: Callable[[asyncio.StreamWriter], None]) -> None:
     async with connected() as (connection, writer):
         asyncio.get_running_loop().remove_reader(connection._descriptor)
-        running = asyncio.create_task(connection.run())
         await asyncio.sleep(0.05)
         end(writer)
         async with asyncio.timeout(WITHIN):
-            assert await running
+            assert await connection.ended
         with pytest.raises(NotSent):
             connection.publish("topic", b"payload")
 
@@ -79,10 +78,10 @@ async def refused() -> None:
     async with connected() as (connection, writer):
         connection._loop = Deaf(connection._loop)  # type: ignore[assignment]
         sent = [connection.publish("topic", b"x" * 2**20) for _ in range(8)]
-        running = asyncio.create_task(connection.run())
+        await asyncio.sleep(0)
         by_reset(writer)
         async with asyncio.timeout(WITHIN):
-            assert await running
+            assert await connection.ended
         for future in sent:
             with pytest.raises(Lost):
                 await future

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateways.mqtt.acknowledgements import Acknowledgements, Receipt
+from mqttclient.receipts import Acknowledgements, Receipt
 
 
 @given(st.permutations(range(8)), st.integers(0, 8))
