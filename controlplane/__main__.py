@@ -48,8 +48,11 @@ from controlplane.reports.intake import ReportIntake
 from controlplane.reports.metrics import UNUSABLE
 from controlplane.reports.posting import Poster
 from controlplane.rpc.server import CannotBind, Server
+from controlplane.rpc.tooling.events import Events
+from controlplane.rpc.tooling.following import ReplicaServicer
+from controlplane.rpc.tooling.index import Index
 from controlplane.rpc.tooling.reads import Reads
-from controlplane.rpc.tooling.replicas import Others
+from controlplane.rpc.tooling.replicas import ReplicaLinks
 from controlplane.rpc.tooling.servicer import ToolingServicer
 from controlplane.rpc.tooling.watches import Watches
 from controlplane.rpc.tunnel.session import TunnelServicer
@@ -236,12 +239,13 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         if tracking is not None:
             recorder.subscribe(tracking.happened)
         kubelets = await stack.enter_async_context(kubelet(settings, backend, cluster))
+        instance = settings.replica_instance or uuid4().hex
         members = Membership(
             cluster,
             clock,
             Member(
                 replica=policy.replica,
-                instance=settings.replica_instance or uuid4().hex,
+                instance=instance,
                 address=settings.reached_at,
                 namespace=settings.namespace,
                 env=policy.env,
@@ -279,17 +283,15 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         tunnel = TunnelServicer(router=router, gateways=gateways, members=members, policy=policy, clock=clock)
         operations = Operations(cluster, roster, env=policy.env)
         shards = Shards(cluster, members, env=policy.env)
-        others = Others(members)
-        stack.push_async_callback(others.close)
+        index, events = Index(operations, roster, shards), Events(recorder)
+        links = ReplicaLinks(members, shards, index, events)
         tooling = ToolingServicer(
             operations=operations,
             installs=Installs(cluster, env=policy.env),
             rollouts=Rollouts(cluster, operations),
             baselines=baselines,
-            reads=Reads(
-                operations=operations, roster=roster, gateways=gateways, recorder=recorder, shards=shards, others=others
-            ),
-            watches=Watches(operations=operations, roster=roster, recorder=recorder, shards=shards, others=others),
+            reads=Reads(index, links, events, gateways, roster),
+            watches=Watches(index, links, events),
             policy=policy,
             shards=shards,
             manifests=backend.manifests,
@@ -321,7 +323,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         )
         stack.push_async_callback(intake.stop)
         await intake.start()
-        server = Server(tunnel, tooling)
+        server = Server(tunnel, tooling, ReplicaServicer(index, roster, recorder, gateways, instance=instance))
         try:
             await server.start(address)
         except CannotBind as error:
@@ -339,7 +341,8 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
                 "leases": leases.run(),
                 "recorder": recorder.run(),
                 "fleet": fleet.run(),
-                "others": others.run(),
+                "replicas": links.run(),
+                "index": index.run(),
                 "prober": prober.run(),
                 "foreign-pods": ForeignPods(cluster, roster, recorder, clock).run(),
                 **{name: run() for name, run in kubelets.parts.items()},

@@ -30,8 +30,9 @@ PROTO = Path(__file__).parents[1] / "proto"
 CONTRACTS = (
     "koupleless/modulecontroller/v1/module_controller.proto",
     "koupleless/tunnel/v1/tunnel.proto",
+    "koupleless/modulecontroller/v1/replicas.proto",
 )
-"""In the order of the page: what tools speak, then what gateways speak."""
+"""In the order of the page: what tools speak, what gateways speak, and what replicas speak among themselves."""
 
 _HEAD = """\
 # gRPC reference

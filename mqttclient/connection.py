@@ -308,7 +308,8 @@ class MqttConnection:
         if not self._accepted.done():
             text = f"the broker ended the connection before it accepted it: {reason}"
             self._accepted.set_result(ConnectFailed("lost", text))
-        for waiting in (*self._publishes.values(), *self._requests.values()):
+        unanswered: list[asyncio.Future[Any]] = [*self._publishes.values(), *self._requests.values()]
+        for waiting in unanswered:
             if not waiting.done():
                 waiting.set_exception(Lost("the connection to the broker ended"))
                 waiting.exception()  # nobody has to wait for it

@@ -52,12 +52,26 @@ class Changes(Generic[T]):
         for subscription in self._subscriptions:
             subscription.note(name)
 
+    def nudge(self) -> None:
+        """End all waits, although nothing changed by name."""
+        for subscription in self._subscriptions:
+            subscription.nudge()
+
+    def subscribe(self) -> Subscription[T]:
+        """Return a new subscription."""
+        subscription: Subscription[T] = Subscription()
+        self._subscriptions.add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription[T]) -> None:
+        """End a subscription."""
+        self._subscriptions.discard(subscription)
+
     @contextmanager
     def subscribed(self) -> Iterator[Subscription[T]]:
         """Subscribe for as long as the context lasts."""
-        subscription: Subscription[T] = Subscription()
-        self._subscriptions.add(subscription)
+        subscription = self.subscribe()
         try:
             yield subscription
         finally:
-            self._subscriptions.discard(subscription)
+            self.unsubscribe(subscription)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NoReturn
 
@@ -48,6 +48,8 @@ class Happening:
     seconds: float = 0.0
     labels: Mapping[str, str] = field(default_factory=lambda: _NONE)
     trace_id: str = ""
+    number: int = 0
+    """Rises by one with each event of this process."""
 
 
 class Recorder:
@@ -58,6 +60,7 @@ class Recorder:
         self._clock = clock
         self._env = env
         self._kept: deque[Happening] = deque(maxlen=KEPT)
+        self._number = 0
         self._waiting: asyncio.Queue[ClusterEvent] = asyncio.Queue(WAITING)
         self._subscribers: set[Callable[[Happening], None]] = set()
 
@@ -138,6 +141,8 @@ class Recorder:
             "pod": happening.pod,
         }
         write(happening.message, reason=happening.reason, **{name: value for name, value in about.items() if value})
+        self._number += 1
+        happening = replace(happening, number=self._number)
         self._kept.append(happening)
         for handler in tuple(self._subscribers):
             handler(happening)

@@ -5,15 +5,22 @@ from __future__ import annotations
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from koupleless.modulecontroller.v1 import module_controller_pb2, module_controller_pb2_grpc
+from koupleless.modulecontroller.v1 import (
+    module_controller_pb2,
+    module_controller_pb2_grpc,
+    replicas_pb2,
+    replicas_pb2_grpc,
+)
 from koupleless.tunnel.v1 import tunnel_pb2, tunnel_pb2_grpc
 
+from controlplane.rpc.tooling.following import ReplicaServicer
 from controlplane.rpc.tooling.servicer import ToolingServicer
 from controlplane.rpc.tunnel.session import TunnelServicer
 
 MAX_MESSAGE = 16 * 1024 * 1024
 
 _TUNNEL = tunnel_pb2.DESCRIPTOR.services_by_name["TunnelService"].full_name
+_REPLICAS = replicas_pb2.DESCRIPTOR.services_by_name["ReplicaService"].full_name
 _TOOLING = module_controller_pb2.DESCRIPTOR.services_by_name["ModuleControllerService"].full_name
 
 
@@ -24,9 +31,10 @@ class CannotBind(Exception):
 class Server:
     """Serves one replica's gRPC API."""
 
-    def __init__(self, tunnel: TunnelServicer, tooling: ToolingServicer) -> None:
+    def __init__(self, tunnel: TunnelServicer, tooling: ToolingServicer, replicas: ReplicaServicer) -> None:
         self._tunnel = tunnel
         self._tooling = tooling
+        self._replicas = replicas
         self._health = health.aio.HealthServicer()
         self._server = aio.server(
             options=[
@@ -41,8 +49,9 @@ class Server:
         )
         tunnel_pb2_grpc.add_TunnelServiceServicer_to_server(tunnel, self._server)
         module_controller_pb2_grpc.add_ModuleControllerServiceServicer_to_server(tooling, self._server)
+        replicas_pb2_grpc.add_ReplicaServiceServicer_to_server(replicas, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (_TUNNEL, _TOOLING, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (_TUNNEL, _TOOLING, _REPLICAS, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
 
     async def start(self, address: str) -> None:
@@ -52,12 +61,13 @@ class Server:
         except RuntimeError as error:
             raise CannotBind(str(error)) from error
         await self._server.start()
-        for service in ("", _TUNNEL, _TOOLING):
+        for service in ("", _TUNNEL, _TOOLING, _REPLICAS):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     async def end(self) -> None:
-        """Tell tools that this replica ends, by the health service too; gateways are served until stop."""
+        """Tell tools and replicas that this one ends, by the health service too; gateways are served until stop."""
         self._tooling.end()
+        self._replicas.end()
         await self._health.enter_graceful_shutdown()
 
     async def stop(self, reason: str, grace: float) -> None:

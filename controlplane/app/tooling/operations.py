@@ -9,7 +9,6 @@ from enum import Enum
 from controlplane.app.ports import Cluster
 from controlplane.app.roster import Roster
 from controlplane.domain import contract
-from controlplane.domain.base.history import Operation
 from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.facts import ModuleState, Verb
 from controlplane.domain.identity import ModuleKey, base_of_node
@@ -94,36 +93,44 @@ class NotAllowed(Refusal):
 
 
 class Operations:
-    """Answers tools."""
+    """Shows what this replica knows: of its own VNodes all, of others what the cluster has."""
 
     def __init__(self, cluster: Cluster, roster: Roster, *, env: str) -> None:
         self._cluster = cluster
         self._roster = roster
         self._env = env
 
+    def names(self) -> set[str]:
+        """Return the names of all VNodes: ours, and those that other replicas own."""
+        return {node.name for node in self._cluster.nodes.all()} | {base.vnode for base in self._roster.bases()}
+
     def vnodes(self, selector: Sequence[Requirement] = ()) -> list[VNodeItem]:
-        """Return the VNodes that match, by name: ours, and those that other replicas own."""
-        names: set[str] = {node.name for node in self._cluster.nodes.all()}
-        names |= {base.vnode for base in self._roster.bases()}
-        items = [item for name in sorted(names) if (item := self._vnode(name)) is not None]
+        """Return the VNodes that match, by name."""
+        items = [item for name in sorted(self.names()) if (item := self.item(name)) is not None]
         return [item for item in items if matches(selector, item.node.labels if item.node else {})]
+
+    def candidates(self, name: str) -> tuple[str, str]:
+        """Return the Node names that a name may stand for, itself or the identity of a base."""
+        return name, f"vnode.{name}.{self._env}"
 
     def vnode(self, name: str) -> VNodeItem:
         """Return the VNode of that Node name or base identity; raises Missing."""
-        for candidate in (name, f"vnode.{name}.{self._env}"):
-            if (item := self._vnode(candidate)) is not None:
+        for candidate in self.candidates(name):
+            if (item := self.item(candidate)) is not None:
                 return item
         raise Missing(f"there is no VNode or base {name!r}")
 
-    def known(self, name: str) -> bool:
-        """Tell whether there is a Node of that name."""
-        return self._cluster.nodes.get(name) is not None
+    def base(self, name: str) -> Base | None:
+        """Return the base of a VNode that is ours."""
+        identity = base_of_node(name, self._env)
+        return self._roster.get(identity) if identity is not None else None
 
-    def _vnode(self, name: str) -> VNodeItem | None:
+    def item(self, name: str) -> VNodeItem | None:
+        """Return the VNode of that Node name, None if there is none."""
         identity = base_of_node(name, self._env)
         if identity is None:
             return None
-        node, base = self._cluster.nodes.get(name), self._roster.get(identity)
+        node, base = self._cluster.nodes.get(name), self.base(name)
         if node is None and base is None:
             return None
         ready = node is not None and any(c.type == "Ready" and c.status == "True" for c in node.status.conditions)
@@ -133,20 +140,13 @@ class Operations:
         owner, fence = (lease.holder, max(lease.transitions, 0)) if lease is not None else ("", 0)
         return VNodeItem(node, base, name, identity, owner, ready, fence)
 
-    def modules(self, vnode: str = "", name: str = "", management: Management | None = None) -> list[ModuleItem]:
-        """Return the modules on one VNode or on all, by VNode, name and version."""
-        names = [vnode] if vnode else [item.name for item in self.vnodes()]
-        found = [
-            item
-            for one in names
-            for item in self._modules(one)
-            if name in ("", item.key.name) and management in (None, item.management)
-        ]
-        return sorted(found, key=lambda item: (item.vnode, item.key, item.pod.key if item.pod else ""))
+    def modules(self, vnode: str, name: str = "") -> list[ModuleItem]:
+        """Return the modules on a VNode, or those of one name, by name, version and Pod."""
+        found = [item for item in self._modules(vnode) if name in ("", item.key.name)]
+        return sorted(found, key=lambda item: (item.key, item.pod.key if item.pod else ""))
 
     def _modules(self, vnode: str) -> Iterable[ModuleItem]:
-        identity = base_of_node(vnode, self._env)
-        base = self._roster.get(identity) if identity is not None else None
+        base = self.base(vnode)
         present = dict(base.modules.present) if base is not None else {}
         flights = dict(base.modules.in_flight) if base is not None else {}
         known = base is not None and base.modules.told
@@ -175,17 +175,6 @@ class Operations:
                 ours = base is not None and key in base.modules.owned
                 management = Management.ORPHAN if ours else Management.UNMANAGED
                 yield ModuleItem(vnode, key, module.state, None, None, "", operation, management)
-
-    def past(self, vnode: str = "", name: str = "") -> list[tuple[str, Operation]]:
-        """Return the last operations on modules of one VNode or of all that are ours, by VNode and time."""
-        found = [
-            (base.vnode, operation)
-            for base in self._roster.bases()
-            if vnode in ("", base.vnode)
-            for operation in base.history
-            if name in ("", operation.key.name)
-        ]
-        return sorted(found, key=lambda item: (item[0], item[1].wall, item[1].key))
 
     def select(
         self, *, base: str = "", selector: Sequence[Requirement] | None = None, all_bases: bool = False

@@ -42,6 +42,11 @@ class Shards:
         self._members = members
         self._env = env
 
+    @property
+    def me(self) -> str:
+        """The name of this replica."""
+        return self._members.me
+
     def replicas(self) -> list[ReplicaItem]:
         """Return all replicas that live or still hold leases, by name."""
         owned = Counter(lease.holder for lease in self._cluster.leases.all() if lease.holder)

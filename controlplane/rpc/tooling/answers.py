@@ -17,7 +17,6 @@ from google.protobuf.message import Message
 
 from controlplane.app.tooling.operations import Refusal
 from controlplane.rpc.refusals import Busy, Ending
-from controlplane.rpc.tooling.replicas import ended_by_us
 
 KEPT = 1000
 """Answers that are remembered."""
@@ -81,7 +80,9 @@ class Answers:
         try:
             return cast("T", await asyncio.shield(given.task))
         except asyncio.CancelledError:
-            if given.task.cancelled() and not ended_by_us():
+            # gRPC raises this also where a channel was closed: then nobody cancels this task.
+            task = asyncio.current_task()
+            if given.task.cancelled() and not (task is None or task.cancelling()):
                 raise Ending("it may be done in part") from None
             raise
 

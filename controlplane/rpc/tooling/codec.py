@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
 from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.events import Happening
-from controlplane.app.gateways import Connected
+from controlplane.app.gateways import GatewayDirectory
+from controlplane.app.roster import Roster
 from controlplane.app.tooling.installs import Change
 from controlplane.app.tooling.operations import Management, ModuleItem, VNodeItem
 from controlplane.app.tooling.shards import ReplicaItem, Shard
 from controlplane.domain import contract
 from controlplane.domain.base.history import Operation
 from controlplane.domain.base.replies import Effect
-from controlplane.domain.base.state import Phase
+from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.workloads.rollout import Rollout, why
 
 MOST_TROUBLES = 20
@@ -32,18 +36,17 @@ _MANAGEMENT = {
     Management.UNMANAGED: pb.MANAGEMENT_UNMANAGED,
     Management.ORPHAN: pb.MANAGEMENT_ORPHAN,
 }
-_MANAGEMENT_READ = {number: management for management, number in _MANAGEMENT.items()}
 
 _OUTCOMES = {Effect.ASK: "undecided"}
 
 
-def management(value: pb.Management.ValueType) -> Management | None:
-    """Read which modules are asked for; None means all."""
-    return _MANAGEMENT_READ.get(value)
+def last_seen(base: Base) -> Timestamp | None:
+    """Write when a base was last seen, None if it was not yet."""
+    return _timestamp(base.signs.last_seen_wall) if base.signs.last_seen_wall else None
 
 
-def vnode(item: VNodeItem, *, lively: bool = True) -> pb.VNode:
-    """Write a VNode; without what changes with each sign of life unless lively."""
+def vnode(item: VNodeItem) -> pb.VNode:
+    """Write a VNode, without last_seen."""
     labels = item.node.labels if item.node is not None else {}
     annotations = item.node.annotations if item.node is not None else {}
     message = pb.VNode(
@@ -74,8 +77,6 @@ def vnode(item: VNodeItem, *, lively: bool = True) -> pb.VNode:
     message.fence = base.fence
     message.gateway = base.gateway
     message.since.CopyFrom(_timestamp(base.discovered_wall))
-    if lively and base.signs.last_seen_wall:
-        message.last_seen.CopyFrom(_timestamp(base.signs.last_seen_wall))
     return message
 
 
@@ -106,19 +107,41 @@ def _state(item: ModuleItem) -> str:
     return "ABSENT" if item.known else "UNKNOWN"
 
 
-def gateway(connected: Connected, *, watched: int, orders: int) -> pb.Gateway:
-    """Write a gateway; watched is how many bases it polls for us."""
-    info = connected.link.info
-    return pb.Gateway(
-        id=info.gateway_id,
-        tunnel=info.tunnel.value,
-        version=info.version,
-        connected_since=_timestamp(info.connected_wall),
-        tunnel_up=connected.tunnel_up,
-        message=connected.tunnel_reason,
-        watched=watched,
-        orders=orders,
-    )
+def gateways(directory: GatewayDirectory, roster: Roster) -> list[pb.Gateway]:
+    """Write the gateways that are connected to this replica, by id."""
+    orders = Counter(flight.gateway for base in roster.bases() for flight in base.modules.in_flight.values())
+    return [
+        pb.Gateway(
+            id=info.gateway_id,
+            tunnel=info.tunnel.value,
+            version=info.version,
+            connected_since=_timestamp(info.connected_wall),
+            tunnel_up=connected.tunnel_up,
+            message=connected.tunnel_reason,
+            watched=roster.load[info.gateway_id],
+            orders=orders[info.key],
+        )
+        for connected in sorted(directory.all(), key=lambda each: each.link.info.gateway_id)
+        for info in (connected.link.info,)
+    ]
+
+
+def merged_gateways(found: Iterable[pb.Gateway]) -> list[pb.Gateway]:
+    """Return each gateway once, by id: what it does for several replicas is summed."""
+    merged: dict[str, pb.Gateway] = {}
+    for gateway in found:
+        known = merged.get(gateway.id)
+        if known is None:
+            merged[gateway.id] = known = pb.Gateway()
+            known.CopyFrom(gateway)
+            continue
+        known.watched += gateway.watched
+        known.orders += gateway.orders
+        if gateway.tunnel_up and not known.tunnel_up:
+            known.tunnel_up, known.message = True, gateway.message
+        if gateway.connected_since.ToNanoseconds() < known.connected_since.ToNanoseconds():
+            known.connected_since.CopyFrom(gateway.connected_since)
+    return [merged[name] for name in sorted(merged)]
 
 
 def replica(item: ReplicaItem) -> pb.Replica:

@@ -1,246 +1,143 @@
-"""What tools read, from all replicas: each owner's word on its VNodes, the cluster's where an owner cannot be asked.
-
-With own only what this replica owns is answered, and nobody is asked; else the others are given within, in seconds.
-"""
+"""The lists that tools read, of all replicas; where an owner cannot be asked, what the cluster shows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from controlplane.app.events import Recorder
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.roster import Roster
-from controlplane.app.tooling.operations import Missing, ModuleItem, Operations, VNodeItem
-from controlplane.app.tooling.shards import Shards
-from controlplane.domain.base.history import Operation
-from controlplane.domain.workloads import rollout
-from controlplane.domain.workloads.placement import parse_selector
+from controlplane.app.tooling.operations import Refusal
+from controlplane.domain.objects import Requirement
+from controlplane.domain.workloads.placement import matches, parse_selector
+from controlplane.domain.workloads.rollout import Part
 from controlplane.rpc.tooling import codec
-from controlplane.rpc.tooling.deadlines import FOR_OTHERS
-from controlplane.rpc.tooling.merging import (
-    MODULES,
-    OPERATIONS,
-    VNODES,
-    Kind,
-    Part,
-    by_time,
-    cut,
-    merge,
-    merge_gateways,
-)
-from controlplane.rpc.tooling.paging import MOST_IN_PAGE, PAGE, page
-from controlplane.rpc.tooling.replicas import Answers, Others
+from controlplane.rpc.tooling.events import Events
+from controlplane.rpc.tooling.index import Entry, Index, module_key
+from controlplane.rpc.tooling.replicas import ReplicaLinks
 
-M = TypeVar("M")
-M_co = TypeVar("M_co", covariant=True)
+PAGE = 500
+MOST_IN_PAGE = 1000
+
+T = TypeVar("T")
 
 
-class Page(Protocol[M_co]):
-    """A page as a replica tells it."""
+def page(items: Iterable[T], key: Callable[[T], str], size: int, token: str) -> tuple[list[T], str]:
+    """Return the page after token, and the next token; items come by key, ascending. Raises Refusal.
 
-    @property
-    def items(self) -> Iterable[M_co]:
-        """The items, by key."""
+    The token is the last key sent, so that items that come or go between pages disturb nothing.
+    """
+    if size > MOST_IN_PAGE:
+        raise Refusal(f"page_size is at most {MOST_IN_PAGE}", "page_size")
+    found: list[T] = []
+    for item in items:
+        if key(item) <= token:
+            continue
+        if len(found) == (size or PAGE):
+            return found, key(found[-1])
+        found.append(item)
+    return found, ""
 
-    @property
-    def next_page_token(self) -> str:
-        """The last key, if there is more."""
+
+def selects(selector: Sequence[Requirement], entry: Entry) -> bool:
+    """Return whether a selector matches the labels of a VNode."""
+    return matches(selector, entry.vnode.labels)
 
 
-P = TypeVar("P", bound=Page[Any])
+def chosen(entry: Entry, request: pb.ListModulesRequest | pb.WatchModulesRequest) -> Iterator[pb.Module]:
+    """Iterate over the modules of a VNode that a request asks for."""
+    for module in entry.modules:
+        if request.name in ("", module.name) and request.management in (0, module.management):
+            yield module
 
 
 class Reads:
-    """Answers reads. Every method raises Refusal, Missing where there is no such VNode."""
+    """Answers reads; within bounds the seconds for other replicas. Every method raises Refusal, Missing."""
 
     def __init__(
-        self,
-        *,
-        operations: Operations,
-        roster: Roster,
-        gateways: GatewayDirectory,
-        recorder: Recorder,
-        shards: Shards,
-        others: Others,
+        self, index: Index, links: ReplicaLinks, events: Events, gateways: GatewayDirectory, roster: Roster
     ) -> None:
-        self._operations = operations
-        self._roster = roster
+        self._index = index
+        self._links = links
+        self._events = events
         self._gateways = gateways
-        self._recorder = recorder
-        self._shards = shards
-        self._others = others
+        self._roster = roster
 
-    async def vnodes(
-        self, request: pb.ListVNodesRequest, *, own: bool, within: float = FOR_OTHERS
-    ) -> pb.ListVNodesResponse:
+    async def vnodes(self, request: pb.ListVNodesRequest, within: float) -> pb.ListVNodesResponse:
         """List VNodes by name."""
-        items = self._operations.vnodes(parse_selector(request.selector))
-        mine = {item.name for item in items if item.base is not None}
-        if own:
-            items = [item for item in items if item.name in mine]
-        chosen, until = page(items, [item.name for item in items], request.page_size, request.page_token)
-        found = list(map(codec.vnode, chosen))
-        if own:
-            return pb.ListVNodesResponse(items=found, next_page_token=until)
-        answers = _advancing(await self._others.ask(lambda stub: stub.ListVNodes, request, within), request.page_token)
-        told, token = self._merged(VNODES, found, until, answers.given, mine, request.page_size)
-        return pb.ListVNodesResponse(items=told, next_page_token=token, unreachable_replicas=self._unreachable(answers))
+        selector = parse_selector(request.selector)
+        await self._links.sync(within)
+        entries = (entry for entry in self._entries(request.page_token) if selects(selector, entry))
+        items, token = page(entries, lambda entry: entry.vnode.name, request.page_size, request.page_token)
+        return pb.ListVNodesResponse(
+            items=map(self._index.lively, items),
+            next_page_token=token,
+            unreachable_replicas=self._links.unreachable(),
+        )
 
-    async def vnode(self, request: pb.GetVNodeRequest, *, own: bool, within: float = FOR_OTHERS) -> pb.GetVNodeResponse:
-        """Get one VNode with its modules and recent events; one that is not ours, if own, with our events alone."""
-        try:
-            item = self._operations.vnode(request.name)
-        except Missing:
-            # Its owner may know it before its Node is there.
-            if own or not self._others.live():
-                raise
-            item = None
-        found = self._vnode(item, own=own) if item is not None else pb.GetVNodeResponse()
-        if own:
-            return found
-        answers = await self._others.ask(lambda stub: stub.GetVNode, request, within)
-        heard = {name: answer for name, answer in answers.given.items() if answer is not None}
-        owners = {name: answer for name, answer in heard.items() if answer.HasField("vnode")}
-        if item is not None and (item.base is not None or not owners):
-            owners = {self._others.me: found, **owners}
-        if not owners:
-            raise Missing(f"there is no VNode or base {request.name!r}")
-        first = next(iter(owners.values()))
-        name = first.vnode.name
-        owner = owners.get(self._shards.holder(name), first)
+    async def vnode(self, request: pb.GetVNodeRequest, within: float) -> pb.GetVNodeResponse:
+        """Get one VNode with its modules and recent events."""
+        await self._links.sync(within)
+        entry = self._index.find(request.name)
+        name = entry.vnode.name
         return pb.GetVNodeResponse(
-            vnode=owner.vnode,
-            modules=owner.modules,
-            events=by_time(event for answer in (found, *heard.values()) for event in answer.events),
-            unreachable_replicas=self._unreachable(answers, name),
+            vnode=self._index.lively(entry),
+            modules=entry.modules,
+            events=self._events.recent(name),
+            unreachable_replicas=self._links.unreachable(name),
         )
 
-    def _vnode(self, item: VNodeItem, *, own: bool) -> pb.GetVNodeResponse:
-        found = pb.GetVNodeResponse(
-            events=[codec.event(event) for event in self._recorder.recent() if event.vnode == item.name]
-        )
-        if item.base is not None or not own:
-            found.vnode.CopyFrom(codec.vnode(item))
-            found.modules.extend(codec.module(module) for module in self._operations.modules(item.name))
-        return found
-
-    async def modules(
-        self, request: pb.ListModulesRequest, *, own: bool, within: float = FOR_OTHERS
-    ) -> pb.ListModulesResponse:
+    async def modules(self, request: pb.ListModulesRequest, within: float) -> pb.ListModulesResponse:
         """List modules by VNode, name and version."""
-        vnode = self._operations.vnode(request.vnode).name if request.vnode else ""
-        mine = self._mine()
-        items = self._operations.modules(vnode, request.name, codec.management(request.management))
-        if own:
-            items = [item for item in items if item.vnode in mine]
-        chosen, until = page(items, [module_key(item) for item in items], request.page_size, request.page_token)
-        found = list(map(codec.module, chosen))
-        if own:
-            return pb.ListModulesResponse(items=found, next_page_token=until)
-        answers = _advancing(await self._others.ask(lambda stub: stub.ListModules, request, within), request.page_token)
-        told, token = self._merged(MODULES, found, until, answers.given, mine, request.page_size)
+        await self._links.sync(within)
+        vnode = self._index.find(request.vnode).vnode.name if request.vnode else ""
+        modules = (one for entry in self._entries(request.page_token, vnode) for one in chosen(entry, request))
+        items, token = page(modules, module_key, request.page_size, request.page_token)
         return pb.ListModulesResponse(
-            items=told, next_page_token=token, unreachable_replicas=self._unreachable(answers, vnode)
+            items=items, next_page_token=token, unreachable_replicas=self._links.unreachable(vnode)
         )
 
-    async def bare(self, name: str, version: str, *, within: float) -> tuple[dict[str, list[rollout.Part]], list[str]]:
-        """Return the modules of that name without a Pod on VNodes of others, and who could not be asked."""
-        found: dict[str, list[rollout.Part]] = {}
-        request = pb.ListModulesRequest(name=name, page_size=MOST_IN_PAGE)
-        while True:
-            told = await self.modules(request, own=False, within=within)
-            for item in told.items:
-                if not item.pod and version in ("", item.version):
-                    found.setdefault(item.vnode, []).append(rollout.Part("", f"{item.name}:{item.version}", item.ready))
-            request.page_token = told.next_page_token
-            if not request.page_token:
-                return found, list(told.unreachable_replicas)
-
-    async def past(
-        self, request: pb.ListOperationsRequest, *, own: bool, within: float = FOR_OTHERS
-    ) -> pb.ListOperationsResponse:
+    async def operations(self, request: pb.ListOperationsRequest, within: float) -> pb.ListOperationsResponse:
         """List the last operations on modules by VNode and time."""
-        vnode = self._operations.vnode(request.vnode).name if request.vnode else ""
-        items = self._operations.past(vnode, request.name)
-        chosen, until = page(items, [_past_key(*item) for item in items], request.page_size, request.page_token)
-        found = [codec.past(*item) for item in chosen]
-        if own:
-            return pb.ListOperationsResponse(items=found, next_page_token=until)
-        answers = _advancing(
-            await self._others.ask(lambda stub: stub.ListOperations, request, within), request.page_token
+        await self._links.sync(within)
+        vnode = self._index.find(request.vnode).vnode.name if request.vnode else ""
+        operations = (
+            one
+            for entry in self._entries(request.page_token, vnode)
+            for one in sorted(entry.operations, key=_operation_key)
+            if request.name in ("", one.name)
         )
-        told, token = self._merged(OPERATIONS, found, until, answers.given, self._mine(), request.page_size)
+        items, token = page(operations, _operation_key, request.page_size, request.page_token)
         return pb.ListOperationsResponse(
-            items=told, next_page_token=token, unreachable_replicas=self._unreachable(answers, vnode)
+            items=items, next_page_token=token, unreachable_replicas=self._links.unreachable(vnode)
         )
 
-    async def gateways(
-        self, request: pb.ListGatewaysRequest, *, own: bool, within: float = FOR_OTHERS
-    ) -> pb.ListGatewaysResponse:
+    async def gateways(self, within: float) -> pb.ListGatewaysResponse:
         """List the connected gateways by id."""
-        orders: dict[str, int] = {}
-        for base in self._roster.bases():
-            for flight in base.modules.in_flight.values():
-                orders[flight.gateway] = orders.get(flight.gateway, 0) + 1
-        connected = sorted(self._gateways.all(), key=lambda c: c.link.info.gateway_id)
-        load = self._roster.load
-        found = [
-            codec.gateway(c, watched=load[c.link.info.gateway_id], orders=orders.get(c.link.info.key, 0))
-            for c in connected
-        ]
-        if own:
-            return pb.ListGatewaysResponse(items=found)
-        answers = await self._others.ask(lambda stub: stub.ListGateways, request, within)
-        heard = [answer.items for answer in answers.given.values() if answer is not None]
-        return pb.ListGatewaysResponse(
-            items=merge_gateways([found, *heard]), unreachable_replicas=sorted(answers.unreachable)
-        )
+        await self._links.sync(within)
+        found = (*codec.gateways(self._gateways, self._roster), *self._links.gateways())
+        return pb.ListGatewaysResponse(items=codec.merged_gateways(found), unreachable_replicas=self._links.silent())
 
-    def _mine(self) -> set[str]:
-        return {base.vnode for base in self._roster.bases()}
+    async def bare(self, name: str, version: str, within: float) -> tuple[Mapping[str, Sequence[Part]], Sequence[str]]:
+        """Return the modules of that name without a Pod by VNode, and who could not be asked."""
+        await self._links.sync(within)
+        found: dict[str, list[Part]] = {}
+        for entry in self._entries():
+            for module in entry.modules:
+                if module.name == name and version in ("", module.version) and not module.pod:
+                    part = Part("", f"{module.name}:{module.version}", module.ready)
+                    found.setdefault(module.vnode, []).append(part)
+        return found, self._links.unreachable()
 
-    def _merged(
-        self,
-        kind: Kind[M],
-        found: Sequence[M],
-        until: str,
-        given: Mapping[str, Page[M] | None],
-        mine: set[str],
-        size: int,
-    ) -> tuple[Sequence[M], str]:
-        """Return the page of all replicas, and its token.
-
-        found and until are our page: of VNodes that are mine, and of others as the cluster has them.
-        """
-        if not given:
-            return found, until
-        parts = [Part(self._others.me, [item for item in found if kind.vnode(item) in mine], until)]
-        parts += [
-            Part(name, list(told.items), told.next_page_token) for name, told in given.items() if told is not None
-        ]
-        rest = Part("", [item for item in found if kind.vnode(item) not in mine], until)
-        return cut(kind, merge(kind, parts, rest, self._shards.holder), size or PAGE)
-
-    def _unreachable(self, answers: Answers[M], vnode: str = "") -> list[str]:
-        """Return who could not be asked: others that live, and whoever holds Leases without living among us."""
-        return sorted(answers.unreachable | (self._shards.holders(vnode) - answers.given.keys() - {self._others.me}))
+    def _entries(self, token: str = "", vnode: str = "") -> Iterator[Entry]:
+        """Iterate over the entries by name, from the VNode of a page token on."""
+        entries = self._index.entries()
+        names = [vnode] if vnode else self._index.names(token.partition("\n")[0])
+        return (entries[name] for name in names if name in entries)
 
 
-def _advancing(answers: Answers[P], token: str) -> Answers[P]:
-    """Return the answers without those of pages that end before they begin: whoever gives such is not to be asked."""
-    stuck = {name for name, told in answers.given.items() if told and "" < told.next_page_token <= token}
-    given = {name: told for name, told in answers.given.items() if name not in stuck}
-    return Answers(given, answers.unreachable | stuck)
-
-
-def module_key(item: ModuleItem) -> str:
-    """Return what orders modules and names one, as MODULES does of messages."""
-    return "\n".join((item.vnode, item.key.name, item.key.version, item.pod.key if item.pod else ""))
-
-
-def _past_key(vnode: str, operation: Operation) -> str:
-    seconds, nanos = divmod(round(operation.wall * 1_000_000_000), 1_000_000_000)
-    return f"{vnode}\n{seconds:011d}.{nanos:09d}\n{operation.key}"
+def _operation_key(operation: pb.PastOperation) -> str:
+    at = operation.time
+    return f"{operation.vnode}\n{at.seconds:011d}.{at.nanos:09d}\n{operation.name}:{operation.version}"

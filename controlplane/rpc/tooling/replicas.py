@@ -1,33 +1,48 @@
-"""The other replicas, asked for what only they know: each holds live state for the VNodes that it owns.
+"""The other replicas, followed for what only they know: each holds live state for the VNodes that it owns.
 
-Guarantee: a question costs at most its deadline, whatever the others do. One that is
-asked in this way answers from what it owns and asks nobody.
+There is one stream to each, opened when a tool asks and closed a while after the last
+one did. It begins with all that the other one owns. What a broken one brought stays
+until its replica sent everything again: silence is no news.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
+import random
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
-import grpc
 import structlog
 from grpc import aio
-from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceStub
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
+from koupleless.modulecontroller.v1 import replicas_pb2 as rpb
+from koupleless.modulecontroller.v1.replicas_pb2_grpc import ReplicaServiceStub
 
 from controlplane.app.metrics import REPLICA_QUESTIONS
+from controlplane.app.ownership.membership import Membership
+from controlplane.app.tooling.shards import Shards
+from controlplane.domain.backoff import Backoff
 from controlplane.domain.ownership.replicas import Replica
-from controlplane.rpc.tooling.deadlines import FOR_OTHERS
+from controlplane.rpc.tooling.events import Events
+from controlplane.rpc.tooling.index import Entry, Index
 from service.wording import plain
 
 if TYPE_CHECKING:
-    from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceAsyncStub
+    from koupleless.modulecontroller.v1.replicas_pb2_grpc import ReplicaServiceAsyncStub
 
 log = structlog.get_logger(__name__)
 
-OWN = (("koupleless-part", "own"),)
-"""Metadata of a question about what the asked replica owns itself."""
+SYNC_WITHIN = 2.0
+"""Seconds that the other replicas are given to answer."""
+
+IDLE = 60.0
+"""Seconds without a question after which streams are closed."""
+
+MOST_MODULES = 200_000
+"""Modules of one replica that are kept."""
+
+REOPEN = Backoff(first=0.1, longest=2.5, jitter=1.0)
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.enable_http_proxy", 0),
@@ -40,152 +55,235 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_timeout_ms", 5_000),
 )
 
-Q = TypeVar("Q")
-M = TypeVar("M")
+
+Connect: TypeAlias = "Callable[[str], AbstractAsyncContextManager[ReplicaServiceAsyncStub]]"
+"""Opens what calls the replica at an address."""
 
 
-class Members(Protocol):
-    """Who lives."""
-
-    @property
-    def me(self) -> str:
-        """The name of this replica."""
-
-    def replicas(self) -> tuple[Replica, ...]:
-        """Return all that live, this one included."""
-
-    def subscribe(self, handler: Callable[[], None]) -> None:
-        """Call handler whenever that changed."""
+@asynccontextmanager
+async def connected(address: str) -> AsyncIterator[ReplicaServiceAsyncStub]:
+    """Connect to the replica at an address."""
+    async with aio.insecure_channel(address, options=_OPTIONS) as channel:
+        yield ReplicaServiceStub(channel)
 
 
-@dataclass(frozen=True, slots=True)
-class Answers(Generic[M]):
-    """What the others said, by replica, None where one knows nothing of it; and those that could not be asked."""
-
-    given: Mapping[str, M | None] = field(default_factory=dict)
-    unreachable: frozenset[str] = frozenset()
+class _Broken(Exception):
+    """A stream broke; the message says why."""
 
 
-def own_part(context: aio.ServicerContext[Any, Any]) -> bool:
-    """Tell whether only what this replica owns is asked for."""
-    return any(pair in OWN for pair in context.invocation_metadata() or ())
+class ReplicaLink:
+    """One other replica; trouble says why it cannot be asked, empty when it can."""
 
-
-class Others:
-    """Channels to the other live replicas, one for each address."""
-
-    def __init__(self, members: Members) -> None:
-        self._members = members
-        self._channels: dict[str, aio.Channel] = {}
-        self._silent: set[str] = set()
-        self._changed = asyncio.Event()
-        self._subscribers: set[Callable[[], None]] = set()
-        members.subscribe(self._members_changed)
-
-    @property
-    def me(self) -> str:
-        """The name of this replica."""
-        return self._members.me
-
-    def live(self) -> tuple[Replica, ...]:
-        """Return the other replicas that live, by name."""
-        return tuple(replica for replica in self._members.replicas() if replica.id != self._members.me)
-
-    def subscribe(self, handler: Callable[[], None]) -> Callable[[], None]:
-        """Call handler whenever others came, went or moved; returns what ends that."""
-        self._subscribers.add(handler)
-        return lambda: self._subscribers.discard(handler)
-
-    def addresses(self) -> set[str]:
-        """Return to which addresses there are channels."""
-        return set(self._channels)
-
-    def stub(self, address: str) -> ModuleControllerServiceAsyncStub:
-        """Return what calls the replica at an address."""
-        channel = self._channels.get(address)
-        if channel is None:
-            channel = self._channels[address] = aio.insecure_channel(address, options=_OPTIONS)
-        return ModuleControllerServiceStub(channel)
-
-    async def ask(
-        self,
-        method: Callable[[ModuleControllerServiceAsyncStub], aio.UnaryUnaryMultiCallable[Q, M]],
-        request: Q,
-        within: float = FOR_OTHERS,
-    ) -> Answers[M]:
-        """Ask all others at once for what they own; they have so many seconds."""
-        others = self.live()
-        if not others:
-            return Answers()
-        given: dict[str, M | None] = {}
-        async with asyncio.TaskGroup() as group:
-            for other in others:
-                group.create_task(self._ask(other, method, request, within, given), name=f"ask-{other.id}")
-        return Answers(given, frozenset(other.id for other in others if other.id not in given))
-
-    async def _ask(
-        self,
-        other: Replica,
-        method: Callable[[ModuleControllerServiceAsyncStub], aio.UnaryUnaryMultiCallable[Q, M]],
-        request: Q,
-        within: float,
-        given: dict[str, M | None],
+    def __init__(
+        self, replica: Replica, index: Index, events: Events, changed: asyncio.Event, connect: Connect
     ) -> None:
-        if not other.address:
-            self.heard(other.id, "it tells no address; set POD_IP or ADVERTISE_ADDRESS")
-            return
+        self.replica = replica
+        self._connect = connect
+        self.trouble = "" if replica.address else "it has no address; set POD_IP or ADVERTISE_ADDRESS"
+        self.gateways: Sequence[pb.Gateway] = ()
+        self._index = index
+        self._events = events
+        self._changed = changed
+        self._synced = 0
+        self._failed = 0
+        self._wanted = 0
+        self._asked = asyncio.Event()
+
+    def ask(self, sync: int) -> None:
+        """Have the other replica answer when it has sent all that is so now."""
+        self._wanted = sync
+        self._asked.set()
+
+    def settled(self, sync: int) -> bool:
+        """Return whether this sync was answered, or cannot be."""
+        return not self.replica.address or max(self._synced, self._failed) >= sync
+
+    def fail(self, trouble: str) -> None:
+        """Note why the other replica did not answer, and log it once."""
+        REPLICA_QUESTIONS.labels("unreachable").inc()
+        if not self.trouble:
+            log.warning("replica cannot be asked for what it owns", replica=self.replica.id, cause=trouble)
+        self._failed = self._wanted
+        self._stands(trouble)
+
+    async def follow(self) -> None:
+        """Read the stream, and open it again when it breaks or somebody asks, until cancelled."""
+        failures = 0
+        while self.replica.address:
+            before = self._synced
+            try:
+                async with self._connect(self.replica.address) as stub:
+                    await self._read(stub)
+            except _Broken as broken:
+                self.fail(str(broken))
+            except Exception:
+                # Whatever another replica sends must not end this one.
+                log.exception("stream of a replica not followed", replica=self.replica.id)
+                self.fail("what it sends cannot be used; the log says why")
+            failures = 1 if self._synced > before else failures + 1
+            self._asked.clear()
+            try:
+                async with asyncio.timeout(REOPEN.delay(failures, random.random())):  # noqa: S311 - jitter
+                    await self._asked.wait()
+            except TimeoutError:
+                pass
+
+    async def _read(self, stub: ReplicaServiceAsyncStub) -> NoReturn:
+        """Read one stream to its end. Raises _Broken."""
+        name, fresh, modules = self.replica.id, dict[str, Entry](), 0
+        complete = False
+        call = stub.Follow(self._questions())
         try:
-            given[other.id] = await method(self.stub(other.address))(request, timeout=within, metadata=OWN)
+            async for message in call:
+                match message.WhichOneof("message"):
+                    case "vnode":
+                        owned = message.vnode
+                        entry = Entry(owned.vnode, tuple(owned.modules), tuple(owned.operations))
+                        modules += len(entry.modules)
+                        if complete:
+                            self._index.put(name, owned.vnode.name, entry)
+                        elif modules <= MOST_MODULES:
+                            fresh[owned.vnode.name] = entry
+                        else:
+                            raise _Broken(f"it has more than {MOST_MODULES} modules")
+                    case "gone":
+                        self._index.put(name, message.gone, None)
+                    case "event":
+                        told = message.event
+                        self._events.put(name, told.instance, told.number, told.event)
+                    case "synced":
+                        if not complete:
+                            complete = True
+                            self._index.replace(name, fresh)
+                        self._take(message.synced)
+                    case _:
+                        pass
         except aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.NOT_FOUND:
-                self.heard(other.id, cause(error))
-                return
-            given[other.id] = None
+            raise _Broken(f"{error.code().name}: {plain(error.details() or '')[:200]}") from None
         except asyncio.CancelledError:
-            if ended_by_us():
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
                 raise
-            # The channel was closed: the replica is gone.
-            return
-        self.heard(other.id)
+            # gRPC raises this, too, where a channel was closed.
+            raise _Broken("its channel was closed") from None
+        finally:
+            call.cancel()
+        raise _Broken("its stream ended")
 
-    def heard(self, replica: str, trouble: str = "") -> None:
-        """Count an attempt to ask a replica, and say when it begins or ceases to fail."""
-        REPLICA_QUESTIONS.labels("unreachable" if trouble else "answered").inc()
-        if trouble and replica not in self._silent:
-            self._silent.add(replica)
-            log.warning("replica cannot be asked for what it owns", replica=replica, cause=trouble)
-        elif not trouble and replica in self._silent:
-            self._silent.discard(replica)
-            log.info("replica can be asked again", replica=replica)
+    async def _questions(self) -> AsyncIterator[rpb.FollowRequest]:
+        while True:
+            self._asked.clear()
+            yield rpb.FollowRequest(sync=self._wanted)
+            await self._asked.wait()
 
-    def _members_changed(self) -> None:
+    def _take(self, synced: rpb.Synced) -> None:
+        REPLICA_QUESTIONS.labels("answered").inc()
+        self.gateways = tuple(synced.gateways)
+        self._index.seen(self.replica.id, dict(synced.last_seen))
+        self._synced = synced.number
+        if self.trouble:
+            log.info("replica can be asked again", replica=self.replica.id)
+        self._stands("")
+
+    def _stands(self, trouble: str) -> None:
+        if bool(trouble) is not bool(self.trouble):
+            self._index.changed.nudge()
+            self._events.nudge()
+        self.trouble = trouble
         self._changed.set()
-        for handler in tuple(self._subscribers):
-            handler()
+
+
+class ReplicaLinks:
+    """The streams to all other replicas that live."""
+
+    def __init__(
+        self, members: Membership, shards: Shards, index: Index, events: Events, connect: Connect = connected
+    ) -> None:
+        self._connect = connect
+        self._members = members
+        self._shards = shards
+        self._index = index
+        self._events = events
+        self._group: asyncio.TaskGroup | None = None
+        self._links: dict[Replica, ReplicaLink] = {}
+        self._tasks: dict[Replica, asyncio.Task[None]] = {}
+        self._sync = 0
+        self._users = 0
+        self._used_at = float("-inf")
+        self._changed = asyncio.Event()
+        """A link was answered or failed."""
+        self._look = asyncio.Event()
+        members.subscribe(self._look.set)
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Keep the streams open for as long as the context lasts."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+
+    async def sync(self, within: float = SYNC_WITHIN) -> None:
+        """Have all others send what is so now, or find out that they cannot be asked; takes so many seconds at most."""
+        self._used_at = asyncio.get_running_loop().time()
+        self._reconcile()
+        self._sync += 1
+        sync, links = self._sync, tuple(self._links.values())
+        for link in links:
+            link.ask(sync)
+        try:
+            async with asyncio.timeout(within):
+                while not all(link.settled(sync) for link in links):
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            for link in links:
+                if not link.settled(sync):
+                    link.fail("no answer in time")
+
+    def unreachable(self, vnode: str = "") -> tuple[str, ...]:
+        """Return who cannot be asked: others that live, and whoever holds the Leases of VNodes, or of one."""
+        asked = {link.replica.id for link in self._links.values() if not link.trouble}
+        return tuple(sorted({*self.silent()} | self._shards.holders(vnode) - asked - {self._members.me}))
+
+    def silent(self) -> tuple[str, ...]:
+        """Return which others that live cannot be asked."""
+        return tuple(sorted(link.replica.id for link in self._links.values() if link.trouble))
+
+    def gateways(self) -> Iterator[pb.Gateway]:
+        """Iterate over the gateways of the others, as they were at the last sync."""
+        return (gateway for link in self._links.values() if not link.trouble for gateway in link.gateways)
 
     async def run(self) -> NoReturn:
-        """Close the channels of replicas that are gone, for ever."""
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            others = self.live()
-            self._silent &= {other.id for other in others}
-            for address in self._channels.keys() - {other.address for other in others}:
-                await self._channels.pop(address).close()
+        """Open and close streams as replicas come and go, and as they are used."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            while True:
+                self._look.clear()
+                self._reconcile()
+                try:
+                    async with asyncio.timeout(IDLE / 4):
+                        await self._look.wait()
+                except TimeoutError:
+                    pass
+        raise AssertionError("links are followed until cancelled")
 
-    async def close(self) -> None:
-        """Close all channels."""
-        while self._channels:
-            _, channel = self._channels.popitem()
-            await channel.close()
-
-
-def cause(error: aio.AioRpcError) -> str:
-    """Say in words why a replica did not answer."""
-    return f"{error.code().name}: {plain(error.details() or '')[:200]}"
-
-
-def ended_by_us() -> bool:
-    """Tell, of a CancelledError, whether this task is meant: gRPC raises it also where a channel was closed."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
+    def _reconcile(self) -> None:
+        living = {one.id: one.address for one in self._members.replicas() if one.id != self._members.me}
+        used = self._users or asyncio.get_running_loop().time() - self._used_at < IDLE
+        # As id and address: what else changes of a replica does not concern its stream.
+        wanted = {Replica(name, address) for name, address in living.items()} if used else set()
+        for replica in self._links.keys() - wanted:
+            del self._links[replica]
+            self._tasks.pop(replica).cancel()
+            if replica.id not in living:
+                self._index.gone(replica.id)
+        group = self._group
+        for replica in wanted - self._links.keys():
+            if group is None:
+                break
+            link = self._links[replica] = ReplicaLink(replica, self._index, self._events, self._changed, self._connect)
+            self._tasks[replica] = group.create_task(link.follow(), name=f"follow-{replica.id}")
+        self._index.changed.nudge()
+        self._events.nudge()

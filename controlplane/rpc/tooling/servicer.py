@@ -30,13 +30,18 @@ from controlplane.domain.workloads.placement import parse_selector
 from controlplane.rpc.refusals import Ending, refuse, refusing
 from controlplane.rpc.tooling import codec
 from controlplane.rpc.tooling.answers import Answers
-from controlplane.rpc.tooling.deadlines import time_for_others, time_to_change
-from controlplane.rpc.tooling.paging import page
-from controlplane.rpc.tooling.reads import Reads
-from controlplane.rpc.tooling.replicas import own_part
-from controlplane.rpc.tooling.watches import TooSlow, Watches
+from controlplane.rpc.tooling.events import TooSlow
+from controlplane.rpc.tooling.reads import Reads, page
+from controlplane.rpc.tooling.replicas import SYNC_WITHIN
+from controlplane.rpc.tooling.watches import Watches
 
 Context = aio.ServicerContext[Any, Any]
+
+LONGEST_CHANGE = 300.0
+"""Seconds that a mutation may take whose caller sets no deadline."""
+
+TO_ANSWER = 1.0
+"""Seconds of a call's deadline, but at most a fifth of it, that are kept for the answer to travel."""
 
 
 class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer):
@@ -94,27 +99,27 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
     async def ListVNodes(self, request: pb.ListVNodesRequest, context: Context) -> pb.ListVNodesResponse:
         """List VNodes by name."""
         async with self._answering(context):
-            return await self._reads.vnodes(request, own=own_part(context), within=time_for_others(context))
+            return await self._reads.vnodes(request, time_for_others(context))
 
     async def GetVNode(self, request: pb.GetVNodeRequest, context: Context) -> pb.GetVNodeResponse:
         """Get one VNode with its modules and recent events."""
         async with self._answering(context):
-            return await self._reads.vnode(request, own=own_part(context), within=time_for_others(context))
+            return await self._reads.vnode(request, time_for_others(context))
 
     async def ListModules(self, request: pb.ListModulesRequest, context: Context) -> pb.ListModulesResponse:
         """List modules by VNode, name and version."""
         async with self._answering(context):
-            return await self._reads.modules(request, own=own_part(context), within=time_for_others(context))
+            return await self._reads.modules(request, time_for_others(context))
 
     async def ListOperations(self, request: pb.ListOperationsRequest, context: Context) -> pb.ListOperationsResponse:
         """List the last operations on modules by VNode and time."""
         async with self._answering(context):
-            return await self._reads.past(request, own=own_part(context), within=time_for_others(context))
+            return await self._reads.operations(request, time_for_others(context))
 
     async def ListGateways(self, request: pb.ListGatewaysRequest, context: Context) -> pb.ListGatewaysResponse:
         """List the connected gateways by id."""
         async with self._answering(context):
-            return await self._reads.gateways(request, own=own_part(context), within=time_for_others(context))
+            return await self._reads.gateways(time_for_others(context))
 
     async def GetRollout(self, request: pb.GetRolloutRequest, context: Context) -> pb.GetRolloutResponse:
         """Tell how far the rollout of a workload or module is."""
@@ -128,7 +133,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
                     name, version = module.name, module.version
                     if not self._rollouts.bare(name, version, targets):
                         return codec.rollout(self._rollouts.module(name, version, targets))
-                    theirs, unreachable = await self._reads.bare(name, version, within=time_for_others(context))
+                    theirs, unreachable = await self._reads.bare(name, version, time_for_others(context))
                     found = codec.rollout(self._rollouts.module(name, version, targets, theirs))
                     found.unreachable_replicas.extend(unreachable)
                     return found
@@ -144,7 +149,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         """List VNodes with their owners by Node name."""
         async with self._answering(context):
             items = self._shards.shards(request.owner)
-            chosen, token = page(items, [item.vnode for item in items], request.page_size, request.page_token)
+            chosen, token = page(items, lambda item: item.vnode, request.page_size, request.page_token)
         return pb.ListShardsResponse(items=[codec.shard(item) for item in chosen], next_page_token=token)
 
     async def DrainReplica(self, request: pb.DrainReplicaRequest, context: Context) -> pb.DrainReplicaResponse:
@@ -172,7 +177,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         self, request: pb.WatchVNodesRequest, context: Context
     ) -> AsyncIterator[pb.WatchVNodesResponse]:
         """Send all matching VNodes, then each change."""
-        async with self._answering(context), aclosing(self._watches.vnodes(request, own=own_part(context))) as told:
+        async with self._answering(context), aclosing(self._watches.vnodes(request)) as told:
             async for answer in told:
                 yield answer
 
@@ -180,7 +185,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         self, request: pb.WatchModulesRequest, context: Context
     ) -> AsyncIterator[pb.WatchModulesResponse]:
         """Send all matching modules, then each change."""
-        async with self._answering(context), aclosing(self._watches.modules(request, own=own_part(context))) as told:
+        async with self._answering(context), aclosing(self._watches.modules(request)) as told:
             async for answer in told:
                 yield answer
 
@@ -189,7 +194,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
     ) -> AsyncIterator[pb.WatchEventsResponse]:
         """Send the recent events, then new ones when asked to follow."""
         try:
-            async with self._answering(context), aclosing(self._watches.events(request, own=own_part(context))) as told:
+            async with self._answering(context), aclosing(self._watches.events(request)) as told:
                 async for answer in told:
                     yield answer
         except TooSlow as error:
@@ -292,3 +297,16 @@ def _ref(name: ObjectName) -> pb.ObjectRef:
 
 def _name(ref: pb.ObjectRef) -> ObjectName:
     return ObjectName(ref.api_version, ref.kind, ref.namespace, ref.name)
+
+
+def time_for_others(context: Context) -> float:
+    """Return the seconds that other replicas may take for a call: half of its own at most."""
+    remaining = context.time_remaining()
+    return SYNC_WITHIN if remaining is None else min(SYNC_WITHIN, max(remaining, 0.0) / 2)
+
+
+def time_to_change(context: Context) -> float:
+    """Return the seconds that a mutation may take, so that its answer arrives before the deadline of its call."""
+    remaining = context.time_remaining()
+    left = LONGEST_CHANGE if remaining is None else max(remaining, 0.0)
+    return min(LONGEST_CHANGE, left - min(TO_ANSWER, left / 5))

@@ -1,269 +1,141 @@
-"""The watch calls: what this replica owns, and what the others tell of theirs.
+"""The watch calls: everything as it is, a mark that says so, then each change.
 
-With own only what this replica owns is told, and nobody is asked. What a watch keeps
-is bounded by what there is to see; a reader of events that falls behind is cut off.
+What a watch keeps is bounded by what there is to see; a reader of events that falls
+behind is cut off.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AsyncExitStack, aclosing, contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from grpc import aio
+from google.protobuf.message import Message
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from controlplane.app.events import KEPT, Happening, Recorder
-from controlplane.app.roster import Roster
-from controlplane.app.tooling.operations import Operations
-from controlplane.app.tooling.shards import Shards
 from controlplane.domain.workloads.placement import parse_selector
 from controlplane.rpc.refusals import Ending
-from controlplane.rpc.tooling import codec
-from controlplane.rpc.tooling.merging import MODULES, VNODES, Kind, Part, by_time, merge
-from controlplane.rpc.tooling.mirrors import C, Gathering, M, Mirror
-from controlplane.rpc.tooling.replicas import Others
-from controlplane.rpc.tooling.streams import Q, Streams
-from controlplane.rpc.tooling.watching import News, Told, View, follow
+from controlplane.rpc.tooling.events import Events
+from controlplane.rpc.tooling.index import GATHER, Entry, Index, module_key
+from controlplane.rpc.tooling.reads import chosen, selects
+from controlplane.rpc.tooling.replicas import ReplicaLinks
 
-if TYPE_CHECKING:
-    from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceAsyncStub
-
-WAITING = 5000
-"""Events that wait for one reader."""
+M = TypeVar("M", bound=Message)
 
 
-class TooSlow(Exception):
-    """Events came faster than they were read."""
+@dataclass(frozen=True, slots=True)
+class Change(Generic[M]):
+    """A change of an item; without one, the mark: who cannot be asked."""
+
+    type: pb.ChangeType.ValueType = pb.CHANGE_TYPE_UNSPECIFIED
+    item: M | None = None
+    unreachable: tuple[str, ...] = ()
 
 
-class Waiting:
-    """Events for one reader: gathered until recent is called, then one by one."""
-
-    def __init__(self, most: int = WAITING) -> None:
-        self._recent: list[pb.Event] | None = []
-        self._queue: asyncio.Queue[pb.Event | None] = asyncio.Queue(most)
-        self._nudged = False
-        self._dropped = False
-        self._ending = False
-
-    def put(self, event: pb.Event) -> None:
-        """Add an event; a reader who has fallen behind is told so instead."""
-        if self._recent is not None:
-            self._recent.append(event)
-        elif self._queue.full():
-            self._dropped = True
-        else:
-            self._queue.put_nowait(event)
-
-    def nudge(self) -> None:
-        """Have the reader look at what else may have changed."""
-        if self._recent is None and not self._nudged and not self._queue.full():
-            self._nudged = True
-            self._queue.put_nowait(None)
-
-    def end(self) -> None:
-        """Have the reader end."""
-        self._ending = True
-        if self._queue.empty():
-            self._queue.put_nowait(None)
-
-    def recent(self) -> list[pb.Event]:
-        """Return what was gathered, oldest first, and begin to queue."""
-        gathered, self._recent = self._recent or [], None
-        return by_time(gathered)
-
-    async def get(self) -> pb.Event | None:
-        """Return the next event, None for a nudge. Raises TooSlow, Ending."""
-        if self._dropped:
-            raise TooSlow("events came faster than they were read: watch again")
-        event = await self._queue.get()
-        if self._ending:
-            raise Ending
-        if event is None:
-            self._nudged = False
-        return event
-
-
-W = TypeVar("W", News, Waiting)
+def differences(before: dict[str, M], after: dict[str, M]) -> Iterator[Change[M]]:
+    """Iterate over what makes one set of items another; items by key."""
+    for key, item in after.items():
+        if key not in before:
+            yield Change(pb.CHANGE_TYPE_ADDED, item)
+        elif before[key] != item:
+            yield Change(pb.CHANGE_TYPE_MODIFIED, item)
+    for key in before.keys() - after.keys():
+        yield Change(pb.CHANGE_TYPE_DELETED, before[key])
 
 
 class Watches:
-    """Serves watches. Every method raises Refusal, Missing where there is no such VNode."""
+    """Serves watches. Every method raises Refusal, Missing where there is no such VNode, and Ending."""
 
-    def __init__(
-        self, *, operations: Operations, roster: Roster, recorder: Recorder, shards: Shards, others: Others
-    ) -> None:
-        self._operations = operations
-        self._roster = roster
-        self._recorder = recorder
-        self._shards = shards
-        self._others = others
-        self._open: set[News | Waiting] = set()
+    def __init__(self, index: Index, links: ReplicaLinks, events: Events) -> None:
+        self._index = index
+        self._links = links
+        self._events = events
         self._ending = False
 
     def end(self) -> None:
-        """End all watches, and each that begins after this, with Ending: that bases are let go of is not told."""
+        """End all watches, and each that begins after this: that bases are let go of from now on is no news of them."""
         self._ending = True
-        for watch in self._open:
-            watch.end()
+        self._index.changed.nudge()
+        self._events.nudge()
 
-    @contextmanager
-    def _opened(self, watch: W) -> Iterator[W]:
-        if self._ending:
-            raise Ending
-        self._open.add(watch)
-        try:
-            yield watch
-        finally:
-            self._open.discard(watch)
-
-    async def vnodes(
-        self, request: pb.WatchVNodesRequest, *, own: bool
-    ) -> AsyncGenerator[pb.WatchVNodesResponse, None]:
-        """Tell the matching VNodes, then each change."""
+    async def vnodes(self, request: pb.WatchVNodesRequest) -> AsyncGenerator[pb.WatchVNodesResponse, None]:
+        """Send the matching VNodes, then each change."""
         selector = parse_selector(request.selector)
 
-        def read() -> tuple[list[pb.VNode], list[pb.VNode]]:
-            ours, rest = [], []
-            for item in self._operations.vnodes(selector):
-                if item.base is not None:
-                    ours.append(codec.vnode(item, lively=False))
-                elif not own:
-                    rest.append(codec.vnode(item, lively=False))
-            return ours, rest
+        def items(entry: Entry) -> dict[str, pb.VNode]:
+            return {entry.vnode.name: entry.vnode} if selects(selector, entry) else {}
 
-        mirror: Mirror[pb.WatchVNodesResponse, pb.VNode] = Mirror(
-            VNODES, lambda told: told.vnode if told.HasField("vnode") else None
-        )
-        watched = self._watch(VNODES, read, mirror, lambda s: s.WatchVNodes, request, own=own)
-        async with aclosing(watched) as told:
-            async for change in told:
-                yield pb.WatchVNodesResponse(
-                    type=change.type, vnode=change.item, unreachable_replicas=change.unreachable
-                )
+        async with aclosing(self._changes(items)) as changes:
+            async for one in changes:
+                yield pb.WatchVNodesResponse(type=one.type, vnode=one.item, unreachable_replicas=one.unreachable)
 
-    async def modules(
-        self, request: pb.WatchModulesRequest, *, own: bool
-    ) -> AsyncGenerator[pb.WatchModulesResponse, None]:
-        """Tell the matching modules, then each change."""
-        vnode = self._operations.vnode(request.vnode).name if request.vnode else ""
-        management = codec.management(request.management)
+    async def modules(self, request: pb.WatchModulesRequest) -> AsyncGenerator[pb.WatchModulesResponse, None]:
+        """Send the matching modules, then each change."""
 
-        def read() -> tuple[list[pb.Module], list[pb.Module]]:
-            mine = {base.vnode for base in self._roster.bases()}
-            ours, rest = [], []
-            for item in self._operations.modules(vnode, request.name, management):
-                if item.vnode in mine:
-                    ours.append(codec.module(item))
-                elif not own:
-                    rest.append(codec.module(item))
-            return ours, rest
+        def items(entry: Entry) -> dict[str, pb.Module]:
+            return {module_key(module): module for module in chosen(entry, request)}
 
-        mirror: Mirror[pb.WatchModulesResponse, pb.Module] = Mirror(
-            MODULES, lambda told: told.module if told.HasField("module") else None
-        )
-        watched = self._watch(MODULES, read, mirror, lambda s: s.WatchModules, request, own=own, vnode=vnode)
-        async with aclosing(watched) as told:
-            async for change in told:
-                yield pb.WatchModulesResponse(
-                    type=change.type, module=change.item, unreachable_replicas=change.unreachable
-                )
+        async with aclosing(self._changes(items, request.vnode)) as changes:
+            async for one in changes:
+                yield pb.WatchModulesResponse(type=one.type, module=one.item, unreachable_replicas=one.unreachable)
 
-    async def _watch(
-        self,
-        kind: Kind[M],
-        read: Callable[[], tuple[list[M], list[M]]],
-        mirror: Mirror[C, M],
-        method: Callable[[ModuleControllerServiceAsyncStub], aio.UnaryStreamMultiCallable[Q, C]],
-        request: Q,
-        *,
-        own: bool,
-        vnode: str = "",
-    ) -> AsyncGenerator[Told[M], None]:
-        """Tell what read gives, ours and the rest, with what the others tell of theirs."""
-        async with AsyncExitStack() as stack:
-            names = stack.enter_context(self._roster.changed.subscribed())
-            news = stack.enter_context(self._opened(News(names)))
-            streams = None
-            if not own:
-                streams = await stack.enter_async_context(
-                    Streams(self._others, method, request, mirror, changed=news.changed)
-                )
-                await streams.settled()
-            async for told in follow(self._view(kind, read, mirror, streams, vnode), news):
-                yield told
+    async def events(self, request: pb.WatchEventsRequest) -> AsyncGenerator[pb.WatchEventsResponse, None]:
+        """Send the recent events, then new ones when asked to follow. Raises TooSlow."""
+        self._go_on()
+        with self._events.read() as reader, self._links.kept_open():
+            await self._links.sync()
+            self._go_on()
+            vnode = self._index.find(request.vnode).vnode.name if request.vnode else ""
+            for event in self._events.recent(vnode):
+                yield pb.WatchEventsResponse(event=event)
+            reader.take()
+            standing = self._links.unreachable(vnode)
+            yield pb.WatchEventsResponse(unreachable_replicas=standing)
+            while request.follow:
+                await reader.something.wait()
+                self._go_on()
+                for event in reader.take():
+                    if vnode in ("", event.vnode):
+                        yield pb.WatchEventsResponse(event=event)
+                if (now := self._links.unreachable(vnode)) != standing:
+                    standing = now
+                    yield pb.WatchEventsResponse(unreachable_replicas=standing)
 
-    def _view(
-        self,
-        kind: Kind[M],
-        read: Callable[[], tuple[list[M], list[M]]],
-        mirror: Mirror[C, M],
-        streams: Streams[Any, C] | None,
-        vnode: str,
-    ) -> Callable[[], View[M]]:
-        def own() -> View[M]:
-            return View({kind.key(item): item for item in read()[0]})
+    async def _changes(self, items: Callable[[Entry], dict[str, M]], only: str = "") -> AsyncGenerator[Change[M], None]:
+        """Yield all items, then who cannot be asked, then what changes of both.
 
-        def everything() -> View[M]:
-            ours, rest = read()
-            theirs: list[Part[M]] = list(mirror.parts(self._operations.known))
-            if rest or theirs:
-                parts = [Part(self._others.me, ours), *theirs]
-                ours = list(merge(kind, parts, Part("", rest), self._shards.holder).items)
-            return View({kind.key(item): item for item in ours}, self._unreachable(streams, vnode))
+        Whatever came and went between two looks is left out.
+        """
+        self._go_on()
+        with self._index.watched() as names, self._links.kept_open():
+            await self._links.sync()
+            self._go_on()
+            vnode = self._index.find(only).vnode.name if only else ""
+            known: dict[str, dict[str, M]] = {}
+            changed = set(self._index.names())
+            unreachable: tuple[str, ...] | None = None
+            while True:
+                entries = self._index.entries()
+                for name in sorted(changed | names.take()):
+                    if vnode in ("", name):
+                        before, entry = known.pop(name, {}), entries.get(name)
+                        after = items(entry) if entry is not None else {}
+                        if after:
+                            known[name] = after
+                        for change in differences(before, after):
+                            yield change
+                            self._go_on()
+                if (now := self._links.unreachable(vnode)) != unreachable:
+                    unreachable = now
+                    yield Change(unreachable=now)
+                changed = set()
+                await names.wait()
+                self._go_on()
+                await asyncio.sleep(GATHER)
+                self._go_on()
 
-        return own if streams is None else everything
-
-    async def events(
-        self, request: pb.WatchEventsRequest, *, own: bool
-    ) -> AsyncGenerator[pb.WatchEventsResponse, None]:
-        """Tell the recent events, then new ones when asked to follow. Raises TooSlow, Ending."""
-        vnode = self._operations.vnode(request.vnode).name if request.vnode else ""
-        async with AsyncExitStack() as stack:
-            waiting = stack.enter_context(self._opened(Waiting()))
-
-            def happened(happening: Happening) -> None:
-                if not vnode or happening.vnode == vnode:
-                    waiting.put(codec.event(happening))
-
-            stack.callback(self._recorder.subscribe(happened))
-            for happening in self._recorder.recent():
-                happened(happening)
-            streams = None
-            if not own:
-                streams = await stack.enter_async_context(
-                    Streams(
-                        self._others,
-                        lambda s: s.WatchEvents,
-                        request,
-                        Gathering(waiting.put, kept=KEPT),
-                        changed=waiting.nudge,
-                        once=not request.follow,
-                    )
-                )
-                await streams.settled()
-            async for answer in self._events(waiting, streams, vnode, follow=request.follow):
-                yield answer
-
-    async def _events(
-        self, waiting: Waiting, streams: Streams[Any, Any] | None, vnode: str, *, follow: bool
-    ) -> AsyncGenerator[pb.WatchEventsResponse, None]:
-        for event in waiting.recent():
-            yield pb.WatchEventsResponse(event=event)
-        standing = self._unreachable(streams, vnode)
-        yield pb.WatchEventsResponse(unreachable_replicas=standing)
-        while follow:
-            news = await waiting.get()
-            if news is not None:
-                yield pb.WatchEventsResponse(event=news)
-            elif (now := self._unreachable(streams, vnode)) != standing:
-                standing = now
-                yield pb.WatchEventsResponse(unreachable_replicas=standing)
-
-    def _unreachable(self, streams: Streams[Any, Any] | None, vnode: str) -> tuple[str, ...]:
-        if streams is None:
-            return ()
-        unknown = self._shards.holders(vnode) - streams.reachable() - {self._others.me}
-        return tuple(sorted(streams.unreachable() | unknown))
+    def _go_on(self) -> None:
+        if self._ending:
+            raise Ending

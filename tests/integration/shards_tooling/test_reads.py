@@ -6,11 +6,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 
 import grpc
 import pytest
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
+from koupleless.modulecontroller.v1 import replicas_pb2 as rpb
 from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceStub
+from koupleless.modulecontroller.v1.replicas_pb2_grpc import ReplicaServiceStub
 
 from tests.integration.shards_tooling.conftest import BASES, NAMES, Pair, install_from_outside
 from tests.programs import eventually
@@ -19,7 +22,6 @@ from tests.servers.kubeapi import Json
 pytestmark = pytest.mark.timeout(300)
 
 URL = "https://repo.example/{}-1.jar"
-OWN = (("koupleless-part", "own"),)
 
 
 @contextmanager
@@ -130,12 +132,14 @@ def test_pages_are_those_of_one_list(pair: Pair, size: int) -> None:
     assert found == [[f"vnode.base-{number}.dev" for number in range(1, BASES + 1)]] * 2
 
 
-def test_a_part_is_what_the_replica_owns_itself(pair: Pair) -> None:
+def test_a_replica_sends_another_one_what_it_owns_itself(pair: Pair) -> None:
     owners = pair.owners()
     for plane, name in zip(pair.planes, NAMES, strict=True):
-        with stub(plane.address) as api:
-            items = api.ListVNodes(pb.ListVNodesRequest(), metadata=OWN, timeout=10).items
-            assert {item.base for item in items} == {base for base, owner in owners.items() if owner == name}
+        with grpc.insecure_channel(plane.address) as channel:
+            stream = ReplicaServiceStub(channel).Follow(iter([rpb.FollowRequest(sync=7)]), timeout=10)
+            sent = list(takewhile(lambda message: not message.HasField("synced"), stream))
+            bases = {message.vnode.vnode.base for message in sent if message.HasField("vnode")}
+            assert bases == {base for base, owner in owners.items() if owner == name}
 
 
 def test_a_watch_tells_what_happens_on_the_other_replica(pair: Pair) -> None:

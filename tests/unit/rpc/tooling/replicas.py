@@ -1,28 +1,45 @@
-"""Other replicas without sockets: their answers and streams are written by the test."""
+"""Other replicas without sockets: their streams are written by the test."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Generic, TypeVar, cast
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any, cast
 
 import grpc
 from grpc import aio
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
+from koupleless.modulecontroller.v1 import replicas_pb2 as rpb
 
+from controlplane.app.tooling.operations import Operations
+from controlplane.app.tooling.shards import Shards
 from controlplane.domain.ownership.replicas import Replica
-from controlplane.rpc.tooling.replicas import OWN, Others
+from controlplane.rpc.tooling.events import Events
+from controlplane.rpc.tooling.following import ReplicaServicer
+from controlplane.rpc.tooling.index import Index
+from controlplane.rpc.tooling.reads import Reads
+from controlplane.rpc.tooling.replicas import ReplicaLinks
+from controlplane.rpc.tooling.watches import Watches
+from tests.unit.app.harness import Stage
 
-R = TypeVar("R")
+WITHIN = 2.0
 
 
 def failure(code: grpc.StatusCode) -> aio.AioRpcError:
     return aio.AioRpcError(code, aio.Metadata(), aio.Metadata(), details="on order")
 
 
-class FakeMembers:
-    """Implements ``others.Members``."""
+def vnode(name: str, *modules: pb.Module, **fields: Any) -> rpb.FollowResponse:
+    """A VNode as its owner sends it."""
+    return rpb.FollowResponse(vnode=rpb.OwnedVNode(vnode=pb.VNode(name=name, **fields), modules=modules))
 
-    def __init__(self, *names: str, me: str = "me") -> None:
+
+class FakeMembers:
+    """Who lives, as the test says."""
+
+    def __init__(self, *names: str, me: str = "replica-0") -> None:
         self.me = me
         self.known: tuple[Replica, ...] = ()
         self._handlers: list[Callable[[], None]] = []
@@ -35,58 +52,93 @@ class FakeMembers:
         self._handlers.append(handler)
 
     def become(self, *names: str) -> None:
-        """Let these others live, at addresses that are their names."""
-        self.known = (Replica(self.me, self.me), *(Replica(name, name) for name in names))
+        """Let these others live, at addresses that are their names; one that ends in ? has no address."""
+        others = [Replica(name.rstrip("?"), "" if name.endswith("?") else name) for name in names]
+        self.known = (Replica(self.me, self.me), *others)
         for handler in self._handlers:
             handler()
 
 
-class Told(Generic[R]):
-    """One stream: what the test puts in comes out; an exception breaks it, None ends it in order."""
+class Stream:
+    """One stream: what the test sends comes out; an exception breaks it, None ends it in order."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, requests: AsyncIterator[rpb.FollowRequest]) -> None:
         self.address = address
-        self.queue: asyncio.Queue[R | Exception | None] = asyncio.Queue()
+        self.asked = 0
         self.cancelled = False
+        self._queue: asyncio.Queue[rpb.FollowResponse | Exception | None] = asyncio.Queue()
+        self._reading = asyncio.create_task(self._read(requests))
+
+    async def _read(self, requests: AsyncIterator[rpb.FollowRequest]) -> None:
+        async for request in requests:
+            self.asked = request.sync
 
     def cancel(self) -> bool:
         self.cancelled = True
+        self._reading.cancel()
         return True
 
-    async def __aiter__(self) -> AsyncIterator[R]:
-        while (message := await self.queue.get()) is not None:
+    async def __aiter__(self) -> AsyncIterator[rpb.FollowResponse]:
+        while (message := await self._queue.get()) is not None:
             if isinstance(message, Exception):
                 raise message
             yield message
 
-    def tell(self, *messages: R | Exception | None) -> None:
+    def send(self, *messages: rpb.FollowResponse | Exception | None) -> None:
         for message in messages:
-            self.queue.put_nowait(message)
+            self._queue.put_nowait(message)
+
+    def sync(self, **more: Any) -> None:
+        """Answer what was asked."""
+        self.send(rpb.FollowResponse(synced=rpb.Synced(number=self.asked, **more)))
 
 
-class FakeOthers(Others):
-    """Others without channels: a stub is the address that it would call."""
-
-    def stub(self, address: str) -> Any:
-        return address
-
-
-class Network(Generic[R]):
-    """All streams that were opened, in order."""
+class Network:
+    """All streams that were opened, in order; those to a replica of served are answered by its servicer."""
 
     def __init__(self, *names: str) -> None:
         self.members = FakeMembers(*names)
-        self.others = FakeOthers(self.members)
-        self.opened: list[Told[R]] = []
+        self.opened: list[Stream] = []
 
-    def method(self, stub: object) -> aio.UnaryStreamMultiCallable[Any, R]:
-        def call(_request: object, *, metadata: object) -> Told[R]:
-            assert metadata == OWN
-            self.opened.append(Told(str(stub)))
+    @asynccontextmanager
+    async def connect(self, address: str) -> AsyncIterator[Any]:
+        def follow(requests: AsyncIterator[rpb.FollowRequest]) -> Stream:
+            self.opened.append(Stream(address, requests))
             return self.opened[-1]
 
-        return cast("aio.UnaryStreamMultiCallable[Any, R]", call)
+        yield SimpleNamespace(Follow=follow)
 
-    def last(self, name: str) -> Told[R]:
+    def last(self, name: str) -> Stream:
         """Return the stream to a replica that was opened last."""
-        return next(told for told in reversed(self.opened) if told.address == name)
+        return next(stream for stream in reversed(self.opened) if stream.address == name)
+
+
+class Tooling:
+    """What answers tools at one replica."""
+
+    def __init__(self, stage: Stage, network: Network) -> None:
+        self.stage = stage
+        self.network = network
+        self.operations = Operations(stage.cluster, stage.roster, env="dev")
+        shards = Shards(stage.cluster, stage.members, env="dev")
+        self.index = Index(self.operations, stage.roster, shards)
+        self.events = Events(stage.recorder)
+        members = cast("Any", network.members)
+        self.links = ReplicaLinks(members, shards, self.index, self.events, network.connect)
+        self.reads = Reads(self.index, self.links, self.events, stage.gateways, stage.roster)
+        self.watches = Watches(self.index, self.links, self.events)
+        self.servicer = ReplicaServicer(self.index, stage.roster, stage.recorder, stage.gateways, instance="i1")
+
+
+@asynccontextmanager
+async def tooling(stage: Stage, *others: str) -> AsyncIterator[Tooling]:
+    """Run it at a replica of a stage."""
+    running = Tooling(stage, Network(*others))
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(running.index.run()), group.create_task(running.links.run())]
+        await asyncio.sleep(0)
+        try:
+            yield running
+        finally:
+            for task in tasks:
+                task.cancel()

@@ -1,65 +1,43 @@
-"""Reads over a control plane in memory: what is ours, what another replica tells, and what the cluster shows."""
+"""Reads over a control plane in memory: what is ours, what another replica sends, and what the cluster shows."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar, cast
 
-import grpc
 import pytest
-from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from grpc import aio
+from hypothesis import given
+from hypothesis import strategies as st
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
+from koupleless.modulecontroller.v1 import replicas_pb2 as rpb
 
-from controlplane.app.tooling.operations import Missing, Operations
+from controlplane.app.tooling.operations import Missing, Refusal
 from controlplane.app.tooling.rollouts import Rollouts
-from controlplane.app.tooling.shards import Shards
 from controlplane.cluster.api import LEASES
 from controlplane.domain.facts import ModuleState
 from controlplane.domain.identity import ModuleKey
-from controlplane.rpc.tooling.reads import Reads
-from controlplane.rpc.tooling.replicas import Others
+from controlplane.rpc.tooling.reads import MOST_IN_PAGE, PAGE, page
+from controlplane.rpc.tooling.replicas import SYNC_WITHIN
+from controlplane.rpc.tooling.servicer import time_for_others
 from tests.unit.app.harness import Api, Stage
-from tests.unit.rpc.tooling.replicas import FakeMembers, failure
+from tests.unit.rpc.tooling.replicas import WITHIN, Tooling, tooling, vnode
 
 pytestmark = pytest.mark.looptime
 
-Answer = Callable[[Any], Message]
+T = TypeVar("T")
 
 THEIRS, OURS = "vnode.b1.dev", "vnode.b2.dev"
 
 
-class Wired(Others):
-    """Others that answer what the test says; a method without an answer fails as unreachable."""
-
-    def __init__(self, *names: str, **answers: Answer) -> None:
-        super().__init__(FakeMembers(*names, me="replica-0"))
-        self.asked: list[str] = []
-        self._answers = answers
-
-    def stub(self, address: str) -> Any:
-        def method(name: str) -> Callable[..., Any]:
-            async def call(request: Any, *, timeout: float, metadata: object) -> Message:
-                self.asked.append(name)
-                if name not in self._answers:
-                    raise failure(grpc.StatusCode.UNAVAILABLE)
-                return self._answers[name](request)
-
-            return call
-
-        names = ("ListVNodes", "GetVNode", "ListModules", "ListOperations", "ListGateways")
-        return SimpleNamespace(**{name: method(name) for name in names})
-
-
 @asynccontextmanager
-async def stage() -> AsyncIterator[Stage]:
+async def stage(*others: str) -> AsyncIterator[Tooling]:
     """b1 belongs to the replica "other", b2 to this one; both have a module that nobody asked for."""
     async with Stage(Api()).running() as running:
         for base in ("b1", "b2"):
-            running.bases.add(base)
             running.bases.modules[running.bases.add(base)][ModuleKey("foreign", "1")] = ModuleState.ACTIVATED
         running.put_pod("p", base="b1")
         await asyncio.sleep(20.0)
@@ -69,51 +47,48 @@ async def stage() -> AsyncIterator[Stage]:
         running.api.put(LEASES, {**lease, "spec": spec})
         await asyncio.sleep(5.0)
         assert [base.vnode for base in running.roster.bases()] == [OURS]
-        yield running
+        async with tooling(running, *others) as served:
+            yield served
 
 
-def reads(running: Stage, others: Others) -> Reads:
-    return Reads(
-        operations=Operations(running.cluster, running.roster, env="dev"),
-        roster=running.roster,
-        gateways=running.gateways,
-        recorder=running.recorder,
-        shards=Shards(running.cluster, running.members, env="dev"),
-        others=others,
-    )
+async def answered(served: Tooling, read: Awaitable[T], *messages: rpb.FollowResponse, **more: Any) -> T:
+    """Have the other replica send this, and answer."""
+    task = asyncio.ensure_future(read)
+    await asyncio.sleep(0.01)
+    stream = served.network.last("other")
+    stream.send(*messages)
+    stream.sync(**more)
+    return await task
 
 
-def their_vnode() -> pb.VNode:
-    return pb.VNode(name=THEIRS, base="b1", address="10.0.0.9:1238", owner="other", fence=9)
+def their_vnode(*modules: pb.Module) -> rpb.FollowResponse:
+    return vnode(THEIRS, *modules, base="b1", address="10.0.0.9:1238", owner="other", fence=9)
 
 
-async def test_without_others_nobody_is_asked_and_a_holder_that_does_not_live_is_named() -> None:
-    async with stage() as running:
-        others = Wired()
-        found = await reads(running, others).vnodes(pb.ListVNodesRequest(), own=False)
+async def test_without_others_a_holder_that_does_not_live_is_named() -> None:
+    async with stage() as served:
+        found = await served.reads.vnodes(pb.ListVNodesRequest(), WITHIN)
         assert [(item.name, item.owner, bool(item.address)) for item in found.items] == [
             (THEIRS, "other", False),
             (OURS, "replica-0", True),
         ]
-        assert (list(found.unreachable_replicas), others.asked) == (["other"], [])
+        assert list(found.unreachable_replicas) == ["other"]
 
 
-async def test_the_owners_word_replaces_the_clusters() -> None:
-    async with stage() as running:
-        others = Wired(
-            "other",
-            ListVNodes=lambda _: pb.ListVNodesResponse(items=[their_vnode()]),
-            ListModules=lambda _: pb.ListModulesResponse(
-                items=[pb.Module(vnode=THEIRS, name=name) for name in ("biz1", "theirs")]
-            ),
-        )
-        vnodes = await reads(running, others).vnodes(pb.ListVNodesRequest(), own=False)
+async def test_the_owners_entries_replace_those_of_the_cluster() -> None:
+    modules = [pb.Module(vnode=THEIRS, name=name) for name in ("biz1", "theirs")]
+    async with stage("other") as served:
+        seen = {THEIRS: Timestamp(seconds=7)}
+        listing = served.reads.vnodes(pb.ListVNodesRequest(), WITHIN)
+        vnodes = await answered(served, listing, their_vnode(*modules), last_seen=seen)
         assert [(item.name, item.fence == 9, bool(item.address)) for item in vnodes.items] == [
             (THEIRS, True, True),
             (OURS, False, True),
         ]
-        modules = await reads(running, others).modules(pb.ListModulesRequest(), own=False)
-        assert [(item.vnode, item.name) for item in modules.items] == [
+        assert vnodes.items[0].last_seen.seconds == 7
+        assert vnodes.items[1].last_seen.seconds > 1_700_000_000
+        found = await answered(served, served.reads.modules(pb.ListModulesRequest(), WITHIN))
+        assert [(item.vnode, item.name) for item in found.items] == [
             (THEIRS, "biz1"),
             (THEIRS, "theirs"),
             (OURS, "foreign"),
@@ -122,8 +97,8 @@ async def test_the_owners_word_replaces_the_clusters() -> None:
 
 
 async def test_when_the_owner_is_away_the_cluster_shows_its_pods() -> None:
-    async with stage() as running:
-        modules = await reads(running, Wired("other")).modules(pb.ListModulesRequest(), own=False)
+    async with stage("other") as served:
+        modules = await served.reads.modules(pb.ListModulesRequest(), WITHIN)
         assert [(item.vnode, item.name, item.pod) for item in modules.items] == [
             (THEIRS, "biz1", "p"),
             (OURS, "foreign", ""),
@@ -131,89 +106,104 @@ async def test_when_the_owner_is_away_the_cluster_shows_its_pods() -> None:
         assert list(modules.unreachable_replicas) == ["other"]
 
 
-async def test_a_page_that_leads_back_is_not_followed() -> None:
-    back = pb.ListVNodesResponse(items=[their_vnode()], next_page_token="a")
-    async with stage() as running:
-        found = await reads(running, Wired("other", ListVNodes=lambda _: back)).vnodes(
-            pb.ListVNodesRequest(page_token="b"), own=False
-        )
-        assert [item.name for item in found.items] == [THEIRS, OURS]
-        assert (found.next_page_token, list(found.unreachable_replicas)) == ("", ["other"])
+async def test_modules_are_chosen_by_vnode_name_and_management() -> None:
+    async with stage() as served:
+        for request, found in (
+            (pb.ListModulesRequest(vnode="b2"), [(OURS, "foreign")]),
+            (pb.ListModulesRequest(name="biz1"), [(THEIRS, "biz1")]),
+            (pb.ListModulesRequest(management=pb.MANAGEMENT_UNMANAGED), [(OURS, "foreign")]),
+            (pb.ListModulesRequest(management=pb.MANAGEMENT_ORPHAN), []),
+        ):
+            items = (await served.reads.modules(request, WITHIN)).items
+            assert [(item.vnode, item.name) for item in items] == found
+        with pytest.raises(Missing):
+            await served.reads.modules(pb.ListModulesRequest(vnode="nobody"), WITHIN)
 
 
-async def test_own_is_what_this_replica_owns_and_asks_nobody() -> None:
-    async with stage() as running:
-        others = Wired("other")
-        own = reads(running, others)
-        assert [item.name for item in (await own.vnodes(pb.ListVNodesRequest(), own=True)).items] == [OURS]
-        assert {item.vnode for item in (await own.modules(pb.ListModulesRequest(), own=True)).items} == {OURS}
-        theirs = await own.vnode(pb.GetVNodeRequest(name="b1"), own=True)
-        assert not theirs.HasField("vnode")
-        assert {event.vnode for event in theirs.events} == {THEIRS}, "events of our time as its owner are ours to tell"
-        assert others.asked == []
-
-
-async def test_one_vnode_is_told_by_its_owner_with_the_events_of_all() -> None:
+async def test_one_vnode_comes_from_its_owner_with_the_events_of_all() -> None:
     event = pb.Event(reason="Later", vnode=THEIRS, time=Timestamp(seconds=2_000_000_000))
-    module = pb.Module(vnode=THEIRS, name="theirs")
-    answer = pb.GetVNodeResponse(vnode=their_vnode(), modules=[module], events=[event])
-    async with stage() as running:
-        found = await reads(running, Wired("other", GetVNode=lambda _: answer)).vnode(
-            pb.GetVNodeRequest(name="b1"), own=False
-        )
+    later = rpb.FollowResponse(event=rpb.ReplicaEvent(number=1, instance="i1", event=event))
+    async with stage("other") as served:
+        away = await served.reads.vnode(pb.GetVNodeRequest(name="b1"), WITHIN)
+        assert (away.vnode.owner, list(away.unreachable_replicas)) == ("other", ["other"])
+        getting = served.reads.vnode(pb.GetVNodeRequest(name="b1"), WITHIN)
+        module = pb.Module(vnode=THEIRS, name="theirs")
+        found = await answered(served, getting, their_vnode(module), later, vnode("vnode.new.dev"))
         assert (found.vnode.fence, [item.name for item in found.modules]) == (9, ["theirs"])
         reasons = [item.reason for item in found.events]
         assert reasons[0] == "VNodeCreated"
         assert reasons[-1] == "Later"
-        away = await reads(running, Wired("other")).vnode(pb.GetVNodeRequest(name="b1"), own=False)
-        assert (away.vnode.owner, list(away.unreachable_replicas)) == ("other", ["other"])
-        unheard = Wired("other", GetVNode=lambda _: pb.GetVNodeResponse(vnode=pb.VNode(name="vnode.new.dev")))
-        assert (
-            await reads(running, unheard).vnode(pb.GetVNodeRequest(name="new"), own=False)
-        ).vnode.name == "vnode.new.dev"
+        new = await answered(served, served.reads.vnode(pb.GetVNodeRequest(name="new"), WITHIN))
+        assert new.vnode.name == "vnode.new.dev", "its owner may know it before its Node is there"
         with pytest.raises(Missing):
-            await reads(running, Wired("other")).vnode(pb.GetVNodeRequest(name="nobody"), own=False)
+            await answered(served, served.reads.vnode(pb.GetVNodeRequest(name="nobody"), WITHIN))
 
 
 async def test_history_and_gateways_are_those_of_all() -> None:
     past = pb.PastOperation(vnode=THEIRS, name="theirs", version="1", time=Timestamp(seconds=1))
-    async with stage() as running:
-        running.put_pod("q", base="b2")
+    async with stage("other") as served:
+        served.stage.put_pod("q", base="b2")
         await asyncio.sleep(2.0)
-        (mine,) = running.gateways.all()
-        others = Wired(
-            "other",
-            ListOperations=lambda _: pb.ListOperationsResponse(items=[past]),
-            ListGateways=lambda _: pb.ListGatewaysResponse(
-                items=[pb.Gateway(id=mine.link.info.gateway_id, watched=5), pb.Gateway(id="zz")]
-            ),
-        )
-        found = await reads(running, others).past(pb.ListOperationsRequest(), own=False)
+        (mine,) = served.stage.gateways.all()
+        own = rpb.FollowResponse(vnode=rpb.OwnedVNode(vnode=pb.VNode(name=THEIRS), operations=[past]))
+        found = await answered(served, served.reads.operations(pb.ListOperationsRequest(), WITHIN), own)
         assert [(item.vnode, item.name) for item in found.items] == [(THEIRS, "theirs"), (OURS, "biz1")]
-        gateways = await reads(running, others).gateways(pb.ListGatewaysRequest(), own=False)
+        name = mine.link.info.gateway_id
+        theirs = [pb.Gateway(id=name, watched=5), pb.Gateway(id="zz")]
+        gateways = await answered(served, served.reads.gateways(WITHIN), gateways=theirs)
         assert [(item.id, item.watched) for item in gateways.items] == [
-            (mine.link.info.gateway_id, 5 + running.roster.load[mine.link.info.gateway_id]),
+            (name, 5 + served.stage.roster.load[name]),
             ("zz", 0),
         ]
 
 
 async def test_a_rollout_asks_for_modules_without_pods_only_where_they_could_count() -> None:
-    async with stage() as running:
-        operations = Operations(running.cluster, running.roster, env="dev")
-        rollouts = Rollouts(running.cluster, operations)
-        targets = operations.select(all_bases=True)
-        assert not rollouts.bare("biz1", "", operations.select(base="b1")), "a Pod asks for it there"
-        assert not rollouts.bare("foreign", "", operations.select(base="b2")), "that one is ours"
+    async with stage("other") as served:
+        rollouts = Rollouts(served.stage.cluster, served.operations)
+        targets = served.operations.select(all_bases=True)
+        assert not rollouts.bare("biz1", "", served.operations.select(base="b1")), "a Pod asks for it there"
+        assert not rollouts.bare("foreign", "", served.operations.select(base="b2")), "that one is ours"
         assert not rollouts.bare("foreign", "", None)
         assert rollouts.bare("foreign", "1", targets)
-        others = Wired(
-            "other",
-            ListModules=lambda _: pb.ListModulesResponse(
-                items=[pb.Module(vnode=THEIRS, name="foreign", version=version, ready=True) for version in ("1", "2")]
-            ),
-        )
-        theirs, unreachable = await reads(running, others).bare("foreign", "1", within=1.0)
-        assert unreachable == []
+        modules = [pb.Module(vnode=THEIRS, name="foreign", version=version, ready=True) for version in ("1", "2")]
+        asking = served.reads.bare("foreign", "1", WITHIN)
+        theirs, unreachable = await answered(served, asking, their_vnode(*modules))
+        assert unreachable == ()
         found = rollouts.module("foreign", "1", targets, theirs)
         assert (found.desired, found.updated, found.available, found.done) == (2, 2, 2, True)
         assert not rollouts.module("foreign", "1", targets).done
+
+
+@given(names=st.sets(st.text("abc\n", min_size=1, max_size=4)), size=st.integers(1, 5), lost=st.integers(0, 20))
+def test_pages_are_those_of_the_whole_whatever_comes_and_goes_between_them(
+    names: set[str], size: int, lost: int
+) -> None:
+    items, token, found = sorted(names), "", []
+    while True:
+        part, token = page(items, str, size, token)
+        assert len(part) <= size
+        found += part
+        if not token:
+            break
+        # What was sent already may go, and what comes before it is not missed.
+        items = sorted({*items[lost % len(items) :], *(name for name in items if name >= token), "\n"})
+    assert found == sorted({*found})
+    assert set(found) >= names
+    assert set(found) - names <= {"\n"}
+
+
+def test_a_page_has_bounds() -> None:
+    items = [f"{number:05d}" for number in range(2 * MOST_IN_PAGE)]
+    assert len(page(items, str, 0, "")[0]) == PAGE
+    assert len(page(items, str, MOST_IN_PAGE, "")[0]) == MOST_IN_PAGE
+    with pytest.raises(Refusal):
+        page(items, str, MOST_IN_PAGE + 1, "")
+
+
+@pytest.mark.parametrize(("remaining", "within"), [(None, SYNC_WITHIN), (10.0, SYNC_WITHIN), (1.0, 0.5), (-1.0, 0.0)])
+def test_the_others_have_at_most_half_of_a_calls_time(remaining: float | None, within: float) -> None:
+    class Context:
+        def time_remaining(self) -> float | None:
+            return remaining
+
+    assert time_for_others(cast("aio.ServicerContext[Any, Any]", Context())) == within

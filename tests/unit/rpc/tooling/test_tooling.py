@@ -39,7 +39,7 @@ class Context:
 class Reads:
     """Lists VNodes in a second."""
 
-    async def vnodes(self, _request: object, *, own: bool, within: float) -> pb.ListVNodesResponse:
+    async def vnodes(self, _request: object, _within: float) -> pb.ListVNodesResponse:
         await asyncio.sleep(1.0)
         return pb.ListVNodesResponse()
 

@@ -1,61 +1,31 @@
-"""Watches over a control plane in memory and the streams of another replica, written by the test."""
+"""Watches over a control plane in memory and the stream of another replica, written by the test."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from types import SimpleNamespace
 from typing import Any
 
-import grpc
 import pytest
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
+from koupleless.modulecontroller.v1 import replicas_pb2 as rpb
 
-from controlplane.app.tooling.operations import Operations
-from controlplane.app.tooling.shards import Shards
 from controlplane.domain.facts import ModuleState
 from controlplane.domain.identity import ModuleKey
 from controlplane.rpc.refusals import Ending
-from controlplane.rpc.tooling.deadlines import FOR_OTHERS
-from controlplane.rpc.tooling.watches import Watches
+from controlplane.rpc.tooling.events import WAITING, Reader, TooSlow
+from controlplane.rpc.tooling.replicas import SYNC_WITHIN
+from controlplane.rpc.tooling.watches import differences
 from tests.unit.app.harness import Api, Stage
-from tests.unit.rpc.tooling.replicas import FakeOthers, Network, failure
+from tests.unit.rpc.tooling.replicas import tooling, vnode
 
 pytestmark = pytest.mark.looptime
 
-ADDED, DELETED = pb.CHANGE_TYPE_ADDED, pb.CHANGE_TYPE_DELETED
+ADDED, MODIFIED, DELETED = pb.CHANGE_TYPE_ADDED, pb.CHANGE_TYPE_MODIFIED, pb.CHANGE_TYPE_DELETED
+THEIRS = "vnode.b9.dev"
 
 
-class Wired(FakeOthers):
-    """Others whose watches are all streams of one network."""
-
-    network: Network[Any]
-
-    def stub(self, address: str) -> Any:
-        method = self.network.method(address)
-        return SimpleNamespace(WatchVNodes=method, WatchModules=method, WatchEvents=method)
-
-
-def watches(running: Stage, network: Network[Any]) -> Watches:
-    others = Wired(network.members)
-    others.network = network
-    return Watches(
-        operations=Operations(running.cluster, running.roster, env="dev"),
-        roster=running.roster,
-        recorder=running.recorder,
-        shards=Shards(running.cluster, running.members, env="dev"),
-        others=others,
-    )
-
-
-def network(*names: str) -> Network[Any]:
-    found: Network[Any] = Network(*names)
-    found.members.me = "replica-0"
-    found.members.become(*names)
-    return found
-
-
-class Reader:
+class Watching:
     """Reads a watch in the background."""
 
     def __init__(self, stream: AsyncGenerator[Any, None]) -> None:
@@ -74,7 +44,7 @@ class Reader:
             pass
 
     async def news(self, after: float = 1.0) -> list[Any]:
-        """Return what was told since the last time."""
+        """Return what came since the last time."""
         await asyncio.sleep(after)
         told, self.told = self.told, []
         return told
@@ -89,105 +59,123 @@ def shown(told: list[Any]) -> list[tuple[int, str] | list[str]]:
     return [(one.type, one.module.name) if one.HasField("module") else list(one.unreachable_replicas) for one in told]
 
 
-async def test_what_another_replica_tells_is_relayed_and_its_stream_ends_with_the_call() -> None:
-    async with Stage(Api()).running() as running:
-        running.bases.add("b1")
-        running.put_pod("p")
-        wire = network("other")
-        reader = Reader(watches(running, wire).modules(pb.WatchModulesRequest(), own=False))
-        assert await reader.news(0.5) == [], "nothing is told by halves before the others had their time"
-        theirs = pb.Module(vnode="vnode.b9.dev", name="theirs")
-        wire.last("other").tell(pb.WatchModulesResponse(type=ADDED, module=theirs), pb.WatchModulesResponse())
-        assert shown(await reader.news()) == [(ADDED, "biz1"), (ADDED, "theirs"), []]
-        wire.last("other").tell(pb.WatchModulesResponse(type=DELETED, module=theirs))
-        assert shown(await reader.news()) == [(DELETED, "theirs")]
-        wire.last("other").tell(failure(grpc.StatusCode.UNAVAILABLE))
-        await reader.end()
-        await asyncio.sleep(30)
-        assert all(stream.cancelled for stream in wire.opened)
-        opened = len(wire.opened)
-        await asyncio.sleep(30)
-        assert len(wire.opened) == opened
+def test_differences() -> None:
+    before = {"a": pb.VNode(name="a"), "b": pb.VNode(name="b"), "c": pb.VNode(name="c")}
+    after = {"b": pb.VNode(name="b", modules=1), "c": pb.VNode(name="c"), "d": pb.VNode(name="d")}
+    found = {(change.type, change.item.name) for change in differences(before, after) if change.item is not None}
+    assert found == {(MODIFIED, "b"), (ADDED, "d"), (DELETED, "a")}
 
 
-async def test_one_that_hangs_delays_the_beginning_by_the_deadline_and_is_named() -> None:
-    async with Stage(Api()).running() as running:
-        running.bases.add("b1")
-        await asyncio.sleep(1)
-        wire = network("hung")
-        reader = Reader(watches(running, wire).vnodes(pb.WatchVNodesRequest(), own=False))
-        assert await reader.news(FOR_OTHERS - 0.1) == []
-        first, mark = await reader.news(0.2)
+async def test_items_then_the_mark_then_changes_of_both() -> None:
+    async with Stage(Api()).running() as stage, tooling(stage, "other") as served:
+        stage.bases.add("b1")
+        stage.put_pod("p")
+        await asyncio.sleep(5.0)
+        watch = Watching(served.watches.modules(pb.WatchModulesRequest()))
+        assert await watch.news(0.5) == [], "nothing comes by halves before the others had their time"
+        stream, theirs = served.network.last("other"), pb.Module(vnode=THEIRS, name="theirs")
+        stream.send(vnode(THEIRS, theirs))
+        stream.sync()
+        assert shown(await watch.news()) == [(ADDED, "biz1"), (ADDED, "theirs"), []]
+        stream.send(vnode(THEIRS))
+        assert shown(await watch.news()) == [(DELETED, "theirs")]
+        stage.put_pod("q", module="biz2")
+        assert (ADDED, "biz2") in shown(await watch.news(5.0))
+        served.network.members.become()
+        assert shown(await watch.news()) == []
+        await watch.end()
+
+
+async def test_one_that_hangs_delays_the_beginning_by_the_deadline_and_is_named_until_it_answers() -> None:
+    async with Stage(Api()).running() as stage, tooling(stage, "hung") as served:
+        stage.bases.add("b1")
+        await asyncio.sleep(1.0)
+        watch = Watching(served.watches.vnodes(pb.WatchVNodesRequest()))
+        assert await watch.news(SYNC_WITHIN - 0.1) == []
+        first, mark = await watch.news(0.2)
         assert (first.vnode.base, list(mark.unreachable_replicas)) == ("b1", ["hung"])
-        await reader.end()
-        await asyncio.sleep(0.1)
-        assert wire.last("hung").cancelled
+        served.network.last("hung").sync()
+        (mark,) = await watch.news()
+        assert (mark.HasField("vnode"), list(mark.unreachable_replicas)) == (False, [])
+        await watch.end()
 
 
-async def test_own_is_told_at_once_and_asks_nobody() -> None:
-    async with Stage(Api()).running() as running:
-        running.bases.add("b1")
-        await asyncio.sleep(1)
-        wire = network("other")
-        reader = Reader(watches(running, wire).vnodes(pb.WatchVNodesRequest(), own=True))
-        first, mark = await reader.news(0.01)
-        assert (first.vnode.base, mark.HasField("vnode"), wire.opened) == ("b1", False, [])
-        await reader.end()
+async def test_a_watch_keeps_the_streams_open_and_leaves_nothing_behind() -> None:
+    async with Stage(Api()).running() as stage, tooling(stage, "other") as served:
+        watch = Watching(served.watches.vnodes(pb.WatchVNodesRequest()))
+        await asyncio.sleep(600.0)
+        assert not served.network.last("other").cancelled
+        await watch.end()
+        assert served.index._watchers == 0
+        await asyncio.sleep(120.0)
+        assert served.network.last("other").cancelled
 
 
 async def test_events_of_all_come_by_time_and_then_as_they_happen() -> None:
-    async with Stage(Api()).running() as running:
-        running.bases.add("b1")
-        await asyncio.sleep(1)
-        wire = network("other")
-        old, new = pb.Event(reason="Old"), pb.Event(reason="New")
-        old.time.seconds, new.time.seconds = 1, 2_000_000_000
-        reader = Reader(watches(running, wire).events(pb.WatchEventsRequest(follow=True), own=False))
+    def event(number: int, reason: str, seconds: int) -> rpb.FollowResponse:
+        told = pb.Event(reason=reason)
+        told.time.seconds = seconds
+        return rpb.FollowResponse(event=rpb.ReplicaEvent(number=number, instance="i1", event=told))
+
+    async with Stage(Api()).running() as stage, tooling(stage, "other") as served:
+        stage.bases.add("b1")
+        await asyncio.sleep(1.0)
+        watch = Watching(served.watches.events(pb.WatchEventsRequest(follow=True)))
         await asyncio.sleep(0.1)
-        wire.last("other").tell(
-            pb.WatchEventsResponse(event=new), pb.WatchEventsResponse(event=old), pb.WatchEventsResponse()
-        )
-        told = await reader.news()
-        assert [one.event.reason for one in told] == ["Old", "VNodeCreated", "New", ""]
-        wire.last("other").tell(pb.WatchEventsResponse(event=pb.Event(reason="Then")))
-        running.recorder.replica(warning=True, reason="Ours", message="it")
-        assert sorted(one.event.reason for one in await reader.news()) == ["Ours", "Then"]
-        await reader.end()
-        await asyncio.sleep(0.1)
-        assert wire.last("other").cancelled
+        stream = served.network.last("other")
+        stream.send(event(1, "New", 2_000_000_000), event(2, "Old", 1))
+        stream.sync()
+        assert [one.event.reason for one in await watch.news()] == ["Old", "VNodeCreated", "New", ""]
+        stream.send(event(3, "Then", 3))
+        stage.recorder.replica(warning=True, reason="Ours", message="it")
+        assert sorted(one.event.reason for one in await watch.news()) == ["Ours", "Then"]
+        await watch.end()
 
 
 async def test_a_list_of_events_ends() -> None:
-    async with Stage(Api()).running() as running:
-        running.bases.add("b1")
-        await asyncio.sleep(1)
-        stream = watches(running, network()).events(pb.WatchEventsRequest(), own=False)
+    async with Stage(Api()).running() as stage, tooling(stage) as served:
+        stage.bases.add("b1")
+        await asyncio.sleep(1.0)
+        stream = served.watches.events(pb.WatchEventsRequest())
         assert [one.event.reason async for one in stream] == ["VNodeCreated", ""]
 
 
-async def test_watches_end_with_the_replica_before_what_it_lets_go_of_is_told() -> None:
-    async with Stage(Api()).running() as running:
-        running.bases.modules[running.bases.add("b1")][ModuleKey("biz1", "1")] = ModuleState.ACTIVATED
-        await asyncio.sleep(20)
-        wire = network("other")
-        served = watches(running, wire)
+def test_a_reader_of_events_that_falls_behind_is_cut_off() -> None:
+    reader = Reader()
+    for _ in range(WAITING):
+        reader.put(pb.Event())
+    assert len(reader.take()) == WAITING
+    for _ in range(WAITING + 1):
+        reader.put(pb.Event())
+    with pytest.raises(TooSlow):
+        reader.take()
+
+
+async def test_watches_end_with_the_replica_before_what_it_lets_go_of_is_seen() -> None:
+    async with Stage(Api()).running() as stage, tooling(stage, "other") as served:
+        stage.bases.modules[stage.bases.add("b1")][ModuleKey("biz1", "1")] = ModuleState.ACTIVATED
+        await asyncio.sleep(20.0)
         begun = [
-            served.vnodes(pb.WatchVNodesRequest(), own=True),
-            served.modules(pb.WatchModulesRequest(), own=True),
-            served.events(pb.WatchEventsRequest(follow=True), own=True),
+            served.watches.vnodes(pb.WatchVNodesRequest()),
+            served.watches.modules(pb.WatchModulesRequest()),
+            served.watches.events(pb.WatchEventsRequest(follow=True)),
         ]
         ended = [asyncio.create_task(_until_ending(stream)) for stream in begun]
-        late = asyncio.create_task(_until_ending(served.vnodes(pb.WatchVNodesRequest(), own=False)))
-        await asyncio.sleep(1)
-        served.end()
-        await running.fleet.retire()
+        await asyncio.sleep(0.01)
+        served.network.last("other").sync()
+        await asyncio.sleep(1.0)
+        served.network.members.become("new")
+        late = asyncio.create_task(_until_ending(served.watches.vnodes(pb.WatchVNodesRequest())))
+        await asyncio.sleep(1.0)
+        served.watches.end()
+        await stage.fleet.retire()
         vnodes, modules, events = await asyncio.gather(*ended)
         assert [one.vnode.modules for one in vnodes if one.HasField("vnode")] == [1]
         assert [one.module.state for one in modules if one.HasField("module")] == ["ACTIVATED"]
-        assert events[-1] == pb.WatchEventsResponse()
-        assert await late == [], "one whose beginning was not told yet tells nothing any more"
+        assert not events[-1].HasField("event")
+        assert await late == [], "one whose beginning was not sent yet sends nothing any more"
         with pytest.raises(Ending):
-            await anext(served.vnodes(pb.WatchVNodesRequest(), own=True))
+            await anext(served.watches.vnodes(pb.WatchVNodesRequest()))
 
 
 async def _until_ending(stream: AsyncGenerator[Any, None]) -> list[Any]:
@@ -199,58 +187,20 @@ async def _until_ending(stream: AsyncGenerator[Any, None]) -> list[Any]:
         return told
 
 
-async def test_a_watch_that_ends_leaves_no_task_behind() -> None:
-    async with Stage(Api()).running() as running:
-        await asyncio.sleep(1)
-        wire = network("a", "b")
-        before = asyncio.all_tasks()
-        stream = watches(running, wire).vnodes(pb.WatchVNodesRequest(), own=False)
-        beginning = asyncio.create_task(anext(stream))
-        await asyncio.sleep(0.1)
-        for name in ("a", "b"):
-            wire.last(name).tell(pb.WatchVNodesResponse())
-        await beginning
-        assert {task.get_name() for task in asyncio.all_tasks() - before} >= {"relay-a", "relay-b"}
-        wire.members.become("b")
-        await stream.aclose()
-        assert {task.get_name() for task in asyncio.all_tasks()} & {"relay-a", "relay-b"} == set()
-
-
-async def test_a_defect_in_what_follows_another_replica_ends_the_watch() -> None:
-    async with Stage(Api()).running() as running:
-        await asyncio.sleep(1)
-        wire = network("a")
-        stream = watches(running, wire).vnodes(pb.WatchVNodesRequest(), own=False)
-        beginning = asyncio.create_task(anext(stream))
-        await asyncio.sleep(0.1)
-        wire.last("a").tell(pb.WatchVNodesResponse(), AssertionError("a defect"))
-        await beginning
-        with pytest.raises(AssertionError, match="a defect"):
-            await anext(stream)
-
-
-async def test_what_a_base_has_is_unknown_until_it_tells_not_absent() -> None:
-    async with Stage(Api()).running() as running:
-        base = running.bases.add("b1")
-        running.put_pod("p", base="b1")
-        await asyncio.sleep(20)
-        running.disconnect()
-        served = watches(running, network())
-        vnodes = Reader(served.vnodes(pb.WatchVNodesRequest(), own=True))
-        modules = Reader(served.modules(pb.WatchModulesRequest(), own=True))
-        (vnode, _), (module, _) = await vnodes.news(), await modules.news()
+async def test_what_a_base_has_is_unknown_until_it_is_listed_not_absent() -> None:
+    async with Stage(Api()).running() as stage, tooling(stage) as served:
+        base = stage.bases.add("b1")
+        stage.put_pod("p", base="b1")
+        await asyncio.sleep(20.0)
+        stage.disconnect()
+        vnode, _ = await Watching(served.watches.vnodes(pb.WatchVNodesRequest())).news()
+        module, _ = await Watching(served.watches.modules(pb.WatchModulesRequest())).news()
         assert (vnode.vnode.modules, vnode.vnode.modules_unknown, module.module.state) == (1, False, "ACTIVATED")
-        await vnodes.end()
-        await modules.end()
-    running.bases.silence(base)
-    async with Stage(running.api).running() as restarted:
+    stage.bases.silence(base)
+    async with Stage(stage.api).running() as restarted, tooling(restarted) as served:
         restarted.bases.add("b1")
         restarted.bases.silence(base)
-        await asyncio.sleep(2)
-        served = watches(restarted, network())
-        vnodes = Reader(served.vnodes(pb.WatchVNodesRequest(), own=True))
-        modules = Reader(served.modules(pb.WatchModulesRequest(), own=True))
-        (vnode, _), (module, _) = await vnodes.news(), await modules.news()
+        await asyncio.sleep(2.0)
+        vnode, _ = await Watching(served.watches.vnodes(pb.WatchVNodesRequest())).news()
+        module, _ = await Watching(served.watches.modules(pb.WatchModulesRequest())).news()
         assert (vnode.vnode.modules_unknown, module.module.state) == (True, "UNKNOWN")
-        await vnodes.end()
-        await modules.end()

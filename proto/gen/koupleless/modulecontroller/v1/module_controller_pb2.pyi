@@ -4,10 +4,9 @@ isort:skip_file
 The tooling API of the control plane: what mctl and other tools speak.
 
 Reads are served from memory. Any replica answers for all: it asks the others
-for what they own, and names those that it could not ask. Called with the
-metadata koupleless-part: own, it answers from what it owns itself. Every mutation carries a
-client-chosen request_id: sending it again with the same id has no further
-effect and gives the same answer, unless it failed for some base: then that
+for what they own, and names those that it could not ask. Every mutation
+carries a client-chosen request_id: sending it again with the same id has no
+further effect and gives the same answer, unless it failed for some base: then that
 is tried again. The same id with another request is INVALID_ARGUMENT. Errors
 carry google.rpc.Status details (BadRequest with the field, ErrorInfo with
 domain koupleless.io). A replica that ends answers UNAVAILABLE and ends its

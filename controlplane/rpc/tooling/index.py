@@ -1,0 +1,238 @@
+"""What tools see of every VNode: one entry each, made again only where something changed.
+
+Of VNodes that this replica owns, and of those that nobody speaks for, entries are made
+from memory; of others they are what their owners sent (``replicas``). Lists, pages and
+watches read the entries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
+
+from controlplane.app.changes import Changes, Subscription
+from controlplane.app.roster import Roster
+from controlplane.app.tooling.operations import Missing, Operations
+from controlplane.app.tooling.shards import Shards
+from controlplane.domain.identity import VNodeName
+from controlplane.rpc.tooling import codec
+
+GATHER = 0.1
+"""Seconds in which changes are gathered before entries are made again."""
+
+KEPT_FOR = 60.0
+"""Seconds for which the entries of a replica that is gone count, until another one takes its VNodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One VNode, its modules by name, version and Pod, the last operations on them; owned: by whoever made this."""
+
+    vnode: pb.VNode
+    modules: tuple[pb.Module, ...] = ()
+    operations: tuple[pb.PastOperation, ...] = ()
+    owned: bool = True
+
+
+class Index:
+    """The entries by Node name; changed has the names of those that are others now.
+
+    What is not asked for in a while is not kept.
+    """
+
+    def __init__(self, operations: Operations, roster: Roster, shards: Shards) -> None:
+        self.changed: Changes[str] = Changes()
+        self._operations = operations
+        self._roster = roster
+        self._shards = shards
+        self._dirty: Subscription[VNodeName] | None = None
+        """Names of VNodes to look at; None: nothing is known."""
+        self._local: dict[str, Entry] = {}
+        self._theirs: dict[str, dict[str, Entry]] = {}
+        self._seen: dict[str, Mapping[str, Timestamp]] = {}
+        self._gone: dict[str, float] = {}
+        self._entries: dict[str, Entry] = {}
+        self._names: list[str] | None = None
+        self._watchers = 0
+        self._watched = asyncio.Event()
+        self._used_at = 0.0
+
+    # Reading.
+
+    def entries(self) -> Mapping[str, Entry]:
+        """Return all entries as they are now."""
+        self._used_at = asyncio.get_running_loop().time()
+        self._refresh()
+        return self._entries
+
+    def names(self, first: str = "") -> Sequence[str]:
+        """Return the names in order, from one on."""
+        entries = self.entries()
+        if self._names is None:
+            self._names = sorted(entries)
+        return self._names[bisect_left(self._names, first) :]
+
+    def find(self, name: str) -> Entry:
+        """Return the entry of that Node name or base identity; raises Missing."""
+        entries = self.entries()
+        for candidate in self._operations.candidates(name):
+            if (entry := entries.get(candidate)) is not None:
+                return entry
+        raise Missing(f"there is no VNode or base {name!r}")
+
+    def owned(self, name: str) -> Entry | None:
+        """Return the entry of a VNode that this replica owns."""
+        entry = self._local.get(name)
+        return entry if entry is not None and entry.owned else None
+
+    def lively(self, entry: Entry) -> pb.VNode:
+        """Return a VNode with when it was last seen, which changes too often to be part of its entry."""
+        message, name = pb.VNode(), entry.vnode.name
+        message.CopyFrom(entry.vnode)
+        base = self._operations.base(name)
+        if base is not None:
+            at = codec.last_seen(base)
+        else:
+            at = next((seen[name] for seen in self._seen.values() if name in seen), None)
+        if at is not None:
+            message.last_seen.CopyFrom(at)
+        return message
+
+    @contextmanager
+    def watched(self) -> Iterator[Subscription[str]]:
+        """Keep the entries current by themselves, and give the names of those that change."""
+        self._watchers += 1
+        self._watched.set()
+        try:
+            with self.changed.subscribed() as names:
+                yield names
+        finally:
+            self._watchers -= 1
+
+    # What others own.
+
+    def replace(self, replica: str, entries: Mapping[str, Entry]) -> None:
+        """Take all that another replica owns."""
+        self._gone.pop(replica, None)
+        before, self._theirs[replica] = self._theirs.get(replica, {}), dict(entries)
+        for name in before.keys() | entries.keys():
+            self._choose(name)
+
+    def put(self, replica: str, name: str, entry: Entry | None) -> None:
+        """Take how a VNode of another replica is now; None: it is that one's no more."""
+        entries = self._theirs.setdefault(replica, {})
+        if entry is None:
+            entries.pop(name, None)
+        else:
+            entries[name] = entry
+        self._choose(name)
+
+    def seen(self, replica: str, last_seen: Mapping[str, Timestamp]) -> None:
+        """Take when the VNodes of another replica were last seen."""
+        self._seen[replica] = last_seen
+
+    def gone(self, replica: str) -> None:
+        """Keep the entries of a replica that lives no more for a while, until another one takes its VNodes."""
+        self._seen.pop(replica, None)
+        if replica in self._theirs:
+            self._gone[replica] = asyncio.get_running_loop().time()
+
+    # Keeping it current.
+
+    async def run(self) -> NoReturn:
+        """Keep entries current while somebody watches; drop them when nobody asked for a while."""
+        loop = asyncio.get_running_loop()
+        while True:
+            if self._watchers:
+                self._used_at = loop.time()
+                self._refresh()
+                if self._dirty is not None:
+                    await self._dirty.wait(1.0)
+                await asyncio.sleep(GATHER)
+                continue
+            self._watched.clear()
+            try:
+                async with asyncio.timeout(KEPT_FOR):
+                    await self._watched.wait()
+            except TimeoutError:
+                if loop.time() - self._used_at >= KEPT_FOR:
+                    self._drop()
+
+    def _drop(self) -> None:
+        if self._dirty is not None:
+            self._roster.changed.unsubscribe(self._dirty)
+        self._dirty, self._names = None, None
+        for kept in (self._local, self._theirs, self._seen, self._gone, self._entries):
+            kept.clear()
+
+    def _refresh(self) -> None:
+        """Make the entries again that changed since the last time."""
+        if self._dirty is None:
+            self._dirty = self._roster.changed.subscribe()
+            names = self._operations.names()
+        else:
+            names = set(self._dirty.take())
+        now = asyncio.get_running_loop().time()
+        for replica in [name for name, at in self._gone.items() if now - at >= KEPT_FOR]:
+            del self._gone[replica]
+            names |= self._theirs.pop(replica).keys()
+        for name in names:
+            entry = self._made(name)
+            if entry is None:
+                self._local.pop(name, None)
+            elif entry != self._local.get(name):
+                self._local[name] = entry
+                self.changed.note(name)
+            self._choose(name)
+
+    def _made(self, name: str) -> Entry | None:
+        item = self._operations.item(name)
+        if item is None:
+            return None
+        modules = map(codec.module, self._operations.modules(name))
+        history = item.base.history if item.base is not None else ()
+        operations = tuple(codec.past(name, operation) for operation in history)
+        return Entry(codec.vnode(item), tuple(modules), operations, owned=item.base is not None)
+
+    def _choose(self, name: str) -> None:
+        """Let the entry of a VNode's owner count; of several, as while it changes hands, that of its holder."""
+        local = self._local.get(name)
+        owners = {"": local} if local is not None and local.owned else {}
+        for replica, entries in sorted(self._theirs.items(), key=lambda each: each[0] in self._gone):
+            if name in entries and (replica not in self._gone or local is not None):
+                owners[replica] = entries[name]
+        entry = local
+        if owners:
+            holder = self._shards.holder(name)
+            entry = owners.get("" if holder == self._shards.me else holder) or next(iter(owners.values()))
+        before = self._entries.get(name)
+        if entry is not None and before is not None and entry.owned and entry.vnode.modules_unknown:
+            entry = _with_unlisted(entry, before)
+        if entry is None:
+            self._entries.pop(name, None)
+        else:
+            self._entries[name] = entry
+        if (entry is None) is not (before is None):
+            self._names = None
+        if entry != before:
+            self.changed.note(name)
+
+
+def _with_unlisted(entry: Entry, before: Entry) -> Entry:
+    """Return an entry with the modules without a Pod as they were: not known after a change of hands, not absent."""
+    known = {(module.name, module.version) for module in entry.modules}
+    kept = [one for one in before.modules if not one.pod and (one.name, one.version) not in known]
+    return replace(entry, modules=tuple(sorted((*entry.modules, *kept), key=module_key))) if kept else entry
+
+
+def module_key(module: pb.Module) -> str:
+    """Return what orders modules and names one."""
+    pod = f"{module.namespace}/{module.pod}" if module.pod else ""
+    return "\n".join((module.vnode, module.name, module.version, pod))

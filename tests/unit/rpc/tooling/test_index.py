@@ -1,0 +1,121 @@
+"""The entries that tools read: whose word counts, and what is made again."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
+
+from controlplane.app.tooling.operations import Operations
+from controlplane.cluster.api import LEASES
+from controlplane.domain.facts import ModuleState
+from controlplane.domain.identity import ModuleKey
+from controlplane.rpc.tooling.index import KEPT_FOR, Entry
+from tests.unit.app.harness import Api, Stage
+from tests.unit.rpc.tooling.replicas import tooling
+
+pytestmark = pytest.mark.looptime
+
+OURS, THEIRS = "vnode.b1.dev", "vnode.b9.dev"
+
+
+def entry(name: str, *modules: str, **fields: object) -> Entry:
+    return Entry(pb.VNode(name=name, **fields), tuple(pb.Module(vnode=name, name=one) for one in modules))  # type: ignore[arg-type]
+
+
+async def test_only_what_changed_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    modules = Operations.modules
+
+    def noted(self: Operations, vnode: str, name: str = "") -> object:
+        made.append(vnode)
+        return modules(self, vnode, name)
+
+    monkeypatch.setattr(Operations, "modules", noted)
+    async with Stage(Api()).running() as stage, tooling(stage) as running:
+        for number in range(1, 6):
+            stage.bases.add(f"b{number}")
+        await asyncio.sleep(5.0)
+        assert len(running.index.entries()) == 5
+        assert len(made) == 5
+        before = dict(running.index.entries())
+        made.clear()
+        stage.put_pod("p", base="b3")
+        await asyncio.sleep(2.0)
+        now = running.index.entries()
+        assert set(made) == {"vnode.b3.dev"}
+        assert [name for name in now if now[name] is not before[name]] == ["vnode.b3.dev"]
+
+
+async def test_of_two_who_speak_of_a_vnode_its_holder_counts() -> None:
+    async with Stage(Api()).running() as stage, tooling(stage) as running:
+        stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        running.index.replace("other", {OURS: entry(OURS, "theirs")})
+        assert running.index.entries()[OURS].vnode.owner == "replica-0", "it is ours"
+        lease = stage.lease()
+        assert lease is not None
+        lease["spec"]["holderIdentity"] = "other"
+        stage.api.put(LEASES, lease)
+        await asyncio.sleep(1.0)
+        assert [module.name for module in running.index.entries()[OURS].modules] == ["theirs"]
+
+
+async def test_the_owner_counts_and_the_cluster_where_nobody_speaks() -> None:
+    api = Api()
+    async with Stage(api).running() as stage:
+        stage.bases.modules[stage.bases.add("b1")][ModuleKey("bare", "1")] = ModuleState.ACTIVATED
+        await asyncio.sleep(5.0)
+    lease = api.named(LEASES, OURS, "kube-node-lease")
+    assert lease is not None
+    lease["spec"]["holderIdentity"] = "other"
+    api.put(LEASES, lease)
+    async with Stage(api).running() as stage, tooling(stage) as running:
+        found = running.index.entries()[OURS]
+        assert (found.owned, found.vnode.owner, found.vnode.modules_unknown) == (False, "other", True)
+        running.index.replace("other", {OURS: entry(OURS, "theirs", address="10.0.0.9:1")})
+        assert running.index.entries()[OURS].vnode.address == "10.0.0.9:1"
+        running.index.put("other", OURS, None)
+        assert running.index.entries()[OURS] == found
+
+
+async def test_what_a_replica_sent_that_is_gone_counts_for_a_while_where_the_node_stands() -> None:
+    async with Stage(Api()).running() as stage, tooling(stage) as running, asyncio.TaskGroup() as group:
+        stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        with running.index.watched() as names:
+            running.index.replace("other", {THEIRS: entry(THEIRS)})
+            assert THEIRS in running.index.entries()
+            running.index.gone("other")
+            names.take()
+            await asyncio.sleep(1.0)
+            assert THEIRS in running.index.entries()
+            await asyncio.sleep(KEPT_FOR + 1.0)
+            assert THEIRS not in running.index.entries()
+            assert THEIRS in names.take()
+        assert not group._tasks
+
+
+async def test_after_a_change_of_hands_modules_without_a_pod_are_not_known_rather_than_absent() -> None:
+    async with Stage(Api()).running() as stage, tooling(stage) as running:
+        base = stage.bases.add("b1")
+        stage.put_pod("p")
+        await asyncio.sleep(5.0)
+        running.index.replace("other", {OURS: entry(OURS, "bare")})
+        stage.bases.silence(base)
+        running.index._entries[OURS] = entry(OURS, "bare", "biz1")
+        unknown = entry(OURS, "biz1", modules_unknown=True)
+        running.index._local[OURS] = unknown
+        running.index.put("other", OURS, None)
+        assert [module.name for module in running.index._entries[OURS].modules] == ["bare", "biz1"]
+
+
+async def test_what_nobody_asks_for_is_not_kept() -> None:
+    async with Stage(Api()).running() as stage, tooling(stage) as running:
+        stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        assert list(running.index.entries()) == [OURS]
+        await asyncio.sleep(2 * KEPT_FOR + 1.0)
+        assert running.index._entries == {}
+        assert list(running.index.entries()) == [OURS]
