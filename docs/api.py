@@ -30,7 +30,7 @@ PROTO = Path(__file__).parents[1] / "proto"
 CONTRACTS = (
     "koupleless/modulecontroller/v1/module_controller.proto",
     "koupleless/tunnel/v1/tunnel.proto",
-    "koupleless/modulecontroller/v1/replicas.proto",
+    "koupleless/replica/v1/replica.proto",
 )
 """In the order of the page: what tools speak, what gateways speak, and what replicas speak among themselves."""
 

@@ -8,9 +8,8 @@ from grpc_reflection.v1alpha import reflection
 from koupleless.modulecontroller.v1 import (
     module_controller_pb2,
     module_controller_pb2_grpc,
-    replicas_pb2,
-    replicas_pb2_grpc,
 )
+from koupleless.replica.v1 import replica_pb2, replica_pb2_grpc
 from koupleless.tunnel.v1 import tunnel_pb2, tunnel_pb2_grpc
 
 from controlplane.rpc.tooling.following import ReplicaServicer
@@ -20,7 +19,7 @@ from controlplane.rpc.tunnel.session import TunnelServicer
 MAX_MESSAGE = 16 * 1024 * 1024
 
 _TUNNEL = tunnel_pb2.DESCRIPTOR.services_by_name["TunnelService"].full_name
-_REPLICAS = replicas_pb2.DESCRIPTOR.services_by_name["ReplicaService"].full_name
+_REPLICAS = replica_pb2.DESCRIPTOR.services_by_name["ReplicaService"].full_name
 _TOOLING = module_controller_pb2.DESCRIPTOR.services_by_name["ModuleControllerService"].full_name
 
 
@@ -49,7 +48,7 @@ class Server:
         )
         tunnel_pb2_grpc.add_TunnelServiceServicer_to_server(tunnel, self._server)
         module_controller_pb2_grpc.add_ModuleControllerServiceServicer_to_server(tooling, self._server)
-        replicas_pb2_grpc.add_ReplicaServiceServicer_to_server(replicas, self._server)
+        replica_pb2_grpc.add_ReplicaServiceServicer_to_server(replicas, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (_TUNNEL, _TOOLING, _REPLICAS, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)

@@ -9,8 +9,8 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import aio
-from koupleless.modulecontroller.v1 import replicas_pb2 as rpb
-from koupleless.modulecontroller.v1 import replicas_pb2_grpc
+from koupleless.replica.v1 import replica_pb2 as rpb
+from koupleless.replica.v1 import replica_pb2_grpc
 
 from controlplane.app.changes import Subscription
 from controlplane.app.events import Recorder
@@ -23,7 +23,7 @@ from controlplane.rpc.tooling.index import GATHER, Entry, Index
 Context = aio.ServicerContext[Any, Any]
 
 
-class ReplicaServicer(replicas_pb2_grpc.ReplicaServiceServicer):
+class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
     """Serves the other replicas; instance is random for each start of this process."""
 
     def __init__(

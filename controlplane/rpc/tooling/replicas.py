@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 import structlog
 from grpc import aio
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
-from koupleless.modulecontroller.v1 import replicas_pb2 as rpb
-from koupleless.modulecontroller.v1.replicas_pb2_grpc import ReplicaServiceStub
+from koupleless.replica.v1 import replica_pb2 as rpb
+from koupleless.replica.v1.replica_pb2_grpc import ReplicaServiceStub
 
 from controlplane.app.metrics import REPLICA_QUESTIONS
 from controlplane.app.ownership.membership import Membership
@@ -29,7 +29,7 @@ from controlplane.rpc.tooling.index import Entry, Index
 from service.wording import plain
 
 if TYPE_CHECKING:
-    from koupleless.modulecontroller.v1.replicas_pb2_grpc import ReplicaServiceAsyncStub
+    from koupleless.replica.v1.replica_pb2_grpc import ReplicaServiceAsyncStub
 
 log = structlog.get_logger(__name__)
 

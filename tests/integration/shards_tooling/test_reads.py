@@ -11,9 +11,9 @@ from itertools import takewhile
 import grpc
 import pytest
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
-from koupleless.modulecontroller.v1 import replicas_pb2 as rpb
 from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceStub
-from koupleless.modulecontroller.v1.replicas_pb2_grpc import ReplicaServiceStub
+from koupleless.replica.v1 import replica_pb2 as rpb
+from koupleless.replica.v1.replica_pb2_grpc import ReplicaServiceStub
 
 from tests.integration.shards_tooling.conftest import BASES, NAMES, Pair, install_from_outside
 from tests.programs import eventually

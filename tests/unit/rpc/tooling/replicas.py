@@ -11,7 +11,7 @@ from typing import Any, cast
 import grpc
 from grpc import aio
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
-from koupleless.modulecontroller.v1 import replicas_pb2 as rpb
+from koupleless.replica.v1 import replica_pb2 as rpb
 
 from controlplane.app.tooling.operations import Operations
 from controlplane.app.tooling.shards import Shards

@@ -10,7 +10,7 @@ from typing import Any, cast
 import grpc
 import pytest
 from grpc import aio
-from koupleless.modulecontroller.v1 import replicas_pb2 as rpb
+from koupleless.replica.v1 import replica_pb2 as rpb
 
 from controlplane.cluster.api import LEASES
 from tests.unit.app.harness import Api, Stage

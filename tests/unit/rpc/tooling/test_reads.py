@@ -13,7 +13,7 @@ from grpc import aio
 from hypothesis import given
 from hypothesis import strategies as st
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
-from koupleless.modulecontroller.v1 import replicas_pb2 as rpb
+from koupleless.replica.v1 import replica_pb2 as rpb
 
 from controlplane.app.tooling.operations import Missing, Refusal
 from controlplane.app.tooling.rollouts import Rollouts

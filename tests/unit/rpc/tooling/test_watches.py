@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
-from koupleless.modulecontroller.v1 import replicas_pb2 as rpb
+from koupleless.replica.v1 import replica_pb2 as rpb
 
 from controlplane.domain.facts import ModuleState
 from controlplane.domain.identity import ModuleKey

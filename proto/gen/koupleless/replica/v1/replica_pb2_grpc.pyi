@@ -12,7 +12,7 @@ sync is answered after everything that was so when it arrived.
 
 from collections import abc as _abc
 from grpc import aio as _aio
-from koupleless.modulecontroller.v1 import replicas_pb2 as _replicas_pb2
+from koupleless.replica.v1 import replica_pb2 as _replica_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -40,7 +40,7 @@ class ReplicaServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReplicaServiceAsyncStub: ...
-    Follow: _grpc.StreamStreamMultiCallable[_replicas_pb2.FollowRequest, _replicas_pb2.FollowResponse]
+    Follow: _grpc.StreamStreamMultiCallable[_replica_pb2.FollowRequest, _replica_pb2.FollowResponse]
     """Follow sends what this replica owns, then each change."""
 
 @_typing.type_check_only
@@ -48,7 +48,7 @@ class ReplicaServiceAsyncStub(ReplicaServiceStub):
     """ReplicaService serves the other replicas. Tools use ModuleControllerService."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Follow: _aio.StreamStreamMultiCallable[_replicas_pb2.FollowRequest, _replicas_pb2.FollowResponse]  # type: ignore[assignment]
+    Follow: _aio.StreamStreamMultiCallable[_replica_pb2.FollowRequest, _replica_pb2.FollowResponse]  # type: ignore[assignment]
     """Follow sends what this replica owns, then each change."""
 
 class ReplicaServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -57,9 +57,9 @@ class ReplicaServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Follow(
         self,
-        request_iterator: _MaybeAsyncIterator[_replicas_pb2.FollowRequest],
+        request_iterator: _MaybeAsyncIterator[_replica_pb2.FollowRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_replicas_pb2.FollowResponse], _abc.AsyncIterator[_replicas_pb2.FollowResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_replica_pb2.FollowResponse], _abc.AsyncIterator[_replica_pb2.FollowResponse]]:
         """Follow sends what this replica owns, then each change."""
 
 def add_ReplicaServiceServicer_to_server(servicer: ReplicaServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from koupleless.modulecontroller.v1 import replicas_pb2 as koupleless_dot_modulecontroller_dot_v1_dot_replicas__pb2
+from koupleless.replica.v1 import replica_pb2 as koupleless_dot_replica_dot_v1_dot_replica__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in koupleless/modulecontroller/v1/replicas_pb2_grpc.py depends on'
+        + ' but the generated code in koupleless/replica/v1/replica_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -36,9 +36,9 @@ class ReplicaServiceStub:
             channel: A grpc.Channel.
         """
         self.Follow = channel.stream_stream(
-                '/koupleless.modulecontroller.v1.ReplicaService/Follow',
-                request_serializer=koupleless_dot_modulecontroller_dot_v1_dot_replicas__pb2.FollowRequest.SerializeToString,
-                response_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_replicas__pb2.FollowResponse.FromString,
+                '/koupleless.replica.v1.ReplicaService/Follow',
+                request_serializer=koupleless_dot_replica_dot_v1_dot_replica__pb2.FollowRequest.SerializeToString,
+                response_deserializer=koupleless_dot_replica_dot_v1_dot_replica__pb2.FollowResponse.FromString,
                 _registered_method=True)
 
 
@@ -58,14 +58,14 @@ def add_ReplicaServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Follow': grpc.stream_stream_rpc_method_handler(
                     servicer.Follow,
-                    request_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_replicas__pb2.FollowRequest.FromString,
-                    response_serializer=koupleless_dot_modulecontroller_dot_v1_dot_replicas__pb2.FollowResponse.SerializeToString,
+                    request_deserializer=koupleless_dot_replica_dot_v1_dot_replica__pb2.FollowRequest.FromString,
+                    response_serializer=koupleless_dot_replica_dot_v1_dot_replica__pb2.FollowResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'koupleless.modulecontroller.v1.ReplicaService', rpc_method_handlers)
+            'koupleless.replica.v1.ReplicaService', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('koupleless.modulecontroller.v1.ReplicaService', rpc_method_handlers)
+    server.add_registered_method_handlers('koupleless.replica.v1.ReplicaService', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
@@ -87,9 +87,9 @@ class ReplicaService:
         return grpc.experimental.stream_stream(
             request_iterator,
             target,
-            '/koupleless.modulecontroller.v1.ReplicaService/Follow',
-            koupleless_dot_modulecontroller_dot_v1_dot_replicas__pb2.FollowRequest.SerializeToString,
-            koupleless_dot_modulecontroller_dot_v1_dot_replicas__pb2.FollowResponse.FromString,
+            '/koupleless.replica.v1.ReplicaService/Follow',
+            koupleless_dot_replica_dot_v1_dot_replica__pb2.FollowRequest.SerializeToString,
+            koupleless_dot_replica_dot_v1_dot_replica__pb2.FollowResponse.FromString,
             options,
             channel_credentials,
             insecure,
