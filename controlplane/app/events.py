@@ -10,7 +10,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import NoReturn
 
 import structlog
@@ -26,7 +25,7 @@ log = structlog.get_logger(__name__)
 KEPT = 2000
 WAITING = 2000
 WRITERS = 4
-_NONE: Mapping[str, str] = MappingProxyType({})
+_NONE: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from controlplane.domain.base.liveness import Patience
 from controlplane.domain.base.planner import Policy as ModulePolicy
@@ -58,7 +57,7 @@ class Policy:
     """A replica leaves new bases to others that have fewer (IS_CLUSTER)."""
     most_level: int = 3
     """Highest workload level (WORKLOAD_MAX_LEVEL)."""
-    vnode_resources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    vnode_resources: Mapping[str, str] = field(default_factory=dict)
     """What a VNode has of resources that its base does not limit, as quantities, for the scheduler."""
     most_bases: int = 20_000
     """Bases beyond this number are refused, so that invented identities cannot fill the memory."""

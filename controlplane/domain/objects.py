@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from types import MappingProxyType
 
 from controlplane.domain import contract
 from controlplane.domain.probes import NO_PROBES, Probes
 
-_EMPTY: Mapping[str, str] = MappingProxyType({})
+_EMPTY: Mapping[str, str] = {}
 
 
 def _empty() -> Mapping[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 from controlplane.app.ports import Cluster, ObjectName
 from controlplane.app.tooling.operations import Missing, ModuleItem, Operations, Refusal, VNodeItem
@@ -33,7 +32,7 @@ class Rollouts:
         name: str,
         version: str,
         targets: Sequence[VNodeItem] | None,
-        theirs: Mapping[str, Sequence[Part]] = MappingProxyType({}),
+        theirs: Mapping[str, Sequence[Part]] = {},
     ) -> Rollout:
         """Tell how far a module is on targets, or where Pods ask for it; any version when none is given.
 

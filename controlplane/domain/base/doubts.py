@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import replace
-from types import MappingProxyType
 
 from controlplane.domain.base.modules import Modules
 from controlplane.domain.base.releases import Release
@@ -43,7 +42,7 @@ def doubt(state: Modules, now: float) -> Modules:
         return state
     epoch = state.epoch + 1
     flights = {n: replace(f, asked=epoch, doubted=True) if n in due else f for n, f in state.in_flight.items()}
-    return replace(state, epoch=epoch, in_flight=MappingProxyType(flights))
+    return replace(state, epoch=epoch, in_flight=flights)
 
 
 def unwanted(state: Modules, wanted: Set[tuple[ModuleSpec, Release]], now: float) -> Modules:
@@ -61,7 +60,7 @@ def doubt_by(state: Modules, order_id: OrderId, at: float) -> Modules:
         for n, f in state.in_flight.items()
         if f.order_id == order_id and not f.doubted and (f.doubt_at is None or f.doubt_at > at)
     }
-    return replace(state, in_flight=MappingProxyType({**state.in_flight, **late})) if late else state
+    return replace(state, in_flight={**state.in_flight, **late}) if late else state
 
 
 def undelivered(state: Modules, heard: ModuleList, *, again_at: float) -> tuple[Modules, tuple[OrderId, ...]]:
@@ -82,4 +81,4 @@ def undelivered(state: Modules, heard: ModuleList, *, again_at: float) -> tuple[
         for n, f in state.in_flight.items()
     }
     lost_ids = dict.fromkeys(f.order_id for f in asked.values() if f.order_id not in busy)
-    return replace(state, in_flight=MappingProxyType(flights)), tuple(lost_ids)
+    return replace(state, in_flight=flights), tuple(lost_ids)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 
 from controlplane.domain.base.releases import UNKNOWN, Release
 from controlplane.domain.facts import (
@@ -99,15 +98,15 @@ class Modules:
     heard: int = 0
     epoch: int = 1
     begins: int = 0
-    present: Mapping[ModuleKey, Module] = field(default_factory=lambda: MappingProxyType({}))
-    needs: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    in_flight: Mapping[str, InFlight] = field(default_factory=lambda: MappingProxyType({}))
-    troubles: Mapping[ModuleKey, Trouble] = field(default_factory=lambda: MappingProxyType({}))
-    owned: Mapping[ModuleKey, Release] = field(default_factory=lambda: MappingProxyType({}))
-    awaited: Mapping[ModuleKey, float] = field(default_factory=lambda: MappingProxyType({}))
-    orphan_since: Mapping[ModuleKey, float] = field(default_factory=lambda: MappingProxyType({}))
-    spared: Mapping[ModuleKey, float] = field(default_factory=lambda: MappingProxyType({}))
-    held: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    present: Mapping[ModuleKey, Module] = field(default_factory=dict)
+    needs: Mapping[str, int] = field(default_factory=dict)
+    in_flight: Mapping[str, InFlight] = field(default_factory=dict)
+    troubles: Mapping[ModuleKey, Trouble] = field(default_factory=dict)
+    owned: Mapping[ModuleKey, Release] = field(default_factory=dict)
+    awaited: Mapping[ModuleKey, float] = field(default_factory=dict)
+    orphan_since: Mapping[ModuleKey, float] = field(default_factory=dict)
+    spared: Mapping[ModuleKey, float] = field(default_factory=dict)
+    held: Mapping[str, float] = field(default_factory=dict)
     alone: frozenset[str] = frozenset()
     failed: frozenset[ModuleKey] = frozenset()
     given_up: tuple[InFlight, ...] = ()
@@ -144,7 +143,7 @@ def hear(state: Modules, heard: ModuleList, now: float) -> Modules:
         if not state.told:
             return state
         needs = {name: epoch for name, epoch in state.needs.items() if epoch > heard.epoch}
-        return state if len(needs) == len(state.needs) else replace(state, needs=MappingProxyType(needs))
+        return state if len(needs) == len(state.needs) else replace(state, needs=needs)
     kept = set(state.in_flight) | {name for name, epoch in state.needs.items() if epoch > heard.epoch}
     present = {key: module for key, module in state.present.items() if key.name in kept}
     present |= {m.key: m for m in heard.modules if m.key.name not in kept and m.state in LISTED}
@@ -159,13 +158,11 @@ def hear(state: Modules, heard: ModuleList, now: float) -> Modules:
     state = replace(
         state,
         told=True,
-        present=MappingProxyType(present),
-        needs=MappingProxyType(needs),
-        troubles=MappingProxyType(troubles),
-        orphan_since=MappingProxyType(orphans),
-        owned=MappingProxyType({k: r for k, r in state.owned.items() if k not in left_nothing})
-        if left_nothing
-        else state.owned,
+        present=present,
+        needs=needs,
+        troubles=troubles,
+        orphan_since=orphans,
+        owned={k: r for k, r in state.owned.items() if k not in left_nothing} if left_nothing else state.owned,
         failed=state.failed - judged,
     )
     # Modules vanish when the base restarts in place.
@@ -203,13 +200,13 @@ def begin(
         )
         for spec in order.modules
     }
-    return replace(state, in_flight=MappingProxyType({**state.in_flight, **flights}))
+    return replace(state, in_flight={**state.in_flight, **flights})
 
 
 def recovered(state: Modules) -> Modules:
     """The base came back: what was put off may be tried now."""
     troubles = {key: replace(t, not_before=0.0) for key, t in state.troubles.items() if t.not_before is not None}
-    return replace(state, troubles=MappingProxyType({**state.troubles, **troubles}))
+    return replace(state, troubles={**state.troubles, **troubles})
 
 
 def forget(state: Modules, wanted: Iterable[ModuleKey], now: float) -> Modules:
@@ -217,15 +214,15 @@ def forget(state: Modules, wanted: Iterable[ModuleKey], now: float) -> Modules:
     wanted = frozenset(wanted)
     keep = wanted | state.present.keys()
     if not state.troubles.keys() <= keep:
-        state = replace(state, troubles=MappingProxyType({k: t for k, t in state.troubles.items() if k in keep}))
+        state = replace(state, troubles={k: t for k, t in state.troubles.items() if k in keep})
     over = {key for key, until in state.awaited.items() if until <= now or key in state.present}
     if over:
-        state = replace(state, awaited=MappingProxyType({k: t for k, t in state.awaited.items() if k not in over}))
+        state = replace(state, awaited={k: t for k, t in state.awaited.items() if k not in over})
     if not state.spared.keys() <= state.owned.keys():
-        state = replace(state, spared=MappingProxyType({k: u for k, u in state.spared.items() if k in state.owned}))
+        state = replace(state, spared={k: u for k, u in state.spared.items() if k in state.owned})
     gone = {k for k in state.owned if k not in keep and k not in state.awaited and state.settled(k.name)}
     if gone:
-        state = replace(state, owned=MappingProxyType({k: r for k, r in state.owned.items() if k not in gone}))
+        state = replace(state, owned={k: r for k, r in state.owned.items() if k not in gone})
     return state
 
 
@@ -238,8 +235,8 @@ def told_to_start_with(state: Modules, keys: Iterable[ModuleKey], now: float) ->
     new = [key for key in keys if key not in state.owned]
     return replace(
         installed_before(state, new, now),
-        spared=MappingProxyType({**state.spared, **dict.fromkeys(new, now + BASELINE_WAIT)}),
-        held=MappingProxyType({**state.held, **{key.name: now + BASELINE_HOLD for key in keys}}),
+        spared={**state.spared, **dict.fromkeys(new, now + BASELINE_WAIT)},
+        held={**state.held, **{key.name: now + BASELINE_HOLD for key in keys}},
     )
 
 
@@ -258,7 +255,7 @@ def started(state: Modules) -> Modules:
     """The base told how its baseline went: what it was given is looked at before anything is ordered."""
     state = ask_again(state)
     needs = {**state.needs, **dict.fromkeys(state.held, state.epoch)}
-    return replace(state, needs=MappingProxyType(needs), held=MappingProxyType({}))
+    return replace(state, needs=needs, held={})
 
 
 def adopt(state: Modules, wanted: Mapping[ModuleKey, Release]) -> Modules:
@@ -270,7 +267,7 @@ def adopt(state: Modules, wanted: Mapping[ModuleKey, Release]) -> Modules:
         and key.name not in state.in_flight
         and (key not in state.owned or (release.digest and not state.owned[key].digest))
     }
-    return replace(state, owned=MappingProxyType({**state.owned, **new})) if new else state
+    return replace(state, owned={**state.owned, **new}) if new else state
 
 
 def installed_before(state: Modules, keys: Iterable[ModuleKey], now: float) -> Modules:
@@ -280,8 +277,8 @@ def installed_before(state: Modules, keys: Iterable[ModuleKey], now: float) -> M
         return state
     return replace(
         state,
-        owned=MappingProxyType({**state.owned, **dict.fromkeys(new, UNKNOWN)}),
-        awaited=MappingProxyType({**state.awaited, **dict.fromkeys(new, now + MAY_STILL_COME)}),
+        owned={**state.owned, **dict.fromkeys(new, UNKNOWN)},
+        awaited={**state.awaited, **dict.fromkeys(new, now + MAY_STILL_COME)},
     )
 
 
@@ -294,4 +291,4 @@ def record_of(state: Modules) -> Mapping[ModuleKey, Release]:
 def remember(state: Modules, recorded: Mapping[ModuleKey, Release], now: float) -> Modules:
     """Take over what an earlier term recorded as ours; its installs may still be under way in the base."""
     awaited = dict.fromkeys(recorded, now + MAY_STILL_COME)
-    return replace(state, owned=MappingProxyType(dict(recorded)), awaited=MappingProxyType(awaited))
+    return replace(state, owned=dict(recorded), awaited=awaited)

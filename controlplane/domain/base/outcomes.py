@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TypeVar
 
 from controlplane.domain.backoff import CONTEXT_PATH, CRASH_LOOP, LOOK_AGAIN, QUICK
@@ -63,8 +62,8 @@ def end(
     state = replace(
         state,
         epoch=epoch,
-        needs=MappingProxyType({**state.needs, **dict.fromkeys(names, epoch)}),
-        in_flight=MappingProxyType({n: f for n, f in state.in_flight.items() if n not in names}),
+        needs={**state.needs, **dict.fromkeys(names, epoch)},
+        in_flight={n: f for n, f in state.in_flight.items() if n not in names},
     )
     ended = []
     for flight in flights:
@@ -117,7 +116,7 @@ def _note_trouble(
         del troubles[key]
     else:
         return state
-    return replace(state, troubles=MappingProxyType(troubles))
+    return replace(state, troubles=troubles)
 
 
 def _note_effect(state: Modules, flight: InFlight, told: Meaning, outcome: Outcome, now: float) -> Modules:
@@ -145,17 +144,17 @@ def _note_install(state: Modules, flight: InFlight, told: Meaning, outcome: Outc
             present[key] = told.module
         return replace(
             state,
-            present=MappingProxyType(present),
-            owned=MappingProxyType(owned),
+            present=present,
+            owned=owned,
             failed=state.failed - {key},
         )
     if isinstance(outcome, OutcomeUnknown) or told.effect is Effect.BUSY:
         # It may still be under way.
-        awaited = MappingProxyType({**state.awaited, key: now + MAY_STILL_COME})
-        return replace(state, owned=MappingProxyType(owned), awaited=awaited)
+        awaited = {**state.awaited, key: now + MAY_STILL_COME}
+        return replace(state, owned=owned, awaited=awaited)
     if told.effect is Effect.FAILED and key not in state.owned:
         # The next list shows whether it left something; what comes there later was put there by somebody else.
-        return replace(state, owned=MappingProxyType(owned), failed=state.failed | {key})
+        return replace(state, owned=owned, failed=state.failed | {key})
     if told.others:
         return _note_mistaken(state, told.others)
     return state
@@ -166,19 +165,19 @@ def _note_mistaken(state: Modules, others: tuple[ModuleKey, ...]) -> Modules:
     new = tuple(key for key in others if key not in state.present)
     return replace(
         state,
-        needs=MappingProxyType({**state.needs, **{key.name: state.epoch for key in new}}),
-        owned=MappingProxyType({**state.owned, **dict.fromkeys(new, MISTAKEN)}),
+        needs={**state.needs, **{key.name: state.epoch for key in new}},
+        owned={**state.owned, **dict.fromkeys(new, MISTAKEN)},
     )
 
 
 def _path_free(state: Modules, now: float) -> Modules:
     """A module left: what waits for its web context path may be tried."""
     waiting = {k: replace(t, not_before=now) for k, t in state.troubles.items() if t.reason == CONTEXT_PATH_TAKEN}
-    return replace(state, troubles=MappingProxyType({**state.troubles, **waiting})) if waiting else state
+    return replace(state, troubles={**state.troubles, **waiting}) if waiting else state
 
 
 def _without(mapping: Mapping[ModuleKey, T], key: ModuleKey) -> Mapping[ModuleKey, T]:
-    return MappingProxyType({k: value for k, value in mapping.items() if k != key}) if key in mapping else mapping
+    return {k: value for k, value in mapping.items() if k != key} if key in mapping else mapping
 
 
 def _meaning(flight: InFlight, outcome: Outcome, *, batch: bool) -> Meaning:

@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from types import MappingProxyType
 
 from controlplane.domain.base.modules import Modules, Trouble
 from controlplane.domain.base.releases import MISTAKEN, UNKNOWN, Release, outdated
@@ -96,7 +95,7 @@ def plan(
     orders = _batched(intents, state) if abilities.batch else tuple((intent,) for intent in intents)
     room = max(policy.orders - len(state.orders()), 0)
     alone = frozenset(name for name in planner.alone if name in groups)
-    return Plan(orders[:room], planner.wake_at, MappingProxyType(planner.orphan_since), alone)
+    return Plan(orders[:room], planner.wake_at, planner.orphan_since, alone)
 
 
 def _batched(intents: Sequence[Intent], state: Modules) -> tuple[tuple[Intent, ...], ...]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from controlplane.domain import contract
 from controlplane.domain.base.environment import Place
@@ -22,7 +21,7 @@ from controlplane.domain.objects import Condition, Node, NodeSpec, NodeStatus, P
 PODS = "65535"
 NO_ADDRESS = Address("", 0)
 """Of a base over MQTT, which nobody connects to, that does not know its own."""
-_NOTHING: Mapping[str, str] = MappingProxyType({})
+_NOTHING: Mapping[str, str] = {}
 TUNNEL_CONDITION = "TunnelAvailable"
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _KI = 1024

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import TypeAlias
 
 from controlplane.domain.base import deadline
@@ -32,7 +31,7 @@ MESSAGE_LIMIT = 2048
 Readings: TypeAlias = Mapping[tuple[str, str], Reading]
 """What probes tell of modules, by UID of the Pod and name of the container."""
 
-_NO_READINGS: Readings = MappingProxyType({})
+_NO_READINGS: Readings = {}
 
 Superseded: TypeAlias = frozenset[tuple[str, ModuleKey]]
 """Pods (by UID) and modules whose place on the base the module of a newer Pod has taken."""

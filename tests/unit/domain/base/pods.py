@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from controlplane.domain.base import modules as book
 from controlplane.domain.base import vpod
@@ -62,10 +61,10 @@ def pod_status(
     now: float,
     wall: float,
     superseded: vpod.Superseded = frozenset(),
-    readings: vpod.Readings = MappingProxyType({}),
+    readings: vpod.Readings | None = None,
 ) -> PodStatus | None:
     """The status to write to a Pod that wants what it says."""
     wanted = releases(wishes([which], PLACE))
     return vpod.pod_status(
-        which, modules, host, releases=wanted, superseded=superseded, now=now, wall=wall, readings=readings
+        which, modules, host, releases=wanted, superseded=superseded, now=now, wall=wall, readings=readings or {}
     )
