@@ -31,9 +31,8 @@ from controlplane.app.reporting.hooks import Outlet, Reporter
 from controlplane.app.reporting.tracking import Tracker
 from controlplane.app.roster import Roster
 from controlplane.app.tooling.installs import Installs
-from controlplane.app.tooling.operations import Operations
-from controlplane.app.tooling.rollouts import Rollouts
 from controlplane.app.tooling.shards import Shards
+from controlplane.app.tooling.vnodes import VNodes
 from controlplane.app.workloads.baselines import Baselines
 from controlplane.app.workloads.followers import FollowerScaling
 from controlplane.app.workloads.ignored import IgnoredDeployments
@@ -53,6 +52,7 @@ from controlplane.rpc.tooling.following import ReplicaServicer
 from controlplane.rpc.tooling.index import Index
 from controlplane.rpc.tooling.reads import Reads
 from controlplane.rpc.tooling.replicas import ReplicaLinks
+from controlplane.rpc.tooling.rollouts import Rollouts
 from controlplane.rpc.tooling.servicer import ToolingServicer
 from controlplane.rpc.tooling.watches import Watches
 from controlplane.rpc.tunnel.session import TunnelServicer
@@ -281,14 +281,14 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
             mine=members.mine,
         )
         tunnel = TunnelServicer(router=router, gateways=gateways, members=members, policy=policy, clock=clock)
-        operations = Operations(cluster, roster, env=policy.env)
+        vnodes = VNodes(cluster, roster, policy.env)
         shards = Shards(cluster, members, env=policy.env)
-        index, events = Index(operations, roster, shards), Events(recorder)
+        index, events = Index(vnodes, cluster, shards), Events(recorder)
         links = ReplicaLinks(members, shards, index, events)
         tooling = ToolingServicer(
-            operations=operations,
+            vnodes=vnodes,
             installs=Installs(cluster, env=policy.env),
-            rollouts=Rollouts(cluster, operations),
+            rollouts=Rollouts(cluster, index, links),
             baselines=baselines,
             reads=Reads(index, links, events, gateways, roster),
             watches=Watches(index, links, events),

@@ -22,7 +22,7 @@ from controlplane.app.ports import (
     StorageFull,
     Transient,
 )
-from controlplane.app.tooling.operations import Missing, NotAllowed, Refusal
+from controlplane.app.tooling.refusals import Missing, NotAllowed, Refusal
 from controlplane.domain.workloads.placement import InvalidSelector
 
 DOMAIN = "koupleless.io"

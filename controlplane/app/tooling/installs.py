@@ -28,11 +28,11 @@ from controlplane.app.ports import (
     Transient,
     Unknown,
 )
-from controlplane.app.tooling.operations import Missing, NotAllowed, Refusal, VNodeItem
+from controlplane.app.tooling.refusals import Missing, NotAllowed, Refusal
 from controlplane.domain import contract
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.base.wishes import invalid
-from controlplane.domain.identity import BaseId, ModuleKey
+from controlplane.domain.identity import BaseId, ModuleKey, VNodeName, base_of_node
 from controlplane.domain.objects import Container, NewPod, Pod, Toleration
 
 AT_ONCE = 16
@@ -94,7 +94,7 @@ class Installs:
         self._env = env
 
     async def install(
-        self, targets: Sequence[VNodeItem], container: Container, *, namespace: str, request_id: str, within: float
+        self, targets: Sequence[VNodeName], container: Container, *, namespace: str, request_id: str, within: float
     ) -> list[Change]:
         """Create a Pod for the module on each target that has none of ours yet.
 
@@ -103,13 +103,13 @@ class Installs:
         _check(container)
         steps = [
             _Step(pod.node_name, namespace, pod.name, partial(self._create, pod))
-            for item in targets
-            for pod in (self._pod(item, container, namespace=namespace, request_id=request_id),)
+            for vnode in targets
+            for pod in (self._pod(vnode, container, namespace=namespace, request_id=request_id),)
         ]
         return await _each(steps, within)
 
     async def uninstall(
-        self, targets: Sequence[VNodeItem], key: ModuleKey, *, namespace: str, within: float
+        self, targets: Sequence[VNodeName], key: ModuleKey, *, namespace: str, within: float
     ) -> list[Change]:
         """Delete the Pods of a module on each target.
 
@@ -117,19 +117,19 @@ class Installs:
         """
         steps = [
             _Step(pod.node_name, pod.namespace, pod.name, partial(self._delete, pod))
-            for item in targets
-            for pod in self._cluster.pods.on_node(item.name)
+            for vnode in targets
+            for pod in self._cluster.pods.on_node(vnode)
             if (not namespace or pod.namespace == namespace) and any((c.name, c.version) == key for c in pod.containers)
         ]
         if not steps:
             raise Missing(f"no Pod stands for module {key} on the target")
         return await _each(steps, within)
 
-    def _pod(self, item: VNodeItem, container: Container, *, namespace: str, request_id: str) -> NewPod:
+    def _pod(self, vnode: VNodeName, container: Container, *, namespace: str, request_id: str) -> NewPod:
         return NewPod(
             namespace=namespace,
-            name=pod_name(item.identity, container),
-            node_name=item.name,
+            name=pod_name(base_of_node(vnode, self._env) or vnode, container),
+            node_name=vnode,
             container=container,
             labels={
                 contract.COMPONENT: contract.COMPONENT_MODULE,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.ports import Cluster
-from controlplane.app.tooling.operations import Missing, NotAllowed
+from controlplane.app.tooling.refusals import Missing, NotAllowed
 from controlplane.domain import contract
 from controlplane.domain.identity import BaseId, base_of_node
 from controlplane.domain.objects import Lease
@@ -69,8 +69,12 @@ class Shards:
 
     def holder(self, vnode: str) -> str:
         """Return who holds the Lease of a VNode, empty when nobody does."""
-        lease = self._cluster.leases.get(f"{contract.LEASE_NAMESPACE}/{vnode}")
+        lease = self.lease(vnode)
         return lease.holder if lease is not None else ""
+
+    def lease(self, vnode: str) -> Lease | None:
+        """Return the Lease of a VNode."""
+        return self._cluster.leases.get(f"{contract.LEASE_NAMESPACE}/{vnode}")
 
     def holders(self, vnode: str = "") -> set[str]:
         """Return who holds Leases of any VNode, or of one."""

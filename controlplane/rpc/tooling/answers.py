@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from google.protobuf.message import Message
 
-from controlplane.app.tooling.operations import Refusal
+from controlplane.app.tooling.refusals import Refusal
 from controlplane.rpc.refusals import Busy, Ending
 
 KEPT = 1000

@@ -1,9 +1,9 @@
-"""Tooling items to messages of the tooling API."""
+"""What this replica knows, as messages of the tooling API."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
@@ -12,12 +12,16 @@ from controlplane.app.events import Happening
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.roster import Roster
 from controlplane.app.tooling.installs import Change
-from controlplane.app.tooling.operations import Management, ModuleItem, VNodeItem
 from controlplane.app.tooling.shards import ReplicaItem, Shard
 from controlplane.domain import contract
 from controlplane.domain.base.history import Operation
+from controlplane.domain.base.modules import NO_MODULES, Modules
 from controlplane.domain.base.replies import Effect
 from controlplane.domain.base.state import Base, Phase
+from controlplane.domain.base.vnode import ready_condition
+from controlplane.domain.facts import ModuleState
+from controlplane.domain.identity import BaseId, ModuleKey
+from controlplane.domain.objects import ContainerStatus, Lease, Node, Pod
 from controlplane.domain.workloads.rollout import Rollout, why
 
 MOST_TROUBLES = 20
@@ -31,12 +35,6 @@ _STATES = {
 }
 
 
-_MANAGEMENT = {
-    Management.MANAGED: pb.MANAGEMENT_MANAGED,
-    Management.UNMANAGED: pb.MANAGEMENT_UNMANAGED,
-    Management.ORPHAN: pb.MANAGEMENT_ORPHAN,
-}
-
 _OUTCOMES = {Effect.ASK: "undecided"}
 
 
@@ -45,66 +43,80 @@ def last_seen(base: Base) -> Timestamp | None:
     return _timestamp(base.signs.last_seen_wall) if base.signs.last_seen_wall else None
 
 
-def vnode(item: VNodeItem) -> pb.VNode:
-    """Write a VNode, without last_seen."""
-    labels = item.node.labels if item.node is not None else {}
-    annotations = item.node.annotations if item.node is not None else {}
+def vnode(name: str, identity: BaseId, node: Node | None, base: Base | None, lease: Lease | None) -> pb.VNode:
+    """Write a VNode, without last_seen; base is None unless it is ours."""
+    labels, annotations = (node.labels, node.annotations) if node is not None else ({}, {})
+    condition = ready_condition(node) if node is not None else None
+    ready = condition is not None and condition.status == "True"
     message = pb.VNode(
-        name=item.name,
-        base=item.identity,
-        cluster_name=labels.get(contract.BASE_CLUSTER_NAME, ""),
-        version=labels.get(contract.BASE_VERSION, ""),
-        base_name=labels.get(contract.BASE_NAME, ""),
-        state=pb.V_NODE_STATE_READY if item.ready else pb.V_NODE_STATE_UNREACHABLE,
-        ready=item.ready,
-        owner=item.owner,
-        tunnel=annotations.get(contract.ANNOTATION_TUNNEL, ""),
-        message=item.why,
-        fence=item.fence,
+        name=name,
+        base=identity,
         labels=dict(labels),
-        modules_unknown=not item.modules_known,
-        created=_written(item.node.creation_timestamp) if item.node is not None else None,
+        owner=lease.holder if lease is not None else "",
+        created=_written(node.creation_timestamp) if node is not None else None,
     )
-    base = item.base
     if base is None:
+        message.cluster_name = labels.get(contract.BASE_CLUSTER_NAME, "")
+        message.version = labels.get(contract.BASE_VERSION, "")
+        message.base_name = labels.get(contract.BASE_NAME, "")
+        message.tunnel = annotations.get(contract.ANNOTATION_TUNNEL, "")
+        message.state = pb.V_NODE_STATE_READY if ready else pb.V_NODE_STATE_UNREACHABLE
+        message.ready = ready
+        message.message = condition.message if condition is not None and not ready else ""
+        message.fence = max(lease.transitions, 0) if lease is not None else 0
+        message.modules_unknown = True
         return message
     profile = base.profile
     message.cluster_name, message.version, message.base_name = profile.cluster_name, profile.version, profile.name
-    message.tunnel = profile.tunnel.value
-    message.state = _STATES[base.phase]
-    message.modules = len(base.modules.present)
-    message.address = str(profile.address)
-    message.fence = base.fence
-    message.gateway = base.gateway
+    message.tunnel, message.address = profile.tunnel.value, str(profile.address)
+    message.state, message.ready = _STATES[base.phase], ready and base.phase is Phase.READY
+    message.message, message.fence, message.gateway = base.why, base.fence, base.gateway
+    message.modules, message.modules_unknown = len(base.modules.present), not base.modules.told
     message.since.CopyFrom(_timestamp(base.discovered_wall))
     return message
 
 
-def module(item: ModuleItem) -> pb.Module:
-    """Write a module."""
-    message = pb.Module(
-        vnode=item.vnode,
-        name=item.key.name,
-        version=item.key.version,
-        state=_state(item),
-        ready=item.ready,
-        url=item.url,
-        operation=item.operation.value if item.operation is not None else "",
-        management=_MANAGEMENT[item.management],
+def modules(vnode: str, base: Base | None, pods: Iterable[Pod]) -> list[pb.Module]:
+    """Write the modules of a VNode by name, version and Pod; base is None unless it is ours."""
+    known = base.modules if base is not None else NO_MODULES
+    found, covered = [], set[ModuleKey]()
+    for pod in pods:
+        statuses = {status.name: status for status in pod.status.containers}
+        for container in pod.containers:
+            key = ModuleKey(container.name, container.version)
+            covered.add(key)
+            status = statuses.get(container.name) or ContainerStatus(container.name, "waiting", reason="Pending")
+            message = _module(vnode, key, known)
+            message.management, message.ready = pb.MANAGEMENT_MANAGED, status.ready
+            message.namespace, message.pod, message.url = pod.namespace, pod.name, container.image
+            message.reason, message.message = why(pod, status)
+            message.restarts = status.restart_count
+            found.append(message)
+    for key, module in known.present.items():
+        if key not in covered:
+            message = _module(vnode, key, known)
+            message.management = pb.MANAGEMENT_ORPHAN if key in known.owned else pb.MANAGEMENT_UNMANAGED
+            message.ready = module.state is ModuleState.ACTIVATED
+            found.append(message)
+    return sorted(found, key=module_key)
+
+
+def module_key(module: pb.Module) -> str:
+    """Return what orders modules and names one."""
+    pod = f"{module.namespace}/{module.pod}" if module.pod else ""
+    return "\n".join((module.vnode, module.name, module.version, pod))
+
+
+def _module(vnode: str, key: ModuleKey, known: Modules) -> pb.Module:
+    flight, present = known.in_flight.get(key.name), known.present.get(key)
+    absent = "ABSENT" if known.told else "UNKNOWN"
+    return pb.Module(
+        vnode=vnode,
+        name=key.name,
+        version=key.version,
+        state=present.state.name if present is not None else absent,
+        operation=flight.verb.value if flight is not None and flight.spec.key == key else "",
     )
-    if item.pod is not None:
-        message.namespace, message.pod = item.pod.namespace, item.pod.name
-    if item.status is not None:
-        told = why(item.pod, item.status) if item.pod is not None else (item.status.reason, item.status.message)
-        message.reason, message.message = told
-        message.restarts = item.status.restart_count
-    return message
-
-
-def _state(item: ModuleItem) -> str:
-    if item.state is not None:
-        return item.state.name
-    return "ABSENT" if item.known else "UNKNOWN"
 
 
 def gateways(directory: GatewayDirectory, roster: Roster) -> list[pb.Gateway]:
@@ -213,8 +225,8 @@ def past(vnode: str, operation: Operation) -> pb.PastOperation:
     return message
 
 
-def rollout(found: Rollout) -> pb.GetRolloutResponse:
-    """Write how far a rollout is."""
+def rollout(found: Rollout, unreachable: Sequence[str] = ()) -> pb.GetRolloutResponse:
+    """Write how far a rollout is; unreachable are replicas that could not be asked."""
     return pb.GetRolloutResponse(
         observed=found.observed,
         desired=found.desired,
@@ -227,6 +239,7 @@ def rollout(found: Rollout) -> pb.GetRolloutResponse:
             pb.RolloutTrouble(vnode=t.vnode, pod=t.pod, module=t.module, reason=t.reason, message=t.message)
             for t in found.troubles[:MOST_TROUBLES]
         ],
+        unreachable_replicas=unreachable,
     )
 
 

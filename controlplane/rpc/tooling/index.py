@@ -18,10 +18,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.changes import Changes, Subscription
-from controlplane.app.roster import Roster
-from controlplane.app.tooling.operations import Missing, Operations
+from controlplane.app.ports import Cluster
+from controlplane.app.tooling.refusals import Missing
 from controlplane.app.tooling.shards import Shards
-from controlplane.domain.identity import VNodeName
+from controlplane.app.tooling.vnodes import VNodes
+from controlplane.domain.identity import VNodeName, base_of_node
 from controlplane.rpc.tooling import codec
 
 GATHER = 0.1
@@ -47,10 +48,11 @@ class Index:
     What is not asked for in a while is not kept.
     """
 
-    def __init__(self, operations: Operations, roster: Roster, shards: Shards) -> None:
+    def __init__(self, vnodes: VNodes, cluster: Cluster, shards: Shards) -> None:
         self.changed: Changes[str] = Changes()
-        self._operations = operations
-        self._roster = roster
+        self._vnodes = vnodes
+        self._cluster = cluster
+        self._roster = vnodes.roster
         self._shards = shards
         self._dirty: Subscription[VNodeName] | None = None
         """Names of VNodes to look at; None: nothing is known."""
@@ -82,7 +84,7 @@ class Index:
     def find(self, name: str) -> Entry:
         """Return the entry of that Node name or base identity; raises Missing."""
         entries = self.entries()
-        for candidate in self._operations.candidates(name):
+        for candidate in self._vnodes.candidates(name):
             if (entry := entries.get(candidate)) is not None:
                 return entry
         raise Missing(f"there is no VNode or base {name!r}")
@@ -96,7 +98,7 @@ class Index:
         """Return a VNode with when it was last seen, which changes too often to be part of its entry."""
         message, name = pb.VNode(), entry.vnode.name
         message.CopyFrom(entry.vnode)
-        base = self._operations.base(name)
+        base = self._vnodes.base(name)
         if base is not None:
             at = codec.last_seen(base)
         else:
@@ -176,13 +178,13 @@ class Index:
         """Make the entries again that changed since the last time."""
         if self._dirty is None:
             self._dirty = self._roster.changed.subscribe()
-            names = self._operations.names()
+            names = self._vnodes.names()
         else:
-            names = set(self._dirty.take())
+            names = self._dirty.take()
         now = asyncio.get_running_loop().time()
         for replica in [name for name, at in self._gone.items() if now - at >= KEPT_FOR]:
             del self._gone[replica]
-            names |= self._theirs.pop(replica).keys()
+            names |= set(map(VNodeName, self._theirs.pop(replica)))
         for name in names:
             entry = self._made(name)
             if entry is None:
@@ -192,14 +194,15 @@ class Index:
                 self.changed.note(name)
             self._choose(name)
 
-    def _made(self, name: str) -> Entry | None:
-        item = self._operations.item(name)
-        if item is None:
+    def _made(self, name: VNodeName) -> Entry | None:
+        identity, base = base_of_node(name, self._vnodes.env), self._vnodes.base(name)
+        node = self._cluster.nodes.get(name)
+        if identity is None or (node is None and base is None):
             return None
-        modules = map(codec.module, self._operations.modules(name))
-        history = item.base.history if item.base is not None else ()
-        operations = tuple(codec.past(name, operation) for operation in history)
-        return Entry(codec.vnode(item), tuple(modules), operations, owned=item.base is not None)
+        vnode = codec.vnode(name, identity, node, base, self._shards.lease(name))
+        modules = codec.modules(name, base, self._cluster.pods.on_node(name))
+        operations = [codec.past(name, operation) for operation in (base.history if base is not None else ())]
+        return Entry(vnode, tuple(modules), tuple(operations), owned=base is not None)
 
     def _choose(self, name: str) -> None:
         """Let the entry of a VNode's owner count; of several, as while it changes hands, that of its holder."""
@@ -229,10 +232,4 @@ def _with_unlisted(entry: Entry, before: Entry) -> Entry:
     """Return an entry with the modules without a Pod as they were: not known after a change of hands, not absent."""
     known = {(module.name, module.version) for module in entry.modules}
     kept = [one for one in before.modules if not one.pod and (one.name, one.version) not in known]
-    return replace(entry, modules=tuple(sorted((*entry.modules, *kept), key=module_key))) if kept else entry
-
-
-def module_key(module: pb.Module) -> str:
-    """Return what orders modules and names one."""
-    pod = f"{module.namespace}/{module.pod}" if module.pod else ""
-    return "\n".join((module.vnode, module.name, module.version, pod))
+    return replace(entry, modules=tuple(sorted((*entry.modules, *kept), key=codec.module_key))) if kept else entry

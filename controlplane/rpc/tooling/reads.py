@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.roster import Roster
-from controlplane.app.tooling.operations import Refusal
+from controlplane.app.tooling.refusals import Refusal
 from controlplane.domain.objects import Requirement
 from controlplane.domain.workloads.placement import matches, parse_selector
-from controlplane.domain.workloads.rollout import Part
 from controlplane.rpc.tooling import codec
 from controlplane.rpc.tooling.events import Events
-from controlplane.rpc.tooling.index import Entry, Index, module_key
+from controlplane.rpc.tooling.index import Entry, Index
 from controlplane.rpc.tooling.replicas import ReplicaLinks
 
 PAGE = 500
@@ -94,7 +93,7 @@ class Reads:
         await self._links.sync(within)
         vnode = self._index.find(request.vnode).vnode.name if request.vnode else ""
         modules = (one for entry in self._entries(request.page_token, vnode) for one in chosen(entry, request))
-        items, token = page(modules, module_key, request.page_size, request.page_token)
+        items, token = page(modules, codec.module_key, request.page_size, request.page_token)
         return pb.ListModulesResponse(
             items=items, next_page_token=token, unreachable_replicas=self._links.unreachable(vnode)
         )
@@ -119,17 +118,6 @@ class Reads:
         await self._links.sync(within)
         found = (*codec.gateways(self._gateways, self._roster), *self._links.gateways())
         return pb.ListGatewaysResponse(items=codec.merged_gateways(found), unreachable_replicas=self._links.silent())
-
-    async def bare(self, name: str, version: str, within: float) -> tuple[Mapping[str, Sequence[Part]], Sequence[str]]:
-        """Return the modules of that name without a Pod by VNode, and who could not be asked."""
-        await self._links.sync(within)
-        found: dict[str, list[Part]] = {}
-        for entry in self._entries():
-            for module in entry.modules:
-                if module.name == name and version in ("", module.version) and not module.pod:
-                    part = Part("", f"{module.name}:{module.version}", module.ready)
-                    found.setdefault(module.vnode, []).append(part)
-        return found, self._links.unreachable()
 
     def _entries(self, token: str = "", vnode: str = "") -> Iterator[Entry]:
         """Iterate over the entries by name, from the VNode of a page token on."""

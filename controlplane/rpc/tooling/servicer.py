@@ -19,12 +19,12 @@ from koupleless.modulecontroller.v1 import module_controller_pb2_grpc
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Manifests, ObjectName
 from controlplane.app.tooling.installs import Installs, Result
-from controlplane.app.tooling.operations import Operations, Refusal, VNodeItem
-from controlplane.app.tooling.rollouts import Rollouts
+from controlplane.app.tooling.refusals import Refusal
 from controlplane.app.tooling.shards import Shards
+from controlplane.app.tooling.vnodes import VNodes
 from controlplane.app.workloads.baselines import Baselines
 from controlplane.domain.facts import BaselineQuery
-from controlplane.domain.identity import InvalidName, ModuleKey, parse_base_id
+from controlplane.domain.identity import InvalidName, ModuleKey, VNodeName, parse_base_id
 from controlplane.domain.objects import Container
 from controlplane.domain.workloads.placement import parse_selector
 from controlplane.rpc.refusals import Ending, refuse, refusing
@@ -33,6 +33,7 @@ from controlplane.rpc.tooling.answers import Answers
 from controlplane.rpc.tooling.events import TooSlow
 from controlplane.rpc.tooling.reads import Reads, page
 from controlplane.rpc.tooling.replicas import SYNC_WITHIN
+from controlplane.rpc.tooling.rollouts import Rollouts
 from controlplane.rpc.tooling.watches import Watches
 
 Context = aio.ServicerContext[Any, Any]
@@ -50,7 +51,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
     def __init__(
         self,
         *,
-        operations: Operations,
+        vnodes: VNodes,
         installs: Installs,
         rollouts: Rollouts,
         baselines: Baselines,
@@ -60,7 +61,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         shards: Shards,
         manifests: Manifests | None,
     ) -> None:
-        self._operations = operations
+        self._vnodes = vnodes
         self._installs = installs
         self._rollouts = rollouts
         self._baselines = baselines
@@ -130,13 +131,9 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
                 case "module":
                     module = request.module
                     targets = self._targets(module.target) if module.HasField("target") else None
-                    name, version = module.name, module.version
-                    if not self._rollouts.bare(name, version, targets):
-                        return codec.rollout(self._rollouts.module(name, version, targets))
-                    theirs, unreachable = await self._reads.bare(name, version, time_for_others(context))
-                    found = codec.rollout(self._rollouts.module(name, version, targets, theirs))
-                    found.unreachable_replicas.extend(unreachable)
-                    return found
+                    within = time_for_others(context)
+                    found, silent = await self._rollouts.module(module.name, module.version, targets, within)
+                    return codec.rollout(found, silent)
                 case _:
                     raise Refusal("a subject is needed: workload or module", "subject")
 
@@ -275,14 +272,14 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
             )
         return self._manifests
 
-    def _targets(self, target: pb.Target) -> list[VNodeItem]:
+    def _targets(self, target: pb.Target) -> list[VNodeName]:
         match target.WhichOneof("target"):
             case "base":
-                return self._operations.select(base=target.base)
+                return self._vnodes.select(base=target.base)
             case "selector":
-                return self._operations.select(selector=parse_selector(target.selector))
+                return self._vnodes.select(selector=parse_selector(target.selector))
             case "all" if target.all:
-                return self._operations.select(all_bases=True)
+                return self._vnodes.select(all_bases=True)
             case _:
                 raise Refusal("a target is needed: base, selector or all", "target")
 

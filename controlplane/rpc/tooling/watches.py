@@ -17,8 +17,9 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.domain.workloads.placement import parse_selector
 from controlplane.rpc.refusals import Ending
+from controlplane.rpc.tooling import codec
 from controlplane.rpc.tooling.events import Events
-from controlplane.rpc.tooling.index import GATHER, Entry, Index, module_key
+from controlplane.rpc.tooling.index import GATHER, Entry, Index
 from controlplane.rpc.tooling.reads import chosen, selects
 from controlplane.rpc.tooling.replicas import ReplicaLinks
 
@@ -75,7 +76,7 @@ class Watches:
         """Send the matching modules, then each change."""
 
         def items(entry: Entry) -> dict[str, pb.Module]:
-            return {module_key(module): module for module in chosen(entry, request)}
+            return {codec.module_key(module): module for module in chosen(entry, request)}
 
         async with aclosing(self._changes(items, request.vnode)) as changes:
             async for one in changes:

@@ -19,7 +19,7 @@ from controlplane.app.ports import (
     Transient,
     Unknown,
 )
-from controlplane.app.tooling.operations import Missing, NotAllowed, Refusal
+from controlplane.app.tooling.refusals import Missing, NotAllowed, Refusal
 from controlplane.rpc.refusals import DOMAIN, Busy, Ending, refusing
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from controlplane.app.ports import ClusterError, Rejected, Transient, Unknown
 from controlplane.app.tooling.installs import AT_ONCE, Change, Installs, Result
-from controlplane.app.tooling.operations import Missing, NotAllowed, Operations, Refusal
+from controlplane.app.tooling.refusals import Missing, NotAllowed, Refusal
+from controlplane.app.tooling.vnodes import VNodes
 from controlplane.cluster.api import PODS, Json, Resource
 from controlplane.domain.identity import ModuleKey
 from controlplane.domain.objects import Container
@@ -61,17 +62,17 @@ class Tool:
     """What a tool does."""
 
     def __init__(self, stage: Stage) -> None:
-        self._operations = Operations(stage.cluster, stage.roster, env="dev")
+        self._vnodes = VNodes(stage.cluster, stage.roster, "dev")
         self._installs = Installs(stage.cluster, env="dev")
 
     async def install(
         self, module: Container = MODULE, *, base: str = "", request_id: str = "1", within: float = 10.0
     ) -> list[Change]:
-        targets = self._operations.select(base=base, all_bases=not base)
+        targets = self._vnodes.select(base=base, all_bases=not base)
         return await self._installs.install(targets, module, namespace="default", request_id=request_id, within=within)
 
     async def uninstall(self, *, base: str = "", within: float = 10.0) -> list[Change]:
-        targets = self._operations.select(base=base, all_bases=not base)
+        targets = self._vnodes.select(base=base, all_bases=not base)
         return await self._installs.uninstall(targets, KEY, namespace="", within=within)
 
 

@@ -13,14 +13,15 @@ from grpc import aio
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.replica.v1 import replica_pb2 as rpb
 
-from controlplane.app.tooling.operations import Operations
 from controlplane.app.tooling.shards import Shards
+from controlplane.app.tooling.vnodes import VNodes
 from controlplane.domain.ownership.replicas import Replica
 from controlplane.rpc.tooling.events import Events
 from controlplane.rpc.tooling.following import ReplicaServicer
 from controlplane.rpc.tooling.index import Index
 from controlplane.rpc.tooling.reads import Reads
 from controlplane.rpc.tooling.replicas import ReplicaLinks
+from controlplane.rpc.tooling.rollouts import Rollouts
 from controlplane.rpc.tooling.watches import Watches
 from tests.unit.app.harness import Stage
 
@@ -119,13 +120,14 @@ class Tooling:
     def __init__(self, stage: Stage, network: Network) -> None:
         self.stage = stage
         self.network = network
-        self.operations = Operations(stage.cluster, stage.roster, env="dev")
+        self.vnodes = VNodes(stage.cluster, stage.roster, "dev")
         shards = Shards(stage.cluster, stage.members, env="dev")
-        self.index = Index(self.operations, stage.roster, shards)
+        self.index = Index(self.vnodes, stage.cluster, shards)
         self.events = Events(stage.recorder)
         members = cast("Any", network.members)
         self.links = ReplicaLinks(members, shards, self.index, self.events, network.connect)
         self.reads = Reads(self.index, self.links, self.events, stage.gateways, stage.roster)
+        self.rollouts = Rollouts(stage.cluster, self.index, self.links)
         self.watches = Watches(self.index, self.links, self.events)
         self.servicer = ReplicaServicer(self.index, stage.roster, stage.recorder, stage.gateways, instance="i1")
 

@@ -9,7 +9,7 @@ import pytest
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.ports import Transient
-from controlplane.app.tooling.operations import Refusal
+from controlplane.app.tooling.refusals import Refusal
 from controlplane.rpc.refusals import Busy, Ending
 from controlplane.rpc.tooling.answers import KEPT, MOST_UNDER_WAY, Answers
 

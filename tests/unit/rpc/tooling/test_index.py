@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 import pytest
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from controlplane.app.tooling.operations import Operations
 from controlplane.cluster.api import LEASES
+from controlplane.domain.base.state import Base
 from controlplane.domain.facts import ModuleState
 from controlplane.domain.identity import ModuleKey
+from controlplane.domain.objects import Pod
+from controlplane.rpc.tooling import codec
 from controlplane.rpc.tooling.index import KEPT_FOR, Entry
 from tests.unit.app.harness import Api, Stage
 from tests.unit.rpc.tooling.replicas import tooling
@@ -26,13 +29,13 @@ def entry(name: str, *modules: str, **fields: object) -> Entry:
 
 async def test_only_what_changed_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
-    modules = Operations.modules
+    modules = codec.modules
 
-    def noted(self: Operations, vnode: str, name: str = "") -> object:
+    def noted(vnode: str, base: Base | None, pods: Iterable[Pod]) -> list[pb.Module]:
         made.append(vnode)
-        return modules(self, vnode, name)
+        return modules(vnode, base, pods)
 
-    monkeypatch.setattr(Operations, "modules", noted)
+    monkeypatch.setattr(codec, "modules", noted)
     async with Stage(Api()).running() as stage, tooling(stage) as running:
         for number in range(1, 6):
             stage.bases.add(f"b{number}")

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.replica.v1 import replica_pb2 as rpb
 
-from controlplane.app.tooling.operations import Missing, Refusal
-from controlplane.app.tooling.rollouts import Rollouts
+from controlplane.app.tooling.refusals import Missing, Refusal
 from controlplane.cluster.api import LEASES
 from controlplane.domain.facts import ModuleState
 from controlplane.domain.identity import ModuleKey
@@ -157,21 +156,21 @@ async def test_history_and_gateways_are_those_of_all() -> None:
         ]
 
 
-async def test_a_rollout_asks_for_modules_without_pods_only_where_they_could_count() -> None:
+async def test_a_rollout_of_a_module_counts_pods_and_where_there_are_none_what_owners_know() -> None:
     async with stage("other") as served:
-        rollouts = Rollouts(served.stage.cluster, served.operations)
-        targets = served.operations.select(all_bases=True)
-        assert not rollouts.bare("biz1", "", served.operations.select(base="b1")), "a Pod asks for it there"
-        assert not rollouts.bare("foreign", "", served.operations.select(base="b2")), "that one is ours"
-        assert not rollouts.bare("foreign", "", None)
-        assert rollouts.bare("foreign", "1", targets)
+        targets = served.vnodes.select(all_bases=True)
+        asked, silent = await served.rollouts.module("biz1", "", None, WITHIN)
+        assert (asked.desired, silent) == (1, ()), "a Pod asks for it on one base, and all know of Pods"
+        away, silent = await served.rollouts.module("foreign", "1", targets, WITHIN)
+        assert (away.desired, away.updated, away.done, silent) == (2, 1, False, ("other",))
         modules = [pb.Module(vnode=THEIRS, name="foreign", version=version, ready=True) for version in ("1", "2")]
-        asking = served.reads.bare("foreign", "1", WITHIN)
-        theirs, unreachable = await answered(served, asking, their_vnode(*modules))
-        assert unreachable == ()
-        found = rollouts.module("foreign", "1", targets, theirs)
+        asking = served.rollouts.module("foreign", "1", targets, WITHIN)
+        sent = vnode(THEIRS, *modules, ready=True)
+        found, silent = await answered(served, asking, sent)
         assert (found.desired, found.updated, found.available, found.done) == (2, 2, 2, True)
-        assert not rollouts.module("foreign", "1", targets).done
+        assert silent == ()
+        with pytest.raises(Missing):
+            await answered(served, served.rollouts.module("nothing", "", None, WITHIN))
 
 
 @given(names=st.sets(st.text("abc\n", min_size=1, max_size=4)), size=st.integers(1, 5), lost=st.integers(0, 20))

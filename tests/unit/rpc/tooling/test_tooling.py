@@ -57,7 +57,7 @@ def servicer() -> ToolingServicer:
     return cast(
         "ToolingServicer",
         made(
-            operations=None,
+            vnodes=None,
             installs=None,
             rollouts=None,
             baselines=None,
