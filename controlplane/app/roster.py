@@ -6,16 +6,16 @@ their bases are, the fleet adds and removes actors. Bounded by ``most_bases`` an
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from controlplane.app.changes import Changes, Subscription
-from controlplane.app.inbox import Inbox
 from controlplane.app.outages import Outages
-from controlplane.domain.base.news import Source
 from controlplane.domain.base.state import Base
-from controlplane.domain.facts import Heartbeat
+from controlplane.domain.base.vitals import News, Source
+from controlplane.domain.facts import Fact, Heartbeat, OrderResult
 from controlplane.domain.identity import BaseId, ModuleKey, VNodeName
 
 KEPT = 30.0
@@ -24,10 +24,33 @@ KEPT = 30.0
 
 @dataclass(slots=True)
 class Entry:
-    """A base that has an actor here."""
+    """A base that has an actor here: how it is, and what arrived of it since the actor last looked."""
 
     base: Base
-    inbox: Inbox = field(default_factory=Inbox)
+    news: News = field(default_factory=News)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take(self) -> News:
+        """Return the news and begin anew."""
+        self.wake.clear()
+        news, self.news = self.news, News()
+        return news
+
+    def put(self, fact: Fact | OrderResult, source: Source, now: float) -> None:
+        """Add a report."""
+        self.news.add(fact, source, now)
+        self.wake.set()
+
+    def give(self, modules: Iterable[ModuleKey]) -> None:
+        """Add modules of a baseline that the base was given."""
+        self.news.given += tuple(modules)
+        self.wake.set()
+
+    def touch(self, now: float) -> None:
+        """Note that something else changed that concerns the base."""
+        if self.news.touched_at is None:
+            self.news.touched_at = now
+        self.wake.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +106,9 @@ class Roster:
         """Add a base; whatever was kept of it goes into its inbox."""
         entry = self._served[base.id] = Entry(base)
         if (last := self._unserved.pop(base.id, None)) is not None:
-            entry.inbox.put(last.heartbeat, last.source, last.at)
+            entry.put(last.heartbeat, last.source, last.at)
         if (given := self._given.pop(base.id, None)) is not None:
-            entry.inbox.give(given.modules)
+            entry.give(given.modules)
         self._counted(None, base)
         return entry
 
@@ -107,7 +130,7 @@ class Roster:
         """Have the actors of these bases look again, by default of all."""
         for base in tuple(self._served) if bases is None else bases:
             if (entry := self._served.get(base)) is not None:
-                entry.inbox.touch(now)
+                entry.touch(now)
 
     def serving(self, base: BaseId) -> bool:
         """Return whether a base has an actor here, or is just being given away."""
@@ -119,7 +142,7 @@ class Roster:
                 self.load[base.gateway] += step
         if self.outages.count(before, after):
             for entry in self._served.values():
-                entry.inbox.wake.set()
+                entry.wake.set()
         one = after or before
         if one is not None and (before is None or after is None or before.shown != after.shown):
             self.changed.note(one.vnode)
@@ -153,7 +176,7 @@ class Roster:
     def give(self, base: BaseId, given: Given) -> bool:
         """Keep what a base is given, for its actor; return False if there is no room for it."""
         if (entry := self._served.get(base)) is not None:
-            entry.inbox.give(given.modules)
+            entry.give(given.modules)
         elif base in self._given or len(self._given) < self._most:
             self._given[base] = given
         else:

@@ -33,9 +33,9 @@ from controlplane.app.roster import Entry, Roster
 from controlplane.domain import contract
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.base import modules, vitals
-from controlplane.domain.base.news import News
 from controlplane.domain.base.releases import Release, record, recorded
 from controlplane.domain.base.state import Base, Phase
+from controlplane.domain.base.vitals import News
 from controlplane.domain.base.vnode import place, ready_condition
 from controlplane.domain.base.wishes import Wish, Wishes
 from controlplane.domain.identity import ModuleKey
@@ -74,12 +74,12 @@ class BaseActor:
 
     def __init__(self, entry: Entry, around: Surroundings) -> None:
         self._base = base = entry.base
-        self._inbox = entry.inbox
+        self._entry = entry
         self._around = around
         cluster, clock, policy, random = around.cluster, around.clock, around.policy, around.random
         self._polling = Polling(around.gateways, policy.timing)
         self._node = NodeReconciler(base.vnode, cluster, clock, policy, random, around.kubelet)
-        self._readiness = Readiness(base.vnode, clock, around.prober, around.recorder, self._inbox.wake)
+        self._readiness = Readiness(base.vnode, clock, around.prober, around.recorder, self._entry.wake)
         reports = OrderReports(around.recorder, clock, policy.timing)
         self._orders = Orders(around.gateways, reports, policy, random)
         self._pods = Pods(base.vnode, cluster, clock, around.recorder, policy.timing, random, self._readiness, reports)
@@ -127,10 +127,10 @@ class BaseActor:
             else:
                 break
             # What arrives of the base is no reason to try again earlier.
-            while around.clock.monotonic() + TICK < until and self._inbox.news.touched_at is None:
-                self._inbox.wake.clear()
+            while around.clock.monotonic() + TICK < until and self._entry.news.touched_at is None:
+                self._entry.wake.clear()
                 await self._sleep_until(until)
-            self._inbox.news.touched_at = None
+            self._entry.news.touched_at = None
         if not fence:
             return False
         self._failures = 0
@@ -152,7 +152,7 @@ class BaseActor:
 
     async def _look(self) -> float | None:
         """Take the news, decide and act once; return when to look again without news."""
-        around, news = self._around, self._inbox.take()
+        around, news = self._around, self._entry.take()
         now = around.clock.monotonic()
         self._fence_seen = max(self._fence_seen, news.fence_seen)
         pods = self._pods.look(now, news.touched_at)
@@ -321,6 +321,6 @@ class BaseActor:
         delay = None if at is None else max(at - self._around.clock.monotonic(), TICK)
         try:
             async with asyncio.timeout(delay):
-                await self._inbox.wake.wait()
+                await self._entry.wake.wait()
         except TimeoutError:
             pass

@@ -18,8 +18,8 @@ from controlplane.app.ownership.membership import Membership
 from controlplane.app.ports import Clock
 from controlplane.app.roster import Given, Roster, Unserved
 from controlplane.app.workloads.baselines import Baselines, failures
-from controlplane.domain.base.news import Source
 from controlplane.domain.base.replies import describe
+from controlplane.domain.base.vitals import Source
 from controlplane.domain.facts import (
     BaselineQuery,
     BaseState,
@@ -74,7 +74,7 @@ class ReportRouter:
         elif isinstance(fact, Heartbeat) and fact.state is BaseState.UNKNOWN:
             REFUSED_REPORTS.labels("state").inc()
         elif entry is not None:
-            entry.inbox.put(fact, source, now)
+            entry.put(fact, source, now)
             if isinstance(fact, BatchInstalled):
                 self._record_baseline(entry.base.vnode, base, fact)
         elif isinstance(fact, Heartbeat):
