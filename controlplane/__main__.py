@@ -27,7 +27,7 @@ from controlplane.app.outages import Outages
 from controlplane.app.ownership.leases import LeaseKeeper
 from controlplane.app.ownership.membership import Membership, NameTaken
 from controlplane.app.ports import ClusterError, Manifests
-from controlplane.app.reporting.hooks import Outlet, Reporter
+from controlplane.app.reporting.hooks import HookQueue, Reporter
 from controlplane.app.reporting.tracking import Tracker
 from controlplane.app.roster import Roster
 from controlplane.app.tooling.installs import Installs
@@ -132,14 +132,14 @@ async def embedded(settings: ControlPlaneSettings) -> AsyncIterator[Backend]:
 
 
 def reporter(settings: ControlPlaneSettings, poster: Poster) -> Reporter:
-    """Return what tells failures to the hooks."""
+    """Return what sends failures to the hooks."""
     found = hooks.parse(settings.report_hooks.get_secret_value(), poster)
     UNUSABLE.labels("hook").set(len(found.unusable))
     if found.usable:
-        log.info("failures are told to hooks", hooks=[hook.name for hook in found.usable])
+        log.info("failures are sent to hooks", hooks=[hook.name for hook in found.usable])
     clock, random = SystemClock(), SystemRandom()
-    outlets = [Outlet(hook, clock=clock, random=random) for hook in found.usable]
-    return Reporter(outlets, clock, replica=settings.client_id, env=settings.env)
+    queues = [HookQueue(hook, clock=clock, random=random) for hook in found.usable]
+    return Reporter(queues, clock, replica=settings.client_id, env=settings.env)
 
 
 def tracker(settings: ControlPlaneSettings, poster: Poster, *, has_hooks: bool) -> Tracker | None:
@@ -157,11 +157,11 @@ def tracker(settings: ControlPlaneSettings, poster: Poster, *, has_hooks: bool) 
     UNUSABLE.labels("tracker").set(bool(file.why_not_writable()))
     log.info("events are tracked", file=str(file.path), links=len(config.links))
     clock, random = SystemClock(), SystemRandom()
-    told_by = settings.client_id if has_hooks else ""
-    targets = [links.Link(url, f"link {hooks.masked(url)}", poster, told_by=told_by) for url in config.links]
+    sent_by = settings.client_id if has_hooks else ""
+    targets = [links.Link(url, f"link {hooks.masked(url)}", poster, told_by=sent_by) for url in config.links]
     return Tracker(
         file,
-        [Outlet(link, clock=clock, random=random, pace=links.PACE) for link in targets],
+        [HookQueue(link, clock=clock, random=random, pace=links.PACE) for link in targets],
         clock,
         replica=settings.client_id,
         env=settings.env,
@@ -318,7 +318,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
             settings.report_port,
             settings.status_host,
             token=settings.report_token.get_secret_value(),
-            tell=reports.tell,
+            tell=reports.report,
             clock=clock,
         )
         stack.push_async_callback(intake.stop)

@@ -143,7 +143,7 @@ class ControlPlaneSettings(Settings):
     report_hooks: SecretStr = Field(
         SecretStr(""),
         validation_alias="REPORT_HOOKS",
-        description="URLs that failures are told to, separated by ;: webhooks of DingTalk robots, or URLs of Apprise",
+        description="URLs that failures are sent to, separated by ;: webhooks of DingTalk robots, or URLs of Apprise",
     )
     tracker_config_path: str = Field(
         "",

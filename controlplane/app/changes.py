@@ -27,7 +27,7 @@ class Subscription(Generic[T]):
         self._some.set()
 
     def take(self) -> set[T]:
-        """Return the names and begin anew."""
+        """Return the names and start again."""
         self._some.clear()
         names, self._names = self._names, set()
         return names

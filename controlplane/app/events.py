@@ -1,6 +1,6 @@
-"""What happened, told to people: Kubernetes Events, the log, and the tooling's event stream.
+"""What happened, for people: Kubernetes Events, the log, and the tooling's event stream.
 
-Telling never blocks work and is bounded: when Events come faster than the cluster
+Recording never blocks work and is bounded: when Events come faster than the cluster
 takes them the oldest waiting ones are dropped and counted.
 """
 

@@ -106,7 +106,7 @@ class GatewayDirectory:
             self._changed(link.info.tunnel)
 
     def tunnel_state(self, link: Link, *, up: bool, reason: str) -> None:
-        """A gateway tells whether it reaches its transport."""
+        """A gateway says whether it reaches its transport."""
         current = self._connected.get(link.info.gateway_id)
         if current is not None and current.link is link:
             current.tunnel_up, current.tunnel_reason = up, reason

@@ -65,8 +65,8 @@ PROBES = Counter("koupleless_probes_total", "Probes sent to modules, by result",
 EVENTS_DROPPED = Counter("koupleless_events_dropped_total", "Kubernetes Events not written because too many waited")
 HOOK_REPORTS = Counter("koupleless_hook_reports_total", "Reports for hooks that left the queue", ["kind", "outcome"])
 HOOK_QUEUE = Gauge("koupleless_hook_queue", "Reports that wait for hooks", ["kind"])
-HOOK_REPEATS = Counter("koupleless_hook_repeats_total", "Reports that were only counted, as the same was just told")
+HOOK_REPEATS = Counter("koupleless_hook_repeats_total", "Reports that were only counted, as the same was just sent")
 KUBELET_SERVICE = Gauge(
-    "koupleless_kubelet_service", "1 while one Service leads to the kubelet API, so that Nodes tell its address"
+    "koupleless_kubelet_service", "1 while one Service leads to the kubelet API, so that Nodes show its address"
 )
 TRACKED = Counter("koupleless_tracker_events_total", "Events for the tracker's file", ["outcome"])

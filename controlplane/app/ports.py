@@ -80,7 +80,7 @@ class Informer(Protocol[T_co]):
     """A cache of all objects of one kind, kept current by a watch.
 
     Reads never touch the network. Handlers run synchronously after the cache took
-    a change, must not block or raise, and are told only the key; deletions look
+    a change, must not block or raise, and get only the key; deletions look
     like any change. A relist calls them for every object that differs.
     """
 
@@ -99,7 +99,7 @@ class Informer(Protocol[T_co]):
 
 
 class PodInformer(Informer[Pod], Protocol):
-    """Module Pods, with an index by Node; its handlers are told namespace/name."""
+    """Module Pods, with an index by Node; its handlers get namespace/name."""
 
     def on_node(self, node_name: str) -> tuple[Pod, ...]:
         """Return the Pods bound to a Node, oldest first."""
@@ -142,10 +142,10 @@ class Cluster(Protocol):
         """Deployments with the label of our environment, and those with the strategy "peer" and none of any."""
 
     async def run(self) -> NoReturn:
-        """Keep the informers current; outages are retried, with backoff, for ever."""
+        """Keep the informers current; outages are retried, with backoff, until cancelled."""
 
     def trouble(self) -> str | None:
-        """Say in words why the cluster cannot be worked with now, or None."""
+        """Say in words why the cluster cannot be used now, or None."""
 
     async def create_node(self, spec: NodeSpec) -> Node:
         """Create a Node with its status in one write."""

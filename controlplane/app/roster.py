@@ -1,4 +1,4 @@
-"""The bases of this replica, and those of which it was told lately: one table that its parts read and wait on by name.
+"""The bases of this replica, and those that were reported lately: one table that its parts read and wait on by name.
 
 The router fills inboxes and the list of bases without an actor, actors publish how
 their bases are, the fleet adds and removes actors. Bounded by ``most_bases`` and by time.
@@ -31,7 +31,7 @@ class Entry:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def take(self) -> News:
-        """Return the news and begin anew."""
+        """Return the news and start again."""
         self.wake.clear()
         news, self.news = self.news, News()
         return news

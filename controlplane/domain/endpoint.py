@@ -10,7 +10,7 @@ from controlplane.domain.contract import ENV, KUBELET_SERVICE
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An address and TCP port that the API server can dial; what VNodes tell of themselves."""
+    """An address and TCP port that the API server can dial; what VNodes show of themselves."""
 
     ip: str
     port: int
@@ -70,6 +70,6 @@ def endpoint_of(services: Sequence[Service], listens_on: int, env: str) -> Endpo
     ours = [port for port in ports if str(listens_on) == (port.target or str(port.port))]
     chosen = ports if len(ports) == 1 else ours
     if len(chosen) != 1:
-        told = ", ".join(f"{port.name or 'unnamed'} {port.port}" for port in ports) or "none"
-        return f"it is not clear which port of Service {service.key} leads to port {listens_on} here: it has {told}"
+        listed = ", ".join(f"{port.name or 'unnamed'} {port.port}" for port in ports) or "none"
+        return f"it is not clear which port of Service {service.key} leads to port {listens_on} here: it has {listed}"
     return Endpoint(service.cluster_ip, chosen[0].port)

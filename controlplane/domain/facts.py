@@ -1,7 +1,7 @@
 """What gateways report about bases, and what bases are ordered to do.
 
 Values as they come over the tunnel contract, freed of wire detail. Times are
-epoch milliseconds of the base's clock where a base told them.
+epoch milliseconds of the base's clock where a base reports them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Verb(Enum):
 class InstallStrategy(Enum):
     """What an install does about what is there already.
 
-    The first three are the bases' own; a base is not told FORCE, which means an
+    The first three are the bases' own; a base never gets FORCE, which means an
     installation for each Pod, also where name and version are there already.
     """
 
@@ -63,7 +63,7 @@ class InstallStrategy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a base listens; port 0 when its tunnel does not tell."""
+    """Where a base listens; port 0 when its tunnel does not report it."""
 
     ip: str
     port: int
@@ -74,7 +74,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A base's word about itself."""
+    """What a base reports of itself."""
 
     name: str
     version: str
@@ -104,7 +104,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """One module as a base tells it."""
+    """One module as a base reports it."""
 
     key: ModuleKey
     state: ModuleState
@@ -234,7 +234,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeUnknown:
-    """The order may or may not have taken effect: only the base can tell."""
+    """The order may or may not have taken effect: only the base knows."""
 
     message: str = ""
 

@@ -249,7 +249,7 @@ class NodeStatus:
     kubelet_version: str = ""
     runtime_version: str = ""
     kubelet_port: int = 0
-    """TCP port of the kubelet API at the Node's address; 0 when it does not tell one."""
+    """TCP port of the kubelet API at the Node's address; 0 when it has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,9 +87,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the probes of a module have told so far; why says why it is not ready.
+    """What the probes of a module have shown so far; why says why it is not ready.
 
-    run tells which start of the module it is of. in_a_row counts equal results, the
+    run says which start of the module it is of. in_a_row counts equal results, the
     last of which is success.
     """
 
@@ -102,7 +102,7 @@ class Reading:
 
     @property
     def shown(self) -> tuple[bool, bool, str]:
-        """What a Pod's status tells of it."""
+        """What a Pod's status shows of it."""
         return self.started, self.ready, self.why
 
 
@@ -128,7 +128,7 @@ def take(probes: Probes, reading: Reading, outcome: Outcome) -> Reading:
     if in_a_row < (probe.success_threshold if outcome.success else probe.failure_threshold):
         return reading
     if not outcome.success:
-        # The first failure is told, and not each other one: it would be a write of the Pod for every probe.
+        # The first failure is shown, and not each other one: it would be a write of the Pod for every probe.
         why = outcome.message if reading.ready or reading.why in ("", NOT_YET) else reading.why
         return replace(reading, ready=False, why=why)
     if not reading.started and probes.readiness is not None:

@@ -1,4 +1,4 @@
-"""Reports: what went wrong, or was done, in the fields in which the Go Module Controller V2 tells it.
+"""Reports: what went wrong, or was done, in the fields that the Go Module Controller V2 uses.
 
 The same fields go to hooks, to the tracker's file and links, and come in at /log.
 Times are seconds on the monotonic clock unless a name says otherwise.
@@ -26,9 +26,9 @@ CLASH = "02001"
 """Codes. 00009 and 02001 are not the original's."""
 
 SAME_WITHIN = 600.0
-"""Seconds within which the same thing is told once, and its repetitions are counted."""
+"""Seconds within which the same thing is sent once, and its repetitions are counted."""
 GATHER_ABOVE = 20
-"""Waiting reports of a slow hook above which those of one kind are told as one."""
+"""Waiting reports of a slow hook above which those of one kind are sent as one."""
 _NAMED = 5
 
 
@@ -48,7 +48,7 @@ class Report:
 
     @property
     def failed(self) -> bool:
-        """It tells of a failure."""
+        """It reports a failure."""
         return self.result != SUCCESS
 
     def fields(self) -> dict[str, object]:
@@ -123,7 +123,7 @@ _KINDS: Mapping[str, Kind] = {
 
 
 def classify(reason: str, *, warning: bool, module: bool, vnode: bool) -> Kind | None:
-    """Return what a reason is called in reports; None when it is none.
+    """Return what a reason is called in reports; None when it is not reported.
 
     Every warning is one, known here or not; of the rest only what was done to modules.
     """
@@ -136,19 +136,19 @@ def classify(reason: str, *, warning: bool, module: bool, vnode: bool) -> Kind |
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
-    """A thing that was told at a time, the last word on it since then, and how often it was repeated."""
+class Sent:
+    """A report that was sent at a time, the last one like it since then, and how many there were."""
 
     at: float
     last: Report
     repeats: int = 0
 
-    def again(self, report: Report) -> Telling:
+    def again(self, report: Report) -> Sent:
         """Count a repetition."""
         return replace(self, last=report, repeats=self.repeats + 1)
 
     def summary(self) -> Report:
-        """Return what is told of the repetitions when the time is over."""
+        """Return the report of the repetitions when the time is over."""
         times = "once more" if self.repeats == 1 else f"{self.repeats} times more"
         return replace(self.last, message=f"{self.last.message} ({times} within {SAME_WITHIN / 60:.0f} minutes)")
 
@@ -177,7 +177,7 @@ def gathered(first: Report, others: Sequence[Report]) -> Report:
 
 
 def alike(one: Report, other: Report) -> bool:
-    """Tell whether two reports are of one kind."""
+    """Return whether two reports are of one kind."""
     return (one.scene, one.event, one.result, one.code) == (other.scene, other.event, other.result, other.code)
 
 

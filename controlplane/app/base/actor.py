@@ -223,7 +223,7 @@ class BaseActor:
             base = vitals.alive(base, news, at=now, wall=wall, answered=True)
         known = base.modules
         if news.given:
-            known = modules.told_to_start_with(known, news.given, now)
+            known = modules.given_at_start(known, news.given, now)
         if news.baseline_done:
             known = modules.started(known)
         if known is not base.modules:

@@ -1,6 +1,6 @@
-"""What VNodes tell of the kubelet API: the address of the Service before it, as long as there is exactly one.
+"""What VNodes show of the kubelet API: the address of the Service before it, as long as there is exactly one.
 
-Not known is not absent: until the Services have been listed, a Node keeps what it tells.
+Not known is not absent: until the Services have been listed, a Node keeps what it shows.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class KubeletAddress:
         self._env = env
         self._listens_on = listens_on
         self._handlers: list[Callable[[], None]] = []
-        self._told: Endpoint | str | None = None
+        self._logged: Endpoint | str | None = None
         if services is not None:
             services.subscribe(self._changed)
 
     def subscribe(self, handler: Callable[[], None]) -> None:
-        """Call handler when Nodes have to tell something else."""
+        """Call handler when Nodes have to show something else."""
         self._handlers.append(handler)
 
     @property
@@ -46,7 +46,7 @@ class KubeletAddress:
         return found.ip if isinstance(found, Endpoint) else ""
 
     def endpoint(self, node: Node | None) -> Endpoint | None:
-        """Return what a Node should tell, given what it tells."""
+        """Return what a Node should show, given what it shows."""
         found = self._look()
         if self._services is not None and found is None:
             return kubelet_of(node) if node is not None else None
@@ -72,14 +72,14 @@ class KubeletAddress:
 
     def _changed(self, _key: str) -> None:
         found = self._look()
-        if found is None or found == self._told:
+        if found is None or found == self._logged:
             return
-        self._told = found
+        self._logged = found
         KUBELET_SERVICE.set(isinstance(found, Endpoint))
         if isinstance(found, Endpoint):
             log.info("the API server reaches the kubelet API through a Service", address=str(found))
         else:
-            log.warning("the API server cannot reach the kubelet API: Nodes tell their bases' addresses", cause=found)
+            log.warning("the API server cannot reach the kubelet API: Nodes show their bases' addresses", cause=found)
         for handler in self._handlers:
             handler()
 

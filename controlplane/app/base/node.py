@@ -58,7 +58,7 @@ class NodeReconciler:
         now, standing = self._clock.monotonic(), _standing(base, fault)
         current = self.node()
         if current is None and not base.signs.healthy:
-            if not base.modules.told:
+            if not base.modules.listed:
                 # A base becomes a Node once commands reach it.
                 return False, None
             wait_until = base.signs.last_answered + self._policy.timing.first_health_wait
@@ -104,7 +104,7 @@ class NodeReconciler:
         try:
             await self._cluster.create_node(spec)
         except AlreadyExists:
-            # Ours from an earlier term, or a Node that lacks our labels: the informer tells soon.
+            # Ours from an earlier term, or a Node that lacks our labels: the informer has it soon.
             return False, self._clock.monotonic() + 1.0
         self._had_node = True
         self._status_written = self._clock.monotonic()

@@ -39,21 +39,23 @@ class OrderReports:
 
     def ended(self, base: Base, ended: Ended, pods: Sequence[Pod], at: float) -> Base:
         """Report an order on a module that ended at a monotonic time; return the base with it in its history."""
-        verb, key, told = ended.verb, ended.spec.key, ended.meaning
-        ORDERS.labels(verb.value, told.effect.value).inc()
+        verb, key, meaning = ended.verb, ended.spec.key, ended.meaning
+        ORDERS.labels(verb.value, meaning.effect.value).inc()
         ORDER_SECONDS.labels(verb.value).observe(max(ended.seconds, 0.0))
         self._ended_at[key] = at
         timeout, about = self.timing.timeout(verb), f"{verb.value} of {key} on {base.id}"
         done, failed, unanswered = _REASONS[verb]
-        if told.effect is Effect.DONE:
+        if meaning.effect is Effect.DONE:
             self._say(base, ended, pods, done, f"{about} done in {ended.seconds:.3f} s")
-        elif told.effect in (Effect.FAILED, Effect.HOPELESS):
-            self._say(base, ended, pods, failed, f"{about}: {told.reason}: {told.message}"[: vpod.MESSAGE_LIMIT])
-        elif told.reason == "OutcomeUnknown" and ended.seconds >= timeout:
+        elif meaning.effect in (Effect.FAILED, Effect.PERMANENT):
+            self._say(base, ended, pods, failed, f"{about}: {meaning.reason}: {meaning.message}"[: vpod.MESSAGE_LIMIT])
+        elif meaning.reason == "OutcomeUnknown" and ended.seconds >= timeout:
             self._say(base, ended, pods, unanswered, f"{about}: no answer within {timeout:g} s")
         else:
-            cause = told.message[:200]
-            log.info("order undecided", base=base.id, module=str(key), verb=verb.value, reason=told.reason, cause=cause)
+            cause = meaning.message[:200]
+            log.info(
+                "order undecided", base=base.id, module=str(key), verb=verb.value, reason=meaning.reason, cause=cause
+            )
         return replace(base, history=history.remember(base.history, ended, wall=self.clock.wall()))
 
     def _say(self, base: Base, ended: Ended, pods: Sequence[Pod], reason: str, message: str) -> None:

@@ -13,7 +13,7 @@ from controlplane.app.base.orderreports import OrderReports
 from controlplane.app.gateways import GatewayDirectory, Link
 from controlplane.app.metrics import ORDERS_IN_FLIGHT
 from controlplane.app.policy import Policy
-from controlplane.domain.base import doubts, modules, outcomes, planner
+from controlplane.domain.base import modules, outcomes, planner, unconfirmed
 from controlplane.domain.base.state import Base
 from controlplane.domain.base.wishes import Wish
 from controlplane.domain.facts import BatchInstalled, ModuleList, Order, OrderResult, Reply, TunnelKind
@@ -51,15 +51,15 @@ class Orders:
 
     def take_list(self, base: Base, listed: ModuleList, pods: Sequence[Pod], now: float) -> Base:
         """Take a module list."""
-        known, lost = doubts.undelivered(base.modules, listed, again_at=now + doubts.AGAIN)
+        known, lost = unconfirmed.undelivered(base.modules, listed, again_at=now + unconfirmed.AGAIN)
         base = replace(base, modules=known)
         for order_id in lost:
             base = self._end(base, outcomes.lost(order_id, "the base does not seem to work on it"), pods, now)
-        return replace(base, modules=modules.hear(base.modules, listed, now))
+        return replace(base, modules=modules.take_list(base.modules, listed))
 
     def give_up(self, base: Base, wishes: Sequence[Wish], pods: Sequence[Pod], now: float) -> tuple[Base, float | None]:
         """Count orders whose answer will not come as unknown; return when to look again, too."""
-        for order_id in doubts.overdue(base.modules, now):
+        for order_id in unconfirmed.overdue(base.modules, now):
             base = self._end(base, outcomes.lost(order_id, "no answer in time"), pods, now)
         times = []
         for flight in tuple(base.modules.in_flight.values()):
@@ -69,15 +69,15 @@ class Orders:
                 continue
             times.append(min(flight.deadline, given_up_at or flight.deadline))
             if given_up_at is None and not self._over_the_same_stream(flight):
-                by = now + doubts.OVER_NEW_STREAM
-                base = replace(base, modules=doubts.doubt_by(base.modules, flight.order_id, by))
+                by = now + unconfirmed.OVER_NEW_STREAM
+                base = replace(base, modules=unconfirmed.ask_by(base.modules, flight.order_id, by))
         if base.modules.in_flight:
             # An install that no Pod wants any more is not awaited for long: it holds up what is wanted now.
             wanted = {(wish.spec, wish.release) for wish in wishes if not wish.leaving}
-            known = doubts.doubt(doubts.unwanted(base.modules, wanted, now), now)
+            known = unconfirmed.ask(unconfirmed.unwanted(base.modules, wanted, now), now)
             base = base if known is base.modules else replace(base, modules=known)
         flights = base.modules.in_flight.values()
-        times += [f.doubt_at for f in flights if f.doubt_at is not None and f.asked is None]
+        times += [f.ask_at for f in flights if f.ask_at is not None and f.asked is None]
         return base, min(times, default=None)
 
     def send(self, base: Base, wishes: Sequence[Wish], now: float) -> tuple[Base, float | None]:
@@ -121,7 +121,7 @@ class Orders:
             deadline=now + order.timeout + timing.answer_margin,
             gateway=link.info.key,
             # What a base lost with its connection to the broker has no answer.
-            doubt_at=now + doubts.OVER_MQTT if base.profile.tunnel is TunnelKind.MQTT else None,
+            ask_at=now + unconfirmed.OVER_MQTT if base.profile.tunnel is TunnelKind.MQTT else None,
         )
         ORDERS_IN_FLIGHT.inc()
         under_way = known.orders()

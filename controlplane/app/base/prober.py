@@ -44,7 +44,7 @@ Key: TypeAlias = tuple[str, str]
 class Target:
     """A running module and its probes.
 
-    run tells one start of the module from the next, age is the seconds since it; started
+    run differs from one start of the module to the next, age is the seconds since it; started
     and ready are what the Pod's status says.
     """
 

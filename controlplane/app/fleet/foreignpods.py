@@ -39,7 +39,7 @@ SETTLED = 10.0
 """Seconds that others are given to put their Pods on a new VNode before the first look."""
 
 REMEMBERED = 64
-"""Pods of one VNode that are remembered as told."""
+"""Pods of one VNode that are remembered as reported."""
 
 
 @dataclass(slots=True)

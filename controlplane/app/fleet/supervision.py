@@ -20,7 +20,7 @@ HEALTHY_AFTER = 120.0
 async def supervise(run: Callable[[], Awaitable[None]], *, name: str, now: Callable[[], float], random: Random) -> None:
     """Run until it returns; a failure is logged with its trace, counted, and answered by a new run after a delay.
 
-    run must make everything anew. Cancellation passes through.
+    run must begin with nothing. Cancellation passes through.
     """
     failures = 0
     while True:

@@ -107,11 +107,11 @@ class LeaseKeeper:
         )
 
     def orphaned(self, lease: Lease) -> bool:
-        """Tell whether the holder of a lease is gone as far as we know."""
+        """Return whether the holder of a lease is gone as far as we know."""
         return self._members.gone(lease.holder, self._records.unchanged_since(lease))
 
     def abandoned(self, base: BaseId) -> bool:
-        """Tell whether nobody can act any more under the lease of a base that has none now.
+        """Return whether nobody can act any more under the lease of a base that has none now.
 
         Who held it may not know that somebody deleted it, and acts until it has to renew it.
         If we never saw it, that may be any other replica.

@@ -1,8 +1,8 @@
 """Who else lives: the member leases of all replicas, as this one sees them.
 
-Nobody is counted as gone on what was heard while this replica was itself cut off, and
+Nobody is counted as gone on what was seen while this replica was itself cut off, and
 never without a look at the record in the cluster itself. Who was gone may be back
-before this replica hears of it: ``gone`` speaks only of what its holder did not touch
+before this replica sees it: ``gone`` speaks only of what its holder did not touch
 since that look.
 """
 
@@ -30,7 +30,7 @@ FORGET_AFTER = 3600.0
 
 
 class ReplicaLiveness:
-    """Keeps count of the replicas. doubt is set when it is worth looking at once."""
+    """Keeps count of the replicas. look_now is set when it is worth looking at once."""
 
     def __init__(self, cluster: Cluster, clock: Clock, member: Member) -> None:
         self._cluster = cluster
@@ -44,11 +44,11 @@ class ReplicaLiveness:
         self._handlers: list[Callable[[], None]] = []
         self.known: tuple[Replica, ...] = ()
         """All that live, this one included once it joined, by name."""
-        self.doubt = asyncio.Event()
+        self.look_now = asyncio.Event()
         cluster.members.subscribe(self._observe)
 
     def gone(self, holder: str, unchanged_since: float = float("-inf")) -> bool:
-        """Tell whether a holder is a replica of ours that ended or stopped acting; unknown holders are not.
+        """Return whether a holder is a replica of ours that ended or stopped acting; unknown holders are not.
 
         unchanged_since is when what it holds was last seen to change. If that is
         later than our look at its member lease, it may have come back: it is looked at again.
@@ -58,7 +58,7 @@ class ReplicaLiveness:
             return False
         if unchanged_since > found:
             self._doubted.add(holder)
-            self.doubt.set()
+            self.look_now.set()
             return False
         return True
 
@@ -67,13 +67,13 @@ class ReplicaLiveness:
         return self._clock.monotonic() - self._changed_at
 
     def subscribe(self, handler: Callable[[], None]) -> None:
-        """Call handler whenever a replica came, went, or told something else of itself."""
+        """Call handler whenever a replica came, went, or changed its record."""
         self._handlers.append(handler)
 
     async def look(self, since: float, mine: Callable[[str], bool]) -> float | None:
         """Look at all others; return when the next one of them can be gone without news.
 
-        since is since when their silence counts. mine tells whether a record that is
+        since is since when their silence counts. mine says whether a record that is
         of no use any more is this replica's to remove.
         """
         now = self._clock.monotonic()
@@ -98,7 +98,7 @@ class ReplicaLiveness:
         return min(times, default=None)
 
     async def _find_gone(self, lease: Lease) -> bool:
-        """Count a replica as gone if the cluster itself says so; tell whether it is."""
+        """Count a replica as gone if the cluster itself says so; return whether it is."""
         replica, began = replicas.replica_of(lease).id, self._clock.monotonic()
         self._doubted.discard(replica)
         if not await self._confirmed(lease):
@@ -139,7 +139,7 @@ class ReplicaLiveness:
             self._gone[replica] = now
 
     def _records(self) -> list[tuple[str, Lease]]:
-        """Return the member leases by replica; what merely has their label is none."""
+        """Return the member leases by replica; what merely has their label does not count."""
         prefix = contract.MEMBER_LEASE_PREFIX
         return [
             (lease.name.removeprefix(prefix), lease)
@@ -162,7 +162,7 @@ class ReplicaLiveness:
             self._seen[key] = (mark(lease), self._clock.monotonic())
             self._gone.pop(replica, None)
             if not lease.holder:
-                self.doubt.set()
+                self.look_now.set()
         self._changed()
 
     def _changed(self) -> None:

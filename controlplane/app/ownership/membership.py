@@ -1,7 +1,7 @@
 """This replica among the others: keeps its member lease, and may act while it could renew it.
 
 Guarantee: ``may_act`` is true only while no correct replica can count this one as
-gone. Who else lives is told by ``liveness``.
+gone. ``liveness`` says who else lives.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class NameTaken(Exception):
 class Membership:
     """Keeps this replica's member lease.
 
-    sole tells that the cluster can have no other process, so that whoever holds the
+    sole says that the cluster can have no other process, so that whoever holds the
     record is dead.
     """
 
@@ -93,7 +93,7 @@ class Membership:
         return known or Replica(self._me, self._member.address, tunnels=self._tunnels)
 
     def may_act(self) -> bool:
-        """Tell whether this replica may write for its bases and send orders."""
+        """Return whether this replica may write for its bases and send orders."""
         return self._lease is not None and replicas.may_act(now=self._clock.monotonic(), renewed_at=self._renewed_at)
 
     def heard_since(self) -> float | None:
@@ -113,7 +113,7 @@ class Membership:
         return replicas.takers(self._liveness.known, tunnel)
 
     def gone(self, holder: str, unchanged_since: float = float("-inf")) -> bool:
-        """Tell whether a holder is a replica of ours that ended or stopped acting; see ReplicaLiveness.gone."""
+        """Return whether a holder is a replica of ours that ended or stopped acting; see ReplicaLiveness.gone."""
         return self._liveness.gone(holder, unchanged_since)
 
     def unchanged_for(self) -> float:
@@ -125,7 +125,7 @@ class Membership:
         return 0.0 if since is None else min(self._liveness.unchanged_for(), self._clock.monotonic() - since)
 
     def mine(self, key: str) -> bool:
-        """Tell whether something that one replica does for all, named by key, is this one's to do."""
+        """Return whether something that one replica does for all, named by key, is this one's to do."""
         return self.may_act() and replicas.rank(self._me, key, self.takers()) == 0 and self._me in self.takers()
 
     def subscribe(self, handler: Callable[[], None]) -> None:
@@ -141,7 +141,7 @@ class Membership:
         """Wait until this replica is one of the members."""
         await self._joined.wait()
 
-    # What this replica tells of itself.
+    # What this replica says of itself.
 
     def tell_tunnels(self, tunnels: frozenset[str]) -> None:
         """Tell of which tunnels gateways are connected."""
@@ -161,7 +161,7 @@ class Membership:
     # Life.
 
     async def run(self) -> NoReturn:
-        """Join, then stay a member, for ever. Raises NameTaken."""
+        """Join, then stay a member, until cancelled. Raises NameTaken."""
         while not self._cluster.members.synced:  # noqa: ASYNC110 - informers have no event for it
             await asyncio.sleep(SYNC_LOOK)
         await self._join()
@@ -205,7 +205,7 @@ class Membership:
             now = self._clock.monotonic()
             current = self._cluster.members.get(key)
             if current is None and waiting and now - began < replicas.DURATION:
-                # Somebody removed the record; whoever lives under this name writes it anew.
+                # Somebody removed the record; whoever lives under this name writes it again.
                 await asyncio.sleep(LOOK)
                 continue
             if current is not None and current.holder and not self._member.wrote(current) and not self._sole:
@@ -258,7 +258,7 @@ class Membership:
             WRITES.labels("member-renew").inc()
             await self._write(self._member.renewed(current, self._stamp(), self._tunnels))
         except (AlreadyExists, Conflict):
-            # Our own earlier write, or a word on it; the next look has the record as it is.
+            # Our own earlier write, or a drain; the next look has the record as it is.
             return self._clock.monotonic() - began + RETRY * (0.5 + self._random.random())
         except (ClusterError, TimeoutError) as error:
             self._note_failure(str(error) or "no answer in time")
@@ -304,19 +304,19 @@ class Membership:
 
     async def _watch(self) -> NoReturn:
         """Find out who is gone, and when this replica may act no more."""
-        doubt = self._liveness.doubt
+        look_now = self._liveness.look_now
         while True:
-            doubt.clear()
+            look_now.clear()
             self._notice_lapse()
             next_look, since = self._clock.monotonic() + LOOK, self.heard_since()
             if since is not None:
                 lapse_at = self._renewed_at + replicas.SELF_FENCE_AFTER
                 other_at = await self._liveness.look(since, self.mine)
                 next_look = max(next_look, min(lapse_at, lapse_at if other_at is None else other_at))
-            await self._until(next_look, doubt)
+            await self._until(next_look, look_now)
 
     def _look_at_own(self, key: str) -> None:
-        """Another process that writes our record is told by the next renewal, which need not wait."""
+        """Another process that writes our record is found by the next renewal, which need not wait."""
         lease = self._cluster.members.get(key)
         if key != self._member.key() or lease is None or not self._joined.is_set():
             return

@@ -74,7 +74,7 @@ class LeaseRecords:
 
     def _end(self, key: str, ended: Ended) -> None:
         before = self._ended.pop(key, None)
-        # A Lease that was made anew without knowledge of the last one may begin lower; gateways remember the highest.
+        # Whoever created the Lease again may not know the last one and begin lower; gateways remember the highest.
         self._ended[key] = replace(ended, fence=max(ended.fence, before.fence if before else 0))
         if len(self._ended) > ENDED_REMEMBERED:
             self._ended.popitem(last=False)

@@ -44,7 +44,7 @@ class LeaseSweep:
         kept = sorted(lease.renew_time for lease in self.cluster.leases.all() if is_record(lease))
         oldest = kept[-MOST_RECORDS] if len(kept) > MOST_RECORDS else ""
         for key in [f"{lease.namespace}/{lease.name}" for lease in self.cluster.leases.all()]:
-            # Looked up anew: much may have happened since the last removal.
+            # Looked up again: much may have happened since the last removal.
             lease = self.cluster.leases.get(key)
             if lease is not None and self._left_over(lease, oldest):
                 await self._remove(lease)

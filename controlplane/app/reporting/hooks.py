@@ -1,4 +1,4 @@
-"""Failures, told to hooks: each once, with what follows counted; each hook at its own pace.
+"""Failures, sent to hooks: each once, with repetitions counted; each hook at its own pace.
 
 Nothing here ever waits for a hook but the hook's own task, and all that waits is
 bounded. A report that was sent and not answered is sent again, so that a hook may
@@ -22,7 +22,7 @@ from controlplane.app.ports import Clock, Hook, Undelivered
 from controlplane.domain import reports
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.identity import base_of_node
-from controlplane.domain.reports import Allowance, Report, Telling
+from controlplane.domain.reports import Allowance, Report, Sent
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ PACE = Allowance(most=20, seconds=60.0)
 """What a DingTalk robot takes."""
 
 
-class Outlet:
+class HookQueue:
     """The way to one hook: what waits, how often it may be called, what is tried again."""
 
     def __init__(self, hook: Hook, *, clock: Clock, random: Random, pace: Allowance = PACE) -> None:
@@ -63,7 +63,7 @@ class Outlet:
         self._came.set()
 
     async def run(self) -> NoReturn:
-        """Send what waits, for ever."""
+        """Send what waits, until cancelled."""
         while True:
             await self._came.wait()
             await self._allowed()
@@ -82,8 +82,8 @@ class Outlet:
         self._count("gathered", len(others))
         report = reports.gathered(first, others)
         if self._left_out:
-            told = f"{report.message} ({self._left_out} earlier reports were left out: too many waited)"
-            report, self._left_out = replace(report, message=told), 0
+            message = f"{report.message} ({self._left_out} earlier reports were left out: too many waited)"
+            report, self._left_out = replace(report, message=message), 0
         return report
 
     async def _deliver(self, report: Report) -> None:
@@ -107,7 +107,7 @@ class Outlet:
             delay = RETRY.delay(attempt, self._random.random())
             await asyncio.sleep(max(delay, min(refusal.retry_after, LONGEST_RETRY)))
         self._count("failed")
-        log.warning("report given up", hook=self._hook.name, event_told=report.event, attempts=attempt)
+        log.warning("report given up", hook=self._hook.name, event_reported=report.event, attempts=attempt)
 
     async def _try(self, report: Report) -> Undelivered | None:
         try:
@@ -134,57 +134,57 @@ class Outlet:
 class Reporter:
     """Gives failures to all hooks, the same one once within ten minutes and then with its count."""
 
-    def __init__(self, outlets: Sequence[Outlet], clock: Clock, *, replica: str, env: str) -> None:
-        self._outlets = tuple(outlets)
+    def __init__(self, queues: Sequence[HookQueue], clock: Clock, *, replica: str, env: str) -> None:
+        self._queues = tuple(queues)
         self._clock = clock
         self._replica = replica
         self._env = env
-        self._tellings: OrderedDict[str, Telling] = OrderedDict()
+        self._sent: OrderedDict[str, Sent] = OrderedDict()
         self._came = asyncio.Event()
 
     @property
     def has_hooks(self) -> bool:
-        """Anybody is told at all."""
-        return bool(self._outlets)
+        """There is a hook."""
+        return bool(self._queues)
 
     def happened(self, happening: Happening) -> None:
-        """Tell a failure; what is none is not told."""
-        if not self._outlets or happening.type != "Warning":
+        """Report a failure; nothing else is reported."""
+        if not self._queues or happening.type != "Warning":
             return
         report = report_of(happening, replica=self._replica, env=self._env)
         if report is not None:
-            self.tell(report)
+            self.report(report)
 
-    def tell(self, report: Report) -> None:
-        """Tell a report, or count it when the same was just told."""
-        if not self._outlets:
+    def report(self, report: Report) -> None:
+        """Send a report, or count it when the same was just sent."""
+        if not self._queues:
             return
-        known = self._tellings.get(report.key)
+        known = self._sent.get(report.key)
         if known is not None:
             HOOK_REPEATS.inc()
-            self._tellings[report.key] = known.again(report)
+            self._sent[report.key] = known.again(report)
             return
         self._begin(report)
-        if len(self._tellings) > REMEMBERED:
-            _, oldest = self._tellings.popitem(last=False)
+        if len(self._sent) > REMEMBERED:
+            _, oldest = self._sent.popitem(last=False)
             if oldest.repeats:
                 self._send(oldest.summary())
 
     async def run(self) -> NoReturn:
-        """Serve the hooks and tell of repetitions, for ever."""
+        """Serve the hooks and report repetitions, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for number, outlet in enumerate(self._outlets, 1):
-                group.create_task(outlet.run(), name=f"hook-{number}")
+            for number, queue in enumerate(self._queues, 1):
+                group.create_task(queue.run(), name=f"hook-{number}")
             group.create_task(self._close_in_time(), name="repetitions")
-        raise AssertionError("hooks are served for ever")
+        raise AssertionError("hooks are served until cancelled")
 
     async def _close_in_time(self) -> NoReturn:
         while True:
             await self._came.wait()
-            if not self._tellings:
+            if not self._sent:
                 self._came.clear()
                 continue
-            key, oldest = next(iter(self._tellings.items()))
+            key, oldest = next(iter(self._sent.items()))
             wait = oldest.at + reports.SAME_WITHIN - self._clock.monotonic()
             if wait > 0:
                 await asyncio.sleep(wait)
@@ -193,23 +193,23 @@ class Reporter:
 
     def _begin(self, report: Report) -> None:
         # All times are equally long, so that the order in which they begin is that in which they end.
-        self._tellings[report.key] = Telling(self._clock.monotonic(), report)
+        self._sent[report.key] = Sent(self._clock.monotonic(), report)
         self._came.set()
         self._send(report)
 
     def _close(self, key: str) -> None:
-        telling = self._tellings.pop(key)
-        if telling.repeats:
-            self._tellings[key] = Telling(self._clock.monotonic(), telling.last)
-            self._send(telling.summary())
+        sent = self._sent.pop(key)
+        if sent.repeats:
+            self._sent[key] = Sent(self._clock.monotonic(), sent.last)
+            self._send(sent.summary())
 
     def _send(self, report: Report) -> None:
-        for outlet in self._outlets:
-            outlet.put(report)
+        for queue in self._queues:
+            queue.put(report)
 
 
 def report_of(happening: Happening, *, replica: str, env: str) -> Report | None:
-    """Return the report of a happening; None when it is none."""
+    """Return the report of a happening; None when it is not reported."""
     warning = happening.type == "Warning"
     kind = reports.classify(
         happening.reason, warning=warning, module=bool(happening.module), vnode=bool(happening.vnode)

@@ -13,7 +13,7 @@ import structlog
 from controlplane.app.events import Happening
 from controlplane.app.metrics import TRACKED
 from controlplane.app.ports import Clock, EventFile
-from controlplane.app.reporting.hooks import Outlet, report_of
+from controlplane.app.reporting.hooks import HookQueue, report_of
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +26,7 @@ class Tracker:
     """Writes lines and posts to links; everything: successes are posted too."""
 
     def __init__(
-        self, file: EventFile, links: Sequence[Outlet], clock: Clock, *, replica: str, env: str, everything: bool
+        self, file: EventFile, links: Sequence[HookQueue], clock: Clock, *, replica: str, env: str, everything: bool
     ) -> None:
         self._file = file
         self._links = tuple(links)
@@ -53,12 +53,12 @@ class Tracker:
         self._came.set()
 
     async def run(self) -> NoReturn:
-        """Write what waits and serve the links, for ever."""
+        """Write what waits and serve the links, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for number, link in enumerate(self._links, 1):
                 group.create_task(link.run(), name=f"link-{number}")
             group.create_task(self._write(), name="event-file")
-        raise AssertionError("events are tracked for ever")
+        raise AssertionError("events are tracked until cancelled")
 
     async def _write(self) -> NoReturn:
         while True:

@@ -168,7 +168,7 @@ class Installs:
 
     async def _delete(self, pod: Pod) -> Result:
         if pod.owner_uid:
-            raise NotAllowed(f"Pod {pod.key} belongs to a workload that would make it anew: scale or delete that")
+            raise NotAllowed(f"Pod {pod.key} belongs to a workload that would create it again: scale or delete that")
         if len(pod.containers) > 1:
             raise NotAllowed(f"Pod {pod.key} has other modules too: delete the Pod itself")
         try:
@@ -179,7 +179,7 @@ class Installs:
 
 
 async def _each(steps: Sequence[_Step], within: float) -> list[Change]:
-    """Take all steps, a few at once. Raises the failure of the only step; of one among several its change tells it."""
+    """Take all steps, a few at once. Raises the failure of the only step; one of several is in its change."""
     until = asyncio.get_running_loop().time() + within
     ends: dict[int, Result | ClusterError | Refusal] = {}
     waiting = iter(enumerate(steps))
@@ -235,7 +235,7 @@ def _check(container: Container) -> None:
 
 
 def _is_url(text: str) -> bool:
-    """Tell whether a base could read text as a URL: java.net.URL needs a scheme, and HTTP a host."""
+    """Return whether a base could read text as a URL: java.net.URL needs a scheme, and HTTP a host."""
     if not _URL.fullmatch(text):
         return False
     try:

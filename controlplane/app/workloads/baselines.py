@@ -24,7 +24,7 @@ from controlplane.domain.workloads.placement import Spot
 
 
 class Baselines:
-    """Answers from the Deployments as they are; what they offer is worked out once for each change of them."""
+    """Answers from the Deployments as they are; what they offer is computed once for each change of them."""
 
     def __init__(self, cluster: Cluster, roster: Roster, policy: Policy) -> None:
         self._cluster = cluster
@@ -32,7 +32,7 @@ class Baselines:
         self._env = policy.env
         self._peers_follow = policy.peers_follow
         self._offered: dict[str, ModuleDeployment] = {}
-        """Deployments without their versions: most of these tell of a new status only."""
+        """Deployments without their versions: most changes are of the status only."""
         self._offer: Offer | None = None
         self._taints = (
             Taint(contract.TAINT_VIRTUAL_NODE, "True", "NoExecute"),

@@ -86,7 +86,7 @@ class FollowerScaling:
         cluster.pods.subscribe_node(self._pods_changed)
 
     async def run(self) -> NoReturn:
-        """Keep all replicas as they should be; writes that fail are tried again, for ever."""
+        """Keep all replicas as they should be; writes that fail are tried again, until cancelled."""
         informers = (self._cluster.nodes, self._cluster.deployments, self._cluster.pods)
         while not all(informer.synced for informer in informers):  # noqa: ASYNC110 - informers have no event for it
             await asyncio.sleep(SYNC_LOOK)
@@ -169,7 +169,7 @@ class FollowerScaling:
         return census.count(kept)
 
     def _may_lower(self, now: float) -> bool:
-        """Tell whether what is known of the bases has been current for as long as a base that is gone counts."""
+        """Return whether what is known of the bases has been current for as long as a base that is gone counts."""
         if self._cluster.trouble() is not None or self._outages.now.removals_frozen:
             self._reliable_since = None
             return False
@@ -185,7 +185,7 @@ class FollowerScaling:
                 WRITES.labels("deployment-scale").inc()
                 await self._cluster.scale_deployment(deployment, wanted)
         except (Conflict, NotFound):
-            # It changed meanwhile, or is gone: the informer tells.
+            # It changed meanwhile, or is gone: the informer has it soon.
             self._again_later(followed)
         except ClusterError as error:
             self._again_later(followed)

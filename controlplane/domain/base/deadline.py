@@ -17,7 +17,7 @@ _ENDED = 143
 
 
 def has_failed(pod: Pod) -> bool:
-    """Tell whether the Pod's status says that it was active for too long."""
+    """Return whether the Pod's status says that it was active for too long."""
     return pod.status.phase == "Failed" and pod.status.reason == REASON
 
 

@@ -85,12 +85,12 @@ def facts_of(pod: Pod, place: Place = NO_PLACE) -> Facts:
 
 
 def is_known_field(path: str) -> bool:
-    """Tell whether a variable can refer to this field of the Pod."""
+    """Return whether a variable can refer to this field of the Pod."""
     return path in _OF_EACH_POD or path in _OF_THE_TEMPLATE or _SUBSCRIPT.fullmatch(path) is not None
 
 
 def is_known_resource(name: str) -> bool:
-    """Tell whether a variable can refer to this resource of a container."""
+    """Return whether a variable can refer to this resource of a container."""
     return _RESOURCE.fullmatch(name) is not None
 
 

@@ -1,15 +1,15 @@
-"""Is a base alive? Judged from evidence and from what could have been heard at all.
+"""Is a base alive? Judged from evidence and from what could have been seen at all.
 
-Silence counts only while the base could have been heard:
+Silence counts only while the base could have been seen:
 
     silent(now) = now - max(last evidence, begin of our term, tunnel up again)
 
-While the tunnel is down nothing is concluded; the clock begins anew when it is
+While the tunnel is down nothing is concluded; the clock starts again when it is
 back. Dead follows unreachable, and is never concluded while removals are frozen
 because too many bases fell silent together.
 
-A base that beats but cannot be commanded is of no use: commands that fail count like
-silence, from the last one that was answered. It is not dead as long as it beats, and
+A base that sends heartbeats but cannot be commanded is of no use: commands that fail count like
+silence, from the last one that was answered. It is not dead while it sends heartbeats, and
 nothing is concluded while commands to most bases fail: then the fault is ours.
 """
 
@@ -32,7 +32,7 @@ class Verdict(Enum):
     UNHEARD = "unheard"
     """The tunnel is down: nothing can be said."""
     ONE_WAY = "one-way"
-    """It beats, and does not answer commands."""
+    """It sends heartbeats, and does not answer commands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Monotonic times: when our term began, when the base was last heard, when the tunnel came (None: it is down).
+    """Monotonic times: when our term began, when the base was last seen, when the tunnel came (None: it is down).
 
     last_answered is when it last answered a command; failing: the last one failed.
     """
@@ -73,7 +73,7 @@ class Judgement:
 def judge(
     evidence: Evidence, *, now: float, patience: Patience, removals_frozen: bool, commands_fail: bool = False
 ) -> Judgement:
-    """Judge a base. commands_fail tells that commands to most bases fail."""
+    """Judge a base. commands_fail says that commands to most bases fail."""
     if evidence.tunnel_up_since is None:
         return Judgement(Verdict.UNHEARD, max(evidence.last_heard, evidence.term_began), None)
     since = max(evidence.last_heard, evidence.term_began, evidence.tunnel_up_since)
@@ -120,5 +120,5 @@ MASS_SILENCE_LEAST = 5
 
 
 def mass_silence(silent: int, all_bases: int) -> bool:
-    """Tell whether so many bases are silent at once that the fault is likely ours."""
+    """Return whether so many bases are silent at once that the fault is likely ours."""
     return silent >= MASS_SILENCE_LEAST and silent > MASS_SILENCE_SHARE * all_bases

@@ -30,10 +30,10 @@ LISTED = frozenset({ModuleState.RESOLVED, ModuleState.ACTIVATED, ModuleState.DEA
 """States of a module that is there; anything else counts as absent."""
 
 BASELINE_HOLD = 60.0
-"""Seconds for which nothing is ordered that a starting base may be installing by itself, unless it tells its end."""
+"""Seconds for which nothing is ordered that a starting base may be installing by itself, unless it reports the end."""
 
 BASELINE_WAIT = 120.0
-"""Seconds for which the Pod of a module that a base was told to start with may be late."""
+"""Seconds for which the Pod of a module that a base was given at its start may be late."""
 
 EPOCHS_OF_A_TERM = 32
 """Bits that the epochs of one term need at most; a fence has 31 more."""
@@ -46,8 +46,8 @@ MAY_STILL_COME = 600.0
 class InFlight:
     """A module's part in an order under way; until when an answer is awaited, and through which gateway.
 
-    doubt_at is when it is worth asking the base (again) whether it works on the order;
-    asked is the epoch of the list that will tell, doubted whether it was asked before.
+    ask_at is when it is worth asking the base (again) whether it works on the order;
+    asked is the epoch of the list that will show it, asked_before whether it was asked before.
     """
 
     order_id: OrderId
@@ -57,9 +57,9 @@ class InFlight:
     deadline: float
     sent_at: float
     gateway: str
-    doubt_at: float | None = None
+    ask_at: float | None = None
     asked: int | None = None
-    doubted: bool = False
+    asked_before: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +85,17 @@ class Trouble:
 class Modules:
     """All that is known of the modules of a base.
 
-    told is False until the first complete list of our term, which begins with the epoch
-    begins; heard is the highest epoch of such a list. owned are the modules that we
+    listed is False until the first complete list of our term, which begins with the epoch
+    begins; list_epoch is the highest epoch of such a list. owned are the modules that we
     installed or that a Pod wants, with what they were installed from; of those that are
-    not there, awaited tells until when they may still appear; failed are those whose
+    not there, awaited says until when they may still appear; failed are those whose
     install failed: the next list shows whether it left them there, and only then they
     stay ours. spared are those of a baseline: until then being without a Pod does not
     count. alone are names of which the base cannot have two versions in service.
     """
 
-    told: bool = False
-    heard: int = 0
+    listed: bool = False
+    list_epoch: int = 0
     epoch: int = 1
     begins: int = 0
     present: Mapping[ModuleKey, Module] = field(default_factory=dict)
@@ -113,7 +113,7 @@ class Modules:
 
     def settled(self, name: str) -> bool:
         """Nothing is under way for modules of this name and the list speaks for now."""
-        return self.told and name not in self.in_flight and name not in self.needs
+        return self.listed and name not in self.in_flight and name not in self.needs
 
     def gone(self, key: ModuleKey) -> bool:
         """The base itself said, after our last order, that the module is not there."""
@@ -132,22 +132,22 @@ NO_MODULES = Modules()
 """Nothing is known yet."""
 
 
-def hear(state: Modules, heard: ModuleList, now: float) -> Modules:
-    """Take a module list. Names with an order under way or owed a newer list keep what is known."""
-    if not heard.complete or (not state.told and heard.epoch < state.begins):
+def take_list(state: Modules, listed: ModuleList) -> Modules:
+    """Take a module list. Names with an order under way, or that need a newer list, keep what is known."""
+    if not listed.complete or (not state.listed and listed.epoch < state.begins):
         return state
-    if heard.epoch > state.heard and (state.told or not heard.unchanged):
-        state = replace(state, heard=heard.epoch)
-    if heard.unchanged:
+    if listed.epoch > state.list_epoch and (state.listed or not listed.unchanged):
+        state = replace(state, list_epoch=listed.epoch)
+    if listed.unchanged:
         # The same list as before answers a newer question.
-        if not state.told:
+        if not state.listed:
             return state
-        needs = {name: epoch for name, epoch in state.needs.items() if epoch > heard.epoch}
+        needs = {name: epoch for name, epoch in state.needs.items() if epoch > listed.epoch}
         return state if len(needs) == len(state.needs) else replace(state, needs=needs)
-    kept = set(state.in_flight) | {name for name, epoch in state.needs.items() if epoch > heard.epoch}
+    kept = set(state.in_flight) | {name for name, epoch in state.needs.items() if epoch > listed.epoch}
     present = {key: module for key, module in state.present.items() if key.name in kept}
-    present |= {m.key: m for m in heard.modules if m.key.name not in kept and m.state in LISTED}
-    needs = {name: epoch for name, epoch in state.needs.items() if epoch > heard.epoch}
+    present |= {m.key: m for m in listed.modules if m.key.name not in kept and m.state in LISTED}
+    needs = {name: epoch for name, epoch in state.needs.items() if epoch > listed.epoch}
     troubles = {
         key: trouble for key, trouble in state.troubles.items() if key.name in kept or not _cured(trouble, present)
     }
@@ -157,7 +157,7 @@ def hear(state: Modules, heard: ModuleList, now: float) -> Modules:
     vanished = any(m.state is ModuleState.ACTIVATED and key not in present for key, m in state.present.items())
     state = replace(
         state,
-        told=True,
+        listed=True,
         present=present,
         needs=needs,
         troubles=troubles,
@@ -184,7 +184,7 @@ def begin(
     now: float,
     deadline: float,
     gateway: str,
-    doubt_at: float | None = None,
+    ask_at: float | None = None,
 ) -> Modules:
     """Note that an order is on its way; releases is what its modules are installed as."""
     flights = {
@@ -196,7 +196,7 @@ def begin(
             deadline=deadline,
             sent_at=now,
             gateway=gateway,
-            doubt_at=doubt_at,
+            ask_at=ask_at,
         )
         for spec in order.modules
     }
@@ -226,7 +226,7 @@ def forget(state: Modules, wanted: Iterable[ModuleKey], now: float) -> Modules:
     return state
 
 
-def told_to_start_with(state: Modules, keys: Iterable[ModuleKey], now: float) -> Modules:
+def given_at_start(state: Modules, keys: Iterable[ModuleKey], now: float) -> Modules:
     """A starting base was given these modules by us: they are ours, and their Pods may be late.
 
     The base is installing them: an order for one would be a second installation at the same time.
@@ -252,7 +252,7 @@ def ask_again(state: Modules) -> Modules:
 
 
 def started(state: Modules) -> Modules:
-    """The base told how its baseline went: what it was given is looked at before anything is ordered."""
+    """The base reported how its baseline went: what it was given is looked at before anything is ordered."""
     state = ask_again(state)
     needs = {**state.needs, **dict.fromkeys(state.held, state.epoch)}
     return replace(state, needs=needs, held={})

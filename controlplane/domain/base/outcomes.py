@@ -34,7 +34,7 @@ T = TypeVar("T")
 GIVEN_UP_KEPT = 64
 """Modules of a base for which the answer to an order that was given up is remembered to be of interest."""
 
-_TRIED = frozenset({Effect.FAILED, Effect.HOPELESS})
+_TRIED = frozenset({Effect.FAILED, Effect.PERMANENT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +67,15 @@ def end(
     )
     ended = []
     for flight in flights:
-        told = _meaning(flight, result.outcome, batch=len(flights) > 1)
-        if told.module is not None and told.module.state is ModuleState.DEACTIVATED and state.serves_one(flight):
-            told = Meaning(
-                Effect.FAILED, told.module, "Deactivated", "the base started it, but keeps it out of service"
+        meant = _meaning(flight, result.outcome, batch=len(flights) > 1)
+        if meant.module is not None and meant.module.state is ModuleState.DEACTIVATED and state.serves_one(flight):
+            meant = Meaning(
+                Effect.FAILED, meant.module, "Deactivated", "the base started it, but keeps it out of service"
             )
         shown = (restarts or {}).get(flight.spec.key, 0)
-        state = _note_trouble(state, flight, told, result.outcome, now, chance, shown)
-        state = _note_effect(state, flight, told, result.outcome, now)
-        ended.append(Ended(flight.verb, flight.spec, told, now - flight.sent_at))
+        state = _note_trouble(state, flight, meant, result.outcome, now, chance, shown)
+        state = _note_effect(state, flight, meant, result.outcome, now)
+        ended.append(Ended(flight.verb, flight.spec, meant, now - flight.sent_at))
     if isinstance(result.outcome, OutcomeUnknown):
         given_up = (*state.given_up, *(flight for flight in flights if flight.verb is Verb.INSTALL))
         state = replace(state, given_up=given_up[-GIVEN_UP_KEPT:])
@@ -92,23 +92,23 @@ def _late(
     ended = []
     for flight in flights:
         key = flight.spec.key
-        told = _meaning(flight, result.outcome, batch=len(flights) > 1)
+        meant = _meaning(flight, result.outcome, batch=len(flights) > 1)
         module, trouble = state.present.get(key), state.troubles.get(key)
         overtaken = key.name in state.in_flight or (module is not None and module.state is ModuleState.ACTIVATED)
-        if told.effect not in _TRIED or overtaken or (trouble is not None and trouble.spec != flight.spec):
+        if meant.effect not in _TRIED or overtaken or (trouble is not None and trouble.spec != flight.spec):
             continue
-        state = _note_trouble(state, flight, told, result.outcome, now, chance, restarts.get(key, 0))
-        ended.append(Ended(flight.verb, flight.spec, told, now - flight.sent_at))
+        state = _note_trouble(state, flight, meant, result.outcome, now, chance, restarts.get(key, 0))
+        ended.append(Ended(flight.verb, flight.spec, meant, now - flight.sent_at))
     given_up = tuple(flight for flight in state.given_up if flight.order_id != result.order_id)
     return replace(state, epoch=state.epoch + 1, given_up=given_up), tuple(ended)
 
 
 def _note_trouble(
-    state: Modules, flight: InFlight, told: Meaning, outcome: Outcome, now: float, chance: float, shown: int
+    state: Modules, flight: InFlight, meant: Meaning, outcome: Outcome, now: float, chance: float, shown: int
 ) -> Modules:
     key = flight.spec.key
     troubles = dict(state.troubles)
-    trouble = _trouble(flight, told, outcome, troubles.get(key), now, chance, shown)
+    trouble = _trouble(flight, meant, outcome, troubles.get(key), now, chance, shown)
     if trouble is not None:
         troubles[key] = trouble
     elif key in troubles and (flight.verb is not Verb.UNINSTALL or troubles[key].verb is Verb.UNINSTALL):
@@ -119,11 +119,11 @@ def _note_trouble(
     return replace(state, troubles=troubles)
 
 
-def _note_effect(state: Modules, flight: InFlight, told: Meaning, outcome: Outcome, now: float) -> Modules:
+def _note_effect(state: Modules, flight: InFlight, meant: Meaning, outcome: Outcome, now: float) -> Modules:
     if flight.verb is Verb.INSTALL:
-        return _note_install(state, flight, told, outcome, now)
+        return _note_install(state, flight, meant, outcome, now)
     key = flight.spec.key
-    if flight.verb is Verb.UNINSTALL and told.effect is Effect.DONE:
+    if flight.verb is Verb.UNINSTALL and meant.effect is Effect.DONE:
         gone = replace(
             state,
             present=_without(state.present, key),
@@ -135,28 +135,28 @@ def _note_effect(state: Modules, flight: InFlight, told: Meaning, outcome: Outco
     return state
 
 
-def _note_install(state: Modules, flight: InFlight, told: Meaning, outcome: Outcome, now: float) -> Modules:
+def _note_install(state: Modules, flight: InFlight, meant: Meaning, outcome: Outcome, now: float) -> Modules:
     """Note what is ours after an install ended: what it left there, or may still leave there."""
     key, owned = flight.spec.key, {**state.owned, flight.spec.key: flight.release}
-    if told.effect is Effect.DONE:
+    if meant.effect is Effect.DONE:
         present = dict(state.present)
-        if told.module is not None and told.module.state in LISTED:
-            present[key] = told.module
+        if meant.module is not None and meant.module.state in LISTED:
+            present[key] = meant.module
         return replace(
             state,
             present=present,
             owned=owned,
             failed=state.failed - {key},
         )
-    if isinstance(outcome, OutcomeUnknown) or told.effect is Effect.BUSY:
+    if isinstance(outcome, OutcomeUnknown) or meant.effect is Effect.BUSY:
         # It may still be under way.
         awaited = {**state.awaited, key: now + MAY_STILL_COME}
         return replace(state, owned=owned, awaited=awaited)
-    if told.effect is Effect.FAILED and key not in state.owned:
+    if meant.effect is Effect.FAILED and key not in state.owned:
         # The next list shows whether it left something; what comes there later was put there by somebody else.
         return replace(state, owned=owned, failed=state.failed | {key})
-    if told.others:
-        return _note_mistaken(state, told.others)
+    if meant.others:
+        return _note_mistaken(state, meant.others)
     return state
 
 
@@ -195,7 +195,7 @@ def _meaning(flight: InFlight, outcome: Outcome, *, batch: bool) -> Meaning:
 
 def _trouble(
     flight: InFlight,
-    told: Meaning,
+    meant: Meaning,
     outcome: Outcome,
     before: Trouble | None,
     now: float,
@@ -208,22 +208,22 @@ def _trouble(
     refusals = before.refusals if before else 0
     restarts = max(shown, before.restarts if before else 0)
     not_before: float | None
-    if told.effect is Effect.DONE and (flight.verb is Verb.UNINSTALL or told.module is not None):
+    if meant.effect is Effect.DONE and (flight.verb is Verb.UNINSTALL or meant.module is not None):
         return None
-    if told.effect is Effect.HOPELESS:
+    if meant.effect is Effect.PERMANENT:
         failures, restarts, not_before = failures + 1, restarts + 1, None
-    elif told.effect is Effect.FAILED:
+    elif meant.effect is Effect.FAILED:
         failures, restarts = failures + 1, restarts + 1
-        pace = CONTEXT_PATH if told.reason == CONTEXT_PATH_TAKEN else CRASH_LOOP
+        pace = CONTEXT_PATH if meant.reason == CONTEXT_PATH_TAKEN else CRASH_LOOP
         not_before = now + pace.delay(failures, chance)
-    elif told.effect is Effect.ALONE:
+    elif meant.effect is Effect.ALONE:
         not_before = now
     else:
         # Refused, busy, or the list decides; it may contradict the reply, which must not make a fast loop.
         refusals += 1
         pace = QUICK if isinstance(outcome, Refused) else LOOK_AGAIN
         not_before = now + pace.delay(refusals, chance)
-    reason, message = told.reason, told.message
+    reason, message = meant.reason, meant.message
     if not reason and before is not None:
         reason, message = before.reason, before.message
     return Trouble(flight.verb, flight.spec, not_before, reason, message, failures, refusals, restarts)

@@ -41,7 +41,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What the base can do over the tunnel by which it is worked now: batches of installs, and switching versions."""
+    """What the base can do over the tunnel that is used now: batches of installs, and switching versions."""
 
     batch: bool = False
     switch: bool = True
@@ -75,7 +75,7 @@ def plan(
     state: Modules, wanted: Sequence[Wish], *, now: float, policy: Policy, abilities: Abilities = Abilities()
 ) -> Plan:
     """Return the orders that bring the base nearer to what is wanted, oldest wish first."""
-    if not state.told:
+    if not state.listed:
         return Plan((), None, state.orphan_since, state.alone)
     groups: dict[str, _Group] = defaultdict(_Group)
     for wish in wanted:

@@ -102,7 +102,7 @@ POD = (
     ),
     Field("tolerations", _KUBERNETES, "the scheduler and the taint manager"),
     Field("topologySpreadConstraints", _KUBERNETES, "the scheduler"),
-    Field("volumes", _IGNORED, "a module sees the base's files; the injected token volume is not told"),
+    Field("volumes", _IGNORED, "a module sees the base's files; the injected token volume is not reported"),
 )
 """Fields of a Pod's spec."""
 
@@ -167,7 +167,7 @@ CONTAINER = (
     Field("terminationMessagePolicy", _NO_EFFECT, "messages come from the base"),
     Field("tty", _IGNORED, "a module has no terminal"),
     Field("volumeDevices", _IGNORED, "a base has no devices"),
-    Field("volumeMounts", _NO_EFFECT, "told with the Pod's `volumes`"),
+    Field("volumeMounts", _NO_EFFECT, "reported with the Pod's `volumes`"),
     Field("workingDir", _IGNORED, "a module has that of its base"),
 )
 """Fields of a container that is a module."""

@@ -1,6 +1,6 @@
 """Which release of a module a base has, and whether a Pod wants another one.
 
-Name and version do not tell one content from another: a Pod's image can be changed
+Name and version do not identify the content: a Pod's image can be changed
 in place while BIZ_VERSION stays, and teams release the same version again. So what
 was installed is remembered with the module, as a digest of where it came from and,
 for the strategy ``force``, with the Pod that it was installed for:
@@ -55,7 +55,7 @@ def release(pod: Pod, container: Container) -> Release:
     """Return what a Pod wants installed for one of its containers.
 
     The digest is recorded in the cluster: computing it in another way would install
-    every module anew.
+    every module again.
     """
     text = json.dumps(content(container, facts_of(pod)), separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
@@ -65,7 +65,7 @@ def release(pod: Pod, container: Container) -> Release:
 
 
 def outdated(present: Release, wanted: Release) -> bool:
-    """Tell whether a module must be installed again to be what is wanted."""
+    """Return whether a module must be installed again to be what is wanted."""
     if not present.digest:
         return False
     if present.digest != wanted.digest:

@@ -31,7 +31,7 @@ class Effect(Enum):
     """The base works on this module already: look again in a few seconds."""
     FAILED = "failed"
     """The base tried and failed; trying again may help."""
-    HOPELESS = "hopeless"
+    PERMANENT = "permanent"
     """Trying again the same way cannot help."""
     ALONE = "alone"
     """The batch as a whole failed, which says nothing of this module: install it alone."""
@@ -80,7 +80,7 @@ def meaning(verb: Verb, key: ModuleKey, reply: Reply) -> Meaning:
     if reply.code is ReplyCode.SUCCESS:
         return _success(verb, key, reply)
     if reply.code is ReplyCode.CMD_NOT_FOUND:
-        return Meaning(Effect.HOPELESS, reason="CommandNotSupported", message=f"the base does not know {verb.value}")
+        return Meaning(Effect.PERMANENT, reason="CommandNotSupported", message=f"the base does not know {verb.value}")
     text = f"{reply.message}\n{reply.stack_trace}"
     if reply.client_code is ClientCode.REPEAT_BIZ:
         return _present(key, reply)
@@ -116,7 +116,7 @@ def _present(key: ModuleKey, reply: Reply) -> Meaning:
 def _mismatch(key: ModuleKey, found: tuple[ModuleKey, ...], *, installed: bool) -> Meaning:
     names = ", ".join(str(other) for other in found)
     message = f"the jar's manifest says {names}, the Pod says {key}: correct name, BIZ_VERSION or the jar"
-    return Meaning(Effect.HOPELESS, reason="IdentityMismatch", message=message, others=found if installed else ())
+    return Meaning(Effect.PERMANENT, reason="IdentityMismatch", message=message, others=found if installed else ())
 
 
 def batch_meaning(key: ModuleKey, url: str, outcome: Reply | BatchInstalled) -> Meaning:
@@ -132,7 +132,7 @@ def batch_meaning(key: ModuleKey, url: str, outcome: Reply | BatchInstalled) -> 
                 return _in_batch(key, reply)
         outcome = outcome.reply
     if outcome.code is ReplyCode.SUCCESS:
-        return Meaning(Effect.ASK, reason="UnknownReply", message="the base did not tell how this module went")
+        return Meaning(Effect.ASK, reason="UnknownReply", message="the base did not report how this module went")
     return Meaning(Effect.ALONE, reason="BatchFailed", message=describe(outcome))
 
 
@@ -147,10 +147,10 @@ def _failure(verb: Verb, reply: Reply, text: str) -> Meaning:
     message = describe(reply)
     thrown = _thrown(reply)
     if any(mark in thrown for mark in _BAD_SPEC):
-        return Meaning(Effect.HOPELESS, reason="InvalidModule", message=message)
+        return Meaning(Effect.PERMANENT, reason="InvalidModule", message=message)
     if verb is Verb.UNINSTALL:
         master = _MASTER in text
-        return Meaning(Effect.HOPELESS if master else Effect.FAILED, reason="UninstallFailed", message=message)
+        return Meaning(Effect.PERMANENT if master else Effect.FAILED, reason="UninstallFailed", message=message)
     if verb is Verb.SWITCH:
         return Meaning(Effect.FAILED, reason="SwitchFailed", message=message)
     if (taken := _PATH_TAKEN.search(text)) is not None:

@@ -159,7 +159,7 @@ def note_own_use(base: Base, pods: Sequence[Pod], now: float) -> Base:
     As long as Pods may come for modules of a baseline these cannot be counted.
     """
     used = base.signs.metaspace_used
-    if base.profile.base_used is not None or used is None or not base.modules.told:
+    if base.profile.base_used is not None or used is None or not base.modules.listed:
         return base
     present, spared = base.modules.present.keys(), base.modules.spared
     with_pods = {ModuleKey(container.name, container.version) for pod in pods for container in pod.containers}
@@ -323,7 +323,7 @@ def _unreachable(base: Base, why: str) -> Base:
 
 
 def _has_listed(base: Base) -> bool:
-    return base.modules.told and base.modules.heard >= base.signs.trusted_from
+    return base.modules.listed and base.modules.list_epoch >= base.signs.trusted_from
 
 
 def _no_commands(base: Base, outage: Outage) -> str:

@@ -1,4 +1,4 @@
-"""What the Node of a base should be: pure functions from what the base told to a NodeSpec.
+"""What the Node of a base should be: pure functions from what the base reports to a NodeSpec.
 
 Name, labels, taints, addresses and pod count are those of the Go Module
 Controller V2. Memory stands for metaspace: capacity is the JVM's limit,
@@ -30,7 +30,7 @@ _MEMORY_GRAIN = 1024 * _KI
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a base told of itself; base_used is its own metaspace in bytes before modules, None when never seen."""
+    """What a base reports of itself; base_used is its own metaspace in bytes before modules, None when never seen."""
 
     base: BaseId
     env: str
@@ -124,8 +124,8 @@ def _addresses(profile: Profile, kubelet: Endpoint | None) -> tuple[tuple[str, s
     if kubelet is not None:
         # The API server dials what it prefers, by default the host name: there must be nothing else to prefer.
         return (("InternalIP", kubelet.ip),)
-    told = (("InternalIP", profile.address.ip), ("Hostname", profile.host_name))
-    return tuple((kind, address) for kind, address in told if address)
+    addresses = (("InternalIP", profile.address.ip), ("Hostname", profile.host_name))
+    return tuple((kind, address) for kind, address in addresses if address)
 
 
 def _status(
@@ -175,7 +175,7 @@ def room(
     """Return capacity and allocatable.
 
     Memory is that of metaspace, or what is offered where the JVM has no limit; as long as
-    the base has not told which, or nothing is offered, there is no figure, rather than 0.
+    the base has not reported which, or nothing is offered, there is no figure, rather than 0.
     """
     rest = {"pods": PODS, **{name: size for name, size in offered.items() if name != "memory"}}
     if metaspace is None:
@@ -235,7 +235,7 @@ def parse_quantity(text: str) -> int | None:
 
 
 def metadata_differs(node: Node, spec: NodeSpec) -> bool:
-    """Tell whether labels, annotations or taints that we own are not as they should be."""
+    """Return whether labels, annotations or taints that we own are not as they should be."""
     return (
         any(node.labels.get(key) != value for key, value in spec.labels.items())
         or any(node.annotations.get(key) != value for key, value in spec.annotations.items())
@@ -283,7 +283,7 @@ def _internal_ip(node: Node) -> str:
 
 
 def address_of(node: Node, kubelet_ip: str = "") -> Address | None:
-    """Return where the base of a Node listens, from our annotation or as the original kept it; None if untold.
+    """Return where the base of a Node listens, from our annotation or as the original kept it; None if it is not there.
 
     The original replaces the base's address by kubelet_ip, that of the Service before
     its kubelet API: then nothing is known of it, which is an Address without ip. So it
@@ -304,14 +304,14 @@ def address_of(node: Node, kubelet_ip: str = "") -> Address | None:
 
 
 def profile_of(node: Node, base: BaseId, env: str, *, kubelet_ip: str = "") -> Profile | None:
-    """Return what a Node tells of its base, for a replica that takes it over; None without an address.
+    """Return what a Node shows of its base, for a replica that takes it over; None without an address.
 
     kubelet_ip is the address that Nodes have in place of their base's, if any.
     """
     address = address_of(node, kubelet_ip)
     if address is None:
         return None
-    told = node.annotations.get(contract.ANNOTATION_TUNNEL, "")
+    named = node.annotations.get(contract.ANNOTATION_TUNNEL, "")
     likely = TunnelKind.HTTP if address.port or node.labels.get(contract.BASE_TUNNEL_PORT) else TunnelKind.MQTT
     return Profile(
         base=base,
@@ -321,7 +321,7 @@ def profile_of(node: Node, base: BaseId, env: str, *, kubelet_ip: str = "") -> P
         cluster_name=node.labels.get(contract.BASE_CLUSTER_NAME, ""),
         host_name=node.labels.get(contract.BASE_HOST_NAME, ""),
         address=address,
-        tunnel=next((kind for kind in TunnelKind if kind.value == told), likely),
+        tunnel=next((kind for kind in TunnelKind if kind.value == named), likely),
         java_version=node.status.runtime_version.removeprefix("java://"),
         metaspace=_metaspace_of(node),
         base_used=_base_used_of(node),

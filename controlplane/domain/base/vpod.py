@@ -29,7 +29,7 @@ MESSAGE_LIMIT = 2048
 
 
 Readings: TypeAlias = Mapping[tuple[str, str], Reading]
-"""What probes tell of modules, by UID of the Pod and name of the container."""
+"""What probes show of modules, by UID of the Pod and name of the container."""
 
 _NO_READINGS: Readings = {}
 
@@ -66,7 +66,7 @@ def pod_status(
     now is monotonic and belongs to modules, wall is written. releases are those of
     ``wishes.releases``, readings are what is known from the probes of its modules.
     """
-    if not modules.told or pod.status.terminal:
+    if not modules.listed or pod.status.terminal:
         return None
     if deadline.remaining(pod, wall) == 0:
         return deadline.failed(pod, wall)
@@ -213,7 +213,7 @@ def _container(
 def _reading(
     container: Container, status: ContainerStatus, before: ContainerStatus | None, reading: Reading | None
 ) -> Reading:
-    """Return what the probes of a running module tell; until one of ours was sent, what stands in the Pod."""
+    """Return what the probes of a running module show; until one of ours was sent, what stands in the Pod."""
     run = status.started_at
     if not container.probes:
         return first(NO_PROBES, run, started=True, ready=True)

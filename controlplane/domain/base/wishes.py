@@ -109,5 +109,5 @@ def _strategy(pod: Pod) -> InstallStrategy | None:
 
 
 def exclusive(wish: Wish) -> bool:
-    """Tell whether a Pod says that versions of its module cannot stand beside each other: then the newest is alone."""
+    """Return whether a Pod says that versions of its module cannot coexist: then the newest is alone."""
     return wish.spec.strategy is InstallStrategy.UNINSTALL_THEN_INSTALL

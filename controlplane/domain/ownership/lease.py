@@ -3,7 +3,7 @@
 Expiry is judged by how long we have seen the record unchanged on our own
 monotonic clock, never by the times written in it. ``transitions`` is the fence;
 it rises whenever a term of ownership begins, a restart of the same holder
-included, so that orders of an earlier term can be told and refused:
+included, so that orders of an earlier term can be recognised and refused:
 
     for all terms t1 before t2 of one base:  fence(t1) < fence(t2)
 """
@@ -48,7 +48,7 @@ def wait(lease: Lease, *, me: str, unchanged_for: float, holder_gone: bool) -> f
     """Return the seconds until the lease may be taken, 0 when it may be now.
 
     unchanged_for is how many seconds the record has been seen unchanged.
-    holder_gone tells that its holder stopped acting for good: its member lease
+    holder_gone:  its holder stopped acting for good: its member lease
     was released or expired. Our own lease is taken again at once, since no other
     process may use our name.
     """
@@ -98,10 +98,10 @@ def renewed(lease: Lease, *, renew_time: str) -> Lease:
 
 
 def held_by(lease: Lease | None, holder: str, fence: int) -> bool:
-    """Tell whether this is still the term that holder began with fence."""
+    """Return whether this is still the term that holder began with fence."""
     return lease is not None and lease.holder == holder and lease.transitions == fence
 
 
 def may_act(*, now: float, renewed_at: float) -> bool:
-    """Tell whether a holder that last renewed at renewed_at may still write and send orders."""
+    """Return whether a holder that last renewed at renewed_at may still write and send orders."""
     return now - renewed_at < SELF_FENCE_AFTER

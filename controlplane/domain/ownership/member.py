@@ -38,18 +38,18 @@ class Member:
             acquire_time=stamp,
             transitions=current.transitions + 1 if current is not None else 0,
             labels={contract.COMPONENT: contract.COMPONENT_REPLICA, contract.ENV: self.env},
-            annotations={**self._told(tunnels), contract.ANNOTATION_REPLICA_DRAINING: "false"},
+            annotations={**self._annotations(tunnels), contract.ANNOTATION_REPLICA_DRAINING: "false"},
         )
 
     def renewed(self, current: Lease | None, stamp: str, tunnels: frozenset[str]) -> Lease:
-        """Return the record to write next: as it is but for what we tell, or anew when somebody removed it."""
+        """Return the record to write next: as it is but for what we say, or again when somebody removed it."""
         if current is None:
             return self.fresh(None, stamp, tunnels)
-        told = {**current.annotations, **self._told(tunnels)}
-        return replace(current, holder=self.replica, renew_time=stamp, annotations=told)
+        annotations = {**current.annotations, **self._annotations(tunnels)}
+        return replace(current, holder=self.replica, renew_time=stamp, annotations=annotations)
 
     def wrote(self, lease: Lease) -> bool:
-        """Tell whether a record is this process's."""
+        """Return whether a record is this process's."""
         return lease.annotations.get(contract.ANNOTATION_REPLICA_INSTANCE) == self.instance
 
     def why_taken(self, lease: Lease) -> str:
@@ -61,7 +61,7 @@ class Member:
             "give each replica a CLIENT_ID of its own, for example its Pod's name, or stop the other one first"
         )
 
-    def _told(self, tunnels: frozenset[str]) -> Mapping[str, str]:
+    def _annotations(self, tunnels: frozenset[str]) -> Mapping[str, str]:
         return {
             contract.ANNOTATION_REPLICA_ADDRESS: self.address,
             contract.ANNOTATION_REPLICA_INSTANCE: self.instance,

@@ -50,22 +50,22 @@ class Replica:
 
 def replica_of(lease: Lease) -> Replica:
     """Read a member lease."""
-    told = lease.annotations
+    annotations = lease.annotations
     return Replica(
         id=lease.name.removeprefix(contract.MEMBER_LEASE_PREFIX),
-        address=told.get(contract.ANNOTATION_REPLICA_ADDRESS, ""),
-        draining=told.get(contract.ANNOTATION_REPLICA_DRAINING) == "true",
-        tunnels=frozenset(filter(None, told.get(contract.ANNOTATION_REPLICA_TUNNELS, "").split(","))),
+        address=annotations.get(contract.ANNOTATION_REPLICA_ADDRESS, ""),
+        draining=annotations.get(contract.ANNOTATION_REPLICA_DRAINING) == "true",
+        tunnels=frozenset(filter(None, annotations.get(contract.ANNOTATION_REPLICA_TUNNELS, "").split(","))),
     )
 
 
 def may_act(*, now: float, renewed_at: float) -> bool:
-    """Tell whether a replica that last renewed its member lease at renewed_at may still write and send orders."""
+    """Return whether a replica that last renewed its member lease at renewed_at may still write and send orders."""
     return now - renewed_at < SELF_FENCE_AFTER
 
 
 def unbroken(*, now: float, renewed_at: float) -> bool:
-    """Tell whether nobody can have counted a replica as gone from its last renewal to one that is confirmed now.
+    """Return whether nobody can have counted a replica as gone from its last renewal to one that is confirmed now.
 
     The record changed between the two, so that nobody saw it unchanged for longer; a
     tenth is for clocks that run at different rates.

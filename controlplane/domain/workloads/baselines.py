@@ -1,7 +1,7 @@
 """Baselines: the modules that a starting base is given, as the scheduler would place them there.
 
 Thousands of bases start together and ask the same, so that an offer is made from the
-Deployments once and an answer once for all bases between which its rules do not tell apart.
+Deployments once and an answer once for all bases that its rules treat alike.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from controlplane.domain.workloads.deployments import Demand, Place, baseline_de
 from controlplane.domain.workloads.placement import Site
 
 MOST_KEPT = 1024
-"""Answers, and judgements of a group of rules, that are kept at most; they are made anew then."""
+"""Answers, and judgements of a group of rules, that are kept at most; then they are computed again."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from controlplane.domain.workloads.placement import matches
 
 
 def is_ready(node: Node) -> bool:
-    """Tell whether a Node is Ready."""
+    """Return whether a Node is Ready."""
     return any(condition.type == "Ready" and condition.status == "True" for condition in node.status.conditions)
 
 
@@ -71,7 +71,7 @@ class Census:
 
 
 def has_pod(deployment: ModuleDeployment, pods: Iterable[Pod]) -> bool:
-    """Tell whether one of the Pods of a Node is the Deployment's and stays."""
+    """Return whether one of the Pods of a Node is the Deployment's and stays."""
     return deployment.selector is not None and any(
         pod.namespace == deployment.namespace and not pod.deleting and matches(deployment.selector, pod.labels)
         for pod in pods

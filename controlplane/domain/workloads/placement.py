@@ -109,7 +109,7 @@ def tolerates(toleration: Toleration, taint: Taint) -> bool:
 
 
 def matches(requirements: Iterable[Requirement], labels: Mapping[str, str]) -> bool:
-    """Tell whether labels meet all requirements; an operator that does not exist is never met."""
+    """Return whether labels meet all requirements; an operator that does not exist is never met."""
     return all(_meets(requirement, labels) for requirement in requirements)
 
 
@@ -140,7 +140,7 @@ def _compares(requirement: Requirement, value: str | None) -> bool:
 
 
 def int64(text: str) -> int | None:
-    """Read a whole number as Kubernetes reads those of Gt and Lt; None for what is none or needs more than 64 bits."""
+    """Read a whole number as Kubernetes reads those of Gt and Lt; None for anything else, and beyond 64 bits."""
     if not _INTEGER.fullmatch(text):
         return None
     number = int(text)

@@ -46,7 +46,7 @@ class _Given:
 
 
 class Answers:
-    """The answers given last, by request id. One that tells of a failure is forgotten: it may be tried again."""
+    """The answers given last, by request id. One that reports a failure is forgotten: it may be tried again."""
 
     def __init__(self) -> None:
         self._given: OrderedDict[str, _Given] = OrderedDict()

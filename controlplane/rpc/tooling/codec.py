@@ -71,7 +71,7 @@ def vnode(name: str, identity: BaseId, node: Node | None, base: Base | None, lea
     message.tunnel, message.address = profile.tunnel.value, str(profile.address)
     message.state, message.ready = _STATES[base.phase], ready and base.phase is Phase.READY
     message.message, message.fence, message.gateway = base.why, base.fence, base.gateway
-    message.modules, message.modules_unknown = len(base.modules.present), not base.modules.told
+    message.modules, message.modules_unknown = len(base.modules.present), not base.modules.listed
     message.since.CopyFrom(_timestamp(base.discovered_wall))
     return message
 
@@ -109,7 +109,7 @@ def module_key(module: pb.Module) -> str:
 
 def _module(vnode: str, key: ModuleKey, known: Modules) -> pb.Module:
     flight, present = known.in_flight.get(key.name), known.present.get(key)
-    absent = "ABSENT" if known.told else "UNKNOWN"
+    absent = "ABSENT" if known.listed else "UNKNOWN"
     return pb.Module(
         vnode=vnode,
         name=key.name,
@@ -187,7 +187,7 @@ def _timestamp(seconds: float) -> Timestamp:
 
 
 def _written(text: str) -> Timestamp | None:
-    """Read a time as the cluster writes it; None where it is none."""
+    """Read a time as the cluster writes it; None where it is not one."""
     message = Timestamp()
     try:
         message.FromJsonString(text)

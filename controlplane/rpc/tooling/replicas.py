@@ -149,8 +149,8 @@ class ReplicaLink:
                     case "gone":
                         self._index.put(name, message.gone, None)
                     case "event":
-                        told = message.event
-                        self._events.put(name, told.instance, told.number, told.event)
+                        one = message.event
+                        self._events.put(name, one.instance, one.number, one.event)
                     case "synced":
                         if not complete:
                             complete = True

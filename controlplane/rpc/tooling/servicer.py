@@ -2,7 +2,7 @@
 
 Guarantees: a mutation sent again with its request_id is answered again and not
 done again while this replica lives, and the changes themselves are idempotent.
-Once the replica ends, every call is told so before the state of its bases goes.
+Once the replica ends, every call ends so before the state of its bases goes.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
 
     @asynccontextmanager
     async def _answering(self, context: Context, *, changes: bool = False) -> AsyncIterator[None]:
-        """Turn what goes wrong into statuses, the end of the replica included; what was changed is told even then."""
+        """Turn what goes wrong into statuses, the end of the replica too; what was changed is answered even then."""
         async with refusing(context):
             self._go_on()
             yield
@@ -174,16 +174,16 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         self, request: pb.WatchVNodesRequest, context: Context
     ) -> AsyncIterator[pb.WatchVNodesResponse]:
         """Send all matching VNodes, then each change."""
-        async with self._answering(context), aclosing(self._watches.vnodes(request)) as told:
-            async for answer in told:
+        async with self._answering(context), aclosing(self._watches.vnodes(request)) as answers:
+            async for answer in answers:
                 yield answer
 
     async def WatchModules(
         self, request: pb.WatchModulesRequest, context: Context
     ) -> AsyncIterator[pb.WatchModulesResponse]:
         """Send all matching modules, then each change."""
-        async with self._answering(context), aclosing(self._watches.modules(request)) as told:
-            async for answer in told:
+        async with self._answering(context), aclosing(self._watches.modules(request)) as answers:
+            async for answer in answers:
                 yield answer
 
     async def WatchEvents(
@@ -191,8 +191,8 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
     ) -> AsyncIterator[pb.WatchEventsResponse]:
         """Send the recent events, then new ones when asked to follow."""
         try:
-            async with self._answering(context), aclosing(self._watches.events(request)) as told:
-                async for answer in told:
+            async with self._answering(context), aclosing(self._watches.events(request)) as answers:
+                async for answer in answers:
                     yield answer
         except TooSlow as error:
             await refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), reason="TOO_SLOW")

@@ -156,8 +156,8 @@ def _fact(message: pb.Report, kind: str, tunnel: TunnelKind) -> Fact:
 def order_result(message: pb.OrderResult, *, env: str) -> tuple[BaseId, OrderResult]:
     """Read an OrderResult; raises Unreadable if it does not say whose it is.
 
-    An outcome that cannot be read is unknown: the order had one, and only the base can
-    tell which.
+    An outcome that cannot be read is unknown: the order had one, and only the base
+    knows which.
     """
     base, order = _base(message.base_id, env), _name(message.order_id, "order_id")
     try:

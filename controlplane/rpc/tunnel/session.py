@@ -48,7 +48,7 @@ Context = aio.ServicerContext[pb.ConnectRequest, pb.ConnectResponse]
 
 
 class _Ended(Exception):
-    """The session is over; orderly tells whether the gateway said so."""
+    """The session is over; orderly says whether the gateway said so."""
 
     def __init__(self, why: str, *, orderly: bool) -> None:
         super().__init__(why)
@@ -138,7 +138,7 @@ class Session:
         return len(self._waiting) > MOST_WAITING
 
     async def write(self, context: Context) -> NoReturn:
-        """Send what waits, for ever."""
+        """Send what waits, until cancelled."""
         while True:
             await self._something.wait()
             self._something.clear()
@@ -205,7 +205,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
             orderly = isinstance(reason, _Ended) and reason.orderly
             (bound.info if orderly else bound.warning)("gateway left", cause=str(reason))
         except* (asyncio.InvalidStateError, aio.AioRpcError, aio.UsageError):
-            # A write on a call that ended; the reader's verdict may have come too late to be told.
+            # A write on a call that ended; the reader's verdict may come too late.
             bound.warning("gateway lost", cause="its stream broke")
         finally:
             if self._sessions.get(info.gateway_id) is session:
@@ -221,7 +221,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
         except TimeoutError:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "Hello did not come")
         except DecodeError:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message is none of the contract")
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message is not of the contract")
         if not isinstance(first, pb.ConnectRequest) or first.WhichOneof("message") != "hello":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be Hello")
         try:
@@ -245,7 +245,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
         return GatewayInfo(hello.gateway, hello.instance, hello.tunnel, hello.version, self._clock.wall())
 
     def _replace(self, info: GatewayInfo) -> None:
-        """A gateway that connects anew has lost its old stream, whatever this side still thinks of it."""
+        """A gateway that connects again has lost its old stream, whatever this side still thinks of it."""
         old = self._sessions.get(info.gateway_id)
         if old is None:
             return
@@ -258,7 +258,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
             try:
                 message = await context.read()
             except DecodeError:
-                self._refused(session, Unreadable("unparsable", "a message that is none of the contract"))
+                self._refused(session, Unreadable("unparsable", "a message that is not of the contract"))
                 continue
             if not isinstance(message, pb.ConnectRequest):
                 raise _Ended("its stream ended without Goodbye", orderly=False)

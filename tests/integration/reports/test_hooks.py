@@ -16,7 +16,7 @@ from controlplane.app.clock import SystemClock
 from controlplane.app.events import Happening
 from controlplane.app.ports import Undelivered
 from controlplane.app.reporting import hooks as reporting
-from controlplane.app.reporting.hooks import Outlet, Reporter
+from controlplane.app.reporting.hooks import HookQueue, Reporter
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.reports import Report
 from controlplane.reports import hooks, posting
@@ -43,7 +43,7 @@ async def poster() -> AsyncIterator[Poster]:
 @asynccontextmanager
 async def reporter_to(text: str, poster: Poster) -> AsyncIterator[Reporter]:
     clock = SystemClock()
-    outlets = [Outlet(hook, clock=clock, random=Random(1)) for hook in hooks.parse(text, poster).usable]
+    outlets = [HookQueue(hook, clock=clock, random=Random(1)) for hook in hooks.parse(text, poster).usable]
     reporter = Reporter(outlets, clock, replica="r0", env="dev")
     task = asyncio.create_task(reporter.run())
     try:

@@ -60,7 +60,7 @@ def content(recorded: str) -> str:
 
 
 def part_of(shown: Any, recorded: Any) -> bool:
-    """Tell whether JSON is other JSON with members and items left out; the rest is the same and in the same order."""
+    """Return whether JSON is other JSON with members and items left out; the rest is the same and in the same order."""
     if isinstance(shown, dict) and isinstance(recorded, dict):
         order = [name for name in recorded if name in shown]
         return list(shown) == order and all(part_of(shown[name], recorded[name]) for name in order)

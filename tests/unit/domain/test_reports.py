@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.domain import reports
-from controlplane.domain.reports import Allowance, Report, Telling, classify, gathered
+from controlplane.domain.reports import Allowance, Report, Sent, classify, gathered
 
 
 def report(message: str = "no space", *, base: str = "b1", event: str = "ContainerStart") -> Report:
@@ -83,7 +83,7 @@ def test_a_timeout_is_never_told_as_a_success() -> None:
 
 
 def test_repetitions_are_counted_with_the_last_word() -> None:
-    telling = Telling(0.0, report("first")).again(report("second"))
+    telling = Sent(0.0, report("first")).again(report("second"))
     assert telling.summary().message == "second (once more within 10 minutes)"
     assert telling.again(report("third")).summary().message == "third (2 times more within 10 minutes)"
 

@@ -64,7 +64,7 @@ class World:
         self.trace.append(f"{self.now:9.3f} {what}")
 
     def chance(self, probability: float) -> bool:
-        """Tell whether something of this probability happens."""
+        """Return whether something of this probability happens."""
         return self.random.random() < probability
 
     def close(self) -> None:

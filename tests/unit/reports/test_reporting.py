@@ -14,7 +14,7 @@ from controlplane.app.events import Happening
 from controlplane.app.metrics import HOOK_QUEUE, HOOK_REPORTS
 from controlplane.app.ports import Undelivered
 from controlplane.app.reporting import hooks as reporting
-from controlplane.app.reporting.hooks import Outlet, Reporter
+from controlplane.app.reporting.hooks import HookQueue, Reporter
 from controlplane.domain.reports import Allowance, Report
 from tests.unit.app.harness import LoopClock
 
@@ -61,7 +61,7 @@ def happening(reason: str = "ModuleInstallFailed", *, base: str = "b1", message:
 @asynccontextmanager
 async def reporting_to(hooks: Sequence[FakeHook], pace: Allowance = WIDE) -> AsyncIterator[Reporter]:
     clock = LoopClock()
-    outlets = [Outlet(hook, clock=clock, random=Random(1), pace=pace) for hook in hooks]
+    outlets = [HookQueue(hook, clock=clock, random=Random(1), pace=pace) for hook in hooks]
     reporter = Reporter(outlets, clock, replica="r0", env="dev")
     task = asyncio.create_task(reporter.run())
     try:

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from controlplane.app.events import Happening
 from controlplane.app.metrics import TRACKED
 from controlplane.app.reporting import tracking
-from controlplane.app.reporting.hooks import Outlet
+from controlplane.app.reporting.hooks import HookQueue
 from controlplane.app.reporting.tracking import Tracker
 from tests.unit.app.harness import LoopClock
 from tests.unit.reports.test_reporting import FakeHook, happening
@@ -52,7 +52,7 @@ async def tracking_to(
     file: FakeFile, links: Sequence[FakeHook] = (), *, everything: bool = False
 ) -> AsyncIterator[Tracker]:
     clock = LoopClock()
-    outlets = [Outlet(link, clock=clock, random=Random(1)) for link in links]
+    outlets = [HookQueue(link, clock=clock, random=Random(1)) for link in links]
     tracker = Tracker(file, outlets, clock, replica="r0", env="dev", everything=everything)
     task = asyncio.create_task(tracker.run())
     try:

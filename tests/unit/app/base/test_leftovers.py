@@ -51,7 +51,7 @@ async def orphan(stage: Stage) -> BaseId:
 
 
 async def test_an_orphan_that_is_not_there_any_more_is_uninstalled_once() -> None:
-    """In the original each such answer led to the next uninstall, at network speed, for ever."""
+    """In the original each such answer led to the next uninstall, at network speed, until cancelled."""
     async with Stage(Api()).running() as stage:
         base = await orphan(stage)
         stage.bases.answer[Verb.UNINSTALL] = NOT_FOUND

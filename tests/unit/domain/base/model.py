@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from controlplane.domain.base import doubts, outcomes
 from controlplane.domain.base import modules as book
+from controlplane.domain.base import outcomes, unconfirmed
 from controlplane.domain.base.modules import Modules
 from controlplane.domain.base.planner import Abilities, Policy, plan
 from controlplane.domain.base.releases import UNKNOWN, Release
@@ -123,9 +123,9 @@ class World:
 
     def work(self) -> None:
         """The controller looks once, and records what is its own."""
-        for order_id in doubts.overdue(self.state, self.now):
+        for order_id in unconfirmed.overdue(self.state, self.now):
             self._end(outcomes.lost(order_id, "no answer in time"))
-        self.state = doubts.doubt(self.state, self.now)
+        self.state = unconfirmed.ask(self.state, self.now)
         wishes = self.wishes()
         self.state = book.forget(self.state, {wish.spec.key for wish in wishes}, self.now)
         self.state = book.adopt(self.state, {wish.spec.key: wish.release for wish in wishes})
@@ -154,7 +154,7 @@ class World:
                 now=self.now,
                 deadline=self.now + DEADLINE,
                 gateway="g/1",
-                doubt_at=self.now + DOUBT,
+                ask_at=self.now + DOUBT,
             )
             assert len(self.state.orders()) <= 3
             self.sent.append(order)
@@ -173,10 +173,10 @@ class World:
     def hear(self, index: int) -> None:
         """A list arrives."""
         heard = self.lists.pop(index)
-        self.state, lost = doubts.undelivered(self.state, heard, again_at=self.now + DOUBT)
+        self.state, lost = unconfirmed.undelivered(self.state, heard, again_at=self.now + DOUBT)
         for order_id in lost:
             self._end(outcomes.lost(order_id, "the base does not seem to work on it"))
-        self.state = book.hear(self.state, heard, self.now)
+        self.state = book.take_list(self.state, heard)
 
     def learn(self, index: int, *, again: bool) -> None:
         """A result arrives, and maybe once more."""
@@ -302,7 +302,7 @@ class World:
     def starts_with_a_baseline(self, keys: tuple[ModuleKey, ...]) -> None:
         """The base starts, asks what to start with, and is told; it installs that by itself."""
         self.base_restarts()
-        self.state = book.told_to_start_with(self.state, keys, self.now)
+        self.state = book.given_at_start(self.state, keys, self.now)
         self.recorded = dict(self.state.owned)
         self.baseline = keys
 

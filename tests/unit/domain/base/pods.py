@@ -50,7 +50,7 @@ def biz(name: str = "a", version: str = "1", image: str = "", **env: str) -> Con
 def told(*modules: Module, state: Modules | None = None) -> Modules:
     """What is known once the base told these modules."""
     known = state or Modules()
-    return book.hear(known, ModuleList(modules, complete=True, unchanged=False, epoch=known.epoch), 0.0)
+    return book.take_list(known, ModuleList(modules, complete=True, unchanged=False, epoch=known.epoch))
 
 
 def pod_status(

@@ -62,7 +62,7 @@ def answered(outcome: Outcome) -> Modules:
 
 def heard(state: Modules, *names: str) -> Modules:
     modules = tuple(Module(ModuleKey(name, "1"), ModuleState.ACTIVATED) for name in names)
-    return book.hear(state, ModuleList(modules, complete=True, unchanged=False, epoch=state.epoch), 1.0)
+    return book.take_list(state, ModuleList(modules, complete=True, unchanged=False, epoch=state.epoch))
 
 
 def test_the_modules_of_a_pod_are_one_order_where_the_base_takes_batches() -> None:

@@ -32,7 +32,7 @@ V1, V2 = spec("a", "1"), spec("a", "2")
 
 def told(*modules: Module, epoch: int = 1, **more: object) -> Modules:
     state = replace(Modules(), **more)  # type: ignore[arg-type]
-    return book.hear(state, ModuleList(modules, complete=True, unchanged=False, epoch=epoch), 0.0)
+    return book.take_list(state, ModuleList(modules, complete=True, unchanged=False, epoch=epoch))
 
 
 def intents(state: Modules, *wishes: Wish, now: float = 0.0, policy: Policy | None = None) -> list[tuple[Verb, str]]:
@@ -57,7 +57,7 @@ def test_nothing_is_ordered_before_the_base_told_its_modules() -> None:
 
 def test_a_partial_list_is_no_list() -> None:
     partial = ModuleList((), complete=False, unchanged=False, epoch=1)
-    assert not book.hear(Modules(), partial, 0.0).told
+    assert not book.take_list(Modules(), partial).listed
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_version_that_is_to_be_alone_is_put_in_charge_when_the_others_are_gone
 
 @pytest.mark.parametrize("last", ["1", "3"])
 def test_one_pod_that_cannot_stand_other_versions_is_enough(last: str) -> None:
-    """Each of them would otherwise remove the others, in turn and for ever."""
+    """Each of them would otherwise remove the others, in turn and until cancelled."""
     exclusive = Wish(spec("a", "2", InstallStrategy.UNINSTALL_THEN_INSTALL), leaving=False)
     newest = Wish(spec("a", last), leaving=False)
     assert intents(told(), exclusive, newest) == [(Verb.INSTALL, f"a:{last}")]

@@ -40,16 +40,16 @@ ORDERED = {
 
 DONE = ("done", "")
 FAILED = ("failed", "InstallFailed")
-INVALID = ("hopeless", "InvalidModule")
+INVALID = ("permanent", "InvalidModule")
 
 MEANINGS: Mapping[str, tuple[str, str] | dict[str, tuple[str, str]]] = {
     "installBiz-success": DONE,
     "installBiz-success-second-version": DONE,
     "installBiz-success-strategy": DONE,
     "installBiz-success-client-gone": ("ask", "OutcomeUnknown"),
-    "installBiz-identity-mismatch": ("hopeless", "IdentityMismatch"),
+    "installBiz-identity-mismatch": ("permanent", "IdentityMismatch"),
     "installBiz-repeat-itself": ("ask", "AlreadyPresent"),
-    "installBiz-repeat-other": ("hopeless", "IdentityMismatch"),
+    "installBiz-repeat-other": ("permanent", "IdentityMismatch"),
     "installBiz-url-404": ("failed", "ArtifactUnavailable"),
     "installBiz-not-a-zip": FAILED,
     "installBiz-no-biz": FAILED,
@@ -114,7 +114,7 @@ def ended(recorded: str) -> tuple[outcomes.Ended, ...]:
     command, items, outcome = _operation(recorded)
     specs = tuple(_spec(item) for item in items)
     order = Order(OrderId("1"), 1, BaseId("b"), Address("10.0.0.1", 1238), ORDERED[command], specs, 600.0)
-    state = book.begin(Modules(told=True), order, {}, now=0.0, deadline=600.0, gateway="g/1")
+    state = book.begin(Modules(listed=True), order, {}, now=0.0, deadline=600.0, gateway="g/1")
     return outcomes.end(state, _over_the_contract(outcome), now=1.0, chance=0.0)[1]
 
 
@@ -150,7 +150,7 @@ def _listed(recorded: str) -> Modules:
     _, heard = read
     assert isinstance(heard, ModuleList)
     assert heard == ModuleList(heard.modules, complete=True, unchanged=False, epoch=1)
-    return book.hear(Modules(), heard, 0.0)
+    return book.take_list(Modules(), heard)
 
 
 def wanted(*modules: str, strategy: InstallStrategy = InstallStrategy.DEFAULT) -> tuple[Wish, ...]:

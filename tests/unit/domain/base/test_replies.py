@@ -16,7 +16,12 @@ CONFLICT = "FAILED:biz1:0.0.1 installBiz conflict, exist unfinished command(inst
 ROWS = [
     (Verb.INSTALL, Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=(RUNNING,)), Effect.DONE, ""),
     (Verb.INSTALL, Reply(ReplyCode.SUCCESS), Effect.DONE, ""),
-    (Verb.INSTALL, Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=(OTHER,)), Effect.HOPELESS, "IdentityMismatch"),
+    (
+        Verb.INSTALL,
+        Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=(OTHER,)),
+        Effect.PERMANENT,
+        "IdentityMismatch",
+    ),
     (Verb.INSTALL, Reply(ReplyCode.FAILED, ClientCode.REPEAT_BIZ, "installed"), Effect.ASK, "AlreadyPresent"),
     (
         Verb.INSTALL,
@@ -27,7 +32,7 @@ ROWS = [
     (
         Verb.INSTALL,
         Reply(ReplyCode.FAILED, ClientCode.REPEAT_BIZ, "Biz: biz1:0.0.9 has been installed or registered."),
-        Effect.HOPELESS,
+        Effect.PERMANENT,
         "IdentityMismatch",
     ),
     (
@@ -44,7 +49,7 @@ ROWS = [
     (
         Verb.INSTALL,
         Reply(ReplyCode.CMD_NOT_FOUND, message="please follow the doc"),
-        Effect.HOPELESS,
+        Effect.PERMANENT,
         "CommandNotSupported",
     ),
     (
@@ -58,7 +63,7 @@ ROWS = [
         Reply(
             ReplyCode.INTERNAL_ERROR, message="Internal Error: java.net.MalformedURLException: unknown protocol: oss"
         ),
-        Effect.HOPELESS,
+        Effect.PERMANENT,
         "InvalidModule",
     ),
     (
@@ -115,13 +120,13 @@ ROWS = [
     (
         Verb.INSTALL,
         Reply(ReplyCode.INTERNAL_ERROR, message="Internal Error: Format of Biz Identity is error."),
-        Effect.HOPELESS,
+        Effect.PERMANENT,
         "InvalidModule",
     ),
     (
         Verb.INSTALL,
         Reply(ReplyCode.INTERNAL_ERROR, message="Internal Error: bizUrl should not be blank"),
-        Effect.HOPELESS,
+        Effect.PERMANENT,
         "InvalidModule",
     ),
     # Never asked for by us, but another tool may have done it in the background.
@@ -143,7 +148,7 @@ ROWS = [
     (
         Verb.UNINSTALL,
         Reply(ReplyCode.FAILED, ClientCode.FAILED, "Master biz must not be uninstalled."),
-        Effect.HOPELESS,
+        Effect.PERMANENT,
         "UninstallFailed",
     ),
     (

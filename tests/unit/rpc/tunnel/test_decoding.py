@@ -269,7 +269,7 @@ def texts(value: object) -> Iterator[str]:
 
 
 def shown(text: str) -> bool:
-    """Tell whether nothing in a text can drive a terminal."""
+    """Return whether nothing in a text can drive a terminal."""
     return not any(unicodedata.category(character) == "Cc" and character not in "\t\n" for character in text)
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from controlplane.domain.base import doubts, outcomes
 from controlplane.domain.base import modules as book
+from controlplane.domain.base import outcomes, unconfirmed
 from controlplane.domain.base.modules import Modules
 from controlplane.domain.base.planner import Policy, plan
 from controlplane.domain.base.replies import Effect
@@ -34,7 +34,7 @@ FAILURE = Reply(ReplyCode.INTERNAL_ERROR, message="Internal Error: java.lang.Ill
 
 def begun(state: Modules, number: str, *, now: float) -> Modules:
     order = Order(OrderId(number), 1, BaseId("b"), Address("10.0.0.1", 0), Verb.INSTALL, (SPEC,), 600.0)
-    return book.begin(state, order, {}, now=now, deadline=now + 600.0, gateway="g/1", doubt_at=now + 30.0)
+    return book.begin(state, order, {}, now=now, deadline=now + 600.0, gateway="g/1", ask_at=now + 30.0)
 
 
 def listed(state: Modules, *states: ModuleState, epoch: int | None = None) -> ModuleList:
@@ -42,16 +42,16 @@ def listed(state: Modules, *states: ModuleState, epoch: int | None = None) -> Mo
     return ModuleList(modules, complete=True, unchanged=False, epoch=state.epoch if epoch is None else epoch)
 
 
-def doubted() -> Modules:
-    return doubts.doubt(begun(told(), "1", now=0.0), 30.0)
+def asked_before() -> Modules:
+    return unconfirmed.ask(begun(told(), "1", now=0.0), 30.0)
 
 
 def given_up() -> Modules:
-    state = doubted()
-    state, lost = doubts.undelivered(state, listed(state), again_at=45.0)
+    state = asked_before()
+    state, lost = unconfirmed.undelivered(state, listed(state), again_at=45.0)
     assert lost == (OrderId("1"),)
     state, _ = outcomes.end(state, outcomes.lost(lost[0], "lost"), now=30.0, chance=0.0)
-    return book.hear(state, listed(state), 30.1)
+    return book.take_list(state, listed(state))
 
 
 def ended(state: Modules, number: str, reply: Reply, *, now: float) -> tuple[Modules, list[Effect]]:
@@ -65,31 +65,31 @@ def due(state: Modules, now: float) -> bool:
 
 def test_a_doubt_asks_for_a_list_once_and_in_its_time() -> None:
     state = begun(told(), "1", now=0.0)
-    assert doubts.doubt(state, 29.0) is state
-    asked = doubts.doubt(state, 30.0)
+    assert unconfirmed.ask(state, 29.0) is state
+    asked = unconfirmed.ask(state, 30.0)
     assert asked.epoch == state.epoch + 1
-    assert doubts.doubt(asked, 100.0) is asked
+    assert unconfirmed.ask(asked, 100.0) is asked
 
 
 def test_a_list_that_was_asked_for_before_the_doubt_says_nothing_of_it() -> None:
-    state = doubted()
-    assert doubts.undelivered(state, listed(state, epoch=state.epoch - 1), again_at=45.0)[1] == ()
+    state = asked_before()
+    assert unconfirmed.undelivered(state, listed(state, epoch=state.epoch - 1), again_at=45.0)[1] == ()
     part = replace(listed(state), complete=False)
-    assert doubts.undelivered(state, part, again_at=45.0)[1] == ()
+    assert unconfirmed.undelivered(state, part, again_at=45.0)[1] == ()
 
 
 def test_a_base_that_works_on_the_module_is_asked_again_later() -> None:
-    state = doubted()
-    state, lost = doubts.undelivered(state, listed(state, ModuleState.RESOLVED), again_at=45.0)
+    state = asked_before()
+    state, lost = unconfirmed.undelivered(state, listed(state, ModuleState.RESOLVED), again_at=45.0)
     assert lost == ()
-    assert state.in_flight["a"].doubt_at == 45.0
-    assert doubts.doubt(state, 45.0).epoch == state.epoch + 1
+    assert state.in_flight["a"].ask_at == 45.0
+    assert unconfirmed.ask(state, 45.0).epoch == state.epoch + 1
 
 
 @pytest.mark.parametrize("state_there", [(), (ModuleState.ACTIVATED,), (ModuleState.BROKEN,)])
 def test_in_every_other_state_there_is_nothing_to_wait_for(state_there: tuple[ModuleState, ...]) -> None:
-    state = doubted()
-    assert doubts.undelivered(state, listed(state, *state_there), again_at=45.0)[1] == (OrderId("1"),)
+    state = asked_before()
+    assert unconfirmed.undelivered(state, listed(state, *state_there), again_at=45.0)[1] == (OrderId("1"),)
 
 
 def test_an_order_that_was_lost_is_given_again_long_before_its_deadline() -> None:
@@ -104,7 +104,7 @@ def test_while_the_base_still_loads_the_jar_it_says_so_to_the_second_order_and_i
     state, effects = ended(state, "2", CONFLICT, now=46.0)
     assert effects == [Effect.BUSY]
     assert state.troubles[KEY].failures == 0
-    state = book.hear(state, listed(state), 47.0)
+    state = book.take_list(state, listed(state))
     assert not due(state, 48.0)
     # It may come although its Pod is deleted meanwhile: then it is still known as ours.
     assert KEY in book.forget(state, (), 100.0).owned
@@ -124,7 +124,7 @@ def test_a_late_failure_counts_for_nothing_once_something_newer_is_known() -> No
     state = begun(given_up(), "2", now=36.0)
     assert ended(state, "1", FAILURE, now=37.0)[0].troubles == state.troubles
     state = given_up()
-    running = book.hear(state, listed(state, ModuleState.ACTIVATED), 40.0)
+    running = book.take_list(state, listed(state, ModuleState.ACTIVATED))
     assert ended(running, "1", FAILURE, now=41.0)[0].troubles == {}
 
 
@@ -137,15 +137,15 @@ def test_what_is_remembered_of_orders_that_were_given_up_is_bounded() -> None:
 
 
 def test_an_install_that_nobody_wants_is_doubted_sooner_but_not_over_and_over() -> None:
-    state = doubts.doubt_by(begun(told(), "1", now=0.0), OrderId("1"), 10.0)
-    assert state.in_flight["a"].doubt_at == 10.0
-    assert doubts.doubt_by(state, OrderId("1"), 20.0) is state
-    asked = doubts.doubt(state, 10.0)
-    assert doubts.doubt_by(asked, OrderId("1"), 5.0) is asked
+    state = unconfirmed.ask_by(begun(told(), "1", now=0.0), OrderId("1"), 10.0)
+    assert state.in_flight["a"].ask_at == 10.0
+    assert unconfirmed.ask_by(state, OrderId("1"), 20.0) is state
+    asked = unconfirmed.ask(state, 10.0)
+    assert unconfirmed.ask_by(asked, OrderId("1"), 5.0) is asked
 
 
 def test_other_modules_are_not_concerned() -> None:
     other = Module(ModuleKey("b", "1"), ModuleState.ACTIVATED)
-    state = doubts.doubt(begun(told(other), "1", now=0.0), 30.0)
+    state = unconfirmed.ask(begun(told(other), "1", now=0.0), 30.0)
     heard = ModuleList((other,), complete=True, unchanged=False, epoch=state.epoch)
-    assert doubts.undelivered(state, heard, again_at=45.0)[1] == (OrderId("1"),)
+    assert unconfirmed.undelivered(state, heard, again_at=45.0)[1] == (OrderId("1"),)

@@ -27,7 +27,7 @@ UNWANTED = 10.0
 """Seconds for which an install that no Pod wants any more is awaited before the base is asked about it."""
 
 AGAIN = 15.0
-"""Seconds until an order that the base does work on is doubted again."""
+"""Seconds until an order that the base does work on is asked_before again."""
 
 
 def overdue(state: Modules, now: float) -> tuple[OrderId, ...]:
@@ -35,13 +35,13 @@ def overdue(state: Modules, now: float) -> tuple[OrderId, ...]:
     return tuple(dict.fromkeys(f.order_id for f in state.in_flight.values() if f.deadline <= now))
 
 
-def doubt(state: Modules, now: float) -> Modules:
+def ask(state: Modules, now: float) -> Modules:
     """Ask for a list on behalf of orders that are under way for suspiciously long."""
-    due = {n for n, f in state.in_flight.items() if f.asked is None and f.doubt_at is not None and f.doubt_at <= now}
+    due = {n for n, f in state.in_flight.items() if f.asked is None and f.ask_at is not None and f.ask_at <= now}
     if not due:
         return state
     epoch = state.epoch + 1
-    flights = {n: replace(f, asked=epoch, doubted=True) if n in due else f for n, f in state.in_flight.items()}
+    flights = {n: replace(f, asked=epoch, asked_before=True) if n in due else f for n, f in state.in_flight.items()}
     return replace(state, epoch=epoch, in_flight=flights)
 
 
@@ -49,35 +49,35 @@ def unwanted(state: Modules, wanted: Set[tuple[ModuleSpec, Release]], now: float
     """Doubt the installs under way that are for nothing that is wanted now."""
     for flight in state.in_flight.values():
         if flight.verb is Verb.INSTALL and (flight.spec, flight.release) not in wanted:
-            state = doubt_by(state, flight.order_id, now + UNWANTED)
+            state = ask_by(state, flight.order_id, now + UNWANTED)
     return state
 
 
-def doubt_by(state: Modules, order_id: OrderId, at: float) -> Modules:
-    """Doubt an order at a certain time, unless it is or was doubted earlier."""
+def ask_by(state: Modules, order_id: OrderId, at: float) -> Modules:
+    """Doubt an order at a certain time, unless it is or was asked_before earlier."""
     late = {
-        n: replace(f, doubt_at=at)
+        n: replace(f, ask_at=at)
         for n, f in state.in_flight.items()
-        if f.order_id == order_id and not f.doubted and (f.doubt_at is None or f.doubt_at > at)
+        if f.order_id == order_id and not f.asked_before and (f.ask_at is None or f.ask_at > at)
     }
     return replace(state, in_flight={**state.in_flight, **late}) if late else state
 
 
-def undelivered(state: Modules, heard: ModuleList, *, again_at: float) -> tuple[Modules, tuple[OrderId, ...]]:
-    """Return the doubted orders of which this list shows that no answer need be awaited, to be given up as lost.
+def undelivered(state: Modules, listed: ModuleList, *, again_at: float) -> tuple[Modules, tuple[OrderId, ...]]:
+    """Return the asked_before orders of which this list shows that no answer need be awaited, to be given up as lost.
 
-    The base works on a module that is RESOLVED, so its order is doubted again at
+    The base works on a module that is RESOLVED, so its order is asked_before again at
     again_at. In every other state there is nothing to lose: either the effect is
     there already, or sending the order again has it or is refused as a duplicate.
     """
-    asked = {n: f for n, f in state.in_flight.items() if f.asked is not None and heard.epoch >= f.asked}
-    if not asked or not heard.complete or heard.unchanged:
+    asked = {n: f for n, f in state.in_flight.items() if f.asked is not None and listed.epoch >= f.asked}
+    if not asked or not listed.complete or listed.unchanged:
         return state, ()
-    states = {module.key: module.state for module in heard.modules}
+    states = {module.key: module.state for module in listed.modules}
     working = {n for n, f in asked.items() if states.get(f.spec.key) is ModuleState.RESOLVED}
     busy = {asked[n].order_id for n in working}
     flights = {
-        n: replace(f, asked=None, doubt_at=again_at) if f.order_id in busy and n in asked else f
+        n: replace(f, asked=None, ask_at=again_at) if f.order_id in busy and n in asked else f
         for n, f in state.in_flight.items()
     }
     lost_ids = dict.fromkeys(f.order_id for f in asked.values() if f.order_id not in busy)
