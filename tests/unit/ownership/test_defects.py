@@ -111,10 +111,14 @@ ALSO = {
 }
 
 
+FIRST_SEEDS = {"API server away": (79, 103)}
+"""Seeds that found a rare defect last, tried before all others: what they give changes with the code."""
+
+
 def search(kind: str) -> None:
     """Run until a violation is found; raises it."""
     kinds = [kind, kind, *ALSO.get(kind, ()), *PEOPLE]
-    for seed in range(RUNS):
+    for seed in (*FIRST_SEEDS.get(kind, ()), *range(RUNS)):
         random = Random(seed)
         faults = [
             Fault(random.choice(AFTER), random.choice(kinds), random.randrange(42), random.choice(SECONDS))
