@@ -50,7 +50,7 @@ check: .venv/.dev proto-check ## formatting, lint, types, import rules, contract
 	@echo "checked: format, lint, types, imports, contracts, generated code"
 
 unit: .venv/.dev ## the tests that need no server
-	@$(BIN)/python -m pytest tests/unit $(ARGS)
+	@$(BIN)/python -m pytest tests/unit -n $(WORKERS) --dist loadfile $(ARGS)
 
 integration: .venv/.dev ## the tests with real servers and sockets
 	@$(BIN)/python -m pytest tests/contract tests/integration tests/soak $(ARGS)
@@ -71,6 +71,7 @@ docs: .venv/.dev ## write the pages that are made from settings and contracts ag
 	@$(BIN)/python -m docs.configuration
 	@$(BIN)/python -m docs.api
 	@$(BIN)/python -m docs.pods
+	@$(BIN)/python -m docs.picture
 
 proto-check: .venv/.dev
 	@rm -rf .venv/gen && mkdir .venv/gen
