@@ -15,7 +15,7 @@ from docs.generated import keep
 
 PAGE = Path(__file__).parent / "architecture.svg"
 
-WIDTH, HEIGHT = 1180, 640
+WIDTH, HEIGHT = 1200, 490
 LINE = 18
 
 
@@ -47,48 +47,42 @@ class Arrow:
 _PALE, _GREEN, _BLUE, _SAND = "#f4f6f8", "#e8f4ea", "#e6effa", "#faf3e3"
 
 BOXES = (
-    Box(20, 170, 150, 300, "bases", ("JVMs with arklet", "", "heartbeats", "module lists", "health"), _SAND),
-    Box(250, 110, 190, 170, "http-gateway", ("listens on 7777,", "calls bases"), _GREEN),
-    Box(250, 360, 190, 170, "mqtt-gateway", ("one connection to", "the broker"), _GREEN),
-    Box(520, 60, 420, 560, "control plane (1 to N replicas)", (), _PALE),
-    Box(540, 100, 380, 90, "rpc", ("tunnel: streams of gateways", "tooling: tools, and other replicas"), _BLUE),
+    Box(20, 120, 150, 150, "bases", ("JVMs with arklet:", "heartbeats,", "module lists,", "health"), _SAND),
+    Box(250, 60, 190, 110, "http-gateway", ("listens on 7777,", "calls bases;", "arklet, session, polling"), _GREEN),
+    Box(250, 220, 190, 110, "mqtt-gateway", ("connects to the broker;", "arklet, session, polling"), _GREEN),
+    Box(540, 20, 420, 450, "control plane: 1 to N replicas", (), _PALE),
+    Box(560, 60, 380, 80, "rpc", ("tunnel: streams of gateways", "tooling: tools, and other replicas"), _BLUE),
     Box(
-        540,
-        205,
+        560,
+        155,
         380,
-        150,
+        115,
         "app: effects",
         (
-            "fleet: all bases, and whose they are",
+            "fleet: all bases, and their reports",
             "base: one actor for each base",
             "ownership: leases, members, who acts",
             "workloads, reporting, tooling",
         ),
         _BLUE,
     ),
-    Box(540, 370, 380, 110, "domain: decisions, pure", ("base, ownership, workloads", "no clock, no I/O"), _BLUE),
     Box(
-        540,
-        495,
-        380,
-        110,
-        "cluster: caches and writes",
-        ("kube or embedded behind one port", "kubelet, reports, probing"),
-        _BLUE,
+        560, 285, 380, 80, "domain: decisions", ("base, ownership, workloads, reports", "pure: no clock, no I/O"), _BLUE
     ),
-    Box(1020, 360, 140, 110, "Kubernetes", ("API server",), _SAND),
-    Box(1020, 495, 140, 110, "embedded", ("SQLite, on one", "machine"), _SAND),
-    Box(1020, 100, 140, 90, "mctl", ("and other tools",), _GREEN),
+    Box(560, 380, 380, 80, "cluster: caches and writes", ("kube or embedded behind one port",), _BLUE),
+    Box(1040, 60, 140, 80, "mctl", ("and other tools",), _GREEN),
+    Box(1040, 290, 140, 70, "Kubernetes", ("API server",), _SAND),
+    Box(1040, 390, 140, 70, "embedded", ("one file, SQLite",), _SAND),
 )
 
 ARROWS = (
-    Arrow(170, 220, 250, 200, "HTTP", both=True),
-    Arrow(170, 420, 250, 440, "MQTT", both=True),
-    Arrow(440, 190, 540, 140, "gRPC", both=True),
-    Arrow(440, 440, 540, 160, "gRPC", both=True),
-    Arrow(1020, 145, 920, 145, "gRPC"),
-    Arrow(920, 520, 1020, 430, "watch, write", both=True),
-    Arrow(920, 560, 1020, 560, "", both=True),
+    Arrow(170, 160, 250, 125, "HTTP", both=True),
+    Arrow(170, 230, 250, 265, "MQTT", both=True),
+    Arrow(440, 105, 560, 90, "gRPC", both=True),
+    Arrow(440, 260, 560, 115, "gRPC", both=True),
+    Arrow(1040, 100, 940, 100, "gRPC"),
+    Arrow(940, 405, 1040, 335, "", both=True),
+    Arrow(940, 425, 1040, 425, "", both=True),
 )
 
 
