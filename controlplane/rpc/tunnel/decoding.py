@@ -12,6 +12,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
+from typing import TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
@@ -58,26 +60,18 @@ HIGHEST_EPOCH = (HIGHEST_FENCE + 1) << EPOCHS_OF_A_TERM
 LATEST = 253_402_300_800
 """Seconds since the epoch at the end of the year 9999, where Timestamp ends."""
 
-_TUNNELS = {pb.TUNNEL_KIND_HTTP: TunnelKind.HTTP, pb.TUNNEL_KIND_MQTT: TunnelKind.MQTT}
-_BASE_STATES = {
-    pb.BASE_STATE_ACTIVATED: BaseState.ACTIVATED,
-    pb.BASE_STATE_DEACTIVATED: BaseState.DEACTIVATED,
-    pb.BASE_STATE_UNKNOWN: BaseState.UNKNOWN,
-}
-_MODULE_STATES = {
-    pb.MODULE_STATE_RESOLVED: ModuleState.RESOLVED,
-    pb.MODULE_STATE_ACTIVATED: ModuleState.ACTIVATED,
-    pb.MODULE_STATE_DEACTIVATED: ModuleState.DEACTIVATED,
-    pb.MODULE_STATE_BROKEN: ModuleState.BROKEN,
-    pb.MODULE_STATE_STOPPED: ModuleState.STOPPED,
-    pb.MODULE_STATE_UNRESOLVED: ModuleState.UNRESOLVED,
-}
-_POLL_FAILURES = {
-    pb.POLL_FAILURE_NOT_CONNECTED: PollFailure.NOT_CONNECTED,
-    pb.POLL_FAILURE_NO_ANSWER: PollFailure.NO_ANSWER,
-    pb.POLL_FAILURE_NOT_A_BASE: PollFailure.NOT_A_BASE,
-    pb.POLL_FAILURE_NEGATIVE: PollFailure.NEGATIVE,
-}
+_E = TypeVar("_E", bound=Enum)
+
+
+def _by_number(values: type[_E], prefix: str) -> dict[int, _E]:
+    """Return the values of an enum by the numbers that those of their names have in the contract."""
+    return {getattr(pb, f"{prefix}_{value.name}"): value for value in values}
+
+
+_TUNNELS = _by_number(TunnelKind, "TUNNEL_KIND")
+_BASE_STATES = _by_number(BaseState, "BASE_STATE")
+_MODULE_STATES = _by_number(ModuleState, "MODULE_STATE")
+_POLL_FAILURES = _by_number(PollFailure, "POLL_FAILURE")
 _REPLY_CODES = {code.value: code for code in ReplyCode}
 _CLIENT_CODES = {code.value: code for code in ClientCode}
 _REFUSALS = {refusal.value: refusal for refusal in Refusal}
