@@ -15,7 +15,7 @@ from controlplane.app.changes import Changes, Subscription
 from controlplane.app.outages import Outages
 from controlplane.domain.base.state import Base
 from controlplane.domain.base.vitals import News, Source
-from controlplane.domain.facts import Fact, Heartbeat, OrderResult
+from controlplane.domain.facts import Heartbeat
 from controlplane.domain.identity import BaseId, ModuleKey, VNodeName
 
 KEPT = 30.0
@@ -35,11 +35,6 @@ class Entry:
         self.wake.clear()
         news, self.news = self.news, News()
         return news
-
-    def put(self, fact: Fact | OrderResult, source: Source, now: float) -> None:
-        """Add a report."""
-        self.news.add(fact, source, now)
-        self.wake.set()
 
     def give(self, modules: Iterable[ModuleKey]) -> None:
         """Add modules of a baseline that the base was given."""
@@ -106,7 +101,7 @@ class Roster:
         """Add a base; whatever was kept of it goes into its inbox."""
         entry = self._served[base.id] = Entry(base)
         if (last := self._unserved.pop(base.id, None)) is not None:
-            entry.put(last.heartbeat, last.source, last.at)
+            entry.news.add(last.heartbeat, last.source, last.at)
         if (given := self._given.pop(base.id, None)) is not None:
             entry.give(given.modules)
         self._counted(None, base)

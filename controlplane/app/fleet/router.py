@@ -74,7 +74,8 @@ class ReportRouter:
         elif isinstance(fact, Heartbeat) and fact.state is BaseState.UNKNOWN:
             REFUSED_REPORTS.labels("state").inc()
         elif entry is not None:
-            entry.put(fact, source, now)
+            entry.news.add(fact, source, now)
+            entry.wake.set()
             if isinstance(fact, BatchInstalled):
                 self._record_baseline(entry.base.vnode, base, fact)
         elif isinstance(fact, Heartbeat):
