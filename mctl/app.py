@@ -12,13 +12,11 @@ import typer
 import typer.completion
 
 from mctl.commands import describe, get, rollout
+from mctl.commands.changes import apply, delete, install, uninstall
 from mctl.commands.completion import completion
 from mctl.commands.drain import drain
-from mctl.commands.modules import install, uninstall
-from mctl.commands.objects import apply, delete
-from mctl.commands.observe import baseline, events
 from mctl.commands.wait import wait
-from mctl.errors import ExitCode, Failure
+from mctl.errors import CommandError, ExitCode
 from mctl.invocation import DEFAULT_REQUEST_TIMEOUT, DEFAULT_SERVER, RootServer, RootTimeout
 from mctl.text import clean
 from service.output import complain
@@ -60,7 +58,7 @@ typer.completion.get_completion_inspect_parameters()
 app.add_typer(get.app, name="get")
 app.add_typer(describe.app, name="describe")
 app.add_typer(rollout.app, name="rollout")
-for _command in (install, uninstall, apply, delete, wait, drain, events, baseline, completion):
+for _command in (install, uninstall, apply, delete, wait, drain, get.events, get.baseline, completion):
     app.command()(_command)
 
 
@@ -76,8 +74,8 @@ def run(argv: Sequence[str] | None = None) -> int:
         if "\n" in message:  # the help itself, for a command line without a command
             complain(message)
             return ExitCode.USAGE
-        return _failed([f"{plain(message).rstrip('.')} (mctl --help tells more)"], ExitCode(error.exit_code))
-    except Failure as error:
+        return _failed([f"{plain(message).rstrip('.')} (see mctl --help)"], ExitCode(error.exit_code))
+    except CommandError as error:
         return _failed(error.lines, error.exit_code)
     except typer.Abort:
         return ExitCode.INTERRUPTED

@@ -19,7 +19,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-class Failure(Exception):
+class CommandError(Exception):
     """A command cannot be carried out; each line says cause and, where there is one, remedy."""
 
     exit_code = ExitCode.REFUSED
@@ -29,48 +29,43 @@ class Failure(Exception):
         self.lines = lines
 
 
-class Refused(Failure):
-    """The server said no, or what it was asked for failed."""
+class RequestRefused(CommandError):
+    """The server refused, or what it was asked for failed."""
 
 
-class Usage(Failure):
+class UsageError(CommandError):
     """The command line or a manifest is wrong."""
 
     exit_code = ExitCode.USAGE
 
 
-class InvalidFields(Usage):
+class InvalidFields(UsageError):
     """The server refused fields of a request; violations are pairs of field and message."""
 
     def __init__(self, message: str, violations: Sequence[tuple[str, str]]) -> None:
         super().__init__(*(f"{field}: {text}" for field, text in violations) if violations else (message,))
-        self.message = message
-        self.violations = tuple(violations)
+        self.violations = violations
 
 
-class NotFound(Failure):
-    """There is no such thing."""
+class ItemNotFound(CommandError):
+    """There is no such item."""
 
     exit_code = ExitCode.NOT_FOUND
 
 
-class TimedOut(Failure):
+class TimedOut(CommandError):
     """What was waited for did not happen in time."""
 
     exit_code = ExitCode.TIMED_OUT
 
 
-class Unreachable(Failure):
+class ServerUnreachable(CommandError):
     """The control plane could not be asked, did not answer in time, or cannot do it now."""
 
     exit_code = ExitCode.UNREACHABLE
 
 
-class NoAnswer(Unreachable):
-    """The control plane did not answer in time."""
-
-
-class SomeFailed(Failure):
+class SomeFailed(CommandError):
     """Of several things some failed: the code is PARTIAL where others were done, else that of the first failure."""
 
     def __init__(self, lines: Sequence[str], *, done: int, first: ExitCode = ExitCode.REFUSED) -> None:

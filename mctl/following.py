@@ -1,136 +1,112 @@
-"""Watching without losing the thread: a cut stream is opened again, and only real changes are told."""
+"""Watching: a cut stream is opened again, and only real changes are passed on."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic
 
-from mctl.errors import NoAnswer, Unreachable
-from mctl.records import Change, ChangeType, Event, R
-from mctl.rpc.connection import backoff
-
-T = TypeVar("T")
+from mctl.errors import ServerUnreachable
+from mctl.kinds import ChangeType, ItemChange, ItemKind, M
+from mctl.pacing import backoff
 
 _REMEMBERED_EVENTS = 4096
 _SHORTEST = 0.1
-"""Seconds that one question is given at least."""
+"""Seconds that the opening of a stream is given at least."""
+
+Stream = Iterable[ItemChange[M] | None]
+"""All that there is as added, None when that was all, then each change; None again when there is nothing to show."""
 
 
-class Seen(Generic[R]):
-    """What a watcher was told last about each item."""
+class KnownItems(Generic[M]):
+    """What a watcher knows of each item."""
 
-    def __init__(self) -> None:
-        self._items: dict[tuple[str, ...], R] = {}
+    def __init__(self, kind: ItemKind[M]) -> None:
+        self._key = kind.key
+        self._items: dict[tuple[str, ...], M] = {}
 
-    def take(self, change: Change[R]) -> Iterator[Change[R]]:
-        """Yield the change as it is against what was told: an item told again unchanged is none."""
-        key = change.item.identity
-        known = self._items.get(key)
+    def take(self, change: ItemChange[M]) -> list[ItemChange[M]]:
+        """Return the change as it is against what is known: none for an item that is known like this."""
+        key = self._key(change.item)
         if change.type is ChangeType.DELETED:
-            if self._items.pop(key, None) is not None:
-                yield change
-            return
+            return [change] if self._items.pop(key, None) is not None else []
+        known = self._items.get(key)
         self._items[key] = change.item
         if known is None:
-            yield Change(ChangeType.ADDED, change.item)
-        elif known != change.item:
-            yield Change(ChangeType.MODIFIED, change.item)
+            return [ItemChange(ChangeType.ADDED, change.item)]
+        return [ItemChange(ChangeType.MODIFIED, change.item)] if known != change.item else []
 
-    def against(self, items: Iterable[R]) -> list[Change[R]]:
-        """Return the changes, not yet taken, that turn what was told into a complete new list."""
-        fresh = {item.identity: item for item in items}
-        gone = [Change(ChangeType.DELETED, item) for key, item in self._items.items() if key not in fresh]
-        return gone + [Change(ChangeType.ADDED, item) for item in fresh.values()]
+    def replace(self, items: Iterable[M]) -> list[ItemChange[M]]:
+        """Return the changes that turn what is known into a complete new list; what is gone comes first."""
+        fresh = {self._key(item): item for item in items}
+        gone = [ItemChange(ChangeType.DELETED, item) for key, item in self._items.items() if key not in fresh]
+        there = [ItemChange(ChangeType.ADDED, item) for item in fresh.values()]
+        return [real for change in gone + there for real in self.take(change)]
+
+    def read(self, stream: Stream[M]) -> Iterator[list[ItemChange[M]]]:
+        """Yield the changes that each message of a new stream stands for: what is gone shows when all has come."""
+        complete, fresh = False, []
+        for change in stream:
+            if complete:
+                yield self.take(change) if change else []
+            elif change:
+                fresh.append(change.item)
+                yield []
+            else:
+                complete = True
+                yield self.replace(fresh)
+
+
+def unseen(kind: ItemKind[M]) -> Callable[[Stream[M]], Iterator[list[ItemChange[M]]]]:
+    """Return what reads streams that begin with recent events, and yields each event once."""
+    recent: deque[tuple[str, ...]] = deque(maxlen=_REMEMBERED_EVENTS)
+
+    def read(stream: Stream[M]) -> Iterator[list[ItemChange[M]]]:
+        for change in stream:
+            if change is None or (key := kind.key(change.item)) in recent:
+                yield []
+            else:
+                recent.append(key)
+                yield [change]
+
+    return read
 
 
 def follow(
-    watch: Callable[[float], Iterator[Change[R]]],
-    snapshot: Callable[[float], Iterable[R]],
-    *,
+    open_stream: Callable[[float], Stream[M]],
+    read: Callable[[Stream[M]], Iterator[list[ItemChange[M]]]],
     patience: float,
+    *,
     wait: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Change[R]]:
-    """Yield changes for ever, over restarts of the server.
+) -> Iterator[ItemChange[M]]:
+    """Yield changes until cancelled, over restarts of the server.
 
-    watch and snapshot are given the seconds within which they must be answered. A new
-    stream does not tell what vanished meanwhile, so a full list is compared before it.
-    Raises Unreachable when no stream could be had for patience seconds.
+    open_stream is given the seconds within which the first message must come.
+    Raises ServerUnreachable when nothing came for patience seconds.
     """
-    seen: Seen[R] = Seen()
-    changes = _reopened(watch, lambda left: seen.against(snapshot(left)), patience=patience, wait=wait, clock=clock)
-    for change in changes:
-        yield from seen.take(change)
-
-
-def follow_events(
-    watch: Callable[[float], Iterator[Event]],
-    contact: Callable[[float], object],
-    *,
-    patience: float,
-    wait: Callable[[float], None] = time.sleep,
-    clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Event]:
-    """Yield events for ever, each once although a new stream starts with recent ones.
-
-    contact is any call that raises Unreachable while the server is away; so does
-    this, after patience seconds of it.
-    """
-
-    def nothing_missed(left: float) -> tuple[Event, ...]:
-        contact(left)
-        return ()
-
-    recent: deque[tuple[str, ...]] = deque(maxlen=_REMEMBERED_EVENTS)
-    for event in _reopened(watch, nothing_missed, patience=patience, wait=wait, clock=clock):
-        if event.identity not in recent:
-            recent.append(event.identity)
-            yield event
-
-
-def poll(
-    snapshot: Callable[[], Iterable[R]], interval: float, *, wait: Callable[[float], None] = time.sleep
-) -> Iterator[Change[R]]:
-    """Yield changes for ever by listing every interval seconds, for what has no watch."""
-    seen: Seen[R] = Seen()
-    while True:
-        for change in seen.against(snapshot()):
-            yield from seen.take(change)
-        wait(interval)
-
-
-def _reopened(
-    open_stream: Callable[[float], Iterator[T]],
-    between: Callable[[float], Iterable[T]],
-    *,
-    patience: float,
-    wait: Callable[[float], None],
-    clock: Callable[[], float],
-) -> Iterator[T]:
-    # An idle stream says nothing for hours, so contact is judged by between, which is a unary call.
     attempt = 0
-    lost: float | None = None
-
-    def left() -> float:
-        return patience if lost is None else max(patience - (clock() - lost), _SHORTEST)
-
+    lost: float | None = clock()
     while True:
+        left = patience if lost is None else max(patience - (clock() - lost), _SHORTEST)
         try:
-            if attempt:
-                missed = list(between(left()))
-                lost = None
-                yield from missed
-            for item in open_stream(left()):
+            for changes in read(open_stream(left)):
                 attempt, lost = 0, None
-                yield item
-        except NoAnswer:
-            # All the time that was left has been waited for an answer.
-            raise
-        except Unreachable:
+                yield from changes
+        except ServerUnreachable:
             lost = clock() if lost is None else lost
             if clock() - lost >= patience:
                 raise
         wait(backoff(attempt))
         attempt += 1
+
+
+def poll(
+    ask: Callable[[], Iterable[M]], kind: ItemKind[M], interval: float, *, wait: Callable[[float], None] = time.sleep
+) -> Iterator[ItemChange[M]]:
+    """Yield changes until cancelled by asking every interval seconds, for what has no watch."""
+    known = KnownItems(kind)
+    while True:
+        yield from known.replace(ask())
+        wait(interval)

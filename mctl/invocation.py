@@ -1,4 +1,4 @@
-"""What all commands that talk to the server have in common: the server, the deadline, the output options.
+"""What commands that talk to the server have in common: the server, the deadline, options, and what completes them.
 
 --server and --request-timeout may stand before or after the command's name.
 """
@@ -6,144 +6,165 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
 from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
-from mctl.output import Format
-from mctl.rpc.client import Client
-from mctl.rpc.connection import Connection
-from mctl.text import clean, duration, server_address
+from mctl.errors import CommandError
+from mctl.kinds import ItemKind, M
+from mctl.output import Format, Printer
+from mctl.rpc.client import ToolingClient
+from mctl.text import clean
 
 P = ParamSpec("P")
+Printing = Callable[Concatenate[ToolingClient, Printer[M], P], None]
 
 DEFAULT_SERVER = "127.0.0.1:50051"
 DEFAULT_REQUEST_TIMEOUT = 10.0
 
-
-def _server(text: str) -> str:
-    try:
-        return server_address(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
+_LONGEST = 7 * 24 * 3600.0
+_SERVER = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[0-9A-Za-z._-]+):(\d{1,5})")
+_PORTS = range(1, 65536)
+_COMPLETED_WITHIN = 1.0
+_MOST_COMPLETED = 200
 
 
 def seconds(value: str | float) -> float:
-    """Read the value of an option that is a duration, in seconds."""
+    """Return the seconds of a duration such as 500ms, 30s, 2m, 1h or 30. Raises BadParameter."""
     # typer hands defaults, which are seconds already, to the parser too.
     if isinstance(value, float):
         return value
+    found = _DURATION.fullmatch(value.strip())
+    duration = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    if not 0.001 <= duration <= _LONGEST:
+        raise typer.BadParameter(f"{value!r} is no duration from 1ms to 168h: write for example 500ms, 30s, 2m or 1h")
+    return duration
+
+
+def server_address(text: str) -> str:
+    """Return text when it is host:port. Raises BadParameter."""
+    found = _SERVER.fullmatch(text.strip())
+    if not found or int(found[1]) not in _PORTS:
+        raise typer.BadParameter(f"{text!r} is no host:port: write for example 127.0.0.1:50051 or [::1]:50051")
+    return text.strip()
+
+
+def base_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the base identities that begin with incomplete; none when the server cannot be asked at once."""
+    return _names(ctx, incomplete, lambda client: (vnode.base for vnode in client.vnodes()))
+
+
+def replica_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the replicas whose names begin with incomplete; none when the server cannot be asked at once."""
+    return _names(ctx, incomplete, lambda client: (replica.id for replica in client.replicas()))
+
+
+def _names(ctx: typer.Context, incomplete: str, ask: Callable[[ToolingClient], Iterable[str]]) -> list[str]:
+    server = ctx.params.get("server") or ctx.find_root().params.get("server") or os.environ.get("MCTL_SERVER")
     try:
-        return duration(value)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        with ToolingClient(server_address(server or DEFAULT_SERVER), _COMPLETED_WITHIN) as client:
+            names = [name for name in ask(client) if name.startswith(incomplete)]
+    except (typer.BadParameter, CommandError):
+        return []
+    return [name for name in names[:_MOST_COMPLETED] if clean(name) == name]
 
 
-RootServer = Annotated[
-    str,
-    typer.Option(
-        "--server", metavar="HOST:PORT", envvar="MCTL_SERVER", parser=_server, help="gRPC address of the control plane."
-    ),
+def duration_option(name: str, text: str, default: str | bool = False) -> Any:
+    """Return an option that is a duration; default is how its default is shown."""
+    return typer.Option(name, metavar="DURATION", parser=seconds, show_default=default, help=text)
+
+
+def _server_option(text: str, variable: str | None = None) -> Any:
+    return typer.Option("--server", metavar="HOST:PORT", envvar=variable, parser=server_address, help=text)
+
+
+_SHOWN_TIMEOUT = f"{DEFAULT_REQUEST_TIMEOUT:g}s"
+_FOR_AN_ANSWER = "Longest to wait for an answer, pages and retries included"
+
+RootServer = Annotated[str, _server_option("gRPC address of the control plane.", "MCTL_SERVER")]
+_Server = Annotated[
+    str | None, _server_option(f"gRPC address of the control plane; else MCTL_SERVER, else {DEFAULT_SERVER}.")
 ]
 RootTimeout = Annotated[
-    float,
-    typer.Option(
-        "--request-timeout",
-        metavar="DURATION",
-        parser=seconds,
-        show_default=f"{DEFAULT_REQUEST_TIMEOUT:g}s",
-        help="Longest to wait for an answer, pages and retries included: 500ms, 10s, 2m.",
-    ),
+    float, duration_option("--request-timeout", f"{_FOR_AN_ANSWER}: 500ms, 10s, 2m.", _SHOWN_TIMEOUT)
 ]
-Server = Annotated[
-    str | None,
-    typer.Option(
-        "--server",
-        metavar="HOST:PORT",
-        parser=_server,
-        help=f"gRPC address of the control plane; else MCTL_SERVER, else {DEFAULT_SERVER}.",
-    ),
+_Timeout = Annotated[
+    float | None, duration_option("--request-timeout", f"{_FOR_AN_ANSWER} (default {_SHOWN_TIMEOUT}).")
 ]
-Timeout = Annotated[
-    float | None,
-    typer.Option(
-        "--request-timeout",
-        metavar="DURATION",
-        parser=seconds,
-        help=f"Longest to wait for an answer, pages and retries included (default {DEFAULT_REQUEST_TIMEOUT:g}s).",
-    ),
+
+All = Annotated[bool, typer.Option("--all", help="All bases.")]
+Base = Annotated[
+    str, typer.Option("--base", metavar="IDENTITY", help="Base identity or Node name.", autocompletion=base_names)
 ]
-Seconds = Annotated[
-    float,
-    typer.Option(
-        "--timeout", metavar="DURATION", parser=seconds, show_default="60s", help="Longest to wait: 500ms, 60s, 5m."
-    ),
-]
-Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
-NoHeaders = Annotated[bool, typer.Option("--no-headers", help="Print tables without their first line.")]
 Selector = Annotated[
     str, typer.Option("--selector", "-l", metavar="SELECTOR", help="Label selector over the labels of the Nodes.")
 ]
-Files = Annotated[
-    list[str],
-    typer.Option(
-        "--filename", "-f", metavar="FILE|DIR|-", help="Manifest, folder of manifests, or - for standard input."
-    ),
+OnVNode = Annotated[
+    str,
+    typer.Option("--vnode", metavar="NAME", help="Only on this Node name or base identity.", autocompletion=base_names),
 ]
-OptionalFiles = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--filename",
-        "-f",
-        metavar="FILE|DIR|-",
-        show_default=False,
-        help="The objects of these manifests.",
-    ),
-]
-Namespace = Annotated[
-    str, typer.Option("--namespace", "-n", metavar="NS", help="Namespace of objects that name none themselves.")
-]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", metavar="NS", help="Namespace of what names none itself.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Go on printing what changes.")]
+FILES: Any = typer.Option(
+    "--filename", "-f", metavar="FILE|DIR|-", help="Manifest, folder of manifests, or - for standard input."
+)
+_Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
+_NoHeaders = Annotated[bool, typer.Option("--no-headers", help="Print tables without their first line.")]
 
 
-def connection(ctx: typer.Context, server: str | None = None, timeout: float | None = None) -> Connection:
-    """Return a connection as asked for after the command's name, else before it, else by MCTL_SERVER."""
-    root = ctx.find_root().params
-    return Connection(server or root["server"], timeout or root["request_timeout"])
+def warn_of_unreachable(replicas: Sequence[str]) -> None:
+    """Say on standard error what an answer lacks when these replicas could not be asked."""
+    one = len(replicas) == 1
+    who, owns, knows = ("replica", "it owns", "it knows") if one else ("replicas", "they own", "they know")
+    text = f"cannot ask {who} {', '.join(replicas)}: what {owns} is shown as the cluster has it"
+    typer.echo(clean(f"mctl: warning: {text}, without what only {knows}"), err=True)
 
 
-def warn_of_silent(replicas: Sequence[str]) -> None:
-    """Tell on standard error what an answer lacks when these replicas could not be asked."""
-    who, owns, knows = (
-        ("replica", "it owns", "it knows") if len(replicas) == 1 else ("replicas", "they own", "they know")
-    )
-    names = ", ".join(replicas)
-    text = f"cannot ask {who} {names}: what {owns} is shown as the cluster has it, without what only {knows}"
-    typer.echo(clean(f"mctl: warning: {text}"), err=True)
+def connected(command: Callable[Concatenate[ToolingClient, P], None]) -> Callable[..., None]:
+    """Turn a function whose first parameter is a client into a command with --server and --request-timeout."""
+
+    @wraps(command)
+    def run(ctx: typer.Context, server: str | None, request_timeout: float | None, **own: Any) -> None:
+        root = ctx.find_root().params
+        timeout = request_timeout or root["request_timeout"]
+        with ToolingClient(server or root["server"], timeout, warn_of_unreachable) as client:
+            command(client, **own)  # type: ignore[call-arg]  # typer passes all by name
+
+    context = _parameter("ctx", typer.Context, inspect.Parameter.empty)
+    options = _parameter("server", _Server, None), _parameter("request_timeout", _Timeout, None)
+    return _with_signature(run, context, *_parameters(command)[1:], *options)
 
 
-def connected(command: Callable[Concatenate[Client, P], None]) -> Callable[..., None]:
-    """Turn a function whose first parameter is a Client into a command with --server and --request-timeout."""
+def printing(kind: ItemKind[M]) -> Callable[[Printing[M, P]], Callable[..., None]]:
+    """Return what turns a function whose first parameters are a client and a printer of a kind into a command."""
 
-    def run(ctx: typer.Context, server: str | None, request_timeout: float | None, **arguments: Any) -> None:
-        channel = connection(ctx, server, request_timeout)
-        try:
-            command(Client(channel, warn_of_silent), **arguments)  # type: ignore[call-arg]  # typer passes all by name
-        finally:
-            channel.close()
+    def decorate(command: Printing[M, P]) -> Callable[..., None]:
+        @wraps(command)
+        def run(client: ToolingClient, output: Format, no_headers: bool, **own: Any) -> None:
+            command(client, Printer(kind, output, headers=not no_headers), **own)  # type: ignore[call-arg]
 
-    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    signature = inspect.Signature(
-        [
-            inspect.Parameter("ctx", keyword, annotation=typer.Context),
-            *(p.replace(kind=keyword) for p in own),
-            inspect.Parameter("server", keyword, default=None, annotation=Server),
-            inspect.Parameter("request_timeout", keyword, default=None, annotation=Timeout),
-        ]
-    )
-    run.__signature__ = signature  # type: ignore[attr-defined]  # what typer reads
-    run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
-    run.__doc__ = command.__doc__
-    run.__name__ = command.__name__
+        client, _, *own = _parameters(command)
+        options = _parameter("output", _Output, Format.TABLE), _parameter("no_headers", _NoHeaders, False)
+        return connected(_with_signature(run, client, *own, *options))
+
+    return decorate
+
+
+def _parameters(command: Callable[..., None]) -> list[inspect.Parameter]:
+    parameters = inspect.signature(command, eval_str=True).parameters.values()
+    return [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+
+
+def _parameter(name: str, annotation: object, default: object) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _with_signature(run: Callable[..., None], *parameters: inspect.Parameter) -> Callable[..., None]:
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
     return run

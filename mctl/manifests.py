@@ -1,7 +1,7 @@
 """Manifests: YAML or JSON documents to objects, with the line of every field.
 
 Reading is bounded in bytes, documents, depth and, because aliases multiply, in
-values. Duplicate keys are errors. What a kind means is the server's word.
+values. Duplicate keys are errors. What a kind means, the server decides.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from mctl.errors import Usage
-from mctl.records import Json, Ref
+from mctl.errors import UsageError
+from mctl.kinds import Json
 from mctl.yamltree import BadValue, convert, line_of
 
 MAX_BYTES = 1024 * 1024
@@ -25,6 +26,8 @@ STDIN = "<stdin>"
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _CLUSTER_SCOPED = frozenset({"Node", "Namespace"})
+_WORD = re.compile(r"\S+")
+_ESCAPED_BYTES = range(0xDC80, 0xDD00)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +38,21 @@ class Manifest:
     node: yaml.Node
     value: Json
 
-    def ref(self) -> Ref:
+    def ref(self) -> pb.ObjectRef:
         """Return what names the object; the namespace defaults to default."""
-        kind = self.value["kind"]
-        metadata = self.value["metadata"]
+        kind, metadata = self.value["kind"], self.value["metadata"]
         namespace = "" if kind in _CLUSTER_SCOPED else str(metadata.get("namespace") or "default")
-        return Ref(self.value["apiVersion"], kind, namespace, metadata["name"])
+        return pb.ObjectRef(api_version=self.value["apiVersion"], kind=kind, namespace=namespace, name=metadata["name"])
+
+    def place(self, field: str = "") -> str:
+        """Return source:line of a field such as spec.containers[0].image, or of the beginning."""
+        return f"{self.source}:{line_of(self.node, field)}"
 
     def where(self, field: str, message: str) -> str:
-        """Return source:line: field: message for a field such as spec.containers[0].image."""
-        return f"{self.source}:{line_of(self.node, field)}: {field}: {message}"
+        """Return source:line: field: message."""
+        return f"{self.place(field)}: {field}: {message}"
 
-    @property
-    def place(self) -> str:
-        """Return source:line of its beginning."""
-        return f"{self.source}:{line_of(self.node, '')}"
-
-    def with_default_namespace(self, namespace: str) -> Manifest:
+    def in_namespace(self, namespace: str) -> Manifest:
         """Return the manifest with a namespace where it needs one and names none."""
         metadata = self.value["metadata"]
         if not namespace or metadata.get("namespace") or self.value["kind"] in _CLUSTER_SCOPED:
@@ -59,45 +60,26 @@ class Manifest:
         return Manifest(self.source, self.node, {**self.value, "metadata": {**metadata, "namespace": namespace}})
 
 
-def read(paths: Sequence[str]) -> list[Manifest]:
+def read(paths: Sequence[str], namespace: str = "") -> list[Manifest]:
     """Return the objects of files, of folders (their .yaml, .yml and .json files by name), or of - for standard input.
 
-    Raises Usage with one line, source:line: field: message, for each thing that is wrong.
+    namespace is for objects that name none. Raises UsageError with one line, source:line: field: message, for each
+    thing that is wrong.
     """
     found: list[Manifest] = []
     problems: list[str] = []
     for source, data in _sources(paths):
-        try:
-            found += parse(source, data)
-        except Usage as error:
-            problems += error.lines
+        for outcome in parse(source, data):
+            if isinstance(outcome, Manifest):
+                found.append(outcome.in_namespace(namespace))
+            else:
+                problems.append(outcome)
         if len(found) > MAX_DOCUMENTS:
-            raise Usage(f"{source}: more than {MAX_DOCUMENTS} objects: apply them in parts")
+            raise UsageError(f"{source}: more than {MAX_DOCUMENTS} objects: apply them in parts")
     if problems:
-        raise Usage(*problems)
+        raise UsageError(*problems)
     if not found:
-        raise Usage(f"{', '.join(paths)}: no objects found")
-    return found
-
-
-def parse(source: str, data: bytes) -> list[Manifest]:
-    """Return the objects of one text; raises Usage as read does."""
-    if len(data) > MAX_BYTES:
-        raise Usage(f"{source}: larger than {MAX_BYTES} bytes: apply it in parts")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise Usage(f"{source}:{line}: not UTF-8 text (byte 0x{data[error.start]:02x})") from None
-    found: list[Manifest] = []
-    problems: list[str] = []
-    for node in _documents(source, text):
-        try:
-            found += _objects(source, node)
-        except Usage as error:
-            problems += error.lines
-    if problems:
-        raise Usage(*problems)
+        raise UsageError(f"{', '.join(paths)}: no objects found")
     return found
 
 
@@ -113,75 +95,73 @@ def _sources(paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
                 with file.open("rb") as stream:
                     yield str(file), stream.read(MAX_BYTES + 1)
         except OSError as error:
-            raise Usage(f"{error.filename or path}: cannot be read: {error.strerror}") from None
+            raise UsageError(f"{error.filename or path}: cannot be read: {error.strerror}") from None
 
 
-def _documents(source: str, text: str) -> Iterator[yaml.Node]:
-    # The pure Python loader: libyaml's composer overflows the C stack on deep nesting.
+def parse(source: str, data: bytes) -> Iterator[Manifest | str]:
+    """Yield the objects of one text, and a line, source:line: field: message, for each thing that is wrong with it."""
+    if len(data) > MAX_BYTES:
+        yield f"{source}: larger than {MAX_BYTES} bytes: apply it in parts"
+        return
+    # What is not UTF-8 becomes characters that YAML does not allow.
+    text = data.decode("utf-8-sig", errors="surrogateescape")
     try:
+        # The pure Python loader: libyaml's composer overflows the C stack on deep nesting.
         for number, node in enumerate(yaml.compose_all(text, Loader=yaml.SafeLoader), 1):
             if number > MAX_DOCUMENTS:
-                raise Usage(f"{source}: more than {MAX_DOCUMENTS} documents: apply them in parts")
+                yield f"{source}: more than {MAX_DOCUMENTS} documents: apply them in parts"
+                return
             if node is not None and node.tag != "tag:yaml.org,2002:null":
-                yield node
+                yield from _objects(source, node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
-        raise Usage(f"{place}: YAML syntax: {error.problem or error.context}") from None
+        yield f"{place}: YAML syntax: {error.problem or error.context}"
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise Usage(f"{source}:{line}: YAML syntax: the character U+{_code(error.character)} is not allowed") from None
+        yield f"{source}:{line}: {_not_allowed(int(error.character))}"
     except RecursionError:
-        raise Usage(f"{source}: nested too deeply") from None
+        yield f"{source}: nested too deeply"
 
 
-def _code(character: Any) -> str:
-    return f"{ord(character) if isinstance(character, str) else character:04X}"
+def _not_allowed(character: int) -> str:
+    if character in _ESCAPED_BYTES:
+        return f"not UTF-8 text (byte 0x{character - 0xDC00:02x})"
+    return f"YAML syntax: the character U+{character:04X} is not allowed"
 
 
-def _objects(source: str, node: yaml.Node) -> Iterator[Manifest]:
+def _objects(source: str, node: yaml.Node) -> Iterator[Manifest | str]:
+    """Yield the object of a document, or the items of a List, or what is wrong with them."""
     try:
         value = convert(node)
     except BadValue as error:
-        field = f"{error.field}: " if error.field else ""
-        raise Usage(f"{source}:{error.line}: {field}{error.message}") from None
-    if not isinstance(value, dict):
-        raise Usage(f"{source}:{node.start_mark.line + 1}: an object is a mapping with apiVersion, kind and metadata")
-    items = value.get("items")
-    if value.get("kind") == "List" and isinstance(items, list):
-        for index, item in enumerate(_items(node)):
-            yield _checked(source, item, items[index])
+        yield f"{source}:{error.line}: {error}"
         return
-    yield _checked(source, node, value)
+    parts = [(node, value)]
+    if isinstance(value, dict) and value.get("kind") == "List" and isinstance(value.get("items"), list):
+        nodes = next((list(child.value) for key, child in node.value if key.value == "items"), [])
+        parts = list(zip(nodes, value["items"], strict=False))
+    for part, item in parts:
+        if not isinstance(item, dict):
+            yield f"{source}:{line_of(part, '')}: an object is a mapping with apiVersion, kind and metadata"
+            continue
+        manifest = Manifest(source, part, item)
+        if problems := list(_problems(manifest)):
+            yield from problems
+        else:
+            yield manifest
 
 
-def _items(node: yaml.Node) -> list[yaml.Node]:
-    for key, value in node.value:
-        if key.value == "items":
-            return list(value.value)
-    return []
-
-
-_WORD = re.compile(r"\S+")
-
-
-def _checked(source: str, node: yaml.Node, value: Any) -> Manifest:
-    if not isinstance(value, dict):
-        raise Usage(f"{source}:{node.start_mark.line + 1}: an object is a mapping with apiVersion, kind and metadata")
-    manifest = Manifest(source, node, value)
-    problems = [
-        manifest.where(field, problem)
-        for field, found in (("apiVersion", value.get("apiVersion")), ("kind", value.get("kind")))
-        if (problem := _unnamed(found))
-    ]
-    metadata = value.get("metadata")
+def _problems(manifest: Manifest) -> Iterator[str]:
+    metadata = manifest.value.get("metadata")
+    names = {"apiVersion": manifest.value.get("apiVersion"), "kind": manifest.value.get("kind")}
+    if isinstance(metadata, dict):
+        names["metadata.name"] = metadata.get("name")
+    for field, name in names.items():
+        if problem := _unnamed(name):
+            yield manifest.where(field, problem)
     if not isinstance(metadata, dict):
-        problems.append(manifest.where("metadata", "required, a mapping with a name"))
-    elif problem := _unnamed(metadata.get("name")):
-        problems.append(manifest.where("metadata.name", problem))
-    if problems:
-        raise Usage(*problems)
-    return manifest
+        yield manifest.where("metadata", "required, a mapping with a name")
 
 
 def _unnamed(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Printing of records: table, wide, json, yaml or name; all at once, or change by change.
+"""Printing of items: table, wide, json, yaml or name; all at once, or change by change.
 
 A terminal gets colours and cells that fold at its width. Anything else gets plain
 lines, never cut or wrapped.
@@ -11,18 +11,18 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import Generic, TextIO
+from shutil import get_terminal_size
+from typing import Generic
 
 import yaml
 from rich.cells import cell_len
 
-from mctl.columns import columns
-from mctl.records import Change, ChangeType, R
+from mctl.kinds import ItemChange, ItemKind, M
 from mctl.text import clean, unsafe
 
 
 class Format(Enum):
-    """How records are printed."""
+    """How items are printed."""
 
     TABLE = "table"
     WIDE = "wide"
@@ -33,79 +33,97 @@ class Format(Enum):
 
 _GAP = 2
 _NON_ASCII = re.compile(r"[^ -~\n]")
+_STYLES = {
+    **dict.fromkeys(("Ready", "ACTIVATED", "activated", "yes", "created", "active"), "green"),
+    **dict.fromkeys(("Unreachable", "Warning", "configured", "DEACTIVATED", "RESOLVED", "draining"), "yellow"),
+    **dict.fromkeys(("Dead", "BROKEN", "broken", "no", "deleted", "gone"), "red"),
+}
 
 
-class Printer(Generic[R]):
-    """Prints records of one kind on a stream, standard output when not given."""
+class Printer(Generic[M]):
+    """Prints items of one kind on standard output."""
 
-    def __init__(self, record: type[R], output: Format, *, headers: bool = True, stream: TextIO | None = None) -> None:
-        self._format = output
-        self._headers = headers
-        self._stream = sys.stdout if stream is None else stream
-        self._columns = columns(record, wide=output is Format.WIDE)
-        self.kind = record.kind
+    def __init__(self, kind: ItemKind[M], output: Format, *, headers: bool = True) -> None:
+        self.kind = kind
+        self.format = output
+        self._show_headers = headers
+        self._headers = kind.headers(wide=output is Format.WIDE)
         self._widths: list[int] = []
 
-    def print_all(self, records: Iterable[R]) -> None:
+    def print_all(self, items: Iterable[M]) -> None:
         """Print a complete answer."""
-        records = list(records)
-        match self._format:
+        items = list(items)
+        match self.format:
             case Format.JSON:
-                self._line(to_json({"items": [r.to_json() for r in records]}, indent=2))
+                _write(to_json({"items": [self.kind.document(item) for item in items]}, indent=2) + "\n")
             case Format.YAML:
-                self._line(to_yaml({"items": [r.to_json() for r in records]}), end="")
+                _write(to_yaml({"items": [self.kind.document(item) for item in items]}))
             case Format.NAME:
-                for record in records:
-                    self._line(clean(record.title))
+                _write("".join(f"{clean(self.kind.title(item))}\n" for item in items))
             case Format.TABLE | Format.WIDE:
-                self._table([[c.cell(r) for c in self._columns] for r in records])
-        self._stream.flush()
+                self._table([self._cells(item) for item in items])
 
-    def print_change(self, change: Change[R]) -> None:
-        """Print one change at once: a row, or an object with type and object."""
-        match self._format:
-            case Format.JSON:
-                self._line(to_json({"type": change.type.value, "object": change.item.to_json()}))
-            case Format.YAML:
-                self._line(to_yaml({"type": change.type.value, "object": change.item.to_json()}), start="---\n", end="")
-            case Format.NAME:
-                self._line(clean(change.item.title))
-            case Format.TABLE | Format.WIDE:
-                self._row(change.type, [c.cell(change.item) for c in self._columns])
-        self._stream.flush()
+    def print_changes(self, changes: Iterable[ItemChange[M]]) -> None:
+        """Print each change at once: a row, or an object with type and object."""
+        for change in changes:
+            document = {"type": change.type.value, "object": self.kind.document(change.item)}
+            match self.format:
+                case Format.JSON:
+                    _write(to_json(document) + "\n")
+                case Format.YAML:
+                    _write("---\n" + to_yaml(document))
+                case Format.NAME:
+                    _write(clean(self.kind.title(change.item)) + "\n")
+                case Format.TABLE | Format.WIDE:
+                    self._row([change.type.value, *self._cells(change.item)])
+
+    def _cells(self, item: M) -> list[str]:
+        return [self.kind.cell(item, header) for header in self._headers]
 
     def _table(self, rows: Sequence[Sequence[str]]) -> None:
         if not rows:
-            sys.stderr.write(f"no {self.kind}s found\n")
-            return
-        headers = [c.header for c in self._columns]
-        if self._stream.isatty():
-            from mctl.terminal import print_table
+            sys.stderr.write(f"no {self.kind.name}s found\n")
+        elif sys.stdout.isatty():
+            self._terminal(rows)
+        else:
+            _write("".join(f"{line}\n" for line in aligned([self._headers, *rows] if self._show_headers else rows)))
 
-            print_table(headers, rows, self._stream, show_header=self._headers)
-            return
-        for line in aligned([headers, *rows] if self._headers else rows):
-            self._line(line)
+    def _terminal(self, rows: Sequence[Sequence[str]]) -> None:
+        # Only imported where there is a terminal, for these are slow to load.
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
 
-    def _row(self, change: ChangeType, cells: Sequence[str]) -> None:
+        table = Table(box=None, show_header=self._show_headers, pad_edge=False, padding=(0, 2, 0, 0))
+        for header in self._headers:
+            table.add_column(header, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+        Console(file=sys.stdout, width=get_terminal_size().columns).print(table)
+
+    def _row(self, row: Sequence[str]) -> None:
         # Widths grow with what was seen: a row cannot wait for the rows after it.
-        row = [change.value, *cells]
-        headers = ["CHANGE", *(c.header for c in self._columns)]
-        first = not self._widths
-        seen = self._widths or [cell_len(h) for h in headers]
+        headers = ["CHANGE", *self._headers]
+        lines = [row] if self._widths or not self._show_headers else [headers, row]
+        seen = self._widths or map(cell_len, headers)
         self._widths = [max(width, cell_len(cell)) for width, cell in zip(seen, row, strict=True)]
-        if first and self._headers:
-            self._line(_aligned(headers, self._widths))
-        self._line(_aligned(row, self._widths))
+        _write("".join(f"{_aligned(line, self._widths)}\n" for line in lines))
 
-    def _line(self, text: str, *, start: str = "", end: str = "\n") -> None:
-        self._stream.write(f"{start}{text}{end}")
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows as lines with columns of one width, never cut."""
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     return [_aligned(row, widths) for row in rows]
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    padded = (cell + " " * (width - cell_len(cell) + _GAP) for cell, width in zip(row, widths, strict=True))
+    return "".join(padded).rstrip()
 
 
 def to_json(value: object, indent: int | None = None) -> str:
@@ -116,14 +134,5 @@ def to_json(value: object, indent: int | None = None) -> str:
 
 def to_yaml(value: object) -> str:
     """Return YAML in which characters that a terminal might act on are escaped."""
-    plain = not any(unsafe(c) for c in set(_strings(value)))
+    plain = not any(map(unsafe, set(json.dumps(value, ensure_ascii=False))))
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=plain, width=sys.maxsize)
-
-
-def _strings(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = (cell + " " * (width - cell_len(cell) + _GAP) for cell, width in zip(cells, widths, strict=True))
-    return "".join(padded).rstrip()

@@ -17,23 +17,22 @@ MAX_DEPTH = 64
 MAX_VALUES = 100_000
 
 _TAG = "tag:yaml.org,2002:"
-_MERGE = f"{_TAG}merge"
 _INDEX = re.compile(r"\[([^\]]*)\]")
+_SCALARS = SafeConstructor()
+_CONSTRUCTORS = {
+    "bool": _SCALARS.construct_yaml_bool,
+    "int": _SCALARS.construct_yaml_int,
+    "float": _SCALARS.construct_yaml_float,
+}
 
 
 class BadValue(Exception):
     """A value cannot stand in an object; field is empty for the whole document, line counts from 1."""
 
-    def __init__(self, field: str, line: int, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, field: str, node: yaml.Node, message: str) -> None:
+        super().__init__(f"{field}: {message}" if field else message)
         self.field = field
-        self.line = line
-        self.message = message
-
-
-def convert(node: yaml.Node) -> Any:
-    """Return the value of a document; raises BadValue."""
-    return _Conversion().value(node, "", 0)
+        self.line = _line(node)
 
 
 def line_of(node: yaml.Node, field: str) -> int:
@@ -42,119 +41,89 @@ def line_of(node: yaml.Node, field: str) -> int:
     Paths are those of Kubernetes: spec.containers[0].image, metadata.labels[a.b/c].
     """
     line = _line(node)
-    rest = field
-    while rest:
-        step = _step(node, rest)
-        if step is None:
-            break
-        line, node, rest = step
-    return line
+    rest = "." + _INDEX.sub(r".\1", field) + "."
+    while True:
+        found = [entry for entry in _entries(node) if rest.startswith(f".{entry[0]}.")]
+        if not found:
+            return line
+        # Keys may contain dots, so the longest key that the path goes on with is meant.
+        name, line, node = max(found, key=lambda entry: len(entry[0]))
+        rest = rest[len(name) + 1 :]
 
 
-def _step(node: yaml.Node, rest: str) -> tuple[int, yaml.Node, str] | None:
-    index = _INDEX.match(rest)
+def _entries(node: yaml.Node) -> list[tuple[str, int, yaml.Node]]:
+    """Return key or index, line and value of each entry."""
+    if isinstance(node, yaml.MappingNode):
+        return [(str(key.value), _line(key), child) for key, child in node.value]
     if isinstance(node, yaml.SequenceNode):
-        if index and index[1].isdecimal() and int(index[1][:9]) < len(node.value):
-            child = node.value[int(index[1][:9])]
-            return _line(child), child, rest[index.end() :]
-        return None
-    if not isinstance(node, yaml.MappingNode):
-        return None
-    rest = rest.removeprefix(".")
-    # Keys may contain dots, so the longest key that the path goes on with is meant.
-    for key, child in sorted(node.value, key=lambda entry: -len(str(entry[0].value))):
-        name = str(key.value)
-        if index and index[1] == name:
-            return _line(key), child, rest[index.end() :]
-        if rest.startswith(name) and rest[len(name) :][:1] in ("", ".", "["):
-            return _line(key), child, rest[len(name) :]
-    return None
+        return [(str(index), _line(child), child) for index, child in enumerate(node.value)]
+    return []
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def convert(node: yaml.Node) -> Any:
+    """Return the value of a document; raises BadValue."""
+    return _Conversion().value(node, "", 0)
 
 
 class _Conversion:
     def __init__(self) -> None:
         self._values = 0
-        self._scalars = SafeConstructor()
 
     def value(self, node: yaml.Node, field: str, depth: int) -> Any:
         self._values += 1
         if self._values > MAX_VALUES:
-            raise BadValue(field, _line(node), f"more than {MAX_VALUES} values, aliases included")
+            raise BadValue(field, node, f"more than {MAX_VALUES} values, aliases included")
         if depth > MAX_DEPTH:
-            raise BadValue(field, _line(node), f"nested deeper than {MAX_DEPTH} levels")
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, field, depth)
-        if isinstance(node, yaml.SequenceNode):
-            self._require_tag(node, "seq", field)
-            return [self.value(child, f"{field}[{i}]", depth + 1) for i, child in enumerate(node.value)]
+            raise BadValue(field, node, f"nested deeper than {MAX_DEPTH} levels")
         if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node, field)
-        raise BadValue(field, _line(node), "is neither mapping, list nor scalar")
+            return _scalar(node, field)
+        if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
+            return self._mapping(node, field, depth)
+        if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
+            return [self.value(child, f"{field}[{i}]", depth + 1) for i, child in enumerate(node.value)]
+        raise BadValue(field, node, f"the YAML tag {node.tag} is not supported")
 
     def _mapping(self, node: yaml.MappingNode, field: str, depth: int) -> dict[str, Any]:
-        self._require_tag(node, "map", field)
         merged: dict[str, Any] = {}
         own: dict[str, Any] = {}
         for key, child in node.value:
-            if key.tag == _MERGE:
-                merged = {**self._merged(child, field, depth), **merged}
+            if key.tag == f"{_TAG}merge":
+                found = self.value(child, field, depth + 1)
+                for mapping in found if isinstance(found, list) else [found]:
+                    if not isinstance(mapping, dict):
+                        raise BadValue(field, child, "<< takes a mapping or a list of mappings")
+                    merged = {**mapping, **merged}  # the first one wins
                 continue
-            name = self._key(key, field)
+            if not isinstance(key, yaml.ScalarNode):
+                raise BadValue(field, key, "a key must be a text")
+            name = str(key.value)
             here = f"{field}.{name}" if field else name
             if name in own:
-                raise BadValue(here, _line(key), "is there twice")
+                raise BadValue(here, key, "is there twice")
             own[name] = self.value(child, here, depth + 1)
         return {**merged, **own}
 
-    def _merged(self, node: yaml.Node, field: str, depth: int) -> dict[str, Any]:
-        # Of several merged mappings the first one wins.
-        value = self.value(node, field, depth + 1)
-        result: dict[str, Any] = {}
-        for mapping in value if isinstance(value, list) else [value]:
-            if not isinstance(mapping, dict):
-                raise BadValue(field, _line(node), "<< takes a mapping or a list of mappings")
-            result = {**mapping, **result}
-        return result
 
-    def _key(self, key: yaml.Node, field: str) -> str:
-        if not isinstance(key, yaml.ScalarNode):
-            raise BadValue(field, _line(key), "a key must be a text")
-        return str(key.value)
-
-    def _scalar(self, node: yaml.ScalarNode, field: str) -> Any:
-        text = str(node.value)
-        match node.tag.removeprefix(_TAG):
-            case "str" | "timestamp" | "value":
-                return text
-            case "int" | "float" if ":" in text:  # 12:30 is no number in base 60
-                return text
-            case "null":
-                return None
-            case "bool" | "int" | "float" as kind:
-                return self._constructed(kind, node, field)
-            case other:
-                raise BadValue(field, _line(node), f"the YAML tag {other} is not supported")
-
-    def _constructed(self, kind: str, node: yaml.ScalarNode, field: str) -> bool | int | float:
-        try:
-            if kind == "bool":
-                return bool(self._scalars.construct_yaml_bool(node))
-            if kind == "int":
-                number = self._scalars.construct_yaml_int(node)
-                if not -(2**63) <= number < 2**63:
-                    raise BadValue(field, _line(node), "is no 64-bit number: put it in quotes if it is a text")
-                return int(number)
-            value = float(self._scalars.construct_yaml_float(node))
-        except (ValueError, KeyError, IndexError, ConstructorError):
-            raise BadValue(field, _line(node), f"is no valid {kind}: put it in quotes if it is a text") from None
-        if not math.isfinite(value):
-            raise BadValue(field, _line(node), "must be a finite number")
-        return value
-
-    def _require_tag(self, node: yaml.Node, kind: str, field: str) -> None:
-        if node.tag != f"{_TAG}{kind}":
-            raise BadValue(field, _line(node), f"the YAML tag {node.tag} is not supported")
-
-
-def _line(node: yaml.Node) -> int:
-    return int(node.start_mark.line) + 1
+def _scalar(node: yaml.ScalarNode, field: str) -> str | bool | int | float | None:
+    text = str(node.value)
+    kind = node.tag.removeprefix(_TAG)
+    if kind in ("str", "timestamp", "value") or (kind in ("int", "float") and ":" in text):
+        return text  # 12:30 is no number in base 60
+    if kind == "null":
+        return None
+    construct = _CONSTRUCTORS.get(kind)
+    if construct is None:
+        raise BadValue(field, node, f"the YAML tag {kind} is not supported")
+    try:
+        value: bool | int | float = construct(node)
+    except (ValueError, KeyError, IndexError, ConstructorError):
+        raise BadValue(field, node, f"is no valid {kind}: put it in quotes if it is a text") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadValue(field, node, "must be a finite number")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise BadValue(field, node, "is no 64-bit number: put it in quotes if it is a text")
+    return value

@@ -1,22 +1,11 @@
-"""mctl completion, and the names that the shell completes by asking the server."""
+"""mctl completion: the scripts with which shells complete."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Annotated
 
 import typer
-
-from mctl.errors import Failure
-from mctl.invocation import DEFAULT_SERVER
-from mctl.rpc.client import Client
-from mctl.rpc.connection import Connection
-from mctl.text import clean, server_address
-
-_PATIENCE = 1.0
-_MOST = 200
 
 
 class Shell(Enum):
@@ -79,28 +68,3 @@ def completion(shell: Annotated[Shell, typer.Argument(help="The shell.")]) -> No
     or ~/.zshrc (after compinit), or write mctl completion fish to ~/.config/fish/completions/mctl.fish.
     """
     typer.echo(_SCRIPTS[shell].strip())
-
-
-def base_names(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the base identities that begin with incomplete; none when the server cannot be asked at once."""
-    return _names(ctx, incomplete, lambda client: (vnode.base for vnode in client.list_vnodes()))
-
-
-def replica_names(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the replicas whose names begin with incomplete; none when the server cannot be asked at once."""
-    return _names(ctx, incomplete, lambda client: (replica.id for replica in client.list_replicas()))
-
-
-def _names(ctx: typer.Context, incomplete: str, ask: Callable[[Client], Iterable[str]]) -> list[str]:
-    server = ctx.params.get("server") or ctx.find_root().params.get("server") or os.environ.get("MCTL_SERVER")
-    try:
-        connection = Connection(server_address(server or DEFAULT_SERVER), _PATIENCE)
-    except ValueError:
-        return []
-    try:
-        names = [name for name in ask(Client(connection)) if name.startswith(incomplete)]
-    except Failure:
-        return []
-    finally:
-        connection.close()
-    return [name for name in names[:_MOST] if clean(name) == name]

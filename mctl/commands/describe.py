@@ -2,124 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from mctl.columns import columns
-from mctl.commands.completion import base_names
-from mctl.errors import NotFound
-from mctl.invocation import connected
+from mctl.errors import ItemNotFound
+from mctl.invocation import OnVNode, base_names, connected
+from mctl.kinds import EVENT, MODULE, PAST_OPERATION, VNODE, ItemKind, M, age_of, moment
 from mctl.output import aligned
-from mctl.records import Event, Module, PastOperation, R, VNode, rfc3339
-from mctl.rpc.client import Client
-from mctl.text import age, clean
+from mctl.rpc.client import ToolingClient
+from mctl.text import clean, rfc3339
 
 app = typer.Typer(no_args_is_help=True, help="Print all that is known of one VNode or module.")
 
 _WIDTH = 14
+_VNODE_FIELDS = "Name, Base, Base name, Version, Cluster, Tunnel, Address, Gateway, State, Ready, Message, Owner, Fence"
+_VNODE_TIMES = {"Last seen": "last_seen", "Created": "created", "Known since": "since"}
+_MODULE_FIELDS = "Name, Version, VNode, State, Ready, Management, Reason, Message, Operation, Restarts, Pod, URL"
 
 
 @app.command()
 @connected
 def vnode(
-    client: Client,
+    client: ToolingClient,
     name: Annotated[str, typer.Argument(help="Node name or base identity.", autocompletion=base_names)],
 ) -> None:
     """Print a VNode with its modules and recent events."""
-    detail = client.get_vnode(name)
-    _print(_vnode(detail.vnode))
-    _print(_table("Modules", Module, detail.modules))
-    _print(_table("Events", Event, detail.events))
+    detail = client.call(client.stub.GetVNode, pb.GetVNodeRequest(name=name))
+    _print_fields(VNODE, detail.vnode, _VNODE_FIELDS)
+    for title, field in _VNODE_TIMES.items():
+        time = moment(detail.vnode, field)
+        _print_field(title, f"{rfc3339(time)} ({age_of(detail.vnode, field)} ago)" if time else "-")
+    typer.echo("Labels:")
+    for key, value in sorted(detail.vnode.labels.items()):
+        typer.echo(f"  {clean(key)}={clean(value)}")
+    _print_table("Modules", MODULE, detail.modules)
+    _print_table("Events", EVENT, detail.events)
 
 
 @app.command()
 @connected
 def module(
-    client: Client,
+    client: ToolingClient,
     name: Annotated[str, typer.Argument(metavar="NAME[:VERSION]", help="Name of the module.")],
-    vnode: Annotated[
-        str,
-        typer.Option(
-            "--vnode", metavar="NAME", help="Only on this Node name or base identity.", autocompletion=base_names
-        ),
-    ] = "",
+    vnode: OnVNode = "",
 ) -> None:
     """Print a module on each VNode that has it, with its last operations and recent events there."""
     biz, _, version = name.partition(":")
-    found = [m for m in client.list_modules(vnode, biz) if version in ("", m.version)]
+    found = [m for m in client.modules(vnode, biz) if version in ("", m.version)]
     if not found:
-        raise NotFound(f"there is no module {name}{f' on {vnode}' if vnode else ''}")
-    past = list(client.list_operations(vnode, biz))
-    events = [e for e in client.watch_events(vnode) if e.module.partition(":")[0] == biz]
+        raise ItemNotFound(f"there is no module {name}{f' on {vnode}' if vnode else ''}")
+    past = list(client.pages(client.stub.ListOperations, pb.ListOperationsRequest(vnode=vnode, name=biz)))
+    events = client.events(vnode)
     for item in found:
-        _print(_module(item))
+        _print_fields(MODULE, item, _MODULE_FIELDS)
         done = [o for o in past if (o.vnode, o.name, o.version) == (item.vnode, item.name, item.version)]
-        _print(_table("Operations", PastOperation, done))
-        mine = [e for e in events if e.vnode == item.vnode and e.module == f"{item.name}:{item.version}"]
-        _print(_table("Events", Event, mine))
+        _print_table("Operations", PAST_OPERATION, done)
+        mine = [e for e in events if (e.vnode, e.module) == (item.vnode, f"{item.name}:{item.version}")]
+        _print_table("Events", EVENT, mine)
 
 
-def _vnode(item: VNode) -> Iterator[str]:
-    yield from _fields(
-        ("Name", item.name),
-        ("Base", item.base),
-        ("Base name", item.base_name),
-        ("Version", item.version),
-        ("Cluster", item.cluster_name),
-        ("Tunnel", item.tunnel),
-        ("Address", item.address),
-        ("Gateway", item.gateway),
-        ("State", item.state),
-        ("Ready", "yes" if item.ready else "no"),
-        ("Message", item.message),
-        ("Owner", item.owner),
-        ("Fence", str(item.fence)),
-        ("Last seen", _moment(item.last_seen)),
-        ("Created", _moment(item.created)),
-        ("Known since", _moment(item.since)),
-    )
-    yield "Labels:"
-    yield from (f"  {clean(key)}={clean(value)}" for key, value in item.labels.items())
+def _print_fields(kind: ItemKind[M], item: M, titles: str) -> None:
+    for title in titles.split(", "):
+        _print_field(title, kind.cell(item, title.upper().replace(" ", "-")))
 
 
-def _module(item: Module) -> Iterator[str]:
-    yield from _fields(
-        ("Name", item.name),
-        ("Version", item.version),
-        ("VNode", item.vnode),
-        ("State", item.state),
-        ("Ready", "yes" if item.ready else "no"),
-        ("Management", item.management),
-        ("Reason", item.reason),
-        ("Message", item.message),
-        ("Operation", item.operation),
-        ("Restarts", str(item.restarts)),
-        ("Pod", f"{item.namespace}/{item.pod}" if item.pod else ""),
-        ("URL", item.url),
-    )
+def _print_field(title: str, value: str) -> None:
+    typer.echo(f"{title + ':':<{_WIDTH}}{value}")
 
 
-def _fields(*fields: tuple[str, str]) -> Iterator[str]:
-    return (f"{title + ':':<{_WIDTH}}{clean(value) or '-'}" for title, value in fields)
-
-
-def _moment(time: datetime | None) -> str:
-    return f"{rfc3339(time)} ({age(time, datetime.now(UTC))} ago)" if time else ""
-
-
-def _table(title: str, record: type[R], items: Sequence[R]) -> Iterator[str]:
+def _print_table(title: str, kind: ItemKind[M], items: Sequence[M]) -> None:
     if not items:
-        yield f"{title}: none"
+        typer.echo(f"{title}: none")
         return
-    shown = [c for c in columns(record, wide=True) if c.header != "VNODE"]
-    yield f"{title}:"
-    yield from (
-        f"  {line}" for line in aligned([[c.header for c in shown], *([c.cell(i) for c in shown] for i in items)])
-    )
-
-
-def _print(lines: Iterable[str]) -> None:
-    typer.echo("\n".join(lines))
+    headers = [header for header in kind.headers(wide=True) if header != "VNODE"]
+    rows = [[kind.cell(item, header) for header in headers] for item in items]
+    typer.echo("\n".join([f"{title}:", *(f"  {line}" for line in aligned([headers, *rows]))]))

@@ -2,129 +2,87 @@
 
 from __future__ import annotations
 
-import random
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated
 
 import typer
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from mctl.commands.completion import replica_names
-from mctl.errors import Refused, TimedOut, Usage
-from mctl.invocation import connected, seconds
-from mctl.records import Replica
-from mctl.rpc.client import Client
+from mctl.errors import RequestRefused, UsageError
+from mctl.invocation import connected, duration_option, replica_names
+from mctl.pacing import Looks
+from mctl.rpc.client import ToolingClient
 from mctl.text import clean
 
-_FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 1.0
-_LAST_LOOK = 1.0
 _TIMEOUT = 120.0
 
 
 @connected
 def drain(
-    client: Client,
+    client: ToolingClient,
     replica: Annotated[
         str,
-        typer.Argument(metavar="REPLICA", help="CLIENT_ID, as mctl get replicas tells.", autocompletion=replica_names),
+        typer.Argument(metavar="REPLICA", help="CLIENT_ID, as mctl get replicas shows.", autocompletion=replica_names),
     ],
     undo: Annotated[bool, typer.Option("--undo", help="Have it take VNodes again.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Return only when it owns no VNodes any more.")] = False,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            "--timeout", metavar="DURATION", parser=seconds, show_default="2m", help="With --wait: longest to wait."
-        ),
-    ] = None,
+    timeout: Annotated[float | None, duration_option("--timeout", "With --wait: longest to wait.", "2m")] = None,
 ) -> None:
     """Have a replica give its VNodes to the others and take none, until it ends or --undo.
 
     Modules run on; the replica stays and answers. With --wait this ends with code 4 when it is not done in time.
     """
     if undo and wait:
-        raise Usage("--undo and --wait exclude each other: a replica that takes VNodes again is not waited for")
+        raise UsageError("--undo and --wait exclude each other: a replica that takes VNodes again is not waited for")
     if timeout is not None and not wait:
-        raise Usage("--timeout says how long to wait: give --wait too")
-    left = client.drain(replica, undo=undo)
+        raise UsageError("--timeout says how long to wait: give --wait too")
+    left = client.call(client.stub.DrainReplica, pb.DrainReplicaRequest(replica=replica, undo=undo)).vnodes
     title = clean(f"replica/{replica}")
     if undo:
         typer.echo(f"{title} takes VNodes again; it owns {left}")
         return
     typer.echo(f"{title} draining: it {_owns(left)}")
     if wait:
-        line = _Line()
+        looks = Looks(_TIMEOUT if timeout is None else timeout)
         try:
-            until_empty(
-                lambda limit: client.within(limit).list_replicas(),
-                replica,
-                _TIMEOUT if timeout is None else timeout,
-                told=lambda owned: line.show(f"{title} draining: it {_owns(owned)}"),
-            )
+            for owned in owned_until_empty(lambda: client.within(looks.left).replicas(), replica, looks):
+                _progress(f"{title} draining: it {_owns(owned)}")
         finally:
-            line.clear()
+            _progress("")
         typer.echo(f"{title} drained")
 
 
-def until_empty(
-    look: Callable[[float], list[Replica]],
-    name: str,
-    timeout: float,
-    *,
-    told: Callable[[int], None],
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> None:
-    """Return when the replica owns no VNodes or is not there any more; told is given how many it owns.
+def owned_until_empty(ask: Callable[[], Sequence[pb.Replica]], name: str, looks: Looks) -> Iterator[int]:
+    """Yield how many VNodes a replica owns, when that changes, until it owns none or is not there any more.
 
-    look is given the seconds that it may take. Raises Refused when the replica takes
-    VNodes again, TimedOut after timeout seconds.
+    Raises RequestRefused when the replica takes VNodes again, TimedOut.
     """
-    deadline = clock() + timeout
-    pause = _FIRST_PAUSE
     drained, last = False, -1
-    while True:
-        replica = next((one for one in look(max(_LAST_LOOK, deadline - clock())) if one.id == name), None)
+    for _ in looks:
+        replica = next((one for one in ask() if one.id == name), None)
         if replica is None:
             return
-        # Another replica that answers may not have heard of the drain yet, but not the other way round.
+        # Another replica that answers may not know of the drain yet, but not the other way round.
         if drained and replica.state == "active":
-            raise Refused(f"replica {name} takes VNodes again: somebody ended its drain")
+            raise RequestRefused(f"replica {name} takes VNodes again: somebody ended its drain")
         drained = drained or replica.state != "active"
         if drained and not replica.vnodes:
             return
         if replica.vnodes != last:
-            last, pause = replica.vnodes, _FIRST_PAUSE
-            told(last)
-        remaining = deadline - clock()
-        if remaining <= 0:
-            raise TimedOut(
-                f"timed out after {timeout:g}s: replica {name} {_owns(replica.vnodes)}; "
-                "it goes on draining, mctl get shards tells which VNodes are left"
-            )
-        sleep(min(remaining, random.uniform(pause / 2, pause)))  # noqa: S311 - jitter
-        pause = min(_LONGEST_PAUSE, pause * 1.5)
+            last = replica.vnodes
+            yield last
+    raise looks.timed_out(
+        f"replica {name} {_owns(last)}; it goes on draining, mctl get shards shows which VNodes are left"
+    )
 
 
 def _owns(vnodes: int) -> str:
     return f"still owns {vnodes} VNode{'s' * (vnodes != 1)}" if vnodes else "owns no VNodes"
 
 
-class _Line:
-    """A line of progress on a terminal that is written over, nothing elsewhere."""
-
-    def __init__(self) -> None:
-        self._stream = sys.stderr
-        self._shown = False
-
-    def show(self, text: str) -> None:
-        if self._stream.isatty():
-            self._shown = True
-            self._stream.write(f"\r\x1b[K{text}")
-            self._stream.flush()
-
-    def clear(self) -> None:
-        if self._shown:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
+def _progress(text: str) -> None:
+    """Write over the line of progress on a terminal, and nothing elsewhere."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()

@@ -1,19 +1,20 @@
-"""mctl get: lists, single items, and their changes."""
+"""mctl get, events and baseline: lists, single items, and their changes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from mctl.commands.completion import base_names, replica_names
-from mctl.errors import NotFound, Usage
-from mctl.following import follow, poll
-from mctl.invocation import NoHeaders, Output, Selector, connected
+from mctl.errors import ItemNotFound, UsageError
+from mctl.following import KnownItems, follow, poll, unseen
+from mctl.invocation import OnVNode, Selector, Watch, base_names, printing, replica_names
+from mctl.kinds import BASELINE_MODULE, EVENT, GATEWAY, MODULE, REPLICA, SHARD, VNODE, M
 from mctl.output import Format, Printer
-from mctl.records import Change, Gateway, Module, R, Replica, Shard, VNode
-from mctl.rpc.client import Client
+from mctl.rpc.client import ToolingClient
 
 app = typer.Typer(no_args_is_help=True, help="Print VNodes, modules, gateways, replicas or shards.")
 
@@ -26,40 +27,34 @@ VNodeName = Annotated[
         metavar="[NAME]", show_default=False, help="Only this Node name or base identity.", autocompletion=base_names
     ),
 ]
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="Go on printing what changes.")]
-OnVNode = Annotated[
-    str,
-    typer.Option("--vnode", metavar="NAME", help="Only on this Node name or base identity.", autocompletion=base_names),
-]
 
 
-@connected
+@printing(VNODE)
 def vnodes(
-    client: Client,
+    client: ToolingClient,
+    printer: Printer[pb.VNode],
     name: VNodeName = "",
     selector: Selector = "",
     watch: Watch = False,
-    output: Output = Format.TABLE,
-    no_headers: NoHeaders = False,
 ) -> None:
     """Print VNodes: bases and how they are."""
     if name and selector:
-        raise Usage("a name and --selector exclude each other: give one of them")
-    printer = Printer(VNode, output, headers=not no_headers)
+        raise UsageError("a name and --selector exclude each other: give one of them")
     if watch:
-        changes = follow(
-            lambda left: client.within(left).watch_vnodes(selector),
-            lambda left: client.within(left).list_vnodes(selector),
-            patience=client.patience,
-        )
-        _print_changes(printer, changes, lambda vnode: not name or name in (vnode.name, vnode.base))
-        return
-    printer.print_all([client.get_vnode(name).vnode] if name else client.list_vnodes(selector))
+        request = pb.WatchVNodesRequest(selector=selector)
+        stream = partial(client.watch, client.stub.WatchVNodes, request, VNODE)
+        changes = follow(stream, KnownItems(VNODE).read, client.timeout)
+        printer.print_changes(c for c in changes if not name or name in (c.item.name, c.item.base))
+    elif name:
+        printer.print_all([client.call(client.stub.GetVNode, pb.GetVNodeRequest(name=name)).vnode])
+    else:
+        printer.print_all(client.vnodes(selector))
 
 
-@connected
+@printing(MODULE)
 def modules(
-    client: Client,
+    client: ToolingClient,
+    printer: Printer[pb.Module],
     name: Name = "",
     vnode: OnVNode = "",
     selector: Selector = "",
@@ -67,112 +62,114 @@ def modules(
         bool, typer.Option("--unmanaged", help="Only those without a Pod that the controller did not install.")
     ] = False,
     watch: Watch = False,
-    output: Output = Format.TABLE,
-    no_headers: NoHeaders = False,
 ) -> None:
     """Print modules: what runs, or should run, on which VNode."""
+    management = pb.MANAGEMENT_UNMANAGED if unmanaged else pb.MANAGEMENT_UNSPECIFIED
     if watch and selector:
-        raise Usage("--watch and --selector exclude each other for modules: use --vnode, or watch VNodes")
-    printer = Printer(Module, output, headers=not no_headers)
+        raise UsageError("--watch and --selector exclude each other for modules: use --vnode, or watch VNodes")
     if watch:
-        changes = follow(
-            lambda left: client.within(left).watch_modules(vnode, name, unmanaged=unmanaged),
-            lambda left: client.within(left).list_modules(vnode, name, unmanaged=unmanaged),
-            patience=client.patience,
-        )
-        _print_changes(printer, changes, lambda _: True)
+        request = pb.WatchModulesRequest(vnode=vnode, name=name, management=management)
+        stream = partial(client.watch, client.stub.WatchModules, request, MODULE)
+        printer.print_changes(follow(stream, KnownItems(MODULE).read, client.timeout))
         return
-    items: Iterable[Module] = client.list_modules(vnode, name, unmanaged=unmanaged)
+    found = list(client.modules(vnode, name, management))
     if selector:
-        selected = {v.name for v in client.list_vnodes(selector)}
-        items = [m for m in items if m.vnode in selected]
-    printer.print_all(_named("module", name, items, lambda module: module.name))
+        selected = {one.name for one in client.vnodes(selector)}
+        found = [module for module in found if module.vnode in selected]
+    _print(printer, lambda: found, lambda module: (module.name,), name)
 
 
-@connected
-def gateways(
-    client: Client,
-    name: Name = "",
-    watch: Watch = False,
-    output: Output = Format.TABLE,
-    no_headers: NoHeaders = False,
-) -> None:
+@printing(GATEWAY)
+def gateways(client: ToolingClient, printer: Printer[pb.Gateway], name: Name = "", watch: Watch = False) -> None:
     """Print the gateways and what they do for all replicas."""
-    printer = Printer(Gateway, output, headers=not no_headers)
-    _show(printer, lambda: client.within().list_gateways(), name, watch=watch)
+
+    def ask() -> Iterable[pb.Gateway]:
+        return client.within().call(client.stub.ListGateways, pb.ListGatewaysRequest()).items
+
+    _print(printer, ask, lambda gateway: (gateway.id,), name, watch=watch)
 
 
-@connected
-def replicas(
-    client: Client,
-    name: Name = "",
-    watch: Watch = False,
-    output: Output = Format.TABLE,
-    no_headers: NoHeaders = False,
-) -> None:
+@printing(REPLICA)
+def replicas(client: ToolingClient, printer: Printer[pb.Replica], name: Name = "", watch: Watch = False) -> None:
     """Print the replicas of the control plane: state, how many VNodes each owns, which tunnels it reaches."""
-    printer = Printer(Replica, output, headers=not no_headers)
-    _show(printer, lambda: client.within().list_replicas(), name, watch=watch)
+    _print(printer, lambda: client.within().replicas(), lambda replica: (replica.id,), name, watch=watch)
 
 
-@connected
+@printing(SHARD)
 def shards(
-    client: Client,
+    client: ToolingClient,
+    printer: Printer[pb.Shard],
     name: VNodeName = "",
     owner: Annotated[
         str,
         typer.Option("--owner", metavar="REPLICA", help="Only those of this replica.", autocompletion=replica_names),
     ] = "",
     watch: Watch = False,
-    output: Output = Format.TABLE,
-    no_headers: NoHeaders = False,
 ) -> None:
     """Print which replica owns which VNode, and since when."""
-    printer = Printer(Shard, output, headers=not no_headers)
 
-    def wanted(shard: Shard) -> bool:
-        return not name or name in (shard.vnode, shard.base)
+    def ask() -> Iterable[pb.Shard]:
+        asked = client.within()
+        found = list(asked.pages(client.stub.ListShards, pb.ListShardsRequest(owner=owner)))
+        if owner and not found and not watch and all(replica.id != owner for replica in asked.replicas()):
+            raise ItemNotFound(f"there is no replica {owner}")
+        return found
+
+    place = f" of replica {owner}" if owner else ""
+    _print(printer, ask, lambda shard: (shard.vnode, shard.base), name, watch=watch, place=place)
+
+
+def _print(
+    printer: Printer[M],
+    ask: Callable[[], Iterable[M]],
+    names: Callable[[M], Sequence[str]],
+    name: str,
+    *,
+    watch: bool = False,
+    place: str = "",
+) -> None:
+    """Print the items of one name, or all; when watching, go on asking and print what changes."""
+
+    def wanted(item: M) -> bool:
+        return not name or name in names(item)
 
     if watch:
-        _print_changes(printer, poll(lambda: client.within().list_shards(owner), _POLL_INTERVAL), wanted)
+        changes = poll(ask, printer.kind, _POLL_INTERVAL)
+        printer.print_changes(change for change in changes if wanted(change.item))
         return
-    found = list(filter(wanted, client.list_shards(owner)))
+    found = [item for item in ask() if wanted(item)]
     if name and not found:
-        raise NotFound(f"there is no shard {name}{f' of replica {owner}' if owner else ''}")
-    if owner and not found and all(replica.id != owner for replica in client.list_replicas()):
-        raise NotFound(f"there is no replica {owner}")
+        raise ItemNotFound(f"there is no {printer.kind.name} {name}{place}")
     printer.print_all(found)
 
 
-def _show(printer: Printer[R], snapshot: Callable[[], Iterable[R]], name: str, *, watch: bool) -> None:
-    def title(record: R) -> str:
-        return record.identity[-1]
+for _command in (vnodes, modules, gateways, replicas, shards):
+    app.command()(_command)
+    app.command(_command.__name__.removesuffix("s"), hidden=True)(_command)
 
-    if watch:
-        _print_changes(printer, poll(snapshot, _POLL_INTERVAL), lambda record: not name or title(record) == name)
+
+@printing(EVENT)
+def events(client: ToolingClient, printer: Printer[pb.Event], watch: Watch = False, vnode: OnVNode = "") -> None:
+    """Print recent events, oldest first: installs, uninstalls, failures, VNodes that come and go."""
+    if printer.format is Format.NAME:
+        raise UsageError("events have no names: use --output table, wide, json or yaml")
+    if not watch:
+        printer.print_all(client.events(vnode))
         return
-    printer.print_all(_named(printer.kind, name, snapshot(), title))
+    request = pb.WatchEventsRequest(vnode=vnode, follow=True)
+    stream = partial(client.watch, client.stub.WatchEvents, request, EVENT)
+    printer.print_changes(follow(stream, unseen(EVENT), client.timeout))
 
 
-def _named(kind: str, name: str, items: Iterable[R], title: Callable[[R], str]) -> list[R]:
-    found = [item for item in items if not name or title(item) == name]
-    if name and not found:
-        raise NotFound(f"there is no {kind} {name}")
-    return found
-
-
-def _print_changes(printer: Printer[R], changes: Iterator[Change[R]], wanted: Callable[[R], bool]) -> None:
-    for change in changes:
-        if wanted(change.item):
-            printer.print_change(change)
-
-
-for _command, _singular in (
-    (vnodes, "vnode"),
-    (modules, "module"),
-    (gateways, "gateway"),
-    (replicas, "replica"),
-    (shards, "shard"),
-):
-    app.command(f"{_singular}s")(_command)
-    app.command(_singular, hidden=True)(_command)
+@printing(BASELINE_MODULE)
+def baseline(
+    client: ToolingClient,
+    printer: Printer[pb.BaselineModule],
+    cluster_name: Annotated[str, typer.Option("--cluster-name", metavar="NAME", help="Cluster of the base.")],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the base application.")] = "",
+    base_version: Annotated[str, typer.Option("--base-version", metavar="VERSION", help="Version of it.")] = "",
+    base: Annotated[str, typer.Option("--base", metavar="IDENTITY", help="Identity of the base.")] = "",
+) -> None:
+    """Print the modules that a base starting in a cluster would be given."""
+    request = pb.GetBaselineRequest(cluster_name=cluster_name, name=name, version=base_version, base=base)
+    printer.print_all(client.call(client.stub.GetBaseline, request).modules)

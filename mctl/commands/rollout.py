@@ -1,27 +1,36 @@
-"""mctl rollout status: follows a workload or module until all of it is ready."""
+"""mctl rollout status: follows a workload or module until all of it is ready, in the words of kubectl."""
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from mctl.commands.completion import base_names
-from mctl.errors import Refused, TimedOut, Usage
-from mctl.invocation import Selector, connected, seconds
-from mctl.records import Ref
-from mctl.rollouts import WORDS, Rollout, Words
-from mctl.rpc.client import Client, Target
-from mctl.text import clean
+from mctl.commands.changes import target
+from mctl.errors import RequestRefused, UsageError
+from mctl.invocation import All, Base, Namespace, Selector, connected, duration_option
+from mctl.kinds import object_ref
+from mctl.pacing import Looks
+from mctl.rpc.client import ToolingClient
+from mctl.text import clean, joined
 
 app = typer.Typer(no_args_is_help=True, help="Follow rollouts of workloads and modules.")
 
-_FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 1.0
-_LAST_LOOK = 1.0
+
+class RolloutKind(NamedTuple):
+    """What kubectl calls a kind and its parts."""
+
+    title: str
+    parts: str
+
+
+KINDS = {
+    "deployment": RolloutKind("deployment", "replicas"),
+    "daemonset": RolloutKind("daemon set", "pods"),
+    "module": RolloutKind("module", "bases"),
+}
 
 
 @app.callback()
@@ -32,93 +41,80 @@ def group() -> None:
 @app.command()
 @connected
 def status(
-    client: Client,
+    client: ToolingClient,
     subject: Annotated[
         str,
         typer.Argument(
             metavar="KIND/NAME", help="deployment/NAME, daemonset/NAME or module/NAME[:VERSION].", show_default=False
         ),
     ],
-    base: Annotated[
-        str,
-        typer.Option(
-            "--base", metavar="IDENTITY", help="Modules: on this base or Node name.", autocompletion=base_names
-        ),
-    ] = "",
+    base: Base = "",
     selector: Selector = "",
-    everywhere: Annotated[bool, typer.Option("--all", help="Modules: on all bases.")] = False,
-    namespace: Annotated[
-        str, typer.Option("--namespace", "-n", metavar="NS", help="Namespace of the workload.")
-    ] = "default",
-    timeout: Annotated[
-        float,
-        typer.Option(
-            "--timeout", metavar="DURATION", parser=seconds, show_default="10m", help="Longest to wait: 30s, 5m."
-        ),
-    ] = 600.0,
+    everywhere: All = False,
+    namespace: Namespace = "default",
+    timeout: Annotated[float, duration_option("--timeout", "Longest to wait: 30s, 5m.", "10m")] = 600.0,
 ) -> None:
     """Follow a rollout until it is done; a module without --base, --selector or --all where Pods ask for it.
 
     Ends with code 1 when it cannot get on without a change, with code 4 when it is not done in time.
     """
-    kind, _, name = subject.partition("/")
-    if kind not in WORDS or not name:
-        raise Usage(f"{subject!r} has no rollout: write deployment/NAME, daemonset/NAME or module/NAME[:VERSION]")
+    word, _, name = subject.partition("/")
+    kind = KINDS.get(word)
+    if kind is None or not name:
+        raise UsageError(f"{subject!r} has no rollout: write deployment/NAME, daemonset/NAME or module/NAME[:VERSION]")
     chosen = sum(map(bool, (base, selector, everywhere)))
-    if chosen > 1 or (chosen and kind != "module"):
-        raise Usage("say where a module is rolled out with one of --base IDENTITY, --selector SELECTOR and --all")
-    if kind == "module":
+    if chosen > 1 or (chosen and word != "module"):
+        raise UsageError("say where a module is rolled out with one of --base IDENTITY, --selector SELECTOR and --all")
+    if word == "module":
         biz, _, version = name.partition(":")
-        target = Target(base=base, selector=selector) if chosen else None
-
-        def look(limit: float) -> Rollout:
-            return client.within(limit).module_rollout(biz, version, target)
-
+        where = target(base, selector) if chosen else None
+        request = pb.GetRolloutRequest(module=pb.ModuleRollout(name=biz, version=version, target=where))
     else:
-        ref = Ref("apps/v1", {"deployment": "Deployment", "daemonset": "DaemonSet"}[kind], namespace, name)
-
-        def look(limit: float) -> Rollout:
-            return client.within(limit).workload_rollout(ref)
-
-    follow(look, WORDS[kind], name, timeout, told=lambda line: typer.echo(clean(line)))
+        request = pb.GetRolloutRequest(workload=object_ref(word, namespace, name))
+    looks = Looks(timeout)
+    follow(lambda: client.within(looks.left).call(client.stub.GetRollout, request), kind, name, looks)
 
 
-def follow(
-    look: Callable[[float], Rollout],
-    words: Words,
-    name: str,
-    timeout: float,
-    *,
-    told: Callable[[str], None],
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> None:
-    """Return when the rollout is done; told gets a line for each thing that is new.
+def follow(ask: Callable[[], pb.GetRolloutResponse], kind: RolloutKind, name: str, looks: Looks) -> None:
+    """Print a line for each thing that is new until the rollout is done.
 
-    look is given the seconds that it may take. Raises Refused when the rollout does
-    not get on by itself, TimedOut after timeout seconds.
+    Raises RequestRefused when it does not get on by itself, TimedOut.
     """
-    deadline = clock() + timeout
-    pause = _FIRST_PAUSE
-    known: set[str] = set()
-    last = ""
-    while True:
-        rollout = look(max(_LAST_LOOK, deadline - clock()))
-        line = words.progress(name, rollout)
+    line = ""
+    troubles: list[str] = []
+    for _ in looks:
+        rollout = ask()
+        last, line = line, progress(kind, name, rollout)
         if line != last:
-            told(line)
-            last, pause = line, _FIRST_PAUSE
+            typer.echo(clean(line))
         if rollout.done:
             return
-        troubles = [str(trouble) for trouble in rollout.troubles]
         if rollout.failure:
-            raise Refused(f'{words.kind} "{name}" failed: {rollout.failure}')
+            raise RequestRefused(f'{kind.title} "{name}" failed: {rollout.failure}')
+        known, troubles = troubles, [_trouble(trouble) for trouble in rollout.troubles]
         for trouble in troubles:
             if trouble not in known:
-                told(trouble)
-        known = set(troubles)
-        remaining = deadline - clock()
-        if remaining <= 0:
-            raise TimedOut(f"timed out after {timeout:g}s: {line}", *troubles)
-        sleep(min(remaining, random.uniform(pause / 2, pause)))  # noqa: S311 - jitter
-        pause = min(_LONGEST_PAUSE, pause * 1.5)
+                typer.echo(clean(trouble))
+    raise looks.timed_out(line, details=troubles)
+
+
+def progress(kind: RolloutKind, name: str, rollout: pb.GetRolloutResponse) -> str:
+    """Return what is waited for, or that nothing is."""
+    title = f'{kind.title} "{name}"'
+    if rollout.done:
+        return f"{title} successfully rolled out"
+    if not rollout.observed:
+        return f"Waiting for {title} spec update to be observed..."
+    if rollout.updated < rollout.desired:
+        lacking = f"{rollout.updated} out of {rollout.desired} new {kind.parts} have been updated"
+    elif rollout.old:
+        lacking = f"{rollout.old} old {kind.parts} are pending termination"
+    else:
+        lacking = f"{rollout.available} of {rollout.updated} updated {kind.parts} are available"
+    return f"Waiting for {title} rollout to finish: {lacking}..."
+
+
+def _trouble(trouble: pb.RolloutTrouble) -> str:
+    """Return what keeps a rollout on one line: where, what, why."""
+    where = " on ".join(filter(None, (trouble.pod and f"pod {trouble.pod}", trouble.vnode)))
+    return joined(where, trouble.module, trouble.reason, trouble.message)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
+import orjson
 import typer
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from mctl import manifests
-from mctl.errors import TimedOut, Usage
-from mctl.invocation import OptionalFiles, Seconds, connected
-from mctl.rpc.client import Client
-from mctl.targets import ObjectTarget, Standing, WaitTarget, parse_target
-from mctl.text import clean
-
-_FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 1.0
-_LAST_LOOK = 1.0
+from mctl.errors import ItemNotFound, RequestRefused, UsageError
+from mctl.invocation import FILES, Base, Namespace, connected, duration_option
+from mctl.kinds import OBJECT_KINDS, object_ref, object_title, state
+from mctl.pacing import Looks
+from mctl.rpc.client import ToolingClient
+from mctl.text import clean, joined
 
 
 class Condition(Enum):
@@ -28,14 +28,30 @@ class Condition(Enum):
     READY = "ready"
     GONE = "gone"
 
-    def met(self, standing: Standing) -> bool:
-        """Tell whether a target that stands like this has it."""
-        return standing.ready if self is Condition.READY else not standing.present
+
+@dataclass(frozen=True, slots=True)
+class TargetState:
+    """The state of a target; why says in words what keeps it from being ready."""
+
+    present: bool
+    ready: bool
+    why: str = "is there"
+
+
+_ABSENT = TargetState(present=False, ready=False, why="is not there")
+
+
+@dataclass(frozen=True, slots=True)
+class WaitTarget:
+    """Something to wait for: kind/name, and what asks for its state; that raises ItemNotFound where it is absent."""
+
+    title: str
+    look: Callable[[ToolingClient], TargetState]
 
 
 @connected
 def wait(
-    client: Client,
+    client: ToolingClient,
     targets: Annotated[
         list[str] | None,
         typer.Argument(
@@ -45,51 +61,107 @@ def wait(
         ),
     ] = None,
     condition: Annotated[Condition, typer.Option("--for", help="What to wait for.")] = Condition.READY,
-    filename: OptionalFiles = None,
-    base: Annotated[
-        str, typer.Option("--base", metavar="IDENTITY", help="Modules: only on this base or Node name.")
-    ] = "",
-    namespace: Annotated[
-        str, typer.Option("--namespace", "-n", metavar="NS", help="Namespace of objects that name none.")
-    ] = "default",
-    timeout: Seconds = 60.0,
+    filename: Annotated[list[str] | None, FILES] = None,
+    base: Base = "",
+    namespace: Namespace = "default",
+    timeout: Annotated[float, duration_option("--timeout", "Longest to wait: 500ms, 60s, 5m.", "60s")] = 60.0,
 ) -> None:
     """Wait until all targets are ready, or gone. Ends with code 4 when they are not in time."""
     wanted = [parse_target(text, base=base, namespace=namespace) for text in targets or ()]
     if filename:
-        wanted += [ObjectTarget(m.with_default_namespace(namespace).ref()) for m in manifests.read(filename)]
+        refs = [manifest.ref() for manifest in manifests.read(filename, namespace)]
+        wanted += [WaitTarget(object_title(ref), partial(_object, ref=ref)) for ref in refs]
     if not wanted:
-        raise Usage("say what to wait for: kind/name, or manifests with -f")
-    until(client, wanted, condition, timeout, told=lambda line: typer.echo(clean(line)))
+        raise UsageError("say what to wait for: kind/name, or manifests with -f")
+    until(client, wanted, condition, Looks(timeout))
 
 
-def until(
-    client: Client,
-    targets: Sequence[WaitTarget],
-    condition: Condition,
-    timeout: float,
-    *,
-    told: Callable[[str], None],
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> None:
-    """Return when all targets meet the condition; told gets a line for each. Raises TimedOut after timeout seconds."""
-    deadline = clock() + timeout
-    pending = list(targets)
-    pause = _FIRST_PAUSE
-    while True:
-        unmet: list[tuple[WaitTarget, Standing]] = []
-        for target in pending:
-            standing = target.look(client, max(_LAST_LOOK, deadline - clock()))
-            if condition.met(standing):
-                told(f"{target.title} {condition.value}")
+def until(client: ToolingClient, targets: Sequence[WaitTarget], condition: Condition, looks: Looks) -> None:
+    """Return when all targets meet the condition; prints a line for each. Raises TimedOut."""
+    unmet: dict[WaitTarget, str] = dict.fromkeys(targets, "")
+    for _ in looks:
+        for target in list(unmet):
+            try:
+                found = target.look(client.within(looks.left))
+            except ItemNotFound:
+                found = _ABSENT
+            if found.ready if condition is Condition.READY else not found.present:
+                typer.echo(clean(f"{target.title} {condition.value}"))
+                del unmet[target]
             else:
-                unmet.append((target, standing))
+                unmet[target] = found.why
         if not unmet:
             return
-        remaining = deadline - clock()
-        if remaining <= 0:
-            raise TimedOut(*(f"timed out after {timeout:g}s: {t.title} {s.why}" for t, s in unmet))
-        pending = [target for target, _ in unmet]
-        sleep(min(remaining, random.uniform(pause / 2, pause)))  # noqa: S311 - jitter
-        pause = min(_LONGEST_PAUSE, pause * 1.5)
+    raise looks.timed_out(*(f"{target.title} {why}" for target, why in unmet.items()))
+
+
+_TARGET = re.compile(r"([a-z]+)/([^/\s]+)")
+
+
+def parse_target(text: str, *, base: str, namespace: str) -> WaitTarget:
+    """Return the target that kind/name means; raises UsageError."""
+    found = _TARGET.fullmatch(text)
+    kind, name = found.groups() if found else ("", "")
+    if kind == "vnode":
+        return WaitTarget(text, partial(_vnode, name=name))
+    if kind == "module":
+        biz, _, version = name.partition(":")
+        return WaitTarget(text, partial(_module, name=biz, version=version, base=base))
+    if kind in OBJECT_KINDS:
+        return WaitTarget(text, partial(_object, ref=object_ref(kind, namespace, name)))
+    known = ", ".join(f"{known}/NAME" for known in ("vnode", *OBJECT_KINDS))
+    raise UsageError(f"{text!r} cannot be waited for: write {known} or module/NAME[:VERSION]")
+
+
+def _vnode(client: ToolingClient, name: str) -> TargetState:
+    vnode = client.call(client.stub.GetVNode, pb.GetVNodeRequest(name=name)).vnode
+    return TargetState(True, vnode.ready, joined(f"is {state(vnode)}", vnode.message))
+
+
+def _module(client: ToolingClient, name: str, version: str, base: str) -> TargetState:
+    """Return how a module stands: ready when it is on some base, and ready on all that have it."""
+    found = [m for m in client.modules(base, name) if m.name == name and version in ("", m.version)]
+    if not found:
+        # Where it is not known which modules a VNode has, it may be there.
+        vnodes = (vnode for vnode in client.vnodes() if base in ("", vnode.name, vnode.base))
+        unknown = next((vnode.name for vnode in vnodes if vnode.modules_unknown), "")
+        if unknown:
+            return TargetState(True, False, f"may be there: it is not known which modules {unknown} has")
+        return _ABSENT
+    unready = [m for m in found if not m.ready]
+    if not unready:
+        return TargetState(True, True)
+    first = unready[0]
+    words = joined(first.vnode, first.state, first.reason, first.message)
+    return TargetState(True, False, f"{len(found) - len(unready)} of {len(found)} ready; {words}")
+
+
+def _object(client: ToolingClient, ref: pb.ObjectRef) -> TargetState:
+    """Return how an object of the embedded cluster stands; one that is being deleted is not ready."""
+    answer = client.call(client.stub.GetObject, pb.GetObjectRequest(object=ref))
+    try:
+        value = orjson.loads(answer.object_json or b"{}")
+    except orjson.JSONDecodeError:
+        raise RequestRefused(f"the control plane sent {object_title(ref)} in a form that is no JSON") from None
+    if _inner(value, "metadata", "deletionTimestamp"):
+        return TargetState(True, False, "is being deleted")
+    if answer.ready:
+        return TargetState(True, True)
+    return TargetState(True, False, joined("is not ready", "; ".join(_waiting(value))))
+
+
+def _waiting(pod: object) -> Iterator[str]:
+    """Yield what the containers of a Pod wait for."""
+    statuses = _inner(pod, "status", "containerStatuses")
+    for container in statuses if isinstance(statuses, list) else ():
+        waiting = _inner(container, "state", "waiting")
+        if isinstance(waiting, dict):
+            words = (_inner(container, "name"), waiting.get("reason"), waiting.get("message"))
+            yield joined(*(str(word or "") for word in words))
+
+
+def _inner(value: Any, *keys: str) -> Any:
+    """Return what nested mappings have under these keys, None where there is none."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value

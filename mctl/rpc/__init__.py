@@ -1,1 +1,1 @@
-"""The gRPC side of mctl: the only place that knows grpc and the generated messages."""
+"""The gRPC side of mctl: the only place that knows grpc."""

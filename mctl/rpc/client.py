@@ -1,294 +1,192 @@
-"""The calls of the tooling API, in records."""
+"""A client of the tooling API: deadlines, retries, failures in words.
+
+Every question ends by its deadline, however many calls it takes. What a server that
+is away or stops makes of a call is retried until then, with jittered, capped backoff;
+nothing else is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
-from typing import TypeVar
-from uuid import uuid4
+from functools import partial
+from typing import Protocol, Self, TypeVar
 
 import grpc
-import orjson
+from google.protobuf.message import Message
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceStub
 
-from mctl.errors import NotFound, Refused
-from mctl.records import (
-    BaselineModule,
-    Change,
-    Event,
-    Gateway,
-    Json,
-    Module,
-    ObjectResult,
-    Operation,
-    PastOperation,
-    Ref,
-    Replica,
-    Shard,
-    VNode,
-)
-from mctl.rollouts import Rollout
-from mctl.rpc import codec
-from mctl.rpc.connection import Connection
+from mctl.errors import RequestRefused
+from mctl.kinds import EVENT, ChangeType, ItemChange, ItemKind, M
+from mctl.pacing import backoff
+from mctl.rpc.status import failure, may_pass, no_answer
 
+T = TypeVar("T")
 Request = TypeVar("Request")
-Response = TypeVar("Response")
+Response = TypeVar("Response", bound=Message)
+Item_co = TypeVar("Item_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Which bases: one by identity or Node name, those that a label selector matches, or all."""
-
-    base: str = ""
-    selector: str = ""
-
-    def message(self) -> pb.Target:
-        """Return the message; neither base nor selector means all bases."""
-        if self.base:
-            return pb.Target(base=self.base)
-        return pb.Target(selector=self.selector) if self.selector else pb.Target(all=True)
+class _PageRequest(Protocol):
+    page_token: str
 
 
-@dataclass(frozen=True, slots=True)
-class VNodeDetail:
-    """A VNode with its modules and recent events, oldest event first."""
+class _Page(Protocol[Item_co]):
+    next_page_token: str
 
-    vnode: VNode
-    modules: tuple[Module, ...]
-    events: tuple[Event, ...]
+    @property
+    def items(self) -> Iterable[Item_co]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class LiveObject:
-    """An object as the cluster has it, and whether all that it stands for is ready."""
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.enable_retries", 0),  # retried here, where the request id is known to stay the same
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    # A server lets a client without traffic ping every five minutes, not oftener.
+    ("grpc.keepalive_time_ms", 330_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+_SHORTEST = 0.001
 
-    value: Json
-    ready: bool
 
+class ToolingClient:
+    """A client of the server at host:port, while it is entered; every method raises CommandError.
 
-class Client:
-    """The tooling API; every method raises Failure.
-
-    All that is asked of a client is answered within the connection's timeout, from when
-    the client was made; within gives one for another question. Each mutation chooses a
-    request id of its own, which its retries repeat. silent is called with the replicas
-    that could not be asked for what they own, once until they answer again.
+    All that is asked of a client is answered within timeout seconds from when the client was made; within gives one
+    for another question. warn is called with the replicas that could not be asked for what they own, once until they
+    answer again.
     """
 
     def __init__(
-        self, connection: Connection, silent: Callable[[Sequence[str]], None] = lambda _replicas: None
+        self, server: str, timeout: float, warn: Callable[[Sequence[str]], None] = lambda _replicas: None
     ) -> None:
-        self._connection = connection
-        self._silence = _Silence(silent)
-        self._stub = ModuleControllerServiceStub(connection.channel)
-        self._deadline = connection.deadline()
+        self.timeout = timeout
+        self._server = server
+        self._warn = warn
+        self._unreachable: set[str] = set()
+        self._channel = grpc.insecure_channel(server, options=_OPTIONS)
+        self.stub = ModuleControllerServiceStub(self._channel)
+        self._begin(timeout)
 
-    @property
-    def patience(self) -> float:
-        """Return the seconds that a question may take."""
-        return self._connection.timeout
+    def __enter__(self) -> Self:
+        return self
 
-    def within(self, seconds: float | None = None) -> Client:
-        """Return this client for a question that is asked now, to be answered within so many seconds at most."""
+    def __exit__(self, *_: object) -> None:
+        self._channel.close()
+
+    def within(self, seconds: float | None = None) -> Self:
+        """Return this client for a question that is asked now; seconds can only shorten the client's timeout."""
         other = copy(self)
-        other._deadline = self._connection.deadline(seconds)
+        other._begin(self.timeout if seconds is None else min(seconds, self.timeout))
         return other
 
-    def list_vnodes(self, selector: str = "") -> Iterator[VNode]:
-        """Yield the VNodes that a label selector matches, page by page."""
-        request = pb.ListVNodesRequest(selector=selector)
+    def _begin(self, seconds: float) -> None:
+        self._given = seconds
+        self._deadline = time.monotonic() + seconds
+
+    def call(self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
+        """Return the answer; a retry sends the same request."""
+        return self._answer(partial(method, request))
+
+    def pages(self, method: Callable[..., _Page[Item_co]], request: _PageRequest) -> Iterator[Item_co]:
+        """Yield the items of all pages."""
         while True:
-            page = self._call(self._stub.ListVNodes, request)
-            self._tell(page.unreachable_replicas)
-            yield from map(codec.vnode, page.items)
-            request.page_token = _next(request.page_token, page.next_page_token)
+            page = self._answer(partial(method, request))
+            yield from page.items
+            if page.next_page_token and page.next_page_token == request.page_token:
+                raise RequestRefused("the control plane gave the same page twice: its list cannot be read to the end")
+            request.page_token = page.next_page_token
             if not request.page_token:
                 return
 
-    def get_vnode(self, name: str) -> VNodeDetail:
-        """Return one VNode by Node name or base identity; raises NotFound."""
-        answer = self._call(self._stub.GetVNode, pb.GetVNodeRequest(name=name))
-        if not answer.HasField("vnode"):
-            raise NotFound(f"there is no VNode {name}")
-        self._tell(answer.unreachable_replicas)
-        return VNodeDetail(
-            codec.vnode(answer.vnode),
-            tuple(map(codec.module, answer.modules)),
-            tuple(map(codec.event, answer.events)),
-        )
+    def vnodes(self, selector: str = "") -> Iterator[pb.VNode]:
+        """Yield the VNodes that a label selector matches."""
+        return self.pages(self.stub.ListVNodes, pb.ListVNodesRequest(selector=selector))
 
-    def list_modules(self, vnode: str = "", name: str = "", *, unmanaged: bool = False) -> Iterator[Module]:
-        """Yield modules, page by page, of one VNode and of one name when given."""
-        request = pb.ListModulesRequest(vnode=vnode, name=name, management=_management(unmanaged))
-        while True:
-            page = self._call(self._stub.ListModules, request)
-            self._tell(page.unreachable_replicas)
-            yield from map(codec.module, page.items)
-            request.page_token = _next(request.page_token, page.next_page_token)
-            if not request.page_token:
-                return
+    def modules(
+        self, vnode: str = "", name: str = "", management: pb.Management.ValueType = pb.MANAGEMENT_UNSPECIFIED
+    ) -> Iterator[pb.Module]:
+        """Yield modules, of one VNode and of one name when given."""
+        return self.pages(self.stub.ListModules, pb.ListModulesRequest(vnode=vnode, name=name, management=management))
 
-    def list_operations(self, vnode: str = "", name: str = "") -> Iterator[PastOperation]:
-        """Yield the last operations on modules, page by page, the oldest of each VNode first."""
-        request = pb.ListOperationsRequest(vnode=vnode, name=name)
-        while True:
-            page = self._call(self._stub.ListOperations, request)
-            self._tell(page.unreachable_replicas)
-            yield from map(codec.past_operation, page.items)
-            request.page_token = _next(request.page_token, page.next_page_token)
-            if not request.page_token:
-                return
+    def replicas(self) -> Sequence[pb.Replica]:
+        """Return the replicas of the control plane."""
+        return self.call(self.stub.ListReplicas, pb.ListReplicasRequest()).items
 
-    def workload_rollout(self, ref: Ref) -> Rollout:
-        """Return how far a Deployment or DaemonSet is; raises NotFound."""
-        request = pb.GetRolloutRequest(workload=codec.ref_message(ref))
-        return codec.rollout(self._call(self._stub.GetRollout, request))
+    def events(self, vnode: str = "") -> list[pb.Event]:
+        """Return the recent events, of one VNode when given, oldest first."""
+        request = pb.WatchEventsRequest(vnode=vnode)
+        answers = self._answer(lambda timeout: list(self.stub.WatchEvents(request, timeout=timeout)))
+        return [change.item for change in self._changes(answers, EVENT) if change]
 
-    def module_rollout(self, name: str, version: str, target: Target | None) -> Rollout:
-        """Return how far a module is on a target, or where Pods ask for it; raises NotFound."""
-        module = pb.ModuleRollout(name=name, version=version, target=target.message() if target else None)
-        request = pb.GetRolloutRequest(module=module)
-        answer = self._call(self._stub.GetRollout, request)
-        self._tell(answer.unreachable_replicas)
-        return codec.rollout(answer)
+    def watch(
+        self,
+        method: grpc.UnaryStreamMultiCallable[Request, Response],
+        request: Request,
+        kind: ItemKind[M],
+        seconds: float,
+    ) -> Iterator[ItemChange[M] | None]:
+        """Yield what the server sends, the first of it within so many seconds; raises ServerUnreachable when it is cut.
 
-    def list_gateways(self) -> Iterator[Gateway]:
-        """Yield the gateways."""
-        answer = self._call(self._stub.ListGateways, pb.ListGatewaysRequest())
-        self._tell(answer.unreachable_replicas)
-        return map(codec.gateway, answer.items)
-
-    def list_replicas(self) -> list[Replica]:
-        """Return the replicas."""
-        answer = self._call(self._stub.ListReplicas, pb.ListReplicasRequest())
-        return list(map(codec.replica, answer.items))
-
-    def list_shards(self, owner: str = "") -> Iterator[Shard]:
-        """Yield the VNodes with their owners, of one owner when given, page by page."""
-        request = pb.ListShardsRequest(owner=owner)
-        while True:
-            page = self._call(self._stub.ListShards, request)
-            yield from map(codec.shard, page.items)
-            request.page_token = _next(request.page_token, page.next_page_token)
-            if not request.page_token:
-                return
-
-    def drain(self, replica: str, *, undo: bool = False) -> int:
-        """Have a replica give its VNodes away, or take some again; return how many it owns. Raises NotFound."""
-        request = pb.DrainReplicaRequest(replica=replica, undo=undo)
-        return self._call(self._stub.DrainReplica, request).vnodes
-
-    def watch_vnodes(self, selector: str = "") -> Iterator[Change[VNode]]:
-        """Yield all matching VNodes, then each change."""
-        request = pb.WatchVNodesRequest(selector=selector)
-        for answer in self._connection.watch(self._stub.WatchVNodes, request, self._deadline):
-            if answer.HasField("vnode"):
-                yield Change(codec.change_type(answer.type), codec.vnode(answer.vnode))
-            else:
-                self._tell(answer.unreachable_replicas)
-
-    def watch_modules(self, vnode: str = "", name: str = "", *, unmanaged: bool = False) -> Iterator[Change[Module]]:
-        """Yield all matching modules, then each change."""
-        request = pb.WatchModulesRequest(vnode=vnode, name=name, management=_management(unmanaged))
-        for answer in self._connection.watch(self._stub.WatchModules, request, self._deadline):
-            if answer.HasField("module"):
-                yield Change(codec.change_type(answer.type), codec.module(answer.module))
-            else:
-                self._tell(answer.unreachable_replicas)
-
-    def watch_events(self, vnode: str = "", *, follow: bool = False) -> Iterator[Event]:
-        """Yield the recent events, oldest first, then each new one when following."""
-        request = pb.WatchEventsRequest(vnode=vnode, follow=follow)
-        read = self._connection.watch if follow else self._connection.stream
-        for answer in read(self._stub.WatchEvents, request, self._deadline):
-            if answer.HasField("event"):
-                yield codec.event(answer.event)
-            else:
-                self._tell(answer.unreachable_replicas)
-
-    def install(self, target: Target, name: str, version: str, url: str, namespace: str) -> list[Operation]:
-        """Ask for a module on each selected base."""
-        request = pb.InstallModuleRequest(
-            request_id=_request_id(),
-            target=target.message(),
-            name=name,
-            version=version,
-            url=url,
-            namespace=namespace,
-        )
-        return list(map(codec.operation, self._call(self._stub.InstallModule, request).operations))
-
-    def uninstall(self, target: Target, name: str, version: str, namespace: str) -> list[Operation]:
-        """Delete a module's Pods on each selected base; an empty namespace means all."""
-        request = pb.UninstallModuleRequest(
-            request_id=_request_id(), target=target.message(), name=name, version=version, namespace=namespace
-        )
-        return list(map(codec.operation, self._call(self._stub.UninstallModule, request).operations))
-
-    def apply(self, manifest: Json, *, dry_run: bool = False) -> ObjectResult:
-        """Create or update an object; raises InvalidFields."""
-        request = pb.ApplyManifestRequest(
-            request_id=_request_id(), manifest_json=orjson.dumps(manifest), dry_run=dry_run
-        )
-        answer = self._call(self._stub.ApplyManifest, request)
-        return ObjectResult(codec.ref(answer.object), answer.result, dry_run)
-
-    def delete(self, ref: Ref, grace_seconds: int | None = None) -> ObjectResult:
-        """Delete an object."""
-        request = pb.DeleteManifestRequest(
-            request_id=_request_id(), object=codec.ref_message(ref), grace_period_seconds=grace_seconds
-        )
-        return ObjectResult(ref, self._call(self._stub.DeleteManifest, request).result)
-
-    def get_object(self, ref: Ref) -> LiveObject:
-        """Return an object; raises NotFound."""
-        request = pb.GetObjectRequest(object=codec.ref_message(ref))
-        answer = self._call(self._stub.GetObject, request)
+        None stands for a message without an item, which comes first when all that there was has been sent.
+        """
+        call = method(request)
+        deadline = time.monotonic() + seconds
+        limit = threading.Timer(seconds, call.cancel)
+        limit.daemon = True
+        limit.start()
         try:
-            value = orjson.loads(answer.object_json or b"{}")
-        except orjson.JSONDecodeError:
-            raise Refused(f"the control plane sent {ref.title} in a form that is no JSON") from None
-        return LiveObject(value if isinstance(value, dict) else {}, answer.ready)
+            for change in self._changes(call, kind):
+                limit.cancel()
+                deadline = math.inf
+                yield change
+        except grpc.RpcError as error:
+            if time.monotonic() >= deadline:
+                raise no_answer(self._server, self.timeout) from None
+            raise failure(error, self._server, self.timeout) from None
+        finally:
+            limit.cancel()
+            call.cancel()
 
-    def baseline(self, cluster_name: str, name: str, version: str, base: str) -> list[BaselineModule]:
-        """Return the modules that a starting base would be given."""
-        request = pb.GetBaselineRequest(cluster_name=cluster_name, name=name, version=version, base=base)
-        answer = self._call(self._stub.GetBaseline, request)
-        return [BaselineModule(m.name, m.version, m.url) for m in answer.modules]
+    def _changes(self, answers: Iterable[Message], kind: ItemKind[M]) -> Iterator[ItemChange[M] | None]:
+        # Which changes are modifications, the watcher knows better: a new stream adds everything again.
+        for answer in answers:
+            if answer.HasField(kind.name):
+                deleted = getattr(answer, "type", None) == pb.CHANGE_TYPE_DELETED
+                yield ItemChange(ChangeType.DELETED if deleted else ChangeType.ADDED, getattr(answer, kind.name))
+            else:
+                self._note(answer)
+                yield None
 
-    def _call(self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
-        return self._connection.call(method, request, self._deadline)
-
-    def _tell(self, unreachable: Sequence[str]) -> None:
-        self._silence.tell(unreachable)
-
-
-class _Silence:
-    """Which replicas could not be asked, as far as was told."""
-
-    def __init__(self, told: Callable[[Sequence[str]], None]) -> None:
-        self._told = told
-        self._known: frozenset[str] = frozenset()
-
-    def tell(self, unreachable: Sequence[str]) -> None:
-        """Tell those that are new."""
-        new = [replica for replica in unreachable if replica not in self._known]
-        self._known = frozenset(unreachable)
+    def _note(self, answer: object) -> None:
+        unreachable: Sequence[str] | None = getattr(answer, "unreachable_replicas", None)
+        if unreachable is None:
+            return
+        new = [replica for replica in unreachable if replica not in self._unreachable]
+        # One set for this client and all that within made of it.
+        self._unreachable.clear()
+        self._unreachable.update(unreachable)
         if new:
-            self._told(new)
+            self._warn(new)
 
-
-def _management(unmanaged: bool) -> pb.Management.ValueType:
-    return pb.MANAGEMENT_UNMANAGED if unmanaged else pb.MANAGEMENT_UNSPECIFIED
-
-
-def _request_id() -> str:
-    return str(uuid4())
-
-
-def _next(token: str, following: str) -> str:
-    if token and token == following:
-        raise Refused("the control plane gave the same page twice: its list cannot be read to the end")
-    return following
+    def _answer(self, ask: Callable[..., T]) -> T:
+        attempt = 0
+        while True:
+            try:
+                answer = ask(timeout=max(_SHORTEST, self._deadline - time.monotonic()))
+            except grpc.RpcError as error:
+                delay = backoff(attempt)
+                if not may_pass(error) or time.monotonic() + delay >= self._deadline:
+                    raise failure(error, self._server, self._given) from None
+            else:
+                self._note(answer)
+                return answer
+            time.sleep(delay)
+            attempt += 1

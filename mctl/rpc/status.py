@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any, cast
+from typing import TypeVar, cast
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from mctl.errors import Failure, InvalidFields, NoAnswer, NotFound, Refused, Unreachable
+from mctl.errors import CommandError, InvalidFields, ItemNotFound, RequestRefused, ServerUnreachable
 from service.wording import plain
+
+D = TypeVar("D", bound=Message)
 
 _LONGEST = 2000
 
@@ -38,40 +40,43 @@ _CAUSES = (
 )
 
 
-def failure(error: grpc.RpcError, server: str, timeout: float) -> Failure:
+def failure(error: grpc.RpcError, server: str, timeout: float) -> CommandError:
     """Return the failure that a call's error stands for; server is host:port, timeout in seconds."""
     code = error.code()
     details = error.details() or code.name
     if len(details) > _LONGEST:
         details = f"{details[:_LONGEST]}…"
+    stated = any(info.domain == DOMAIN for info in _details(error, error_details_pb2.ErrorInfo))
     match code:
-        case grpc.StatusCode.UNAVAILABLE if _from_control_plane(error):
-            return Unreachable(f"the control plane at {server} cannot do it now: {details}")
+        case grpc.StatusCode.UNAVAILABLE if stated:
+            return ServerUnreachable(f"the control plane at {server} cannot do it now: {details}")
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
-            return Unreachable(
+            return ServerUnreachable(
                 f"cannot reach the control plane at {server} ({_cause(details)}): "
                 "is module-controller running? set MCTL_SERVER or --server"
             )
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return no_answer(server, timeout)
         case grpc.StatusCode.UNIMPLEMENTED:
-            return Refused(f"{server} does not offer this call ({details}): is it a module controller of this version?")
+            return RequestRefused(
+                f"{server} does not offer this call ({details}): is it a module controller of this version?"
+            )
         case grpc.StatusCode.NOT_FOUND:
-            return NotFound(details)
+            return ItemNotFound(details)
         case grpc.StatusCode.INVALID_ARGUMENT:
             return InvalidFields(details, _violations(error))
         case _:
-            return Refused(details)
+            return RequestRefused(details)
 
 
 def may_pass(error: grpc.RpcError) -> bool:
-    """Tell whether a call may succeed when it is made again: a server that stops cancels what it was asked."""
+    """Return whether a call may succeed when it is made again: a server that stops cancels what it was asked."""
     return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
-def no_answer(server: str, timeout: float) -> NoAnswer:
+def no_answer(server: str, timeout: float) -> ServerUnreachable:
     """Return the failure that no answer within so many seconds is."""
-    return NoAnswer(
+    return ServerUnreachable(
         f"the control plane at {server} did not answer within {timeout:g}s: "
         "look at its logs, or give it longer with --request-timeout"
     )
@@ -82,27 +87,17 @@ def _cause(details: str) -> str:
     return next(known, plain(details))
 
 
-def _from_control_plane(error: grpc.RpcError) -> bool:
-    for detail in _details(error):
-        info = error_details_pb2.ErrorInfo()
-        if detail.Unpack(info) and info.domain == DOMAIN:
-            return True
-    return False
-
-
 def _violations(error: grpc.RpcError) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for detail in _details(error):
-        request = error_details_pb2.BadRequest()
-        if detail.Unpack(request):
-            found += [(v.field, v.description) for v in request.field_violations]
-    return found
+    requests = _details(error, error_details_pb2.BadRequest)
+    return [(violation.field, violation.description) for request in requests for violation in request.field_violations]
 
 
-def _details(error: grpc.RpcError) -> list[Any]:
+def _details(error: grpc.RpcError, kind: type[D]) -> list[D]:
+    """Return the details of one kind that a call's status carries."""
     try:
         status = rpc_status.from_call(cast("grpc.Call", error))
     except (ValueError, DecodeError):
         # The details contradict the call's own status or are no messages: the status still holds.
         return []
-    return list(status.details) if status else []
+    found = [(detail, kind()) for detail in (status.details if status else ())]
+    return [message for detail, message in found if detail.Unpack(message)]

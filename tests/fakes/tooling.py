@@ -186,7 +186,10 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
     ) -> Iterator[pb.WatchVNodesResponse]:
         self._enter("WatchVNodes", request, context)
         for vnode in self._selected(request.selector):
-            yield pb.WatchVNodesResponse(type=pb.CHANGE_TYPE_ADDED, vnode=vnode)
+            # Like the control plane's: without what changes with each sign of life.
+            answer = pb.WatchVNodesResponse(type=pb.CHANGE_TYPE_ADDED, vnode=vnode)
+            answer.vnode.ClearField("last_seen")
+            yield answer
         yield pb.WatchVNodesResponse(unreachable_replicas=self.unreachable)
         yield from _live(self.vnode_changes, context)
 

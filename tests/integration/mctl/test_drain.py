@@ -44,7 +44,7 @@ def test_a_wait_that_is_over_says_what_is_left(mctl: Mctl) -> None:
     assert outcome.code == 4
     assert outcome.err == (
         "mctl: timed out after 0.3s: replica b still owns 1 VNode; "
-        "it goes on draining, mctl get shards tells which VNodes are left\n"
+        "it goes on draining, mctl get shards shows which VNodes are left\n"
     )
 
 

@@ -102,6 +102,18 @@ def test_watch_goes_on_after_the_stream_was_cut(fake: FakeTooling, server: Tooli
         ]
 
 
+def test_what_is_as_before_the_stream_was_cut_is_not_shown_again(fake: FakeTooling, server: ToolingServer) -> None:
+    fake.vnodes = [vnode("base-1")]
+    fake.vnodes[0].last_seen.seconds = 1_790_000_000
+    with running(server, "get", "vnodes", "-w", "--no-headers") as process:
+        assert line(process).split()[:2] == ["ADDED", "vnode.base-1.dev"]
+        fake.vnodes.append(vnode("base-2"))
+        fake.vnode_changes.put(Fault(grpc.StatusCode.UNAVAILABLE, "restarting"))
+        assert line(process).split()[:2] == ["ADDED", "vnode.base-2.dev"]
+        fake.vnode_changes.put(pb.WatchVNodesResponse(type=pb.CHANGE_TYPE_DELETED, vnode=vnode("base-2")))
+        assert line(process).split()[:2] == ["DELETED", "vnode.base-2.dev"]
+
+
 def test_events_are_followed_without_repeats(fake: FakeTooling, server: ToolingServer) -> None:
     fake.events = [pb.Event(reason="First")]
     with running(server, "events", "--watch", "-o", "json") as process:

@@ -2,61 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from mctl.commands.drain import until_empty
-from mctl.errors import Refused, TimedOut
-from mctl.records import Replica
+from mctl.commands.drain import owned_until_empty
+from mctl.errors import RequestRefused, TimedOut
+from mctl.pacing import Looks
 
-FULL = Replica("a", "", 5, False, "active")
-DRAINING = replace(FULL, state="draining")
-EMPTY = replace(DRAINING, vnodes=0)
+
+def replica(state: str, vnodes: int) -> pb.Replica:
+    return pb.Replica(id="a", vnodes=vnodes, state=state)
+
+
+DRAINING = replica("draining", 5)
+EMPTY = replica("draining", 0)
 
 
 class Script:
     """A replica that goes through states, one a look, and stays in the last; None is one that is not there."""
 
-    def __init__(self, *states: Replica | None) -> None:
+    def __init__(self, *states: pb.Replica | None) -> None:
         self.states = list(states)
-        self.told: list[int] = []
         self.now = 0.0
-
-    def look(self, limit: float) -> list[Replica]:
-        assert limit >= 1.0
-        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
-        return [Replica("b", "", 7, True, "active"), *([state] if state else [])]
 
     def sleep(self, seconds: float) -> None:
         assert 0 < seconds <= 1.0
         self.now += seconds
 
     def run(self, timeout: float = 60.0) -> list[int]:
-        until_empty(self.look, "a", timeout, told=self.told.append, clock=lambda: self.now, sleep=self.sleep)
-        return self.told
+        looks = Looks(timeout, clock=lambda: self.now, sleep=self.sleep)
+
+        def ask() -> list[pb.Replica]:
+            assert looks.left >= 1.0
+            state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+            return [pb.Replica(id="b", vnodes=7, state="active"), *([state] if state else [])]
+
+        return list(owned_until_empty(ask, "a", looks))
 
 
-def test_what_is_left_is_told_once_each() -> None:
-    assert Script(DRAINING, DRAINING, replace(DRAINING, vnodes=2), EMPTY).run() == [5, 2]
+def test_what_is_left_is_shown_once_each() -> None:
+    assert Script(DRAINING, DRAINING, replica("draining", 2), EMPTY).run() == [5, 2]
 
 
-@pytest.mark.parametrize("end", [EMPTY, replace(EMPTY, state="gone"), None])
-def test_it_ends_when_nothing_is_left_or_the_replica_is_gone(end: Replica | None) -> None:
+@pytest.mark.parametrize("end", [EMPTY, replica("gone", 0), None])
+def test_it_ends_when_nothing_is_left_or_the_replica_is_gone(end: pb.Replica | None) -> None:
     assert Script(DRAINING, end).run() == [5]
 
 
 def test_one_that_is_gone_still_owns_until_others_took_over() -> None:
-    assert Script(DRAINING, replace(FULL, state="gone"), replace(FULL, state="gone", vnodes=1), EMPTY).run() == [5, 1]
+    assert Script(DRAINING, replica("gone", 5), replica("gone", 1), EMPTY).run() == [5, 1]
 
 
 def test_an_answer_from_before_the_drain_neither_ends_nor_fails() -> None:
-    assert Script(replace(FULL, vnodes=0), FULL, DRAINING, EMPTY).run() == [0, 5]
+    assert Script(replica("active", 0), replica("active", 5), DRAINING, EMPTY).run() == [0, 5]
 
 
 def test_a_drain_that_somebody_ends_is_no_success() -> None:
-    with pytest.raises(Refused, match="takes VNodes again"):
-        Script(DRAINING, FULL).run()
+    with pytest.raises(RequestRefused, match="takes VNodes again"):
+        Script(DRAINING, replica("active", 5)).run()
 
 
 def test_time_out_says_how_many_are_left() -> None:

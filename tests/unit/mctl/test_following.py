@@ -4,14 +4,17 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from mctl.errors import NoAnswer, Unreachable
-from mctl.following import Seen, follow, follow_events, poll
-from mctl.records import Change, ChangeType, Event, Replica
+from mctl.errors import ServerUnreachable
+from mctl.following import KnownItems, follow, poll, unseen
+from mctl.kinds import EVENT, REPLICA, ChangeType, ItemChange
 
 T = TypeVar("T")
+Message = ItemChange[pb.Replica] | None
 
 
 class Stop(Exception):
@@ -34,21 +37,22 @@ class Clock:
         return self.now
 
 
-def replica(name: str, vnodes: int = 0) -> Replica:
-    return Replica(name, "", vnodes, False)
+def replica(name: str, vnodes: int = 0) -> pb.Replica:
+    return pb.Replica(id=name, vnodes=vnodes)
 
 
-def added(*items: Replica) -> list[Change[Replica]]:
-    return [Change(ChangeType.ADDED, item) for item in items]
+def added(*items: pb.Replica) -> list[Message]:
+    """Return the beginning of a stream: all that there is, and that this was all."""
+    return [*(ItemChange(ChangeType.ADDED, item) for item in items), None]
 
 
-def cut(changes: list[Change[Replica]]) -> Iterator[Change[Replica]]:
-    yield from changes
-    raise Unreachable("cut")
+def cut(messages: list[Message]) -> Iterator[Message]:
+    yield from messages
+    raise ServerUnreachable("cut")
 
 
 def until_stop(items: Iterator[T]) -> Iterator[T]:
-    """Yield what is told before the clock stops the watcher."""
+    """Yield what comes before the clock stops the watcher."""
     try:
         yield from items
     except Stop:
@@ -56,37 +60,62 @@ def until_stop(items: Iterator[T]) -> Iterator[T]:
     pytest.fail("the watcher ended by itself")
 
 
-def test_a_cut_stream_is_compared_with_a_full_list() -> None:
+def shown(changes: Iterator[ItemChange[pb.Replica]]) -> list[tuple[str, str]]:
+    return [(change.type.value, change.item.id) for change in until_stop(changes)]
+
+
+def test_a_new_stream_is_compared_with_what_is_known() -> None:
     clock = Clock(most=2)
-    streams = iter([cut(added(replica("a"), replica("b"))), cut(added(replica("b", 5), replica("c")))])
-    changes = follow(lambda _: next(streams), lambda _: [replica("b", 5)], patience=60, wait=clock.sleep, clock=clock)
-    told = [(change.type.value, change.item.id) for change in until_stop(changes)]
-    assert told == [("ADDED", "a"), ("ADDED", "b"), ("DELETED", "a"), ("MODIFIED", "b"), ("ADDED", "c")]
+    later: Message = ItemChange(ChangeType.DELETED, replica("c"))
+    streams = iter([cut(added(replica("a"), replica("b"))), cut([*added(replica("b", 5), replica("c")), None, later])])
+    known = KnownItems(REPLICA)
+    changes = follow(lambda _: next(streams), known.read, 60, wait=clock.sleep, clock=clock)
+    assert shown(changes) == [
+        ("ADDED", "a"),
+        ("ADDED", "b"),
+        ("DELETED", "a"),
+        ("MODIFIED", "b"),
+        ("ADDED", "c"),
+        ("DELETED", "c"),
+    ]
+
+
+def test_what_a_stream_brought_before_it_was_cut_midway_says_nothing_of_the_rest() -> None:
+    clock = Clock(most=3)
+    everything = added(replica("a"), replica("b"))
+    streams = iter([cut(everything), cut(everything[:1]), cut(everything)])
+    changes = follow(lambda _: next(streams), KnownItems(REPLICA).read, 60, wait=clock.sleep, clock=clock)
+    assert shown(changes) == [("ADDED", "a"), ("ADDED", "b")]
 
 
 def test_patience_ends_when_nothing_answers() -> None:
     clock = Clock()
 
-    def away(left: float) -> list[Replica]:
+    def away(left: float) -> Iterator[Message]:
         assert 0 < left <= 10
-        raise Unreachable("away")
+        return cut([])
 
-    with pytest.raises(Unreachable):
-        list(follow(lambda _: cut([]), away, patience=10, wait=clock.sleep, clock=clock))
+    with pytest.raises(ServerUnreachable):
+        list(follow(away, KnownItems(REPLICA).read, 10, wait=clock.sleep, clock=clock))
     assert 10 <= clock.now <= 12
 
 
-def test_no_answer_in_the_time_that_is_left_ends_it() -> None:
+@pytest.mark.parametrize("first", [[], [added()]])
+def test_no_answer_in_the_time_that_is_left_ends_it(first: list[list[Message]]) -> None:
+    """At once at the beginning, and in the time since the stream was cut."""
     clock = Clock()
+    streams = [cut(messages) for messages in first]
     given: list[float] = []
 
-    def silent(left: float) -> list[Replica]:
+    def silent(left: float) -> Iterator[Message]:
+        if streams:
+            return streams.pop()
         given.append(left)
         clock.now += left
-        raise NoAnswer("no answer")
+        return cut([])
 
-    with pytest.raises(NoAnswer):
-        list(follow(lambda _: cut([]), silent, patience=10, wait=clock.sleep, clock=clock))
+    with pytest.raises(ServerUnreachable):
+        list(follow(silent, KnownItems(REPLICA).read, 10, wait=clock.sleep, clock=clock))
     assert clock.now == pytest.approx(10)
     assert len(given) == 1
 
@@ -94,63 +123,64 @@ def test_no_answer_in_the_time_that_is_left_ends_it() -> None:
 def test_an_idle_stream_that_is_cut_after_hours_is_opened_again() -> None:
     clock = Clock(most=5)
 
-    def idle(_left: float) -> Iterator[Change[Replica]]:
+    def idle(_left: float) -> Iterator[Message]:
+        yield from added()
         clock.now += 10_000
-        return cut([])
+        raise ServerUnreachable("cut")
 
     with pytest.raises(Stop):
-        list(follow(idle, lambda _: [], patience=10, wait=clock.sleep, clock=clock))
+        list(follow(idle, KnownItems(REPLICA).read, 10, wait=clock.sleep, clock=clock))
 
 
 def test_a_stream_that_ends_in_order_is_opened_again() -> None:
     clock = Clock(most=3)
     with pytest.raises(Stop):
-        list(follow(lambda _: iter(()), lambda _: [], patience=10, wait=clock.sleep, clock=clock))
+        list(follow(lambda _: iter(()), KnownItems(REPLICA).read, 10, wait=clock.sleep, clock=clock))
 
 
-def test_events_are_told_once() -> None:
+def test_events_are_shown_once() -> None:
     clock = Clock(most=3)
-    first, second = (Event(None, "Normal", reason, "", "", "", "") for reason in ("First", "Second"))
-    streams = iter([[first], [first, second], [second]])
-    events = follow_events(lambda _: iter(next(streams)), lambda _: [], patience=10, wait=clock.sleep, clock=clock)
-    assert [event.reason for event in until_stop(events)] == ["First", "Second"]
+    first, second, again = (
+        ItemChange(ChangeType.ADDED, pb.Event(reason=reason, time=Timestamp(seconds=at)))
+        for reason, at in (("First", 1), ("Second", 2), ("First", 3))
+    )
+    streams = iter([[first, None], [first, second, None], [second, None, again]])
+    events = follow(lambda _: next(streams), unseen(EVENT), 10, wait=clock.sleep, clock=clock)
+    assert [event.item.reason for event in until_stop(events)] == ["First", "Second", "First"]
 
 
-def test_polling_tells_differences() -> None:
+def test_polling_shows_differences() -> None:
     clock = Clock(most=3)
     lists = iter([[replica("a")], [replica("a")], [replica("b")]])
-    changes = poll(lambda: next(lists), 2.0, wait=clock.sleep)
-    told = [(change.type.value, change.item.id) for change in until_stop(changes)]
-    assert told == [("ADDED", "a"), ("DELETED", "a"), ("ADDED", "b")]
+    changes = poll(lambda: next(lists), REPLICA, 2.0, wait=clock.sleep)
+    assert shown(changes) == [("ADDED", "a"), ("DELETED", "a"), ("ADDED", "b")]
 
 
 replicas = st.builds(replica, st.sampled_from("abcd"), st.integers(0, 2))
-replica_changes = st.builds(Change, st.sampled_from(ChangeType), replicas)
+replica_changes = st.builds(ItemChange, st.sampled_from(ChangeType), replicas)
 
 
 @given(history=st.lists(replica_changes | st.lists(replicas, unique_by=lambda r: r.id)))
-def test_what_was_told_always_adds_up(history: list[Change[Replica] | list[Replica]]) -> None:
-    """A reader who applies what it is told holds what the server said last; no change is told in vain."""
-    seen: Seen[Replica] = Seen()
-    held: dict[str, Replica] = {}
-    truth: dict[str, Replica] = {}
+def test_what_is_shown_always_adds_up(history: list[ItemChange[pb.Replica] | list[pb.Replica]]) -> None:
+    """A reader who applies what it is shown holds what the server said last; no change is shown in vain."""
+    known = KnownItems(REPLICA)
+    held: dict[str, pb.Replica] = {}
+    truth: dict[str, pb.Replica] = {}
     for entry in history:
-        batch = seen.against(entry) if isinstance(entry, list) else [entry]
         if isinstance(entry, list):
             truth = {r.id: r for r in entry}
         elif entry.type is ChangeType.DELETED:
             truth.pop(entry.item.id, None)
         else:
             truth[entry.item.id] = entry.item
-        for raw in batch:
-            for change in seen.take(raw):
-                match change.type:
-                    case ChangeType.ADDED:
-                        assert change.item.id not in held
-                        held[change.item.id] = change.item
-                    case ChangeType.MODIFIED:
-                        assert held[change.item.id] != change.item
-                        held[change.item.id] = change.item
-                    case ChangeType.DELETED:
-                        del held[change.item.id]
+        for change in known.replace(entry) if isinstance(entry, list) else known.take(entry):
+            match change.type:
+                case ChangeType.ADDED:
+                    assert change.item.id not in held
+                    held[change.item.id] = change.item
+                case ChangeType.MODIFIED:
+                    assert held[change.item.id] != change.item
+                    held[change.item.id] = change.item
+                case ChangeType.DELETED:
+                    del held[change.item.id]
         assert held == truth

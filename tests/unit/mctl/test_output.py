@@ -1,23 +1,26 @@
 from __future__ import annotations
 
-import io
 import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import typer
 import yaml
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
+from mctl.invocation import seconds, server_address
+from mctl.kinds import MODULE, VNODE, ChangeType, ItemChange
 from mctl.output import Format, Printer, aligned, to_json, to_yaml
-from mctl.records import Change, ChangeType, Module, VNode
-from mctl.text import age, clean, duration, server_address, unsafe
+from mctl.text import age, clean, unsafe
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
-def module(message: str = "", name: str = "biz1") -> Module:
-    return Module("v", name, "1", "ACTIVATED", True, "default", "p", "", message)
+def module(message: str = "", name: str = "biz1") -> pb.Module:
+    return pb.Module(vnode="v", name=name, version="1", state="ACTIVATED", ready=True, pod="p", message=message)
 
 
 @given(text=texts)
@@ -46,35 +49,31 @@ def test_chinese_stays_readable_and_aligned() -> None:
     assert aligned([["端口", "x"], ["abcd", "y"]]) == ["端口  x", "abcd  y"]
 
 
-def test_json_of_a_change_is_one_line() -> None:
-    stream = io.StringIO()
-    Printer(Module, Format.JSON, stream=stream).print_change(Change(ChangeType.ADDED, module("a\nb")))
-    assert stream.getvalue().count("\n") == 1
-    assert json.loads(stream.getvalue())["object"]["message"] == "a\nb"
+def test_json_of_a_change_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Printer(MODULE, Format.JSON).print_changes([ItemChange(ChangeType.ADDED, module("a\nb"))])
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert json.loads(out)["object"]["message"] == "a\nb"
 
 
-def test_yaml_changes_are_documents() -> None:
-    stream = io.StringIO()
-    printer = Printer(Module, Format.YAML, stream=stream)
-    for kind in (ChangeType.ADDED, ChangeType.DELETED):
-        printer.print_change(Change(kind, module()))
-    assert [d["type"] for d in yaml.safe_load_all(stream.getvalue())] == ["ADDED", "DELETED"]
+def test_yaml_changes_are_documents(capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = (ChangeType.ADDED, ChangeType.DELETED)
+    Printer(MODULE, Format.YAML).print_changes(ItemChange(kind, module()) for kind in kinds)
+    assert [d["type"] for d in yaml.safe_load_all(capsys.readouterr().out)] == ["ADDED", "DELETED"]
 
 
-def test_rows_of_a_watch_have_one_header_and_growing_columns() -> None:
-    stream = io.StringIO()
-    printer = Printer(Module, Format.TABLE, stream=stream)
-    for name in ("a", "a-much-longer-name", "b"):
-        printer.print_change(Change(ChangeType.MODIFIED, module(name=name)))
-    header, *rows = stream.getvalue().splitlines()
+def test_rows_of_a_watch_have_one_header_and_growing_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("a", "a-much-longer-name", "b")
+    Printer(MODULE, Format.TABLE).print_changes(ItemChange(ChangeType.MODIFIED, module(name=name)) for name in names)
+    header, *rows = capsys.readouterr().out.splitlines()
     assert header.startswith("CHANGE")
     assert [row.split()[2] for row in rows] == ["a", "a-much-longer-name", "b"]
     assert rows[1].index("ACTIVATED") == rows[2].index("ACTIVATED")
 
 
 def test_times_are_utc() -> None:
-    vnode = VNode("n", "b", "c", "1", "http", "Ready", True, "r", 0, last_seen=datetime(2026, 1, 2, 3, tzinfo=UTC))
-    assert vnode.to_json()["lastSeen"] == "2026-01-02T03:00:00.000Z"
+    vnode = pb.VNode(last_seen=Timestamp(seconds=1_767_322_800, nanos=1_500_000))
+    assert VNODE.document(vnode)["lastSeen"] == "2026-01-02T03:00:00.001Z"
 
 
 @pytest.mark.parametrize(
@@ -105,15 +104,15 @@ def test_ages_are_those_of_kubectl(seconds: int, shown: str) -> None:
     assert age(now - timedelta(seconds=seconds), now) == shown
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("500ms", 0.5), ("30", 30), ("1.5m", 90), ("2h", 7200), (" 1s ", 1)])
-def test_durations(text: str, seconds: float) -> None:
-    assert duration(text) == seconds
+@pytest.mark.parametrize(("text", "expected"), [("500ms", 0.5), ("30", 30), ("1.5m", 90), ("2h", 7200), (" 1s ", 1)])
+def test_durations(text: str, expected: float) -> None:
+    assert seconds(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1s", "1d", "1s2", "nan", "inf", "999999h", "1e3s"])
 def test_no_durations(text: str) -> None:
-    with pytest.raises(ValueError, match="is no duration"):
-        duration(text)
+    with pytest.raises(typer.BadParameter, match="is no duration"):
+        seconds(text)
 
 
 @pytest.mark.parametrize("text", ["localhost:1", "10.0.0.1:65535", "[::1]:50051", "a-b.c_d:80"])
@@ -123,5 +122,5 @@ def test_addresses(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "host", ":1", "host:0", "host:65536", "::1:5", "http://h:1", "h:1/x", "unix:/a"])
 def test_no_addresses(text: str) -> None:
-    with pytest.raises(ValueError, match="is no host:port"):
+    with pytest.raises(typer.BadParameter, match="is no host:port"):
         server_address(text)

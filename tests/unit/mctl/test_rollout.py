@@ -2,53 +2,73 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from mctl.commands.rollout import follow
-from mctl.errors import Refused, TimedOut
-from mctl.rollouts import WORDS, Rollout, Trouble
+from mctl.commands.rollout import KINDS, follow
+from mctl.errors import RequestRefused, TimedOut
+from mctl.pacing import Looks
 
-START = Rollout(observed=False, desired=3, updated=0, available=0, old=0, done=False, failure="", troubles=())
-SEEN = replace(START, observed=True)
-NEW = replace(SEEN, updated=3, old=1)
-READY = replace(SEEN, updated=3, available=2)
-DONE = replace(SEEN, updated=3, available=3, done=True)
-FAILS = Trouble("vnode.b1.dev", "default/web-1", "biz1:2", "InstallFailed", "no such jar")
+
+def rollout(
+    updated: int = 0,
+    available: int = 0,
+    old: int = 0,
+    *,
+    observed: bool = True,
+    done: bool = False,
+    failure: str = "",
+    troubles: tuple[pb.RolloutTrouble, ...] = (),
+) -> pb.GetRolloutResponse:
+    return pb.GetRolloutResponse(
+        observed=observed,
+        desired=3,
+        updated=updated,
+        available=available,
+        old=old,
+        done=done,
+        failure=failure,
+        troubles=troubles,
+    )
+
+
+START = rollout(observed=False)
+SEEN = rollout()
+NEW = rollout(3, old=1)
+READY = rollout(3, 2)
+DONE = rollout(3, 3, done=True)
+TROUBLE = pb.RolloutTrouble(
+    vnode="vnode.b1.dev", pod="default/web-1", module="biz1:2", reason="InstallFailed", message="no such jar"
+)
+FAILING = rollout(3, 2, troubles=(TROUBLE,))
+TROUBLE_LINE = "pod default/web-1 on vnode.b1.dev: biz1:2: InstallFailed: no such jar"
 
 
 class Script:
     """A rollout that goes through states, one a look, and stays in the last."""
 
-    def __init__(self, *rollouts: Rollout) -> None:
+    def __init__(self, capsys: pytest.CaptureFixture[str], *rollouts: pb.GetRolloutResponse) -> None:
         self.rollouts = list(rollouts)
-        self.told: list[str] = []
         self.now = 0.0
-
-    def look(self, limit: float) -> Rollout:
-        assert limit >= 1.0
-        return self.rollouts.pop(0) if len(self.rollouts) > 1 else self.rollouts[0]
+        self._capsys = capsys
 
     def sleep(self, seconds: float) -> None:
         assert 0 < seconds <= 1.0
         self.now += seconds
 
     def follow(self, kind: str = "deployment", timeout: float = 60.0) -> list[str]:
-        follow(
-            self.look,
-            WORDS[kind],
-            "web",
-            timeout,
-            told=self.told.append,
-            clock=lambda: self.now,
-            sleep=self.sleep,
-        )
-        return self.told
+        looks = Looks(timeout, clock=lambda: self.now, sleep=self.sleep)
+
+        def ask() -> pb.GetRolloutResponse:
+            assert looks.left >= 1.0
+            return self.rollouts.pop(0) if len(self.rollouts) > 1 else self.rollouts[0]
+
+        follow(ask, KINDS[kind], "web", looks)
+        return self._capsys.readouterr().out.splitlines()
 
 
-def test_progress_is_told_once_in_the_words_of_kubectl() -> None:
-    assert Script(START, SEEN, SEEN, NEW, READY, DONE).follow() == [
+def test_progress_is_printed_once_in_the_words_of_kubectl(capsys: pytest.CaptureFixture[str]) -> None:
+    assert Script(capsys, START, SEEN, SEEN, NEW, READY, DONE).follow() == [
         'Waiting for deployment "web" spec update to be observed...',
         'Waiting for deployment "web" rollout to finish: 0 out of 3 new replicas have been updated...',
         'Waiting for deployment "web" rollout to finish: 1 old replicas are pending termination...',
@@ -58,29 +78,30 @@ def test_progress_is_told_once_in_the_words_of_kubectl() -> None:
 
 
 @pytest.mark.parametrize(("kind", "title"), [("daemonset", "daemon set"), ("module", "module")])
-def test_other_kinds(kind: str, title: str) -> None:
-    assert Script(DONE).follow(kind) == [f'{title} "web" successfully rolled out']
+def test_other_kinds(capsys: pytest.CaptureFixture[str], kind: str, title: str) -> None:
+    assert Script(capsys, DONE).follow(kind) == [f'{title} "web" successfully rolled out']
 
 
-def test_a_failure_that_is_tried_again_is_told_once_and_again_when_it_comes_back() -> None:
-    failing = replace(READY, troubles=(FAILS,))
-    told = Script(failing, failing, READY, failing, DONE).follow()
-    assert told.count("pod default/web-1 on vnode.b1.dev: biz1:2: InstallFailed: no such jar") == 2
-    assert told[-1] == 'deployment "web" successfully rolled out'
+def test_a_failure_that_is_tried_again_is_printed_once_and_again_when_it_comes_back(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = Script(capsys, FAILING, FAILING, READY, FAILING, DONE).follow()
+    assert lines.count(TROUBLE_LINE) == 2
+    assert lines[-1] == 'deployment "web" successfully rolled out'
 
 
-def test_a_rollout_that_cannot_get_on_ends_at_once() -> None:
-    script = Script(SEEN, replace(READY, failure="biz1:2 on vnode.b1.dev: IdentityMismatch: the jar is biz9"))
-    with pytest.raises(Refused, match="IdentityMismatch: the jar is biz9"):
-        script.follow()
+def test_a_rollout_that_cannot_get_on_ends_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    failure = "biz1:2 on vnode.b1.dev: IdentityMismatch: the jar is biz9"
+    with pytest.raises(RequestRefused, match="IdentityMismatch: the jar is biz9"):
+        Script(capsys, SEEN, rollout(3, 2, failure=failure)).follow()
 
 
-def test_what_is_not_done_in_time_is_told_with_what_keeps_it() -> None:
-    script = Script(replace(READY, troubles=(FAILS,)))
+def test_what_is_not_done_in_time_is_reported_with_what_keeps_it(capsys: pytest.CaptureFixture[str]) -> None:
+    script = Script(capsys, FAILING)
     with pytest.raises(TimedOut) as caught:
         script.follow(timeout=5.0)
     assert caught.value.lines == (
         'timed out after 5s: Waiting for deployment "web" rollout to finish: 2 of 3 updated replicas are available...',
-        str(FAILS),
+        TROUBLE_LINE,
     )
     assert script.now == pytest.approx(5.0)

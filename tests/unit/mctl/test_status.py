@@ -7,12 +7,12 @@ from typing import Any
 import grpc
 import pytest
 
-from mctl.errors import Unreachable
+from mctl.errors import ServerUnreachable
 from mctl.rpc.status import failure
 
 
 class Lost(grpc.RpcError):
-    """How the library tells that a connection could not be had."""
+    """What the library raises when a connection could not be had."""
 
     def __init__(self, details: str) -> None:
         self._details = details
@@ -43,8 +43,8 @@ class Lost(grpc.RpcError):
     ],
 )
 def test_a_lost_connection_has_a_cause_in_words(details: str, cause: str) -> None:
-    told = failure(Lost(details), "h:1", 10.0)
-    assert isinstance(told, Unreachable)
-    assert told.lines == (
+    failed = failure(Lost(details), "h:1", 10.0)
+    assert isinstance(failed, ServerUnreachable)
+    assert failed.lines == (
         f"cannot reach the control plane at h:1 ({cause}): is module-controller running? set MCTL_SERVER or --server",
     )

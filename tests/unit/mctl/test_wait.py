@@ -1,33 +1,45 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from mctl.commands.wait import Condition, until
-from mctl.errors import TimedOut, Unreachable, Usage
-from mctl.rpc.client import Client
-from mctl.rpc.connection import Connection
-from mctl.targets import ModuleTarget, ObjectTarget, Standing, VNodeTarget, parse_target
+from mctl.commands.wait import Condition, TargetState, WaitTarget, parse_target, until
+from mctl.errors import ItemNotFound, ServerUnreachable, TimedOut, UsageError
+from mctl.pacing import Looks
+from mctl.rpc.client import ToolingClient
 
-ABSENT = Standing(present=False, ready=False, why="is not there")
-STARTING = Standing(present=True, ready=False, why="is starting")
-READY = Standing(present=True, ready=True)
+STARTING = TargetState(present=True, ready=False, why="is starting")
+READY = TargetState(present=True, ready=True)
 
 
-@dataclass
 class Script:
-    """A target that goes through standings, one a look, and stays in the last."""
+    """A target that goes through states, one a look, and stays in the last; None is one that is not there."""
 
-    title: str
-    standings: list[Standing]
-    looks: list[float] = field(default_factory=list)
+    def __init__(self, title: str, *states: TargetState | None) -> None:
+        self.target = WaitTarget(title, self.look)
+        self.states = list(states)
+        self.looks: list[float] = []
 
-    def look(self, client: Client, timeout: float) -> Standing:
-        self.looks.append(timeout)
-        return self.standings.pop(0) if len(self.standings) > 1 else self.standings[0]
+    def look(self, client: ToolingClient) -> TargetState:
+        self.looks.append(client.timeout)
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        if state is None:
+            raise ItemNotFound("none")
+        return state
+
+
+class Client(ToolingClient):
+    """A client that asks nothing and knows how long each question may take."""
+
+    def __init__(self) -> None:
+        self.timeout = 0.0
+
+    def within(self, seconds: float | None = None) -> Client:
+        assert seconds is not None
+        self.timeout = seconds
+        return self
 
 
 class Clock:
@@ -41,70 +53,65 @@ class Clock:
         self.now += seconds
 
 
-@contextmanager
-def waiting() -> Iterator[tuple[Client, Clock]]:
-    connection = Connection("127.0.0.1:1", 1.0)
-    yield Client(connection), Clock()
-    connection.close()
+def run(scripts: list[Script], condition: Condition, timeout: float = 10.0) -> None:
+    clock = Clock()
+    looks = Looks(timeout, clock=clock, sleep=clock.sleep)
+    until(Client(), [script.target for script in scripts], condition, looks)
 
 
-def run(targets: list[Script], condition: Condition, timeout: float = 10.0) -> tuple[list[str], float]:
-    told: list[str] = []
-    with waiting() as (client, clock):
-        until(client, targets, condition, timeout, told=told.append, clock=clock, sleep=clock.sleep)
-        return told, clock.now
-
-
-def test_each_target_is_told_when_it_is_ready_and_not_asked_again() -> None:
-    quick, slow = Script("pod/a", [READY]), Script("pod/b", [ABSENT, STARTING, READY])
-    told, _ = run([slow, quick], Condition.READY)
-    assert told == ["pod/a ready", "pod/b ready"]
+def test_each_target_is_printed_when_it_is_ready_and_not_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
+    quick, slow = Script("pod/a", READY), Script("pod/b", None, STARTING, READY)
+    run([slow, quick], Condition.READY)
+    assert capsys.readouterr().out.splitlines() == ["pod/a ready", "pod/b ready"]
     assert (len(quick.looks), len(slow.looks)) == (1, 3)
 
 
-def test_gone_means_not_there() -> None:
-    assert run([Script("pod/a", [READY, STARTING, ABSENT])], Condition.GONE)[0] == ["pod/a gone"]
+def test_gone_means_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    run([Script("pod/a", READY, STARTING, None)], Condition.GONE)
+    assert capsys.readouterr().out.splitlines() == ["pod/a gone"]
 
 
 def test_time_out_names_all_that_is_missing_and_why() -> None:
     with pytest.raises(TimedOut) as caught:
-        run([Script("pod/a", [STARTING]), Script("pod/b", [READY]), Script("pod/c", [ABSENT])], Condition.READY, 3.0)
+        run([Script("pod/a", STARTING), Script("pod/b", READY), Script("pod/c", None)], Condition.READY, 3.0)
     assert caught.value.lines == (
         "timed out after 3s: pod/a is starting",
         "timed out after 3s: pod/c is not there",
     )
+    with pytest.raises(TimedOut, match="timed out after 3s: pod/b is there"):
+        run([Script("pod/b", READY)], Condition.GONE, 3.0)
 
 
 def test_every_look_is_bounded_by_the_deadline() -> None:
-    target = Script("pod/a", [STARTING])
+    script = Script("pod/a", STARTING)
     with pytest.raises(TimedOut):
-        run([target], Condition.READY, 5.0)
-    assert all(1.0 <= timeout <= 5.0 for timeout in target.looks)
-    assert 5 < len(target.looks) < 60
+        run([script], Condition.READY, 5.0)
+    assert all(1.0 <= timeout <= 5.0 for timeout in script.looks)
+    assert 5 < len(script.looks) < 60
 
 
 def test_an_unreachable_server_ends_the_wait() -> None:
-    class Away(Script):
-        def look(self, client: Client, timeout: float) -> Standing:
-            raise Unreachable("away")
+    def away(_client: ToolingClient) -> TargetState:
+        raise ServerUnreachable("away")
 
-    with pytest.raises(Unreachable):
-        run([Away("pod/a", [])], Condition.GONE)
+    with pytest.raises(ServerUnreachable):
+        until(Client(), [WaitTarget("pod/a", away)], Condition.GONE, Looks(1.0))
 
 
 def test_targets() -> None:
-    def parse(text: str) -> object:
-        return parse_target(text, base="b", namespace="ns")
+    def parse(text: str) -> dict[str, object]:
+        target = parse_target(text, base="b", namespace="ns")
+        assert target.title == text
+        assert isinstance(target.look, partial)
+        return target.look.keywords
 
-    assert parse("vnode/x") == VNodeTarget("x")
-    assert parse("module/biz1") == ModuleTarget("biz1", "", "b")
-    assert parse("module/biz1:0.0.1") == ModuleTarget("biz1", "0.0.1", "b")
-    pod = parse("pod/p")
-    assert isinstance(pod, ObjectTarget)
-    assert (pod.ref.api_version, pod.ref.object_kind, pod.ref.namespace, pod.ref.name) == ("v1", "Pod", "ns", "p")
+    assert parse("vnode/x") == {"name": "x"}
+    assert parse("module/biz1") == {"name": "biz1", "version": "", "base": "b"}
+    assert parse("module/biz1:0.0.1") == {"name": "biz1", "version": "0.0.1", "base": "b"}
+    assert parse("pod/p") == {"ref": pb.ObjectRef(api_version="v1", kind="Pod", namespace="ns", name="p")}
 
 
 @pytest.mark.parametrize("text", ["", "pod", "pod/", "/p", "Pod/p", "pod/a/b", "service/s"])
 def test_no_targets(text: str) -> None:
-    with pytest.raises(Usage, match="cannot be waited for"):
+    with pytest.raises(UsageError, match="cannot be waited for"):
         parse_target(text, base="", namespace="default")
