@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -38,12 +38,12 @@ def fields(item: Message, names: str = "") -> Json:
 
 def _plain(item: Message, name: str) -> object:
     value = getattr(item, name)
+    if isinstance(value, str | int):
+        return value
     if isinstance(value, Timestamp):
         time = moment(item, name)
         return rfc3339(time) if time else None
-    if isinstance(value, Mapping):
-        return dict(sorted(value.items()))
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+    return dict(sorted(value.items())) if isinstance(value, Mapping) else list(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-
-
-class Shell(Enum):
-    """Shells whose completion is known."""
-
-    BASH = "bash"
-    ZSH = "zsh"
-    FISH = "fish"
-
 
 # Bash splits words at : and =, as in 127.0.0.1:50051 and --for=ready. The line is
 # split again at blanks only, and what bash keeps of the word is cut off the answers.
@@ -58,10 +48,10 @@ end
 complete --command mctl --no-files --condition "__mctl_complete is-args" --arguments "(__mctl_answers)"
 """
 
-_SCRIPTS = {Shell.BASH: _BASH, Shell.ZSH: _ZSH, Shell.FISH: _FISH}
+_SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
-def completion(shell: Annotated[Shell, typer.Argument(help="The shell.")]) -> None:
+def completion(shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="The shell.")]) -> None:
     """Print the completion script of a shell.
 
     For this shell: source <(mctl completion bash). For all: add that line to ~/.bashrc

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 import typer
@@ -21,12 +20,7 @@ from mctl.pacing import Looks
 from mctl.rpc.client import ToolingClient
 from mctl.text import clean, joined
 
-
-class Condition(Enum):
-    """What is waited for."""
-
-    READY = "ready"
-    GONE = "gone"
+Condition = Literal["ready", "gone"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +54,7 @@ def wait(
             help="vnode/NAME, module/NAME[:VERSION], pod/NAME, deployment/NAME or daemonset/NAME.",
         ),
     ] = None,
-    condition: Annotated[Condition, typer.Option("--for", help="What to wait for.")] = Condition.READY,
+    condition: Annotated[Condition, typer.Option("--for", help="What to wait for.")] = "ready",
     filename: Annotated[list[str] | None, FILES] = None,
     base: Base = "",
     namespace: Namespace = "default",
@@ -85,8 +79,8 @@ def until(client: ToolingClient, targets: Sequence[WaitTarget], condition: Condi
                 found = target.look(client.within(looks.left))
             except ItemNotFound:
                 found = _ABSENT
-            if found.ready if condition is Condition.READY else not found.present:
-                typer.echo(clean(f"{target.title} {condition.value}"))
+            if found.ready if condition == "ready" else not found.present:
+                typer.echo(clean(f"{target.title} {condition}"))
                 del unmet[target]
             else:
                 unmet[target] = found.why

@@ -61,31 +61,31 @@ def run(scripts: list[Script], condition: Condition, timeout: float = 10.0) -> N
 
 def test_each_target_is_printed_when_it_is_ready_and_not_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
     quick, slow = Script("pod/a", READY), Script("pod/b", None, STARTING, READY)
-    run([slow, quick], Condition.READY)
+    run([slow, quick], "ready")
     assert capsys.readouterr().out.splitlines() == ["pod/a ready", "pod/b ready"]
     assert (len(quick.looks), len(slow.looks)) == (1, 3)
 
 
 def test_gone_means_not_there(capsys: pytest.CaptureFixture[str]) -> None:
-    run([Script("pod/a", READY, STARTING, None)], Condition.GONE)
+    run([Script("pod/a", READY, STARTING, None)], "gone")
     assert capsys.readouterr().out.splitlines() == ["pod/a gone"]
 
 
 def test_time_out_names_all_that_is_missing_and_why() -> None:
     with pytest.raises(TimedOut) as caught:
-        run([Script("pod/a", STARTING), Script("pod/b", READY), Script("pod/c", None)], Condition.READY, 3.0)
+        run([Script("pod/a", STARTING), Script("pod/b", READY), Script("pod/c", None)], "ready", 3.0)
     assert caught.value.lines == (
         "timed out after 3s: pod/a is starting",
         "timed out after 3s: pod/c is not there",
     )
     with pytest.raises(TimedOut, match="timed out after 3s: pod/b is there"):
-        run([Script("pod/b", READY)], Condition.GONE, 3.0)
+        run([Script("pod/b", READY)], "gone", 3.0)
 
 
 def test_every_look_is_bounded_by_the_deadline() -> None:
     script = Script("pod/a", STARTING)
     with pytest.raises(TimedOut):
-        run([script], Condition.READY, 5.0)
+        run([script], "ready", 5.0)
     assert all(1.0 <= timeout <= 5.0 for timeout in script.looks)
     assert 5 < len(script.looks) < 60
 
@@ -95,7 +95,7 @@ def test_an_unreachable_server_ends_the_wait() -> None:
         raise ServerUnreachable("away")
 
     with pytest.raises(ServerUnreachable):
-        until(Client(), [WaitTarget("pod/a", away)], Condition.GONE, Looks(1.0))
+        until(Client(), [WaitTarget("pod/a", away)], "gone", Looks(1.0))
 
 
 def test_targets() -> None:
