@@ -30,7 +30,7 @@ _WATCH_TICK = 0.02
 
 @dataclass
 class Fault:
-    """How a call fails; violations are pairs of field and description, reason is that of a control plane's word."""
+    """How a call fails; violations are pairs of field and description, reason is that of a control plane's refusal."""
 
     code: grpc.StatusCode
     message: str = "on order"
@@ -149,7 +149,7 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
         )
 
     def GetRollout(self, request: pb.GetRolloutRequest, context: grpc.ServicerContext) -> pb.GetRolloutResponse:
-        """Answer with one rollout after the other, the last for ever."""
+        """Answer with one rollout after the other, and with the last from then on."""
         self._enter("GetRollout", request, context)
         if not self.rollouts:
             context.abort(grpc.StatusCode.NOT_FOUND, "there is no such workload or module")

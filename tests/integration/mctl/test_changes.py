@@ -55,7 +55,7 @@ def test_uninstall_targets(fake: FakeTooling, mctl: Mctl) -> None:
 
 
 @pytest.mark.parametrize("verb", ["install", "uninstall"])
-def test_what_failed_is_told_by_cause_and_the_code_says_in_part(fake: FakeTooling, mctl: Mctl, verb: str) -> None:
+def test_what_failed_is_reported_by_cause_and_the_code_says_in_part(fake: FakeTooling, mctl: Mctl, verb: str) -> None:
     def operation(number: int, result: str, message: str = "") -> pb.ModuleOperation:
         reason = "Unavailable" if message else ""
         return pb.ModuleOperation(
@@ -149,7 +149,7 @@ def test_one_refused_object_does_not_keep_others_back(fake: FakeTooling, mctl: M
     assert mctl("apply", "-f", str(path)).code == 1
 
 
-def test_when_the_server_goes_away_what_was_not_sent_is_told(fake: FakeTooling, mctl: Mctl, tmp_path: Path) -> None:
+def test_when_the_server_goes_away_what_was_not_sent_is_reported(fake: FakeTooling, mctl: Mctl, tmp_path: Path) -> None:
     path = tmp_path / "three.yaml"
     path.write_text("---\n".join(POD.replace("biz1", f"biz{number}") for number in range(3)))
     fake.fail("ApplyManifest", *[Fault(grpc.StatusCode.UNAVAILABLE)] * 1000)

@@ -51,7 +51,7 @@ def test_every_command_ends_when_nothing_is_answered(fake: FakeTooling, mctl: Mc
 
 
 @pytest.mark.parametrize(
-    ("fault", "code", "told"),
+    ("fault", "code", "words"),
     [
         (
             Fault(grpc.StatusCode.UNAVAILABLE, "the cluster is away", reason="CLUSTER_TRANSIENT"),
@@ -66,10 +66,10 @@ def test_every_command_ends_when_nothing_is_answered(fake: FakeTooling, mctl: Mc
     ],
 )
 def test_what_the_control_plane_says_is_not_taken_for_a_lost_connection(
-    fake: FakeTooling, mctl: Mctl, fault: Fault, code: int, told: str
+    fake: FakeTooling, mctl: Mctl, fault: Fault, code: int, words: str
 ) -> None:
     fake.fail("ListVNodes", *[fault] * 100)
     outcome = mctl("get", "vnodes", "--request-timeout", "300ms")
     assert outcome.code == code
-    assert told in outcome.err
+    assert words in outcome.err
     assert "cannot reach" not in outcome.err

@@ -140,7 +140,7 @@ def test_replicas_and_baseline(fake: FakeTooling, mctl: Mctl) -> None:
     assert request.cluster_name == "c1"
 
 
-def test_shards_tell_who_owns_what(fake: FakeTooling, mctl: Mctl) -> None:
+def test_shards_show_who_owns_what(fake: FakeTooling, mctl: Mctl) -> None:
     fake.page_limit = 2
     fake.replicas = [pb.Replica(id=name) for name in ("a", "b", "idle")]
     fake.shards = [
@@ -188,7 +188,7 @@ def test_shards_tell_who_owns_what(fake: FakeTooling, mctl: Mctl) -> None:
         ("describe", "module", "biz1"),
     ],
 )
-def test_what_an_answer_lacks_is_told_once_on_standard_error(
+def test_what_an_answer_lacks_is_reported_once_on_standard_error(
     fake: FakeTooling, mctl: Mctl, argv: tuple[str, ...]
 ) -> None:
     fake.vnodes = [vnode(f"base-{number}") for number in range(1, 4)]
@@ -206,7 +206,7 @@ def test_what_an_answer_lacks_is_told_once_on_standard_error(
     ]
 
 
-def test_describe_tells_modules_and_events(fake: FakeTooling, mctl: Mctl) -> None:
+def test_describe_shows_modules_and_events(fake: FakeTooling, mctl: Mctl) -> None:
     fake.vnodes = [vnode("base-1", zone="a")]
     fake.modules = [module("base-1", ready=False)]
     fake.events = [
@@ -221,7 +221,7 @@ def test_describe_tells_modules_and_events(fake: FakeTooling, mctl: Mctl) -> Non
     assert mctl("describe", "module", "biz1:9").code == 3
 
 
-def test_describe_module_tells_its_last_operations(fake: FakeTooling, mctl: Mctl) -> None:
+def test_describe_module_shows_its_last_operations(fake: FakeTooling, mctl: Mctl) -> None:
     fake.modules = [module("base-1"), module("base-2")]
     fake.past = [
         pb.PastOperation(
@@ -245,7 +245,7 @@ def test_describe_module_tells_its_last_operations(fake: FakeTooling, mctl: Mctl
     assert lines.count("Operations: none") == 1
 
 
-def test_unmanaged_modules_are_asked_for_and_told_apart(fake: FakeTooling, mctl: Mctl) -> None:
+def test_unmanaged_modules_are_asked_for_and_distinguished(fake: FakeTooling, mctl: Mctl) -> None:
     own, foreign, left = module("base-1"), module("base-1", "biz2"), module("base-1", "biz3")
     own.management = pb.MANAGEMENT_MANAGED
     foreign.management = pb.MANAGEMENT_UNMANAGED

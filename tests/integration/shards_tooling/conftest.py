@@ -59,7 +59,7 @@ class Pair:
             eventually(
                 lambda mctl=mctl: [v["state"] for v in mctl.items("get", "vnodes")] == ["Ready"] * BASES,  # type: ignore[misc]
                 within=60,
-                what="all Ready, with their owners' word",
+                what="all Ready, with what only their owners know",
             )
 
     def owned_by(self, replica: str) -> SimulatedBase:

@@ -44,17 +44,17 @@ def same(look: Callable[[int], object], *, what: str) -> None:
         raise AssertionError(f"{what}:\n{seen[0]}\n{seen[1]}") from None
 
 
-def collect(watch: Iterator[pb.WatchModulesResponse], told: list[pb.WatchModulesResponse]) -> None:
-    """Keep what a watch tells, until it is cancelled."""
+def collect(watch: Iterator[pb.WatchModulesResponse], received: list[pb.WatchModulesResponse]) -> None:
+    """Keep what a watch sends, until it is cancelled."""
     with suppress(grpc.RpcError):
-        told.extend(watch)
+        received.extend(watch)
 
 
 def without(items: list[Json], *keys: str) -> list[Json]:
     return [{key: value for key, value in item.items() if key not in keys} for item in items]
 
 
-def test_both_tell_the_same_of_vnodes_modules_history_events_and_gateways(pair: Pair) -> None:
+def test_both_report_the_same_vnodes_modules_history_events_and_gateways(pair: Pair) -> None:
     for replica in NAMES:
         install_from_outside(pair.owned_by(replica), f"foreign-{replica[-1]}")
     pair.mctl[0]("install", "shared", "--version", "1", "--url", URL.format("shared"), "--all")
@@ -77,8 +77,8 @@ def test_both_tell_the_same_of_vnodes_modules_history_events_and_gateways(pair: 
     same(lambda which: pair.mctl[which]("describe", "module", "shared"), what="modules with history and events")
     assert pair.mctl[1]("describe", "module", "shared").count("Operations:\n") == BASES
     same(lambda which: pair.mctl[which].items("events"), what="events")
-    told = {(event["reason"], event["vnode"]) for event in pair.mctl[1].items("events")}
-    assert told >= {("ModuleInstalled", vnode["name"]) for vnode in vnodes}
+    received = {(event["reason"], event["vnode"]) for event in pair.mctl[1].items("events")}
+    assert received >= {("ModuleInstalled", vnode["name"]) for vnode in vnodes}
     for base in pair.bases:
         same(lambda which, base=base: shown(pair, which, base), what=f"all of {base}")  # type: ignore[misc]
     (gateway,) = pair.mctl[1].items("get", "gateways")
@@ -142,12 +142,12 @@ def test_a_replica_sends_another_one_what_it_owns_itself(pair: Pair) -> None:
             assert bases == {base for base, owner in owners.items() if owner == name}
 
 
-def test_a_watch_tells_what_happens_on_the_other_replica(pair: Pair) -> None:
+def test_a_watch_shows_what_happens_on_the_other_replica(pair: Pair) -> None:
     base = pair.owned_by(NAMES[1])
     with stub(pair.planes[0].address) as api:
         modules = api.WatchModules(pb.WatchModulesRequest(management=pb.MANAGEMENT_UNMANAGED), timeout=60)
         events = api.WatchEvents(pb.WatchEventsRequest(follow=True), timeout=60)
-        # Everything that is there comes first, then the word that nobody is missing.
+        # Everything that is there comes first, then the mark that nobody is missing.
         assert not next(m for m in modules if not m.HasField("module")).unreachable_replicas
         assert not next(m for m in events if not m.HasField("event")).unreachable_replicas
         install_from_outside(base, "seen")
@@ -184,8 +184,8 @@ def test_a_replica_that_is_away_costs_a_warning(pair: Pair, how: signal.Signals)
         watch = api.WatchModules(pb.WatchModulesRequest(name=foreign), timeout=200)
         assert next(watch).module.name == foreign
         assert not next(watch).unreachable_replicas
-        told: list[pb.WatchModulesResponse] = []
-        reader = threading.Thread(target=collect, args=(watch, told))
+        received: list[pb.WatchModulesResponse] = []
+        reader = threading.Thread(target=collect, args=(watch, received))
         reader.start()
         if how is signal.SIGKILL:
             away.server.stop(how)
@@ -211,8 +211,8 @@ def test_a_replica_that_is_away_costs_a_warning(pair: Pair, how: signal.Signals)
         assert pair.mctl[0].run("get", "modules")[1] == ""
         watch.cancel()
         reader.join(10)
-        assert pb.CHANGE_TYPE_DELETED not in [message.type for message in told]
-        marks = [list(message.unreachable_replicas) for message in told if not message.HasField("module")]
+        assert pb.CHANGE_TYPE_DELETED not in [message.type for message in received]
+        marks = [list(message.unreachable_replicas) for message in received if not message.HasField("module")]
         # The stream of one that stands still says nothing until its member lease runs out, and then it is gone.
         if how is signal.SIGKILL:
             assert marks[0] == [NAMES[1]]

@@ -47,8 +47,8 @@ class Watching:
         with self._file.open("wb") as output:
             self.process = subprocess.Popen([*command, "--watch", "-o", "json"], stdout=output)
 
-    def told(self) -> list[dict[str, object]]:
-        """Return the objects that were told, last states included."""
+    def objects(self) -> list[dict[str, object]]:
+        """Return the objects that were shown, last states included."""
         lines = self._file.read_text().split("\n")[:-1]
         return [json.loads(line)["object"] for line in lines]
 
@@ -65,7 +65,7 @@ class Watching:
         return self.process.wait(30)
 
 
-def test_what_one_base_cannot_take_is_told_and_the_others_get_it(stage: Stage) -> None:
+def test_what_one_base_cannot_take_is_reported_and_the_others_get_it(stage: Stage) -> None:
     install = ("install", "biz", "--version", "1", "--url", URL, "--all")
     stage.mctl(*install)
     stage.mctl("wait", "module/biz:1", "--timeout", "30s")
@@ -111,18 +111,18 @@ def test_a_request_id_stands_for_one_request(stage: Stage) -> None:
     assert {item["name"] for item in stage.mctl.items("get", "modules")} == {"biz"}
 
 
-def test_a_watch_over_a_restart_tells_nothing_that_was_not_so(stage: Stage, tmp_path: Path) -> None:
+def test_a_watch_over_a_restart_shows_nothing_that_was_not_so(stage: Stage, tmp_path: Path) -> None:
     stage.mctl("install", "biz", "--version", "1", "--url", URL, "--all")
     stage.mctl("wait", "module/biz:1", "--timeout", "30s")
     eventually(lambda: [v["modules"] for v in stage.mctl.items("get", "vnodes")] == [1, 1], within=30, what="modules")
     with Watching(stage, tmp_path, "vnodes") as vnodes, Watching(stage, tmp_path, "modules") as modules:
-        eventually(lambda: len(vnodes.told()) == len(modules.told()) == 2, within=30, what="the beginning")
+        eventually(lambda: len(vnodes.objects()) == len(modules.objects()) == 2, within=30, what="the beginning")
         stage.control_plane.server.stop()
         stage.control_plane.start()
         stage.mctl("install", "later", "--version", "1", "--url", URL, "--base", "base-1")
-        eventually(lambda: any(item["name"] == "later" for item in modules.told()), within=30, what="news after it")
-        assert {item["modules"] for item in vnodes.told()} <= {1, 2, None}
-        assert {item["state"] for item in modules.told() if item["name"] == "biz"} <= {"ACTIVATED", "UNKNOWN"}
+        eventually(lambda: any(item["name"] == "later" for item in modules.objects()), within=30, what="news after it")
+        assert {item["modules"] for item in vnodes.objects()} <= {1, 2, None}
+        assert {item["state"] for item in modules.objects() if item["name"] == "biz"} <= {"ACTIVATED", "UNKNOWN"}
         assert vnodes.interrupt() == modules.interrupt() == 130
 
 

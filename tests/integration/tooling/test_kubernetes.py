@@ -1,4 +1,4 @@
-"""The tooling API on a real cluster: what the API server refuses for some bases, and ages as kubectl tells them."""
+"""The tooling API on a real cluster: what the API server refuses for some bases, and ages as kubectl shows them."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def test_each_base_has_its_own_result_and_vnodes_the_age_that_kubectl_shows(stag
 
     def same() -> bool:
         before = stage.ages()
-        told = {line.split()[0]: line.split()[-1] for line in stage.mctl("get", "vnodes", "--no-headers").splitlines()}
-        return stage.ages() == before == told
+        shown = {line.split()[0]: line.split()[-1] for line in stage.mctl("get", "vnodes", "--no-headers").splitlines()}
+        return stage.ages() == before == shown
 
     # A second may pass in between; it does not do so each time.
     eventually(same, within=60, what="the same ages")

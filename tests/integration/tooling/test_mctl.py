@@ -32,7 +32,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mctl, list
         yield mctl, bases
 
 
-def test_vnodes_tell_what_the_contract_promises(stage: tuple[Mctl, list[SimulatedBase]]) -> None:
+def test_vnodes_show_what_the_contract_promises(stage: tuple[Mctl, list[SimulatedBase]]) -> None:
     mctl, _ = stage
     items = mctl.items("get", "vnodes")
     assert [item["name"] for item in items] == ["vnode.base-1.dev", "vnode.base-2.dev"]
@@ -51,7 +51,7 @@ def test_vnodes_tell_what_the_contract_promises(stage: tuple[Mctl, list[Simulate
     assert (gateway["id"], gateway["tunnel"], gateway["watched"]) == ("http-gateway", "http", 2)
 
 
-def test_replicas_and_shards_are_told_and_the_only_replica_is_not_drained(
+def test_replicas_and_shards_are_shown_and_the_only_replica_is_not_drained(
     stage: tuple[Mctl, list[SimulatedBase]],
 ) -> None:
     mctl, _ = stage
@@ -66,8 +66,8 @@ def test_replicas_and_shards_are_told_and_the_only_replica_is_not_drained(
     fences = {item["name"]: item["fence"] for item in mctl.items("get", "vnodes")}
     assert {shard["vnode"]: shard["fence"] for shard in shards} == fences
     assert all(shard["since"] for shard in shards)
-    told = mctl("drain", "controlplane", "--wait", code=1)
-    assert told.startswith("mctl: controlplane is the last replica that takes VNodes: start another one")
+    refused = mctl("drain", "controlplane", "--wait", code=1)
+    assert refused.startswith("mctl: controlplane is the last replica that takes VNodes: start another one")
     assert "there is no live replica 'nobody'; there are: controlplane" in mctl("drain", "nobody", code=3)
     assert "takes VNodes again; it owns 2" in mctl("drain", "controlplane", "--undo")
     assert [item["state"] for item in mctl.items("get", "replicas")] == ["active"]
@@ -111,8 +111,8 @@ def test_a_rollout_is_followed_to_its_end_or_to_what_is_wrong(stage: tuple[Mctl,
     mctl, bases = stage
     manifest = str(EXAMPLES / "deployment.yaml")
     mctl("apply", "-f", manifest)
-    told = mctl("rollout", "status", "deployment/biz1", "--timeout", "60s").splitlines()
-    assert told[-1] == 'deployment "biz1" successfully rolled out'
+    lines = mctl("rollout", "status", "deployment/biz1", "--timeout", "60s").splitlines()
+    assert lines[-1] == 'deployment "biz1" successfully rolled out'
     assert 'module "biz1" successfully rolled out' in mctl("rollout", "status", "module/biz1")
     past = mctl("describe", "module", "biz1")
     assert "install" in past[past.index("Operations:") :]
@@ -154,7 +154,7 @@ def test_a_deployment_and_a_daemonset_become_modules(stage: tuple[Mctl, list[Sim
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "words"),
     [
         ((" image: ", " imag: "), 'spec.containers[0].imag: unknown field (did you mean "image"?)'),
         (("name: biz1\n", "name: Biz_1\n"), "metadata.name: Invalid value"),
@@ -162,21 +162,21 @@ def test_a_deployment_and_a_daemonset_become_modules(stage: tuple[Mctl, list[Sim
     ],
 )
 def test_a_bad_manifest_is_refused_with_file_line_and_field(
-    stage: tuple[Mctl, list[SimulatedBase]], tmp_path: Path, change: tuple[str, str], told: str
+    stage: tuple[Mctl, list[SimulatedBase]], tmp_path: Path, change: tuple[str, str], words: str
 ) -> None:
     mctl, _ = stage
     text = (EXAMPLES / "biz1.yaml").read_text()
     assert change[0] in text
     bad = tmp_path / "bad.yaml"
     bad.write_text(text.replace(*change, 1))
-    line = next(n for n, words in enumerate(bad.read_text().splitlines(), start=1) if change[1].strip() in words)
+    line = next(n for n, text in enumerate(bad.read_text().splitlines(), start=1) if change[1].strip() in text)
     printed = mctl("apply", "-f", str(bad), code=2)
-    assert told in printed
+    assert words in printed
     assert f"bad.yaml:{line}:" in printed
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "words"),
     [
         (("install", "Bad_Name", "--version", "1", "--url", "http://x/y.jar", "--all"), 2, "name: "),
         (("install", "biz", "--version", "1:2", "--url", "http://x/y.jar", "--all"), 2, "version: "),
@@ -186,10 +186,10 @@ def test_a_bad_manifest_is_refused_with_file_line_and_field(
     ],
 )
 def test_refusals_name_what_is_wrong(
-    stage: tuple[Mctl, list[SimulatedBase]], arguments: tuple[str, ...], code: int, told: str
+    stage: tuple[Mctl, list[SimulatedBase]], arguments: tuple[str, ...], code: int, words: str
 ) -> None:
     mctl, _ = stage
-    assert told in mctl(*arguments, code=code)
+    assert words in mctl(*arguments, code=code)
 
 
 def test_reflection_and_health_are_served(stage: tuple[Mctl, list[SimulatedBase]]) -> None:
