@@ -98,9 +98,10 @@ _Timeout = Annotated[
     float | None, duration_option("--request-timeout", f"{_FOR_AN_ANSWER} (default {_SHOWN_TIMEOUT}).")
 ]
 
-All = Annotated[bool, typer.Option("--all", help="All bases.")]
+All = Annotated[bool, typer.Option("--all", help="Modules: on all bases.")]
 Base = Annotated[
-    str, typer.Option("--base", metavar="IDENTITY", help="Base identity or Node name.", autocompletion=base_names)
+    str,
+    typer.Option("--base", metavar="IDENTITY", help="Modules: on this base or Node name.", autocompletion=base_names),
 ]
 Selector = Annotated[
     str, typer.Option("--selector", "-l", metavar="SELECTOR", help="Label selector over the labels of the Nodes.")
@@ -109,7 +110,7 @@ OnVNode = Annotated[
     str,
     typer.Option("--vnode", metavar="NAME", help="Only on this Node name or base identity.", autocompletion=base_names),
 ]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", metavar="NS", help="Namespace of what names none itself.")]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", metavar="NS", help="Namespace of objects that name none.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Go on printing what changes.")]
 FILES: Any = typer.Option(
     "--filename", "-f", metavar="FILE|DIR|-", help="Manifest, folder of manifests, or - for standard input."
