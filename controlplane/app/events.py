@@ -19,6 +19,7 @@ from controlplane.app.ports import Clock, Cluster, ClusterError
 from controlplane.domain import contract
 from controlplane.domain.identity import base_of_node
 from controlplane.domain.objects import ClusterEvent, ModuleDeployment, Node, Pod
+from controlplane.domain.remarks import Remark
 
 log = structlog.get_logger(__name__)
 
@@ -72,84 +73,82 @@ class Recorder:
         self._subscribers.add(handler)
         return lambda: self._subscribers.discard(handler)
 
-    def node(self, node: Node | None, vnode: str, *, warning: bool, reason: str, message: str) -> None:
+    def node(self, node: Node | None, vnode: str, remark: Remark) -> None:
         """Something happened to a VNode; an Event may be about a Node that is not there yet, or not any more."""
         uid = node.uid if node is not None else ""
-        target = ClusterEvent("Node", "", vnode, uid, _type(warning), reason, message)
-        self._tell(Happening(self._clock.wall(), _type(warning), reason, message, vnode), target)
+        self._record(remark, ("Node", "", vnode, uid), vnode=vnode)
 
-    def pod(
-        self,
-        pod: Pod,
-        module: str,
-        *,
-        warning: bool,
-        reason: str,
-        message: str,
-        seconds: float = 0.0,
-        written: bool = True,
-    ) -> None:
+    def pod(self, pod: Pod, remark: Remark, *, module: str = "", written: bool = True) -> None:
         """Something happened to a module of a Pod, or to the Pod; written: it is worth an Event in the cluster."""
-        happening = Happening(
-            wall=self._clock.wall(),
-            type=_type(warning),
-            reason=reason,
-            message=message,
+        self._record(
+            remark,
+            ("Pod", pod.namespace, pod.name, pod.uid) if written else None,
             vnode=pod.node_name,
             module=module,
             pod=pod.key,
-            seconds=seconds,
             labels=pod.labels,
             trace_id=pod.labels.get(contract.TRACE_ID) or pod.annotations.get(contract.TRACE_ID, ""),
         )
-        event = ClusterEvent("Pod", pod.namespace, pod.name, pod.uid, _type(warning), reason, message)
-        self._tell(happening, event if written else None)
 
-    def deployment(self, deployment: ModuleDeployment, *, warning: bool, reason: str, message: str) -> None:
+    def deployment(self, deployment: ModuleDeployment, remark: Remark) -> None:
         """Something happened to a module Deployment."""
-        kind = _type(warning)
-        happening = Happening(
-            wall=self._clock.wall(),
-            type=kind,
-            reason=reason,
-            message=f"{deployment.key}: {message}",
-            vnode="",
+        self._record(
+            replace(remark, message=f"{deployment.key}: {remark.message}"),
+            ("Deployment", deployment.namespace, deployment.name, deployment.uid),
+            event=remark.message,
             deployment=deployment.key,
             labels=deployment.labels,
             trace_id=deployment.labels.get(contract.TRACE_ID, ""),
         )
-        about = ("Deployment", deployment.namespace, deployment.name, deployment.uid)
-        self._tell(happening, ClusterEvent(*about, kind, reason, message))
 
-    def module(
-        self, vnode: str, module: str, *, warning: bool, reason: str, message: str, seconds: float = 0.0
-    ) -> None:
+    def module(self, vnode: str, module: str, remark: Remark) -> None:
         """Something happened to a module without a Pod."""
-        happening = Happening(self._clock.wall(), _type(warning), reason, message, vnode, module, seconds=seconds)
-        self._tell(happening, None)
+        self._record(remark, None, vnode=vnode, module=module)
 
-    def replica(self, *, warning: bool, reason: str, message: str) -> None:
+    def replica(self, remark: Remark) -> None:
         """Something happened to this replica as a whole."""
-        self._tell(Happening(self._clock.wall(), _type(warning), reason, message, ""), None)
+        self._record(remark, None)
 
-    def _tell(self, happening: Happening, event: ClusterEvent | None) -> None:
-        write = log.warning if happening.type == "Warning" else log.info
-        about = {
-            "base": base_of_node(happening.vnode, self._env),
-            "module": happening.module,
-            "pod": happening.pod,
-        }
-        write(happening.message, reason=happening.reason, **{name: value for name, value in about.items() if value})
+    def _record(
+        self,
+        remark: Remark,
+        about: tuple[str, str, str, str] | None,
+        *,
+        event: str = "",
+        vnode: str = "",
+        module: str = "",
+        pod: str = "",
+        deployment: str = "",
+        labels: Mapping[str, str] = _NONE,
+        trace_id: str = "",
+    ) -> None:
+        """Record a remark; about is kind, namespace, name and UID of the object that gets an Event, None: none does."""
         self._number += 1
-        happening = replace(happening, number=self._number)
+        happening = Happening(
+            wall=self._clock.wall(),
+            type=remark.type,
+            reason=remark.reason,
+            message=remark.message,
+            vnode=vnode,
+            module=module,
+            pod=pod,
+            deployment=deployment,
+            seconds=remark.seconds,
+            labels=labels,
+            trace_id=trace_id,
+            number=self._number,
+        )
+        write = log.warning if remark.warning else log.info
+        names = {"base": base_of_node(vnode, self._env), "module": module, "pod": pod}
+        write(remark.message, reason=remark.reason, **{name: value for name, value in names.items() if value})
         self._kept.append(happening)
         for handler in tuple(self._subscribers):
             handler(happening)
-        if event is not None:
+        if about is not None:
             if self._waiting.full():
                 self._waiting.get_nowait()
                 EVENTS_DROPPED.inc()
-            self._waiting.put_nowait(event)
+            self._waiting.put_nowait(ClusterEvent(*about, remark.type, remark.reason, event or remark.message))
 
     async def run(self) -> NoReturn:
         """Write what waits; an Event that the cluster does not take is dropped, it is news, not state."""
@@ -166,7 +165,3 @@ class Recorder:
             except ClusterError as error:
                 EVENTS_DROPPED.inc()
                 log.debug("event not written", reason=event.reason, cause=str(error))
-
-
-def _type(warning: bool) -> str:
-    return "Warning" if warning else "Normal"

@@ -10,6 +10,7 @@ from controlplane.app.metrics import COMMANDS_FAIL, REMOVALS_FROZEN, VNODES
 from controlplane.domain.base.liveness import mass_silence
 from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.base.vitals import NO_OUTAGE
+from controlplane.domain.remarks import Remark
 
 FAIL = "commands to most bases fail, as when the gateways cannot reach them"
 
@@ -53,4 +54,4 @@ class Outages:
 
     def _say(self, bad: bool, begun: tuple[str, str], ended: tuple[str, str]) -> None:
         reason, message = begun if bad else ended
-        self._recorder.replica(warning=bad, reason=reason, message=message)
+        self._recorder.replica(Remark(bad, reason, message))

@@ -40,6 +40,7 @@ from controlplane.domain.base.vnode import place, ready_condition
 from controlplane.domain.base.wishes import Wish, Wishes
 from controlplane.domain.identity import ModuleKey
 from controlplane.domain.objects import Node, Pod
+from controlplane.domain.remarks import Remark
 
 log = structlog.get_logger(__name__)
 
@@ -211,7 +212,7 @@ class BaseActor:
         if before.profile.tunnel is not base.profile.tunnel:
             log.info("base is managed through another tunnel", base=base.id, tunnel=base.profile.tunnel.value)
         for remark in vitals.remarks(before, base):
-            self._say(warning=remark.warning, reason=remark.reason, message=remark.message)
+            self._say(remark)
         self._around.roster.publish(base)
 
     def _take(self, base: Base, news: News, pods: Sequence[Pod], now: float) -> Base:
@@ -287,7 +288,7 @@ class BaseActor:
         fault = around.gateways.why_down(base.profile.tunnel) or outage
         created, node_at = await self._node.write(base, fault=fault)
         if created:
-            self._say(warning=False, reason="VNodeCreated", message=f"Node created for base {base.id}")
+            self._say(Remark(False, "VNodeCreated", f"Node created for base {base.id}"))
         return statuses_at, removals_at, node_at
 
     async def _remove(self, pods: Sequence[Pod], wishes: Sequence[Wish]) -> None:
@@ -300,13 +301,12 @@ class BaseActor:
         owned = modules.record_of(base.modules)
         await around.leases.end(base.id, modules=record(owned) if owned else "")
         # A base that reported that it goes away is no trouble.
-        warning, message = not base.signs.deactivated, f"Node removed: {base.why}"
-        around.recorder.node(node, base.vnode, warning=warning, reason="VNodeRemoved", message=message)
+        remark = Remark(not base.signs.deactivated, "VNodeRemoved", f"Node removed: {base.why}")
+        around.recorder.node(node, base.vnode, remark)
         self._polling.end(base)
 
-    def _say(self, *, warning: bool, reason: str, message: str) -> None:
-        node, vnode = self._node.node(), self._base.vnode
-        self._around.recorder.node(node, vnode, warning=warning, reason=reason, message=message)
+    def _say(self, remark: Remark) -> None:
+        self._around.recorder.node(self._node.node(), self._base.vnode, remark)
 
     def _retry_delay(self, error: ClusterError) -> float:
         self._failures += 1

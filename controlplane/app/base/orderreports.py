@@ -18,6 +18,7 @@ from controlplane.domain.base.state import Base
 from controlplane.domain.facts import Verb
 from controlplane.domain.identity import ModuleKey
 from controlplane.domain.objects import Pod
+from controlplane.domain.remarks import Remark
 
 log = structlog.get_logger(__name__)
 
@@ -59,12 +60,12 @@ class OrderReports:
         return replace(base, history=history.remember(base.history, ended, wall=self.clock.wall()))
 
     def _say(self, base: Base, ended: Ended, pods: Sequence[Pod], reason: str, message: str) -> None:
-        key, seconds, warning = ended.spec.key, ended.seconds, ended.meaning.effect is not Effect.DONE
+        key, remark = ended.spec.key, Remark(ended.meaning.effect is not Effect.DONE, reason, message, ended.seconds)
         concerned = [pod for pod in pods if any((c.name, c.version) == key for c in pod.containers)]
         for pod in concerned:
-            self.recorder.pod(pod, str(key), warning=warning, reason=reason, message=message, seconds=seconds)
+            self.recorder.pod(pod, remark, module=str(key))
         if not concerned:
-            self.recorder.module(base.vnode, str(key), warning=warning, reason=reason, message=message, seconds=seconds)
+            self.recorder.module(base.vnode, str(key), remark)
 
     def shown(self, pod: Pod) -> None:
         """A Pod's status was written: measure how long it took from the end of its orders."""

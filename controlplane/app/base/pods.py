@@ -20,12 +20,13 @@ from controlplane.app.ports import Clock, Cluster, NotFound, Rejected
 from controlplane.domain.backoff import QUICK
 from controlplane.domain.base import deadline, vpod
 from controlplane.domain.base.modules import Modules
-from controlplane.domain.base.remarks import remarks
+from controlplane.domain.base.podremarks import remarks
 from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.base.wishes import Wish, releases, unusable
 from controlplane.domain.facts import Verb
 from controlplane.domain.identity import ModuleKey, VNodeName
 from controlplane.domain.objects import Container, Pod, PodStatus
+from controlplane.domain.remarks import Remark
 
 log = structlog.get_logger(__name__)
 
@@ -141,7 +142,7 @@ class Pods:
             return now + REFUSED_AGAIN
         self._note_written(pod, status, now)
         for remark in remarks(pod, status):
-            self.recorder.pod(pod, "", warning=remark.warning, reason=remark.reason, message=remark.message)
+            self.recorder.pod(pod, remark)
         self.reports.shown(pod)
         return None
 
@@ -195,8 +196,7 @@ class Pods:
             names = ", ".join(str(key) for key in staying)
             patience = self.timing.module_uninstall_timeout
             message = f"the Pod is removed although {names} did not leave the base within {patience:g} s"
-            reason = "ModuleUninstallTimeout"
-            self.recorder.pod(pod, names, warning=True, reason=reason, message=message, seconds=seconds)
+            self.recorder.pod(pod, Remark(True, "ModuleUninstallTimeout", message, seconds), module=names)
         if await self._remove(pod) and not staying and not seen.removed:
             self._say(pod, "PodRemoved", "its modules left the base, and the Pod was removed", seconds)
         seen.removed = True
@@ -224,7 +224,7 @@ class Pods:
 
     def _say(self, pod: Pod, reason: str, message: str, seconds: float = 0.0) -> None:
         """Record what is not worth an Event in the cluster."""
-        self.recorder.pod(pod, "", warning=False, reason=reason, message=message, seconds=seconds, written=False)
+        self.recorder.pod(pod, Remark(False, reason, message, seconds), written=False)
 
 
 async def _all(works: Iterable[Coroutine[None, None, T]]) -> list[T]:

@@ -14,6 +14,7 @@ from controlplane.domain.base.vpod import Readings
 from controlplane.domain.identity import VNodeName
 from controlplane.domain.objects import Container, Pod, PodStatus
 from controlplane.domain.probes import NOT_YET, Reading
+from controlplane.domain.remarks import Remark
 
 
 @dataclass(slots=True)
@@ -58,7 +59,7 @@ class Readiness:
         kind = "Readiness" if reading.started else "Startup"
         message = f"{container.name}: {kind} probe failed: {reading.why}"
         module = f"{container.name}:{container.version}"
-        self.recorder.pod(pod, module, warning=True, reason="Unhealthy", message=message)
+        self.recorder.pod(pod, Remark(True, "Unhealthy", message), module=module)
 
 
 def _targets(pod: Pod, status: PodStatus, ip: str, wall: float) -> Iterator[Target]:

@@ -23,6 +23,7 @@ from controlplane.app.roster import Roster
 from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.contract import COMPONENT, COMPONENT_MODULE, COMPONENT_VNODE
 from controlplane.domain.identity import VNodeName
+from controlplane.domain.remarks import Remark
 
 log = structlog.get_logger(__name__)
 
@@ -90,7 +91,7 @@ class ForeignPods:
         for pod in found[:REMEMBERED]:
             if pod.uid not in before:
                 FOREIGN_PODS.inc()
-                self.recorder.pod(pod, "", warning=False, reason="NotAModule", message=_why(vnode))
+                self.recorder.pod(pod, Remark(False, "NotAModule", _why(vnode)))
         self._reported[vnode] = frozenset(pod.uid for pod in found[:REMEMBERED])
 
 

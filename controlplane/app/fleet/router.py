@@ -35,6 +35,7 @@ from controlplane.domain.facts import (
 )
 from controlplane.domain.identity import BaseId
 from controlplane.domain.ownership.replicas import rank
+from controlplane.domain.remarks import Remark
 
 log = structlog.get_logger(__name__)
 
@@ -95,7 +96,7 @@ class ReportRouter:
         failed = failures(batch)
         for url, reply in failed[:FAILURES_RECORDED]:
             message = f"baseline of {base}: {url} {describe(reply)}"
-            self.recorder.module(vnode, url, warning=True, reason="BaselineInstallFailed", message=message)
+            self.recorder.module(vnode, url, Remark(True, "BaselineInstallFailed", message))
         log.info("baseline installed", base=base, modules=len(batch.items), failed=len(failed))
 
     def _answer(self, link: Link, base: BaseId, query: BaselineQuery, now: float) -> None:

@@ -30,6 +30,7 @@ from controlplane.domain import contract
 from controlplane.domain.identity import BaseId, base_of_node, node_name
 from controlplane.domain.objects import Lease
 from controlplane.domain.ownership import lease as rules
+from controlplane.domain.remarks import Remark
 
 log = structlog.get_logger(__name__)
 
@@ -314,12 +315,12 @@ class LeaseKeeper:
             if not self._overdue and self.fence(term.base) is None:
                 self._overdue = True
                 message = f"leases are not renewed in time, nothing is done for their bases: {term.base}: {error}"
-                self._recorder.replica(warning=True, reason="LeasesNotRenewed", message=message)
+                self._recorder.replica(Remark(True, "LeasesNotRenewed", message))
             self._retry(term)
         else:
             if self._overdue:
                 self._overdue = False
-                self._recorder.replica(warning=False, reason="LeasesRenewed", message="leases are renewed again")
+                self._recorder.replica(Remark(False, "LeasesRenewed", "leases are renewed again"))
             suspended = self.fence(term.base) is None
             term.renewed_at, term.failures = now, 0
             if suspended:
@@ -343,7 +344,7 @@ class LeaseKeeper:
             self._records.note_modules(self._key(term.base), term.modules)
         vnode = node_name(term.base, self._env)
         message = f"the lease of base {term.base} was taken: it is held by {holder or 'nobody'} now"
-        self._recorder.node(self._cluster.nodes.get(vnode), vnode, warning=True, reason="LeaseLost", message=message)
+        self._recorder.node(self._cluster.nodes.get(vnode), vnode, Remark(True, "LeaseLost", message))
         self.lost.note(term.base)
 
     def _still_ours(self, term: Term) -> bool:

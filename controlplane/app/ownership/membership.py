@@ -24,6 +24,7 @@ from controlplane.domain.objects import Lease
 from controlplane.domain.ownership import replicas
 from controlplane.domain.ownership.member import Member, mark
 from controlplane.domain.ownership.replicas import Replica
+from controlplane.domain.remarks import Remark
 
 log = structlog.get_logger(__name__)
 
@@ -270,7 +271,7 @@ class Membership:
             self._unbroken_since = now
         if self._acting_since is None:
             self._acting_since = now
-            self._recorder.replica(warning=False, reason="ReplicaActs", message="the member lease is renewed again")
+            self._recorder.replica(Remark(False, "ReplicaActs", "the member lease is renewed again"))
             self._liveness.notify()
         return self._jittered()
 
@@ -290,7 +291,7 @@ class Membership:
             self._acting_since = None
             SELF_FENCED.inc()
             message = "the member lease could not be renewed in time: nothing is done for bases until it is renewed"
-            self._recorder.replica(warning=True, reason="ReplicaCutOff", message=message)
+            self._recorder.replica(Remark(True, "ReplicaCutOff", message))
 
     async def _write(self, lease: Lease) -> None:
         # Counted from before the write, so that we end before anyone else may begin.

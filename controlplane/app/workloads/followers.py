@@ -22,6 +22,7 @@ from controlplane.app.ports import Clock, Cluster, ClusterError, Conflict, NotFo
 from controlplane.app.roster import Roster
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.objects import ModuleDeployment
+from controlplane.domain.remarks import Remark
 from controlplane.domain.workloads.deployments import Demand, peer_demand
 from controlplane.domain.workloads.followers import Census, Count, Peak, has_pod, replicas_for
 
@@ -192,14 +193,14 @@ class FollowerScaling:
             PEER_CHANGES.labels("failed").inc()
             if isinstance(error, Rejected):
                 self._recorder.deployment(
-                    deployment, warning=True, reason="PeerReplicasNotChanged", message=f"{message}; refused: {error}"
+                    deployment, Remark(True, "PeerReplicasNotChanged", f"{message}; refused: {error}")
                 )
             else:
                 log.warning("replicas not changed", deployment=deployment.key, wanted=wanted, cause=str(error))
         else:
             followed.attempts, followed.not_before = 0, 0.0
             PEER_CHANGES.labels("up" if wanted > (had or 0) else "down").inc()
-            self._recorder.deployment(deployment, warning=wanted == 0, reason="PeerReplicasChanged", message=message)
+            self._recorder.deployment(deployment, Remark(wanted == 0, "PeerReplicasChanged", message))
         finally:
             followed.writing = False
             self._wake.set()

@@ -11,6 +11,7 @@ from controlplane.app.metrics import DEPLOYMENTS_IGNORED
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Cluster
 from controlplane.domain.objects import ModuleDeployment
+from controlplane.domain.remarks import Remark
 from controlplane.domain.workloads.deployments import Ignored, ignored
 
 TOGETHER = 0.3
@@ -62,7 +63,7 @@ class IgnoredDeployments:
             deployment, why = self._ignored[key]
             if self._recorded.get(key) != (deployment.uid, why):
                 self._recorded[key] = deployment.uid, why
-                self._recorder.deployment(deployment, warning=True, reason=why.reason, message=why.message)
+                self._recorder.deployment(deployment, Remark(True, why.reason, why.message))
 
     def _why(self, deployment: ModuleDeployment) -> Ignored | None:
         return ignored(deployment, self._policy.env, peers_follow=self._policy.peers_follow)

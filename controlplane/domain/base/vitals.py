@@ -14,7 +14,6 @@ from controlplane.domain.base.liveness import (
     judge,
     tunnel_up_since,
 )
-from controlplane.domain.base.remarks import Remark
 from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.base.vpod import rfc3339
 from controlplane.domain.facts import (
@@ -33,6 +32,7 @@ from controlplane.domain.facts import (
 )
 from controlplane.domain.identity import ModuleKey
 from controlplane.domain.objects import Pod
+from controlplane.domain.remarks import Remark
 
 IMPOSTERS_KEPT = 16
 """Addresses that used the identity of a live base and are reported once each."""

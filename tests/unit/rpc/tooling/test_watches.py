@@ -12,6 +12,7 @@ from koupleless.replica.v1 import replica_pb2 as rpb
 
 from controlplane.domain.facts import ModuleState
 from controlplane.domain.identity import ModuleKey
+from controlplane.domain.remarks import Remark
 from controlplane.rpc.refusals import Ending
 from controlplane.rpc.tooling.events import WAITING, Reader, TooSlow
 from controlplane.rpc.tooling.replicas import SYNC_WITHIN
@@ -127,7 +128,7 @@ async def test_events_of_all_come_by_time_and_then_as_they_happen() -> None:
         stream.sync()
         assert [one.event.reason for one in await watch.news()] == ["Old", "VNodeCreated", "New", ""]
         stream.send(event(3, "Then", 3))
-        stage.recorder.replica(warning=True, reason="Ours", message="it")
+        stage.recorder.replica(Remark(True, "Ours", "it"))
         assert sorted(one.event.reason for one in await watch.news()) == ["Ours", "Then"]
         await watch.end()
 

@@ -6,19 +6,10 @@ Each remark is made once for as long as it holds: what the Pod's status shows al
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from controlplane.domain.base.wishes import unusable
 from controlplane.domain.objects import ContainerStatus, Pod, PodStatus
-
-
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """One Event."""
-
-    warning: bool
-    reason: str
-    message: str
+from controlplane.domain.remarks import Remark
 
 
 def remarks(pod: Pod, written: PodStatus) -> Iterator[Remark]:
