@@ -1,16 +1,14 @@
 """Sends the probes of modules, as a kubelet does for its Pods, and keeps what they show.
 
-All probes of a replica share one heap of times, a bound on those under way, and a pace:
-when there are more than the pace allows, periods get longer and nothing else waits.
+Each probed module has a task. All share a bound on the probes under way, and a pace: when
+there are more than the pace allows, periods get longer and nothing else waits.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import count
 from random import Random
 from typing import NoReturn, TypeAlias
 
@@ -30,11 +28,6 @@ A_SECOND = 500
 """Probes that are begun in one second."""
 BURST = 0.1
 """Seconds by which probes may be begun ahead of their pace, which saves many short sleeps."""
-
-FEW = 64
-"""Modules that are over and may stay in the heap until their time."""
-SHORTEST = 0.001
-"""Seconds of a sleep, so that the rounding of clocks makes no busy loop."""
 
 Key: TypeAlias = tuple[str, str]
 """UID of a Pod and name of a container."""
@@ -61,10 +54,7 @@ class Target:
 class _Watched:
     target: Target
     reading: Reading
-    base: _Base
-    born: float
-    """When the module was started, monotonic."""
-    over: bool = False
+    task: asyncio.Task[None] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -82,13 +72,9 @@ class Prober:
         self._clock = clock
         self._random = random
         self._bases: dict[VNodeName, _Base] = {}
-        self._heap: list[tuple[float, int, _Watched]] = []
-        self._numbers = count()
-        self._wake = asyncio.Event()
+        self._group: asyncio.TaskGroup | None = None
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._paced = 0.0
-        self._over = 0
-        """Modules that are not attended to any more and may still be in the heap."""
 
     def attend(self, base: VNodeName, targets: Iterable[Target], changed: asyncio.Event) -> None:
         """Probe these modules of a base and no others of it; changed is set when a Pod's status has to change."""
@@ -101,13 +87,13 @@ class Prober:
         known.changed = changed
         for key, watched in tuple(known.watched.items()):
             if key not in wanted or not _same(watched.target, wanted[key]):
-                watched.over = True
-                self._over += 1
+                if watched.task is not None:
+                    watched.task.cancel()
                 del known.watched[key]
-        self._clear()
         for key, target in wanted.items():
             if key not in known.watched:
-                self._begin(known, target)
+                reading = probes.first(target.probes, target.run, started=target.started, ready=target.ready)
+                self._begin(known, _Watched(target, reading))
         if not known.watched:
             del self._bases[base]
 
@@ -120,69 +106,48 @@ class Prober:
     async def run(self) -> NoReturn:
         """Send probes when they are due, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            while True:
-                self._wake.clear()
-                await self._send_due(group)
-                wait = max(self._heap[0][0] - self._clock.monotonic(), SHORTEST) if self._heap else None
-                try:
-                    async with asyncio.timeout(wait):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
+            self._group = group
+            for base in self._bases.values():
+                for watched in tuple(base.watched.values()):
+                    self._begin(base, watched)
+            await asyncio.get_running_loop().create_future()
         raise AssertionError("the prober never returns")
 
-    def _begin(self, base: _Base, target: Target) -> None:
-        now = self._clock.monotonic()
-        reading = probes.first(target.probes, target.run, started=target.started, ready=target.ready)
-        watched = base.watched[target.key] = _Watched(target, reading, base, born=now - target.age)
-        probe = probes.current(target.probes, reading)
-        if probe is not None:
-            # What was probed before, by an earlier term, is in no hurry, and all of it comes at once.
-            spread = probe.period * self._random.random() if reading.ready else 0.0
-            self._schedule(watched, max(watched.born + probe.initial_delay, now + spread))
+    def _begin(self, base: _Base, watched: _Watched) -> None:
+        base.watched[watched.target.key] = watched
+        if self._group is not None:
+            name = f"probe-{watched.target.ip}"
+            watched.task = self._group.create_task(self._probe_in_turn(base, watched), name=name)
 
-    def _clear(self) -> None:
-        """Take out of the heap what is over once that is most of it: a delay may be years."""
-        if self._over > max(len(self._heap) // 2, FEW):
-            self._heap = [entry for entry in self._heap if not entry[2].over]
-            heapq.heapify(self._heap)
-            self._over = 0
-
-    def _schedule(self, watched: _Watched, at: float) -> None:
-        heapq.heappush(self._heap, (at, next(self._numbers), watched))
-        self._wake.set()
-
-    async def _send_due(self, group: asyncio.TaskGroup) -> None:
-        while self._heap and self._heap[0][0] <= self._clock.monotonic():
-            _, _, watched = heapq.heappop(self._heap)
-            probe = probes.current(watched.target.probes, watched.reading)
-            if watched.over:
-                self._over -= 1
-                continue
-            if probe is None:
-                continue
-            now = self._clock.monotonic()
-            self._paced = max(self._paced, now) + 1 / A_SECOND
-            if self._paced > now + BURST:
-                await asyncio.sleep(self._paced - now)
-            group.create_task(self._probe(watched, probe), name=f"probe-{watched.target.ip}")
-
-    async def _probe(self, watched: _Watched, probe: Probe) -> None:
-        began = self._clock.monotonic()
-        async with watched.base.slots, self._slots:
-            outcome = await self._send(watched.target.ip, probe)
-        if watched.over:
+    async def _probe_in_turn(self, base: _Base, watched: _Watched) -> None:
+        """Send one probe after the other, each in its time."""
+        target, born = watched.target, self._clock.monotonic() - watched.target.age
+        probe = probes.current(target.probes, watched.reading)
+        if probe is None:
             return
-        PROBES.labels("success" if outcome.success else "failure").inc()
-        before = watched.reading
-        watched.reading = probes.take(watched.target.probes, before, outcome)
-        following = probes.current(watched.target.probes, watched.reading)
-        if following is probe:
-            self._schedule(watched, max(began + probe.period, self._clock.monotonic()))
-        elif following is not None:
-            self._schedule(watched, max(watched.born + following.initial_delay, self._clock.monotonic()))
-        if watched.reading.shown != before.shown:
-            watched.base.changed.set()
+        # What was probed before, by an earlier term, is in no hurry, and all of it comes at once.
+        spread = probe.period * self._random.random() if watched.reading.ready else 0.0
+        at = max(born + probe.initial_delay, self._clock.monotonic() + spread)
+        while probe is not None:
+            await asyncio.sleep(at - self._clock.monotonic())
+            began = self._clock.monotonic()
+            async with base.slots, self._slots:
+                await self._keep_pace()
+                outcome = await self._send(target.ip, probe)
+            PROBES.labels("success" if outcome.success else "failure").inc()
+            before = watched.reading
+            watched.reading = probes.take(target.probes, before, outcome)
+            if watched.reading.shown != before.shown:
+                base.changed.set()
+            following = probes.current(target.probes, watched.reading)
+            at = began + probe.period if following is probe or following is None else born + following.initial_delay
+            probe = following
+
+    async def _keep_pace(self) -> None:
+        now = self._clock.monotonic()
+        self._paced = max(self._paced, now) + 1 / A_SECOND
+        if self._paced > now + BURST:
+            await asyncio.sleep(self._paced - now)
 
     async def _send(self, ip: str, probe: Probe) -> Outcome:
         timeout = min(probe.timeout, LONGEST_TIMEOUT)
