@@ -36,16 +36,13 @@ from controlplane.app.tooling.vnodes import VNodes
 from controlplane.app.workloads.baselines import Baselines
 from controlplane.app.workloads.followers import FollowerScaling
 from controlplane.app.workloads.ignored import IgnoredDeployments
-from controlplane.cluster.adapter import ApiCluster
+from controlplane.cluster.adapter import ApiCluster, kubelet_services
 from controlplane.cluster.api import ApiServer, PodLogs
-from controlplane.cluster.services import kubelet_services
 from controlplane.domain.ownership.member import Member
 from controlplane.probing.sender import ProbeClient
-from controlplane.reports import hooks, links, trackerfile
-from controlplane.reports.eventlog import EventLog
+from controlplane.reports import hooks, trackerfile
 from controlplane.reports.intake import ReportIntake
-from controlplane.reports.metrics import UNUSABLE
-from controlplane.reports.posting import Poster
+from controlplane.reports.posting import PACE_OF_LINKS, Link, Poster
 from controlplane.rpc.server import CannotBind, Server
 from controlplane.rpc.tooling.events import Events
 from controlplane.rpc.tooling.following import ReplicaServicer
@@ -134,7 +131,7 @@ async def embedded(settings: ControlPlaneSettings) -> AsyncIterator[Backend]:
 def reporter(settings: ControlPlaneSettings, poster: Poster) -> Reporter:
     """Return what sends failures to the hooks."""
     found = hooks.parse(settings.report_hooks.get_secret_value(), poster)
-    UNUSABLE.labels("hook").set(len(found.unusable))
+    hooks.UNUSABLE.labels("hook").set(len(found.unusable))
     if found.usable:
         log.info("failures are sent to hooks", hooks=[hook.name for hook in found.usable])
     clock, random = SystemClock(), SystemRandom()
@@ -150,18 +147,18 @@ def tracker(settings: ControlPlaneSettings, poster: Poster, *, has_hooks: bool) 
     try:
         config = trackerfile.load(path)
     except trackerfile.WrongTrackerFile:
-        UNUSABLE.labels("tracker").set(1)
+        hooks.UNUSABLE.labels("tracker").set(1)
         return None
-    UNUSABLE.labels("link").set(len(config.unusable))
-    file = EventLog(config.log_dir)
-    UNUSABLE.labels("tracker").set(bool(file.why_not_writable()))
+    hooks.UNUSABLE.labels("link").set(len(config.unusable))
+    file = trackerfile.EventLog(config.log_dir)
+    hooks.UNUSABLE.labels("tracker").set(bool(file.why_not_writable()))
     log.info("events are tracked", file=str(file.path), links=len(config.links))
     clock, random = SystemClock(), SystemRandom()
     sent_by = settings.client_id if has_hooks else ""
-    targets = [links.Link(url, f"link {hooks.masked(url)}", poster, told_by=sent_by) for url in config.links]
+    links = [Link(link.url, link.name, poster, sent_by) for link in config.links]
     return Tracker(
         file,
-        [HookQueue(link, clock=clock, random=random, pace=links.PACE) for link in targets],
+        [HookQueue(link, clock=clock, random=random, pace=PACE_OF_LINKS) for link in links],
         clock,
         replica=settings.client_id,
         env=settings.env,
@@ -183,23 +180,23 @@ async def kubelet(settings: ControlPlaneSettings, backend: Backend, cluster: Api
     if not settings.kubelet_proxy_enabled or backend.logs is None:
         yield Kubelet(NO_KUBELET, {})
         return
-    from controlplane.kubelet.access import Access
+    from controlplane.kubelet.access import Reviewer
     from controlplane.kubelet.basepods import BasePods
-    from controlplane.kubelet.certificates import Unusable
+    from controlplane.kubelet.certificates import WrongCertificates
     from controlplane.kubelet.logs import ModuleLogs
     from controlplane.kubelet.server import KubeletServer
 
     clock = SystemClock()
-    access = Access(backend.api, clock)
+    reviewer = Reviewer(backend.api, clock)
     server = KubeletServer(
         host=settings.status_host,
         port=settings.kubelet_proxy_port,
         files=settings.kubelet_files,
-        access=access,
+        reviewer=reviewer,
         logs=ModuleLogs(
             pods=cluster.pods,
             nodes=cluster.nodes,
-            access=access,
+            reviewer=reviewer,
             base_pods=BasePods(backend.api, namespace=settings.namespace),
             source=backend.logs,
         ),
@@ -212,7 +209,7 @@ async def kubelet(settings: ControlPlaneSettings, backend: Backend, cluster: Api
             KubeletAddress(services, settings.kubelet_proxy_port, settings.env),
             {"kubelet-services": services.run, "kubelet": server.run},
         )
-    except Unusable as error:
+    except WrongCertificates as error:
         raise process.StartError(str(error)) from error
     finally:
         await server.stop()

@@ -20,7 +20,6 @@ from controlplane.domain.base.planner import Policy as ModulePolicy
 from controlplane.domain.identity import InvalidName, parse_env
 from controlplane.kubelet import certificates
 from controlplane.reports import hooks, trackerfile
-from controlplane.reports.eventlog import EventLog
 from controlplane.reports.posting import Poster
 from service.addresses import DEFAULT_NETWORKS, Network, parse_networks
 from service.folders import state_folder
@@ -316,7 +315,7 @@ class ControlPlaneSettings(Settings):
             )
         try:
             self.kubelet_files.context()
-        except certificates.Unusable as error:
+        except certificates.WrongCertificates as error:
             raise ValueError(str(error)) from None
         return self
 
@@ -333,7 +332,7 @@ class ControlPlaneSettings(Settings):
         except trackerfile.WrongTrackerFile as error:
             return [*lines, f"{variable}: {error}; nothing is tracked"]
         lines += [f"{variable}: {unusable}" for unusable in config.unusable]
-        if why := EventLog(config.log_dir).why_not_writable():
+        if why := trackerfile.EventLog(config.log_dir).why_not_writable():
             lines.append(f"{variable}: logDir: {why}; no event is written until it can be")
         return lines
 

@@ -7,24 +7,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NoReturn
 
-from controlplane.app.ports import Clock, Conflict, Informer, PodInformer
-from controlplane.cluster import fields, objects, patches, workloads
-from controlplane.cluster.api import DEPLOYMENTS, LEASES, NODES, PODS, ApiServer, Json, PatchType
-from controlplane.cluster.events import EventWriter, timestamp
-from controlplane.cluster.informer import ModulePodInformer, ObjectInformer
-from controlplane.cluster.selector import Selector
-from controlplane.cluster.union import UnionInformer
-from controlplane.domain.contract import (
-    COMPONENT,
-    COMPONENT_MODULE,
-    COMPONENT_REPLICA,
-    COMPONENT_VNODE,
-    COMPONENT_VNODE_LEASE,
-    ENV,
-    LEASE_NAMESPACE,
-    STRATEGY,
-    STRATEGY_PEER,
+from controlplane.app.ports import Clock, Conflict
+from controlplane.cluster import fields, patches, reading
+from controlplane.cluster.api import (
+    DAEMON_SETS,
+    DEPLOYMENTS,
+    LEASES,
+    NODES,
+    PODS,
+    SERVICES,
+    ApiServer,
+    Json,
+    PatchType,
 )
+from controlplane.cluster.events import EventWriter, timestamp
+from controlplane.cluster.informer import ModulePodInformer, ObjectInformer, UnionInformer
+from controlplane.domain import contract
+from controlplane.domain.endpoint import Service
 from controlplane.domain.objects import (
     ClusterEvent,
     Lease,
@@ -39,107 +38,68 @@ from controlplane.domain.objects import (
 from controlplane.domain.workloads.rollout import Workload
 
 DELETION_SEEN_WITHIN = 1.0
-"""Seconds that a deletion waits to be told by the watch."""
+"""Seconds that a deletion waits until the watch shows it."""
+
+_WITH_ROLLOUT = {resource.kind: resource for resource in (DEPLOYMENTS, DAEMON_SETS)}
 
 
 class ApiCluster:
     """Implements ``controlplane.app.ports.Cluster``.
 
-    A write's result is taken into the informer's cache before the write returns.
-    The deletion of a Node or Lease waits for the watch to tell it, but not longer than a
-    second: an object that a finalizer holds stays in the cache, as it stays in the cluster.
+    A write's result is taken into the informer's cache before the write returns. The deletion of a Node or Lease waits
+    for the watch to show it, but not longer than a second: an object that a finalizer holds stays in the cache, as it
+    stays in the cluster.
     """
 
     def __init__(self, api: ApiServer, *, env: str, kind: str, clock: Clock, namespace: str = "default") -> None:
-        self._api = api
-        self._kind = kind
-        self._clock = clock
-        self._events = EventWriter(api, clock)
-        self._pods = ModulePodInformer(
-            api, PODS, objects.pod, selector=Selector({COMPONENT: COMPONENT_MODULE}), clock=clock
-        )
-        self._nodes = ObjectInformer(
-            api, NODES, objects.node, selector=Selector({COMPONENT: COMPONENT_VNODE, ENV: env}), clock=clock
-        )
-        self._leases = ObjectInformer(
-            api,
-            LEASES,
-            objects.lease,
-            selector=Selector({COMPONENT: COMPONENT_VNODE_LEASE, ENV: env}),
-            namespace=LEASE_NAMESPACE,
-            clock=clock,
-        )
-        self._members = ObjectInformer(
-            api,
-            LEASES,
-            objects.lease,
-            selector=Selector({COMPONENT: COMPONENT_REPLICA, ENV: env}),
-            namespace=namespace,
-            clock=clock,
-        )
-        self._deployments = UnionInformer(
-            *(
-                ObjectInformer(api, DEPLOYMENTS, objects.module_deployment, selector=selector, clock=clock)
-                for selector in (Selector({ENV: env}), Selector({STRATEGY: STRATEGY_PEER}, absent=(ENV,)))
+        ours = f"{contract.ENV}={env}"
+        peers = f"{contract.STRATEGY}={contract.STRATEGY_PEER},!{contract.ENV}"
+        vnodes, leases, members, modules = (
+            f"{contract.COMPONENT}={component}"
+            for component in (
+                contract.COMPONENT_VNODE,
+                contract.COMPONENT_VNODE_LEASE,
+                contract.COMPONENT_REPLICA,
+                contract.COMPONENT_MODULE,
             )
         )
-
-    @property
-    def kind(self) -> str:
-        """kubernetes or embedded."""
-        return self._kind
-
-    @property
-    def pods(self) -> PodInformer:
-        """Pods labelled as modules."""
-        return self._pods
-
-    @property
-    def nodes(self) -> Informer[Node]:
-        """Nodes labelled as VNodes of our environment."""
-        return self._nodes
-
-    @property
-    def leases(self) -> Informer[Lease]:
-        """Leases labelled as VNode leases of our environment, in kube-node-lease."""
-        return self._leases
-
-    @property
-    def members(self) -> Informer[Lease]:
-        """Member leases of the control plane's replicas, in our own namespace."""
-        return self._members
-
-    @property
-    def deployments(self) -> Informer[ModuleDeployment]:
-        """Deployments with the label of our environment, and those with the strategy "peer" and none of any."""
-        return self._deployments
+        self.kind = kind
+        self.pods = ModulePodInformer(api, PODS, reading.pod, modules, clock)
+        self.nodes = ObjectInformer(api, NODES, reading.node, f"{vnodes},{ours}", clock)
+        self.leases = ObjectInformer(
+            api, LEASES, reading.lease, f"{leases},{ours}", clock, namespace=contract.LEASE_NAMESPACE
+        )
+        self.members = ObjectInformer(api, LEASES, reading.lease, f"{members},{ours}", clock, namespace=namespace)
+        self.deployments = UnionInformer(
+            *(ObjectInformer(api, DEPLOYMENTS, reading.module_deployment, each, clock) for each in (ours, peers))
+        )
+        self._informers = (self.pods, self.nodes, self.leases, self.members, self.deployments)
+        self._api = api
+        self._clock = clock
+        self._events = EventWriter(api, clock)
 
     async def run(self) -> NoReturn:
-        """Keep the informers current; outages are retried, with backoff, for ever."""
+        """Keep the informers current until cancelled; outages are retried, with backoff."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._pods.run(), name="informer-pods")
-            group.create_task(self._nodes.run(), name="informer-nodes")
-            group.create_task(self._leases.run(), name="informer-leases")
-            group.create_task(self._members.run(), name="informer-members")
-            group.create_task(self._deployments.run(), name="informer-deployments")
+            for informer in self._informers:
+                group.create_task(informer.run(), name="informer")
         raise AssertionError("informers never return")
 
     def trouble(self) -> str | None:
         """Say in words why the cluster cannot be worked with now, or None."""
-        informers = (self._pods, self._nodes, self._leases, self._members, self._deployments)
-        words = [trouble for informer in informers if (trouble := informer.trouble()) is not None]
+        words = [trouble for informer in self._informers if (trouble := informer.trouble()) is not None]
         return "; ".join(dict.fromkeys(words)) or None
 
     async def create_node(self, spec: NodeSpec) -> Node:
         """Create a Node with its status in one write."""
         created = await self._api.create(NODES, patches.new_node(spec, self._now()))
-        return self._nodes.wrote(created)
+        return self.nodes.wrote(created)
 
     async def patch_node(self, current: Node, spec: NodeSpec) -> Node:
         """Bring labels, annotations and taints that we own to spec; nothing is written where they are so.
 
-        Raises Conflict if the Node is another one now, or if somebody else wrote
-        it between our reading its taints and our writing them.
+        Raises Conflict if the Node is another one now, or if somebody else wrote it between our reading its taints and
+        our writing them.
         """
         changed = patches.node_metadata(current, spec)
         if patches.taints_differ(current.taints, spec.taints):
@@ -154,23 +114,23 @@ class ApiCluster:
             patch = {"metadata": {**changed, "uid": current.uid}}
         else:
             return current
-        return self._nodes.wrote(await self._api.patch(NODES, current.name, patch))
+        return self.nodes.wrote(await self._api.patch(NODES, current.name, patch))
 
     async def annotate_node(self, name: str, annotations: Mapping[str, str]) -> Node:
         """Set annotations; others stay."""
         patch = {"metadata": {"annotations": dict(annotations)}}
-        return self._nodes.wrote(await self._api.patch(NODES, name, patch))
+        return self.nodes.wrote(await self._api.patch(NODES, name, patch))
 
     async def patch_node_status(self, name: str, status: NodeStatus) -> Node:
         """Merge the status; conditions are merged by type."""
-        patch = patches.node_status(self._nodes.get(name), status, self._now())
+        patch = patches.node_status(self.nodes.get(name), status, self._now())
         patched = await self._api.patch(NODES, name, patch, subresource="status", patch_type=PatchType.STRATEGIC)
-        return self._nodes.wrote(patched)
+        return self.nodes.wrote(patched)
 
     async def delete_node(self, name: str, uid: str) -> None:
         """Delete a Node if it still is that one."""
         await self._api.delete(NODES, name, uid=uid)
-        await self._nodes.settled(name, lambda node: node is None or node.uid != uid, DELETION_SEEN_WITHIN)
+        await self.nodes.settled(name, lambda node: node is None or node.uid != uid, DELETION_SEEN_WITHIN)
 
     async def create_lease(self, lease: Lease) -> Lease:
         """Create a VNode lease or member lease."""
@@ -190,23 +150,23 @@ class ApiCluster:
 
     async def read_lease(self, lease: Lease) -> Lease:
         """Read a lease from the cluster itself, past the informer; raises NotFound."""
-        return objects.lease(await self._api.get(LEASES, lease.name, lease.namespace))
+        return reading.lease(await self._api.get(LEASES, lease.name, lease.namespace))
 
     async def delete_lease(self, lease: Lease) -> None:
         """Delete a Lease if it still has lease.resource_version."""
         await self._api.delete(LEASES, lease.name, namespace=lease.namespace, resource_version=lease.resource_version)
         key = f"{lease.namespace}/{lease.name}"
-        informer = self._members if lease.labels.get(COMPONENT) == COMPONENT_REPLICA else self._leases
+        informer = self.members if lease.labels.get(contract.COMPONENT) == contract.COMPONENT_REPLICA else self.leases
         await informer.settled(key, lambda now: now is None or now.uid != lease.uid, DELETION_SEEN_WITHIN)
 
     def _wrote_lease(self, obj: Json) -> Lease:
         # Each takes only what has its labels.
-        self._members.wrote(obj)
-        return self._leases.wrote(obj)
+        self.members.wrote(obj)
+        return self.leases.wrote(obj)
 
     async def create_pod(self, pod: NewPod) -> Pod:
         """Create a module Pod."""
-        return self._pods.wrote(await self._api.create(PODS, patches.new_pod(pod), pod.namespace))
+        return self.pods.wrote(await self._api.create(PODS, patches.new_pod(pod), pod.namespace))
 
     async def patch_pod_status(self, pod: Pod, status: PodStatus) -> Pod:
         """Merge the status if the Pod still has pod.uid; conditions are merged by type."""
@@ -218,7 +178,7 @@ class ApiCluster:
             subresource="status",
             patch_type=PatchType.STRATEGIC,
         )
-        return self._pods.wrote(patched)
+        return self.pods.wrote(patched)
 
     async def delete_pod(self, pod: Pod, grace_seconds: int | None = None) -> None:
         """Delete a Pod if it still has pod.uid; 0 removes it at once, None leaves the Pod its own grace.
@@ -230,9 +190,11 @@ class ApiCluster:
     async def foreign_pods(self, node_name: str) -> tuple[Pod, ...]:
         """Read the Pods bound to a Node that are not labelled as modules, from the cluster itself."""
         listed = await self._api.list(
-            PODS, label_selector=f"{COMPONENT}!={COMPONENT_MODULE}", field_selector=f"spec.nodeName={node_name}"
+            PODS,
+            label_selector=f"{contract.COMPONENT}!={contract.COMPONENT_MODULE}",
+            field_selector=f"spec.nodeName={node_name}",
         )
-        return tuple(objects.pod(obj) for obj in listed.items)
+        return tuple(reading.pod(obj) for obj in listed.items)
 
     async def scale_deployment(self, deployment: ModuleDeployment, replicas: int) -> ModuleDeployment:
         """Set the number of replicas if the Deployment still has deployment.resource_version."""
@@ -246,11 +208,11 @@ class ApiCluster:
             # A Scale leaves 0 out.
             replicas=fields.integer(fields.mapping(scale, "spec"), "replicas") or 0,
         )
-        return self._deployments.wrote_part(deployment.key, scaled)
+        return self.deployments.wrote_part(deployment.key, scaled)
 
     async def workload(self, kind: str, namespace: str, name: str) -> Workload:
         """Read a Deployment or DaemonSet; raises NotFound."""
-        return workloads.workload(kind, await self._api.get(workloads.RESOURCES[kind], name, namespace))
+        return reading.workload(kind, await self._api.get(_WITH_ROLLOUT[kind], name, namespace))
 
     async def record_event(self, event: ClusterEvent) -> None:
         """Write a Kubernetes Event."""
@@ -258,3 +220,8 @@ class ApiCluster:
 
     def _now(self) -> str:
         return timestamp(self._clock.wall())
+
+
+def kubelet_services(api: ApiServer, namespace: str, clock: Clock) -> ObjectInformer[Service]:
+    """Return the informer of the Services before our kubelet API."""
+    return ObjectInformer(api, SERVICES, reading.service, f"{contract.KUBELET_SERVICE}=true", clock, namespace)

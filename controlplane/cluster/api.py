@@ -1,9 +1,8 @@
 """The part of the Kubernetes API that we use, as a port: objects as JSON.
 
-Two adapters speak it: ``controlplane.kube`` to a real API server and
-``controlplane.embedded`` to SQLite. Everything above (informers, translation to
-views, patches) is written once against this and never knows which one it has.
-Errors are those of ``controlplane.app.ports`` plus Expired.
+Two adapters speak it: ``controlplane.kube`` to a real API server and ``controlplane.embedded`` to SQLite. Everything
+above (informers, translation to views, patches) is written once against this and never knows which one it has. Errors
+are those of ``controlplane.app.ports`` plus Expired.
 """
 
 from __future__ import annotations
@@ -31,6 +30,10 @@ class Resource:
     plural: str
     kind: str
     namespaced: bool = True
+
+    def manifest(self, metadata: Json, **parts: Any) -> Json:
+        """Return an object of this kind."""
+        return {"apiVersion": self.group_version, "kind": self.kind, "metadata": metadata, **parts}
 
 
 NODES = Resource("v1", "nodes", "Node", namespaced=False)
@@ -71,10 +74,9 @@ class WatchEvent:
 class ApiServer(Protocol):
     """Reads and writes of Kubernetes objects.
 
-    Writes are bounded by a deadline of the adapter. A connection that was never
-    made, 429 and 5xx are Transient; a reply that never came is Unknown, and so is
-    the server's word that a write timed out inside it. A name that cannot be one
-    of an object (empty, or with a slash) is Rejected.
+    Writes are bounded by a deadline of the adapter. A connection that was never made, 429 and 5xx are Transient; a
+    reply that never came is Unknown, and so is the server's answer that a write timed out inside it. A name that
+    cannot be one of an object (empty, or with a slash) is Rejected.
     """
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
@@ -96,10 +98,9 @@ class ApiServer(Protocol):
     ) -> AsyncIterator[WatchEvent]:
         """Yield changes after resource_version, bookmarks included.
 
-        The first event may be a bookmark of resource_version itself: the watch stands.
-        An object that stops matching the selector is told as DELETED. The iterator
-        ends when the server ends the watch, which is normal: watch again from the
-        last version seen. Raises Expired, Transient.
+        The first event may be a bookmark of resource_version itself: the watch stands. An object that stops matching
+        the selector is DELETED. The iterator ends when the server ends the watch, which is normal: watch again from
+        the last version seen. Raises Expired, Transient.
         """
 
     async def create(self, resource: Resource, obj: Json, namespace: str = "") -> Json:
@@ -118,8 +119,8 @@ class ApiServer(Protocol):
     ) -> Json:
         """Patch an object or a part; metadata.resourceVersion and metadata.uid in it are preconditions (Conflict).
 
-        subresource is empty, status or scale; the latter takes and gives a Scale.
-        urgent writes (lease renewals) go before all others.
+        subresource is empty, status or scale; the latter takes and gives a Scale. urgent writes (lease renewals) go
+        before all others.
         """
 
     async def delete(
@@ -143,7 +144,7 @@ class PodLogs(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Give the log of a container as it comes, in pieces of at most some 100 KB; options are the API's own.
 
-        Nothing more is read while a piece is not taken. idle is how many seconds may pass without
-        a byte, the first one included; None: as many as it takes. Entering and reading raise
-        NotFound, Rejected and Transient; status and words are the API server's.
+        Nothing more is read while a piece is not taken. idle is how many seconds may pass without a byte, the first
+        one included; None: as many as it takes. Entering and reading raise NotFound, Rejected and Transient; status
+        and words are the API server's.
         """

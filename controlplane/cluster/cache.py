@@ -5,9 +5,8 @@ These three arrive in any order, so that each may only move an object forward:
     the cache never replaces an object by an older version of it, and never takes
     back an object whose deletion it has seen
 
-Resource versions are compared as numbers where both are decimal, which is what
-Kubernetes defines for them; otherwise a watch is believed and a write's result
-is left for the watch to tell.
+Resource versions are compared as numbers where both are decimal, which is what Kubernetes defines for them; otherwise
+a watch is believed, and a write's result waits for the watch.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ class Versioned(Protocol):
 V = TypeVar("V", bound=Versioned)
 
 Listener = Callable[[str, V | None, V | None], None]
-"""Is told key, old and new view after each change."""
+"""Is called with key, old and new view after each change."""
 
 
 def newer(version: str, than: str) -> bool | None:
-    """Tell whether a resource version is newer than another; None if that cannot be told."""
+    """Return whether a resource version is newer than another; None if that cannot be known."""
     if version == than:
         return False
     if _decimal(version) and _decimal(than):
@@ -50,13 +49,13 @@ def _decimal(version: str) -> bool:
 
 
 class Cache(Generic[V]):
-    """Objects by key, and how far the watch has told."""
+    """Objects by key, and how far the watch has come."""
 
-    def __init__(self, changed: Listener[V]) -> None:
+    def __init__(self, listener: Listener[V]) -> None:
         self._objects: dict[str, V] = {}
-        self._changed = changed
+        self._listener = listener
         self.seen = ""
-        """The version up to which the cluster has told us everything; empty before the first list."""
+        """The version up to which the cluster has shown us everything; empty before the first list."""
 
     def get(self, key: str) -> V | None:
         """Return one object."""
@@ -78,26 +77,19 @@ class Cache(Generic[V]):
         self.seen = version
         new = dict(listed)
         for key in [key for key in self._objects if key not in new]:
-            if newer(self._objects[key].resource_version, version) is not True:
-                self._drop(key)
+            self._drop(key, version)
         for key, view in new.items():
             self._forward(key, view)
 
-    def told(self, key: str, view: V) -> None:
-        """Take an object as a watch told it."""
+    def changed(self, key: str, view: V) -> None:
+        """Take an object as a watch shows it."""
         self._forward(key, view)
         self.seen = view.resource_version or self.seen
 
-    def told_gone(self, key: str, view: V) -> None:
-        """Take a deletion, or that an object does not match any more, as a watch told it."""
-        known = self._objects.get(key)
-        if known is not None and newer(known.resource_version, view.resource_version) is not True:
-            self._drop(key)
+    def gone(self, key: str, view: V) -> None:
+        """Take from a watch that an object was deleted, or does not match any more."""
+        self._drop(key, view.resource_version)
         self.seen = view.resource_version or self.seen
-
-    def told_version(self, version: str) -> None:
-        """Take a bookmark."""
-        self.seen = version or self.seen
 
     def wrote(self, key: str, view: V) -> None:
         """Take the result of our own write, unless the watch is further already."""
@@ -118,7 +110,10 @@ class Cache(Generic[V]):
     def _put(self, key: str, view: V) -> None:
         old = self._objects.get(key)
         self._objects[key] = view
-        self._changed(key, old, view)
+        self._listener(key, old, view)
 
-    def _drop(self, key: str) -> None:
-        self._changed(key, self._objects.pop(key), None)
+    def _drop(self, key: str, version: str) -> None:
+        """Drop an object as of a version, unless ours is newer."""
+        known = self._objects.get(key)
+        if known is not None and newer(known.resource_version, version) is not True:
+            self._listener(key, self._objects.pop(key), None)

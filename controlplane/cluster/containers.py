@@ -1,6 +1,6 @@
-"""From the containers of a Pod, or of a Pod template, to views of those that are modules.
+"""From the containers of a Pod, or of a Pod template, to views of those that are modules, with their probes.
 
-Total functions, as those of ``objects``.
+Total functions, as those of ``reading``.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from controlplane.cluster import fields
 from controlplane.cluster.api import Json
-from controlplane.cluster.probes import probes
 from controlplane.domain import quantities
 from controlplane.domain.base import environment, podfields
 from controlplane.domain.objects import Container, FieldRef, ResourceRef
+from controlplane.domain.probes import NO_PROBES, Grpc, Handler, HttpGet, Port, Probe, Probes, TcpSocket
 
 
 def containers(modules: Sequence[Json], spec: Json, facts: environment.Facts) -> tuple[Container, ...]:
@@ -32,6 +32,7 @@ def referenced_annotations(modules: Sequence[Json]) -> frozenset[str]:
 
 def _container(obj: Json, spec: Json, facts: environment.Facts) -> Container:
     env = tuple((fields.word(entry, "name"), _value(entry, obj, spec)) for entry in fields.objects(obj, "env"))
+    startup, readiness = _probe(obj, "startupProbe"), _probe(obj, "readinessProbe")
     return Container(
         name=fields.word(obj, "name"),
         image=fields.word(obj, "image"),
@@ -39,7 +40,7 @@ def _container(obj: Json, spec: Json, facts: environment.Facts) -> Container:
         args=fields.texts(obj, "args"),
         env=env,
         unsupported=podfields.refused(obj),
-        probes=probes(obj),
+        probes=Probes(startup, readiness) if startup or readiness else NO_PROBES,
         memory=int(quantities.parse(_quantity(obj, "requests", "memory")) or 0),
     )
 
@@ -72,3 +73,50 @@ def _quantity(obj: Json, kind: str, resource: str) -> str:
     """Return what a container or a Pod says of a resource; a bare number is a quantity, too."""
     value = fields.mapping(obj, "resources", kind).get(resource)
     return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+
+
+def _probe(container: Json, name: str) -> Probe | None:
+    """View a probe, None for one that cannot be sent."""
+    obj = fields.mapping(container, name)
+    handler = _handler(obj, container)
+    if handler is None:
+        return None
+    return Probe(
+        handler=handler,
+        initial_delay=max(fields.integer(obj, "initialDelaySeconds") or 0, 0),
+        period=max(fields.integer(obj, "periodSeconds") or 10, 1),
+        timeout=max(fields.integer(obj, "timeoutSeconds") or 1, 1),
+        success_threshold=max(fields.integer(obj, "successThreshold") or 1, 1),
+        failure_threshold=max(fields.integer(obj, "failureThreshold") or 3, 1),
+    )
+
+
+def _handler(obj: Json, container: Json) -> Handler | None:
+    kind = next((name for name in ("httpGet", "tcpSocket", "grpc") if isinstance(obj.get(name), dict)), "")
+    told = fields.mapping(obj, kind)
+    match kind:
+        case "httpGet":
+            headers = fields.objects(told, "httpHeaders")
+            return HttpGet(
+                port=_port(told, container),
+                path=fields.word(told, "path") or "/",
+                tls=fields.text(told, "scheme").upper() == "HTTPS",
+                headers=tuple((fields.word(each, "name"), fields.word(each, "value")) for each in headers),
+            )
+        case "tcpSocket":
+            return TcpSocket(_port(told, container))
+        case "grpc":
+            return Grpc(_port(told, container), fields.word(told, "service"))
+    return None
+
+
+def _port(obj: Json, container: Json) -> Port:
+    """Return a port that is given by its number or by a name of the container's ports."""
+    number, name = fields.integer(obj, "port"), fields.word(obj, "port")
+    if number is None and name:
+        named = (each for each in fields.objects(container, "ports") if each.get("name") == name)
+        number = next((fields.integer(each, "containerPort") for each in named), None)
+    if number is None and name.isascii() and name.isdigit() and len(name) < 6:
+        # As a kubelet does it: "8080" is a number, if no port has it as its name.
+        number = int(name)
+    return Port(number if number is not None and 0 < number < 65536 else 0, name)

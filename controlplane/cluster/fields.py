@@ -1,15 +1,18 @@
 """Tolerant reading of JSON objects: what is missing, null or of a wrong type is empty.
 
-Objects come from other people's manifests through the API server, and from
-admission webhooks; nothing in them may make an informer fail.
+Objects come from other people's manifests through the API server, and from admission webhooks; nothing in them may
+make an informer fail.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from sys import intern
-from typing import Any
+from typing import Any, TypeVar
 
 from controlplane.cluster.api import Json
+
+T = TypeVar("T")
 
 
 def text(obj: Json, name: str) -> str:
@@ -67,3 +70,8 @@ def pairs(obj: Json, name: str) -> list[tuple[str, str]]:
     if not isinstance(value, dict):
         return []
     return [(key, item) for key, item in value.items() if isinstance(key, str) and isinstance(item, str)]
+
+
+def filled(fields: Mapping[str, T]) -> dict[str, T]:
+    """Return what is to be written of some fields: not those that are empty."""
+    return {name: value for name, value in fields.items() if value}

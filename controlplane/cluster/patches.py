@@ -1,17 +1,16 @@
 """Bodies of writes, from views. Pure.
 
-Statuses are strategic merge patches: conditions merge by type, so that those of
-others stay, and containerStatuses are replaced whole. Everything else is a JSON
-merge patch, which replaces lists: taints are therefore merged here and written
-under the resource version that they were read with.
+Statuses are strategic merge patches: conditions merge by type, so that those of others stay, and containerStatuses are
+replaced whole. Everything else is a JSON merge patch, which replaces lists: taints are therefore merged here and
+written under the resource version that they were read with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from controlplane.cluster import fields
-from controlplane.cluster.api import Json
+from controlplane.cluster.api import LEASES, NODES, PODS, Json
 from controlplane.domain.contract import BIZ_VERSION_ENV
 from controlplane.domain.objects import (
     Condition,
@@ -39,13 +38,9 @@ _STATUS_LISTS = {
 
 def new_node(spec: NodeSpec, now: str) -> Json:
     """Return a Node with its status."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {"name": spec.name, "labels": dict(spec.labels), "annotations": dict(spec.annotations)},
-        "spec": {"taints": [_taint(taint) for taint in spec.taints]},
-        "status": _node_status(spec.status, now),
-    }
+    metadata = {"name": spec.name, "labels": dict(spec.labels), "annotations": dict(spec.annotations)}
+    taints = [_taint(taint) for taint in spec.taints]
+    return NODES.manifest(metadata, spec={"taints": taints}, status=_node_status(spec.status, now))
 
 
 def node_metadata(current: Node, spec: NodeSpec) -> Json:
@@ -57,11 +52,11 @@ def node_metadata(current: Node, spec: NodeSpec) -> Json:
             ("annotations", spec.annotations, current.annotations),
         )
     }
-    return {name: value for name, value in changed.items() if value}
+    return fields.filled(changed)
 
 
 def taints_differ(have: Iterable[Taint], wanted: Iterable[Taint]) -> bool:
-    """Tell whether a taint that we want is missing or has another value."""
+    """Return whether a taint that we want is missing or has another value."""
     known = set(have)
     return any(taint not in known for taint in wanted)
 
@@ -98,8 +93,8 @@ def node_status(current: Node | None, status: NodeStatus, now: str) -> Json:
 def pod_status(pod: Pod, status: PodStatus) -> Json:
     """Return the patch of a Pod's status, for this Pod and no later one of its name.
 
-    Conditions that the Pod has already are left out, so that a condition that
-    somebody else changed meanwhile is not set back. Their order is that of status.
+    Conditions that the Pod has already are left out, so that a condition that somebody else changed meanwhile is not
+    set back. Their order is that of status.
     """
     known = set(pod.status.conditions)
     return {
@@ -129,17 +124,7 @@ def _container_statuses(pod: Pod, status: PodStatus) -> Json:
 
 def new_lease(lease: Lease) -> Json:
     """Return a Lease."""
-    return {
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": {
-            "name": lease.name,
-            "namespace": lease.namespace,
-            "labels": dict(lease.labels),
-            "annotations": dict(lease.annotations),
-        },
-        "spec": _lease_spec(lease),
-    }
+    return LEASES.manifest(_metadata(lease), spec=_lease_spec(lease))
 
 
 def lease(lease: Lease) -> Json:
@@ -152,22 +137,22 @@ def lease(lease: Lease) -> Json:
 
 def new_pod(pod: NewPod) -> Json:
     """Return a Pod that is bound to its Node."""
+    spec = {
+        "nodeName": pod.node_name,
+        "containers": [_container(pod.container)],
+        "tolerations": [_toleration(each) for each in pod.tolerations],
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+    }
+    return PODS.manifest(_metadata(pod), spec=spec)
+
+
+def _metadata(view: Lease | NewPod) -> Json:
     return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": pod.name,
-            "namespace": pod.namespace,
-            "labels": dict(pod.labels),
-            "annotations": dict(pod.annotations),
-        },
-        "spec": {
-            "nodeName": pod.node_name,
-            "containers": [_container(pod.container)],
-            "tolerations": [_toleration(each) for each in pod.tolerations],
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-        },
+        "name": view.name,
+        "namespace": view.namespace,
+        "labels": dict(view.labels),
+        "annotations": dict(view.annotations),
     }
 
 
@@ -218,19 +203,13 @@ def _container_status(status: ContainerStatus) -> Json:
 
 
 def _state(status: ContainerStatus) -> Json:
-    match status.kind:
-        case "running":
-            state: Json = {"startedAt": status.started_at}
-        case "terminated":
-            state = {
-                "exitCode": status.exit_code,
-                "reason": status.reason,
-                "message": status.message,
-                "startedAt": status.started_at,
-                "finishedAt": status.finished_at,
-            }
-        case _:
-            state = {"reason": status.reason, "message": status.message}
+    state: Json = {}
+    if status.kind != "running":
+        state = {"reason": status.reason, "message": status.message}
+    if status.kind != "waiting":
+        state["startedAt"] = status.started_at
+    if status.kind == "terminated":
+        state |= {"exitCode": status.exit_code, "finishedAt": status.finished_at}
     return {name: value for name, value in state.items() if value != ""}
 
 
@@ -257,19 +236,8 @@ def _container(container: Container) -> Json:
 
 
 def _taint(taint: Taint) -> Json:
-    return _filled({"key": taint.key, "value": taint.value, "effect": taint.effect})
+    return fields.filled({"key": taint.key, "value": taint.value, "effect": taint.effect})
 
 
-def _toleration(toleration: Toleration) -> Json:
-    return _filled(
-        {
-            "key": toleration.key,
-            "operator": toleration.operator,
-            "value": toleration.value,
-            "effect": toleration.effect,
-        }
-    )
-
-
-def _filled(obj: Mapping[str, str]) -> Json:
-    return {name: value for name, value in obj.items() if value}
+def _toleration(each: Toleration) -> Json:
+    return fields.filled({"key": each.key, "operator": each.operator, "value": each.value, "effect": each.effect})

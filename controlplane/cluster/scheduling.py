@@ -1,14 +1,14 @@
-"""From the specification of a Pod to the rules by which it is placed, or to the word that they are not understood.
+"""From the specification of a Pod to the rules by which it is placed, or to the part of it that is not understood.
 
-Rules are read strictly: a field or operator that is not known here may change what the
-known ones mean, so that nothing is concluded from any of them. What the API server refuses
-today, but older ones took, counts as not known. Formats: Kubernetes API, core/v1 PodSpec.
+Rules are read strictly: a field or operator that is not known here may change what the known ones mean, so that
+nothing is concluded from any of them. What the API server refuses today, but older ones took, counts as not known.
+Formats: Kubernetes API, core/v1 PodSpec.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from sys import intern
 from typing import Any
 
@@ -21,16 +21,10 @@ HOSTNAME = "kubernetes.io/hostname"
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
-_VALUES: dict[str, Callable[[int], bool]] = {
-    "In": lambda values: values > 0,
-    "NotIn": lambda values: values > 0,
-    "Exists": lambda values: values == 0,
-    "DoesNotExist": lambda values: values == 0,
-    "Gt": lambda values: values == 1,
-    "Lt": lambda values: values == 1,
-}
-"""Operators on labels of Nodes, and whether one may have so many values."""
-_OF_SELECTORS = frozenset(_VALUES) - {"Gt", "Lt"}
+_MOST = 100_000
+_COUNTS = {"In": (1, _MOST), "NotIn": (1, _MOST), "Exists": (0, 0), "DoesNotExist": (0, 0), "Gt": (1, 1), "Lt": (1, 1)}
+"""Operators on labels of Nodes, and how many values one has: the least and the most."""
+_OF_SELECTORS = frozenset(_COUNTS) - {"Gt", "Lt"}
 _OF_FIELDS = frozenset({"In", "NotIn"})
 _OF_TOLERATIONS = frozenset({"Equal", "Exists"})
 _EFFECTS = frozenset({"", "NoSchedule", "PreferNoSchedule", "NoExecute"})
@@ -42,7 +36,7 @@ class _Unknown(Exception):
 
 
 def rules(spec: Json, path: str = "") -> SchedulingRules | NotUnderstood:
-    """Read what the specification of a Pod demands of a Node; path is where it stands, to be named in what is said."""
+    """Read what the specification of a Pod demands of a Node; path is where it stands, for what is not understood."""
     try:
         affinity = _object(spec, "affinity", path, {"nodeAffinity", "podAffinity", "podAntiAffinity"})
         return SchedulingRules(
@@ -72,8 +66,8 @@ def label_selector(spec: Json) -> tuple[Requirement, ...] | NotUnderstood | None
 def beyond_node(spec: Json) -> str:
     """Name a rule by which more than the Node decides whether a Pod comes to one that has none of its kind.
 
-    Rules that keep Pods apart by host name, or spread them evenly over hosts, are met
-    there. Empty when there is no such rule.
+    Rules that keep Pods apart by host name, or spread them evenly over hosts, are met there. Empty when there is no
+    such rule.
     """
     if spec.get("schedulingGates"):
         return "schedulingGates"
@@ -84,11 +78,8 @@ def beyond_node(spec: Json) -> str:
     if any(term.get("topologyKey") != HOSTNAME for term in apart):
         return "podAntiAffinity"
     spread = fields.objects(spec, "topologySpreadConstraints")
-    if any(
-        term.get("topologyKey") != HOSTNAME and term.get("whenUnsatisfiable") != "ScheduleAnyway" for term in spread
-    ):
-        return "topologySpreadConstraints"
-    return ""
+    strict = (term for term in spread if term.get("whenUnsatisfiable") != "ScheduleAnyway")
+    return "topologySpreadConstraints" if any(term.get("topologyKey") != HOSTNAME for term in strict) else ""
 
 
 def _required(affinity: Json, path: str) -> tuple[NodeTerm, ...] | None:
@@ -104,7 +95,7 @@ def _required(affinity: Json, path: str) -> tuple[NodeTerm, ...] | None:
 def _term(obj: Json, path: str) -> NodeTerm | None:
     """Read an alternative; None for one that is defined to match no Node: without requirements, or unparsable."""
     _only(obj, path, {"matchExpressions", "matchFields"})
-    labels = _requirements(obj, "matchExpressions", f"{path}.", frozenset(_VALUES))
+    labels = _requirements(obj, "matchExpressions", f"{path}.", frozenset(_COUNTS))
     named = _requirements(obj, "matchFields", f"{path}.", _OF_FIELDS)
     for requirement in named:
         if requirement.key != NAME_FIELD or len(requirement.values) != 1:
@@ -130,7 +121,8 @@ def _requirement(obj: Json, path: str, operators: frozenset[str]) -> Requirement
     values = _list(obj, "values", f"{path}.")
     if operator not in operators:
         raise _Unknown(f"{path}.operator {operator!r}")
-    if not key or not all(isinstance(value, str) for value in values) or not _VALUES[operator](len(values)):
+    least, most = _COUNTS[operator]
+    if not key or not all(isinstance(value, str) for value in values) or not least <= len(values) <= most:
         raise _Unknown(f"{path}: {operator} with key {key!r} and {len(values)} values")
     return Requirement(key, operator, tuple(map(intern, values)))
 

@@ -1,14 +1,28 @@
-"""How to talk to the API server: where it is, who we are to it, through what."""
+"""How to talk to the API server: where it is, who we are to it, through which proxy.
+
+The proxy is that of the kubeconfig, whatever the environment says, else that of the environment, whose variables mean
+what they mean to Go programs, kubectl among them. Python's own reading of them (urllib) knows no networks in NO_PROXY
+and takes ``.example.com`` for ``example.com``.
+
+Source: golang.org/x/net/http/httpproxy; client-go, tools/clientcmd/helpers.go.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import orjson
+
+from service.listening import host_port
+
+_PORTS = {"http": 80, "https": 443, "socks5": 1080}
 
 
 class CannotConnect(Exception):
@@ -28,8 +42,7 @@ class Proxy:
     @property
     def url(self) -> str:
         """Its URL, without user and password, so that no error of a library has them."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{self.scheme}://{host_port(self.host, self.port)}"
 
     def __repr__(self) -> str:
         return f"Proxy({self.url})"
@@ -39,9 +52,8 @@ class Proxy:
 class Access:
     """How to talk to the API server now.
 
-    authorization is a header's value or empty; impersonation is headers that say as whom
-    we act; tls is None for plain http; ends_at is when the credential ends (seconds since
-    the epoch), None if it does not or nobody says.
+    authorization is a header's value or empty; impersonation is headers that say as whom we act; tls is None for plain
+    http; ends_at is when the credential ends (seconds since the epoch), None if it does not or nobody says.
     """
 
     host: str
@@ -55,36 +67,6 @@ class Access:
 
     def __repr__(self) -> str:
         return f"Access({self.host})"
-
-
-class Credentials(Protocol):
-    """Gives the access to use for a request."""
-
-    async def access(self) -> Access:
-        """Return the current access; raises CannotConnect."""
-
-    async def rejected(self, access: Access) -> None:
-        """Say that the server did not accept an access (401): get another; raises CannotConnect."""
-
-    async def close(self) -> None:
-        """End what runs for it."""
-
-
-class FixedCredentials:
-    """Access that never changes."""
-
-    def __init__(self, access: Access) -> None:
-        self._access = access
-
-    async def access(self) -> Access:
-        """Return the access."""
-        return self._access
-
-    async def rejected(self, access: Access) -> None:
-        """Keep the access, there is no other."""
-
-    async def close(self) -> None:
-        """There is nothing to end."""
 
 
 def bearer(token: str) -> str:
@@ -103,7 +85,7 @@ def basic(username: str, password: str) -> str:
 
 
 def token_ends_at(token: str) -> float | None:
-    """Return when a token ends, in seconds since the epoch: the exp of a JSON Web Token; None if it is none."""
+    """Return when a token ends, in seconds since the epoch: the exp of a JSON Web Token; None if it is not one."""
     parts = token.strip().split(".")
     if len(parts) != 3:
         return None
@@ -113,3 +95,71 @@ def token_ends_at(token: str) -> float | None:
         return None
     ends = claims.get("exp") if isinstance(claims, dict) else None
     return float(ends) if isinstance(ends, int | float) and not isinstance(ends, bool) else None
+
+
+def choose_proxy(server: str, proxy_url: str, environ: Mapping[str, str]) -> Proxy | None:
+    """Return the proxy to a server, None when it is reached directly; raises CannotConnect."""
+    if proxy_url:
+        return _proxy(proxy_url, "proxy-url")
+    scheme = urlsplit(server).scheme
+    for variable in (f"{scheme.upper()}_PROXY", f"{scheme}_proxy"):
+        if url := environ.get(variable):
+            excepted = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
+            if not is_proxied(server, excepted):
+                return None
+            known = url.partition("://")[0].lower() in (*_PORTS, "socks5h")
+            return _proxy(url if known else f"http://{url}", variable)
+    return None
+
+
+def is_proxied(server: str, excepted: str) -> bool:
+    """Return whether a server is not one of those that NO_PROXY excepts, nor on this machine."""
+    parts = urlsplit(server)
+    host = (parts.hostname or "").rstrip(".")
+    port = str(parts.port or _PORTS[parts.scheme])
+    network = _network(host)
+    if host == "localhost" or (network is not None and network.is_loopback):
+        return False
+    rules = [rule for part in excepted.split(",") if (rule := part.strip().lower())]
+    return not any(_excepts(rule, host, port) for rule in rules)
+
+
+def _excepts(rule: str, host: str, port: str) -> bool:
+    if rule == "*":
+        return True
+    name, of_port = rule, ""
+    if ":" in rule and _network(rule) is None:
+        name, _, of_port = rule.rpartition(":")
+    network, of_host = _network(name), _network(host)
+    if not name or of_port not in ("", port):
+        return False
+    if network is not None:
+        return of_host is not None and of_host.network_address in network
+    # example.com is meant with its subdomains, .example.com and *.example.com are the subdomains alone.
+    suffix = name.removeprefix("*")
+    return host.endswith(suffix) if suffix.startswith(".") else host == suffix or host.endswith(f".{suffix}")
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    """Return a network, or an address as one; None for what is neither."""
+    try:
+        return ipaddress.ip_network(text.removeprefix("[").removesuffix("]"), strict=False)
+    except ValueError:
+        return None
+
+
+def _proxy(url: str, variable: str) -> Proxy:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        # Not its own text, which may have the password in it.
+        raise CannotConnect(f"{variable}: is not a URL") from None
+    scheme = "socks5" if parts.scheme == "socks5h" else parts.scheme
+    shown = f"{variable}={parts.scheme}://{parts.hostname or ''}"
+    if scheme not in _PORTS or not parts.hostname:
+        raise CannotConnect(f"{shown}: must be http://, https:// or socks5:// and a host")
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if scheme == "socks5" and not (user + password).isascii():
+        raise CannotConnect(f"{shown}: user and password of a SOCKS proxy must be ASCII")
+    return Proxy(scheme, parts.hostname, port or _PORTS[scheme], user, password)

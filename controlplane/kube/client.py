@@ -1,38 +1,31 @@
-"""The Kubernetes API over HTTP: objects as raw JSON, no typed models.
+"""The Kubernetes API over HTTP: objects as raw JSON, no typed models, which cost three times the CPU.
 
-Implements ``controlplane.cluster.api.ApiServer``. Nothing is retried here but a
-request that 401 refused, once, with other credentials.
+Implements ``controlplane.cluster.api.ApiServer``. Nothing is retried here but a request that 401 refused, once, with
+other credentials.
 
-Watches are short. A connection on which nothing is heard may be quiet or dead, and HTTP/1.1
-has no ping; bookmarks come once a minute, so that it would be noticed after more than that.
-But a server ends a watch when its ``timeoutSeconds`` are over, and tells where it ended in
-a bookmark before. So each watch is asked for some seconds only: then something is heard
-on every connection within that time, and silence means that it is dead. It costs one small
-request for each watch and round (five watches: about 20 a minute and replica, fewer than its
-lease renewals), served from the API server's memory, over connections that are there. A
-probe beside the watches would cost the same and tell less: each has a connection of its own.
+Watches are short. A connection on which nothing arrives may be quiet or dead, HTTP/1.1 has no ping, and bookmarks come
+once a minute only. But a server ends a watch when its ``timeoutSeconds`` are over, and says where it ended in a
+bookmark before. So each watch is asked for some seconds: silence for longer means that its connection is dead. It
+costs a small request for each watch and round (five watches: about 20 a minute and replica), served from the API
+server's memory, over connections that are there.
 """
 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from urllib.parse import quote, urlencode
 
 import orjson
 
-from controlplane.app.ports import ClusterError, Rejected, Transient, Unknown
+from controlplane.app.ports import Rejected, Transient, Unknown
 from controlplane.cluster import fields
 from controlplane.cluster.api import PODS, Json, ObjectList, PatchType, Resource, WatchEvent
-from controlplane.kube import metrics
-from controlplane.kube.access import Credentials
-from controlplane.kube.credentials import ConfiguredCredentials
-from controlplane.kube.errors import refusal, watch_error
+from controlplane.kube.credentials import Credentials
+from controlplane.kube.errors import error_of_watch
 from controlplane.kube.gate import Gate
-from controlplane.kube.lines import Lines, LineTooLong
-from controlplane.kube.transport import Reply, Request, Stream, Transport
+from controlplane.kube.transport import Request, Transport
 
 PAGE = 500
 """Objects in one page of a list."""
@@ -53,19 +46,18 @@ class KubeApiServer:
         self._random = random.SystemRandom()
 
     @classmethod
-    async def connect(cls, kubeconfig: str = "", *, rate: float = 400.0, burst: int = 800) -> KubeApiServer:
+    async def connect(cls, kubeconfig: str = "") -> KubeApiServer:
         """Return the API server that kubeconfig files name, or that of the Pod we run in.
 
-        rate (requests per second) and burst are our own limit. Raises CannotConnect
-        when the configuration cannot be used; the server need not be there yet.
+        Raises CannotConnect when the configuration cannot be used; the server need not be there yet.
         """
-        credentials = ConfiguredCredentials(kubeconfig)
+        credentials = Credentials(kubeconfig)
         try:
             await credentials.access()
         except BaseException:
             await credentials.close()
             raise
-        return cls(credentials, Gate(rate=rate, burst=burst))
+        return cls(credentials)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -111,15 +103,11 @@ class KubeApiServer:
             "timeoutSeconds": str(seconds),
         }
         request = Request("watch", resource.plural, f"{_path(resource, namespace)}?{urlencode(query)}")
-        stream = _opened(await self._transport.watch(request, silence=seconds + WATCH_GRACE))
+        stream = await self._transport.stream(request, opens_within=request.deadline, idle=seconds + WATCH_GRACE)
         try:
             yield WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": resource_version}})
-            lines = Lines(LINE_LIMIT)
-            async for data in stream.pieces():
-                for line in lines.feed(data):
-                    yield _event(line)
-        except LineTooLong as error:
-            raise Transient(f"{request} broke off: {error}") from error
+            async for line in stream.lines(LINE_LIMIT):
+                yield _event(line)
         finally:
             stream.close()
 
@@ -155,9 +143,8 @@ class KubeApiServer:
     ) -> None:
         """Delete an object; raises NotFound, Conflict."""
         options: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
-        if uid or resource_version:
-            told = {"uid": uid, "resourceVersion": resource_version}
-            options["preconditions"] = {key: value for key, value in told.items() if value}
+        if preconditions := fields.filled({"uid": uid, "resourceVersion": resource_version}):
+            options["preconditions"] = preconditions
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
         path = _path(resource, namespace, name)
@@ -169,26 +156,20 @@ class KubeApiServer:
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Give the log of a container as it comes; raises NotFound, Rejected, Transient, and so does reading."""
         request = Request("get", "pods/log", f"{_path(PODS, namespace, name, 'log')}?{urlencode(options)}")
-        stream = _opened(await self._transport.stream(request, opens_within=idle, idle=idle))
+        stream = await self._transport.stream(request, opens_within=idle, idle=idle)
         try:
             yield stream.pieces()
         finally:
             stream.close()
 
     async def _request(self, request: Request, *, urgent: bool = False) -> Json:
-        queued = time.monotonic()
         async with self._gate.passage(urgent=urgent):
-            metrics.QUEUED.labels("urgent" if urgent else "normal").observe(time.monotonic() - queued)
-            reply = await self._transport.exchange(request)
-        if reply.status >= 300:
-            raise refusal(reply.status, reply.body, retry_after=reply.retry_after, write=request.writes)
-        return _object(reply.body, write=request.writes)
-
-
-def _opened(opened: Stream | Reply) -> Stream:
-    if isinstance(opened, Reply):
-        raise refusal(opened.status, opened.body, retry_after=opened.retry_after, write=False)
-    return opened
+            body = await self._transport.exchange(request)
+        obj = _object(body)
+        if obj is None:
+            error = Unknown if request.writes else Transient
+            raise error("the API server's reply is not a JSON object")
+        return obj
 
 
 def _path(resource: Resource, namespace: str, name: str | None = None, subresource: str = "") -> str:
@@ -212,24 +193,22 @@ def _segment(name: str) -> str:
 
 
 def _selection(label_selector: str, field_selector: str) -> dict[str, str]:
-    told = {"labelSelector": label_selector, "fieldSelector": field_selector}
-    return {key: value for key, value in told.items() if value}
+    return fields.filled({"labelSelector": label_selector, "fieldSelector": field_selector})
 
 
-def _object(reply: bytes, *, write: bool) -> Json:
+def _object(text: bytes) -> Json | None:
     try:
-        obj = orjson.loads(reply)
+        obj = orjson.loads(text)
     except orjson.JSONDecodeError:
-        obj = None
-    if isinstance(obj, dict):
-        return obj
-    error: type[ClusterError] = Unknown if write else Transient
-    raise error("the API server's reply is no JSON object")
+        return None
+    return obj if isinstance(obj, dict) else None
 
 
 def _event(line: bytes) -> WatchEvent:
-    told = _object(line, write=False)
-    kind, obj = fields.text(told, "type"), fields.mapping(told, "object")
+    event = _object(line)
+    if event is None:
+        raise Transient("a line of the watch is not a JSON object")
+    kind, obj = fields.text(event, "type"), fields.mapping(event, "object")
     if kind == "ERROR":
-        raise watch_error(obj)
+        raise error_of_watch(obj)
     return WatchEvent(kind, obj)

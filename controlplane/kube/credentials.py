@@ -1,8 +1,8 @@
 """Keeps the access to the API server current, without anybody having to wait for it.
 
-Files are looked at every minute, plugins are run long before what they gave ends, and
-at once after the server refused an access (401). All that is done beside: the access
-that is there serves until it ends, while the next one is fetched, by one task at a time.
+Files are looked at every minute, plugins are run long before what they gave ends, and at once after the server refused
+an access (401). All that is done beside: the access that is there serves until it ends, while the next one is fetched,
+by one task at a time. The official client does all of it while a request waits.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import asyncio
 from random import SystemRandom
 
 import structlog
+from prometheus_client import Counter
 
 from controlplane.app.clock import SystemClock
 from controlplane.app.ports import Clock
 from controlplane.domain.backoff import Backoff
-from controlplane.kube import metrics
 from controlplane.kube.access import Access, CannotConnect
 from controlplane.kube.sources import KubeconfigSource, PodSource, Source
 
@@ -37,9 +37,15 @@ RENEWED_AT = 0.55
 Nobody waits for a plugin that takes less than the rest.
 """
 
+FETCHES = Counter(
+    "koupleless_api_credential_fetches_total",
+    "Times that credentials for the Kubernetes API were looked for; result is fetched or failed.",
+    ("result",),
+)
 
-class ConfiguredCredentials:
-    """Access from kubeconfig files, or from the Pod that we run in if kubeconfig is empty. To be closed."""
+
+class Credentials:
+    """Access from a source: kubeconfig files, or the Pod that we run in if kubeconfig is empty. To be closed."""
 
     def __init__(self, kubeconfig: str = "", *, clock: Clock | None = None, source: Source | None = None) -> None:
         self._clock = clock or SystemClock()
@@ -48,7 +54,7 @@ class ConfiguredCredentials:
         self._access: Access | None = None
         self._fetch: asyncio.Task[None] | None = None
         self._again_at = 0.0
-        self._refused_at = float("-inf")
+        self._rejected_at = float("-inf")
         self._failures = 0
         self._problem = ""
 
@@ -59,11 +65,11 @@ class ConfiguredCredentials:
         """
         ended = self._ended()
         if self._access is None or self._clock.monotonic() >= self._again_at:
-            self._begin(anew=False)
+            self._begin(renew=False)
         if ended and self._fetch is not None:
             await asyncio.shield(self._fetch)
         if self._access is None or (self._problem and self._ended()):
-            raise CannotConnect(f"{self._source.name}: {self._problem}")
+            raise self._cannot_connect()
         return self._access
 
     async def rejected(self, access: Access) -> None:
@@ -71,33 +77,35 @@ class ConfiguredCredentials:
         if self._fetch is not None and not self._fetch.done():
             await asyncio.shield(self._fetch)
         now = self._clock.monotonic()
-        if access != self._access or now - self._refused_at < RELOAD_AFTER:
+        if access != self._access or now - self._rejected_at < RELOAD_AFTER:
             return
-        self._refused_at = now
-        await asyncio.shield(self._begin(anew=True))
+        self._rejected_at = now
+        await asyncio.shield(self._begin(renew=True))
         if self._problem:
-            raise CannotConnect(f"{self._source.name}: {self._problem}")
+            raise self._cannot_connect()
 
     async def close(self) -> None:
         """End a fetch that is under way."""
         if self._fetch is not None:
             self._fetch.cancel()
             await asyncio.wait({self._fetch})
-        self._source.close()
+
+    def _cannot_connect(self) -> CannotConnect:
+        return CannotConnect(f"{self._source.name}: {self._problem}")
 
     def _ended(self) -> bool:
         access = self._access
         return access is None or (access.ends_at is not None and self._clock.wall() >= access.ends_at)
 
-    def _begin(self, *, anew: bool) -> asyncio.Task[None]:
+    def _begin(self, *, renew: bool) -> asyncio.Task[None]:
         if self._fetch is None or self._fetch.done():
-            self._fetch = asyncio.create_task(self._renew(anew=anew), name="credentials")
+            self._fetch = asyncio.create_task(self._renew(renew=renew), name="credentials")
         return self._fetch
 
-    async def _renew(self, *, anew: bool) -> None:
+    async def _renew(self, *, renew: bool) -> None:
         try:
             async with asyncio.timeout(FETCH_WITHIN):
-                access = await self._source.fetch(anew=anew)
+                access = await self._source.fetch(renew=renew)
         except (CannotConnect, TimeoutError) as error:
             self._failed(str(error) or f"no credentials within {FETCH_WITHIN:g} s")
             return
@@ -105,22 +113,19 @@ class ConfiguredCredentials:
             log.exception("defect while credentials were fetched", source=self._source.name)
             self._failed(f"the fetch itself failed: {type(error).__name__}")
             return
-        metrics.CREDENTIALS.labels("fetched").inc()
+        FETCHES.labels("fetched").inc()
         if self._problem:
             log.info("credentials are there again", source=self._source.name)
         self._access, self._failures, self._problem = access, 0, ""
-        self._again_at = self._clock.monotonic() + self._next_look(access)
+        seconds = REFRESH_AFTER * self._random.uniform(0.8, 1.0)
+        if access.ends_at is not None:
+            seconds = min(seconds, RENEWED_AT * (access.ends_at - self._clock.wall()))
+        self._again_at = self._clock.monotonic() + max(seconds, SOONEST)
 
     def _failed(self, problem: str) -> None:
-        metrics.CREDENTIALS.labels("failed").inc()
+        FETCHES.labels("failed").inc()
         if problem != self._problem and self._access is not None:
             log.warning("credentials could not be fetched; those that are there serve", error=problem)
         self._failures += 1
         self._problem = problem
         self._again_at = self._clock.monotonic() + AGAIN.delay(self._failures, self._random.random())
-
-    def _next_look(self, access: Access) -> float:
-        seconds = REFRESH_AFTER * self._random.uniform(0.8, 1.0)
-        if access.ends_at is not None:
-            seconds = min(seconds, RENEWED_AT * (access.ends_at - self._clock.wall()))
-        return max(seconds, SOONEST)

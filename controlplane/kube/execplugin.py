@@ -1,7 +1,9 @@
 """Exec plugins: programs that print credentials (client.authentication.k8s.io v1 and v1beta1).
 
-Source: client-go, plugin/pkg/client/auth/exec; the Kubernetes documentation, page
-"Authenticating", section "client-go credential plugins".
+The official client's way of running them bounds neither their time nor their output, and leaves them behind.
+
+Source: client-go, plugin/pkg/client/auth/exec; the Kubernetes documentation, page "Authenticating", section "client-go
+credential plugins".
 """
 
 from __future__ import annotations
@@ -11,16 +13,18 @@ import base64
 import contextlib
 import os
 import signal
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from asyncio.subprocess import Process
+from collections.abc import Iterator
+from typing import Any, Literal, Self
 
 import orjson
 import structlog
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from controlplane.cluster import fields
 from controlplane.kube.access import CannotConnect
 from controlplane.kube.kubeconfig import Cluster, ExecPlugin
+from service.wording import problem
 
 log = structlog.get_logger(__name__)
 
@@ -32,17 +36,39 @@ SHOWN = 500
 """Characters of what a plugin says on standard error that a message has."""
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """What a plugin gave: a token, a certificate with its key (PEM), or both. ends_at is in seconds since the epoch."""
+class Credential(BaseModel):
+    """What a plugin gave: a token, a certificate with its key (PEM), or both. It is printed without them."""
 
-    token: str = ""
-    certificate: bytes = b""
-    key: bytes = b""
-    ends_at: float | None = None
+    model_config = ConfigDict(strict=True)
 
-    def __repr__(self) -> str:
-        return "Credential()"
+    token: str | None = None
+    certificate: bytes | None = Field(None, alias="clientCertificateData")
+    key: bytes | None = Field(None, alias="clientKeyData")
+    expires: AwareDatetime | None = Field(None, alias="expirationTimestamp")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("has a certificate or a key, not both")
+        if not self.token and not self.certificate:
+            raise ValueError("has neither a token nor a certificate and key")
+        return self
+
+    @property
+    def ends_at(self) -> float | None:
+        """When it ends, in seconds since the epoch."""
+        return self.expires.timestamp() if self.expires is not None else None
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        return iter(())
+
+
+class _Output(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    kind: Literal["ExecCredential"]
+    version: str = Field(alias="apiVersion")
+    status: Credential
 
 
 async def run(plugin: ExecPlugin, cluster: Cluster, ca: bytes) -> Credential:
@@ -50,92 +76,68 @@ async def run(plugin: ExecPlugin, cluster: Cluster, ca: bytes) -> Credential:
 
     To be bounded by the caller; the plugin and what it started are killed when this is cancelled.
     """
-    environment = {**os.environ, **dict(plugin.env), "KUBERNETES_EXEC_INFO": info(plugin, cluster, ca)}
+    environment = os.environ | {variable.name: variable.value for variable in plugin.env}
     try:
         process = await asyncio.create_subprocess_exec(
             plugin.command,
             *plugin.args,
-            env=environment,
+            env=environment | {"KUBERNETES_EXEC_INFO": _info(plugin, cluster, ca)},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
     except OSError as error:
-        raise CannotConnect(_hinted(plugin, f"cannot be run ({error.strerror})")) from error
+        raise _failed(plugin, f"cannot be run ({error.strerror})") from error
     try:
-        output, said = await asyncio.gather(_all(process, process.stdout), _all(process, process.stderr))
+        output, said = await asyncio.gather(*(_all(process, stream) for stream in (process.stdout, process.stderr)))
         code = await process.wait()
     finally:
         if process.returncode is None:
             _kill(process)
-            # Pipes close at their end only, which comes with the death of all that the plugin started.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REAPED_WITHIN):
+                    # Read to their ends, its pipes are closed.
                     await process.communicate()
-    if max(len(output), len(said)) > LARGEST_OUTPUT:
-        raise CannotConnect(f"the exec plugin prints more than {LARGEST_OUTPUT} bytes")
+    if len(output) > LARGEST_OUTPUT or len(said) > LARGEST_OUTPUT:
+        raise _failed(plugin, f"prints more than {LARGEST_OUTPUT} bytes")
     words = said.decode(errors="replace").strip()[-SHOWN:]
     if code != 0:
-        raise CannotConnect(_hinted(plugin, f"ended with exit code {code}: {words or 'it says nothing'}"))
+        raise _failed(plugin, f"ended with exit code {code}: {words or 'it says nothing'}")
     if words:
         log.info("the exec plugin says", plugin=plugin.command, text=words)
-    return read(plugin, output)
+    return _credential(plugin, output)
 
 
-def info(plugin: ExecPlugin, cluster: Cluster, ca: bytes) -> str:
+def _info(plugin: ExecPlugin, cluster: Cluster, ca: bytes) -> str:
     """Return what a plugin gets to know, as JSON for KUBERNETES_EXEC_INFO."""
     spec: dict[str, Any] = {"interactive": False}
-    if plugin.gets_cluster:
-        told = {
+    if plugin.provide_cluster_info:
+        known: dict[str, Any] = {
             "server": cluster.server,
             "tls-server-name": cluster.tls_server_name,
-            "insecure-skip-tls-verify": cluster.insecure,
+            "insecure-skip-tls-verify": cluster.insecure_skip_tls_verify,
             "certificate-authority-data": base64.b64encode(ca).decode(),
             "proxy-url": cluster.proxy_url,
-            "disable-compression": not cluster.compressed,
+            "disable-compression": cluster.disable_compression,
             "config": cluster.exec_config,
         }
-        spec["cluster"] = {name: value for name, value in told.items() if value}
+        spec["cluster"] = fields.filled(known)
     return orjson.dumps({"kind": "ExecCredential", "apiVersion": plugin.api_version, "spec": spec}).decode()
 
 
-def read(plugin: ExecPlugin, output: bytes) -> Credential:
-    """Return the credential that a plugin printed; raises CannotConnect."""
+def _credential(plugin: ExecPlugin, output: bytes) -> Credential:
     try:
-        told = orjson.loads(output)
-    except orjson.JSONDecodeError:
-        told = None
-    if not isinstance(told, dict) or told.get("kind") != "ExecCredential":
-        raise CannotConnect(f"exec plugin {plugin.command}: printed no ExecCredential")
-    if told.get("apiVersion") != plugin.api_version:
-        version = str(told.get("apiVersion"))[:100]
-        raise CannotConnect(f"exec plugin {plugin.command}: printed {version} instead of {plugin.api_version}")
-    status = told.get("status")
-    given = status if isinstance(status, dict) else {}
-    token, certificate, key = (_text(given, name) for name in ("token", "clientCertificateData", "clientKeyData"))
-    if bool(certificate) != bool(key):
-        raise CannotConnect(f"exec plugin {plugin.command}: gave a certificate or a key, not both")
-    if not token and not certificate:
-        raise CannotConnect(f"exec plugin {plugin.command}: gave neither a token nor a certificate and key")
-    ends_at = _ends_at(plugin, _text(given, "expirationTimestamp"))
-    return Credential(token, certificate.encode(), key.encode(), ends_at)
+        printed = _Output.model_validate_json(output)
+    except ValidationError as error:
+        raise _failed(plugin, f"printed no ExecCredential that can be used: {problem(error)}") from None
+    if printed.version != plugin.api_version:
+        raise _failed(plugin, f"printed {printed.version[:100]} instead of {plugin.api_version}")
+    return printed.status
 
 
-def _ends_at(plugin: ExecPlugin, text: str) -> float | None:
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise CannotConnect(f"exec plugin {plugin.command}: expirationTimestamp is no RFC 3339 time: {text[:100]}")
-    return moment.timestamp()
-
-
-async def _all(process: asyncio.subprocess.Process, stream: asyncio.StreamReader | None) -> bytes:
-    """Read to the end; a plugin that prints too much is killed, and the rest is passed over."""
+async def _all(process: Process, stream: asyncio.StreamReader | None) -> bytes:
+    """Return what a process prints; one that prints more than it may is killed."""
     taken = bytearray()
     while stream is not None and (part := await stream.read(65536)):
         if len(taken) <= LARGEST_OUTPUT:
@@ -145,16 +147,11 @@ async def _all(process: asyncio.subprocess.Process, stream: asyncio.StreamReader
     return bytes(taken)
 
 
-def _kill(process: asyncio.subprocess.Process) -> None:
+def _kill(process: Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _hinted(plugin: ExecPlugin, problem: str) -> str:
-    hint = f"; {' '.join(plugin.install_hint.split())}" if plugin.install_hint else ""
-    return f"exec plugin {plugin.command}: {problem}{hint}"
-
-
-def _text(given: Mapping[str, Any], name: str) -> str:
-    value = given.get(name)
-    return value if isinstance(value, str) else ""
+def _failed(plugin: ExecPlugin, problem: str) -> CannotConnect:
+    hint = "".join(c if c.isprintable() else " " for c in plugin.install_hint)
+    return CannotConnect(f"exec plugin {plugin.command}: {problem}" + (f"; {' '.join(hint.split())}" if hint else ""))

@@ -1,9 +1,13 @@
-"""kubeconfig files, read as kubectl reads them: merged, one context chosen, paths made absolute.
+"""kubeconfig files (v1), read as kubectl reads them: merged, one context chosen, paths made absolute.
 
-The first file that has a cluster, user or context of a name wins, and so does the
-first ``current-context``. Relative paths are relative to the file that they stand in.
+The first file that has a cluster, user or context of a name wins, and so does the first ``current-context``. Relative
+paths are relative to the file that they stand in. A field that is not known is refused, with file and name: it could
+change who we are or where requests go. docs/kubeconfig.md has the same fields for people; a test compares the two.
 
-Source: client-go, tools/clientcmd (loader.go, client_config.go, validation.go).
+The official client's reader passes over ``as``, prefers ``token`` to ``tokenFile``, takes the last ``current-context``
+and goes on as anonymous when a plugin fails.
+
+Source: client-go, tools/clientcmd (loader.go, client_config.go, validation.go) and tools/clientcmd/api/v1/types.go.
 """
 
 from __future__ import annotations
@@ -11,64 +15,254 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
 import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
 
-from controlplane.kube import kubeconfigfields as fields
-from controlplane.kube.kubeconfigfields import Unusable
+from controlplane.kube.access import CannotConnect
+from controlplane.kube.tls import read
+from service.wording import problem
 
 EXEC_EXTENSION = "client.authentication.k8s.io/exec"
 """The extension of a cluster that is for its exec plugin."""
+GONE_PROVIDERS = {
+    "gcp": "Kubernetes removed it in 1.26; use the exec plugin gke-gcloud-auth-plugin",
+    "azure": "Kubernetes removed it in 1.26; use the exec plugin kubelogin",
+    "openstack": "Kubernetes removed it; use the exec plugin client-keystone-auth",
+}
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """Where requests go. ca is PEM, in the file or as data; empty for the system's certificates."""
+def _absolute(path: str, info: ValidationInfo) -> str:
+    return str(info.context / path) if path and info.context is not None else path
+
+
+def _decoded(text: object) -> object:
+    try:
+        return base64.b64decode("".join(text.split()), validate=True) if isinstance(text, str) else text
+    except (binascii.Error, ValueError):
+        raise ValueError("is not Base64") from None
+
+
+FilePath = Annotated[str, AfterValidator(_absolute)]
+Data = Annotated[bytes, BeforeValidator(_decoded)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class _Entry(BaseModel):
+    """Fields of an entry; null is the same as absent. It is printed without what is in it."""
+
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", alias_generator=lambda name: name.strip("_").replace("_", "-")
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, entry: Any) -> Any:
+        if not isinstance(entry, dict | None):
+            raise ValueError("is not a mapping of fields")  # noqa: TRY004 - pydantic wants ValueError
+        return {name: value for name, value in (entry or {}).items() if value is not None}
+
+    def pem(self, name: str) -> bytes:
+        """Return what a field says as a file, or as data in the field of that name with _data; raises CannotConnect."""
+        data: bytes = getattr(self, f"{name}_data")
+        path = getattr(self, name)
+        return data or (read(path, name.replace("_", "-")) if path else b"")
+
+    def _file_or_data(self, name: str) -> None:
+        if getattr(self, name) and getattr(self, f"{name}_data"):
+            alias = name.replace("_", "-")
+            raise ValueError(f"{alias} and {alias}-data: which one is meant?")
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        return iter(())
+
+
+class _CamelEntry(_Entry):
+    model_config = ConfigDict(alias_generator=to_camel)
+
+
+class Cluster(_Entry):
+    """Where requests go. CAs are PEM; without one the system's certificates are trusted."""
 
     server: str
     tls_server_name: str = ""
-    insecure: bool = False
-    ca_file: str = ""
-    ca_data: bytes = b""
+    insecure_skip_tls_verify: bool = False
+    certificate_authority: FilePath = ""
+    certificate_authority_data: Data = b""
     proxy_url: str = ""
-    compressed: bool = True
-    exec_config: Any = None
+    disable_compression: bool = False
+    extensions: list[Any] = []
+
+    @field_validator("server")
+    @classmethod
+    def _server(cls, server: str) -> str:
+        server = server.rstrip("/")
+        try:
+            parts = urlsplit(server)
+            good = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
+        except ValueError:
+            good = False
+        if not good:
+            raise ValueError("must be http:// or https:// and a host, without user and password")
+        return server.partition("?")[0].partition("#")[0]
+
+    @model_validator(mode="after")
+    def _unambiguous(self) -> Self:
+        self._file_or_data("certificate_authority")
+        if self.insecure_skip_tls_verify and (self.certificate_authority or self.certificate_authority_data):
+            raise ValueError("insecure-skip-tls-verify with a certificate-authority: which one is meant?")
+        return self
+
+    @property
+    def exec_config(self) -> Any:
+        """The extension that goes to an exec plugin."""
+        named = (item for item in self.extensions if isinstance(item, dict) and item.get("name") == EXEC_EXTENSION)
+        return next((item.get("extension") for item in named), None)
 
 
-@dataclass(frozen=True, slots=True)
-class ExecPlugin:
+class ExecVariable(_CamelEntry):
+    """A variable of a plugin's environment."""
+
+    name: Name
+    value: str = ""
+
+
+class ExecPlugin(_CamelEntry):
     """A program that gives credentials. command is a path, or a name to look for in PATH."""
 
-    command: str
-    api_version: str
-    args: tuple[str, ...] = ()
-    env: tuple[tuple[str, str], ...] = ()
+    command: Name
+    args: list[str] = []
+    env: list[ExecVariable] = []
+    api_version: Literal["client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1"]
     install_hint: str = ""
-    gets_cluster: bool = False
+    provide_cluster_info: bool = False
+    interactive_mode: str = ""
+
+    @field_validator("command")
+    @classmethod
+    def _command(cls, command: str, info: ValidationInfo) -> str:
+        return _absolute(command, info) if "/" in command else command
+
+    @model_validator(mode="after")
+    def _mode(self) -> Self:
+        told = self.interactive_mode or self.api_version.endswith("/v1")
+        if told and self.interactive_mode not in ("Never", "IfAvailable"):
+            raise ValueError(
+                f"interactiveMode is {self.interactive_mode!r} and must be Never or IfAvailable: "
+                "nobody is at the standard input of this program"
+            )
+        return self
 
 
-@dataclass(frozen=True, slots=True)
-class User:
-    """Who we are. impersonation is the headers that say as whom we act; oidc is the configuration of that provider."""
+class Oidc(_Entry):
+    """The configuration of an OpenID Connect provider."""
 
-    certificate_file: str = ""
-    certificate_data: bytes = b""
-    key_file: str = ""
-    key_data: bytes = b""
+    idp_issuer_url: str
+    client_id: Name
+    client_secret: str = ""
+    idp_certificate_authority: FilePath = ""
+    idp_certificate_authority_data: Data = b""
+    id_token: str = ""
+    refresh_token: str = ""
+    extra_scopes: str = ""
+
+    @field_validator("idp_issuer_url")
+    @classmethod
+    def _issuer(cls, url: str) -> str:
+        if not url.startswith("https://"):
+            raise ValueError("must begin with https://")
+        return url
+
+
+class AuthProvider(_Entry):
+    """What gives ID tokens."""
+
+    name: str
+    config: Oidc
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        if name != "oidc":
+            why = GONE_PROVIDERS.get(name, "Kubernetes does not know it; use an exec plugin")
+            raise ValueError(f"{name!r} is not supported: {why}")
+        return name
+
+
+class User(_Entry):
+    """Who we are."""
+
+    client_certificate: FilePath = ""
+    client_certificate_data: Data = b""
+    client_key: FilePath = ""
+    client_key_data: Data = b""
     token: str = ""
-    token_file: str = ""
+    token_file: FilePath = Field(default="", alias="tokenFile")
+    as_: str = ""
+    as_uid: str = ""
+    as_groups: list[str] = []
+    as_user_extra: dict[str, list[str]] = {}
     username: str = ""
     password: str = ""
-    impersonation: tuple[tuple[str, str], ...] = ()
-    oidc: Mapping[str, str] | None = None
-    plugin: ExecPlugin | None = None
+    auth_provider: AuthProvider | None = None
+    exec: ExecPlugin | None = None
+    extensions: list[Any] = []
+
+    @property
+    def impersonation(self) -> tuple[tuple[str, str], ...]:
+        """Headers that say as whom we act."""
+        headers = [("Impersonate-User", self.as_), ("Impersonate-Uid", self.as_uid)]
+        headers += [("Impersonate-Group", group) for group in self.as_groups]
+        for key, values in self.as_user_extra.items():
+            # As client-go escapes what may not stand in the name of a header.
+            name = f"Impersonate-Extra-{quote(key, safe='!#$&*+-.^_`|~' + chr(39))}"
+            headers += [(name, value) for value in values]
+        return tuple((name, value) for name, value in headers if value)
+
+    @model_validator(mode="after")
+    def _unambiguous(self) -> Self:
+        self._file_or_data("client_certificate")
+        self._file_or_data("client_key")
+        certificate = self.client_certificate or self.client_certificate_data
+        if bool(certificate) != bool(self.client_key or self.client_key_data):
+            raise ValueError("client-certificate and client-key belong together")
+        if (self.token or self.token_file) and (self.username or self.password):
+            raise ValueError("a token and a username: which one is meant?")
+        if self.auth_provider is not None and self.exec is not None:
+            raise ValueError("auth-provider and exec: which one is meant?")
+        for name, value in self.impersonation:
+            if not value.isprintable():
+                raise ValueError(f"{name.lower()} must be a text of printable characters")
+        if self.impersonation and not self.as_:
+            raise ValueError("as-uid, as-groups and as-user-extra are for a user that as names")
+        return self
+
+
+class ContextEntry(_Entry):
+    """Which cluster and which user."""
+
+    cluster: str = ""
+    user: str = ""
+    namespace: str = ""
+    extensions: list[Any] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,218 +274,75 @@ class Context:
     user: User
 
 
+E = TypeVar("E", bound=_Entry)
+
+
 def load(kubeconfig: str, context: str = "") -> Context:
-    """Return a context of the files that kubeconfig lists, the current one by default; raises Unusable. Blocks."""
-    paths = list(dict.fromkeys(path for path in kubeconfig.split(os.pathsep) if path))
-    files = [(path, read) for path in paths if (read := _read(path)) is not None]
+    """Return a context of the files that kubeconfig lists, the current one by default; raises CannotConnect. Blocks."""
+    paths = [Path(path).expanduser().absolute() for path in kubeconfig.split(os.pathsep) if path]
+    files = {path: content for path in paths if (content := _read(path)) is not None}
     if not files:
-        raise Unusable("no such file")
-    return choose(files, context)
-
-
-def choose(files: list[tuple[str, Any]], context: str = "") -> Context:
-    """Return a context of files, given as (path, what is in it); raises Unusable."""
-    merged = {kind: _merged(files, kind) for kind in ("clusters", "users", "contexts")}
-    current = next((text for _, content in files if (text := content.get("current-context"))), "")
+        raise CannotConnect("no such file")
+    current = next((text for content in files.values() if (text := content.get("current-context"))), "")
     name = context or current
     if not isinstance(name, str) or not name:
-        raise Unusable("no context is chosen: set current-context (kubectl config use-context NAME)")
-    place, entry = _entry(merged, "contexts", name, "current-context")
-    chosen = fields.CONTEXT.check(entry, f'{place}: context "{name}"')
-    cluster_name, user_name = chosen.get("cluster", ""), chosen.get("user", "")
-    place, entry = _entry(merged, "clusters", cluster_name, f'context "{name}"')
-    cluster = _cluster(entry, f'{place}: cluster "{cluster_name}"', Path(place).parent)
-    if not user_name:
-        return Context(name, cluster, User())
-    place, entry = _entry(merged, "users", user_name, f'context "{name}"')
-    return Context(name, cluster, _user(entry, f'{place}: user "{user_name}"', Path(place).parent))
+        raise CannotConnect("no context is chosen: set current-context (kubectl config use-context NAME)")
+    contexts, clusters, users = (_merged(files, kind) for kind in ("context", "cluster", "user"))
+    chosen = _entry(ContextEntry, contexts, "context", name, "current-context")
+    by = f'context "{name}"'
+    cluster = _entry(Cluster, clusters, "cluster", chosen.cluster, by)
+    return Context(name, cluster, _entry(User, users, "user", chosen.user, by) if chosen.user else User())
 
 
-def _read(path: str) -> Any:
-    file = Path(path).expanduser().absolute()
+def _read(path: Path) -> Any:
     try:
-        text = file.read_bytes()
+        text = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise Unusable(f"{path}: cannot be read ({error.strerror})") from error
+        raise CannotConnect(f"{path}: cannot be read ({error.strerror})") from error
     try:
         content = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe one
     except yaml.YAMLError as error:
         # Not its own text: it shows lines of the file, and there are secrets in them.
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
-        raise Unusable(f"{path}{line}: is no YAML") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise Unusable(f"{path}: is no kubeconfig: not a mapping of fields")
-    return content
+        raise CannotConnect(f"{path}{line}: is not YAML") from None
+    if content is not None and not isinstance(content, dict):
+        raise CannotConnect(f"{path}: is not a kubeconfig: not a mapping of fields")
+    return content or {}
 
 
-def _merged(files: list[tuple[str, Any]], kind: str) -> dict[str, tuple[str, Any]]:
-    """Return (path, entry) by name."""
-    merged: dict[str, tuple[str, Any]] = {}
-    singular = kind.removesuffix("s")
-    for path, content in files:
-        entries = content.get(kind)
-        if entries is None:
-            continue
-        if not isinstance(entries, list):
-            raise Unusable(f"{path}: {kind} must be a list")
-        found: dict[str, tuple[str, Any]] = {}
-        for entry in entries:
+def _merged(files: Mapping[Path, Any], kind: str) -> dict[str, tuple[Path, Any]]:
+    """Return file and entry by name."""
+    merged: dict[str, tuple[Path, Any]] = {}
+    for path, content in files.items():
+        entries = content.get(f"{kind}s")
+        if not isinstance(entries, list | None):
+            raise CannotConnect(f"{path}: {kind}s must be a list")
+        found: dict[str, tuple[Path, Any]] = {}
+        for entry in entries or ():
             name = entry.get("name") if isinstance(entry, dict) else None
             if not isinstance(name, str):
-                raise Unusable(f"{path}: each entry of {kind} must have a name, which is a text")
+                raise CannotConnect(f"{path}: each entry of {kind}s must have a name, which is a text")
             if name in found:
-                raise Unusable(f'{path}: there are two entries "{name}" in {kind}')
-            found[name] = (str(Path(path).expanduser().absolute()), entry.get(singular))
+                raise CannotConnect(f'{path}: there are two entries "{name}" in {kind}s')
+            found[name] = path, entry.get(kind)
         merged = found | merged
     return merged
 
 
-def _entry(merged: Mapping[str, Mapping[str, tuple[str, Any]]], kind: str, name: str, by: str) -> tuple[str, Any]:
+def _entry(model: type[E], entries: Mapping[str, tuple[Path, Any]], kind: str, name: str, by: str) -> E:
+    """Return an entry, checked; raises CannotConnect, which names file, entry and field."""
     if not name:
-        raise Unusable(f"{by} names no {kind.removesuffix('s')}")
-    if name not in merged[kind]:
-        raise Unusable(f'there is no {kind.removesuffix("s")} "{name}", which {by} names')
-    return merged[kind][name]
-
-
-def _cluster(entry: Any, where: str, folder: Path) -> Cluster:
-    told = fields.CLUSTER.check(entry, where)
-    server = told.get("server", "").rstrip("/")
-    parts = urlsplit(server)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        raise Unusable(f"{where}: field server must be http:// or https:// and a host, without user and password")
-    cluster = Cluster(
-        server=server.partition("?")[0].partition("#")[0],
-        tls_server_name=told.get("tls-server-name", ""),
-        insecure=told.get("insecure-skip-tls-verify", False),
-        ca_file=_path(told.get("certificate-authority", ""), folder),
-        ca_data=_data(told, "certificate-authority-data", where),
-        proxy_url=told.get("proxy-url", ""),
-        compressed=not told.get("disable-compression", False),
-        exec_config=_extension(told.get("extensions", []), EXEC_EXTENSION),
-    )
-    _either(where, told, "certificate-authority", "certificate-authority-data")
-    if cluster.insecure and (cluster.ca_file or cluster.ca_data):
-        raise Unusable(f"{where}: insecure-skip-tls-verify with a certificate-authority: which one is meant?")
-    return cluster
-
-
-def _user(entry: Any, where: str, folder: Path) -> User:
-    told = fields.USER.check(entry, where)
-    _either(where, told, "client-certificate", "client-certificate-data")
-    _either(where, told, "client-key", "client-key-data")
-    user = User(
-        certificate_file=_path(told.get("client-certificate", ""), folder),
-        certificate_data=_data(told, "client-certificate-data", where),
-        key_file=_path(told.get("client-key", ""), folder),
-        key_data=_data(told, "client-key-data", where),
-        token=told.get("token", ""),
-        token_file=_path(told.get("tokenFile", ""), folder),
-        username=told.get("username", ""),
-        password=told.get("password", ""),
-        impersonation=_impersonation(told, where),
-        oidc=_provider(told["auth-provider"], where, folder) if "auth-provider" in told else None,
-        plugin=_plugin(told["exec"], where, folder) if "exec" in told else None,
-    )
-    certificate, key = user.certificate_file or user.certificate_data, user.key_file or user.key_data
-    if bool(certificate) != bool(key):
-        raise Unusable(f"{where}: client-certificate and client-key belong together")
-    if (user.token or user.token_file) and (user.username or user.password):
-        raise Unusable(f"{where}: a token and a username: which one is meant?")
-    if user.oidc is not None and user.plugin is not None:
-        raise Unusable(f"{where}: auth-provider and exec: which one is meant?")
-    return user
-
-
-def _impersonation(told: Mapping[str, Any], where: str) -> tuple[tuple[str, str], ...]:
-    headers = [("Impersonate-User", told.get("as", "")), ("Impersonate-Uid", told.get("as-uid", ""))]
-    headers += [("Impersonate-Group", group) for group in told.get("as-groups", [])]
-    for key, values in told.get("as-user-extra", {}).items():
-        if not isinstance(key, str) or not isinstance(values, list):
-            raise Unusable(f"{where}: field as-user-extra must be lists of texts by key")
-        # As client-go escapes what may not stand in the name of a header.
-        name = f"Impersonate-Extra-{quote(key, safe='!#$&*+-.^_`|~' + chr(39))}"
-        headers += [(name, value) for value in values]
-    for name, value in headers:
-        if not isinstance(value, str) or not value.isprintable():
-            raise Unusable(f"{where}: {name.lower()} must be a text of printable characters")
-    given = tuple((name, value) for name, value in headers if value)
-    if given and not told.get("as"):
-        raise Unusable(f"{where}: as-uid, as-groups and as-user-extra are for a user that as names")
-    return given
-
-
-def _plugin(entry: Any, where: str, folder: Path) -> ExecPlugin:
-    where = f"{where}, exec"
-    told = fields.EXEC.check(entry, where)
-    command, version, mode = (told.get(name, "") for name in ("command", "apiVersion", "interactiveMode"))
-    if not command:
-        raise Unusable(f"{where}: field command is missing")
-    if version not in fields.EXEC_VERSIONS:
-        raise Unusable(f"{where}: field apiVersion is {version!r} and must be {' or '.join(fields.EXEC_VERSIONS)}")
-    if not mode and version == fields.EXEC_VERSIONS[0]:
-        raise Unusable(f"{where}: field interactiveMode is missing, which {version} demands: Never or IfAvailable")
-    if mode and mode not in fields.INTERACTIVE_MODES:
-        raise Unusable(
-            f"{where}: field interactiveMode is {mode!r} and must be {' or '.join(fields.INTERACTIVE_MODES)}: "
-            "nobody is at the standard input of this program"
-        )
-    variables = [fields.EXEC_ENV.check(item, f"{where}, env") for item in told.get("env", [])]
-    if any(not item.get("name") for item in variables):
-        raise Unusable(f"{where}: each entry of env must have a name")
-    args = told.get("args", [])
-    if not all(isinstance(argument, str) for argument in args):
-        raise Unusable(f"{where}: field args must be a list of texts")
-    return ExecPlugin(
-        # A command without a slash is looked for in PATH.
-        command=_path(command, folder) if "/" in command else command,
-        api_version=version,
-        args=tuple(args),
-        env=tuple((item["name"], item.get("value", "")) for item in variables),
-        install_hint="".join(c if c.isprintable() or c.isspace() else " " for c in told.get("installHint", "")),
-        gets_cluster=told.get("provideClusterInfo", False),
-    )
-
-
-def _provider(entry: Any, where: str, folder: Path) -> Mapping[str, str]:
-    where = f"{where}, auth-provider"
-    told = fields.AUTH_PROVIDER.check(entry, where)
-    name = told.get("name", "")
-    if name != "oidc":
-        why = fields.GONE_PROVIDERS.get(name, "it is none that Kubernetes knows; use an exec plugin")
-        raise Unusable(f"{where}: {name!r} is not supported: {why}")
-    config: dict[str, str] = fields.OIDC.check(told.get("config"), where)
-    for required in ("idp-issuer-url", "client-id"):
-        if not config.get(required):
-            raise Unusable(f"{where}: {required} is missing in config")
-    if not config["idp-issuer-url"].startswith("https://"):
-        raise Unusable(f"{where}: idp-issuer-url must begin with https://")
-    authority = "idp-certificate-authority"
-    return config | ({authority: _path(config[authority], folder)} if authority in config else {})
-
-
-def _either(where: str, told: Mapping[str, Any], one: str, other: str) -> None:
-    if told.get(one) and told.get(other):
-        raise Unusable(f"{where}: {one} and {other}: which one is meant?")
-
-
-def _path(path: str, folder: Path) -> str:
-    return str(folder / path) if path else ""
-
-
-def _data(told: Mapping[str, Any], name: str, where: str) -> bytes:
+        raise CannotConnect(f"{by} names no {kind}")
+    if name not in entries:
+        raise CannotConnect(f'there is no {kind} "{name}", which {by} names')
+    path, entry = entries[name]
     try:
-        return base64.b64decode("".join(told.get(name, "").split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise Unusable(f"{where}: field {name} is no Base64") from None
-
-
-def _extension(extensions: list[Any], name: str) -> Any:
-    return next(
-        (item.get("extension") for item in extensions if isinstance(item, dict) and item.get("name") == name), None
-    )
+        return model.model_validate(entry, context=path.parent)
+    except ValidationError as error:
+        words = problem(error)
+    if words.endswith("is not known"):
+        words += "; it could change who we are or where requests go: remove it, or correct its name"
+    raise CannotConnect(f'{path}: {kind} "{name}": {words}')

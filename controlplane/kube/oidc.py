@@ -1,16 +1,13 @@
 """The auth-provider ``oidc`` of a kubeconfig: an ID token, renewed with a refresh token.
 
-Discovery and the renewal itself are done by ``kubernetes.aio.config.openid``, which is
-imported when a token has to be renewed. A refresh token that the provider replaced is
-kept in memory only: no file of somebody else's is written.
+Discovery and the renewal itself are done by ``kubernetes.aio.config.openid``, which is imported when a token has to be
+renewed. A refresh token that the provider replaced is kept in memory only: no file of somebody else's is written.
 
 Source: client-go, plugin/pkg/client/auth/oidc.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import ssl
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +16,9 @@ import aiohttp
 
 from controlplane.kube import tls
 from controlplane.kube.access import CannotConnect, basic, token_ends_at
-from controlplane.kube.blocking import Blocking
+from controlplane.kube.kubeconfig import Oidc
+from controlplane.kube.tls import READ_WITHIN
+from service.worker import Worker
 
 LEEWAY = 10.0
 """Seconds before its end at which a token is not used any more."""
@@ -29,36 +28,33 @@ _FAILURES = (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, T
 class OidcProvider:
     """Gives ID tokens."""
 
-    def __init__(self, config: Mapping[str, str], blocking: Blocking) -> None:
+    def __init__(self, config: Oidc, worker: Worker) -> None:
         self._config = config
-        self._blocking = blocking
-        self._id_token = config.get("id-token", "")
-        self._refresh_token = config.get("refresh-token", "")
+        self._worker = worker
+        self._id_token = config.id_token
+        self._refresh_token = config.refresh_token
 
-    async def token(self, now: float, *, anew: bool) -> str:
-        """Return a token that is valid now (seconds since the epoch), a new one if anew; raises CannotConnect."""
+    async def token(self, now: float, *, renew: bool) -> str:
+        """Return a token that is valid now (seconds since the epoch), a new one if renew; raises CannotConnect."""
         ends_at = token_ends_at(self._id_token)
-        if self._id_token and not anew and (ends_at is None or now < ends_at - LEEWAY):
+        if self._id_token and not renew and (ends_at is None or now < ends_at - LEEWAY):
             return self._id_token
         if not self._refresh_token:
             raise CannotConnect(
                 "auth-provider oidc: the id-token has ended, and there is no refresh-token: log in again"
             )
-        answer = await self._renewed()
-        id_token = answer.get("id_token")
+        answer = await self._renewed(await self._worker.call(self._context, within=READ_WITHIN))
+        id_token, refresh_token = answer.get("id_token"), answer.get("refresh_token")
         if not isinstance(id_token, str) or not id_token:
             raise CannotConnect("auth-provider oidc: the provider gave no id_token; was the scope openid asked for?")
         self._id_token = id_token
-        if isinstance(refresh_token := answer.get("refresh_token"), str) and refresh_token:
+        if isinstance(refresh_token, str) and refresh_token:
             self._refresh_token = refresh_token
         return id_token
 
-    async def _renewed(self) -> Mapping[str, Any]:
+    async def _renewed(self, context: ssl.SSLContext) -> Mapping[str, Any]:
         from kubernetes.aio.config import ConfigException
         from kubernetes.aio.config.openid import OpenIDRequestor
-
-        issuer = self._config["idp-issuer-url"]
-        context = await self._blocking.do(self._context)
 
         class Requestor(OpenIDRequestor):  # type: ignore[misc]
             """Checks the provider's certificate, which the original does not."""
@@ -72,22 +68,16 @@ class OidcProvider:
                     trust_env=True,
                 )
 
-        requestor = Requestor(self._config["client-id"], self._config.get("client-secret", ""), issuer)
+        config = self._config
+        requestor = Requestor(config.client_id, config.client_secret, config.idp_issuer_url)
         try:
             answer: Any = await requestor.refresh_token(self._refresh_token)
         except ConfigException as error:
             raise CannotConnect(f"auth-provider {error}") from error
         except _FAILURES as error:
-            raise CannotConnect(f"auth-provider oidc: {issuer}: {str(error) or type(error).__name__}") from error
+            cause = str(error) or type(error).__name__
+            raise CannotConnect(f"auth-provider oidc: {config.idp_issuer_url}: {cause}") from error
         return answer if isinstance(answer, dict) else {}
 
     def _context(self) -> ssl.SSLContext:
-        path = self._config.get("idp-certificate-authority", "")
-        data = self._config.get("idp-certificate-authority-data", "")
-        try:
-            ca = base64.b64decode(data, validate=True)
-        except binascii.Error:
-            raise CannotConnect("auth-provider oidc: idp-certificate-authority-data is no Base64") from None
-        if path and not ca:
-            ca = tls.read(path, "idp-certificate-authority")
-        return tls.Contexts().context(tls.Material(ca=ca))
+        return tls.context(tls.Material(ca=self._config.pem("idp_certificate_authority")))

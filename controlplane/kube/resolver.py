@@ -1,7 +1,7 @@
 """Names of the API server and its proxy to addresses, without waiting for DNS where that can be.
 
-An address that was found serves until a newer one is: a lookup that takes seconds, or
-fails, delays no lease renewal. Only the first lookup of a name is waited for.
+An address that was found serves until a newer one is: a lookup that takes seconds, or fails, delays no lease renewal.
+Only the first lookup of a name is waited for. aiohttp's own cache makes requests wait when an entry is too old.
 """
 
 from __future__ import annotations
@@ -46,14 +46,26 @@ class StaleResolver(AbstractResolver):
         await self._lookups.close()
 
     def _look_up(self, key: _Key) -> asyncio.Task[list[ResolveResult]]:
-        task = self._under_way.get(key)
-        if task is None:
+        if key not in self._under_way:
             task = asyncio.create_task(self._lookups.resolve(*key), name=f"look up {key[0]}")
             self._under_way[key] = task
             task.add_done_callback(lambda done: self._looked_up(key, done))
-        return task
+        return self._under_way[key]
 
     def _looked_up(self, key: _Key, task: asyncio.Task[list[ResolveResult]]) -> None:
         del self._under_way[key]
         if not task.cancelled() and task.exception() is None:
             self._known[key] = time.monotonic(), task.result()
+
+
+class Unresolved(AbstractResolver):
+    """Leaves names as they are."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the name as if it were an address."""
+        return [{"hostname": host, "host": host, "port": port, "family": family, "proto": 0, "flags": 0}]
+
+    async def close(self) -> None:
+        """There is nothing to close."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import ssl
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from controlplane.kube.access import CannotConnect
 
+READ_WITHIN = 30.0
+"""Seconds that reading files may take, which may be on a disk that hangs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a TLS context is made of, as PEM. No ca: the system's certificates are believed."""
+    """What a TLS context is made of, as PEM. Without a CA the system's certificates are trusted."""
 
     ca: bytes = b""
     certificate: bytes = b""
@@ -23,19 +27,6 @@ class Material:
         return "Material()"
 
 
-class Contexts:
-    """Makes TLS contexts; the same material gives the same context, so that connections are kept."""
-
-    def __init__(self) -> None:
-        self._made: tuple[Material, ssl.SSLContext] | None = None
-
-    def context(self, material: Material) -> ssl.SSLContext:
-        """Return the context; raises CannotConnect."""
-        if self._made is None or self._made[0] != material:
-            self._made = material, _context(material)
-        return self._made[1]
-
-
 def read(path: str, what: str) -> bytes:
     """Return what is in a file; raises CannotConnect, which names what it is."""
     try:
@@ -44,19 +35,21 @@ def read(path: str, what: str) -> bytes:
         raise CannotConnect(f"{what} {path}: cannot be read ({error.strerror or error})") from error
 
 
-def _context(material: Material) -> ssl.SSLContext:
+@lru_cache(maxsize=4)
+def context(material: Material) -> ssl.SSLContext:
+    """Return a context, the same for the same material so that connections are kept; raises CannotConnect."""
     try:
-        context = ssl.create_default_context(cadata=material.ca.decode() if material.ca else None)
+        made = ssl.create_default_context(cadata=material.ca.decode() if material.ca else None)
     except (ssl.SSLError, ValueError) as error:
         raise CannotConnect(f"certificate-authority: no PEM certificates in it ({_cause(error)})") from error
     # As Go clients do: clusters have CAs without the extensions that strict mode demands.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    made.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if material.certificate:
-        _load_pair(context, material.certificate, material.key)
+        _load_pair(made, material.certificate, material.key)
     if material.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+        made.check_hostname = False
+        made.verify_mode = ssl.CERT_NONE
+    return made
 
 
 def _load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:

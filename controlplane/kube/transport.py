@@ -1,22 +1,27 @@
-"""HTTP to the API server: connections, credentials, deadlines, and what a failure means.
+"""HTTP to the API server: credentials, deadlines, and what a failure means.
 
-Whether the request had been sent when it failed decides between Transient
-(nothing was done) and Unknown (a write may have been done).
+Whether the request had been sent when it failed decides between Transient (nothing was done) and Unknown (a write may
+have been done). A request that 401 refused was not carried out: it is sent once more, with other credentials.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import aiohttp
+from aiohttp.http_exceptions import LineTooLong
+from prometheus_client import Counter, Histogram
 
-from controlplane.app.ports import Transient, Unknown
-from controlplane.kube import metrics
-from controlplane.kube.access import CannotConnect, Credentials
+from controlplane.app.ports import ClusterError, Transient, Unknown
+from controlplane.kube.access import CannotConnect
 from controlplane.kube.connections import CONNECT_DEADLINE, Connections, Sending
+from controlplane.kube.credentials import Credentials
+from controlplane.kube.errors import Unauthorized, error_of_reply
 from service.masking import masked
 
 READ_DEADLINE = 10.0
@@ -28,8 +33,22 @@ CREDENTIALS_WITHIN = 10.0
 UNANSWERED = 2.0
 """Seconds after which a request that was given up without an answer makes its connection suspect."""
 
+T = TypeVar("T")
+
 _METHODS = {"create": "POST", "patch": "PATCH", "delete": "DELETE"}
 _FAILURES = (aiohttp.ClientError, OSError, TimeoutError)
+
+REQUESTS = Counter(
+    "koupleless_api_requests_total",
+    "Requests to the Kubernetes API; code is the HTTP status, or error when there was no reply.",
+    ("verb", "resource", "code"),
+)
+SECONDS = Histogram(
+    "koupleless_api_request_seconds",
+    "Time from sending a request to the Kubernetes API to its whole reply, in seconds; watches excluded.",
+    ("verb", "resource"),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +77,6 @@ class Request:
         return f"{self.verb} {self.label}"
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A whole reply; retry_after is the header of that name."""
-
-    status: int
-    retry_after: str
-    body: bytes
-
-
 class Transport:
     """Sends requests. To be closed."""
 
@@ -77,86 +87,73 @@ class Transport:
         """Close all connections."""
         await self._connections.close()
 
-    async def exchange(self, request: Request) -> Reply:
-        """Return the reply, whatever its status; raises Transient, Unknown.
+    async def exchange(self, request: Request) -> bytes:
+        """Return the body of the reply; raises ClusterError."""
+        return await self._authorized(partial(self._exchange, request))
 
-        A request that 401 refused was not carried out: it is sent once more, with other credentials.
-        """
-        sending = Sending()
-        reply = await self._exchange(request, sending)
-        if reply.status == 401 and await self._credentials_renewed(sending):
-            return await self._exchange(request, Sending())
-        return reply
-
-    async def watch(self, request: Request, *, silence: float) -> Stream | Reply:
-        """Return the open stream of a watch if its status is 200, else the reply; raises Transient.
-
-        silence is the seconds without a byte after which its connection is dead.
-        """
-        return await self.stream(request, opens_within=request.deadline, idle=silence)
-
-    async def stream(self, request: Request, *, opens_within: float | None, idle: float | None) -> Stream | Reply:
-        """Return the open stream if its status is 200, else the reply; raises Transient.
+    async def stream(self, request: Request, *, opens_within: float | None, idle: float | None) -> Stream:
+        """Return an open stream, to be closed; raises ClusterError.
 
         opens_within is the seconds until its head must be there, idle those between two reads.
         """
-        sending = Sending()
-        opened = await self._open(request, sending, opens_within, idle)
-        if isinstance(opened, Reply) and opened.status == 401 and await self._credentials_renewed(sending):
-            return await self._open(request, Sending(), opens_within, idle)
-        return opened
+        return await self._authorized(partial(self._open, request, opens_within, idle))
 
-    async def _exchange(self, request: Request, sending: Sending) -> Reply:
-        began = time.monotonic()
-        code = "error"
+    async def _authorized(self, attempt: Callable[[Sending], Awaitable[T]]) -> T:
+        sending = Sending()
+        try:
+            return await attempt(sending)
+        except Unauthorized:
+            if sending.access is None:
+                raise
+            try:
+                async with asyncio.timeout(CREDENTIALS_WITHIN):
+                    await self._connections.credentials.rejected(sending.access)
+            except (CannotConnect, TimeoutError) as error:
+                raise Transient(f"credentials: {failure(error, CREDENTIALS_WITHIN)}") from error
+            return await attempt(Sending())
+
+    async def _exchange(self, request: Request, sending: Sending) -> bytes:
+        began, code = time.monotonic(), "error"
         try:
             async with asyncio.timeout(request.deadline):
-                async with await self._send(request, sending) as response:
-                    reply = await _reply(response)
-            code = str(reply.status)
+                response = await self._send(request, sending)
+                body = await response.read()
+            code = str(response.status)
         except _FAILURES as error:
             words = f"{request}: {failure(error, request.deadline)}"
             if sending.sent and request.writes:
                 raise Unknown(f"{words}, after the request was sent") from error
             raise Transient(words) from error
         finally:
+            self._connections.let_go(sending)
             seconds = time.monotonic() - began
             if code == "error" and sending.sent and seconds >= UNANSWERED:
                 # Given up by us or by who asked: its connection may be dead, and so may be others.
                 self._connections.distrust(sending)
-            metrics.REQUESTS.labels(request.verb, request.label, code).inc()
-            metrics.SECONDS.labels(request.verb, request.label).observe(seconds)
-        return reply
+            REQUESTS.labels(request.verb, request.label, code).inc()
+            SECONDS.labels(request.verb, request.label).observe(seconds)
+        if response.status >= 300:
+            raise _error(response, body, write=request.writes)
+        return body
 
-    async def _open(
-        self, request: Request, sending: Sending, opens_within: float | None, idle: float | None
-    ) -> Stream | Reply:
-        code = "error"
+    async def _open(self, request: Request, opens_within: float | None, idle: float | None, sending: Sending) -> Stream:
+        code, stream = "error", None
         try:
             async with asyncio.timeout(opens_within):
                 response = await self._send(request, sending, read_timeout=idle)
                 code = str(response.status)
-                if response.status == 200:
-                    return Stream(response, request, idle, sending, self._connections)
-                async with response:
-                    return await _reply(response)
+                if response.status != 200:
+                    raise _error(response, await response.read(), write=False)
+            stream = Stream(self._connections, request, sending, response.content, idle)
         except _FAILURES as error:
             if sending.sent and isinstance(error, TimeoutError):
                 self._connections.distrust(sending)
             raise Transient(f"{request}: {failure(error, opens_within or 0)}") from error
         finally:
-            metrics.REQUESTS.labels(request.verb, request.label, code).inc()
-
-    async def _credentials_renewed(self, sending: Sending) -> bool:
-        """Have the credentials that were sent replaced because the server did not accept them; raises Transient."""
-        if sending.access is None:
-            return False
-        try:
-            async with asyncio.timeout(CREDENTIALS_WITHIN):
-                await self._connections.rejected(sending.access)
-        except (CannotConnect, TimeoutError) as error:
-            raise Transient(f"credentials: {failure(error, CREDENTIALS_WITHIN)}") from error
-        return True
+            if stream is None:
+                self._connections.let_go(sending)
+            REQUESTS.labels(request.verb, request.label, code).inc()
+        return stream
 
     async def _send(
         self, request: Request, sending: Sending, *, read_timeout: float | None = None
@@ -174,46 +171,42 @@ class Transport:
             raise Transient(masked(str(error))) from error
 
 
+@dataclass(frozen=True, slots=True)
 class Stream:
-    """The open body of a response."""
+    """The open body of a response. Reading raises Transient."""
 
-    def __init__(
-        self,
-        response: aiohttp.ClientResponse,
-        request: Request,
-        idle: float | None,
-        sending: Sending,
-        connections: Connections,
-    ) -> None:
-        self._response = response
-        self._request = request
-        self._idle = idle
-        self._sending = sending
-        self._connections = connections
-        connections.hold(sending)
+    connections: Connections
+    request: Request
+    sending: Sending
+    content: aiohttp.StreamReader
+    idle: float | None
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield bytes as they come, until the server ends them; raises Transient."""
+        """Yield bytes as they come, until the server ends them."""
+        while piece := await self._read(self.content.readany()):
+            yield piece
+
+    async def lines(self, limit: int) -> AsyncIterator[bytes]:
+        """Yield lines that are not empty, of at most limit bytes, until the server ends them."""
+        while line := await self._read(self.content.readline(max_line_length=limit)):
+            if line.strip():
+                yield line
+
+    async def _read(self, reading: Awaitable[bytes]) -> bytes:
         try:
-            async for piece in self._response.content.iter_any():
-                yield piece
+            return await reading
         except TimeoutError as error:
-            self._connections.distrust(self._sending)
-            silent = f"nothing was heard for {self._idle:g} s" if self._idle else "it took too long"
-            raise Transient(f"{self._request}: {silent}, its connection is given up") from error
+            self.connections.distrust(self.sending)
+            silent = f"nothing was received for {self.idle or 0:g} s"
+            raise Transient(f"{self.request}: {silent}, its connection is given up") from error
+        except LineTooLong as error:
+            raise Transient(f"{self.request} broke off: a line is too long") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise Transient(f"{self._request} broke off: {failure(error, 0)}") from error
+            raise Transient(f"{self.request} broke off: {failure(error, 0)}") from error
 
     def close(self) -> None:
-        """Let go of it; if the server has not ended it, of its connection too.
-
-        Without the farewells of TLS, which a dead peer never answers.
-        """
-        connection = self._response.connection
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()
-        self._response.close()
-        self._connections.let_go(self._sending)
+        """Let go of it."""
+        self.connections.let_go(self.sending)
 
 
 def failure(error: BaseException, deadline: float) -> str:
@@ -229,5 +222,5 @@ def failure(error: BaseException, deadline: float) -> str:
     return masked(str(error)) or type(error).__name__
 
 
-async def _reply(response: aiohttp.ClientResponse) -> Reply:
-    return Reply(response.status, response.headers.get("Retry-After", ""), await response.read())
+def _error(response: aiohttp.ClientResponse, body: bytes, *, write: bool) -> ClusterError:
+    return error_of_reply(response.status, body, retry_after=response.headers.get("Retry-After", ""), write=write)

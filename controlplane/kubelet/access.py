@@ -1,30 +1,29 @@
 """Who asks, and whether they may: as a kubelet finds out.
 
-A caller is known by a client certificate, which TLS has verified by then, or by a
-bearer token, which the API server reviews. A known caller may read the logs of a
-VNode's modules if the API server says that it may ``get`` the Node's subresource
-``proxy``, as kubelets ask, or ``log``, which allows nothing but reading logs.
+A caller is known by a client certificate, which TLS has verified by then, or by a bearer token, which the API server
+reviews. A known caller may read the logs of a VNode's modules if the API server says that it may ``get`` the Node's
+subresource ``proxy``, as kubelets ask, or ``log``, which allows nothing but reading logs.
 
-Answers are remembered for a short time, tokens only as a digest. What cannot be found
-out is refused.
+Answers are remembered for a short time, tokens only as a digest. What cannot be found out is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
+from prometheus_client import Counter
 
 from controlplane.app.ports import Clock, ClusterError
 from controlplane.cluster import fields
 from controlplane.cluster.api import ACCESS_REVIEWS, TOKEN_REVIEWS, ApiServer, Json, Resource
-from controlplane.kubelet.metrics import REVIEWS
-from controlplane.kubelet.refusal import Refusal
-from controlplane.kubelet.remembered import Remembered
+from controlplane.cluster.remembered import Remembered
+from controlplane.kubelet.requests import RequestRefused
 
 log = structlog.get_logger(__name__)
 
@@ -37,10 +36,14 @@ AT_ONCE = 8
 WAITING = 64
 SUBRESOURCES = ("proxy", "log")
 
+REVIEWS = Counter(
+    "koupleless_kubelet_reviews_total", "Callers that the API server was asked about", ["kind", "outcome"]
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks; extra are further attributes of the user, as the API server told them."""
+    """Who asks; extra are further attributes of the user, as the API server gives them."""
 
     user: str
     groups: tuple[str, ...] = ()
@@ -48,62 +51,59 @@ class Caller:
     extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
-class Access:
+class Reviewer:
     """Recognises callers and asks for their rights."""
 
     def __init__(self, api: ApiServer, clock: Clock) -> None:
         self._api = api
-        self._tokens: Remembered[bytes, Caller] = Remembered(clock.monotonic, most=MOST)
-        self._unknown: Remembered[bytes, bool] = Remembered(clock.monotonic, most=MOST)
-        self._rights: Remembered[tuple[Caller, str, str], bool] = Remembered(clock.monotonic, most=MOST)
+        # Apart, so that a flood of wrong tokens displaces nobody who is known.
+        self._yes: Remembered[Hashable, Caller | bool] = Remembered(clock.monotonic, most=MOST)
+        self._no: Remembered[Hashable, bool] = Remembered(clock.monotonic, most=MOST)
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._waiting = 0
 
     async def caller(self, certificate: Mapping[str, Any] | None, authorization: str) -> Caller:
-        """Return who asks; certificate is as ssl.SSLSocket.getpeercert has it. Raises Refusal."""
+        """Return who asks; certificate is as ssl.SSLSocket.getpeercert has it. Raises RequestRefused."""
         if certificate:
             return of_certificate(certificate)
         scheme, _, token = authorization.partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
-            raise unauthenticated("anonymous", "a client certificate or a bearer token is needed")
+            raise _unauthenticated("anonymous", "a client certificate or a bearer token is needed")
         key = hashlib.sha256(token.encode(errors="surrogateescape")).digest()
-        caller = self._tokens.get(key)
-        if caller is None and not self._unknown.get(key):
-            caller = await self._review_token(token)
-            if caller is None:
-                self._unknown.put(key, True, NO_FOR)
-            else:
-                self._tokens.put(key, caller, YES_FOR)
-        if caller is None:
-            raise unauthenticated("token", "the API server does not know this bearer token")
+        caller = await self._remembered(key, partial(self._review_token, token))
+        if not isinstance(caller, Caller):
+            raise _unauthenticated("token", "the API server does not know this bearer token")
         return caller
 
     async def must_read_logs(self, caller: Caller, node: str) -> None:
-        """Raise Refusal unless a caller may read logs on a Node; an empty name means on every Node."""
+        """Raise RequestRefused unless a caller may read logs on a Node; an empty name means on every Node."""
         for subresource in SUBRESOURCES:
-            if await self._may(caller, subresource, node):
+            key = (caller, subresource, node)
+            if await self._remembered(key, partial(self._review_access, caller, subresource, node)):
                 return
         where = f"node {node}" if node else "nodes"
         text = f"{caller.user} may not get nodes/{SUBRESOURCES[0]} or nodes/{SUBRESOURCES[1]} of {where}"
-        raise Refusal(403, "not_allowed", text)
+        raise RequestRefused(403, "not_allowed", text)
 
-    async def _may(self, caller: Caller, subresource: str, node: str) -> bool:
-        key = (caller, subresource, node)
-        known = self._rights.get(key)
-        if known is None:
-            known = await self._review_access(caller, subresource, node)
-            self._rights.put(key, known, YES_FOR if known else NO_FOR)
-        return known
+    async def _remembered(self, key: Hashable, ask: Callable[[], Awaitable[Caller | bool]]) -> Caller | bool:
+        answer = self._yes.get(key) or False
+        if not answer and not self._no.get(key):
+            answer = await ask()
+            if answer:
+                self._yes.put(key, answer, YES_FOR)
+            else:
+                self._no.put(key, True, NO_FOR)
+        return answer
 
-    async def _review_token(self, token: str) -> Caller | None:
+    async def _review_token(self, token: str) -> Caller | bool:
         status = await self._review(TOKEN_REVIEWS, {"token": token})
         user = fields.mapping(status, "user")
         name = fields.text(user, "username")
         known = fields.flag(status, "authenticated") and bool(name)
         REVIEWS.labels("token", "known" if known else "unknown").inc()
         if not known:
-            return None
+            return False
         extra = fields.mapping(user, "extra")
         return Caller(
             user=name,
@@ -113,22 +113,22 @@ class Access:
         )
 
     async def _review_access(self, caller: Caller, subresource: str, node: str) -> bool:
-        attributes = {"verb": "get", "version": "v1", "resource": "nodes", "subresource": subresource, "name": node}
+        wanted = {"verb": "get", "version": "v1", "resource": "nodes", "subresource": subresource, "name": node}
         spec: Json = {
             "user": caller.user,
             "groups": list(caller.groups),
             "uid": caller.uid,
             "extra": {key: list(values) for key, values in caller.extra},
-            "resourceAttributes": {key: value for key, value in attributes.items() if value},
+            "resourceAttributes": fields.filled(wanted),
         }
-        status = await self._review(ACCESS_REVIEWS, {key: value for key, value in spec.items() if value})
+        status = await self._review(ACCESS_REVIEWS, fields.filled(spec))
         allowed = fields.flag(status, "allowed") and not fields.flag(status, "denied")
         REVIEWS.labels("access", "allowed" if allowed else "denied").inc()
         return allowed
 
     async def _review(self, resource: Resource, spec: Json) -> Json:
         if self._waiting >= WAITING:
-            raise Refusal(429, "reviews", "too many callers are being looked up", {"Retry-After": "1"})
+            raise RequestRefused(429, "reviews", "too many callers are being looked up", {"Retry-After": "1"})
         self._waiting += 1
         review = {"apiVersion": resource.group_version, "kind": resource.kind, "spec": spec}
         try:
@@ -138,28 +138,22 @@ class Access:
             REVIEWS.labels("token" if resource is TOKEN_REVIEWS else "access", "failed").inc()
             log.warning("the API server could not be asked about a caller", what=resource.plural, cause=str(error))
             text = f"the API server could not be asked who this is and what they may do ({resource.plural})"
-            raise Refusal(500, "review_failed", text) from error
+            raise RequestRefused(500, "review_failed", text) from error
         finally:
             self._waiting -= 1
 
 
 def of_certificate(certificate: Mapping[str, Any]) -> Caller:
-    """Return the user that a client certificate stands for: common name and organizations; raises Refusal."""
+    """Return the user that a client certificate stands for: common name and organizations; raises RequestRefused."""
     names: dict[str, list[str]] = {}
-    for part in _parts(certificate.get("subject", ())):
+    for part in certificate.get("subject") or ():
         for key, value in part:
             names.setdefault(str(key), []).append(str(value))
     user = names.get("commonName", [""])[-1]
     if not user:
-        raise unauthenticated("certificate", "the client certificate has no common name")
-    groups = (*names.get("organizationName", []), "system:authenticated")
-    return Caller(user, groups)
+        raise _unauthenticated("certificate", "the client certificate has no common name")
+    return Caller(user, (*names.get("organizationName", []), "system:authenticated"))
 
 
-def _parts(subject: Any) -> Sequence[Any]:
-    return subject if isinstance(subject, tuple | list) else ()
-
-
-def unauthenticated(reason: str, text: str) -> Refusal:
-    """Return the refusal of somebody unknown."""
-    return Refusal(401, reason, text, {"WWW-Authenticate": "Bearer"})
+def _unauthenticated(reason: str, text: str) -> RequestRefused:
+    return RequestRefused(401, reason, text, {"WWW-Authenticate": "Bearer"})

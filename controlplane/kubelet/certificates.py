@@ -1,7 +1,7 @@
 """The kubelet API's TLS: certificate, key and the clients' CA, from files that may change at any time.
 
-cert-manager and the like replace a certificate long before it ends. Connections that
-are made after that get the new one; files that cannot be used leave the old in place.
+cert-manager and the like replace a certificate long before it ends. Connections that are made after that get the new
+one; files that cannot be used leave the old in place.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Contents: TypeAlias = tuple[bytes, bytes, bytes]
 CRT, KEY, CA = "KUBELET_PROXY_CRT_PATH", "KUBELET_PROXY_KEY_PATH", "KUBELET_PROXY_CLIENT_CA_PATH"
 
 
-class Unusable(Exception):
+class WrongCertificates(Exception):
     """The files cannot be used; the message names variable, value, cause and fix."""
 
 
@@ -29,11 +29,11 @@ class Files:
     client_ca: str
 
     def contents(self) -> Contents:
-        """Return what is in the files; raises Unusable. Blocks."""
+        """Return what is in the files; raises WrongCertificates. Blocks."""
         return _read(CRT, self.crt), _read(KEY, self.key), _read(CA, self.client_ca)
 
     def context(self) -> ssl.SSLContext:
-        """Return what a server needs; a client may show a certificate of the CA, or none. Raises Unusable. Blocks."""
+        """Return what a server needs; clients may show a certificate of the CA. Raises WrongCertificates. Blocks."""
         self.contents()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -42,14 +42,14 @@ class Files:
         try:
             context.load_cert_chain(self.crt, self.key, password=_no_password)
         except (ssl.SSLError, OSError, ValueError) as error:
-            raise Unusable(
+            raise WrongCertificates(
                 f"{CRT}={self.crt} and {KEY}={self.key}: not a certificate and its key ({_cause(error)}); "
                 "both must be PEM, of one pair, and the key without a password"
             ) from error
         try:
             context.load_verify_locations(cafile=self.client_ca)
         except (ssl.SSLError, OSError) as error:
-            raise Unusable(
+            raise WrongCertificates(
                 f"{CA}={self.client_ca}: no CA certificates in it ({_cause(error)}); "
                 "name the PEM file of the CA that signs the API server's kubelet client certificate"
             ) from error
@@ -60,7 +60,7 @@ def _read(variable: str, path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise Unusable(
+        raise WrongCertificates(
             f"{variable}={path}: cannot be read ({_cause(error)}); mount a certificate there, name another file with "
             f"{variable}, or leave KUBELET_PROXY_ENABLED out"
         ) from error

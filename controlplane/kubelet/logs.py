@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 import structlog
 from aiohttp import web
+from prometheus_client import Counter, Gauge
 
 from controlplane.app.ports import ClusterError, Informer, NotFound, Rejected
 from controlplane.cluster.api import PodLogs
 from controlplane.domain.objects import Node, Pod
-from controlplane.kubelet import options
-from controlplane.kubelet.access import Access, Caller
+from controlplane.kubelet.access import Caller, Reviewer
 from controlplane.kubelet.basepods import BasePod, BasePods
-from controlplane.kubelet.metrics import SENT, STREAMED, STREAMS
-from controlplane.kubelet.refusal import Refusal
+from controlplane.kubelet.requests import RequestRefused, log_options
 
 log = structlog.get_logger(__name__)
 
@@ -28,63 +28,65 @@ IDLE = 60.0
 TAKEN_WITHIN = 900.0
 """Seconds that a reader may leave one piece lying: somebody may well look at a page of it."""
 
+STREAMS = Gauge("koupleless_kubelet_logs_open", "Logs that are being sent")
+STREAMED = Counter("koupleless_kubelet_logs_total", "Logs that were sent, by how that ended", ["outcome"])
+SENT = Counter("koupleless_kubelet_log_bytes_total", "Bytes of logs that were sent")
 
+
+@dataclass(slots=True)
 class ModuleLogs:
     """Answers /containerLogs for the module Pods on our VNodes."""
 
-    def __init__(
-        self, *, pods: Informer[Pod], nodes: Informer[Node], access: Access, base_pods: BasePods, source: PodLogs
-    ) -> None:
-        self._pods = pods
-        self._nodes = nodes
-        self._access = access
-        self._base_pods = base_pods
-        self._source = source
-        self._streams = 0
+    pods: Informer[Pod]
+    nodes: Informer[Node]
+    reviewer: Reviewer
+    base_pods: BasePods
+    source: PodLogs
+    _streams: int = field(default=0, init=False)
 
     async def send(self, request: web.BaseRequest, caller: Caller, path: tuple[str, str, str]) -> web.StreamResponse:
-        """Answer with a log; path is namespace, Pod and container. Raises Refusal."""
+        """Answer with a log; path is namespace, Pod and container. Raises RequestRefused."""
         try:
             async with asyncio.timeout(LOOK_UP_WITHIN):
                 pod, base = await self._look_up(caller, path)
         except TimeoutError:
-            raise Refusal(500, "slow", f"not found out within {LOOK_UP_WITHIN:g} s where the log is") from None
+            raise RequestRefused(500, "slow", f"not found out within {LOOK_UP_WITHIN:g} s where the log is") from None
         except ClusterError as error:
-            raise Refusal(500, "cluster", f"the Pod of the base cannot be looked up: {error}") from error
-        wanted = options.read(request.query.items())
+            raise RequestRefused(500, "cluster", f"the Pod of the base cannot be looked up: {error}") from error
+        options = log_options(request.query.items())
         if self._streams >= MOST_STREAMS:
-            raise Refusal(429, "streams", f"{MOST_STREAMS} logs are being sent", {"Retry-After": "5"})
+            raise RequestRefused(429, "streams", f"{MOST_STREAMS} logs are being sent", {"Retry-After": "5"})
         self._streams += 1
         STREAMS.set(self._streams)
-        log.info("log is sent", user=caller.user, pod=pod.key, base_pod=base.key, query=dict(wanted.query))
+        log.info("log is sent", user=caller.user, pod=pod.key, base_pod=base.key, query=options)
         try:
-            return await self._send(request, base, wanted)
+            return await self._send(request, base, options)
         finally:
             self._streams -= 1
             STREAMS.set(self._streams)
 
     async def _look_up(self, caller: Caller, path: tuple[str, str, str]) -> tuple[Pod, BasePod]:
         namespace, name, container = path
-        if not (self._pods.synced and self._nodes.synced):
-            raise Refusal(500, "not_synced", "the Pods are not known yet, try again in a moment")
-        pod = self._pods.get(f"{namespace}/{name}")
-        node = self._nodes.get(pod.node_name) if pod is not None else None
-        # Whoever may not read logs is not told which Pods there are.
-        await self._access.must_read_logs(caller, node.name if node is not None else "")
+        if not (self.pods.synced and self.nodes.synced):
+            raise RequestRefused(500, "not_synced", "the Pods are not known yet, try again in a moment")
+        pod = self.pods.get(f"{namespace}/{name}")
+        node = self.nodes.get(pod.node_name) if pod is not None else None
+        # Whoever may not read logs does not learn which Pods there are.
+        await self.reviewer.must_read_logs(caller, node.name if node is not None else "")
         if pod is None or node is None:
-            raise Refusal(404, "no_module", f"there is no module Pod {namespace}/{name} on a VNode")
+            raise RequestRefused(404, "no_module", f"there is no module Pod {namespace}/{name} on a VNode")
         if all(each.name != container for each in pod.containers):
-            raise Refusal(404, "no_container", f"Pod {pod.key} has no container {container}")
-        return pod, await self._base_pods.find(node, pod.namespace)
+            raise RequestRefused(404, "no_container", f"Pod {pod.key} has no container {container}")
+        return pod, await self.base_pods.find(node, pod.namespace)
 
-    async def _send(self, request: web.BaseRequest, base: BasePod, wanted: options.LogOptions) -> web.StreamResponse:
-        query = {"container": base.container, **dict(wanted.query)}
-        idle = None if wanted.follow else IDLE
+    async def _send(self, request: web.BaseRequest, base: BasePod, options: Mapping[str, str]) -> web.StreamResponse:
+        query = {"container": base.container, **options}
+        idle = None if "follow" in options else IDLE
         response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
         response.force_close()
         outcome = "left"
         try:
-            async with self._source.pod_log(base.namespace, base.name, query, idle=idle) as pieces:
+            async with self.source.pod_log(base.namespace, base.name, query, idle=idle) as pieces:
                 await response.prepare(request)
                 await _copy(pieces, response)
                 await response.write_eof()
@@ -118,10 +120,8 @@ def _cut(request: web.BaseRequest) -> None:
             request.transport.abort()
 
 
-def _refused_by_source(base: BasePod, error: ClusterError) -> Refusal:
-    text = f"the log of Pod {base.key}, container {base.container}: {error}"
-    if isinstance(error, NotFound):
-        return Refusal(400, "source_gone", text)
+def _refused_by_source(base: BasePod, error: ClusterError) -> RequestRefused:
+    status, reason = 500, "source_failed"
     if isinstance(error, Rejected):
-        return Refusal(400, "source_refused", text)
-    return Refusal(500, "source_failed", text)
+        status, reason = 400, "source_gone" if isinstance(error, NotFound) else "source_refused"
+    return RequestRefused(status, reason, f"the log of Pod {base.key}, container {base.container}: {error}")

@@ -1,9 +1,8 @@
 """Listens as the kubelet of every VNode: GET /containerLogs/NAMESPACE/POD/CONTAINER over TLS.
 
-Every connection serves one request and is bounded in what it can cost: time for the
-handshake, time for the head, bytes of the head, connections. Nobody is answered who
-is not known; a refusal is counted by its reason and logged, each reason at most once
-in ten seconds. All replicas answer alike: what they need is in the cluster.
+Every connection serves one request and is bounded in what it can cost: time for the handshake, time for the head,
+bytes of the head, connections. Nobody is answered who is not known; a refusal is counted by its reason and logged,
+each reason at most once in ten seconds. All replicas answer alike: what they need is in the cluster.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from typing import NoReturn
 
 import structlog
 from aiohttp import ClientError, web
+from prometheus_client import Counter, Gauge
 
-from controlplane.kubelet.access import Access
-from controlplane.kubelet.certificates import CA, Contents, Files, Unusable
+from controlplane.kubelet.access import Reviewer
+from controlplane.kubelet.certificates import CA, Contents, Files, WrongCertificates
 from controlplane.kubelet.logs import ModuleLogs
-from controlplane.kubelet.metrics import CONNECTIONS, REFUSED, RELOADS
-from controlplane.kubelet.refusal import Refusal
+from controlplane.kubelet.requests import RequestRefused
 from service.listening import listen
 
 log = structlog.get_logger(__name__)
@@ -46,6 +45,10 @@ NOT_OFFERED = frozenset(
 )
 """What other kubelets have besides."""
 
+CONNECTIONS = Gauge("koupleless_kubelet_connections", "Connections to the kubelet API that are open")
+REFUSED = Counter("koupleless_kubelet_refused_total", "Requests to the kubelet API that were refused", ["reason"])
+RELOADS = Counter("koupleless_kubelet_certificate_reloads_total", "Changed certificate files", ["outcome"])
+
 
 class KubeletServer:
     """The server. host and port are what it listens on."""
@@ -56,7 +59,7 @@ class KubeletServer:
         host: str,
         port: int,
         files: Files,
-        access: Access,
+        reviewer: Reviewer,
         logs: ModuleLogs,
         look_every: float = LOOK_EVERY,
         most_connections: int = MOST_CONNECTIONS,
@@ -64,7 +67,7 @@ class KubeletServer:
         self._host = host
         self._port = port
         self._files = files
-        self._access = access
+        self._reviewer = reviewer
         self._logs = logs
         self._look_every = look_every
         self._web = web.Server(self._serve, handler_cancellation=True)
@@ -80,7 +83,7 @@ class KubeletServer:
         return int(self._sockets[0].getsockname()[1]) if self._sockets else self._port
 
     async def start(self) -> None:
-        """Listen; connections wait until run takes them. Raises CannotListen, Unusable."""
+        """Listen; connections wait until run takes them. Raises CannotListen, WrongCertificates."""
         self._contents, self._context = await asyncio.to_thread(self._load)
         self._sockets = await listen(self._host, self._port, "KUBELET_PROXY_PORT")
         for listening in self._sockets:
@@ -99,7 +102,7 @@ class KubeletServer:
             for listening in self._sockets:
                 group.create_task(self._accept(listening, group), name="kubelet-accept")
             group.create_task(self._follow_files(), name="kubelet-files")
-        raise AssertionError("both go on for ever")
+        raise AssertionError("both run until cancelled")
 
     # Certificates.
 
@@ -107,7 +110,7 @@ class KubeletServer:
         return self._files.contents(), self._files.context()
 
     async def _follow_files(self) -> NoReturn:
-        told = ""
+        problem = ""
         while True:
             await asyncio.sleep(self._look_every)
             try:
@@ -115,12 +118,12 @@ class KubeletServer:
                     self._contents, self._context = await asyncio.to_thread(self._load)
                     RELOADS.labels("taken").inc()
                     log.info("changed certificate files are used from now on")
-                told = ""
-            except Unusable as error:
-                if str(error) != told:
-                    told = str(error)
+                problem = ""
+            except WrongCertificates as error:
+                if str(error) != problem:
+                    problem = str(error)
                     RELOADS.labels("unusable").inc()
-                    log.warning("changed certificate files cannot be used; the old ones stay in use", cause=told)
+                    log.warning("changed certificate files cannot be used; the old ones stay in use", cause=problem)
 
     # Connections.
 
@@ -146,7 +149,7 @@ class KubeletServer:
         connected = False
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: Connection(self, self._web, peer),
+                lambda: KubeletConnection(self, self._web, peer),
                 accepted,
                 ssl=self._context,
                 ssl_handshake_timeout=HANDSHAKE_WITHIN,
@@ -154,9 +157,9 @@ class KubeletServer:
             connected = True
         except ssl.SSLCertVerificationError as error:
             text = f"the client certificate is not of {CA}: {error.verify_message}"
-            self.refused(peer, Refusal(400, "foreign_certificate", text))
+            self.refused(peer, RequestRefused(400, "foreign_certificate", text))
         except OSError as error:
-            self.refused(peer, Refusal(400, "handshake", f"no TLS handshake: {error}"))
+            self.refused(peer, RequestRefused(400, "handshake", f"no TLS handshake: {error}"))
         finally:
             if not connected:
                 self.closed()
@@ -171,7 +174,7 @@ class KubeletServer:
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             return await self._answer(request)
-        except Refusal as refusal:
+        except RequestRefused as refusal:
             self.refused(request.remote or "", refusal)
             return _response(refusal.status, refusal.text, refusal.headers)
         except (ClientError, ConnectionError):
@@ -180,20 +183,22 @@ class KubeletServer:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         certificate = request.transport.get_extra_info("peercert") if request.transport is not None else None
-        caller = await self._access.caller(certificate, request.headers.get("Authorization", ""))
+        caller = await self._reviewer.caller(certificate, request.headers.get("Authorization", ""))
         parts = request.path.removeprefix("/").split("/")
         what = parts[0]
         if what == "healthz" and len(parts) == 1:
             return _response(200, "ok")
         if what in NOT_OFFERED:
-            raise Refusal(501, "not_offered", f"VNodes have no /{what}: a module is a part of its base's process")
+            raise RequestRefused(
+                501, "not_offered", f"VNodes have no /{what}: a module is a part of its base's process"
+            )
         if what != "containerLogs" or len(parts) != 4 or not all(parts):
-            raise Refusal(404, "path", "there is GET /containerLogs/NAMESPACE/POD/CONTAINER")
+            raise RequestRefused(404, "path", "there is GET /containerLogs/NAMESPACE/POD/CONTAINER")
         if request.method != "GET":
-            raise Refusal(405, "method", "logs can only be read", {"Allow": "GET"})
+            raise RequestRefused(405, "method", "logs can only be read", {"Allow": "GET"})
         return await self._logs.send(request, caller, (parts[1], parts[2], parts[3]))
 
-    def refused(self, peer: str, refusal: Refusal) -> None:
+    def refused(self, peer: str, refusal: RequestRefused) -> None:
         """Count and log a refusal."""
         REFUSED.labels(refusal.reason).inc()
         now = time.monotonic()
@@ -204,7 +209,7 @@ class KubeletServer:
             )
 
 
-class Connection(web.RequestHandler):
+class KubeletConnection(web.RequestHandler):
     """One connection: aiohttp's, counted, and without traces in the log for what peers send."""
 
     __slots__ = ("_kubelet", "_peer")
@@ -239,7 +244,7 @@ class Connection(web.RequestHandler):
         """Refuse what is no HTTP; a defect of ours is logged with its trace by aiohttp."""
         if status >= 500:
             return super().handle_error(request, status, exc, message)
-        refusal = Refusal(status, "not_http", "not an HTTP request that is understood here")
+        refusal = RequestRefused(status, "not_http", "not an HTTP request that is understood here")
         self._kubelet.refused(self._peer, refusal)
         return _response(refusal.status, refusal.text)
 

@@ -1,7 +1,7 @@
 """Sends probes as kubelets do: plain connections without proxies, cookies or checks of certificates.
 
-An answer is bounded in size and a redirect is followed on the same host only. Nothing
-but the verdict comes back: no part of an answer is shown to who wrote the Pod.
+An answer is bounded in size and a redirect is followed on the same host only. Nothing but the verdict comes back: no
+part of an answer is shown to who wrote the Pod.
 """
 
 from __future__ import annotations

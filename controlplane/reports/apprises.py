@@ -11,7 +11,7 @@ import threading
 
 from controlplane.app.ports import Undelivered
 from controlplane.domain.reports import Report
-from controlplane.reports.worker import StillBusy, Worker
+from service.worker import Worker
 
 WITHIN = 25.0
 LONGEST = 4000
@@ -51,10 +51,8 @@ class Apprise:
         title = f"{report.event} {report.result}"
         try:
             why = await self._worker.call(lambda: self._notify(title, body(report)), within=WITHIN)
-        except TimeoutError as error:
-            raise Undelivered(f"no answer within {WITHIN:g} s", again=True) from error
-        except StillBusy as error:
-            raise Undelivered("the message before has not come to an end", again=True) from error
+        except TimeoutError as error:  # also while the message before has not come to an end
+            raise Undelivered(str(error) or f"no answer within {WITHIN:g} s", again=True) from error
         if why is not None:
             raise Undelivered(why, again=True)
 

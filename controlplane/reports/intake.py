@@ -18,7 +18,7 @@ from prometheus_client import Counter
 
 from controlplane.app.ports import Clock
 from controlplane.domain.reports import Allowance, Report
-from controlplane.reports.links import TOLD_BY
+from controlplane.reports.posting import TOLD_BY
 from service.listening import serve
 
 log = structlog.get_logger(__name__)
@@ -35,8 +35,8 @@ TAKEN = Counter("koupleless_reported_logs_total", "Reports told at /log", ["outc
 _TEXTS = ("traceid", "scene", "event", "result", "message", "code")
 
 
-class Refused(Exception):
-    """A body that is no report; the message says why."""
+class NotAReport(Exception):
+    """A body is not a report; the message says why."""
 
 
 class ReportIntake:
@@ -79,7 +79,7 @@ class ReportIntake:
             return _refuse("too-slow", 408, f"the body did not come within {BODY_WITHIN:g} s")
         try:
             report = read(body)
-        except Refused as error:
+        except NotAReport as error:
             return _refuse("malformed", 400, str(error))
         TAKEN.labels("taken").inc()
         log.warning("report", peer=request.remote, report=orjson.dumps(report.fields()).decode()[:SHOWN])
@@ -107,31 +107,31 @@ class ReportIntake:
 
 
 def read(body: bytes) -> Report:
-    """Return the report that a body tells; raises Refused.
+    """Return the report that a body tells; raises NotAReport.
 
     Names of fields are read in any case; unknown ones are ignored.
     """
     if not body.strip():
-        raise Refused("the body is empty; a JSON object is needed")
+        raise NotAReport("the body is empty; a JSON object is needed")
     try:
         told = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise Refused("the body is not JSON") from None
+        raise NotAReport("the body is not JSON") from None
     if not isinstance(told, dict):
-        raise Refused("the body is no JSON object")
+        raise NotAReport("the body is no JSON object")
     fields = {name.lower(): value for name, value in told.items() if value is not None}
     texts = {name: fields.get(name, "") for name in _TEXTS}
     for name, text in texts.items():
         if not isinstance(text, str):
-            raise Refused(f"{name} is no text")
+            raise NotAReport(f"{name} is no text")
     labels = fields.get("labels", {})
     if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
-        raise Refused("labels is no object of texts")
+        raise NotAReport("labels is no object of texts")
     took = fields.get("timeused", 0)
     if not isinstance(took, int) or isinstance(took, bool):
-        raise Refused("timeUsed is no whole number of milliseconds")
+        raise NotAReport("timeUsed is no whole number of milliseconds")
     if not any(texts.values()):
-        raise Refused("none of traceID, scene, event, result, message and code is there")
+        raise NotAReport("none of traceID, scene, event, result, message and code is there")
     return Report(
         key=orjson.dumps([texts, labels], option=orjson.OPT_SORT_KEYS).decode(),
         scene=texts["scene"],

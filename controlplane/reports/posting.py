@@ -1,17 +1,37 @@
-"""POST of JSON to a URL that an operator named: no redirects, all bounded."""
+"""Reports as POSTs of JSON to URLs that an operator named: no redirects, all bounded.
+
+To robots of DingTalk groups goes the markdown message of the Go Module Controller V2, to links of the tracker the
+fields of a report.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 import aiohttp
 import orjson
 
 from controlplane.app.ports import Undelivered
+from controlplane.domain.reports import Allowance, Report
 
 WITHIN = aiohttp.ClientTimeout(total=10.0, connect=5.0)
 LARGEST_ANSWER = 64 * 1024
 _AGAIN = frozenset({408, 425, 429})
+
+TITLE = "Log Notification"
+LONGEST_MESSAGE = 12_000
+"""Bytes of a message; a robot takes 20,000 in all."""
+LONGEST_LABELS = 4_000
+_TOO_FAST = frozenset({130101, 410100})
+_BUSY = -1
+REST = 600.0
+"""Seconds for which a robot that was called too often takes nothing."""
+
+TOLD_BY = "Koupleless-Told-By"
+"""Header: the replica that has given this report to its hooks already, so that the intake does not do it again."""
+PACE_OF_LINKS = Allowance(most=200, seconds=60.0)
 
 
 class Poster:
@@ -50,10 +70,11 @@ class Poster:
             return answer
         if 300 <= response.status < 400:
             raise Undelivered(f"redirects (status {response.status}): name the URL that it redirects to", again=False)
+        wait = response.headers.get("Retry-After", "")
         raise Undelivered(
             f"answered status {response.status}",
             again=response.status >= 500 or response.status in _AGAIN,
-            retry_after=_seconds(response.headers.get("Retry-After", "")),
+            retry_after=float(wait) if wait.isascii() and wait.isdigit() and len(wait) < 10 else 0.0,
         )
 
 
@@ -64,5 +85,65 @@ async def _beginning(response: aiohttp.ClientResponse) -> bytes:
     return answer
 
 
-def _seconds(text: str) -> float:
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0.0
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link of the tracker; told_by is the replica's name if it has hooks of its own."""
+
+    kind: ClassVar[str] = "link"
+    url: str
+    name: str
+    poster: Poster
+    told_by: str
+
+    async def send(self, report: Report) -> None:
+        """Deliver one report; raises Undelivered."""
+        await self.poster.post(self.url, report.fields(), {TOLD_BY: self.told_by} if self.told_by else {})
+
+
+@dataclass(frozen=True, slots=True)
+class DingTalk:
+    """A robot."""
+
+    kind: ClassVar[str] = "dingtalk"
+    url: str
+    name: str
+    poster: Poster
+
+    async def send(self, report: Report) -> None:
+        """Deliver one report; raises Undelivered."""
+        answer = await self.poster.post(self.url, message(report))
+        try:
+            obj = orjson.loads(answer)
+        except orjson.JSONDecodeError:
+            obj = None
+        # What is not the answer of a robot counts as taken.
+        code = obj.get("errcode") if isinstance(obj, dict) else None
+        if not isinstance(code, int) or not code:
+            return
+        too_fast = code in _TOO_FAST
+        raise Undelivered(
+            f"answered errcode {code}: {str(obj.get('errmsg', ''))[:200]}",
+            again=too_fast or code == _BUSY,
+            retry_after=REST if too_fast else 0.0,
+        )
+
+
+def message(report: Report) -> dict[str, object]:
+    """Return the body of the POST to a robot."""
+    labels = "".join(f"{name}: {value}\n" for name, value in sorted(report.labels.items()))
+    text = (
+        "## MC告警\n\n"
+        f"- **Trace ID**: {report.trace_id}\n"
+        f"- **工单类型**: {report.scene}\n"
+        f"- **节点**: {report.event}\n"
+        f"- **结果**: {report.result}\n"
+        f"- **失败信息**: {_cut(report.message, LONGEST_MESSAGE)}\n"
+        f"- **错误代码**: {report.code}\n"
+        f"- **部署信息**: [{_cut(labels, LONGEST_LABELS)}]"
+    )
+    return {"msgtype": "markdown", "markdown": {"title": TITLE, "text": text}}
+
+
+def _cut(text: str, most: int) -> str:
+    encoded = text.encode(errors="replace")
+    return text if len(encoded) <= most else encoded[:most].decode(errors="ignore") + "..."

@@ -1,22 +1,31 @@
-"""The tracker's configuration file: logDir, reportLevel, reportLinks, as the Go Module Controller V2 reads it.
+"""The tracker's configuration file (logDir, reportLevel, reportLinks, as the Go Module Controller V2 reads it) and the
+file of events that it names.
 
 A link that cannot be used gets no reports; it keeps neither the others nor the file of events from working.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
 from enum import Enum
 from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from controlplane.reports.hooks import Target, Unusable, check_url, masked, target
+from controlplane.reports.hooks import Destination, destinations
 from service.wording import plain
+from service.worker import Worker
 
 DEFAULT_PATH = "config/default_tracker_config.yaml"
 LARGEST = 1024 * 1024
+_KEYS = "logDir, reportLevel, reportLinks"
+
+EVENT_LOG = "events.log"
+LARGEST_LOG = 64 * 1024 * 1024
+KEPT = 4
+"""Older files that are kept: events.log.1 is the newest of them."""
+WRITTEN_WITHIN = 20.0
 
 
 class Level(Enum):
@@ -35,36 +44,26 @@ class TrackerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    log_dir: Path = Field(Path(), alias="logDir")
-    level: Level = Field(Level.ERROR, alias="reportLevel")
-    all_links: tuple[str, ...] = Field((), alias="reportLinks")
+    log_dir: Path = Field(default=Path(), alias="logDir")
+    level: Level = Field(default=Level.ERROR, alias="reportLevel")
+    urls: tuple[str, ...] = Field(default=(), alias="reportLinks")
 
-    @field_validator("all_links", mode="before")
+    @field_validator("urls", mode="before")
     @classmethod
-    def _links(cls, value: object) -> object:
-        links = [] if value is None else value
-        if not isinstance(links, list | tuple):
+    def _urls(cls, value: object) -> object:
+        if not isinstance(value, list | tuple | None):
             raise ValueError("must be a list of URLs")  # noqa: TRY004 - pydantic wants ValueError
-        return tuple(str(link) for link in links)
+        return tuple(str(link) for link in value or ())
 
     @property
-    def links(self) -> tuple[str, ...]:
+    def links(self) -> tuple[Destination, ...]:
         """The links that can be used."""
-        return tuple(link for link in self.all_links if _why_unusable(link) is None)
+        return tuple(link for link in destinations("link", self.urls) if not link.problem)
 
     @property
-    def unusable(self) -> tuple[Unusable, ...]:
+    def unusable(self) -> tuple[Destination, ...]:
         """The links that cannot."""
-        return tuple(Unusable(name, why) for name, link in self._named() if (why := _why_unusable(link)) is not None)
-
-    @property
-    def targets(self) -> tuple[Target, ...]:
-        """Where the links are that can be used."""
-        return tuple(found for name, link in self._named() if (found := target(name, link)) is not None)
-
-    def _named(self) -> Iterator[tuple[str, str]]:
-        for number, link in enumerate(self.all_links, 1):
-            yield f"link {number} ({masked(link)})", link
+        return tuple(link for link in destinations("link", self.urls) if link.problem)
 
 
 def load(path: Path) -> TrackerConfig:
@@ -77,32 +76,67 @@ def load(path: Path) -> TrackerConfig:
     if len(text) > LARGEST:
         raise WrongTrackerFile(f"it is larger than {LARGEST} bytes")
     try:
-        said = yaml.safe_load(text)
+        content = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark is not None else ""
-        raise WrongTrackerFile(f"it is not YAML{where}; it has the keys logDir, reportLevel, reportLinks") from error
-    if said is None:
-        said = {}
-    if not isinstance(said, dict):
-        raise WrongTrackerFile("it must have the keys logDir, reportLevel, reportLinks")
+        raise WrongTrackerFile(f"it is not YAML{where}; it has the keys {_KEYS}") from error
+    if not isinstance(content, dict | None):
+        raise WrongTrackerFile(f"it must have the keys {_KEYS}")
     try:
-        return TrackerConfig.model_validate(said)
+        return TrackerConfig.model_validate(content or {})
     except ValidationError as error:
         raise WrongTrackerFile("; ".join(_explain(dict(e)) for e in error.errors())) from error
-
-
-def _why_unusable(link: str) -> str | None:
-    try:
-        check_url(link)
-    except ValueError as error:
-        return str(error)
-    return None
 
 
 def _explain(error: dict[str, object]) -> str:
     location = error["loc"]
     key = str(location[0]) if isinstance(location, tuple) and location else ""
     if error["type"] == "extra_forbidden":
-        return f"{key}: there is no such key; there are logDir, reportLevel, reportLinks"
+        return f"{key}: there is no such key; there are {_KEYS}"
     return f"{key}: {plain(str(error['msg']))}"
+
+
+class EventLog:
+    """The file events.log: appended to, and rotated so that it stays bounded.
+
+    It is opened for each batch of lines, so that other tools may move or remove it, and written in a thread, so that a
+    slow disk delays nothing else. The handlers of logging keep it open, and say of a full disk nothing but a
+    traceback.
+    """
+
+    def __init__(self, folder: Path, *, largest: int = LARGEST_LOG, kept: int = KEPT) -> None:
+        self.path = folder / EVENT_LOG
+        self._largest = largest
+        self._kept = kept
+        self._worker = Worker("event-file")
+
+    def why_not_writable(self) -> str:
+        """Return why it cannot be written, empty if that is not seen; nothing is touched."""
+        folder = self.path.parent
+        if not folder.is_dir():
+            return f"there is no folder {folder}"
+        if self.path.is_dir():
+            return f"{self.path} is a folder"
+        there = self.path if self.path.exists() else folder
+        return "" if os.access(there, os.W_OK) else f"{there} cannot be written by this user"
+
+    async def append(self, text: str) -> None:
+        """Write lines; raises OSError or TimeoutError, and some of it may have been written then."""
+        await self._worker.call(lambda: self._append(text.encode(errors="replace")), within=WRITTEN_WITHIN)
+
+    def _append(self, lines: bytes) -> None:
+        with self.path.open("ab") as file:
+            size = file.tell()
+            if size == 0 or size + len(lines) <= self._largest:
+                file.write(lines)
+                return
+        self._rotate()
+        with self.path.open("ab") as file:
+            file.write(lines)
+
+    def _rotate(self) -> None:
+        for number in range(self._kept, 0, -1):
+            older = self.path.with_name(f"{EVENT_LOG}.{number - 1}") if number > 1 else self.path
+            if older.exists():
+                older.replace(self.path.with_name(f"{EVENT_LOG}.{number}"))

@@ -13,7 +13,7 @@ import orjson
 
 from controlplane.kube.access import CannotConnect
 from controlplane.kube.connections import Connections
-from controlplane.kube.credentials import ConfiguredCredentials
+from controlplane.kube.credentials import Credentials
 from controlplane.kube.transport import failure
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from modulecontroller.configuration import Configuration
@@ -80,7 +80,7 @@ def subject(configuration: Configuration) -> ControlPlaneSettings | str:
 @asynccontextmanager
 async def connect(settings: ControlPlaneSettings) -> AsyncIterator[Api]:
     """Give what asks the API server; raises NoAnswer."""
-    credentials = ConfiguredCredentials(settings.kubeconfig)
+    credentials = Credentials(settings.kubeconfig)
     connections = Connections(credentials)
     try:
         access = await credentials.access()

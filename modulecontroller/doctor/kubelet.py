@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 from controlplane.cluster import fields
-from controlplane.cluster.services import service
+from controlplane.cluster.reading import service
 from controlplane.domain.contract import KUBELET_SERVICE
 from controlplane.domain.endpoint import Endpoint, endpoint_of
 from controlplane.settings import ControlPlaneSettings

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from urllib.request import getproxies, proxy_bypass
 
 from controlplane.reports import hooks, trackerfile
-from controlplane.reports.hooks import Target
+from controlplane.reports.hooks import Destination
 from controlplane.settings import ControlPlaneSettings
 from modulecontroller.configuration import Configuration
 from modulecontroller.doctor.findings import Finding, ok, skipped, warning
@@ -31,19 +31,21 @@ async def check(configuration: Configuration) -> AsyncIterator[Finding]:
         yield finding
 
 
-def _targets(settings: ControlPlaneSettings) -> Iterator[Target]:
-    yield from hooks.http_targets(settings.report_hooks.get_secret_value())
+def _targets(settings: ControlPlaneSettings) -> Iterator[Destination]:
+    of_hooks = hooks.destinations("hook", hooks.urls(settings.report_hooks.get_secret_value()))
+    yield from (hook for hook in of_hooks if not hook.problem)
     if settings.tracker_file is not None:
         with contextlib.suppress(trackerfile.WrongTrackerFile):
-            yield from trackerfile.load(settings.tracker_file).targets
+            yield from trackerfile.load(settings.tracker_file).links
 
 
-async def _reach(target: Target) -> Finding:
-    if target.scheme in getproxies() and not proxy_bypass(target.host):
+async def _reach(target: Destination) -> Finding:
+    scheme, host = target.parts.scheme, target.parts.hostname or ""
+    if scheme in getproxies() and not proxy_bypass(host):
         return skipped(ABOUT, f"{target.name} is called through a proxy, and not tried")
     try:
         async with asyncio.timeout(CONNECT_TIME):
-            _, writer = await asyncio.open_connection(target.host, target.port)
+            _, writer = await asyncio.open_connection(host, target.parts.port or (443 if scheme == "https" else 80))
     except (OSError, TimeoutError) as failed:
         cause = _cause(failed)
         fix = "correct the URL, or look at DNS, firewalls and NetworkPolicies; all else works without it"

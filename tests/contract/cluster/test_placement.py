@@ -10,7 +10,7 @@ from collections import defaultdict
 
 import pytest
 
-from controlplane.cluster import objects, scheduling
+from controlplane.cluster import reading, scheduling
 from controlplane.domain.objects import Node, SchedulingRules
 from controlplane.domain.workloads.placement import admits
 from tests.placements import CASES, NODES, REQUIRED, Case
@@ -55,7 +55,7 @@ def test_scheduler_and_we_agree(kube: KubeCluster) -> None:
         kube.api.create("/api/v1/nodes", {**node, "metadata": {"name": name, "labels": labels}, "status": status})
 
     def seen() -> list[Node]:
-        return [objects.node(obj) for obj in kube.api.items("/api/v1/nodes")]
+        return [reading.node(obj) for obj in kube.api.items("/api/v1/nodes")]
 
     cordon = "node.kubernetes.io/unschedulable"
     eventually(

@@ -12,9 +12,10 @@ from prometheus_client import REGISTRY
 from controlplane.app.ports import Rejected, Transient, Unknown
 from controlplane.cluster.api import LEASES, NODES, PODS, Expired, Json, WatchEvent
 from controlplane.kube import client, transport
-from controlplane.kube.access import Access, FixedCredentials
+from controlplane.kube.access import Access
 from controlplane.kube.client import KubeApiServer
 from controlplane.kube.gate import Gate
+from tests.fakes.kubeaccess import fixed
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -36,7 +37,7 @@ async def serving(handler: Handler) -> AsyncIterator[str]:
 @asynccontextmanager
 async def talking(handler: Handler) -> AsyncIterator[KubeApiServer]:
     async with serving(handler) as host:
-        api = KubeApiServer(FixedCredentials(Access(host)), Gate())
+        api = KubeApiServer(fixed(Access(host)), Gate())
         try:
             yield api
         finally:
@@ -117,7 +118,7 @@ async def test_a_read_that_is_not_answered_is_transient(monkeypatch: pytest.Monk
 async def test_a_server_that_is_not_there_is_transient_for_writes_too() -> None:
     async with serving(hanging) as host:
         pass
-    api = KubeApiServer(FixedCredentials(Access(host)))
+    api = KubeApiServer(fixed(Access(host)))
     for attempt in (api.create(NODES, {}), api.get(NODES, "a"), api.list(NODES), watched(api)):
         with pytest.raises(Transient):
             await attempt
@@ -155,29 +156,13 @@ async def test_too_many_requests_names_when_to_come_back() -> None:
 
 
 async def test_a_refused_token_is_renewed_and_the_request_made_again() -> None:
-    class Rotating:
-        token = "old"
-
-        def __init__(self, host: str) -> None:
-            self._host = host
-
-        async def access(self) -> Access:
-            return Access(self._host, f"Bearer {self.token}")
-
-        async def rejected(self, access: Access) -> None:
-            assert access.authorization == "Bearer old"
-            self.token = "new"
-
-        async def close(self) -> None:
-            pass
-
     async def handler(request: web.Request) -> web.Response:
         if request.headers["Authorization"] != "Bearer new":
             return web.Response(status=401)
         return web.json_response({"metadata": {"name": "a"}})
 
     async with serving(handler) as host:
-        api = KubeApiServer(Rotating(host))
+        api = KubeApiServer(fixed(Access(host, "Bearer old"), Access(host, "Bearer new")))
         assert await api.create(NODES, {"metadata": {"name": "a"}}) == {"metadata": {"name": "a"}}
         await api.close()
 
@@ -225,7 +210,7 @@ async def test_a_watch_that_is_not_ended_in_time_is_dead(monkeypatch: pytest.Mon
     monkeypatch.setattr(client, "WATCH_GRACE", 0.2)
     async with talking(telling(line("ADDED", metadata={}), then=20.0)) as api:
         async with asyncio.timeout(5):
-            with pytest.raises(Transient, match=r"watch nodes: nothing was heard for 1\.2 s"):
+            with pytest.raises(Transient, match=r"watch nodes: nothing was received for 1\.2 s"):
                 await watched(api)
 
 
@@ -345,7 +330,7 @@ async def test_requests_are_counted() -> None:
 
 async def test_a_cancelled_request_leaves_no_place_taken() -> None:
     async with serving(hanging) as host:
-        api = KubeApiServer(FixedCredentials(Access(host)), Gate(concurrent=1, patience=0.5))
+        api = KubeApiServer(fixed(Access(host)), Gate(concurrent=1, patience=0.5))
         request = asyncio.create_task(api.get(NODES, "a"))
         await asyncio.sleep(0.1)
         request.cancel()

@@ -21,13 +21,12 @@ from prometheus_client import REGISTRY
 
 from controlplane.app.clock import SystemClock
 from controlplane.app.ports import ClusterError, Rejected, Transient
-from controlplane.cluster import objects
+from controlplane.cluster import reading
 from controlplane.cluster.api import NODES, PODS, Json, ObjectList, Resource
 from controlplane.cluster.informer import ObjectInformer
-from controlplane.cluster.selector import Selector
 from controlplane.kubelet import logs as logs_module
 from controlplane.kubelet import server as server_module
-from controlplane.kubelet.access import Access
+from controlplane.kubelet.access import Reviewer
 from controlplane.kubelet.basepods import BasePods
 from controlplane.kubelet.certificates import Files
 from controlplane.kubelet.logs import ModuleLogs
@@ -184,17 +183,17 @@ async def running(
     api.put(PODS, pod_of("modules", "biz1", "vnode.b1.dev", "biz1", "10.0.0.7", **{MODULE: "module"}))
     api.put(PODS, pod_of("bases", "shop-0", "worker", "base", "10.0.0.7"))
     clock = SystemClock()
-    pods = ObjectInformer(api, PODS, objects.pod, selector=Selector({MODULE: "module"}), clock=clock)
-    nodes = ObjectInformer(api, NODES, objects.node, selector=Selector({MODULE: "vnode"}), clock=clock)
-    access = Access(api, clock)
+    pods = ObjectInformer(api, PODS, reading.pod, selector=f"{MODULE}=module", clock=clock)
+    nodes = ObjectInformer(api, NODES, reading.node, selector=f"{MODULE}=vnode", clock=clock)
+    reviewer = Reviewer(api, clock)
     logs = ModuleLogs(
-        pods=pods, nodes=nodes, access=access, base_pods=BasePods(api, namespace="default"), source=source
+        pods=pods, nodes=nodes, reviewer=reviewer, base_pods=BasePods(api, namespace="default"), source=source
     )
     server = KubeletServer(
         host=host,
         port=0,
         files=authority.files,
-        access=access,
+        reviewer=reviewer,
         logs=logs,
         look_every=0.1,
         most_connections=most_connections,
@@ -341,7 +340,7 @@ async def test_a_port_that_is_taken_stops_the_start(scene: Scene) -> None:
         host="127.0.0.1",
         port=scene.server.port,
         files=scene.authority.files,
-        access=Access(scene.api, SystemClock()),
+        reviewer=Reviewer(scene.api, SystemClock()),
         logs=scene.server._logs,
     )
     with pytest.raises(CannotListen, match=f"KUBELET_PROXY_PORT={scene.server.port} on 127.0.0.1: cannot listen"):

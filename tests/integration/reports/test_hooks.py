@@ -21,8 +21,7 @@ from controlplane.domain.backoff import Backoff
 from controlplane.domain.reports import Report
 from controlplane.reports import hooks, posting
 from controlplane.reports.apprises import Apprise
-from controlplane.reports.dingtalk import DingTalk
-from controlplane.reports.posting import Poster
+from controlplane.reports.posting import DingTalk, Poster
 from tests.integration.reports.receiver import SECRET, Receiver
 
 REPORT = Report("k", "vpod_deploy", "ContainerStart", "fail", "boom", "01002", {"base": "b1"}, "t")

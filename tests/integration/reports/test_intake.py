@@ -16,7 +16,7 @@ from controlplane.app.clock import SystemClock
 from controlplane.domain.reports import Allowance, Report
 from controlplane.reports import intake
 from controlplane.reports.intake import PACE, ReportIntake
-from controlplane.reports.links import TOLD_BY
+from controlplane.reports.posting import TOLD_BY
 from tests.integration.reports.receiver import free_port
 
 FIELDS = {

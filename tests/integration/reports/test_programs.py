@@ -109,7 +109,7 @@ async def test_what_cannot_be_used_is_left_out_and_all_else_goes_on(receiver: Re
     for kind, number in (("hook", 2), ("link", 1), ("tracker", 1)):
         assert f'koupleless_reporting_unusable{{kind="{kind}"}} {number}.0' in metrics
     for told in (
-        "hook 1 (***) gets no reports: it is no URL",
+        "hook 1 (***) gets no reports: it is not a URL",
         "hook 2 (htps://***) gets no reports: there is no service htps://; did you mean https://?",
         "link 2 (ftp://***) gets no reports: it must begin with http",
         f"logDir: there is no folder {tmp_path}/none",

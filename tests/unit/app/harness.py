@@ -28,9 +28,8 @@ from controlplane.app.roster import Roster
 from controlplane.app.workloads.baselines import Baselines
 from controlplane.app.workloads.followers import FollowerScaling
 from controlplane.app.workloads.ignored import IgnoredDeployments
-from controlplane.cluster.adapter import ApiCluster
+from controlplane.cluster.adapter import ApiCluster, kubelet_services
 from controlplane.cluster.api import LEASES, NODES, PODS, Json, Resource
-from controlplane.cluster.services import kubelet_services
 from controlplane.domain.facts import (
     Address,
     BaseState,

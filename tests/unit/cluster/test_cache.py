@@ -44,14 +44,14 @@ def test_a_write_is_seen_at_once_and_its_echo_changes_nothing() -> None:
     cache.replace([], "10")
     cache.wrote("a", View("u", "11"))
     assert cache.get("a") == View("u", "11")
-    cache.told("a", View("u", "11"))
+    cache.changed("a", View("u", "11"))
     assert told == ["a"]
 
 
 def test_the_result_of_a_write_does_not_bring_back_what_was_deleted_since() -> None:
     cache, _ = _cache()
     cache.replace([("a", View("u", "10"))], "10")
-    cache.told_gone("a", View("u", "12"))
+    cache.gone("a", View("u", "12"))
     cache.wrote("a", View("u", "11"))
     assert cache.get("a") is None
 
@@ -77,7 +77,7 @@ def test_an_old_event_does_not_set_back_what_we_wrote() -> None:
     cache, _ = _cache()
     cache.replace([("a", View("u", "10"))], "10")
     cache.wrote("a", View("u", "12"))
-    cache.told("a", View("u", "11"))
+    cache.changed("a", View("u", "11"))
     assert cache.get("a") == View("u", "12")
     assert cache.seen == "11"
 
@@ -86,7 +86,7 @@ def test_the_deletion_of_an_earlier_object_leaves_its_successor() -> None:
     cache, _ = _cache()
     cache.replace([("a", View("u", "10"))], "10")
     cache.wrote("a", View("v", "12"))
-    cache.told_gone("a", View("u", "11"))
+    cache.gone("a", View("u", "11"))
     assert cache.get("a") == View("v", "12")
 
 
@@ -95,9 +95,9 @@ def test_versions_that_are_no_numbers_leave_it_to_the_watch() -> None:
     cache.replace([("a", View("u", "p"))], "p")
     cache.wrote("a", View("u", "q"))
     assert cache.get("a") == View("u", "p")
-    cache.told("a", View("u", "q"))
+    cache.changed("a", View("u", "q"))
     assert cache.get("a") == View("u", "q")
-    cache.told_gone("a", View("u", "r"))
+    cache.gone("a", View("u", "r"))
     assert cache.get("a") is None
 
 
@@ -116,7 +116,7 @@ def test_with_any_interleaving_of_results_and_events_the_cache_ends_as_the_clust
             cache.wrote("a", View("u", ours.pop(data.draw(st.integers(0, len(ours) - 1)))))
         else:
             version, exists = events.pop(0)
-            (cache.told if exists else cache.told_gone)("a", View("u", version))
+            (cache.changed if exists else cache.gone)("a", View("u", version))
         view = cache.get("a")
         if view is not None:
             assert int(view.resource_version) >= shown[-1]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from controlplane.cluster import objects
-from controlplane.cluster.objects import FOREIGN_ANNOTATION_LIMIT
+from controlplane.cluster import reading
+from controlplane.cluster.reading import FOREIGN_ANNOTATION_LIMIT
 from controlplane.domain.objects import Container, ContainerKind, FieldRef, OtherContainer, ResourceRef
 
 Json = dict[str, Any]
@@ -28,7 +28,7 @@ def module(name: str = "biz1", *env: Json, **more: Any) -> Json:
 
 
 def only(obj: Json) -> Container:
-    (container,) = objects.pod(obj).containers
+    (container,) = reading.pod(obj).containers
     return container
 
 
@@ -47,7 +47,7 @@ def test_the_version_of_a_template_comes_from_the_templates_own_labels() -> None
         "metadata": {"labels": {"v": "2.1"}},
         "spec": {"containers": [{"name": "b", "env": [LABEL_OF_VERSION]}]},
     }
-    deployment = objects.module_deployment(
+    deployment = reading.module_deployment(
         {"metadata": {"name": "d", "labels": {"v": "9"}}, "spec": {"template": template}}
     )
     assert [container.version for container in deployment.containers] == ["2.1"]
@@ -62,7 +62,7 @@ def test_an_annotation_that_is_referred_to_is_kept_however_long() -> None:
     long = "x" * (FOREIGN_ANNOTATION_LIMIT + 1)
     note = {"name": "NOTE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.annotations['example.com/a']"}}}
     metadata = {"annotations": {"example.com/a": long, "example.com/b": long}}
-    assert objects.pod(pod(module("biz1", note), metadata=metadata)).annotations == {"example.com/a": long}
+    assert reading.pod(pod(module("biz1", note), metadata=metadata)).annotations == {"example.com/a": long}
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_resources_that_are_referred_to(own: Json, ofthepod: Json, reference: Js
 
 
 def test_containers_without_a_version_beside_one_with_it_are_no_modules() -> None:
-    seen = objects.pod(
+    seen = reading.pod(
         pod(
             {"name": "proxy", "image": "istio/proxyv2"},
             module("biz1"),
@@ -110,7 +110,7 @@ def test_containers_without_a_version_beside_one_with_it_are_no_modules() -> Non
 
 
 def test_where_no_container_has_a_version_all_count_as_modules() -> None:
-    seen = objects.pod(pod({"name": "a"}, {"name": "b"}))
+    seen = reading.pod(pod({"name": "a"}, {"name": "b"}))
     assert [container.name for container in seen.containers] == ["a", "b"]
     assert seen.others == ()
 
@@ -121,7 +121,7 @@ def test_statuses_of_modules_and_of_others_are_kept_apart() -> None:
         "initContainerStatuses": [{"name": "init"}],
         "ephemeralContainerStatuses": [{"name": "debug"}],
     }
-    seen = objects.pod(
+    seen = reading.pod(
         pod(
             {"name": "proxy"},
             module("biz1"),

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from controlplane.app.ports import Rejected, Transient
-from controlplane.cluster import objects
+from controlplane.cluster import reading
 from controlplane.cluster.api import NODES, PODS, WatchEvent
 from controlplane.cluster.informer import ModulePodInformer, ObjectInformer
-from controlplane.cluster.selector import Selector
 from controlplane.domain.objects import Node
 from tests.fakes.apiserver import FakeApiServer
 from tests.unit.cluster.clock import LoopClock
@@ -33,7 +32,7 @@ def _pod(name: str, node: str = "", created: str = "") -> dict[str, Any]:
 
 
 def _informer(api: FakeApiServer) -> ObjectInformer[Node]:
-    return ObjectInformer(api, NODES, objects.node, selector=Selector(LABELS), clock=LoopClock(), chance=lambda: 0.0)
+    return ObjectInformer(api, NODES, reading.node, selector="component=vnode", clock=LoopClock(), chance=lambda: 0.0)
 
 
 @asynccontextmanager
@@ -231,7 +230,7 @@ async def test_settled_waits_for_the_watch_and_no_longer_than_its_patience() -> 
 async def test_pods_by_node_oldest_first_and_moves_are_told_to_both_nodes() -> None:
     api = FakeApiServer()
     informer = ModulePodInformer(
-        api, PODS, objects.pod, selector=Selector(LABELS), clock=LoopClock(), chance=lambda: 0.0
+        api, PODS, reading.pod, selector="component=vnode", clock=LoopClock(), chance=lambda: 0.0
     )
     told: list[str] = []
     informer.subscribe_node(told.append)
@@ -255,7 +254,7 @@ async def test_of_pods_created_in_the_same_second_the_one_that_was_bound_first_i
     """By name it would be the younger one, for as long as both are there."""
     api = FakeApiServer()
     informer = ModulePodInformer(
-        api, PODS, objects.pod, selector=Selector(LABELS), clock=LoopClock(), chance=lambda: 0.0
+        api, PODS, reading.pod, selector="component=vnode", clock=LoopClock(), chance=lambda: 0.0
     )
     async with _running(informer):
         for name, node in (("z-first", ""), ("a-second", ""), ("z-first", "n1"), ("a-second", "n1"), ("z-first", "n1")):

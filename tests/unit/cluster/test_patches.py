@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controlplane.cluster import objects, patches
+from controlplane.cluster import patches, reading
 from controlplane.domain.objects import (
     Condition,
     Container,
@@ -39,7 +39,7 @@ POD = Pod("ns", "biz1", "uid", "5", "n", (Container("biz1", "url"),))
 
 
 def test_a_new_node_reads_back_as_its_spec() -> None:
-    node = objects.node(patches.new_node(SPEC, NOW))
+    node = reading.node(patches.new_node(SPEC, NOW))
     assert node == Node("n", "", "", SPEC.labels, SPEC.annotations, SPEC.taints, status=STATUS)
 
 
@@ -80,7 +80,7 @@ def test_pod_status_reads_back_and_holds_the_uid() -> None:
     status = PodStatus("Running", "", "", "10.0.0.1", "10.0.0.1", NOW, (READY,), (RUNNING,))
     patch = patches.pod_status(POD, status)
     assert patch["metadata"] == {"uid": "uid"}
-    assert objects.pod_status(patch["status"]) == status
+    assert reading.pod_status(patch["status"]) == status
 
 
 def test_every_container_state_reads_back() -> None:
@@ -91,7 +91,7 @@ def test_every_container_state_reads_back() -> None:
         ContainerStatus("a"),
     ):
         patch = patches.pod_status(POD, PodStatus(containers=(status,)))
-        assert objects.pod_status(patch["status"]).containers == (status,)
+        assert reading.pod_status(patch["status"]).containers == (status,)
 
 
 def test_statuses_of_containers_that_are_no_modules_stand_in_the_list_of_their_kind() -> None:
@@ -105,7 +105,7 @@ def test_statuses_of_containers_that_are_no_modules_stand_in_the_list_of_their_k
         "initContainerStatuses": ["init"],
         "ephemeralContainerStatuses": ["debug"],
     }
-    assert objects.pod_status(patch["status"], frozenset(kinds)).others == others
+    assert reading.pod_status(patch["status"], frozenset(kinds)).others == others
 
 
 def test_conditions_that_the_pod_has_are_not_written_again() -> None:
@@ -117,7 +117,7 @@ def test_conditions_that_the_pod_has_are_not_written_again() -> None:
 
 def test_lease_reads_back_and_its_patch_holds_the_version() -> None:
     lease = Lease("ns", "l", "", "me", 40, NOW, NOW, 7, {"l": "v"}, {"a": "b"})
-    assert objects.lease(patches.new_lease(lease)) == lease
+    assert reading.lease(patches.new_lease(lease)) == lease
     patch = patches.lease(replace(lease, resource_version="9"))
     assert patch["metadata"] == {"resourceVersion": "9", "annotations": {"a": "b"}}
     assert patch["spec"]["holderIdentity"] == "me"
@@ -130,7 +130,7 @@ def test_a_released_lease_has_an_empty_holder_as_the_original_needs_the_field() 
 def test_a_new_pod_is_bound_and_carries_its_version_once() -> None:
     container = Container("biz1", "url", "0.0.1", ("a",), (("BIZ_VERSION", "other"), ("K", "V")))
     body = patches.new_pod(NewPod("ns", "p", "n", container, {"l": "v"}, {}, (Toleration(operator="Exists"),)))
-    pod = objects.pod(body)
+    pod = reading.pod(body)
     assert pod.node_name == "n"
     assert pod.containers == (replace(container, env=(("BIZ_VERSION", "0.0.1"), ("K", "V"))),)
     assert body["spec"]["tolerations"] == [{"operator": "Exists"}]

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.cluster.services import service
+from controlplane.cluster.reading import service
 from controlplane.domain.contract import ENV
 from controlplane.domain.endpoint import Service, ServicePort
 

@@ -8,11 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from controlplane.app.ports import Transient
-from controlplane.cluster import objects
+from controlplane.cluster import reading
 from controlplane.cluster.api import DEPLOYMENTS, Json, WatchEvent
-from controlplane.cluster.informer import ObjectInformer
-from controlplane.cluster.selector import Selector
-from controlplane.cluster.union import UnionInformer
+from controlplane.cluster.informer import ObjectInformer, UnionInformer
 from controlplane.domain.objects import ModuleDeployment
 from tests.fakes.apiserver import FakeApiServer
 from tests.unit.cluster.clock import LoopClock
@@ -28,9 +26,9 @@ class Scene:
         self.informer: UnionInformer[ModuleDeployment] = UnionInformer(
             *(
                 ObjectInformer(
-                    self.api, DEPLOYMENTS, objects.module_deployment, selector=selector, clock=LoopClock(), chance=float
+                    self.api, DEPLOYMENTS, reading.module_deployment, selector=selector, clock=LoopClock(), chance=float
                 )
-                for selector in (Selector({"env": "dev"}), Selector({"peer": "1"}, absent=("env",)))
+                for selector in ("env=dev", "peer=1,!env")
             )
         )
         self.told: list[str] = []
@@ -81,7 +79,7 @@ async def test_one_that_passes_from_one_to_the_other_stays_in_any_order(scene: S
 async def test_a_part_of_a_write_goes_where_the_object_is(scene: Scene) -> None:
     known = scene.informer.get("ns/peer")
     assert known is not None
-    written = objects.module_deployment(scene.put("peer", peer="1"))
+    written = reading.module_deployment(scene.put("peer", peer="1"))
     assert scene.informer.wrote_part("ns/peer", written) is written
     assert scene.informer.get("ns/peer") == written
     assert scene.informer.parts[0].get("ns/peer") is None

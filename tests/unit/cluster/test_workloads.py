@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.cluster.workloads import workload
+from controlplane.cluster.reading import workload
 from controlplane.domain.objects import Requirement
 
 TEMPLATE = {"spec": {"containers": [{"name": "biz1", "image": "u", "env": [{"name": "BIZ_VERSION", "value": "1"}]}]}}

@@ -8,7 +8,7 @@ import pytest
 
 from controlplane.kube import credentials
 from controlplane.kube.access import Access, CannotConnect
-from controlplane.kube.credentials import ConfiguredCredentials
+from controlplane.kube.credentials import Credentials
 from tests.unit.cluster.clock import LoopClock
 
 pytestmark = pytest.mark.looptime
@@ -27,8 +27,8 @@ class Given:
         self.fetched: list[bool] = []
         self.at_once = 0
 
-    async def fetch(self, *, anew: bool) -> Access:
-        self.fetched.append(anew)
+    async def fetch(self, *, renew: bool) -> Access:
+        self.fetched.append(renew)
         self.at_once += 1
         try:
             await asyncio.sleep(self.takes)
@@ -40,17 +40,14 @@ class Given:
         ends_at = self._clock.wall() + self.lasts if self.lasts is not None else None
         return Access("https://api", f"Bearer {len(self.fetched)}", ends_at=ends_at)
 
-    def close(self) -> None:
-        pass
 
-
-def keeper(*, lasts: float | None = None, takes: float = 0.0) -> tuple[ConfiguredCredentials, Given]:
+def keeper(*, lasts: float | None = None, takes: float = 0.0) -> tuple[Credentials, Given]:
     clock = LoopClock()
     source = Given(clock, lasts=lasts, takes=takes)
-    return ConfiguredCredentials(clock=clock, source=source), source
+    return Credentials(clock=clock, source=source), source
 
 
-async def token(kept: ConfiguredCredentials) -> str:
+async def token(kept: Credentials) -> str:
     return (await kept.access()).authorization.removeprefix("Bearer ")
 
 
@@ -115,8 +112,8 @@ async def test_a_defect_of_a_source_is_an_answer_and_not_tried_again_with_each_r
 ) -> None:
     kept, source = keeper()
 
-    async def defect(*, anew: bool) -> Access:
-        source.fetched.append(anew)
+    async def defect(*, renew: bool) -> Access:
+        source.fetched.append(renew)
         raise KeyError("x")
 
     monkeypatch.setattr(source, "fetch", defect)
@@ -192,7 +189,7 @@ async def test_closing_ends_a_fetch() -> None:
 
 async def test_outside_a_pod_the_service_account_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    kept = ConfiguredCredentials()
+    kept = Credentials()
     with pytest.raises(CannotConnect, match="service account of this Pod: "):
         await kept.access()
     await kept.close()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from controlplane.app.ports import AlreadyExists, ClusterError, Conflict, NotFound, Rejected, Transient, Unknown
 from controlplane.cluster.api import Expired
-from controlplane.kube.errors import refusal, watch_error
+from controlplane.kube.errors import Unauthorized, error_of_reply, error_of_watch
 from controlplane.kube.transport import failure
 
 
@@ -24,7 +24,7 @@ def _status(reason: str = "", message: str = "words", **more: object) -> bytes:
     [
         (301, b"", Rejected),
         (400, _status("BadRequest"), Rejected),
-        (401, _status("Unauthorized"), Rejected),
+        (401, _status("Unauthorized"), Unauthorized),
         (403, _status("Forbidden"), Rejected),
         (404, _status("NotFound"), NotFound),
         (408, b"", Transient),
@@ -43,22 +43,22 @@ def _status(reason: str = "", message: str = "words", **more: object) -> bytes:
     ],
 )
 def test_statuses_of_writes(status: int, body: bytes, expected: type[ClusterError]) -> None:
-    assert type(refusal(status, body, write=True)) is expected
+    assert type(error_of_reply(status, body, write=True)) is expected
 
 
 @pytest.mark.parametrize("status", [500, 504])
 def test_a_read_that_timed_out_in_the_server_can_simply_be_repeated(status: int) -> None:
-    assert type(refusal(status, _status("Timeout"), write=False)) is Transient
+    assert type(error_of_reply(status, _status("Timeout"), write=False)) is Transient
 
 
 def test_the_message_is_the_servers() -> None:
     body = _status("Forbidden", 'nodes is forbidden: User "x" cannot list')
-    assert str(refusal(403, body, write=False)) == 'nodes is forbidden: User "x" cannot list (HTTP 403)'
-    assert str(refusal(502, b"Bad Gateway\n", write=False)) == "Bad Gateway (HTTP 502)"
+    assert str(error_of_reply(403, body, write=False)) == 'nodes is forbidden: User "x" cannot list (HTTP 403)'
+    assert str(error_of_reply(502, b"Bad Gateway\n", write=False)) == "Bad Gateway (HTTP 502)"
 
 
 def test_a_long_message_is_cut() -> None:
-    assert len(str(refusal(500, b"x" * 100_000, write=False))) < 1100
+    assert len(str(error_of_reply(500, b"x" * 100_000, write=False))) < 1100
 
 
 @pytest.mark.parametrize(
@@ -75,20 +75,20 @@ def test_a_long_message_is_cut() -> None:
     ],
 )
 def test_retry_after(header: str, details: dict[str, int], expected: float | None) -> None:
-    error = refusal(429, _status("TooManyRequests", details=details), retry_after=header, write=True)
+    error = error_of_reply(429, _status("TooManyRequests", details=details), retry_after=header, write=True)
     assert isinstance(error, Transient)
     assert error.retry_after == expected
 
 
 @given(st.integers(300, 599), st.binary(max_size=200), st.text(max_size=8), st.booleans())
 def test_any_reply_is_an_error_of_the_port(status: int, body: bytes, header: str, write: bool) -> None:
-    assert isinstance(refusal(status, body, retry_after=header, write=write), ClusterError)
+    assert isinstance(error_of_reply(status, body, retry_after=header, write=write), ClusterError)
 
 
 def test_error_events_of_a_watch() -> None:
-    assert type(watch_error({"code": 410, "reason": "Expired", "message": "too old"})) is Expired
-    assert type(watch_error({"code": None})) is Transient
-    assert type(watch_error({"code": 500, "reason": "InternalError"})) is Transient
+    assert type(error_of_watch({"code": 410, "reason": "Expired", "message": "too old"})) is Expired
+    assert type(error_of_watch({"code": None})) is Transient
+    assert type(error_of_watch({"code": 500, "reason": "InternalError"})) is Transient
 
 
 def test_a_connection_that_fails_is_told_without_objects() -> None:

@@ -27,15 +27,14 @@ def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def test_token_and_ca_are_read_again(pod: Path) -> None:
     source = PodSource()
-    first = await source.fetch(anew=False)
+    first = await source.fetch(renew=False)
     assert (first.host, first.authorization, first.proxy) == ("https://[fd00::1]:443", "Bearer first", None)
     (pod / "token").write_text("second")
-    second = await source.fetch(anew=False)
+    second = await source.fetch(renew=False)
     assert second.authorization == "Bearer second"
     assert second.tls is first.tls
     trustme.CA().cert_pem.write_to_path(pod / "ca.crt")
-    assert (await source.fetch(anew=False)).tls is not first.tls
-    source.close()
+    assert (await source.fetch(renew=False)).tls is not first.tls
 
 
 @pytest.mark.parametrize(("name", "problem"), [("token", "token file"), ("ca.crt", "certification file")])
@@ -43,16 +42,14 @@ async def test_a_file_that_is_not_there_is_named(pod: Path, name: str, problem: 
     (pod / name).unlink()
     source = PodSource()
     with pytest.raises(CannotConnect, match=f"(?i){problem} does not exist"):
-        await source.fetch(anew=False)
-    source.close()
+        await source.fetch(renew=False)
 
 
 async def test_the_proxy_of_the_environment_is_used(pod: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
     source = PodSource()
-    access = await source.fetch(anew=False)
+    access = await source.fetch(renew=False)
     assert access.proxy is not None
     assert access.proxy.url == "http://proxy:3128"
     monkeypatch.setenv("NO_PROXY", "fd00::/8")
-    assert (await source.fetch(anew=False)).proxy is None
-    source.close()
+    assert (await source.fetch(renew=False)).proxy is None

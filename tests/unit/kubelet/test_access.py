@@ -10,8 +10,8 @@ import pytest
 from controlplane.app.ports import ClusterError, Transient
 from controlplane.cluster.api import ACCESS_REVIEWS, TOKEN_REVIEWS, Json, Resource
 from controlplane.kubelet import access as module
-from controlplane.kubelet.access import Access, Caller, of_certificate
-from controlplane.kubelet.refusal import Refusal
+from controlplane.kubelet.access import Caller, Reviewer, of_certificate
+from controlplane.kubelet.requests import RequestRefused
 from tests.fakes.apiserver import FakeApiServer
 from tests.unit.cluster.clock import LoopClock
 
@@ -45,12 +45,12 @@ class Reviews(FakeApiServer):
         return {"status": {"allowed": (spec["user"], wanted["subresource"], wanted.get("name", "")) in self.allowed}}
 
 
-def access(api: Reviews) -> Access:
-    return Access(api, LoopClock())
+def reviewer(api: Reviews) -> Reviewer:
+    return Reviewer(api, LoopClock())
 
 
-async def refusal(call: Any) -> Refusal:
-    with pytest.raises(Refusal) as refused:
+async def refusal(call: Any) -> RequestRefused:
+    with pytest.raises(RequestRefused) as refused:
         await call
     return refused.value
 
@@ -66,7 +66,7 @@ def test_a_certificate_tells_user_and_groups() -> None:
 
 @pytest.mark.parametrize("certificate", [subject(organizationName="a"), {"subject": None}, {"issuer": ()}])
 def test_a_certificate_without_a_name_is_nobody(certificate: dict[str, Any]) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(RequestRefused) as refused:
         of_certificate(certificate)
     assert refused.value.status == 401
 
@@ -74,14 +74,14 @@ def test_a_certificate_without_a_name_is_nobody(certificate: dict[str, Any]) -> 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic YTpi", "right"])
 async def test_nobody_is_refused_without_asking(header: str) -> None:
     api = Reviews()
-    refused = await refusal(access(api).caller(None, header))
+    refused = await refusal(reviewer(api).caller(None, header))
     assert (refused.status, refused.reason) == (401, "anonymous")
     assert not api.asked
 
 
 async def test_a_token_is_reviewed_and_its_user_known_for_a_while() -> None:
     api = Reviews()
-    known = access(api)
+    known = reviewer(api)
     assert await known.caller({}, "Bearer right") == ANN
     assert await known.caller(None, "bearer  right") == ANN
     assert len(api.asked) == 1
@@ -92,7 +92,7 @@ async def test_a_token_is_reviewed_and_its_user_known_for_a_while() -> None:
 
 async def test_a_wrong_token_is_refused_and_asked_about_again_soon() -> None:
     api = Reviews()
-    known = access(api)
+    known = reviewer(api)
     for _ in range(3):
         refused = await refusal(known.caller(None, "Bearer wrong"))
         assert (refused.status, refused.reason) == (401, "token")
@@ -106,7 +106,7 @@ async def test_a_wrong_token_is_refused_and_asked_about_again_soon() -> None:
 @pytest.mark.parametrize("subresource", ["proxy", "log"])
 async def test_either_right_is_enough(subresource: str) -> None:
     api = Reviews(("ann", subresource, "vnode.b1.dev"))
-    await access(api).must_read_logs(ANN, "vnode.b1.dev")
+    await reviewer(api).must_read_logs(ANN, "vnode.b1.dev")
     (resource, spec) = api.asked[-1]
     assert resource is ACCESS_REVIEWS
     assert spec == {
@@ -126,7 +126,7 @@ async def test_either_right_is_enough(subresource: str) -> None:
 
 async def test_rights_are_those_on_the_node_in_question() -> None:
     api = Reviews(("ann", "proxy", "vnode.b1.dev"))
-    known = access(api)
+    known = reviewer(api)
     await known.must_read_logs(ANN, "vnode.b1.dev")
     for node in ("vnode.b2.dev", ""):
         refused = await refusal(known.must_read_logs(ANN, node))
@@ -142,7 +142,7 @@ async def test_rights_are_those_on_the_node_in_question() -> None:
 
 async def test_what_cannot_be_found_out_is_refused_and_not_remembered() -> None:
     api = Reviews(("ann", "proxy", ""))
-    known = access(api)
+    known = reviewer(api)
     api.error = Transient("the API server is away")
     assert (await refusal(known.caller(None, "Bearer right"))).reason == "review_failed"
     assert (await refusal(known.must_read_logs(ANN, ""))).reason == "review_failed"
@@ -154,7 +154,7 @@ async def test_what_cannot_be_found_out_is_refused_and_not_remembered() -> None:
 async def test_a_flood_of_tokens_costs_a_bounded_number_of_reviews() -> None:
     api = Reviews()
     api.answers_after = 1.0
-    known = access(api)
+    known = reviewer(api)
     calls = [asyncio.create_task(refusal(known.caller(None, f"Bearer {n}"))) for n in range(200)]
     await asyncio.sleep(0.5)
     assert len(api.asked) == module.AT_ONCE
@@ -164,7 +164,7 @@ async def test_a_flood_of_tokens_costs_a_bounded_number_of_reviews() -> None:
 
 
 async def test_what_is_remembered_is_bounded() -> None:
-    known = access(Reviews())
+    known = reviewer(Reviews())
     for n in range(module.MOST + 5):
         await refusal(known.caller(None, f"Bearer {n}"))
-    assert len(known._unknown._values) == module.MOST
+    assert len(known._no) == module.MOST

@@ -15,7 +15,7 @@ from controlplane.cluster.api import ApiServer, Json, ObjectList, Resource
 from controlplane.domain.contract import COMPONENT, COMPONENT_MODULE
 from controlplane.domain.objects import Node
 from controlplane.kubelet.basepods import BasePod, BasePods
-from controlplane.kubelet.refusal import Refusal
+from controlplane.kubelet.requests import RequestRefused
 from tests.fakes.apiserver import FakeApiServer
 
 IP = "10.1.0.7"
@@ -74,7 +74,7 @@ async def find(*pods: Json, of: Node | None = None) -> str:
 
 
 async def refused(*pods: Json, of: Node | None = None) -> str:
-    with pytest.raises(Refusal) as error:
+    with pytest.raises(RequestRefused) as error:
         await find(*pods, of=of)
     assert error.value.status == 400, "of other statuses kubectl does not show the text"
     return error.value.text
@@ -131,7 +131,7 @@ async def test_a_choice_that_is_not_clear_is_not_made() -> None:
 async def test_a_base_that_is_no_pod_is_told_so() -> None:
     text = await refused()
     assert "the base of vnode.b1.dev (host 'shop-0', address '10.1.0.7') runs in no Pod" in text
-    assert "address 'not told'" in await refused(of=node("", ""))
+    assert "address 'not known'" in await refused(of=node("", ""))
 
 
 async def test_no_more_is_asked_than_needed_and_nothing_can_be_slipped_in() -> None:
@@ -139,14 +139,14 @@ async def test_no_more_is_asked_than_needed_and_nothing_can_be_slipped_in() -> N
     await BasePods(api, namespace="modules").find(node(), "modules")
     assert api.asked == [("modules", "metadata.name=shop-0")]
     api = Cluster([])
-    with pytest.raises(Refusal):
+    with pytest.raises(RequestRefused):
         await BasePods(api, namespace="x").find(node("", "1.2.3.4,metadata.name=secret"), "modules")
     assert api.asked == []
 
 
 async def test_without_the_permission_it_says_so() -> None:
     api = Cluster([], error=Rejected("pods is forbidden (HTTP 403)"))
-    with pytest.raises(Refusal) as error:
+    with pytest.raises(RequestRefused) as error:
         await BasePods(api, namespace="x").find(node(), "modules")
     assert "pods is forbidden" in error.value.text
 
@@ -159,7 +159,7 @@ async def test_malformed_pods_are_no_bases(obj: Json) -> None:
         ) -> ObjectList:
             return ObjectList((obj,), "1")
 
-    with pytest.raises(Refusal):
+    with pytest.raises(RequestRefused):
         await BasePods(Malformed([]), namespace="x").find(node(), "modules")
 
 
@@ -188,7 +188,7 @@ def test_whatever_pods_there_are_no_log_is_shown_that_is_not_a_bases(pods: list[
     async def look() -> BasePod | None:
         try:
             return await BasePods(Cluster(pods), namespace="koupleless-system").find(node(), "modules")
-        except Refusal:
+        except RequestRefused:
             return None
 
     found = asyncio.run(look())

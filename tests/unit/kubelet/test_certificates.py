@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from controlplane.kubelet.certificates import Files, Unusable
+from controlplane.kubelet.certificates import Files, WrongCertificates
 from controlplane.settings import ControlPlaneSettings
 from service.settings import ALL_VARIABLES, ConfigurationError, read
 
@@ -25,7 +25,7 @@ def files(tmp_path: Path) -> Files:
 
 
 def problem(files: Files) -> str:
-    with pytest.raises(Unusable) as error:
+    with pytest.raises(WrongCertificates) as error:
         files.context()
     return str(error.value)
 

@@ -22,7 +22,6 @@ from controlplane.app.roster import Roster
 from controlplane.app.workloads.baselines import Baselines
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.informer import ObjectInformer
-from controlplane.cluster.union import UnionInformer
 from controlplane.domain.identity import BaseId
 from controlplane.domain.ownership.member import Member
 from controlplane.rpc.tunnel.session import TunnelServicer
@@ -51,11 +50,10 @@ class Replica:
         chance = Random(world.random.random())
         policy = Policy(replica=name, env="dev", version="test", clustered=True)
         cluster = self.cluster = ApiCluster(self.api, env="dev", kind="model", clock=self.clock)
-        assert isinstance(cluster.deployments, UnionInformer)
         deployments = cluster.deployments.parts
         for informer in (cluster.pods, cluster.nodes, cluster.leases, cluster.members, *deployments):
             assert isinstance(informer, ObjectInformer)
-            informer._chance = chance.random
+            informer.chance = chance.random
         recorder = Recorder(cluster, self.clock, env="dev")
         roster = self.roster = Roster(Outages(recorder), most_bases=policy.most_bases)
         self.gateways = GatewayDirectory(self.clock.monotonic, roster)

@@ -9,8 +9,7 @@ import pytest
 
 from controlplane.domain.reports import Report
 from controlplane.reports import hooks
-from controlplane.reports.dingtalk import message
-from controlplane.reports.posting import Poster
+from controlplane.reports.posting import Poster, message
 from controlplane.settings import ControlPlaneSettings
 from service.settings import effective, read
 
@@ -32,8 +31,8 @@ def test_http_is_a_robot_and_every_other_scheme_is_apprise() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("YOUR_REPORT_HOOKS", "it is no URL"),
-        ("oapi.dingtalk.com/robot/send?access_token=s3cret", "it is no URL"),
+        ("YOUR_REPORT_HOOKS", "it is not a URL"),
+        ("oapi.dingtalk.com/robot/send?access_token=s3cret", "it is not a URL"),
         ("htps://oapi.dingtalk.com/robot/send?access_token=s3cret", "did you mean https://"),
         ("https://oapi.dingtalk.com/robot/send", "no access_token"),
         ("https://oapi.dingtalk.com/robot/send?access_token=", "no access_token"),
@@ -46,7 +45,7 @@ def test_http_is_a_robot_and_every_other_scheme_is_apprise() -> None:
         ("https://host/a https://host/s3cret", "separated by ;"),
         ("slakc://s3cret/b/c", "did you mean slack://"),
         ("slack://s3cret", "a part is missing or wrong"),
-        ("https://[host/s3cret", "its host is no name"),
+        ("https://[host/s3cret", "its host is neither a name"),
     ],
 )
 def test_a_hook_that_cannot_be_used_is_left_out_and_its_secret_is_not_shown(
@@ -65,20 +64,20 @@ def test_a_hook_that_cannot_be_used_is_left_out_and_its_secret_is_not_shown(
 
 def test_a_hook_is_called_once_and_of_very_many_the_first() -> None:
     found = hooks.parse(f"{ROBOT};{ROBOT}", Poster())
-    assert [len(found.usable), *(unusable.why for unusable in found.unusable)] == [
+    assert [len(found.usable), *(unusable.problem for unusable in found.unusable)] == [
         1,
         "it is named before, and would get every report twice",
     ]
     found = hooks.parse(";".join(f"http://h/{n}" for n in range(34)), Poster())
     assert len(found.usable) == 32
-    assert [unusable.why for unusable in found.unusable] == ["there can be no more than 32 hooks"] * 2
+    assert [unusable.problem for unusable in found.unusable] == ["there can be no more than 32 hooks"] * 2
 
 
 def test_where_hooks_are_that_are_called_by_http() -> None:
-    found = hooks.http_targets(f"{ROBOT}; slack://a/b/c; nothing; http://[::1]/x")
-    assert [(target.name, target.host, target.port) for target in found] == [
-        ("hook 1 (https://oapi.dingtalk.com/***)", "oapi.dingtalk.com", 443),
-        ("hook 4 (http://[::1]/***)", "::1", 80),
+    found = hooks.destinations("hook", hooks.urls(f"{ROBOT}; slack://a/b/c; nothing; http://[::1]:81/x"))
+    assert [(each.name, each.parts.hostname, each.parts.port) for each in found if not each.problem] == [
+        ("hook 1 (https://oapi.dingtalk.com/***)", "oapi.dingtalk.com", None),
+        ("hook 4 (http://[::1]:81/***)", "::1", 81),
     ]
 
 

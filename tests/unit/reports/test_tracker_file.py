@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.reports.eventlog import EventLog
-from controlplane.reports.trackerfile import Level, TrackerConfig, WrongTrackerFile, load
+from controlplane.reports.trackerfile import EventLog, Level, TrackerConfig, WrongTrackerFile, load
 from controlplane.settings import ControlPlaneSettings
 from service.settings import read
 
@@ -63,13 +62,12 @@ def test_a_link_that_cannot_be_used_is_left_out(tmp_path: Path, monkeypatch: pyt
     links = "[ftp://host/log, 'http://host/log', 'http://host:port/s3cret']"
     path = written(tmp_path, f"logDir: {tmp_path}\nreportLinks: {links}")
     config = load(path)
-    assert config.links == ("http://host/log",)
-    assert [(target.name, target.port) for target in config.targets] == [("link 2 (http://host/***)", 80)]
+    assert [(link.name, link.url) for link in config.links] == [("link 2 (http://host/***)", "http://host/log")]
     monkeypatch.setenv("TRACKER_CONFIG_PATH", str(path))
     complaints = read(ControlPlaneSettings).complaints()
     assert [line.partition(" gets no reports: ")[2] for line in complaints] == [
         "it must begin with http:// or https://",
-        "its port is no number from 0 to 65535",
+        "its host is neither a name nor an address, or its port is not a number from 0 to 65535",
     ]
     assert "s3cret" not in str(complaints)
 
@@ -114,7 +112,7 @@ async def test_the_file_is_rotated_and_stays_bounded(tmp_path: Path) -> None:
     assert all(len(part) <= 100 for part in found.values())
 
 
-async def test_a_file_that_was_moved_away_is_made_anew(tmp_path: Path) -> None:
+async def test_a_file_that_was_moved_away_is_recreated(tmp_path: Path) -> None:
     log = EventLog(tmp_path)
     await log.append("one\n")
     log.path.rename(tmp_path / "moved")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.cluster import objects, scheduling
+from controlplane.cluster import reading, scheduling
 from controlplane.domain.objects import Requirement, SchedulingRules, Taint, Toleration
 from controlplane.domain.workloads.placement import (
     InvalidSelector,
@@ -29,7 +29,7 @@ NAMES, VALUES = ["a", "b", "size"], ["", "x", "5", "-3", "007", "922337203685477
 def test_the_table_that_the_real_scheduler_agrees_with(case: Case) -> None:
     rules = scheduling.rules(case.pod_spec)
     assert isinstance(rules, SchedulingRules)
-    assert {name for name, node in NODES.items() if admits(rules, objects.node(node))} == case.nodes
+    assert {name for name, node in NODES.items() if admits(rules, reading.node(node))} == case.nodes
 
 
 def test_a_pod_that_names_its_node_passes_the_scheduler_by() -> None:

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from controlplane.reports.worker import StillBusy, Worker
+from service.worker import StillBusy, Worker
 
 
 async def test_results_and_failures_are_handed_on() -> None:

@@ -4,8 +4,8 @@ from typing import Any
 
 from hypothesis import given
 
-from controlplane.cluster import objects
-from controlplane.cluster.objects import FOREIGN_ANNOTATION_LIMIT
+from controlplane.cluster import reading
+from controlplane.cluster.reading import FOREIGN_ANNOTATION_LIMIT
 from controlplane.domain.objects import (
     Condition,
     Container,
@@ -73,8 +73,8 @@ def _is_object(value: object) -> bool:
 
 @given(distorted(_POD).filter(_is_object))
 def test_a_distorted_pod_gives_a_view_of_proper_types(obj: dict[str, Any]) -> None:
-    objects.key(obj)
-    pod = objects.pod(obj)
+    reading.key(obj)
+    pod = reading.pod(obj)
     assert all(isinstance(container.name, str) and isinstance(container.image, str) for container in pod.containers)
     assert all(isinstance(value, str) for value in (*pod.labels, *pod.labels.values(), pod.node_name, pod.uid))
     assert all(isinstance(status.restart_count, int) for status in pod.status.containers)
@@ -82,28 +82,28 @@ def test_a_distorted_pod_gives_a_view_of_proper_types(obj: dict[str, Any]) -> No
 
 @given(distorted(_NODE).filter(_is_object))
 def test_a_distorted_node_gives_a_view_of_proper_types(obj: dict[str, Any]) -> None:
-    node = objects.node(obj)
+    node = reading.node(obj)
     assert all(isinstance(taint.key, str) for taint in node.taints)
     assert all(isinstance(part, str) for address in node.status.addresses for part in address)
 
 
 @given(distorted(_LEASE).filter(_is_object))
 def test_a_distorted_lease_gives_a_view_of_proper_types(obj: dict[str, Any]) -> None:
-    lease = objects.lease(obj)
+    lease = reading.lease(obj)
     assert type(lease.transitions) is int
     assert type(lease.duration_seconds) is int
 
 
 @given(distorted(_DEPLOYMENT).filter(_is_object))
 def test_a_distorted_deployment_gives_a_view_of_proper_types(obj: dict[str, Any]) -> None:
-    deployment = objects.module_deployment(obj)
+    deployment = reading.module_deployment(obj)
     assert deployment.replicas is None or type(deployment.replicas) is int
     assert isinstance(deployment.rules, SchedulingRules | NotUnderstood)
     assert isinstance(deployment.beyond_node, str)
 
 
 def test_pod() -> None:
-    pod = objects.pod(
+    pod = reading.pod(
         {
             "metadata": {
                 "name": "biz1",
@@ -165,12 +165,12 @@ def test_pod() -> None:
 
 
 def test_a_pod_without_status_is_pending() -> None:
-    assert objects.pod({"metadata": {"name": "a"}, "status": None}).status.phase == "Pending"
+    assert reading.pod({"metadata": {"name": "a"}, "status": None}).status.phase == "Pending"
 
 
 def test_long_annotations_are_kept_only_if_they_are_ours() -> None:
     long = "x" * (FOREIGN_ANNOTATION_LIMIT + 1)
-    kept = objects.node(
+    kept = reading.node(
         {
             "metadata": {
                 "name": "n",
@@ -186,7 +186,7 @@ def test_long_annotations_are_kept_only_if_they_are_ours() -> None:
 
 
 def test_lease_with_nulls() -> None:
-    lease = objects.lease({"metadata": {"name": "n"}, "spec": {"holderIdentity": None, "leaseTransitions": None}})
+    lease = reading.lease({"metadata": {"name": "n"}, "spec": {"holderIdentity": None, "leaseTransitions": None}})
     assert (lease.holder, lease.transitions, lease.duration_seconds, lease.renew_time) == ("", 0, 0, "")
 
 
@@ -198,7 +198,7 @@ def test_a_deployment() -> None:
         "metadata": {"name": "d", "labels": {"a": "b"}},
         "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "d"}}, "template": {"spec": spec}},
     }
-    deployment = objects.module_deployment(obj)
+    deployment = reading.module_deployment(obj)
     assert deployment.rules == SchedulingRules(
         required_affinity=(NodeTerm((Requirement("c", "Exists"),)),), tolerations=(Toleration(operator="Exists"),)
     )
@@ -207,6 +207,6 @@ def test_a_deployment() -> None:
 
 
 def test_a_deployment_whose_selector_is_not_understood_is_not_understood() -> None:
-    deployment = objects.module_deployment({"metadata": {"name": "d"}, "spec": {"selector": {"matchNames": ["d"]}}})
+    deployment = reading.module_deployment({"metadata": {"name": "d"}, "spec": {"selector": {"matchNames": ["d"]}}})
     assert deployment.rules == NotUnderstood("spec.selector.matchNames")
     assert deployment.selector is None

@@ -8,18 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.kubelet.options import LogOptions, read
-from controlplane.kubelet.refusal import Refusal
+from controlplane.kubelet.requests import RequestRefused, log_options
 
 NAMES = ("follow", "previous", "timestamps", "tailLines", "sinceSeconds", "sinceTime", "limitBytes", "stream", "other")
 
 
 def query(**told: str) -> dict[str, str]:
-    return dict(read(told.items()).query)
+    return log_options(told.items())
 
 
 def test_nothing_asked_for_is_the_whole_log() -> None:
-    assert read(()) == LogOptions(follow=False, query=())
+    assert log_options(()) == {}
 
 
 def test_all_that_kubectl_asks_for_is_asked_of_the_base() -> None:
@@ -32,18 +31,17 @@ def test_all_that_kubectl_asks_for_is_asked_of_the_base() -> None:
         "sinceTime": "2026-01-31T12:00:00.123456789+02:00",
     }
     assert query(**told) == told
-    assert read(told.items()).follow
     assert query(sinceSeconds="3600", stream="Stderr") == {"sinceSeconds": "3600", "stream": "Stderr"}
 
 
 def test_the_first_of_a_name_counts_and_unknown_ones_are_ignored() -> None:
-    options = read([("tailLines", "5"), ("tailLines", "7"), ("pretty", "true"), ("container", "other")])
-    assert options.query == (("tailLines", "5"),)
+    options = log_options([("tailLines", "5"), ("tailLines", "7"), ("pretty", "true"), ("container", "other")])
+    assert options == {"tailLines": "5"}
 
 
 @pytest.mark.parametrize(("text", "follows"), [("true", True), ("1", True), ("", True), ("False", False), ("0", False)])
 def test_flags_are_read_as_kubernetes_reads_them(text: str, follows: bool) -> None:
-    assert read([("follow", text)]).follow is follows
+    assert ("follow" in log_options([("follow", text)])) is follows
 
 
 def test_all_streams_is_what_every_version_of_kubernetes_gives() -> None:
@@ -68,8 +66,8 @@ def test_all_streams_is_what_every_version_of_kubernetes_gives() -> None:
     ],
 )
 def test_what_cannot_be_is_refused_with_words(told: dict[str, str]) -> None:
-    with pytest.raises(Refusal) as refused:
-        read(told.items())
+    with pytest.raises(RequestRefused) as refused:
+        log_options(told.items())
     assert refused.value.status == 400
     assert any(name in refused.value.text for name in told)
     assert len(refused.value.text) < 200
@@ -77,5 +75,5 @@ def test_what_cannot_be_is_refused_with_words(told: dict[str, str]) -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(NAMES), st.text(max_size=30)), max_size=6))
 def test_any_query_is_options_or_a_refusal(pairs: list[tuple[str, str]]) -> None:
-    with suppress(Refusal):
-        assert {name for name, _ in read(pairs).query} <= set(NAMES) - {"other"}
+    with suppress(RequestRefused):
+        assert set(log_options(pairs)) <= set(NAMES) - {"other"}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.kube.access import CannotConnect, Proxy
-from controlplane.kube.proxies import choose, proxied
+from controlplane.kube.access import CannotConnect, Proxy, choose_proxy, is_proxied
 
 SERVER = "https://api.example.com:6443"
 
@@ -45,7 +44,7 @@ SERVER = "https://api.example.com:6443"
     ],
 )
 def test_no_proxy(excepted: str, server: str, expected: bool) -> None:
-    assert proxied(server, excepted) is expected
+    assert is_proxied(server, excepted) is expected
 
 
 @pytest.mark.parametrize(
@@ -65,22 +64,22 @@ def test_no_proxy(excepted: str, server: str, expected: bool) -> None:
     ],
 )
 def test_the_environment(environ: dict[str, str], expected: Proxy | None) -> None:
-    assert choose(SERVER, "", environ) == expected
+    assert choose_proxy(SERVER, "", environ) == expected
 
 
 def test_the_proxy_of_a_kubeconfig_goes_before_the_environment_and_its_exceptions() -> None:
     environ = {"HTTPS_PROXY": "http://other:1", "NO_PROXY": "*"}
-    assert choose("https://127.0.0.1", "socks5://p:9", environ) == Proxy("socks5", "p", 9)
+    assert choose_proxy("https://127.0.0.1", "socks5://p:9", environ) == Proxy("socks5", "p", 9)
 
 
 def test_a_server_without_tls_has_a_proxy_of_its_own() -> None:
-    assert choose("http://api.example.com", "", {"HTTP_PROXY": "p:1"}) == Proxy("http", "p", 1)
+    assert choose_proxy("http://api.example.com", "", {"HTTP_PROXY": "p:1"}) == Proxy("http", "p", 1)
 
 
 @pytest.mark.parametrize("url", ["ftp://u:hush@p", "http://", "http://p:x", "p:1", "socks4://p"])
-def test_a_proxy_that_is_none_is_refused_without_its_password(url: str) -> None:
+def test_what_is_not_a_proxy_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(CannotConnect, match="proxy-url") as raised:
-        choose(SERVER, url, {})
+        choose_proxy(SERVER, url, {})
     assert "hush" not in str(raised.value)
 
 

@@ -1,8 +1,9 @@
-"""From objects as JSON to the views of ``controlplane.domain.objects``.
+"""From objects as JSON to the views of ``controlplane.domain``.
 
-Total functions: any JSON object gives a view, with what is missing or malformed
-left empty. Only what the control plane needs is kept, and texts that repeat from
-object to object are stored once: these views are the memory of the process.
+Total functions: any JSON object gives a view, with what is missing or malformed left empty. Only what the control
+plane needs is kept, and texts that repeat from object to object are stored once: these views are the memory of the
+process. Written by hand, as typed models (those of the official client, or pydantic's) cost several times the CPU and
+memory.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 from sys import intern
 
 from controlplane.cluster import fields, scheduling
-from controlplane.cluster.api import Json
+from controlplane.cluster.api import DEPLOYMENTS, Json
 from controlplane.cluster.containers import containers, referenced_annotations
 from controlplane.domain.base import podfields
 from controlplane.domain.base.environment import Facts
+from controlplane.domain.contract import ENV
+from controlplane.domain.endpoint import Service, ServicePort
 from controlplane.domain.objects import (
     Condition,
     Container,
@@ -27,6 +30,7 @@ from controlplane.domain.objects import (
     PodStatus,
     Taint,
 )
+from controlplane.domain.workloads.rollout import Workload
 
 FOREIGN_ANNOTATION_LIMIT = 1024
 """Characters; longer annotations that are not of Koupleless (kubectl's copy of the manifest, say) are not kept."""
@@ -77,7 +81,7 @@ def pod(obj: Json) -> Pod:
     )
 
 
-def template_containers(obj: Json) -> tuple[Container, ...]:
+def _template_containers(obj: Json) -> tuple[Container, ...]:
     """View the modules of the template of a workload."""
     template = fields.mapping(obj, "spec", "template")
     meta, spec = fields.mapping(template, "metadata"), fields.mapping(template, "spec")
@@ -91,13 +95,11 @@ def template_containers(obj: Json) -> tuple[Container, ...]:
 
 
 def pod_status(status: Json, others: frozenset[str] = frozenset()) -> PodStatus:
-    """View a Pod's status; others are the names of containers that are no modules."""
-    containers = [_container_status(each) for each in fields.objects(status, "containerStatuses")]
-    beside = [
-        _container_status(each)
-        for name in ("initContainerStatuses", "ephemeralContainerStatuses")
-        for each in fields.objects(status, name)
-    ]
+    """View a Pod's status; others are the names of containers that are not modules."""
+    containers, init, ephemeral = (
+        [_container_status(each) for each in fields.objects(status, name)]
+        for name in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+    )
     return PodStatus(
         phase=fields.word(status, "phase") or "Pending",
         reason=fields.word(status, "reason"),
@@ -107,7 +109,7 @@ def pod_status(status: Json, others: frozenset[str] = frozenset()) -> PodStatus:
         start_time=fields.text(status, "startTime"),
         conditions=_conditions(status),
         containers=tuple(each for each in containers if each.name not in others),
-        others=(*(each for each in containers if each.name in others), *beside),
+        others=(*(each for each in containers if each.name in others), *init, *ephemeral),
     )
 
 
@@ -176,11 +178,68 @@ def module_deployment(obj: Json) -> ModuleDeployment:
         resource_version=fields.text(meta, "resourceVersion"),
         labels=fields.words(meta, "labels"),
         replicas=fields.integer(spec, "replicas"),
-        containers=template_containers(obj),
+        containers=_template_containers(obj),
         rules=rules,
         creation_timestamp=fields.text(meta, "creationTimestamp"),
         selector=selector,
         beyond_node=scheduling.beyond_node(template),
+    )
+
+
+def workload(kind: str, obj: Json) -> Workload:
+    """View how far the rollout of a Deployment or DaemonSet is."""
+    meta, spec, status = (fields.mapping(obj, part) for part in ("metadata", "spec", "status"))
+    deployment = kind == DEPLOYMENTS.kind
+    counts = {name: fields.integer(status, name) or 0 for name in status}
+    updated = counts.get("updatedReplicas" if deployment else "updatedNumberScheduled", 0)
+    replicas = fields.integer(spec, "replicas")
+    selector = scheduling.label_selector(spec)
+    return Workload(
+        kind=kind,
+        namespace=fields.text(meta, "namespace"),
+        name=fields.text(meta, "name"),
+        observed=counts.get("observedGeneration", 0) >= (fields.integer(meta, "generation") or 0),
+        desired=(1 if replicas is None else replicas) if deployment else counts.get("desiredNumberScheduled", 0),
+        updated=updated,
+        available=counts.get("availableReplicas" if deployment else "numberAvailable", 0),
+        # A Pod of a DaemonSet is replaced in its place: there are never more.
+        total=counts.get("replicas", 0) if deployment else updated,
+        selector=selector if isinstance(selector, tuple) else None,
+        containers=_template_containers(obj),
+        failure=_failure(spec, status),
+    )
+
+
+def _failure(spec: Json, status: Json) -> str:
+    if fields.text(fields.mapping(spec, "updateStrategy"), "type") == "OnDelete":
+        return "its updateStrategy is OnDelete: its Pods are only replaced when somebody deletes them"
+    for condition in fields.objects(status, "conditions"):
+        if fields.text(condition, "reason") == "ProgressDeadlineExceeded":
+            return f"ProgressDeadlineExceeded: {fields.text(condition, 'message')}"
+    return ""
+
+
+def service(obj: Json) -> Service:
+    """View a Service."""
+    meta, spec = fields.mapping(obj, "metadata"), fields.mapping(obj, "spec")
+    return Service(
+        namespace=fields.text(meta, "namespace"),
+        name=fields.text(meta, "name"),
+        uid=fields.text(meta, "uid"),
+        resource_version=fields.text(meta, "resourceVersion"),
+        cluster_ip=fields.text(spec, "clusterIP"),
+        env=fields.words(meta, "labels").get(ENV, ""),
+        ports=tuple(_service_port(each) for each in fields.objects(spec, "ports")),
+    )
+
+
+def _service_port(obj: Json) -> ServicePort:
+    target = obj.get("targetPort")
+    return ServicePort(
+        name=fields.text(obj, "name"),
+        port=fields.integer(obj, "port") or 0,
+        target=str(target) if isinstance(target, int | str) else "",
+        protocol=fields.text(obj, "protocol") or "TCP",
     )
 
 

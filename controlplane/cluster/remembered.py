@@ -1,4 +1,4 @@
-"""Answers that are remembered for a while, boundedly many."""
+"""What is remembered for a while, boundedly much."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ V = TypeVar("V")
 
 
 class Remembered(Generic[K, V]):
-    """Values by key until their time is over; the one that was put in first is forgotten first when there are too many.
+    """Values by key until their time is over; when there are too many the one that was put first goes first.
 
     now is monotonic seconds.
     """
@@ -21,12 +21,13 @@ class Remembered(Generic[K, V]):
         self._most = most
         self._values: OrderedDict[K, tuple[float, V]] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._values)
+
     def get(self, key: K) -> V | None:
         """Return a value, None if it is not known or not known any more."""
-        found = self._values.get(key)
-        if found is None or found[0] <= self._now():
-            return None
-        return found[1]
+        until, value = self._values.get(key, (float("-inf"), None))
+        return value if until > self._now() else None
 
     def put(self, key: K, value: V, seconds: float) -> None:
         """Remember a value."""
