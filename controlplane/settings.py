@@ -314,7 +314,7 @@ class ControlPlaneSettings(Settings):
                 "set CLUSTER=kubernetes or KUBECONFIG, or leave KUBELET_PROXY_ENABLED out"
             )
         try:
-            self.kubelet_files.context()
+            self.kubelet_files.load()
         except certificates.WrongCertificates as error:
             raise ValueError(str(error)) from None
         return self

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 _WORDS = (
     (re.compile(r"\b(Value error|Assertion failed), "), ""),
-    (re.compile(r"\bInput should\b"), "must"),
+    (re.compile(r"\b(Input|String|Value) should\b"), "must"),
     (re.compile(r"\[field:[^\[\]]* error:([^\[\]]*)\]"), r"\1"),
     (re.compile(r", unable to (parse|interpret) [^.:;]*"), ""),
 )

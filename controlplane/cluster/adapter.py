@@ -52,20 +52,12 @@ class ApiCluster:
     """
 
     def __init__(self, api: ApiServer, *, env: str, kind: str, clock: Clock, namespace: str = "default") -> None:
-        ours = f"{contract.ENV}={env}"
+        component, ours = f"{contract.COMPONENT}=", f"{contract.ENV}={env}"
         peers = f"{contract.STRATEGY}={contract.STRATEGY_PEER},!{contract.ENV}"
-        vnodes, leases, members, modules = (
-            f"{contract.COMPONENT}={component}"
-            for component in (
-                contract.COMPONENT_VNODE,
-                contract.COMPONENT_VNODE_LEASE,
-                contract.COMPONENT_REPLICA,
-                contract.COMPONENT_MODULE,
-            )
-        )
+        leases, members = f"{component}{contract.COMPONENT_VNODE_LEASE}", f"{component}{contract.COMPONENT_REPLICA}"
         self.kind = kind
-        self.pods = ModulePodInformer(api, PODS, reading.pod, modules, clock)
-        self.nodes = ObjectInformer(api, NODES, reading.node, f"{vnodes},{ours}", clock)
+        self.pods = ModulePodInformer(api, PODS, reading.pod, f"{component}{contract.COMPONENT_MODULE}", clock)
+        self.nodes = ObjectInformer(api, NODES, reading.node, f"{component}{contract.COMPONENT_VNODE},{ours}", clock)
         self.leases = ObjectInformer(
             api, LEASES, reading.lease, f"{leases},{ours}", clock, namespace=contract.LEASE_NAMESPACE
         )
@@ -208,7 +200,7 @@ class ApiCluster:
             # A Scale leaves 0 out.
             replicas=fields.integer(fields.mapping(scale, "spec"), "replicas") or 0,
         )
-        return self.deployments.wrote_part(deployment.key, scaled)
+        return self.deployments.written(deployment.key, scaled)
 
     async def workload(self, kind: str, namespace: str, name: str) -> Workload:
         """Read a Deployment or DaemonSet; raises NotFound."""

@@ -11,7 +11,7 @@ a watch is believed, and a write's result waits for the watch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 _LONGEST_VERSION = 20
@@ -21,18 +21,11 @@ class Versioned(Protocol):
     """A view of one version of one object."""
 
     @property
-    def uid(self) -> str:
-        """Identity: two objects of one name, one after the other, differ in it."""
-
-    @property
     def resource_version(self) -> str:
         """Version."""
 
 
 V = TypeVar("V", bound=Versioned)
-
-Listener = Callable[[str, V | None, V | None], None]
-"""Is called with key, old and new view after each change."""
 
 
 def newer(version: str, than: str) -> bool | None:
@@ -51,14 +44,16 @@ def _decimal(version: str) -> bool:
 class Cache(Generic[V]):
     """Objects by key, and how far the watch has come."""
 
-    def __init__(self, listener: Listener[V]) -> None:
+    def __init__(self) -> None:
         self._objects: dict[str, V] = {}
-        self._listener = listener
         self.seen = ""
         """The version up to which the cluster has shown us everything; empty before the first list."""
 
+    def announce(self, key: str, old: V | None, new: V | None) -> None:
+        """Take note of a change, after it."""
+
     def get(self, key: str) -> V | None:
-        """Return one object."""
+        """Return the object under namespace/name, or name for what has no namespace."""
         return self._objects.get(key)
 
     def all(self) -> Iterator[V]:
@@ -91,13 +86,14 @@ class Cache(Generic[V]):
         self._drop(key, view.resource_version)
         self.seen = view.resource_version or self.seen
 
-    def wrote(self, key: str, view: V) -> None:
-        """Take the result of our own write, unless the watch is further already."""
+    def written(self, key: str, view: V) -> V:
+        """Take the result of our own write, unless the watch is further already; return it."""
         known = self._objects.get(key)
         # An absent object that the watch is past has been deleted since we wrote it.
         reference = known.resource_version if known is not None else self.seen
         if not reference or newer(view.resource_version, reference):
             self._put(key, view)
+        return view
 
     def _forward(self, key: str, view: V) -> None:
         known = self._objects.get(key)
@@ -110,10 +106,10 @@ class Cache(Generic[V]):
     def _put(self, key: str, view: V) -> None:
         old = self._objects.get(key)
         self._objects[key] = view
-        self._listener(key, old, view)
+        self.announce(key, old, view)
 
     def _drop(self, key: str, version: str) -> None:
         """Drop an object as of a version, unless ours is newer."""
         known = self._objects.get(key)
         if known is not None and newer(known.resource_version, version) is not True:
-            self._listener(key, self._objects.pop(key), None)
+            self.announce(key, self._objects.pop(key), None)

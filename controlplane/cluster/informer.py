@@ -38,7 +38,7 @@ _chance = random.SystemRandom().random
 
 
 @dataclass(eq=False)
-class ObjectInformer(Generic[V]):
+class ObjectInformer(Cache[V]):
     """The informer of one kind of object; see ``controlplane.app.ports.Informer``. selector is a label selector."""
 
     api: ApiServer
@@ -52,29 +52,14 @@ class ObjectInformer(Generic[V]):
     """The first full list has been taken."""
 
     def __post_init__(self) -> None:
+        super().__init__()
         self._requirements = parse_selector(self.selector)
-        self._cache: Cache[V] = Cache(self._announce)
         self._handlers: list[Callable[[str], None]] = []
         self._awaited: dict[str, asyncio.Event] = {}
         self._stale = True
         self._attempts = 0
         self._problem = ""
         self._failing_since = 0.0
-
-    def get(self, key: str) -> V | None:
-        """Return the object under namespace/name, or name for Nodes."""
-        return self._cache.get(key)
-
-    def all(self) -> Iterator[V]:
-        """Iterate over a snapshot."""
-        return self._cache.all()
-
-    def keys(self) -> Iterator[str]:
-        """Iterate over a snapshot of the keys."""
-        return self._cache.keys()
-
-    def __len__(self) -> int:
-        return len(self._cache)
 
     def subscribe(self, handler: Callable[[str], None]) -> None:
         """Call handler with the key of each object that changed from now on."""
@@ -93,20 +78,14 @@ class ObjectInformer(Generic[V]):
         """Take the result of our own write into the cache; return its view."""
         view = self.view(obj)
         if matches(self._requirements, fields.words(fields.mapping(obj, "metadata"), "labels")):
-            self._cache.wrote(reading.key(obj), view)
-        return view
-
-    def wrote_part(self, key: str, view: V) -> V:
-        """Take the result of a write that returned only a part of an object that we have; return it."""
-        if self._cache.get(key) is not None:
-            self._cache.wrote(key, view)
+            self.written(reading.key(obj), view)
         return view
 
     async def settled(self, key: str, done: Callable[[V | None], bool], patience: float) -> bool:
         """Wait until done is true of the object under key, at most patience seconds; return whether it is."""
         try:
             async with asyncio.timeout(patience):
-                while not done(self._cache.get(key)):
+                while not done(self.get(key)):
                     await self._awaited.setdefault(key, asyncio.Event()).wait()
         except TimeoutError:
             return False
@@ -135,7 +114,7 @@ class ObjectInformer(Generic[V]):
     async def _list(self) -> None:
         listed = await self.api.list(self.resource, namespace=self.namespace, label_selector=self.selector)
         named = ((reading.key(obj), self.view(obj)) for obj in listed.items)
-        self._cache.replace(((key, view) for key, view in named if key), listed.resource_version)
+        self.replace(((key, view) for key, view in named if key), listed.resource_version)
         self._stale = False
         self.synced = True
         self._recovered()
@@ -143,7 +122,7 @@ class ObjectInformer(Generic[V]):
     async def _watch(self) -> None:
         events = self.api.watch(
             self.resource,
-            resource_version=self._cache.seen,
+            resource_version=self.seen,
             namespace=self.namespace,
             label_selector=self.selector,
         )
@@ -155,15 +134,16 @@ class ObjectInformer(Generic[V]):
     def _take(self, event: WatchEvent) -> None:
         if event.type == "BOOKMARK":
             version = fields.text(fields.mapping(event.object, "metadata"), "resourceVersion")
-            self._cache.seen = version or self._cache.seen
+            self.seen = version or self.seen
             return
         key = reading.key(event.object)
         if key and event.type == "DELETED":
-            self._cache.gone(key, self.view(event.object))
+            self.gone(key, self.view(event.object))
         elif key and event.type in ("ADDED", "MODIFIED"):
-            self._cache.changed(key, self.view(event.object))
+            self.changed(key, self.view(event.object))
 
-    def _announce(self, key: str, _old: V | None, _new: V | None) -> None:
+    def announce(self, key: str, old: V | None, new: V | None) -> None:
+        """Tell those who wait for a change, or follow all."""
         self._wake(key)
         for handler in self._handlers:
             handler(key)
@@ -206,7 +186,8 @@ class ModulePodInformer(ObjectInformer[Pod]):
         """Call handler with the Node name whenever a Pod that is or was bound to it changed."""
         self._node_handlers.append(handler)
 
-    def _announce(self, key: str, old: Pod | None, new: Pod | None) -> None:
+    def announce(self, key: str, old: Pod | None, new: Pod | None) -> None:
+        """Keep the index, too."""
         # A Pod keeps its place: creation times are given to the second, and of those that were created in the same one
         # the Pod that was bound first is the older one.
         if old is not None and old.node_name and (new is None or _identity(new) != _identity(old)):
@@ -216,7 +197,7 @@ class ModulePodInformer(ObjectInformer[Pod]):
                 del self._by_node[old.node_name]
         if new is not None and new.node_name:
             self._by_node[new.node_name][key] = new
-        super()._announce(key, old, new)
+        super().announce(key, old, new)
         for node in {pod.node_name for pod in (old, new) if pod is not None and pod.node_name}:
             for handler in self._node_handlers:
                 handler(node)
@@ -264,10 +245,11 @@ class UnionInformer(Generic[V]):
         """Say in words why this cannot be relied upon now, or None."""
         return next((trouble for part in self.parts if (trouble := part.trouble()) is not None), None)
 
-    def wrote_part(self, key: str, view: V) -> V:
-        """Take the result of a write that returned only a part of an object that we have; return it."""
+    def written(self, key: str, view: V) -> V:
+        """Take the result of our own write of an object that we have; return it."""
         for part in self.parts:
-            part.wrote_part(key, view)
+            if part.get(key) is not None:
+                part.written(key, view)
         return view
 
     async def run(self) -> NoReturn:

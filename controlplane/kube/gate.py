@@ -1,15 +1,13 @@
-"""The limit that we set ourselves on requests to the API server.
+"""The limit that we set ourselves on requests to the API server: a rate, and a bound on those under way.
 
-A token bucket for the rate, and a bound on requests under way. Urgent requests (lease renewals) go first and have
-places of their own, so that a burst of other writes delays no renewal by more than one request's time. Limiters of
-libraries (aiolimiter, that of aiohttp's connector) know no order among those that wait.
+Urgent requests (lease renewals) wait for no others: they take their share of the rate in advance, and have places of
+their own. Limiters of libraries (aiolimiter, that of aiohttp's connector) know no order among those that wait.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,10 +15,8 @@ from prometheus_client import Histogram
 
 from controlplane.app.ports import Transient
 
-RESERVED = 16
-"""Requests under way that only urgent ones may add."""
-TICK = 0.001
-"""Seconds; the shortest sleep, well above the resolution of timers."""
+URGENT = 80
+"""Urgent requests under way, besides the others."""
 
 WAITED = Histogram(
     "koupleless_api_request_wait_seconds",
@@ -48,73 +44,44 @@ class Gate:
         if rate <= 0 or burst < 1 or concurrent < 1:
             raise ValueError("rate, burst and concurrent must be positive")
         self._rate = rate
-        self._burst = self._tokens = float(burst)
-        self._concurrent = concurrent
+        self._burst = burst
         self._queue = queue
         self._patience = patience
-        self._filled_at = 0.0
-        self._under_way = 0
-        self._urgent: deque[asyncio.Future[None]] = deque()
-        self._others: deque[asyncio.Future[None]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
+        self._places = asyncio.Semaphore(concurrent)
+        self._urgent_places = asyncio.Semaphore(URGENT)
+        self._waiting = 0
+        self._next_at = float("-inf")
 
     @asynccontextmanager
     async def passage(self, *, urgent: bool = False) -> AsyncIterator[None]:
         """Hold one place among the requests under way; raises Transient."""
+        if self._waiting >= self._queue and not urgent:
+            raise Transient(f"more than {self._queue} requests wait for our own limit of {self._rate:g}/s")
+        places = self._urgent_places if urgent else self._places
+        delay = self._reserve(urgent=urgent)
         began = time.monotonic()
-        await self._enter(self._urgent if urgent else self._others)
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._patience):
+                if delay > 0.0:
+                    await asyncio.sleep(delay)
+                await places.acquire()
+        except TimeoutError as error:
+            raise Transient(f"waited {self._patience:g} s for our own limit of {self._rate:g}/s") from error
+        finally:
+            self._waiting -= 1
         WAITED.labels("urgent" if urgent else "normal").observe(time.monotonic() - began)
         try:
             yield
         finally:
-            self._leave()
+            places.release()
 
-    async def _enter(self, waiting: deque[asyncio.Future[None]]) -> None:
-        if len(waiting) >= self._queue:
-            raise Transient(f"more than {self._queue} requests wait for our own limit of {self._rate:g}/s")
-        ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting.append(ticket)
-        self._admit()
-        try:
-            async with asyncio.timeout(self._patience):
-                await ticket
-        except (TimeoutError, asyncio.CancelledError) as reason:
-            if ticket.done() and not ticket.cancelled():
-                # Admitted in the same instant: the place must be given back.
-                self._leave()
-            elif ticket in waiting:
-                waiting.remove(ticket)
-            if isinstance(reason, TimeoutError):
-                raise Transient(f"waited {self._patience:g} s for our own limit of {self._rate:g}/s") from reason
-            raise
-
-    def _leave(self) -> None:
-        self._under_way -= 1
-        self._admit()
-
-    def _admit(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
-        self._filled_at = now
-        while (waiting := self._next()) is not None:
-            if self._tokens < 1.0:
-                if self._timer is None:
-                    self._timer = loop.call_later(max((1.0 - self._tokens) / self._rate, TICK), self._refill)
-                return
-            ticket = waiting.popleft()
-            if not ticket.done():
-                self._tokens -= 1.0
-                self._under_way += 1
-                ticket.set_result(None)
-
-    def _next(self) -> deque[asyncio.Future[None]] | None:
-        if self._urgent and self._under_way < self._concurrent + RESERVED:
-            return self._urgent
-        if self._others and self._under_way < self._concurrent:
-            return self._others
-        return None
-
-    def _refill(self) -> None:
-        self._timer = None
-        self._admit()
+    def _reserve(self, *, urgent: bool) -> float:
+        """Take a share of the rate; return the seconds to wait for it, or raise Transient if that is too long."""
+        now = asyncio.get_running_loop().time()
+        # A pause saves up no more than the burst.
+        due = max(self._next_at, now - self._burst / self._rate) + 1.0 / self._rate
+        if due - now > self._patience and not urgent:
+            raise Transient(f"more than {self._patience:g} s to wait for our own limit of {self._rate:g}/s")
+        self._next_at = due
+        return 0.0 if urgent else max(due - now, 0.0)

@@ -51,7 +51,7 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _absolute(path: str, info: ValidationInfo) -> str:
-    return str(info.context / path) if path and info.context is not None else path
+    return str(Path(info.context or "") / path) if path else ""
 
 
 def _decoded(text: object) -> object:
@@ -175,7 +175,7 @@ class ExecPlugin(_CamelEntry):
 class Oidc(_Entry):
     """The configuration of an OpenID Connect provider."""
 
-    idp_issuer_url: str
+    idp_issuer_url: Annotated[str, Field(pattern="^https://")]
     client_id: Name
     client_secret: str = ""
     idp_certificate_authority: FilePath = ""
@@ -183,13 +183,6 @@ class Oidc(_Entry):
     id_token: str = ""
     refresh_token: str = ""
     extra_scopes: str = ""
-
-    @field_validator("idp_issuer_url")
-    @classmethod
-    def _issuer(cls, url: str) -> str:
-        if not url.startswith("https://"):
-            raise ValueError("must begin with https://")
-        return url
 
 
 class AuthProvider(_Entry):

@@ -32,9 +32,9 @@ class Files:
         """Return what is in the files; raises WrongCertificates. Blocks."""
         return _read(CRT, self.crt), _read(KEY, self.key), _read(CA, self.client_ca)
 
-    def context(self) -> ssl.SSLContext:
-        """Return what a server needs; clients may show a certificate of the CA. Raises WrongCertificates. Blocks."""
-        self.contents()
+    def load(self) -> tuple[Contents, ssl.SSLContext]:
+        """Return contents and what a server needs; clients may show a certificate. Raises WrongCertificates. Blocks."""
+        contents = self.contents()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = ssl.CERT_OPTIONAL
@@ -53,7 +53,7 @@ class Files:
                 f"{CA}={self.client_ca}: no CA certificates in it ({_cause(error)}); "
                 "name the PEM file of the CA that signs the API server's kubelet client certificate"
             ) from error
-        return context
+        return contents, context
 
 
 def _read(variable: str, path: str) -> bytes:

@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import NoReturn
 
 import structlog
@@ -23,6 +24,7 @@ from controlplane.kubelet.access import Reviewer
 from controlplane.kubelet.certificates import CA, Contents, Files, WrongCertificates
 from controlplane.kubelet.logs import ModuleLogs
 from controlplane.kubelet.requests import RequestRefused
+from service.limits import LogLimit
 from service.listening import listen
 
 log = structlog.get_logger(__name__)
@@ -50,44 +52,37 @@ REFUSED = Counter("koupleless_kubelet_refused_total", "Requests to the kubelet A
 RELOADS = Counter("koupleless_kubelet_certificate_reloads_total", "Changed certificate files", ["outcome"])
 
 
+@dataclass(eq=False)
 class KubeletServer:
-    """The server. host and port are what it listens on."""
+    """The server; host and port are what it listens on, 0 for any port."""
 
-    def __init__(
-        self,
-        *,
-        host: str,
-        port: int,
-        files: Files,
-        reviewer: Reviewer,
-        logs: ModuleLogs,
-        look_every: float = LOOK_EVERY,
-        most_connections: int = MOST_CONNECTIONS,
-    ) -> None:
-        self._host = host
-        self._port = port
-        self._files = files
-        self._reviewer = reviewer
-        self._logs = logs
-        self._look_every = look_every
+    host: str
+    port: int
+    files: Files
+    reviewer: Reviewer
+    logs: ModuleLogs
+    look_every: float = LOOK_EVERY
+    most_connections: int = MOST_CONNECTIONS
+
+    def __post_init__(self) -> None:
         self._web = web.Server(self._serve, handler_cancellation=True)
         self._sockets: Sequence[socket.socket] = ()
         self._contents: Contents | None = None
         self._context: ssl.SSLContext | None = None
-        self._places = asyncio.Semaphore(most_connections)
-        self._logged: dict[str, float] = {}
-
-    @property
-    def port(self) -> int:
-        """The TCP port listened on."""
-        return int(self._sockets[0].getsockname()[1]) if self._sockets else self._port
+        self._places = asyncio.Semaphore(self.most_connections)
+        self._logged = LogLimit(LOG_INTERVAL)
 
     async def start(self) -> None:
         """Listen; connections wait until run takes them. Raises CannotListen, WrongCertificates."""
-        self._contents, self._context = await asyncio.to_thread(self._load)
-        self._sockets = await listen(self._host, self._port, "KUBELET_PROXY_PORT")
+        self._contents, self._context = await asyncio.to_thread(self.files.load)
+        self._sockets = await listen(self.host, self.port, "KUBELET_PROXY_PORT")
+        self.port = self._sockets[0].getsockname()[1]
         for listening in self._sockets:
-            _keep_alive(listening)
+            # Connections inherit that peers which are gone are found out.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in KEEP_ALIVE:
+                with suppress(OSError):
+                    listening.setsockopt(socket.IPPROTO_TCP, option, value)
 
     async def stop(self) -> None:
         """Accept no more, end all streams."""
@@ -104,18 +99,13 @@ class KubeletServer:
             group.create_task(self._follow_files(), name="kubelet-files")
         raise AssertionError("both run until cancelled")
 
-    # Certificates.
-
-    def _load(self) -> tuple[Contents, ssl.SSLContext]:
-        return self._files.contents(), self._files.context()
-
     async def _follow_files(self) -> NoReturn:
         problem = ""
         while True:
-            await asyncio.sleep(self._look_every)
+            await asyncio.sleep(self.look_every)
             try:
-                if await asyncio.to_thread(self._files.contents) != self._contents:
-                    self._contents, self._context = await asyncio.to_thread(self._load)
+                if await asyncio.to_thread(self.files.contents) != self._contents:
+                    self._contents, self._context = await asyncio.to_thread(self.files.load)
                     RELOADS.labels("taken").inc()
                     log.info("changed certificate files are used from now on")
                 problem = ""
@@ -125,27 +115,21 @@ class KubeletServer:
                     RELOADS.labels("unusable").inc()
                     log.warning("changed certificate files cannot be used; the old ones stay in use", cause=problem)
 
-    # Connections.
-
     async def _accept(self, listening: socket.socket, group: asyncio.TaskGroup) -> NoReturn:
-        loop = asyncio.get_running_loop()
         while True:
+            # Without a place here, connections wait outside the process.
+            await self._places.acquire()
             try:
-                accepted, peer = await loop.sock_accept(listening)
+                accepted, peer = await asyncio.get_running_loop().sock_accept(listening)
             except OSError as error:
+                self._places.release()
                 log.warning("no connection to the kubelet API can be taken", cause=str(error))
                 await asyncio.sleep(ACCEPT_AGAIN)
                 continue
-            # While one waits for a place here, the others wait outside the process.
-            try:
-                await self._places.acquire()
-            except asyncio.CancelledError:
-                accepted.close()
-                raise
+            CONNECTIONS.inc()
             group.create_task(self._shake_hands(accepted, str(peer[0])), name="kubelet-handshake")
 
     async def _shake_hands(self, accepted: socket.socket, peer: str) -> None:
-        CONNECTIONS.inc()
         connected = False
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
@@ -169,8 +153,6 @@ class KubeletServer:
         CONNECTIONS.dec()
         self._places.release()
 
-    # Requests.
-
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             return await self._answer(request)
@@ -183,7 +165,7 @@ class KubeletServer:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         certificate = request.transport.get_extra_info("peercert") if request.transport is not None else None
-        caller = await self._reviewer.caller(certificate, request.headers.get("Authorization", ""))
+        caller = await self.reviewer.caller(certificate, request.headers.get("Authorization", ""))
         parts = request.path.removeprefix("/").split("/")
         what = parts[0]
         if what == "healthz" and len(parts) == 1:
@@ -196,14 +178,12 @@ class KubeletServer:
             raise RequestRefused(404, "path", "there is GET /containerLogs/NAMESPACE/POD/CONTAINER")
         if request.method != "GET":
             raise RequestRefused(405, "method", "logs can only be read", {"Allow": "GET"})
-        return await self._logs.send(request, caller, (parts[1], parts[2], parts[3]))
+        return await self.logs.send(request, caller, (parts[1], parts[2], parts[3]))
 
     def refused(self, peer: str, refusal: RequestRefused) -> None:
         """Count and log a refusal."""
         REFUSED.labels(refusal.reason).inc()
-        now = time.monotonic()
-        if now - self._logged.get(refusal.reason, float("-inf")) >= LOG_INTERVAL:
-            self._logged[refusal.reason] = now
+        if self._logged.admit(refusal.reason, time.monotonic()) is not None:
             log.warning(
                 "kubelet request refused", peer=peer, status=refusal.status, reason=refusal.reason, text=refusal.text
             )
@@ -253,11 +233,3 @@ def _response(status: int, text: str, headers: dict[str, str] | None = None) -> 
     response = web.Response(status=status, text=f"{text}\n", headers=headers)
     response.force_close()
     return response
-
-
-def _keep_alive(listening: socket.socket) -> None:
-    """Have connections watched for peers that are gone: they inherit it."""
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in KEEP_ALIVE:
-        with suppress(OSError):
-            listening.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -174,7 +174,7 @@ async def test_short_watches_list_once_and_follow_the_cluster_by_bookmarks(
     for _ in range(45):
         await asyncio.sleep(0.2)
         assert cluster.trouble() is None
-        seen.add(cluster.nodes._cache.seen)
+        seen.add(cluster.nodes.seen)
         # Something else changes, which no watch of this cluster tells.
         other = ApiCluster(kube_api, env=f"{unique}o", kind="kubernetes", clock=SystemClock())
         with contextlib.suppress(AlreadyExists):

@@ -341,7 +341,7 @@ async def test_a_port_that_is_taken_stops_the_start(scene: Scene) -> None:
         port=scene.server.port,
         files=scene.authority.files,
         reviewer=Reviewer(scene.api, SystemClock()),
-        logs=scene.server._logs,
+        logs=scene.server.logs,
     )
     with pytest.raises(CannotListen, match=f"KUBELET_PROXY_PORT={scene.server.port} on 127.0.0.1: cannot listen"):
         await other.start()

@@ -15,10 +15,18 @@ class View:
     resource_version: str
 
 
+class Recording(Cache[View]):
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+
+    def announce(self, key: str, old: View | None, new: View | None) -> None:
+        self.told.append(key)
+
+
 def _cache() -> tuple[Cache[View], list[str]]:
-    told: list[str] = []
-    cache: Cache[View] = Cache(lambda key, _old, _new: told.append(key))
-    return cache, told
+    cache = Recording()
+    return cache, cache.told
 
 
 @pytest.mark.parametrize(
@@ -42,7 +50,7 @@ def test_newer(version: str, than: str, expected: bool | None) -> None:
 def test_a_write_is_seen_at_once_and_its_echo_changes_nothing() -> None:
     cache, told = _cache()
     cache.replace([], "10")
-    cache.wrote("a", View("u", "11"))
+    cache.written("a", View("u", "11"))
     assert cache.get("a") == View("u", "11")
     cache.changed("a", View("u", "11"))
     assert told == ["a"]
@@ -52,21 +60,21 @@ def test_the_result_of_a_write_does_not_bring_back_what_was_deleted_since() -> N
     cache, _ = _cache()
     cache.replace([("a", View("u", "10"))], "10")
     cache.gone("a", View("u", "12"))
-    cache.wrote("a", View("u", "11"))
+    cache.written("a", View("u", "11"))
     assert cache.get("a") is None
 
 
 def test_the_result_of_a_write_does_not_replace_what_is_newer() -> None:
     cache, _ = _cache()
     cache.replace([("a", View("u", "12"))], "12")
-    cache.wrote("a", View("u", "11"))
+    cache.written("a", View("u", "11"))
     assert cache.get("a") == View("u", "12")
 
 
 def test_a_list_made_before_our_write_does_not_take_it_away() -> None:
     cache, _ = _cache()
     cache.replace([], "10")
-    cache.wrote("a", View("u", "12"))
+    cache.written("a", View("u", "12"))
     cache.replace([], "11")
     assert cache.get("a") == View("u", "12")
     cache.replace([], "13")
@@ -76,7 +84,7 @@ def test_a_list_made_before_our_write_does_not_take_it_away() -> None:
 def test_an_old_event_does_not_set_back_what_we_wrote() -> None:
     cache, _ = _cache()
     cache.replace([("a", View("u", "10"))], "10")
-    cache.wrote("a", View("u", "12"))
+    cache.written("a", View("u", "12"))
     cache.changed("a", View("u", "11"))
     assert cache.get("a") == View("u", "12")
     assert cache.seen == "11"
@@ -85,7 +93,7 @@ def test_an_old_event_does_not_set_back_what_we_wrote() -> None:
 def test_the_deletion_of_an_earlier_object_leaves_its_successor() -> None:
     cache, _ = _cache()
     cache.replace([("a", View("u", "10"))], "10")
-    cache.wrote("a", View("v", "12"))
+    cache.written("a", View("v", "12"))
     cache.gone("a", View("u", "11"))
     assert cache.get("a") == View("v", "12")
 
@@ -93,7 +101,7 @@ def test_the_deletion_of_an_earlier_object_leaves_its_successor() -> None:
 def test_versions_that_are_no_numbers_leave_it_to_the_watch() -> None:
     cache, _ = _cache()
     cache.replace([("a", View("u", "p"))], "p")
-    cache.wrote("a", View("u", "q"))
+    cache.written("a", View("u", "q"))
     assert cache.get("a") == View("u", "p")
     cache.changed("a", View("u", "q"))
     assert cache.get("a") == View("u", "q")
@@ -113,7 +121,7 @@ def test_with_any_interleaving_of_results_and_events_the_cache_ends_as_the_clust
     shown: list[int] = [0]
     while events or ours:
         if ours and (not events or data.draw(st.booleans())):
-            cache.wrote("a", View("u", ours.pop(data.draw(st.integers(0, len(ours) - 1)))))
+            cache.written("a", View("u", ours.pop(data.draw(st.integers(0, len(ours) - 1)))))
         else:
             version, exists = events.pop(0)
             (cache.changed if exists else cache.gone)("a", View("u", version))

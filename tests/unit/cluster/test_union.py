@@ -80,7 +80,7 @@ async def test_a_part_of_a_write_goes_where_the_object_is(scene: Scene) -> None:
     known = scene.informer.get("ns/peer")
     assert known is not None
     written = reading.module_deployment(scene.put("peer", peer="1"))
-    assert scene.informer.wrote_part("ns/peer", written) is written
+    assert scene.informer.written("ns/peer", written) is written
     assert scene.informer.get("ns/peer") == written
     assert scene.informer.parts[0].get("ns/peer") is None
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from controlplane.app.ports import Transient
-from controlplane.kube.gate import RESERVED, Gate
+from controlplane.kube.gate import URGENT, Gate
 
 pytestmark = pytest.mark.looptime
 
@@ -56,23 +56,42 @@ async def test_urgent_requests_have_places_of_their_own() -> None:
             group.create_task(_pass(gate, log, f"normal {number}", hold=10))
         await asyncio.sleep(1)
         assert len(log) == 2
-        for _ in range(RESERVED + 1):
+        for _ in range(URGENT + 1):
             group.create_task(_pass(gate, log, "urgent", urgent=True, hold=1))
         await asyncio.sleep(0.5)
-        assert log.count("urgent") == RESERVED
-    assert len(log) == 4 + RESERVED + 1
+        assert log.count("urgent") == URGENT
+    assert len(log) == 4 + URGENT + 1
 
 
 async def test_patience_and_queue_are_bounded() -> None:
-    gate = Gate(rate=0.01, burst=1, queue=1, patience=5.0)
-    await _pass(gate, [], "first")
+    gate = Gate(concurrent=1, queue=1, patience=5.0)
+    holder = asyncio.create_task(_pass(gate, [], "first", hold=100))
+    await asyncio.sleep(0)
     waiting = asyncio.create_task(_pass(gate, [], "second"))
     await asyncio.sleep(1)
     with pytest.raises(Transient, match="more than 1 requests wait"):
         await _pass(gate, [], "third")
-    with pytest.raises(Transient, match=r"waited 5 s for our own limit of 0\.01/s"):
+    with pytest.raises(Transient, match=r"waited 5 s for our own limit of 400/s"):
         await waiting
     assert _now() == pytest.approx(5.0, abs=0.01)
+    holder.cancel()
+
+
+async def test_who_would_wait_too_long_for_the_rate_is_turned_away_at_once_and_takes_nothing_of_it() -> None:
+    gate = Gate(rate=1, burst=1, patience=2.5)
+    log: list[str] = []
+    async with asyncio.TaskGroup() as group:
+        for number in range(3):
+            group.create_task(_pass(gate, log, str(number)))
+        await asyncio.sleep(0)
+        for _ in range(100):
+            with pytest.raises(Transient, match=r"more than 2\.5 s to wait for our own limit of 1/s"):
+                await _pass(gate, log, "refused")
+        assert _now() == 0.0
+        await asyncio.sleep(1)
+        group.create_task(_pass(gate, log, "3"))
+    assert log == ["0", "1", "2", "3"]
+    assert _now() == pytest.approx(3.0, abs=0.01)
 
 
 async def test_a_cancelled_request_gives_its_place_back() -> None:

@@ -26,15 +26,19 @@ def files(tmp_path: Path) -> Files:
 
 def problem(files: Files) -> str:
     with pytest.raises(WrongCertificates) as error:
-        files.context()
+        files.load()
     return str(error.value)
 
 
 def test_good_files_make_a_context_that_asks_for_client_certificates(files: Files) -> None:
-    context = files.context()
+    contents, context = files.load()
     assert context.verify_mode.name == "CERT_OPTIONAL"
     assert context.minimum_version.name == "TLSv1_2"
-    assert files.contents() == tuple(Path(path).read_bytes() for path in (files.crt, files.key, files.client_ca))
+    assert (
+        contents
+        == files.contents()
+        == tuple(Path(path).read_bytes() for path in (files.crt, files.key, files.client_ca))
+    )
 
 
 @pytest.mark.parametrize(
