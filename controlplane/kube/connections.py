@@ -38,10 +38,9 @@ class Pool:
 
 @dataclass(slots=True)
 class Sending:
-    """How far a request has come, as whom it was sent, over which connections."""
+    """How far a request has come, and over which connections."""
 
     sent: bool = False
-    access: Access | None = None
     pool: Pool | None = None
     response: aiohttp.ClientResponse | None = None
 
@@ -50,7 +49,7 @@ class Connections:
     """Sends requests as whom the credentials say. To be closed."""
 
     def __init__(self, credentials: Credentials) -> None:
-        self.credentials = credentials
+        self._credentials = credentials
         self._resolver = StaleResolver()
         self._pools: list[Pool] = []
 
@@ -59,7 +58,7 @@ class Connections:
         while self._pools:
             await self._pools.pop().session.close()
         await self._resolver.close()
-        await self.credentials.close()
+        await self._credentials.close()
 
     async def send(
         self,
@@ -73,39 +72,35 @@ class Connections:
     ) -> aiohttp.ClientResponse:
         """Return the response to a request, whose body is still to be read; let_go ends it.
 
-        read_timeout is the seconds between two reads. Raises CannotConnect, aiohttp.ClientError, OSError.
+        A request that 401 refused was not carried out: it is sent once more, with other credentials. read_timeout is
+        the seconds between two reads. Raises CannotConnect, aiohttp.ClientError, OSError.
         """
         sending = sending or Sending()
-        access = sending.access = await self.credentials.access()
+        access = await self._credentials.access()
+        pool = sending.pool = await self._pool(access.proxy)
+        pool.users += 1
         headers = CIMultiDict({"Accept": "application/json"})
         if body is not None:
             headers["Content-Type"] = content_type
-        if access.authorization:
-            headers["Authorization"] = access.authorization
-        if not access.compressed:
-            headers["Accept-Encoding"] = "identity"
-        headers.extend(access.impersonation)
-        proxy = access.proxy if access.proxy is not None and access.proxy.scheme != "socks5" else None
-        login = {"Proxy-Authorization": basic(proxy.user, proxy.password)} if proxy is not None and proxy.user else {}
-        if access.tls is None:
-            headers.extend(login)
-        pool = sending.pool = await self._pool(access.proxy)
-        pool.users += 1
-        response = sending.response = await pool.session.request(
-            method,
-            URL(access.host + target, encoded=True),
-            data=body,
-            headers=headers,
-            ssl=access.tls if access.tls is not None else True,
-            server_hostname=access.server_name,
-            proxy=proxy.url if proxy is not None else None,
-            # Not as proxy_auth, which errors of aiohttp show.
-            proxy_headers=login if login and access.tls is not None else None,
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_DEADLINE, sock_read=read_timeout),
-            trace_request_ctx=sending,
-        )
-        return response
+
+        async def attempt(access: Access) -> aiohttp.ClientResponse:
+            return await pool.session.request(
+                method,
+                URL(access.host + target, encoded=True),
+                data=body,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_DEADLINE, sock_read=read_timeout),
+                trace_request_ctx=sending,
+                **_as(access, headers),
+            )
+
+        sending.response = await attempt(access)
+        if sending.response.status == 401:
+            await sending.response.read()
+            sending.sent = False
+            await self._credentials.rejected(access)
+            sending.response = await attempt(await self._credentials.access())
+        return sending.response
 
     def let_go(self, sending: Sending) -> None:
         """End a request; unless the server has ended its response, its connection is given up.
@@ -132,6 +127,27 @@ class Connections:
             for pool in unused:
                 await pool.session.close()
         return self._pools[-1]
+
+
+def _as(access: Access, headers: CIMultiDict[str]) -> dict[str, Any]:
+    """Return the arguments of a request that is made with an access."""
+    headers = headers.copy()
+    if access.authorization:
+        headers["Authorization"] = access.authorization
+    if not access.compressed:
+        headers["Accept-Encoding"] = "identity"
+    headers.extend(access.impersonation)
+    arguments: dict[str, Any] = {"headers": headers, "ssl": access.tls or True, "server_hostname": access.server_name}
+    proxy = access.proxy
+    if proxy is not None and proxy.scheme != "socks5":
+        # The login not as proxy_auth, which errors of aiohttp show.
+        login = {"Proxy-Authorization": basic(proxy.user, proxy.password)} if proxy.user else {}
+        if access.tls is None:
+            headers.extend(login)
+        else:
+            arguments["proxy_headers"] = login or None
+        arguments["proxy"] = proxy.url
+    return arguments
 
 
 def _session(proxy: Proxy | None, resolver: StaleResolver) -> aiohttp.ClientSession:

@@ -132,6 +132,11 @@ class Cluster(_Entry):
         return self
 
     @property
+    def uses_tls(self) -> bool:
+        """Whether it is asked over TLS: no credential is sent without."""
+        return self.server.startswith("https://")
+
+    @property
     def exec_config(self) -> Any:
         """The extension that goes to an exec plugin."""
         named = (item for item in self.extensions if isinstance(item, dict) and item.get("name") == EXEC_EXTENSION)

@@ -91,10 +91,7 @@ class KubeconfigSource:
 
     async def fetch(self, *, renew: bool) -> Access:
         """Return access as files, plugin and provider give it now."""
-        context = self._context
-        if context is None or renew:
-            context = await self._worker.call(self._load, within=READ_WITHIN)
-            self._take(context)
+        context, material = await self._worker.call(lambda: self._read(renew=renew), within=READ_WITHIN)
         cluster = context.cluster
         access = Access(
             host=cluster.server,
@@ -102,9 +99,8 @@ class KubeconfigSource:
             proxy=choose_proxy(cluster.server, cluster.proxy_url, os.environ),
             compressed=not cluster.disable_compression,
         )
-        if not cluster.server.startswith("https://"):
+        if not cluster.uses_tls:
             return access
-        material = await self._worker.call(lambda: self._read(context), within=READ_WITHIN)
         authorization, material, ends_at = await self._identity(context, material, renew=renew)
         return replace(
             access,
@@ -114,8 +110,22 @@ class KubeconfigSource:
             ends_at=ends_at,
         )
 
-    def _load(self) -> Context:
-        return kubeconfig.load(self._paths, self._context.name if self._context is not None else "")
+    def _read(self, *, renew: bool) -> tuple[Context, Material]:
+        context = self._context
+        if context is None or renew:
+            context = kubeconfig.load(self._paths, context.name if context is not None else "")
+            self._take(context)
+        cluster, user = context.cluster, context.user
+        if not cluster.uses_tls:
+            return context, Material()
+        if user.token_file:
+            self._read_token(user)
+        return context, Material(
+            ca=cluster.pem("certificate_authority"),
+            certificate=user.pem("client_certificate"),
+            key=user.pem("client_key"),
+            insecure=cluster.insecure_skip_tls_verify,
+        )
 
     def _take(self, context: Context) -> None:
         before, user = self._context, context.user
@@ -126,20 +136,9 @@ class KubeconfigSource:
                 OidcProvider(user.auth_provider.config, self._worker) if user.auth_provider is not None else None
             )
             self._credential, self._file_token = None, ""
-            if user != User() and not context.cluster.server.startswith("https://"):
+            if user != User() and not context.cluster.uses_tls:
                 log.warning("credentials are not sent without TLS, as with kubectl", server=context.cluster.server)
         self._context = context
-
-    def _read(self, context: Context) -> Material:
-        cluster, user = context.cluster, context.user
-        if user.token_file:
-            self._read_token(user)
-        return Material(
-            ca=cluster.pem("certificate_authority"),
-            certificate=user.pem("client_certificate"),
-            key=user.pem("client_key"),
-            insecure=cluster.insecure_skip_tls_verify,
-        )
 
     def _read_token(self, user: User) -> None:
         """Read the token file, which goes before a token; what was read last serves while it cannot be read."""

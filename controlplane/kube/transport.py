@@ -1,17 +1,15 @@
-"""HTTP to the API server: credentials, deadlines, and what a failure means.
+"""HTTP to the API server: deadlines, and what a failure means.
 
 Whether the request had been sent when it failed decides between Transient (nothing was done) and Unknown (a write may
-have been done). A request that 401 refused was not carried out: it is sent once more, with other credentials.
+have been done).
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
 import aiohttp
 from aiohttp.http_exceptions import LineTooLong
@@ -21,19 +19,15 @@ from controlplane.app.ports import ClusterError, Transient, Unknown
 from controlplane.kube.access import CannotConnect
 from controlplane.kube.connections import CONNECT_DEADLINE, Connections, Sending
 from controlplane.kube.credentials import Credentials
-from controlplane.kube.errors import Unauthorized, error_of_reply
+from controlplane.kube.errors import error_of_reply
 from service.masking import masked
 
 READ_DEADLINE = 10.0
 WRITE_DEADLINE = 10.0
 LIST_DEADLINE = 60.0
 """Seconds for one page of a list."""
-CREDENTIALS_WITHIN = 10.0
-"""Seconds that a request waits for other credentials after a 401; they may take longer."""
 UNANSWERED = 2.0
 """Seconds after which a request that was given up without an answer makes its connection suspect."""
-
-T = TypeVar("T")
 
 _METHODS = {"create": "POST", "patch": "PATCH", "delete": "DELETE"}
 _FAILURES = (aiohttp.ClientError, OSError, TimeoutError)
@@ -89,30 +83,7 @@ class Transport:
 
     async def exchange(self, request: Request) -> bytes:
         """Return the body of the reply; raises ClusterError."""
-        return await self._authorized(partial(self._exchange, request))
-
-    async def stream(self, request: Request, *, opens_within: float | None, idle: float | None) -> Stream:
-        """Return an open stream, to be closed; raises ClusterError.
-
-        opens_within is the seconds until its head must be there, idle those between two reads.
-        """
-        return await self._authorized(partial(self._open, request, opens_within, idle))
-
-    async def _authorized(self, attempt: Callable[[Sending], Awaitable[T]]) -> T:
         sending = Sending()
-        try:
-            return await attempt(sending)
-        except Unauthorized:
-            if sending.access is None:
-                raise
-            try:
-                async with asyncio.timeout(CREDENTIALS_WITHIN):
-                    await self._connections.credentials.rejected(sending.access)
-            except (CannotConnect, TimeoutError) as error:
-                raise Transient(f"credentials: {failure(error, CREDENTIALS_WITHIN)}") from error
-            return await attempt(Sending())
-
-    async def _exchange(self, request: Request, sending: Sending) -> bytes:
         began, code = time.monotonic(), "error"
         try:
             async with asyncio.timeout(request.deadline):
@@ -136,7 +107,12 @@ class Transport:
             raise _error(response, body, write=request.writes)
         return body
 
-    async def _open(self, request: Request, opens_within: float | None, idle: float | None, sending: Sending) -> Stream:
+    async def stream(self, request: Request, *, opens_within: float | None, idle: float | None) -> Stream:
+        """Return an open stream, to be closed; raises ClusterError.
+
+        opens_within is the seconds until its head must be there, idle those between two reads.
+        """
+        sending = Sending()
         code, stream = "error", None
         try:
             async with asyncio.timeout(opens_within):
