@@ -64,9 +64,6 @@ class Cache(Generic[V]):
         """Iterate over a snapshot of the keys."""
         return iter(tuple(self._objects))
 
-    def __len__(self) -> int:
-        return len(self._objects)
-
     def replace(self, listed: Iterable[tuple[str, V]], version: str) -> None:
         """Take a complete list as of version; what our own writes made since then stays."""
         self.seen = version

@@ -78,8 +78,7 @@ def _quantity(obj: Json, kind: str, resource: str) -> str:
 def _probe(container: Json, name: str) -> Probe | None:
     """View a probe, None for one that cannot be sent."""
     obj = fields.mapping(container, name)
-    handler = _handler(obj, container)
-    if handler is None:
+    if not obj or (handler := _handler(obj, container)) is None:
         return None
     return Probe(
         handler=handler,

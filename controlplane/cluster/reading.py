@@ -96,10 +96,8 @@ def _template_containers(obj: Json) -> tuple[Container, ...]:
 
 def pod_status(status: Json, others: frozenset[str] = frozenset()) -> PodStatus:
     """View a Pod's status; others are the names of containers that are not modules."""
-    containers, init, ephemeral = (
-        [_container_status(each) for each in fields.objects(status, name)]
-        for name in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
-    )
+    containers = [_container_status(each) for each in fields.objects(status, "containerStatuses")]
+    beside = fields.objects(status, "initContainerStatuses") + fields.objects(status, "ephemeralContainerStatuses")
     return PodStatus(
         phase=fields.word(status, "phase") or "Pending",
         reason=fields.word(status, "reason"),
@@ -109,7 +107,7 @@ def pod_status(status: Json, others: frozenset[str] = frozenset()) -> PodStatus:
         start_time=fields.text(status, "startTime"),
         conditions=_conditions(status),
         containers=tuple(each for each in containers if each.name not in others),
-        others=(*(each for each in containers if each.name in others), *init, *ephemeral),
+        others=(*(each for each in containers if each.name in others), *map(_container_status, beside)),
     )
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import aiohttp
@@ -159,18 +160,21 @@ class Stream:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield bytes as they come, until the server ends them."""
-        while piece := await self._read(self.content.readany()):
-            yield piece
+        with self._reading():
+            while piece := await self.content.readany():
+                yield piece
 
     async def lines(self, limit: int) -> AsyncIterator[bytes]:
         """Yield lines that are not empty, of at most limit bytes, until the server ends them."""
-        while line := await self._read(self.content.readline(max_line_length=limit)):
-            if line.strip():
-                yield line
+        with self._reading():
+            while line := await self.content.readline(max_line_length=limit):
+                if line.strip():
+                    yield line
 
-    async def _read(self, reading: Awaitable[bytes]) -> bytes:
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
         try:
-            return await reading
+            yield
         except TimeoutError as error:
             self.connections.distrust(self.sending)
             silent = f"nothing was received for {self.idle or 0:g} s"

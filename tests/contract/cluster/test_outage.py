@@ -154,7 +154,7 @@ async def test_a_path_that_forwards_nothing_any_more_is_trouble_within_20_s(
         ):
             await asyncio.sleep(0.05)
     assert loop.time() - began < 20.0
-    assert "nothing was heard for" in str(cluster.trouble())
+    assert "nothing was received for" in str(cluster.trouble())
     relay.mend()
     async with asyncio.timeout(40.0):
         while cluster.trouble() is not None:  # noqa: ASYNC110 - what is waited for has no event

@@ -297,7 +297,7 @@ class TestReports:
             ("warning", f"hook 2 ({nobody}/***) cannot be reached: Connection refused"),
             ("ok", f"link 1 ({here}/***) can be reached"),
         ]
-        assert ("warning", "REPORT_HOOKS=********: hook 3 (***) gets no reports: it is no URL") in found["settings"]
+        assert ("warning", "REPORT_HOOKS=********: hook 3 (***) gets no reports: it is not a URL") in found["settings"]
         assert "s3cret" not in str(found)
 
     async def test_a_hook_behind_a_proxy_is_not_tried(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,7 @@ def test_it_starts_and_makes_a_node_of_a_base(
     pod = controller(programs, cluster, environ).start()
     SimulatedBase(programs, pod.url("", "HTTP_TUNNEL_LISTEN_PORT"), "b").start()
     eventually(lambda: node_ready(cluster, "b"), within=60, what="the base's Node")
-    complained = "hook 1 (***) gets no reports: it is no URL" in pod.server.log.read_text()
+    complained = "hook 1 (***) gets no reports: it is not a URL" in pod.server.log.read_text()
     assert complained is bool(environ.get("REPORT_HOOKS"))
 
 

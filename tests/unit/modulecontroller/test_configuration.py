@@ -123,7 +123,7 @@ def test_what_does_not_stop_the_start_is_shown_and_no_reason_for_an_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given(monkeypatch, ENABLE_HTTP_TUNNEL="true", REPORT_HOOKS="YOUR_REPORT_HOOKS")
-    line = "REPORT_HOOKS=********: hook 1 (***) gets no reports: it is no URL"
+    line = "REPORT_HOOKS=********: hook 1 (***) gets no reports: it is not a URL"
     assert command.main(["config"]) == 0
     shown = capsys.readouterr().out
     assert f"wrong, though the start goes on:\n  {line}\n" in shown
