@@ -1,4 +1,4 @@
-"""What runs beside the store: scheduler, workload controllers, garbage collection, housekeeping.
+"""What runs beside the store: scheduler, workload controllers, evictions, removal of what nobody needs any more.
 
 Everything is level-triggered: a change only marks keys dirty, a pass reads the
 mirror and goes one step, and a failed pass is tried again with backoff.
@@ -7,47 +7,85 @@ mirror and goes one step, and a failed pass is tried again with backoff.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
-from collections.abc import Awaitable, Callable
-from enum import Enum
-from typing import NoReturn, TypeAlias
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Generic, NoReturn, TypeAlias, TypeVar
 
 import structlog
 
 from controlplane.app.ports import ClusterError, Conflict, NotFound
-from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, REPLICA_SETS, Resource
+from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, EVENTS, NODES, PODS, Json, Resource
 from controlplane.domain.backoff import Backoff
-from controlplane.embedded.api.mirror import Key, Mirror
+from controlplane.embedded.api import writes
+from controlplane.embedded.api.resources import WORKLOADS, ObjectKey, key_of, object_key
 from controlplane.embedded.api.store import EmbeddedApiServer
-from controlplane.embedded.api.views import NodeView, PodView, controller_of
-from controlplane.embedded.controllers import daemonsets, deployments, replicasets
-from controlplane.embedded.controllers.eviction import ORPHAN_QUARANTINE, Evictions, misplaced
-from controlplane.embedded.controllers.scheduler import Scheduler
-from controlplane.embedded.controllers.workqueue import WorkQueue
+from controlplane.embedded.api.transaction import Change
+from controlplane.embedded.controllers import daemonsets, deployments
+from controlplane.embedded.controllers.mirror import MIRRORED, Mirror, PodView
+from controlplane.embedded.controllers.scheduler import ORPHAN_QUARANTINE, Evictions, misplaced, schedule
 
 log = structlog.get_logger(__name__)
 
 RETRY = Backoff(first=0.1, longest=30.0)
-HOUSEKEEPING_INTERVAL = 30.0
-"""Seconds between prunings of Events and sweeps for objects without owner."""
-_GARBAGE_BATCH = 200
+PRUNING_INTERVAL = 30.0
+"""Seconds between prunings of Events."""
+NODES_TOGETHER = 0.1
+"""Seconds; Nodes that come in a crowd make the Pods without a place look again once, not once each."""
+
+COOLING = 0.05
+"""Seconds between two passes over the same key."""
+_TIMER_RESOLUTION = 0.001
+"""Seconds that a timer may fire early."""
+
+K = TypeVar("K", bound=Hashable)
+Pass: TypeAlias = Callable[[ObjectKey], Awaitable[float | None]]
+"""Goes a step for a dirty key and returns after how many seconds to look again. Raises ClusterError."""
+
+_SCHEDULING = ObjectKey(PODS, "", "")
+"""Stands for all Pods that have no Node."""
+_PRUNING = ObjectKey(EVENTS, "", "")
+"""Stands for all Events."""
 
 
-class Work(Enum):
-    """What a dirty key stands for."""
+class WorkQueue(Generic[K]):
+    """A set of dirty keys, in the order in which they are due.
 
-    DEPLOYMENT = "Deployment"
-    REPLICA_SET = "ReplicaSet"
-    DAEMON_SET = "DaemonSet"
-    EVICTION = "Pod"
-    GARBAGE = "Garbage"
+    A key waits at most once. Marked again soon after it was taken, it waits for the rest of
+    the cooling time, so that a crowd of events costs few passes while the first event is
+    served at once.
+    """
 
+    def __init__(self, cooling: float = COOLING) -> None:
+        self._cooling = cooling
+        self._due: dict[K, float] = {}
+        self._taken: dict[K, float] = {}
+        self._changed = asyncio.Event()
 
-DirtyKey: TypeAlias = tuple[Work, Key]
-_Pass: TypeAlias = Callable[[Key, list[float]], Awaitable[None]]
+    def add(self, key: K, delay: float = 0.0) -> None:
+        """Mark a key dirty, now or after some seconds; the earliest of several times counts."""
+        due = asyncio.get_running_loop().time() + delay
+        due = max(due, self._taken.get(key, -math.inf) + self._cooling)
+        if due < self._due.get(key, math.inf):
+            self._due[key] = due
+            self._changed.set()
 
-_WORK = {DEPLOYMENTS: Work.DEPLOYMENT, REPLICA_SETS: Work.REPLICA_SET, DAEMON_SETS: Work.DAEMON_SET}
-_GARBAGE: DirtyKey = (Work.GARBAGE, ("", ""))
+    async def get(self) -> K:
+        """Wait for a key that is due and take it."""
+        loop = asyncio.get_running_loop()
+        while True:
+            key = min(self._due, key=self._due.__getitem__, default=None)
+            if key is not None and self._due[key] <= loop.time() + _TIMER_RESOLUTION:
+                del self._due[key]
+                self._taken = {each: at for each, at in self._taken.items() if at + self._cooling > loop.time()}
+                self._taken[key] = loop.time()
+                return key
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._due[key] if key is not None else None):
+                    await self._changed.wait()
 
 
 class EmbeddedCluster:
@@ -58,121 +96,92 @@ class EmbeddedCluster:
 
     def __init__(self, store: EmbeddedApiServer, *, orphan_quarantine: float = ORPHAN_QUARANTINE) -> None:
         self._store = store
-        self._mirror = Mirror(store)
-        self._queue: WorkQueue[DirtyKey] = WorkQueue()
-        self._scheduler = Scheduler(store, self._mirror)
-        self._evictions = Evictions(store, self._mirror, orphan_quarantine)
-        self._failures: dict[DirtyKey, int] = {}
-        self._mirror.on_node = self._node_changed
-        self._mirror.on_pod = self._pod_changed
-        self._mirror.on_workload = self._workload_changed
-        self._mirror.on_owner_deleted = lambda: self._queue.add(_GARBAGE)
-
-    @property
-    def store(self) -> EmbeddedApiServer:
-        """The API server that the controllers work on."""
-        return self._store
+        self._mirror = mirror = Mirror()
+        self._queue: WorkQueue[ObjectKey] = WorkQueue()
+        self._failures: dict[ObjectKey, int] = {}
+        self._passes: Mapping[Resource, Pass] = {
+            DEPLOYMENTS: partial(deployments.reconcile, store, mirror),
+            DAEMON_SETS: partial(daemonsets.reconcile, store, mirror),
+            NODES: Evictions(store, mirror, orphan_quarantine).reconcile,
+            PODS: partial(schedule, store, mirror),
+            EVENTS: self._prune_events,
+        }
 
     async def run(self) -> NoReturn:
         """Run everything until cancelled; to be started once.
 
         Raises ClusterError if the store cannot be read, StorageDamaged in a group once it turns out to be broken.
         """
-        stop = await self._mirror.start()
-        self._queue.add(_GARBAGE)
         try:
+            await self._follow()
+            self._queue.add(_PRUNING)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._scheduler.run(), name="embedded-scheduler")
                 group.create_task(self._reconcile_all(), name="embedded-controllers")
-                group.create_task(self._housekeeping(), name="embedded-housekeeping")
                 group.create_task(self._store.until_damaged(), name="embedded-damage")
         finally:
-            stop()
-            self._queue.close()
+            self._store.subscribers.clear()
         raise AssertionError("the tasks above never return")
 
-    def _node_changed(self, before: NodeView | None, after: NodeView | None) -> None:
-        self._scheduler.node_changed(before, after)
-        if before is not None and after is not None and (before.labels, before.taints) == (after.labels, after.taints):
-            return
-        for key in self._mirror.workloads[DAEMON_SETS]:
-            self._queue.add((Work.DAEMON_SET, key))
-        node = after or before
-        for pod in self._mirror.pods_on(node.name) if node else ():
-            self._queue.add((Work.EVICTION, pod.key))
+    async def _follow(self) -> None:
+        """Take everything that is there and all changes from then on."""
+        newer: set[ObjectKey] = set()
+        self._store.subscribers += [self._changed, lambda change: newer.add(change.key)]
+        for resource in MIRRORED:
+            for obj in (await self._store.list(resource)).items:
+                key = key_of(resource, obj)
+                if key not in newer:
+                    self._take(key, obj)
+        self._store.subscribers[:] = [self._changed]
+
+    def _changed(self, change: Change) -> None:
+        if change.key.resource in MIRRORED:
+            self._take(change.key, change.obj())
+
+    def _take(self, key: ObjectKey, obj: Json | None) -> None:
+        before = self._mirror.take(key, obj)
+        if key.resource in WORKLOADS:
+            self._queue.add(key)
+        elif key.resource == NODES:
+            self._queue.add(key)
+            self._queue.add(_SCHEDULING, NODES_TOGETHER)
+            for workload in self._mirror.workloads:
+                if workload.resource == DAEMON_SETS:
+                    self._queue.add(workload)
+        elif before != (after := self._mirror.pods.get(key)):
+            self._pod_changed(before, after)
 
     def _pod_changed(self, before: PodView | None, after: PodView | None) -> None:
-        self._scheduler.pod_changed(before, after)
-        if before == after:
-            return
         for pod in (before, after):
-            owner = self._mirror.workload(pod.owner) if pod and pod.owner else None
-            if owner is not None:
-                self._workload_changed(*owner)
+            if pod is not None and pod.owner is not None:
+                self._queue.add(pod.owner)
+        if after is not None and not after.node:
+            self._queue.add(_SCHEDULING)
+            return
         if after is not None and misplaced(after, self._mirror.nodes):
-            self._queue.add((Work.EVICTION, after.key))
-
-    def _workload_changed(self, resource: Resource, key: Key) -> None:
-        self._queue.add((_WORK[resource], key))
-        if resource == REPLICA_SETS:
-            found = self._mirror.workloads[resource].get(key)
-            owner = self._mirror.workload(controller_of(found["metadata"])) if found else None
-            if owner is not None:
-                self._queue.add((_WORK[owner[0]], owner[1]))
+            self._queue.add(object_key(NODES, after.node))
+        if after is None or after.finished or any(pod.rules.near for pod in self._mirror.pods_on("")):
+            self._queue.add(_SCHEDULING, NODES_TOGETHER)
 
     async def _reconcile_all(self) -> NoReturn:
         while True:
-            work, key = await self._queue.get()
-            await self._reconcile(work, key)
+            key = await self._queue.get()
+            again_in = await self._reconcile(key)
+            if again_in is not None:
+                self._queue.add(key, again_in)
             await asyncio.sleep(0)
 
-    async def _reconcile(self, work: Work, key: Key) -> None:
-        dirty = (work, key)
-        again_in: list[float] = []
+    async def _reconcile(self, key: ObjectKey) -> float | None:
         try:
-            await self._pass(work)(key, again_in)
+            again_in = await self._passes[key.resource](key)
         except ClusterError as error:
-            failures = self._failures[dirty] = self._failures.get(dirty, 0) + 1
-            again_in.append(RETRY.delay(failures, random.random()))  # noqa: S311 - jitter
+            failures = self._failures[key] = self._failures.get(key, 0) + 1
             if not isinstance(error, NotFound | Conflict):  # those only say that it changed under the pass
-                log.warning("a controller's pass failed", kind=work.value, object="/".join(key), error=str(error))
-        else:
-            self._failures.pop(dirty, None)
-        if again_in:
-            self._queue.add_after(dirty, min(again_in))
+                name = f"{key.namespace}/{key.name}"
+                log.warning("a controller's pass failed", kind=key.resource.kind, object=name, error=str(error))
+            return RETRY.delay(failures, random.random())  # noqa: S311 - jitter
+        self._failures.pop(key, None)
+        return again_in
 
-    def _pass(self, work: Work) -> _Pass:
-        match work:
-            case Work.DEPLOYMENT:
-                return lambda key, again_in: deployments.reconcile(self._store, self._mirror, key, again_in)
-            case Work.REPLICA_SET:
-                return lambda key, again_in: replicasets.reconcile(self._store, self._mirror, key, again_in)
-            case Work.DAEMON_SET:
-                return lambda key, again_in: daemonsets.reconcile(self._store, self._mirror, key, again_in)
-            case Work.EVICTION:
-                loop = asyncio.get_running_loop()
-                return lambda key, again_in: self._evictions.reconcile(key, again_in, loop.time())
-            case Work.GARBAGE:
-                return self._collect_garbage
-
-    async def _collect_garbage(self, _key: Key, again_in: list[float]) -> None:
-        found = await self._store.ownerless(_GARBAGE_BATCH)
-        for ref in found:
-            try:
-                await self._store.delete(ref.resource, ref.name, namespace=ref.namespace, uid=ref.uid)
-            except (NotFound, Conflict):
-                continue
-        if len(found) == _GARBAGE_BATCH:
-            again_in.append(0.0)
-
-    async def _housekeeping(self) -> NoReturn:
-        while True:
-            try:
-                pruned = await self._store.prune_events()
-            except ClusterError as error:
-                log.warning("cannot prune Events", error=str(error))
-            else:
-                if pruned:
-                    log.debug("Events pruned", count=pruned)
-            self._queue.add(_GARBAGE)  # what named an owner that was gone already
-            await asyncio.sleep(HOUSEKEEPING_INTERVAL)
+    async def _prune_events(self, _all: ObjectKey) -> float:
+        await self._store.write(writes.prune_events)
+        return PRUNING_INTERVAL

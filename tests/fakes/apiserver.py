@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 from controlplane.app.ports import AlreadyExists, ClusterError, Conflict, NotFound
 from controlplane.cluster.api import Expired, Json, ObjectList, PatchType, Resource, WatchEvent
-from controlplane.domain.workloads.placement import matches, parse_selector
 from controlplane.embedded.api import patch as patches
-from controlplane.embedded.api.selectors import fields_match, parse_fields
+from controlplane.embedded.api.resources import image, selection
 
 _Key = tuple[Resource, str, str]
 
@@ -110,10 +109,9 @@ class FakeApiServer:
         self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
     ) -> ObjectList:
         self._called(Call("list", resource, namespace, label_selector=label_selector, field_selector=field_selector))
+        chosen = selection(resource, namespace, label_selector, field_selector)
         items = tuple(
-            copy.deepcopy(obj)
-            for key, obj in self._objects.items()
-            if key[0] == resource and _chosen(obj, namespace, label_selector, field_selector)
+            copy.deepcopy(obj) for key, obj in self._objects.items() if key[0] == resource and chosen(image(obj))
         )
         version = str(self.version)
         await self._reply("list")
@@ -131,6 +129,7 @@ class FakeApiServer:
         self._called(Call("watch", resource, resource_version, label_selector=label_selector))
         if int(resource_version) < self._oldest:
             raise Expired("too old resource version")
+        chosen = selection(resource, namespace, label_selector, field_selector)
         queue: asyncio.Queue[WatchEvent | ClusterError | None] = asyncio.Queue(10_000)
         for version, kind, event in self._history:
             if kind == resource and version > int(resource_version):
@@ -140,7 +139,7 @@ class FakeApiServer:
             while (told := await queue.get()) is not None:
                 if isinstance(told, ClusterError):
                     raise told
-                seen = self._seen(told, lambda obj: _chosen(obj, namespace, label_selector, field_selector))
+                seen = self._seen(told, lambda obj: chosen(image(obj)))
                 if seen is not None:
                     yield seen
         finally:
@@ -220,17 +219,6 @@ class FakeApiServer:
     def _tell(self, resource: Resource, event: WatchEvent) -> None:
         self._history.append((self.version, resource, event))
         self.send(resource, event)
-
-
-def _chosen(obj: Json, namespace: str, label_selector: str, field_selector: str) -> bool:
-    fields = {"spec.nodeName": obj.get("spec", {}).get("nodeName", "")}
-    meta = obj.get("metadata", {})
-    if namespace not in ("", meta.get("namespace", "")):
-        return False
-    labels = meta.get("labels", {})
-    return matches(parse_selector(label_selector), labels) and fields_match(
-        parse_fields(field_selector, fields), fields
-    )
 
 
 def _precondition(obj: Json, uid: str, version: str) -> None:

@@ -1,26 +1,28 @@
 """The SQLite file: one owner, one thread, requests in batches.
 
-All requests that wait are run in one transaction (group commit), each in a
-savepoint of its own, so that a refused one leaves no trace and a crash leaves
-the file as it was after some batch. Results, and the changes that made them, are
-handed to the event loop only after the commit, in the order of their versions.
+The requests that wait are run in one transaction (group commit), each in a savepoint
+of its own, so that a refused one leaves no trace and a crash leaves the file as it was
+after some batch. Results, and the changes that made them, are handed to the event loop
+only after the commit, in the order of their versions.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
+import orjson
+
 from controlplane.app.ports import StorageDamaged, StorageFull, Transient
-from controlplane.embedded.api import integrity
-from controlplane.embedded.api.journal import Change
-from controlplane.embedded.api.transaction import SCHEMA, SCHEMA_VERSION, Transaction
+from controlplane.cluster.api import Json
+from controlplane.embedded.api.resources import BY_PLURAL
+from controlplane.embedded.api.transaction import REMEDY, SCHEMA, SCHEMA_VERSION, Change, Transaction
 
 T = TypeVar("T")
 Operation: TypeAlias = Callable[[Transaction], T]
@@ -35,6 +37,8 @@ _PRAGMAS = (
     "PRAGMA foreign_keys=OFF",
     "PRAGMA cache_size=-16384",
 )
+_PRIMARY = 0xFF
+"""The part of an extended result code that says what kind it is."""
 
 
 class CannotOpen(Exception):
@@ -43,6 +47,8 @@ class CannotOpen(Exception):
 
 @dataclass(slots=True)
 class _Request:
+    """An operation, and what came of it."""
+
     operation: Operation[Any]
     writes: bool
     future: asyncio.Future[Any]
@@ -52,36 +58,33 @@ class _Request:
 
 
 class Database:
-    """Runs operations on the file. Made by open; on_changes is called in the event loop before results are told."""
+    """Runs operations on the file. Made by open; on_changes is called in the event loop before results are returned."""
 
-    def __init__(self, path: str, connection: sqlite3.Connection, version: int, *, inline: bool) -> None:
+    def __init__(self, path: str, connection: sqlite3.Connection, version: int, thread: Executor | None) -> None:
+        self.on_changes: Callable[[list[Change]], None] = lambda _: None
         self._path = path
         self._connection = connection
-        self._version = version
-        self._inline = inline
+        self.version = version
+        """The newest that was given out."""
+        self._thread = thread
         self._loop = asyncio.get_running_loop()
-        self._urgent: deque[_Request] = deque()
-        self._normal: deque[_Request] = deque()
-        self._wake = threading.Condition()
+        self._waiting: deque[_Request] = deque()
         self._closing = False
-        self._thread = threading.Thread(target=self._serve, name="embedded-store", daemon=True)
-        self.on_changes: Callable[[list[Change]], None] = lambda _: None
         self._trouble: Transient | None = None
         self._damaged = asyncio.Event()
-        if not inline:
-            self._thread.start()
 
     @classmethod
     async def open(cls, path: str) -> Database:
         """Open or create the file; ":memory:" keeps all in memory and works without a thread. Raises CannotOpen."""
-        inline = path == ":memory:"
-        connection, version = _connect(path) if inline else await asyncio.to_thread(_connect, path)
-        return cls(path, connection, version, inline=inline)
-
-    @property
-    def opened_at(self) -> int:
-        """The version that the file had when it was opened; later, the newest that was given out."""
-        return self._version
+        if path == ":memory:":
+            return cls(path, *_connect(path), None)
+        thread = ThreadPoolExecutor(1, "embedded-store")
+        try:
+            opened = await asyncio.get_running_loop().run_in_executor(thread, _connect, path)
+        except BaseException:
+            thread.shutdown(wait=False)
+            raise
+        return cls(path, *opened, thread)
 
     def trouble(self) -> str | None:
         """Say in words why nothing can be written now, None where it can."""
@@ -92,82 +95,63 @@ class Database:
         await self._damaged.wait()
         raise StorageDamaged(self.trouble() or "")
 
-    async def run(self, operation: Operation[T], *, writes: bool, urgent: bool = False) -> T:
+    async def run(self, operation: Operation[T], *, writes: bool) -> T:
         """Run an operation and return what it returned, after the commit. Raises what it raised, and Transient."""
-        request = _Request(operation, writes, self._loop.create_future())
         if self._closing:
             raise Transient("the embedded cluster is closed")
-        if self._inline:
-            self._deliver(self._execute([request]))
+        if len(self._waiting) >= MAX_WAITING:
+            raise Transient("the embedded cluster has too many requests waiting", retry_after=1.0)
+        request = _Request(operation, writes, self._loop.create_future())
+        self._waiting.append(request)
+        if self._thread is None:
+            self._deliver(self._execute_waiting())
             await asyncio.sleep(0)
         else:
-            with self._wake:
-                if len(self._normal) + len(self._urgent) >= MAX_WAITING:
-                    raise Transient("the embedded cluster has too many requests waiting", retry_after=1.0)
-                (self._urgent if urgent else self._normal).append(request)
-                self._wake.notify()
+            self._thread.submit(self._serve)
         result: T = await request.future
         return result
 
     async def close(self) -> None:
         """Finish what waits and close the file. May be called twice."""
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
-        if not self._inline:
-            await asyncio.to_thread(self._thread.join)
+        self._closing = True
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.shutdown)
         self._connection.close()
 
     def _serve(self) -> None:
-        while batch := self._next_batch():
-            done = self._execute(batch)
-            try:
-                self._loop.call_soon_threadsafe(self._deliver, done)
-            except RuntimeError:  # the loop ended without close(): what is committed stays so
-                return
+        done = self._execute_waiting()
+        with suppress(RuntimeError):  # the loop ended without close(): what is committed stays so
+            self._loop.call_soon_threadsafe(self._deliver, done)
 
-    def _next_batch(self) -> list[_Request]:
-        with self._wake:
-            while not (self._urgent or self._normal or self._closing):
-                self._wake.wait()
-            batch: list[_Request] = []
-            for queue in (self._urgent, self._normal):
-                while queue and len(batch) < MAX_BATCH:
-                    batch.append(queue.popleft())
+    def _execute_waiting(self) -> list[_Request]:
+        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
+        if not batch:  # a job before has done it
             return batch
-
-    def _execute(self, batch: list[_Request]) -> list[_Request]:
-        transaction = Transaction(self._connection, self._version)
+        transaction = Transaction(self._connection, self.version)
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for request in batch:
-                self._execute_one(transaction, request)
+                self._execute(transaction, request)
             transaction.save_version()
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             if self._connection.in_transaction:
-                with suppress(sqlite3.Error):  # the next BEGIN tells it if this did not work
+                with suppress(sqlite3.Error):  # the next BEGIN reports it if this did not work
                     self._connection.execute("ROLLBACK")
             trouble = self._failure(error)
             for request in batch:
                 request.changes, request.result, request.error = [], None, trouble
         else:
-            self._version = transaction.version
+            self.version = transaction.version
         return batch
 
-    def _failure(self, error: sqlite3.Error) -> Transient:
-        if integrity.damaged(error):
-            return StorageDamaged(f"EMBEDDED_DB={self._path}: the file is damaged ({error}): {integrity.REMEDY}")
-        if integrity.full(error):
-            return StorageFull(f"EMBEDDED_DB={self._path}: the disk is full: make room on it")
-        return Transient(f"EMBEDDED_DB={self._path}: the file cannot be used: {error}")
-
-    def _execute_one(self, transaction: Transaction, request: _Request) -> None:
+    def _execute(self, transaction: Transaction, request: _Request) -> None:
         version = transaction.version
         if request.writes:
             self._connection.execute("SAVEPOINT request")
         try:
             request.result = request.operation(transaction)
+            request.changes = transaction.changes
         except sqlite3.Error:
             raise
         except Exception as error:  # whatever it is belongs to the caller, not to the others in the batch
@@ -175,15 +159,25 @@ class Database:
             transaction.version = version
             if request.writes:
                 self._connection.execute("ROLLBACK TO request")
-        else:
-            request.changes = transaction.take_changes()
-        transaction.take_changes()
+        transaction.changes = []
         if request.writes:
             self._connection.execute("RELEASE request")
 
+    def _failure(self, error: sqlite3.Error) -> Transient:
+        if _is(error, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return StorageDamaged(f"EMBEDDED_DB={self._path}: the file is damaged ({error}): {REMEDY}")
+        if _is(error, sqlite3.SQLITE_FULL):
+            return StorageFull(f"EMBEDDED_DB={self._path}: the disk is full: make room on it")
+        return Transient(f"EMBEDDED_DB={self._path}: the file cannot be used: {error}")
+
     def _deliver(self, done: list[_Request]) -> None:
         for request in done:
-            self._note(request)
+            if isinstance(request.error, Transient):
+                self._trouble = request.error
+            elif request.writes:  # what can be read may still not be written
+                self._trouble = None
+            if isinstance(request.error, StorageDamaged):
+                self._damaged.set()
             if request.changes:
                 self.on_changes(request.changes)
             if request.future.done():  # its caller was cancelled
@@ -193,46 +187,94 @@ class Database:
             else:
                 request.future.set_result(request.result)
 
-    def _note(self, request: _Request) -> None:
-        if isinstance(request.error, Transient):
-            self._trouble = request.error
-        elif request.writes:  # what can be read may still not be written
-            self._trouble = None
-        if isinstance(request.error, StorageDamaged):
-            self._damaged.set()
-
 
 def _connect(path: str) -> tuple[sqlite3.Connection, int]:
+    connection: sqlite3.Connection | None = None
     try:
         connection = sqlite3.connect(path, timeout=0.2, isolation_level=None, check_same_thread=False)
-    except sqlite3.Error as error:
-        raise CannotOpen(f"cannot open {path}: {error}; name a file in a folder that can be written") from error
+        return connection, _prepare(connection, path)
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
+        if not isinstance(error, sqlite3.DatabaseError):
+            raise
+        if _is(error, sqlite3.SQLITE_NOTADB):
+            text = f"{path} is no file of an embedded cluster: {error}; move it away"
+        elif not isinstance(error, sqlite3.OperationalError):
+            text = f"the file is damaged ({error}): {REMEDY}"
+        elif "locked" in str(error):
+            text = f"{path} is in use by another process; stop that one or name another file"
+        elif _is(error, sqlite3.SQLITE_FULL):
+            text = "the disk is full: make room on it, or name a file on another one"
+        else:
+            text = f"cannot open {path}: {error}; name a file in a folder that can be written"
+        raise CannotOpen(text) from error
+
+
+def _prepare(connection: sqlite3.Connection, path: str) -> int:
+    """Lock, complete and read the whole file, and return its version."""
+    for pragma in _PRAGMAS:
+        connection.execute(pragma)
+    connection.execute("BEGIN EXCLUSIVE")
+    (schema_version,) = connection.execute("PRAGMA user_version").fetchone()
+    if schema_version not in (0, 1, SCHEMA_VERSION):
+        raise CannotOpen(f"{path} has format {schema_version}, this software knows {SCHEMA_VERSION}")
+    for statement in SCHEMA:
+        connection.execute(statement)
+    if flaw := _flaw(connection):
+        raise CannotOpen(f"the file is damaged ({flaw}): {REMEDY}")
+    if schema_version == 1:
+        _take_over_pods_of_replica_sets(connection)
+    (version,) = connection.execute("SELECT version FROM counter").fetchone()
+    connection.execute("COMMIT")
+    return int(version)
+
+
+def _is(error: sqlite3.Error, *codes: int) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY in codes
+
+
+def _flaw(connection: sqlite3.Connection) -> str:
+    """Return what is broken in the file, in its pages or in the objects in them; nothing when it is whole."""
+    (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    if found != "ok":
+        return " ".join(str(found).split())
+    if not isinstance((connection.execute("SELECT version FROM counter").fetchone() or (None,))[0], int):
+        return "it has no version"
+    rows = connection.execute("SELECT resource, namespace, name, uid, body FROM objects")
+    for resource, namespace, name, uid, body in rows:
+        if not _is_whole(resource, namespace, name, uid, body):
+            return f"the object {resource} {namespace}/{name} cannot be read"
+    return ""
+
+
+def _is_whole(resource: object, namespace: object, name: object, uid: object, body: bytes) -> bool:
     try:
-        for pragma in _PRAGMAS:
-            connection.execute(pragma)
-        connection.execute("BEGIN EXCLUSIVE")
-        schema_version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if schema_version not in (0, SCHEMA_VERSION):
-            raise CannotOpen(f"{path} has format {schema_version}, this software knows {SCHEMA_VERSION}")
-        for statement in SCHEMA:
-            connection.execute(statement)
-        if flaw := integrity.flaw(connection):
-            raise CannotOpen(f"the file is damaged ({flaw}): {integrity.REMEDY}")
-        version = connection.execute("SELECT version FROM counter").fetchone()[0]
-        connection.execute("COMMIT")
-    except sqlite3.OperationalError as error:
-        connection.close()
-        if "locked" in str(error):
-            raise CannotOpen(f"{path} is in use by another process; stop that one or name another file") from error
-        if integrity.full(error):
-            raise CannotOpen("the disk is full: make room on it, or name a file on another one") from error
-        raise CannotOpen(f"cannot open {path}: {error}; name a file in a folder that can be written") from error
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
-            raise CannotOpen(f"{path} is no file of an embedded cluster: {error}; move it away") from error
-        raise CannotOpen(f"the file is damaged ({error}): {integrity.REMEDY}") from error
-    except CannotOpen:
-        connection.close()
-        raise
-    return connection, int(version)
+        obj = orjson.loads(body)
+    except (orjson.JSONDecodeError, TypeError):
+        return False
+    metadata = obj.get("metadata") if isinstance(obj, dict) else None
+    if not isinstance(metadata, dict) or resource not in (*BY_PLURAL, "replicasets"):
+        return False
+    same = (metadata.get("namespace", ""), metadata.get("name"), metadata.get("uid")) == (namespace, name, uid)
+    return same and str(metadata.get("resourceVersion", "")).isdecimal()
+
+
+def _take_over_pods_of_replica_sets(connection: sqlite3.Connection) -> None:
+    """Go from format 1 to 2: Deployments own their Pods themselves, and no table says who owns what.
+
+    Pods of a ReplicaSet that nobody owned stay as they are; one that was gone already
+    counts as a Deployment that is gone.
+    """
+    sets = connection.execute("SELECT uid, body FROM objects WHERE resource='replicasets'").fetchall()
+    owners = {uid: orjson.loads(body)["metadata"].get("ownerReferences", []) for uid, body in sets}
+    for uid, body in connection.execute("SELECT uid, body FROM objects WHERE resource='pods'").fetchall():
+        pod = orjson.loads(body)
+        references: list[Json] = []
+        for each in pod["metadata"].get("ownerReferences", []):
+            gone = {**each, "kind": "Deployment"} if each["kind"] == "ReplicaSet" else each
+            references += owners.get(each["uid"], [gone])
+        pod["metadata"]["ownerReferences"] = references
+        connection.execute("UPDATE objects SET body=? WHERE uid=?", (orjson.dumps(pod), uid))
+    connection.execute("DELETE FROM objects WHERE resource='replicasets'")
+    connection.execute("DROP TABLE IF EXISTS owners")

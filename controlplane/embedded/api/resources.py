@@ -1,58 +1,64 @@
-"""The resources that the embedded cluster has, and what differs between them."""
+"""The resources that the embedded cluster has, what differs between them, and how lists and watches select objects."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias
 
 from controlplane.app.ports import Rejected
-from controlplane.cluster.api import (
-    DAEMON_SETS,
-    DEPLOYMENTS,
-    EVENTS,
-    LEASES,
-    NODES,
-    PODS,
-    REPLICA_SETS,
-    Json,
-    Resource,
-)
+from controlplane.cluster import fields
+from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, EVENTS, LEASES, NODES, PODS, Json, Resource
+from controlplane.domain.objects import Requirement
+from controlplane.domain.workloads.placement import InvalidSelector, matches, parse_selector
 
-RESOURCES: tuple[Resource, ...] = (NODES, PODS, EVENTS, LEASES, DEPLOYMENTS, REPLICA_SETS, DAEMON_SETS)
-BY_PLURAL: Mapping[str, Resource] = MappingProxyType({r.plural: r for r in RESOURCES})
+RESOURCES: tuple[Resource, ...] = (NODES, PODS, EVENTS, LEASES, DEPLOYMENTS, DAEMON_SETS)
+BY_PLURAL: Mapping[str, Resource] = {resource.plural: resource for resource in RESOURCES}
+_BY_KIND = {(resource.group_version, resource.kind): resource for resource in RESOURCES}
 
-WITH_STATUS = frozenset({NODES, PODS, DEPLOYMENTS, REPLICA_SETS, DAEMON_SETS})
+WORKLOADS = frozenset({DEPLOYMENTS, DAEMON_SETS})
+WITH_STATUS = WORKLOADS | {NODES, PODS}
 """Resources whose status is a subresource: written by it alone."""
-WORKLOADS = frozenset({DEPLOYMENTS, REPLICA_SETS, DAEMON_SETS})
-SCALABLE = frozenset({DEPLOYMENTS, REPLICA_SETS})
-"""Resources with the subresource scale."""
 
-_BY_KIND = {(r.group_version, r.kind): r for r in RESOURCES}
-_METADATA_FIELDS = ("metadata.name", "metadata.namespace")
-_FIELDS: Mapping[Resource, tuple[str, ...]] = MappingProxyType(
-    {
-        PODS: (*_METADATA_FIELDS, "spec.nodeName", "status.phase"),
-        NODES: (*_METADATA_FIELDS, "spec.unschedulable"),
-        EVENTS: (
-            *_METADATA_FIELDS,
-            "involvedObject.kind",
-            "involvedObject.namespace",
-            "involvedObject.name",
-            "involvedObject.uid",
-            "reason",
-            "type",
-        ),
-    }
+SERVER_METADATA = (
+    "name",
+    "namespace",
+    "generateName",
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+    "resourceVersion",
 )
+"""Metadata that only the server changes."""
+SELECTABLE_FIELDS = ("metadata.name", "metadata.namespace", "spec.nodeName")
+"""Paths that a field selector may name."""
+
+
+class ObjectKey(NamedTuple):
+    """Where an object is; without a namespace where its resource has none."""
+
+    resource: Resource
+    namespace: str
+    name: str
+
+
+def object_key(resource: Resource, name: str, namespace: str = "") -> ObjectKey:
+    """Return the key of an object; a namespace is left out where the resource has none."""
+    return ObjectKey(resource, namespace if resource.namespaced else "", name)
+
+
+def key_of(resource: Resource, obj: Json) -> ObjectKey:
+    """Return the key of an object that is or will be stored."""
+    return object_key(resource, obj["metadata"]["name"], obj["metadata"].get("namespace", ""))
 
 
 def resource_of(manifest: Json) -> Resource:
     """Return the resource that a manifest's apiVersion and kind name; raises Rejected."""
-    version, kind = manifest.get("apiVersion"), manifest.get("kind")
-    if not isinstance(version, str) or not version:
-        raise Rejected("apiVersion: Required value", (("apiVersion", "Required value"),))
-    if not isinstance(kind, str) or not kind:
-        raise Rejected("kind: Required value", (("kind", "Required value"),))
+    version, kind = str(manifest.get("apiVersion") or ""), str(manifest.get("kind") or "")
+    for field, value in (("apiVersion", version), ("kind", kind)):
+        if not value:
+            raise Rejected(f"{field}: Required value", ((field, "Required value"),))
     resource = _BY_KIND.get((version, kind))
     if resource is None:
         known = ", ".join(sorted(f"{r.group_version} {r.kind}" for r in RESOURCES))
@@ -61,30 +67,44 @@ def resource_of(manifest: Json) -> Resource:
     return resource
 
 
-def qualified_kind(resource: Resource) -> str:
-    """Return the kind with its group, as messages name it: Deployment.apps."""
+def qualified(resource: Resource, word: str) -> str:
+    """Return a resource's kind or plural with its group, as messages name it: Deployment.apps."""
     group, slash, _ = resource.group_version.partition("/")
-    return f"{resource.kind}.{group}" if slash else resource.kind
+    return f"{word}.{group}" if slash else word
 
 
-def qualified_plural(resource: Resource) -> str:
-    """Return the plural with its group, as messages name it: deployments.apps."""
-    group, slash, _ = resource.group_version.partition("/")
-    return f"{resource.plural}.{group}" if slash else resource.plural
+class Image(NamedTuple):
+    """What selectors look at in one state of an object."""
+
+    labels: Mapping[str, str]
+    fields: Mapping[str, str]
 
 
-def selectable_fields(resource: Resource) -> tuple[str, ...]:
-    """Return the paths that a field selector may name."""
-    return _FIELDS.get(resource, _METADATA_FIELDS)
+def image(obj: Json) -> Image:
+    """Return what selectors look at."""
+    parts = {path: path.split(".") for path in SELECTABLE_FIELDS}
+    values = {path: fields.text(fields.mapping(obj, part), name) for path, (part, name) in parts.items()}
+    return Image(dict(fields.mapping(obj, "metadata", "labels")), values)
 
 
-def field_value(obj: Json, path: str) -> str:
-    """Return the text of a field for comparison with a selector; absent is empty."""
-    value: object = obj
-    for step in path.split("."):
-        value = value.get(step) if isinstance(value, dict) else None
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value is None:
-        return "false" if path == "spec.unschedulable" else ""
-    return str(value)
+Selection: TypeAlias = Callable[[Image], bool]
+"""Returns whether a list or watch asks for an object that looks like this."""
+
+
+def selection(resource: Resource, namespace: str, label_selector: str, field_selector: str) -> Selection:
+    """Return what a list or watch asks for, in all namespaces if none is named; raises Rejected."""
+    labels, values = _requirements(label_selector), _requirements(field_selector)
+    for term in values:
+        if term.key not in SELECTABLE_FIELDS or term.operator not in ("In", "NotIn"):
+            known = ", ".join(SELECTABLE_FIELDS)
+            raise Rejected(f"field label not supported: {term.key[:100]}; supported: {known}")
+    if namespace and resource.namespaced:
+        values += (Requirement("metadata.namespace", "In", (namespace,)),)
+    return lambda image: matches(labels, image.labels) and matches(values, image.fields)
+
+
+def _requirements(text: str) -> tuple[Requirement, ...]:
+    try:
+        return parse_selector(text.strip())
+    except InvalidSelector as error:
+        raise Rejected(f"unable to parse requirement: {error}") from error

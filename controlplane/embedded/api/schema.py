@@ -1,116 +1,380 @@
-"""The fields that manifests may have, so that a misspelt one is refused instead of ignored.
+"""What the objects of each resource may hold, as the Kubernetes API has it for the fields that this cluster acts on.
 
-As ``kubectl apply`` does it by default (strict field validation), for the parts of
-the objects that people write; below volumes, probes, security contexts and other
-parts that this cluster does not act on, anything goes.
+Misspelt fields of manifests are refused, as ``kubectl apply`` does it by default; in
+volumes, security contexts and other parts that this cluster does not act on, anything goes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+from collections.abc import Mapping
 from typing import Any
 
-from controlplane.app.ports import Rejected
-from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, NODES, PODS, REPLICA_SETS, Json, Resource
+from controlplane.cluster import scheduling
+from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, NODES, PODS, Json, Resource
+from controlplane.domain import quantities
 from controlplane.domain.base import podfields
-
-
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """An object's fields: those whose inside is known too, and the others."""
-
-    inside: Mapping[str, _Shape] = field(default_factory=dict)
-    others: frozenset[str] = frozenset()
-
-
-def _shape(others: str = "", **inside: _Shape) -> _Shape:
-    return _Shape(inside, frozenset(others.split()))
-
-
-def _fields_of(table: Iterable[podfields.Field], **inside: _Shape) -> _Shape:
-    return _Shape(inside, podfields.top_level(table) - inside.keys())
-
-
-_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
-_PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
-
-_METADATA = _shape(
-    "name generateName namespace labels annotations finalizers uid resourceVersion generation creationTimestamp "
-    "deletionTimestamp deletionGracePeriodSeconds managedFields selfLink",
-    ownerReferences=_shape("apiVersion kind name uid controller blockOwnerDeletion"),
+from controlplane.domain.base.environment import is_known_field, is_known_resource
+from controlplane.domain.objects import NotUnderstood
+from controlplane.domain.workloads.placement import matches
+from controlplane.embedded.api.fieldrules import (
+    TEXT,
+    Check,
+    FieldErrors,
+    anything,
+    dns_label,
+    fields,
+    items,
+    label_key,
+    label_value,
+    matching,
+    number,
+    pairs,
+    subdomain,
+    text,
+    texts,
 )
-_EXPRESSION = _shape("key operator values")
-_SELECTOR = _shape("matchLabels", matchExpressions=_EXPRESSION)
-_NODE_TERM = _shape(matchExpressions=_EXPRESSION, matchFields=_EXPRESSION)
-_POD_TERM = _shape(
-    "topologyKey namespaces matchLabelKeys mismatchLabelKeys", labelSelector=_SELECTOR, namespaceSelector=_SELECTOR
-)
-_POD_AFFINITY = _shape(_PREFERRED, **{_REQUIRED: _POD_TERM})
-_AFFINITY = _shape(
-    nodeAffinity=_shape(_PREFERRED, **{_REQUIRED: _shape(nodeSelectorTerms=_NODE_TERM)}),
-    podAffinity=_POD_AFFINITY,
-    podAntiAffinity=_POD_AFFINITY,
-)
-_CONTAINER = _fields_of(
-    podfields.CONTAINER,
-    env=_shape("name value", valueFrom=_shape(" ".join(podfields.inside(podfields.CONTAINER, "env.valueFrom")))),
-    ports=_shape("name hostPort containerPort protocol hostIP"),
-)
-_POD = _fields_of(
-    podfields.POD,
-    containers=_CONTAINER,
-    initContainers=_CONTAINER,
-    tolerations=_shape("key operator value effect tolerationSeconds"),
-    readinessGates=_shape("conditionType"),
-    affinity=_AFFINITY,
-)
-_TEMPLATE = _shape(metadata=_METADATA, spec=_POD)
-_STRATEGY = _shape("type", rollingUpdate=_shape("maxSurge maxUnavailable"))
+from controlplane.embedded.api.resources import SERVER_METADATA, WORKLOADS, qualified
 
-_SPECS: Mapping[Resource, _Shape] = {
-    PODS: _POD,
-    NODES: _shape(
-        "podCIDR podCIDRs providerID unschedulable configSource externalID",
-        taints=_shape("key value effect timeAdded"),
+MAX_ANNOTATIONS = 256 * 1024
+"""Characters of all annotations of one object, as in Kubernetes (which counts bytes)."""
+_TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_BYTES = ("1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei")
+_MUTABLE = ("activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations", "schedulingGates")
+
+
+def _one_of(*kinds: str) -> Check:
+    def check(source: Json, path: str, errors: FieldErrors) -> None:
+        named = [kind for kind in kinds if source.get(kind) is not None]
+        if not named:
+            errors.required(path, f"must specify one of: {', '.join(f'`{kind}`' for kind in kinds)}")
+        for kind in named[1:]:
+            errors.invalid(f"{path}.{kind}", "", f"may not be specified beside `{named[0]}`")
+
+    return check
+
+
+def _divisor(source: Json, path: str, errors: FieldErrors) -> None:
+    divisor = source.get("divisor")
+    if divisor is None:
+        return
+    allowed = ("1m", "1") if source["resource"].endswith(".cpu") else _BYTES
+    size = quantities.parse(str(divisor))
+    if size is None or (size and size not in map(quantities.parse, allowed)):
+        errors.invalid(f"{path}.divisor", divisor, f"only divisor's values {', '.join(allowed)} are supported")
+
+
+def _open(required: str, known: Mapping[str, Check], also: Check = anything) -> Check:
+    return fields(known, required=required, also=also, strict=False)
+
+
+def _value_or_source(variable: Json, path: str, errors: FieldErrors) -> None:
+    if variable.get("value") and variable.get("valueFrom") is not None:
+        errors.invalid(f"{path}.valueFrom", "", "may not be specified when `value` is not empty")
+
+
+_FIELD_PATH = text(lambda path: "" if is_known_field(path) else "is not a field that variables can refer to")
+_RESOURCE = text(lambda name: "" if is_known_resource(name) else "is not a resource that variables can refer to")
+_DATA_KEY = text(matching(r"[-._a-zA-Z0-9]{1,253}", "must consist of alphanumeric characters, '-', '_' or '.'"))
+_NAMED = _open("name", {"name": text(subdomain)})
+_KEY_OF_NAMED = _open("name key", {"name": text(subdomain), "key": _DATA_KEY})
+_VALUE_FROM: Mapping[str, Check] = {
+    "fieldRef": _open("fieldPath", {"fieldPath": _FIELD_PATH, "apiVersion": text(supported=("v1",))}),
+    "resourceFieldRef": _open("resource", {"resource": _RESOURCE, "containerName": TEXT}, _divisor),
+    "configMapKeyRef": _KEY_OF_NAMED,
+    "secretKeyRef": _KEY_OF_NAMED,
+    "fileKeyRef": _open("key volumeName path", {"key": TEXT, "volumeName": TEXT, "path": TEXT}),
+}
+_VARIABLE = fields(
+    {
+        "name": text(matching(r"[ -<>-~]+", "must consist only of printable ASCII characters other than '='")),
+        "value": TEXT,
+        "valueFrom": fields(_VALUE_FROM, also=_one_of(*_VALUE_FROM)),
+    },
+    required="name",
+    also=_value_or_source,
+)
+_ENV_FROM = _open("", {"configMapRef": _NAMED, "secretRef": _NAMED}, _one_of("configMapRef", "secretRef"))
+
+_PORT_NAME = matching(
+    r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(?:-[a-z0-9]+)*",
+    "must be a port's name: at most 15 lower-case letters, digits and '-'",
+)
+_PORT = number(1, 65535, or_text=_PORT_NAME)
+_HEADER_NAME = text(matching(r"[-A-Za-z0-9]+", "must consist of alphanumeric characters or '-'"))
+_HTTP_GET: Mapping[str, Check] = {
+    "port": _PORT,
+    "path": TEXT,
+    "scheme": text(supported=("HTTP", "HTTPS")),
+    "httpHeaders": items(_open("name", {"name": _HEADER_NAME, "value": TEXT})),
+}
+_HANDLERS: Mapping[str, Check] = {
+    "exec": _open("command", {"command": texts}),
+    "httpGet": _open("port", _HTTP_GET),
+    "tcpSocket": _open("port", {"port": _PORT}),
+    "grpc": _open("port", {"port": number(1, 65535)}),
+}
+
+
+def _not_for_readiness(value: Any, path: str, errors: FieldErrors) -> None:
+    errors.invalid(path, value, "must not be set for readinessProbes")
+
+
+def _probe(**more: Check) -> Check:
+    counts = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "failureThreshold")
+    return _open("", {**dict.fromkeys(counts, number()), **_HANDLERS, **more}, _one_of(*_HANDLERS))
+
+
+_CONTAINER = fields(
+    {
+        "name": text(dns_label),
+        "image": text(lambda image: "" if image == image.strip() else "must not have leading or trailing whitespace"),
+        "args": texts,
+        "command": texts,
+        "env": items(_VARIABLE),
+        "envFrom": items(_ENV_FROM),
+        "ports": items(fields({}, others=("name", "hostPort", "containerPort", "protocol", "hostIP"))),
+        "livenessProbe": _probe(successThreshold=number(0, 1)),
+        "readinessProbe": _probe(successThreshold=number(), terminationGracePeriodSeconds=_not_for_readiness),
+        "startupProbe": _probe(successThreshold=number(0, 1)),
+    },
+    others=podfields.top_level(podfields.CONTAINER),
+    required="name image",
+)
+
+
+def _values_fit(expression: Json, path: str, errors: FieldErrors) -> None:
+    operator, values = expression["operator"], expression.get("values") or []
+    if operator in ("In", "NotIn") and not values:
+        errors.required(f"{path}.values", "must be specified when `operator` is 'In' or 'NotIn'")
+    if operator in ("Exists", "DoesNotExist") and values:
+        errors.invalid(f"{path}.values", values, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'")
+    if operator in ("Gt", "Lt") and len(values) != 1:
+        errors.required(f"{path}.values", "must be specified single value when `operator` is 'Lt' or 'Gt'")
+
+
+def _expressions(*operators: str) -> Check:
+    known = {"key": text(label_key), "operator": text(supported=operators), "values": texts}
+    return items(fields(known, required="key operator", also=_values_fit))
+
+
+_OF_SELECTORS = ("In", "NotIn", "Exists", "DoesNotExist")
+_LABEL_SELECTOR = fields({"matchLabels": pairs(), "matchExpressions": _expressions(*_OF_SELECTORS)})
+_NODE_TERM = fields(
+    {"matchExpressions": _expressions(*_OF_SELECTORS, "Gt", "Lt"), "matchFields": _expressions("In", "NotIn")}
+)
+_NODE_SELECTOR = fields({"nodeSelectorTerms": items(_NODE_TERM)}, required="nodeSelectorTerms")
+_POD_TERM = fields(
+    {"topologyKey": TEXT, "labelSelector": _LABEL_SELECTOR, "namespaceSelector": _LABEL_SELECTOR, "namespaces": texts},
+    others=("matchLabelKeys", "mismatchLabelKeys"),
+    required="topologyKey",
+)
+
+
+def _affinity(required: Check) -> Check:
+    when = "DuringSchedulingIgnoredDuringExecution"
+    return fields({f"required{when}": required}, others=(f"preferred{when}",))
+
+
+_AFFINITY = fields(
+    {
+        "nodeAffinity": _affinity(_NODE_SELECTOR),
+        "podAffinity": _affinity(items(_POD_TERM)),
+        "podAntiAffinity": _affinity(items(_POD_TERM)),
+    }
+)
+
+
+def _toleration(toleration: Json, path: str, errors: FieldErrors) -> None:
+    key, operator, value, effect = (toleration.get(name) or "" for name in ("key", "operator", "value", "effect"))
+    if not key and operator != "Exists":
+        errors.invalid(f"{path}.operator", operator, "operator must be Exists when `key` is empty")
+    if operator == "Exists" and value:
+        errors.invalid(f"{path}.operator", value, "value must be empty when `operator` is 'Exists'")
+    if toleration.get("tolerationSeconds") is not None and effect != "NoExecute":
+        errors.invalid(f"{path}.effect", effect, "effect must be 'NoExecute' when `tolerationSeconds` is set")
+
+
+_TOLERATION = fields(
+    {
+        "key": text(label_key),
+        "operator": text(supported=("Equal", "Exists")),
+        "value": text(label_value),
+        "effect": text(supported=_TAINT_EFFECTS),
+    },
+    others=("tolerationSeconds",),
+    also=_toleration,
+)
+
+
+def _names_and_scheduling(spec: Json, path: str, errors: FieldErrors) -> None:
+    seen: set[str] = set()
+    for kind in ("initContainers", "containers"):
+        for index, container in enumerate(spec.get(kind) or ()):
+            if container["name"] in seen:
+                errors.duplicate(f"{path}.{kind}[{index}].name", container["name"])
+            seen.add(container["name"])
+    rules = scheduling.rules(spec)
+    if isinstance(rules, NotUnderstood):
+        errors.invalid(path, rules.what, "is not understood by the scheduler")
+
+
+def _pod_spec(*restart_policies: str) -> Check:
+    return fields(
+        {
+            "containers": items(_CONTAINER),
+            "initContainers": items(_CONTAINER),
+            "nodeName": text(subdomain),
+            "terminationGracePeriodSeconds": number(),
+            "activeDeadlineSeconds": number(1),
+            "restartPolicy": text(supported=restart_policies),
+            "nodeSelector": pairs(),
+            "tolerations": items(_TOLERATION),
+            "affinity": _AFFINITY,
+            "readinessGates": items(fields({"conditionType": text(label_key)}, required="conditionType")),
+        },
+        others=podfields.top_level(podfields.POD),
+        required="containers",
+        also=_names_and_scheduling,
+    )
+
+
+def _metadata(required: str = "") -> Check:
+    return fields(
+        {
+            "name": text(subdomain),
+            "namespace": text(dns_label),
+            "labels": pairs(),
+            "annotations": pairs(lambda key: label_key(key.lower()), lambda _value: "", longest=MAX_ANNOTATIONS),
+            "ownerReferences": items(_OWNER),
+            "finalizers": texts,
+        },
+        others=(*SERVER_METADATA, "managedFields", "selfLink"),
+        required=required,
+    )
+
+
+def _object(spec: Check, *, strict: bool = True, required: str = "metadata") -> Check:
+    known = {"metadata": _metadata(required="name"), "spec": spec, "status": _open("", {})}
+    return fields(known, others=("apiVersion", "kind"), required=required, strict=strict)
+
+
+_OWNER = fields(
+    dict.fromkeys(("apiVersion", "kind", "name", "uid"), TEXT),
+    others=("controller", "blockOwnerDeletion"),
+    required="apiVersion kind name uid",
+)
+_TAINT = fields(
+    {"key": text(label_key), "effect": text(supported=_TAINT_EFFECTS), "value": text(label_value)},
+    others=("timeAdded",),
+    required="key effect",
+)
+_NODE = fields(
+    {"taints": items(_TAINT, unique=("key", "effect"))},
+    others=("podCIDR", "podCIDRs", "providerID", "unschedulable", "configSource", "externalID"),
+)
+_COUNT_OR_PERCENT = number(or_text=matching(r"[0-9]{1,3}%", "a valid percent string must be like '25%'"))
+
+
+def _surge_or_unavailable(strategy: Json, path: str, errors: FieldErrors) -> None:
+    kind, rolling = strategy.get("type"), strategy.get("rollingUpdate") or {}
+    if rolling and kind and kind != "RollingUpdate":
+        errors.invalid(f"{path}.rollingUpdate", rolling, f"may not be specified when strategy `type` is '{kind}'")
+    if all(str(rolling.get(name)) in ("0", "0%") for name in ("maxSurge", "maxUnavailable")):
+        errors.invalid(f"{path}.rollingUpdate.maxUnavailable", 0, "may not be 0 when `maxSurge` is 0")
+
+
+def _strategy(*types: str) -> Check:
+    rolling = fields(dict.fromkeys(("maxSurge", "maxUnavailable"), _COUNT_OR_PERCENT))
+    return fields({"type": text(supported=types), "rollingUpdate": rolling}, also=_surge_or_unavailable)
+
+
+def _selector_fits(spec: Json, path: str, errors: FieldErrors) -> None:
+    requirements = scheduling.label_selector(spec)
+    labels = (spec["template"].get("metadata") or {}).get("labels") or {}
+    if not requirements:
+        errors.required(f"{path}.selector")
+    elif isinstance(requirements, NotUnderstood) or not matches(requirements, labels):
+        errors.invalid(f"{path}.template.metadata.labels", labels, "`selector` does not match template `labels`")
+
+
+_TEMPLATE = fields({"metadata": _metadata(), "spec": _pod_spec("Always")}, required="spec")
+
+
+def _workload(*counts: str, **more: Check) -> Check:
+    known = {"selector": _LABEL_SELECTOR, "template": _TEMPLATE, **dict.fromkeys(counts, number()), **more}
+    return _object(fields(known, required="selector template", also=_selector_fits), required="metadata spec")
+
+
+_OBJECTS: Mapping[Resource, Check] = {
+    PODS: _object(_pod_spec("Always", "OnFailure", "Never"), required="metadata spec"),
+    NODES: _object(_NODE),
+    DEPLOYMENTS: _workload(
+        "replicas",
+        "minReadySeconds",
+        "revisionHistoryLimit",
+        "progressDeadlineSeconds",
+        paused=anything,
+        strategy=_strategy("RollingUpdate", "Recreate"),
     ),
-    DEPLOYMENTS: _shape(
-        "replicas minReadySeconds revisionHistoryLimit paused progressDeadlineSeconds",
-        selector=_SELECTOR,
-        template=_TEMPLATE,
-        strategy=_STRATEGY,
-    ),
-    REPLICA_SETS: _shape("replicas minReadySeconds", selector=_SELECTOR, template=_TEMPLATE),
-    DAEMON_SETS: _shape(
-        "minReadySeconds revisionHistoryLimit", selector=_SELECTOR, template=_TEMPLATE, updateStrategy=_STRATEGY
+    DAEMON_SETS: _workload(
+        "minReadySeconds", "revisionHistoryLimit", updateStrategy=_strategy("RollingUpdate", "OnDelete")
     ),
 }
+_OTHERS = _object(_open("", {}), strict=False)
+
+
+def validate(resource: Resource, obj: Json) -> None:
+    """Raise Rejected naming every field that is wrong, with its path; unknown fields are not wrong here."""
+    metadata = obj.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    _checked(resource, obj).raise_if_any(qualified(resource, resource.kind), name if isinstance(name, str) else "")
 
 
 def check_fields(resource: Resource, manifest: Json) -> None:
     """Raise Rejected naming each field of a manifest that the resource does not have."""
-    spec = _SPECS.get(resource)
-    if spec is None:
-        return
-    shape = _shape("apiVersion kind status", metadata=_METADATA, spec=spec)
-    unknown = list(_unknown(shape, manifest, ""))
-    if unknown:
-        told = ", ".join(f'unknown field "{path}"{hint}' for path, hint in unknown[:10])
-        fields = tuple((path, f"unknown field{hint}") for path, hint in unknown[:10])
-        raise Rejected(f"strict decoding error: {told}", fields)
+    _checked(resource, manifest).raise_if_unknown()
 
 
-def _unknown(shape: _Shape, obj: Any, path: str) -> Iterator[tuple[str, str]]:
-    if isinstance(obj, list):
-        for index, item in enumerate(obj):
-            yield from _unknown(shape, item, f"{path}[{index}]")
-    elif isinstance(obj, dict):
-        for key, value in obj.items():
-            here = f"{path}.{key}".lstrip(".")
-            if key in shape.inside:
-                yield from _unknown(shape.inside[key], value, here)
-            elif key not in shape.others:
-                similar = get_close_matches(key, [*shape.inside, *shape.others], n=1)
-                meant = f' (did you mean "{similar[0]}"?)' if similar else ""
-                yield here[:200], meant
+def _checked(resource: Resource, obj: Json) -> FieldErrors:
+    errors = FieldErrors()
+    _OBJECTS.get(resource, _OTHERS)(obj, "", errors)
+    return errors
+
+
+def validate_change(resource: Resource, before: Json, after: Json) -> None:
+    """Raise Rejected for a change of what cannot change once it is there; both are valid by themselves."""
+    errors = FieldErrors()
+    old, new = before.get("spec") or {}, after.get("spec") or {}
+    if resource == PODS:
+        _pod_change(old, new, errors)
+    elif resource in WORKLOADS and old.get("selector") != new.get("selector"):
+        errors.invalid("spec.selector", new.get("selector"), "field is immutable")
+    errors.raise_if_any(qualified(resource, resource.kind), str(after["metadata"]["name"]))
+
+
+def _pod_change(before: Json, after: Json, errors: FieldErrors) -> None:
+    if _fixed(before) != _fixed(after):
+        errors.invalid(
+            "spec",
+            {key: value for key, value in after.items() if value != before.get(key)},
+            "Forbidden: pod updates may not change fields other than `spec.containers[*].image`,"
+            "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to"
+            " existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was"
+            " previously negative)",
+        )
+    was, now = before.get("activeDeadlineSeconds"), after.get("activeDeadlineSeconds")
+    if was is not None and now is None:
+        errors.invalid("spec.activeDeadlineSeconds", None, "must not update from a positive integer to nil value")
+    elif was is not None and now > was:
+        errors.invalid("spec.activeDeadlineSeconds", now, "must be less than or equal to previous value")
+    kept = after.get("tolerations") or []
+    if any(toleration not in kept for toleration in before.get("tolerations") or ()):
+        errors.invalid("spec.tolerations", kept, "existing tolerations can not be modified except their seconds")
+
+
+def _fixed(spec: Json) -> Json:
+    fixed: Json = {key: value for key, value in spec.items() if key not in _MUTABLE}
+    for kind in ("containers", "initContainers"):
+        containers: list[Any] = fixed.get(kind) or []
+        fixed[kind] = [{key: value for key, value in each.items() if key != "image"} for each in containers]
+    return fixed

@@ -6,139 +6,98 @@ role, as in Kubernetes.
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 import structlog
 
-from controlplane.cluster.api import DAEMON_SETS, Json
-from controlplane.domain.objects import NotUnderstood, SchedulingRules
+from controlplane.cluster import fields
+from controlplane.domain.objects import NotUnderstood
 from controlplane.domain.workloads.placement import REPELLING, keeps
-from controlplane.embedded.api.mirror import Key, Mirror
+from controlplane.embedded.api.resources import ObjectKey
 from controlplane.embedded.api.store import EmbeddedApiServer
-from controlplane.embedded.api.views import PodView, mapping, rules
-from controlplane.embedded.controllers.replicas import availability, create_pods, delete_pods, new_pod, removal_order
-from controlplane.embedded.controllers.rollout import bounds, template_hash
+from controlplane.embedded.controllers import replicas
+from controlplane.embedded.controllers.mirror import Mirror, PodView, rules
 
 log = structlog.get_logger(__name__)
 
 HASH_LABEL = "controller-revision-hash"
 
-
-@dataclass(slots=True)
-class _Plan:
-    """What one pass does, and what it saw."""
-
-    create_on: list[str] = field(default_factory=list)
-    delete: list[PodView] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
+Pods = Mapping[str, list[PodView]]
+"""Pods by Node."""
 
 
-async def reconcile(store: EmbeddedApiServer, mirror: Mirror, key: Key, again_in: list[float]) -> None:
-    """Bring one DaemonSet a step on. Adds to again_in after how many seconds to look again; raises ClusterError."""
-    found = mirror.workloads[DAEMON_SETS].get(key)
-    if found is None or "deletionTimestamp" in found["metadata"]:
-        return
-    wanted = rules(found["spec"]["template"]["spec"], found["metadata"]["namespace"]).node
+async def reconcile(store: EmbeddedApiServer, mirror: Mirror, key: ObjectKey) -> float | None:
+    """Bring one DaemonSet a step on; return after how many seconds to look again. Raises ClusterError."""
+    if (taken := await replicas.current(store, mirror, key)) is None:
+        return None
+    found, pods = taken
+    wanted = rules(found["spec"]["template"]["spec"], key.namespace).node
     if isinstance(wanted, NotUnderstood):
-        log.warning("DaemonSet left as it is", daemonset="/".join(key), cause=f"{wanted.what} is not understood")
-        return
-    plan = _plan(mirror, found, wanted, again_in)
-    revision = template_hash(found["spec"]["template"])
-    await delete_pods(store, plan.delete)
-    pods = []
-    for node in plan.create_on:
-        pod = new_pod(DAEMON_SETS, found, {HASH_LABEL: revision})
-        pod["spec"]["nodeName"] = node
-        pods.append(pod)
-    await create_pods(store, pods, key[0])
-    status = {**plan.counts, "observedGeneration": found["metadata"]["generation"]}
-    if any(mapping(found.get("status")).get(name) != value for name, value in status.items()):
-        patch = {"metadata": {"uid": found["metadata"]["uid"]}, "status": status}
-        await store.patch(DAEMON_SETS, key[1], patch, namespace=key[0], subresource="status")
+        cause = f"{wanted.what} is not understood"
+        log.warning("DaemonSet left as it is", daemonset=f"{key.namespace}/{key.name}", cause=cause)
+        return None
+    revision = replicas.template_hash(found["spec"]["template"])
+    counted, strategy = replicas.counts(pods, found), fields.mapping(found, "spec", "updateStrategy")
+    eligible = [node.name for node in mirror.nodes.values() if keeps(wanted, node, REPELLING)]
+    here: dict[str, list[PodView]] = {name: [] for name in eligible}
+    elsewhere: dict[str, list[PodView]] = {}
+    for pod in counted.active:
+        (here if pod.node in here else elsewhere).setdefault(pod.node, []).append(pod)
+    updated = {name: [p for p in each if p.labels.get(HASH_LABEL) == revision] for name, each in here.items()}
 
-
-def _plan(mirror: Mirror, found: Json, wanted: SchedulingRules, again_in: list[float]) -> _Plan:
-    spec, metadata = found["spec"], found["metadata"]
-    revision, now = template_hash(spec["template"]), time.time()
-    minimum = int(spec.get("minReadySeconds") or 0)
-    by_node: dict[str, list[PodView]] = {}
-    for pod in mirror.pods_of(metadata["uid"]):
-        by_node.setdefault(pod.node, []).append(pod)
-    eligible = _eligible(mirror, wanted)
-    plan = _Plan()
-    available: dict[str, bool] = {}
-    for pod in (p for pods in by_node.values() for p in pods):
-        wait = availability(pod, minimum, now)
-        available[pod.uid] = wait == 0
-        if wait:
-            again_in.append(wait)
-        if pod.finished and not pod.deleting:
-            plan.delete.append(pod)
-    _missing_and_misplaced(mirror, wanted, eligible, by_node, plan)
-    current = {node: [p for p in pods if p.active] for node, pods in by_node.items() if node in eligible}
-    updated = {n: [p for p in pods if p.labels.get(HASH_LABEL) == revision] for n, pods in current.items()}
-    if mapping(spec.get("updateStrategy")).get("type") != "OnDelete":
-        surge, unavailable = bounds(mapping(mapping(spec.get("updateStrategy")).get("rollingUpdate")), len(eligible))
-        _roll(eligible, current, updated, available, surge, unavailable, plan)
-    usable = [n for n in eligible if any(available[p.uid] for p in current.get(n, ()))]
-    plan.counts = {
-        "desiredNumberScheduled": len(eligible),
-        "currentNumberScheduled": sum(bool(current.get(n)) for n in eligible),
-        "numberMisscheduled": sum(any(p.active for p in by_node[n]) for n in by_node if n not in eligible),
-        "numberReady": sum(any(p.ready for p in current.get(n, ())) for n in eligible),
-        "updatedNumberScheduled": sum(bool(updated.get(n)) for n in eligible),
-        "numberAvailable": len(usable),
-        "numberUnavailable": len(eligible) - len(usable),
-    }
-    return plan
-
-
-def _eligible(mirror: Mirror, wanted: SchedulingRules) -> list[str]:
-    return [node.name for node in mirror.nodes.values() if keeps(wanted, node, REPELLING)]
-
-
-def _missing_and_misplaced(
-    mirror: Mirror, wanted: SchedulingRules, eligible: list[str], by_node: dict[str, list[PodView]], plan: _Plan
-) -> None:
     # A Pod that is being deleted still holds its module there: its successor waits until it is gone.
-    plan.create_on.extend(name for name in eligible if not by_node.get(name))
-    chosen = set(eligible)
-    for name, pods in by_node.items():
-        node = mirror.nodes.get(name)
-        if name in chosen or node is None:
-            continue
+    create = sorted(here.keys() - {pod.node for pod in pods})
+    delete = [pod for pod in pods if pod.finished and not pod.deleting]
+    for name, misplaced in elsewhere.items():
         # A NoSchedule taint keeps new Pods away and leaves those that are there.
-        if not keeps(wanted, node):
-            plan.delete.extend(pod for pod in pods if pod.active)
+        if name in mirror.nodes and not keeps(wanted, mirror.nodes[name]):
+            delete += misplaced
+    if strategy.get("type") != "OnDelete":
+        surge_on, replaced = _roll(here, updated, counted, *replicas.bounds(strategy, len(eligible)))
+        create += surge_on
+        delete += replaced
+    await replicas.delete_pods(store, delete)
+    new = [replicas.new_pod(key, found, key.name, {HASH_LABEL: revision}, name) for name in create]
+    await replicas.create_pods(store, new, key.namespace)
+
+    available = sum(any(map(counted.is_available, each)) for each in here.values())
+    status = {
+        "desiredNumberScheduled": len(eligible),
+        "currentNumberScheduled": sum(map(bool, here.values())),
+        "numberMisscheduled": len(elsewhere),
+        "numberReady": sum(any(pod.ready for pod in each) for each in here.values()),
+        "updatedNumberScheduled": sum(map(bool, updated.values())),
+        "numberAvailable": available,
+        "numberUnavailable": len(eligible) - available,
+        "observedGeneration": found["metadata"]["generation"],
+    }
+    await replicas.write_status(store, key, found, status)
+    return counted.next_in
 
 
 def _roll(
-    eligible: list[str],
-    current: dict[str, list[PodView]],
-    updated: dict[str, list[PodView]],
-    available: dict[str, bool],
-    surge: int,
-    unavailable: int,
-    plan: _Plan,
-) -> None:
-    """Replace Pods of old templates within the bounds; without surge the old Pod goes before the new one comes."""
-    down = sum(not any(available[p.uid] for p in current.get(n, ())) for n in eligible)
-    surging = sum(len(current.get(n, ())) > 1 for n in eligible)
-    for node in eligible:
-        old = [p for p in current.get(node, ()) if p not in updated.get(node, ())]
+    here: Pods, updated: Pods, counted: replicas.Counts, surge: int, unavailable: int
+) -> tuple[list[str], list[PodView]]:
+    """Replace Pods of old templates within the bounds; without surge the old Pod goes before the new one comes.
+
+    Returns the Nodes that get a Pod beside their old one, and the Pods to be deleted.
+    """
+    create: list[str] = []
+    delete: list[PodView] = []
+    down = sum(not any(map(counted.is_available, each)) for each in here.values())
+    surging = sum(len(each) > 1 for each in here.values())
+    for name, pods in here.items():
+        new = updated[name]
+        old = [pod for pod in pods if pod not in new]
         # More than one of the same template on a Node is one too many, for example after a crash.
-        extra = removal_order(updated.get(node, ()), {})[:-1]
-        plan.delete.extend(extra)
-        if not old:
-            continue
-        replaced = any(available[p.uid] for p in updated.get(node, ()))
-        if replaced or not any(available[p.uid] for p in old):
-            plan.delete.extend(old)
+        delete += replicas.removal_order(new, {})[:-1]
+        if any(map(counted.is_available, new)) or not any(map(counted.is_available, old)):
+            delete += old
         elif surge:
-            if not updated.get(node) and surging < surge:
-                plan.create_on.append(node)
+            if not new and surging < surge:
+                create.append(name)
                 surging += 1
         elif down < unavailable:
-            plan.delete.extend(old)
+            delete += old
             down += 1
+    return create, delete

@@ -1,181 +1,153 @@
-"""The Deployment controller: one ReplicaSet per revision of the template, moved by ``rollout``."""
+"""The Deployment controller. Its Pods bear a hash of their template, by which those of the current one are known."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections import Counter
+from datetime import datetime
+from typing import TypeAlias
 
-from controlplane.cluster.api import DEPLOYMENTS, REPLICA_SETS, Json
-from controlplane.embedded.api.mirror import Key, Mirror
+from controlplane.cluster import fields
+from controlplane.cluster.api import Json
+from controlplane.embedded.api.resources import ObjectKey
 from controlplane.embedded.api.store import EmbeddedApiServer
-from controlplane.embedded.api.views import PodView, mapping
-from controlplane.embedded.controllers.deploymentstatus import deployment_status
-from controlplane.embedded.controllers.replicas import availability, owner_reference
-from controlplane.embedded.controllers.rollout import SetScale, bounds, next_scales, template_hash
+from controlplane.embedded.api.writes import timestamp
+from controlplane.embedded.controllers import replicas
+from controlplane.embedded.controllers.mirror import Mirror, PodView, condition
 
 HASH_LABEL = "pod-template-hash"
-REVISION = "deployment.kubernetes.io/revision"
+
+Step: TypeAlias = tuple[int, list[PodView]]
+"""How many Pods of the current template are to be created now, and which Pods are to be deleted."""
 
 
-async def reconcile(store: EmbeddedApiServer, mirror: Mirror, key: Key, again_in: list[float]) -> None:
-    """Bring one Deployment a step on. Adds to again_in after how many seconds to look again; raises ClusterError."""
-    found = mirror.workloads[DEPLOYMENTS].get(key)
-    if found is None or "deletionTimestamp" in found["metadata"]:
-        return
-    rollout = _Rollout(store, mirror, found)
-    await rollout.step()
-    now = mirror.workloads[DEPLOYMENTS].get(key)
-    if now is not None and now["metadata"]["uid"] == found["metadata"]["uid"]:
-        await rollout.write_status(now, again_in)
+async def reconcile(store: EmbeddedApiServer, mirror: Mirror, key: ObjectKey) -> float | None:
+    """Bring one Deployment a step on; return after how many seconds to look again. Raises ClusterError."""
+    if (found := await replicas.current(store, mirror, key)) is None:
+        return None
+    deployment, pods = found
+    revision = replicas.template_hash(deployment["spec"]["template"])
+
+    create, delete = _next(deployment, revision, pods)
+    await replicas.delete_pods(store, delete[: replicas.BURST])
+    pod = replicas.new_pod(key, deployment, f"{key.name}-{revision}", {HASH_LABEL: revision})
+    await replicas.create_pods(store, [pod] * min(create, replicas.BURST), key.namespace)
+
+    counted = replicas.counts([pod for pod in mirror.pods_of(key) if mirror.owner_of(pod)], deployment)
+    updated = sum(pod.labels.get(HASH_LABEL) == revision for pod in counted.active)
+    status, look_again = deployment_status(deployment, counted, updated, time.time())
+    await replicas.write_status(store, key, deployment, status)
+    waits = [wait for wait in (look_again, counted.next_in) if wait is not None]
+    return 0.0 if max(create, len(delete)) > replicas.BURST else min(waits, default=None)
 
 
-class _Rollout:
-    """One pass over one Deployment."""
-
-    def __init__(self, store: EmbeddedApiServer, mirror: Mirror, deployment: Json) -> None:
-        self._store = store
-        self._mirror = mirror
-        self._deployment = deployment
-        self._spec: Json = deployment["spec"]
-        self._hash = template_hash(self._spec["template"])
-        self._minimum = int(self._spec.get("minReadySeconds") or 0)
-
-    def _sets(self) -> tuple[Json | None, list[Json]]:
-        """Return the ReplicaSet of the current template and the others, oldest first."""
-        owned = self._mirror.replica_sets_of(self._deployment["metadata"]["uid"])
-        owned = [s for s in owned if "deletionTimestamp" not in s["metadata"]]
-        new = [s for s in owned if mapping(s["metadata"].get("labels")).get(HASH_LABEL) == self._hash]
-        old = [s for s in owned if s not in new]
-        return (new[0] if new else None), sorted(old, key=_revision)
-
-    def _pods(self, sets: Iterable[Json]) -> list[PodView]:
-        return [pod for s in sets for pod in self._mirror.pods_of(s["metadata"]["uid"])]
-
-    def _scale(self, replica_set: Json) -> SetScale:
-        now = time.time()
-        available = sum(availability(pod, self._minimum, now) == 0 for pod in self._pods([replica_set]))
-        replicas = int(replica_set["spec"].get("replicas", 1))
-        return SetScale(replica_set["metadata"]["name"], replicas, min(available, replicas))
-
-    async def step(self) -> None:
-        new, old = self._sets()
-        replicas = int(self._spec.get("replicas", 1))
-        if self._spec.get("paused") is True:
-            if new is not None and not any(self._scale(s).replicas for s in old):
-                await self._set_scales({new["metadata"]["name"]: replicas})
-            return
-        if new is None:
-            new = await self._create_set(old)
-        await self._set_revision(new, old)
-        strategy = mapping(self._spec.get("strategy"))
-        if strategy.get("type") == "Recreate":
-            scales = self._recreate(replicas, new, old)
-        else:
-            surge, unavailable = bounds(mapping(strategy.get("rollingUpdate")), replicas)
-            scales = next_scales(replicas, surge, unavailable, self._scale(new), [self._scale(s) for s in old])
-        await self._set_scales(scales)
-        await self._forget_history(old)
-
-    def _recreate(self, replicas: int, new: Json, old: list[Json]) -> dict[str, int]:
-        down = {s["metadata"]["name"]: 0 for s in old if self._scale(s).replicas}
-        if down:
-            return down
-        # Pods that are being deleted still hold their modules: nothing new before they are gone.
-        return {} if self._pods(old) else {new["metadata"]["name"]: replicas}
-
-    async def _create_set(self, old: list[Json]) -> Json:
-        metadata, template = self._deployment["metadata"], self._spec["template"]
-        pod_metadata = mapping(template.get("metadata"))
-        labels = {**mapping(pod_metadata.get("labels")), HASH_LABEL: self._hash}
-        selector = self._spec["selector"]
-        replica_set: Json = {
-            "metadata": {
-                "name": f"{metadata['name'][:242]}-{self._hash}",
-                "labels": labels,
-                "annotations": {REVISION: str(_next_revision(old))},
-                "ownerReferences": [owner_reference(DEPLOYMENTS, self._deployment)],
-            },
-            "spec": {
-                "replicas": 0,
-                "minReadySeconds": self._minimum,
-                "selector": {
-                    **selector,
-                    "matchLabels": {**mapping(selector.get("matchLabels")), HASH_LABEL: self._hash},
-                },
-                "template": {**template, "metadata": {**pod_metadata, "labels": labels}},
-            },
-        }
-        return await self._store.create(REPLICA_SETS, replica_set, metadata["namespace"])
-
-    async def _set_revision(self, new: Json, old: list[Json]) -> None:
-        """Number the current revision highest, also when an old template came back."""
-        metadata = self._deployment["metadata"]
-        revision = _revision(new)
-        if old and revision <= _revision(old[-1]):
-            revision = _next_revision(old)
-            await self._annotate_set(new, revision)
-        if mapping(metadata.get("annotations")).get(REVISION) != str(revision):
-            patch = {"metadata": {"uid": metadata["uid"], "annotations": {REVISION: str(revision)}}}
-            await self._store.patch(DEPLOYMENTS, metadata["name"], patch, namespace=metadata["namespace"])
-
-    async def _annotate_set(self, replica_set: Json, revision: int) -> None:
-        metadata = replica_set["metadata"]
-        patch = {"metadata": {"uid": metadata["uid"], "annotations": {REVISION: str(revision)}}}
-        await self._store.patch(REPLICA_SETS, metadata["name"], patch, namespace=metadata["namespace"])
-
-    async def _set_scales(self, scales: dict[str, int]) -> None:
-        new, old = self._sets()
-        for replica_set in [*old, *([new] if new else [])]:
-            metadata = replica_set["metadata"]
-            wanted = scales.get(metadata["name"])
-            patch: Json = {"metadata": {"uid": metadata["uid"]}, "spec": {}}
-            if wanted is not None and replica_set["spec"].get("replicas") != wanted:
-                patch["spec"]["replicas"] = wanted
-            if int(replica_set["spec"].get("minReadySeconds") or 0) != self._minimum:
-                patch["spec"]["minReadySeconds"] = self._minimum
-            if patch["spec"]:
-                await self._store.patch(REPLICA_SETS, metadata["name"], patch, namespace=metadata["namespace"])
-
-    async def _forget_history(self, old: list[Json]) -> None:
-        idle = [s for s in old if not self._scale(s).replicas and not self._pods([s])]
-        limit = int(self._spec.get("revisionHistoryLimit", 10))
-        for replica_set in idle[: max(0, len(idle) - limit)]:
-            metadata = replica_set["metadata"]
-            await self._store.delete(
-                REPLICA_SETS, metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"]
-            )
-
-    async def write_status(self, deployment: Json, again_in: list[float]) -> None:
-        new, old = self._sets()
-        now = time.time()
-        pods = [pod for pod in self._pods([*old, *([new] if new else [])]) if pod.active]
-        waits = [availability(pod, self._minimum, now) for pod in pods]
-        again_in.extend(wait for wait in waits if wait)
-        updated = sum(pod.active for pod in self._pods([new])) if new else 0
-        status, look_again = deployment_status(
-            deployment,
-            replicas=len(pods),
-            updated=updated,
-            ready=sum(pod.ready for pod in pods),
-            available=sum(wait == 0 for wait in waits),
-            now=now,
-        )
-        if look_again is not None:
-            again_in.append(look_again)
-        if status != mapping(deployment.get("status")):
-            metadata = deployment["metadata"]
-            before = mapping(deployment.get("status"))
-            removed = {name: None for name in before if name not in status}
-            patch = {"metadata": {"uid": metadata["uid"]}, "status": {**status, **removed}}
-            await self._store.patch(
-                DEPLOYMENTS, metadata["name"], patch, namespace=metadata["namespace"], subresource="status"
-            )
+def _next(deployment: Json, revision: str, pods: list[PodView]) -> Step:
+    spec, strategy = deployment["spec"], fields.mapping(deployment, "spec", "strategy")
+    wanted = int(spec["replicas"])
+    new = replicas.counts((pod for pod in pods if pod.labels.get(HASH_LABEL) == revision), deployment)
+    others = [pod for pod in pods if pod.labels.get(HASH_LABEL) != revision]
+    old = replicas.counts(others, deployment)
+    if spec.get("paused") is True and (old.active or not new.active):
+        return 0, []
+    if strategy.get("type") != "Recreate":
+        return next_step(wanted, *replicas.bounds(strategy, wanted), new, old)
+    if old.active:
+        return 0, list(old.active)
+    # Pods that are being deleted still hold their modules: nothing new before they are gone.
+    return (0, []) if any(not pod.finished for pod in others) else next_step(wanted, 0, wanted, new, old)
 
 
-def _revision(replica_set: Json) -> int:
-    text = mapping(replica_set["metadata"].get("annotations")).get(REVISION, "")
-    return int(text) if text.isdecimal() and len(text) < 10 else 0
+def next_step(wanted: int, surge: int, unavailable: int, new: replicas.Counts, old: replicas.Counts) -> Step:
+    """Return the next step of a rolling update.
+
+    Invariants, for every step:
+        available after the step >= wanted - unavailable   (unless it was lower before)
+        Pods after the step      <= wanted + surge         (unless it was higher before)
+    """
+    total, minimum = len(new.active) + len(old.active), wanted - unavailable
+    crowd = Counter(pod.node for pod in (*new.active, *old.active))
+    if len(new.active) > wanted:
+        return 0, replicas.removal_order(new.active, crowd)[: len(new.active) - wanted]
+    room = wanted + surge - total
+    if len(new.active) < wanted and room > 0:
+        return min(room, wanted - len(new.active)), []
+    may_go = max(0, total - minimum - (len(new.active) - new.available))
+    order = replicas.removal_order(old.active, crowd)
+    # Pods that are not available go first: removing them costs nothing.
+    unhealthy = [pod for pod in order if not old.is_available(pod)][:may_go]
+    spare = min(new.available + old.available - minimum, may_go - len(unhealthy))
+    return 0, unhealthy + [pod for pod in order if old.is_available(pod)][: max(0, spare)]
 
 
-def _next_revision(old: list[Json]) -> int:
-    return max((_revision(s) for s in old), default=0) + 1
+def deployment_status(deployment: Json, pods: replicas.Counts, updated: int, now: float) -> tuple[Json, float | None]:
+    """Return the status and in how many seconds the progress deadline is to be looked at, if it runs.
+
+    Counts that are zero are left out, as the API does it. now is in seconds since the epoch.
+    """
+    spec, before = deployment["spec"], fields.mapping(deployment, "status")
+    wanted, strategy = int(spec["replicas"]), fields.mapping(spec, "strategy")
+    found = {
+        "replicas": len(pods.active),
+        "updatedReplicas": updated,
+        "readyReplicas": pods.ready,
+        "availableReplicas": pods.available,
+        "unavailableReplicas": max(0, wanted - pods.available),
+    }
+    unavailable = replicas.bounds(strategy, wanted)[1] if strategy.get("type") == "RollingUpdate" else wanted
+    if pods.available >= wanted - unavailable:
+        available = ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
+    else:
+        available = ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
+    progressing, look_again = _progress(deployment, found, now)
+    status: Json = {name: count for name, count in found.items() if count}
+    status["observedGeneration"] = deployment["metadata"]["generation"]
+    status["conditions"] = [_condition(before, "Available", *available, now), progressing]
+    return status, look_again
+
+
+def _progress(deployment: Json, found: dict[str, int], now: float) -> tuple[Json, float | None]:
+    spec, metadata, before = deployment["spec"], deployment["metadata"], fields.mapping(deployment, "status")
+    name, former = metadata["name"], condition(before, "Progressing")
+    if found["updatedReplicas"] == spec["replicas"] == found["replicas"] == found["availableReplicas"]:
+        message = f'Deployment "{name}" has successfully progressed.'
+        return _condition(before, "Progressing", "True", "NewReplicaSetAvailable", message, now), None
+    moved = (
+        not former
+        or before.get("observedGeneration") != metadata["generation"]
+        or any(found[c] > before.get(c, 0) for c in ("updatedReplicas", "readyReplicas", "availableReplicas"))
+        or found["replicas"] - found["updatedReplicas"] < before.get("replicas", 0) - before.get("updatedReplicas", 0)
+    )
+    deadline = float(spec.get("progressDeadlineSeconds") or 600)
+    if moved:
+        message = f'Deployment "{name}" is progressing.'
+        fresh = _condition(before, "Progressing", "True", "ReplicaSetUpdated", message, now)
+        return {**fresh, "lastUpdateTime": timestamp(now)}, deadline
+    left = _seconds(former.get("lastUpdateTime"), now) + deadline - now
+    if former.get("reason") == "NewReplicaSetAvailable" or left > 0:
+        # A finished rollout that lost replicas stays finished: the condition Available reports it.
+        return former, max(left, 1.0) if left > 0 else None
+    message = f'Deployment "{name}" has timed out progressing.'
+    return _condition(before, "Progressing", "False", "ProgressDeadlineExceeded", message, now), None
+
+
+def _condition(before: Json, type_: str, value: str, reason: str, message: str, now: float) -> Json:
+    """Return the former condition if it says the same, else a new one whose transition time moves with its status."""
+    former = condition(before, type_)
+    if (former.get("status"), former.get("reason"), former.get("message")) == (value, reason, message):
+        return former
+    since = former.get("lastTransitionTime") if former.get("status") == value else None
+    return {
+        "type": type_,
+        "status": value,
+        "reason": reason,
+        "message": message,
+        "lastUpdateTime": timestamp(now),
+        "lastTransitionTime": since or timestamp(now),
+    }
+
+
+def _seconds(text: object, default: float) -> float:
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except ValueError:
+        return default

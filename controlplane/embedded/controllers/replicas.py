@@ -1,105 +1,168 @@
-"""Pods as replicas of a workload: made from its template, available or not, ranked for removal."""
+"""Pods as replicas of a workload: made from its template, counted, removed."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import hashlib
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from typing import Any
+
+import orjson
 
 from controlplane.app.ports import Conflict, NotFound
-from controlplane.cluster.api import PODS, Json, Resource
+from controlplane.cluster import fields
+from controlplane.cluster.api import PODS, Json
+from controlplane.embedded.api import writes
+from controlplane.embedded.api.resources import ObjectKey
 from controlplane.embedded.api.store import EmbeddedApiServer
-from controlplane.embedded.api.views import PodView, mapping
+from controlplane.embedded.api.transaction import Transaction
+from controlplane.embedded.controllers.mirror import Mirror, PodView
 
-PARALLEL_WRITES = 64
+BURST = 500
+"""Pods created, deleted or bound in one pass; the next pass goes on."""
+_HASH_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _PHASE_RANK = {"Pending": 0, "Unknown": 1, "Running": 2}
 
 
-def owner_reference(resource: Resource, owner: Json) -> Json:
-    """Return the reference by which a workload controls what it made."""
-    return {
-        "apiVersion": resource.group_version,
-        "kind": resource.kind,
-        "name": owner["metadata"]["name"],
-        "uid": owner["metadata"]["uid"],
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The active Pods of a workload. available_in: in how many seconds those that are Ready are available; 0 is now."""
+
+    active: tuple[PodView, ...]
+    available_in: Mapping[str, float]
+
+    @property
+    def ready(self) -> int:
+        """How many are Ready."""
+        return sum(pod.ready for pod in self.active)
+
+    @property
+    def available(self) -> int:
+        """How many are available."""
+        return sum(wait == 0 for wait in self.available_in.values())
+
+    @property
+    def next_in(self) -> float | None:
+        """After how many seconds the next one is available; None if none is on its way."""
+        return min((wait for wait in self.available_in.values() if wait), default=None)
+
+    def is_available(self, pod: PodView) -> bool:
+        """Return whether a Pod is available."""
+        return self.available_in.get(pod.uid) == 0
+
+
+def counts(pods: Iterable[PodView], workload: Json) -> Counts:
+    """Count the Pods of a workload."""
+    active, minimum = tuple(pod for pod in pods if pod.active), workload["spec"].get("minReadySeconds") or 0
+    now = time.time()
+    return Counts(active, {pod.uid: _available_in(pod, minimum, now) for pod in active if pod.ready})
+
+
+def _available_in(pod: PodView, minimum: int, now: float) -> float:
+    try:
+        return max(0.0, datetime.fromisoformat(pod.ready_since).timestamp() + minimum - now) if minimum else 0.0
+    except ValueError:
+        return 0.0
+
+
+def template_hash(template: Json) -> str:
+    """Return the label value by which revisions of a Pod template differ."""
+    digest = hashlib.sha256(orjson.dumps(template, option=orjson.OPT_SORT_KEYS)).digest()
+    return "".join(_HASH_ALPHABET[byte % len(_HASH_ALPHABET)] for byte in digest[:10])
+
+
+def bounds(strategy: Json, replicas: int) -> tuple[int, int]:
+    """Return maxSurge and maxUnavailable in Pods: percentages are of replicas, surge rounds up, the other down."""
+    rolling = fields.mapping(strategy, "rollingUpdate")
+    surge = math.ceil(_share(rolling.get("maxSurge", 0), replicas))
+    unavailable = math.floor(_share(rolling.get("maxUnavailable", 0), replicas))
+    return (surge, unavailable) if surge or unavailable else (0, 1)
+
+
+def _share(value: Any, of: int) -> float:
+    return int(value[:-1]) * of / 100 if isinstance(value, str) else int(value)
+
+
+def new_pod(key: ObjectKey, workload: Json, prefix: str, labels: Json, node: str | None = None) -> Json:
+    """Return a Pod of a workload's template, with more labels, bound to a Node if one is given."""
+    template = workload["spec"]["template"]
+    metadata = fields.mapping(template, "metadata")
+    owner = {
+        "apiVersion": key.resource.group_version,
+        "kind": key.resource.kind,
+        "name": key.name,
+        "uid": workload["metadata"]["uid"],
         "controller": True,
         "blockOwnerDeletion": True,
     }
-
-
-def new_pod(resource: Resource, owner: Json, labels: Json) -> Json:
-    """Return a Pod of a workload's template, with more labels."""
-    template = owner["spec"]["template"]
-    metadata = mapping(template.get("metadata"))
     return {
         "metadata": {
-            "generateName": f"{owner['metadata']['name']}-",
-            "labels": {**mapping(metadata.get("labels")), **labels},
-            "annotations": mapping(metadata.get("annotations")),
-            "ownerReferences": [owner_reference(resource, owner)],
+            "generateName": f"{prefix}-",
+            "labels": {**fields.mapping(metadata, "labels"), **labels},
+            "annotations": fields.mapping(metadata, "annotations"),
+            "ownerReferences": [owner],
         },
-        "spec": dict(template["spec"]),
+        "spec": template["spec"] if node is None else {**template["spec"], "nodeName": node},
     }
 
 
-def availability(pod: PodView, min_ready_seconds: int, now: float) -> float | None:
-    """Return in how many seconds the Pod is available if it stays ready (0 is now), or None while it is not ready."""
-    if not pod.ready or not pod.active:
-        return None
-    if min_ready_seconds <= 0:
-        return 0.0
-    try:
-        since = datetime.fromisoformat(pod.ready_since).timestamp()
-    except ValueError:
-        return 0.0
-    return max(0.0, since + min_ready_seconds - now)
-
-
-def removal_order(pods: Iterable[PodView], crowd: dict[str, int]) -> list[PodView]:
+def removal_order(pods: Iterable[PodView], crowd: Mapping[str, int]) -> list[PodView]:
     """Sort Pods, those to be removed first in front, as Kubernetes ranks them.
 
     crowd is how many Pods of the same Deployment each Node has: where an old and a
     new one share a Node, the old one goes before others.
     """
 
-    def rank(pod: PodView) -> tuple[int, int, int, int, int]:
-        return (
-            1 if pod.node else 0,
-            _PHASE_RANK.get(pod.phase, 1),
-            1 if pod.ready else 0,
-            pod.deletion_cost,
-            -crowd.get(pod.node, 0) if pod.node else 0,
-        )
+    def rank(pod: PodView) -> tuple[bool, int, bool, int, int]:
+        beside = crowd.get(pod.node, 0) if pod.node else 0
+        return bool(pod.node), _PHASE_RANK.get(pod.phase, 1), pod.ready, pod.deletion_cost, -beside
 
     # Stable sorts, the least important first: of equals the one that has been ready for a shorter
     # time goes, then the one that restarted more, then the younger.
-    order = sorted(pods, key=lambda pod: (pod.created, pod.name), reverse=True)
+    order = sorted(pods, key=lambda pod: (pod.created, pod.key), reverse=True)
     order.sort(key=lambda pod: -pod.restarts)
     order.sort(key=lambda pod: pod.ready_since, reverse=True)
     order.sort(key=rank)
     return order
 
 
-async def create_pods(store: EmbeddedApiServer, pods: Iterable[Json], namespace: str) -> None:
-    """Create Pods, many at a time; raises ClusterError when one cannot be made."""
-    await _in_parallel([partial(store.create, PODS, pod, namespace) for pod in pods])
+async def current(store: EmbeddedApiServer, mirror: Mirror, key: ObjectKey) -> tuple[Json, list[PodView]] | None:
+    """Return a workload and its Pods, None if there is nothing more to do for it. Raises ClusterError.
+
+    Removes the Pods that it had before it was deleted.
+    """
+    await delete_pods(store, [pod for pod in mirror.pods_of(key) if not mirror.owner_of(pod) and not pod.deleting])
+    found = mirror.workloads.get(key)
+    if found is None or "deletionTimestamp" in found["metadata"]:
+        return None
+    return found, [pod for pod in mirror.pods_of(key) if mirror.owner_of(pod)]
 
 
-async def delete_pods(store: EmbeddedApiServer, pods: Iterable[PodView], grace_seconds: int | None = None) -> None:
+async def create_pods(store: EmbeddedApiServer, pods: Sequence[Json], namespace: str) -> None:
+    """Create Pods; raises ClusterError when one cannot be made, and makes none then."""
+    if pods:
+        await store.write(lambda transaction: [writes.create(transaction, PODS, pod, namespace) for pod in pods])
+
+
+async def delete_pods(store: EmbeddedApiServer, pods: Sequence[PodView]) -> None:
     """Delete Pods if they still are those; raises ClusterError except where they are gone already."""
 
-    async def delete(pod: PodView) -> None:
-        with suppress(NotFound, Conflict):
-            await store.delete(PODS, pod.name, namespace=pod.namespace, uid=pod.uid, grace_seconds=grace_seconds)
+    def operation(transaction: Transaction) -> None:
+        for pod in pods:
+            with suppress(NotFound, Conflict):
+                writes.delete(transaction, pod.key, {"uid": pod.uid})
 
-    await _in_parallel([partial(delete, pod) for pod in pods])
+    if pods:
+        await store.write(operation)
 
 
-async def _in_parallel(calls: Sequence[Callable[[], Awaitable[object]]]) -> None:
-    for start in range(0, len(calls), PARALLEL_WRITES):
-        chunk = (call() for call in calls[start : start + PARALLEL_WRITES])
-        for outcome in await asyncio.gather(*chunk, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
+async def write_status(store: EmbeddedApiServer, key: ObjectKey, workload: Json, status: Json) -> None:
+    """Write the status of a workload if it differs; what it no longer says is removed."""
+    before = fields.mapping(workload, "status")
+    if status != before:
+        patch = {"metadata": {"uid": workload["metadata"]["uid"]}, "status": dict.fromkeys(before) | status}
+        await store.patch(key.resource, key.name, patch, namespace=key.namespace, subresource="status")

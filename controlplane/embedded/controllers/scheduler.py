@@ -1,183 +1,150 @@
-"""Binds Pods that have no Node, and says on the others why they cannot be."""
+"""Binds Pods that have no Node, says on others why they cannot be, removes those that cannot stay where they are.
+
+Pods cannot stay where their Node is gone, or has a NoExecute taint that they do not
+tolerate. tolerationSeconds is not counted down: a toleration holds as long as it is there.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 import uuid
-from typing import NoReturn
+from collections.abc import Mapping
+from contextlib import suppress
 
-import structlog
-
-from controlplane.app.ports import ClusterError, Rejected
-from controlplane.cluster.api import EVENTS, PODS, Json, PatchType
-from controlplane.embedded.api.mirror import Key, Mirror
-from controlplane.embedded.api.objects import timestamp
+from controlplane.app.ports import Conflict, NotFound, Rejected
+from controlplane.cluster.api import DEPLOYMENTS, EVENTS, PODS, Json, PatchType
+from controlplane.domain.objects import Node, SchedulingRules
+from controlplane.domain.workloads.placement import EXPELLING, untolerated
+from controlplane.embedded.api import writes
+from controlplane.embedded.api.resources import ObjectKey
 from controlplane.embedded.api.store import EmbeddedApiServer
-from controlplane.embedded.api.views import NodeView, PodView
-from controlplane.embedded.controllers.placement import Snapshot
+from controlplane.embedded.api.transaction import Transaction
+from controlplane.embedded.api.writes import timestamp
+from controlplane.embedded.controllers.mirror import Mirror, PodView, Rules
+from controlplane.embedded.controllers.nodechoice import NodeChoice
+from controlplane.embedded.controllers.replicas import BURST
 
-log = structlog.get_logger(__name__)
-
-BATCH = 64
-"""Pods placed and bound per round."""
-RETRY_DELAY = 1.0
-UNPARK_DELAY = 0.1
-"""Seconds; Nodes that come in a crowd make the Pods without a place look again once, not once each."""
+ORPHAN_QUARANTINE = 10.0
+"""Seconds that Pods outlive their Node, which may come back. Kubernetes takes 40 and more."""
 _PLACED_BETWEEN_YIELDS = 8
+_OF_TEMPLATE = ("generateName", "labels", "annotations", "ownerReferences")
 
 
-class Scheduler:
-    """Places Pods one after the other on a snapshot that it keeps current, and binds them in parallel.
+async def schedule(store: EmbeddedApiServer, mirror: Mirror, _all: ObjectKey) -> float | None:
+    """Find Nodes for all Pods that have none, one after the other, and write what was found at once.
 
-    At most one entry per Pod waits, either to be placed or parked until something changes.
+    Returns after how many seconds to look again; raises ClusterError.
     """
+    waiting = [pod for pod in mirror.pods_on("") if pod.active and not pod.waits]
+    if not waiting:
+        return None
+    choice = NodeChoice(mirror.nodes.values(), mirror.pods.values())
+    refused: dict[tuple[ObjectKey, Rules], str] = {}
+    found: list[tuple[PodView, str, str]] = []
+    for count, pod in enumerate(sorted(waiting, key=lambda pod: (pod.created, pod.key))):
+        if len(found) >= BURST:
+            break
+        if count % _PLACED_BETWEEN_YIELDS == 0:
+            await asyncio.sleep(0)
+        kind = (pod.owner or pod.key, pod.rules)
+        node, why_not = ("", refused[kind]) if kind in refused else choice.place(pod)
+        if node:
+            choice.add(pod, node)
+        elif not pod.rules.near:
+            refused[kind] = why_not  # Pods placed since then can only make it worse for its siblings
+        if node or pod.blocked != why_not:
+            found.append((pod, node, why_not))
+    if found:
+        await store.write(lambda transaction: _write(transaction, found))
+    return 0.0 if len(found) >= BURST else None
 
-    def __init__(self, store: EmbeddedApiServer, mirror: Mirror) -> None:
+
+def _write(transaction: Transaction, found: list[tuple[PodView, str, str]]) -> None:
+    for pod, node, why_not in found:
+        with suppress(Rejected):  # deleted, bound or another Pod meanwhile
+            if node:
+                writes.bind(transaction, pod.key, pod.uid, node)
+                message = f"Successfully assigned {pod.key.namespace}/{pod.key.name} to {node}"
+                _record(transaction, pod, "Normal", "Scheduled", message)
+            else:
+                condition = {
+                    "type": "PodScheduled",
+                    "status": "False",
+                    "reason": "Unschedulable",
+                    "message": why_not,
+                    "lastTransitionTime": timestamp(time.time()),
+                }
+                patch: Json = {"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}}
+                writes.patch(transaction, pod.key, patch, PatchType.STRATEGIC, "status")
+                _record(transaction, pod, "Warning", "FailedScheduling", why_not)
+
+
+def _record(transaction: Transaction, pod: PodView, type_: str, reason: str, message: str) -> None:
+    now = timestamp(time.time())
+    involved = {"apiVersion": "v1", "kind": "Pod", "namespace": pod.key.namespace, "name": pod.key.name, "uid": pod.uid}
+    event: Json = {
+        "metadata": {"name": f"{pod.key.name[:230]}.{uuid.uuid4().hex[:16]}"},
+        "involvedObject": involved,
+        "type": type_,
+        "reason": reason,
+        "message": message[:1024],
+        "source": {"component": "default-scheduler"},
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+    }
+    writes.create(transaction, EVENTS, event, pod.key.namespace)
+
+
+def misplaced(pod: PodView, nodes: Mapping[str, Node]) -> bool:
+    """Return whether a Pod that is bound cannot stay where it is."""
+    node = nodes.get(pod.node)
+    if node is None:
+        return True
+    rules = pod.rules.node
+    return pod.active and isinstance(rules, SchedulingRules) and untolerated(rules, node.taints, EXPELLING) is not None
+
+
+class Evictions:
+    """Removes misplaced Pods, Node by Node. Holds a time for each Node that is gone while it has Pods."""
+
+    def __init__(self, store: EmbeddedApiServer, mirror: Mirror, quarantine: float) -> None:
         self._store = store
         self._mirror = mirror
-        self._snapshot = Snapshot()
-        self._waiting: dict[Key, None] = {}
-        self._parked: dict[Key, None] = {}
-        self._parked_wants_company = False
-        self._unparking: asyncio.TimerHandle | None = None
-        self._some = asyncio.Event()
+        self._quarantine = quarantine
+        self._gone_since: dict[str, float] = {}
 
-    def node_changed(self, before: NodeView | None, after: NodeView | None) -> None:
-        """Take a Node's change."""
-        if before == after:
-            return
-        if after is not None:
-            self._snapshot.set_node(after)
-        elif before is not None:
-            self._snapshot.remove_node(before.name)
-        self._unpark_soon()
+    async def reconcile(self, key: ObjectKey) -> float | None:
+        """Remove the misplaced Pods of a Node; return after how many seconds to look again. Raises ClusterError."""
+        pods = [pod for pod in self._mirror.pods_on(key.name) if misplaced(pod, self._mirror.nodes)]
+        is_gone = key.name not in self._mirror.nodes
+        if is_gone and pods:
+            now = asyncio.get_running_loop().time()
+            left = self._gone_since.setdefault(key.name, now) + self._quarantine - now
+            if left > 0:
+                return left
+        if pods:
+            moving = {pod.uid for pod in pods if pod.active and _is_of_deployment(pod) and self._mirror.owner_of(pod)}
+            await self._store.write(lambda transaction: _evict(transaction, pods, moving, 0 if is_gone else None))
+        self._gone_since.pop(key.name, None)
+        return None
 
-    def pod_changed(self, before: PodView | None, after: PodView | None) -> None:
-        """Take a Pod's change."""
-        if before is not None and before.node:
-            self._snapshot.remove(before.uid, before.node)
-        if after is not None and after.node and not after.finished:
-            self._snapshot.add(after, after.node)
-        if after is None or after.node:
-            gone = before is not None and before.node and (after is None or after.finished)
-            if gone or self._parked_wants_company:
-                self._unpark_soon()
-            key = after.key if after is not None else before.key if before is not None else ("", "")
-            self._waiting.pop(key, None)
-            self._parked.pop(key, None)
-        elif before is None or before.uid != after.uid:
-            self._wait(after.key)
 
-    def _wait(self, key: Key) -> None:
-        self._parked.pop(key, None)
-        self._waiting[key] = None
-        self._some.set()
+def _is_of_deployment(pod: PodView) -> bool:
+    return pod.owner is not None and pod.owner.resource == DEPLOYMENTS
 
-    def _unpark_soon(self) -> None:
-        if self._parked and self._unparking is None:
-            self._unparking = asyncio.get_running_loop().call_later(UNPARK_DELAY, self._unpark)
 
-    def _unpark(self) -> None:
-        self._unparking = None
-        self._parked_wants_company = False
-        self._snapshot.forget_terms()
-        for key in tuple(self._parked):
-            self._wait(key)
+def _evict(transaction: Transaction, pods: list[PodView], moving: set[str], grace_seconds: int | None) -> None:
+    """Delete Pods; those that are moving are replaced by others of the same template, whose place is to be found.
 
-    async def run(self) -> NoReturn:
-        """Schedule until cancelled."""
-        try:
-            while True:
-                await self._some.wait()
-                self._some.clear()
-                while self._waiting:
-                    await self._round()
-        finally:
-            if self._unparking is not None:
-                self._unparking.cancel()
-
-    async def _round(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            for count, key in enumerate(tuple(self._waiting)[:BATCH]):
-                self._waiting.pop(key, None)
-                pod = self._mirror.pods.get(key)
-                if pod is None or pod.node or not pod.active or pod.waits:
-                    continue
-                node, why_not = self._snapshot.place(pod)
-                if node:
-                    self._snapshot.add(pod, node)
-                    group.create_task(self._bind(pod, node))
-                else:
-                    self._park(pod)
-                    if pod.blocked != why_not:
-                        group.create_task(self._explain(pod, why_not))
-                if count % _PLACED_BETWEEN_YIELDS == 0:
-                    await asyncio.sleep(0)
-
-    def _park(self, pod: PodView) -> None:
-        self._parked[pod.key] = None
-        self._parked_wants_company |= bool(pod.rules.near)
-
-    async def _bind(self, pod: PodView, node: str) -> None:
-        try:
-            await self._store.bind(pod.namespace, pod.name, pod.uid, node)
-            await self._record(
-                pod, "Normal", "Scheduled", f"Successfully assigned {pod.namespace}/{pod.name} to {node}"
-            )
-        except Rejected:
-            self._unassume(pod, node)  # deleted, bound or another Pod meanwhile: its change has been taken
-        except ClusterError as error:
-            log.warning("cannot bind a Pod, will try again", pod=f"{pod.namespace}/{pod.name}", error=str(error))
-            self._unassume(pod, node)
-            asyncio.get_running_loop().call_later(RETRY_DELAY, self._wait, pod.key)
-
-    def _unassume(self, pod: PodView, node: str) -> None:
-        now = self._mirror.pods.get(pod.key)
-        if now is None or now.uid != pod.uid or now.node != node:
-            self._snapshot.remove(pod.uid, node)
-
-    async def _explain(self, pod: PodView, why_not: str) -> None:
-        condition = {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": "Unschedulable",
-            "message": why_not,
-            "lastTransitionTime": timestamp(time.time()),
-        }
-        patch: Json = {"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}}
-        try:
-            await self._store.patch(
-                PODS,
-                pod.name,
-                patch,
-                namespace=pod.namespace,
-                subresource="status",
-                patch_type=PatchType.STRATEGIC,
-            )
-            await self._record(pod, "Warning", "FailedScheduling", why_not)
-        except Rejected:
-            return
-        except ClusterError as error:
-            log.warning("cannot say why a Pod is not placed", pod=f"{pod.namespace}/{pod.name}", error=str(error))
-
-    async def _record(self, pod: PodView, type_: str, reason: str, message: str) -> None:
-        now = timestamp(time.time())
-        event: Json = {
-            "metadata": {"name": f"{pod.name[:230]}.{uuid.uuid4().hex[:16]}", "namespace": pod.namespace},
-            "involvedObject": {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "namespace": pod.namespace,
-                "name": pod.name,
-                "uid": pod.uid,
-            },
-            "type": type_,
-            "reason": reason,
-            "message": message[:1024],
-            "source": {"component": "default-scheduler"},
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
-        }
-        await self._store.create(EVENTS, event, pod.namespace)
+    So a rollout that does not get on takes nothing along that still runs the former template.
+    """
+    for pod in pods:
+        with suppress(NotFound, Conflict):
+            obj = writes.read(transaction, pod.key)
+            writes.delete(transaction, pod.key, {"uid": pod.uid}, grace_seconds)
+            if pod.uid in moving:
+                metadata = {name: value for name, value in obj["metadata"].items() if name in _OF_TEMPLATE}
+                spec = {name: value for name, value in obj["spec"].items() if name != "nodeName"}
+                writes.create(transaction, PODS, {"metadata": metadata, "spec": spec}, pod.key.namespace)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.app.ports import NotFound, StorageDamaged, Transient
-from controlplane.cluster.api import NODES, Expired, Json
+from controlplane.cluster.api import DEPLOYMENTS, NODES, PODS, Expired, Json
 from controlplane.embedded.api.database import CannotOpen
 from controlplane.embedded.api.store import EmbeddedApiServer
 from controlplane.embedded.cluster import EmbeddedCluster
@@ -59,8 +59,8 @@ async def test_concurrent_writers_see_each_other_and_lose_nothing(tmp_path: Path
     made = await asyncio.gather(*(store.create(NODES, node(f"n{i}")) for i in range(300)))
     assert len({n["metadata"]["resourceVersion"] for n in made}) == 300
     watch = store.watch(NODES, resource_version=version)
-    told = [(await anext(watch)).object["metadata"]["resourceVersion"] for _ in range(300)]
-    assert told == sorted(told, key=int)
+    seen = [(await anext(watch)).object["metadata"]["resourceVersion"] for _ in range(300)]
+    assert seen == sorted(seen, key=int)
     outcomes = await asyncio.gather(
         *(
             store.patch(
@@ -104,8 +104,53 @@ async def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         await EmbeddedApiServer.open(str(newer))
 
 
+async def owners(store: EmbeddedApiServer) -> dict[str, tuple[str, ...]]:
+    """The Pods that are not being deleted by name, with the names of their owners."""
+    found: dict[str, tuple[str, ...]] = {}
+    for pod in (await store.list(PODS)).items:
+        if "deletionTimestamp" not in pod["metadata"]:
+            references = pod["metadata"]["ownerReferences"]
+            found[pod["metadata"]["name"]] = tuple(f"{each['kind']}/{each['name']}" for each in references)
+    return found
+
+
+async def test_a_file_of_format_1_is_taken_over_with_all_that_runs(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.db"
+    with sqlite3.connect(path) as connection:
+        connection.executescript((Path(__file__).parent / "format1.sql").read_text())
+    connection.close()
+    expected = {
+        "web-85pq4pspjn-qhvt9": ("Deployment/web",),
+        "web-85pq4pspjn-xwbxl": ("Deployment/web",),
+        "web-cwkwphnhjl-dpbvl": ("Deployment/web",),
+        "bare-g69qz": (),
+        "everywhere-q6j7l": ("DaemonSet/everywhere",),
+        "everywhere-qvccn": ("DaemonSet/everywhere",),
+    }
+    for _ in range(2):
+        store = await EmbeddedApiServer.open(str(path))
+        running = asyncio.create_task(EmbeddedCluster(store).run())
+        await asyncio.sleep(1)
+        # The owners of one were gone already: it leaves with its grace, as it would have.
+        assert await owners(store) == expected
+        assert (await store.get(PODS, "gone-xhlj478bdl-hfwnh", "default"))["metadata"]["deletionTimestamp"]
+        running.cancel()
+        await asyncio.wait([running])
+        await store.close()
+    store = await EmbeddedApiServer.open(str(path))
+    running = asyncio.create_task(EmbeddedCluster(store).run())
+    image = {"containers": [{"name": "biz1", "image": "https://repo.example/biz1-0.0.1.jar"}]}
+    await store.patch(DEPLOYMENTS, "web", {"spec": {"template": {"spec": image}}}, namespace="default")
+    await asyncio.sleep(1)
+    del expected["web-cwkwphnhjl-dpbvl"]
+    assert await owners(store) == expected
+    running.cancel()
+    await asyncio.wait([running])
+    await store.close()
+
+
 @pytest.mark.parametrize("delay", [0.0, 0.05, 0.3])
-async def test_a_killed_writer_leaves_all_that_it_was_promised(tmp_path: Path, delay: float) -> None:
+async def test_a_killed_writer_leaves_all_that_was_confirmed(tmp_path: Path, delay: float) -> None:
     path = tmp_path / "cluster.db"
     writer = await start_writer(path)
     assert writer.stdout is not None
@@ -141,7 +186,7 @@ def flipped(path: Path, page: int, target: Path, *, whole: bool) -> Path:
     return target
 
 
-async def test_a_page_that_was_flipped_is_told_with_the_file_and_the_remedy(tmp_path: Path) -> None:
+async def test_a_page_that_was_flipped_is_named_with_the_file_and_the_remedy(tmp_path: Path) -> None:
     path = tmp_path / "cluster.db"
     store = await EmbeddedApiServer.open(str(path))
     for number in range(100):

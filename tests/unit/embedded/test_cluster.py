@@ -14,13 +14,12 @@ from controlplane.cluster.api import (
     EVENTS,
     NODES,
     PODS,
-    REPLICA_SETS,
     Json,
     PatchType,
     Resource,
 )
-from controlplane.embedded.api.objects import timestamp
 from controlplane.embedded.api.store import EmbeddedApiServer
+from controlplane.embedded.api.writes import timestamp
 from controlplane.embedded.cluster import EmbeddedCluster
 from tests.unit.embedded.manifests import container, deployment, pod, vnode, workload
 
@@ -119,7 +118,7 @@ def condition(obj: Json, type_: str) -> Json:
     return found
 
 
-async def test_a_pod_waits_for_a_node_and_is_told_why(store: EmbeddedApiServer, agent: Agent) -> None:
+async def test_a_pod_waits_for_a_node_and_says_why(store: EmbeddedApiServer, agent: Agent) -> None:
     await store.apply(pod("single"))
     await store.apply(pod("group", container("biz1"), container("biz2")))
     pods = await until(store, lambda found: all(p["status"].get("conditions") for p in found))
@@ -169,14 +168,14 @@ async def test_a_rolling_update_installs_before_it_uninstalls(store: EmbeddedApi
     await until(store, running(2, "0.0.2"))
     assert [what for what, _ in agent.order] == ["ready", "end", "ready", "end"]
     (found,) = await until(store, lambda d: d[0]["status"].get("updatedReplicas") == 2, DEPLOYMENTS)
-    assert found["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "2"
-    assert sorted(s["spec"]["replicas"] for s in await objects(store, REPLICA_SETS)) == [0, 2]
-    # Back to the first template: its ReplicaSet is used again, as a new revision.
+    pods = await objects(store)
+    assert {p["metadata"]["ownerReferences"][0]["uid"] for p in pods} == {found["metadata"]["uid"]}
+    second = {p["metadata"]["labels"]["pod-template-hash"] for p in pods}
     await store.apply(deployment("d", 2))
-    await until(store, running(2, "0.0.1"))
-    assert len(await objects(store, REPLICA_SETS)) == 2
-    (found,) = await objects(store, DEPLOYMENTS)
-    assert found["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "3"
+    pods = await until(store, running(2, "0.0.1"))
+    first = {p["metadata"]["labels"]["pod-template-hash"] for p in pods}
+    assert len(first) == len(second) == 1
+    assert first != second
 
 
 async def test_a_broken_version_leaves_the_old_one_running(store: EmbeddedApiServer, agent: Agent) -> None:
@@ -201,12 +200,40 @@ async def test_recreate_ends_the_old_before_the_new_comes(store: EmbeddedApiServ
     assert [what for what, _ in agent.order] == ["end", "end", "ready", "ready"]
 
 
-async def test_old_revisions_are_forgotten(store: EmbeddedApiServer, agent: Agent) -> None:
-    await nodes(store, "n1")
-    for version in ("1", "2", "3"):
-        await store.apply(deployment("d", 1, version=version, revisionHistoryLimit=1))
-        await until(store, running(1, version))
-    await until(store, lambda sets: len(sets) == 2, REPLICA_SETS)
+async def test_what_runs_the_former_version_moves_as_it_is_while_the_new_one_does_not_come_up(
+    store: EmbeddedApiServer, agent: Agent
+) -> None:
+    await nodes(store, "n1", "n2", "n3")
+    await store.apply(deployment("d", 1))
+    (old,) = await until(store, ready(1))
+    agent.broken.add(container(version="bad")["image"])
+    await store.apply(deployment("d", 1, version="bad"))
+    await until(store, lambda pods: len(pods) == 2)
+    await store.delete(NODES, old["spec"]["nodeName"])
+    name = old["metadata"]["name"]
+    pods = await until(store, lambda pods: name not in {p["metadata"]["name"] for p in pods})
+    images = sorted(p["spec"]["containers"][0]["image"] for p in pods)
+    assert images == sorted(container(version=version)["image"] for version in ("0.0.1", "bad"))
+    await until(store, lambda pods: sum(p["status"]["phase"] == "Running" for p in pods) == 1)
+    agent.broken.clear()
+    await store.apply(deployment("d", 1, version="good"))
+    await until(store, running(1, "good"))
+
+
+async def test_a_paused_deployment_stays_as_it_is(store: EmbeddedApiServer, agent: Agent) -> None:
+    await nodes(store, "n1", "n2")
+    await store.apply(deployment("d", 2, paused=True))
+    await asyncio.sleep(5)
+    assert await objects(store) == []
+    await store.apply(deployment("d", 2))
+    await until(store, ready(2))
+    await store.apply(deployment("d", 3, paused=True))
+    await until(store, running(3, "0.0.1"))
+    await store.apply(deployment("d", 1, version="0.0.2", paused=True))
+    await asyncio.sleep(5)
+    assert running(3, "0.0.1")(await objects(store))
+    await store.apply(deployment("d", 1, version="0.0.2"))
+    await until(store, running(1, "0.0.2"))
 
 
 async def test_deleting_a_deployment_takes_its_pods_along(store: EmbeddedApiServer, agent: Agent) -> None:
@@ -215,7 +242,34 @@ async def test_deleting_a_deployment_takes_its_pods_along(store: EmbeddedApiServ
     await until(store, ready(3))
     await store.delete(DEPLOYMENTS, "d", namespace="default")
     await until(store, ready(0))
-    assert await objects(store, REPLICA_SETS) == []
+
+
+async def test_another_deployment_of_the_name_does_not_take_the_pods_over(
+    store: EmbeddedApiServer, agent: Agent
+) -> None:
+    await nodes(store, "n1")
+    await store.apply(deployment("d", 2))
+    before = {p["metadata"]["name"] for p in await until(store, ready(2))}
+    await store.delete(DEPLOYMENTS, "d", namespace="default")
+    await store.apply(deployment("d", 2))
+    pods = await until(store, lambda pods: ready(2)(pods) and not before & {p["metadata"]["name"] for p in pods})
+    assert len(pods) == 2
+
+
+async def test_pods_whose_owner_went_unseen_go_too(store: EmbeddedApiServer) -> None:
+    created = (await store.apply(deployment("d", 1)))[0]
+    orphan = pod("orphan")
+    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d", "uid": created["metadata"]["uid"]}
+    orphan["metadata"]["ownerReferences"] = [{**owner, "controller": True}]
+    await store.create(PODS, orphan, "default")
+    await store.apply(pod("own"))
+    await store.delete(DEPLOYMENTS, "d", namespace="default")
+    cluster = asyncio.ensure_future(EmbeddedCluster(store).run())
+    (left,) = await until(store, lambda pods: len(pods) == 1)
+    assert left["metadata"]["name"] == "own"
+    cluster.cancel()
+    with suppress(asyncio.CancelledError):
+        await cluster
 
 
 async def test_a_lost_pod_is_replaced(store: EmbeddedApiServer, agent: Agent) -> None:
@@ -290,7 +344,6 @@ async def test_controllers_take_up_where_others_stopped() -> None:
     await until(store, lambda p: places(p) == ["n1", "n2"])
     await asyncio.sleep(5)
     assert len(await objects(store)) == 2
-    assert len(await objects(store, REPLICA_SETS)) == 1
     cluster.cancel()
     with suppress(asyncio.CancelledError):
         await cluster

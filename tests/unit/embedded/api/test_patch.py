@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.app.ports import Rejected
-from controlplane.embedded.api.patch import merge, strategic, three_way
+from controlplane.embedded.api.patch import merge, strategic
 
 scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 keys = st.sampled_from(["a", "b", "conditions", "containers", "tolerations", "x"])
@@ -66,17 +66,29 @@ def test_lists_without_merge_key_are_replaced(field: str) -> None:
     assert strategic({field: [{"name": "a"}, {"name": "b"}]}, {field: [{"name": "c"}]}) == {field: [{"name": "c"}]}
 
 
-def test_delete_and_replace_directives() -> None:
-    taints = {"taints": [{"key": "a", "value": "1"}, {"key": "b"}]}
-    assert strategic(taints, {"taints": [{"key": "a", "$patch": "delete"}]}) == {"taints": [{"key": "b"}]}
-    assert strategic(taints, {"taints": [{"$patch": "replace"}, {"key": "c"}]}) == {"taints": [{"key": "c"}]}
-    assert strategic({"a": {"b": 1, "c": 2}}, {"a": {"$patch": "replace", "d": 3}}) == {"a": {"d": 3}}
-    assert strategic({"a": {"b": 1}}, {"a": {"$patch": "delete"}}) == {}
-    assert strategic({"a": 1, "b": 2}, {"$retainKeys": ["a"], "a": 3}) == {"a": 3}
-    assert strategic({"finalizers": ["a"]}, {"finalizers": ["b", "a"]}) == {"finalizers": ["a", "b"]}
-    assert strategic({"finalizers": ["a", "b"]}, {"$deleteFromPrimitiveList/finalizers": ["a"]}) == {
-        "finalizers": ["b"]
+def test_an_item_is_deleted_and_a_list_put_in_order_on_demand() -> None:
+    target = {"addresses": [{"type": "a", "address": "1"}, {"type": "b"}, {"type": "c"}]}
+    assert strategic(target, {"addresses": [{"type": "a", "$patch": "delete"}]}) == {
+        "addresses": [{"type": "b"}, {"type": "c"}]
     }
+    order = [{"type": "d"}, {"type": "c"}, {"type": "x"}]
+    patched = strategic(target, {"$setElementOrder/addresses": order, "addresses": [{"type": "d"}]})
+    assert [address["type"] for address in patched["addresses"]] == ["d", "c", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        {"addresses": [{"$patch": "replace"}, {"type": "c"}]},
+        {"a": {"$patch": "replace", "d": 3}},
+        {"a": {"$patch": "delete"}},
+        {"$retainKeys": ["a"], "a": 3},
+        {"$deleteFromPrimitiveList/finalizers": ["a"]},
+    ],
+)
+def test_directives_that_nobody_sends_here_are_rejected(patch: Any) -> None:
+    with pytest.raises(Rejected):
+        strategic({"addresses": [{"type": "a"}], "a": {"b": 1}, "finalizers": ["a"]}, patch)
 
 
 @pytest.mark.parametrize("patch", [{"conditions": [{"status": "True"}]}, {"conditions": ["x"]}, {"$patch": "explode"}])
@@ -94,25 +106,26 @@ def test_a_strategic_patch_is_idempotent_or_rejected(target: Any, patch: Any) ->
     assert strategic(once, patch) == once
 
 
-def test_three_way_removes_only_what_the_manifest_had() -> None:
-    original = {"spec": {"replicas": 2, "containers": [{"name": "a", "image": "1"}, {"name": "gone"}]}, "x": 1}
-    modified = {"spec": {"containers": [{"name": "a", "image": "2"}]}}
+def test_what_a_manifest_had_is_removed_and_what_others_set_stays() -> None:
+    original = {"spec": {"replicas": 2, "selector": {"a": "1", "b": "2"}, "args": ["x", "y"]}, "x": 1, "gone": None}
+    modified = {"spec": {"selector": {"a": "3"}, "args": ["z"], "paused": None}}
     current = {
-        "spec": {
-            "replicas": 2,
-            "defaulted": True,
-            "containers": [{"name": "a", "image": "1", "policy": "d"}, {"name": "gone"}, {"name": "injected"}],
-        },
+        "spec": {"replicas": 2, "defaulted": True, "selector": {"a": "1", "b": "2", "theirs": "4"}, "paused": True},
         "x": 1,
         "status": {"s": 1},
     }
-    assert three_way(original, modified, current) == {
-        "spec": {"defaulted": True, "containers": [{"name": "a", "image": "2", "policy": "d"}, {"name": "injected"}]},
+    assert merge(current, modified, former=original) == {
+        "spec": {"defaulted": True, "selector": {"a": "3", "theirs": "4"}, "args": ["z"]},
         "status": {"s": 1},
     }
 
 
 @given(objects, objects)
 def test_applying_the_same_twice_changes_nothing(current: Any, modified: Any) -> None:
-    once = three_way({}, modified, current)
-    assert three_way(modified, modified, once) == once
+    once = merge(current, modified, former={})
+    assert merge(once, modified, former=modified) == once
+
+
+@given(objects, objects, objects)
+def test_what_a_manifest_says_is_there_whatever_was_before(current: Any, modified: Any, former: Any) -> None:
+    assert merge(current, modified, former=former) == merge(merge(current, modified, former=former), modified)

@@ -8,7 +8,8 @@ import pytest
 
 from controlplane.app.ports import AlreadyExists, Conflict, NotFound, Rejected
 from controlplane.cluster.api import EVENTS, LEASES, NODES, PODS, ApiServer, Expired, Json, PatchType, WatchEvent
-from controlplane.embedded.api import mutations
+from controlplane.embedded.api import writes
+from controlplane.embedded.api.resources import object_key
 from controlplane.embedded.api.store import EmbeddedApiServer
 from tests.unit.embedded.manifests import deployment, pod, vnode
 
@@ -202,13 +203,13 @@ async def test_lists_filter_by_namespace_labels_and_fields(store: EmbeddedApiSer
     assert await names() == ["a", "b", "c"]
     assert await names(namespace="default", label_selector="app=x") == ["a"]
     assert await names(field_selector="spec.nodeName=n") == ["b"]
-    assert await names(field_selector="metadata.name!=a,status.phase=Pending") == ["b", "c"]
+    assert await names(field_selector="metadata.name!=a,metadata.namespace!=x") == ["b", "c"]
     for selectors in ({"label_selector": "a=b=c"}, {"field_selector": "spec.image=x"}):
         with pytest.raises(Rejected):
             await names(**selectors)
 
 
-async def test_a_watch_resumes_after_a_list_and_tells_each_change_once(store: EmbeddedApiServer) -> None:
+async def test_a_watch_resumes_after_a_list_and_gives_each_change_once(store: EmbeddedApiServer) -> None:
     await store.create(NODES, vnode("before"))
     version = (await store.list(NODES)).resource_version
     await store.create(NODES, vnode("a"))
@@ -221,7 +222,7 @@ async def test_a_watch_resumes_after_a_list_and_tells_each_change_once(store: Em
     assert (await waiting)[-1] == ("DELETED", "a")
 
 
-async def test_an_object_that_leaves_the_selector_is_told_as_deleted(store: EmbeddedApiServer) -> None:
+async def test_an_object_that_leaves_the_selector_is_shown_as_deleted(store: EmbeddedApiServer) -> None:
     await store.create(NODES, vnode("a", colour="red"))
     await store.create(NODES, vnode("b", colour="blue"))
     watch = store.watch(NODES, resource_version="0", label_selector="colour=red")
@@ -275,16 +276,16 @@ async def test_closing_ends_watches_and_refuses_requests() -> None:
 async def test_events_are_pruned_to_the_newest_thousand(
     store: EmbeddedApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mutations, "MAX_EVENTS", 3)
+    monkeypatch.setattr(writes, "MAX_EVENTS", 3)
     for i in range(5):
         event = {"metadata": {"name": f"e{i}"}, "involvedObject": {"kind": "Pod", "name": f"p{i}"}, "reason": "R"}
         await store.create(EVENTS, event, "default")
-    assert await store.prune_events() == 2
+    await store.write(writes.prune_events)
     left = (await store.list(EVENTS)).items
     assert [e["metadata"]["name"] for e in left] == ["e2", "e3", "e4"]
-    assert len((await store.list(EVENTS, field_selector="involvedObject.name=p3")).items) == 1
-    monkeypatch.setattr(mutations, "EVENT_SECONDS", -1)
-    assert await store.prune_events() == 3
+    monkeypatch.setattr(writes, "EVENT_SECONDS", -1)
+    await store.write(writes.prune_events)
+    assert (await store.list(EVENTS)).items == ()
 
 
 async def test_apply_creates_configures_and_leaves_alone(store: EmbeddedApiServer) -> None:
@@ -303,7 +304,7 @@ async def test_apply_creates_configures_and_leaves_alone(store: EmbeddedApiServe
     assert (await store.apply(manifest))[1] == "unchanged"
 
 
-async def test_a_dry_run_tells_the_same_and_writes_nothing(store: EmbeddedApiServer) -> None:
+async def test_a_dry_run_returns_the_same_and_writes_nothing(store: EmbeddedApiServer) -> None:
     assert (await store.apply(pod("a"), dry_run=True))[1] == "created"
     assert (await store.list(PODS)).items == ()
     await store.apply(pod("a"))
@@ -328,11 +329,11 @@ async def test_apply_refuses_unknown_kinds_and_nameless_objects(store: EmbeddedA
 
 async def test_binding_is_done_once(store: EmbeddedApiServer) -> None:
     created = await store.create(PODS, pod("a"), "default")
-    uid = created["metadata"]["uid"]
+    key, uid = object_key(PODS, "a", "default"), created["metadata"]["uid"]
     with pytest.raises(Conflict):
-        await store.bind("default", "a", "another-uid", "n1")
-    done = await store.bind("default", "a", uid, "n1")
+        await store.write(lambda transaction: writes.bind(transaction, key, "another-uid", "n1"))
+    done = await store.write(lambda transaction: writes.bind(transaction, key, uid, "n1"))
     assert done["spec"]["nodeName"] == "n1"
     assert [(c["type"], c["status"]) for c in done["status"]["conditions"]] == [("PodScheduled", "True")]
     with pytest.raises(Conflict):
-        await store.bind("default", "a", uid, "n2")
+        await store.write(lambda transaction: writes.bind(transaction, key, uid, "n2"))

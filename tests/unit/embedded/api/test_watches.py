@@ -5,17 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.cluster.api import NODES, Expired
-from controlplane.embedded.api.journal import Change, Journal
+from controlplane.embedded.api.resources import object_key
+from controlplane.embedded.api.store import Journal
+from controlplane.embedded.api.transaction import Change
 
 
 def change(version: int, size: int = 10) -> Change:
-    return Change(NODES, version, "ADDED", "", f"n{version}", b"x" * size, None, None)
+    return Change(object_key(NODES, f"n{version}"), version, b"x" * size, None, None)
 
 
 @given(st.sets(st.integers(1, 200), min_size=1), st.integers(1, 50), st.integers(0, 200))
-def test_a_reader_gets_every_later_change_or_is_told_that_it_cannot(
-    versions: set[int], limit: int, resume: int
-) -> None:
+def test_a_reader_gets_every_later_change_or_expired(versions: set[int], limit: int, resume: int) -> None:
     journal = Journal(0, max_changes=limit)
     ordered = sorted(versions)
     for version in ordered:
@@ -33,7 +33,7 @@ def test_a_reader_gets_every_later_change_or_is_told_that_it_cannot(
     assert [c.version for c in journal.read(position, 1000)] == later
 
 
-def test_a_reader_that_falls_behind_is_told_so() -> None:
+def test_a_reader_that_falls_behind_gets_expired() -> None:
     journal = Journal(0, max_changes=4)
     position = journal.position(0, 0)
     for version in range(1, 10):
