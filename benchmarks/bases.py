@@ -16,8 +16,7 @@ from aiohttp import web
 
 from service import logs, process
 from simulatedbase import admin
-from simulatedbase.base import SimulatedBase
-from simulatedbase.fleet import Fleet, profiles, raise_file_limit
+from simulatedbase.base import Fleet, SimulatedBase, profiles, raise_file_limit
 from simulatedbase.profile import Profile
 
 IDENTITY = "bench"

@@ -10,12 +10,10 @@ import orjson
 
 from benchmarks.mqtt_stage import ENV, MqttStage, clock
 from benchmarks.stage import identities
-from simulatedbase.heartbeat import ACTIVATED, beat
-from simulatedbase.mqtt.broker import Broker
-from simulatedbase.mqtt.connection import IN_FLIGHT, Connection
+from mqttclient.connection import MqttConnection, MqttMessage, Target
 from simulatedbase.profile import Profile
 
-WINDOW = IN_FLIGHT // 2
+WINDOW = 500
 """Heartbeats of a burst that Mosquitto has not acknowledged yet."""
 DROPPED = "$SYS/broker/publish/messages/dropped"
 
@@ -24,11 +22,11 @@ class Dropped:
     """Hears from the broker how many messages it dropped, of any client; an asynchronous context manager."""
 
     def __init__(self, stage: MqttStage) -> None:
-        self._broker = Broker(stage.broker.host, stage.broker.port)
+        self._target = Target(stage.broker.host, stage.broker.port, "benchmark")
         self._told: list[int] = []
 
     async def __aenter__(self) -> Dropped:
-        self._connection = Connection(self._broker, "benchmark", self._tell)
+        self._connection = MqttConnection(self._target, self._tell)
         await self._connection.open()
         await self._connection.subscribe([DROPPED])
         return self
@@ -41,24 +39,25 @@ class Dropped:
         """How many more than at first; nan when the broker told nothing."""
         return float(self._told[-1] - self._told[0]) if self._told else math.nan
 
-    def _tell(self, _topic: str, payload: bytes) -> None:
-        self._told.append(int(payload))
+    def _tell(self, message: MqttMessage) -> None:
+        message.receipt.settle()
+        self._told.append(int(message.payload))
 
 
 async def publish(stage: MqttStage, count: int) -> None:
-    """Publish heartbeats in the names of all bases in turn; raises OSError when the connection ends."""
-    connection = Connection(Broker(stage.broker.host, stage.broker.port), "burst", lambda _topic, _payload: None)
+    """Publish heartbeats in the names of all bases in turn; raises MqttError when the connection ends."""
+    connection = MqttConnection(Target(stage.broker.host, stage.broker.port, "burst"), lambda _: None)
     await connection.open()
     try:
-        sent: deque[asyncio.Future[bool]] = deque()
+        sent: deque[asyncio.Future[None]] = deque()
         beats = [
-            (f"koupleless_{ENV}/{identity}/base/heart", beat(Profile(identity=identity), 0, ACTIVATED))
+            (f"koupleless_{ENV}/{identity}/base/heart", Profile(identity=identity).heartbeat(0))
             for identity in identities(stage.bases)
         ]
         for number in range(count):
             topic, data = beats[number % len(beats)]
             payload = orjson.dumps({"data": data, "publishTimestamp": int(clock() * 1000)})
-            sent.append(connection.send(topic, payload))
+            sent.append(connection.publish(topic, payload))
             if len(sent) == WINDOW:
                 while len(sent) > WINDOW // 2:
                     await sent.popleft()

@@ -62,7 +62,8 @@ _TOOLS = """\
 ## mctl and simulated-base
 
 `mctl` reads `MCTL_SERVER`, the `host:port` of a control plane replica (default `127.0.0.1:50051`); see
-[mctl.md](mctl.md). `simulated-base` is told everything by options: `simulated-base --help`.
+[mctl.md](mctl.md). `simulated-base` takes options (`simulated-base --help`); those that name a broker default to the
+variables of `mqtt-gateway`.
 """
 
 _TESTS = """\

@@ -1,20 +1,19 @@
-"""Control of simulated bases while they run: a small HTTP interface for the loopback address.
-
-Every request takes ?base=IDENTITY; without it, all bases are meant.
-"""
+"""Control of simulated bases while they run: a small HTTP interface for the loopback address."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 
 import orjson
 from aiohttp import web
+from pydantic import BaseModel, ValidationError
 
-from simulatedbase.base import NoFreePort, SimulatedBase
-from simulatedbase.fleet import Fleet, UnknownBase
-from simulatedbase.mqtt.connection import BrokerUnavailable
+from service.process import StartError
+from service.wording import plain
+from simulatedbase.base import Fleet, SimulatedBase
+from simulatedbase.profile import ALL, Port, Seconds
 
 HELP = """\
 GET  /admin/bases           identity, port, connections, modules and switches of each base
@@ -35,139 +34,86 @@ POST /admin/heal            switch all of these faults off
 All take ?base=IDENTITY; without it they mean every base.
 """
 
-Change = Callable[[SimulatedBase, web.Request], Awaitable[None]]
+
+class Query(BaseModel):
+    """What may stand behind the path of a change."""
+
+    port: Port | None = None
+    on: bool = True
+    module: str = ALL
+    command: str = ALL
+    seconds: Seconds | None = None
+
+    def duration(self) -> float:
+        """Return the seconds; raises ValueError when there are none."""
+        if self.seconds is None:
+            raise ValueError("seconds: a number of seconds is needed")
+        return self.seconds
+
+
+def _mute(base: SimulatedBase, query: Query) -> None:
+    base.faults.mute = query.on
+
+
+_LOOKS: Mapping[str, Callable[[SimulatedBase], list[object]]] = {
+    "bases": lambda base: [_state(base)],
+    "commands": lambda base: [{"base": base.identity, **asdict(received)} for received in base.commands],
+    "history": lambda base: [{"base": base.identity, **asdict(moment)} for moment in base.history],
+}
+_CHANGES: Mapping[str, Callable[[SimulatedBase, Query], Awaitable[None] | None]] = {
+    "deactivate": lambda base, _: base.deactivate(),
+    "stop": lambda base, _: base.stop(),
+    "start": lambda base, _: base.start(),
+    "restart": lambda base, query: base.restart(query.port),
+    "mute": _mute,
+    "fail": lambda base, query: base.faults.fail_install.add(query.module),
+    "fail-uninstall": lambda base, query: base.faults.fail_uninstall.add(query.module),
+    "hang": lambda base, query: base.faults.hang.add(query.command),
+    "slow": lambda base, query: base.faults.slow.update({query.command: query.duration()}),
+    "cut": lambda base, query: base.cut(query.duration()),
+    "drop-replies": lambda base, query: base.faults.drop_replies.add(query.command),
+    "heal": lambda base, _: base.faults.clear(),
+}
 
 
 def application(fleet: Fleet) -> web.Application:
     """Return the interface to fleet."""
-    app = web.Application()
-
-    def told(render: Callable[[SimulatedBase], list[object]]) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def handle(request: web.Request) -> web.Response:
-            return _json([item for base in _selected(fleet, request) for item in render(base)])
-
-        return handle
-
-    def changed(change: Change) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def handle(request: web.Request) -> web.Response:
-            bases = _selected(fleet, request)
-            for base in bases:
-                await change(base, request)
-            return _json([_state(base) for base in bases])
-
-        return handle
 
     async def usage(_request: web.Request) -> web.Response:
         return web.Response(text=HELP)
 
+    async def look(name: str, request: web.Request) -> web.Response:
+        return _json([item for base in _selected(fleet, request) for item in _LOOKS[name](base)])
+
+    async def change(name: str, request: web.Request) -> web.Response:
+        bases = _selected(fleet, request)
+        try:
+            query = Query.model_validate(dict(request.query))
+            for base in bases:
+                done = _CHANGES[name](base, query)
+                if done is not None:
+                    await done
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            raise web.HTTPBadRequest(text=f"{wrong['loc'][0]}={wrong['input']}: {plain(wrong['msg'])}\n") from error
+        except ValueError as error:
+            raise web.HTTPBadRequest(text=f"{error}\n") from error
+        except StartError as error:
+            raise web.HTTPConflict(text=f"{error}\n") from error
+        return _json([_state(base) for base in bases])
+
+    app = web.Application()
     app.router.add_get("/", usage)
     app.router.add_get("/admin", usage)
-    app.router.add_get("/admin/bases", told(lambda base: [_state(base)]))
-    app.router.add_get("/admin/commands", told(_commands))
-    app.router.add_get("/admin/history", told(_history))
-    for name, change in _CHANGES.items():
-        app.router.add_post(f"/admin/{name}", changed(change))
+    for name in _LOOKS:
+        app.router.add_get(f"/admin/{name}", partial(look, name))
+    for name in _CHANGES:
+        app.router.add_post(f"/admin/{name}", partial(change, name))
     return app
 
 
-async def _deactivate(base: SimulatedBase, _request: web.Request) -> None:
-    await base.deactivate()
-
-
-async def _stop(base: SimulatedBase, _request: web.Request) -> None:
-    await base.stop()
-
-
-async def _start(base: SimulatedBase, _request: web.Request) -> None:
-    try:
-        await base.start()
-    except (NoFreePort, BrokerUnavailable) as error:
-        raise web.HTTPConflict(text=f"{error}\n") from error
-
-
-async def _restart(base: SimulatedBase, request: web.Request) -> None:
-    port = request.query.get("port")
-    if port is not None and not (port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
-        raise web.HTTPBadRequest(text=f"port={port}: not a port\n")
-    try:
-        await base.restart(None if port is None else int(port))
-    except (NoFreePort, BrokerUnavailable) as error:
-        raise web.HTTPConflict(text=f"{error}\n") from error
-
-
-async def _mute(base: SimulatedBase, request: web.Request) -> None:
-    on = request.query.get("on", "true")
-    if on not in ("true", "false"):
-        raise web.HTTPBadRequest(text=f"on={on}: true or false\n")
-    base.faults.mute = on == "true"
-
-
-async def _fail(base: SimulatedBase, request: web.Request) -> None:
-    base.faults.fail_install.add(request.query.get("module", "*"))
-
-
-async def _fail_uninstall(base: SimulatedBase, request: web.Request) -> None:
-    base.faults.fail_uninstall.add(request.query.get("module", "*"))
-
-
-async def _hang(base: SimulatedBase, request: web.Request) -> None:
-    base.faults.hang.add(_command(request))
-
-
-async def _slow(base: SimulatedBase, request: web.Request) -> None:
-    base.faults.slow[_command(request)] = _seconds(request)
-
-
-async def _cut(base: SimulatedBase, request: web.Request) -> None:
-    base.cut(_seconds(request))
-
-
-async def _drop_replies(base: SimulatedBase, request: web.Request) -> None:
-    base.faults.drop_replies.add(_command(request))
-
-
-async def _heal(base: SimulatedBase, _request: web.Request) -> None:
-    base.faults.clear()
-
-
-_CHANGES: dict[str, Change] = {
-    "deactivate": _deactivate,
-    "stop": _stop,
-    "start": _start,
-    "restart": _restart,
-    "mute": _mute,
-    "fail": _fail,
-    "fail-uninstall": _fail_uninstall,
-    "hang": _hang,
-    "slow": _slow,
-    "cut": _cut,
-    "drop-replies": _drop_replies,
-    "heal": _heal,
-}
-
-
-def _selected(fleet: Fleet, request: web.Request) -> list[SimulatedBase]:
-    try:
-        return fleet.select(request.query.get("base", ""))
-    except UnknownBase as error:
-        raise web.HTTPNotFound(text=f"no base {error}\n") from error
-
-
-def _seconds(request: web.Request) -> float:
-    try:
-        seconds = float(request.query.get("seconds", ""))
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise web.HTTPBadRequest(text="seconds: a number of seconds is needed\n")
-    return seconds
-
-
-def _command(request: web.Request) -> str:
-    return request.query.get("command", "*")
-
-
 def _state(base: SimulatedBase) -> object:
+    faults = base.faults.model_dump()
     return {
         "identity": base.identity,
         "port": base.port,
@@ -176,26 +122,16 @@ def _state(base: SimulatedBase) -> object:
         "beating_over_mqtt": base.beating_over_mqtt,
         "modules": [{"name": biz.name, "version": biz.version, "state": biz.state.value} for biz in base.modules()],
         "counts": dict(base.counts),
-        "faults": {
-            "fail_install": sorted(base.faults.fail_install),
-            "fail_uninstall": sorted(base.faults.fail_uninstall),
-            "hang": sorted(base.faults.hang),
-            "slow": dict(base.faults.slow),
-            "drop_replies": sorted(base.faults.drop_replies),
-            "mute": base.faults.mute,
-        },
+        "faults": {name: sorted(value) if isinstance(value, set) else value for name, value in faults.items()},
     }
 
 
-def _commands(base: SimulatedBase) -> list[object]:
-    return [
-        {"base": base.identity, "verb": received.verb, "body": received.body, "at": received.at}
-        for received in base.commands
-    ]
-
-
-def _history(base: SimulatedBase) -> list[object]:
-    return [{"base": base.identity, **asdict(moment)} for moment in base.history]
+def _selected(fleet: Fleet, request: web.Request) -> list[SimulatedBase]:
+    identity = request.query.get("base", "")
+    try:
+        return fleet.select(identity)
+    except KeyError:
+        raise web.HTTPNotFound(text=f"no base {identity}\n") from None
 
 
 def _json(value: object) -> web.Response:

@@ -1,6 +1,6 @@
 """Module URLs as a JVM takes them, and what the jar behind one would say of itself.
 
-Nothing is fetched. What is behind a URL is told by its fragment, as ``Jar.parse`` reads
+Nothing is fetched. What is behind a URL is said by its fragment, as ``Jar.parse`` reads
 it; without one the jar is the module that was asked for. A host under .invalid cannot be
 resolved.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from urllib.parse import unquote, urlsplit
 
-from simulatedbase.java import invalid, not_fetched, thrown
+from simulatedbase.java import invalid, thrown
 
 _SCHEMES = frozenset({"http", "https", "file", "jar", "ftp"})
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
@@ -32,7 +32,7 @@ class Flaw(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Jar:
-    """Name, version and web context path as the manifest has them, each empty where it is not told; or a flaw."""
+    """Name, version and web context path as the manifest has them, each empty where it is not said; or a flaw."""
 
     name: str = ""
     version: str = ""
@@ -53,20 +53,21 @@ def fetch(url: str, jars: Mapping[str, Jar]) -> Jar:
 
     jars are what is behind some URLs, instead of what a fragment says.
     """
+    malformed = "java.net.MalformedURLException"
     scheme = _SCHEME.match(url)
     if scheme is None:
-        raise not_fetched("java.net.MalformedURLException", f"no protocol: {url}")
+        raise thrown(malformed, f"no protocol: {url}")
     if scheme[1].lower() not in _SCHEMES:
-        raise not_fetched("java.net.MalformedURLException", f"unknown protocol: {scheme[1].lower()}")
+        raise thrown(malformed, f"unknown protocol: {scheme[1].lower()}")
     try:
         host = urlsplit(url).hostname or ""
     except ValueError:
-        raise not_fetched("java.net.MalformedURLException", f"no protocol: {url}") from None
+        raise thrown(malformed, f"no protocol: {url}") from None
     if host.endswith(".invalid"):
-        raise not_fetched("java.net.UnknownHostException", host)
+        raise thrown("java.net.UnknownHostException", host)
     jar = jars.get(url) or Jar.parse(unquote(url.partition("#")[2]))
     if jar.flaw is Flaw.NOT_FOUND:
-        raise not_fetched("java.io.FileNotFoundException", url)
+        raise thrown("java.io.FileNotFoundException", url)
     return jar
 
 

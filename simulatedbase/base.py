@@ -1,58 +1,20 @@
-"""A simulated base: its modules and its tunnels, started and stopped as one."""
+"""A simulated base: its modules and its tunnels, started and stopped as one; and many of them in one process."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import time
-from collections import Counter, deque
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+import resource
+from collections.abc import Callable, Sequence
 
-import structlog
-
-from gateways.arklet.fields import Json
 from simulatedbase.arklet import Arklet
-from simulatedbase.heartbeat import DEACTIVATED, Heartbeat
+from simulatedbase.http.tunnel import HttpTunnel
+from simulatedbase.life import Journal, Life
 from simulatedbase.mqtt.tunnel import MqttTunnel
 from simulatedbase.profile import Faults, Profile, Tunnel
 from simulatedbase.runtime import Biz
-from simulatedbase.server import Server
 
-FIRST_PORT, LAST_PORT = 1238, 1337
-
-_QUESTIONS = frozenset({"queryAllBiz", "health"})
-"""Polled all the time: not worth a log line."""
-
-log = structlog.get_logger(__name__)
-
-
-class NoFreePort(OSError):
-    """No port could be bound; the message says which were tried."""
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A command as it came in. at is the process's monotonic time in seconds."""
-
-    verb: str
-    body: Json | None
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """What was inside from a moment on, until the next one. at is the process's monotonic time in seconds.
-
-    modules is state by name:version. number counts from 1: what is missing was
-    forgotten. running tells whether the base lived; note is a word on what happened.
-    """
-
-    number: int
-    at: float
-    running: bool
-    modules: dict[str, str]
-    note: str
+_FILES_PER_BASE = 3
+_FILES_SPARE = 256
 
 
 class SimulatedBase:
@@ -66,19 +28,14 @@ class SimulatedBase:
     def __init__(self, profile: Profile, faults: Faults | None = None) -> None:
         self.profile = profile
         self.faults = faults or Faults()
-        self.commands: deque[Received] = deque(maxlen=profile.commands_kept)
-        self.counts: Counter[str] = Counter()
-        self.history: deque[Moment] = deque(maxlen=profile.history_kept)
-        self._moments = 0
+        self._journal = Journal()
+        self.commands, self.counts, self.history = self._journal.commands, self._journal.counts, self._journal.history
         self._port = profile.port
-        self._life = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._changing = asyncio.Lock()
+        self._life: Life | None = None
         self._arklet: Arklet | None = None
-        self._server: Server | None = None
+        self._http: HttpTunnel | None = None
         self._mqtt: MqttTunnel | None = None
-        self._heartbeat: Heartbeat | None = None
-        self._beating: asyncio.Task[None] | None = None
-        self._log = log.bind(base=profile.identity)
 
     @property
     def identity(self) -> str:
@@ -92,17 +49,17 @@ class SimulatedBase:
 
     @property
     def running(self) -> bool:
-        """The base takes commands."""
+        """Whether the base takes commands."""
         return self._arklet is not None
 
     @property
     def connected(self) -> bool:
-        """The base has a connection to its broker."""
+        """Whether the base has a connection to its broker."""
         return self._mqtt is not None and self._mqtt.connected
 
     @property
     def beating_over_mqtt(self) -> bool:
-        """Heartbeats over MQTT did not end."""
+        """Whether heartbeats over MQTT did not end."""
         return self._mqtt is not None and self._mqtt.beating
 
     def modules(self) -> list[Biz]:
@@ -110,24 +67,24 @@ class SimulatedBase:
         return self._arklet.modules() if self._arklet is not None else []
 
     async def start(self) -> None:
-        """Start without modules; raises NoFreePort, BrokerUnavailable, or ValueError for a profile that cannot be.
+        """Start without modules; raises StartError, or ValueError for a profile that cannot be.
 
         The first heartbeat over HTTP goes out at once, which can be before the server listens.
         """
-        async with self._life:
+        async with self._changing:
             if not self.running:
                 await self._start()
 
     async def stop(self) -> None:
         """Leave in silence, as a Java base does: commands under way are cut, modules are lost."""
-        async with self._life:
+        async with self._changing:
             await self._stop()
 
     async def deactivate(self) -> None:
         """Say DEACTIVATED to the controller, then stop."""
-        async with self._life:
-            if self._heartbeat is not None:
-                await self._heartbeat.beat(DEACTIVATED)
+        async with self._changing:
+            if self._http is not None:
+                await self._http.deactivate()
             if self._mqtt is not None:
                 await self._mqtt.deactivate()
             await self._stop()
@@ -139,101 +96,89 @@ class SimulatedBase:
 
     async def restart(self, port: int | None = None) -> None:
         """Stop and start under the same identity, without modules, on the same port unless another is given."""
-        async with self._life:
+        async with self._changing:
             await self._stop()
             if port is not None:
                 self._port = port
             await self._start()
 
     async def _start(self) -> None:
-        began = time.monotonic()
-        arklet = Arklet(
-            self.profile,
-            self.faults,
-            self._tasks,
-            now=self._now,
-            uptime=lambda: time.monotonic() - began,
-            note=lambda word: self._note(arklet, word),
-        )
+        self._life = life = Life(self.profile, self.faults, self._journal)
+        arklet = Arklet(life)
         try:
             if self.profile.tunnel is not Tunnel.HTTP:
-                await self._start_mqtt(arklet)
+                self._mqtt = MqttTunnel(life, arklet)
+                await self._mqtt.start()
             if self.profile.tunnel is not Tunnel.MQTT:
-                await self._start_http(arklet)
+                self._http = HttpTunnel(life, arklet, self._port)
+                self._port = self._http.port
+                await self._http.start()
         except BaseException:
             await self._stop()
             raise
         self._arklet = arklet
-        self._note(arklet, "started")
-
-    async def _start_http(self, arklet: Arklet) -> None:
-        with ExitStack() as undo:
-            bound = undo.enter_context(closing(_bind(self.profile.listen, self._port)))
-            self._port = bound.getsockname()[1]
-            if self.profile.controller:
-                self._heartbeat = Heartbeat(self.profile, self.faults, self.port)
-                self._beating = asyncio.create_task(self._heartbeat.run(), name=f"{self.identity} heartbeat")
-                self._beating.add_done_callback(self._ended)
-            if self.profile.server_delay:
-                await asyncio.sleep(self.profile.server_delay)
-            server = Server(self.faults, self._tasks, arklet.execute, self._record)
-            await server.start(bound)
-            self._server = server
-            undo.pop_all()
-
-    async def _start_mqtt(self, arklet: Arklet) -> None:
-        if self.profile.broker is None:
-            raise ValueError("a base over MQTT needs a broker")
-        self._mqtt = MqttTunnel(
-            self.profile, self.profile.broker, self.faults, arklet, self._tasks, self._record, now=self._now
-        )
-        await self._mqtt.start()
+        arklet.note("started")
 
     async def _stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        ending = [*self._tasks, *([self._beating] if self._beating else [])]
-        for task in ending:
-            task.cancel()
-        if ending:
-            await asyncio.wait(ending)
+        if self._http is not None:
+            self._http.close()
+        if self._life is not None:
+            await self._life.end()
         if self._mqtt is not None:
             self._mqtt.close()
-        if self.running:
-            self._note(None, "stopped")
-        self._server = self._mqtt = self._beating = self._heartbeat = self._arklet = None
-
-    def _note(self, arklet: Arklet | None, word: str) -> None:
-        modules = {biz.identity: biz.state.value for biz in arklet.modules()} if arklet is not None else {}
-        self._moments += 1
-        self.history.append(Moment(self._moments, time.monotonic(), arklet is not None, modules, word))
-
-    def _now(self) -> int:
-        return time.time_ns() // 1_000_000 + round(self.profile.clock_skew * 1000)
-
-    def _record(self, command: str, parameters: Json | None) -> None:
-        self.commands.append(Received(command, parameters, time.monotonic()))
-        self.counts[command] += 1
-        if command not in _QUESTIONS:
-            self._log.debug("command received", command=command)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._log.error("heartbeats ended", exc_info=error)
+        if self._life is not None and self.running:
+            self._life.changed([], "stopped", running=False)
+        self._life = self._arklet = self._http = self._mqtt = None
 
 
-def _bind(host: str, port: int | None) -> socket.socket:
-    ports = range(FIRST_PORT, LAST_PORT + 1) if port is None else (port,)
-    problem = ""
-    for candidate in ports:
-        bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind((host, candidate))
-        except OSError as error:
-            bound.close()
-            problem = error.strerror or str(error)
-            continue
-        return bound
-    tried = f"{ports[0]} to {ports[-1]}" if len(ports) > 1 else str(ports[0])
-    raise NoFreePort(f"cannot listen on {host}, port {tried}: {problem}")
+class Fleet:
+    """Bases started one after another, evenly over a time, and stopped together."""
+
+    def __init__(self, bases: Sequence[SimulatedBase]) -> None:
+        self._bases = {base.identity: base for base in bases}
+
+    def bases(self) -> list[SimulatedBase]:
+        """Return all bases in order."""
+        return list(self._bases.values())
+
+    def select(self, identity: str) -> list[SimulatedBase]:
+        """Return one base, or all for an empty identity; raises KeyError."""
+        return [self._bases[identity]] if identity else self.bases()
+
+    async def start(self, ramp: float, started: Callable[[SimulatedBase], None]) -> None:
+        """Start all bases over ramp seconds, and call started with each. Raises what a base's start raises."""
+        raise_file_limit(len(self._bases))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for index, base in enumerate(self.bases()):
+            await asyncio.sleep(began + ramp * index / len(self._bases) - loop.time())
+            await base.start()
+            started(base)
+
+    async def stop(self) -> None:
+        """Stop all bases."""
+        await asyncio.gather(*(base.stop() for base in self.bases()))
+
+
+def profiles(first: Profile, count: int) -> list[Profile]:
+    """Return count profiles: first alone under its own identity, several as IDENTITY-1 to IDENTITY-count.
+
+    A fixed port counts up from base to base.
+    """
+    if count == 1:
+        return [first]
+    port = first.port
+    return [
+        first.model_copy(update={"identity": f"{first.identity}-{number + 1}", "port": port + number if port else port})
+        for number in range(count)
+    ]
+
+
+def raise_file_limit(bases: int) -> None:
+    """Let the process open the files that so many bases need, as far as its hard limit allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = bases * _FILES_PER_BASE + _FILES_SPARE
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

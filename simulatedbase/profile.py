@@ -1,17 +1,38 @@
-"""What a simulated base is, and the switches that make it fail."""
+"""What a simulated base is, and the switches that make it fail. Fields with a docstring are options of the program."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
-from types import MappingProxyType
+from typing import Annotated, Any
+from urllib.parse import SplitResult, urlsplit
 
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from gateways.arklet.fields import Json
+from gateways.arklet.names import parse_env
+from mqttclient.settings import BrokerSettings
 from simulatedbase.artifact import Jar
-from simulatedbase.mqtt.broker import Broker
 
 ALL = "*"
 """In a switch: every module, or every command."""
+
+COMMANDS: Mapping[str, str] = {
+    "help": "list all supported commands",
+    "installBiz": "install one ark biz",
+    "batchInstallBiz": "install one ark biz",
+    "uninstallBiz": "uninstall one ark biz",
+    "switchBiz": "switch one ark biz",
+    "queryAllBiz": "query all ark biz(including master biz)",
+    "health": "get all health info",
+    "queryBizOps": "query ark biz ops",
+}
+"""Every command, with what help says of it."""
+
+ACTIVATED = "activated"
+DEACTIVATED = "DEACTIVATED"
+"""State in a heartbeat; never sent by a Java base, which leaves in silence; in upper case by tools that do send it."""
 
 
 class MultiVersion(Enum):
@@ -29,23 +50,8 @@ class RuntimeVersion(Enum):
     """Version of the module runtime in a base: what differs on the wire."""
 
     V1_3_3 = "1.3.3"
-    """Beats every 120 s over HTTP and does not say there which version the base is; knows no batches."""
+    """Beats every 120 s over HTTP and does not say there which version the base is; knows no batchInstallBiz."""
     V1_4_2 = "1.4.2"
-
-    @property
-    def heartbeat_interval(self) -> float:
-        """Seconds between heartbeats over HTTP."""
-        return 12.0 if self is RuntimeVersion.V1_4_2 else 120.0
-
-    @property
-    def batches(self) -> bool:
-        """It knows batchInstallBiz, as from 1.4.1 on."""
-        return self is RuntimeVersion.V1_4_2
-
-    @property
-    def tells_version(self) -> bool:
-        """Heartbeats over HTTP say which version the base is."""
-        return self is RuntimeVersion.V1_4_2
 
 
 class Tunnel(Enum):
@@ -57,104 +63,178 @@ class Tunnel(Enum):
     BOTH = "both"
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """The unchanging part of a simulated base.
+def controller_url(text: str) -> SplitResult:
+    """Return the parts of a controller's URL; raises ValueError that says what is wrong with it."""
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ValueError(f"{text!r} is not a URL like http://127.0.0.1:7777")
+    if url.port == 0:
+        raise ValueError(f"{text!r} has port 0")
+    if not text.isascii() or any(character.isspace() for character in text):
+        raise ValueError(f"{text!r} has characters that do not belong in a URL")
+    return url
 
-    port 0 means any free one, None the first free one of 1238 to 1337, as a Java
-    base does. ip is what heartbeats report, listen the address that is bound.
-    Times are in seconds, sizes in bytes.
-    """
+
+def _controller(text: str) -> str:
+    if text:
+        controller_url(text)
+    return text.rstrip("/")
+
+
+def _command(text: str) -> str:
+    if text != ALL and text not in COMMANDS:
+        raise ValueError(f"not a command: {', '.join(COMMANDS)}, or {ALL} for all")
+    return text
+
+
+def _delays(value: Any) -> Any:
+    """Return what a list of COMMAND=S says."""
+    if not isinstance(value, list):
+        return value
+    if wrong := [text for text in value if "=" not in text]:
+        raise ValueError(f"{wrong[0]} is not of the form COMMAND=S")
+    return dict(text.split("=", 1) for text in value)
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Bytes = Annotated[int, Field(ge=0, le=2**62)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Command = Annotated[str, AfterValidator(_command)]
+
+
+class Profile(BaseModel):
+    """The unchanging part of a simulated base. Times are in seconds, sizes in bytes."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, arbitrary_types_allowed=True)
 
     identity: str = "base-1"
+    """identity; with --count the common part of all"""
     name: str = "simulated-base"
+    """name of the base application"""
     version: str = "1.0.0"
+    """version of the base application"""
     cluster_name: str = "default"
-    controller: str = ""
-    """URL of the controller without a trailing slash; empty means no heartbeats."""
-    port: int | None = 0
-    ip: str = "127.0.0.1"
-    listen: str = "127.0.0.1"
-    host_name: str = ""
-    runtime: RuntimeVersion = RuntimeVersion.V1_4_2
-    heartbeat_interval: float = 12.0
-    """Over HTTP."""
-    server_delay: float = 0.0
-    """From the first heartbeat until the server listens."""
-    install_time: float = 0.0
-    multi_version: MultiVersion = MultiVersion.DEFAULT
-    broken_stays: bool = False
-    """A module that did not start, or stop, stays listed as broken (auto uninstall switched off)."""
-    shared_paths: bool = False
-    """All versions of a module have one web context path, so that a second one cannot be started beside the first."""
-    jars: Mapping[str, Jar] = field(default_factory=lambda: MappingProxyType({}))
-    """What is behind URLs, where their fragments do not tell."""
-    java_version: str = "1.8.0_402"
-    metaspace_used: int = 65_585_152
-    """Used by the base itself, before modules."""
-    metaspace_max: int = 268_435_456
-    """-1 means that the JVM has no limit."""
-    metaspace_per_module: int = 1_843_200
+    """cluster of the base"""
+    controller: Annotated[str, AfterValidator(_controller)] = ""
+    """where heartbeats over HTTP go, for example http://127.0.0.1:7777; none are sent without it"""
     tunnel: Tunnel = Tunnel.HTTP
-    broker: Broker | None = None
-    """Needed unless the tunnel is HTTP."""
-    env: str = "default"
-    """Environment, in topics in lower case; HTTP does not tell it."""
-    mqtt_heartbeat_interval: float = 10.0
+    """how the controller is reached; mqtt opens no port for commands"""
+    port: Port | None = 0
+    """port for commands, counting up with --count; 0 any free one; without it the first free of 1238 to 1337"""
+    listen: str = "127.0.0.1"
+    """address that is bound"""
+    ip: str = "127.0.0.1"
+    """address that heartbeats report"""
+    host_name: str = ""
+    """host name that heartbeats report; the identity without it"""
+    java_version: str = "1.8.0_402"
+    """Java version that health reports"""
+    env: Annotated[str, AfterValidator(parse_env)] = "default"
+    """environment, part of the topics over MQTT"""
+    runtime: RuntimeVersion = RuntimeVersion.V1_4_2
+    """version of the module runtime; 1.3.3 knows no batchInstallBiz"""
+    heartbeat_interval: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """seconds between heartbeats (default: 12 over HTTP, 120 with runtime 1.3.3, and 10 over MQTT)"""
     heartbeats_survive: bool = False
-    """Over MQTT heartbeats go on after one that failed."""
-    reconnect_longest: float = 128.0
-    """Longest time between two attempts to reach the broker again."""
-    clock_skew: float = 0.0
-    """By how much the clock of the base is fast."""
-    commands_kept: int = 256
-    """How many received commands are remembered."""
-    history_kept: int = 1024
-    """How many changes of its modules are remembered."""
+    """heartbeats over MQTT go on after an outage"""
+    reconnect_longest: Seconds = 128.0
+    """longest time between attempts to reach the broker again, in seconds; the first comes after one second"""
+    server_delay: Seconds = 0.0
+    """seconds from the first heartbeat until the port for commands listens"""
+    install_time: Seconds = 0.0
+    """seconds that a module takes to start"""
+    multi_version: MultiVersion = MultiVersion.DEFAULT
+    """second version of a module: starts deactivated, serves beside the first, or takes over from it"""
+    broken_stays: bool = False
+    """a module that did not start or stop stays listed as broken"""
+    shared_paths: bool = False
+    """versions of a module have one web context path: a second one does not start beside the first"""
+    metaspace_used: Bytes = 65_585_152
+    """bytes of metaspace of the base itself"""
+    metaspace_max: Annotated[int, Field(ge=-1, le=2**62)] = 268_435_456
+    """limit of the metaspace in bytes, -1 for none; installations beyond it fail"""
+    metaspace_per_module: Bytes = 1_843_200
+    """bytes of metaspace of each module"""
+    clock_skew: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    """seconds by which the clock of the base is fast, or slow below 0"""
+
+    # Needed unless the tunnel is HTTP.
+    broker: BrokerSettings | None = None
+    # What is behind URLs, where their fragments do not say.
+    jars: Mapping[str, Jar] = {}
+    # Bounds how many bases of a fleet, which share it, connect to the broker at a time: each needs a thread for it.
+    connecting: asyncio.Semaphore = Field(default_factory=lambda: asyncio.Semaphore(32), repr=False)
+
+    @property
+    def old(self) -> bool:
+        """Whether the runtime has the habits of 1.3.3."""
+        return self.runtime is RuntimeVersion.V1_3_3
+
+    @property
+    def http_interval(self) -> float:
+        """Seconds between heartbeats over HTTP."""
+        return self.heartbeat_interval or (120.0 if self.old else 12.0)
+
+    @property
+    def mqtt_interval(self) -> float:
+        """Seconds between heartbeats over MQTT."""
+        return self.heartbeat_interval or 10.0
+
+    def metadata(self) -> Json:
+        """Return who the base is."""
+        return {
+            "clusterName": self.cluster_name,
+            "identity": self.identity,
+            "name": self.name,
+            "version": self.version,
+        }
+
+    def heartbeat(self, port: int, state: str = ACTIVATED) -> Json:
+        """Return what a heartbeat says; port is 0 over MQTT."""
+        base = self.metadata()
+        if port and self.old:
+            del base["version"]
+        return {
+            "baseMetadata": base,
+            "localHostName": self.host_name or self.identity,
+            "localIP": self.ip,
+            "port": port,
+            "state": state,
+        }
 
 
-@dataclass(slots=True)
-class Faults:
-    """Switches that tests turn while the base runs. Commands are named as on the wire, ALL means every one."""
+class Faults(BaseModel):
+    """Switches that tests turn while the base runs.
 
-    fail_install: set[str] = field(default_factory=set)
-    """Modules (NAME, NAME:VERSION or ALL) whose start-up throws."""
-    fail_uninstall: set[str] = field(default_factory=set)
-    """Modules, named alike, whose stop throws; they go all the same unless broken modules stay."""
-    hang: set[str] = field(default_factory=set)
-    """Commands that are accepted, not carried out and never answered."""
-    slow: dict[str, float] = field(default_factory=dict)
-    """Commands that are carried out only after so many seconds."""
-    drop_replies: set[str] = field(default_factory=set)
-    """Commands that are carried out, with the connection closed instead of an answer."""
+    Modules are NAME, NAME:VERSION or ALL, commands named as on the wire, or ALL.
+    """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    fail_install: set[str] = set()
+    """the start-up of this module throws; of every one without a name"""
+    fail_uninstall: set[str] = set()
+    """the stop of this module throws, and it goes unless broken ones stay; of every one without a name"""
+    hang: set[Command] = set()
+    """accept the command and never answer"""
+    slow: Annotated[dict[Command, Seconds], BeforeValidator(_delays)] = {}
+    """delay the command by so many seconds"""
+    drop_replies: set[Command] = set()
+    """carry the command out, then give no answer"""
     mute: bool = False
-    """No heartbeats."""
-
-    def fails_install(self, name: str, version: str) -> bool:
-        """Tell whether the module's start-up throws."""
-        return not self.fail_install.isdisjoint((ALL, name, f"{name}:{version}"))
-
-    def fails_uninstall(self, name: str, version: str) -> bool:
-        """Tell whether the module's stop throws."""
-        return not self.fail_uninstall.isdisjoint((ALL, name, f"{name}:{version}"))
-
-    def hangs(self, command: str) -> bool:
-        """Tell whether the command is never answered."""
-        return not self.hang.isdisjoint((ALL, command))
-
-    def drops_reply(self, command: str) -> bool:
-        """Tell whether the command's answer is dropped."""
-        return not self.drop_replies.isdisjoint((ALL, command))
+    """send no heartbeats"""
 
     def delay(self, command: str) -> float:
-        """Return by how many seconds the command is delayed."""
+        """Return by how many seconds a command is delayed."""
         return self.slow.get(command, self.slow.get(ALL, 0.0))
 
     def clear(self) -> None:
         """Switch every fault off."""
-        self.fail_install.clear()
-        self.fail_uninstall.clear()
-        self.hang.clear()
-        self.slow.clear()
-        self.drop_replies.clear()
+        for switch in (self.fail_install, self.fail_uninstall, self.hang, self.slow, self.drop_replies):
+            switch.clear()
         self.mute = False
+
+
+def hit(switch: set[str], name: str, version: str = "") -> bool:
+    """Return whether a switch is set for a command, or for a version of a module."""
+    return not switch.isdisjoint((ALL, name, f"{name}:{version}"))

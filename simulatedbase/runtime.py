@@ -6,12 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateways.arklet.facts import ModuleState
-from simulatedbase.java import thrown
+from simulatedbase.java import JavaError, thrown
 from simulatedbase.profile import MultiVersion
 
-REGISTERED_PRIORITY = 100
-
-_STOPPABLE = frozenset({ModuleState.ACTIVATED, ModuleState.DEACTIVATED, ModuleState.BROKEN})
+_STARTED = (ModuleState.ACTIVATED, ModuleState.DEACTIVATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,6 @@ class Biz:
     path: str = ""
     """Web context path; empty for one that serves no HTTP."""
     work_dir: str = ""
-    priority: int = REGISTERED_PRIORITY
     records: list[StateRecord] = field(default_factory=list)
     """Oldest first; never empty once registered."""
 
@@ -50,122 +47,87 @@ class Biz:
 
     @property
     def stoppable(self) -> bool:
-        """It may be stopped now."""
-        return self.state in _STOPPABLE
+        """Whether it may be stopped now."""
+        return self.state in (*_STARTED, ModuleState.BROKEN)
 
     def enter(self, state: ModuleState, now: int, reason: str, message: str = "") -> None:
         """Record a change of state."""
         self.records.append(StateRecord(now, state, reason, message))
 
 
+@dataclass(slots=True)
 class Runtime:
-    """The registry of modules.
+    """The registry of modules, by name:version.
 
     Invariant: unless two versions may serve together, at most one version of a
     name is ACTIVATED. changed is called after each step that a client could see.
     """
 
-    def __init__(
-        self, multi_version: MultiVersion, *, broken_stays: bool, changed: Callable[[], None] = lambda: None
-    ) -> None:
-        self._multi_version = multi_version
-        self._broken_stays = broken_stays
-        self._changed = changed
-        self._modules: dict[tuple[str, str], Biz] = {}
+    multi_version: MultiVersion
+    broken_stays: bool
+    changed: Callable[[], None] = lambda: None
+    modules: dict[str, Biz] = field(default_factory=dict)
 
-    def modules(self) -> list[Biz]:
-        """Return what is registered, by priority, in the order of registration."""
-        return sorted(self._modules.values(), key=lambda biz: biz.priority)
+    def versions(self, name: str) -> list[Biz]:
+        """Return all versions of a module."""
+        return [biz for biz in self.modules.values() if biz.name == name]
 
-    def get(self, name: str, version: str) -> Biz | None:
-        """Return one module."""
-        return self._modules.get((name, version))
-
-    def register(
-        self, name: str, version: str, now: int, main_class: str, *, path: str = "", work_dir: str = ""
-    ) -> Biz | None:
-        """Register a module that is about to start; None when its identity is taken, in whatever state."""
-        if (name, version) in self._modules:
-            return None
-        biz = Biz(name, version, main_class, path, work_dir)
+    def register(self, biz: Biz, now: int) -> bool:
+        """Register a module that is about to start; False when its identity is taken, in whatever state."""
+        if biz.identity in self.modules:
+            return False
         biz.enter(ModuleState.RESOLVED, now, "Created")
-        self._modules[name, version] = biz
-        self._changed()
-        return biz
+        self.modules[biz.identity] = biz
+        self.changed()
+        return True
 
     def started(self, biz: Biz, now: int) -> None:
         """Note that the main method of a module came back."""
         serving = self._serving(biz.name)
-        if serving is None or self._multi_version is MultiVersion.BOTH:
+        if serving is None or self.multi_version is MultiVersion.BOTH:
             biz.enter(ModuleState.ACTIVATED, now, "Started")
-        elif self._multi_version is MultiVersion.SWITCH:
+        elif self.multi_version is MultiVersion.SWITCH:
             serving.enter(ModuleState.DEACTIVATED, now, "Switched", f"switch to new version {biz.identity}")
             biz.enter(ModuleState.ACTIVATED, now, "Started")
         else:
             biz.enter(ModuleState.DEACTIVATED, now, "Started", "start but is deactivated")
-        self._changed()
+        self.changed()
 
-    def failed(self, biz: Biz, now: int, trace: str) -> None:
-        """Note that the main method of a module threw."""
-        self._broke(biz, now, "Install Failed", trace)
+    def broke(self, biz: Biz, now: int, reason: str, error: JavaError) -> None:
+        """Note that the main method of a module, or its stop, threw."""
+        biz.enter(ModuleState.BROKEN, now, reason, error.trace)
+        self.changed()
+        if not self.broken_stays:
+            self._forget(biz)
 
-    def not_stopped(self, biz: Biz, now: int, trace: str) -> None:
-        """Note that the stop of a module threw."""
-        self._broke(biz, now, "Uninstall Failed", trace)
-
-    def uninstall(self, name: str, version: str) -> bool:
-        """Stop and remove a module; False when there is none. Raises JavaError while it starts."""
-        biz = self.get(name, version)
-        if biz is None:
-            return False
+    def uninstall(self, biz: Biz) -> None:
+        """Stop and remove a module; raises JavaError while it starts."""
         if not biz.stoppable:
             raise thrown("java.lang.IllegalArgumentException", "BizState must be ACTIVATED, DEACTIVATED or BROKEN.")
         self._forget(biz)
-        self._changed()
-        return True
 
-    def uninstall_all(self, name: str) -> None:
-        """Stop and remove all versions of a module; raises JavaError while one starts."""
-        for biz in self.versions(name):
-            self.uninstall(name, biz.version)
-
-    def switch(self, name: str, version: str, now: int) -> bool:
+    def switch(self, biz: Biz, now: int) -> bool:
         """Make one version the serving one; False unless it is ACTIVATED or DEACTIVATED."""
-        biz = self._modules[name, version]
-        if biz.state is ModuleState.ACTIVATED:
-            return True
-        if biz.state is not ModuleState.DEACTIVATED:
-            return False
-        serving = self._serving(name)
-        message = ""
-        if serving is not None:
-            serving.enter(ModuleState.DEACTIVATED, now, "Switched", f"switch to new version {biz.identity}")
-            message = f"switch from old version: {serving.identity}"
-        biz.enter(ModuleState.ACTIVATED, now, "Switched", message)
-        self._changed()
-        return True
+        if biz.state is ModuleState.DEACTIVATED:
+            serving = self._serving(biz.name)
+            message = ""
+            if serving is not None:
+                serving.enter(ModuleState.DEACTIVATED, now, "Switched", f"switch to new version {biz.identity}")
+                message = f"switch from old version: {serving.identity}"
+            biz.enter(ModuleState.ACTIVATED, now, "Switched", message)
+            self.changed()
+        return biz.state is ModuleState.ACTIVATED
 
     def path_taken(self, biz: Biz) -> bool:
-        """Tell whether another module that was started has the web context path of one that is not."""
-        started = (ModuleState.ACTIVATED, ModuleState.DEACTIVATED)
-        others = (other for other in self._modules.values() if other is not biz and other.state in started)
+        """Return whether another module that was started has the web context path of one that is not."""
+        others = (other for other in self.modules.values() if other is not biz and other.state in _STARTED)
         return bool(biz.path) and any(other.path == biz.path for other in others)
-
-    def versions(self, name: str) -> list[Biz]:
-        """Return all versions of a module."""
-        return [biz for biz in self._modules.values() if biz.name == name]
 
     def _serving(self, name: str) -> Biz | None:
         return next((biz for biz in self.versions(name) if biz.state is ModuleState.ACTIVATED), None)
 
-    def _broke(self, biz: Biz, now: int, reason: str, trace: str) -> None:
-        biz.enter(ModuleState.BROKEN, now, reason, trace)
-        self._changed()
-        if not self._broken_stays:
-            self._forget(biz)
-            self._changed()
-
     def _forget(self, biz: Biz) -> None:
         # A module of the same identity may have taken the place of one that was removed.
-        if self._modules.get((biz.name, biz.version)) is biz:
-            del self._modules[biz.name, biz.version]
+        if self.modules.get(biz.identity) is biz:
+            del self.modules[biz.identity]
+        self.changed()

@@ -7,12 +7,14 @@ has their texts, and null is written in lists of modules alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from gateways.arklet.fields import Json
+from simulatedbase import fastjson
 from simulatedbase.java import JavaError
 from simulatedbase.runtime import Biz
 
@@ -62,25 +64,43 @@ def parameters(command: str, payload: bytes) -> Json | None:
 
     Raises Malformed.
     """
-    if not payload.strip():
-        given = None
-    else:
-        try:
-            given = orjson.loads(payload)
-        except orjson.JSONDecodeError as error:
-            raise Malformed(str(error)) from error
+    try:
+        given = orjson.loads(payload) if payload.strip() else None
+    except orjson.JSONDecodeError as error:
+        raise Malformed(str(error)) from error
     if command == BATCH:
-        return {"bizList": _items(given)}
+        if given is not None and not (isinstance(given, list) and all(isinstance(item, dict) for item in given)):
+            raise Malformed("not a list of modules")
+        return {"bizList": given}
     if given is not None and not isinstance(given, dict):
         raise Malformed("not an object")
     return given
 
 
-def simple_biz(modules: list[Biz]) -> list[Json]:
-    """Return what queryAllBiz tells: the state by its text, but by its name in the record of the last change."""
+def answer(
+    command: str, given: Json | None, result: Json | JavaError, modules: Sequence[Biz]
+) -> tuple[str, object] | None:
+    """Return own topic and data of the answer to a command; exceptions of questions have none."""
+    if command in QUESTIONS and isinstance(result, JavaError):
+        return None
+    if command == "queryAllBiz":
+        return "simpleBiz", simple_biz(modules)
+    told = response(result)
+    if command == "health":
+        return "health", told
+    if command == BATCH:
+        return "batchInstallBizResponse", {"response": told, "command": BATCH}
+    # The module is named as it was asked for, not as it is.
+    name, version = (given or {}).get("bizName"), (given or {}).get("bizVersion")
+    data = {"bizName": name, "response": told, "command": command, "bizVersion": version}
+    return "bizOperation", {key: value for key, value in data.items() if value is not None}
+
+
+def simple_biz(modules: Sequence[Biz]) -> list[Json]:
+    """Return what queryAllBiz reports: the state by its text, but by its name in the record of the last change."""
     return [
         {
-            "latestStateRecord": record(biz),
+            "latestStateRecord": by_name(fastjson.listed(biz)["bizStateRecords"][-1]),
             "name": biz.name,
             "state": biz.state.value,
             "version": biz.version,
@@ -89,43 +109,15 @@ def simple_biz(modules: list[Biz]) -> list[Json]:
     ]
 
 
-def record(biz: Biz) -> Json | None:
-    """Return the last change of a module, None for one that has none."""
-    if not biz.records:
-        return None
-    last = biz.records[-1]
-    return {
-        "changeTime": last.time,
-        "message": last.message,
-        "reason": _name(last.reason),
-        "state": last.state.value.upper(),
-    }
-
-
-def response(answer: Json) -> Json:
-    """Return an envelope of HTTP as the response that MQTT carries."""
-    return {key: by_name(value) for key, value in answer.items() if key != "baseIdentity"}
-
-
-def thrown(error: JavaError) -> Json:
-    """Return the response for an exception."""
-    return {"code": "FAILED", "data": {"code": "FAILED", "message": error.trace}, "message": error.reason}
-
-
-def operation(command: str, given: Json, told: Json) -> Json:
-    """Return the data of a bizOperation: the module is told as it was asked for, not as it is."""
-    name, version = given.get("bizName"), given.get("bizVersion")
-    data = {"bizName": name, "response": told, "command": command, "bizVersion": version}
-    return {key: value for key, value in data.items() if value is not None}
-
-
-def batch(told: Json) -> Json:
-    """Return the data of a batchInstallBizResponse."""
-    return {"response": told, "command": BATCH}
+def response(result: Json | JavaError) -> Json:
+    """Return an envelope of HTTP, or an exception, as the response that MQTT carries."""
+    if isinstance(result, JavaError):
+        return {"code": "FAILED", "data": {"code": "FAILED", "message": result.trace}, "message": result.reason}
+    return {key: by_name(value) for key, value in result.items() if key != "baseIdentity"}
 
 
 def by_name(value: Any) -> Any:
-    """Return what HTTP tells of modules with every enum by its name."""
+    """Return what HTTP reports of modules with every enum by its name."""
     if isinstance(value, list):
         return [by_name(item) for item in value]
     if not isinstance(value, dict):
@@ -134,15 +126,7 @@ def by_name(value: Any) -> Any:
     if "bizState" in named:
         named["bizState"] = named["bizState"].upper()
     if "changeTime" in named:
-        named |= {"reason": _name(named["reason"]), "state": named["state"].upper()}
+        reason = named["reason"]
+        named["reason"] = _REASONS.get(reason, reason.upper().replace(" ", "_"))
+        named["state"] = named["state"].upper()
     return named
-
-
-def _name(reason: str) -> str:
-    return _REASONS.get(reason, reason.upper().replace(" ", "_"))
-
-
-def _items(given: Any) -> list[Any] | None:
-    if given is not None and not (isinstance(given, list) and all(isinstance(item, dict) for item in given)):
-        raise Malformed("not a list of modules")
-    return given

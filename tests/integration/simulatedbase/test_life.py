@@ -10,7 +10,9 @@ import pytest
 
 from gateways.arklet import payloads
 from gateways.arklet.facts import BaseState, Metadata
-from simulatedbase.base import FIRST_PORT, LAST_PORT, NoFreePort, SimulatedBase
+from service.process import StartError
+from simulatedbase.base import SimulatedBase
+from simulatedbase.http.tunnel import FIRST_PORT, LAST_PORT
 from simulatedbase.profile import Profile
 from tests.integration.simulatedbase.wire import Controller, command, controller, until
 
@@ -145,7 +147,7 @@ async def test_port_in_use_is_an_error_that_leaves_nothing_behind() -> None:
     async with controller() as taker:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             base = beating(taker, port=taken.getsockname()[1])
-            with pytest.raises(NoFreePort, match="Address already in use"):
+            with pytest.raises(StartError, match="Address already in use"):
                 await base.start()
         assert not base.running
         await base.start()

@@ -177,7 +177,7 @@ async def test_wrong_option_is_refused() -> None:
     async with asyncio.timeout(30):
         _, errors = await process.communicate()
     assert process.returncode == 2
-    assert "health is not of the form COMMAND=SECONDS" in errors.decode()
+    assert "health is not of the form COMMAND=S" in errors.decode()
 
 
 async def test_broker_that_is_away_ends_the_program_with_cause_and_fix() -> None:

@@ -14,10 +14,9 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
 from simulatedbase.base import SimulatedBase
-from simulatedbase.mqtt.broker import Broker
 from simulatedbase.profile import Faults, Profile, RuntimeVersion, Tunnel
 from tests.integration.simulatedbase.situations import Situation, simple, situation, url_of
-from tests.integration.simulatedbase.wire import SECONDS, command, until
+from tests.integration.simulatedbase.wire import SECONDS, broker, command, until
 from tests.recordings import FROM_BASE, HTTP, MQTT, TO_BASE, Exchange, Published
 from tests.recordings.shapes import shape
 from tests.servers.mosquitto import Mosquitto
@@ -239,8 +238,8 @@ def _question(message: Published) -> tuple[str, bytes, Situation]:
 @pytest.mark.parametrize("message", FROM_BASE, ids=lambda message: message.id)
 async def test_what_is_published_over_mqtt(mosquitto: Mosquitto, message: Published) -> None:
     topic, payload, scene = _question(message)
-    broker = Broker("127.0.0.1", mosquitto.port)
-    settings: dict[str, Any] = {"identity": "base-m", "tunnel": Tunnel.BOTH, "broker": broker, "env": "dev", "port": 0}
+    settings: dict[str, Any] = {"identity": "base-m", "tunnel": Tunnel.BOTH, "env": "dev", "port": 0}
+    settings["broker"] = broker(mosquitto.port)
     async with taker(mosquitto.port) as heard, running(scene, **settings):
         if topic:
             heard.client.publish(f"koupleless_dev/base-m/{topic}", payload, qos=1)

@@ -6,7 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
+from mqttclient.settings import BrokerSettings
+
 SECONDS = 10.0
+
+
+def broker(port: int, **account: object) -> BrokerSettings:
+    """Return how a base reaches a broker on loopback."""
+    return BrokerSettings.model_validate({"broker": "127.0.0.1", "port": port, **account})
 
 
 async def exchange(port: int, request: bytes) -> bytes:

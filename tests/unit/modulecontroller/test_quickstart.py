@@ -11,7 +11,7 @@ import pytest
 from modulecontroller import broker, quickstart
 from modulecontroller.settings import QuickstartSettings
 from service.process import StartError
-from simulatedbase import options
+from simulatedbase.options import Options
 
 FOLDER = Path("/data")
 
@@ -28,8 +28,9 @@ def _no_broker_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bases_over_http() -> None:
     program = quickstart.simulated_bases(settings(HTTP_TUNNEL_LISTEN_PORT=7000), 3)
-    told = options.parse(program.arguments)
-    assert (told.count, told.controller, told.tunnel.value) == (3, "http://127.0.0.1:7000", "http")
+    told = Options(program.arguments)
+    assert told.run.count == 3
+    assert (told.profile.controller, told.profile.tunnel.value) == ("http://127.0.0.1:7000", "http")
     assert program.environ == {}
 
 
@@ -37,19 +38,20 @@ def test_bases_over_mqtt_on_the_broker_that_we_run(monkeypatch: pytest.MonkeyPat
     program = quickstart.simulated_bases(settings(mqtt=True, MQTT_PORT=1884, ENV="Test"), 3)
     for name, value in program.environ.items():
         monkeypatch.setenv(name, value)
-    told = options.profile(options.parse(program.arguments))
+    told = Options(program.arguments).profile
     assert told.broker is not None
-    assert (told.tunnel.value, told.broker.host, told.broker.port, told.env) == ("mqtt", "127.0.0.1", 1884, "test")
+    assert (told.tunnel.value, told.broker.broker, told.broker.port, told.env) == ("mqtt", "127.0.0.1", 1884, "test")
 
 
 def test_bases_over_mqtt_on_the_broker_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MQTT_BROKER", "broker.example")
+    monkeypatch.setenv("MQTT_USERNAME", "user")
     monkeypatch.setenv("MQTT_PASSWORD", "secret")
     wanted = settings(mqtt=True, MQTT_BROKER="broker.example")
     program = quickstart.simulated_bases(wanted, 3)
-    told = options.profile(options.parse(program.arguments))
+    told = Options(program.arguments).profile
     assert told.broker is not None
-    assert (told.broker.host, told.broker.password) == ("broker.example", "secret")
+    assert (told.broker.broker, told.broker.password.get_secret_value()) == ("broker.example", "secret")
     assert "secret" not in " ".join(program.arguments)
     assert not quickstart.runs_broker(wanted)
     assert "MQTT_BROKER" not in quickstart.environ(wanted, FOLDER)

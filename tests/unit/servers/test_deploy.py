@@ -18,7 +18,7 @@ from controlplane.settings import ControlPlaneSettings
 from modulecontroller.configuration import PROGRAMS, survey
 from modulecontroller.settings import PROGRAM_NAMES
 from service.settings import ALL_VARIABLES, names
-from simulatedbase.options import parse
+from simulatedbase.options import Options
 from tests.servers import manifests, rbac
 from tests.servers.kubeapi import Json
 from tests.servers.rbac import SHIPPED
@@ -217,10 +217,10 @@ def test_programs_start_with_the_variables_of_their_manifest(
 
 def test_simulated_bases_are_told_what_they_understand() -> None:
     ((_, container),) = containers("simulated-bases.yaml")
-    options = parse(container["args"])
-    assert options.controller.endswith(".koupleless-system:7777")
-    assert options.count == 2
-    assert options.port == container["ports"][0]["containerPort"]
+    options = Options(container["args"])
+    assert options.profile.controller.endswith(".koupleless-system:7777")
+    assert options.run.count == 2
+    assert options.profile.port == container["ports"][0]["containerPort"]
 
 
 def test_the_two_forms_are_reached_at_the_same_name() -> None:

@@ -3,57 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
-from gateways.arklet import commands, payloads
+from gateways.arklet import payloads
 from gateways.arklet.facts import (
-    BaseState,
     ClientCode,
     InstallStrategy,
     ModuleOrder,
     ModuleState,
-    Reply,
     ReplyCode,
     Verb,
 )
 from gateways.arklet.fields import Json, first_object
-from gateways.arklet.payloads import Negative
-from simulatedbase import rendering
-from simulatedbase.arklet import DESCRIPTIONS, Arklet
-from simulatedbase.profile import Faults, MultiVersion, Profile, RuntimeVersion
-
-BIZ1 = ModuleOrder("biz1", "0.0.1", "https://repo.example/biz1.jar")
-BIZ2 = ModuleOrder("biz2", "0.0.1", "https://repo.example/biz2.jar")
-
-
-class Base:
-    """An arklet without a server; bodies go in and out as bytes."""
-
-    def __init__(self, faults: Faults | None = None, **profile: Any) -> None:
-        self.faults = faults or Faults()
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.arklet = Arklet(
-            Profile(identity="10.0.0.7", name="shop-base", **profile),
-            self.faults,
-            self.tasks,
-            now=lambda: 1_700_000_000_000 + round(asyncio.get_running_loop().time() * 1000),
-            uptime=lambda: 12.5,
-        )
-
-    async def send(self, command: str, parameters: Json | None) -> bytes:
-        return rendering.encode(await self.arklet.execute(command, parameters))
-
-    async def ask(self, verb: Verb, *modules: ModuleOrder) -> bytes:
-        return await self.send(verb.value, first_object(commands.body(verb, modules)))
-
-    async def reply(self, verb: Verb, *modules: ModuleOrder) -> Reply:
-        return payloads.reply(await self.ask(verb, *modules))
-
-    async def states(self) -> dict[tuple[str, str], ModuleState]:
-        told = payloads.modules(await self.ask(Verb.QUERY_MODULES))
-        return {(module.name, module.version): module.state for module in told}
+from simulatedbase.profile import COMMANDS, Faults, MultiVersion, RuntimeVersion
+from tests.unit.simulatedbase.bases import BIZ1, BIZ2, Base
 
 
 @pytest.mark.looptime
@@ -245,7 +209,7 @@ async def test_two_modules_cannot_have_one_web_context_path() -> None:
 
 async def test_a_runtime_before_batches() -> None:
     base = Base(runtime=RuntimeVersion.V1_3_3)
-    assert payloads.help_commands(await base.send("help", {})) == DESCRIPTIONS.keys() - {"batchInstallBiz"}
+    assert payloads.help_commands(await base.send("help", {})) == COMMANDS.keys() - {"batchInstallBiz"}
     assert (await base.reply(Verb.BATCH_INSTALL, BIZ1)).code is ReplyCode.CMD_NOT_FOUND
 
 
@@ -318,105 +282,3 @@ async def test_batch_with_one_bad_url_does_nothing() -> None:
     assert told.reply.message == "Internal Error: java.net.MalformedURLException: unknown protocol: oss"
     assert await base.states() == {}
     assert payloads.batch_reply(await base.ask(Verb.BATCH_INSTALL)).reply.code is ReplyCode.SUCCESS
-
-
-REQUEST = {"bizName": "biz1", "bizVersion": "0.0.1", "bizUrl": "https://repo.example/biz1.jar", "async": True}
-
-
-async def ops(base: Base, request_id: str) -> Any:
-    return first_object(await base.send("queryBizOps", {"requestId": request_id}))["data"]
-
-
-@pytest.mark.looptime
-async def test_asynchronous_command() -> None:
-    base = Base(install_time=4)
-    accepted = first_object(await base.send("installBiz", REQUEST | {"requestId": "r-1"}))
-    assert accepted["code"] == "SUCCESS"
-    assert accepted["data"] == {
-        "arkBizMeta": {
-            "async": True,
-            "bizName": "biz1",
-            "bizUrl": "https://repo.example/biz1.jar",
-            "bizVersion": "0.0.1",
-            "installStrategy": "installOnly",
-            "requestId": "r-1",
-        },
-        "elapsedTime": 0,
-        "endTimestamp": 0,
-        "requestId": "r-1",
-        "startTime": 1_700_000_000_000,
-        "startTimestamp": 1_700_000_000_000,
-        "status": "INITIALIZED",
-    }
-    await asyncio.sleep(1)
-    assert (await ops(base, "r-1"))["status"] == "EXECUTING"
-    again = payloads.reply(await base.send("installBiz", REQUEST | {"requestId": "r-1"}))
-    assert again.message == "The request corresponding to the requestId(r-1) has been executed."
-    await asyncio.sleep(4)
-    record = await ops(base, "r-1")
-    assert (record["status"], record["elapsedTime"]) == ("SUCCEEDED", 4000)
-    await base.send("installBiz", REQUEST | {"requestId": "r-2"})
-    await asyncio.sleep(1)
-    record = await ops(base, "r-2")
-    assert (record["status"], record["message"]) == ("FAILED", "install biz not success!")
-    unknown = payloads.reply(await base.send("queryBizOps", {"requestId": "r-9"}))
-    assert unknown.message == "Not found the corresponding ops record."
-    assert not base.tasks
-
-
-@pytest.mark.looptime
-async def test_asynchronous_loser_frees_the_lock_of_the_winner() -> None:
-    base = Base(install_time=4)
-    await base.send("installBiz", REQUEST | {"requestId": "winner"})
-    await asyncio.sleep(1)
-    await base.send("installBiz", REQUEST | {"requestId": "loser"})
-    await asyncio.sleep(1)
-    record = await ops(base, "loser")
-    assert (record["status"], record["endTimestamp"]) == ("INITIALIZED", 1_700_000_001_000)
-    assert "BizState must be" in (await base.reply(Verb.UNINSTALL, BIZ1)).message
-    await asyncio.sleep(4)
-    assert (await ops(base, "winner"))["status"] == "SUCCEEDED"
-
-
-async def test_unknown_command() -> None:
-    assert await Base().send("health/", {}) == b'{"code":"CMD_NOT_FOUND","message":"please follow the doc"}'
-
-
-async def test_help_names_every_command() -> None:
-    assert payloads.help_commands(await Base().send("help", None)) == set(DESCRIPTIONS)
-
-
-async def test_health() -> None:
-    base = Base(metaspace_used=1000, metaspace_per_module=10, metaspace_max=-1, java_version="17.0.9")
-    await base.ask(Verb.INSTALL, BIZ1)
-    body = await base.ask(Verb.HEALTH)
-    told = payloads.health(body)
-    assert (told.state, told.java_version) == (BaseState.ACTIVATED, "17.0.9")
-    assert told.metaspace is not None
-    assert (told.metaspace.used, told.metaspace.committed, told.metaspace.max) == (1010, 65536, -1)
-    data = first_object(body)["data"]["healthData"]
-    assert set(data) == {"masterBizInfo", "bizListInfo", "pluginListInfo", "cpu", "jvm"}
-    assert [entry["bizName"] for entry in data["bizListInfo"]] == ["shop-base", "biz1"]
-    assert data["jvm"]["max non heap memory(M)"] == -9.5367431640625e-7
-
-
-@pytest.mark.parametrize(
-    ("parameters", "keys"),
-    [
-        ({"type": "system"}, {"cpu", "jvm"}),
-        ({"type": "system", "metrics": ["cpu"]}, {"cpu"}),
-        ({"type": "biz"}, {"bizListInfo"}),
-        ({"type": "biz", "bizName": "biz1", "bizVersion": "0.0.1"}, {"bizInfo"}),
-        ({"type": "plugin"}, {"pluginListInfo"}),
-        ({"type": "system", "metrics": 3}, {"cpu", "jvm"}),
-    ],
-)
-async def test_parts_of_health(parameters: Json, keys: set[str]) -> None:
-    base = Base()
-    await base.ask(Verb.INSTALL, BIZ1)
-    assert set(first_object(await base.send("health", parameters))["data"]["healthData"]) == keys
-
-
-async def test_health_of_an_absent_module_is_negative() -> None:
-    with pytest.raises(Negative):
-        payloads.health(await Base().send("health", {"bizName": "x", "bizVersion": "1"}))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
 
 from gateways.arklet.fields import Json
+from mqttclient.connection import MqttConnection, MqttMessage
+from mqttclient.failures import NotSent
+from mqttclient.settings import BrokerSettings
 from simulatedbase.arklet import Arklet
+from simulatedbase.life import Journal, Life
 from simulatedbase.mqtt import wire
-from simulatedbase.mqtt.commands import Commands
-from simulatedbase.mqtt.connection import PublishFailed
+from simulatedbase.mqtt.tunnel import MqttTunnel
 from simulatedbase.profile import Faults, Profile
 
 pytestmark = pytest.mark.looptime
@@ -23,31 +26,43 @@ REMOVE = b'{"bizName":"biz1","bizVersion":"0.0.1"}'
 
 
 class Base:
+    """A base that is connected to nothing: what it publishes is collected."""
+
     def __init__(self, **profile: Any) -> None:
         self.faults = Faults()
         self.published: list[tuple[str, Any]] = []
-        self.recorded: list[tuple[str, Json | None]] = []
         self.offline = False
-        tasks: set[asyncio.Task[None]] = set()
-        self.arklet = Arklet(
-            Profile(identity="b", name="shop-base", **profile), self.faults, tasks, now=lambda: 0, uptime=lambda: 1.0
-        )
-        self._commands = Commands(
-            TOPICS, self.arklet, self.faults, tasks, lambda *told: self.recorded.append(told), self._publish
-        )
+        broker = BrokerSettings.model_validate({"broker": "nowhere"})
+        profile = {"identity": "b", "name": "shop-base", "env": "dev", "broker": broker, **profile}
+        self._journal = Journal()
+        life = Life(Profile(**profile), self.faults, self._journal, clock=lambda: 0)
+        self.arklet = Arklet(life)
+        self._tunnel = MqttTunnel(life, self.arklet)
+        self._tunnel._connection = cast("MqttConnection", self)
+
+    @property
+    def recorded(self) -> list[tuple[str, Json | None]]:
+        return [(received.verb, received.body) for received in self._journal.commands]
 
     async def send(self, command: str, payload: bytes, *, seconds: float = 0.1) -> list[tuple[str, Any]]:
         """Deliver a message and return what is published within so many seconds."""
         before = len(self.published)
         topic = TOPICS.own("baseline") if command == "baseline" else f"koupleless_dev/b/{command}"
-        assert self._commands.receive(topic, payload) is None
+        message = MqttMessage(topic, payload, retained=False)
+        self._tunnel.received(message)
+        assert message.receipt.done
         await asyncio.sleep(seconds)
         return self.published[before:]
 
-    def _publish(self, kind: str, told: object) -> None:
+    def publish(self, topic: str, payload: bytes) -> None:
         if self.offline:
-            raise PublishFailed("not connected")
-        self.published.append((kind, orjson.loads(orjson.dumps(told))))
+            raise NotSent("not connected")
+        envelope = orjson.loads(payload)
+        assert envelope["publishTimestamp"] == 0
+        self.published.append((topic.removeprefix(TOPICS.own("")), envelope["data"]))
+
+    def pause(self) -> None:
+        raise AssertionError("so much does not come in")
 
 
 async def test_install_and_uninstall() -> None:

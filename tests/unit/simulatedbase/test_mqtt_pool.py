@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
-from simulatedbase.mqtt.pool import CORE, MOST, WAITING, Pool
+from simulatedbase.life import Journal, Life
+from simulatedbase.mqtt.tunnel import CORE, MOST, WAITING, Pool
+from simulatedbase.profile import Faults, Profile
 
 pytestmark = pytest.mark.looptime
 
@@ -15,8 +17,8 @@ class Jobs:
     """Jobs that take a second each; running and done say which."""
 
     def __init__(self) -> None:
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.pool = Pool(self.tasks)
+        self.life = Life(Profile(), Faults(), Journal())
+        self.pool = Pool(self.life)
         self.running: set[int] = set()
         self.done: list[int] = []
 
@@ -40,7 +42,7 @@ async def test_five_run_side_by_side_and_more_wait() -> None:
     assert jobs.running == {CORE, CORE + 1}
     await asyncio.sleep(1.0)
     assert len(jobs.done) == CORE + 2
-    assert not jobs.tasks
+    assert not jobs.life.tasks
 
 
 async def test_full_queue_makes_more_threads_then_the_caller_runs() -> None:
@@ -61,7 +63,7 @@ async def test_threads_that_were_cut_free_their_places() -> None:
     jobs = Jobs()
     for number in range(CORE):
         jobs.submit(number)
-    for task in list(jobs.tasks):
+    for task in list(jobs.life.tasks):
         task.cancel()
     await asyncio.sleep(0)
     await asyncio.sleep(0)

@@ -96,8 +96,6 @@ def test_modules_are_told_with_nulls_and_both_casings() -> None:
         b'[{"latestStateRecord":{"changeTime":1001,"message":"","reason":"STARTED","state":"ACTIVATED"},'
         b'"name":"biz1","state":"activated","version":"0.0.1"}]'
     )
-    unrecorded = Biz("biz2", "0.0.1", records=[])
-    assert wire.record(unrecorded) is None
 
 
 @pytest.mark.parametrize(
@@ -128,7 +126,7 @@ def test_response_does_not_tell_the_base() -> None:
 
 
 def test_exception_is_failed_with_its_trace_in_the_data() -> None:
-    told = wire.thrown(thrown("java.net.MalformedURLException", "unknown protocol: oss"))
+    told = wire.response(thrown("java.net.MalformedURLException", "unknown protocol: oss"))
     assert told["code"] == told["data"]["code"] == "FAILED"
     assert told["message"] == "java.net.MalformedURLException: unknown protocol: oss"
     assert (
@@ -139,8 +137,8 @@ def test_exception_is_failed_with_its_trace_in_the_data() -> None:
 
 
 def test_operation_echoes_what_was_asked_for() -> None:
-    assert wire.operation("installBiz", {"bizVersion": "1", "bizUrl": "u"}, {"code": "SUCCESS"}) == {
-        "bizVersion": "1",
-        "command": "installBiz",
-        "response": {"code": "SUCCESS"},
-    }
+    given = {"bizVersion": "1", "bizUrl": "u"}
+    assert wire.answer("installBiz", given, {"code": "SUCCESS"}, []) == (
+        "bizOperation",
+        {"bizVersion": "1", "command": "installBiz", "response": {"code": "SUCCESS"}},
+    )

@@ -8,19 +8,30 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from gateways.arklet.facts import ModuleState
-from simulatedbase.java import JavaError
+from simulatedbase.java import JavaError, null_pointer
 from simulatedbase.profile import MultiVersion
 from simulatedbase.runtime import Biz, Runtime
 
 
 def runtime(multi_version: MultiVersion = MultiVersion.DEFAULT, *, broken_stays: bool = False) -> Runtime:
-    return Runtime(multi_version, broken_stays=broken_stays)
+    return Runtime(multi_version, broken_stays)
 
 
 def install(ark: Runtime, version: str, now: int = 0) -> Biz:
-    biz = ark.register("biz", version, now, "Main")
+    biz = register(ark, version, now)
     assert biz is not None
     ark.started(biz, now + 1)
+    return biz
+
+
+def register(ark: Runtime, version: str, now: int = 0) -> Biz | None:
+    biz = Biz("biz", version, "Main")
+    return biz if ark.register(biz, now) else None
+
+
+def there(ark: Runtime, version: str) -> Biz:
+    biz = ark.modules.get(f"biz:{version}")
+    assert biz is not None
     return biz
 
 
@@ -43,12 +54,12 @@ def test_each_step_is_told_and_a_switch_of_versions_is_one() -> None:
     ark = Runtime(
         MultiVersion.SWITCH,
         broken_stays=False,
-        changed=lambda: steps.append({biz.version: biz.state.value for biz in ark.modules()}),
+        changed=lambda: steps.append({biz.version: biz.state.value for biz in ark.modules.values()}),
     )
     install(ark, "1")
     install(ark, "2")
-    ark.switch("biz", "1", 5)
-    ark.uninstall("biz", "2")
+    ark.switch(there(ark, "1"), 5)
+    ark.uninstall(there(ark, "2"))
     assert steps == [
         {"1": "resolved"},
         {"1": "activated"},
@@ -72,39 +83,39 @@ def test_records_tell_the_life_oldest_first() -> None:
 
 def test_identity_is_taken_in_any_state() -> None:
     ark = runtime(broken_stays=True)
-    biz = ark.register("biz", "1", 0, "Main")
+    biz = register(ark, "1", 0)
     assert biz is not None
-    assert ark.register("biz", "1", 1, "Main") is None
-    ark.failed(biz, 2, "trace")
-    assert ark.register("biz", "1", 3, "Main") is None
+    assert register(ark, "1", 1) is None
+    ark.broke(biz, 2, "Install Failed", null_pointer())
+    assert register(ark, "1", 3) is None
     assert biz.state is ModuleState.BROKEN
-    assert ark.uninstall("biz", "1")
-    assert ark.register("biz", "1", 4, "Main") is not None
+    ark.uninstall(biz)
+    assert register(ark, "1", 4) is not None
 
 
 def test_failed_module_is_gone_by_default() -> None:
     ark = runtime()
-    biz = ark.register("biz", "1", 0, "Main")
+    biz = register(ark, "1", 0)
     assert biz is not None
-    ark.failed(biz, 1, "trace")
-    assert ark.modules() == []
+    ark.broke(biz, 1, "Install Failed", null_pointer())
+    assert ark.modules == {}
 
 
 def test_uninstall_waits_for_the_start() -> None:
     ark = runtime()
-    ark.register("biz", "1", 0, "Main")
+    register(ark, "1", 0)
     with pytest.raises(JavaError, match=r"BizState must be ACTIVATED, DEACTIVATED or BROKEN\."):
-        ark.uninstall("biz", "1")
-    assert not ark.uninstall("biz", "2")
+        ark.uninstall(there(ark, "1"))
+    assert ark.modules.get("biz:2") is None
 
 
 def test_uninstalling_the_serving_version_activates_no_other() -> None:
     ark = runtime()
     install(ark, "1")
     second = install(ark, "2")
-    ark.uninstall("biz", "1")
-    assert [biz.state for biz in ark.modules()] == [ModuleState.DEACTIVATED]
-    assert ark.switch("biz", "2", 9)
+    ark.uninstall(there(ark, "1"))
+    assert [biz.state for biz in ark.modules.values()] == [ModuleState.DEACTIVATED]
+    assert ark.switch(there(ark, "2"), 9)
     assert second.state is ModuleState.ACTIVATED
 
 
@@ -122,8 +133,8 @@ class Life(RuleBasedStateMachine):
     @rule(version=versions)
     def register(self, version: str) -> None:
         self.now += 1
-        taken = self.ark.get("biz", version) is not None
-        biz = self.ark.register("biz", version, self.now, "Main")
+        taken = self.ark.modules.get(f"biz:{version}") is not None
+        biz = register(self.ark, version, self.now)
         assert (biz is None) == taken
         if biz is not None:
             self.starting.append(biz)
@@ -134,32 +145,32 @@ class Life(RuleBasedStateMachine):
             self.now += 1
             biz = self.starting.pop()
             if fails:
-                self.ark.failed(biz, self.now, "trace")
+                self.ark.broke(biz, self.now, "Install Failed", null_pointer())
             else:
                 self.ark.started(biz, self.now)
 
     @rule(version=versions)
     def uninstall(self, version: str) -> None:
-        biz = self.ark.get("biz", version)
+        biz = self.ark.modules.get(f"biz:{version}")
         if biz is not None and biz.state is ModuleState.RESOLVED:
             with pytest.raises(JavaError):
-                self.ark.uninstall("biz", version)
-        else:
-            assert self.ark.uninstall("biz", version) == (biz is not None)
-            assert self.ark.get("biz", version) is None
+                self.ark.uninstall(biz)
+        elif biz is not None:
+            self.ark.uninstall(biz)
+            assert self.ark.modules.get(f"biz:{version}") is None
 
     @rule(version=versions)
     def switch(self, version: str) -> None:
-        biz = self.ark.get("biz", version)
+        biz = self.ark.modules.get(f"biz:{version}")
         if biz is not None:
             may = biz.state in (ModuleState.ACTIVATED, ModuleState.DEACTIVATED)
             self.now += 1
-            assert self.ark.switch("biz", version, self.now) == may
+            assert self.ark.switch(biz, self.now) == may
             assert (biz.state is ModuleState.ACTIVATED) == may
 
     @invariant()
     def one_serves(self) -> None:
-        modules = self.ark.modules()
+        modules = self.ark.modules.values()
         assert sum(biz.state is ModuleState.ACTIVATED for biz in modules) <= 1
         for biz in modules:
             times = [record.time for record in biz.records]

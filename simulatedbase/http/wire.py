@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from urllib.parse import unquote
+from urllib.parse import SplitResult, unquote
 
 BODY_LIMIT = 1024 * 1024
 HEAD_LIMIT = 8192
 
-ONLY_POST = b"POST http request only supported by arklet"
+OK = b"HTTP/1.1 200 OK\r\n\r\n"
+"""What stands before the answer to a command."""
+_ONLY_POST = b"POST http request only supported by arklet"
+ONLY_POST = b"HTTP/1.1 500 Internal Server Error\r\nContent_Length: %d\r\n\r\n%b" % (len(_ONLY_POST), _ONLY_POST)
+"""The answer to anything but a POST; the header is misspelt as in the original."""
+TOO_LARGE = b"HTTP/1.1 413 Request Entity Too Large\r\ncontent-length: 0\r\n\r\n"
+"""Netty's answer to a body that is too large."""
 
 
 class Unparsable(Exception):
@@ -45,8 +51,7 @@ async def read_request(reader: asyncio.StreamReader) -> Request:
         method, target, protocol = lines[0].split(" ")
         if not protocol.startswith("HTTP/1."):
             raise Unparsable(protocol)
-        headers = _headers(lines[1:-2])
-        body = await _body(reader, headers)
+        body = await _body(reader, _headers(lines[1:-2]))
     except asyncio.LimitOverrunError as error:
         raise Unparsable("head or chunk size too long") from error
     except (asyncio.IncompleteReadError, ConnectionError) as error:
@@ -56,19 +61,18 @@ async def read_request(reader: asyncio.StreamReader) -> Request:
     return Request(method, unquote(target.partition("?")[0])[1:], body)
 
 
-def ok(body: bytes) -> bytes:
-    """Return the bytes of an answer to a command."""
-    return b"HTTP/1.1 200 OK\r\n\r\n" + body
-
-
-def only_post() -> bytes:
-    """Return the bytes of the answer to anything but a POST; the header is misspelt as in the original."""
-    return b"HTTP/1.1 500 Internal Server Error\r\nContent_Length: %d\r\n\r\n%b" % (len(ONLY_POST), ONLY_POST)
-
-
-def too_large() -> bytes:
-    """Return the bytes of Netty's answer to a body that is too large."""
-    return b"HTTP/1.1 413 Request Entity Too Large\r\ncontent-length: 0\r\n\r\n"
+def heartbeat_head(url: SplitResult, java_version: str, length: int) -> bytes:
+    """Return what stands before a heartbeat to a controller."""
+    head = (
+        f"POST {url.path.rstrip('/')}/heartbeat HTTP/1.1\r\n"
+        f"Content-Type: application/json\r\n"
+        f"User-Agent: Java/{java_version}\r\n"
+        f"Host: {url.netloc.rpartition('@')[2]}\r\n"
+        f"Accept: text/html, image/gif, image/jpeg, */*; q=0.2\r\n"
+        f"Connection: keep-alive\r\n"
+        f"Content-Length: {length}\r\n\r\n"
+    )
+    return head.encode("ascii")
 
 
 def _headers(lines: list[str]) -> dict[str, str]:
@@ -94,12 +98,9 @@ async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
 
 async def _chunks(reader: asyncio.StreamReader) -> bytes:
     body = bytearray()
-    while True:
-        size = int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16)
+    while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
         if size < 0 or len(body) + size > BODY_LIMIT:
             raise TooLarge
-        if size == 0:
-            break
         body += await reader.readexactly(size)
         if await reader.readexactly(2) != b"\r\n":
             raise Unparsable("chunk")

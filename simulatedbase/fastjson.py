@@ -1,0 +1,244 @@
+"""JSON as fastjson reads and writes it: parameters with its leniency and its traps, and Java objects.
+
+Members of beans are sorted, with nulls left out; those of maps have the order of the
+Java map, as it was recorded from real bases. States are in lower case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from gateways.arklet.fields import Json
+from simulatedbase.artifact import Jar, named_by_file
+from simulatedbase.java import JavaError, invalid, null_pointer
+from simulatedbase.profile import Profile
+from simulatedbase.runtime import Biz
+
+_MIB = 1024 * 1024
+_HEAP = 183_500_800
+_HEAP_MAX = 928_514_048
+
+_EMPTY_LISTS = (
+    *(f"deny{rest}" for rest in ("ImportClasses", "ImportPackageNodes", "ImportPackageStems", "ImportPackages")),
+    *("denyImportResources", "denyPrefixImportResourceStems", "denySuffixImportResourceStems"),
+    *("injectExportPackages", "injectPluginDependencies"),
+)
+"""Members of the Java object that are empty for a module without such settings."""
+
+NOT_FOUND: Json = {"code": "CMD_NOT_FOUND", "message": "please follow the doc"}
+"""The envelope for a command that does not exist."""
+
+CPU: Json = {
+    "count": 4,
+    "total used (%)": 131749.0,
+    "type": "Xeon",
+    "user used (%)": 9.9,
+    "free (%)": 81.4,
+    "system used (%)": 6.2,
+}
+"""The processor figures of health; the total is no percentage, whatever its name says."""
+
+PLUGIN: Json = {
+    "artifactId": "web-ark-plugin",
+    "groupId": "com.alipay.sofa",
+    "pluginActivator": "com.alipay.sofa.ark.web.embed.WebPluginActivator",
+    "pluginName": "web-ark-plugin",
+    "pluginUrl": "file:/opt/base/web-ark-plugin.jar!/",
+    "pluginVersion": "2.2.16",
+}
+"""The one plug-in of the base as health lists it."""
+
+
+def bean(**members: object) -> Json:
+    """Return a Java bean as fastjson writes it."""
+    return {name: value for name, value in sorted(members.items()) if value is not None}
+
+
+def succeeded(identity: str, answer: object) -> Json:
+    """Return the envelope of a command that ran well."""
+    return bean(baseIdentity=identity, code="SUCCESS", data=answer)
+
+
+def failed(identity: str, message: str, answer: Json | None = None) -> Json:
+    """Return the envelope of a command that ran to a negative result."""
+    return bean(baseIdentity=identity, code="FAILED", data=answer, message=message)
+
+
+def internal_error(error: JavaError) -> Json:
+    """Return the envelope for an exception."""
+    return bean(
+        code="CMD_PROCESS_INTERNAL_ERROR", errorStackTrace=error.trace, message=f"Internal Error: {error.reason}"
+    )
+
+
+def listed(biz: Biz) -> Json:
+    """Return a module as queryAllBiz lists it."""
+    records = [
+        bean(changeTime=record.time, message=record.message, reason=record.reason, state=record.state.value)
+        for record in biz.records
+    ]
+    return bean(**health_entry(biz), bizStateRecords=records, mainClass=biz.main_class)
+
+
+def health_entry(biz: Biz) -> Json:
+    """Return a module as health lists it."""
+    return bean(bizName=biz.name, bizState=biz.state.value, bizVersion=biz.version, webContextPath=biz.path)
+
+
+def runtime_object(biz: Biz) -> Json:
+    """Return a module as the reply to its installation shows it: every getter of the Java object."""
+    folder = f"file:{biz.work_dir}/"
+    return bean(
+        **listed(biz),
+        **{name: [] for name in _EMPTY_LISTS},
+        attributes={},
+        bizTempWorkDir=biz.work_dir,
+        bizUrl=folder,
+        classPath=[folder, f"{folder}lib"],
+        declaredMode=True,
+        identity=biz.identity,
+        priority=100,
+    )
+
+
+def master(profile: Profile) -> Json:
+    """Return the base's own entry."""
+    return bean(bizName=profile.name, bizState="activated", bizVersion=profile.version, webContextPath="/")
+
+
+def jvm(profile: Profile, metaspace_used: int, uptime: float) -> Json:
+    """Return the JVM figures of health: (M) in MiB, metaspace in bytes, uptime in seconds."""
+    return {
+        "max non heap memory(M)": -1 / _MIB,
+        "java version": profile.java_version,
+        "max memory(M)": _HEAP_MAX / _MIB,
+        "max heap memory(M)": _HEAP_MAX / _MIB,
+        "used heap memory(M)": 137.1,
+        "used non heap memory(M)": metaspace_used / _MIB,
+        "loaded class count": 10063,
+        "init non heap memory(M)": 2.4,
+        "total memory(M)": _HEAP / _MIB,
+        "free memory(M)": 37.3,
+        "unload class count": 0,
+        "total class count": 10063,
+        "java max metaspace": profile.metaspace_max,
+        # A JVM commits metaspace in chunks of 64 KiB.
+        "java committed metaspace": -(-metaspace_used // 65536) * 65536,
+        "committed heap memory(M)": _HEAP / _MIB,
+        "java home": "/usr/lib/jvm/jre",
+        "init heap memory(M)": 64.0,
+        "java used metaspace": metaspace_used,
+        "committed non heap memory(M)": (metaspace_used + 4 * _MIB) / _MIB,
+        "run time(s)": round(uptime, 3),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class BizRequest:
+    """What is to be changed; what was not given is empty or None. A batch has items instead of a module."""
+
+    name: str
+    version: str
+    url: str = ""
+    args: list[str] | None = None
+    envs: dict[str, str] | None = None
+    strategy: str = ""
+    asynchronous: bool = False
+    request_id: str = ""
+    items: Sequence[BizRequest] = ()
+
+    @property
+    def identity(self) -> str:
+        """name:version, which no two commands may work on at a time; null:null for a batch."""
+        return f"{self.name or 'null'}:{self.version or 'null'}"
+
+    def echo(self) -> Json:
+        """Return the request as it stands in the record of an asynchronous command."""
+        return bean(
+            args=self.args,
+            bizName=self.name or None,
+            bizUrl=self.url or None,
+            bizVersion=self.version or None,
+            envs=self.envs,
+            installStrategy=self.strategy or None,
+            requestId=self.request_id or None,
+            **{"async": self.asynchronous},
+        )
+
+
+def change_request(command: str, parameters: Json | None, jars: Mapping[str, Jar]) -> BizRequest:
+    """Read and check the parameters of a command that changes modules; raises JavaError."""
+    request = _biz_request(parameters)
+    if command == "batchInstallBiz":
+        given = fields(parameters or {}).get("bizlist")
+        if given is None:
+            raise invalid("bizList is null")
+        if not isinstance(given, list) or not all(isinstance(item, dict) for item in given):
+            raise null_pointer()
+        items = [_complete(replace(_biz_request(item), asynchronous=False), jars) for item in given]
+        if request.asynchronous and not request.request_id:
+            raise null_pointer()
+        return replace(request, name="", version="", items=items)
+    if command != "installBiz":
+        if not request.name.strip():
+            raise invalid("bizName should not be blank")
+        if not request.version.strip():
+            raise invalid("bizVersion should not be blank")
+    if request.asynchronous and not request.request_id:
+        raise invalid("requestId should not be blank when async is true")
+    return _complete(request, jars) if command == "installBiz" else request
+
+
+def fields(parameters: Json) -> Json:
+    """Return the parameters under names in lower case without underscores, as fastjson matches them."""
+    return {name.replace("_", "").lower(): value for name, value in parameters.items()}
+
+
+def text(value: Any) -> str:
+    """Return a value of any type as text; null is empty."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _biz_request(parameters: Json | None) -> BizRequest:
+    if parameters is None:
+        raise null_pointer()
+    given = fields(parameters)
+    args, envs = given.get("args"), given.get("envs")
+    return BizRequest(
+        name=text(given.get("bizname")),
+        version=text(given.get("bizversion")),
+        url=text(given.get("bizurl")),
+        args=[text(arg) for arg in args] if isinstance(args, list) else None,
+        envs={key: text(value) for key, value in envs.items()} if isinstance(envs, dict) else None,
+        strategy=text(given.get("installstrategy")) or "installOnly",
+        asynchronous=_flag(given.get("async")),
+        request_id=text(given.get("requestid")),
+    )
+
+
+def _complete(request: BizRequest, jars: Mapping[str, Jar]) -> BizRequest:
+    """Return an installation with name and version, taken from the jar when neither is given."""
+    if not request.url.strip():
+        raise invalid("bizUrl should not be blank")
+    if bool(request.name) != bool(request.version):
+        raise invalid("bizName and bizVersion should be both blank or both not blank.")
+    if request.name:
+        return request
+    name, version = named_by_file(request.url, jars)
+    return replace(request, name=name, version=version)
+
+
+def _flag(value: Any) -> bool:
+    if value is None or isinstance(value, bool | int | float):
+        return bool(value == 1)
+    if value in ("true", "1", "Y", "T"):
+        return True
+    if value in ("false", "0", "N", "F", "", "null"):
+        return False
+    raise null_pointer()
