@@ -7,7 +7,7 @@ import orjson
 from controlplane.app.ports import NotFound, ObjectName, Rejected
 from controlplane.cluster import fields
 from controlplane.cluster.api import Json
-from controlplane.cluster.workloads import RESOURCES, workload
+from controlplane.cluster.reading import workload
 from controlplane.embedded.api.resources import resource_of
 from controlplane.embedded.api.store import EmbeddedApiServer
 
@@ -54,7 +54,7 @@ def ready(obj: Json) -> bool:
     if kind in ("Pod", "Node"):
         conditions = fields.objects(status, "conditions")
         return any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
-    if kind in RESOURCES:
+    if kind in ("Deployment", "DaemonSet"):
         found = workload(kind, obj)
         return found.observed and found.total == found.updated == found.available == found.desired
     return True

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
-from controlplane.cluster import fields, objects, scheduling
+from controlplane.cluster import fields, reading, scheduling
 from controlplane.cluster.api import NODES, PODS, Json
 from controlplane.domain.objects import Node, NotUnderstood, Requirement, SchedulingRules
 from controlplane.embedded.api.resources import WORKLOADS, ObjectKey, key_of, object_key
@@ -187,7 +187,7 @@ class Mirror:
     def take(self, key: ObjectKey, obj: Json | None) -> PodView | None:
         """Take the new state of an object, None when it is gone; return how it looked before if it is a Pod."""
         if key.resource == NODES:
-            _replace(self.nodes, key.name, objects.node(obj) if obj is not None else None)
+            _replace(self.nodes, key.name, reading.node(obj) if obj is not None else None)
         elif key.resource in WORKLOADS:
             _replace(self.workloads, key, obj)
         else:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.cluster import objects
+from controlplane.cluster import reading
 from controlplane.cluster.api import Json
 from controlplane.embedded.controllers.mirror import PodView, pod_view
 from controlplane.embedded.controllers.nodechoice import NodeChoice
@@ -21,7 +21,7 @@ class Places:
     """Nodes, and the Pods that were placed on them."""
 
     def __init__(self, *nodes: Json) -> None:
-        self.nodes = {node["metadata"]["name"]: objects.node(node) for node in nodes}
+        self.nodes = {node["metadata"]["name"]: reading.node(node) for node in nodes}
         self.pods: dict[str, PodView] = {}
 
     def choice(self) -> NodeChoice:
@@ -204,5 +204,5 @@ hostile: Any = st.recursive(
 def test_reading_views_never_raises(spec: Any, status: Any, node_spec: Any) -> None:
     metadata = {"namespace": "d", "name": "n", "uid": "u", "creationTimestamp": ""}
     pod = pod_view({"metadata": metadata, "spec": spec, "status": status})
-    node = objects.node({"metadata": metadata, "spec": node_spec, "status": status})
+    node = reading.node({"metadata": metadata, "spec": node_spec, "status": status})
     assert NodeChoice([node], [pod]).place(pod)[0] in ("", "n")
