@@ -6,16 +6,15 @@ Everything raises Malformed for what is not understood as a whole.
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
+
 from gateways.arklet import payloads
-from gateways.arklet.facts import BatchReply, Health, Heartbeat, Metadata, Module, Reply, Verb
+from gateways.arklet.commands import COMMANDS
 from gateways.arklet.fields import Json, Malformed, first_object, kind, lenient_integer, required_object, required_text
 from gateways.arklet.text import NAME_LIMIT
-
-LATEST = 253_402_300_799_999
-"""Last millisecond of the year 9999."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,84 +24,63 @@ class Envelope:
     data: Any
     published_at: int
 
+    @property
+    def content(self) -> Json:
+        """The data where it has to be an object; raises Malformed."""
+        if not isinstance(self.data, dict):
+            raise Malformed(f"data: expected an object, got {kind(self.data)}")
+        return self.data
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     """The answer to an install or uninstall. It names its module as the command did."""
 
-    verb: Verb
+    verb: pb.Verb.ValueType
     name: str
     version: str
-    reply: Reply
+    reply: pb.Reply
 
 
-_OPERATIONS = {verb.value: verb for verb in (Verb.INSTALL, Verb.UNINSTALL)}
+_OPERATIONS = {COMMANDS[verb]: verb for verb in (pb.VERB_INSTALL, pb.VERB_UNINSTALL)}
 
 
 def envelope(payload: bytes) -> Envelope:
     """Open an envelope; raises Malformed."""
     opened = first_object(payload)
     published_at = lenient_integer(opened, "publishTimestamp")
-    if published_at is None or not 0 < published_at <= LATEST:
+    if published_at is None or not 0 < published_at <= payloads.LATEST:
         raise Malformed("publishTimestamp: expected epoch milliseconds")
     return Envelope(opened.get("data"), published_at)
 
 
-def heartbeat(opened: Envelope) -> Heartbeat:
+def heartbeat(opened: Envelope) -> pb.Report:
     """Read a heartbeat; raises Malformed.
 
-    Nobody connects to a base over MQTT, so an address that is none (bases that find no
-    address say "unknown") is one that was not told.
+    Nobody connects to a base over MQTT. What is not an address (bases that find none say "unknown") is left out.
     """
-    beat = payloads.heartbeat_of(_object(opened))
+    report = payloads.heartbeat(opened.content)
     try:
-        ipaddress.ip_address(beat.ip)
+        ipaddress.ip_address(report.heartbeat.address.ip)
     except ValueError:
-        return replace(beat, ip="")
-    return beat
-
-
-def metadata(opened: Envelope) -> Metadata:
-    """Read a baseline query; raises Malformed."""
-    return payloads.metadata_of(_object(opened))
-
-
-def health(opened: Envelope) -> Health:
-    """Read the answer to health; raises Malformed or Negative."""
-    return payloads.health_of(_object(opened))
-
-
-def simple_modules(opened: Envelope) -> tuple[Module, ...]:
-    """Read the short form of the module list, which is complete; raises Malformed."""
-    return payloads.simple_modules(opened.data)
-
-
-def modules(opened: Envelope) -> tuple[Module, ...]:
-    """Read the long form of the module list, which old runtimes publish; raises Malformed or Negative."""
-    return payloads.modules_of(_object(opened))
+        report.heartbeat.address.ip = ""
+    return report
 
 
 def operation(opened: Envelope) -> Operation:
     """Read the answer to an install or uninstall; raises Malformed."""
-    told = _object(opened)
-    command = required_text(told, "command", "data.command", NAME_LIMIT)
-    verb = _OPERATIONS.get(command)
+    data = opened.content
+    verb = _OPERATIONS.get(required_text(data, "command", "data.command", NAME_LIMIT))
     if verb is None:
         raise Malformed("data.command: neither installBiz nor uninstallBiz")
     return Operation(
         verb=verb,
-        name=required_text(told, "bizName", "data.bizName", NAME_LIMIT),
-        version=required_text(told, "bizVersion", "data.bizVersion", NAME_LIMIT),
-        reply=payloads.reply_of(required_object(told, "response")),
+        name=required_text(data, "bizName", "data.bizName", NAME_LIMIT),
+        version=required_text(data, "bizVersion", "data.bizVersion", NAME_LIMIT),
+        reply=payloads.reply(required_object(data, "response")),
     )
 
 
-def batch_reply(opened: Envelope) -> BatchReply:
+def batch_reply(opened: Envelope) -> pb.BatchInstallResult:
     """Read how a baseline went; raises Malformed."""
-    return payloads.batch_reply_of(required_object(_object(opened), "response"))
-
-
-def _object(opened: Envelope) -> Json:
-    if not isinstance(opened.data, dict):
-        raise Malformed(f"data: expected an object, got {kind(opened.data)}")
-    return opened.data
+    return payloads.batch_reply(required_object(opened.content, "response"))

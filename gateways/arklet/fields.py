@@ -7,7 +7,6 @@ the member, and what a base may leave out has a stated default.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 from typing import Any, TypeAlias, TypeVar
 
 import orjson
@@ -16,7 +15,7 @@ from gateways.arklet.text import NAME_LIMIT, clip
 
 Json: TypeAlias = dict[str, Any]
 
-E = TypeVar("E", bound=Enum)
+V = TypeVar("V")
 
 _TYPES: Mapping[type, str] = {
     dict: "an object",
@@ -39,7 +38,7 @@ def first_object(body: bytes) -> Json:
     """Return the JSON object at the start of body; raises Malformed.
 
     What follows the object is ignored, since arklet can write a second answer
-    behind the first. Bytes that are no UTF-8 (bases write some text in the
+    behind the first. Bytes that are not UTF-8 (bases write some text in the
     charset of their JVM) are replaced, not refused.
     """
     try:
@@ -78,7 +77,7 @@ def required_object(parent: Json, key: str) -> Json:
 
 
 def optional_object(parent: Json, key: str) -> Json:
-    """Return the object under key; anything else is as good as none."""
+    """Return the object under key; anything else counts as absent."""
     value = parent.get(key)
     return value if isinstance(value, dict) else {}
 
@@ -114,21 +113,19 @@ def lenient_text(parent: Json, key: str) -> str:
 
 
 def lenient_integer(parent: Json, key: str) -> int | None:
-    """Return the whole number of 64 bits under key; anything else is as good as none."""
+    """Return the whole number of 64 bits under key, None for anything else."""
     value = parent.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or not -INT64 <= value < INT64:
         return None
     return value
 
 
-def enum(value: Any, ordinals: tuple[E, ...], unknown: E) -> E:
-    """Return the member that value names in any case, or by its ordinal (a number or digits)."""
+def enum(value: Any, members: Mapping[str, V], unknown: V) -> V:
+    """Return the member that value names in any case, or by its place in members (a number or digits)."""
     if isinstance(value, str):
-        wanted = value.upper()
-        for member in ordinals:
-            if member.name == wanted:
-                return member
+        if (named := members.get(value.upper())) is not None:
+            return named
         value = int(value) if len(value) == 1 and value in "0123456789" else None
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(ordinals):
-        return ordinals[value]
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(members):
+        return [*members.values()][value]
     return unknown

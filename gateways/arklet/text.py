@@ -22,7 +22,7 @@ _CONTROLS = {code: " " for code in (*range(32), *range(127, 160)) if chr(code) n
 
 
 def is_trace(text: str) -> bool:
-    """Tell whether text holds a Java stack trace."""
+    """Return whether text holds a Java stack trace."""
     return _FRAME in text
 
 

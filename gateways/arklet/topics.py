@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from enum import Enum
 
-from gateways.arklet.facts import Verb
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
+
+from gateways.arklet.commands import COMMANDS
 from gateways.arklet.names import InvalidName, parse_identity
 
 _PREFIX = "koupleless_"
 _FROM_BASE = "base"
+_BASELINE = "base/baseline"
 
 
 class Word(Enum):
@@ -26,12 +29,12 @@ class Word(Enum):
     BATCH_RESPONSE = "batchInstallBizResponse"
 
 
-COMMANDS = (Verb.HEALTH, Verb.QUERY_MODULES, Verb.INSTALL, Verb.UNINSTALL)
-"""What a base obeys over MQTT. It takes no notice of anything else."""
+VERBS = (pb.VERB_HEALTH, pb.VERB_QUERY_MODULES, pb.VERB_INSTALL, pb.VERB_UNINSTALL)
+"""What a base obeys over MQTT. It ignores anything else."""
 
 
 class InvalidTopic(ValueError):
-    """A topic is none of ours; the message says why."""
+    """A topic is not one of ours; the message says why."""
 
 
 def parse(topic: str, env: str) -> tuple[str, Word]:
@@ -48,14 +51,14 @@ def parse(topic: str, env: str) -> tuple[str, Word]:
     return parse_identity(levels[1], env), word
 
 
-def command(env: str, base: str, verb: Verb) -> str:
+def command(env: str, base: str, verb: pb.Verb.ValueType) -> str:
     """Return the topic under which a base takes a command."""
-    return f"{_PREFIX}{env}/{base}/{verb.value}"
+    return f"{_PREFIX}{env}/{base}/{COMMANDS[verb]}"
 
 
 def baseline(env: str, base: str) -> str:
     """Return the topic under which a base takes its baseline."""
-    return f"{_PREFIX}{env}/{base}/base/baseline"
+    return f"{_PREFIX}{env}/{base}/{_BASELINE}"
 
 
 def from_all(env: str, word: Word) -> str:
@@ -65,7 +68,7 @@ def from_all(env: str, word: Word) -> str:
 
 def commands(env: str) -> tuple[str, ...]:
     """Return the filters for all commands to bases."""
-    return tuple(command(env, "+", verb) for verb in COMMANDS)
+    return tuple(command(env, "+", verb) for verb in VERBS)
 
 
 def to_all(env: str) -> tuple[str, ...]:
@@ -74,12 +77,11 @@ def to_all(env: str) -> tuple[str, ...]:
 
 
 def addressee(topic: str, env: str) -> str | None:
-    """Return the base to which something is said under a topic, None when the topic is none of ours."""
-    levels = topic.split("/")
+    """Return the base to which a topic of ours leads, None for any other topic."""
+    levels = topic.split("/", 2)
     if len(levels) < 3 or levels[0] != _PREFIX + env:
         return None
-    told = "/".join(levels[2:])
-    if told != "base/baseline" and told not in {verb.value for verb in COMMANDS}:
+    if levels[2] != _BASELINE and levels[2] not in {COMMANDS[verb] for verb in VERBS}:
         return None
     try:
         return parse_identity(levels[1], env)

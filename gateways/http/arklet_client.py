@@ -12,10 +12,13 @@ from __future__ import annotations
 import asyncio
 import time
 
-from gateways.arklet.facts import Verb
-from gateways.http.metrics import CALL_SECONDS, CALLS
-from gateways.session.messages import Address
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
+from gateways.http.metrics import CALL_SECONDS, CALLS
+from service.listening import host_port
+
+DEFAULT_PORT = 1238
+"""Where arklet listens if it can: what an address over HTTP means that names no port."""
 MAX_RESPONSE = 4 << 20
 """Bytes of an answer, head included; a full module list of a large base takes some hundred KB."""
 MAX_HEAD = 16 << 10
@@ -27,9 +30,19 @@ _CHUNK = 64 << 10
 class NotSent(Exception):
     """The command never left: it had no effect. The message says why."""
 
+    end = "not_sent"
+
 
 class Lost(Exception):
     """The command was sent and no answer can be had: it may have taken effect. The message says why."""
+
+    end = "lost"
+
+
+def with_port(address: pb.Address) -> pb.Address:
+    """Give an address its port: heartbeats may leave it out, and so may Nodes of the original. Returns it."""
+    address.port = address.port or DEFAULT_PORT
+    return address
 
 
 class ArkletClient:
@@ -39,7 +52,7 @@ class ArkletClient:
         self._connect_timeout = connect_timeout
         self._max_response = max_response
 
-    async def call(self, address: Address, verb: Verb, body: bytes, *, timeout: float) -> bytes:
+    async def call(self, address: pb.Address, command: str, body: bytes, *, timeout: float) -> bytes:
         """Return the body of the answer to a command; timeout covers connecting and answering.
 
         Raises NotSent or Lost. When cancelled, the command may or may not have been sent.
@@ -47,28 +60,25 @@ class ArkletClient:
         began = time.monotonic()
         end = "failed"
         try:
-            answer = await self._call(address, verb, body, timeout)
+            answer = await self._call(address, command, body, timeout)
             end = "answered"
-        except NotSent:
-            end = "not_sent"
-            raise
-        except Lost:
-            end = "lost"
+        except (NotSent, Lost) as error:
+            end = error.end
             raise
         else:
             return answer
         finally:
-            CALLS.labels(verb=verb.value, end=end).inc()
-            CALL_SECONDS.labels(verb=verb.value).observe(time.monotonic() - began)
+            CALLS.labels(verb=command, end=end).inc()
+            CALL_SECONDS.labels(verb=command).observe(time.monotonic() - began)
 
-    async def _call(self, address: Address, verb: Verb, body: bytes, timeout: float) -> bytes:
+    async def _call(self, address: pb.Address, command: str, body: bytes, timeout: float) -> bytes:
         if len(body) > MAX_REQUEST:
             raise NotSent(f"the command has {len(body)} bytes, a base takes {MAX_REQUEST}")
         deadline = asyncio.get_running_loop().time() + timeout
         reader, writer = await self._connect(address, min(timeout, self._connect_timeout))
         try:
             async with asyncio.timeout_at(deadline):
-                writer.write(_request(address, verb, body))
+                writer.write(_request(address, command, body))
                 await writer.drain()
                 return parse(await self._read(reader))
         except TimeoutError:
@@ -78,7 +88,7 @@ class ArkletClient:
         finally:
             writer.transport.abort()
 
-    async def _connect(self, address: Address, timeout: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(self, address: pb.Address, timeout: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         try:
             async with asyncio.timeout(timeout):
                 return await asyncio.open_connection(address.ip, address.port, limit=_CHUNK)
@@ -102,10 +112,10 @@ class ArkletClient:
         return bytes(received)
 
 
-def _request(address: Address, verb: Verb, body: bytes) -> bytes:
+def _request(address: pb.Address, command: str, body: bytes) -> bytes:
     head = (
-        f"POST /{verb.value} HTTP/1.1\r\n"
-        f"Host: {address}\r\n"
+        f"POST /{command} HTTP/1.1\r\n"
+        f"Host: {host_port(address.ip, address.port)}\r\n"
         "Content-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n"
         "Connection: close\r\n"
@@ -115,14 +125,14 @@ def _request(address: Address, verb: Verb, body: bytes) -> bytes:
 
 
 def _complete_at(received: bytearray) -> int | None:
-    """Return at how many bytes the answer is complete: 0 when only closing tells, None without a whole head."""
+    """Return at how many bytes the answer is complete: 0 when only closing shows it, None without a whole head."""
     end = received.find(b"\r\n\r\n")
     if end < 0:
         if len(received) > MAX_HEAD:
             raise Lost("the head of the answer is too long")
         return None
-    length = _headers(bytes(received[:end]))[1].get("content-length", "")
-    return end + 4 + int(length) if length.isascii() and length.isdigit() and len(length) < 12 else 0
+    length = _length(_headers(bytes(received[:end]))[1])
+    return 0 if length is None else end + 4 + length
 
 
 def parse(answer: bytes) -> bytes:
@@ -136,10 +146,10 @@ def parse(answer: bytes) -> bytes:
     body = answer[end + 4 :]
     if headers.get("transfer-encoding", "identity").lower() != "identity":
         body = _unchunk(body)
-    elif (length := headers.get("content-length", "")).isascii() and length.isdigit() and len(length) < 12:
-        if len(body) < int(length):
+    elif (length := _length(headers)) is not None:
+        if len(body) < length:
             raise Lost(f"the answer was cut after {len(body)} of {length} bytes")
-        body = body[: int(length)]
+        body = body[:length]
     if status != "200":
         shown = body[:200].decode("utf-8", "replace")
         raise Lost(f"HTTP status {status}: {shown}" if shown else f"HTTP status {status}")
@@ -156,6 +166,11 @@ def _headers(head: bytes) -> tuple[str, dict[str, str]]:
         raise Lost("the answer is not HTTP")
     fields = (line.partition(":") for line in lines[1:])
     return status, {name.strip().lower(): value.strip() for name, _, value in fields}
+
+
+def _length(headers: dict[str, str]) -> int | None:
+    length = headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdigit() and len(length) < 12 else None
 
 
 def _unchunk(body: bytes) -> bytes:

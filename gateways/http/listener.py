@@ -4,7 +4,7 @@ Every connection serves one request, as bases use them, and is bounded in all it
 cost: time for the head, time for the body, bytes of both, connections in all and for
 each peer, requests for each peer. The limits for one peer are wide, since thousands
 of bases can stand behind one address (NAT, a proxy, a Service that hides its
-clients): 6,000 bases may start at once behind one address, and beat every 12 s.
+clients): 6,000 bases may start at once behind one address, and send heartbeats every 12 s.
 
 A refused request is counted by reason, logged at most once in 10 s for each peer,
 and changes nothing.
@@ -24,9 +24,8 @@ from aiohttp import ClientError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateways.http.metrics import CONNECTIONS, REFUSED, REQUESTS
-from gateways.http.requests import Refusal, Requests
-from gateways.limits import RateLimit
-from service.limits import LogLimit
+from gateways.http.requests import RequestRefused, Requests
+from service.limits import LogLimit, RateLimit
 from service.listening import BACKLOG, listen
 
 log = structlog.get_logger(__name__)
@@ -54,19 +53,11 @@ _BROKEN = (ClientError, HttpProcessingError, web.RequestPayloadError, Connection
 class Listener:
     """The HTTP server for bases. An empty token accepts every base."""
 
-    def __init__(
-        self,
-        requests: Requests,
-        *,
-        host: str,
-        port: int,
-        token: str = "",
-    ) -> None:
-        self._paths: dict[str, Callable[[bytes], Awaitable[bytes]]] = {
-            "/heartbeat": requests.heartbeat,
-            "/queryBaseline": requests.query_baseline,
+    def __init__(self, requests: Requests, *, host: str, port: int, token: str = "") -> None:
+        self._paths: dict[str, tuple[Callable[[bytes], Awaitable[bytes]], str]] = {
+            "/heartbeat": (requests.heartbeat, "text/plain"),
+            "/queryBaseline": (requests.query_baseline, "application/json"),
         }
-        self._types = {"/heartbeat": "text/plain", "/queryBaseline": "application/json"}
         self._host = host
         self._port = port
         self._token = token.encode()
@@ -103,8 +94,8 @@ class Listener:
 
     # Connections.
 
-    def _accept(self) -> Connection:
-        return Connection(self, self._web)
+    def _accept(self) -> BaseConnection:
+        return BaseConnection(self, self._web)
 
     def opened(self, peer: str) -> bool:
         """Count a connection; False when there are too many."""
@@ -113,7 +104,7 @@ class Listener:
         CONNECTIONS.set(self._open)
         if self._open <= MAX_CONNECTIONS and self._peers[peer] <= MAX_CONNECTIONS_OF_PEER:
             return True
-        self.refused("", peer, Refusal(503, "connections", "too many connections"))
+        self.refused("", peer, RequestRefused(503, "connections", "too many connections"))
         return False
 
     def closed(self, peer: str) -> None:
@@ -127,31 +118,30 @@ class Listener:
     # Requests.
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        path = request.path if request.path in self._paths else "other"
         try:
-            answer = await self._answer(request)
-        except Refusal as refusal:
+            response = await self._answer(request)
+        except RequestRefused as refusal:
+            path = request.path if request.path in self._paths else "other"
             self.refused(path, request.remote or "", refusal)
             return await self._refuse(request, refusal)
-        REQUESTS.labels(path=path).inc()
-        response = web.Response(body=answer, content_type=self._types[path])
+        REQUESTS.labels(path=request.path).inc()
         response.force_close()
         return response
 
-    async def _answer(self, request: web.BaseRequest) -> bytes:
-        answer = self._paths.get(request.path)
-        if answer is None:
-            raise Refusal(404, "path", "there are POST /heartbeat and POST /queryBaseline")
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        if request.path not in self._paths:
+            raise RequestRefused(404, "path", "there are POST /heartbeat and POST /queryBaseline")
         if request.method != "POST":
-            raise Refusal(405, "method", f"{request.path} takes POST only", {"Allow": "POST"})
+            raise RequestRefused(405, "method", f"{request.path} takes POST only", {"Allow": "POST"})
         wait = self._rate.admit(request.remote or "", time.monotonic())
         if wait:
             headers = {"Retry-After": str(int(wait) + 1)}
-            raise Refusal(429, "rate", f"more than {RATE:g} requests a second from one address", headers)
+            raise RequestRefused(429, "rate", f"more than {RATE:g} requests a second from one address", headers)
         given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
         if self._token and not hmac.compare_digest(given, b"Bearer " + self._token):
-            raise Refusal(401, "token", "bearer token missing or wrong", {"WWW-Authenticate": "Bearer"})
-        return await answer(await self._body(request))
+            raise RequestRefused(401, "token", "bearer token missing or wrong", {"WWW-Authenticate": "Bearer"})
+        answer, content_type = self._paths[request.path]
+        return web.Response(body=await answer(await self._body(request)), content_type=content_type)
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         if (request.content_length or 0) > MAX_BODY:
@@ -167,12 +157,12 @@ class Listener:
                     if len(body) > MAX_BODY:
                         raise _too_large()
         except TimeoutError:
-            raise Refusal(408, "slow", f"the body did not come within {BODY_TIMEOUT:g} s") from None
+            raise RequestRefused(408, "slow", f"the body did not come within {BODY_TIMEOUT:g} s") from None
         except _BROKEN:
-            raise Refusal(400, "cut", "the body was cut or is broken") from None
+            raise RequestRefused(400, "cut", "the body was cut or is broken") from None
         return bytes(body)
 
-    def refused(self, path: str, peer: str, refusal: Refusal) -> None:
+    def refused(self, path: str, peer: str, refusal: RequestRefused) -> None:
         """Count and log a refusal."""
         REFUSED.labels(path=path, reason=refusal.reason).inc()
         now = time.monotonic()
@@ -188,7 +178,7 @@ class Listener:
                 held_back=held_back,
             )
 
-    async def _refuse(self, request: web.BaseRequest, refusal: Refusal) -> web.StreamResponse:
+    async def _refuse(self, request: web.BaseRequest, refusal: RequestRefused) -> web.StreamResponse:
         response = web.Response(status=refusal.status, text=refusal.text + "\n", headers=refusal.headers)
         response.force_close()
         if request.content.at_eof() or refusal.reason in ("cut", "slow"):
@@ -200,7 +190,7 @@ class Listener:
         return response
 
 
-class Connection(web.RequestHandler):
+class BaseConnection(web.RequestHandler):
     """One connection from a base: aiohttp's, counted, and without traces in the log for what peers send."""
 
     __slots__ = ("_listener", "_peer")
@@ -240,18 +230,18 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Refuse what is no HTTP; a defect of ours is logged with its trace by aiohttp."""
+        """Refuse what is not HTTP; a defect of ours is logged with its trace by aiohttp."""
         if status >= 500:
             return super().handle_error(request, status, exc, message)
-        refusal = Refusal(status, "not_http", "not an HTTP request that is understood here")
+        refusal = RequestRefused(status, "not_http", "not an HTTP request that is understood here")
         self._listener.refused("", self._peer, refusal)
         response = web.Response(status=status, text=refusal.text + "\n")
         response.force_close()
         return response
 
 
-def _too_large() -> Refusal:
-    return Refusal(413, "too_large", f"a body may have {MAX_BODY} bytes")
+def _too_large() -> RequestRefused:
+    return RequestRefused(413, "too_large", f"a body may have {MAX_BODY} bytes")
 
 
 async def _linger(request: web.BaseRequest) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet import commands, payloads
-from gateways.arklet.facts import BaselineModule, BaseState, Heartbeat, Metadata
+from gateways.arklet.fields import Malformed, first_object
 from gateways.arklet.names import InvalidName, parse_identity
-from gateways.http.addresses import with_port
-from gateways.session.messages import Address, Fact
-from gateways.session.session import Unavailable
+from gateways.http.arklet_client import with_port
+from gateways.polling.prober import Prober
+from gateways.session.links import ControlPlane, Unavailable
 from service.addresses import AddressPolicy, AddressRefused
+from service.listening import host_port
 
 BASELINE_TIMEOUT = 5.0
 """Seconds that a base waits at most for the answer to its baseline question."""
@@ -22,7 +24,7 @@ RETRY_AFTER: Mapping[str, str] = MappingProxyType({"Retry-After": "5"})
 
 
 @dataclass(eq=False)
-class Refusal(Exception):
+class RequestRefused(Exception):
     """A request is refused: HTTP status, reason for counting, text for people."""
 
     status: int
@@ -34,87 +36,69 @@ class Refusal(Exception):
         return self.text
 
 
-class ControlPlane(Protocol):
-    """What the session offers to bases."""
-
-    def report(self, base: str, fact: Fact) -> bool:
-        """Queue a fact; False when no replica can be told."""
-
-    async def baseline(self, metadata: Metadata) -> tuple[BaselineModule, ...]:
-        """Ask which modules a base should start with. Raises Unavailable."""
-
-
-class Whereabouts(Protocol):
-    """What the prober knows of living bases."""
-
-    def beat(self, base: str, address: Address) -> None:
-        """Take note of a heartbeat."""
-
-    def left(self, base: str, address: Address) -> None:
-        """Take note that a base said that it goes away."""
-
-    def alive_elsewhere(self, base: str, address: Address) -> Address | None:
-        """Return where the base is alive if that is another address."""
-
-
 class Requests:
     """Carries out heartbeats and baseline questions. A refused one has changed nothing."""
 
-    def __init__(self, control_plane: ControlPlane, whereabouts: Whereabouts, policy: AddressPolicy, env: str) -> None:
+    def __init__(self, control_plane: ControlPlane, prober: Prober, policy: AddressPolicy, env: str) -> None:
         self._control_plane = control_plane
-        self._whereabouts = whereabouts
+        self._prober = prober
         self._policy = policy
         self._env = env
 
     async def heartbeat(self, body: bytes) -> bytes:
-        """Take a heartbeat. Raises Refusal."""
+        """Take a heartbeat. Raises RequestRefused."""
         try:
-            beat = payloads.heartbeat(body)
-        except payloads.Malformed as error:
-            raise Refusal(400, "malformed", f"heartbeat: {error}") from None
-        identity = self._identity(beat.metadata)
-        beat, address = self._addressed(beat)
-        elsewhere = self._whereabouts.alive_elsewhere(identity, address)
+            data = first_object(body)
+            report, port = payloads.heartbeat(data), payloads.port(data)
+        except Malformed as error:
+            raise RequestRefused(400, "malformed", f"heartbeat: {error}") from None
+        base, address = self._identity(report), report.heartbeat.address
+        address.CopyFrom(self._address(address.ip, port))
+        elsewhere = self._prober.alive_elsewhere(base, address)
         if elsewhere is not None:
-            text = f"base {identity} is alive at {elsewhere}; {address} is taken once that one is silent for 25 s"
-            raise Refusal(409, "identity_in_use", text)
-        if not self._control_plane.report(identity, beat):
-            raise Refusal(503, "no_control_plane", "no control plane replica is connected", RETRY_AFTER)
-        if beat.state is BaseState.DEACTIVATED:
-            self._whereabouts.left(identity, address)
+            text = f"base {base} is alive at {_shown(elsewhere)}; {_shown(address)} is taken once that one is silent "
+            raise RequestRefused(409, "identity_in_use", f"{text}for 25 s")
+        if not self._control_plane.report(report):
+            raise RequestRefused(503, "no_control_plane", "no control plane replica is connected", RETRY_AFTER)
+        if report.heartbeat.state == pb.BASE_STATE_DEACTIVATED:
+            self._prober.left(base, address)
         else:
-            self._whereabouts.beat(identity, address)
+            self._prober.heartbeat(base, address)
         return b"SUCCESS"
 
     async def query_baseline(self, body: bytes) -> bytes:
-        """Answer a baseline question. Raises Refusal."""
+        """Answer a baseline question. Raises RequestRefused."""
         try:
-            metadata = payloads.metadata(body)
-        except payloads.Malformed as error:
-            raise Refusal(400, "malformed", f"queryBaseline: {error}") from None
-        self._identity(metadata)
+            query = payloads.baseline_query(first_object(body))
+        except Malformed as error:
+            raise RequestRefused(400, "malformed", f"queryBaseline: {error}") from None
+        self._identity(query)
         try:
             async with asyncio.timeout(BASELINE_TIMEOUT):
-                return commands.baseline(await self._control_plane.baseline(metadata))
+                return commands.baseline(await self._control_plane.baseline(query))
         except TimeoutError:
             text = f"the control plane did not answer within {BASELINE_TIMEOUT:g} s"
-            raise Refusal(503, "baseline_timeout", text, RETRY_AFTER) from None
+            raise RequestRefused(503, "baseline_timeout", text, RETRY_AFTER) from None
         except Unavailable as error:
-            raise Refusal(503, "no_control_plane", str(error), RETRY_AFTER) from None
+            raise RequestRefused(503, "no_control_plane", str(error), RETRY_AFTER) from None
 
-    def _identity(self, metadata: Metadata) -> str:
+    def _identity(self, report: pb.Report) -> str:
         try:
-            return parse_identity(metadata.identity, self._env)
+            return parse_identity(report.base_id, self._env)
         except InvalidName as error:
-            raise Refusal(400, "invalid_identity", str(error)) from None
+            raise RequestRefused(400, "invalid_identity", str(error)) from None
 
-    def _addressed(self, beat: Heartbeat) -> tuple[Heartbeat, Address]:
-        if beat.port < 0:
-            text = f"port: {beat.port} says that the base found no free port and listens nowhere"
-            raise Refusal(400, "address", text)
-        told = with_port(Address(beat.ip, beat.port))
+    def _address(self, ip: str, port: int) -> pb.Address:
+        if port < 0:
+            text = f"port: {port} says that the base found no free port and listens nowhere"
+            raise RequestRefused(400, "address", text)
+        address = with_port(pb.Address(ip=ip, port=port))
         try:
-            address = replace(told, ip=self._policy.check(told.ip, told.port))
+            address.ip = self._policy.check(ip, address.port)
         except AddressRefused as error:
-            raise Refusal(400, "address", f"localIP and port: {error}") from None
-        return replace(beat, ip=address.ip, port=address.port), address
+            raise RequestRefused(400, "address", f"localIP and port: {error}") from None
+        return address
+
+
+def _shown(address: pb.Address) -> str:
+    return host_port(address.ip, address.port)

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, field_validator
 
-from gateways.arklet import names
-from gateways.session import endpoints
+from gateways.settings import GatewaySettings, Port, Seconds
 from service.addresses import DEFAULT_NETWORKS, Network, parse_networks
 from service.listening import ALL_ADDRESSES, Host
-from service.logs import LogFormat, LogLevel
-from service.settings import Settings
-
-Port = Annotated[int, Field(ge=1, le=65535)]
-Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
-def _host_name() -> str:
-    return socket.gethostname()
-
-
-class HttpGatewaySettings(Settings):
+class HttpGatewaySettings(GatewaySettings):
     """Variables of http-gateway."""
 
     listen_port: Port = Field(
@@ -44,33 +33,6 @@ class HttpGatewaySettings(Settings):
         validation_alias="HTTP_TUNNEL_TOKEN",
         description="bearer token that bases must send; empty accepts all",
     )
-    control_plane: tuple[str, ...] = Field(
-        ("127.0.0.1:50051",),
-        validation_alias="CONTROL_PLANE",
-        description="host:port of control plane replicas, comma separated; a name stands for all its addresses",
-    )
-    client_id: str = Field(
-        default_factory=_host_name,
-        min_length=1,
-        max_length=253,
-        validation_alias="CLIENT_ID",
-        description="stable name of this gateway, unique among gateways",
-    )
-    env: str = Field(
-        "dev",
-        validation_alias="ENV",
-        description="environment whose bases are served; a DNS label, used in lower case as bases do",
-    )
-    status_host: Host = Field(
-        "",
-        validation_alias="STATUS_HOST",
-        description=f"address that health and metrics listen on; {ALL_ADDRESSES}",
-    )
-    health_port: Port = Field(8082, validation_alias="HEALTH_PORT", description="TCP port of /livez and /readyz")
-    metrics_port: Port = Field(9091, validation_alias="METRICS_PORT", description="TCP port of /metrics")
-    status_socket: str = Field(
-        "", validation_alias="STATUS_SOCKET", description="Unix socket for probes and metrics instead of the two ports"
-    )
     connect_timeout: Seconds = Field(
         3.0, validation_alias="HTTP_TUNNEL_CONNECT_TIMEOUT", description="seconds to connect to a base"
     )
@@ -83,32 +45,8 @@ class HttpGatewaySettings(Settings):
     poll_concurrency: Annotated[int, Field(ge=8, le=16384)] = Field(
         512, validation_alias="HTTP_TUNNEL_POLL_CONCURRENCY", description="polls of answering bases at the same time"
     )
-    shutdown_timeout: Seconds = Field(
-        8.0,
-        validation_alias="SHUTDOWN_TIMEOUT",
-        description="seconds for orders under way at the end; what is not done by then is reported as unknown",
-    )
-    log_format: LogFormat = Field(LogFormat.JSON, validation_alias="LOG_FORMAT", description="json or console")
-    log_level: LogLevel = Field(
-        LogLevel.INFO, validation_alias="LOG_LEVEL", description="debug, info, warning or error"
-    )
 
     @field_validator("allowed_cidrs", mode="before")
     @classmethod
     def _networks(cls, value: Any) -> Any:
         return parse_networks(value) if isinstance(value, str) else value
-
-    @field_validator("control_plane", mode="before")
-    @classmethod
-    def _endpoints(cls, value: Any) -> Any:
-        return endpoints.parse_list(value) if isinstance(value, str) else value
-
-    @field_validator("env")
-    @classmethod
-    def _env(cls, value: str) -> str:
-        return names.parse_env(value)
-
-    @field_validator("log_format", "log_level", mode="before")
-    @classmethod
-    def _lower(cls, value: Any) -> Any:
-        return value.lower() if isinstance(value, str) else value

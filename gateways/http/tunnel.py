@@ -1,100 +1,178 @@
-"""The HTTP tunnel as the session sees it: orders become calls of arklet, Watches become polling.
+"""The HTTP tunnel: orders and polls become calls of arklet.
 
 What a call shows decides the outcome of an order: no connection means that it had
 no effect; anything that goes wrong after bytes were sent leaves it unknown; an
 answer that can be read is the base's reply, whatever it says.
+
+The epoch of a list is that of the Watch in force when the question waits for its
+slot, just before it is sent: a list is never said to be newer than it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet import commands, payloads
-from gateways.arklet.facts import Reply, ReplyCode, Verb
-from gateways.http.addresses import with_port
-from gateways.http.arklet_client import Lost, NotSent
-from gateways.http.offers import Offers
-from gateways.http.questions import Caller
-from gateways.polling.prober import Prober
-from gateways.session.messages import (
-    Fact,
-    ModuleList,
-    Order,
-    OrderResult,
-    Outcome,
-    OutcomeUnknown,
-    Refusal,
-    Refused,
-    Report,
-    Watch,
-)
+from gateways.arklet.commands import COMMANDS, HELP
+from gateways.arklet.fields import Json, Malformed, first_object
+from gateways.arklet.payloads import Negative
+from gateways.http.arklet_client import Lost, NotSent, with_port
+from gateways.http.slots import Slots
+from gateways.polling.prober import Answer, Prober, failed_poll
+from gateways.session.orders import refused, unknown
+from gateways.session.outbox import Kept
+from gateways.session.validation import seconds
 from service.addresses import AddressPolicy, AddressRefused
+from service.limits import Recent
+
+HOLDS = 600.0
+"""Seconds for which the answer of a base to help is believed."""
+MOST_BASES = 20_000
+"""Bases whose answers to help are kept; the one that was asked first is forgotten first."""
+
+_FAILURES: Mapping[type[Exception], pb.PollFailure.ValueType] = {
+    AddressRefused: pb.POLL_FAILURE_NOT_CONNECTED,
+    NotSent: pb.POLL_FAILURE_NOT_CONNECTED,
+    Lost: pb.POLL_FAILURE_NO_ANSWER,
+    Negative: pb.POLL_FAILURE_NEGATIVE,
+    Malformed: pb.POLL_FAILURE_NOT_A_BASE,
+}
+
+
+class Caller(Protocol):
+    """What calls a base: ``ArkletClient``."""
+
+    async def call(self, address: pb.Address, command: str, body: bytes, *, timeout: float) -> bytes:
+        """Return the body of the answer. Raises NotSent or Lost."""
 
 
 class HttpTunnel:
-    """Implements ``messages.Tunnel``."""
+    """Implements ``links.Tunnel`` and ``prober.Questions``. polls: at the same time; timeouts are in seconds."""
 
     def __init__(
         self,
         client: Caller,
-        offers: Offers,
-        prober: Prober,
         policy: AddressPolicy,
-        report: Callable[[str, Fact], object],
+        report: Callable[[pb.Report], object],
+        *,
+        polls: int,
+        health_timeout: float,
+        query_timeout: float,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._client = client
-        self._offers = offers
-        self._prober = prober
         self._policy = policy
         self._report = report
+        self._slots = Slots(polls)
+        self._timeouts = {pb.VERB_HEALTH: health_timeout, pb.VERB_QUERY_MODULES: query_timeout}
+        self._offers = Offers(client, timeout=query_timeout)
+        self.prober = Prober(self, report, chance=chance)
 
-    def watch(self, watch: Watch) -> None:
+    def watch(self, watch: pb.Watch) -> None:
         """Poll a base from now on, or as this Watch says."""
-        self._prober.watch(replace(watch, address=with_port(watch.address)))
+        with_port(watch.address)
+        self.prober.watch(watch)
 
     def unwatch(self, base: str) -> None:
         """Stop polling a base."""
-        self._prober.unwatch(base)
+        self.prober.unwatch(base)
 
-    def settled(self, kept: OrderResult | Report) -> None:
+    def settled(self, kept: Kept) -> None:
         """Nothing of a base's waits for that."""
 
-    async def execute(self, order: Order) -> Outcome:
+    async def ask(self, watch: pb.Watch, verb: pb.Verb.ValueType, *, failing: bool) -> Answer:
+        """Return what a watched base said, or how asking it failed."""
+        async with self._slots.slot(failing=failing):
+            try:
+                self._policy.check(watch.address.ip, watch.address.port)
+                answer = await self._call(watch.address, verb, commands.EMPTY, self._timeouts[verb])
+                return Answer(_report(watch.base_id, verb, answer, watch.epoch))
+            except (AddressRefused, NotSent, Lost, Negative, Malformed) as error:
+                reason = f"unreadable answer: {error}" if isinstance(error, Malformed) else str(error)
+                return Answer(
+                    failed_poll(watch, verb, reason, _FAILURES[type(error)]),
+                    type(error).__name__,
+                    alive=isinstance(error, Negative),
+                    # A base that starts sends heartbeats before its port is open.
+                    soon=isinstance(error, NotSent),
+                )
+
+    async def execute(self, order: pb.Order) -> pb.OrderResult:
         """Carry out an order."""
-        epoch = self._prober.epoch(order.base)
+        epoch = self.prober.epoch(order.base_id)
         address = with_port(order.address)
         try:
             self._policy.check(address.ip, address.port)
             body = commands.body(order.verb, order.modules)
         except AddressRefused as error:
-            return Refused(Refusal.ADDRESS_NOT_ALLOWED, str(error))
+            return refused(pb.REFUSAL_REASON_ADDRESS_NOT_ALLOWED, str(error))
         except ValueError as error:
-            return Refused(Refusal.INVALID, str(error))
-        if order.verb is Verb.BATCH_INSTALL and not await self._offers.offers(address, order.verb):
-            return Refused(Refusal.UNSUPPORTED, f"the base does not offer {order.verb.value}")
+            return refused(pb.REFUSAL_REASON_INVALID, str(error))
+        command = COMMANDS[order.verb]
+        if order.verb == pb.VERB_BATCH_INSTALL and not await self._offers.has(address, command):
+            return refused(pb.REFUSAL_REASON_UNSUPPORTED, f"the base does not offer {command}")
         try:
-            answer = await self._client.call(address, order.verb, body, timeout=order.timeout)
-            return self._read(order, answer, epoch)
+            answer = await self._call(address, order.verb, body, seconds(order.timeout))
+            return self._outcome(order, answer, epoch)
         except NotSent as error:
-            return Refused(Refusal.UNREACHABLE, str(error))
+            return refused(pb.REFUSAL_REASON_UNREACHABLE, str(error))
         except Lost as error:
-            return OutcomeUnknown(str(error))
-        except payloads.Malformed as error:
-            return OutcomeUnknown(f"unreadable answer: {error}")
-        except payloads.Negative as error:
-            return error.reply
+            return unknown(str(error))
+        except Malformed as error:
+            return unknown(f"unreadable answer: {error}")
+        except Negative as error:
+            return pb.OrderResult(reply=error.reply)
 
-    def _read(self, order: Order, answer: bytes, epoch: int) -> Outcome:
+    async def _call(self, address: pb.Address, verb: pb.Verb.ValueType, body: bytes, timeout: float) -> Json:
+        return first_object(await self._client.call(address, COMMANDS[verb], body, timeout=timeout))
+
+    def _outcome(self, order: pb.Order, answer: Json, epoch: int) -> pb.OrderResult:
         """Return the base's reply; what a question brought to light travels as a report of its own."""
-        match order.verb:
-            case Verb.BATCH_INSTALL:
-                return payloads.batch_reply(answer)
-            case Verb.QUERY_MODULES:
-                self._report(order.base, ModuleList(payloads.modules(answer), epoch))
-                return Reply(ReplyCode.SUCCESS)
-            case Verb.HEALTH:
-                self._report(order.base, payloads.health(answer))
-                return Reply(ReplyCode.SUCCESS)
-            case _:
-                return payloads.reply(answer)
+        if order.verb == pb.VERB_BATCH_INSTALL:
+            return pb.OrderResult(batch=payloads.batch_reply(answer))
+        if order.verb in self._timeouts:
+            self._report(_report(order.base_id, order.verb, answer, epoch))
+            return pb.OrderResult(reply=pb.Reply(code=pb.REPLY_CODE_SUCCESS))
+        return pb.OrderResult(reply=payloads.reply(answer))
+
+
+class Offers:
+    """Which commands a base offers, found out by asking it for help. timeout is in seconds.
+
+    Runtimes before 1.4.1 know no batchInstallBiz, and bases may register commands of
+    their own. What a base said holds for ten minutes, in which it may be replaced by
+    another version; bases that could not be asked are asked again the next time.
+    """
+
+    def __init__(self, client: Caller, *, timeout: float, now: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._timeout = timeout
+        self._now = now
+        self._offered: Recent[tuple[str, int], tuple[frozenset[str], float]] = Recent(MOST_BASES)
+
+    async def has(self, address: pb.Address, command: str) -> bool:
+        """Return whether the base at an address offers a command; False also when it cannot be asked."""
+        key = address.ip, address.port
+        offered, since = self._offered.get(key, (frozenset[str](), float("-inf")))
+        if self._now() - since >= HOLDS:
+            try:
+                answer = await self._client.call(address, HELP, commands.EMPTY, timeout=self._timeout)
+                offered = payloads.help_commands(first_object(answer))
+            except (NotSent, Lost, Malformed, Negative):
+                return False
+            self._offered[key] = offered, self._now()
+        return command in offered
+
+
+def _report(base: str, verb: pb.Verb.ValueType, answer: Json, epoch: int) -> pb.Report:
+    """Read the answer to a question. Raises Malformed or Negative."""
+    if verb == pb.VERB_HEALTH:
+        return pb.Report(base_id=base, health=payloads.health(answer))
+    report = pb.Report(base_id=base, modules=payloads.modules(answer))
+    report.modules.epoch = epoch
+    return report

@@ -4,8 +4,8 @@ A base asks once in its life and does not ask again, so the gateway keeps the qu
 for a while where no replica can be asked. It goes without a baseline after that: its
 modules then come by orders, like later ones.
 
-Where the broker has no shared subscriptions every gateway hears every question. Each
-waits for a random moment then, and gives up when it hears that another one answered.
+Where the broker has no shared subscriptions every gateway receives every question. Each
+waits for a random moment then, and gives up when it sees that another one answered.
 Two that answer in the same moment do no harm: a base carries out one batch at a time
 and finds the modules of the second one installed. A broker that has them, and delivers
 to every member of a group all the same, is found out here.
@@ -15,22 +15,22 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import Protocol
 
 import structlog
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet import commands, topics
-from gateways.arklet.facts import BaselineModule, Metadata
-from gateways.mqtt.doubles import Doubles
+from gateways.mqtt.broker import Publisher
 from gateways.mqtt.metrics import PUBLISHED
-from gateways.session.session import Unavailable
+from gateways.session.links import ControlPlane, Unavailable
 from mqttclient.failures import Lost, NotSent
 
 log = structlog.get_logger(__name__)
 
 MOST = 1_024
-"""Questions that wait for an answer at the same time."""
+"""Questions that wait for an answer at the same time, and those whose answers are counted."""
 KEEP = 60.0
 """Seconds that a question is kept."""
 ANSWER_TIMEOUT = 5.0
@@ -38,27 +38,17 @@ ANSWER_TIMEOUT = 5.0
 AGAIN = 1.0
 """Seconds between two attempts, before jitter."""
 SPREAD = 1.5
-"""Seconds over which gateways that all hear a question spread their answers."""
-
-
-class ControlPlane(Protocol):
-    """Who knows the answers."""
-
-    async def baseline(self, metadata: Metadata) -> tuple[BaselineModule, ...]:
-        """Ask which modules a base should start with. Raises Unavailable."""
-
-
-class Publisher(Protocol):
-    """What sends to bases: ``Broker``."""
-
-    def publish(self, topic: str, payload: bytes) -> asyncio.Future[None]:
-        """Send; the future is done once the broker has it, or raises Lost. Raises NotSent."""
+"""Seconds over which gateways that all receive a question spread their answers."""
+WINDOW = 5.0
+"""Seconds after a question in which all answers to it are seen."""
+ENOUGH = 3
+"""Questions in a row that another gateway answered too."""
 
 
 class Baselines:
     """Answers baseline questions.
 
-    shared tells whether this gateway alone heard them; everybody_hears is called when
+    shared returns whether this gateway alone received them; everybody_hears is called when
     that turns out to be wrong.
     """
 
@@ -84,16 +74,15 @@ class Baselines:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def ask(self, metadata: Metadata) -> bool:
+    def ask(self, query: pb.Report) -> bool:
         """Take a question; False when too many wait. One that waits already is not asked twice."""
-        base = metadata.identity
+        base = query.base_id
         self._doubles.asked(base, asyncio.get_running_loop().time())
         if base in self._tasks:
             return True
         if len(self._tasks) >= MOST:
             return False
-        task = asyncio.get_running_loop().create_task(self._answer(metadata), name=f"baseline {base}")
-        self._tasks[base] = task
+        task = self._tasks[base] = asyncio.create_task(self._answer(query), name=f"baseline {base}")
         task.add_done_callback(lambda _: self._tasks.pop(base, None))
         return True
 
@@ -113,27 +102,26 @@ class Baselines:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _answer(self, metadata: Metadata) -> None:
-        base = metadata.identity
+    async def _answer(self, query: pb.Report) -> None:
         if not self._shared():
             await asyncio.sleep(SPREAD * self._chance())
         reason = ""
         try:
             async with asyncio.timeout(KEEP):
                 while True:
-                    reason = await self._attempt(metadata)
+                    reason = await self._attempt(query)
                     if not reason:
                         return
                     await asyncio.sleep(AGAIN * (0.5 + self._chance()))
         except TimeoutError:
-            log.warning("a base starts without baseline", base=base, reason=reason)
+            log.warning("a base starts without baseline", base=query.base_id, reason=reason)
 
-    async def _attempt(self, metadata: Metadata) -> str:
+    async def _attempt(self, query: pb.Report) -> str:
         """Return why there is no answer yet, empty when it was sent."""
-        base = metadata.identity
+        base = query.base_id
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                modules = await self._control_plane.baseline(metadata)
+                modules = await self._control_plane.baseline(query)
             PUBLISHED.labels(command="baseline").inc()
             await self._broker.publish(topics.baseline(self._env, base), commands.baseline(modules))
         except TimeoutError:
@@ -144,3 +132,40 @@ class Baselines:
             # It may have arrived: sent twice it would be carried out twice.
             log.warning("the baseline of a base may be lost", base=base, reason=str(error))
         return ""
+
+
+class Doubles:
+    """Finds out whether other gateways answer the questions that this one answers: the broker does not spread them.
+
+    What a gateway sends to a base comes back to it, once. If another answer to the same
+    question comes too, another gateway had the question. One case proves nothing, since a
+    base that starts twice asks twice; several in a row, without one in between that this
+    gateway answered alone, do. Times are monotonic seconds.
+    """
+
+    def __init__(self) -> None:
+        self._asked: OrderedDict[str, float] = OrderedDict()
+        self._answered: set[str] = set()
+        self._in_a_row = 0
+
+    def asked(self, base: str, now: float) -> None:
+        """A base asks this gateway."""
+        while self._asked and (len(self._asked) >= MOST or now - next(iter(self._asked.values())) > WINDOW):
+            alone, _ = self._asked.popitem(last=False)
+            self._answered.discard(alone)
+            self._in_a_row = 0
+        self._asked.pop(base, None)
+        self._answered.discard(base)
+        self._asked[base] = now
+
+    def answered(self, base: str) -> bool:
+        """An answer to a base was seen; return whether questions are now known to reach several gateways."""
+        if base not in self._asked:
+            return False
+        if base not in self._answered:
+            self._answered.add(base)
+            return False
+        del self._asked[base]
+        self._answered.discard(base)
+        self._in_a_row += 1
+        return self._in_a_row >= ENOUGH

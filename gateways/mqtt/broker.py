@@ -1,6 +1,6 @@
 """The link to the broker, kept up: connect, subscribe, serve, and again after it was lost.
 
-A failure is told once, not with each attempt. Attempts come further and further
+A failure is logged once, not with each attempt. Attempts come further and further
 apart, never more than 30 s. A connection that ends right after it was made counts as
 a failure too. If the broker had just been asked for something, that is why, as far as
 can be known; if not, most often another client with the same id took the connection
@@ -31,6 +31,13 @@ CLASH_AFTER = 3
 """Connections in a row that do not last, and end unasked, after which a clash of client ids is suspected."""
 
 
+class Publisher(Protocol):
+    """What sends to bases: ``Broker``."""
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> asyncio.Future[None]:
+        """Send with QoS 1; the future is done with PUBACK, or raises Lost. Raises NotSent."""
+
+
 class Client(Protocol):
     """Who uses the broker. All but serve must not block."""
 
@@ -53,7 +60,8 @@ class Broker:
         self._connection: MqttConnection | None = None
         self._ready = False
         self._trouble = "not connected yet"
-        self._told = ""
+        self._logged = ""
+        self._where = f"{target.host}:{target.port}"
         UNACKNOWLEDGED.set_function(lambda: len(self._connection.unacknowledged) if self._connection else 0)
 
     @property
@@ -64,8 +72,7 @@ class Broker:
     @property
     def trouble(self) -> str:
         """What keeps the broker from being used, empty when nothing does."""
-        where = f"{self._target.host}:{self._target.port}"
-        return "" if self.ready else f"no broker at {where}: {self._trouble}"
+        return "" if self.ready else f"no broker at {self._where}: {self._trouble}"
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> asyncio.Future[None]:
         """Send with QoS 1; the future is done with PUBACK, or raises Lost. Raises NotSent."""
@@ -101,49 +108,39 @@ class Broker:
             await connection.open()
             self._connection = connection
             CONNECTS.inc()
-            ended, served = await self._serve(connection, client)
+            serving = asyncio.create_task(client.serve(connection, lambda: self._serves(client)), name="serve broker")
+            try:
+                await asyncio.wait((serving, connection.ended), return_when=asyncio.FIRST_COMPLETED)
+                ended = connection.ended.result() if connection.ended.done() else await serving
+            finally:
+                serving.cancel()
+                await asyncio.gather(serving, return_exceptions=True)
         except ConnectFailed as error:
             return error
+        except Lost as error:
+            ended = str(error)
         finally:
             was_ready, self._ready, self._connection = self._ready, False, None
             CONNECTED.set(0)
             connection.close()
             if was_ready:
                 client.changed(False, "the connection to the broker ended")
-        if served is None and connection.asked:
+        if connection.asked:
             text = f"the broker ended the connection when it was asked to {connection.asked} ({ended})"
             return ConnectFailed("subscription", text)
-        return served or ConnectFailed("lost", f"the connection to the broker ended: {ended}")
+        return ConnectFailed("lost", f"the connection to the broker ended: {ended}")
 
-    async def _serve(self, connection: MqttConnection, client: Client) -> tuple[str, ConnectFailed | None]:
-        def ready() -> None:
-            self._ready = True
-            self._told = ""
-            CONNECTED.set(1)
-            where = f"{self._target.host}:{self._target.port}"
-            log.info("broker connected", broker=where, client_id=self._target.client_id)
-            client.changed(True, "")
-
-        serving = asyncio.create_task(client.serve(connection, ready), name="serve broker")
-        try:
-            await asyncio.wait((serving, connection.ended), return_when=asyncio.FIRST_COMPLETED)
-            if connection.ended.done():
-                return connection.ended.result(), None
-            try:
-                await serving
-            except ConnectFailed as error:
-                return "", error
-            except Lost as error:
-                return str(error), None
-        finally:
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
+    def _serves(self, client: Client) -> None:
+        self._ready = True
+        self._logged = ""
+        CONNECTED.set(1)
+        log.info("broker connected", broker=self._where, client_id=self._target.client_id)
+        client.changed(True, "")
 
     def _failed(self, failure: ConnectFailed) -> None:
         CONNECTION_FAILURES.labels(cause=failure.cause).inc()
         self._trouble = str(failure)
-        told = str(failure) if failure.cause == "subscription" else failure.cause
-        if told != self._told:
-            self._told = told
-            where = f"{self._target.host}:{self._target.port}"
-            log.warning("no broker", broker=where, cause=failure.cause, reason=str(failure))
+        kind = str(failure) if failure.cause == "subscription" else failure.cause
+        if kind != self._logged:
+            self._logged = kind
+            log.warning("no broker", broker=self._where, cause=failure.cause, reason=str(failure))

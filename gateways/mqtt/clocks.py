@@ -1,4 +1,4 @@
-"""When a base did what it tells of, by our clock; and which epoch a module list may carry.
+"""When a base made what it reports, by our clock; and which epoch a module list may carry.
 
 Answers over MQTT say nothing about the question that they belong to: they come late,
 twice, out of order, or belong to what another gateway asked. So a list is never
@@ -22,8 +22,10 @@ carries its time.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass
+
+from service.limits import Recent
 
 GUARD = 1.0
 """Seconds after an epoch came into force from which on lists count for it."""
@@ -40,35 +42,28 @@ class _Clock:
     before: float
     bound: float
     since: float
-    heard_at: float
+    seen_at: float
 
 
 class Clocks:
     """The clocks of bases. Stamps are in seconds by a base's clock, everything else by ours."""
 
     def __init__(self, *, max_clocks: int = MAX_CLOCKS) -> None:
-        self._max = max_clocks
-        self._clocks: OrderedDict[str, _Clock] = OrderedDict()
+        self._clocks: Recent[str, _Clock] = Recent(max_clocks)
 
     def made_at(self, base: str, stamp: float, now: float) -> float | None:
-        """Return when something that just came was stamped, at the earliest; None while that cannot be told."""
+        """Return when something that just came was stamped, at the earliest; None while that is not known."""
         own = stamp - now
         clock = self._clocks.get(base)
-        if clock is None or now - clock.heard_at > WINDOW / 2:
-            self._learn(base, own, now)
+        if clock is None or now - clock.seen_at > WINDOW / 2:
+            self._clocks[base] = _Clock(own, own, now, now)
             return None
-        clock.heard_at = now
+        clock.seen_at = now
         if now - clock.since > WINDOW / 2:
             clock.before, clock.bound, clock.since = clock.bound, own, now
         clock.bound = max(clock.bound, own)
         self._clocks.move_to_end(base)
         return stamp - max(clock.before, clock.bound)
-
-    def _learn(self, base: str, bound: float, now: float) -> None:
-        self._clocks[base] = _Clock(bound, bound, now, now)
-        self._clocks.move_to_end(base)
-        if len(self._clocks) > self._max:
-            self._clocks.popitem(last=False)
 
 
 class Epochs:

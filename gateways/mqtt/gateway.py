@@ -1,4 +1,4 @@
-"""The parts of the MQTT gateway put together, as the broker link sees them."""
+"""The parts of the MQTT gateway put together, as the program and the broker see them."""
 
 from __future__ import annotations
 
@@ -6,63 +6,86 @@ import asyncio
 from collections.abc import Callable
 from typing import NoReturn
 
+import structlog
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
+
 from gateways.mqtt.baselines import Baselines
 from gateways.mqtt.broker import Broker
 from gateways.mqtt.inbound import Inbound
 from gateways.mqtt.leftovers import Leftovers
-from gateways.mqtt.outcomes import Outcomes
-from gateways.mqtt.pending import Pending
-from gateways.mqtt.questions import MqttQuestions
 from gateways.mqtt.settings import MqttGatewaySettings
 from gateways.mqtt.sharing import Sharing
 from gateways.mqtt.strays import Strays
 from gateways.mqtt.subscriptions import Subscriptions
 from gateways.mqtt.tunnel import MqttTunnel
-from gateways.polling.prober import Prober
-from gateways.session.messages import TunnelState
-from gateways.session.session import Session
+from gateways.program import Gateway
+from gateways.session.links import ControlPlaneLinks
 from mqttclient.connection import MqttConnection, MqttMessage
 from mqttclient.failures import Lost
 
+log = structlog.get_logger(__name__)
 
-class Gateway:
-    """Everything between one broker and one session. Implements ``broker.Client``."""
 
-    def __init__(self, settings: MqttGatewaySettings, broker: Broker, session: Session) -> None:
+class MqttGateway(Gateway):
+    """Everything between one broker and the links to the control plane. Implements ``broker.Client``."""
+
+    def __init__(self, settings: MqttGatewaySettings, links: ControlPlaneLinks) -> None:
         env = settings.env
-        self._session = session
+        self._settings = settings
+        self._links = links
+        self._broker = broker = Broker(settings.target(settings.client_id))
         self._sharing = Sharing(env, settings.client_id)
         self._subscriptions = Subscriptions(env, self._sharing)
         self._strays = Strays(env)
         self._leftovers = Leftovers(env, broker)
-        self._outcomes = Outcomes(session.report)
-        self._pending = Pending()
-        self._questions = MqttQuestions(
+        self.tunnel: MqttTunnel = MqttTunnel(
             env,
             broker,
-            session.report,
+            links.report,
             health_timeout=settings.health_timeout,
             query_timeout=settings.query_timeout,
         )
-        self._prober = Prober(self._questions, session.report)
         self._baselines = Baselines(
             env,
-            session,
+            links,
             broker,
             shared=lambda: self._subscriptions.shared,
             everybody_hears=self._everybody_hears,
         )
-        self._inbound = Inbound(
-            env,
-            session,
-            self._prober,
-            self._questions,
-            self._pending,
-            self._baselines,
-            self._leftovers,
-            self._outcomes.batch,
-        )
-        self.tunnel = MqttTunnel(env, broker, session, self._prober, self._questions, self._pending, self._outcomes)
+        self._inbound = Inbound(env, links, self.tunnel, self._baselines, self._leftovers)
+
+    # What the program asks for.
+
+    def trouble(self) -> list[str]:
+        """Return why the broker cannot be used."""
+        return [self._broker.trouble] if self._broker.trouble else []
+
+    def notes(self) -> list[str]:
+        """Return what the broker does not give, and what follows."""
+        extras = (self._sharing.extra, self._strays.extra, self._leftovers.looking, self._leftovers.removing)
+        return [extra.note for extra in extras if extra.note]
+
+    async def start(self) -> None:
+        """Report that the broker is not connected yet."""
+        self._report(up=False, reason="not connected to the broker yet")
+        settings, where = self._settings, f"{self._settings.broker}:{self._settings.port}"
+        log.info("starting", broker=where, tls=settings.tls, env=settings.env, control_plane=settings.control_plane)
+
+    async def run(self) -> None:
+        """Keep the connection to the broker, and report what could not be reported at once, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._broker.run(self), name="broker")
+            group.create_task(self.tunnel.outcomes.keep_reporting(), name="report batches")
+
+    async def drain(self) -> None:
+        """Ask no more bases."""
+        await self.tunnel.prober.close()
+
+    async def close(self) -> None:
+        """Answer no more baseline questions."""
+        await self._baselines.close()
+
+    # What the broker brings.
 
     def received(self, message: MqttMessage) -> None:
         """Take a message."""
@@ -86,33 +109,16 @@ class Gateway:
             reason = str(lost.exceptions[0])
         raise Lost(reason)
 
-    def notes(self) -> list[str]:
-        """Return what the broker does not give, and what follows."""
-        extras = (self._sharing.extra, self._strays.extra, self._leftovers.looking, self._leftovers.removing)
-        return [extra.note for extra in extras if extra.note]
-
     def changed(self, up: bool, reason: str) -> None:
         """The broker can be used now, or cannot any more, and why."""
         if not up:
-            self._pending.interrupt(reason)
-            self._questions.interrupt(reason)
-            self._outcomes.forget()
-        self._session.report("", TunnelState(up, reason or "; ".join(self.notes())))
+            self.tunnel.interrupt(reason)
+        self._report(up=up, reason=reason or "; ".join(self.notes()))
 
     def _everybody_hears(self) -> None:
         if self._subscriptions.shared:
             self._subscriptions.everybody_hears()
             self.changed(True, "")
 
-    async def run(self) -> NoReturn:
-        """Tell what could not be told at once, until cancelled."""
-        await self._outcomes.tell()
-
-    async def stop_polling(self) -> None:
-        """Ask no more bases."""
-        await self._prober.close()
-
-    async def close(self) -> None:
-        """End what still runs."""
-        await self._prober.close()
-        await self._baselines.close()
+    def _report(self, *, up: bool, reason: str) -> None:
+        self._links.report(pb.Report(tunnel_state=pb.TunnelState(up=up, reason=reason)))

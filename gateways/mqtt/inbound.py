@@ -10,28 +10,26 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from dataclasses import dataclass
 
 import structlog
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.arklet import envelopes, topics
+from gateways.arklet import envelopes, payloads, topics
 from gateways.arklet.envelopes import Envelope
-from gateways.arklet.facts import BaseState, BatchReply, Metadata
+from gateways.arklet.fields import Malformed
 from gateways.arklet.names import InvalidName
-from gateways.arklet.payloads import Malformed, Negative
+from gateways.arklet.payloads import Negative
 from gateways.arklet.topics import InvalidTopic, Word
-from gateways.limits import RateLimit
 from gateways.mqtt.baselines import Baselines
 from gateways.mqtt.clocks import Clocks
 from gateways.mqtt.leftovers import Leftovers
 from gateways.mqtt.metrics import FOREIGN, MESSAGES, REFUSED
-from gateways.mqtt.pending import Pending
-from gateways.mqtt.questions import MqttQuestions
-from gateways.polling.prober import Prober
-from gateways.session.messages import Fact
+from gateways.mqtt.tunnel import MqttTunnel
+from gateways.session.links import ControlPlane
 from mqttclient.connection import MqttMessage
 from mqttclient.receipts import Receipt
-from service.limits import LogLimit
+from service.limits import LogLimit, RateLimit
 
 log = structlog.get_logger(__name__)
 
@@ -46,12 +44,12 @@ LINES_AT_ONCE = 20.0
 """Log lines for one reason, whichever bases they are about."""
 _TAKEN = {word: MESSAGES.labels(word=word.value) for word in Word}
 _ANSWERS = frozenset({Word.HEALTH, Word.SIMPLE_BIZ, Word.BIZ})
-"""Heard by every gateway; read by the one that asked or watches."""
+"""Received by every gateway; read by the one that asked or watches."""
 _OUTCOMES = frozenset({Word.BIZ_OPERATION, Word.BATCH_RESPONSE})
-"""Told however old they are."""
+"""Reported however old they are; who takes them settles their receipts."""
 
 
-class Refused(Exception):
+class MessageRefused(Exception):
     """A message is refused: reason for counting, text for people."""
 
     def __init__(self, reason: str, text: str) -> None:
@@ -59,153 +57,149 @@ class Refused(Exception):
         self.reason = reason
 
 
-class ControlPlane(Protocol):
-    """What the session takes."""
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """Something that a base said; made_at is when, by our clock, at the earliest, None while that is not known."""
 
-    def report(self, base: str, fact: Fact) -> bool:
-        """Queue a fact; False when no replica can be told."""
+    base: str
+    opened: Envelope
+    made_at: float | None
+    receipt: Receipt
 
 
 class Inbound:
     """Takes the messages of bases."""
 
     def __init__(
-        self,
-        env: str,
-        control_plane: ControlPlane,
-        prober: Prober,
-        questions: MqttQuestions,
-        pending: Pending,
-        baselines: Baselines,
-        leftovers: Leftovers,
-        batches: Callable[[str, BatchReply, Receipt], None],
+        self, env: str, control_plane: ControlPlane, tunnel: MqttTunnel, baselines: Baselines, leftovers: Leftovers
     ) -> None:
         self._env = env
         self._control_plane = control_plane
-        self._prober = prober
-        self._questions = questions
-        self._pending = pending
+        self._tunnel = tunnel
         self._baselines = baselines
         self._leftovers = leftovers
-        self._batches = batches
         self._clocks = Clocks()
         self._lines = LogLimit(LOG_EVERY)
         self._rate = RateLimit(LINES_PER_SECOND, LINES_AT_ONCE)
-        self._takers: Mapping[Word, Callable[[str, Envelope, float | None], None]] = {
+        self._takers: Mapping[Word, Callable[[_Said], None]] = {
             Word.HEART: self._heartbeat,
             Word.QUERY_BASELINE: self._baseline_query,
             Word.HEALTH: self._health,
             Word.SIMPLE_BIZ: self._simple_modules,
             Word.BIZ: self._modules,
+            Word.BIZ_OPERATION: self._operation,
+            Word.BATCH_RESPONSE: self._batch,
         }
 
     def take(self, message: MqttMessage) -> None:
         """Take a message."""
-        base, receipt = "", message.receipt
+        base = ""
         try:
             try:
                 base, word = topics.parse(message.topic, self._env)
             except (InvalidTopic, InvalidName) as error:
                 self._not_from_a_base(message, error)
-                receipt.settle()
+                message.receipt.settle()
                 return
-            if not self._take(base, word, message):
-                receipt.settle()
-        except Refused as refused:
-            receipt.settle()
+            self._take(base, word, message)
+            if word not in _OUTCOMES:
+                message.receipt.settle()
+        except MessageRefused as refused:
+            message.receipt.settle()
             self._refused(base, message, refused)
 
-    def _take(self, base: str, word: Word, message: MqttMessage) -> bool:
-        """Pass a message on; True when its receipt is settled by somebody else. Raises Refused."""
+    def _take(self, base: str, word: Word, message: MqttMessage) -> None:
+        """Pass a message on. Raises MessageRefused."""
         if message.retained:
-            raise Refused("retained", "a retained message tells nothing of now")
+            raise MessageRefused("retained", "a retained message tells nothing of now")
         if len(message.payload) > LIMIT:
-            raise Refused("too_large", f"{len(message.payload)} bytes; at most {LIMIT} are looked at")
-        if word in _ANSWERS and not self._questions.concern(base):
+            raise MessageRefused("too_large", f"{len(message.payload)} bytes; at most {LIMIT} are looked at")
+        if word in _ANSWERS and not self._tunnel.questions.concern(base):
             FOREIGN.labels(word=word.value).inc()
-            return False
+            return
         try:
             opened = envelopes.envelope(message.payload)
             if word not in _OUTCOMES:
                 _fresh(opened)
             made_at = self._clocks.made_at(base, opened.published_at / 1000, _now())
             _TAKEN[word].inc()
-            if word is Word.BIZ_OPERATION:
-                return self._operation(base, opened, made_at, message.receipt)
-            if word is Word.BATCH_RESPONSE:
-                return self._batch(base, opened, message.receipt)
-            self._takers[word](base, opened, made_at)
+            self._takers[word](_Said(base, opened, made_at, message.receipt))
         except Malformed as error:
-            raise Refused("malformed", f"{word.value}: {error}") from None
-        return False
+            raise MessageRefused("malformed", f"{word.value}: {error}") from None
 
     def _not_from_a_base(self, message: MqttMessage, error: InvalidTopic | InvalidName) -> None:
-        """Take what somebody tells a base: seen while leftovers are looked for, or without shared subscriptions.
+        """Take what somebody sends to a base: seen while leftovers are looked for, or without shared subscriptions.
 
-        Raises Refused for anything else.
+        Raises MessageRefused for anything else.
         """
         base = topics.addressee(message.topic, self._env)
         if base is None:
-            raise Refused("identity" if isinstance(error, InvalidName) else "topic", str(error)) from None
+            raise MessageRefused("identity" if isinstance(error, InvalidName) else "topic", str(error)) from None
         self._leftovers.saw(message, base)
         if message.topic == topics.baseline(self._env, base) and not message.retained and message.payload:
             self._baselines.overheard(base)
 
     # News.
 
-    def _heartbeat(self, base: str, opened: Envelope, _made_at: float | None) -> None:
-        beat = envelopes.heartbeat(opened)
-        _same(base, beat.metadata)
-        self._leftovers.lives(base)
-        if not self._control_plane.report(base, beat):
-            raise Refused("no_control_plane", "no control plane replica is connected")
-        if beat.state is not BaseState.DEACTIVATED:
-            self._prober.beat(base)
+    def _heartbeat(self, said: _Said) -> None:
+        report = envelopes.heartbeat(said.opened)
+        _check_identity(said, report)
+        self._leftovers.lives(said.base)
+        if not self._control_plane.report(report):
+            raise MessageRefused("no_control_plane", "no control plane replica is connected")
+        if report.heartbeat.state != pb.BASE_STATE_DEACTIVATED:
+            self._tunnel.prober.heartbeat(said.base)
 
-    def _baseline_query(self, base: str, opened: Envelope, _made_at: float | None) -> None:
-        metadata = envelopes.metadata(opened)
-        _same(base, metadata)
-        if not self._baselines.ask(metadata):
-            raise Refused("too_many_baselines", "too many baseline questions wait for an answer")
+    def _baseline_query(self, said: _Said) -> None:
+        query = payloads.baseline_query(said.opened.content)
+        _check_identity(said, query)
+        if not self._baselines.ask(query):
+            raise MessageRefused("too_many_baselines", "too many baseline questions wait for an answer")
 
-    def _health(self, base: str, opened: Envelope, _made_at: float | None) -> None:
+    # Answers.
+
+    def _health(self, said: _Said) -> None:
+        answer: pb.Report | Negative
         try:
-            self._questions.health(base, envelopes.health(opened))
+            answer = pb.Report(base_id=said.base, health=payloads.health(said.opened.content))
         except Negative as error:
-            self._questions.health(base, error)
+            answer = error
+        self._tunnel.questions.answered(said.base, pb.VERB_HEALTH, answer)
 
-    def _simple_modules(self, base: str, opened: Envelope, made_at: float | None) -> None:
-        if not self._questions.modules(base, envelopes.simple_modules(opened), opened.published_at / 1000, made_at):
-            raise Refused("reordered", "a newer module list came before this one")
+    def _simple_modules(self, said: _Said) -> None:
+        self._listed(said, payloads.simple_modules(said.opened.data))
 
-    def _modules(self, base: str, opened: Envelope, made_at: float | None) -> None:
+    def _modules(self, said: _Said) -> None:
+        """Take the long form of the module list, which old runtimes publish."""
         try:
-            modules = envelopes.modules(opened)
+            self._listed(said, payloads.modules(said.opened.content))
         except Negative as error:
-            self._questions.no_modules(base, error)
-            return
-        if not self._questions.modules(base, modules, opened.published_at / 1000, made_at):
-            raise Refused("reordered", "a newer module list came before this one")
+            self._tunnel.questions.answered(said.base, pb.VERB_QUERY_MODULES, error)
+
+    def _listed(self, said: _Said, modules: pb.Modules) -> None:
+        report = pb.Report(base_id=said.base, modules=modules)
+        if not self._tunnel.questions.listed(report, said.opened.published_at / 1000, said.made_at):
+            raise MessageRefused("reordered", "a newer module list came before this one")
 
     # Outcomes.
 
-    def _operation(self, base: str, opened: Envelope, made_at: float | None, receipt: Receipt) -> bool:
-        if self._pending.answer(base, envelopes.operation(opened), made_at, receipt):
-            return True
-        # Another gateway's, or too late for an order of ours: the list tells what became of it.
-        FOREIGN.labels(word=Word.BIZ_OPERATION.value).inc()
-        self._prober.hasten(base)
-        return False
+    def _operation(self, said: _Said) -> None:
+        operation = envelopes.operation(said.opened)
+        if not self._tunnel.pending.answer(said.base, operation, said.made_at, said.receipt):
+            # Another gateway's, or too late for an order of ours: the list shows what became of it.
+            FOREIGN.labels(word=Word.BIZ_OPERATION.value).inc()
+            self._tunnel.prober.hasten(said.base)
+            said.receipt.settle()
 
-    def _batch(self, base: str, opened: Envelope, receipt: Receipt) -> bool:
-        reply = envelopes.batch_reply(opened)
-        if self._leftovers.is_echo(base, reply):
-            return False
-        self._batches(base, reply, receipt)
-        self._prober.hasten(base)
-        return True
+    def _batch(self, said: _Said) -> None:
+        result = envelopes.batch_reply(said.opened)
+        if self._leftovers.is_echo(said.base, result):
+            said.receipt.settle()
+            return
+        self._tunnel.outcomes.batch(pb.Report(base_id=said.base, batch_install_result=result), said.receipt)
+        self._tunnel.prober.hasten(said.base)
 
-    def _refused(self, base: str, message: MqttMessage, refused: Refused) -> None:
+    def _refused(self, base: str, message: MqttMessage, refused: MessageRefused) -> None:
         REFUSED.labels(reason=refused.reason).inc()
         # Thousands of bases can be refused for one reason at once, for example after an outage.
         if self._rate.admit(refused.reason, _now()):
@@ -224,9 +218,10 @@ def _fresh(opened: Envelope) -> None:
     age = time.time() - opened.published_at / 1000
     if age >= STALE:
         text = f"stamped {age:.1f} s ago: the base's clock is slow by that, or the message waited in the broker"
-        raise Refused("stale", text)
+        raise MessageRefused("stale", text)
 
 
-def _same(base: str, metadata: Metadata) -> None:
-    if metadata.identity != base:
-        raise Refused("identity", f"says that it is {metadata.identity[:64]!r} under the topic of {base!r}")
+def _check_identity(said: _Said, report: pb.Report) -> None:
+    if report.base_id != said.base:
+        text = f"says that it is {report.base_id[:64]!r} under the topic of {said.base!r}"
+        raise MessageRefused("identity", text)

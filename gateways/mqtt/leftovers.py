@@ -1,6 +1,6 @@
 """Commands that an earlier controller left in the broker as retained messages.
 
-The Go controller retains what it tells bases, so that a base gets its last install,
+The Go controller retains what it sends to bases, so that a base gets its last install,
 uninstall and baseline again with every connection. They are removed with an empty
 retained message, once, only where one was seen, and slowly. The empty message also
 reaches the base when it is there: it does not act on an empty install or uninstall,
@@ -14,35 +14,29 @@ may be in use by another controller, and is left alone until they come.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 import structlog
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet import topics
-from gateways.arklet.facts import BatchReply, ReplyCode
+from gateways.mqtt.broker import Publisher
 from gateways.mqtt.extras import Extra
 from gateways.mqtt.metrics import LEFTOVERS_CLEARED
 from mqttclient.connection import MqttConnection, MqttMessage
 from mqttclient.failures import Lost, NotSent, Unanswered
+from service.limits import Recent
 
 log = structlog.get_logger(__name__)
 
 LOOK = 10.0
-"""Seconds in which a broker tells what it retains."""
+"""Seconds in which a broker sends what it retains."""
 PAUSE = 0.05
 """Seconds between two removals."""
 MAX_TOPICS = 131_072
 MAX_ECHOES = 4_096
-
-
-class Publisher(Protocol):
-    """What sends to bases: ``Broker``."""
-
-    def publish(self, topic: str, payload: bytes, *, retain: bool) -> asyncio.Future[None]:
-        """Send; the future is done once the broker has it, or raises Lost. Raises NotSent."""
 
 
 class Leftovers:
@@ -51,6 +45,8 @@ class Leftovers:
     def __init__(self, env: str, broker: Publisher) -> None:
         self._env = env
         self._broker = broker
+        self._filters = topics.commands(env)
+        """Baselines are listened to anyway (``Subscriptions``), and for good."""
         self._found: dict[str, set[str]] = {}
         self._count = 0
         self._looked = False
@@ -61,12 +57,7 @@ class Leftovers:
         self.removing = Extra(
             "removing commands that another controller retained", "bases carry out old commands again when they connect"
         )
-        self._echoes: OrderedDict[str, None] = OrderedDict()
-
-    @property
-    def filters(self) -> tuple[str, ...]:
-        """Filters under which leftovers lie; baselines are listened to anyway (``Subscriptions``), and for good."""
-        return topics.commands(self._env)
+        self._echoes: Recent[str, None] = Recent(MAX_ECHOES)
 
     def saw(self, message: MqttMessage, base: str) -> None:
         """Take something that is addressed to a base: a leftover, or the news that one is gone."""
@@ -80,15 +71,15 @@ class Leftovers:
 
     def lives(self, base: str) -> None:
         """Take note that a base lives."""
-        if self._found and base in self._found:
-            topics_ = self._found[base]
-            for topic in sorted(topics_):
-                self._live.put_nowait(topic)
-            self._forget(base, tuple(topics_))
+        found = sorted(self._found.get(base, ()))
+        for topic in found:
+            self._live.put_nowait(topic)
+        if found:
+            self._forget(base, found)
 
-    def is_echo(self, base: str, reply: BatchReply) -> bool:
-        """Tell whether a base's word on its baseline is about the one that was removed."""
-        if base not in self._echoes or reply.items or reply.reply.code is ReplyCode.SUCCESS:
+    def is_echo(self, base: str, result: pb.BatchInstallResult) -> bool:
+        """Return whether a base's report on its baseline is about the one that was removed."""
+        if base not in self._echoes or result.items or result.reply.code == pb.REPLY_CODE_SUCCESS:
             return False
         del self._echoes[base]
         return True
@@ -96,7 +87,7 @@ class Leftovers:
     async def begin(self, connection: MqttConnection) -> None:
         """Look what the broker retains, unless that was seen before. Raises Lost."""
         if not self._looked:
-            self.looking.settle(await self.looking.subscribe(connection, self.filters, qos=0))
+            self.looking.settle(await self.looking.subscribe(connection, self._filters, qos=0))
 
     async def clear(self, connection: MqttConnection) -> NoReturn:
         """End the look after a while, then remove what was seen as bases show that they live. Raises Lost."""
@@ -104,7 +95,7 @@ class Leftovers:
             await asyncio.sleep(LOOK)
             self._looked = not self.looking.why_not
             with suppress(Unanswered):
-                await connection.unsubscribe(self.filters)
+                await connection.unsubscribe(self._filters)
             if self._found:
                 log.info("retained commands of another controller", bases=len(self._found), commands=self._count)
         while True:
@@ -119,8 +110,6 @@ class Leftovers:
         base = topics.addressee(topic, self._env)
         if base is not None and topic == topics.baseline(self._env, base):
             self._echoes[base] = None
-            if len(self._echoes) > MAX_ECHOES:
-                self._echoes.popitem(last=False)
         try:
             await self._broker.publish(topic, b"", retain=True)
         except NotSent as error:

@@ -2,7 +2,7 @@
 
 The answer to a question is the next list, or health, of that base, whoever asked for
 it; ``clocks`` decides which epoch a list counts for. What nobody here asked for is
-told too if this gateway watches the base, and dropped if it does not.
+reported too if this gateway watches the base, and dropped if it does not.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
+
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet import commands, topics
-from gateways.arklet.facts import Health, Module, Verb
+from gateways.arklet.commands import COMMANDS
 from gateways.arklet.payloads import Negative
+from gateways.mqtt.broker import Publisher
 from gateways.mqtt.clocks import GUARD, Epochs
 from gateways.mqtt.metrics import FOREIGN, PUBLISHED
-from gateways.polling.prober import Answer
-from gateways.session.messages import Fact, ModuleList, PollFailed, PollFailure, Watch
+from gateways.polling.prober import Answer, failed_poll
 from mqttclient.failures import Lost, NotSent
 
 CONFIRM = 1.25 * GUARD
@@ -26,24 +28,14 @@ CONFIRM = 1.25 * GUARD
 REORDERED = 10.0
 """Seconds by which a list may be older than the last one and count as overtaken, not as a clock set back."""
 
-Told: TypeAlias = Health | ModuleList | Negative
-
-
-class Publisher(Protocol):
-    """What sends to bases: ``Broker``."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether it can."""
-
-    def publish(self, topic: str, payload: bytes) -> asyncio.Future[None]:
-        """Send; the future is done once the broker has it, or raises Lost. Raises NotSent."""
+Said: TypeAlias = pb.Report | Negative
+"""The answer of a base: its health or modules, or that it cannot say."""
 
 
 class _Watched:
     __slots__ = ("epochs", "last_stamp")
 
-    def __init__(self, watch: Watch, now: float) -> None:
+    def __init__(self, watch: pb.Watch, now: float) -> None:
         self.epochs = Epochs(watch.fence, watch.epoch, now)
         self.last_stamp = float("-inf")
 
@@ -55,7 +47,7 @@ class MqttQuestions:
         self,
         env: str,
         broker: Publisher,
-        report: Callable[[str, Fact], object],
+        report: Callable[[pb.Report], object],
         *,
         health_timeout: float,
         query_timeout: float,
@@ -63,49 +55,49 @@ class MqttQuestions:
         self._env = env
         self._broker = broker
         self._report = report
-        self._timeouts = {Verb.HEALTH: health_timeout, Verb.QUERY_MODULES: query_timeout}
+        self._timeouts = {pb.VERB_HEALTH: health_timeout, pb.VERB_QUERY_MODULES: query_timeout}
         self._watched: dict[str, _Watched] = {}
-        self._waiting: defaultdict[tuple[str, Verb], list[asyncio.Future[Told]]] = defaultdict(list)
+        self._waiting: defaultdict[tuple[str, int], list[asyncio.Future[Said]]] = defaultdict(list)
 
-    def watch(self, watch: Watch) -> None:
+    def watch(self, watch: pb.Watch) -> None:
         """Take note of a Watch and of when its epoch began."""
-        watched, now = self._watched.get(watch.base), self._now()
+        watched, now = self._watched.get(watch.base_id), asyncio.get_running_loop().time()
         if watched is None or watched.epochs.fence != watch.fence:
-            self._watched[watch.base] = _Watched(watch, now)
+            self._watched[watch.base_id] = _Watched(watch, now)
         else:
             watched.epochs.begin(watch.epoch, now)
 
     def unwatch(self, base: str) -> None:
-        """Tell nothing of a base any more that was not asked for."""
+        """Report nothing of a base any more that was not asked for."""
         self._watched.pop(base, None)
 
-    async def ask(self, watch: Watch, verb: Verb, *, failing: bool) -> Answer:
+    async def ask(self, watch: pb.Watch, verb: pb.Verb.ValueType, *, failing: bool) -> Answer:
         """Ask a watched base."""
         del failing
         timeout = self._timeouts[verb]
         try:
-            told = await self.question(watch.base, verb, timeout=timeout)
+            said = await self.question(watch.base_id, verb, timeout=timeout)
         except (NotSent, Lost):
-            # Tunnel state tells that; it says nothing of the base.
+            # Tunnel state reports that; it says nothing of the base.
             return Answer(None, "tunnel", alive=False)
         except TimeoutError:
             reason = f"no answer within {timeout:g} s"
-            return Answer(PollFailed(verb, reason, watch.epoch, PollFailure.NO_ANSWER), "silent", alive=False)
-        if isinstance(told, Negative):
-            return Answer(PollFailed(verb, str(told), watch.epoch, PollFailure.NEGATIVE), "negative")
-        watched = self._watched.get(watch.base)
-        behind = isinstance(told, ModuleList) and watched is not None and told.epoch != watched.epochs.current
-        return Answer(told, again_after=CONFIRM if behind else None)
+            return Answer(failed_poll(watch, verb, reason, pb.POLL_FAILURE_NO_ANSWER), "silent", alive=False)
+        if isinstance(said, Negative):
+            return Answer(failed_poll(watch, verb, str(said), pb.POLL_FAILURE_NEGATIVE), "negative")
+        watched = self._watched.get(watch.base_id)
+        behind = said.HasField("modules") and watched is not None and said.modules.epoch != watched.epochs.current
+        return Answer(said, again_after=CONFIRM if behind else None)
 
-    async def question(self, base: str, verb: Verb, *, timeout: float) -> Told:
+    async def question(self, base: str, verb: pb.Verb.ValueType, *, timeout: float) -> Said:
         """Ask a base. Raises NotSent, Lost, or TimeoutError when it does not answer."""
         key = base, verb
-        answer: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Said] = asyncio.get_running_loop().create_future()
         self._waiting[key].append(answer)
         try:
             async with asyncio.timeout(timeout):
-                PUBLISHED.labels(command=verb.value).inc()
-                await self._broker.publish(topics.command(self._env, base, verb), commands.body(verb))
+                PUBLISHED.labels(command=COMMANDS[verb]).inc()
+                await self._broker.publish(topics.command(self._env, base, verb), commands.EMPTY)
                 return await answer
         finally:
             self._waiting[key].remove(answer)
@@ -113,30 +105,31 @@ class MqttQuestions:
                 del self._waiting[key]
 
     def concern(self, base: str) -> bool:
-        """Tell whether the answers of a base are of use here."""
-        return (
-            base in self._watched or (base, Verb.HEALTH) in self._waiting or (base, Verb.QUERY_MODULES) in self._waiting
-        )
+        """Return whether the answers of a base are of use here."""
+        return base in self._watched or any((base, verb) in self._waiting for verb in self._timeouts)
 
-    def health(self, base: str, told: Health | Negative) -> None:
-        """Take the word of a base on its health."""
-        self._tell(base, Verb.HEALTH, told)
+    def answered(self, base: str, verb: pb.Verb.ValueType, said: Said) -> None:
+        """Take an answer of a base."""
+        waiting = [answer for answer in self._waiting.get((base, verb), ()) if not answer.done()]
+        for answer in waiting:
+            answer.set_result(said)
+        if waiting:
+            return
+        if base in self._watched and not isinstance(said, Negative):
+            self._report(said)
+        else:
+            FOREIGN.labels(word=COMMANDS[verb]).inc()
 
-    def modules(self, base: str, modules: tuple[Module, ...], stamp: float, made_at: float | None) -> bool:
+    def listed(self, report: pb.Report, stamp: float, made_at: float | None) -> bool:
         """Take a module list; False when a newer one came before it. stamp is in seconds by the base's clock."""
-        watched = self._watched.get(base)
-        epoch = 0
+        watched = self._watched.get(report.base_id)
         if watched is not None:
             if 0 < watched.last_stamp - stamp < REORDERED:
                 return False
             watched.last_stamp = stamp
-            epoch = watched.epochs.of(made_at)
-        self._tell(base, Verb.QUERY_MODULES, ModuleList(modules, epoch))
+            report.modules.epoch = watched.epochs.of(made_at)
+        self.answered(report.base_id, pb.VERB_QUERY_MODULES, report)
         return True
-
-    def no_modules(self, base: str, told: Negative) -> None:
-        """Take the word of a base that it cannot tell its modules."""
-        self._tell(base, Verb.QUERY_MODULES, told)
 
     def interrupt(self, why: str) -> None:
         """End all waits: what bases say from now on may not reach us."""
@@ -144,17 +137,3 @@ class MqttQuestions:
             for answer in answers:
                 if not answer.done():
                     answer.set_exception(Lost(why))
-
-    def _tell(self, base: str, verb: Verb, told: Told) -> None:
-        waiting = [answer for answer in self._waiting.get((base, verb), ()) if not answer.done()]
-        for answer in waiting:
-            answer.set_result(told)
-        if waiting:
-            return
-        if base in self._watched and not isinstance(told, Negative):
-            self._report(base, told)
-        else:
-            FOREIGN.labels(word=verb.value).inc()
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()

@@ -3,80 +3,28 @@
 from __future__ import annotations
 
 import socket
-from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from gateways.arklet import names
-from gateways.session import endpoints
-from mqttclient.settings import BrokerSettings, Port, Printable
-from service.listening import ALL_ADDRESSES, Host
-from service.logs import LogFormat, LogLevel
-
-Seconds = Annotated[float, Field(gt=0, le=3600)]
+from gateways.settings import GatewaySettings, Port, Seconds, health_port, metrics_port
+from mqttclient.settings import BrokerSettings, Printable
 
 
-def _host_name() -> str:
-    return socket.gethostname()
-
-
-class MqttGatewaySettings(BrokerSettings):
+class MqttGatewaySettings(GatewaySettings, BrokerSettings):
     """Variables of mqtt-gateway."""
 
-    control_plane: tuple[str, ...] = Field(
-        ("127.0.0.1:50051",),
-        validation_alias="CONTROL_PLANE",
-        description="host:port of control plane replicas, comma separated; a name stands for all its addresses",
-    )
     client_id: Printable = Field(
-        default_factory=_host_name,
+        default_factory=socket.gethostname,
         min_length=1,
         max_length=253,
         validation_alias="CLIENT_ID",
         description="stable name of this gateway, unique among gateways",
     )
-    env: str = Field(
-        "dev",
-        validation_alias="ENV",
-        description="environment whose bases are served; a DNS label, used in lower case as bases do",
-    )
-    status_host: Host = Field(
-        "",
-        validation_alias="STATUS_HOST",
-        description=f"address that health and metrics listen on; {ALL_ADDRESSES}",
-    )
-    health_port: Port = Field(8083, validation_alias="HEALTH_PORT", description="TCP port of /livez and /readyz")
-    metrics_port: Port = Field(9092, validation_alias="METRICS_PORT", description="TCP port of /metrics")
-    status_socket: str = Field(
-        "", validation_alias="STATUS_SOCKET", description="Unix socket for probes and metrics instead of the two ports"
-    )
+    health_port: Port = health_port(8083)
+    metrics_port: Port = metrics_port(9092)
     health_timeout: Seconds = Field(
         5.0, validation_alias="MQTT_HEALTH_TIMEOUT", description="seconds for the answer to a health question"
     )
     query_timeout: Seconds = Field(
         10.0, validation_alias="MQTT_QUERY_TIMEOUT", description="seconds for the answer with the module list"
     )
-    shutdown_timeout: Seconds = Field(
-        8.0,
-        validation_alias="SHUTDOWN_TIMEOUT",
-        description="seconds for orders under way at the end; what is not done by then is reported as unknown",
-    )
-    log_format: LogFormat = Field(LogFormat.JSON, validation_alias="LOG_FORMAT", description="json or console")
-    log_level: LogLevel = Field(
-        LogLevel.INFO, validation_alias="LOG_LEVEL", description="debug, info, warning or error"
-    )
-
-    @field_validator("control_plane", mode="before")
-    @classmethod
-    def _endpoints(cls, value: Any) -> Any:
-        return endpoints.parse_list(value) if isinstance(value, str) else value
-
-    @field_validator("env")
-    @classmethod
-    def _env(cls, value: str) -> str:
-        return names.parse_env(value)
-
-    @field_validator("log_format", "log_level", mode="before")
-    @classmethod
-    def _lower(cls, value: Any) -> Any:
-        return value.lower() if isinstance(value, str) else value

@@ -1,6 +1,5 @@
-"""The gRPC side of every gateway: streams to the control plane replicas.
+"""The gRPC side of every gateway: links to all control plane replicas.
 
-Shared by the tunnels, and the only part of the gateways that knows grpc and the
-generated messages. ``session.Session`` is the way in; ``messages`` is what goes
-through it.
+Shared by the tunnels, and the only part of the gateways that knows grpc.
+``links.ControlPlaneLinks`` is the way in.
 """

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gateways.session.messages import Member
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 
 class Directory:
@@ -37,9 +37,9 @@ class Directory:
         """Replace the configured endpoints."""
         self._configured = tuple(dict.fromkeys(endpoints))
 
-    def members(self, replica: str, members: Iterable[Member]) -> None:
+    def members(self, replica: str, members: Iterable[pb.Member]) -> None:
         """Take the members that a replica names; an empty list says nothing."""
-        named = {member.replica: member.address for member in members}
+        named = {member.replica_id: member.address for member in members if member.replica_id}
         if named:
             self._named[replica] = named
             self._forget()
@@ -81,11 +81,11 @@ class Directory:
 
         What a replica says of its own address comes first.
         """
-        tellers = [replica for replica in self._named if replica in self._serving] or list(self._named)
+        speakers = [replica for replica in self._named if replica in self._serving] or list(self._named)
         members: dict[str, str] = {}
-        for teller in tellers:
-            members |= {replica: address for replica, address in self._named[teller].items() if replica not in members}
-        return members | {teller: self._named[teller][teller] for teller in tellers if teller in self._named[teller]}
+        for speaker in speakers:
+            members = self._named[speaker] | members
+        return members | {s: self._named[s][s] for s in speakers if s in self._named[s]}
 
     def _forget(self) -> None:
         """Forget replicas that have left: no other one names them, and they have no stream."""

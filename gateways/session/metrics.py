@@ -1,4 +1,4 @@
-"""Prometheus metrics of the session."""
+"""Prometheus metrics of the links to the control plane."""
 
 from __future__ import annotations
 
@@ -19,3 +19,15 @@ DROPPED = Counter(
     "Reports and results that no replica took, by kind and reason",
     ["kind", "reason"],
 )
+
+KINDS = {
+    "heartbeat": "Heartbeat",
+    "health": "Health",
+    "modules": "ModuleList",
+    "baseline_query": "BaselineQuery",
+    "batch_install_result": "BatchReply",
+    "tunnel_state": "TunnelState",
+    "poll_failed": "PollFailed",
+    "fence_seen": "FenceSeen",
+}
+"""By the name of a fact in Report: the label for it."""

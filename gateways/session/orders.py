@@ -1,59 +1,91 @@
-"""Carries orders out: each order_id at most once, each with exactly one outcome."""
+"""Carries orders out: each order_id at most once, each with exactly one outcome.
+
+Bounded: at most ``MAX_OPEN`` orders are under way, and the outcomes of the ``MAX_DONE``
+most recently finished ones are remembered. A duplicate older than that is carried out
+again only if its fence still holds, which bounds the harm.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import structlog
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.arklet.facts import BatchReply, Reply
-from gateways.session.installs import Installs
-from gateways.session.ledger import Done, Full, Ledger, UnderWay
-from gateways.session.messages import Order, OrderResult, Outcome, OutcomeUnknown, Refusal, Refused, Tunnel
+from gateways.arklet.commands import COMMANDS
 from gateways.session.metrics import DUPLICATE_ORDERS, ORDERS, ORDERS_OPEN
+from gateways.session.validation import seconds
+from service.limits import Recent
 
 log = structlog.get_logger(__name__)
 
 GRACE = 2.0
 """Seconds beyond an order's timeout after which the tunnel itself is cut short."""
+MAX_OPEN = 1_024
+MAX_DONE = 4_096
+KEPT = 60.0
+"""Seconds for which installs are remembered: several times what the record of an install takes."""
+MAX_BASES = 4_096
+"""Bases whose installs are remembered."""
+
+
+def refused(reason: pb.RefusalReason.ValueType, message: str) -> pb.OrderResult:
+    """Return the outcome of an order that had no effect, without the ids of the order."""
+    return pb.OrderResult(refused=pb.Refused(reason=reason, message=message))
+
+
+def unknown(message: str) -> pb.OrderResult:
+    """Return the outcome of an order that may or may not have taken effect, without the ids of the order."""
+    return pb.OrderResult(unknown=pb.Unknown(message=message))
+
+
+def of_order(order: pb.Order, result: pb.OrderResult) -> pb.OrderResult:
+    """Give an outcome the ids of its order."""
+    result.order_id, result.base_id = order.order_id, order.base_id
+    return result
 
 
 class Orders:
-    """Orders under way; send is called with the replica that asked last and the result."""
+    """Orders under way and done; send is called with the replica that asked last and the result."""
 
-    def __init__(self, send: Callable[[str, OrderResult], None]) -> None:
+    def __init__(
+        self, send: Callable[[str, pb.OrderResult], None], *, max_open: int = MAX_OPEN, max_done: int = MAX_DONE
+    ) -> None:
         self._send = send
-        self._ledger = Ledger()
+        self._max_open = max_open
         self.installs = Installs()
+        self._open: dict[str, str] = {}
+        """By order under way: the replica that asked last."""
+        self._done: Recent[str, pb.OrderResult] = Recent(max_done)
         self._tasks: set[asyncio.Task[None]] = set()
         self._ending = False
 
-    def take(self, replica: str, order: Order, tunnel: Tunnel) -> None:
+    def take(self, replica: str, order: pb.Order, execute: Callable[[pb.Order], Awaitable[pb.OrderResult]]) -> None:
         """Carry an order out; a duplicate only has its outcome sent again, once known."""
-        if self._ending:
-            self.refuse(replica, order, Refusal.BUSY, "the gateway ends")
-            return
-        match self._ledger.admit(order.order_id, replica):
-            case Done(result):
-                DUPLICATE_ORDERS.inc()
-                self._send(replica, result)
-            case UnderWay():
-                DUPLICATE_ORDERS.inc()
-            case Full():
-                self.refuse(replica, order, Refusal.BUSY, "too many orders are under way")
-            case _:
-                ORDERS_OPEN.set(len(self._ledger))
-                task = asyncio.get_running_loop().create_task(
-                    self._carry_out(order, tunnel), name=f"order {order.order_id}"
-                )
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+        if order.order_id in self._open:
+            DUPLICATE_ORDERS.inc()
+            self._open[order.order_id] = replica
+        elif (done := self._done.get(order.order_id)) is not None:
+            DUPLICATE_ORDERS.inc()
+            self._send(replica, done)
+        elif self._ending:
+            self.refuse(replica, order, pb.REFUSAL_REASON_BUSY, "the gateway ends")
+        elif len(self._open) >= self._max_open:
+            self.refuse(replica, order, pb.REFUSAL_REASON_BUSY, "too many orders are under way")
+        else:
+            self._open[order.order_id] = replica
+            ORDERS_OPEN.set(len(self._open))
+            task = asyncio.create_task(self._carry_out(order, execute), name=f"order {order.order_id}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    def refuse(self, replica: str, order: Order, reason: Refusal, message: str) -> None:
+    def refuse(self, replica: str, order: pb.Order, reason: pb.RefusalReason.ValueType, message: str) -> None:
         """Answer an order that was not begun; it may be sent again under the same id."""
-        ORDERS.labels(verb=order.verb.value, outcome=reason.name.lower()).inc()
-        self._send(replica, OrderResult(order.order_id, order.base, Refused(reason, message)))
+        result = of_order(order, refused(reason, message))
+        ORDERS.labels(verb=COMMANDS[order.verb], outcome=_label(result)).inc()
+        self._send(replica, result)
 
     async def close(self, timeout: float) -> None:
         """Begin no more orders; wait for those under way, then report the rest as unknown."""
@@ -70,36 +102,86 @@ class Orders:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _carry_out(self, order: Order, tunnel: Tunnel) -> None:
-        outcome: Outcome = OutcomeUnknown("the gateway ended before the base answered")
+    async def _carry_out(self, order: pb.Order, execute: Callable[[pb.Order], Awaitable[pb.OrderResult]]) -> None:
+        timeout, verb = seconds(order.timeout), COMMANDS[order.verb]
+        result = unknown("the gateway ended before the base answered")
         try:
-            async with asyncio.timeout(order.timeout + GRACE):
-                outcome = await tunnel.execute(order)
+            async with asyncio.timeout(timeout + GRACE):
+                result = await execute(order)
         except TimeoutError:
-            outcome = OutcomeUnknown(f"no outcome within {order.timeout:g} s")
+            result = unknown(f"no outcome within {timeout:g} s")
         except Exception as error:  # supervisor: a defect met with one base must not take the others down
-            log.exception("defect while carrying out an order", base=order.base, verb=order.verb.value)
-            outcome = OutcomeUnknown(f"the gateway failed: {type(error).__name__}")
+            log.exception("defect while carrying out an order", base=order.base_id, verb=verb)
+            result = unknown(f"the gateway failed: {type(error).__name__}")
         finally:
-            result = OrderResult(order.order_id, order.base, outcome)
-            self.installs.note(order, result, asyncio.get_running_loop().time())
-            self._send(self._ledger.finish(result), result)
-            ORDERS_OPEN.set(len(self._ledger))
-            ORDERS.labels(verb=order.verb.value, outcome=_kind(outcome)).inc()
-            log.info(
-                "order done", base=order.base, verb=order.verb.value, outcome=_kind(outcome), module=_modules(order)
-            )
+            self._finish(order, of_order(order, result))
+            ORDERS.labels(verb=verb, outcome=_label(result)).inc()
+            modules = ",".join(f"{module.name}:{module.version}" for module in order.modules[:5])
+            log.info("order done", base=order.base_id, verb=verb, outcome=_label(result), module=modules)
+
+    def _finish(self, order: pb.Order, result: pb.OrderResult) -> None:
+        self.installs.note(order, result, asyncio.get_running_loop().time())
+        self._done[result.order_id] = result
+        self._send(self._open.pop(result.order_id), result)
+        ORDERS_OPEN.set(len(self._open))
 
 
-def _modules(order: Order) -> str:
-    return ",".join(f"{module.name}:{module.version}" for module in order.modules[:5])
+class Installs:
+    """What was installed on bases lately for the control plane, kept for whoever owns a base next.
+
+    The owner of a base records what it installed, and what it gave the base to start with,
+    along with the next renewal of a Lease, some seconds later. If it dies in between, its
+    successor learns from the gateway that these modules are the control plane's, and not
+    somebody else's. Bounded by time and by the number of bases; times are monotonic seconds.
+    """
+
+    def __init__(self, max_bases: int = MAX_BASES) -> None:
+        self._max = max_bases
+        self._bases: OrderedDict[str, dict[tuple[str, str], tuple[pb.OrderResult, float]]] = OrderedDict()
+
+    def note(self, order: pb.Order, result: pb.OrderResult, now: float) -> None:
+        """Take the outcome of an order."""
+        if result.WhichOneof("outcome") not in ("reply", "batch"):
+            return
+        keys = [(module.name, module.version) for module in order.modules]
+        if order.verb == pb.VERB_UNINSTALL:
+            for key in keys:
+                self._bases.get(order.base_id, {}).pop(key, None)
+        elif order.verb == pb.VERB_BATCH_INSTALL or (
+            order.verb == pb.VERB_INSTALL and result.reply.code == pb.REPLY_CODE_SUCCESS
+        ):
+            self._keep(keys, result, now)
+
+    def note_baseline(self, base: str, query_id: str, given: Sequence[pb.ModuleRef], now: float) -> None:
+        """Take what a starting base was given: it installs that by itself."""
+        if given:
+            modules = [pb.Module(name=m.name, version=m.version, state=pb.MODULE_STATE_RESOLVED) for m in given]
+            reply = pb.Reply(code=pb.REPLY_CODE_SUCCESS, modules=modules)
+            result = pb.OrderResult(order_id=query_id, base_id=base, reply=reply)
+            self._keep([(module.name, module.version) for module in given], result, now)
+
+    def of(self, base: str, now: float) -> list[pb.OrderResult]:
+        """Return the results that the next owner of a base should have."""
+        results = (result for result, at in self._bases.get(base, {}).values() if now - at <= KEPT)
+        return [*{result.order_id: result for result in results}.values()]
+
+    def _keep(self, keys: Iterable[tuple[str, str]], result: pb.OrderResult, now: float) -> None:
+        self._bases.setdefault(result.base_id, {}).update(dict.fromkeys(keys, (result, now)))
+        self._bases.move_to_end(result.base_id)
+        while self._bases:
+            base, modules = next(iter(self._bases.items()))
+            if len(self._bases) <= self._max and any(now - at <= KEPT for _, at in modules.values()):
+                return
+            del self._bases[base]
 
 
-def _kind(outcome: Outcome) -> str:
-    match outcome:
-        case Reply(code=code) | BatchReply(reply=Reply(code=code)):
-            return code.value.lower()
-        case Refused(reason=reason):
-            return reason.name.lower()
+def _label(result: pb.OrderResult) -> str:
+    match result.WhichOneof("outcome"):
+        case "reply":
+            return pb.ReplyCode.Name(result.reply.code).removeprefix("REPLY_CODE_").lower()
+        case "batch":
+            return pb.ReplyCode.Name(result.batch.reply.code).removeprefix("REPLY_CODE_").lower()
+        case "refused":
+            return pb.RefusalReason.Name(result.refused.reason).removeprefix("REFUSAL_REASON_").lower()
         case _:
             return "unknown"

@@ -1,6 +1,6 @@
-"""What waits to be sent to one replica, and what was sent and not yet acknowledged.
+"""What waits to be sent to replicas, what was sent and not yet acknowledged, and how what is kept ends.
 
-Two lanes, both bounded:
+An outbox has two lanes, both bounded:
 
 - *News* (heartbeats, health, module lists, failed polls, tunnel state): a newer
   one of the same base and kind takes the place of an older unsent one, so the lane
@@ -8,29 +8,36 @@ Two lanes, both bounded:
   News older than ``STALE`` seconds when its turn comes is dropped: a heartbeat is
   evidence of life only while it is fresh. A lost stream takes its news with it,
   except for unsent or unacknowledged heartbeats, which go again while fresh.
-- *Kept* (order results, baseline questions, batch results): kept until
-  acknowledged, and sent again on each new stream, in order. When ``MAX_KEPT`` wait,
-  ``has_room`` is False: new orders and questions are refused by who asks. Refusals
-  themselves may overdraw the lane up to twice ``MAX_KEPT``.
+- *Kept* (order results, baseline queries, batch results): kept until acknowledged,
+  and sent again on each new stream, in order. When ``MAX_KEPT`` wait, ``has_room``
+  is False: new orders and queries are refused by who asks. Refusals themselves may
+  overdraw the lane up to twice ``MAX_KEPT``.
 
-How kept items end is the business of ``outboxes``: this class only hands them out.
+Each kept item ends in exactly one way: *taken* (the replica acknowledged it), *handed
+on* (the owner of its base gets it instead, and it ends there) or *dropped* (nobody took
+it, which is counted by reason and logged).
 
 A module list equal to the last one sent on the same stream under the same Watch
 travels as "unchanged". Sequence numbers begin at 1 on every stream; messages with
 at most ``Limits.max_unacked`` unacknowledged numbers are under way.
 
-This class does no I/O and reads no clock.
+Nothing here does I/O or reads a clock. Messages that were put here must not be changed.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter, OrderedDict, defaultdict, deque
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
 
-from gateways.arklet.facts import BatchReply, Health, Heartbeat, Verb
-from gateways.session.messages import BaselineQuery, Limits, ModuleList, OrderResult, PollFailed, Report, Welcome
+import structlog
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
+
+from gateways.session.metrics import DROPPED, KINDS, OUTBOX
+
+log = structlog.get_logger(__name__)
 
 STALE = 10.0
 """Seconds after which unsent news is not worth sending."""
@@ -38,23 +45,23 @@ MAX_NEWS = 65_536
 MAX_KEPT = 8_192
 MAX_WEIGHT = 1_000
 """Most modules and reports in one message, which keeps it far below gRPC's limit of 4 MiB."""
+TAKEN_OVER_WITHIN = 30.0
+"""Seconds without a stream within which another replica mostly owns the bases of one that is gone."""
+FORGET_AFTER = 600.0
+"""Seconds without a stream, while there is one to another replica, after which what is kept for a replica is dropped:
+it will not come back under its name, and who took its bases over has asked them."""
+DEFAULT_UNACKED = 8
+DEFAULT_BATCH = 128
 
-Key: TypeAlias = tuple[str, type | Verb]
-Kept: TypeAlias = OrderResult | Report
+Kept: TypeAlias = pb.OrderResult | pb.Report
+Key: TypeAlias = tuple[str, str, int]
+"""Of news: base, kind of fact, and verb of a failed poll."""
+News: TypeAlias = tuple[Key, pb.Report, float]
+"""With the time at which it was put."""
+K = TypeVar("K", pb.OrderResult, pb.Report)
 
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """One numbered message: either a batch of reports or one order result."""
-
-    seq: int
-    content: tuple[Report, ...] | OrderResult
-
-
-@dataclass(frozen=True, slots=True)
-class _News:
-    report: Report
-    put_at: float
+_KEPT = frozenset({"baseline_query", "batch_install_result"})
+_ANSWERED = {"health": pb.VERB_HEALTH, "modules": pb.VERB_QUERY_MODULES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +69,8 @@ class _Sent:
     """A message that is not acknowledged: its number, and what goes again with the next stream."""
 
     seq: int
-    news: tuple[_News, ...]
-    kept: dict[int, Kept]
+    news: list[News]
+    kept: list[Kept]
 
 
 class Outbox:
@@ -72,202 +79,295 @@ class Outbox:
     def __init__(self, *, max_news: int = MAX_NEWS, max_kept: int = MAX_KEPT) -> None:
         self._max_news = max_news
         self._max_kept = max_kept
-        self._news: OrderedDict[Key, _News] = OrderedDict()
-        self._numbers = itertools.count()
-        self._kept: dict[int, Kept] = {}
-        """Not on their way, in the order in which they came."""
-        self._of_base: defaultdict[str, set[int]] = defaultdict(set)
-        """Numbers in _kept, by base."""
+        self._limits = pb.Limits(max_unacked=DEFAULT_UNACKED, max_batch=DEFAULT_BATCH)
+        self._news: OrderedDict[Key, News] = OrderedDict()
+        self._kept: OrderedDict[str, list[Kept]] = OrderedDict()
+        """By base: what is not on its way, in the order in which it came. Bases take turns."""
+        self._kept_count = 0
+        """How much is kept, on its way or not."""
         self._unacked: deque[_Sent] = deque()
-        self._last_lists: dict[str, ModuleList] = {}
-        self._limits = Limits()
+        self._last_lists: dict[str, pb.Modules] = {}
         self._seq = 0
-        self._open = False
+        self._wake: Callable[[], None] | None = None
         self._dropped: Counter[str] = Counter()
 
     @property
     def has_room(self) -> bool:
         """Whether one more result can be kept."""
-        return self._kept_count() < self._max_kept
+        return self._kept_count < self._max_kept
 
     @property
     def depth(self) -> int:
         """How much waits to be sent or acknowledged."""
-        return len(self._news) + self._kept_count() + sum(len(sent.news) for sent in self._unacked)
+        return len(self._news) + self._kept_count + sum(len(sent.news) for sent in self._unacked)
 
     @property
     def idle(self) -> bool:
         """Whether everything that must arrive was acknowledged."""
-        return self._kept_count() == 0
+        return self._kept_count == 0
 
     @property
     def sendable(self) -> bool:
         """Whether take would give something, staleness aside."""
-        return self._open and len(self._unacked) < self._limits.max_unacked and bool(self._news or self._kept)
+        is_open = self._wake is not None and len(self._unacked) < self._limits.max_unacked
+        return is_open and bool(self._news or self._kept)
 
-    def put(self, report: Report, now: float) -> bool:
+    def put(self, report: pb.Report, now: float) -> bool:
         """Queue a report; False when its lane is full, or when it is news and no stream is open."""
-        if isinstance(report.fact, BaselineQuery | BatchReply):
-            if not self.has_room:
-                return False
-            self._keep(report)
-            return True
-        if not self._open:
+        base, kind = report.base_id, report.WhichOneof("fact") or ""
+        if kind in _KEPT:
+            return self.has_room and self.keep(report)
+        if self._wake is None:
             return False
-        key = _key(report)
-        if isinstance(report.fact, ModuleList | Health):
-            answered = Verb.HEALTH if isinstance(report.fact, Health) else Verb.QUERY_MODULES
-            self._news.pop((report.base, answered), None)
+        if kind in _ANSWERED:
+            self._news.pop((base, "poll_failed", _ANSWERED[kind]), None)
+        key = (base, kind, report.poll_failed.verb)
         if key not in self._news and len(self._news) >= self._max_news:
             self._dropped["full"] += 1
             return False
-        self._news[key] = _News(report, now)
+        self._news[key] = (key, report, now)
+        self._wake()
         return True
 
-    def put_result(self, result: Kept) -> bool:
-        """Queue the outcome of an order or batch; False when even the overdraft for refusals is used up."""
-        if self._kept_count() >= 2 * self._max_kept:
+    def keep(self, item: Kept) -> bool:
+        """Keep an item until it is acknowledged; False when even the overdraft for refusals is used up."""
+        if self._kept_count >= 2 * self._max_kept:
             return False
-        self._keep(result)
+        self._kept_count += 1
+        self._kept.setdefault(item.base_id, []).append(item)
+        if self._wake is not None:
+            self._wake()
         return True
 
-    def withdraw(self, query_id: str) -> None:
-        """Send a baseline question never again: its asker does not wait any more."""
-        for sent in self._unacked:
-            for number in [number for number, item in sent.kept.items() if _is_query(item, query_id)]:
-                del sent.kept[number]
-        for number in [number for number, item in self._kept.items() if _is_query(item, query_id)]:
-            self._take_kept(number)
+    def withdraw(self, query: pb.Report) -> None:
+        """Send a baseline query never again: its asker does not wait any more."""
+        waiting = self._kept.get(query.base_id, [])
+        for items in (*(sent.kept for sent in self._unacked), waiting):
+            for item in [item for item in items if _query_id(item) == _query_id(query)]:
+                items.remove(item)
+                self._kept_count -= 1
+        if not waiting:
+            self._kept.pop(query.base_id, None)
 
-    def hand_over(self, base: str) -> tuple[Kept, ...]:
+    def hand_over(self, base: str) -> list[Kept]:
         """Give away the results and batch results of a base that are not on their way."""
-        given = [number for number in sorted(self._of_base.get(base, ())) if not _is_query(self._kept[number])]
-        return tuple(self._take_kept(number) for number in given)
+        items = self._kept.pop(base, [])
+        if queries := [item for item in items if _query_id(item)]:
+            self._kept[base] = queries
+        self._kept_count -= len(items) - len(queries)
+        return [item for item in items if not _query_id(item)]
 
-    def bases(self) -> tuple[str, ...]:
+    def bases(self) -> list[str]:
         """Return the bases of which something is kept that is not on its way."""
-        return tuple(self._of_base)
+        return [*self._kept]
 
     def dropped(self) -> Counter[str]:
         """Return how much news was dropped since the last call, by reason: full or stale."""
         dropped, self._dropped = self._dropped, Counter()
         return dropped
 
-    def open(self, welcome: Welcome) -> None:
-        """Begin a stream: numbers begin anew, everything kept goes again."""
+    def open(self, limits: pb.Limits, wake: Callable[[], None]) -> None:
+        """Begin a stream: numbers begin again, everything kept goes again. wake is called when there is work for take.
+
+        A limit of 0 stands for the default.
+        """
         self.close()
-        self._limits = welcome.limits
+        max_unacked, max_batch = limits.max_unacked or DEFAULT_UNACKED, limits.max_batch or DEFAULT_BATCH
+        self._limits = pb.Limits(max_unacked=max_unacked, max_batch=max_batch)
         self._seq = 0
-        self._open = True
+        self._wake = wake
 
     def close(self) -> None:
         """End a stream: keep what must arrive and heartbeats, forget all other news."""
-        self._open = False
-        beats: OrderedDict[Key, _News] = OrderedDict()
-        resent: dict[int, Kept] = {}
-        for sent in self._unacked:
-            resent |= sent.kept
-            beats.update((_key(item.report), item) for item in sent.news)
-        beats.update(self._news)
-        self._news = OrderedDict((key, item) for key, item in beats.items() if key[1] is Heartbeat)
+        self._wake = None
+        news = itertools.chain(*(sent.news for sent in self._unacked), self._news.values())
+        self._news = OrderedDict((item[0], item) for item in news if item[0][1] == "heartbeat")
         # What was on its way came before what was not.
-        self._kept = resent | self._kept
-        for number, item in resent.items():
-            self._of_base[item.base].add(number)
+        kept = self.kept()
+        self._kept.clear()
+        for item in kept:
+            self._kept.setdefault(item.base_id, []).append(item)
         self._unacked.clear()
         self._last_lists.clear()
 
-    def watched_anew(self, base: str) -> None:
+    def send_in_full(self, base: str) -> None:
         """Send the next module list of the base in full: a Watch for it came, or it is not watched any more."""
         self._last_lists.pop(base, None)
 
-    def ack(self, seq: int) -> tuple[Kept, ...]:
+    def ack(self, seq: int) -> list[Kept]:
         """Take note that the replica has everything up to and including seq; return what need not be kept now."""
         done: list[Kept] = []
         while self._unacked and self._unacked[0].seq <= seq:
-            done.extend(self._unacked.popleft().kept.values())
-        return tuple(done)
+            done.extend(self._unacked.popleft().kept)
+        self._kept_count -= len(done)
+        if self._wake is not None:
+            self._wake()
+        return done
 
-    def kept(self) -> tuple[Kept, ...]:
+    def kept(self) -> list[Kept]:
         """Return what is kept until it is acknowledged."""
-        return (*(item for sent in self._unacked for item in sent.kept.values()), *self._kept.values())
+        return [*itertools.chain(*(sent.kept for sent in self._unacked), *self._kept.values())]
 
-    def take(self, now: float) -> list[Envelope]:
+    def take(self, now: float) -> list[pb.ConnectRequest]:
         """Return what may be sent now, in order. It counts as unacknowledged from here on."""
-        envelopes: list[Envelope] = []
+        messages: list[pb.ConnectRequest] = []
         while self.sendable:
-            before = len(envelopes)
+            before = len(messages)
             news = self._take_news(now)
-            queries = self._take_kept_reports(self._limits.max_batch - len(news))
-            if news or queries:
-                reports = tuple(item for item in queries.values() if isinstance(item, Report))
-                content = (*(self._compressed(item.report) for item in news), *reports)
-                envelopes.append(self._sent(content, tuple(news), queries))
-            number, first = next(iter(self._kept.items()), (0, None))
-            if isinstance(first, OrderResult) and self.sendable:
-                envelopes.append(self._sent(first, (), {number: self._take_kept(number)}))
-            if len(envelopes) == before:
+            kept: list[pb.Report] = []
+            while len(news) + len(kept) < self._limits.max_batch and (report := self._next(pb.Report)) is not None:
+                kept.append(report)
+            if news or kept:
+                reports = [*(self._compressed(report) for _, report, _ in news), *kept]
+                message = pb.Reports(seq=self._sent(news, [*kept]), reports=reports)
+                messages.append(pb.ConnectRequest(reports=message))
+            if self.sendable and (result := self._next(pb.OrderResult)) is not None:
+                messages.append(pb.ConnectRequest(order_result=result))
+                messages[-1].order_result.seq = self._sent([], [result])
+            if len(messages) == before:
                 break
-        return envelopes
+        return messages
 
-    def _sent(
-        self, content: tuple[Report, ...] | OrderResult, news: tuple[_News, ...], kept: dict[int, Kept]
-    ) -> Envelope:
+    def _sent(self, news: list[News], kept: list[Kept]) -> int:
         self._seq += 1
         self._unacked.append(_Sent(self._seq, news, kept))
-        return Envelope(self._seq, content)
+        return self._seq
 
-    def _take_news(self, now: float) -> list[_News]:
-        taken: list[_News] = []
+    def _take_news(self, now: float) -> list[News]:
+        taken: list[News] = []
         weight = 0
         while self._news and len(taken) < self._limits.max_batch:
-            key, item = next(iter(self._news.items()))
-            weight += _weight(item.report)
+            key, report, put_at = item = next(iter(self._news.values()))
+            weight += 1 + (len(report.modules.modules) if key[1] == "modules" else 0)
             if taken and weight > MAX_WEIGHT:
                 break
             del self._news[key]
-            if now - item.put_at <= STALE:
+            if now - put_at <= STALE:
                 taken.append(item)
             else:
                 self._dropped["stale"] += 1
         return taken
 
-    def _take_kept_reports(self, most: int) -> dict[int, Kept]:
-        first = itertools.takewhile(lambda entry: isinstance(entry[1], Report), self._kept.items())
-        numbers = [number for number, _ in itertools.islice(first, max(most, 0))]
-        return {number: self._take_kept(number) for number in numbers}
+    def _next(self, kind: type[K]) -> K | None:
+        """Take the next kept item if it is of this kind, and have the next base take its turn."""
+        base, items = next(iter(self._kept.items()), ("", [None]))
+        first = items[0]
+        if not isinstance(first, kind):
+            return None
+        self._kept.move_to_end(base)
+        del items[0]
+        if not items:
+            del self._kept[base]
+        return first
 
-    def _keep(self, item: Kept) -> None:
-        number = next(self._numbers)
-        self._kept[number] = item
-        self._of_base[item.base].add(number)
-
-    def _take_kept(self, number: int) -> Kept:
-        item = self._kept.pop(number)
-        numbers = self._of_base[item.base]
-        numbers.discard(number)
-        if not numbers:
-            del self._of_base[item.base]
-        return item
-
-    def _compressed(self, report: Report) -> Report:
-        if not isinstance(report.fact, ModuleList) or not report.fact.epoch:
+    def _compressed(self, report: pb.Report) -> pb.Report:
+        epoch = report.modules.epoch
+        if not epoch:
             return report
-        last = self._last_lists.get(report.base)
-        self._last_lists[report.base] = report.fact
-        return replace(report, fact=replace(report.fact, modules=(), unchanged=True)) if last == report.fact else report
-
-    def _kept_count(self) -> int:
-        return len(self._kept) + sum(len(sent.kept) for sent in self._unacked)
-
-
-def _key(report: Report) -> Key:
-    return report.base, report.fact.verb if isinstance(report.fact, PollFailed) else type(report.fact)
+        last = self._last_lists.get(report.base_id)
+        self._last_lists[report.base_id] = report.modules
+        if last != report.modules:
+            return report
+        unchanged = pb.Modules(complete=True, unchanged=True, epoch=epoch)
+        return pb.Report(base_id=report.base_id, observed_at=report.observed_at, modules=unchanged)
 
 
-def _weight(report: Report) -> int:
-    return 1 + (len(report.fact.modules) if isinstance(report.fact, ModuleList) else 0)
+class Outboxes:
+    """One outbox for each replica that was ever welcomed, until it is forgotten. All times are monotonic seconds.
+
+    settled is called for each kept item that was taken or dropped, and also while one is
+    still kept for a replica that has been away for ``TAKEN_OVER_WITHIN``: whoever sent it
+    to us need not keep it, too. A broker that waits for our acknowledgement would deliver
+    nothing else meanwhile.
+    """
+
+    def __init__(self, settled: Callable[[Kept], None]) -> None:
+        self._settled = settled
+        self._outboxes: dict[str, Outbox] = {}
+        self._lost_at: dict[str, float] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._outboxes)
+
+    def get(self, replica: str) -> Outbox | None:
+        """Return the outbox of a replica, None if nothing can be kept for it."""
+        return self._outboxes.get(replica)
+
+    def open(self, welcome: pb.Welcome, wake: Callable[[], None]) -> Outbox:
+        """Begin a stream to a replica; what was kept for it goes again. wake: there is something to be sent."""
+        outbox = self._outboxes.setdefault(welcome.replica_id, Outbox())
+        outbox.open(welcome.limits, wake)
+        self._lost_at.pop(welcome.replica_id, None)
+        return outbox
+
+    def lost(self, replica: str, now: float) -> list[str]:
+        """End the stream to a replica; return the bases of which something is kept for it."""
+        outbox = self._outboxes[replica]
+        outbox.close()
+        self._lost_at[replica] = now
+        return outbox.bases()
+
+    def acknowledged(self, replica: str, seq: int) -> None:
+        """Take note that a replica has everything up to and including seq."""
+        for item in self._outboxes[replica].ack(seq):
+            self._settled(item)
+
+    def put(self, replica: str, report: pb.Report, now: float) -> bool:
+        """Queue a report for a replica that has a stream; False when it cannot be taken."""
+        outbox = self._outboxes.get(replica)
+        return outbox is not None and outbox.put(report, now)
+
+    def keep(self, replica: str, item: Kept) -> None:
+        """Keep an outcome for a replica until it ends in one of the three ways."""
+        outbox = self._outboxes.get(replica)
+        if outbox is None:
+            self._drop(replica, (item,), "unknown-replica")
+        elif not outbox.keep(item):
+            self._drop(replica, (item,), "full")
+
+    def hand_on(self, base: str, owner: str) -> None:
+        """Hand what is kept of a base for others to its owner: that one learns what ended."""
+        for replica, outbox in self._outboxes.items():
+            if replica != owner:
+                for item in outbox.hand_over(base):
+                    self.keep(owner, item)
+
+    def withdraw(self, query: pb.Report) -> None:
+        """Forget a baseline query: nobody waits for its answer any more."""
+        for outbox in self._outboxes.values():
+            outbox.withdraw(query)
+
+    def send_in_full(self, base: str) -> None:
+        """Send the next module list of a base in full to whoever gets it."""
+        for outbox in self._outboxes.values():
+            outbox.send_in_full(base)
+
+    def sweep(self, now: float, *, serving: int) -> None:
+        """Release senders, forget replicas that are gone, and measure; serving is how many replicas have a stream."""
+        for replica, lost_at in list(self._lost_at.items()):
+            if now - lost_at > FORGET_AFTER and serving:
+                outbox = self._outboxes.pop(replica)
+                del self._lost_at[replica]
+                OUTBOX.remove(replica)
+                self._drop(replica, outbox.kept(), "replica-gone")
+            elif now - lost_at > TAKEN_OVER_WITHIN:
+                for item in self._outboxes[replica].kept():
+                    self._settled(item)
+        for replica, outbox in self._outboxes.items():
+            OUTBOX.labels(replica=replica).set(outbox.depth)
+            for reason, count in outbox.dropped().items():
+                DROPPED.labels(kind="news", reason=reason).inc(count)
+
+    def _drop(self, replica: str, items: Iterable[Kept], reason: str) -> None:
+        kinds: Counter[str] = Counter()
+        for item in items:
+            kinds["result" if isinstance(item, pb.OrderResult) else KINDS[item.WhichOneof("fact") or ""]] += 1
+            self._settled(item)
+        for kind, count in kinds.items():
+            DROPPED.labels(kind=kind, reason=reason).inc(count)
+        if kinds:
+            log.warning("outcomes dropped: nobody took them", replica=replica, reason=reason, **kinds)
 
 
-def _is_query(item: Kept, query_id: str = "") -> bool:
-    return isinstance(item, Report) and isinstance(item.fact, BaselineQuery) and query_id in ("", item.fact.query_id)
+def _query_id(item: Kept) -> str:
+    return item.baseline_query.query_id if isinstance(item, pb.Report) else ""

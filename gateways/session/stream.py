@@ -1,9 +1,9 @@
 """One Connect stream to one endpoint, kept up: connect, Hello, Welcome, talk, reconnect.
 
 The reader task alone owns ``read()`` and nothing puts a timeout on it: a read that
-is timed out ends the whole call. The reader also gives the verdict over how the
-stream ended; the writer merely stops when a write fails. A peer that is silently
-gone is noticed by HTTP/2 keepalive pings.
+is timed out ends the whole call. The reader also decides how the stream ended; the
+writer merely stops when a write fails. A peer that is silently gone is noticed by
+HTTP/2 keepalive pings.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ import structlog
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from koupleless.tunnel.v1.tunnel_pb2_grpc import TunnelServiceStub
 
-from gateways.session import codec
-from gateways.session.messages import Downward, Hello, OrderResult, Welcome
 from gateways.session.metrics import MALFORMED, STREAM_ENDS
-from gateways.session.outbox import Envelope, Outbox
+from gateways.session.outbox import Outbox
+from gateways.session.validation import Malformed, check
 
 log = structlog.get_logger(__name__)
 
@@ -52,16 +51,16 @@ CHANNEL_OPTIONS: list[tuple[str, int]] = [
 class Owner(Protocol):
     """Who the stream belongs to. All calls come from the stream's own task and must not block."""
 
-    def welcomed(self, link: Link, welcome: Welcome) -> Outbox | None:
+    def welcomed(self, stream: ReplicaStream, welcome: pb.Welcome) -> Outbox | None:
         """Return the outbox to serve, opened; None when another stream serves this replica already."""
 
-    def received(self, link: Link, message: Downward) -> None:
-        """Take a message other than Welcome."""
+    def received(self, stream: ReplicaStream, message: pb.ConnectResponse) -> None:
+        """Take a message other than Welcome; it was checked."""
 
-    def unreadable(self, link: Link, order: codec.MalformedOrder) -> None:
-        """Take an order that could not be read."""
+    def malformed(self, stream: ReplicaStream, order: pb.Order, reason: str) -> None:
+        """Take an order that has an id and cannot be acted on."""
 
-    def ended(self, link: Link, failures: int) -> None:
+    def ended(self, stream: ReplicaStream, failures: int) -> None:
         """The stream ended or could not be made; failures in a row, 0 after a healthy one."""
 
 
@@ -69,10 +68,10 @@ class _Ended(Exception):
     """The stream ended; the message says how."""
 
 
-class Link:
-    """Keeps one stream to one endpoint."""
+class ReplicaStream:
+    """Keeps one stream to the replica at one endpoint."""
 
-    def __init__(self, endpoint: str, hello: Hello, owner: Owner) -> None:
+    def __init__(self, endpoint: str, hello: pb.Hello, owner: Owner) -> None:
         self.endpoint = endpoint
         self.replica = ""
         self._hello = hello
@@ -153,59 +152,55 @@ class Link:
             if not isinstance(message, pb.ConnectResponse):
                 raise _Ended("the replica ended the stream")
             try:
-                decoded = codec.downward(message)
-            except codec.MalformedOrder as error:
-                MALFORMED.inc()
-                log.warning("order not understood", endpoint=self.endpoint, order=error.order_id, reason=str(error))
-                self._owner.unreadable(self, error)
-            except codec.Malformed as error:
-                MALFORMED.inc()
-                log.warning("message not understood", endpoint=self.endpoint, reason=str(error))
+                check(message)
+            except Malformed as error:
+                self._malformed(message, str(error))
             else:
-                self._take(decoded)
+                self._take(message)
 
-    def _take(self, message: Downward | None) -> None:
-        if isinstance(message, Welcome):
-            self._take_welcome(message)
+    def _malformed(self, message: pb.ConnectResponse, reason: str) -> None:
+        MALFORMED.inc()
+        order = message.order.order_id
+        log.warning("message not understood", endpoint=self.endpoint, order=order, reason=reason)
+        if order and self.connected:
+            self._owner.malformed(self, message.order, reason)
+
+    def _take(self, message: pb.ConnectResponse) -> None:
+        if message.HasField("welcome"):
+            self._take_welcome(message.welcome)
         elif not self._welcome.is_set():
             raise _Ended("the replica did not begin with Welcome")
-        elif message is not None and self.connected:
+        elif self.connected:
             self._owner.received(self, message)
 
-    def _take_welcome(self, welcome: Welcome) -> None:
+    def _take_welcome(self, welcome: pb.Welcome) -> None:
         if self._welcome.is_set():
             raise _Ended("the replica said Welcome twice")
-        self.replica = welcome.replica
+        self.replica = welcome.replica_id
         self._outbox = self._owner.welcomed(self, welcome)
         if self._outbox is None:
             self._goodbye = "another stream serves this replica"
         else:
             self._troubled = False
-            log.info("stream to the control plane", endpoint=self.endpoint, replica=welcome.replica)
+            log.info("stream to the control plane", endpoint=self.endpoint, replica=self.replica)
         self._welcome.set()
         self._wake.set()
 
     async def _write(self, call: grpc.aio.StreamStreamCall[pb.ConnectRequest, pb.ConnectResponse]) -> None:
         try:
-            await call.write(codec.hello(self._hello))
+            await call.write(pb.ConnectRequest(hello=self._hello))
             await self._welcome.wait()
             while True:
                 await self._wake.wait()
                 self._wake.clear()
                 if self._outbox is not None:
-                    for envelope in self._outbox.take(time.monotonic()):
-                        await call.write(_encode(envelope))
+                    for message in self._outbox.take(time.monotonic()):
+                        await call.write(message)
                 if self._goodbye:
-                    await call.write(codec.goodbye(self._goodbye))
+                    await call.write(pb.ConnectRequest(goodbye=pb.Goodbye(reason=self._goodbye)))
                     await call.done_writing()
                     await asyncio.sleep(GOODBYE_TIMEOUT)
                     raise _Ended("said goodbye")
                 await asyncio.sleep(FLUSH_INTERVAL)
         except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
             return
-
-
-def _encode(envelope: Envelope) -> pb.ConnectRequest:
-    if isinstance(envelope.content, OrderResult):
-        return codec.order_result(envelope.seq, envelope.content)
-    return codec.reports(envelope.seq, envelope.content)

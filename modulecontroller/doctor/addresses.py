@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from controlplane.domain import contract
-from gateways.http.addresses import DEFAULT_PORT
+from gateways.http.arklet_client import DEFAULT_PORT
 from gateways.http.settings import HttpGatewaySettings
 from gateways.session.endpoints import InvalidEndpoint, parse
 from modulecontroller.configuration import Configuration

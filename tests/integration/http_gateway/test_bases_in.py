@@ -202,7 +202,7 @@ async def test_a_base_without_the_token_is_refused(start: Start) -> None:
 
 
 async def test_too_many_requests_are_refused(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateways.limits.RateLimit.admit", lambda *_: 1.5)
+    monkeypatch.setattr("service.limits.RateLimit.admit", lambda *_: 1.5)
     answer = await exchange(scene.gateway.port, request(beat()))
     assert answer.status == 429
     assert answer.headers["retry-after"] == "2"

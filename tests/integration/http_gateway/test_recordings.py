@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.arklet.facts import Verb
+from gateways.arklet.commands import HELP
 from gateways.http.arklet_client import ArkletClient, Lost, NotSent
-from gateways.session.messages import Address
 from tests.fakes.controlplane import order, watch
 from tests.integration.http_gateway.conftest import Scene, free_port
 from tests.recordings import HTTP, TO_BASE, TO_GATEWAY, Exchange
@@ -71,17 +70,17 @@ def outcome(exchange: Exchange) -> bytes | type[Exception]:
 @pytest.mark.parametrize("exchange", TO_BASE, ids=lambda exchange: exchange.id)
 async def test_our_client_asks_as_recorded_and_reads_the_reply(exchange: Exchange) -> None:
     # What was sent by hand is no command of ours: its reply is read all the same.
-    verb = Verb.HELP if exchange.by_hand else Verb(exchange.verb)
-    player = Player({verb.value: exchange})
+    command = HELP if exchange.by_hand else exchange.verb
+    player = Player({command: exchange})
     client = ArkletClient(connect_timeout=5.0)
     expected = outcome(exchange)
     async with player.running():
-        address = Address("127.0.0.1", player.port)
+        address = pb.Address(ip="127.0.0.1", port=player.port)
         if isinstance(expected, bytes):
-            assert await client.call(address, verb, exchange.request_body or b"", timeout=10.0) == expected
+            assert await client.call(address, command, exchange.request_body or b"", timeout=10.0) == expected
         else:
             with pytest.raises(expected):
-                await client.call(address, verb, exchange.request_body or b"", timeout=SHORT)
+                await client.call(address, command, exchange.request_body or b"", timeout=SHORT)
             if not exchange.close.startswith(("base closes", "host of the base")):
                 async with asyncio.timeout(5):
                     await player.given_up.wait()

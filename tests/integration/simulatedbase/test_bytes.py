@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet import payloads
-from gateways.arklet.facts import ClientCode
+from gateways.arklet.fields import first_object
 from simulatedbase.base import SimulatedBase
 from simulatedbase.profile import Profile
 from tests.integration.simulatedbase.wire import SECONDS, command, exchange, post, until
@@ -103,8 +104,11 @@ async def test_install_and_its_repetition(base: SimulatedBase) -> None:
         b'{"baseIdentity":"b","code":"SUCCESS","data":{"bizInfos":[{"attributes":{},"bizName":"biz1"'
     )
     assert b'"bizState":"activated"' in first
-    assert payloads.reply(await command(base.port, "installBiz", INSTALL)).client_code is ClientCode.REPEAT_BIZ
-    (module,) = payloads.modules(await command(base.port, "queryAllBiz"))
+    assert (
+        payloads.reply(first_object(await command(base.port, "installBiz", INSTALL))).client_code
+        == pb.CLIENT_CODE_REPEAT_BIZ
+    )
+    (module,) = payloads.modules(first_object(await command(base.port, "queryAllBiz"))).modules
     assert (module.name, module.version) == ("biz1", "0.0.1")
     assert [(received.verb, received.body) for received in base.commands][:1] == [
         (

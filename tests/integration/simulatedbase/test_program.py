@@ -13,9 +13,10 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet import payloads
-from gateways.arklet.facts import BaseState, ReplyCode
+from gateways.arklet.fields import first_object
 from tests.integration.simulatedbase.wire import SECONDS, command, controller
 from tests.servers.mosquitto import Mosquitto
 
@@ -87,15 +88,15 @@ async def test_ends_cleanly_on_a_signal(number: signal.Signals) -> None:
 
 async def test_control_of_one_base_of_several() -> None:
     async with controller() as taker, program("--controller", f"http://127.0.0.1:{taker.port}", count=3) as running:
-        beats = [payloads.heartbeat((await taker.next()).partition(b"\r\n\r\n")[2]) for _ in range(3)]
-        assert {beat.metadata.identity: beat.port for beat in beats} == running.ports
+        beats = [await taker.heartbeat() for _ in range(3)]
+        assert {beat.base_id: beat.heartbeat.address.port for beat in beats} == running.ports
         port = running.ports["base-2"]
 
         await running.ask("POST", "/admin/fail?base=base-2&module=biz1")
-        failed = payloads.reply(await command(port, "installBiz", INSTALL))
-        assert failed.code is ReplyCode.CMD_PROCESS_INTERNAL_ERROR
-        other = payloads.reply(await command(running.ports["base-1"], "installBiz", INSTALL))
-        assert other.code is ReplyCode.SUCCESS
+        failed = payloads.reply(first_object(await command(port, "installBiz", INSTALL)))
+        assert failed.code == pb.REPLY_CODE_CMD_PROCESS_INTERNAL_ERROR
+        other = payloads.reply(first_object(await command(running.ports["base-1"], "installBiz", INSTALL)))
+        assert other.code == pb.REPLY_CODE_SUCCESS
 
         await running.ask("POST", "/admin/heal?base=base-2")
         await command(port, "installBiz", INSTALL)
@@ -125,11 +126,11 @@ async def test_control_of_one_base_of_several() -> None:
             (False, {}, "stopped"),
             (True, {}, "started"),
         ]
-        assert payloads.heartbeat((await taker.next()).partition(b"\r\n\r\n")[2]).metadata.identity == "base-2"
-        assert payloads.modules(await command(port, "queryAllBiz")) == ()
+        assert (await taker.heartbeat()).base_id == "base-2"
+        assert payloads.modules(first_object(await command(port, "queryAllBiz"))).modules == []
 
         await running.ask("POST", "/admin/deactivate?base=base-2")
-        assert payloads.heartbeat((await taker.next()).partition(b"\r\n\r\n")[2]).state is BaseState.DEACTIVATED
+        assert (await taker.heartbeat()).heartbeat.state == pb.BASE_STATE_DEACTIVATED
         assert [base["running"] for base in await running.ask("GET", "/admin/bases")] == [True, False, True]
         await running.ask("POST", "/admin/start?base=base-2")
         assert await command(port, "help")

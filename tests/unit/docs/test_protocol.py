@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateways.http.addresses import DEFAULT_PORT
+from gateways.http.arklet_client import DEFAULT_PORT
 from tests.recordings import HTTP, MQTT
 from tests.unit.docs.pages import ROOT
 

@@ -1,4 +1,4 @@
-"""A gateway process: the real session, streams, ledger, fences and polling, over the model's network."""
+"""A gateway process: the real links, streams, orders, fences and polling, over the model's network."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Any
 import grpc
 import pytest
 from grpc import aio
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.arklet.facts import BaseState, Health, Verb
 from gateways.polling.prober import Answer, Prober
-from gateways.session import messages as m
-from gateways.session import session as sessions
+from gateways.session import links
 from gateways.session import stream as streams
+from gateways.session.links import ControlPlaneLinks
+from gateways.session.outbox import Kept
 from tests.unit.ownership.bases import SimBase
 from tests.unit.ownership.tunnel import Network
 from tests.unit.ownership.world import Process, World
@@ -26,59 +27,65 @@ BEAT = 12.0
 
 
 class Gateway:
-    """One gateway. Implements ``m.Tunnel`` and ``prober.Questions``."""
+    """One gateway. Implements ``links.Tunnel`` and ``prober.Questions``."""
 
     def __init__(self, world: World, name: str, endpoints: tuple[str, ...], bases: dict[str, SimBase]) -> None:
         self.world, self.bases = world, bases
         self.process = Process(world, name, offset=world.random.uniform(0, 1000))
         self.executed: list[tuple[str, int]] = []
-        hello = m.Hello(name, f"{name}-{len(world.processes)}", m.TunnelKind.HTTP, "dev", "test")
-        self.session = sessions.Session(hello, endpoints)
-        self.prober = Prober(self, self.session.report, chance=world.random.random)
-        self.session._tunnel = self
-        self.process.create_task(self.session.run(self))
+        hello = pb.Hello(
+            gateway_id=name,
+            instance_id=f"{name}-{len(world.processes)}",
+            tunnel=pb.TUNNEL_KIND_HTTP,
+            env="dev",
+            version="test",
+        )
+        self.links = ControlPlaneLinks(hello, endpoints)
+        self.prober = Prober(self, self.links.report, chance=world.random.random)
+        self.links._tunnel = self
+        self.process.create_task(self.links.run(self))
         self.process._plan()
 
-    async def execute(self, order: m.Order) -> m.Outcome:
-        answer: asyncio.Future[m.Outcome] = asyncio.get_running_loop().create_future()
+    async def execute(self, order: pb.Order) -> pb.OrderResult:
+        answer: asyncio.Future[pb.OrderResult] = asyncio.get_running_loop().create_future()
 
-        def arrive(reply: m.Outcome) -> None:
+        def arrive(reply: pb.Reply) -> None:
             if not answer.done():
-                answer.set_result(reply)
+                answer.set_result(pb.OrderResult(reply=reply))
 
-        def reply(outcome: m.Outcome) -> None:
-            self.world.after(0.003, lambda: self.process.deliver(lambda: arrive(outcome)))
+        def reply(given: pb.Reply) -> None:
+            self.world.after(0.003, lambda: self.process.deliver(lambda: arrive(given)))
 
-        self.executed.append((order.base, order.fence))
-        base = self.bases[order.base]
+        self.executed.append((order.base_id, order.fence))
+        base = self.bases[order.base_id]
         self.process.send(lambda: self.world.after(0.003, lambda: base.ask(order, reply)))
         return await answer
 
-    def watch(self, watch: m.Watch) -> None:
+    def watch(self, watch: pb.Watch) -> None:
         self.prober.watch(watch)
 
     def unwatch(self, base: str) -> None:
         self.prober.unwatch(base)
 
-    def settled(self, kept: m.OrderResult | m.Report) -> None:
+    def settled(self, kept: Kept) -> None:
         """HTTP keeps nothing else."""
 
-    async def ask(self, watch: m.Watch, verb: Verb, *, failing: bool) -> Answer:
+    async def ask(self, watch: pb.Watch, verb: pb.Verb.ValueType, *, failing: bool) -> Answer:
         await asyncio.sleep(0.005)
-        base = self.bases[watch.base]
-        if verb is Verb.HEALTH:
-            return Answer(Health(BaseState.ACTIVATED))
-        listed = base.list()
+        base = self.bases[watch.base_id]
+        if verb == pb.VERB_HEALTH:
+            return Answer(pb.Report(base_id=base.name, health=pb.Health(state=pb.BASE_STATE_ACTIVATED)))
+        listed = pb.Modules(complete=True, modules=base.list(), epoch=watch.epoch)
         await asyncio.sleep(0.005)
-        return Answer(m.ModuleList(listed, watch.epoch))
+        return Answer(pb.Report(base_id=base.name, modules=listed))
 
     def beat(self, base: SimBase) -> None:
         """A base posts its heartbeat here."""
-        heartbeat = base.heartbeat()
+        report = base.heartbeat()
 
         def take() -> None:
-            self.prober.beat(base.name, m.Address(heartbeat.ip, heartbeat.port))
-            self.session.report(base.name, heartbeat)
+            self.prober.heartbeat(base.name, report.heartbeat.address)
+            self.links.report(report)
 
         self.process.deliver(take)
 
@@ -122,8 +129,8 @@ def on_network(network: Network) -> Iterator[None]:
         patch.setattr(streams, "grpc", SimpleNamespace(aio=fake, StatusCode=grpc.StatusCode))
         patch.setattr(streams, "TunnelServiceStub", stub)
         patch.setattr(streams, "time", _Time)
-        patch.setattr(sessions, "time", _Time)
-        patch.setattr(sessions, "resolve", resolve)
+        patch.setattr(links, "time", _Time)
+        patch.setattr(links, "resolve", resolve)
         try:
             yield
         finally:

@@ -19,6 +19,7 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 import structlog
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from controlplane.app.fleet.router import ReportRouter
 from controlplane.app.gateways import Link
@@ -28,7 +29,6 @@ from controlplane.domain.contract import ANNOTATION_REPLICA_DRAINING
 from controlplane.domain.facts import Fact, Order, OrderResult, Verb
 from controlplane.domain.identity import BaseId
 from controlplane.domain.ownership import replicas as rules
-from gateways.session import messages as m
 from tests.unit.ownership.bases import SimBase
 from tests.unit.ownership.gateway import BEAT, Gateway, on_network
 from tests.unit.ownership.replica import Replica, endpoint
@@ -90,7 +90,7 @@ class Model:
         self.deleted: dict[str, float] = {}
         """When the last lease of a base was deleted."""
         self.wanted_since: dict[tuple[str, str], float] = {}
-        self.outcomes: dict[str, m.Outcome | Any] = {}
+        self.outcomes: dict[str, Any] = {}
         self.issued: dict[str, tuple[Replica, Order]] = {}
         self.pods = 0
         SimApi.world_pause, SimApi.loss = shape.pause, shape.loss
@@ -148,24 +148,24 @@ class Model:
         self.world.note(f"{name} starts")
         gateway = Gateway(self.world, name, tuple(endpoint(replica) for replica in self.names), self.bases)
         self.gateways[name] = gateway
-        session, seen = gateway.session, Counter[str]()
-        received, take = session.received, session._orders.take
+        links, seen = gateway.links, Counter[str]()
+        received, take = links.received, links._orders.take
 
-        def notice(link: Any, message: m.Downward) -> None:
-            if isinstance(message, m.Watch | m.Claim):
-                seen[message.base] = max(seen[message.base], message.fence)
-            received(link, message)
+        def notice(stream: Any, message: pb.ConnectResponse) -> None:
+            for told in (message.watch, message.claim):
+                seen[told.base_id] = max(seen[told.base_id], told.fence)
+            received(stream, message)
 
-        def carry_out(replica: str, order: m.Order, tunnel: m.Tunnel) -> None:
+        def carry_out(replica: str, order: pb.Order, execute: Any) -> None:
             self.check(
-                order.fence >= seen[order.base],
-                f"{name} carries out an order of {replica} for {order.base} with fence {order.fence}, "
-                f"though it was told {seen[order.base]}",
+                order.fence >= seen[order.base_id],
+                f"{name} carries out an order of {replica} for {order.base_id} with fence {order.fence}, "
+                f"though it was told {seen[order.base_id]}",
             )
-            take(replica, order, tunnel)
+            take(replica, order, execute)
 
-        session.received = notice  # type: ignore[method-assign]
-        session._orders.take = carry_out  # type: ignore[method-assign]
+        links.received = notice  # type: ignore[method-assign]
+        links._orders.take = carry_out  # type: ignore[method-assign]
 
     def stop_gateway(self, name: str) -> None:
         gateway = self.gateways.pop(name)

@@ -15,7 +15,7 @@ from controlplane.domain.identity import BaseId
 from controlplane.domain.objects import Lease
 from controlplane.domain.ownership import lease as lease_rules
 from controlplane.domain.ownership import replicas as replica_rules
-from gateways.session.routing import Fences
+from gateways.session.routing import Routing
 from tests.fakes import apiserver
 from tests.unit.ownership.faults import AFTER, PEOPLE, SECONDS, Fault, explore
 from tests.unit.ownership.model import Shape
@@ -135,6 +135,6 @@ def test_it_is_found(monkeypatch: Patch, defect: Callable[[Patch], None], kind: 
 
 
 def test_a_gateway_that_admits_every_fence_is_found(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(Fences, "admit", lambda _self, _base, _fence: True)
+    monkeypatch.setattr(Routing, "admit", lambda _self, _base, _fence: True)
     with pytest.raises(Violation, match="carries out an order"):
         overtaken_order(1)

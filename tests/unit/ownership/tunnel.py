@@ -1,6 +1,6 @@
 """The streams between gateways and replicas: messages in order, delayed, lost with their stream.
 
-Stands in for gRPC on both sides: what the gateways' ``Link`` calls, and the context
+Stands in for gRPC on both sides: what the gateways' ``ReplicaStream`` calls, and the context
 that ``TunnelServicer.Connect`` reads and writes.
 """
 

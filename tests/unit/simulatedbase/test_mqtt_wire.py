@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateways.arklet.facts import ModuleState
 from simulatedbase.java import thrown
 from simulatedbase.mqtt import wire
-from simulatedbase.runtime import Biz
+from simulatedbase.runtime import Biz, ModuleState
 
 TOPICS = wire.Topics("dev", "10.0.0.7")
 COMMANDS = ["health", "queryAllBiz", "installBiz", "uninstallBiz", "batchInstallBiz", "switchBiz"]

@@ -9,6 +9,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from controlplane.app.base.actor import SUSPENDED_LOOK, BaseActor
 from controlplane.app.events import Recorder
@@ -18,9 +19,7 @@ from controlplane.cluster.adapter import ApiCluster
 from controlplane.domain.identity import BaseId
 from controlplane.domain.objects import Lease
 from controlplane.domain.ownership.member import Member
-from gateways.arklet.facts import BatchReply, Reply, ReplyCode
-from gateways.mqtt.outcomes import AGAIN, Outcomes
-from gateways.session.messages import Fact
+from gateways.mqtt.orders import AGAIN, Outcomes
 from mqttclient.receipts import Acknowledgements
 from tests.unit.app.harness import Api, LoopClock
 from tests.unit.app.ownership.test_replicas import replicas
@@ -90,7 +89,7 @@ async def test_gateways_that_cannot_tell_of_a_batch_do_not_try_again_in_step() -
     tries: dict[int, list[float]] = defaultdict(list)
 
     def gateway(number: int) -> Outcomes:
-        def report(_base: str, _fact: Fact) -> bool:
+        def report(_report: pb.Report) -> bool:
             tries[number].append(asyncio.get_running_loop().time())
             return False
 
@@ -100,8 +99,11 @@ async def test_gateways_that_cannot_tell_of_a_batch_do_not_try_again_in_step() -
         tasks = []
         for number in range(MANY):
             outcomes = gateway(number)
-            outcomes.batch("a", BatchReply(Reply(ReplyCode.FAILED)), Acknowledgements(lambda _: None).received(1))
-            tasks.append(group.create_task(outcomes.tell()))
+            outcomes.batch(
+                pb.Report(base_id="a", batch_install_result=pb.BatchInstallResult()),
+                Acknowledgements(lambda _: None).received(1),
+            )
+            tasks.append(group.create_task(outcomes.keep_reporting()))
         await asyncio.sleep(10.0)
         for task in tasks:
             task.cancel()

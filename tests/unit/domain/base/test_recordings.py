@@ -27,8 +27,8 @@ from controlplane.domain.facts import (
 from controlplane.domain.identity import BaseId, ModuleKey, OrderId
 from controlplane.rpc.tunnel import decoding
 from gateways.arklet import envelopes, payloads
-from gateways.session import codec as gateway_codec
-from gateways.session import messages
+from gateways.arklet.fields import first_object
+from gateways.session.orders import unknown
 from tests.recordings import HTTP, MQTT
 
 ORDERED = {
@@ -84,23 +84,26 @@ CAUSES = {
 """What a Pod must show of a failure."""
 
 
-def _operation(recorded: str) -> tuple[str, list[Any], messages.Outcome]:
+def _operation(recorded: str) -> tuple[str, list[Any], pb.OrderResult]:
     """Return the command of a recorded outcome, the modules that were asked for, and what the gateway makes of it."""
     if recorded in MQTT:
         operation = envelopes.operation(envelopes.envelope(MQTT[recorded].payload))
-        return operation.verb.value, [MQTT[recorded].told()["data"]], operation.reply
+        data = MQTT[recorded].told()["data"]
+        return data["command"], [data], pb.OrderResult(reply=operation.reply)
     exchange = HTTP[recorded]
     asked = exchange.asked()
     items = asked.get("bizList", []) if exchange.verb == "batchInstallBiz" else [asked]
     if not exchange.close.startswith("base closes"):
-        return exchange.verb, items, messages.OutcomeUnknown("the gateway was gone")
-    body = exchange.reply_body or b""
-    reader = payloads.batch_reply if exchange.verb == "batchInstallBiz" else payloads.reply
-    return exchange.verb, items, reader(body)
+        return exchange.verb, items, unknown("the gateway was gone")
+    answer = first_object(exchange.reply_body or b"")
+    if exchange.verb == "batchInstallBiz":
+        return exchange.verb, items, pb.OrderResult(batch=payloads.batch_reply(answer))
+    return exchange.verb, items, pb.OrderResult(reply=payloads.reply(answer))
 
 
-def _over_the_contract(outcome: messages.Outcome) -> OrderResult:
-    sent = gateway_codec.order_result(1, messages.OrderResult("1", "b", outcome)).SerializeToString()
+def _over_the_contract(outcome: pb.OrderResult) -> OrderResult:
+    outcome.seq, outcome.order_id, outcome.base_id = 1, "1", "b"
+    sent = pb.ConnectRequest(order_result=outcome).SerializeToString()
     return decoding.order_result(pb.ConnectRequest.FromString(sent).order_result, env="dev")[1]
 
 
@@ -139,11 +142,12 @@ def test_every_outcome_is_in_the_table() -> None:
 def _listed(recorded: str) -> Modules:
     """Return what is known of a base after a recorded list."""
     if recorded in MQTT:
-        modules = envelopes.simple_modules(envelopes.envelope(MQTT[recorded].payload))
+        modules = payloads.simple_modules(envelopes.envelope(MQTT[recorded].payload).data)
     else:
-        modules = payloads.modules(HTTP[recorded].reply_body or b"")
-    report = messages.Report("b", messages.ModuleList(modules, epoch=1), 0.0)
-    sent = gateway_codec.reports(1, [report]).SerializeToString()
+        modules = payloads.modules(first_object(HTTP[recorded].reply_body or b""))
+    modules.epoch = 1
+    report = pb.Report(base_id="b", modules=modules)
+    sent = pb.ConnectRequest(reports=pb.Reports(seq=1, reports=[report])).SerializeToString()
     (taken,) = pb.ConnectRequest.FromString(sent).reports.reports
     read = decoding.report(taken, env="dev", tunnel=TunnelKind.HTTP)
     assert isinstance(read, tuple)

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import orjson
 import pytest
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet import payloads
-from gateways.arklet.facts import (
-    BaseState,
-    ClientCode,
-    Health,
-    Heartbeat,
-    Metadata,
-    Metaspace,
-    Module,
-    ModuleState,
-    Reply,
-    ReplyCode,
-)
-from gateways.arklet.payloads import Malformed, Negative
+from gateways.arklet.fields import Json, Malformed, first_object
+from gateways.arklet.payloads import Negative
+from tests.unit.gateways import said
+
+T = TypeVar("T")
+
+
+def of_bytes(read: Callable[[Json], T]) -> Callable[[bytes], T]:
+    """Return a reader of bodies."""
+    return lambda body: read(first_object(body))
+
+
+def heartbeat_of(data: Json) -> pb.Report:
+    """Read a heartbeat as over HTTP."""
+    report, port = payloads.heartbeat(data), payloads.port(data)
+    report.heartbeat.address.port = max(port, 0)
+    return report
+
+
+heartbeat = of_bytes(heartbeat_of)
+baseline_query = of_bytes(payloads.baseline_query)
+reply = of_bytes(payloads.reply)
+batch_reply = of_bytes(payloads.batch_reply)
+modules = of_bytes(payloads.modules)
+health = of_bytes(payloads.health)
+help_commands = of_bytes(payloads.help_commands)
 
 BEAT: dict[str, Any] = {
     "baseMetadata": {"clusterName": "blue", "identity": "10.0.0.7", "name": "shop-base", "version": "1.0.0"},
@@ -40,32 +55,35 @@ def answer(data: Any = None, **more: Any) -> bytes:
 
 
 def test_heartbeat_of_a_java_base() -> None:
-    assert payloads.heartbeat(beat()) == Heartbeat(
-        metadata=Metadata("10.0.0.7", "shop-base", "1.0.0", "blue"),
+    assert heartbeat(beat()) == said.heartbeat(
+        "10.0.0.7",
+        "shop-base",
+        "1.0.0",
+        "blue",
         host_name="shop-base-6f7c",
         ip="10.0.0.7",
         port=1238,
-        state=BaseState.ACTIVATED,
+        state="ACTIVATED",
     )
 
 
 def test_heartbeat_needs_nothing_but_an_identity() -> None:
-    assert payloads.heartbeat(b'{"baseMetadata":{"identity":"a","name":null}}') == Heartbeat(Metadata("a"))
+    assert heartbeat(b'{"baseMetadata":{"identity":"a","name":null}}') == said.heartbeat("a")
 
 
 @pytest.mark.parametrize(
     ("told", "state"),
     [
-        ("activated", BaseState.ACTIVATED),
-        ("DEACTIVATED", BaseState.DEACTIVATED),
-        ("Deactivated", BaseState.DEACTIVATED),
-        ("resting", BaseState.UNKNOWN),
-        ("", BaseState.UNSPECIFIED),
-        (None, BaseState.UNSPECIFIED),
+        ("activated", pb.BASE_STATE_ACTIVATED),
+        ("DEACTIVATED", pb.BASE_STATE_DEACTIVATED),
+        ("Deactivated", pb.BASE_STATE_DEACTIVATED),
+        ("resting", pb.BASE_STATE_UNKNOWN),
+        ("", pb.BASE_STATE_UNSPECIFIED),
+        (None, pb.BASE_STATE_UNSPECIFIED),
     ],
 )
-def test_heartbeat_state_in_any_case(told: str | None, state: BaseState) -> None:
-    assert payloads.heartbeat(beat(state=told)).state is state
+def test_heartbeat_state_in_any_case(told: str | None, state: pb.BaseState.ValueType) -> None:
+    assert heartbeat(beat(state=told)).heartbeat.state == state
 
 
 @pytest.mark.parametrize(
@@ -76,13 +94,13 @@ def test_heartbeat_state_in_any_case(told: str | None, state: BaseState) -> None
     ],
 )  # fmt: skip
 def test_heartbeat_port_as_number_or_text_or_not_at_all(told: object, port: int) -> None:
-    assert payloads.heartbeat(beat(port=told)).port == port
+    assert payloads.port(BEAT | {"port": told}) == port
 
 
 def test_over_mqtt_a_port_means_nothing() -> None:
     ports: list[Any] = [1238, -1, 70000, "x", {}, None]
     for told in ports:
-        assert payloads.heartbeat_of(BEAT | {"port": told}).port == 0
+        assert payloads.heartbeat(BEAT | {"port": told}).heartbeat.address.port == 0
 
 
 @pytest.mark.parametrize(
@@ -119,24 +137,24 @@ def test_over_mqtt_a_port_means_nothing() -> None:
 )
 def test_wrong_heartbeat_is_refused_naming_the_member(body: bytes, named: str) -> None:
     with pytest.raises(Malformed) as refused:
-        payloads.heartbeat(body)
+        heartbeat(body)
     assert named in str(refused.value)
 
 
 def test_identity_of_no_dns_form_is_passed_on_unaltered() -> None:
     identity = "Not/A" + "b" * 300
-    assert payloads.heartbeat(beat(baseMetadata={"identity": identity})).metadata.identity == identity
+    assert heartbeat(beat(baseMetadata={"identity": identity})).base_id == identity
 
 
 def test_text_in_the_charset_of_the_jvm_is_replaced_not_refused() -> None:
-    told = payloads.metadata('{"identity":"a","name":"Geschäft"}'.encode("latin-1"))
-    assert told == Metadata("a", name="Gesch�ft")
+    told = baseline_query('{"identity":"a","name":"Geschäft"}'.encode("latin-1"))
+    assert told == said.query("a", name="Gesch�ft")
 
 
 def test_long_and_hostile_text_is_cut_and_cleaned() -> None:
-    told = payloads.metadata(orjson.dumps({"identity": "a", "name": "\x1b[31m" + "n" * 1000}))
-    assert told.name.startswith(" [31mnn")
-    assert len(told.name) == 256
+    told = baseline_query(orjson.dumps({"identity": "a", "name": "\x1b[31m" + "n" * 1000}))
+    assert told.baseline_query.name.startswith(" [31mnn")
+    assert len(told.baseline_query.name) == 256
 
 
 INSTALLED = {
@@ -159,57 +177,57 @@ INSTALLED = {
 
 
 def test_reply_to_an_install() -> None:
-    assert payloads.reply(answer(INSTALLED)) == Reply(
-        ReplyCode.SUCCESS,
-        ClientCode.SUCCESS,
+    assert reply(answer(INSTALLED)) == said.reply(
+        "SUCCESS",
+        "SUCCESS",
         "Install Biz: biz1:0.0.1 success, cost: 4444 ms, started at: 10:11:12,345",
-        modules=(Module("biz1", "0.0.1", ModuleState.ACTIVATED, 1700000004567, "Started"),),
+        [said.module("biz1", "0.0.1", "ACTIVATED", 1700000004567, "Started")],
     )
 
 
 @pytest.mark.parametrize("infos", [None, [], {}, "x", [None], [{"bizName": 3}], [[]]])
 def test_reply_without_readable_modules(infos: Any) -> None:
-    assert payloads.reply(answer({"code": "SUCCESS", "bizInfos": infos})).modules == ()
+    assert reply(answer({"code": "SUCCESS", "bizInfos": infos})).modules == []
 
 
 @pytest.mark.parametrize(
     ("told", "code"),
     [
-        ("SUCCESS", ReplyCode.SUCCESS),
-        ("success", ReplyCode.SUCCESS),
-        (0, ReplyCode.SUCCESS),
-        (1, ReplyCode.FAILED),
-        ("2", ReplyCode.CMD_NOT_FOUND),
-        (3, ReplyCode.CMD_PROCESS_INTERNAL_ERROR),
-        (4, ReplyCode.UNSPECIFIED),
-        (-1, ReplyCode.UNSPECIFIED),
-        (True, ReplyCode.UNSPECIFIED),
-        ("TEAPOT", ReplyCode.UNSPECIFIED),
-        ("²", ReplyCode.UNSPECIFIED),
-        ([], ReplyCode.UNSPECIFIED),
+        ("SUCCESS", pb.REPLY_CODE_SUCCESS),
+        ("success", pb.REPLY_CODE_SUCCESS),
+        (0, pb.REPLY_CODE_SUCCESS),
+        (1, pb.REPLY_CODE_FAILED),
+        ("2", pb.REPLY_CODE_CMD_NOT_FOUND),
+        (3, pb.REPLY_CODE_CMD_PROCESS_INTERNAL_ERROR),
+        (4, pb.REPLY_CODE_UNSPECIFIED),
+        (-1, pb.REPLY_CODE_UNSPECIFIED),
+        (True, pb.REPLY_CODE_UNSPECIFIED),
+        ("TEAPOT", pb.REPLY_CODE_UNSPECIFIED),
+        ("²", pb.REPLY_CODE_UNSPECIFIED),
+        ([], pb.REPLY_CODE_UNSPECIFIED),
     ],
 )
-def test_outer_code_by_name_or_ordinal(told: Any, code: ReplyCode) -> None:
-    assert payloads.reply(orjson.dumps({"code": told})).code is code
+def test_outer_code_by_name_or_ordinal(told: Any, code: pb.ReplyCode.ValueType) -> None:
+    assert reply(orjson.dumps({"code": told})).code == code
 
 
 @pytest.mark.parametrize(
     ("told", "code"),
     [
-        ("REPEAT_BIZ", ClientCode.REPEAT_BIZ),
-        (2, ClientCode.REPEAT_BIZ),
-        ("3", ClientCode.NOT_FOUND_BIZ),
-        ("illegal_state_biz", ClientCode.ILLEGAL_STATE_BIZ),
-        ("NEW_BIZ", ClientCode.UNSPECIFIED),
-        (None, ClientCode.UNSPECIFIED),
+        ("REPEAT_BIZ", pb.CLIENT_CODE_REPEAT_BIZ),
+        (2, pb.CLIENT_CODE_REPEAT_BIZ),
+        ("3", pb.CLIENT_CODE_NOT_FOUND_BIZ),
+        ("illegal_state_biz", pb.CLIENT_CODE_ILLEGAL_STATE_BIZ),
+        ("NEW_BIZ", pb.CLIENT_CODE_UNSPECIFIED),
+        (None, pb.CLIENT_CODE_UNSPECIFIED),
     ],
 )
-def test_inner_code_is_another_enum(told: Any, code: ClientCode) -> None:
-    assert payloads.reply(answer({"code": told}, code="FAILED")).client_code is code
+def test_inner_code_is_another_enum(told: Any, code: pb.ClientCode.ValueType) -> None:
+    assert reply(answer({"code": told}, code="FAILED")).client_code == code
 
 
 def test_inner_message_says_more_than_the_outer_one() -> None:
-    told = payloads.reply(
+    told = reply(
         answer(
             {"code": "REPEAT_BIZ", "message": "Biz: biz1:0.0.1 has been installed or registered."},
             code="FAILED",
@@ -220,7 +238,7 @@ def test_inner_message_says_more_than_the_outer_one() -> None:
 
 
 def test_inner_stack_trace_is_a_trace_and_the_outer_message_the_message() -> None:
-    told = payloads.reply(
+    told = reply(
         answer(
             {"code": "FAILED", "message": "x.ArkletRuntimeException: unknown protocol: oss\n\tat a.B.c(B.java:1)"},
             code="FAILED",
@@ -233,8 +251,8 @@ def test_inner_stack_trace_is_a_trace_and_the_outer_message_the_message() -> Non
 
 def test_lock_conflict_has_no_data() -> None:
     message = "FAILED:biz1:0.0.1 installBiz conflict, exist unfinished command(installBiz) for this biz"
-    told = payloads.reply(orjson.dumps({"code": "FAILED", "message": message}))
-    assert told == Reply(ReplyCode.FAILED, message=message)
+    told = reply(orjson.dumps({"code": "FAILED", "message": message}))
+    assert told == said.reply("FAILED", message=message)
 
 
 def test_huge_stack_trace_is_cut_to_its_cause() -> None:
@@ -242,9 +260,7 @@ def test_huge_stack_trace_is_cut_to_its_cause() -> None:
     trace = (
         f"a.Wrapper: no\n{frames}Caused by: b.Other: no\n{frames}Caused by: java.net.BindException: in use\n{frames}"
     )
-    told = payloads.reply(
-        orjson.dumps({"code": "CMD_PROCESS_INTERNAL_ERROR", "message": "x" * 5000, "errorStackTrace": trace})
-    )
+    told = reply(orjson.dumps({"code": "CMD_PROCESS_INTERNAL_ERROR", "message": "x" * 5000, "errorStackTrace": trace}))
     assert len(told.message) == 1024
     assert len(told.stack_trace) == 4096
     assert told.stack_trace.startswith("a.Wrapper: no\n\t...\nCaused by: java.net.BindException: in use\n\tat ")
@@ -253,30 +269,28 @@ def test_huge_stack_trace_is_cut_to_its_cause() -> None:
 def test_only_the_first_object_of_a_body_counts() -> None:
     first = '{"code":"CMD_NOT_FOUND","message":"please follow the döc"}'.encode()
     for rest in (b'{"code":"SUCCESS"}', b"HTTP/1.1 200 OK\r\n\r\n{}", b"\x00", b"\xff"):
-        assert payloads.reply(first + rest) == Reply(ReplyCode.CMD_NOT_FOUND, message="please follow the döc")
+        assert reply(first + rest) == said.reply("CMD_NOT_FOUND", message="please follow the döc")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"null", b"{}", b'{"code":null}', b"<html>502</html>", b'{"code":"SUC'])
-@pytest.mark.parametrize(
-    "read", [payloads.reply, payloads.batch_reply, payloads.modules, payloads.health, payloads.help_commands]
-)
+@pytest.mark.parametrize("read", [reply, batch_reply, modules, health, help_commands])
 def test_what_is_no_answer_is_malformed(body: bytes, read: Any) -> None:
     with pytest.raises(Malformed):
         read(body)
 
 
-@pytest.mark.parametrize("read", [payloads.modules, payloads.health, payloads.help_commands])
+@pytest.mark.parametrize("read", [modules, health, help_commands])
 def test_a_negative_answer_to_a_question_is_no_fact(read: Any) -> None:
     with pytest.raises(Negative) as refused:
         read(b'{"code":"CMD_PROCESS_INTERNAL_ERROR","message":"Internal Error: null","data":[]}')
-    assert refused.value.reply.code is ReplyCode.CMD_PROCESS_INTERNAL_ERROR
+    assert refused.value.reply.code == pb.REPLY_CODE_CMD_PROCESS_INTERNAL_ERROR
     assert str(refused.value) == "CMD_PROCESS_INTERNAL_ERROR: Internal Error: null"
     with pytest.raises(Negative):
         read(b'{"code":"TEAPOT"}')
 
 
 def test_batch_reply() -> None:
-    told = payloads.batch_reply(
+    told = batch_reply(
         answer(
             {
                 "bizUrlToResponse": {
@@ -291,23 +305,23 @@ def test_batch_reply() -> None:
             message="install biz not success!",
         )
     )
-    assert (told.reply.code, told.reply.message) == (ReplyCode.FAILED, "batch install failed")
-    items = dict(told.items)
-    assert items["http://r/biz1.jar"].code is ReplyCode.SUCCESS
+    assert (told.reply.code, told.reply.message) == (pb.REPLY_CODE_FAILED, "batch install failed")
+    items = {item.url: item.reply for item in told.items}
+    assert items["http://r/biz1.jar"].code == pb.REPLY_CODE_SUCCESS
     assert items["http://r/biz1.jar"].modules[0].name == "biz1"
-    assert items["http://r/biz2.jar"] == Reply(ReplyCode.FAILED, ClientCode.REPEAT_BIZ, "there")
-    assert items["http://r/biz3.jar"] == Reply(ReplyCode.FAILED, ClientCode.FAILED, "internal exception: x")
+    assert items["http://r/biz2.jar"] == said.reply("FAILED", "REPEAT_BIZ", "there")
+    assert items["http://r/biz3.jar"] == said.reply("FAILED", "FAILED", "internal exception: x")
 
 
 def test_batch_reply_without_items() -> None:
-    told = payloads.batch_reply(answer({"code": "FAILED", "message": "x"}, code="FAILED"))
-    assert told.items == ()
+    told = batch_reply(answer({"code": "FAILED", "message": "x"}, code="FAILED"))
+    assert not told.items
 
 
 @pytest.mark.parametrize("answers", [{"": {}}, {"u" * 8193: {}}, {"http://r/a.jar": None}, {"http://r/a.jar": []}])
 def test_batch_reply_with_unreadable_items_is_malformed(answers: Any) -> None:
     with pytest.raises(Malformed):
-        payloads.batch_reply(answer({"code": "SUCCESS", "bizUrlToResponse": answers}))
+        batch_reply(answer({"code": "SUCCESS", "bizUrlToResponse": answers}))
 
 
 def listed(**changes: Any) -> dict[str, Any]:
@@ -317,19 +331,19 @@ def listed(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("told", "state"),
     [
-        ("activated", ModuleState.ACTIVATED),
-        ("ACTIVATED", ModuleState.ACTIVATED),
-        (2, ModuleState.ACTIVATED),
-        ("3", ModuleState.DEACTIVATED),
-        ("4", ModuleState.BROKEN),
-        ("resolved", ModuleState.RESOLVED),
-        ("dancing", ModuleState.UNSPECIFIED),
-        (None, ModuleState.UNSPECIFIED),
-        (6, ModuleState.UNSPECIFIED),
+        ("activated", pb.MODULE_STATE_ACTIVATED),
+        ("ACTIVATED", pb.MODULE_STATE_ACTIVATED),
+        (2, pb.MODULE_STATE_ACTIVATED),
+        ("3", pb.MODULE_STATE_DEACTIVATED),
+        ("4", pb.MODULE_STATE_BROKEN),
+        ("resolved", pb.MODULE_STATE_RESOLVED),
+        ("dancing", pb.MODULE_STATE_UNSPECIFIED),
+        (None, pb.MODULE_STATE_UNSPECIFIED),
+        (6, pb.MODULE_STATE_UNSPECIFIED),
     ],
 )
-def test_module_state_by_name_or_ordinal(told: Any, state: ModuleState) -> None:
-    assert payloads.modules(answer([listed(bizState=told)]))[0].state is state
+def test_module_state_by_name_or_ordinal(told: Any, state: pb.ModuleState.ValueType) -> None:
+    assert modules(answer([listed(bizState=told)])).modules[0].state == state
 
 
 @pytest.mark.parametrize(
@@ -351,24 +365,23 @@ def test_module_state_by_name_or_ordinal(told: Any, state: ModuleState) -> None:
     ],
 )
 def test_latest_record_counts(records: Any, expected: tuple[int | None, str]) -> None:
-    module = payloads.modules(answer([listed(bizStateRecords=records)]))[0]
-    assert (module.changed_at, module.reason) == expected
+    module = modules(answer([listed(bizStateRecords=records)])).modules[0]
+    changed_at = module.changed_at.ToMilliseconds() if module.HasField("changed_at") else None
+    assert (changed_at, module.reason) == expected
 
 
 def test_module_list_may_be_empty() -> None:
-    assert payloads.modules(answer([])) == ()
+    assert modules(answer([])) == pb.Modules(complete=True)
 
 
 @pytest.mark.parametrize("told", [{}, None, "x"])
 def test_module_list_of_another_type_is_malformed(told: Any) -> None:
     with pytest.raises(Malformed, match="data: expected a list"):
-        payloads.modules(answer(told))
+        modules(answer(told))
 
 
 def test_embedded_master_is_no_module() -> None:
-    assert payloads.modules(answer([{"mainClass": "embed main"}, listed()])) == (
-        Module("biz1", "0.0.1", ModuleState.ACTIVATED),
-    )
+    assert modules(answer([{"mainClass": "embed main"}, listed()])).modules == [said.module("biz1", "0.0.1")]
 
 
 @pytest.mark.parametrize(
@@ -377,12 +390,12 @@ def test_embedded_master_is_no_module() -> None:
 )
 def test_one_unreadable_entry_spoils_the_list(entry: Any) -> None:
     with pytest.raises(Malformed, match=r"data\[1\]"):
-        payloads.modules(answer([listed(), entry]))
+        modules(answer([listed(), entry]))
 
 
 def test_module_list_is_never_cut() -> None:
     with pytest.raises(Malformed, match="more than 4096 modules"):
-        payloads.modules(answer([listed(bizVersion=str(number)) for number in range(4097)]))
+        modules(answer([listed(bizVersion=str(number)) for number in range(4097)]))
 
 
 HEALTH: dict[str, Any] = {
@@ -398,8 +411,8 @@ HEALTH: dict[str, Any] = {
 
 
 def test_health() -> None:
-    assert payloads.health(answer({"healthData": HEALTH})) == Health(
-        BaseState.ACTIVATED, Metaspace(65585152, 69468160, 268435456), "1.8.0_402"
+    assert health(answer({"healthData": HEALTH})) == said.health(
+        "ACTIVATED", (65585152, 69468160, 268435456), "1.8.0_402"
     )
 
 
@@ -408,29 +421,29 @@ def test_health() -> None:
     [None, {}, [], "x", {"healthData": None}, {"healthData": []}, {"healthData": {"jvm": 1, "masterBizInfo": []}}],
 )
 def test_missing_parts_of_health_are_no_news(data: Any) -> None:
-    assert payloads.health(answer(data)) == Health()
+    assert health(answer(data)) == pb.Health()
 
 
 @pytest.mark.parametrize(
     ("told", "state"),
     [
-        ("ACTIVATED", BaseState.ACTIVATED),
-        (2, BaseState.ACTIVATED),
-        ("deactivated", BaseState.DEACTIVATED),
-        ("", BaseState.UNSPECIFIED),
-        (None, BaseState.UNSPECIFIED),
-        ("broken", BaseState.UNKNOWN),
-        (9, BaseState.UNKNOWN),
+        ("ACTIVATED", pb.BASE_STATE_ACTIVATED),
+        (2, pb.BASE_STATE_ACTIVATED),
+        ("deactivated", pb.BASE_STATE_DEACTIVATED),
+        ("", pb.BASE_STATE_UNSPECIFIED),
+        (None, pb.BASE_STATE_UNSPECIFIED),
+        ("broken", pb.BASE_STATE_UNKNOWN),
+        (9, pb.BASE_STATE_UNKNOWN),
     ],
 )
-def test_state_of_the_base_in_health(told: Any, state: BaseState) -> None:
-    assert payloads.health(answer({"healthData": {"masterBizInfo": {"bizState": told}}})).state is state
+def test_state_of_the_base_in_health(told: Any, state: pb.BaseState.ValueType) -> None:
+    assert health(answer({"healthData": {"masterBizInfo": {"bizState": told}}})).state == state
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"java max metaspace": -1}, Metaspace(65585152, 69468160, -1)),
+        ({"java max metaspace": -1}, (65585152, 69468160, -1)),
         ({"java max metaspace": -2}, None),
         ({"java max metaspace": None}, None),
         ({"java used metaspace": "65585152"}, None),
@@ -439,11 +452,11 @@ def test_state_of_the_base_in_health(told: Any, state: BaseState) -> None:
         ({"java committed metaspace": 2**63}, None),
     ],
 )
-def test_metaspace_is_whole_or_none(change: dict[str, Any], expected: Metaspace | None) -> None:
-    health = HEALTH | {"jvm": HEALTH["jvm"] | change}
-    assert payloads.health(answer({"healthData": health})).metaspace == expected
+def test_metaspace_is_whole_or_none(change: dict[str, Any], expected: tuple[int, int, int] | None) -> None:
+    data = HEALTH | {"jvm": HEALTH["jvm"] | change}
+    assert health(answer({"healthData": data})) == said.health("ACTIVATED", expected, "1.8.0_402")
 
 
 def test_help() -> None:
     told = answer([{"id": "help", "desc": "x"}, {"id": "installBiz"}, {"id": 3}, {}, None, {"id": ""}])
-    assert payloads.help_commands(told) == {"help", "installBiz"}
+    assert help_commands(told) == {"help", "installBiz"}

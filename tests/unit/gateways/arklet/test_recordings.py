@@ -6,26 +6,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet import commands, envelopes, payloads, topics
+from gateways.arklet.commands import COMMANDS, EMPTY, HELP
 from gateways.arklet.envelopes import Envelope, Operation
-from gateways.arklet.facts import (
-    BaselineModule,
-    BaseState,
-    BatchReply,
-    Health,
-    Heartbeat,
-    InstallStrategy,
-    Metadata,
-    Metaspace,
-    Module,
-    ModuleOrder,
-    Reply,
-    Verb,
-)
+from gateways.arklet.fields import Json, Malformed, first_object
 from tests.recordings import FROM_BASE, HTTP, MQTT, TO_BASE, Exchange, Published
+from tests.unit.gateways import said
 
-READERS: Mapping[str, Callable[[bytes], object]] = {
+VERBS = {command: verb for verb, command in COMMANDS.items()}
+READERS: Mapping[str, Callable[[Json], object]] = {
     "installBiz": payloads.reply,
     "uninstallBiz": payloads.reply,
     "switchBiz": payloads.reply,
@@ -40,9 +31,9 @@ READERS: Mapping[str, Callable[[bytes], object]] = {
 }
 WORDS: Mapping[str, Callable[[Envelope], object]] = {
     "heart": envelopes.heartbeat,
-    "queryBaseline": envelopes.metadata,
-    "health": envelopes.health,
-    "simpleBiz": envelopes.simple_modules,
+    "queryBaseline": lambda opened: payloads.baseline_query(opened.content),
+    "health": lambda opened: payloads.health(opened.content),
+    "simpleBiz": lambda opened: payloads.simple_modules(opened.data),
     "bizOperation": envelopes.operation,
     "batchInstallBizResponse": envelopes.batch_reply,
 }
@@ -54,8 +45,8 @@ SWITCHED = "at 1795820961638: Switched"
 
 READ: Mapping[str, object] = {
     "connection-refused": None,
-    "health-no-module": Health(BaseState.ACTIVATED, Metaspace(53_672_624, 54_067_200, LIMIT), "17.0.15"),
-    "health-modules": Health(BaseState.ACTIVATED, Metaspace(59_754_568, 60_293_120, LIMIT), "17.0.15"),
+    "health-no-module": said.health("ACTIVATED", (53_672_624, 54_067_200, LIMIT), "17.0.15"),
+    "health-modules": said.health("ACTIVATED", (59_754_568, 60_293_120, LIMIT), "17.0.15"),
     "queryAllBiz-empty": [],
     "queryAllBiz-activated": ["biz1:0.0.1 activated at 1795819359604: Started"],
     "queryAllBiz-resolved": ["biz1:0.0.1 resolved at 1795819071488: Created"],
@@ -136,15 +127,15 @@ READ: Mapping[str, object] = {
     },
     "queryBizOps-not-found": "FAILED UNSPECIFIED: Not found the corresponding ops record.",
     "unknown-command": "CMD_NOT_FOUND UNSPECIFIED: please follow the doc",
-    "get": payloads.Malformed,
+    "get": Malformed,
 }
 HEARD: Mapping[str, object] = {
-    "mqtt-queryBaseline": Metadata("base-m", "shop-base", "1.0.0", "mq"),
-    "mqtt-heart": Heartbeat(
-        Metadata("base-m", "shop-base", "1.0.0", "mq"), "base-host", "127.0.0.1", 0, BaseState.ACTIVATED
+    "mqtt-queryBaseline": said.query("base-m", "", "shop-base", "1.0.0", "mq"),
+    "mqtt-heart": said.heartbeat(
+        "base-m", "shop-base", "1.0.0", "mq", host_name="base-host", ip="127.0.0.1", state="ACTIVATED"
     ),
-    "mqtt-health-no-module": Health(BaseState.ACTIVATED, Metaspace(50_082_592, 50_528_256, LIMIT), "17.0.15"),
-    "mqtt-health-modules": Health(BaseState.ACTIVATED, Metaspace(55_057_384, 55_508_992, LIMIT), "17.0.15"),
+    "mqtt-health-no-module": said.health("ACTIVATED", (50_082_592, 50_528_256, LIMIT), "17.0.15"),
+    "mqtt-health-modules": said.health("ACTIVATED", (55_057_384, 55_508_992, LIMIT), "17.0.15"),
     "mqtt-simpleBiz-empty": [],
     "mqtt-simpleBiz-resolved": [
         "biz2:0.0.1 resolved at 1795820457299: CREATED",
@@ -182,21 +173,24 @@ HEARD: Mapping[str, object] = {
 def shown(fact: object) -> object:
     """Return a fact in a form that can be read in the tables above; of a stack trace, what was thrown last."""
     match fact:
-        case Module():
-            told = f"{fact.name}:{fact.version} {fact.state.value} at {fact.changed_at}: {fact.reason}"
+        case pb.Modules():
+            assert fact.complete
+            return [shown(module) for module in fact.modules]
+        case pb.Module():
+            state = pb.ModuleState.Name(fact.state).removeprefix("MODULE_STATE_").lower()
+            told = f"{fact.name}:{fact.version} {state} at {fact.changed_at.ToMilliseconds()}: {fact.reason}"
             return f"{told}, {fact.message}" if fact.message else told
-        case Reply():
+        case pb.Reply():
             causes = [line for line in fact.stack_trace.splitlines() if line.startswith("Caused by: ")]
             cause = causes[-1] if causes else fact.stack_trace.partition("\n")[0]
             modules = ", ".join(str(shown(module)) for module in fact.modules)
-            told = f"{fact.code.name} {fact.client_code.name}: {fact.message}"
+            code = pb.ReplyCode.Name(fact.code).removeprefix("REPLY_CODE_")
+            told = f"{code} {pb.ClientCode.Name(fact.client_code).removeprefix('CLIENT_CODE_')}: {fact.message}"
             return told + (f" / {cause}" if cause else "") + (f" [{modules}]" if modules else "")
-        case BatchReply():
-            return {"": shown(fact.reply), **{url: shown(item) for url, item in fact.items}}
+        case pb.BatchInstallResult():
+            return {"": shown(fact.reply), **{item.url: shown(item.reply) for item in fact.items}}
         case Operation():
-            return f"{fact.verb.value} {fact.name}:{fact.version}: {shown(fact.reply)}"
-        case tuple():
-            return [shown(item) for item in fact]
+            return f"{COMMANDS[fact.verb]} {fact.name}:{fact.version}: {shown(fact.reply)}"
         case _:
             return fact
 
@@ -206,11 +200,11 @@ def test_replies_are_read(exchange: Exchange) -> None:
     expected = READ[exchange.id]
     if exchange.reply_body is None:
         assert expected is None
-    elif expected is payloads.Malformed:
-        with pytest.raises(payloads.Malformed):
-            READERS[exchange.verb](exchange.reply_body)
+    elif expected is Malformed:
+        with pytest.raises(Malformed):
+            READERS[exchange.verb](first_object(exchange.reply_body))
     else:
-        assert shown(READERS[exchange.verb](exchange.reply_body)) == expected
+        assert shown(READERS[exchange.verb](first_object(exchange.reply_body))) == expected
 
 
 @pytest.mark.parametrize("message", FROM_BASE, ids=lambda message: message.id)
@@ -230,20 +224,31 @@ def test_what_bases_publish_is_read(message: Published) -> None:
     ],
 )
 def test_heartbeats_are_read(recorded: str, identity: str, name: str, version: str, cluster: str, port: int) -> None:
-    assert payloads.heartbeat(HTTP[recorded].request_body or b"") == Heartbeat(
-        Metadata(identity, name, version, cluster), "base-host", "127.0.0.1", port, BaseState.ACTIVATED
+    told = first_object(HTTP[recorded].request_body or b"")
+    assert payloads.port(told) == port
+    assert payloads.heartbeat(told) == said.heartbeat(
+        identity, name, version, cluster, host_name="base-host", ip="127.0.0.1", state="ACTIVATED"
     )
 
 
-def _module(asked: Any) -> ModuleOrder:
-    strategy = InstallStrategy(asked.get("installStrategy", ""))
-    return ModuleOrder(asked["bizName"], asked["bizVersion"], asked.get("bizUrl", ""), strategy=strategy)
+STRATEGIES = {
+    None: pb.INSTALL_STRATEGY_UNSPECIFIED,
+    "installOnly": pb.INSTALL_STRATEGY_INSTALL_ONLY,
+    "uninstallThenInstall": pb.INSTALL_STRATEGY_UNINSTALL_THEN_INSTALL,
+}
 
 
-def _modules(verb: Verb, asked: Any) -> list[ModuleOrder]:
-    if verb is Verb.BATCH_INSTALL:
-        return [_module(item) for item in asked["bizList"]]
-    return [_module(asked)] if asked else []
+def _module(asked: Any) -> pb.OrderModule:
+    names = {"name": asked["bizName"], "version": asked["bizVersion"], "url": asked.get("bizUrl", "")}
+    return pb.OrderModule(**names, strategy=STRATEGIES[asked.get("installStrategy")])
+
+
+def _body(command: str, asked: Any) -> bytes:
+    """Return what we send for a command that was asked so."""
+    if command == HELP:
+        return EMPTY
+    items = asked.get("bizList", [asked] if asked else [])
+    return commands.body(VERBS[command], [_module(item) for item in items])
 
 
 @pytest.mark.parametrize(
@@ -252,22 +257,21 @@ def _modules(verb: Verb, asked: Any) -> list[ModuleOrder]:
     ids=lambda exchange: exchange.id,
 )
 def test_our_requests_are_the_recorded_bytes(exchange: Exchange) -> None:
-    verb = Verb(exchange.verb)
-    assert commands.body(verb, _modules(verb, exchange.asked())) == exchange.request_body
+    assert _body(exchange.verb, exchange.asked()) == exchange.request_body
 
 
 @pytest.mark.parametrize(
     "message", [message for message in MQTT.values() if "-command-" in message.id], ids=lambda message: message.id
 )
 def test_our_commands_over_mqtt_are_the_recorded_bytes(message: Published) -> None:
-    verb = Verb(message.topic.rpartition("/")[2])
-    assert topics.command("dev", "base-m", verb) == message.topic
-    assert commands.body(verb, _modules(verb, message.told())) == message.payload
+    command = message.topic.rpartition("/")[2]
+    assert topics.command("dev", "base-m", VERBS[command]) == message.topic
+    assert _body(command, message.told()) == message.payload
 
 
 def test_our_baseline_is_the_recorded_bytes() -> None:
     message = MQTT["mqtt-baseline"]
-    modules = [BaselineModule(item["bizName"], item["bizVersion"], item["bizUrl"]) for item in message.told()]
+    modules = [pb.ModuleRef(name=m["bizName"], version=m["bizVersion"], url=m["bizUrl"]) for m in message.told()]
     assert topics.baseline("dev", "base-m") == message.topic
     assert commands.baseline(modules) == message.payload
 

@@ -1,4 +1,4 @@
-"""No bytes make a codec raise anything but Malformed or Negative, or return text beyond its limits."""
+"""No bytes make a reader raise anything but Malformed or Negative, or return text beyond its limits."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateways.arklet import payloads
-from gateways.arklet.payloads import Malformed, Negative
+from gateways.arklet.fields import Json, Malformed, first_object
+from gateways.arklet.payloads import Negative
 from gateways.arklet.text import MESSAGE_LIMIT, NAME_LIMIT, TRACE_LIMIT, clip, clip_message, clip_trace
 
-READERS: list[Callable[[bytes], object]] = [
+READERS: list[Callable[[Json], object]] = [
     payloads.heartbeat,
-    payloads.metadata,
+    payloads.port,
+    payloads.baseline_query,
     payloads.reply,
     payloads.batch_reply,
     payloads.modules,
@@ -54,23 +56,23 @@ BEATS = st.fixed_dictionaries(
 
 @pytest.mark.parametrize("read", READERS)
 @given(body=st.binary(max_size=200))
-def test_arbitrary_bytes(read: Callable[[bytes], object], body: bytes) -> None:
+def test_arbitrary_bytes(read: Callable[[Json], object], body: bytes) -> None:
     with contextlib.suppress(Malformed, Negative):
-        read(body)
+        read(first_object(body))
 
 
 @pytest.mark.parametrize("read", READERS)
 @given(value=VALUES | ANSWERS | BEATS, rest=st.binary(max_size=5))
-def test_arbitrary_objects_and_what_follows_them(read: Callable[[bytes], object], value: Any, rest: bytes) -> None:
+def test_arbitrary_objects_and_what_follows_them(read: Callable[[Json], object], value: Any, rest: bytes) -> None:
     with contextlib.suppress(Malformed, Negative):
-        read(orjson.dumps(value) + rest)
+        read(first_object(orjson.dumps(value) + rest))
 
 
 @given(value=ANSWERS, cut=st.integers(1, 50))
 def test_a_cut_answer_is_malformed(value: Any, cut: int) -> None:
     body = orjson.dumps(value)
     with pytest.raises(Malformed):
-        payloads.reply(body[: max(0, len(body) - cut)])
+        payloads.reply(first_object(body[: max(0, len(body) - cut)]))
 
 
 @given(message=st.text(max_size=3000), trace=st.text(max_size=6000), reason=st.text(max_size=300))
@@ -78,9 +80,7 @@ def test_replies_stay_within_limits(message: str, trace: str, reason: str) -> No
     record = {"changeTime": 1, "message": trace, "reason": reason}
     info = {"bizName": "a", "bizVersion": "1", "bizState": "broken", "bizStateRecords": [record]}
     told = payloads.reply(
-        orjson.dumps(
-            {"code": 1, "message": message, "errorStackTrace": trace, "data": {"message": trace, "bizInfos": [info]}}
-        )
+        {"code": 1, "message": message, "errorStackTrace": trace, "data": {"message": trace, "bizInfos": [info]}}
     )
     assert len(told.message) <= MESSAGE_LIMIT
     assert len(told.stack_trace) <= TRACE_LIMIT

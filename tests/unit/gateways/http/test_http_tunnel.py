@@ -5,21 +5,16 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.arklet.facts import BaselineModule, Metadata, ModuleOrder, Verb
-from gateways.http.offers import Offers
-from gateways.http.questions import HttpQuestions
-from gateways.http.requests import Refusal, Requests
-from gateways.http.slots import Slots
+from gateways.http.requests import RequestRefused, Requests
 from gateways.http.tunnel import HttpTunnel
-from gateways.polling.prober import Prober
-from gateways.session.messages import Address, Fact, Order, Watch
 from service.addresses import DEFAULT_NETWORKS, AddressPolicy
+from tests.unit.gateways import said
 
 pytestmark = pytest.mark.looptime
 
-WITHOUT_PORT, HERE = Address("10.0.0.1", 0), Address("10.0.0.1", 1238)
-WATCH = Watch("a", 1, WITHOUT_PORT, 1, modules_interval=15, health_interval=30, silent_health_interval=10)
+IP = "10.0.0.1"
 BEAT = b'{"baseMetadata":{"identity":"a"},"localIP":"10.0.0.1"}'
 
 
@@ -27,41 +22,38 @@ class Scene:
     """A tunnel, and a base with an empty list of modules; implements ``Caller`` and ``ControlPlane``."""
 
     def __init__(self) -> None:
-        self.called: list[tuple[Address, Verb]] = []
+        self.called: list[tuple[str, int, str]] = []
         policy = AddressPolicy(DEFAULT_NETWORKS)
-        questions = HttpQuestions(self, Slots(8), policy, health_timeout=5, query_timeout=10)
-        self.prober = Prober(questions, self.report)
-        self.tunnel = HttpTunnel(self, Offers(self, timeout=5), self.prober, policy, self.report)
-        self.requests = Requests(self, self.prober, policy, "dev")
+        self.tunnel = HttpTunnel(self, policy, self.report, polls=8, health_timeout=5, query_timeout=10)
+        self.requests = Requests(self, self.tunnel.prober, policy, "dev")
 
-    async def call(self, address: Address, verb: Verb, body: bytes, *, timeout: float) -> bytes:
-        self.called.append((address, verb))
+    async def call(self, address: pb.Address, command: str, body: bytes, *, timeout: float) -> bytes:
+        self.called.append((address.ip, address.port, command))
         return b'{"code":"SUCCESS","data":[]}'
 
-    def report(self, base: str, fact: Fact) -> bool:
+    def report(self, report: pb.Report) -> bool:
         return True
 
-    async def baseline(self, metadata: Metadata) -> tuple[BaselineModule, ...]:
-        return ()
+    async def baseline(self, query: pb.Report) -> list[pb.ModuleRef]:
+        return []
 
 
 async def test_a_watch_and_an_order_without_a_port_mean_the_port_where_arklet_listens_first() -> None:
     scene = Scene()
-    scene.tunnel.watch(WATCH)
+    scene.tunnel.watch(said.watch("a", IP, 0))
     await asyncio.sleep(1)
-    module = ModuleOrder("biz1", "1", "http://repo.example/biz1.jar")
-    for verb in (Verb.INSTALL, Verb.BATCH_INSTALL):
-        await scene.tunnel.execute(Order("o1", 1, "a", WITHOUT_PORT, verb, (module,), 5.0))
-    assert {address for address, _ in scene.called} == {HERE}
-    assert {verb for _, verb in scene.called} == {Verb.QUERY_MODULES, Verb.HEALTH, Verb.INSTALL, Verb.HELP}
-    await scene.prober.close()
+    for verb in (pb.VERB_INSTALL, pb.VERB_BATCH_INSTALL):
+        await scene.tunnel.execute(said.order("o1", verb, "biz1", base="a", ip=IP))
+    assert {(ip, port) for ip, port, _ in scene.called} == {(IP, 1238)}
+    assert {command for *_, command in scene.called} == {"queryAllBiz", "health", "installBiz", "help"}
+    await scene.tunnel.prober.close()
 
 
 async def test_a_heartbeat_without_a_port_is_of_the_base_that_is_watched_without_one() -> None:
     scene = Scene()
-    scene.tunnel.watch(WATCH)
+    scene.tunnel.watch(said.watch("a", IP, 0))
     await asyncio.sleep(1)
     assert await scene.requests.heartbeat(BEAT) == b"SUCCESS"
-    with pytest.raises(Refusal, match=r"alive at 10\.0\.0\.1:1238"):
+    with pytest.raises(RequestRefused, match=r"alive at 10\.0\.0\.1:1238"):
         await scene.requests.heartbeat(BEAT[:-1] + b',"port":1239}')
-    await scene.prober.close()
+    await scene.tunnel.prober.close()

@@ -10,20 +10,22 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.arklet import envelopes, topics
+from gateways.arklet import envelopes, payloads, topics
 from gateways.arklet.envelopes import Envelope
-from gateways.arklet.facts import Heartbeat, Metadata, Module, ModuleState, Verb
+from gateways.arklet.fields import Malformed
 from gateways.arklet.names import InvalidName
-from gateways.arklet.payloads import Malformed, Negative
+from gateways.arklet.payloads import Negative
 from gateways.arklet.topics import InvalidTopic, Word
+from tests.unit.gateways import said
 
 READERS: list[Callable[[Envelope], object]] = [
     envelopes.heartbeat,
-    envelopes.metadata,
-    envelopes.health,
-    envelopes.simple_modules,
-    envelopes.modules,
+    lambda opened: payloads.baseline_query(opened.content),
+    lambda opened: payloads.health(opened.content),
+    lambda opened: payloads.simple_modules(opened.data),
+    lambda opened: payloads.modules(opened.content),
     envelopes.operation,
     envelopes.batch_reply,
 ]
@@ -61,7 +63,7 @@ def test_arbitrary_data_is_understood_or_refused(reader: Callable[[Envelope], ob
 )
 def test_an_address_that_is_none_was_not_told(told: str | None, ip: str) -> None:
     beat = {"baseMetadata": {"identity": "a"}, "localIP": told, "port": "none"}
-    assert envelopes.heartbeat(Envelope(beat, 1)) == Heartbeat(Metadata("a"), ip=ip)
+    assert envelopes.heartbeat(Envelope(beat, 1)) == said.heartbeat("a", ip=ip)
 
 
 @pytest.mark.parametrize("stamp", [None, "1700000000123", 1.5, True, 0, -1, 2**62])
@@ -76,15 +78,15 @@ def test_a_short_module_list_as_bases_write_it() -> None:
         b'"name":"biz1","state":"activated","version":"0.0.1"},'
         b'{"latestStateRecord":null,"name":"biz2","state":"resolved","version":"1"}],"publishTimestamp":1700000000123}'
     )
-    assert envelopes.simple_modules(envelopes.envelope(payload)) == (
-        Module("biz1", "0.0.1", ModuleState.ACTIVATED, 1700000004567, "STARTED"),
-        Module("biz2", "1", ModuleState.RESOLVED),
-    )
+    assert payloads.simple_modules(envelopes.envelope(payload).data).modules == [
+        said.module("biz1", "0.0.1", "ACTIVATED", 1700000004567, "STARTED"),
+        said.module("biz2", "1", "RESOLVED"),
+    ]
 
 
 def test_a_list_is_never_read_in_part() -> None:
     with pytest.raises(Malformed, match=r"data\[1\]\.name"):
-        envelopes.simple_modules(Envelope([{"name": "a", "version": "1"}, {"version": "1"}], 1))
+        payloads.simple_modules([{"name": "a", "version": "1"}, {"version": "1"}])
 
 
 @given(st.text(max_size=80))
@@ -119,7 +121,7 @@ def test_identities_that_cannot_be(identity: str) -> None:
 
 
 def test_topics_down() -> None:
-    assert topics.command("dev", "10.0.0.7", Verb.QUERY_MODULES) == "koupleless_dev/10.0.0.7/queryAllBiz"
+    assert topics.command("dev", "10.0.0.7", pb.VERB_QUERY_MODULES) == "koupleless_dev/10.0.0.7/queryAllBiz"
     assert topics.baseline("dev", "10.0.0.7") == "koupleless_dev/10.0.0.7/base/baseline"
     assert topics.from_all("dev", Word.HEART) == "koupleless_dev/+/base/heart"
     for topic in topics.to_all("dev"):

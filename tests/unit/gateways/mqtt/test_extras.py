@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from gateways.mqtt.doubles import ENOUGH, MOST, WINDOW, Doubles
+from gateways.mqtt.baselines import ENOUGH, MOST, WINDOW, Doubles
 from gateways.mqtt.extras import FIRST_HOLD, HOLD, Extra
 from mqttclient.connection import MqttConnection
 from mqttclient.failures import Lost, Unanswered

@@ -5,23 +5,28 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.arklet.facts import BaselineModule, BatchReply, Metadata, Reply, ReplyCode
 from gateways.mqtt.baselines import KEEP, MOST, Baselines
 from gateways.mqtt.leftovers import Leftovers
-from gateways.mqtt.outcomes import Outcomes
+from gateways.mqtt.orders import Outcomes
 from gateways.mqtt.settings import MqttGatewaySettings
-from gateways.session.messages import Fact, OrderResult, Refusal, Refused, Report
-from gateways.session.session import Unavailable
+from gateways.session.links import Unavailable
+from gateways.session.orders import of_order, refused
 from mqttclient.connection import MqttMessage
 from mqttclient.failures import Lost
 from mqttclient.receipts import Acknowledgements
 from service.settings import read
+from tests.unit.gateways import said
 
 pytestmark = pytest.mark.looptime
 
-MODULE = BaselineModule("biz", "1", "http://repo/biz.jar")
-FAILED = BatchReply(Reply(ReplyCode.FAILED))
+MODULE = pb.ModuleRef(name="biz", version="1", url="http://repo/biz.jar")
+FAILED = pb.BatchInstallResult(reply=said.reply("FAILED"))
+
+
+def batch() -> pb.Report:
+    return pb.Report(base_id="a", batch_install_result=FAILED)
 
 
 class Scene:
@@ -34,10 +39,13 @@ class Scene:
         self.baselines = Baselines("dev", self, self, shared=lambda: shared, chance=lambda: 0.5)
         self.leftovers = Leftovers("dev", self)
 
-    async def baseline(self, metadata: Metadata) -> tuple[BaselineModule, ...]:
+    def report(self, report: pb.Report) -> bool:
+        raise AssertionError("nothing is reported here")
+
+    async def baseline(self, query: pb.Report) -> list[pb.ModuleRef]:
         if asyncio.get_running_loop().time() < self.known_at:
             raise Unavailable("nobody is there")
-        return (MODULE,)
+        return [MODULE]
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> asyncio.Future[None]:
         self.sent.append((topic, payload, retain))
@@ -51,8 +59,8 @@ class Scene:
 
 async def test_a_baseline_question_is_kept_until_it_can_be_answered() -> None:
     scene = Scene(known_at=20)
-    assert scene.baselines.ask(Metadata("a"))
-    assert scene.baselines.ask(Metadata("a"))
+    assert scene.baselines.ask(said.query("a"))
+    assert scene.baselines.ask(said.query("a"))
     await asyncio.sleep(22)
     assert [(topic, retain) for topic, _, retain in scene.sent] == [("koupleless_dev/a/base/baseline", False)]
     assert not len(scene.baselines)
@@ -60,14 +68,14 @@ async def test_a_baseline_question_is_kept_until_it_can_be_answered() -> None:
 
 async def test_a_baseline_question_is_not_kept_for_ever() -> None:
     scene = Scene(known_at=10_000)
-    scene.baselines.ask(Metadata("a"))
+    scene.baselines.ask(said.query("a"))
     await asyncio.sleep(KEEP + 1)
     assert not len(scene.baselines)
 
 
 async def test_a_baseline_that_may_have_arrived_is_not_sent_again() -> None:
     scene = Scene(lost=True)
-    scene.baselines.ask(Metadata("a"))
+    scene.baselines.ask(said.query("a"))
     await asyncio.sleep(KEEP)
     assert len(scene.sent) == 1
 
@@ -75,7 +83,7 @@ async def test_a_baseline_that_may_have_arrived_is_not_sent_again() -> None:
 async def test_another_gateway_was_faster() -> None:
     for shared, answers in ((False, 0), (True, 1)):
         scene = Scene(shared=shared)
-        scene.baselines.ask(Metadata("a"))
+        scene.baselines.ask(said.query("a"))
         await asyncio.sleep(0)
         scene.baselines.overheard("a")
         await asyncio.sleep(10)
@@ -85,8 +93,8 @@ async def test_another_gateway_was_faster() -> None:
 async def test_baseline_questions_are_bounded() -> None:
     scene = Scene(known_at=10_000)
     for number in range(MOST):
-        assert scene.baselines.ask(Metadata(f"base-{number}"))
-    assert not scene.baselines.ask(Metadata("one-more"))
+        assert scene.baselines.ask(said.query(f"base-{number}"))
+    assert not scene.baselines.ask(said.query("one-more"))
     await scene.baselines.close()
 
 
@@ -109,11 +117,11 @@ async def test_the_answer_to_a_removed_baseline_is_not_news() -> None:
 class Told:
     def __init__(self) -> None:
         self.there = True
-        self.facts: list[Fact] = []
+        self.reports: list[pb.Report] = []
 
-    def report(self, _base: str, fact: Fact) -> bool:
+    def report(self, report: pb.Report) -> bool:
         if self.there:
-            self.facts.append(fact)
+            self.reports.append(report)
         return self.there
 
 
@@ -121,30 +129,31 @@ async def test_messages_stay_with_the_broker_until_the_control_plane_has_what_th
     told, sent = Told(), list[int]()
     queue, outcomes = Acknowledgements(sent.append), Outcomes(told.report)
     outcomes.order("o1", queue.received(1))
-    outcomes.batch("a", FAILED, queue.received(2))
-    outcomes.batch("a", FAILED, queue.received(3))
+    outcomes.batch(batch(), queue.received(2))
+    outcomes.batch(batch(), queue.received(3))
     assert sent == []
-    outcomes.settled(OrderResult("o2", "a", Refused(Refusal.BUSY)))
-    outcomes.settled(OrderResult("o1", "a", Reply(ReplyCode.SUCCESS)))
+    outcomes.settled(of_order(said.order("o2"), refused(pb.REFUSAL_REASON_BUSY, "full")))
+    outcomes.settled(said.query("a", "q"))
+    outcomes.settled(said.result("o1"))
     assert sent == [1]
-    outcomes.settled(Report("a", FAILED, 0.0))
-    outcomes.settled(Report("a", FAILED, 0.0))
+    outcomes.settled(batch())
+    outcomes.settled(batch())
     assert sent == [1, 2, 3]
-    assert told.facts == [FAILED]
+    assert told.reports == [batch()]
 
 
 async def test_a_batch_that_nobody_could_be_told_of_is_told_later() -> None:
     told, sent = Told(), list[int]()
     told.there = False
     queue, outcomes = Acknowledgements(sent.append), Outcomes(told.report)
-    task = asyncio.create_task(outcomes.tell())
-    outcomes.batch("a", FAILED, queue.received(1))
+    task = asyncio.create_task(outcomes.keep_reporting())
+    outcomes.batch(batch(), queue.received(1))
     await asyncio.sleep(5)
-    assert not told.facts
+    assert not told.reports
     told.there = True
     await asyncio.sleep(2)
-    assert told.facts == [FAILED]
-    outcomes.settled(Report("a", FAILED, 0.0))
+    assert told.reports == [batch()]
+    outcomes.settled(batch())
     assert sent == [1]
     task.cancel()
 

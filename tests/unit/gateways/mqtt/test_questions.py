@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.arklet.facts import Health, Module, ModuleState, Reply, ReplyCode, Verb
 from gateways.arklet.payloads import Negative
 from gateways.mqtt.clocks import Clocks
 from gateways.mqtt.questions import MqttQuestions
 from gateways.polling.prober import Prober
-from gateways.session.messages import Address, Fact, ModuleList, PollFailed, PollFailure, Watch
 from mqttclient.failures import NotSent
+from tests.unit.gateways import said
 
 pytestmark = pytest.mark.looptime
 
-WATCH = Watch("a", 1, Address("10.0.0.1", 0), 1, modules_interval=15, health_interval=30, silent_health_interval=10)
-BIZ = (Module("biz", "1", ModuleState.ACTIVATED),)
+WATCH = said.watch("a", port=0)
+HEALTH = pb.Report(base_id="a", health=said.health(java_version="17"))
 AHEAD = 3600.0
 
 
@@ -27,7 +26,8 @@ class FakeBroker:
         self.ready = True
         self.sent: list[tuple[float, str]] = []
 
-    def publish(self, topic: str, payload: bytes) -> asyncio.Future[None]:
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> asyncio.Future[None]:
+        assert not retain
         if not self.ready:
             raise NotSent("no broker")
         assert payload == b"{}"
@@ -41,29 +41,33 @@ class FakeBroker:
 class Scene:
     def __init__(self) -> None:
         self.broker = FakeBroker()
-        self.told: list[Fact] = []
+        self.told: list[pb.Report] = []
         self.clocks = Clocks()
         self.questions = MqttQuestions("dev", self.broker, self.report, health_timeout=5, query_timeout=10)
         self.prober = Prober(self.questions, self.report, chance=lambda: 0.5)
 
-    def report(self, base: str, fact: Fact) -> None:
-        assert base == "a"
-        self.told.append(fact)
+    def report(self, report: pb.Report) -> None:
+        assert report.base_id == "a"
+        self.told.append(report)
 
-    def watch(self, watch: Watch) -> None:
+    def watch(self, watch: pb.Watch) -> None:
         self.questions.watch(watch)
         self.prober.watch(watch)
 
     def list_modules(self, *, age: float = 0.0) -> bool:
         now = asyncio.get_running_loop().time()
         stamp = now - age + AHEAD
-        return self.questions.modules("a", BIZ, stamp, self.clocks.made_at("a", stamp, now))
+        report = said.modules("a", said.module("biz"), epoch=0)
+        return self.questions.listed(report, stamp, self.clocks.made_at("a", stamp, now))
 
     def asked(self) -> list[float]:
         return [at for at, topic in self.broker.sent if topic == "koupleless_dev/a/queryAllBiz"]
 
     def epochs(self) -> list[int]:
-        return [fact.epoch for fact in self.told if isinstance(fact, ModuleList)]
+        return [report.modules.epoch for report in self.told if report.HasField("modules")]
+
+    def failures(self) -> list[pb.PollFailed]:
+        return [report.poll_failed for report in self.told if report.HasField("poll_failed")]
 
 
 @pytest.fixture
@@ -101,7 +105,7 @@ async def test_an_old_answer_that_comes_after_a_higher_epoch_does_not_count_for_
     for _ in range(30):
         await asyncio.sleep(0.1)
         scene.list_modules()
-    scene.watch(replace(WATCH, epoch=2))
+    scene.watch(said.watch("a", port=0, epoch=2))
     await asyncio.sleep(2)
     # It was on its way for 2.5 s, and answers the question of now as well as any.
     scene.list_modules(age=2.04)
@@ -127,36 +131,38 @@ async def test_an_overtaken_list_is_dropped(scene: Scene) -> None:
 async def test_silence_is_told_once_and_no_broker_not_at_all(scene: Scene) -> None:
     scene.watch(WATCH)
     await asyncio.sleep(60)
-    failed = [fact for fact in scene.told if isinstance(fact, PollFailed)]
-    assert sorted(fact.verb.value for fact in failed) == ["health", "queryAllBiz"]
+    assert {failed.verb for failed in scene.failures()} == {pb.VERB_HEALTH, pb.VERB_QUERY_MODULES}
     scene.broker.ready = False
     scene.questions.interrupt("gone")
     await asyncio.sleep(60)
-    assert len([fact for fact in scene.told if isinstance(fact, PollFailed)]) == 2
+    assert len(scene.failures()) == 2
     await scene.prober.close()
 
 
 async def test_what_nobody_asked_for_of_a_base_that_is_not_watched(scene: Scene) -> None:
     assert not scene.questions.concern("a")
     assert scene.list_modules()
-    scene.questions.health("a", Health())
+    scene.questions.answered("a", pb.VERB_HEALTH, HEALTH)
     assert not scene.told
 
 
 async def test_a_base_that_says_no_is_a_failed_poll(scene: Scene) -> None:
     scene.watch(WATCH)
     await asyncio.sleep(1)
-    scene.questions.health("a", Negative(Reply(ReplyCode.FAILED, message="not now")))
+    scene.questions.answered("a", pb.VERB_HEALTH, Negative(said.reply("FAILED", message="not now")))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     await scene.prober.close()
-    assert scene.told == [PollFailed(Verb.HEALTH, "FAILED: not now", 1, PollFailure.NEGATIVE)]
+    (failed,) = scene.failures()
+    assert (failed.verb, failed.reason) == (pb.VERB_HEALTH, "FAILED: not now")
+    assert (failed.epoch, failed.failure) == (1, pb.POLL_FAILURE_NEGATIVE)
+    assert len(scene.told) == 1
 
 
 async def test_two_who_ask_get_the_same_answer(scene: Scene) -> None:
-    both = asyncio.gather(*(scene.questions.question("a", Verb.HEALTH, timeout=5) for _ in range(2)))
+    both = asyncio.gather(*(scene.questions.question("a", pb.VERB_HEALTH, timeout=5) for _ in range(2)))
     await asyncio.sleep(1)
     assert scene.questions.concern("a")
-    scene.questions.health("a", Health(java_version="17"))
-    assert await both == [Health(java_version="17")] * 2
+    scene.questions.answered("a", pb.VERB_HEALTH, HEALTH)
+    assert await both == [HEALTH] * 2
     assert not scene.questions.concern("a")

@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.arklet.facts import Health, Verb
 from gateways.http.arklet_client import Lost, NotSent
-from gateways.http.questions import HttpQuestions
 from gateways.http.slots import Slots
-from gateways.polling.prober import Prober
-from gateways.session.messages import Address, Fact, ModuleList, PollFailed, PollFailure, Watch
+from gateways.http.tunnel import HttpTunnel
 from service.addresses import DEFAULT_NETWORKS, AddressPolicy
+from tests.unit.gateways.said import address, watch
 
 pytestmark = pytest.mark.looptime
 
 NO_MODULES = b'{"code":"SUCCESS","data":[]}'
 HEALTHY = b'{"code":"SUCCESS","data":{"healthData":{"masterBizInfo":{"bizState":"ACTIVATED"}}}}'
-HERE = Address("10.0.0.1", 1238)
-THERE = Address("10.0.0.2", 1238)
-WATCH = Watch("a", 1, HERE, 1, modules_interval=15, health_interval=30, silent_health_interval=10)
+HERE = address("10.0.0.1")
+THERE = address("10.0.0.2")
+MODULES, HEALTH = "queryAllBiz", "health"
 
-Answer = Callable[[Address, Verb], Awaitable[bytes]]
+Answer = Callable[[pb.Address, str], Awaitable[bytes]]
 
 
 @dataclass
 class Call:
     at: float
-    address: Address
-    verb: Verb
+    address: pb.Address
+    command: str
 
 
 class FakeCaller:
@@ -41,30 +40,37 @@ class FakeCaller:
         self.calls: list[Call] = []
         self.answer: Answer = self.healthy
 
-    async def healthy(self, _: Address, verb: Verb) -> bytes:
-        return HEALTHY if verb is Verb.HEALTH else NO_MODULES
+    async def healthy(self, _: pb.Address, command: str) -> bytes:
+        return HEALTHY if command == HEALTH else NO_MODULES
 
-    async def call(self, address: Address, verb: Verb, body: bytes, *, timeout: float) -> bytes:
+    async def call(self, address: pb.Address, command: str, body: bytes, *, timeout: float) -> bytes:
         assert body == b"{}"
-        self.calls.append(Call(asyncio.get_running_loop().time(), address, verb))
+        self.calls.append(Call(asyncio.get_running_loop().time(), address, command))
         async with asyncio.timeout(timeout):
-            return await self.answer(address, verb)
+            return await self.answer(address, command)
 
-    def times(self, verb: Verb) -> list[float]:
-        return [round(call.at, 3) for call in self.calls if call.verb is verb]
+    def times(self, command: str) -> list[float]:
+        return [round(call.at, 3) for call in self.calls if call.command == command]
 
 
 class Scene:
     def __init__(self) -> None:
         self.caller = FakeCaller()
-        self.told: list[tuple[str, Fact]] = []
-        questions = HttpQuestions(
-            self.caller, Slots(8), AddressPolicy(DEFAULT_NETWORKS), health_timeout=5, query_timeout=10
+        self.told: list[pb.Report] = []
+        policy = AddressPolicy(DEFAULT_NETWORKS)
+        tunnel = HttpTunnel(
+            self.caller, policy, self.told.append, polls=8, health_timeout=5, query_timeout=10, chance=lambda: 0.5
         )
-        self.prober = Prober(questions, lambda base, fact: self.told.append((base, fact)), chance=lambda: 0.5)
+        self.prober = tunnel.prober
 
-    def facts(self, kind: type[Fact]) -> list[Fact]:
-        return [fact for _, fact in self.told if isinstance(fact, kind)]
+    def kinds(self) -> list[str]:
+        return [report.WhichOneof("fact") or "" for report in self.told]
+
+    def epochs(self) -> list[int]:
+        return [report.modules.epoch for report in self.told if report.HasField("modules")]
+
+    def failures(self) -> list[pb.PollFailed]:
+        return [report.poll_failed for report in self.told if report.HasField("poll_failed")]
 
 
 @pytest.fixture
@@ -73,67 +79,67 @@ async def scene() -> Scene:
 
 
 async def test_intervals_without_heartbeats(scene: Scene) -> None:
-    scene.prober.watch(WATCH)
+    scene.prober.watch(watch())
     await asyncio.sleep(61)
     await scene.prober.close()
-    assert scene.caller.times(Verb.QUERY_MODULES) == [0, 15, 30, 45, 60]
-    assert scene.caller.times(Verb.HEALTH) == [0, 10, 20, 30, 40, 50, 60]
+    assert scene.caller.times(MODULES) == [0, 15, 30, 45, 60]
+    assert scene.caller.times(HEALTH) == [0, 10, 20, 30, 40, 50, 60]
 
 
 async def test_health_is_asked_for_less_often_while_heartbeats_flow(scene: Scene) -> None:
-    scene.prober.watch(WATCH)
+    scene.prober.watch(watch())
     for _ in range(8):
-        scene.prober.beat("a", HERE)
+        scene.prober.heartbeat("a", HERE)
         await asyncio.sleep(12)
-    assert scene.caller.times(Verb.HEALTH) == [0, 30, 60, 90]
+    assert scene.caller.times(HEALTH) == [0, 30, 60, 90]
     await asyncio.sleep(60)
     await scene.prober.close()
-    assert scene.caller.times(Verb.HEALTH)[4:] == [110, 120, 130, 140, 150]
+    assert scene.caller.times(HEALTH)[4:] == [110, 120, 130, 140, 150]
 
 
 async def test_a_higher_epoch_asks_at_once(scene: Scene) -> None:
-    scene.prober.watch(WATCH)
+    scene.prober.watch(watch())
     await asyncio.sleep(1)
-    scene.prober.watch(replace(WATCH, epoch=2))
+    scene.prober.watch(watch(epoch=2))
     await asyncio.sleep(1)
-    scene.prober.watch(replace(WATCH, epoch=2))
+    scene.prober.watch(watch(epoch=2))
     await asyncio.sleep(15)
     await scene.prober.close()
-    assert scene.caller.times(Verb.QUERY_MODULES) == [0, 1, 16]
-    assert scene.caller.times(Verb.HEALTH) == [0, 10]
-    assert [fact.epoch for fact in scene.facts(ModuleList) if isinstance(fact, ModuleList)] == [1, 2, 2]
+    assert scene.caller.times(MODULES) == [0, 1, 16]
+    assert scene.caller.times(HEALTH) == [0, 10]
+    assert scene.epochs() == [1, 2, 2]
 
 
 async def test_a_list_carries_the_epoch_of_when_it_was_asked_for(scene: Scene) -> None:
-    async def slow(address: Address, verb: Verb) -> bytes:
+    async def slow(address: pb.Address, command: str) -> bytes:
         await asyncio.sleep(3)
-        return await scene.caller.healthy(address, verb)
+        return await scene.caller.healthy(address, command)
 
     scene.caller.answer = slow
-    scene.prober.watch(WATCH)
+    scene.prober.watch(watch())
     await asyncio.sleep(1)
-    scene.prober.watch(replace(WATCH, epoch=2))
-    scene.prober.watch(replace(WATCH, epoch=3))
+    scene.prober.watch(watch(epoch=2))
+    scene.prober.watch(watch(epoch=3))
     await asyncio.sleep(6)
     await scene.prober.close()
-    assert [fact.epoch for fact in scene.facts(ModuleList) if isinstance(fact, ModuleList)] == [1, 3]
-    assert scene.caller.times(Verb.QUERY_MODULES) == [0, 3], "one question at a time"
+    assert scene.epochs() == [1, 3]
+    assert scene.caller.times(MODULES) == [0, 3], "one question at a time"
 
 
 async def test_a_base_that_moved_is_asked_at_its_new_address(scene: Scene) -> None:
-    async def one_hangs(address: Address, verb: Verb) -> bytes:
+    async def one_hangs(address: pb.Address, command: str) -> bytes:
         if address == HERE:
             await asyncio.sleep(4)
-        return await scene.caller.healthy(address, verb)
+        return await scene.caller.healthy(address, command)
 
     scene.caller.answer = one_hangs
-    scene.prober.watch(WATCH)
+    scene.prober.watch(watch())
     await asyncio.sleep(1)
-    scene.prober.watch(replace(WATCH, address=THERE, epoch=2))
+    scene.prober.watch(watch(ip=THERE.ip, epoch=2))
     await asyncio.sleep(5)
     await scene.prober.close()
     assert [call.at for call in scene.caller.calls if call.address == THERE] == [1, 1]
-    assert [fact.epoch for fact in scene.facts(ModuleList) if isinstance(fact, ModuleList)] == [2], "not the old one's"
+    assert scene.epochs() == [2], "not the old one's"
 
 
 async def test_failures_are_told_when_they_change(scene: Scene) -> None:
@@ -146,69 +152,70 @@ async def test_failures_are_told_when_they_change(scene: Scene) -> None:
         Lost("cut"),
     ]
 
-    async def failing(address: Address, verb: Verb) -> bytes:
-        if verb is Verb.QUERY_MODULES and failures and (failure := failures.pop(0)) is not None:
+    async def failing(address: pb.Address, command: str) -> bytes:
+        if command == MODULES and failures and (failure := failures.pop(0)) is not None:
             raise failure
-        return await scene.caller.healthy(address, verb)
+        return await scene.caller.healthy(address, command)
 
     scene.caller.answer = failing
-    scene.prober.watch(WATCH)
+    scene.prober.watch(watch())
     await asyncio.sleep(50)
     await scene.prober.close()
     told = [
-        fact.reason if isinstance(fact, PollFailed) else "list"
-        for _, fact in scene.told
-        if not isinstance(fact, Health)
+        report.poll_failed.reason if report.HasField("poll_failed") else "list"
+        for report in scene.told
+        if not report.HasField("health")
     ]
     assert told == ["refused", "cut", "list", "cut"]
 
 
 async def test_a_new_watch_is_told_of_a_failure_again(scene: Scene) -> None:
-    async def failing(_: Address, __: Verb) -> bytes:
+    async def failing(_: pb.Address, __: str) -> bytes:
         raise NotSent("refused")
 
     scene.caller.answer = failing
-    scene.prober.watch(WATCH)
+    scene.prober.watch(watch())
     await asyncio.sleep(1)
-    scene.prober.watch(replace(WATCH, epoch=2, fence=2))
+    scene.prober.watch(watch(epoch=2, fence=2))
     await asyncio.sleep(1)
     await scene.prober.close()
-    told = [f for f in scene.facts(PollFailed) if isinstance(f, PollFailed) and f.verb is Verb.QUERY_MODULES]
-    assert [fact.epoch for fact in told] == [1, 2]
+    assert [failed.epoch for failed in scene.failures() if failed.verb == pb.VERB_QUERY_MODULES] == [1, 2]
 
 
 async def test_an_address_that_is_not_allowed_is_never_called(scene: Scene) -> None:
-    scene.prober.watch(replace(WATCH, address=Address("127.0.0.1", 80)))
+    scene.prober.watch(watch(ip="127.0.0.1", port=80))
     await asyncio.sleep(40)
     await scene.prober.close()
     assert not scene.caller.calls
-    assert len(scene.facts(PollFailed)) == 2
+    assert len(scene.failures()) == 2
 
 
 @pytest.mark.parametrize(
     ("answer", "failure"),
     [
-        (b'{"code":"FAILED","message":"no"}', PollFailure.NEGATIVE),
-        (b"<html>", PollFailure.NOT_A_BASE),
-        (Lost("no answer within 5 s"), PollFailure.NO_ANSWER),
-        (NotSent("no connection: Connection refused"), PollFailure.NOT_CONNECTED),
+        (b'{"code":"FAILED","message":"no"}', pb.POLL_FAILURE_NEGATIVE),
+        (b"<html>", pb.POLL_FAILURE_NOT_A_BASE),
+        (Lost("no answer within 5 s"), pb.POLL_FAILURE_NO_ANSWER),
+        (NotSent("no connection: Connection refused"), pb.POLL_FAILURE_NOT_CONNECTED),
     ],
 )
 async def test_what_a_failed_poll_shows_of_the_base(
-    scene: Scene, answer: bytes | Exception, failure: PollFailure
+    scene: Scene, answer: bytes | Exception, failure: pb.PollFailure.ValueType
 ) -> None:
-    async def fail(_: Address, __: Verb) -> bytes:
+    async def fail(_: pb.Address, __: str) -> bytes:
         if isinstance(answer, Exception):
             raise answer
         return answer
 
     scene.caller.answer = fail
-    scene.prober.watch(WATCH)
+    scene.prober.watch(watch())
     await asyncio.sleep(0.1)
     alive = scene.prober.alive_elsewhere("a", THERE)
-    assert alive == (HERE if failure is PollFailure.NEGATIVE else None), "whatever answers there need not be the base"
-    assert {fact.failure for _, fact in scene.told if isinstance(fact, PollFailed)} == {failure}
-    assert not scene.facts(Health) + scene.facts(ModuleList)
+    assert alive == (HERE if failure == pb.POLL_FAILURE_NEGATIVE else None), (
+        "whatever answers there need not be the base"
+    )
+    assert {failed.failure for failed in scene.failures()} == {failure}
+    assert set(scene.kinds()) == {"poll_failed"}
     await scene.prober.close()
 
 
@@ -216,62 +223,61 @@ async def test_a_base_that_opens_its_port_after_its_first_beat_is_asked_within_a
     """Real bases beat before they listen."""
     open_at = 2.3
 
-    async def starting(address: Address, verb: Verb) -> bytes:
+    async def starting(address: pb.Address, command: str) -> bytes:
         if asyncio.get_running_loop().time() < open_at:
             raise NotSent("no connection: Connection refused")
-        return await scene.caller.healthy(address, verb)
+        return await scene.caller.healthy(address, command)
 
     scene.caller.answer = starting
-    scene.prober.watch(WATCH)
-    scene.prober.beat("a", HERE)
+    scene.prober.watch(watch())
+    scene.prober.heartbeat("a", HERE)
     await asyncio.sleep(10)
     await scene.prober.close()
-    assert scene.caller.times(Verb.QUERY_MODULES) == [0, 0.5, 1.5, 3.5]
-    assert len(scene.facts(ModuleList)) == len(scene.facts(Health)) == 1
+    assert scene.caller.times(MODULES) == [0, 0.5, 1.5, 3.5]
+    assert scene.kinds().count("modules") == scene.kinds().count("health") == 1
 
 
 async def test_a_base_that_is_away_is_asked_rarely_until_it_beats(scene: Scene) -> None:
-    async def away(_: Address, __: Verb) -> bytes:
+    async def away(_: pb.Address, __: str) -> bytes:
         raise NotSent("no connection: Connection refused")
 
     scene.caller.answer = away
-    scene.prober.watch(WATCH)
+    scene.prober.watch(watch())
     await asyncio.sleep(50)
-    assert scene.caller.times(Verb.QUERY_MODULES) == [0, 0.5, 1.5, 3.5, 7.5, 15.5, 30.5, 45.5]
+    assert scene.caller.times(MODULES) == [0, 0.5, 1.5, 3.5, 7.5, 15.5, 30.5, 45.5]
     for _ in range(20):
-        scene.prober.beat("a", HERE)
+        scene.prober.heartbeat("a", HERE)
     await asyncio.sleep(2)
     await scene.prober.close()
-    assert scene.caller.times(Verb.QUERY_MODULES)[8:] == [50.5, 51.5]
+    assert scene.caller.times(MODULES)[8:] == [50.5, 51.5]
 
 
 async def test_once_a_base_answers_one_question_the_other_is_asked_at_once(scene: Scene) -> None:
-    async def starting(address: Address, verb: Verb) -> bytes:
-        if not scene.caller.times(Verb.HEALTH)[3:]:
+    async def starting(address: pb.Address, command: str) -> bytes:
+        if not scene.caller.times(HEALTH)[3:]:
             raise NotSent("no connection: Connection refused")
-        return await scene.caller.healthy(address, verb)
+        return await scene.caller.healthy(address, command)
 
     scene.caller.answer = starting
-    scene.prober.watch(WATCH)
+    scene.prober.watch(watch())
     await asyncio.sleep(3.6)
     await scene.prober.close()
-    assert scene.caller.times(Verb.HEALTH) == scene.caller.times(Verb.QUERY_MODULES)[:4] == [0, 0.5, 1.5, 3.5]
-    assert scene.facts(ModuleList)
-    assert scene.facts(Health)
+    assert scene.caller.times(HEALTH) == scene.caller.times(MODULES)[:4] == [0, 0.5, 1.5, 3.5]
+    assert {"modules", "health"} <= {*scene.kinds()}
 
 
 async def test_who_is_alive_where(scene: Scene) -> None:
-    async def silent(_: Address, __: Verb) -> bytes:
+    async def silent(_: pb.Address, __: str) -> bytes:
         raise NotSent("refused")
 
     scene.caller.answer = silent
     assert scene.prober.alive_elsewhere("a", THERE) is None
-    scene.prober.watch(WATCH)
+    scene.prober.watch(watch())
     await asyncio.sleep(1)
     assert scene.prober.alive_elsewhere("a", THERE) is None, "no sign of life yet"
-    scene.prober.beat("a", THERE)
+    scene.prober.heartbeat("a", THERE)
     assert scene.prober.alive_elsewhere("a", THERE) is None, "a beat of another address is no sign of life of this one"
-    scene.prober.beat("a", HERE)
+    scene.prober.heartbeat("a", HERE)
     assert scene.prober.alive_elsewhere("a", THERE) == HERE
     assert scene.prober.alive_elsewhere("a", HERE) is None
     await asyncio.sleep(25.5)
@@ -280,7 +286,7 @@ async def test_who_is_alive_where(scene: Scene) -> None:
 
 
 async def test_the_identity_of_a_base_that_left_is_free(scene: Scene) -> None:
-    scene.prober.watch(WATCH)
+    scene.prober.watch(watch())
     await asyncio.sleep(1)
     scene.prober.left("a", THERE)
     assert scene.prober.alive_elsewhere("a", THERE) == HERE
@@ -311,7 +317,7 @@ async def test_a_full_slow_lane_keeps_polls_in_the_prompt_lane() -> None:
 
 
 async def test_unwatched_bases_are_left_alone(scene: Scene) -> None:
-    scene.prober.watch(WATCH)
+    scene.prober.watch(watch())
     await asyncio.sleep(1)
     scene.prober.unwatch("a")
     scene.prober.unwatch("a")
@@ -321,28 +327,28 @@ async def test_unwatched_bases_are_left_alone(scene: Scene) -> None:
 
 
 async def test_a_defect_met_with_one_base_does_not_end_its_polling(scene: Scene) -> None:
-    async def defect(_: Address, __: Verb) -> bytes:
+    async def defect(_: pb.Address, __: str) -> bytes:
         raise KeyError("defect")
 
     scene.caller.answer = defect
-    scene.prober.watch(WATCH)
+    scene.prober.watch(watch())
     await asyncio.sleep(16)
     await scene.prober.close()
-    assert scene.caller.times(Verb.QUERY_MODULES) == [0, 15]
-    assert len(scene.facts(PollFailed)) == 2
+    assert scene.caller.times(MODULES) == [0, 15]
+    assert len(scene.failures()) == 2
 
 
 async def test_bases_that_hang_keep_nobody_waiting_longer_than_a_second(scene: Scene) -> None:
-    async def hang_some(address: Address, verb: Verb) -> bytes:
+    async def hang_some(address: pb.Address, command: str) -> bytes:
         if address == THERE:
             await asyncio.sleep(3600)
-        return await scene.caller.healthy(address, verb)
+        return await scene.caller.healthy(address, command)
 
     scene.caller.answer = hang_some
     for number in range(4):
-        scene.prober.watch(replace(WATCH, base=f"bad-{number}", address=THERE))
+        scene.prober.watch(watch(f"bad-{number}", THERE.ip))
     await asyncio.sleep(0.1)
-    scene.prober.watch(WATCH)
+    scene.prober.watch(watch())
     await asyncio.sleep(1.1)
     await scene.prober.close()
-    assert {base for base, fact in scene.told if isinstance(fact, ModuleList)} == {"a"}
+    assert {report.base_id for report in scene.told if report.HasField("modules")} == {"a"}

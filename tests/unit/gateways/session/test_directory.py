@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.session.directory import Directory
-from gateways.session.messages import Member
+
+
+def named(replica: str, address: str) -> pb.Member:
+    return pb.Member(replica_id=replica, address=address)
 
 
 def serving(*streams: tuple[str, str]) -> Directory:
@@ -14,7 +18,7 @@ def serving(*streams: tuple[str, str]) -> Directory:
     directory = Directory()
     for endpoint, replica in streams:
         directory.answered(endpoint, replica)
-        directory.members(replica, [Member(r, e) for e, r in streams])
+        directory.members(replica, [named(r, e) for e, r in streams])
         directory.serves(endpoint, replica)
     return directory
 
@@ -24,7 +28,7 @@ def test_a_configured_endpoint_is_preferred_to_what_a_replica_says() -> None:
     directory.configure(["127.0.0.1:1"])
     assert directory.wanted() == {"127.0.0.1:1"}
     directory.answered("127.0.0.1:1", "r1")
-    directory.members("r1", [Member("r1", "pod-1:1"), Member("r2", "pod-2:1")])
+    directory.members("r1", [named("r1", "pod-1:1"), named("r2", "pod-2:1")])
     assert directory.wanted() == {"127.0.0.1:1", "pod-2:1"}
 
 
@@ -40,7 +44,7 @@ def test_one_replica_behind_two_endpoints_is_reached_once() -> None:
 
 def test_a_member_that_left_is_not_wanted() -> None:
     directory = serving(("a:1", "r1"), ("b:1", "r2"))
-    directory.members("r1", [Member("r1", "a:1")])
+    directory.members("r1", [named("r1", "a:1")])
     assert directory.wanted() == {"a:1", "b:1"}, "its stream still works"
     directory.ended("r2")
     assert directory.wanted() == {"a:1"}
@@ -50,7 +54,7 @@ def test_a_service_address_that_leads_elsewhere_after_a_reconnect() -> None:
     directory = Directory()
     directory.configure(["service:1"])
     directory.answered("service:1", "r1")
-    directory.members("r1", [Member("r1", "pod-1:1"), Member("r2", "pod-2:1")])
+    directory.members("r1", [named("r1", "pod-1:1"), named("r2", "pod-2:1")])
     directory.answered("pod-2:1", "r2")
     directory.answered("service:1", "r2")
     assert directory.wanted() == {"service:1", "pod-1:1"}
@@ -58,7 +62,7 @@ def test_a_service_address_that_leads_elsewhere_after_a_reconnect() -> None:
 
 def test_an_empty_list_of_members_says_nothing() -> None:
     directory = Directory()
-    directory.members("r1", [Member("r1", "a:1")])
+    directory.members("r1", [named("r1", "a:1")])
     directory.members("r1", [])
     assert directory.wanted() == {"a:1"}
 
@@ -66,15 +70,15 @@ def test_an_empty_list_of_members_says_nothing() -> None:
 def test_a_new_replica_is_reached_at_the_address_of_one_that_left() -> None:
     directory = serving(("a:1", "old"), ("b:1", "r2"))
     directory.ended("old")
-    directory.members("r2", [Member("r2", "b:1")])
-    directory.members("r2", [Member("r2", "b:1"), Member("new", "a:1")])
+    directory.members("r2", [named("r2", "b:1")])
+    directory.members("r2", [named("r2", "b:1"), named("new", "a:1")])
     assert directory.wanted() == {"a:1", "b:1"}
 
 
 def test_a_replica_that_knows_only_itself_takes_no_stream_from_others() -> None:
     directory = serving(("a:1", "r1"), ("b:1", "r2"))
     directory.answered("c:1", "new")
-    directory.members("new", [Member("new", "c:1")])
+    directory.members("new", [named("new", "c:1")])
     directory.serves("c:1", "new")
     assert directory.wanted() == {"a:1", "b:1", "c:1"}
     directory.ended("r1")
@@ -94,16 +98,16 @@ def test_rollouts_leave_nothing_behind(rollouts: list[tuple[int, int]]) -> None:
     directory = Directory()
     directory.configure(["service:1"])
     directory.answered("service:1", "r")
-    directory.members("r", [Member("r", "service:1")])
+    directory.members("r", [named("r", "service:1")])
     directory.serves("service:1", "r")
     for address, number in rollouts:
         name, endpoint = f"r{number}", f"10.0.0.{address}:1"
-        directory.members("r", [Member("r", "service:1"), Member(name, endpoint)])
+        directory.members("r", [named("r", "service:1"), named(name, endpoint)])
         assert endpoint in directory.wanted()
         directory.answered(endpoint, name)
-        directory.members(name, [Member(name, endpoint)])
+        directory.members(name, [named(name, endpoint)])
         directory.serves(endpoint, name)
         directory.ended(name)
-        directory.members("r", [Member("r", "service:1")])
+        directory.members("r", [named("r", "service:1")])
         assert directory.wanted() == {"service:1"}
     assert len(directory._answered) + len(directory._named) <= 2

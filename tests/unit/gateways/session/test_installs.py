@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from gateways.arklet.facts import BaselineModule, BatchReply, ModuleOrder, Reply, ReplyCode, Verb
-from gateways.session.installs import KEPT, Installs
-from gateways.session.messages import Address, Order, OrderResult, Outcome, OutcomeUnknown, Refusal, Refused
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-SUCCESS, FAILED = Reply(ReplyCode.SUCCESS), Reply(ReplyCode.FAILED)
+from gateways.session.orders import KEPT, Installs, of_order, refused, unknown
+from tests.unit.gateways import said
+
+SUCCESS, FAILED = pb.OrderResult(reply=said.reply()), pb.OrderResult(reply=said.reply("FAILED"))
+GIVEN = [pb.ModuleRef(name=name, version="1", url="u") for name in ("biz1", "biz2")]
 
 
 class Scene:
@@ -14,11 +16,18 @@ class Scene:
         self.installs = Installs(**limits)
         self.count = 0
 
-    def end(self, verb: Verb, *names: str, outcome: Outcome = SUCCESS, base: str = "b", at: float = 0.0) -> None:
+    def end(
+        self,
+        verb: pb.Verb.ValueType,
+        *names: str,
+        outcome: pb.OrderResult = SUCCESS,
+        base: str = "b",
+        at: float = 0.0,
+    ) -> None:
         self.count += 1
-        modules = tuple(ModuleOrder(name, "1") for name in names)
-        order = Order(str(self.count), 1, base, Address("10.0.0.1", 1), verb, modules, 60.0)
-        self.installs.note(order, OrderResult(order.order_id, base, outcome), at)
+        order, result = said.order(str(self.count), verb, *names, base=base), pb.OrderResult()
+        result.CopyFrom(outcome)
+        self.installs.note(order, of_order(order, result), at)
 
     def told(self, base: str = "b", at: float = 0.0) -> list[str]:
         return [result.order_id for result in self.installs.of(base, at)]
@@ -26,8 +35,8 @@ class Scene:
 
 def test_installs_are_remembered_for_a_while() -> None:
     scene = Scene()
-    scene.end(Verb.INSTALL, "biz1")
-    scene.end(Verb.INSTALL, "biz2")
+    scene.end(pb.VERB_INSTALL, "biz1")
+    scene.end(pb.VERB_INSTALL, "biz2")
     assert scene.told() == ["1", "2"]
     assert scene.told("another") == []
     assert scene.told(at=KEPT + 1) == []
@@ -35,35 +44,35 @@ def test_installs_are_remembered_for_a_while() -> None:
 
 def test_what_was_uninstalled_since_is_forgotten() -> None:
     scene = Scene()
-    scene.end(Verb.INSTALL, "biz1")
-    scene.end(Verb.UNINSTALL, "biz1")
+    scene.end(pb.VERB_INSTALL, "biz1")
+    scene.end(pb.VERB_UNINSTALL, "biz1")
     assert scene.told() == []
 
 
 def test_what_installed_nothing_is_not_remembered() -> None:
     scene = Scene()
-    for outcome in (FAILED, Refused(Refusal.BUSY), OutcomeUnknown("lost")):
-        scene.end(Verb.INSTALL, "biz1", outcome=outcome)
-    scene.end(Verb.SWITCH, "biz1")
+    for outcome in (FAILED, refused(pb.REFUSAL_REASON_BUSY, "full"), unknown("lost")):
+        scene.end(pb.VERB_INSTALL, "biz1", outcome=outcome)
+    scene.end(pb.VERB_SWITCH, "biz1")
     assert scene.told() == []
 
 
 def test_a_batch_counts_once_also_where_a_part_of_it_failed() -> None:
     scene = Scene()
-    scene.end(Verb.BATCH_INSTALL, "biz1", "biz2", outcome=BatchReply(FAILED, (("u", SUCCESS),)))
+    item = pb.BatchInstallResult.Item(url="u", reply=said.reply())
+    batch = pb.BatchInstallResult(reply=said.reply("FAILED"), items=[item])
+    scene.end(pb.VERB_BATCH_INSTALL, "biz1", "biz2", outcome=pb.OrderResult(batch=batch))
     assert scene.told() == ["1"]
 
 
 def test_what_a_starting_base_was_given_is_remembered_as_installed() -> None:
     scene = Scene()
-    scene.installs.note_baseline(
-        "b", "query", [BaselineModule("biz1", "1", "u1"), BaselineModule("biz2", "1", "u2")], 0.0
-    )
+    scene.installs.note_baseline("b", "query", GIVEN, 0.0)
     (result,) = scene.installs.of("b", 1.0)
-    assert isinstance(result.outcome, Reply)
-    assert [(module.name, module.version) for module in result.outcome.modules] == [("biz1", "1"), ("biz2", "1")]
-    scene.end(Verb.UNINSTALL, "biz1")
-    scene.end(Verb.UNINSTALL, "biz2")
+    assert (result.order_id, result.base_id, result.reply.code) == ("query", "b", pb.REPLY_CODE_SUCCESS)
+    assert [(module.name, module.version) for module in result.reply.modules] == [("biz1", "1"), ("biz2", "1")]
+    scene.end(pb.VERB_UNINSTALL, "biz1")
+    scene.end(pb.VERB_UNINSTALL, "biz2")
     assert scene.told() == []
     scene.installs.note_baseline("b", "query", [], 0.0)
     assert scene.told() == []
@@ -72,7 +81,7 @@ def test_what_a_starting_base_was_given_is_remembered_as_installed() -> None:
 def test_memory_is_bounded() -> None:
     scene = Scene(max_bases=2)
     for base in "abc":
-        scene.end(Verb.INSTALL, "biz1", base=base)
+        scene.end(pb.VERB_INSTALL, "biz1", base=base)
     assert [scene.told(base) for base in "abc"] == [[], ["2"], ["3"]]
-    scene.end(Verb.INSTALL, "biz1", base="c", at=KEPT + 1)
+    scene.end(pb.VERB_INSTALL, "biz1", base="c", at=KEPT + 1)
     assert len(scene.installs._bases) == 1

@@ -3,54 +3,55 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.arklet.facts import Health, Heartbeat, Metadata, Module, ModuleState, Reply, ReplyCode, Verb
-from gateways.session.messages import (
-    BaselineQuery,
-    Limits,
-    ModuleList,
-    OrderResult,
-    PollFailed,
-    Report,
-    Welcome,
-)
-from gateways.session.outbox import STALE, Envelope, Outbox
+from gateways.session.outbox import DEFAULT_BATCH, DEFAULT_UNACKED, STALE, Outbox
+from tests.unit.gateways import said
+from tests.unit.gateways.said import heartbeat, module, modules
 
-BIZ = Module("biz1", "1", ModuleState.ACTIVATED)
+BIZ = module("biz1")
 
 
-def welcome(max_unacked: int = 8, max_batch: int = 128) -> Welcome:
-    return Welcome("r", (), Limits(max_unacked, max_batch))
+def open_(outbox: Outbox, max_unacked: int = 8, max_batch: int = 128) -> None:
+    outbox.open(pb.Limits(max_unacked=max_unacked, max_batch=max_batch), lambda: None)
 
 
 def opened(max_unacked: int = 8, max_batch: int = 128, **limits: int) -> Outbox:
     outbox = Outbox(**limits)
-    outbox.open(welcome(max_unacked, max_batch))
+    open_(outbox, max_unacked, max_batch)
     return outbox
 
 
-def beat(base: str, port: int = 1) -> Report:
-    return Report(base, Heartbeat(Metadata(base), port=port), 0.0)
+def beat(base: str, port: int = 1) -> pb.Report:
+    return heartbeat(base, port=port)
 
 
-def modules(base: str, *listed: Module, epoch: int = 1) -> Report:
-    return Report(base, ModuleList(listed, epoch), 0.0)
+def failed(verb: pb.Verb.ValueType) -> pb.Report:
+    return pb.Report(base_id="a", poll_failed=pb.PollFailed(verb=verb, reason="why", epoch=1))
 
 
-def query(number: int) -> Report:
-    return Report("b", BaselineQuery(str(number), "", "", ""), 0.0)
+def query(number: int) -> pb.Report:
+    return said.query("b", str(number))
 
 
-def result(number: int) -> OrderResult:
-    return OrderResult(str(number), "b", Reply(ReplyCode.SUCCESS))
+def result(number: int) -> pb.OrderResult:
+    return said.result(str(number))
 
 
-def reports(envelopes: list[Envelope]) -> list[Report]:
-    return [r for e in envelopes if isinstance(e.content, tuple) for r in e.content]
+def reports(messages: list[pb.ConnectRequest]) -> list[pb.Report]:
+    return [report for message in messages for report in message.reports.reports]
 
 
-def results(envelopes: list[Envelope]) -> list[str]:
-    return [e.content.order_id for e in envelopes if isinstance(e.content, OrderResult)]
+def results(messages: list[pb.ConnectRequest]) -> list[str]:
+    return [message.order_result.order_id for message in messages if message.HasField("order_result")]
+
+
+def seq(message: pb.ConnectRequest) -> int:
+    return message.reports.seq or message.order_result.seq
+
+
+def batches(messages: list[pb.ConnectRequest]) -> list[int]:
+    return [len(message.reports.reports) for message in messages if message.HasField("reports")]
 
 
 def test_newer_news_takes_the_place_of_older() -> None:
@@ -63,8 +64,8 @@ def test_newer_news_takes_the_place_of_older() -> None:
 
 def test_kinds_do_not_overwrite_each_other() -> None:
     outbox = opened()
-    told = [beat("a"), Report("a", Health(), 0.0), modules("a", BIZ)]
-    told += [Report("a", PollFailed(verb, "why", 1), 0.0) for verb in (Verb.HEALTH, Verb.QUERY_MODULES)]
+    told = [beat("a"), pb.Report(base_id="a", health=pb.Health()), modules("a", BIZ)]
+    told += [failed(verb) for verb in (pb.VERB_HEALTH, pb.VERB_QUERY_MODULES)]
     for report in told:
         outbox.put(report, 0)
     assert reports(outbox.take(0)) == told
@@ -72,10 +73,10 @@ def test_kinds_do_not_overwrite_each_other() -> None:
 
 def test_an_answer_takes_an_unsent_failure_back() -> None:
     outbox = opened()
-    outbox.put(Report("a", PollFailed(Verb.QUERY_MODULES, "why", 1), 0.0), 0)
-    outbox.put(Report("a", PollFailed(Verb.HEALTH, "why", 1), 0.0), 0)
+    outbox.put(failed(pb.VERB_QUERY_MODULES), 0)
+    outbox.put(failed(pb.VERB_HEALTH), 0)
     outbox.put(modules("a", BIZ), 0)
-    assert [type(r.fact) for r in reports(outbox.take(0))] == [PollFailed, ModuleList]
+    assert [report.WhichOneof("fact") for report in reports(outbox.take(0))] == ["poll_failed", "modules"]
 
 
 def test_stale_news_is_dropped_when_its_turn_comes() -> None:
@@ -100,9 +101,8 @@ def test_an_equal_list_travels_as_unchanged() -> None:
     for report in (modules("a", BIZ), modules("a", BIZ), modules("a"), modules("a"), modules("a", epoch=2)):
         outbox.put(report, 0)
         sent += reports(outbox.take(0))
-    unchanged = [r.fact.unchanged for r in sent if isinstance(r.fact, ModuleList)]
-    assert unchanged == [False, True, False, True, False]
-    assert sent[1].fact == ModuleList((), 1, unchanged=True)
+    assert [report.modules.unchanged for report in sent] == [False, True, False, True, False]
+    assert sent[1].modules == pb.Modules(complete=True, unchanged=True, epoch=1)
 
 
 def test_a_list_outside_of_a_watch_is_always_full() -> None:
@@ -124,7 +124,7 @@ def test_the_first_list_after_a_watch_is_full() -> None:
     outbox = opened()
     outbox.put(modules("a", BIZ), 0)
     outbox.take(0)
-    outbox.watched_anew("a")
+    outbox.send_in_full("a")
     outbox.put(modules("a", BIZ), 0)
     assert reports(outbox.take(0)) == [modules("a", BIZ)]
 
@@ -134,7 +134,7 @@ def test_the_first_list_on_a_stream_is_full() -> None:
     outbox.put(modules("a", BIZ), 0)
     outbox.take(0)
     outbox.close()
-    outbox.open(welcome())
+    open_(outbox)
     outbox.put(modules("a", BIZ), 0)
     assert reports(outbox.take(0)) == [modules("a", BIZ)]
 
@@ -146,23 +146,23 @@ def test_a_lost_stream_takes_its_news_but_not_heartbeats() -> None:
     outbox.put(beat("unsent"), 0)
     outbox.put(modules("unsent", BIZ), 0)
     outbox.close()
-    outbox.open(welcome())
+    open_(outbox)
     assert reports(outbox.take(1)) == [beat("sent"), beat("unsent")]
 
 
 def test_results_are_kept_until_acknowledged_and_go_again_in_order() -> None:
     outbox = opened()
     for number in range(3):
-        outbox.put_result(result(number))
+        outbox.keep(result(number))
     first = outbox.take(0)
-    assert [(e.seq) for e in first] == [1, 2, 3]
+    assert [seq(message) for message in first] == [1, 2, 3]
     outbox.ack(1)
-    outbox.put_result(result(3))
+    outbox.keep(result(3))
     outbox.close()
-    outbox.open(welcome())
+    open_(outbox)
     second = outbox.take(0)
     assert results(second) == ["1", "2", "3"]
-    assert [e.seq for e in second] == [1, 2, 3]
+    assert [seq(message) for message in second] == [1, 2, 3]
     outbox.ack(3)
     assert outbox.idle
 
@@ -171,37 +171,37 @@ def test_no_more_is_under_way_than_allowed() -> None:
     outbox = opened(max_unacked=2, max_batch=3)
     for number in range(10):
         outbox.put(beat(f"b{number}"), 0)
-    assert [len(e.content) for e in outbox.take(0) if isinstance(e.content, tuple)] == [3, 3]
+    assert batches(outbox.take(0)) == [3, 3]
     assert outbox.take(0) == []
     outbox.ack(2)
-    assert [len(e.content) for e in outbox.take(0) if isinstance(e.content, tuple)] == [3, 1]
+    assert batches(outbox.take(0)) == [3, 1]
 
 
 def test_large_lists_travel_alone() -> None:
     outbox = opened()
-    large = [Module(f"biz{n}", "1", ModuleState.ACTIVATED) for n in range(900)]
+    large = [module(f"biz{n}") for n in range(900)]
     for base in "abc":
         outbox.put(modules(base, *large), 0)
-    assert [len(e.content) for e in outbox.take(0) if isinstance(e.content, tuple)] == [1, 1, 1]
+    assert batches(outbox.take(0)) == [1, 1, 1]
 
 
 def test_a_flood_of_news_does_not_keep_results_waiting() -> None:
     outbox = opened(max_unacked=4, max_batch=2)
     for number in range(100):
         outbox.put(beat(f"b{number}"), 0)
-    outbox.put_result(result(0))
+    outbox.keep(result(0))
     assert results(outbox.take(0)) == ["0"]
 
 
 def test_when_full_nothing_more_is_promised() -> None:
     outbox = opened(max_kept=2)
     assert outbox.put(query(0), 0)
-    assert outbox.put_result(result(1))
+    assert outbox.keep(result(1))
     assert not outbox.has_room
     assert not outbox.put(query(2), 0)
-    assert outbox.put_result(result(3))
-    assert outbox.put_result(result(4))
-    assert not outbox.put_result(result(5))
+    assert outbox.keep(result(3))
+    assert outbox.keep(result(4))
+    assert not outbox.keep(result(5))
 
 
 def test_a_question_that_is_withdrawn_is_not_sent_again() -> None:
@@ -210,24 +210,62 @@ def test_a_question_that_is_withdrawn_is_not_sent_again() -> None:
         outbox.put(query(number), 0)
     outbox.take(0)
     outbox.close()
-    outbox.withdraw("1")
-    outbox.open(welcome(max_unacked=1, max_batch=1))
+    outbox.withdraw(query(1))
+    open_(outbox, max_unacked=1, max_batch=1)
     assert _names(outbox.take(0)) == ["0"]
-    outbox.withdraw("0")
+    outbox.withdraw(query(0))
     outbox.close()
-    outbox.open(welcome())
+    open_(outbox)
     assert _names(outbox.take(0)) == ["2"]
 
 
 def test_what_is_handed_over_is_what_is_not_on_its_way() -> None:
     outbox = opened(max_unacked=1)
     for number in range(3):
-        outbox.put_result(result(number))
+        outbox.keep(result(number))
     outbox.put(query(3), 0)
     outbox.take(0)
-    assert outbox.bases() == ("b",)
-    assert outbox.hand_over("b") == (result(1), result(2))
-    assert outbox.kept() == (result(0), query(3))
+    assert outbox.bases() == ["b"]
+    assert outbox.hand_over("b") == [result(1), result(2)]
+    assert outbox.kept() == [result(0), query(3)]
+
+
+def test_bases_take_turns_and_what_is_kept_of_one_keeps_its_order() -> None:
+    outbox = opened(max_unacked=1)
+    for number in range(4):
+        outbox.keep(said.result(f"a{number}", "a"))
+    outbox.keep(said.result("b0", "b"))
+    sent = []
+    while messages := outbox.take(0):
+        sent += results(messages)
+        outbox.ack(seq(messages[-1]))
+    assert sent == ["a0", "b0", "a1", "a2", "a3"]
+    assert outbox.idle
+
+
+def test_whoever_sends_is_woken_by_whatever_there_is_to_send() -> None:
+    outbox, woken = Outbox(), []
+    outbox.keep(result(0))
+    outbox.open(pb.Limits(), lambda: woken.append(1))
+    for action in (
+        lambda: outbox.put(beat("a"), 0),
+        lambda: outbox.put(query(1), 0),
+        lambda: outbox.keep(result(2)),
+        lambda: outbox.ack(1),
+    ):
+        before = len(woken)
+        action()
+        assert len(woken) > before
+    outbox.close()
+    outbox.keep(result(3))
+    assert len(woken) == 4
+
+
+def test_a_limit_that_is_not_given_is_the_default() -> None:
+    outbox = opened(max_unacked=0, max_batch=0)
+    for number in range(2 * DEFAULT_UNACKED * DEFAULT_BATCH):
+        outbox.put(beat(f"b{number}"), 0)
+    assert batches(outbox.take(0)) == [DEFAULT_BATCH] * DEFAULT_UNACKED
 
 
 class OutboxMachine(RuleBasedStateMachine):
@@ -237,13 +275,13 @@ class OutboxMachine(RuleBasedStateMachine):
         super().__init__()
         self.outbox = Outbox()
         self.is_open = False
-        self.sent: list[Envelope] = []
+        self.sent: list[pb.ConnectRequest] = []
         self.pending: list[str] = []
         self.count = 0
 
     @rule(max_unacked=st.integers(1, 4), max_batch=st.integers(1, 4))
     def open(self, max_unacked: int, max_batch: int) -> None:
-        self.outbox.open(welcome(max_unacked, max_batch))
+        open_(self.outbox, max_unacked, max_batch)
         self.is_open, self.sent, self.limit = True, [], max_unacked
 
     @rule()
@@ -255,7 +293,7 @@ class OutboxMachine(RuleBasedStateMachine):
     def put_kept(self, kind: str) -> None:
         self.count += 1
         name = str(self.count)
-        if self.outbox.put_result(result(self.count)) if kind == "result" else self.outbox.put(query(self.count), 0):
+        if self.outbox.keep(result(self.count)) if kind == "result" else self.outbox.put(query(self.count), 0):
             self.pending.append(name)
 
     @rule(base=st.sampled_from("abc"))
@@ -270,7 +308,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def ack(self, data: st.DataObject) -> None:
         index = data.draw(st.integers(0, len(self.sent) - 1))
-        self.outbox.ack(self.sent[index].seq)
+        self.outbox.ack(seq(self.sent[index]))
         done = _names(self.sent[: index + 1])
         self.pending = [name for name in self.pending if name not in done]
         self.sent = self.sent[index + 1 :]
@@ -281,22 +319,21 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @invariant()
     def numbers_rise_by_one(self) -> None:
-        numbers = [envelope.seq for envelope in self.sent]
+        numbers = [seq(message) for message in self.sent]
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers))) if numbers else True
         assert not self.is_open or len(self.sent) <= self.limit
 
     def teardown(self) -> None:
-        self.outbox.open(welcome(100, 100))
+        open_(self.outbox, 100, 100)
         assert _names(self.outbox.take(0)) == self.pending
 
 
-def _names(envelopes: list[Envelope]) -> list[str]:
+def _names(messages: list[pb.ConnectRequest]) -> list[str]:
     names: list[str] = []
-    for envelope in envelopes:
-        if isinstance(envelope.content, OrderResult):
-            names.append(envelope.content.order_id)
-        else:
-            names += [r.fact.query_id for r in envelope.content if isinstance(r.fact, BaselineQuery)]
+    for message in messages:
+        if message.HasField("order_result"):
+            names.append(message.order_result.order_id)
+        names += [r.baseline_query.query_id for r in message.reports.reports if r.HasField("baseline_query")]
     return names
 
 
@@ -311,9 +348,8 @@ def test_the_last_beat_of_each_base_arrives(bases: list[int]) -> None:
         outbox.put(beat(str(base), port), 0)
         latest[str(base)] = port
     arrived = {}
-    while envelopes := outbox.take(0):
-        for report in reports(envelopes):
-            assert isinstance(report.fact, Heartbeat)
-            arrived[report.base] = report.fact.port
-        outbox.ack(envelopes[-1].seq)
+    while messages := outbox.take(0):
+        for report in reports(messages):
+            arrived[report.base_id] = report.heartbeat.address.port
+        outbox.ack(seq(messages[-1]))
     assert arrived == latest

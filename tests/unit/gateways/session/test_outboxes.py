@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.arklet.facts import Reply, ReplyCode
-from gateways.session.messages import BaselineQuery, OrderResult, Report, Welcome
 from gateways.session.metrics import DROPPED
-from gateways.session.outbox import Envelope, Kept
-from gateways.session.outboxes import FORGET_AFTER, TAKEN_OVER_WITHIN, Outboxes
-from tests.unit.gateways.session.test_outbox import welcome
+from gateways.session.outbox import FORGET_AFTER, TAKEN_OVER_WITHIN, Kept, Outboxes
+from tests.unit.gateways import said
+from tests.unit.gateways.session.test_outbox import seq
 
 REPLICAS = ("r0", "r1")
 
 
-def result(number: int, base: str = "b") -> OrderResult:
-    return OrderResult(str(number), base, Reply(ReplyCode.SUCCESS))
+def result(number: int, base: str = "b") -> pb.OrderResult:
+    return said.result(str(number), base)
 
 
-def to(replica: str) -> Welcome:
-    return Welcome(replica, (), welcome().limits)
+def to(replica: str) -> tuple[pb.Welcome, Callable[[], None]]:
+    """Return what begins a stream."""
+    return pb.Welcome(replica_id=replica), lambda: None
 
 
 def dropped(kind: str, reason: str) -> float:
@@ -39,21 +40,21 @@ class Scene:
 
 def test_after_a_long_outage_of_all_replicas_nothing_is_owed_to_a_broker_and_nothing_is_lost() -> None:
     scene = Scene()
-    scene.outboxes.open(to("r0"))
+    scene.outboxes.open(*to("r0"))
     scene.outboxes.keep("r0", result(1))
     scene.outboxes.lost("r0", 0.0)
     scene.outboxes.sweep(TAKEN_OVER_WITHIN + 1, serving=0)
     assert scene.settled == [result(1)]
     scene.outboxes.sweep(10 * FORGET_AFTER, serving=0)
-    assert [envelope.content for envelope in scene.outboxes.open(to("r0")).take(0.0)] == [result(1)]
+    assert [_names(message) for message in scene.outboxes.open(*to("r0")).take(0.0)] == [["1"]]
 
 
 def test_what_is_for_a_replica_that_never_comes_back_is_dropped_with_a_count(caplog: pytest.LogCaptureFixture) -> None:
     scene, before = Scene(), dropped("result", "replica-gone")
-    scene.outboxes.open(to("r0"))
+    scene.outboxes.open(*to("r0"))
     scene.outboxes.keep("r0", result(1))
     scene.outboxes.lost("r0", 0.0)
-    scene.outboxes.open(to("r1"))
+    scene.outboxes.open(*to("r1"))
     scene.outboxes.sweep(FORGET_AFTER + 1, serving=1)
     assert scene.settled[-1] == result(1)
     assert dropped("result", "replica-gone") == before + 1
@@ -64,7 +65,7 @@ def test_what_is_for_a_replica_that_never_comes_back_is_dropped_with_a_count(cap
 def test_what_cannot_be_kept_is_dropped_at_once(reason: str) -> None:
     scene, before = Scene(), dropped("result", reason)
     if reason == "full":
-        outbox = scene.outboxes.open(to("r0"))
+        outbox = scene.outboxes.open(*to("r0"))
         outbox._max_kept = 0
     scene.outboxes.keep("r0", result(1))
     assert scene.settled == [result(1)]
@@ -75,14 +76,14 @@ def test_what_cannot_be_kept_is_dropped_at_once(reason: str) -> None:
 def test_a_new_owner_gets_what_is_kept_of_its_base_in_order(bases: list[str]) -> None:
     outboxes = Outboxes(lambda _: None)
     for replica in REPLICAS:
-        outboxes.open(to(replica))
+        outboxes.open(*to(replica))
     for number, base in enumerate(bases):
         outboxes.keep("r0", result(number, base))
     outboxes.hand_on("a", "r1")
     kept = {replica: outbox.kept() for replica in REPLICAS if (outbox := outboxes.get(replica)) is not None}
-    assert [item.base for item in kept["r1"]] == [base for base in bases if base == "a"]
-    assert [item.base for item in kept["r0"]] == [base for base in bases if base != "a"]
-    numbers = [int(item.order_id) for item in kept["r1"] if isinstance(item, OrderResult)]
+    assert [item.base_id for item in kept["r1"]] == [base for base in bases if base == "a"]
+    assert [item.base_id for item in kept["r0"]] == [base for base in bases if base != "a"]
+    numbers = [int(item.order_id) for item in kept["r1"] if isinstance(item, pb.OrderResult)]
     assert numbers == sorted(numbers)
 
 
@@ -93,7 +94,7 @@ class OutboxesMachine(RuleBasedStateMachine):
         super().__init__()
         self.settled: list[Kept] = []
         self.outboxes = Outboxes(self.settled.append)
-        self.serving: dict[str, list[Envelope]] = {}
+        self.serving: dict[str, list[pb.ConnectRequest]] = {}
         self.given: dict[str, Kept] = {}
         self.taken: Counter[str] = Counter()
         self.withdrawn: set[str] = set()
@@ -102,7 +103,7 @@ class OutboxesMachine(RuleBasedStateMachine):
     @rule(replica=st.sampled_from(REPLICAS))
     def open(self, replica: str) -> None:
         if replica not in self.serving:
-            self.outboxes.open(to(replica))
+            self.outboxes.open(*to(replica))
             self.serving[replica] = []
 
     @precondition(lambda self: self.serving)
@@ -121,16 +122,17 @@ class OutboxesMachine(RuleBasedStateMachine):
     @rule(replica=st.sampled_from(REPLICAS))
     def ask(self, replica: str) -> None:
         outbox = self.outboxes.get(replica)
-        query = BaselineQuery(str(len(self.given)), "", "", "")
-        if outbox is not None and outbox.put(Report("a", query, 0.0), self.now):
-            self.given[query.query_id] = Report("a", query, 0.0)
+        query = said.query("a", str(len(self.given)))
+        if outbox is not None and outbox.put(query, self.now):
+            self.given[query.baseline_query.query_id] = query
 
     @precondition(lambda self: self.given)
     @rule(data=st.data())
     def withdraw(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.given)))
-        if isinstance(self.given[name], Report):
-            self.outboxes.withdraw(name)
+        query = self.given[name]
+        if isinstance(query, pb.Report):
+            self.outboxes.withdraw(query)
             self.withdrawn.add(name)
 
     @rule(base=st.sampled_from("ab"), owner=st.sampled_from(REPLICAS))
@@ -145,8 +147,8 @@ class OutboxesMachine(RuleBasedStateMachine):
             return
         sent = outbox.take(self.now)
         if sent:
-            self.outboxes.acknowledged(replica, sent[-1].seq)
-            self.taken.update(name for envelope in sent for name in _names(envelope))
+            self.outboxes.acknowledged(replica, seq(sent[-1]))
+            self.taken.update(name for message in sent for name in _names(message))
 
     @rule(seconds=st.sampled_from([1.0, TAKEN_OVER_WITHIN, FORGET_AFTER]))
     def time_passes(self, seconds: float) -> None:
@@ -169,15 +171,14 @@ class OutboxesMachine(RuleBasedStateMachine):
 
 
 def _name(item: Kept) -> str:
-    if isinstance(item, OrderResult):
-        return item.order_id
-    assert isinstance(item.fact, BaselineQuery)
-    return item.fact.query_id
+    return item.order_id if isinstance(item, pb.OrderResult) else item.baseline_query.query_id
 
 
-def _names(envelope: Envelope) -> list[str]:
-    content = envelope.content
-    return [content.order_id] if isinstance(content, OrderResult) else [_name(report) for report in content]
+def _names(message: pb.ConnectRequest) -> list[str]:
+    """Return the ids of what is kept in a message."""
+    if message.HasField("order_result"):
+        return [message.order_result.order_id]
+    return [_name(report) for report in message.reports.reports]
 
 
 TestOutboxesMachine = OutboxesMachine.TestCase

@@ -1,4 +1,4 @@
-"""Answers of arklet on the byte level, limits, and messages to and from protobuf."""
+"""Answers of arklet on the byte level, limits, and what a replica sends."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.arklet import facts
+from gateways.arklet import payloads
+from gateways.arklet.fields import Malformed as NotUnderstood
 from gateways.http.arklet_client import Lost, parse
-from gateways.limits import RateLimit
-from gateways.session import codec
-from gateways.session import messages as m
-from service.limits import LogLimit
+from gateways.session.orders import of_order, refused
+from gateways.session.outbox import Outbox
+from gateways.session.validation import MAX_TIMEOUT, Malformed, check, seconds
+from service.limits import LogLimit, RateLimit
+from tests.unit.gateways import said
 
 
 class TestParse:
@@ -82,64 +84,96 @@ class TestLimits:
         assert limit.admit("a", 11) == 0, "forgotten"
 
 
-class TestCodec:
-    def test_every_enum_value_has_its_wire_form(self) -> None:
-        modules = tuple(facts.Module(s.name, "1", s, changed_at=1_700_000_000_123) for s in facts.ModuleState)
-        encoded = codec.reports(1, [m.Report("b", m.ModuleList(modules, 7), 12.5)]).reports
-        (report,) = encoded.reports
-        assert report.observed_at.ToMilliseconds() == 12_500
-        assert [pb.ModuleState.Name(x.state) for x in report.modules.modules] == [
-            f"MODULE_STATE_{s.name}" for s in facts.ModuleState
-        ]
-        assert report.modules.modules[0].changed_at.ToMilliseconds() == 1_700_000_000_123
-        assert (report.modules.complete, report.modules.unchanged, report.modules.epoch) == (True, False, 7)
+class TestUp:
+    """What goes up is what the contract says."""
 
-    @pytest.mark.parametrize("refusal", m.Refusal)
-    def test_refusals(self, refusal: m.Refusal) -> None:
-        result = codec.order_result(3, m.OrderResult("o", "b", m.Refused(refusal, "why"))).order_result
-        assert (result.seq, result.order_id, result.base_id, result.refused.message) == (3, "o", "b", "why")
-        assert pb.RefusalReason.Name(result.refused.reason) == f"REFUSAL_REASON_{refusal.name}"
+    def test_every_module_state_has_its_wire_form(self) -> None:
+        states = [value.name.removeprefix("MODULE_STATE_") for value in pb.ModuleState.DESCRIPTOR.values]
+        record = {"changeTime": 1_700_000_000_123}
+        listed = [{"name": state, "version": "1", "state": state, "latestStateRecord": record} for state in states]
+        outbox = Outbox()
+        outbox.open(pb.Limits(), lambda: None)
+        report = pb.Report(base_id="b", modules=payloads.simple_modules(listed))
+        report.modules.epoch = 7
+        outbox.put(report, 0.0)
+        (message,) = outbox.take(0.0)
+        (sent,) = pb.ConnectRequest.FromString(message.SerializeToString()).reports.reports
+        assert [pb.ModuleState.Name(x.state).removeprefix("MODULE_STATE_") for x in sent.modules.modules] == states
+        assert sent.modules.modules[0].changed_at.ToMilliseconds() == 1_700_000_000_123
+        assert (sent.modules.complete, sent.modules.unchanged, sent.modules.epoch) == (True, False, 7)
 
-    def test_a_batch(self) -> None:
-        reply = facts.Reply(facts.ReplyCode.FAILED, facts.ClientCode.REPEAT_BIZ, "m", "t")
-        outcome = facts.BatchReply(facts.Reply(facts.ReplyCode.FAILED), (("u", reply),))
-        batch = codec.order_result(1, m.OrderResult("o", "b", outcome)).order_result.batch
-        assert batch.reply.code == pb.REPLY_CODE_FAILED
-        assert batch.items[0].url == "u"
-        assert batch.items[0].reply.client_code == pb.CLIENT_CODE_REPEAT_BIZ
+    @pytest.mark.parametrize("reason", pb.RefusalReason.values())
+    def test_refusals(self, reason: pb.RefusalReason.ValueType) -> None:
+        outbox = Outbox()
+        outbox.open(pb.Limits(), lambda: None)
+        outbox.keep(of_order(said.order("o"), refused(reason, "why")))
+        (message,) = outbox.take(0.0)
+        result = message.order_result
+        assert (result.seq, result.order_id, result.base_id) == (1, "o", "b")
+        assert (result.refused.reason, result.refused.message) == (reason, "why")
 
     @given(st.integers(-(2**70), 2**70), st.integers(-(2**70), 2**70))
     def test_any_number_of_a_base_can_be_carried(self, size: int, time: int) -> None:
-        health = facts.Health(metaspace=facts.Metaspace(size, size, size))
-        module = facts.Module("a", "1", facts.ModuleState.BROKEN, changed_at=time)
-        codec.reports(1, [m.Report("b", health, 0), m.Report("b", m.ModuleList((module,)), 0)]).SerializeToString()
+        jvm = {f"java {figure} metaspace": size for figure in ("used", "committed", "max")}
+        payloads.health({"code": 0, "data": {"healthData": {"jvm": jvm}}}).SerializeToString()
+        record = {"changeTime": time}
+        entry = {"name": "a", "version": "1", "state": "broken", "latestStateRecord": record}
+        payloads.simple_modules([entry]).SerializeToString()
+        with suppress(NotUnderstood):
+            assert -1 <= payloads.port({"port": size}) <= 65535
 
-    def test_an_order(self) -> None:
-        module = pb.OrderModule(name="a", version="1", url="u", args=["x"], envs={"k": "v"}, strategy=2)  # type: ignore[arg-type]
-        order = pb.Order(
-            order_id="o",
-            fence=3,
-            base_id="b",
-            address=pb.Address(ip="10.0.0.1", port=1),
-            verb=pb.VERB_INSTALL,
-            modules=[module],
-            timeout=Duration(seconds=1, nanos=500_000_000),
-        )
-        assert codec.downward(pb.ConnectResponse(order=order)) == m.Order(
-            order_id="o",
-            fence=3,
-            base="b",
-            address=m.Address("10.0.0.1", 1),
-            verb=facts.Verb.INSTALL,
-            modules=(
-                facts.ModuleOrder("a", "1", "u", ("x",), (("k", "v"),), facts.InstallStrategy.UNINSTALL_THEN_INSTALL),
-            ),
-            timeout=1.5,
-        )
+
+class TestDown:
+    """What a replica sends is acted on as it is, or Malformed."""
+
+    def test_what_is_in_order_passes(self) -> None:
+        for message in (
+            pb.ConnectResponse(),
+            pb.ConnectResponse(welcome=pb.Welcome(replica_id="r")),
+            pb.ConnectResponse(reports_ack=pb.ReportsAck()),
+            pb.ConnectResponse(order=said.order("o", pb.VERB_INSTALL, "biz1")),
+            pb.ConnectResponse(watch=said.watch()),
+            pb.ConnectResponse(claim=pb.Claim(base_id="b")),
+            pb.ConnectResponse(members=pb.Members()),
+            pb.ConnectResponse(drain=pb.Drain()),
+        ):
+            check(message)
+
+    @pytest.mark.parametrize(
+        ("message", "reason"),
+        [
+            (pb.ConnectResponse(welcome=pb.Welcome()), "Welcome without replica_id"),
+            (pb.ConnectResponse(order=said.order("")), "Order without order_id"),
+            (pb.ConnectResponse(order=said.order("o", base="")), "Order without base_id"),
+            (pb.ConnectResponse(order=said.order("o", pb.VERB_UNSPECIFIED)), "Order with unknown verb 0"),
+            (pb.ConnectResponse(order=said.order("o", timeout=0)), "Order.timeout of 0 s is not in 0 to 86400"),
+            (pb.ConnectResponse(order=said.order("o", timeout=MAX_TIMEOUT + 1)), "Order.timeout of 86401 s"),
+            (pb.ConnectResponse(watch=pb.Watch()), "Watch without base_id"),
+            (pb.ConnectResponse(watch=pb.Watch(base_id="b")), "Watch.modules_interval of 0 s"),
+            (pb.ConnectResponse(unwatch=pb.Unwatch(fence=1)), "Unwatch without base_id"),
+            (pb.ConnectResponse(claim=pb.Claim(fence=1)), "Claim without base_id"),
+            (pb.ConnectResponse(release=pb.Release(fence=1)), "Release without base_id"),
+            (pb.ConnectResponse(baseline_answer=pb.BaselineAnswer()), "BaselineAnswer without base_id"),
+        ],
+    )
+    def test_what_cannot_be_acted_on_is_malformed(self, message: pb.ConnectResponse, reason: str) -> None:
+        with pytest.raises(Malformed, match=reason):
+            check(message)
+
+    @pytest.mark.parametrize("interval", ["modules_interval", "health_interval", "silent_health_interval"])
+    @pytest.mark.parametrize("wrong", [Duration(), Duration(seconds=-1), Duration(seconds=2**62), Duration(nanos=-1)])
+    def test_each_interval_is_checked(self, interval: str, wrong: Duration) -> None:
+        watch = said.watch()
+        getattr(watch, interval).CopyFrom(wrong)
+        with pytest.raises(Malformed, match=interval):
+            check(pb.ConnectResponse(watch=watch))
+
+    def test_durations(self) -> None:
+        assert seconds(Duration(seconds=1, nanos=500_000_000)) == 1.5
 
     @given(st.binary(max_size=64))
     def test_bytes_of_a_replica_are_a_message_or_malformed(self, data: bytes) -> None:
         message = pb.ConnectResponse()
-        with suppress(DecodeError, codec.Malformed):
+        with suppress(DecodeError, Malformed):
             message.ParseFromString(data)
-            codec.downward(message)
+            check(message)

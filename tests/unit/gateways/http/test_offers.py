@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import pytest
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.arklet.facts import Verb
+from gateways.arklet.commands import HELP
 from gateways.http.arklet_client import Lost, NotSent
-from gateways.http.offers import HOLDS, Offers
-from gateways.session.messages import Address
+from gateways.http.tunnel import HOLDS, Offers
+from tests.unit.gateways import said
 
-ADDRESS = Address("10.0.0.7", 1238)
+ADDRESS = said.address("10.0.0.7")
+BATCH = "batchInstallBiz"
 OLD = b'{"code":"SUCCESS","data":[{"id":"help","desc":""},{"id":"installBiz","desc":""}]}'
 NEW = b'{"code":"SUCCESS","data":[{"id":"batchInstallBiz","desc":""}]}'
 
@@ -19,8 +21,8 @@ class Base:
         self.answer = answer
         self.asked = 0
 
-    async def call(self, address: Address, verb: Verb, body: bytes, *, timeout: float) -> bytes:
-        assert (address, verb, body) == (ADDRESS, Verb.HELP, b"{}")
+    async def call(self, address: pb.Address, command: str, body: bytes, *, timeout: float) -> bytes:
+        assert (address, command, body) == (ADDRESS, HELP, b"{}")
         self.asked += 1
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -32,10 +34,10 @@ async def test_what_help_says_holds_for_a_while(answer: bytes, expected: bool) -
     now = 0.0
     base = Base(answer)
     offers = Offers(base, timeout=1.0, now=lambda: now)
-    assert [await offers.offers(ADDRESS, Verb.BATCH_INSTALL) for _ in range(3)] == [expected] * 3
+    assert [await offers.has(ADDRESS, BATCH) for _ in range(3)] == [expected] * 3
     assert base.asked == 1
     now = HOLDS
-    await offers.offers(ADDRESS, Verb.BATCH_INSTALL)
+    await offers.has(ADDRESS, BATCH)
     assert base.asked == 2
 
 
@@ -43,6 +45,6 @@ async def test_what_help_says_holds_for_a_while(answer: bytes, expected: bool) -
 async def test_a_base_that_does_not_say_is_asked_again(failure: bytes | Exception) -> None:
     base = Base(failure)
     offers = Offers(base, timeout=1.0)
-    assert not await offers.offers(ADDRESS, Verb.BATCH_INSTALL)
+    assert not await offers.has(ADDRESS, BATCH)
     base.answer = NEW
-    assert await offers.offers(ADDRESS, Verb.BATCH_INSTALL)
+    assert await offers.has(ADDRESS, BATCH)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet.envelopes import Operation
-from gateways.arklet.facts import ClientCode, Reply, ReplyCode, Verb
-from gateways.mqtt.pending import CONFLICT_HOLD, Interrupted, Pending
+from gateways.mqtt.orders import CONFLICT_HOLD, Interrupted, Pending
 from mqttclient.receipts import Acknowledgements
+from tests.unit.gateways import said
 
 pytestmark = pytest.mark.looptime
 
-DONE = Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS)
-FAILED = Reply(ReplyCode.FAILED, ClientCode.FAILED, message="x")
-CONFLICT = Reply(ReplyCode.FAILED, message="installBiz conflict, exist unfinished command(installBiz) for this biz")
+DONE = said.reply("SUCCESS", "SUCCESS")
+FAILED = said.reply("FAILED", "FAILED", message="x")
+CONFLICT = said.reply("FAILED", message="installBiz conflict, exist unfinished command(installBiz) for this biz")
 
 
 class Scene:
@@ -25,10 +26,10 @@ class Scene:
         self.pending = Pending()
         self.mid = 0
 
-    def say(self, reply: Reply, *, made_at: float | None = None, version: str = "1", base: str = "a") -> bool:
+    def say(self, reply: pb.Reply, *, made_at: float | None = None, version: str = "1", base: str = "a") -> bool:
         self.mid += 1
         receipt = self.queue.received(self.mid)
-        taken = self.pending.answer(base, Operation(Verb.INSTALL, "biz", version, reply), made_at, receipt)
+        taken = self.pending.answer(base, Operation(pb.VERB_INSTALL, "biz", version, reply), made_at, receipt)
         if not taken:
             receipt.settle()
         return taken
@@ -40,80 +41,91 @@ async def scene() -> Scene:
 
 
 async def test_an_answer_finds_its_order_and_keeps_its_receipt(scene: Scene) -> None:
-    with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0) as waiting:
+    with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0) as waiting:
         assert not scene.say(DONE, version="2")
         assert not scene.say(DONE, base="b")
         assert scene.say(DONE)
-        answered = await waiting.answer()
-    assert answered.reply == DONE
+        reply, receipt = await waiting.answer()
+    assert reply == DONE
     assert scene.acknowledged == [1, 2]
-    assert answered.receipt is not None
-    answered.receipt.settle()
+    receipt.settle()
     assert scene.acknowledged == [1, 2, 3]
 
 
 async def test_the_newest_of_orders_alike_gets_the_answer(scene: Scene) -> None:
     with (
-        scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0) as first,
-        scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=1) as second,
-        scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=2) as third,
+        scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0) as first,
+        scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=1) as second,
+        scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=2) as third,
     ):
         with pytest.raises(Interrupted):
             await second.answer()
         assert first.open
         assert scene.say(DONE)
-        assert (await third.answer()).reply == DONE
+        assert (await third.answer())[0] == DONE
     assert not len(scene.pending)
 
 
 async def test_what_follows_the_refusal_of_a_second_order_is_the_answer_to_the_first(scene: Scene) -> None:
-    with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0) as first:
-        with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=1) as second:
+    with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0) as first:
+        with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=1) as second:
             assert scene.say(CONFLICT)
-            assert (await second.answer()).reply == CONFLICT
+            assert (await second.answer())[0] == CONFLICT
         assert scene.say(FAILED)
-        assert (await first.answer()).reply == FAILED
+        assert (await first.answer())[0] == FAILED
 
 
 async def test_the_real_answer_takes_the_place_of_a_conflict(scene: Scene) -> None:
-    with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0) as waiting:
+    with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0) as waiting:
         assert scene.say(CONFLICT)
         asyncio.get_running_loop().call_later(CONFLICT_HOLD - 1, scene.say, FAILED)
-        assert (await waiting.answer()).reply == FAILED
+        assert (await waiting.answer())[0] == FAILED
 
 
 async def test_a_conflict_alone_is_the_answer_after_a_while(scene: Scene) -> None:
     began = asyncio.get_running_loop().time()
-    with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0) as waiting:
+    with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0) as waiting:
         assert scene.say(CONFLICT)
         asyncio.get_running_loop().call_later(3, scene.say, CONFLICT)
-        answered = await waiting.answer()
-    assert answered.reply == CONFLICT
-    assert answered.receipt is None
+        reply, receipt = await waiting.answer()
+    assert reply == CONFLICT
+    assert receipt.done, "what is kept for so long blocks no other message"
+    assert scene.acknowledged == [1, 2]
     assert asyncio.get_running_loop().time() - began == pytest.approx(CONFLICT_HOLD)
 
 
 async def test_what_was_said_before_the_order_is_not_its_answer(scene: Scene) -> None:
-    with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=100) as waiting:
+    with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=100) as waiting:
         assert not scene.say(FAILED, made_at=90)
         assert scene.say(DONE, made_at=99.9)
-        assert (await waiting.answer()).reply == DONE
+        assert (await waiting.answer())[0] == DONE
 
 
 async def test_a_second_answer_is_nobodys(scene: Scene) -> None:
-    with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0):
+    with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0):
         assert scene.say(DONE)
         assert not scene.say(FAILED)
 
 
 async def test_an_answer_that_nobody_took_goes_back_to_the_broker_as_read(scene: Scene) -> None:
-    with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0):
+    with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0):
         scene.say(DONE)
     assert scene.acknowledged == [1]
 
 
 async def test_an_interruption_ends_all_waits(scene: Scene) -> None:
-    with scene.pending.wait("a", Verb.INSTALL, "biz", "1", now=0) as waiting:
+    with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0) as waiting:
         scene.pending.interrupt("gone")
         with pytest.raises(Interrupted, match="gone"):
             await waiting.answer()
+
+
+async def test_a_wait_that_is_cut_short_leaves_nothing_behind(scene: Scene) -> None:
+    async def wait() -> None:
+        with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0) as waiting:
+            await waiting.answer()
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(wait(), 1)
+    assert not len(scene.pending)
+    assert not scene.say(DONE)

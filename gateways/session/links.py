@@ -1,0 +1,352 @@
+"""The links of a gateway with the control plane: all streams, and what goes where.
+
+Guarantees: an order_id is carried out at most once and has exactly one outcome,
+which is kept until the replica that ordered it acknowledged it; an Order, Watch or
+Claim with a lower fence than was seen for its base has no effect. Not guaranteed:
+that a report arrives while no stream is up; ``report`` says so by returning False.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import random
+import time
+import uuid
+from collections.abc import Sequence
+from typing import NoReturn, Protocol
+
+import structlog
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
+
+from gateways.session.directory import Directory
+from gateways.session.endpoints import resolve
+from gateways.session.metrics import KINDS, REPORTS, STALE, STREAMS, WATCHED
+from gateways.session.orders import Orders, of_order, refused
+from gateways.session.outbox import Kept, Outbox, Outboxes
+from gateways.session.routing import Routing
+from gateways.session.stream import GOODBYE_TIMEOUT, ReplicaStream
+
+log = structlog.get_logger(__name__)
+
+RESOLVE_INTERVAL = 15.0
+"""Seconds between two looks at the configured names, before jitter."""
+TICK = 1.0
+"""Seconds between two looks for Watches that were not renewed."""
+UNREACHABLE_AFTER = 3
+"""Failures in a row after which other ways to a replica are tried."""
+MAX_QUERIES = 1_024
+ASK_AGAIN = 1.5
+"""Seconds after which a baseline query that was not answered is sent again."""
+
+_POLLED = frozenset({"modules", "health", "poll_failed"})
+
+
+class Unavailable(Exception):
+    """No replica can be asked now; the message says why."""
+
+
+class Tunnel(Protocol):
+    """What a tunnel does for the control plane. Fences and duplicates were checked before."""
+
+    async def execute(self, order: pb.Order) -> pb.OrderResult:
+        """Carry out an order within its timeout; the result needs no ids.
+
+        When cancelled the order may or may not have taken effect.
+        """
+
+    def watch(self, watch: pb.Watch) -> None:
+        """Poll a base from now on, or as this Watch says if it is polled already."""
+
+    def unwatch(self, base: str) -> None:
+        """Stop polling a base."""
+
+    def settled(self, kept: Kept) -> None:
+        """Nobody else need keep this outcome: a replica has it, or it is kept here, or it was dropped. May repeat."""
+
+
+class ControlPlane(Protocol):
+    """What the links offer to a gateway."""
+
+    def report(self, report: pb.Report) -> bool:
+        """Queue a report for the replicas that it concerns; False when none can be reached."""
+
+    async def baseline(self, query: pb.Report) -> list[pb.ModuleRef]:
+        """Ask which modules a base should start with; the caller bounds the wait. Raises Unavailable."""
+
+
+class ControlPlaneLinks:
+    """Streams to all replicas; report and baseline go up, orders and Watches come down to the tunnel."""
+
+    def __init__(self, hello: pb.Hello, endpoints: Sequence[str]) -> None:
+        self._hello = hello
+        self._endpoints = tuple(endpoints)
+        self._tunnel: Tunnel | None = None
+        self._directory = Directory()
+        self._routing = Routing()
+        self._orders = Orders(self._send)
+        self._acknowledged = asyncio.Event()
+        self._tunnel_state: pb.Report | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._streams: dict[str, tuple[ReplicaStream, asyncio.Task[None]]] = {}
+        self._serving: dict[str, ReplicaStream] = {}
+        self._outboxes = Outboxes(self._settled)
+        self._queries: dict[str, asyncio.Future[list[pb.ModuleRef]]] = {}
+
+    @property
+    def connected(self) -> int:
+        """How many replicas have a welcomed stream."""
+        return len(self._serving)
+
+    async def run(self, tunnel: Tunnel) -> NoReturn:
+        """Keep streams to all replicas and serve them with the tunnel, until cancelled."""
+        self._tunnel = tunnel
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                group.create_task(self._keep_resolving(), name="resolve endpoints")
+                group.create_task(self._keep_sweeping(), name="expire watches")
+        finally:
+            self._group = None
+            await self._orders.cancel()
+        raise AssertionError("its tasks never end by themselves")
+
+    async def close(self, timeout: float) -> None:
+        """Take no more orders, let those under way finish or report them as unknown, flush, say Goodbye."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        await self._orders.close(timeout * 0.7)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await self._all_acknowledged()
+        streams = list(self._streams.values())
+        for stream, _ in streams:
+            stream.say_goodbye("the gateway ends")
+        if self._serving:
+            await asyncio.wait([task for _, task in streams], timeout=GOODBYE_TIMEOUT)
+
+    async def _all_acknowledged(self) -> None:
+        while any((outbox := self._outboxes.get(r)) is not None and not outbox.idle for r in self._serving):
+            self._acknowledged.clear()
+            await self._acknowledged.wait()
+
+    def report(self, report: pb.Report) -> bool:
+        """Queue a report for the replicas that it concerns; False when none can be reached. Sets observed_at."""
+        report.observed_at.FromMilliseconds(int(time.time() * 1000))
+        kind = report.WhichOneof("fact") or ""
+        if kind == "tunnel_state":
+            self._tunnel_state = report
+        replicas, now = self._concerned(report.base_id, kind), time.monotonic()
+        queued = sum(self._outboxes.put(replica, report, now) for replica in replicas) > 0
+        REPORTS.labels(kind=KINDS[kind], queued=str(queued).lower()).inc()
+        return queued
+
+    async def baseline(self, query: pb.Report) -> list[pb.ModuleRef]:
+        """Ask which modules a base should start with; the caller bounds the wait. Raises Unavailable."""
+        if len(self._queries) >= MAX_QUERIES:
+            raise Unavailable("too many baseline questions wait for an answer")
+        query_id = query.baseline_query.query_id = uuid.uuid4().hex
+        answer: asyncio.Future[list[pb.ModuleRef]] = asyncio.get_running_loop().create_future()
+        self._queries[query_id] = answer
+        try:
+            modules = await self._answered(query, answer)
+        finally:
+            del self._queries[query_id]
+            self._outboxes.withdraw(query)
+        self._orders.installs.note_baseline(query.base_id, query_id, modules, asyncio.get_running_loop().time())
+        return modules
+
+    async def _answered(self, query: pb.Report, answer: asyncio.Future[list[pb.ModuleRef]]) -> list[pb.ModuleRef]:
+        """Ask until there is an answer. Raises Unavailable."""
+        while True:
+            if not self.report(query):
+                raise Unavailable("no control plane replica is connected")
+            # Of replicas that are asked together one answers at first; asked again, all that can.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ASK_AGAIN):
+                    return await asyncio.shield(answer)
+            self._outboxes.withdraw(query)
+
+    def _concerned(self, base: str, kind: str) -> list[str]:
+        """Return who gets a report: its watcher for answers to polls, else the base's owner, else everybody."""
+        if kind in _POLLED and (watcher := self._routing.watcher(base)):
+            return [watcher] if watcher in self._serving else []
+        owner = "" if kind == "tunnel_state" else self._routing.owner(base)
+        return [owner] if owner in self._serving else list(self._serving)
+
+    # Calls of streams.
+
+    def welcomed(self, stream: ReplicaStream, welcome: pb.Welcome) -> Outbox | None:
+        """Begin to serve a replica unless another stream does."""
+        replica = welcome.replica_id
+        self._directory.answered(stream.endpoint, replica)
+        self._directory.members(replica, welcome.members)
+        if replica in self._serving or stream.endpoint not in self._directory.wanted():
+            return None
+        outbox = self._outboxes.open(welcome, stream.wake)
+        self._serving[replica] = stream
+        self._directory.serves(stream.endpoint, replica)
+        self._routing.welcomed(replica, time.monotonic())
+        STREAMS.set(len(self._serving))
+        if self._tunnel_state is not None:
+            outbox.put(self._tunnel_state, time.monotonic())
+        self._refresh()
+        return outbox
+
+    def received(self, stream: ReplicaStream, message: pb.ConnectResponse) -> None:
+        """Act on a message of a replica."""
+        replica = stream.replica
+        match message.WhichOneof("message"):
+            case "reports_ack":
+                self._outboxes.acknowledged(replica, message.reports_ack.seq)
+                self._acknowledged.set()
+            case "order":
+                self._order(replica, message.order)
+            case "watch":
+                self._watch(replica, message.watch)
+            case "unwatch":
+                self._unwatch(replica, message.unwatch)
+            case "claim":
+                self._claim(replica, message.claim)
+            case "release":
+                if self._admit(replica, message.release):
+                    self._routing.release(message.release.base_id, replica)
+            case "baseline_answer":
+                answer = self._queries.get(message.baseline_answer.query_id)
+                if answer is not None and not answer.done():
+                    answer.set_result([*message.baseline_answer.modules])
+            case "members":
+                self._directory.members(replica, message.members.members)
+                self._refresh()
+            case "drain":
+                log.info("replica drains", replica=replica, reason=message.drain.reason)
+                self._routing.disown(replica)
+
+    def malformed(self, stream: ReplicaStream, order: pb.Order, reason: str) -> None:
+        """Refuse an order that cannot be acted on."""
+        self._send(stream.replica, of_order(order, refused(pb.REFUSAL_REASON_INVALID, reason)))
+
+    def ended(self, stream: ReplicaStream, failures: int) -> None:
+        """Stop serving a replica."""
+        replica = stream.replica
+        if self._serving.get(replica) is stream:
+            del self._serving[replica]
+            self._directory.ended(replica)
+            self._routing.lost(replica, time.monotonic())
+            for base in self._outboxes.lost(replica, time.monotonic()):
+                if (owner := self._routing.owner(base)) in self._serving:
+                    self._outboxes.hand_on(base, owner)
+            STREAMS.set(len(self._serving))
+        if failures >= UNREACHABLE_AFTER:
+            self._directory.unreachable(stream.endpoint)
+        self._refresh()
+
+    # Orders, Watches and Claims.
+
+    def _order(self, replica: str, order: pb.Order) -> None:
+        assert self._tunnel is not None  # noqa: S101 - streams exist only while run has set it
+        if not self._admit(replica, order):
+            why = f"a higher fence than {order.fence} was seen for this base"
+            self._orders.refuse(replica, order, pb.REFUSAL_REASON_STALE_FENCE, why)
+        elif (outbox := self._outboxes.get(replica)) is None or not outbox.has_room:
+            why = "too many results wait to be acknowledged"
+            self._orders.refuse(replica, order, pb.REFUSAL_REASON_BUSY, why)
+        else:
+            self._orders.take(replica, order, self._tunnel.execute)
+
+    def _send(self, replica: str, result: pb.OrderResult) -> None:
+        """Queue a result for who owns the base by now, else for who ordered it."""
+        owner = self._routing.owner(result.base_id)
+        self._outboxes.keep(owner if owner in self._serving else replica, result)
+
+    def _settled(self, item: Kept) -> None:
+        """Tell the tunnel that it need not keep what an outcome came from."""
+        if self._tunnel is not None:
+            self._tunnel.settled(item)
+
+    def _watch(self, replica: str, watch: pb.Watch) -> None:
+        if not self._admit(replica, watch):
+            return
+        self._routing.watch(watch.base_id, replica)
+        self._outboxes.send_in_full(watch.base_id)
+        WATCHED.set(self._routing.watched)
+        if self._tunnel is not None:
+            self._tunnel.watch(watch)
+
+    def _unwatch(self, replica: str, unwatch: pb.Unwatch) -> None:
+        if self._admit(replica, unwatch) and self._routing.unwatch(unwatch.base_id, replica):
+            self._unwatched(unwatch.base_id)
+
+    def _unwatched(self, base: str) -> None:
+        self._outboxes.send_in_full(base)
+        WATCHED.set(self._routing.watched)
+        if self._tunnel is not None:
+            self._tunnel.unwatch(base)
+
+    def _claim(self, replica: str, claim: pb.Claim) -> None:
+        base, before = claim.base_id, self._routing.fence(claim.base_id)
+        if not self._admit(replica, claim):
+            return
+        self._routing.claim(base, replica)
+        if before and claim.fence > before:
+            # The last owner may have had no time to record what it installed.
+            for result in self._orders.installs.of(base, asyncio.get_running_loop().time()):
+                self._outboxes.keep(replica, result)
+        self._outboxes.hand_on(base, replica)
+
+    def _admit(self, replica: str, message: pb.Order | pb.Watch | pb.Unwatch | pb.Claim | pb.Release) -> bool:
+        base, kind = message.base_id, type(message).__name__
+        if self._routing.admit(base, message.fence):
+            return True
+        STALE.labels(message=kind).inc()
+        log.info("stale fence refused", base=base, message=kind, fence=message.fence)
+        # It may be right all the same: a Lease that was recreated begins lower where its maker's clock is behind.
+        seen = pb.Report(base_id=base, fence_seen=pb.FenceSeen(fence=self._routing.fence(base)))
+        seen.observed_at.FromMilliseconds(int(time.time() * 1000))
+        self._outboxes.put(replica, seen, time.monotonic())
+        return False
+
+    # Streams.
+
+    def _refresh(self) -> None:
+        """Have streams to exactly the wanted endpoints."""
+        if self._group is None:
+            return
+        wanted = self._directory.wanted()
+        for endpoint in sorted(wanted - self._streams.keys()):
+            stream = ReplicaStream(endpoint, self._hello, self)
+            task = self._group.create_task(stream.run(), name=f"stream {endpoint}")
+            self._streams[endpoint] = (stream, task)
+            task.add_done_callback(functools.partial(self._forget, endpoint))
+        for endpoint in sorted(self._streams.keys() - wanted):
+            stream, task = self._streams[endpoint]
+            if stream.connected:
+                stream.say_goodbye("the replica is reached elsewhere")
+            elif not stream.ending:
+                task.cancel()
+
+    def _forget(self, endpoint: str, _task: asyncio.Task[None]) -> None:
+        del self._streams[endpoint]
+
+    async def _keep_resolving(self) -> NoReturn:
+        warned = False
+        while True:
+            found = await asyncio.gather(*(resolve(endpoint) for endpoint in self._endpoints))
+            addresses = [address for addresses in found for address in addresses]
+            if addresses:
+                self._directory.configure(addresses)
+            elif not warned:
+                log.warning("no address for the control plane", endpoints=self._endpoints)
+            warned = not addresses
+            self._refresh()
+            interval = RESOLVE_INTERVAL if self._serving else TICK
+            await asyncio.sleep(interval * (0.75 + random.random() / 2))  # noqa: S311 - jitter
+
+    async def _keep_sweeping(self) -> NoReturn:
+        while True:
+            await asyncio.sleep(TICK)
+            now = time.monotonic()
+            for base in self._routing.expire(now):
+                log.info("no longer watched: its replica did not renew it", base=base)
+                self._unwatched(base)
+            self._outboxes.sweep(now, serving=len(self._serving))

@@ -1,0 +1,222 @@
+"""The links as a whole, in virtual time: what goes to which replica, and how everything that is kept ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
+
+from gateways.mqtt.orders import Outcomes
+from gateways.session import links
+from gateways.session.links import ControlPlaneLinks
+from gateways.session.outbox import Kept, Outbox
+from gateways.session.stream import ReplicaStream
+from gateways.session.validation import check
+from mqttclient.receipts import Acknowledgements
+from tests.unit.gateways import said
+
+pytestmark = pytest.mark.looptime
+
+
+class FakeStream:
+    """A stream whose other side the test plays. Stands in for ``stream.ReplicaStream``."""
+
+    def __init__(self, links: ControlPlaneLinks, endpoint: str) -> None:
+        self._links = links
+        self.endpoint = endpoint
+        self.replica = ""
+        self.outbox: Outbox | None = None
+
+    @property
+    def connected(self) -> bool:
+        return self.outbox is not None
+
+    ending = False
+
+    def wake(self) -> None:
+        """The test looks by itself."""
+
+    def say_goodbye(self, reason: str) -> None:
+        self.outbox = None
+
+    async def run(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    def welcome(self, replica: str, *members: pb.Member) -> bool:
+        self.replica = replica
+        welcome = pb.Welcome(replica_id=replica, members=members)
+        self.outbox = self._links.welcomed(cast("ReplicaStream", self), welcome)
+        return self.outbox is not None
+
+    def say(self, message: pb.ConnectResponse) -> None:
+        check(message)
+        self._links.received(cast("ReplicaStream", self), message)
+
+    def lose(self, failures: int = 1) -> None:
+        self.outbox = None
+        self._links.ended(cast("ReplicaStream", self), failures)
+
+    def sent(self) -> list[pb.ConnectRequest]:
+        """Take what waits for the replica."""
+        assert self.outbox is not None
+        return self.outbox.take(asyncio.get_running_loop().time())
+
+    def questions(self) -> list[str]:
+        """Take what waits for the replica; return the ids of the baseline questions in it."""
+        reports = [report for message in self.sent() for report in message.reports.reports]
+        return [report.baseline_query.query_id for report in reports if report.HasField("baseline_query")]
+
+    def acknowledge(self) -> None:
+        if sent := self.sent():
+            self.say(pb.ConnectResponse(reports_ack=pb.ReportsAck(seq=sent[-1].order_result.seq)))
+
+
+class Scene:
+    """Links with streams to play, and the receipts of a broker behind their tunnel."""
+
+    def __init__(self) -> None:
+        self.streams: dict[str, FakeStream] = {}
+        self.acknowledged: list[int] = []
+        self.links = ControlPlaneLinks(pb.Hello(gateway_id="g"), ["cp:1"])
+        self.outcomes = Outcomes(self.links.report)
+        self.broker = Acknowledgements(self.acknowledged.append)
+
+    # The tunnel.
+
+    async def execute(self, order: pb.Order) -> pb.OrderResult:
+        self.outcomes.order(order.order_id, self.broker.received(int(order.order_id)))
+        return pb.OrderResult(reply=said.reply())
+
+    def watch(self, watch: pb.Watch) -> None:
+        """Nothing is polled here."""
+
+    def unwatch(self, base: str) -> None:
+        """Nothing is polled here."""
+
+    def settled(self, kept: Kept) -> None:
+        self.outcomes.settled(kept)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def outcomes(messages: list[pb.ConnectRequest]) -> list[str]:
+    """Return the orders whose results are in messages; all of them succeeded."""
+    assert {message.order_result.reply.code for message in messages} <= {pb.REPLY_CODE_SUCCESS}
+    return [message.order_result.order_id for message in messages]
+
+
+async def resolve(endpoint: str) -> tuple[str, ...]:
+    return (endpoint,)
+
+
+@asynccontextmanager
+async def playing() -> AsyncIterator[Scene]:
+    """Links that run. No fixture: those are outside of the virtual time of a test."""
+    scene = Scene()
+
+    def stream(endpoint: str, _hello: pb.Hello, _owner: ControlPlaneLinks) -> FakeStream:
+        scene.streams[endpoint] = FakeStream(scene.links, endpoint)
+        return scene.streams[endpoint]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(links, "time", SimpleNamespace(monotonic=now, time=now))
+        patch.setattr(links, "resolve", resolve)
+        patch.setattr(links, "ReplicaStream", cast("Callable[..., ReplicaStream]", stream))
+        running = asyncio.create_task(scene.links.run(scene))
+        await asyncio.sleep(0.1)
+        yield scene
+        running.cancel()
+        await asyncio.wait([running])
+
+
+def order(number: int, fence: int = 1) -> pb.ConnectResponse:
+    return pb.ConnectResponse(order=said.order(str(number), pb.VERB_INSTALL, "biz", fence=fence))
+
+
+def claim(fence: int) -> pb.ConnectResponse:
+    return pb.ConnectResponse(claim=pb.Claim(base_id="b", fence=fence))
+
+
+def member(replica: str, address: str) -> pb.Member:
+    return pb.Member(replica_id=replica, address=address)
+
+
+async def test_a_gateway_hears_again_after_any_outage_of_the_control_plane() -> None:
+    """What a broker delivered is acknowledged in order: one that never is would block all that come after it."""
+    async with playing() as scene:
+        first = scene.streams["cp:1"]
+        assert first.welcome("r0")
+        first.say(order(1))
+        await asyncio.sleep(0.1)
+        first.lose()
+        await asyncio.sleep(720.0)
+        scene.broker.received(2).settle()
+        assert scene.acknowledged == [1, 2]
+        assert first.welcome("r0")
+        assert outcomes(first.sent()) == ["1"]
+
+
+async def test_a_question_whose_asker_gave_up_is_not_asked() -> None:
+    async with playing() as scene:
+        first = scene.streams["cp:1"]
+        assert first.welcome("r0")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(5.0):
+                await scene.links.baseline(said.query("b"))
+        assert first.sent() == []
+
+
+async def test_a_question_is_asked_again_of_whoever_there_is_and_the_first_answer_counts() -> None:
+    async with playing() as scene:
+        first = scene.streams["cp:1"]
+        members = member("r0", "cp:1"), member("r1", "cp:2")
+        assert first.welcome("r0", *members)
+        await asyncio.sleep(0.1)
+        second = scene.streams["cp:2"]
+        assert second.welcome("r1", *members)
+        asking = asyncio.create_task(scene.links.baseline(said.query("b")))
+        await asyncio.sleep(0.1)
+        asked = first.questions()
+        assert len(asked) == 1
+        assert second.questions() == asked
+        # The one whose turn it is is gone: its record says that it lives for some seconds more.
+        first.lose()
+        await asyncio.sleep(links.ASK_AGAIN)
+        assert second.questions() == asked
+        given = [pb.ModuleRef(name="biz1", version="1", url="https://repo.example/biz1.jar")]
+        for modules in (given, []):
+            answer = pb.BaselineAnswer(base_id="b", query_id=asked[0], modules=modules)
+            second.say(pb.ConnectResponse(baseline_answer=answer))
+        assert await asking == given
+        await asyncio.sleep(10.0)
+        assert second.questions() == []
+
+
+async def test_the_next_owner_of_a_base_learns_what_was_installed_lately() -> None:
+    """Its predecessor may have died before it recorded that."""
+    async with playing() as scene:
+        first = scene.streams["cp:1"]
+        assert first.welcome("r0", member("r0", "cp:1"), member("r1", "cp:2"))
+        await asyncio.sleep(0.1)
+        second = scene.streams["cp:2"]
+        assert second.welcome("r1", member("r0", "cp:1"), member("r1", "cp:2"))
+        first.say(claim(1))
+        for number in (1, 2):
+            first.say(order(number))
+        await asyncio.sleep(0.1)
+        first.acknowledge()
+        first.lose()
+        second.say(claim(2))
+        assert outcomes(second.sent()) == ["2"], "of each module the last one"
+        second.say(claim(2))
+        assert second.sent() == [], "a term is told once"
+        await asyncio.sleep(90.0)
+        second.say(claim(3))
+        assert second.sent() == []

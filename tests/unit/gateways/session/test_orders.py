@@ -1,0 +1,98 @@
+"""Each order is carried out once, and has one outcome."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
+
+from gateways.session.orders import GRACE, Orders
+from tests.unit.gateways import said
+
+pytestmark = pytest.mark.looptime
+
+
+class Scene:
+    """Orders, a tunnel that carries one out when the test says so, and what was sent to replicas."""
+
+    def __init__(self, **limits: int) -> None:
+        self.sent: list[tuple[str, pb.OrderResult]] = []
+        self.executed: list[str] = []
+        self.go = asyncio.Event()
+        self.orders = Orders(lambda replica, result: self.sent.append((replica, result)), **limits)
+
+    async def execute(self, order: pb.Order) -> pb.OrderResult:
+        self.executed.append(order.order_id)
+        await self.go.wait()
+        return pb.OrderResult(reply=said.reply())
+
+    async def take(self, order_id: str, replica: str = "r1") -> None:
+        self.orders.take(replica, said.order(order_id, pb.VERB_INSTALL, "biz1"), self.execute)
+        await asyncio.sleep(0)
+
+    async def finish(self) -> None:
+        self.go.set()
+        await asyncio.sleep(0.1)
+        self.go.clear()
+
+
+async def test_the_same_id_is_carried_out_once() -> None:
+    scene = Scene()
+    await scene.take("o", "r1")
+    await scene.take("o", "r2")
+    await scene.finish()
+    assert scene.sent == [("r2", said.result("o"))], "who asked last has the outcome"
+    await scene.take("o", "r1")
+    assert scene.sent[1:] == [("r1", said.result("o"))]
+    assert scene.executed == ["o"]
+
+
+async def test_it_is_bounded() -> None:
+    scene = Scene(max_open=2, max_done=2)
+    for order_id in "abc":
+        await scene.take(order_id)
+    assert scene.executed == ["a", "b"]
+    ((_, refused),) = scene.sent
+    assert (refused.order_id, refused.refused.reason) == ("c", pb.REFUSAL_REASON_BUSY)
+    await scene.finish()
+    await scene.take("c")
+    await scene.finish()
+    await scene.take("b")
+    await scene.take("a")
+    assert scene.executed == ["a", "b", "c", "a"], "the oldest of the outcomes is forgotten"
+    await scene.orders.cancel()
+
+
+async def test_at_the_end_what_is_not_done_is_unknown_and_nothing_is_begun() -> None:
+    scene = Scene()
+    await scene.take("o")
+    ending = asyncio.create_task(scene.orders.close(timeout=1.0))
+    await asyncio.sleep(0.5)
+    await scene.take("late")
+    await scene.take("o", "r2")
+    await ending
+    assert [(replica, result.order_id, result.WhichOneof("outcome")) for replica, result in scene.sent] == [
+        ("r1", "late", "refused"),
+        ("r2", "o", "unknown"),
+    ]
+
+
+async def test_an_order_that_hangs_is_unknown() -> None:
+    scene = Scene()
+    await scene.take("o")
+    await asyncio.sleep(60 + GRACE + 1)
+    ((_, result),) = scene.sent
+    assert result.unknown.message == "no outcome within 60 s"
+
+
+async def test_a_defect_met_with_one_order_is_its_outcome() -> None:
+    scene = Scene()
+
+    async def defect(_: pb.Order) -> pb.OrderResult:
+        raise KeyError("defect")
+
+    scene.orders.take("r1", said.order("o", pb.VERB_INSTALL, "biz1"), defect)
+    await asyncio.sleep(0.1)
+    ((_, result),) = scene.sent
+    assert result.unknown.message == "the gateway failed: KeyError"
