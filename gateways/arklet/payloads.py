@@ -9,8 +9,8 @@ part, since what is missing in it counts as not installed.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
@@ -29,6 +29,8 @@ from gateways.arklet.fields import (
 )
 from gateways.arklet.text import NAME_LIMIT, clip, clip_message, clip_trace, is_trace
 
+V = TypeVar("V")
+
 IDENTITY_LIMIT = 1024
 """Longest identity, in characters, that is understood at all; the gateway demands more of it."""
 
@@ -46,28 +48,21 @@ _WHOLE = re.compile(r"-?[0-9]{1,9}")
 _EMBEDDED_MAIN = "embed main"
 """mainClass of the base's own entry where it is embedded in its application: not a module."""
 
-# In the order of the Java enums, since some JSON libraries on bases write ordinals.
-_REPLY_CODES = {
-    "SUCCESS": pb.REPLY_CODE_SUCCESS,
-    "FAILED": pb.REPLY_CODE_FAILED,
-    "CMD_NOT_FOUND": pb.REPLY_CODE_CMD_NOT_FOUND,
-    "CMD_PROCESS_INTERNAL_ERROR": pb.REPLY_CODE_CMD_PROCESS_INTERNAL_ERROR,
-}
-_CLIENT_CODES = {
-    "SUCCESS": pb.CLIENT_CODE_SUCCESS,
-    "FAILED": pb.CLIENT_CODE_FAILED,
-    "REPEAT_BIZ": pb.CLIENT_CODE_REPEAT_BIZ,
-    "NOT_FOUND_BIZ": pb.CLIENT_CODE_NOT_FOUND_BIZ,
-    "ILLEGAL_STATE_BIZ": pb.CLIENT_CODE_ILLEGAL_STATE_BIZ,
-}
-_MODULE_STATES = {
-    "UNRESOLVED": pb.MODULE_STATE_UNRESOLVED,
-    "RESOLVED": pb.MODULE_STATE_RESOLVED,
-    "ACTIVATED": pb.MODULE_STATE_ACTIVATED,
-    "DEACTIVATED": pb.MODULE_STATE_DEACTIVATED,
-    "BROKEN": pb.MODULE_STATE_BROKEN,
-    "STOPPED": pb.MODULE_STATE_STOPPED,
-}
+
+def _members(value: Callable[[str], V], prefix: str, *names: str) -> dict[str, V]:
+    """Return values by name in the order of a Java enum, since some JSON libraries on bases write ordinals."""
+    return {name: value(f"{prefix}_{name}") for name in names}
+
+
+_REPLY_CODES = _members(
+    pb.ReplyCode.Value, "REPLY_CODE", "SUCCESS", "FAILED", "CMD_NOT_FOUND", "CMD_PROCESS_INTERNAL_ERROR"
+)
+_CLIENT_CODES = _members(
+    pb.ClientCode.Value, "CLIENT_CODE", "SUCCESS", "FAILED", "REPEAT_BIZ", "NOT_FOUND_BIZ", "ILLEGAL_STATE_BIZ"
+)
+_MODULE_STATES = _members(
+    pb.ModuleState.Value, "MODULE_STATE", "UNRESOLVED", "RESOLVED", "ACTIVATED", "DEACTIVATED", "BROKEN", "STOPPED"
+)
 _BASE_STATES = {"ACTIVATED": pb.BASE_STATE_ACTIVATED, "DEACTIVATED": pb.BASE_STATE_DEACTIVATED}
 _MASTER_STATES: Mapping[int, pb.BaseState.ValueType] = {
     pb.MODULE_STATE_ACTIVATED: pb.BASE_STATE_ACTIVATED,

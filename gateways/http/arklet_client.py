@@ -98,17 +98,12 @@ class ArkletClient:
             raise NotSent(f"no connection: {error.strerror or error}") from None
 
     async def _read(self, reader: asyncio.StreamReader) -> bytes:
-        """Read until the base closes, or until the answer is complete by its own Content-Length or chunks."""
+        """Read until the base closes, or until the answer is complete by its own Content-Length."""
         received = bytearray()
-        wanted: int | None = None
-        while chunk := await reader.read(_CHUNK):
+        while not _complete(received) and (chunk := await reader.read(_CHUNK)):
             received += chunk
             if len(received) > self._max_response:
                 raise Lost(f"the answer is larger than {self._max_response} bytes")
-            if wanted is None:
-                wanted = _complete_at(received)
-            if wanted and len(received) >= wanted:
-                break
         return bytes(received)
 
 
@@ -124,15 +119,15 @@ def _request(address: pb.Address, command: str, body: bytes) -> bytes:
     return head.encode("ascii") + body
 
 
-def _complete_at(received: bytearray) -> int | None:
-    """Return at how many bytes the answer is complete: 0 when only closing shows it, None without a whole head."""
+def _complete(received: bytearray) -> bool:
+    """Return whether an answer has as many bytes as its Content-Length says; without one only its end shows that."""
     end = received.find(b"\r\n\r\n")
     if end < 0:
         if len(received) > MAX_HEAD:
             raise Lost("the head of the answer is too long")
-        return None
+        return False
     length = _length(_headers(bytes(received[:end]))[1])
-    return 0 if length is None else end + 4 + length
+    return length is not None and len(received) >= end + 4 + length
 
 
 def parse(answer: bytes) -> bytes:

@@ -10,9 +10,11 @@ slot, just before it is sent: a list is never said to be newer than it is.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
@@ -22,7 +24,7 @@ from gateways.arklet.commands import COMMANDS, HELP
 from gateways.arklet.fields import Json, Malformed, first_object
 from gateways.arklet.payloads import Negative
 from gateways.http.arklet_client import Lost, NotSent, with_port
-from gateways.http.slots import Slots
+from gateways.http.metrics import POLLS_WAITING
 from gateways.polling.prober import Answer, Prober, failed_poll
 from gateways.session.orders import refused, unknown
 from gateways.session.outbox import Kept
@@ -30,6 +32,12 @@ from gateways.session.validation import seconds
 from service.addresses import AddressPolicy, AddressRefused
 from service.limits import Recent
 
+PROMPT = 1.0
+"""Seconds that a poll may hold a slot of the prompt lane while the slow lane has room."""
+SLOW = 4
+"""Slots of the slow lane for each slot of the prompt lane."""
+FAILING = 4
+"""Slots of the prompt lane for each slot of the failing lane."""
 HOLDS = 600.0
 """Seconds for which the answer of a base to help is believed."""
 MOST_BASES = 20_000
@@ -139,6 +147,49 @@ class HttpTunnel:
             self._report(_report(order.base_id, order.verb, answer, epoch))
             return pb.OrderResult(reply=pb.Reply(code=pb.REPLY_CODE_SUCCESS))
         return pb.OrderResult(reply=payloads.reply(answer))
+
+
+class Slots:
+    """Bounds the polls under way to prompt x (1 + SLOW + 1 / FAILING).
+
+    A hanging base holds a slot until its timeout, so it must not hold one that others
+    wait for. Polls of bases that answered last time share the prompt lane, where a poll
+    that takes longer than ``PROMPT`` seconds moves on to the slow lane if there is room
+    in it; polls of bases that failed last time have a lane of their own. Others thus wait
+    at most about ``PROMPT`` seconds, until as many bases hang at once as the slow lane
+    has slots.
+    """
+
+    def __init__(self, prompt: int) -> None:
+        self._prompt = asyncio.Semaphore(prompt)
+        self._slow_free = prompt * SLOW
+        self._failing = asyncio.Semaphore(max(prompt // FAILING, 1))
+
+    @asynccontextmanager
+    async def slot(self, *, failing: bool) -> AsyncIterator[None]:
+        """Hold a slot for one poll; failing: the base failed to answer last time."""
+        lane = self._failing if failing else self._prompt
+        with POLLS_WAITING.track_inprogress():
+            await lane.acquire()
+        slow = False
+
+        def move() -> None:
+            nonlocal slow
+            if self._slow_free:
+                self._slow_free -= 1
+                slow = True
+                lane.release()
+
+        timer = None if failing else asyncio.get_running_loop().call_later(PROMPT, move)
+        try:
+            yield
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if slow:
+                self._slow_free += 1
+            else:
+                lane.release()
 
 
 class Offers:

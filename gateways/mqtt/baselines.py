@@ -71,9 +71,6 @@ class Baselines:
         self._doubles = Doubles()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def __len__(self) -> int:
-        return len(self._tasks)
-
     def ask(self, query: pb.Report) -> bool:
         """Take a question; False when too many wait. One that waits already is not asked twice."""
         base = query.base_id

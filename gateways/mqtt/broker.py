@@ -54,9 +54,8 @@ class Client(Protocol):
 class Broker:
     """Keeps one connection to a broker."""
 
-    def __init__(self, target: Target, *, chance: Callable[[], float] = random.random) -> None:
+    def __init__(self, target: Target) -> None:
         self._target = target
-        self._chance = chance
         self._connection: MqttConnection | None = None
         self._ready = False
         self._trouble = "not connected yet"
@@ -99,7 +98,7 @@ class Broker:
                 )
             self._failed(failure)
             delay = min(FIRST_DELAY * 2.0 ** min(failures, 16), LONGEST_DELAY)
-            await asyncio.sleep(delay * (0.5 + self._chance()))
+            await asyncio.sleep(delay * (0.5 + random.random()))  # noqa: S311 - jitter
 
     async def _connect_once(self, client: Client) -> ConnectFailed:
         """Hold one connection from beginning to end; return how it ended."""

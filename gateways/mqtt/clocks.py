@@ -48,8 +48,8 @@ class _Clock:
 class Clocks:
     """The clocks of bases. Stamps are in seconds by a base's clock, everything else by ours."""
 
-    def __init__(self, *, max_clocks: int = MAX_CLOCKS) -> None:
-        self._clocks: Recent[str, _Clock] = Recent(max_clocks)
+    def __init__(self) -> None:
+        self._clocks: Recent[str, _Clock] = Recent(MAX_CLOCKS)
 
     def made_at(self, base: str, stamp: float, now: float) -> float | None:
         """Return when something that just came was stamped, at the earliest; None while that is not known."""

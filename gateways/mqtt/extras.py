@@ -36,7 +36,6 @@ class Extra:
         self._held_until = float("-inf")
         self._hold = FIRST_HOLD
         self._ended = ""
-        self._noted = ""
         self.why_not = ""
         """Why the broker does not give it; empty when it does, or was not asked yet."""
 
@@ -84,12 +83,10 @@ class Extra:
 
     def settle(self, why_not: str) -> None:
         """Take note of how it stands; a change is logged once."""
-        self.why_not = why_not
+        changed, self.why_not = why_not != self.why_not, why_not
         if not why_not:
             self._hold = FIRST_HOLD
-        if why_not != self._noted:
-            self._noted = why_not
-            if why_not:
-                log.warning("the broker does not give all", what=self._name, saw=why_not, follows=self._without)
-            else:
-                log.info("the broker gives what it did not before", what=self._name)
+        if changed and why_not:
+            log.warning("the broker does not give all", what=self._name, saw=why_not, follows=self._without)
+        elif changed:
+            log.info("the broker gives what it did not before", what=self._name)

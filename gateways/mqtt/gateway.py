@@ -14,9 +14,8 @@ from gateways.mqtt.broker import Broker
 from gateways.mqtt.inbound import Inbound
 from gateways.mqtt.leftovers import Leftovers
 from gateways.mqtt.settings import MqttGatewaySettings
-from gateways.mqtt.sharing import Sharing
 from gateways.mqtt.strays import Strays
-from gateways.mqtt.subscriptions import Subscriptions
+from gateways.mqtt.subscriptions import Sharing, Subscriptions
 from gateways.mqtt.tunnel import MqttTunnel
 from gateways.program import Gateway
 from gateways.session.links import ControlPlaneLinks

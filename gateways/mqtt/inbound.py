@@ -114,7 +114,7 @@ class Inbound:
             raise MessageRefused("retained", "a retained message tells nothing of now")
         if len(message.payload) > LIMIT:
             raise MessageRefused("too_large", f"{len(message.payload)} bytes; at most {LIMIT} are looked at")
-        if word in _ANSWERS and not self._tunnel.questions.concern(base):
+        if word in _ANSWERS and not self._tunnel.concerns(base):
             FOREIGN.labels(word=word.value).inc()
             return
         try:
@@ -164,7 +164,7 @@ class Inbound:
             answer = pb.Report(base_id=said.base, health=payloads.health(said.opened.content))
         except Negative as error:
             answer = error
-        self._tunnel.questions.answered(said.base, pb.VERB_HEALTH, answer)
+        self._tunnel.answered(said.base, pb.VERB_HEALTH, answer)
 
     def _simple_modules(self, said: _Said) -> None:
         self._listed(said, payloads.simple_modules(said.opened.data))
@@ -174,11 +174,11 @@ class Inbound:
         try:
             self._listed(said, payloads.modules(said.opened.content))
         except Negative as error:
-            self._tunnel.questions.answered(said.base, pb.VERB_QUERY_MODULES, error)
+            self._tunnel.answered(said.base, pb.VERB_QUERY_MODULES, error)
 
     def _listed(self, said: _Said, modules: pb.Modules) -> None:
         report = pb.Report(base_id=said.base, modules=modules)
-        if not self._tunnel.questions.listed(report, said.opened.published_at / 1000, said.made_at):
+        if not self._tunnel.listed(report, said.opened.published_at / 1000, said.made_at):
             raise MessageRefused("reordered", "a newer module list came before this one")
 
     # Outcomes.

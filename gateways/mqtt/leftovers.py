@@ -14,7 +14,6 @@ may be in use by another controller, and is left alone until they come.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import NoReturn
 
@@ -35,6 +34,8 @@ LOOK = 10.0
 """Seconds in which a broker sends what it retains."""
 PAUSE = 0.05
 """Seconds between two removals."""
+MAX_BASES = 32_768
+"""Bases whose leftovers are remembered, each at most once for each command."""
 MAX_TOPICS = 131_072
 MAX_ECHOES = 4_096
 
@@ -48,9 +49,9 @@ class Leftovers:
         self._filters = topics.commands(env)
         """Baselines are listened to anyway (``Subscriptions``), and for good."""
         self._found: dict[str, set[str]] = {}
-        self._count = 0
         self._looked = False
         self._live: asyncio.Queue[str] = asyncio.Queue(MAX_TOPICS)
+        """Topics of what lies ready for bases that live."""
         self.looking = Extra(
             "commands that another controller retained", "bases may carry out old commands again when they connect"
         )
@@ -61,21 +62,16 @@ class Leftovers:
 
     def saw(self, message: MqttMessage, base: str) -> None:
         """Take something that is addressed to a base: a leftover, or the news that one is gone."""
-        found = self._found.get(base)
-        if message.retained and message.payload and self._count < MAX_TOPICS:
-            found = self._found.setdefault(base, set())
-            self._count += message.topic not in found
-            found.add(message.topic)
-        elif not message.payload and found is not None and message.topic in found:
-            self._forget(base, (message.topic,))
+        if message.retained and message.payload and (base in self._found or len(self._found) < MAX_BASES):
+            self._found.setdefault(base, set()).add(message.topic)
+        elif not message.payload:
+            self._found.get(base, set()).discard(message.topic)
 
     def lives(self, base: str) -> None:
         """Take note that a base lives."""
-        found = sorted(self._found.get(base, ()))
-        for topic in found:
-            self._live.put_nowait(topic)
-        if found:
-            self._forget(base, found)
+        for topic in sorted(self._found.pop(base, ())):
+            if not self._live.full():
+                self._live.put_nowait(topic)
 
     def is_echo(self, base: str, result: pb.BatchInstallResult) -> bool:
         """Return whether a base's report on its baseline is about the one that was removed."""
@@ -96,8 +92,8 @@ class Leftovers:
             self._looked = not self.looking.why_not
             with suppress(Unanswered):
                 await connection.unsubscribe(self._filters)
-            if self._found:
-                log.info("retained commands of another controller", bases=len(self._found), commands=self._count)
+            if commands := sum(len(found) for found in self._found.values()):
+                log.info("retained commands of another controller", bases=len(self._found), commands=commands)
         while True:
             topic = await self._live.get()
             await self.removing.allowed()
@@ -116,11 +112,3 @@ class Leftovers:
             raise Lost(str(error)) from None
         LEFTOVERS_CLEARED.inc()
         log.info("retained command removed", topic=topic)
-
-    def _forget(self, base: str, gone: Iterable[str]) -> None:
-        found = self._found[base]
-        for topic in gone:
-            found.discard(topic)
-            self._count -= 1
-        if not found:
-            del self._found[base]

@@ -96,9 +96,6 @@ class Pending:
     def __init__(self) -> None:
         self._orders: dict[tuple[str, int, str, str], list[Waiting]] = {}
 
-    def __len__(self) -> int:
-        return sum(len(alike) for alike in self._orders.values())
-
     @contextmanager
     def wait(self, base: str, verb: pb.Verb.ValueType, name: str, version: str, *, now: float) -> Iterator[Waiting]:
         """Within this context the answer to an order that is sent now finds it.

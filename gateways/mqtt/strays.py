@@ -1,9 +1,9 @@
-"""Bases that beat where nobody listens: their environment is not the one of this gateway.
+"""Bases that send heartbeats where nobody listens: their environment is not the one of this gateway.
 
-A base that was not told its environment uses "default", a controller that was not
-told uses "dev": they never meet, and neither side says so. The gateway therefore
-listens for heartbeats under "default" until it hears one, says so, and listens again
-after a while; where that environment is served by somebody else it costs next to nothing.
+A base without an environment of its own uses "default", a controller without one uses
+"dev": they never meet, and neither side says so. The gateway therefore listens for
+heartbeats under "default" until one comes, says so, and listens again after a while;
+where that environment is served by somebody else it costs next to nothing.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ import structlog
 from gateways.arklet.topics import InvalidTopic, Word, from_all, parse
 from gateways.mqtt.extras import Extra
 from gateways.mqtt.metrics import REFUSED
-from gateways.mqtt.sharing import shared
+from gateways.mqtt.subscriptions import shared
 from mqttclient.connection import MqttConnection, MqttMessage
 from mqttclient.failures import Unanswered
 
 log = structlog.get_logger(__name__)
 
 DEFAULT_ENV = "default"
-"""Environment of bases that were not told theirs."""
+"""Environment of bases that have none configured."""
 DEAF = 600.0
 """Seconds between two looks."""
 
 
 class Strays:
-    """Finds heartbeats of the environment that bases have without being told one."""
+    """Finds heartbeats of the environment that bases have without configuration."""
 
     def __init__(self, env: str) -> None:
         self._env = env
         self._seen = asyncio.Event()
         self._filter = ""
         self.extra = Extra(
-            f"heartbeats of the environment {DEFAULT_ENV}", "bases that were not told their environment are not noticed"
+            f"heartbeats of the environment {DEFAULT_ENV}", "bases that have no environment configured are not noticed"
         )
 
     def is_stray(self, message: MqttMessage) -> bool:
@@ -53,7 +53,7 @@ class Strays:
             if word is Word.HEART:
                 self._seen.set()
                 log.warning(
-                    "a base beats in another environment and is not served: give the base's metadata hook the runtime "
+                    "a base of another environment is not served: give the base's metadata hook the runtime "
                     "environment of this controller, or set ENV to the base's",
                     base=base,
                     base_environment=DEFAULT_ENV,
@@ -69,7 +69,7 @@ class Strays:
             await self._listen(connection)
 
     async def listen(self, connection: MqttConnection) -> NoReturn:
-        """Listen again a while after a base was heard. Raises Lost."""
+        """Listen again a while after a base was noticed. Raises Lost."""
         while True:
             await self._seen.wait()
             with suppress(Unanswered):

@@ -4,7 +4,12 @@ Answers go to every gateway, since only the one that asked knows what they answe
 ``health``, ``simpleBiz``, ``biz``, ``bizOperation``. What bases say on their own
 (``heart``, ``queryBaseline``, ``batchInstallBizResponse``) goes to one of the gateways
 where the broker has shared subscriptions, and to every gateway where it does not.
-Heartbeats then are told twice, which is harmless; for baseline questions see ``baselines``.
+Heartbeats are then reported twice, which is harmless; for baseline questions see ``baselines``.
+
+MQTT 3.1.1 has no shared subscriptions (``$share/GROUP/FILTER``), so a broker without them
+may refuse the filter, end the connection, or take it for a plain topic and deliver nothing;
+and one that has them may not let this user in. So they are put to the test, with a group
+and a topic of our own: a message that must come back.
 
 No SUBSCRIBE has more than eight filters, which is as many as some brokers take, and
 none mixes what is needed with what is not.
@@ -12,22 +17,73 @@ none mixes what is needed with what is not.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
 from gateways.arklet.topics import Word, baseline, from_all
-from gateways.mqtt.extras import HOLD
+from gateways.mqtt.extras import HOLD, WITHIN, Extra
 from gateways.mqtt.metrics import SHARED
-from gateways.mqtt.sharing import Sharing, shared
-from mqttclient.connection import MqttConnection
-from mqttclient.failures import ConnectFailed, Unanswered
+from mqttclient.connection import MqttConnection, MqttMessage
+from mqttclient.failures import ConnectFailed, Lost, NotSent, Unanswered
 
 ANSWERS = (Word.HEALTH, Word.SIMPLE_BIZ, Word.BIZ, Word.BIZ_OPERATION)
 NEWS = (Word.HEART, Word.QUERY_BASELINE, Word.BATCH_RESPONSE)
 
 
+GROUP = "koupleless-module-controller"
+
+_LEVEL = {ord(character): "_" for character in "/+#$\0"}
+
+
+def shared(name: str, group: str = GROUP) -> str:
+    """Return the filter for a gateway's share of what is published under another filter."""
+    return f"$share/{group}/{name}"
+
+
+class Sharing:
+    """What is known of the broker's shared subscriptions; client_id is that of this gateway."""
+
+    def __init__(self, env: str, client_id: str) -> None:
+        name = client_id.translate(_LEVEL)
+        self._topic = f"koupleless_{env}/{name}/gateway/probe"
+        self._filter = shared(self._topic, f"{GROUP}-{name}")
+        self._came_back = asyncio.Event()
+        self.extra = Extra(
+            "shared subscriptions",
+            "every gateway hears every base, which is harmless; one gateway alone does less work",
+        )
+
+    def is_probe(self, message: MqttMessage) -> bool:
+        """Take a message if it is the one to ourselves."""
+        if message.topic != self._topic:
+            return False
+        self._came_back.set()
+        return True
+
+    async def prove(self, connection: MqttConnection) -> str:
+        """Return why the broker has no shared subscriptions for us, empty if it has them. Raises Lost."""
+        self._came_back.clear()
+        why_not = await self.extra.subscribe(connection, [self._filter])
+        if why_not:
+            return why_not
+        with self.extra.asked_of(connection), connection.asking(f"publish to {self._topic}"):
+            try:
+                async with asyncio.timeout(WITHIN):
+                    await connection.publish(self._topic, b"{}")
+                    await self._came_back.wait()
+            except NotSent as error:
+                raise Lost(str(error)) from None
+            except TimeoutError:
+                return (
+                    f"a message to {self._topic} did not come back through {self._filter} within {WITHIN:g} s: the "
+                    "broker takes that filter for a plain topic, or this user may not write or read the topic"
+                )
+        return ""
+
+
 class Subscriptions:
-    """The subscriptions of one gateway; made anew on each connection."""
+    """The subscriptions of one gateway, which begin again on each connection."""
 
     def __init__(self, env: str, sharing: Sharing) -> None:
         self._answers = [from_all(env, word) for word in ANSWERS]
@@ -43,14 +99,14 @@ class Subscriptions:
     async def make(self, connection: MqttConnection) -> None:
         """Subscribe to everything. Raises Lost, and ConnectFailed where the broker refuses what is needed."""
         await _need(connection, self._answers, [self._baselines])
-        # Where there was no sharing the last time, bases are heard before it is tried again.
-        heard = not self.shared
-        if heard:
+        # Where there was no sharing the last time, bases are listened to before it is tried again.
+        listening = not self.shared
+        if listening:
             await _need(connection, self._news)
         why_not = await self._share(connection)
-        if why_not and not heard:
+        if why_not and not listening:
             await _need(connection, self._news)
-        elif heard and not why_not:
+        elif listening and not why_not:
             with suppress(Unanswered):
                 await connection.unsubscribe(self._news)
         self._settle(why_not)

@@ -108,9 +108,6 @@ class Prober:
         self._bases: dict[str, _Base] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def __len__(self) -> int:
-        return len(self._bases)
-
     def watch(self, watch: pb.Watch) -> None:
         """Poll a base from now on, or as this Watch says; asks at once when the Watch wants a newer list."""
         known = self._bases.get(watch.base_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from prometheus_client import Counter, Gauge
 
 STREAMS = Gauge("koupleless_gateway_streams", "Welcomed streams to control plane replicas")
@@ -20,14 +21,7 @@ DROPPED = Counter(
     ["kind", "reason"],
 )
 
-KINDS = {
-    "heartbeat": "Heartbeat",
-    "health": "Health",
-    "modules": "ModuleList",
-    "baseline_query": "BaselineQuery",
-    "batch_install_result": "BatchReply",
-    "tunnel_state": "TunnelState",
-    "poll_failed": "PollFailed",
-    "fence_seen": "FenceSeen",
-}
+_FACTS = pb.Report.DESCRIPTOR.oneofs_by_name["fact"].fields
+KINDS = {fact.name: message.name for fact in _FACTS if (message := fact.message_type) is not None}
 """By the name of a fact in Report: the label for it."""
+KINDS |= {"modules": "ModuleList", "batch_install_result": "BatchReply"}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeAlias
 
 import structlog
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
@@ -29,6 +30,8 @@ KEPT = 60.0
 """Seconds for which installs are remembered: several times what the record of an install takes."""
 MAX_BASES = 4_096
 """Bases whose installs are remembered."""
+
+Execute: TypeAlias = Callable[[pb.Order], Awaitable[pb.OrderResult]]
 
 
 def refused(reason: pb.RefusalReason.ValueType, message: str) -> pb.OrderResult:
@@ -50,19 +53,16 @@ def of_order(order: pb.Order, result: pb.OrderResult) -> pb.OrderResult:
 class Orders:
     """Orders under way and done; send is called with the replica that asked last and the result."""
 
-    def __init__(
-        self, send: Callable[[str, pb.OrderResult], None], *, max_open: int = MAX_OPEN, max_done: int = MAX_DONE
-    ) -> None:
+    def __init__(self, send: Callable[[str, pb.OrderResult], None]) -> None:
         self._send = send
-        self._max_open = max_open
         self.installs = Installs()
         self._open: dict[str, str] = {}
         """By order under way: the replica that asked last."""
-        self._done: Recent[str, pb.OrderResult] = Recent(max_done)
+        self._done: Recent[str, pb.OrderResult] = Recent(MAX_DONE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._ending = False
 
-    def take(self, replica: str, order: pb.Order, execute: Callable[[pb.Order], Awaitable[pb.OrderResult]]) -> None:
+    def take(self, replica: str, order: pb.Order, execute: Execute) -> None:
         """Carry an order out; a duplicate only has its outcome sent again, once known."""
         if order.order_id in self._open:
             DUPLICATE_ORDERS.inc()
@@ -72,7 +72,7 @@ class Orders:
             self._send(replica, done)
         elif self._ending:
             self.refuse(replica, order, pb.REFUSAL_REASON_BUSY, "the gateway ends")
-        elif len(self._open) >= self._max_open:
+        elif len(self._open) >= MAX_OPEN:
             self.refuse(replica, order, pb.REFUSAL_REASON_BUSY, "too many orders are under way")
         else:
             self._open[order.order_id] = replica
@@ -102,7 +102,7 @@ class Orders:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _carry_out(self, order: pb.Order, execute: Callable[[pb.Order], Awaitable[pb.OrderResult]]) -> None:
+    async def _carry_out(self, order: pb.Order, execute: Execute) -> None:
         timeout, verb = seconds(order.timeout), COMMANDS[order.verb]
         result = unknown("the gateway ended before the base answered")
         try:
@@ -135,8 +135,7 @@ class Installs:
     somebody else's. Bounded by time and by the number of bases; times are monotonic seconds.
     """
 
-    def __init__(self, max_bases: int = MAX_BASES) -> None:
-        self._max = max_bases
+    def __init__(self) -> None:
         self._bases: OrderedDict[str, dict[tuple[str, str], tuple[pb.OrderResult, float]]] = OrderedDict()
 
     def note(self, order: pb.Order, result: pb.OrderResult, now: float) -> None:
@@ -170,7 +169,7 @@ class Installs:
         self._bases.move_to_end(result.base_id)
         while self._bases:
             base, modules = next(iter(self._bases.items()))
-            if len(self._bases) <= self._max and any(now - at <= KEPT for _, at in modules.values()):
+            if len(self._bases) <= MAX_BASES and any(now - at <= KEPT for _, at in modules.values()):
                 return
             del self._bases[base]
 

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -76,9 +76,7 @@ class _Sent:
 class Outbox:
     """The queue towards one replica; all times are monotonic seconds of the caller's clock."""
 
-    def __init__(self, *, max_news: int = MAX_NEWS, max_kept: int = MAX_KEPT) -> None:
-        self._max_news = max_news
-        self._max_kept = max_kept
+    def __init__(self) -> None:
         self._limits = pb.Limits(max_unacked=DEFAULT_UNACKED, max_batch=DEFAULT_BATCH)
         self._news: OrderedDict[Key, News] = OrderedDict()
         self._kept: OrderedDict[str, list[Kept]] = OrderedDict()
@@ -94,7 +92,7 @@ class Outbox:
     @property
     def has_room(self) -> bool:
         """Whether one more result can be kept."""
-        return self._kept_count < self._max_kept
+        return self._kept_count < MAX_KEPT
 
     @property
     def depth(self) -> int:
@@ -122,7 +120,7 @@ class Outbox:
         if kind in _ANSWERED:
             self._news.pop((base, "poll_failed", _ANSWERED[kind]), None)
         key = (base, kind, report.poll_failed.verb)
-        if key not in self._news and len(self._news) >= self._max_news:
+        if key not in self._news and len(self._news) >= MAX_NEWS:
             self._dropped["full"] += 1
             return False
         self._news[key] = (key, report, now)
@@ -131,7 +129,7 @@ class Outbox:
 
     def keep(self, item: Kept) -> bool:
         """Keep an item until it is acknowledged; False when even the overdraft for refusals is used up."""
-        if self._kept_count >= 2 * self._max_kept:
+        if self._kept_count >= 2 * MAX_KEPT:
             return False
         self._kept_count += 1
         self._kept.setdefault(item.base_id, []).append(item)
@@ -285,9 +283,6 @@ class Outboxes:
         self._settled = settled
         self._outboxes: dict[str, Outbox] = {}
         self._lost_at: dict[str, float] = {}
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._outboxes)
 
     def get(self, replica: str) -> Outbox | None:
         """Return the outbox of a replica, None if nothing can be kept for it."""

@@ -10,21 +10,22 @@ from service.limits import Recent
 
 MAX_BASES = 65_536
 """Most bases whose fence is remembered; the one not spoken of for longest is forgotten first."""
+GRACE = 60.0
+RENEWAL = 10.0
+"""Seconds."""
 
 
 class Routing:
     """The highest fence of each base, the replica that owns it, and the replica that watches it.
 
-    A base stays watched for ``grace`` seconds after the stream to its replica was
+    A base stays watched for ``GRACE`` seconds after the stream to its replica was
     lost, since the stream mostly comes back; a replica sends all its Watches again
-    on each stream, and what is not among them ``renewal`` seconds after Welcome is
+    on each stream, and what is not among them ``RENEWAL`` seconds after Welcome is
     not watched any more.
     """
 
-    def __init__(self, *, max_bases: int = MAX_BASES, grace: float = 60.0, renewal: float = 10.0) -> None:
-        self._grace = grace
-        self._renewal = renewal
-        self._fences: Recent[str, int] = Recent(max_bases)
+    def __init__(self) -> None:
+        self._fences: Recent[str, int] = Recent(MAX_BASES)
         self._owners: dict[str, str] = {}
         self._watchers: dict[str, tuple[str, int]] = {}
         """By base: the replica, and the turn in which its Watch came."""
@@ -82,12 +83,12 @@ class Routing:
 
     def welcomed(self, replica: str, now: float) -> None:
         """Expect all Watches of a replica again."""
-        self._turn(replica, now + self._renewal)
+        self._turn(replica, now + RENEWAL)
 
     def lost(self, replica: str, now: float) -> None:
         """The stream to a replica ended: it owns nothing, and the grace of its Watches begins."""
         self.disown(replica)
-        self._turn(replica, now + self._grace)
+        self._turn(replica, now + GRACE)
 
     def _turn(self, replica: str, deadline: float) -> None:
         self._turns[replica] = self._turns.get(replica, 0) + 1

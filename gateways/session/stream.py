@@ -129,19 +129,11 @@ class ReplicaStream:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._read(call), name=f"read {self.endpoint}")
                     group.create_task(self._write(call), name=f"write {self.endpoint}")
-                    group.create_task(self._await_welcome(), name=f"welcome {self.endpoint}")
             except* _Ended as ended:
                 reason = str(ended.exceptions[0])
             finally:
                 call.cancel()
         return reason
-
-    async def _await_welcome(self) -> None:
-        try:
-            async with asyncio.timeout(WELCOME_TIMEOUT):
-                await self._welcome.wait()
-        except TimeoutError:
-            raise _Ended(f"no Welcome within {WELCOME_TIMEOUT:g} s") from None
 
     async def _read(self, call: grpc.aio.StreamStreamCall[pb.ConnectRequest, pb.ConnectResponse]) -> NoReturn:
         while True:
@@ -188,8 +180,9 @@ class ReplicaStream:
 
     async def _write(self, call: grpc.aio.StreamStreamCall[pb.ConnectRequest, pb.ConnectResponse]) -> None:
         try:
-            await call.write(pb.ConnectRequest(hello=self._hello))
-            await self._welcome.wait()
+            async with asyncio.timeout(WELCOME_TIMEOUT):
+                await call.write(pb.ConnectRequest(hello=self._hello))
+                await self._welcome.wait()
             while True:
                 await self._wake.wait()
                 self._wake.clear()
@@ -202,5 +195,7 @@ class ReplicaStream:
                     await asyncio.sleep(GOODBYE_TIMEOUT)
                     raise _Ended("said goodbye")
                 await asyncio.sleep(FLUSH_INTERVAL)
+        except TimeoutError:
+            raise _Ended(f"no Welcome within {WELCOME_TIMEOUT:g} s") from None
         except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
             return

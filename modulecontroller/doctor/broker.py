@@ -14,8 +14,7 @@ from collections.abc import AsyncIterator
 from gateways.arklet import topics
 from gateways.arklet.topics import Word, from_all
 from gateways.mqtt.settings import MqttGatewaySettings
-from gateways.mqtt.sharing import Sharing
-from gateways.mqtt.subscriptions import ANSWERS, NEWS
+from gateways.mqtt.subscriptions import ANSWERS, NEWS, Sharing
 from modulecontroller.configuration import Configuration
 from modulecontroller.doctor.findings import Finding, error, ok, skipped, warning
 from modulecontroller.doctor.heard import Heard

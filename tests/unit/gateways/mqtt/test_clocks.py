@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -102,8 +103,9 @@ def test_silence_makes_a_clock_unknown() -> None:
     assert clocks.made_at("base", WINDOW, WINDOW) is None
 
 
-def test_clocks_are_bounded() -> None:
-    clocks = Clocks(max_clocks=2)
+def test_clocks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateways.mqtt.clocks.MAX_CLOCKS", 2)
+    clocks = Clocks()
     for base in "abc":
         clocks.made_at(base, 0, 0)
     assert clocks.made_at("a", 1, 1) is None

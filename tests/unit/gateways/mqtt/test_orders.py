@@ -63,7 +63,7 @@ async def test_the_newest_of_orders_alike_gets_the_answer(scene: Scene) -> None:
         assert first.open
         assert scene.say(DONE)
         assert (await third.answer())[0] == DONE
-    assert not len(scene.pending)
+    assert not scene.pending._orders
 
 
 async def test_what_follows_the_refusal_of_a_second_order_is_the_answer_to_the_first(scene: Scene) -> None:
@@ -127,5 +127,5 @@ async def test_a_wait_that_is_cut_short_leaves_nothing_behind(scene: Scene) -> N
 
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(wait(), 1)
-    assert not len(scene.pending)
+    assert not scene.pending._orders
     assert not scene.say(DONE)

@@ -63,14 +63,14 @@ async def test_a_baseline_question_is_kept_until_it_can_be_answered() -> None:
     assert scene.baselines.ask(said.query("a"))
     await asyncio.sleep(22)
     assert [(topic, retain) for topic, _, retain in scene.sent] == [("koupleless_dev/a/base/baseline", False)]
-    assert not len(scene.baselines)
+    assert not scene.baselines._tasks
 
 
 async def test_a_baseline_question_is_not_kept_for_ever() -> None:
     scene = Scene(known_at=10_000)
     scene.baselines.ask(said.query("a"))
     await asyncio.sleep(KEEP + 1)
-    assert not len(scene.baselines)
+    assert not scene.baselines._tasks
 
 
 async def test_a_baseline_that_may_have_arrived_is_not_sent_again() -> None:

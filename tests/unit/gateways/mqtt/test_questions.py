@@ -9,8 +9,7 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet.payloads import Negative
 from gateways.mqtt.clocks import Clocks
-from gateways.mqtt.questions import MqttQuestions
-from gateways.polling.prober import Prober
+from gateways.mqtt.tunnel import MqttTunnel
 from mqttclient.failures import NotSent
 from tests.unit.gateways import said
 
@@ -43,22 +42,20 @@ class Scene:
         self.broker = FakeBroker()
         self.told: list[pb.Report] = []
         self.clocks = Clocks()
-        self.questions = MqttQuestions("dev", self.broker, self.report, health_timeout=5, query_timeout=10)
-        self.prober = Prober(self.questions, self.report, chance=lambda: 0.5)
+        self.tunnel = MqttTunnel(
+            "dev", self.broker, self.report, health_timeout=5, query_timeout=10, chance=lambda: 0.5
+        )
 
-    def report(self, report: pb.Report) -> None:
+    def report(self, report: pb.Report) -> bool:
         assert report.base_id == "a"
         self.told.append(report)
-
-    def watch(self, watch: pb.Watch) -> None:
-        self.questions.watch(watch)
-        self.prober.watch(watch)
+        return True
 
     def list_modules(self, *, age: float = 0.0) -> bool:
         now = asyncio.get_running_loop().time()
         stamp = now - age + AHEAD
         report = said.modules("a", said.module("biz"), epoch=0)
-        return self.questions.listed(report, stamp, self.clocks.made_at("a", stamp, now))
+        return self.tunnel.listed(report, stamp, self.clocks.made_at("a", stamp, now))
 
     def asked(self) -> list[float]:
         return [at for at, topic in self.broker.sent if topic == "koupleless_dev/a/queryAllBiz"]
@@ -76,19 +73,19 @@ async def scene() -> Scene:
 
 
 async def test_a_base_is_asked_again_until_a_list_is_new_enough(scene: Scene) -> None:
-    scene.watch(WATCH)
+    scene.tunnel.watch(WATCH)
     for _ in range(40):
         await asyncio.sleep(0.1)
         if len(scene.asked()) > len(scene.epochs()):
             scene.list_modules()
-    await scene.prober.close()
+    await scene.tunnel.prober.close()
     assert scene.asked()[0] == 0
     assert len(scene.asked()) == 2, "one confirms; then the interval"
     assert scene.epochs() == [0, 1]
 
 
 async def test_a_list_that_nobody_here_asked_for_counts_by_when_it_was_made(scene: Scene) -> None:
-    scene.watch(WATCH)
+    scene.tunnel.watch(WATCH)
     await asyncio.sleep(0.1)
     scene.list_modules()
     await asyncio.sleep(0.5)
@@ -96,16 +93,16 @@ async def test_a_list_that_nobody_here_asked_for_counts_by_when_it_was_made(scen
     await asyncio.sleep(0.9)
     scene.list_modules()
     await asyncio.sleep(0)
-    await scene.prober.close()
+    await scene.tunnel.prober.close()
     assert scene.epochs() == [0, 0, 1]
 
 
 async def test_an_old_answer_that_comes_after_a_higher_epoch_does_not_count_for_it(scene: Scene) -> None:
-    scene.watch(WATCH)
+    scene.tunnel.watch(WATCH)
     for _ in range(30):
         await asyncio.sleep(0.1)
         scene.list_modules()
-    scene.watch(said.watch("a", port=0, epoch=2))
+    scene.tunnel.watch(said.watch("a", port=0, epoch=2))
     await asyncio.sleep(2)
     # It was on its way for 2.5 s, and answers the question of now as well as any.
     scene.list_modules(age=2.04)
@@ -114,45 +111,45 @@ async def test_an_old_answer_that_comes_after_a_higher_epoch_does_not_count_for_
     await asyncio.sleep(1.5)
     scene.list_modules()
     await asyncio.sleep(0)
-    await scene.prober.close()
+    await scene.tunnel.prober.close()
     assert scene.epochs()[-1] == 2
 
 
 async def test_an_overtaken_list_is_dropped(scene: Scene) -> None:
-    scene.watch(WATCH)
+    scene.tunnel.watch(WATCH)
     await asyncio.sleep(2)
     assert scene.list_modules()
     await asyncio.sleep(0.1)
     assert not scene.list_modules(age=1)
     assert len(scene.epochs()) == 1
-    await scene.prober.close()
+    await scene.tunnel.prober.close()
 
 
 async def test_silence_is_told_once_and_no_broker_not_at_all(scene: Scene) -> None:
-    scene.watch(WATCH)
+    scene.tunnel.watch(WATCH)
     await asyncio.sleep(60)
     assert {failed.verb for failed in scene.failures()} == {pb.VERB_HEALTH, pb.VERB_QUERY_MODULES}
     scene.broker.ready = False
-    scene.questions.interrupt("gone")
+    scene.tunnel.interrupt("gone")
     await asyncio.sleep(60)
     assert len(scene.failures()) == 2
-    await scene.prober.close()
+    await scene.tunnel.prober.close()
 
 
 async def test_what_nobody_asked_for_of_a_base_that_is_not_watched(scene: Scene) -> None:
-    assert not scene.questions.concern("a")
+    assert not scene.tunnel.concerns("a")
     assert scene.list_modules()
-    scene.questions.answered("a", pb.VERB_HEALTH, HEALTH)
+    scene.tunnel.answered("a", pb.VERB_HEALTH, HEALTH)
     assert not scene.told
 
 
 async def test_a_base_that_says_no_is_a_failed_poll(scene: Scene) -> None:
-    scene.watch(WATCH)
+    scene.tunnel.watch(WATCH)
     await asyncio.sleep(1)
-    scene.questions.answered("a", pb.VERB_HEALTH, Negative(said.reply("FAILED", message="not now")))
+    scene.tunnel.answered("a", pb.VERB_HEALTH, Negative(said.reply("FAILED", message="not now")))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    await scene.prober.close()
+    await scene.tunnel.prober.close()
     (failed,) = scene.failures()
     assert (failed.verb, failed.reason) == (pb.VERB_HEALTH, "FAILED: not now")
     assert (failed.epoch, failed.failure) == (1, pb.POLL_FAILURE_NEGATIVE)
@@ -160,9 +157,9 @@ async def test_a_base_that_says_no_is_a_failed_poll(scene: Scene) -> None:
 
 
 async def test_two_who_ask_get_the_same_answer(scene: Scene) -> None:
-    both = asyncio.gather(*(scene.questions.question("a", pb.VERB_HEALTH, timeout=5) for _ in range(2)))
+    both = asyncio.gather(*(scene.tunnel.question("a", pb.VERB_HEALTH, timeout=5) for _ in range(2)))
     await asyncio.sleep(1)
-    assert scene.questions.concern("a")
-    scene.questions.answered("a", pb.VERB_HEALTH, HEALTH)
+    assert scene.tunnel.concerns("a")
+    scene.tunnel.answered("a", pb.VERB_HEALTH, HEALTH)
     assert await both == [HEALTH] * 2
-    assert not scene.questions.concern("a")
+    assert not scene.tunnel.concerns("a")

@@ -10,8 +10,7 @@ import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.http.arklet_client import Lost, NotSent
-from gateways.http.slots import Slots
-from gateways.http.tunnel import HttpTunnel
+from gateways.http.tunnel import HttpTunnel, Slots
 from service.addresses import DEFAULT_NETWORKS, AddressPolicy
 from tests.unit.gateways.said import address, watch
 
@@ -323,7 +322,7 @@ async def test_unwatched_bases_are_left_alone(scene: Scene) -> None:
     scene.prober.unwatch("a")
     await asyncio.sleep(100)
     assert len(scene.caller.calls) == 2
-    assert len(scene.prober) == 0
+    assert not scene.prober._bases
 
 
 async def test_a_defect_met_with_one_base_does_not_end_its_polling(scene: Scene) -> None:

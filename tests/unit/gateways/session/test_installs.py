@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.session.orders import KEPT, Installs, of_order, refused, unknown
@@ -12,8 +13,8 @@ GIVEN = [pb.ModuleRef(name=name, version="1", url="u") for name in ("biz1", "biz
 
 
 class Scene:
-    def __init__(self, **limits: int) -> None:
-        self.installs = Installs(**limits)
+    def __init__(self) -> None:
+        self.installs = Installs()
         self.count = 0
 
     def end(
@@ -78,8 +79,9 @@ def test_what_a_starting_base_was_given_is_remembered_as_installed() -> None:
     assert scene.told() == []
 
 
-def test_memory_is_bounded() -> None:
-    scene = Scene(max_bases=2)
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateways.session.orders.MAX_BASES", 2)
+    scene = Scene()
     for base in "abc":
         scene.end(pb.VERB_INSTALL, "biz1", base=base)
     assert [scene.told(base) for base in "abc"] == [[], ["2"], ["3"]]

@@ -16,11 +16,11 @@ pytestmark = pytest.mark.looptime
 class Scene:
     """Orders, a tunnel that carries one out when the test says so, and what was sent to replicas."""
 
-    def __init__(self, **limits: int) -> None:
+    def __init__(self) -> None:
         self.sent: list[tuple[str, pb.OrderResult]] = []
         self.executed: list[str] = []
         self.go = asyncio.Event()
-        self.orders = Orders(lambda replica, result: self.sent.append((replica, result)), **limits)
+        self.orders = Orders(lambda replica, result: self.sent.append((replica, result)))
 
     async def execute(self, order: pb.Order) -> pb.OrderResult:
         self.executed.append(order.order_id)
@@ -48,8 +48,10 @@ async def test_the_same_id_is_carried_out_once() -> None:
     assert scene.executed == ["o"]
 
 
-async def test_it_is_bounded() -> None:
-    scene = Scene(max_open=2, max_done=2)
+async def test_it_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateways.session.orders.MAX_OPEN", 2)
+    monkeypatch.setattr("gateways.session.orders.MAX_DONE", 2)
+    scene = Scene()
     for order_id in "abc":
         await scene.take(order_id)
     assert scene.executed == ["a", "b"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -16,8 +17,8 @@ def open_(outbox: Outbox, max_unacked: int = 8, max_batch: int = 128) -> None:
     outbox.open(pb.Limits(max_unacked=max_unacked, max_batch=max_batch), lambda: None)
 
 
-def opened(max_unacked: int = 8, max_batch: int = 128, **limits: int) -> Outbox:
-    outbox = Outbox(**limits)
+def opened(max_unacked: int = 8, max_batch: int = 128) -> Outbox:
+    outbox = Outbox()
     open_(outbox, max_unacked, max_batch)
     return outbox
 
@@ -88,9 +89,10 @@ def test_stale_news_is_dropped_when_its_turn_comes() -> None:
     assert not outbox.dropped()
 
 
-def test_news_is_refused_while_no_stream_is_open_and_when_full() -> None:
+def test_news_is_refused_while_no_stream_is_open_and_when_full(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not Outbox().put(beat("a"), 0)
-    outbox = opened(max_news=2)
+    monkeypatch.setattr("gateways.session.outbox.MAX_NEWS", 2)
+    outbox = opened()
     assert [outbox.put(beat(base), 0) for base in "abac"] == [True, True, True, False]
     assert outbox.dropped() == {"full": 1}
 
@@ -193,8 +195,9 @@ def test_a_flood_of_news_does_not_keep_results_waiting() -> None:
     assert results(outbox.take(0)) == ["0"]
 
 
-def test_when_full_nothing_more_is_promised() -> None:
-    outbox = opened(max_kept=2)
+def test_when_full_nothing_more_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateways.session.outbox.MAX_KEPT", 2)
+    outbox = opened()
     assert outbox.put(query(0), 0)
     assert outbox.keep(result(1))
     assert not outbox.has_room

@@ -58,15 +58,15 @@ def test_what_is_for_a_replica_that_never_comes_back_is_dropped_with_a_count(cap
     scene.outboxes.sweep(FORGET_AFTER + 1, serving=1)
     assert scene.settled[-1] == result(1)
     assert dropped("result", "replica-gone") == before + 1
-    assert list(scene.outboxes) == ["r1"]
+    assert list(scene.outboxes._outboxes) == ["r1"]
 
 
 @pytest.mark.parametrize("reason", ["unknown-replica", "full"])
-def test_what_cannot_be_kept_is_dropped_at_once(reason: str) -> None:
+def test_what_cannot_be_kept_is_dropped_at_once(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scene, before = Scene(), dropped("result", reason)
     if reason == "full":
-        outbox = scene.outboxes.open(*to("r0"))
-        outbox._max_kept = 0
+        scene.outboxes.open(*to("r0"))
+        monkeypatch.setattr("gateways.session.outbox.MAX_KEPT", 0)
     scene.outboxes.keep("r0", result(1))
     assert scene.settled == [result(1)]
     assert dropped("result", reason) == before + 1
@@ -158,9 +158,7 @@ class OutboxesMachine(RuleBasedStateMachine):
     @invariant()
     def each_is_in_one_place_or_has_ended(self) -> None:
         kept: Counter[str] = Counter()
-        for replica in self.outboxes:
-            outbox = self.outboxes.get(replica)
-            assert outbox is not None
+        for outbox in self.outboxes._outboxes.values():
             kept.update(_name(item) for item in outbox.kept())
         settled = {_name(item) for item in self.settled}
         for name in self.given:

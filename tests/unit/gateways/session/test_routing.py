@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from gateways.session.routing import Routing
 
 
@@ -14,8 +16,9 @@ class TestFences:
         assert not routing.admit("a", 3)
         assert (routing.fence("a"), routing.fence("c")) == (4, 0)
 
-    def test_the_base_not_spoken_of_for_longest_is_forgotten(self) -> None:
-        routing = Routing(max_bases=2)
+    def test_the_base_not_spoken_of_for_longest_is_forgotten(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("gateways.session.routing.MAX_BASES", 2)
+        routing = Routing()
         for base in ("a", "b", "a", "c"):
             routing.admit(base, 5)
         assert not routing.admit("a", 1)
@@ -42,7 +45,7 @@ class TestOwners:
 
 class TestWatchers:
     def test_a_watch_outlives_its_stream_for_the_grace(self) -> None:
-        routing = Routing(grace=60, renewal=10)
+        routing = Routing()
         routing.welcomed("r", 0)
         routing.watch("a", "r")
         assert routing.expire(100) == []
@@ -52,7 +55,7 @@ class TestWatchers:
         assert routing.watched == 0
 
     def test_what_is_not_renewed_after_welcome_goes(self) -> None:
-        routing = Routing(grace=60, renewal=10)
+        routing = Routing()
         routing.welcomed("r", 0)
         for base in ("a", "b"):
             routing.watch(base, "r")
