@@ -17,18 +17,8 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
-def health_port(default: int) -> Any:
-    """Return the field for HEALTH_PORT."""
-    return Field(default, validation_alias="HEALTH_PORT", description="TCP port of /livez and /readyz")
-
-
-def metrics_port(default: int) -> Any:
-    """Return the field for METRICS_PORT."""
-    return Field(default, validation_alias="METRICS_PORT", description="TCP port of /metrics")
-
-
 class GatewaySettings(Settings):
-    """Variables of every gateway; each gives the two ports defaults of its own."""
+    """Variables of every gateway; each describes the two ports itself, since their defaults differ."""
 
     control_plane: tuple[str, ...] = Field(
         ("127.0.0.1:50051",),
@@ -52,8 +42,8 @@ class GatewaySettings(Settings):
         validation_alias="STATUS_HOST",
         description=f"address that health and metrics listen on; {ALL_ADDRESSES}",
     )
-    health_port: Port = health_port(8082)
-    metrics_port: Port = metrics_port(9091)
+    health_port: Port
+    metrics_port: Port
     status_socket: str = Field(
         "", validation_alias="STATUS_SOCKET", description="Unix socket for probes and metrics instead of the two ports"
     )

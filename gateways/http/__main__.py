@@ -52,7 +52,7 @@ class HttpGateway(program.Gateway):
         """Listen for bases. Raises CannotListen."""
         await self._listener.start()
         self._links.report(pb.Report(tunnel_state=pb.TunnelState(up=True)))
-        log.info("listening for bases", port=self._listener.port, control_plane=self._settings.control_plane)
+        log.info("listening for bases", port=self._settings.listen_port, control_plane=self._settings.control_plane)
 
     async def drain(self) -> None:
         """Stop listening and polling."""

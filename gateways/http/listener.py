@@ -66,6 +66,7 @@ class Listener:
         self._log_rate = RateLimit(LOG_RATE, LOG_BURST, max_peers=1)
         self._peers: Counter[str] = Counter()
         self._open = 0
+        CONNECTIONS.set_function(lambda: self._open)
         self._web = web.Server(self._serve)
         self._servers: list[asyncio.Server] = []
 
@@ -73,11 +74,6 @@ class Listener:
     def listening(self) -> bool:
         """Whether bases can connect."""
         return bool(self._servers) and all(server.is_serving() for server in self._servers)
-
-    @property
-    def port(self) -> int:
-        """The TCP port listened on."""
-        return int(self._servers[0].sockets[0].getsockname()[1]) if self._servers else self._port
 
     async def start(self) -> None:
         """Listen. Raises CannotListen."""
@@ -101,7 +97,6 @@ class Listener:
         """Count a connection; False when there are too many."""
         self._open += 1
         self._peers[peer] += 1
-        CONNECTIONS.set(self._open)
         if self._open <= MAX_CONNECTIONS and self._peers[peer] <= MAX_CONNECTIONS_OF_PEER:
             return True
         self.refused("", peer, RequestRefused(503, "connections", "too many connections"))
@@ -113,7 +108,6 @@ class Listener:
         self._peers[peer] -= 1
         if not self._peers[peer]:
             del self._peers[peer]
-        CONNECTIONS.set(self._open)
 
     # Requests.
 
@@ -179,8 +173,7 @@ class Listener:
             )
 
     async def _refuse(self, request: web.BaseRequest, refusal: RequestRefused) -> web.StreamResponse:
-        response = web.Response(status=refusal.status, text=refusal.text + "\n", headers=refusal.headers)
-        response.force_close()
+        response = _response(refusal)
         if request.content.at_eof() or refusal.reason in ("cut", "slow"):
             return response
         with suppress(*_BROKEN):
@@ -235,9 +228,13 @@ class BaseConnection(web.RequestHandler):
             return super().handle_error(request, status, exc, message)
         refusal = RequestRefused(status, "not_http", "not an HTTP request that is understood here")
         self._listener.refused("", self._peer, refusal)
-        response = web.Response(status=status, text=refusal.text + "\n")
-        response.force_close()
-        return response
+        return _response(refusal)
+
+
+def _response(refusal: RequestRefused) -> web.Response:
+    response = web.Response(status=refusal.status, text=refusal.text + "\n", headers=refusal.headers)
+    response.force_close()
+    return response
 
 
 def _too_large() -> RequestRefused:

@@ -6,7 +6,7 @@ import socket
 
 from pydantic import Field
 
-from gateways.settings import GatewaySettings, Port, Seconds, health_port, metrics_port
+from gateways.settings import GatewaySettings, Port, Seconds
 from mqttclient.settings import BrokerSettings, Printable
 
 
@@ -20,8 +20,8 @@ class MqttGatewaySettings(GatewaySettings, BrokerSettings):
         validation_alias="CLIENT_ID",
         description="stable name of this gateway, unique among gateways",
     )
-    health_port: Port = health_port(8083)
-    metrics_port: Port = metrics_port(9092)
+    health_port: Port = Field(8083, validation_alias="HEALTH_PORT", description="TCP port of /livez and /readyz")
+    metrics_port: Port = Field(9092, validation_alias="METRICS_PORT", description="TCP port of /metrics")
     health_timeout: Seconds = Field(
         5.0, validation_alias="MQTT_HEALTH_TIMEOUT", description="seconds for the answer to a health question"
     )

@@ -93,6 +93,8 @@ class ControlPlaneLinks:
         self._serving: dict[str, ReplicaStream] = {}
         self._outboxes = Outboxes(self._settled)
         self._queries: dict[str, asyncio.Future[list[pb.ModuleRef]]] = {}
+        STREAMS.set_function(lambda: len(self._serving))
+        WATCHED.set_function(lambda: self._routing.watched)
 
     @property
     def connected(self) -> int:
@@ -126,7 +128,7 @@ class ControlPlaneLinks:
             await asyncio.wait([task for _, task in streams], timeout=GOODBYE_TIMEOUT)
 
     async def _all_acknowledged(self) -> None:
-        while any((outbox := self._outboxes.get(r)) is not None and not outbox.idle for r in self._serving):
+        while any(not self._outboxes[replica].idle for replica in self._serving):
             self._acknowledged.clear()
             await self._acknowledged.wait()
 
@@ -137,7 +139,7 @@ class ControlPlaneLinks:
         if kind == "tunnel_state":
             self._tunnel_state = report
         replicas, now = self._concerned(report.base_id, kind), time.monotonic()
-        queued = sum(self._outboxes.put(replica, report, now) for replica in replicas) > 0
+        queued = sum(self._outboxes[replica].put(report, now) for replica in replicas) > 0
         REPORTS.labels(kind=KINDS[kind], queued=str(queued).lower()).inc()
         return queued
 
@@ -187,7 +189,6 @@ class ControlPlaneLinks:
         self._serving[replica] = stream
         self._directory.serves(stream.endpoint, replica)
         self._routing.welcomed(replica, time.monotonic())
-        STREAMS.set(len(self._serving))
         if self._tunnel_state is not None:
             outbox.put(self._tunnel_state, time.monotonic())
         self._refresh()
@@ -236,7 +237,6 @@ class ControlPlaneLinks:
             for base in self._outboxes.lost(replica, time.monotonic()):
                 if (owner := self._routing.owner(base)) in self._serving:
                     self._outboxes.hand_on(base, owner)
-            STREAMS.set(len(self._serving))
         if failures >= UNREACHABLE_AFTER:
             self._directory.unreachable(stream.endpoint)
         self._refresh()
@@ -248,7 +248,7 @@ class ControlPlaneLinks:
         if not self._admit(replica, order):
             why = f"a higher fence than {order.fence} was seen for this base"
             self._orders.refuse(replica, order, pb.REFUSAL_REASON_STALE_FENCE, why)
-        elif (outbox := self._outboxes.get(replica)) is None or not outbox.has_room:
+        elif not self._outboxes[replica].has_room:
             why = "too many results wait to be acknowledged"
             self._orders.refuse(replica, order, pb.REFUSAL_REASON_BUSY, why)
         else:
@@ -269,7 +269,6 @@ class ControlPlaneLinks:
             return
         self._routing.watch(watch.base_id, replica)
         self._outboxes.send_in_full(watch.base_id)
-        WATCHED.set(self._routing.watched)
         if self._tunnel is not None:
             self._tunnel.watch(watch)
 
@@ -279,7 +278,6 @@ class ControlPlaneLinks:
 
     def _unwatched(self, base: str) -> None:
         self._outboxes.send_in_full(base)
-        WATCHED.set(self._routing.watched)
         if self._tunnel is not None:
             self._tunnel.unwatch(base)
 
@@ -303,7 +301,7 @@ class ControlPlaneLinks:
         # It may be right all the same: a Lease that was recreated begins lower where its maker's clock is behind.
         seen = pb.Report(base_id=base, fence_seen=pb.FenceSeen(fence=self._routing.fence(base)))
         seen.observed_at.FromMilliseconds(int(time.time() * 1000))
-        self._outboxes.put(replica, seen, time.monotonic())
+        self._outboxes[replica].put(seen, time.monotonic())
         return False
 
     # Streams.

@@ -61,6 +61,7 @@ class Orders:
         self._done: Recent[str, pb.OrderResult] = Recent(MAX_DONE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._ending = False
+        ORDERS_OPEN.set_function(lambda: len(self._open))
 
     def take(self, replica: str, order: pb.Order, execute: Execute) -> None:
         """Carry an order out; a duplicate only has its outcome sent again, once known."""
@@ -76,7 +77,6 @@ class Orders:
             self.refuse(replica, order, pb.REFUSAL_REASON_BUSY, "too many orders are under way")
         else:
             self._open[order.order_id] = replica
-            ORDERS_OPEN.set(len(self._open))
             task = asyncio.create_task(self._carry_out(order, execute), name=f"order {order.order_id}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -123,7 +123,6 @@ class Orders:
         self.installs.note(order, result, asyncio.get_running_loop().time())
         self._done[result.order_id] = result
         self._send(self._open.pop(result.order_id), result)
-        ORDERS_OPEN.set(len(self._open))
 
 
 class Installs:

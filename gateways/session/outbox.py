@@ -284,9 +284,9 @@ class Outboxes:
         self._outboxes: dict[str, Outbox] = {}
         self._lost_at: dict[str, float] = {}
 
-    def get(self, replica: str) -> Outbox | None:
-        """Return the outbox of a replica, None if nothing can be kept for it."""
-        return self._outboxes.get(replica)
+    def __getitem__(self, replica: str) -> Outbox:
+        """Return the outbox of a replica that has a stream."""
+        return self._outboxes[replica]
 
     def open(self, welcome: pb.Welcome, wake: Callable[[], None]) -> Outbox:
         """Begin a stream to a replica; what was kept for it goes again. wake: there is something to be sent."""
@@ -306,11 +306,6 @@ class Outboxes:
         """Take note that a replica has everything up to and including seq."""
         for item in self._outboxes[replica].ack(seq):
             self._settled(item)
-
-    def put(self, replica: str, report: pb.Report, now: float) -> bool:
-        """Queue a report for a replica that has a stream; False when it cannot be taken."""
-        outbox = self._outboxes.get(replica)
-        return outbox is not None and outbox.put(report, now)
 
     def keep(self, replica: str, item: Kept) -> None:
         """Keep an outcome for a replica until it ends in one of the three ways."""

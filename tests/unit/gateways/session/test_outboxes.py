@@ -80,7 +80,7 @@ def test_a_new_owner_gets_what_is_kept_of_its_base_in_order(bases: list[str]) ->
     for number, base in enumerate(bases):
         outboxes.keep("r0", result(number, base))
     outboxes.hand_on("a", "r1")
-    kept = {replica: outbox.kept() for replica in REPLICAS if (outbox := outboxes.get(replica)) is not None}
+    kept = {replica: outboxes[replica].kept() for replica in REPLICAS}
     assert [item.base_id for item in kept["r1"]] == [base for base in bases if base == "a"]
     assert [item.base_id for item in kept["r0"]] == [base for base in bases if base != "a"]
     numbers = [int(item.order_id) for item in kept["r1"] if isinstance(item, pb.OrderResult)]
@@ -121,7 +121,7 @@ class OutboxesMachine(RuleBasedStateMachine):
 
     @rule(replica=st.sampled_from(REPLICAS))
     def ask(self, replica: str) -> None:
-        outbox = self.outboxes.get(replica)
+        outbox = self.outboxes._outboxes.get(replica)
         query = said.query("a", str(len(self.given)))
         if outbox is not None and outbox.put(query, self.now):
             self.given[query.baseline_query.query_id] = query
@@ -142,7 +142,7 @@ class OutboxesMachine(RuleBasedStateMachine):
 
     @rule(replica=st.sampled_from(REPLICAS))
     def send_and_acknowledge(self, replica: str) -> None:
-        outbox = self.outboxes.get(replica)
+        outbox = self.outboxes._outboxes.get(replica)
         if replica not in self.serving or outbox is None:
             return
         sent = outbox.take(self.now)
