@@ -56,8 +56,13 @@ def main(program: str, purpose: str, cls: type[S], serve: Callable[[S, asyncio.E
     sys.exit(process.run(lambda stop: serve(settings, stop)))
 
 
-def control_plane(settings: GatewaySettings, tunnel: pb.TunnelKind.ValueType) -> ControlPlaneLinks:
-    """Return the links of a gateway that starts now."""
+async def serve(
+    settings: S,
+    stop: asyncio.Event,
+    tunnel: pb.TunnelKind.ValueType,
+    gateway_of: Callable[[S, ControlPlaneLinks], Gateway],
+) -> None:
+    """Serve until stop is set, then end in order. Raises CannotListen."""
     hello = pb.Hello(
         gateway_id=settings.client_id,
         instance_id=uuid.uuid4().hex,
@@ -65,11 +70,8 @@ def control_plane(settings: GatewaySettings, tunnel: pb.TunnelKind.ValueType) ->
         env=settings.env,
         version=process.software_version(),
     )
-    return ControlPlaneLinks(hello, settings.control_plane)
-
-
-async def serve(gateway: Gateway, links: ControlPlaneLinks, settings: GatewaySettings, stop: asyncio.Event) -> None:
-    """Serve until stop is set, then end in order. Raises CannotListen."""
+    links = ControlPlaneLinks(hello, settings.control_plane)
+    gateway = gateway_of(settings, links)
 
     def trouble() -> list[str]:
         endpoints = ",".join(settings.control_plane)

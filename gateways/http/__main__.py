@@ -68,8 +68,7 @@ def main() -> None:
 
 async def serve(settings: HttpGatewaySettings, stop: asyncio.Event) -> None:
     """Serve until stop is set, then end in order. Raises CannotListen."""
-    links = program.control_plane(settings, pb.TUNNEL_KIND_HTTP)
-    await program.serve(HttpGateway(settings, links), links, settings, stop)
+    await program.serve(settings, stop, pb.TUNNEL_KIND_HTTP, HttpGateway)
 
 
 def raise_open_files() -> None:

@@ -34,8 +34,7 @@ async def serve(settings: MqttGatewaySettings, stop: asyncio.Event) -> None:
         )
     if settings.tls and settings.tls_insecure:
         log.warning("MQTT_TLS_INSECURE=true: the broker's certificate is not checked")
-    links = program.control_plane(settings, pb.TUNNEL_KIND_MQTT)
-    await program.serve(MqttGateway(settings, links), links, settings, stop)
+    await program.serve(settings, stop, pb.TUNNEL_KIND_MQTT, MqttGateway)
 
 
 if __name__ == "__main__":

@@ -141,28 +141,26 @@ class Doubles:
     """
 
     def __init__(self) -> None:
-        self._asked: OrderedDict[str, float] = OrderedDict()
-        self._answered: set[str] = set()
+        self._asked: OrderedDict[str, tuple[float, bool]] = OrderedDict()
+        """By base: when it asked, and whether an answer was seen."""
         self._in_a_row = 0
 
     def asked(self, base: str, now: float) -> None:
         """A base asks this gateway."""
-        while self._asked and (len(self._asked) >= MOST or now - next(iter(self._asked.values())) > WINDOW):
-            alone, _ = self._asked.popitem(last=False)
-            self._answered.discard(alone)
+        while self._asked and (len(self._asked) >= MOST or now - next(iter(self._asked.values()))[0] > WINDOW):
+            self._asked.popitem(last=False)
             self._in_a_row = 0
         self._asked.pop(base, None)
-        self._answered.discard(base)
-        self._asked[base] = now
+        self._asked[base] = now, False
 
     def answered(self, base: str) -> bool:
         """An answer to a base was seen; return whether questions are now known to reach several gateways."""
         if base not in self._asked:
             return False
-        if base not in self._answered:
-            self._answered.add(base)
+        since, answered = self._asked[base]
+        if not answered:
+            self._asked[base] = since, True
             return False
         del self._asked[base]
-        self._answered.discard(base)
         self._in_a_row += 1
         return self._in_a_row >= ENOUGH

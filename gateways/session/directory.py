@@ -1,27 +1,23 @@
 """Which endpoints a gateway keeps a stream to, so that there is one to each replica. Pure.
 
-Known are the configured endpoints (resolved), which replica answered where, and the
-members that each replica names. One replica may be wrong about the others: one that
-has just started, or that does not reach the cluster, knows only itself. So the members
-are all those that any replica with a stream names, and a stream that works is kept
-until it ends.
-
-Bounded by the replicas there are: what is known of one goes when no other names it and
-it has no stream.
+One replica may be wrong about the others: one that has just started, or that does not
+reach the cluster, knows only itself. So the members are all those that any replica with
+a stream names, and a stream that works is kept until it ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 
 class Directory:
-    """A replica that answers at a configured endpoint is reached there, whatever address it gives.
+    """The configured endpoints (resolved), which replica answered where, and the members that each replica names.
 
-    Every other member is reached at its own address. A configured endpoint is tried
-    until it answers.
+    A replica that answers at a configured endpoint is reached there, whatever address it
+    gives. Every other member is reached at its own address. A configured endpoint is tried
+    until it answers. Bounded by the replicas there are.
     """
 
     def __init__(self) -> None:
@@ -30,8 +26,6 @@ class Directory:
         """By replica: the members that it named last, with their addresses."""
         self._answered: dict[str, str] = {}
         """By endpoint: the replica that answered there last."""
-        self._serving: dict[str, str] = {}
-        """By replica: the endpoint of its stream."""
 
     def configure(self, endpoints: Iterable[str]) -> None:
         """Replace the configured endpoints."""
@@ -42,31 +36,23 @@ class Directory:
         named = {member.replica_id: member.address for member in members if member.replica_id}
         if named:
             self._named[replica] = named
-            self._forget()
 
     def answered(self, endpoint: str, replica: str) -> None:
         """The replica said Welcome at the endpoint."""
         self._answered[endpoint] = replica
-
-    def serves(self, endpoint: str, replica: str) -> None:
-        """The stream at the endpoint is the one to the replica."""
-        self._serving[replica] = endpoint
-        self._forget()
-
-    def ended(self, replica: str) -> None:
-        """The stream to the replica ended."""
-        self._serving.pop(replica, None)
-        self._forget()
 
     def unreachable(self, endpoint: str) -> None:
         """The endpoint keeps failing: every way to its replica may be tried again."""
         replica = self._answered.get(endpoint)
         self._answered = {e: r for e, r in self._answered.items() if e != endpoint and r != replica}
 
-    def wanted(self) -> frozenset[str]:
-        """Return the endpoints to keep a stream to."""
-        members = self._members()
-        chosen = dict(self._serving)
+    def wanted(self, serving: Mapping[str, str]) -> frozenset[str]:
+        """Return the endpoints to keep a stream to; serving has those of the streams that there are, by replica."""
+        members = self._members(serving)
+        # What no other one names and has no stream has left.
+        self._named = {r: named for r, named in self._named.items() if r in members or r in serving}
+        self._answered = {e: r for e, r in self._answered.items() if not members or r in members or r in serving}
+        chosen = dict(serving)
         for endpoint, replica in self._answered.items():
             if not members or replica in members:
                 chosen.setdefault(replica, endpoint)
@@ -76,19 +62,13 @@ class Directory:
         unanswered = (endpoint for endpoint in self._configured if endpoint not in self._answered)
         return frozenset([*chosen.values(), *unanswered])
 
-    def _members(self) -> dict[str, str]:
+    def _members(self, serving: Mapping[str, str]) -> dict[str, str]:
         """Return all members that replicas with a stream name, or that any named last if there is no stream.
 
         What a replica says of its own address comes first.
         """
-        speakers = [replica for replica in self._named if replica in self._serving] or list(self._named)
+        speakers = [replica for replica in self._named if replica in serving] or list(self._named)
         members: dict[str, str] = {}
         for speaker in speakers:
             members = self._named[speaker] | members
         return members | {s: self._named[s][s] for s in speakers if s in self._named[s]}
-
-    def _forget(self) -> None:
-        """Forget replicas that have left: no other one names them, and they have no stream."""
-        members = self._members()
-        self._named = {r: named for r, named in self._named.items() if r in members or r in self._serving}
-        self._answered = {e: r for e, r in self._answered.items() if not members or r in members or r in self._serving}

@@ -183,11 +183,10 @@ class ControlPlaneLinks:
         replica = welcome.replica_id
         self._directory.answered(stream.endpoint, replica)
         self._directory.members(replica, welcome.members)
-        if replica in self._serving or stream.endpoint not in self._directory.wanted():
+        if replica in self._serving or stream.endpoint not in self._wanted():
             return None
         outbox = self._outboxes.open(welcome, stream.wake)
         self._serving[replica] = stream
-        self._directory.serves(stream.endpoint, replica)
         self._routing.welcomed(replica, time.monotonic())
         if self._tunnel_state is not None:
             outbox.put(self._tunnel_state, time.monotonic())
@@ -232,7 +231,6 @@ class ControlPlaneLinks:
         replica = stream.replica
         if self._serving.get(replica) is stream:
             del self._serving[replica]
-            self._directory.ended(replica)
             self._routing.lost(replica, time.monotonic())
             for base in self._outboxes.lost(replica, time.monotonic()):
                 if (owner := self._routing.owner(base)) in self._serving:
@@ -310,7 +308,7 @@ class ControlPlaneLinks:
         """Have streams to exactly the wanted endpoints."""
         if self._group is None:
             return
-        wanted = self._directory.wanted()
+        wanted = self._wanted()
         for endpoint in sorted(wanted - self._streams.keys()):
             stream = ReplicaStream(endpoint, self._hello, self)
             task = self._group.create_task(stream.run(), name=f"stream {endpoint}")
@@ -322,6 +320,9 @@ class ControlPlaneLinks:
                 stream.say_goodbye("the replica is reached elsewhere")
             elif not stream.ending:
                 task.cancel()
+
+    def _wanted(self) -> frozenset[str]:
+        return self._directory.wanted({replica: stream.endpoint for replica, stream in self._serving.items()})
 
     def _forget(self, endpoint: str, _task: asyncio.Task[None]) -> None:
         del self._streams[endpoint]
