@@ -36,14 +36,14 @@ class RequestRefused(Exception):
         return self.text
 
 
+@dataclass(slots=True)
 class Requests:
     """Carries out heartbeats and baseline questions. A refused one has changed nothing."""
 
-    def __init__(self, control_plane: ControlPlane, prober: Prober, policy: AddressPolicy, env: str) -> None:
-        self._control_plane = control_plane
-        self._prober = prober
-        self._policy = policy
-        self._env = env
+    control_plane: ControlPlane
+    prober: Prober
+    policy: AddressPolicy
+    env: str
 
     async def heartbeat(self, body: bytes) -> bytes:
         """Take a heartbeat. Raises RequestRefused."""
@@ -54,16 +54,16 @@ class Requests:
             raise RequestRefused(400, "malformed", f"heartbeat: {error}") from None
         base, address = self._identity(report), report.heartbeat.address
         address.CopyFrom(self._address(address.ip, port))
-        elsewhere = self._prober.alive_elsewhere(base, address)
+        elsewhere = self.prober.alive_elsewhere(base, address)
         if elsewhere is not None:
             text = f"base {base} is alive at {_shown(elsewhere)}; {_shown(address)} is taken once that one is silent "
             raise RequestRefused(409, "identity_in_use", f"{text}for 25 s")
-        if not self._control_plane.report(report):
+        if not self.control_plane.report(report):
             raise RequestRefused(503, "no_control_plane", "no control plane replica is connected", RETRY_AFTER)
         if report.heartbeat.state == pb.BASE_STATE_DEACTIVATED:
-            self._prober.left(base, address)
+            self.prober.left(base, address)
         else:
-            self._prober.heartbeat(base, address)
+            self.prober.heartbeat(base, address)
         return b"SUCCESS"
 
     async def query_baseline(self, body: bytes) -> bytes:
@@ -75,7 +75,7 @@ class Requests:
         self._identity(query)
         try:
             async with asyncio.timeout(BASELINE_TIMEOUT):
-                return commands.baseline(await self._control_plane.baseline(query))
+                return commands.baseline(await self.control_plane.baseline(query))
         except TimeoutError:
             text = f"the control plane did not answer within {BASELINE_TIMEOUT:g} s"
             raise RequestRefused(503, "baseline_timeout", text, RETRY_AFTER) from None
@@ -84,7 +84,7 @@ class Requests:
 
     def _identity(self, report: pb.Report) -> str:
         try:
-            return parse_identity(report.base_id, self._env)
+            return parse_identity(report.base_id, self.env)
         except InvalidName as error:
             raise RequestRefused(400, "invalid_identity", str(error)) from None
 
@@ -94,7 +94,7 @@ class Requests:
             raise RequestRefused(400, "address", text)
         address = with_port(pb.Address(ip=ip, port=port))
         try:
-            address.ip = self._policy.check(ip, address.port)
+            address.ip = self.policy.check(ip, address.port)
         except AddressRefused as error:
             raise RequestRefused(400, "address", f"localIP and port: {error}") from None
         return address

@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
@@ -192,6 +193,7 @@ class Slots:
                 lane.release()
 
 
+@dataclass(slots=True)
 class Offers:
     """Which commands a base offers, found out by asking it for help. timeout is in seconds.
 
@@ -200,23 +202,24 @@ class Offers:
     another version; bases that could not be asked are asked again the next time.
     """
 
-    def __init__(self, client: Caller, *, timeout: float, now: Callable[[], float] = time.monotonic) -> None:
-        self._client = client
-        self._timeout = timeout
-        self._now = now
-        self._offered: Recent[tuple[str, int], tuple[frozenset[str], float]] = Recent(MOST_BASES)
+    client: Caller
+    timeout: float
+    now: Callable[[], float] = time.monotonic
+    _offered: Recent[tuple[str, int], tuple[frozenset[str], float]] = field(
+        default_factory=lambda: Recent(MOST_BASES), init=False
+    )
 
     async def has(self, address: pb.Address, command: str) -> bool:
         """Return whether the base at an address offers a command; False also when it cannot be asked."""
         key = address.ip, address.port
         offered, since = self._offered.get(key, (frozenset[str](), float("-inf")))
-        if self._now() - since >= HOLDS:
+        if self.now() - since >= HOLDS:
             try:
-                answer = await self._client.call(address, HELP, commands.EMPTY, timeout=self._timeout)
+                answer = await self.client.call(address, HELP, commands.EMPTY, timeout=self.timeout)
                 offered = payloads.help_commands(first_object(answer))
             except (NotSent, Lost, Malformed, Negative):
                 return False
-            self._offered[key] = offered, self._now()
+            self._offered[key] = offered, self.now()
         return command in offered
 
 

@@ -17,6 +17,7 @@ import asyncio
 import random
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import structlog
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
@@ -43,92 +44,6 @@ WINDOW = 5.0
 """Seconds after a question in which all answers to it are seen."""
 ENOUGH = 3
 """Questions in a row that another gateway answered too."""
-
-
-class Baselines:
-    """Answers baseline questions.
-
-    shared returns whether this gateway alone received them; everybody_hears is called when
-    that turns out to be wrong.
-    """
-
-    def __init__(
-        self,
-        env: str,
-        control_plane: ControlPlane,
-        broker: Publisher,
-        *,
-        shared: Callable[[], bool],
-        everybody_hears: Callable[[], None] = lambda: None,
-        chance: Callable[[], float] = random.random,
-    ) -> None:
-        self._env = env
-        self._control_plane = control_plane
-        self._broker = broker
-        self._shared = shared
-        self._everybody_hears = everybody_hears
-        self._chance = chance
-        self._doubles = Doubles()
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-
-    def ask(self, query: pb.Report) -> bool:
-        """Take a question; False when too many wait. One that waits already is not asked twice."""
-        base = query.base_id
-        self._doubles.asked(base, asyncio.get_running_loop().time())
-        if base in self._tasks:
-            return True
-        if len(self._tasks) >= MOST:
-            return False
-        task = self._tasks[base] = asyncio.create_task(self._answer(query), name=f"baseline {base}")
-        task.add_done_callback(lambda _: self._tasks.pop(base, None))
-        return True
-
-    def overheard(self, base: str) -> None:
-        """Another gateway, or this one, has answered."""
-        if self._doubles.answered(base):
-            self._everybody_hears()
-        task = self._tasks.get(base)
-        if task is not None and not self._shared():
-            task.cancel()
-
-    async def close(self) -> None:
-        """Answer no more."""
-        tasks = [*self._tasks.values()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-
-    async def _answer(self, query: pb.Report) -> None:
-        if not self._shared():
-            await asyncio.sleep(SPREAD * self._chance())
-        reason = ""
-        try:
-            async with asyncio.timeout(KEEP):
-                while True:
-                    reason = await self._attempt(query)
-                    if not reason:
-                        return
-                    await asyncio.sleep(AGAIN * (0.5 + self._chance()))
-        except TimeoutError:
-            log.warning("a base starts without baseline", base=query.base_id, reason=reason)
-
-    async def _attempt(self, query: pb.Report) -> str:
-        """Return why there is no answer yet, empty when it was sent."""
-        base = query.base_id
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT):
-                modules = await self._control_plane.baseline(query)
-            PUBLISHED.labels(command="baseline").inc()
-            await self._broker.publish(topics.baseline(self._env, base), commands.baseline(modules))
-        except TimeoutError:
-            return "the control plane does not answer"
-        except (Unavailable, NotSent) as error:
-            return str(error)
-        except Lost as error:
-            # It may have arrived: sent twice it would be carried out twice.
-            log.warning("the baseline of a base may be lost", base=base, reason=str(error))
-        return ""
 
 
 class Doubles:
@@ -164,3 +79,79 @@ class Doubles:
         del self._asked[base]
         self._in_a_row += 1
         return self._in_a_row >= ENOUGH
+
+
+@dataclass(slots=True)
+class Baselines:
+    """Answers baseline questions.
+
+    shared returns whether this gateway alone received them; everybody_hears is called when that turns out to be wrong.
+    """
+
+    env: str
+    control_plane: ControlPlane
+    broker: Publisher
+    shared: Callable[[], bool]
+    everybody_hears: Callable[[], None]
+    chance: Callable[[], float] = random.random
+    _doubles: Doubles = field(default_factory=Doubles, init=False)
+    _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False)
+
+    def ask(self, query: pb.Report) -> bool:
+        """Take a question; False when too many wait. One that waits already is not asked twice."""
+        base = query.base_id
+        self._doubles.asked(base, asyncio.get_running_loop().time())
+        if base in self._tasks:
+            return True
+        if len(self._tasks) >= MOST:
+            return False
+        task = self._tasks[base] = asyncio.create_task(self._answer(query), name=f"baseline {base}")
+        task.add_done_callback(lambda _: self._tasks.pop(base, None))
+        return True
+
+    def overheard(self, base: str) -> None:
+        """Another gateway, or this one, has answered."""
+        if self._doubles.answered(base):
+            self.everybody_hears()
+        task = self._tasks.get(base)
+        if task is not None and not self.shared():
+            task.cancel()
+
+    async def close(self) -> None:
+        """Answer no more."""
+        tasks = [*self._tasks.values()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _answer(self, query: pb.Report) -> None:
+        if not self.shared():
+            await asyncio.sleep(SPREAD * self.chance())
+        reason = ""
+        try:
+            async with asyncio.timeout(KEEP):
+                while True:
+                    reason = await self._attempt(query)
+                    if not reason:
+                        return
+                    await asyncio.sleep(AGAIN * (0.5 + self.chance()))
+        except TimeoutError:
+            log.warning("a base starts without baseline", base=query.base_id, reason=reason)
+
+    async def _attempt(self, query: pb.Report) -> str:
+        """Return why there is no answer yet, empty when it was sent."""
+        base = query.base_id
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                modules = await self.control_plane.baseline(query)
+            PUBLISHED.labels(command="baseline").inc()
+            await self.broker.publish(topics.baseline(self.env, base), commands.baseline(modules))
+        except TimeoutError:
+            return "the control plane does not answer"
+        except (Unavailable, NotSent) as error:
+            return str(error)
+        except Lost as error:
+            # It may have arrived: sent twice it would be carried out twice.
+            log.warning("the baseline of a base may be lost", base=base, reason=str(error))
+        return ""

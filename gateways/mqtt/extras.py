@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import structlog
 
@@ -27,22 +28,22 @@ WITHIN = 3.0
 """Seconds that a broker has for an answer."""
 
 
+@dataclass(slots=True)
 class Extra:
     """One such thing: its name, and what follows where the broker does not give it."""
 
-    def __init__(self, name: str, without: str) -> None:
-        self._name = name
-        self._without = without
-        self._held_until = float("-inf")
-        self._hold = FIRST_HOLD
-        self._ended = ""
-        self.why_not = ""
-        """Why the broker does not give it; empty when it does, or was not asked yet."""
+    name: str
+    without: str
+    why_not: str = ""
+    """Why the broker does not give it; empty when it does, or was not asked yet."""
+    _held_until: float = float("-inf")
+    _hold: float = FIRST_HOLD
+    _ended: str = ""
 
     @property
     def note(self) -> str:
         """What is missing, why, and what follows; empty when nothing is."""
-        return f"{self._name}: {self.why_not}; {self._without}" if self.why_not else ""
+        return f"{self.name}: {self.why_not}; {self.without}" if self.why_not else ""
 
     @property
     def held(self) -> str:
@@ -87,6 +88,6 @@ class Extra:
         if not why_not:
             self._hold = FIRST_HOLD
         if changed and why_not:
-            log.warning("the broker does not give all", what=self._name, saw=why_not, follows=self._without)
+            log.warning("the broker does not give all", what=self.name, saw=why_not, follows=self.without)
         elif changed:
-            log.info("the broker gives what it did not before", what=self._name)
+            log.info("the broker gives what it did not before", what=self.name)

@@ -45,11 +45,7 @@ class MqttGateway(Gateway):
             query_timeout=settings.query_timeout,
         )
         self._baselines = Baselines(
-            env,
-            links,
-            broker,
-            shared=lambda: self._subscriptions.shared,
-            everybody_hears=self._everybody_hears,
+            env, links, broker, shared=lambda: self._subscriptions.shared, everybody_hears=self._everybody_hears
         )
         self._inbound = Inbound(env, links, self.tunnel, self._baselines, self._leftovers)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
@@ -92,21 +92,15 @@ class _Base:
         self.life_at = self.heartbeat_at = self.health_at = float("-inf")
 
 
+@dataclass(slots=True)
 class Prober:
     """Polls all watched bases and reports what they say."""
 
-    def __init__(
-        self,
-        questions: Questions,
-        report: Callable[[pb.Report], object],
-        *,
-        chance: Callable[[], float] = random.random,
-    ) -> None:
-        self._questions = questions
-        self._report = report
-        self._chance = chance
-        self._bases: dict[str, _Base] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+    questions: Questions
+    report: Callable[[pb.Report], object]
+    chance: Callable[[], float] = random.random
+    _bases: dict[str, _Base] = field(default_factory=dict, init=False)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     def watch(self, watch: pb.Watch) -> None:
         """Poll a base from now on, or as this Watch says; asks at once when the Watch wants a newer list."""
@@ -191,7 +185,7 @@ class Prober:
     async def _poll(self, poll: _Poll) -> None:
         base, watch = poll.base, poll.base.watch
         try:
-            answer = await self._questions.ask(watch, poll.verb, failing=bool(poll.failure))
+            answer = await self.questions.ask(watch, poll.verb, failing=bool(poll.failure))
         except Exception as error:  # supervisor: a defect met with one base must not end its polling
             log.exception("defect while polling a base", base=watch.base_id, verb=COMMANDS[poll.verb])
             reason = f"the gateway failed: {type(error).__name__}"
@@ -218,7 +212,7 @@ class Prober:
             self._schedule(poll, SOON * 2.0 ** min(poll.refusals - 1, 16) if answer.soon else answer.again_after)
 
     def _tell(self, report: pb.Report, poll: _Poll) -> None:
-        self._report(report)
+        self.report(report)
         if report.HasField("poll_failed"):
             reason = report.poll_failed.reason
             log.info("base cannot be polled", base=report.base_id, verb=COMMANDS[poll.verb], reason=reason)
@@ -228,7 +222,7 @@ class Prober:
     def _schedule(self, poll: _Poll, after: float | None = None) -> None:
         watch = poll.base.watch
         interval = _interval(watch.modules_interval if poll is poll.base.modules else watch.silent_health_interval)
-        delay = (interval if after is None else min(after, interval)) * (1 + JITTER * (2 * self._chance() - 1))
+        delay = (interval if after is None else min(after, interval)) * (1 + JITTER * (2 * self.chance() - 1))
         poll.timer = asyncio.get_running_loop().call_later(delay, self._due, poll)
 
     def _due(self, poll: _Poll) -> None:

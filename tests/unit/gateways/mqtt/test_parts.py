@@ -36,7 +36,9 @@ class Scene:
         self.known_at = known_at
         self.lost = lost
         self.sent: list[tuple[str, bytes, bool]] = []
-        self.baselines = Baselines("dev", self, self, shared=lambda: shared, chance=lambda: 0.5)
+        self.baselines = Baselines(
+            "dev", self, self, shared=lambda: shared, everybody_hears=lambda: None, chance=lambda: 0.5
+        )
         self.leftovers = Leftovers("dev", self)
 
     def report(self, report: pb.Report) -> bool:
