@@ -1,7 +1,7 @@
 """What bases are asked, from verbs and modules of an order to bytes.
 
-Arklet wants name and version both or neither, and as text. Members that are not
-given are left out, since a null in a typed place can void the whole request.
+Arklet wants name and version both or neither, and as text. Members that are not given are left out, since a null in a
+typed place can void the whole request.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """JSON from bases: objects out of bytes, typed members out of objects.
 
-Nothing here trusts what it reads: a wrong type is Malformed with the path of
-the member, and what a base may leave out has a stated default.
+Nothing here trusts what it reads: a wrong type is Malformed with the path of the member, and what a base may leave out
+has a stated default.
 """
 
 from __future__ import annotations
@@ -37,9 +37,8 @@ class Malformed(ValueError):
 def first_object(body: bytes) -> Json:
     """Return the JSON object at the start of body; raises Malformed.
 
-    What follows the object is ignored, since arklet can write a second answer
-    behind the first. Bytes that are not UTF-8 (bases write some text in the
-    charset of their JVM) are replaced, not refused.
+    What follows the object is ignored, since arklet can write a second answer behind the first. Bytes that are not
+    UTF-8 (bases write some text in the charset of their JVM) are replaced, not refused.
     """
     try:
         value = _load(body)

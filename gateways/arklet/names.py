@@ -1,7 +1,7 @@
 """Which identities a base may have: it becomes part of a Node name and of topics.
 
-The default hook of a base gives its IPv4 address, which passes; when it finds
-none it makes up a new mixed-case name for every heartbeat, which must not.
+The default hook of a base gives its IPv4 address, which passes; when it finds none it makes up a new mixed-case name
+for every heartbeat, which must not.
 """
 
 from __future__ import annotations

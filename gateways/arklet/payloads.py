@@ -1,9 +1,8 @@
 """What bases say, from JSON objects to messages of the contract: tolerant of every runtime version, never guessing.
 
-Bases differ in the case of enum text, in whether they write ordinals, in which
-members they leave out; all of that is read alike. Beyond that an object is either
-understood as a whole or refused with Malformed: a module list is never read in
-part, since what is missing in it counts as not installed.
+Bases differ in the case of enum text, in whether they write ordinals, in which members they leave out; all of that is
+read alike. Beyond that an object is either understood as a whole or refused with Malformed: a module list is never read
+in part, since what is missing in it counts as not installed.
 """
 
 from __future__ import annotations

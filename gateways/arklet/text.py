@@ -41,8 +41,7 @@ def clip_message(text: str) -> str:
 def clip_trace(text: str, limit: int = TRACE_LIMIT) -> str:
     """Return a stack trace no longer than limit: what was thrown, and the last "Caused by" with its frames.
 
-    The frames between them are wrappers of the container and of Spring. A trace
-    without a cause keeps its beginning.
+    The frames between them are wrappers of the container and of Spring. A trace without a cause keeps its beginning.
     """
     at = text.rfind(_CAUSE)
     if len(text) <= limit or at < 0:

@@ -1,13 +1,11 @@
 """Listens for bases: POST /heartbeat and POST /queryBaseline.
 
-Every connection serves one request, as bases use them, and is bounded in all it can
-cost: time for the head, time for the body, bytes of both, connections in all and for
-each peer, requests for each peer. The limits for one peer are wide, since thousands
-of bases can stand behind one address (NAT, a proxy, a Service that hides its
-clients): 6,000 bases may start at once behind one address, and send heartbeats every 12 s.
+Every connection serves one request, as bases use them, and is bounded in all it can cost: time for the head, time for
+the body, bytes of both, connections in all and for each peer, requests for each peer. The limits for one peer are wide,
+since thousands of bases can stand behind one address (NAT, a proxy, a Service that hides its clients): 6,000 bases may
+start at once behind one address, and send heartbeats every 12 s.
 
-A refused request is counted by reason, logged at most once in 10 s for each peer,
-and changes nothing.
+A refused request is counted by reason, logged at most once in 10 s for each peer, and changes nothing.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """The HTTP tunnel: orders and polls become calls of arklet.
 
-What a call shows decides the outcome of an order: no connection means that it had
-no effect; anything that goes wrong after bytes were sent leaves it unknown; an
-answer that can be read is the base's reply, whatever it says.
+What a call shows decides the outcome of an order: no connection means that it had no effect; anything that goes wrong
+after bytes were sent leaves it unknown; an answer that can be read is the base's reply, whatever it says.
 
-The epoch of a list is that of the Watch in force when the question waits for its
-slot, just before it is sent: a list is never said to be newer than it is.
+The epoch of a list is that of the Watch in force when the question waits for its slot, just before it is sent: a list
+is never said to be newer than it is.
 """
 
 from __future__ import annotations
@@ -153,12 +152,10 @@ class HttpTunnel:
 class Slots:
     """Bounds the polls under way to prompt x (1 + SLOW + 1 / FAILING).
 
-    A hanging base holds a slot until its timeout, so it must not hold one that others
-    wait for. Polls of bases that answered last time share the prompt lane, where a poll
-    that takes longer than ``PROMPT`` seconds moves on to the slow lane if there is room
-    in it; polls of bases that failed last time have a lane of their own. Others thus wait
-    at most about ``PROMPT`` seconds, until as many bases hang at once as the slow lane
-    has slots.
+    A hanging base holds a slot until its timeout, so it must not hold one that others wait for. Polls of bases that
+    answered last time share the prompt lane, where a poll that takes longer than ``PROMPT`` seconds moves on to the
+    slow lane if there is room in it; polls of bases that failed last time have a lane of their own. Others thus wait at
+    most about ``PROMPT`` seconds, until as many bases hang at once as the slow lane has slots.
     """
 
     def __init__(self, prompt: int) -> None:
@@ -197,9 +194,9 @@ class Slots:
 class Offers:
     """Which commands a base offers, found out by asking it for help. timeout is in seconds.
 
-    Runtimes before 1.4.1 know no batchInstallBiz, and bases may register commands of
-    their own. What a base said holds for ten minutes, in which it may be replaced by
-    another version; bases that could not be asked are asked again the next time.
+    Runtimes before 1.4.1 know no batchInstallBiz, and bases may register commands of their own. What a base said holds
+    for ten minutes, in which it may be replaced by another version; bases that could not be asked are asked again the
+    next time.
     """
 
     client: Caller

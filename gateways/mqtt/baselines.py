@@ -1,14 +1,12 @@
 """Baseline questions of starting bases: asked of the control plane, answered to the base, once each.
 
-A base asks once in its life and does not ask again, so the gateway keeps the question
-for a while where no replica can be asked. It goes without a baseline after that: its
-modules then come by orders, like later ones.
+A base asks once in its life and does not ask again, so the gateway keeps the question for a while where no replica can
+be asked. It goes without a baseline after that: its modules then come by orders, like later ones.
 
-Where the broker has no shared subscriptions every gateway receives every question. Each
-waits for a random moment then, and gives up when it sees that another one answered.
-Two that answer in the same moment do no harm: a base carries out one batch at a time
-and finds the modules of the second one installed. A broker that has them, and delivers
-to every member of a group all the same, is found out here.
+Where the broker has no shared subscriptions every gateway receives every question. Each waits for a random moment then,
+and gives up when it sees that another one answered. Two that answer in the same moment do no harm: a base carries out
+one batch at a time and finds the modules of the second one installed. A broker that has them, and delivers to every
+member of a group all the same, is found out here.
 """
 
 from __future__ import annotations
@@ -49,10 +47,9 @@ ENOUGH = 3
 class Doubles:
     """Finds out whether other gateways answer the questions that this one answers: the broker does not spread them.
 
-    What a gateway sends to a base comes back to it, once. If another answer to the same
-    question comes too, another gateway had the question. One case proves nothing, since a
-    base that starts twice asks twice; several in a row, without one in between that this
-    gateway answered alone, do. Times are monotonic seconds.
+    What a gateway sends to a base comes back to it, once. If another answer to the same question comes too, another
+    gateway had the question. One case proves nothing, since a base that starts twice asks twice; several in a row,
+    without one in between that this gateway answered alone, do. Times are monotonic seconds.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,7 @@
 """What arrives from the broker: understood, checked and passed on, or refused with a reason.
 
-A refused message has changed nothing. Everything is acknowledged to the broker once
-it is passed on or refused, except for outcomes: those stay with the broker until the
-control plane has them.
+A refused message has changed nothing. Everything is acknowledged to the broker once it is passed on or refused, except
+for outcomes: those stay with the broker until the control plane has them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Bases that send heartbeats where nobody listens: their environment is not the one of this gateway.
 
-A base without an environment of its own uses "default", a controller without one uses
-"dev": they never meet, and neither side says so. The gateway therefore listens for
-heartbeats under "default" until one comes, says so, and listens again after a while;
-where that environment is served by somebody else it costs next to nothing.
+A base without an environment of its own uses "default", a controller without one uses "dev": they never meet, and
+neither side says so. The gateway therefore listens for heartbeats under "default" until one comes, says so, and listens
+again after a while; where that environment is served by somebody else it costs next to nothing.
 """
 
 from __future__ import annotations

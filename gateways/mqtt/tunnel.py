@@ -1,13 +1,12 @@
 """The MQTT tunnel: orders and polls become messages to bases, which answer when they like.
 
-An order that was not handed to the broker had no effect. One that was, and whose
-answer does not come, is unknown: the control plane then asks for the module list. So
-it is when the connection ends in between, since answers are not kept for a gateway
-that is away, and when this gateway is killed, since nobody else knows the order.
+An order that was not handed to the broker had no effect. One that was, and whose answer does not come, is unknown: the
+control plane then asks for the module list. So it is when the connection ends in between, since answers are not kept
+for a gateway that is away, and when this gateway is killed, since nobody else knows the order.
 
-The answer to a question is the next list, or health, of that base, whoever asked for
-it; ``clocks`` decides which epoch a list counts for. What nobody here asked for is
-reported too if this gateway watches the base, and dropped if it does not.
+The answer to a question is the next list, or health, of that base, whoever asked for it; ``clocks`` decides which epoch
+a list counts for. What nobody here asked for is reported too if this gateway watches the base, and dropped if it does
+not.
 """
 
 from __future__ import annotations

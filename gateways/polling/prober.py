@@ -1,13 +1,11 @@
 """Polls watched bases: modules and health, each at its own interval, one question of a kind at a time.
 
-One timer for each base and kind stands in the event loop's heap and nothing else
-exists while a base is idle; a task lives only as long as a question. An answer of
-any kind is a sign of life. A failed poll is reported when the way in which it fails
-changes, not each time.
+One timer for each base and kind stands in the event loop's heap and nothing else exists while a base is idle; a task
+lives only as long as a question. An answer of any kind is a sign of life. A failed poll is reported when the way in
+which it fails changes, not each time.
 
-A base that refuses connections may be about to start: it is asked again after 0.5, 1,
-2, 4 s and so on up to the interval, and from 0.5 s again when it sends a heartbeat.
-Once it answers one question the other one is asked at once.
+A base that refuses connections may be about to start: it is asked again after 0.5, 1, 2, 4 s and so on up to the
+interval, and from 0.5 s again when it sends a heartbeat. Once it answers one question the other one is asked at once.
 """
 
 from __future__ import annotations
@@ -43,9 +41,8 @@ LIVE = 25.0
 class Answer:
     """How a question ended: what to report, if anything, and the way in which it failed, empty if it did not.
 
-    alive: the base showed that it lives; again_after is when to ask again, in seconds, if
-    that is sooner than the interval; soon: it may be about to start, so that it is worth
-    asking again soon.
+    alive: the base showed that it lives; again_after is when to ask again, in seconds, if that is sooner than the
+    interval; soon: it may be about to start, so that it is worth asking again soon.
     """
 
     report: pb.Report | None

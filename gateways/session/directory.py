@@ -1,8 +1,8 @@
 """Which endpoints a gateway keeps a stream to, so that there is one to each replica. Pure.
 
-One replica may be wrong about the others: one that has just started, or that does not
-reach the cluster, knows only itself. So the members are all those that any replica with
-a stream names, and a stream that works is kept until it ends.
+One replica may be wrong about the others: one that has just started, or that does not reach the cluster, knows only
+itself. So the members are all those that any replica with a stream names, and a stream that works is kept until it
+ends.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 class Directory:
     """The configured endpoints (resolved), which replica answered where, and the members that each replica names.
 
-    A replica that answers at a configured endpoint is reached there, whatever address it
-    gives. Every other member is reached at its own address. A configured endpoint is tried
-    until it answers. Bounded by the replicas there are.
+    A replica that answers at a configured endpoint is reached there, whatever address it gives. Every other member is
+    reached at its own address. A configured endpoint is tried until it answers. Bounded by the replicas there are.
     """
 
     def __init__(self) -> None:

@@ -1,9 +1,8 @@
 """The links of a gateway with the control plane: all streams, and what goes where.
 
-Guarantees: an order_id is carried out at most once and has exactly one outcome,
-which is kept until the replica that ordered it acknowledged it; an Order, Watch or
-Claim with a lower fence than was seen for its base has no effect. Not guaranteed:
-that a report arrives while no stream is up; ``report`` says so by returning False.
+Guarantees: an order_id is carried out at most once and has exactly one outcome, which is kept until the replica that
+ordered it acknowledged it; an Order, Watch or Claim with a lower fence than was seen for its base has no effect. Not
+guaranteed: that a report arrives while no stream is up; ``report`` says so by returning False.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Carries orders out: each order_id at most once, each with exactly one outcome.
 
-Bounded: at most ``MAX_OPEN`` orders are under way, and the outcomes of the ``MAX_DONE``
-most recently finished ones are remembered. A duplicate older than that is carried out
-again only if its fence still holds, which bounds the harm.
+Bounded: at most ``MAX_OPEN`` orders are under way, and the outcomes of the ``MAX_DONE`` most recently finished ones are
+remembered. A duplicate older than that is carried out again only if its fence still holds, which bounds the harm.
 """
 
 from __future__ import annotations
@@ -128,10 +127,10 @@ class Orders:
 class Installs:
     """What was installed on bases lately for the control plane, kept for whoever owns a base next.
 
-    The owner of a base records what it installed, and what it gave the base to start with,
-    along with the next renewal of a Lease, some seconds later. If it dies in between, its
-    successor learns from the gateway that these modules are the control plane's, and not
-    somebody else's. Bounded by time and by the number of bases; times are monotonic seconds.
+    The owner of a base records what it installed, and what it gave the base to start with, along with the next renewal
+    of a Lease, some seconds later. If it dies in between, its successor learns from the gateway that these modules are
+    the control plane's, and not somebody else's. Bounded by time and by the number of bases; times are monotonic
+    seconds.
     """
 
     def __init__(self) -> None:

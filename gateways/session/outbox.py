@@ -2,24 +2,20 @@
 
 An outbox has two lanes, both bounded:
 
-- *News* (heartbeats, health, module lists, failed polls, tunnel state): a newer
-  one of the same base and kind takes the place of an older unsent one, so the lane
-  is bounded by bases x kinds, and by ``MAX_NEWS``, beyond which news is refused.
-  News older than ``STALE`` seconds when its turn comes is dropped: a heartbeat is
-  evidence of life only while it is fresh. A lost stream takes its news with it,
-  except for unsent or unacknowledged heartbeats, which go again while fresh.
-- *Kept* (order results, baseline queries, batch results): kept until acknowledged,
-  and sent again on each new stream, in order. When ``MAX_KEPT`` wait, ``has_room``
-  is False: new orders and queries are refused by who asks. Refusals themselves may
-  overdraw the lane up to twice ``MAX_KEPT``.
+- *News* (heartbeats, health, module lists, failed polls, tunnel state): a newer one of the same base and kind takes the
+  place of an older unsent one, so the lane is bounded by bases x kinds, and by ``MAX_NEWS``, beyond which news is
+  refused. News older than ``STALE`` seconds when its turn comes is dropped: a heartbeat is evidence of life only while
+  it is fresh. A lost stream takes its news with it, except for unsent or unacknowledged heartbeats, which go again
+  while fresh.
+- *Kept* (order results, baseline queries, batch results): kept until acknowledged, and sent again on each new stream,
+  in order. When ``MAX_KEPT`` wait, ``has_room`` is False: new orders and queries are refused by who asks. Refusals
+  themselves may overdraw the lane up to twice ``MAX_KEPT``.
 
-Each kept item ends in exactly one way: *taken* (the replica acknowledged it), *handed
-on* (the owner of its base gets it instead, and it ends there) or *dropped* (nobody took
-it, which is counted by reason and logged).
+Each kept item ends in exactly one way: *taken* (the replica acknowledged it), *handed on* (the owner of its base gets
+it instead, and it ends there) or *dropped* (nobody took it, which is counted by reason and logged).
 
-A module list equal to the last one sent on the same stream under the same Watch
-travels as "unchanged". Sequence numbers begin at 1 on every stream; messages with
-at most ``Limits.max_unacked`` unacknowledged numbers are under way.
+A module list equal to the last one sent on the same stream under the same Watch travels as "unchanged". Sequence
+numbers begin at 1 on every stream; messages with at most ``Limits.max_unacked`` unacknowledged numbers are under way.
 
 Nothing here does I/O or reads a clock. Messages that were put here must not be changed.
 """
@@ -273,10 +269,9 @@ class Outbox:
 class Outboxes:
     """One outbox for each replica that was ever welcomed, until it is forgotten. All times are monotonic seconds.
 
-    settled is called for each kept item that was taken or dropped, and also while one is
-    still kept for a replica that has been away for ``TAKEN_OVER_WITHIN``: whoever sent it
-    to us need not keep it, too. A broker that waits for our acknowledgement would deliver
-    nothing else meanwhile.
+    settled is called for each kept item that was taken or dropped, and also while one is still kept for a replica that
+    has been away for ``TAKEN_OVER_WITHIN``: whoever sent it to us need not keep it, too. A broker that waits for our
+    acknowledgement would deliver nothing else meanwhile.
     """
 
     def __init__(self, settled: Callable[[Kept], None]) -> None:

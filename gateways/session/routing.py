@@ -1,7 +1,7 @@
 """Which replica gets what of which base. Pure; the caller brings the time.
 
-A fence is a base's leaseTransitions. It only ever rises, so of two replicas that
-speak of one base the one with the higher fence owns it; the lower one is refused.
+A fence is a base's leaseTransitions. It only ever rises, so of two replicas that speak of one base the one with the
+higher fence owns it; the lower one is refused.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ RENEWAL = 10.0
 class Routing:
     """The highest fence of each base, the replica that owns it, and the replica that watches it.
 
-    A base stays watched for ``GRACE`` seconds after the stream to its replica was
-    lost, since the stream mostly comes back; a replica sends all its Watches again
-    on each stream, and what is not among them ``RENEWAL`` seconds after Welcome is
-    not watched any more.
+    A base stays watched for ``GRACE`` seconds after the stream to its replica was lost, since the stream mostly comes
+    back; a replica sends all its Watches again on each stream, and what is not among them ``RENEWAL`` seconds after
+    Welcome is not watched any more.
     """
 
     def __init__(self) -> None:

@@ -1,9 +1,8 @@
 """One Connect stream to one endpoint, kept up: connect, Hello, Welcome, talk, reconnect.
 
-The reader task alone owns ``read()`` and nothing puts a timeout on it: a read that
-is timed out ends the whole call. The reader also decides how the stream ended; the
-writer merely stops when a write fails. A peer that is silently gone is noticed by
-HTTP/2 keepalive pings.
+The reader task alone owns ``read()`` and nothing puts a timeout on it: a read that is timed out ends the whole call.
+The reader also decides how the stream ended; the writer merely stops when a write fails. A peer that is silently gone
+is noticed by HTTP/2 keepalive pings.
 """
 
 from __future__ import annotations
