@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 
-from gateways.arklet.facts import ModuleState
 from simulatedbase.java import JavaError, thrown
 from simulatedbase.profile import MultiVersion
+
+
+class ModuleState(Enum):
+    """State of a module inside a base (sofa-ark BizState)."""
+
+    RESOLVED = "resolved"
+    ACTIVATED = "activated"
+    DEACTIVATED = "deactivated"
+    BROKEN = "broken"
+
 
 _STARTED = (ModuleState.ACTIVATED, ModuleState.DEACTIVATED)
 

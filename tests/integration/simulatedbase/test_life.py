@@ -7,9 +7,9 @@ import socket
 from typing import Any
 
 import pytest
+from gateways.arklet.facts import BaseState, Metadata
 
 from gateways.arklet import payloads
-from gateways.arklet.facts import BaseState, Metadata
 from service.process import StartError
 from simulatedbase.base import SimulatedBase
 from simulatedbase.http.tunnel import FIRST_PORT, LAST_PORT

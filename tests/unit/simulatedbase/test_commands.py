@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-
-from gateways.arklet import payloads
 from gateways.arklet.facts import (
     ClientCode,
     InstallStrategy,
@@ -15,6 +13,8 @@ from gateways.arklet.facts import (
     ReplyCode,
     Verb,
 )
+
+from gateways.arklet import payloads
 from gateways.arklet.fields import Json, first_object
 from simulatedbase.profile import COMMANDS, Faults, MultiVersion, RuntimeVersion
 from tests.unit.simulatedbase.bases import BIZ1, BIZ2, Base

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from gateways.arklet.facts import ModuleState
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from gateways.arklet.facts import ModuleState
 from simulatedbase.java import JavaError, null_pointer
 from simulatedbase.profile import MultiVersion
 from simulatedbase.runtime import Biz, Runtime
