@@ -22,10 +22,9 @@ from controlplane.kubelet import certificates
 from controlplane.reports import hooks, trackerfile
 from controlplane.reports.posting import Poster
 from service.addresses import DEFAULT_NETWORKS, Network, parse_networks
-from service.folders import state_folder
 from service.listening import ALL_ADDRESSES, Host, host_port, is_address, is_unspecified
 from service.logs import LogFormat, LogLevel
-from service.settings import Settings
+from service.settings import Settings, state_folder
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")

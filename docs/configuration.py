@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from docs.generated import keep
 from modulecontroller.configuration import PROGRAMS
 from modulecontroller.settings import QuickstartSettings, SupervisorSettings
-from service.settings import ALL_VARIABLES, Settings
+from service.settings import Settings
 
 PAGE = Path(__file__).parent / "configuration.md"
 
@@ -40,9 +40,10 @@ _HEAD = """\
 
 Every program reads its settings from environment variables, once, when it starts. An empty variable counts as not set.
 A value that cannot be used ends the start with exit code 2 and one line for each that names the variable, the value,
-what is wrong and what it is for; so does a variable that is nearly spelt like one of ours. What concerns reports alone
-(`REPORT_HOOKS`, `TRACKER_CONFIG_PATH`) is logged, and the start goes on. `--help` of each program prints the same as
-these tables.
+what is wrong and what it is for; so does a variable that is nearly spelt like one that the program reads. One that is
+nearly spelt like a variable of another program stops nothing: `module-controller` logs it, `module-controller config`
+and `doctor` name it. What concerns reports alone (`REPORT_HOOKS`, `TRACKER_CONFIG_PATH`) is logged, and the start goes
+on. `--help` of each program prints the same as these tables.
 
 `module-controller` starts the others as children. They read the same environment, so that the variables of
 `controlplane` and of the gateways are set on it as well. What it sets for them itself: where the gateways find the
@@ -101,10 +102,6 @@ permissions: see [kubelet.md](kubelet.md) |
 | `KUBECONFIG` | the same; `CLUSTER` says whether Kubernetes or the embedded cluster is meant |
 """
 
-_LATER = """\
-These variables are known and may stay in a manifest, but no program of this version acts on them:
-"""
-
 
 def page() -> str:
     """Return the page as it should be."""
@@ -112,16 +109,8 @@ def page() -> str:
     only_quickstart = {
         n: f for n, f in _variables(QuickstartSettings).items() if n not in _variables(SupervisorSettings)
     }
-    parts += ["## module-controller quickstart\n", _QUICKSTART, _table(only_quickstart), _TOOLS, _ORIGINAL]
-    if idle := sorted(ALL_VARIABLES - read()):
-        parts += [_LATER, "".join(f"- `{name}`\n" for name in idle)]
-    return "\n".join([*parts, _TESTS])
-
-
-def read() -> frozenset[str]:
-    """Return the variables that any program reads."""
-    classes: tuple[type[Settings], ...] = (*PROGRAMS.values(), QuickstartSettings)
-    return frozenset({"MCTL_SERVER", *(name for cls in classes for name in _variables(cls))})
+    parts += ["## module-controller quickstart\n", _QUICKSTART, _table(only_quickstart), _TOOLS, _ORIGINAL, _TESTS]
+    return "\n".join(parts)
 
 
 def _section(program: str, cls: type[Settings]) -> str:

@@ -8,48 +8,42 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from modulecontroller.quickstart import DEFAULT_BASES, MOST_BASES, default_data_dir, example, quickstart
+import structlog
+
+from modulecontroller.configuration import SUPERVISOR, VARIABLES, as_json, as_text, misspelt_elsewhere, survey
+from modulecontroller.quickstart import (
+    DEFAULT_BASES,
+    MOST_BASES,
+    chosen,
+    default_data_dir,
+    example,
+    free_ports,
+    quickstart,
+    smoke,
+)
 from modulecontroller.settings import PROGRAM_NAMES, QuickstartSettings, SupervisorSettings
-from modulecontroller.smoke import on_free_ports, smoke
-from modulecontroller.supervisor import supervise
+from modulecontroller.supervisor import Supervisor, programs
 from service import logs, output, process
 from service.settings import EXIT_USAGE, describe, load
+
+log = structlog.get_logger(__name__)
 
 _PURPOSE = """\
 Koupleless Module Controller: makes Java bases appear as Kubernetes nodes and their modules as Pods.
 
 Without a command it runs the control plane and the gateways that the environment asks for
 (ENABLE_HTTP_TUNNEL, ENABLE_MQTT_TUNNEL, or both), as one; a child that ends or hangs is replaced. Their own
-variables are told by controlplane --help, http-gateway --help and mqtt-gateway --help."""
+variables are shown by controlplane --help, http-gateway --help and mqtt-gateway --help."""
 
 
-def _number_of_bases(text: str) -> int:
-    # isdecimal alone takes digits of other scripts, and int refuses to read thousands of them.
-    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(MOST_BASES)) and int(text) <= MOST_BASES):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {MOST_BASES}")
-    return int(text)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that was asked for."""
+    return output.run(SUPERVISOR, lambda: _run(_parser().parse_args(argv)))
 
 
-def _file(text: str) -> Path:
-    try:
-        there = Path(text).is_file()
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{text[:200]}: {error.strerror}") from None
-    if not there:
-        raise argparse.ArgumentTypeError(f"there is no file {text}")
-    return Path(text)
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="module-controller",
-        description=_PURPOSE,
-        epilog=f"environment variables:\n{describe(SupervisorSettings)}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"module-controller {process.software_version()}")
+def _parser() -> argparse.ArgumentParser:
+    parser = process.parser(SUPERVISOR, _PURPOSE, SupervisorSettings)
     commands = parser.add_subparsers(dest="command", metavar="{quickstart,smoke,config,doctor}")
     start = commands.add_parser(
         "quickstart",
@@ -85,17 +79,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="what is applied, awaited, deleted and awaited (default: %(default)s)",
     )
     once.add_argument("--mqtt", action="store_true", help="the base over MQTT, on a broker started for it")
-    _add_questions(commands)
-    return parser.parse_args(argv)
-
-
-def _add_questions(commands: Any) -> None:
-    """Add the commands that only look."""
-    shown = {
+    for name, purpose in {
         "config": "show every variable with its value and where that comes from, and all that is wrong",
         "doctor": "look at all that a start depends on, and say what is wrong and what to do; nothing is changed",
-    }
-    for name, purpose in shown.items():
+    }.items():
         command = commands.add_parser(name, help=purpose, description=purpose)
         command.add_argument("--output", choices=("text", "json"), default="text", help="form (default: %(default)s)")
         command.add_argument(
@@ -105,60 +92,62 @@ def _add_questions(commands: Any) -> None:
             default=[],
             help="a program that is started by itself, may be repeated (default: what module-controller runs)",
         )
+    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command that was asked for."""
-    return output.run("module-controller", lambda: _run(argv))
+def _number_of_bases(text: str) -> int:
+    # isdecimal alone takes digits of other scripts, and int refuses to read thousands of them.
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(MOST_BASES)) and int(text) <= MOST_BASES):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {MOST_BASES}")
+    return int(text)
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    arguments = _parse(argv)
-    if arguments.command == "smoke":
-        free, ports = on_free_ports()
-        os.environ.update(ports)
-        logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.WARNING, program="module-controller")
-        return process.run(lambda stop: smoke(stop, manifest=arguments.manifest, settings=free, mqtt=arguments.mqtt))
-    if arguments.command == "quickstart":
-        wanted = load(QuickstartSettings)
-        logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.WARNING, program="module-controller")
-        return process.run(
-            lambda stop: quickstart(
-                wanted,
-                stop,
-                bases=arguments.bases,
-                mqtt=arguments.mqtt,
-                data_dir=arguments.data_dir,
-                say=lambda text: print(text, flush=True),  # noqa: T201 - this is what the command is for
-            )
-        )
-    if arguments.command == "config":
-        return _config(arguments.program, arguments.output)
-    if arguments.command == "doctor":
-        return _doctor(arguments.program, arguments.output)
-    settings = load(SupervisorSettings)
-    logs.configure(settings.log_format, settings.log_level, program="module-controller")
-    return process.run(lambda stop: supervise(settings, stop))
+def _file(text: str) -> Path:
+    try:
+        there = Path(text).is_file()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text[:200]}: {error.strerror}") from None
+    if not there:
+        raise argparse.ArgumentTypeError(f"there is no file {text}")
+    return Path(text)
 
 
-def _config(programs: Sequence[str], output: str) -> int:
-    # Imported here: supervising needs none of the programs' settings.
-    from modulecontroller import config
-    from modulecontroller.configuration import survey
+def _run(options: argparse.Namespace) -> int:
+    match options.command:
+        case "quickstart":
+            settings = chosen(load(QuickstartSettings, others=VARIABLES), mqtt=options.mqtt)
+            _log_for_people(logs.LogLevel.WARNING)
+            return process.run(lambda stop: quickstart(settings, stop, bases=options.bases, data_dir=options.data_dir))
+        case "smoke":
+            # An empty variable counts as not set: the broker is always one of its own.
+            os.environ.update(free_ports(), MQTT_BROKER="")
+            settings = chosen(load(QuickstartSettings, others=VARIABLES), mqtt=options.mqtt)
+            _log_for_people(logs.LogLevel.WARNING)
+            return process.run(lambda stop: smoke(settings, stop, manifest=options.manifest))
+        case "config":
+            found = survey(options.program)
+            sys.stdout.write(as_json(found) if options.output == "json" else as_text(found))
+            return EXIT_USAGE if found.wrong else 0
+        case "doctor":
+            # Imported here, for it imports what all programs are made of.
+            from modulecontroller.doctor import examine
 
-    found = survey(programs)
-    sys.stdout.write(config.as_json(found) if output == "json" else config.as_text(found))
-    return EXIT_USAGE if found.wrong else 0
+            _log_for_people(logs.LogLevel.ERROR)
+            findings = asyncio.run(examine.examine(survey(options.program)))
+            sys.stdout.write(examine.as_json(findings) if options.output == "json" else examine.as_text(findings))
+            return examine.exit_code(findings)
+    return _supervise(load(SupervisorSettings, others=VARIABLES))
 
 
-def _doctor(programs: Sequence[str], output: str) -> int:
-    from modulecontroller.configuration import survey
-    from modulecontroller.doctor import examine
+def _supervise(settings: SupervisorSettings) -> int:
+    logs.configure(settings.log_format, settings.log_level, program=SUPERVISOR)
+    for complaint in misspelt_elsewhere([SUPERVISOR, *(program.name for program in programs(settings, {}))]):
+        log.warning("a variable is not known", complaint=complaint)
+    return process.run(lambda stop: Supervisor(settings).run(stop))
 
-    logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.ERROR, program="doctor")
-    findings = asyncio.run(examine.examine(survey(programs)))
-    sys.stdout.write(examine.as_json(findings) if output == "json" else examine.as_text(findings))
-    return examine.exit_code(findings)
+
+def _log_for_people(level: logs.LogLevel) -> None:
+    logs.configure(logs.LogFormat.CONSOLE, level, program=SUPERVISOR)
 
 
 if __name__ == "__main__":

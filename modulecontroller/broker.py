@@ -1,62 +1,60 @@
 """An MQTT broker on loopback for the quick start, for trying out only: no passwords, no TLS, nothing kept.
 
-It is amqtt in a process of its own. amqtt grants shared subscriptions but never
-delivers to them, so they are refused here, as the protocol has it, and gateways
-subscribe plainly.
+It is amqtt in a process of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
-from importlib.util import find_spec
 
+from amqtt.broker import Broker
+from amqtt.session import Session
 from pydantic import Field
 
-from modulecontroller.settings import Port
-from service import logs
-from service.listening import cannot_listen
-from service.process import StartError, arguments, run
+from modulecontroller.quickstart import BROKER_HOST
+from service import logs, process
+from service.listening import Port, listen
 from service.settings import Settings, load
 from service.status import StatusServer
 
-HOST = "127.0.0.1"
 MOST_CONNECTIONS = 2000
+FAILURE = 0x80
+"""Return code of a subscription that is refused (MQTT 3.1.1, section 3.9.3)."""
 
 
 class BrokerSettings(Settings):
     """Variables of the embedded broker."""
 
-    port: Port = Field(1883, validation_alias="MQTT_PORT", description="TCP port on the loopback address")
-    status_socket: str = Field("", validation_alias="STATUS_SOCKET", description="Unix socket of health and metrics")
+    mqtt_port: Port = Field(1883, description="TCP port on the loopback address")
+    status_socket: str = Field("", description="Unix socket of health and metrics")
 
 
-def available() -> bool:
-    """Tell whether the package that the broker is made of is installed."""
-    return find_spec("amqtt") is not None
+class PlainBroker(Broker):  # type: ignore[misc]  # amqtt has no types
+    """Refuses shared subscriptions, as the protocol has it, so that gateways subscribe plainly.
+
+    amqtt grants them, takes the filter by its letters and delivers nothing. Not a topic plugin: with one amqtt awaits
+    while it goes through its table of subscriptions, and loses the message when that changes meanwhile (0.12).
+    """
+
+    async def add_subscription(self, subscription: tuple[str, int], session: Session) -> int:
+        """Return the granted QoS, or FAILURE."""
+        if subscription[0].startswith("$share/"):
+            return FAILURE
+        granted: int = await super().add_subscription(subscription, session)
+        return granted
 
 
 async def serve(settings: BrokerSettings, stop: asyncio.Event) -> None:
-    """Run the broker until stop is set; raises StartError."""
-    from modulecontroller.plainbroker import PlainBroker
-
-    broker = PlainBroker(
-        {
-            "listeners": {
-                "default": {"type": "tcp", "bind": f"{HOST}:{settings.port}", "max_connections": MOST_CONNECTIONS}
-            },
-            "plugins": {
-                "amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True},
-            },
-        }
-    )
-    try:
-        _try_port(settings.port)
-        await broker.start()
-    except OSError as error:
-        raise StartError(cannot_listen("MQTT_PORT", settings.port, error)) from error
-    status = StatusServer(list, health_port=0, metrics_port=0, socket=settings.status_socket)
+    """Run the broker until stop is set; raises CannotListen."""
+    listener = {"type": "tcp", "bind": f"{BROKER_HOST}:{settings.mqtt_port}", "max_connections": MOST_CONNECTIONS}
+    plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
+    broker = PlainBroker({"listeners": {"default": listener}, "plugins": plugins})
+    # Tried before, for amqtt logs a trace when it cannot listen.
+    for tried in await listen(BROKER_HOST, settings.mqtt_port, "MQTT_PORT"):
+        tried.close()
+    await broker.start()
+    status = StatusServer(tuple, health_port=0, metrics_port=0, socket=settings.status_socket)
     try:
         if settings.status_socket:
             await status.start()
@@ -66,19 +64,12 @@ async def serve(settings: BrokerSettings, stop: asyncio.Event) -> None:
         await broker.shutdown()
 
 
-def _try_port(port: int) -> None:
-    """Bind the port for a moment; raises OSError. amqtt itself would log a trace."""
-    with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        tried.bind((HOST, port))
-
-
 def main() -> int:
     """Run the broker until a signal; returns the exit code."""
-    arguments("modulecontroller.broker", __doc__ or "", BrokerSettings)
+    process.arguments("modulecontroller.broker", __doc__ or "", BrokerSettings)
     settings = load(BrokerSettings)
     logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.ERROR, program="broker")
-    return run(lambda stop: serve(settings, stop), loop="asyncio")
+    return process.run(lambda stop: serve(settings, stop), loop="asyncio")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """Child processes: started, asked whether they work, replaced when they do not, ended in order.
 
-A child that ends before it ever answered its probe could not start, and one that ends with EXIT_REFUSED may not run:
-either ends the whole, and so does a first process that does not answer in time. Later, a process that ends is
-restarted, and one that no longer answers is ended and replaced, both with backoff. The process before has always ended
-when the next one starts, so that ports and leases are free. Children end by themselves when this process dies,
-whatever killed it.
+A child that ends before it ever answered could not start, and one that ends with EXIT_REFUSED may not run: either ends
+the whole, and so does a first process that does not answer in time. Later, a process that ends is restarted, and one
+that no longer answers is ended and replaced, both with backoff. The process before has always ended when the next one
+starts, so that ports and leases are free. Children end by themselves when this process dies, whatever killed it.
 """
 
 from __future__ import annotations
@@ -19,33 +18,97 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import SystemRandom
+from typing import NoReturn
 
 import aiohttp
 import structlog
 
-from modulecontroller.liveness import PATIENCE, Liveness, Patience
-from service.process import EXIT_FAILURE, EXIT_REFUSED
+from controlplane.domain.backoff import Backoff
+from service.process import EXIT_FAILURE, EXIT_REFUSED, StartError
 
 log = structlog.get_logger(__name__)
 
-RESTART_FIRST, RESTART_LONGEST = 0.5, 30.0
+RESTART = Backoff(first=0.5, longest=30.0, jitter=0.5)
 HEALTHY_AFTER = 60.0
-PROBE_EVERY, PROBE_WITHIN = 0.1, 2.0
+"""Seconds after which a process that ends has not failed again, but for the first time."""
+ASK_EVERY, ASK_EVERY_AT_START = 0.5, 0.1
+"""Seconds between two questions, if the answer does not take longer."""
+UNASKED_START = 2.0
+"""Seconds after which a child that answers no questions counts as started."""
 CAUSES = (ENDED, SILENT) = ("ended", "silent")
 """Why a child was restarted: it ended by itself, or did not answer."""
 
 
-class ChildFailed(Exception):
-    """A child cannot run; exit_code is what it ended with, below 0 the signal that ended it."""
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds that children are given. Those for the end fit into the 30 s that Kubernetes gives a Pod."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+    start: float = 120.0
+    """From the start of a process to its first answer."""
+    silence: float = 30.0
+    """Without an answer of a process that has answered before."""
+    answer: float = 5.0
+    """For one answer."""
+    stop: float = 12.0
+    """From SIGTERM to SIGKILL."""
+    stop_silent: float = 5.0
+    """The same for a process that does not answer."""
+    killed: float = 10.0
+    """From SIGKILL to the end of the process, which the kernel may hold back."""
+
+
+PATIENCE = Patience()
+
+
+@dataclass(slots=True)
+class Liveness:
+    """Whether a child works: what follows from its answers, and from their absence. Its process may be replaced.
+
+    Only time in which it was really asked counts as silence: a supervisor that stood still itself, on a frozen machine
+    for example, knows nothing of that time.
+    """
+
+    patience: Patience
+    answered: bool = False
+    """Whether the process that runs now has answered."""
+    _silent_process: float = 0.0
+    """Seconds without an answer of this process."""
+    _silent: float = float("-inf")
+    """The same of any process; the time before the very first answer does not count."""
+
+    def process_started(self) -> None:
+        """Note that a new process runs."""
+        self.answered = False
+        self._silent_process = 0.0
+
+    def process_answered(self) -> None:
+        """Note an answer."""
+        self.answered = True
+        self._silent = self._silent_process = 0.0
+
+    def missed(self, seconds: float) -> None:
+        """Note so many seconds in which no answer came."""
+        self._silent += seconds
+        self._silent_process += seconds
+
+    @property
+    def fault(self) -> str:
+        """Why the process has to be replaced, empty while it has not."""
+        if self._silent_process < (self.patience.silence if self.answered else self.patience.start):
+            return ""
+        if self.answered:
+            return f"has not answered for {self._silent_process:.0f} s"
+        return f"did not answer within {self.patience.start:g} s of its start"
+
+    @property
+    def trouble(self) -> str:
+        """What keeps the child from counting as alive, empty when nothing does."""
+        return f"has not answered for {self._silent:.0f} s" if self._silent >= self.patience.silence else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run: module is a Python module, environ what is set for it; most answer probes (STATUS_SOCKET)."""
+    """What to run: module is a Python module, environ what is set for it; most answer on their STATUS_SOCKET."""
 
     name: str
     module: str
@@ -56,85 +119,74 @@ class Program:
 
 @dataclass(slots=True)
 class Child:
-    """One supervised child; folder is where its socket is.
-
-    started is set once it answered its probe, or ran for a moment if it has none.
-    """
+    """One supervised child; folder is where its socket is."""
 
     program: Program
     folder: str
     patience: Patience = PATIENCE
     started: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once it answered, or ran for a moment if it does not answer at all."""
     restarts: Counter[str] = field(default_factory=Counter)
     """By cause."""
+    trouble: Sequence[str] = ("not started yet",)
+    """What keeps it from being ready, in its own words where it answers."""
+    notes: Sequence[str] = ()
+    """What it says besides while it is ready."""
+    task: asyncio.Task[NoReturn] | None = None
+    """What runs it, once it is started."""
     liveness: Liveness = field(init=False)
-    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.liveness = Liveness(self.patience)
-        self._ended.set()
 
     @property
     def socket(self) -> str:
-        """Where it answers probes."""
+        """Where it answers."""
         return f"{self.folder}/{self.program.name}.sock"
 
-    async def run(self) -> None:
-        """Keep the program running until stop; raises ChildFailed if it cannot run."""
-        self._ended.clear()
-        try:
-            await self._keep_running()
-        finally:
-            self._ended.set()
-
-    async def stop(self) -> None:
-        """Have the program end, and wait until it has."""
-        self._stopping.set()
-        await self._ended.wait()
-
-    async def _keep_running(self) -> None:
-        failures, random = 0, SystemRandom()
-        while not self._stopping.is_set():
-            began = asyncio.get_running_loop().time()
+    async def run(self) -> NoReturn:
+        """Keep the program running until cancelled, then have it end; raises StartError if it cannot run."""
+        failures, random, clock = 0, SystemRandom(), asyncio.get_running_loop().time
+        while True:
+            began = clock()
             code = await self._once()
-            if self._stopping.is_set():
-                return
-            cause = SILENT if self.liveness.fault else ENDED
             if not self.started.is_set() or code == EXIT_REFUSED:
-                raise self._failed(code)
-            lived = asyncio.get_running_loop().time() - began
-            failures = 1 if lived >= HEALTHY_AFTER else failures + 1
-            delay = min(RESTART_FIRST * 2 ** (failures - 1), RESTART_LONGEST) * (0.75 + random.random() / 2)
+                why = self.liveness.fault or f"could not start (exit code {code}); its message stands above"
+                # Below 0 it is the signal that ended it.
+                raise StartError(f"{self.program.name} {why}", exit_code=max(code, EXIT_FAILURE))
+            failures = 1 if clock() - began >= HEALTHY_AFTER else failures + 1
+            delay = RESTART.delay(failures, random.random())
+            cause = SILENT if self.liveness.fault else ENDED
             self.restarts[cause] += 1
             log.error(
                 "child is restarted", child=self.program.name, cause=cause, exit_code=code, restart_in=round(delay, 1)
             )
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay):
-                    await self._stopping.wait()
+            await asyncio.sleep(delay)
             self.liveness.missed(delay)
 
-    def _failed(self, code: int) -> ChildFailed:
-        name = self.program.name
-        if fault := self.liveness.fault:
-            return ChildFailed(f"{name} {fault}", code)
-        return ChildFailed(f"{name} could not start (exit code {code}); its message stands above", code)
+    async def ask(self, path: str) -> tuple[int, str] | None:
+        """Return status and text of an answer, None when there is none in time."""
+        timeout = aiohttp.ClientTimeout(total=self.patience.answer)
+        try:
+            async with (
+                aiohttp.ClientSession(connector=aiohttp.UnixConnector(self.socket), timeout=timeout) as session,
+                session.get(f"http://localhost{path}") as response,
+            ):
+                return response.status, await response.text()
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return None
 
     async def _once(self) -> int:
-        """Run a process until it ends, has to be replaced or is to stop; return its exit code."""
+        """Run a process until it ends, has to be replaced or this is cancelled; return its exit code."""
         process = await self._spawn()
         self.liveness.process_started()
         exited = asyncio.ensure_future(process.wait())
-        others = [
-            asyncio.create_task(self._watch(), name=f"watch-{self.program.name}"),
-            asyncio.create_task(self._stopping.wait(), name=f"stop-{self.program.name}"),
-        ]
+        watching = asyncio.create_task(self._watch(), name=f"watch-{self.program.name}")
         try:
-            await asyncio.wait({exited, *others}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({exited, watching}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in others:
-                task.cancel()
+            watching.cancel()
+            self._take(None)
             await self._end(process, exited)
         return exited.result()
 
@@ -148,7 +200,7 @@ class Child:
             *program.arguments,
             env={**os.environ, **program.environ, **status, "SUPERVISED": "1"},
             stdin=asyncio.subprocess.PIPE,
-            # They log to standard error; what they announce besides is told by us.
+            # They log to standard error; what they announce besides is printed by us.
             stdout=asyncio.subprocess.DEVNULL,
             # Ctrl-C reaches this process only, which ends its children in order.
             start_new_session=True,
@@ -157,26 +209,38 @@ class Child:
     async def _watch(self) -> None:
         """Ask the process again and again, until it has to be replaced."""
         if not self.program.answers:
-            await asyncio.sleep(PROBE_WITHIN)
+            await asyncio.sleep(UNASKED_START)
             self.started.set()
-            await self._stopping.wait()
+            await asyncio.Event().wait()
         clock = asyncio.get_running_loop().time
-        longest = self.patience.ask_every
         while not self.liveness.fault:
             began = clock()
-            answer = await ask(self.socket, "/livez", within=longest)
-            took = clock() - began
-            if answer is not None and answer[0] == 200:
-                self.liveness.heard()
+            answer = await self.ask("/readyz")
+            # It takes longer only where we stood still ourselves.
+            took = min(clock() - began, self.patience.answer)
+            every = ASK_EVERY if answer or self.liveness.answered else ASK_EVERY_AT_START
+            pause = max(every - took, 0.0)
+            if answer:
+                self.liveness.process_answered()
                 self.started.set()
-                pause = longest
             else:
-                pause = max((longest if self.liveness.answered else PROBE_EVERY) - took, 0.0)
-                self.liveness.missed(min(took + pause, longest))
+                self.liveness.missed(took + pause)
+            self._take(answer)
             await asyncio.sleep(pause)
 
+    def _take(self, answer: tuple[int, str] | None) -> None:
+        """Keep what it says of its readiness."""
+        if answer is None:
+            if self.started.is_set():
+                self.trouble, self.notes = ["does not answer"], []
+            return
+        status, text = answer
+        lines = text.splitlines()
+        self.trouble = [] if status == 200 else lines or [f"answers {status}"]
+        self.notes = lines[1:] if status == 200 else []
+
     async def _end(self, process: Process, exited: asyncio.Future[int]) -> None:
-        """Have a process end, by SIGKILL if need be; raises ChildFailed when even that does not help."""
+        """Have a process end, by SIGKILL if need be; raises StartError when even that does not help."""
         name, patience, fault = self.program.name, self.patience, self.liveness.fault
         if exited.done():
             return
@@ -185,18 +249,15 @@ class Child:
         # It may have ended in this moment.
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
-        if await _done(exited, within=patience.stop_silent if fault else patience.stop):
+        await asyncio.wait({exited}, timeout=patience.stop_silent if fault else patience.stop)
+        if exited.done():
             return
         log.error("child did not end and is killed", child=name, state=_state(process.pid))
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        if not await _done(exited, within=patience.killed):
-            raise ChildFailed(f"{name} cannot be ended: process {process.pid} is {_state(process.pid)}", EXIT_FAILURE)
-
-
-async def _done(future: asyncio.Future[int], *, within: float) -> bool:
-    await asyncio.wait({future}, timeout=within)
-    return future.done()
+        await asyncio.wait({exited}, timeout=patience.killed)
+        if not exited.done():
+            raise StartError(f"{name} cannot be ended: process {process.pid} is {_state(process.pid)}")
 
 
 def _state(pid: int) -> str:
@@ -206,16 +267,3 @@ def _state(pid: int) -> str:
     except OSError:
         return ""
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("State:")), "")
-
-
-async def ask(socket: str, path: str, *, within: float = PROBE_WITHIN) -> tuple[int, str] | None:
-    """Return status and text of a child's answer on its Unix socket, None when it does not answer in time."""
-    timeout = aiohttp.ClientTimeout(total=within)
-    try:
-        async with (
-            aiohttp.ClientSession(connector=aiohttp.UnixConnector(socket), timeout=timeout) as session,
-            session.get(f"http://localhost{path}") as response,
-        ):
-            return response.status, await response.text()
-    except (aiohttp.ClientError, OSError, TimeoutError):
-        return None

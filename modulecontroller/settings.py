@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import socket
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from service.listening import ALL_ADDRESSES, Host
+from service.listening import ALL_ADDRESSES, Host, Port
 from service.logs import LogFormat, LogLevel
 from service.settings import Settings
-
-Port = Annotated[int, Field(ge=1, le=65535)]
 
 PROGRAM_NAMES = ("controlplane", "http-gateway", "mqtt-gateway")
 """The programs that module-controller runs, which can be started by themselves as well."""
@@ -20,56 +18,37 @@ PROGRAM_NAMES = ("controlplane", "http-gateway", "mqtt-gateway")
 class SupervisorSettings(Settings):
     """Variables of module-controller."""
 
-    enable_http_tunnel: bool = Field(
-        False, validation_alias="ENABLE_HTTP_TUNNEL", description="true runs the HTTP gateway"
-    )
-    enable_mqtt_tunnel: bool = Field(
-        False, validation_alias="ENABLE_MQTT_TUNNEL", description="true runs the MQTT gateway"
-    )
+    enable_http_tunnel: bool = Field(False, description="true runs the HTTP gateway")
+    enable_mqtt_tunnel: bool = Field(False, description="true runs the MQTT gateway")
     client_id: str = Field(
         default_factory=socket.gethostname,
-        validation_alias="CLIENT_ID",
         description="stable name of this instance; by default the Pod's or host's name",
     )
     grpc_host: Host = Field(
         "127.0.0.1",
-        validation_alias="GRPC_HOST",
         description="address that gRPC listens on, for gateways and tools; :: or 0.0.0.0 means all, IPv4 and IPv6",
     )
-    grpc_port: Port = Field(50051, validation_alias="GRPC_PORT", description="TCP port of gRPC")
-    http_port: Port = Field(
-        7777, validation_alias="HTTP_TUNNEL_LISTEN_PORT", description="TCP port for bases that speak HTTP"
-    )
+    grpc_port: Port = Field(50051, description="TCP port of gRPC")
+    http_tunnel_listen_port: Port = Field(7777, description="TCP port for bases that speak HTTP")
     status_host: Host = Field(
         "",
-        validation_alias="STATUS_HOST",
         description=f"address that health, metrics, the report intake and the kubelet API listen on; {ALL_ADDRESSES}",
     )
-    health_port: Port = Field(8081, validation_alias="HEALTH_PORT", description="TCP port of /livez and /readyz")
-    metrics_port: Port = Field(9090, validation_alias="METRICS_PORT", description="TCP port of /metrics")
-    report_port: Port = Field(8080, validation_alias="REPORT_PORT", description="TCP port of the report intake /log")
+    health_port: Port = Field(8081, description="TCP port of /livez and /readyz")
+    metrics_port: Port = Field(9090, description="TCP port of /metrics")
+    report_port: Port = Field(8080, description="TCP port of the report intake /log")
     shutdown_timeout: Annotated[float, Field(gt=0, le=3600)] = Field(
         8.0,
-        validation_alias="SHUTDOWN_TIMEOUT",
         description="seconds that gateways have for orders under way at the end; terminationGracePeriodSeconds of the "
         "Pod should be 20 s more",
     )
-    log_format: LogFormat = Field(LogFormat.JSON, validation_alias="LOG_FORMAT", description="json or console")
-    log_level: LogLevel = Field(
-        LogLevel.INFO, validation_alias="LOG_LEVEL", description="debug, info, warning or error"
-    )
-
-    @field_validator("log_format", "log_level", mode="before")
-    @classmethod
-    def _lower(cls, value: Any) -> Any:
-        return value.lower() if isinstance(value, str) else value
+    log_format: LogFormat = Field(LogFormat.JSON, description="json or console")
+    log_level: LogLevel = Field(LogLevel.INFO, description="debug, info, warning or error")
 
 
 class QuickstartSettings(SupervisorSettings):
     """Variables of the quick start, which says where the broker is. It enables tunnels and names itself."""
 
-    mqtt_broker: str = Field(
-        "", validation_alias="MQTT_BROKER", description="host of the broker; without it --mqtt runs one by itself"
-    )
-    mqtt_port: Port = Field(1883, validation_alias="MQTT_PORT", description="TCP port of the broker")
-    env: str = Field("dev", validation_alias="ENV", description="environment, part of topics and Node names")
+    mqtt_broker: str = Field("", description="host of the broker; without it --mqtt runs one by itself")
+    mqtt_port: Port = Field(1883, description="TCP port of the broker")
+    env: str = Field("dev", description="environment, part of topics and Node names")

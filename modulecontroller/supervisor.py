@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from uuid import uuid4
 
 import structlog
+from prometheus_client import generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
-from modulecontroller.children import Child, ChildFailed, Program
-from modulecontroller.liveness import Patience
+from modulecontroller.children import CAUSES, Child, Patience, Program
 from modulecontroller.settings import SupervisorSettings
-from modulecontroller.status import ChildrenStatus
 from service.listening import host_port, local_host
 from service.process import StartError
 from service.status import StatusServer
@@ -20,42 +23,30 @@ from service.status import StatusServer
 log = structlog.get_logger(__name__)
 
 READY_LOOK = 0.1
-TELL_EVERY = 15.0
-"""Seconds between two log lines that tell what a start still waits for."""
+LOG_EVERY = 15.0
+"""Seconds between two log lines that say what a start still waits for."""
 AFTER_ORDERS = 4.0
 """Seconds that a gateway needs to end besides those for orders under way."""
-
-Stage = Sequence[Child]
-"""Children that are ended together."""
 
 
 def programs(settings: SupervisorSettings, extra: Mapping[str, str]) -> list[Program]:
     """Return the control plane and the gateways; extra is set in the environment of all."""
-    control_plane = Program(
-        name="controlplane",
-        module="controlplane",
-        environ={
-            **extra,
-            "GRPC_HOST": settings.grpc_host,
-            "CLIENT_ID": settings.client_id,
-            "REPLICA_INSTANCE": uuid4().hex,
-        },
-    )
-    wanted = {"http": settings.enable_http_tunnel, "mqtt": settings.enable_mqtt_tunnel}
-    gateways = [
-        Program(
-            name=f"{tunnel}-gateway",
-            module=f"gateways.{tunnel}",
-            environ={
+    control_plane = {
+        **extra,
+        "GRPC_HOST": settings.grpc_host,
+        "CLIENT_ID": settings.client_id,
+        "REPLICA_INSTANCE": uuid4().hex,
+    }
+    found = [Program("controlplane", "controlplane", control_plane)]
+    for tunnel, enabled in (("http", settings.enable_http_tunnel), ("mqtt", settings.enable_mqtt_tunnel)):
+        if enabled:
+            environ = {
                 **extra,
                 "CONTROL_PLANE": host_port(local_host(settings.grpc_host), settings.grpc_port),
                 "CLIENT_ID": f"{settings.client_id}-{tunnel}",
-            },
-        )
-        for tunnel, enabled in wanted.items()
-        if enabled
-    ]
-    return [control_plane, *gateways]
+            }
+            found.append(Program(f"{tunnel}-gateway", f"gateways.{tunnel}", environ))
+    return found
 
 
 def check(settings: SupervisorSettings) -> None:
@@ -66,90 +57,122 @@ def check(settings: SupervisorSettings) -> None:
         )
 
 
-async def supervise(
-    settings: SupervisorSettings,
-    stop: asyncio.Event,
-    *,
-    extra: Mapping[str, str] | None = None,
-    before: Sequence[Program] = (),
-    more: Sequence[Program] = (),
-    ready: asyncio.Event | None = None,
-) -> None:
-    """Run everything until stop is set; raises StartError.
+@dataclass(slots=True)
+class Supervisor:
+    """Runs everything.
 
-    before is what the others need, more what is started once all others are ready,
-    when ready is set.
+    extra is set in the environment of the control plane and the gateways. before is what these need, more what is
+    started once all others are ready.
     """
-    check(settings)
-    with tempfile.TemporaryDirectory(prefix="module-controller-") as sockets:
-        control_plane, *gateways = programs(settings, extra or {})
-        for_orders = Patience(stop=settings.shutdown_timeout + AFTER_ORDERS)
-        stages = [
-            [Child(program, sockets) for program in before],
-            [Child(control_plane, sockets)],
-            [Child(program, sockets, for_orders) for program in gateways],
-            [Child(program, sockets) for program in more],
-        ]
-        status = ChildrenStatus([child for stage in stages[:-1] for child in stage])
-        server = StatusServer(
-            status.trouble,
-            health_port=settings.health_port,
-            metrics_port=settings.metrics_port,
-            notes=status.notes,
-            registry=status.registry,
-            dead=status.dead,
-            host=settings.status_host,
-        )
-        await server.start()
-        try:
-            await _run(stages, status, stop, ready or asyncio.Event())
-        finally:
-            await server.stop()
 
+    settings: SupervisorSettings
+    extra: Mapping[str, str] = field(default_factory=dict)
+    before: Sequence[Program] = ()
+    more: Sequence[Program] = ()
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set as soon as nothing is missing any more."""
+    _children: list[Child] = field(default_factory=list)
+    """All but those of more."""
 
-async def _run(stages: Sequence[Stage], status: ChildrenStatus, stop: asyncio.Event, ready: asyncio.Event) -> None:
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(status.run(), name="status"),
-                group.create_task(_tell_ready(status, ready), name="ready"),
-                group.create_task(_start(group, stages, ready), name="start"),
+    def trouble(self) -> list[str]:
+        """Return what keeps children from being ready."""
+        return self._lines(lambda child: child.trouble)
+
+    def dead(self) -> list[str]:
+        """Return which children do not answer any more."""
+        return self._lines(lambda child: child.liveness.trouble.splitlines())
+
+    def notes(self) -> list[str]:
+        """Return what children that are ready say besides."""
+        return self._lines(lambda child: child.notes)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run everything until stop is set; raises StartError, or a group with one for each child that cannot run."""
+        check(self.settings)
+        with tempfile.TemporaryDirectory(prefix="module-controller-") as sockets:
+            control_plane, *gateways = programs(self.settings, self.extra)
+            for_orders = Patience(stop=self.settings.shutdown_timeout + AFTER_ORDERS)
+            stages = [
+                [Child(program, sockets) for program in self.before],
+                [Child(control_plane, sockets)],
+                [Child(program, sockets, for_orders) for program in gateways],
+                [Child(program, sockets) for program in self.more],
             ]
+            self._children = [child for stage in stages[:-1] for child in stage]
+            status = StatusServer(
+                self.trouble,
+                health_port=self.settings.health_port,
+                metrics_port=self.settings.metrics_port,
+                host=self.settings.status_host,
+                metrics=lambda: merged(self._children),
+                dead=self.dead,
+                notes=self.notes,
+            )
+            try:
+                await status.start()
+                await self._run(stages, stop)
+            finally:
+                await status.stop()
+
+    def _lines(self, of: Callable[[Child], Iterable[str]]) -> list[str]:
+        return [f"{child.program.name}: {line}" for child in self._children for line in of(child)]
+
+    async def _run(self, stages: Sequence[Sequence[Child]], stop: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            starting = group.create_task(self._start(group, stages), name="start")
             await stop.wait()
-            for task in tasks:
-                task.cancel()
+            starting.cancel()
             # Those that depend on others end first: bases, then gateways, then the control plane.
             for stage in reversed(stages):
-                await asyncio.gather(*(child.stop() for child in stage))
-    except* ChildFailed as failed:
-        first = _first(failed)
-        raise StartError(str(first), exit_code=max(first.exit_code, 1)) from None
+                tasks = [child.task for child in stage if child.task is not None]
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _start(self, group: asyncio.TaskGroup, stages: Sequence[Sequence[Child]]) -> None:
+        """Start each child when those before it answer, those of the last stage when all before are ready."""
+        for stage in stages:
+            if stage is stages[-1]:
+                await self._until_ready()
+            for child in stage:
+                child.task = group.create_task(child.run(), name=child.program.name)
+                await child.started.wait()
+
+    async def _until_ready(self) -> None:
+        """Set ready as soon as nothing is missing any more; what is missing for long is logged."""
+        clock = asyncio.get_running_loop().time
+        logged_at = clock()
+        while missing := self.trouble():
+            if clock() - logged_at >= LOG_EVERY:
+                log.warning("not ready yet", missing=missing)
+                logged_at = clock()
+            await asyncio.sleep(READY_LOOK)
+        self.ready.set()
 
 
-def _first(failed: BaseExceptionGroup[ChildFailed]) -> ChildFailed:
-    first = failed.exceptions[0]
-    return first if isinstance(first, ChildFailed) else _first(first)
+async def merged(children: Sequence[Child]) -> bytes:
+    """Return what the children say now in the text format of Prometheus; one that does not answer has no metrics."""
+    answers = await asyncio.gather(*(child.ask("/metrics") for child in children))
+    families: dict[str, Metric] = {}
+    for child, answer in zip(children, answers, strict=True):
+        if answer is None or answer[0] != 200:
+            continue
+        for family in text_string_to_metric_families(answer[1]):
+            metric = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+            for sample in family.samples:
+                labels = {**sample.labels, "program": child.program.name}
+                metric.add_sample(sample.name, labels, sample.value, sample.timestamp, sample.exemplar)
+    restarts = Metric("koupleless_child_restarts", "Restarts of child processes", "counter")
+    for child in children:
+        for cause in CAUSES:
+            labels = {"program": child.program.name, "cause": cause}
+            restarts.add_sample("koupleless_child_restarts_total", labels, child.restarts[cause])
+    return generate_latest(_Fixed([*families.values(), restarts]))
 
 
-async def _start(group: asyncio.TaskGroup, stages: Sequence[Stage], ready: asyncio.Event) -> None:
-    """Start each child when those before it answer, those of the last stage when all before are ready."""
-    *core, more = stages
-    for child in (child for stage in core for child in stage):
-        group.create_task(child.run(), name=child.program.name)
-        await child.started.wait()
-    if more:
-        await ready.wait()
-    for child in more:
-        group.create_task(child.run(), name=child.program.name)
+class _Fixed(Collector):
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self._metrics = metrics
 
-
-async def _tell_ready(status: ChildrenStatus, ready: asyncio.Event) -> None:
-    """Set ready as soon as nothing is missing any more; what is missing for long is logged."""
-    clock = asyncio.get_running_loop().time
-    told_at = clock()
-    while missing := status.trouble():
-        if clock() - told_at >= TELL_EVERY:
-            log.warning("not ready yet", missing=missing)
-            told_at = clock()
-        await asyncio.sleep(READY_LOOK)
-    ready.set()
+    def collect(self) -> Iterator[Metric]:
+        return iter(self._metrics)

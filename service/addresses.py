@@ -1,4 +1,4 @@
-"""Which addresses a base may have, so that nobody can be made to call what is not a base.
+"""Which addresses a base may have, so that nobody can make us call what is not a base.
 
 Only IP literals count: no name is ever resolved for a base. An IPv4 address that is
 written as IPv6 is judged as the IPv4 address that it is.
@@ -7,43 +7,39 @@ written as IPv6 is judged as the IPv4 address that it is.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-DEFAULT_NETWORKS: tuple[Network, ...] = tuple(
-    ipaddress.ip_network(text)
-    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
-)
-"""Private networks, and the range of carrier-grade NAT, which clusters use for Pods."""
-
-_SPECIAL: tuple[tuple[str, Network], ...] = tuple(
-    (name, ipaddress.ip_network(text))
-    for name, text in (
-        ("an unspecified", "0.0.0.0/8"),
-        ("an unspecified", "::/128"),
-        ("a loopback", "127.0.0.0/8"),
-        ("a loopback", "::1/128"),
-        ("a link-local", "169.254.0.0/16"),
-        ("a link-local", "fe80::/10"),
-        ("a multicast", "224.0.0.0/4"),
-        ("a multicast", "ff00::/8"),
-        ("a reserved", "240.0.0.0/4"),
-        ("a cloud metadata", "169.254.169.254/32"),
-        ("a cloud metadata", "169.254.170.2/32"),
-        ("a cloud metadata", "168.63.129.16/32"),
-        ("a cloud metadata", "100.100.100.200/32"),
-        ("a cloud metadata", "192.0.0.192/32"),
-        ("a cloud metadata", "fd00:ec2::254/128"),
-        ("a cloud metadata", "fd20:ce::254/128"),
-    )
-)
-
 
 class AddressRefused(ValueError):
     """The address may not be called; the message says why, for people."""
+
+
+def parse_networks(text: str) -> tuple[Network, ...]:
+    """Return the networks of a list with commas; raises ValueError, which says what is expected."""
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise ValueError(f"{error}; give networks such as 10.0.0.0/8,fc00::/7") from None
+
+
+DEFAULT_NETWORKS = parse_networks("10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10, fc00::/7")
+"""Private networks, and the range of carrier-grade NAT, which clusters use for Pods."""
+
+_SPECIAL: Mapping[str, tuple[Network, ...]] = {
+    "an unspecified": parse_networks("0.0.0.0/8, ::/128"),
+    "a loopback": parse_networks("127.0.0.0/8, ::1/128"),
+    "a link-local": parse_networks("169.254.0.0/16, fe80::/10"),
+    "a multicast": parse_networks("224.0.0.0/4, ff00::/8"),
+    "a reserved": parse_networks("240.0.0.0/4"),
+    "a cloud metadata": parse_networks(
+        "169.254.169.254/32, 169.254.170.2/32, 168.63.129.16/32, 100.100.100.200/32, 192.0.0.192/32, "
+        "fd00:ec2::254/128, fd20:ce::254/128"
+    ),
+}
 
 
 class AddressPolicy:
@@ -62,20 +58,13 @@ class AddressPolicy:
             raise AddressRefused(f"port {port} is not in 1 to 65535")
         address = parse(ip)
         inside = [network for network in self._allowed if address in network]
-        for name, special in _SPECIAL:
-            if address in special and not any(_within(network, special) for network in inside):
-                raise AddressRefused(f"{address} is {name} address, which HTTP_TUNNEL_ALLOWED_CIDRS does not list")
+        for name, networks in _SPECIAL.items():
+            for special in networks:
+                if address in special and not any(_within(network, special) for network in inside):
+                    raise AddressRefused(f"{address} is {name} address, which HTTP_TUNNEL_ALLOWED_CIDRS does not list")
         if not inside:
             raise AddressRefused(f"{address} is in no network of HTTP_TUNNEL_ALLOWED_CIDRS")
         return str(address)
-
-
-def parse_networks(text: str) -> tuple[Network, ...]:
-    """Return the networks of a list with commas; raises ValueError, which says what is expected."""
-    try:
-        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
-    except ValueError as error:
-        raise ValueError(f"{error}; give networks such as 10.0.0.0/8,fc00::/7") from None
 
 
 def parse(ip: str) -> IpAddress:
@@ -93,8 +82,4 @@ def parse(ip: str) -> IpAddress:
 
 
 def _within(network: Network, special: Network) -> bool:
-    if isinstance(network, ipaddress.IPv4Network) and isinstance(special, ipaddress.IPv4Network):
-        return network.subnet_of(special)
-    if isinstance(network, ipaddress.IPv6Network) and isinstance(special, ipaddress.IPv6Network):
-        return network.subnet_of(special)
-    return False
+    return network.prefixlen >= special.prefixlen and network.network_address in special

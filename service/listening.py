@@ -9,14 +9,18 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import os
 import re
 import socket
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 import structlog
 from aiohttp import web
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
+
+from service.process import StartError
 
 log = structlog.get_logger(__name__)
 
@@ -27,34 +31,35 @@ ALL_ADDRESSES = "none or :: means all, IPv4 and IPv6; 0.0.0.0 all of IPv4"
 """What a setting of the type Host may be besides one address, for its description."""
 
 _FAMILIES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
-_EVERYWHERE = ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::"))  # noqa: S104 - it is what is asked for
+_EVERYWHERE = ((socket.AF_INET, ("0.0.0.0",)), (socket.AF_INET6, ("::",)))  # noqa: S104 - it is what is asked for
 _NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL})
 _NAME = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9._]*[A-Za-z0-9])?")
 
 
-class CannotListen(Exception):
-    """A port cannot be listened on; the message names variable, port, cause and fix."""
+class CannotListen(StartError):
+    """A port cannot be listened on; the message names variable, value, cause and fix."""
+
+    def __init__(self, variable: str, where: object, error: OSError) -> None:
+        fix = f"stop what uses it or choose another with {variable}"
+        if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+            fix = "name an address of this machine"
+        super().__init__(f"{variable}={where}: cannot listen there ({cause_of(error)}); {fix}")
 
 
-def cannot_listen(variable: str, where: object, error: OSError) -> str:
-    """Return the message for a port that cannot be listened on: variable, value, cause, fix."""
-    cause = error.strerror or str(error)
-    fix = f"stop what uses it or choose another with {variable}"
-    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
-        fix = "name an address of this machine"
-    return f"{variable}={where}: cannot listen there ({cause}); {fix}"
+def cause_of(error: OSError) -> str:
+    """Return why an operation on a socket failed; the texts of Python's own modules name the address once more."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
 
 
 def parse_host(text: str) -> str:
     """Return the host of a setting, an IPv6 address without its brackets; raises ValueError."""
     host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    if not host or _NAME.fullmatch(host):
-        return host
-    if not is_address(host):
+    if host and not _NAME.fullmatch(host) and not is_address(host):
         raise ValueError("neither an address nor a host name (the port has a variable of its own)")
     return host
 
 
+Port = Annotated[int, Field(ge=1, le=65535)]
 Host = Annotated[str, AfterValidator(parse_host)]
 """Where a program listens: an address or a host name; empty, as a default, and :: stand for all addresses."""
 
@@ -65,7 +70,7 @@ def host_port(host: str, port: int) -> str:
 
 
 def is_address(host: str) -> bool:
-    """Return whether a host is an address and no name."""
+    """Return whether a host is an address, and not a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -94,8 +99,7 @@ async def listen(host: str, port: int, variable: str) -> Sequence[socket.socket]
     try:
         return await open_sockets(host, port)
     except OSError as error:
-        where = f"{port} on {host}" if host else port
-        raise CannotListen(cannot_listen(variable, where, error)) from error
+        raise CannotListen(variable, f"{port} on {host}" if host else port, error) from error
 
 
 async def open_sockets(host: str, port: int) -> Sequence[socket.socket]:
@@ -105,21 +109,21 @@ async def open_sockets(host: str, port: int) -> Sequence[socket.socket]:
     """
     opened: list[socket.socket] = []
     missing: list[OSError] = []
-    try:
+    with ExitStack() as stack:
         for family, (address, *rest) in await _addresses(host):
             try:
-                opened.append(_open(family, (address, port, *rest)))
-                port = opened[0].getsockname()[1]  # the same for all, also where any free one is asked for
+                one = socket.create_server((address, port, *rest), family=family, backlog=BACKLOG)
             except OSError as error:
                 if error.errno not in _NO_SUCH_FAMILY:
                     raise
                 missing.append(error)
+                continue
+            one.setblocking(False)
+            opened.append(stack.enter_context(one))
+            port = one.getsockname()[1]  # the same for all, also where any free one is asked for
         if not opened:
-            raise missing[0] if missing else OSError(errno.EADDRNOTAVAIL, f"{host} has no address")
-    except OSError:
-        for one in opened:
-            one.close()
-        raise
+            raise missing[0]
+        stack.pop_all()
     if missing:
         families = [_FAMILIES[one.family] for one in opened]
         log.info("this machine has addresses of one family only", listening_on=families, port=port)
@@ -129,22 +133,7 @@ async def open_sockets(host: str, port: int) -> Sequence[socket.socket]:
 async def _addresses(host: str) -> Sequence[tuple[int, tuple[Any, ...]]]:
     """Return family and socket address without the port, which for IPv6 has a scope as well."""
     if host in ("", "::"):
-        return [(family, (address,)) for family, address in _EVERYWHERE]
+        return _EVERYWHERE
     found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    told = dict.fromkeys((family, address) for family, _, _, _, address in found if family in _FAMILIES)
-    return [(family, (address[0], *address[2:])) for family, address in told]
-
-
-def _open(family: int, address: tuple[Any, ...]) -> socket.socket:
-    opened = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        opened.setblocking(False)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        opened.bind(address)
-        opened.listen(BACKLOG)
-    except OSError:
-        opened.close()
-        raise
-    return opened
+    unique = dict.fromkeys((family, address) for family, _, _, _, address in found if family in _FAMILIES)
+    return [(family, (address[0], *address[2:])) for family, address in unique]

@@ -1,9 +1,9 @@
 """Structured logs on standard error: one JSON object a line, or columns for people.
 
 Every line carries the program and what was bound; loggers of libraries go the same way.
-What a peer of an HTTP port sends that is no HTTP/1 (HTTP/2, TLS, a scanner's bytes) is
+What a peer of an HTTP port sends that is not HTTP/1 (HTTP/2, TLS, a scanner's bytes) is
 one line a minute for each peer, without a trace.
-Secrets in it are masked, and traces show no values of variables.
+Secrets are masked, and traces show no values of variables.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, TextIO
 import orjson
 import structlog
 from aiohttp.http_exceptions import HttpProcessingError
+from structlog.typing import EventDict, ExcInfo, Processor
 
 from service.limits import LogLimit
 from service.masking import masked, masked_deep
@@ -42,7 +43,7 @@ class LogLevel(Enum):
     ERROR = "error"
 
 
-class NoHttp(logging.Filter):
+class NotHttp(logging.Filter):
     """Makes one line for each peer of what aiohttp's server logs with a trace of every broken request."""
 
     def __init__(self) -> None:
@@ -68,43 +69,20 @@ class NoHttp(logging.Filter):
         return True
 
 
-# Without the values of variables: credentials are among them.
-_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
-
-
-def _mask(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return {key: value if key == "exc_info" else masked_deep(value) for key, value in event.items()}
-
-
-def _plain(stream: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
-    text = StringIO()
-    structlog.dev.plain_traceback(text, exc_info)
-    stream.write(masked(text.getvalue()))
-
-
 def configure(log_format: LogFormat, level: LogLevel, **bound: str) -> None:
     """Set up logging for the process; bound fields stand on every line."""
-
-    def bind(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        return {**bound, **event}
-
-    shared: list[structlog.typing.Processor] = [
+    shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        bind,
+        lambda _logger, _method, event: {**bound, **event},
     ]
-    final: list[structlog.typing.Processor]
+    final: list[Processor] = [
+        _mask,
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_plain),
+    ]
     if log_format is LogFormat.JSON:
-        final = [
-            _TRACEBACKS,
-            _mask,
-            structlog.processors.JSONRenderer(
-                serializer=lambda obj, **_: orjson.dumps(obj, default=lambda value: masked(str(value))).decode()
-            ),
-        ]
-    else:
-        final = [_mask, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_plain)]
+        final = [_TRACEBACKS, _mask, structlog.processors.JSONRenderer(serializer=_as_json)]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.name)),
@@ -121,7 +99,24 @@ def configure(log_format: LogFormat, level: LogLevel, **bound: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(getattr(logging, level.name))
-    server = logging.getLogger("aiohttp.server")
-    server.filters[:] = [NoHttp()]
+    logging.getLogger("aiohttp.server").filters[:] = [NotHttp()]
     for noisy in ("aiohttp.access", "asyncio", "urllib3", "grpc._cython"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+# Without the values of variables: credentials are among them.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
+
+def _as_json(event: Any, **_: Any) -> str:
+    return orjson.dumps(event, default=lambda value: masked(str(value))).decode()
+
+
+def _mask(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    return {key: value if key == "exc_info" else masked_deep(value) for key, value in event.items()}
+
+
+def _plain(stream: TextIO, exc_info: ExcInfo) -> None:
+    text = StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    stream.write(masked(text.getvalue()))

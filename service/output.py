@@ -10,9 +10,9 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, TextIO, cast
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TextIO
 
 EXIT_READER_GONE = 141
 """What a shell calls the end of a program by SIGPIPE, as in: yes | head -1."""
@@ -28,50 +28,25 @@ class CannotWrite(Exception):
         self.exit_code = EXIT_READER_GONE if self.quiet else EXIT_CANNOT_WRITE
 
 
-class _Guarded:
-    """A text stream whose failures to write are CannotWrite."""
+class _File(io.FileIO):
+    """A file whose failures to write are CannotWrite, through whatever buffers."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        with _telling():
-            return self._stream.write(text)
-
-    def writelines(self, lines: Any) -> None:
-        with _telling():
-            self._stream.writelines(lines)
-
-    def flush(self) -> None:
-        with _telling():
-            self._stream.flush()
-
-
-@contextmanager
-def _telling() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise CannotWrite(error) from None
+    def write(self, data: Any) -> int:
+        try:
+            return os.write(self.fileno(), data)
+        except OSError as error:
+            raise CannotWrite(error) from None
 
 
 def run(program: str, main: Callable[[], int]) -> int:
     """Run what writes to standard output; return its exit code, or what a failure to write means."""
     stream = sys.stdout
     try:
-        with _telling():
-            if stream is None:
-                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        sys.stdout = cast("TextIO", _Guarded(_buffered(stream)))
+        sys.stdout = _guarded(stream)
         try:
-            code = main()
-        except SystemExit:
+            return main()
+        finally:
             sys.stdout.flush()
-            raise
-        sys.stdout.flush()
     except CannotWrite as failure:
         _abandon(stream)
         if not failure.quiet:
@@ -79,7 +54,6 @@ def run(program: str, main: Callable[[], int]) -> int:
         return failure.exit_code
     finally:
         sys.stdout = stream
-    return code
 
 
 def complain(line: str) -> None:
@@ -93,14 +67,16 @@ def complain(line: str) -> None:
         _abandon(sys.stderr)
 
 
-def _buffered(stream: TextIO) -> TextIO:
-    """Return the stream with a buffer: without one (PYTHONUNBUFFERED) a part that was not written is not noticed."""
-    raw = getattr(stream, "buffer", None)
-    if not isinstance(raw, io.RawIOBase):
+def _guarded(stream: TextIO | None) -> TextIO:
+    """Return a buffered stream to the same file; without a buffer a part that was not written is not noticed."""
+    if stream is None:
+        raise CannotWrite(OSError(errno.EBADF, os.strerror(errno.EBADF)))
+    try:
+        # Not closed with the wrapper: it is the interpreter's.
+        file = _File(stream.fileno(), "w", closefd=False)
+    except io.UnsupportedOperation:  # not a file, in tests
         return stream
-    # Not closed with the wrapper: it is the interpreter's.
-    writer = io.BufferedWriter(io.FileIO(raw.fileno(), "w", closefd=False))
-    return io.TextIOWrapper(writer, stream.encoding, stream.errors, line_buffering=stream.isatty())
+    return io.TextIOWrapper(io.BufferedWriter(file), stream.encoding, stream.errors, line_buffering=stream.isatty())
 
 
 def _abandon(stream: TextIO | None) -> None:

@@ -3,6 +3,10 @@
 SIGTERM and SIGINT ask once for an orderly end; a second one cuts it short. Under a
 supervisor (SUPERVISED=1) standard input is a pipe whose end means that the
 supervisor died: that asks for an orderly end too, so that nothing is left behind.
+
+A blocked event loop writes no log, so a thread watches it: who restarts the process
+(module-controller, or Kubernetes by /livez) does so after 30 s at the earliest, when
+the stacks of all threads are on standard error already.
 """
 
 from __future__ import annotations
@@ -13,15 +17,15 @@ import faulthandler
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NoReturn
 
 import structlog
 import uvloop
 
-from service import output, watchdog
-from service.folders import give_home
-from service.listening import CannotListen
+from service import output
 from service.masking import masked
 from service.settings import Settings, describe
 
@@ -30,6 +34,12 @@ log = structlog.get_logger(__name__)
 EXIT_FAILURE = 1
 EXIT_REFUSED = 3
 """What a program ends with that may not run beside another one: starting it again does not help."""
+STACKS_AFTER = 20.0
+"""Seconds for which the event loop must be blocked before the stacks are written."""
+LOOK_EVERY = 5.0
+BLOCKED = 5.0
+"""Seconds for which the event loop must have been blocked to be logged afterwards."""
+STANDARD_ERROR = 2
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
 
@@ -50,18 +60,23 @@ def software_version() -> str:
         return "unknown"
 
 
-def arguments(program: str, purpose: str, settings: type[Settings], argv: Sequence[str] | None = None) -> None:
-    """Answer --help (with the table of variables) and --version; refuse anything else."""
-    parser = argparse.ArgumentParser(
+def parser(program: str, purpose: str, settings: type[Settings]) -> argparse.ArgumentParser:
+    """Return a parser for --help (with the table of variables) and --version."""
+    made = argparse.ArgumentParser(
         prog=program,
         description=purpose,
         epilog=f"environment variables:\n{describe(settings)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"{program} {software_version()}")
+    made.add_argument("--version", action="version", version=f"{program} {software_version()}")
+    return made
+
+
+def arguments(program: str, purpose: str, settings: type[Settings]) -> None:
+    """Answer --help and --version, if asked for; refuse anything else."""
 
     def parse() -> int:
-        parser.parse_args(argv)
+        parser(program, purpose, settings).parse_args()
         return 0
 
     if code := output.run(program, parse):
@@ -71,13 +86,13 @@ def arguments(program: str, purpose: str, settings: type[Settings], argv: Sequen
 def run(main: Main, *, loop: str = "uvloop") -> int:
     """Run main with an event that is set when the process should end; return the exit code.
 
-    A StartError or CannotListen becomes one message on standard error, CannotWrite is
-    raised, any other exception is logged with its trace. The exit code is 1 unless a
-    StartError names another. loop "asyncio" selects the standard loop.
+    A StartError becomes one message on standard error, CannotWrite is raised, any other
+    exception is logged with its trace. The exit code is 1 unless a StartError names
+    another. loop "asyncio" selects the standard loop.
     """
     give_home()
     # A crash of compiled code leaves the stacks on standard error, too.
-    faulthandler.enable(file=watchdog.STANDARD_ERROR)
+    faulthandler.enable(file=STANDARD_ERROR)
     factory = uvloop.new_event_loop if loop == "uvloop" else None
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
@@ -88,19 +103,28 @@ def run(main: Main, *, loop: str = "uvloop") -> int:
         causes = _leaves(error)
         if unwritable := next((cause for cause in causes if isinstance(cause, output.CannotWrite)), None):
             raise unwritable from None
-        if all(isinstance(cause, StartError | CannotListen) for cause in causes):
-            for cause in causes:
-                output.complain(f"cannot start: {masked(str(cause))}")
-            return max(cause.exit_code if isinstance(cause, StartError) else EXIT_FAILURE for cause in causes)
-        log.exception("the process ends because shared machinery failed")
-        return EXIT_FAILURE
+        refused = [cause for cause in causes if isinstance(cause, StartError)]
+        if len(refused) < len(causes):
+            log.exception("the process ends because shared machinery failed")
+            return EXIT_FAILURE
+        for cause in refused:
+            output.complain(f"cannot start: {masked(str(cause))}")
+        return max(cause.exit_code for cause in refused)
     return 0
+
+
+def give_home() -> None:
+    """Set HOME to / where nobody knows a home folder, as container runtimes do: libraries look for files there."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"
 
 
 async def _guarded(main: Main) -> None:
     stop = asyncio.Event()
     task = asyncio.ensure_future(main(stop))
-    watching = asyncio.create_task(watchdog.watch(), name="watchdog")
+    watching = asyncio.create_task(_watch(), name="watchdog")
     loop = asyncio.get_running_loop()
 
     def on_signal(number: signal.Signals) -> None:
@@ -127,6 +151,21 @@ def _orphaned(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
     loop.remove_reader(sys.stdin.fileno())
     log.warning("the supervisor is gone: ending")
     stop.set()
+
+
+async def _watch() -> NoReturn:
+    """Report when the running loop is blocked, and where, until cancelled."""
+    clock = asyncio.get_running_loop().time
+    try:
+        while True:
+            # A thread in C waits for the next call of this, and writes the stacks if none comes.
+            faulthandler.dump_traceback_later(STACKS_AFTER, file=STANDARD_ERROR)
+            due = clock() + LOOK_EVERY
+            await asyncio.sleep(LOOK_EVERY)
+            if (late := clock() - due) >= BLOCKED:
+                log.warning("the event loop was blocked", seconds=round(late, 1))
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -1,20 +1,21 @@
 """Settings from environment variables: typed, frozen, explained, refused when wrong.
 
-Each program has one Settings class; each field's alias is the variable and its
-description the meaning with unit. Nothing else reads the environment.
+Each program has one Settings class; a field is the variable of its name in capital
+letters, or that of its alias, and its description the meaning with unit.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -23,25 +24,6 @@ from service.output import complain
 from service.wording import plain
 
 EXIT_USAGE = 2
-
-ALL_VARIABLES = frozenset(
-    """
-    CLIENT_ID ENV NAMESPACE POD_IP ADVERTISE_ADDRESS REPLICA_INSTANCE
-    KUBECONFIG CLUSTER EMBEDDED_DB CONTROL_PLANE MCTL_SERVER
-    GRPC_PORT GRPC_HOST HEALTH_PORT METRICS_PORT REPORT_PORT STATUS_HOST STATUS_SOCKET LOG_FORMAT LOG_LEVEL
-    ENABLE_HTTP_TUNNEL HTTP_TUNNEL_LISTEN_PORT HTTP_TUNNEL_LISTEN_HOST HTTP_TUNNEL_ALLOWED_CIDRS HTTP_TUNNEL_TOKEN
-    HTTP_TUNNEL_CONNECT_TIMEOUT HTTP_TUNNEL_HEALTH_TIMEOUT HTTP_TUNNEL_QUERY_TIMEOUT HTTP_TUNNEL_POLL_CONCURRENCY
-    SHUTDOWN_TIMEOUT
-    ENABLE_MQTT_TUNNEL MQTT_BROKER MQTT_PORT MQTT_USERNAME MQTT_PASSWORD MQTT_CLIENT_PREFIX
-    MQTT_CA_PATH MQTT_CLIENT_CRT_PATH MQTT_CLIENT_KEY_PATH MQTT_TLS_INSECURE MQTT_HEALTH_TIMEOUT MQTT_QUERY_TIMEOUT
-    VNODE_RESOURCES
-    REPORT_HOOKS REPORT_TOKEN TRACKER_CONFIG_PATH IS_CLUSTER WORKLOAD_MAX_LEVEL VNODE_WORKER_NUM
-    ENABLE_MODULE_DEPLOYMENT_CONTROLLER ENABLE_MODULE_REPLICAS_SYNC_WITH_BASE MODULE_SCALE_DOWN_DELAY
-    KUBELET_PROXY_ENABLED KUBELET_PROXY_PORT KUBELET_PROXY_CRT_PATH KUBELET_PROXY_KEY_PATH
-    KUBELET_PROXY_CLIENT_CA_PATH ORPHAN_MODULE_POLICY MODULE_UNINSTALL_TIMEOUT
-    """.split()  # noqa: SIM905
-)
-"""Every documented variable of every program, to tell a misspelt one from a foreign one."""
 
 _ALIKE = 0.88
 """Two swapped letters in a name of nine are as alike as 0.889."""
@@ -57,19 +39,27 @@ class Settings(BaseSettings):
         extra="ignore",
         populate_by_name=True,
         case_sensitive=True,
+        alias_generator=str.upper,
         # Lists are written as people write them in manifests, not as JSON: validators read the text.
         enable_decoding=False,
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _words_in_any_case(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[str(info.field_name)].annotation
+        is_word = isinstance(kind, type) and issubclass(kind, Enum)
+        return value.lower() if is_word and isinstance(value, str) else value
+
     def complaints(self) -> Sequence[str]:
-        """Return what is wrong and keeps the program from no work but that of the variable, each with its name."""
+        """Return what is wrong and does not stop the start, a line for each variable, which names it."""
         return ()
 
 
 S = TypeVar("S", bound=Settings)
 
 
-class Source(Enum):
+class Source(StrEnum):
     """Where a value comes from."""
 
     DEFAULT = "default"
@@ -96,12 +86,15 @@ class ConfigurationError(ValueError):
         self.lines = lines
 
 
-def read(cls: type[S], imposed: Mapping[str, str] = _NOTHING) -> S:
-    """Return the settings from the environment, imposed going before it; raises ConfigurationError."""
-    lines = list(_misspelt(os.environ, cls))
-    values: dict[str, Any] = {name: value for name, value in imposed.items() if name in names(cls)}
+def read(cls: type[S], imposed: Mapping[str, str] = _NOTHING, *, others: Set[str] = frozenset()) -> S:
+    """Return the settings from the environment, imposed going before it; raises ConfigurationError.
+
+    others are variables of other programs, which are not taken for misspelt ones.
+    """
+    own = names(cls)
+    lines = [*misspelt(own, others).values()]
     try:
-        settings = cls(**values)
+        settings = cls(**{name: value for name, value in imposed.items() if name in own})
     except ValidationError as error:
         lines += [_explain(cls, dict(e)) for e in error.errors()]
         raise ConfigurationError(lines) from None
@@ -110,25 +103,36 @@ def read(cls: type[S], imposed: Mapping[str, str] = _NOTHING) -> S:
     return settings
 
 
-def load(cls: type[S]) -> S:
-    """Return the settings, or end the process with a message that names variable, value and fix."""
+def load(cls: type[S], *, others: Set[str] = frozenset()) -> S:
+    """Return the settings, or end the process with exit code 2 and a message that names variable, value and fix."""
     try:
-        return read(cls)
+        return read(cls, others=others)
     except ConfigurationError as error:
-        refuse(error)
+        complain("\n  ".join(("cannot start: wrong settings", *error.lines)))
+        raise SystemExit(EXIT_USAGE) from None
 
 
-def refuse(error: ConfigurationError) -> NoReturn:
-    """Print what is wrong with the settings and end the process with exit code 2."""
-    complain("\n  ".join(("cannot start: wrong settings", *error.lines)))
-    raise SystemExit(EXIT_USAGE)
+def misspelt(known: Set[str], others: Set[str] = frozenset()) -> dict[str, str]:
+    """Return the variables of the environment that are nearly spelt like a known one, each with a message."""
+    found = {}
+    for name in sorted(os.environ.keys() - known - others):
+        close = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE) if len(name) >= 8 else []
+        if close:
+            # Without its value: it may be a password, under a name that nobody knows to be one.
+            found[name] = f"{name}: there is no such variable. Did you mean {close[0]}? Rename or unset it"
+    return found
 
 
 def describe(cls: type[Settings]) -> str:
     """Return the table of variables for --help: name, default and meaning."""
-    rows = [(name, _default(field), field.description or "") for _, name, field in _fields(cls)]
-    width = max(len(name) for name, _, _ in rows)
-    return "\n".join(f"  {name:<{width}}  {text} (default: {default})" for name, default, text in rows)
+    width = max(map(len, names(cls)))
+    rows = []
+    for _, name, field in _fields(cls):
+        default = "none, it must be set"
+        if not field.is_required():
+            default = _shown(field.get_default(call_default_factory=True, validated_data={})) or "none"
+        rows.append(f"  {name:<{width}}  {field.description} (default: {default})")
+    return "\n".join(rows)
 
 
 def effective(settings: Settings, imposed: Mapping[str, str] = _NOTHING) -> tuple[Variable, ...]:
@@ -150,17 +154,23 @@ def names(cls: type[Settings]) -> frozenset[str]:
     return frozenset(name for _, name, _ in _fields(cls))
 
 
+def state_folder() -> Path:
+    """Return where programs keep what has to outlive them by default; the folder may not be there.
+
+    It is in XDG_STATE_HOME, else in the user's home folder. In a container a user often has neither an entry in
+    /etc/passwd nor HOME: it is in /var/lib then.
+    """
+    try:
+        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    except RuntimeError:
+        state = Path("/var/lib")
+    return state / "koupleless-module-controller"
+
+
 def _fields(cls: type[Settings]) -> Iterator[tuple[str, str, FieldInfo]]:
+    """Yield attribute, variable and field."""
     for attribute, field in cls.model_fields.items():
-        alias = field.validation_alias or field.alias
-        yield attribute, alias if isinstance(alias, str) else attribute.upper(), field
-
-
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "none, it must be set"
-    value = field.get_default(call_default_factory=True, validated_data={})
-    return _shown(value) or "none"
+        yield attribute, str(field.validation_alias), field
 
 
 def _shown(value: Any) -> str:
@@ -174,29 +184,19 @@ def _shown(value: Any) -> str:
 
 
 def _explain(cls: type[Settings], error: dict[str, Any]) -> str:
-    variables = {attribute: name for attribute, name, _ in _fields(cls)}
-    meanings = {name: field.description or "" for _, name, field in _fields(cls)}
-    location = error["loc"][0] if error["loc"] else ""
-    name = variables.get(location, location)
     problem = masked(plain(str(error["msg"])))
-    if not name:
+    fields = {key: (name, field) for attribute, name, field in _fields(cls) for key in (attribute, name)}
+    location = error["loc"][0] if error["loc"] else ""
+    if location not in fields:
         return problem
+    name, field = fields[location]
+    meaning = f"{name} is: {field.description}"
     if error["type"] == "missing":
         # The input of such an error is every variable that was read, secrets included.
-        return f"{name} is not set, and must be. {name} is: {meanings.get(name, '')}"
-    secret = any(n == name and "SecretStr" in str(f.annotation) for _, n, f in _fields(cls))
-    value = "********" if secret else masked(str(error.get("input")))
-    text = f"{name}={value}: {problem}. {name} is: {meanings.get(name, '')}"
+        return f"{name} is not set, and must be. {meaning}"
+    value = "********" if field.annotation is SecretStr else masked(str(error.get("input")))
+    text = f"{name}={value}: {problem}. {meaning}"
     if name.endswith("_PORT") and value.startswith("tcp://"):
         text += f". Kubernetes set it for a Service called {name.removesuffix('_PORT').lower()!r}: "
         text += "set enableServiceLinks: false in the Pod, or set the variable"
     return text
-
-
-def _misspelt(environ: Mapping[str, str], cls: type[Settings]) -> Iterator[str]:
-    known = ALL_VARIABLES | names(cls)
-    for name in sorted(environ.keys() - known):
-        close = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE) if len(name) >= 8 else []
-        if close:
-            # Without its value: it may be a password, under a name that nobody knows to be one.
-            yield f"{name}: there is no such variable. Did you mean {close[0]}? Rename or unset it"

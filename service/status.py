@@ -8,16 +8,23 @@ never ends the process. A program that is ready may add notes, a line each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from service.listening import CannotListen, cannot_listen, serve
+from service.listening import CannotListen, serve
 from service.masking import masked
 
 
+async def own_metrics() -> bytes:
+    """Return the metrics of this process in the text format of Prometheus."""
+    return generate_latest()
+
+
+@dataclass(slots=True)
 class StatusServer:
     """Serves probes and metrics on two ports (which may be the same) of host, or both on one Unix socket.
 
@@ -25,74 +32,59 @@ class StatusServer:
     restarted; nothing means ready, and alive. notes returns, in words, what is worth knowing while it is ready.
     """
 
-    def __init__(
-        self,
-        trouble: Callable[[], Sequence[str]],
-        *,
-        health_port: int,
-        metrics_port: int,
-        host: str = "",
-        socket: str = "",
-        registry: CollectorRegistry = REGISTRY,
-        dead: Callable[[], Sequence[str]] = tuple,
-        notes: Callable[[], Sequence[str]] = tuple,
-    ) -> None:
-        self._trouble = trouble
-        self._dead = dead
-        self._notes = notes
-        self._host = host
-        self._health_port = health_port
-        self._metrics_port = metrics_port
-        self._socket = socket
-        self._registry = registry
-        self._runners: list[web.AppRunner] = []
+    trouble: Callable[[], Sequence[str]]
+    _: KW_ONLY
+    health_port: int
+    metrics_port: int
+    host: str = ""
+    socket: str = ""
+    metrics: Callable[[], Awaitable[bytes]] = own_metrics
+    dead: Callable[[], Sequence[str]] = tuple
+    notes: Callable[[], Sequence[str]] = tuple
+    _runners: list[web.AppRunner] = field(default_factory=list, init=False)
 
     async def start(self) -> None:
         """Listen; raises CannotListen."""
-        if self._socket:
-            await self._listen(health=True, metrics=True, port=0, variable="STATUS_SOCKET")
-        elif self._health_port == self._metrics_port:
-            await self._listen(health=True, metrics=True, port=self._health_port, variable="HEALTH_PORT")
+        probes = [web.get("/livez", self._livez), web.get("/healthz", self._livez), web.get("/readyz", self._readyz)]
+        metrics = [web.get("/metrics", self._metrics)]
+        if self.socket:
+            await self._listen([*probes, *metrics], 0, "STATUS_SOCKET")
+        elif self.health_port == self.metrics_port:
+            await self._listen([*probes, *metrics], self.health_port, "HEALTH_PORT")
         else:
-            await self._listen(health=True, metrics=False, port=self._health_port, variable="HEALTH_PORT")
-            await self._listen(health=False, metrics=True, port=self._metrics_port, variable="METRICS_PORT")
+            await self._listen(probes, self.health_port, "HEALTH_PORT")
+            await self._listen(metrics, self.metrics_port, "METRICS_PORT")
 
     async def stop(self) -> None:
         """Stop listening."""
         while self._runners:
             await self._runners.pop().cleanup()
-        if self._socket:
-            _remove(self._socket)
+        if self.socket:
+            _remove(self.socket)
 
-    async def _listen(self, *, health: bool, metrics: bool, port: int, variable: str) -> None:
+    async def _listen(self, routes: Sequence[web.RouteDef], port: int, variable: str) -> None:
         app = web.Application()
-        if health:
-            app.router.add_get("/livez", self._livez)
-            app.router.add_get("/healthz", self._livez)
-            app.router.add_get("/readyz", self._readyz)
-        if metrics:
-            app.router.add_get("/metrics", self._metrics)
+        app.add_routes(routes)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         self._runners.append(runner)
-        if not self._socket:
-            await serve(runner, self._host, port, variable)
+        if not self.socket:
+            await serve(runner, self.host, port, variable)
             return
-        _remove(self._socket)
+        _remove(self.socket)
         try:
-            await web.UnixSite(runner, self._socket).start()
+            await web.UnixSite(runner, self.socket).start()
         except OSError as error:
-            raise CannotListen(cannot_listen(variable, self._socket, error)) from error
+            raise CannotListen(variable, self.socket, error) from error
 
     async def _livez(self, _request: web.Request) -> web.Response:
-        return _answer(self._dead())
+        return _answer(self.dead())
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        return _answer(self._trouble(), self._notes())
+        return _answer(self.trouble(), self.notes())
 
     async def _metrics(self, _request: web.Request) -> web.Response:
-        body = generate_latest(self._registry)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=await self.metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def _answer(problems: Sequence[str], notes: Sequence[str] = ()) -> web.Response:

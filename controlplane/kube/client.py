@@ -63,6 +63,11 @@ class KubeApiServer:
         """Close all connections."""
         await self._transport.close()
 
+    async def version(self) -> tuple[str, str]:
+        """Return the version of the server, such as v1.36.3, and its header Date; raises Rejected, Transient."""
+        reply = await self._transport.exchange(Request("get", "version", "/version"))
+        return fields.text(_object(reply.body) or {}, "gitVersion"), reply.date
+
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
         """Return one object; raises NotFound."""
         return await self._request(Request("get", resource.plural, _path(resource, namespace, name)))
@@ -164,8 +169,8 @@ class KubeApiServer:
 
     async def _request(self, request: Request, *, urgent: bool = False) -> Json:
         async with self._gate.passage(urgent=urgent):
-            body = await self._transport.exchange(request)
-        obj = _object(body)
+            reply = await self._transport.exchange(request)
+        obj = _object(reply.body)
         if obj is None:
             error = Unknown if request.writes else Transient
             raise error("the API server's reply is not a JSON object")

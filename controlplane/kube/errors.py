@@ -13,6 +13,10 @@ LONGEST_RETRY_AFTER = 60.0
 _TIMEOUT_REASONS = ("Timeout", "ServerTimeout")
 
 
+class Unauthorized(Rejected):
+    """The server does not accept the credentials (401)."""
+
+
 def error_of_reply(status: int, body: bytes, *, retry_after: str = "", write: bool) -> ClusterError:
     """Return the error that a reply of status 300 or more means; retry_after is the header of that name."""
     try:
@@ -32,6 +36,8 @@ def _error(code: int, status: Json, body: bytes, retry_after: str, *, write: boo
     words = fields.text(status, "message") or body[:MESSAGE_LIMIT].decode(errors="replace").strip() or reason
     message = f"{words[:MESSAGE_LIMIT]} (HTTP {code})"
     match code:
+        case 401:
+            return Unauthorized(message)
         case 404:
             return NotFound(message)
         case 409 if reason == "AlreadyExists":

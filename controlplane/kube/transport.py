@@ -72,6 +72,14 @@ class Request:
         return f"{self.verb} {self.label}"
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply of status 2xx: its body, and its header Date."""
+
+    body: bytes
+    date: str
+
+
 class Transport:
     """Sends requests. To be closed."""
 
@@ -82,8 +90,8 @@ class Transport:
         """Close all connections."""
         await self._connections.close()
 
-    async def exchange(self, request: Request) -> bytes:
-        """Return the body of the reply; raises ClusterError."""
+    async def exchange(self, request: Request) -> Reply:
+        """Return the reply; raises ClusterError."""
         sending = Sending()
         began, code = time.monotonic(), "error"
         try:
@@ -106,7 +114,7 @@ class Transport:
             SECONDS.labels(request.verb, request.label).observe(seconds)
         if response.status >= 300:
             raise _error(response, body, write=request.writes)
-        return body
+        return Reply(body, response.headers.get("Date", ""))
 
     async def stream(self, request: Request, *, opens_within: float | None, idle: float | None) -> Stream:
         """Return an open stream, to be closed; raises ClusterError.

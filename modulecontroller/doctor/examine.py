@@ -5,45 +5,33 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 
 from modulecontroller.configuration import Configuration
-from modulecontroller.doctor import (
-    addresses,
-    apiserver,
-    broker,
-    clock,
-    controlplane,
-    files,
-    identity,
-    kubelet,
-    permissions,
-    ports,
-    reports,
-    settings,
-    vnodes,
-)
-from modulecontroller.doctor.findings import Check, Finding, Level, error
+from modulecontroller.doctor import broker, cluster, machine, others
+from modulecontroller.doctor.findings import Check, Finding, Level, Skip, error, skipped
+from service.masking import masked
 
 TIME_LIMIT = 30.0
 """Seconds that one check may take."""
 
 CHECKS: Mapping[str, Check] = {
-    "settings": settings.check,
-    "identity": identity.check,
-    "files": files.check,
-    "ports": ports.check,
-    "control plane": controlplane.check,
-    "API server": apiserver.check,
-    "permissions": permissions.check,
-    "kubelet API": kubelet.check,
-    "clock": clock.check,
-    "addresses": addresses.check,
-    "reports": reports.check,
-    "VNodes": vnodes.check,
-    "broker": broker.check,
+    "settings": machine.settings,
+    "CLIENT_ID": machine.identity,
+    "files": machine.files,
+    "ports": machine.ports,
+    "control plane": others.control_planes,
+    "API server": cluster.api_server,
+    "permissions": cluster.permissions,
+    "kubelet API": cluster.kubelet_api,
+    "clock": cluster.clock,
+    "addresses": others.addresses,
+    "reports": others.reports,
+    "VNodes": others.vnodes,
+    "broker": broker.broker,
 }
-"""All checks in the order in which they are shown; what they find may be about a part of the name's subject."""
+"""All checks by what they are about, in the order in which they are shown; some find something about a part of it."""
 
 
 async def examine(
@@ -61,14 +49,14 @@ async def _run(name: str, check: Check, configuration: Configuration, limit: flo
         async with asyncio.timeout(limit):
             async for finding in check(configuration):
                 keep(finding)
+    except Skip as skip:
+        keep(skipped(str(skip)))
     except TimeoutError:
-        found.append(
-            error(name, f"not done within {limit:g} s", "something on the way swallows packets: look at firewalls")
-        )
+        keep(error(f"not done within {limit:g} s", "something on the way swallows packets: look at firewalls"))
     except Exception as defect:  # supervisor: a defect of one check must not hide what the others found
         words = f"the check itself failed: {type(defect).__name__}: {defect}"
-        found.append(error(name, words, "report it, please; the other checks are not touched by it"))
-    return found
+        keep(error(words, "report it, please; the other checks are not touched by it"))
+    return [replace(each, about=each.about or name, message=masked(each.message)) for each in found]
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
@@ -78,25 +66,22 @@ def exit_code(findings: Sequence[Finding]) -> int:
 
 def as_text(findings: Sequence[Finding]) -> str:
     """Return a line for each finding, its fix below it, and the sum."""
-    return "\n".join(_lines(findings)) + "\n"
+    width = max((len(finding.about) for finding in findings), default=0)
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.level:<7}  {finding.about:<{width}}  {finding.message}")
+        if finding.fix:
+            lines.append(f"{'':<7}  {'':<{width}}  fix: {finding.fix}")
+    lines.append(", ".join(f"{count} {level}" for level, count in _counts(findings).items() if count))
+    return "\n".join(lines) + "\n"
 
 
 def as_json(findings: Sequence[Finding]) -> str:
     """Return one JSON object: the findings, and how many there are of each level."""
-    told = [
-        {"about": finding.about, "level": finding.level.value, "message": finding.message, "fix": finding.fix}
-        for finding in findings
-    ]
-    counts = Counter(finding.level for finding in findings)
-    summary = {level.value: counts[level] for level in Level}
-    return json.dumps({"findings": told, "summary": summary}, indent=2, ensure_ascii=False) + "\n"
+    shown = [{"about": finding.about, **asdict(finding)} for finding in findings]
+    return json.dumps({"findings": shown, "summary": _counts(findings)}, indent=2, ensure_ascii=False) + "\n"
 
 
-def _lines(findings: Sequence[Finding]) -> Iterator[str]:
-    width = max((len(finding.about) for finding in findings), default=0)
-    for finding in findings:
-        yield f"{finding.level.value:<7}  {finding.about:<{width}}  {finding.message}"
-        if finding.fix:
-            yield f"{'':<7}  {'':<{width}}  fix: {finding.fix}"
+def _counts(findings: Sequence[Finding]) -> dict[str, int]:
     counts = Counter(finding.level for finding in findings)
-    yield ", ".join(f"{counts[level]} {level.value}" for level in Level if counts[level])
+    return {level.value: counts[level] for level in Level}

@@ -2,62 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
+from functools import partial
+from typing import TypeVar
 
 from modulecontroller.configuration import Configuration
-from service.masking import masked
+from service.settings import Settings
+
+S = TypeVar("S", bound=Settings)
 
 
-class Level(Enum):
+class Level(StrEnum):
     """How bad it is, least first."""
 
     OK = "ok"
     SKIPPED = "skipped"
     """It could not be looked at, or does not concern what is run here."""
     WARNING = "warning"
+    """It will probably hurt."""
     ERROR = "error"
+    """It keeps the programs from working."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was found: what it is about, how bad it is, the cause, and what to do about it."""
+    """One thing that was found: how bad it is, the cause, what to do about it, and what it is about.
 
-    about: str
+    Checks leave about empty where it is what the check as a whole is about.
+    """
+
     level: Level
     message: str
     fix: str = ""
+    about: str = ""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "message", masked(self.message))
+
+ok = partial(Finding, Level.OK)
+skipped = partial(Finding, Level.SKIPPED)
+warning = partial(Finding, Level.WARNING)
+error = partial(Finding, Level.ERROR)
+
+
+class Skip(Exception):
+    """The rest of a check is left out; the message says why."""
 
 
 Check = Callable[[Configuration], AsyncIterator[Finding]]
-"""Yields what it finds, so that what was found before its time is over is not lost."""
+"""Yields what it finds, so that what was found before its time is over is not lost; raises Skip."""
 
 
-def ok(about: str, message: str) -> Finding:
-    """Return that something is as it should be."""
-    return Finding(about, Level.OK, message)
+def need(configuration: Configuration, cls: type[S]) -> S:
+    """Return the settings that a check is about; raises Skip."""
+    settings = configuration.of(cls)
+    if settings is None:
+        raise Skip(configuration.why_not(cls))
+    return settings
 
 
-def skipped(about: str, message: str) -> Finding:
-    """Return that something was not looked at, and why."""
-    return Finding(about, Level.SKIPPED, message)
-
-
-def warning(about: str, message: str, fix: str) -> Finding:
-    """Return something that will probably hurt."""
-    return Finding(about, Level.WARNING, message, fix)
-
-
-def error(about: str, message: str, fix: str) -> Finding:
-    """Return something that keeps the programs from working."""
-    return Finding(about, Level.ERROR, message, fix)
-
-
-def some(names: list[str], most: int = 5) -> str:
+def some(names: Sequence[str], most: int = 5) -> str:
     """Return names as a list for people, not all of them when there are many."""
     shown = ", ".join(names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown

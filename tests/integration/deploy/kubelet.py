@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from itertools import count
 from types import TracebackType
 
-from service.settings import ALL_VARIABLES
+from modulecontroller.configuration import VARIABLES
 from tests.integration.deploy.service import Forwarder
 from tests.programs import Programs, status
 from tests.servers.cluster import KubeCluster
@@ -144,7 +144,7 @@ class HandKubelet:
         name, labels = pod["metadata"]["name"], pod["metadata"].get("labels", {})
         ports = {port["name"]: self._programs.port() for port in container["ports"]}
         environ = self._variables(pod, container)
-        assert environ.keys() <= ALL_VARIABLES or program == "simulated-base"
+        assert environ.keys() <= VARIABLES or program == "simulated-base"
         arguments = [self._expanded(each, environ) for each in container.get("args", [])]
         if program == "simulated-base":
             arguments += ["--listen=127.0.0.1", "--port=0"]  # what is told last counts

@@ -16,11 +16,10 @@ import pytest
 import trustme
 from paho.mqtt import publish as paho
 
-from modulecontroller.configuration import survey
+from modulecontroller.configuration import VARIABLES, survey
 from modulecontroller.doctor import broker
 from modulecontroller.doctor.examine import examine
 from modulecontroller.doctor.findings import Finding
-from service.settings import ALL_VARIABLES
 from tests.integration.http_gateway.raw import beat
 from tests.integration.mqtt_gateway.test_access import tls_broker
 from tests.programs import ControlPlane, HttpGateway, Mctl, Programs, ask, eventually
@@ -35,7 +34,7 @@ INSTALL = "koupleless_dev/10.0.0.9/installBiz"
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ALL_VARIABLES | {"KUBERNETES_SERVICE_HOST"}:
+    for name in VARIABLES | {"KUBERNETES_SERVICE_HOST"}:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(broker, "LISTEN", 3.0)
 
@@ -132,8 +131,8 @@ class TestBroker:
         assert found["broker"][0][0] == "ok"
         assert found["subscriptions"] == [("ok", "the broker grants all 7 that are needed")]
         assert found["shared subscriptions"][0][0] == "ok"
-        assert ("ok", "1 bases beat under koupleless_dev/+/base/heart: base-1") in found["topics"]
-        assert any("base-2 beat in the environment default" in message for _, message in found["topics"])
+        assert ("ok", "1 bases send heartbeats under koupleless_dev/+/base/heart: base-1") in found["topics"]
+        assert any("base-2 send heartbeats in the environment default" in message for _, message in found["topics"])
         assert found["clocks of bases"][0][0] == "ok"
         assert "1 retained commands of another controller lie ready for 10.0.0.9" in found["leftovers"][0][1]
         # Nothing was taken away: the second look sees the same.
@@ -257,7 +256,7 @@ def publish(server: Mosquitto, topic: str, payload: bytes) -> None:
 @pytest.mark.parametrize("output", ["text", "json"])
 def test_the_command(output: str, programs: Programs, tmp_path: Path) -> None:
     port = programs.port()
-    environ = {name: value for name, value in os.environ.items() if name not in ALL_VARIABLES}
+    environ = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     environ |= {
         "ENABLE_HTTP_TUNNEL": "true",
         "CLUSTER": "embedded",

@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from modulecontroller.configuration import survey
+from modulecontroller.configuration import VARIABLES, survey
 from modulecontroller.doctor.examine import CHECKS, examine
 from modulecontroller.doctor.findings import Level
-from service.settings import ALL_VARIABLES
 from tests.integration.kubelet.conftest import BASES, LOG, MODULES, POD, SYSTEM, Stage, kubelet_of, service
 from tests.programs import ControlPlane, Programs, eventually
 from tests.servers import manifests
@@ -230,7 +229,7 @@ def test_a_missing_file_stops_the_start(stage: Stage, programs: Programs, variab
 
 async def test_the_doctor_finds_it_as_it_should_be(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     certificate, key = (str(path) for path in stage.certificate)
-    for name in ALL_VARIABLES:
+    for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     environ = {
         "CLUSTER": "kubernetes",

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from modulecontroller.children import Child, ChildFailed, Program
-from modulecontroller.liveness import Patience
+from modulecontroller.children import Child, Patience, Program
+from service.process import StartError
 from tests.integration.modulecontroller import hanging
 from tests.integration.modulecontroller.conftest import ModuleController
 from tests.programs import Programs, SimulatedBase, ask, eventually, status
@@ -23,7 +23,7 @@ from tests.servers.cleaning import SYSTEM_NAMESPACE
 from tests.servers.cluster import KubeCluster
 
 ROOT = Path(__file__).parents[3]
-SHORT = Patience(start=20.0, silence=1.0, ask_every=0.25, stop=5.0, stop_silent=0.5)
+SHORT = Patience(start=20.0, silence=1.0, answer=0.25, stop=5.0, stop_silent=0.5)
 NODE = "/api/v1/nodes/vnode.b.dev"
 
 
@@ -42,7 +42,7 @@ async def child(folder: Path, how: str, patience: Patience = SHORT) -> AsyncIter
             yield child
         finally:
             async with asyncio.timeout(20):
-                await child.stop()
+                running.cancel()
                 await asyncio.wait({running})
 
 
@@ -87,8 +87,8 @@ async def test_a_stopped_process_is_replaced_and_its_state_is_logged(tmp_path: P
 
 
 async def test_a_process_that_never_answers_ends_the_whole(tmp_path: Path) -> None:
-    with pytest.raises(ChildFailed, match="silent did not answer within 2 s of its start"):
-        async with child(tmp_path, "silent", Patience(start=2.0, silence=1.0, ask_every=0.25, stop_silent=0.5)):
+    with pytest.raises(StartError, match="silent did not answer within 2 s of its start"):
+        async with child(tmp_path, "silent", Patience(start=2.0, silence=1.0, answer=0.25, stop_silent=0.5)):
             raise AssertionError("it never answers")
     (pid,) = processes(tmp_path)
     assert not alive(pid)
@@ -107,7 +107,7 @@ async def test_a_supervisor_that_stood_still_itself_blames_nobody(tmp_path: Path
     async with child(tmp_path, "works") as healthy:
         for _ in range(3):
             time.sleep(SHORT.silence * 1.5)  # noqa: ASYNC251 - this is what is tested
-            await asyncio.sleep(SHORT.ask_every * 1.5)
+            await asyncio.sleep(SHORT.answer * 1.5)
         assert not healthy.restarts
         assert healthy.liveness.answered
 

@@ -84,7 +84,10 @@ def test_over_mqtt_with_the_broker_that_is_there(programs: Programs, mosquitto: 
 def test_embedded_broker_names_a_port_that_is_taken(programs: Programs, mosquitto: Mosquitto) -> None:
     ended = quickstart(programs, "--mqtt", MQTT_PORT=str(mosquitto.port)).once()
     assert ended.returncode == 1
-    assert f"cannot start: MQTT_PORT={mosquitto.port}: cannot listen there (Address already in use)" in ended.stderr
+    assert (
+        f"cannot start: MQTT_PORT={mosquitto.port} on 127.0.0.1: cannot listen there (Address already in use)"
+        in ended.stderr
+    )
     assert "cannot start: broker could not start (exit code 1)" in ended.stderr
 
 

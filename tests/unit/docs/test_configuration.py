@@ -6,7 +6,6 @@ import tomllib
 
 from docs import configuration
 from modulecontroller.configuration import PROGRAMS
-from service.settings import ALL_VARIABLES
 from tests.unit.docs.pages import ROOT
 
 
@@ -20,7 +19,3 @@ def test_every_program_that_is_installed_is_on_the_page() -> None:
     assert set(project["scripts"]) == PROGRAMS.keys() | configuration.WITHOUT_SETTINGS, (
         "add the settings of new programs to PROGRAMS in modulecontroller/configuration.py"
     )
-
-
-def test_every_variable_that_is_read_is_known_when_another_one_is_misspelt() -> None:
-    assert configuration.read() <= ALL_VARIABLES

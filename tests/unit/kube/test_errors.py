@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from controlplane.app.ports import AlreadyExists, ClusterError, Conflict, NotFound, Rejected, Transient, Unknown
 from controlplane.cluster.api import Expired
-from controlplane.kube.errors import error_of_reply, error_of_watch
+from controlplane.kube.errors import Unauthorized, error_of_reply, error_of_watch
 from controlplane.kube.transport import failure
 
 
@@ -24,7 +24,7 @@ def _status(reason: str = "", message: str = "words", **more: object) -> bytes:
     [
         (301, b"", Rejected),
         (400, _status("BadRequest"), Rejected),
-        (401, _status("Unauthorized"), Rejected),
+        (401, _status("Unauthorized"), Unauthorized),
         (403, _status("Forbidden"), Rejected),
         (404, _status("NotFound"), NotFound),
         (408, b"", Transient),

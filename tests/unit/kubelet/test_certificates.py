@@ -11,7 +11,8 @@ import trustme
 
 from controlplane.kubelet.certificates import Files, WrongCertificates
 from controlplane.settings import ControlPlaneSettings
-from service.settings import ALL_VARIABLES, ConfigurationError, read
+from modulecontroller.configuration import VARIABLES
+from service.settings import ConfigurationError, read
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_a_key_with_a_password_is_told_and_nobody_is_asked_for_it(files: Files) 
 class TestSettings:
     @pytest.fixture(autouse=True)
     def variables(self, monkeypatch: pytest.MonkeyPatch, files: Files) -> None:
-        for name in ALL_VARIABLES:
+        for name in VARIABLES:
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("CLUSTER", "kubernetes")
         monkeypatch.setenv("KUBELET_PROXY_ENABLED", "true")

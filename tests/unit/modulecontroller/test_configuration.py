@@ -11,15 +11,16 @@ from controlplane.settings import ControlPlaneSettings
 from gateways.http.settings import HttpGatewaySettings
 from gateways.mqtt.settings import MqttGatewaySettings
 from modulecontroller import __main__ as command
-from modulecontroller import config
-from modulecontroller.configuration import PROGRAMS, survey
-from modulecontroller.settings import PROGRAM_NAMES
-from service.settings import ALL_VARIABLES
+from modulecontroller import configuration as config
+from modulecontroller.broker import BrokerSettings
+from modulecontroller.configuration import PROGRAMS, VARIABLES, survey
+from modulecontroller.settings import PROGRAM_NAMES, QuickstartSettings, SupervisorSettings
+from service.settings import Settings, misspelt, names
 
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ALL_VARIABLES | {"KUBERNETES_SERVICE_HOST"}:
+    for name in VARIABLES | {"KUBERNETES_SERVICE_HOST"}:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -42,7 +43,7 @@ def test_the_programs_are_those_that_would_run_and_are_told_what_they_would_be_t
     assert told["CLIENT_ID"] == told["CONTROL_PLANE"] == "module-controller"
     assert told["ENV"] == "default"
     assert found.of(MqttGatewaySettings) is None
-    assert found.why_not("mqtt-gateway") == "mqtt-gateway is not run here"
+    assert found.why_not(MqttGatewaySettings) == "mqtt-gateway is not run here"
 
 
 def test_a_program_by_itself_has_only_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,6 +132,48 @@ def test_what_does_not_stop_the_start_is_shown_and_no_reason_for_an_exit_code(
     assert command.main(["config", "--output", "json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["complaints"], told["wrong"]) == ([line], [])
+
+
+def test_what_is_nearly_a_variable_of_a_program_that_does_not_run_does_not_stop_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given(monkeypatch, ENABLE_HTTP_TUNNEL="true", MQTT_BROKERS="hush")
+    found = survey()
+    line = "MQTT_BROKERS: there is no such variable. Did you mean MQTT_BROKER? Rename or unset it"
+    assert (found.wrong, found.complaints) == ((), (line,))
+    assert command.main(["config"]) == 0
+    shown = capsys.readouterr().out
+    assert f"wrong, though the start goes on:\n  {line}\n" in shown
+    assert "hush" not in shown
+
+
+def test_what_is_nearly_a_variable_of_a_program_that_runs_is_wrong_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, ENABLE_HTTP_TUNNEL="true", HTTP_TUNNEL_TOKENS="t", VNODE_WORKER_NUMM="3", ENABLE_HTTP_TUNEL="1")
+    found = survey()
+    assert [line.partition(":")[0] for line in found.wrong] == [
+        "ENABLE_HTTP_TUNEL",
+        "VNODE_WORKER_NUMM",
+        "HTTP_TUNNEL_TOKENS",
+    ]
+    assert found.complaints == ()
+
+
+@pytest.mark.parametrize("cls", [*map(PROGRAMS.__getitem__, PROGRAM_NAMES), BrokerSettings])
+def test_programs_that_know_no_others_take_none_of_their_variables_for_a_misspelt_one(
+    monkeypatch: pytest.MonkeyPatch, cls: type[Settings]
+) -> None:
+    given(monkeypatch, **dict.fromkeys(VARIABLES, "x"))
+    assert not misspelt(names(cls))
+
+
+@pytest.mark.parametrize("cls", [SupervisorSettings, QuickstartSettings])
+def test_module_controller_knows_the_variables_of_its_programs(
+    monkeypatch: pytest.MonkeyPatch, cls: type[Settings]
+) -> None:
+    given(monkeypatch, HTTP_TUNNEL_LISTEN_HOST="127.0.0.1")
+    assert misspelt(names(cls)), "the test would not see it"
+    assert not misspelt(names(cls), VARIABLES)
+    assert not survey().complaints
 
 
 def test_programs_that_can_be_asked_for_are_those_with_settings() -> None:

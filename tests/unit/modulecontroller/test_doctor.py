@@ -14,28 +14,34 @@ import pytest
 import trustme
 import yaml
 
+from controlplane.app.ports import ClusterError, Rejected, Transient
+from controlplane.cluster.api import SERVICES, Json
+from controlplane.domain.contract import KUBELET_SERVICE
+from controlplane.kube.access import Access
+from controlplane.kube.client import KubeApiServer
+from controlplane.kube.credentials import Credentials
+from controlplane.kube.errors import Unauthorized
 from controlplane.settings import ControlPlaneSettings
 from gateways.http.settings import HttpGatewaySettings
-from modulecontroller.configuration import Configuration, survey
-from modulecontroller.doctor import addresses, apiserver, clock, files, identity, kubelet, listeners, ports, settings
+from modulecontroller.configuration import VARIABLES, Configuration, survey
+from modulecontroller.doctor import cluster, machine, others
+from modulecontroller.doctor.broker import Traffic
+from modulecontroller.doctor.cluster import needed
 from modulecontroller.doctor.examine import CHECKS, as_json, as_text, examine, exit_code
 from modulecontroller.doctor.findings import Check, Finding, Level, error, ok, skipped, some, warning
-from modulecontroller.doctor.heard import Heard
-from modulecontroller.doctor.kube import Answer
-from modulecontroller.doctor.permissions import NEEDED, OWN_NAMESPACE, needed_with
 from mqttclient.connection import MqttMessage
-from service.settings import ALL_VARIABLES
+from tests.fakes.apiserver import FakeApiServer
 from tests.servers.rbac import SHIPPED
 
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ALL_VARIABLES | {"KUBERNETES_SERVICE_HOST"}:
+    for name in VARIABLES | {"KUBERNETES_SERVICE_HOST"}:
         monkeypatch.delenv(name, raising=False)
 
 
 async def look(check: Check, *programs: str) -> list[Finding]:
-    return [finding async for finding in check(survey(programs))]
+    return await examine(survey(programs), checks={"it": check})
 
 
 def levels(found: list[Finding]) -> list[str]:
@@ -45,31 +51,38 @@ def levels(found: list[Finding]) -> list[str]:
 class TestExamining:
     async def test_a_check_that_hangs_is_ended_and_keeps_what_it_found(self) -> None:
         async def hangs(_: Configuration) -> AsyncIterator[Finding]:
-            yield ok("broker", "connected")
+            yield ok("connected")
             await asyncio.Event().wait()
 
-        found = await examine(Configuration((), ()), checks={"broker": hangs}, limit=0.01)
+        found = await examine(Configuration(()), checks={"broker": hangs}, limit=0.01)
         assert levels(found) == ["ok", "error"]
         assert "not done within 0.01 s" in found[1].message
 
     async def test_a_check_that_fails_hides_no_other(self) -> None:
         async def fails(_: Configuration) -> AsyncIterator[Finding]:
-            yield ok("a", "fine")
+            yield ok("fine")
             raise ZeroDivisionError("oh")
 
         async def works(_: Configuration) -> AsyncIterator[Finding]:
-            yield ok("b", "fine")
+            yield ok("fine", about="part of b")
 
-        found = await examine(Configuration((), ()), checks={"a": fails, "b": works})
-        assert [finding.about for finding in found] == ["a", "a", "b"]
+        found = await examine(Configuration(()), checks={"a": fails, "b": works})
+        assert [finding.about for finding in found] == ["a", "a", "part of b"]
         assert "ZeroDivisionError: oh" in found[1].message
 
+    async def test_no_secret_is_shown(self) -> None:
+        async def tells(_: Configuration) -> AsyncIterator[Finding]:
+            yield ok("at http://user:pass-word@proxy")
+
+        (found,) = await examine(Configuration(()), checks={"a": tells})
+        assert found.message == "at http://***@proxy"
+
     def test_the_exit_code_is_1_only_for_errors(self) -> None:
-        assert exit_code([ok("a", ""), warning("b", "", ""), skipped("c", "")]) == 0
-        assert exit_code([ok("a", ""), error("b", "", "")]) == 1
+        assert exit_code([ok("a"), warning("b", "do"), skipped("c")]) == 0
+        assert exit_code([ok("a"), error("b", "do")]) == 1
 
     def test_both_forms_show_cause_fix_and_sum(self) -> None:
-        found = [ok("clock", "fine"), error("broker", "is away", "start it")]
+        found = [ok("fine", about="clock"), error("is away", "start it", about="broker")]
         text = as_text(found)
         assert "error    broker  is away" in text
         assert "fix: start it" in text
@@ -92,18 +105,18 @@ class TestSettings:
     async def test_wrong_ones_are_errors(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("GRPC_PORT", "x")
         monkeypatch.setenv("ENV", "a.b")
-        found = await look(settings.check, "controlplane")
+        found = await look(machine.settings, "controlplane")
         assert levels(found) == ["error", "error"]
 
     async def test_an_environment_in_upper_case_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ENV", "Prod")
-        found = await look(settings.check, "controlplane")
+        found = await look(machine.settings, "controlplane")
         assert found[-1].message.startswith("ENV=Prod is used as prod")
 
     async def test_what_nobody_reads_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ENABLE_HTTP_TUNNEL", "true")
         monkeypatch.setenv("MQTT_BROKER", "b")
-        found = await look(settings.check)
+        found = await look(machine.settings)
         assert levels(found) == ["ok", "warning"]
         assert "MQTT_BROKER" in found[1].message
 
@@ -123,7 +136,7 @@ class TestIdentity:
     ) -> None:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        assert levels(await look(identity.check, "controlplane")) == [level]
+        assert levels(await look(machine.identity, "controlplane")) == [level]
 
 
 class TestFiles:
@@ -133,13 +146,13 @@ class TestFiles:
         blocked = tmp_path / "file"
         blocked.touch()
         monkeypatch.setenv("EMBEDDED_DB", str(blocked / "cluster.db"))
-        (found,) = await look(files.check, "controlplane")
+        (found,) = await look(machine.files, "controlplane")
         assert found.level is Level.ERROR
         assert f"EMBEDDED_DB={blocked}/cluster.db" in found.message
 
     async def test_looking_makes_no_folder(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("EMBEDDED_DB", str(tmp_path / "new" / "cluster.db"))
-        assert levels(await look(files.check, "controlplane")) == ["ok"]
+        assert levels(await look(machine.files, "controlplane")) == ["ok"]
         assert not os.listdir(tmp_path)
 
     @pytest.mark.parametrize(("days", "level"), [(-1, "error"), (7, "warning"), (400, "ok")])
@@ -148,13 +161,13 @@ class TestFiles:
         trustme.CA().cert_pem.write_to_path(str(ca))
         monkeypatch.setenv("MQTT_BROKER", "b")
         monkeypatch.setenv("MQTT_CA_PATH", str(ca))
-        monkeypatch.setattr(files, "_last_end", lambda _: time.time() + days * 86400)
-        assert levels(await look(files.check, "mqtt-gateway")) == [level]
+        monkeypatch.setattr(machine, "_last_end", lambda _: time.time() + days * 86400)
+        assert levels(await look(machine.files, "mqtt-gateway")) == [level]
 
     def test_the_end_is_read_from_the_certificate(self, tmp_path: Path) -> None:
         ca = tmp_path / "ca.crt"
         trustme.CA().cert_pem.write_to_path(str(ca))
-        assert files._last_end(str(ca)) > time.time()
+        assert machine._last_end(str(ca)) > time.time()
 
     async def test_a_key_that_everybody_can_read(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         leaf = trustme.CA().issue_cert("client.test")
@@ -165,15 +178,15 @@ class TestFiles:
         monkeypatch.setenv("MQTT_CLIENT_CRT_PATH", str(certificate))
         monkeypatch.setenv("MQTT_CLIENT_KEY_PATH", str(key))
         key.chmod(0o604)
-        assert levels(await look(files.check, "mqtt-gateway")) == ["warning"]
+        assert levels(await look(machine.files, "mqtt-gateway")) == ["warning"]
         key.chmod(0o600)
-        assert levels(await look(files.check, "mqtt-gateway")) == ["ok"]
+        assert levels(await look(machine.files, "mqtt-gateway")) == ["ok"]
 
 
 class TestPorts:
     def test_those_of_module_controller(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ENABLE_HTTP_TUNNEL", "true")
-        wanted = [(port.variable, port.port) for port in ports.wanted(survey())]
+        wanted = [(port.variable, port.number) for port in machine.wanted_ports(survey())]
         assert wanted == [
             ("GRPC_PORT", 50051),
             ("REPORT_PORT", 8080),
@@ -183,13 +196,13 @@ class TestPorts:
         ]
 
     def test_those_of_a_gateway_by_itself(self) -> None:
-        wanted = [(port.variable, port.port) for port in ports.wanted(survey(["http-gateway"]))]
+        wanted = [(port.variable, port.number) for port in machine.wanted_ports(survey(["http-gateway"]))]
         assert wanted == [("HTTP_TUNNEL_LISTEN_PORT", 7777), ("HEALTH_PORT", 8082), ("METRICS_PORT", 9091)]
 
     async def test_one_that_is_wanted_twice(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("HTTP_TUNNEL_LISTEN_PORT", "HEALTH_PORT", "METRICS_PORT"):
             monkeypatch.setenv(name, "7001")
-        found = await look(ports.check, "http-gateway")
+        found = await look(machine.ports, "http-gateway")
         assert levels(found) == ["error"] * 3
         assert found[0].message == "HTTP_TUNNEL_LISTEN_PORT=7001 is wanted for HEALTH_PORT, METRICS_PORT as well"
 
@@ -207,40 +220,82 @@ class TestPorts:
         (descriptors / "4").symlink_to("socket:[12]")
         (tmp_path / "42" / "cmdline").write_bytes(b"python\0-m\0gateways.http\0")
         (tmp_path / "43").mkdir()
-        found = listeners.listener(7777, tmp_path)
-        assert found == listeners.Listener(42, "python -m gateways.http")
-        assert found.ours
-        assert listeners.listener(7778, tmp_path) is None
-        assert not listeners.Listener(1, "nginx").ours
+        found = machine.listener(7777, tmp_path)
+        assert found == (42, "python -m gateways.http")
+        assert machine.listener(7778, tmp_path) is None
+
+    @pytest.mark.parametrize(
+        ("command", "ours"),
+        [
+            ("python -m gateways.http", True),
+            ("/usr/bin/python3 -m modulecontroller quickstart", True),
+            ("/opt/bin/python /opt/bin/module-controller", True),
+            ("controlplane", True),
+            ("nginx", False),
+            ("python -m pytest tests/integration/modulecontroller", False),
+            ("", False),
+        ],
+    )
+    def test_our_programs_are_known_by_their_command_line(self, command: str, ours: bool) -> None:
+        assert machine.is_ours(command) is ours
 
 
 class TestApiServer:
     @pytest.mark.parametrize(
-        ("status", "version", "level", "told"),
+        ("version", "level", "told"),
         [
-            (200, "v1.36.3", "ok", "v1.36.3"),
-            (200, "v1.20.15+k3s1", "ok", "v1.20.15"),
-            (200, "v1.19.0", "warning", "older"),
-            (200, "v1.99.0", "warning", "newer"),
-            (200, "", "error", "does not tell its version"),
-            (200, "v2.3.4", "warning", "newer"),
-            (401, "", "error", "does not accept our credentials"),
-            (403, "", "error", "does not tell its version"),
+            ("v1.36.3", "ok", "v1.36.3"),
+            ("v1.20.15+k3s1", "ok", "v1.20.15"),
+            ("v1.19.0", "warning", "older"),
+            ("v1.99.0", "warning", "newer"),
+            ("", "error", "does not show its version: none"),
+            ("v2.3.4", "warning", "newer"),
+            ("latest", "error", "does not show its version: latest"),
         ],
     )
-    def test_what_version_says(self, status: int, version: str, level: str, told: str) -> None:
-        found = apiserver.judge("https://k", Answer(status, {}, {"gitVersion": version}))
+    def test_what_the_version_says(self, version: str, level: str, told: str) -> None:
+        found = cluster.version("https://k", version)
         assert found.level.value == level
         assert told in found.message
 
+    @pytest.mark.parametrize(
+        ("failure", "message", "fix"),
+        [
+            (Unauthorized("no (HTTP 401)"), "https://k does not accept our credentials: no (HTTP 401)", "renew"),
+            (
+                Rejected("no (HTTP 403)"),
+                "https://k does not show its version: no (HTTP 403)",
+                "a Kubernetes API server",
+            ),
+            (Transient("get version: no reply"), "https://k: get version: no reply", "start it"),
+        ],
+    )
+    async def test_an_api_server_that_refuses_or_is_away(
+        self, monkeypatch: pytest.MonkeyPatch, failure: ClusterError, message: str, fix: str
+    ) -> None:
+        async def access(_: object) -> Access:
+            return Access("https://k")
+
+        async def version(_: object) -> tuple[str, str]:
+            raise failure
+
+        monkeypatch.setattr(Credentials, "access", access)
+        monkeypatch.setattr(KubeApiServer, "version", version)
+        monkeypatch.setenv("CLUSTER", "kubernetes")
+        (found,) = await look(cluster.api_server, "controlplane")
+        assert (found.level, found.message) == (Level.ERROR, message)
+        assert fix in found.fix
+        (found,) = await look(cluster.clock, "controlplane")
+        assert found.level is Level.SKIPPED
+
     @pytest.mark.parametrize(("offset", "level"), [(0.0, "ok"), (4.0, "ok"), (-4.0, "ok"), (6.0, "warning")])
     def test_the_clock(self, offset: float, level: str) -> None:
-        found = clock.judge("Wed, 25 Nov 2026 05:00:00 GMT", 1795582800.5 + offset)
+        found = cluster.difference("Wed, 25 Nov 2026 05:00:00 GMT", 1795582800.5 + offset)
         assert found.level.value == level
 
     @pytest.mark.parametrize("date", ["", "yesterday"])
     def test_no_time_is_no_error(self, date: str) -> None:
-        assert clock.judge(date, 0.0).level is Level.SKIPPED
+        assert cluster.difference(date, 0.0).level is Level.SKIPPED
 
 
 def test_permissions_that_are_looked_for_are_those_that_are_shipped() -> None:
@@ -250,18 +305,21 @@ def test_permissions_that_are_looked_for_are_those_that_are_shipped() -> None:
         for rule in (obj or {}).get("rules", []):
             for group in rule["apiGroups"]:
                 for resource in rule["resources"]:
-                    namespace = obj["metadata"].get("namespace", "")
-                    key = (group, resource, OWN_NAMESPACE if namespace == "koupleless-system" else namespace)
+                    key = (group, resource, obj["metadata"].get("namespace", ""))
                     shipped.setdefault(key, set()).update(rule["verbs"])
-    needed = {(each.group, each.resource, each.namespace): set(each.verbs) for each in NEEDED}
-    assert needed == shipped, "deploy/**/rbac.yaml and modulecontroller/doctor/permissions.py must say the same"
+    everything = ControlPlaneSettings.model_validate(
+        {"NAMESPACE": "koupleless-system", "ENABLE_MODULE_DEPLOYMENT_CONTROLLER": "true"}
+    ).model_copy(update={"kubelet_proxy_enabled": True})
+    looked_for = {(each.group, each.resource, each.namespace): set(each.verbs.split()) for each in needed(everything)}
+    assert looked_for == shipped, "deploy/**/rbac.yaml and modulecontroller/doctor/cluster.py must say the same"
 
 
-def test_permissions_of_the_kubelet_api_are_needed_with_it_only() -> None:
+def test_permissions_of_what_is_not_enabled_are_not_needed() -> None:
     without = ControlPlaneSettings.model_validate({"NAMESPACE": "apps"})
-    assert not {"pods/log", "tokenreviews", "services"} & {each.resource for each in needed_with(without)}
+    optional = {"pods/log", "tokenreviews", "services", "deployments/scale"}
+    assert not optional & {each.resource for each in needed(without)}
     enabled = without.model_copy(update={"kubelet_proxy_enabled": True})
-    assert {str(each) for each in needed_with(enabled)} >= {"pods/log", "tokenreviews", "services in apps"}
+    assert {str(each) for each in needed(enabled)} >= {"pods/log", "tokenreviews", "services in apps"}
 
 
 class TestKubelet:
@@ -270,22 +328,29 @@ class TestKubelet:
     )
 
     @pytest.mark.parametrize(
-        ("answer", "level", "told"),
+        ("services", "level", "told"),
         [
-            (Answer(403, {}, {"message": "forbidden"}), "error", "Services of namespace apps cannot be listed"),
-            (Answer(200, {}, {"items": []}), "error", "no Service has the label"),
-            (
-                Answer(200, {}, {"items": [{"spec": {"clusterIP": "10.96.0.7", "ports": [{"port": 443}]}}]}),
-                "ok",
-                "reaches it at 10.96.0.7:443",
-            ),
+            ([], "error", "no Service has the label"),
+            ([{"clusterIP": "10.96.0.7", "ports": [{"port": 443}]}], "ok", "reaches it at 10.96.0.7:443"),
         ],
     )
-    def test_what_the_services_mean(self, answer: Answer, level: str, told: str) -> None:
-        found = kubelet.judge(self.SETTINGS, answer)
+    async def test_what_the_services_mean(self, services: list[Json], level: str, told: str) -> None:
+        api = FakeApiServer()
+        for spec in services:
+            meta = {"name": "kubelet", "namespace": "apps", "labels": {KUBELET_SERVICE: "true"}}
+            api.put(SERVICES, {"metadata": meta, "spec": spec})
+        found = await cluster.kubelet_service(api, self.SETTINGS)
         assert found.level.value == level
         assert told in found.message
         assert bool(found.fix) is (level == "error")
+
+    async def test_services_that_may_not_be_listed(self) -> None:
+        api = FakeApiServer()
+        api.fail("list", Rejected("forbidden (HTTP 403)"))
+        found = await cluster.kubelet_service(api, self.SETTINGS)
+        assert found.level is Level.ERROR
+        assert found.message == "Services of namespace apps cannot be listed: forbidden (HTTP 403)"
+        assert "deploy/kubelet/rbac.yaml" in found.fix
 
 
 class TestAddresses:
@@ -296,11 +361,11 @@ class TestAddresses:
     def test_known_bases_are_judged_by_the_policy(self) -> None:
         gateway = HttpGatewaySettings.model_validate({"HTTP_TUNNEL_ALLOWED_CIDRS": "10.0.0.0/8"})
         nodes = [self.node("10.0.0.1:1238"), self.node("11.0.0.1:1238"), self.node("12.0.0.1:0", "mqtt"), {}]
-        found = addresses.known(gateway, nodes)
+        found = others.known(gateway, nodes)
         assert found.level is Level.ERROR
         assert found.message.startswith("1 of 2 bases that are known would be refused: vnode.11.0.0.1:1238.dev")
-        assert addresses.known(gateway, nodes[:1]).level is Level.OK
-        assert addresses.known(gateway, []).level is Level.OK
+        assert others.known(gateway, nodes[:1]).level is Level.OK
+        assert others.known(gateway, []).level is Level.OK
 
     @pytest.mark.parametrize(
         ("cidrs", "token", "own", "told"),
@@ -314,7 +379,7 @@ class TestAddresses:
     )
     def test_the_policy_itself(self, cidrs: str, token: str, own: list[str], told: list[str]) -> None:
         gateway = HttpGatewaySettings.model_validate({"HTTP_TUNNEL_ALLOWED_CIDRS": cidrs, "HTTP_TUNNEL_TOKEN": token})
-        assert levels(list(addresses._policy(gateway, own))) == told
+        assert levels(list(others.policy(gateway, own))) == told
 
 
 def beat(env: str, base: str, stamp: float = 100.0, payload: bytes = b"", *, retained: bool = False) -> MqttMessage:
@@ -328,19 +393,19 @@ def beat(env: str, base: str, stamp: float = 100.0, payload: bytes = b"", *, ret
     return MqttMessage(f"koupleless_{env}/{base}/base/heart", body, retained)
 
 
-class TestHeard:
+class TestTraffic:
     def told(self, *messages: MqttMessage) -> dict[str, list[tuple[str, str]]]:
-        heard = Heard("prod", now=lambda: 100.0)
+        traffic = Traffic("prod", lambda: 100.0)
         for message in messages:
-            heard.take(message)
+            traffic.take(message)
         told: dict[str, list[tuple[str, str]]] = {}
-        for finding in heard.findings(12.0):
+        for finding in traffic.findings(12.0):
             told.setdefault(finding.about, []).append((finding.level.value, finding.message))
         return told
 
     def test_bases_and_their_clocks(self) -> None:
         told = self.told(beat("prod", "a"), beat("prod", "b", 96.0))
-        assert told["topics"] == [("ok", "2 bases beat under koupleless_prod/+/base/heart: a, b")]
+        assert told["topics"] == [("ok", "2 bases send heartbeats under koupleless_prod/+/base/heart: a, b")]
         assert told["clocks of bases"][0][0] == "ok"
         assert told["leftovers"][0][0] == "ok"
 
@@ -355,7 +420,7 @@ class TestHeard:
     def test_bases_of_other_environments_are_told(self) -> None:
         told = self.told(beat("default", "x"), beat("PROD", "y"))
         messages = [message for _, message in told["topics"]]
-        assert any("x beat in the environment default: not served" in message for message in messages)
+        assert any("x send heartbeats in the environment default: not served" in message for message in messages)
         assert any("PROD (which differs only in case)" in message for message in messages)
 
     def test_identities_that_cannot_be_and_words_that_are_not_understood(self) -> None:
@@ -368,7 +433,7 @@ class TestHeard:
         told = self.told(install, cleared, beat("prod", "a", retained=True))
         assert told["leftovers"][0][0] == "warning"
         assert "1 retained commands" in told["leftovers"][0][1]
-        assert "no base was heard" in told["topics"][0][1]
+        assert "no heartbeat came" in told["topics"][0][1]
 
     @pytest.mark.parametrize("topic", ["", "a/b/c", "koupleless_prod/a/base/health", "x/a/base/heart"])
     def test_other_topics_are_nothing(self, topic: str) -> None:
@@ -376,7 +441,7 @@ class TestHeard:
 
 
 def test_own_addresses_are_no_loopback_ones() -> None:
-    assert not [address for address in addresses._own_addresses() if address.startswith("127.")]
+    assert not [address for address in others._own_addresses() if address.startswith("127.")]
 
 
 def test_doctor_names_the_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -385,6 +450,6 @@ def test_doctor_names_the_folder_for_temporary_files(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("tempfile.gettempdir", none)
     monkeypatch.setenv("ENABLE_HTTP_TUNNEL", "true")
-    (found,) = asyncio.run(look(files.check))
+    (found,) = asyncio.run(look(machine.files))
     assert "TMPDIR" in found.fix
     assert os.environ["ENABLE_HTTP_TUNNEL"] == "true"

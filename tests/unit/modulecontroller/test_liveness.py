@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from modulecontroller.children import RESTART_FIRST
-from modulecontroller.liveness import PATIENCE, Liveness, Patience
+from modulecontroller.children import PATIENCE, RESTART, Liveness, Patience
 from modulecontroller.settings import SupervisorSettings
 from modulecontroller.supervisor import AFTER_ORDERS
 
-STEP = PATIENCE.ask_every
+STEP = PATIENCE.answer
 DEPLOY = Path(__file__).parents[3] / "deploy"
 USUAL_START = 20.0
 """Seconds until a control plane answers, on a machine with little CPU."""
@@ -31,7 +30,7 @@ def miss(child: Liveness, seconds: float) -> None:
 
 def test_a_process_that_has_answered_is_given_30_s(child: Liveness) -> None:
     child.process_started()
-    child.heard()
+    child.process_answered()
     miss(child, 25)
     assert (child.fault, child.trouble) == ("", "")
     miss(child, 5)
@@ -40,9 +39,9 @@ def test_a_process_that_has_answered_is_given_30_s(child: Liveness) -> None:
 
 def test_one_answer_ends_the_silence(child: Liveness) -> None:
     child.process_started()
-    child.heard()
+    child.process_answered()
     miss(child, 25)
-    child.heard()
+    child.process_answered()
     miss(child, 25)
     assert not child.fault
 
@@ -57,19 +56,19 @@ def test_a_start_has_a_bound_of_its_own_and_is_no_trouble(child: Liveness) -> No
 
 def test_the_process_that_follows_has_its_time_to_start_while_the_trouble_lasts(child: Liveness) -> None:
     child.process_started()
-    child.heard()
+    child.process_answered()
     miss(child, 30)
     child.process_started()
     assert (child.fault, child.trouble) == ("", "has not answered for 30 s")
     miss(child, 30)
     assert (child.fault, child.trouble) == ("", "has not answered for 60 s")
-    child.heard()
+    child.process_answered()
     assert (child.fault, child.trouble) == ("", "")
 
 
 def test_processes_that_die_before_they_answer_are_trouble(child: Liveness) -> None:
     child.process_started()
-    child.heard()
+    child.process_answered()
     for _ in range(3):
         child.process_started()
         miss(child, 10)
@@ -83,7 +82,7 @@ def test_kubernetes_gives_the_time_that_children_are_given(manifest: str) -> Non
     probe = container["livenessProbe"]
     # /livez fails from the moment at which a child is ended to be replaced, until the next process answers.
     restarts_after = probe["failureThreshold"] * probe.get("periodSeconds", 10)
-    assert restarts_after > PATIENCE.stop_silent + RESTART_FIRST + USUAL_START
+    assert restarts_after > PATIENCE.stop_silent + RESTART.first + USUAL_START
     settings = SupervisorSettings.model_validate({})
     ends_within = settings.shutdown_timeout + AFTER_ORDERS + PATIENCE.stop
     assert pod.get("terminationGracePeriodSeconds", 30) > ends_within

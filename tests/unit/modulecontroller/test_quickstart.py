@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from modulecontroller import broker, quickstart
+from modulecontroller import quickstart
 from modulecontroller.settings import QuickstartSettings
 from service.process import StartError
 from simulatedbase.options import Options
@@ -64,7 +64,7 @@ def test_credentials_for_another_broker_do_not_reach_ours() -> None:
 
 
 def test_missing_package_is_told_with_both_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker, "available", lambda: False)
+    monkeypatch.setattr(quickstart, "find_spec", lambda _: None)
     with pytest.raises(
         StartError, match=r"install it \(pip install .*\[broker\]'\), or name a broker with MQTT_BROKER"
     ):
@@ -94,23 +94,20 @@ def test_welcome_over_mqtt() -> None:
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StartError, match="Not a directory; name a folder that can be written"):
-        quickstart.prepare(tmp_path / "file" / "below")
+        quickstart.assembled(settings(), bases=0, data_dir=tmp_path / "file" / "below")
 
 
 @pytest.mark.looptime
-async def test_what_is_waited_for_is_told_until_all_is_ready() -> None:
+async def test_what_is_waited_for_is_printed_until_all_is_ready(capsys: pytest.CaptureFixture[str]) -> None:
     ready = asyncio.Event()
-    told: list[str] = []
-
-    async def trouble() -> str:
-        return "controlplane: not started yet"
-
-    waiting = asyncio.create_task(quickstart.until_ready(ready, trouble, told.append))
+    waiting = asyncio.create_task(quickstart.until_ready(ready, lambda: ["controlplane: not started yet", "b: away"]))
     await asyncio.sleep(7.0)
-    assert told == ["    3 s  controlplane: not started yet", "    6 s  controlplane: not started yet"]
     ready.set()
     await waiting
-    assert len(told) == 2
+    assert capsys.readouterr().out.splitlines() == [
+        "    3 s  controlplane: not started yet; b: away",
+        "    6 s  controlplane: not started yet; b: away",
+    ]
 
 
 def test_the_example_is_named_as_it_is_found_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

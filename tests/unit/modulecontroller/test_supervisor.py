@@ -6,13 +6,10 @@ import asyncio
 from typing import Any
 
 import pytest
-from prometheus_client import generate_latest
 
-from modulecontroller import status as status_module
-from modulecontroller.children import Child, Program
+from modulecontroller.children import ASK_EVERY_AT_START, PATIENCE, Child, Program
 from modulecontroller.settings import SupervisorSettings
-from modulecontroller.status import ChildrenStatus
-from modulecontroller.supervisor import check, programs
+from modulecontroller.supervisor import Supervisor, check, merged, programs
 from service.process import StartError
 
 
@@ -50,60 +47,71 @@ def test_no_tunnel_is_refused_with_the_fix() -> None:
         check(settings())
 
 
-class Answers:
-    """What children answer by socket and path."""
+class Answers(Child):
+    """A child that answers what it is told to, by path, without a process."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, name: str) -> None:
+        super().__init__(Program(name, "", {}), "/s")
         self.by_path: dict[str, tuple[int, str]] = {}
-        monkeypatch.setattr(status_module, "ask", self._ask)
 
-    async def _ask(self, socket: str, path: str) -> tuple[int, str] | None:
-        return self.by_path.get(f"{socket}{path}")
-
-
-async def look(status: ChildrenStatus) -> None:
-    looking = asyncio.create_task(status.run())
-    await asyncio.sleep(0)
-    await asyncio.sleep(0.01)
-    looking.cancel()
-    await asyncio.wait([looking])
+    async def ask(self, path: str) -> tuple[int, str] | None:
+        return self.by_path.get(path)
 
 
-@pytest.mark.looptime
-async def test_readiness_of_all_is_that_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = Answers(monkeypatch)
-    status = ChildrenStatus([Child(Program("a", "", {}), "/s"), Child(Program("b", "", {}), "/s")])
-    assert status.trouble() == ["a: not started yet", "b: not started yet"]
-    answers.by_path["/s/a.sock/readyz"] = (200, "ok\n")
-    await look(status)
-    assert status.trouble() == ["b: does not answer"]
-    answers.by_path["/s/b.sock/readyz"] = (503, "no control plane\nno broker\n")
-    await look(status)
-    assert status.trouble() == ["b: no control plane", "b: no broker"]
-    answers.by_path["/s/b.sock/readyz"] = (500, "")
-    await look(status)
-    assert status.trouble() == ["b: answers 500"]
-    answers.by_path["/s/b.sock/readyz"] = (200, "ok\nno shared subscriptions\n")
-    await look(status)
-    assert (status.trouble(), status.notes()) == ([], ["b: no shared subscriptions"])
-    del answers.by_path["/s/b.sock/readyz"]
-    await look(status)
-    assert (status.trouble(), status.notes()) == (["b: does not answer"], [])
+async def look(*children: Child) -> None:
+    """Let each be asked once."""
+    looking = [asyncio.create_task(child._watch()) for child in children]
+    await asyncio.sleep(ASK_EVERY_AT_START / 2)
+    for task in looking:
+        task.cancel()
+    await asyncio.wait(looking)
 
 
 @pytest.mark.looptime
-async def test_metrics_of_all_carry_their_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = Answers(monkeypatch)
-    first, second = Child(Program("a", "", {}), "/s"), Child(Program("b", "", {}), "/s")
-    second.restarts["ended"] = 3
-    status = ChildrenStatus([first, second])
+async def test_readiness_of_all_is_that_of_each() -> None:
+    a, b = Answers("a"), Answers("b")
+    supervisor = Supervisor(settings(), _children=[a, b])
+    assert supervisor.trouble() == ["a: not started yet", "b: not started yet"]
+    a.by_path["/readyz"] = (200, "ok\n")
+    await look(a, b)
+    assert supervisor.trouble() == ["b: not started yet"]
+    b.by_path["/readyz"] = (503, "no control plane\nno broker\n")
+    await look(a, b)
+    assert supervisor.trouble() == ["b: no control plane", "b: no broker"]
+    b.by_path["/readyz"] = (500, "")
+    await look(a, b)
+    assert supervisor.trouble() == ["b: answers 500"]
+    b.by_path["/readyz"] = (200, "ok\nno shared subscriptions\n")
+    await look(a, b)
+    assert (supervisor.trouble(), supervisor.notes()) == ([], ["b: no shared subscriptions"])
+    del b.by_path["/readyz"]
+    await look(a, b)
+    assert (supervisor.trouble(), supervisor.notes()) == (["b: does not answer"], [])
+
+
+@pytest.mark.looptime
+async def test_any_answer_shows_that_a_child_works_and_silence_that_it_does_not() -> None:
+    child = Answers("a")
+    supervisor = Supervisor(settings(), _children=[child])
+    child.by_path["/readyz"] = (503, "no broker\n")
+    watching = asyncio.create_task(child._watch())
+    await asyncio.sleep(2 * PATIENCE.silence)
+    assert (child.started.is_set(), supervisor.dead(), watching.done()) == (True, [], False)
+    child.by_path.clear()
+    await asyncio.sleep(PATIENCE.silence + 1.0)
+    assert watching.done(), "the process has to be replaced"
+    assert supervisor.dead() == ["a: has not answered for 30 s"]
+
+
+async def test_metrics_of_all_carry_their_program() -> None:
+    a, b, silent = Answers("a"), Answers("b"), Answers("c")
+    b.restarts["ended"] = 3
     text = '# HELP reports_total Reports\n# TYPE reports_total counter\nreports_total{kind="x"} %d\n'
-    answers.by_path["/s/a.sock/metrics"] = (200, text % 1)
-    answers.by_path["/s/b.sock/metrics"] = (200, text % 2)
-    await look(status)
-    told = generate_latest(status.registry).decode()
+    a.by_path["/metrics"] = (200, text % 1)
+    b.by_path["/metrics"] = (200, text % 2)
+    told = (await merged([a, b, silent])).decode()
     assert 'reports_total{kind="x",program="a"} 1.0' in told
     assert 'reports_total{kind="x",program="b"} 2.0' in told
     assert 'koupleless_child_restarts_total{cause="ended",program="b"} 3.0' in told
-    assert 'koupleless_child_restarts_total{cause="silent",program="b"} 0.0' in told
+    assert 'koupleless_child_restarts_total{cause="silent",program="c"} 0.0' in told
     assert told.count("# TYPE reports_total counter") == 1

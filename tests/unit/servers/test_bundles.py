@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modulecontroller.doctor import apiserver
+from modulecontroller.doctor import cluster
 from tests.servers import bundles
 from tests.servers.bundles import (
     ETCD,
@@ -96,7 +96,7 @@ def test_the_oldest_kubernetes_is_chosen_by_a_variable() -> None:
 
 def test_versions_that_are_run_are_those_that_doctor_knows() -> None:
     versions = [tuple(map(int, bundle.version.split(".")[:2])) for bundle in (OLDEST_KUBERNETES, KUBERNETES)]
-    assert versions == [apiserver.OLDEST, apiserver.NEWEST]
+    assert versions == [cluster.OLDEST, cluster.NEWEST]
 
 
 def test_kubectl_is_of_the_current_version() -> None:

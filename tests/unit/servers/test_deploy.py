@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from controlplane.settings import ControlPlaneSettings
-from modulecontroller.configuration import PROGRAMS, survey
+from modulecontroller.configuration import PROGRAMS, VARIABLES, survey
 from modulecontroller.settings import PROGRAM_NAMES
-from service.settings import ALL_VARIABLES, names
+from service.settings import names
 from simulatedbase.options import Options
 from tests.servers import manifests, rbac
 from tests.servers.kubeapi import Json
@@ -195,10 +195,10 @@ def test_scalers_and_budgets_name_what_is_there() -> None:
 def test_programs_start_with_the_variables_of_their_manifest(
     monkeypatch: pytest.MonkeyPatch, form: str, name: str, container: Json
 ) -> None:
-    for variable in ALL_VARIABLES:
+    for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     told = environ(form, container)
-    assert told.keys() <= ALL_VARIABLES
+    assert told.keys() <= VARIABLES
     for variable, value in told.items():
         monkeypatch.setenv(variable, value)
     (program,) = container["command"]

@@ -9,8 +9,8 @@ import pytest
 
 from controlplane.settings import ControlPlaneSettings
 from modulecontroller.quickstart import default_data_dir
-from service.folders import give_home, state_folder
-from service.settings import read
+from service.process import give_home
+from service.settings import read, state_folder
 
 
 def test_the_folder_that_is_named_goes_before_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:

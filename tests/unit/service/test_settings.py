@@ -9,24 +9,25 @@ import pytest
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from gateways.http.settings import HttpGatewaySettings
 from gateways.mqtt.settings import MqttGatewaySettings
+from modulecontroller.configuration import VARIABLES
 from modulecontroller.settings import QuickstartSettings, SupervisorSettings
-from service.settings import ALL_VARIABLES, ConfigurationError, Settings, Source, describe, effective, load, read
+from service.settings import ConfigurationError, Settings, Source, describe, effective, load, read
 
 PROGRAMS = [ControlPlaneSettings, HttpGatewaySettings, SupervisorSettings]
 
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ALL_VARIABLES | {"KUBERNETES_SERVICE_HOST"}:
+    for name in VARIABLES | {"KUBERNETES_SERVICE_HOST"}:
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_every_variable_is_documented_and_known_to_all_programs(program: type[Settings]) -> None:
+def test_every_variable_is_documented(program: type[Settings]) -> None:
     table = describe(program)
     for field in program.model_fields.values():
         assert isinstance(field.validation_alias, str)
-        assert field.validation_alias in ALL_VARIABLES
+        assert field.validation_alias in VARIABLES
         assert f"  {field.validation_alias} " in table
         assert field.description
 
@@ -121,11 +122,34 @@ def test_all_that_is_wrong_is_told_at_once_and_the_process_ends(
     assert "ENV=." in printed
 
 
-@pytest.mark.parametrize("name", ["ENABLE_HTTP_TUNEL", "MQTT_BROKERS", "GRPC_PORTS", "MQTT_PROT"])
-def test_a_misspelt_variable_is_refused_with_the_right_one(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize(
+    ("program", "name", "right"),
+    [
+        (SupervisorSettings, "ENABLE_HTTP_TUNEL", "ENABLE_HTTP_TUNNEL"),
+        (MqttGatewaySettings, "MQTT_BROKERS", "MQTT_BROKER"),
+        (ControlPlaneSettings, "GRPC_PORTS", "GRPC_PORT"),
+        (MqttGatewaySettings, "MQTT_PROT", "MQTT_PORT"),
+    ],
+)
+def test_a_misspelt_variable_is_refused_with_the_right_one(
+    monkeypatch: pytest.MonkeyPatch, program: type[Settings], name: str, right: str
+) -> None:
     monkeypatch.setenv(name, "1")
-    with pytest.raises(ConfigurationError, match="Did you mean"):
-        read(ControlPlaneSettings)
+    with pytest.raises(ConfigurationError) as refused:
+        read(program)
+    line = f"{name}: there is no such variable. Did you mean {right}? Rename or unset it"
+    assert line in refused.value.lines
+
+
+@pytest.mark.parametrize("name", ["ENABLE_HTTP_TUNEL", "MQTT_BROKERS", "MQTT_PROT"])
+def test_a_misspelt_variable_of_another_program_stops_nothing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "1")
+    read(ControlPlaneSettings)
+
+
+def test_a_variable_of_another_program_is_not_taken_for_a_misspelt_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRPC_PORTS", "1")
+    read(ControlPlaneSettings, others={"GRPC_PORTS"})
 
 
 @pytest.mark.parametrize("name", ["MQTT_PORT_1883_TCP", "MQTT_SERVICE_HOST", "ENVIRONMENT_X", "HTTP_PROXY", "PATH2"])

@@ -14,10 +14,10 @@ from controlplane.domain.base.planner import OrphanPolicy
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from gateways.http.settings import HttpGatewaySettings
 from gateways.mqtt.settings import MqttGatewaySettings
-from modulecontroller.configuration import PROGRAMS
+from modulecontroller.configuration import PROGRAMS, VARIABLES
 from modulecontroller.settings import SupervisorSettings
 from service.logs import LogFormat, LogLevel
-from service.settings import ALL_VARIABLES, ConfigurationError, Settings, names, read
+from service.settings import ConfigurationError, Settings, names, read
 from tests.servers.credentials import Credentials
 
 Row = tuple[str, Callable[[Any], object], object]
@@ -53,7 +53,7 @@ TABLES: Mapping[type[Settings], Mapping[str, Row]] = {
         "SHUTDOWN_TIMEOUT": ("2.5", lambda s: s.shutdown_timeout, 2.5),
         "ENABLE_HTTP_TUNNEL": ("true", lambda s: s.enable_http_tunnel, True),
         "ENABLE_MQTT_TUNNEL": ("true", lambda s: s.enable_mqtt_tunnel, True),
-        "HTTP_TUNNEL_LISTEN_PORT": ("5", lambda s: s.http_port, 5),
+        "HTTP_TUNNEL_LISTEN_PORT": ("5", lambda s: s.http_tunnel_listen_port, 5),
     },
     ControlPlaneSettings: {
         **LOGS,
@@ -135,7 +135,7 @@ NEEDED = {"MQTT_BROKER": "b"}
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ALL_VARIABLES | {"KUBERNETES_SERVICE_HOST"}:
+    for name in VARIABLES | {"KUBERNETES_SERVICE_HOST"}:
         monkeypatch.delenv(name, raising=False)
 
 
