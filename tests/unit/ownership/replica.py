@@ -122,7 +122,7 @@ class Replica:
         self.network.ended(self.process)
 
     def terminate(self) -> None:
-        """Have it end as SIGTERM does; mirrors the shutdown in controlplane/__main__.py."""
+        """Have it end as SIGTERM does; mirrors the shutdown in controlplane/replica.py."""
 
         async def shutdown() -> None:
             await self.fleet.retire()

@@ -1,0 +1,196 @@
+"""One replica of the control plane: the only place that builds its objects, and their life from start to end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from random import SystemRandom
+from typing import NoReturn
+from uuid import uuid4
+
+import structlog
+
+from controlplane.app.base.actor import Surroundings
+from controlplane.app.base.prober import Prober
+from controlplane.app.clock import SystemClock
+from controlplane.app.events import Recorder
+from controlplane.app.fleet.fleet import Fleet, assemble
+from controlplane.app.fleet.foreignpods import ForeignPods
+from controlplane.app.fleet.router import ReportRouter
+from controlplane.app.gateways import GatewayDirectory
+from controlplane.app.outages import Outages
+from controlplane.app.ownership.leases import LeaseKeeper
+from controlplane.app.ownership.membership import Membership, NameTaken
+from controlplane.app.ports import ProbeSender
+from controlplane.app.roster import Roster
+from controlplane.app.tooling.installs import Installs
+from controlplane.app.tooling.shards import Shards
+from controlplane.app.tooling.vnodes import VNodes
+from controlplane.app.workloads.baselines import Baselines
+from controlplane.app.workloads.followers import FollowerScaling
+from controlplane.app.workloads.ignored import IgnoredDeployments
+from controlplane.cluster.adapter import ApiCluster
+from controlplane.domain.ownership.member import Member
+from controlplane.optional import Backend, Kubelet
+from controlplane.rpc.server import Server
+from controlplane.rpc.tooling.events import Events
+from controlplane.rpc.tooling.following import ReplicaServicer
+from controlplane.rpc.tooling.index import Index
+from controlplane.rpc.tooling.reads import Reads
+from controlplane.rpc.tooling.replicas import ReplicaLinks
+from controlplane.rpc.tooling.rollouts import Rollouts
+from controlplane.rpc.tooling.servicer import ToolingServicer
+from controlplane.rpc.tooling.watches import Watches
+from controlplane.rpc.tunnel.session import TunnelServicer
+from controlplane.settings import ClusterKind, ControlPlaneSettings
+from service import process
+
+log = structlog.get_logger(__name__)
+
+LEAVE_WITHIN = 5.0
+"""Seconds in which bases are handed over when the process ends."""
+
+STOP_GRACE = 2.0
+"""Seconds that calls are given to end when the process ends."""
+
+Part = Coroutine[None, None, NoReturn]
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """What is asked of a replica from outside; parts run side by side from its start to its end."""
+
+    backend: Backend
+    cluster: ApiCluster
+    fleet: Fleet
+    members: Membership
+    server: Server
+    parts: Mapping[str, Part]
+
+    def trouble(self) -> list[str]:
+        """Say in words why it is not ready; nothing if it is."""
+        cause = self.cluster.trouble() or self.backend.trouble()
+        if cause is not None:
+            return [f"cluster: {cause}"]
+        if not self.fleet.recovered:
+            return ["this replica has not joined the others yet"]
+        return [] if self.members.may_act() else ["the member lease of this replica could not be renewed in time"]
+
+    async def run(self, stop: asyncio.Event, more: Mapping[str, Part]) -> None:
+        """Run all parts, and more, until stop is set; then end in order."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(part, name=name) for name, part in {**self.parts, **more}.items()]
+            await stop.wait()
+            await self._end()
+            for task in tasks:
+                task.cancel()
+
+    async def _end(self) -> None:
+        """End the answers to tools, our acting, our word that we live, then the calls.
+
+        Tools come first: what they see of bases must not change because we let go of these.
+        """
+        await self.server.end()
+        try:
+            async with asyncio.timeout(LEAVE_WITHIN):
+                await self.fleet.retire()
+                await self.members.leave()
+        except TimeoutError:
+            log.warning("bases were not handed over in time: the others take them when the member lease expires")
+        await self.server.stop("the control plane ends", STOP_GRACE)
+
+
+def build(
+    settings: ControlPlaneSettings,
+    backend: Backend,
+    cluster: ApiCluster,
+    recorder: Recorder,
+    kubelet: Kubelet,
+    probes: ProbeSender,
+) -> Replica:
+    """Build a replica on a cluster."""
+    policy, clock, random = settings.policy(process.software_version()), SystemClock(), SystemRandom()
+    instance = settings.replica_instance or uuid4().hex
+    roster = Roster(Outages(recorder), most_bases=policy.most_bases)
+    member = Member(
+        replica=policy.replica,
+        instance=instance,
+        address=settings.reached_at,
+        namespace=settings.namespace,
+        env=policy.env,
+    )
+    sole = settings.kind is ClusterKind.EMBEDDED
+    members = Membership(cluster, clock, member, recorder, random=random, sole=sole)
+    around = Surroundings(
+        cluster=cluster,
+        clock=clock,
+        roster=roster,
+        leases=LeaseKeeper(cluster, clock, members, roster, recorder, env=policy.env, random=random),
+        gateways=GatewayDirectory(clock.monotonic, roster),
+        recorder=recorder,
+        policy=policy,
+        random=random,
+        kubelet=kubelet.address,
+        prober=Prober(probes, clock, random),
+    )
+    fleet, baselines = assemble(around, members), Baselines(cluster, roster, policy)
+    router = ReportRouter(roster, around.leases, members, baselines, recorder, clock)
+    tunnel = TunnelServicer(router=router, gateways=around.gateways, members=members, policy=policy, clock=clock)
+    vnodes, shards = VNodes(cluster, roster, policy.env), Shards(cluster, members, env=policy.env)
+    index, events = Index(vnodes, cluster, shards), Events(recorder)
+    links = ReplicaLinks(members, shards, index, events)
+    tooling = ToolingServicer(
+        vnodes=vnodes,
+        installs=Installs(cluster, env=policy.env),
+        rollouts=Rollouts(cluster, index, links),
+        baselines=baselines,
+        reads=Reads(index, links, events, around.gateways, roster),
+        watches=Watches(index, links, events),
+        policy=policy,
+        shards=shards,
+        manifests=backend.manifests,
+    )
+    replicas = ReplicaServicer(index, roster, recorder, around.gateways, instance=instance)
+    parts = {
+        "cluster": cluster.run(),
+        "members": _belong(members),
+        "leases": around.leases.run(),
+        "recorder": recorder.run(),
+        "fleet": fleet.run(),
+        "replicas": links.run(),
+        "index": index.run(),
+        "prober": around.prober.run(),
+        **_workloads(around, members),
+        **{name: run() for name, run in kubelet.parts.items()},
+        **({"backend": backend.run()} if backend.run is not None else {}),
+    }
+    return Replica(backend, cluster, fleet, members, Server(tunnel, tooling, replicas), parts)
+
+
+def _workloads(around: Surroundings, members: Membership) -> dict[str, Part]:
+    """Return what one replica does for all in the cluster, besides its own bases."""
+    cluster, recorder, policy = around.cluster, around.recorder, around.policy
+    parts: dict[str, Part] = {
+        "foreign-pods": ForeignPods(cluster, around.roster, recorder, around.clock).run(),
+        "ignored": IgnoredDeployments(cluster, recorder, policy, members.mine).run(),
+    }
+    if policy.peers_follow:
+        followers = FollowerScaling(
+            cluster=cluster,
+            clock=around.clock,
+            recorder=recorder,
+            policy=policy,
+            random=around.random,
+            roster=around.roster,
+            mine=members.mine,
+        )
+        parts["followers"] = followers.run()
+    return parts
+
+
+async def _belong(members: Membership) -> NoReturn:
+    try:
+        await members.run()
+    except NameTaken as error:
+        raise process.StartError(str(error), exit_code=process.EXIT_REFUSED) from error
