@@ -2,8 +2,8 @@
 
 A watch that ends is taken up where it was; Expired and only Expired makes a new list. Failures are retried with
 jittered backoff. Nothing is dropped from the cache because the cluster cannot be reached: what is known stays known,
-and ``trouble`` says since when it may be out of date. Informers of the official client hold typed models, and keep
-neither of these two promises.
+and ``trouble`` says since when it may be out of date. The informer of the official client takes a thread for each
+watch, keeps whole objects, and does not know of our own writes.
 """
 
 from __future__ import annotations

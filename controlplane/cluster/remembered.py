@@ -1,4 +1,4 @@
-"""What is remembered for a while, boundedly much."""
+"""What is remembered for a while, boundedly much; cachetools has the same, and would be a dependency for this alone."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ V = TypeVar("V")
 
 
 class Remembered(Generic[K, V]):
-    """Values by key until their time is over; when there are too many the one that was put first goes first.
-
-    now is monotonic seconds.
-    """
+    """Values by key until their time is over; when there are too many the one that was put first goes first."""
 
     def __init__(self, now: Callable[[], float], *, most: int) -> None:
         self._now = now

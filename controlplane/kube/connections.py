@@ -18,7 +18,7 @@ from yarl import URL
 
 from controlplane.kube.access import Access, Proxy, basic
 from controlplane.kube.credentials import Credentials
-from controlplane.kube.resolver import StaleResolver, Unresolved
+from controlplane.kube.resolver import StaleResolver
 
 CONNECT_DEADLINE = 5.0
 KEEP_ALIVE = 60.0
@@ -154,12 +154,10 @@ def _session(proxy: Proxy | None, resolver: StaleResolver) -> aiohttp.ClientSess
     trace = aiohttp.TraceConfig()
     trace.on_request_headers_sent.append(_mark_sent)
     # The gate bounds the requests under way; each watch has one connection besides.
-    bounds: dict[str, Any] = {"limit": 0, "keepalive_timeout": KEEP_ALIVE, "use_dns_cache": False}
-    connector = (
-        SocksConnector(proxy, resolver, **bounds)
-        if proxy is not None and proxy.scheme == "socks5"
-        else aiohttp.TCPConnector(resolver=resolver, socket_factory=_socket, **bounds)
-    )
+    options: dict[str, Any] = {"limit": 0, "keepalive_timeout": KEEP_ALIVE, "use_dns_cache": False}
+    options |= {"resolver": resolver, "socket_factory": _socket}
+    through = proxy if proxy is not None and proxy.scheme == "socks5" else None
+    connector = aiohttp.TCPConnector(**options) if through is None else SocksConnector(through, **options)
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -174,22 +172,22 @@ class SocksConnector(aiohttp.TCPConnector):
     aiohttp knows no SOCKS; aiohttp-socks looks up the proxy's name for each connection, and waits for it.
     """
 
-    def __init__(self, proxy: Proxy, resolver: StaleResolver, **kwargs: Any) -> None:
-        super().__init__(resolver=Unresolved(), **kwargs)
+    def __init__(self, proxy: Proxy, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self._proxy = proxy
-        self._proxies = resolver
+
+    async def _resolve_host(self, host: str, port: int, traces: Any = None) -> list[aiohttp.abc.ResolveResult]:
+        return await super()._resolve_host(self._proxy.host, self._proxy.port, traces)
 
     async def _wrap_create_connection(
         self, *args: Any, addr_infos: Any, req: Any, timeout: Any, client_error: Any = None, **kwargs: Any
     ) -> Any:
-        host, port = addr_infos[0][4][:2]
-        proxy = self._proxy
+        proxy, address = self._proxy, addr_infos[0][4][0]
+        through = SocksProxy(
+            ProxyType.SOCKS5, address, proxy.port, proxy.user or None, proxy.password or None, rdns=True
+        )
         try:
-            found = await self._proxies.resolve(proxy.host, proxy.port, socket.AF_UNSPEC)
-            through = SocksProxy(
-                ProxyType.SOCKS5, found[0]["host"], proxy.port, proxy.user or None, proxy.password or None, rdns=True
-            )
-            connected = await through.connect(host, port, timeout=timeout.sock_connect)
+            connected = await through.connect(req.url.raw_host, req.port, timeout=timeout.sock_connect)
             return await self._loop.create_connection(*args, **kwargs, sock=connected)
         except (ProxyError, OSError, TimeoutError) as error:
             problem = f"through the proxy {proxy.url}: {str(error) or type(error).__name__}"

@@ -113,16 +113,9 @@ def _info(plugin: ExecPlugin, cluster: Cluster, ca: bytes) -> str:
     """Return what a plugin gets to know, as JSON for KUBERNETES_EXEC_INFO."""
     spec: dict[str, Any] = {"interactive": False}
     if plugin.provide_cluster_info:
-        known: dict[str, Any] = {
-            "server": cluster.server,
-            "tls-server-name": cluster.tls_server_name,
-            "insecure-skip-tls-verify": cluster.insecure_skip_tls_verify,
-            "certificate-authority-data": base64.b64encode(ca).decode(),
-            "proxy-url": cluster.proxy_url,
-            "disable-compression": cluster.disable_compression,
-            "config": cluster.exec_config,
-        }
-        spec["cluster"] = fields.filled(known)
+        left_out = {"certificate_authority", "certificate_authority_data", "extensions"}
+        known = {"certificate-authority-data": base64.b64encode(ca).decode(), "config": cluster.exec_config}
+        spec["cluster"] = fields.filled(cluster.model_dump(by_alias=True, exclude=left_out) | known)
     return orjson.dumps({"kind": "ExecCredential", "apiVersion": plugin.api_version, "spec": spec}).decode()
 
 

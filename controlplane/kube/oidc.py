@@ -1,7 +1,7 @@
 """The auth-provider ``oidc`` of a kubeconfig: an ID token, renewed with a refresh token.
 
-Discovery and the renewal itself are done by ``kubernetes.aio.config.openid``, which is imported when a token has to be
-renewed. A refresh token that the provider replaced is kept in memory only: no file of somebody else's is written.
+A refresh token that the provider replaced is kept in memory only: no file of somebody else's is written. The official
+client's way of renewing checks no certificate unless one of its private methods is replaced.
 
 Source: client-go, plugin/pkg/client/auth/oidc.
 """
@@ -53,27 +53,19 @@ class OidcProvider:
         return id_token
 
     async def _renewed(self, context: ssl.SSLContext) -> Mapping[str, Any]:
-        from kubernetes.aio.config import ConfigException
-        from kubernetes.aio.config.openid import OpenIDRequestor
-
-        class Requestor(OpenIDRequestor):  # type: ignore[misc]
-            """Checks the provider's certificate, which the original does not."""
-
-            def _client_session(self) -> aiohttp.ClientSession:
-                login = {"Authorization": basic(self._client_id, self._client_secret)}
-                return aiohttp.ClientSession(
-                    headers=self._default_headers | login,
-                    connector=aiohttp.TCPConnector(ssl=context),
-                    raise_for_status=True,
-                    trust_env=True,
-                )
-
         config = self._config
-        requestor = Requestor(config.client_id, config.client_secret, config.idp_issuer_url)
+        login = {"Authorization": basic(config.client_id, config.client_secret)}
+        form = {"grant_type": "refresh_token", "refresh_token": self._refresh_token}
+        where = f"{config.idp_issuer_url.rstrip('/')}/.well-known/openid-configuration"
+        asking = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context), headers=login, raise_for_status=True, trust_env=True
+        )
         try:
-            answer: Any = await requestor.refresh_token(self._refresh_token)
-        except ConfigException as error:
-            raise CannotConnect(f"auth-provider {error}") from error
+            async with asking as session:
+                async with session.get(where) as found:
+                    endpoint = (await found.json())["token_endpoint"]
+                async with session.post(endpoint, data=form) as reply:
+                    answer: Any = await reply.json()
         except _FAILURES as error:
             cause = str(error) or type(error).__name__
             raise CannotConnect(f"auth-provider oidc: {config.idp_issuer_url}: {cause}") from error

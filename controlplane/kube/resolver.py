@@ -56,16 +56,3 @@ class StaleResolver(AbstractResolver):
         del self._under_way[key]
         if not task.cancelled() and task.exception() is None:
             self._known[key] = time.monotonic(), task.result()
-
-
-class Unresolved(AbstractResolver):
-    """Leaves names as they are."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Return the name as if it were an address."""
-        return [{"hostname": host, "host": host, "port": port, "family": family, "proto": 0, "flags": 0}]
-
-    async def close(self) -> None:
-        """There is nothing to close."""

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from controlplane.reports.hooks import Destination, destinations
-from service.wording import plain
+from service.wording import problem
 from service.worker import Worker
 
 DEFAULT_PATH = "config/default_tracker_config.yaml"
@@ -86,15 +86,7 @@ def load(path: Path) -> TrackerConfig:
     try:
         return TrackerConfig.model_validate(content or {})
     except ValidationError as error:
-        raise WrongTrackerFile("; ".join(_explain(dict(e)) for e in error.errors())) from error
-
-
-def _explain(error: dict[str, object]) -> str:
-    location = error["loc"]
-    key = str(location[0]) if isinstance(location, tuple) and location else ""
-    if error["type"] == "extra_forbidden":
-        return f"{key}: there is no such key; there are {_KEYS}"
-    return f"{key}: {plain(str(error['msg']))}"
+        raise WrongTrackerFile(f"{problem(error)}; the keys are {_KEYS}") from error
 
 
 class EventLog:
