@@ -7,6 +7,7 @@ any more. Who finds one dead calls ``distrust``; whatever is asked from then on 
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,9 +80,7 @@ class Connections:
         access = await self._credentials.access()
         pool = sending.pool = await self._pool(access.proxy)
         pool.users += 1
-        headers = CIMultiDict({"Accept": "application/json"})
-        if body is not None:
-            headers["Content-Type"] = content_type
+        headers = {"Accept": "application/json"} | ({"Content-Type": content_type} if body is not None else {})
 
         async def attempt(access: Access) -> aiohttp.ClientResponse:
             return await pool.session.request(
@@ -129,9 +128,9 @@ class Connections:
         return self._pools[-1]
 
 
-def _as(access: Access, headers: CIMultiDict[str]) -> dict[str, Any]:
+def _as(access: Access, given: Mapping[str, str]) -> dict[str, Any]:
     """Return the arguments of a request that is made with an access."""
-    headers = headers.copy()
+    headers = CIMultiDict(given)
     if access.authorization:
         headers["Authorization"] = access.authorization
     if not access.compressed:
