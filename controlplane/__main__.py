@@ -52,7 +52,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         stack.push_async_callback(status.stop)
         await status.start()
         token = settings.report_token.get_secret_value()
-        intake = ReportIntake(settings.report_port, settings.status_host, token=token, tell=reports.report, clock=clock)
+        intake = ReportIntake(settings.report_port, settings.status_host, token=token, take=reports.report, clock=clock)
         stack.push_async_callback(intake.stop)
         await intake.start()
         address = host_port(settings.grpc_host or "::", settings.grpc_port)

@@ -92,20 +92,20 @@ def _probe(container: Json, name: str) -> Probe | None:
 
 def _handler(obj: Json, container: Json) -> Handler | None:
     kind = next((name for name in ("httpGet", "tcpSocket", "grpc") if isinstance(obj.get(name), dict)), "")
-    told = fields.mapping(obj, kind)
+    handler = fields.mapping(obj, kind)
     match kind:
         case "httpGet":
-            headers = fields.objects(told, "httpHeaders")
+            headers = fields.objects(handler, "httpHeaders")
             return HttpGet(
-                port=_port(told, container),
-                path=fields.word(told, "path") or "/",
-                tls=fields.text(told, "scheme").upper() == "HTTPS",
+                port=_port(handler, container),
+                path=fields.word(handler, "path") or "/",
+                tls=fields.text(handler, "scheme").upper() == "HTTPS",
                 headers=tuple((fields.word(each, "name"), fields.word(each, "value")) for each in headers),
             )
         case "tcpSocket":
-            return TcpSocket(_port(told, container))
+            return TcpSocket(_port(handler, container))
         case "grpc":
-            return Grpc(_port(told, container), fields.word(told, "service"))
+            return Grpc(_port(handler, container), fields.word(handler, "service"))
     return None
 
 

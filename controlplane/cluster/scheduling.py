@@ -142,7 +142,7 @@ def _equalities(obj: Json, name: str, path: str) -> tuple[Requirement, ...]:
     wanted = _object(obj, name, path)
     for key, value in wanted.items():
         if not isinstance(value, str):
-            raise _Unknown(f"{path}{name}[{key}] is no text")
+            raise _Unknown(f"{path}{name}[{key}] (not a text)")
     return tuple(Requirement(intern(key), "In", (intern(value),)) for key, value in sorted(wanted.items()))
 
 
@@ -155,14 +155,14 @@ def _only(obj: Json, path: str, known: set[str]) -> None:
 def _text(obj: Json, name: str, path: str) -> str:
     value = obj.get(name)
     if value is not None and not isinstance(value, str):
-        raise _Unknown(f"{path}{name} is no text")
+        raise _Unknown(f"{path}{name} (not a text)")
     return intern(value or "")
 
 
 def _list(obj: Json, name: str, path: str) -> list[Any]:
     value = obj.get(name)
     if value is not None and not isinstance(value, list):
-        raise _Unknown(f"{path}{name} is no list")
+        raise _Unknown(f"{path}{name} (not a list)")
     return value or []
 
 
@@ -170,7 +170,7 @@ def _object(obj: Json, name: str, path: str, known: set[str] | None = None) -> J
     """Return an inner object that has no other fields than the known ones; an empty one where there is none."""
     value = obj.get(name)
     if value is not None and not isinstance(value, dict):
-        raise _Unknown(f"{path}{name} is no object")
+        raise _Unknown(f"{path}{name} (not an object)")
     if value and known is not None:
         _only(value, f"{path}{name}", known)
     return value or {}
@@ -180,5 +180,5 @@ def _objects(obj: Json, name: str, path: str) -> Iterator[tuple[Json, str]]:
     """Yield the objects of a list with their paths."""
     for index, item in enumerate(_list(obj, name, path)):
         if not isinstance(item, dict):
-            raise _Unknown(f"{path}{name}[{index}] is no object")
+            raise _Unknown(f"{path}{name}[{index}] (not an object)")
         yield item, f"{path}{name}[{index}]"

@@ -168,8 +168,8 @@ class ExecPlugin(_CamelEntry):
 
     @model_validator(mode="after")
     def _mode(self) -> Self:
-        told = self.interactive_mode or self.api_version.endswith("/v1")
-        if told and self.interactive_mode not in ("Never", "IfAvailable"):
+        needed = self.interactive_mode or self.api_version.endswith("/v1")
+        if needed and self.interactive_mode not in ("Never", "IfAvailable"):
             raise ValueError(
                 f"interactiveMode is {self.interactive_mode!r} and must be Never or IfAvailable: "
                 "nobody is at the standard input of this program"

@@ -41,7 +41,7 @@ LONGEST_LINE = 4096
 MOST_HEADERS = 64
 LOG_INTERVAL = 10.0
 KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
-"""A peer that is gone without a word is noticed after a minute, also while a quiet log is followed."""
+"""A peer that vanishes is noticed after a minute, also while a quiet log is followed."""
 
 NOT_OFFERED = frozenset(
     "attach checkpoint configz cri debug exec logs metrics pods portForward run runningpods spec stats".split()  # noqa: SIM905
@@ -161,7 +161,7 @@ class KubeletServer:
             self.refused(request.remote or "", refusal)
             return _response(refusal.status, refusal.text, refusal.headers)
         except (ClientError, ConnectionError):
-            # The reader is gone; there is nobody to tell.
+            # The reader is gone.
             return _response(499, "")
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -222,7 +222,7 @@ class KubeletConnection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Refuse what is no HTTP; a defect of ours is logged with its trace by aiohttp."""
+        """Refuse what is not HTTP; a defect of ours is logged with its trace by aiohttp."""
         if status >= 500:
             return super().handle_error(request, status, exc, message)
         refusal = RequestRefused(status, "not_http", "not an HTTP request that is understood here")

@@ -31,7 +31,7 @@ class Apprise:
         """Raises UnknownService."""
         import apprise
 
-        # What it says of a delivery is taken up by _Said, and told once instead of each time.
+        # What it says of a delivery is taken up by _Said, and logged once instead of each time.
         logger = logging.getLogger("apprise")
         logger.setLevel(logging.WARNING)
         logger.propagate = False

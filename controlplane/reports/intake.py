@@ -1,4 +1,4 @@
-"""The intake: POST /log, where other programs of a deployment tell what went wrong; it is logged and goes to the hooks.
+"""The intake: POST /log, where other programs report what went wrong; it is logged and goes to the hooks.
 
 Fields and answer are those of the Go Module Controller V2.
 """
@@ -30,7 +30,7 @@ PEERS = 1024
 PACE = Allowance(most=300, seconds=60.0)
 """What one address may report."""
 
-TAKEN = Counter("koupleless_reported_logs_total", "Reports told at /log", ["outcome"])
+TAKEN = Counter("koupleless_reported_logs_total", "Reports that came in at /log", ["outcome"])
 
 _TEXTS = ("traceid", "scene", "event", "result", "message", "code")
 
@@ -40,15 +40,15 @@ class NotAReport(Exception):
 
 
 class ReportIntake:
-    """Listens for reports; tell is called with each."""
+    """Listens for reports; take is called with each."""
 
     def __init__(
-        self, port: int, host: str, *, token: str, tell: Callable[[Report], None], clock: Clock, pace: Allowance = PACE
+        self, port: int, host: str, *, token: str, take: Callable[[Report], None], clock: Clock, pace: Allowance = PACE
     ) -> None:
         self._host = host
         self._port = port
         self._token = token.encode()
-        self._tell = tell
+        self._report = take
         self._clock = clock
         self._pace = pace
         self._called: OrderedDict[str, deque[float]] = OrderedDict()
@@ -83,14 +83,14 @@ class ReportIntake:
             return _refuse("malformed", 400, str(error))
         TAKEN.labels("taken").inc()
         log.warning("report", peer=request.remote, report=orjson.dumps(report.fields()).decode()[:SHOWN])
-        # A replica's own tracker may be told to post here: it has given the report to the hooks already.
+        # A replica's own tracker may be set to post here: it has given the report to the hooks already.
         if TOLD_BY not in request.headers:
-            self._tell(report)
+            self._report(report)
         return web.Response()
 
     def _knows_token(self, request: web.Request) -> bool:
-        scheme, _, told = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        right = hmac.compare_digest(told.strip().encode(errors="replace"), self._token)
+        scheme, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        right = hmac.compare_digest(given.strip().encode(errors="replace"), self._token)
         return scheme.lower() == "bearer" and right
 
     def _wait(self, peer: str) -> float:
@@ -107,29 +107,29 @@ class ReportIntake:
 
 
 def read(body: bytes) -> Report:
-    """Return the report that a body tells; raises NotAReport.
+    """Return the report that a body holds; raises NotAReport.
 
     Names of fields are read in any case; unknown ones are ignored.
     """
     if not body.strip():
         raise NotAReport("the body is empty; a JSON object is needed")
     try:
-        told = orjson.loads(body)
+        given = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise NotAReport("the body is not JSON") from None
-    if not isinstance(told, dict):
-        raise NotAReport("the body is no JSON object")
-    fields = {name.lower(): value for name, value in told.items() if value is not None}
+    if not isinstance(given, dict):
+        raise NotAReport("the body is not a JSON object")
+    fields = {name.lower(): value for name, value in given.items() if value is not None}
     texts = {name: fields.get(name, "") for name in _TEXTS}
     for name, text in texts.items():
         if not isinstance(text, str):
-            raise NotAReport(f"{name} is no text")
+            raise NotAReport(f"{name} is not a text")
     labels = fields.get("labels", {})
     if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
-        raise NotAReport("labels is no object of texts")
+        raise NotAReport("labels is not an object of texts")
     took = fields.get("timeused", 0)
     if not isinstance(took, int) or isinstance(took, bool):
-        raise NotAReport("timeUsed is no whole number of milliseconds")
+        raise NotAReport("timeUsed is not a whole number of milliseconds")
     if not any(texts.values()):
         raise NotAReport("none of traceID, scene, event, result, message and code is there")
     return Report(

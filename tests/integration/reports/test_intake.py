@@ -55,7 +55,7 @@ async def start() -> AsyncIterator[Start]:
         async def begin(token: str = "", pace: Allowance = PACE) -> Scene:
             told: list[Report] = []
             port = free_port()
-            server = ReportIntake(port, "127.0.0.1", token=token, tell=told.append, clock=SystemClock(), pace=pace)
+            server = ReportIntake(port, "127.0.0.1", token=token, take=told.append, clock=SystemClock(), pace=pace)
             await server.start()
             stack.push_async_callback(server.stop)
             session = await stack.enter_async_context(aiohttp.ClientSession())
@@ -86,9 +86,9 @@ async def test_names_are_read_in_any_case_and_unknown_ones_and_nulls_ignored(sta
         (b"{", 400, "not JSON"),
         (b"\xff\xfe", 400, "not JSON"),
         (b"[" * 60_000, 400, "not JSON"),
-        (b"[]", 400, "no JSON object"),
+        (b"[]", 400, "not a JSON object"),
         (b"{}", 400, "none of"),
-        ({"message": 5}, 400, "message is no text"),
+        ({"message": 5}, 400, "message is not a text"),
         ({"message": "m", "labels": {"a": 1}}, 400, "labels"),
         ({"message": "m", "labels": ["a"]}, 400, "labels"),
         ({"message": "m", "timeUsed": "soon"}, 400, "timeUsed"),
