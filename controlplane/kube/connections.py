@@ -80,7 +80,7 @@ class Connections:
         access = await self._credentials.access()
         pool = sending.pool = await self._pool(access.proxy)
         pool.users += 1
-        headers = {"Accept": "application/json"} | ({"Content-Type": content_type} if body is not None else {})
+        headers = {"Content-Type": content_type} if body is not None else {}
 
         async def attempt(access: Access) -> aiohttp.ClientResponse:
             return await pool.session.request(
@@ -161,7 +161,7 @@ def _session(proxy: Proxy | None, resolver: StaleResolver) -> aiohttp.ClientSess
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         trace_configs=[trace],
-        headers={"User-Agent": "koupleless-module-controller"},
+        headers={"User-Agent": "koupleless-module-controller", "Accept": "application/json"},
     )
 
 

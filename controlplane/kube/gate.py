@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from prometheus_client import Histogram
 
@@ -26,28 +27,21 @@ WAITED = Histogram(
 )
 
 
+@dataclass
 class Gate:
     """Lets requests pass. rate is in requests per second, burst and concurrent in requests.
 
     At most queue requests wait, each at most patience seconds; beyond that they are turned away as Transient.
     """
 
-    def __init__(
-        self,
-        *,
-        rate: float = 400.0,
-        burst: int = 800,
-        concurrent: int = 64,
-        queue: int = 20_000,
-        patience: float = 30.0,
-    ) -> None:
-        if rate <= 0 or burst < 1 or concurrent < 1:
-            raise ValueError("rate, burst and concurrent must be positive")
-        self._rate = rate
-        self._burst = burst
-        self._queue = queue
-        self._patience = patience
-        self._places = asyncio.Semaphore(concurrent)
+    rate: float = 400.0
+    burst: int = 800
+    concurrent: int = 64
+    queue: int = 20_000
+    patience: float = 30.0
+
+    def __post_init__(self) -> None:
+        self._places = asyncio.Semaphore(self.concurrent)
         self._urgent_places = asyncio.Semaphore(URGENT)
         self._waiting = 0
         self._next_at = float("-inf")
@@ -55,19 +49,19 @@ class Gate:
     @asynccontextmanager
     async def passage(self, *, urgent: bool = False) -> AsyncIterator[None]:
         """Hold one place among the requests under way; raises Transient."""
-        if self._waiting >= self._queue and not urgent:
-            raise Transient(f"more than {self._queue} requests wait for our own limit of {self._rate:g}/s")
+        if self._waiting >= self.queue and not urgent:
+            raise Transient(f"more than {self.queue} requests wait for our own limit of {self.rate:g}/s")
         places = self._urgent_places if urgent else self._places
         delay = self._reserve(urgent=urgent)
         began = time.monotonic()
         self._waiting += 1
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self.patience):
                 if delay > 0.0:
                     await asyncio.sleep(delay)
                 await places.acquire()
         except TimeoutError as error:
-            raise Transient(f"waited {self._patience:g} s for our own limit of {self._rate:g}/s") from error
+            raise Transient(f"waited {self.patience:g} s for our own limit of {self.rate:g}/s") from error
         finally:
             self._waiting -= 1
         WAITED.labels("urgent" if urgent else "normal").observe(time.monotonic() - began)
@@ -80,8 +74,8 @@ class Gate:
         """Take a share of the rate; return the seconds to wait for it, or raise Transient if that is too long."""
         now = asyncio.get_running_loop().time()
         # A pause saves up no more than the burst.
-        due = max(self._next_at, now - self._burst / self._rate) + 1.0 / self._rate
-        if due - now > self._patience and not urgent:
-            raise Transient(f"more than {self._patience:g} s to wait for our own limit of {self._rate:g}/s")
+        due = max(self._next_at, now - self.burst / self.rate) + 1.0 / self.rate
+        if due - now > self.patience and not urgent:
+            raise Transient(f"more than {self.patience:g} s to wait for our own limit of {self.rate:g}/s")
         self._next_at = due
         return 0.0 if urgent else max(due - now, 0.0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterable
-from typing import TypeAlias
 from urllib.parse import urljoin, urlsplit
 
 import grpc
@@ -27,8 +26,6 @@ MOST_REDIRECTS = 10
 MOST_BYTES = 10 << 10
 """Bytes of a body that are read, as by a kubelet."""
 MOST_HEAD = 8 << 10
-
-Headers: TypeAlias = list[tuple[str, str]]
 
 _SUCCESS = Outcome(True)
 _GRPC_OPTIONS = (
@@ -72,40 +69,33 @@ class ProbeClient:
                 return await _grpc(ip, handler)
 
     async def _http(self, ip: str, get: HttpGet) -> Outcome:
-        given = {name.lower() for name, _ in get.headers}
-        defaults = [("User-Agent", USER_AGENT), ("Accept", "*/*")]
-        headers = [*get.headers, *(header for header in defaults if header[0].lower() not in given)]
         path = urlsplit(get.path)._replace(scheme="", netloc="", fragment="").geturl()
         scheme = "https" if get.tls else "http"
         try:
-            return await self._follow(f"{scheme}://{host_port(ip, get.port.number)}/{path.lstrip('/')}", headers)
+            return await self._follow(f"{scheme}://{host_port(ip, get.port.number)}/{path.lstrip('/')}", get.headers)
         except (ClientError, OSError) as error:
             return Outcome(False, _unreachable(ip, get.port.number, error))
         except ValueError as error:
             return Outcome(False, f"the request cannot be sent: {error}")
 
-    async def _follow(self, url: str, headers: Headers) -> Outcome:
+    async def _follow(self, url: str, headers: Iterable[tuple[str, str]]) -> Outcome:
         host = urlsplit(url).hostname
         for _ in range(1 + MOST_REDIRECTS):
-            status, location = await self._get(url, headers)
-            if status >= 400:
-                return Outcome(False, f"HTTP probe failed with statuscode: {status}")
+            async with self._opened().get(url, headers=headers, allow_redirects=False) as answer:
+                await answer.content.read(MOST_BYTES)
+            if answer.status >= 400:
+                return Outcome(False, f"HTTP probe failed with statuscode: {answer.status}")
+            location = answer.headers.get("Location", "")
             url = urljoin(url, location)
-            if status < 300 or not location or urlsplit(url).hostname != host:
+            if answer.status < 300 or not location or urlsplit(url).hostname != host:
                 return _SUCCESS
         return Outcome(False, f"stopped after {MOST_REDIRECTS} redirects")
-
-    async def _get(self, url: str, headers: Headers) -> tuple[int, str]:
-        """Return status and Location."""
-        session = self._opened()
-        async with session.get(url, headers=headers, allow_redirects=False) as answer:
-            await answer.content.read(MOST_BYTES)
-            return answer.status, answer.headers.get("Location", "")
 
     def _opened(self) -> ClientSession:
         if self._session is None:
             self._session = ClientSession(
                 connector=TCPConnector(force_close=True, limit=0, ssl=False),
+                headers={"User-Agent": USER_AGENT, "Accept": "*/*"},
                 cookie_jar=DummyCookieJar(),
                 timeout=ClientTimeout(total=None),
                 auto_decompress=False,

@@ -120,9 +120,3 @@ async def test_a_request_cancelled_in_the_instant_of_its_admission_gives_its_pla
         await asyncio.wait([waiter])
     await _pass(gate, log, "next")
     assert log == ["next"]
-
-
-@pytest.mark.parametrize(("rate", "burst", "concurrent"), [(0.0, 1, 1), (1.0, 0, 1), (1.0, 1, 0)])
-async def test_senseless_limits_are_refused(rate: float, burst: int, concurrent: int) -> None:
-    with pytest.raises(ValueError, match="must be positive"):
-        Gate(rate=rate, burst=burst, concurrent=concurrent)
