@@ -31,7 +31,7 @@ UNANSWERED = 2.0
 """Seconds after which a request that was given up without an answer makes its connection suspect."""
 
 _METHODS = {"create": "POST", "patch": "PATCH", "delete": "DELETE"}
-_FAILURES = (aiohttp.ClientError, OSError, TimeoutError)
+_FAILURES = (CannotConnect, aiohttp.ClientError, OSError, TimeoutError)
 
 REQUESTS = Counter(
     "koupleless_api_requests_total",
@@ -143,17 +143,14 @@ class Transport:
     async def _send(
         self, request: Request, sending: Sending, *, read_timeout: float | None = None
     ) -> aiohttp.ClientResponse:
-        try:
-            return await self._connections.send(
-                _METHODS.get(request.verb, "GET"),
-                request.target,
-                body=request.body,
-                content_type=request.content_type,
-                read_timeout=read_timeout,
-                sending=sending,
-            )
-        except CannotConnect as error:
-            raise Transient(masked(str(error))) from error
+        return await self._connections.send(
+            _METHODS.get(request.verb, "GET"),
+            request.target,
+            body=request.body,
+            content_type=request.content_type,
+            read_timeout=read_timeout,
+            sending=sending,
+        )
 
 
 @dataclass(frozen=True, slots=True)
