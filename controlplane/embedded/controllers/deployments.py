@@ -15,8 +15,6 @@ from controlplane.embedded.api.writes import timestamp
 from controlplane.embedded.controllers import replicas
 from controlplane.embedded.controllers.mirror import Mirror, PodView, condition
 
-HASH_LABEL = "pod-template-hash"
-
 Step: TypeAlias = tuple[int, list[PodView]]
 """How many Pods of the current template are to be created now, and which Pods are to be deleted."""
 
@@ -30,11 +28,11 @@ async def reconcile(store: EmbeddedApiServer, mirror: Mirror, key: ObjectKey) ->
 
     create, delete = _next(deployment, revision, pods)
     await replicas.delete_pods(store, delete[: replicas.BURST])
-    pod = replicas.new_pod(key, deployment, f"{key.name}-{revision}", {HASH_LABEL: revision})
+    pod = replicas.new_pod(key, deployment, f"{key.name}-{revision}", {replicas.TEMPLATE_HASH: revision})
     await replicas.create_pods(store, [pod] * min(create, replicas.BURST), key.namespace)
 
     counted = replicas.counts([pod for pod in mirror.pods_of(key) if mirror.owner_of(pod)], deployment)
-    updated = sum(pod.labels.get(HASH_LABEL) == revision for pod in counted.active)
+    updated = sum(pod.labels.get(replicas.TEMPLATE_HASH) == revision for pod in counted.active)
     status, look_again = deployment_status(deployment, counted, updated, time.time())
     await replicas.write_status(store, key, deployment, status)
     waits = [wait for wait in (look_again, counted.next_in) if wait is not None]
@@ -44,10 +42,11 @@ async def reconcile(store: EmbeddedApiServer, mirror: Mirror, key: ObjectKey) ->
 def _next(deployment: Json, revision: str, pods: list[PodView]) -> Step:
     spec, strategy = deployment["spec"], fields.mapping(deployment, "spec", "strategy")
     wanted = int(spec["replicas"])
-    new = replicas.counts((pod for pod in pods if pod.labels.get(HASH_LABEL) == revision), deployment)
-    others = [pod for pod in pods if pod.labels.get(HASH_LABEL) != revision]
+    new = replicas.counts((pod for pod in pods if pod.labels.get(replicas.TEMPLATE_HASH) == revision), deployment)
+    others = [pod for pod in pods if pod.labels.get(replicas.TEMPLATE_HASH) != revision]
     old = replicas.counts(others, deployment)
-    if spec.get("paused") is True and (old.active or not new.active):
+    has_run = new.active or fields.mapping(deployment, "status").get("updatedReplicas")
+    if spec.get("paused") is True and (old.active or not has_run):
         return 0, []
     if strategy.get("type") != "Recreate":
         return next_step(wanted, *replicas.bounds(strategy, wanted), new, old)

@@ -22,6 +22,8 @@ from controlplane.embedded.api.store import EmbeddedApiServer
 from controlplane.embedded.api.transaction import Transaction
 from controlplane.embedded.controllers.mirror import Mirror, PodView
 
+TEMPLATE_HASH = "pod-template-hash"
+"""The label of a Deployment's Pods by which those of its current template are known."""
 BURST = 500
 """Pods created, deleted or bound in one pass; the next pass goes on."""
 _HASH_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"

@@ -23,7 +23,7 @@ from controlplane.embedded.api.transaction import Transaction
 from controlplane.embedded.api.writes import timestamp
 from controlplane.embedded.controllers.mirror import Mirror, PodView, Rules
 from controlplane.embedded.controllers.nodechoice import NodeChoice
-from controlplane.embedded.controllers.replicas import BURST
+from controlplane.embedded.controllers.replicas import BURST, TEMPLATE_HASH, template_hash
 
 ORPHAN_QUARANTINE = 10.0
 """Seconds that Pods outlive their Node, which may come back. Kubernetes takes 40 and more."""
@@ -125,20 +125,22 @@ class Evictions:
             if left > 0:
                 return left
         if pods:
-            moving = {pod.uid for pod in pods if pod.active and _is_of_deployment(pod) and self._mirror.owner_of(pod)}
+            moving = {pod.uid for pod in pods if pod.active and self._has_former_template(pod)}
             await self._store.write(lambda transaction: _evict(transaction, pods, moving, 0 if is_gone else None))
         self._gone_since.pop(key.name, None)
         return None
 
-
-def _is_of_deployment(pod: PodView) -> bool:
-    return pod.owner is not None and pod.owner.resource == DEPLOYMENTS
+    def _has_former_template(self, pod: PodView) -> bool:
+        owner = self._mirror.owner_of(pod)
+        if owner is None or owner["kind"] != DEPLOYMENTS.kind:
+            return False
+        return pod.labels.get(TEMPLATE_HASH) != template_hash(owner["spec"]["template"])
 
 
 def _evict(transaction: Transaction, pods: list[PodView], moving: set[str], grace_seconds: int | None) -> None:
-    """Delete Pods; those that are moving are replaced by others of the same template, whose place is to be found.
+    """Delete Pods; for those that are moving others of the same template are created, whose place is to be found.
 
-    So a rollout that does not get on takes nothing along that still runs the former template.
+    So what still runs the former template goes on while a rollout does not get on.
     """
     for pod in pods:
         with suppress(NotFound, Conflict):

@@ -228,10 +228,15 @@ async def test_a_paused_deployment_stays_as_it_is(store: EmbeddedApiServer, agen
     await store.apply(deployment("d", 2))
     await until(store, ready(2))
     await store.apply(deployment("d", 3, paused=True))
-    await until(store, running(3, "0.0.1"))
+    pods = await until(store, running(3, "0.0.1"))
+    for lost in pods:
+        await store.delete(PODS, lost["metadata"]["name"], namespace="default")
+    await until(store, lambda now: running(3, "0.0.1")(now) and now[0]["metadata"]["uid"] != pods[0]["metadata"]["uid"])
     await store.apply(deployment("d", 1, version="0.0.2", paused=True))
-    await asyncio.sleep(5)
-    assert running(3, "0.0.1")(await objects(store))
+    await store.delete(NODES, "n1")
+    await asyncio.sleep(20)
+    pods = await until(store, running(3, "0.0.1"))
+    assert set(places(pods)) == {"n2"}
     await store.apply(deployment("d", 1, version="0.0.2"))
     await until(store, running(1, "0.0.2"))
 
