@@ -10,8 +10,7 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways import program
 from gateways.http.arklet_client import ArkletClient
-from gateways.http.listener import Listener
-from gateways.http.requests import Requests
+from gateways.http.listener import Listener, Requests
 from gateways.http.settings import HttpGatewaySettings
 from gateways.http.tunnel import HttpTunnel
 from gateways.session.links import ControlPlaneLinks

@@ -15,11 +15,11 @@ from gateways.mqtt.inbound import Inbound
 from gateways.mqtt.leftovers import Leftovers
 from gateways.mqtt.settings import MqttGatewaySettings
 from gateways.mqtt.strays import Strays
-from gateways.mqtt.subscriptions import Sharing, Subscriptions
+from gateways.mqtt.subscriptions import Subscriptions
 from gateways.mqtt.tunnel import MqttTunnel
 from gateways.program import Gateway
 from gateways.session.links import ControlPlaneLinks
-from mqttclient.connection import MqttConnection, MqttMessage
+from mqttclient.connection import MqttConnection
 from mqttclient.failures import Lost
 
 log = structlog.get_logger(__name__)
@@ -33,8 +33,7 @@ class MqttGateway(Gateway):
         self._settings = settings
         self._links = links
         self._broker = broker = Broker(settings.target(settings.client_id))
-        self._sharing = Sharing(env, settings.client_id)
-        self._subscriptions = Subscriptions(env, self._sharing)
+        self._subscriptions = Subscriptions(env, settings.client_id)
         self._strays = Strays(env)
         self._leftovers = Leftovers(env, broker)
         self.tunnel: MqttTunnel = MqttTunnel(
@@ -47,7 +46,10 @@ class MqttGateway(Gateway):
         self._baselines = Baselines(
             env, links, broker, shared=lambda: self._subscriptions.shared, everybody_hears=self._everybody_hears
         )
-        self._inbound = Inbound(env, links, self.tunnel, self._baselines, self._leftovers)
+        inbound = Inbound(
+            env, links, self.tunnel, self._baselines, self._leftovers, self._subscriptions.sharing, self._strays
+        )
+        self.received = inbound.take
 
     # What the program asks for.
 
@@ -57,7 +59,12 @@ class MqttGateway(Gateway):
 
     def notes(self) -> list[str]:
         """Return what the broker does not give, and what follows."""
-        extras = (self._sharing.extra, self._strays.extra, self._leftovers.looking, self._leftovers.removing)
+        extras = (
+            self._subscriptions.sharing.extra,
+            self._strays.extra,
+            self._leftovers.looking,
+            self._leftovers.removing,
+        )
         return [extra.note for extra in extras if extra.note]
 
     async def start(self) -> None:
@@ -81,13 +88,6 @@ class MqttGateway(Gateway):
         await self._baselines.close()
 
     # What the broker brings.
-
-    def received(self, message: MqttMessage) -> None:
-        """Take a message."""
-        if self._sharing.is_probe(message) or self._strays.is_stray(message):
-            message.receipt.settle()
-        else:
-            self._inbound.take(message)
 
     async def serve(self, connection: MqttConnection, ready: Callable[[], None]) -> NoReturn:
         """Subscribe, call ready, and serve until cancelled. Raises ConnectFailed or Lost."""

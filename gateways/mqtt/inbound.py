@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
@@ -24,6 +24,8 @@ from gateways.mqtt.baselines import Baselines
 from gateways.mqtt.clocks import Clocks
 from gateways.mqtt.leftovers import Leftovers
 from gateways.mqtt.metrics import FOREIGN, MESSAGES, REFUSED
+from gateways.mqtt.strays import Strays
+from gateways.mqtt.subscriptions import Sharing
 from gateways.mqtt.tunnel import MqttTunnel
 from gateways.session.links import ControlPlane
 from mqttclient.connection import MqttMessage
@@ -66,41 +68,29 @@ class _Said:
     receipt: Receipt
 
 
+@dataclass(slots=True)
 class Inbound:
     """Takes the messages of bases."""
 
-    def __init__(
-        self, env: str, control_plane: ControlPlane, tunnel: MqttTunnel, baselines: Baselines, leftovers: Leftovers
-    ) -> None:
-        self._env = env
-        self._control_plane = control_plane
-        self._tunnel = tunnel
-        self._baselines = baselines
-        self._leftovers = leftovers
-        self._clocks = Clocks()
-        self._lines = LogLimit(LOG_EVERY)
-        self._rate = RateLimit(LINES_PER_SECOND, LINES_AT_ONCE)
-        self._takers: Mapping[Word, Callable[[_Said], None]] = {
-            Word.HEART: self._heartbeat,
-            Word.QUERY_BASELINE: self._baseline_query,
-            Word.HEALTH: self._health,
-            Word.SIMPLE_BIZ: self._simple_modules,
-            Word.BIZ: self._modules,
-            Word.BIZ_OPERATION: self._operation,
-            Word.BATCH_RESPONSE: self._batch,
-        }
+    env: str
+    control_plane: ControlPlane
+    tunnel: MqttTunnel
+    baselines: Baselines
+    leftovers: Leftovers
+    sharing: Sharing
+    strays: Strays
+    _clocks: Clocks = field(default_factory=Clocks, init=False)
+    _lines: LogLimit = field(default_factory=lambda: LogLimit(LOG_EVERY), init=False)
+    _rate: RateLimit = field(default_factory=lambda: RateLimit(LINES_PER_SECOND, LINES_AT_ONCE), init=False)
 
     def take(self, message: MqttMessage) -> None:
         """Take a message."""
-        base = ""
+        base, word = "", None
         try:
-            try:
-                base, word = topics.parse(message.topic, self._env)
-            except (InvalidTopic, InvalidName) as error:
-                self._not_from_a_base(message, error)
-                message.receipt.settle()
-                return
-            self._take(base, word, message)
+            if not (self.sharing.is_probe(message) or self.strays.is_stray(message)):
+                base, word = self._source(message)
+            if word is not None:
+                self._take(base, word, message)
             if word not in _OUTCOMES:
                 message.receipt.settle()
         except MessageRefused as refused:
@@ -113,7 +103,7 @@ class Inbound:
             raise MessageRefused("retained", "a retained message tells nothing of now")
         if len(message.payload) > LIMIT:
             raise MessageRefused("too_large", f"{len(message.payload)} bytes; at most {LIMIT} are looked at")
-        if word in _ANSWERS and not self._tunnel.concerns(base):
+        if word in _ANSWERS and not self.tunnel.concerns(base):
             FOREIGN.labels(word=word.value).inc()
             return
         try:
@@ -122,37 +112,42 @@ class Inbound:
                 _fresh(opened)
             made_at = self._clocks.made_at(base, opened.published_at / 1000, _now())
             _TAKEN[word].inc()
-            self._takers[word](_Said(base, opened, made_at, message.receipt))
+            _TAKERS[word](self, _Said(base, opened, made_at, message.receipt))
         except Malformed as error:
             raise MessageRefused("malformed", f"{word.value}: {error}") from None
 
-    def _not_from_a_base(self, message: MqttMessage, error: InvalidTopic | InvalidName) -> None:
-        """Take what somebody sends to a base: seen while leftovers are looked for, or without shared subscriptions.
+    def _source(self, message: MqttMessage) -> tuple[str, Word | None]:
+        """Return which base published what; no word if it is something that somebody sends to the base.
 
-        Raises MessageRefused for anything else.
+        That is seen while leftovers are looked for, or without shared subscriptions. Raises MessageRefused.
         """
-        base = topics.addressee(message.topic, self._env)
-        if base is None:
-            raise MessageRefused("identity" if isinstance(error, InvalidName) else "topic", str(error)) from None
-        self._leftovers.saw(message, base)
-        if message.topic == topics.baseline(self._env, base) and not message.retained and message.payload:
-            self._baselines.overheard(base)
+        try:
+            return topics.parse(message.topic, self.env)
+        except (InvalidTopic, InvalidName) as error:
+            base = topics.addressee(message.topic, self.env)
+            if base is None:
+                reason = "identity" if isinstance(error, InvalidName) else "topic"
+                raise MessageRefused(reason, str(error)) from None
+        self.leftovers.saw(message, base)
+        if message.topic == topics.baseline(self.env, base) and not message.retained and message.payload:
+            self.baselines.overheard(base)
+        return base, None
 
     # News.
 
     def _heartbeat(self, said: _Said) -> None:
         report = envelopes.heartbeat(said.opened)
         _check_identity(said, report)
-        self._leftovers.lives(said.base)
-        if not self._control_plane.report(report):
+        self.leftovers.lives(said.base)
+        if not self.control_plane.report(report):
             raise MessageRefused("no_control_plane", "no control plane replica is connected")
         if report.heartbeat.state != pb.BASE_STATE_DEACTIVATED:
-            self._tunnel.prober.heartbeat(said.base)
+            self.tunnel.prober.heartbeat(said.base)
 
     def _baseline_query(self, said: _Said) -> None:
         query = payloads.baseline_query(said.opened.content)
         _check_identity(said, query)
-        if not self._baselines.ask(query):
+        if not self.baselines.ask(query):
             raise MessageRefused("too_many_baselines", "too many baseline questions wait for an answer")
 
     # Answers.
@@ -163,7 +158,7 @@ class Inbound:
             answer = pb.Report(base_id=said.base, health=payloads.health(said.opened.content))
         except Negative as error:
             answer = error
-        self._tunnel.answered(said.base, pb.VERB_HEALTH, answer)
+        self.tunnel.answered(said.base, pb.VERB_HEALTH, answer)
 
     def _simple_modules(self, said: _Said) -> None:
         self._listed(said, payloads.simple_modules(said.opened.data))
@@ -173,30 +168,30 @@ class Inbound:
         try:
             self._listed(said, payloads.modules(said.opened.content))
         except Negative as error:
-            self._tunnel.answered(said.base, pb.VERB_QUERY_MODULES, error)
+            self.tunnel.answered(said.base, pb.VERB_QUERY_MODULES, error)
 
     def _listed(self, said: _Said, modules: pb.Modules) -> None:
         report = pb.Report(base_id=said.base, modules=modules)
-        if not self._tunnel.listed(report, said.opened.published_at / 1000, said.made_at):
+        if not self.tunnel.listed(report, said.opened.published_at / 1000, said.made_at):
             raise MessageRefused("reordered", "a newer module list came before this one")
 
     # Outcomes.
 
     def _operation(self, said: _Said) -> None:
         operation = envelopes.operation(said.opened)
-        if not self._tunnel.pending.answer(said.base, operation, said.made_at, said.receipt):
+        if not self.tunnel.pending.answer(said.base, operation, said.made_at, said.receipt):
             # Another gateway's, or too late for an order of ours: the list shows what became of it.
             FOREIGN.labels(word=Word.BIZ_OPERATION.value).inc()
-            self._tunnel.prober.hasten(said.base)
+            self.tunnel.prober.hasten(said.base)
             said.receipt.settle()
 
     def _batch(self, said: _Said) -> None:
         result = envelopes.batch_reply(said.opened)
-        if self._leftovers.is_echo(said.base, result):
+        if self.leftovers.is_echo(said.base, result):
             said.receipt.settle()
             return
-        self._tunnel.outcomes.batch(pb.Report(base_id=said.base, batch_install_result=result), said.receipt)
-        self._tunnel.prober.hasten(said.base)
+        self.tunnel.outcomes.batch(pb.Report(base_id=said.base, batch_install_result=result), said.receipt)
+        self.tunnel.prober.hasten(said.base)
 
     def _refused(self, base: str, message: MqttMessage, refused: MessageRefused) -> None:
         REFUSED.labels(reason=refused.reason).inc()
@@ -224,3 +219,14 @@ def _check_identity(said: _Said, report: pb.Report) -> None:
     if report.base_id != said.base:
         text = f"says that it is {report.base_id[:64]!r} under the topic of {said.base!r}"
         raise MessageRefused("identity", text)
+
+
+_TAKERS: Mapping[Word, Callable[[Inbound, _Said], None]] = {
+    Word.HEART: Inbound._heartbeat,
+    Word.QUERY_BASELINE: Inbound._baseline_query,
+    Word.HEALTH: Inbound._health,
+    Word.SIMPLE_BIZ: Inbound._simple_modules,
+    Word.BIZ: Inbound._modules,
+    Word.BIZ_OPERATION: Inbound._operation,
+    Word.BATCH_RESPONSE: Inbound._batch,
+}

@@ -83,16 +83,16 @@ class Sharing:
 class Subscriptions:
     """The subscriptions of one gateway, which begin again on each connection."""
 
-    def __init__(self, env: str, sharing: Sharing) -> None:
+    def __init__(self, env: str, client_id: str) -> None:
         self._answers = [from_all(env, word) for word in ANSWERS]
         self._baselines = baseline(env, "+")
         self._news = [from_all(env, word) for word in NEWS]
-        self._sharing = sharing
+        self.sharing = Sharing(env, client_id)
 
     @property
     def shared(self) -> bool:
         """Whether the gateways share what bases say on their own."""
-        return not self._sharing.extra.why_not
+        return not self.sharing.extra.why_not
 
     async def make(self, connection: MqttConnection) -> None:
         """Subscribe to everything. Raises Lost, and ConnectFailed where the broker refuses what is needed."""
@@ -112,23 +112,23 @@ class Subscriptions:
     def everybody_hears(self) -> None:
         """Take note that the broker delivers to every member of a group."""
         why_not = "several gateways get each baseline question: the broker delivers to every member of a group"
-        self._sharing.extra.hold(why_not, HOLD)
+        self.sharing.extra.hold(why_not, HOLD)
         self._settle(why_not)
 
     def _settle(self, why_not: str) -> None:
-        self._sharing.extra.settle(why_not)
+        self.sharing.extra.settle(why_not)
         SHARED.set(not why_not)
 
     async def _share(self, connection: MqttConnection) -> str:
         """Have a share of the news; return why not, empty if so. Raises Lost."""
-        why_not = await self._sharing.prove(connection)
+        why_not = await self.sharing.prove(connection)
         if why_not:
             return why_not
         filters = [shared(name) for name in self._news]
-        why_not = await self._sharing.extra.subscribe(connection, filters)
+        why_not = await self.sharing.extra.subscribe(connection, filters)
         if why_not:
             # Some of them may have been taken: what they bring would come twice.
-            with self._sharing.extra.asked_of(connection), suppress(Unanswered):
+            with self.sharing.extra.asked_of(connection), suppress(Unanswered):
                 await connection.unsubscribe(filters)
         return why_not
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.http.requests import RequestRefused, Requests
+from gateways.http.listener import RequestRefused, Requests
 from gateways.http.tunnel import HttpTunnel
 from service.addresses import DEFAULT_NETWORKS, AddressPolicy
 from tests.unit.gateways import said
