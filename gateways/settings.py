@@ -38,9 +38,7 @@ class GatewaySettings(Settings):
         description="environment whose bases are served; a DNS label, used in lower case as bases do",
     )
     status_host: Host = Field(
-        "",
-        validation_alias="STATUS_HOST",
-        description=f"address that health and metrics listen on; {ALL_ADDRESSES}",
+        "", validation_alias="STATUS_HOST", description=f"address that health and metrics listen on; {ALL_ADDRESSES}"
     )
     health_port: Port
     metrics_port: Port

@@ -8,7 +8,7 @@ in part, since what is missing in it counts as not installed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -63,10 +63,7 @@ _MODULE_STATES = _members(
     pb.ModuleState.Value, "MODULE_STATE", "UNRESOLVED", "RESOLVED", "ACTIVATED", "DEACTIVATED", "BROKEN", "STOPPED"
 )
 _BASE_STATES = {"ACTIVATED": pb.BASE_STATE_ACTIVATED, "DEACTIVATED": pb.BASE_STATE_DEACTIVATED}
-_MASTER_STATES: Mapping[int, pb.BaseState.ValueType] = {
-    pb.MODULE_STATE_ACTIVATED: pb.BASE_STATE_ACTIVATED,
-    pb.MODULE_STATE_DEACTIVATED: pb.BASE_STATE_DEACTIVATED,
-}
+_MASTER_STATES = {name: _BASE_STATES.get(name, pb.BASE_STATE_UNKNOWN) for name in _MODULE_STATES}
 _LONG = ("bizName", "bizVersion", "bizState")
 _SHORT = ("name", "version", "state")
 
@@ -207,7 +204,7 @@ def _base_state(state: str) -> pb.BaseState.ValueType:
 def _master_state(state: Any) -> pb.BaseState.ValueType:
     if state is None or state == "":
         return pb.BASE_STATE_UNSPECIFIED
-    return _MASTER_STATES.get(enum(state, _MODULE_STATES, pb.MODULE_STATE_UNSPECIFIED), pb.BASE_STATE_UNKNOWN)
+    return enum(state, _MASTER_STATES, pb.BASE_STATE_UNKNOWN)
 
 
 def _positive(answer: Json) -> Json:

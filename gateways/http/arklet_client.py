@@ -1,9 +1,9 @@
 """Calls arklet's HTTP server in a base: one command, one connection.
 
-Arklet answers without Content-Length and ends the body by closing the connection, so every answer is read to its end
-and no connection is used twice. The sending side is never closed early, which arklet would take for a client that left.
-Answers with Content-Length or chunks, as proxies make them, are understood too. No redirect is followed, no name
-resolved, and an answer is bounded in size.
+Arklet answers without Content-Length and ends the body by closing the connection, so every answer is read to its end.
+The sending side is never closed early, which arklet would take for a client that left. Answers with Content-Length or
+chunks, as proxies make them, are understood too. No redirect is followed, no name resolved, and an answer is bounded in
+size.
 """
 
 from __future__ import annotations

@@ -305,11 +305,7 @@ class BaseConnection(web.RequestHandler):
         self._listener.closed(self._peer)
 
     def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """Refuse what is not HTTP; a defect of ours is logged with its trace by aiohttp."""
         if status >= 500:

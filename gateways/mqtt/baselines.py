@@ -1,12 +1,11 @@
 """Baseline questions of starting bases: asked of the control plane, answered to the base, once each.
 
-A base asks once in its life and does not ask again, so the gateway keeps the question for a while where no replica can
-be asked. It goes without a baseline after that: its modules then come by orders, like later ones.
+A base asks once in its life, so the gateway keeps the question for a while where no replica can be asked. It goes
+without a baseline after that: its modules then come by orders, like later ones.
 
 Where the broker has no shared subscriptions every gateway receives every question. Each waits for a random moment then,
 and gives up when it sees that another one answered. Two that answer in the same moment do no harm: a base carries out
-one batch at a time and finds the modules of the second one installed. A broker that has them, and delivers to every
-member of a group all the same, is found out here.
+one batch at a time and finds the modules of the second one installed.
 """
 
 from __future__ import annotations

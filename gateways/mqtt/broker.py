@@ -2,8 +2,7 @@
 
 A failure is logged once, not with each attempt. Attempts come further and further apart, never more than 30 s. A
 connection that ends right after it was made counts as a failure too. If the broker had just been asked for something,
-that is why, as far as can be known; if not, most often another client with the same id took the connection over, and
-two that fight over an id would get nothing done.
+that is taken to be why; if not, most often another client with the same id took the connection over.
 """
 
 from __future__ import annotations

@@ -1,19 +1,18 @@
 """When a base made what it reports, by our clock; and which epoch a module list may carry.
 
-Answers over MQTT say nothing about the question that they belong to: they come late, twice, out of order, or belong to
-what another gateway asked. So a list is never matched with a question. It is judged by *when the base made it*: a list
-made after an epoch came into force is an answer for that epoch, whoever asked.
+Answers over MQTT say nothing about the question that they belong to, so a list is never matched with a question. It is
+judged by *when the base made it*: a list made after an epoch came into force is an answer for that epoch, whoever
+asked.
 
 What is known of that moment is the base's own time stamp. Every message gives a lower bound of how far the base's clock
 is ahead of ours: it was stamped before it arrived, so ahead >= stamp - arrival. The largest of these bounds over the
-last ``WINDOW`` seconds, the list's own included, turns a stamp into a time that is too early by no less than nothing
-and too late by no more than the shortest transit among them. ``GUARD`` covers that transit, the pause of a JVM between
-looking at its modules and stamping what it saw, and the grain of the stamps. Where nothing is known of the clock yet
-but the list itself, it counts for no epoch.
+last ``WINDOW`` seconds, the list's own included, turns a stamp into a time that is never too early, and too late by no
+more than the shortest transit among them. ``GUARD`` covers that transit, the pause of a JVM between looking at its
+modules and stamping what it saw, and the grain of the stamps. Where nothing else is known of the clock yet, a list
+counts for no epoch.
 
 The error is one-sided. A clock that is set back, or a path that becomes slow, makes lists look older than they are,
-which costs another question, for at most ``WINDOW`` seconds. A clock that is set forward gives itself away with the
-first message that carries its time.
+which costs another question, for at most ``WINDOW`` seconds. A clock that is set forward gives itself away at once.
 """
 
 from __future__ import annotations
@@ -67,6 +66,8 @@ class Epochs:
 
     def __init__(self, fence: int, epoch: int, now: float) -> None:
         self.fence = fence
+        self.last_stamp = float("-inf")
+        """When the last list was published, in seconds by the base's clock."""
         self._since: deque[tuple[int, float]] = deque([(epoch, now)], maxlen=KEPT_EPOCHS)
 
     @property

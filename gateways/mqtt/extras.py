@@ -1,8 +1,8 @@
 """What a gateway asks of a broker and can do without.
 
-Brokers refuse in many ways: with a return code, by ending the connection (as MQTT 5 demands, and as some do for
-whatever a user has no right to), or by not answering. A gateway that asked again on each connection would never serve
-where one of these ends it, so a broker that ended a connection over something is not asked for it for a while.
+Brokers refuse with a return code, by ending the connection (as MQTT 5 demands), or by not answering. A gateway that
+asked again on each connection would never serve where one of these ends it, so a broker that ended a connection over
+something is not asked for it for a while.
 """
 
 from __future__ import annotations

@@ -37,11 +37,7 @@ class MqttGateway(Gateway):
         self._strays = Strays(env)
         self._leftovers = Leftovers(env, broker)
         self.tunnel: MqttTunnel = MqttTunnel(
-            env,
-            broker,
-            links.report,
-            health_timeout=settings.health_timeout,
-            query_timeout=settings.query_timeout,
+            env, broker, links.report, health_timeout=settings.health_timeout, query_timeout=settings.query_timeout
         )
         self._baselines = Baselines(
             env, links, broker, shared=lambda: self._subscriptions.shared, everybody_hears=self._everybody_hears

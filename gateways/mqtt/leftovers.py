@@ -1,13 +1,12 @@
 """Commands that an earlier controller left in the broker as retained messages.
 
-The Go controller retains what it sends to bases, so that a base gets its last install, uninstall and baseline again
-with every connection. They are removed with an empty retained message, once, only where one was seen, and slowly. The
-empty message also reaches the base when it is there: it does not act on an empty install or uninstall, answers the
-questions, and answers the empty baseline with a failure, which is dropped.
+The Go controller retains what it sends to bases, so that a base gets its last commands again with every connection.
+They are removed with an empty retained message, once, only where one was seen, and slowly. A connected base gets the
+empty message too: it ignores an empty install or uninstall, answers questions, and answers an empty baseline with a
+failure, which is dropped.
 
 Removed is only what lies ready for bases that show that they live: they have had it already, since a base subscribes
-before it says anything. What lies there for others may be in use by another controller, and is left alone until they
-come.
+before it says anything. What lies there for others may be in use by another controller, and is left alone.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
 """Orders under way at bases: which answer belongs to which, and how long the broker keeps the answer.
 
 A base names command, module and version in its answer, and nothing else. The control plane sends an order like an
-earlier one only after it gave that up, while the base may still be at it: a long download, say. So the newest order
-gets the answer; but if the base refused that one because it is busy, the answer that follows is the first one's, which
-therefore goes on waiting. An answer that the base gave before an order was sent belongs to an older one and is left
-alone.
+earlier one only after it gave that up, while the base may still be at it. So the newest order gets the answer; but if
+the base refused that one because it is busy, the next answer is the first one's, which therefore goes on waiting. An
+answer that the base gave before an order was sent belongs to an older one and is left alone.
 
 A base that gets a command twice (QoS 1 may deliver so) answers the second one with a conflict before it answers the
-first one with what really happened. So a conflict is kept for ``CONFLICT_HOLD`` seconds, in which the real answer takes
-its place; where it does not come, the conflict is the answer: something else holds this module's lock.
+first one. So a conflict is kept for ``CONFLICT_HOLD`` seconds, in which the real answer takes its place; where that
+does not come, the conflict is the answer: something else holds this module's lock.
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
 """What a gateway listens to, and how gateways share it.
 
-Answers go to every gateway, since only the one that asked knows what they answer: ``health``, ``simpleBiz``, ``biz``,
-``bizOperation``. What bases say on their own (``heart``, ``queryBaseline``, ``batchInstallBizResponse``) goes to one of
+Answers (``health``, ``simpleBiz``, ``biz``, ``bizOperation``) go to every gateway, since only the one that asked knows
+what they answer. What bases say on their own (``heart``, ``queryBaseline``, ``batchInstallBizResponse``) goes to one of
 the gateways where the broker has shared subscriptions, and to every gateway where it does not. Heartbeats are then
 reported twice, which is harmless; for baseline questions see ``baselines``.
 
 MQTT 3.1.1 has no shared subscriptions (``$share/GROUP/FILTER``), so a broker without them may refuse the filter, end
-the connection, or take it for a plain topic and deliver nothing; and one that has them may not let this user in. So
-they are put to the test, with a group and a topic of our own: a message that must come back.
+the connection, or take it for a plain topic; and one that has them may not let this user in. So they are put to the
+test: a message to a topic of our own must come back.
 
-No SUBSCRIBE has more than eight filters, which is as many as some brokers take, and none mixes what is needed with what
-is not.
+No SUBSCRIBE has more than eight filters, as many as some brokers take, and none mixes what is needed with what is not.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The MQTT tunnel: orders and polls become messages to bases, which answer when they like.
 
 An order that was not handed to the broker had no effect. One that was, and whose answer does not come, is unknown: the
-control plane then asks for the module list. So it is when the connection ends in between, since answers are not kept
-for a gateway that is away, and when this gateway is killed, since nobody else knows the order.
+control plane then asks for the module list. So it is when the connection ends in between, or this gateway.
 
 The answer to a question is the next list, or health, of that base, whoever asked for it; ``clocks`` decides which epoch
 a list counts for. What nobody here asked for is reported too if this gateway watches the base, and dropped if it does
@@ -62,8 +61,6 @@ class MqttTunnel:
         self._timeouts = {pb.VERB_HEALTH: health_timeout, pb.VERB_QUERY_MODULES: query_timeout}
         self._epochs: dict[str, Epochs] = {}
         """By watched base."""
-        self._last_stamps: dict[str, float] = {}
-        """By watched base: when its last list was published, by its clock."""
         self._waiting: defaultdict[tuple[str, int], list[asyncio.Future[Said]]] = defaultdict(list)
         self.prober = Prober(self, report, chance=chance)
         self.pending = Pending()
@@ -74,7 +71,6 @@ class MqttTunnel:
         epochs, now = self._epochs.get(watch.base_id), asyncio.get_running_loop().time()
         if epochs is None or epochs.fence != watch.fence:
             self._epochs[watch.base_id] = Epochs(watch.fence, watch.epoch, now)
-            self._last_stamps.pop(watch.base_id, None)
         else:
             epochs.begin(watch.epoch, now)
         self.prober.watch(watch)
@@ -82,7 +78,6 @@ class MqttTunnel:
     def unwatch(self, base: str) -> None:
         """Stop polling a base, and report nothing of it any more that was not asked for."""
         self._epochs.pop(base, None)
-        self._last_stamps.pop(base, None)
         self.prober.unwatch(base)
 
     def settled(self, kept: Kept) -> None:
@@ -193,9 +188,9 @@ class MqttTunnel:
         """Take a module list; False when a newer one came before it. stamp is in seconds by the base's clock."""
         base = report.base_id
         if (epochs := self._epochs.get(base)) is not None:
-            if 0 < self._last_stamps.get(base, stamp) - stamp < REORDERED:
+            if 0 < epochs.last_stamp - stamp < REORDERED:
                 return False
-            self._last_stamps[base] = stamp
+            epochs.last_stamp = stamp
             report.modules.epoch = epochs.of(made_at)
         self.answered(base, pb.VERB_QUERY_MODULES, report)
         return True

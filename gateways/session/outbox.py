@@ -3,21 +3,18 @@
 An outbox has two lanes, both bounded:
 
 - *News* (heartbeats, health, module lists, failed polls, tunnel state): a newer one of the same base and kind takes the
-  place of an older unsent one, so the lane is bounded by bases x kinds, and by ``MAX_NEWS``, beyond which news is
-  refused. News older than ``STALE`` seconds when its turn comes is dropped: a heartbeat is evidence of life only while
-  it is fresh. A lost stream takes its news with it, except for unsent or unacknowledged heartbeats, which go again
-  while fresh.
-- *Kept* (order results, baseline queries, batch results): kept until acknowledged, and sent again on each new stream,
-  in order. When ``MAX_KEPT`` wait, ``has_room`` is False: new orders and queries are refused by who asks. Refusals
-  themselves may overdraw the lane up to twice ``MAX_KEPT``.
+  place of an older unsent one; beyond ``MAX_NEWS`` news is refused. What is older than ``STALE`` seconds when its turn
+  comes is dropped: a heartbeat is evidence of life only while it is fresh. A lost stream takes its news with it, but
+  for heartbeats that were not acknowledged.
+- *Kept* (order results, baseline queries, batch results): sent again on each new stream, in order, until acknowledged.
+  When ``MAX_KEPT`` wait, ``has_room`` is False: new orders and queries are refused by who asks. Refusals themselves may
+  overdraw the lane up to twice ``MAX_KEPT``.
 
 Each kept item ends in exactly one way: *taken* (the replica acknowledged it), *handed on* (the owner of its base gets
 it instead, and it ends there) or *dropped* (nobody took it, which is counted by reason and logged).
 
-A module list equal to the last one sent on the same stream under the same Watch travels as "unchanged". Sequence
-numbers begin at 1 on every stream; messages with at most ``Limits.max_unacked`` unacknowledged numbers are under way.
-
-Nothing here does I/O or reads a clock. Messages that were put here must not be changed.
+A module list equal to the last one sent on the same stream under the same Watch travels as "unchanged". Numbers begin
+at 1 on every stream. Nothing here does I/O or reads a clock. Messages that were put here must not be changed.
 """
 
 from __future__ import annotations
