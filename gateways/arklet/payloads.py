@@ -255,19 +255,17 @@ def _module(entry: Any, path: str, keys: tuple[str, str, str]) -> pb.Module:
         raise Malformed(f"{path}: expected an object, got {kind(entry)}")
     name, version, state = keys
     record = _latest([entry.get("latestStateRecord")] if keys is _SHORT else entry.get("bizStateRecords"))
-    changed_at = lenient_integer(record, "changeTime")
+    changed_at, millis = None, lenient_integer(record, "changeTime")
+    if millis is not None and 0 <= millis <= LATEST:
+        changed_at = Timestamp(seconds=millis // 1000, nanos=millis % 1000 * 1_000_000)
     return pb.Module(
         name=required_text(entry, name, f"{path}.{name}", NAME_LIMIT),
         version=required_text(entry, version, f"{path}.{version}", NAME_LIMIT),
         state=enum(entry.get(state), _MODULE_STATES, pb.MODULE_STATE_UNSPECIFIED),
-        changed_at=None if changed_at is None or not 0 <= changed_at <= LATEST else _timestamp(changed_at),
+        changed_at=changed_at,
         reason=clip(lenient_text(record, "reason"), NAME_LIMIT),
         message=clip_message(lenient_text(record, "message")),
     )
-
-
-def _timestamp(millis: int) -> Timestamp:
-    return Timestamp(seconds=millis // 1000, nanos=millis % 1000 * 1_000_000)
 
 
 def _latest(records: Any) -> Json:

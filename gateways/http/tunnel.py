@@ -10,7 +10,6 @@ is never said to be newer than it is.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -71,7 +70,6 @@ class HttpTunnel:
         polls: int,
         health_timeout: float,
         query_timeout: float,
-        chance: Callable[[], float] = random.random,
     ) -> None:
         self._client = client
         self._policy = policy
@@ -79,7 +77,7 @@ class HttpTunnel:
         self._slots = Slots(polls)
         self._timeouts = {pb.VERB_HEALTH: health_timeout, pb.VERB_QUERY_MODULES: query_timeout}
         self._offers = Offers(client, timeout=query_timeout)
-        self.prober = Prober(self, report, chance=chance)
+        self.prober = Prober(self, report)
 
     def watch(self, watch: pb.Watch) -> None:
         """Poll a base from now on, or as this Watch says."""

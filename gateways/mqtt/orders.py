@@ -24,6 +24,7 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from gateways.arklet.envelopes import Operation
 from gateways.mqtt.clocks import GUARD
 from gateways.session.outbox import Kept
+from mqttclient.failures import Lost
 from mqttclient.receipts import Receipt
 
 CONFLICT_HOLD = 10.0
@@ -34,10 +35,6 @@ MAX_RECEIPTS = 4_096
 """More are not under way from any broker; the oldest is let go beyond that."""
 
 _CONFLICT = "conflict, exist unfinished command("
-
-
-class Interrupted(Exception):
-    """The answer cannot arrive any more; the message says why."""
 
 
 class Waiting:
@@ -55,7 +52,7 @@ class Waiting:
         return not self._answer.done()
 
     async def answer(self) -> tuple[pb.Reply, Receipt]:
-        """Wait for the answer, whose receipt is then the caller's; the caller bounds the wait. Raises Interrupted."""
+        """Wait for the answer, whose receipt is then the caller's; the caller bounds the wait. Raises Lost."""
         answered = await self._answer
         self._given_away = True
         return answered
@@ -72,7 +69,7 @@ class Waiting:
     def interrupt(self, why: str) -> None:
         """End the wait without an answer."""
         if self.open:
-            self._answer.set_exception(Interrupted(why))
+            self._answer.set_exception(Lost(why))
 
     def end(self) -> None:
         """Wait no more; the receipt of an answer that nobody took is settled."""
@@ -137,9 +134,11 @@ class Outcomes:
         """By order_id, or base and batch result."""
         self._unreported: dict[tuple[str, bytes], tuple[pb.Report, Receipt]] = {}
 
-    def order(self, order_id: str, receipt: Receipt) -> None:
-        """The outcome of an order came in a message."""
-        self._wait(order_id, receipt)
+    def wait(self, key: str | tuple[str, bytes], receipt: Receipt) -> None:
+        """The outcome of an order that is reported, or a batch result that was, came in a message."""
+        self._waiting[key] = receipt
+        if len(self._waiting) > MAX_RECEIPTS:
+            self._waiting.popitem(last=False)[1].settle()
 
     def batch(self, report: pb.Report, receipt: Receipt) -> None:
         """Report how a batch went, now or as soon as a replica can be reached."""
@@ -147,7 +146,7 @@ class Outcomes:
         if key in self._waiting or key in self._unreported:
             receipt.settle()
         elif self._report(report):
-            self._wait(key, receipt)
+            self.wait(key, receipt)
         elif len(self._unreported) < MAX_RECEIPTS:
             self._unreported[key] = report, receipt
         else:
@@ -167,16 +166,11 @@ class Outcomes:
                 if not self._report(report):
                     break
                 del self._unreported[key]
-                self._wait(key, receipt)
+                self.wait(key, receipt)
 
     def forget(self) -> None:
         """The connection that the receipts belong to is gone; what was not reported yet still is."""
         self._waiting.clear()
-
-    def _wait(self, key: str | tuple[str, bytes], receipt: Receipt) -> None:
-        self._waiting[key] = receipt
-        if len(self._waiting) > MAX_RECEIPTS:
-            self._waiting.popitem(last=False)[1].settle()
 
 
 def is_conflict(reply: pb.Reply) -> bool:

@@ -11,7 +11,6 @@ not.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import defaultdict
 from collections.abc import Callable
 from typing import TypeAlias
@@ -24,7 +23,7 @@ from gateways.arklet.payloads import Negative
 from gateways.mqtt.broker import Publisher
 from gateways.mqtt.clocks import GUARD, Epochs
 from gateways.mqtt.metrics import FOREIGN, PUBLISHED
-from gateways.mqtt.orders import Interrupted, Outcomes, Pending
+from gateways.mqtt.orders import Outcomes, Pending
 from gateways.polling.prober import Answer, Prober, failed_poll
 from gateways.session.orders import refused, unknown
 from gateways.session.outbox import Kept
@@ -53,7 +52,6 @@ class MqttTunnel:
         *,
         health_timeout: float,
         query_timeout: float,
-        chance: Callable[[], float] = random.random,
     ) -> None:
         self._env = env
         self._broker = broker
@@ -62,7 +60,7 @@ class MqttTunnel:
         self._epochs: dict[str, Epochs] = {}
         """By watched base."""
         self._waiting: defaultdict[tuple[str, int], list[asyncio.Future[Said]]] = defaultdict(list)
-        self.prober = Prober(self, report, chance=chance)
+        self.prober = Prober(self, report)
         self.pending = Pending()
         self.outcomes = Outcomes(report)
 
@@ -105,7 +103,7 @@ class MqttTunnel:
                 return await (self._question(order, timeout) if order.verb in self._timeouts else self._command(order))
         except NotSent as error:
             return refused(pb.REFUSAL_REASON_UNREACHABLE, str(error))
-        except (Lost, Interrupted) as error:
+        except Lost as error:
             return unknown(str(error))
         except ValueError as error:
             return refused(pb.REFUSAL_REASON_INVALID, str(error))
@@ -120,7 +118,7 @@ class MqttTunnel:
             # The base may answer before the broker confirms.
             await self._publish(order.base_id, order.verb, body)
             reply, receipt = await waiting.answer()
-        self.outcomes.order(order.order_id, receipt)
+        self.outcomes.wait(order.order_id, receipt)
         return pb.OrderResult(reply=reply)
 
     async def _question(self, order: pb.Order, timeout: float) -> pb.OrderResult:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 
 from service.listening import host_port
@@ -41,10 +40,6 @@ def parse_list(text: str) -> tuple[str, ...]:
 async def resolve(endpoint: str) -> tuple[str, ...]:
     """Return every address that the endpoint stands for now; none when its name does not resolve."""
     host, port = parse(endpoint)
-    try:
-        return (host_port(str(ipaddress.ip_address(host)), port),)
-    except ValueError:
-        pass
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(RESOLVE_TIMEOUT):

@@ -315,9 +315,7 @@ class ControlPlaneLinks:
             task.add_done_callback(functools.partial(self._forget, endpoint))
         for endpoint in sorted(self._streams.keys() - wanted):
             stream, task = self._streams[endpoint]
-            if stream.connected:
-                stream.say_goodbye("the replica is reached elsewhere")
-            elif not stream.ending:
+            if not stream.leave("the replica is reached elsewhere"):
                 task.cancel()
 
     def _wanted(self) -> frozenset[str]:

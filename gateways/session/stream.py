@@ -81,16 +81,6 @@ class ReplicaStream:
         self._goodbye = ""
         self._troubled = False
 
-    @property
-    def connected(self) -> bool:
-        """Whether the stream is welcomed and serves its outbox."""
-        return self._outbox is not None
-
-    @property
-    def ending(self) -> bool:
-        """Whether goodbye was asked for."""
-        return bool(self._goodbye)
-
     def wake(self) -> None:
         """Look into the outbox: something was queued or acknowledged."""
         self._wake.set()
@@ -99,6 +89,12 @@ class ReplicaStream:
         """End the stream on purpose once the outbox is flushed; run returns then."""
         self._goodbye = reason
         self._wake.set()
+
+    def leave(self, reason: str) -> bool:
+        """Say goodbye if there is a stream; return whether run returns by itself."""
+        if self._outbox is not None:
+            self.say_goodbye(reason)
+        return bool(self._goodbye)
 
     async def run(self) -> None:
         """Keep the stream until goodbye was said."""
@@ -153,7 +149,7 @@ class ReplicaStream:
         MALFORMED.inc()
         order = message.order.order_id
         log.warning("message not understood", endpoint=self.endpoint, order=order, reason=reason)
-        if order and self.connected:
+        if order and self._outbox is not None:
             self._owner.malformed(self, message.order, reason)
 
     def _take(self, message: pb.ConnectResponse) -> None:
@@ -161,7 +157,7 @@ class ReplicaStream:
             self._take_welcome(message.welcome)
         elif not self._welcome.is_set():
             raise _Ended("the replica did not begin with Welcome")
-        elif self.connected:
+        elif self._outbox is not None:
             self._owner.received(self, message)
 
     def _take_welcome(self, welcome: pb.Welcome) -> None:

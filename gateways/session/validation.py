@@ -30,7 +30,11 @@ def check(message: pb.ConnectResponse) -> None:
         if not about.base_id:
             raise Malformed(f"{type(about).__name__} without base_id")
     if kind == "order":
-        _check_order(message.order)
+        if not message.order.order_id:
+            raise Malformed("Order without order_id")
+        if message.order.verb not in COMMANDS:
+            raise Malformed(f"Order with unknown verb {message.order.verb}")
+        _check_seconds(message.order.timeout, "Order.timeout")
     elif kind == "watch":
         _check_seconds(message.watch.modules_interval, "Watch.modules_interval")
         _check_seconds(message.watch.health_interval, "Watch.health_interval")
@@ -40,14 +44,6 @@ def check(message: pb.ConnectResponse) -> None:
 def seconds(duration: Duration) -> float:
     """Return a duration in seconds."""
     return duration.seconds + duration.nanos / 1e9
-
-
-def _check_order(order: pb.Order) -> None:
-    if not order.order_id:
-        raise Malformed("Order without order_id")
-    if order.verb not in COMMANDS:
-        raise Malformed(f"Order with unknown verb {order.verb}")
-    _check_seconds(order.timeout, "Order.timeout")
 
 
 def _check_seconds(duration: Duration, where: str) -> None:

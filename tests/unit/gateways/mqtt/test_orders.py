@@ -8,7 +8,8 @@ import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet.envelopes import Operation
-from gateways.mqtt.orders import CONFLICT_HOLD, Interrupted, Pending
+from gateways.mqtt.orders import CONFLICT_HOLD, Pending
+from mqttclient.failures import Lost
 from mqttclient.receipts import Acknowledgements
 from tests.unit.gateways import said
 
@@ -58,7 +59,7 @@ async def test_the_newest_of_orders_alike_gets_the_answer(scene: Scene) -> None:
         scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=1) as second,
         scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=2) as third,
     ):
-        with pytest.raises(Interrupted):
+        with pytest.raises(Lost):
             await second.answer()
         assert first.open
         assert scene.say(DONE)
@@ -116,7 +117,7 @@ async def test_an_answer_that_nobody_took_goes_back_to_the_broker_as_read(scene:
 async def test_an_interruption_ends_all_waits(scene: Scene) -> None:
     with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0) as waiting:
         scene.pending.interrupt("gone")
-        with pytest.raises(Interrupted, match="gone"):
+        with pytest.raises(Lost, match="gone"):
             await waiting.answer()
 
 

@@ -130,7 +130,7 @@ class Told:
 async def test_messages_stay_with_the_broker_until_the_control_plane_has_what_they_told() -> None:
     told, sent = Told(), list[int]()
     queue, outcomes = Acknowledgements(sent.append), Outcomes(told.report)
-    outcomes.order("o1", queue.received(1))
+    outcomes.wait("o1", queue.received(1))
     outcomes.batch(batch(), queue.received(2))
     outcomes.batch(batch(), queue.received(3))
     assert sent == []

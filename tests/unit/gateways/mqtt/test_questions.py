@@ -42,9 +42,8 @@ class Scene:
         self.broker = FakeBroker()
         self.told: list[pb.Report] = []
         self.clocks = Clocks()
-        self.tunnel = MqttTunnel(
-            "dev", self.broker, self.report, health_timeout=5, query_timeout=10, chance=lambda: 0.5
-        )
+        self.tunnel = MqttTunnel("dev", self.broker, self.report, health_timeout=5, query_timeout=10)
+        self.tunnel.prober.chance = lambda: 0.5
 
     def report(self, report: pb.Report) -> bool:
         assert report.base_id == "a"

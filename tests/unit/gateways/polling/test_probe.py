@@ -57,10 +57,9 @@ class Scene:
         self.caller = FakeCaller()
         self.told: list[pb.Report] = []
         policy = AddressPolicy(DEFAULT_NETWORKS)
-        tunnel = HttpTunnel(
-            self.caller, policy, self.told.append, polls=8, health_timeout=5, query_timeout=10, chance=lambda: 0.5
-        )
+        tunnel = HttpTunnel(self.caller, policy, self.told.append, polls=8, health_timeout=5, query_timeout=10)
         self.prober = tunnel.prober
+        self.prober.chance = lambda: 0.5
 
     def kinds(self) -> list[str]:
         return [report.WhichOneof("fact") or "" for report in self.told]

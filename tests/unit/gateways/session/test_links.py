@@ -32,17 +32,12 @@ class FakeStream:
         self.replica = ""
         self.outbox: Outbox | None = None
 
-    @property
-    def connected(self) -> bool:
-        return self.outbox is not None
-
-    ending = False
-
     def wake(self) -> None:
         """The test looks by itself."""
 
-    def say_goodbye(self, reason: str) -> None:
+    def leave(self, reason: str) -> bool:
         self.outbox = None
+        return True
 
     async def run(self) -> None:
         await asyncio.get_running_loop().create_future()
@@ -89,7 +84,7 @@ class Scene:
     # The tunnel.
 
     async def execute(self, order: pb.Order) -> pb.OrderResult:
-        self.outcomes.order(order.order_id, self.broker.received(int(order.order_id)))
+        self.outcomes.wait(order.order_id, self.broker.received(int(order.order_id)))
         return pb.OrderResult(reply=said.reply())
 
     def watch(self, watch: pb.Watch) -> None:
