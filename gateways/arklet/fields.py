@@ -27,8 +27,6 @@ _TYPES: Mapping[type, str] = {
     type(None): "null",
 }
 
-INT64 = 2**63
-
 
 class Malformed(ValueError):
     """What a base sent is not what the protocol knows; the message names the member."""
@@ -114,7 +112,7 @@ def lenient_text(parent: Json, key: str) -> str:
 def lenient_integer(parent: Json, key: str) -> int | None:
     """Return the whole number of 64 bits under key, None for anything else."""
     value = parent.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or not -INT64 <= value < INT64:
+    if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
         return None
     return value
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from gateways.arklet.text import clip
+
 _LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
 _SUBDOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _ENV = re.compile(_LABEL)
@@ -26,7 +28,9 @@ def parse_env(text: str) -> str:
     """
     env = text.lower()
     if not _ENV.fullmatch(env):
-        raise InvalidName(f"environment {_short(text)} is not a DNS label (letters, digits and '-', at most 63)")
+        raise InvalidName(
+            f"environment {clip(text, _SHOWN)!r} is not a DNS label (letters, digits and '-', at most 63)"
+        )
     return env
 
 
@@ -35,11 +39,9 @@ def parse_identity(text: str, env: str) -> str:
     if not text:
         raise InvalidName("identity is missing")
     if not _SUBDOMAIN.fullmatch(text):
-        raise InvalidName(f"identity {_short(text)} is not a DNS-1123 subdomain (lower-case letters, digits, '-', '.')")
+        raise InvalidName(
+            f"identity {clip(text, _SHOWN)!r} is not a DNS-1123 subdomain (lower-case letters, digits, '-', '.')"
+        )
     if len(f"vnode.{text}.{env}") > MAX_NODE_NAME:
-        raise InvalidName(f"identity {_short(text)} makes a Node name longer than {MAX_NODE_NAME} characters")
+        raise InvalidName(f"identity {clip(text, _SHOWN)!r} makes a Node name longer than {MAX_NODE_NAME} characters")
     return text
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "...")

@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 import structlog
 from aiohttp import ClientError, web
@@ -29,7 +28,7 @@ from gateways.arklet.fields import Malformed, first_object
 from gateways.arklet.names import InvalidName, parse_identity
 from gateways.http.arklet_client import with_port
 from gateways.http.metrics import CONNECTIONS, REFUSED, REQUESTS
-from gateways.polling.prober import Prober
+from gateways.polling.prober import LIVE, Prober
 from gateways.session.links import ControlPlane, Unavailable
 from service.addresses import AddressPolicy, AddressRefused
 from service.limits import LogLimit, RateLimit
@@ -56,7 +55,7 @@ LINGER = 0.5
 
 BASELINE_TIMEOUT = 5.0
 """Seconds that a base waits at most for the answer to its baseline question."""
-RETRY_AFTER: Mapping[str, str] = MappingProxyType({"Retry-After": "5"})
+RETRY_AFTER = {"Retry-After": "5"}
 
 _BROKEN = (ClientError, HttpProcessingError, web.RequestPayloadError, ConnectionError)
 
@@ -76,7 +75,10 @@ class RequestRefused(Exception):
 
 @dataclass(slots=True)
 class Requests:
-    """Carries out heartbeats and baseline questions. A refused one has changed nothing."""
+    """Carries out heartbeats and baseline questions. A refused one has changed nothing.
+
+    Both raise Malformed, InvalidName, AddressRefused, Unavailable or RequestRefused.
+    """
 
     control_plane: ControlPlane
     prober: Prober
@@ -84,20 +86,22 @@ class Requests:
     env: str
 
     async def heartbeat(self, body: bytes) -> bytes:
-        """Take a heartbeat. Raises RequestRefused."""
-        try:
-            data = first_object(body)
-            report, port = payloads.heartbeat(data), payloads.port(data)
-        except Malformed as error:
-            raise RequestRefused(400, "malformed", f"heartbeat: {error}") from None
-        base, address = self._identity(report), report.heartbeat.address
-        address.CopyFrom(self._address(address.ip, port))
+        """Take a heartbeat."""
+        data = first_object(body)
+        report, port = payloads.heartbeat(data), payloads.port(data)
+        base, address = parse_identity(report.base_id, self.env), report.heartbeat.address
+        if port < 0:
+            text = f"port: {port} says that the base found no free port and listens nowhere"
+            raise RequestRefused(400, "address", text)
+        address.port = port
+        address.ip = self.policy.check(address.ip, with_port(address).port)
         elsewhere = self.prober.alive_elsewhere(base, address)
         if elsewhere is not None:
-            text = f"base {base} is alive at {_shown(elsewhere)}; {_shown(address)} is taken once that one is silent "
-            raise RequestRefused(409, "identity_in_use", f"{text}for 25 s")
+            places = f"{_shown(elsewhere)}; {_shown(address)}"
+            text = f"base {base} is alive at {places} is taken once that one is silent for {LIVE:g} s"
+            raise RequestRefused(409, "identity_in_use", text)
         if not self.control_plane.report(report):
-            raise RequestRefused(503, "no_control_plane", "no control plane replica is connected", RETRY_AFTER)
+            raise Unavailable("no control plane replica is connected")
         if report.heartbeat.state == pb.BASE_STATE_DEACTIVATED:
             self.prober.left(base, address)
         else:
@@ -105,37 +109,15 @@ class Requests:
         return b"SUCCESS"
 
     async def query_baseline(self, body: bytes) -> bytes:
-        """Answer a baseline question. Raises RequestRefused."""
-        try:
-            query = payloads.baseline_query(first_object(body))
-        except Malformed as error:
-            raise RequestRefused(400, "malformed", f"queryBaseline: {error}") from None
-        self._identity(query)
+        """Answer a baseline question."""
+        query = payloads.baseline_query(first_object(body))
+        parse_identity(query.base_id, self.env)
         try:
             async with asyncio.timeout(BASELINE_TIMEOUT):
                 return commands.baseline(await self.control_plane.baseline(query))
         except TimeoutError:
             text = f"the control plane did not answer within {BASELINE_TIMEOUT:g} s"
             raise RequestRefused(503, "baseline_timeout", text, RETRY_AFTER) from None
-        except Unavailable as error:
-            raise RequestRefused(503, "no_control_plane", str(error), RETRY_AFTER) from None
-
-    def _identity(self, report: pb.Report) -> str:
-        try:
-            return parse_identity(report.base_id, self.env)
-        except InvalidName as error:
-            raise RequestRefused(400, "invalid_identity", str(error)) from None
-
-    def _address(self, ip: str, port: int) -> pb.Address:
-        if port < 0:
-            text = f"port: {port} says that the base found no free port and listens nowhere"
-            raise RequestRefused(400, "address", text)
-        address = with_port(pb.Address(ip=ip, port=port))
-        try:
-            address.ip = self.policy.check(ip, address.port)
-        except AddressRefused as error:
-            raise RequestRefused(400, "address", f"localIP and port: {error}") from None
-        return address
 
 
 class Listener:
@@ -167,7 +149,8 @@ class Listener:
         """Listen. Raises CannotListen."""
         loop = asyncio.get_running_loop()
         for opened in await listen(self._host, self._port, "HTTP_TUNNEL_LISTEN_PORT"):
-            self._servers.append(await loop.create_server(self._accept, sock=opened, backlog=BACKLOG))
+            server = await loop.create_server(lambda: BaseConnection(self, self._web), sock=opened, backlog=BACKLOG)
+            self._servers.append(server)
 
     async def stop(self) -> None:
         """Accept no more, let requests that were begun end within a second, close all connections."""
@@ -177,9 +160,6 @@ class Listener:
         await self._web.shutdown(1.0)
 
     # Connections.
-
-    def _accept(self) -> BaseConnection:
-        return BaseConnection(self, self._web)
 
     def opened(self, peer: str) -> bool:
         """Count a connection; False when there are too many."""
@@ -223,11 +203,22 @@ class Listener:
         if self._token and not hmac.compare_digest(given, b"Bearer " + self._token):
             raise RequestRefused(401, "token", "bearer token missing or wrong", {"WWW-Authenticate": "Bearer"})
         answer, content_type = self._paths[request.path]
-        return web.Response(body=await answer(await self._body(request)), content_type=content_type)
+        body = await self._body(request)
+        try:
+            return web.Response(body=await answer(body), content_type=content_type)
+        except Malformed as error:
+            raise RequestRefused(400, "malformed", f"{request.path[1:]}: {error}") from None
+        except InvalidName as error:
+            raise RequestRefused(400, "invalid_identity", str(error)) from None
+        except AddressRefused as error:
+            raise RequestRefused(400, "address", f"localIP and port: {error}") from None
+        except Unavailable as error:
+            raise RequestRefused(503, "no_control_plane", str(error), RETRY_AFTER) from None
 
     async def _body(self, request: web.BaseRequest) -> bytes:
+        too_large = RequestRefused(413, "too_large", f"a body may have {MAX_BODY} bytes")
         if (request.content_length or 0) > MAX_BODY:
-            raise _too_large()
+            raise too_large
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
@@ -237,7 +228,7 @@ class Listener:
                 while chunk := await request.content.readany():
                     body += chunk
                     if len(body) > MAX_BODY:
-                        raise _too_large()
+                        raise too_large
         except TimeoutError:
             raise RequestRefused(408, "slow", f"the body did not come within {BODY_TIMEOUT:g} s") from None
         except _BROKEN:
@@ -319,10 +310,6 @@ def _response(refusal: RequestRefused) -> web.Response:
     response = web.Response(status=refusal.status, text=refusal.text + "\n", headers=refusal.headers)
     response.force_close()
     return response
-
-
-def _too_large() -> RequestRefused:
-    return RequestRefused(413, "too_large", f"a body may have {MAX_BODY} bytes")
 
 
 async def _linger(request: web.BaseRequest) -> None:

@@ -62,14 +62,10 @@ class Broker:
         UNACKNOWLEDGED.set_function(lambda: len(self._connection.unacknowledged) if self._connection else 0)
 
     @property
-    def ready(self) -> bool:
-        """Whether the broker is connected and everything is subscribed."""
-        return self._ready and self._connection is not None and self._connection.up
-
-    @property
     def trouble(self) -> str:
         """What keeps the broker from being used, empty when nothing does."""
-        return "" if self.ready else f"no broker at {self._where}: {self._trouble}"
+        ready = self._ready and self._connection is not None and self._connection.up
+        return "" if ready else f"no broker at {self._where}: {self._trouble}"
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> asyncio.Future[None]:
         """Send with QoS 1; the future is done with PUBACK, or raises Lost. Raises NotSent."""

@@ -13,6 +13,7 @@ does not come, the conflict is the answer: something else holds this module's lo
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -120,9 +121,8 @@ class Pending:
 
     def interrupt(self, why: str) -> None:
         """End all waits: what bases say from now on may not reach us."""
-        for alike in self._orders.values():
-            for waiting in alike:
-                waiting.interrupt(why)
+        for waiting in itertools.chain(*self._orders.values()):
+            waiting.interrupt(why)
 
 
 class Outcomes:

@@ -65,7 +65,7 @@ class Strays:
         heart = from_all(DEFAULT_ENV, Word.HEART)
         self._filter = shared(heart) if share else heart
         if self._env != DEFAULT_ENV:
-            await self._listen(connection)
+            self.extra.settle(await self.extra.subscribe(connection, [self._filter]))
 
     async def listen(self, connection: MqttConnection) -> NoReturn:
         """Listen again a while after a base was noticed. Raises Lost."""
@@ -75,7 +75,4 @@ class Strays:
                 await connection.unsubscribe([self._filter])
             await asyncio.sleep(DEAF)
             self._seen.clear()
-            await self._listen(connection)
-
-    async def _listen(self, connection: MqttConnection) -> None:
-        self.extra.settle(await self.extra.subscribe(connection, [self._filter]))
+            self.extra.settle(await self.extra.subscribe(connection, [self._filter]))

@@ -130,7 +130,6 @@ class MqttTunnel:
 
     async def ask(self, watch: pb.Watch, verb: pb.Verb.ValueType, *, failing: bool) -> Answer:
         """Return what a watched base said, or how asking it failed."""
-        del failing
         timeout = self._timeouts[verb]
         try:
             said = await self.question(watch.base_id, verb, timeout=timeout)

@@ -1,4 +1,1 @@
-"""The gRPC side of every gateway: links to all control plane replicas.
-
-Shared by the tunnels, and the only part of the gateways that knows grpc. ``links.ControlPlaneLinks`` is the way in.
-"""
+"""The side of every gateway that faces the control plane; ``links.ControlPlaneLinks`` is the way in."""

@@ -173,12 +173,10 @@ class Installs:
 
 
 def _label(result: pb.OrderResult) -> str:
-    match result.WhichOneof("outcome"):
-        case "reply":
-            return pb.ReplyCode.Name(result.reply.code).removeprefix("REPLY_CODE_").lower()
-        case "batch":
-            return pb.ReplyCode.Name(result.batch.reply.code).removeprefix("REPLY_CODE_").lower()
-        case "refused":
-            return pb.RefusalReason.Name(result.refused.reason).removeprefix("REFUSAL_REASON_").lower()
-        case _:
-            return "unknown"
+    kind = result.WhichOneof("outcome")
+    if kind == "refused":
+        return pb.RefusalReason.Name(result.refused.reason).removeprefix("REFUSAL_REASON_").lower()
+    if kind not in ("reply", "batch"):
+        return "unknown"
+    code = result.reply.code if kind == "reply" else result.batch.reply.code
+    return pb.ReplyCode.Name(code).removeprefix("REPLY_CODE_").lower()

@@ -148,10 +148,6 @@ class Outbox:
         self._kept_count -= len(items) - len(queries)
         return [item for item in items if not _query_id(item)]
 
-    def bases(self) -> list[str]:
-        """Return the bases of which something is kept that is not on its way."""
-        return [*self._kept]
-
     def dropped(self) -> Counter[str]:
         """Return how much news was dropped since the last call, by reason: full or stale."""
         dropped, self._dropped = self._dropped, Counter()
@@ -168,8 +164,8 @@ class Outbox:
         self._seq = 0
         self._wake = wake
 
-    def close(self) -> None:
-        """End a stream: keep what must arrive and heartbeats, forget all other news."""
+    def close(self) -> list[str]:
+        """End a stream: keep heartbeats and what must arrive, forget other news; return the bases of what is kept."""
         self._wake = None
         news = itertools.chain(*(sent.news for sent in self._unacked), self._news.values())
         self._news = OrderedDict((item[0], item) for item in news if item[0][1] == "heartbeat")
@@ -180,6 +176,7 @@ class Outbox:
             self._kept.setdefault(item.base_id, []).append(item)
         self._unacked.clear()
         self._last_lists.clear()
+        return [*self._kept]
 
     def send_in_full(self, base: str) -> None:
         """Send the next module list of the base in full: a Watch for it came, or it is not watched any more."""
@@ -289,10 +286,8 @@ class Outboxes:
 
     def lost(self, replica: str, now: float) -> list[str]:
         """End the stream to a replica; return the bases of which something is kept for it."""
-        outbox = self._outboxes[replica]
-        outbox.close()
         self._lost_at[replica] = now
-        return outbox.bases()
+        return self._outboxes[replica].close()
 
     def acknowledged(self, replica: str, seq: int) -> None:
         """Take note that a replica has everything up to and including seq."""

@@ -228,9 +228,9 @@ def test_what_is_handed_over_is_what_is_not_on_its_way() -> None:
         outbox.keep(result(number))
     outbox.put(query(3), 0)
     outbox.take(0)
-    assert outbox.bases() == ["b"]
     assert outbox.hand_over("b") == [result(1), result(2)]
     assert outbox.kept() == [result(0), query(3)]
+    assert outbox.close() == ["b"]
 
 
 def test_bases_take_turns_and_what_is_kept_of_one_keeps_its_order() -> None:
