@@ -81,14 +81,14 @@ class Doubles:
 class Baselines:
     """Answers baseline questions.
 
-    shared returns whether this gateway alone received them; everybody_hears is called when that turns out to be wrong.
+    shared: whether this gateway alone received them; everybody_receives is called when that turns out to be wrong.
     """
 
     env: str
     control_plane: ControlPlane
     broker: Publisher
     shared: Callable[[], bool]
-    everybody_hears: Callable[[], None]
+    everybody_receives: Callable[[], None]
     chance: Callable[[], float] = random.random
     _doubles: Doubles = field(default_factory=Doubles, init=False)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False)
@@ -108,7 +108,7 @@ class Baselines:
     def overheard(self, base: str) -> None:
         """Another gateway, or this one, has answered."""
         if self._doubles.answered(base):
-            self.everybody_hears()
+            self.everybody_receives()
         task = self._tasks.get(base)
         if task is not None and not self.shared():
             task.cancel()

@@ -40,7 +40,7 @@ class MqttGateway(Gateway):
             env, broker, links.report, health_timeout=settings.health_timeout, query_timeout=settings.query_timeout
         )
         self._baselines = Baselines(
-            env, links, broker, shared=lambda: self._subscriptions.shared, everybody_hears=self._everybody_hears
+            env, links, broker, shared=lambda: self._subscriptions.shared, everybody_receives=self._everybody_receives
         )
         inbound = Inbound(
             env, links, self.tunnel, self._baselines, self._leftovers, self._subscriptions.sharing, self._strays
@@ -106,9 +106,9 @@ class MqttGateway(Gateway):
             self.tunnel.interrupt(reason)
         self._report(up=up, reason=reason or "; ".join(self.notes()))
 
-    def _everybody_hears(self) -> None:
+    def _everybody_receives(self) -> None:
         if self._subscriptions.shared:
-            self._subscriptions.everybody_hears()
+            self._subscriptions.everybody_receives()
             self.changed(True, "")
 
     def _report(self, *, up: bool, reason: str) -> None:

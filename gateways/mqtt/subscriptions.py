@@ -48,7 +48,7 @@ class Sharing:
         self._came_back = asyncio.Event()
         self.extra = Extra(
             "shared subscriptions",
-            "every gateway hears every base, which is harmless; one gateway alone does less work",
+            "every gateway gets the messages of every base, which is harmless; one gateway alone does less work",
         )
 
     def is_probe(self, message: MqttMessage) -> bool:
@@ -108,7 +108,7 @@ class Subscriptions:
                 await connection.unsubscribe(self._news)
         self._settle(why_not)
 
-    def everybody_hears(self) -> None:
+    def everybody_receives(self) -> None:
         """Take note that the broker delivers to every member of a group."""
         why_not = "several gateways get each baseline question: the broker delivers to every member of a group"
         self.sharing.extra.hold(why_not, HOLD)

@@ -141,7 +141,7 @@ async def test_without_sharing_every_gateway_hears_every_base(control_plane: Fak
             (note,) = await scene.notes(number)
             assert note.startswith(NOTE)
             assert seen in note
-            assert "every gateway hears every base, which is harmless" in note
+            assert "every gateway gets the messages of every base, which is harmless" in note
             *_, report = scene.streams[number].matching("tunnel_state")
             assert (report.tunnel_state.up, report.tunnel_state.reason) == (True, note)
         assert scene.connects() == [connections] * 2, "no loop"

@@ -37,7 +37,7 @@ class Scene:
         self.lost = lost
         self.sent: list[tuple[str, bytes, bool]] = []
         self.baselines = Baselines(
-            "dev", self, self, shared=lambda: shared, everybody_hears=lambda: None, chance=lambda: 0.5
+            "dev", self, self, shared=lambda: shared, everybody_receives=lambda: None, chance=lambda: 0.5
         )
         self.leftovers = Leftovers("dev", self)
 
