@@ -7,9 +7,10 @@ import socket
 from typing import Any
 
 import pytest
-from gateways.arklet.facts import BaseState, Metadata
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet import payloads
+from gateways.arklet.fields import first_object
 from service.process import StartError
 from simulatedbase.base import SimulatedBase
 from simulatedbase.http.tunnel import FIRST_PORT, LAST_PORT
@@ -39,7 +40,9 @@ async def test_first_heartbeat_at_once_as_java_sends_it() -> None:
         b'{"baseMetadata":{"clusterName":"blue","identity":"b","name":"shop","version":"2.0"},'
         b'"localHostName":"shop-6f7c","localIP":"10.0.0.7","port":%d,"state":"activated"}' % base.port
     )
-    assert payloads.heartbeat(body).metadata == Metadata("b", "shop", "2.0", "blue")
+    told = payloads.heartbeat(first_object(body))
+    beat = told.heartbeat
+    assert (told.base_id, beat.name, beat.version, beat.cluster_name) == ("b", "shop", "2.0", "blue")
 
 
 async def test_heartbeats_keep_their_rate_over_failures_and_muting() -> None:
@@ -65,7 +68,7 @@ async def test_controller_that_is_away_does_not_stop_the_base() -> None:
     base = beating(taker, heartbeat_interval=0.02)
     await base.start()
     await asyncio.sleep(0.1)
-    assert payloads.modules(await command(base.port, "queryAllBiz")) == ()
+    assert payloads.modules(first_object(await command(base.port, "queryAllBiz"))).modules == []
     await base.stop()
 
 
@@ -73,7 +76,7 @@ async def test_heartbeat_may_come_before_the_server_listens() -> None:
     async with controller() as taker:
         base = beating(taker, server_delay=0.2)
         starting = asyncio.create_task(base.start())
-        port = payloads.heartbeat((await taker.next()).partition(b"\r\n\r\n")[2]).port
+        port = (await taker.heartbeat()).heartbeat.address.port
         with pytest.raises(ConnectionRefusedError):
             await command(port, "help")
         await starting
@@ -88,8 +91,8 @@ async def test_deactivation_is_said_and_then_the_base_is_gone() -> None:
         await base.start()
         await taker.next()
         await base.deactivate()
-        beat = payloads.heartbeat((await taker.next()).partition(b"\r\n\r\n")[2])
-    assert beat.state is BaseState.DEACTIVATED
+        beat = await taker.heartbeat()
+    assert beat.heartbeat.state == pb.BASE_STATE_DEACTIVATED
     assert not base.running
     with pytest.raises(ConnectionRefusedError):
         await command(base.port, "help")
@@ -117,11 +120,11 @@ async def test_restart_keeps_identity_and_port_and_loses_modules() -> None:
         port = base.port
         await command(port, "installBiz", INSTALL)
         await base.restart()
-        assert payloads.heartbeat((await taker.next()).partition(b"\r\n\r\n")[2]).port == port
-        assert payloads.modules(await command(port, "queryAllBiz")) == ()
+        assert (await taker.heartbeat()).heartbeat.address.port == port
+        assert payloads.modules(first_object(await command(port, "queryAllBiz"))).modules == []
         assert base.counts == {"installBiz": 1, "queryAllBiz": 1}
         await base.restart(port=0)
-        assert payloads.heartbeat((await taker.next()).partition(b"\r\n\r\n")[2]).port == base.port
+        assert (await taker.heartbeat()).heartbeat.address.port == base.port
         assert await command(base.port, "help")
         await base.stop()
 
@@ -167,7 +170,7 @@ async def test_hundred_bases_in_one_process() -> None:
         ]
         for base in bases:
             await base.start()
-        heard = {payloads.heartbeat((await taker.next()).partition(b"\r\n\r\n")[2]).metadata.identity for _ in bases}
+        heard = {(await taker.heartbeat()).base_id for _ in bases}
         assert heard == {base.identity for base in bases}
         await asyncio.gather(*(command(base.port, "installBiz", INSTALL) for base in bases))
         assert all(len(base.modules()) == 1 for base in bases)

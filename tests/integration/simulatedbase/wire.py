@@ -6,6 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
+
+from gateways.arklet import payloads
+from gateways.arklet.fields import first_object
 from mqttclient.settings import BrokerSettings
 
 SECONDS = 10.0
@@ -63,6 +67,13 @@ class Controller:
         """Return the next request."""
         async with asyncio.timeout(SECONDS):
             return await self.requests.get()
+
+    async def heartbeat(self) -> pb.Report:
+        """Return the next request, which is a heartbeat, as a gateway reads it."""
+        data = first_object((await self.next()).partition(b"\r\n\r\n")[2])
+        report = payloads.heartbeat(data)
+        report.heartbeat.address.port = payloads.port(data)
+        return report
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take one request on one connection; a base that stops leaves in the middle of one."""

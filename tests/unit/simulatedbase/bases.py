@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet import commands, payloads
-from gateways.arklet.facts import ModuleOrder, ModuleState, Reply, Verb
+from gateways.arklet.commands import COMMANDS
 from gateways.arklet.fields import Json, first_object
 from simulatedbase import fastjson
 from simulatedbase.arklet import Arklet
@@ -16,8 +18,17 @@ from simulatedbase.java import JavaError
 from simulatedbase.life import Journal, Life
 from simulatedbase.profile import Faults, Profile
 
-BIZ1 = ModuleOrder("biz1", "0.0.1", "https://repo.example/biz1.jar")
-BIZ2 = ModuleOrder("biz2", "0.0.1", "https://repo.example/biz2.jar")
+BIZ1 = pb.OrderModule(name="biz1", version="0.0.1", url="https://repo.example/biz1.jar")
+BIZ2 = pb.OrderModule(name="biz2", version="0.0.1", url="https://repo.example/biz2.jar")
+
+
+def module_order(
+    name: str,
+    version: str,
+    url: str = "",
+    strategy: pb.InstallStrategy.ValueType = pb.INSTALL_STRATEGY_UNSPECIFIED,
+) -> pb.OrderModule:
+    return pb.OrderModule(name=name, version=version, url=url, strategy=strategy)
 
 
 class Base:
@@ -37,12 +48,14 @@ class Base:
         answer = await self.arklet.execute(command, parameters)
         return orjson.dumps(fastjson.internal_error(answer) if isinstance(answer, JavaError) else answer)
 
-    async def ask(self, verb: Verb, *modules: ModuleOrder) -> bytes:
-        return await self.send(verb.value, first_object(commands.body(verb, modules)))
+    async def ask(self, verb: pb.Verb.ValueType, *modules: pb.OrderModule) -> bytes:
+        return await self.send(COMMANDS[verb], first_object(commands.body(verb, modules)))
 
-    async def reply(self, verb: Verb, *modules: ModuleOrder) -> Reply:
-        return payloads.reply(await self.ask(verb, *modules))
+    async def reply(self, verb: pb.Verb.ValueType, *modules: pb.OrderModule) -> pb.Reply:
+        return payloads.reply(first_object(await self.ask(verb, *modules)))
 
-    async def states(self) -> dict[tuple[str, str], ModuleState]:
-        told = payloads.modules(await self.ask(Verb.QUERY_MODULES))
-        return {(module.name, module.version): module.state for module in told}
+    async def modules(self) -> Sequence[pb.Module]:
+        return payloads.modules(first_object(await self.ask(pb.VERB_QUERY_MODULES))).modules
+
+    async def states(self) -> dict[tuple[str, str], int]:
+        return {(module.name, module.version): module.state for module in await self.modules()}

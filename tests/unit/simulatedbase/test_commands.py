@@ -5,113 +5,110 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from gateways.arklet.facts import (
-    ClientCode,
-    InstallStrategy,
-    ModuleOrder,
-    ModuleState,
-    ReplyCode,
-    Verb,
-)
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet import payloads
+from gateways.arklet.commands import HELP
 from gateways.arklet.fields import Json, first_object
 from simulatedbase.profile import COMMANDS, Faults, MultiVersion, RuntimeVersion
-from tests.unit.simulatedbase.bases import BIZ1, BIZ2, Base
+from tests.unit.simulatedbase.bases import BIZ1, BIZ2, Base, module_order
 
 
 @pytest.mark.looptime
 async def test_install_query_uninstall() -> None:
     base = Base()
-    installed = await base.reply(Verb.INSTALL, BIZ1)
-    assert (installed.code, installed.client_code) == (ReplyCode.SUCCESS, ClientCode.SUCCESS)
+    installed = await base.reply(pb.VERB_INSTALL, BIZ1)
+    assert (installed.code, installed.client_code) == (pb.REPLY_CODE_SUCCESS, pb.CLIENT_CODE_SUCCESS)
     assert installed.message.startswith("Install Biz: biz1:0.0.1 success, cost: 0 ms, started at: ")
-    assert installed.modules == payloads.modules(await base.ask(Verb.QUERY_MODULES))
-    assert installed.modules[0].state is ModuleState.ACTIVATED
-    removed = await base.reply(Verb.UNINSTALL, BIZ1)
-    assert (removed.code, removed.message) == (ReplyCode.SUCCESS, "Uninstall biz: biz1:0.0.1 success.")
+    assert installed.modules == await base.modules()
+    assert installed.modules[0].state == pb.MODULE_STATE_ACTIVATED
+    removed = await base.reply(pb.VERB_UNINSTALL, BIZ1)
+    assert (removed.code, removed.message) == (pb.REPLY_CODE_SUCCESS, "Uninstall biz: biz1:0.0.1 success.")
     assert await base.states() == {}
 
 
 async def test_repeated_install() -> None:
     base = Base()
-    await base.ask(Verb.INSTALL, BIZ1)
-    assert await base.ask(Verb.INSTALL, BIZ1) == (
+    await base.ask(pb.VERB_INSTALL, BIZ1)
+    assert await base.ask(pb.VERB_INSTALL, BIZ1) == (
         b'{"baseIdentity":"10.0.0.7","code":"FAILED","data":{"code":"REPEAT_BIZ","elapsedSpace":0,'
         b'"message":"Biz: biz1:0.0.1 has been installed or registered."},"message":"install biz not success!"}'
     )
 
 
 async def test_uninstall_of_what_is_not_there() -> None:
-    assert await Base().ask(Verb.UNINSTALL, BIZ1) == (
+    assert await Base().ask(pb.VERB_UNINSTALL, BIZ1) == (
         b'{"baseIdentity":"10.0.0.7","code":"FAILED","data":{"code":"NOT_FOUND_BIZ",'
         b'"message":"Uninstall biz: biz1:0.0.1 not found."},"message":"uninstall biz not success!"}'
     )
 
 
 async def test_master_is_not_uninstalled() -> None:
-    told = await Base().reply(Verb.UNINSTALL, ModuleOrder("shop-base", "1.0.0"))
-    assert (told.client_code, told.message) == (ClientCode.FAILED, "Master biz must not be uninstalled.")
+    told = await Base().reply(pb.VERB_UNINSTALL, module_order("shop-base", "1.0.0"))
+    assert (told.client_code, told.message) == (pb.CLIENT_CODE_FAILED, "Master biz must not be uninstalled.")
 
 
 @pytest.mark.looptime
 async def test_one_command_at_a_time_for_a_module_and_others_beside_it() -> None:
     base = Base(install_time=60)
-    first = asyncio.create_task(base.reply(Verb.INSTALL, BIZ1))
-    other = asyncio.create_task(base.reply(Verb.INSTALL, BIZ2))
+    first = asyncio.create_task(base.reply(pb.VERB_INSTALL, BIZ1))
+    other = asyncio.create_task(base.reply(pb.VERB_INSTALL, BIZ2))
     await asyncio.sleep(1)
-    assert await base.ask(Verb.UNINSTALL, BIZ1) == (
+    assert await base.ask(pb.VERB_UNINSTALL, BIZ1) == (
         b'{"baseIdentity":"10.0.0.7","code":"FAILED","message":"FAILED:biz1:0.0.1 uninstallBiz conflict, '
         b'exist unfinished command(installBiz) for this biz"}'
     )
-    assert await base.states() == {("biz1", "0.0.1"): ModuleState.RESOLVED, ("biz2", "0.0.1"): ModuleState.RESOLVED}
+    assert await base.states() == {
+        ("biz1", "0.0.1"): pb.MODULE_STATE_RESOLVED,
+        ("biz2", "0.0.1"): pb.MODULE_STATE_RESOLVED,
+    }
     assert "cost: 60000 ms" in (await first).message
-    assert (await other).code is ReplyCode.SUCCESS
+    assert (await other).code == pb.REPLY_CODE_SUCCESS
     assert asyncio.get_running_loop().time() == 60
-    assert (await base.reply(Verb.UNINSTALL, BIZ1)).code is ReplyCode.SUCCESS
+    assert (await base.reply(pb.VERB_UNINSTALL, BIZ1)).code == pb.REPLY_CODE_SUCCESS
 
 
 async def test_start_failure_is_an_internal_error_with_a_long_trace() -> None:
     base = Base(Faults(fail_install={"biz1"}))
-    body = await base.ask(Verb.INSTALL, BIZ1)
+    body = await base.ask(pb.VERB_INSTALL, BIZ1)
     envelope = first_object(body)
     assert set(envelope) == {"code", "message", "errorStackTrace"}
     assert envelope["message"] == "Internal Error: java.lang.reflect.InvocationTargetException"
     assert len(envelope["errorStackTrace"]) > 4096
-    told = payloads.reply(body)
-    assert told.code is ReplyCode.CMD_PROCESS_INTERNAL_ERROR
+    told = payloads.reply(envelope)
+    assert told.code == pb.REPLY_CODE_CMD_PROCESS_INTERNAL_ERROR
     assert "Caused by: java.lang.IllegalStateException: module biz1:0.0.1 failed to start" in told.stack_trace
     assert await base.states() == {}
-    assert (await base.reply(Verb.INSTALL, BIZ2)).code is ReplyCode.SUCCESS
+    assert (await base.reply(pb.VERB_INSTALL, BIZ2)).code == pb.REPLY_CODE_SUCCESS
 
 
 @pytest.mark.parametrize(("switch", "fails"), [("*", True), ("biz1:0.0.1", True), ("biz1:0.0.2", False)])
 async def test_which_installs_fail(switch: str, fails: bool) -> None:
-    told = await Base(Faults(fail_install={switch})).reply(Verb.INSTALL, BIZ1)
-    assert (told.code is ReplyCode.CMD_PROCESS_INTERNAL_ERROR) == fails
+    told = await Base(Faults(fail_install={switch})).reply(pb.VERB_INSTALL, BIZ1)
+    assert (told.code == pb.REPLY_CODE_CMD_PROCESS_INTERNAL_ERROR) == fails
 
 
 async def test_broken_module_that_stays() -> None:
     base = Base(Faults(fail_install={"*"}), broken_stays=True)
-    await base.ask(Verb.INSTALL, BIZ1)
-    (module,) = payloads.modules(await base.ask(Verb.QUERY_MODULES))
-    assert (module.state, module.reason) == (ModuleState.BROKEN, "Install Failed")
+    await base.ask(pb.VERB_INSTALL, BIZ1)
+    (module,) = await base.modules()
+    assert (module.state, module.reason) == (pb.MODULE_STATE_BROKEN, "Install Failed")
     assert "Caused by: java.lang.IllegalStateException: module biz1:0.0.1 failed to start" in module.message
-    assert (await base.reply(Verb.INSTALL, BIZ1)).client_code is ClientCode.REPEAT_BIZ
-    assert (await base.reply(Verb.SWITCH, BIZ1)).client_code is ClientCode.ILLEGAL_STATE_BIZ
+    assert (await base.reply(pb.VERB_INSTALL, BIZ1)).client_code == pb.CLIENT_CODE_REPEAT_BIZ
+    assert (await base.reply(pb.VERB_SWITCH, BIZ1)).client_code == pb.CLIENT_CODE_ILLEGAL_STATE_BIZ
 
 
 @pytest.mark.parametrize("stays", [False, True])
 async def test_a_stop_that_fails_leaves_a_broken_module_only_where_such_stay(stays: bool) -> None:
     base = Base(Faults(fail_uninstall={"biz1"}), broken_stays=stays)
-    await base.ask(Verb.INSTALL, BIZ1)
-    told = await base.reply(Verb.UNINSTALL, BIZ1)
-    assert told.code is ReplyCode.CMD_PROCESS_INTERNAL_ERROR
+    await base.ask(pb.VERB_INSTALL, BIZ1)
+    told = await base.reply(pb.VERB_UNINSTALL, BIZ1)
+    assert told.code == pb.REPLY_CODE_CMD_PROCESS_INTERNAL_ERROR
     assert told.message == "Internal Error: java.lang.IllegalStateException: module biz1:0.0.1 failed to stop"
-    assert await base.states() == ({("biz1", "0.0.1"): ModuleState.BROKEN} if stays else {})
+    assert await base.states() == ({("biz1", "0.0.1"): pb.MODULE_STATE_BROKEN} if stays else {})
     base.faults.clear()
-    told = await base.reply(Verb.UNINSTALL, BIZ1)
-    assert told.client_code is (ClientCode.SUCCESS if stays else ClientCode.NOT_FOUND_BIZ)
+    told = await base.reply(pb.VERB_UNINSTALL, BIZ1)
+    assert told.client_code == (pb.CLIENT_CODE_SUCCESS if stays else pb.CLIENT_CODE_NOT_FOUND_BIZ)
 
 
 @pytest.mark.parametrize(
@@ -124,8 +121,8 @@ async def test_a_stop_that_fails_leaves_a_broken_module_only_where_such_stay(sta
     ],
 )
 async def test_url_that_cannot_be_opened(url: str, message: str) -> None:
-    told = await Base().reply(Verb.INSTALL, ModuleOrder("biz1", "1", url))
-    assert (told.code, told.message) == (ReplyCode.CMD_PROCESS_INTERNAL_ERROR, f"Internal Error: {message}")
+    told = await Base().reply(pb.VERB_INSTALL, module_order("biz1", "1", url))
+    assert (told.code, told.message) == (pb.REPLY_CODE_CMD_PROCESS_INTERNAL_ERROR, f"Internal Error: {message}")
 
 
 @pytest.mark.parametrize(
@@ -157,8 +154,8 @@ async def test_url_that_cannot_be_opened(url: str, message: str) -> None:
     ],
 )
 async def test_wrong_parameters(command: str, parameters: Json | None, message: str) -> None:
-    told = payloads.reply(await Base().send(command, parameters))
-    assert told.code is ReplyCode.CMD_PROCESS_INTERNAL_ERROR
+    told = payloads.reply(first_object(await Base().send(command, parameters)))
+    assert told.code == pb.REPLY_CODE_CMD_PROCESS_INTERNAL_ERROR
     assert told.message == f"Internal Error: {message}"
     assert told.stack_trace
 
@@ -168,12 +165,12 @@ async def test_parameters_are_matched_and_coerced_like_fastjson() -> None:
     await base.send(
         "installBiz", {"BIZ_NAME": "biz1", "bizversion": 7, "bizUrl": "file:///a.jar", "args": "x", "new": 1}
     )
-    assert await base.states() == {("biz1", "7"): ModuleState.ACTIVATED}
+    assert await base.states() == {("biz1", "7"): pb.MODULE_STATE_ACTIVATED}
 
 
 async def test_manifest_wins_over_the_request_and_over_the_file_name() -> None:
     base = Base()
-    told = await base.reply(Verb.INSTALL, ModuleOrder("biz1", "1", "http://r/a.jar#other:2.0"))
+    told = await base.reply(pb.VERB_INSTALL, module_order("biz1", "1", "http://r/a.jar#other:2.0"))
     assert [(module.name, module.version) for module in told.modules] == [("other", "2.0")]
     await base.send("installBiz", {"bizUrl": "http://r/my-biz-0.0.1-ark-biz.jar"})
     assert ("my-biz", "0.0.1") in await base.states()
@@ -188,61 +185,61 @@ async def test_manifest_wins_over_the_request_and_over_the_file_name() -> None:
     ],
 )
 async def test_jars_that_are_none(fragment: str, message: str) -> None:
-    told = await Base().reply(Verb.INSTALL, ModuleOrder("biz1", "1", f"http://r/a.jar#{fragment}"))
-    assert (told.code, told.message) == (ReplyCode.CMD_PROCESS_INTERNAL_ERROR, f"Internal Error: {message}")
+    told = await Base().reply(pb.VERB_INSTALL, module_order("biz1", "1", f"http://r/a.jar#{fragment}"))
+    assert (told.code, told.message) == (pb.REPLY_CODE_CMD_PROCESS_INTERNAL_ERROR, f"Internal Error: {message}")
 
 
 async def test_two_modules_cannot_have_one_web_context_path() -> None:
     base = Base(shared_paths=True)
-    await base.ask(Verb.INSTALL, BIZ1)
-    clashing = (ModuleOrder("biz1", "0.0.2", BIZ1.url), ModuleOrder("biz2", "1", "http://r/2.jar#::biz1"))
+    await base.ask(pb.VERB_INSTALL, BIZ1)
+    clashing = (module_order("biz1", "0.0.2", BIZ1.url), module_order("biz2", "1", "http://r/2.jar#::biz1"))
     for module in clashing:
-        told = await base.reply(Verb.INSTALL, module)
+        told = await base.reply(pb.VERB_INSTALL, module)
         assert told.message == "Internal Error: java.lang.reflect.InvocationTargetException"
         assert "Caused by: java.lang.IllegalArgumentException: Child name [biz1] is not unique" in told.stack_trace
-    assert await base.states() == {("biz1", "0.0.1"): ModuleState.ACTIVATED}
-    await base.ask(Verb.UNINSTALL, BIZ1)
+    assert await base.states() == {("biz1", "0.0.1"): pb.MODULE_STATE_ACTIVATED}
+    await base.ask(pb.VERB_UNINSTALL, BIZ1)
     for module in clashing:
-        assert (await base.reply(Verb.INSTALL, module)).code is ReplyCode.SUCCESS
-        await base.ask(Verb.UNINSTALL, module)
+        assert (await base.reply(pb.VERB_INSTALL, module)).code == pb.REPLY_CODE_SUCCESS
+        await base.ask(pb.VERB_UNINSTALL, module)
 
 
 async def test_a_runtime_before_batches() -> None:
     base = Base(runtime=RuntimeVersion.V1_3_3)
-    assert payloads.help_commands(await base.send("help", {})) == COMMANDS.keys() - {"batchInstallBiz"}
-    assert (await base.reply(Verb.BATCH_INSTALL, BIZ1)).code is ReplyCode.CMD_NOT_FOUND
+    assert payloads.help_commands(first_object(await base.send(HELP, {}))) == COMMANDS.keys() - {"batchInstallBiz"}
+    assert (await base.reply(pb.VERB_BATCH_INSTALL, BIZ1)).code == pb.REPLY_CODE_CMD_NOT_FOUND
 
 
 async def test_second_version_succeeds_deactivated_and_is_switched_to() -> None:
     base = Base()
-    new = ModuleOrder("biz1", "0.0.2", BIZ1.url)
-    await base.ask(Verb.INSTALL, BIZ1)
-    told = await base.reply(Verb.INSTALL, new)
-    assert (told.code, told.modules[0].state) == (ReplyCode.SUCCESS, ModuleState.DEACTIVATED)
+    new = module_order("biz1", "0.0.2", BIZ1.url)
+    await base.ask(pb.VERB_INSTALL, BIZ1)
+    told = await base.reply(pb.VERB_INSTALL, new)
+    assert (told.code, told.modules[0].state) == (pb.REPLY_CODE_SUCCESS, pb.MODULE_STATE_DEACTIVATED)
     for _ in range(2):
-        switched = await base.reply(Verb.SWITCH, new)
-        assert (switched.code, switched.message) == (ReplyCode.SUCCESS, "Switch biz: biz1:0.0.2 is activated.")
+        switched = await base.reply(pb.VERB_SWITCH, new)
+        assert (switched.code, switched.message) == (pb.REPLY_CODE_SUCCESS, "Switch biz: biz1:0.0.2 is activated.")
     assert await base.states() == {
-        ("biz1", "0.0.1"): ModuleState.DEACTIVATED,
-        ("biz1", "0.0.2"): ModuleState.ACTIVATED,
+        ("biz1", "0.0.1"): pb.MODULE_STATE_DEACTIVATED,
+        ("biz1", "0.0.2"): pb.MODULE_STATE_ACTIVATED,
     }
-    assert (await base.reply(Verb.SWITCH, BIZ2)).client_code is ClientCode.NOT_FOUND_BIZ
+    assert (await base.reply(pb.VERB_SWITCH, BIZ2)).client_code == pb.CLIENT_CODE_NOT_FOUND_BIZ
 
 
 async def test_uninstall_then_install_removes_all_versions() -> None:
     base = Base(multi_version=MultiVersion.BOTH)
-    await base.ask(Verb.INSTALL, BIZ1)
-    await base.ask(Verb.INSTALL, ModuleOrder("biz1", "0.0.2", BIZ1.url))
+    await base.ask(pb.VERB_INSTALL, BIZ1)
+    await base.ask(pb.VERB_INSTALL, module_order("biz1", "0.0.2", BIZ1.url))
     await base.ask(
-        Verb.INSTALL, ModuleOrder("biz1", "0.0.3", BIZ1.url, strategy=InstallStrategy.UNINSTALL_THEN_INSTALL)
+        pb.VERB_INSTALL, module_order("biz1", "0.0.3", BIZ1.url, strategy=pb.INSTALL_STRATEGY_UNINSTALL_THEN_INSTALL)
     )
-    assert await base.states() == {("biz1", "0.0.3"): ModuleState.ACTIVATED}
+    assert await base.states() == {("biz1", "0.0.3"): pb.MODULE_STATE_ACTIVATED}
 
 
 async def test_full_metaspace_fails_installs() -> None:
     base = Base(metaspace_used=900, metaspace_per_module=60, metaspace_max=1000)
-    assert (await base.reply(Verb.INSTALL, BIZ1)).code is ReplyCode.SUCCESS
-    told = await base.reply(Verb.INSTALL, BIZ2)
+    assert (await base.reply(pb.VERB_INSTALL, BIZ1)).code == pb.REPLY_CODE_SUCCESS
+    told = await base.reply(pb.VERB_INSTALL, BIZ2)
     assert told.message == "Internal Error: java.lang.OutOfMemoryError: Metaspace"
     assert len(await base.states()) == 1
 
@@ -250,35 +247,37 @@ async def test_full_metaspace_fails_installs() -> None:
 @pytest.mark.looptime
 async def test_batch_installs_side_by_side_and_tells_each() -> None:
     base = Base(Faults(fail_install={"biz2"}), install_time=5)
-    await base.ask(Verb.INSTALL, ModuleOrder("biz0", "1", "http://r/0.jar"))
+    await base.ask(pb.VERB_INSTALL, module_order("biz0", "1", "http://r/0.jar"))
     told = payloads.batch_reply(
-        await base.ask(Verb.BATCH_INSTALL, BIZ1, BIZ2, ModuleOrder("biz0", "1", "http://r/0.jar"))
+        first_object(await base.ask(pb.VERB_BATCH_INSTALL, BIZ1, BIZ2, module_order("biz0", "1", "http://r/0.jar")))
     )
     assert asyncio.get_running_loop().time() == 10
-    assert (told.reply.code, told.reply.message) == (ReplyCode.FAILED, "batch install failed")
-    items = dict(told.items)
-    assert items[BIZ1.url].modules[0].state is ModuleState.ACTIVATED
+    assert (told.reply.code, told.reply.message) == (pb.REPLY_CODE_FAILED, "batch install failed")
+    items = {item.url: item.reply for item in told.items}
+    assert items[BIZ1.url].modules[0].state == pb.MODULE_STATE_ACTIVATED
     assert items[BIZ2.url].message == "internal exception: null"
-    assert items["http://r/0.jar"].client_code is ClientCode.REPEAT_BIZ
+    assert items["http://r/0.jar"].client_code == pb.CLIENT_CODE_REPEAT_BIZ
 
 
 @pytest.mark.looptime
 async def test_one_batch_at_a_time() -> None:
     base = Base(install_time=5)
-    first = asyncio.create_task(base.ask(Verb.BATCH_INSTALL, BIZ1))
+    first = asyncio.create_task(base.ask(pb.VERB_BATCH_INSTALL, BIZ1))
     await asyncio.sleep(1)
-    told = await base.reply(Verb.BATCH_INSTALL, BIZ2)
+    told = await base.reply(pb.VERB_BATCH_INSTALL, BIZ2)
     assert told.message == (
         "FAILED:null:null batchInstallBiz conflict, exist unfinished command(batchInstallBiz) for this biz"
     )
     # A batch does not exclude single commands on its modules: the module is found while it starts.
-    assert "BizState must be ACTIVATED" in (await base.reply(Verb.UNINSTALL, BIZ1)).message
-    assert payloads.batch_reply(await first).reply.message == "batch install success"
+    assert "BizState must be ACTIVATED" in (await base.reply(pb.VERB_UNINSTALL, BIZ1)).message
+    assert payloads.batch_reply(first_object(await first)).reply.message == "batch install success"
 
 
 async def test_batch_with_one_bad_url_does_nothing() -> None:
     base = Base()
-    told = payloads.batch_reply(await base.ask(Verb.BATCH_INSTALL, BIZ1, ModuleOrder("b", "1", "oss://x")))
+    told = payloads.batch_reply(
+        first_object(await base.ask(pb.VERB_BATCH_INSTALL, BIZ1, module_order("b", "1", "oss://x")))
+    )
     assert told.reply.message == "Internal Error: java.net.MalformedURLException: unknown protocol: oss"
     assert await base.states() == {}
-    assert payloads.batch_reply(await base.ask(Verb.BATCH_INSTALL)).reply.code is ReplyCode.SUCCESS
+    assert payloads.batch_reply(first_object(await base.ask(pb.VERB_BATCH_INSTALL))).reply.code == pb.REPLY_CODE_SUCCESS

@@ -6,9 +6,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet import payloads
-from gateways.arklet.facts import BaseState, Verb
+from gateways.arklet.commands import HELP
 from gateways.arklet.fields import Json, first_object
 from gateways.arklet.payloads import Negative
 from simulatedbase.profile import COMMANDS
@@ -44,7 +45,7 @@ async def test_asynchronous_command() -> None:
     }
     await asyncio.sleep(1)
     assert (await ops(base, "r-1"))["status"] == "EXECUTING"
-    again = payloads.reply(await base.send("installBiz", REQUEST | {"requestId": "r-1"}))
+    again = payloads.reply(first_object(await base.send("installBiz", REQUEST | {"requestId": "r-1"})))
     assert again.message == "The request corresponding to the requestId(r-1) has been executed."
     await asyncio.sleep(4)
     record = await ops(base, "r-1")
@@ -53,7 +54,7 @@ async def test_asynchronous_command() -> None:
     await asyncio.sleep(1)
     record = await ops(base, "r-2")
     assert (record["status"], record["message"]) == ("FAILED", "install biz not success!")
-    unknown = payloads.reply(await base.send("queryBizOps", {"requestId": "r-9"}))
+    unknown = payloads.reply(first_object(await base.send("queryBizOps", {"requestId": "r-9"})))
     assert unknown.message == "Not found the corresponding ops record."
     assert not base.life.tasks
 
@@ -67,7 +68,7 @@ async def test_asynchronous_loser_frees_the_lock_of_the_winner() -> None:
     await asyncio.sleep(1)
     record = await ops(base, "loser")
     assert (record["status"], record["endTimestamp"]) == ("INITIALIZED", 1_700_000_001_000)
-    assert "BizState must be" in (await base.reply(Verb.UNINSTALL, BIZ1)).message
+    assert "BizState must be" in (await base.reply(pb.VERB_UNINSTALL, BIZ1)).message
     await asyncio.sleep(4)
     assert (await ops(base, "winner"))["status"] == "SUCCEEDED"
 
@@ -77,17 +78,16 @@ async def test_unknown_command() -> None:
 
 
 async def test_help_names_every_command() -> None:
-    assert payloads.help_commands(await Base().send("help", None)) == set(COMMANDS)
+    assert payloads.help_commands(first_object(await Base().send(HELP, None))) == set(COMMANDS)
 
 
 async def test_health() -> None:
     base = Base(metaspace_used=1000, metaspace_per_module=10, metaspace_max=-1, java_version="17.0.9")
-    await base.ask(Verb.INSTALL, BIZ1)
-    body = await base.ask(Verb.HEALTH)
-    told = payloads.health(body)
-    assert (told.state, told.java_version) == (BaseState.ACTIVATED, "17.0.9")
-    assert told.metaspace is not None
-    assert (told.metaspace.used, told.metaspace.committed, told.metaspace.max) == (1010, 65536, -1)
+    await base.ask(pb.VERB_INSTALL, BIZ1)
+    body = await base.ask(pb.VERB_HEALTH)
+    told = payloads.health(first_object(body))
+    assert (told.state, told.java_version) == (pb.BASE_STATE_ACTIVATED, "17.0.9")
+    assert told.metaspace == pb.Metaspace(used_bytes=1010, committed_bytes=65536, max_bytes=-1)
     data = first_object(body)["data"]["healthData"]
     assert set(data) == {"masterBizInfo", "bizListInfo", "pluginListInfo", "cpu", "jvm"}
     assert [entry["bizName"] for entry in data["bizListInfo"]] == ["shop-base", "biz1"]
@@ -107,10 +107,10 @@ async def test_health() -> None:
 )
 async def test_parts_of_health(parameters: Json, keys: set[str]) -> None:
     base = Base()
-    await base.ask(Verb.INSTALL, BIZ1)
+    await base.ask(pb.VERB_INSTALL, BIZ1)
     assert set(first_object(await base.send("health", parameters))["data"]["healthData"]) == keys
 
 
 async def test_health_of_an_absent_module_is_negative() -> None:
     with pytest.raises(Negative):
-        payloads.health(await Base().send("health", {"bizName": "x", "bizVersion": "1"}))
+        payloads.health(first_object(await Base().send("health", {"bizName": "x", "bizVersion": "1"})))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from gateways.arklet.facts import ModuleState
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from simulatedbase.java import JavaError, null_pointer
 from simulatedbase.profile import MultiVersion
-from simulatedbase.runtime import Biz, Runtime
+from simulatedbase.runtime import Biz, ModuleState, Runtime
 
 
 def runtime(multi_version: MultiVersion = MultiVersion.DEFAULT, *, broken_stays: bool = False) -> Runtime:
