@@ -99,27 +99,23 @@ class HttpTunnel:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
         try:
-            request = await wire.read_request(reader)
-        except wire.Gone:
-            return None
-        except wire.Unparsable:
-            return wire.ONLY_POST
-        except wire.TooLarge:
+            command, body = await wire.read_request(reader)
+        except wire.NoRequest as nothing:
+            if nothing.answer is not wire.TOO_LARGE:
+                return nothing.answer
             # Closing with unread bytes would reset the connection and could destroy the answer.
             writer.write(wire.TOO_LARGE)
             async with asyncio.timeout(CLOSE_SECONDS):
                 await _drain(reader, DRAIN_LIMIT)
             return None
-        if request.method != "POST":
-            return wire.ONLY_POST
         try:
-            parameters = orjson.loads(request.body) if request.body else None
+            parameters = orjson.loads(body) if body else None
         except orjson.JSONDecodeError:
-            parameters = request.body
+            parameters = body
         if parameters is None or isinstance(parameters, dict):
-            self._life.received(request.command, parameters)
-            if not hit(self._life.faults.hang, request.command):
-                return await self._command(request.command, parameters)
+            self._life.received(command, parameters)
+            if not hit(self._life.faults.hang, command):
+                return await self._command(command, parameters)
         await _drain(reader)
         return None
 

@@ -7,7 +7,6 @@ the body ends where the server closes the connection.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote
 
 BODY_LIMIT = 1024 * 1024
@@ -22,43 +21,30 @@ TOO_LARGE = b"HTTP/1.1 413 Request Entity Too Large\r\ncontent-length: 0\r\n\r\n
 """Netty's answer to a body that is too large."""
 
 
-class Unparsable(Exception):
-    """The request line or a header makes no sense."""
+class NoRequest(Exception):
+    """What came makes no sense, or no more comes; answer is None when the client went away."""
+
+    def __init__(self, answer: bytes | None) -> None:
+        super().__init__(answer)
+        self.answer = answer
 
 
-class TooLarge(Exception):
-    """The body is larger than BODY_LIMIT."""
-
-
-class Gone(Exception):
-    """The client went away before its request was complete."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A complete request; command is the path without its leading slash."""
-
-    method: str
-    command: str
-    body: bytes
-
-
-async def read_request(reader: asyncio.StreamReader) -> Request:
-    """Read one request; raises Unparsable, TooLarge or Gone."""
+async def read_request(reader: asyncio.StreamReader) -> tuple[str, bytes]:
+    """Read a POST; return its command, the path without the leading slash, and its body. Raises NoRequest."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
         lines = head.decode("latin-1").split("\r\n")
         method, target, protocol = lines[0].split(" ")
         if not protocol.startswith("HTTP/1."):
-            raise Unparsable(protocol)
+            raise NoRequest(ONLY_POST)
         body = await _body(reader, _headers(lines[1:-2]))
-    except asyncio.LimitOverrunError as error:
-        raise Unparsable("head or chunk size too long") from error
-    except (asyncio.IncompleteReadError, ConnectionError) as error:
-        raise Gone from error
-    except ValueError as error:
-        raise Unparsable(str(error)) from error
-    return Request(method, unquote(target.partition("?")[0])[1:], body)
+    except (asyncio.LimitOverrunError, ValueError):
+        raise NoRequest(ONLY_POST) from None
+    except (asyncio.IncompleteReadError, ConnectionError):
+        raise NoRequest(None) from None
+    if method != "POST":
+        raise NoRequest(ONLY_POST)
+    return unquote(target.partition("?")[0])[1:], body
 
 
 def heartbeat_head(url: SplitResult, java_version: str, length: int) -> bytes:
@@ -80,7 +66,7 @@ def _headers(lines: list[str]) -> dict[str, str]:
     for line in lines:
         name, colon, value = line.partition(":")
         if not colon:
-            raise Unparsable(line)
+            raise NoRequest(ONLY_POST)
         headers[name.strip().lower()] = value.strip()
     return headers
 
@@ -90,9 +76,9 @@ async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
         return await _chunks(reader)
     length = headers.get("content-length", "0")
     if not length.isascii() or not length.isdigit():
-        raise Unparsable(f"Content-Length: {length}")
+        raise NoRequest(ONLY_POST)
     if len(length) > len(str(BODY_LIMIT)) or int(length) > BODY_LIMIT:
-        raise TooLarge
+        raise NoRequest(TOO_LARGE)
     return await reader.readexactly(int(length))
 
 
@@ -100,10 +86,10 @@ async def _chunks(reader: asyncio.StreamReader) -> bytes:
     body = bytearray()
     while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
         if size < 0 or len(body) + size > BODY_LIMIT:
-            raise TooLarge
+            raise NoRequest(TOO_LARGE)
         body += await reader.readexactly(size)
         if await reader.readexactly(2) != b"\r\n":
-            raise Unparsable("chunk")
+            raise NoRequest(ONLY_POST)
     while await reader.readuntil(b"\r\n") != b"\r\n":
         pass
     return bytes(body)
