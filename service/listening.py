@@ -12,7 +12,7 @@ import ipaddress
 import os
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import Annotated, Any
 
@@ -31,7 +31,7 @@ ALL_ADDRESSES = "none or :: means all, IPv4 and IPv6; 0.0.0.0 all of IPv4"
 """What a setting of the type Host may be besides one address, for its description."""
 
 _FAMILIES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
-_EVERYWHERE = ((socket.AF_INET, ("0.0.0.0",)), (socket.AF_INET6, ("::",)))  # noqa: S104 - it is what is asked for
+_EVERYWHERE = ((socket.AF_INET, ("0.0.0.0", 0)), (socket.AF_INET6, ("::", 0)))  # noqa: S104 - it is what is asked for
 _NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL})
 _NAME = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9._]*[A-Za-z0-9])?")
 
@@ -107,12 +107,16 @@ async def open_sockets(host: str, port: int) -> Sequence[socket.socket]:
 
     An address of a family that the machine does not have is left out while another address remains.
     """
+    addresses: Iterable[tuple[int, tuple[Any, ...]]] = _EVERYWHERE
+    if host not in ("", "::"):
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        addresses = dict.fromkeys((family, name) for family, *_, name in found if family in _FAMILIES)
     opened: list[socket.socket] = []
     missing: list[OSError] = []
     with ExitStack() as stack:
-        for family, (address, *rest) in await _addresses(host):
+        for family, (address, _, *scope) in addresses:
             try:
-                one = socket.create_server((address, port, *rest), family=family, backlog=BACKLOG)
+                one = socket.create_server((address, port, *scope), family=family, backlog=BACKLOG)
             except OSError as error:
                 if error.errno not in _NO_SUCH_FAMILY:
                     raise
@@ -128,12 +132,3 @@ async def open_sockets(host: str, port: int) -> Sequence[socket.socket]:
         families = [_FAMILIES[one.family] for one in opened]
         log.info("this machine has addresses of one family only", listening_on=families, port=port)
     return opened
-
-
-async def _addresses(host: str) -> Sequence[tuple[int, tuple[Any, ...]]]:
-    """Return family and socket address without the port, which for IPv6 has a scope as well."""
-    if host in ("", "::"):
-        return _EVERYWHERE
-    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    unique = dict.fromkeys((family, address) for family, _, _, _, address in found if family in _FAMILIES)
-    return [(family, (address[0], *address[2:])) for family, address in unique]

@@ -74,26 +74,23 @@ def _written(configuration: Configuration) -> Iterator[Finding]:
     control_plane = configuration.of(ControlPlaneSettings)
     if control_plane is not None and control_plane.kind is ClusterKind.EMBEDDED:
         path = Path(control_plane.embedded_db).absolute()
-        there = path if path.exists() else next(parent for parent in path.parents if parent.exists())
-        if not (os.access(there, os.W_OK) and (there == path or there.is_dir())):
+        there = next(each for each in (path, *path.parents) if each.exists())
+        if not os.access(there, os.W_OK) or (there != path and not there.is_dir()):
             cause = f"EMBEDDED_DB={control_plane.embedded_db}: {there} cannot be written"
             yield error(cause, "name a file in a folder that can be written")
 
 
 def _certificates(configuration: Configuration) -> Iterator[Finding]:
     gateway = configuration.of(MqttGatewaySettings)
-    if gateway is None:
-        return
-    if gateway.ca_path:
+    if gateway is not None and gateway.ca_path:
         end = _last_end(gateway.ca_path)
-        left = end - time.time()
         day = time.strftime("%Y-%m-%d", time.gmtime(end))
         fix = "get the CA's new certificate before it ends; the broker cannot be checked with an old one"
-        if left < 0:
+        if end < time.time():
             yield error(f"MQTT_CA_PATH={gateway.ca_path}: the certificate ended on {day}", fix)
-        elif left < CERTIFICATE_ENDS_SOON:
+        elif end < time.time() + CERTIFICATE_ENDS_SOON:
             yield warning(f"MQTT_CA_PATH={gateway.ca_path}: the certificate ends on {day}", fix)
-    key = gateway.client_key_path
+    key = gateway.client_key_path if gateway is not None else ""
     if key and Path(key).stat().st_mode & stat.S_IROTH:
         fix = "let only the program's user read it (in a Pod: defaultMode of the volume)"
         yield warning(f"MQTT_CLIENT_KEY_PATH={key}: everybody on this machine can read the key", fix)

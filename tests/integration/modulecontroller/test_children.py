@@ -105,6 +105,23 @@ def test_wrong_settings_of_a_child_end_all_with_code_2(programs: Programs) -> No
     assert controller.processes() == {}
 
 
+def test_a_misspelt_variable_of_a_child_ends_all_with_code_2(programs: Programs) -> None:
+    ended = ModuleController(programs, environ={"VNODE_WORKER_NUMM": "3"}).once()
+    assert ended.returncode == 2
+    assert "VNODE_WORKER_NUMM: there is no such variable. Did you mean VNODE_WORKER_NUM?" in ended.stderr
+    assert "cannot start: controlplane could not start (exit code 2)" in ended.stderr
+
+
+def test_a_misspelt_variable_of_a_program_that_does_not_run_is_logged_and_the_start_goes_on(programs: Programs) -> None:
+    controller = ModuleController(programs, environ={"MQTT_BROKERS": "not-to-be-seen"}).start()
+    (line,) = [event for event in events(controller) if event["event"] == "a variable is not known"]
+    assert (line["level"], line["complaint"]) == (
+        "warning",
+        "MQTT_BROKERS: there is no such variable. Did you mean MQTT_BROKER? Rename or unset it",
+    )
+    assert "not-to-be-seen" not in controller.server.log.read_text()
+
+
 def test_mqtt_without_a_broker_is_refused_with_variable_and_fix(programs: Programs) -> None:
     ended = ModuleController(programs, environ={"ENABLE_MQTT_TUNNEL": "true"}).once()
     assert ended.returncode == 2
