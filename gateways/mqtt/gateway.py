@@ -31,19 +31,29 @@ class MqttGateway(Gateway):
     def __init__(self, settings: MqttGatewaySettings, links: ControlPlaneLinks) -> None:
         env = settings.env
         self._settings = settings
-        self._links = links
+        self._reports = links.outboxes
         self._broker = broker = Broker(settings.target(settings.client_id))
         self._subscriptions = Subscriptions(env, settings.client_id)
         self._strays = Strays(env)
         self._leftovers = Leftovers(env, broker)
         self.tunnel: MqttTunnel = MqttTunnel(
-            env, broker, links.report, health_timeout=settings.health_timeout, query_timeout=settings.query_timeout
+            env,
+            broker,
+            links.outboxes.report,
+            health_timeout=settings.health_timeout,
+            query_timeout=settings.query_timeout,
         )
         self._baselines = Baselines(
             env, links, broker, shared=lambda: self._subscriptions.shared, everybody_receives=self._everybody_receives
         )
         inbound = Inbound(
-            env, links, self.tunnel, self._baselines, self._leftovers, self._subscriptions.sharing, self._strays
+            env,
+            links.outboxes,
+            self.tunnel,
+            self._baselines,
+            self._leftovers,
+            self._subscriptions.sharing,
+            self._strays,
         )
         self.received = inbound.take
 
@@ -112,4 +122,4 @@ class MqttGateway(Gateway):
             self.changed(True, "")
 
     def _report(self, *, up: bool, reason: str) -> None:
-        self._links.report(pb.Report(tunnel_state=pb.TunnelState(up=up, reason=reason)))
+        self._reports.report(pb.Report(tunnel_state=pb.TunnelState(up=up, reason=reason)))

@@ -1,8 +1,8 @@
-"""The links of a gateway with the control plane: all streams, and what goes where.
+"""The links of a gateway with the control plane: streams to all replicas, and what comes down on them.
 
 Guarantees: an order_id is carried out at most once and has exactly one outcome, which is kept until the replica that
 ordered it acknowledged it; an Order, Watch or Claim with a lower fence than was seen for its base has no effect. Not
-guaranteed: that a report arrives while no stream is up; ``report`` says so by returning False.
+guaranteed: that a report arrives while no stream is up; ``Outboxes.report`` says so by returning False.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.session.directory import Directory
 from gateways.session.endpoints import resolve
-from gateways.session.metrics import KINDS, REPORTS, STALE, STREAMS, WATCHED
+from gateways.session.metrics import STALE, STREAMS, WATCHED
 from gateways.session.orders import Orders, of_order, refused
 from gateways.session.outbox import Kept, Outbox, Outboxes
 from gateways.session.routing import Routing
@@ -38,8 +38,6 @@ UNREACHABLE_AFTER = 3
 MAX_QUERIES = 1_024
 ASK_AGAIN = 1.5
 """Seconds after which a baseline query that was not answered is sent again."""
-
-_POLLED = frozenset({"modules", "health", "poll_failed"})
 
 
 class Unavailable(Exception):
@@ -65,18 +63,22 @@ class Tunnel(Protocol):
         """Nobody else need keep this outcome: a replica has it, or it is kept here, or it was dropped. May repeat."""
 
 
-class ControlPlane(Protocol):
-    """What the links offer to a gateway."""
+class Reports(Protocol):
+    """Where a gateway's reports go: the outboxes."""
 
     def report(self, report: pb.Report) -> bool:
         """Queue a report for the replicas that it concerns; False when none can be reached."""
+
+
+class ControlPlane(Protocol):
+    """What a gateway may ask: the links."""
 
     async def baseline(self, query: pb.Report) -> list[pb.ModuleRef]:
         """Ask which modules a base should start with; the caller bounds the wait. Raises Unavailable."""
 
 
 class ControlPlaneLinks:
-    """Streams to all replicas; report and baseline go up, orders and Watches come down to the tunnel."""
+    """Streams to all replicas: what is in the outboxes goes up, orders and Watches come down to the tunnel."""
 
     def __init__(self, hello: pb.Hello, endpoints: Sequence[str]) -> None:
         self._hello = hello
@@ -84,13 +86,12 @@ class ControlPlaneLinks:
         self._tunnel: Tunnel | None = None
         self._directory = Directory()
         self._routing = Routing()
-        self._orders = Orders(self._send)
         self._acknowledged = asyncio.Event()
-        self._tunnel_state: pb.Report | None = None
         self._group: asyncio.TaskGroup | None = None
         self._streams: dict[str, tuple[ReplicaStream, asyncio.Task[None]]] = {}
         self._serving: dict[str, ReplicaStream] = {}
-        self._outboxes = Outboxes(self._settled)
+        self.outboxes = Outboxes(self._routing, self._settled)
+        self._orders = Orders(self.outboxes.result)
         self._queries: dict[str, asyncio.Future[list[pb.ModuleRef]]] = {}
         STREAMS.set_function(lambda: len(self._serving))
         WATCHED.set_function(lambda: self._routing.watched)
@@ -127,20 +128,9 @@ class ControlPlaneLinks:
             await asyncio.wait([task for _, task in streams], timeout=GOODBYE_TIMEOUT)
 
     async def _all_acknowledged(self) -> None:
-        while any(not self._outboxes[replica].idle for replica in self._serving):
+        while any(not self.outboxes[replica].idle for replica in self._serving):
             self._acknowledged.clear()
             await self._acknowledged.wait()
-
-    def report(self, report: pb.Report) -> bool:
-        """Queue a report for the replicas that it concerns; False when none can be reached. Sets observed_at."""
-        report.observed_at.FromMilliseconds(int(time.time() * 1000))
-        kind = report.WhichOneof("fact") or ""
-        if kind == "tunnel_state":
-            self._tunnel_state = report
-        replicas, now = self._concerned(report.base_id, kind), time.monotonic()
-        queued = sum(self._outboxes[replica].put(report, now) for replica in replicas) > 0
-        REPORTS.labels(kind=KINDS[kind], queued=str(queued).lower()).inc()
-        return queued
 
     async def baseline(self, query: pb.Report) -> list[pb.ModuleRef]:
         """Ask which modules a base should start with; the caller bounds the wait. Raises Unavailable."""
@@ -153,27 +143,20 @@ class ControlPlaneLinks:
             modules = await self._answered(query, answer)
         finally:
             del self._queries[query_id]
-            self._outboxes.withdraw(query)
+            self.outboxes.withdraw(query)
         self._orders.installs.note_baseline(query.base_id, query_id, modules, asyncio.get_running_loop().time())
         return modules
 
     async def _answered(self, query: pb.Report, answer: asyncio.Future[list[pb.ModuleRef]]) -> list[pb.ModuleRef]:
         """Ask until there is an answer. Raises Unavailable."""
         while True:
-            if not self.report(query):
+            if not self.outboxes.report(query):
                 raise Unavailable("no control plane replica is connected")
             # Of replicas that are asked together one answers at first; asked again, all that can.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ASK_AGAIN):
                     return await asyncio.shield(answer)
-            self._outboxes.withdraw(query)
-
-    def _concerned(self, base: str, kind: str) -> list[str]:
-        """Return who gets a report: its watcher for answers to polls, else the base's owner, else everybody."""
-        if kind in _POLLED and (watcher := self._routing.watcher(base)):
-            return [watcher] if watcher in self._serving else []
-        owner = "" if kind == "tunnel_state" else self._routing.owner(base)
-        return [owner] if owner in self._serving else list(self._serving)
+            self.outboxes.withdraw(query)
 
     # Calls of streams.
 
@@ -184,11 +167,9 @@ class ControlPlaneLinks:
         self._directory.members(replica, welcome.members)
         if replica in self._serving or stream.endpoint not in self._wanted():
             return None
-        outbox = self._outboxes.open(welcome, stream.wake)
+        outbox = self.outboxes.open(welcome, stream.wake)
         self._serving[replica] = stream
         self._routing.welcomed(replica, time.monotonic())
-        if self._tunnel_state is not None:
-            outbox.put(self._tunnel_state, time.monotonic())
         self._refresh()
         return outbox
 
@@ -197,7 +178,7 @@ class ControlPlaneLinks:
         replica = stream.replica
         match message.WhichOneof("message"):
             case "reports_ack":
-                self._outboxes.acknowledged(replica, message.reports_ack.seq)
+                self.outboxes.acknowledged(replica, message.reports_ack.seq)
                 self._acknowledged.set()
             case "order":
                 self._order(replica, message.order)
@@ -223,7 +204,7 @@ class ControlPlaneLinks:
 
     def malformed(self, stream: ReplicaStream, order: pb.Order, reason: str) -> None:
         """Refuse an order that cannot be acted on."""
-        self._send(stream.replica, of_order(order, refused(pb.REFUSAL_REASON_INVALID, reason)))
+        self.outboxes.result(stream.replica, of_order(order, refused(pb.REFUSAL_REASON_INVALID, reason)))
 
     def ended(self, stream: ReplicaStream, failures: int) -> None:
         """Stop serving a replica."""
@@ -231,9 +212,7 @@ class ControlPlaneLinks:
         if self._serving.get(replica) is stream:
             del self._serving[replica]
             self._routing.lost(replica, time.monotonic())
-            for base in self._outboxes.lost(replica, time.monotonic()):
-                if (owner := self._routing.owner(base)) in self._serving:
-                    self._outboxes.hand_on(base, owner)
+            self.outboxes.lost(replica, time.monotonic())
         if failures >= UNREACHABLE_AFTER:
             self._directory.unreachable(stream.endpoint)
         self._refresh()
@@ -245,16 +224,11 @@ class ControlPlaneLinks:
         if not self._admit(replica, order):
             why = f"a higher fence than {order.fence} was seen for this base"
             self._orders.refuse(replica, order, pb.REFUSAL_REASON_STALE_FENCE, why)
-        elif not self._outboxes[replica].has_room:
+        elif not self.outboxes[replica].has_room:
             why = "too many results wait to be acknowledged"
             self._orders.refuse(replica, order, pb.REFUSAL_REASON_BUSY, why)
         else:
             self._orders.take(replica, order, self._tunnel.execute)
-
-    def _send(self, replica: str, result: pb.OrderResult) -> None:
-        """Queue a result for who owns the base by now, else for who ordered it."""
-        owner = self._routing.owner(result.base_id)
-        self._outboxes.keep(owner if owner in self._serving else replica, result)
 
     def _settled(self, item: Kept) -> None:
         """Tell the tunnel that it need not keep what an outcome came from."""
@@ -265,7 +239,7 @@ class ControlPlaneLinks:
         if not self._admit(replica, watch):
             return
         self._routing.watch(watch.base_id, replica)
-        self._outboxes.send_in_full(watch.base_id)
+        self.outboxes.send_in_full(watch.base_id)
         if self._tunnel is not None:
             self._tunnel.watch(watch)
 
@@ -274,7 +248,7 @@ class ControlPlaneLinks:
             self._unwatched(unwatch.base_id)
 
     def _unwatched(self, base: str) -> None:
-        self._outboxes.send_in_full(base)
+        self.outboxes.send_in_full(base)
         if self._tunnel is not None:
             self._tunnel.unwatch(base)
 
@@ -286,8 +260,8 @@ class ControlPlaneLinks:
         if before and claim.fence > before:
             # The last owner may have had no time to record what it installed.
             for result in self._orders.installs.of(base, asyncio.get_running_loop().time()):
-                self._outboxes.keep(replica, result)
-        self._outboxes.hand_on(base, replica)
+                self.outboxes.keep(replica, result)
+        self.outboxes.hand_on(base, replica)
 
     def _admit(self, replica: str, message: pb.Order | pb.Watch | pb.Unwatch | pb.Claim | pb.Release) -> bool:
         base, kind = message.base_id, type(message).__name__
@@ -298,7 +272,7 @@ class ControlPlaneLinks:
         # It may be right all the same: a Lease that was recreated begins lower where its maker's clock is behind.
         seen = pb.Report(base_id=base, fence_seen=pb.FenceSeen(fence=self._routing.fence(base)))
         seen.observed_at.FromMilliseconds(int(time.time() * 1000))
-        self._outboxes[replica].put(seen, time.monotonic())
+        self.outboxes[replica].put(seen, time.monotonic())
         return False
 
     # Streams.
@@ -345,4 +319,4 @@ class ControlPlaneLinks:
             for base in self._routing.expire(now):
                 log.info("no longer watched: its replica did not renew it", base=base)
                 self._unwatched(base)
-            self._outboxes.sweep(now, serving=len(self._serving))
+            self.outboxes.sweep(now)

@@ -1,4 +1,4 @@
-"""What waits to be sent to replicas, what was sent and not yet acknowledged, and how what is kept ends.
+"""Which replica gets what, what waits to be sent, what was sent and not yet acknowledged, and how what is kept ends.
 
 An outbox has two lanes, both bounded:
 
@@ -14,12 +14,13 @@ Each kept item ends in exactly one way: *taken* (the replica acknowledged it), *
 it instead, and it ends there) or *dropped* (nobody took it, which is counted by reason and logged).
 
 A module list equal to the last one sent on the same stream under the same Watch travels as "unchanged". Numbers begin
-at 1 on every stream. Nothing here does I/O or reads a clock. Messages that were put here must not be changed.
+at 1 on every stream. Nothing here does I/O. Messages that were put here must not be changed.
 """
 
 from __future__ import annotations
 
 import itertools
+import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ from typing import TypeAlias, TypeVar
 import structlog
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.session.metrics import DROPPED, KINDS, OUTBOX
+from gateways.session.metrics import DROPPED, KINDS, OUTBOX, REPORTS
+from gateways.session.routing import Routing
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +56,7 @@ News: TypeAlias = tuple[Key, pb.Report, float]
 K = TypeVar("K", pb.OrderResult, pb.Report)
 
 _KEPT = frozenset({"baseline_query", "batch_install_result"})
+_POLLED = frozenset({"modules", "health", "poll_failed"})
 _ANSWERED = {"health": pb.VERB_HEALTH, "modules": pb.VERB_QUERY_MODULES}
 
 
@@ -261,17 +264,22 @@ class Outbox:
 
 
 class Outboxes:
-    """One outbox for each replica that was ever welcomed, until it is forgotten. All times are monotonic seconds.
+    """What goes up, and to whom: one outbox for each replica that was ever welcomed, until it is forgotten.
+
+    Times are monotonic seconds.
 
     settled is called for each kept item that was taken or dropped, and also while one is still kept for a replica that
     has been away for ``TAKEN_OVER_WITHIN``: whoever sent it to us need not keep it, too. A broker that waits for our
     acknowledgement would deliver nothing else meanwhile.
     """
 
-    def __init__(self, settled: Callable[[Kept], None]) -> None:
+    def __init__(self, routing: Routing, settled: Callable[[Kept], None]) -> None:
+        self._routing = routing
         self._settled = settled
         self._outboxes: dict[str, Outbox] = {}
         self._lost_at: dict[str, float] = {}
+        """Of replicas without a stream."""
+        self._tunnel_state: pb.Report | None = None
 
     def __getitem__(self, replica: str) -> Outbox:
         """Return the outbox of a replica that has a stream."""
@@ -282,12 +290,44 @@ class Outboxes:
         outbox = self._outboxes.setdefault(welcome.replica_id, Outbox())
         outbox.open(welcome.limits, wake)
         self._lost_at.pop(welcome.replica_id, None)
+        if self._tunnel_state is not None:
+            outbox.put(self._tunnel_state, time.monotonic())
         return outbox
 
-    def lost(self, replica: str, now: float) -> list[str]:
-        """End the stream to a replica; return the bases of which something is kept for it."""
+    def report(self, report: pb.Report) -> bool:
+        """Queue a report for the replicas that it concerns; False when none can be reached. Sets observed_at."""
+        report.observed_at.FromMilliseconds(int(time.time() * 1000))
+        kind = report.WhichOneof("fact") or ""
+        if kind == "tunnel_state":
+            self._tunnel_state = report
+        replicas, now = self._concerned(report.base_id, kind), time.monotonic()
+        queued = sum(self._outboxes[replica].put(report, now) for replica in replicas) > 0
+        REPORTS.labels(kind=KINDS[kind], queued=str(queued).lower()).inc()
+        return queued
+
+    def _concerned(self, base: str, kind: str) -> list[str]:
+        """Return who gets a report: its watcher for answers to polls, else the base's owner, else everybody."""
+        serving = [replica for replica in self._outboxes if replica not in self._lost_at]
+        if kind in _POLLED and (watcher := self._routing.watcher(base)):
+            return [watcher] if watcher in serving else []
+        owner = "" if kind == "tunnel_state" else self._routing.owner(base)
+        return [owner] if owner in serving else serving
+
+    def result(self, replica: str, result: pb.OrderResult) -> None:
+        """Queue a result for who owns the base by now, else for who ordered it."""
+        self.keep(self._owner(result.base_id) or replica, result)
+
+    def lost(self, replica: str, now: float) -> None:
+        """End the stream to a replica; what is kept for it goes to the owners of its bases."""
         self._lost_at[replica] = now
-        return self._outboxes[replica].close()
+        for base in self._outboxes[replica].close():
+            if owner := self._owner(base):
+                self.hand_on(base, owner)
+
+    def _owner(self, base: str) -> str:
+        """Return the owner of a base if it has a stream, else nothing."""
+        owner = self._routing.owner(base)
+        return owner if owner in self._outboxes and owner not in self._lost_at else ""
 
     def acknowledged(self, replica: str, seq: int) -> None:
         """Take note that a replica has everything up to and including seq."""
@@ -319,10 +359,10 @@ class Outboxes:
         for outbox in self._outboxes.values():
             outbox.send_in_full(base)
 
-    def sweep(self, now: float, *, serving: int) -> None:
-        """Release senders, forget replicas that are gone, and measure; serving is how many replicas have a stream."""
+    def sweep(self, now: float) -> None:
+        """Release senders, forget replicas that are gone while there is a stream to another, and measure."""
         for replica, lost_at in list(self._lost_at.items()):
-            if now - lost_at > FORGET_AFTER and serving:
+            if now - lost_at > FORGET_AFTER and len(self._outboxes) > len(self._lost_at):
                 outbox = self._outboxes.pop(replica)
                 del self._lost_at[replica]
                 OUTBOX.remove(replica)

@@ -15,7 +15,7 @@ from grpc import aio
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.polling.prober import Answer, Prober
-from gateways.session import links
+from gateways.session import links, outbox
 from gateways.session import stream as streams
 from gateways.session.links import ControlPlaneLinks
 from gateways.session.outbox import Kept
@@ -41,7 +41,7 @@ class Gateway:
             version="test",
         )
         self.links = ControlPlaneLinks(hello, endpoints)
-        self.prober = Prober(self, self.links.report, chance=world.random.random)
+        self.prober = Prober(self, self.links.outboxes.report, chance=world.random.random)
         self.links._tunnel = self
         self.process.create_task(self.links.run(self))
         self.process._plan()
@@ -85,7 +85,7 @@ class Gateway:
 
         def take() -> None:
             self.prober.heartbeat(base.name, report.heartbeat.address)
-            self.links.report(report)
+            self.links.outboxes.report(report)
 
         self.process.deliver(take)
 
@@ -128,8 +128,8 @@ def on_network(network: Network) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streams, "grpc", SimpleNamespace(aio=fake, StatusCode=grpc.StatusCode))
         patch.setattr(streams, "TunnelServiceStub", stub)
-        patch.setattr(streams, "time", _Time)
-        patch.setattr(links, "time", _Time)
+        for module in (links, outbox, streams):
+            patch.setattr(module, "time", _Time)
         patch.setattr(links, "resolve", resolve)
         try:
             yield

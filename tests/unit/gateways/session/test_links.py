@@ -12,7 +12,7 @@ import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.mqtt.orders import Outcomes
-from gateways.session import links
+from gateways.session import links, outbox
 from gateways.session.links import ControlPlaneLinks
 from gateways.session.outbox import Kept, Outbox
 from gateways.session.stream import ReplicaStream
@@ -78,7 +78,7 @@ class Scene:
         self.streams: dict[str, FakeStream] = {}
         self.acknowledged: list[int] = []
         self.links = ControlPlaneLinks(pb.Hello(gateway_id="g"), ["cp:1"])
-        self.outcomes = Outcomes(self.links.report)
+        self.outcomes = Outcomes(self.links.outboxes.report)
         self.broker = Acknowledgements(self.acknowledged.append)
 
     # The tunnel.
@@ -121,7 +121,8 @@ async def playing() -> AsyncIterator[Scene]:
         return scene.streams[endpoint]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(links, "time", SimpleNamespace(monotonic=now, time=now))
+        for module in (links, outbox):
+            patch.setattr(module, "time", SimpleNamespace(monotonic=now, time=now))
         patch.setattr(links, "resolve", resolve)
         patch.setattr(links, "ReplicaStream", cast("Callable[..., ReplicaStream]", stream))
         running = asyncio.create_task(scene.links.run(scene))

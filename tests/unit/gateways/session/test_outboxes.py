@@ -13,6 +13,7 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.session.metrics import DROPPED
 from gateways.session.outbox import FORGET_AFTER, TAKEN_OVER_WITHIN, Kept, Outboxes
+from gateways.session.routing import Routing
 from tests.unit.gateways import said
 from tests.unit.gateways.session.test_outbox import seq
 
@@ -35,7 +36,7 @@ def dropped(kind: str, reason: str) -> float:
 class Scene:
     def __init__(self) -> None:
         self.settled: list[Kept] = []
-        self.outboxes = Outboxes(self.settled.append)
+        self.outboxes = Outboxes(Routing(), self.settled.append)
 
 
 def test_after_a_long_outage_of_all_replicas_nothing_is_owed_to_a_broker_and_nothing_is_lost() -> None:
@@ -43,9 +44,9 @@ def test_after_a_long_outage_of_all_replicas_nothing_is_owed_to_a_broker_and_not
     scene.outboxes.open(*to("r0"))
     scene.outboxes.keep("r0", result(1))
     scene.outboxes.lost("r0", 0.0)
-    scene.outboxes.sweep(TAKEN_OVER_WITHIN + 1, serving=0)
+    scene.outboxes.sweep(TAKEN_OVER_WITHIN + 1)
     assert scene.settled == [result(1)]
-    scene.outboxes.sweep(10 * FORGET_AFTER, serving=0)
+    scene.outboxes.sweep(10 * FORGET_AFTER)
     assert [_names(message) for message in scene.outboxes.open(*to("r0")).take(0.0)] == [["1"]]
 
 
@@ -55,7 +56,7 @@ def test_what_is_for_a_replica_that_never_comes_back_is_dropped_with_a_count(cap
     scene.outboxes.keep("r0", result(1))
     scene.outboxes.lost("r0", 0.0)
     scene.outboxes.open(*to("r1"))
-    scene.outboxes.sweep(FORGET_AFTER + 1, serving=1)
+    scene.outboxes.sweep(FORGET_AFTER + 1)
     assert scene.settled[-1] == result(1)
     assert dropped("result", "replica-gone") == before + 1
     assert list(scene.outboxes._outboxes) == ["r1"]
@@ -74,7 +75,7 @@ def test_what_cannot_be_kept_is_dropped_at_once(reason: str, monkeypatch: pytest
 
 @given(st.lists(st.sampled_from("ab"), max_size=30))
 def test_a_new_owner_gets_what_is_kept_of_its_base_in_order(bases: list[str]) -> None:
-    outboxes = Outboxes(lambda _: None)
+    outboxes = Outboxes(Routing(), lambda _: None)
     for replica in REPLICAS:
         outboxes.open(*to(replica))
     for number, base in enumerate(bases):
@@ -93,7 +94,7 @@ class OutboxesMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.settled: list[Kept] = []
-        self.outboxes = Outboxes(self.settled.append)
+        self.outboxes = Outboxes(Routing(), self.settled.append)
         self.serving: dict[str, list[pb.ConnectRequest]] = {}
         self.given: dict[str, Kept] = {}
         self.taken: Counter[str] = Counter()
@@ -153,7 +154,7 @@ class OutboxesMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1.0, TAKEN_OVER_WITHIN, FORGET_AFTER]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
-        self.outboxes.sweep(self.now, serving=len(self.serving))
+        self.outboxes.sweep(self.now)
 
     @invariant()
     def each_is_in_one_place_or_has_ended(self) -> None:
