@@ -99,8 +99,8 @@ def tls(kubeconfig: Path) -> ssl.SSLContext:
 class Sightings:
     """Notes when each object of a collection is first seen to bear a mark.
 
-    A mark is a test of the kind of a change (ADDED, MODIFIED, DELETED) and the object.
-    Times are monotonic seconds at which the watch told the change.
+    A mark is a test of the kind of a change (ADDED, MODIFIED, DELETED) and the object. Times are monotonic seconds at
+    which the watch told the change.
     """
 
     def __init__(self, api: Api, path: str, marks: Mapping[str, Callable[[str, Json], bool]]) -> None:

@@ -1,7 +1,7 @@
 """All simulated bases of a measurement in one process, started on demand; tells when each began.
 
-Besides the admin interface of simulated bases: POST /begin?ramp=S starts all bases
-over S seconds and returns the monotonic time of each base's first heartbeat.
+Besides the admin interface of simulated bases: POST /begin?ramp=S starts all bases over S seconds and returns the
+monotonic time of each base's first heartbeat.
 """
 
 from __future__ import annotations

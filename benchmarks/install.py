@@ -1,7 +1,7 @@
 """Our share of an install: Pod bound -> command at the base, result of the base -> Pod status written.
 
-Pods are created bound (nodeName set), evenly over bases and time; simulated bases
-install in no time. Then the Pods are deleted, at the same rate.
+Pods are created bound (nodeName set), evenly over bases and time; simulated bases install in no time. Then the Pods are
+deleted, at the same rate.
 """
 
 from __future__ import annotations

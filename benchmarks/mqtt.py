@@ -1,7 +1,7 @@
 """The MQTT gateway: what messages of bases cost, how many it takes, and how it comes back after the broker.
 
-Bases do what they do at rest: heartbeats every 10 s, answers to the control plane's
-health questions and module lists at their normal rates. All messages have QoS 1.
+Bases do what they do at rest: heartbeats every 10 s, answers to the control plane's health questions and module lists
+at their normal rates. All messages have QoS 1.
 """
 
 from __future__ import annotations

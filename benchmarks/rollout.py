@@ -1,9 +1,8 @@
 """A rollout: M modules on each of N bases, all at once, until every Pod is Ready.
 
-Pods are bare and bound (nodeName set), so that the API server stores each once and no
-scheduler is waited for; or M DaemonSets make them, and the scheduler binds them. A bare
-client first does the same to the API server without us: it creates as many Pods and
-patches the status of each once.
+Pods are bare and bound (nodeName set), so that the API server stores each once and no scheduler is waited for; or M
+DaemonSets make them, and the scheduler binds them. A bare client first does the same to the API server without us: it
+creates as many Pods and patches the status of each once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Writes docs/api-reference.md from the contracts in proto/, which are its only source.
 
-``python -m docs.api`` writes the page, with ``--check`` it only tells whether the
-page is what the contracts say (exit code 1 when it is not).
+``python -m docs.api`` writes the page, with ``--check`` it only tells whether the page is what the contracts say (exit
+code 1 when it is not).
 """
 
 from __future__ import annotations

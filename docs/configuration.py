@@ -1,7 +1,7 @@
 """Writes docs/configuration.md from the settings of the programs, which are the only source of its tables.
 
-``python -m docs.configuration`` writes the page, with ``--check`` it only tells
-whether the page is what the settings say (exit code 1 when it is not).
+``python -m docs.configuration`` writes the page, with ``--check`` it only tells whether the page is what the settings
+say (exit code 1 when it is not).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Writes docs/architecture.svg, the picture of ARCHITECTURE.md and README.md, from the table below.
 
-``python -m docs.picture`` writes it, with ``--check`` it only reports whether the file is
-what the table says (exit code 1 when it is not).
+``python -m docs.picture`` writes it, with ``--check`` it only reports whether the file is what the table says (exit
+code 1 when it is not).
 """
 
 from __future__ import annotations

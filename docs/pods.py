@@ -1,7 +1,7 @@
 """Writes the tables of docs/pods.md from those that the control plane goes by, controlplane/domain/base/podfields.py.
 
-``python -m docs.pods`` writes them into the page, with ``--check`` it only tells
-whether they are what they should be (exit code 1 when they are not).
+``python -m docs.pods`` writes them into the page, with ``--check`` it only tells whether they are what they should be
+(exit code 1 when they are not).
 """
 
 from __future__ import annotations

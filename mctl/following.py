@@ -83,8 +83,8 @@ def follow(
 ) -> Iterator[ItemChange[M]]:
     """Yield changes until cancelled, over restarts of the server.
 
-    open_stream is given the seconds within which the first message must come.
-    Raises ServerUnreachable when nothing came for patience seconds.
+    open_stream is given the seconds within which the first message must come. Raises ServerUnreachable when nothing
+    came for patience seconds.
     """
     attempt = 0
     lost: float | None = clock()

@@ -50,8 +50,8 @@ def _plain(item: Message, name: str) -> object:
 class ItemKind(Generic[M]):
     """How items of one kind are shown.
 
-    name is that of one item, and of the field that has it in the messages of a watch. table and wide are the headers
-    of the columns; cells has what is below those that are not the names of fields. key is what stays the same while an
+    name is that of one item, and of the field that has it in the messages of a watch. table and wide are the headers of
+    the columns; cells has what is below those that are not the names of fields. key is what stays the same while an
     item changes; its last part is kind/name, as other commands take it. An item without a name is its whole text.
     """
 

@@ -1,7 +1,7 @@
 """Manifests: YAML or JSON documents to objects, with the line of every field.
 
-Reading is bounded in bytes, documents, depth and, because aliases multiply, in
-values. Duplicate keys are errors. What a kind means, the server decides.
+Reading is bounded in bytes, documents, depth and, because aliases multiply, in values. Duplicate keys are errors. What
+a kind means, the server decides.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Printing of items: table, wide, json, yaml or name; all at once, or change by change.
 
-A terminal gets colours and cells that fold at its width. Anything else gets plain
-lines, never cut or wrapped.
+A terminal gets colours and cells that fold at its width. Anything else gets plain lines, never cut or wrapped.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What the programs would be started with here: every variable, its value and where that comes from.
 
-Without names it is what module-controller would run: itself, the control plane, and
-the gateways that are enabled, with what it sets for them. With names each program
-is taken by itself, as where they are started apart.
+Without names it is what module-controller would run: itself, the control plane, and the gateways that are enabled, with
+what it sets for them. With names each program is taken by itself, as where they are started apart.
 """
 
 from __future__ import annotations

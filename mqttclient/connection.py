@@ -1,9 +1,8 @@
 """One connection to a broker, from CONNECT to its end: paho's protocol machine on our event loop.
 
-paho is driven by readiness of its socket; no thread of its own runs. Only connecting
-(name, TCP, TLS), which paho does with blocking calls, happens in a thread. A connection
-is used once and has a clean session: nothing that was sent before an outage is sent
-again after it, since a base would carry out a command twice.
+paho is driven by readiness of its socket; no thread of its own runs. Only connecting (name, TCP, TLS), which paho does
+with blocking calls, happens in a thread. A connection is used once and has a clean session: nothing that was sent
+before an outage is sent again after it, since a base would carry out a command twice.
 """
 
 from __future__ import annotations
@@ -68,9 +67,8 @@ class MqttMessage:
 class MqttConnection:
     """A connection that open makes.
 
-    handler takes each message; it must neither block nor close, and see that the
-    receipt is settled. ended is done once the connection is no more, with the reason. Wait for it with
-    asyncio.wait, which does not cancel it.
+    handler takes each message; it must neither block nor close, and see that the receipt is settled. ended is done once
+    the connection is no more, with the reason. Wait for it with asyncio.wait, which does not cancel it.
     """
 
     def __init__(self, target: Target, handler: Callable[[MqttMessage], None]) -> None:

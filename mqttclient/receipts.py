@@ -1,8 +1,7 @@
 """Acknowledgements to the broker, in the order in which messages came.
 
-MQTT wants that order (MQTT-4.6.0-2), so one message that is held back holds back
-what came after it: at most as much as the broker has under way to one client.
-That is the backpressure; nothing more arrives then, and nothing grows.
+MQTT wants that order (MQTT-4.6.0-2), so one message that is held back holds back what came after it: at most as much as
+the broker has under way to one client. That is the backpressure; nothing more arrives then, and nothing grows.
 """
 
 from __future__ import annotations

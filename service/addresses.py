@@ -1,7 +1,7 @@
 """Which addresses a base may have, so that nobody can make us call what is not a base.
 
-Only IP literals count: no name is ever resolved for a base. An IPv4 address that is
-written as IPv6 is judged as the IPv4 address that it is.
+Only IP literals count: no name is ever resolved for a base. An IPv4 address that is written as IPv6 is judged as the
+IPv4 address that it is.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ _SPECIAL: Mapping[str, tuple[Network, ...]] = {
 class AddressPolicy:
     """The networks that bases may be in.
 
-    An address in a special range (loopback, link-local, metadata, ...) must lie in a
-    listed network that is itself inside that range: 0.0.0.0/0 does not list loopback.
+    An address in a special range (loopback, link-local, metadata, ...) must lie in a listed network that is itself
+    inside that range: 0.0.0.0/0 does not list loopback.
     """
 
     def __init__(self, allowed: Iterable[Network]) -> None:

@@ -1,7 +1,6 @@
 """Limits for each peer: how many requests it may send, how many log lines it may cause; in bounded memory.
 
-What is forgotten of a peer only ever is to its advantage. Times are the caller's
-monotonic seconds.
+What is forgotten of a peer only ever is to its advantage. Times are the caller's monotonic seconds.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Structured logs on standard error: one JSON object a line, or columns for people.
 
-Every line carries the program and what was bound; loggers of libraries go the same way.
-What a peer of an HTTP port sends that is not HTTP/1 (HTTP/2, TLS, a scanner's bytes) is
-one line a minute for each peer, without a trace.
-Secrets are masked, and traces show no values of variables.
+Every line carries the program and what was bound; loggers of libraries go the same way. What a peer of an HTTP port
+sends that is not HTTP/1 (HTTP/2, TLS, a scanner's bytes) is one line a minute for each peer, without a trace. Secrets
+are masked, and traces show no values of variables.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Secrets out of text that is for people.
 
-Libraries put whole URLs into the texts of their errors, with the user and password
-of a proxy or a token in the query. Whatever leaves a program as text (logs, the
-answer of /readyz, messages on standard error, findings) goes through ``masked``.
+Libraries put whole URLs into the texts of their errors, with the user and password of a proxy or a token in the query.
+Whatever leaves a program as text (logs, the answer of /readyz, messages on standard error, findings) goes through
+``masked``.
 """
 
 from __future__ import annotations

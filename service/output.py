@@ -1,7 +1,7 @@
 """Standard output that cannot be written: a reader that went away is no error, a full disk is one with a message.
 
-Whoever writes (argparse, typer, rich, print), the failure arrives as CannotWrite, which
-none of them takes for one of its own and swallows.
+Whoever writes (argparse, typer, rich, print), the failure arrives as CannotWrite, which none of them takes for one of
+its own and swallows.
 """
 
 from __future__ import annotations

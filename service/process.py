@@ -1,12 +1,11 @@
 """The life of a process: event loop, signals, exit code.
 
-SIGTERM and SIGINT ask once for an orderly end; a second one cuts it short. Under a
-supervisor (SUPERVISED=1) standard input is a pipe whose end means that the
-supervisor died: that asks for an orderly end too, so that nothing is left behind.
+SIGTERM and SIGINT ask once for an orderly end; a second one cuts it short. Under a supervisor (SUPERVISED=1) standard
+input is a pipe whose end means that the supervisor died: that asks for an orderly end too, so that nothing is left
+behind.
 
-A blocked event loop writes no log, so a thread watches it: who restarts the process
-(module-controller, or Kubernetes by /livez) does so after 30 s at the earliest, when
-the stacks of all threads are on standard error already.
+A blocked event loop writes no log, so a thread watches it: who restarts the process (module-controller, or Kubernetes
+by /livez) does so after 30 s at the earliest, when the stacks of all threads are on standard error already.
 """
 
 from __future__ import annotations
@@ -86,9 +85,8 @@ def arguments(program: str, purpose: str, settings: type[Settings]) -> None:
 def run(main: Main, *, loop: str = "uvloop") -> int:
     """Run main with an event that is set when the process should end; return the exit code.
 
-    A StartError becomes one message on standard error, CannotWrite is raised, any other
-    exception is logged with its trace. The exit code is 1 unless a StartError names
-    another. loop "asyncio" selects the standard loop.
+    A StartError becomes one message on standard error, CannotWrite is raised, any other exception is logged with its
+    trace. The exit code is 1 unless a StartError names another. loop "asyncio" selects the standard loop.
     """
     give_home()
     # A crash of compiled code leaves the stacks on standard error, too.

@@ -1,7 +1,7 @@
 """Settings from environment variables: typed, frozen, explained, refused when wrong.
 
-Each program has one Settings class; a field is the variable of its name in capital
-letters, or that of its alias, and its description the meaning with unit.
+Each program has one Settings class; a field is the variable of its name in capital letters, or that of its alias, and
+its description the meaning with unit.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The listener for probes and Prometheus: /livez, /readyz, /healthz and /metrics.
 
-/livez answers as long as the event loop turns; a program that consists of several
-says there what does not work any more, with 503. /readyz is 503 while something
-outside keeps the program from doing its work, and says what, line by line; it
-never ends the process. A program that is ready may add notes, a line each.
+/livez answers as long as the event loop turns; a program that consists of several says there what does not work any
+more, with 503. /readyz is 503 while something outside keeps the program from doing its work, and says what, line by
+line; it never ends the process. A program that is ready may add notes, a line each.
 """
 
 from __future__ import annotations

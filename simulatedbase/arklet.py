@@ -1,7 +1,7 @@
 """The command service of a simulated base: from a command and its parameters to the answer, whichever way it came.
 
-Commands that change modules lock name:version (a batch locks "null:null"), as
-arklet does: a second one is refused, not queued. Questions never wait.
+Commands that change modules lock name:version (a batch locks "null:null"), as arklet does: a second one is refused, not
+queued. Questions never wait.
 """
 
 from __future__ import annotations

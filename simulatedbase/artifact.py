@@ -1,8 +1,7 @@
 """Module URLs as a JVM takes them, and what the jar behind one would say of itself.
 
-Nothing is fetched. What is behind a URL is said by its fragment, as ``Jar.parse`` reads
-it; without one the jar is the module that was asked for. A host under .invalid cannot be
-resolved.
+Nothing is fetched. What is behind a URL is said by its fragment, as ``Jar.parse`` reads it; without one the jar is the
+module that was asked for. A host under .invalid cannot be resolved.
 """
 
 from __future__ import annotations

@@ -20,9 +20,8 @@ _FILES_SPARE = 256
 class SimulatedBase:
     """One base. Many can live in one process; none blocks another.
 
-    faults may be changed at any time. commands holds the last ones received,
-    history the last changes of what is inside, and counts the number of each
-    command ever received, all over restarts.
+    faults may be changed at any time. commands holds the last ones received, history the last changes of what is
+    inside, and counts the number of each command ever received, all over restarts.
     """
 
     def __init__(self, profile: Profile, faults: Faults | None = None) -> None:

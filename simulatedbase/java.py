@@ -39,8 +39,8 @@ _FRAMES = (
 class JavaError(Exception):
     """An exception in the simulated JVM.
 
-    reason is what follows "Internal Error: " in the answer, trace the whole stack trace,
-    detail the message of the exception without its class, which is null where it has none.
+    reason is what follows "Internal Error: " in the answer, trace the whole stack trace, detail the message of the
+    exception without its class, which is null where it has none.
     """
 
     def __init__(self, reason: str, trace: str, detail: str = "null") -> None:

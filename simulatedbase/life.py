@@ -34,8 +34,8 @@ class Received:
 class Moment:
     """What was inside from a moment on, until the next one. at is the process's monotonic time in seconds.
 
-    modules is state by name:version. number counts from 1: what is missing was
-    forgotten. running says whether the base lived; note is a word on what happened.
+    modules is state by name:version. number counts from 1: what is missing was forgotten. running says whether the base
+    lived; note is a word on what happened.
     """
 
     number: int

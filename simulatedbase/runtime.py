@@ -69,8 +69,8 @@ class Biz:
 class Runtime:
     """The registry of modules, by name:version.
 
-    Invariant: unless two versions may serve together, at most one version of a
-    name is ACTIVATED. changed is called after each step that a client could see.
+    Invariant: unless two versions may serve together, at most one version of a name is ACTIVATED. changed is called
+    after each step that a client could see.
     """
 
     multi_version: MultiVersion

@@ -30,9 +30,8 @@ class Change:
 class Watching:
     """Follows a collection in a thread of its own; a context manager.
 
-    A watch that breaks is begun anew. What was deleted meanwhile is told by the
-    next list as DELETED, an object of the same name that has another UID as
-    DELETED and ADDED; other changes of that time may be missing, and breaks counts.
+    A watch that breaks is begun anew. What was deleted meanwhile is told by the next list as DELETED, an object of the
+    same name that has another UID as DELETED and ADDED; other changes of that time may be missing, and breaks counts.
     """
 
     def __init__(self, api: KubeApi, path: str) -> None:

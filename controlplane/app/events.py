@@ -1,7 +1,7 @@
 """What happened, for people: Kubernetes Events, the log, and the tooling's event stream.
 
-Recording never blocks work and is bounded: when Events come faster than the cluster
-takes them the oldest waiting ones are dropped and counted.
+Recording never blocks work and is bounded: when Events come faster than the cluster takes them the oldest waiting ones
+are dropped and counted.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _NONE: Mapping[str, str] = {}
 class Happening:
     """One event as tools see it.
 
-    wall is seconds since the epoch, seconds how long it took where that is known,
-    labels those of the Pod or Deployment that it is about. vnode is empty for what is about no single one.
+    wall is seconds since the epoch, seconds how long it took where that is known, labels those of the Pod or Deployment
+    that it is about. vnode is empty for what is about no single one.
     """
 
     wall: float

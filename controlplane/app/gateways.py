@@ -36,9 +36,8 @@ RETURN_WITHIN = 15.0
 class Link(Protocol):
     """One gateway's session, for sending. Sending never blocks.
 
-    What is sent waits in the session, newer Watches and claims of a base replacing
-    older ones; what a lost session had not sent is not lost: it is sent again when
-    the gateway is back, or the order's outcome counts as unknown.
+    What is sent waits in the session, newer Watches and claims of a base replacing older ones; what a lost session had
+    not sent is not lost: it is sent again when the gateway is back, or the order's outcome counts as unknown.
     """
 
     @property
@@ -76,8 +75,7 @@ class Connected:
 class GatewayDirectory:
     """All connected gateways by id.
 
-    When one came, went, or reports something else of its transport, the actors of bases
-    that use its tunnel look again.
+    When one came, went, or reports something else of its transport, the actors of bases that use its tunnel look again.
     """
 
     def __init__(self, now: Callable[[], float], roster: Roster) -> None:

@@ -1,7 +1,7 @@
 """What the application needs of the outside world, as Protocols.
 
-Adapters implement these; they map what goes wrong to the three families of
-errors below, and the application branches on the type, never on text.
+Adapters implement these; they map what goes wrong to the three families of errors below, and the application branches
+on the type, never on text.
 """
 
 from __future__ import annotations
@@ -79,9 +79,8 @@ T_co = TypeVar("T_co", covariant=True)
 class Informer(Protocol[T_co]):
     """A cache of all objects of one kind, kept current by a watch.
 
-    Reads never touch the network. Handlers run synchronously after the cache took
-    a change, must not block or raise, and get only the key; deletions look
-    like any change. A relist calls them for every object that differs.
+    Reads never touch the network. Handlers run synchronously after the cache took a change, must not block or raise,
+    and get only the key; deletions look like any change. A relist calls them for every object that differs.
     """
 
     @property
@@ -111,10 +110,9 @@ class PodInformer(Informer[Pod], Protocol):
 class Cluster(Protocol):
     """Kubernetes, or the embedded cluster: informers, and writes with preconditions.
 
-    Every write raises Rejected (NotFound, AlreadyExists, Conflict), Transient, or
-    Unknown after its deadline. Writes return the object as the cluster then has
-    it, and the informer has taken at least that state when they return; of the
-    deletion of a Pod it learns later.
+    Every write raises Rejected (NotFound, AlreadyExists, Conflict), Transient, or Unknown after its deadline. Writes
+    return the object as the cluster then has it, and the informer has taken at least that state when they return; of
+    the deletion of a Pod it learns later.
     """
 
     @property

@@ -1,7 +1,7 @@
 """The bases of this replica, and those that were reported lately: one table that its parts read and wait on by name.
 
-The router fills inboxes and the list of bases without an actor, actors publish how
-their bases are, the fleet adds and removes actors. Bounded by ``most_bases`` and by time.
+The router fills inboxes and the list of bases without an actor, actors publish how their bases are, the fleet adds and
+removes actors. Bounded by ``most_bases`` and by time.
 """
 
 from __future__ import annotations

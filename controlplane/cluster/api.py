@@ -74,8 +74,8 @@ class ApiServer(Protocol):
     """Reads and writes of Kubernetes objects.
 
     Writes are bounded by a deadline of the adapter. A connection that was never made, 429 and 5xx are Transient; a
-    reply that never came is Unknown, and so is the server's answer that a write timed out inside it. A name that
-    cannot be one of an object (empty, or with a slash) is Rejected.
+    reply that never came is Unknown, and so is the server's answer that a write timed out inside it. A name that cannot
+    be one of an object (empty, or with a slash) is Rejected.
     """
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
@@ -98,8 +98,8 @@ class ApiServer(Protocol):
         """Yield changes after resource_version, bookmarks included.
 
         The first event may be a bookmark of resource_version itself: the watch stands. An object that stops matching
-        the selector is DELETED. The iterator ends when the server ends the watch, which is normal: watch again from
-        the last version seen. Raises Expired, Transient.
+        the selector is DELETED. The iterator ends when the server ends the watch, which is normal: watch again from the
+        last version seen. Raises Expired, Transient.
         """
 
     async def create(self, resource: Resource, obj: Json, namespace: str = "") -> Json:
@@ -143,7 +143,7 @@ class PodLogs(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Give the log of a container as it comes, in pieces of at most some 100 KB; options are the API's own.
 
-        Nothing more is read while a piece is not taken. idle is how many seconds may pass without a byte, the first
-        one included; None: as many as it takes. Entering and reading raise NotFound, Rejected and Transient; status
-        and words are the API server's.
+        Nothing more is read while a piece is not taken. idle is how many seconds may pass without a byte, the first one
+        included; None: as many as it takes. Entering and reading raise NotFound, Rejected and Transient; status and
+        words are the API server's.
         """

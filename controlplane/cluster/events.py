@@ -1,7 +1,7 @@
 """Kubernetes Events (core/v1), with repetitions counted instead of repeated.
 
-The same message about the same object within five minutes raises the count of the Event that is there. A bounded
-number of Events is remembered; one that was forgotten, or pruned by the cluster, is simply written again.
+The same message about the same object within five minutes raises the count of the Event that is there. A bounded number
+of Events is remembered; one that was forgotten, or pruned by the cluster, is simply written again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tolerant reading of JSON objects: what is missing, null or of a wrong type is empty.
 
-Objects come from other people's manifests through the API server, and from admission webhooks; nothing in them may
-make an informer fail.
+Objects come from other people's manifests through the API server, and from admission webhooks; nothing in them may make
+an informer fail.
 """
 
 from __future__ import annotations

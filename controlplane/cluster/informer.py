@@ -210,8 +210,8 @@ def _identity(pod: Pod) -> tuple[str, str]:
 class UnionInformer(Generic[V]):
     """Objects of one kind that no one label selector chooses: several informers that read as one.
 
-    Selectors should have no object in common. An object that passes from one to the other is deleted from one watch
-    and added to the other, in any order; its newest known version counts.
+    Selectors should have no object in common. An object that passes from one to the other is deleted from one watch and
+    added to the other, in any order; its newest known version counts.
     """
 
     def __init__(self, *parts: ObjectInformer[V]) -> None:

@@ -1,8 +1,8 @@
 """From the specification of a Pod to the rules by which it is placed, or to the part of it that is not understood.
 
-Rules are read strictly: a field or operator that is not known here may change what the known ones mean, so that
-nothing is concluded from any of them. What the API server refuses today, but older ones took, counts as not known.
-Formats: Kubernetes API, core/v1 PodSpec.
+Rules are read strictly: a field or operator that is not known here may change what the known ones mean, so that nothing
+is concluded from any of them. What the API server refuses today, but older ones took, counts as not known. Formats:
+Kubernetes API, core/v1 PodSpec.
 """
 
 from __future__ import annotations

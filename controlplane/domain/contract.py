@@ -1,7 +1,7 @@
 """Labels, taints and annotations that users' manifests and tools rely on.
 
-All but the annotations below are those of the Go Module Controller V2; they are
-part of the product's contract and must not change.
+All but the annotations below are those of the Go Module Controller V2; they are part of the product's contract and must
+not change.
 """
 
 from __future__ import annotations

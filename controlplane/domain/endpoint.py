@@ -33,8 +33,8 @@ class ServicePort:
 class Service:
     """A Service as the cluster has it.
 
-    cluster_ip is empty or "None" where it has no address of its own; env is the
-    environment whose VNodes it is for, empty for all.
+    cluster_ip is empty or "None" where it has no address of its own; env is the environment whose VNodes it is for,
+    empty for all.
     """
 
     namespace: str

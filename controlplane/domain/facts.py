@@ -1,7 +1,7 @@
 """What gateways report about bases, and what bases are ordered to do.
 
-Values as they come over the tunnel contract, freed of wire detail. Times are
-epoch milliseconds of the base's clock where a base reports them.
+Values as they come over the tunnel contract, freed of wire detail. Times are epoch milliseconds of the base's clock
+where a base reports them.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Verb(Enum):
 class InstallStrategy(Enum):
     """What an install does about what is there already.
 
-    The first three are the bases' own; a base never gets FORCE, which means an
-    installation for each Pod, also where name and version are there already.
+    The first three are the bases' own; a base never gets FORCE, which means an installation for each Pod, also where
+    name and version are there already.
     """
 
     DEFAULT = ""

@@ -1,7 +1,7 @@
 """Names of bases, VNodes and modules, and what makes them valid.
 
-A base's identity is a free string chosen by the base; it becomes part of a Node
-name and of MQTT topics, so only DNS-1123 subdomains are accepted.
+A base's identity is a free string chosen by the base; it becomes part of a Node name and of MQTT topics, so only
+DNS-1123 subdomains are accepted.
 """
 
 from __future__ import annotations

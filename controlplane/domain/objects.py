@@ -1,8 +1,7 @@
 """What the control plane knows of Kubernetes objects: small frozen views.
 
-Adapters translate between these and the objects on the wire; nothing inward of
-the adapters sees a dictionary. Times are RFC 3339 texts as the cluster has them,
-because they are only ever compared for equality or written back.
+Adapters translate between these and the objects on the wire; nothing inward of the adapters sees a dictionary. Times
+are RFC 3339 texts as the cluster has them, because they are only ever compared for equality or written back.
 """
 
 from __future__ import annotations
@@ -73,8 +72,7 @@ class NodeTerm:
 class SchedulingRules:
     """What a Pod template demands of its Node.
 
-    required_affinity is a disjunction; None means no demand, an empty tuple matches
-    nothing, as in Kubernetes.
+    required_affinity is a disjunction; None means no demand, an empty tuple matches nothing, as in Kubernetes.
     """
 
     node_name: str = ""
@@ -101,8 +99,8 @@ class FieldRef:
 class ResourceRef:
     """A reference to a limit or request of a container.
 
-    resource is limits.memory, requests.cpu, ...; quantity is what the container (or, for
-    a limit, its Pod) says, empty when it says nothing; divisor is a quantity, or empty for 1.
+    resource is limits.memory, requests.cpu, ...; quantity is what the container (or, for a limit, its Pod) says, empty
+    when it says nothing; divisor is a quantity, or empty for 1.
     """
 
     resource: str
@@ -114,9 +112,8 @@ class ResourceRef:
 class Container:
     """One container of a module Pod: name is bizName, version is BIZ_VERSION, image is bizUrl.
 
-    args and env are as the Pod says them, before anything is expanded; version is resolved.
-    unsupported says which field keeps it from being installed (empty: none). memory is
-    what it requests, in bytes.
+    args and env are as the Pod says them, before anything is expanded; version is resolved. unsupported says which
+    field keeps it from being installed (empty: none). memory is what it requests, in bytes.
     """
 
     name: str
@@ -151,8 +148,8 @@ class OtherContainer:
 class ContainerStatus:
     """State of one container. kind is waiting, running, terminated, or empty for none; started: so its probe said.
 
-    started_at belongs to running and terminated, exit_code and finished_at to
-    terminated, reason and message to waiting and terminated.
+    started_at belongs to running and terminated, exit_code and finished_at to terminated, reason and message to waiting
+    and terminated.
     """
 
     name: str
@@ -195,9 +192,9 @@ class PodStatus:
 class Pod:
     """A Pod as the cluster has it.
 
-    containers are the modules, others those that are not run. ignored says in words what
-    of the Pod has no effect though it would matter elsewhere. deletion_timestamp is empty
-    unless its deletion was asked for, then deletion_grace_seconds is what it was given.
+    containers are the modules, others those that are not run. ignored says in words what of the Pod has no effect
+    though it would matter elsewhere. deletion_timestamp is empty unless its deletion was asked for, then
+    deletion_grace_seconds is what it was given.
     """
 
     namespace: str
@@ -236,8 +233,8 @@ class Pod:
 class NodeStatus:
     """The part of a Node's status that the control plane writes.
 
-    Quantities are Kubernetes texts, for example {"pods": "65535", "memory": "262144Ki"}.
-    addresses are (type, address) pairs.
+    Quantities are Kubernetes texts, for example {"pods": "65535", "memory": "262144Ki"}. addresses are (type, address)
+    pairs.
     """
 
     conditions: tuple[Condition, ...] = ()
@@ -299,9 +296,9 @@ class Lease:
 class ModuleDeployment:
     """A Deployment of modules, as far as baselines and replica counts need it.
 
-    rules are those of its template. selector chooses its Pods by their labels; None
-    chooses none. beyond_node names what else decides where its Pods go: a scheduling
-    gate, or a rule about other Pods than those of the same Node; empty if nothing does.
+    rules are those of its template. selector chooses its Pods by their labels; None chooses none. beyond_node names
+    what else decides where its Pods go: a scheduling gate, or a rule about other Pods than those of the same Node;
+    empty if nothing does.
     """
 
     namespace: str

@@ -1,7 +1,7 @@
 """Probes of modules: what is asked, and what the answers mean. Thresholds and order are a kubelet's.
 
-Until its startup probe succeeded a module is not started, and its readiness probe waits.
-A startup probe that goes on failing does not end the module, as it ends a container.
+Until its startup probe succeeded a module is not started, and its readiness probe waits. A startup probe that goes on
+failing does not end the module, as it ends a container.
 """
 
 from __future__ import annotations
@@ -89,8 +89,7 @@ class Outcome:
 class Reading:
     """What the probes of a module have shown so far; why says why it is not ready.
 
-    run says which start of the module it is of. in_a_row counts equal results, the
-    last of which is success.
+    run says which start of the module it is of. in_a_row counts equal results, the last of which is success.
     """
 
     run: str

@@ -1,7 +1,7 @@
 """Reports: what went wrong, or was done, in the fields that the Go Module Controller V2 uses.
 
-The same fields go to hooks, to the tracker's file and links, and come in at /log.
-Times are seconds on the monotonic clock unless a name says otherwise.
+The same fields go to hooks, to the tracker's file and links, and come in at /log. Times are seconds on the monotonic
+clock unless a name says otherwise.
 """
 
 from __future__ import annotations

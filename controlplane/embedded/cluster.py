@@ -1,7 +1,7 @@
 """What runs beside the store: scheduler, workload controllers, evictions, removal of what nobody needs any more.
 
-Everything is level-triggered: a change only marks keys dirty, a pass reads the
-mirror and goes one step, and a failed pass is tried again with backoff.
+Everything is level-triggered: a change only marks keys dirty, a pass reads the mirror and goes one step, and a failed
+pass is tried again with backoff.
 """
 
 from __future__ import annotations
@@ -53,9 +53,8 @@ _PRUNING = ObjectKey(EVENTS, "", "")
 class WorkQueue(Generic[K]):
     """A set of dirty keys, in the order in which they are due.
 
-    A key waits at most once. Marked again soon after it was taken, it waits for the rest of
-    the cooling time, so that a crowd of events costs few passes while the first event is
-    served at once.
+    A key waits at most once. Marked again soon after it was taken, it waits for the rest of the cooling time, so that a
+    crowd of events costs few passes while the first event is served at once.
     """
 
     def __init__(self, cooling: float = COOLING) -> None:

@@ -5,9 +5,9 @@ other credentials.
 
 Watches are short. A connection on which nothing arrives may be quiet or dead, HTTP/1.1 has no ping, and bookmarks come
 once a minute only. But a server ends a watch when its ``timeoutSeconds`` are over, and says where it ended in a
-bookmark before. So each watch is asked for some seconds: silence for longer means that its connection is dead. It
-costs a small request for each watch and round (five watches: about 20 a minute and replica), served from the API
-server's memory, over connections that are there.
+bookmark before. So each watch is asked for some seconds: silence for longer means that its connection is dead. It costs
+a small request for each watch and round (five watches: about 20 a minute and replica), served from the API server's
+memory, over connections that are there.
 """
 
 from __future__ import annotations

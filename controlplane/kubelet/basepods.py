@@ -1,8 +1,8 @@
 """Finds the Pod in which a base runs, whose log is that of its modules.
 
 A base reports its host name, which in a Pod is the Pod's name, and its address, which is the Pod's. Both come from the
-base itself, so that they alone open no log: the Pod must have a container of the name that bases use, or that its
-label gives. Module Pods have the address of their base too and are never taken for it.
+base itself, so that they alone open no log: the Pod must have a container of the name that bases use, or that its label
+gives. Module Pods have the address of their base too and are never taken for it.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ _STREAMS = ("All", "Stdout", "Stderr")
 class RequestRefused(Exception):
     """A request is not answered: HTTP status, reason for metrics, text for people.
 
-    What somebody who types ``kubectl logs`` should read has status 400, 403 or 500: of all others the API server
-    passes on the status alone.
+    What somebody who types ``kubectl logs`` should read has status 400, 403 or 500: of all others the API server passes
+    on the status alone.
     """
 
     def __init__(self, status: int, reason: str, text: str, headers: Mapping[str, str] | None = None) -> None:

@@ -1,9 +1,9 @@
 """Listens as the kubelet of every VNode: GET /containerLogs/NAMESPACE/POD/CONTAINER over TLS.
 
-Every connection serves one request and is bounded in what it can cost: time for the handshake, time for the head,
-bytes of the head, connections. Nobody is answered who is not known; a refusal is counted by its reason and logged,
-each reason at most once in ten seconds. All replicas answer alike: what they need is in the cluster. Sites of aiohttp
-bound no connections, count no failed handshakes and keep the certificate that they began with.
+Every connection serves one request and is bounded in what it can cost: time for the handshake, time for the head, bytes
+of the head, connections. Nobody is answered who is not known; a refusal is counted by its reason and logged, each
+reason at most once in ten seconds. All replicas answer alike: what they need is in the cluster. Sites of aiohttp bound
+no connections, count no failed handshakes and keep the certificate that they began with.
 """
 
 from __future__ import annotations

@@ -93,8 +93,7 @@ class EventLog:
     """The file events.log: appended to, and rotated so that it stays bounded.
 
     It is opened for each batch of lines, so that other tools may move or remove it, and written in a thread, so that a
-    slow disk delays nothing else. The handlers of logging keep it open, and say of a full disk nothing but a
-    traceback.
+    slow disk delays nothing else. The handlers of logging keep it open, and say of a full disk nothing but a traceback.
     """
 
     def __init__(self, folder: Path, *, largest: int = LARGEST_LOG, kept: int = KEPT) -> None:

@@ -54,7 +54,7 @@ _SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 def completion(shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="The shell.")]) -> None:
     """Print the completion script of a shell.
 
-    For this shell: source <(mctl completion bash). For all: add that line to ~/.bashrc
-    or ~/.zshrc (after compinit), or write mctl completion fish to ~/.config/fish/completions/mctl.fish.
+    For this shell: source <(mctl completion bash). For all: add that line to ~/.bashrc or ~/.zshrc (after compinit), or
+    write mctl completion fish to ~/.config/fish/completions/mctl.fish.
     """
     typer.echo(_SCRIPTS[shell].strip())

@@ -1,8 +1,7 @@
 """A client of the tooling API: deadlines, retries, failures in words.
 
-Every question ends by its deadline, however many calls it takes. What a server that
-is away or stops makes of a call is retried until then, with jittered, capped backoff;
-nothing else is.
+Every question ends by its deadline, however many calls it takes. What a server that is away or stops makes of a call is
+retried until then, with jittered, capped backoff; nothing else is.
 """
 
 from __future__ import annotations
@@ -59,9 +58,9 @@ _SHORTEST = 0.001
 class ToolingClient:
     """A client of the server at host:port, while it is entered; every method raises CommandError.
 
-    All that is asked of a client is answered within timeout seconds from when the client was made; within gives one
-    for another question. warn is called with the replicas that could not be asked for what they own, once until they
-    answer again.
+    All that is asked of a client is answered within timeout seconds from when the client was made; within gives one for
+    another question. warn is called with the replicas that could not be asked for what they own, once until they answer
+    again.
     """
 
     def __init__(

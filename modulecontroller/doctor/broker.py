@@ -1,8 +1,7 @@
 """What a start depends on at the broker: that it lets the MQTT gateway in, and what is to be received there.
 
-Only listens, in a session and a group of its own, so that nothing is taken away
-from gateways that run. What is published is one message under a topic of its own,
-which proves shared subscriptions; nothing is retained.
+Only listens, in a session and a group of its own, so that nothing is taken away from gateways that run. What is
+published is one message under a topic of its own, which proves shared subscriptions; nothing is retained.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """One base over HTTP: its command server, one request a connection, closed by the server; and its heartbeats.
 
-A command goes on when its client goes away. A body that is not a JSON object is
-never answered and its connection stays open, as in the original, where parsing
-happens outside of what catches errors. A heartbeat is a POST on a new connection;
-one that fails is logged, and not repeated before the next one.
+A command goes on when its client goes away. A body that is not a JSON object is never answered and its connection stays
+open, as in the original, where parsing happens outside of what catches errors. A heartbeat is a POST on a new
+connection; one that fails is logged, and not repeated before the next one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """HTTP/1.1 as the base's Netty pipeline reads and writes it: no more than that server does.
 
-Answers have no Content-Length, no Transfer-Encoding and no Connection header:
-the body ends where the server closes the connection.
+Answers have no Content-Length, no Transfer-Encoding and no Connection header: the body ends where the server closes the
+connection.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """One base on a broker: connected, subscribed, beating, and connected again; and what it does with a message.
 
-As in a Java base the first connection must succeed, the baseline is asked for once,
-one heartbeat that falls in an outage is the last one ever, and the broker is tried
-again after 1, 2, 4 s and so on without jitter. Messages run side by side in a pool, in
-no order; nothing looks at their age, at duplicates or at the retain flag.
+As in a Java base the first connection must succeed, the baseline is asked for once, one heartbeat that falls in an
+outage is the last one ever, and the broker is tried again after 1, 2, 4 s and so on without jitter. Messages run side
+by side in a pool, in no order; nothing looks at their age, at duplicates or at the retain flag.
 """
 
 from __future__ import annotations

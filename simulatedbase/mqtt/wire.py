@@ -1,8 +1,7 @@
 """Topics and payloads of a base over MQTT. Pure.
 
-Every payload of a base is an envelope {"data", "publishTimestamp"}, those to a
-base are bare. Enums stand by their names (ACTIVATED, INSTALL_FAILED) where HTTP
-has their texts, and null is written in lists of modules alone.
+Every payload of a base is an envelope {"data", "publishTimestamp"}, those to a base are bare. Enums stand by their
+names (ACTIVATED, INSTALL_FAILED) where HTTP has their texts, and null is written in lists of modules alone.
 """
 
 from __future__ import annotations

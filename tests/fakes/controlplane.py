@@ -1,8 +1,7 @@
 """A control plane replica for tests of gateways: serves TunnelService on loopback and records what it is told.
 
-It keeps to the contract and checks that the gateway does: what must not be is
-raised to the gateway as a status and kept in ``violations``, which leaving the
-context asserts to be empty.
+It keeps to the contract and checks that the gateway does: what must not be is raised to the gateway as a status and
+kept in ``violations``, which leaving the context asserts to be empty.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A typed fake of the tooling API: state in memory, real gRPC on a loopback port.
 
-It answers from what the test put in, keeps every request, fails calls on order,
-and refuses what the contract refuses. It runs no module.
+It answers from what the test put in, keeps every request, fails calls on order, and refuses what the contract refuses.
+It runs no module.
 """
 
 from __future__ import annotations

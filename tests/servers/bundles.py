@@ -1,8 +1,8 @@
 """Which programs are needed, in which version, and where they are looked for.
 
-A bundle is a set of programs of one version that are got together. Version and
-cache key come from its Go module in ``build/``: what go.sum pins is what runs.
-Kubernetes is there twice: TEST_KUBERNETES=1.20 chooses the oldest that is supported. kubectl is always the current one.
+A bundle is a set of programs of one version that are got together. Version and cache key come from its Go module in
+``build/``: what go.sum pins is what runs. Kubernetes is there twice: TEST_KUBERNETES=1.20 chooses the oldest that is
+supported. kubectl is always the current one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """A Kubernetes control plane of plain processes on loopback: etcd, API server, controllers, scheduler.
 
-RBAC is on. There are no kubelets: Nodes and Pods live as long as somebody writes
-their status, which is our control plane's work. Blocking: call it through
-``asyncio.to_thread`` from a running event loop.
+RBAC is on. There are no kubelets: Nodes and Pods live as long as somebody writes their status, which is our control
+plane's work. Blocking: call it through ``asyncio.to_thread`` from a running event loop.
 """
 
 from __future__ import annotations
@@ -59,9 +58,8 @@ def kubectl() -> Path:
 class KubeCluster:
     """A cluster of its own in a folder of its own; a context manager that starts and ends it.
 
-    With controllers, Deployments, namespaces and taints work as in any cluster and
-    Pods are scheduled; without, there is only the API. With audit, what the
-    control plane asks for is written down, be it the user "controlplane" or the
+    With controllers, Deployments, namespaces and taints work as in any cluster and Pods are scheduled; without, there
+    is only the API. With audit, what the control plane asks for is written down, be it the user "controlplane" or the
     shipped service account.
     """
 
@@ -140,8 +138,8 @@ class KubeCluster:
     def start_apiserver(self) -> None:
         """Start the API server, again if it was stopped, and wait until it is ready.
 
-        Controllers and scheduler are started anew with it: the ones that lived through
-        an outage end themselves, or come back only after a backoff of up to a minute.
+        Controllers and scheduler are started anew with it: the ones that lived through an outage end themselves, or
+        come back only after a backoff of up to a minute.
         """
         server = self._server("kube-apiserver", self._apiserver_flags())
         server.start()

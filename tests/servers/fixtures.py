@@ -1,8 +1,7 @@
 """The pytest plugin that gives tests real servers, and says which tests had none.
 
-``kube`` is a cluster that is clean before each test, ``kube_cluster`` the same one
-as it is, ``mosquitto`` a broker per test. Where the programs are missing the tests
-are skipped, or fail if REQUIRE_KUBERNETES=1 or REQUIRE_MOSQUITTO=1.
+``kube`` is a cluster that is clean before each test, ``kube_cluster`` the same one as it is, ``mosquitto`` a broker per
+test. Where the programs are missing the tests are skipped, or fail if REQUIRE_KUBERNETES=1 or REQUIRE_MOSQUITTO=1.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Builds a bundle from its Go module.
 
-The Go on the machine is used if it is new enough. An older one still fetches the
-toolchain that is needed, which is a Go module itself: ``golang.org/toolchain``.
+The Go on the machine is used if it is new enough. An older one still fetches the toolchain that is needed, which is a
+Go module itself: ``golang.org/toolchain``.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ READY_WITHIN = 10.0
 class Mosquitto:
     """A broker on 127.0.0.1; a context manager. settings are further lines of its configuration.
 
-    Without settings anybody may connect. stop and start make an outage: the port
-    stays ours, and sessions outlive it if persistence is set.
+    Without settings anybody may connect. stop and start make an outage: the port stays ours, and sessions outlive it if
+    persistence is set.
     """
 
     host = "127.0.0.1"

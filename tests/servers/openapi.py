@@ -1,8 +1,7 @@
 """Makes the part of an old Kubernetes' sources that it leaves to a generator: its OpenAPI definitions.
 
-Kubernetes before 1.23 does not have them in its repository, nor in its Go module;
-its own build makes them first, and so do we, by the same generator, into a copy of
-the module.
+Kubernetes before 1.23 does not have them in its repository, nor in its Go module; its own build makes them first, and
+so do we, by the same generator, into a copy of the module.
 """
 
 from __future__ import annotations

@@ -29,9 +29,8 @@ class ServerFailed(Exception):
 class Port:
     """A TCP port of 127.0.0.1 that nobody else is given until close.
 
-    The socket stays bound and never listens. A server that sets SO_REUSEADDR, as
-    they all do, can bind the port beside it, stop, and bind it again; the kernel
-    gives it to no other socket that asks for any port.
+    The socket stays bound and never listens. A server that sets SO_REUSEADDR, as they all do, can bind the port beside
+    it, stop, and bind it again; the kernel gives it to no other socket that asks for any port.
     """
 
     def __init__(self) -> None:
@@ -48,8 +47,8 @@ class Port:
 class Server:
     """One program in a process group of its own, its output appended to a file.
 
-    The kernel kills it when we die, where util-linux's setpriv is there to ask for
-    that. start may be called again after stop.
+    The kernel kills it when we die, where util-linux's setpriv is there to ask for that. start may be called again
+    after stop.
     """
 
     def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
@@ -102,8 +101,8 @@ class Server:
     def signal(self, how: signal.Signals) -> None:
         """Send a signal to the program and all that it started.
 
-        SIGSTOP returns when every thread of the program has stopped: until then, one
-        that runs on another core may still answer a request.
+        SIGSTOP returns when every thread of the program has stopped: until then, one that runs on another core may
+        still answer a request.
         """
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.killpg(self.pid, how)

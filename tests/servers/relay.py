@@ -15,9 +15,8 @@ LOOK = 0.2
 class Relay:
     """Relays connections to a port of 127.0.0.1, on a port of its own; a context manager.
 
-    While it is cut, all connections are ended and new ones are ended at once, as by a
-    network that refuses. A frozen connection stays open and forwards nothing any more,
-    as by a proxy that hangs; half of it may be forgotten already.
+    While it is cut, all connections are ended and new ones are ended at once, as by a network that refuses. A frozen
+    connection stays open and forwards nothing any more, as by a proxy that hangs; half of it may be forgotten already.
     """
 
     def __init__(self, target: int) -> None:

@@ -1,8 +1,8 @@
 """What a soak does, and when: from a seed. Pure; the same seed and length give the same steps.
 
-Users and chaos are two lists, so that a user who waits for the API server does not
-keep the API server from coming back. The lists know only what was asked for, never
-what came of it: a run can be repeated, however long each step then takes.
+Users and chaos are two lists, so that a user who waits for the API server does not keep the API server from coming
+back. The lists know only what was asked for, never what came of it: a run can be repeated, however long each step then
+takes.
 """
 
 from __future__ import annotations

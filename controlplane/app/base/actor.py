@@ -1,9 +1,8 @@
 """The actor of one base: the only one that replaces its state, writes its Node and Pods and sends its orders.
 
-Whatever arrives or changes only wakes the actor; it then looks at everything,
-decides, and acts, so that ten changes cost one look. A cluster that does not answer
-makes it write again later, however much arrives meanwhile; nothing it holds is lost
-by that.
+Whatever arrives or changes only wakes the actor; it then looks at everything, decides, and acts, so that ten changes
+cost one look. A cluster that does not answer makes it write again later, however much arrives meanwhile; nothing it
+holds is lost by that.
 """
 
 from __future__ import annotations

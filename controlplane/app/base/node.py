@@ -52,8 +52,8 @@ class NodeReconciler:
     async def write(self, base: Base, *, fault: str) -> tuple[bool, float | None]:
         """Bring the Node to what it should be.
 
-        fault says in words why its tunnel cannot be used, empty when it can. Returns whether it
-        was created and when to look again. Raises ClusterError.
+        fault says in words why its tunnel cannot be used, empty when it can. Returns whether it was created and when to
+        look again. Raises ClusterError.
         """
         now, standing = self._clock.monotonic(), _standing(base, fault)
         current = self.node()

@@ -149,8 +149,8 @@ class Pods:
     def _held_until(self, pod: Pod, status: PodStatus, now: float) -> float:
         """Return until when a write is held.
 
-        Most installs are too quick to be worth a status of their own, and a status
-        that somebody else keeps changing is put right less and less often.
+        Most installs are too quick to be worth a status of their own, and a status that somebody else keeps changing is
+        put right less and less often.
         """
         seen = self._seen[pod.uid]
         if not pod.status.containers and all(c.reason in ("Pending", "Installing") for c in status.containers):

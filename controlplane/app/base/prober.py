@@ -1,7 +1,7 @@
 """Sends the probes of modules, as a kubelet does for its Pods, and keeps what they show.
 
-Each probed module has a task. All share a bound on the probes under way, and a pace: when
-there are more than the pace allows, periods get longer and nothing else waits.
+Each probed module has a task. All share a bound on the probes under way, and a pace: when there are more than the pace
+allows, periods get longer and nothing else waits.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ Key: TypeAlias = tuple[str, str]
 class Target:
     """A running module and its probes.
 
-    run differs from one start of the module to the next, age is the seconds since it; started
-    and ready are what the Pod's status says.
+    run differs from one start of the module to the next, age is the seconds since it; started and ready are what the
+    Pod's status says.
     """
 
     key: Key

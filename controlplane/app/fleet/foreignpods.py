@@ -1,10 +1,9 @@
 """Pods on VNodes that are not modules: left alone, and reported once.
 
-A DaemonSet that tolerates everything puts a Pod on every VNode, where nothing can
-run it. Such Pods are no part of what is watched: a watch of all Pods of the cluster
-would cost more than they are worth. Instead VNodes are looked at one by one, new
-ones first, each at most once in ``EVERY`` and all together at most once a second:
-one short list of one Node, which the API server answers from an index.
+A DaemonSet that tolerates everything puts a Pod on every VNode, where nothing can run it. Such Pods are no part of what
+is watched: a watch of all Pods of the cluster would cost more than they are worth. Instead VNodes are looked at one by
+one, new ones first, each at most once in ``EVERY`` and all together at most once a second: one short list of one Node,
+which the API server answers from an index.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What gateways report of bases: put into the base's inbox, or kept for a while where it has no actor here.
 
-Whatever comes from a base or gateway may be wrong: what cannot be is counted, logged
-and has no effect.
+Whatever comes from a base or gateway may be wrong: what cannot be is counted, logged and has no effect.
 """
 
 from __future__ import annotations
@@ -102,9 +101,8 @@ class ReportRouter:
     def _answer(self, link: Link, base: BaseId, query: BaselineQuery, now: float) -> None:
         """Answer a starting base that asks for its modules, from the Deployments as they are.
 
-        One replica answers. The others keep what the base is given, since any of them may
-        become its owner. A question that comes again was not answered: then all answer, and
-        the gateway takes the first answer.
+        One replica answers. The others keep what the base is given, since any of them may become its owner. A question
+        that comes again was not answered: then all answer, and the gateway takes the first answer.
         """
         if not self.baselines.ready:
             REFUSED_REPORTS.labels("not-ready").inc()

@@ -1,9 +1,8 @@
 """Begins, keeps and ends this replica's terms over bases, through their Leases.
 
-Guarantee: a term is only reported as held while it was renewed recently enough
-that no correct replica can have taken it. Non-guarantee: writes already on their
-way when a term is lost may still land; the fence and the preconditions on them
-make them harmless.
+Guarantee: a term is only reported as held while it was renewed recently enough that no correct replica can have taken
+it. Non-guarantee: writes already on their way when a term is lost may still land; the fence and the preconditions on
+them make them harmless.
 """
 
 from __future__ import annotations
@@ -76,8 +75,8 @@ class LeaseKeeper:
     def fence(self, base: BaseId) -> int | None:
         """Return the fence of our term over a base, or None while we may not act for it.
 
-        After the others may have counted this replica as gone its terms count only
-        once they were renewed: others may have taken the leases meanwhile.
+        After the others may have counted this replica as gone its terms count only once they were renewed: others may
+        have taken the leases meanwhile.
         """
         term = self._terms.get(base)
         if term is None or not self._members.may_act() or term.renewed_at < self._members.unbroken_since():
@@ -114,8 +113,8 @@ class LeaseKeeper:
     def abandoned(self, base: BaseId) -> bool:
         """Return whether nobody can act any more under the lease of a base that has none now.
 
-        Who held it may not know that somebody deleted it, and acts until it has to renew it.
-        If we never saw it, that may be any other replica.
+        Who held it may not know that somebody deleted it, and acts until it has to renew it. If we never saw it, that
+        may be any other replica.
         """
         ended = self._records.ended(self._key(base))
         if ended is None:
@@ -146,8 +145,8 @@ class LeaseKeeper:
     async def acquire(self, base: BaseId, *, above: int = 0) -> int:
         """Begin a term with a fence above that one and return it; 0 when somebody else has the base.
 
-        Raises ClusterError. Whether the term may be acted for by now is another
-        question: the write may have taken long.
+        Raises ClusterError. Whether the term may be acted for by now is another question: the write may have taken
+        long.
         """
         now = self._clock.monotonic()
         current = self.get(base)
@@ -179,8 +178,8 @@ class LeaseKeeper:
     async def give(self, base: BaseId, to: str) -> bool:
         """End our term over a base that nobody here acts for any more, in favour of another replica.
 
-        Returns False where the lease is gone or somebody else's already. Raises ClusterError
-        if it is still ours; the term is over in any case.
+        Returns False where the lease is gone or somebody else's already. Raises ClusterError if it is still ours; the
+        term is over in any case.
         """
         term = self._terms.pop(base, None)
         OWNED.set(len(self._terms))
@@ -234,8 +233,8 @@ class LeaseKeeper:
     async def end(self, base: BaseId, *, modules: str = "") -> None:
         """End our term because the base is gone: delete its lease. Raises ClusterError.
 
-        If there were modules of ours on it their record is kept, in a lease that nobody
-        holds: the base may come back with them.
+        If there were modules of ours on it their record is kept, in a lease that nobody holds: the base may come back
+        with them.
         """
         term = self._terms.get(base)
         if term is None:

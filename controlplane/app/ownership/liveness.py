@@ -1,9 +1,8 @@
 """Who else lives: the member leases of all replicas, as this one sees them.
 
-Nobody is counted as gone on what was seen while this replica was itself cut off, and
-never without a look at the record in the cluster itself. Who was gone may be back
-before this replica sees it: ``gone`` speaks only of what its holder did not touch
-since that look.
+Nobody is counted as gone on what was seen while this replica was itself cut off, and never without a look at the record
+in the cluster itself. Who was gone may be back before this replica sees it: ``gone`` speaks only of what its holder did
+not touch since that look.
 """
 
 from __future__ import annotations
@@ -50,8 +49,8 @@ class ReplicaLiveness:
     def gone(self, holder: str, unchanged_since: float = float("-inf")) -> bool:
         """Return whether a holder is a replica of ours that ended or stopped acting; unknown holders are not.
 
-        unchanged_since is when what it holds was last seen to change. If that is
-        later than our look at its member lease, it may have come back: it is looked at again.
+        unchanged_since is when what it holds was last seen to change. If that is later than our look at its member
+        lease, it may have come back: it is looked at again.
         """
         found = self._gone.get(holder)
         if found is None:
@@ -73,8 +72,8 @@ class ReplicaLiveness:
     async def look(self, since: float, mine: Callable[[str], bool]) -> float | None:
         """Look at all others; return when the next one of them can be gone without news.
 
-        since is since when their silence counts. mine says whether a record that is
-        of no use any more is this replica's to remove.
+        since is since when their silence counts. mine says whether a record that is of no use any more is this
+        replica's to remove.
         """
         now = self._clock.monotonic()
         times: list[float] = []

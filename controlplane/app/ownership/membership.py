@@ -1,7 +1,7 @@
 """This replica among the others: keeps its member lease, and may act while it could renew it.
 
-Guarantee: ``may_act`` is true only while no correct replica can count this one as
-gone. ``liveness`` says who else lives.
+Guarantee: ``may_act`` is true only while no correct replica can count this one as gone. ``liveness`` says who else
+lives.
 """
 
 from __future__ import annotations
@@ -46,8 +46,7 @@ class NameTaken(Exception):
 class Membership:
     """Keeps this replica's member lease.
 
-    sole says that the cluster can have no other process, so that whoever holds the
-    record is dead.
+    sole says that the cluster can have no other process, so that whoever holds the record is dead.
     """
 
     def __init__(

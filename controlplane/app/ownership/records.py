@@ -1,7 +1,7 @@
 """What this replica saw of VNode Leases: since when each is unchanged, and how each that is gone ended.
 
-Total: every question has an answer for every Lease, whatever happened to it meanwhile.
-A Lease that was never seen counts as seen this moment, so that nobody takes it early.
+Total: every question has an answer for every Lease, whatever happened to it meanwhile. A Lease that was never seen
+counts as seen this moment, so that nobody takes it early.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Leftovers of bases that are gone: Leases without a Node whose holder ended.
 
-A Lease that nobody holds and that lists installed modules is no leftover at once: the
-base may come back with them, and then they are ours. It is kept for ``RECORD_KEPT``.
+A Lease that nobody holds and that lists installed modules is no leftover at once: the base may come back with them, and
+then they are ours. It is kept for ``RECORD_KEPT``.
 """
 
 from __future__ import annotations

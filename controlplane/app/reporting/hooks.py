@@ -1,8 +1,8 @@
 """Failures, sent to hooks: each once, with repetitions counted; each hook at its own pace.
 
-Nothing here ever waits for a hook but the hook's own task, and all that waits is
-bounded. A report that was sent and not answered is sent again, so that a hook may
-get it twice; one that a hook does not take in time is given up, counted and logged.
+Nothing here ever waits for a hook but the hook's own task, and all that waits is bounded. A report that was sent and
+not answered is sent again, so that a hook may get it twice; one that a hook does not take in time is given up, counted
+and logged.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Installs and uninstalls for tools: changes of desired state, one Pod for each base.
 
-They only create or delete Pods; the actors do the rest, exactly as for Pods that come
-from anywhere else. What is asked for wrongly is refused before anything is done. After
-that each Pod has a result of its own: a failure of one keeps no other back.
+They only create or delete Pods; the actors do the rest, exactly as for Pods that come from anywhere else. What is asked
+for wrongly is refused before anything is done. After that each Pod has a result of its own: a failure of one keeps no
+other back.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ class _Step:
 class Installs:
     """Installs and uninstalls modules by their Pods.
 
-    within, in seconds, bounds a call: what the cluster turns away for now is tried again
-    until then, and what is left over then has failed.
+    within, in seconds, bounds a call: what the cluster turns away for now is tried again until then, and what is left
+    over then has failed.
     """
 
     def __init__(self, cluster: Cluster, *, env: str) -> None:

@@ -1,8 +1,8 @@
 """The module deployment controller: replicas of "peer" Deployments follow the number of bases.
 
-Changes of Nodes, Pods and Deployments only wake it; after a moment one pass takes
-all of them together. Each replica keeps the counts of all Deployments, so that it
-can go on where another one left, and writes to those for which ``mine`` is true.
+Changes of Nodes, Pods and Deployments only wake it; after a moment one pass takes all of them together. Each replica
+keeps the counts of all Deployments, so that it can go on where another one left, and writes to those for which ``mine``
+is true.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Followed:
 class FollowerScaling:
     """Follows the bases of one environment.
 
-    mine says, by namespace/name, whether this replica writes to a Deployment; while replicas
-    disagree on that the resource version decides.
+    mine says, by namespace/name, whether this replica writes to a Deployment; while replicas disagree on that the
+    resource version decides.
     """
 
     def __init__(

@@ -1,12 +1,10 @@
 """Variables and arguments of a container, as Kubernetes documents them.
 
-Variables are resolved in their order: ``$(NAME)`` stands for an earlier variable, ``$$``
-for ``$``, and a reference to what is not there stays as it is. Of two variables of one
-name the later counts. Arguments may refer to all variables.
+Variables are resolved in their order: ``$(NAME)`` stands for an earlier variable, ``$$`` for ``$``, and a reference to
+what is not there stays as it is. Of two variables of one name the later counts. Arguments may refer to all variables.
 
-What is known differs: a Pod on its base knows all of it, the template of a Deployment
-has no name yet. A value that needs what is not known is None, and so is each value that
-refers to it.
+What is known differs: a Pod on its base knows all of it, the template of a Deployment has no name yet. A value that
+needs what is not known is None, and so is each value that refers to it.
 """
 
 from __future__ import annotations
@@ -141,10 +139,9 @@ def expand(text: str, values: Mapping[str, str | None]) -> str | None:
 def content(container: Container, facts: Facts) -> list[object]:
     """Return what makes a module another release, as JSON values: the URL, arguments and variables.
 
-    Where something is to be resolved the variables follow once more, in their order,
-    with what they refer to. What differs from Pod to Pod (name, UID, Node, address)
-    counts as the reference that it is, so that Pods of one template share the module;
-    the rest, labels and annotations for example, counts with its value.
+    Where something is to be resolved the variables follow once more, in their order, with what they refer to. What
+    differs from Pod to Pod (name, UID, Node, address) counts as the reference that it is, so that Pods of one template
+    share the module; the rest, labels and annotations for example, counts with its value.
     """
     env = [(name, value) for name, value in container.env if name != BIZ_VERSION_ENV]
     literals = sorted([name, value] for name, value in env if isinstance(value, str))

@@ -99,8 +99,8 @@ def tunnel_up_since(
 ) -> float | None:
     """Return since when the base could be seen at all; None while none of its tunnels is up.
 
-    Its tunnels are the current one and those that showed life not long before its
-    last sign: silence on a tunnel that it never uses says nothing.
+    Its tunnels are the current one and those that showed life not long before its last sign: silence on a tunnel that
+    it never uses says nothing.
     """
     last = max(seen.values(), default=0.0)
     used = {kind for kind, at in seen.items() if last - at < patience.dead} or {current}

@@ -46,8 +46,8 @@ MAY_STILL_COME = 600.0
 class InFlight:
     """A module's part in an order under way; until when an answer is awaited, and through which gateway.
 
-    ask_at is when it is worth asking the base (again) whether it works on the order;
-    asked is the epoch of the list that will show it, asked_before whether it was asked before.
+    ask_at is when it is worth asking the base (again) whether it works on the order; asked is the epoch of the list
+    that will show it, asked_before whether it was asked before.
     """
 
     order_id: OrderId
@@ -66,9 +66,8 @@ class InFlight:
 class Trouble:
     """Why the last order on a module did not bring it where it should be.
 
-    failures counts attempts that the base itself failed, in a row; refusals those
-    that had no effect or decided nothing; restarts is what the Pod shows. not_before
-    is None when trying again cannot help.
+    failures counts attempts that the base itself failed, in a row; refusals those that had no effect or decided
+    nothing; restarts is what the Pod shows. not_before is None when trying again cannot help.
     """
 
     verb: Verb
@@ -85,13 +84,12 @@ class Trouble:
 class Modules:
     """All that is known of the modules of a base.
 
-    listed is False until the first complete list of our term, which begins with the epoch
-    begins; list_epoch is the highest epoch of such a list. owned are the modules that we
-    installed or that a Pod wants, with what they were installed from; of those that are
-    not there, awaited says until when they may still appear; failed are those whose
-    install failed: the next list shows whether it left them there, and only then they
-    stay ours. spared are those of a baseline: until then being without a Pod does not
-    count. alone are names of which the base cannot have two versions in service.
+    listed is False until the first complete list of our term, which begins with the epoch begins; list_epoch is the
+    highest epoch of such a list. owned are the modules that we installed or that a Pod wants, with what they were
+    installed from; of those that are not there, awaited says until when they may still appear; failed are those whose
+    install failed: the next list shows whether it left them there, and only then they stay ours. spared are those of a
+    baseline: until then being without a Pod does not count. alone are names of which the base cannot have two versions
+    in service.
     """
 
     listed: bool = False

@@ -1,8 +1,7 @@
 """How orders end, and what that means for the modules of a base.
 
-The end of an order decides little by itself: it raises the epoch, and the next list
-says what is true. What it leaves behind is the trouble that delays the next attempt
-and that a Pod shows.
+The end of an order decides little by itself: it raises the epoch, and the next list says what is true. What it leaves
+behind is the trouble that delays the next attempt and that a Pod shows.
 """
 
 from __future__ import annotations

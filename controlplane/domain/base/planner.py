@@ -1,8 +1,7 @@
 """Desired against actual: which orders a base should get now.
 
-A pure function of the Pods bound to the base, what is known of its modules, the
-clock and the policy. Run again after anything changed it gives the rest of the
-work; run on a base where desired and actual agree it gives nothing.
+A pure function of the Pods bound to the base, what is known of its modules, the clock and the policy. Run again after
+anything changed it gives the rest of the work; run on a base where desired and actual agree it gives nothing.
 """
 
 from __future__ import annotations
@@ -61,8 +60,8 @@ class Intent:
 class Plan:
     """Orders to give now, when to plan again without news (None: never), and what was learned.
 
-    Each order is one intent, or several installs to be given as one batch.
-    orphan_since and alone are for the state that the plan was made from.
+    Each order is one intent, or several installs to be given as one batch. orphan_since and alone are for the state
+    that the plan was made from.
     """
 
     orders: tuple[tuple[Intent, ...], ...]
@@ -101,8 +100,8 @@ def plan(
 def _batched(intents: Sequence[Intent], state: Modules) -> tuple[tuple[Intent, ...], ...]:
     """Put the installs of each Pod into one order.
 
-    Bases answer batches by URL and take one at a time. What once failed is
-    installed alone, so that it holds nothing else up.
+    Bases answer batches by URL and take one at a time. What once failed is installed alone, so that it holds nothing
+    else up.
     """
     orders: list[tuple[Intent, ...]] = []
     batches: dict[str, dict[str, Intent]] = defaultdict(dict)

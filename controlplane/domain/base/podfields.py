@@ -1,9 +1,8 @@
 """What each field of a Pod means on a virtual node, and what of a given Pod is ignored there or refused.
 
-A module is a part of a running JVM, so that much of what a Pod can say has nothing
-to act on. The tables below are the whole truth: docs/pods.md is made from them, and a
-test compares them with the fields that Kubernetes has. Specifications are JSON objects
-as the API server has them; functions are total, whatever these hold.
+A module is a part of a running JVM, so that much of what a Pod can say has nothing to act on. The tables below are the
+whole truth: docs/pods.md is made from them, and a test compares them with the fields that Kubernetes has.
+Specifications are JSON objects as the API server has them; functions are total, whatever these hold.
 """
 
 from __future__ import annotations

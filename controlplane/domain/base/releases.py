@@ -33,8 +33,8 @@ _DIGITS = 12
 class Release:
     """What a module was or is to be installed from.
 
-    digest is empty when it is not known. pod (a UID) and created (RFC 3339) name
-    the Pod that asked for an installation of its own, and are empty otherwise.
+    digest is empty when it is not known. pod (a UID) and created (RFC 3339) name the Pod that asked for an installation
+    of its own, and are empty otherwise.
     """
 
     digest: str = ""
@@ -54,8 +54,7 @@ MISTAKEN = Release("mistaken")
 def release(pod: Pod, container: Container) -> Release:
     """Return what a Pod wants installed for one of its containers.
 
-    The digest is recorded in the cluster: computing it in another way would install
-    every module again.
+    The digest is recorded in the cluster: computing it in another way would install every module again.
     """
     text = json.dumps(content(container, facts_of(pod)), separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]

@@ -1,9 +1,8 @@
 """What a base's reply to an order means: the tables of arklet's behaviour.
 
-The outer code alone says little: a module that is there already and an absent
-one that should be removed are FAILED, a module that did not start is an internal
-error, and SUCCESS may speak of another module than the one asked for (the names
-in the jar's manifest win over those in the request).
+The outer code alone says little: a module that is there already and an absent one that should be removed are FAILED, a
+module that did not start is an internal error, and SUCCESS may speak of another module than the one asked for (the
+names in the jar's manifest win over those in the request).
 """
 
 from __future__ import annotations
@@ -122,9 +121,8 @@ def _mismatch(key: ModuleKey, found: tuple[ModuleKey, ...], *, installed: bool) 
 def batch_meaning(key: ModuleKey, url: str, outcome: Reply | BatchInstalled) -> Meaning:
     """Read what the answer to a batch says of the module that was to come from url.
 
-    One URL that cannot be opened makes the base give up the whole batch, and a base
-    that knows no batches, or is busy with one, refuses it: then each is tried alone. So
-    is one that failed, since a batch does not say why.
+    One URL that cannot be opened makes the base give up the whole batch, and a base that knows no batches, or is busy
+    with one, refuses it: then each is tried alone. So is one that failed, since a batch does not say why.
     """
     if isinstance(outcome, BatchInstalled):
         for item, reply in outcome.items:
@@ -173,8 +171,8 @@ def _path_taken(path: str, message: str) -> str:
 def _thrown(reply: Reply) -> str:
     """Return the words for what the base itself ran into.
 
-    What lies deeper in a trace belongs to the module: one that cannot reach its
-    database when it starts was fetched well.
+    What lies deeper in a trace belongs to the module: one that cannot reach its database when it starts was fetched
+    well.
     """
     if reply.message.strip() not in _NOTHING_SAID:
         return reply.message

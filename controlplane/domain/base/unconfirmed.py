@@ -1,9 +1,8 @@
 """Orders that stay without an answer: when they are given up, and when the base is asked what it does.
 
-Over MQTT a command is lost without a word when it meets a base that is away from
-the broker. Waiting for the order's deadline would cost minutes, so that the base is
-asked for its modules much sooner; that it still works on an order is seen by a
-module that is RESOLVED, or by the conflict with which it refuses the order sent again.
+Over MQTT a command is lost without a word when it meets a base that is away from the broker. Waiting for the order's
+deadline would cost minutes, so that the base is asked for its modules much sooner; that it still works on an order is
+seen by a module that is RESOLVED, or by the conflict with which it refuses the order sent again.
 """
 
 from __future__ import annotations
@@ -66,9 +65,9 @@ def ask_by(state: Modules, order_id: OrderId, at: float) -> Modules:
 def undelivered(state: Modules, listed: ModuleList, *, again_at: float) -> tuple[Modules, tuple[OrderId, ...]]:
     """Return the asked_before orders of which this list shows that no answer need be awaited, to be given up as lost.
 
-    The base works on a module that is RESOLVED, so its order is asked_before again at
-    again_at. In every other state there is nothing to lose: either the effect is
-    there already, or sending the order again has it or is refused as a duplicate.
+    The base works on a module that is RESOLVED, so its order is asked_before again at again_at. In every other state
+    there is nothing to lose: either the effect is there already, or sending the order again has it or is refused as a
+    duplicate.
     """
     asked = {n: f for n, f in state.in_flight.items() if f.asked is not None and listed.epoch >= f.asked}
     if not asked or not listed.complete or listed.unchanged:

@@ -64,8 +64,8 @@ class Source:
 class News:
     """What arrived since the actor last looked; source is the gateway that last showed life. Times are monotonic.
 
-    Bounded without losing anything that counts: newer heartbeats, health answers and module
-    lists replace older ones, and there are at most as many results as there were orders.
+    Bounded without losing anything that counts: newer heartbeats, health answers and module lists replace older ones,
+    and there are at most as many results as there were orders.
     """
 
     source: Source | None = None

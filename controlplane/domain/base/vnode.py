@@ -1,8 +1,7 @@
 """What the Node of a base should be: pure functions from what the base reports to a NodeSpec.
 
-Name, labels, taints, addresses and pod count are those of the Go Module
-Controller V2. Memory stands for metaspace: capacity is the JVM's limit,
-allocatable the limit less what the base itself used before modules came.
+Name, labels, taints, addresses and pod count are those of the Go Module Controller V2. Memory stands for metaspace:
+capacity is the JVM's limit, allocatable the limit less what the base itself used before modules came.
 """
 
 from __future__ import annotations
@@ -83,8 +82,8 @@ def node_spec(
 ) -> NodeSpec:
     """Return the Node that stands for a base; now is used for conditions that are new.
 
-    kubelet is where the API server asks for logs, if anywhere; offered is what the Node
-    has of resources that a base does not limit.
+    kubelet is where the API server asks for logs, if anywhere; offered is what the Node has of resources that a base
+    does not limit.
     """
     return NodeSpec(
         name=node_name(profile.base, profile.env),
@@ -174,8 +173,8 @@ def room(
 ) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """Return capacity and allocatable.
 
-    Memory is that of metaspace, or what is offered where the JVM has no limit; as long as
-    the base has not reported which, or nothing is offered, there is no figure, rather than 0.
+    Memory is that of metaspace, or what is offered where the JVM has no limit; as long as the base has not reported
+    which, or nothing is offered, there is no figure, rather than 0.
     """
     rest = {"pods": PODS, **{name: size for name, size in offered.items() if name != "memory"}}
     if metaspace is None:
@@ -195,8 +194,8 @@ def room(
 def own_use(used: int, present: Collection[ModuleKey], pods: Iterable[Pod]) -> int:
     """Return the bytes of metaspace that a base uses itself, of those used in all, both in bytes.
 
-    Modules that are there count as what their Pods request, once for each module: for
-    the scheduler these requests are used, too.
+    Modules that are there count as what their Pods request, once for each module: for the scheduler these requests are
+    used, too.
     """
     requested: dict[ModuleKey, int] = {}
     for pod in pods:
@@ -285,9 +284,8 @@ def _internal_ip(node: Node) -> str:
 def address_of(node: Node, kubelet_ip: str = "") -> Address | None:
     """Return where the base of a Node listens, from our annotation or as the original kept it; None if it is not there.
 
-    The original replaces the base's address by kubelet_ip, that of the Service before
-    its kubelet API: then nothing is known of it, which is an Address without ip. So it
-    is of a base over MQTT that does not know its own address.
+    The original replaces the base's address by kubelet_ip, that of the Service before its kubelet API: then nothing is
+    known of it, which is an Address without ip. So it is of a base over MQTT that does not know its own address.
     """
     if node.annotations.get(contract.ANNOTATION_BASE_ADDRESS) == str(NO_ADDRESS):
         return NO_ADDRESS

@@ -1,8 +1,7 @@
 """The status of a module Pod, from what is known of its modules.
 
-A pure function of the Pod as it is and of facts; it returns None where the Pod's
-status says all that already, so that nothing is written twice and a status that
-somebody else changed is put right.
+A pure function of the Pod as it is and of facts; it returns None where the Pod's status says all that already, so that
+nothing is written twice and a status that somebody else changed is put right.
 """
 
 from __future__ import annotations
@@ -63,8 +62,8 @@ def pod_status(
 ) -> PodStatus | None:
     """Return the status to write, or None when the Pod has it.
 
-    now is monotonic and belongs to modules, wall is written. releases are those of
-    ``wishes.releases``, readings are what is known from the probes of its modules.
+    now is monotonic and belongs to modules, wall is written. releases are those of ``wishes.releases``, readings are
+    what is known from the probes of its modules.
     """
     if not modules.listed or pod.status.terminal:
         return None

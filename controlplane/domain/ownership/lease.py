@@ -47,10 +47,9 @@ class Wait:
 def wait(lease: Lease, *, me: str, unchanged_for: float, holder_gone: bool) -> float:
     """Return the seconds until the lease may be taken, 0 when it may be now.
 
-    unchanged_for is how many seconds the record has been seen unchanged.
-    holder_gone:  its holder stopped acting for good: its member lease
-    was released or expired. Our own lease is taken again at once, since no other
-    process may use our name.
+    unchanged_for is how many seconds the record has been seen unchanged. holder_gone:  its holder stopped acting for
+    good: its member lease was released or expired. Our own lease is taken again at once, since no other process may use
+    our name.
     """
     if lease.holder in ("", me) or holder_gone:
         return 0.0
@@ -62,8 +61,8 @@ def claim(
 ) -> Create | Take | Wait:
     """Decide how fresh.holder begins a term over the base.
 
-    fresh carries name, labels, holder, the times to write, and the fence with which
-    a record that does not exist yet begins (see first_fence).
+    fresh carries name, labels, holder, the times to write, and the fence with which a record that does not exist yet
+    begins (see first_fence).
     """
     if lease is None:
         return Create(fresh)
@@ -85,9 +84,8 @@ def claim(
 def first_fence(wall: float, known: int) -> int:
     """Return the fence of a new record: above every fence known for the base, and above those that nobody remembers.
 
-    A lease is deleted with its base; when the base returns, gateways may still
-    know its old fence. Seconds since 2024 outrun any number of takeovers, and fit
-    the 32 bits that the API has for it.
+    A lease is deleted with its base; when the base returns, gateways may still know its old fence. Seconds since 2024
+    outrun any number of takeovers, and fit the 32 bits that the API has for it.
     """
     return max(int(wall) - 1_704_067_200, known, 0) + 1
 

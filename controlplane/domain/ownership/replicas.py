@@ -67,8 +67,8 @@ def may_act(*, now: float, renewed_at: float) -> bool:
 def unbroken(*, now: float, renewed_at: float) -> bool:
     """Return whether nobody can have counted a replica as gone from its last renewal to one that is confirmed now.
 
-    The record changed between the two, so that nobody saw it unchanged for longer; a
-    tenth is for clocks that run at different rates.
+    The record changed between the two, so that nobody saw it unchanged for longer; a tenth is for clocks that run at
+    different rates.
     """
     return now - renewed_at < DURATION * 0.9
 
@@ -112,8 +112,7 @@ def assigned(orphans: Sequence[str], loads: Mapping[str, int], among: Collection
 def gifts(me: str, loads: Mapping[str, int], among: Collection[str]) -> dict[str, int]:
     """Return how many bases I should give to whom: as few as make loads even, none while they are nearly so.
 
-    loads are the bases of each replica that lives; those of them that are not among
-    the takers give everything away.
+    loads are the bases of each replica that lives; those of them that are not among the takers give everything away.
     """
     if not among:
         return {}

@@ -1,7 +1,7 @@
 """Baselines: the modules that a starting base is given, as the scheduler would place them there.
 
-Thousands of bases start together and ask the same, so that an offer is made from the
-Deployments once and an answer once for all bases that its rules treat alike.
+Thousands of bases start together and ask the same, so that an offer is made from the Deployments once and an answer
+once for all bases that its rules treat alike.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ MOST_KEPT = 1024
 class Baseline:
     """An answer: of each name the module of the newest Deployment, oldest first. Equal ones are one object.
 
-    A module with arguments or variables is left to its Pod, as a baseline has no place
-    for them.
+    A module with arguments or variables is left to its Pod, as a baseline has no place for them.
     """
 
     modules: tuple[Container, ...]

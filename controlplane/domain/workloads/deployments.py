@@ -1,9 +1,8 @@
 """Module Deployments: which bases they ask for, and for which of them nothing is done, and why.
 
-As in the Go Module Controller V2 the label of the environment puts a Deployment into
-baselines, and the strategy "peer" alone has its replicas follow the bases. One of that
-strategy without the environment's label is left to the one environment in which its Pods
-may run: its replicas are the number of all its bases, and a control plane knows those of
+As in the Go Module Controller V2 the label of the environment puts a Deployment into baselines, and the strategy "peer"
+alone has its replicas follow the bases. One of that strategy without the environment's label is left to the one
+environment in which its Pods may run: its replicas are the number of all its bases, and a control plane knows those of
 its own environment only.
 """
 
@@ -68,8 +67,7 @@ def demand_of(deployment: ModuleDeployment) -> Demand | None:
 def baseline_demand(deployment: ModuleDeployment, env: str, *, peers_follow: bool) -> Demand | None:
     """Return which starting bases get the modules of a Deployment; None if none does.
 
-    One that is scaled to 0 gives none, but for a peer one if peers_follow: it will
-    have a replica for the base.
+    One that is scaled to 0 gives none, but for a peer one if peers_follow: it will have a replica for the base.
     """
     if deployment.labels.get(ENV) != env or deployment.beyond_node:
         return None

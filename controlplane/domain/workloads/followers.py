@@ -36,8 +36,7 @@ class Count:
 class Census:
     """The VNodes of one demand, kept current Node by Node, so that a change costs no look at all others.
 
-    closed holds the CLOSED ones and whether each is ready: they count only for a
-    Deployment that has a Pod there.
+    closed holds the CLOSED ones and whether each is ready: they count only for a Deployment that has a Pod there.
     """
 
     def __init__(self, demand: Demand, nodes: Iterable[Node]) -> None:

@@ -1,11 +1,9 @@
 """May Kubernetes place a Pod on a Node? Node selector, node affinity, taints and cordons, judged as its scheduler does.
 
-Only facts of the Node itself are judged. Other Pods, requests of resources, volumes and
-preferences are not: they decide which of the Nodes that are admitted here a Pod gets, or
-that it has to wait.
+Only facts of the Node itself are judged. Other Pods, requests of resources, volumes and preferences are not: they
+decide which of the Nodes that are admitted here a Pod gets, or that it has to wait.
 
-Rules come from ``controlplane.cluster.scheduling``, which gives NotUnderstood for what this
-module does not know.
+Rules come from ``controlplane.cluster.scheduling``, which gives NotUnderstood for what this module does not know.
 """
 
 from __future__ import annotations

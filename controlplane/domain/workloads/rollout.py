@@ -18,9 +18,9 @@ _ON_ITS_WAY = frozenset({"", "Pending", "Installing", "Starting"})
 class Workload:
     """A Deployment or DaemonSet, with the counts of its status.
 
-    observed: its controller has taken up the newest specification. total counts all
-    its Pods, of any specification. selector chooses them; None chooses none. containers
-    are those of the template. failure is why its controller makes no progress.
+    observed: its controller has taken up the newest specification. total counts all its Pods, of any specification.
+    selector chooses them; None chooses none. containers are those of the template. failure is why its controller makes
+    no progress.
     """
 
     kind: str

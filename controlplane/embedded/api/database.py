@@ -1,9 +1,8 @@
 """The SQLite file: one owner, one thread, requests in batches.
 
-The requests that wait are run in one transaction (group commit), each in a savepoint
-of its own, so that a refused one leaves no trace and a crash leaves the file as it was
-after some batch. Results, and the changes that made them, are handed to the event loop
-only after the commit, in the order of their versions.
+The requests that wait are run in one transaction (group commit), each in a savepoint of its own, so that a refused one
+leaves no trace and a crash leaves the file as it was after some batch. Results, and the changes that made them, are
+handed to the event loop only after the commit, in the order of their versions.
 """
 
 from __future__ import annotations
@@ -263,8 +262,8 @@ def _is_whole(resource: object, namespace: object, name: object, uid: object, bo
 def _take_over_pods_of_replica_sets(connection: sqlite3.Connection) -> None:
     """Go from format 1 to 2: Deployments own their Pods themselves, and no table says who owns what.
 
-    Pods of a ReplicaSet that nobody owned stay as they are; one that was gone already
-    counts as a Deployment that is gone.
+    Pods of a ReplicaSet that nobody owned stay as they are; one that was gone already counts as a Deployment that is
+    gone.
     """
     sets = connection.execute("SELECT uid, body FROM objects WHERE resource='replicasets'").fetchall()
     owners = {uid: orjson.loads(body)["metadata"].get("ownerReferences", []) for uid, body in sets}

@@ -1,7 +1,7 @@
 """Checks of fields, put together as tables, with errors in the words of the Kubernetes API.
 
-Fields that an object should not have are collected apart from the errors: stored
-objects may have them, manifests may not.
+Fields that an object should not have are collected apart from the errors: stored objects may have them, manifests may
+not.
 """
 
 from __future__ import annotations
@@ -195,9 +195,8 @@ def fields(
 ) -> Check:
     """Return the check of an object.
 
-    others are fields that may hold anything. required ones must be there and not be
-    empty. also is done when nothing was found wrong with the fields by themselves. An
-    object that is not strict may have more fields.
+    others are fields that may hold anything. required ones must be there and not be empty. also is done when nothing
+    was found wrong with the fields by themselves. An object that is not strict may have more fields.
     """
     checks = dict.fromkeys(others, anything) | dict(known)
 

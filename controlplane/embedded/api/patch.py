@@ -26,8 +26,8 @@ _ORDER = "$setElementOrder/"
 def merge(target: Any, patch: Json, *, former: Any = None) -> Json:
     """Apply a merge patch: objects merge, null deletes, everything else replaces.
 
-    What former has and patch has not is removed, too: so kubectl apply brings an object
-    from the manifest that it had to the present one, and leaves what others set.
+    What former has and patch has not is removed, too: so kubectl apply brings an object from the manifest that it had
+    to the present one, and leaves what others set.
     """
     result: Json = dict(target) if isinstance(target, dict) else {}
     said: Json = former if isinstance(former, dict) else {}
@@ -46,8 +46,8 @@ def merge(target: Any, patch: Json, *, former: Any = None) -> Json:
 def strategic(target: Any, patch: Json) -> Json:
     """Apply a strategic merge patch: a merge patch in which lists with a merge key merge item by item.
 
-    Of the directives, those for the order of a list and for the deletion of an item are
-    known. Raises Rejected for others, and for items without the key.
+    Of the directives, those for the order of a list and for the deletion of an item are known. Raises Rejected for
+    others, and for items without the key.
     """
     result: Json = dict(target) if isinstance(target, dict) else {}
     for name, value in patch.items():

@@ -1,7 +1,7 @@
 """What the objects of each resource may hold, as the Kubernetes API has it for the fields that this cluster acts on.
 
-Misspelt fields of manifests are refused, as ``kubectl apply`` does it by default; in
-volumes, security contexts and other parts that this cluster does not act on, anything goes.
+Misspelt fields of manifests are refused, as ``kubectl apply`` does it by default; in volumes, security contexts and
+other parts that this cluster does not act on, anything goes.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ MAX_BYTES = 16 * 1024 * 1024
 class Journal:
     """The changes of one resource after the version floor, in the order of their versions, from which watches are fed.
 
-    Bounded: a watch that is slower than that, or that resumes from before, gets Expired
-    and lists again. So no watch has a queue of its own.
+    Bounded: a watch that is slower than that, or that resumes from before, gets Expired and lists again. So no watch
+    has a queue of its own.
     """
 
     def __init__(self, floor: int, *, max_changes: int = MAX_CHANGES, max_bytes: int = MAX_BYTES) -> None:
@@ -79,9 +79,8 @@ class Journal:
 class EmbeddedApiServer:
     """The objects of the embedded cluster. Belongs to the event loop in which it was opened.
 
-    Implements ``controlplane.cluster.api.ApiServer``. A failing disk is Transient
-    (SQLite undid the write), a full one StorageFull, a broken file StorageDamaged,
-    a deadline that passed Unknown.
+    Implements ``controlplane.cluster.api.ApiServer``. A failing disk is Transient (SQLite undid the write), a full one
+    StorageFull, a broken file StorageDamaged, a deadline that passed Unknown.
     """
 
     def __init__(self, database: Database) -> None:
@@ -210,8 +209,8 @@ class EmbeddedApiServer:
     async def apply(self, manifest: Json, dry_run: bool = False) -> tuple[Json, str]:
         """Create or bring an object to a manifest by kubectl's three-way merge.
 
-        Returns the object and "created", "configured" or "unchanged"; a dry run
-        checks and returns the same without writing. Raises Rejected.
+        Returns the object and "created", "configured" or "unchanged"; a dry run checks and returns the same without
+        writing. Raises Rejected.
         """
         return await self.write(lambda transaction: writes.apply(transaction, manifest, dry_run))
 

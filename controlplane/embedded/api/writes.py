@@ -1,9 +1,8 @@
 """The requests of the API as operations on a transaction, and what they do to an object.
 
-Each checks everything before it writes. The server owns uid, timestamps, generation and
-resourceVersion; spec and status are written separately; a Pod that is bound to a Node is
-deleted in two steps, because only the Node's agent knows when it has ended. Messages are
-those of a Kubernetes API server where people and tools know them.
+Each checks everything before it writes. The server owns uid, timestamps, generation and resourceVersion; spec and
+status are written separately; a Pod that is bound to a Node is deleted in two steps, because only the Node's agent
+knows when it has ended. Messages are those of a Kubernetes API server where people and tools know them.
 """
 
 from __future__ import annotations

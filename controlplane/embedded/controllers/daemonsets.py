@@ -1,7 +1,6 @@
 """The DaemonSet controller: one Pod on each Node that the template selects and tolerates.
 
-Its Pods are bound from the start. Whether a Node is Ready or cordoned plays no
-role, as in Kubernetes.
+Its Pods are bound from the start. Whether a Node is Ready or cordoned plays no role, as in Kubernetes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """What the store has of Nodes, Pods and workloads, kept in memory for the scheduler and the controllers.
 
-Changes arrive before their writer continues, so a controller that has written sees its
-own writes: no expectations, no stale reads. Views are small, frozen, and interned where
-they repeat. Stored objects may carry anything in fields that validation does not look at, so
-reading never raises: what has the wrong type counts as absent.
+Changes arrive before their writer continues, so a controller that has written sees its own writes: no expectations, no
+stale reads. Views are small, frozen, and interned where they repeat. Stored objects may carry anything in fields that
+validation does not look at, so reading never raises: what has the wrong type counts as absent.
 """
 
 from __future__ import annotations
@@ -51,8 +50,8 @@ class Rules:
 class PodView:
     """A Pod.
 
-    owner is the workload that controls it. Times are RFC 3339 texts; blocked is why it has no
-    Node yet; waits: somebody else is to place it, or to say when it may be placed.
+    owner is the workload that controls it. Times are RFC 3339 texts; blocked is why it has no Node yet; waits: somebody
+    else is to place it, or to say when it may be placed.
     """
 
     key: ObjectKey

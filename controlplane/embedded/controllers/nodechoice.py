@@ -1,10 +1,9 @@
 """Which Node a Pod goes to: pure.
 
-Filters, in the order in which their refusals are counted: the Node is schedulable
-and Ready, selector and required affinity, taints, room for one more Pod, required
-affinity and anti-affinity between Pods (both ways). Among what is left, the Node
-with the fewest Pods of the same owner, then the fewest Pods, then the first name.
-Preferences, topology spread constraints and resource requests are not looked at.
+Filters, in the order in which their refusals are counted: the Node is schedulable and Ready, selector and required
+affinity, taints, room for one more Pod, required affinity and anti-affinity between Pods (both ways). Among what is
+left, the Node with the fewest Pods of the same owner, then the fewest Pods, then the first name. Preferences, topology
+spread constraints and resource requests are not looked at.
 """
 
 from __future__ import annotations

@@ -115,8 +115,8 @@ def new_pod(key: ObjectKey, workload: Json, prefix: str, labels: Json, node: str
 def removal_order(pods: Iterable[PodView], crowd: Mapping[str, int]) -> list[PodView]:
     """Sort Pods, those to be removed first in front, as Kubernetes ranks them.
 
-    crowd is how many Pods of the same Deployment each Node has: where an old and a
-    new one share a Node, the old one goes before others.
+    crowd is how many Pods of the same Deployment each Node has: where an old and a new one share a Node, the old one
+    goes before others.
     """
 
     def rank(pod: PodView) -> tuple[bool, int, bool, int, int]:

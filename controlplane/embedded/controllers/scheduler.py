@@ -1,7 +1,7 @@
 """Binds Pods that have no Node, says on others why they cannot be, removes those that cannot stay where they are.
 
-Pods cannot stay where their Node is gone, or has a NoExecute taint that they do not
-tolerate. tolerationSeconds is not counted down: a toleration holds as long as it is there.
+Pods cannot stay where their Node is gone, or has a NoExecute taint that they do not tolerate. tolerationSeconds is not
+counted down: a toleration holds as long as it is there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Answers to mutations: one that is sent again with its request id is answered again and not done again.
 
-A caller that goes away does not stop what it began. All that is under way belongs to
-Answers, which ends it with the replica.
+A caller that goes away does not stop what it began. All that is under way belongs to Answers, which ends it with the
+replica.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Answers:
     ) -> T:
         """Do the work unless this request was done or is under way; return its answer.
 
-        An answer that is not final is forgotten. Raises Refusal, Busy, what work raised,
-        and Ending where the replica ended first.
+        An answer that is not final is forgotten. Raises Refusal, Busy, what work raised, and Ending where the replica
+        ended first.
         """
         if not request.request_id or len(request.request_id) > 128:
             raise Refusal("request_id is needed, at most 128 characters", "request_id")

@@ -1,8 +1,7 @@
 """What tools see of every VNode: one entry each, made again only where something changed.
 
-Of VNodes that this replica owns, and of those that nobody speaks for, entries are made
-from memory; of others they are what their owners sent (``replicas``). Lists, pages and
-watches read the entries.
+Of VNodes that this replica owns, and of those that nobody speaks for, entries are made from memory; of others they are
+what their owners sent (``replicas``). Lists, pages and watches read the entries.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The other replicas, followed for what only they know: each holds live state for the VNodes that it owns.
 
-There is one stream to each, opened when a tool asks and closed a while after the last
-one did. It begins with all that the other one owns. What a broken one brought stays
-until its replica sent everything again: silence is no news.
+There is one stream to each, opened when a tool asks and closed a while after the last one did. It begins with all that
+the other one owns. What a broken one brought stays until its replica sent everything again: silence is no news.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ class Rollouts:
     ) -> tuple[Rollout, tuple[str, ...]]:
         """Return how far a module is on targets, or where Pods ask for it; any version when none is given.
 
-        Also returns which replicas could not be asked, where only they know. Raises
-        Refusal, Missing when nothing asks for it.
+        Also returns which replicas could not be asked, where only they know. Raises Refusal, Missing when nothing asks
+        for it.
         """
         if not name:
             raise Refusal("a name is needed", "module.name")

@@ -1,8 +1,7 @@
 """ModuleControllerService: what mctl and other tools speak.
 
-Guarantees: a mutation sent again with its request_id is answered again and not
-done again while this replica lives, and the changes themselves are idempotent.
-Once the replica ends, every call ends so before the state of its bases goes.
+Guarantees: a mutation sent again with its request_id is answered again and not done again while this replica lives, and
+the changes themselves are idempotent. Once the replica ends, every call ends so before the state of its bases goes.
 """
 
 from __future__ import annotations

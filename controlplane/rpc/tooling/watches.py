@@ -1,7 +1,6 @@
 """The watch calls: everything as it is, a mark that says so, then each change.
 
-What a watch keeps is bounded by what there is to see; a reader of events that falls
-behind is cut off.
+What a watch keeps is bounded by what there is to see; a reader of events that falls behind is cut off.
 """
 
 from __future__ import annotations

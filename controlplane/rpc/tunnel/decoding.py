@@ -1,9 +1,8 @@
 """What gateways send, checked and made into facts. Nothing else of the control plane sees what was not checked.
 
-What cannot be is refused with Unreadable, one report or result at a time: the stream and
-its neighbours in a batch are not concerned. Enum values that are not known are none
-("unspecified"), as newer gateways may have more of them. Texts that only describe are cut
-and freed of control characters; what names something is refused when it has some or is too
+What cannot be is refused with Unreadable, one report or result at a time: the stream and its neighbours in a batch are
+not concerned. Enum values that are not known are none ("unspecified"), as newer gateways may have more of them. Texts
+that only describe are cut and freed of control characters; what names something is refused when it has some or is too
 long. Lengths are in characters.
 """
 
@@ -150,8 +149,7 @@ def _fact(message: pb.Report, kind: str, tunnel: TunnelKind) -> Fact:
 def order_result(message: pb.OrderResult, *, env: str) -> tuple[BaseId, OrderResult]:
     """Read an OrderResult; raises Unreadable if it does not say whose it is.
 
-    An outcome that cannot be read is unknown: the order had one, and only the base
-    knows which.
+    An outcome that cannot be read is unknown: the order had one, and only the base knows which.
     """
     base, order = _base(message.base_id, env), _name(message.order_id, "order_id")
     try:

@@ -1,8 +1,7 @@
 """TunnelService: one session for each gateway stream.
 
-Guarantees: everything is acknowledged only after the fleet took it; one task
-reads and one writes; what waits to be sent is bounded by the bases and orders
-there are, newer Watches and claims replacing older ones. End of stream without
+Guarantees: everything is acknowledged only after the fleet took it; one task reads and one writes; what waits to be
+sent is bounded by the bases and orders there are, newer Watches and claims replacing older ones. End of stream without
 Goodbye means lost.
 """
 
@@ -58,8 +57,8 @@ class _Ended(Exception):
 class _Replaced(_Ended):
     """A newer stream of the same gateway is served instead.
 
-    Ending a call by cancelling its task would leave the stream open without a
-    status, so the session is asked to end itself.
+    Ending a call by cancelling its task would leave the stream open without a status, so the session is asked to end
+    itself.
     """
 
     def __init__(self) -> None:

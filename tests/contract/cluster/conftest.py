@@ -1,7 +1,6 @@
 """The two API servers under one suite: embedded, and Kubernetes where its programs are to be had.
 
-CONTRACT_KUBECONFIG names a kubeconfig of an expendable cluster to use instead of
-starting one.
+CONTRACT_KUBECONFIG names a kubeconfig of an expendable cluster to use instead of starting one.
 """
 
 from __future__ import annotations

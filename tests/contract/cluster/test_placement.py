@@ -1,7 +1,7 @@
 """The real scheduler and we come to the same Nodes, for every rule of the table.
 
-Of each case there are as many Pods as Nodes, and no two of them may be on one Node: the
-scheduler puts one on each Node that its rules allow, and leaves the others waiting.
+Of each case there are as many Pods as Nodes, and no two of them may be on one Node: the scheduler puts one on each Node
+that its rules allow, and leaves the others waiting.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
 """Does by hand what kubelet, container runtime and cluster network would: Pods run as processes of this machine.
 
-There is one Node for them, "worker". A Pod's container becomes a process with the
-command, the arguments and the variables of its spec, those from ConfigMaps, Secrets
-and the Pod's fields included, and with a token of its service account. What belongs
-to a container's network is made fit for one machine: free ports of 127.0.0.1 instead
-of fixed ones; where a Service is named, a port that leads to the Pods that it selects;
-where a headless one is named, their ports. A Pod becomes Ready when /readyz says so, and
-gets SIGTERM when it is deleted.
+There is one Node for them, "worker". A Pod's container becomes a process with the command, the arguments and the
+variables of its spec, those from ConfigMaps, Secrets and the Pod's fields included, and with a token of its service
+account. What belongs to a container's network is made fit for one machine: free ports of 127.0.0.1 instead of fixed
+ones; where a Service is named, a port that leads to the Pods that it selects; where a headless one is named, their
+ports. A Pod becomes Ready when /readyz says so, and gets SIGTERM when it is deleted.
 """
 
 from __future__ import annotations
@@ -79,8 +77,8 @@ class Running:
 class HandKubelet:
     """Runs the Pods of koupleless-system until it is closed; a context manager.
 
-    stand_ins are variables for what is not in the cluster here, by the beginning of
-    those that they take the place of: a Pod that has such a one gets them.
+    stand_ins are variables for what is not in the cluster here, by the beginning of those that they take the place of:
+    a Pod that has such a one gets them.
     """
 
     def __init__(self, cluster: KubeCluster, programs: Programs, stand_ins: Mapping[str, Mapping[str, str]]) -> None:

@@ -1,7 +1,7 @@
 """The pages show what really happens: every console block that is not marked is run, and its output compared.
 
-One quick start serves all blocks, in the order in which they are read: README.md,
-then the other pages. Pages about a Kubernetes cluster are in test_deployment.
+One quick start serves all blocks, in the order in which they are read: README.md, then the other pages. Pages about a
+Kubernetes cluster are in test_deployment.
 """
 
 from __future__ import annotations

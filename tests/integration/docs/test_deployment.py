@@ -1,8 +1,7 @@
 """Following deployment.md on a clean cluster, from the first block to the last, does what it shows.
 
-kube-apiserver, scheduler, controller-manager, kubectl and the manifests are the real
-ones, and Pods run under the shipped service account; only containers are processes
-of this machine (tests/integration/deploy/kubelet.py).
+kube-apiserver, scheduler, controller-manager, kubectl and the manifests are the real ones, and Pods run under the
+shipped service account; only containers are processes of this machine (tests/integration/deploy/kubelet.py).
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Brokers that do not give all that a gateway asks for, each in its way: the gateway serves, and says what it saw.
 
-What they do was taken from brokers that exist: EMQX (refuses, and from 6.3 ends the
-connection), RabbitMQ and amqtt (take the filter for a plain topic), VerneMQ and AWS IoT
-(end the connection over what a user has no right to, the latter over more than eight
-filters too).
+What they do was taken from brokers that exist: EMQX (refuses, and from 6.3 ends the connection), RabbitMQ and amqtt
+(take the filter for a plain topic), VerneMQ and AWS IoT (end the connection over what a user has no right to, the
+latter over more than eight filters too).
 """
 
 from __future__ import annotations

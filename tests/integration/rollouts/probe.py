@@ -18,8 +18,7 @@ class Incomplete(Exception):
 def gaps(histories: Mapping[str, Sequence[Json]], module: str, *, until: float) -> list[str]:
     """Name each stretch of time in which a base had no ACTIVATED version of a module that it once had.
 
-    histories are what Bases.history returns; until, in monotonic seconds, is when they were read.
-    Raises Incomplete.
+    histories are what Bases.history returns; until, in monotonic seconds, is when they were read. Raises Incomplete.
     """
     found = []
     for base, moments in histories.items():

@@ -1,10 +1,9 @@
 """The whole of it: replicas, gateways, bases, a cluster, people, faults; and what must hold meanwhile.
 
-Checked at every step: I1 (nobody acts for a base beside another one, fences rise with
-the terms, nothing with an old fence is carried out) and I2 (an order is carried out at
-most once and has one outcome, no module that is wanted is uninstalled, nothing is
-deleted that should stay). Checked by ``settle``: once faults have stopped, every base
-has one owner, loads are even, and bases have the modules that are wanted.
+Checked at every step: I1 (nobody acts for a base beside another one, fences rise with the terms, nothing with an old
+fence is carried out) and I2 (an order is carried out at most once and has one outcome, no module that is wanted is
+uninstalled, nothing is deleted that should stay). Checked by ``settle``: once faults have stopped, every base has one
+owner, loads are even, and bases have the modules that are wanted.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """I1 and I2 hold in every run that is explored, and whatever happened comes to rest.
 
-A run that fails is printed as a seed and a list of faults, shortened as far as
-hypothesis can, with the command that runs it again. More of them:
-OWNERSHIP_RUNS=2000 pytest tests/unit/ownership, or python -m tests.unit.ownership.explore.
+A run that fails is printed as a seed and a list of faults, shortened as far as hypothesis can, with the command that
+runs it again. More of them: OWNERSHIP_RUNS=2000 pytest tests/unit/ownership, or python -m tests.unit.ownership.explore.
 """
 
 from __future__ import annotations

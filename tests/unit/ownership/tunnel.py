@@ -1,7 +1,7 @@
 """The streams between gateways and replicas: messages in order, delayed, lost with their stream.
 
-Stands in for gRPC on both sides: what the gateways' ``ReplicaStream`` calls, and the context
-that ``TunnelServicer.Connect`` reads and writes.
+Stands in for gRPC on both sides: what the gateways' ``ReplicaStream`` calls, and the context that
+``TunnelServicer.Connect`` reads and writes.
 """
 
 from __future__ import annotations

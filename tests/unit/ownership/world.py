@@ -1,9 +1,8 @@
 """Time and processes of the model: one true time, one heap of events, one seeded source of chance.
 
-Every process is a real asyncio loop on a clock of its own (offset, rate), which the
-world steps. A paused process runs nothing; what reaches it waits. Whatever a process
-sends leaves it at the end of the callback that sent it, or when it is resumed: a pause
-falls between any check and the write or message that follows it.
+Every process is a real asyncio loop on a clock of its own (offset, rate), which the world steps. A paused process runs
+nothing; what reaches it waits. Whatever a process sends leaves it at the end of the callback that sent it, or when it
+is resumed: a pause falls between any check and the write or message that follows it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """A base, its tunnel and its controller as a model: every step of each is one call, in any order a test likes.
 
-The base installs (alone or in batches), switches and uninstalls as arklet does, in one
-of three modes of having two versions, with or without leaving broken modules behind.
-Commands may be lost, run late, be refused because the module is locked, or be carried
-out and told as failed; lists are snapshots that may arrive late; results may be lost
-or come twice; base and controller may restart at any point.
+The base installs (alone or in batches), switches and uninstalls as arklet does, in one of three modes of having two
+versions, with or without leaving broken modules behind. Commands may be lost, run late, be refused because the module
+is locked, or be carried out and told as failed; lists are snapshots that may arrive late; results may be lost or come
+twice; base and controller may restart at any point.
 """
 
 from __future__ import annotations
