@@ -189,7 +189,7 @@ class VNode(_message.Message):
     owner: _builtins.str
     """CLIENT_ID of the replica that holds the lease."""
     modules: _builtins.int
-    """Modules that the base told last; 0 while modules_unknown."""
+    """Modules that the base listed last; 0 while modules_unknown."""
     base_name: _builtins.str
     """Name of the base application."""
     address: _builtins.str
@@ -201,7 +201,7 @@ class VNode(_message.Message):
     gateway: _builtins.str
     """Gateway that watches the base."""
     modules_unknown: _builtins.bool
-    """Which modules the base has is not known: it has not told its owner yet, or
+    """Which modules the base has is not known: it has not listed them for its owner yet, or
     the owner cannot be asked.
     """
     @_builtins.property
@@ -277,7 +277,7 @@ class Module(_message.Message):
     version: _builtins.str
     """bizVersion."""
     state: _builtins.str
-    """State inside the base, as the base names it; ABSENT when it told that it does
+    """State inside the base, as the base names it; ABSENT when it reported that it does
     not have it, UNKNOWN while that is not known (as VNode.modules_unknown).
     """
     ready: _builtins.bool
@@ -446,7 +446,7 @@ class Shard(_message.Message):
     """Rises with each term of ownership; gateways refuse lower ones."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """When this term began, by the owner's clock; absent when not told."""
+        """When this term began, by the owner's clock; absent when not given."""
 
     def __init__(
         self,
@@ -552,7 +552,7 @@ Global___DrainReplicaRequest: _TypeAlias = DrainReplicaRequest  # noqa: Y015
 
 @_typing.final
 class DrainReplicaResponse(_message.Message):
-    """DrainReplicaResponse tells how the replica stood when the word was given."""
+    """DrainReplicaResponse says how the replica stood when the word was given."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -953,7 +953,7 @@ class WatchVNodesResponse(_message.Message):
 
     @_builtins.property
     def unreachable_replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Replicas that cannot be asked, as in ListVNodesResponse; told without a VNode once
+        """Replicas that cannot be asked, as in ListVNodesResponse; given without a VNode once
         all that was there has been sent, and whenever it changed.
         """
 
@@ -1019,7 +1019,7 @@ class WatchModulesResponse(_message.Message):
 
     @_builtins.property
     def unreachable_replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Replicas that cannot be asked, as in ListModulesResponse; told without a module once
+        """Replicas that cannot be asked, as in ListModulesResponse; given without a module once
         all that was there has been sent, and whenever it changed.
         """
 
@@ -1078,7 +1078,7 @@ class WatchEventsResponse(_message.Message):
 
     @_builtins.property
     def unreachable_replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Replicas that cannot be asked for theirs; told without an event once the
+        """Replicas that cannot be asked for theirs; given without an event once the
         recent ones have been sent, and whenever it changed.
         """
 
@@ -1174,7 +1174,7 @@ Global___InstallModuleRequest: _TypeAlias = InstallModuleRequest  # noqa: Y015
 
 @_typing.final
 class InstallModuleResponse(_message.Message):
-    """InstallModuleResponse tells what was done for each base. Where one base alone
+    """InstallModuleResponse says what was done for each base. Where one base alone
     was selected, its failure is the status of the call instead.
     """
 
@@ -1240,7 +1240,7 @@ Global___UninstallModuleRequest: _TypeAlias = UninstallModuleRequest  # noqa: Y0
 
 @_typing.final
 class UninstallModuleResponse(_message.Message):
-    """UninstallModuleResponse tells what was done for each Pod. Where there was one
+    """UninstallModuleResponse says what was done for each Pod. Where there was one
     Pod alone, its failure is the status of the call instead.
     """
 
@@ -1341,7 +1341,7 @@ Global___ApplyManifestRequest: _TypeAlias = ApplyManifestRequest  # noqa: Y015
 
 @_typing.final
 class ApplyManifestResponse(_message.Message):
-    """ApplyManifestResponse tells what was done."""
+    """ApplyManifestResponse says what was done."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1437,7 +1437,7 @@ Global___DeleteManifestRequest: _TypeAlias = DeleteManifestRequest  # noqa: Y015
 
 @_typing.final
 class DeleteManifestResponse(_message.Message):
-    """DeleteManifestResponse tells what was done."""
+    """DeleteManifestResponse says what was done."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1705,7 +1705,7 @@ Global___GetRolloutRequest: _TypeAlias = GetRolloutRequest  # noqa: Y015
 
 @_typing.final
 class GetRolloutResponse(_message.Message):
-    """GetRolloutResponse tells how far a rollout is, in Pods of a workload or in
+    """GetRolloutResponse says how far a rollout is, in Pods of a workload or in
     bases of a module.
     """
 

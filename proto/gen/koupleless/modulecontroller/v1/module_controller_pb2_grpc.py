@@ -207,7 +207,7 @@ class ModuleControllerServiceServicer:
         """InstallModule asks for a module on each selected base by creating a Pod for
         it. It returns when the Pods exist, not when the module runs. What the
         cluster turns away for now is tried again until shortly before the call's
-        deadline, 300 s where it has none; then the answer tells what has failed.
+        deadline, 300 s where it has none; then the answer says what has failed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -254,7 +254,7 @@ class ModuleControllerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetRollout(self, request, context):
-        """GetRollout tells how far the rollout of a workload or module is. NOT_FOUND
+        """GetRollout says how far the rollout of a workload or module is. NOT_FOUND
         when there is no such workload, or no base that it concerns.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -262,7 +262,7 @@ class ModuleControllerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetBaseline(self, request, context):
-        """GetBaseline tells which modules a starting base would be given.
+        """GetBaseline says which modules a starting base would be given.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

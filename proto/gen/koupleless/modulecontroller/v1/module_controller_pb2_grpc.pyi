@@ -70,7 +70,7 @@ class ModuleControllerServiceStub:
     """InstallModule asks for a module on each selected base by creating a Pod for
     it. It returns when the Pods exist, not when the module runs. What the
     cluster turns away for now is tried again until shortly before the call's
-    deadline, 300 s where it has none; then the answer tells what has failed.
+    deadline, 300 s where it has none; then the answer says what has failed.
     """
     UninstallModule: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.UninstallModuleRequest, _module_controller_pb2.UninstallModuleResponse]
     """UninstallModule deletes the Pods of a module on each selected base, tried
@@ -92,11 +92,11 @@ class ModuleControllerServiceStub:
     VNode, until the VNode gets a new owner.
     """
     GetRollout: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.GetRolloutRequest, _module_controller_pb2.GetRolloutResponse]
-    """GetRollout tells how far the rollout of a workload or module is. NOT_FOUND
+    """GetRollout says how far the rollout of a workload or module is. NOT_FOUND
     when there is no such workload, or no base that it concerns.
     """
     GetBaseline: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.GetBaselineRequest, _module_controller_pb2.GetBaselineResponse]
-    """GetBaseline tells which modules a starting base would be given."""
+    """GetBaseline says which modules a starting base would be given."""
 
 @_typing.type_check_only
 class ModuleControllerServiceAsyncStub(ModuleControllerServiceStub):
@@ -130,7 +130,7 @@ class ModuleControllerServiceAsyncStub(ModuleControllerServiceStub):
     """InstallModule asks for a module on each selected base by creating a Pod for
     it. It returns when the Pods exist, not when the module runs. What the
     cluster turns away for now is tried again until shortly before the call's
-    deadline, 300 s where it has none; then the answer tells what has failed.
+    deadline, 300 s where it has none; then the answer says what has failed.
     """
     UninstallModule: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.UninstallModuleRequest, _module_controller_pb2.UninstallModuleResponse]  # type: ignore[assignment]
     """UninstallModule deletes the Pods of a module on each selected base, tried
@@ -152,11 +152,11 @@ class ModuleControllerServiceAsyncStub(ModuleControllerServiceStub):
     VNode, until the VNode gets a new owner.
     """
     GetRollout: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.GetRolloutRequest, _module_controller_pb2.GetRolloutResponse]  # type: ignore[assignment]
-    """GetRollout tells how far the rollout of a workload or module is. NOT_FOUND
+    """GetRollout says how far the rollout of a workload or module is. NOT_FOUND
     when there is no such workload, or no base that it concerns.
     """
     GetBaseline: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.GetBaselineRequest, _module_controller_pb2.GetBaselineResponse]  # type: ignore[assignment]
-    """GetBaseline tells which modules a starting base would be given."""
+    """GetBaseline says which modules a starting base would be given."""
 
 class ModuleControllerServiceServicer(metaclass=_abc_1.ABCMeta):
     """ModuleControllerService operates VNodes and modules."""
@@ -253,7 +253,7 @@ class ModuleControllerServiceServicer(metaclass=_abc_1.ABCMeta):
         """InstallModule asks for a module on each selected base by creating a Pod for
         it. It returns when the Pods exist, not when the module runs. What the
         cluster turns away for now is tried again until shortly before the call's
-        deadline, 300 s where it has none; then the answer tells what has failed.
+        deadline, 300 s where it has none; then the answer says what has failed.
         """
 
     @_abc_1.abstractmethod
@@ -311,7 +311,7 @@ class ModuleControllerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _module_controller_pb2.GetRolloutRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_module_controller_pb2.GetRolloutResponse, _abc.Awaitable[_module_controller_pb2.GetRolloutResponse]]:
-        """GetRollout tells how far the rollout of a workload or module is. NOT_FOUND
+        """GetRollout says how far the rollout of a workload or module is. NOT_FOUND
         when there is no such workload, or no base that it concerns.
         """
 
@@ -321,6 +321,6 @@ class ModuleControllerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _module_controller_pb2.GetBaselineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_module_controller_pb2.GetBaselineResponse, _abc.Awaitable[_module_controller_pb2.GetBaselineResponse]]:
-        """GetBaseline tells which modules a starting base would be given."""
+        """GetBaseline says which modules a starting base would be given."""
 
 def add_ModuleControllerServiceServicer_to_server(servicer: ModuleControllerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

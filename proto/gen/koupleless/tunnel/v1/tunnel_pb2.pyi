@@ -685,7 +685,7 @@ class Report(_message.Message):
 
     @_builtins.property
     def modules(self) -> Global___Modules:
-        """The base told its modules."""
+        """The base listed its modules."""
 
     @_builtins.property
     def baseline_query(self) -> Global___BaselineQuery:
@@ -693,7 +693,7 @@ class Report(_message.Message):
 
     @_builtins.property
     def batch_install_result(self) -> Global___BatchInstallResult:
-        """The base told how its baseline went."""
+        """The base reported how its baseline went."""
 
     @_builtins.property
     def tunnel_state(self) -> Global___TunnelState:
@@ -817,7 +817,7 @@ class Health(_message.Message):
     state: Global___BaseState.ValueType
     """State of the base application itself."""
     java_version: _builtins.str
-    """For example 1.8.0_402; empty when not told."""
+    """For example 1.8.0_402; empty when not given."""
     @_builtins.property
     def metaspace(self) -> Global___Metaspace:
         """Metaspace figures; absent when the base did not give all that is needed."""
@@ -869,7 +869,7 @@ Global___Metaspace: _TypeAlias = Metaspace  # noqa: Y015
 
 @_typing.final
 class Module(_message.Message):
-    """Module is one module as a base tells it."""
+    """Module is one module as a base reports it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -891,7 +891,7 @@ class Module(_message.Message):
     """Message of the last state change, cut to a useful length."""
     @_builtins.property
     def changed_at(self) -> _timestamp_pb2.Timestamp:
-        """When that state began, by the base's clock; absent when not told."""
+        """When that state began, by the base's clock; absent when not given."""
 
     def __init__(
         self,
@@ -931,7 +931,7 @@ class Modules(_message.Message):
     """
     @_builtins.property
     def modules(self) -> _containers.RepeatedCompositeFieldContainer[Global___Module]:
-        """Every module that the base told."""
+        """Every module that the base listed."""
 
     def __init__(
         self,
@@ -990,7 +990,7 @@ Global___BaselineQuery: _TypeAlias = BaselineQuery  # noqa: Y015
 
 @_typing.final
 class BaselineAnswer(_message.Message):
-    """BaselineAnswer tells a base which modules to start with."""
+    """BaselineAnswer names the modules that a base starts with."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1108,7 +1108,7 @@ Global___BatchInstallResult: _TypeAlias = BatchInstallResult  # noqa: Y015
 
 @_typing.final
 class TunnelState(_message.Message):
-    """TunnelState tells whether the gateway reaches its transport at all."""
+    """TunnelState says whether the gateway reaches its transport at all."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1134,7 +1134,7 @@ Global___TunnelState: _TypeAlias = TunnelState  # noqa: Y015
 
 @_typing.final
 class FenceSeen(_message.Message):
-    """FenceSeen tells a replica whose Order, Watch or Claim was refused the highest
+    """FenceSeen gives a replica whose Order, Watch or Claim was refused the highest
     fence that was seen for the base. A replica that holds the base's Lease all the
     same (the Lease was made anew, lower) begins a term above it.
     """
@@ -1159,7 +1159,7 @@ Global___FenceSeen: _TypeAlias = FenceSeen  # noqa: Y015
 
 @_typing.final
 class PollFailed(_message.Message):
-    """PollFailed tells that a watched base could not be asked."""
+    """PollFailed says that a watched base could not be asked."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1207,7 +1207,7 @@ class Order(_message.Message):
     MODULES_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
-    """Unique for ever; the key for deduplication."""
+    """Never used again; the key for deduplication."""
     fence: _builtins.int
     """leaseTransitions of the base's lease. A gateway refuses a fence lower than
     the highest one it has seen for the base.
