@@ -240,7 +240,7 @@ def _client_reply(answer: Json) -> pb.Reply:
 
 
 def _installed(infos: list[Any]) -> list[pb.Module]:
-    """Read bizInfos of a reply, where an entry that cannot be read only means less to tell."""
+    """Read bizInfos of a reply, where an entry that cannot be read is left out."""
     installed = []
     for info in infos[:MODULE_LIMIT]:
         try:

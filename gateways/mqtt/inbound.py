@@ -100,7 +100,7 @@ class Inbound:
     def _take(self, base: str, word: Word, message: MqttMessage) -> None:
         """Pass a message on. Raises MessageRefused."""
         if message.retained:
-            raise MessageRefused("retained", "a retained message tells nothing of now")
+            raise MessageRefused("retained", "a retained message says nothing about now")
         if len(message.payload) > LIMIT:
             raise MessageRefused("too_large", f"{len(message.payload)} bytes; at most {LIMIT} are looked at")
         if word in _ANSWERS and not self.tunnel.concerns(base):

@@ -1,4 +1,4 @@
-"""When a rollout is done, what is said until then, and when it is hopeless."""
+"""When a rollout is done, what is said until then, and when it cannot succeed."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class _VNodeStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VNodeState
     V_NODE_STATE_UNSPECIFIED: _VNodeState.ValueType  # 0
     """Never sent."""
     V_NODE_STATE_DISCOVERED: _VNodeState.ValueType  # 1
-    """Heard of, its lease is not ours yet."""
+    """Reported, its lease is not ours yet."""
     V_NODE_STATE_CLAIMED: _VNodeState.ValueType  # 2
     """Lease acquired, the Node is being written."""
     V_NODE_STATE_READY: _VNodeState.ValueType  # 3
@@ -56,7 +56,7 @@ class VNodeState(_VNodeState, metaclass=_VNodeStateEnumTypeWrapper):
 V_NODE_STATE_UNSPECIFIED: VNodeState.ValueType  # 0
 """Never sent."""
 V_NODE_STATE_DISCOVERED: VNodeState.ValueType  # 1
-"""Heard of, its lease is not ours yet."""
+"""Reported, its lease is not ours yet."""
 V_NODE_STATE_CLAIMED: VNodeState.ValueType  # 2
 """Lease acquired, the Node is being written."""
 V_NODE_STATE_READY: VNodeState.ValueType  # 3
@@ -1533,7 +1533,7 @@ class PastOperation(_message.Message):
     verb: _builtins.str
     """install, uninstall or switch."""
     outcome: _builtins.str
-    """done; failed: it is tried again; hopeless: it is not; busy: the base was at
+    """done; failed: it is tried again; permanent: it is not; busy: the base was at
     work on the module already; undecided: the base's list decides.
     """
     reason: _builtins.str

@@ -677,7 +677,7 @@ class Report(_message.Message):
 
     @_builtins.property
     def heartbeat(self) -> Global___Heartbeat:
-        """The base beat."""
+        """The base sent a heartbeat."""
 
     @_builtins.property
     def health(self) -> Global___Health:
