@@ -75,115 +75,79 @@ class ControlPlaneSettings(Settings):
 
     client_id: str = Field(
         default_factory=default_client_id,
-        validation_alias="CLIENT_ID",
         description="stable name of this replica, unique among replicas; holds its leases",
     )
     namespace: str = Field(
         default_factory=own_namespace,
-        validation_alias="NAMESPACE",
         description="namespace of the control plane: its replicas find each other there, "
         "and the Service before the kubelet API is looked for",
     )
     advertise_address: str = Field(
         "",
-        validation_alias="ADVERTISE_ADDRESS",
         description="host:port at which gateways reach this replica's gRPC; "
         "none: POD_IP, or GRPC_HOST where that is one address, with GRPC_PORT",
     )
-    pod_ip: str = Field("", validation_alias="POD_IP", description="address of the Pod, from the downward API")
+    pod_ip: str = Field("", description="address of the Pod, from the downward API")
     is_cluster: bool = Field(
         False,
-        validation_alias="IS_CLUSTER",
         description="true: replicas with more bases leave new ones to those with fewer, which evens loads out early",
     )
     workload_max_level: Annotated[int, Field(ge=1, le=100)] = Field(
-        3,
-        validation_alias="WORKLOAD_MAX_LEVEL",
-        description="highest workload level of a replica; it leaves a new base to others for 0.1 s a level",
+        3, description="highest workload level of a replica; it leaves a new base to others for 0.1 s a level"
     )
     env: str = Field(
-        "dev",
-        validation_alias="ENV",
-        description="environment whose bases are served; a DNS label, used in lower case as bases do",
+        "dev", description="environment whose bases are served; a DNS label, used in lower case as bases do"
     )
     cluster: ClusterKind = Field(
         ClusterKind.AUTO,
-        validation_alias="CLUSTER",
         description="kubernetes, embedded, or auto: kubernetes in a Pod or with KUBECONFIG, else embedded",
     )
-    kubeconfig: str = Field(
-        "",
-        validation_alias="KUBECONFIG",
-        description="kubeconfig files, separated by : as for kubectl; empty means in-cluster",
-    )
-    embedded_db: str = Field(
-        default_factory=default_database, validation_alias="EMBEDDED_DB", description="file of the embedded cluster"
-    )
+    kubeconfig: str = Field("", description="kubeconfig files, separated by : as for kubectl; empty means in-cluster")
+    embedded_db: str = Field(default_factory=default_database, description="file of the embedded cluster")
     grpc_host: Host = Field(
-        "",
-        validation_alias="GRPC_HOST",
-        description="address that gRPC listens on; none, :: or 0.0.0.0 means all, IPv4 and IPv6",
+        "", description="address that gRPC listens on; none, :: or 0.0.0.0 means all, IPv4 and IPv6"
     )
-    grpc_port: Port = Field(50051, validation_alias="GRPC_PORT", description="TCP port of gRPC, for gateways and tools")
+    grpc_port: Port = Field(50051, description="TCP port of gRPC, for gateways and tools")
     status_host: Host = Field(
         "",
-        validation_alias="STATUS_HOST",
         description=f"address that health, metrics, the report intake and the kubelet API listen on; {ALL_ADDRESSES}",
     )
-    health_port: Port = Field(8081, validation_alias="HEALTH_PORT", description="TCP port of /livez and /readyz")
-    metrics_port: Port = Field(9090, validation_alias="METRICS_PORT", description="TCP port of /metrics")
-    report_port: Port = Field(8080, validation_alias="REPORT_PORT", description="TCP port of the report intake /log")
+    health_port: Port = Field(8081, description="TCP port of /livez and /readyz")
+    metrics_port: Port = Field(9090, description="TCP port of /metrics")
+    report_port: Port = Field(8080, description="TCP port of the report intake /log")
     report_token: SecretStr = Field(
-        SecretStr(""),
-        validation_alias="REPORT_TOKEN",
-        description="bearer token that /log asks for; none: whoever reaches the port may report",
+        SecretStr(""), description="bearer token that /log asks for; none: whoever reaches the port may report"
     )
     report_hooks: SecretStr = Field(
         SecretStr(""),
-        validation_alias="REPORT_HOOKS",
         description="URLs that failures are sent to, separated by ;: webhooks of DingTalk robots, or URLs of Apprise",
     )
     tracker_config_path: str = Field(
         "",
-        validation_alias="TRACKER_CONFIG_PATH",
         description="YAML file with logDir, reportLevel and reportLinks; "
         f"none: {trackerfile.DEFAULT_PATH} if it is there, else nothing is tracked",
     )
     replica_instance: str = Field(
-        "",
-        validation_alias="REPLICA_INSTANCE",
-        description="set by module-controller, which starts one only when the last one ended; none: random",
+        "", description="set by module-controller, which starts one only when the last one ended; none: random"
     )
-    status_socket: str = Field(
-        "", validation_alias="STATUS_SOCKET", description="Unix socket for probes and metrics instead of the two ports"
-    )
-    vnode_worker_num: Annotated[int, Field(ge=1, le=256)] = Field(
-        8, validation_alias="VNODE_WORKER_NUM", description="orders under way at once on one base"
-    )
+    status_socket: str = Field("", description="Unix socket for probes and metrics instead of the two ports")
+    vnode_worker_num: Annotated[int, Field(ge=1, le=256)] = Field(8, description="orders under way at once on one base")
     orphan_module_policy: OrphanPolicy = Field(
         OrphanPolicy.OWN,
-        validation_alias="ORPHAN_MODULE_POLICY",
         description="modules without a Pod that are uninstalled: own (those installed by this controller), all or none",
     )
     module_uninstall_timeout: Annotated[float, Field(gt=0, le=86400)] = Field(
-        300.0,
-        validation_alias="MODULE_UNINSTALL_TIMEOUT",
-        description="seconds that a Pod's deletion is held for a module that does not leave its base",
+        300.0, description="seconds that a Pod's deletion is held for a module that does not leave its base"
     )
     enable_module_deployment_controller: bool = Field(
-        False,
-        validation_alias="ENABLE_MODULE_DEPLOYMENT_CONTROLLER",
-        description="true: replicas of Deployments with the strategy peer follow the number of bases",
+        False, description="true: replicas of Deployments with the strategy peer follow the number of bases"
     )
     enable_module_replicas_sync_with_base: bool = Field(
         False,
-        validation_alias="ENABLE_MODULE_REPLICAS_SYNC_WITH_BASE",
         description="another name of ENABLE_MODULE_DEPLOYMENT_CONTROLLER; where both are set they must say the same",
     )
     module_scale_down_delay: Annotated[float, Field(ge=1, le=86400)] = Field(
-        60.0,
-        validation_alias="MODULE_SCALE_DOWN_DELAY",
-        description="seconds for which a base that is gone still counts among the replicas that follow the bases",
+        60.0, description="seconds for which a base that is gone still counts among the replicas that follow the bases"
     )
     allowed_cidrs: tuple[Network, ...] = Field(
         DEFAULT_NETWORKS,
@@ -193,42 +157,26 @@ class ControlPlaneSettings(Settings):
     )
     vnode_resources: str = Field(
         "cpu=1000,memory=1Ti,ephemeral-storage=1Ti",
-        validation_alias="VNODE_RESOURCES",
         description="what each VNode offers the scheduler of resources that its base does not limit, so that Pods that "
         "request it are placed: RESOURCE=QUANTITY, comma separated, or none; limited metaspace goes before memory",
     )
     kubelet_proxy_enabled: bool = Field(
-        False,
-        validation_alias="KUBELET_PROXY_ENABLED",
-        description="true: kubectl logs works for modules, through a kubelet API that stands for all VNodes",
+        False, description="true: kubectl logs works for modules, through a kubelet API that stands for all VNodes"
     )
-    kubelet_proxy_port: Port = Field(
-        10250, validation_alias="KUBELET_PROXY_PORT", description="TCP port of the kubelet API"
-    )
+    kubelet_proxy_port: Port = Field(10250, description="TCP port of the kubelet API")
     kubelet_proxy_crt_path: str = Field(
         "/etc/virtual-kubelet/tls/tls.crt",
-        validation_alias="KUBELET_PROXY_CRT_PATH",
         description="PEM file of the kubelet API's certificate; it and the next two are read again when they change",
     )
     kubelet_proxy_key_path: str = Field(
-        "/etc/virtual-kubelet/tls/tls.key",
-        validation_alias="KUBELET_PROXY_KEY_PATH",
-        description="PEM file of that certificate's key",
+        "/etc/virtual-kubelet/tls/tls.key", description="PEM file of that certificate's key"
     )
     kubelet_proxy_client_ca_path: str = Field(
         "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
-        validation_alias="KUBELET_PROXY_CLIENT_CA_PATH",
         description="PEM file of the CA whose client certificates the kubelet API accepts, the API server's above all",
     )
-    log_format: LogFormat = Field(LogFormat.JSON, validation_alias="LOG_FORMAT", description="json or console")
-    log_level: LogLevel = Field(
-        LogLevel.INFO, validation_alias="LOG_LEVEL", description="debug, info, warning or error"
-    )
-
-    @field_validator("cluster", "orphan_module_policy", "log_format", "log_level", mode="before")
-    @classmethod
-    def _lower(cls, value: Any) -> Any:
-        return value.lower() if isinstance(value, str) else value
+    log_format: LogFormat = Field(LogFormat.JSON, description="json or console")
+    log_level: LogLevel = Field(LogLevel.INFO, description="debug, info, warning or error")
 
     @field_validator("allowed_cidrs", mode="before")
     @classmethod

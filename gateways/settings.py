@@ -22,38 +22,26 @@ class GatewaySettings(Settings):
 
     control_plane: tuple[str, ...] = Field(
         ("127.0.0.1:50051",),
-        validation_alias="CONTROL_PLANE",
         description="host:port of control plane replicas, comma separated; a name stands for all its addresses",
     )
     client_id: str = Field(
         default_factory=socket.gethostname,
         min_length=1,
         max_length=253,
-        validation_alias="CLIENT_ID",
         description="stable name of this gateway, unique among gateways",
     )
     env: str = Field(
-        "dev",
-        validation_alias="ENV",
-        description="environment whose bases are served; a DNS label, used in lower case as bases do",
+        "dev", description="environment whose bases are served; a DNS label, used in lower case as bases do"
     )
-    status_host: Host = Field(
-        "", validation_alias="STATUS_HOST", description=f"address that health and metrics listen on; {ALL_ADDRESSES}"
-    )
+    status_host: Host = Field("", description=f"address that health and metrics listen on; {ALL_ADDRESSES}")
     health_port: Port
     metrics_port: Port
-    status_socket: str = Field(
-        "", validation_alias="STATUS_SOCKET", description="Unix socket for probes and metrics instead of the two ports"
-    )
+    status_socket: str = Field("", description="Unix socket for probes and metrics instead of the two ports")
     shutdown_timeout: Seconds = Field(
-        8.0,
-        validation_alias="SHUTDOWN_TIMEOUT",
-        description="seconds for orders under way at the end; what is not done by then is reported as unknown",
+        8.0, description="seconds for orders under way at the end; what is not done by then is reported as unknown"
     )
-    log_format: LogFormat = Field(LogFormat.JSON, validation_alias="LOG_FORMAT", description="json or console")
-    log_level: LogLevel = Field(
-        LogLevel.INFO, validation_alias="LOG_LEVEL", description="debug, info, warning or error"
-    )
+    log_format: LogFormat = Field(LogFormat.JSON, description="json or console")
+    log_level: LogLevel = Field(LogLevel.INFO, description="debug, info, warning or error")
 
     @field_validator("control_plane", mode="before")
     @classmethod

@@ -14,8 +14,8 @@ from service.listening import ALL_ADDRESSES, Host
 class HttpGatewaySettings(GatewaySettings):
     """Variables of http-gateway."""
 
-    health_port: Port = Field(8082, validation_alias="HEALTH_PORT", description="TCP port of /livez and /readyz")
-    metrics_port: Port = Field(9091, validation_alias="METRICS_PORT", description="TCP port of /metrics")
+    health_port: Port = Field(8082, description="TCP port of /livez and /readyz")
+    metrics_port: Port = Field(9091, description="TCP port of /metrics")
     listen_port: Port = Field(
         7777, validation_alias="HTTP_TUNNEL_LISTEN_PORT", description="TCP port for heartbeats and baseline questions"
     )

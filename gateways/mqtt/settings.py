@@ -17,11 +17,10 @@ class MqttGatewaySettings(GatewaySettings, BrokerSettings):
         default_factory=socket.gethostname,
         min_length=1,
         max_length=253,
-        validation_alias="CLIENT_ID",
         description="stable name of this gateway, unique among gateways",
     )
-    health_port: Port = Field(8083, validation_alias="HEALTH_PORT", description="TCP port of /livez and /readyz")
-    metrics_port: Port = Field(9092, validation_alias="METRICS_PORT", description="TCP port of /metrics")
+    health_port: Port = Field(8083, description="TCP port of /livez and /readyz")
+    metrics_port: Port = Field(9092, description="TCP port of /metrics")
     health_timeout: Seconds = Field(
         5.0, validation_alias="MQTT_HEALTH_TIMEOUT", description="seconds for the answer to a health question"
     )
