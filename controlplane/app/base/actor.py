@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -87,7 +88,8 @@ class BaseActor:
         self._failures = 0
         self._write_at = float("-inf")
         """No write is tried before this time: the last one failed."""
-        self._recorded: Mapping[ModuleKey, Release] | None = None
+        self._recorded: tuple[Mapping[ModuleKey, Release], AbstractSet[ModuleKey]] | None = None
+        """What is ours, and of that what no Pod stands for, as the Lease was last given it."""
         self._over = False
         self._resting = False
         self._fence_seen = 0
@@ -201,7 +203,7 @@ class BaseActor:
             self._pods.measure_orders(pods, base.modules, now)
             times.append(plan_at)
         times.append(polling.send(base, now))
-        self._record(base)
+        self._record(base, wishes)
         return base, times
 
     def _publish(self, base: Base) -> None:
@@ -232,16 +234,18 @@ class BaseActor:
             base = self._orders.take_list(base, news.modules, pods, now)
         return vitals.note_own_use(base, pods, now)
 
-    def _record(self, base: Base) -> None:
+    def _record(self, base: Base, wishes: Sequence[Wish]) -> None:
         """Have the Lease say what is ours; its next renewal takes that along.
 
-        What a starting base was given is written at once: no Pod stands for it yet.
+        What no Pod stands for is written at once: nothing else shows a later owner that it is ours.
         """
         owned = modules.record_of(base.modules)
-        if owned != self._recorded:
-            given = any(key in base.modules.spared for key in owned.keys() - (self._recorded or {}).keys())
-            self._recorded = owned
-            self._around.leases.record(base.id, record(owned), soon=given)
+        without_pod = owned.keys() - {wish.spec.key for wish in wishes}
+        if (owned, without_pod) != self._recorded:
+            self._recorded = owned, without_pod
+            leases = self._around.leases
+            written = recorded(leases.recorded(base.id) or "")
+            leases.record(base.id, record(owned), soon=not without_pod <= written.keys())
 
     async def _outbid(self) -> bool:
         """Begin a term above the fence that a gateway has seen; return whether that is done.

@@ -169,6 +169,19 @@ async def test_what_a_starting_base_was_given_is_recorded_at_once(known: bool) -
         assert modules[base] == {}
 
 
+async def test_a_module_whose_pod_is_removed_by_force_is_recorded_at_once_and_once() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        await asyncio.sleep(11.0)
+        stage.put_pod("p")
+        await asyncio.sleep(1.0)
+        stage.api.calls.clear()
+        stage.remove_pod("p")
+        await asyncio.sleep(1.0)
+        assert "biz1:1" in record(stage), "this replica and its gateways may all be killed before the next renewal"
+        assert len([call for call in stage.api.made("patch") if call.resource == LEASES]) == 1
+
+
 async def test_a_result_of_an_earlier_term_is_no_sign_of_life() -> None:
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")
