@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
 pytest_plugins = ["tests.servers.fixtures"]
+
+# A run in the background ignores SIGINT, and so would the programs that it starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Examples are bounded by their number: how long one takes says more about the machine's load than about us.
 settings.register_profile("project", settings(), deadline=None)
