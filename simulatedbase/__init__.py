@@ -1,4 +1,4 @@
-"""A base that speaks the arklet protocol byte for byte as the Java one, and fails when told to.
+"""A base that speaks the arklet protocol byte for byte as the Java one, and fails on demand.
 
 No JVM and no jar is involved: a module "runs" as soon as its install time has passed, and a module URL is judged by its
 form only.

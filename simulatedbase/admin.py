@@ -119,7 +119,7 @@ def _state(base: SimulatedBase) -> object:
         "port": base.port,
         "running": base.running,
         "connected": base.connected,
-        "beating_over_mqtt": base.beating_over_mqtt,
+        "beating_over_mqtt": base.heartbeats_over_mqtt,
         "modules": [{"name": biz.name, "version": biz.version, "state": biz.state.value} for biz in base.modules()],
         "counts": dict(base.counts),
         "faults": {name: sorted(value) if isinstance(value, set) else value for name, value in faults.items()},

@@ -57,9 +57,9 @@ class SimulatedBase:
         return self._mqtt is not None and self._mqtt.connected
 
     @property
-    def beating_over_mqtt(self) -> bool:
+    def heartbeats_over_mqtt(self) -> bool:
         """Whether heartbeats over MQTT did not end."""
-        return self._mqtt is not None and self._mqtt.beating
+        return self._mqtt is not None and self._mqtt.sends_heartbeats
 
     def modules(self) -> list[Biz]:
         """Return the modules inside the base; none when it does not run."""

@@ -96,7 +96,7 @@ class Life:
         task.add_done_callback(self._ended)
         return task
 
-    async def beat(self, interval: float, send: Callable[[], Awaitable[bool]]) -> None:
+    async def send_heartbeats(self, interval: float, send: Callable[[], Awaitable[bool]]) -> None:
         """Send heartbeats, the first at once, until send returns False; what is missed meanwhile is left out."""
         loop = asyncio.get_running_loop()
         due = loop.time()

@@ -50,7 +50,7 @@ class RuntimeVersion(Enum):
     """Version of the module runtime in a base: what differs on the wire."""
 
     V1_3_3 = "1.3.3"
-    """Beats every 120 s over HTTP and does not say there which version the base is; knows no batchInstallBiz."""
+    """Heartbeats over HTTP come every 120 s and do not say which version the base is; no batchInstallBiz."""
     V1_4_2 = "1.4.2"
 
 

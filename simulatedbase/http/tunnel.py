@@ -61,15 +61,16 @@ class HttpTunnel:
         self._log = log.bind(base=life.profile.identity, controller=life.profile.controller)
 
     async def start(self) -> None:
-        """Begin to beat, then listen."""
+        """Begin to send heartbeats, then listen."""
         if self._controller is not None:
-            self._life.run(self._life.beat(self._profile.http_interval, self._beat), "heartbeats over HTTP")
+            heartbeats = self._life.send_heartbeats(self._profile.http_interval, self._send_heartbeat)
+            self._life.run(heartbeats, "heartbeats over HTTP")
         await asyncio.sleep(self._profile.server_delay)
         self._server = await asyncio.start_server(self._accept, sock=self._bound, limit=wire.HEAD_LIMIT)
 
     async def deactivate(self) -> None:
         """Say DEACTIVATED, as no Java base does."""
-        await self._beat(DEACTIVATED)
+        await self._send_heartbeat(DEACTIVATED)
 
     def close(self) -> None:
         """Stop listening, for good; connections end with their tasks."""
@@ -124,7 +125,7 @@ class HttpTunnel:
             answer = fastjson.internal_error(answer)
         return None if answer is None else wire.OK + orjson.dumps(answer)
 
-    async def _beat(self, state: str = ACTIVATED) -> bool:
+    async def _send_heartbeat(self, state: str = ACTIVATED) -> bool:
         """Send a heartbeat; True, since they go on whatever becomes of one."""
         if self._controller is None:
             return True

@@ -1,4 +1,4 @@
-"""One base on a broker: connected, subscribed, beating, and connected again; and what it does with a message.
+"""One base on a broker: connected, subscribed, sending heartbeats, connected again; and what it does with a message.
 
 As in a Java base the first connection must succeed, the baseline is asked for once, one heartbeat that falls in an
 outage is the last one ever, and the broker is tried again after 1, 2, 4 s and so on without jitter. Messages run side
@@ -86,7 +86,7 @@ class MqttTunnel:
         self._pool = Pool(life)
         self._cut_until = 0.0
         self._log = log.bind(base=profile.identity)
-        self.beating = False
+        self.sends_heartbeats = False
         """Heartbeats go out, or would but for muting."""
 
     @property
@@ -95,7 +95,7 @@ class MqttTunnel:
         return self._connection.up
 
     async def start(self) -> None:
-        """Connect, ask for the baseline, begin to beat; raises StartError."""
+        """Connect, ask for the baseline, begin to send heartbeats; raises StartError."""
         try:
             await self._connect()
             await self._publish("queryBaseline", self._profile.metadata())
@@ -103,9 +103,10 @@ class MqttTunnel:
             where = f"broker {self._target.host}:{self._target.port}"
             fix = "is it there, and are --broker, --mqtt-port and the credentials right?"
             raise StartError(f"{where}: {error}; {fix}") from error
-        self.beating = True
+        self.sends_heartbeats = True
         self._life.run(self._keep(), "connection to the broker")
-        self._life.run(self._life.beat(self._profile.mqtt_interval, self._beat), "heartbeats over MQTT")
+        heartbeats = self._life.send_heartbeats(self._profile.mqtt_interval, self._send_heartbeat)
+        self._life.run(heartbeats, "heartbeats over MQTT")
 
     async def deactivate(self) -> None:
         """Say DEACTIVATED, as no Java base does; a failure is logged."""
@@ -195,11 +196,11 @@ class MqttTunnel:
                 delay = min(delay * 2, self._profile.reconnect_longest)
             self._log.info("connected again")
 
-    async def _beat(self) -> bool:
+    async def _send_heartbeat(self) -> bool:
         try:
             await self._publish("heart", self._profile.heartbeat(0))
         except MqttError as error:
-            self.beating = self._profile.heartbeats_survive
-            if not self.beating:
+            self.sends_heartbeats = self._profile.heartbeats_survive
+            if not self.sends_heartbeats:
                 self._log.warning("heartbeats end for good", error=str(error))
-        return self.beating
+        return self.sends_heartbeats

@@ -84,14 +84,14 @@ def answer(
         return None
     if command == "queryAllBiz":
         return "simpleBiz", simple_biz(modules)
-    told = response(result)
+    reply = response(result)
     if command == "health":
-        return "health", told
+        return "health", reply
     if command == BATCH:
-        return "batchInstallBizResponse", {"response": told, "command": BATCH}
+        return "batchInstallBizResponse", {"response": reply, "command": BATCH}
     # The module is named as it was asked for, not as it is.
     name, version = (given or {}).get("bizName"), (given or {}).get("bizVersion")
-    data = {"bizName": name, "response": told, "command": command, "bizVersion": version}
+    data = {"bizName": name, "response": reply, "command": command, "bizVersion": version}
     return "bizOperation", {key: value for key, value in data.items() if value is not None}
 
 

@@ -1,4 +1,4 @@
-"""A connection that ends without the event loop telling, as uvloop does after some errors of a socket."""
+"""A connection that ends without the event loop reporting it, as uvloop does after some errors of a socket."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def by_reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-async def unheard(end: Callable[[asyncio.StreamWriter], None]) -> None:
+async def unreported(end: Callable[[asyncio.StreamWriter], None]) -> None:
     async with connected() as (connection, writer):
         asyncio.get_running_loop().remove_reader(connection._descriptor)
         await asyncio.sleep(0.05)
@@ -88,8 +88,8 @@ async def refused() -> None:
 
 
 @pytest.mark.parametrize("end", [by_fin, by_reset])
-def test_an_end_that_the_loop_does_not_tell_is_noticed_soon(end: Callable[[asyncio.StreamWriter], None]) -> None:
-    uvloop.run(unheard(end))
+def test_an_end_that_the_loop_does_not_report_is_noticed_soon(end: Callable[[asyncio.StreamWriter], None]) -> None:
+    uvloop.run(unreported(end))
 
 
 def test_a_loop_that_gave_the_socket_up_fails_no_publish() -> None:

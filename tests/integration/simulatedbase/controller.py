@@ -17,21 +17,21 @@ _NUMBERS = itertools.count()
 
 
 @dataclass(frozen=True)
-class Heard:
-    """A message; base and kind are parts of its topic, told is the data in its envelope."""
+class FromBase:
+    """A message; base and kind are parts of its topic, data is what is in its envelope."""
 
     base: str
     kind: str
-    told: Any
+    data: Any
     published_at: int
     retained: bool
 
 
 class Controller:
-    """Hears what bases of an environment publish, in order."""
+    """Takes what bases of an environment publish, in order."""
 
     def __init__(self, port: int, env: str) -> None:
-        self.heard: list[Heard] = []
+        self.messages: list[FromBase] = []
         self._env = env
         self._subscribed = threading.Event()
         self._client = Client(CallbackAPIVersion.VERSION2, client_id=f"controller-{next(_NUMBERS)}")
@@ -43,11 +43,11 @@ class Controller:
 
     def kinds(self, base: str) -> list[str]:
         """Return what one base published, heartbeats left out."""
-        return [heard.kind for heard in self.heard if heard.base == base and heard.kind != "heart"]
+        return [message.kind for message in self.messages if message.base == base and message.kind != "heart"]
 
-    def of(self, kind: str) -> list[Heard]:
+    def of(self, kind: str) -> list[FromBase]:
         """Return the messages of one kind."""
-        return [heard for heard in self.heard if heard.kind == kind]
+        return [message for message in self.messages if message.kind == kind]
 
     def send(self, base: str, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish a command and wait until the broker has it."""
@@ -60,7 +60,7 @@ class Controller:
         envelope = orjson.loads(message.payload)
         assert set(envelope) == {"data", "publishTimestamp"}
         assert message.qos == 1
-        self.heard.append(Heard(base, kind, envelope["data"], envelope["publishTimestamp"], message.retain))
+        self.messages.append(FromBase(base, kind, envelope["data"], envelope["publishTimestamp"], message.retain))
 
 
 @contextmanager

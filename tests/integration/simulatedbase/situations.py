@@ -62,7 +62,7 @@ def situation(runtime: str, command: str, asked: Mapping[str, Any], told: Any) -
 
 
 def simple(entries: list[Any]) -> Situation:
-    """Return the base that tells a list of the short form, which is used over MQTT."""
+    """Return the base that reports a list of the short form, which is used over MQTT."""
     base = Situation()
     _listed(base, [{f"biz{key.capitalize()}": value for key, value in entry.items()} for entry in entries])
     return base

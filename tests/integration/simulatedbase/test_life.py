@@ -20,7 +20,7 @@ from tests.integration.simulatedbase.wire import Controller, command, controller
 INSTALL = b'{"bizName":"biz1","bizVersion":"0.0.1","bizUrl":"https://repo.example/biz1.jar"}'
 
 
-def beating(taker: Controller, **profile: Any) -> SimulatedBase:
+def reporting(taker: Controller, **profile: Any) -> SimulatedBase:
     return SimulatedBase(
         Profile(identity="b", controller=f"http://127.0.0.1:{taker.port}", **({"heartbeat_interval": 60.0} | profile))
     )
@@ -28,7 +28,7 @@ def beating(taker: Controller, **profile: Any) -> SimulatedBase:
 
 async def test_first_heartbeat_at_once_as_java_sends_it() -> None:
     async with controller() as taker:
-        base = beating(taker, name="shop", version="2.0", cluster_name="blue", ip="10.0.0.7", host_name="shop-6f7c")
+        base = reporting(taker, name="shop", version="2.0", cluster_name="blue", ip="10.0.0.7", host_name="shop-6f7c")
         await base.start()
         head, _, body = (await taker.next()).partition(b"\r\n\r\n")
         await base.stop()
@@ -48,7 +48,7 @@ async def test_first_heartbeat_at_once_as_java_sends_it() -> None:
 async def test_heartbeats_keep_their_rate_over_failures_and_muting() -> None:
     async with controller() as taker:
         taker.answer = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
-        base = beating(taker, heartbeat_interval=0.05)
+        base = reporting(taker, heartbeat_interval=0.05)
         await base.start()
         for _ in range(3):
             await taker.next()
@@ -65,7 +65,7 @@ async def test_heartbeats_keep_their_rate_over_failures_and_muting() -> None:
 async def test_controller_that_is_away_does_not_stop_the_base() -> None:
     async with controller() as taker:
         pass
-    base = beating(taker, heartbeat_interval=0.02)
+    base = reporting(taker, heartbeat_interval=0.02)
     await base.start()
     await asyncio.sleep(0.1)
     assert payloads.modules(first_object(await command(base.port, "queryAllBiz"))).modules == []
@@ -74,7 +74,7 @@ async def test_controller_that_is_away_does_not_stop_the_base() -> None:
 
 async def test_heartbeat_may_come_before_the_server_listens() -> None:
     async with controller() as taker:
-        base = beating(taker, server_delay=0.2)
+        base = reporting(taker, server_delay=0.2)
         starting = asyncio.create_task(base.start())
         port = (await taker.heartbeat()).heartbeat.address.port
         with pytest.raises(ConnectionRefusedError):
@@ -87,7 +87,7 @@ async def test_heartbeat_may_come_before_the_server_listens() -> None:
 
 async def test_deactivation_is_said_and_then_the_base_is_gone() -> None:
     async with controller() as taker:
-        base = beating(taker)
+        base = reporting(taker)
         await base.start()
         await taker.next()
         await base.deactivate()
@@ -100,7 +100,7 @@ async def test_deactivation_is_said_and_then_the_base_is_gone() -> None:
 
 async def test_stop_is_silent_and_cuts_what_is_under_way() -> None:
     async with controller() as taker:
-        base = beating(taker, install_time=60.0)
+        base = reporting(taker, install_time=60.0)
         await base.start()
         await taker.next()
         installing = asyncio.create_task(command(base.port, "installBiz", INSTALL))
@@ -114,7 +114,7 @@ async def test_stop_is_silent_and_cuts_what_is_under_way() -> None:
 
 async def test_restart_keeps_identity_and_port_and_loses_modules() -> None:
     async with controller() as taker:
-        base = beating(taker)
+        base = reporting(taker)
         await base.start()
         await taker.next()
         port = base.port
@@ -149,7 +149,7 @@ async def test_port_is_the_first_free_one_of_the_java_range() -> None:
 async def test_port_in_use_is_an_error_that_leaves_nothing_behind() -> None:
     async with controller() as taker:
         with socket.create_server(("127.0.0.1", 0)) as taken:
-            base = beating(taker, port=taken.getsockname()[1])
+            base = reporting(taker, port=taken.getsockname()[1])
             with pytest.raises(StartError, match="Address already in use"):
                 await base.start()
         assert not base.running

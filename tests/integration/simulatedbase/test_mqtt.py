@@ -46,20 +46,20 @@ async def test_first_connection(mosquitto: Mosquitto) -> None:
     with controller(mosquitto.port) as taker:
         before = time.time_ns() // 1_000_000
         async with running(mosquitto.port, name="shop", version="2.0", cluster_name="blue", ip="10.0.0.7") as base:
-            await until(lambda: len(taker.heard) == 2)
-            assert (base.running, base.connected, base.beating_over_mqtt, base.port) == (True, True, True, 0)
-        query, beat = taker.heard
+            await until(lambda: len(taker.messages) == 2)
+            assert (base.running, base.connected, base.heartbeats_over_mqtt, base.port) == (True, True, True, 0)
+        query, heartbeat = taker.messages
         metadata = {"clusterName": "blue", "identity": "b", "name": "shop", "version": "2.0"}
-        assert (query.kind, query.told, query.retained) == ("queryBaseline", metadata, False)
-        assert beat.kind == "heart"
-        assert beat.told == {
+        assert (query.kind, query.data, query.retained) == ("queryBaseline", metadata, False)
+        assert heartbeat.kind == "heart"
+        assert heartbeat.data == {
             "baseMetadata": metadata,
             "localHostName": "b",
             "localIP": "10.0.0.7",
             "port": 0,
             "state": "activated",
         }
-        assert before <= query.published_at <= beat.published_at <= time.time_ns() // 1_000_000
+        assert before <= query.published_at <= heartbeat.published_at <= time.time_ns() // 1_000_000
         assert (base.running, base.connected) == (False, False)
 
 
@@ -74,7 +74,7 @@ async def test_commands(mosquitto: Mosquitto) -> None:
                 ("uninstallBiz", REMOVE, "bizOperation"),
                 ("base/baseline", b"[]", "batchInstallBizResponse"),
             ):
-                taker.heard.clear()
+                taker.messages.clear()
                 taker.send("b", topic, payload)
                 await until(lambda kind=kind: taker.kinds("b") == [kind])  # type: ignore[misc]
             assert base.counts == {
@@ -91,7 +91,7 @@ async def test_retained_commands_are_carried_out_on_every_connection(mosquitto: 
         taker.send("b", "installBiz", INSTALL, retain=True)
         async with running(mosquitto.port):
             await until(lambda: len(taker.of("bizOperation")) == 1)
-            assert taker.of("bizOperation")[0].told["response"]["code"] == "SUCCESS"
+            assert taker.of("bizOperation")[0].data["response"]["code"] == "SUCCESS"
         async with running(mosquitto.port):
             await until(lambda: len(taker.of("bizOperation")) == 2)
 
@@ -101,19 +101,19 @@ async def test_outage_ends_heartbeats_but_not_the_base(mosquitto: Mosquitto) -> 
         async with running(mosquitto.port, heartbeat_interval=0.2, reconnect_longest=1.0) as base:
             await until(lambda: len(taker.of("heart")) >= 3)
             mosquitto.stop()
-            await until(lambda: not base.beating_over_mqtt)
+            await until(lambda: not base.heartbeats_over_mqtt)
             assert (base.running, base.connected) == (True, False)
             mosquitto.start()
             await until(lambda: base.connected)
             await until(lambda: taker._client.is_connected())
-            taker.heard.clear()
+            taker.messages.clear()
             await asyncio.sleep(1.0)
             taker.send("b", "installBiz", INSTALL)
             await until(lambda: taker.kinds("b") == ["bizOperation"])
             assert taker.of("heart") == taker.of("queryBaseline") == []
 
 
-async def test_heartbeats_survive_when_told_to(mosquitto: Mosquitto) -> None:
+async def test_heartbeats_survive_where_that_is_asked_for(mosquitto: Mosquitto) -> None:
     with controller(mosquitto.port) as taker:
         async with running(
             mosquitto.port, heartbeat_interval=0.2, reconnect_longest=1.0, heartbeats_survive=True
@@ -121,7 +121,7 @@ async def test_heartbeats_survive_when_told_to(mosquitto: Mosquitto) -> None:
             await until(lambda: len(taker.of("queryBaseline")) == 1)
             mosquitto.stop()
             await until(lambda: not base.connected)
-            taker.heard.clear()
+            taker.messages.clear()
             mosquitto.start()
             await until(lambda: len(taker.of("heart")) > 2)
             assert taker.of("queryBaseline") == []
@@ -156,14 +156,14 @@ async def test_deactivation_mute_and_skewed_clock(mosquitto: Mosquitto) -> None:
             await until(lambda: len(taker.of("heart")) >= 2)
             base.faults.mute = True
             await asyncio.sleep(0.2)
-            taker.heard.clear()
+            taker.messages.clear()
             await asyncio.sleep(0.5)
-            assert taker.heard == []
+            assert taker.messages == []
             now = time.time_ns() // 1_000_000
             await base.deactivate()
-            await until(lambda: len(taker.heard) == 1)
-            assert taker.heard[0].told["state"] == "DEACTIVATED"
-            assert -61_000 < taker.heard[0].published_at - now < -59_000
+            await until(lambda: len(taker.messages) == 1)
+            assert taker.messages[0].data["state"] == "DEACTIVATED"
+            assert -61_000 < taker.messages[0].published_at - now < -59_000
 
 
 async def test_both_tunnels_are_one_base(mosquitto: Mosquitto) -> None:
@@ -222,7 +222,7 @@ async def test_tls(tmp_path: Path) -> None:
     with Mosquitto(settings) as server:
         async with running(server.port, credentials={"ca_path": files["ca"], **own}, heartbeat_interval=0.1) as base:
             await asyncio.sleep(0.5)
-            assert base.beating_over_mqtt
+            assert base.heartbeats_over_mqtt
         async with running(server.port, credentials={"ca_path": files["other"], "tls_insecure": True, **own}) as base:
             assert base.connected
         with pytest.raises(StartError, match="certificate is not good"):
@@ -251,14 +251,14 @@ async def test_start_that_is_cancelled_leaves_nothing(mosquitto: Mosquitto) -> N
             await starting
         await asyncio.sleep(0.3)
         assert not base.running
-        assert taker.heard == []
+        assert taker.messages == []
 
 
 async def test_hundred_bases_in_one_process(mosquitto: Mosquitto) -> None:
     with controller(mosquitto.port) as taker:
         bases = [SimulatedBase(profile(mosquitto.port, identity=f"b-{number}")) for number in range(100)]
         await asyncio.gather(*(base.start() for base in bases))
-        await until(lambda: {heard.base for heard in taker.of("heart")} == {base.identity for base in bases})
+        await until(lambda: {message.base for message in taker.of("heart")} == {base.identity for base in bases})
         for base in bases:
             taker.send(base.identity, "installBiz", INSTALL)
         await until(lambda: all(len(base.modules()) == 1 for base in bases))

@@ -114,11 +114,11 @@ async def test_the_base_refuses_connections_before_it_listens() -> None:
     async with asyncio.timeout(SECONDS), _endpoint() as (port, requests):
         starting = SimulatedBase(Profile(controller=f"http://127.0.0.1:{port}", server_delay=0.5))
         start = asyncio.create_task(starting.start())
-        beat = json.loads((await requests.get())[-1])
+        heartbeat = json.loads((await requests.get())[-1])
         with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection("127.0.0.1", beat["port"])
+            await asyncio.open_connection("127.0.0.1", heartbeat["port"])
         await start
-        assert await command(beat["port"], "help")
+        assert await command(heartbeat["port"], "help")
         await starting.stop()
 
 
@@ -175,7 +175,7 @@ def _without_values(head: bytes) -> bytes:
 
 
 class Taker:
-    """Hears what a base publishes, and can tell it something."""
+    """Takes what a base publishes, and can publish, too."""
 
     def __init__(self, port: int) -> None:
         self.messages: list[MQTTMessage] = []
@@ -240,10 +240,10 @@ async def test_what_is_published_over_mqtt(mosquitto: Mosquitto, message: Publis
     topic, payload, scene = _question(message)
     settings: dict[str, Any] = {"identity": "base-m", "tunnel": Tunnel.BOTH, "env": "dev", "port": 0}
     settings["broker"] = broker(mosquitto.port)
-    async with taker(mosquitto.port) as heard, running(scene, **settings):
+    async with taker(mosquitto.port) as taking, running(scene, **settings):
         if topic:
-            heard.client.publish(f"koupleless_dev/base-m/{topic}", payload, qos=1)
-        published = await heard.message(message.topic.rpartition("/")[2])
+            taking.client.publish(f"koupleless_dev/base-m/{topic}", payload, qos=1)
+        published = await taking.message(message.topic.rpartition("/")[2])
         assert (published.topic, published.qos) == (message.topic, message.qos)
         assert shape(json.loads(published.payload)) == shape(message.told())
     async with taker(mosquitto.port) as late:

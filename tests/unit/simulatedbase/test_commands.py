@@ -245,7 +245,7 @@ async def test_full_metaspace_fails_installs() -> None:
 
 
 @pytest.mark.looptime
-async def test_batch_installs_side_by_side_and_tells_each() -> None:
+async def test_batch_installs_side_by_side_and_reports_each() -> None:
     base = Base(Faults(fail_install={"biz2"}), install_time=5)
     await base.ask(pb.VERB_INSTALL, module_order("biz0", "1", "http://r/0.jar"))
     told = payloads.batch_reply(

@@ -67,15 +67,15 @@ class Base:
 
 async def test_install_and_uninstall() -> None:
     base = Base()
-    ((kind, told),) = await base.send("installBiz", INSTALL)
+    ((kind, answer),) = await base.send("installBiz", INSTALL)
     assert kind == "bizOperation"
-    assert (told["command"], told["bizName"], told["bizVersion"]) == ("installBiz", "biz1", "0.0.1")
-    assert (told["response"]["code"], told["response"]["data"]["code"]) == ("SUCCESS", "SUCCESS")
-    assert told["response"]["data"]["bizInfos"][0]["bizState"] == "ACTIVATED"
-    assert "baseIdentity" not in told["response"]
+    assert (answer["command"], answer["bizName"], answer["bizVersion"]) == ("installBiz", "biz1", "0.0.1")
+    assert (answer["response"]["code"], answer["response"]["data"]["code"]) == ("SUCCESS", "SUCCESS")
+    assert answer["response"]["data"]["bizInfos"][0]["bizState"] == "ACTIVATED"
+    assert "baseIdentity" not in answer["response"]
 
-    ((kind, told),) = await base.send("uninstallBiz", REMOVE)
-    assert (kind, told["response"]["code"]) == ("bizOperation", "SUCCESS")
+    ((kind, answer),) = await base.send("uninstallBiz", REMOVE)
+    assert (kind, answer["response"]["code"]) == ("bizOperation", "SUCCESS")
     assert await base.send("uninstallBiz", REMOVE) == [
         (
             "bizOperation",
@@ -112,9 +112,9 @@ async def test_commands_overtake_each_other() -> None:
     await base.send("installBiz", INSTALL)
     other = INSTALL.replace(b"biz1", b"biz2")
     base.faults.slow["installBiz"] = 0.0
-    assert [told[0] for told in await base.send("queryAllBiz", b"{}")] == ["simpleBiz"]
+    assert [answer[0] for answer in await base.send("queryAllBiz", b"{}")] == ["simpleBiz"]
     await base.send("installBiz", other, seconds=6.0)
-    assert {told["bizName"] for kind, told in base.published if kind == "bizOperation"} == {"biz1", "biz2"}
+    assert {answer["bizName"] for kind, answer in base.published if kind == "bizOperation"} == {"biz1", "biz2"}
 
 
 @pytest.mark.parametrize(
@@ -126,29 +126,29 @@ async def test_commands_overtake_each_other() -> None:
     ],
 )
 async def test_exceptions_of_changes_are_failures_with_a_trace(command: str, payload: bytes, reason: str) -> None:
-    ((kind, told),) = await Base().send(command, payload)
-    response = told["response"]
+    ((kind, answer),) = await Base().send(command, payload)
+    response = answer["response"]
     assert (kind, response["code"], response["data"]["code"]) == ("bizOperation", "FAILED", "FAILED")
     assert response["message"] == reason
     assert "\n\tat " in response["data"]["message"]
     assert set(response) == {"code", "data", "message"}
 
 
-async def test_failing_start_up_is_told_with_its_trace() -> None:
+async def test_failing_start_up_is_reported_with_its_trace() -> None:
     base = Base()
     base.faults.fail_install.add("biz1")
-    ((_, told),) = await base.send("installBiz", INSTALL)
-    assert told["response"]["data"]["code"] == "FAILED"
-    assert "module biz1:0.0.1 failed to start" in told["response"]["data"]["message"]
+    ((_, answer),) = await base.send("installBiz", INSTALL)
+    assert answer["response"]["data"]["code"] == "FAILED"
+    assert "module biz1:0.0.1 failed to start" in answer["response"]["data"]["message"]
 
 
 async def test_health() -> None:
-    ((kind, told),) = await Base().send("health", b"")
-    assert (kind, told["code"]) == ("health", "SUCCESS")
-    data = told["data"]["healthData"]
+    ((kind, answer),) = await Base().send("health", b"")
+    assert (kind, answer["code"]) == ("health", "SUCCESS")
+    data = answer["data"]["healthData"]
     assert data["masterBizInfo"]["bizState"] == "ACTIVATED"
     assert data["jvm"]["java max metaspace"] > 0
-    assert "baseIdentity" not in told
+    assert "baseIdentity" not in answer
 
 
 async def test_exceptions_of_questions_have_no_answer() -> None:
@@ -174,13 +174,13 @@ async def test_modules() -> None:
 
 async def test_baseline() -> None:
     base = Base()
-    ((kind, told),) = await base.send("baseline", b"[" + INSTALL + b"]")
-    assert (kind, told["command"], told["response"]["code"]) == (
+    ((kind, answer),) = await base.send("baseline", b"[" + INSTALL + b"]")
+    assert (kind, answer["command"], answer["response"]["code"]) == (
         "batchInstallBizResponse",
         "batchInstallBiz",
         "SUCCESS",
     )
-    assert list(told["response"]["data"]["bizUrlToResponse"]) == ["https://repo.example/biz1.jar"]
+    assert list(answer["response"]["data"]["bizUrlToResponse"]) == ["https://repo.example/biz1.jar"]
     assert base.recorded == [("batchInstallBiz", {"bizList": [orjson.loads(INSTALL)]})]
 
     ((_, again),) = await base.send("baseline", b"[" + INSTALL + b"]")
@@ -199,9 +199,9 @@ async def test_baseline() -> None:
 async def test_second_batch_while_one_runs_is_a_conflict() -> None:
     base = Base(install_time=5.0)
     await base.send("baseline", b"[" + INSTALL + b"]")
-    ((_, told),) = await base.send("baseline", b"[]")
-    assert told["response"]["message"].startswith("FAILED:null:null batchInstallBiz conflict")
-    assert "data" not in told["response"]
+    ((_, answer),) = await base.send("baseline", b"[]")
+    assert answer["response"]["message"].startswith("FAILED:null:null batchInstallBiz conflict")
+    assert "data" not in answer["response"]
 
 
 @pytest.mark.parametrize(

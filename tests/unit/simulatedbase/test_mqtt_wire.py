@@ -89,7 +89,7 @@ def test_any_bytes_are_parameters_or_malformed(command: str, payload: bytes) -> 
     assert given is None or isinstance(given, dict)
 
 
-def test_modules_are_told_with_nulls_and_both_casings() -> None:
+def test_modules_are_listed_with_nulls_and_both_casings() -> None:
     started = biz((ModuleState.RESOLVED, "Created"), (ModuleState.ACTIVATED, "Started"))
     assert orjson.dumps(wire.simple_biz([started]), option=orjson.OPT_SORT_KEYS) == (
         b'[{"latestStateRecord":{"changeTime":1001,"message":"","reason":"STARTED","state":"ACTIVATED"},'
@@ -107,8 +107,8 @@ def test_modules_are_told_with_nulls_and_both_casings() -> None:
     ],
 )
 def test_reasons_by_name(text: str, name: str) -> None:
-    told = wire.by_name({"bizStateRecords": [{"changeTime": 1, "message": "", "reason": text, "state": "broken"}]})
-    assert told["bizStateRecords"] == [{"changeTime": 1, "message": "", "reason": name, "state": "BROKEN"}]
+    answer = wire.by_name({"bizStateRecords": [{"changeTime": 1, "message": "", "reason": text, "state": "broken"}]})
+    assert answer["bizStateRecords"] == [{"changeTime": 1, "message": "", "reason": name, "state": "BROKEN"}]
 
 
 def test_states_by_name_and_nothing_else_changed() -> None:
@@ -119,20 +119,20 @@ def test_states_by_name_and_nothing_else_changed() -> None:
     }
 
 
-def test_response_does_not_tell_the_base() -> None:
-    told = wire.response({"code": "FAILED", "message": "no", "baseIdentity": "10.0.0.7"})
-    assert told == {"code": "FAILED", "message": "no"}
+def test_response_does_not_name_the_base() -> None:
+    answer = wire.response({"code": "FAILED", "message": "no", "baseIdentity": "10.0.0.7"})
+    assert answer == {"code": "FAILED", "message": "no"}
 
 
 def test_exception_is_failed_with_its_trace_in_the_data() -> None:
-    told = wire.response(thrown("java.net.MalformedURLException", "unknown protocol: oss"))
-    assert told["code"] == told["data"]["code"] == "FAILED"
-    assert told["message"] == "java.net.MalformedURLException: unknown protocol: oss"
+    answer = wire.response(thrown("java.net.MalformedURLException", "unknown protocol: oss"))
+    assert answer["code"] == answer["data"]["code"] == "FAILED"
+    assert answer["message"] == "java.net.MalformedURLException: unknown protocol: oss"
     assert (
         "ArkletRuntimeException: java.net.MalformedURLException: unknown protocol: oss\n\tat "
-        in told["data"]["message"]
+        in answer["data"]["message"]
     )
-    assert "errorStackTrace" not in told
+    assert "errorStackTrace" not in answer
 
 
 def test_operation_echoes_what_was_asked_for() -> None:

@@ -19,8 +19,8 @@ def profile(arguments: str) -> Profile:
 
 def test_defaults_are_those_of_a_java_base() -> None:
     options = parse("")
-    told = options.profile
-    assert (told.identity, told.port, told.http_interval, told.controller) == ("base", None, 12.0, "")
+    made = options.profile
+    assert (made.identity, made.port, made.http_interval, made.controller) == ("base", None, 12.0, "")
     assert not hit(options.faults().fail_install, "a", "1")
 
 
@@ -51,11 +51,11 @@ def test_fail_install_without_a_name_means_all() -> None:
 
 
 def test_behaviour() -> None:
-    told = profile("--multi-version switch --metaspace-max -1 --controller http://127.0.0.1:7777/ --ip 10.0.0.7")
-    assert told.multi_version is MultiVersion.SWITCH
-    assert not told.shared_paths
+    made = profile("--multi-version switch --metaspace-max -1 --controller http://127.0.0.1:7777/ --ip 10.0.0.7")
+    assert made.multi_version is MultiVersion.SWITCH
+    assert not made.shared_paths
     assert profile("--shared-paths").shared_paths
-    assert (told.metaspace_max, told.controller, told.ip) == (-1, "http://127.0.0.1:7777", "10.0.0.7")
+    assert (made.metaspace_max, made.controller, made.ip) == (-1, "http://127.0.0.1:7777", "10.0.0.7")
 
 
 @pytest.mark.parametrize(
@@ -107,14 +107,14 @@ def test_help_shows_every_option_with_its_default(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize(("port", "ports"), [(5000, [5000, 5001, 5002]), (0, [0, 0, 0]), (None, [None, None, None])])
 def test_profiles_of_many(port: int | None, ports: list[int | None]) -> None:
-    told = profiles(Profile(identity="base", port=port), 3)
-    assert [each.identity for each in told] == ["base-1", "base-2", "base-3"]
-    assert [each.port for each in told] == ports
+    made = profiles(Profile(identity="base", port=port), 3)
+    assert [each.identity for each in made] == ["base-1", "base-2", "base-3"]
+    assert [each.port for each in made] == ports
 
 
 def test_one_profile_keeps_its_identity() -> None:
-    (told,) = profiles(Profile(identity="base", port=5000), 1)
-    assert (told.identity, told.port) == ("base", 5000)
+    (made,) = profiles(Profile(identity="base", port=5000), 1)
+    assert (made.identity, made.port) == ("base", 5000)
 
 
 def test_selection() -> None:
@@ -131,23 +131,23 @@ def _no_broker_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"MQTT_{name}", raising=False)
 
 
-def account(told: Profile) -> tuple[str, int, str, str]:
-    assert told.broker is not None
-    return told.broker.broker, told.broker.port, told.broker.username, told.broker.password.get_secret_value()
+def account(made: Profile) -> tuple[str, int, str, str]:
+    assert made.broker is not None
+    return made.broker.broker, made.broker.port, made.broker.username, made.broker.password.get_secret_value()
 
 
 def test_mqtt() -> None:
-    told = profile(
+    made = profile(
         "--tunnel both --broker broker.example --mqtt-port 8883 --mqtt-username u --mqtt-password p "
         "--mqtt-prefix shop --env Prod --clock-skew -30 --heartbeats-survive --reconnect-longest 4"
     )
-    assert account(told) == ("broker.example", 8883, "u", "p")
-    assert told.broker is not None
-    assert told.broker.target("10.0.0.7").client_id == "shop@@@10.0.0.7"
-    assert (told.tunnel, told.env, told.clock_skew) == (Tunnel.BOTH, "prod", -30.0)
-    assert (told.heartbeats_survive, told.reconnect_longest) == (True, 4.0)
-    assert (told.http_interval, told.mqtt_interval) == (12.0, 10.0)
-    assert "'p'" not in repr(told.broker)
+    assert account(made) == ("broker.example", 8883, "u", "p")
+    assert made.broker is not None
+    assert made.broker.target("10.0.0.7").client_id == "shop@@@10.0.0.7"
+    assert (made.tunnel, made.env, made.clock_skew) == (Tunnel.BOTH, "prod", -30.0)
+    assert (made.heartbeats_survive, made.reconnect_longest) == (True, 4.0)
+    assert (made.http_interval, made.mqtt_interval) == (12.0, 10.0)
+    assert "'p'" not in repr(made.broker)
 
 
 def test_mqtt_as_the_environment_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,10 +167,10 @@ def test_mqtt_port_of_a_kubernetes_service(monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_interval_of_both_tunnels() -> None:
-    told = profile("--heartbeat-interval 3")
-    assert (told.http_interval, told.mqtt_interval) == (3.0, 3.0)
+    made = profile("--heartbeat-interval 3")
+    assert (made.http_interval, made.mqtt_interval) == (3.0, 3.0)
 
 
 def test_an_old_runtime() -> None:
-    told = profile("--runtime 1.3.3")
-    assert (told.old, told.http_interval, told.mqtt_interval) == (True, 120.0, 10.0)
+    made = profile("--runtime 1.3.3")
+    assert (made.old, made.http_interval, made.mqtt_interval) == (True, 120.0, 10.0)

@@ -48,7 +48,7 @@ def test_second_version(mode: MultiVersion, old: ModuleState, new: ModuleState) 
     assert (first.state, second.state) == (old, new)
 
 
-def test_each_step_is_told_and_a_switch_of_versions_is_one() -> None:
+def test_each_step_is_reported_and_a_switch_of_versions_is_one() -> None:
     steps: list[dict[str, str]] = []
     ark = Runtime(
         MultiVersion.SWITCH,
@@ -69,7 +69,7 @@ def test_each_step_is_told_and_a_switch_of_versions_is_one() -> None:
     ]
 
 
-def test_records_tell_the_life_oldest_first() -> None:
+def test_records_are_the_life_oldest_first() -> None:
     ark = runtime(MultiVersion.SWITCH)
     first = install(ark, "1", 10)
     install(ark, "2", 20)
