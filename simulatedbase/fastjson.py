@@ -13,8 +13,7 @@ from typing import Any
 import orjson
 
 from gateways.arklet.fields import Json
-from simulatedbase.artifact import Jar, named_by_file
-from simulatedbase.java import JavaError, invalid, null_pointer
+from simulatedbase.java import Jar, JavaError, invalid, named_by_file, null_pointer
 from simulatedbase.profile import Profile
 from simulatedbase.runtime import Biz
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from gateways.arklet.fields import Json
 from gateways.arklet.names import parse_env
 from mqttclient.settings import BrokerSettings
-from simulatedbase.artifact import Jar
+from simulatedbase.java import Jar
 
 ALL = "*"
 """In a switch: every module, or every command."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from simulatedbase.artifact import Flaw, Jar
+from simulatedbase.java import Flaw, Jar
 from simulatedbase.profile import RuntimeVersion
 
 _REPEATED = re.compile(r"Biz: (?P<module>\S+) has been installed or registered\.")
