@@ -42,7 +42,7 @@ class Programs:
 
     def program(self, name: str, module: str, *arguments: str, environ: Mapping[str, str]) -> Server:
         """Return a program that has not been started."""
-        settings = [f"{key}={value}" for key, value in environ.items()]
+        settings = [f"{key}={value}" for key, value in {"XDG_STATE_HOME": str(self.folder), **environ}.items()]
         command = ["env", "-u", "KUBECONFIG", *settings, sys.executable, "-m", module, *arguments]
         server = Server(name, command, self.folder / f"{name}.log")
         self._stack.callback(server.stop)
