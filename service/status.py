@@ -18,11 +18,6 @@ from service.listening import CannotListen, serve
 from service.masking import masked
 
 
-async def own_metrics() -> bytes:
-    """Return the metrics of this process in the text format of Prometheus."""
-    return generate_latest()
-
-
 @dataclass(slots=True)
 class StatusServer:
     """Serves probes and metrics on two ports (which may be the same) of host, or both on one Unix socket.
@@ -37,7 +32,8 @@ class StatusServer:
     metrics_port: int
     host: str = ""
     socket: str = ""
-    metrics: Callable[[], Awaitable[bytes]] = own_metrics
+    metrics: Callable[[], Awaitable[bytes]] | None = None
+    """Metrics in the text format of Prometheus, instead of those of this process."""
     dead: Callable[[], Sequence[str]] = tuple
     notes: Callable[[], Sequence[str]] = tuple
     _runners: list[web.AppRunner] = field(default_factory=list, init=False)
@@ -83,7 +79,8 @@ class StatusServer:
         return _answer(self.trouble(), self.notes())
 
     async def _metrics(self, _request: web.Request) -> web.Response:
-        return web.Response(body=await self.metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        body = generate_latest() if self.metrics is None else await self.metrics()
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def _answer(problems: Sequence[str], notes: Sequence[str] = ()) -> web.Response:
