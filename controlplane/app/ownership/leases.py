@@ -152,16 +152,16 @@ class LeaseKeeper:
         current = self.get(base)
         if not self._members.may_act():
             raise Transient("this replica is cut off from the cluster or from its member lease")
-        decision = rules.claim(
+        lease = rules.claim(
             current,
             fresh=self._fresh(base),
             unchanged_for=self._unchanged_for(current) if current is not None else 0.0,
             holder_gone=current is not None and self.orphaned(current),
         )
-        if isinstance(decision, rules.Wait):
+        if lease is None:
             return 0
-        lease = replace(decision.lease, transitions=max(decision.lease.transitions, above + 1))
-        if isinstance(decision, rules.Create):
+        lease = replace(lease, transitions=max(lease.transitions, above + 1))
+        if current is None:
             WRITES.labels("lease-create").inc()
             held = await self._cluster.create_lease(lease)
         else:
@@ -295,8 +295,10 @@ class LeaseKeeper:
         term.urgent = False
         try:
             WRITES.labels("lease-renew").inc()
-            renewed = rules.renewed(term.lease, renew_time=micro_time(self._clock.wall()))
-            term.lease = await self._cluster.update_lease(replace(renewed, annotations=term.news()))
+            stamp = micro_time(self._clock.wall())
+            term.lease = await self._cluster.update_lease(
+                replace(term.lease, renew_time=stamp, annotations=term.news())
+            )
         except Conflict:
             current = self.get(term.base)
             if current is not None and self._still_ours(term):
