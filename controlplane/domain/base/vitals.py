@@ -6,14 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from controlplane.domain.base import modules, vnode
-from controlplane.domain.base.liveness import (
-    Evidence,
-    Patience,
-    Verdict,
-    choose_tunnel,
-    judge,
-    tunnel_up_since,
-)
+from controlplane.domain.base.liveness import Outage, Patience, Verdict, judge
 from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.base.vpod import rfc3339
 from controlplane.domain.facts import (
@@ -36,20 +29,6 @@ from controlplane.domain.remarks import Remark
 
 IMPOSTERS_KEPT = 16
 """Addresses that used the identity of a live base and are reported once each."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outage:
-    """Faults of most bases at once, which are likely ours: nothing is removed, and failed commands prove nothing.
-
-    commands_fail says so in words, and is empty while commands arrive.
-    """
-
-    removals_frozen: bool = False
-    commands_fail: str = ""
-
-
-NO_OUTAGE = Outage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +154,13 @@ def not_ready_at_first(base: Base, why: str) -> Base:
 
 
 def use_tunnel(base: Base, up_since: Mapping[TunnelKind, float], *, now: float, patience: Patience) -> Base:
-    """Use the tunnel that shows life; up_since has those that are up."""
-    profile = base.profile
-    chosen = choose_tunnel(base.signs.seen_over, up_since, current=profile.tunnel, now=now, patience=patience)
-    return base if chosen is profile.tunnel else replace(base, profile=replace(profile, tunnel=chosen))
+    """Use the same tunnel as long as it is up and shows life, else the liveliest; up_since has those that are up."""
+    seen, current = base.signs.seen_over, base.profile.tunnel
+    if current in up_since and now - seen.get(current, now) < patience.unreachable:
+        return base
+    alive = {kind: at for kind, at in seen.items() if kind in up_since and now - at < patience.unreachable}
+    chosen = max(alive, key=lambda kind: alive[kind], default=current)
+    return base if chosen is current else replace(base, profile=replace(base.profile, tunnel=chosen))
 
 
 def seen_since_tunnel_up(base: Base, up_since: Mapping[TunnelKind, float]) -> bool:
@@ -194,7 +176,7 @@ def judged(
     now: float,
     wall: float,
     patience: Patience,
-    outage: Outage = NO_OUTAGE,
+    outage: Outage,
     has_node: bool,
     node_removed: bool,
 ) -> tuple[Base, float | None]:
@@ -207,21 +189,7 @@ def judged(
     # A Node that was removed by hand while its base is silent is not brought back.
     if base.phase is Phase.UNREACHABLE and node_removed:
         return replace(base, phase=Phase.DEAD, why="its Node was removed while it was silent"), None
-    signs, current = base.signs, base.profile.tunnel
-    evidence = Evidence(
-        base.term_began,
-        signs.last_seen,
-        tunnel_up_since(signs.seen_over, up_since, current=current, patience=patience),
-        signs.last_answered,
-        bool(signs.failing),
-    )
-    judgement = judge(
-        evidence,
-        now=now,
-        patience=patience,
-        removals_frozen=outage.removals_frozen,
-        commands_fail=bool(outage.commands_fail),
-    )
+    judgement = judge(base, up_since, now=now, patience=patience, outage=outage)
     silent = now - judgement.silent_since
     match judgement.verdict:
         case Verdict.DEAD:
@@ -231,7 +199,7 @@ def judged(
         case Verdict.ONE_WAY if base.phase is not Phase.UNREACHABLE:
             since, address = rfc3339(wall - silent), base.profile.address
             where = f"{address} does" if address.port else "it does"
-            why = f"it sends heartbeats, but {where} not answer commands since {since}: {signs.failing}"
+            why = f"it sends heartbeats, but {where} not answer commands since {since}: {base.signs.failing}"
             base = _unreachable(base, why)
         case Verdict.ALIVE if base.phase in (Phase.UNREACHABLE, Phase.DEAD) and _has_listed(base):
             base = replace(base, phase=Phase.READY, why="", modules=modules.recovered(base.modules))
