@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum
 
 from controlplane.domain import contract
 from controlplane.domain.probes import NO_PROBES, Probes
 
-_EMPTY: Mapping[str, str] = {}
 
-
-def _empty() -> Mapping[str, str]:
-    # A factory, as Python 3.11 takes a mappingproxy for a mutable default.
-    return _EMPTY
+def rfc3339(seconds: float) -> str:
+    """Return seconds since the epoch as Kubernetes writes a time, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +203,8 @@ class Pod:
     node_name: str
     containers: tuple[Container, ...]
     status: PodStatus = PodStatus()
-    labels: Mapping[str, str] = field(default_factory=_empty)
-    annotations: Mapping[str, str] = field(default_factory=_empty)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
     readiness_gates: tuple[str, ...] = ()
     owner_uid: str = ""
     creation_timestamp: str = ""
@@ -239,8 +238,8 @@ class NodeStatus:
 
     conditions: tuple[Condition, ...] = ()
     addresses: tuple[tuple[str, str], ...] = ()
-    capacity: Mapping[str, str] = field(default_factory=_empty)
-    allocatable: Mapping[str, str] = field(default_factory=_empty)
+    capacity: Mapping[str, str] = field(default_factory=dict)
+    allocatable: Mapping[str, str] = field(default_factory=dict)
     operating_system: str = ""
     architecture: str = ""
     kubelet_version: str = ""
@@ -256,8 +255,8 @@ class Node:
     name: str
     uid: str
     resource_version: str
-    labels: Mapping[str, str] = field(default_factory=_empty)
-    annotations: Mapping[str, str] = field(default_factory=_empty)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
     unschedulable: bool = False
     status: NodeStatus = NodeStatus()
@@ -287,8 +286,8 @@ class Lease:
     renew_time: str = ""
     acquire_time: str = ""
     transitions: int = 0
-    labels: Mapping[str, str] = field(default_factory=_empty)
-    annotations: Mapping[str, str] = field(default_factory=_empty)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
     uid: str = ""
 
 
@@ -305,7 +304,7 @@ class ModuleDeployment:
     name: str
     uid: str
     resource_version: str
-    labels: Mapping[str, str] = field(default_factory=_empty)
+    labels: Mapping[str, str] = field(default_factory=dict)
     replicas: int | None = None
     containers: tuple[Container, ...] = ()
     rules: SchedulingRules | NotUnderstood = SchedulingRules()

@@ -10,9 +10,8 @@ from controlplane.app.policy import Policy
 from controlplane.app.ports import AlreadyExists, Clock, Cluster, NotFound
 from controlplane.domain.base import vnode
 from controlplane.domain.base.state import Base, Phase
-from controlplane.domain.base.vpod import rfc3339
 from controlplane.domain.identity import VNodeName
-from controlplane.domain.objects import Node, NodeSpec, NodeStatus
+from controlplane.domain.objects import Node, NodeSpec, NodeStatus, rfc3339
 
 REPAIR_APART = 10.0
 """Seconds between two writes of one status that somebody else keeps changing."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from controlplane.domain.base import modules, vnode
 from controlplane.domain.base.liveness import Outage, Patience, Verdict, judge
 from controlplane.domain.base.state import Base, Phase
-from controlplane.domain.base.vpod import rfc3339
 from controlplane.domain.facts import (
     BaselineQuery,
     BaseState,
@@ -24,7 +23,7 @@ from controlplane.domain.facts import (
     TunnelKind,
 )
 from controlplane.domain.identity import ModuleKey
-from controlplane.domain.objects import Pod
+from controlplane.domain.objects import Pod, rfc3339
 from controlplane.domain.remarks import Remark
 
 IMPOSTERS_KEPT = 16
