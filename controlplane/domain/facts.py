@@ -89,7 +89,6 @@ class Metaspace:
     """JVM metaspace in bytes; max is -1 when the JVM has no limit."""
 
     used: int
-    committed: int
     max: int
 
 

@@ -272,13 +272,10 @@ def _take_health(base: Base, health: Health) -> Base:
     signs, profile = replace(base.signs, healthy=True), base.profile
     if health.state is BaseState.DEACTIVATED:
         signs = replace(signs, deactivated=True)
-    metaspace = health.metaspace or profile.metaspace
+    known = replace(profile, java_version=health.java_version or profile.java_version)
     if health.metaspace is not None:
         signs = replace(signs, metaspace_used=health.metaspace.used)
-    if profile.metaspace is not None and metaspace is not None and metaspace.max == profile.metaspace.max:
-        # Use moves all the time; only the limit is part of the Node.
-        metaspace = profile.metaspace
-    known = replace(profile, metaspace=metaspace, java_version=health.java_version or profile.java_version)
+        known = replace(known, metaspace=health.metaspace.max)
     return replace(base, signs=signs, profile=profile if known == profile else known)
 
 

@@ -208,7 +208,7 @@ def _health(message: pb.Health) -> Health:
 def _metaspace(message: pb.Metaspace) -> Metaspace:
     if message.used_bytes < 0 or message.committed_bytes < 0 or message.max_bytes < -1:
         raise Unreadable("number", "metaspace: a negative number of bytes")
-    return Metaspace(message.used_bytes, message.committed_bytes, message.max_bytes)
+    return Metaspace(message.used_bytes, message.max_bytes)
 
 
 def _module_list(message: pb.Modules) -> ModuleList:

@@ -168,7 +168,7 @@ def test_health() -> None:
         space = pb.Metaspace(used_bytes=used, committed_bytes=committed, max_bytes=most)
         return pb.Report(base_id="b1", health=pb.Health(state=pb.BASE_STATE_ACTIVATED, metaspace=space))
 
-    assert read(health(1, 2, -1)) == Health(BaseState.ACTIVATED, Metaspace(1, 2, -1), "")
+    assert read(health(1, 2, -1)) == Health(BaseState.ACTIVATED, Metaspace(1, -1), "")
     assert read(pb.Report(base_id="b1", health=pb.Health())) == Health(BaseState.UNSPECIFIED, None, "")
     for figures in ((-1, 0, 0), (0, -1, 0), (0, 0, -2)):
         assert refused(health(*figures)) == "number"
