@@ -6,7 +6,7 @@ once for all bases that its rules treat alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from controlplane.domain.base.wishes import invalid
@@ -104,16 +104,12 @@ class _Group:
 
 def _labels_that_decide(demand: Demand) -> tuple[str, ...]:
     """Return the labels that a demand looks at, sorted; an empty one stands for the Node's name."""
-    return tuple(sorted(set(_looked_at(demand))))
-
-
-def _looked_at(demand: Demand) -> Iterator[str]:
-    if demand.cluster_name:
-        yield BASE_CLUSTER_NAME
     rules = demand.rules
     terms = rules.required_affinity or ()
+    requirements = (*rules.node_selector, *(requirement for term in terms for requirement in term.labels))
+    names = {requirement.key for requirement in requirements}
+    if demand.cluster_name:
+        names.add(BASE_CLUSTER_NAME)
     if rules.node_name or any(term.fields for term in terms):
-        yield _NODE_NAME
-    for requirements in (rules.node_selector, *(term.labels for term in terms)):
-        for requirement in requirements:
-            yield requirement.key
+        names.add(_NODE_NAME)
+    return tuple(sorted(names))

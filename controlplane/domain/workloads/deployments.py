@@ -8,12 +8,12 @@ its own environment only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from controlplane.domain.contract import BASE_CLUSTER_NAME, ENV, TAINT_NODE_ENV
 from controlplane.domain.objects import ModuleDeployment, NotUnderstood, Requirement, SchedulingRules, Taint
-from controlplane.domain.workloads.placement import Site, Spot, admits, keeps, matches, untolerated
+from controlplane.domain.workloads.placement import Site, admits, keeps, matches, untolerated
 
 OF_READINESS = frozenset({"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"})
 """Taints that repeat what the Ready condition says, some moments later."""
@@ -50,8 +50,7 @@ def place(demand: Demand, site: Site) -> Place:
     if demand.cluster_name and site.labels.get(BASE_CLUSTER_NAME) != demand.cluster_name:
         return Place.NONE
     if any(taint.key in OF_READINESS for taint in site.taints):
-        lasting = tuple(taint for taint in site.taints if taint.key not in OF_READINESS)
-        site = Spot(site.name, site.labels, lasting, site.unschedulable)
+        site = replace(site, taints=tuple(taint for taint in site.taints if taint.key not in OF_READINESS))
     if admits(demand.rules, site):
         return Place.OPEN
     return Place.CLOSED if keeps(demand.rules, site) else Place.NONE
