@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
-from controlplane.domain.base.modules import Modules, Trouble
+from controlplane.domain.base.modules import Modules
 from controlplane.domain.base.releases import MISTAKEN, UNKNOWN, Release, outdated
 from controlplane.domain.base.wishes import Wish, exclusive
 from controlplane.domain.facts import Module, ModuleSpec, ModuleState, Verb
@@ -121,18 +121,13 @@ def _batched(intents: Sequence[Intent], state: Modules) -> tuple[tuple[Intent, .
     return tuple(orders)
 
 
+@dataclass(slots=True)
 class _Group:
     """Modules of one name: wanted (live), wanted by Pods that are being deleted (leaving), and present."""
 
-    __slots__ = ("leaving", "live", "present")
-
-    def __init__(self) -> None:
-        self.live: dict[ModuleKey, Wish] = {}
-        self.leaving: dict[ModuleKey, Wish] = {}
-        self.present: dict[ModuleKey, Module] = {}
-
-    def newest(self) -> Wish | None:
-        return next(reversed(self.live.values()), None)
+    live: dict[ModuleKey, Wish] = field(default_factory=dict)
+    leaving: dict[ModuleKey, Wish] = field(default_factory=dict)
+    present: dict[ModuleKey, Module] = field(default_factory=dict)
 
 
 class _Planner:
@@ -149,7 +144,7 @@ class _Planner:
 
     def next_order(self, name: str, group: _Group) -> Intent | None:
         """Install what is missing, then put the newest wish in charge, then remove: so no version is missed."""
-        newest = group.newest()
+        newest = next(reversed(group.live.values()), None)
         if newest is not None and self._stuck(newest):
             self.alone.add(name)
         if newest is not None and (name in self.alone or any(exclusive(wish) for wish in group.live.values())):
@@ -158,11 +153,7 @@ class _Planner:
 
     def held(self, name: str) -> bool:
         """A starting base may be installing a module of this name by itself."""
-        until = self._state.held.get(name, self._now)
-        if until <= self._now:
-            return False
-        self._wake(until)
-        return True
+        return not self._reached(self._state.held.get(name, self._now))
 
     def note_orphans(self, group: _Group) -> None:
         for key in group.present:
@@ -177,7 +168,7 @@ class _Planner:
         group.live = {key: newest}
         if module is not None and self._good(newest, module):
             return self._uninstall(group) or self._switch(newest, group)
-        if not self._ready(Verb.INSTALL, newest.spec, Verb.UNINSTALL):
+        if not self._ready(newest.spec, Verb.INSTALL, Verb.UNINSTALL):
             return None
         if module is not None:
             return None if module.state is ModuleState.RESOLVED else _removal(key)
@@ -198,9 +189,9 @@ class _Planner:
         for key, wish in group.live.items():
             module = group.present.get(key)
             if module is None:
-                if self._ready(Verb.INSTALL, wish.spec):
+                if self._ready(wish.spec, Verb.INSTALL):
                     return _installation(wish)
-            elif self._in_the_way(wish, module) and self._ready(Verb.INSTALL, wish.spec, Verb.UNINSTALL):
+            elif self._in_the_way(wish, module) and self._ready(wish.spec, Verb.INSTALL, Verb.UNINSTALL):
                 return _removal(key)
         return None
 
@@ -216,7 +207,7 @@ class _Planner:
         module = group.present.get(newest.spec.key)
         if module is None or module.state is not ModuleState.DEACTIVATED:
             return None
-        return Intent(Verb.SWITCH, newest.spec) if self._ready(Verb.SWITCH, newest.spec) else None
+        return Intent(Verb.SWITCH, newest.spec) if self._ready(newest.spec, Verb.SWITCH) else None
 
     def _uninstall(self, group: _Group) -> Intent | None:
         starting = any(
@@ -228,8 +219,9 @@ class _Planner:
             if starting and module.state is ModuleState.ACTIVATED:
                 continue  # It serves, and what takes its place does not yet.
             due = key in group.leaving or (self._ours(key) and self._orphan_due(key, group))
-            if due and self._ready(Verb.UNINSTALL, ModuleSpec(key, url="")):
-                return _removal(key)
+            removal = _removal(key)
+            if due and self._ready(removal.spec, Verb.UNINSTALL):
+                return removal
         return None
 
     def _stuck(self, wish: Wish) -> bool:
@@ -256,25 +248,24 @@ class _Planner:
             return any(
                 module.state is ModuleState.ACTIVATED for live, module in group.present.items() if live in group.live
             )
-        due = self.orphan_since[key] + self._policy.orphan_grace
-        if due <= self._now:
-            return True
-        self._wake(due)
-        return False
+        return self._reached(self.orphan_since[key] + self._policy.orphan_grace)
 
-    def _ready(self, verb: Verb, spec: ModuleSpec, *more: Verb) -> bool:
+    def _ready(self, spec: ModuleSpec, *verbs: Verb) -> bool:
+        """No trouble with one of these orders keeps a module waiting."""
         trouble = self._state.troubles.get(spec.key)
-        if trouble is None or not any(_applies(trouble, one, spec) for one in (verb, *more)):
+        if trouble is None or trouble.verb not in verbs:
             return True
-        if trouble.not_before is None:
-            return False
-        if trouble.not_before <= self._now:
+        if trouble.verb is not Verb.UNINSTALL and trouble.spec != spec:
+            # A wish that changed since is new and need not wait for what the old one did wrong.
             return True
-        self._wake(trouble.not_before)
-        return False
+        return trouble.not_before is not None and self._reached(trouble.not_before)
 
-    def _wake(self, at: float) -> None:
+    def _reached(self, at: float) -> bool:
+        """Return whether a time has come; if not, the next plan is to be made then at the latest."""
+        if at <= self._now:
+            return True
         self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
+        return False
 
 
 def _installation(wish: Wish) -> Intent:
@@ -283,8 +274,3 @@ def _installation(wish: Wish) -> Intent:
 
 def _removal(key: ModuleKey) -> Intent:
     return Intent(Verb.UNINSTALL, ModuleSpec(key, url=""))
-
-
-def _applies(trouble: Trouble, verb: Verb, spec: ModuleSpec) -> bool:
-    """A wish that changed since is new and need not wait for what the old one did wrong."""
-    return trouble.verb is verb and (verb is Verb.UNINSTALL or trouble.spec == spec)
