@@ -68,10 +68,11 @@ def end(
     ended = []
     for flight in flights:
         meant = _meaning(flight, result.outcome, batch=len(flights) > 1)
-        if meant.module is not None and meant.module.state is ModuleState.DEACTIVATED and state.serves_one(flight):
-            meant = Meaning(
-                Effect.FAILED, meant.module, "Deactivated", "the base started it, but keeps it out of service"
-            )
+        out_of_service = meant.module is not None and meant.module.state is ModuleState.DEACTIVATED
+        if out_of_service and flight.spec.key.name in state.alone:
+            # It was installed with no other version in its way.
+            message = "the base started it, but keeps it out of service"
+            meant = replace(meant, effect=Effect.FAILED, reason="Deactivated", message=message)
         state = _note_trouble(state, flight, meant, result.outcome, now, chance, restarts)
         state = _note_effect(state, flight, meant, result.outcome, now)
         ended.append(Ended(flight.verb, flight.spec, meant, now - flight.sent_at))
