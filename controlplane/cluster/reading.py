@@ -72,7 +72,6 @@ def pod(obj: Json) -> Pod:
         creation_timestamp=fields.text(meta, "creationTimestamp"),
         deletion_timestamp=fields.text(meta, "deletionTimestamp"),
         deletion_grace_seconds=fields.integer(meta, "deletionGracePeriodSeconds"),
-        generation=fields.integer(meta, "generation") or 0,
         service_account=facts.service_account,
         active_deadline=fields.integer(spec, "activeDeadlineSeconds"),
         others=others,

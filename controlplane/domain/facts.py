@@ -108,7 +108,6 @@ class Module:
     key: ModuleKey
     state: ModuleState
     changed_at: int | None = None
-    reason: str = ""
     message: str = ""
 
 

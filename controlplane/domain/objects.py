@@ -7,7 +7,7 @@ are RFC 3339 texts as the cluster has them, because they are only ever compared 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
 
@@ -29,6 +29,12 @@ class Condition:
     reason: str = ""
     message: str = ""
     last_transition_time: str = ""
+
+    def after(self, before: Condition | None) -> Condition:
+        """Return it with the transition time that it had before, if its status is the same."""
+        if before is None or before.status != self.status or not before.last_transition_time:
+            return self
+        return replace(self, last_transition_time=before.last_transition_time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +216,6 @@ class Pod:
     creation_timestamp: str = ""
     deletion_timestamp: str = ""
     deletion_grace_seconds: int | None = None
-    generation: int = 0
     service_account: str = ""
     active_deadline: int | None = None
     """Seconds since its start that it may be active."""

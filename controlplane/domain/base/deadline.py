@@ -40,13 +40,13 @@ def next_at(pods: Iterable[Pod], now: float, wall: float) -> float | None:
 
 def failed(pod: Pod, wall: float) -> PodStatus:
     """Return the status of a Pod that was active for too long."""
-    now, conditions = rfc3339(wall), pod.status.conditions
-    since = {condition.type: condition.last_transition_time for condition in conditions if condition.status == "False"}
+    now = rfc3339(wall)
+    before = {condition.type: condition for condition in pod.status.conditions}
     changed = {
-        kind: Condition(kind, "False", "PodFailed", MESSAGE, since.get(kind, now))
+        kind: Condition(kind, "False", "PodFailed", MESSAGE, now).after(before.get(kind))
         for kind in ("Ready", "ContainersReady")
     }
-    kept = tuple(changed.pop(condition.type, condition) for condition in conditions)
+    kept = tuple(changed.pop(condition.type, condition) for condition in pod.status.conditions)
     return replace(
         pod.status,
         phase="Failed",

@@ -165,12 +165,7 @@ def _note_install(state: Modules, flight: InFlight, meant: Meaning, outcome: Out
         present = dict(state.present)
         if meant.module is not None and meant.module.state in LISTED:
             present[key] = meant.module
-        return replace(
-            state,
-            present=present,
-            owned=owned,
-            failed=state.failed - {key},
-        )
+        return replace(state, present=present, owned=owned, failed=state.failed - {key})
     if isinstance(outcome, OutcomeUnknown) or meant.effect is Effect.BUSY:
         # It may still be under way.
         awaited = {**state.awaited, key: now + MAY_STILL_COME}

@@ -73,8 +73,7 @@ def undelivered(state: Modules, listed: ModuleList, *, again_at: float) -> tuple
     if not asked or not listed.complete or listed.unchanged:
         return state, ()
     states = {module.key: module.state for module in listed.modules}
-    working = {n for n, f in asked.items() if states.get(f.spec.key) is ModuleState.RESOLVED}
-    busy = {asked[n].order_id for n in working}
+    busy = {f.order_id for f in asked.values() if states.get(f.spec.key) is ModuleState.RESOLVED}
     flights = {
         n: replace(f, asked=None, ask_at=again_at) if f.order_id in busy and n in asked else f
         for n, f in state.in_flight.items()

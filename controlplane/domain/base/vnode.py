@@ -221,16 +221,10 @@ def status_to_write(current: NodeStatus, wanted: NodeStatus) -> NodeStatus | Non
     Conditions that are not ours are left to others.
     """
     before = {condition.type: condition for condition in current.conditions}
-    conditions = tuple(_carried(condition, before.get(condition.type)) for condition in wanted.conditions)
+    conditions = tuple(condition.after(before.get(condition.type)) for condition in wanted.conditions)
     wanted = replace(wanted, conditions=conditions)
     same = replace(current, conditions=tuple(before[c.type] for c in conditions if c.type in before))
     return None if same == wanted else wanted
-
-
-def _carried(wanted: Condition, before: Condition | None) -> Condition:
-    if before is None or before.status != wanted.status or not before.last_transition_time:
-        return wanted
-    return replace(wanted, last_transition_time=before.last_transition_time)
 
 
 def ready_condition(node: Node) -> Condition | None:

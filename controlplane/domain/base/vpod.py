@@ -17,16 +17,8 @@ from controlplane.domain.base.wishes import Wish, exclusive, unusable
 from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
 from controlplane.domain.facts import InstallStrategy, Module, ModuleState, Verb
 from controlplane.domain.identity import ModuleKey
-from controlplane.domain.objects import (
-    Condition,
-    Container,
-    ContainerStatus,
-    OtherContainer,
-    Pod,
-    PodStatus,
-    rfc3339,
-)
-from controlplane.domain.probes import NO_PROBES, Reading, first
+from controlplane.domain.objects import Condition, Container, ContainerStatus, OtherContainer, Pod, PodStatus, rfc3339
+from controlplane.domain.probes import Reading, first
 from controlplane.domain.remarks import Remark
 
 SHOW_PROGRESS_AFTER = 2.0
@@ -75,7 +67,7 @@ def pod_status(
     before = {status.name: status for status in pod.status.containers}
     containers, probed = [], {}
     for container in pod.containers:
-        shown = before.get(container.name)
+        shown = before.get(container.name, ContainerStatus(container.name))
         status = _container(pod, container, shown, modules, releases, superseded, now, wall)
         if status.kind == "running":
             reading = _reading(container, status, shown, readings.get((pod.uid, container.name)))
@@ -187,19 +179,14 @@ def _gives_way(older: Wish, newest: Wish, modules: Modules, alone: frozenset[str
 def _container(
     pod: Pod,
     container: Container,
-    before: ContainerStatus | None,
+    before: ContainerStatus,
     modules: Modules,
     releases: Mapping[tuple[str, str], Release],
     superseded: Superseded,
     now: float,
     wall: float,
 ) -> ContainerStatus:
-    base = ContainerStatus(
-        name=container.name,
-        kind="waiting",
-        image=container.image,
-        restart_count=before.restart_count if before else 0,
-    )
+    base = ContainerStatus(container.name, "waiting", image=container.image, restart_count=before.restart_count)
     if problem := unusable(pod, container):
         reason = "UnsupportedField" if container.unsupported else "InvalidModule"
         return replace(base, reason=reason, message=problem[:MESSAGE_LIMIT])
@@ -224,18 +211,16 @@ def _container(
 
 
 def _reading(
-    container: Container, status: ContainerStatus, before: ContainerStatus | None, reading: Reading | None
+    container: Container, status: ContainerStatus, before: ContainerStatus, reading: Reading | None
 ) -> Reading:
     """Return what the probes of a running module show; until one of ours was sent, what stands in the Pod."""
     run = status.started_at
     if not container.probes:
-        return first(NO_PROBES, run, started=True, ready=True)
+        return first(container.probes, run, started=True, ready=True)
     if reading is not None and reading.run == run:
         return reading
-    shown = before if before is not None and before.kind == "running" and before.started_at == run else None
-    return first(
-        container.probes, run, started=shown is not None and shown.started, ready=shown is not None and shown.ready
-    )
+    same = before.kind == "running" and before.started_at == run
+    return first(container.probes, run, started=same and before.started, ready=same and before.ready)
 
 
 def _not_run(other: OtherContainer, at: str) -> ContainerStatus:
@@ -269,7 +254,7 @@ def _beside(key: ModuleKey, modules: Modules) -> str:
 
 
 def _waiting(
-    module: Module | None, trouble: Trouble | None, flight: InFlight | None, before: ContainerStatus | None, now: float
+    module: Module | None, trouble: Trouble | None, flight: InFlight | None, before: ContainerStatus, now: float
 ) -> tuple[str, str]:
     if shown := _shown(trouble):
         return shown
@@ -280,21 +265,20 @@ def _waiting(
             return "Deactivated", module.message or "another version of this module serves on this base"
         return "Starting", module.message
     if flight is not None and flight.verb is Verb.INSTALL:
-        shown_already = before is not None and before.reason == "Installing"
-        if shown_already or now - flight.sent_at >= SHOW_PROGRESS_AFTER:
+        worth_showing = before.reason == "Installing" or now - flight.sent_at >= SHOW_PROGRESS_AFTER
+        if worth_showing:
             return "Installing", ""
     # What stands there is kept, so that a quick install costs one write only.
-    if before is not None and before.kind == "waiting":
+    if before.kind == "waiting":
         return before.reason, before.message
     return "Pending", ""
 
 
-def _started(module: Module, before: ContainerStatus | None, wall: float) -> str:
-    if module.changed_at is not None and 0 < module.changed_at < 253402300800000:
+def _started(module: Module, before: ContainerStatus, wall: float) -> str:
+    if module.changed_at:
         return rfc3339(module.changed_at / 1000)
-    if before is not None and before.kind == "running" and before.started_at:
-        return before.started_at
-    return rfc3339(wall)
+    shown = before.started_at if before.kind == "running" else ""
+    return shown or rfc3339(wall)
 
 
 def _not_ready(containers: Sequence[ContainerStatus], host: Host, probed: Mapping[str, str]) -> tuple[str, str] | None:
@@ -322,7 +306,5 @@ def _conditions(pod: Pod, not_ready: tuple[str, str] | None, now: str) -> tuple[
 
 
 def _condition(name: str, why: tuple[str, str] | None, before: Condition | None, now: str) -> Condition:
-    status = "True" if why is None else "False"
     reason, message = why or ("", "")
-    since = before.last_transition_time if before is not None and before.status == status else now
-    return Condition(name, status, reason, message, since or now)
+    return Condition(name, "True" if why is None else "False", reason, message, now).after(before)

@@ -279,7 +279,6 @@ def _module(message: pb.Module) -> Module:
         key=ModuleKey(_name(message.name, "module name"), _name(message.version, "module version")),
         state=_MODULE_STATES.get(message.state, ModuleState.UNSPECIFIED),
         changed_at=_millis(message.changed_at) if message.HasField("changed_at") else None,
-        reason=people(message.reason),
         message=people(message.message),
     )
 
