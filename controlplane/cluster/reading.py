@@ -70,7 +70,7 @@ def pod(obj: Json) -> Pod:
         readiness_gates=tuple(fields.word(gate, "conditionType") for gate in fields.objects(spec, "readinessGates")),
         owner_uid=_owner(meta),
         creation_timestamp=fields.text(meta, "creationTimestamp"),
-        deletion_timestamp=fields.text(meta, "deletionTimestamp"),
+        deleting=bool(fields.text(meta, "deletionTimestamp")),
         deletion_grace_seconds=fields.integer(meta, "deletionGracePeriodSeconds"),
         service_account=facts.service_account,
         active_deadline=fields.integer(spec, "activeDeadlineSeconds"),

@@ -198,8 +198,7 @@ class Pod:
     """A Pod as the cluster has it.
 
     containers are the modules, others those that are not run. ignored says in words what of the Pod has no effect
-    though it would matter elsewhere. deletion_timestamp is empty unless its deletion was asked for, then
-    deletion_grace_seconds is what it was given.
+    though it would matter elsewhere. deleting: its deletion was asked for, with deletion_grace_seconds.
     """
 
     namespace: str
@@ -214,7 +213,7 @@ class Pod:
     readiness_gates: tuple[str, ...] = ()
     owner_uid: str = ""
     creation_timestamp: str = ""
-    deletion_timestamp: str = ""
+    deleting: bool = False
     deletion_grace_seconds: int | None = None
     service_account: str = ""
     active_deadline: int | None = None
@@ -226,11 +225,6 @@ class Pod:
     def key(self) -> str:
         """namespace/name."""
         return f"{self.namespace}/{self.name}"
-
-    @property
-    def deleting(self) -> bool:
-        """Its deletion was asked for."""
-        return bool(self.deletion_timestamp)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,9 @@ _FORM = re.compile(
 _BINARY = ("Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 _DECIMAL = ("k", "M", "G", "T", "P", "E")
 _SUFFIXES = {
-    "": Decimal(1),
-    **{suffix: Decimal(1).scaleb(power) for suffix, power in (("n", -9), ("u", -6), ("m", -3), ("k", 3), ("M", 6))},
-    **{suffix: Decimal(1).scaleb(power) for suffix, power in (("G", 9), ("T", 12), ("P", 15), ("E", 18))},
-    **{f"{letter}i": Decimal(1024**power) for power, letter in enumerate("KMGTPE", start=1)},
+    **{suffix: Decimal(1).scaleb(power) for suffix, power in (("n", -9), ("u", -6), ("m", -3), ("", 0))},
+    **{suffix: Decimal(1000**power) for power, suffix in enumerate(_DECIMAL, start=1)},
+    **{suffix: Decimal(1024**power) for power, suffix in enumerate(_BINARY, start=1)},
 }
 
 

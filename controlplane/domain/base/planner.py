@@ -89,7 +89,9 @@ def plan(
     intents = []
     for name, group in groups.items():
         planner.note_orphans(group)
-        if state.settled(name) and not planner.held(name) and (intent := planner.next_order(name, group)) is not None:
+        # What is held a starting base may be installing by itself.
+        free = state.settled(name) and planner.reached(state.held.get(name, now))
+        if free and (intent := planner.next_order(name, group)) is not None:
             intents.append(intent)
     orders = _batched(intents, state) if abilities.batch else tuple((intent,) for intent in intents)
     room = max(policy.orders - len(state.orders()), 0)
@@ -151,9 +153,12 @@ class _Planner:
             return self._replace(newest, group)
         return self._install(group) or self._switch(newest, group) or self._uninstall(group)
 
-    def held(self, name: str) -> bool:
-        """A starting base may be installing a module of this name by itself."""
-        return not self._reached(self._state.held.get(name, self._now))
+    def reached(self, at: float) -> bool:
+        """Return whether a time has come; if not, the next plan is to be made then at the latest."""
+        if at <= self._now:
+            return True
+        self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
+        return False
 
     def note_orphans(self, group: _Group) -> None:
         for key in group.present:
@@ -248,7 +253,7 @@ class _Planner:
             return any(
                 module.state is ModuleState.ACTIVATED for live, module in group.present.items() if live in group.live
             )
-        return self._reached(self.orphan_since[key] + self._policy.orphan_grace)
+        return self.reached(self.orphan_since[key] + self._policy.orphan_grace)
 
     def _ready(self, spec: ModuleSpec, *verbs: Verb) -> bool:
         """No trouble with one of these orders keeps a module waiting."""
@@ -258,14 +263,7 @@ class _Planner:
         if trouble.verb is not Verb.UNINSTALL and trouble.spec != spec:
             # A wish that changed since is new and need not wait for what the old one did wrong.
             return True
-        return trouble.not_before is not None and self._reached(trouble.not_before)
-
-    def _reached(self, at: float) -> bool:
-        """Return whether a time has come; if not, the next plan is to be made then at the latest."""
-        if at <= self._now:
-            return True
-        self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
-        return False
+        return trouble.not_before is not None and self.reached(trouble.not_before)
 
 
 def _installation(wish: Wish) -> Intent:

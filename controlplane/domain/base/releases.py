@@ -87,11 +87,7 @@ def recorded(text: str) -> dict[ModuleKey, Release]:
     for name, value in items.items():
         key = parse_module_key(name)
         if key is not None and isinstance(value, str):
-            found[key] = _parse(value)
+            digest, _, asked_by = value.partition("/")
+            pod, _, created = asked_by.partition("/")
+            found[key] = Release(digest, pod, created)
     return found
-
-
-def _parse(text: str) -> Release:
-    digest, _, rest = text.partition("/")
-    pod, _, created = rest.partition("/")
-    return Release(digest, pod, created)

@@ -157,8 +157,8 @@ def use_tunnel(base: Base, up_since: Mapping[TunnelKind, float], *, now: float, 
     seen, current = base.signs.seen_over, base.profile.tunnel
     if current in up_since and now - seen.get(current, now) < patience.unreachable:
         return base
-    alive = {kind: at for kind, at in seen.items() if kind in up_since and now - at < patience.unreachable}
-    chosen = max(alive, key=lambda kind: alive[kind], default=current)
+    live = {kind: at for kind, at in seen.items() if kind in up_since and now - at < patience.unreachable}
+    chosen = max(live, key=lambda kind: live[kind], default=current)
     return base if chosen is current else replace(base, profile=replace(base.profile, tunnel=chosen))
 
 
