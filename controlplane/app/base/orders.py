@@ -85,8 +85,7 @@ class Orders:
         known = modules.forget(base.modules, {wish.spec.key for wish in wishes}, now)
         known = modules.adopt(known, {wish.spec.key: wish.release for wish in wishes})
         over_http = base.profile.tunnel is TunnelKind.HTTP
-        abilities = planner.Abilities(batch=over_http, switch=over_http)
-        plan = planner.plan(known, wishes, now=now, policy=self.policy.modules, abilities=abilities)
+        plan = planner.plan(known, wishes, now=now, policy=self.policy.modules, batches=over_http, switches=over_http)
         if (plan.orphan_since, plan.alone) != (known.orphan_since, known.alone):
             known = replace(known, orphan_since=plan.orphan_since, alone=plan.alone)
         if known is not base.modules:

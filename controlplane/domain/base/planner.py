@@ -39,14 +39,6 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Abilities:
-    """What the base can do over the tunnel that is used now: batches of installs, and switching versions."""
-
-    batch: bool = False
-    switch: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class Intent:
     """An order for one module, to be given for a Pod (a UID; empty for an uninstall)."""
 
@@ -71,9 +63,12 @@ class Plan:
 
 
 def plan(
-    state: Modules, wanted: Sequence[Wish], *, now: float, policy: Policy, abilities: Abilities = Abilities()
+    state: Modules, wanted: Sequence[Wish], *, now: float, policy: Policy, batches: bool = False, switches: bool = True
 ) -> Plan:
-    """Return the orders that bring the base nearer to what is wanted, oldest wish first."""
+    """Return the orders that bring the base nearer to what is wanted, oldest wish first.
+
+    batches and switches say whether the base takes such orders over the tunnel that is used now.
+    """
     if not state.listed:
         return Plan((), None, state.orphan_since, state.alone)
     groups: dict[str, _Group] = defaultdict(_Group)
@@ -85,7 +80,7 @@ def plan(
         side[wish.spec.key] = wish
     for key, module in state.present.items():
         groups[key.name].present[key] = module
-    planner = _Planner(state, now, policy, abilities)
+    planner = _Planner(state, now, policy, switches=switches)
     intents = []
     for name, group in groups.items():
         planner.note_orphans(group)
@@ -93,7 +88,7 @@ def plan(
         free = state.settled(name) and planner.reached(state.held.get(name, now))
         if free and (intent := planner.next_order(name, group)) is not None:
             intents.append(intent)
-    orders = _batched(intents, state) if abilities.batch else tuple((intent,) for intent in intents)
+    orders = _batched(intents, state) if batches else tuple((intent,) for intent in intents)
     room = max(policy.orders - len(state.orders()), 0)
     alone = frozenset(name for name in planner.alone if name in groups)
     return Plan(orders[:room], planner.wake_at, planner.orphan_since, alone)
@@ -135,11 +130,11 @@ class _Group:
 class _Planner:
     """One run of plan: collects when to wake, and names of which the base cannot have two versions in service."""
 
-    def __init__(self, state: Modules, now: float, policy: Policy, abilities: Abilities) -> None:
+    def __init__(self, state: Modules, now: float, policy: Policy, *, switches: bool) -> None:
         self._state = state
         self._now = now
         self._policy = policy
-        self._abilities = abilities
+        self._switches = switches
         self.wake_at: float | None = None
         self.orphan_since: dict[ModuleKey, float] = {}
         self.alone = set(state.alone)
@@ -237,7 +232,7 @@ class _Planner:
             return False
         trouble = self._state.troubles.get(key)
         impossible = trouble is not None and trouble.verb is Verb.SWITCH and trouble.not_before is None
-        return not self._abilities.switch or impossible
+        return not self._switches or impossible
 
     def _outdated(self, wish: Wish) -> bool:
         return outdated(self._state.owned.get(wish.spec.key, UNKNOWN), wish.release)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from controlplane.domain.base import modules, vnode
+from controlplane.domain.base import modules
 from controlplane.domain.base.liveness import Outage, Patience, Verdict, judge
 from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.facts import (
@@ -134,16 +134,22 @@ def alive(base: Base, news: News, *, at: float, wall: float, answered: bool = Fa
 def note_own_use(base: Base, pods: Sequence[Pod], now: float) -> Base:
     """Take what the base uses without its modules: known once it has answered both questions.
 
-    As long as Pods may come for modules of a baseline these cannot be counted.
+    Modules that are there count as what their Pods request, once for each module: for the scheduler these requests are
+    used, too. As long as Pods may come for modules of a baseline these cannot be counted.
     """
-    used = base.signs.metaspace_used
-    if base.profile.base_used is not None or used is None or not base.modules.listed:
+    used, known = base.signs.metaspace_used, base.modules
+    if base.profile.base_used is not None or used is None or not known.listed:
         return base
-    present, spared = base.modules.present.keys(), base.modules.spared
-    with_pods = {ModuleKey(container.name, container.version) for pod in pods for container in pod.containers}
-    if any(spared.get(key, now) > now for key in present - with_pods):
+    requested: dict[ModuleKey, int] = {}
+    for pod in pods:
+        for container in pod.containers:
+            key = ModuleKey(container.name, container.version)
+            if key in known.present:
+                requested[key] = max(requested.get(key, 0), container.memory)
+    if any(known.spared.get(key, now) > now for key in known.present.keys() - requested.keys()):
         return base
-    return replace(base, profile=replace(base.profile, base_used=vnode.own_use(used, present, pods)))
+    own = max(used - sum(requested.values()), 0)
+    return replace(base, profile=replace(base.profile, base_used=own))
 
 
 def not_ready_at_first(base: Base, why: str) -> Base:

@@ -7,15 +7,15 @@ capacity is the JVM's limit, allocatable the limit less what the base itself use
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from controlplane.domain import contract, quantities
 from controlplane.domain.base.environment import Place
 from controlplane.domain.endpoint import Endpoint
 from controlplane.domain.facts import Address, Heartbeat, TunnelKind
-from controlplane.domain.identity import BaseId, ModuleKey, node_name
-from controlplane.domain.objects import Condition, Node, NodeSpec, NodeStatus, Pod, Taint
+from controlplane.domain.identity import BaseId, node_name
+from controlplane.domain.objects import Condition, Node, NodeSpec, NodeStatus, Taint
 
 PODS = "65535"
 NO_ADDRESS = Address("", 0)
@@ -173,21 +173,6 @@ def room(
     # Rounded up to whole MiB so that a base's small movements are not worth a write.
     used = min(-(-max(base_used or 0, 0) // _MEMORY_GRAIN) * _MEMORY_GRAIN, metaspace)
     return {**rest, "memory": quantity(metaspace)}, {**rest, "memory": quantity(metaspace - used)}
-
-
-def own_use(used: int, present: Collection[ModuleKey], pods: Iterable[Pod]) -> int:
-    """Return the bytes of metaspace that a base uses itself, of those used in all, both in bytes.
-
-    Modules that are there count as what their Pods request, once for each module: for the scheduler these requests are
-    used, too.
-    """
-    requested: dict[ModuleKey, int] = {}
-    for pod in pods:
-        for container in pod.containers:
-            key = ModuleKey(container.name, container.version)
-            if key in present:
-                requested[key] = max(requested.get(key, 0), container.memory)
-    return max(used - sum(requested.values()), 0)
 
 
 def place(profile: Profile) -> Place:

@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 from controlplane.domain.base import vnode
 from controlplane.domain.base.environment import Place
-from controlplane.domain.facts import Address, TunnelKind
-from controlplane.domain.identity import BaseId, ModuleKey
+from controlplane.domain.base.modules import Modules
+from controlplane.domain.base.state import Base, Signs
+from controlplane.domain.base.vitals import note_own_use
+from controlplane.domain.facts import Address, Module, ModuleState, TunnelKind
+from controlplane.domain.identity import BaseId, ModuleKey, VNodeName
 from controlplane.domain.objects import Condition, Container, Node, NodeSpec, Pod
 from tests.unit.domain.base.pods import pod
 
@@ -146,8 +149,13 @@ def test_what_a_base_uses_itself_is_all_but_what_pods_request_for_modules_that_a
     def requesting(name: str, memory: int) -> Pod:
         return pod("p", Container(name, "u", "1", memory=memory))
 
+    def own_use(used: int, *names: str) -> int | None:
+        present = {key: Module(key, ModuleState.ACTIVATED) for key in (ModuleKey(name, "1") for name in names)}
+        profile, modules = replace(PROFILE, base_used=None), Modules(listed=True, present=present)
+        base = Base(BaseId("b1"), VNodeName("n"), profile, 0.0, signs=Signs(metaspace_used=used), modules=modules)
+        return note_own_use(base, pods, 0.0).profile.base_used
+
     pods = [requesting("a", 10), requesting("a", 15), requesting("b", 20), requesting("absent", 40)]
-    present = {ModuleKey("a", "1"), ModuleKey("b", "1"), ModuleKey("by-hand", "1")}
-    assert vnode.own_use(100, present, pods) == 100 - 15 - 20
-    assert vnode.own_use(30, present, pods) == 0
-    assert vnode.own_use(100, (), pods) == 100
+    assert own_use(100, "a", "b", "by-hand") == 100 - 15 - 20
+    assert own_use(30, "a", "b", "by-hand") == 0
+    assert own_use(100) == 100
