@@ -135,7 +135,7 @@ def build(
         prober=Prober(probes, clock, random),
     )
     fleet, baselines = assemble(around, members), Baselines(cluster, roster, policy)
-    router = ReportRouter(roster, around.leases, members, baselines, recorder, clock)
+    router = ReportRouter(roster, around.leases, members, baselines, clock)
     tunnel = TunnelServicer(router=router, gateways=around.gateways, members=members, policy=policy, clock=clock)
     vnodes, shards = VNodes(cluster, roster, policy.env), Shards(cluster, members, env=policy.env)
     index, events = Index(vnodes, cluster, shards), Events(recorder)

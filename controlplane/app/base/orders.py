@@ -49,6 +49,11 @@ class Orders:
                 base = replace(base, modules=modules.ask_again(known))
         return base, answered
 
+    def take_baseline(self, base: Base, batch: BatchInstalled) -> Base:
+        """Take how it went with what a starting base was given."""
+        self.reports.baseline(base, batch)
+        return replace(base, modules=modules.started(base.modules))
+
     def take_list(self, base: Base, listed: ModuleList, pods: Sequence[Pod], now: float) -> Base:
         """Take a module list."""
         known, lost = unconfirmed.undelivered(base.modules, listed, again_at=now + unconfirmed.AGAIN)

@@ -55,7 +55,8 @@ class News:
     poll_failed: PollFailed | None = None
     seen_at: float | None = None
     answered_at: float | None = None
-    baseline_done: bool = False
+    baseline: BatchInstalled | None = None
+    """What became of what the base was given at its start."""
     fence_seen: int = 0
     given: tuple[ModuleKey, ...] = ()
     """Modules of a baseline that the base was given."""
@@ -84,7 +85,7 @@ class News:
             case FenceSeen():
                 self.fence_seen = max(self.fence_seen, fact.fence)
             case BatchInstalled():
-                self.baseline_done = True
+                self.baseline = fact
                 self._seen(source, now)
             case OrderResult():
                 # Alone it is no sign of life.
