@@ -11,9 +11,8 @@ from tests.unit.docs.pages import PAGES, ROOT, blocks, links
 
 OPERATIONS = ROOT / "docs" / "operations.md"
 REPORTS = ROOT / "docs" / "reports.md"
-SOURCES = [
-    path for folder in ("controlplane", "gateways", "modulecontroller") for path in (ROOT / folder).rglob("*.py")
-]
+PROGRAMS = ("controlplane", "gateways", "mctl", "modulecontroller", "mqttclient", "service", "simulatedbase")
+SOURCES = [path for folder in PROGRAMS for path in (ROOT / folder).rglob("*.py")]
 
 _TEST = re.compile(r"\b(tests/[\w/]+\.py)::(\w+)")
 _METRIC = re.compile(r"\bkoupleless_[a-z0-9_]+\b")

@@ -116,7 +116,7 @@ def test_every_file_is_a_part_of_a_form() -> None:
             told = yaml.safe_load((DEPLOY / form / "kustomization.yaml").read_text())
             patches = [patch["path"] for patch in told.get("patchesJson6902", [])]
             known |= {DEPLOY / form / name for name in ["kustomization.yaml", *told["resources"], *patches]}
-    assert set(DEPLOY.rglob("*.yaml")) <= known
+    assert set(DEPLOY.rglob("*.yaml")) == {path for path in known if path.suffix == ".yaml"}
 
 
 def selector_of(obj: Json) -> dict[str, str]:
