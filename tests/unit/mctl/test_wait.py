@@ -10,8 +10,8 @@ from mctl.errors import ItemNotFound, ServerUnreachable, TimedOut, UsageError
 from mctl.pacing import Looks
 from mctl.rpc.client import ToolingClient
 
-STARTING = TargetState(present=True, ready=False, why="is starting")
-READY = TargetState(present=True, ready=True)
+STARTING = TargetState(ready=False, why="is starting")
+READY = TargetState(ready=True)
 
 
 class Script:
