@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from datetime import datetime
 
 _SPACES = re.compile(r"[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]+")
 _HARMLESS = re.compile(r"[ -~\u00a1-\u00ac\u00ae-\u02ff\u4e00-\u9fff]*")
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co"})
+_SHOWN = 5
 
 
 def clean(text: str) -> str:
@@ -21,6 +23,12 @@ def clean(text: str) -> str:
 def joined(*parts: str) -> str:
     """Return the parts that are not empty in the form where: what: why."""
     return ": ".join(filter(None, parts))
+
+
+def some(names: Sequence[str]) -> str:
+    """Return names as a list for people, five of them when there are more."""
+    shown = ", ".join(names[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
 
 
 def unsafe(char: str) -> bool:

@@ -23,12 +23,13 @@ from controlplane.kube.credentials import Credentials
 from controlplane.kube.errors import Unauthorized
 from controlplane.settings import ControlPlaneSettings
 from gateways.http.settings import HttpGatewaySettings
+from mctl.text import some
 from modulecontroller.configuration import VARIABLES, Configuration, survey
 from modulecontroller.doctor import cluster, machine, others
 from modulecontroller.doctor.broker import Traffic
 from modulecontroller.doctor.cluster import needed
 from modulecontroller.doctor.examine import CHECKS, as_json, as_text, examine, exit_code
-from modulecontroller.doctor.findings import Check, Finding, Level, error, ok, skipped, some, warning
+from modulecontroller.doctor.findings import Check, Finding, Level, error, ok, skipped, warning
 from mqttclient.connection import MqttMessage
 from tests.fakes.apiserver import FakeApiServer
 from tests.servers.rbac import SHIPPED
