@@ -144,10 +144,7 @@ def _on(switch: str) -> bool:
 
 
 def as_json(configuration: Configuration) -> str:
-    """Return one JSON object: programs with their variables, what is wrong, what nobody reads.
-
-    complaints are about what is wrong and does not stop the start.
-    """
+    """Return one JSON object: programs with their variables, what is wrong, what nobody reads."""
     shown = {
         "programs": [
             {"program": program.name, "variables": [asdict(variable) for variable in program.variables]}
