@@ -225,9 +225,8 @@ class Faults(BaseModel):
 
     def clear(self) -> None:
         """Switch every fault off."""
-        for switch in (self.fail_install, self.fail_uninstall, self.hang, self.slow, self.drop_replies):
-            switch.clear()
-        self.mute = False
+        for name, off in Faults():
+            setattr(self, name, off)
 
 
 def hit(switch: set[str], name: str, version: str = "") -> bool:
