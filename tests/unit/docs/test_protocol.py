@@ -79,7 +79,7 @@ def test_an_example_is_part_of_a_recording(block: Block) -> None:
         if block.reply is not None:
             assert block.reply.replace("\n", "\r\n").rstrip() == exchange.reply.decode().rstrip()
         return
-    recorded = MQTT[block.recorded].told() if block.recorded in MQTT else HTTP[block.recorded].told()
+    recorded = MQTT[block.recorded].json() if block.recorded in MQTT else HTTP[block.recorded].json()
     assert part_of(json.loads(block.text), recorded[block.member] if block.member else recorded)
 
 
@@ -131,7 +131,7 @@ def test_what_is_said_of_answers_over_http() -> None:
         if exchange.verb in ("heartbeat", "GET health") or exchange.reply_head is None:
             continue
         assert exchange.reply_head == b"HTTP/1.1 200 OK\r\n\r\n"
-        told = exchange.told()
+        told = exchange.json()
         ran = told["code"] in ("SUCCESS", "FAILED")
         assert ("baseIdentity" in told) is ran
         assert ran or "data" not in told
@@ -141,7 +141,7 @@ def test_what_is_said_of_second_codes() -> None:
     first = {"installBiz", "uninstallBiz", "switchBiz", "batchInstallBiz"}
     for exchange in HTTP.values():
         if exchange.verb != "heartbeat" and exchange.reply_body and exchange.reply_body.startswith(b"{"):
-            data = exchange.told().get("data")
+            data = exchange.json().get("data")
             assert (isinstance(data, dict) and "code" in data) is (exchange.verb in first and data is not None)
 
 
@@ -149,7 +149,7 @@ def test_what_is_said_of_the_list() -> None:
     """The base itself is in no list of modules, and web context paths have no slash unless it is the base's."""
     for exchange in HTTP.values():
         if exchange.verb == "queryAllBiz" and exchange.reply_body:
-            for entry in exchange.told()["data"]:
+            for entry in exchange.json()["data"]:
                 assert entry["bizName"] != "shop-base"
                 assert not entry["webContextPath"].startswith("/")
 
