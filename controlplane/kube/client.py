@@ -22,10 +22,11 @@ import orjson
 from controlplane.app.ports import Rejected, Transient, Unknown
 from controlplane.cluster import fields
 from controlplane.cluster.api import PODS, Json, ObjectList, PatchType, Resource, WatchEvent
+from controlplane.kube.connections import Request
 from controlplane.kube.credentials import Credentials
 from controlplane.kube.errors import error_of_watch
 from controlplane.kube.gate import Gate
-from controlplane.kube.transport import Request, Transport
+from controlplane.kube.transport import Transport, deadline
 
 PAGE = 500
 """Objects in one page of a list."""
@@ -65,8 +66,8 @@ class KubeApiServer:
 
     async def version(self) -> tuple[str, str]:
         """Return the version of the server, such as v1.36.3, and its header Date; raises Rejected, Transient."""
-        reply = await self._transport.exchange(Request("get", "version", "/version"))
-        return fields.text(_object(reply.body) or {}, "gitVersion"), reply.date
+        body, date = await self._transport.exchange(Request("get", "version", "/version"))
+        return fields.text(_object(body) or {}, "gitVersion"), date
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
         """Return one object; raises NotFound."""
@@ -108,13 +109,11 @@ class KubeApiServer:
             "timeoutSeconds": str(seconds),
         }
         request = Request("watch", resource.plural, f"{_path(resource, namespace)}?{urlencode(query)}")
-        stream = await self._transport.stream(request, opens_within=request.deadline, idle=seconds + WATCH_GRACE)
-        try:
+        idle = seconds + WATCH_GRACE
+        async with self._transport.stream(request, opens_within=deadline(request), idle=idle) as stream:
             yield WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": resource_version}})
             async for line in stream.lines(LINE_LIMIT):
                 yield _event(line)
-        finally:
-            stream.close()
 
     async def create(self, resource: Resource, obj: Json, namespace: str = "") -> Json:
         """Create an object; raises AlreadyExists, Rejected."""
@@ -161,16 +160,13 @@ class KubeApiServer:
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Give the log of a container as it comes; raises NotFound, Rejected, Transient, and so does reading."""
         request = Request("get", "pods/log", f"{_path(PODS, namespace, name, 'log')}?{urlencode(options)}")
-        stream = await self._transport.stream(request, opens_within=idle, idle=idle)
-        try:
+        async with self._transport.stream(request, opens_within=idle, idle=idle) as stream:
             yield stream.pieces()
-        finally:
-            stream.close()
 
     async def _request(self, request: Request, *, urgent: bool = False) -> Json:
         async with self._gate.passage(urgent=urgent):
-            reply = await self._transport.exchange(request)
-        obj = _object(reply.body)
+            body, _date = await self._transport.exchange(request)
+        obj = _object(body)
         if obj is None:
             error = Unknown if request.writes else Transient
             raise error("the API server's reply is not a JSON object")

@@ -7,7 +7,6 @@ any more. Who finds one dead calls ``distrust``; whatever is asked from then on 
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +25,27 @@ KEEP_ALIVE = 60.0
 """Seconds that an idle connection is kept; API servers close theirs after 90."""
 PROBES = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2}
 """Seconds of silence until the kernel asks whether the peer is there, between questions, and how often it asks."""
+
+_METHODS = {"create": "POST", "patch": "PATCH", "delete": "DELETE"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request. verb is that of Kubernetes; label is the resource, with its subresource, for metrics."""
+
+    verb: str
+    label: str
+    target: str
+    body: bytes | None = None
+    content_type: str = "application/json"
+
+    @property
+    def writes(self) -> bool:
+        """It changes something."""
+        return self.verb in _METHODS
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.label}"
 
 
 @dataclass(slots=True, eq=False)
@@ -62,35 +82,26 @@ class Connections:
         await self._credentials.close()
 
     async def send(
-        self,
-        method: str,
-        target: str,
-        *,
-        body: bytes | None = None,
-        content_type: str = "application/json",
-        read_timeout: float | None = None,
-        sending: Sending | None = None,
+        self, request: Request, sending: Sending, *, read_timeout: float | None = None
     ) -> aiohttp.ClientResponse:
         """Return the response to a request, whose body is still to be read; let_go ends it.
 
         A request that 401 refused was not carried out: it is sent once more, with other credentials. read_timeout is
         the seconds between two reads. Raises CannotConnect, aiohttp.ClientError, OSError.
         """
-        sending = sending or Sending()
         access = await self._credentials.access()
         pool = sending.pool = await self._pool(access.proxy)
         pool.users += 1
-        headers = {"Content-Type": content_type} if body is not None else {}
 
         async def attempt(access: Access) -> aiohttp.ClientResponse:
             return await pool.session.request(
-                method,
-                URL(access.host + target, encoded=True),
-                data=body,
+                _METHODS.get(request.verb, "GET"),
+                URL(access.host + request.target, encoded=True),
+                data=request.body,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_DEADLINE, sock_read=read_timeout),
                 trace_request_ctx=sending,
-                **_as(access, headers),
+                **_as(access, request),
             )
 
         sending.response = await attempt(access)
@@ -128,9 +139,9 @@ class Connections:
         return self._pools[-1]
 
 
-def _as(access: Access, given: Mapping[str, str]) -> dict[str, Any]:
-    """Return the arguments of a request that is made with an access."""
-    headers = CIMultiDict(given)
+def _as(access: Access, request: Request) -> dict[str, Any]:
+    """Return the arguments of a request that depend on the access with which it is made."""
+    headers = CIMultiDict({"Content-Type": request.content_type} if request.body is not None else {})
     if access.authorization:
         headers["Authorization"] = access.authorization
     if not access.compressed:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.app.ports import Transient
-from controlplane.kube.connections import Connections, Sending
+from controlplane.kube.connections import Connections, Request, Sending
 from controlplane.kube.credentials import Credentials
-from controlplane.kube.transport import Request, Stream
+from controlplane.kube.transport import Stream
 
 
 async def lines(pieces: list[bytes], limit: int) -> list[bytes]:
