@@ -99,7 +99,7 @@ class _CamelEntry(_Entry):
     model_config = ConfigDict(alias_generator=to_camel)
 
 
-class Cluster(_Entry):
+class ClusterEntry(_Entry):
     """Where requests go. CAs are PEM; without one the system's certificates are trusted."""
 
     server: str
@@ -268,7 +268,7 @@ class Context:
     """A context with the cluster and the user that it names."""
 
     name: str
-    cluster: Cluster
+    cluster: ClusterEntry
     user: User
 
 
@@ -288,7 +288,7 @@ def load(kubeconfig: str, context: str = "") -> Context:
     contexts, clusters, users = (_merged(files, kind) for kind in ("context", "cluster", "user"))
     chosen = _entry(ContextEntry, contexts, "context", name, "current-context")
     by = f'context "{name}"'
-    cluster = _entry(Cluster, clusters, "cluster", chosen.cluster, by)
+    cluster = _entry(ClusterEntry, clusters, "cluster", chosen.cluster, by)
     return Context(name, cluster, _entry(User, users, "user", chosen.user, by) if chosen.user else User())
 
 

@@ -28,7 +28,7 @@ RENEWED_AFTER = (0.45, 0.55)
 """Shares of the time of a plugin's credential between which the next one is due, drawn at random."""
 
 
-class Source(Protocol):
+class CredentialSource(Protocol):
     """Gives access to the API server."""
 
     name: str
