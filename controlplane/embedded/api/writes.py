@@ -11,7 +11,6 @@ import secrets
 import time
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -19,6 +18,7 @@ import orjson
 from controlplane.app.ports import AlreadyExists, Conflict, NotFound, Rejected
 from controlplane.cluster import fields
 from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, EVENTS, PODS, Json, PatchType, Resource
+from controlplane.cluster.events import timestamp
 from controlplane.embedded.api.patch import merge, strategic
 from controlplane.embedded.api.resources import (
     SERVER_METADATA,
@@ -121,15 +121,14 @@ def bind(transaction: Transaction, key: ObjectKey, uid: str, node_name: str) -> 
     metadata = before["metadata"]
     if metadata["uid"] != uid or "deletionTimestamp" in metadata or before["spec"].get("nodeName"):
         raise Conflict(f'Operation cannot be fulfilled on pods/binding "{key.name}": it is bound, deleted or another')
-    condition = {
-        "type": "PodScheduled",
-        "status": "True",
-        "reason": None,
-        "message": None,
-        "lastTransitionTime": timestamp(time.time()),
-    }
-    bound = strategic(before, {"spec": {"nodeName": node_name}, "status": {"conditions": [condition]}})
-    return transaction.replace(key, before, bound)
+    status = {"conditions": [pod_scheduled("True", None, None)]}
+    return transaction.replace(key, before, strategic(before, {"spec": {"nodeName": node_name}, "status": status}))
+
+
+def pod_scheduled(status: str, reason: str | None, message: str | None) -> Json:
+    """Return the condition of a Pod by which its scheduler says whether it has a Node."""
+    since = timestamp(time.time())
+    return {"type": "PodScheduled", "status": status, "reason": reason, "message": message, "lastTransitionTime": since}
 
 
 def apply(transaction: Transaction, manifest: Json, dry_run: bool) -> tuple[Json, str]:
@@ -229,11 +228,6 @@ def _last_applied(before: Json) -> Any:
         return orjson.loads(text) if text else {}
     except orjson.JSONDecodeError:
         return {}
-
-
-def timestamp(seconds: float) -> str:
-    """Return seconds since the epoch as RFC 3339 text, to the second, as the API has it."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _newborn(resource: Resource, obj: Json, namespace: str) -> Json:

@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import orjson
 
 from controlplane.app.ports import Conflict, NotFound
+from controlplane.app.times import parse_time
 from controlplane.cluster import fields
 from controlplane.cluster.api import PODS, Json
 from controlplane.embedded.api import writes
@@ -65,10 +65,8 @@ def counts(pods: Iterable[PodView], workload: Json) -> Counts:
 
 
 def _available_in(pod: PodView, minimum: int, now: float) -> float:
-    try:
-        return max(0.0, datetime.fromisoformat(pod.ready_since).timestamp() + minimum - now) if minimum else 0.0
-    except ValueError:
-        return 0.0
+    since = parse_time(pod.ready_since)
+    return max(0.0, since + minimum - now) if minimum and since is not None else 0.0
 
 
 def template_hash(template: Json) -> str:

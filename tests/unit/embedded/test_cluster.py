@@ -18,8 +18,8 @@ from controlplane.cluster.api import (
     PatchType,
     Resource,
 )
+from controlplane.cluster.events import timestamp
 from controlplane.embedded.api.store import EmbeddedApiServer
-from controlplane.embedded.api.writes import timestamp
 from controlplane.embedded.cluster import EmbeddedCluster
 from tests.unit.embedded.manifests import container, deployment, pod, vnode, workload
 
