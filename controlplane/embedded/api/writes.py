@@ -11,7 +11,6 @@ import secrets
 import time
 import uuid
 from collections.abc import Mapping
-from typing import Any
 
 import orjson
 
@@ -154,7 +153,8 @@ def apply(transaction: Transaction, manifest: Json, dry_run: bool) -> tuple[Json
     _check_preconditions(key, before, {**metadata, "namespace": new["metadata"].get("namespace")})
     asked = {name: value for name, value in metadata.items() if name not in ("uid", "resourceVersion")}
     modified["metadata"] = {**asked, "annotations": annotations}
-    after = _checked(key, before, merge(before, modified, former=_last_applied(before)))
+    former = fields.parsed(fields.text(fields.mapping(before, "metadata", "annotations"), LAST_APPLIED))
+    after = _checked(key, before, merge(before, modified, former=former))
     if not dry_run:
         after = _store(transaction, key, before, after)
     return after, "unchanged" if after == before else "configured"
@@ -220,14 +220,6 @@ def _scale(obj: Json) -> Json:
         "spec": {"replicas": obj["spec"].get("replicas", 1)},
         "status": {"replicas": fields.mapping(obj, "status").get("replicas", 0)},
     }
-
-
-def _last_applied(before: Json) -> Any:
-    text = (before["metadata"].get("annotations") or {}).get(LAST_APPLIED)
-    try:
-        return orjson.loads(text) if text else {}
-    except orjson.JSONDecodeError:
-        return {}
 
 
 def _newborn(resource: Resource, obj: Json, namespace: str) -> Json:
