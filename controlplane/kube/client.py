@@ -67,7 +67,7 @@ class KubeApiServer:
     async def version(self) -> tuple[str, str]:
         """Return the version of the server, such as v1.36.3, and its header Date; raises Rejected, Transient."""
         body, date = await self._transport.exchange(Request("get", "version", "/version"))
-        return fields.text(_object(body) or {}, "gitVersion"), date
+        return fields.text(fields.parsed(body) or {}, "gitVersion"), date
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
         """Return one object; raises NotFound."""
@@ -78,7 +78,8 @@ class KubeApiServer:
     ) -> ObjectList:
         """Return all matching objects, of one moment, fetched in pages; without metadata.managedFields."""
         items: list[Json] = []
-        query = _selection(label_selector, field_selector) | {"limit": str(PAGE)}
+        query = fields.filled({"labelSelector": label_selector, "fieldSelector": field_selector})
+        query["limit"] = str(PAGE)
         while True:
             target = f"{_path(resource, namespace)}?{urlencode(query)}"
             page = await self._request(Request("list", resource.plural, target))
@@ -92,17 +93,11 @@ class KubeApiServer:
             query["continue"] = more
 
     async def watch(
-        self,
-        resource: Resource,
-        *,
-        resource_version: str,
-        namespace: str = "",
-        label_selector: str = "",
-        field_selector: str = "",
+        self, resource: Resource, *, resource_version: str, namespace: str = "", label_selector: str = ""
     ) -> AsyncIterator[WatchEvent]:
         """Yield changes after resource_version, beginning with a bookmark of it; raises Expired, Transient."""
         seconds = self._random.randint(*WATCH_SECONDS)
-        query = _selection(label_selector, field_selector) | {
+        query = fields.filled({"labelSelector": label_selector}) | {
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": resource_version,
@@ -166,7 +161,7 @@ class KubeApiServer:
     async def _request(self, request: Request, *, urgent: bool = False) -> Json:
         async with self._gate.passage(urgent=urgent):
             body, _date = await self._transport.exchange(request)
-        obj = _object(body)
+        obj = fields.parsed(body)
         if obj is None:
             error = Unknown if request.writes else Transient
             raise error("the API server's reply is not a JSON object")
@@ -193,20 +188,8 @@ def _segment(name: str) -> str:
     return quote(name, safe="")
 
 
-def _selection(label_selector: str, field_selector: str) -> dict[str, str]:
-    return fields.filled({"labelSelector": label_selector, "fieldSelector": field_selector})
-
-
-def _object(text: bytes) -> Json | None:
-    try:
-        obj = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
-    return obj if isinstance(obj, dict) else None
-
-
 def _event(line: bytes) -> WatchEvent:
-    event = _object(line)
+    event = fields.parsed(line)
     if event is None:
         raise Transient("a line of the watch is not a JSON object")
     kind, obj = fields.text(event, "type"), fields.mapping(event, "object")

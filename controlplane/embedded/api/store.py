@@ -122,26 +122,13 @@ class EmbeddedApiServer:
         return await self._read(operation, LIST_DEADLINE)
 
     async def watch(
-        self,
-        resource: Resource,
-        *,
-        resource_version: str,
-        namespace: str = "",
-        label_selector: str = "",
-        field_selector: str = "",
+        self, resource: Resource, *, resource_version: str, namespace: str = "", label_selector: str = ""
     ) -> AsyncIterator[WatchEvent]:
-        """Yield changes after resource_version, with bookmarks when nothing happens; ends when the store is closed.
+        """Yield changes after resource_version, with bookmarks when nothing happens; raises Expired.
 
-        An empty version, or "0", first gives all objects as ADDED. Raises Expired.
+        Ends when the store is closed.
         """
-        is_asked = selection(resource, namespace, label_selector, field_selector)
-        if resource_version in ("", "0"):
-            listed = await self.list(
-                resource, namespace=namespace, label_selector=label_selector, field_selector=field_selector
-            )
-            for obj in listed.items:
-                yield WatchEvent("ADDED", obj)
-            resource_version = listed.resource_version
+        is_asked = selection(resource, namespace, label_selector, "")
         if not (resource_version.isascii() and resource_version.isdecimal()) or int(resource_version) > self._newest:
             raise Expired(f"invalid resource version: {resource_version[:50]!r}")
         journal, seen = self._journals[resource], int(resource_version)
