@@ -22,11 +22,11 @@ import orjson
 from controlplane.app.ports import Rejected, Transient, Unknown
 from controlplane.cluster import fields
 from controlplane.cluster.api import PODS, Json, ObjectList, PatchType, Resource, WatchEvent
-from controlplane.kube.connections import Request
+from controlplane.kube import transport
+from controlplane.kube.connections import Connections, Request
 from controlplane.kube.credentials import Credentials
 from controlplane.kube.errors import error_of_watch
 from controlplane.kube.gate import Gate
-from controlplane.kube.transport import Transport, deadline
 
 PAGE = 500
 """Objects in one page of a list."""
@@ -42,7 +42,7 @@ class KubeApiServer:
     """A real API server; also a ``PodLogs``. To be closed."""
 
     def __init__(self, credentials: Credentials, gate: Gate | None = None) -> None:
-        self._transport = Transport(credentials)
+        self._connections = Connections(credentials)
         self._gate = gate or Gate()
         self._random = random.SystemRandom()
 
@@ -62,11 +62,11 @@ class KubeApiServer:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._transport.close()
+        await self._connections.close()
 
     async def version(self) -> tuple[str, str]:
         """Return the version of the server, such as v1.36.3, and its header Date; raises Rejected, Transient."""
-        body, date = await self._transport.exchange(Request("get", "version", "/version"))
+        body, date = await transport.exchange(self._connections, Request("get", "version", "/version"))
         return fields.text(fields.parsed(body) or {}, "gitVersion"), date
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
@@ -104,8 +104,8 @@ class KubeApiServer:
             "timeoutSeconds": str(seconds),
         }
         request = Request("watch", resource.plural, f"{_path(resource, namespace)}?{urlencode(query)}")
-        idle = seconds + WATCH_GRACE
-        async with self._transport.stream(request, opens_within=deadline(request), idle=idle) as stream:
+        within, idle = transport.deadline(request), seconds + WATCH_GRACE
+        async with transport.stream(self._connections, request, opens_within=within, idle=idle) as stream:
             yield WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": resource_version}})
             async for line in stream.lines(LINE_LIMIT):
                 yield _event(line)
@@ -155,12 +155,12 @@ class KubeApiServer:
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Give the log of a container as it comes; raises NotFound, Rejected, Transient, and so does reading."""
         request = Request("get", "pods/log", f"{_path(PODS, namespace, name, 'log')}?{urlencode(options)}")
-        async with self._transport.stream(request, opens_within=idle, idle=idle) as stream:
+        async with transport.stream(self._connections, request, opens_within=idle, idle=idle) as stream:
             yield stream.pieces()
 
     async def _request(self, request: Request, *, urgent: bool = False) -> Json:
         async with self._gate.passage(urgent=urgent):
-            body, _date = await self._transport.exchange(request)
+            body, _date = await transport.exchange(self._connections, request)
         obj = fields.parsed(body)
         if obj is None:
             error = Unknown if request.writes else Transient

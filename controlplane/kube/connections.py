@@ -1,7 +1,7 @@
 """Connections to the API server: kept and used again, through a proxy where there is one.
 
 A connection may be dead without anybody saying so: something between us and the server forgot it, or forwards nothing
-any more. Who finds one dead calls ``distrust``; whatever is asked from then on goes over new connections.
+any more. Who finds one dead calls ``Sending.distrust``; whatever is asked from then on goes over new connections.
 """
 
 from __future__ import annotations
@@ -65,6 +65,23 @@ class Sending:
     pool: Pool | None = None
     response: aiohttp.ClientResponse | None = None
 
+    def let_go(self) -> None:
+        """End it; unless the server has ended its response, its connection is given up.
+
+        Without the farewells of TLS, which a dead peer never answers.
+        """
+        if self.pool is not None:
+            self.pool.users -= 1
+        if self.response is not None:
+            if self.response.connection is not None and self.response.connection.transport is not None:
+                self.response.connection.transport.abort()
+            self.response.close()
+
+    def distrust(self) -> None:
+        """Use no connection again that is as old as the one over which it was sent."""
+        if self.pool is not None:
+            self.pool.trusted = False
+
 
 class Connections:
     """Sends requests as whom the credentials say. To be closed."""
@@ -111,23 +128,6 @@ class Connections:
             await self._credentials.rejected(access)
             sending.response = await attempt(await self._credentials.access())
         return sending.response
-
-    def let_go(self, sending: Sending) -> None:
-        """End a request; unless the server has ended its response, its connection is given up.
-
-        Without the farewells of TLS, which a dead peer never answers.
-        """
-        if sending.pool is not None:
-            sending.pool.users -= 1
-        if (response := sending.response) is not None:
-            if response.connection is not None and response.connection.transport is not None:
-                response.connection.transport.abort()
-            response.close()
-
-    def distrust(self, sending: Sending) -> None:
-        """Use no connection again that is as old as the one over which something was sent."""
-        if sending.pool is not None:
-            sending.pool.trusted = False
 
     async def _pool(self, proxy: Proxy | None) -> Pool:
         if not self._pools or not self._pools[-1].trusted:

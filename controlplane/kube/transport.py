@@ -19,7 +19,6 @@ from prometheus_client import Counter, Histogram
 from controlplane.app.ports import ClusterError, Transient, Unknown
 from controlplane.kube.access import CannotConnect
 from controlplane.kube.connections import CONNECT_DEADLINE, Connections, Request, Sending
-from controlplane.kube.credentials import Credentials
 from controlplane.kube.errors import error_of_reply
 from service.masking import masked
 
@@ -52,74 +51,64 @@ def deadline(request: Request) -> float:
     return LIST_DEADLINE if request.verb == "list" else READ_DEADLINE
 
 
-class Transport:
-    """Sends requests. To be closed."""
+async def exchange(connections: Connections, request: Request) -> tuple[bytes, str]:
+    """Return the body of a response of status 2xx, and its header Date; raises ClusterError."""
+    sending = Sending()
+    began, code = time.monotonic(), "error"
+    try:
+        async with asyncio.timeout(deadline(request)):
+            response = await connections.send(request, sending)
+            body = await response.read()
+        code = str(response.status)
+    except _FAILURES as error:
+        words = f"{request}: {failure(error, deadline(request))}"
+        if sending.sent and request.writes:
+            raise Unknown(f"{words}, after the request was sent") from error
+        raise Transient(words) from error
+    finally:
+        sending.let_go()
+        seconds = time.monotonic() - began
+        if code == "error" and sending.sent and seconds >= UNANSWERED:
+            # Given up by us or by who asked: its connection may be dead, and so may be others.
+            sending.distrust()
+        REQUESTS.labels(request.verb, request.label, code).inc()
+        SECONDS.labels(request.verb, request.label).observe(seconds)
+    if response.status >= 300:
+        raise _error(response, body, write=request.writes)
+    return body, response.headers.get("Date", "")
 
-    def __init__(self, credentials: Credentials) -> None:
-        self._connections = Connections(credentials)
 
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._connections.close()
+@asynccontextmanager
+async def stream(
+    connections: Connections, request: Request, *, opens_within: float | None, idle: float | None
+) -> AsyncIterator[Stream]:
+    """Give an open stream; raises ClusterError.
 
-    async def exchange(self, request: Request) -> tuple[bytes, str]:
-        """Return the body of a response of status 2xx, and its header Date; raises ClusterError."""
-        sending = Sending()
-        began, code = time.monotonic(), "error"
+    opens_within is the seconds until its head must be there, idle those between two reads.
+    """
+    sending, code = Sending(), "error"
+    try:
         try:
-            async with asyncio.timeout(deadline(request)):
-                response = await self._connections.send(request, sending)
-                body = await response.read()
-            code = str(response.status)
+            async with asyncio.timeout(opens_within):
+                response = await connections.send(request, sending, read_timeout=idle)
+                code = str(response.status)
+                if response.status != 200:
+                    raise _error(response, await response.read(), write=False)
         except _FAILURES as error:
-            words = f"{request}: {failure(error, deadline(request))}"
-            if sending.sent and request.writes:
-                raise Unknown(f"{words}, after the request was sent") from error
-            raise Transient(words) from error
+            if sending.sent and isinstance(error, TimeoutError):
+                sending.distrust()
+            raise Transient(f"{request}: {failure(error, opens_within or 0)}") from error
         finally:
-            self._connections.let_go(sending)
-            seconds = time.monotonic() - began
-            if code == "error" and sending.sent and seconds >= UNANSWERED:
-                # Given up by us or by who asked: its connection may be dead, and so may be others.
-                self._connections.distrust(sending)
             REQUESTS.labels(request.verb, request.label, code).inc()
-            SECONDS.labels(request.verb, request.label).observe(seconds)
-        if response.status >= 300:
-            raise _error(response, body, write=request.writes)
-        return body, response.headers.get("Date", "")
-
-    @asynccontextmanager
-    async def stream(
-        self, request: Request, *, opens_within: float | None, idle: float | None
-    ) -> AsyncIterator[Stream]:
-        """Give an open stream; raises ClusterError.
-
-        opens_within is the seconds until its head must be there, idle those between two reads.
-        """
-        sending, code = Sending(), "error"
-        try:
-            try:
-                async with asyncio.timeout(opens_within):
-                    response = await self._connections.send(request, sending, read_timeout=idle)
-                    code = str(response.status)
-                    if response.status != 200:
-                        raise _error(response, await response.read(), write=False)
-            except _FAILURES as error:
-                if sending.sent and isinstance(error, TimeoutError):
-                    self._connections.distrust(sending)
-                raise Transient(f"{request}: {failure(error, opens_within or 0)}") from error
-            finally:
-                REQUESTS.labels(request.verb, request.label, code).inc()
-            yield Stream(self._connections, request, sending, response.content, idle)
-        finally:
-            self._connections.let_go(sending)
+        yield Stream(request, sending, response.content, idle)
+    finally:
+        sending.let_go()
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
     """The open body of a response. Reading raises Transient."""
 
-    connections: Connections
     request: Request
     sending: Sending
     content: aiohttp.StreamReader
@@ -143,7 +132,7 @@ class Stream:
         try:
             yield
         except TimeoutError as error:
-            self.connections.distrust(self.sending)
+            self.sending.distrust()
             silent = f"nothing was received for {self.idle or 0:g} s"
             raise Transient(f"{self.request}: {silent}, its connection is given up") from error
         except LineTooLong as error:
@@ -152,13 +141,13 @@ class Stream:
             raise Transient(f"{self.request} broke off: {failure(error, 0)}") from error
 
 
-def failure(error: BaseException, deadline: float) -> str:
+def failure(error: BaseException, within: float) -> str:
     """Say in words how a request failed."""
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         # Its own text has the whole URL.
         return f"no connection within {CONNECT_DEADLINE:g} s"
     if isinstance(error, TimeoutError) and not str(error):
-        return f"no reply within {deadline:g} s"
+        return f"no reply within {within:g} s"
     if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
         # Its own text shows the TLS context as an object.
         return f"cannot connect to {error.host}:{error.port}: {error.os_error.strerror or error.os_error}"
