@@ -20,13 +20,13 @@ from controlplane.embedded.api import writes
 from controlplane.embedded.api.resources import ObjectKey
 from controlplane.embedded.api.store import EmbeddedApiServer
 from controlplane.embedded.api.transaction import Transaction
+from controlplane.embedded.api.writes import NAME_ALPHABET
 from controlplane.embedded.controllers.mirror import Mirror, PodView
 
 TEMPLATE_HASH = "pod-template-hash"
 """The label of a Deployment's Pods by which those of its current template are known."""
 BURST = 500
 """Pods created, deleted or bound in one pass; the next pass goes on."""
-_HASH_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _PHASE_RANK = {"Pending": 0, "Unknown": 1, "Running": 2}
 
 
@@ -72,7 +72,7 @@ def _available_in(pod: PodView, minimum: int, now: float) -> float:
 def template_hash(template: Json) -> str:
     """Return the label value by which revisions of a Pod template differ."""
     digest = hashlib.sha256(orjson.dumps(template, option=orjson.OPT_SORT_KEYS)).digest()
-    return "".join(_HASH_ALPHABET[byte % len(_HASH_ALPHABET)] for byte in digest[:10])
+    return "".join(NAME_ALPHABET[byte % len(NAME_ALPHABET)] for byte in digest[:10])
 
 
 def bounds(strategy: Json, replicas: int) -> tuple[int, int]:
