@@ -41,10 +41,7 @@ class CredentialSource(Protocol):
 
 
 class PodSource:
-    """The service account of this Pod, as the official client reads it.
-
-    That is imported when it is needed, which costs 11 MB and 0.1 s: a kubeconfig and the embedded cluster do without.
-    """
+    """The service account of this Pod, as the official client reads it: imported when it is needed, for it is large."""
 
     name = "service account of this Pod"
 

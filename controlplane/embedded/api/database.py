@@ -47,8 +47,6 @@ class CannotOpen(Exception):
 
 @dataclass(slots=True)
 class _Request:
-    """An operation, and what came of it."""
-
     operation: Operation[Any]
     writes: bool
     future: asyncio.Future[Any]

@@ -88,7 +88,7 @@ def deployment_status(deployment: Json, pods: replicas.Counts, updated: int, now
     found = {
         "replicas": len(pods.active),
         "updatedReplicas": updated,
-        "readyReplicas": pods.ready,
+        "readyReplicas": sum(pod.ready for pod in pods.active),
         "availableReplicas": pods.available,
         "unavailableReplicas": max(0, wanted - pods.available),
     }

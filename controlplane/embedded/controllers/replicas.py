@@ -38,11 +38,6 @@ class Counts:
     available_in: Mapping[str, float]
 
     @property
-    def ready(self) -> int:
-        """How many are Ready."""
-        return sum(pod.ready for pod in self.active)
-
-    @property
     def available(self) -> int:
         """How many are available."""
         return sum(wait == 0 for wait in self.available_in.values())
