@@ -7,6 +7,7 @@ of Events is remembered; one that was forgotten, or pruned by the cluster, is si
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from controlplane.app.ports import Clock, NotFound
@@ -41,11 +42,8 @@ class EventWriter:
         if written := self._written.get(event):
             name, count = written[0], written[1] + 1
             self._written.put(event, (name, count), SAME_WITHIN)
-            try:
+            with suppress(NotFound):  # the cluster has pruned it
                 await self._api.patch(EVENTS, name, {"count": count, "lastTimestamp": now}, namespace=namespace)
-            except NotFound:  # the cluster has pruned it
-                pass
-            else:
                 return
         obj = manifest(event, now, COMPONENT)
         await self._api.create(EVENTS, obj, namespace)
