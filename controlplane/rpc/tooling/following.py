@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
-from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from grpc import aio
 from koupleless.replica.v1 import replica_pb2 as rpb
 from koupleless.replica.v1 import replica_pb2_grpc
 
@@ -16,11 +14,9 @@ from controlplane.app.changes import Subscription
 from controlplane.app.events import Recorder
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.roster import Roster
-from controlplane.rpc.refusals import Ending, refusing
+from controlplane.rpc.refusals import Context, Ending, refusing
 from controlplane.rpc.tooling import codec
 from controlplane.rpc.tooling.index import GATHER, Entry, Index
-
-Context = aio.ServicerContext[Any, Any]
 
 
 class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
