@@ -11,9 +11,10 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from google.protobuf.message import Message
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.tooling.refusals import Refusal
 from controlplane.rpc.refusals import Busy, Ending
@@ -24,17 +25,9 @@ MOST_UNDER_WAY = 200
 """Mutations that are under way at once; more are refused."""
 
 T = TypeVar("T", bound=Message)
-
-
-class Mutation(Protocol):
-    """A request that changes something."""
-
-    @property
-    def request_id(self) -> str:
-        """What the client chose for it."""
-
-    def SerializeToString(self, *, deterministic: bool = ...) -> bytes:
-        """Return its bytes."""
+Mutation: TypeAlias = (
+    pb.InstallModuleRequest | pb.UninstallModuleRequest | pb.ApplyManifestRequest | pb.DeleteManifestRequest
+)
 
 
 @dataclass(frozen=True, slots=True)
