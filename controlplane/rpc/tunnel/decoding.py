@@ -8,7 +8,6 @@ long. Lengths are in characters.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -45,6 +44,7 @@ from controlplane.domain.facts import (
     TunnelState,
 )
 from controlplane.domain.identity import BaseId, InvalidName, ModuleKey, OrderId, parse_base_id
+from service import addresses
 
 LONGEST_NAME = 256
 LONGEST_URL = 4096
@@ -75,9 +75,7 @@ _REPLY_CODES = {code.value: code for code in ReplyCode}
 _CLIENT_CODES = {code.value: code for code in ClientCode}
 _REFUSALS = {refusal.value: refusal for refusal in Refusal}
 
-_NEVER_A_HOST = tuple(
-    ipaddress.ip_network(text) for text in ("0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "::/128", "ff00::/8")
-)
+_NEVER_A_HOST = addresses.parse_networks("0.0.0.0/8, 224.0.0.0/4, 240.0.0.0/4, ::/128, ff00::/8")
 """Unspecified, multicast, reserved. Which of the others a base may have is the gateways' to judge, who call them."""
 _CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")
 _ALL_BUT_LAYOUT = {code: blank for code, blank in _CONTROLS.items() if chr(code) not in "\t\n"}
@@ -187,11 +185,9 @@ def _address(message: pb.Address, tunnel: TunnelKind) -> Address:
 def _ip(text: str) -> str:
     """Return an IP address as it is written canonically; one of IPv4 that is written as IPv6 as IPv4."""
     try:
-        address = ipaddress.ip_address(text if len(text) <= 64 and "%" not in text else "")
-    except ValueError:
+        address = addresses.parse(text)
+    except addresses.AddressRefused:
         raise Unreadable("address", f"{_shown(text)} is no IP address") from None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    address = mapped or address
     if any(address in network for network in _NEVER_A_HOST):
         raise Unreadable("address", f"{address} is no address of a host")
     return str(address)

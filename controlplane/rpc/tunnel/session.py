@@ -43,6 +43,8 @@ LOG_EVERY = 60.0
 MOST_WAITING = 200_000
 """Messages that may wait for one gateway; only a gateway that does not read comes near."""
 
+_UNDOES = {"watch": "unwatch", "unwatch": "watch", "claim": "release", "release": "claim"}
+
 Context = aio.ServicerContext[pb.ConnectRequest, pb.ConnectResponse]
 
 
@@ -69,58 +71,49 @@ class Session:
     """One gateway's session. Implements ``gateways.Link``."""
 
     def __init__(self, info: GatewayInfo) -> None:
-        self._info = info
+        self.info = info
         self._waiting: dict[tuple[str, str], pb.ConnectResponse] = {}
         self._something = asyncio.Event()
         self._acked = 0
         self._replaced = asyncio.Event()
 
-    @property
-    def info(self) -> GatewayInfo:
-        """Who the gateway is."""
-        return self._info
-
     def order(self, order: Order) -> None:
         """Send an order."""
-        self._put("order", order.order_id, pb.ConnectResponse(order=encoding.order(order)))
+        self._put(order.order_id, pb.ConnectResponse(order=encoding.order(order)))
 
     def watch(self, watch: Watch) -> None:
         """Have a base polled."""
-        self._waiting.pop(("unwatch", watch.base), None)
-        self._put("watch", watch.base, pb.ConnectResponse(watch=encoding.watch(watch)))
+        self._put(watch.base, pb.ConnectResponse(watch=encoding.watch(watch)))
 
     def unwatch(self, base: BaseId, fence: int) -> None:
         """Have a base polled no more."""
-        self._waiting.pop(("watch", base), None)
-        self._put("unwatch", base, pb.ConnectResponse(unwatch=pb.Unwatch(base_id=base, fence=fence)))
+        self._put(base, pb.ConnectResponse(unwatch=pb.Unwatch(base_id=base, fence=fence)))
 
     def claim(self, base: BaseId, fence: int) -> None:
         """Say that this replica owns the base."""
-        self._waiting.pop(("release", base), None)
-        self._put("claim", base, pb.ConnectResponse(claim=pb.Claim(base_id=base, fence=fence)))
+        self._put(base, pb.ConnectResponse(claim=pb.Claim(base_id=base, fence=fence)))
 
     def release(self, base: BaseId, fence: int) -> None:
         """Say that this replica owns the base no more."""
-        self._waiting.pop(("claim", base), None)
-        self._put("release", base, pb.ConnectResponse(release=pb.Release(base_id=base, fence=fence)))
+        self._put(base, pb.ConnectResponse(release=pb.Release(base_id=base, fence=fence)))
 
     def baseline(self, base: BaseId, query_id: str, given: Baseline) -> None:
         """Answer a baseline query."""
         answer = encoding.baseline_answer(base, query_id, given)
-        self._put("baseline", query_id, pb.ConnectResponse(baseline_answer=answer))
+        self._put(query_id, pb.ConnectResponse(baseline_answer=answer))
 
     def drain(self, reason: str) -> None:
         """Say that this replica will end the stream."""
-        self._put("drain", "", pb.ConnectResponse(drain=pb.Drain(reason=reason)))
+        self._put("", pb.ConnectResponse(drain=pb.Drain(reason=reason)))
 
     def members(self, members: Iterable[Replica]) -> None:
         """Tell which replicas live."""
-        self._put("members", "", pb.ConnectResponse(members=pb.Members(members=encoding.members(members))))
+        self._put("", pb.ConnectResponse(members=pb.Members(members=encoding.members(members))))
 
     def acknowledge(self, seq: int) -> None:
         """Say that everything up to seq was taken."""
         self._acked = max(self._acked, seq)
-        self._put("ack", "", pb.ConnectResponse(reports_ack=pb.ReportsAck(seq=self._acked)))
+        self._put("", pb.ConnectResponse(reports_ack=pb.ReportsAck(seq=self._acked)))
 
     def replace(self) -> None:
         """End this session in favour of a newer one."""
@@ -145,7 +138,10 @@ class Session:
                 key = next(iter(self._waiting))
                 await context.write(self._waiting.pop(key))
 
-    def _put(self, kind: str, key: str, message: pb.ConnectResponse) -> None:
+    def _put(self, key: str, message: pb.ConnectResponse) -> None:
+        """Have a message wait in place of one of its kind and key, and of what it undoes."""
+        kind = message.WhichOneof("message") or ""
+        self._waiting.pop((_UNDOES.get(kind, ""), key), None)
         self._waiting[kind, key] = message
         self._something.set()
 
