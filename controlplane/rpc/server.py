@@ -5,10 +5,7 @@ from __future__ import annotations
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from koupleless.modulecontroller.v1 import (
-    module_controller_pb2,
-    module_controller_pb2_grpc,
-)
+from koupleless.modulecontroller.v1 import module_controller_pb2, module_controller_pb2_grpc
 from koupleless.replica.v1 import replica_pb2, replica_pb2_grpc
 from koupleless.tunnel.v1 import tunnel_pb2, tunnel_pb2_grpc
 
@@ -70,9 +67,7 @@ class Server:
         await self._health.enter_graceful_shutdown()
 
     async def stop(self, reason: str, grace: float) -> None:
-        """End what tools began, say Drain to gateways and end all calls, within grace seconds each."""
-        self._tooling.end()
+        """After end: end what tools began, say Drain to gateways and end all calls, within grace seconds each."""
         await self._tooling.finish(grace)
-        await self._health.enter_graceful_shutdown()
         await self._tunnel.drain(reason)
         await self._server.stop(grace)
