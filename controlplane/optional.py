@@ -19,7 +19,7 @@ from controlplane.app.reporting.tracking import Tracker
 from controlplane.cluster.adapter import ApiCluster, kubelet_services
 from controlplane.cluster.api import ApiServer, PodLogs
 from controlplane.reports import hooks, trackerfile
-from controlplane.reports.posting import PACE_OF_LINKS, Link, Poster
+from controlplane.reports.posting import PACE_OF_LINKS, Poster, TrackerLink
 from controlplane.settings import ControlPlaneSettings
 from service import process
 
@@ -113,7 +113,7 @@ def tracker(settings: ControlPlaneSettings, poster: Poster, *, has_hooks: bool) 
     log.info("events are tracked", file=str(file.path), links=len(config.links))
     clock, random = SystemClock(), SystemRandom()
     sent_by = settings.client_id if has_hooks else ""
-    links = [Link(link.url, link.name, poster, sent_by) for link in config.links]
+    links = [TrackerLink(link.url, link.name, poster, sent_by) for link in config.links]
     return Tracker(
         file,
         [HookQueue(link, clock=clock, random=random, pace=PACE_OF_LINKS) for link in links],

@@ -58,7 +58,7 @@ Part = Coroutine[None, None, NoReturn]
 
 
 @dataclass(frozen=True, slots=True)
-class Replica:
+class ReplicaProcess:
     """What is asked of a replica from outside; parts run side by side from its start to its end."""
 
     backend: Backend
@@ -108,7 +108,7 @@ def build(
     recorder: Recorder,
     kubelet: Kubelet,
     probes: ProbeSender,
-) -> Replica:
+) -> ReplicaProcess:
     """Build a replica on a cluster."""
     policy, clock, random = settings.policy(process.software_version()), SystemClock(), SystemRandom()
     instance = settings.replica_instance or uuid4().hex
@@ -165,7 +165,7 @@ def build(
         **{name: run() for name, run in kubelet.parts.items()},
         **({"backend": backend.run()} if backend.run is not None else {}),
     }
-    return Replica(backend, cluster, fleet, members, Server(tunnel, tooling, replicas), parts)
+    return ReplicaProcess(backend, cluster, fleet, members, Server(tunnel, tooling, replicas), parts)
 
 
 def _workloads(around: Surroundings, members: Membership) -> dict[str, Part]:
