@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar, cast
@@ -42,7 +41,7 @@ class Answers:
     """The answers given last, by request id. One that reports a failure is forgotten: it may be tried again."""
 
     def __init__(self) -> None:
-        self._given: OrderedDict[str, _Given] = OrderedDict()
+        self._given: dict[str, _Given] = {}
         self._under_way: set[asyncio.Task[Any]] = set()
 
     async def once(
@@ -99,13 +98,10 @@ class Answers:
                 del self._given[key]
 
         task.add_done_callback(ended)
-        self._forget_oldest()
+        done = [key for key, given in self._given.items() if given.task.done()]
+        for oldest in done[: max(len(self._given) - KEPT, 0)]:
+            del self._given[oldest]
         return given
-
-    def _forget_oldest(self) -> None:
-        surplus = len(self._given) - KEPT
-        for key in [key for key, given in self._given.items() if given.task.done()][: max(surplus, 0)]:
-            del self._given[key]
 
     async def finish(self, within: float) -> None:
         """Let what is under way end within so many seconds, then cancel it; nothing of it runs any more after that."""

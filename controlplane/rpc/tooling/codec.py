@@ -35,9 +35,6 @@ _STATES = {
 }
 
 
-_OUTCOMES = {Effect.ASK: "undecided"}
-
-
 def last_seen(base: Base) -> Timestamp | None:
     """Write when a base was last seen, None if it was not yet."""
     return _timestamp(base.signs.last_seen_wall) if base.signs.last_seen_wall else None
@@ -217,7 +214,7 @@ def past(vnode: str, operation: Operation) -> pb.PastOperation:
         version=operation.key.version,
         verb=operation.verb.value,
         time=_timestamp(operation.wall),
-        outcome=_OUTCOMES.get(operation.effect, operation.effect.value),
+        outcome="undecided" if operation.effect is Effect.ASK else operation.effect.value,
         reason=operation.reason,
         message=operation.message,
     )
