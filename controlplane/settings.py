@@ -11,22 +11,21 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from controlplane.app.policy import Policy, Timing
 from controlplane.domain import quantities
 from controlplane.domain.base.planner import OrphanPolicy
 from controlplane.domain.base.planner import Policy as ModulePolicy
-from controlplane.domain.identity import InvalidName, parse_env
+from controlplane.domain.identity import parse_env
 from controlplane.kubelet import certificates
 from controlplane.reports import hooks, trackerfile
 from controlplane.reports.posting import Poster
 from service.addresses import DEFAULT_NETWORKS, Network, parse_networks
-from service.listening import ALL_ADDRESSES, Host, host_port, is_address, is_unspecified
+from service.listening import ALL_ADDRESSES, Host, Port, host_port, is_address, is_unspecified
 from service.logs import LogFormat, LogLevel
 from service.settings import Settings, state_folder
 
-Port = Annotated[int, Field(ge=1, le=65535)]
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _RESOURCE = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
@@ -95,7 +94,7 @@ class ControlPlaneSettings(Settings):
     workload_max_level: Annotated[int, Field(ge=1, le=100)] = Field(
         3, description="highest workload level of a replica; it leaves a new base to others for 0.1 s a level"
     )
-    env: str = Field(
+    env: Annotated[str, AfterValidator(parse_env)] = Field(
         "dev", description="environment whose bases are served; a DNS label, used in lower case as bases do"
     )
     cluster: ClusterKind = Field(
@@ -188,14 +187,6 @@ class ControlPlaneSettings(Settings):
     def _vnode_resources(cls, value: str) -> str:
         offered(value)
         return value
-
-    @field_validator("env")
-    @classmethod
-    def _env(cls, value: str) -> str:
-        try:
-            return parse_env(value)
-        except InvalidName as error:
-            raise ValueError(str(error)) from None
 
     @field_validator("client_id")
     @classmethod
@@ -294,10 +285,9 @@ class ControlPlaneSettings(Settings):
         """host:port at which others reach the gRPC server, empty where that is not known."""
         if self.advertise_address:
             return self.advertise_address
-        if is_unspecified(self.grpc_host):
-            host = self.pod_ip
-        else:
-            host = self.grpc_host if is_address(self.grpc_host) else self.pod_ip or self.grpc_host
+        host = "" if is_unspecified(self.grpc_host) else self.grpc_host
+        if not is_address(host):
+            host = self.pod_ip or host
         return host_port(host, self.grpc_port) if host else ""
 
     @property
