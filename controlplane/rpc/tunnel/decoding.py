@@ -9,13 +9,13 @@ long. Lengths are in characters.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
+from controlplane.app.gateways import GatewayInfo
 from controlplane.domain.base.modules import EPOCHS_OF_A_TERM
 from controlplane.domain.facts import (
     Address,
@@ -89,28 +89,17 @@ class Unreadable(ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """What a gateway says of itself."""
-
-    gateway: str
-    instance: str
-    tunnel: TunnelKind
-    env: str
-    version: str
-
-
-def hello(message: pb.Hello) -> Hello:
-    """Read a Hello; raises Unreadable."""
+def hello(message: pb.Hello, *, connected_wall: float) -> tuple[str, GatewayInfo]:
+    """Read a Hello: the environment that the gateway serves, and who it is; raises Unreadable."""
     tunnel = _TUNNELS.get(message.tunnel)
     if tunnel is None:
         raise Unreadable("hello", "Hello needs a tunnel that is known")
-    return Hello(
-        gateway=_name(message.gateway_id, "gateway_id"),
+    return _words(message.env), GatewayInfo(
+        gateway_id=_name(message.gateway_id, "gateway_id"),
         instance=_name(message.instance_id, "instance_id"),
         tunnel=tunnel,
-        env=_words(message.env),
         version=_words(message.version),
+        connected_wall=connected_wall,
     )
 
 

@@ -220,13 +220,13 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
         if not isinstance(first, pb.ConnectRequest) or first.WhichOneof("message") != "hello":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be Hello")
         try:
-            hello = decoding.hello(first.hello)
+            env, info = decoding.hello(first.hello, connected_wall=self._clock.wall())
         except decoding.Unreadable as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"Hello: {error}")
-        if hello.env.lower() != self._policy.env:
+        if env.lower() != self._policy.env:
             await context.abort(
                 grpc.StatusCode.FAILED_PRECONDITION,
-                f"the gateway serves ENV={hello.env}, this control plane ENV={self._policy.env}: set them alike",
+                f"the gateway serves ENV={env}, this control plane ENV={self._policy.env}: set them alike",
             )
         await context.write(
             pb.ConnectResponse(
@@ -237,7 +237,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
                 )
             )
         )
-        return GatewayInfo(hello.gateway, hello.instance, hello.tunnel, hello.version, self._clock.wall())
+        return info
 
     def _replace(self, info: GatewayInfo) -> None:
         """A gateway that connects again has lost its old stream, whatever this side still thinks of it."""
