@@ -12,16 +12,14 @@ from koupleless.tunnel.v1 import tunnel_pb2, tunnel_pb2_grpc
 from controlplane.rpc.tooling.following import ReplicaServicer
 from controlplane.rpc.tooling.servicer import ToolingServicer
 from controlplane.rpc.tunnel.session import TunnelServicer
+from service.listening import host_port
+from service.process import StartError
 
 MAX_MESSAGE = 16 * 1024 * 1024
 
 _TUNNEL = tunnel_pb2.DESCRIPTOR.services_by_name["TunnelService"].full_name
 _REPLICAS = replica_pb2.DESCRIPTOR.services_by_name["ReplicaService"].full_name
 _TOOLING = module_controller_pb2.DESCRIPTOR.services_by_name["ModuleControllerService"].full_name
-
-
-class CannotBind(Exception):
-    """The address cannot be listened on."""
 
 
 class Server:
@@ -50,15 +48,20 @@ class Server:
         names = (_TUNNEL, _TOOLING, _REPLICAS, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
 
-    async def start(self, address: str) -> None:
-        """Listen; raises CannotBind."""
+    async def start(self, host: str, port: int) -> str:
+        """Listen; returns the address. Raises StartError."""
+        address = host_port(host or "::", port)
         try:
             self._server.add_insecure_port(address)
         except RuntimeError as error:
-            raise CannotBind(str(error)) from error
+            raise StartError(
+                f"GRPC_PORT={port}: cannot listen on {address} ({error}); "
+                "stop what uses it or choose another with GRPC_PORT"
+            ) from error
         await self._server.start()
         for service in ("", _TUNNEL, _TOOLING, _REPLICAS):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        return address
 
     async def end(self) -> None:
         """Tell tools and replicas that this one ends, by the health service too; gateways are served until stop."""
