@@ -56,26 +56,18 @@ class _Ended(Exception):
         self.orderly = orderly
 
 
-class _Replaced(_Ended):
-    """A newer stream of the same gateway is served instead.
-
-    Ending a call by cancelling its task would leave the stream open without a status, so the session is asked to end
-    itself.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("a newer stream of it is served", orderly=False)
-
-
 class Session:
-    """One gateway's session. Implements ``gateways.Link``."""
+    """One gateway's session. Implements ``gateways.Link``.
+
+    replaced is set to end it for a newer one: cancelling its task would leave the stream open without a status.
+    """
 
     def __init__(self, info: GatewayInfo) -> None:
         self.info = info
         self._waiting: dict[tuple[str, str], pb.ConnectResponse] = {}
         self._something = asyncio.Event()
         self._acked = 0
-        self._replaced = asyncio.Event()
+        self.replaced = asyncio.Event()
 
     def order(self, order: Order) -> None:
         """Send an order."""
@@ -114,15 +106,6 @@ class Session:
         """Say that everything up to seq was taken."""
         self._acked = max(self._acked, seq)
         self._put("", pb.ConnectResponse(reports_ack=pb.ReportsAck(seq=self._acked)))
-
-    def replace(self) -> None:
-        """End this session in favour of a newer one."""
-        self._replaced.set()
-
-    async def replaced(self) -> NoReturn:
-        """Wait for replace, then raise what ends the session."""
-        await self._replaced.wait()
-        raise _Replaced
 
     @property
     def overflowing(self) -> bool:
@@ -193,10 +176,10 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
             async with asyncio.TaskGroup() as group:
                 group.create_task(session.write(context), name=f"session-write-{info.gateway_id}")
                 group.create_task(self._read(session, context), name=f"session-read-{info.gateway_id}")
-                group.create_task(session.replaced(), name=f"session-replaced-{info.gateway_id}")
+                group.create_task(self._until_replaced(session), name=f"session-replaced-{info.gateway_id}")
         except* _Ended as ended:
             reason = ended.exceptions[0]
-            replaced = isinstance(reason, _Replaced)
+            replaced = session.replaced.is_set()
             orderly = isinstance(reason, _Ended) and reason.orderly
             (bound.info if orderly else bound.warning)("gateway left", cause=str(reason))
         except* (asyncio.InvalidStateError, aio.AioRpcError, aio.UsageError):
@@ -246,7 +229,11 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
             return
         if old.info.instance != info.instance:
             log.warning("a second process says it is this gateway: the newer one is served", gateway=info.gateway_id)
-        old.replace()
+        old.replaced.set()
+
+    async def _until_replaced(self, session: Session) -> NoReturn:
+        await session.replaced.wait()
+        raise _Ended("a newer stream of it is served", orderly=False)
 
     async def _read(self, session: Session, context: Context) -> None:
         while True:
