@@ -30,14 +30,12 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
         self._recorder = recorder
         self._gateways = gateways
         self._instance = instance
-        self._open: set[Subscription[str]] = set()
         self._ending = False
 
     def end(self) -> None:
         """End all streams: that bases are let go of from now on is no news of them."""
         self._ending = True
-        for names in self._open:
-            names.nudge()
+        self._index.changed.nudge()
 
     async def Follow(
         self, request_iterator: AsyncIterator[rpb.FollowRequest], context: Context
@@ -46,8 +44,6 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
         async with refusing(context), AsyncExitStack() as stack:
             names = stack.enter_context(self._index.watched())
             stack.callback(self._recorder.subscribe(lambda _happening: names.nudge()))
-            self._open.add(names)
-            stack.callback(self._open.discard, names)
             wanted = _Wanted()
             reading = asyncio.create_task(wanted.read(request_iterator, names), name="follow-requests")
             stack.callback(reading.cancel)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,7 +11,6 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.roster import Roster
 from controlplane.app.tooling.refusals import Refusal
-from controlplane.domain.objects import Requirement
 from controlplane.domain.workloads.placement import matches, parse_selector
 from controlplane.rpc.tooling import codec
 from controlplane.rpc.tooling.events import Events
@@ -41,11 +40,6 @@ def page(items: Iterable[T], key: Callable[[T], str], size: int, token: str) -> 
     return found, ""
 
 
-def selects(selector: Sequence[Requirement], entry: Entry) -> bool:
-    """Return whether a selector matches the labels of a VNode."""
-    return matches(selector, entry.vnode.labels)
-
-
 def chosen(entry: Entry, request: pb.ListModulesRequest | pb.WatchModulesRequest) -> Iterator[pb.Module]:
     """Iterate over the modules of a VNode that a request asks for."""
     for module in entry.modules:
@@ -67,7 +61,7 @@ class Reads:
         """List VNodes by name."""
         selector = parse_selector(request.selector)
         await self.links.sync(within)
-        entries = (entry for entry in self._entries(request.page_token) if selects(selector, entry))
+        entries = (entry for entry in self._entries(request.page_token) if matches(selector, entry.vnode.labels))
         items, token = page(entries, lambda entry: entry.vnode.name, request.page_size, request.page_token)
         return pb.ListVNodesResponse(
             items=map(self.index.lively, items),

@@ -14,12 +14,12 @@ from typing import Generic, TypeVar
 from google.protobuf.message import Message
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from controlplane.domain.workloads.placement import parse_selector
+from controlplane.domain.workloads.placement import matches, parse_selector
 from controlplane.rpc.refusals import Ending
 from controlplane.rpc.tooling import codec
 from controlplane.rpc.tooling.events import Events
 from controlplane.rpc.tooling.index import GATHER, Entry, Index
-from controlplane.rpc.tooling.reads import chosen, selects
+from controlplane.rpc.tooling.reads import chosen
 from controlplane.rpc.tooling.replicas import ReplicaLinks
 
 M = TypeVar("M", bound=Message)
@@ -65,7 +65,7 @@ class Watches:
         selector = parse_selector(request.selector)
 
         def items(entry: Entry) -> dict[str, pb.VNode]:
-            return {entry.vnode.name: entry.vnode} if selects(selector, entry) else {}
+            return {entry.vnode.name: entry.vnode} if matches(selector, entry.vnode.labels) else {}
 
         async with aclosing(self._changes(items)) as changes:
             async for one in changes:
