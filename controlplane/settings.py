@@ -52,11 +52,6 @@ def own_namespace() -> str:
         return "default"
 
 
-def default_database() -> str:
-    """Return where the embedded cluster is kept when nothing else is said."""
-    return str(state_folder() / "cluster.db")
-
-
 def offered(text: str) -> dict[str, str]:
     """Return the resources of VNODE_RESOURCES, as the API server writes them; raises ValueError."""
     found: dict[str, str] = {}
@@ -102,7 +97,9 @@ class ControlPlaneSettings(Settings):
         description="kubernetes, embedded, or auto: kubernetes in a Pod or with KUBECONFIG, else embedded",
     )
     kubeconfig: str = Field("", description="kubeconfig files, separated by : as for kubectl; empty means in-cluster")
-    embedded_db: str = Field(default_factory=default_database, description="file of the embedded cluster")
+    embedded_db: str = Field(
+        default_factory=lambda: str(state_folder() / "cluster.db"), description="file of the embedded cluster"
+    )
     grpc_host: Host = Field(
         "", description="address that gRPC listens on; none, :: or 0.0.0.0 means all, IPv4 and IPv6"
     )
