@@ -140,7 +140,6 @@ async def kubelet(settings: ControlPlaneSettings, backend: Backend, cluster: Api
         return
     from controlplane.kubelet.access import Reviewer
     from controlplane.kubelet.basepods import BasePods
-    from controlplane.kubelet.certificates import WrongCertificates
     from controlplane.kubelet.logs import ModuleLogs
     from controlplane.kubelet.server import KubeletServer
 
@@ -167,7 +166,5 @@ async def kubelet(settings: ControlPlaneSettings, backend: Backend, cluster: Api
             KubeletAddress(services, settings.kubelet_proxy_port, settings.env),
             {"kubelet-services": services.run, "kubelet": server.run},
         )
-    except WrongCertificates as error:
-        raise process.StartError(str(error)) from error
     finally:
         await server.stop()
