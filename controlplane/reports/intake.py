@@ -130,17 +130,9 @@ def read(body: bytes) -> Report:
         raise NotAReport("timeUsed is not a whole number of milliseconds")
     if not any(texts.values()):
         raise NotAReport("none of traceID, scene, event, result, message and code is there")
-    return Report(
-        key=orjson.dumps([texts, labels], option=orjson.OPT_SORT_KEYS).decode(),
-        scene=texts["scene"],
-        event=texts["event"],
-        result=texts["result"],
-        message=texts["message"],
-        code=texts["code"],
-        labels=labels,
-        trace_id=texts["traceid"],
-        milliseconds=took,
-    )
+    key = orjson.dumps([texts, labels], option=orjson.OPT_SORT_KEYS).decode()
+    trace = texts.pop("traceid")
+    return Report(key=key, **texts, labels=labels, trace_id=trace, milliseconds=took)
 
 
 def _refuse(outcome: str, status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
