@@ -116,19 +116,49 @@ def report(message: pb.Report, *, env: str, tunnel: TunnelKind) -> tuple[BaseId,
 def _fact(message: pb.Report, kind: str, tunnel: TunnelKind) -> Fact:
     match kind:
         case "heartbeat":
-            return _heartbeat(message.heartbeat, tunnel)
+            heartbeat = message.heartbeat
+            return Heartbeat(
+                name=_words(heartbeat.name),
+                version=_words(heartbeat.version),
+                cluster_name=_words(heartbeat.cluster_name),
+                host_name=_words(heartbeat.host_name),
+                address=_address(heartbeat.address, tunnel),
+                state=_BASE_STATES.get(heartbeat.state, BaseState.UNSPECIFIED),
+            )
         case "health":
-            return _health(message.health)
+            health = message.health
+            return Health(
+                state=_BASE_STATES.get(health.state, BaseState.UNSPECIFIED),
+                metaspace=_metaspace(health.metaspace) if health.HasField("metaspace") else None,
+                java_version=_words(health.java_version),
+            )
         case "modules":
-            return _module_list(message.modules)
+            modules = message.modules
+            return ModuleList(
+                modules=_modules(modules.modules),
+                complete=modules.complete,
+                unchanged=modules.unchanged,
+                epoch=_at_most(modules.epoch, HIGHEST_EPOCH, "epoch"),
+            )
         case "baseline_query":
-            return _baseline_query(message.baseline_query)
+            query = message.baseline_query
+            return BaselineQuery(
+                query_id=_name(query.query_id, "query_id"),
+                name=_words(query.name),
+                version=_words(query.version),
+                cluster_name=_words(query.cluster_name),
+            )
         case "batch_install_result":
             return _batch(message.batch_install_result)
         case "fence_seen":
             return FenceSeen(_at_most(message.fence_seen.fence, HIGHEST_FENCE, "fence"))
         case "poll_failed":
-            return _poll_failed(message.poll_failed)
+            failed = message.poll_failed
+            return PollFailed(
+                reason=people(failed.reason, LONGEST_REASON),
+                modules=failed.verb != pb.VERB_HEALTH,
+                failure=_POLL_FAILURES.get(failed.failure, PollFailure.UNSPECIFIED),
+            )
         case _:
             raise Unreadable("unknown-report", f"a report of {kind}, which is not read here")
 
@@ -144,17 +174,6 @@ def order_result(message: pb.OrderResult, *, env: str) -> tuple[BaseId, OrderRes
     except Unreadable as error:
         outcome = OutcomeUnknown(f"the gateway's result cannot be read: {error}")
     return base, OrderResult(OrderId(order), outcome)
-
-
-def _heartbeat(message: pb.Heartbeat, tunnel: TunnelKind) -> Heartbeat:
-    return Heartbeat(
-        name=_words(message.name),
-        version=_words(message.version),
-        cluster_name=_words(message.cluster_name),
-        host_name=_words(message.host_name),
-        address=_address(message.address, tunnel),
-        state=_BASE_STATES.get(message.state, BaseState.UNSPECIFIED),
-    )
 
 
 def _address(message: pb.Address, tunnel: TunnelKind) -> Address:
@@ -182,44 +201,10 @@ def _ip(text: str) -> str:
     return str(address)
 
 
-def _health(message: pb.Health) -> Health:
-    return Health(
-        state=_BASE_STATES.get(message.state, BaseState.UNSPECIFIED),
-        metaspace=_metaspace(message.metaspace) if message.HasField("metaspace") else None,
-        java_version=_words(message.java_version),
-    )
-
-
 def _metaspace(message: pb.Metaspace) -> Metaspace:
     if message.used_bytes < 0 or message.committed_bytes < 0 or message.max_bytes < -1:
         raise Unreadable("number", "metaspace: a negative number of bytes")
     return Metaspace(message.used_bytes, message.max_bytes)
-
-
-def _module_list(message: pb.Modules) -> ModuleList:
-    return ModuleList(
-        modules=_modules(message.modules),
-        complete=message.complete,
-        unchanged=message.unchanged,
-        epoch=_at_most(message.epoch, HIGHEST_EPOCH, "epoch"),
-    )
-
-
-def _poll_failed(message: pb.PollFailed) -> PollFailed:
-    return PollFailed(
-        reason=people(message.reason, LONGEST_REASON),
-        modules=message.verb != pb.VERB_HEALTH,
-        failure=_POLL_FAILURES.get(message.failure, PollFailure.UNSPECIFIED),
-    )
-
-
-def _baseline_query(message: pb.BaselineQuery) -> BaselineQuery:
-    return BaselineQuery(
-        query_id=_name(message.query_id, "query_id"),
-        name=_words(message.name),
-        version=_words(message.version),
-        cluster_name=_words(message.cluster_name),
-    )
 
 
 def _batch(message: pb.BatchInstallResult) -> BatchInstalled:
