@@ -26,13 +26,7 @@ from controlplane.domain.workloads.rollout import Rollout, why
 
 MOST_TROUBLES = 20
 
-_STATES = {
-    Phase.DISCOVERED: pb.V_NODE_STATE_DISCOVERED,
-    Phase.CLAIMED: pb.V_NODE_STATE_CLAIMED,
-    Phase.READY: pb.V_NODE_STATE_READY,
-    Phase.UNREACHABLE: pb.V_NODE_STATE_UNREACHABLE,
-    Phase.DEAD: pb.V_NODE_STATE_DEAD,
-}
+_STATES = {phase: pb.VNodeState.Value(f"V_NODE_STATE_{phase.name}") for phase in Phase}
 
 
 def last_seen(base: Base) -> Timestamp | None:
