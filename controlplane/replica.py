@@ -87,7 +87,7 @@ class ReplicaProcess:
                 task.cancel()
 
     async def _end(self) -> None:
-        """End the answers to tools, our acting, our word that we live, then the calls.
+        """End the answers to tools, our acting, our member lease, then the calls.
 
         Tools come first: what they see of bases must not change because we let go of these.
         """

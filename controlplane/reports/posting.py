@@ -81,17 +81,17 @@ async def _beginning(response: aiohttp.ClientResponse) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class TrackerLink:
-    """A link of the tracker; told_by is the replica's name if it has hooks of its own."""
+    """A link of the tracker; sent_by is the replica's name if it has hooks of its own."""
 
     kind: ClassVar[str] = "link"
     url: str
     name: str
     poster: Poster
-    told_by: str
+    sent_by: str
 
     async def send(self, report: Report) -> None:
         """Deliver one report; raises Undelivered."""
-        await self.poster.post(self.url, report.fields(), {TOLD_BY: self.told_by} if self.told_by else {})
+        await self.poster.post(self.url, report.fields(), {TOLD_BY: self.sent_by} if self.sent_by else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ class Server:
         return address
 
     async def end(self) -> None:
-        """Tell tools and replicas that this one ends, by the health service too; gateways are served until stop."""
+        """Say to tools and replicas that this one ends, by the health service too; gateways are served until stop."""
         self._tooling.end()
         self._replicas.end()
         await self._health.enter_graceful_shutdown()

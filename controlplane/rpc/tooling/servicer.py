@@ -105,7 +105,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
             return await self.reads.gateways(time_for_others(context))
 
     async def GetRollout(self, request: pb.GetRolloutRequest, context: Context) -> pb.GetRolloutResponse:
-        """Tell how far the rollout of a workload or module is."""
+        """Say how far the rollout of a workload or module is."""
         async with self._answering(context):
             match request.WhichOneof("subject"):
                 case "workload":
@@ -138,7 +138,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         return pb.DrainReplicaResponse(vnodes=vnodes)
 
     async def GetBaseline(self, request: pb.GetBaselineRequest, context: Context) -> pb.GetBaselineResponse:
-        """Tell which modules a starting base would be given."""
+        """Say which modules a starting base would be given."""
         async with self._answering(context):
             try:
                 base = parse_base_id(request.base or "baseline", self.policy.env)

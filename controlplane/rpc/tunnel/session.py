@@ -99,7 +99,7 @@ class Session:
         self._put("", pb.ConnectResponse(drain=pb.Drain(reason=reason)))
 
     def members(self, members: Iterable[Replica]) -> None:
-        """Tell which replicas live."""
+        """Say which replicas live."""
         self._put("", pb.ConnectResponse(members=pb.Members(members=encoding.members(members))))
 
     def acknowledge(self, seq: int) -> None:
@@ -154,7 +154,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
         return (self._members.self, *others)
 
     async def drain(self, reason: str) -> None:
-        """Tell all gateways that this replica goes away, and give the words a moment to leave."""
+        """Say to all gateways that this replica goes away, and give the messages a moment to leave."""
         for session in self._sessions.values():
             session.drain(reason)
         await asyncio.sleep(0.1)
