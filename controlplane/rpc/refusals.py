@@ -13,16 +13,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import aio
 from grpc_status import rpc_status
 
-from controlplane.app.ports import (
-    AlreadyExists,
-    ClusterError,
-    Conflict,
-    NotFound,
-    Rejected,
-    StorageDamaged,
-    StorageFull,
-    Transient,
-)
+from controlplane.app import ports
 from controlplane.app.tooling.refusals import Missing, NotAllowed, Refusal
 from controlplane.domain.workloads.placement import InvalidSelector
 
@@ -60,14 +51,14 @@ _STATUSES: Mapping[type[Exception], tuple[grpc.StatusCode, str]] = {
     Busy: (grpc.StatusCode.RESOURCE_EXHAUSTED, "BUSY"),
     TooSlow: (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_SLOW"),
     NotEmbedded: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_EMBEDDED"),
-    NotFound: (grpc.StatusCode.NOT_FOUND, ""),
-    AlreadyExists: (grpc.StatusCode.ALREADY_EXISTS, ""),
-    Conflict: (grpc.StatusCode.ABORTED, ""),
-    Rejected: (grpc.StatusCode.INVALID_ARGUMENT, ""),
-    StorageFull: (grpc.StatusCode.RESOURCE_EXHAUSTED, ""),
-    StorageDamaged: (grpc.StatusCode.DATA_LOSS, ""),
-    Transient: (grpc.StatusCode.UNAVAILABLE, ""),
-    ClusterError: (grpc.StatusCode.UNKNOWN, ""),
+    ports.NotFound: (grpc.StatusCode.NOT_FOUND, ""),
+    ports.AlreadyExists: (grpc.StatusCode.ALREADY_EXISTS, ""),
+    ports.Conflict: (grpc.StatusCode.ABORTED, ""),
+    ports.Rejected: (grpc.StatusCode.INVALID_ARGUMENT, ""),
+    ports.StorageFull: (grpc.StatusCode.RESOURCE_EXHAUSTED, ""),
+    ports.StorageDamaged: (grpc.StatusCode.DATA_LOSS, ""),
+    ports.Transient: (grpc.StatusCode.UNAVAILABLE, ""),
+    ports.ClusterError: (grpc.StatusCode.UNKNOWN, ""),
 }
 """Code and reason of each; without a reason it is CLUSTER_ and the name of the error. The closest class counts."""
 
@@ -93,7 +84,7 @@ async def refusing(context: Context) -> AsyncIterator[None]:
 
 def _violations(error: Exception) -> tuple[tuple[str, str], ...]:
     """Return the fields of the request, or of an object, at fault."""
-    if isinstance(error, Rejected):
+    if isinstance(error, ports.Rejected):
         return error.fields
     if isinstance(error, InvalidSelector):
         return (("selector", str(error)),)

@@ -16,33 +16,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from controlplane.app.gateways import GatewayInfo
+from controlplane.domain import facts
 from controlplane.domain.base.modules import EPOCHS_OF_A_TERM
-from controlplane.domain.facts import (
-    Address,
-    BaselineQuery,
-    BaseState,
-    BatchInstalled,
-    ClientCode,
-    Fact,
-    FenceSeen,
-    Health,
-    Heartbeat,
-    Metaspace,
-    Module,
-    ModuleList,
-    ModuleState,
-    OrderResult,
-    Outcome,
-    OutcomeUnknown,
-    PollFailed,
-    PollFailure,
-    Refusal,
-    Refused,
-    Reply,
-    ReplyCode,
-    TunnelKind,
-    TunnelState,
-)
 from controlplane.domain.identity import BaseId, InvalidName, ModuleKey, OrderId, parse_base_id
 from service import addresses
 
@@ -67,13 +42,13 @@ def _by_number(values: type[_E], prefix: str) -> dict[int, _E]:
     return {getattr(pb, f"{prefix}_{value.name}"): value for value in values}
 
 
-_TUNNELS = _by_number(TunnelKind, "TUNNEL_KIND")
-_BASE_STATES = _by_number(BaseState, "BASE_STATE")
-_MODULE_STATES = _by_number(ModuleState, "MODULE_STATE")
-_POLL_FAILURES = _by_number(PollFailure, "POLL_FAILURE")
-_REPLY_CODES = {code.value: code for code in ReplyCode}
-_CLIENT_CODES = {code.value: code for code in ClientCode}
-_REFUSALS = {refusal.value: refusal for refusal in Refusal}
+_TUNNELS = _by_number(facts.TunnelKind, "TUNNEL_KIND")
+_BASE_STATES = _by_number(facts.BaseState, "BASE_STATE")
+_MODULE_STATES = _by_number(facts.ModuleState, "MODULE_STATE")
+_POLL_FAILURES = _by_number(facts.PollFailure, "POLL_FAILURE")
+_REPLY_CODES = {code.value: code for code in facts.ReplyCode}
+_CLIENT_CODES = {code.value: code for code in facts.ClientCode}
+_REFUSALS = {refusal.value: refusal for refusal in facts.Refusal}
 
 _NEVER_A_HOST = addresses.parse_networks("0.0.0.0/8, 224.0.0.0/4, 240.0.0.0/4, ::/128, ff00::/8")
 """Unspecified, multicast, reserved. Which of the others a base may have is the gateways' to judge, who call them."""
@@ -103,38 +78,38 @@ def hello(message: pb.Hello, *, connected_wall: float) -> tuple[str, GatewayInfo
     )
 
 
-def report(message: pb.Report, *, env: str, tunnel: TunnelKind) -> tuple[BaseId, Fact] | TunnelState:
+def report(message: pb.Report, *, env: str, tunnel: facts.TunnelKind) -> tuple[BaseId, facts.Fact] | facts.TunnelState:
     """Read a report of a gateway of this tunnel; raises Unreadable."""
     kind = message.WhichOneof("fact")
     if kind is None:
         raise Unreadable("unknown-report", "a report without a fact that is known")
     if kind == "tunnel_state":
-        return TunnelState(message.tunnel_state.up, people(message.tunnel_state.reason))
+        return facts.TunnelState(message.tunnel_state.up, people(message.tunnel_state.reason))
     return _base(message.base_id, env), _fact(message, kind, tunnel)
 
 
-def _fact(message: pb.Report, kind: str, tunnel: TunnelKind) -> Fact:
+def _fact(message: pb.Report, kind: str, tunnel: facts.TunnelKind) -> facts.Fact:
     match kind:
         case "heartbeat":
             heartbeat = message.heartbeat
-            return Heartbeat(
+            return facts.Heartbeat(
                 name=_words(heartbeat.name),
                 version=_words(heartbeat.version),
                 cluster_name=_words(heartbeat.cluster_name),
                 host_name=_words(heartbeat.host_name),
                 address=_address(heartbeat.address, tunnel),
-                state=_BASE_STATES.get(heartbeat.state, BaseState.UNSPECIFIED),
+                state=_BASE_STATES.get(heartbeat.state, facts.BaseState.UNSPECIFIED),
             )
         case "health":
             health = message.health
-            return Health(
-                state=_BASE_STATES.get(health.state, BaseState.UNSPECIFIED),
+            return facts.Health(
+                state=_BASE_STATES.get(health.state, facts.BaseState.UNSPECIFIED),
                 metaspace=_metaspace(health.metaspace) if health.HasField("metaspace") else None,
                 java_version=_words(health.java_version),
             )
         case "modules":
             modules = message.modules
-            return ModuleList(
+            return facts.ModuleList(
                 modules=_modules(modules.modules),
                 complete=modules.complete,
                 unchanged=modules.unchanged,
@@ -142,7 +117,7 @@ def _fact(message: pb.Report, kind: str, tunnel: TunnelKind) -> Fact:
             )
         case "baseline_query":
             query = message.baseline_query
-            return BaselineQuery(
+            return facts.BaselineQuery(
                 query_id=_name(query.query_id, "query_id"),
                 name=_words(query.name),
                 version=_words(query.version),
@@ -151,19 +126,19 @@ def _fact(message: pb.Report, kind: str, tunnel: TunnelKind) -> Fact:
         case "batch_install_result":
             return _batch(message.batch_install_result)
         case "fence_seen":
-            return FenceSeen(_at_most(message.fence_seen.fence, HIGHEST_FENCE, "fence"))
+            return facts.FenceSeen(_at_most(message.fence_seen.fence, HIGHEST_FENCE, "fence"))
         case "poll_failed":
             failed = message.poll_failed
-            return PollFailed(
+            return facts.PollFailed(
                 reason=people(failed.reason, LONGEST_REASON),
                 modules=failed.verb != pb.VERB_HEALTH,
-                failure=_POLL_FAILURES.get(failed.failure, PollFailure.UNSPECIFIED),
+                failure=_POLL_FAILURES.get(failed.failure, facts.PollFailure.UNSPECIFIED),
             )
         case _:
             raise Unreadable("unknown-report", f"a report of {kind}, which is not read here")
 
 
-def order_result(message: pb.OrderResult, *, env: str) -> tuple[BaseId, OrderResult]:
+def order_result(message: pb.OrderResult, *, env: str) -> tuple[BaseId, facts.OrderResult]:
     """Read an OrderResult; raises Unreadable if it does not say whose it is.
 
     An outcome that cannot be read is unknown: the order had one, and only the base knows which.
@@ -172,20 +147,20 @@ def order_result(message: pb.OrderResult, *, env: str) -> tuple[BaseId, OrderRes
     try:
         outcome = _outcome(message)
     except Unreadable as error:
-        outcome = OutcomeUnknown(f"the gateway's result cannot be read: {error}")
-    return base, OrderResult(OrderId(order), outcome)
+        outcome = facts.OutcomeUnknown(f"the gateway's result cannot be read: {error}")
+    return base, facts.OrderResult(OrderId(order), outcome)
 
 
-def _address(message: pb.Address, tunnel: TunnelKind) -> Address:
+def _address(message: pb.Address, tunnel: facts.TunnelKind) -> facts.Address:
     """Read where a base is. Over MQTT it is for display only: a base that does not know its address is served, too."""
     try:
         port = _at_most(message.port, 65535, "port")
-        address = Address(_ip(message.ip), port)
+        address = facts.Address(_ip(message.ip), port)
     except Unreadable:
-        if tunnel is TunnelKind.MQTT:
-            return Address("", 0)
+        if tunnel is facts.TunnelKind.MQTT:
+            return facts.Address("", 0)
         raise
-    if not port and tunnel is TunnelKind.HTTP:
+    if not port and tunnel is facts.TunnelKind.HTTP:
         raise Unreadable("address", "a base without a port cannot be called over HTTP")
     return address
 
@@ -201,53 +176,53 @@ def _ip(text: str) -> str:
     return str(address)
 
 
-def _metaspace(message: pb.Metaspace) -> Metaspace:
+def _metaspace(message: pb.Metaspace) -> facts.Metaspace:
     if message.used_bytes < 0 or message.committed_bytes < 0 or message.max_bytes < -1:
         raise Unreadable("number", "metaspace: a negative number of bytes")
-    return Metaspace(message.used_bytes, message.max_bytes)
+    return facts.Metaspace(message.used_bytes, message.max_bytes)
 
 
-def _batch(message: pb.BatchInstallResult) -> BatchInstalled:
+def _batch(message: pb.BatchInstallResult) -> facts.BatchInstalled:
     _few(len(message.items), "items of a batch")
     items = tuple((_name(item.url, "url", LONGEST_URL), _reply(item.reply)) for item in message.items)
-    return BatchInstalled(_reply(message.reply), items)
+    return facts.BatchInstalled(_reply(message.reply), items)
 
 
-def _outcome(message: pb.OrderResult) -> Outcome:
+def _outcome(message: pb.OrderResult) -> facts.Outcome:
     match message.WhichOneof("outcome"):
         case "reply":
             return _reply(message.reply)
         case "refused":
-            reason = _REFUSALS.get(message.refused.reason, Refusal.UNSPECIFIED)
-            return Refused(reason, people(message.refused.message))
+            reason = _REFUSALS.get(message.refused.reason, facts.Refusal.UNSPECIFIED)
+            return facts.Refused(reason, people(message.refused.message))
         case "batch":
             return _batch(message.batch)
         case "unknown":
-            return OutcomeUnknown(people(message.unknown.message))
+            return facts.OutcomeUnknown(people(message.unknown.message))
         case _:
-            return OutcomeUnknown("the gateway reported no outcome")
+            return facts.OutcomeUnknown("the gateway reported no outcome")
 
 
-def _reply(message: pb.Reply) -> Reply:
-    return Reply(
-        code=_REPLY_CODES.get(message.code, ReplyCode.UNSPECIFIED),
-        client_code=_CLIENT_CODES.get(message.client_code, ClientCode.UNSPECIFIED),
+def _reply(message: pb.Reply) -> facts.Reply:
+    return facts.Reply(
+        code=_REPLY_CODES.get(message.code, facts.ReplyCode.UNSPECIFIED),
+        client_code=_CLIENT_CODES.get(message.client_code, facts.ClientCode.UNSPECIFIED),
         message=people(message.message),
         stack_trace=people(message.stack_trace, LONGEST_TRACE),
         modules=_modules(message.modules),
     )
 
 
-def _modules(messages: Iterable[pb.Module]) -> tuple[Module, ...]:
+def _modules(messages: Iterable[pb.Module]) -> tuple[facts.Module, ...]:
     found = tuple(messages)
     _few(len(found), "modules")
     return tuple(_module(message) for message in found)
 
 
-def _module(message: pb.Module) -> Module:
-    return Module(
+def _module(message: pb.Module) -> facts.Module:
+    return facts.Module(
         key=ModuleKey(_name(message.name, "module name"), _name(message.version, "module version")),
-        state=_MODULE_STATES.get(message.state, ModuleState.UNSPECIFIED),
+        state=_MODULE_STATES.get(message.state, facts.ModuleState.UNSPECIFIED),
         changed_at=_millis(message.changed_at) if message.HasField("changed_at") else None,
         message=people(message.message),
     )
