@@ -26,8 +26,9 @@ class Ending(Exception):
     """This replica ends, so that a call is not answered; known is what else its caller must know."""
 
     def __init__(self, known: str = "") -> None:
+        more = f"{known}; " if known else ""
         again = "send it again, to this address or to another replica"
-        super().__init__(f"this replica of the control plane ends: {known and f'{known}; '}{again}")
+        super().__init__(f"this replica of the control plane ends: {more}{again}")
 
 
 class Busy(Exception):
