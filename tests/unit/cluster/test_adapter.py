@@ -1,3 +1,5 @@
+"""The adapter of the cluster reads through informers, and writes only what differs."""
+
 from __future__ import annotations
 
 import asyncio
@@ -53,7 +55,7 @@ async def test_it_is_a_cluster(api: FakeApiServer) -> None:
     assert cluster.kind == "embedded"
 
 
-async def test_selectors(api: FakeApiServer) -> None:
+async def test_informers_select_by_label_and_environment(api: FakeApiServer) -> None:
     cluster = ApiCluster(api, env="dev", kind="embedded", clock=LoopClock())
     task = asyncio.create_task(cluster.run())
     await asyncio.sleep(0.01)

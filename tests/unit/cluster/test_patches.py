@@ -1,3 +1,5 @@
+"""Patches hold what differs, and read back as what was to be written."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -64,7 +66,7 @@ def test_taints_differ_only_where_ours_are_missing() -> None:
     assert patches.taints_differ((replace(VIRTUAL, value="False"),), (VIRTUAL,))
 
 
-def test_node_status_removes_what_is_there_no_more() -> None:
+def test_node_status_removes_what_is_no_longer_there() -> None:
     current = replace(NODE, status=replace(STATUS, addresses=(("Hostname", "h"), ("InternalIP", "10.0.0.9"))))
     status = replace(STATUS, capacity={"pods": "10"})
     body = patches.node_status(current, status, NOW)["status"]

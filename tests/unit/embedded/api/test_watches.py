@@ -1,3 +1,5 @@
+"""The journal gives a watch every change, or ends it as expired."""
+
 from __future__ import annotations
 
 import pytest
