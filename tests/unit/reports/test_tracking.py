@@ -1,4 +1,4 @@
-"""The tracker: lines, posts, and what happens when neither can be made."""
+"""The tracker writes lines and posts, and goes on when neither can be made."""
 
 from __future__ import annotations
 
