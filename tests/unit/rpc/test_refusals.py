@@ -1,4 +1,4 @@
-"""What goes wrong as the status of a call: the code says what a client may do, the details say what it was."""
+"""Failures become the status of a call: its code says what a client may do, its details the cause."""
 
 from __future__ import annotations
 
