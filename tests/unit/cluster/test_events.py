@@ -82,7 +82,7 @@ async def test_an_event_that_was_pruned_is_written_anew() -> None:
     assert [call.verb for call in api.calls] == ["create", "get", "patch", "create"]
 
 
-async def test_an_event_that_could_not_be_written_is_created_later() -> None:
+async def test_a_failed_write_is_not_counted_as_a_repetition() -> None:
     api = FakeApiServer()
     api.fail("create", Transient("away"))
     writer = EventWriter(api, LoopClock())

@@ -51,7 +51,7 @@ def test_node_metadata_holds_only_what_differs() -> None:
     assert patches.node_metadata(NODE, changed) == {"labels": {"l": "2", "m": "3"}, "annotations": {"b": "2"}}
 
 
-def test_taints_of_others_stay_as_they_are_and_ours_are_put_right() -> None:
+def test_taints_of_others_stay_as_they_are_and_ours_are_corrected() -> None:
     foreign = {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute", "timeAdded": NOW}
     ours = {"key": VIRTUAL.key, "value": "False", "effect": "NoExecute"}
     other_effect = {"key": VIRTUAL.key, "value": "x", "effect": "NoSchedule"}

@@ -69,7 +69,7 @@ def test_a_key_of_another_certificate_is_reported(files: Files) -> None:
     assert "not a certificate and its key" in problem(files)
 
 
-def test_a_key_with_a_password_is_reported_and_not_asked_for(files: Files) -> None:
+def test_a_key_with_a_password_is_reported_without_asking_for_it(files: Files) -> None:
     command = ["openssl", "pkey", "-in", files.key, "-aes256", "-passout", "pass:x", "-out", f"{files.key}.locked"]
     try:
         subprocess.run(command, check=True, capture_output=True)

@@ -69,7 +69,7 @@ def test_the_modules_of_a_pod_are_one_order_where_the_base_offers_batches() -> N
     assert orders(reported(), GROUP, batches=False) == [["a"], ["b"], ["c"]]
 
 
-def test_a_batch_has_modules_of_one_pod_and_is_sent_once() -> None:
+def test_a_batch_is_of_one_pod_and_only_one_is_under_way() -> None:
     other = pod("other", biz("d"), biz("e"))
     assert orders(reported(), GROUP, other) == [["a", "b", "c"], ["d"], ["e"]]
     state, _ = send(reported(), GROUP)

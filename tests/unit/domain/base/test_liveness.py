@@ -84,6 +84,6 @@ def test_mass_silence_needs_five_and_more_than_55_percent(silent: int, total: in
     assert mass_silence(silent, total) is expected
 
 
-def test_patience_must_make_sense() -> None:
+def test_unreachable_must_come_before_dead() -> None:
     with pytest.raises(ValueError, match="less than dead"):
         Patience(unreachable=60, dead=25)

@@ -38,7 +38,7 @@ def test_the_same_content_is_shared_whoever_wants_it() -> None:
     assert not outdated(release(OLD, BIZ), release(NEW, reordered))
 
 
-def test_digests_of_what_runs_in_clusters_stay() -> None:
+def test_digests_of_releases_in_clusters_stay() -> None:
     assert str(release(OLD, BIZ)) == "c8ca870c6e47"
 
 
@@ -93,5 +93,5 @@ def test_recorded_releases_are_read_back(owned: dict[tuple[str, str], tuple[str,
 
 
 @given(st.text(max_size=30) | st.sampled_from(['["a:1"]', '{"a:1": 1}', '{"a": "x"}', "[" * 100_000]))
-def test_a_record_that_makes_no_sense_is_none(text: str) -> None:
+def test_an_unreadable_record_is_ignored(text: str) -> None:
     assert all(isinstance(value, Release) for value in recorded(text).values())

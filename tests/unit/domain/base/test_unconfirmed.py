@@ -98,7 +98,7 @@ def test_an_order_that_was_lost_is_given_again_long_before_its_deadline() -> Non
     assert due(state, 40.0)
 
 
-def test_a_base_that_still_loads_the_jar_refuses_the_second_order_and_gets_no_third() -> None:
+def test_a_base_that_still_loads_the_jar_refuses_the_second_order_and_gets_no_third_at_once() -> None:
     """A list does not show a module that is still being loaded; the lock does."""
     state = begun(given_up(), "2", now=36.0)
     state, effects = ended(state, "2", CONFLICT, now=46.0)

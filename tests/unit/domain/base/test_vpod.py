@@ -51,7 +51,7 @@ def test_nothing_is_written_before_the_base_lists_its_modules() -> None:
     assert pod_status(pod(), Modules(), HOST, superseded=frozenset(), now=0.0, wall=WALL) is None
 
 
-def test_a_status_that_says_all_is_not_written_again_however_late_it_is() -> None:
+def test_a_current_status_is_not_written_again_however_late_it_is() -> None:
     running = written(pod(), reported(active()))
     assert pod_status(running, reported(active()), HOST, superseded=frozenset(), now=9e9, wall=WALL + 1e6) is None
 
@@ -86,7 +86,7 @@ def test_a_module_that_broke_leaves_its_pod_running_and_not_ready() -> None:
     assert (found.phase, ready(found).status, ready(found).reason) == ("Running", "False", "ContainersNotReady")
 
 
-def test_a_pod_is_never_succeeded_by_a_module_that_went() -> None:
+def test_a_module_that_went_never_makes_its_pod_succeeded() -> None:
     running = written(pod(), reported(active()))
     found = status(running, reported())
     assert (found.phase, found.containers[0].kind) == ("Running", "waiting")
@@ -128,7 +128,7 @@ def test_transition_times_move_only_with_the_status() -> None:
     assert ready(broken).last_transition_time == rfc3339(WALL + 60)
 
 
-def test_what_somebody_else_wrote_is_put_right() -> None:
+def test_a_status_that_somebody_else_wrote_is_corrected() -> None:
     running = written(pod(), reported(active()))
     edited = replace(running.status, phase="Pending", reason="NodeLost", conditions=(Condition("Ready", "False"),))
     found = status(replace(running, status=edited), reported(active()))
@@ -151,7 +151,7 @@ def test_ready_comes_first_and_another_order_of_conditions_is_not_corrected() ->
     assert pod_status(turned, reported(active()), HOST, superseded=frozenset(), now=100.0, wall=WALL) is None
 
 
-def test_a_base_that_cannot_be_counted_on_makes_its_pods_not_ready() -> None:
+def test_an_unreachable_base_makes_its_pods_not_ready() -> None:
     running = written(pod(), reported(active()))
     found = status(running, reported(active()), host=Host("10.0.0.7", "no sign of life for 25 s"))
     assert (ready(found).status, ready(found).reason) == ("False", "BaseUnreachable")
@@ -169,7 +169,7 @@ def test_a_failed_install_shows_reason_message_and_how_often() -> None:
     assert (container.reason, container.message, container.restart_count) == ("InstallFailed", "java.lang.Boom", 3)
 
 
-def test_restarts_are_not_counted_back() -> None:
+def test_the_restart_count_never_falls() -> None:
     before = PodStatus(containers=(ContainerStatus("a", "waiting", restart_count=7),))
     (container,) = status(replace(pod(), status=before), reported(active())).containers
     assert container.restart_count == 7

@@ -77,7 +77,9 @@ HTTP, MQTT = frozenset({"http"}), frozenset({"mqtt"})
         ([Replica("a", draining=True, tunnels=HTTP), Replica("b")], "http", ("b",)),
     ],
 )
-def test_takers_reach_the_tunnel_and_do_not_drain(known: list[Replica], tunnel: str, expected: tuple[str, ...]) -> None:
+def test_takers_reach_the_tunnel_and_drain_only_if_all_do(
+    known: list[Replica], tunnel: str, expected: tuple[str, ...]
+) -> None:
     assert rules.takers(known, tunnel) == expected
 
 
@@ -142,9 +144,7 @@ class TestGifts:
         assert rules.gifts("r0", loads, among) == expected
 
     @given(loads, some)
-    def test_they_end_even_and_nothing_is_left_with_who_takes_none(
-        self, loads: dict[str, int], among: set[str]
-    ) -> None:
+    def test_they_even_out_the_loads_and_empty_who_takes_none(self, loads: dict[str, int], among: set[str]) -> None:
         loads |= {name: loads.get(name, 0) for name in among}
         now, _ = after(loads, among)
         assert sum(now.values()) == sum(loads.values())
