@@ -7,7 +7,6 @@ holds is lost by that.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from controlplane.app.base.pods import Pods
 from controlplane.app.base.polling import Polling
 from controlplane.app.base.prober import Prober
 from controlplane.app.base.readiness import Readiness
+from controlplane.app.changes import wait_at_most
 from controlplane.app.events import Recorder
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.metrics import REFUSED_REPORTS, STALE_FENCES
@@ -322,8 +322,4 @@ class BaseActor:
 
     async def _sleep_until(self, at: float | None) -> None:
         delay = None if at is None else max(at - self._around.clock.monotonic(), TICK)
-        try:
-            async with asyncio.timeout(delay):
-                await self._entry.wake.wait()
-        except TimeoutError:
-            pass
+        await wait_at_most(delay, self._entry.wake)

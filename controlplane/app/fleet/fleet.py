@@ -9,6 +9,7 @@ from typing import NoReturn
 import structlog
 
 from controlplane.app.base.actor import BaseActor, Surroundings
+from controlplane.app.changes import synced
 from controlplane.app.fleet.supervision import supervise
 from controlplane.app.metrics import HANDOVERS, HANDOVERS_FAILED, TAKEOVERS
 from controlplane.app.ownership.assignment import Assignment, Gift, Take
@@ -21,9 +22,6 @@ from controlplane.domain.base.vnode import Profile, profile_of
 from controlplane.domain.identity import BaseId, VNodeName, base_of_node, node_name
 
 log = structlog.get_logger(__name__)
-
-SYNC_LOOK = 0.05
-"""Seconds between looks at whether the informers have their first lists."""
 
 FINISH_WITHIN = 0.5
 """Seconds that orders under way are given to end when this replica ends; the others find out by asking the base."""
@@ -61,9 +59,7 @@ class Fleet:
     async def run(self) -> NoReturn:
         """Become one of the replicas, find what is ours, then manage it."""
         cluster = self._around.cluster
-        informers = (cluster.pods, cluster.nodes, cluster.leases, cluster.deployments)
-        while not all(informer.synced for informer in informers):  # noqa: ASYNC110 - informers have no event for it
-            await asyncio.sleep(SYNC_LOOK)
+        await synced(cluster.pods, cluster.nodes, cluster.leases, cluster.deployments)
         await self._members.joined()
         await self._around.kubelet.first_look()
         async with asyncio.TaskGroup() as group:

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import structlog
 
-from controlplane.app.changes import Subscription
+from controlplane.app.changes import Subscription, wait_at_most
 from controlplane.app.events import Recorder
 from controlplane.app.metrics import LEASE_RENEWAL_DELAY, LEASES_LOST, OWNED, WRITES
 from controlplane.app.ownership.membership import Membership
@@ -280,11 +280,7 @@ class LeaseKeeper:
                 continue
             self._due_changed.clear()
             wait = self._due[0][0] - now if self._due else None
-            try:
-                async with asyncio.timeout(wait):
-                    await self._due_changed.wait()
-            except TimeoutError:
-                pass
+            await wait_at_most(wait, self._due_changed)
 
     async def _renewer(self, queue: asyncio.Queue[Term]) -> NoReturn:
         while True:

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import structlog
 
+from controlplane.app.changes import synced, wait_at_most
 from controlplane.app.events import Recorder
 from controlplane.app.metrics import MEMBER_RENEWAL_DELAY, SELF_FENCED, WRITES
 from controlplane.app.ownership.liveness import ReplicaLiveness
@@ -28,7 +29,6 @@ from controlplane.domain.remarks import Remark
 
 log = structlog.get_logger(__name__)
 
-SYNC_LOOK = 0.05
 LOOK = 0.25
 """Seconds between looks at least."""
 RENEW_WITHIN = 4.0
@@ -162,8 +162,7 @@ class Membership:
 
     async def run(self) -> NoReturn:
         """Join, then stay a member, until cancelled. Raises NameTaken."""
-        while not self._cluster.members.synced:  # noqa: ASYNC110 - informers have no event for it
-            await asyncio.sleep(SYNC_LOOK)
+        await synced(self._cluster.members)
         await self._join()
         self._joined.set()
         async with asyncio.TaskGroup() as group:
@@ -330,8 +329,4 @@ class Membership:
         return micro_time(self._clock.wall())
 
     async def _until(self, at: float, or_at_once: asyncio.Event) -> None:
-        try:
-            async with asyncio.timeout(max(at - self._clock.monotonic(), 0.0)):
-                await or_at_once.wait()
-        except TimeoutError:
-            pass
+        await wait_at_most(max(at - self._clock.monotonic(), 0.0), or_at_once)

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import structlog
 
+from controlplane.app.changes import synced, wait_at_most
 from controlplane.app.events import Recorder
 from controlplane.app.metrics import PEER_CHANGES, PEER_DEPLOYMENTS, PEER_HELD, WRITES
 from controlplane.app.policy import Policy
@@ -32,7 +33,6 @@ TOGETHER = 0.3
 """Seconds from the first change to the pass that takes it, with all that came meanwhile."""
 LOOK_AGAIN = 10.0
 """Seconds after which a pass is made without a change: outages end, and replicas come and go, unannounced."""
-SYNC_LOOK = 0.05
 WRITES_AT_ONCE = 8
 RETRY = Backoff(first=1.0, longest=60.0)
 
@@ -88,19 +88,13 @@ class FollowerScaling:
 
     async def run(self) -> NoReturn:
         """Keep all replicas as they should be; writes that fail are tried again, until cancelled."""
-        informers = (self._cluster.nodes, self._cluster.deployments, self._cluster.pods)
-        while not all(informer.synced for informer in informers):  # noqa: ASYNC110 - informers have no event for it
-            await asyncio.sleep(SYNC_LOOK)
+        await synced(self._cluster.nodes, self._cluster.deployments, self._cluster.pods)
         async with asyncio.TaskGroup() as group:
             while True:
                 await asyncio.sleep(TOGETHER)
                 self._wake.clear()
                 wait = self._pass(group)
-                try:
-                    async with asyncio.timeout(wait):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
+                await wait_at_most(wait, self._wake)
         raise AssertionError("the controller never returns")
 
     def _pass(self, group: asyncio.TaskGroup) -> float:

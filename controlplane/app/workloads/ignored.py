@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import NoReturn
 
+from controlplane.app.changes import wait_at_most
 from controlplane.app.events import Recorder
 from controlplane.app.metrics import DEPLOYMENTS_IGNORED
 from controlplane.app.policy import Policy
@@ -41,11 +42,7 @@ class IgnoredDeployments:
             await asyncio.sleep(TOGETHER)
             self._wake.clear()
             self._look()
-            try:
-                async with asyncio.timeout(LOOK_AGAIN):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await wait_at_most(LOOK_AGAIN, self._wake)
 
     def _look(self) -> None:
         changed, self._changed = self._changed, set()
