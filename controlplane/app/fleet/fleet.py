@@ -10,13 +10,13 @@ import structlog
 
 from controlplane.app.base.actor import BaseActor, Surroundings
 from controlplane.app.changes import synced
-from controlplane.app.fleet.supervision import supervise
-from controlplane.app.metrics import HANDOVERS, HANDOVERS_FAILED, TAKEOVERS
-from controlplane.app.ownership.assignment import Assignment, Gift, Take
+from controlplane.app.metrics import ACTOR_RESTARTS, HANDOVERS, HANDOVERS_FAILED, TAKEOVERS
+from controlplane.app.ownership.assignment import Acquisition, Assignment, Gift
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.ownership.sweep import LeaseSweep
 from controlplane.app.ports import ClusterError
 from controlplane.app.roster import KEPT
+from controlplane.domain.backoff import Backoff
 from controlplane.domain.base.state import Base
 from controlplane.domain.base.vnode import Profile, profile_of
 from controlplane.domain.identity import BaseId, VNodeName, base_of_node, node_name
@@ -29,18 +29,32 @@ FINISH_WITHIN = 0.5
 FLUSH_WITHIN = 0.5
 """Seconds in which the last records of installed modules are written when this replica ends."""
 
+RESTART = Backoff(first=1.0, longest=60.0)
+HEALTHY_AFTER = 120.0
+"""Seconds after which the failure of an actor counts as its first."""
+
 
 class Fleet:
     """Runs the actors of this replica."""
 
-    def __init__(self, around: Surroundings, members: Membership, assignment: Assignment, sweep: LeaseSweep) -> None:
+    def __init__(self, around: Surroundings, members: Membership) -> None:
         self._around = around
         self._members = members
-        self._assignment = assignment
-        self._lease_sweep = sweep
         self._roster = around.roster
         self._clock = around.clock
         self._policy = around.policy
+        self._assignment = Assignment(
+            cluster=around.cluster,
+            clock=around.clock,
+            roster=around.roster,
+            leases=around.leases,
+            members=members,
+            gateways=around.gateways,
+            policy=around.policy,
+        )
+        self._lease_sweep = LeaseSweep(
+            around.cluster, around.clock, around.leases, members, around.roster, around.policy.env
+        )
         self._actors: dict[BaseId, BaseActor] = {}
         self._tasks: dict[BaseId, asyncio.Task[None]] = {}
         self._mute: set[str] = set()
@@ -68,9 +82,9 @@ class Fleet:
             group.create_task(self._end_lost(), name="lost-leases")
             while True:
                 if not self._ending:
-                    takes, gifts = self._assignment.decide()
-                    for take in takes:
-                        self._begin(take)
+                    acquisitions, gifts = self._assignment.decide()
+                    for acquisition in acquisitions:
+                        self._begin(acquisition)
                     for gift in gifts:
                         self._give(gift, group)
                 await self._assignment.changed()
@@ -113,8 +127,8 @@ class Fleet:
                 if (task := self._tasks.get(base)) is not None:
                     task.cancel()
 
-    def _begin(self, take: Take) -> None:
-        around, base, env = self._around, take.base, self._policy.env
+    def _begin(self, acquisition: Acquisition) -> None:
+        around, base, env = self._around, acquisition.base, self._policy.env
         unserved = self._roster.last(base)
         node = around.cluster.nodes.get(node_name(base, env))
         profile = profile_of(node, base, env, kubelet_ip=around.kubelet.ip) if node is not None else None
@@ -126,9 +140,9 @@ class Fleet:
                 self._mute.add(node.uid)
                 log.warning("VNode not taken: its Node does not say where its base is", vnode=node.name)
             return
-        if take.why != "new":
-            log.info("base taken", base=base, why=take.why)
-            TAKEOVERS.labels(take.why).inc()
+        if acquisition.why != "new":
+            log.info("base taken", base=base, why=acquisition.why)
+            TAKEOVERS.labels(acquisition.why).inc()
         self._start(base, profile)
 
     def _give(self, gift: Gift, group: asyncio.TaskGroup) -> None:
@@ -161,24 +175,34 @@ class Fleet:
             Base(base, node_name(base, self._policy.env), profile, discovered_wall=self._clock.wall())
         )
         self._actors[base] = BaseActor(entry, self._around)
-        supervised = supervise(
-            lambda: self._run_actor(base), name=base, now=self._clock.monotonic, random=self._around.random
-        )
-        task = self._tasks[base] = self._group.create_task(supervised, name=f"base-{base}")
+        task = self._tasks[base] = self._group.create_task(self._run_actor(base), name=f"base-{base}")
         task.add_done_callback(lambda done: self._ended(base, done))
 
     async def _run_actor(self, base: BaseId) -> None:
-        try:
-            await self._actors[base].run()
-        except Exception:
-            # What it knew may be what it failed on: begin again with the bare profile.
-            entry = self._roster.entry(base)
-            if entry is not None:
-                known = entry.base
-                profile = replace(known.profile, metaspace=None, base_used=None)
-                self._roster.publish(Base(base, known.vnode, profile, discovered_wall=known.discovered_wall))
-                self._actors[base] = BaseActor(entry, self._around)
-            raise
+        """Run the actor of a base until it returns; one that fails is replaced after a delay, alone."""
+        failures = 0
+        while True:
+            began = self._clock.monotonic()
+            try:
+                await self._actors[base].run()
+            except Exception:
+                failures = 1 if self._clock.monotonic() - began >= HEALTHY_AFTER else failures + 1
+                self._replace_actor(base)
+                ACTOR_RESTARTS.inc()
+                delay = RESTART.delay(failures, self._around.random.random())
+                log.exception("a base's actor failed and is restarted", base=base, restart_in=round(delay, 1))
+                await asyncio.sleep(delay)
+            else:
+                return
+
+    def _replace_actor(self, base: BaseId) -> None:
+        """Begin again with the bare profile: what the actor knew may be what it failed on."""
+        entry = self._roster.entry(base)
+        if entry is not None:
+            known = entry.base
+            profile = replace(known.profile, metaspace=None, base_used=None)
+            self._roster.publish(Base(base, known.vnode, profile, discovered_wall=known.discovered_wall))
+            self._actors[base] = BaseActor(entry, self._around)
 
     def _ended(self, base: BaseId, task: asyncio.Task[None]) -> None:
         if self._tasks.get(base) is not task:
@@ -195,19 +219,3 @@ class Fleet:
         if base is not None:
             self._roster.touch(self._clock.monotonic(), (base,))
         self._roster.changed.note(VNodeName(name))
-
-
-def assemble(around: Surroundings, members: Membership) -> Fleet:
-    """Return a fleet with what decides for it."""
-    cluster, clock, roster, leases = around.cluster, around.clock, around.roster, around.leases
-    assignment = Assignment(
-        cluster=cluster,
-        clock=clock,
-        roster=roster,
-        leases=leases,
-        members=members,
-        gateways=around.gateways,
-        policy=around.policy,
-    )
-    sweep = LeaseSweep(cluster, clock, leases, members, roster, around.policy.env)
-    return Fleet(around, members, assignment, sweep)
