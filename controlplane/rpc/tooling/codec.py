@@ -200,9 +200,9 @@ def event(happening: Happening) -> pb.Event:
     """Write an event."""
     return pb.Event(
         time=_timestamp(happening.wall),
-        type=happening.type,
-        reason=happening.reason,
-        message=happening.message,
+        type=happening.remark.type,
+        reason=happening.remark.reason,
+        message=happening.remark.message,
         vnode=happening.vnode,
         module=happening.module,
         pod=happening.pod,

@@ -297,7 +297,7 @@ class Stage:
         self.api.remove(PODS, name, "default")
 
     def reasons(self) -> list[str]:
-        return [happening.reason for happening in self.recorder.recent()]
+        return [happening.remark.reason for happening in self.recorder.recent()]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Stage]:
