@@ -74,7 +74,7 @@ class Fleet:
         """Become one of the replicas, find what is ours, then manage it."""
         cluster = self._around.cluster
         await synced(cluster.pods, cluster.nodes, cluster.leases, cluster.deployments)
-        await self._members.joined()
+        await self._members.joined.wait()
         await self._around.kubelet.first_look()
         async with asyncio.TaskGroup() as group:
             self._group = group

@@ -111,7 +111,7 @@ class LeaseKeeper:
 
     def elsewhere(self, base: BaseId) -> bool:
         """Return whether a base is another live replica's, so that reports of it are not for us."""
-        lease = self.get(base) if self.members.has_joined else None
+        lease = self.get(base) if self.members.joined.is_set() else None
         return lease is not None and self.wait(lease) > 0
 
     def wait(self, lease: Lease) -> float:

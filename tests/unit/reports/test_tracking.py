@@ -51,7 +51,7 @@ async def tracking_to(
 ) -> AsyncIterator[Tracker]:
     clock = LoopClock()
     outlets = [HookQueue(link, clock=clock, random=Random(1)) for link in links]
-    tracker = Tracker(file, outlets, clock, replica="r0", env="dev", everything=everything)
+    tracker = Tracker(file, outlets, replica="r0", env="dev", everything=everything)
     task = asyncio.create_task(tracker.run())
     try:
         yield tracker
