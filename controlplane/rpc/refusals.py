@@ -22,7 +22,7 @@ from controlplane.app.ports import (
     StorageFull,
     Transient,
 )
-from controlplane.app.tooling.refusals import Missing, NotAllowed, Refusal
+from controlplane.app.tooling.refusals import Missing, NotAllowed, RequestError
 from controlplane.domain.workloads.placement import InvalidSelector
 
 DOMAIN = "koupleless.io"
@@ -45,7 +45,7 @@ async def refusing(context: aio.ServicerContext[Any, Any]) -> AsyncIterator[None
         await refuse(context, grpc.StatusCode.NOT_FOUND, str(error), reason="NOT_FOUND")
     except NotAllowed as error:
         await refuse(context, grpc.StatusCode.FAILED_PRECONDITION, str(error), reason="NOT_ALLOWED")
-    except Refusal as error:
+    except RequestError as error:
         violations = ((error.field, str(error)),) if error.field else ()
         await refuse(
             context, grpc.StatusCode.INVALID_ARGUMENT, str(error), reason="INVALID_REQUEST", violations=violations

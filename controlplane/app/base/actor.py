@@ -29,7 +29,7 @@ from controlplane.app.metrics import REFUSED_REPORTS, STALE_FENCES
 from controlplane.app.ownership.leases import LeaseKeeper
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock, Cluster, ClusterError, Rejected, Transient
-from controlplane.app.roster import Entry, Roster
+from controlplane.app.roster import Roster, RosterEntry
 from controlplane.domain import contract
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.base import modules, vitals
@@ -73,7 +73,7 @@ class Surroundings:
 class BaseActor:
     """Manages one base from its discovery to its end."""
 
-    def __init__(self, entry: Entry, around: Surroundings) -> None:
+    def __init__(self, entry: RosterEntry, around: Surroundings) -> None:
         self._base = base = entry.base
         self._entry = entry
         self._around = around
