@@ -77,13 +77,15 @@ class BaseActor:
         self._base = base = entry.base
         self._entry = entry
         self._around = around
-        cluster, clock, policy, random = around.cluster, around.clock, around.policy, around.random
-        self._polling = Polling(around.gateways, policy.timing)
-        self._node = NodeReconciler(base.vnode, cluster, clock, policy, random, around.kubelet)
-        self._readiness = Readiness(base.vnode, clock, around.prober, around.recorder, self._entry.wake)
-        reports = OrderReports(around.recorder, clock, policy.timing)
-        self._orders = Orders(around.gateways, reports, policy, random)
-        self._pods = Pods(base.vnode, cluster, clock, around.recorder, policy.timing, random, self._readiness, reports)
+        cluster, clock, recorder = around.cluster, around.clock, around.recorder
+        policy, random = around.policy, around.random
+        self._polling = Polling(around.gateways)
+        self._node = NodeReconciler(base.vnode, cluster, clock, recorder, policy, random, around.kubelet)
+        self._readiness = Readiness(base.vnode, clock, around.prober, recorder, self._entry.wake)
+        reports = OrderReports(recorder, clock)
+        self._orders = Orders(around.gateways, reports, policy.modules, random)
+        uninstall_timeout = policy.module_uninstall_timeout
+        self._pods = Pods(base.vnode, cluster, clock, recorder, uninstall_timeout, random, self._readiness, reports)
         self._wishes = Wishes()
         self._failures = 0
         self._write_at = float("-inf")
@@ -213,7 +215,7 @@ class BaseActor:
         if before.profile.tunnel is not base.profile.tunnel:
             log.info("base is managed through another tunnel", base=base.id, tunnel=base.profile.tunnel.value)
         for remark in vitals.remarks(before, base):
-            self._say(remark)
+            self._around.recorder.node(self._node.node(), base.vnode, remark)
         self._around.roster.publish(base)
 
     def _take(self, base: Base, news: News, pods: Sequence[Pod], now: float) -> Base:
@@ -269,19 +271,16 @@ class BaseActor:
     async def _write_unless_too_early(
         self, pods: Sequence[Pod], wishes: Sequence[Wish], now: float
     ) -> Iterable[float | None]:
-        if now < self._write_at:
-            return [self._write_at]
-        try:
-            if self._base.phase is Phase.DEAD:
-                await self._remove(pods, wishes)
-                self._over = True
-                return []
-            times = await self._write(pods, wishes)
-        except ClusterError as error:
-            self._write_at = now + self._retry_delay(error)
-            return [self._write_at]
-        self._failures = 0
-        return times
+        if now >= self._write_at:
+            remove = self._base.phase is Phase.DEAD
+            try:
+                times = await (self._remove if remove else self._write)(pods, wishes)
+            except ClusterError as error:
+                self._write_at = now + self._retry_delay(error)
+            else:
+                self._failures, self._over = 0, remove
+                return times
+        return [self._write_at]
 
     async def _write(self, pods: Sequence[Pod], wishes: Sequence[Wish]) -> Iterable[float | None]:
         around, base = self._around, self._base
@@ -289,12 +288,9 @@ class BaseActor:
         removals_at = await self._pods.let_go(base, pods, wishes)
         outage = around.roster.outages.now.commands_fail if base.signs.failing else ""
         fault = around.gateways.why_down(base.profile.tunnel) or outage
-        created, node_at = await self._node.write(base, fault=fault)
-        if created:
-            self._say(Remark(False, "VNodeCreated", f"Node created for base {base.id}"))
-        return statuses_at, removals_at, node_at
+        return statuses_at, removals_at, await self._node.write(base, fault=fault)
 
-    async def _remove(self, pods: Sequence[Pod], wishes: Sequence[Wish]) -> None:
+    async def _remove(self, pods: Sequence[Pod], wishes: Sequence[Wish]) -> Iterable[float | None]:
         around, base = self._around, self._base
         # Pods outlive their Node by a minute: they leave their Services now, and go first when replicas are lowered.
         await self._pods.write_statuses(base, pods, wishes)
@@ -307,9 +303,7 @@ class BaseActor:
         remark = Remark(not base.signs.deactivated, "VNodeRemoved", f"Node removed: {base.why}")
         around.recorder.node(node, base.vnode, remark)
         self._polling.end(base)
-
-    def _say(self, remark: Remark) -> None:
-        self._around.recorder.node(self._node.node(), self._base.vnode, remark)
+        return ()
 
     def _retry_delay(self, error: ClusterError) -> float:
         self._failures += 1

@@ -15,7 +15,6 @@ from controlplane.app.base.orderreports import OrderReports
 from controlplane.app.base.readiness import Readiness
 from controlplane.app.events import Recorder
 from controlplane.app.metrics import BOUND_TO_ORDER, UNINSTALL_TIMEOUTS, WRITES
-from controlplane.app.policy import Timing
 from controlplane.app.ports import Clock, Cluster, NotFound, Rejected
 from controlplane.domain.backoff import QUICK
 from controlplane.domain.base import deadline, vpod
@@ -57,13 +56,16 @@ class _Seen:
 
 @dataclass(slots=True)
 class Pods:
-    """Works on the Pods of one base; what it holds is lost with it at no harm."""
+    """Works on the Pods of one base; what it holds is lost with it at no harm.
+
+    uninstall_timeout is for how many seconds a Pod's deletion is held for a module that does not go.
+    """
 
     vnode: VNodeName
     cluster: Cluster
     clock: Clock
     recorder: Recorder
-    timing: Timing
+    uninstall_timeout: float
     random: Random
     readiness: Readiness
     reports: OrderReports
@@ -170,7 +172,7 @@ class Pods:
 
     async def let_go(self, base: Base, pods: Sequence[Pod], wishes: Sequence[Wish]) -> float | None:
         """Remove Pods whose deletion was asked for and whose modules are gone. Raises ClusterError."""
-        now, patience, live = self.clock.monotonic(), self.timing.module_uninstall_timeout, _live(wishes)
+        now, patience, live = self.clock.monotonic(), self.uninstall_timeout, _live(wishes)
         times, due = [], []
         for pod in pods:
             if not pod.deleting:
@@ -194,8 +196,7 @@ class Pods:
         if staying and not seen.removed:
             UNINSTALL_TIMEOUTS.inc()
             names = ", ".join(str(key) for key in staying)
-            patience = self.timing.module_uninstall_timeout
-            message = f"the Pod is removed although {names} did not leave the base within {patience:g} s"
+            message = f"the Pod is removed although {names} did not leave the base within {self.uninstall_timeout:g} s"
             self.recorder.pod(pod, Remark(True, "ModuleUninstallTimeout", message, seconds), module=names)
         if await self._remove(pod) and not staying and not seen.removed:
             self._say(pod, "PodRemoved", "its modules left the base, and the Pod was removed", seconds)

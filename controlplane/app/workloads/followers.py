@@ -86,7 +86,6 @@ class FollowerScaling:
                 self._wake.clear()
                 wait = self._pass(group)
                 await wait_at_most(wait, self._wake)
-        raise AssertionError("the controller never returns")
 
     def _pass(self, group: asyncio.TaskGroup) -> float:
         """Take what changed and write what differs; return the seconds after which to look again by itself."""
@@ -147,7 +146,7 @@ class FollowerScaling:
         if census is None:
             census = self._censuses[demand] = Census(demand, self.cluster.nodes.all())
         count = self._count(deployment, census)
-        self._followed[key] = Followed(deployment.uid, census, Peak(self.policy.timing.scale_down_delay, count.present))
+        self._followed[key] = Followed(deployment.uid, census, Peak(self.policy.scale_down_delay, count.present))
         log.info("deployment follows the bases", deployment=key, ready=count.ready, present=count.present)
 
     def _count(self, deployment: ModuleDeployment, census: Census) -> Count:
@@ -161,7 +160,7 @@ class FollowerScaling:
             return False
         if self._reliable_since is None:
             self._reliable_since = now
-        return now - self._reliable_since >= self.policy.timing.scale_down_delay
+        return now - self._reliable_since >= self.policy.scale_down_delay
 
     async def _scale(self, deployment: ModuleDeployment, followed: Followed, wanted: int, count: Count) -> None:
         had = deployment.replicas

@@ -53,7 +53,7 @@ def test_the_two_names_of_the_deployment_controller_must_not_contradict(monkeypa
 
 def test_how_long_a_base_that_is_gone_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODULE_SCALE_DOWN_DELAY", "5")
-    assert read(ControlPlaneSettings).policy("v").timing.scale_down_delay == 5.0
+    assert read(ControlPlaneSettings).policy("v").scale_down_delay == 5.0
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

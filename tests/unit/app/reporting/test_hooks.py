@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from controlplane.app.events import Happening
+from controlplane.app.policy import TIMEOUTS
 from controlplane.app.ports import Transient
 from controlplane.cluster.api import LEASES, PODS
 from controlplane.domain.facts import BaseState, OutcomeUnknown, Verb
@@ -73,7 +74,7 @@ async def test_an_order_without_an_answer_is_told_once_its_time_is_over() -> Non
         await asyncio.sleep(2.0)
         assert "ModuleInstallUnanswered" not in stage.reasons()
         stage.bases.answer[Verb.INSTALL] = None
-        await asyncio.sleep(stage.policy.timing.install_timeout + 60)
+        await asyncio.sleep(TIMEOUTS[Verb.INSTALL] + 60)
         assert told(stage, "ModuleInstallUnanswered").remark.type == "Warning"
 
 
