@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
 
 from controlplane.app.ports import Informer
@@ -23,11 +23,9 @@ async def synced(*informers: Informer[object]) -> None:
 
 async def wait_at_most(seconds: float | None, event: asyncio.Event) -> None:
     """Return when an event is set, or after so many seconds; None: however long it takes."""
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
-    except TimeoutError:
-        pass
 
 
 class Subscription(Generic[T]):

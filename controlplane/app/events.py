@@ -26,7 +26,6 @@ log = structlog.get_logger(__name__)
 KEPT = 2000
 WAITING = 2000
 WRITERS = 4
-_NONE: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class Happening:
     module: str = ""
     pod: str = ""
     deployment: str = ""
-    labels: Mapping[str, str] = field(default_factory=lambda: _NONE)
+    labels: Mapping[str, str] = field(default_factory=dict)
     trace_id: str = ""
 
 

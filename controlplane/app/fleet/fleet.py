@@ -59,16 +59,12 @@ class Fleet:
         self._tasks: dict[BaseId, asyncio.Task[None]] = {}
         self._mute: set[str] = set()
         """UIDs of Nodes that do not say where their base is: logged once for each."""
-        self._group: asyncio.TaskGroup | None = None
         self._ending = False
+        self.recovered = False
+        """The VNodes of an earlier run have been found."""
         around.cluster.pods.subscribe_node(self._node_touched)
         around.cluster.nodes.subscribe(self._node_touched)
         around.kubelet.subscribe(lambda: self._roster.touch(self._clock.monotonic()))
-
-    @property
-    def recovered(self) -> bool:
-        """The VNodes of an earlier run have been found."""
-        return self._group is not None
 
     async def run(self) -> NoReturn:
         """Become one of the replicas, find what is ours, then manage it."""
@@ -77,18 +73,17 @@ class Fleet:
         await self._members.joined.wait()
         await self._around.kubelet.first_look()
         async with asyncio.TaskGroup() as group:
-            self._group = group
+            self.recovered = True
             group.create_task(self._sweep(), name="sweep")
             group.create_task(self._end_lost(), name="lost-leases")
             while True:
                 if not self._ending:
                     acquisitions, gifts = self._assignment.decide()
                     for acquisition in acquisitions:
-                        self._begin(acquisition)
+                        self._begin(acquisition, group)
                     for gift in gifts:
                         self._give(gift, group)
                 await self._assignment.changed()
-        raise AssertionError("the fleet never returns")
 
     async def retire(self) -> None:
         """End all terms, so that others can take over: give no more orders, wait a moment for those under way."""
@@ -127,7 +122,7 @@ class Fleet:
                 if (task := self._tasks.get(base)) is not None:
                     task.cancel()
 
-    def _begin(self, acquisition: Acquisition) -> None:
+    def _begin(self, acquisition: Acquisition, group: asyncio.TaskGroup) -> None:
         around, base, env = self._around, acquisition.base, self._policy.env
         unserved = self._roster.last(base)
         node = around.cluster.nodes.get(node_name(base, env))
@@ -143,7 +138,10 @@ class Fleet:
         if acquisition.why != "new":
             log.info("base taken", base=base, why=acquisition.why)
             TAKEOVERS.labels(acquisition.why).inc()
-        self._start(base, profile)
+        entry = self._roster.begin(Base(base, node_name(base, env), profile, discovered_wall=self._clock.wall()))
+        self._actors[base] = BaseActor(entry, around)
+        task = self._tasks[base] = group.create_task(self._run_actor(base), name=f"base-{base}")
+        task.add_done_callback(lambda done: self._ended(base, done))
 
     def _give(self, gift: Gift, group: asyncio.TaskGroup) -> None:
         task = self._tasks.get(gift.base)
@@ -167,16 +165,6 @@ class Fleet:
         finally:
             self._roster.leaving.discard(gift.base)
             self._roster.untaken.note(gift.base)
-
-    def _start(self, base: BaseId, profile: Profile) -> None:
-        if self._group is None:
-            raise RuntimeError("actors are started by a running fleet only")
-        entry = self._roster.begin(
-            Base(base, node_name(base, self._policy.env), profile, discovered_wall=self._clock.wall())
-        )
-        self._actors[base] = BaseActor(entry, self._around)
-        task = self._tasks[base] = self._group.create_task(self._run_actor(base), name=f"base-{base}")
-        task.add_done_callback(lambda done: self._ended(base, done))
 
     async def _run_actor(self, base: BaseId) -> None:
         """Run the actor of a base until it returns; one that fails is replaced after a delay, alone."""

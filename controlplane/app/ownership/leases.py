@@ -279,7 +279,6 @@ class LeaseKeeper:
                 group.create_task(self._renewer(queue), name=f"lease-renewer-{number}")
             while True:
                 await queue.put(await self._next_due())
-        raise AssertionError("lease renewers never return")
 
     async def _next_due(self) -> Term:
         while True:

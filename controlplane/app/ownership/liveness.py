@@ -77,7 +77,7 @@ class ReplicaLiveness:
         """
         now = self._clock.monotonic()
         times: list[float] = []
-        for replica, lease in self._records():
+        for replica, lease in self._records().items():
             if replica == self._member.replica:
                 continue
             if replica in self._gone and replica not in self._doubted:
@@ -137,21 +137,17 @@ class ReplicaLiveness:
             log.debug("member lease not removed", replica=replica, cause=str(error))
             self._gone[replica] = now
 
-    def _records(self) -> list[tuple[str, Lease]]:
+    def _records(self) -> dict[str, Lease]:
         """Return the member leases by replica; what merely has their label does not count."""
-        prefix = contract.MEMBER_LEASE_PREFIX
-        return [
-            (lease.name.removeprefix(prefix), lease)
-            for lease in self._cluster.members.all()
-            if lease.name.startswith(prefix) and lease.name != prefix
-        ]
+        return {
+            replica: lease for lease in self._cluster.members.all() if (replica := _replica(lease.name)) is not None
+        }
 
     def _observe(self, key: str) -> None:
-        name = key.partition("/")[2]
-        if not name.startswith(contract.MEMBER_LEASE_PREFIX):
+        replica = _replica(key.partition("/")[2])
+        if replica is None:
             return
         lease = self._cluster.members.get(key)
-        replica = name.removeprefix(contract.MEMBER_LEASE_PREFIX)
         if lease is None:
             # Nobody says any more when it stopped acting: the leases of its bases run out by themselves.
             self._seen.pop(key, None)
@@ -165,18 +161,21 @@ class ReplicaLiveness:
         self._changed()
 
     def _changed(self) -> None:
-        known = sorted(
-            (replicas.replica_of(lease) for name, lease in self._records() if name not in self._gone),
-            key=lambda replica: replica.id,
-        )
-        if tuple(known) == self.known:
-            return
-        self.known = tuple(known)
-        self._changed_at = self._clock.monotonic()
-        REPLICAS.set(len(known))
-        self.notify()
+        living = (replicas.replica_of(lease) for name, lease in self._records().items() if name not in self._gone)
+        known = tuple(sorted(living, key=lambda replica: replica.id))
+        if known != self.known:
+            self.known = known
+            self._changed_at = self._clock.monotonic()
+            REPLICAS.set(len(known))
+            self.notify()
 
     def notify(self) -> None:
         """Call all handlers."""
         for handler in self._handlers:
             handler()
+
+
+def _replica(name: str) -> str | None:
+    """Return whose member lease has that name, None if it is no such name."""
+    replica = name.removeprefix(contract.MEMBER_LEASE_PREFIX)
+    return replica if replica not in ("", name) else None
