@@ -18,13 +18,13 @@ from typing import NoReturn
 import structlog
 
 from controlplane.app.changes import Subscription, wait_at_most
+from controlplane.app.clock import micro_time
 from controlplane.app.events import Recorder
 from controlplane.app.metrics import LEASE_RENEWAL_DELAY, LEASES_LOST, OWNED, WRITES
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.ownership.records import LeaseRecords, recorded_modules
 from controlplane.app.ports import Clock, Cluster, ClusterError, Conflict, NotFound, Transient
 from controlplane.app.roster import Roster
-from controlplane.app.times import micro_time
 from controlplane.domain import contract
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.identity import BaseId, base_of_node, node_name

@@ -15,11 +15,11 @@ from typing import NoReturn
 import structlog
 
 from controlplane.app.changes import synced, wait_at_most
+from controlplane.app.clock import micro_time
 from controlplane.app.events import Recorder
 from controlplane.app.metrics import MEMBER_RENEWAL_DELAY, SELF_FENCED, WRITES
 from controlplane.app.ownership.liveness import ReplicaLiveness
 from controlplane.app.ports import AlreadyExists, Clock, Cluster, ClusterError, Conflict, NotFound
-from controlplane.app.times import micro_time
 from controlplane.domain import contract
 from controlplane.domain.objects import Lease
 from controlplane.domain.ownership import replicas
