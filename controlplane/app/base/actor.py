@@ -150,9 +150,9 @@ class BaseActor:
     def _installed(self, node: Node | None) -> Mapping[ModuleKey, Release]:
         """Return what is recorded as ours: in the Lease, or in the Node by an earlier version of this program."""
         text = self._around.leases.recorded(self._base.id)
-        if text is None:
-            text = node.annotations.get(contract.ANNOTATION_OWNED_MODULES, "") if node is not None else ""
-        return recorded(text)
+        if text is None and node is not None:
+            text = node.annotations.get(contract.ANNOTATION_OWNED_MODULES)
+        return recorded(text or "")
 
     async def _look(self) -> float | None:
         """Take the news, decide and act once; return when to look again without news."""
@@ -161,12 +161,10 @@ class BaseActor:
         self._fence_seen = max(self._fence_seen, news.fence_seen)
         pods = self._pods.look(now, news.touched_at)
         base = self._take(self._base, news, pods, now)
-        if around.leases.fence(base.id) != base.fence:
+        suspended = around.leases.fence(base.id) != base.fence
+        if suspended or self._fence_seen > base.fence:
             self._publish(base)
-            return now + SUSPENDED_LOOK * (0.5 + around.random.random())
-        if self._fence_seen > base.fence:
-            self._publish(base)
-            if not await self._outbid():
+            if suspended or not await self._outbid():
                 return now + SUSPENDED_LOOK * (0.5 + around.random.random())
             base, now = self._base, around.clock.monotonic()
             pods = self._pods.look(now)

@@ -46,7 +46,7 @@ class _Seen:
     containers: tuple[Container, ...]
     changed: float | None = None
     ordered: bool = False
-    leaving: float | None = None
+    leaving: float = float("inf")
     removed: bool = False
     remove_again: float = 0.0
     written: PodStatus | None = None
@@ -76,18 +76,15 @@ class Pods:
 
         touched_at is when something changed while the actor was at work on earlier news.
         """
-        pods, seen = self.cluster.pods.on_node(self.vnode), self._seen
-        for uid in seen.keys() - {pod.uid for pod in pods}:
-            del seen[uid]
+        pods, bound = self.cluster.pods.on_node(self.vnode), now if touched_at is None else touched_at
+        for uid in self._seen.keys() - {pod.uid for pod in pods}:
+            del self._seen[uid]
         for pod in pods:
-            entry = seen.get(pod.uid)
-            if entry is None:
-                bound = now if touched_at is None else touched_at
-                entry = seen[pod.uid] = _Seen(bound=bound, containers=pod.containers)
-            if entry.containers != pod.containers:
-                entry.containers, entry.changed = pod.containers, now
-            if pod.deleting and entry.leaving is None:
-                entry.leaving = now
+            seen = self._seen.setdefault(pod.uid, _Seen(bound, pod.containers))
+            if seen.containers != pod.containers:
+                seen.containers, seen.changed = pod.containers, now
+            if pod.deleting:
+                seen.leaving = min(seen.leaving, now)
         return pods
 
     def measure_orders(self, pods: Sequence[Pod], modules: Modules, now: float) -> None:
@@ -182,11 +179,10 @@ class Pods:
                 times.append(seen.remove_again)
                 continue
             staying = _staying(pod, live, base.modules)
-            since = seen.leaving if seen.leaving is not None else now
-            if staying and now < since + patience:
-                times.append(since + patience)
+            if staying and now < seen.leaving + patience:
+                times.append(seen.leaving + patience)
             else:
-                due.append((pod, seen, staying, now - since))
+                due.append((pod, seen, staying, now - seen.leaving))
         await _all(self._let_one_go(*item, now=now) for item in due)
         return min(times, default=None)
 

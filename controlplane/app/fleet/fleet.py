@@ -114,7 +114,6 @@ class Fleet:
                 await self._lease_sweep.run()
 
     async def _end_lost(self) -> NoReturn:
-        """End the actors of bases whose leases were lost."""
         lost = self._around.leases.lost
         while True:
             await lost.wait()

@@ -91,7 +91,6 @@ class ReportRouter:
             REFUSED_REPORTS.labels("too-many-bases").inc()
 
     def _record_baseline(self, vnode: str, base: BaseId, batch: BatchInstalled) -> None:
-        """Record how the baseline of a base went."""
         failed = failures(batch)
         for url, reply in failed[:FAILURES_RECORDED]:
             message = f"baseline of {base}: {url} {describe(reply)}"

@@ -1,20 +1,18 @@
 """Which bases this replica takes, and which it gives away.
 
-Looks at the leases of all bases, at who lives, and at the roster; the fleet then
-begins or ends terms. A base is another replica's as long as that one lives: nothing
-is held here for it but what the informers have.
+Looks at the leases of all bases, at who lives, and at the roster; the fleet then begins or ends terms. A base is
+another replica's as long as that one lives: nothing is held here for it but what the informers have.
 
 A base is taken
 - at once, if its lease is ours or was given to us;
-- when its holder is gone, shared out so that loads come out even; after a while by
-  whoever is next, so that a replica that cannot is no reason to wait;
+- when its holder is gone, shared out so that loads come out even; after a while by whoever is next, so that a replica
+  that cannot is no reason to wait;
 - when its lease ran out, whatever its holder is (an original, for example);
-- when it has no lease and sent a heartbeat, or has a Node: in the order that its name
-  gives the replicas, later the more bases a replica has (IS_CLUSTER); with a Node
-  it had a lease, whose last holder goes first.
+- when it has no lease and sent a heartbeat, or has a Node: in the order that its name gives the replicas, later the
+  more bases a replica has (IS_CLUSTER); with a Node it had a lease, whose last holder goes first.
 
-Bases are given away while loads are uneven, or when this replica drains, or cannot
-reach a tunnel that another one reaches.
+Bases are given away while loads are uneven, or when this replica drains, or cannot reach a tunnel that another one
+reaches.
 """
 
 from __future__ import annotations
@@ -240,13 +238,13 @@ class Assignment:
 
     def _lease_changed(self, key: str) -> None:
         lease = self.cluster.leases.get(key)
-        before = self._holders.get(key)
-        if lease is not None and lease.holder == (before or ""):
+        holder = lease.holder if lease is not None else ""
+        if lease is not None and holder == self._holders.get(key, ""):
             return
-        if lease is None or not lease.holder:
-            self._holders.pop(key, None)
+        if holder:
+            self._holders[key] = holder
         else:
-            self._holders[key] = lease.holder
+            self._holders.pop(key, None)
         base = self._base(key.partition("/")[2])
         if base is not None:
             self.roster.untaken.note(base)

@@ -86,6 +86,7 @@ class LeaseKeeper:
 
     def __post_init__(self) -> None:
         self._records = LeaseRecords(self.clock.monotonic)
+        OWNED.set_function(lambda: self.owned)
         self.cluster.leases.subscribe(self._observe)
         self.members.subscribe(self._confirm)
 
@@ -185,7 +186,6 @@ class LeaseKeeper:
         # Counted from before the write, so that we end before anyone else may begin.
         term = Term(base, held.transitions, held, renewed_at=now, modules=before.modules if before else None)
         self._terms[base] = term
-        OWNED.set(len(self._terms))
         self._schedule(term, now + self._jittered())
         return term.fence
 
@@ -196,7 +196,6 @@ class LeaseKeeper:
         term is over in any case.
         """
         term = self._terms.pop(base, None)
-        OWNED.set(len(self._terms))
         if term is None:
             return False
         lease = term.lease
@@ -219,7 +218,6 @@ class LeaseKeeper:
     def abandon(self) -> None:
         """End all terms without a word: this replica ends, and its member lease says so for all of them."""
         self._terms.clear()
-        OWNED.set(0)
 
     async def flush(self, within: float) -> None:
         """Write the records that wait for a renewal, as far as so many seconds allow: this replica ends."""
@@ -269,7 +267,6 @@ class LeaseKeeper:
         finally:
             term.ending = False
         self._terms.pop(base, None)
-        OWNED.set(len(self._terms))
 
     async def run(self) -> NoReturn:
         """Renew the leases of all terms, each about every 10 s."""
@@ -341,7 +338,6 @@ class LeaseKeeper:
         log.warning("lease lost", base=term.base, holder=holder)
         LEASES_LOST.inc()
         del self._terms[term.base]
-        OWNED.set(len(self._terms))
         if term.modules is not None:
             self._records.note_modules(self._key(term.base), term.modules)
         vnode = node_name(term.base, self.env)

@@ -171,13 +171,12 @@ class Membership:
                 WRITES.labels("member-release").inc()
                 async with asyncio.timeout(RENEW_WITHIN):
                     await self.cluster.update_lease(replace(current, holder="", renew_time=self._stamp()))
-            except Conflict as error:
-                cause = str(error)
             except NotFound:
                 return
             except (ClusterError, TimeoutError) as error:
                 cause = str(error) or "no answer in time"
-                break
+                if not isinstance(error, Conflict):
+                    break
             else:
                 return
         log.warning("member lease not released: others wait until it expires", cause=cause)
