@@ -82,7 +82,7 @@ class ReplicaLiveness:
                 continue
             if replica in self._gone and replica not in self._doubted:
                 if mine(lease.name):
-                    await self._forget(lease, now)
+                    await self._forget(replica, lease, now)
                 continue
             seen = self._seen.get(self._member.key(replica))
             if seen is None:
@@ -92,13 +92,13 @@ class ReplicaLiveness:
             expires_at = max(seen[1], since) + lasts
             if lease.holder and expires_at > now:
                 times.append(expires_at)
-            elif not await self._find_gone(lease):
+            elif not await self._find_gone(replica, lease):
                 times.append(now)
         return min(times, default=None)
 
-    async def _find_gone(self, lease: Lease) -> bool:
+    async def _find_gone(self, replica: str, lease: Lease) -> bool:
         """Count a replica as gone if the cluster itself says so; return whether it is."""
-        replica, began = replicas.replica_of(lease).id, self._clock.monotonic()
+        began = self._clock.monotonic()
         self._doubted.discard(replica)
         if not await self._confirmed(lease):
             self._gone.pop(replica, None)
@@ -124,8 +124,7 @@ class ReplicaLiveness:
             return False
         return mark(current) == mark(lease)
 
-    async def _forget(self, lease: Lease, now: float) -> None:
-        replica = replicas.replica_of(lease).id
+    async def _forget(self, replica: str, lease: Lease, now: float) -> None:
         if now - self._gone[replica] < FORGET_AFTER:
             return
         if any(held.holder == replica for held in self._cluster.leases.all()):
