@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import resource
 
 import structlog
@@ -62,12 +61,7 @@ class HttpGateway(program.Gateway):
 def main() -> None:
     """Run the program."""
     raise_open_files()
-    program.main("http-gateway", PURPOSE, HttpGatewaySettings, serve)
-
-
-async def serve(settings: HttpGatewaySettings, stop: asyncio.Event) -> None:
-    """Serve until stop is set, then end in order. Raises CannotListen."""
-    await program.serve(settings, stop, pb.TUNNEL_KIND_HTTP, HttpGateway)
+    program.main("http-gateway", PURPOSE, HttpGatewaySettings, pb.TUNNEL_KIND_HTTP, HttpGateway)
 
 
 def raise_open_files() -> None:
