@@ -29,7 +29,7 @@ from gateways.arklet.names import InvalidName, parse_identity
 from gateways.http.arklet_client import with_port
 from gateways.http.metrics import CONNECTIONS, REFUSED, REQUESTS
 from gateways.polling.prober import LIVE, Prober
-from gateways.session.links import ControlPlane, Reports, Unavailable
+from gateways.session.links import ControlPlane, Unavailable
 from service.addresses import AddressPolicy, AddressRefused
 from service.limits import LogLimit, RateLimit
 from service.listening import BACKLOG, host_port, listen
@@ -80,7 +80,7 @@ class Requests:
     Both raise Malformed, InvalidName, AddressRefused, Unavailable or RequestRefused.
     """
 
-    reports: Reports
+    report: Callable[[pb.Report], bool]
     control_plane: ControlPlane
     prober: Prober
     policy: AddressPolicy
@@ -101,7 +101,7 @@ class Requests:
             places = f"{_shown(elsewhere)}; {_shown(address)}"
             text = f"base {base} is alive at {places} is taken once that one is silent for {LIVE:g} s"
             raise RequestRefused(409, "identity_in_use", text)
-        if not self.reports.report(report):
+        if not self.report(report):
             raise Unavailable("no control plane replica is connected")
         if report.heartbeat.state == pb.BASE_STATE_DEACTIVATED:
             self.prober.left(base, address)

@@ -32,9 +32,9 @@ class MqttGateway(program.Gateway):
     """Everything between one broker and the links to the control plane. Implements ``broker.Client``."""
 
     def __init__(self, settings: MqttGatewaySettings, links: ControlPlaneLinks) -> None:
-        env = settings.env
+        env, report = settings.env, links.outboxes.report
         self._settings = settings
-        self._reports = links.outboxes
+        self._report = report
         self._broker = broker = Broker(settings.target(settings.client_id))
         self._subscriptions = Subscriptions(env, settings.client_id)
         self._strays = Strays(env)
@@ -42,7 +42,7 @@ class MqttGateway(program.Gateway):
         self.tunnel: MqttTunnel = MqttTunnel(
             env,
             broker,
-            links.outboxes.report,
+            report,
             health_timeout=settings.health_timeout,
             query_timeout=settings.query_timeout,
         )
@@ -51,7 +51,7 @@ class MqttGateway(program.Gateway):
         )
         inbound = Inbound(
             env,
-            links.outboxes,
+            report,
             self.tunnel,
             self._baselines,
             self._leftovers,
@@ -78,7 +78,7 @@ class MqttGateway(program.Gateway):
 
     async def start(self) -> None:
         """Report that the broker is not connected yet."""
-        self._report(up=False, reason="not connected to the broker yet")
+        self._report_state(up=False, reason="not connected to the broker yet")
         settings, where = self._settings, f"{self._settings.broker}:{self._settings.port}"
         written = os.environ.get("ENV", "")
         if written and written != settings.env:
@@ -127,15 +127,15 @@ class MqttGateway(program.Gateway):
         """The broker can be used now, or cannot any more, and why."""
         if not up:
             self.tunnel.interrupt(reason)
-        self._report(up=up, reason=reason or "; ".join(self.notes()))
+        self._report_state(up=up, reason=reason or "; ".join(self.notes()))
 
     def _everybody_receives(self) -> None:
         if self._subscriptions.shared:
             self._subscriptions.everybody_receives()
             self.changed(True, "")
 
-    def _report(self, *, up: bool, reason: str) -> None:
-        self._reports.report(pb.Report(tunnel_state=pb.TunnelState(up=up, reason=reason)))
+    def _report_state(self, *, up: bool, reason: str) -> None:
+        self._report(pb.Report(tunnel_state=pb.TunnelState(up=up, reason=reason)))
 
 
 def main() -> None:

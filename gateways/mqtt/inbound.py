@@ -27,7 +27,6 @@ from gateways.mqtt.metrics import FOREIGN, MESSAGES, REFUSED
 from gateways.mqtt.strays import Strays
 from gateways.mqtt.subscriptions import Sharing
 from gateways.mqtt.tunnel import MqttTunnel
-from gateways.session.links import Reports
 from mqttclient.connection import MqttMessage
 from mqttclient.receipts import Receipt
 from service.limits import LogLimit, RateLimit
@@ -73,7 +72,7 @@ class Inbound:
     """Takes the messages of bases."""
 
     env: str
-    reports: Reports
+    report: Callable[[pb.Report], bool]
     tunnel: MqttTunnel
     baselines: Baselines
     leftovers: Leftovers
@@ -139,7 +138,7 @@ class Inbound:
         report = envelopes.heartbeat(said.opened)
         _check_identity(said, report)
         self.leftovers.lives(said.base)
-        if not self.reports.report(report):
+        if not self.report(report):
             raise MessageRefused("no_control_plane", "no control plane replica is connected")
         if report.heartbeat.state != pb.BASE_STATE_DEACTIVATED:
             self.tunnel.prober.heartbeat(said.base)
