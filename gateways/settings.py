@@ -9,11 +9,10 @@ from pydantic import Field, field_validator
 
 from gateways.arklet import names
 from gateways.session import endpoints
-from service.listening import ALL_ADDRESSES, Host
+from service.listening import ALL_ADDRESSES, Host, Port
 from service.logs import LogFormat, LogLevel
 from service.settings import Settings
 
-Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
@@ -52,8 +51,3 @@ class GatewaySettings(Settings):
     @classmethod
     def _env(cls, value: str) -> str:
         return names.parse_env(value)
-
-    @field_validator("log_format", "log_level", mode="before")
-    @classmethod
-    def _lower(cls, value: Any) -> Any:
-        return value.lower() if isinstance(value, str) else value
