@@ -9,7 +9,8 @@ size.
 from __future__ import annotations
 
 import asyncio
-import time
+import io
+import re
 
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
@@ -24,6 +25,7 @@ MAX_HEAD = 16 << 10
 MAX_REQUEST = 1 << 20
 """Bytes of a body that arklet takes; it drops the connection of a longer one."""
 _CHUNK = 64 << 10
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
 
 
 class NotSent(Exception):
@@ -56,10 +58,10 @@ class ArkletClient:
 
         Raises NotSent or Lost. When cancelled, the command may or may not have been sent.
         """
-        began = time.monotonic()
         end = "failed"
         try:
-            answer = await self._call(address, command, body, timeout)
+            with CALL_SECONDS.labels(verb=command).time():
+                answer = await self._call(address, command, body, timeout)
             end = "answered"
         except (NotSent, Lost) as error:
             end = error.end
@@ -68,7 +70,6 @@ class ArkletClient:
             return answer
         finally:
             CALLS.labels(verb=command, end=end).inc()
-            CALL_SECONDS.labels(verb=command).observe(time.monotonic() - began)
 
     async def _call(self, address: pb.Address, command: str, body: bytes, timeout: float) -> bytes:
         if len(body) > MAX_REQUEST:
@@ -168,23 +169,16 @@ def _length(headers: dict[str, str]) -> int | None:
 
 
 def _unchunk(body: bytes) -> bytes:
-    whole = bytearray()
-    at = 0
-    while True:
-        line_end = body.find(b"\r\n", at)
-        if line_end < 0:
-            raise Lost("the answer was cut within its chunks")
-        size_text = body[at:line_end].partition(b";")[0].strip()
-        try:
-            size = int(size_text, 16) if size_text.isalnum() and len(size_text) <= 8 else -1
-        except ValueError:
-            size = -1
-        if size < 0:
+    rest, whole = io.BytesIO(body), bytearray()
+    while (line := rest.readline()).endswith(b"\r\n"):
+        size_text = line.partition(b";")[0].strip()
+        if not _CHUNK_SIZE.fullmatch(size_text):
             raise Lost("the answer has a broken chunk")
+        size = int(size_text, 16)
         if size == 0:
             return bytes(whole)
-        at = line_end + 2
-        if len(body) < at + size + 2:
-            raise Lost("the answer was cut within its chunks")
-        whole += body[at : at + size]
-        at += size + 2
+        chunk = rest.read(size + 2)
+        if len(chunk) < size + 2:
+            break
+        whole += chunk[:size]
+    raise Lost("the answer was cut within its chunks")
