@@ -134,11 +134,10 @@ def parse(answer: bytes) -> bytes:
     """Return the body of a complete answer. Raises Lost unless it is a whole one with status 200."""
     if not answer:
         raise Lost("the base closed the connection without an answer")
-    end = answer.find(b"\r\n\r\n")
-    if end < 0:
+    head, end, body = answer.partition(b"\r\n\r\n")
+    if not end:
         raise Lost("the answer was cut within its head")
-    status, headers = _headers(answer[:end])
-    body = answer[end + 4 :]
+    status, headers = _headers(head)
     if headers.get("transfer-encoding", "identity").lower() != "identity":
         body = _unchunk(body)
     elif (length := _length(headers)) is not None:

@@ -49,15 +49,8 @@ class MqttGateway(program.Gateway):
         self._baselines = Baselines(
             env, links, broker, shared=lambda: self._subscriptions.shared, everybody_receives=self._everybody_receives
         )
-        inbound = Inbound(
-            env,
-            report,
-            self.tunnel,
-            self._baselines,
-            self._leftovers,
-            self._subscriptions.sharing,
-            self._strays,
-        )
+        sharing = self._subscriptions.sharing
+        inbound = Inbound(env, report, self.tunnel, self._baselines, self._leftovers, sharing, self._strays)
         self.received = inbound.take
 
     # What the program asks for.
@@ -68,12 +61,8 @@ class MqttGateway(program.Gateway):
 
     def notes(self) -> list[str]:
         """Return what the broker does not give, and what follows."""
-        extras = (
-            self._subscriptions.sharing.extra,
-            self._strays.extra,
-            self._leftovers.looking,
-            self._leftovers.removing,
-        )
+        leftovers = self._leftovers
+        extras = (self._subscriptions.sharing.extra, self._strays.extra, leftovers.looking, leftovers.removing)
         return [extra.note for extra in extras if extra.note]
 
     async def start(self) -> None:
