@@ -138,8 +138,8 @@ class Outbox:
         """Send a baseline query never again: its asker does not wait any more."""
         waiting = self._kept.get(query.base_id, [])
         for items in (*(sent.kept for sent in self._unacked), waiting):
-            for item in [item for item in items if _query_id(item) == _query_id(query)]:
-                items.remove(item)
+            if query in items:
+                items.remove(query)
                 self._kept_count -= 1
         if not waiting:
             self._kept.pop(query.base_id, None)
