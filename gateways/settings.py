@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
-from gateways.arklet import names
+from gateways.arklet.names import parse_env
 from gateways.session import endpoints
 from service.listening import ALL_ADDRESSES, Host, Port
 from service.logs import LogFormat, LogLevel
@@ -29,7 +29,7 @@ class GatewaySettings(Settings):
         max_length=253,
         description="stable name of this gateway, unique among gateways",
     )
-    env: str = Field(
+    env: Annotated[str, AfterValidator(parse_env)] = Field(
         "dev", description="environment whose bases are served; a DNS label, used in lower case as bases do"
     )
     status_host: Host = Field("", description=f"address that health and metrics listen on; {ALL_ADDRESSES}")
@@ -46,8 +46,3 @@ class GatewaySettings(Settings):
     @classmethod
     def _endpoints(cls, value: Any) -> Any:
         return endpoints.parse_list(value) if isinstance(value, str) else value
-
-    @field_validator("env")
-    @classmethod
-    def _env(cls, value: str) -> str:
-        return names.parse_env(value)

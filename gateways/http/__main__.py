@@ -59,15 +59,10 @@ class HttpGateway(program.Gateway):
 
 
 def main() -> None:
-    """Run the program."""
-    raise_open_files()
-    program.main("http-gateway", PURPOSE, HttpGatewaySettings, pb.TUNNEL_KIND_HTTP, HttpGateway)
-
-
-def raise_open_files() -> None:
-    """Let the process have as many sockets as it may: one for each connection, in and out."""
+    """Run the program, with as many sockets as it may have: one for each connection, in and out."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    program.main("http-gateway", PURPOSE, HttpGatewaySettings, pb.TUNNEL_KIND_HTTP, HttpGateway)
 
 
 if __name__ == "__main__":

@@ -49,9 +49,8 @@ def with_port(address: pb.Address) -> pb.Address:
 class ArkletClient:
     """Sends commands to bases. connect_timeout is in seconds."""
 
-    def __init__(self, *, connect_timeout: float, max_response: int = MAX_RESPONSE) -> None:
+    def __init__(self, *, connect_timeout: float) -> None:
         self._connect_timeout = connect_timeout
-        self._max_response = max_response
 
     async def call(self, address: pb.Address, command: str, body: bytes, *, timeout: float) -> bytes:
         """Return the body of the answer to a command; timeout covers connecting and answering.
@@ -102,8 +101,8 @@ class ArkletClient:
         received = bytearray()
         while not _complete(received) and (chunk := await reader.read(_CHUNK)):
             received += chunk
-            if len(received) > self._max_response:
-                raise Lost(f"the answer is larger than {self._max_response} bytes")
+            if len(received) > MAX_RESPONSE:
+                raise Lost(f"the answer is larger than {MAX_RESPONSE} bytes")
         return bytes(received)
 
 
