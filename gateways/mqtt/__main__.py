@@ -67,7 +67,6 @@ class MqttGateway(program.Gateway):
 
     async def start(self) -> None:
         """Report that the broker is not connected yet."""
-        self._report_state(up=False, reason="not connected to the broker yet")
         settings, where = self._settings, f"{self._settings.broker}:{self._settings.port}"
         written = os.environ.get("ENV", "")
         if written and written != settings.env:
@@ -79,6 +78,7 @@ class MqttGateway(program.Gateway):
             )
         if settings.tls and settings.tls_insecure:
             log.warning("MQTT_TLS_INSECURE=true: the broker's certificate is not checked")
+        self._report_state(up=False, reason="not connected to the broker yet")
         log.info("starting", broker=where, tls=settings.tls, env=settings.env, control_plane=settings.control_plane)
 
     async def run(self) -> None:
