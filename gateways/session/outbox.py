@@ -74,7 +74,7 @@ class Outbox:
     """The queue towards one replica."""
 
     def __init__(self) -> None:
-        self._limits = pb.Limits()
+        self._max_unacked, self._max_batch = DEFAULT_UNACKED, DEFAULT_BATCH
         self._news: OrderedDict[Key, News] = OrderedDict()
         self._kept: OrderedDict[str, list[Kept]] = OrderedDict()
         """By base: what is not on its way, in the order in which it came. Bases take turns."""
@@ -104,7 +104,7 @@ class Outbox:
     @property
     def sendable(self) -> bool:
         """Whether take would give something, staleness aside."""
-        is_open = self._wake is not None and len(self._unacked) < self._limits.max_unacked
+        is_open = self._wake is not None and len(self._unacked) < self._max_unacked
         return is_open and bool(self._news or self._kept)
 
     def put(self, report: pb.Report, now: float) -> bool:
@@ -163,8 +163,8 @@ class Outbox:
         A limit of 0 stands for the default.
         """
         self.close()
-        max_unacked, max_batch = limits.max_unacked or DEFAULT_UNACKED, limits.max_batch or DEFAULT_BATCH
-        self._limits = pb.Limits(max_unacked=max_unacked, max_batch=max_batch)
+        self._max_unacked = limits.max_unacked or DEFAULT_UNACKED
+        self._max_batch = limits.max_batch or DEFAULT_BATCH
         self._seq = 0
         self._wake = wake
 
@@ -206,7 +206,7 @@ class Outbox:
         while self.sendable:
             news = self._take_news(now)
             kept: list[pb.Report] = []
-            while len(news) + len(kept) < self._limits.max_batch and (report := self._next(pb.Report)) is not None:
+            while len(news) + len(kept) < self._max_batch and (report := self._next(pb.Report)) is not None:
                 kept.append(report)
             if news or kept:
                 reports = [*(self._compressed(report) for report, _ in news), *kept]
@@ -225,7 +225,7 @@ class Outbox:
     def _take_news(self, now: float) -> list[News]:
         taken: list[News] = []
         weight = 0
-        while self._news and len(taken) < self._limits.max_batch:
+        while self._news and len(taken) < self._max_batch:
             report, put_at = next(iter(self._news.values()))
             weight += 1 + len(report.modules.modules)
             if taken and weight > MAX_WEIGHT:
