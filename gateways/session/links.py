@@ -82,6 +82,7 @@ class ControlPlaneLinks:
         self._directory = Directory()
         self._routing = Routing()
         self._acknowledged = asyncio.Event()
+        self._ending = False
         self._streams: dict[str, tuple[ReplicaStream, asyncio.Task[None]]] = {}
         self._serving: dict[str, ReplicaStream] = {}
         self.outboxes = Outboxes(self._routing, lambda kept: self._tunnel.settled(kept))
@@ -114,10 +115,11 @@ class ControlPlaneLinks:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
                 await self._all_acknowledged()
+        self._ending = True
         streams = list(self._streams.values())
         for stream, _ in streams:
             stream.say_goodbye("the gateway ends")
-        if self._serving:
+        if streams:
             await asyncio.wait([task for _, task in streams], timeout=GOODBYE_TIMEOUT)
 
     async def _all_acknowledged(self) -> None:
@@ -261,7 +263,9 @@ class ControlPlaneLinks:
     # Streams.
 
     def _refresh(self) -> None:
-        """Have streams to exactly the wanted endpoints."""
+        """Have streams to exactly the wanted endpoints; to no more of them once Goodbye was said."""
+        if self._ending:
+            return
         wanted = self._wanted()
         for endpoint in sorted(wanted - self._streams.keys()):
             stream = ReplicaStream(endpoint, self._hello, self)
