@@ -45,7 +45,7 @@ class Base:
         return [(received.verb, received.body) for received in self._journal.commands]
 
     async def send(self, command: str, payload: bytes, *, seconds: float = 0.1) -> list[tuple[str, Any]]:
-        """Deliver a message and return what is published within so many seconds."""
+        """Deliver a message, and return what is published within the given seconds."""
         before = len(self.published)
         topic = TOPICS.own("baseline") if command == "baseline" else f"koupleless_dev/b/{command}"
         message = MqttMessage(topic, payload, retained=False)
