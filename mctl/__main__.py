@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from mctl.errors import ExitCode
 from service import output
-
-INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return output.run("mctl", lambda: _run(argv))
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
 
 
 def _run(argv: Sequence[str] | None) -> int:

@@ -28,7 +28,6 @@ field or manifest; 3 not found; 4 timed out; 5 server unreachable; 6 done in par
 
 app = typer.Typer(
     name="mctl",
-    help="Operate Koupleless bases (VNodes) and the modules on them.",
     epilog=_EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,

@@ -9,7 +9,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import wraps
+from functools import update_wrapper
 from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
@@ -33,6 +33,8 @@ _SERVER = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[0-9A-Za-z._-]+):(\d{1,5})")
 _PORTS = range(1, 65536)
 _COMPLETED_WITHIN = 1.0
 _MOST_COMPLETED = 200
+_PASSED = ("client", "printer", "own")
+"""Parameters of commands that are no options."""
 
 
 def seconds(value: str | float) -> float:
@@ -130,42 +132,38 @@ def warn_of_unreachable(replicas: Sequence[str]) -> None:
 def connected(command: Callable[Concatenate[ToolingClient, P], None]) -> Callable[..., None]:
     """Turn a function whose first parameter is a client into a command with --server and --request-timeout."""
 
-    @wraps(command)
-    def run(ctx: typer.Context, server: str | None, request_timeout: float | None, **own: Any) -> None:
+    def run(ctx: typer.Context, server: _Server = None, request_timeout: _Timeout = None, **own: Any) -> None:
         root = ctx.find_root().params
         timeout = request_timeout or root["request_timeout"]
         with ToolingClient(server or root["server"], timeout, warn_of_unreachable) as client:
             command(client, **own)  # type: ignore[call-arg]  # typer passes all by name
 
-    context = _parameter("ctx", typer.Context, inspect.Parameter.empty)
-    options = _parameter("server", _Server, None), _parameter("request_timeout", _Timeout, None)
-    return _with_signature(run, context, *_parameters(command)[1:], *options)
+    return _with_parameters(run, command)
 
 
 def printing(kind: ItemKind[M]) -> Callable[[Printing[M, P]], Callable[..., None]]:
-    """Return what turns a function whose first parameters are a client and a printer of a kind into a command."""
+    """Return what turns a function whose parameters client and printer are for this kind into a command."""
 
     def decorate(command: Printing[M, P]) -> Callable[..., None]:
-        @wraps(command)
-        def run(client: ToolingClient, output: Format, no_headers: bool, **own: Any) -> None:
+        def run(
+            client: ToolingClient, output: _Output = Format.TABLE, no_headers: _NoHeaders = False, **own: Any
+        ) -> None:
             command(client, Printer(kind, output, headers=not no_headers), **own)  # type: ignore[call-arg]
 
-        client, _, *own = _parameters(command)
-        options = _parameter("output", _Output, Format.TABLE), _parameter("no_headers", _NoHeaders, False)
-        return connected(_with_signature(run, client, *own, *options))
+        return connected(_with_parameters(run, command))
 
     return decorate
 
 
-def _parameters(command: Callable[..., None]) -> list[inspect.Parameter]:
-    parameters = inspect.signature(command, eval_str=True).parameters.values()
-    return [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
-
-
-def _parameter(name: str, annotation: object, default: object) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-def _with_signature(run: Callable[..., None], *parameters: inspect.Parameter) -> Callable[..., None]:
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+def _with_parameters(run: Callable[..., None], command: Callable[..., None]) -> Callable[..., None]:
+    """Give run the name, the help and the parameters of a command, without those that run passes to it itself."""
+    own = inspect.signature(command, eval_str=True).parameters
+    added = inspect.signature(run, eval_str=True).parameters
+    shown = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in (*own.values(), *added.values())
+        if parameter.name not in _PASSED
+    ]
+    update_wrapper(run, command)
+    run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]  # what typer reads
     return run

@@ -90,18 +90,8 @@ def age_of(item: Message, name: str) -> str:
     return age(moment(item, name), datetime.now(UTC))
 
 
-_STATES = {
-    pb.V_NODE_STATE_DISCOVERED: "Discovered",
-    pb.V_NODE_STATE_CLAIMED: "Claimed",
-    pb.V_NODE_STATE_READY: "Ready",
-    pb.V_NODE_STATE_UNREACHABLE: "Unreachable",
-    pb.V_NODE_STATE_DEAD: "Dead",
-}
-_MANAGEMENT = {
-    pb.MANAGEMENT_MANAGED: "managed",
-    pb.MANAGEMENT_UNMANAGED: "unmanaged",
-    pb.MANAGEMENT_ORPHAN: "orphan",
-}
+_STATES = {number: name.removeprefix("V_NODE_STATE_").title() for name, number in pb.VNodeState.items() if number}
+_MANAGEMENT = {number: name.removeprefix("MANAGEMENT_").lower() for name, number in pb.Management.items() if number}
 _VNODE_KEYS = (
     "name base cluster_name version tunnel state ready owner modules base_name address gateway last_seen since "
     "message fence labels created"

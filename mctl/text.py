@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
 
 _SPACES = re.compile(r"[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]+")
 _HARMLESS = re.compile(r"[ -~\u00a1-\u00ac\u00ae-\u02ff\u4e00-\u9fff]*")
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co"})
+_SHOWN = 5
 
 
 def clean(text: str) -> str:
@@ -24,36 +25,33 @@ def joined(*parts: str) -> str:
     return ": ".join(filter(None, parts))
 
 
+def some(names: Sequence[str]) -> str:
+    """Return names as a list for people, five of them when there are more."""
+    shown = ", ".join(names[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
+
+
 def unsafe(char: str) -> bool:
     """Return whether a terminal might act on a character instead of showing it."""
     return unicodedata.category(char) in _UNSAFE
 
 
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_SECOND, _MINUTE, _HOUR, _DAY = 1, 60, 3600, 86400
 _YEAR = 365 * _DAY
+_LETTERS = {_SECOND: "s", _MINUTE: "m", _HOUR: "h", _DAY: "d", _YEAR: "y"}
 
-
-class _AgeForm(NamedTuple):
-    """How ages below so many seconds are shown: in units of size, with the rest in parts where it has some."""
-
-    below: float
-    unit: str
-    size: int
-    part_unit: str = ""
-    part: int = 1
-
-
-# As duration.HumanDuration of k8s.io/apimachinery, with which kubectl prints AGE.
+# As duration.HumanDuration of k8s.io/apimachinery, with which kubectl prints AGE: an age below so many seconds is shown
+# in a unit, with the rest in a smaller one unless that is 0.
 _AGES = (
-    _AgeForm(2 * _MINUTE, "s", 1),
-    _AgeForm(10 * _MINUTE, "m", _MINUTE, "s", 1),
-    _AgeForm(3 * _HOUR, "m", _MINUTE),
-    _AgeForm(8 * _HOUR, "h", _HOUR, "m", _MINUTE),
-    _AgeForm(2 * _DAY, "h", _HOUR),
-    _AgeForm(8 * _DAY, "d", _DAY, "h", _HOUR),
-    _AgeForm(2 * _YEAR, "d", _DAY),
-    _AgeForm(8 * _YEAR, "y", _YEAR, "d", _DAY),
-    _AgeForm(float("inf"), "y", _YEAR),
+    (2 * _MINUTE, _SECOND, 0),
+    (10 * _MINUTE, _MINUTE, _SECOND),
+    (3 * _HOUR, _MINUTE, 0),
+    (8 * _HOUR, _HOUR, _MINUTE),
+    (2 * _DAY, _HOUR, 0),
+    (8 * _DAY, _DAY, _HOUR),
+    (2 * _YEAR, _DAY, 0),
+    (8 * _YEAR, _YEAR, _DAY),
+    (float("inf"), _YEAR, 0),
 )
 
 
@@ -62,9 +60,10 @@ def age(since: datetime | None, now: datetime) -> str:
     if since is None:
         return "-"
     seconds = max(0, int((now - since).total_seconds()))
-    form = next(form for form in _AGES if seconds < form.below)
-    rest = seconds % form.size // form.part if form.part_unit else 0
-    return f"{seconds // form.size}{form.unit}" + (f"{rest}{form.part_unit}" if rest else "")
+    unit, smaller = next((unit, smaller) for below, unit, smaller in _AGES if seconds < below)
+    whole, rest = divmod(seconds, unit)
+    part = rest // smaller if smaller else 0
+    return f"{whole}{_LETTERS[unit]}" + (f"{part}{_LETTERS[smaller]}" if part else "")
 
 
 def rfc3339(time: datetime) -> str:

@@ -12,16 +12,7 @@ from pathlib import Path
 import structlog
 
 from modulecontroller.configuration import SUPERVISOR, VARIABLES, as_json, as_text, misspelt_elsewhere, survey
-from modulecontroller.quickstart import (
-    DEFAULT_BASES,
-    MOST_BASES,
-    chosen,
-    default_data_dir,
-    example,
-    free_ports,
-    quickstart,
-    smoke,
-)
+from modulecontroller.quickstart import chosen, default_data_dir, example, free_ports, quickstart, smoke
 from modulecontroller.settings import PROGRAM_NAMES, QuickstartSettings, SupervisorSettings
 from modulecontroller.supervisor import Supervisor, programs
 from service import logs, output, process
@@ -29,6 +20,7 @@ from service.settings import EXIT_USAGE, describe, load
 
 log = structlog.get_logger(__name__)
 
+DEFAULT_BASES, MOST_BASES = 2, 1000
 _PURPOSE = """\
 Koupleless Module Controller: makes Java bases appear as Kubernetes nodes and their modules as Pods.
 

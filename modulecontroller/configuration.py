@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from controlplane.settings import ControlPlaneSettings
@@ -34,7 +33,6 @@ VARIABLES = names(QuickstartSettings).union({"MCTL_SERVER"}, *map(names, PROGRAM
 """All variables of all programs; the one of mctl is an option, too."""
 
 _OFF = frozenset({"", "0", "f", "false", "n", "no", "off"})
-_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 S = TypeVar("S", bound=Settings)
 
@@ -96,7 +94,7 @@ class Configuration:
 
 def survey(wanted: Sequence[str] = ()) -> Configuration:
     """Read the settings of the programs; wrong ones are part of the result, not raised."""
-    found = tuple(_alone(name) for name in wanted) if wanted else tuple(_together())
+    found = tuple(_alone(name, {}) for name in wanted) if wanted else tuple(_together())
     known = _known(program.name for program in found)
     given = sorted(name for name in VARIABLES - {"MCTL_SERVER"} if os.environ.get(name))
     return Configuration(
@@ -117,7 +115,7 @@ def _known(running: Iterable[str]) -> frozenset[str]:
     return frozenset[str]().union(*(names(PROGRAMS[name]) for name in running))
 
 
-def _alone(name: str, imposed: Mapping[str, str] = _NOTHING) -> Program:
+def _alone(name: str, imposed: Mapping[str, str]) -> Program:
     try:
         settings = read(PROGRAMS[name], imposed, others=VARIABLES)
     except ConfigurationError as error:
@@ -126,13 +124,13 @@ def _alone(name: str, imposed: Mapping[str, str] = _NOTHING) -> Program:
 
 
 def _together() -> Iterator[Program]:
-    supervisor = _alone(SUPERVISOR)
+    supervisor = _alone(SUPERVISOR, {})
     settings = supervisor.settings
     if not isinstance(settings, SupervisorSettings):
         # What it would set for its children is not known, but what is wrong with theirs is said in one go.
         switches: Any = {name: _on(name.upper()) for name in ("enable_http_tunnel", "enable_mqtt_tunnel")}
         children = programs(SupervisorSettings.model_construct(**switches), {})
-        yield from (supervisor, *(_alone(child.name) for child in children))
+        yield from (supervisor, *(_alone(child.name, {}) for child in children))
         return
     try:
         check(settings)
@@ -146,10 +144,7 @@ def _on(switch: str) -> bool:
 
 
 def as_json(configuration: Configuration) -> str:
-    """Return one JSON object: programs with their variables, what is wrong, what nobody reads.
-
-    complaints are about what is wrong and does not stop the start.
-    """
+    """Return one JSON object: programs with their variables, what is wrong, what nobody reads."""
     shown = {
         "programs": [
             {"program": program.name, "variables": [asdict(variable) for variable in program.variables]}

@@ -22,8 +22,6 @@ from service.output import CannotWrite
 from service.process import StartError
 from service.settings import state_folder
 
-DEFAULT_BASES = 2
-MOST_BASES = 1000
 _PORTS_OF_ARKLET = 100
 
 BROKER_HOST = "127.0.0.1"

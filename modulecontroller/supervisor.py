@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import structlog
 from prometheus_client import generate_latest
-from prometheus_client.core import Metric
+from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
@@ -160,13 +160,12 @@ async def merged(children: Sequence[Child]) -> bytes:
         for family in text_string_to_metric_families(answer[1]):
             metric = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
             for sample in family.samples:
-                labels = {**sample.labels, "program": child.program.name}
-                metric.add_sample(sample.name, labels, sample.value, sample.timestamp, sample.exemplar)
-    restarts = Metric("koupleless_child_restarts", "Restarts of child processes", "counter")
+                metric.samples.append(sample._replace(labels={**sample.labels, "program": child.program.name}))
+    names = ("program", "cause")
+    restarts = CounterMetricFamily("koupleless_child_restarts_total", "Restarts of child processes", labels=names)
     for child in children:
         for cause in CAUSES:
-            labels = {"program": child.program.name, "cause": cause}
-            restarts.add_sample("koupleless_child_restarts_total", labels, child.restarts[cause])
+            restarts.add_metric((child.program.name, cause), child.restarts[cause])
     return generate_latest(_Fixed([*families.values(), restarts]))
 
 

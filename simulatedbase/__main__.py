@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from service import logs, output, process
+from service.listening import host_port
 from simulatedbase import admin
 from simulatedbase.base import Fleet, SimulatedBase, profiles
 from simulatedbase.options import Options
@@ -55,13 +56,9 @@ async def _listen(runner: web.AppRunner, port: int) -> None:
 def _announce(base: SimulatedBase) -> None:
     profile = base.profile
     if profile.tunnel is not Tunnel.MQTT:
-        _say(f"{base.identity} listening on {_address(profile.listen, base.port)}")
+        _say(f"{base.identity} listening on {host_port(profile.listen, base.port)}")
     if profile.broker is not None and profile.tunnel is not Tunnel.HTTP:
-        _say(f"{base.identity} connected to {_address(profile.broker.broker, profile.broker.port)}")
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        _say(f"{base.identity} connected to {host_port(profile.broker.broker, profile.broker.port)}")
 
 
 def _say(line: str) -> None:

@@ -1,8 +1,7 @@
 """What a JVM does with module URLs, and its exceptions as arklet words them: class names, messages, long stack traces.
 
-Nothing is fetched. What is behind a URL is said by its fragment, as ``Jar.parse`` reads
-it; without one the jar is the module that was asked for. A host under .invalid cannot be
-resolved.
+Nothing is fetched. What is behind a URL is said by its fragment, as Jar.parse reads it; without one the jar is the
+module that was asked for. A host under .invalid cannot be resolved.
 """
 
 from __future__ import annotations

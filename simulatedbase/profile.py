@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from enum import Enum
 from typing import Annotated, Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -63,8 +63,9 @@ class Tunnel(Enum):
     BOTH = "both"
 
 
-def controller_url(text: str) -> SplitResult:
-    """Return the parts of a controller's URL; raises ValueError that says what is wrong with it."""
+def _controller(text: str) -> str:
+    if not text:
+        return text
     url = urlsplit(text)
     if url.scheme not in ("http", "https") or not url.hostname:
         raise ValueError(f"{text!r} is not a URL like http://127.0.0.1:7777")
@@ -72,12 +73,6 @@ def controller_url(text: str) -> SplitResult:
         raise ValueError(f"{text!r} has port 0")
     if not text.isascii() or any(character.isspace() for character in text):
         raise ValueError(f"{text!r} has characters that do not belong in a URL")
-    return url
-
-
-def _controller(text: str) -> str:
-    if text:
-        controller_url(text)
     return text.rstrip("/")
 
 
@@ -230,9 +225,8 @@ class Faults(BaseModel):
 
     def clear(self) -> None:
         """Switch every fault off."""
-        for switch in (self.fail_install, self.fail_uninstall, self.hang, self.slow, self.drop_replies):
-            switch.clear()
-        self.mute = False
+        for name, off in Faults():
+            setattr(self, name, off)
 
 
 def hit(switch: set[str], name: str, version: str = "") -> bool:

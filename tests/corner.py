@@ -80,7 +80,7 @@ class Life(Namespace):
                 self.delete(kind, obj["metadata"]["name"])
         for bases in self._started:
             if bases.server.running:
-                bases.tell("deactivate")
+                bases.control("deactivate")
             bases.server.stop()
         nodes = {node for bases in self._started for node in bases.nodes}
         for node in nodes:

@@ -131,7 +131,7 @@ class Bases:
         answer: Json = json.loads(text)
         return answer
 
-    def tell(self, what: str, base: str = "") -> None:
+    def control(self, what: str, base: str = "") -> None:
         """Change how they behave, for example "restart" or "hang?command=installBiz"."""
         code, text = ask(f"{self._root}/{what}{'&' if '?' in what else '?'}base={base}", method="POST")
         assert code == 200, text

@@ -182,7 +182,7 @@ class SimulatedBase:
         _, text = ask(f"http://127.0.0.1:{self.admin}/admin/bases")
         return {f"{m['name']}:{m['version']}": m["state"].lower() for m in json.loads(text)[0]["modules"]}
 
-    def tell(self, what: str) -> None:
+    def control(self, what: str) -> None:
         """Change how it behaves, for example "restart" or "hang?command=installBiz"."""
         code, text = ask(f"http://127.0.0.1:{self.admin}/admin/{what}", method="POST")
         assert code == 200, text

@@ -7,9 +7,8 @@ from dataclasses import replace
 
 from controlplane.app.events import Recorder
 from controlplane.app.metrics import COMMANDS_FAIL, REMOVALS_FROZEN, VNODES
-from controlplane.domain.base.liveness import mass_silence
+from controlplane.domain.base.liveness import Outage, mass_silence
 from controlplane.domain.base.state import Base, Phase
-from controlplane.domain.base.vitals import NO_OUTAGE
 from controlplane.domain.remarks import Remark
 
 FAIL = "commands to most bases fail, as when the gateways cannot reach them"
@@ -22,7 +21,7 @@ class Outages:
         self._recorder = recorder
         self._count: Counter[Phase] = Counter()
         self._failing = 0
-        self.now = NO_OUTAGE
+        self.now = Outage()
 
     def count(self, before: Base | None, after: Base | None) -> bool:
         """Take how a base is now and was before, None: not ours; return whether ``now`` changed."""

@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
 from controlplane.app.changes import Changes, Subscription
 from controlplane.app.outages import Outages
 from controlplane.domain.base.state import Base
 from controlplane.domain.base.vitals import News, Source
-from controlplane.domain.facts import Heartbeat
+from controlplane.domain.facts import BatchInstalled, Heartbeat
 from controlplane.domain.identity import BaseId, ModuleKey, VNodeName
+
+F = TypeVar("F", Heartbeat, BatchInstalled)
 
 KEPT = 30.0
 """Seconds for which the heartbeat of a base that nobody here serves, or what it was given, is kept."""
@@ -49,21 +52,25 @@ class RosterEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Unserved:
-    """The last heartbeat of a base that has no actor here; at is monotonic."""
+class Unserved(Generic[F]):
+    """What a base that has no actor here reported last; at is monotonic."""
 
-    heartbeat: Heartbeat
+    fact: F
     source: Source
     at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What a base that asked lately was given, by this replica or by the one that answers it; at is monotonic."""
+    """What a base that asked lately was given, by this replica or by the one that answers it; at is monotonic.
+
+    installed is what became of it, if the base reported that already.
+    """
 
     query_id: str
     modules: tuple[ModuleKey, ...]
     at: float
+    installed: Unserved[BatchInstalled] | None = None
 
 
 class Roster:
@@ -79,7 +86,7 @@ class Roster:
         """How many bases each gateway polls, by its id."""
         self._most = most_bases
         self._served: dict[BaseId, RosterEntry] = {}
-        self._unserved: dict[BaseId, Unserved] = {}
+        self._unserved: dict[BaseId, Unserved[Heartbeat]] = {}
         self._given: dict[BaseId, Given] = {}
 
     # Bases with an actor.
@@ -101,9 +108,11 @@ class Roster:
         """Add a base; whatever was kept of it goes into its inbox."""
         entry = self._served[base.id] = RosterEntry(base)
         if (last := self._unserved.pop(base.id, None)) is not None:
-            entry.news.add(last.heartbeat, last.source, last.at)
+            entry.news.add(last.fact, last.source, last.at)
         if (given := self._given.pop(base.id, None)) is not None:
             entry.give(given.modules)
+            if (done := given.installed) is not None:
+                entry.news.add(done.fact, done.source, done.at)
         self._counted(None, base)
         return entry
 
@@ -148,11 +157,11 @@ class Roster:
         """Return the bases that were seen lately and have no actor."""
         return self._unserved.keys()
 
-    def last(self, base: BaseId) -> Unserved | None:
+    def last(self, base: BaseId) -> Unserved[Heartbeat] | None:
         """Return the last heartbeat of a base that has no actor."""
         return self._unserved.get(base)
 
-    def keep(self, base: BaseId, unserved: Unserved) -> bool:
+    def keep(self, base: BaseId, unserved: Unserved[Heartbeat]) -> bool:
         """Keep the heartbeat of a base that has no actor; return False if there is no room for it."""
         if base not in self._unserved and len(self._served) + len(self._unserved) >= self._most:
             return False
@@ -177,6 +186,13 @@ class Roster:
         else:
             return False
         return True
+
+    def installed(self, base: BaseId, batch: Unserved[BatchInstalled]) -> bool:
+        """Keep how it went with what a base without an actor was given; return False if it was given nothing."""
+        given = self._given.get(base)
+        if given is not None:
+            self._given[base] = replace(given, installed=batch)
+        return given is not None
 
     def sweep(self, now: float) -> None:
         """Forget what is too old."""

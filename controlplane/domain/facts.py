@@ -89,7 +89,6 @@ class Metaspace:
     """JVM metaspace in bytes; max is -1 when the JVM has no limit."""
 
     used: int
-    committed: int
     max: int
 
 
@@ -109,7 +108,6 @@ class Module:
     key: ModuleKey
     state: ModuleState
     changed_at: int | None = None
-    reason: str = ""
     message: str = ""
 
 

@@ -73,8 +73,5 @@ def node_name(base: BaseId, env: str) -> VNodeName:
 
 def base_of_node(name: str, env: str) -> BaseId | None:
     """Return whose Node or Lease this is, or None if it is no VNode of this environment."""
-    head, tail = f"{_PREFIX}.", f".{env}"
-    if not (name.startswith(head) and name.endswith(tail) and len(name) > len(head) + len(tail) - 1):
-        return None
-    identity = name[len(head) : -len(tail)]
-    return BaseId(identity) if _SUBDOMAIN.fullmatch(identity) else None
+    identity = BaseId(name.removeprefix(f"{_PREFIX}.").removesuffix(f".{env}"))
+    return identity if node_name(identity, env) == name and _SUBDOMAIN.fullmatch(identity) else None

@@ -7,18 +7,17 @@ are RFC 3339 texts as the cluster has them, because they are only ever compared 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import Enum
 
 from controlplane.domain import contract
 from controlplane.domain.probes import NO_PROBES, Probes
 
-_EMPTY: Mapping[str, str] = {}
 
-
-def _empty() -> Mapping[str, str]:
-    # A factory, as Python 3.11 takes a mappingproxy for a mutable default.
-    return _EMPTY
+def rfc3339(seconds: float) -> str:
+    """Return seconds since the epoch as Kubernetes writes a time, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +29,12 @@ class Condition:
     reason: str = ""
     message: str = ""
     last_transition_time: str = ""
+
+    def after(self, before: Condition | None) -> Condition:
+        """Return it with the transition time that it had before, if its status is the same."""
+        if before is None or before.status != self.status or not before.last_transition_time:
+            return self
+        return replace(self, last_transition_time=before.last_transition_time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +198,7 @@ class Pod:
     """A Pod as the cluster has it.
 
     containers are the modules, others those that are not run. ignored says in words what of the Pod has no effect
-    though it would matter elsewhere. deletion_timestamp is empty unless its deletion was asked for, then
-    deletion_grace_seconds is what it was given.
+    though it would matter elsewhere. deleting: its deletion was asked for, with deletion_grace_seconds.
     """
 
     namespace: str
@@ -204,14 +208,13 @@ class Pod:
     node_name: str
     containers: tuple[Container, ...]
     status: PodStatus = PodStatus()
-    labels: Mapping[str, str] = field(default_factory=_empty)
-    annotations: Mapping[str, str] = field(default_factory=_empty)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
     readiness_gates: tuple[str, ...] = ()
     owner_uid: str = ""
     creation_timestamp: str = ""
-    deletion_timestamp: str = ""
+    deleting: bool = False
     deletion_grace_seconds: int | None = None
-    generation: int = 0
     service_account: str = ""
     active_deadline: int | None = None
     """Seconds since its start that it may be active."""
@@ -222,11 +225,6 @@ class Pod:
     def key(self) -> str:
         """namespace/name."""
         return f"{self.namespace}/{self.name}"
-
-    @property
-    def deleting(self) -> bool:
-        """Its deletion was asked for."""
-        return bool(self.deletion_timestamp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,8 +237,8 @@ class NodeStatus:
 
     conditions: tuple[Condition, ...] = ()
     addresses: tuple[tuple[str, str], ...] = ()
-    capacity: Mapping[str, str] = field(default_factory=_empty)
-    allocatable: Mapping[str, str] = field(default_factory=_empty)
+    capacity: Mapping[str, str] = field(default_factory=dict)
+    allocatable: Mapping[str, str] = field(default_factory=dict)
     operating_system: str = ""
     architecture: str = ""
     kubelet_version: str = ""
@@ -256,8 +254,8 @@ class Node:
     name: str
     uid: str
     resource_version: str
-    labels: Mapping[str, str] = field(default_factory=_empty)
-    annotations: Mapping[str, str] = field(default_factory=_empty)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
     unschedulable: bool = False
     status: NodeStatus = NodeStatus()
@@ -287,8 +285,8 @@ class Lease:
     renew_time: str = ""
     acquire_time: str = ""
     transitions: int = 0
-    labels: Mapping[str, str] = field(default_factory=_empty)
-    annotations: Mapping[str, str] = field(default_factory=_empty)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
     uid: str = ""
 
 
@@ -305,7 +303,7 @@ class ModuleDeployment:
     name: str
     uid: str
     resource_version: str
-    labels: Mapping[str, str] = field(default_factory=_empty)
+    labels: Mapping[str, str] = field(default_factory=dict)
     replicas: int | None = None
     containers: tuple[Container, ...] = ()
     rules: SchedulingRules | NotUnderstood = SchedulingRules()

@@ -10,12 +10,12 @@ _FORM = re.compile(
     r"(?P<suffix>[eE][+-]?[0-9]{1,2}|[KMGTPE]i|[numkMGTPE]?)",
     re.ASCII,
 )
-_DECIMAL, _BINARY = "kMGTPE", "KMGTPE"
+_BINARY = ("Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
+_DECIMAL = ("k", "M", "G", "T", "P", "E")
 _SUFFIXES = {
-    "": Decimal(1),
-    **{suffix: Decimal(1).scaleb(power) for suffix, power in (("n", -9), ("u", -6), ("m", -3), ("k", 3), ("M", 6))},
-    **{suffix: Decimal(1).scaleb(power) for suffix, power in (("G", 9), ("T", 12), ("P", 15), ("E", 18))},
-    **{f"{letter}i": Decimal(1024**power) for power, letter in enumerate("KMGTPE", start=1)},
+    **{suffix: Decimal(1).scaleb(power) for suffix, power in (("n", -9), ("u", -6), ("m", -3), ("", 0))},
+    **{suffix: Decimal(1000**power) for power, suffix in enumerate(_DECIMAL, start=1)},
+    **{suffix: Decimal(1024**power) for power, suffix in enumerate(_BINARY, start=1)},
 }
 
 
@@ -40,10 +40,15 @@ def canonical(text: str) -> str | None:
         return None
     if number != number.to_integral_value():
         return f"{int(number * 1000)}m"
-    size, step, suffix = int(number), 1024 if text.endswith("i") else 1000, ""
-    for letter in _BINARY if text.endswith("i") else _DECIMAL:
+    return shortest(int(number), binary=text.endswith("i"))
+
+
+def shortest(size: int, *, binary: bool) -> str:
+    """Return a whole number with the greatest suffix that leaves it whole."""
+    step, suffixes, chosen = (1024, _BINARY, "") if binary else (1000, _DECIMAL, "")
+    for suffix in suffixes:
         if not size or size % step:
             break
         size //= step
-        suffix = f"{letter}i" if step == 1024 else letter
-    return f"{size}{suffix}"
+        chosen = suffix
+    return f"{size}{chosen}"

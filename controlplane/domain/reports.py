@@ -79,11 +79,8 @@ class Report:
             self.message,
             labels,
         )
-        return ", ".join(f"[{_one_line(part)}]" for part in parts) + "\n"
-
-
-def _one_line(text: str) -> str:
-    return text.replace("\r", "\\r").replace("\n", "\\n")
+        line = ", ".join(f"[{part}]" for part in parts)
+        return line.replace("\r", "\\r").replace("\n", "\\n") + "\n"
 
 
 @dataclass(frozen=True, slots=True)

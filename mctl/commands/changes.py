@@ -18,14 +18,11 @@ from mctl.kinds import OPERATION, changed_object, object_title
 from mctl.manifests import Manifest
 from mctl.output import Format, Printer
 from mctl.rpc.client import ToolingClient
-from mctl.text import clean
+from mctl.text import clean, some
 
 Name = Annotated[str, typer.Argument(help="Name of the module (bizName), a DNS label.")]
 Version = Annotated[str, typer.Option("--version", metavar="VERSION", help="Version of the module (bizVersion).")]
 ObjectOutput = Annotated[Format | None, typer.Option("--output", "-o", help="How to print (default: one line each).")]
-
-_NAMED = 5
-"""VNodes that are named for each cause of failures; the table and --output json have all."""
 
 
 @printing(OPERATION)
@@ -84,13 +81,9 @@ def _print(printer: Printer[pb.ModuleOperation], operations: Sequence[pb.ModuleO
     if causes:
         failed = sum(map(len, causes.values()))
         lines = [f"{failed} of {len(operations)} failed; the same command again tries them again"]
-        lines += [f"{_some(vnodes)}: {cause}" for cause, vnodes in causes.items()]
+        # The table and --output json name all VNodes.
+        lines += [f"{some(vnodes)}: {cause}" for cause, vnodes in causes.items()]
         raise SomeFailed(lines, done=len(operations) - failed)
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_NAMED])
-    return f"{shown} and {len(names) - _NAMED} more" if len(names) > _NAMED else shown
 
 
 def _required_target(base: str, selector: str, *, everywhere: bool) -> pb.Target:

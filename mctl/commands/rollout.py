@@ -16,7 +16,7 @@ from mctl.pacing import Looks
 from mctl.rpc.client import ToolingClient
 from mctl.text import clean, joined
 
-app = typer.Typer(no_args_is_help=True, help="Follow rollouts of workloads and modules.")
+app = typer.Typer(no_args_is_help=True)
 
 
 class RolloutKind(NamedTuple):

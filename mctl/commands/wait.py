@@ -25,14 +25,10 @@ Condition = Literal["ready", "gone"]
 
 @dataclass(frozen=True, slots=True)
 class TargetState:
-    """The state of a target; why says in words what keeps it from being ready."""
+    """The state of a target that is there; why says in words what keeps it from being ready."""
 
-    present: bool
     ready: bool
     why: str = "is there"
-
-
-_ABSENT = TargetState(present=False, ready=False, why="is not there")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +73,12 @@ def until(client: ToolingClient, targets: Sequence[WaitTarget], condition: Condi
         for target in list(unmet):
             try:
                 found = target.look(client.within(looks.left))
+                met, unmet[target] = found.ready and condition == "ready", found.why
             except ItemNotFound:
-                found = _ABSENT
-            if found.ready if condition == "ready" else not found.present:
+                met, unmet[target] = condition == "gone", "is not there"
+            if met:
                 typer.echo(clean(f"{target.title} {condition}"))
                 del unmet[target]
-            else:
-                unmet[target] = found.why
         if not unmet:
             return
     raise looks.timed_out(*(f"{target.title} {why}" for target, why in unmet.items()))
@@ -109,7 +104,7 @@ def parse_target(text: str, *, base: str, namespace: str) -> WaitTarget:
 
 def _vnode(client: ToolingClient, name: str) -> TargetState:
     vnode = client.call(client.stub.GetVNode, pb.GetVNodeRequest(name=name)).vnode
-    return TargetState(True, vnode.ready, joined(f"is {state(vnode)}", vnode.message))
+    return TargetState(vnode.ready, joined(f"is {state(vnode)}", vnode.message))
 
 
 def _module(client: ToolingClient, name: str, version: str, base: str) -> TargetState:
@@ -120,14 +115,14 @@ def _module(client: ToolingClient, name: str, version: str, base: str) -> Target
         vnodes = (vnode for vnode in client.vnodes() if base in ("", vnode.name, vnode.base))
         unknown = next((vnode.name for vnode in vnodes if vnode.modules_unknown), "")
         if unknown:
-            return TargetState(True, False, f"may be there: it is not known which modules {unknown} has")
-        return _ABSENT
+            return TargetState(False, f"may be there: it is not known which modules {unknown} has")
+        raise ItemNotFound(f"there is no module {name}")
     unready = [m for m in found if not m.ready]
     if not unready:
-        return TargetState(True, True)
+        return TargetState(True)
     first = unready[0]
     words = joined(first.vnode, first.state, first.reason, first.message)
-    return TargetState(True, False, f"{len(found) - len(unready)} of {len(found)} ready; {words}")
+    return TargetState(False, f"{len(found) - len(unready)} of {len(found)} ready; {words}")
 
 
 def _object(client: ToolingClient, ref: pb.ObjectRef) -> TargetState:
@@ -138,10 +133,10 @@ def _object(client: ToolingClient, ref: pb.ObjectRef) -> TargetState:
     except orjson.JSONDecodeError:
         raise RequestRefused(f"the control plane sent {object_title(ref)} in a form that is no JSON") from None
     if _inner(value, "metadata", "deletionTimestamp"):
-        return TargetState(True, False, "is being deleted")
+        return TargetState(False, "is being deleted")
     if answer.ready:
-        return TargetState(True, True)
-    return TargetState(True, False, joined("is not ready", "; ".join(_waiting(value))))
+        return TargetState(True)
+    return TargetState(False, joined("is not ready", "; ".join(_waiting(value))))
 
 
 def _waiting(pod: object) -> Iterator[str]:

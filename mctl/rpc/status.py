@@ -20,24 +20,16 @@ _LONGEST = 2000
 DOMAIN = "koupleless.io"
 """Domain of the ErrorInfo of every refusal of a control plane; failures of the connection have none."""
 
-_CAUSES = (
-    (re.compile(r"connection refused", re.IGNORECASE), "connection refused"),
-    (
-        re.compile(
-            r"DNS resolution failed|name or service not known|could not contact DNS|domain name not found"
-            r"|errors resolving|address lookup failed",
-            re.IGNORECASE,
-        ),
-        "unknown host",
-    ),
-    (re.compile(r"no route to host", re.IGNORECASE), "no route to host"),
-    (re.compile(r"network is unreachable", re.IGNORECASE), "network unreachable"),
-    (re.compile(r"timed? ?out|timeout|handshaker shutdown", re.IGNORECASE), "connection timed out"),
-    (
-        re.compile(r"socket closed|cancel|connection reset|broken pipe|recvmsg|end of tcp", re.IGNORECASE),
-        "connection lost",
-    ),
-)
+_CAUSES = {
+    r"connection refused": "connection refused",
+    r"DNS resolution failed|name or service not known|could not contact DNS|domain name not found"
+    r"|errors resolving|address lookup failed": "unknown host",
+    r"no route to host": "no route to host",
+    r"network is unreachable": "network unreachable",
+    r"timed? ?out|timeout|handshaker shutdown": "connection timed out",
+    r"socket closed|cancel|connection reset|broken pipe|recvmsg|end of tcp": "connection lost",
+}
+"""Words for what gRPC says in any case, the first that match."""
 
 
 def failure(error: grpc.RpcError, server: str, timeout: float) -> CommandError:
@@ -83,7 +75,7 @@ def no_answer(server: str, timeout: float) -> ServerUnreachable:
 
 
 def _cause(details: str) -> str:
-    known = (words for pattern, words in _CAUSES if pattern.search(details))
+    known = (words for pattern, words in _CAUSES.items() if re.search(pattern, details, re.IGNORECASE))
     return next(known, plain(details))
 
 

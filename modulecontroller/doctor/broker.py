@@ -19,9 +19,10 @@ from gateways.arklet.names import InvalidName, parse_identity
 from gateways.arklet.topics import Word, from_all
 from gateways.mqtt.settings import MqttGatewaySettings
 from gateways.mqtt.subscriptions import ANSWERS, NEWS, Sharing
+from mctl.text import some
 from modulecontroller.configuration import Configuration
 from modulecontroller.doctor.cluster import FIX_CLOCK, SKEW
-from modulecontroller.doctor.findings import Finding, error, need, ok, some, warning
+from modulecontroller.doctor.findings import Finding, error, need, ok, warning
 from mqttclient.connection import MqttConnection, MqttMessage
 from mqttclient.failures import ConnectFailed, Lost, MqttError
 from service.listening import is_address

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -59,9 +59,3 @@ def need(configuration: Configuration, cls: type[S]) -> S:
     if settings is None:
         raise Skip(configuration.why_not(cls))
     return settings
-
-
-def some(names: Sequence[str], most: int = 5) -> str:
-    """Return names as a list for people, not all of them when there are many."""
-    shown = ", ".join(names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -9,15 +9,16 @@ import ssl
 import stat
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from gateways.http.settings import HttpGatewaySettings
 from gateways.mqtt.settings import MqttGatewaySettings
+from mctl.text import some
 from modulecontroller.configuration import SUPERVISOR, Configuration
-from modulecontroller.doctor.findings import Finding, error, need, ok, some, warning
+from modulecontroller.doctor.findings import Finding, error, need, ok, warning
 from modulecontroller.settings import PROGRAM_NAMES, SupervisorSettings
 from service.listening import cause_of, open_sockets
 
@@ -118,7 +119,7 @@ class Port:
 
 async def ports(configuration: Configuration) -> AsyncIterator[Finding]:
     """Yield which ports cannot be had and why: they must be free, each wanted once."""
-    wanted = wanted_ports(configuration)
+    wanted = [*wanted_ports(configuration)]
     free: dict[str, None] = {}
     for port in wanted:
         others = {other.variable for other in wanted if other.number == port.number} - {port.variable}
@@ -139,24 +140,22 @@ async def ports(configuration: Configuration) -> AsyncIterator[Finding]:
         yield ok(f"free: {', '.join(free)}")
 
 
-def wanted_ports(configuration: Configuration) -> Sequence[Port]:
-    """Return the ports that the programs listen on; under module-controller children have no status ports."""
+def wanted_ports(configuration: Configuration) -> Iterator[Port]:
+    """Yield the ports that the programs listen on; under module-controller children have no status ports."""
     control_plane = configuration.of(ControlPlaneSettings)
     http = configuration.of(HttpGatewaySettings)
-    wanted = []
     if control_plane is not None:
-        wanted.append(Port("GRPC_PORT", control_plane.grpc_port, control_plane.grpc_host))
-        wanted.append(Port("REPORT_PORT", control_plane.report_port, control_plane.status_host))
+        yield Port("GRPC_PORT", control_plane.grpc_port, control_plane.grpc_host)
+        yield Port("REPORT_PORT", control_plane.report_port, control_plane.status_host)
         if control_plane.kubelet_proxy_enabled:
-            wanted.append(Port("KUBELET_PROXY_PORT", control_plane.kubelet_proxy_port, control_plane.status_host))
+            yield Port("KUBELET_PROXY_PORT", control_plane.kubelet_proxy_port, control_plane.status_host)
     if http is not None:
-        wanted.append(Port("HTTP_TUNNEL_LISTEN_PORT", http.listen_port, http.listen_host))
+        yield Port("HTTP_TUNNEL_LISTEN_PORT", http.listen_port, http.listen_host)
     supervisor = configuration.of(SupervisorSettings)
     alone = [each for each in (control_plane, http, configuration.of(MqttGatewaySettings)) if each is not None]
     for each in [supervisor] if supervisor is not None else [each for each in alone if not each.status_socket]:
-        wanted.append(Port("HEALTH_PORT", each.health_port, each.status_host))
-        wanted.append(Port("METRICS_PORT", each.metrics_port, each.status_host))
-    return wanted
+        yield Port("HEALTH_PORT", each.health_port, each.status_host)
+        yield Port("METRICS_PORT", each.metrics_port, each.status_host)
 
 
 def _taken(port: Port, failed: OSError) -> Finding:

@@ -23,9 +23,10 @@ from gateways.http.arklet_client import DEFAULT_PORT
 from gateways.http.settings import HttpGatewaySettings
 from gateways.mqtt.settings import MqttGatewaySettings
 from gateways.session import endpoints
+from mctl.text import some
 from modulecontroller.configuration import Configuration
 from modulecontroller.doctor.cluster import connect
-from modulecontroller.doctor.findings import Finding, Skip, error, need, ok, skipped, some, warning
+from modulecontroller.doctor.findings import Finding, Skip, error, need, ok, skipped, warning
 from modulecontroller.settings import SupervisorSettings
 from service.addresses import AddressPolicy, AddressRefused
 from service.listening import cause_of, host_port, local_host

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, urlsplit
 
 import orjson
 import structlog
@@ -23,7 +23,7 @@ from simulatedbase.arklet import Arklet
 from simulatedbase.http import wire
 from simulatedbase.java import JavaError
 from simulatedbase.life import Life
-from simulatedbase.profile import ACTIVATED, DEACTIVATED, controller_url, hit
+from simulatedbase.profile import ACTIVATED, DEACTIVATED, hit
 
 FIRST_PORT, LAST_PORT = 1238, 1337
 """What a Java base tries where it is given no port."""
@@ -43,16 +43,13 @@ class BadAnswer(Exception):
 
 
 class HttpTunnel:
-    """Binds a port at once: port 0 means any, None the first free one of a Java base.
-
-    Raises StartError, and ValueError when the controller is not a URL.
-    """
+    """Binds a port at once: port 0 means any, None the first free one of a Java base. Raises StartError."""
 
     def __init__(self, life: Life, arklet: Arklet, port: int | None) -> None:
         self._life = life
         self._profile = life.profile
         self._arklet = arklet
-        self._controller = controller_url(life.profile.controller) if life.profile.controller else None
+        self._controller = urlsplit(life.profile.controller) if life.profile.controller else None
         self._failing = False
         self._bound = _bind(life.profile.listen, port)
         self.port: int = self._bound.getsockname()[1]

@@ -80,7 +80,7 @@ class MqttTunnel:
         self._life = life
         self._profile = profile
         self._arklet = arklet
-        self._topics = wire.Topics(profile.env.lower(), profile.identity)
+        self._topics = wire.Topics(profile.env, profile.identity)
         self._target = profile.broker.target(profile.identity, keepalive=KEEP_ALIVE)
         self._connection = MqttConnection(self._target, self.received)
         self._pool = Pool(life)

@@ -62,7 +62,7 @@ class Exchange:
         """Return the JSON of the request."""
         return json.loads(self.request_body or b"{}")
 
-    def told(self) -> Any:
+    def json(self) -> Any:
         """Return the JSON of the reply."""
         return json.loads(self.reply_body or b"null")
 
@@ -85,13 +85,13 @@ class Published:
         """A base published it."""
         return self.note.startswith("From the base")
 
-    def told(self) -> Any:
+    def json(self) -> Any:
         """Return the JSON of the payload."""
         return json.loads(self.payload)
 
     def stamped(self, millis: int) -> bytes:
         """Return the payload of a base as if it had been published at another time, in epoch milliseconds."""
-        was = f'"publishTimestamp":{self.told()["publishTimestamp"]}'.encode()
+        was = f'"publishTimestamp":{self.json()["publishTimestamp"]}'.encode()
         assert self.payload.count(was) == 1
         return self.payload.replace(was, f'"publishTimestamp":{millis}'.encode())
 

@@ -180,17 +180,17 @@ class Chaos(Doer):
             "slow": "slow?command=installBiz&seconds=3",
             "stay away": "stop",
         }
-        tell(group, words.get(what, what), base)
+        control(group, words.get(what, what), base)
         if what == "restart":
             self._mark(base, down=False)
 
     def _heal(self, group: Bases, step: Step) -> None:
         base = step.whom
         if step.how in ("stop", "stay away", "deactivate"):
-            tell(group, "start", base)
+            control(group, "start", base)
             self._mark(base, down=False)
         else:
-            tell(group, "heal", base)
+            control(group, "heal", base)
         if step.how == "hang":
             # A module that hangs holds its lock until the JVM is started anew.
             self._fault(group, replace(step, what="restart"))
@@ -235,12 +235,12 @@ class Chaos(Doer):
                 server.stop(signal.SIGKILL if what == "kill" else signal.SIGTERM)
 
 
-def tell(group: Bases, what: str, base: str) -> None:
+def control(group: Bases, what: str, base: str) -> None:
     """Tell a base, again when it cannot: one that finds no broker is started again, as a container would be."""
     deadline = time.monotonic() + RETRIED_FOR
     while True:
         try:
-            return group.tell(what, base)
+            return group.control(what, base)
         except (OSError, AssertionError):
             if time.monotonic() > deadline:
                 raise

@@ -223,13 +223,10 @@ class BaseActor:
         base, answered = self._orders.take_results(base, news.results, pods)
         if answered:
             base = vitals.alive(base, news, at=now, wall=wall, answered=True)
-        known = base.modules
         if news.given:
-            known = modules.given_at_start(known, news.given, now)
-        if news.baseline_done:
-            known = modules.started(known)
-        if known is not base.modules:
-            base = replace(base, modules=known)
+            base = replace(base, modules=modules.given_at_start(base.modules, news.given, now))
+        if news.baseline is not None:
+            base = self._orders.take_baseline(base, news.baseline)
         if news.modules is not None:
             base = self._orders.take_list(base, news.modules, pods, now)
         return vitals.note_own_use(base, pods, now)

@@ -13,9 +13,8 @@ from controlplane.app.policy import Policy
 from controlplane.app.ports import AlreadyExists, Clock, Cluster, NotFound
 from controlplane.domain.base import vnode
 from controlplane.domain.base.state import Base, Phase
-from controlplane.domain.base.vpod import rfc3339
 from controlplane.domain.identity import VNodeName
-from controlplane.domain.objects import Node, NodeSpec, NodeStatus
+from controlplane.domain.objects import Node, NodeSpec, NodeStatus, rfc3339
 from controlplane.domain.remarks import Remark
 
 FIRST_HEALTH_WAIT = 2.0

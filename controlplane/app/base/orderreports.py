@@ -13,14 +13,17 @@ from controlplane.app.policy import TIMEOUTS
 from controlplane.app.ports import Clock
 from controlplane.domain.base import history, vpod
 from controlplane.domain.base.outcomes import Ended
-from controlplane.domain.base.replies import Effect
+from controlplane.domain.base.replies import Effect, describe, failures
 from controlplane.domain.base.state import Base
-from controlplane.domain.facts import Verb
+from controlplane.domain.facts import BatchInstalled, Verb
 from controlplane.domain.identity import ModuleKey
 from controlplane.domain.objects import Pod
 from controlplane.domain.remarks import Remark
 
 log = structlog.get_logger(__name__)
+
+FAILURES_RECORDED = 20
+"""Failed modules of one baseline that are recorded one by one."""
 
 _REASONS = {
     Verb.INSTALL: ("ModuleInstalled", "ModuleInstallFailed", "ModuleInstallUnanswered"),
@@ -65,6 +68,14 @@ class OrderReports:
             self.recorder.pod(pod, remark, module=str(key))
         if not concerned:
             self.recorder.module(base.vnode, str(key), remark)
+
+    def baseline(self, base: Base, batch: BatchInstalled) -> None:
+        """Report how the baseline of a base went."""
+        failed = failures(batch)
+        for url, reply in failed[:FAILURES_RECORDED]:
+            message = f"baseline of {base.id}: {url} {describe(reply)}"
+            self.recorder.module(base.vnode, url, Remark(True, "BaselineInstallFailed", message))
+        log.info("baseline installed", base=base.id, modules=len(batch.items), failed=len(failed))
 
     def shown(self, pod: Pod) -> None:
         """A Pod's status was written: measure how long it took from the end of its orders."""

@@ -52,6 +52,11 @@ class Orders:
                 base = replace(base, modules=modules.ask_again(known))
         return base, answered
 
+    def take_baseline(self, base: Base, batch: BatchInstalled) -> Base:
+        """Take how it went with what a starting base was given."""
+        self.reports.baseline(base, batch)
+        return replace(base, modules=modules.started(base.modules))
+
     def take_list(self, base: Base, listed: ModuleList, pods: Sequence[Pod], now: float) -> Base:
         """Take a module list."""
         known, lost = unconfirmed.undelivered(base.modules, listed, again_at=now + unconfirmed.AGAIN)
@@ -88,8 +93,7 @@ class Orders:
         known = modules.forget(base.modules, {wish.spec.key for wish in wishes}, now)
         known = modules.adopt(known, {wish.spec.key: wish.release for wish in wishes})
         over_http = base.profile.tunnel is TunnelKind.HTTP
-        abilities = planner.Abilities(batch=over_http, switch=over_http)
-        plan = planner.plan(known, wishes, now=now, policy=self.policy, abilities=abilities)
+        plan = planner.plan(known, wishes, now=now, policy=self.policy, batches=over_http, switches=over_http)
         if (plan.orphan_since, plan.alone) != (known.orphan_since, known.alone):
             known = replace(known, orphan_since=plan.orphan_since, alone=plan.alone)
         if known is not base.modules:

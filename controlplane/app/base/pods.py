@@ -19,7 +19,6 @@ from controlplane.app.ports import Clock, Cluster, NotFound, Rejected
 from controlplane.domain.backoff import QUICK
 from controlplane.domain.base import deadline, vpod
 from controlplane.domain.base.modules import Modules
-from controlplane.domain.base.podremarks import remarks
 from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.base.wishes import Wish, releases, unusable
 from controlplane.domain.facts import Verb
@@ -140,7 +139,7 @@ class Pods:
             log.warning("Pod status refused", vnode=self.vnode, pod=pod.key, cause=str(error))
             return now + REFUSED_AGAIN
         self._note_written(pod, status, now)
-        for remark in remarks(pod, status):
+        for remark in vpod.remarks(pod, status):
             self.recorder.pod(pod, remark)
         self.reports.shown(pod)
         return None

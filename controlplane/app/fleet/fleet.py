@@ -127,7 +127,7 @@ class Fleet:
         node = around.cluster.nodes.get(node_name(base, env))
         profile = profile_of(node, base, env, kubelet_ip=around.kubelet.ip) if node is not None else None
         if profile is None and unserved is not None:
-            profile = Profile(base, env, unserved.source.tunnel).with_heartbeat(unserved.heartbeat)
+            profile = Profile(base, env, unserved.source.tunnel).with_heartbeat(unserved.fact)
             log.info("base discovered", base=base, address=str(profile.address), tunnel=profile.tunnel.value)
         if profile is None:
             if node is not None and node.uid not in self._mute:

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 
 import structlog
 
-from controlplane.app.events import Recorder
 from controlplane.app.gateways import Link
 from controlplane.app.metrics import REFUSED_REPORTS, REPORTS
 from controlplane.app.ownership.leases import LeaseKeeper
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.ports import Clock
 from controlplane.app.roster import Given, Roster, Unserved
-from controlplane.app.workloads.baselines import Baselines, failures
-from controlplane.domain.base.replies import describe
+from controlplane.app.workloads.baselines import Baselines
 from controlplane.domain.base.vitals import Source
 from controlplane.domain.facts import (
     BaselineQuery,
@@ -34,12 +32,8 @@ from controlplane.domain.facts import (
 )
 from controlplane.domain.identity import BaseId
 from controlplane.domain.ownership.replicas import rank
-from controlplane.domain.remarks import Remark
 
 log = structlog.get_logger(__name__)
-
-FAILURES_RECORDED = 20
-"""Failed modules of one baseline that are recorded one by one."""
 
 _KINDS = {
     Heartbeat: "heartbeat",
@@ -61,7 +55,6 @@ class ReportRouter:
     leases: LeaseKeeper
     members: Membership
     baselines: Baselines
-    recorder: Recorder
     clock: Clock
 
     def report(self, link: Link, base: BaseId, fact: Fact | OrderResult) -> None:
@@ -76,26 +69,17 @@ class ReportRouter:
         elif entry is not None:
             entry.news.add(fact, source, now)
             entry.wake.set()
-            if isinstance(fact, BatchInstalled):
-                self._record_baseline(entry.base.vnode, base, fact)
         elif isinstance(fact, Heartbeat):
             self._keep(base, Unserved(fact, source, now))
-        else:
+        elif not (isinstance(fact, BatchInstalled) and self.roster.installed(base, Unserved(fact, source, now))):
             REFUSED_REPORTS.labels("unknown-base").inc()
 
-    def _keep(self, base: BaseId, unserved: Unserved) -> None:
+    def _keep(self, base: BaseId, unserved: Unserved[Heartbeat]) -> None:
         """Keep what a base that is not ours sent, in case it becomes ours."""
-        if unserved.heartbeat.state is BaseState.DEACTIVATED or self.leases.elsewhere(base):
+        if unserved.fact.state is BaseState.DEACTIVATED or self.leases.elsewhere(base):
             self.roster.forget(base)
         elif not self.roster.keep(base, unserved):
             REFUSED_REPORTS.labels("too-many-bases").inc()
-
-    def _record_baseline(self, vnode: str, base: BaseId, batch: BatchInstalled) -> None:
-        failed = failures(batch)
-        for url, reply in failed[:FAILURES_RECORDED]:
-            message = f"baseline of {base}: {url} {describe(reply)}"
-            self.recorder.module(vnode, url, Remark(True, "BaselineInstallFailed", message))
-        log.info("baseline installed", base=base, modules=len(batch.items), failed=len(failed))
 
     def _answer(self, link: Link, base: BaseId, query: BaselineQuery, now: float) -> None:
         """Answer a starting base that asks for its modules, from the Deployments as they are.

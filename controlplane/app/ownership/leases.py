@@ -170,18 +170,17 @@ class LeaseKeeper:
         current = self.get(base)
         if not self.members.may_act():
             raise Transient("this replica is cut off from the cluster or from its member lease")
-        decision = rules.claim(
+        lease = rules.claim(
             current,
             fresh=self._fresh(base),
             unchanged_for=self._unchanged_for(current) if current is not None else 0.0,
             holder_gone=current is not None and self.orphaned(current),
         )
-        if isinstance(decision, rules.Wait):
+        if lease is None:
             return 0
-        lease = replace(decision.lease, transitions=max(decision.lease.transitions, above + 1))
-        create = isinstance(decision, rules.Create)
-        WRITES.labels("lease-create" if create else "lease-take").inc()
-        held = await (self.cluster.create_lease(lease) if create else self.cluster.update_lease(lease))
+        lease = replace(lease, transitions=max(lease.transitions, above + 1))
+        WRITES.labels("lease-create" if current is None else "lease-take").inc()
+        held = await (self.cluster.create_lease(lease) if current is None else self.cluster.update_lease(lease))
         before = self._terms.get(base)
         # Counted from before the write, so that we end before anyone else may begin.
         term = Term(base, held.transitions, held, renewed_at=now, modules=before.modules if before else None)
@@ -298,8 +297,8 @@ class LeaseKeeper:
         term.urgent = False
         try:
             WRITES.labels("lease-renew").inc()
-            renewed = rules.renewed(term.lease, renew_time=self._stamp())
-            term.lease = await self.cluster.update_lease(replace(renewed, annotations=term.news()))
+            renewed = replace(term.lease, renew_time=self._stamp(), annotations=term.news())
+            term.lease = await self.cluster.update_lease(renewed)
         except Conflict:
             current = self.get(term.base)
             if current is not None and not self._still_ours(term):

@@ -1,4 +1,4 @@
-"""Baselines: the modules that a starting base is given, and what became of them."""
+"""Baselines: the modules that a starting base is given."""
 
 from __future__ import annotations
 
@@ -9,14 +9,7 @@ from controlplane.app.ports import Cluster
 from controlplane.app.roster import Roster
 from controlplane.domain import contract
 from controlplane.domain.base.vnode import Profile, labels
-from controlplane.domain.facts import (
-    BaselineQuery,
-    BatchInstalled,
-    ClientCode,
-    Reply,
-    ReplyCode,
-    TunnelKind,
-)
+from controlplane.domain.facts import BaselineQuery, TunnelKind
 from controlplane.domain.identity import BaseId, node_name
 from controlplane.domain.objects import ModuleDeployment, Taint
 from controlplane.domain.workloads.baselines import Baseline, Offer
@@ -73,15 +66,3 @@ class Baselines:
             self._offered[key] = replace(deployment, resource_version="")
         if before != self._offered.get(key):
             self._offer = None
-
-
-def failures(batch: BatchInstalled) -> list[tuple[str, Reply]]:
-    """Return URL and reply of each module that is not there now; an empty URL stands for the batch as a whole."""
-    if not batch.items and batch.reply.code is not ReplyCode.SUCCESS:
-        return [("", batch.reply)]
-    return [(url, reply) for url, reply in batch.items if not _installed(reply)]
-
-
-def _installed(reply: Reply) -> bool:
-    """A module that was there before counts as installed."""
-    return reply.code is ReplyCode.SUCCESS or reply.client_code in (ClientCode.SUCCESS, ClientCode.REPEAT_BIZ)

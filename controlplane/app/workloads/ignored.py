@@ -13,7 +13,7 @@ from controlplane.app.policy import Policy
 from controlplane.app.ports import Cluster
 from controlplane.domain.objects import ModuleDeployment
 from controlplane.domain.remarks import Remark
-from controlplane.domain.workloads.deployments import Ignored, ignored
+from controlplane.domain.workloads.deployments import ignored
 
 TOGETHER = 0.3
 """Seconds in which changes gather before they are looked at."""
@@ -30,8 +30,8 @@ class IgnoredDeployments:
         self._policy = policy
         self._mine = mine
         self._changed: Subscription[str] = Subscription()
-        self._ignored: dict[str, tuple[ModuleDeployment, Ignored]] = {}
-        self._recorded: dict[str, tuple[str, Ignored]] = {}
+        self._ignored: dict[str, tuple[ModuleDeployment, Remark]] = {}
+        self._recorded: dict[str, tuple[str, Remark]] = {}
         """UID and what was recorded, by namespace/name."""
         cluster.deployments.subscribe(self._changed.note)
 
@@ -57,7 +57,7 @@ class IgnoredDeployments:
             deployment, why = self._ignored[key]
             if self._recorded.get(key) != (deployment.uid, why):
                 self._recorded[key] = deployment.uid, why
-                self._recorder.deployment(deployment, Remark(True, why.reason, why.message))
+                self._recorder.deployment(deployment, why)
 
-    def _why(self, deployment: ModuleDeployment) -> Ignored | None:
+    def _why(self, deployment: ModuleDeployment) -> Remark | None:
         return ignored(deployment, self._policy.env, peers_follow=self._policy.peers_follow)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
-from controlplane.domain.objects import Condition, ContainerStatus, Pod, PodStatus
+from controlplane.domain.objects import Condition, ContainerStatus, Pod, PodStatus, rfc3339
 
 REASON = "DeadlineExceeded"
 MESSAGE = "Pod was active on the node longer than the specified deadline"
@@ -40,10 +40,10 @@ def next_at(pods: Iterable[Pod], now: float, wall: float) -> float | None:
 
 def failed(pod: Pod, wall: float) -> PodStatus:
     """Return the status of a Pod that was active for too long."""
-    now = datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = rfc3339(wall)
     before = {condition.type: condition for condition in pod.status.conditions}
     changed = {
-        kind: Condition(kind, "False", "PodFailed", MESSAGE, _since(before.get(kind), now))
+        kind: Condition(kind, "False", "PodFailed", MESSAGE, now).after(before.get(kind))
         for kind in ("Ready", "ContainersReady")
     }
     kept = tuple(changed.pop(condition.type, condition) for condition in pod.status.conditions)
@@ -55,10 +55,6 @@ def failed(pod: Pod, wall: float) -> PodStatus:
         containers=tuple(_ended(status, now) for status in pod.status.containers),
         conditions=(*kept, *changed.values()),
     )
-
-
-def _since(before: Condition | None, now: str) -> str:
-    return before.last_transition_time if before is not None and before.status == "False" else now
 
 
 def _ended(status: ContainerStatus, now: str) -> ContainerStatus:

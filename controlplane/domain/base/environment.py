@@ -24,18 +24,6 @@ Env: TypeAlias = Iterable[tuple[str, str | FieldRef | ResourceRef]]
 _REFERENCE = re.compile(r"\$(?:(?P<escaped>\$)|\((?P<name>[^)]*)\))")
 _SUBSCRIPT = re.compile(r"(?P<path>metadata\.(?:labels|annotations))\['(?P<key>.*)'\]", re.DOTALL)
 _RESOURCE = re.compile(r"(?:limits|requests)\.(?:cpu|memory|ephemeral-storage|hugepages-.+)")
-_OF_EACH_POD = frozenset(
-    {
-        "metadata.name",
-        "metadata.uid",
-        "spec.nodeName",
-        "status.hostIP",
-        "status.hostIPs",
-        "status.podIP",
-        "status.podIPs",
-    }
-)
-_OF_THE_TEMPLATE = frozenset({"metadata.namespace", "spec.serviceAccountName"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +52,7 @@ class Place:
     memory: str = ""
 
 
-NO_PLACE = Place("")
-
-
-def facts_of(pod: Pod, place: Place = NO_PLACE) -> Facts:
+def facts_of(pod: Pod, place: Place = Place("")) -> Facts:
     """Return what is known of a Pod on a base."""
     return Facts(
         namespace=pod.namespace,
@@ -84,7 +69,7 @@ def facts_of(pod: Pod, place: Place = NO_PLACE) -> Facts:
 
 def is_known_field(path: str) -> bool:
     """Return whether a variable can refer to this field of the Pod."""
-    return path in _OF_EACH_POD or path in _OF_THE_TEMPLATE or _SUBSCRIPT.fullmatch(path) is not None
+    return path in _FIELDS or _SUBSCRIPT.fullmatch(path) is not None
 
 
 def is_known_resource(name: str) -> bool:
@@ -170,20 +155,21 @@ _FIELDS: Mapping[str, Callable[[Facts], str | None]] = {
     "metadata.name": lambda facts: facts.name,
     "metadata.uid": lambda facts: facts.uid,
     "metadata.namespace": lambda facts: facts.namespace,
-    "spec.nodeName": lambda facts: facts.node,
     "spec.serviceAccountName": lambda facts: facts.service_account,
+    "spec.nodeName": lambda facts: facts.node,
     "status.hostIP": lambda facts: facts.ip,
     "status.hostIPs": lambda facts: facts.ip,
     "status.podIP": lambda facts: facts.ip,
     "status.podIPs": lambda facts: facts.ip,
 }
+_OF_EACH_POD = _FIELDS.keys() - {"metadata.namespace", "spec.serviceAccountName"}
+"""Fields that differ from Pod to Pod of one template."""
 
 
 def _field(path: str, facts: Facts) -> str | None:
     subscript = _SUBSCRIPT.fullmatch(path)
     if subscript is None:
-        known = _FIELDS.get(path)
-        return known(facts) if known is not None else None
+        return _FIELDS[path](facts) if path in _FIELDS else None
     pairs = facts.labels if subscript["path"] == "metadata.labels" else facts.annotations
     return pairs.get(subscript["key"], "")
 

@@ -4,23 +4,22 @@ Silence counts only while the base could have been seen:
 
     silent(now) = now - max(last evidence, begin of our term, tunnel up again)
 
-While the tunnel is down nothing is concluded; the clock starts again when it is
-back. Dead follows unreachable, and is never concluded while removals are frozen
-because too many bases fell silent together.
+While the tunnel is down nothing is concluded; the clock starts again when it is back. Dead follows unreachable, and is
+never concluded while removals are frozen because too many bases fell silent together.
 
-A base that sends heartbeats but cannot be commanded is of no use: commands that fail count like
-silence, from the last one that was answered. It is not dead while it sends heartbeats, and
-nothing is concluded while commands to most bases fail: then the fault is ours.
+A base that sends heartbeats but cannot be commanded is of no use: commands that fail count like silence, from the last
+one that was answered. It is not dead while it sends heartbeats, and nothing is concluded while commands to most bases
+fail: then the fault is ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeVar
 
-T = TypeVar("T", bound=Hashable)
+from controlplane.domain.base.state import Base
+from controlplane.domain.facts import TunnelKind
 
 
 class Verdict(Enum):
@@ -48,17 +47,14 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """Monotonic times: when our term began, when the base was last seen, when the tunnel came (None: it is down).
+class Outage:
+    """Faults of most bases at once, which are likely ours: nothing is removed, and failed commands prove nothing.
 
-    last_answered is when it last answered a command; failing: the last one failed.
+    commands_fail says so in words, and is empty while commands arrive.
     """
 
-    term_began: float
-    last_heard: float
-    tunnel_up_since: float | None
-    last_answered: float = 0.0
-    failing: bool = False
+    removals_frozen: bool = False
+    commands_fail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,48 +67,38 @@ class Judgement:
 
 
 def judge(
-    evidence: Evidence, *, now: float, patience: Patience, removals_frozen: bool, commands_fail: bool = False
+    base: Base, up_since: Mapping[TunnelKind, float], *, now: float, patience: Patience, outage: Outage
 ) -> Judgement:
-    """Judge a base. commands_fail says that commands to most bases fail."""
-    if evidence.tunnel_up_since is None:
-        return Judgement(Verdict.UNHEARD, max(evidence.last_heard, evidence.term_began), None)
-    since = max(evidence.last_heard, evidence.term_began, evidence.tunnel_up_since)
+    """Judge a base; up_since says since when each tunnel is up that is up."""
+    signs, term_began, tunnel_up = base.signs, base.term_began, _tunnel_up_since(base, up_since, patience)
+    if tunnel_up is None:
+        return Judgement(Verdict.UNHEARD, max(signs.last_seen, term_began), None)
+    since = max(signs.last_seen, term_began, tunnel_up)
     silent = now - since
     if silent < patience.unreachable:
         silent_at = since + patience.unreachable
-        if not evidence.failing:
+        if not signs.failing:
             return Judgement(Verdict.ALIVE, since, silent_at)
-        unanswered = max(evidence.last_answered, evidence.term_began, evidence.tunnel_up_since)
+        unanswered = max(signs.last_answered, term_began, tunnel_up)
         one_way_at = unanswered + patience.unreachable
         if now < one_way_at:
             return Judgement(Verdict.ALIVE, since, min(silent_at, one_way_at))
-        return Judgement(Verdict.ALIVE if commands_fail else Verdict.ONE_WAY, unanswered, silent_at)
+        return Judgement(Verdict.ALIVE if outage.commands_fail else Verdict.ONE_WAY, unanswered, silent_at)
     if silent < patience.dead:
         return Judgement(Verdict.UNREACHABLE, since, since + patience.dead)
-    if removals_frozen:
-        return Judgement(Verdict.UNREACHABLE, since, None)
-    return Judgement(Verdict.DEAD, since, None)
+    return Judgement(Verdict.UNREACHABLE if outage.removals_frozen else Verdict.DEAD, since, None)
 
 
-def tunnel_up_since(
-    seen: Mapping[T, float], up_since: Mapping[T, float], *, current: T, patience: Patience
-) -> float | None:
+def _tunnel_up_since(base: Base, up_since: Mapping[TunnelKind, float], patience: Patience) -> float | None:
     """Return since when the base could be seen at all; None while none of its tunnels is up.
 
     Its tunnels are the current one and those that showed life not long before its last sign: silence on a tunnel that
     it never uses says nothing.
     """
+    seen = base.signs.seen_over
     last = max(seen.values(), default=0.0)
-    used = {kind for kind, at in seen.items() if last - at < patience.dead} or {current}
+    used = {kind for kind, at in seen.items() if last - at < patience.dead} or {base.profile.tunnel}
     return max((up_since[kind] for kind in used if kind in up_since), default=None)
-
-
-def choose_tunnel(seen: Mapping[T, float], up: Container[T], *, current: T, now: float, patience: Patience) -> T:
-    """Return the tunnel to use: the current one as long as it is up and shows life, else the liveliest."""
-    if current in up and now - seen.get(current, now) < patience.unreachable:
-        return current
-    alive = {kind: at for kind, at in seen.items() if kind in up and now - at < patience.unreachable}
-    return max(alive, key=lambda kind: alive[kind], default=current)
 
 
 MASS_SILENCE_SHARE = 0.55

@@ -1,12 +1,11 @@
 """The modules of one base: what is known, what is under way, what to do next.
 
-State is immutable; each function returns the next one. Guarantees, for every
-interleaving of lists, results, losses and changes of mind:
+State is immutable; each function returns the next one. Guarantees, for every interleaving of lists, results, losses and
+changes of mind:
 
 - one order under way per module name, at most ``Policy.orders`` per base;
-- after an order on a name ended, or its outcome was lost, no further order on
-  that name before a complete list that was asked for afterwards arrived
-  (``needs`` holds the epoch that such a list carries at least);
+- after an order on a name ended, or its outcome was lost, no further order on that name before a complete list that was
+  asked for afterwards arrived (``needs`` holds the epoch that such a list carries at least);
 - nothing is concluded from partial lists or from silence.
 """
 
@@ -16,14 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from controlplane.domain.base.releases import UNKNOWN, Release
-from controlplane.domain.facts import (
-    Module,
-    ModuleList,
-    ModuleSpec,
-    ModuleState,
-    Order,
-    Verb,
-)
+from controlplane.domain.facts import Module, ModuleList, ModuleSpec, ModuleState, Order, Verb
 from controlplane.domain.identity import ModuleKey, OrderId
 
 LISTED = frozenset({ModuleState.RESOLVED, ModuleState.ACTIVATED, ModuleState.DEACTIVATED, ModuleState.BROKEN})
@@ -117,10 +109,6 @@ class Modules:
         """The base itself said, after our last order, that the module is not there."""
         return self.settled(key.name) and key not in self.present
 
-    def serves_one(self, flight: InFlight) -> bool:
-        """The module was installed with no other version in its way."""
-        return flight.verb is Verb.INSTALL and flight.spec.key.name in self.alone
-
     def orders(self) -> frozenset[OrderId]:
         """Return the orders under way."""
         return frozenset(flight.order_id for flight in self.in_flight.values())
@@ -132,20 +120,17 @@ NO_MODULES = Modules()
 
 def take_list(state: Modules, listed: ModuleList) -> Modules:
     """Take a module list. Names with an order under way, or that need a newer list, keep what is known."""
-    if not listed.complete or (not state.listed and listed.epoch < state.begins):
+    if not listed.complete or (not state.listed and (listed.unchanged or listed.epoch < state.begins)):
         return state
-    if listed.epoch > state.list_epoch and (state.listed or not listed.unchanged):
+    if listed.epoch > state.list_epoch:
         state = replace(state, list_epoch=listed.epoch)
+    needs = {name: epoch for name, epoch in state.needs.items() if epoch > listed.epoch}
     if listed.unchanged:
         # The same list as before answers a newer question.
-        if not state.listed:
-            return state
-        needs = {name: epoch for name, epoch in state.needs.items() if epoch > listed.epoch}
-        return state if len(needs) == len(state.needs) else replace(state, needs=needs)
-    kept = set(state.in_flight) | {name for name, epoch in state.needs.items() if epoch > listed.epoch}
+        return replace(state, needs=needs) if needs != state.needs else state
+    kept = state.in_flight.keys() | needs.keys()
     present = {key: module for key, module in state.present.items() if key.name in kept}
     present |= {m.key: m for m in listed.modules if m.key.name not in kept and m.state in LISTED}
-    needs = {name: epoch for name, epoch in state.needs.items() if epoch > listed.epoch}
     troubles = {
         key: trouble for key, trouble in state.troubles.items() if key.name in kept or not _cured(trouble, present)
     }
@@ -270,14 +255,7 @@ def adopt(state: Modules, wanted: Mapping[ModuleKey, Release]) -> Modules:
 
 def installed_before(state: Modules, keys: Iterable[ModuleKey], now: float) -> Modules:
     """Take note of what an order of an earlier term installed: that term may have ended before it recorded it."""
-    new = [key for key in keys if key not in state.owned]
-    if not new:
-        return state
-    return replace(
-        state,
-        owned={**state.owned, **dict.fromkeys(new, UNKNOWN)},
-        awaited={**state.awaited, **dict.fromkeys(new, now + MAY_STILL_COME)},
-    )
+    return remember(state, dict.fromkeys(keys, UNKNOWN), now)
 
 
 def record_of(state: Modules) -> Mapping[ModuleKey, Release]:
@@ -288,5 +266,6 @@ def record_of(state: Modules) -> Mapping[ModuleKey, Release]:
 
 def remember(state: Modules, recorded: Mapping[ModuleKey, Release], now: float) -> Modules:
     """Take over what an earlier term recorded as ours; its installs may still be under way in the base."""
-    awaited = dict.fromkeys(recorded, now + MAY_STILL_COME)
-    return replace(state, owned=dict(recorded), awaited=awaited)
+    new = {key: release for key, release in recorded.items() if key not in state.owned}
+    awaited = dict.fromkeys(new, now + MAY_STILL_COME)
+    return replace(state, owned={**state.owned, **new}, awaited={**state.awaited, **awaited}) if new else state

@@ -53,9 +53,10 @@ def end(
 
     restarts is how many failures the Pods of the modules show already.
     """
+    restarts = restarts or {}
     flights = [flight for flight in state.in_flight.values() if flight.order_id == result.order_id]
     if not flights:
-        return _late(state, result, now, chance, restarts or {})
+        return _late(state, result, now, chance, restarts)
     names = {flight.spec.key.name for flight in flights}
     epoch = state.epoch + 1
     state = replace(
@@ -67,12 +68,12 @@ def end(
     ended = []
     for flight in flights:
         meant = _meaning(flight, result.outcome, batch=len(flights) > 1)
-        if meant.module is not None and meant.module.state is ModuleState.DEACTIVATED and state.serves_one(flight):
-            meant = Meaning(
-                Effect.FAILED, meant.module, "Deactivated", "the base started it, but keeps it out of service"
-            )
-        shown = (restarts or {}).get(flight.spec.key, 0)
-        state = _note_trouble(state, flight, meant, result.outcome, now, chance, shown)
+        out_of_service = meant.module is not None and meant.module.state is ModuleState.DEACTIVATED
+        if out_of_service and flight.spec.key.name in state.alone:
+            # It was installed with no other version in its way.
+            message = "the base started it, but keeps it out of service"
+            meant = replace(meant, effect=Effect.FAILED, reason="Deactivated", message=message)
+        state = _note_trouble(state, flight, meant, result.outcome, now, chance, restarts)
         state = _note_effect(state, flight, meant, result.outcome, now)
         ended.append(Ended(flight.verb, flight.spec, meant, now - flight.sent_at))
     if isinstance(result.outcome, OutcomeUnknown):
@@ -96,26 +97,49 @@ def _late(
         overtaken = key.name in state.in_flight or (module is not None and module.state is ModuleState.ACTIVATED)
         if meant.effect not in _TRIED or overtaken or (trouble is not None and trouble.spec != flight.spec):
             continue
-        state = _note_trouble(state, flight, meant, result.outcome, now, chance, restarts.get(key, 0))
+        state = _note_trouble(state, flight, meant, result.outcome, now, chance, restarts)
         ended.append(Ended(flight.verb, flight.spec, meant, now - flight.sent_at))
     given_up = tuple(flight for flight in state.given_up if flight.order_id != result.order_id)
     return replace(state, epoch=state.epoch + 1, given_up=given_up), tuple(ended)
 
 
 def _note_trouble(
-    state: Modules, flight: InFlight, meant: Meaning, outcome: Outcome, now: float, chance: float, shown: int
+    state: Modules,
+    flight: InFlight,
+    meant: Meaning,
+    outcome: Outcome,
+    now: float,
+    chance: float,
+    restarts: Mapping[ModuleKey, int],
 ) -> Modules:
-    key = flight.spec.key
-    troubles = dict(state.troubles)
-    trouble = _trouble(flight, meant, outcome, troubles.get(key), now, chance, shown)
-    if trouble is not None:
-        troubles[key] = trouble
-    elif key in troubles and (flight.verb is not Verb.UNINSTALL or troubles[key].verb is Verb.UNINSTALL):
+    key, before = flight.spec.key, state.troubles.get(flight.spec.key)
+    if meant.effect is Effect.DONE and (flight.verb is Verb.UNINSTALL or meant.module is not None):
         # Removing a broken leftover does not make a failed install forgotten.
-        del troubles[key]
-    else:
-        return state
-    return replace(state, troubles=troubles)
+        if flight.verb is Verb.UNINSTALL and before is not None and before.verb is not Verb.UNINSTALL:
+            return state
+        return replace(state, troubles=_without(state.troubles, key)) if before is not None else state
+    if before is None or (before.verb, before.spec) != (flight.verb, flight.spec):
+        before = Trouble(flight.verb, flight.spec, not_before=None)
+    trouble = replace(before, restarts=max(before.restarts, restarts.get(key, 0)))
+    if meant.reason:
+        trouble = replace(trouble, reason=meant.reason, message=meant.message)
+    if meant.effect in _TRIED:
+        trouble = replace(trouble, failures=trouble.failures + 1, restarts=trouble.restarts + 1)
+    not_before: float | None
+    match meant.effect:
+        case Effect.PERMANENT:
+            not_before = None
+        case Effect.FAILED:
+            pace = CONTEXT_PATH if meant.reason == CONTEXT_PATH_TAKEN else CRASH_LOOP
+            not_before = now + pace.delay(trouble.failures, chance)
+        case Effect.ALONE:
+            not_before = now
+        case _:
+            # Refused, busy, or the list decides; it may contradict the reply, which must not make a fast loop.
+            trouble = replace(trouble, refusals=trouble.refusals + 1)
+            pace = QUICK if isinstance(outcome, Refused) else LOOK_AGAIN
+            not_before = now + pace.delay(trouble.refusals, chance)
+    return replace(state, troubles={**state.troubles, key: replace(trouble, not_before=not_before)})
 
 
 def _note_effect(state: Modules, flight: InFlight, meant: Meaning, outcome: Outcome, now: float) -> Modules:
@@ -141,12 +165,7 @@ def _note_install(state: Modules, flight: InFlight, meant: Meaning, outcome: Out
         present = dict(state.present)
         if meant.module is not None and meant.module.state in LISTED:
             present[key] = meant.module
-        return replace(
-            state,
-            present=present,
-            owned=owned,
-            failed=state.failed - {key},
-        )
+        return replace(state, present=present, owned=owned, failed=state.failed - {key})
     if isinstance(outcome, OutcomeUnknown) or meant.effect is Effect.BUSY:
         # It may still be under way.
         awaited = {**state.awaited, key: now + MAY_STILL_COME}
@@ -190,42 +209,6 @@ def _meaning(flight: InFlight, outcome: Outcome, *, batch: bool) -> Meaning:
     if isinstance(outcome, Reply) and not batch:
         return meaning(flight.verb, key, outcome)
     return batch_meaning(key, flight.spec.url, outcome)
-
-
-def _trouble(
-    flight: InFlight,
-    meant: Meaning,
-    outcome: Outcome,
-    before: Trouble | None,
-    now: float,
-    chance: float,
-    shown: int,
-) -> Trouble | None:
-    if before is not None and (before.spec != flight.spec or before.verb is not flight.verb):
-        before = None
-    failures = before.failures if before else 0
-    refusals = before.refusals if before else 0
-    restarts = max(shown, before.restarts if before else 0)
-    not_before: float | None
-    if meant.effect is Effect.DONE and (flight.verb is Verb.UNINSTALL or meant.module is not None):
-        return None
-    if meant.effect is Effect.PERMANENT:
-        failures, restarts, not_before = failures + 1, restarts + 1, None
-    elif meant.effect is Effect.FAILED:
-        failures, restarts = failures + 1, restarts + 1
-        pace = CONTEXT_PATH if meant.reason == CONTEXT_PATH_TAKEN else CRASH_LOOP
-        not_before = now + pace.delay(failures, chance)
-    elif meant.effect is Effect.ALONE:
-        not_before = now
-    else:
-        # Refused, busy, or the list decides; it may contradict the reply, which must not make a fast loop.
-        refusals += 1
-        pace = QUICK if isinstance(outcome, Refused) else LOOK_AGAIN
-        not_before = now + pace.delay(refusals, chance)
-    reason, message = meant.reason, meant.message
-    if not reason and before is not None:
-        reason, message = before.reason, before.message
-    return Trouble(flight.verb, flight.spec, not_before, reason, message, failures, refusals, restarts)
 
 
 def installed(outcome: Outcome) -> tuple[ModuleKey, ...]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
-from controlplane.domain.base.modules import Modules, Trouble
+from controlplane.domain.base.modules import Modules
 from controlplane.domain.base.releases import MISTAKEN, UNKNOWN, Release, outdated
 from controlplane.domain.base.wishes import Wish, exclusive
 from controlplane.domain.facts import Module, ModuleSpec, ModuleState, Verb
@@ -39,14 +39,6 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Abilities:
-    """What the base can do over the tunnel that is used now: batches of installs, and switching versions."""
-
-    batch: bool = False
-    switch: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class Intent:
     """An order for one module, to be given for a Pod (a UID; empty for an uninstall)."""
 
@@ -71,9 +63,12 @@ class Plan:
 
 
 def plan(
-    state: Modules, wanted: Sequence[Wish], *, now: float, policy: Policy, abilities: Abilities = Abilities()
+    state: Modules, wanted: Sequence[Wish], *, now: float, policy: Policy, batches: bool = False, switches: bool = True
 ) -> Plan:
-    """Return the orders that bring the base nearer to what is wanted, oldest wish first."""
+    """Return the orders that bring the base nearer to what is wanted, oldest wish first.
+
+    batches and switches say whether the base takes such orders over the tunnel that is used now.
+    """
     if not state.listed:
         return Plan((), None, state.orphan_since, state.alone)
     groups: dict[str, _Group] = defaultdict(_Group)
@@ -85,13 +80,15 @@ def plan(
         side[wish.spec.key] = wish
     for key, module in state.present.items():
         groups[key.name].present[key] = module
-    planner = _Planner(state, now, policy, abilities)
+    planner = _Planner(state, now, policy, switches=switches)
     intents = []
     for name, group in groups.items():
         planner.note_orphans(group)
-        if state.settled(name) and not planner.held(name) and (intent := planner.next_order(name, group)) is not None:
+        # What is held a starting base may be installing by itself.
+        free = state.settled(name) and planner.reached(state.held.get(name, now))
+        if free and (intent := planner.next_order(name, group)) is not None:
             intents.append(intent)
-    orders = _batched(intents, state) if abilities.batch else tuple((intent,) for intent in intents)
+    orders = _batched(intents, state) if batches else tuple((intent,) for intent in intents)
     room = max(policy.orders - len(state.orders()), 0)
     alone = frozenset(name for name in planner.alone if name in groups)
     return Plan(orders[:room], planner.wake_at, planner.orphan_since, alone)
@@ -121,48 +118,42 @@ def _batched(intents: Sequence[Intent], state: Modules) -> tuple[tuple[Intent, .
     return tuple(orders)
 
 
+@dataclass(slots=True)
 class _Group:
     """Modules of one name: wanted (live), wanted by Pods that are being deleted (leaving), and present."""
 
-    __slots__ = ("leaving", "live", "present")
-
-    def __init__(self) -> None:
-        self.live: dict[ModuleKey, Wish] = {}
-        self.leaving: dict[ModuleKey, Wish] = {}
-        self.present: dict[ModuleKey, Module] = {}
-
-    def newest(self) -> Wish | None:
-        return next(reversed(self.live.values()), None)
+    live: dict[ModuleKey, Wish] = field(default_factory=dict)
+    leaving: dict[ModuleKey, Wish] = field(default_factory=dict)
+    present: dict[ModuleKey, Module] = field(default_factory=dict)
 
 
 class _Planner:
     """One run of plan: collects when to wake, and names of which the base cannot have two versions in service."""
 
-    def __init__(self, state: Modules, now: float, policy: Policy, abilities: Abilities) -> None:
+    def __init__(self, state: Modules, now: float, policy: Policy, *, switches: bool) -> None:
         self._state = state
         self._now = now
         self._policy = policy
-        self._abilities = abilities
+        self._switches = switches
         self.wake_at: float | None = None
         self.orphan_since: dict[ModuleKey, float] = {}
         self.alone = set(state.alone)
 
     def next_order(self, name: str, group: _Group) -> Intent | None:
         """Install what is missing, then put the newest wish in charge, then remove: so no version is missed."""
-        newest = group.newest()
+        newest = next(reversed(group.live.values()), None)
         if newest is not None and self._stuck(newest):
             self.alone.add(name)
         if newest is not None and (name in self.alone or any(exclusive(wish) for wish in group.live.values())):
             return self._replace(newest, group)
         return self._install(group) or self._switch(newest, group) or self._uninstall(group)
 
-    def held(self, name: str) -> bool:
-        """A starting base may be installing a module of this name by itself."""
-        until = self._state.held.get(name, self._now)
-        if until <= self._now:
-            return False
-        self._wake(until)
-        return True
+    def reached(self, at: float) -> bool:
+        """Return whether a time has come; if not, the next plan is to be made then at the latest."""
+        if at <= self._now:
+            return True
+        self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
+        return False
 
     def note_orphans(self, group: _Group) -> None:
         for key in group.present:
@@ -177,7 +168,7 @@ class _Planner:
         group.live = {key: newest}
         if module is not None and self._good(newest, module):
             return self._uninstall(group) or self._switch(newest, group)
-        if not self._ready(Verb.INSTALL, newest.spec, Verb.UNINSTALL):
+        if not self._ready(newest.spec, Verb.INSTALL, Verb.UNINSTALL):
             return None
         if module is not None:
             return None if module.state is ModuleState.RESOLVED else _removal(key)
@@ -198,9 +189,9 @@ class _Planner:
         for key, wish in group.live.items():
             module = group.present.get(key)
             if module is None:
-                if self._ready(Verb.INSTALL, wish.spec):
+                if self._ready(wish.spec, Verb.INSTALL):
                     return _installation(wish)
-            elif self._in_the_way(wish, module) and self._ready(Verb.INSTALL, wish.spec, Verb.UNINSTALL):
+            elif self._in_the_way(wish, module) and self._ready(wish.spec, Verb.INSTALL, Verb.UNINSTALL):
                 return _removal(key)
         return None
 
@@ -216,7 +207,7 @@ class _Planner:
         module = group.present.get(newest.spec.key)
         if module is None or module.state is not ModuleState.DEACTIVATED:
             return None
-        return Intent(Verb.SWITCH, newest.spec) if self._ready(Verb.SWITCH, newest.spec) else None
+        return Intent(Verb.SWITCH, newest.spec) if self._ready(newest.spec, Verb.SWITCH) else None
 
     def _uninstall(self, group: _Group) -> Intent | None:
         starting = any(
@@ -228,8 +219,9 @@ class _Planner:
             if starting and module.state is ModuleState.ACTIVATED:
                 continue  # It serves, and what takes its place does not yet.
             due = key in group.leaving or (self._ours(key) and self._orphan_due(key, group))
-            if due and self._ready(Verb.UNINSTALL, ModuleSpec(key, url="")):
-                return _removal(key)
+            removal = _removal(key)
+            if due and self._ready(removal.spec, Verb.UNINSTALL):
+                return removal
         return None
 
     def _stuck(self, wish: Wish) -> bool:
@@ -240,7 +232,7 @@ class _Planner:
             return False
         trouble = self._state.troubles.get(key)
         impossible = trouble is not None and trouble.verb is Verb.SWITCH and trouble.not_before is None
-        return not self._abilities.switch or impossible
+        return not self._switches or impossible
 
     def _outdated(self, wish: Wish) -> bool:
         return outdated(self._state.owned.get(wish.spec.key, UNKNOWN), wish.release)
@@ -256,25 +248,17 @@ class _Planner:
             return any(
                 module.state is ModuleState.ACTIVATED for live, module in group.present.items() if live in group.live
             )
-        due = self.orphan_since[key] + self._policy.orphan_grace
-        if due <= self._now:
-            return True
-        self._wake(due)
-        return False
+        return self.reached(self.orphan_since[key] + self._policy.orphan_grace)
 
-    def _ready(self, verb: Verb, spec: ModuleSpec, *more: Verb) -> bool:
+    def _ready(self, spec: ModuleSpec, *verbs: Verb) -> bool:
+        """No trouble with one of these orders keeps a module waiting."""
         trouble = self._state.troubles.get(spec.key)
-        if trouble is None or not any(_applies(trouble, one, spec) for one in (verb, *more)):
+        if trouble is None or trouble.verb not in verbs:
             return True
-        if trouble.not_before is None:
-            return False
-        if trouble.not_before <= self._now:
+        if trouble.verb is not Verb.UNINSTALL and trouble.spec != spec:
+            # A wish that changed since is new and need not wait for what the old one did wrong.
             return True
-        self._wake(trouble.not_before)
-        return False
-
-    def _wake(self, at: float) -> None:
-        self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
+        return trouble.not_before is not None and self.reached(trouble.not_before)
 
 
 def _installation(wish: Wish) -> Intent:
@@ -283,8 +267,3 @@ def _installation(wish: Wish) -> Intent:
 
 def _removal(key: ModuleKey) -> Intent:
     return Intent(Verb.UNINSTALL, ModuleSpec(key, url=""))
-
-
-def _applies(trouble: Trouble, verb: Verb, spec: ModuleSpec) -> bool:
-    """A wish that changed since is new and need not wait for what the old one did wrong."""
-    return trouble.verb is verb and (verb is Verb.UNINSTALL or trouble.spec == spec)

@@ -307,12 +307,3 @@ def _text(value: object) -> str:
 def top_level(fields: Iterable[Field]) -> frozenset[str]:
     """Return the names of a table's fields without what is inside them."""
     return frozenset(field.path.partition(".")[0] for field in fields)
-
-
-def inside(fields: Iterable[Field], path: str) -> frozenset[str]:
-    """Return the names that a table has directly inside a path."""
-    return top_level(
-        Field(field.path.removeprefix(f"{path}."), field.treatment, field.note)
-        for field in fields
-        if field.path.startswith(f"{path}.")
-    )

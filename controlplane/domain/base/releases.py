@@ -1,16 +1,14 @@
 """Which release of a module a base has, and whether a Pod wants another one.
 
-Name and version do not identify the content: a Pod's image can be changed
-in place while BIZ_VERSION stays, and teams release the same version again. So what
-was installed is remembered with the module, as a digest of where it came from and,
-for the strategy ``force``, with the Pod that it was installed for:
+Name and version do not identify the content: a Pod's image can be changed in place while BIZ_VERSION stays, and teams
+release the same version again. So what was installed is remembered with the module, as a digest of where it came from
+and, for the strategy ``force``, with the Pod that it was installed for:
 
     same digest, no force      the module is shared, whoever wants it
     another digest             it is installed again for the newest Pod
     force, and a newer Pod     it is installed again for that Pod
 
-A module of which nothing is remembered (installed by a baseline, by hand, or by the
-original) is taken as it is.
+A module of which nothing is remembered (installed by a baseline, by hand, or by the original) is taken as it is.
 """
 
 from __future__ import annotations
@@ -89,11 +87,7 @@ def recorded(text: str) -> dict[ModuleKey, Release]:
     for name, value in items.items():
         key = parse_module_key(name)
         if key is not None and isinstance(value, str):
-            found[key] = _parse(value)
+            digest, _, asked_by = value.partition("/")
+            pod, _, created = asked_by.partition("/")
+            found[key] = Release(digest, pod, created)
     return found
-
-
-def _parse(text: str) -> Release:
-    digest, _, rest = text.partition("/")
-    pod, _, created = rest.partition("/")
-    return Release(digest, pod, created)

@@ -118,6 +118,18 @@ def _mismatch(key: ModuleKey, found: tuple[ModuleKey, ...], *, installed: bool) 
     return Meaning(Effect.PERMANENT, reason="IdentityMismatch", message=message, others=found if installed else ())
 
 
+def failures(batch: BatchInstalled) -> list[tuple[str, Reply]]:
+    """Return URL and reply of each module that is not there now; an empty URL stands for the batch as a whole."""
+    if not batch.items and batch.reply.code is not ReplyCode.SUCCESS:
+        return [("", batch.reply)]
+    return [(url, reply) for url, reply in batch.items if not _is_there(reply)]
+
+
+def _is_there(reply: Reply) -> bool:
+    """A module that was there before counts as installed."""
+    return reply.code is ReplyCode.SUCCESS or reply.client_code in (ClientCode.SUCCESS, ClientCode.REPEAT_BIZ)
+
+
 def batch_meaning(key: ModuleKey, url: str, outcome: Reply | BatchInstalled) -> Meaning:
     """Read what the answer to a batch says of the module that was to come from url.
 

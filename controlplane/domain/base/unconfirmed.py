@@ -26,7 +26,7 @@ UNWANTED = 10.0
 """Seconds for which an install that no Pod wants any more is awaited before the base is asked about it."""
 
 AGAIN = 15.0
-"""Seconds until an order that the base does work on is asked_before again."""
+"""Seconds until the base is asked again about an order that it works on."""
 
 
 def overdue(state: Modules, now: float) -> tuple[OrderId, ...]:
@@ -53,7 +53,7 @@ def unwanted(state: Modules, wanted: Set[tuple[ModuleSpec, Release]], now: float
 
 
 def ask_by(state: Modules, order_id: OrderId, at: float) -> Modules:
-    """Doubt an order at a certain time, unless it is or was asked_before earlier."""
+    """Doubt an order at a certain time, unless the base is or was asked about it earlier."""
     late = {
         n: replace(f, ask_at=at)
         for n, f in state.in_flight.items()
@@ -63,9 +63,9 @@ def ask_by(state: Modules, order_id: OrderId, at: float) -> Modules:
 
 
 def undelivered(state: Modules, listed: ModuleList, *, again_at: float) -> tuple[Modules, tuple[OrderId, ...]]:
-    """Return the asked_before orders of which this list shows that no answer need be awaited, to be given up as lost.
+    """Return the orders asked about of which this list shows that no answer need be awaited, to be given up as lost.
 
-    The base works on a module that is RESOLVED, so its order is asked_before again at again_at. In every other state
+    The base works on a module that is RESOLVED, so it is asked again about that order at again_at. In every other state
     there is nothing to lose: either the effect is there already, or sending the order again has it or is refused as a
     duplicate.
     """
@@ -73,8 +73,7 @@ def undelivered(state: Modules, listed: ModuleList, *, again_at: float) -> tuple
     if not asked or not listed.complete or listed.unchanged:
         return state, ()
     states = {module.key: module.state for module in listed.modules}
-    working = {n for n, f in asked.items() if states.get(f.spec.key) is ModuleState.RESOLVED}
-    busy = {asked[n].order_id for n in working}
+    busy = {f.order_id for f in asked.values() if states.get(f.spec.key) is ModuleState.RESOLVED}
     flights = {
         n: replace(f, asked=None, ask_at=again_at) if f.order_id in busy and n in asked else f
         for n, f in state.in_flight.items()

@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from controlplane.domain.base import modules, vnode
-from controlplane.domain.base.liveness import (
-    Evidence,
-    Patience,
-    Verdict,
-    choose_tunnel,
-    judge,
-    tunnel_up_since,
-)
+from controlplane.domain.base import modules
+from controlplane.domain.base.liveness import Outage, Patience, Verdict, judge
 from controlplane.domain.base.state import Base, Phase
-from controlplane.domain.base.vpod import rfc3339
 from controlplane.domain.facts import (
     BaselineQuery,
     BaseState,
@@ -31,25 +23,11 @@ from controlplane.domain.facts import (
     TunnelKind,
 )
 from controlplane.domain.identity import ModuleKey
-from controlplane.domain.objects import Pod
+from controlplane.domain.objects import Pod, rfc3339
 from controlplane.domain.remarks import Remark
 
 IMPOSTERS_KEPT = 16
 """Addresses that used the identity of a live base and are reported once each."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outage:
-    """Faults of most bases at once, which are likely ours: nothing is removed, and failed commands prove nothing.
-
-    commands_fail says so in words, and is empty while commands arrive.
-    """
-
-    removals_frozen: bool = False
-    commands_fail: str = ""
-
-
-NO_OUTAGE = Outage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +55,8 @@ class News:
     poll_failed: PollFailed | None = None
     seen_at: float | None = None
     answered_at: float | None = None
-    baseline_done: bool = False
+    baseline: BatchInstalled | None = None
+    """What became of what the base was given at its start."""
     fence_seen: int = 0
     given: tuple[ModuleKey, ...] = ()
     """Modules of a baseline that the base was given."""
@@ -106,7 +85,7 @@ class News:
             case FenceSeen():
                 self.fence_seen = max(self.fence_seen, fact.fence)
             case BatchInstalled():
-                self.baseline_done = True
+                self.baseline = fact
                 self._seen(source, now)
             case OrderResult():
                 # Alone it is no sign of life.
@@ -156,16 +135,22 @@ def alive(base: Base, news: News, *, at: float, wall: float, answered: bool = Fa
 def note_own_use(base: Base, pods: Sequence[Pod], now: float) -> Base:
     """Take what the base uses without its modules: known once it has answered both questions.
 
-    As long as Pods may come for modules of a baseline these cannot be counted.
+    Modules that are there count as what their Pods request, once for each module: for the scheduler these requests are
+    used, too. As long as Pods may come for modules of a baseline these cannot be counted.
     """
-    used = base.signs.metaspace_used
-    if base.profile.base_used is not None or used is None or not base.modules.listed:
+    used, known = base.signs.metaspace_used, base.modules
+    if base.profile.base_used is not None or used is None or not known.listed:
         return base
-    present, spared = base.modules.present.keys(), base.modules.spared
-    with_pods = {ModuleKey(container.name, container.version) for pod in pods for container in pod.containers}
-    if any(spared.get(key, now) > now for key in present - with_pods):
+    requested: dict[ModuleKey, int] = {}
+    for pod in pods:
+        for container in pod.containers:
+            key = ModuleKey(container.name, container.version)
+            if key in known.present:
+                requested[key] = max(requested.get(key, 0), container.memory)
+    if any(known.spared.get(key, now) > now for key in known.present.keys() - requested.keys()):
         return base
-    return replace(base, profile=replace(base.profile, base_used=vnode.own_use(used, present, pods)))
+    own = max(used - sum(requested.values()), 0)
+    return replace(base, profile=replace(base.profile, base_used=own))
 
 
 def not_ready_at_first(base: Base, why: str) -> Base:
@@ -175,10 +160,13 @@ def not_ready_at_first(base: Base, why: str) -> Base:
 
 
 def use_tunnel(base: Base, up_since: Mapping[TunnelKind, float], *, now: float, patience: Patience) -> Base:
-    """Use the tunnel that shows life; up_since has those that are up."""
-    profile = base.profile
-    chosen = choose_tunnel(base.signs.seen_over, up_since, current=profile.tunnel, now=now, patience=patience)
-    return base if chosen is profile.tunnel else replace(base, profile=replace(profile, tunnel=chosen))
+    """Use the same tunnel as long as it is up and shows life, else the liveliest; up_since has those that are up."""
+    seen, current = base.signs.seen_over, base.profile.tunnel
+    if current in up_since and now - seen.get(current, now) < patience.unreachable:
+        return base
+    live = {kind: at for kind, at in seen.items() if kind in up_since and now - at < patience.unreachable}
+    chosen = max(live, key=lambda kind: live[kind], default=current)
+    return base if chosen is current else replace(base, profile=replace(base.profile, tunnel=chosen))
 
 
 def seen_since_tunnel_up(base: Base, up_since: Mapping[TunnelKind, float]) -> bool:
@@ -194,7 +182,7 @@ def judged(
     now: float,
     wall: float,
     patience: Patience,
-    outage: Outage = NO_OUTAGE,
+    outage: Outage,
     has_node: bool,
     node_removed: bool,
 ) -> tuple[Base, float | None]:
@@ -207,21 +195,7 @@ def judged(
     # A Node that was removed by hand while its base is silent is not brought back.
     if base.phase is Phase.UNREACHABLE and node_removed:
         return replace(base, phase=Phase.DEAD, why="its Node was removed while it was silent"), None
-    signs, current = base.signs, base.profile.tunnel
-    evidence = Evidence(
-        base.term_began,
-        signs.last_seen,
-        tunnel_up_since(signs.seen_over, up_since, current=current, patience=patience),
-        signs.last_answered,
-        bool(signs.failing),
-    )
-    judgement = judge(
-        evidence,
-        now=now,
-        patience=patience,
-        removals_frozen=outage.removals_frozen,
-        commands_fail=bool(outage.commands_fail),
-    )
+    judgement = judge(base, up_since, now=now, patience=patience, outage=outage)
     silent = now - judgement.silent_since
     match judgement.verdict:
         case Verdict.DEAD:
@@ -231,7 +205,7 @@ def judged(
         case Verdict.ONE_WAY if base.phase is not Phase.UNREACHABLE:
             since, address = rfc3339(wall - silent), base.profile.address
             where = f"{address} does" if address.port else "it does"
-            why = f"it sends heartbeats, but {where} not answer commands since {since}: {signs.failing}"
+            why = f"it sends heartbeats, but {where} not answer commands since {since}: {base.signs.failing}"
             base = _unreachable(base, why)
         case Verdict.ALIVE if base.phase in (Phase.UNREACHABLE, Phase.DEAD) and _has_listed(base):
             base = replace(base, phase=Phase.READY, why="", modules=modules.recovered(base.modules))
@@ -305,13 +279,10 @@ def _take_health(base: Base, health: Health) -> Base:
     signs, profile = replace(base.signs, healthy=True), base.profile
     if health.state is BaseState.DEACTIVATED:
         signs = replace(signs, deactivated=True)
-    metaspace = health.metaspace or profile.metaspace
+    known = replace(profile, java_version=health.java_version or profile.java_version)
     if health.metaspace is not None:
         signs = replace(signs, metaspace_used=health.metaspace.used)
-    if profile.metaspace is not None and metaspace is not None and metaspace.max == profile.metaspace.max:
-        # Use moves all the time; only the limit is part of the Node.
-        metaspace = profile.metaspace
-    known = replace(profile, metaspace=metaspace, java_version=health.java_version or profile.java_version)
+        known = replace(known, metaspace=health.metaspace.max)
     return replace(base, signs=signs, profile=profile if known == profile else known)
 
 

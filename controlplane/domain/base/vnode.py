@@ -7,29 +7,32 @@ capacity is the JVM's limit, allocatable the limit less what the base itself use
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from controlplane.domain import contract
+from controlplane.domain import contract, quantities
 from controlplane.domain.base.environment import Place
 from controlplane.domain.endpoint import Endpoint
-from controlplane.domain.facts import Address, Heartbeat, Metaspace, TunnelKind
-from controlplane.domain.identity import BaseId, ModuleKey, node_name
-from controlplane.domain.objects import Condition, Node, NodeSpec, NodeStatus, Pod, Taint
+from controlplane.domain.facts import Address, Heartbeat, TunnelKind
+from controlplane.domain.identity import BaseId, node_name
+from controlplane.domain.objects import Condition, Node, NodeSpec, NodeStatus, Taint
 
 PODS = "65535"
 NO_ADDRESS = Address("", 0)
 """Of a base over MQTT, which nobody connects to, that does not know its own."""
 _NOTHING: Mapping[str, str] = {}
-TUNNEL_CONDITION = "TunnelAvailable"
+_WHOLE = re.compile(r"0|[0-9]{1,19}[KMGTPE]i")
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
-_KI = 1024
-_MEMORY_GRAIN = 1024 * _KI
+_MEMORY_GRAIN = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a base reports of itself; base_used is its own metaspace in bytes before modules, None when never seen."""
+    """What a base reports of itself.
+
+    metaspace is the JVM's limit in bytes, 0 or less without one, and base_used what the base itself uses of it before
+    modules; both are None when never seen.
+    """
 
     base: BaseId
     env: str
@@ -39,7 +42,7 @@ class Profile:
     cluster_name: str = ""
     host_name: str = ""
     address: Address = NO_ADDRESS
-    metaspace: Metaspace | None = None
+    metaspace: int | None = None
     base_used: int | None = None
     java_version: str = ""
 
@@ -85,6 +88,7 @@ def node_spec(
     kubelet is where the API server asks for logs, if anywhere; offered is what the Node has of resources that a base
     does not limit.
     """
+    capacity, allocatable = room(profile.metaspace, profile.base_used, offered)
     return NodeSpec(
         name=node_name(profile.base, profile.env),
         labels=labels(profile),
@@ -96,7 +100,17 @@ def node_spec(
             Taint(contract.TAINT_VIRTUAL_NODE, "True", "NoExecute"),
             Taint(contract.TAINT_NODE_ENV, profile.env, "NoExecute"),
         ),
-        status=_status(profile, standing, now, controller_version, kubelet, offered),
+        status=NodeStatus(
+            conditions=_conditions(profile, standing, now),
+            addresses=_addresses(profile, kubelet),
+            capacity=capacity,
+            allocatable=allocatable,
+            operating_system="linux",
+            architecture="java",
+            kubelet_version=f"module-controller-{controller_version}",
+            runtime_version=f"java://{profile.java_version}" if profile.java_version else "",
+            kubelet_port=kubelet.port if kubelet is not None else 0,
+        ),
     )
 
 
@@ -127,83 +141,38 @@ def _addresses(profile: Profile, kubelet: Endpoint | None) -> tuple[tuple[str, s
     return tuple((kind, address) for kind, address in addresses if address)
 
 
-def _status(
-    profile: Profile,
-    standing: Standing,
-    now: str,
-    controller_version: str,
-    kubelet: Endpoint | None,
-    offered: Mapping[str, str],
-) -> NodeStatus:
-    capacity, allocatable = room(profile.metaspace, profile.base_used, offered)
-    healthy = [
-        Condition(kind, "False", reason, message, now)
-        for kind, reason, message in (
-            ("MemoryPressure", "KubeletHasSufficientMemory", "metaspace is not watched for pressure"),
-            ("DiskPressure", "KubeletHasNoDiskPressure", "a base has no disk of its own"),
-            ("PIDPressure", "KubeletHasSufficientPID", "a base has no processes of its own"),
-            ("NetworkUnavailable", "RouteCreated", "a base uses its host's network"),
+def _conditions(profile: Profile, standing: Standing, now: str) -> tuple[Condition, ...]:
+    tunnel = standing.tunnel or f"the {profile.tunnel.value} tunnel is up"
+    return tuple(
+        Condition(kind, "True" if holds else "False", reason, message, now)
+        for kind, holds, reason, message in (
+            ("Ready", standing.ready, standing.reason, standing.message),
+            ("TunnelAvailable", not standing.tunnel, "TunnelDown" if standing.tunnel else "TunnelUp", tunnel),
+            ("MemoryPressure", False, "KubeletHasSufficientMemory", "metaspace is not watched for pressure"),
+            ("DiskPressure", False, "KubeletHasNoDiskPressure", "a base has no disk of its own"),
+            ("PIDPressure", False, "KubeletHasSufficientPID", "a base has no processes of its own"),
+            ("NetworkUnavailable", False, "RouteCreated", "a base uses its host's network"),
         )
-    ]
-    return NodeStatus(
-        conditions=(
-            Condition("Ready", "True" if standing.ready else "False", standing.reason, standing.message, now),
-            Condition(
-                TUNNEL_CONDITION,
-                "False" if standing.tunnel else "True",
-                "TunnelDown" if standing.tunnel else "TunnelUp",
-                standing.tunnel or f"the {profile.tunnel.value} tunnel is up",
-                now,
-            ),
-            *healthy,
-        ),
-        addresses=_addresses(profile, kubelet),
-        capacity=capacity,
-        allocatable=allocatable,
-        operating_system="linux",
-        architecture="java",
-        kubelet_version=f"module-controller-{controller_version}",
-        runtime_version=f"java://{profile.java_version}" if profile.java_version else "",
-        kubelet_port=kubelet.port if kubelet is not None else 0,
     )
 
 
 def room(
-    metaspace: Metaspace | None, base_used: int | None, offered: Mapping[str, str] = _NOTHING
+    metaspace: int | None, base_used: int | None, offered: Mapping[str, str] = _NOTHING
 ) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """Return capacity and allocatable.
 
     Memory is that of metaspace, or what is offered where the JVM has no limit; as long as the base has not reported
     which, or nothing is offered, there is no figure, rather than 0.
     """
-    rest = {"pods": PODS, **{name: size for name, size in offered.items() if name != "memory"}}
+    unlimited = {"pods": PODS, **offered}
+    if metaspace is not None and metaspace <= 0:
+        return unlimited, unlimited
+    rest = {name: size for name, size in unlimited.items() if name != "memory"}
     if metaspace is None:
         return rest, rest
-    if metaspace.max <= 0:
-        unlimited = {**rest, **({"memory": offered["memory"]} if "memory" in offered else {})}
-        return unlimited, unlimited
-    used = min(max(base_used or 0, 0), metaspace.max)
     # Rounded up to whole MiB so that a base's small movements are not worth a write.
-    used = min(-(-used // _MEMORY_GRAIN) * _MEMORY_GRAIN, metaspace.max)
-    return (
-        {**rest, "memory": quantity(metaspace.max)},
-        {**rest, "memory": quantity(metaspace.max - used)},
-    )
-
-
-def own_use(used: int, present: Collection[ModuleKey], pods: Iterable[Pod]) -> int:
-    """Return the bytes of metaspace that a base uses itself, of those used in all, both in bytes.
-
-    Modules that are there count as what their Pods request, once for each module: for the scheduler these requests are
-    used, too.
-    """
-    requested: dict[ModuleKey, int] = {}
-    for pod in pods:
-        for container in pod.containers:
-            key = ModuleKey(container.name, container.version)
-            if key in present:
-                requested[key] = max(requested.get(key, 0), container.memory)
-    return max(used - sum(requested.values()), 0)
+    used = min(-(-max(base_used or 0, 0) // _MEMORY_GRAIN) * _MEMORY_GRAIN, metaspace)
+    return {**rest, "memory": quantity(metaspace)}, {**rest, "memory": quantity(metaspace - used)}
 
 
 def place(profile: Profile) -> Place:
@@ -214,23 +183,12 @@ def place(profile: Profile) -> Place:
 
 def quantity(size: int) -> str:
     """Return bytes, rounded down to KiB, as the API server itself writes them, so that comparing texts suffices."""
-    size //= _KI
-    if not size:
-        return "0"
-    for suffix in ("Ki", "Mi", "Gi", "Ti", "Pi"):
-        if size % _KI:
-            return f"{size}{suffix}"
-        size //= _KI
-    return f"{size}Ei"
+    return quantities.shortest(size // 1024 * 1024, binary=True)
 
 
 def parse_quantity(text: str) -> int | None:
-    """Return the bytes of a quantity that quantity wrote, None for any other text."""
-    for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), start=1):
-        digits = text.removesuffix(suffix)
-        if digits != text:
-            return int(digits) * _KI**power if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
-    return 0 if text == "0" else None
+    """Return the bytes of a quantity such as quantity writes, None for any other text."""
+    return int(quantities.parse(text) or 0) if _WHOLE.fullmatch(text) else None
 
 
 def metadata_differs(node: Node, spec: NodeSpec) -> bool:
@@ -248,22 +206,10 @@ def status_to_write(current: NodeStatus, wanted: NodeStatus) -> NodeStatus | Non
     Conditions that are not ours are left to others.
     """
     before = {condition.type: condition for condition in current.conditions}
-    conditions = tuple(_carried(condition, before.get(condition.type)) for condition in wanted.conditions)
+    conditions = tuple(condition.after(before.get(condition.type)) for condition in wanted.conditions)
     wanted = replace(wanted, conditions=conditions)
-    same = replace(
-        current,
-        conditions=tuple(before[c.type] for c in wanted.conditions if c.type in before),
-        capacity=dict(current.capacity),
-        allocatable=dict(current.allocatable),
-    )
-    as_dicts = replace(wanted, capacity=dict(wanted.capacity), allocatable=dict(wanted.allocatable))
-    return None if same == as_dicts else wanted
-
-
-def _carried(wanted: Condition, before: Condition | None) -> Condition:
-    if before is None or before.status != wanted.status or not before.last_transition_time:
-        return wanted
-    return replace(wanted, last_transition_time=before.last_transition_time)
+    same = replace(current, conditions=tuple(before[c.type] for c in conditions if c.type in before))
+    return None if same == wanted else wanted
 
 
 def ready_condition(node: Node) -> Condition | None:
@@ -309,32 +255,23 @@ def profile_of(node: Node, base: BaseId, env: str, *, kubelet_ip: str = "") -> P
     address = address_of(node, kubelet_ip)
     if address is None:
         return None
+    labels, status = node.labels, node.status
     named = node.annotations.get(contract.ANNOTATION_TUNNEL, "")
-    likely = TunnelKind.HTTP if address.port or node.labels.get(contract.BASE_TUNNEL_PORT) else TunnelKind.MQTT
+    likely = TunnelKind.HTTP if address.port or labels.get(contract.BASE_TUNNEL_PORT) else TunnelKind.MQTT
+    capacity = parse_quantity(status.capacity.get("memory", ""))
+    allocatable = parse_quantity(status.allocatable.get("memory", ""))
+    # As long as it is not known what the base uses itself, all of the capacity is allocatable.
+    base_used = capacity - allocatable if capacity is not None and allocatable is not None else 0
     return Profile(
         base=base,
         env=env,
-        name=node.labels.get(contract.BASE_NAME, ""),
-        version=node.labels.get(contract.BASE_VERSION, ""),
-        cluster_name=node.labels.get(contract.BASE_CLUSTER_NAME, ""),
-        host_name=node.labels.get(contract.BASE_HOST_NAME, ""),
+        name=labels.get(contract.BASE_NAME, ""),
+        version=labels.get(contract.BASE_VERSION, ""),
+        cluster_name=labels.get(contract.BASE_CLUSTER_NAME, ""),
+        host_name=labels.get(contract.BASE_HOST_NAME, ""),
         address=address,
         tunnel=next((kind for kind in TunnelKind if kind.value == named), likely),
-        java_version=node.status.runtime_version.removeprefix("java://"),
-        metaspace=_metaspace_of(node),
-        base_used=_base_used_of(node),
+        java_version=status.runtime_version.removeprefix("java://"),
+        metaspace=capacity,
+        base_used=base_used if base_used > 0 else None,
     )
-
-
-def _metaspace_of(node: Node) -> Metaspace | None:
-    capacity = parse_quantity(node.status.capacity.get("memory", ""))
-    return None if capacity is None else Metaspace(used=0, committed=0, max=capacity)
-
-
-def _base_used_of(node: Node) -> int | None:
-    capacity, allocatable = (
-        parse_quantity(node.status.capacity.get("memory", "")),
-        parse_quantity(node.status.allocatable.get("memory", "")),
-    )
-    # As long as it is not known what the base uses itself, all of the capacity is allocatable.
-    return None if capacity is None or allocatable is None or allocatable >= capacity else capacity - allocatable

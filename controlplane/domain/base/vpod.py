@@ -6,9 +6,8 @@ nothing is written twice and a status that somebody else changed is put right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TypeAlias
 
 from controlplane.domain.base import deadline
@@ -18,8 +17,9 @@ from controlplane.domain.base.wishes import Wish, exclusive, unusable
 from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
 from controlplane.domain.facts import InstallStrategy, Module, ModuleState, Verb
 from controlplane.domain.identity import ModuleKey
-from controlplane.domain.objects import Condition, Container, ContainerStatus, OtherContainer, Pod, PodStatus
-from controlplane.domain.probes import NO_PROBES, Reading, first
+from controlplane.domain.objects import Condition, Container, ContainerStatus, OtherContainer, Pod, PodStatus, rfc3339
+from controlplane.domain.probes import Reading, first
+from controlplane.domain.remarks import Remark
 
 SHOW_PROGRESS_AFTER = 2.0
 """Seconds that an order is under way before its progress is worth a write."""
@@ -44,11 +44,6 @@ class Host:
     unreachable: str = ""
 
 
-def rfc3339(seconds: float) -> str:
-    """Return a time as Kubernetes writes it, to the second."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def pod_status(
     pod: Pod,
     modules: Modules,
@@ -70,34 +65,29 @@ def pod_status(
     if deadline.remaining(pod, wall) == 0:
         return deadline.failed(pod, wall)
     before = {status.name: status for status in pod.status.containers}
-    containers = tuple(
-        _container(pod, container, before.get(container.name), modules, releases, superseded, now, wall)
-        for container in pod.containers
-    )
-    probed = {
-        container.name: _reading(container, status, before.get(container.name), readings.get((pod.uid, status.name)))
-        for container, status in zip(pod.containers, containers, strict=True)
-        if status.kind == "running"
-    }
-    containers = tuple(
-        replace(status, started=probed[status.name].started, ready=probed[status.name].ready)
-        if status.name in probed
-        else status
-        for status in containers
-    )
-    ready_text = _not_ready(containers, host, {name: reading.why for name, reading in probed.items()})
+    containers, probed = [], {}
+    for container in pod.containers:
+        shown = before.get(container.name, ContainerStatus(container.name))
+        status = _container(pod, container, shown, modules, releases, superseded, now, wall)
+        if status.kind == "running":
+            reading = _reading(container, status, shown, readings.get((pod.uid, container.name)))
+            status = replace(status, started=reading.started, ready=reading.ready)
+            probed[container.name] = reading.why
+        containers.append(status)
+    # Phases do not go back: a module that broke leaves its Pod Running and not Ready.
+    running = pod.status.phase == "Running" or bool(probed)
     start_time = pod.status.start_time or rfc3339(wall)
     wanted = replace(
         pod.status,
-        phase=_phase(pod.status.phase, containers),
+        phase="Running" if running else "Pending",
         reason="",
         message="",
         pod_ip=host.ip or pod.status.pod_ip,
         host_ip=host.ip or pod.status.host_ip,
         start_time=start_time,
-        containers=containers,
+        containers=tuple(containers),
         others=tuple(_not_run(other, start_time) for other in pod.others),
-        conditions=_conditions(pod, containers, ready_text, rfc3339(wall)),
+        conditions=_conditions(pod, _not_ready(containers, host, probed), rfc3339(wall)),
     )
     return None if _same(wanted, pod.status) else wanted
 
@@ -105,6 +95,25 @@ def pod_status(
 def _same(one: PodStatus, other: PodStatus) -> bool:
     """The order of conditions alone is not worth a write."""
     return set(one.conditions) == set(other.conditions) and one == replace(other, conditions=one.conditions)
+
+
+def remarks(pod: Pod, written: PodStatus) -> Iterator[Remark]:
+    """Yield what is to be said by Events now that this status was written to the Pod, which still shows the last one.
+
+    Each remark is made once for as long as it holds: what the Pod's status shows already has been said.
+    """
+    before = {status.name: status for status in (*pod.status.containers, *pod.status.others)}
+    after = {status.name: status for status in (*written.containers, *written.others)}
+    for container in pod.containers:
+        last, status = before.get(container.name), after.get(container.name)
+        if status is None or not unusable(pod, container):
+            continue
+        if last is None or (last.reason, last.message) != (status.reason, status.message):
+            yield Remark(True, status.reason, f"{container.name}: {status.message}")
+    if written.phase == "Failed" and pod.status.phase != "Failed":
+        yield Remark(True, written.reason, written.message)
+    if pod.ignored and not after.keys() <= before.keys():
+        yield Remark(False, "FieldsIgnored", pod.ignored)
 
 
 def next_progress(pods: Sequence[Pod], modules: Modules, now: float) -> float | None:
@@ -157,8 +166,9 @@ def _gives_way(older: Wish, newest: Wish, modules: Modules, alone: frozenset[str
     key = newest.spec.key
     if older.spec.key != key and key.name in alone:
         return True
+    module = modules.present.get(key)
     # Of Pods that were created in the same second neither is known to be the newer one.
-    if older.created == newest.created or _state(modules, key) is not ModuleState.ACTIVATED:
+    if older.created == newest.created or module is None or module.state is not ModuleState.ACTIVATED:
         return False
     present = modules.owned.get(key, UNKNOWN)
     if older.spec.key == key:
@@ -166,29 +176,20 @@ def _gives_way(older: Wish, newest: Wish, modules: Modules, alone: frozenset[str
     return not outdated(present, newest.release) and (newest.pod, key) not in unready
 
 
-def _state(modules: Modules, key: ModuleKey) -> ModuleState | None:
-    module = modules.present.get(key)
-    return module.state if module else None
-
-
 def _container(
     pod: Pod,
     container: Container,
-    before: ContainerStatus | None,
+    before: ContainerStatus,
     modules: Modules,
     releases: Mapping[tuple[str, str], Release],
     superseded: Superseded,
     now: float,
     wall: float,
 ) -> ContainerStatus:
-    base = ContainerStatus(
-        name=container.name,
-        kind="waiting",
-        image=container.image,
-        restart_count=before.restart_count if before else 0,
-    )
+    base = ContainerStatus(container.name, "waiting", image=container.image, restart_count=before.restart_count)
     if problem := unusable(pod, container):
-        return replace(base, reason=_unusable_reason(container), message=problem[:MESSAGE_LIMIT])
+        reason = "UnsupportedField" if container.unsupported else "InvalidModule"
+        return replace(base, reason=reason, message=problem[:MESSAGE_LIMIT])
     key = ModuleKey(container.name, container.version)
     if (pod.uid, key) in superseded:
         return replace(base, reason="Superseded", message="a newer Pod has its module on this base")
@@ -210,18 +211,16 @@ def _container(
 
 
 def _reading(
-    container: Container, status: ContainerStatus, before: ContainerStatus | None, reading: Reading | None
+    container: Container, status: ContainerStatus, before: ContainerStatus, reading: Reading | None
 ) -> Reading:
     """Return what the probes of a running module show; until one of ours was sent, what stands in the Pod."""
     run = status.started_at
     if not container.probes:
-        return first(NO_PROBES, run, started=True, ready=True)
+        return first(container.probes, run, started=True, ready=True)
     if reading is not None and reading.run == run:
         return reading
-    shown = before if before is not None and before.kind == "running" and before.started_at == run else None
-    return first(
-        container.probes, run, started=shown is not None and shown.started, ready=shown is not None and shown.ready
-    )
+    same = before.kind == "running" and before.started_at == run
+    return first(container.probes, run, started=same and before.started, ready=same and before.ready)
 
 
 def _not_run(other: OtherContainer, at: str) -> ContainerStatus:
@@ -237,10 +236,6 @@ def _not_run(other: OtherContainer, at: str) -> ContainerStatus:
     )
 
 
-def _unusable_reason(container: Container) -> str:
-    return "UnsupportedField" if container.unsupported else "InvalidModule"
-
-
 def _shown(trouble: Trouble | None) -> tuple[str, str] | None:
     if trouble is None or not trouble.reason or trouble.verb is Verb.UNINSTALL:
         return None
@@ -250,16 +245,16 @@ def _shown(trouble: Trouble | None) -> tuple[str, str] | None:
 def _beside(key: ModuleKey, modules: Modules) -> str:
     """Say what may be in the way of a version that does not start."""
     versions = ", ".join(sorted(other.version for other in modules.present if other.name == key.name and other != key))
+    if not versions:
+        return ""
     return (
         f"(version {versions} is on the base, too: where two versions cannot run side by side, annotate the Pod with "
         f"{ANNOTATION_INSTALL_STRATEGY}: {InstallStrategy.UNINSTALL_THEN_INSTALL.value})"
-        if versions
-        else ""
     )
 
 
 def _waiting(
-    module: Module | None, trouble: Trouble | None, flight: InFlight | None, before: ContainerStatus | None, now: float
+    module: Module | None, trouble: Trouble | None, flight: InFlight | None, before: ContainerStatus, now: float
 ) -> tuple[str, str]:
     if shown := _shown(trouble):
         return shown
@@ -270,28 +265,20 @@ def _waiting(
             return "Deactivated", module.message or "another version of this module serves on this base"
         return "Starting", module.message
     if flight is not None and flight.verb is Verb.INSTALL:
-        shown_already = before is not None and before.reason == "Installing"
-        if shown_already or now - flight.sent_at >= SHOW_PROGRESS_AFTER:
+        worth_showing = before.reason == "Installing" or now - flight.sent_at >= SHOW_PROGRESS_AFTER
+        if worth_showing:
             return "Installing", ""
     # What stands there is kept, so that a quick install costs one write only.
-    if before is not None and before.kind == "waiting":
+    if before.kind == "waiting":
         return before.reason, before.message
     return "Pending", ""
 
 
-def _started(module: Module, before: ContainerStatus | None, wall: float) -> str:
-    if module.changed_at is not None and 0 < module.changed_at < 253402300800000:
+def _started(module: Module, before: ContainerStatus, wall: float) -> str:
+    if module.changed_at:
         return rfc3339(module.changed_at / 1000)
-    if before is not None and before.kind == "running" and before.started_at:
-        return before.started_at
-    return rfc3339(wall)
-
-
-def _phase(before: str, containers: Sequence[ContainerStatus]) -> str:
-    if any(container.kind == "running" for container in containers):
-        return "Running"
-    # Phases do not go back: a module that broke leaves its Pod Running and not Ready.
-    return "Running" if before == "Running" else "Pending"
+    shown = before.started_at if before.kind == "running" else ""
+    return shown or rfc3339(wall)
 
 
 def _not_ready(containers: Sequence[ContainerStatus], host: Host, probed: Mapping[str, str]) -> tuple[str, str] | None:
@@ -306,11 +293,9 @@ def _not_ready(containers: Sequence[ContainerStatus], host: Host, probed: Mappin
     return None
 
 
-def _conditions(
-    pod: Pod, containers: Sequence[ContainerStatus], not_ready: tuple[str, str] | None, now: str
-) -> tuple[Condition, ...]:
+def _conditions(pod: Pod, not_ready: tuple[str, str] | None, now: str) -> tuple[Condition, ...]:
     before = {condition.type: condition for condition in pod.status.conditions}
-    gates = [gate for gate in pod.readiness_gates if before.get(gate) is None or before[gate].status != "True"]
+    gates = [gate for gate in pod.readiness_gates if gate not in before or before[gate].status != "True"]
     ready = not_ready
     if ready is None and gates:
         ready = "ReadinessGatesNotReady", f"conditions not True: {', '.join(gates)}"
@@ -321,7 +306,5 @@ def _conditions(
 
 
 def _condition(name: str, why: tuple[str, str] | None, before: Condition | None, now: str) -> Condition:
-    status = "True" if why is None else "False"
     reason, message = why or ("", "")
-    since = before.last_transition_time if before is not None and before.status == status else now
-    return Condition(name, status, reason, message, since or now)
+    return Condition(name, "True" if why is None else "False", reason, message, now).after(before)

@@ -52,19 +52,16 @@ def releases(wished: Iterable[Wish]) -> Mapping[tuple[str, str], Release]:
 
 def wishes(pods: Iterable[Pod], place: Place) -> tuple[Wish, ...]:
     """Return what Pods want of the base at that place; pods come oldest first."""
-    return tuple(
-        Wish(
-            module_spec(pod, container, place),
-            pod.deleting or deadline.has_failed(pod),
-            release(pod, container),
-            pod.uid,
-            pod.creation_timestamp,
-        )
-        for pod in pods
-        if not pod.status.terminal or pod.deleting or deadline.has_failed(pod)
-        for container in pod.containers
-        if not unusable(pod, container)
-    )
+    found = []
+    for pod in pods:
+        leaving = pod.deleting or deadline.has_failed(pod)
+        if pod.status.terminal and not leaving:
+            continue
+        for container in pod.containers:
+            if not unusable(pod, container):
+                spec = module_spec(pod, container, place)
+                found.append(Wish(spec, leaving, release(pod, container), pod.uid, pod.creation_timestamp))
+    return tuple(found)
 
 
 def unusable(pod: Pod, container: Container) -> str:

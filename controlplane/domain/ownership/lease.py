@@ -1,16 +1,15 @@
 """Who may act for a base: decisions about its Lease.
 
-Expiry is judged by how long we have seen the record unchanged on our own
-monotonic clock, never by the times written in it. ``transitions`` is the fence;
-it rises whenever a term of ownership begins, a restart of the same holder
-included, so that orders of an earlier term can be recognised and refused:
+Expiry is judged by how long we have seen the record unchanged on our own monotonic clock, never by the times written in
+it. ``transitions`` is the fence; it rises whenever a term of ownership begins, a restart of the same holder included,
+so that orders of an earlier term can be recognised and refused:
 
     for all terms t1 before t2 of one base:  fence(t1) < fence(t2)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from controlplane.domain.objects import Lease
 
@@ -22,32 +21,10 @@ SELF_FENCE_AFTER = DURATION * 2 / 3
 """Seconds without a renewal after which the holder stops acting."""
 
 
-@dataclass(frozen=True, slots=True)
-class Create:
-    """There is no lease: create this one."""
-
-    lease: Lease
-
-
-@dataclass(frozen=True, slots=True)
-class Take:
-    """The lease may be taken: write this one, its resource version being the precondition."""
-
-    lease: Lease
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Somebody else holds it: look again in so many seconds, or when it changes."""
-
-    holder: str
-    seconds: float
-
-
 def wait(lease: Lease, *, me: str, unchanged_for: float, holder_gone: bool) -> float:
     """Return the seconds until the lease may be taken, 0 when it may be now.
 
-    unchanged_for is how many seconds the record has been seen unchanged. holder_gone:  its holder stopped acting for
+    unchanged_for is how many seconds the record has been seen unchanged. holder_gone: its holder stopped acting for
     good: its member lease was released or expired. Our own lease is taken again at once, since no other process may use
     our name.
     """
@@ -56,28 +33,23 @@ def wait(lease: Lease, *, me: str, unchanged_for: float, holder_gone: bool) -> f
     return max((lease.duration_seconds or DURATION) - unchanged_for, 0.0)
 
 
-def claim(
-    lease: Lease | None, *, fresh: Lease, unchanged_for: float, holder_gone: bool = False
-) -> Create | Take | Wait:
-    """Decide how fresh.holder begins a term over the base.
+def claim(lease: Lease | None, *, fresh: Lease, unchanged_for: float, holder_gone: bool = False) -> Lease | None:
+    """Return the record with which fresh.holder begins a term over the base; None as long as somebody else has it.
 
     fresh carries name, labels, holder, the times to write, and the fence with which a record that does not exist yet
-    begins (see first_fence).
+    begins (see first_fence). Any other record has the resource version that is the precondition of its write.
     """
     if lease is None:
-        return Create(fresh)
-    seconds = wait(lease, me=fresh.holder, unchanged_for=unchanged_for, holder_gone=holder_gone)
-    if seconds:
-        return Wait(lease.holder, seconds)
-    return Take(
-        replace(
-            lease,
-            holder=fresh.holder,
-            duration_seconds=fresh.duration_seconds,
-            acquire_time=fresh.acquire_time,
-            renew_time=fresh.renew_time,
-            transitions=max(lease.transitions, 0) + 1,
-        )
+        return fresh
+    if wait(lease, me=fresh.holder, unchanged_for=unchanged_for, holder_gone=holder_gone):
+        return None
+    return replace(
+        lease,
+        holder=fresh.holder,
+        duration_seconds=fresh.duration_seconds,
+        acquire_time=fresh.acquire_time,
+        renew_time=fresh.renew_time,
+        transitions=max(lease.transitions, 0) + 1,
     )
 
 
@@ -88,11 +60,6 @@ def first_fence(wall: float, known: int) -> int:
     outrun any number of takeovers, and fit the 32 bits that the API has for it.
     """
     return max(int(wall) - 1_704_067_200, known, 0) + 1
-
-
-def renewed(lease: Lease, *, renew_time: str) -> Lease:
-    """Return the lease as its holder writes it to stay the holder."""
-    return replace(lease, renew_time=renew_time)
 
 
 def held_by(lease: Lease | None, holder: str, fence: int) -> bool:

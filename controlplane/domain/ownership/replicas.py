@@ -1,14 +1,12 @@
 """The replicas of the control plane: who is there, who goes first, who gives what to whom.
 
-A replica's member lease says that it lives, in one record for all its bases. When
-it is released, or was seen unchanged for its duration, the bases of that replica
-may be taken by the others at once:
+A replica's member lease says that it lives, in one record for all its bases. When it is released, or was seen unchanged
+for its duration, the bases of that replica may be taken by the others at once:
 
     the holder stops acting  SELF_FENCE_AFTER < DURATION <= others may begin
 
-All functions are pure, and give the same answer to every replica that sees the
-same records. Where replicas see different ones for a moment, two may try to take
-one base: its Lease's resource version lets one of them succeed.
+All functions are pure, and give the same answer to every replica that sees the same records. Where replicas see
+different ones for a moment, two may try to take one base: its Lease's resource version lets one of them succeed.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ once for all bases that its rules treat alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from controlplane.domain.base.wishes import invalid
 from controlplane.domain.contract import BASE_CLUSTER_NAME, BIZ_VERSION_ENV
@@ -52,7 +52,7 @@ class Offer:
         groups: dict[tuple[str, ...], _Group] = {}
         for demand, number in numbers.items():
             names = _labels_that_decide(demand)
-            groups.setdefault(names, _Group(names)).add(number, demand)
+            groups.setdefault(names, _Group(names)).demands.append((number, demand))
         self._groups = tuple(groups.values())
         self._answers: dict[tuple[frozenset[int], ...], Baseline] = {}
 
@@ -78,42 +78,35 @@ class Offer:
         return Baseline(given, tuple(ModuleKey(module.name, module.version) for module in given)) if given else NOTHING
 
 
+@dataclass(slots=True)
 class _Group:
     """Demands that are decided by the same labels, and which of them are met where these have certain values."""
 
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self._names = names
-        self._demands: list[tuple[int, Demand]] = []
-        self._known: dict[object, frozenset[int]] = {}
-
-    def add(self, number: int, demand: Demand) -> None:
-        self._demands.append((number, demand))
+    names: tuple[str, ...]
+    demands: list[tuple[int, Demand]] = field(default_factory=list)
+    _known: dict[object, frozenset[int]] = field(default_factory=dict)
 
     def met(self, site: Site) -> frozenset[int]:
         """Return the numbers of the demands that admit new Pods to the Node."""
-        values = tuple(site.name if name == _NODE_NAME else site.labels.get(name) for name in self._names)
+        values = tuple(site.name if name == _NODE_NAME else site.labels.get(name) for name in self.names)
         decides = (values, site.taints, site.unschedulable)
         met = self._known.get(decides)
         if met is None:
             if len(self._known) >= MOST_KEPT:
                 self._known.clear()
-            met = frozenset(number for number, demand in self._demands if place(demand, site) is Place.OPEN)
+            met = frozenset(number for number, demand in self.demands if place(demand, site) is Place.OPEN)
             self._known[decides] = met
         return met
 
 
 def _labels_that_decide(demand: Demand) -> tuple[str, ...]:
     """Return the labels that a demand looks at, sorted; an empty one stands for the Node's name."""
-    return tuple(sorted(set(_looked_at(demand))))
-
-
-def _looked_at(demand: Demand) -> Iterator[str]:
-    if demand.cluster_name:
-        yield BASE_CLUSTER_NAME
     rules = demand.rules
     terms = rules.required_affinity or ()
+    requirements = (*rules.node_selector, *(requirement for term in terms for requirement in term.labels))
+    names = {requirement.key for requirement in requirements}
+    if demand.cluster_name:
+        names.add(BASE_CLUSTER_NAME)
     if rules.node_name or any(term.fields for term in terms):
-        yield _NODE_NAME
-    for requirements in (rules.node_selector, *(term.labels for term in terms)):
-        for requirement in requirements:
-            yield requirement.key
+        names.add(_NODE_NAME)
+    return tuple(sorted(names))

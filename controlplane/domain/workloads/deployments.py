@@ -8,12 +8,13 @@ its own environment only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from controlplane.domain.contract import BASE_CLUSTER_NAME, ENV, TAINT_NODE_ENV
 from controlplane.domain.objects import ModuleDeployment, NotUnderstood, Requirement, SchedulingRules, Taint
-from controlplane.domain.workloads.placement import Site, Spot, admits, keeps, matches, untolerated
+from controlplane.domain.remarks import Remark
+from controlplane.domain.workloads.placement import Site, admits, keeps, matches, untolerated
 
 OF_READINESS = frozenset({"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"})
 """Taints that repeat what the Ready condition says, some moments later."""
@@ -37,21 +38,12 @@ class Place(Enum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    """Nothing is done for a Deployment: reason and message of the Event that says so."""
-
-    reason: str
-    message: str
-
-
 def place(demand: Demand, site: Site) -> Place:
     """Judge one Node, whether it is ready or not."""
     if demand.cluster_name and site.labels.get(BASE_CLUSTER_NAME) != demand.cluster_name:
         return Place.NONE
     if any(taint.key in OF_READINESS for taint in site.taints):
-        lasting = tuple(taint for taint in site.taints if taint.key not in OF_READINESS)
-        site = Spot(site.name, site.labels, lasting, site.unschedulable)
+        site = replace(site, taints=tuple(taint for taint in site.taints if taint.key not in OF_READINESS))
     if admits(demand.rules, site):
         return Place.OPEN
     return Place.CLOSED if keeps(demand.rules, site) else Place.NONE
@@ -84,7 +76,7 @@ def peer_demand(deployment: ModuleDeployment, env: str) -> Demand | None:
     return demand if ENV in deployment.labels or _environments(demand.rules) == frozenset({env}) else None
 
 
-def ignored(deployment: ModuleDeployment, env: str, *, peers_follow: bool) -> Ignored | None:
+def ignored(deployment: ModuleDeployment, env: str, *, peers_follow: bool) -> Remark | None:
     """Say why nothing is done for a Deployment that may be meant for an environment; None where that is not so."""
     label, follows = deployment.labels.get(ENV), peers_follow and deployment.is_peer
     if label != env and (label is not None or not follows):
@@ -92,7 +84,8 @@ def ignored(deployment: ModuleDeployment, env: str, *, peers_follow: bool) -> Ig
     if isinstance(deployment.rules, NotUnderstood):
         left = ["no baseline has its modules"] if label is not None else []
         left += ["its replicas are left as they are"] if follows else []
-        return Ignored("DeploymentNotUnderstood", f"{deployment.rules.what} is not understood: {', and '.join(left)}")
+        message = f"{deployment.rules.what} is not understood: {', and '.join(left)}"
+        return Remark(True, "DeploymentNotUnderstood", message)
     if label is not None:
         return None
     environments = _environments(deployment.rules)
@@ -100,7 +93,7 @@ def ignored(deployment: ModuleDeployment, env: str, *, peers_follow: bool) -> Ig
         return None
     run = "any environment" if environments is None else " and ".join(sorted(environments)) or "no environment"
     why = f"it has no label {ENV} that says whose bases count, and its Pods may run in {run}"
-    return Ignored("PeerDeploymentIgnored", f"its replicas are left as they are: {why}")
+    return Remark(True, "PeerDeploymentIgnored", f"its replicas are left as they are: {why}")
 
 
 def _environments(rules: SchedulingRules) -> frozenset[str] | None:

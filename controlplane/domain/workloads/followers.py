@@ -1,9 +1,8 @@
 """How many replicas a module Deployment with the strategy "peer" has: as many as there are bases for it.
 
-A VNode is *present* for a Deployment while a Pod of its template could be placed
-there, and *ready* while its base is ready as well. A base that is only silent, or
-whose tunnel or owner is away, keeps its Node: Nodes are removed by decisions that
-are guarded against missing data, and nothing else lowers a count.
+A VNode is *present* for a Deployment while a Pod of its template could be placed there, and *ready* while its base is
+ready as well. A base that is only silent, or whose tunnel or owner is away, keeps its Node: Nodes are removed by
+decisions that are guarded against missing data, and nothing else lowers a count.
 
     ready <= present <= peak, the most that were present during the last while
     replicas are raised to ready at once, and lowered to peak
@@ -15,14 +14,10 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from controlplane.domain.base.vnode import ready_condition
 from controlplane.domain.objects import ModuleDeployment, Node, Pod
 from controlplane.domain.workloads.deployments import Demand, Place, place
 from controlplane.domain.workloads.placement import matches
-
-
-def is_ready(node: Node) -> bool:
-    """Return whether a Node is Ready."""
-    return any(condition.type == "Ready" and condition.status == "True" for condition in node.status.conditions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +48,8 @@ class Census:
         self._ready -= self._open.pop(name, False)
         if node is None:
             return
-        ready = is_ready(node)
+        condition = ready_condition(node)
+        ready = condition is not None and condition.status == "True"
         match place(self.demand, node):
             case Place.OPEN:
                 self._open[name] = ready

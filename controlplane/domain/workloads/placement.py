@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TypeAlias
 
-from controlplane.domain.objects import Requirement, SchedulingRules, Taint, Toleration
+from controlplane.domain.objects import Node, Requirement, SchedulingRules, Taint, Toleration
 
 UNSCHEDULABLE = Taint("node.kubernetes.io/unschedulable", "", "NoSchedule")
 """What a cordon means: who tolerates this taint is scheduled on cordoned Nodes, too."""
@@ -27,34 +27,18 @@ NAME_FIELD = "metadata.name"
 _INTEGER = re.compile(r"[+-]?[0-9]{1,63}")
 
 
-class Site(Protocol):
-    """A Node, as far as it decides where Pods go."""
-
-    @property
-    def name(self) -> str:
-        """Name of the Node."""
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """Its labels."""
-
-    @property
-    def taints(self) -> tuple[Taint, ...]:
-        """Its taints."""
-
-    @property
-    def unschedulable(self) -> bool:
-        """It is cordoned."""
-
-
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """A Site of which nothing else is known, such as that of a base that is just starting."""
+    """A Node of which nothing else is known, such as that of a base that is just starting."""
 
     name: str
     labels: Mapping[str, str]
     taints: tuple[Taint, ...]
     unschedulable: bool = False
+
+
+Site: TypeAlias = Node | Spot
+"""A Node, as far as it decides where Pods go."""
 
 
 def admits(rules: SchedulingRules, site: Site) -> bool:

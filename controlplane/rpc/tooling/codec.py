@@ -26,16 +26,7 @@ from controlplane.domain.workloads.rollout import Rollout, why
 
 MOST_TROUBLES = 20
 
-_STATES = {
-    Phase.DISCOVERED: pb.V_NODE_STATE_DISCOVERED,
-    Phase.CLAIMED: pb.V_NODE_STATE_CLAIMED,
-    Phase.READY: pb.V_NODE_STATE_READY,
-    Phase.UNREACHABLE: pb.V_NODE_STATE_UNREACHABLE,
-    Phase.DEAD: pb.V_NODE_STATE_DEAD,
-}
-
-
-_OUTCOMES = {Effect.ASK: "undecided"}
+_STATES = {phase: pb.VNodeState.Value(f"V_NODE_STATE_{phase.name}") for phase in Phase}
 
 
 def last_seen(base: Base) -> Timestamp | None:
@@ -217,7 +208,7 @@ def past(vnode: str, operation: Operation) -> pb.PastOperation:
         version=operation.key.version,
         verb=operation.verb.value,
         time=_timestamp(operation.wall),
-        outcome=_OUTCOMES.get(operation.effect, operation.effect.value),
+        outcome="undecided" if operation.effect is Effect.ASK else operation.effect.value,
         reason=operation.reason,
         message=operation.message,
     )

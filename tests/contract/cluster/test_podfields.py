@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.domain.base.podfields import CONTAINER, POD, Field, inside, top_level
+from controlplane.domain.base.podfields import CONTAINER, POD, Field, top_level
 from tests.servers.bundles import KUBERNETES, under_test
 from tests.servers.cluster import KubeCluster
 
@@ -32,6 +32,12 @@ def properties(definitions: Json, kind: str, path: str = "") -> frozenset[str]:
         shape = shape.get("items", shape)
         shape = definitions[shape["$ref"].rpartition("/")[2]]
     return frozenset(shape.get("properties", {}))
+
+
+def inside(table: Iterable[Field], path: str) -> frozenset[str]:
+    """Return the names that the table has directly inside a path."""
+    inner = (field.path.removeprefix(f"{path}.") for field in table if field.path.startswith(f"{path}."))
+    return frozenset(name.partition(".")[0] for name in inner)
 
 
 def groups(table: Iterable[Field]) -> list[str]:

@@ -133,7 +133,7 @@ def do_all_that_there_is(scene: Scene) -> None:
     scene.gateway.start()
     scene.wait(lambda: condition(scene.node("one"), "TunnelAvailable")["status"] == "True", "the tunnel is up")
     # A base says goodbye.
-    two.tell("deactivate")
+    two.control("deactivate")
     scene.wait(lambda: scene.node("two") is None, "the Node is removed")
     # Another replica is killed: its record is read before it counts as gone.
     other = ControlPlane(scene.programs, "other", **scene.environ).start()

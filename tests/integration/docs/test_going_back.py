@@ -80,7 +80,7 @@ def test_a_base_that_was_away_comes_back_to_the_original(tmp_path: Path) -> None
         with stage(tmp_path) as clean, operator(clean, HTTP) as moving:
             ours_runs(moving, HTTP)
             moving.deploy_module()
-            moving.base.tell("deactivate")
+            moving.base.control("deactivate")
             eventually(lambda: moving.node() is None, within=60, what="the Node is removed")
             lease = find(clean.cluster.api, LEASE)
             assert lease is not None
@@ -94,7 +94,7 @@ def test_a_base_that_was_away_comes_back_to_the_original(tmp_path: Path) -> None
                 clean.folder,
                 within=WITHIN,
             )
-            moving.base.tell("start")
+            moving.base.control("start")
             eventually(lambda: moving.original.knows(VNODE), within=30, what="the original has heard the base")
             time.sleep(LEASE_EVERY)
             assert moving.original.failure is None

@@ -124,7 +124,7 @@ async def test_an_order_is_the_recorded_request_and_its_result_the_recorded_repl
     if not isinstance(expected, bytes):
         assert result.WhichOneof("outcome") == "unknown"
         return
-    told = exchange.told()
+    told = exchange.json()
     reply = result.batch.reply if exchange.verb == "batchInstallBiz" else result.reply
     assert pb.ReplyCode.Name(reply.code) == f"REPLY_CODE_{told['code']}"
     assert pb.ClientCode.Name(reply.client_code) == f"CLIENT_CODE_{told.get('data', {}).get('code', 'UNSPECIFIED')}"
@@ -144,7 +144,7 @@ async def test_a_recorded_list_reaches_the_control_plane_whole(scene: Scene, exc
     assert [
         (module.name, module.version, pb.ModuleState.Name(module.state).removeprefix("MODULE_STATE_").lower())
         for module in modules.modules
-    ] == [(entry["bizName"], entry["bizVersion"], entry["bizState"]) for entry in exchange.told()["data"]]
+    ] == [(entry["bizName"], entry["bizVersion"], entry["bizState"]) for entry in exchange.json()["data"]]
     assert (health.java_version, health.metaspace.max_bytes) == ("17.0.15", 419_430_400)
 
 

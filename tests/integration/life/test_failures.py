@@ -30,7 +30,7 @@ def test_an_install_that_fails_says_why_and_heals_by_itself(life: Life, tunnel: 
     assert "module biz1:0.0.1 failed to start" in status["state"]["waiting"]["message"]
     assert status["restartCount"] == 1
     eventually(lambda: "ModuleInstallFailed" in life.reasons("biz1"), within=10, what="an Event")
-    base.tell("heal")
+    base.control("heal")
     pod = life.wait_ready("biz1")
     assert pod["status"]["containerStatuses"][0]["restartCount"] >= 1
     eventually(lambda: "ModuleInstalled" in life.reasons("biz1"), within=10, what="an Event")
@@ -49,7 +49,7 @@ def test_a_module_whose_start_fails_and_stays_broken_heals(life: Life, tunnel: s
     base = life.bases("a", "--fail-install", "biz1", "--broken-stays", tunnel=tunnel)
     life.pod("biz1")
     eventually(lambda: base.modules() == {"biz1:0.0.1": "broken"}, within=30, what="a broken module")
-    base.tell("heal")
+    base.control("heal")
     life.wait_ready("biz1", within=60)
     assert base.modules() == ACTIVE
 
@@ -68,7 +68,7 @@ def test_a_hung_install_keeps_no_pod_from_being_deleted_and_no_other_module_wait
     base = life.bases("a", "--hang", "installBiz", tunnel=tunnel)
     life.pod("biz1")
     eventually(base.orders, within=20, what="the install at the base")
-    base.tell("heal")
+    base.control("heal")
     life.pod("biz2", module="biz2")
     life.wait_ready("biz2")
     life.delete("Pod", "biz1")
@@ -92,7 +92,7 @@ def test_a_deleted_pod_whose_module_stays_goes_after_the_timeout_and_the_leftove
         what="Events that say so",
     )
     assert base.modules() == {"biz1:0.0.1": "broken"}
-    base.tell("heal")
+    base.control("heal")
     eventually(lambda: base.modules() == {}, within=90, what="the leftover removed")
 
 
@@ -121,7 +121,7 @@ def test_a_pod_deleted_by_force_takes_its_module_along_later(life: Life, tunnel:
 
 def test_a_base_restarted_in_place_gets_its_modules_back(life: Life, tunnel: str) -> None:
     base = running(life, tunnel)
-    base.tell("restart")
+    base.control("restart")
     assert base.modules() == {}
     eventually(lambda: base.modules() == ACTIVE, within=40, what="the module back")
     life.wait_ready("biz1")

@@ -170,7 +170,7 @@ def test_a_rollout_that_does_not_get_on_is_told_and_goes_on_when_the_module_heal
     eventually(lambda: progressing().get("reason") == "ProgressDeadlineExceeded", within=40, what="the deadline told")
     (pod,) = life.pods()
     assert pod["status"]["containerStatuses"][0]["restartCount"] >= 1
-    base.tell("heal")
+    base.control("heal")
     wait_available(life, "Deployment", "biz1", 1)
 
 
@@ -252,7 +252,7 @@ def test_over_mqtt_a_version_that_starts_out_of_service_is_installed_again_witho
 def test_a_command_that_did_not_reach_its_base_is_sent_again_long_before_its_deadline(life: Life) -> None:
     """The base loses its own connection to the broker, which nobody is told of, and the broker keeps nothing for it."""
     base = life.bases("a", tunnel="mqtt")
-    base.tell("cut?seconds=6")
+    base.control("cut?seconds=6")
     life.pod("biz1")
     life.wait_ready("biz1", within=75)
     assert base.orders() == [INSTALL_1]
@@ -263,7 +263,7 @@ def test_a_command_that_its_base_forgot_is_sent_again(life: Life) -> None:
     base = life.bases("a", "--hang", "installBiz", tunnel="mqtt")
     life.pod("biz1")
     eventually(base.orders, within=20, what="the install that the base does nothing about")
-    base.tell("heal")
+    base.control("heal")
     life.wait_ready("biz1", within=75)
     assert base.orders() == [INSTALL_1] * 2
 

@@ -100,7 +100,7 @@ def held(stage: Stage) -> bool:
 def test_a_base_that_says_goodbye_is_gone_at_once(stage: Stage) -> None:
     base = stage.base("b1")
     stage.wait_node_ready("b1")
-    base.tell("deactivate")
+    base.control("deactivate")
     eventually(lambda: stage.node("b1") is None, within=5, what="Node gone")
 
 
@@ -121,7 +121,7 @@ def test_a_failing_install_tells_why_and_heals(stage: Stage) -> None:
     assert "Internal Error" in waiting["message"]
     eventually(lambda: "ModuleInstallFailed" in stage.reasons("biz1"), within=5, what="an Event of the failure")
     assert not stage.pod_ready("biz1")
-    base.tell("heal")
+    base.control("heal")
     pod = stage.wait_pod_ready("biz1", within=40)
     assert pod["status"]["containerStatuses"][0]["restartCount"] >= 1
 
@@ -130,10 +130,10 @@ def test_a_failing_install_tells_why_and_heals(stage: Stage) -> None:
 def test_an_install_without_answer_holds_up_nothing_else(stage: Stage, fault: str) -> None:
     base = stage.base("b1")
     stage.wait_node_ready("b1")
-    base.tell(fault)
+    base.control(fault)
     stage.create_pod("biz1")
     eventually(lambda: base.commands("installBiz"), within=15, what="the install at the base")
-    base.tell("heal")
+    base.control("heal")
     stage.create_pod("biz2", module="biz2")
     stage.wait_pod_ready("biz2", within=10)
     throughout(lambda: stage.node_ready("b1") == "True", seconds=2, what="Node Ready")
@@ -144,7 +144,7 @@ def test_a_base_restarted_in_place_gets_its_modules_back(stage: Stage) -> None:
     stage.wait_node_ready("b1")
     stage.create_pod("biz1")
     stage.wait_pod_ready("biz1")
-    base.tell("restart")
+    base.control("restart")
     assert base.modules() == {}
     eventually(lambda: base.modules() == {"biz1:0.0.1": "activated"}, within=30, what="the module back")
     stage.wait_pod_ready("biz1")

@@ -89,7 +89,7 @@ async def test_a_baseline_and_how_it_went(scene: Scene) -> None:
         assert (query.name, query.version, query.cluster_name) == ("shop-base", "1.0.0", "mq")
         refs = [
             pb.ModuleRef(name=item["bizName"], version=item["bizVersion"], url=item["bizUrl"])
-            for item in MQTT["mqtt-baseline"].told()
+            for item in MQTT["mqtt-baseline"].json()
         ]
         return pb.BaselineAnswer(base_id=report.base_id, query_id=query.query_id, modules=refs)
 
@@ -120,7 +120,7 @@ async def test_a_list_is_asked_for_and_reaches_the_control_plane_whole(scene: Sc
     assert [
         (module.name, module.version, pb.ModuleState.Name(module.state).removeprefix("MODULE_STATE_").lower())
         for module in modules.modules
-    ] == [(entry["name"], entry["version"], entry["state"]) for entry in MQTT[recorded].told()["data"]]
+    ] == [(entry["name"], entry["version"], entry["state"]) for entry in MQTT[recorded].json()["data"]]
 
 
 @pytest.mark.parametrize("recorded", ["mqtt-health-no-module", "mqtt-health-modules"])
@@ -144,8 +144,8 @@ COMMANDS = {
 
 @pytest.mark.parametrize("recorded", COMMANDS)
 async def test_a_command_and_its_outcome(scene: Scene, recorded: str) -> None:
-    told, asked = MQTT[recorded].told()["data"], COMMANDS[recorded]
-    url = MQTT[asked].told().get("bizUrl", "") if asked else "http://127.0.0.1:28899/nope.jar"
+    told, asked = MQTT[recorded].json()["data"], COMMANDS[recorded]
+    url = MQTT[asked].json().get("bizUrl", "") if asked else "http://127.0.0.1:28899/nope.jar"
     module = pb.OrderModule(name=told["bizName"], version=told["bizVersion"], url=url)
     base = await scene.base(BASE)
     async with ear(scene.broker) as heard:

@@ -99,7 +99,7 @@ def test_a_gateway_killed_while_an_install_runs_loses_nothing(mqtt: MqttStage) -
     assert len(base.commands("installBiz")) == 1
 
 
-def test_a_broker_that_is_away_for_two_minutes_costs_nothing(mqtt: MqttStage) -> None:
+def test_a_broker_that_is_away_for_longer_than_a_base_may_be_silent_costs_nothing(mqtt: MqttStage) -> None:
     stage = mqtt.stage
     base = mqtt.base("b1")
     uid = stage.wait_node_ready("b1")["metadata"]["uid"]
@@ -123,7 +123,8 @@ def test_a_broker_that_is_away_for_two_minutes_costs_nothing(mqtt: MqttStage) ->
         within=30,
         what="the Node says that the tunnel is down",
     )
-    throughout(undisturbed, seconds=120, what="undisturbed while the broker is away")
+    # Real time: a base that is silent for 60 s is dead, but nobody could hear it.
+    throughout(undisturbed, seconds=75, what="undisturbed while the broker is away")
     mqtt.broker.start()
     eventually(
         lambda: condition(stage.node("b1"), "TunnelAvailable").get("status") == "True", within=60, what="tunnel up"

@@ -36,12 +36,12 @@ def test_the_example_follows_bases_up_and_down(programs: Programs) -> None:
     eventually(lambda: all(m == BIZ for m in bases.states().values()), within=60, what="the module on all bases")
     gone, kept = bases.identities[:5], bases.identities[5:]
     for base in gone:
-        bases.tell("deactivate", base)
+        bases.control("deactivate", base)
     eventually(lambda: "replicas 20 -> 15" in mctl("events"), within=30, what="15 replicas")
     states = bases.states()
     assert all(states[base] == BIZ for base in kept)
     for base in gone:
-        bases.tell("start", base)
+        bases.control("start", base)
     eventually(lambda: all(m == BIZ for m in bases.states().values()), within=30, what="the module on all bases again")
     # Those that stayed were never touched.
     assert all(bases.orders(base) == [("install", "biz1:0.0.1")] for base in kept)

@@ -90,19 +90,19 @@ def test_a_peer_deployment_follows_twenty_bases_up_and_down(scene: Scene) -> Non
     scene.wait(20, within=60)
     assert each_has_the_module(http, mqtt)
     for base in mqtt.identities[:8]:
-        mqtt.tell("deactivate", base)
+        mqtt.control("deactivate", base)
     scene.wait(12, within=DELAY + 30)
     assert each_has_the_module(http)
     assert all(mqtt.states()[base] == BIZ for base in mqtt.identities[8:])
     for base in mqtt.identities[:8]:
-        mqtt.tell("start", base)
+        mqtt.control("start", base)
     scene.wait(20, within=60)
     # One that only restarts is back before it is counted out.
-    http.tell("restart", http.identities[0])
+    http.control("restart", http.identities[0])
     throughout(lambda: scene.replicas() == 20, seconds=DELAY + 5, what="20 replicas")
     eventually(lambda: each_has_the_module(http, mqtt), within=30, what="the module back on the restarted base")
     # One that falls silent is gone after its Node is.
-    http.tell("stop", http.identities[1])
+    http.control("stop", http.identities[1])
     throughout(lambda: scene.replicas() == 20, seconds=50, what="20 replicas while the base is only silent")
     scene.wait(19, within=60)
     assert "PeerReplicasChanged" in scene.reasons(PEER)
@@ -117,10 +117,10 @@ def test_what_cannot_be_known_lowers_nothing(scene: Scene) -> None:
     control_plane, gateway = scene.everything.control_plane, scene.everything.http
     # Most bases fall silent together; none of them is removed, so all of them count.
     for base in bases.identities[:15]:
-        bases.tell("stop", base)
+        bases.control("stop", base)
     throughout(lambda: scene.replicas() == 20, seconds=75, what="20 replicas while most bases are silent")
     for base in bases.identities[:15]:
-        bases.tell("start", base)
+        bases.control("start", base)
     eventually(lambda: scene.available() == 20, within=60, what="all Pods available again")
     # The gateway is away, then the control plane, then the API server.
     gateway.server.stop(signal.SIGKILL)

@@ -73,7 +73,7 @@ def test_a_base_that_dies_is_removed_once(stage: Stage) -> None:
     base = stage.mortal()
     node = base.nodes[0]
     eventually(lambda: node in stage.ready_nodes(), within=30, what="its Node")
-    base.tell("deactivate")
+    base.control("deactivate")
     base.server.stop()
     eventually(lambda: node not in stage.ready_nodes() and node not in stage.leases(), within=90, what="it is gone")
     deadline = time.monotonic() + 12

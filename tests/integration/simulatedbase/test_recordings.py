@@ -78,7 +78,7 @@ ANSWERED = [exchange for exchange in TO_BASE if exchange.reply_head is not None]
 @pytest.mark.parametrize("exchange", ANSWERED, ids=lambda exchange: exchange.id)
 async def test_replies_over_http(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
     json_reply = (exchange.reply_body or b"").startswith(b"{")
-    told = exchange.told() if json_reply else None
+    told = exchange.json() if json_reply else None
     async with running(situation(exchange.runtime, exchange.verb, exchange.asked(), told)) as base:
         reader, writer = await asyncio.open_connection("127.0.0.1", base.port)
         with writes(monkeypatch) as written:
@@ -217,7 +217,7 @@ async def taker(port: int) -> AsyncIterator[Taker]:
 
 def _question(message: Published) -> tuple[str, bytes, Situation]:
     """Return what makes a base publish a message: topic and payload of a command, and its situation."""
-    word, data = message.topic.rpartition("/")[2], message.told()["data"]
+    word, data = message.topic.rpartition("/")[2], message.json()["data"]
     match word:
         case "simpleBiz":
             return "queryAllBiz", b"{}", simple(data)
@@ -230,7 +230,7 @@ def _question(message: Published) -> tuple[str, bytes, Situation]:
             scene = situation("1.4.2", data["command"], asked, data["response"])
             return data["command"], json.dumps(asked).encode(), scene
         case "batchInstallBizResponse":
-            scene = situation("1.4.2", "batchInstallBiz", {"bizList": MQTT["mqtt-baseline"].told()}, data["response"])
+            scene = situation("1.4.2", "batchInstallBiz", {"bizList": MQTT["mqtt-baseline"].json()}, data["response"])
             return "base/baseline", MQTT["mqtt-baseline"].payload, scene
     return "", b"", Situation()
 
@@ -245,7 +245,7 @@ async def test_what_is_published_over_mqtt(mosquitto: Mosquitto, message: Publis
             taking.client.publish(f"koupleless_dev/base-m/{topic}", payload, qos=1)
         published = await taking.message(message.topic.rpartition("/")[2])
         assert (published.topic, published.qos) == (message.topic, message.qos)
-        assert shape(json.loads(published.payload)) == shape(message.told())
+        assert shape(json.loads(published.payload)) == shape(message.json())
     async with taker(mosquitto.port) as late:
         await asyncio.sleep(0.1)
         assert not late.messages, "nothing is retained"

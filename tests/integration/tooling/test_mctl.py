@@ -119,13 +119,13 @@ def test_a_rollout_is_followed_to_its_end_or_to_what_is_wrong(stage: tuple[Mctl,
     mctl("rollout", "status", "deployment/nobody", code=3)
     mctl("delete", "-f", manifest)
     mctl("wait", "--for=gone", "-f", manifest, "--timeout", "60s")
-    bases[0].tell("fail?module=biz9")
+    bases[0].control("fail?module=biz9")
     url = "https://repo.example/biz9-1.0.0.jar"
     mctl("install", "biz9", "--version", "1.0.0", "--url", url, "--all")
     late = mctl("rollout", "status", "module/biz9:1.0.0", "--all", "--timeout", "5s", code=4)
     assert "1 of 2 updated bases are available" in late
     assert "vnode.base-1.dev" in late
-    bases[0].tell("heal")
+    bases[0].control("heal")
     mctl("rollout", "status", "module/biz9:1.0.0", "--all", "--timeout", "60s")
     mctl("uninstall", "biz9", "--version", "1.0.0", "--all")
     mctl("wait", "--for=gone", "module/biz9", "--timeout", "30s")

@@ -204,7 +204,7 @@ class Stage:
         )
         self.fleet = Fleet(around, self.members)
         self.baselines = Baselines(self.cluster, self.roster, self.policy)
-        self.router = ReportRouter(self.roster, self.leases, self.members, self.baselines, self.recorder, clock)
+        self.router = ReportRouter(self.roster, self.leases, self.members, self.baselines, clock)
         self.peers = self.new_peers()
         self.link = FakeLink()
         self.gateway_up = True

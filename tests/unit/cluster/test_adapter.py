@@ -95,9 +95,6 @@ async def test_writes_are_read_back_at_once(cluster: ApiCluster) -> None:
     pod = await cluster.create_pod(POD)
     pod = await cluster.patch_pod_status(pod, PodStatus("Running"))
     assert cluster.pods.on_node("vnode.a.dev") == (pod,)
-    annotated = await cluster.annotate_node("vnode.a.dev", {"x": "y"})
-    assert cluster.nodes.get("vnode.a.dev") == annotated
-    assert annotated.annotations == {"x": "y"}
 
 
 async def test_lease_renewals_are_urgent_and_guarded(api: FakeApiServer, cluster: ApiCluster) -> None:

@@ -18,8 +18,8 @@ from controlplane.cluster.api import (
     PatchType,
     Resource,
 )
+from controlplane.cluster.events import timestamp
 from controlplane.embedded.api.store import EmbeddedApiServer
-from controlplane.embedded.api.writes import timestamp
 from controlplane.embedded.cluster import EmbeddedCluster
 from tests.unit.embedded.manifests import container, deployment, pod, vnode, workload
 
@@ -37,7 +37,7 @@ class Agent:
         self.order: list[tuple[str, str]] = []
 
     async def run(self) -> None:
-        async for event in self._store.watch(PODS, resource_version="0"):
+        async for event in self._store.watch(PODS, resource_version="1"):
             if event.type in ("ADDED", "MODIFIED"):
                 with suppress(ClusterError):
                     await self._serve(event.object)

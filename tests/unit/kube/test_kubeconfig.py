@@ -15,7 +15,7 @@ from controlplane.kube import kubeconfig
 from controlplane.kube.access import CannotConnect
 from controlplane.kube.kubeconfig import (
     AuthProvider,
-    Cluster,
+    ClusterEntry,
     Context,
     ContextEntry,
     ExecPlugin,
@@ -291,7 +291,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "kubeconfig.md"
 @pytest.mark.parametrize(
     ("name", "model"),
     [
-        ("cluster", Cluster),
+        ("cluster", ClusterEntry),
         ("user", User),
         ("context", ContextEntry),
         ("exec", ExecPlugin),

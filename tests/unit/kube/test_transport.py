@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.app.ports import Transient
-from controlplane.kube.connections import Connections, Sending
-from controlplane.kube.credentials import Credentials
-from controlplane.kube.transport import Request, Stream
+from controlplane.kube.connections import Request, Sending
+from controlplane.kube.transport import Stream
 
 
 async def lines(pieces: list[bytes], limit: int) -> list[bytes]:
@@ -21,7 +20,7 @@ async def lines(pieces: list[bytes], limit: int) -> list[bytes]:
     protocol = BaseProtocol(asyncio.get_running_loop())
     protocol.connection_made(asyncio.Transport())
     reader = aiohttp.StreamReader(protocol, 2**16)
-    stream = Stream(Connections(Credentials()), Request("watch", "nodes", "/"), Sending(), reader, None)
+    stream = Stream(Request("watch", "nodes", "/"), Sending(), reader, None)
 
     async def feed() -> None:
         for piece in pieces:

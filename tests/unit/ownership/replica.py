@@ -84,9 +84,7 @@ class Replica:
             prober=Prober(NoProbes(), self.clock, chance),
         )
         self.fleet = Fleet(around, self.members)
-        self.router = ReportRouter(
-            roster, self.leases, self.members, Baselines(cluster, roster, policy), recorder, self.clock
-        )
+        self.router = ReportRouter(roster, self.leases, self.members, Baselines(cluster, roster, policy), self.clock)
         self.servicer = TunnelServicer(
             router=self.router, gateways=self.gateways, members=self.members, policy=policy, clock=self.clock
         )

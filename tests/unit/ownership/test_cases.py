@@ -72,7 +72,7 @@ def test_what_an_owner_that_froze_with_an_order_in_hand_still_sends_has_no_effec
 
 
 @seeds
-def test_an_api_server_that_is_away_for_two_minutes_moves_nothing(seed: int) -> None:
+def test_an_api_server_that_is_away_for_longer_than_leases_last_moves_nothing(seed: int) -> None:
     with running(seed) as model:
         before = settled(model)
         happen(model, "API server away", "r0", 120.0)

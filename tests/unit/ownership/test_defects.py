@@ -53,13 +53,11 @@ def never_doubts_that_one_is_gone(patch: Patch) -> None:
 def does_not_raise_the_fence(patch: Patch) -> None:
     claim = lease_rules.claim
 
-    def same(
-        lease: Lease | None, *, fresh: Lease, unchanged_for: float, holder_gone: bool = False
-    ) -> lease_rules.Create | lease_rules.Take | lease_rules.Wait:
-        decision = claim(lease, fresh=fresh, unchanged_for=unchanged_for, holder_gone=holder_gone)
-        if isinstance(decision, lease_rules.Take) and lease is not None:
-            return lease_rules.Take(replace(decision.lease, transitions=lease.transitions))
-        return decision
+    def same(lease: Lease | None, *, fresh: Lease, unchanged_for: float, holder_gone: bool = False) -> Lease | None:
+        taken = claim(lease, fresh=fresh, unchanged_for=unchanged_for, holder_gone=holder_gone)
+        if taken is not None and lease is not None:
+            return replace(taken, transitions=lease.transitions)
+        return taken
 
     patch.setattr(lease_rules, "claim", same)
     patch.setattr(LeaseKeeper, "acquire", _acquire_as_decided)

@@ -207,7 +207,7 @@ async def test_after_an_absence_a_beat_alone_makes_no_pod_ready() -> None:
 @pytest.mark.parametrize("first", ["list", "health"])
 async def test_what_the_base_uses_itself_is_not_allocatable_whichever_answer_comes_first(first: str) -> None:
     mi = 1024 * 1024
-    health = Health(BaseState.ACTIVATED, Metaspace(used=60 * mi, committed=64 * mi, max=256 * mi), "17")
+    health = Health(BaseState.ACTIVATED, Metaspace(used=60 * mi, max=256 * mi), "17")
     stage = Stage(Api())
     stage.bases.poll = lambda base: None  # type: ignore[method-assign]
     async with stage.running():
@@ -231,7 +231,7 @@ async def test_modules_that_are_there_before_their_pods_count_as_what_these_requ
     """A base that started with a baseline never says what it uses without modules."""
     mi = 1024 * 1024
     base, key = BaseId("b1"), ModuleKey("biz1", "1")
-    health = Health(BaseState.ACTIVATED, Metaspace(used=100 * mi, committed=128 * mi, max=256 * mi), "17")
+    health = Health(BaseState.ACTIVATED, Metaspace(used=100 * mi, max=256 * mi), "17")
     stage = Stage(Api())
     async with stage.running():
         put_deployment(stage.api)

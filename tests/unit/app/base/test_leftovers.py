@@ -165,6 +165,31 @@ async def test_nothing_is_installed_that_a_starting_base_installs_by_itself() ->
         assert stage.bases.installs == [(base, OTHER)]
 
 
+async def test_a_baseline_that_ends_before_the_base_has_an_actor_holds_nothing_up() -> None:
+    """The answer over MQTT and the first heartbeat take different ways, and the term begins later still."""
+    async with Stage(Api()).running() as stage:
+        put_deployment(stage.api)
+        await asyncio.sleep(5.0)
+        base = BaseId("b1")
+        stage.router.report(stage.link, base, BaselineQuery("q", "shop", "1.0.0", "default"))
+        failed = Reply(ReplyCode.FAILED, message="no route")
+        stage.router.report(stage.link, base, BatchInstalled(failed, (("https://repo.example/biz1.jar", failed),)))
+        stage.bases.add("b1")
+        stage.put_pod("p")
+        await asyncio.sleep(10.0)
+        assert stage.bases.installs == [(base, KEY)]
+        assert stage.ready("pod", "p") == "True"
+        assert stage.reasons().count("BaselineInstallFailed") == 1
+
+
+async def test_what_became_of_no_baseline_of_ours_is_refused() -> None:
+    labels = {"reason": "unknown-base"}
+    before = REGISTRY.get_sample_value("koupleless_refused_reports_total", labels) or 0.0
+    async with Stage(Api()).running() as stage:
+        stage.router.report(stage.link, BaseId("b1"), BatchInstalled(Reply(ReplyCode.SUCCESS), ()))
+        assert REGISTRY.get_sample_value("koupleless_refused_reports_total", labels) == before + 1
+
+
 async def test_a_baseline_of_which_nothing_is_heard_is_made_up_for() -> None:
     async with Stage(Api()).running() as stage:
         put_deployment(stage.api)

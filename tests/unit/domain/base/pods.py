@@ -37,7 +37,7 @@ def pod(
         annotations={**strategies, **(annotations or {})},
         readiness_gates=gates,
         creation_timestamp=f"2026-01-01T00:{59 - age:02d}:00Z",
-        deletion_timestamp="2026-01-01T01:00:00Z" if deleting else "",
+        deleting=deleting,
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from controlplane.domain.base import modules as book
 from controlplane.domain.base import outcomes
 from controlplane.domain.base.modules import Modules
-from controlplane.domain.base.planner import Abilities, Intent, Policy, plan
+from controlplane.domain.base.planner import Intent, Policy, plan
 from controlplane.domain.base.wishes import wishes
 from controlplane.domain.facts import (
     Address,
@@ -30,20 +30,19 @@ from controlplane.domain.identity import BaseId, ModuleKey, OrderId
 from controlplane.domain.objects import Pod
 from tests.unit.domain.base.pods import PLACE, biz, pod, told
 
-BATCHES = Abilities(batch=True)
 GROUP = pod("group", biz("a"), biz("b"), biz("c"))
 DONE = Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS)
 NO_JAR = Reply(ReplyCode.FAILED, ClientCode.FAILED, "internal exception: java.io.FileNotFoundException: b")
 
 
-def orders(state: Modules, *pods: Pod, abilities: Abilities = BATCHES, now: float = 0.0) -> list[list[str]]:
-    planned = plan(state, wishes(pods, PLACE), now=now, policy=Policy(), abilities=abilities)
+def orders(state: Modules, *pods: Pod, batches: bool = True, now: float = 0.0) -> list[list[str]]:
+    planned = plan(state, wishes(pods, PLACE), now=now, policy=Policy(), batches=batches)
     return [[intent.spec.key.name for intent in order] for order in planned.orders]
 
 
 def send(state: Modules, *pods: Pod) -> tuple[Modules, Order]:
     """Give the first order."""
-    intents = plan(state, wishes(pods, PLACE), now=0.0, policy=Policy(), abilities=BATCHES).orders[0]
+    intents = plan(state, wishes(pods, PLACE), now=0.0, policy=Policy(), batches=True).orders[0]
     order = _order("1", intents)
     releases = {intent.spec.key: intent.release for intent in intents}
     return book.begin(state, order, releases, now=0.0, deadline=600.0, gateway="g/1"), order
@@ -67,7 +66,7 @@ def heard(state: Modules, *names: str) -> Modules:
 
 def test_the_modules_of_a_pod_are_one_order_where_the_base_takes_batches() -> None:
     assert orders(told(), GROUP) == [["a", "b", "c"]]
-    assert orders(told(), GROUP, abilities=Abilities()) == [["a"], ["b"], ["c"]]
+    assert orders(told(), GROUP, batches=False) == [["a"], ["b"], ["c"]]
 
 
 def test_a_batch_is_of_one_pod_and_one_is_under_way() -> None:

@@ -6,16 +6,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain.base.liveness import Evidence, Patience, Verdict, judge, mass_silence
+from controlplane.domain.base.liveness import Judgement, Outage, Patience, Verdict, judge, mass_silence
+from controlplane.domain.base.state import Base, Signs
+from controlplane.domain.base.vnode import Profile
+from controlplane.domain.facts import TunnelKind
+from controlplane.domain.identity import BaseId, VNodeName
 
 PATIENCE = Patience()
+PROFILE = Profile(BaseId("b1"), "dev", TunnelKind.HTTP)
+
+
+def judged(now: float, *, heard: float, term: float, up: float | None, frozen: bool = False) -> Judgement:
+    base = Base(PROFILE.base, VNodeName("vnode.b1.dev"), PROFILE, 0.0, term_began=term, signs=Signs(last_seen=heard))
+    up_since = {TunnelKind.HTTP: up} if up is not None else {}
+    return judge(base, up_since, now=now, patience=PATIENCE, outage=Outage(removals_frozen=frozen))
 
 
 def verdict(
     now: float, *, heard: float = 0.0, term: float = 0.0, up: float | None = 0.0, frozen: bool = False
 ) -> Verdict:
-    evidence = Evidence(term_began=term, last_heard=heard, tunnel_up_since=up)
-    return judge(evidence, now=now, patience=PATIENCE, removals_frozen=frozen).verdict
+    return judged(now, heard=heard, term=term, up=up, frozen=frozen).verdict
 
 
 @pytest.mark.parametrize(
@@ -56,15 +66,14 @@ def test_without_a_tunnel_nothing_is_concluded(now: float, heard: float, term: f
     st.floats(min_value=0, max_value=1e5), st.floats(min_value=0, max_value=1e5), st.floats(min_value=0, max_value=1e5)
 )
 def test_the_next_look_is_when_the_verdict_changes(now: float, heard: float, up: float) -> None:
-    evidence = Evidence(term_began=0.0, last_heard=heard, tunnel_up_since=up)
-    judged = judge(evidence, now=now, patience=PATIENCE, removals_frozen=False)
-    if judged.next_at is None:
-        assert judged.verdict is Verdict.DEAD
+    first = judged(now, heard=heard, term=0.0, up=up)
+    if first.next_at is None:
+        assert first.verdict is Verdict.DEAD
     else:
-        assert judged.next_at > now
+        assert first.next_at > now
         # Sums of floats are rounded.
-        later = judge(evidence, now=judged.next_at + 1e-6, patience=PATIENCE, removals_frozen=False)
-        assert later.verdict is not judged.verdict
+        later = judged(first.next_at + 1e-6, heard=heard, term=0.0, up=up)
+        assert later.verdict is not first.verdict
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controlplane.domain.base.podremarks import remarks
-from controlplane.domain.base.vpod import Host
+from controlplane.domain.base.vpod import Host, remarks
 from controlplane.domain.objects import ContainerKind, OtherContainer, Pod, PodStatus
 from controlplane.domain.remarks import Remark
 from tests.unit.domain.base.pods import biz, pod, pod_status, told

@@ -88,7 +88,7 @@ def _operation(recorded: str) -> tuple[str, list[Any], pb.OrderResult]:
     """Return the command of a recorded outcome, the modules that were asked for, and what the gateway makes of it."""
     if recorded in MQTT:
         operation = envelopes.operation(envelopes.envelope(MQTT[recorded].payload))
-        data = MQTT[recorded].told()["data"]
+        data = MQTT[recorded].json()["data"]
         return data["command"], [data], pb.OrderResult(reply=operation.reply)
     exchange = HTTP[recorded]
     asked = exchange.asked()

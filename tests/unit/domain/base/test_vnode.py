@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 from controlplane.domain.base import vnode
 from controlplane.domain.base.environment import Place
-from controlplane.domain.facts import Address, Metaspace, TunnelKind
-from controlplane.domain.identity import BaseId, ModuleKey
+from controlplane.domain.base.modules import Modules
+from controlplane.domain.base.state import Base, Signs
+from controlplane.domain.base.vitals import note_own_use
+from controlplane.domain.facts import Address, Module, ModuleState, TunnelKind
+from controlplane.domain.identity import BaseId, ModuleKey, VNodeName
 from controlplane.domain.objects import Condition, Container, Node, NodeSpec, Pod
 from tests.unit.domain.base.pods import pod
 
@@ -25,7 +28,7 @@ PROFILE = vnode.Profile(
     host_name="shop-0",
     address=Address("10.0.0.7", 1238),
     tunnel=TunnelKind.HTTP,
-    metaspace=Metaspace(used=70 * MI, committed=80 * MI, max=256 * MI),
+    metaspace=256 * MI,
     base_used=65 * MI + 1,
     java_version="17",
 )
@@ -46,8 +49,8 @@ def test_memory_is_the_limit_less_what_the_base_used_before_modules() -> None:
     assert allocatable["memory"] == "190Mi"
 
 
-@pytest.mark.parametrize("metaspace", [None, Metaspace(1, 2, -1), Metaspace(1, 2, 0)])
-def test_without_a_limit_there_is_no_memory_figure(metaspace: Metaspace | None) -> None:
+@pytest.mark.parametrize("metaspace", [None, -1, 0])
+def test_without_a_limit_there_is_no_memory_figure(metaspace: int | None) -> None:
     capacity, allocatable = vnode.room(metaspace, 5)
     assert "memory" not in capacity
     assert "memory" not in allocatable
@@ -58,10 +61,10 @@ OFFERED = {"cpu": "1k", "memory": "1Ti", "example.com/tape": "2"}
 
 @pytest.mark.parametrize(
     ("metaspace", "memory"),
-    [(None, None), (Metaspace(1, 2, -1), "1Ti"), (Metaspace(1, 2, 256 << 20), "256Mi")],
+    [(None, None), (-1, "1Ti"), (256 << 20, "256Mi")],
     ids=["not told", "unlimited", "limited"],
 )
-def test_what_is_offered_stands_beside_what_the_base_limits(metaspace: Metaspace | None, memory: str | None) -> None:
+def test_what_is_offered_stands_beside_what_the_base_limits(metaspace: int | None, memory: str | None) -> None:
     capacity, _ = vnode.room(metaspace, None, OFFERED)
     assert capacity.get("memory") == memory
     assert (capacity["cpu"], capacity["example.com/tape"]) == ("1k", "2")
@@ -69,7 +72,7 @@ def test_what_is_offered_stands_beside_what_the_base_limits(metaspace: Metaspace
 
 def test_variables_see_the_address_and_what_metaspace_leaves_for_modules() -> None:
     assert vnode.place(PROFILE) == Place(PROFILE.address.ip, "190Mi")
-    assert vnode.place(replace(PROFILE, metaspace=Metaspace(1, 2, -1))).memory == ""
+    assert vnode.place(replace(PROFILE, metaspace=-1)).memory == ""
 
 
 @given(st.integers(min_value=0, max_value=2**62))
@@ -110,8 +113,7 @@ def test_a_replica_that_takes_over_reads_the_base_back_from_its_node() -> None:
     node = as_node(spec())
     profile = vnode.profile_of(node, BaseId("b1"), "dev")
     assert profile is not None
-    taken_over = replace(profile, metaspace=PROFILE.metaspace)
-    assert taken_over == replace(PROFILE, base_used=66 * MI)
+    assert profile == replace(PROFILE, base_used=66 * MI)
     assert vnode.status_to_write(node.status, spec(profile).status) is None
 
 
@@ -147,8 +149,13 @@ def test_what_a_base_uses_itself_is_all_but_what_pods_request_for_modules_that_a
     def requesting(name: str, memory: int) -> Pod:
         return pod("p", Container(name, "u", "1", memory=memory))
 
+    def own_use(used: int, *names: str) -> int | None:
+        present = {key: Module(key, ModuleState.ACTIVATED) for key in (ModuleKey(name, "1") for name in names)}
+        profile, modules = replace(PROFILE, base_used=None), Modules(listed=True, present=present)
+        base = Base(BaseId("b1"), VNodeName("n"), profile, 0.0, signs=Signs(metaspace_used=used), modules=modules)
+        return note_own_use(base, pods, 0.0).profile.base_used
+
     pods = [requesting("a", 10), requesting("a", 15), requesting("b", 20), requesting("absent", 40)]
-    present = {ModuleKey("a", "1"), ModuleKey("b", "1"), ModuleKey("by-hand", "1")}
-    assert vnode.own_use(100, present, pods) == 100 - 15 - 20
-    assert vnode.own_use(30, present, pods) == 0
-    assert vnode.own_use(100, (), pods) == 100
+    assert own_use(100, "a", "b", "by-hand") == 100 - 15 - 20
+    assert own_use(30, "a", "b", "by-hand") == 0
+    assert own_use(100) == 100

@@ -13,7 +13,15 @@ from controlplane.domain.base.vpod import Host, superseded
 from controlplane.domain.base.wishes import module_spec, wishes
 from controlplane.domain.facts import Module, ModuleState, Verb
 from controlplane.domain.identity import ModuleKey, OrderId
-from controlplane.domain.objects import Condition, ContainerKind, ContainerStatus, OtherContainer, Pod, PodStatus
+from controlplane.domain.objects import (
+    Condition,
+    ContainerKind,
+    ContainerStatus,
+    OtherContainer,
+    Pod,
+    PodStatus,
+    rfc3339,
+)
 from tests.unit.domain.base.pods import PLACE, biz, pod, pod_status, told
 
 HOST = Host("10.0.0.7")
@@ -117,7 +125,7 @@ def test_transition_times_move_only_with_the_status() -> None:
     again = replace(running, status=replace(running.status, phase="Pending"))
     assert ready(status(again, told(active()), wall=WALL + 60)).last_transition_time == since
     broken = status(running, told(active(state=ModuleState.BROKEN)), wall=WALL + 60)
-    assert ready(broken).last_transition_time == vpod.rfc3339(WALL + 60)
+    assert ready(broken).last_transition_time == rfc3339(WALL + 60)
 
 
 def test_what_somebody_else_wrote_is_put_right() -> None:

@@ -54,7 +54,7 @@ def test_a_cordoned_node_counts_where_a_pod_is() -> None:
     assert has_pod(DEPLOYMENT, [POD])
     assert not has_pod(DEPLOYMENT, [replace(POD, namespace="other")])
     assert not has_pod(DEPLOYMENT, [replace(POD, labels={})])
-    assert not has_pod(DEPLOYMENT, [replace(POD, deletion_timestamp="2026-01-01T00:00:00Z")])
+    assert not has_pod(DEPLOYMENT, [replace(POD, deleting=True)])
     assert not has_pod(replace(DEPLOYMENT, selector=None), [POD])
 
 

@@ -79,7 +79,7 @@ def test_final_reasons_are_those_of_replies_that_make_trying_again_useless() -> 
     "other",
     [
         pod("old", "InstallFailed", container=replace(BIZ, version="1")),
-        replace(pod("leaving", "InstallFailed"), deletion_timestamp="2026-01-01T00:00:00Z"),
+        replace(pod("leaving", "InstallFailed"), deleting=True),
         replace(pod("foreign", "InstallFailed"), labels={"app": "other"}),
         replace(pod("elsewhere", "InstallFailed"), namespace="other"),
         pod("on-its-way", "Installing"),

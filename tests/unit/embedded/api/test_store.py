@@ -225,7 +225,7 @@ async def test_a_watch_resumes_after_a_list_and_gives_each_change_once(store: Em
 async def test_an_object_that_leaves_the_selector_is_shown_as_deleted(store: EmbeddedApiServer) -> None:
     await store.create(NODES, vnode("a", colour="red"))
     await store.create(NODES, vnode("b", colour="blue"))
-    watch = store.watch(NODES, resource_version="0", label_selector="colour=red")
+    watch = store.watch(NODES, resource_version="1", label_selector="colour=red")
     assert await take(watch, 1) == [("ADDED", "a")]
     version = (await store.list(NODES)).resource_version
     for name, colour in (("a", "blue"), ("a", "green"), ("b", "red")):
@@ -265,7 +265,7 @@ async def test_a_quiet_watch_gets_bookmarks_with_the_newest_version() -> None:
 
 async def test_closing_ends_watches_and_refuses_requests() -> None:
     store = await EmbeddedApiServer.open(":memory:")
-    waiting = asyncio.ensure_future(take(store.watch(NODES, resource_version="0"), 1))
+    waiting = asyncio.ensure_future(take(store.watch(NODES, resource_version="1"), 1))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     await store.close()

@@ -212,7 +212,7 @@ def test_what_bases_publish_is_read(message: Published) -> None:
     base, word = topics.parse(message.topic, "dev")
     assert base == "base-m"
     opened = envelopes.envelope(message.payload)
-    assert opened.published_at == message.told()["publishTimestamp"]
+    assert opened.published_at == message.json()["publishTimestamp"]
     assert shown(WORDS[word.value](opened)) == HEARD[message.id]
 
 
@@ -266,12 +266,12 @@ def test_our_requests_are_the_recorded_bytes(exchange: Exchange) -> None:
 def test_our_commands_over_mqtt_are_the_recorded_bytes(message: Published) -> None:
     command = message.topic.rpartition("/")[2]
     assert topics.command("dev", "base-m", VERBS[command]) == message.topic
-    assert _body(command, message.told()) == message.payload
+    assert _body(command, message.json()) == message.payload
 
 
 def test_our_baseline_is_the_recorded_bytes() -> None:
     message = MQTT["mqtt-baseline"]
-    modules = [pb.ModuleRef(name=m["bizName"], version=m["bizVersion"], url=m["bizUrl"]) for m in message.told()]
+    modules = [pb.ModuleRef(name=m["bizName"], version=m["bizVersion"], url=m["bizUrl"]) for m in message.json()]
     assert topics.baseline("dev", "base-m") == message.topic
     assert commands.baseline(modules) == message.payload
 

@@ -13,8 +13,8 @@ from koupleless.replica.v1 import replica_pb2 as rpb
 from controlplane.domain.facts import ModuleState
 from controlplane.domain.identity import ModuleKey
 from controlplane.domain.remarks import Remark
-from controlplane.rpc.refusals import Ending
-from controlplane.rpc.tooling.events import WAITING, Reader, TooSlow
+from controlplane.rpc.refusals import Ending, TooSlow
+from controlplane.rpc.tooling.events import WAITING, Reader
 from controlplane.rpc.tooling.replicas import SYNC_WITHIN
 from controlplane.rpc.tooling.watches import differences
 from tests.unit.app.harness import Api, Stage

@@ -168,7 +168,7 @@ def test_health() -> None:
         space = pb.Metaspace(used_bytes=used, committed_bytes=committed, max_bytes=most)
         return pb.Report(base_id="b1", health=pb.Health(state=pb.BASE_STATE_ACTIVATED, metaspace=space))
 
-    assert read(health(1, 2, -1)) == Health(BaseState.ACTIVATED, Metaspace(1, 2, -1), "")
+    assert read(health(1, 2, -1)) == Health(BaseState.ACTIVATED, Metaspace(1, -1), "")
     assert read(pb.Report(base_id="b1", health=pb.Health())) == Health(BaseState.UNSPECIFIED, None, "")
     for figures in ((-1, 0, 0), (0, -1, 0), (0, 0, -2)):
         assert refused(health(*figures)) == "number"
@@ -249,11 +249,11 @@ def test_results() -> None:
 
 def test_hello() -> None:
     good = {"gateway_id": "g", "instance_id": "i", "tunnel": pb.TUNNEL_KIND_MQTT, "env": "dev", "version": "1\n"}
-    hello = decoding.hello(pb.Hello(**good))  # type: ignore[arg-type]
-    assert (hello.gateway, hello.instance, hello.tunnel, hello.env, hello.version) == ("g", "i", MQTT, "dev", "1 ")
+    env, info = decoding.hello(pb.Hello(**good), connected_wall=1.0)  # type: ignore[arg-type]
+    assert (info.gateway_id, info.instance, info.tunnel, env, info.version) == ("g", "i", MQTT, "dev", "1 ")
     for bad in ({"gateway_id": ""}, {"gateway_id": "g\n"}, {"instance_id": "x" * 1000}, {"tunnel": 9}, {"tunnel": 0}):
         with pytest.raises(Unreadable):
-            decoding.hello(pb.Hello(**{**good, **bad}))  # type: ignore[arg-type]
+            decoding.hello(pb.Hello(**{**good, **bad}), connected_wall=1.0)  # type: ignore[arg-type]
 
 
 def texts(value: object) -> Iterator[str]:
