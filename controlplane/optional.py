@@ -117,7 +117,6 @@ def tracker(settings: ControlPlaneSettings, poster: Poster, *, has_hooks: bool) 
     return Tracker(
         file,
         [HookQueue(link, clock=clock, random=random, pace=PACE_OF_LINKS) for link in links],
-        clock,
         replica=settings.client_id,
         env=settings.env,
         everything=config.level is trackerfile.Level.DEBUG,

@@ -15,7 +15,7 @@ from controlplane.app.base.actor import Surroundings
 from controlplane.app.base.prober import Prober
 from controlplane.app.clock import SystemClock
 from controlplane.app.events import Recorder
-from controlplane.app.fleet.fleet import Fleet, assemble
+from controlplane.app.fleet.fleet import Fleet
 from controlplane.app.fleet.foreignpods import ForeignPods
 from controlplane.app.fleet.router import ReportRouter
 from controlplane.app.gateways import GatewayDirectory
@@ -134,7 +134,7 @@ def build(
         kubelet=kubelet.address,
         prober=Prober(probes, clock, random),
     )
-    fleet, baselines = assemble(around, members), Baselines(cluster, roster, policy)
+    fleet, baselines = Fleet(around, members), Baselines(cluster, roster, policy)
     router = ReportRouter(roster, around.leases, members, baselines, clock)
     tunnel = TunnelServicer(router=router, gateways=around.gateways, members=members, policy=policy, clock=clock)
     vnodes, shards = VNodes(cluster, roster, policy.env), Shards(cluster, members, env=policy.env)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-from controlplane.app.policy import Policy, Timing
+from controlplane.app.policy import Policy
 from controlplane.domain import quantities
 from controlplane.domain.base.planner import OrphanPolicy
 from controlplane.domain.base.planner import Policy as ModulePolicy
@@ -313,10 +313,9 @@ class ControlPlaneSettings(Settings):
             replica=self.client_id,
             env=self.env,
             version=version,
-            timing=Timing(
-                module_uninstall_timeout=self.module_uninstall_timeout, scale_down_delay=self.module_scale_down_delay
-            ),
             modules=ModulePolicy(orders=self.vnode_worker_num, orphans=self.orphan_module_policy),
+            module_uninstall_timeout=self.module_uninstall_timeout,
+            scale_down_delay=self.module_scale_down_delay,
             peers_follow=self.peers_follow,
             clustered=self.is_cluster,
             most_level=self.workload_max_level,

@@ -14,7 +14,7 @@ from grpc import aio
 from grpc_status import rpc_status
 
 from controlplane.app import ports
-from controlplane.app.tooling.refusals import Missing, NotAllowed, Refusal
+from controlplane.app.tooling.refusals import Missing, NotAllowed, RequestError
 from controlplane.domain.workloads.placement import InvalidSelector
 
 DOMAIN = "koupleless.io"
@@ -46,7 +46,7 @@ class NotEmbedded(Exception):
 _STATUSES: Mapping[type[Exception], tuple[grpc.StatusCode, str]] = {
     Missing: (grpc.StatusCode.NOT_FOUND, "NOT_FOUND"),
     NotAllowed: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_ALLOWED"),
-    Refusal: (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
+    RequestError: (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
     InvalidSelector: (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_SELECTOR"),
     Ending: (grpc.StatusCode.UNAVAILABLE, "ENDING"),
     Busy: (grpc.StatusCode.RESOURCE_EXHAUSTED, "BUSY"),
@@ -89,7 +89,7 @@ def _violations(error: Exception) -> tuple[tuple[str, str], ...]:
         return error.fields
     if isinstance(error, InvalidSelector):
         return (("selector", str(error)),)
-    if isinstance(error, Refusal) and error.field and not isinstance(error, Missing | NotAllowed):
+    if isinstance(error, RequestError) and error.field and not isinstance(error, Missing | NotAllowed):
         return ((error.field, str(error)),)
     return ()
 

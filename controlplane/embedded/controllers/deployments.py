@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from typing import TypeAlias
 
-from controlplane.app.times import parse_time
+from controlplane.app.clock import parse_time
 from controlplane.cluster import fields
 from controlplane.cluster.api import Json
 from controlplane.cluster.events import timestamp

@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
+from controlplane.app.clock import parse_time
 from controlplane.app.ports import Conflict, NotFound
-from controlplane.app.times import parse_time
 from controlplane.cluster import fields
 from controlplane.cluster.api import PODS, Json
 from controlplane.embedded.api import writes

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 from google.protobuf.message import Message
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from controlplane.app.tooling.refusals import Refusal
+from controlplane.app.tooling.refusals import RequestError
 from controlplane.rpc.refusals import Busy, Ending
 
 KEPT = 1000
@@ -54,18 +54,18 @@ class Answers:
     ) -> T:
         """Do the work unless this request was done or is under way; return its answer.
 
-        An answer that is not final is forgotten. Raises Refusal, Busy, what work raised, and Ending where the replica
-        ended first.
+        An answer that is not final is forgotten. Raises RequestError, Busy, what work raised, and Ending where the
+        replica ended first.
         """
         if not request.request_id or len(request.request_id) > 128:
-            raise Refusal("request_id is needed, at most 128 characters", "request_id")
+            raise RequestError("request_id is needed, at most 128 characters", "request_id")
         key = f"{what}/{request.request_id}"
         digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
         given = self._given.get(key)
         if given is None:
             given = self._begin(key, digest, work, final)
         elif given.digest != digest:
-            raise Refusal(
+            raise RequestError(
                 f"request_id {request.request_id!r} was used for another request: choose a new one for each",
                 "request_id",
             )

@@ -11,7 +11,7 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from controlplane.app.events import Happening
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.roster import Roster
-from controlplane.app.tooling.installs import Change
+from controlplane.app.tooling.installs import PodChange
 from controlplane.app.tooling.shards import ReplicaItem, Shard
 from controlplane.domain import contract
 from controlplane.domain.base.history import Operation
@@ -162,7 +162,7 @@ def replica(item: ReplicaItem) -> pb.Replica:
 def shard(item: Shard) -> pb.Shard:
     """Write a VNode with its owner."""
     return pb.Shard(
-        vnode=item.vnode,
+        vnode=item.lease.name,
         base=item.base,
         owner=item.lease.holder,
         state=item.state,
@@ -191,9 +191,9 @@ def event(happening: Happening) -> pb.Event:
     """Write an event."""
     return pb.Event(
         time=_timestamp(happening.wall),
-        type=happening.type,
-        reason=happening.reason,
-        message=happening.message,
+        type=happening.remark.type,
+        reason=happening.remark.reason,
+        message=happening.remark.message,
         vnode=happening.vnode,
         module=happening.module,
         pod=happening.pod,
@@ -234,7 +234,7 @@ def rollout(found: Rollout, unreachable: Sequence[str] = ()) -> pb.GetRolloutRes
     )
 
 
-def operation(change: Change) -> pb.ModuleOperation:
+def operation(change: PodChange) -> pb.ModuleOperation:
     """Write what was done to one Pod."""
     return pb.ModuleOperation(
         vnode=change.vnode,

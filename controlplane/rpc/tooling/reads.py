@@ -10,7 +10,7 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.roster import Roster
-from controlplane.app.tooling.refusals import Refusal
+from controlplane.app.tooling.refusals import RequestError
 from controlplane.domain.workloads.placement import matches, parse_selector
 from controlplane.rpc.tooling import codec
 from controlplane.rpc.tooling.events import Events
@@ -24,12 +24,12 @@ T = TypeVar("T")
 
 
 def page(items: Iterable[T], key: Callable[[T], str], size: int, token: str) -> tuple[list[T], str]:
-    """Return the page after token, and the next token; items come by key, ascending. Raises Refusal.
+    """Return the page after token, and the next token; items come by key, ascending. Raises RequestError.
 
     The token is the last key sent, so that items that come or go between pages disturb nothing.
     """
     if size > MOST_IN_PAGE:
-        raise Refusal(f"page_size is at most {MOST_IN_PAGE}", "page_size")
+        raise RequestError(f"page_size is at most {MOST_IN_PAGE}", "page_size")
     found: list[T] = []
     for item in items:
         if key(item) <= token:
@@ -49,7 +49,7 @@ def chosen(entry: Entry, request: pb.ListModulesRequest | pb.WatchModulesRequest
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """Answers reads; within bounds the seconds for other replicas. Every method raises Refusal, Missing."""
+    """Answers reads; within bounds the seconds for other replicas. Every method raises RequestError, Missing."""
 
     index: Index
     links: ReplicaLinks

@@ -16,7 +16,7 @@ from koupleless.modulecontroller.v1 import module_controller_pb2_grpc
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Manifests, ObjectName
 from controlplane.app.tooling.installs import Installs, Result
-from controlplane.app.tooling.refusals import Refusal
+from controlplane.app.tooling.refusals import RequestError
 from controlplane.app.tooling.shards import Shards
 from controlplane.app.tooling.vnodes import VNodes
 from controlplane.app.workloads.baselines import Baselines
@@ -117,7 +117,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
                     found, silent = await self.rollouts.module(module.name, module.version, targets, within)
                     return codec.rollout(found, silent)
                 case _:
-                    raise Refusal("a subject is needed: workload or module", "subject")
+                    raise RequestError("a subject is needed: workload or module", "subject")
 
     async def ListReplicas(self, request: pb.ListReplicasRequest, context: Context) -> pb.ListReplicasResponse:
         """List all replicas."""
@@ -128,7 +128,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         """List VNodes with their owners by Node name."""
         async with self._answering(context):
             items = self.shards.shards(request.owner)
-            chosen, token = page(items, lambda item: item.vnode, request.page_size, request.page_token)
+            chosen, token = page(items, lambda item: item.lease.name, request.page_size, request.page_token)
         return pb.ListShardsResponse(items=[codec.shard(item) for item in chosen], next_page_token=token)
 
     async def DrainReplica(self, request: pb.DrainReplicaRequest, context: Context) -> pb.DrainReplicaResponse:
@@ -143,7 +143,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
             try:
                 base = parse_base_id(request.base or "baseline", self.policy.env)
             except InvalidName as error:
-                raise Refusal(str(error), "base") from None
+                raise RequestError(str(error), "base") from None
             query = BaselineQuery("", request.name, request.version, request.cluster_name)
             modules = self.baselines.of(base, query).modules
         return pb.GetBaselineResponse(
@@ -254,7 +254,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
             case "all" if target.all:
                 return self.vnodes.select(all_bases=True)
             case _:
-                raise Refusal("a target is needed: base, selector or all", "target")
+                raise RequestError("a target is needed: base, selector or all", "target")
 
 
 def _nothing_failed(answer: pb.InstallModuleResponse | pb.UninstallModuleResponse) -> bool:

@@ -46,7 +46,7 @@ def differences(before: dict[str, M], after: dict[str, M]) -> Iterator[WatchUpda
 
 
 class Watches:
-    """Serves watches. Every method raises Refusal, Missing where there is no such VNode, and Ending."""
+    """Serves watches. Every method raises RequestError, Missing where there is no such VNode, and Ending."""
 
     def __init__(self, index: Index, links: ReplicaLinks, events: Events) -> None:
         self._index = index

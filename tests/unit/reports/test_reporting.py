@@ -15,6 +15,7 @@ from controlplane.app.metrics import HOOK_QUEUE, HOOK_REPORTS
 from controlplane.app.ports import Undelivered
 from controlplane.app.reporting import hooks as reporting
 from controlplane.app.reporting.hooks import HookQueue, Reporter
+from controlplane.domain.remarks import Remark
 from controlplane.domain.reports import Allowance, Report
 from tests.unit.app.harness import LoopClock
 
@@ -45,14 +46,10 @@ class FakeHook:
 
 def happening(reason: str = "ModuleInstallFailed", *, base: str = "b1", message: str = "boom") -> Happening:
     return Happening(
-        wall=0.0,
-        type="Warning",
-        reason=reason,
-        message=message,
+        Remark(True, reason, message, seconds=1.5),
         vnode=f"vnode.{base}.dev",
         module="biz1:1",
         pod="default/p",
-        seconds=1.5,
         labels={"app": "x"},
         trace_id="t",
     )
@@ -91,8 +88,8 @@ async def test_a_failure_is_sent_to_every_hook_with_all_that_is_known() -> None:
 async def test_what_is_no_failure_is_not_sent() -> None:
     hook = FakeHook()
     async with reporting_to([hook]) as reporter:
-        reporter.happened(Happening(0.0, "Normal", "ModuleInstalled", "done", "vnode.b1.dev", "biz1:1"))
-        reporter.happened(Happening(0.0, "Normal", "BaseReachable", "answers", "vnode.b1.dev"))
+        reporter.happened(Happening(Remark(False, "ModuleInstalled", "done"), vnode="vnode.b1.dev", module="biz1:1"))
+        reporter.happened(Happening(Remark(False, "BaseReachable", "answers"), vnode="vnode.b1.dev"))
         await asyncio.sleep(1)
     assert not hook.taken
 
@@ -241,7 +238,7 @@ async def test_replicas_of_two_deployments_are_reported_apart() -> None:
     async with reporting_to([hook]) as reporter:
         for name in ("default/one", "default/two"):
             for reason in ("PeerReplicasNotChanged", "PeerReplicasChanged"):
-                reporter.happened(Happening(0.0, "Warning", reason, "no", "", deployment=name))
+                reporter.happened(Happening(Remark(True, reason, "no"), deployment=name))
         await asyncio.sleep(1)
     assert [(r.event, r.code, r.labels["deployment"]) for r in hook.taken] == [
         ("PeerDeploymentReplicaModify", "00003", "default/one"),

@@ -9,7 +9,7 @@ import pytest
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.ports import Transient
-from controlplane.app.tooling.refusals import Refusal
+from controlplane.app.tooling.refusals import RequestError
 from controlplane.rpc.refusals import Busy, Ending
 from controlplane.rpc.tooling.answers import KEPT, MOST_UNDER_WAY, Answers
 
@@ -54,7 +54,7 @@ async def test_the_same_id_with_another_request_is_refused_with_the_field() -> N
     under_way = asyncio.create_task(answers.once("install", request(), doing))
     await asyncio.sleep(0.1)
     for _ in range(2):  # while the first is under way, and after it
-        with pytest.raises(Refusal, match="was used for another request") as refused:
+        with pytest.raises(RequestError, match="was used for another request") as refused:
             await answers.once("install", request(name="other"), doing)
         assert refused.value.field == "request_id"
         await under_way
@@ -79,7 +79,7 @@ async def test_a_failed_or_not_final_request_is_done_again() -> None:
 
 @pytest.mark.parametrize("request_id", ["", "x" * 129])
 async def test_a_request_needs_an_id(request_id: str) -> None:
-    with pytest.raises(Refusal):
+    with pytest.raises(RequestError):
         await Answers().once("install", request(request_id), Doing())
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.replica.v1 import replica_pb2 as rpb
 
-from controlplane.app.tooling.refusals import Missing, Refusal
+from controlplane.app.tooling.refusals import Missing, RequestError
 from controlplane.cluster.api import LEASES
 from controlplane.domain.facts import ModuleState
 from controlplane.domain.identity import ModuleKey
@@ -193,7 +193,7 @@ def test_a_page_has_bounds() -> None:
     items = [f"{number:05d}" for number in range(2 * MOST_IN_PAGE)]
     assert len(page(items, str, 0, "")[0]) == PAGE
     assert len(page(items, str, MOST_IN_PAGE, "")[0]) == MOST_IN_PAGE
-    with pytest.raises(Refusal):
+    with pytest.raises(RequestError):
         page(items, str, MOST_IN_PAGE + 1, "")
 
 
