@@ -192,5 +192,7 @@ def _workloads(around: Surroundings, members: Membership) -> dict[str, Part]:
 async def _belong(members: Membership) -> NoReturn:
     try:
         await members.run()
-    except NameTaken as error:
-        raise process.StartError(str(error), exit_code=process.EXIT_REFUSED) from error
+    except* NameTaken as errors:
+        # Once it has joined, its tasks raise this, and it comes in a group.
+        raise process.StartError(str(errors.exceptions[0]), exit_code=process.EXIT_REFUSED) from None
+    raise AssertionError("run never returns")

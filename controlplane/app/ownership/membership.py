@@ -146,7 +146,7 @@ class Membership:
     # Life.
 
     async def run(self) -> NoReturn:
-        """Join, then stay a member, until cancelled. Raises NameTaken."""
+        """Join, then stay a member, until cancelled. Raises NameTaken, in a group once this has joined."""
         await synced(self.cluster.members)
         await self._join()
         self.joined.set()
