@@ -30,7 +30,9 @@ FETCH_WITHIN = 60.0
 RELOAD_AFTER = 10.0
 """Seconds that must lie between two fetches after a 401."""
 AGAIN = Backoff(first=5.0, longest=60.0)
-"""Between fetches that fail."""
+"""Between fetches that fail while the access that is there serves."""
+AGAIN_WITHOUT = Backoff(first=5.0, longest=10.0)
+"""Between fetches that fail while there is no access."""
 RENEWED_AT = 0.55
 """Share of an access's remaining time after which the next one is fetched; plugins are due by then.
 
@@ -55,7 +57,7 @@ class Credentials:
         self._random = SystemRandom()
         self._access: Access | None = None
         self._fetch: asyncio.Task[None] | None = None
-        self._again_at = 0.0
+        self._again_at = self._without_again_at = 0.0
         self._rejected_at = float("-inf")
         self._failures = 0
         self._problem = ""
@@ -63,10 +65,10 @@ class Credentials:
     async def access(self) -> Access:
         """Return the current access; raises CannotConnect when there is none, or it has ended.
 
-        Waits for a fetch only in these two cases.
+        Waits for a fetch only in these two cases. After one that failed, requests fail at once until the next is due.
         """
         ended = self._ended()
-        if self._access is None or self._clock.monotonic() >= self._again_at:
+        if self._clock.monotonic() >= (self._without_again_at if ended else self._again_at):
             self._begin(renew=False)
         if ended and self._fetch is not None:
             await asyncio.shield(self._fetch)
@@ -122,7 +124,7 @@ class Credentials:
         seconds = REFRESH_AFTER * self._random.uniform(0.8, 1.0)
         if access.ends_at is not None:
             seconds = min(seconds, RENEWED_AT * (access.ends_at - self._clock.wall()))
-        self._again_at = self._clock.monotonic() + max(seconds, SOONEST)
+        self._again_at = self._without_again_at = self._clock.monotonic() + max(seconds, SOONEST)
 
     def _failed(self, problem: str) -> None:
         FETCHES.labels("failed").inc()
@@ -130,4 +132,6 @@ class Credentials:
             log.warning("credentials could not be fetched; those that are there serve", error=problem)
         self._failures += 1
         self._problem = problem
-        self._again_at = self._clock.monotonic() + AGAIN.delay(self._failures, self._random.random())
+        now, chance = self._clock.monotonic(), self._random.random()
+        self._again_at = now + AGAIN.delay(self._failures, chance)
+        self._without_again_at = now + AGAIN_WITHOUT.delay(self._failures, chance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -23,7 +24,7 @@ class Given:
         self._clock = clock
         self.lasts = lasts
         self.takes = takes
-        self.problem = ""
+        self.failure: Exception | None = None
         self.fetched: list[bool] = []
         self.at_once = 0
 
@@ -35,8 +36,8 @@ class Given:
         finally:
             self.at_once -= 1
         assert self.at_once == 0, "one fetch at a time"
-        if self.problem:
-            raise CannotConnect(self.problem)
+        if self.failure is not None:
+            raise self.failure
         ends_at = self._clock.wall() + self.lasts if self.lasts is not None else None
         return Access("https://api", f"Bearer {len(self.fetched)}", ends_at=ends_at)
 
@@ -94,7 +95,7 @@ async def test_a_request_after_the_end_waits_for_the_next_access() -> None:
 async def test_access_that_cannot_be_renewed_serves_until_its_end_then_requests_fail() -> None:
     kept, source = keeper(lasts=300.0)
     await token(kept)
-    source.problem = "the plugin fails"
+    source.failure = CannotConnect("the plugin fails")
     for _ in range(148):
         await asyncio.sleep(2.0)
         assert await token(kept) == "1"
@@ -102,28 +103,50 @@ async def test_access_that_cannot_be_renewed_serves_until_its_end_then_requests_
     await asyncio.sleep(10.0)
     with pytest.raises(CannotConnect, match="a source: the plugin fails"):
         await kept.access()
-    source.problem = ""
+    source.failure = None
     await asyncio.sleep(60.0)
     assert int(await token(kept)) > 1
 
 
-async def test_a_defect_of_a_source_is_an_error_and_not_tried_again_with_each_request(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("failure", "cause"),
+    [
+        (CannotConnect("the plugin fails"), "a source: the plugin fails"),
+        (KeyError("x"), "a source: the fetch itself failed: KeyError"),
+    ],
+    ids=["failure", "defect"],
+)
+async def test_without_access_requests_fail_with_the_cause_and_the_source_is_asked_now_and_then(
+    failure: Exception, cause: str
 ) -> None:
     kept, source = keeper()
-
-    async def defect(*, renew: bool) -> Access:
-        source.fetched.append(renew)
-        raise KeyError("x")
-
-    monkeypatch.setattr(source, "fetch", defect)
-    for _ in range(5):
-        with pytest.raises(CannotConnect, match="the fetch itself failed: KeyError"):
+    source.failure = failure
+    asked: list[int] = []
+    for _ in range(120):
+        with pytest.raises(CannotConnect, match=cause):
             await kept.access()
-    assert len(source.fetched) <= 5
-    monkeypatch.undo()
-    await asyncio.sleep(credentials.FETCH_WITHIN)
-    assert await token(kept)
+        asked.append(len(source.fetched))
+        await asyncio.sleep(0.5)
+    assert asked[0] == 1
+    assert asked[9] == 1, "not within five seconds, whatever the number of requests"
+    assert 6 <= asked[-1] <= 7, "after five seconds, then every ten or a little more"
+    source.failure = None
+    await asyncio.sleep(12.0)
+    assert await token(kept) == str(asked[-1] + 1)
+
+
+async def test_access_that_comes_back_after_its_end_is_used_soon() -> None:
+    kept, source = keeper(lasts=300.0)
+    await token(kept)
+    source.failure = CannotConnect("the plugin fails")
+    for _ in range(200):
+        await asyncio.sleep(2.0)
+        with suppress(CannotConnect):
+            await kept.access()
+    asked = len(source.fetched)
+    source.failure = None
+    await asyncio.sleep(12.0)
+    assert await token(kept) == str(asked + 1)
 
 
 async def test_a_fetch_that_hangs_is_given_up_and_delays_no_request() -> None:
