@@ -191,6 +191,18 @@ def test_scalers_and_budgets_name_existing_deployments() -> None:
     assert old == {**budget, "apiVersion": "policy/v1beta1"}
 
 
+def test_containers_of_our_image_start_its_programs() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    commands = [
+        container["command"]
+        for form in FORMS
+        for _, container in containers(form)
+        if container["image"].startswith("module-controller")
+    ]
+    assert {program for (program,) in commands} == {*PROGRAMS, "simulated-base"}
+    assert {program for (program,) in commands} <= scripts.keys()
+
+
 @pytest.mark.parametrize(("form", "name", "container"), ours(), ids=lambda value: value if type(value) is str else "")
 def test_programs_start_with_the_variables_of_their_manifest(
     monkeypatch: pytest.MonkeyPatch, form: str, name: str, container: Json
@@ -202,7 +214,6 @@ def test_programs_start_with_the_variables_of_their_manifest(
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
     (program,) = container["command"]
-    assert program in PROGRAMS
     found = survey([program] if program in PROGRAM_NAMES else [])
     assert not found.wrong
     read = {variable for each in PROGRAMS.values() for variable in names(each)}
@@ -289,15 +300,15 @@ class TestImage:
         assert "proto/gen" in copied
 
     def test_only_pinned_packages_are_installed(self) -> None:
-        installs = [line for line in self.instructions("RUN") if "pip" in line]
-        for command in " && ".join(installs).split("&&"):
-            if "pip install" in command:
-                assert "--require-hashes" in command or "--no-deps" in command, command
+        commands = [command.split() for line in self.instructions("RUN") for command in line.split("&&")]
+        installs = [words for words in commands if "pip" in words and "install" in words]
+        locks = [words[-1] for words in installs if "--require-hashes" in words]
+        assert sorted(locks) == ["requirements-build.lock", "requirements.lock"]
+        (own,) = [words for words in installs if "--require-hashes" not in words]
+        assert (own[-1], "--no-deps" in own) == (".", True)
 
     def test_it_runs_as_a_user_other_than_root(self) -> None:
         assert self.instructions("USER")[-1].split(":")[0] == "65532"
-        for _, _, container in ours():
-            assert container["command"][0] in PROGRAMS
 
     def test_the_base_image_has_a_supported_python(self) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
