@@ -25,8 +25,10 @@ class Jobs:
     def submit(self, number: int) -> asyncio.Task[None] | None:
         async def job() -> None:
             self.running.add(number)
-            await asyncio.sleep(1.0)
-            self.running.remove(number)
+            try:
+                await asyncio.sleep(1.0)
+            finally:
+                self.running.remove(number)
             self.done.append(number)
 
         return self.pool.submit(job)
@@ -63,11 +65,14 @@ async def test_cancelled_jobs_free_their_threads() -> None:
     jobs = Jobs()
     for number in range(CORE):
         jobs.submit(number)
+    await asyncio.sleep(0.5)
     for task in list(jobs.life.tasks):
         task.cancel()
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    jobs.submit(100)
+    await asyncio.sleep(0.1)
+    assert not jobs.running
+    for number in range(100, 100 + CORE + 1):
+        jobs.submit(number)
     await asyncio.sleep(0.5)
-    assert jobs.running - {100} <= set(range(CORE))
-    assert 100 in jobs.running
+    assert jobs.running == set(range(100, 100 + CORE)), "as many as before, and no more"
+    await asyncio.sleep(2.0)
+    assert sorted(jobs.done) == list(range(100, 100 + CORE + 1))
