@@ -181,5 +181,12 @@ def test_programs_that_can_be_asked_for_are_those_with_settings() -> None:
 
 
 def test_an_unwritable_folder_is_no_wrong_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    given(monkeypatch, EMBEDDED_DB=str(tmp_path / "no" / "cluster.db"), ENABLE_HTTP_TUNNEL="true")
-    assert not survey().wrong
+    blocked = tmp_path / "file"
+    blocked.touch()
+    given(monkeypatch, EMBEDDED_DB=str(blocked / "cluster.db"), ENABLE_HTTP_TUNNEL="true")
+    found = survey()
+    assert not found.wrong
+    (shown,) = (
+        variable for program in found.programs for variable in program.variables if variable.name == "EMBEDDED_DB"
+    )
+    assert (shown.value, shown.source.value) == (f"{blocked}/cluster.db", "environment")
