@@ -127,6 +127,7 @@ def test_mqtt_messages_have_qos_1_no_retain_and_no_identity() -> None:
 
 def test_http_answers_name_the_base_only_after_a_command_ran() -> None:
     """There are no headers, and neither baseIdentity nor data where a command did not run."""
+    seen: set[bool] = set()
     for exchange in HTTP.values():
         if exchange.verb in ("heartbeat", "GET health") or exchange.reply_head is None:
             continue
@@ -135,23 +136,31 @@ def test_http_answers_name_the_base_only_after_a_command_ran() -> None:
         ran = answer["code"] in ("SUCCESS", "FAILED")
         assert ("baseIdentity" in answer) is ran
         assert ran or "data" not in answer
+        seen.add(ran)
+    assert seen == {True, False}
 
 
 def test_only_orders_have_a_second_code() -> None:
     orders = {"installBiz", "uninstallBiz", "switchBiz", "batchInstallBiz"}
+    coded: set[str] = set()
+    others: set[str] = set()
     for exchange in HTTP.values():
         if exchange.verb != "heartbeat" and exchange.reply_body and exchange.reply_body.startswith(b"{"):
             data = exchange.json().get("data")
-            assert (isinstance(data, dict) and "code" in data) is (exchange.verb in orders and data is not None)
+            if data is not None:
+                (coded if isinstance(data, dict) and "code" in data else others).add(exchange.verb)
+    assert coded == orders
+    assert others == {"health", "help", "queryAllBiz"}
 
 
 def test_module_lists_leave_out_the_base() -> None:
     """Web context paths of modules have no slash."""
-    for exchange in HTTP.values():
-        if exchange.verb == "queryAllBiz" and exchange.reply_body:
-            for entry in exchange.json()["data"]:
-                assert entry["bizName"] != "shop-base"
-                assert not entry["webContextPath"].startswith("/")
+    listings = [each.json() for each in HTTP.values() if each.verb == "queryAllBiz" and each.reply_body]
+    entries = [entry for listing in listings for entry in listing["data"]]
+    assert "shop-base" not in {entry["bizName"] for entry in entries}
+    paths = {entry["webContextPath"] for entry in entries}
+    assert len(paths) > 1
+    assert not [path for path in paths if path.startswith("/")]
 
 
 def test_the_default_port_is_that_of_the_gateway() -> None:
