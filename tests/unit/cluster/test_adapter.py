@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from controlplane.app.ports import Cluster, Conflict, Transient
+from controlplane.app.ports import Conflict, Transient
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import NODES, PatchType
 from controlplane.domain.contract import COMPONENT, ENV
@@ -48,11 +48,6 @@ async def cluster(api: FakeApiServer) -> AsyncIterator[ApiCluster]:
     yield cluster
     task.cancel()
     await asyncio.wait([task])
-
-
-async def test_it_is_a_cluster(api: FakeApiServer) -> None:
-    cluster: Cluster = ApiCluster(api, env="dev", kind="embedded", clock=LoopClock())
-    assert cluster.kind == "embedded"
 
 
 async def test_informers_select_by_label_and_environment(api: FakeApiServer) -> None:

@@ -35,7 +35,6 @@ class Agent:
     def __init__(self, store: EmbeddedApiServer) -> None:
         self._store = store
         self.broken: set[str] = set()
-        self.fewest_ready: Counter[str] = Counter()
         self.order: list[tuple[str, str]] = []
 
     async def run(self) -> None:

@@ -177,7 +177,7 @@ def test_values_are_read_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.env, settings.log_level.value, settings.cluster) == ("prod", "warning", ClusterKind.EMBEDDED)
 
 
-def test_the_kind_of_the_cluster_is_detected(monkeypatch: pytest.MonkeyPatch, tmp_path: pytest.TempPathFactory) -> None:
+def test_the_kind_of_the_cluster_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(ControlPlaneSettings).kind is ClusterKind.EMBEDDED
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     assert read(ControlPlaneSettings).kind is ClusterKind.KUBERNETES

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from controlplane.app.ports import AlreadyExists, Conflict, NotFound, Rejected
-from controlplane.cluster.api import EVENTS, LEASES, NODES, PODS, ApiServer, Expired, Json, PatchType, WatchEvent
+from controlplane.cluster.api import EVENTS, LEASES, NODES, PODS, Expired, Json, PatchType, WatchEvent
 from controlplane.embedded.api import writes
 from controlplane.embedded.api.resources import object_key
 from controlplane.embedded.api.store import EmbeddedApiServer
@@ -30,11 +30,6 @@ async def take(events: AsyncIterator[WatchEvent], count: int) -> list[tuple[str,
             if len(found) == count:
                 break
     return found
-
-
-def test_it_is_an_api_server(store: EmbeddedApiServer) -> None:
-    port: ApiServer = store
-    assert port is store
 
 
 async def test_create_gives_identity_version_and_defaults(store: EmbeddedApiServer) -> None:
