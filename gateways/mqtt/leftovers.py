@@ -62,14 +62,15 @@ class Leftovers:
         """Take something that is addressed to a base: a leftover, or the news that one is gone."""
         if message.retained and message.payload and (base in self._found or len(self._found) < MAX_BASES):
             self._found.setdefault(base, set()).add(message.topic)
-        elif not message.payload:
-            self._found.get(base, set()).discard(message.topic)
+        elif not message.payload and base in self._found:
+            self._found[base].discard(message.topic)
+            if not self._found[base]:
+                del self._found[base]
 
     def lives(self, base: str) -> None:
         """Take note that a base lives."""
         for topic in sorted(self._found.pop(base, ())):
-            if not self._live.full():
-                self._live.put_nowait(topic)
+            self._to_remove(topic)
 
     def is_echo(self, base: str, result: pb.BatchInstallResult) -> bool:
         """Return whether a base's report on its baseline is about the one that was removed."""
@@ -94,11 +95,20 @@ class Leftovers:
                 log.info("retained commands of another controller", bases=len(self._found), commands=commands)
         while True:
             topic = await self._live.get()
-            await self.removing.allowed()
-            with self.removing.asked_of(connection), connection.asking(f"remove what is retained under {topic}"):
-                await self._remove(topic)
+            try:
+                await self.removing.allowed()
+                with self.removing.asked_of(connection), connection.asking(f"remove what is retained under {topic}"):
+                    await self._remove(topic)
+            except (Lost, asyncio.CancelledError):
+                # Over the next connection, after the others.
+                self._to_remove(topic)
+                raise
             self.removing.settle("")
             await asyncio.sleep(PAUSE)
+
+    def _to_remove(self, topic: str) -> None:
+        if not self._live.full():
+            self._live.put_nowait(topic)
 
     async def _remove(self, topic: str) -> None:
         base = topics.addressee(topic, self._env)
