@@ -198,6 +198,8 @@ async def test_the_pace_holds_even_while_a_hook_fails() -> None:
         for number in range(200):
             reporter.happened(happening(f"Reason{number}", base=f"b{number}"))
         await asyncio.sleep(1800)
+    assert not hook.failures
+    assert hook.taken
     for start in hook.tried_at:
         assert len([at for at in hook.tried_at if start <= at < start + 60.0]) <= 20
 

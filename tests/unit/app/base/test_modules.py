@@ -332,7 +332,7 @@ async def test_a_repeated_install_is_success_once_the_list_shows_it() -> None:
         stage.bases.modules[base][KEY] = ModuleState.ACTIVATED
         await asyncio.sleep(20.0)
         assert stage.ready("pod", "p") == "True"
-        assert len(stage.bases.installs) <= 3
+        assert 1 <= len(stage.bases.installs) <= 3
         assert "ModuleInstallFailed" not in stage.reasons()
 
 

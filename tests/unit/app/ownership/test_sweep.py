@@ -50,6 +50,7 @@ async def test_the_lease_of_a_base_that_beats_or_has_a_node_stays() -> None:
         stage.bases.add("b1")
         await asyncio.sleep(SWEPT)
         assert stage.lease("b1") is not None
+        assert api.made("delete") == [], "it was not removed and made again"
 
 
 async def test_a_lease_that_somebody_deletes_during_a_sweep_ends_nothing() -> None:
