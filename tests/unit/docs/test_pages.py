@@ -37,6 +37,11 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(linked), f"{name(page)}: {target}"
 
 
+def test_links_are_found_with_and_without_an_anchor() -> None:
+    found = {target for page in PAGES for target in links(page)}
+    assert {"docs/deployment.md", "operations.md#rules-of-scheduling", "#which-form"} <= found
+
+
 def anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -80,10 +80,10 @@ def test_the_steps_are_numbered_and_name_functions(title: str) -> None:
 
 @pytest.mark.parametrize("title", WALKS)
 def test_each_function_is_called_by_the_one_before_it(title: str) -> None:
-    for step in walk(title):
-        for chain in step.chains:
-            for caller, called in itertools.pairwise(chain):
-                assert step.calls(caller, called), (step.path, caller, called)
+    pairs = [(step, *pair) for step in walk(title) for chain in step.chains for pair in itertools.pairwise(chain)]
+    assert pairs
+    for step, caller, called in pairs:
+        assert step.calls(caller, called), (step.path, caller, called)
 
 
 @pytest.mark.parametrize("title", WALKS)

@@ -153,7 +153,9 @@ def test_all_fields_of_a_plugin_are_read(tmp_path: Path) -> None:
 
 def test_plugins_of_the_first_version_need_no_interactive_mode(tmp_path: Path) -> None:
     entry = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "plugin"}
-    assert load(tmp_path, user={"exec": entry}).user.exec is not None
+    plugin = load(tmp_path, user={"exec": entry}).user.exec
+    assert plugin is not None
+    assert (plugin.command, plugin.api_version) == ("plugin", "client.authentication.k8s.io/v1beta1")
 
 
 def test_without_a_user_access_is_anonymous(tmp_path: Path) -> None:
