@@ -73,9 +73,9 @@ async def test_handlers_are_told_keys_of_what_changed_only() -> None:
     async with _running(informer):
         assert told == ["a", "b"]
         told.clear()
-        api.forget()
+        api.drop_history()
         api.put(NODES, _node("b", more="x"))
-        api.forget()
+        api.drop_history()
         api.end_watches(Transient("cut"))
         await asyncio.sleep(2)
         assert told == ["b"]
@@ -122,7 +122,7 @@ async def test_expired_lists_again_and_finds_what_went_and_came() -> None:
         await asyncio.sleep(0.01)
         api.remove(NODES, "old")
         api.put(NODES, _node("new"))
-        api.forget()
+        api.drop_history()
         await asyncio.sleep(5)
         assert sorted(node.name for node in informer.all()) == ["new", "same"]
         assert sorted(told) == ["new", "old"]
@@ -176,13 +176,13 @@ async def test_a_list_that_keeps_expiring_is_not_hammered() -> None:
         async def overtaken(*args: Any, **kwargs: Any) -> Any:
             listed = await original(*args, **kwargs)
             api.put(NODES, _node("a", again="x"))
-            api.forget()
+            api.drop_history()
             return listed
 
         api.list = overtaken  # type: ignore[method-assign]
-        api.forget()
+        api.drop_history()
         api.put(NODES, _node("b"))
-        api.forget()
+        api.drop_history()
         await asyncio.sleep(60)
         assert 3 <= len(api.made("list")) <= 14
 
