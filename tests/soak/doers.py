@@ -1,4 +1,4 @@
-"""Do what a schedule says: users through the API server, chaos on processes and bases."""
+"""Workers that carry out a schedule: users through the API server, faults on processes and bases."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.soak.schedule import Step
 
 AGAIN = 0.5
 RETRIED_FOR = 150.0
-"""Seconds for which a user tries; longer than any outage."""
+"""Seconds for which a user retries; longer than any outage."""
 OTHERS = {"PATCH": "application/merge-patch+json"}
 
 
-class Doer(threading.Thread):
-    """Does steps when they are due, in order, in a thread of its own. say is told of each."""
+class Worker(threading.Thread):
+    """Carries out steps when they are due, in order, in a thread of its own. say is called with each."""
 
     def __init__(self, steps: Sequence[Step], began: float, say: Callable[[str], None]) -> None:
         super().__init__(name=type(self).__name__, daemon=True)
@@ -36,7 +36,7 @@ class Doer(threading.Thread):
         self.failure: BaseException | None = None
 
     def run(self) -> None:
-        """Do all steps; failure is what kept one from being done."""
+        """Do all steps; failure is the error of a step."""
         try:
             for step in self._steps:
                 time.sleep(max(0.0, self._began + step.at - time.monotonic()))
@@ -44,7 +44,7 @@ class Doer(threading.Thread):
                 self.do(step)
                 self.done[step.what] += 1
             self.finish()
-        except BaseException as error:  # told to the test, which waits for this thread
+        except BaseException as error:  # raised by the test, which waits for this thread
             self.failure = error
 
     def finish(self) -> None:
@@ -55,7 +55,7 @@ class Doer(threading.Thread):
         raise NotImplementedError
 
 
-class User(Doer):
+class User(Worker):
     """Creates, changes and deletes, and tries again while the API server is away."""
 
     def __init__(self, life: Life, steps: Sequence[Step], began: float, say: Callable[[str], None]) -> None:
@@ -116,10 +116,10 @@ class User(Doer):
             time.sleep(AGAIN)
 
 
-class Chaos(Doer):
-    """Breaks things and puts them right, each thing by a worker of its own: what hangs holds up nothing else.
+class Chaos(Worker):
+    """Causes faults and ends them, each target in a thread of its own: a step that hangs delays no other target.
 
-    downs are the times in which bases could not be heard, by Node.
+    downs are the times in which bases could not be reached, by Node.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class Chaos(Doer):
         else:
             control(group, "heal", base)
         if step.how == "hang":
-            # A module that hangs holds its lock until the JVM is started anew.
+            # A module that hangs holds its lock until the JVM is restarted.
             self._fault(group, replace(step, what="restart"))
 
     def _mark(self, identity: str, *, down: bool, announced: bool = False) -> None:
@@ -236,7 +236,7 @@ class Chaos(Doer):
 
 
 def control(group: Bases, what: str, base: str) -> None:
-    """Tell a base, again when it cannot: one that finds no broker is started again, as a container would be."""
+    """Control a base, with retries: one that finds no broker is started again, as a container would be."""
     deadline = time.monotonic() + RETRIED_FOR
     while True:
         try:

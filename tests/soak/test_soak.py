@@ -1,4 +1,4 @@
-"""Random work of users under random faults; in the end the cluster and the bases agree. See README.md."""
+"""After random work of users under random faults, the cluster and the bases agree. See README.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.programs import STARTED_WITHIN, eventually, status
 from tests.servers.cluster import KubeCluster
 from tests.servers.kubeapi import ApiError
 from tests.soak import judge
-from tests.soak.doers import Chaos, Doer, User
+from tests.soak.doers import Chaos, User, Worker
 from tests.soak.schedule import Users, chaos, users
 from tests.watching import Watching
 
@@ -80,15 +80,15 @@ def start(life: Life, name: str) -> Bases:
     return life.bases(name, "--install-time", "0.4", *arguments, tunnel=tunnel, count=EACH)
 
 
-def run(*doers: Doer) -> None:
-    """Let all do their steps; raises what kept one from doing one."""
-    for doer in doers:
-        doer.start()
-    while any(doer.is_alive() for doer in doers) and not any(doer.failure for doer in doers):
+def run(*workers: Worker) -> None:
+    """Run all workers to their end; raises the error of the first that fails."""
+    for worker in workers:
+        worker.start()
+    while any(worker.is_alive() for worker in workers) and not any(worker.failure for worker in workers):
         time.sleep(0.1)
-    for doer in doers:
-        if doer.failure is not None:
-            raise doer.failure
+    for worker in workers:
+        if worker.failure is not None:
+            raise worker.failure
 
 
 def all_is_well(everything: Everything) -> None:
@@ -117,7 +117,7 @@ def disagreements(life: Life, groups: Mapping[str, Bases]) -> list[str]:
 
 
 def agreed(look: Callable[[], list[str]]) -> None:
-    """Wait until nothing is different, and stays so for a while."""
+    """Wait until there is no difference, and there stays none for a while."""
     deadline = time.monotonic() + CONVERGED_WITHIN
     since = None
     while True:
@@ -146,6 +146,6 @@ _saying = threading.Lock()
 
 
 def say(line: str) -> None:
-    """Tell at once how it goes; shown with -s, or when the test fails."""
+    """Print progress at once; shown with -s, or when the test fails."""
     with _saying:
         print(line, file=sys.stderr, flush=True)
