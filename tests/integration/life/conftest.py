@@ -1,4 +1,4 @@
-"""The stage of all these tests: one for all, so that each test costs only its own bases and namespace."""
+"""One stage for all these tests, so that each test starts only its own bases and namespace."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def life(everything: Everything) -> Iterator[Life]:
 
 
 def needs_surge(life: Life) -> None:
-    """Leave the test out where a DaemonSet has no maxSurge."""
+    """Skip the test where a DaemonSet has no maxSurge."""
     minor = int(life.everything.cluster.version.split(".")[1])
     if minor < 22:
         pytest.skip(f"kubernetes 1.{minor}: maxSurge of a DaemonSet came with 1.22")

@@ -1,4 +1,4 @@
-"""The manifests of examples/, unchanged: in the forms that users of the original have."""
+"""The manifests of examples/, unchanged, work in all forms that users of the original have."""
 
 from __future__ import annotations
 

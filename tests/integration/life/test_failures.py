@@ -1,4 +1,4 @@
-"""What goes wrong at a base, on both tunnels: it is told, tried again, and never in the way of anything else."""
+"""Failures at a base, on both tunnels, are reported and retried, and delay nothing else."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_module_whose_start_fails_and_stays_broken_heals(life: Life, tunnel: s
     assert base.modules() == ACTIVE
 
 
-def test_a_jar_with_another_identity_is_told_with_the_one_that_was_installed(life: Life, tunnel: str) -> None:
+def test_a_jar_with_another_identity_is_reported_with_the_installed_one(life: Life, tunnel: str) -> None:
     base = life.bases("a", tunnel=tunnel)
     obj = life.manifest("biz1.yaml")
     obj["spec"]["containers"][0]["image"] += "#biz1:0.0.9"
@@ -128,7 +128,7 @@ def test_a_base_restarted_in_place_gets_its_modules_back(life: Life, tunnel: str
     assert base.orders() == [("install", "biz1:0.0.1")] * 2
 
 
-def test_a_status_that_somebody_else_changed_is_put_right(life: Life, tunnel: str) -> None:
+def test_a_status_changed_by_another_client_is_corrected(life: Life, tunnel: str) -> None:
     base = running(life, tunnel)
     before = life.wait_ready("biz1")
     conditions = [{"type": kind, "status": "False"} for kind in ("Ready", "ContainersReady")]
@@ -141,7 +141,7 @@ def test_a_status_that_somebody_else_changed_is_put_right(life: Life, tunnel: st
     assert base.orders() == [("install", "biz1:0.0.1")]
 
 
-def test_a_module_that_somebody_else_removed_is_installed_again(life: Life) -> None:
+def test_a_module_removed_by_another_client_is_installed_again(life: Life) -> None:
     base = running(life, "http")
     base.command("uninstallBiz", {"bizName": "biz1", "bizVersion": "0.0.1"})
     assert base.modules() == {}
@@ -150,8 +150,8 @@ def test_a_module_that_somebody_else_removed_is_installed_again(life: Life) -> N
     life.wait_ready("biz1")
 
 
-def test_a_pod_that_is_no_module_is_told_so_and_left_alone(life: Life) -> None:
-    """As DaemonSets make them that tolerate everything."""
+def test_a_pod_that_is_no_module_gets_an_event_and_is_left_alone(life: Life) -> None:
+    """DaemonSets that tolerate everything create such Pods."""
     base = running(life, "http")
     (node,) = base.nodes
     containers = [{"name": "exporter", "image": "exporter:1"}]

@@ -1,4 +1,4 @@
-"""Fields of Pods over a real cluster: what is honoured besides variables and probes, and what is only told."""
+"""Fields of Pods besides variables and probes are honoured, or reported as ignored, on a real cluster."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_pod_that_requests_what_a_base_does_not_measure_is_placed(life: Life) 
     assert node["status"]["capacity"]["cpu"] == "1k"
 
 
-def test_a_debug_container_is_told_to_be_none(life: Life) -> None:
+def test_a_debug_container_is_terminated_as_no_module(life: Life) -> None:
     if life.everything.cluster.minor < 25:
         pytest.skip(f"kubernetes 1.{life.everything.cluster.minor}: ephemeral containers came with 1.25")
     life.bases("a")
@@ -52,12 +52,12 @@ def test_a_debug_container_is_told_to_be_none(life: Life) -> None:
         "application/strategic-merge-patch+json",
     )
 
-    def told() -> bool:
+    def reported() -> bool:
         pod = life.get("Pod", "biz1") or {}
         statuses = pod.get("status", {}).get("ephemeralContainerStatuses", [])
         return [each["state"]["terminated"]["reason"] for each in statuses] == ["NotAModule"]
 
-    eventually(told, within=20, what="the status of the debug container")
+    eventually(reported, within=20, what="the status of the debug container")
     eventually(lambda: life.reasons("biz1").count("FieldsIgnored") == 1, within=10, what="an Event")
     assert condition(life.get("Pod", "biz1"), "Ready")["status"] == "True"
 

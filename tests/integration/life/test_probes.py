@@ -1,4 +1,4 @@
-"""Probes from a Pod's manifest to its Ready condition, and what becomes of containers that are no modules."""
+"""Probes of a Pod decide its Ready condition, and containers that are no modules are ignored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.timeout(400), pytest.mark.mosquitto]
 
 
 class Health:
-    """What a module's own health page says, on a port of loopback."""
+    """A module's own health page, on a port of loopback."""
 
     def __init__(self) -> None:
         self.status = 503
@@ -109,7 +109,7 @@ def test_a_rollout_waits_for_the_probe(life: Life, health: Health) -> None:
     throughout(lambda: serving(life) == old, seconds=10, what="the old one serves")
 
 
-def test_a_module_without_anything_at_its_port_is_told(life: Life, health: Health) -> None:
+def test_a_module_without_anything_at_its_port_is_reported(life: Life, health: Health) -> None:
     life.bases("a")
     obj = probed(life, health, httpGet={"port": 1}, failureThreshold=1)
     life.apply(obj)

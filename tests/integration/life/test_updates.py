@@ -1,4 +1,4 @@
-"""Modules that change: new versions and old ones again, the same one released once more, shared, or in groups."""
+"""Modules are updated, rolled back, released again, shared and installed in groups without harm to other Pods."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_same_version_is_released_again_by_force(life: Life, tunnel: str) ->
     wait_available(life, "Deployment", "biz1", 1)
     assert base.modules() == {V1: "activated"}
     assert base.orders() == [INSTALL_1, UNINSTALL_1, INSTALL_1]
-    throughout(lambda: len(base.orders()) == 3, seconds=5, what="the old Pod takes nothing along")
+    throughout(lambda: len(base.orders()) == 3, seconds=5, what="the old Pod removes no module")
 
 
 def test_without_force_a_new_pod_of_the_same_version_takes_the_module_over(life: Life) -> None:
@@ -114,7 +114,7 @@ def test_an_image_changed_in_place_is_installed_in_place_of_the_old_one(life: Li
     assert base.orders() == [INSTALL_1, UNINSTALL_1, INSTALL_1]
     assert pod["status"]["phase"] == "Running"
     assert pod["status"]["containerStatuses"][0]["image"] == "https://repo.example/corrected/biz1-0.0.1.jar"
-    # What the base refuses is tried again, and what heals it is taken up at once.
+    # A refused install is tried again, and a corrected jar is used at once.
     change_image(life, "biz1", "https://repo.invalid/biz1-0.0.1.jar")
     life.wait_waiting("biz1", "ArtifactUnavailable")
     change_image(life, "biz1", "https://repo.example/biz1-0.0.1.jar")
@@ -145,7 +145,7 @@ def test_readiness_gates_count_and_conditions_of_others_stay(life: Life) -> None
     assert pod["status"]["startTime"]
 
 
-def test_a_deployment_that_waits_for_ready_pods_to_stay_ready_gets_on(life: Life) -> None:
+def test_a_deployment_that_waits_for_ready_pods_to_stay_ready_continues(life: Life) -> None:
     base = life.bases("a", "--multi-version", "both")
     slow = anywhere(life)
     slow["spec"]["minReadySeconds"] = 3
@@ -158,7 +158,7 @@ def test_a_deployment_that_waits_for_ready_pods_to_stay_ready_gets_on(life: Life
     eventually(lambda: base.modules() == {V2: "activated"}, within=20, what="the new version alone")
 
 
-def test_a_rollout_that_does_not_get_on_is_told_and_goes_on_when_the_module_heals(life: Life) -> None:
+def test_a_stalled_rollout_is_reported_and_continues_when_the_module_heals(life: Life) -> None:
     base = life.bases("a", "--fail-install", "biz1")
     obj = anywhere(life)
     obj["spec"]["progressDeadlineSeconds"] = 5
@@ -167,14 +167,16 @@ def test_a_rollout_that_does_not_get_on_is_told_and_goes_on_when_the_module_heal
     def progressing() -> Json:
         return condition(life.get("Deployment", "biz1"), "Progressing")
 
-    eventually(lambda: progressing().get("reason") == "ProgressDeadlineExceeded", within=40, what="the deadline told")
+    eventually(
+        lambda: progressing().get("reason") == "ProgressDeadlineExceeded", within=40, what="the deadline reported"
+    )
     (pod,) = life.pods()
     assert pod["status"]["containerStatuses"][0]["restartCount"] >= 1
     base.control("heal")
     wait_available(life, "Deployment", "biz1", 1)
 
 
-def test_all_that_a_container_says_reaches_the_base(life: Life, tunnel: str) -> None:
+def test_all_settings_of_a_container_reach_the_base(life: Life, tunnel: str) -> None:
     base = life.bases("a", tunnel=tunnel)
     obj = life.manifest("biz1.yaml")
     obj["metadata"]["annotations"] = {STRATEGY: "installOnly"}
@@ -208,7 +210,7 @@ def test_a_group_of_modules_is_one_batch_where_the_base_offers_it(
     assert len(base.modules()) == 2
 
 
-def test_one_bad_module_of_a_group_holds_up_no_other(life: Life, tunnel: str) -> None:
+def test_one_bad_module_of_a_group_delays_no_other(life: Life, tunnel: str) -> None:
     base = life.bases("a", tunnel=tunnel)
     obj = life.manifest("biz1-biz2.yaml")
     obj["spec"]["containers"][1]["image"] = "https://repo.invalid/biz2-0.0.1.jar"
@@ -221,7 +223,7 @@ def test_one_bad_module_of_a_group_holds_up_no_other(life: Life, tunnel: str) ->
     eventually(
         lambda: states().get("biz2", {}).get("state", {}).get("waiting", {}).get("reason") == "ArtifactUnavailable",
         within=30,
-        what="what is wrong with the one",
+        what="the failure of the bad module",
     )
     eventually(lambda: states()["biz1"]["ready"], within=20, what="the other runs")
     assert not ready(life.get("Pod", "biz1-biz2"))
@@ -239,7 +241,7 @@ def test_a_version_that_cannot_stand_another_beside_it_comes_after_it(life: Life
 
 
 def test_over_mqtt_a_version_that_starts_out_of_service_is_installed_again_without_the_other(life: Life) -> None:
-    """Bases with default settings keep the old version in charge, and know no switching over MQTT."""
+    """Bases with default settings keep the old version active, and have no switch command over MQTT."""
     base = life.bases("a", tunnel="mqtt")
     life.apply(anywhere(life))
     wait_available(life, "Deployment", "biz1", 1)
@@ -250,7 +252,7 @@ def test_over_mqtt_a_version_that_starts_out_of_service_is_installed_again_witho
 
 
 def test_a_command_that_did_not_reach_its_base_is_sent_again_long_before_its_deadline(life: Life) -> None:
-    """The base loses its own connection to the broker, which nobody is told of, and the broker keeps nothing for it."""
+    """The base loses its connection to the broker unnoticed, and the broker keeps no messages for it."""
     base = life.bases("a", tunnel="mqtt")
     base.control("cut?seconds=6")
     life.pod("biz1")
@@ -259,7 +261,7 @@ def test_a_command_that_did_not_reach_its_base_is_sent_again_long_before_its_dea
     assert base.modules() == {V1: "activated"}
 
 
-def test_a_command_that_its_base_forgot_is_sent_again(life: Life) -> None:
+def test_a_command_that_its_base_lost_is_sent_again(life: Life) -> None:
     base = life.bases("a", "--hang", "installBiz", tunnel="mqtt")
     life.pod("biz1")
     eventually(base.orders, within=20, what="the install that the base does nothing about")

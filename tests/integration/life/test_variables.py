@@ -1,4 +1,4 @@
-"""Variables of containers: references and expansion reach the base; what cannot be resolved is said on the Pod."""
+"""Variables of containers reach the base with references resolved; the Pod says which cannot be resolved."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_variables_that_refer_to_something_reach_the_base(life: Life, tunnel: st
     ],
     ids=["secret", "configmap"],
 )
-def test_what_would_need_rights_is_refused_in_words(life: Life, source: Json, said: str) -> None:
+def test_references_that_need_rights_are_refused_with_a_message(life: Life, source: Json, said: str) -> None:
     base = life.bases("a")
     life.apply(with_env(life, {"name": "BIZ_VERSION", "value": "0.0.1"}, {"name": "DB", "valueFrom": source}))
     status = life.wait_waiting("biz1", "UnsupportedField")
@@ -75,7 +75,7 @@ def test_what_would_need_rights_is_refused_in_words(life: Life, source: Json, sa
     throughout(lambda: base.orders() == [], seconds=5, what="nothing is installed")
 
 
-def test_env_from_is_refused_in_words(life: Life) -> None:
+def test_env_from_is_refused_with_a_message(life: Life) -> None:
     life.bases("a")
     env_from = [{"prefix": "DB_", "configMapRef": {"name": "db", "optional": True}}]
     life.apply(with_env(life, {"name": "BIZ_VERSION", "value": "0.0.1"}, envFrom=env_from))

@@ -1,4 +1,4 @@
-"""Rolling updates and rollbacks of a Deployment that has a copy on each of 20 bases."""
+"""Rolling updates and rollbacks of a Deployment with a copy on each of 20 bases leave no base without the module."""
 
 from __future__ import annotations
 
@@ -52,23 +52,23 @@ def test_update_and_rollback_never_leave_a_base_without_the_module(life: Life, b
     assert pods.breaks == 0
     found = [gap for group in bases for gap in gaps(group.history(), "biz1", until=until)]
     assert found == []
-    told = handover(pods.changes)
-    assert told.complaints == []
-    assert told.supersessions == 3 * ALL
+    result = handover(pods.changes)
+    assert result.complaints == []
+    assert result.supersessions == 3 * ALL
     for group, (_, mode) in zip(bases, GROUPS, strict=True):
         for identity in group.identities:
             assert group.orders(identity) == orders(by_order=mode == "default")
 
 
 def orders(*, by_order: bool) -> list[tuple[str, str]]:
-    """What one base is told: each thing once. by_order: the new version must be put in charge by an order."""
-    told = [("install", "biz1:0.0.1")]
+    """The orders that one base gets, each once. by_order: the new version needs an order that switches to it."""
+    expected = [("install", "biz1:0.0.1")]
     for old, new in (("0.0.1", "0.0.2"), ("0.0.2", "0.0.3"), ("0.0.3", "0.0.2")):
-        told.append(("install", f"biz1:{new}"))
+        expected.append(("install", f"biz1:{new}"))
         if by_order:
-            told.append(("switch", f"biz1:{new}"))
-        told.append(("uninstall", f"biz1:{old}"))
-    return told
+            expected.append(("switch", f"biz1:{new}"))
+        expected.append(("uninstall", f"biz1:{old}"))
+    return expected
 
 
 def everywhere(life: Life, version: str) -> Json:
@@ -81,7 +81,7 @@ def everywhere(life: Life, version: str) -> Json:
 
 
 def complete(life: Life) -> None:
-    """Wait until the Deployment controller has seen the update, and all Pods are new, available and alone."""
+    """Wait until the Deployment controller has seen the update, and all Pods are new and available."""
 
     def done() -> bool:
         obj = life.get("Deployment", "biz1") or {}
@@ -91,7 +91,7 @@ def complete(life: Life) -> None:
 
     eventually(done, within=120, what="the rollout complete")
     eventually(lambda: len(life.pods(leaving=True)) == ALL, within=60, what="old Pods gone")
-    # Times of creation are told to the second: of two Pods of one second neither is known to be the newer one.
+    # Creation times have a resolution of a second: of two Pods of one second neither is known to be the newer one.
     time.sleep(1.0)
 
 
