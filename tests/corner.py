@@ -28,10 +28,10 @@ def stage(cluster: KubeCluster, folder: Path, **environ: str) -> Iterator[Everyt
 
 
 @contextmanager
-def corner(everything: Everything, name: str) -> Iterator[Life]:
+def isolated(everything: Everything, name: str) -> Iterator[Sandbox]:
     """Create a namespace, name a cluster of bases after it, and remove what is left in them at the end."""
     everything.cluster.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
-    own = Life(everything, name, name)
+    own = Sandbox(everything, name, name)
     try:
         yield own
     finally:
@@ -39,7 +39,7 @@ def corner(everything: Everything, name: str) -> Iterator[Life]:
         everything.cluster.api.delete(f"/api/v1/namespaces/{name}")
 
 
-class Life(Namespace):
+class Sandbox(Namespace):
     """A test's own namespace and bases. The manifests of other tests do not select its cluster of bases."""
 
     def __init__(self, everything: Everything, namespace: str, cluster: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
-from tests.corner import Life
+from tests.corner import Sandbox
 from tests.everything import Bases, Everything, manifest, node_name, pod_spec
 from tests.servers.kubeapi import ApiError, Json
 from tests.servers.process import Server
@@ -58,42 +58,44 @@ class Worker(threading.Thread):
 class User(Worker):
     """Creates, changes and deletes, and tries again while the API server is away."""
 
-    def __init__(self, life: Life, steps: Sequence[Step], began: float, say: Callable[[str], None]) -> None:
+    def __init__(self, sandbox: Sandbox, steps: Sequence[Step], began: float, say: Callable[[str], None]) -> None:
         super().__init__(steps, began, say)
-        self._life = life
+        self._sandbox = sandbox
 
     def do(self, step: Step) -> None:
         """Do one step."""
-        life = self._life
+        sandbox = self._sandbox
         match step.what:
             case "create":
                 *modules, revision, forced = step.more
-                pod = bare_pod(life, step.whom, step.how, modules, revision, forced=bool(forced))
-                self._try(lambda: life.api.create(life.path("Pod"), pod), fine={"AlreadyExists"})
+                pod = bare_pod(sandbox, step.whom, step.how, modules, revision, forced=bool(forced))
+                self._try(lambda: sandbox.api.create(sandbox.path("Pod"), pod), fine={"AlreadyExists"})
             case "delete":
-                self._try(lambda: life.delete("Pod", step.whom))
+                self._try(lambda: sandbox.delete("Pod", step.whom))
             case "force-delete":
-                self._try(lambda: life.delete("Pod", step.whom, force=True))
+                self._try(lambda: sandbox.delete("Pod", step.whom, force=True))
             case "change":
                 containers = [{"name": module, "image": image(module, step.how)} for module in step.more]
                 patch = {"spec": {"containers": containers}}
                 # Kubernetes removes Pods of removed Nodes.
-                self._try(lambda: life.api.patch(life.path("Pod", step.whom), patch), fine={"NotFound", "Invalid"})
-            case "deploy":
-                obj = workload(life, step.whom, step.how, int(step.more[0]))
-                self._try(lambda: life.api.create(life.path("Deployment"), obj), fine={"AlreadyExists"})
-            case "scale":
-                self._try(lambda: life.scale("Deployment", step.whom, int(step.how)), fine={"NotFound"})
-            case "update":
-                template = workload(life, step.whom, step.how, 1)["spec"]["template"]
                 self._try(
-                    lambda: life.api.patch(
-                        life.path("Deployment", step.whom), {"spec": {"template": template}}, OTHERS["PATCH"]
+                    lambda: sandbox.api.patch(sandbox.path("Pod", step.whom), patch), fine={"NotFound", "Invalid"}
+                )
+            case "deploy":
+                obj = workload(sandbox, step.whom, step.how, int(step.more[0]))
+                self._try(lambda: sandbox.api.create(sandbox.path("Deployment"), obj), fine={"AlreadyExists"})
+            case "scale":
+                self._try(lambda: sandbox.scale("Deployment", step.whom, int(step.how)), fine={"NotFound"})
+            case "update":
+                template = workload(sandbox, step.whom, step.how, 1)["spec"]["template"]
+                self._try(
+                    lambda: sandbox.api.patch(
+                        sandbox.path("Deployment", step.whom), {"spec": {"template": template}}, OTHERS["PATCH"]
                     ),
                     fine={"NotFound"},
                 )
             case "undeploy":
-                self._try(lambda: life.delete("Deployment", step.whom))
+                self._try(lambda: sandbox.delete("Deployment", step.whom))
             case _:
                 raise AssertionError(f"nobody knows how to do {step}")
 
@@ -252,9 +254,9 @@ def image(module: str, revision: str) -> str:
     return f"https://repo.example/{module}-1.0.0.jar?revision={revision}"
 
 
-def bare_pod(life: Life, name: str, base: str, modules: Sequence[str], revision: str, *, forced: bool) -> Json:
+def bare_pod(sandbox: Sandbox, name: str, base: str, modules: Sequence[str], revision: str, *, forced: bool) -> Json:
     """Return a Pod of modules for one base, which the scheduler puts there."""
-    obj = life.manifest("biz1.yaml", name=name)
+    obj = sandbox.manifest("biz1.yaml", name=name)
     spec = pod_spec(obj)
     (template,) = spec["containers"]
     spec["nodeSelector"] = {"kubernetes.io/hostname": base}
@@ -264,13 +266,13 @@ def bare_pod(life: Life, name: str, base: str, modules: Sequence[str], revision:
     ]
     if forced:
         obj["metadata"]["annotations"] = {"module.koupleless.io/install-strategy": "force"}
-    obj["metadata"]["namespace"] = life.name
+    obj["metadata"]["namespace"] = sandbox.name
     return obj
 
 
-def workload(life: Life, name: str, version: str, replicas: int) -> Json:
+def workload(sandbox: Sandbox, name: str, version: str, replicas: int) -> Json:
     """Return a Deployment of the module of its own name, as in the examples."""
-    obj = manifest("deployment.yaml", version=f"0.0.{version}", cluster=life.cluster, module=name)
-    obj["metadata"]["namespace"] = life.name
+    obj = manifest("deployment.yaml", version=f"0.0.{version}", cluster=sandbox.cluster, module=name)
+    obj["metadata"]["namespace"] = sandbox.name
     obj["spec"]["replicas"] = replicas
     return obj
