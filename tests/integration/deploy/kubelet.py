@@ -1,10 +1,10 @@
 """Stands for kubelet, container runtime and cluster network: Pods run as processes of this machine.
 
-There is one Node for them, "worker". A Pod's container becomes a process with the command, the arguments and the
-variables of its spec, those from ConfigMaps, Secrets and the Pod's fields included, and with a token of its service
-account. What belongs to a container's network is made fit for one machine: free ports of 127.0.0.1 instead of fixed
-ones; where a Service is named, a port that leads to the Pods that it selects; where a headless one is named, their
-ports. A Pod becomes Ready when /readyz says so, and gets SIGTERM when it is deleted.
+There is one Node for them, "worker". A Pod's container becomes a process with the command and the arguments of its
+spec, and a token of its service account. Its variables include those from ConfigMaps, Secrets and the Pod's fields.
+What belongs to a container's network is changed to fit one machine: free ports of 127.0.0.1 instead of fixed ones; for
+a Service, a port that leads to the Pods that it selects; for a headless one, their ports. A Pod becomes Ready when
+/readyz says so, and gets SIGTERM when it is deleted.
 """
 
 from __future__ import annotations

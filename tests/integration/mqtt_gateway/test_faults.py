@@ -94,7 +94,7 @@ async def test_a_batch_without_details_is_taken(scene: Scene) -> None:
     assert not result.items
 
 
-async def test_retained_messages_of_bases_are_counted_and_ignored(mosquitto: Mosquitto, start: Start) -> None:
+async def test_retained_messages_of_bases_are_refused(mosquitto: Mosquitto, start: Start) -> None:
     async with Base(mosquitto.port, "base-1").running() as base:
         listed: list[Any] = []
         await base.raw("base/simpleBiz", envelope(listed), retain=True)
