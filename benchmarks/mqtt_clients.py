@@ -36,7 +36,7 @@ class Dropped:
 
     @property
     def since(self) -> float:
-        """How many more than at first; nan when the broker told nothing."""
+        """How many more than at first; nan when the broker metrics nothing."""
         return float(self._told[-1] - self._told[0]) if self._told else math.nan
 
     def _tell(self, message: MqttMessage) -> None:
