@@ -30,7 +30,7 @@ TERMS = 5
 
 
 class Owners:
-    """Who holds the lease of each VNode, as a watch tells it."""
+    """Who holds the lease of each VNode, as a watch gives it."""
 
     def __init__(self, api: Api) -> None:
         self._api = api

@@ -13,7 +13,7 @@ from benchmarks.progress import say
 from benchmarks.stage import Line
 
 SETTLE = 30.0
-TELL_EVERY = 30.0
+SAY_EVERY = 30.0
 
 
 async def measure(line: Line, *, seconds: float) -> list[Figure]:
@@ -25,7 +25,7 @@ async def measure(line: Line, *, seconds: float) -> list[Figure]:
     metrics, used, began = await line.metrics(), line.usage(), time.monotonic()
     while (left := began + seconds - time.monotonic()) > 0:
         say(f"idle, {left:.0f} s to go")
-        await asyncio.sleep(min(left, TELL_EVERY))
+        await asyncio.sleep(min(left, SAY_EVERY))
     metrics, used_after, took = (await line.metrics()).since(metrics), line.usage(), time.monotonic() - began
     minutes = bases * took / 60
     writes = metrics.writes()
@@ -47,7 +47,7 @@ async def measure(line: Line, *, seconds: float) -> list[Figure]:
             "API reads per VNode and minute",
             metrics.reads() / minutes,
             "1/min",
-            note="watches begun anew; the aim is 0",
+            note="new watches; the aim is 0",
         ),
         *(Figure(f"CPU of {name}", share, "cores", limits.get(name)) for name, share in cores.items()),
         *memory(empty, used_after, bases),

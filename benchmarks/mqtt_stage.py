@@ -72,7 +72,7 @@ class MqttLine:
     _programs: dict[str, Api]
 
     async def metrics(self, program: str) -> Exposition:
-        """Return what a program tells on /metrics; raises Failed."""
+        """Return what a program gives on /metrics; raises Failed."""
         return exposition.parse(await self._programs[program].text("/metrics"))
 
     def usage(self) -> dict[str, usage.Usage]:

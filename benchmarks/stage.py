@@ -58,7 +58,7 @@ class Line:
     _programs: dict[str, Api]
 
     async def metrics(self, program: str = "control plane") -> Exposition:
-        """Return what a program tells on /metrics."""
+        """Return what a program gives on /metrics."""
         return exposition.parse(await self._programs[program].text("/metrics"))
 
     def usage(self) -> dict[str, usage.Usage]:
