@@ -15,10 +15,8 @@ from controlplane.cluster.adapter import ApiCluster
 from controlplane.probing.sender import ProbeClient
 from controlplane.reports.intake import ReportIntake
 from controlplane.reports.posting import Poster
-from controlplane.rpc.server import CannotBind
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from service import logs, process
-from service.listening import host_port
 from service.settings import load
 from service.status import StatusServer
 
@@ -55,14 +53,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         intake = ReportIntake(settings.report_port, settings.status_host, token=token, take=reports.report, clock=clock)
         stack.push_async_callback(intake.stop)
         await intake.start()
-        address = host_port(settings.grpc_host or "::", settings.grpc_port)
-        try:
-            await built.server.start(address)
-        except CannotBind as error:
-            raise process.StartError(
-                f"GRPC_PORT={settings.grpc_port}: cannot listen on {address} ({error}); "
-                "stop what uses it or choose another with GRPC_PORT"
-            ) from error
+        address = await built.server.start(settings.grpc_host, settings.grpc_port)
         log.info("control plane started", cluster=kind.value, grpc=address, env=settings.env)
         reporting = {"reports": reports.run(), **({"tracker": tracker.run()} if tracker is not None else {})}
         await built.run(stop, reporting)

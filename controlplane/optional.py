@@ -19,7 +19,7 @@ from controlplane.app.reporting.tracking import Tracker
 from controlplane.cluster.adapter import ApiCluster, kubelet_services
 from controlplane.cluster.api import ApiServer, PodLogs
 from controlplane.reports import hooks, trackerfile
-from controlplane.reports.posting import PACE_OF_LINKS, Link, Poster
+from controlplane.reports.posting import PACE_OF_LINKS, Poster, TrackerLink
 from controlplane.settings import ControlPlaneSettings
 from service import process
 
@@ -113,11 +113,10 @@ def tracker(settings: ControlPlaneSettings, poster: Poster, *, has_hooks: bool) 
     log.info("events are tracked", file=str(file.path), links=len(config.links))
     clock, random = SystemClock(), SystemRandom()
     sent_by = settings.client_id if has_hooks else ""
-    links = [Link(link.url, link.name, poster, sent_by) for link in config.links]
+    links = [TrackerLink(link.url, link.name, poster, sent_by) for link in config.links]
     return Tracker(
         file,
         [HookQueue(link, clock=clock, random=random, pace=PACE_OF_LINKS) for link in links],
-        clock,
         replica=settings.client_id,
         env=settings.env,
         everything=config.level is trackerfile.Level.DEBUG,
@@ -140,7 +139,6 @@ async def kubelet(settings: ControlPlaneSettings, backend: Backend, cluster: Api
         return
     from controlplane.kubelet.access import Reviewer
     from controlplane.kubelet.basepods import BasePods
-    from controlplane.kubelet.certificates import WrongCertificates
     from controlplane.kubelet.logs import ModuleLogs
     from controlplane.kubelet.server import KubeletServer
 
@@ -167,7 +165,5 @@ async def kubelet(settings: ControlPlaneSettings, backend: Backend, cluster: Api
             KubeletAddress(services, settings.kubelet_proxy_port, settings.env),
             {"kubelet-services": services.run, "kubelet": server.run},
         )
-    except WrongCertificates as error:
-        raise process.StartError(str(error)) from error
     finally:
         await server.stop()

@@ -15,7 +15,7 @@ from controlplane.app.base.actor import Surroundings
 from controlplane.app.base.prober import Prober
 from controlplane.app.clock import SystemClock
 from controlplane.app.events import Recorder
-from controlplane.app.fleet.fleet import Fleet, assemble
+from controlplane.app.fleet.fleet import Fleet
 from controlplane.app.fleet.foreignpods import ForeignPods
 from controlplane.app.fleet.router import ReportRouter
 from controlplane.app.gateways import GatewayDirectory
@@ -58,7 +58,7 @@ Part = Coroutine[None, None, NoReturn]
 
 
 @dataclass(frozen=True, slots=True)
-class Replica:
+class ReplicaProcess:
     """What is asked of a replica from outside; parts run side by side from its start to its end."""
 
     backend: Backend
@@ -87,7 +87,7 @@ class Replica:
                 task.cancel()
 
     async def _end(self) -> None:
-        """End the answers to tools, our acting, our word that we live, then the calls.
+        """End the answers to tools, our acting, our member lease, then the calls.
 
         Tools come first: what they see of bases must not change because we let go of these.
         """
@@ -108,7 +108,7 @@ def build(
     recorder: Recorder,
     kubelet: Kubelet,
     probes: ProbeSender,
-) -> Replica:
+) -> ReplicaProcess:
     """Build a replica on a cluster."""
     policy, clock, random = settings.policy(process.software_version()), SystemClock(), SystemRandom()
     instance = settings.replica_instance or uuid4().hex
@@ -134,7 +134,7 @@ def build(
         kubelet=kubelet.address,
         prober=Prober(probes, clock, random),
     )
-    fleet, baselines = assemble(around, members), Baselines(cluster, roster, policy)
+    fleet, baselines = Fleet(around, members), Baselines(cluster, roster, policy)
     router = ReportRouter(roster, around.leases, members, baselines, clock)
     tunnel = TunnelServicer(router=router, gateways=around.gateways, members=members, policy=policy, clock=clock)
     vnodes, shards = VNodes(cluster, roster, policy.env), Shards(cluster, members, env=policy.env)
@@ -165,7 +165,7 @@ def build(
         **{name: run() for name, run in kubelet.parts.items()},
         **({"backend": backend.run()} if backend.run is not None else {}),
     }
-    return Replica(backend, cluster, fleet, members, Server(tunnel, tooling, replicas), parts)
+    return ReplicaProcess(backend, cluster, fleet, members, Server(tunnel, tooling, replicas), parts)
 
 
 def _workloads(around: Surroundings, members: Membership) -> dict[str, Part]:

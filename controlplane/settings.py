@@ -11,22 +11,21 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-from controlplane.app.policy import Policy, Timing
+from controlplane.app.policy import Policy
 from controlplane.domain import quantities
 from controlplane.domain.base.planner import OrphanPolicy
 from controlplane.domain.base.planner import Policy as ModulePolicy
-from controlplane.domain.identity import InvalidName, parse_env
+from controlplane.domain.identity import parse_env
 from controlplane.kubelet import certificates
 from controlplane.reports import hooks, trackerfile
 from controlplane.reports.posting import Poster
 from service.addresses import DEFAULT_NETWORKS, Network, parse_networks
-from service.listening import ALL_ADDRESSES, Host, host_port, is_address, is_unspecified
+from service.listening import ALL_ADDRESSES, Host, Port, host_port, is_address, is_unspecified
 from service.logs import LogFormat, LogLevel
 from service.settings import Settings, state_folder
 
-Port = Annotated[int, Field(ge=1, le=65535)]
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _RESOURCE = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
@@ -51,11 +50,6 @@ def own_namespace() -> str:
         return Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace").read_text().strip() or "default"
     except OSError:
         return "default"
-
-
-def default_database() -> str:
-    """Return where the embedded cluster is kept when nothing else is said."""
-    return str(state_folder() / "cluster.db")
 
 
 def offered(text: str) -> dict[str, str]:
@@ -95,7 +89,7 @@ class ControlPlaneSettings(Settings):
     workload_max_level: Annotated[int, Field(ge=1, le=100)] = Field(
         3, description="highest workload level of a replica; it leaves a new base to others for 0.1 s a level"
     )
-    env: str = Field(
+    env: Annotated[str, AfterValidator(parse_env)] = Field(
         "dev", description="environment whose bases are served; a DNS label, used in lower case as bases do"
     )
     cluster: ClusterKind = Field(
@@ -103,7 +97,9 @@ class ControlPlaneSettings(Settings):
         description="kubernetes, embedded, or auto: kubernetes in a Pod or with KUBECONFIG, else embedded",
     )
     kubeconfig: str = Field("", description="kubeconfig files, separated by : as for kubectl; empty means in-cluster")
-    embedded_db: str = Field(default_factory=default_database, description="file of the embedded cluster")
+    embedded_db: str = Field(
+        default_factory=lambda: str(state_folder() / "cluster.db"), description="file of the embedded cluster"
+    )
     grpc_host: Host = Field(
         "", description="address that gRPC listens on; none, :: or 0.0.0.0 means all, IPv4 and IPv6"
     )
@@ -188,14 +184,6 @@ class ControlPlaneSettings(Settings):
     def _vnode_resources(cls, value: str) -> str:
         offered(value)
         return value
-
-    @field_validator("env")
-    @classmethod
-    def _env(cls, value: str) -> str:
-        try:
-            return parse_env(value)
-        except InvalidName as error:
-            raise ValueError(str(error)) from None
 
     @field_validator("client_id")
     @classmethod
@@ -294,10 +282,9 @@ class ControlPlaneSettings(Settings):
         """host:port at which others reach the gRPC server, empty where that is not known."""
         if self.advertise_address:
             return self.advertise_address
-        if is_unspecified(self.grpc_host):
-            host = self.pod_ip
-        else:
-            host = self.grpc_host if is_address(self.grpc_host) else self.pod_ip or self.grpc_host
+        host = "" if is_unspecified(self.grpc_host) else self.grpc_host
+        if not is_address(host):
+            host = self.pod_ip or host
         return host_port(host, self.grpc_port) if host else ""
 
     @property
@@ -326,10 +313,9 @@ class ControlPlaneSettings(Settings):
             replica=self.client_id,
             env=self.env,
             version=version,
-            timing=Timing(
-                module_uninstall_timeout=self.module_uninstall_timeout, scale_down_delay=self.module_scale_down_delay
-            ),
             modules=ModulePolicy(orders=self.vnode_worker_num, orphans=self.orphan_module_policy),
+            module_uninstall_timeout=self.module_uninstall_timeout,
+            scale_down_delay=self.module_scale_down_delay,
             peers_follow=self.peers_follow,
             clustered=self.is_cluster,
             most_level=self.workload_max_level,

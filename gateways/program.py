@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 import structlog
@@ -48,12 +48,18 @@ class Gateway:
         """End whatever still runs."""
 
 
-def main(program: str, purpose: str, cls: type[S], serve: Callable[[S, asyncio.Event], Awaitable[None]]) -> NoReturn:
+def main(
+    program: str,
+    purpose: str,
+    cls: type[S],
+    tunnel: pb.TunnelKind.ValueType,
+    gateway_of: Callable[[S, ControlPlaneLinks], Gateway],
+) -> NoReturn:
     """Run a program: its command line, its settings, and serve until it is to end."""
     process.arguments(program, purpose, cls)
     settings = load(cls)
     logs.configure(settings.log_format, settings.log_level, program=program, gateway=settings.client_id)
-    sys.exit(process.run(lambda stop: serve(settings, stop)))
+    sys.exit(process.run(lambda stop: serve(settings, stop, tunnel, gateway_of)))
 
 
 async def serve(

@@ -5,15 +5,14 @@ from __future__ import annotations
 import socket
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
-from gateways.arklet import names
+from gateways.arklet.names import parse_env
 from gateways.session import endpoints
-from service.listening import ALL_ADDRESSES, Host
+from service.listening import ALL_ADDRESSES, Host, Port
 from service.logs import LogFormat, LogLevel
 from service.settings import Settings
 
-Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
@@ -30,7 +29,7 @@ class GatewaySettings(Settings):
         max_length=253,
         description="stable name of this gateway, unique among gateways",
     )
-    env: str = Field(
+    env: Annotated[str, AfterValidator(parse_env)] = Field(
         "dev", description="environment whose bases are served; a DNS label, used in lower case as bases do"
     )
     status_host: Host = Field("", description=f"address that health and metrics listen on; {ALL_ADDRESSES}")
@@ -47,13 +46,3 @@ class GatewaySettings(Settings):
     @classmethod
     def _endpoints(cls, value: Any) -> Any:
         return endpoints.parse_list(value) if isinstance(value, str) else value
-
-    @field_validator("env")
-    @classmethod
-    def _env(cls, value: str) -> str:
-        return names.parse_env(value)
-
-    @field_validator("log_format", "log_level", mode="before")
-    @classmethod
-    def _lower(cls, value: Any) -> Any:
-        return value.lower() if isinstance(value, str) else value

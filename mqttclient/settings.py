@@ -10,19 +10,15 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from mqttclient.connection import Target
+from service.listening import Port
 from service.settings import Settings
 
-MAX_CLIENT_ID = 1024
 
-
-def _printable(value: str) -> str:
+def printable(value: str) -> str:
+    """Return a client id, or a part of one; raises ValueError."""
     if not value.isprintable():
         raise ValueError("has characters that cannot be printed")
     return value
-
-
-Port = Annotated[int, Field(ge=1, le=65535)]
-Printable = Annotated[str, AfterValidator(_printable)]
 
 
 class BrokerSettings(Settings):
@@ -34,10 +30,10 @@ class BrokerSettings(Settings):
     port: Port = Field(1883, validation_alias="MQTT_PORT", description="TCP port of the broker")
     username: str = Field("", validation_alias="MQTT_USERNAME", description="user at the broker; empty means none")
     password: SecretStr = Field(SecretStr(""), validation_alias="MQTT_PASSWORD", description="password of the user")
-    client_prefix: Printable = Field(
+    client_prefix: Annotated[str, AfterValidator(printable)] = Field(
         "koupleless",
         validation_alias="MQTT_CLIENT_PREFIX",
-        max_length=MAX_CLIENT_ID,
+        max_length=1024,
         description="first part of the client id PREFIX@@@CLIENT_ID",
     )
     ca_path: str = Field(

@@ -60,7 +60,8 @@ class AddressPolicy:
         inside = [network for network in self._allowed if address in network]
         for name, networks in _SPECIAL.items():
             for special in networks:
-                if address in special and not any(_within(network, special) for network in inside):
+                # Of two networks that have the address in common the one with the longer prefix lies in the other.
+                if address in special and all(network.prefixlen < special.prefixlen for network in inside):
                     raise AddressRefused(f"{address} is {name} address, which HTTP_TUNNEL_ALLOWED_CIDRS does not list")
         if not inside:
             raise AddressRefused(f"{address} is in no network of HTTP_TUNNEL_ALLOWED_CIDRS")
@@ -79,7 +80,3 @@ def parse(ip: str) -> IpAddress:
         raise AddressRefused(f"{ip!r} is not an IP address") from None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
-
-
-def _within(network: Network, special: Network) -> bool:
-    return network.prefixlen >= special.prefixlen and network.network_address in special

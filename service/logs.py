@@ -84,7 +84,7 @@ def configure(log_format: LogFormat, level: LogLevel, **bound: str) -> None:
         final = [_TRACEBACKS, _mask, structlog.processors.JSONRenderer(serializer=_as_json)]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.name)),
+        wrapper_class=structlog.make_filtering_bound_logger(level.value),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
@@ -97,7 +97,7 @@ def configure(log_format: LogFormat, level: LogLevel, **bound: str) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(getattr(logging, level.name))
+    root.setLevel(level.name)
     logging.getLogger("aiohttp.server").filters[:] = [NotHttp()]
     for noisy in ("aiohttp.access", "asyncio", "urllib3", "grpc._cython"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,13 +1,31 @@
-"""Names of what changed, for readers that look when they are ready: however much changes, only names wait."""
+"""Waiting for changes, and names of what changed: however much changes, only names wait for readers."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
 
+from controlplane.app.ports import Informer
+
 T = TypeVar("T")
+
+SYNC_LOOK = 0.05
+"""Seconds between looks at whether informers have their first lists: they have no event for it."""
+
+
+async def synced(*informers: Informer[object]) -> None:
+    """Return when all informers have their first lists."""
+    while not all(informer.synced for informer in informers):  # noqa: ASYNC110 - informers have no event for it
+        await asyncio.sleep(SYNC_LOOK)
+
+
+async def wait_at_most(seconds: float | None, event: asyncio.Event) -> None:
+    """Return when an event is set, or after so many seconds; None: however long it takes."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 class Subscription(Generic[T]):
@@ -34,15 +52,11 @@ class Subscription(Generic[T]):
 
     async def wait(self, seconds: float | None = None) -> None:
         """Return when there are names, or after so many seconds."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._some.wait()
-        except TimeoutError:
-            pass
+        await wait_at_most(seconds, self._some)
 
 
 class Changes(Generic[T]):
-    """Tells all subscriptions."""
+    """Notifies all subscriptions."""
 
     def __init__(self) -> None:
         self._subscriptions: set[Subscription[T]] = set()

@@ -26,30 +26,25 @@ log = structlog.get_logger(__name__)
 KEPT = 2000
 WAITING = 2000
 WRITERS = 4
-_NONE: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Happening:
     """One event as tools see it.
 
-    wall is seconds since the epoch, seconds how long it took where that is known, labels those of the Pod or Deployment
-    that it is about. vnode is empty for what is about no single one.
+    wall is seconds since the epoch, labels those of the Pod or Deployment that it is about. vnode is empty for what is
+    about no single one. number rises by one with each event of this process.
     """
 
-    wall: float
-    type: str
-    reason: str
-    message: str
-    vnode: str
+    remark: Remark
+    wall: float = 0.0
+    number: int = 0
+    vnode: str = ""
     module: str = ""
     pod: str = ""
     deployment: str = ""
-    seconds: float = 0.0
-    labels: Mapping[str, str] = field(default_factory=lambda: _NONE)
+    labels: Mapping[str, str] = field(default_factory=dict)
     trace_id: str = ""
-    number: int = 0
-    """Rises by one with each event of this process."""
 
 
 class Recorder:
@@ -76,70 +71,47 @@ class Recorder:
     def node(self, node: Node | None, vnode: str, remark: Remark) -> None:
         """Something happened to a VNode; an Event may be about a Node that is not there yet, or not any more."""
         uid = node.uid if node is not None else ""
-        self._record(remark, ("Node", "", vnode, uid), vnode=vnode)
+        self._record(Happening(remark, vnode=vnode), ("Node", "", vnode, uid))
 
     def pod(self, pod: Pod, remark: Remark, *, module: str = "", written: bool = True) -> None:
         """Something happened to a module of a Pod, or to the Pod; written: it is worth an Event in the cluster."""
-        self._record(
+        happening = Happening(
             remark,
-            ("Pod", pod.namespace, pod.name, pod.uid) if written else None,
             vnode=pod.node_name,
             module=module,
             pod=pod.key,
             labels=pod.labels,
             trace_id=pod.labels.get(contract.TRACE_ID) or pod.annotations.get(contract.TRACE_ID, ""),
         )
+        self._record(happening, ("Pod", pod.namespace, pod.name, pod.uid) if written else None)
 
     def deployment(self, deployment: ModuleDeployment, remark: Remark) -> None:
         """Something happened to a module Deployment."""
-        self._record(
+        happening = Happening(
             replace(remark, message=f"{deployment.key}: {remark.message}"),
-            ("Deployment", deployment.namespace, deployment.name, deployment.uid),
-            event=remark.message,
             deployment=deployment.key,
             labels=deployment.labels,
             trace_id=deployment.labels.get(contract.TRACE_ID, ""),
         )
+        about = ("Deployment", deployment.namespace, deployment.name, deployment.uid)
+        self._record(happening, about, event=remark.message)
 
     def module(self, vnode: str, module: str, remark: Remark) -> None:
         """Something happened to a module without a Pod."""
-        self._record(remark, None, vnode=vnode, module=module)
+        self._record(Happening(remark, vnode=vnode, module=module))
 
     def replica(self, remark: Remark) -> None:
         """Something happened to this replica as a whole."""
-        self._record(remark, None)
+        self._record(Happening(remark))
 
-    def _record(
-        self,
-        remark: Remark,
-        about: tuple[str, str, str, str] | None,
-        *,
-        event: str = "",
-        vnode: str = "",
-        module: str = "",
-        pod: str = "",
-        deployment: str = "",
-        labels: Mapping[str, str] = _NONE,
-        trace_id: str = "",
-    ) -> None:
-        """Record a remark; about is kind, namespace, name and UID of the object that gets an Event, None: none does."""
+    def _record(self, happening: Happening, about: tuple[str, str, str, str] | None = None, *, event: str = "") -> None:
+        """Keep a happening; about is kind, namespace, name and UID of the object that gets an Event, if one does."""
         self._number += 1
-        happening = Happening(
-            wall=self._clock.wall(),
-            type=remark.type,
-            reason=remark.reason,
-            message=remark.message,
-            vnode=vnode,
-            module=module,
-            pod=pod,
-            deployment=deployment,
-            seconds=remark.seconds,
-            labels=labels,
-            trace_id=trace_id,
-            number=self._number,
-        )
+        happening = replace(happening, wall=self._clock.wall(), number=self._number)
+        remark = happening.remark
         write = log.warning if remark.warning else log.info
-        names = {"base": base_of_node(vnode, self._env), "module": module, "pod": pod}
+        base = base_of_node(happening.vnode, self._env)
+        names = {"base": base, "module": happening.module, "pod": happening.pod}
         write(remark.message, reason=remark.reason, **{name: value for name, value in names.items() if value})
         self._kept.append(happening)
         for handler in tuple(self._subscribers):

@@ -45,12 +45,10 @@ class Outages:
         if frozen is not before.removals_frozen:
             REMOVALS_FROZEN.set(frozen)
             message = f"most bases fell silent together, {silent}: none is removed for it"
-            self._say(frozen, ("RemovalsFrozen", message), ("RemovalsPossible", "enough bases answer again"))
+            over = Remark(False, "RemovalsPossible", "enough bases answer again")
+            self._recorder.replica(Remark(True, "RemovalsFrozen", message) if frozen else over)
         if fail is not bool(before.commands_fail):
             message = f"{FAIL}: {self._failing} of {bases}; their VNodes stay Ready"
-            self._say(fail, ("CommandsFail", message), ("CommandsArrive", "enough bases answer commands again"))
+            over = Remark(False, "CommandsArrive", "enough bases answer commands again")
+            self._recorder.replica(Remark(True, "CommandsFail", message) if fail else over)
         return self.now != before
-
-    def _say(self, bad: bool, begun: tuple[str, str], ended: tuple[str, str]) -> None:
-        reason, message = begun if bad else ended
-        self._recorder.replica(Remark(bad, reason, message))

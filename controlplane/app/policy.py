@@ -9,36 +9,8 @@ from controlplane.domain.base.liveness import Patience
 from controlplane.domain.base.planner import Policy as ModulePolicy
 from controlplane.domain.facts import Verb
 
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Seconds. Polls are those of the original; deadlines bound one order each."""
-
-    modules_interval: float = 15.0
-    health_interval: float = 30.0
-    silent_health_interval: float = 10.0
-    install_timeout: float = 600.0
-    uninstall_timeout: float = 120.0
-    switch_timeout: float = 60.0
-    answer_margin: float = 15.0
-    """How much later than its own deadline an order's result may arrive."""
-    first_health_wait: float = 2.0
-    """How long a new Node waits for the first health answer, which saves a write."""
-    node_status_refresh: float = 300.0
-    module_uninstall_timeout: float = 300.0
-    """How long a Pod's deletion is held for a module that does not go."""
-    scale_down_delay: float = 60.0
-    """How long a base that is gone still counts among the replicas of Deployments that follow the bases."""
-
-    def timeout(self, verb: Verb) -> float:
-        """Return the deadline of an order."""
-        match verb:
-            case Verb.INSTALL:
-                return self.install_timeout
-            case Verb.UNINSTALL:
-                return self.uninstall_timeout
-            case Verb.SWITCH:
-                return self.switch_timeout
+TIMEOUTS: Mapping[Verb, float] = {Verb.INSTALL: 600.0, Verb.UNINSTALL: 120.0, Verb.SWITCH: 60.0}
+"""Seconds that bound one order each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +21,11 @@ class Policy:
     env: str
     version: str
     patience: Patience = field(default_factory=Patience)
-    timing: Timing = field(default_factory=Timing)
     modules: ModulePolicy = field(default_factory=ModulePolicy)
+    module_uninstall_timeout: float = 300.0
+    """How long a Pod's deletion is held for a module that does not go."""
+    scale_down_delay: float = 60.0
+    """How long a base that is gone still counts among the replicas of Deployments that follow the bases."""
     peers_follow: bool = False
     """Replicas of Deployments with the strategy "peer" follow the number of bases."""
     clustered: bool = False

@@ -151,9 +151,6 @@ class Cluster(Protocol):
     async def patch_node(self, current: Node, spec: NodeSpec) -> Node:
         """Bring labels, annotations and taints that we own to spec; others stay. Not the status."""
 
-    async def annotate_node(self, name: str, annotations: Mapping[str, str]) -> Node:
-        """Set annotations; others stay."""
-
     async def patch_node_status(self, name: str, status: NodeStatus) -> Node:
         """Merge the status; conditions are merged by type."""
 

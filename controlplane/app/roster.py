@@ -26,7 +26,7 @@ KEPT = 30.0
 
 
 @dataclass(slots=True)
-class Entry:
+class RosterEntry:
     """A base that has an actor here: how it is, and what arrived of it since the actor last looked."""
 
     base: Base
@@ -85,13 +85,13 @@ class Roster:
         self.load: Counter[str] = Counter()
         """How many bases each gateway polls, by its id."""
         self._most = most_bases
-        self._served: dict[BaseId, Entry] = {}
+        self._served: dict[BaseId, RosterEntry] = {}
         self._unserved: dict[BaseId, Unserved[Heartbeat]] = {}
         self._given: dict[BaseId, Given] = {}
 
     # Bases with an actor.
 
-    def entry(self, base: BaseId) -> Entry | None:
+    def entry(self, base: BaseId) -> RosterEntry | None:
         """Return the entry of a base that has an actor."""
         return self._served.get(base)
 
@@ -104,9 +104,9 @@ class Roster:
         """Iterate over the bases that have an actor."""
         return (entry.base for entry in tuple(self._served.values()))
 
-    def begin(self, base: Base) -> Entry:
+    def begin(self, base: Base) -> RosterEntry:
         """Add a base; whatever was kept of it goes into its inbox."""
-        entry = self._served[base.id] = Entry(base)
+        entry = self._served[base.id] = RosterEntry(base)
         if (last := self._unserved.pop(base.id, None)) is not None:
             entry.news.add(last.fact, last.source, last.at)
         if (given := self._given.pop(base.id, None)) is not None:

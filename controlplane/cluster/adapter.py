@@ -108,11 +108,6 @@ class ApiCluster:
             return current
         return self.nodes.wrote(await self._api.patch(NODES, current.name, patch))
 
-    async def annotate_node(self, name: str, annotations: Mapping[str, str]) -> Node:
-        """Set annotations; others stay."""
-        patch = {"metadata": {"annotations": dict(annotations)}}
-        return self.nodes.wrote(await self._api.patch(NODES, name, patch))
-
     async def patch_node_status(self, name: str, status: NodeStatus) -> Node:
         """Merge the status; conditions are merged by type."""
         patch = patches.node_status(self.nodes.get(name), status, self._now())

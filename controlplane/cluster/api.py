@@ -87,13 +87,7 @@ class ApiServer(Protocol):
         """Return all matching objects; an empty namespace means all namespaces."""
 
     def watch(
-        self,
-        resource: Resource,
-        *,
-        resource_version: str,
-        namespace: str = "",
-        label_selector: str = "",
-        field_selector: str = "",
+        self, resource: Resource, *, resource_version: str, namespace: str = "", label_selector: str = ""
     ) -> AsyncIterator[WatchEvent]:
         """Yield changes after resource_version, bookmarks included.
 

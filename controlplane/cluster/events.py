@@ -7,9 +7,11 @@ of Events is remembered; one that was forgotten, or pruned by the cluster, is si
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from controlplane.app.ports import Clock, NotFound
+from controlplane.cluster import fields
 from controlplane.cluster.api import DEPLOYMENTS, EVENTS, ApiServer, Json
 from controlplane.cluster.remembered import Remembered
 from controlplane.domain.objects import ClusterEvent
@@ -40,15 +42,12 @@ class EventWriter:
         if written := self._written.get(event):
             name, count = written[0], written[1] + 1
             self._written.put(event, (name, count), SAME_WITHIN)
-            try:
+            with suppress(NotFound):  # the cluster has pruned it
                 await self._api.patch(EVENTS, name, {"count": count, "lastTimestamp": now}, namespace=namespace)
-            except NotFound:  # the cluster has pruned it
-                pass
-            else:
                 return
-        name = f"{event.name[:NAME_LIMIT]}.{secrets.token_hex(8)}"
-        await self._api.create(EVENTS, _manifest(event, {"name": name, "namespace": namespace}, now), namespace)
-        self._written.put(event, (name, 1), SAME_WITHIN)
+        obj = manifest(event, now, COMPONENT)
+        await self._api.create(EVENTS, obj, namespace)
+        self._written.put(event, (obj["metadata"]["name"], 1), SAME_WITHIN)
 
 
 def timestamp(seconds: float) -> str:
@@ -56,19 +55,26 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _manifest(event: ClusterEvent, metadata: Json, now: str) -> Json:
-    version = DEPLOYMENTS.group_version if event.kind == DEPLOYMENTS.kind else "v1"
-    about = {"apiVersion": version, "kind": event.kind, "name": event.name, "uid": event.uid}
-    if event.namespace:
-        about["namespace"] = event.namespace
+def manifest(event: ClusterEvent, now: str, component: str) -> Json:
+    """Return a new Event with a name of its own, written by a component."""
+    about = {
+        "apiVersion": DEPLOYMENTS.group_version if event.kind == DEPLOYMENTS.kind else "v1",
+        "kind": event.kind,
+        "namespace": event.namespace,
+        "name": event.name,
+        "uid": event.uid,
+    }
     return EVENTS.manifest(
-        metadata,
-        involvedObject=about,
+        {
+            "name": f"{event.name[:NAME_LIMIT]}.{secrets.token_hex(8)}",
+            "namespace": event.namespace or CLUSTER_NAMESPACE,
+        },
+        involvedObject=fields.filled(about),
         type=event.type,
         reason=event.reason[:REASON_LIMIT],
         message=event.message[:MESSAGE_LIMIT],
-        source={"component": COMPONENT},
-        reportingComponent=COMPONENT,
+        source={"component": component},
+        reportingComponent=component,
         reportingInstance="",
         firstTimestamp=now,
         lastTimestamp=now,

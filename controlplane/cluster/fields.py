@@ -10,9 +10,20 @@ from collections.abc import Mapping
 from sys import intern
 from typing import Any, TypeVar
 
+import orjson
+
 from controlplane.cluster.api import Json
 
 T = TypeVar("T")
+
+
+def parsed(document: bytes | str) -> Json | None:
+    """Return the object that a JSON document is; None for anything else."""
+    try:
+        obj = orjson.loads(document)
+    except orjson.JSONDecodeError:
+        return None
+    return obj if isinstance(obj, dict) else None
 
 
 def text(obj: Json, name: str) -> str:

@@ -46,19 +46,15 @@ def new_node(spec: NodeSpec, now: str) -> Json:
 def node_metadata(current: Node, spec: NodeSpec) -> Json:
     """Return the part of metadata that differs from spec; empty when nothing does."""
     changed = {
-        name: {key: value for key, value in wanted.items() if have.get(key) != value}
-        for name, wanted, have in (
-            ("labels", spec.labels, current.labels),
-            ("annotations", spec.annotations, current.annotations),
-        )
+        "labels": dict(spec.labels.items() - current.labels.items()),
+        "annotations": dict(spec.annotations.items() - current.annotations.items()),
     }
     return fields.filled(changed)
 
 
 def taints_differ(have: Iterable[Taint], wanted: Iterable[Taint]) -> bool:
     """Return whether a taint that we want is missing or has another value."""
-    known = set(have)
-    return any(taint not in known for taint in wanted)
+    return not set(have).issuperset(wanted)
 
 
 def merged_taints(obj: Json, wanted: Iterable[Taint]) -> list[Json]:

@@ -2,7 +2,6 @@
 
 Total functions: any JSON object gives a view, with what is missing or malformed left empty. Only what the control plane
 needs is kept, and texts that repeat from object to object are stored once: these views are the memory of the process.
-Typed models of the official client cost three times the CPU.
 """
 
 from __future__ import annotations
@@ -80,7 +79,6 @@ def pod(obj: Json) -> Pod:
 
 
 def _template_containers(obj: Json) -> tuple[Container, ...]:
-    """View the modules of the template of a workload."""
     template = fields.mapping(obj, "spec", "template")
     meta, spec = fields.mapping(template, "metadata"), fields.mapping(template, "spec")
     facts = Facts(

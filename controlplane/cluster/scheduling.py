@@ -177,7 +177,6 @@ def _object(obj: Json, name: str, path: str, known: set[str] | None = None) -> J
 
 
 def _objects(obj: Json, name: str, path: str) -> Iterator[tuple[Json, str]]:
-    """Yield the objects of a list with their paths."""
     for index, item in enumerate(_list(obj, name, path)):
         if not isinstance(item, dict):
             raise _Unknown(f"{path}{name}[{index}] (not an object)")

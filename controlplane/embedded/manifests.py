@@ -10,6 +10,7 @@ from controlplane.cluster.api import Json
 from controlplane.cluster.reading import workload
 from controlplane.embedded.api.resources import resource_of
 from controlplane.embedded.api.store import EmbeddedApiServer
+from controlplane.embedded.controllers.mirror import condition
 
 
 class EmbeddedManifests:
@@ -52,8 +53,7 @@ def ready(obj: Json) -> bool:
     """Return whether a Pod or Node is Ready, or a workload has rolled out; other objects are ready by being there."""
     kind, status = obj["kind"], fields.mapping(obj, "status")
     if kind in ("Pod", "Node"):
-        conditions = fields.objects(status, "conditions")
-        return any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
+        return condition(status, "Ready").get("status") == "True"
     if kind in ("Deployment", "DaemonSet"):
         found = workload(kind, obj)
         return found.observed and found.total == found.updated == found.available == found.desired

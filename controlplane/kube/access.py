@@ -10,16 +10,13 @@ Source: golang.org/x/net/http/httpproxy; client-go, tools/clientcmd/helpers.go.
 from __future__ import annotations
 
 import base64
-import binascii
 import ipaddress
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import orjson
-
+from controlplane.cluster import fields
 from service.listening import host_port
 
 _PORTS = {"http": 80, "https": 443, "socks5": 1080}
@@ -90,10 +87,10 @@ def token_ends_at(token: str) -> float | None:
     if len(parts) != 3:
         return None
     try:
-        claims: Any = orjson.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except (binascii.Error, ValueError):
+        claims = fields.parsed(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:  # not Base64
         return None
-    ends = claims.get("exp") if isinstance(claims, dict) else None
+    ends = claims.get("exp") if claims is not None else None
     return float(ends) if isinstance(ends, int | float) and not isinstance(ends, bool) else None
 
 

@@ -22,10 +22,11 @@ import orjson
 from controlplane.app.ports import Rejected, Transient, Unknown
 from controlplane.cluster import fields
 from controlplane.cluster.api import PODS, Json, ObjectList, PatchType, Resource, WatchEvent
+from controlplane.kube import transport
+from controlplane.kube.connections import Connections, Request
 from controlplane.kube.credentials import Credentials
 from controlplane.kube.errors import error_of_watch
 from controlplane.kube.gate import Gate
-from controlplane.kube.transport import Request, Transport
 
 PAGE = 500
 """Objects in one page of a list."""
@@ -41,7 +42,7 @@ class KubeApiServer:
     """A real API server; also a ``PodLogs``. To be closed."""
 
     def __init__(self, credentials: Credentials, gate: Gate | None = None) -> None:
-        self._transport = Transport(credentials)
+        self._connections = Connections(credentials)
         self._gate = gate or Gate()
         self._random = random.SystemRandom()
 
@@ -61,12 +62,12 @@ class KubeApiServer:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._transport.close()
+        await self._connections.close()
 
     async def version(self) -> tuple[str, str]:
         """Return the version of the server, such as v1.36.3, and its header Date; raises Rejected, Transient."""
-        reply = await self._transport.exchange(Request("get", "version", "/version"))
-        return fields.text(_object(reply.body) or {}, "gitVersion"), reply.date
+        body, date = await transport.exchange(self._connections, Request("get", "version", "/version"))
+        return fields.text(fields.parsed(body) or {}, "gitVersion"), date
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
         """Return one object; raises NotFound."""
@@ -77,7 +78,8 @@ class KubeApiServer:
     ) -> ObjectList:
         """Return all matching objects, of one moment, fetched in pages; without metadata.managedFields."""
         items: list[Json] = []
-        query = _selection(label_selector, field_selector) | {"limit": str(PAGE)}
+        query = fields.filled({"labelSelector": label_selector, "fieldSelector": field_selector})
+        query["limit"] = str(PAGE)
         while True:
             target = f"{_path(resource, namespace)}?{urlencode(query)}"
             page = await self._request(Request("list", resource.plural, target))
@@ -91,30 +93,22 @@ class KubeApiServer:
             query["continue"] = more
 
     async def watch(
-        self,
-        resource: Resource,
-        *,
-        resource_version: str,
-        namespace: str = "",
-        label_selector: str = "",
-        field_selector: str = "",
+        self, resource: Resource, *, resource_version: str, namespace: str = "", label_selector: str = ""
     ) -> AsyncIterator[WatchEvent]:
         """Yield changes after resource_version, beginning with a bookmark of it; raises Expired, Transient."""
         seconds = self._random.randint(*WATCH_SECONDS)
-        query = _selection(label_selector, field_selector) | {
+        query = fields.filled({"labelSelector": label_selector}) | {
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": resource_version,
             "timeoutSeconds": str(seconds),
         }
         request = Request("watch", resource.plural, f"{_path(resource, namespace)}?{urlencode(query)}")
-        stream = await self._transport.stream(request, opens_within=request.deadline, idle=seconds + WATCH_GRACE)
-        try:
+        within, idle = transport.deadline(request), seconds + WATCH_GRACE
+        async with transport.stream(self._connections, request, opens_within=within, idle=idle) as stream:
             yield WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": resource_version}})
             async for line in stream.lines(LINE_LIMIT):
                 yield _event(line)
-        finally:
-            stream.close()
 
     async def create(self, resource: Resource, obj: Json, namespace: str = "") -> Json:
         """Create an object; raises AlreadyExists, Rejected."""
@@ -161,16 +155,13 @@ class KubeApiServer:
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Give the log of a container as it comes; raises NotFound, Rejected, Transient, and so does reading."""
         request = Request("get", "pods/log", f"{_path(PODS, namespace, name, 'log')}?{urlencode(options)}")
-        stream = await self._transport.stream(request, opens_within=idle, idle=idle)
-        try:
+        async with transport.stream(self._connections, request, opens_within=idle, idle=idle) as stream:
             yield stream.pieces()
-        finally:
-            stream.close()
 
     async def _request(self, request: Request, *, urgent: bool = False) -> Json:
         async with self._gate.passage(urgent=urgent):
-            reply = await self._transport.exchange(request)
-        obj = _object(reply.body)
+            body, _date = await transport.exchange(self._connections, request)
+        obj = fields.parsed(body)
         if obj is None:
             error = Unknown if request.writes else Transient
             raise error("the API server's reply is not a JSON object")
@@ -197,20 +188,8 @@ def _segment(name: str) -> str:
     return quote(name, safe="")
 
 
-def _selection(label_selector: str, field_selector: str) -> dict[str, str]:
-    return fields.filled({"labelSelector": label_selector, "fieldSelector": field_selector})
-
-
-def _object(text: bytes) -> Json | None:
-    try:
-        obj = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
-    return obj if isinstance(obj, dict) else None
-
-
 def _event(line: bytes) -> WatchEvent:
-    event = _object(line)
+    event = fields.parsed(line)
     if event is None:
         raise Transient("a line of the watch is not a JSON object")
     kind, obj = fields.text(event, "type"), fields.mapping(event, "object")

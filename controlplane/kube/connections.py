@@ -1,13 +1,12 @@
 """Connections to the API server: kept and used again, through a proxy where there is one.
 
 A connection may be dead without anybody saying so: something between us and the server forgot it, or forwards nothing
-any more. Who finds one dead calls ``distrust``; whatever is asked from then on goes over new connections.
+any more. Who finds one dead calls ``Sending.distrust``; whatever is asked from then on goes over new connections.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +26,27 @@ KEEP_ALIVE = 60.0
 PROBES = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2}
 """Seconds of silence until the kernel asks whether the peer is there, between questions, and how often it asks."""
 
+_METHODS = {"create": "POST", "patch": "PATCH", "delete": "DELETE"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request. verb is that of Kubernetes; label is the resource, with its subresource, for metrics."""
+
+    verb: str
+    label: str
+    target: str
+    body: bytes | None = None
+    content_type: str = "application/json"
+
+    @property
+    def writes(self) -> bool:
+        """It changes something."""
+        return self.verb in _METHODS
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.label}"
+
 
 @dataclass(slots=True, eq=False)
 class Pool:
@@ -45,6 +65,23 @@ class Sending:
     pool: Pool | None = None
     response: aiohttp.ClientResponse | None = None
 
+    def let_go(self) -> None:
+        """End it; unless the server has ended its response, its connection is given up.
+
+        Without the farewells of TLS, which a dead peer never answers.
+        """
+        if self.pool is not None:
+            self.pool.users -= 1
+        if self.response is not None:
+            if self.response.connection is not None and self.response.connection.transport is not None:
+                self.response.connection.transport.abort()
+            self.response.close()
+
+    def distrust(self) -> None:
+        """Use no connection again that is as old as the one over which it was sent."""
+        if self.pool is not None:
+            self.pool.trusted = False
+
 
 class Connections:
     """Sends requests as whom the credentials say. To be closed."""
@@ -62,35 +99,26 @@ class Connections:
         await self._credentials.close()
 
     async def send(
-        self,
-        method: str,
-        target: str,
-        *,
-        body: bytes | None = None,
-        content_type: str = "application/json",
-        read_timeout: float | None = None,
-        sending: Sending | None = None,
+        self, request: Request, sending: Sending, *, read_timeout: float | None = None
     ) -> aiohttp.ClientResponse:
         """Return the response to a request, whose body is still to be read; let_go ends it.
 
         A request that 401 refused was not carried out: it is sent once more, with other credentials. read_timeout is
         the seconds between two reads. Raises CannotConnect, aiohttp.ClientError, OSError.
         """
-        sending = sending or Sending()
         access = await self._credentials.access()
         pool = sending.pool = await self._pool(access.proxy)
         pool.users += 1
-        headers = {"Content-Type": content_type} if body is not None else {}
 
         async def attempt(access: Access) -> aiohttp.ClientResponse:
             return await pool.session.request(
-                method,
-                URL(access.host + target, encoded=True),
-                data=body,
+                _METHODS.get(request.verb, "GET"),
+                URL(access.host + request.target, encoded=True),
+                data=request.body,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_DEADLINE, sock_read=read_timeout),
                 trace_request_ctx=sending,
-                **_as(access, headers),
+                **_as(access, request),
             )
 
         sending.response = await attempt(access)
@@ -100,23 +128,6 @@ class Connections:
             await self._credentials.rejected(access)
             sending.response = await attempt(await self._credentials.access())
         return sending.response
-
-    def let_go(self, sending: Sending) -> None:
-        """End a request; unless the server has ended its response, its connection is given up.
-
-        Without the farewells of TLS, which a dead peer never answers.
-        """
-        if sending.pool is not None:
-            sending.pool.users -= 1
-        if (response := sending.response) is not None:
-            if response.connection is not None and response.connection.transport is not None:
-                response.connection.transport.abort()
-            response.close()
-
-    def distrust(self, sending: Sending) -> None:
-        """Use no connection again that is as old as the one over which something was sent."""
-        if sending.pool is not None:
-            sending.pool.trusted = False
 
     async def _pool(self, proxy: Proxy | None) -> Pool:
         if not self._pools or not self._pools[-1].trusted:
@@ -128,9 +139,9 @@ class Connections:
         return self._pools[-1]
 
 
-def _as(access: Access, given: Mapping[str, str]) -> dict[str, Any]:
-    """Return the arguments of a request that is made with an access."""
-    headers = CIMultiDict(given)
+def _as(access: Access, request: Request) -> dict[str, Any]:
+    """Return the arguments of a request that depend on the access with which it is made."""
+    headers = CIMultiDict({"Content-Type": request.content_type} if request.body is not None else {})
     if access.authorization:
         headers["Authorization"] = access.authorization
     if not access.compressed:

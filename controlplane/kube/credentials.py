@@ -17,7 +17,7 @@ from controlplane.app.clock import SystemClock
 from controlplane.app.ports import Clock
 from controlplane.domain.backoff import Backoff
 from controlplane.kube.access import Access, CannotConnect
-from controlplane.kube.sources import KubeconfigSource, PodSource, Source
+from controlplane.kube.sources import CredentialSource, KubeconfigSource, PodSource
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +47,9 @@ FETCHES = Counter(
 class Credentials:
     """Access from a source: kubeconfig files, or the Pod that we run in if kubeconfig is empty. To be closed."""
 
-    def __init__(self, kubeconfig: str = "", *, clock: Clock | None = None, source: Source | None = None) -> None:
+    def __init__(
+        self, kubeconfig: str = "", *, clock: Clock | None = None, source: CredentialSource | None = None
+    ) -> None:
         self._clock = clock or SystemClock()
         self._source = source or (KubeconfigSource(kubeconfig, self._clock) if kubeconfig else PodSource())
         self._random = SystemRandom()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import orjson
-
 from controlplane.app.ports import AlreadyExists, ClusterError, Conflict, NotFound, Rejected, Transient, Unknown
 from controlplane.cluster import fields
 from controlplane.cluster.api import Expired, Json
@@ -19,11 +17,7 @@ class Unauthorized(Rejected):
 
 def error_of_reply(status: int, body: bytes, *, retry_after: str = "", write: bool) -> ClusterError:
     """Return the error that a reply of status 300 or more means; retry_after is the header of that name."""
-    try:
-        obj = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        obj = None
-    return _error(status, obj if isinstance(obj, dict) else {}, body, retry_after, write=write)
+    return _error(status, fields.parsed(body) or {}, body, retry_after, write=write)
 
 
 def error_of_watch(status: Json) -> ClusterError:

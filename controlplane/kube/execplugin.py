@@ -23,7 +23,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from controlplane.cluster import fields
 from controlplane.kube.access import CannotConnect
-from controlplane.kube.kubeconfig import Cluster, ExecPlugin
+from controlplane.kube.kubeconfig import ClusterEntry, ExecPlugin
 from service.wording import problem
 
 log = structlog.get_logger(__name__)
@@ -71,7 +71,7 @@ class _Output(BaseModel):
     status: Credential
 
 
-async def run(plugin: ExecPlugin, cluster: Cluster, ca: bytes) -> Credential:
+async def run(plugin: ExecPlugin, cluster: ClusterEntry, ca: bytes) -> Credential:
     """Run a plugin and return what it gave; raises CannotConnect. ca is the cluster's CA, as PEM.
 
     To be bounded by the caller; the plugin and what it started are killed when this is cancelled.
@@ -109,7 +109,7 @@ async def run(plugin: ExecPlugin, cluster: Cluster, ca: bytes) -> Credential:
     return _credential(plugin, output)
 
 
-def _info(plugin: ExecPlugin, cluster: Cluster, ca: bytes) -> str:
+def _info(plugin: ExecPlugin, cluster: ClusterEntry, ca: bytes) -> str:
     """Return what a plugin gets to know, as JSON for KUBERNETES_EXEC_INFO."""
     spec: dict[str, Any] = {"interactive": False}
     if plugin.provide_cluster_info:

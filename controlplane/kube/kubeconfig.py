@@ -4,9 +4,6 @@ The first file that has a cluster, user or context of a name wins, and so does t
 paths are relative to the file that they stand in. A field that is not known is refused, with file and name: it could
 change who we are or where requests go. docs/kubeconfig.md has the same fields for people; a test compares the two.
 
-The official client's reader passes over ``as``, prefers ``token`` to ``tokenFile``, takes the last ``current-context``
-and goes on as anonymous when a plugin fails.
-
 Source: client-go, tools/clientcmd (loader.go, client_config.go, validation.go) and tools/clientcmd/api/v1/types.go.
 """
 
@@ -99,7 +96,7 @@ class _CamelEntry(_Entry):
     model_config = ConfigDict(alias_generator=to_camel)
 
 
-class Cluster(_Entry):
+class ClusterEntry(_Entry):
     """Where requests go. CAs are PEM; without one the system's certificates are trusted."""
 
     server: str
@@ -268,7 +265,7 @@ class Context:
     """A context with the cluster and the user that it names."""
 
     name: str
-    cluster: Cluster
+    cluster: ClusterEntry
     user: User
 
 
@@ -288,7 +285,7 @@ def load(kubeconfig: str, context: str = "") -> Context:
     contexts, clusters, users = (_merged(files, kind) for kind in ("context", "cluster", "user"))
     chosen = _entry(ContextEntry, contexts, "context", name, "current-context")
     by = f'context "{name}"'
-    cluster = _entry(Cluster, clusters, "cluster", chosen.cluster, by)
+    cluster = _entry(ClusterEntry, clusters, "cluster", chosen.cluster, by)
     return Context(name, cluster, _entry(User, users, "user", chosen.user, by) if chosen.user else User())
 
 
@@ -312,7 +309,6 @@ def _read(path: Path) -> Any:
 
 
 def _merged(files: Mapping[Path, Any], kind: str) -> dict[str, tuple[Path, Any]]:
-    """Return file and entry by name."""
     merged: dict[str, tuple[Path, Any]] = {}
     for path, content in files.items():
         entries = content.get(f"{kind}s")

@@ -28,7 +28,7 @@ RENEWED_AFTER = (0.45, 0.55)
 """Shares of the time of a plugin's credential between which the next one is due, drawn at random."""
 
 
-class Source(Protocol):
+class CredentialSource(Protocol):
     """Gives access to the API server."""
 
     name: str
@@ -41,10 +41,7 @@ class Source(Protocol):
 
 
 class PodSource:
-    """The service account of this Pod, as the official client reads it.
-
-    That is imported when it is needed, which costs 11 MB and 0.1 s: a kubeconfig and the embedded cluster do without.
-    """
+    """The service account of this Pod, as the official client reads it: imported when it is needed, for it is large."""
 
     name = "service account of this Pod"
 

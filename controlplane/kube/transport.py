@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import aiohttp
@@ -18,8 +18,7 @@ from prometheus_client import Counter, Histogram
 
 from controlplane.app.ports import ClusterError, Transient, Unknown
 from controlplane.kube.access import CannotConnect
-from controlplane.kube.connections import CONNECT_DEADLINE, Connections, Sending
-from controlplane.kube.credentials import Credentials
+from controlplane.kube.connections import CONNECT_DEADLINE, Connections, Request, Sending
 from controlplane.kube.errors import error_of_reply
 from service.masking import masked
 
@@ -30,7 +29,6 @@ LIST_DEADLINE = 60.0
 UNANSWERED = 2.0
 """Seconds after which a request that was given up without an answer makes its connection suspect."""
 
-_METHODS = {"create": "POST", "patch": "PATCH", "delete": "DELETE"}
 _FAILURES = (CannotConnect, aiohttp.ClientError, OSError, TimeoutError)
 
 REQUESTS = Counter(
@@ -46,118 +44,71 @@ SECONDS = Histogram(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request. verb is that of Kubernetes; label is the resource, with its subresource, for metrics."""
-
-    verb: str
-    label: str
-    target: str
-    body: bytes | None = None
-    content_type: str = "application/json"
-
-    @property
-    def writes(self) -> bool:
-        """It changes something."""
-        return self.verb in _METHODS
-
-    @property
-    def deadline(self) -> float:
-        """Seconds until it must have been answered."""
-        if self.writes:
-            return WRITE_DEADLINE
-        return LIST_DEADLINE if self.verb == "list" else READ_DEADLINE
-
-    def __str__(self) -> str:
-        return f"{self.verb} {self.label}"
+def deadline(request: Request) -> float:
+    """Return the seconds until a request must have been answered."""
+    if request.writes:
+        return WRITE_DEADLINE
+    return LIST_DEADLINE if request.verb == "list" else READ_DEADLINE
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A reply of status 2xx: its body, and its header Date."""
+async def exchange(connections: Connections, request: Request) -> tuple[bytes, str]:
+    """Return the body of a response of status 2xx, and its header Date; raises ClusterError."""
+    sending = Sending()
+    began, code = time.monotonic(), "error"
+    try:
+        async with asyncio.timeout(deadline(request)):
+            response = await connections.send(request, sending)
+            body = await response.read()
+        code = str(response.status)
+    except _FAILURES as error:
+        words = f"{request}: {failure(error, deadline(request))}"
+        if sending.sent and request.writes:
+            raise Unknown(f"{words}, after the request was sent") from error
+        raise Transient(words) from error
+    finally:
+        sending.let_go()
+        seconds = time.monotonic() - began
+        if code == "error" and sending.sent and seconds >= UNANSWERED:
+            # Given up by us or by who asked: its connection may be dead, and so may be others.
+            sending.distrust()
+        REQUESTS.labels(request.verb, request.label, code).inc()
+        SECONDS.labels(request.verb, request.label).observe(seconds)
+    if response.status >= 300:
+        raise _error(response, body, write=request.writes)
+    return body, response.headers.get("Date", "")
 
-    body: bytes
-    date: str
 
+@asynccontextmanager
+async def stream(
+    connections: Connections, request: Request, *, opens_within: float | None, idle: float | None
+) -> AsyncIterator[Stream]:
+    """Give an open stream; raises ClusterError.
 
-class Transport:
-    """Sends requests. To be closed."""
-
-    def __init__(self, credentials: Credentials) -> None:
-        self._connections = Connections(credentials)
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._connections.close()
-
-    async def exchange(self, request: Request) -> Reply:
-        """Return the reply; raises ClusterError."""
-        sending = Sending()
-        began, code = time.monotonic(), "error"
-        try:
-            async with asyncio.timeout(request.deadline):
-                response = await self._send(request, sending)
-                body = await response.read()
-            code = str(response.status)
-        except _FAILURES as error:
-            words = f"{request}: {failure(error, request.deadline)}"
-            if sending.sent and request.writes:
-                raise Unknown(f"{words}, after the request was sent") from error
-            raise Transient(words) from error
-        finally:
-            self._connections.let_go(sending)
-            seconds = time.monotonic() - began
-            if code == "error" and sending.sent and seconds >= UNANSWERED:
-                # Given up by us or by who asked: its connection may be dead, and so may be others.
-                self._connections.distrust(sending)
-            REQUESTS.labels(request.verb, request.label, code).inc()
-            SECONDS.labels(request.verb, request.label).observe(seconds)
-        if response.status >= 300:
-            raise _error(response, body, write=request.writes)
-        return Reply(body, response.headers.get("Date", ""))
-
-    async def stream(self, request: Request, *, opens_within: float | None, idle: float | None) -> Stream:
-        """Return an open stream, to be closed; raises ClusterError.
-
-        opens_within is the seconds until its head must be there, idle those between two reads.
-        """
-        sending = Sending()
-        code, stream = "error", None
+    opens_within is the seconds until its head must be there, idle those between two reads.
+    """
+    sending, code = Sending(), "error"
+    try:
         try:
             async with asyncio.timeout(opens_within):
-                response = await self._send(request, sending, read_timeout=idle)
+                response = await connections.send(request, sending, read_timeout=idle)
                 code = str(response.status)
                 if response.status != 200:
                     raise _error(response, await response.read(), write=False)
-            stream = Stream(self._connections, request, sending, response.content, idle)
         except _FAILURES as error:
             if sending.sent and isinstance(error, TimeoutError):
-                self._connections.distrust(sending)
+                sending.distrust()
             raise Transient(f"{request}: {failure(error, opens_within or 0)}") from error
         finally:
-            if stream is None:
-                self._connections.let_go(sending)
             REQUESTS.labels(request.verb, request.label, code).inc()
-        return stream
-
-    async def _send(
-        self, request: Request, sending: Sending, *, read_timeout: float | None = None
-    ) -> aiohttp.ClientResponse:
-        return await self._connections.send(
-            _METHODS.get(request.verb, "GET"),
-            request.target,
-            body=request.body,
-            content_type=request.content_type,
-            read_timeout=read_timeout,
-            sending=sending,
-        )
+        yield Stream(request, sending, response.content, idle)
+    finally:
+        sending.let_go()
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
     """The open body of a response. Reading raises Transient."""
 
-    connections: Connections
     request: Request
     sending: Sending
     content: aiohttp.StreamReader
@@ -181,7 +132,7 @@ class Stream:
         try:
             yield
         except TimeoutError as error:
-            self.connections.distrust(self.sending)
+            self.sending.distrust()
             silent = f"nothing was received for {self.idle or 0:g} s"
             raise Transient(f"{self.request}: {silent}, its connection is given up") from error
         except LineTooLong as error:
@@ -189,18 +140,14 @@ class Stream:
         except (aiohttp.ClientError, OSError) as error:
             raise Transient(f"{self.request} broke off: {failure(error, 0)}") from error
 
-    def close(self) -> None:
-        """Let go of it."""
-        self.connections.let_go(self.sending)
 
-
-def failure(error: BaseException, deadline: float) -> str:
+def failure(error: BaseException, within: float) -> str:
     """Say in words how a request failed."""
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         # Its own text has the whole URL.
         return f"no connection within {CONNECT_DEADLINE:g} s"
     if isinstance(error, TimeoutError) and not str(error):
-        return f"no reply within {deadline:g} s"
+        return f"no reply within {within:g} s"
     if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
         # Its own text shows the TLS context as an object.
         return f"cannot connect to {error.host}:{error.port}: {error.os_error.strerror or error.os_error}"

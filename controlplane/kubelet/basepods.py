@@ -92,7 +92,6 @@ def _plain(ip: str) -> str:
 
 
 def _candidate(obj: Json) -> BasePod | None:
-    """Return a Pod if it may be a base."""
     meta, spec, status = (fields.mapping(obj, part) for part in ("metadata", "spec", "status"))
     labels = fields.words(meta, "labels")
     if labels.get(contract.COMPONENT) == contract.COMPONENT_MODULE:
@@ -116,7 +115,6 @@ def _at_address(pods: Sequence[BasePod], host: str, ip: str) -> BasePod | None:
 
 
 def _not_found(vnode: str, host: str, ip: str, seen: Sequence[BasePod]) -> str:
-    """Say why there is no log."""
     alive = [pod for pod in seen if not pod.ended]
     for pod in alive:
         if not pod.serves:

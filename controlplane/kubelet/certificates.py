@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
+from service.process import StartError
+
 Contents: TypeAlias = tuple[bytes, bytes, bytes]
 
 CRT, KEY, CA = "KUBELET_PROXY_CRT_PATH", "KUBELET_PROXY_KEY_PATH", "KUBELET_PROXY_CLIENT_CA_PATH"
 
 
-class WrongCertificates(Exception):
+class WrongCertificates(StartError):
     """The files cannot be used; the message names variable, value, cause and fix."""
 
 

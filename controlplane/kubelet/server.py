@@ -167,19 +167,18 @@ class KubeletServer:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         certificate = request.transport.get_extra_info("peercert") if request.transport is not None else None
         caller = await self.reviewer.caller(certificate, request.headers.get("Authorization", ""))
-        parts = request.path.removeprefix("/").split("/")
-        what = parts[0]
-        if what == "healthz" and len(parts) == 1:
-            return _response(200, "ok")
-        if what in NOT_OFFERED:
-            raise RequestRefused(
-                501, "not_offered", f"VNodes have no /{what}: a module is a part of its base's process"
-            )
-        if what != "containerLogs" or len(parts) != 4 or not all(parts):
-            raise RequestRefused(404, "path", "there is GET /containerLogs/NAMESPACE/POD/CONTAINER")
-        if request.method != "GET":
-            raise RequestRefused(405, "method", "logs can only be read", {"Allow": "GET"})
-        return await self.logs.send(request, caller, (parts[1], parts[2], parts[3]))
+        match request.path.removeprefix("/").split("/"):
+            case ["healthz"]:
+                return _response(200, "ok")
+            case [what, *_] if what in NOT_OFFERED:
+                text = f"VNodes have no /{what}: a module is a part of its base's process"
+                raise RequestRefused(501, "not_offered", text)
+            case ["containerLogs", namespace, pod, container] if namespace and pod and container:
+                if request.method != "GET":
+                    raise RequestRefused(405, "method", "logs can only be read", {"Allow": "GET"})
+                return await self.logs.send(request, caller, (namespace, pod, container))
+            case _:
+                raise RequestRefused(404, "path", "there is GET /containerLogs/NAMESPACE/POD/CONTAINER")
 
     def refused(self, peer: str, refusal: RequestRefused) -> None:
         """Count and log a refusal."""

@@ -42,14 +42,23 @@ class ProbeClient:
 
     def __init__(self, networks: Iterable[Network]) -> None:
         self._policy = AddressPolicy(networks)
-        self._session: ClientSession | None = None
 
     async def __aenter__(self) -> ProbeClient:
+        self._session = ClientSession(
+            connector=TCPConnector(force_close=True, limit=0, ssl=False),
+            headers={"User-Agent": USER_AGENT, "Accept": "*/*"},
+            cookie_jar=DummyCookieJar(),
+            timeout=ClientTimeout(total=None),
+            auto_decompress=False,
+            trust_env=False,
+            skip_auto_headers=("Accept-Encoding",),
+            max_line_size=MOST_HEAD,
+            max_field_size=MOST_HEAD,
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._session.close()
 
     async def send(self, ip: str, handler: Handler) -> Outcome:
         """Send one probe to an IP address; whatever goes wrong is a failure. The caller bounds the time."""
@@ -81,7 +90,7 @@ class ProbeClient:
     async def _follow(self, url: str, headers: Iterable[tuple[str, str]]) -> Outcome:
         host = urlsplit(url).hostname
         for _ in range(1 + MOST_REDIRECTS):
-            async with self._opened().get(url, headers=headers, allow_redirects=False) as answer:
+            async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
                 await answer.content.read(MOST_BYTES)
             if answer.status >= 400:
                 return Outcome(False, f"HTTP probe failed with statuscode: {answer.status}")
@@ -90,21 +99,6 @@ class ProbeClient:
             if answer.status < 300 or not location or urlsplit(url).hostname != host:
                 return _SUCCESS
         return Outcome(False, f"stopped after {MOST_REDIRECTS} redirects")
-
-    def _opened(self) -> ClientSession:
-        if self._session is None:
-            self._session = ClientSession(
-                connector=TCPConnector(force_close=True, limit=0, ssl=False),
-                headers={"User-Agent": USER_AGENT, "Accept": "*/*"},
-                cookie_jar=DummyCookieJar(),
-                timeout=ClientTimeout(total=None),
-                auto_decompress=False,
-                trust_env=False,
-                skip_auto_headers=("Accept-Encoding",),
-                max_line_size=MOST_HEAD,
-                max_field_size=MOST_HEAD,
-            )
-        return self._session
 
 
 async def _tcp(ip: str, port: int) -> Outcome:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import math
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 
 import orjson
@@ -19,6 +19,7 @@ from prometheus_client import Counter
 from controlplane.app.ports import Clock
 from controlplane.domain.reports import Allowance, Report
 from controlplane.reports.posting import TOLD_BY
+from service.limits import Recent
 from service.listening import serve
 
 log = structlog.get_logger(__name__)
@@ -51,7 +52,7 @@ class ReportIntake:
         self._report = take
         self._clock = clock
         self._pace = pace
-        self._called: OrderedDict[str, deque[float]] = OrderedDict()
+        self._called: Recent[str, deque[float]] = Recent(PEERS)
         app = web.Application(client_max_size=LARGEST)
         app.router.add_post("/log", self._take)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -96,10 +97,7 @@ class ReportIntake:
     def _wait(self, peer: str) -> float:
         """Return the seconds that a peer has to wait; 0 counts the call."""
         now = self._clock.monotonic()
-        called = self._called.setdefault(peer, deque(maxlen=self._pace.most))
-        self._called.move_to_end(peer)
-        if len(self._called) > PEERS:
-            self._called.popitem(last=False)
+        called = self._called[peer] = self._called.get(peer) or deque(maxlen=self._pace.most)
         wait = self._pace.wait(called, now)
         if not wait:
             called.append(now)
@@ -132,17 +130,9 @@ def read(body: bytes) -> Report:
         raise NotAReport("timeUsed is not a whole number of milliseconds")
     if not any(texts.values()):
         raise NotAReport("none of traceID, scene, event, result, message and code is there")
-    return Report(
-        key=orjson.dumps([texts, labels], option=orjson.OPT_SORT_KEYS).decode(),
-        scene=texts["scene"],
-        event=texts["event"],
-        result=texts["result"],
-        message=texts["message"],
-        code=texts["code"],
-        labels=labels,
-        trace_id=texts["traceid"],
-        milliseconds=took,
-    )
+    key = orjson.dumps([texts, labels], option=orjson.OPT_SORT_KEYS).decode()
+    trace = texts.pop("traceid")
+    return Report(key=key, **texts, labels=labels, trace_id=trace, milliseconds=took)
 
 
 def _refuse(outcome: str, status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:

@@ -35,23 +35,17 @@ PACE_OF_LINKS = Allowance(most=200, seconds=60.0)
 
 
 class Poster:
-    """Posts; a context manager. Proxies of the environment are used, as the original does."""
-
-    def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
+    """Posts within its context. Proxies of the environment are used, as the original does."""
 
     async def __aenter__(self) -> Poster:
         self._session = aiohttp.ClientSession(timeout=WITHIN, trust_env=True)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._session.close()
 
     async def post(self, url: str, body: object, headers: Mapping[str, str] | None = None) -> bytes:
         """Post a body as JSON; returns the beginning of the answer. Raises Undelivered."""
-        if self._session is None:
-            raise RuntimeError("a Poster posts within its context only")
         try:
             async with self._session.post(
                 url,
@@ -86,18 +80,18 @@ async def _beginning(response: aiohttp.ClientResponse) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """A link of the tracker; told_by is the replica's name if it has hooks of its own."""
+class TrackerLink:
+    """A link of the tracker; sent_by is the replica's name if it has hooks of its own."""
 
     kind: ClassVar[str] = "link"
     url: str
     name: str
     poster: Poster
-    told_by: str
+    sent_by: str
 
     async def send(self, report: Report) -> None:
         """Deliver one report; raises Undelivered."""
-        await self.poster.post(self.url, report.fields(), {TOLD_BY: self.told_by} if self.told_by else {})
+        await self.poster.post(self.url, report.fields(), {TOLD_BY: self.sent_by} if self.sent_by else {})
 
 
 @dataclass(frozen=True, slots=True)

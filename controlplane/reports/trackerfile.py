@@ -119,10 +119,8 @@ class EventLog:
     def _append(self, lines: bytes) -> None:
         with self.path.open("ab") as file:
             size = file.tell()
-            if size == 0 or size + len(lines) <= self._largest:
-                file.write(lines)
-                return
-        self._rotate()
+        if size and size + len(lines) > self._largest:
+            self._rotate()
         with self.path.open("ab") as file:
             file.write(lines)
 

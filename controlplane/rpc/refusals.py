@@ -2,115 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import aio
 from grpc_status import rpc_status
 
-from controlplane.app.ports import (
-    AlreadyExists,
-    ClusterError,
-    Conflict,
-    NotFound,
-    Rejected,
-    StorageDamaged,
-    StorageFull,
-    Transient,
-)
-from controlplane.app.tooling.refusals import Missing, NotAllowed, Refusal
+from controlplane.app import ports
+from controlplane.app.tooling.refusals import Missing, NotAllowed, RequestError
 from controlplane.domain.workloads.placement import InvalidSelector
 
 DOMAIN = "koupleless.io"
 
+Context = aio.ServicerContext[Any, Any]
+
 
 class Ending(Exception):
-    """This replica ends, so that a call is not answered; the message says what else its caller must know."""
+    """This replica ends, so that a call is not answered; known is what else its caller must know."""
+
+    def __init__(self, known: str = "") -> None:
+        more = f"{known}; " if known else ""
+        again = "send it again, to this address or to another replica"
+        super().__init__(f"this replica of the control plane ends: {more}{again}")
 
 
 class Busy(Exception):
     """More is asked for at once than is taken."""
 
 
+class TooSlow(Exception):
+    """Events came faster than they were read."""
+
+
+class NotEmbedded(Exception):
+    """The call is for the embedded cluster, and this control plane works on another."""
+
+
+_STATUSES: Mapping[type[Exception], tuple[grpc.StatusCode, str]] = {
+    Missing: (grpc.StatusCode.NOT_FOUND, "NOT_FOUND"),
+    NotAllowed: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_ALLOWED"),
+    RequestError: (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
+    InvalidSelector: (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_SELECTOR"),
+    Ending: (grpc.StatusCode.UNAVAILABLE, "ENDING"),
+    Busy: (grpc.StatusCode.RESOURCE_EXHAUSTED, "BUSY"),
+    TooSlow: (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_SLOW"),
+    NotEmbedded: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_EMBEDDED"),
+    ports.NotFound: (grpc.StatusCode.NOT_FOUND, ""),
+    ports.AlreadyExists: (grpc.StatusCode.ALREADY_EXISTS, ""),
+    ports.Conflict: (grpc.StatusCode.ABORTED, ""),
+    ports.Rejected: (grpc.StatusCode.INVALID_ARGUMENT, ""),
+    ports.StorageFull: (grpc.StatusCode.RESOURCE_EXHAUSTED, ""),
+    ports.StorageDamaged: (grpc.StatusCode.DATA_LOSS, ""),
+    ports.Transient: (grpc.StatusCode.UNAVAILABLE, ""),
+    ports.ClusterError: (grpc.StatusCode.UNKNOWN, ""),
+}
+"""Code and reason of each; without a reason it is CLUSTER_ and the name of the error. The closest class counts."""
+
+
 @asynccontextmanager
-async def refusing(context: aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
-    """Turn refusals and cluster errors within into the status of the call."""
+async def refusing(context: Context) -> AsyncIterator[None]:
+    """Turn refusals and cluster errors within into the status of the call, which programs can read too."""
     try:
         yield
-    except Missing as error:
-        await refuse(context, grpc.StatusCode.NOT_FOUND, str(error), reason="NOT_FOUND")
-    except NotAllowed as error:
-        await refuse(context, grpc.StatusCode.FAILED_PRECONDITION, str(error), reason="NOT_ALLOWED")
-    except Refusal as error:
-        violations = ((error.field, str(error)),) if error.field else ()
-        await refuse(
-            context, grpc.StatusCode.INVALID_ARGUMENT, str(error), reason="INVALID_REQUEST", violations=violations
-        )
-    except InvalidSelector as error:
-        await refuse(
-            context,
-            grpc.StatusCode.INVALID_ARGUMENT,
-            str(error),
-            reason="INVALID_SELECTOR",
-            violations=(("selector", str(error)),),
-        )
-    except Ending as error:
-        known = f"{error}; " if str(error) else ""
-        message = f"this replica of the control plane ends: {known}send it again, to this address or to another replica"
-        await refuse(context, grpc.StatusCode.UNAVAILABLE, message, reason="ENDING")
-    except Busy as error:
-        await refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), reason="BUSY")
-    except ClusterError as error:
-        fields = error.fields if isinstance(error, Rejected) else ()
-        await refuse(
-            context, _status(error), str(error), reason=f"CLUSTER_{type(error).__name__.upper()}", violations=fields
-        )
+    except tuple(_STATUSES) as error:
+        code, reason = next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
+        reason = reason or f"CLUSTER_{type(error).__name__.upper()}"
+        details = [_packed(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))]
+        if violations := _violations(error):
+            wrong = [
+                error_details_pb2.BadRequest.FieldViolation(field=field, description=text) for field, text in violations
+            ]
+            details.append(_packed(error_details_pb2.BadRequest(field_violations=wrong)))
+        number = code_pb2.Code.Value(code.name)
+        status = status_pb2.Status(code=number, message=str(error), details=details)
+        await context.abort_with_status(rpc_status.to_status(status))
 
 
-def _status(error: ClusterError) -> grpc.StatusCode:
-    for kind, status in (
-        (NotFound, grpc.StatusCode.NOT_FOUND),
-        (AlreadyExists, grpc.StatusCode.ALREADY_EXISTS),
-        (Conflict, grpc.StatusCode.ABORTED),
-        (Rejected, grpc.StatusCode.INVALID_ARGUMENT),
-        (StorageFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
-        (StorageDamaged, grpc.StatusCode.DATA_LOSS),
-        (Transient, grpc.StatusCode.UNAVAILABLE),
-    ):
-        if isinstance(error, kind):
-            return status
-    return grpc.StatusCode.UNKNOWN
+def _violations(error: Exception) -> tuple[tuple[str, str], ...]:
+    """Return the fields of the request, or of an object, at fault."""
+    if isinstance(error, ports.Rejected):
+        return error.fields
+    if isinstance(error, InvalidSelector):
+        return (("selector", str(error)),)
+    if isinstance(error, RequestError) and error.field and not isinstance(error, Missing | NotAllowed):
+        return ((error.field, str(error)),)
+    return ()
 
 
-async def refuse(
-    context: aio.ServicerContext[Any, Any],
-    code: grpc.StatusCode,
-    message: str,
-    *,
-    reason: str,
-    violations: tuple[tuple[str, str], ...] = (),
-) -> NoReturn:
-    """End the call with a status that programs can read too."""
-    details: list[AnyMessage] = []
-    info = AnyMessage()
-    info.Pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))
-    details.append(info)
-    if violations:
-        bad = AnyMessage()
-        bad.Pack(
-            error_details_pb2.BadRequest(
-                field_violations=[
-                    error_details_pb2.BadRequest.FieldViolation(field=field, description=text)
-                    for field, text in violations
-                ]
-            )
-        )
-        details.append(bad)
-    number = code_pb2.Code.Value(code.name)
-    status = rpc_status.to_status(status_pb2.Status(code=number, message=message, details=details))
-    await context.abort_with_status(status)
-    raise AssertionError("abort raises")
+def _packed(message: Message) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(message)
+    return packed

@@ -5,26 +5,21 @@ from __future__ import annotations
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from koupleless.modulecontroller.v1 import (
-    module_controller_pb2,
-    module_controller_pb2_grpc,
-)
+from koupleless.modulecontroller.v1 import module_controller_pb2, module_controller_pb2_grpc
 from koupleless.replica.v1 import replica_pb2, replica_pb2_grpc
 from koupleless.tunnel.v1 import tunnel_pb2, tunnel_pb2_grpc
 
 from controlplane.rpc.tooling.following import ReplicaServicer
 from controlplane.rpc.tooling.servicer import ToolingServicer
 from controlplane.rpc.tunnel.session import TunnelServicer
+from service.listening import host_port
+from service.process import StartError
 
 MAX_MESSAGE = 16 * 1024 * 1024
 
 _TUNNEL = tunnel_pb2.DESCRIPTOR.services_by_name["TunnelService"].full_name
 _REPLICAS = replica_pb2.DESCRIPTOR.services_by_name["ReplicaService"].full_name
 _TOOLING = module_controller_pb2.DESCRIPTOR.services_by_name["ModuleControllerService"].full_name
-
-
-class CannotBind(Exception):
-    """The address cannot be listened on."""
 
 
 class Server:
@@ -53,26 +48,29 @@ class Server:
         names = (_TUNNEL, _TOOLING, _REPLICAS, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
 
-    async def start(self, address: str) -> None:
-        """Listen; raises CannotBind."""
+    async def start(self, host: str, port: int) -> str:
+        """Listen; returns the address. Raises StartError."""
+        address = host_port(host or "::", port)
         try:
             self._server.add_insecure_port(address)
         except RuntimeError as error:
-            raise CannotBind(str(error)) from error
+            raise StartError(
+                f"GRPC_PORT={port}: cannot listen on {address} ({error}); "
+                "stop what uses it or choose another with GRPC_PORT"
+            ) from error
         await self._server.start()
         for service in ("", _TUNNEL, _TOOLING, _REPLICAS):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        return address
 
     async def end(self) -> None:
-        """Tell tools and replicas that this one ends, by the health service too; gateways are served until stop."""
+        """Say to tools and replicas that this one ends, by the health service too; gateways are served until stop."""
         self._tooling.end()
         self._replicas.end()
         await self._health.enter_graceful_shutdown()
 
     async def stop(self, reason: str, grace: float) -> None:
-        """End what tools began, say Drain to gateways and end all calls, within grace seconds each."""
-        self._tooling.end()
+        """After end: end what tools began, say Drain to gateways and end all calls, within grace seconds each."""
         await self._tooling.finish(grace)
-        await self._health.enter_graceful_shutdown()
         await self._tunnel.drain(reason)
         await self._server.stop(grace)

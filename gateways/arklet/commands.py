@@ -64,13 +64,10 @@ def _name(module: pb.OrderModule) -> Json:
 
 
 def _install(module: pb.OrderModule) -> Json:
-    request = _name(module)
-    if module.url:
-        request["bizUrl"] = module.url
-    if module.args:
-        request["args"] = list(module.args)
-    if module.envs:
-        request["envs"] = dict(sorted(module.envs.items()))
-    if module.strategy in _STRATEGIES:
-        request["installStrategy"] = _STRATEGIES[module.strategy]
-    return request
+    optional = {
+        "bizUrl": module.url,
+        "args": list(module.args),
+        "envs": dict(sorted(module.envs.items())),
+        "installStrategy": _STRATEGIES.get(module.strategy),
+    }
+    return _name(module) | {key: value for key, value in optional.items() if value}

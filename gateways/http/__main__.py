@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import resource
 
 import structlog
@@ -27,17 +26,17 @@ class HttpGateway(program.Gateway):
     def __init__(self, settings: HttpGatewaySettings, links: ControlPlaneLinks) -> None:
         policy = AddressPolicy(settings.allowed_cidrs)
         self._settings = settings
-        self._reports = links.outboxes
+        self._report = links.outboxes.report
         self.tunnel: HttpTunnel = HttpTunnel(
             ArkletClient(connect_timeout=settings.connect_timeout),
             policy,
-            links.outboxes.report,
+            self._report,
             polls=settings.poll_concurrency,
             health_timeout=settings.health_timeout,
             query_timeout=settings.query_timeout,
         )
         self._listener = Listener(
-            Requests(links.outboxes, links, self.tunnel.prober, policy, settings.env),
+            Requests(self._report, links, self.tunnel.prober, policy, settings.env),
             host=settings.listen_host,
             port=settings.listen_port,
             token=settings.token.get_secret_value(),
@@ -50,7 +49,7 @@ class HttpGateway(program.Gateway):
     async def start(self) -> None:
         """Listen for bases. Raises CannotListen."""
         await self._listener.start()
-        self._reports.report(pb.Report(tunnel_state=pb.TunnelState(up=True)))
+        self._report(pb.Report(tunnel_state=pb.TunnelState(up=True)))
         log.info("listening for bases", port=self._settings.listen_port, control_plane=self._settings.control_plane)
 
     async def drain(self) -> None:
@@ -60,20 +59,10 @@ class HttpGateway(program.Gateway):
 
 
 def main() -> None:
-    """Run the program."""
-    raise_open_files()
-    program.main("http-gateway", PURPOSE, HttpGatewaySettings, serve)
-
-
-async def serve(settings: HttpGatewaySettings, stop: asyncio.Event) -> None:
-    """Serve until stop is set, then end in order. Raises CannotListen."""
-    await program.serve(settings, stop, pb.TUNNEL_KIND_HTTP, HttpGateway)
-
-
-def raise_open_files() -> None:
-    """Let the process have as many sockets as it may: one for each connection, in and out."""
+    """Run the program, with as many sockets as it may have: one for each connection, in and out."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    program.main("http-gateway", PURPOSE, HttpGatewaySettings, pb.TUNNEL_KIND_HTTP, HttpGateway)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ size.
 from __future__ import annotations
 
 import asyncio
-import time
+import io
+import re
 
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
@@ -24,6 +25,7 @@ MAX_HEAD = 16 << 10
 MAX_REQUEST = 1 << 20
 """Bytes of a body that arklet takes; it drops the connection of a longer one."""
 _CHUNK = 64 << 10
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
 
 
 class NotSent(Exception):
@@ -47,19 +49,18 @@ def with_port(address: pb.Address) -> pb.Address:
 class ArkletClient:
     """Sends commands to bases. connect_timeout is in seconds."""
 
-    def __init__(self, *, connect_timeout: float, max_response: int = MAX_RESPONSE) -> None:
+    def __init__(self, *, connect_timeout: float) -> None:
         self._connect_timeout = connect_timeout
-        self._max_response = max_response
 
     async def call(self, address: pb.Address, command: str, body: bytes, *, timeout: float) -> bytes:
         """Return the body of the answer to a command; timeout covers connecting and answering.
 
         Raises NotSent or Lost. When cancelled, the command may or may not have been sent.
         """
-        began = time.monotonic()
         end = "failed"
         try:
-            answer = await self._call(address, command, body, timeout)
+            with CALL_SECONDS.labels(verb=command).time():
+                answer = await self._call(address, command, body, timeout)
             end = "answered"
         except (NotSent, Lost) as error:
             end = error.end
@@ -68,7 +69,6 @@ class ArkletClient:
             return answer
         finally:
             CALLS.labels(verb=command, end=end).inc()
-            CALL_SECONDS.labels(verb=command).observe(time.monotonic() - began)
 
     async def _call(self, address: pb.Address, command: str, body: bytes, timeout: float) -> bytes:
         if len(body) > MAX_REQUEST:
@@ -101,8 +101,8 @@ class ArkletClient:
         received = bytearray()
         while not _complete(received) and (chunk := await reader.read(_CHUNK)):
             received += chunk
-            if len(received) > self._max_response:
-                raise Lost(f"the answer is larger than {self._max_response} bytes")
+            if len(received) > MAX_RESPONSE:
+                raise Lost(f"the answer is larger than {MAX_RESPONSE} bytes")
         return bytes(received)
 
 
@@ -133,11 +133,10 @@ def parse(answer: bytes) -> bytes:
     """Return the body of a complete answer. Raises Lost unless it is a whole one with status 200."""
     if not answer:
         raise Lost("the base closed the connection without an answer")
-    end = answer.find(b"\r\n\r\n")
-    if end < 0:
+    head, end, body = answer.partition(b"\r\n\r\n")
+    if not end:
         raise Lost("the answer was cut within its head")
-    status, headers = _headers(answer[:end])
-    body = answer[end + 4 :]
+    status, headers = _headers(head)
     if headers.get("transfer-encoding", "identity").lower() != "identity":
         body = _unchunk(body)
     elif (length := _length(headers)) is not None:
@@ -168,23 +167,16 @@ def _length(headers: dict[str, str]) -> int | None:
 
 
 def _unchunk(body: bytes) -> bytes:
-    whole = bytearray()
-    at = 0
-    while True:
-        line_end = body.find(b"\r\n", at)
-        if line_end < 0:
-            raise Lost("the answer was cut within its chunks")
-        size_text = body[at:line_end].partition(b";")[0].strip()
-        try:
-            size = int(size_text, 16) if size_text.isalnum() and len(size_text) <= 8 else -1
-        except ValueError:
-            size = -1
-        if size < 0:
+    rest, whole = io.BytesIO(body), bytearray()
+    while (line := rest.readline()).endswith(b"\r\n"):
+        size_text = line.partition(b";")[0].strip()
+        if not _CHUNK_SIZE.fullmatch(size_text):
             raise Lost("the answer has a broken chunk")
+        size = int(size_text, 16)
         if size == 0:
             return bytes(whole)
-        at = line_end + 2
-        if len(body) < at + size + 2:
-            raise Lost("the answer was cut within its chunks")
-        whole += body[at : at + size]
-        at += size + 2
+        chunk = rest.read(size + 2)
+        if len(chunk) < size + 2:
+            break
+        whole += chunk[:size]
+    raise Lost("the answer was cut within its chunks")

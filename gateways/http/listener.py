@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 from aiohttp import ClientError, web
@@ -29,7 +29,7 @@ from gateways.arklet.names import InvalidName, parse_identity
 from gateways.http.arklet_client import with_port
 from gateways.http.metrics import CONNECTIONS, REFUSED, REQUESTS
 from gateways.polling.prober import LIVE, Prober
-from gateways.session.links import ControlPlane, Reports, Unavailable
+from gateways.session.links import ControlPlane, Unavailable
 from service.addresses import AddressPolicy, AddressRefused
 from service.limits import LogLimit, RateLimit
 from service.listening import BACKLOG, host_port, listen
@@ -60,17 +60,12 @@ RETRY_AFTER = {"Retry-After": "5"}
 _BROKEN = (ClientError, HttpProcessingError, web.RequestPayloadError, ConnectionError)
 
 
-@dataclass(eq=False)
 class RequestRefused(Exception):
     """A request is refused: HTTP status, reason for counting, text for people."""
 
-    status: int
-    reason: str
-    text: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return self.text
+    def __init__(self, status: int, reason: str, text: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(text)
+        self.status, self.reason, self.headers = status, reason, headers
 
 
 @dataclass(slots=True)
@@ -80,7 +75,7 @@ class Requests:
     Both raise Malformed, InvalidName, AddressRefused, Unavailable or RequestRefused.
     """
 
-    reports: Reports
+    report: Callable[[pb.Report], bool]
     control_plane: ControlPlane
     prober: Prober
     policy: AddressPolicy
@@ -98,10 +93,10 @@ class Requests:
         address.ip = self.policy.check(address.ip, with_port(address).port)
         elsewhere = self.prober.alive_elsewhere(base, address)
         if elsewhere is not None:
-            places = f"{_shown(elsewhere)}; {_shown(address)}"
-            text = f"base {base} is alive at {places} is taken once that one is silent for {LIVE:g} s"
+            old, new = (host_port(place.ip, place.port) for place in (elsewhere, address))
+            text = f"base {base} is alive at {old}; {new} is taken once that one is silent for {LIVE:g} s"
             raise RequestRefused(409, "identity_in_use", text)
-        if not self.reports.report(report):
+        if not self.report(report):
             raise Unavailable("no control plane replica is connected")
         if report.heartbeat.state == pb.BASE_STATE_DEACTIVATED:
             self.prober.left(base, address)
@@ -248,7 +243,7 @@ class Listener:
                 path=path,
                 status=refusal.status,
                 reason=refusal.reason,
-                text=refusal.text,
+                text=str(refusal),
                 held_back=held_back,
             )
 
@@ -308,7 +303,7 @@ class BaseConnection(web.RequestHandler):
 
 
 def _response(refusal: RequestRefused) -> web.Response:
-    response = web.Response(status=refusal.status, text=refusal.text + "\n", headers=refusal.headers)
+    response = web.Response(status=refusal.status, text=f"{refusal}\n", headers=refusal.headers)
     response.force_close()
     return response
 
@@ -325,7 +320,3 @@ async def _linger(request: web.BaseRequest) -> None:
                 read += len(chunk)
             if read > MAX_BODY:
                 await asyncio.sleep(LINGER)
-
-
-def _shown(address: pb.Address) -> str:
-    return host_port(address.ip, address.port)

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, field_validator
 
-from gateways.settings import GatewaySettings, Port, Seconds
+from gateways.settings import GatewaySettings, Seconds
 from service.addresses import DEFAULT_NETWORKS, Network, parse_networks
-from service.listening import ALL_ADDRESSES, Host
+from service.listening import ALL_ADDRESSES, Host, Port
 
 
 class HttpGatewaySettings(GatewaySettings):

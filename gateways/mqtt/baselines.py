@@ -115,11 +115,9 @@ class Baselines:
 
     async def close(self) -> None:
         """Answer no more."""
-        tasks = [*self._tasks.values()]
-        for task in tasks:
+        for task in self._tasks.values():
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _answer(self, query: pb.Report) -> None:
         if not self.shared():

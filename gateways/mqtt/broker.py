@@ -70,7 +70,7 @@ class Broker:
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> asyncio.Future[None]:
         """Send with QoS 1; the future is done with PUBACK, or raises Lost. Raises NotSent."""
         if self._connection is None or not self._ready:
-            raise NotSent(self.trouble or "no connection to the broker")
+            raise NotSent(self.trouble)
         return self._connection.publish(topic, payload, retain=retain)
 
     async def run(self, client: Client) -> NoReturn:

@@ -27,7 +27,6 @@ from gateways.mqtt.metrics import FOREIGN, MESSAGES, REFUSED
 from gateways.mqtt.strays import Strays
 from gateways.mqtt.subscriptions import Sharing
 from gateways.mqtt.tunnel import MqttTunnel
-from gateways.session.links import Reports
 from mqttclient.connection import MqttMessage
 from mqttclient.receipts import Receipt
 from service.limits import LogLimit, RateLimit
@@ -44,8 +43,12 @@ LINES_PER_SECOND = 1.0
 LINES_AT_ONCE = 20.0
 """Log lines for one reason, whichever bases they are about."""
 _TAKEN = {word: MESSAGES.labels(word=word.value) for word in Word}
-_ANSWERS = frozenset({Word.HEALTH, Word.SIMPLE_BIZ, Word.BIZ})
-"""Received by every gateway; read by the one that asked or watches."""
+_ANSWERS: Mapping[Word, pb.Verb.ValueType] = {
+    Word.HEALTH: pb.VERB_HEALTH,
+    Word.SIMPLE_BIZ: pb.VERB_QUERY_MODULES,
+    Word.BIZ: pb.VERB_QUERY_MODULES,
+}
+"""With the question. Received by every gateway; read by the one that asked or watches."""
 _OUTCOMES = frozenset({Word.BIZ_OPERATION, Word.BATCH_RESPONSE})
 """Reported however old they are; who takes them settles their receipts."""
 
@@ -73,7 +76,7 @@ class Inbound:
     """Takes the messages of bases."""
 
     env: str
-    reports: Reports
+    report: Callable[[pb.Report], bool]
     tunnel: MqttTunnel
     baselines: Baselines
     leftovers: Leftovers
@@ -115,6 +118,8 @@ class Inbound:
             _TAKERS[word](self, _Said(base, opened, made_at, message.receipt))
         except Malformed as error:
             raise MessageRefused("malformed", f"{word.value}: {error}") from None
+        except Negative as error:
+            self.tunnel.answered(base, _ANSWERS[word], error)
 
     def _source(self, message: MqttMessage) -> tuple[str, Word | None]:
         """Return which base published what; no word if it is something that somebody sends to the base.
@@ -139,7 +144,7 @@ class Inbound:
         report = envelopes.heartbeat(said.opened)
         _check_identity(said, report)
         self.leftovers.lives(said.base)
-        if not self.reports.report(report):
+        if not self.report(report):
             raise MessageRefused("no_control_plane", "no control plane replica is connected")
         if report.heartbeat.state != pb.BASE_STATE_DEACTIVATED:
             self.tunnel.prober.heartbeat(said.base)
@@ -153,22 +158,15 @@ class Inbound:
     # Answers.
 
     def _health(self, said: _Said) -> None:
-        answer: pb.Report | Negative
-        try:
-            answer = pb.Report(base_id=said.base, health=payloads.health(said.opened.content))
-        except Negative as error:
-            answer = error
-        self.tunnel.answered(said.base, pb.VERB_HEALTH, answer)
+        report = pb.Report(base_id=said.base, health=payloads.health(said.opened.content))
+        self.tunnel.answered(said.base, pb.VERB_HEALTH, report)
 
     def _simple_modules(self, said: _Said) -> None:
         self._listed(said, payloads.simple_modules(said.opened.data))
 
     def _modules(self, said: _Said) -> None:
         """Take the long form of the module list, which old runtimes publish."""
-        try:
-            self._listed(said, payloads.modules(said.opened.content))
-        except Negative as error:
-            self.tunnel.answered(said.base, pb.VERB_QUERY_MODULES, error)
+        self._listed(said, payloads.modules(said.opened.content))
 
     def _listed(self, said: _Said, modules: pb.Modules) -> None:
         report = pb.Report(base_id=said.base, modules=modules)

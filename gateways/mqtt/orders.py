@@ -42,9 +42,10 @@ class Waiting:
     """One order that waits for its answer, and for the message in which that came."""
 
     def __init__(self, sent_at: float) -> None:
-        self._answer: asyncio.Future[tuple[pb.Reply, Receipt]] = asyncio.get_running_loop().create_future()
+        self._answer: asyncio.Future[pb.Reply] = asyncio.get_running_loop().create_future()
+        self._receipt = Receipt()
+        """That of an answer that nobody took yet; without effect while there is none."""
         self._hold: asyncio.TimerHandle | None = None
-        self._given_away = False
         self.sent_at = sent_at
 
     @property
@@ -54,9 +55,9 @@ class Waiting:
 
     async def answer(self) -> tuple[pb.Reply, Receipt]:
         """Wait for the answer, whose receipt is then the caller's; the caller bounds the wait. Raises Lost."""
-        answered = await self._answer
-        self._given_away = True
-        return answered
+        reply = await self._answer
+        receipt, self._receipt = self._receipt, Receipt()
+        return reply, receipt
 
     def take(self, reply: pb.Reply, receipt: Receipt) -> None:
         """Take the answer, or keep it for a while if it is a conflict."""
@@ -76,13 +77,12 @@ class Waiting:
         """Wait no more; the receipt of an answer that nobody took is settled."""
         if self._hold is not None:
             self._hold.cancel()
-        answered = not (self.open or self._answer.cancelled()) and self._answer.exception() is None
-        if answered and not self._given_away:
-            self._answer.result()[1].settle()
+        self._receipt.settle()
 
     def _settle(self, reply: pb.Reply, receipt: Receipt) -> None:
         if self.open:
-            self._answer.set_result((reply, receipt))
+            self._answer.set_result(reply)
+            self._receipt = receipt
 
 
 class Pending:

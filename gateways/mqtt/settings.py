@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import socket
+from pydantic import Field, field_validator
 
-from pydantic import Field
-
-from gateways.settings import GatewaySettings, Port, Seconds
-from mqttclient.settings import BrokerSettings, Printable
+from gateways.settings import GatewaySettings, Seconds
+from mqttclient.settings import BrokerSettings, printable
+from service.listening import Port
 
 
 class MqttGatewaySettings(GatewaySettings, BrokerSettings):
     """Variables of mqtt-gateway."""
 
-    client_id: Printable = Field(
-        default_factory=socket.gethostname,
-        min_length=1,
-        max_length=253,
-        description="stable name of this gateway, unique among gateways",
-    )
+    _printable = field_validator("client_id")(printable)
+
     health_port: Port = Field(8083, description="TCP port of /livez and /readyz")
     metrics_port: Port = Field(9092, description="TCP port of /metrics")
     health_timeout: Seconds = Field(

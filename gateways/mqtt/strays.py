@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import structlog
 
-from gateways.arklet.topics import InvalidTopic, Word, from_all, parse
+from gateways.arklet.topics import Word, from_all, parse
 from gateways.mqtt.extras import Extra
 from gateways.mqtt.metrics import REFUSED
 from gateways.mqtt.subscriptions import shared
@@ -47,7 +47,7 @@ class Strays:
         if not self._seen.is_set():
             try:
                 base, word = parse(message.topic, DEFAULT_ENV)
-            except (InvalidTopic, ValueError):
+            except ValueError:  # InvalidTopic or InvalidName
                 return True
             if word is Word.HEART:
                 self._seen.set()

@@ -11,6 +11,7 @@ not.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import defaultdict
 from collections.abc import Callable
 from typing import TypeAlias
@@ -86,10 +87,9 @@ class MqttTunnel:
         """The connection to the broker ended: answers that were on their way do not come."""
         self.pending.interrupt(reason)
         self.outcomes.forget()
-        for answers in self._waiting.values():
-            for answer in answers:
-                if not answer.done():
-                    answer.set_exception(Lost(reason))
+        for answer in itertools.chain(*self._waiting.values()):
+            if not answer.done():
+                answer.set_exception(Lost(reason))
 
     # What is asked of bases.
 

@@ -159,11 +159,9 @@ class Prober:
         """Stop polling at once."""
         for base in list(self._bases):
             self.unwatch(base)
-        tasks = [*self._tasks]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

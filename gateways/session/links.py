@@ -63,13 +63,6 @@ class Tunnel(Protocol):
         """Nobody else need keep this outcome: a replica has it, or it is kept here, or it was dropped. May repeat."""
 
 
-class Reports(Protocol):
-    """Where a gateway's reports go: the outboxes."""
-
-    def report(self, report: pb.Report) -> bool:
-        """Queue a report for the replicas that it concerns; False when none can be reached."""
-
-
 class ControlPlane(Protocol):
     """What a gateway may ask: the links."""
 
@@ -83,14 +76,16 @@ class ControlPlaneLinks:
     def __init__(self, hello: pb.Hello, endpoints: Sequence[str]) -> None:
         self._hello = hello
         self._endpoints = tuple(endpoints)
-        self._tunnel: Tunnel | None = None
+        self._tunnel: Tunnel
+        """There as long as streams are: set by run, as is the group."""
+        self._group: asyncio.TaskGroup
         self._directory = Directory()
         self._routing = Routing()
         self._acknowledged = asyncio.Event()
-        self._group: asyncio.TaskGroup | None = None
+        self._ending = False
         self._streams: dict[str, tuple[ReplicaStream, asyncio.Task[None]]] = {}
         self._serving: dict[str, ReplicaStream] = {}
-        self.outboxes = Outboxes(self._routing, self._settled)
+        self.outboxes = Outboxes(self._routing, lambda kept: self._tunnel.settled(kept))
         self._orders = Orders(self.outboxes.result)
         self._queries: dict[str, asyncio.Future[list[pb.ModuleRef]]] = {}
         STREAMS.set_function(lambda: len(self._serving))
@@ -110,7 +105,6 @@ class ControlPlaneLinks:
                 group.create_task(self._keep_resolving(), name="resolve endpoints")
                 group.create_task(self._keep_sweeping(), name="expire watches")
         finally:
-            self._group = None
             await self._orders.cancel()
         raise AssertionError("its tasks never end by themselves")
 
@@ -121,10 +115,11 @@ class ControlPlaneLinks:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
                 await self._all_acknowledged()
+        self._ending = True
         streams = list(self._streams.values())
         for stream, _ in streams:
             stream.say_goodbye("the gateway ends")
-        if self._serving:
+        if streams:
             await asyncio.wait([task for _, task in streams], timeout=GOODBYE_TIMEOUT)
 
     async def _all_acknowledged(self) -> None:
@@ -220,27 +215,18 @@ class ControlPlaneLinks:
     # Orders, Watches and Claims.
 
     def _order(self, replica: str, order: pb.Order) -> None:
-        assert self._tunnel is not None  # noqa: S101 - streams exist only while run has set it
         if not self._admit(replica, order):
             why = f"a higher fence than {order.fence} was seen for this base"
             self._orders.refuse(replica, order, pb.REFUSAL_REASON_STALE_FENCE, why)
         elif not self.outboxes[replica].has_room:
-            why = "too many results wait to be acknowledged"
-            self._orders.refuse(replica, order, pb.REFUSAL_REASON_BUSY, why)
+            self._orders.refuse(replica, order, pb.REFUSAL_REASON_BUSY, "too many results wait to be acknowledged")
         else:
             self._orders.take(replica, order, self._tunnel.execute)
 
-    def _settled(self, item: Kept) -> None:
-        """Tell the tunnel that it need not keep what an outcome came from."""
-        if self._tunnel is not None:
-            self._tunnel.settled(item)
-
     def _watch(self, replica: str, watch: pb.Watch) -> None:
-        if not self._admit(replica, watch):
-            return
-        self._routing.watch(watch.base_id, replica)
-        self.outboxes.send_in_full(watch.base_id)
-        if self._tunnel is not None:
+        if self._admit(replica, watch):
+            self._routing.watch(watch.base_id, replica)
+            self.outboxes.send_in_full(watch.base_id)
             self._tunnel.watch(watch)
 
     def _unwatch(self, replica: str, unwatch: pb.Unwatch) -> None:
@@ -249,8 +235,7 @@ class ControlPlaneLinks:
 
     def _unwatched(self, base: str) -> None:
         self.outboxes.send_in_full(base)
-        if self._tunnel is not None:
-            self._tunnel.unwatch(base)
+        self._tunnel.unwatch(base)
 
     def _claim(self, replica: str, claim: pb.Claim) -> None:
         base, before = claim.base_id, self._routing.fence(claim.base_id)
@@ -278,8 +263,8 @@ class ControlPlaneLinks:
     # Streams.
 
     def _refresh(self) -> None:
-        """Have streams to exactly the wanted endpoints."""
-        if self._group is None:
+        """Have streams to exactly the wanted endpoints; to no more of them once Goodbye was said."""
+        if self._ending:
             return
         wanted = self._wanted()
         for endpoint in sorted(wanted - self._streams.keys()):

@@ -95,11 +95,9 @@ class Orders:
 
     async def cancel(self) -> None:
         """End all orders under way at once; their outcome is unknown."""
-        tasks = [*self._tasks]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _carry_out(self, order: pb.Order, execute: Execute) -> None:
         timeout, verb = seconds(order.timeout), COMMANDS[order.verb]
@@ -113,15 +111,12 @@ class Orders:
             log.exception("defect while carrying out an order", base=order.base_id, verb=verb)
             result = unknown(f"the gateway failed: {type(error).__name__}")
         finally:
-            self._finish(order, of_order(order, result))
+            self.installs.note(order, of_order(order, result), asyncio.get_running_loop().time())
+            self._done[order.order_id] = result
+            self._send(self._open.pop(order.order_id), result)
             ORDERS.labels(verb=verb, outcome=_label(result)).inc()
             modules = ",".join(f"{module.name}:{module.version}" for module in order.modules[:5])
             log.info("order done", base=order.base_id, verb=verb, outcome=_label(result), module=modules)
-
-    def _finish(self, order: pb.Order, result: pb.OrderResult) -> None:
-        self.installs.note(order, result, asyncio.get_running_loop().time())
-        self._done[result.order_id] = result
-        self._send(self._open.pop(result.order_id), result)
 
 
 class Installs:

@@ -14,7 +14,8 @@ Each kept item ends in exactly one way: *taken* (the replica acknowledged it), *
 it instead, and it ends there) or *dropped* (nobody took it, which is counted by reason and logged).
 
 A module list equal to the last one sent on the same stream under the same Watch travels as "unchanged". Numbers begin
-at 1 on every stream. Nothing here does I/O. Messages that were put here must not be changed.
+at 1 on every stream. Nothing here does I/O. Messages that were put here must not be changed. Times are monotonic
+seconds.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ DEFAULT_BATCH = 128
 Kept: TypeAlias = pb.OrderResult | pb.Report
 Key: TypeAlias = tuple[str, str, int]
 """Of news: base, kind of fact, and verb of a failed poll."""
-News: TypeAlias = tuple[Key, pb.Report, float]
+News: TypeAlias = tuple[pb.Report, float]
 """With the time at which it was put."""
 K = TypeVar("K", pb.OrderResult, pb.Report)
 
@@ -70,10 +71,10 @@ class _Sent:
 
 
 class Outbox:
-    """The queue towards one replica; all times are monotonic seconds of the caller's clock."""
+    """The queue towards one replica."""
 
     def __init__(self) -> None:
-        self._limits = pb.Limits(max_unacked=DEFAULT_UNACKED, max_batch=DEFAULT_BATCH)
+        self._max_unacked, self._max_batch = DEFAULT_UNACKED, DEFAULT_BATCH
         self._news: OrderedDict[Key, News] = OrderedDict()
         self._kept: OrderedDict[str, list[Kept]] = OrderedDict()
         """By base: what is not on its way, in the order in which it came. Bases take turns."""
@@ -103,7 +104,7 @@ class Outbox:
     @property
     def sendable(self) -> bool:
         """Whether take would give something, staleness aside."""
-        is_open = self._wake is not None and len(self._unacked) < self._limits.max_unacked
+        is_open = self._wake is not None and len(self._unacked) < self._max_unacked
         return is_open and bool(self._news or self._kept)
 
     def put(self, report: pb.Report, now: float) -> bool:
@@ -115,11 +116,11 @@ class Outbox:
             return False
         if kind in _ANSWERED:
             self._news.pop((base, "poll_failed", _ANSWERED[kind]), None)
-        key = (base, kind, report.poll_failed.verb)
+        key = _key(report)
         if key not in self._news and len(self._news) >= MAX_NEWS:
             self._dropped["full"] += 1
             return False
-        self._news[key] = (key, report, now)
+        self._news[key] = report, now
         self._wake()
         return True
 
@@ -137,8 +138,8 @@ class Outbox:
         """Send a baseline query never again: its asker does not wait any more."""
         waiting = self._kept.get(query.base_id, [])
         for items in (*(sent.kept for sent in self._unacked), waiting):
-            for item in [item for item in items if _query_id(item) == _query_id(query)]:
-                items.remove(item)
+            if query in items:
+                items.remove(query)
                 self._kept_count -= 1
         if not waiting:
             self._kept.pop(query.base_id, None)
@@ -162,8 +163,8 @@ class Outbox:
         A limit of 0 stands for the default.
         """
         self.close()
-        max_unacked, max_batch = limits.max_unacked or DEFAULT_UNACKED, limits.max_batch or DEFAULT_BATCH
-        self._limits = pb.Limits(max_unacked=max_unacked, max_batch=max_batch)
+        self._max_unacked = limits.max_unacked or DEFAULT_UNACKED
+        self._max_batch = limits.max_batch or DEFAULT_BATCH
         self._seq = 0
         self._wake = wake
 
@@ -171,7 +172,7 @@ class Outbox:
         """End a stream: keep heartbeats and what must arrive, forget other news; return the bases of what is kept."""
         self._wake = None
         news = itertools.chain(*(sent.news for sent in self._unacked), self._news.values())
-        self._news = OrderedDict((item[0], item) for item in news if item[0][1] == "heartbeat")
+        self._news = OrderedDict((_key(report), (report, at)) for report, at in news if report.HasField("heartbeat"))
         # What was on its way came before what was not.
         kept = self.kept()
         self._kept.clear()
@@ -203,20 +204,17 @@ class Outbox:
         """Return what may be sent now, in order. It counts as unacknowledged from here on."""
         messages: list[pb.ConnectRequest] = []
         while self.sendable:
-            before = len(messages)
             news = self._take_news(now)
             kept: list[pb.Report] = []
-            while len(news) + len(kept) < self._limits.max_batch and (report := self._next(pb.Report)) is not None:
+            while len(news) + len(kept) < self._max_batch and (report := self._next(pb.Report)) is not None:
                 kept.append(report)
             if news or kept:
-                reports = [*(self._compressed(report) for _, report, _ in news), *kept]
+                reports = [*(self._compressed(report) for report, _ in news), *kept]
                 message = pb.Reports(seq=self._sent(news, [*kept]), reports=reports)
                 messages.append(pb.ConnectRequest(reports=message))
             if self.sendable and (result := self._next(pb.OrderResult)) is not None:
                 messages.append(pb.ConnectRequest(order_result=result))
                 messages[-1].order_result.seq = self._sent([], [result])
-            if len(messages) == before:
-                break
         return messages
 
     def _sent(self, news: list[News], kept: list[Kept]) -> int:
@@ -227,14 +225,14 @@ class Outbox:
     def _take_news(self, now: float) -> list[News]:
         taken: list[News] = []
         weight = 0
-        while self._news and len(taken) < self._limits.max_batch:
-            key, report, put_at = item = next(iter(self._news.values()))
-            weight += 1 + (len(report.modules.modules) if key[1] == "modules" else 0)
+        while self._news and len(taken) < self._max_batch:
+            report, put_at = next(iter(self._news.values()))
+            weight += 1 + len(report.modules.modules)
             if taken and weight > MAX_WEIGHT:
                 break
-            del self._news[key]
+            self._news.popitem(last=False)
             if now - put_at <= STALE:
-                taken.append(item)
+                taken.append((report, put_at))
             else:
                 self._dropped["stale"] += 1
         return taken
@@ -265,8 +263,6 @@ class Outbox:
 
 class Outboxes:
     """What goes up, and to whom: one outbox for each replica that was ever welcomed, until it is forgotten.
-
-    Times are monotonic seconds.
 
     settled is called for each kept item that was taken or dropped, and also while one is still kept for a replica that
     has been away for ``TAKEN_OVER_WITHIN``: whoever sent it to us need not keep it, too. A broker that waits for our
@@ -307,11 +303,11 @@ class Outboxes:
 
     def _concerned(self, base: str, kind: str) -> list[str]:
         """Return who gets a report: its watcher for answers to polls, else the base's owner, else everybody."""
-        serving = [replica for replica in self._outboxes if replica not in self._lost_at]
+        serving = self._serving()
         if kind in _POLLED and (watcher := self._routing.watcher(base)):
             return [watcher] if watcher in serving else []
-        owner = "" if kind == "tunnel_state" else self._routing.owner(base)
-        return [owner] if owner in serving else serving
+        owner = self._owner(base)
+        return [owner] if owner else serving
 
     def result(self, replica: str, result: pb.OrderResult) -> None:
         """Queue a result for who owns the base by now, else for who ordered it."""
@@ -327,7 +323,10 @@ class Outboxes:
     def _owner(self, base: str) -> str:
         """Return the owner of a base if it has a stream, else nothing."""
         owner = self._routing.owner(base)
-        return owner if owner in self._outboxes and owner not in self._lost_at else ""
+        return owner if owner in self._serving() else ""
+
+    def _serving(self) -> list[str]:
+        return [replica for replica in self._outboxes if replica not in self._lost_at]
 
     def acknowledged(self, replica: str, seq: int) -> None:
         """Take note that a replica has everything up to and including seq."""
@@ -384,6 +383,10 @@ class Outboxes:
             DROPPED.labels(kind=kind, reason=reason).inc(count)
         if kinds:
             log.warning("outcomes dropped: nobody took them", replica=replica, reason=reason, **kinds)
+
+
+def _key(report: pb.Report) -> Key:
+    return report.base_id, report.WhichOneof("fact") or "", report.poll_failed.verb
 
 
 def _query_id(item: Kept) -> str:

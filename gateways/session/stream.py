@@ -20,7 +20,7 @@ from koupleless.tunnel.v1.tunnel_pb2_grpc import TunnelServiceStub
 
 from gateways.session.metrics import MALFORMED, STREAM_ENDS
 from gateways.session.outbox import Outbox
-from gateways.session.validation import Malformed, check
+from gateways.session.validation import InvalidMessage, check
 
 log = structlog.get_logger(__name__)
 
@@ -140,7 +140,7 @@ class ReplicaStream:
                 raise _Ended("the replica ended the stream")
             try:
                 check(message)
-            except Malformed as error:
+            except InvalidMessage as error:
                 self._malformed(message, str(error))
             else:
                 self._take(message)

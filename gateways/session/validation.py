@@ -14,38 +14,35 @@ MAX_TIMEOUT = 24 * 3600.0
 """Seconds: the longest timeout or interval that makes sense."""
 
 _OF_A_BASE = frozenset({"order", "watch", "unwatch", "claim", "release", "baseline_answer"})
+_DURATIONS = {"order": ("timeout",), "watch": ("modules_interval", "health_interval", "silent_health_interval")}
 
 
-class Malformed(ValueError):
+class InvalidMessage(ValueError):
     """A message of a replica cannot be acted on; the message says why."""
 
 
 def check(message: pb.ConnectResponse) -> None:
-    """Raise Malformed for what is missing or out of range. Kinds that only a newer replica sends pass."""
+    """Raise InvalidMessage for what is missing or out of range. Kinds that only a newer replica sends pass."""
     kind = message.WhichOneof("message")
+    if kind is None:
+        return
+    about = getattr(message, kind)
+    name = type(about).__name__
     if kind == "welcome" and not message.welcome.replica_id:
-        raise Malformed("Welcome without replica_id")
-    if kind in _OF_A_BASE:
-        about = getattr(message, kind)
-        if not about.base_id:
-            raise Malformed(f"{type(about).__name__} without base_id")
+        raise InvalidMessage("Welcome without replica_id")
+    if kind in _OF_A_BASE and not about.base_id:
+        raise InvalidMessage(f"{name} without base_id")
     if kind == "order":
         if not message.order.order_id:
-            raise Malformed("Order without order_id")
+            raise InvalidMessage("Order without order_id")
         if message.order.verb not in COMMANDS:
-            raise Malformed(f"Order with unknown verb {message.order.verb}")
-        _check_seconds(message.order.timeout, "Order.timeout")
-    elif kind == "watch":
-        _check_seconds(message.watch.modules_interval, "Watch.modules_interval")
-        _check_seconds(message.watch.health_interval, "Watch.health_interval")
-        _check_seconds(message.watch.silent_health_interval, "Watch.silent_health_interval")
+            raise InvalidMessage(f"Order with unknown verb {message.order.verb}")
+    for field in _DURATIONS.get(kind, ()):
+        given = seconds(getattr(about, field))
+        if not 0 < given <= MAX_TIMEOUT:
+            raise InvalidMessage(f"{name}.{field} of {given:g} s is not in 0 to {MAX_TIMEOUT:g}")
 
 
 def seconds(duration: Duration) -> float:
     """Return a duration in seconds."""
     return duration.seconds + duration.nanos / 1e9
-
-
-def _check_seconds(duration: Duration, where: str) -> None:
-    if not 0 < seconds(duration) <= MAX_TIMEOUT:
-        raise Malformed(f"{where} of {seconds(duration):g} s is not in 0 to {MAX_TIMEOUT:g}")

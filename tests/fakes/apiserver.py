@@ -118,18 +118,12 @@ class FakeApiServer:
         return ObjectList(items, version)
 
     async def watch(
-        self,
-        resource: Resource,
-        *,
-        resource_version: str,
-        namespace: str = "",
-        label_selector: str = "",
-        field_selector: str = "",
+        self, resource: Resource, *, resource_version: str, namespace: str = "", label_selector: str = ""
     ) -> AsyncIterator[WatchEvent]:
         self._called(Call("watch", resource, resource_version, label_selector=label_selector))
         if int(resource_version) < self._oldest:
             raise Expired("too old resource version")
-        chosen = selection(resource, namespace, label_selector, field_selector)
+        chosen = selection(resource, namespace, label_selector, "")
         queue: asyncio.Queue[WatchEvent | ClusterError | None] = asyncio.Queue(10_000)
         for version, kind, event in self._history:
             if kind == resource and version > int(resource_version):

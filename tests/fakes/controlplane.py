@@ -87,11 +87,12 @@ class Stream:
 
 
 class FakeControlPlane(tunnel_pb2_grpc.TunnelServiceServicer):
-    """One replica. auto_ack acknowledges each message as it comes."""
+    """One replica. auto_ack acknowledges each message as it comes; linger is the seconds from Goodbye to the end."""
 
     def __init__(self, replica: str = "replica-1", *, max_unacked: int = 8, max_batch: int = 128) -> None:
         self.replica = replica
         self.auto_ack = True
+        self.linger = 0.0
         self.on_baseline: Callable[[pb.Report], pb.BaselineAnswer | None] = lambda _: None
         self.members: list[pb.Member] = []
         self.streams: list[Stream] = []
@@ -178,6 +179,7 @@ class FakeControlPlane(tunnel_pb2_grpc.TunnelServiceServicer):
                 stream.results.append(message.order_result)
             case "goodbye":
                 stream.goodbye = message.goodbye.reason
+                await asyncio.sleep(self.linger)
                 stream.outgoing.put_nowait(None)
             case other:
                 await self._violation(context, f"unexpected message {other}")

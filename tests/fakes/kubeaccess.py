@@ -7,7 +7,7 @@ from controlplane.kube.credentials import Credentials
 
 
 class FixedSource:
-    """Implements ``controlplane.kube.sources.Source``: gives each once, the last one again and again."""
+    """Implements ``controlplane.kube.sources.CredentialSource``: gives each once, the last one again and again."""
 
     name = "a test"
 

@@ -7,7 +7,6 @@ holds is lost by that.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -23,13 +22,14 @@ from controlplane.app.base.pods import Pods
 from controlplane.app.base.polling import Polling
 from controlplane.app.base.prober import Prober
 from controlplane.app.base.readiness import Readiness
+from controlplane.app.changes import wait_at_most
 from controlplane.app.events import Recorder
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.metrics import REFUSED_REPORTS, STALE_FENCES
 from controlplane.app.ownership.leases import LeaseKeeper
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock, Cluster, ClusterError, Rejected, Transient
-from controlplane.app.roster import Entry, Roster
+from controlplane.app.roster import Roster, RosterEntry
 from controlplane.domain import contract
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.base import modules, vitals
@@ -73,17 +73,19 @@ class Surroundings:
 class BaseActor:
     """Manages one base from its discovery to its end."""
 
-    def __init__(self, entry: Entry, around: Surroundings) -> None:
+    def __init__(self, entry: RosterEntry, around: Surroundings) -> None:
         self._base = base = entry.base
         self._entry = entry
         self._around = around
-        cluster, clock, policy, random = around.cluster, around.clock, around.policy, around.random
-        self._polling = Polling(around.gateways, policy.timing)
-        self._node = NodeReconciler(base.vnode, cluster, clock, policy, random, around.kubelet)
-        self._readiness = Readiness(base.vnode, clock, around.prober, around.recorder, self._entry.wake)
-        reports = OrderReports(around.recorder, clock, policy.timing)
-        self._orders = Orders(around.gateways, reports, policy, random)
-        self._pods = Pods(base.vnode, cluster, clock, around.recorder, policy.timing, random, self._readiness, reports)
+        cluster, clock, recorder = around.cluster, around.clock, around.recorder
+        policy, random = around.policy, around.random
+        self._polling = Polling(around.gateways)
+        self._node = NodeReconciler(base.vnode, cluster, clock, recorder, policy, random, around.kubelet)
+        self._readiness = Readiness(base.vnode, clock, around.prober, recorder, self._entry.wake)
+        reports = OrderReports(recorder, clock)
+        self._orders = Orders(around.gateways, reports, policy.modules, random)
+        uninstall_timeout = policy.module_uninstall_timeout
+        self._pods = Pods(base.vnode, cluster, clock, recorder, uninstall_timeout, random, self._readiness, reports)
         self._wishes = Wishes()
         self._failures = 0
         self._write_at = float("-inf")
@@ -148,9 +150,9 @@ class BaseActor:
     def _installed(self, node: Node | None) -> Mapping[ModuleKey, Release]:
         """Return what is recorded as ours: in the Lease, or in the Node by an earlier version of this program."""
         text = self._around.leases.recorded(self._base.id)
-        if text is None:
-            text = node.annotations.get(contract.ANNOTATION_OWNED_MODULES, "") if node is not None else ""
-        return recorded(text)
+        if text is None and node is not None:
+            text = node.annotations.get(contract.ANNOTATION_OWNED_MODULES)
+        return recorded(text or "")
 
     async def _look(self) -> float | None:
         """Take the news, decide and act once; return when to look again without news."""
@@ -159,12 +161,10 @@ class BaseActor:
         self._fence_seen = max(self._fence_seen, news.fence_seen)
         pods = self._pods.look(now, news.touched_at)
         base = self._take(self._base, news, pods, now)
-        if around.leases.fence(base.id) != base.fence:
+        suspended = around.leases.fence(base.id) != base.fence
+        if suspended or self._fence_seen > base.fence:
             self._publish(base)
-            return now + SUSPENDED_LOOK * (0.5 + around.random.random())
-        if self._fence_seen > base.fence:
-            self._publish(base)
-            if not await self._outbid():
+            if suspended or not await self._outbid():
                 return now + SUSPENDED_LOOK * (0.5 + around.random.random())
             base, now = self._base, around.clock.monotonic()
             pods = self._pods.look(now)
@@ -213,7 +213,7 @@ class BaseActor:
         if before.profile.tunnel is not base.profile.tunnel:
             log.info("base is managed through another tunnel", base=base.id, tunnel=base.profile.tunnel.value)
         for remark in vitals.remarks(before, base):
-            self._say(remark)
+            self._around.recorder.node(self._node.node(), base.vnode, remark)
         self._around.roster.publish(base)
 
     def _take(self, base: Base, news: News, pods: Sequence[Pod], now: float) -> Base:
@@ -266,19 +266,16 @@ class BaseActor:
     async def _write_unless_too_early(
         self, pods: Sequence[Pod], wishes: Sequence[Wish], now: float
     ) -> Iterable[float | None]:
-        if now < self._write_at:
-            return [self._write_at]
-        try:
-            if self._base.phase is Phase.DEAD:
-                await self._remove(pods, wishes)
-                self._over = True
-                return []
-            times = await self._write(pods, wishes)
-        except ClusterError as error:
-            self._write_at = now + self._retry_delay(error)
-            return [self._write_at]
-        self._failures = 0
-        return times
+        if now >= self._write_at:
+            remove = self._base.phase is Phase.DEAD
+            try:
+                times = await (self._remove if remove else self._write)(pods, wishes)
+            except ClusterError as error:
+                self._write_at = now + self._retry_delay(error)
+            else:
+                self._failures, self._over = 0, remove
+                return times
+        return [self._write_at]
 
     async def _write(self, pods: Sequence[Pod], wishes: Sequence[Wish]) -> Iterable[float | None]:
         around, base = self._around, self._base
@@ -286,12 +283,9 @@ class BaseActor:
         removals_at = await self._pods.let_go(base, pods, wishes)
         outage = around.roster.outages.now.commands_fail if base.signs.failing else ""
         fault = around.gateways.why_down(base.profile.tunnel) or outage
-        created, node_at = await self._node.write(base, fault=fault)
-        if created:
-            self._say(Remark(False, "VNodeCreated", f"Node created for base {base.id}"))
-        return statuses_at, removals_at, node_at
+        return statuses_at, removals_at, await self._node.write(base, fault=fault)
 
-    async def _remove(self, pods: Sequence[Pod], wishes: Sequence[Wish]) -> None:
+    async def _remove(self, pods: Sequence[Pod], wishes: Sequence[Wish]) -> Iterable[float | None]:
         around, base = self._around, self._base
         # Pods outlive their Node by a minute: they leave their Services now, and go first when replicas are lowered.
         await self._pods.write_statuses(base, pods, wishes)
@@ -304,9 +298,7 @@ class BaseActor:
         remark = Remark(not base.signs.deactivated, "VNodeRemoved", f"Node removed: {base.why}")
         around.recorder.node(node, base.vnode, remark)
         self._polling.end(base)
-
-    def _say(self, remark: Remark) -> None:
-        self._around.recorder.node(self._node.node(), self._base.vnode, remark)
+        return ()
 
     def _retry_delay(self, error: ClusterError) -> float:
         self._failures += 1
@@ -319,8 +311,4 @@ class BaseActor:
 
     async def _sleep_until(self, at: float | None) -> None:
         delay = None if at is None else max(at - self._around.clock.monotonic(), TICK)
-        try:
-            async with asyncio.timeout(delay):
-                await self._entry.wake.wait()
-        except TimeoutError:
-            pass
+        await wait_at_most(delay, self._entry.wake)

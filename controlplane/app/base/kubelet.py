@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import structlog
 
+from controlplane.app.changes import synced
 from controlplane.app.metrics import KUBELET_SERVICE
 from controlplane.app.ports import Informer
 from controlplane.domain.base.vnode import kubelet_of
@@ -20,7 +21,6 @@ log = structlog.get_logger(__name__)
 
 FIRST_LOOK = 5.0
 """Seconds that a start waits for the Services; without the permission to list them it goes on without."""
-LOOK_EVERY = 0.05
 
 
 class KubeletAddress:
@@ -58,8 +58,7 @@ class KubeletAddress:
             return
         try:
             async with asyncio.timeout(FIRST_LOOK):
-                while not self._services.synced:  # noqa: ASYNC110 - informers have no event for it
-                    await asyncio.sleep(LOOK_EVERY)
+                await synced(self._services)
         except TimeoutError:
             log.warning("Services are not known yet: Nodes keep the addresses that they have", waited=FIRST_LOOK)
         self._changed("")

@@ -9,7 +9,7 @@ import structlog
 
 from controlplane.app.events import Recorder
 from controlplane.app.metrics import ORDER_SECONDS, ORDERS, RESULT_TO_STATUS
-from controlplane.app.policy import Timing
+from controlplane.app.policy import TIMEOUTS
 from controlplane.app.ports import Clock
 from controlplane.domain.base import history, vpod
 from controlplane.domain.base.outcomes import Ended
@@ -38,7 +38,6 @@ class OrderReports:
 
     recorder: Recorder
     clock: Clock
-    timing: Timing
     _ended_at: dict[ModuleKey, float] = field(default_factory=dict)
 
     def ended(self, base: Base, ended: Ended, pods: Sequence[Pod], at: float) -> Base:
@@ -47,7 +46,7 @@ class OrderReports:
         ORDERS.labels(verb.value, meaning.effect.value).inc()
         ORDER_SECONDS.labels(verb.value).observe(max(ended.seconds, 0.0))
         self._ended_at[key] = at
-        timeout, about = self.timing.timeout(verb), f"{verb.value} of {key} on {base.id}"
+        timeout, about = TIMEOUTS[verb], f"{verb.value} of {key} on {base.id}"
         done, failed, unanswered = _REASONS[verb]
         if meaning.effect is Effect.DONE:
             self._say(base, ended, pods, done, f"{about} done in {ended.seconds:.3f} s")

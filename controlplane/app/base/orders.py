@@ -12,7 +12,7 @@ import structlog
 from controlplane.app.base.orderreports import OrderReports
 from controlplane.app.gateways import GatewayDirectory, Link
 from controlplane.app.metrics import ORDERS_IN_FLIGHT
-from controlplane.app.policy import Policy
+from controlplane.app.policy import TIMEOUTS
 from controlplane.domain.base import modules, outcomes, planner, unconfirmed
 from controlplane.domain.base.state import Base
 from controlplane.domain.base.wishes import Wish
@@ -22,6 +22,9 @@ from controlplane.domain.objects import Pod
 
 log = structlog.get_logger(__name__)
 
+ANSWER_MARGIN = 15.0
+"""Seconds by which an order's result may arrive later than its own deadline."""
+
 
 @dataclass(slots=True)
 class Orders:
@@ -29,7 +32,7 @@ class Orders:
 
     gateways: GatewayDirectory
     reports: OrderReports
-    policy: Policy
+    policy: planner.Policy
     random: Random
     _sent: dict[OrderId, Link] = field(default_factory=dict)
     """Over which stream orders under way were sent."""
@@ -90,7 +93,7 @@ class Orders:
         known = modules.forget(base.modules, {wish.spec.key for wish in wishes}, now)
         known = modules.adopt(known, {wish.spec.key: wish.release for wish in wishes})
         over_http = base.profile.tunnel is TunnelKind.HTTP
-        plan = planner.plan(known, wishes, now=now, policy=self.policy.modules, batches=over_http, switches=over_http)
+        plan = planner.plan(known, wishes, now=now, policy=self.policy, batches=over_http, switches=over_http)
         if (plan.orphan_since, plan.alone) != (known.orphan_since, known.alone):
             known = replace(known, orphan_since=plan.orphan_since, alone=plan.alone)
         if known is not base.modules:
@@ -107,7 +110,7 @@ class Orders:
         return replace(base, modules=replace(base.modules, in_flight={}))
 
     def _send(self, base: Base, intents: Sequence[planner.Intent], link: Link, now: float) -> Base:
-        verb, timing = intents[0].verb, self.policy.timing
+        verb = intents[0].verb
         order = Order(
             order_id=OrderId(uuid4().hex),
             fence=base.fence,
@@ -115,14 +118,14 @@ class Orders:
             address=base.profile.address,
             verb=verb,
             modules=tuple(intent.spec for intent in intents),
-            timeout=timing.timeout(verb),
+            timeout=TIMEOUTS[verb],
         )
         known = modules.begin(
             base.modules,
             order,
             {intent.spec.key: intent.release for intent in intents},
             now=now,
-            deadline=now + order.timeout + timing.answer_margin,
+            deadline=now + order.timeout + ANSWER_MARGIN,
             gateway=link.info.key,
             # What a base lost with its connection to the broker has no answer.
             ask_at=now + unconfirmed.OVER_MQTT if base.profile.tunnel is TunnelKind.MQTT else None,

@@ -15,7 +15,6 @@ from controlplane.app.base.orderreports import OrderReports
 from controlplane.app.base.readiness import Readiness
 from controlplane.app.events import Recorder
 from controlplane.app.metrics import BOUND_TO_ORDER, UNINSTALL_TIMEOUTS, WRITES
-from controlplane.app.policy import Timing
 from controlplane.app.ports import Clock, Cluster, NotFound, Rejected
 from controlplane.domain.backoff import QUICK
 from controlplane.domain.base import deadline, vpod
@@ -46,7 +45,7 @@ class _Seen:
     containers: tuple[Container, ...]
     changed: float | None = None
     ordered: bool = False
-    leaving: float | None = None
+    leaving: float = float("inf")
     removed: bool = False
     remove_again: float = 0.0
     written: PodStatus | None = None
@@ -56,13 +55,16 @@ class _Seen:
 
 @dataclass(slots=True)
 class Pods:
-    """Works on the Pods of one base; what it holds is lost with it at no harm."""
+    """Works on the Pods of one base; what it holds is lost with it at no harm.
+
+    uninstall_timeout is for how many seconds a Pod's deletion is held for a module that does not go.
+    """
 
     vnode: VNodeName
     cluster: Cluster
     clock: Clock
     recorder: Recorder
-    timing: Timing
+    uninstall_timeout: float
     random: Random
     readiness: Readiness
     reports: OrderReports
@@ -73,18 +75,15 @@ class Pods:
 
         touched_at is when something changed while the actor was at work on earlier news.
         """
-        pods, seen = self.cluster.pods.on_node(self.vnode), self._seen
-        for uid in seen.keys() - {pod.uid for pod in pods}:
-            del seen[uid]
+        pods, bound = self.cluster.pods.on_node(self.vnode), now if touched_at is None else touched_at
+        for uid in self._seen.keys() - {pod.uid for pod in pods}:
+            del self._seen[uid]
         for pod in pods:
-            entry = seen.get(pod.uid)
-            if entry is None:
-                bound = now if touched_at is None else touched_at
-                entry = seen[pod.uid] = _Seen(bound=bound, containers=pod.containers)
-            if entry.containers != pod.containers:
-                entry.containers, entry.changed = pod.containers, now
-            if pod.deleting and entry.leaving is None:
-                entry.leaving = now
+            seen = self._seen.setdefault(pod.uid, _Seen(bound, pod.containers))
+            if seen.containers != pod.containers:
+                seen.containers, seen.changed = pod.containers, now
+            if pod.deleting:
+                seen.leaving = min(seen.leaving, now)
         return pods
 
     def measure_orders(self, pods: Sequence[Pod], modules: Modules, now: float) -> None:
@@ -169,7 +168,7 @@ class Pods:
 
     async def let_go(self, base: Base, pods: Sequence[Pod], wishes: Sequence[Wish]) -> float | None:
         """Remove Pods whose deletion was asked for and whose modules are gone. Raises ClusterError."""
-        now, patience, live = self.clock.monotonic(), self.timing.module_uninstall_timeout, _live(wishes)
+        now, patience, live = self.clock.monotonic(), self.uninstall_timeout, _live(wishes)
         times, due = [], []
         for pod in pods:
             if not pod.deleting:
@@ -179,11 +178,10 @@ class Pods:
                 times.append(seen.remove_again)
                 continue
             staying = _staying(pod, live, base.modules)
-            since = seen.leaving if seen.leaving is not None else now
-            if staying and now < since + patience:
-                times.append(since + patience)
+            if staying and now < seen.leaving + patience:
+                times.append(seen.leaving + patience)
             else:
-                due.append((pod, seen, staying, now - since))
+                due.append((pod, seen, staying, now - seen.leaving))
         await _all(self._let_one_go(*item, now=now) for item in due)
         return min(times, default=None)
 
@@ -193,8 +191,7 @@ class Pods:
         if staying and not seen.removed:
             UNINSTALL_TIMEOUTS.inc()
             names = ", ".join(str(key) for key in staying)
-            patience = self.timing.module_uninstall_timeout
-            message = f"the Pod is removed although {names} did not leave the base within {patience:g} s"
+            message = f"the Pod is removed although {names} did not leave the base within {self.uninstall_timeout:g} s"
             self.recorder.pod(pod, Remark(True, "ModuleUninstallTimeout", message, seconds), module=names)
         if await self._remove(pod) and not staying and not seen.removed:
             self._say(pod, "PodRemoved", "its modules left the base, and the Pod was removed", seconds)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controlplane.app.gateways import GatewayDirectory, Link
-from controlplane.app.policy import Timing
 from controlplane.domain.base.state import Base
 from controlplane.domain.facts import Watch
+
+MODULES_INTERVAL = 15.0
+HEALTH_INTERVAL = 30.0
+SILENT_HEALTH_INTERVAL = 10.0
+"""Seconds between the questions of a Watch, as in the original."""
 
 ASK_APART = 0.2
 """Seconds between two Watches that only ask for a newer list."""
@@ -19,9 +23,8 @@ TRY_ANOTHER = 8.0
 class Polling:
     """Sends Watch and Claim when they are due; holds what was sent over which stream."""
 
-    def __init__(self, gateways: GatewayDirectory, timing: Timing) -> None:
+    def __init__(self, gateways: GatewayDirectory) -> None:
         self._gateways = gateways
-        self._timing = timing
         self._claimed: dict[str, Link] = {}
         self._claimed_fence = 0
         self._version = -1
@@ -56,9 +59,9 @@ class Polling:
             fence=base.fence,
             address=base.profile.address,
             epoch=base.modules.epoch,
-            modules_interval=self._timing.modules_interval,
-            health_interval=self._timing.health_interval,
-            silent_health_interval=self._timing.silent_health_interval,
+            modules_interval=MODULES_INTERVAL,
+            health_interval=HEALTH_INTERVAL,
+            silent_health_interval=SILENT_HEALTH_INTERVAL,
         )
         if chosen is None or (chosen is self._watcher and watch == self._watch):
             return None

@@ -35,7 +35,7 @@ Key: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A running module and its probes.
+    """A running module and its probes; equal to another one if it is probed in the same way.
 
     run differs from one start of the module to the next, age is the seconds since it; started and ready are what the
     Pod's status says.
@@ -45,9 +45,9 @@ class Target:
     ip: str
     probes: Probes
     run: str
-    age: float
-    started: bool
-    ready: bool
+    age: float = field(compare=False)
+    started: bool = field(compare=False)
+    ready: bool = field(compare=False)
 
 
 @dataclass(slots=True, eq=False)
@@ -86,7 +86,7 @@ class Prober:
             known = self._bases[base] = _Base(changed)
         known.changed = changed
         for key, watched in tuple(known.watched.items()):
-            if key not in wanted or not _same(watched.target, wanted[key]):
+            if watched.target != wanted.get(key):
                 if watched.task is not None:
                     watched.task.cancel()
                 del known.watched[key]
@@ -120,7 +120,6 @@ class Prober:
             watched.task = self._group.create_task(self._probe_in_turn(base, watched), name=name)
 
     async def _probe_in_turn(self, base: _Base, watched: _Watched) -> None:
-        """Send one probe after the other, each in its time."""
         target, born = watched.target, self._clock.monotonic() - watched.target.age
         probe = probes.current(target.probes, watched.reading)
         if probe is None:
@@ -160,7 +159,3 @@ class Prober:
             # Whatever a base answers, and whatever a Pod asks for, must not end the control plane.
             log.exception("probe could not be sent", address=ip)
             return Outcome(False, "the probe could not be sent, the log of the controller says why")
-
-
-def _same(one: Target, other: Target) -> bool:
-    return (one.ip, one.probes, one.run) == (other.ip, other.probes, other.run)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from controlplane.app.base.prober import Prober, Target
+from controlplane.app.clock import parse_time
 from controlplane.app.events import Recorder
 from controlplane.app.ports import Clock
-from controlplane.app.times import parse_time
 from controlplane.domain.base.vpod import Readings
 from controlplane.domain.identity import VNodeName
 from controlplane.domain.objects import Container, Pod, PodStatus

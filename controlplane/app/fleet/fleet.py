@@ -9,21 +9,19 @@ from typing import NoReturn
 import structlog
 
 from controlplane.app.base.actor import BaseActor, Surroundings
-from controlplane.app.fleet.supervision import supervise
-from controlplane.app.metrics import HANDOVERS, HANDOVERS_FAILED, TAKEOVERS
-from controlplane.app.ownership.assignment import Assignment, Gift, Take
+from controlplane.app.changes import synced
+from controlplane.app.metrics import ACTOR_RESTARTS, HANDOVERS, HANDOVERS_FAILED, TAKEOVERS
+from controlplane.app.ownership.assignment import Acquisition, Assignment, Gift
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.ownership.sweep import LeaseSweep
 from controlplane.app.ports import ClusterError
 from controlplane.app.roster import KEPT
+from controlplane.domain.backoff import Backoff
 from controlplane.domain.base.state import Base
 from controlplane.domain.base.vnode import Profile, profile_of
 from controlplane.domain.identity import BaseId, VNodeName, base_of_node, node_name
 
 log = structlog.get_logger(__name__)
-
-SYNC_LOOK = 0.05
-"""Seconds between looks at whether the informers have their first lists."""
 
 FINISH_WITHIN = 0.5
 """Seconds that orders under way are given to end when this replica ends; the others find out by asking the base."""
@@ -31,54 +29,61 @@ FINISH_WITHIN = 0.5
 FLUSH_WITHIN = 0.5
 """Seconds in which the last records of installed modules are written when this replica ends."""
 
+RESTART = Backoff(first=1.0, longest=60.0)
+HEALTHY_AFTER = 120.0
+"""Seconds after which the failure of an actor counts as its first."""
+
 
 class Fleet:
     """Runs the actors of this replica."""
 
-    def __init__(self, around: Surroundings, members: Membership, assignment: Assignment, sweep: LeaseSweep) -> None:
+    def __init__(self, around: Surroundings, members: Membership) -> None:
         self._around = around
         self._members = members
-        self._assignment = assignment
-        self._lease_sweep = sweep
         self._roster = around.roster
         self._clock = around.clock
         self._policy = around.policy
+        self._assignment = Assignment(
+            cluster=around.cluster,
+            clock=around.clock,
+            roster=around.roster,
+            leases=around.leases,
+            members=members,
+            gateways=around.gateways,
+            policy=around.policy,
+        )
+        self._lease_sweep = LeaseSweep(
+            around.cluster, around.clock, around.leases, members, around.roster, around.policy.env
+        )
         self._actors: dict[BaseId, BaseActor] = {}
         self._tasks: dict[BaseId, asyncio.Task[None]] = {}
         self._mute: set[str] = set()
         """UIDs of Nodes that do not say where their base is: logged once for each."""
-        self._group: asyncio.TaskGroup | None = None
         self._ending = False
+        self.recovered = False
+        """The VNodes of an earlier run have been found."""
         around.cluster.pods.subscribe_node(self._node_touched)
         around.cluster.nodes.subscribe(self._node_touched)
         around.kubelet.subscribe(lambda: self._roster.touch(self._clock.monotonic()))
 
-    @property
-    def recovered(self) -> bool:
-        """The VNodes of an earlier run have been found."""
-        return self._group is not None
-
     async def run(self) -> NoReturn:
         """Become one of the replicas, find what is ours, then manage it."""
         cluster = self._around.cluster
-        informers = (cluster.pods, cluster.nodes, cluster.leases, cluster.deployments)
-        while not all(informer.synced for informer in informers):  # noqa: ASYNC110 - informers have no event for it
-            await asyncio.sleep(SYNC_LOOK)
-        await self._members.joined()
+        await synced(cluster.pods, cluster.nodes, cluster.leases, cluster.deployments)
+        await self._members.joined.wait()
         await self._around.kubelet.first_look()
         async with asyncio.TaskGroup() as group:
-            self._group = group
+            self.recovered = True
             group.create_task(self._sweep(), name="sweep")
             group.create_task(self._end_lost(), name="lost-leases")
             while True:
                 if not self._ending:
-                    takes, gifts = self._assignment.decide()
-                    for take in takes:
-                        self._begin(take)
+                    acquisitions, gifts = self._assignment.decide()
+                    for acquisition in acquisitions:
+                        self._begin(acquisition, group)
                     for gift in gifts:
                         self._give(gift, group)
                 await self._assignment.changed()
-        raise AssertionError("the fleet never returns")
 
     async def retire(self) -> None:
         """End all terms, so that others can take over: give no more orders, wait a moment for those under way."""
@@ -109,7 +114,6 @@ class Fleet:
                 await self._lease_sweep.run()
 
     async def _end_lost(self) -> NoReturn:
-        """End the actors of bases whose leases were lost."""
         lost = self._around.leases.lost
         while True:
             await lost.wait()
@@ -117,8 +121,8 @@ class Fleet:
                 if (task := self._tasks.get(base)) is not None:
                     task.cancel()
 
-    def _begin(self, take: Take) -> None:
-        around, base, env = self._around, take.base, self._policy.env
+    def _begin(self, acquisition: Acquisition, group: asyncio.TaskGroup) -> None:
+        around, base, env = self._around, acquisition.base, self._policy.env
         unserved = self._roster.last(base)
         node = around.cluster.nodes.get(node_name(base, env))
         profile = profile_of(node, base, env, kubelet_ip=around.kubelet.ip) if node is not None else None
@@ -130,10 +134,13 @@ class Fleet:
                 self._mute.add(node.uid)
                 log.warning("VNode not taken: its Node does not say where its base is", vnode=node.name)
             return
-        if take.why != "new":
-            log.info("base taken", base=base, why=take.why)
-            TAKEOVERS.labels(take.why).inc()
-        self._start(base, profile)
+        if acquisition.why != "new":
+            log.info("base taken", base=base, why=acquisition.why)
+            TAKEOVERS.labels(acquisition.why).inc()
+        entry = self._roster.begin(Base(base, node_name(base, env), profile, discovered_wall=self._clock.wall()))
+        self._actors[base] = BaseActor(entry, around)
+        task = self._tasks[base] = group.create_task(self._run_actor(base), name=f"base-{base}")
+        task.add_done_callback(lambda done: self._ended(base, done))
 
     def _give(self, gift: Gift, group: asyncio.TaskGroup) -> None:
         task = self._tasks.get(gift.base)
@@ -158,31 +165,31 @@ class Fleet:
             self._roster.leaving.discard(gift.base)
             self._roster.untaken.note(gift.base)
 
-    def _start(self, base: BaseId, profile: Profile) -> None:
-        if self._group is None:
-            raise RuntimeError("actors are started by a running fleet only")
-        entry = self._roster.begin(
-            Base(base, node_name(base, self._policy.env), profile, discovered_wall=self._clock.wall())
-        )
-        self._actors[base] = BaseActor(entry, self._around)
-        supervised = supervise(
-            lambda: self._run_actor(base), name=base, now=self._clock.monotonic, random=self._around.random
-        )
-        task = self._tasks[base] = self._group.create_task(supervised, name=f"base-{base}")
-        task.add_done_callback(lambda done: self._ended(base, done))
-
     async def _run_actor(self, base: BaseId) -> None:
-        try:
-            await self._actors[base].run()
-        except Exception:
-            # What it knew may be what it failed on: begin again with the bare profile.
-            entry = self._roster.entry(base)
-            if entry is not None:
-                known = entry.base
-                profile = replace(known.profile, metaspace=None, base_used=None)
-                self._roster.publish(Base(base, known.vnode, profile, discovered_wall=known.discovered_wall))
-                self._actors[base] = BaseActor(entry, self._around)
-            raise
+        """Run the actor of a base until it returns; one that fails is replaced after a delay, alone."""
+        failures = 0
+        while True:
+            began = self._clock.monotonic()
+            try:
+                await self._actors[base].run()
+            except Exception:
+                failures = 1 if self._clock.monotonic() - began >= HEALTHY_AFTER else failures + 1
+                self._replace_actor(base)
+                ACTOR_RESTARTS.inc()
+                delay = RESTART.delay(failures, self._around.random.random())
+                log.exception("a base's actor failed and is restarted", base=base, restart_in=round(delay, 1))
+                await asyncio.sleep(delay)
+            else:
+                return
+
+    def _replace_actor(self, base: BaseId) -> None:
+        """Begin again with the bare profile: what the actor knew may be what it failed on."""
+        entry = self._roster.entry(base)
+        if entry is not None:
+            known = entry.base
+            profile = replace(known.profile, metaspace=None, base_used=None)
+            self._roster.publish(Base(base, known.vnode, profile, discovered_wall=known.discovered_wall))
+            self._actors[base] = BaseActor(entry, self._around)
 
     def _ended(self, base: BaseId, task: asyncio.Task[None]) -> None:
         if self._tasks.get(base) is not task:
@@ -199,19 +206,3 @@ class Fleet:
         if base is not None:
             self._roster.touch(self._clock.monotonic(), (base,))
         self._roster.changed.note(VNodeName(name))
-
-
-def assemble(around: Surroundings, members: Membership) -> Fleet:
-    """Return a fleet with what decides for it."""
-    cluster, clock, roster, leases = around.cluster, around.clock, around.roster, around.leases
-    assignment = Assignment(
-        cluster=cluster,
-        clock=clock,
-        roster=roster,
-        leases=leases,
-        members=members,
-        gateways=around.gateways,
-        policy=around.policy,
-    )
-    sweep = LeaseSweep(cluster, clock, leases, members, roster, around.policy.env)
-    return Fleet(around, members, assignment, sweep)

@@ -1,20 +1,18 @@
 """Which bases this replica takes, and which it gives away.
 
-Looks at the leases of all bases, at who lives, and at the roster; the fleet then
-begins or ends terms. A base is another replica's as long as that one lives: nothing
-is held here for it but what the informers have.
+Looks at the leases of all bases, at who lives, and at the roster; the fleet then begins or ends terms. A base is
+another replica's as long as that one lives: nothing is held here for it but what the informers have.
 
 A base is taken
 - at once, if its lease is ours or was given to us;
-- when its holder is gone, shared out so that loads come out even; after a while by
-  whoever is next, so that a replica that cannot is no reason to wait;
+- when its holder is gone, shared out so that loads come out even; after a while by whoever is next, so that a replica
+  that cannot is no reason to wait;
 - when its lease ran out, whatever its holder is (an original, for example);
-- when it has no lease and sent a heartbeat, or has a Node: in the order that its name
-  gives the replicas, later the more bases a replica has (IS_CLUSTER); with a Node
-  it had a lease, whose last holder goes first.
+- when it has no lease and sent a heartbeat, or has a Node: in the order that its name gives the replicas, later the
+  more bases a replica has (IS_CLUSTER); with a Node it had a lease, whose last holder goes first.
 
-Bases are given away while loads are uneven, or when this replica drains, or cannot
-reach a tunnel that another one reaches.
+Bases are given away while loads are uneven, or when this replica drains, or cannot reach a tunnel that another one
+reaches.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -35,7 +33,6 @@ from controlplane.app.roster import Roster
 from controlplane.domain import contract
 from controlplane.domain.facts import TunnelKind
 from controlplane.domain.identity import BaseId, base_of_node, node_name
-from controlplane.domain.objects import Lease
 from controlplane.domain.ownership import lease as rules
 from controlplane.domain.ownership import replicas
 
@@ -63,7 +60,7 @@ GIVE_AT_LEAST = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
+class Acquisition:
     """Begin a term over a base."""
 
     base: BaseId
@@ -79,58 +76,50 @@ class Gift:
     why: str
 
 
+@dataclass(kw_only=True)
 class Assignment:
     """Decides for the fleet."""
 
-    def __init__(
-        self,
-        *,
-        cluster: Cluster,
-        clock: Clock,
-        roster: Roster,
-        leases: LeaseKeeper,
-        members: Membership,
-        gateways: GatewayDirectory,
-        policy: Policy,
-    ) -> None:
-        self._cluster = cluster
-        self._clock = clock
-        self._roster = roster
-        self._leases = leases
-        self._members = members
-        self._gateways = gateways
-        self._policy = policy
-        self._turns: dict[BaseId, tuple[float, str]] = {}
-        self._holders: dict[str, str] = {}
-        self._all_dirty = True
-        self._tunnels: dict[TunnelKind, float] = {}
-        self._balance_at = float("-inf")
-        self._looked_at = float("-inf")
-        cluster.leases.subscribe(self._lease_changed)
-        cluster.nodes.subscribe(self._node_changed)
-        members.subscribe(self._members_changed)
+    cluster: Cluster
+    clock: Clock
+    roster: Roster
+    leases: LeaseKeeper
+    members: Membership
+    gateways: GatewayDirectory
+    policy: Policy
+    _turns: dict[BaseId, tuple[float, str]] = field(default_factory=dict)
+    _holders: dict[str, str] = field(default_factory=dict)
+    _all_dirty: bool = True
+    _tunnels: dict[TunnelKind, float] = field(default_factory=dict)
+    _balance_at: float = float("-inf")
+    _looked_at: float = float("-inf")
 
-    def decide(self) -> tuple[list[Take], list[Gift]]:
+    def __post_init__(self) -> None:
+        self.cluster.leases.subscribe(self._lease_changed)
+        self.cluster.nodes.subscribe(self._node_changed)
+        self.members.subscribe(self._members_changed)
+
+    def decide(self) -> tuple[list[Acquisition], list[Gift]]:
         """Return which bases are to be taken and given now."""
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         self._report_tunnels(now)
         # On what is out of date bases would be moved that need not be, and modules installed whose Pods are gone.
-        if not self._members.may_act() or self._cluster.trouble() is not None:
+        if not self.members.may_act() or self.cluster.trouble() is not None:
             return [], []
         self._look(now)
         return self._due(now), self._gifts(now)
 
     async def changed(self) -> None:
         """Return when it is worth deciding again."""
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         next_turn = min((at for at, _ in self._turns.values()), default=now + BALANCE)
-        await self._roster.untaken.wait(max(min(next_turn - now, BALANCE), 0.0))
+        await self.roster.untaken.wait(max(min(next_turn - now, BALANCE), 0.0))
         await asyncio.sleep(GATHER)
 
     # Taking.
 
     def _look(self, now: float) -> None:
-        dirty = self._roster.untaken.take()
+        dirty = self.roster.untaken.take()
         if self._all_dirty or now - self._looked_at >= LOOK_AT_ALL:
             self._all_dirty, self._looked_at = False, now
             self._look_at_all(now)
@@ -141,41 +130,37 @@ class Assignment:
     def _look_at_all(self, now: float) -> None:
         loads: Counter[str] = Counter()
         orphans: dict[str, list[BaseId]] = defaultdict(list)
-        bases: set[BaseId] = set(self._roster.unserved())
-        bases |= {base for node in self._cluster.nodes.all() if (base := self._base(node.name)) is not None}
-        me = self._members.me
-        for lease in self._cluster.leases.all():
+        bases: set[BaseId] = set(self.roster.unserved())
+        bases |= {base for node in self.cluster.nodes.all() if (base := self._base(node.name)) is not None}
+        me = self.members.me
+        for lease in self.cluster.leases.all():
             loads[lease.holder] += 1
-            if lease.holder != me and self._leases.orphaned(lease) and (base := self._base(lease.name)) is not None:
+            if lease.holder != me and self.leases.orphaned(lease) and (base := self._base(lease.name)) is not None:
                 orphans[self._tunnel(lease.name)].append(base)
         assigned: dict[str, str] = {}
         for tunnel, lost in orphans.items():
-            assigned |= replicas.assigned(lost, loads, self._members.takers(tunnel))
+            assigned |= replicas.assigned(lost, loads, self.members.takers(tunnel))
         for base in sorted(bases | self._turns.keys()):
             self._look_at(base, now, assigned.get(base))
 
     def _look_at(self, base: BaseId, now: float, assigned_to: str | None = None) -> None:
-        if self._roster.serving(base):
-            self._turns.pop(base, None)
-            return
-        lease = self._leases.get(base)
-        if lease is not None and self._leases.wait(lease) > 0:
-            # Its heartbeats from before it had an owner must not bring it back when that one removes it.
-            self._roster.forget(base)
-            self._turns.pop(base, None)
-            return
-        turn = self._turn(base, lease, now, assigned_to)
+        turn = None if self.roster.serving(base) else self._turn(base, now, assigned_to)
         if turn is None:
             self._turns.pop(base, None)
         else:
             self._turns[base] = min(turn, self._turns.get(base, turn))
 
-    def _turn(self, base: BaseId, lease: Lease | None, now: float, assigned_to: str | None) -> tuple[float, str] | None:
-        """Return when this replica tries to take a base that may be taken, and why; None: not at all."""
-        me = self._members.me
+    def _turn(self, base: BaseId, now: float, assigned_to: str | None) -> tuple[float, str] | None:
+        """Return when this replica tries to take a base without an actor here, and why; None: not at all."""
+        lease = self.leases.get(base)
+        if lease is not None and self.leases.wait(lease) > 0:
+            # Its heartbeats from before it had an owner must not bring it back when that one removes it.
+            self.roster.forget(base)
+            return None
+        me = self.members.me
         if lease is not None and lease.holder == me:
             return now, "given"
-        takers = self._members.takers(self._tunnel(node_name(base, self._policy.env)))
+        takers = self.members.takers(self._tunnel(node_name(base, self.policy.env)))
         if me not in takers:
             return None
         place = replicas.rank(me, base, takers)
@@ -183,45 +168,45 @@ class Assignment:
             if assigned_to is not None:
                 wait = 0.0 if assigned_to == me else replicas.STEP_IN_AFTER * (1 + place)
                 return now + wait, "holder-gone"
-            why = "holder-gone" if self._leases.orphaned(lease) else "expired"
+            why = "holder-gone" if self.leases.orphaned(lease) else "expired"
             return now + place * replicas.RANK_STEP, why
         wait = place * replicas.RANK_STEP
-        if base in self._roster.unserved() and self._policy.clustered:
+        if base in self.roster.unserved() and self.policy.clustered:
             # Who has fewer bases goes first; among those of one level the order is that of the names.
-            level = replicas.level(self._leases.owned, len(self._holders), self._policy.most_level)
+            level = replicas.level(self.leases.owned, len(self._holders), self.policy.most_level)
             wait = replicas.LEVEL_STEP * (level + place / len(takers))
-        has_node = self._cluster.nodes.get(node_name(base, self._policy.env)) is not None
-        if has_node and lease is None and not self._leases.abandoned(base):
+        has_node = self.cluster.nodes.get(node_name(base, self.policy.env)) is not None
+        if has_node and lease is None and not self.leases.abandoned(base):
             wait += NODE_WITHOUT_LEASE
-        if base in self._roster.unserved():
+        if base in self.roster.unserved():
             return now + wait, "new"
         return (now + wait, "node-without-lease") if has_node else None
 
-    def _due(self, now: float) -> list[Take]:
-        due = [Take(base, why) for base, (at, why) in self._turns.items() if at <= now]
-        for take in due:
-            del self._turns[take.base]
-        return [t for t in due if not self._roster.serving(t.base) and not self._leases.elsewhere(t.base)]
+    def _due(self, now: float) -> list[Acquisition]:
+        due = [Acquisition(base, why) for base, (at, why) in self._turns.items() if at <= now]
+        for acquisition in due:
+            del self._turns[acquisition.base]
+        return [a for a in due if not self.roster.serving(a.base) and not self.leases.elsewhere(a.base)]
 
     # Giving.
 
     def _gifts(self, now: float) -> list[Gift]:
         """Even out the loads of the replicas, a part at a time."""
-        live = self._members.replicas()
-        draining = any(replica.draining and replica.id == self._members.me for replica in live)
-        calm = draining or self._members.unchanged_for() >= CALM
+        live = self.members.replicas()
+        draining = any(replica.draining and replica.id == self.members.me for replica in live)
+        calm = draining or self.members.unchanged_for() >= CALM
         if len(live) < 2 or not calm or now < self._balance_at:
             return []
         loads: dict[str, Counter[str]] = defaultdict(Counter)
         names = {replica.id for replica in live}
-        for lease in self._cluster.leases.all():
+        for lease in self.cluster.leases.all():
             if lease.holder in names:
                 loads[self._tunnel(lease.name)][lease.holder] += 1
         even, chosen = True, list[Gift]()
         for tunnel, load in loads.items():
-            among = self._members.takers(tunnel)
-            why = "balance" if self._members.me in among else "drain" if draining else "no-gateway"
-            for receiver, surplus in replicas.gifts(self._members.me, load, among).items():
+            among = self.members.takers(tunnel)
+            why = "balance" if self.members.me in among else "drain" if draining else "no-gateway"
+            for receiver, surplus in replicas.gifts(self.members.me, load, among).items():
                 even = False
                 most = min(max(GIVE_AT_LEAST, surplus // ROUNDS), surplus)
                 given = self._spare(tunnel, busy=why != "balance", but=chosen)[:most]
@@ -234,50 +219,50 @@ class Assignment:
 
     def _spare(self, tunnel: str, *, busy: bool, but: Sequence[Gift]) -> list[BaseId]:
         """Return the bases of a tunnel that can be given away, idle ones first; busy: also those with orders."""
-        taken = {gift.base for gift in but} | self._roster.leaving
+        taken = {gift.base for gift in but} | self.roster.leaving
         ours = [
             base
-            for base in self._roster.bases()
-            if base.profile.tunnel.value == tunnel and base.id not in taken and self._leases.fence(base.id) is not None
+            for base in self.roster.bases()
+            if base.profile.tunnel.value == tunnel and base.id not in taken and self.leases.fence(base.id) is not None
         ]
         ours.sort(key=lambda base: bool(base.modules.in_flight))
         return [base.id for base in ours if busy or not base.modules.in_flight]
 
     def _report_tunnels(self, now: float) -> None:
         """Report to the others which tunnels we reach; gateways that restart are given time to come back."""
-        self._tunnels |= dict.fromkeys(self._gateways.up_since, now)
+        self._tunnels |= dict.fromkeys(self.gateways.up_since, now)
         reached = (kind.value for kind, at in self._tunnels.items() if now - at < NO_GATEWAY)
-        self._members.tell_tunnels(frozenset(reached))
+        self.members.tell_tunnels(frozenset(reached))
 
     # What changed.
 
     def _lease_changed(self, key: str) -> None:
-        lease = self._cluster.leases.get(key)
-        before = self._holders.get(key)
-        if lease is not None and lease.holder == (before or ""):
+        lease = self.cluster.leases.get(key)
+        holder = lease.holder if lease is not None else ""
+        if lease is not None and holder == self._holders.get(key, ""):
             return
-        if lease is None or not lease.holder:
-            self._holders.pop(key, None)
+        if holder:
+            self._holders[key] = holder
         else:
-            self._holders[key] = lease.holder
+            self._holders.pop(key, None)
         base = self._base(key.partition("/")[2])
         if base is not None:
-            self._roster.untaken.note(base)
+            self.roster.untaken.note(base)
 
     def _node_changed(self, name: str) -> None:
         base = self._base(name)
-        if base is not None and not self._roster.serving(base) and self._leases.get(base) is None:
-            self._roster.untaken.note(base)
+        if base is not None and not self.roster.serving(base) and self.leases.get(base) is None:
+            self.roster.untaken.note(base)
 
     def _members_changed(self) -> None:
         self._all_dirty = True
         self._balance_at = float("-inf")
         self._turns.clear()
-        self._roster.untaken.nudge()
+        self.roster.untaken.nudge()
 
     def _tunnel(self, vnode: str) -> str:
-        node = self._cluster.nodes.get(vnode)
+        node = self.cluster.nodes.get(vnode)
         return node.annotations.get(contract.ANNOTATION_TUNNEL, "") if node is not None else ""
 
     def _base(self, name: str) -> BaseId | None:
-        return base_of_node(name, self._policy.env)
+        return base_of_node(name, self.policy.env)

@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import itertools
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import count
 from random import Random
 from typing import NoReturn
 
 import structlog
 
-from controlplane.app.changes import Subscription
+from controlplane.app.changes import Subscription, wait_at_most
+from controlplane.app.clock import micro_time
 from controlplane.app.events import Recorder
 from controlplane.app.metrics import LEASE_RENEWAL_DELAY, LEASES_LOST, OWNED, WRITES
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.ownership.records import LeaseRecords, recorded_modules
-from controlplane.app.ownership.terms import Term
 from controlplane.app.ports import Clock, Cluster, ClusterError, Conflict, NotFound, Transient
 from controlplane.app.roster import Roster
-from controlplane.app.times import micro_time
 from controlplane.domain import contract
+from controlplane.domain.backoff import Backoff
 from controlplane.domain.identity import BaseId, base_of_node, node_name
 from controlplane.domain.objects import Lease
 from controlplane.domain.ownership import lease as rules
@@ -37,40 +38,57 @@ RENEWERS = 32
 GIVE_TRIES = 3
 TICK = 0.001
 """Seconds that a renewal may be early: no timer is more exact."""
-RETRY_FIRST, RETRY_LONGEST = 0.5, 4.0
+RETRY = Backoff(first=0.25, longest=2.0, jitter=2.0)
+"""Between attempts to renew a lease."""
 
 
+@dataclass(slots=True)
+class Term:
+    """One term of ownership; renewed_at is monotonic."""
+
+    base: BaseId
+    fence: int
+    lease: Lease
+    renewed_at: float
+    due: float = 0.0
+    """When it is renewed next; what else is in the queue for it is void."""
+    failures: int = 0
+    ending: bool = False
+    modules: str | None = None
+    """The record of installed modules that the lease is to have, None as long as nobody says."""
+    urgent: bool = False
+    """The record is to be written at once, not along with the next renewal."""
+
+    def news(self) -> dict[str, str]:
+        """Return the annotations that the next write of the lease brings along."""
+        if self.modules is None or self.modules == recorded_modules(self.lease):
+            return {}
+        return {contract.ANNOTATION_OWNED_MODULES: self.modules}
+
+
+@dataclass
 class LeaseKeeper:
     """Owns the VNode leases of one replica; lost has the bases whose lease somebody else took or deleted."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        clock: Clock,
-        members: Membership,
-        roster: Roster,
-        recorder: Recorder,
-        *,
-        env: str,
-        random: Random,
-    ) -> None:
-        self._cluster = cluster
-        self._clock = clock
-        self._members = members
-        self._roster = roster
-        self._recorder = recorder
-        self._holder = members.me
-        self._env = env
-        self._random = random
-        self._terms: dict[BaseId, Term] = {}
-        self._due: list[tuple[float, int, Term]] = []
-        self._numbers = itertools.count()
-        self._due_changed = asyncio.Event()
-        self._records = LeaseRecords(clock.monotonic)
-        self.lost: Subscription[BaseId] = Subscription()
-        self._overdue = False
-        cluster.leases.subscribe(self._observe)
-        members.subscribe(self._confirm)
+    cluster: Cluster
+    clock: Clock
+    members: Membership
+    roster: Roster
+    recorder: Recorder
+    env: str
+    random: Random
+    lost: Subscription[BaseId] = field(default_factory=Subscription)
+    _terms: dict[BaseId, Term] = field(default_factory=dict)
+    _due: list[tuple[float, int, Term]] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=count)
+    _due_changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _overdue: bool = False
+
+    def __post_init__(self) -> None:
+        self._records = LeaseRecords(self.clock.monotonic)
+        OWNED.set_function(lambda: self.owned)
+        self.cluster.leases.subscribe(self._observe)
+        self.members.subscribe(self._confirm)
 
     def fence(self, base: BaseId) -> int | None:
         """Return the fence of our term over a base, or None while we may not act for it.
@@ -79,9 +97,9 @@ class LeaseKeeper:
         have taken the leases meanwhile.
         """
         term = self._terms.get(base)
-        if term is None or not self._members.may_act() or term.renewed_at < self._members.unbroken_since():
+        if term is None or not self.members.may_act() or term.renewed_at < self.members.unbroken_since():
             return None
-        return term.fence if rules.may_act(now=self._clock.monotonic(), renewed_at=term.renewed_at) else None
+        return term.fence if rules.may_act(now=self.clock.monotonic(), renewed_at=term.renewed_at) else None
 
     @property
     def owned(self) -> int:
@@ -90,25 +108,25 @@ class LeaseKeeper:
 
     def get(self, base: BaseId) -> Lease | None:
         """Return the lease of a base as far as we know."""
-        return self._cluster.leases.get(self._key(base))
+        return self.cluster.leases.get(self._key(base))
 
     def elsewhere(self, base: BaseId) -> bool:
         """Return whether a base is another live replica's, so that reports of it are not for us."""
-        lease = self.get(base) if self._members.has_joined else None
+        lease = self.get(base) if self.members.joined.is_set() else None
         return lease is not None and self.wait(lease) > 0
 
     def wait(self, lease: Lease) -> float:
         """Return the seconds until a lease may be taken as far as we know, 0 when it may be now."""
         return rules.wait(
             lease,
-            me=self._holder,
+            me=self.members.me,
             unchanged_for=self._unchanged_for(lease),
             holder_gone=self.orphaned(lease),
         )
 
     def orphaned(self, lease: Lease) -> bool:
         """Return whether the holder of a lease is gone as far as we know."""
-        return self._members.gone(lease.holder, self._records.unchanged_since(lease))
+        return self.members.gone(lease.holder, self._records.unchanged_since(lease))
 
     def abandoned(self, base: BaseId) -> bool:
         """Return whether nobody can act any more under the lease of a base that has none now.
@@ -118,14 +136,14 @@ class LeaseKeeper:
         """
         ended = self._records.ended(self._key(base))
         if ended is None:
-            return len(self._members.replicas()) < 2
-        return ended.holder == self._holder or self._members.gone(ended.holder, ended.seen_at)
+            return len(self.members.replicas()) < 2
+        return ended.holder == self.members.me or self.members.gone(ended.holder, ended.seen_at)
 
     def _confirm(self) -> None:
         """Renew at once the leases that others may have taken while this replica was cut off."""
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         for term in self._terms.values():
-            if term.renewed_at < self._members.unbroken_since():
+            if term.renewed_at < self.members.unbroken_since():
                 self._schedule(term, now)
 
     def recorded(self, base: BaseId) -> str | None:
@@ -140,7 +158,7 @@ class LeaseKeeper:
             term.modules = modules
             if soon:
                 term.urgent = True
-                self._schedule(term, self._clock.monotonic())
+                self._schedule(term, self.clock.monotonic())
 
     async def acquire(self, base: BaseId, *, above: int = 0) -> int:
         """Begin a term with a fence above that one and return it; 0 when somebody else has the base.
@@ -148,9 +166,9 @@ class LeaseKeeper:
         Raises ClusterError. Whether the term may be acted for by now is another question: the write may have taken
         long.
         """
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         current = self.get(base)
-        if not self._members.may_act():
+        if not self.members.may_act():
             raise Transient("this replica is cut off from the cluster or from its member lease")
         lease = rules.claim(
             current,
@@ -161,17 +179,12 @@ class LeaseKeeper:
         if lease is None:
             return 0
         lease = replace(lease, transitions=max(lease.transitions, above + 1))
-        if current is None:
-            WRITES.labels("lease-create").inc()
-            held = await self._cluster.create_lease(lease)
-        else:
-            WRITES.labels("lease-take").inc()
-            held = await self._cluster.update_lease(lease)
-        # Counted from before the write, so that we end before anyone else may begin.
+        WRITES.labels("lease-create" if current is None else "lease-take").inc()
+        held = await (self.cluster.create_lease(lease) if current is None else self.cluster.update_lease(lease))
         before = self._terms.get(base)
+        # Counted from before the write, so that we end before anyone else may begin.
         term = Term(base, held.transitions, held, renewed_at=now, modules=before.modules if before else None)
         self._terms[base] = term
-        OWNED.set(len(self._terms))
         self._schedule(term, now + self._jittered())
         return term.fence
 
@@ -182,24 +195,21 @@ class LeaseKeeper:
         term is over in any case.
         """
         term = self._terms.pop(base, None)
-        OWNED.set(len(self._terms))
         if term is None:
             return False
         lease = term.lease
         for _ in range(GIVE_TRIES):
             WRITES.labels("lease-give").inc()
             try:
-                await self._cluster.update_lease(
-                    replace(lease, holder=to, renew_time=micro_time(self._clock.wall()), annotations=term.news())
-                )
+                given = replace(lease, holder=to, renew_time=self._stamp(), annotations=term.news())
+                await self.cluster.update_lease(given)
             except NotFound:
                 return False
             except Conflict:
-                current = self.get(base)
-                if current is None or not rules.held_by(current, self._holder, term.fence):
+                if not self._still_ours(term):
                     return False
                 # A renewal that was under way.
-                lease = current
+                lease = self.get(base) or lease
             else:
                 return True
         raise Conflict(f"somebody else keeps writing the lease: tried {GIVE_TRIES} times")
@@ -207,7 +217,6 @@ class LeaseKeeper:
     def abandon(self) -> None:
         """End all terms without a word: this replica ends, and its member lease says so for all of them."""
         self._terms.clear()
-        OWNED.set(0)
 
     async def flush(self, within: float) -> None:
         """Write the records that wait for a renewal, as far as so many seconds allow: this replica ends."""
@@ -217,9 +226,9 @@ class LeaseKeeper:
         async def write(term: Term) -> None:
             async with room:
                 WRITES.labels("lease-record").inc()
-                stamp = micro_time(self._clock.wall())
+                renewed = replace(term.lease, renew_time=self._stamp(), annotations=term.news())
                 try:
-                    await self._cluster.update_lease(replace(term.lease, renew_time=stamp, annotations=term.news()))
+                    await self.cluster.update_lease(renewed)
                 except ClusterError as error:
                     log.info("record of installed modules not written", base=term.base, cause=str(error))
 
@@ -244,11 +253,11 @@ class LeaseKeeper:
             if modules:
                 WRITES.labels("lease-release").inc()
                 record = {contract.ANNOTATION_OWNED_MODULES: modules}
-                stamp = micro_time(self._clock.wall())
-                await self._cluster.update_lease(replace(term.lease, holder="", renew_time=stamp, annotations=record))
+                released = replace(term.lease, holder="", renew_time=self._stamp(), annotations=record)
+                await self.cluster.update_lease(released)
             else:
                 WRITES.labels("lease-delete").inc()
-                await self._cluster.delete_lease(term.lease)
+                await self.cluster.delete_lease(term.lease)
         except NotFound:
             pass
         except Conflict:
@@ -257,7 +266,6 @@ class LeaseKeeper:
         finally:
             term.ending = False
         self._terms.pop(base, None)
-        OWNED.set(len(self._terms))
 
     async def run(self) -> NoReturn:
         """Renew the leases of all terms, each about every 10 s."""
@@ -267,11 +275,10 @@ class LeaseKeeper:
                 group.create_task(self._renewer(queue), name=f"lease-renewer-{number}")
             while True:
                 await queue.put(await self._next_due())
-        raise AssertionError("lease renewers never return")
 
     async def _next_due(self) -> Term:
         while True:
-            now = self._clock.monotonic()
+            now = self.clock.monotonic()
             if self._due and self._due[0][0] <= now + TICK:
                 due, _, term = heapq.heappop(self._due)
                 if self._terms.get(term.base) is term and term.due == due:
@@ -279,36 +286,27 @@ class LeaseKeeper:
                     return term
                 continue
             self._due_changed.clear()
-            wait = self._due[0][0] - now if self._due else None
-            try:
-                async with asyncio.timeout(wait):
-                    await self._due_changed.wait()
-            except TimeoutError:
-                pass
+            await wait_at_most(self._due[0][0] - now if self._due else None, self._due_changed)
 
     async def _renewer(self, queue: asyncio.Queue[Term]) -> NoReturn:
         while True:
             await self._renew(await queue.get())
 
     async def _renew(self, term: Term) -> None:
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         term.urgent = False
         try:
             WRITES.labels("lease-renew").inc()
-            stamp = micro_time(self._clock.wall())
-            term.lease = await self._cluster.update_lease(
-                replace(term.lease, renew_time=stamp, annotations=term.news())
-            )
+            renewed = replace(term.lease, renew_time=self._stamp(), annotations=term.news())
+            term.lease = await self.cluster.update_lease(renewed)
         except Conflict:
             current = self.get(term.base)
-            if current is not None and self._still_ours(term):
-                # Our own earlier write, or one that did not change the holder.
-                term.lease = current
-                self._retry(term)
-            elif current is None:
-                self._retry(term)
-            else:
+            if current is not None and not self._still_ours(term):
                 self._lose(term, current.holder)
+                return
+            # Our own earlier write, or one that did not change the holder.
+            term.lease = current or term.lease
+            self._retry(term)
         except NotFound:
             self._lose(term, "nobody")
         except ClusterError as error:
@@ -316,23 +314,22 @@ class LeaseKeeper:
             if not self._overdue and self.fence(term.base) is None:
                 self._overdue = True
                 message = f"leases are not renewed in time, nothing is done for their bases: {term.base}: {error}"
-                self._recorder.replica(Remark(True, "LeasesNotRenewed", message))
+                self.recorder.replica(Remark(True, "LeasesNotRenewed", message))
             self._retry(term)
         else:
             if self._overdue:
                 self._overdue = False
-                self._recorder.replica(Remark(False, "LeasesRenewed", "leases are renewed again"))
+                self.recorder.replica(Remark(False, "LeasesRenewed", "leases are renewed again"))
             suspended = self.fence(term.base) is None
             term.renewed_at, term.failures = now, 0
             if suspended:
-                self._roster.touch(now, (term.base,))
-            lasts = now >= self._members.unbroken_since() and not term.urgent
+                self.roster.touch(now, (term.base,))
+            lasts = now >= self.members.unbroken_since() and not term.urgent
             self._schedule(term, now + self._jittered() if lasts else now)
 
     def _retry(self, term: Term) -> None:
-        delay = min(RETRY_FIRST * 2**term.failures, RETRY_LONGEST) * (0.5 + self._random.random())
-        term.failures = min(term.failures + 1, 16)
-        self._schedule(term, self._clock.monotonic() + delay)
+        term.failures += 1
+        self._schedule(term, self.clock.monotonic() + RETRY.delay(term.failures, self.random.random()))
 
     def _lose(self, term: Term, holder: str) -> None:
         if self._terms.get(term.base) is not term:
@@ -340,16 +337,15 @@ class LeaseKeeper:
         log.warning("lease lost", base=term.base, holder=holder)
         LEASES_LOST.inc()
         del self._terms[term.base]
-        OWNED.set(len(self._terms))
         if term.modules is not None:
             self._records.note_modules(self._key(term.base), term.modules)
-        vnode = node_name(term.base, self._env)
+        vnode = node_name(term.base, self.env)
         message = f"the lease of base {term.base} was taken: it is held by {holder or 'nobody'} now"
-        self._recorder.node(self._cluster.nodes.get(vnode), vnode, Remark(True, "LeaseLost", message))
+        self.recorder.node(self.cluster.nodes.get(vnode), vnode, Remark(True, "LeaseLost", message))
         self.lost.note(term.base)
 
     def _still_ours(self, term: Term) -> bool:
-        return rules.held_by(self.get(term.base), self._holder, term.fence)
+        return rules.held_by(self.get(term.base), self.members.me, term.fence)
 
     def _schedule(self, term: Term, at: float) -> None:
         term.due = at
@@ -357,44 +353,41 @@ class LeaseKeeper:
         self._due_changed.set()
 
     def _jittered(self) -> float:
-        return rules.RENEW_INTERVAL * (0.9 + 0.2 * self._random.random())
+        return rules.RENEW_INTERVAL * (0.9 + 0.2 * self.random.random())
 
     def _fresh(self, base: BaseId) -> Lease:
-        wall = self._clock.wall()
-        stamp = micro_time(wall)
+        stamp = self._stamp()
         ended = self._records.ended(self._key(base))
         return Lease(
             namespace=contract.LEASE_NAMESPACE,
-            name=node_name(base, self._env),
+            name=node_name(base, self.env),
             resource_version="",
-            holder=self._holder,
+            holder=self.members.me,
             duration_seconds=int(rules.DURATION),
             renew_time=stamp,
             acquire_time=stamp,
-            transitions=rules.first_fence(wall, ended.fence if ended is not None else 0),
-            labels={contract.COMPONENT: contract.COMPONENT_VNODE_LEASE, contract.ENV: self._env},
+            transitions=rules.first_fence(self.clock.wall(), ended.fence if ended is not None else 0),
+            labels={contract.COMPONENT: contract.COMPONENT_VNODE_LEASE, contract.ENV: self.env},
             annotations={contract.ANNOTATION_OWNED_MODULES: ended.modules} if ended and ended.modules else {},
         )
 
     def _unchanged_for(self, lease: Lease) -> float:
         """Return for how many seconds we saw a lease unchanged while we could have seen it change."""
-        since = self._members.heard_since()
+        since = self.members.heard_since()
         if since is None:
             return 0.0
-        return self._clock.monotonic() - max(self._records.unchanged_since(lease), since)
+        return self.clock.monotonic() - max(self._records.unchanged_since(lease), since)
 
     def _observe(self, key: str) -> None:
-        lease = self._cluster.leases.get(key)
+        lease = self.cluster.leases.get(key)
         self._records.observe(key, lease)
-        base = base_of_node(key.partition("/")[2], self._env)
+        base = base_of_node(key.partition("/")[2], self.env)
         term = self._terms.get(base) if base is not None else None
-        if term is None:
-            return
-        if lease is None:
-            if not term.ending:
-                self._lose(term, "nobody")
-        elif lease.holder != self._holder and not term.ending:
-            self._lose(term, lease.holder)
+        if term is not None and not term.ending and (lease is None or lease.holder != self.members.me):
+            self._lose(term, lease.holder if lease is not None else "nobody")
+
+    def _stamp(self) -> str:
+        return micro_time(self.clock.wall())
 
     def _key(self, base: BaseId) -> str:
-        return f"{contract.LEASE_NAMESPACE}/{node_name(base, self._env)}"
+        return f"{contract.LEASE_NAMESPACE}/{node_name(base, self.env)}"

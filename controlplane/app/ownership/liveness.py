@@ -77,12 +77,12 @@ class ReplicaLiveness:
         """
         now = self._clock.monotonic()
         times: list[float] = []
-        for replica, lease in self._records():
+        for replica, lease in self._records().items():
             if replica == self._member.replica:
                 continue
             if replica in self._gone and replica not in self._doubted:
                 if mine(lease.name):
-                    await self._forget(lease, now)
+                    await self._forget(replica, lease, now)
                 continue
             seen = self._seen.get(self._member.key(replica))
             if seen is None:
@@ -92,13 +92,13 @@ class ReplicaLiveness:
             expires_at = max(seen[1], since) + lasts
             if lease.holder and expires_at > now:
                 times.append(expires_at)
-            elif not await self._find_gone(lease):
+            elif not await self._find_gone(replica, lease):
                 times.append(now)
         return min(times, default=None)
 
-    async def _find_gone(self, lease: Lease) -> bool:
+    async def _find_gone(self, replica: str, lease: Lease) -> bool:
         """Count a replica as gone if the cluster itself says so; return whether it is."""
-        replica, began = replicas.replica_of(lease).id, self._clock.monotonic()
+        began = self._clock.monotonic()
         self._doubted.discard(replica)
         if not await self._confirmed(lease):
             self._gone.pop(replica, None)
@@ -124,8 +124,7 @@ class ReplicaLiveness:
             return False
         return mark(current) == mark(lease)
 
-    async def _forget(self, lease: Lease, now: float) -> None:
-        replica = replicas.replica_of(lease).id
+    async def _forget(self, replica: str, lease: Lease, now: float) -> None:
         if now - self._gone[replica] < FORGET_AFTER:
             return
         if any(held.holder == replica for held in self._cluster.leases.all()):
@@ -137,21 +136,17 @@ class ReplicaLiveness:
             log.debug("member lease not removed", replica=replica, cause=str(error))
             self._gone[replica] = now
 
-    def _records(self) -> list[tuple[str, Lease]]:
+    def _records(self) -> dict[str, Lease]:
         """Return the member leases by replica; what merely has their label does not count."""
-        prefix = contract.MEMBER_LEASE_PREFIX
-        return [
-            (lease.name.removeprefix(prefix), lease)
-            for lease in self._cluster.members.all()
-            if lease.name.startswith(prefix) and lease.name != prefix
-        ]
+        return {
+            replica: lease for lease in self._cluster.members.all() if (replica := _replica(lease.name)) is not None
+        }
 
     def _observe(self, key: str) -> None:
-        name = key.partition("/")[2]
-        if not name.startswith(contract.MEMBER_LEASE_PREFIX):
+        replica = _replica(key.partition("/")[2])
+        if replica is None:
             return
         lease = self._cluster.members.get(key)
-        replica = name.removeprefix(contract.MEMBER_LEASE_PREFIX)
         if lease is None:
             # Nobody says any more when it stopped acting: the leases of its bases run out by themselves.
             self._seen.pop(key, None)
@@ -165,18 +160,21 @@ class ReplicaLiveness:
         self._changed()
 
     def _changed(self) -> None:
-        known = sorted(
-            (replicas.replica_of(lease) for name, lease in self._records() if name not in self._gone),
-            key=lambda replica: replica.id,
-        )
-        if tuple(known) == self.known:
-            return
-        self.known = tuple(known)
-        self._changed_at = self._clock.monotonic()
-        REPLICAS.set(len(known))
-        self.notify()
+        living = (replicas.replica_of(lease) for name, lease in self._records().items() if name not in self._gone)
+        known = tuple(sorted(living, key=lambda replica: replica.id))
+        if known != self.known:
+            self.known = known
+            self._changed_at = self._clock.monotonic()
+            REPLICAS.set(len(known))
+            self.notify()
 
     def notify(self) -> None:
         """Call all handlers."""
         for handler in self._handlers:
             handler()
+
+
+def _replica(name: str) -> str | None:
+    """Return whose member lease has that name, None if it is no such name."""
+    replica = name.removeprefix(contract.MEMBER_LEASE_PREFIX)
+    return replica if replica not in ("", name) else None

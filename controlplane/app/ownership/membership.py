@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from random import Random
 from typing import NoReturn
 
 import structlog
 
+from controlplane.app.changes import synced, wait_at_most
+from controlplane.app.clock import micro_time
 from controlplane.app.events import Recorder
 from controlplane.app.metrics import MEMBER_RENEWAL_DELAY, SELF_FENCED, WRITES
 from controlplane.app.ownership.liveness import ReplicaLiveness
 from controlplane.app.ports import AlreadyExists, Clock, Cluster, ClusterError, Conflict, NotFound
-from controlplane.app.times import micro_time
 from controlplane.domain import contract
 from controlplane.domain.objects import Lease
 from controlplane.domain.ownership import replicas
@@ -28,7 +29,6 @@ from controlplane.domain.remarks import Remark
 
 log = structlog.get_logger(__name__)
 
-SYNC_LOOK = 0.05
 LOOK = 0.25
 """Seconds between looks at least."""
 RENEW_WITHIN = 4.0
@@ -43,58 +43,52 @@ class NameTaken(Exception):
     """Another process has this replica's name; the message says what to do."""
 
 
+@dataclass
 class Membership:
     """Keeps this replica's member lease.
 
-    sole says that the cluster can have no other process, so that whoever holds the record is dead.
+    sole says that the cluster can have no other process, so that whoever holds the record is dead. joined is set once
+    this replica is one of the members.
     """
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        clock: Clock,
-        member: Member,
-        recorder: Recorder,
-        *,
-        random: Random,
-        sole: bool = False,
-    ) -> None:
-        self._cluster = cluster
-        self._clock = clock
-        self._recorder = recorder
-        self._random = random
-        self._me = member.replica
-        self._member = member
-        self._sole = sole
-        self._lease: Lease | None = None
-        self._leaving = False
-        self._renewed_at = float("-inf")
-        self._acting_since: float | None = None
-        self._failure = ""
-        """Why the last renewal failed, empty if it did not."""
-        self._unbroken_since = float("-inf")
-        self._tunnels: frozenset[str] = frozenset()
-        self._liveness = ReplicaLiveness(cluster, clock, member)
-        self._renew_now = asyncio.Event()
-        self._joined = asyncio.Event()
-        cluster.members.subscribe(self._look_at_own)
+    cluster: Cluster
+    clock: Clock
+    member: Member
+    recorder: Recorder
+    _: KW_ONLY
+    random: Random
+    sole: bool = False
+    joined: asyncio.Event = field(default_factory=asyncio.Event)
+    _lease: Lease | None = None
+    _leaving: bool = False
+    _renewed_at: float = float("-inf")
+    _acting_since: float | None = None
+    _failure: str = ""
+    """Why the last renewal failed, empty if it did not."""
+    _unbroken_since: float = float("-inf")
+    _tunnels: frozenset[str] = frozenset()
+    _renew_now: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._liveness = ReplicaLiveness(self.cluster, self.clock, self.member)
+        self.cluster.members.subscribe(self._look_at_own)
 
     # What others read.
 
     @property
     def me(self) -> str:
         """The name of this replica."""
-        return self._me
+        return self.member.replica
 
     @property
     def self(self) -> Replica:
         """This replica, whether it has joined or not."""
-        known = next((replica for replica in self._liveness.known if replica.id == self._me), None)
-        return known or Replica(self._me, self._member.address, tunnels=self._tunnels)
+        known = next((replica for replica in self._liveness.known if replica.id == self.me), None)
+        return known or Replica(self.me, self.member.address, tunnels=self._tunnels)
 
     def may_act(self) -> bool:
         """Return whether this replica may write for its bases and send orders."""
-        return self._lease is not None and replicas.may_act(now=self._clock.monotonic(), renewed_at=self._renewed_at)
+        return self._lease is not None and replicas.may_act(now=self.clock.monotonic(), renewed_at=self._renewed_at)
 
     def heard_since(self) -> float | None:
         """Return since when silence of others counts, on the monotonic clock: None while this replica is cut off."""
@@ -122,50 +116,40 @@ class Membership:
         Time in which this replica was cut off does not count: it would not have seen a change.
         """
         since = self.heard_since()
-        return 0.0 if since is None else min(self._liveness.unchanged_for(), self._clock.monotonic() - since)
+        return 0.0 if since is None else min(self._liveness.unchanged_for(), self.clock.monotonic() - since)
 
     def mine(self, key: str) -> bool:
         """Return whether something that one replica does for all, named by key, is this one's to do."""
-        return self.may_act() and replicas.rank(self._me, key, self.takers()) == 0 and self._me in self.takers()
+        return self.may_act() and replicas.rank(self.me, key, self.takers()) == 0 and self.me in self.takers()
 
     def subscribe(self, handler: Callable[[], None]) -> None:
         """Call handler whenever a replica came, went or changed its record, and when this one acts again."""
         self._liveness.subscribe(handler)
 
-    @property
-    def has_joined(self) -> bool:
-        """Whether this replica has become one of the members."""
-        return self._joined.is_set()
-
-    async def joined(self) -> None:
-        """Wait until this replica is one of the members."""
-        await self._joined.wait()
-
     # What this replica says of itself.
 
     def tell_tunnels(self, tunnels: frozenset[str]) -> None:
-        """Tell of which tunnels gateways are connected."""
+        """Have the record say of which tunnels gateways are connected."""
         if tunnels != self._tunnels:
             self._tunnels = tunnels
             self._renew_now.set()
 
     async def drain(self, replica: str, *, draining: bool) -> None:
         """Have a replica give its bases away and take none, or take some again. Raises ClusterError."""
-        lease = self._cluster.members.get(self._member.key(replica))
+        lease = self.cluster.members.get(self.member.key(replica))
         if lease is None:
             raise NotFound(f"there is no replica {replica}")
         WRITES.labels("member-drain").inc()
         word = {contract.ANNOTATION_REPLICA_DRAINING: str(draining).lower()}
-        await self._cluster.annotate_lease(lease, word)
+        await self.cluster.annotate_lease(lease, word)
 
     # Life.
 
     async def run(self) -> NoReturn:
         """Join, then stay a member, until cancelled. Raises NameTaken."""
-        while not self._cluster.members.synced:  # noqa: ASYNC110 - informers have no event for it
-            await asyncio.sleep(SYNC_LOOK)
+        await synced(self.cluster.members)
         await self._join()
-        self._joined.set()
+        self.joined.set()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._stay(), name="member-renewal")
             group.create_task(self._watch(), name="member-watch")
@@ -179,39 +163,38 @@ class Membership:
         self._renewed_at = float("-inf")
         cause = ""
         for _ in range(LEAVE_TRIES):
-            current = self._cluster.members.get(self._member.key()) or self._lease
-            if not self._member.wrote(current):
+            current = self.cluster.members.get(self.member.key()) or self._lease
+            if not self.member.wrote(current):
                 # While this process stood still another one followed under its name.
                 return
             try:
                 WRITES.labels("member-release").inc()
                 async with asyncio.timeout(RENEW_WITHIN):
-                    await self._cluster.update_lease(replace(current, holder="", renew_time=self._stamp()))
-            except Conflict as error:
-                cause = str(error)
+                    await self.cluster.update_lease(replace(current, holder="", renew_time=self._stamp()))
             except NotFound:
                 return
             except (ClusterError, TimeoutError) as error:
                 cause = str(error) or "no answer in time"
-                break
+                if not isinstance(error, Conflict):
+                    break
             else:
                 return
         log.warning("member lease not released: others wait until it expires", cause=cause)
 
     async def _join(self) -> None:
-        key, first_seen, waiting = self._member.key(), None, False
-        began = heard_since = self._clock.monotonic()
+        key, first_seen, waiting = self.member.key(), None, False
+        began = heard_since = self.clock.monotonic()
         while True:
-            now = self._clock.monotonic()
-            current = self._cluster.members.get(key)
+            now = self.clock.monotonic()
+            current = self.cluster.members.get(key)
             if current is None and waiting and now - began < replicas.DURATION:
                 # Somebody removed the record; whoever lives under this name writes it again.
                 await asyncio.sleep(LOOK)
                 continue
-            if current is not None and current.holder and not self._member.wrote(current) and not self._sole:
+            if current is not None and current.holder and not self.member.wrote(current) and not self.sole:
                 first_seen = first_seen or mark(current)
                 if mark(current) != first_seen:
-                    raise NameTaken(self._member.why_taken(current))
+                    raise NameTaken(self.member.why_taken(current))
                 if now - began < (current.duration_seconds or replicas.DURATION):
                     if not waiting:
                         log.info("an earlier process of this name may still live: waiting", lease=key)
@@ -220,59 +203,57 @@ class Membership:
                     continue
             try:
                 WRITES.labels("member-join").inc()
-                await self._write(self._member.fresh(current, self._stamp(), self._tunnels))
+                await self._write(self.member.fresh(current, self._stamp(), self._tunnels))
             except (AlreadyExists, Conflict):
-                await asyncio.sleep(LOOK * (0.5 + self._random.random()))
+                await asyncio.sleep(LOOK * (0.5 + self.random.random()))
             except (ClusterError, TimeoutError) as error:
                 log.warning("member lease not written", cause=str(error) or "no answer in time")
-                await asyncio.sleep(RETRY * (1 + self._random.random()))
-                heard_since = self._clock.monotonic()
+                await asyncio.sleep(RETRY * (1 + self.random.random()))
+                heard_since = self.clock.monotonic()
             else:
                 self._acting_since = heard_since
                 log.info("replica joined", lease=key, replicas=[r.id for r in self._liveness.known])
                 return
 
     async def _stay(self) -> NoReturn:
-        due = self._clock.monotonic() + self._jittered()
+        due = self.clock.monotonic() + self._jittered()
         while True:
             await self._until(due, self._renew_now)
             self._renew_now.clear()
             if self._leaving:
                 await asyncio.get_running_loop().create_future()
-            began = self._clock.monotonic()
-            MEMBER_RENEWAL_DELAY.observe(max(began - due, 0.0))
-            due = began + await self._renew()
+            MEMBER_RENEWAL_DELAY.observe(max(self.clock.monotonic() - due, 0.0))
+            due = await self._renew()
 
     async def _renew(self) -> float:
-        """Renew once; return how many seconds after the begin of this to do so again. Raises NameTaken."""
-        began = self._clock.monotonic()
-        current = self._cluster.members.get(self._member.key())
-        if current is not None and not self._member.wrote(current):
-            raise NameTaken(self._member.why_taken(current))
-        if current is not None and current.holder != self._me:
+        """Renew once; return when to do so again. Raises NameTaken."""
+        began = self.clock.monotonic()
+        current = self.cluster.members.get(self.member.key())
+        if current is not None and not self.member.wrote(current):
+            raise NameTaken(self.member.why_taken(current))
+        if current is not None and current.holder != self.me:
             # Somebody else released it: the others may take our bases at once.
             self._renewed_at = float("-inf")
         self._notice_lapse()
         renewed_at = self._renewed_at
         try:
             WRITES.labels("member-renew").inc()
-            await self._write(self._member.renewed(current, self._stamp(), self._tunnels))
-        except (AlreadyExists, Conflict):
-            # Our own earlier write, or a drain; the next look has the record as it is.
-            return self._clock.monotonic() - began + RETRY * (0.5 + self._random.random())
+            await self._write(self.member.renewed(current, self._stamp(), self._tunnels))
         except (ClusterError, TimeoutError) as error:
-            self._note_failure(str(error) or "no answer in time")
-            return self._clock.monotonic() - began + RETRY * (0.5 + self._random.random())
+            # A conflict is our own earlier write, or a drain; the next look has the record as it is.
+            if not isinstance(error, AlreadyExists | Conflict):
+                self._note_failure(str(error) or "no answer in time")
+            return self.clock.monotonic() + RETRY * (0.5 + self.random.random())
         self._note_failure("")
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         if not replicas.unbroken(now=now, renewed_at=renewed_at):
             self._notice_lapse(lapsed=True)
             self._unbroken_since = now
         if self._acting_since is None:
             self._acting_since = now
-            self._recorder.replica(Remark(False, "ReplicaActs", "the member lease is renewed again"))
+            self.recorder.replica(Remark(False, "ReplicaActs", "the member lease is renewed again"))
             self._liveness.notify()
-        return self._jittered()
+        return began + self._jittered()
 
     def _note_failure(self, cause: str) -> None:
         """Log that renewals fail, once for each cause, and that they succeed again."""
@@ -290,16 +271,16 @@ class Membership:
             self._acting_since = None
             SELF_FENCED.inc()
             message = "the member lease could not be renewed in time: nothing is done for bases until it is renewed"
-            self._recorder.replica(Remark(True, "ReplicaCutOff", message))
+            self.recorder.replica(Remark(True, "ReplicaCutOff", message))
 
     async def _write(self, lease: Lease) -> None:
         # Counted from before the write, so that we end before anyone else may begin.
-        began = self._clock.monotonic()
+        began = self.clock.monotonic()
         async with asyncio.timeout(RENEW_WITHIN):
             if lease.resource_version:
-                self._lease = await self._cluster.update_lease(lease)
+                self._lease = await self.cluster.update_lease(lease)
             else:
-                self._lease = await self._cluster.create_lease(lease)
+                self._lease = await self.cluster.create_lease(lease)
         self._renewed_at = began
 
     async def _watch(self) -> NoReturn:
@@ -308,7 +289,7 @@ class Membership:
         while True:
             look_now.clear()
             self._notice_lapse()
-            next_look, since = self._clock.monotonic() + LOOK, self.heard_since()
+            next_look, since = self.clock.monotonic() + LOOK, self.heard_since()
             if since is not None:
                 lapse_at = self._renewed_at + replicas.SELF_FENCE_AFTER
                 other_at = await self._liveness.look(since, self.mine)
@@ -317,21 +298,17 @@ class Membership:
 
     def _look_at_own(self, key: str) -> None:
         """Another process that writes our record is found by the next renewal, which need not wait."""
-        lease = self._cluster.members.get(key)
-        if key != self._member.key() or lease is None or not self._joined.is_set():
+        lease = self.cluster.members.get(key)
+        if key != self.member.key() or lease is None or not self.joined.is_set():
             return
-        if lease.holder != self._me or not self._member.wrote(lease):
+        if lease.holder != self.me or not self.member.wrote(lease):
             self._renew_now.set()
 
     def _jittered(self) -> float:
-        return replicas.RENEW_INTERVAL * (0.9 + 0.2 * self._random.random())
+        return replicas.RENEW_INTERVAL * (0.9 + 0.2 * self.random.random())
 
     def _stamp(self) -> str:
-        return micro_time(self._clock.wall())
+        return micro_time(self.clock.wall())
 
     async def _until(self, at: float, or_at_once: asyncio.Event) -> None:
-        try:
-            async with asyncio.timeout(max(at - self._clock.monotonic(), 0.0)):
-                await or_at_once.wait()
-        except TimeoutError:
-            pass
+        await wait_at_most(max(at - self.clock.monotonic(), 0.0), or_at_once)

@@ -18,8 +18,8 @@ ENDED_REMEMBERED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """A Lease that is gone: who held it with which fence, and when that was seen, on the monotonic clock.
+class DeletedLease:
+    """Who held a Lease that is gone with which fence, and when that was seen, on the monotonic clock.
 
     modules is the record of installed modules that it had, None if it had none.
     """
@@ -30,39 +30,29 @@ class Ended:
     modules: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    holder: str
-    fence: int
-    renew_time: str
-    at: float
-    modules: str | None
-
-
 class LeaseRecords:
     """Records by namespace/name. now is the monotonic clock."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._seen: dict[str, _Seen] = {}
-        self._ended: OrderedDict[str, Ended] = OrderedDict()
+        self._seen: dict[str, tuple[Lease, float]] = {}
+        """Each Lease when it last changed its mark, and since when it has that."""
+        self._ended: OrderedDict[str, DeletedLease] = OrderedDict()
 
     def observe(self, key: str, lease: Lease | None) -> None:
         """Take note of a Lease as it is now; None: there is none."""
-        seen = self._seen.get(key)
         if lease is None:
-            if seen is not None:
-                del self._seen[key]
-                self._end(key, Ended(seen.holder, seen.fence, self._now(), seen.modules))
-        elif seen is None or (seen.holder, seen.fence, seen.renew_time) != _mark(lease):
-            self._seen[key] = _Seen(*_mark(lease), self._now(), recorded_modules(lease))
+            if key in self._seen:
+                self._end(key, self._seen.pop(key)[0])
+        elif key not in self._seen or _mark(self._seen[key][0]) != _mark(lease):
+            self._seen[key] = lease, self._now()
 
     def unchanged_since(self, lease: Lease) -> float:
         """Return since when a Lease was seen as it is; this moment if it was not."""
-        seen = self._seen.get(f"{lease.namespace}/{lease.name}")
-        return self._now() if seen is None or (seen.holder, seen.fence, seen.renew_time) != _mark(lease) else seen.at
+        seen, at = self._seen.get(f"{lease.namespace}/{lease.name}", (None, 0.0))
+        return at if seen is not None and _mark(seen) == _mark(lease) else self._now()
 
-    def ended(self, key: str) -> Ended | None:
+    def ended(self, key: str) -> DeletedLease | None:
         """Return how the last Lease of a key ended, None if that was not seen; also while there is a new one."""
         return self._ended.get(key)
 
@@ -72,10 +62,11 @@ class LeaseRecords:
         if ended is not None and key not in self._seen:
             self._ended[key] = replace(ended, modules=modules)
 
-    def _end(self, key: str, ended: Ended) -> None:
+    def _end(self, key: str, lease: Lease) -> None:
         before = self._ended.pop(key, None)
         # Whoever created the Lease again may not know the last one and begin lower; gateways remember the highest.
-        self._ended[key] = replace(ended, fence=max(ended.fence, before.fence if before else 0))
+        fence = max(lease.transitions, before.fence if before else 0)
+        self._ended[key] = DeletedLease(lease.holder, fence, self._now(), recorded_modules(lease))
         if len(self._ended) > ENDED_REMEMBERED:
             self._ended.popitem(last=False)
 

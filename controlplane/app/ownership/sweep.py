@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import structlog
 
+from controlplane.app.clock import parse_time
 from controlplane.app.ownership.leases import LeaseKeeper
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.ownership.records import recorded_modules
 from controlplane.app.ports import Clock, Cluster, ClusterError, NotFound
 from controlplane.app.roster import Roster
-from controlplane.app.times import parse_time
 from controlplane.domain.base.releases import recorded
 from controlplane.domain.identity import base_of_node
 from controlplane.domain.objects import Lease

@@ -149,11 +149,10 @@ class Reporter:
 
     def happened(self, happening: Happening) -> None:
         """Report a failure; nothing else is reported."""
-        if not self._queues or happening.type != "Warning":
-            return
-        report = report_of(happening, replica=self._replica, env=self._env)
-        if report is not None:
-            self.report(report)
+        if self._queues and happening.remark.warning:
+            report = report_of(happening, replica=self._replica, env=self._env)
+            if report is not None:
+                self.report(report)
 
     def report(self, report: Report) -> None:
         """Send a report, or count it when the same was just sent."""
@@ -164,7 +163,10 @@ class Reporter:
             HOOK_REPEATS.inc()
             self._sent[report.key] = known.again(report)
             return
-        self._begin(report)
+        # All times are equally long, so that the order in which they begin is that in which they end.
+        self._sent[report.key] = Sent(self._clock.monotonic(), report)
+        self._came.set()
+        self._send(report)
         if len(self._sent) > REMEMBERED:
             _, oldest = self._sent.popitem(last=False)
             if oldest.repeats:
@@ -188,20 +190,11 @@ class Reporter:
             wait = oldest.at + reports.SAME_WITHIN - self._clock.monotonic()
             if wait > 0:
                 await asyncio.sleep(wait)
-            else:
-                self._close(key)
-
-    def _begin(self, report: Report) -> None:
-        # All times are equally long, so that the order in which they begin is that in which they end.
-        self._sent[report.key] = Sent(self._clock.monotonic(), report)
-        self._came.set()
-        self._send(report)
-
-    def _close(self, key: str) -> None:
-        sent = self._sent.pop(key)
-        if sent.repeats:
-            self._sent[key] = Sent(self._clock.monotonic(), sent.last)
-            self._send(sent.summary())
+                continue
+            del self._sent[key]
+            if oldest.repeats:
+                self._sent[key] = Sent(self._clock.monotonic(), oldest.last)
+                self._send(oldest.summary())
 
     def _send(self, report: Report) -> None:
         for queue in self._queues:
@@ -210,27 +203,27 @@ class Reporter:
 
 def report_of(happening: Happening, *, replica: str, env: str) -> Report | None:
     """Return the report of a happening; None when it is not reported."""
-    warning = happening.type == "Warning"
+    remark = happening.remark
     kind = reports.classify(
-        happening.reason, warning=warning, module=bool(happening.module), vnode=bool(happening.vnode)
+        remark.reason, warning=remark.warning, module=bool(happening.module), vnode=bool(happening.vnode)
     )
     if kind is None:
         return None
     about = {
-        "base": base_of_node(happening.vnode, env) or "",
+        "base": base_of_node(happening.vnode, env),
         "module": happening.module,
         "pod": happening.pod,
         "deployment": happening.deployment,
         "replica": replica,
     }
     return Report(
-        key="\n".join((happening.reason, happening.vnode, happening.module, happening.pod, happening.deployment)),
+        key="\n".join((remark.reason, happening.vnode, happening.module, happening.pod, happening.deployment)),
         scene=kind.scene,
         event=kind.event,
-        result=reports.FAIL if warning else reports.SUCCESS,
-        message=happening.message if warning else "",
+        result=reports.FAIL if remark.warning else reports.SUCCESS,
+        message=remark.message if remark.warning else "",
         code=kind.code,
         labels={**happening.labels, **{name: value for name, value in about.items() if value}},
         trace_id=happening.trace_id,
-        milliseconds=round(happening.seconds * 1000),
+        milliseconds=round(remark.seconds * 1000),
     )

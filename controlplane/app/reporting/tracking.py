@@ -12,7 +12,7 @@ import structlog
 
 from controlplane.app.events import Happening
 from controlplane.app.metrics import TRACKED
-from controlplane.app.ports import Clock, EventFile
+from controlplane.app.ports import EventFile
 from controlplane.app.reporting.hooks import HookQueue, report_of
 
 log = structlog.get_logger(__name__)
@@ -26,11 +26,10 @@ class Tracker:
     """Writes lines and posts to links; everything: successes are posted too."""
 
     def __init__(
-        self, file: EventFile, links: Sequence[HookQueue], clock: Clock, *, replica: str, env: str, everything: bool
+        self, file: EventFile, links: Sequence[HookQueue], *, replica: str, env: str, everything: bool
     ) -> None:
         self._file = file
         self._links = tuple(links)
-        self._clock = clock
         self._replica = replica
         self._env = env
         self._everything = everything

@@ -28,7 +28,7 @@ from controlplane.app.ports import (
     Transient,
     Unknown,
 )
-from controlplane.app.tooling.refusals import Missing, NotAllowed, Refusal
+from controlplane.app.tooling.refusals import Missing, NotAllowed, RequestError
 from controlplane.domain import contract
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.base.wishes import invalid
@@ -55,7 +55,7 @@ class Result(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PodChange:
     """What was done to one Pod; reason (one PascalCase word) and message say why it failed."""
 
     vnode: str
@@ -70,16 +70,14 @@ class Change:
 class _Step:
     """One Pod and what is to be done to it."""
 
-    vnode: str
-    namespace: str
-    pod: str
+    pod: Pod | NewPod
     act: Callable[[], Awaitable[Result]]
 
-    def ended(self, end: Result | ClusterError | Refusal) -> Change:
-        """Return the change that this end makes."""
+    def ended(self, end: Result | ClusterError | RequestError) -> PodChange:
+        pod = self.pod
         if isinstance(end, Result):
-            return Change(self.vnode, self.namespace, self.pod, end)
-        return Change(self.vnode, self.namespace, self.pod, Result.FAILED, _reason(end), str(end))
+            return PodChange(pod.node_name, pod.namespace, pod.name, end)
+        return PodChange(pod.node_name, pod.namespace, pod.name, Result.FAILED, _reason(end), str(end))
 
 
 class Installs:
@@ -95,28 +93,24 @@ class Installs:
 
     async def install(
         self, targets: Sequence[VNodeName], container: Container, *, namespace: str, request_id: str, within: float
-    ) -> list[Change]:
+    ) -> list[PodChange]:
         """Create a Pod for the module on each target that has none of ours yet.
 
-        Raises Refusal, and ClusterError where the only Pod could not be created.
+        Raises RequestError, and ClusterError where the only Pod could not be created.
         """
         _check(container)
-        steps = [
-            _Step(pod.node_name, namespace, pod.name, partial(self._create, pod))
-            for vnode in targets
-            for pod in (self._pod(vnode, container, namespace=namespace, request_id=request_id),)
-        ]
-        return await _each(steps, within)
+        pods = [self._pod(vnode, container, namespace=namespace, request_id=request_id) for vnode in targets]
+        return await _each([_Step(pod, partial(self._create, pod)) for pod in pods], within)
 
     async def uninstall(
         self, targets: Sequence[VNodeName], key: ModuleKey, *, namespace: str, within: float
-    ) -> list[Change]:
+    ) -> list[PodChange]:
         """Delete the Pods of a module on each target.
 
-        Raises Refusal, Missing where there are none, and ClusterError where the only one could not be deleted.
+        Raises RequestError, Missing where there are none, and ClusterError where the only one could not be deleted.
         """
         steps = [
-            _Step(pod.node_name, pod.namespace, pod.name, partial(self._delete, pod))
+            _Step(pod, partial(self._delete, pod))
             for vnode in targets
             for pod in self._cluster.pods.on_node(vnode)
             if (not namespace or pod.namespace == namespace) and any((c.name, c.version) == key for c in pod.containers)
@@ -178,10 +172,10 @@ class Installs:
         return Result.DELETED
 
 
-async def _each(steps: Sequence[_Step], within: float) -> list[Change]:
+async def _each(steps: Sequence[_Step], within: float) -> list[PodChange]:
     """Take all steps, a few at once. Raises the failure of the only step; one of several is in its change."""
     until = asyncio.get_running_loop().time() + within
-    ends: dict[int, Result | ClusterError | Refusal] = {}
+    ends: dict[int, Result | ClusterError | RequestError] = {}
     waiting = iter(enumerate(steps))
 
     async def work() -> None:
@@ -196,7 +190,7 @@ async def _each(steps: Sequence[_Step], within: float) -> list[Change]:
     return [step.ended(ends[number]) for number, step in enumerate(steps)]
 
 
-async def _end(step: _Step, until: float) -> Result | ClusterError | Refusal:
+async def _end(step: _Step, until: float) -> Result | ClusterError | RequestError:
     """Take a step, again and again while the cluster turns it away for now, and return how that ended."""
     loop = asyncio.get_running_loop()
     if loop.time() >= until:
@@ -216,18 +210,18 @@ async def _end(step: _Step, until: float) -> Result | ClusterError | Refusal:
             pause = max(RETRY.delay(attempts, random.random()), named or 0.0)  # noqa: S311 - jitter
             if loop.time() + pause >= until:
                 return error
-        except (ClusterError, Refusal) as error:
+        except (ClusterError, RequestError) as error:
             return error
         await asyncio.sleep(pause)
 
 
 def _check(container: Container) -> None:
     if not _BIZ_NAME.fullmatch(container.name):
-        raise Refusal("a module's name is a DNS label: lower-case letters, digits and '-', at most 63", "name")
+        raise RequestError("a module's name is a DNS label: lower-case letters, digits and '-', at most 63", "name")
     if problem := invalid(container):
-        raise Refusal(problem, "url" if container.version and ":" not in container.version else "version")
+        raise RequestError(problem, "url" if container.version and ":" not in container.version else "version")
     if not _is_url(container.image):
-        raise Refusal(
+        raise RequestError(
             f"{container.image[:200]!r} is not a URL: write it with its scheme, "
             "for example https://repo.example/biz1-0.0.1.jar or file:///opt/biz1.jar",
             "url",
@@ -242,11 +236,11 @@ def _is_url(text: str) -> bool:
         parts = urlsplit(text)
     except ValueError:
         return False
-    return bool(parts.hostname) if parts.scheme in ("http", "https") else True
+    return parts.scheme not in ("http", "https") or bool(parts.hostname)
 
 
-def _reason(error: ClusterError | Refusal) -> str:
-    if isinstance(error, Refusal):
+def _reason(error: ClusterError | RequestError) -> str:
+    if isinstance(error, RequestError):
         return "NotAllowed"
     return "Unavailable" if type(error) is Transient else type(error).__name__
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Refusal(Exception):
+class RequestError(Exception):
     """A tool asked for something that cannot be done; field is the part of the request at fault, if one is."""
 
     def __init__(self, message: str, field: str = "") -> None:
@@ -11,9 +11,9 @@ class Refusal(Exception):
         self.field = field
 
 
-class Missing(Refusal):
+class Missing(RequestError):
     """There is no such thing."""
 
 
-class NotAllowed(Refusal):
+class NotAllowed(RequestError):
     """The state of things does not allow it; the message says what would."""

@@ -26,11 +26,10 @@ class ReplicaItem:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One VNode and who owns it."""
+    """The Lease of one VNode; state is that of the replica which holds it."""
 
-    vnode: str
-    base: BaseId
     lease: Lease
+    base: BaseId
     state: str
 
 
@@ -59,13 +58,13 @@ class Shards:
     def shards(self, owner: str = "") -> list[Shard]:
         """Return the shard map, or the part of one replica, by Node name."""
         found = [
-            Shard(lease.name, base, lease, self._state(lease.holder) if lease.holder else "")
+            Shard(lease, base, self._state(lease.holder) if lease.holder else "")
             for lease in self._cluster.leases.all()
             if owner in ("", lease.holder)
             and (lease.holder or self._cluster.nodes.get(lease.name) is not None)
             and (base := base_of_node(lease.name, self._env)) is not None
         ]
-        return sorted(found, key=lambda shard: shard.vnode)
+        return sorted(found, key=lambda shard: shard.lease.name)
 
     def holder(self, vnode: str) -> str:
         """Return who holds the Lease of a VNode, empty when nobody does."""
@@ -82,7 +81,7 @@ class Shards:
         return found - {""}
 
     async def drain(self, replica: str, *, draining: bool) -> int:
-        """Drain a replica, or end that; return how many VNodes it owns. Raises Refusal, ClusterError."""
+        """Drain a replica, or end that; return how many VNodes it owns. Raises RequestError, ClusterError."""
         living = {one.id: one for one in self._members.replicas()}
         if replica not in living:
             names = ", ".join(sorted(living)) or "none"

@@ -22,8 +22,7 @@ class Baselines:
     def __init__(self, cluster: Cluster, roster: Roster, policy: Policy) -> None:
         self._cluster = cluster
         self._roster = roster
-        self._env = policy.env
-        self._peers_follow = policy.peers_follow
+        self._policy = policy
         self._offered: dict[str, ModuleDeployment] = {}
         """Deployments without their versions: most changes are of the status only."""
         self._offer: Offer | None = None
@@ -41,15 +40,19 @@ class Baselines:
     def of(self, base: BaseId, query: BaselineQuery) -> Baseline:
         """Return what the scheduler would place on such a base."""
         if self._offer is None:
-            self._offer = Offer(self._offered.values(), env=self._env, peers_follow=self._peers_follow)
+            self._offer = Offer(self._offered.values(), env=self._policy.env, peers_follow=self._policy.peers_follow)
         return self._offer.to(self._spot(base, query))
 
     def _spot(self, base: BaseId, query: BaselineQuery) -> Spot:
         """Return its Node as it is, or as it will be."""
-        name, known = node_name(base, self._env), self._roster.get(base)
+        name, known = node_name(base, self._policy.env), self._roster.get(base)
         node = self._cluster.nodes.get(name)
         host_name = node.labels.get(contract.BASE_HOST_NAME, "") if node is not None else ""
-        profile = known.profile if known is not None else Profile(base, self._env, TunnelKind.HTTP, host_name=host_name)
+        profile = (
+            known.profile
+            if known is not None
+            else Profile(base, self._policy.env, TunnelKind.HTTP, host_name=host_name)
+        )
         profile = replace(profile, name=query.name, version=query.version, cluster_name=query.cluster_name)
         if node is None:
             return Spot(name, labels(profile), self._taints)

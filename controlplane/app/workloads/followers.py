@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import NoReturn
 
 import structlog
 
+from controlplane.app.changes import synced, wait_at_most
 from controlplane.app.events import Recorder
 from controlplane.app.metrics import PEER_CHANGES, PEER_DEPLOYMENTS, PEER_HELD, WRITES
 from controlplane.app.policy import Policy
@@ -32,7 +33,6 @@ TOGETHER = 0.3
 """Seconds from the first change to the pass that takes it, with all that came meanwhile."""
 LOOK_AGAIN = 10.0
 """Seconds after which a pass is made without a change: outages end, and replicas come and go, unannounced."""
-SYNC_LOOK = 0.05
 WRITES_AT_ONCE = 8
 RETRY = Backoff(first=1.0, longest=60.0)
 
@@ -49,6 +49,7 @@ class Followed:
     writing: bool = False
 
 
+@dataclass(kw_only=True)
 class FollowerScaling:
     """Follows the bases of one environment.
 
@@ -56,62 +57,45 @@ class FollowerScaling:
     resource version decides.
     """
 
-    def __init__(
-        self,
-        *,
-        cluster: Cluster,
-        clock: Clock,
-        recorder: Recorder,
-        policy: Policy,
-        random: Random,
-        roster: Roster,
-        mine: Callable[[str], bool] = lambda _key: True,
-    ) -> None:
-        self._cluster = cluster
-        self._clock = clock
-        self._recorder = recorder
-        self._env = policy.env
-        self._delay = policy.timing.scale_down_delay
-        self._random = random
-        self._outages = roster.outages
-        self._mine = mine
-        self._followed: dict[str, Followed] = {}
-        self._censuses: dict[Demand, Census] = {}
-        self._nodes: set[str] = set()
-        self._deployments: set[str] = set()
-        self._wake = asyncio.Event()
-        self._reliable_since: float | None = None
-        self._slots = asyncio.Semaphore(WRITES_AT_ONCE)
-        cluster.nodes.subscribe(self._node_changed)
-        cluster.deployments.subscribe(self._deployment_changed)
-        cluster.pods.subscribe_node(self._pods_changed)
+    cluster: Cluster
+    clock: Clock
+    recorder: Recorder
+    policy: Policy
+    random: Random
+    roster: Roster
+    mine: Callable[[str], bool]
+    _followed: dict[str, Followed] = field(default_factory=dict)
+    _censuses: dict[Demand, Census] = field(default_factory=dict)
+    _nodes: set[str] = field(default_factory=set)
+    _deployments: set[str] = field(default_factory=set)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _reliable_since: float | None = None
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WRITES_AT_ONCE))
+
+    def __post_init__(self) -> None:
+        self.cluster.nodes.subscribe(self._node_changed)
+        self.cluster.deployments.subscribe(self._deployment_changed)
+        self.cluster.pods.subscribe_node(self._pods_changed)
 
     async def run(self) -> NoReturn:
         """Keep all replicas as they should be; writes that fail are tried again, until cancelled."""
-        informers = (self._cluster.nodes, self._cluster.deployments, self._cluster.pods)
-        while not all(informer.synced for informer in informers):  # noqa: ASYNC110 - informers have no event for it
-            await asyncio.sleep(SYNC_LOOK)
+        await synced(self.cluster.nodes, self.cluster.deployments, self.cluster.pods)
         async with asyncio.TaskGroup() as group:
             while True:
                 await asyncio.sleep(TOGETHER)
                 self._wake.clear()
                 wait = self._pass(group)
-                try:
-                    async with asyncio.timeout(wait):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
-        raise AssertionError("the controller never returns")
+                await wait_at_most(wait, self._wake)
 
     def _pass(self, group: asyncio.TaskGroup) -> float:
         """Take what changed and write what differs; return the seconds after which to look again by itself."""
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         self._take_nodes()
         self._take_deployments()
         may_lower = self._may_lower(now)
         again, mine, held = now + LOOK_AGAIN, 0, 0
         for key, followed in self._followed.items():
-            deployment = self._cluster.deployments.get(key)
+            deployment = self.cluster.deployments.get(key)
             if deployment is None:
                 continue
             count = self._count(deployment, followed.census)
@@ -119,7 +103,7 @@ class FollowerScaling:
             peak = followed.peak.at(now)
             if followed.peak.next_at is not None:
                 again = min(again, followed.peak.next_at)
-            if not self._mine(key):
+            if not self.mine(key):
                 continue
             mine += 1
             wanted = replicas_for(deployment.replicas, ready=count.ready, peak=peak, may_lower=may_lower)
@@ -138,15 +122,15 @@ class FollowerScaling:
     def _take_nodes(self) -> None:
         names, self._nodes = self._nodes, set()
         for name in names:
-            node = self._cluster.nodes.get(name)
+            node = self.cluster.nodes.get(name)
             for census in self._censuses.values():
                 census.take(name, node)
 
     def _take_deployments(self) -> None:
         keys, self._deployments = self._deployments, set()
         for key in keys:
-            deployment = self._cluster.deployments.get(key)
-            demand = peer_demand(deployment, self._env) if deployment is not None else None
+            deployment = self.cluster.deployments.get(key)
+            demand = peer_demand(deployment, self.policy.env) if deployment is not None else None
             if deployment is None or demand is None:
                 self._followed.pop(key, None)
             else:
@@ -160,23 +144,23 @@ class FollowerScaling:
             return
         census = self._censuses.get(demand)
         if census is None:
-            census = self._censuses[demand] = Census(demand, self._cluster.nodes.all())
+            census = self._censuses[demand] = Census(demand, self.cluster.nodes.all())
         count = self._count(deployment, census)
-        self._followed[key] = Followed(deployment.uid, census, Peak(self._delay, count.present))
+        self._followed[key] = Followed(deployment.uid, census, Peak(self.policy.scale_down_delay, count.present))
         log.info("deployment follows the bases", deployment=key, ready=count.ready, present=count.present)
 
     def _count(self, deployment: ModuleDeployment, census: Census) -> Count:
-        kept = [name for name in census.closed if has_pod(deployment, self._cluster.pods.on_node(name))]
+        kept = [name for name in census.closed if has_pod(deployment, self.cluster.pods.on_node(name))]
         return census.count(kept)
 
     def _may_lower(self, now: float) -> bool:
         """Return whether what is known of the bases has been current for as long as a base that is gone counts."""
-        if self._cluster.trouble() is not None or self._outages.now.removals_frozen:
+        if self.cluster.trouble() is not None or self.roster.outages.now.removals_frozen:
             self._reliable_since = None
             return False
         if self._reliable_since is None:
             self._reliable_since = now
-        return now - self._reliable_since >= self._delay
+        return now - self._reliable_since >= self.policy.scale_down_delay
 
     async def _scale(self, deployment: ModuleDeployment, followed: Followed, wanted: int, count: Count) -> None:
         had = deployment.replicas
@@ -184,7 +168,7 @@ class FollowerScaling:
         try:
             async with self._slots:
                 WRITES.labels("deployment-scale").inc()
-                await self._cluster.scale_deployment(deployment, wanted)
+                await self.cluster.scale_deployment(deployment, wanted)
         except (Conflict, NotFound):
             # It changed meanwhile, or is gone: the informer has it soon.
             self._again_later(followed)
@@ -192,7 +176,7 @@ class FollowerScaling:
             self._again_later(followed)
             PEER_CHANGES.labels("failed").inc()
             if isinstance(error, Rejected):
-                self._recorder.deployment(
+                self.recorder.deployment(
                     deployment, Remark(True, "PeerReplicasNotChanged", f"{message}; refused: {error}")
                 )
             else:
@@ -200,14 +184,14 @@ class FollowerScaling:
         else:
             followed.attempts, followed.not_before = 0, 0.0
             PEER_CHANGES.labels("up" if wanted > (had or 0) else "down").inc()
-            self._recorder.deployment(deployment, Remark(wanted == 0, "PeerReplicasChanged", message))
+            self.recorder.deployment(deployment, Remark(wanted == 0, "PeerReplicasChanged", message))
         finally:
             followed.writing = False
             self._wake.set()
 
     def _again_later(self, followed: Followed) -> None:
         followed.attempts += 1
-        followed.not_before = self._clock.monotonic() + RETRY.delay(followed.attempts, self._random.random())
+        followed.not_before = self.clock.monotonic() + RETRY.delay(followed.attempts, self.random.random())
 
     def _node_changed(self, name: str) -> None:
         self._nodes.add(name)

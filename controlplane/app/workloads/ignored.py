@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import NoReturn
 
+from controlplane.app.changes import Subscription
 from controlplane.app.events import Recorder
 from controlplane.app.metrics import DEPLOYMENTS_IGNORED
 from controlplane.app.policy import Policy
@@ -28,28 +29,21 @@ class IgnoredDeployments:
         self._recorder = recorder
         self._policy = policy
         self._mine = mine
-        self._changed: set[str] = set()
+        self._changed: Subscription[str] = Subscription()
         self._ignored: dict[str, tuple[ModuleDeployment, Remark]] = {}
         self._recorded: dict[str, tuple[str, Remark]] = {}
         """UID and what was recorded, by namespace/name."""
-        self._wake = asyncio.Event()
-        cluster.deployments.subscribe(self._deployment_changed)
+        cluster.deployments.subscribe(self._changed.note)
 
     async def run(self) -> NoReturn:
         """Look at what changed, until cancelled."""
         while True:
             await asyncio.sleep(TOGETHER)
-            self._wake.clear()
             self._look()
-            try:
-                async with asyncio.timeout(LOOK_AGAIN):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await self._changed.wait(LOOK_AGAIN)
 
     def _look(self) -> None:
-        changed, self._changed = self._changed, set()
-        for key in changed:
+        for key in self._changed.take():
             deployment = self._cluster.deployments.get(key)
             why = self._why(deployment) if deployment is not None else None
             if deployment is None or why is None:
@@ -67,7 +61,3 @@ class IgnoredDeployments:
 
     def _why(self, deployment: ModuleDeployment) -> Remark | None:
         return ignored(deployment, self._policy.env, peers_follow=self._policy.peers_follow)
-
-    def _deployment_changed(self, key: str) -> None:
-        self._changed.add(key)
-        self._wake.set()

@@ -86,7 +86,7 @@ class Rollout:
 
 
 def of_workload(workload: Workload, pods: Iterable[Pod]) -> Rollout:
-    """Tell how far a workload is; pods may be any, those of its newest specification are looked at."""
+    """Return how far a workload is; pods may be any, those of its newest specification are looked at."""
     new = [
         pod
         for pod in pods
@@ -109,7 +109,7 @@ def of_workload(workload: Workload, pods: Iterable[Pod]) -> Rollout:
 
 
 def of_module(places: Sequence[Place]) -> Rollout:
-    """Tell how far a module is on the bases that should have it."""
+    """Return how far a module is on the bases that should have it."""
     troubles = tuple(trouble for place in places for trouble in _of_place(place))
     return Rollout(
         observed=True,

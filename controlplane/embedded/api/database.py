@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 import orjson
 
 from controlplane.app.ports import StorageDamaged, StorageFull, Transient
+from controlplane.cluster import fields
 from controlplane.cluster.api import Json
 from controlplane.embedded.api.resources import BY_PLURAL
 from controlplane.embedded.api.transaction import REMEDY, SCHEMA, SCHEMA_VERSION, Change, Transaction
@@ -46,8 +47,6 @@ class CannotOpen(Exception):
 
 @dataclass(slots=True)
 class _Request:
-    """An operation, and what came of it."""
-
     operation: Operation[Any]
     writes: bool
     future: asyncio.Future[Any]
@@ -248,15 +247,10 @@ def _flaw(connection: sqlite3.Connection) -> str:
 
 
 def _is_whole(resource: object, namespace: object, name: object, uid: object, body: bytes) -> bool:
-    try:
-        obj = orjson.loads(body)
-    except (orjson.JSONDecodeError, TypeError):
-        return False
-    metadata = obj.get("metadata") if isinstance(obj, dict) else None
-    if not isinstance(metadata, dict) or resource not in (*BY_PLURAL, "replicasets"):
-        return False
+    metadata = fields.mapping(fields.parsed(body) or {}, "metadata")
     same = (metadata.get("namespace", ""), metadata.get("name"), metadata.get("uid")) == (namespace, name, uid)
-    return same and str(metadata.get("resourceVersion", "")).isdecimal()
+    known = resource in (*BY_PLURAL, "replicasets")
+    return known and same and str(metadata.get("resourceVersion", "")).isdecimal()
 
 
 def _take_over_pods_of_replica_sets(connection: sqlite3.Connection) -> None:

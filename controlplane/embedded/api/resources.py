@@ -31,8 +31,8 @@ SERVER_METADATA = (
     "resourceVersion",
 )
 """Metadata that only the server changes."""
-SELECTABLE_FIELDS = ("metadata.name", "metadata.namespace", "spec.nodeName")
-"""Paths that a field selector may name."""
+SELECTABLE_FIELDS = {path: path.split(".") for path in ("metadata.name", "metadata.namespace", "spec.nodeName")}
+"""Paths that a field selector may name, and their parts."""
 
 
 class ObjectKey(NamedTuple):
@@ -82,8 +82,7 @@ class Image(NamedTuple):
 
 def image(obj: Json) -> Image:
     """Return what selectors look at."""
-    parts = {path: path.split(".") for path in SELECTABLE_FIELDS}
-    values = {path: fields.text(fields.mapping(obj, part), name) for path, (part, name) in parts.items()}
+    values = {path: fields.text(fields.mapping(obj, part), name) for path, (part, name) in SELECTABLE_FIELDS.items()}
     return Image(dict(fields.mapping(obj, "metadata", "labels")), values)
 
 

@@ -37,7 +37,6 @@ class Journal:
 
     def __init__(self, floor: int, *, max_changes: int = MAX_CHANGES, max_bytes: int = MAX_BYTES) -> None:
         self._floor = floor
-        self._dropped = 0
         self._changes: list[Change] = []
         self._bytes = 0
         self._max_changes = max_changes
@@ -53,7 +52,6 @@ class Journal:
             dropped = self._changes[: max(1, len(self._changes) // 4)]
             del self._changes[: len(dropped)]
             self._floor = dropped[-1].version
-            self._dropped += len(dropped)
             self._bytes -= sum(len(each.raw) for each in dropped)
         self.wake()
 
@@ -62,17 +60,11 @@ class Journal:
         self.grown.set()
         self.grown = asyncio.Event()
 
-    def position(self, version: int, newest: int) -> int:
-        """Return where to read from for changes after version; raises Expired."""
-        if version < self._floor or version > newest:
+    def after(self, version: int, limit: int) -> list[Change]:
+        """Return the first changes after a version; raises Expired if some of them were dropped."""
+        if version < self._floor:
             raise Expired(f"too old resource version: {version} ({self._floor})")
-        return self._dropped + bisect_right(self._changes, version, key=lambda change: change.version)
-
-    def read(self, position: int, limit: int) -> list[Change]:
-        """Return the changes from a position on; raises Expired if some of them were dropped."""
-        start = position - self._dropped
-        if start < 0:
-            raise Expired(f"the watch fell behind: changes up to version {self._floor} were dropped")
+        start = bisect_right(self._changes, version, key=lambda change: change.version)
         return self._changes[start : start + limit]
 
 
@@ -130,35 +122,21 @@ class EmbeddedApiServer:
         return await self._read(operation, LIST_DEADLINE)
 
     async def watch(
-        self,
-        resource: Resource,
-        *,
-        resource_version: str,
-        namespace: str = "",
-        label_selector: str = "",
-        field_selector: str = "",
+        self, resource: Resource, *, resource_version: str, namespace: str = "", label_selector: str = ""
     ) -> AsyncIterator[WatchEvent]:
-        """Yield changes after resource_version, with bookmarks when nothing happens; ends when the store is closed.
+        """Yield changes after resource_version, with bookmarks when nothing happens; raises Expired.
 
-        An empty version, or "0", first gives all objects as ADDED. Raises Expired.
+        Ends when the store is closed.
         """
-        is_asked = selection(resource, namespace, label_selector, field_selector)
-        if resource_version in ("", "0"):
-            listed = await self.list(
-                resource, namespace=namespace, label_selector=label_selector, field_selector=field_selector
-            )
-            for obj in listed.items:
-                yield WatchEvent("ADDED", obj)
-            resource_version = listed.resource_version
-        if not (resource_version.isascii() and resource_version.isdecimal()):
+        is_asked = selection(resource, namespace, label_selector, "")
+        if not (resource_version.isascii() and resource_version.isdecimal()) or int(resource_version) > self._newest:
             raise Expired(f"invalid resource version: {resource_version[:50]!r}")
-        journal = self._journals[resource]
-        position = journal.position(int(resource_version), self._newest)
+        journal, seen = self._journals[resource], int(resource_version)
         while not self._closed:
             grown, reached = journal.grown, self._newest
-            changes = journal.read(position, _WATCH_CHUNK)
-            position += len(changes)
+            changes = journal.after(seen, _WATCH_CHUNK)
             for change in changes:
+                seen = change.version
                 if event := _event(is_asked, change):
                     yield event
             if changes:

@@ -113,9 +113,9 @@ class Transaction:
             (resource.plural,),
         )
         return [
-            object_key(resource, row[0], row[1])
-            for index, row in enumerate(rows)
-            if index >= keep or row[2] < modified_before
+            object_key(resource, name, namespace)
+            for place, (name, namespace, modified) in enumerate(rows)
+            if place >= keep or modified < modified_before
         ]
 
     def save_version(self) -> None:

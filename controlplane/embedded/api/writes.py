@@ -11,14 +11,13 @@ import secrets
 import time
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 
 from controlplane.app.ports import AlreadyExists, Conflict, NotFound, Rejected
 from controlplane.cluster import fields
 from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, EVENTS, PODS, Json, PatchType, Resource
+from controlplane.cluster.events import timestamp
 from controlplane.embedded.api.patch import merge, strategic
 from controlplane.embedded.api.resources import (
     SERVER_METADATA,
@@ -36,34 +35,37 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 MAX_EVENTS = 1000
 EVENT_SECONDS = 3600
 _NAME_ATTEMPTS = 8
-_SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 DEFAULT_GRACE_SECONDS = 30
 
 _NOT_FROM_CREATORS = {*SERVER_METADATA, "managedFields"} - {"name", "namespace", "generateName"}
 _WITH_GENERATION = WORKLOADS | {PODS}
 
 _POD: Json = {
-    "restartPolicy": "Always",
-    "terminationGracePeriodSeconds": DEFAULT_GRACE_SECONDS,
-    "schedulerName": "default-scheduler",
+    "spec": {
+        "restartPolicy": "Always",
+        "terminationGracePeriodSeconds": DEFAULT_GRACE_SECONDS,
+        "schedulerName": "default-scheduler",
+    }
 }
-_TEMPLATE: Json = {"spec": _POD}
+_DEPLOYMENT: Json = {
+    "replicas": 1,
+    "progressDeadlineSeconds": 600,
+    "revisionHistoryLimit": 10,
+    "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}},
+    "template": _POD,
+}
+_DAEMON_SET: Json = {
+    "revisionHistoryLimit": 10,
+    "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+    "template": _POD,
+}
 _DEFAULTS: Mapping[Resource, Json] = {
     PODS: _POD,
-    DEPLOYMENTS: {
-        "replicas": 1,
-        "progressDeadlineSeconds": 600,
-        "revisionHistoryLimit": 10,
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}},
-        "template": _TEMPLATE,
-    },
-    DAEMON_SETS: {
-        "revisionHistoryLimit": 10,
-        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
-        "template": _TEMPLATE,
-    },
+    DEPLOYMENTS: {"spec": _DEPLOYMENT},
+    DAEMON_SETS: {"spec": _DAEMON_SET},
 }
-"""What the API fills into specs; a rolling update only where that is the strategy."""
+"""What the API fills in; a rolling update only where that is the strategy."""
 
 
 def read(transaction: Transaction, key: ObjectKey) -> Json:
@@ -121,15 +123,14 @@ def bind(transaction: Transaction, key: ObjectKey, uid: str, node_name: str) -> 
     metadata = before["metadata"]
     if metadata["uid"] != uid or "deletionTimestamp" in metadata or before["spec"].get("nodeName"):
         raise Conflict(f'Operation cannot be fulfilled on pods/binding "{key.name}": it is bound, deleted or another')
-    condition = {
-        "type": "PodScheduled",
-        "status": "True",
-        "reason": None,
-        "message": None,
-        "lastTransitionTime": timestamp(time.time()),
-    }
-    bound = strategic(before, {"spec": {"nodeName": node_name}, "status": {"conditions": [condition]}})
-    return transaction.replace(key, before, bound)
+    status = {"conditions": [pod_scheduled("True", None, None)]}
+    return transaction.replace(key, before, strategic(before, {"spec": {"nodeName": node_name}, "status": status}))
+
+
+def pod_scheduled(status: str, reason: str | None, message: str | None) -> Json:
+    """Return the condition of a Pod by which its scheduler says whether it has a Node."""
+    since = timestamp(time.time())
+    return {"type": "PodScheduled", "status": status, "reason": reason, "message": message, "lastTransitionTime": since}
 
 
 def apply(transaction: Transaction, manifest: Json, dry_run: bool) -> tuple[Json, str]:
@@ -155,7 +156,8 @@ def apply(transaction: Transaction, manifest: Json, dry_run: bool) -> tuple[Json
     _check_preconditions(key, before, {**metadata, "namespace": new["metadata"].get("namespace")})
     asked = {name: value for name, value in metadata.items() if name not in ("uid", "resourceVersion")}
     modified["metadata"] = {**asked, "annotations": annotations}
-    after = _checked(key, before, merge(before, modified, former=_last_applied(before)))
+    former = fields.parsed(fields.text(fields.mapping(before, "metadata", "annotations"), LAST_APPLIED))
+    after = _checked(key, before, merge(before, modified, former=former))
     if not dry_run:
         after = _store(transaction, key, before, after)
     return after, "unchanged" if after == before else "configured"
@@ -178,7 +180,7 @@ def _isolated(obj: Json) -> Json:
 def _prepared(resource: Resource, obj: Json, namespace: str) -> tuple[ObjectKey, Json]:
     new = _newborn(resource, obj, namespace)
     validate(resource, new)
-    _set_defaults(resource, new)
+    _fill(new, _DEFAULTS.get(resource, {}))
     return key_of(resource, new), new
 
 
@@ -195,11 +197,14 @@ def _check_preconditions(key: ObjectKey, before: Json, given: Json) -> None:
 
 
 def _checked(key: ObjectKey, before: Json, wanted: Json, *, status: bool = False) -> Json:
-    after = _changed(key.resource, before, wanted, status=status)
-    if not status:
-        validate(key.resource, after)
-        validate_change(key.resource, before, after)
-        _set_defaults(key.resource, after)
+    if status:
+        if not isinstance(wanted.get("status", {}), dict):
+            raise Rejected("status: Invalid value: must be an object")
+        return {**before, "status": wanted.get("status", {})}
+    after = _changed(key.resource, before, wanted)
+    validate(key.resource, after)
+    validate_change(key.resource, before, after)
+    _fill(after, _DEFAULTS.get(key.resource, {}))
     return after
 
 
@@ -223,19 +228,6 @@ def _scale(obj: Json) -> Json:
     }
 
 
-def _last_applied(before: Json) -> Any:
-    text = (before["metadata"].get("annotations") or {}).get(LAST_APPLIED)
-    try:
-        return orjson.loads(text) if text else {}
-    except orjson.JSONDecodeError:
-        return {}
-
-
-def timestamp(seconds: float) -> str:
-    """Return seconds since the epoch as RFC 3339 text, to the second, as the API has it."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _newborn(resource: Resource, obj: Json, namespace: str) -> Json:
     """Return a new object as it is to be stored, not yet validated; raises Rejected for contradictions."""
     given = _given_metadata(obj)
@@ -252,7 +244,7 @@ def _newborn(resource: Resource, obj: Json, namespace: str) -> Json:
         metadata["namespace"] = own or namespace or "default"
     prefix = metadata.get("generateName")
     if not metadata.get("name") and isinstance(prefix, str) and prefix:
-        metadata["name"] = prefix[:58] + "".join(secrets.choice(_SUFFIX_ALPHABET) for _ in range(5))
+        metadata["name"] = prefix[:58] + "".join(secrets.choice(NAME_ALPHABET) for _ in range(5))
     metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": timestamp(time.time())}
     if resource in _WITH_GENERATION:
         metadata["generation"] = 1
@@ -272,13 +264,8 @@ def _given_metadata(obj: Json) -> Json:
     return metadata or {}
 
 
-def _set_defaults(resource: Resource, obj: Json) -> None:
-    """Fill in what the API fills in, for a validated object."""
-    if resource in _DEFAULTS:
-        _fill(obj["spec"], _DEFAULTS[resource])
-
-
 def _fill(obj: Json, defaults: Json) -> None:
+    """Fill defaults into a validated object."""
     for key, value in defaults.items():
         if key == "rollingUpdate" and obj["type"] != "RollingUpdate":
             continue
@@ -290,12 +277,8 @@ def _fill(obj: Json, defaults: Json) -> None:
             obj[key] = value
 
 
-def _changed(resource: Resource, before: Json, wanted: Json, *, status: bool) -> Json:
-    """Return before after a write of wanted to the object, or to its status; raises Rejected for contradictions."""
-    if status:
-        if not isinstance(wanted.get("status", {}), dict):
-            raise Rejected("status: Invalid value: must be an object")
-        return {**before, "status": wanted.get("status", {})}
+def _changed(resource: Resource, before: Json, wanted: Json) -> Json:
+    """Return before after a write of wanted to it, not yet validated; raises Rejected for contradictions."""
     result = dict(wanted)
     if resource in WITH_STATUS:
         result["status"] = before.get("status", {})

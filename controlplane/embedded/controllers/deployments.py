@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from datetime import datetime
 from typing import TypeAlias
 
+from controlplane.app.clock import parse_time
 from controlplane.cluster import fields
 from controlplane.cluster.api import Json
+from controlplane.cluster.events import timestamp
 from controlplane.embedded.api.resources import ObjectKey
 from controlplane.embedded.api.store import EmbeddedApiServer
-from controlplane.embedded.api.writes import timestamp
 from controlplane.embedded.controllers import replicas
 from controlplane.embedded.controllers.mirror import Mirror, PodView, condition
 
@@ -88,7 +88,7 @@ def deployment_status(deployment: Json, pods: replicas.Counts, updated: int, now
     found = {
         "replicas": len(pods.active),
         "updatedReplicas": updated,
-        "readyReplicas": pods.ready,
+        "readyReplicas": sum(pod.ready for pod in pods.active),
         "availableReplicas": pods.available,
         "unavailableReplicas": max(0, wanted - pods.available),
     }
@@ -121,7 +121,8 @@ def _progress(deployment: Json, found: dict[str, int], now: float) -> tuple[Json
         message = f'Deployment "{name}" is progressing.'
         fresh = _condition(before, "Progressing", "True", "ReplicaSetUpdated", message, now)
         return {**fresh, "lastUpdateTime": timestamp(now)}, deadline
-    left = _seconds(former.get("lastUpdateTime"), now) + deadline - now
+    since = parse_time(fields.text(former, "lastUpdateTime"))
+    left = deadline if since is None else since + deadline - now
     if former.get("reason") == "NewReplicaSetAvailable" or left > 0:
         # A finished rollout that lost replicas stays finished: the condition Available reports it.
         return former, max(left, 1.0) if left > 0 else None
@@ -143,10 +144,3 @@ def _condition(before: Json, type_: str, value: str, reason: str, message: str, 
         "lastUpdateTime": timestamp(now),
         "lastTransitionTime": since or timestamp(now),
     }
-
-
-def _seconds(text: object, default: float) -> float:
-    try:
-        return datetime.fromisoformat(str(text)).timestamp()
-    except ValueError:
-        return default

@@ -16,13 +16,8 @@ from controlplane.domain.workloads.placement import cordoned, matches, selects, 
 from controlplane.embedded.api.resources import ObjectKey
 from controlplane.embedded.controllers.mirror import PodTerm, PodView, Rules, capacity, is_ready
 
-UNSCHEDULABLE = "node(s) were unschedulable"
-NOT_READY = "node(s) were not ready"
-AFFINITY = "node(s) didn't match Pod's node affinity/selector"
-FULL = "Too many pods"
-NEAR = "node(s) didn't match pod affinity rules"
-APART = "node(s) didn't match pod anti-affinity rules"
-APART_OF_OTHERS = "node(s) didn't satisfy existing pods anti-affinity rules"
+_APART = "node(s) didn't match pod anti-affinity rules"
+_APART_OF_OTHERS = "node(s) didn't satisfy existing pods anti-affinity rules"
 
 
 class NodeChoice:
@@ -54,7 +49,7 @@ class NodeChoice:
             return siblings[node.name], len(self._pods[node.name])
 
         for node in sorted(candidates, key=rank):  # stable, and they are in the order of their names
-            reason = FULL if len(self._pods[node.name]) >= capacity(node) else self._refuse(pod, node)
+            reason = self._refuse(pod, node)
             if not reason:
                 return node.name, ""
             refused[reason] += 1
@@ -73,22 +68,24 @@ class NodeChoice:
         return self._fit[rules]
 
     def _refuse(self, pod: PodView, node: Node) -> str:
-        """Return why the Pod cannot be beside those on or around the Node; empty if it can."""
+        """Return why the Node has no place for a Pod beside those on and around it; empty if it has."""
+        if len(self._pods[node.name]) >= capacity(node):
+            return "Too many pods"
         for term in pod.rules.near:
             beside = node.labels.get(term.topology_key) is not None and (
                 any(_concerns(term, other) for other in self._around(node, term.topology_key))
                 or (_concerns(term, pod) and self._is_first(term))
             )
             if not beside:
-                return NEAR
+                return "node(s) didn't match pod affinity rules"
         for term in pod.rules.apart:
             if any(_concerns(term, other) for other in self._around(node, term.topology_key)):
-                return APART
+                return _APART
         for key in self._apart_keys:
             for other in self._around(node, key):
                 for term in other.rules.apart:
                     if term.topology_key == key and _concerns(term, pod):
-                        return APART if term in pod.rules.apart else APART_OF_OTHERS
+                        return _APART if term in pod.rules.apart else _APART_OF_OTHERS
         return ""
 
     def _around(self, node: Node, key: str) -> Iterator[PodView]:
@@ -123,11 +120,11 @@ def unfit(rules: Rules, node: Node) -> str:
     if isinstance(rules.node, NotUnderstood):
         return f"node(s) for which Pod's {rules.node.what} is not understood"
     if cordoned(rules.node, node):
-        return UNSCHEDULABLE
+        return "node(s) were unschedulable"
     if not is_ready(node):
-        return NOT_READY
+        return "node(s) were not ready"
     if not selects(rules.node, node):
-        return AFFINITY
+        return "node(s) didn't match Pod's node affinity/selector"
     if taint := untolerated(rules.node, node.taints):
         value = f"{taint.key}: {taint.value}" if taint.value else f"{taint.key}: "
         return f"node(s) had untolerated taint {{{value}}}"

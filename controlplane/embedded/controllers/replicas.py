@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import orjson
 
+from controlplane.app.clock import parse_time
 from controlplane.app.ports import Conflict, NotFound
 from controlplane.cluster import fields
 from controlplane.cluster.api import PODS, Json
@@ -20,13 +20,13 @@ from controlplane.embedded.api import writes
 from controlplane.embedded.api.resources import ObjectKey
 from controlplane.embedded.api.store import EmbeddedApiServer
 from controlplane.embedded.api.transaction import Transaction
+from controlplane.embedded.api.writes import NAME_ALPHABET
 from controlplane.embedded.controllers.mirror import Mirror, PodView
 
 TEMPLATE_HASH = "pod-template-hash"
 """The label of a Deployment's Pods by which those of its current template are known."""
 BURST = 500
 """Pods created, deleted or bound in one pass; the next pass goes on."""
-_HASH_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _PHASE_RANK = {"Pending": 0, "Unknown": 1, "Running": 2}
 
 
@@ -36,11 +36,6 @@ class Counts:
 
     active: tuple[PodView, ...]
     available_in: Mapping[str, float]
-
-    @property
-    def ready(self) -> int:
-        """How many are Ready."""
-        return sum(pod.ready for pod in self.active)
 
     @property
     def available(self) -> int:
@@ -65,16 +60,14 @@ def counts(pods: Iterable[PodView], workload: Json) -> Counts:
 
 
 def _available_in(pod: PodView, minimum: int, now: float) -> float:
-    try:
-        return max(0.0, datetime.fromisoformat(pod.ready_since).timestamp() + minimum - now) if minimum else 0.0
-    except ValueError:
-        return 0.0
+    since = parse_time(pod.ready_since)
+    return max(0.0, since + minimum - now) if minimum and since is not None else 0.0
 
 
 def template_hash(template: Json) -> str:
     """Return the label value by which revisions of a Pod template differ."""
     digest = hashlib.sha256(orjson.dumps(template, option=orjson.OPT_SORT_KEYS)).digest()
-    return "".join(_HASH_ALPHABET[byte % len(_HASH_ALPHABET)] for byte in digest[:10])
+    return "".join(NAME_ALPHABET[byte % len(NAME_ALPHABET)] for byte in digest[:10])
 
 
 def bounds(strategy: Json, replicas: int) -> tuple[int, int]:

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 
 from controlplane.app.ports import Conflict, NotFound, Rejected
-from controlplane.cluster.api import DEPLOYMENTS, EVENTS, PODS, Json, PatchType
-from controlplane.domain.objects import Node, SchedulingRules
+from controlplane.cluster import events
+from controlplane.cluster.api import DEPLOYMENTS, EVENTS, PODS, PatchType
+from controlplane.domain.objects import ClusterEvent, Node, SchedulingRules
 from controlplane.domain.workloads.placement import EXPELLING, untolerated
 from controlplane.embedded.api import writes
 from controlplane.embedded.api.resources import ObjectKey
 from controlplane.embedded.api.store import EmbeddedApiServer
 from controlplane.embedded.api.transaction import Transaction
-from controlplane.embedded.api.writes import timestamp
 from controlplane.embedded.controllers.mirror import Mirror, PodView, Rules
 from controlplane.embedded.controllers.nodechoice import NodeChoice
 from controlplane.embedded.controllers.replicas import BURST, TEMPLATE_HASH, template_hash
@@ -68,33 +67,16 @@ def _write(transaction: Transaction, found: list[tuple[PodView, str, str]]) -> N
                 message = f"Successfully assigned {pod.key.namespace}/{pod.key.name} to {node}"
                 _record(transaction, pod, "Normal", "Scheduled", message)
             else:
-                condition = {
-                    "type": "PodScheduled",
-                    "status": "False",
-                    "reason": "Unschedulable",
-                    "message": why_not,
-                    "lastTransitionTime": timestamp(time.time()),
-                }
-                patch: Json = {"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}}
+                condition = writes.pod_scheduled("False", "Unschedulable", why_not)
+                patch = {"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}}
                 writes.patch(transaction, pod.key, patch, PatchType.STRATEGIC, "status")
                 _record(transaction, pod, "Warning", "FailedScheduling", why_not)
 
 
 def _record(transaction: Transaction, pod: PodView, type_: str, reason: str, message: str) -> None:
-    now = timestamp(time.time())
-    involved = {"apiVersion": "v1", "kind": "Pod", "namespace": pod.key.namespace, "name": pod.key.name, "uid": pod.uid}
-    event: Json = {
-        "metadata": {"name": f"{pod.key.name[:230]}.{uuid.uuid4().hex[:16]}"},
-        "involvedObject": involved,
-        "type": type_,
-        "reason": reason,
-        "message": message[:1024],
-        "source": {"component": "default-scheduler"},
-        "firstTimestamp": now,
-        "lastTimestamp": now,
-        "count": 1,
-    }
-    writes.create(transaction, EVENTS, event, pod.key.namespace)
+    event = ClusterEvent("Pod", pod.key.namespace, pod.key.name, pod.uid, type_, reason, message)
+    obj = events.manifest(event, events.timestamp(time.time()), "default-scheduler")
+    writes.create(transaction, EVENTS, obj, pod.key.namespace)
 
 
 def misplaced(pod: PodView, nodes: Mapping[str, Node]) -> bool:

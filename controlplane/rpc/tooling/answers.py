@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from google.protobuf.message import Message
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from controlplane.app.tooling.refusals import Refusal
+from controlplane.app.tooling.refusals import RequestError
 from controlplane.rpc.refusals import Busy, Ending
 
 KEPT = 1000
@@ -24,17 +24,9 @@ MOST_UNDER_WAY = 200
 """Mutations that are under way at once; more are refused."""
 
 T = TypeVar("T", bound=Message)
-
-
-class Mutation(Protocol):
-    """A request that changes something."""
-
-    @property
-    def request_id(self) -> str:
-        """What the client chose for it."""
-
-    def SerializeToString(self, *, deterministic: bool = ...) -> bytes:
-        """Return its bytes."""
+Mutation: TypeAlias = (
+    pb.InstallModuleRequest | pb.UninstallModuleRequest | pb.ApplyManifestRequest | pb.DeleteManifestRequest
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +41,7 @@ class Answers:
     """The answers given last, by request id. One that reports a failure is forgotten: it may be tried again."""
 
     def __init__(self) -> None:
-        self._given: OrderedDict[str, _Given] = OrderedDict()
+        self._given: dict[str, _Given] = {}
         self._under_way: set[asyncio.Task[Any]] = set()
 
     async def once(
@@ -62,18 +54,18 @@ class Answers:
     ) -> T:
         """Do the work unless this request was done or is under way; return its answer.
 
-        An answer that is not final is forgotten. Raises Refusal, Busy, what work raised, and Ending where the replica
-        ended first.
+        An answer that is not final is forgotten. Raises RequestError, Busy, what work raised, and Ending where the
+        replica ended first.
         """
         if not request.request_id or len(request.request_id) > 128:
-            raise Refusal("request_id is needed, at most 128 characters", "request_id")
+            raise RequestError("request_id is needed, at most 128 characters", "request_id")
         key = f"{what}/{request.request_id}"
         digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
         given = self._given.get(key)
         if given is None:
             given = self._begin(key, digest, work, final)
         elif given.digest != digest:
-            raise Refusal(
+            raise RequestError(
                 f"request_id {request.request_id!r} was used for another request: choose a new one for each",
                 "request_id",
             )
@@ -106,13 +98,10 @@ class Answers:
                 del self._given[key]
 
         task.add_done_callback(ended)
-        self._forget_oldest()
+        done = [key for key, given in self._given.items() if given.task.done()]
+        for oldest in done[: max(len(self._given) - KEPT, 0)]:
+            del self._given[oldest]
         return given
-
-    def _forget_oldest(self) -> None:
-        surplus = len(self._given) - KEPT
-        for key in [key for key, given in self._given.items() if given.task.done()][: max(surplus, 0)]:
-            del self._given[key]
 
     async def finish(self, within: float) -> None:
         """Let what is under way end within so many seconds, then cancel it; nothing of it runs any more after that."""

@@ -11,7 +11,7 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from controlplane.app.events import Happening
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.roster import Roster
-from controlplane.app.tooling.installs import Change
+from controlplane.app.tooling.installs import PodChange
 from controlplane.app.tooling.shards import ReplicaItem, Shard
 from controlplane.domain import contract
 from controlplane.domain.base.history import Operation
@@ -26,16 +26,7 @@ from controlplane.domain.workloads.rollout import Rollout, why
 
 MOST_TROUBLES = 20
 
-_STATES = {
-    Phase.DISCOVERED: pb.V_NODE_STATE_DISCOVERED,
-    Phase.CLAIMED: pb.V_NODE_STATE_CLAIMED,
-    Phase.READY: pb.V_NODE_STATE_READY,
-    Phase.UNREACHABLE: pb.V_NODE_STATE_UNREACHABLE,
-    Phase.DEAD: pb.V_NODE_STATE_DEAD,
-}
-
-
-_OUTCOMES = {Effect.ASK: "undecided"}
+_STATES = {phase: pb.VNodeState.Value(f"V_NODE_STATE_{phase.name}") for phase in Phase}
 
 
 def last_seen(base: Base) -> Timestamp | None:
@@ -171,7 +162,7 @@ def replica(item: ReplicaItem) -> pb.Replica:
 def shard(item: Shard) -> pb.Shard:
     """Write a VNode with its owner."""
     return pb.Shard(
-        vnode=item.vnode,
+        vnode=item.lease.name,
         base=item.base,
         owner=item.lease.holder,
         state=item.state,
@@ -200,9 +191,9 @@ def event(happening: Happening) -> pb.Event:
     """Write an event."""
     return pb.Event(
         time=_timestamp(happening.wall),
-        type=happening.type,
-        reason=happening.reason,
-        message=happening.message,
+        type=happening.remark.type,
+        reason=happening.remark.reason,
+        message=happening.remark.message,
         vnode=happening.vnode,
         module=happening.module,
         pod=happening.pod,
@@ -217,7 +208,7 @@ def past(vnode: str, operation: Operation) -> pb.PastOperation:
         version=operation.key.version,
         verb=operation.verb.value,
         time=_timestamp(operation.wall),
-        outcome=_OUTCOMES.get(operation.effect, operation.effect.value),
+        outcome="undecided" if operation.effect is Effect.ASK else operation.effect.value,
         reason=operation.reason,
         message=operation.message,
     )
@@ -243,7 +234,7 @@ def rollout(found: Rollout, unreachable: Sequence[str] = ()) -> pb.GetRolloutRes
     )
 
 
-def operation(change: Change) -> pb.ModuleOperation:
+def operation(change: PodChange) -> pb.ModuleOperation:
     """Write what was done to one Pod."""
     return pb.ModuleOperation(
         vnode=change.vnode,

@@ -11,17 +11,15 @@ from dataclasses import dataclass, field
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.events import KEPT, Happening, Recorder
+from controlplane.rpc.refusals import TooSlow
 from controlplane.rpc.tooling import codec
+from service.limits import Recent
 
 WAITING = 5000
 """Events that wait for one reader."""
 
 FOLLOWED = 8
 """Replicas whose events are kept: those that are gone too, as one may come back and send them again."""
-
-
-class TooSlow(Exception):
-    """Events came faster than they were read."""
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +62,7 @@ class Events:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._theirs: dict[str, _Followed] = {}
+        self._theirs: Recent[str, _Followed] = Recent(FOLLOWED)
         self._readers: set[Reader] = set()
         recorder.subscribe(self._happened)
 
@@ -72,10 +70,7 @@ class Events:
         """Take an event of another replica, unless it is known."""
         followed = self._theirs.get(replica)
         if followed is None or followed.instance != instance:
-            self._theirs.pop(replica, None)
             followed = self._theirs[replica] = _Followed(instance)
-            if len(self._theirs) > FOLLOWED:
-                del self._theirs[next(iter(self._theirs))]
         if number > followed.number:
             followed.number = number
             followed.kept.append(event)

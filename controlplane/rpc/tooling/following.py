@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
-from typing import Any
+from dataclasses import dataclass, field
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from grpc import aio
 from koupleless.replica.v1 import replica_pb2 as rpb
 from koupleless.replica.v1 import replica_pb2_grpc
 
@@ -16,42 +15,34 @@ from controlplane.app.changes import Subscription
 from controlplane.app.events import Recorder
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.roster import Roster
-from controlplane.rpc.refusals import Ending, refusing
+from controlplane.rpc.refusals import Context, Ending, refusing
 from controlplane.rpc.tooling import codec
 from controlplane.rpc.tooling.index import GATHER, Entry, Index
 
-Context = aio.ServicerContext[Any, Any]
 
-
+@dataclass(eq=False)
 class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
     """Serves the other replicas; instance is random for each start of this process."""
 
-    def __init__(
-        self, index: Index, roster: Roster, recorder: Recorder, gateways: GatewayDirectory, *, instance: str
-    ) -> None:
-        self._index = index
-        self._roster = roster
-        self._recorder = recorder
-        self._gateways = gateways
-        self._instance = instance
-        self._open: set[Subscription[str]] = set()
-        self._ending = False
+    index: Index
+    roster: Roster
+    recorder: Recorder
+    gateways: GatewayDirectory
+    instance: str
+    _ending: bool = field(default=False, init=False)
 
     def end(self) -> None:
         """End all streams: that bases are let go of from now on is no news of them."""
         self._ending = True
-        for names in self._open:
-            names.nudge()
+        self.index.changed.nudge()
 
     async def Follow(
         self, request_iterator: AsyncIterator[rpb.FollowRequest], context: Context
     ) -> AsyncIterator[rpb.FollowResponse]:
         """Send what this replica owns, then each change."""
         async with refusing(context), AsyncExitStack() as stack:
-            names = stack.enter_context(self._index.watched())
-            stack.callback(self._recorder.subscribe(lambda _happening: names.nudge()))
-            self._open.add(names)
-            stack.callback(self._open.discard, names)
+            names = stack.enter_context(self.index.watched())
+            stack.callback(self.recorder.subscribe(lambda _happening: names.nudge()))
             wanted = _Wanted()
             reading = asyncio.create_task(wanted.read(request_iterator, names), name="follow-requests")
             stack.callback(reading.cancel)
@@ -62,12 +53,12 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
     async def _messages(self, names: Subscription[str], wanted: _Wanted) -> AsyncGenerator[rpb.FollowResponse, None]:
         sent: dict[str, Entry] = {}
         number, answered = 0, 0
-        changed = set(self._index.names())
+        changed = set(self.index.names())
         while not wanted.over:
             sync = wanted.sync
-            self._index.entries()
+            self.index.entries()
             for name in changed | names.take():
-                entry = self._index.owned(name)
+                entry = self.index.owned(name)
                 if entry is not None and entry is not sent.get(name):
                     sent[name] = entry
                     owned = rpb.OwnedVNode(vnode=entry.vnode, modules=entry.modules, operations=entry.operations)
@@ -76,13 +67,11 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
                     yield rpb.FollowResponse(gone=name)
                 if self._ending:
                     raise Ending
-            for happening in self._recorder.recent():
+            for happening in self.recorder.recent():
                 if happening.number > number:
                     number = happening.number
                     event = codec.event(happening)
-                    yield rpb.FollowResponse(
-                        event=rpb.ReplicaEvent(number=number, instance=self._instance, event=event)
-                    )
+                    yield rpb.FollowResponse(event=rpb.ReplicaEvent(number=number, instance=self.instance, event=event))
             if sync > answered:
                 answered = sync
                 yield rpb.FollowResponse(synced=self._synced(sync, sent))
@@ -94,12 +83,12 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
                 raise Ending
 
     def _synced(self, sync: int, sent: dict[str, Entry]) -> rpb.Synced:
-        seen: dict[str, Timestamp] = {}
-        for base in self._roster.bases():
-            at = codec.last_seen(base) if base.vnode in sent else None
-            if at is not None:
-                seen[base.vnode] = at
-        return rpb.Synced(number=sync, last_seen=seen, gateways=codec.gateways(self._gateways, self._roster))
+        seen: dict[str, Timestamp] = {
+            base.vnode: at
+            for base in self.roster.bases()
+            if base.vnode in sent and (at := codec.last_seen(base)) is not None
+        }
+        return rpb.Synced(number=sync, last_seen=seen, gateways=codec.gateways(self.gateways, self.roster))
 
 
 class _Wanted:

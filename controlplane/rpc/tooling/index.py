@@ -95,15 +95,14 @@ class Index:
 
     def lively(self, entry: Entry) -> pb.VNode:
         """Return a VNode with when it was last seen, which changes too often to be part of its entry."""
-        message, name = pb.VNode(), entry.vnode.name
-        message.CopyFrom(entry.vnode)
+        name = entry.vnode.name
         base = self._vnodes.base(name)
         if base is not None:
             at = codec.last_seen(base)
         else:
             at = next((seen[name] for seen in self._seen.values() if name in seen), None)
-        if at is not None:
-            message.last_seen.CopyFrom(at)
+        message = pb.VNode(last_seen=at)
+        message.MergeFrom(entry.vnode)
         return message
 
     @contextmanager

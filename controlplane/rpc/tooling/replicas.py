@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import structlog
@@ -121,11 +121,9 @@ class ReplicaLink:
                 self.fail("what it sends cannot be used; the log says why")
             failures = 1 if self._synced > before else failures + 1
             self._asked.clear()
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(REOPEN.delay(failures, random.random())):  # noqa: S311 - jitter
                     await self._asked.wait()
-            except TimeoutError:
-                pass
 
     async def _read(self, stub: ReplicaServiceAsyncStub) -> NoReturn:
         """Read one stream to its end. Raises _Broken."""
@@ -155,8 +153,6 @@ class ReplicaLink:
                             complete = True
                             self._index.replace(name, fresh)
                         self._take(message.synced)
-                    case _:
-                        pass
         except aio.AioRpcError as error:
             raise _Broken(f"{error.code().name}: {plain(error.details() or '')[:200]}") from None
         except asyncio.CancelledError:
@@ -261,11 +257,9 @@ class ReplicaLinks:
             while True:
                 self._look.clear()
                 self._reconcile()
-                try:
+                with suppress(TimeoutError):
                     async with asyncio.timeout(IDLE / 4):
                         await self._look.wait()
-                except TimeoutError:
-                    pass
         raise AssertionError("links are followed until cancelled")
 
     def _reconcile(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.ports import Cluster, ObjectName
-from controlplane.app.tooling.refusals import Missing, Refusal
+from controlplane.app.tooling.refusals import Missing, RequestError
 from controlplane.domain.workloads.rollout import Part, Place, Rollout, of_module, of_workload
 from controlplane.rpc.tooling.index import Entry, Index
 from controlplane.rpc.tooling.replicas import ReplicaLinks
@@ -25,11 +25,11 @@ class Rollouts:
     links: ReplicaLinks
 
     async def workload(self, name: ObjectName) -> Rollout:
-        """Return how far a Deployment or DaemonSet is. Raises Refusal, ClusterError (NotFound)."""
+        """Return how far a Deployment or DaemonSet is. Raises RequestError, ClusterError (NotFound)."""
         if name.kind not in KINDS:
-            raise Refusal(f"only a {' or '.join(KINDS)} has a rollout, not a {name.kind}", "workload.kind")
+            raise RequestError(f"only a {' or '.join(KINDS)} has a rollout, not a {name.kind}", "workload.kind")
         if not name.name:
-            raise Refusal("a name is needed", "workload.name")
+            raise RequestError("a name is needed", "workload.name")
         workload = await self.cluster.workload(name.kind, name.namespace or "default", name.name)
         return of_workload(workload, self.cluster.pods.all())
 
@@ -38,11 +38,11 @@ class Rollouts:
     ) -> tuple[Rollout, tuple[str, ...]]:
         """Return how far a module is on targets, or where Pods ask for it; any version when none is given.
 
-        Also returns which replicas could not be asked, where only they know. Raises Refusal, Missing when nothing asks
-        for it.
+        Also returns which replicas could not be asked, where only they know. Raises RequestError, Missing when nothing
+        asks for it.
         """
         if not name:
-            raise Refusal("a name is needed", "module.name")
+            raise RequestError("a name is needed", "module.name")
         await self.links.sync(within)
         entries = self.index.entries()
         if targets is None:

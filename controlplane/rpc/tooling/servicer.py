@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from dataclasses import dataclass, field
 
-import grpc
-from grpc import aio
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.modulecontroller.v1 import module_controller_pb2_grpc
 
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Manifests, ObjectName
 from controlplane.app.tooling.installs import Installs, Result
-from controlplane.app.tooling.refusals import Refusal
+from controlplane.app.tooling.refusals import RequestError
 from controlplane.app.tooling.shards import Shards
 from controlplane.app.tooling.vnodes import VNodes
 from controlplane.app.workloads.baselines import Baselines
@@ -26,16 +24,13 @@ from controlplane.domain.facts import BaselineQuery
 from controlplane.domain.identity import InvalidName, ModuleKey, VNodeName, parse_base_id
 from controlplane.domain.objects import Container
 from controlplane.domain.workloads.placement import parse_selector
-from controlplane.rpc.refusals import Ending, refuse, refusing
+from controlplane.rpc.refusals import Context, Ending, NotEmbedded, refusing
 from controlplane.rpc.tooling import codec
 from controlplane.rpc.tooling.answers import Answers
-from controlplane.rpc.tooling.events import TooSlow
 from controlplane.rpc.tooling.reads import Reads, page
 from controlplane.rpc.tooling.replicas import SYNC_WITHIN
 from controlplane.rpc.tooling.rollouts import Rollouts
 from controlplane.rpc.tooling.watches import Watches
-
-Context = aio.ServicerContext[Any, Any]
 
 LONGEST_CHANGE = 300.0
 """Seconds that a mutation may take whose caller sets no deadline."""
@@ -44,38 +39,26 @@ TO_ANSWER = 1.0
 """Seconds of a call's deadline, but at most a fifth of it, that are kept for the answer to travel."""
 
 
+@dataclass(eq=False, kw_only=True)
 class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer):
     """Serves the tooling API."""
 
-    def __init__(
-        self,
-        *,
-        vnodes: VNodes,
-        installs: Installs,
-        rollouts: Rollouts,
-        baselines: Baselines,
-        reads: Reads,
-        watches: Watches,
-        policy: Policy,
-        shards: Shards,
-        manifests: Manifests | None,
-    ) -> None:
-        self._vnodes = vnodes
-        self._installs = installs
-        self._rollouts = rollouts
-        self._baselines = baselines
-        self._reads = reads
-        self._watches = watches
-        self._policy = policy
-        self._manifests = manifests
-        self._shards = shards
-        self._answers = Answers()
-        self._ending = False
+    vnodes: VNodes
+    installs: Installs
+    rollouts: Rollouts
+    baselines: Baselines
+    reads: Reads
+    watches: Watches
+    policy: Policy
+    shards: Shards
+    manifests: Manifests | None
+    _answers: Answers = field(default_factory=Answers, init=False)
+    _ending: bool = field(default=False, init=False)
 
     def end(self) -> None:
         """Answer no more calls, and end the watches: the replica ends."""
         self._ending = True
-        self._watches.end()
+        self.watches.end()
 
     async def finish(self, within: float) -> None:
         """Let mutations that are under way end within so many seconds, then cut them short."""
@@ -99,70 +82,70 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
     async def ListVNodes(self, request: pb.ListVNodesRequest, context: Context) -> pb.ListVNodesResponse:
         """List VNodes by name."""
         async with self._answering(context):
-            return await self._reads.vnodes(request, time_for_others(context))
+            return await self.reads.vnodes(request, time_for_others(context))
 
     async def GetVNode(self, request: pb.GetVNodeRequest, context: Context) -> pb.GetVNodeResponse:
         """Get one VNode with its modules and recent events."""
         async with self._answering(context):
-            return await self._reads.vnode(request, time_for_others(context))
+            return await self.reads.vnode(request, time_for_others(context))
 
     async def ListModules(self, request: pb.ListModulesRequest, context: Context) -> pb.ListModulesResponse:
         """List modules by VNode, name and version."""
         async with self._answering(context):
-            return await self._reads.modules(request, time_for_others(context))
+            return await self.reads.modules(request, time_for_others(context))
 
     async def ListOperations(self, request: pb.ListOperationsRequest, context: Context) -> pb.ListOperationsResponse:
         """List the last operations on modules by VNode and time."""
         async with self._answering(context):
-            return await self._reads.operations(request, time_for_others(context))
+            return await self.reads.operations(request, time_for_others(context))
 
     async def ListGateways(self, request: pb.ListGatewaysRequest, context: Context) -> pb.ListGatewaysResponse:
         """List the connected gateways by id."""
         async with self._answering(context):
-            return await self._reads.gateways(time_for_others(context))
+            return await self.reads.gateways(time_for_others(context))
 
     async def GetRollout(self, request: pb.GetRolloutRequest, context: Context) -> pb.GetRolloutResponse:
-        """Tell how far the rollout of a workload or module is."""
+        """Say how far the rollout of a workload or module is."""
         async with self._answering(context):
             match request.WhichOneof("subject"):
                 case "workload":
-                    return codec.rollout(await self._rollouts.workload(_name(request.workload)))
+                    return codec.rollout(await self.rollouts.workload(_name(request.workload)))
                 case "module":
                     module = request.module
                     targets = self._targets(module.target) if module.HasField("target") else None
                     within = time_for_others(context)
-                    found, silent = await self._rollouts.module(module.name, module.version, targets, within)
+                    found, silent = await self.rollouts.module(module.name, module.version, targets, within)
                     return codec.rollout(found, silent)
                 case _:
-                    raise Refusal("a subject is needed: workload or module", "subject")
+                    raise RequestError("a subject is needed: workload or module", "subject")
 
     async def ListReplicas(self, request: pb.ListReplicasRequest, context: Context) -> pb.ListReplicasResponse:
         """List all replicas."""
         async with self._answering(context):
-            return pb.ListReplicasResponse(items=[codec.replica(item) for item in self._shards.replicas()])
+            return pb.ListReplicasResponse(items=[codec.replica(item) for item in self.shards.replicas()])
 
     async def ListShards(self, request: pb.ListShardsRequest, context: Context) -> pb.ListShardsResponse:
         """List VNodes with their owners by Node name."""
         async with self._answering(context):
-            items = self._shards.shards(request.owner)
-            chosen, token = page(items, lambda item: item.vnode, request.page_size, request.page_token)
+            items = self.shards.shards(request.owner)
+            chosen, token = page(items, lambda item: item.lease.name, request.page_size, request.page_token)
         return pb.ListShardsResponse(items=[codec.shard(item) for item in chosen], next_page_token=token)
 
     async def DrainReplica(self, request: pb.DrainReplicaRequest, context: Context) -> pb.DrainReplicaResponse:
         """Have a replica give its VNodes away."""
         async with self._answering(context):
-            vnodes = await self._shards.drain(request.replica, draining=not request.undo)
+            vnodes = await self.shards.drain(request.replica, draining=not request.undo)
         return pb.DrainReplicaResponse(vnodes=vnodes)
 
     async def GetBaseline(self, request: pb.GetBaselineRequest, context: Context) -> pb.GetBaselineResponse:
-        """Tell which modules a starting base would be given."""
+        """Say which modules a starting base would be given."""
         async with self._answering(context):
             try:
-                base = parse_base_id(request.base or "baseline", self._policy.env)
+                base = parse_base_id(request.base or "baseline", self.policy.env)
             except InvalidName as error:
-                raise Refusal(str(error), "base") from None
+                raise RequestError(str(error), "base") from None
             query = BaselineQuery("", request.name, request.version, request.cluster_name)
-            modules = self._baselines.of(base, query).modules
+            modules = self.baselines.of(base, query).modules
         return pb.GetBaselineResponse(
             modules=[pb.BaselineModule(name=m.name, version=m.version, url=m.image) for m in modules]
         )
@@ -173,7 +156,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         self, request: pb.WatchVNodesRequest, context: Context
     ) -> AsyncIterator[pb.WatchVNodesResponse]:
         """Send all matching VNodes, then each change."""
-        async with self._answering(context), aclosing(self._watches.vnodes(request)) as answers:
+        async with self._answering(context), aclosing(self.watches.vnodes(request)) as answers:
             async for answer in answers:
                 yield answer
 
@@ -181,7 +164,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         self, request: pb.WatchModulesRequest, context: Context
     ) -> AsyncIterator[pb.WatchModulesResponse]:
         """Send all matching modules, then each change."""
-        async with self._answering(context), aclosing(self._watches.modules(request)) as answers:
+        async with self._answering(context), aclosing(self.watches.modules(request)) as answers:
             async for answer in answers:
                 yield answer
 
@@ -189,12 +172,9 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         self, request: pb.WatchEventsRequest, context: Context
     ) -> AsyncIterator[pb.WatchEventsResponse]:
         """Send the recent events, then new ones when asked to follow."""
-        try:
-            async with self._answering(context), aclosing(self._watches.events(request)) as answers:
-                async for answer in answers:
-                    yield answer
-        except TooSlow as error:
-            await refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), reason="TOO_SLOW")
+        async with self._answering(context), aclosing(self.watches.events(request)) as answers:
+            async for answer in answers:
+                yield answer
 
     # Mutations.
 
@@ -203,7 +183,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         within = time_to_change(context)
 
         async def work() -> pb.InstallModuleResponse:
-            changes = await self._installs.install(
+            changes = await self.installs.install(
                 self._targets(request.target),
                 Container(name=request.name, image=request.url, version=request.version),
                 namespace=request.namespace or "default",
@@ -220,7 +200,7 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
         within = time_to_change(context)
 
         async def work() -> pb.UninstallModuleResponse:
-            changes = await self._installs.uninstall(
+            changes = await self.installs.uninstall(
                 self._targets(request.target),
                 ModuleKey(request.name, request.version),
                 namespace=request.namespace,
@@ -233,54 +213,48 @@ class ToolingServicer(module_controller_pb2_grpc.ModuleControllerServiceServicer
 
     async def ApplyManifest(self, request: pb.ApplyManifestRequest, context: Context) -> pb.ApplyManifestResponse:
         """Create or update one object of the embedded cluster."""
-        manifests = await self._embedded(context, "kubectl apply")
-
-        async def work() -> pb.ApplyManifestResponse:
-            name, result = await manifests.apply(request.manifest_json, dry_run=request.dry_run)
-            return pb.ApplyManifestResponse(object=_ref(name), result=result)
-
         async with self._answering(context, changes=True):
+            manifests = self._embedded("kubectl apply")
+
+            async def work() -> pb.ApplyManifestResponse:
+                name, result = await manifests.apply(request.manifest_json, dry_run=request.dry_run)
+                return pb.ApplyManifestResponse(object=_ref(name), result=result)
+
             return await self._answers.once("apply", request, work)
 
     async def DeleteManifest(self, request: pb.DeleteManifestRequest, context: Context) -> pb.DeleteManifestResponse:
         """Delete one object of the embedded cluster."""
-        manifests = await self._embedded(context, "kubectl delete")
         grace = request.grace_period_seconds if request.HasField("grace_period_seconds") else None
-
-        async def work() -> pb.DeleteManifestResponse:
-            deleted = await manifests.delete(_name(request.object), grace_seconds=grace)
-            return pb.DeleteManifestResponse(result="deleted" if deleted else "absent")
-
         async with self._answering(context, changes=True):
+            manifests = self._embedded("kubectl delete")
+
+            async def work() -> pb.DeleteManifestResponse:
+                deleted = await manifests.delete(_name(request.object), grace_seconds=grace)
+                return pb.DeleteManifestResponse(result="deleted" if deleted else "absent")
+
             return await self._answers.once("delete", request, work)
 
     async def GetObject(self, request: pb.GetObjectRequest, context: Context) -> pb.GetObjectResponse:
         """Read one object of the embedded cluster."""
-        manifests = await self._embedded(context, "kubectl get or kubectl wait")
         async with self._answering(context):
-            text, ready = await manifests.get(_name(request.object))
+            text, ready = await self._embedded("kubectl get or kubectl wait").get(_name(request.object))
         return pb.GetObjectResponse(object_json=text, ready=ready)
 
-    async def _embedded(self, context: Context, instead: str) -> Manifests:
-        if self._manifests is None:
-            await refuse(
-                context,
-                grpc.StatusCode.FAILED_PRECONDITION,
-                f"this control plane works on a Kubernetes cluster: use {instead}",
-                reason="NOT_EMBEDDED",
-            )
-        return self._manifests
+    def _embedded(self, instead: str) -> Manifests:
+        if self.manifests is None:
+            raise NotEmbedded(f"this control plane works on a Kubernetes cluster: use {instead}")
+        return self.manifests
 
     def _targets(self, target: pb.Target) -> list[VNodeName]:
         match target.WhichOneof("target"):
             case "base":
-                return self._vnodes.select(base=target.base)
+                return self.vnodes.select(base=target.base)
             case "selector":
-                return self._vnodes.select(selector=parse_selector(target.selector))
+                return self.vnodes.select(selector=parse_selector(target.selector))
             case "all" if target.all:
-                return self._vnodes.select(all_bases=True)
+                return self.vnodes.select(all_bases=True)
             case _:
-                raise Refusal("a target is needed: base, selector or all", "target")
+                raise RequestError("a target is needed: base, selector or all", "target")
 
 
 def _nothing_failed(answer: pb.InstallModuleResponse | pb.UninstallModuleResponse) -> bool:

@@ -14,19 +14,19 @@ from typing import Generic, TypeVar
 from google.protobuf.message import Message
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from controlplane.domain.workloads.placement import parse_selector
+from controlplane.domain.workloads.placement import matches, parse_selector
 from controlplane.rpc.refusals import Ending
 from controlplane.rpc.tooling import codec
 from controlplane.rpc.tooling.events import Events
 from controlplane.rpc.tooling.index import GATHER, Entry, Index
-from controlplane.rpc.tooling.reads import chosen, selects
+from controlplane.rpc.tooling.reads import chosen
 from controlplane.rpc.tooling.replicas import ReplicaLinks
 
 M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
-class Change(Generic[M]):
+class WatchUpdate(Generic[M]):
     """A change of an item; without one, the mark: who cannot be asked."""
 
     type: pb.ChangeType.ValueType = pb.CHANGE_TYPE_UNSPECIFIED
@@ -34,19 +34,19 @@ class Change(Generic[M]):
     unreachable: tuple[str, ...] = ()
 
 
-def differences(before: dict[str, M], after: dict[str, M]) -> Iterator[Change[M]]:
+def differences(before: dict[str, M], after: dict[str, M]) -> Iterator[WatchUpdate[M]]:
     """Iterate over what makes one set of items another; items by key."""
     for key, item in after.items():
         if key not in before:
-            yield Change(pb.CHANGE_TYPE_ADDED, item)
+            yield WatchUpdate(pb.CHANGE_TYPE_ADDED, item)
         elif before[key] != item:
-            yield Change(pb.CHANGE_TYPE_MODIFIED, item)
+            yield WatchUpdate(pb.CHANGE_TYPE_MODIFIED, item)
     for key in before.keys() - after.keys():
-        yield Change(pb.CHANGE_TYPE_DELETED, before[key])
+        yield WatchUpdate(pb.CHANGE_TYPE_DELETED, before[key])
 
 
 class Watches:
-    """Serves watches. Every method raises Refusal, Missing where there is no such VNode, and Ending."""
+    """Serves watches. Every method raises RequestError, Missing where there is no such VNode, and Ending."""
 
     def __init__(self, index: Index, links: ReplicaLinks, events: Events) -> None:
         self._index = index
@@ -65,7 +65,7 @@ class Watches:
         selector = parse_selector(request.selector)
 
         def items(entry: Entry) -> dict[str, pb.VNode]:
-            return {entry.vnode.name: entry.vnode} if selects(selector, entry) else {}
+            return {entry.vnode.name: entry.vnode} if matches(selector, entry.vnode.labels) else {}
 
         async with aclosing(self._changes(items)) as changes:
             async for one in changes:
@@ -103,7 +103,9 @@ class Watches:
                     standing = now
                     yield pb.WatchEventsResponse(unreachable_replicas=standing)
 
-    async def _changes(self, items: Callable[[Entry], dict[str, M]], only: str = "") -> AsyncGenerator[Change[M], None]:
+    async def _changes(
+        self, items: Callable[[Entry], dict[str, M]], only: str = ""
+    ) -> AsyncGenerator[WatchUpdate[M], None]:
         """Yield all items, then who cannot be asked, then what changes of both.
 
         Whatever came and went between two looks is left out.
@@ -129,7 +131,7 @@ class Watches:
                             self._go_on()
                 if (now := self._links.unreachable(vnode)) != unreachable:
                     unreachable = now
-                    yield Change(unreachable=now)
+                    yield WatchUpdate(unreachable=now)
                 changed = set()
                 await names.wait()
                 self._go_on()

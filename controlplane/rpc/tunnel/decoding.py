@@ -8,43 +8,18 @@ long. Lengths are in characters.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
+from controlplane.app.gateways import GatewayInfo
+from controlplane.domain import facts
 from controlplane.domain.base.modules import EPOCHS_OF_A_TERM
-from controlplane.domain.facts import (
-    Address,
-    BaselineQuery,
-    BaseState,
-    BatchInstalled,
-    ClientCode,
-    Fact,
-    FenceSeen,
-    Health,
-    Heartbeat,
-    Metaspace,
-    Module,
-    ModuleList,
-    ModuleState,
-    OrderResult,
-    Outcome,
-    OutcomeUnknown,
-    PollFailed,
-    PollFailure,
-    Refusal,
-    Refused,
-    Reply,
-    ReplyCode,
-    TunnelKind,
-    TunnelState,
-)
 from controlplane.domain.identity import BaseId, InvalidName, ModuleKey, OrderId, parse_base_id
+from service import addresses
 
 LONGEST_NAME = 256
 LONGEST_URL = 4096
@@ -67,17 +42,15 @@ def _by_number(values: type[_E], prefix: str) -> dict[int, _E]:
     return {getattr(pb, f"{prefix}_{value.name}"): value for value in values}
 
 
-_TUNNELS = _by_number(TunnelKind, "TUNNEL_KIND")
-_BASE_STATES = _by_number(BaseState, "BASE_STATE")
-_MODULE_STATES = _by_number(ModuleState, "MODULE_STATE")
-_POLL_FAILURES = _by_number(PollFailure, "POLL_FAILURE")
-_REPLY_CODES = {code.value: code for code in ReplyCode}
-_CLIENT_CODES = {code.value: code for code in ClientCode}
-_REFUSALS = {refusal.value: refusal for refusal in Refusal}
+_TUNNELS = _by_number(facts.TunnelKind, "TUNNEL_KIND")
+_BASE_STATES = _by_number(facts.BaseState, "BASE_STATE")
+_MODULE_STATES = _by_number(facts.ModuleState, "MODULE_STATE")
+_POLL_FAILURES = _by_number(facts.PollFailure, "POLL_FAILURE")
+_REPLY_CODES = {code.value: code for code in facts.ReplyCode}
+_CLIENT_CODES = {code.value: code for code in facts.ClientCode}
+_REFUSALS = {refusal.value: refusal for refusal in facts.Refusal}
 
-_NEVER_A_HOST = tuple(
-    ipaddress.ip_network(text) for text in ("0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "::/128", "ff00::/8")
-)
+_NEVER_A_HOST = addresses.parse_networks("0.0.0.0/8, 224.0.0.0/4, 240.0.0.0/4, ::/128, ff00::/8")
 """Unspecified, multicast, reserved. Which of the others a base may have is the gateways' to judge, who call them."""
 _CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")
 _ALL_BUT_LAYOUT = {code: blank for code, blank in _CONTROLS.items() if chr(code) not in "\t\n"}
@@ -91,62 +64,81 @@ class Unreadable(ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """What a gateway says of itself."""
-
-    gateway: str
-    instance: str
-    tunnel: TunnelKind
-    env: str
-    version: str
-
-
-def hello(message: pb.Hello) -> Hello:
-    """Read a Hello; raises Unreadable."""
+def hello(message: pb.Hello, *, connected_wall: float) -> tuple[str, GatewayInfo]:
+    """Read a Hello: the environment that the gateway serves, and who it is; raises Unreadable."""
     tunnel = _TUNNELS.get(message.tunnel)
     if tunnel is None:
         raise Unreadable("hello", "Hello needs a tunnel that is known")
-    return Hello(
-        gateway=_name(message.gateway_id, "gateway_id"),
+    return _words(message.env), GatewayInfo(
+        gateway_id=_name(message.gateway_id, "gateway_id"),
         instance=_name(message.instance_id, "instance_id"),
         tunnel=tunnel,
-        env=_words(message.env),
         version=_words(message.version),
+        connected_wall=connected_wall,
     )
 
 
-def report(message: pb.Report, *, env: str, tunnel: TunnelKind) -> tuple[BaseId, Fact] | TunnelState:
+def report(message: pb.Report, *, env: str, tunnel: facts.TunnelKind) -> tuple[BaseId, facts.Fact] | facts.TunnelState:
     """Read a report of a gateway of this tunnel; raises Unreadable."""
     kind = message.WhichOneof("fact")
     if kind is None:
         raise Unreadable("unknown-report", "a report without a fact that is known")
     if kind == "tunnel_state":
-        return TunnelState(message.tunnel_state.up, people(message.tunnel_state.reason))
+        return facts.TunnelState(message.tunnel_state.up, people(message.tunnel_state.reason))
     return _base(message.base_id, env), _fact(message, kind, tunnel)
 
 
-def _fact(message: pb.Report, kind: str, tunnel: TunnelKind) -> Fact:
+def _fact(message: pb.Report, kind: str, tunnel: facts.TunnelKind) -> facts.Fact:
     match kind:
         case "heartbeat":
-            return _heartbeat(message.heartbeat, tunnel)
+            heartbeat = message.heartbeat
+            return facts.Heartbeat(
+                name=_words(heartbeat.name),
+                version=_words(heartbeat.version),
+                cluster_name=_words(heartbeat.cluster_name),
+                host_name=_words(heartbeat.host_name),
+                address=_address(heartbeat.address, tunnel),
+                state=_BASE_STATES.get(heartbeat.state, facts.BaseState.UNSPECIFIED),
+            )
         case "health":
-            return _health(message.health)
+            health = message.health
+            return facts.Health(
+                state=_BASE_STATES.get(health.state, facts.BaseState.UNSPECIFIED),
+                metaspace=_metaspace(health.metaspace) if health.HasField("metaspace") else None,
+                java_version=_words(health.java_version),
+            )
         case "modules":
-            return _module_list(message.modules)
+            modules = message.modules
+            return facts.ModuleList(
+                modules=_modules(modules.modules),
+                complete=modules.complete,
+                unchanged=modules.unchanged,
+                epoch=_at_most(modules.epoch, HIGHEST_EPOCH, "epoch"),
+            )
         case "baseline_query":
-            return _baseline_query(message.baseline_query)
+            query = message.baseline_query
+            return facts.BaselineQuery(
+                query_id=_name(query.query_id, "query_id"),
+                name=_words(query.name),
+                version=_words(query.version),
+                cluster_name=_words(query.cluster_name),
+            )
         case "batch_install_result":
             return _batch(message.batch_install_result)
         case "fence_seen":
-            return FenceSeen(_at_most(message.fence_seen.fence, HIGHEST_FENCE, "fence"))
+            return facts.FenceSeen(_at_most(message.fence_seen.fence, HIGHEST_FENCE, "fence"))
         case "poll_failed":
-            return _poll_failed(message.poll_failed)
+            failed = message.poll_failed
+            return facts.PollFailed(
+                reason=people(failed.reason, LONGEST_REASON),
+                modules=failed.verb != pb.VERB_HEALTH,
+                failure=_POLL_FAILURES.get(failed.failure, facts.PollFailure.UNSPECIFIED),
+            )
         case _:
             raise Unreadable("unknown-report", f"a report of {kind}, which is not read here")
 
 
-def order_result(message: pb.OrderResult, *, env: str) -> tuple[BaseId, OrderResult]:
+def order_result(message: pb.OrderResult, *, env: str) -> tuple[BaseId, facts.OrderResult]:
     """Read an OrderResult; raises Unreadable if it does not say whose it is.
 
     An outcome that cannot be read is unknown: the order had one, and only the base knows which.
@@ -155,31 +147,20 @@ def order_result(message: pb.OrderResult, *, env: str) -> tuple[BaseId, OrderRes
     try:
         outcome = _outcome(message)
     except Unreadable as error:
-        outcome = OutcomeUnknown(f"the gateway's result cannot be read: {error}")
-    return base, OrderResult(OrderId(order), outcome)
+        outcome = facts.OutcomeUnknown(f"the gateway's result cannot be read: {error}")
+    return base, facts.OrderResult(OrderId(order), outcome)
 
 
-def _heartbeat(message: pb.Heartbeat, tunnel: TunnelKind) -> Heartbeat:
-    return Heartbeat(
-        name=_words(message.name),
-        version=_words(message.version),
-        cluster_name=_words(message.cluster_name),
-        host_name=_words(message.host_name),
-        address=_address(message.address, tunnel),
-        state=_BASE_STATES.get(message.state, BaseState.UNSPECIFIED),
-    )
-
-
-def _address(message: pb.Address, tunnel: TunnelKind) -> Address:
+def _address(message: pb.Address, tunnel: facts.TunnelKind) -> facts.Address:
     """Read where a base is. Over MQTT it is for display only: a base that does not know its address is served, too."""
     try:
         port = _at_most(message.port, 65535, "port")
-        address = Address(_ip(message.ip), port)
+        address = facts.Address(_ip(message.ip), port)
     except Unreadable:
-        if tunnel is TunnelKind.MQTT:
-            return Address("", 0)
+        if tunnel is facts.TunnelKind.MQTT:
+            return facts.Address("", 0)
         raise
-    if not port and tunnel is TunnelKind.HTTP:
+    if not port and tunnel is facts.TunnelKind.HTTP:
         raise Unreadable("address", "a base without a port cannot be called over HTTP")
     return address
 
@@ -187,97 +168,61 @@ def _address(message: pb.Address, tunnel: TunnelKind) -> Address:
 def _ip(text: str) -> str:
     """Return an IP address as it is written canonically; one of IPv4 that is written as IPv6 as IPv4."""
     try:
-        address = ipaddress.ip_address(text if len(text) <= 64 and "%" not in text else "")
-    except ValueError:
+        address = addresses.parse(text)
+    except addresses.AddressRefused:
         raise Unreadable("address", f"{_shown(text)} is no IP address") from None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    address = mapped or address
     if any(address in network for network in _NEVER_A_HOST):
         raise Unreadable("address", f"{address} is no address of a host")
     return str(address)
 
 
-def _health(message: pb.Health) -> Health:
-    return Health(
-        state=_BASE_STATES.get(message.state, BaseState.UNSPECIFIED),
-        metaspace=_metaspace(message.metaspace) if message.HasField("metaspace") else None,
-        java_version=_words(message.java_version),
-    )
-
-
-def _metaspace(message: pb.Metaspace) -> Metaspace:
+def _metaspace(message: pb.Metaspace) -> facts.Metaspace:
     if message.used_bytes < 0 or message.committed_bytes < 0 or message.max_bytes < -1:
         raise Unreadable("number", "metaspace: a negative number of bytes")
-    return Metaspace(message.used_bytes, message.max_bytes)
+    return facts.Metaspace(message.used_bytes, message.max_bytes)
 
 
-def _module_list(message: pb.Modules) -> ModuleList:
-    return ModuleList(
-        modules=_modules(message.modules),
-        complete=message.complete,
-        unchanged=message.unchanged,
-        epoch=_at_most(message.epoch, HIGHEST_EPOCH, "epoch"),
-    )
-
-
-def _poll_failed(message: pb.PollFailed) -> PollFailed:
-    return PollFailed(
-        reason=people(message.reason, LONGEST_REASON),
-        modules=message.verb != pb.VERB_HEALTH,
-        failure=_POLL_FAILURES.get(message.failure, PollFailure.UNSPECIFIED),
-    )
-
-
-def _baseline_query(message: pb.BaselineQuery) -> BaselineQuery:
-    return BaselineQuery(
-        query_id=_name(message.query_id, "query_id"),
-        name=_words(message.name),
-        version=_words(message.version),
-        cluster_name=_words(message.cluster_name),
-    )
-
-
-def _batch(message: pb.BatchInstallResult) -> BatchInstalled:
+def _batch(message: pb.BatchInstallResult) -> facts.BatchInstalled:
     _few(len(message.items), "items of a batch")
     items = tuple((_name(item.url, "url", LONGEST_URL), _reply(item.reply)) for item in message.items)
-    return BatchInstalled(_reply(message.reply), items)
+    return facts.BatchInstalled(_reply(message.reply), items)
 
 
-def _outcome(message: pb.OrderResult) -> Outcome:
+def _outcome(message: pb.OrderResult) -> facts.Outcome:
     match message.WhichOneof("outcome"):
         case "reply":
             return _reply(message.reply)
         case "refused":
-            reason = _REFUSALS.get(message.refused.reason, Refusal.UNSPECIFIED)
-            return Refused(reason, people(message.refused.message))
+            reason = _REFUSALS.get(message.refused.reason, facts.Refusal.UNSPECIFIED)
+            return facts.Refused(reason, people(message.refused.message))
         case "batch":
             return _batch(message.batch)
         case "unknown":
-            return OutcomeUnknown(people(message.unknown.message))
+            return facts.OutcomeUnknown(people(message.unknown.message))
         case _:
-            return OutcomeUnknown("the gateway reported no outcome")
+            return facts.OutcomeUnknown("the gateway reported no outcome")
 
 
-def _reply(message: pb.Reply) -> Reply:
-    return Reply(
-        code=_REPLY_CODES.get(message.code, ReplyCode.UNSPECIFIED),
-        client_code=_CLIENT_CODES.get(message.client_code, ClientCode.UNSPECIFIED),
+def _reply(message: pb.Reply) -> facts.Reply:
+    return facts.Reply(
+        code=_REPLY_CODES.get(message.code, facts.ReplyCode.UNSPECIFIED),
+        client_code=_CLIENT_CODES.get(message.client_code, facts.ClientCode.UNSPECIFIED),
         message=people(message.message),
         stack_trace=people(message.stack_trace, LONGEST_TRACE),
         modules=_modules(message.modules),
     )
 
 
-def _modules(messages: Iterable[pb.Module]) -> tuple[Module, ...]:
+def _modules(messages: Iterable[pb.Module]) -> tuple[facts.Module, ...]:
     found = tuple(messages)
     _few(len(found), "modules")
     return tuple(_module(message) for message in found)
 
 
-def _module(message: pb.Module) -> Module:
-    return Module(
+def _module(message: pb.Module) -> facts.Module:
+    return facts.Module(
         key=ModuleKey(_name(message.name, "module name"), _name(message.version, "module version")),
-        state=_MODULE_STATES.get(message.state, ModuleState.UNSPECIFIED),
+        state=_MODULE_STATES.get(message.state, facts.ModuleState.UNSPECIFIED),
         changed_at=_millis(message.changed_at) if message.HasField("changed_at") else None,
         message=people(message.message),
     )

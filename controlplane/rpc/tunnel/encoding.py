@@ -41,7 +41,7 @@ def order(value: Order) -> pb.Order:
             )
             for module in value.modules
         ],
-        timeout=duration(value.timeout),
+        timeout=_duration(value.timeout),
     )
 
 
@@ -52,9 +52,9 @@ def watch(value: Watch) -> pb.Watch:
         fence=value.fence,
         address=_address(value.address),
         epoch=value.epoch,
-        modules_interval=duration(value.modules_interval),
-        health_interval=duration(value.health_interval),
-        silent_health_interval=duration(value.silent_health_interval),
+        modules_interval=_duration(value.modules_interval),
+        health_interval=_duration(value.health_interval),
+        silent_health_interval=_duration(value.silent_health_interval),
     )
 
 
@@ -75,8 +75,7 @@ def _address(value: Address) -> pb.Address:
     return pb.Address(ip=value.ip, port=value.port)
 
 
-def duration(seconds: float) -> Duration:
-    """Write seconds."""
+def _duration(seconds: float) -> Duration:
     message = Duration()
     message.FromNanoseconds(round(seconds * 1_000_000_000))
     return message

@@ -43,6 +43,8 @@ LOG_EVERY = 60.0
 MOST_WAITING = 200_000
 """Messages that may wait for one gateway; only a gateway that does not read comes near."""
 
+_UNDOES = {"watch": "unwatch", "unwatch": "watch", "claim": "release", "release": "claim"}
+
 Context = aio.ServicerContext[pb.ConnectRequest, pb.ConnectResponse]
 
 
@@ -54,82 +56,56 @@ class _Ended(Exception):
         self.orderly = orderly
 
 
-class _Replaced(_Ended):
-    """A newer stream of the same gateway is served instead.
+class Session:
+    """One gateway's session. Implements ``gateways.Link``.
 
-    Ending a call by cancelling its task would leave the stream open without a status, so the session is asked to end
-    itself.
+    replaced is set to end it for a newer one: cancelling its task would leave the stream open without a status.
     """
 
-    def __init__(self) -> None:
-        super().__init__("a newer stream of it is served", orderly=False)
-
-
-class Session:
-    """One gateway's session. Implements ``gateways.Link``."""
-
     def __init__(self, info: GatewayInfo) -> None:
-        self._info = info
+        self.info = info
         self._waiting: dict[tuple[str, str], pb.ConnectResponse] = {}
         self._something = asyncio.Event()
         self._acked = 0
-        self._replaced = asyncio.Event()
-
-    @property
-    def info(self) -> GatewayInfo:
-        """Who the gateway is."""
-        return self._info
+        self.replaced = asyncio.Event()
 
     def order(self, order: Order) -> None:
         """Send an order."""
-        self._put("order", order.order_id, pb.ConnectResponse(order=encoding.order(order)))
+        self._put(order.order_id, pb.ConnectResponse(order=encoding.order(order)))
 
     def watch(self, watch: Watch) -> None:
         """Have a base polled."""
-        self._waiting.pop(("unwatch", watch.base), None)
-        self._put("watch", watch.base, pb.ConnectResponse(watch=encoding.watch(watch)))
+        self._put(watch.base, pb.ConnectResponse(watch=encoding.watch(watch)))
 
     def unwatch(self, base: BaseId, fence: int) -> None:
         """Have a base polled no more."""
-        self._waiting.pop(("watch", base), None)
-        self._put("unwatch", base, pb.ConnectResponse(unwatch=pb.Unwatch(base_id=base, fence=fence)))
+        self._put(base, pb.ConnectResponse(unwatch=pb.Unwatch(base_id=base, fence=fence)))
 
     def claim(self, base: BaseId, fence: int) -> None:
         """Say that this replica owns the base."""
-        self._waiting.pop(("release", base), None)
-        self._put("claim", base, pb.ConnectResponse(claim=pb.Claim(base_id=base, fence=fence)))
+        self._put(base, pb.ConnectResponse(claim=pb.Claim(base_id=base, fence=fence)))
 
     def release(self, base: BaseId, fence: int) -> None:
         """Say that this replica owns the base no more."""
-        self._waiting.pop(("claim", base), None)
-        self._put("release", base, pb.ConnectResponse(release=pb.Release(base_id=base, fence=fence)))
+        self._put(base, pb.ConnectResponse(release=pb.Release(base_id=base, fence=fence)))
 
     def baseline(self, base: BaseId, query_id: str, given: Baseline) -> None:
         """Answer a baseline query."""
         answer = encoding.baseline_answer(base, query_id, given)
-        self._put("baseline", query_id, pb.ConnectResponse(baseline_answer=answer))
+        self._put(query_id, pb.ConnectResponse(baseline_answer=answer))
 
     def drain(self, reason: str) -> None:
         """Say that this replica will end the stream."""
-        self._put("drain", "", pb.ConnectResponse(drain=pb.Drain(reason=reason)))
+        self._put("", pb.ConnectResponse(drain=pb.Drain(reason=reason)))
 
     def members(self, members: Iterable[Replica]) -> None:
-        """Tell which replicas live."""
-        self._put("members", "", pb.ConnectResponse(members=pb.Members(members=encoding.members(members))))
+        """Say which replicas live."""
+        self._put("", pb.ConnectResponse(members=pb.Members(members=encoding.members(members))))
 
     def acknowledge(self, seq: int) -> None:
         """Say that everything up to seq was taken."""
         self._acked = max(self._acked, seq)
-        self._put("ack", "", pb.ConnectResponse(reports_ack=pb.ReportsAck(seq=self._acked)))
-
-    def replace(self) -> None:
-        """End this session in favour of a newer one."""
-        self._replaced.set()
-
-    async def replaced(self) -> NoReturn:
-        """Wait for replace, then raise what ends the session."""
-        await self._replaced.wait()
-        raise _Replaced
+        self._put("", pb.ConnectResponse(reports_ack=pb.ReportsAck(seq=self._acked)))
 
     @property
     def overflowing(self) -> bool:
@@ -145,7 +121,10 @@ class Session:
                 key = next(iter(self._waiting))
                 await context.write(self._waiting.pop(key))
 
-    def _put(self, kind: str, key: str, message: pb.ConnectResponse) -> None:
+    def _put(self, key: str, message: pb.ConnectResponse) -> None:
+        """Have a message wait in place of one of its kind and key, and of what it undoes."""
+        kind = message.WhichOneof("message") or ""
+        self._waiting.pop((_UNDOES.get(kind, ""), key), None)
         self._waiting[kind, key] = message
         self._something.set()
 
@@ -175,7 +154,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
         return (self._members.self, *others)
 
     async def drain(self, reason: str) -> None:
-        """Tell all gateways that this replica goes away, and give the words a moment to leave."""
+        """Say to all gateways that this replica goes away, and give the messages a moment to leave."""
         for session in self._sessions.values():
             session.drain(reason)
         await asyncio.sleep(0.1)
@@ -197,10 +176,10 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
             async with asyncio.TaskGroup() as group:
                 group.create_task(session.write(context), name=f"session-write-{info.gateway_id}")
                 group.create_task(self._read(session, context), name=f"session-read-{info.gateway_id}")
-                group.create_task(session.replaced(), name=f"session-replaced-{info.gateway_id}")
+                group.create_task(self._until_replaced(session), name=f"session-replaced-{info.gateway_id}")
         except* _Ended as ended:
             reason = ended.exceptions[0]
-            replaced = isinstance(reason, _Replaced)
+            replaced = session.replaced.is_set()
             orderly = isinstance(reason, _Ended) and reason.orderly
             (bound.info if orderly else bound.warning)("gateway left", cause=str(reason))
         except* (asyncio.InvalidStateError, aio.AioRpcError, aio.UsageError):
@@ -224,13 +203,13 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
         if not isinstance(first, pb.ConnectRequest) or first.WhichOneof("message") != "hello":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be Hello")
         try:
-            hello = decoding.hello(first.hello)
+            env, info = decoding.hello(first.hello, connected_wall=self._clock.wall())
         except decoding.Unreadable as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"Hello: {error}")
-        if hello.env.lower() != self._policy.env:
+        if env.lower() != self._policy.env:
             await context.abort(
                 grpc.StatusCode.FAILED_PRECONDITION,
-                f"the gateway serves ENV={hello.env}, this control plane ENV={self._policy.env}: set them alike",
+                f"the gateway serves ENV={env}, this control plane ENV={self._policy.env}: set them alike",
             )
         await context.write(
             pb.ConnectResponse(
@@ -241,7 +220,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
                 )
             )
         )
-        return GatewayInfo(hello.gateway, hello.instance, hello.tunnel, hello.version, self._clock.wall())
+        return info
 
     def _replace(self, info: GatewayInfo) -> None:
         """A gateway that connects again has lost its old stream, whatever this side still thinks of it."""
@@ -250,7 +229,11 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
             return
         if old.info.instance != info.instance:
             log.warning("a second process says it is this gateway: the newer one is served", gateway=info.gateway_id)
-        old.replace()
+        old.replaced.set()
+
+    async def _until_replaced(self, session: Session) -> NoReturn:
+        await session.replaced.wait()
+        raise _Ended("a newer stream of it is served", orderly=False)
 
     async def _read(self, session: Session, context: Context) -> None:
         while True:

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.http.__main__ import serve
+from gateways import program
+from gateways.http.__main__ import HttpGateway
 from gateways.http.settings import HttpGatewaySettings
 from tests.fakes.controlplane import FakeControlPlane, Stream
 
@@ -70,7 +72,7 @@ async def gateway_running(control_plane: str, **changes: object) -> AsyncIterato
         }
         settings = HttpGatewaySettings.model_validate({**values, **changes})
         stop = asyncio.Event()
-        task = asyncio.create_task(serve(settings, stop))
+        task = asyncio.create_task(program.serve(settings, stop, pb.TUNNEL_KIND_HTTP, HttpGateway))
         gateway = Gateway(settings.listen_port, stop, task, settings.status_socket)
         try:
             await _listening(gateway)

@@ -211,6 +211,21 @@ async def test_a_gateway_that_ends_reports_its_orders_and_sends_goodbye(scene: S
     assert scene.stream.goodbye
 
 
+async def test_a_gateway_that_ends_opens_no_stream_again() -> None:
+    async with (
+        FakeControlPlane("r1").running() as one,
+        FakeControlPlane("r2").running() as two,
+        FakeControlPlane("r3").running() as three,
+    ):
+        two.linger, three.linger = 0.2, 0.8
+        async with gateway_running(",".join(replica.address for replica in (one, two, three))) as gateway:
+            for replica in (one, two, three):
+                await replica.stream()
+            await gateway.end()
+        for replica in (one, two, three):
+            assert [stream.goodbye for stream in replica.streams] == ["the gateway ends"]
+
+
 async def test_messages_of_a_replica_without_content_are_ignored(scene: Scene) -> None:
     scene.stream.send(pb.ConnectResponse())
     scene.stream.send(pb.ConnectResponse(watch=pb.Watch()))

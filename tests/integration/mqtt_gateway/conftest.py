@@ -12,8 +12,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.mqtt.__main__ import serve
+from gateways import program
+from gateways.mqtt.__main__ import MqttGateway
 from gateways.mqtt.settings import MqttGatewaySettings
 from tests.fakes.controlplane import FakeControlPlane, Stream
 from tests.integration.mqtt_gateway.bases import Base
@@ -58,7 +60,7 @@ async def gateway_running(port: int, control_plane: str, **changes: object) -> A
         }
         settings = MqttGatewaySettings.model_validate({**values, **changes})
         stop = asyncio.Event()
-        task = asyncio.create_task(serve(settings, stop))
+        task = asyncio.create_task(program.serve(settings, stop, pb.TUNNEL_KIND_MQTT, MqttGateway))
         gateway = Gateway(stop, task, settings.status_socket)
         try:
             yield gateway

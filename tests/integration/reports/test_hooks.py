@@ -18,6 +18,7 @@ from controlplane.app.ports import Undelivered
 from controlplane.app.reporting import hooks as reporting
 from controlplane.app.reporting.hooks import HookQueue, Reporter
 from controlplane.domain.backoff import Backoff
+from controlplane.domain.remarks import Remark
 from controlplane.domain.reports import Report
 from controlplane.reports import hooks, posting
 from controlplane.reports.apprises import Apprise
@@ -53,7 +54,10 @@ async def reporter_to(text: str, poster: Poster) -> AsyncIterator[Reporter]:
 
 def failure(number: int) -> Happening:
     return Happening(
-        0.0, "Warning", "ModuleInstallFailed", f"boom {number}", f"vnode.b{number}.dev", "biz1:1", f"default/p{number}"
+        Remark(True, "ModuleInstallFailed", f"boom {number}"),
+        vnode=f"vnode.b{number}.dev",
+        module="biz1:1",
+        pod=f"default/p{number}",
     )
 
 

@@ -15,7 +15,7 @@ from controlplane.app.base.actor import Surroundings
 from controlplane.app.base.kubelet import NO_KUBELET, KubeletAddress
 from controlplane.app.base.prober import Prober
 from controlplane.app.events import Recorder
-from controlplane.app.fleet.fleet import assemble
+from controlplane.app.fleet.fleet import Fleet
 from controlplane.app.fleet.foreignpods import ForeignPods
 from controlplane.app.fleet.router import ReportRouter
 from controlplane.app.gateways import GatewayDirectory
@@ -202,7 +202,7 @@ class Stage:
             kubelet=KubeletAddress(self.services, kubelet_port, "dev") if self.services is not None else NO_KUBELET,
             prober=self.prober,
         )
-        self.fleet = assemble(around, self.members)
+        self.fleet = Fleet(around, self.members)
         self.baselines = Baselines(self.cluster, self.roster, self.policy)
         self.router = ReportRouter(self.roster, self.leases, self.members, self.baselines, clock)
         self.peers = self.new_peers()
@@ -297,7 +297,7 @@ class Stage:
         self.api.remove(PODS, name, "default")
 
     def reasons(self) -> list[str]:
-        return [happening.reason for happening in self.recorder.recent()]
+        return [happening.remark.reason for happening in self.recorder.recent()]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Stage]:

@@ -1,3 +1,5 @@
+"""Benchmarks report figures: percentiles, spread, tables and JSON."""
+
 from __future__ import annotations
 
 import json
@@ -44,14 +46,14 @@ def test_a_table_shows_target_ratio_machine_and_command() -> None:
     assert "load before: 0.10" in text
 
 
-def test_json_holds_the_same_and_nothing_that_is_no_json() -> None:
-    told = json.loads(as_json([report(Figure("writes", 3.1, "1/min", 6.2), Figure("lost", math.nan, "s"))]))
-    writes, lost = told[0]["figures"]
+def test_json_has_the_same_figures_with_null_for_nan() -> None:
+    document = json.loads(as_json([report(Figure("writes", 3.1, "1/min", 6.2), Figure("lost", math.nan, "s"))]))
+    writes, lost = document[0]["figures"]
     assert (writes["value"], writes["target"], writes["ratio"]) == (3.1, 6.2, 0.5)
     assert (lost["value"], lost["ratio"]) == (None, None)
-    assert told[0]["machine"] == MACHINE
+    assert document[0]["machine"] == MACHINE
 
 
-def test_numbers_have_about_three_digits_that_count() -> None:
-    told = [number(value) for value in (0, 0.0421, 1.234, 12.34, 1234.5, math.nan)]
-    assert told == ["0.00", "0.042", "1.23", "12.3", "1,234", "-"]
+def test_numbers_have_about_three_significant_digits() -> None:
+    texts = [number(value) for value in (0, 0.0421, 1.234, 12.34, 1234.5, math.nan)]
+    assert texts == ["0.00", "0.042", "1.23", "12.3", "1,234", "-"]

@@ -1,3 +1,5 @@
+"""The MQTT benchmark counts messages, heartbeats and losses from metrics."""
+
 from __future__ import annotations
 
 import math
@@ -5,7 +7,7 @@ import math
 from benchmarks.exposition import parse
 from benchmarks.mqtt import arrived, heartbeats, losses
 
-TOLD = """\
+METRICS = """\
 # TYPE koupleless_mqtt_messages counter
 koupleless_mqtt_messages_total{word="heart"} 100
 koupleless_mqtt_messages_total{word="health"} 20
@@ -20,18 +22,18 @@ koupleless_gateway_reports_total{kind="Heartbeat",queued="false"} 10
 """
 
 
-def test_every_message_that_arrived_counts_whatever_became_of_it() -> None:
-    assert arrived(parse(TOLD)) == 125
-    assert heartbeats(parse(TOLD)) == 100
+def test_every_message_that_arrived_counts() -> None:
+    assert arrived(parse(METRICS)) == 125
+    assert heartbeats(parse(METRICS)) == 100
 
 
-def test_losses_are_told_by_reason() -> None:
-    refused, unqueued, dropped = losses(parse(TOLD), 4.0)
+def test_losses_are_counted_by_reason() -> None:
+    refused, unqueued, dropped = losses(parse(METRICS), 4.0)
     assert (refused.value, refused.note) == (2, "stale 2")
     assert (unqueued.value, dropped.value) == (10, 4)
 
 
-def test_nothing_is_lost_where_nothing_is_told_of_it() -> None:
+def test_without_metrics_nothing_counts_as_lost() -> None:
     refused, unqueued, dropped = losses(parse(""), math.nan)
     assert (refused.value, unqueued.value) == (0, 0)
     assert math.isnan(dropped.value)

@@ -1,3 +1,5 @@
+"""Scenarios of the benchmarks: their work, their arguments, and what they count."""
+
 from __future__ import annotations
 
 import asyncio
@@ -28,7 +30,7 @@ def test_a_pod_is_bound_to_the_node_of_its_base() -> None:
     assert bound_pod(module)["spec"]["nodeName"] == node("bench") == "vnode.bench.dev"
 
 
-def test_several_bases_are_numbered_as_the_fleet_does() -> None:
+def test_several_bases_have_the_identities_of_the_fleet() -> None:
     assert identities(2) == ["bench-1", "bench-2"]
 
 
@@ -47,13 +49,13 @@ async def test_work_keeps_its_rate_when_answers_are_late() -> None:
     assert acts.sent.keys() == acts.answered.keys()
 
 
-@pytest.mark.parametrize(("status", "told"), [("True", True), ("False", False), ("Unknown", False)])
-def test_ready(status: str, told: bool) -> None:
-    assert ready("MODIFIED", {"status": {"conditions": [{"type": "Ready", "status": status}]}}) is told
+@pytest.mark.parametrize(("status", "expected"), [("True", True), ("False", False), ("Unknown", False)])
+def test_a_pod_is_ready_by_its_condition(status: str, expected: bool) -> None:
+    assert ready("MODIFIED", {"status": {"conditions": [{"type": "Ready", "status": status}]}}) is expected
     assert not ready("ADDED", {})
 
 
-def test_gone() -> None:
+def test_only_a_deleted_object_is_gone() -> None:
     assert gone("DELETED", {})
     assert not gone("MODIFIED", {})
 
@@ -72,7 +74,7 @@ def test_gone() -> None:
         ["fly"],
     ],
 )
-def test_bad_arguments_end_the_program_before_anything_is_started(arguments: list[str]) -> None:
+def test_bad_arguments_end_the_program_before_anything_starts(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
@@ -81,8 +83,8 @@ def test_bad_arguments_end_the_program_before_anything_is_started(arguments: lis
 def test_help_names_all_measurements(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parser().parse_args(["--help"])
-    told = capsys.readouterr().out
-    assert all(name in told for name in ("onboarding", "install", "idle", "mqtt"))
+    text = capsys.readouterr().out
+    assert all(name in text for name in ("onboarding", "install", "idle", "mqtt"))
 
 
 def test_writes_are_counted_by_kind_and_pod_from_an_audit_log() -> None:

@@ -1,3 +1,5 @@
+"""Sightings record when objects reach a state, over watches that break."""
+
 from __future__ import annotations
 
 import asyncio
@@ -15,7 +17,7 @@ def pod(name: str, *, is_ready: bool = False) -> Json:
 
 
 class Server:
-    """Has some objects; each watch tells what it is given, ends, and the next list is another one."""
+    """A server that gives its lists in turn; each watch sends its events and ends."""
 
     def __init__(self, lists: list[list[Json]], watches: list[list[tuple[str, Json]]]) -> None:
         self.lists = lists
@@ -36,7 +38,7 @@ def sightings(server: Any) -> Sightings:
 
 
 @pytest.mark.looptime
-async def test_marks_are_seen_once_and_kept() -> None:
+async def test_marks_are_recorded_once_and_kept() -> None:
     events = [("ADDED", pod("a")), ("MODIFIED", pod("a", is_ready=True)), ("DELETED", pod("a"))]
     async with sightings(Server([[], []], [events])) as seen:
         await seen.wait("gone", 1, within=5, what="Pods gone")
@@ -45,7 +47,7 @@ async def test_marks_are_seen_once_and_kept() -> None:
 
 
 @pytest.mark.looptime
-async def test_what_a_broken_watch_missed_is_seen_in_the_next_list() -> None:
+async def test_the_next_list_shows_what_a_broken_watch_missed() -> None:
     missed = Server([[pod("a"), pod("b")], [pod("b", is_ready=True)]], [[]])
     async with sightings(missed) as seen:
         await seen.wait("ready", 1, within=5, what="Pods Ready")
@@ -54,13 +56,13 @@ async def test_what_a_broken_watch_missed_is_seen_in_the_next_list() -> None:
 
 
 @pytest.mark.looptime
-async def test_an_expired_watch_is_begun_anew() -> None:
+async def test_an_expired_watch_starts_again() -> None:
     error = ("ERROR", {"kind": "Status", "code": 410})
     async with sightings(Server([[], [pod("a", is_ready=True)]], [[error]])) as seen:
         await seen.wait("ready", 1, within=5, what="Pods Ready")
 
 
-async def test_waiting_in_vain_tells_how_far_it_came() -> None:
+async def test_a_timeout_reports_the_progress() -> None:
     async with sightings(Server([[pod("a", is_ready=True)]], [])) as seen:
         with pytest.raises(Failed, match="1 of 2 Pods Ready after 0 s"):
             await seen.wait("ready", 2, within=0, what="Pods Ready")

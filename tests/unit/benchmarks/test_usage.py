@@ -1,3 +1,5 @@
+"""CPU and memory of processes are read from /proc."""
+
 from __future__ import annotations
 
 import os
@@ -17,7 +19,7 @@ def process(proc: Path, pid: int, parent: int, program: str, *, ticks: int = 0) 
     (folder / "cmdline").write_bytes(f"{program}\0--flag=1\0".encode())
 
 
-def test_cpu_and_memory_are_read_past_any_name(tmp_path: Path) -> None:
+def test_any_process_name_leaves_cpu_and_memory_readable(tmp_path: Path) -> None:
     process(tmp_path, 7, 1, "etcd", ticks=os.sysconf("SC_CLK_TCK"))
     assert usage.of(7, tmp_path) == usage.Usage(cpu=2.0, resident=1 << 20)
 
@@ -30,7 +32,7 @@ def test_children_are_found_by_the_name_of_their_program(tmp_path: Path) -> None
     assert usage.children(5, tmp_path) == {"kube-apiserver": 7, "etcd": 8}
 
 
-def test_a_process_that_is_not_there(tmp_path: Path) -> None:
+def test_an_absent_process_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         usage.of(1, tmp_path)
 

@@ -1,4 +1,4 @@
-"""Objects of the API as nobody should send them."""
+"""Objects of the API with values of wrong types."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ absurd = st.one_of(
 
 
 def distorted(obj: Any) -> st.SearchStrategy[Any]:
-    """The object with any part of it exchanged for something absurd."""
+    """The object with any part of it replaced by an absurd value."""
     if isinstance(obj, dict):
         return st.fixed_dictionaries({key: distorted(value) for key, value in obj.items()}) | absurd
     if isinstance(obj, list):

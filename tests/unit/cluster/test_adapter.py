@@ -1,3 +1,5 @@
+"""The adapter of the cluster reads through informers, and writes only what differs."""
+
 from __future__ import annotations
 
 import asyncio
@@ -53,7 +55,7 @@ async def test_it_is_a_cluster(api: FakeApiServer) -> None:
     assert cluster.kind == "embedded"
 
 
-async def test_selectors(api: FakeApiServer) -> None:
+async def test_informers_select_by_label_and_environment(api: FakeApiServer) -> None:
     cluster = ApiCluster(api, env="dev", kind="embedded", clock=LoopClock())
     task = asyncio.create_task(cluster.run())
     await asyncio.sleep(0.01)
@@ -95,9 +97,6 @@ async def test_writes_are_read_back_at_once(cluster: ApiCluster) -> None:
     pod = await cluster.create_pod(POD)
     pod = await cluster.patch_pod_status(pod, PodStatus("Running"))
     assert cluster.pods.on_node("vnode.a.dev") == (pod,)
-    annotated = await cluster.annotate_node("vnode.a.dev", {"x": "y"})
-    assert cluster.nodes.get("vnode.a.dev") == annotated
-    assert annotated.annotations == {"x": "y"}
 
 
 async def test_lease_renewals_are_urgent_and_guarded(api: FakeApiServer, cluster: ApiCluster) -> None:

@@ -1,3 +1,5 @@
+"""A cache combines lists, events of the watch and results of our writes."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -18,15 +20,15 @@ class View:
 class Recording(Cache[View]):
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[str] = []
+        self.announced: list[str] = []
 
     def announce(self, key: str, old: View | None, new: View | None) -> None:
-        self.told.append(key)
+        self.announced.append(key)
 
 
 def _cache() -> tuple[Cache[View], list[str]]:
     cache = Recording()
-    return cache, cache.told
+    return cache, cache.announced
 
 
 @pytest.mark.parametrize(
@@ -43,17 +45,17 @@ def _cache() -> tuple[Cache[View], list[str]]:
         ("x", "x", False),
     ],
 )
-def test_newer(version: str, than: str, expected: bool | None) -> None:
+def test_versions_are_compared_as_numbers(version: str, than: str, expected: bool | None) -> None:
     assert newer(version, than) is expected
 
 
 def test_a_write_is_seen_at_once_and_its_echo_changes_nothing() -> None:
-    cache, told = _cache()
+    cache, announced = _cache()
     cache.replace([], "10")
     cache.written("a", View("u", "11"))
     assert cache.get("a") == View("u", "11")
     cache.changed("a", View("u", "11"))
-    assert told == ["a"]
+    assert announced == ["a"]
 
 
 def test_the_result_of_a_write_does_not_bring_back_what_was_deleted_since() -> None:
@@ -98,7 +100,7 @@ def test_the_deletion_of_an_earlier_object_leaves_its_successor() -> None:
     assert cache.get("a") == View("v", "12")
 
 
-def test_versions_that_are_no_numbers_leave_it_to_the_watch() -> None:
+def test_with_versions_that_are_no_numbers_only_the_watch_counts() -> None:
     cache, _ = _cache()
     cache.replace([("a", View("u", "p"))], "p")
     cache.written("a", View("u", "q"))
@@ -114,7 +116,7 @@ def test_with_any_interleaving_of_results_and_events_the_cache_ends_as_the_clust
     present: list[bool], data: st.DataObject
 ) -> None:
     """Version i+1 either writes the object or deletes it; some writes are ours and their results come late."""
-    cache, told = _cache()
+    cache, announced = _cache()
     cache.replace([], "0")
     events = [(str(version), exists) for version, exists in enumerate(present, start=1)]
     ours = [version for version, exists in events if exists and data.draw(st.booleans())]
@@ -131,4 +133,4 @@ def test_with_any_interleaving_of_results_and_events_the_cache_ends_as_the_clust
             shown.append(int(view.resource_version))
     assert (cache.get("a") is not None) == present[-1]
     assert cache.seen == str(len(present))
-    assert set(told) <= {"a"}
+    assert set(announced) <= {"a"}

@@ -1,4 +1,4 @@
-"""Containers of Pods and templates: what they refer to, which of them are modules, what was said of the others."""
+"""Containers of Pods and templates: their references, which are modules, and what is not supported."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_an_annotation_that_is_referred_to_is_kept_however_long() -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "ofthepod", "reference", "quantity"),
+    ("own", "of_the_pod", "reference", "quantity"),
     [
         ({"limits": {"memory": "64Mi"}}, {}, resource("limits.memory"), "64Mi"),
         ({"limits": {"cpu": 2}}, {}, resource("limits.cpu"), "2"),
@@ -79,12 +79,12 @@ def test_an_annotation_that_is_referred_to_is_kept_however_long() -> None:
         ({}, {}, resource("limits.memory", containerName="nobody"), ""),
     ],
 )
-def test_resources_that_are_referred_to(own: Json, ofthepod: Json, reference: Json, quantity: str) -> None:
+def test_references_to_resources_are_resolved(own: Json, of_the_pod: Json, reference: Json, quantity: str) -> None:
     obj = pod(
         module("biz1", reference, resources=own),
         {"name": "other", "resources": {"limits": {"memory": "9Mi"}}},
         initContainers=[{"name": "init", "resources": {"limits": {"memory": "8Mi"}}}],
-        resources=ofthepod,
+        resources=of_the_pod,
     )
     (_, found) = only(obj).env[1]
     assert isinstance(found, ResourceRef)
@@ -135,7 +135,7 @@ def test_statuses_of_modules_and_of_others_are_kept_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("container", "said"),
+    ("container", "problem"),
     [
         (module("b", {"name": "P", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}), "valueFrom of a Secret"),
         (module("b", {"name": "P", "valueFrom": {"configMapKeyRef": {"name": "s", "key": "k"}}}), "of a ConfigMap"),
@@ -147,11 +147,11 @@ def test_statuses_of_modules_and_of_others_are_kept_apart() -> None:
         (module("b", startupProbe={"tcpSocket": {"port": 80, "host": "db"}}), "startupProbe.tcpSocket.host"),
     ],
 )
-def test_what_cannot_be_done_is_said_of_the_container(container: Json, said: str) -> None:
-    assert said in only(pod(container)).unsupported
+def test_an_unsupported_field_is_named_in_its_container(container: Json, problem: str) -> None:
+    assert problem in only(pod(container)).unsupported
 
 
-def test_what_can_be_done_is_not_refused() -> None:
+def test_supported_fields_are_not_refused() -> None:
     env = [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}, resource("limits.cpu")]
     probe = {"httpGet": {"port": 80, "path": "/"}}
     assert only(pod(module("b", *env, envFrom=[], readinessProbe=probe, startupProbe=probe))).unsupported == ""

@@ -1,3 +1,5 @@
+"""Events are written beside their objects, and repetitions are counted."""
+
 from __future__ import annotations
 
 import asyncio
@@ -59,7 +61,7 @@ async def test_a_repetition_is_counted_within_five_minutes_of_the_last() -> None
     assert api.calls[-1].verb == "create"
 
 
-async def test_other_words_are_another_event() -> None:
+async def test_another_message_is_another_event() -> None:
     api = FakeApiServer()
     writer = EventWriter(api, LoopClock())
     await writer.write(EVENT)
@@ -80,7 +82,7 @@ async def test_an_event_that_was_pruned_is_written_anew() -> None:
     assert [call.verb for call in api.calls] == ["create", "get", "patch", "create"]
 
 
-async def test_what_could_not_be_written_is_not_taken_for_said() -> None:
+async def test_a_failed_write_is_not_counted_as_a_repetition() -> None:
     api = FakeApiServer()
     api.fail("create", Transient("away"))
     writer = EventWriter(api, LoopClock())
@@ -98,7 +100,7 @@ async def test_memory_is_bounded() -> None:
     assert [call.verb for call in api.calls] == ["create", "create", "create", "patch", "create"]
 
 
-async def test_long_words_are_cut() -> None:
+async def test_long_texts_are_cut() -> None:
     api = FakeApiServer()
     await EventWriter(api, LoopClock()).write(replace(EVENT, name="n" * 253, message="m" * 5000, reason="r" * 500))
     body = api.calls[0].body

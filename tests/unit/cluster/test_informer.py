@@ -1,3 +1,5 @@
+"""An informer lists and watches, and keeps its cache current through outages and expired versions."""
+
 from __future__ import annotations
 
 import asyncio
@@ -47,7 +49,7 @@ async def _running(informer: ObjectInformer[Any]) -> AsyncIterator[None]:
             await task
 
 
-async def test_lists_with_the_selector_then_watches_from_the_list() -> None:
+async def test_it_lists_with_the_selector_then_watches_from_the_list() -> None:
     api = FakeApiServer()
     api.put(NODES, _node("a"))
     informer = _informer(api)
@@ -63,26 +65,26 @@ async def test_lists_with_the_selector_then_watches_from_the_list() -> None:
     assert [call.subject for call in api.made("watch")] == ["101"]
 
 
-async def test_handlers_are_told_keys_of_what_changed_only() -> None:
+async def test_handlers_get_the_keys_of_what_changed_only() -> None:
     api = FakeApiServer()
     api.put(NODES, _node("a"))
     api.put(NODES, _node("b"))
     informer = _informer(api)
-    told: list[str] = []
-    informer.subscribe(told.append)
+    changed: list[str] = []
+    informer.subscribe(changed.append)
     async with _running(informer):
-        assert told == ["a", "b"]
-        told.clear()
+        assert changed == ["a", "b"]
+        changed.clear()
         api.drop_history()
         api.put(NODES, _node("b", more="x"))
         api.drop_history()
         api.end_watches(Transient("cut"))
         await asyncio.sleep(2)
-        assert told == ["b"]
-        assert len(api.made("list")) == 1, "the event had been told before the watch was cut"
+        assert changed == ["b"]
+        assert len(api.made("list")) == 1, "the event arrived before the watch was cut"
 
 
-async def test_a_watch_that_the_server_ends_is_taken_up_where_it_was() -> None:
+async def test_a_watch_that_the_server_ends_is_resumed() -> None:
     api = FakeApiServer()
     informer = _informer(api)
     async with _running(informer):
@@ -96,7 +98,7 @@ async def test_a_watch_that_the_server_ends_is_taken_up_where_it_was() -> None:
         assert len(api.made("list")) == 1
 
 
-async def test_what_happened_while_the_watch_was_down_is_told_by_the_next_one() -> None:
+async def test_changes_while_the_watch_is_down_come_with_the_next_one() -> None:
     api = FakeApiServer()
     informer = _informer(api)
     async with _running(informer):
@@ -110,14 +112,14 @@ async def test_what_happened_while_the_watch_was_down_is_told_by_the_next_one() 
         assert informer.trouble() is None
 
 
-async def test_expired_lists_again_and_finds_what_went_and_came() -> None:
+async def test_an_expired_version_is_listed_again_and_shows_what_went_and_came() -> None:
     api = FakeApiServer()
     api.put(NODES, _node("old"))
     api.put(NODES, _node("same"))
     informer = _informer(api)
-    told: list[str] = []
+    changed: list[str] = []
     async with _running(informer):
-        informer.subscribe(told.append)
+        informer.subscribe(changed.append)
         api.end_watches(Transient("cut"))
         await asyncio.sleep(0.01)
         api.remove(NODES, "old")
@@ -125,7 +127,7 @@ async def test_expired_lists_again_and_finds_what_went_and_came() -> None:
         api.drop_history()
         await asyncio.sleep(5)
         assert sorted(node.name for node in informer.all()) == ["new", "same"]
-        assert sorted(told) == ["new", "old"]
+        assert sorted(changed) == ["new", "old"]
         assert len(api.made("list")) == 2
 
 
@@ -144,7 +146,7 @@ async def test_an_outage_keeps_the_cache_and_is_retried_with_growing_delays() ->
         assert 6 <= len(api.made("watch")) - before <= 12
 
 
-async def test_a_list_that_is_refused_is_told_and_tried_again() -> None:
+async def test_a_list_that_is_refused_is_reported_and_tried_again() -> None:
     api = FakeApiServer()
     api.fail("list", Rejected("nodes is forbidden"))
     informer = _informer(api)
@@ -155,7 +157,7 @@ async def test_a_list_that_is_refused_is_told_and_tried_again() -> None:
         assert informer.synced
 
 
-async def test_a_server_that_ends_watches_at_once_is_not_hammered() -> None:
+async def test_a_server_that_ends_watches_at_once_is_asked_with_pauses() -> None:
     api = FakeApiServer()
     informer = _informer(api)
     async with _running(informer):
@@ -165,7 +167,7 @@ async def test_a_server_that_ends_watches_at_once_is_not_hammered() -> None:
         assert len(api.made("watch")) < 12
 
 
-async def test_a_list_that_keeps_expiring_is_not_hammered() -> None:
+async def test_a_list_that_keeps_expiring_is_repeated_with_pauses() -> None:
     api = FakeApiServer()
     informer = _informer(api)
     async with _running(informer):
@@ -187,7 +189,7 @@ async def test_a_list_that_keeps_expiring_is_not_hammered() -> None:
         assert 3 <= len(api.made("list")) <= 14
 
 
-async def test_objects_without_name_and_events_of_unknown_type_are_passed_over() -> None:
+async def test_objects_without_name_and_events_of_unknown_type_are_ignored() -> None:
     api = FakeApiServer()
     informer = _informer(api)
     async with _running(informer):
@@ -198,7 +200,7 @@ async def test_objects_without_name_and_events_of_unknown_type_are_passed_over()
         assert [node.name for node in informer.all()] == ["a"]
 
 
-async def test_a_write_is_read_back_before_the_watch_tells_it() -> None:
+async def test_a_write_is_read_back_before_the_watch_sends_it() -> None:
     api = FakeApiServer()
     informer = _informer(api)
     async with _running(informer):
@@ -227,31 +229,31 @@ async def test_settled_waits_for_the_watch_and_no_longer_than_its_patience() -> 
         assert not informer._awaited
 
 
-async def test_pods_by_node_oldest_first_and_moves_are_told_to_both_nodes() -> None:
+async def test_pods_are_kept_by_node_oldest_first_and_a_move_touches_both_nodes() -> None:
     api = FakeApiServer()
     informer = ModulePodInformer(
         api, PODS, reading.pod, selector="component=vnode", clock=LoopClock(), chance=lambda: 0.0
     )
-    told: list[str] = []
-    informer.subscribe_node(told.append)
+    touched: list[str] = []
+    informer.subscribe_node(touched.append)
     api.put(PODS, _pod("young", "n1", "2026-01-01T00:00:02Z"))
     api.put(PODS, _pod("old", "n1", "2026-01-01T00:00:01Z"))
     api.put(PODS, _pod("unbound"))
     async with _running(informer):
         assert [pod.name for pod in informer.on_node("n1")] == ["old", "young"]
-        assert told == ["n1", "n1"]
-        told.clear()
+        assert touched == ["n1", "n1"]
+        touched.clear()
         api.put(PODS, _pod("old", "n2"))
         api.remove(PODS, "young", "ns")
         await asyncio.sleep(0.01)
-        assert sorted(told) == ["n1", "n1", "n2"]
+        assert sorted(touched) == ["n1", "n1", "n2"]
         assert informer.on_node("n1") == ()
         assert [pod.key for pod in informer.on_node("n2")] == ["ns/old"]
         assert informer.on_node("") == ()
 
 
 async def test_of_pods_created_in_the_same_second_the_one_that_was_bound_first_is_the_older() -> None:
-    """By name it would be the younger one, for as long as both are there."""
+    """Their names would order them the other way, for as long as both exist."""
     api = FakeApiServer()
     informer = ModulePodInformer(
         api, PODS, reading.pod, selector="component=vnode", clock=LoopClock(), chance=lambda: 0.0

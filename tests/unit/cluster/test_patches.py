@@ -1,3 +1,5 @@
+"""Patches hold what differs, and read back as what was to be written."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -49,7 +51,7 @@ def test_node_metadata_holds_only_what_differs() -> None:
     assert patches.node_metadata(NODE, changed) == {"labels": {"l": "2", "m": "3"}, "annotations": {"b": "2"}}
 
 
-def test_taints_of_others_stay_as_they_are_and_ours_are_put_right() -> None:
+def test_taints_of_others_stay_as_they_are_and_ours_are_corrected() -> None:
     foreign = {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute", "timeAdded": NOW}
     ours = {"key": VIRTUAL.key, "value": "False", "effect": "NoExecute"}
     other_effect = {"key": VIRTUAL.key, "value": "x", "effect": "NoSchedule"}
@@ -64,7 +66,7 @@ def test_taints_differ_only_where_ours_are_missing() -> None:
     assert patches.taints_differ((replace(VIRTUAL, value="False"),), (VIRTUAL,))
 
 
-def test_node_status_removes_what_is_there_no_more() -> None:
+def test_node_status_removes_what_is_no_longer_there() -> None:
     current = replace(NODE, status=replace(STATUS, addresses=(("Hostname", "h"), ("InternalIP", "10.0.0.9"))))
     status = replace(STATUS, capacity={"pods": "10"})
     body = patches.node_status(current, status, NOW)["status"]

@@ -1,3 +1,5 @@
+"""Objects of the API give views of proper types, whatever they hold."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -102,7 +104,7 @@ def test_a_distorted_deployment_gives_a_view_of_proper_types(obj: dict[str, Any]
     assert isinstance(deployment.beyond_node, str)
 
 
-def test_pod() -> None:
+def test_a_pod_is_read() -> None:
     pod = reading.pod(
         {
             "metadata": {
@@ -185,12 +187,12 @@ def test_long_annotations_are_kept_only_if_they_are_ours() -> None:
     assert kept == {"module.koupleless.io/installed": long, "short": "s"}
 
 
-def test_lease_with_nulls() -> None:
+def test_nulls_in_a_lease_are_empty_values() -> None:
     lease = reading.lease({"metadata": {"name": "n"}, "spec": {"holderIdentity": None, "leaseTransitions": None}})
     assert (lease.holder, lease.transitions, lease.duration_seconds, lease.renew_time) == ("", 0, 0, "")
 
 
-def test_a_deployment() -> None:
+def test_a_deployment_is_read() -> None:
     term = {"matchExpressions": [{"key": "c", "operator": "Exists", "values": None}]}
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{}, term]}}
     spec = {"affinity": {"nodeAffinity": required}, "tolerations": [{"operator": "Exists"}], "schedulingGates": [{}]}

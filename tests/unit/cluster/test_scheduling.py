@@ -1,4 +1,4 @@
-"""Rules are read whole or not at all."""
+"""Scheduling rules are read whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.cluster.distorted import absurd, distorted
 Json = dict[str, Any]
 
 
-def test_what_is_understood() -> None:
+def test_known_rules_are_read() -> None:
     spec = {
         "nodeName": "n",
         "nodeSelector": {"b": "2", "a": "1"},
@@ -88,7 +88,7 @@ def test_a_label_value_that_cannot_be_one_makes_its_term_match_nothing() -> None
     assert rules.required_affinity == (NodeTerm((Requirement("a", "Exists"),)),)
 
 
-def test_label_selectors() -> None:
+def test_label_selectors_are_read_whole_or_not_at_all() -> None:
     assert scheduling.label_selector({}) is None
     assert scheduling.label_selector({"selector": {}}) == ()
     selector = {"matchLabels": {"a": "b"}, "matchExpressions": [expression("c", "NotIn", "d")]}
@@ -126,7 +126,7 @@ ZONE = {**TERM, "topologyKey": "zone"}
         ({"topologySpreadConstraints": [{**ZONE, "whenUnsatisfiable": "ScheduleAnyway"}]}, ""),
     ],
 )
-def test_rules_that_look_beyond_the_node(spec: Json, beyond: str) -> None:
+def test_rules_that_look_beyond_the_node_are_named(spec: Json, beyond: str) -> None:
     assert scheduling.beyond_node(spec) == beyond
 
 
@@ -142,7 +142,7 @@ names = st.sampled_from(["key", "operator", "values", "effect", "weight", "match
 
 
 @given(st.sampled_from(CASES), names, st.data())
-def test_a_field_more_anywhere_in_a_rule_is_not_passed_over(case: Any, name: str, data: st.DataObject) -> None:
+def test_an_unknown_field_anywhere_in_a_rule_is_not_ignored(case: Any, name: str, data: st.DataObject) -> None:
     spec = _copy(case.pod_spec)
     objects = _objects({key: spec[key] for key in ("affinity", "tolerations") if key in spec})
     target = data.draw(st.sampled_from(objects))
@@ -157,6 +157,6 @@ def _copy(value: Any) -> Any:
 
 
 def _objects(value: Any) -> list[Json]:
-    """Return all objects inside one, itself left out."""
+    """Return all objects inside a value, without the value itself."""
     inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
     return [each for each in inner if isinstance(each, dict)] + [found for each in inner for found in _objects(each)]

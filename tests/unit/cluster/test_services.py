@@ -1,4 +1,4 @@
-"""Services before the kubelet API, as the API server tells them."""
+"""Services before the kubelet API are read as the API server sends them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deployments that two label selectors choose read as one kind."""
+"""Deployments that two label selectors choose are read as one kind."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Scene:
                 for selector in ("env=dev", "peer=1,!env")
             )
         )
-        self.told: list[str] = []
-        self.informer.subscribe(self.told.append)
+        self.announced: list[str] = []
+        self.informer.subscribe(self.announced.append)
 
     def put(self, name: str, **labels: str) -> Json:
         return self.api.put(DEPLOYMENTS, {"metadata": {"name": name, "namespace": "ns", "labels": labels}})
@@ -55,17 +55,17 @@ async def scene() -> AsyncIterator[Scene]:
     await asyncio.wait([task])
 
 
-async def test_it_has_what_either_has(scene: Scene) -> None:
+async def test_it_has_the_objects_of_both_informers(scene: Scene) -> None:
     assert scene.informer.synced
     assert scene.names() == ["both", "peer"]
-    assert sorted(scene.told) == ["ns/both", "ns/peer"]
+    assert sorted(scene.announced) == ["ns/both", "ns/peer"]
     assert scene.informer.get("ns/other") is None
 
 
-async def test_one_that_passes_from_one_to_the_other_stays_in_any_order(scene: Scene) -> None:
+async def test_an_object_that_changes_informers_stays_in_any_order(scene: Scene) -> None:
     moved = scene.put("peer", peer="1", env="dev")
     await asyncio.sleep(0.01)
-    # The one tells it before the other has taken it away: the newest counts.
+    # One informer adds it before the other removes it: the newest counts.
     found = scene.informer.get("ns/peer")
     assert found is not None
     assert found.labels == {"peer": "1", "env": "dev"}
@@ -76,7 +76,7 @@ async def test_one_that_passes_from_one_to_the_other_stays_in_any_order(scene: S
     assert scene.names() == ["both"]
 
 
-async def test_a_part_of_a_write_goes_where_the_object_is(scene: Scene) -> None:
+async def test_a_partial_write_goes_to_the_informer_that_has_the_object(scene: Scene) -> None:
     known = scene.informer.get("ns/peer")
     assert known is not None
     written = reading.module_deployment(scene.put("peer", peer="1"))

@@ -1,4 +1,4 @@
-"""Deployments and DaemonSets as JSON, whole and broken."""
+"""Deployments and DaemonSets are read from JSON, whole and broken."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def obj(spec: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_a_deployment() -> None:
+def test_a_deployment_is_read() -> None:
     found = workload(
         "Deployment",
         obj(
@@ -41,7 +41,7 @@ def test_a_deployment() -> None:
     assert found.failure == ""
 
 
-def test_a_daemonset() -> None:
+def test_a_daemonset_is_read() -> None:
     status = {"observedGeneration": 2, "desiredNumberScheduled": 5, "updatedNumberScheduled": 4, "numberAvailable": 3}
     found = workload("DaemonSet", obj({}, status))
     assert (found.observed, found.desired, found.updated, found.available) == (False, 5, 4, 3)
@@ -56,13 +56,13 @@ def test_a_daemonset() -> None:
         ("DaemonSet", {"metadata": None, "spec": [], "status": "x"}),
     ],
 )
-def test_what_is_missing_is_empty(kind: str, broken: dict[str, Any]) -> None:
+def test_missing_fields_are_empty(kind: str, broken: dict[str, Any]) -> None:
     found = workload(kind, broken)
     assert found.desired == (1 if kind == "Deployment" else 0)
     assert found.updated == 0
 
 
-def test_its_controllers_word_that_it_does_not_get_on() -> None:
+def test_a_rollout_without_progress_is_a_failure() -> None:
     condition = {"type": "Progressing", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
     late = workload("Deployment", obj({}, {"conditions": [condition]}))
     assert late.failure == "ProgressDeadlineExceeded: timed out"

@@ -19,7 +19,7 @@ _LINK = re.compile(r"\]\((?P<target>[^()\s]+)\)")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block of commands and what they print; why says for which reason no test runs it, None when one does."""
+    """A block of commands and what they print; why is the reason for which no test runs it, None when one does."""
 
     page: Path
     line: int

@@ -1,4 +1,4 @@
-"""docs/api-reference.md says what the contracts say, and docs/api.md names what there is."""
+"""docs/api-reference.md says what the contracts say, and docs/api.md names every method."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_every_contract_is_on_the_page() -> None:
     assert {str(path.relative_to(api.PROTO)) for path in api.PROTO.rglob("*.proto")} == set(api.CONTRACTS)
 
 
-def test_headings_are_told_apart() -> None:
+def test_headings_are_unique() -> None:
     headings = re.findall("^##+ (.*)$", api.page(), re.MULTILINE)
     assert len(headings) == len(set(headings)), "links to one of them would lead to the other"
 
@@ -29,7 +29,7 @@ def test_headings_are_told_apart() -> None:
 def test_what_has_no_comment_is_refused() -> None:
     file = api.compiled().file[0]
     with pytest.raises(ValueError, match="no comment at"):
-        api.Contract(file, {}).told(4, 0)
+        api.Contract(file, {}).comment(4, 0)
 
 
 def test_the_guide_names_every_method() -> None:

@@ -1,4 +1,4 @@
-"""The page about the original's defects answers every one of them."""
+"""The page about the defects of the original answers each of them."""
 
 from __future__ import annotations
 

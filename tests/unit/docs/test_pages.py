@@ -43,10 +43,10 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_tests_that_are_named_exist(page: Path) -> None:
+def test_cited_tests_exist(page: Path) -> None:
     for path, test in _TEST.findall(page.read_text(encoding="utf-8")):
-        there = re.search(rf"\b(def {test}\(|{test} = )", (ROOT / path).read_text(encoding="utf-8"))
-        assert there, f"{name(page)}: {path}::{test}"
+        defined = re.search(rf"\b(def {test}\(|{test} = )", (ROOT / path).read_text(encoding="utf-8"))
+        assert defined, f"{name(page)}: {path}::{test}"
 
 
 def test_the_invariants_name_tests() -> None:
@@ -65,10 +65,10 @@ def test_every_metric_is_explained_and_no_other() -> None:
 
 def test_every_reason_is_explained() -> None:
     texts = [path.read_text() for part in ("app", "domain") for path in (ROOT / "controlplane" / part).rglob("*.py")]
-    given = {word for text in texts for word in _REASON.findall(text) if not _NO_REASONS.fullmatch(word)}
+    reasons = {word for text in texts for word in _REASON.findall(text) if not _NO_REASONS.fullmatch(word)}
     page = OPERATIONS.read_text(encoding="utf-8") + REPORTS.read_text(encoding="utf-8")
-    assert not {reason for reason in given if f"`{reason}`" not in page}
-    assert {"ModuleUninstallTimeout", "InstallFailed", "BaseReady"} <= given
+    assert not {reason for reason in reasons if f"`{reason}`" not in page}
+    assert {"ModuleUninstallTimeout", "InstallFailed", "BaseReady"} <= reasons
 
 
 def test_every_console_block_is_run_or_says_why_not() -> None:

@@ -1,4 +1,4 @@
-"""The picture is what its table says, and no text leaves its box."""
+"""The picture is made from its table, and texts fit into their boxes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def test_the_picture_is_what_the_table_says() -> None:
     ElementTree.fromstring(picture())
 
 
-def test_texts_stay_in_their_boxes() -> None:
+def test_texts_fit_into_their_boxes() -> None:
     for box in BOXES:
         assert box.x >= 0
         assert box.x + box.width <= WIDTH

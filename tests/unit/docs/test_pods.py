@@ -1,4 +1,4 @@
-"""docs/pods.md has the tables that the control plane goes by."""
+"""docs/pods.md has the tables of the control plane."""
 
 from __future__ import annotations
 

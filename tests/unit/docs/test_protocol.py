@@ -28,7 +28,7 @@ _NAMED = re.compile(rf"`((?:{_VERBS})-[\w.-]+)`")
 
 @dataclass(frozen=True)
 class Block:
-    """An example: JSON, or the bytes of a request and maybe its reply; with the recording that it is a part of."""
+    """An example: JSON, or a request and maybe its reply; with the recording that it is a part of."""
 
     recorded: str | None
     member: str | None
@@ -43,7 +43,7 @@ BLOCKS = [
 
 
 def rows() -> Iterator[tuple[str, str, list[str]]]:
-    """Yield, of tables with recordings: the first header, and of each row the first cell and what was recorded."""
+    """Yield the first header, the first cell and the recordings of each row in tables that name recordings."""
     header: list[str] = []
     for line in PAGE.splitlines():
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))] if line.startswith("|") else []
@@ -60,7 +60,7 @@ def content(recorded: str) -> str:
 
 
 def part_of(shown: Any, recorded: Any) -> bool:
-    """Return whether JSON is other JSON with members and items left out; the rest is the same and in the same order."""
+    """Return whether shown is recorded without some members and items, in the same order."""
     if isinstance(shown, dict) and isinstance(recorded, dict):
         order = [name for name in recorded if name in shown]
         return list(shown) == order and all(part_of(shown[name], recorded[name]) for name in order)
@@ -97,10 +97,10 @@ ANSWERS = [(cell, names) for table, cell, names in rows() if table == "answer" a
 
 
 @pytest.mark.parametrize(("cell", "names"), ANSWERS, ids=[f"{n}-{names[0]}" for n, (_, names) in enumerate(ANSWERS)])
-def test_what_is_said_of_an_answer_is_in_each_recording_of_it(cell: str, names: list[str]) -> None:
+def test_statements_on_an_answer_hold_in_each_recording(cell: str, names: list[str]) -> None:
     absent = "Caused by" if "no `Caused by`" in cell else ""
     for word in _CODE.findall(cell):
-        # Of a member in data only its own name is in the bytes; PATH stands for any.
+        # The bytes have the name of a member in data without its prefix; PATH stands for any text.
         mark = re.escape(word.removeprefix("data.")).replace("PATH", r"[^]]*")
         for name in names:
             assert bool(re.search(mark, content(name))) is (word != absent), f"{word} in {name}"
@@ -110,43 +110,43 @@ TOPICS = [(_CODE.findall(cell), names) for table, cell, names in rows() if table
 
 
 @pytest.mark.parametrize(("topics", "names"), TOPICS, ids=[f"{n}-{t[0]}" for n, (t, _) in enumerate(TOPICS)])
-def test_what_is_said_of_a_topic_is_how_it_was_recorded(topics: list[str], names: list[str]) -> None:
+def test_topics_are_those_recorded(topics: list[str], names: list[str]) -> None:
     assert {MQTT[name].topic.split("/", 2)[2] for name in names} == set(topics)
 
 
-def test_what_is_said_of_validation() -> None:
+def test_validation_errors_have_no_cause() -> None:
     for name in ("installBiz-invalid", "uninstallBiz-invalid", "batchInstallBiz-invalid"):
         assert "Caused by" not in content(name)
 
 
-def test_what_is_said_of_mqtt_as_a_whole() -> None:
+def test_mqtt_messages_have_qos_1_no_retain_and_no_identity() -> None:
     assert "publish everything with QoS 1, not retained" in PAGE
     assert {(message.qos, message.retain) for message in MQTT.values()} == {(1, False)}
     assert "baseIdentity" not in "".join(message.payload.decode() for message in MQTT.values())
 
 
-def test_what_is_said_of_answers_over_http() -> None:
-    """There is no header, and no baseIdentity nor data where a command did not run."""
+def test_http_answers_name_the_base_only_after_a_command_ran() -> None:
+    """There are no headers, and neither baseIdentity nor data where a command did not run."""
     for exchange in HTTP.values():
         if exchange.verb in ("heartbeat", "GET health") or exchange.reply_head is None:
             continue
         assert exchange.reply_head == b"HTTP/1.1 200 OK\r\n\r\n"
-        told = exchange.json()
-        ran = told["code"] in ("SUCCESS", "FAILED")
-        assert ("baseIdentity" in told) is ran
-        assert ran or "data" not in told
+        answer = exchange.json()
+        ran = answer["code"] in ("SUCCESS", "FAILED")
+        assert ("baseIdentity" in answer) is ran
+        assert ran or "data" not in answer
 
 
-def test_what_is_said_of_second_codes() -> None:
-    first = {"installBiz", "uninstallBiz", "switchBiz", "batchInstallBiz"}
+def test_only_orders_have_a_second_code() -> None:
+    orders = {"installBiz", "uninstallBiz", "switchBiz", "batchInstallBiz"}
     for exchange in HTTP.values():
         if exchange.verb != "heartbeat" and exchange.reply_body and exchange.reply_body.startswith(b"{"):
             data = exchange.json().get("data")
-            assert (isinstance(data, dict) and "code" in data) is (exchange.verb in first and data is not None)
+            assert (isinstance(data, dict) and "code" in data) is (exchange.verb in orders and data is not None)
 
 
-def test_what_is_said_of_the_list() -> None:
-    """The base itself is in no list of modules, and web context paths have no slash unless it is the base's."""
+def test_module_lists_leave_out_the_base() -> None:
+    """Web context paths of modules have no slash."""
     for exchange in HTTP.values():
         if exchange.verb == "queryAllBiz" and exchange.reply_body:
             for entry in exchange.json()["data"]:
@@ -154,5 +154,5 @@ def test_what_is_said_of_the_list() -> None:
                 assert not entry["webContextPath"].startswith("/")
 
 
-def test_what_is_said_of_a_port_that_is_not_told() -> None:
+def test_the_default_port_is_that_of_the_gateway() -> None:
     assert f"Missing, null, 0 or an empty text: {DEFAULT_PORT}." in PAGE

@@ -1,4 +1,4 @@
-"""The walks of ARCHITECTURE.md are those of the code: each function that they name exists and is called by another."""
+"""The walks of ARCHITECTURE.md match the code: each named function exists and is called by another."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Step:
         return importlib.import_module(self.path.removesuffix(".py").replace("/", "."))
 
     def named(self, name: str) -> Any:
-        """Return what a name stands for in the file of this step. Raises AttributeError."""
+        """Return the object of a name in the file of this step. Raises AttributeError."""
         return reduce(getattr, name.split("."), self.module)
 
     def owner(self, name: str) -> Any:
@@ -48,7 +48,7 @@ class Step:
         return of if inspect.isclass(of) else self.named(name)
 
     def calls(self, caller: str, called: str) -> bool:
-        """Return whether a function names another one; what its class names as a whole counts for other classes."""
+        """Return whether a function names another one; for a function of another class its whole class counts."""
         within = self.named(caller) if self.owner(caller) is self.owner(called) else self.owner(caller)
         return _mentions(inspect.getsource(within), called)
 

@@ -1,4 +1,4 @@
-"""The Service before the kubelet API: exactly one, and a port of it that leads here."""
+"""The Service before the kubelet API: exactly one, with a port that leads to this program."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_the_only_service_gives_address_and_port() -> None:
     assert endpoint_of([named], 10250, "dev") == Endpoint("10.96.0.7", 443)
 
 
-def test_of_several_ports_that_one_counts_which_leads_here() -> None:
+def test_the_port_that_leads_here_counts() -> None:
     ports = (ServicePort("grpc", 50051, "50051"), ServicePort("kubelet", 443, "10250"))
     assert endpoint_of([replace(ONE, ports=ports)], 10250, "dev") == Endpoint("10.96.0.7", 443)
     without_target = (ServicePort("grpc", 50051), ServicePort("kubelet", 10250))
@@ -29,7 +29,7 @@ def test_of_several_ports_that_one_counts_which_leads_here() -> None:
 
 
 @pytest.mark.parametrize(
-    ("services", "told"),
+    ("services", "problem"),
     [
         ([], "no Service has the label virtual-kubelet.koupleless.io/kubelet-proxy-service=true"),
         ([ONE, replace(ONE, name="another")], "koupleless-system/another, koupleless-system/kubelet"),
@@ -39,10 +39,10 @@ def test_of_several_ports_that_one_counts_which_leads_here() -> None:
         ([replace(ONE, ports=(ServicePort("a", 1, "x"), ServicePort("", 2, "y")))], "it has a 1, unnamed 2"),
     ],
 )
-def test_what_cannot_be_used_is_told(services: list[Service], told: str) -> None:
+def test_services_that_cannot_be_used_are_reported(services: list[Service], problem: str) -> None:
     found = endpoint_of(services, 10250, "dev")
     assert isinstance(found, str)
-    assert told in found
+    assert problem in found
 
 
 def test_each_environment_may_have_a_service_of_its_own() -> None:

@@ -1,4 +1,4 @@
-"""Identities of bases: what is accepted, and that Node names lead back."""
+"""Identities of bases: which are accepted, and that Node names lead back to them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LABELS = st.from_regex(r"\A[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?\Z")
 
 
 @pytest.mark.parametrize("text", ["10.0.0.7", "a", "base-1", "4fa3-x.y"])
-def test_good_identities(text: str) -> None:
+def test_good_identities_are_accepted(text: str) -> None:
     assert parse_base_id(text, "dev") == text
 
 

@@ -1,4 +1,4 @@
-"""What results of probes mean: a kubelet's thresholds."""
+"""Results of probes count as in a kubelet, with its thresholds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BOTH = Probes(STARTUP, READY)
 
 
 def after(probes: Probes, results: str, *, started: bool = False, ready: bool = False) -> Reading:
-    """The reading after results: + is a success, each other character a failure that says so."""
+    """The reading after results: + is a success, each other character a failure with that message."""
     reading = first(probes, "r", started=started, ready=ready)
     for number, result in enumerate(results):
         reading = take(probes, reading, Outcome(result == "+", "" if result == "+" else f"{result}{number}"))
@@ -52,7 +52,7 @@ def after(probes: Probes, results: str, *, started: bool = False, ready: bool = 
         ("++---+", False, "-4"),
     ],
 )
-def test_thresholds_of_readiness(results: str, ready: bool, why: str) -> None:
+def test_readiness_follows_its_thresholds(results: str, ready: bool, why: str) -> None:
     reading = after(READINESS, results)
     assert (reading.started, reading.ready, reading.why) == (True, ready, why)
 
@@ -75,7 +75,7 @@ def test_readiness_waits_for_the_startup_probe(results: str, started: bool, read
     assert current(BOTH, reading) is (READY if started else STARTUP)
 
 
-def test_with_a_startup_probe_alone_nothing_is_asked_after_its_success() -> None:
+def test_a_startup_probe_alone_is_not_repeated_after_its_success() -> None:
     alone = Probes(startup=STARTUP)
     assert not after(alone, "-").ready
     reading = after(alone, "+")
@@ -90,7 +90,7 @@ def test_without_probes_a_module_that_runs_is_ready() -> None:
     assert not NO_PROBES
 
 
-def test_after_a_restart_of_ours_what_the_pod_says_holds_until_probes_say_otherwise() -> None:
+def test_after_our_restart_the_pods_status_holds_until_probes_change_it() -> None:
     assert after(BOTH, "", started=True, ready=True).ready
     assert after(BOTH, "--", started=True, ready=True).ready
     assert not after(BOTH, "---", started=True, ready=True).ready
@@ -99,7 +99,7 @@ def test_after_a_restart_of_ours_what_the_pod_says_holds_until_probes_say_otherw
 
 
 @given(st.text(alphabet="+-", max_size=30), st.booleans(), st.booleans())
-def test_why_is_told_exactly_when_it_is_not_ready(results: str, started: bool, ready: bool) -> None:
+def test_a_reading_has_a_reason_exactly_when_it_is_not_ready(results: str, started: bool, ready: bool) -> None:
     for probes in (READINESS, BOTH, Probes(startup=STARTUP)):
         reading = after(probes, results, started=started, ready=ready)
         assert bool(reading.why) is not reading.ready

@@ -1,4 +1,4 @@
-"""What is reported, in which words, how often."""
+"""Which Events are reported, under which codes, and how often."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_fields_are_the_originals() -> None:
     }
 
 
-def test_a_line_of_the_events_file() -> None:
+def test_a_report_is_a_line_of_the_events_file() -> None:
     line = report("no\nspace").line("2026-11-25 05:00:00.123")
     assert line == (
         "[2026-11-25 05:00:00.123], [t-1], [vpod_deploy], [ContainerStart], [120], [fail], [01002], "
@@ -39,7 +39,7 @@ def test_a_line_of_the_events_file() -> None:
 
 
 @given(st.text(), st.dictionaries(st.text(), st.text(), max_size=3))
-def test_whatever_is_told_stays_one_line(message: str, labels: dict[str, str]) -> None:
+def test_any_report_is_one_line(message: str, labels: dict[str, str]) -> None:
     line = Report("k", "s", "e", "fail", message, "c", labels, message).line("now")
     assert len(re.split("[\r\n]", line)) == 2
     assert json.loads(line[:-1].rpartition("], [")[2][:-1] if "], [" not in json.dumps(labels) else "{}") is not None
@@ -75,21 +75,21 @@ def test_every_warning_is_a_failure_and_of_the_rest_only_what_was_done_to_module
     assert removed.code != reports.DONE
 
 
-def test_a_timeout_is_never_told_as_a_success() -> None:
+def test_a_timeout_is_never_reported_as_a_success() -> None:
     for reason in ("ModuleInstallUnanswered", "ModuleUninstallUnanswered", "ModuleUninstallTimeout"):
         kind = classify(reason, warning=True, module=True, vnode=True)
         assert kind is not None
         assert kind.code in (reports.TIMED_OUT, reports.START_TIMED_OUT)
 
 
-def test_repetitions_are_counted_with_the_last_word() -> None:
-    telling = Sent(0.0, report("first")).again(report("second"))
-    assert telling.summary().message == "second (once more within 10 minutes)"
-    assert telling.again(report("third")).summary().message == "third (2 times more within 10 minutes)"
+def test_repetitions_are_counted_with_the_last_message() -> None:
+    sent = Sent(0.0, report("first")).again(report("second"))
+    assert sent.summary().message == "second (once more within 10 minutes)"
+    assert sent.again(report("third")).summary().message == "third (2 times more within 10 minutes)"
 
 
 @given(st.lists(st.floats(0, 1000), max_size=60))
-def test_never_more_than_allowed_in_any_such_time(wishes: list[float]) -> None:
+def test_an_allowance_is_never_exceeded_in_any_such_time(wishes: list[float]) -> None:
     allowance, called, now = Allowance(3, 10.0), list[float](), 0.0
     for wish in sorted(wishes):
         now = max(now, wish)
@@ -99,7 +99,7 @@ def test_never_more_than_allowed_in_any_such_time(wishes: list[float]) -> None:
         assert called[index + 3] - called[index] >= 10.0 - 1e-9
 
 
-def test_many_of_a_kind_are_told_as_one() -> None:
+def test_many_of_a_kind_are_reported_as_one() -> None:
     others = [report(base=f"b{n}") for n in range(2, 9)]
     assert gathered(report(), others).message == "no space (and 7 more like it: b2, b3, b4, b5, b6, ...)"
     assert gathered(report(), []) == report()

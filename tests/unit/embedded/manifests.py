@@ -1,4 +1,4 @@
-"""Manifests in the forms that users of modules write."""
+"""Manifests as users of modules write them."""
 
 from __future__ import annotations
 

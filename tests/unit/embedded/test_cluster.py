@@ -1,3 +1,5 @@
+"""The controllers of the embedded cluster schedule, roll out and clean up as those of Kubernetes."""
+
 from __future__ import annotations
 
 import asyncio
@@ -18,8 +20,8 @@ from controlplane.cluster.api import (
     PatchType,
     Resource,
 )
+from controlplane.cluster.events import timestamp
 from controlplane.embedded.api.store import EmbeddedApiServer
-from controlplane.embedded.api.writes import timestamp
 from controlplane.embedded.cluster import EmbeddedCluster
 from tests.unit.embedded.manifests import container, deployment, pod, vnode, workload
 
@@ -28,7 +30,7 @@ pytestmark = pytest.mark.looptime
 
 
 class Agent:
-    """Plays the Nodes' agents: bound Pods become Ready, Pods marked for deletion end. broken names images that fail."""
+    """Acts as the Nodes' agents: bound Pods become Ready, deleted Pods end; broken names images that fail."""
 
     def __init__(self, store: EmbeddedApiServer) -> None:
         self._store = store
@@ -37,7 +39,7 @@ class Agent:
         self.order: list[tuple[str, str]] = []
 
     async def run(self) -> None:
-        async for event in self._store.watch(PODS, resource_version="0"):
+        async for event in self._store.watch(PODS, resource_version="1"):
             if event.type in ("ADDED", "MODIFIED"):
                 with suppress(ClusterError):
                     await self._serve(event.object)
@@ -149,7 +151,7 @@ async def test_a_deployment_spreads_over_bases_and_reports_its_state(store: Embe
     assert (await objects(store, DEPLOYMENTS))[0]["metadata"]["resourceVersion"] == version
 
 
-async def test_scaling_up_and_down(store: EmbeddedApiServer, agent: Agent) -> None:
+async def test_a_deployment_scales_up_and_down(store: EmbeddedApiServer, agent: Agent) -> None:
     await nodes(store, "n1", "n2")
     await store.apply(deployment("d", 4))
     await until(store, ready(4))
@@ -200,7 +202,7 @@ async def test_recreate_ends_the_old_before_the_new_comes(store: EmbeddedApiServ
     assert [what for what, _ in agent.order] == ["end", "end", "ready", "ready"]
 
 
-async def test_what_runs_the_former_version_moves_as_it_is_while_the_new_one_does_not_come_up(
+async def test_a_lost_pod_of_the_former_version_is_replaced_as_it_was_while_the_new_one_fails(
     store: EmbeddedApiServer, agent: Agent
 ) -> None:
     await nodes(store, "n1", "n2", "n3")
@@ -261,7 +263,7 @@ async def test_another_deployment_of_the_name_does_not_take_the_pods_over(
     assert len(pods) == 2
 
 
-async def test_pods_whose_owner_went_unseen_go_too(store: EmbeddedApiServer) -> None:
+async def test_pods_whose_owner_was_deleted_unseen_are_deleted(store: EmbeddedApiServer) -> None:
     created = (await store.apply(deployment("d", 1)))[0]
     orphan = pod("orphan")
     owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d", "uid": created["metadata"]["uid"]}
@@ -320,20 +322,20 @@ async def test_pods_outlive_their_node_only_for_a_while(store: EmbeddedApiServer
     assert await objects(store) == []
 
 
-async def test_a_no_execute_taint_drives_out_who_does_not_tolerate_it(store: EmbeddedApiServer, agent: Agent) -> None:
+async def test_a_no_execute_taint_evicts_pods_that_do_not_tolerate_it(store: EmbeddedApiServer, agent: Agent) -> None:
     await nodes(store, "n1")
     await store.apply(pod("a"))
-    stoic = pod("stoic")
-    stoic["spec"]["tolerations"] = [{"operator": "Exists"}]
-    await store.apply(stoic)
+    tolerant = pod("tolerant")
+    tolerant["spec"]["tolerations"] = [{"operator": "Exists"}]
+    await store.apply(tolerant)
     await until(store, ready(2))
     taint = {"spec": {"taints": [{"key": "maintenance", "effect": "NoExecute"}]}}
     await store.patch(NODES, "n1", taint, patch_type=PatchType.STRATEGIC)
     (left,) = await until(store, ready(1))
-    assert left["metadata"]["name"] == "stoic"
+    assert left["metadata"]["name"] == "tolerant"
 
 
-async def test_controllers_take_up_where_others_stopped() -> None:
+async def test_controllers_continue_where_others_stopped() -> None:
     store = await EmbeddedApiServer.open(":memory:")
     await nodes(store, "n1", "n2")
     await store.apply(deployment("d", 2))

@@ -1,4 +1,4 @@
-"""Which proxy is used: as Go programs read the environment."""
+"""The proxy is chosen from the environment as Go programs do it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SERVER = "https://api.example.com:6443"
         ("", "https://[::1]:6443", False),
     ],
 )
-def test_no_proxy(excepted: str, server: str, expected: bool) -> None:
+def test_no_proxy_excepts_servers(excepted: str, server: str, expected: bool) -> None:
     assert is_proxied(server, excepted) is expected
 
 
@@ -63,11 +63,11 @@ def test_no_proxy(excepted: str, server: str, expected: bool) -> None:
         ({"ALL_PROXY": "http://p:1"}, None),
     ],
 )
-def test_the_environment(environ: dict[str, str], expected: Proxy | None) -> None:
+def test_the_environment_names_the_proxy(environ: dict[str, str], expected: Proxy | None) -> None:
     assert choose_proxy(SERVER, "", environ) == expected
 
 
-def test_the_proxy_of_a_kubeconfig_goes_before_the_environment_and_its_exceptions() -> None:
+def test_the_proxy_of_a_kubeconfig_takes_precedence_over_the_environment() -> None:
     environ = {"HTTPS_PROXY": "http://other:1", "NO_PROXY": "*"}
     assert choose_proxy("https://127.0.0.1", "socks5://p:9", environ) == Proxy("socks5", "p", 9)
 
@@ -77,7 +77,7 @@ def test_a_server_without_tls_has_a_proxy_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("url", ["ftp://u:hush@p", "http://", "http://p:x", "p:1", "socks4://p"])
-def test_what_is_not_a_proxy_is_refused_without_its_password(url: str) -> None:
+def test_a_wrong_proxy_is_refused_and_its_password_is_not_shown(url: str) -> None:
     with pytest.raises(CannotConnect, match="proxy-url") as raised:
         choose_proxy(SERVER, url, {})
     assert "hush" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""Access is kept current beside the requests, which wait only when there is none."""
+"""Access is renewed beside the requests, which wait only when there is none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.looptime
 
 
 class Given:
-    """A source that gives numbered access after some seconds, or fails."""
+    """A source of numbered access; a fetch takes some seconds, or fails."""
 
     name = "a source"
 
@@ -83,7 +83,7 @@ async def test_the_next_access_is_there_long_before_the_present_one_ends() -> No
     assert source.fetched == [False, False]
 
 
-async def test_who_comes_when_it_has_ended_waits_for_the_next() -> None:
+async def test_a_request_after_the_end_waits_for_the_next_access() -> None:
     kept, source = keeper(lasts=40.0)
     await token(kept)
     source.takes = 5.0
@@ -91,7 +91,7 @@ async def test_who_comes_when_it_has_ended_waits_for_the_next() -> None:
     assert await token(kept) == "2"
 
 
-async def test_what_cannot_be_fetched_again_serves_until_its_end_then_it_is_said() -> None:
+async def test_access_that_cannot_be_renewed_serves_until_its_end_then_requests_fail() -> None:
     kept, source = keeper(lasts=300.0)
     await token(kept)
     source.problem = "the plugin fails"
@@ -107,7 +107,7 @@ async def test_what_cannot_be_fetched_again_serves_until_its_end_then_it_is_said
     assert int(await token(kept)) > 1
 
 
-async def test_a_defect_of_a_source_is_an_answer_and_not_tried_again_with_each_request(
+async def test_a_defect_of_a_source_is_an_error_and_not_tried_again_with_each_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kept, source = keeper()
@@ -126,7 +126,7 @@ async def test_a_defect_of_a_source_is_an_answer_and_not_tried_again_with_each_r
     assert await token(kept)
 
 
-async def test_a_fetch_that_hangs_is_given_up_and_hurts_nobody() -> None:
+async def test_a_fetch_that_hangs_is_given_up_and_delays_no_request() -> None:
     kept, source = keeper()
     await token(kept)
     source.takes = 10_000.0
@@ -142,7 +142,7 @@ async def test_a_fetch_that_hangs_is_given_up_and_hurts_nobody() -> None:
     await kept.close()
 
 
-async def test_a_refused_access_is_replaced_at_once_for_all_who_were_refused() -> None:
+async def test_a_refused_access_is_replaced_once_for_all_refused_requests() -> None:
     kept, source = keeper(takes=3.0)
     refused = await kept.access()
     await asyncio.gather(*(kept.rejected(refused) for _ in range(5)))
@@ -150,7 +150,7 @@ async def test_a_refused_access_is_replaced_at_once_for_all_who_were_refused() -
     assert source.fetched == [False, True]
 
 
-async def test_who_was_refused_with_an_older_access_uses_the_present_one() -> None:
+async def test_a_request_refused_with_older_access_uses_the_present_one() -> None:
     kept, source = keeper()
     refused = await kept.access()
     await kept.rejected(refused)

@@ -1,3 +1,5 @@
+"""Replies and failures of the API server become errors of the port."""
+
 from __future__ import annotations
 
 import ssl
@@ -42,7 +44,7 @@ def _status(reason: str = "", message: str = "words", **more: object) -> bytes:
         (504, _status("Timeout"), Unknown),
     ],
 )
-def test_statuses_of_writes(status: int, body: bytes, expected: type[ClusterError]) -> None:
+def test_each_status_of_a_write_has_its_error(status: int, body: bytes, expected: type[ClusterError]) -> None:
     assert type(error_of_reply(status, body, write=True)) is expected
 
 
@@ -74,7 +76,7 @@ def test_a_long_message_is_cut() -> None:
         ("\u00b2", {}, None),
     ],
 )
-def test_retry_after(header: str, details: dict[str, int], expected: float | None) -> None:
+def test_retry_after_is_read_and_bounded(header: str, details: dict[str, int], expected: float | None) -> None:
     error = error_of_reply(429, _status("TooManyRequests", details=details), retry_after=header, write=True)
     assert isinstance(error, Transient)
     assert error.retry_after == expected
@@ -85,13 +87,13 @@ def test_any_reply_is_an_error_of_the_port(status: int, body: bytes, header: str
     assert isinstance(error_of_reply(status, body, retry_after=header, write=write), ClusterError)
 
 
-def test_error_events_of_a_watch() -> None:
+def test_error_events_of_a_watch_have_their_errors() -> None:
     assert type(error_of_watch({"code": 410, "reason": "Expired", "message": "too old"})) is Expired
     assert type(error_of_watch({"code": None})) is Transient
     assert type(error_of_watch({"code": 500, "reason": "InternalError"})) is Transient
 
 
-def test_a_connection_that_fails_is_told_without_objects() -> None:
+def test_a_connection_that_fails_is_described_without_objects() -> None:
     key = ConnectionKey("10.0.0.1", 6443, True, ssl.create_default_context(), None, None, None)
     refused = aiohttp.ClientConnectorError(key, OSError(111, "Connection refused"))
     assert failure(refused, 5.0) == "cannot connect to 10.0.0.1:6443: Connection refused"

@@ -1,3 +1,5 @@
+"""The gate limits the rate and the number of our requests; urgent ones go first."""
+
 from __future__ import annotations
 
 import asyncio
@@ -77,7 +79,7 @@ async def test_patience_and_queue_are_bounded() -> None:
     holder.cancel()
 
 
-async def test_who_would_wait_too_long_for_the_rate_is_turned_away_at_once_and_takes_nothing_of_it() -> None:
+async def test_a_request_that_would_wait_too_long_is_refused_at_once_and_takes_no_token() -> None:
     gate = Gate(rate=1, burst=1, patience=2.5)
     log: list[str] = []
     async with asyncio.TaskGroup() as group:

@@ -1,4 +1,4 @@
-"""What a start does not need is not loaded."""
+"""A start loads only the modules that it needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BESIDE = "controlplane.__main__, controlplane.settings"
     ],
     ids=["embedded", "kubeconfig", "pod"],
 )
-def test_what_is_not_needed_is_not_imported(imported: str, absent: list[str]) -> None:
+def test_modules_that_are_not_needed_are_not_imported(imported: str, absent: list[str]) -> None:
     script = f"import sys, {imported}; print([name for name in {absent!r} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert found.stdout == "[]\n"

@@ -1,4 +1,4 @@
-"""kubeconfig files mean what they mean to kubectl; what we do not know is refused by name."""
+"""kubeconfig files mean what they mean to kubectl; unknown fields are refused by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from controlplane.kube import kubeconfig
 from controlplane.kube.access import CannotConnect
 from controlplane.kube.kubeconfig import (
     AuthProvider,
-    Cluster,
+    ClusterEntry,
     Context,
     ContextEntry,
     ExecPlugin,
@@ -50,7 +50,7 @@ def load(tmp_path: Path, **given: Any) -> Context:
     return kubeconfig.load(written(tmp_path / "config", content(**given)))
 
 
-def test_the_first_file_that_says_something_wins(tmp_path: Path) -> None:
+def test_the_first_file_with_a_value_wins(tmp_path: Path) -> None:
     first, second = content({"token": "1"}), content({"token": "2"}, {"server": "https://other"})
     first["contexts"], second["current-context"] = [], "y"
     second["contexts"].append({"name": "y", "context": {"cluster": "c", "user": "v"}})
@@ -92,7 +92,7 @@ def test_a_plugin_with_a_slash_is_relative_to_the_file_too(tmp_path: Path, comma
     assert plugin.command == found.format(tmp_path)
 
 
-def test_all_of_a_cluster(tmp_path: Path) -> None:
+def test_all_fields_of_a_cluster_are_read(tmp_path: Path) -> None:
     cluster = load(
         tmp_path,
         cluster={
@@ -114,7 +114,7 @@ def test_all_of_a_cluster(tmp_path: Path) -> None:
     assert load(tmp_path, cluster={"insecure-skip-tls-verify": True}).cluster.insecure_skip_tls_verify
 
 
-def test_as_whom_we_act_is_headers(tmp_path: Path) -> None:
+def test_impersonation_becomes_headers(tmp_path: Path) -> None:
     user = load(
         tmp_path,
         user={
@@ -136,32 +136,32 @@ def test_as_whom_we_act_is_headers(tmp_path: Path) -> None:
     )
 
 
-def test_all_of_a_plugin(tmp_path: Path) -> None:
-    told = EXEC | {
+def test_all_fields_of_a_plugin_are_read(tmp_path: Path) -> None:
+    entry = EXEC | {
         "args": ["a"],
         "env": [{"name": "N", "value": "v"}, {"name": "EMPTY"}],
         "installHint": "get it\x1b[1m here",
         "provideClusterInfo": True,
         "interactiveMode": "IfAvailable",
     }
-    plugin = load(tmp_path, user={"exec": told}).user.exec
+    plugin = load(tmp_path, user={"exec": entry}).user.exec
     assert plugin is not None
     assert (plugin.command, plugin.args, plugin.provide_cluster_info) == ("plugin", ["a"], True)
     assert plugin.env == [ExecVariable(name="N", value="v"), ExecVariable(name="EMPTY")]
     assert "v" not in repr(plugin.env[0]).removeprefix("ExecVariable")
 
 
-def test_the_first_version_of_plugins_need_not_say_whether_they_talk(tmp_path: Path) -> None:
-    told = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "plugin"}
-    assert load(tmp_path, user={"exec": told}).user.exec is not None
+def test_plugins_of_the_first_version_need_no_interactive_mode(tmp_path: Path) -> None:
+    entry = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "plugin"}
+    assert load(tmp_path, user={"exec": entry}).user.exec is not None
 
 
-def test_without_a_user_nobody_asks(tmp_path: Path) -> None:
+def test_without_a_user_access_is_anonymous(tmp_path: Path) -> None:
     assert load(tmp_path, context={"user": None}).user == User()
     assert load(tmp_path, user=None).user == User()
 
 
-def test_entries_that_are_not_used_are_not_looked_at(tmp_path: Path) -> None:
+def test_entries_that_are_not_used_are_not_checked(tmp_path: Path) -> None:
     given = content({"token": "t"})
     given["users"].append({"name": "other", "user": {"auth-provider": {"name": "gcp"}, "nonsense": 1}})
     given["preferences"] = {"colors": True}
@@ -263,7 +263,7 @@ def test_a_context_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         "users: [7]",
     ],
 )
-def test_a_file_that_is_no_kubeconfig(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_kubeconfig_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config"
     path.write_text(text)
     with pytest.raises(CannotConnect):
@@ -278,7 +278,7 @@ def test_text_that_is_no_yaml_is_not_shown(tmp_path: Path) -> None:
     assert "hush" not in str(raised.value)
 
 
-def test_files_that_are_not_there(tmp_path: Path) -> None:
+def test_files_that_are_missing_are_named(tmp_path: Path) -> None:
     with pytest.raises(CannotConnect, match="no such file"):
         kubeconfig.load(f"{tmp_path / 'a'}{os.pathsep}{tmp_path / 'b'}")
     with pytest.raises(CannotConnect, match="cannot be read"):
@@ -291,7 +291,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "kubeconfig.md"
 @pytest.mark.parametrize(
     ("name", "model"),
     [
-        ("cluster", Cluster),
+        ("cluster", ClusterEntry),
         ("user", User),
         ("context", ContextEntry),
         ("exec", ExecPlugin),

@@ -1,4 +1,4 @@
-"""What was found once serves at once; DNS that is slow or fails keeps nobody waiting."""
+"""An address that was found once serves at once; DNS that is slow or fails delays no request."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_the_first_lookup_is_made_once_for_all() -> None:
     assert dns.asked == 1
 
 
-async def test_later_lookups_are_made_beside() -> None:
+async def test_later_lookups_delay_nothing() -> None:
     dns = Dns()
     names = StaleResolver(dns)
     await address(names)

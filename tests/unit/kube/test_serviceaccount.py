@@ -1,4 +1,4 @@
-"""In a Pod: the service account's files, as the official client reads them."""
+"""In a Pod the files of the service account are read as the official client reads them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_token_and_ca_are_read_again(pod: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "problem"), [("token", "token file"), ("ca.crt", "certification file")])
-async def test_a_file_that_is_not_there_is_named(pod: Path, name: str, problem: str) -> None:
+async def test_a_file_that_is_missing_is_named(pod: Path, name: str, problem: str) -> None:
     (pod / name).unlink()
     source = PodSource()
     with pytest.raises(CannotConnect, match=f"(?i){problem} does not exist"):

@@ -1,4 +1,4 @@
-"""Access from a kubeconfig: who we are, read again when it may have changed."""
+"""A kubeconfig gives access, and is read again when it may have changed."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def plugin(folder: Path, text: str) -> dict[str, Any]:
 
 
 def printing(**status: str) -> str:
-    told = {"apiVersion": EXEC["apiVersion"], "kind": "ExecCredential", "status": status}
-    return f"print(json.dumps({told!r}))"
+    credential = {"apiVersion": EXEC["apiVersion"], "kind": "ExecCredential", "status": status}
+    return f"print(json.dumps({credential!r}))"
 
 
 def jwt(exp: object) -> str:
@@ -71,7 +71,7 @@ def jwt(exp: object) -> str:
     return f"e30.{claims.decode().rstrip('=')}.c2ln"
 
 
-async def test_a_token(config: Kubeconfig) -> None:
+async def test_a_token_is_sent_as_bearer(config: Kubeconfig) -> None:
     config.write(user={"token": "secret"})
     access = await config.fetch()
     assert (access.host, access.authorization, access.ends_at) == ("https://api:6443", "Bearer secret", None)
@@ -79,7 +79,7 @@ async def test_a_token(config: Kubeconfig) -> None:
     assert "secret" not in repr(access)
 
 
-async def test_a_token_says_itself_when_it_ends(config: Kubeconfig) -> None:
+async def test_a_token_gives_its_own_end(config: Kubeconfig) -> None:
     config.write(user={"token": jwt(1_700_000_600)})
     assert (await config.fetch()).ends_at == 1_700_000_600.0
     assert token_ends_at(jwt("x")) is None
@@ -87,7 +87,7 @@ async def test_a_token_says_itself_when_it_ends(config: Kubeconfig) -> None:
     assert token_ends_at("a.bbbbb.c") is None
 
 
-async def test_a_token_file_goes_before_a_token_and_is_read_again(config: Kubeconfig, tmp_path: Path) -> None:
+async def test_a_token_file_takes_precedence_and_is_read_again(config: Kubeconfig, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("one\n")
     config.write(user={"tokenFile": "token", "token": "fallback"})
@@ -98,7 +98,7 @@ async def test_a_token_file_goes_before_a_token_and_is_read_again(config: Kubeco
     assert (await config.fetch()).authorization == "Bearer two", "the last one that was read"
 
 
-async def test_a_token_serves_when_the_token_file_never_could_be_read(config: Kubeconfig, tmp_path: Path) -> None:
+async def test_a_token_serves_while_the_token_file_cannot_be_read(config: Kubeconfig, tmp_path: Path) -> None:
     config.write(user={"tokenFile": "token", "token": "fallback"})
     assert (await config.fetch()).authorization == "Bearer fallback"
     config = Kubeconfig(tmp_path)
@@ -115,12 +115,12 @@ async def test_a_token_that_cannot_be_a_header_is_refused(config: Kubeconfig, to
         await config.fetch()
 
 
-async def test_a_user_name_and_password(config: Kubeconfig) -> None:
+async def test_user_name_and_password_are_sent_as_basic(config: Kubeconfig) -> None:
     config.write(user={"username": "jane", "password": "pä:ss"})
     assert (await config.fetch()).authorization == "Basic " + base64.b64encode("jane:pä:ss".encode()).decode()
 
 
-async def test_nothing_is_sent_without_tls_and_that_is_said(config: Kubeconfig) -> None:
+async def test_nothing_is_sent_without_tls_and_that_is_logged(config: Kubeconfig) -> None:
     config.write(user={"token": "secret", "as": "jane"}, cluster={"server": "http://api"})
     with structlog.testing.capture_logs() as logs:
         access = await config.fetch()
@@ -206,7 +206,7 @@ async def test_a_plugin_may_give_a_certificate(config: Kubeconfig, tmp_path: Pat
     assert access.tls is (await config.fetch()).tls
 
 
-async def test_a_plugin_is_not_run_where_there_is_something_else(config: Kubeconfig, tmp_path: Path) -> None:
+async def test_a_plugin_is_not_run_where_there_is_a_token(config: Kubeconfig, tmp_path: Path) -> None:
     config.write(user=plugin(tmp_path, "sys.exit(1)") | {"token": "t"})
     assert (await config.fetch()).authorization == "Bearer t"
 
@@ -222,15 +222,15 @@ sys.exit(3)
     config.write(user=user, cluster={"tls-server-name": "other"})
     with pytest.raises(CannotConnect, match="ended with exit code 3") as raised:
         await config.fetch()
-    said = str(raised.value)
-    assert "b {" in said
-    assert '"server":"https://api:6443"' in said
-    assert '"tls-server-name":"other"' in said
-    assert '"interactive":false' in said
-    assert "['c d']\n''" in said, "standard input is empty"
+    message = str(raised.value)
+    assert "b {" in message
+    assert '"server":"https://api:6443"' in message
+    assert '"tls-server-name":"other"' in message
+    assert '"interactive":false' in message
+    assert "['c d']\n''" in message, "standard input is empty"
 
 
-async def test_a_plugin_that_is_not_there_is_named_with_its_hint(config: Kubeconfig) -> None:
+async def test_a_plugin_that_is_missing_is_named_with_its_hint(config: Kubeconfig) -> None:
     config.write(user={"exec": EXEC | {"command": "no-such-plugin", "installHint": "brew install\n it"}})
     with pytest.raises(CannotConnect, match=r"exec plugin no-such-plugin: cannot be run .*; brew install it"):
         await config.fetch()
@@ -249,7 +249,7 @@ async def test_a_plugin_that_is_not_there_is_named_with_its_hint(config: Kubecon
         ("print('x' * 3_000_000)", "prints more than 1048576 bytes"),
     ],
 )
-async def test_what_a_plugin_must_not_print(config: Kubeconfig, tmp_path: Path, text: str, problem: str) -> None:
+async def test_wrong_output_of_a_plugin_is_refused(config: Kubeconfig, tmp_path: Path, text: str, problem: str) -> None:
     config.write(user=plugin(tmp_path, text))
     with pytest.raises(CannotConnect, match=problem):
         await config.fetch()
@@ -270,7 +270,7 @@ async def test_a_plugin_that_is_killed_leaves_no_open_pipes(
     read = asyncio.StreamReader.read
 
     async def late(self: asyncio.StreamReader, n: int = -1) -> bytes:
-        """Give the plugin time to fill the buffer, so that it is not read from any more when it is killed."""
+        """Let the plugin fill the buffer, so that nothing reads from it when it is killed."""
         await asyncio.sleep(0.01)
         return await read(self, n)
 
@@ -283,7 +283,7 @@ async def test_a_plugin_that_is_killed_leaves_no_open_pipes(
     assert set(os.listdir("/proc/self/fd")) <= before
 
 
-async def test_nobody_moves_us_to_another_cluster(config: Kubeconfig) -> None:
+async def test_a_changed_kubeconfig_moves_us_to_no_other_cluster(config: Kubeconfig) -> None:
     config.write(user={"token": "one"})
     await config.fetch()
     given = content(user={"token": "two"})

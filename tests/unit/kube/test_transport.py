@@ -1,4 +1,4 @@
-"""Lines out of a stream of bytes, as a watch sends them."""
+"""A stream of bytes is split into the lines of a watch."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.app.ports import Transient
-from controlplane.kube.connections import Connections, Sending
-from controlplane.kube.credentials import Credentials
-from controlplane.kube.transport import Request, Stream
+from controlplane.kube.connections import Request, Sending
+from controlplane.kube.transport import Stream
 
 
 async def lines(pieces: list[bytes], limit: int) -> list[bytes]:
@@ -21,7 +20,7 @@ async def lines(pieces: list[bytes], limit: int) -> list[bytes]:
     protocol = BaseProtocol(asyncio.get_running_loop())
     protocol.connection_made(asyncio.Transport())
     reader = aiohttp.StreamReader(protocol, 2**16)
-    stream = Stream(Connections(Credentials()), Request("watch", "nodes", "/"), Sending(), reader, None)
+    stream = Stream(Request("watch", "nodes", "/"), Sending(), reader, None)
 
     async def feed() -> None:
         for piece in pieces:
@@ -39,14 +38,14 @@ async def lines(pieces: list[bytes], limit: int) -> list[bytes]:
     st.lists(st.binary(min_size=1, max_size=20).filter(lambda line: b"\n" not in line and line.strip()), max_size=8),
     st.data(),
 )
-def test_however_the_bytes_come_the_lines_are_the_same(sent: list[bytes], data: st.DataObject) -> None:
+def test_the_lines_are_the_same_however_the_bytes_come(sent: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(line + b"\n" for line in sent)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
     pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
     assert asyncio.run(lines(pieces, 1000)) == sent
 
 
-async def test_an_unfinished_line_waits_and_empty_ones_are_passed_over() -> None:
+async def test_an_unfinished_line_waits_and_empty_ones_are_ignored() -> None:
     assert await lines([b"ab", b"c\n\n\nd", b"\n"], 100) == [b"abc", b"d"]
 
 

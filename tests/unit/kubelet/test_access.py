@@ -1,4 +1,4 @@
-"""Who asks and whether they may: asked of the API server, remembered for a short time, refused in doubt."""
+"""The API server reviews callers and their rights; answers are kept for a short time, and doubt is a refusal."""
 
 from __future__ import annotations
 
@@ -59,20 +59,20 @@ def subject(**names: str) -> dict[str, Any]:
     return {"subject": tuple(((key, value),) for key, value in names.items())}
 
 
-def test_a_certificate_tells_user_and_groups() -> None:
-    told = {"subject": ((("organizationName", "a"),), (("organizationName", "b"),), (("commonName", "ann"),))}
-    assert of_certificate(told) == Caller("ann", ("a", "b", "system:authenticated"))
+def test_a_certificate_gives_user_and_groups() -> None:
+    certificate = {"subject": ((("organizationName", "a"),), (("organizationName", "b"),), (("commonName", "ann"),))}
+    assert of_certificate(certificate) == Caller("ann", ("a", "b", "system:authenticated"))
 
 
 @pytest.mark.parametrize("certificate", [subject(organizationName="a"), {"subject": None}, {"issuer": ()}])
-def test_a_certificate_without_a_name_is_nobody(certificate: dict[str, Any]) -> None:
+def test_a_certificate_without_a_name_is_refused(certificate: dict[str, Any]) -> None:
     with pytest.raises(RequestRefused) as refused:
         of_certificate(certificate)
     assert refused.value.status == 401
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic YTpi", "right"])
-async def test_nobody_is_refused_without_asking(header: str) -> None:
+async def test_an_anonymous_caller_is_refused_without_a_review(header: str) -> None:
     api = Reviews()
     refused = await refusal(reviewer(api).caller(None, header))
     assert (refused.status, refused.reason) == (401, "anonymous")
@@ -140,7 +140,7 @@ async def test_rights_are_those_on_the_node_in_question() -> None:
     await refusal(known.must_read_logs(ANN, "vnode.b1.dev"))
 
 
-async def test_what_cannot_be_found_out_is_refused_and_not_remembered() -> None:
+async def test_a_failed_review_is_a_refusal_that_is_not_remembered() -> None:
     api = Reviews(("ann", "proxy", ""))
     known = reviewer(api)
     api.error = Transient("the API server is away")
@@ -163,7 +163,7 @@ async def test_a_flood_of_tokens_costs_a_bounded_number_of_reviews() -> None:
     assert reasons.count("reviews") == 200 - module.WAITING
 
 
-async def test_what_is_remembered_is_bounded() -> None:
+async def test_remembered_answers_are_bounded() -> None:
     known = reviewer(Reviews())
     for n in range(module.MOST + 5):
         await refusal(known.caller(None, f"Bearer {n}"))

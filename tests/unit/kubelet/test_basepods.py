@@ -1,4 +1,4 @@
-"""Which Pod is the base: by name and address, in the module's namespace first, and never a module's own Pod."""
+"""The Pod of a base is found by name and address, in the module's namespace first, and is never a module's."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def refused(*pods: Json, of: Node | None = None) -> str:
     return error.value.text
 
 
-async def test_the_pod_of_the_hosts_name_and_address_is_it() -> None:
+async def test_the_pod_with_the_hosts_name_and_address_is_the_base() -> None:
     assert await find(pod("shop-0", "modules"), pod("shop-0", "apps", ip="10.1.0.8")) == "modules/shop-0/base"
     assert await find(pod("shop-0", "koupleless-system")) == "koupleless-system/shop-0/base"
 
@@ -113,7 +113,7 @@ async def test_the_label_names_the_container() -> None:
     assert "label base.koupleless.io/container-name to the container of the base (sidecar, app)" in text
 
 
-async def test_what_ended_may_have_lost_its_address_to_another() -> None:
+async def test_a_pod_that_ended_is_no_base() -> None:
     assert "runs in no Pod" in await refused(pod("old", "apps", phase="Succeeded"))
     assert await find(pod("old", "apps", phase="Failed"), pod("shop-0", "apps")) == "apps/shop-0/base"
 
@@ -123,18 +123,18 @@ async def test_another_address_is_taken_in_the_modules_namespace_only() -> None:
     assert "it is not clear" in await refused(pod("shop-0", "koupleless-system", ip="10.9.9.9"))
 
 
-async def test_a_choice_that_is_not_clear_is_not_made() -> None:
+async def test_several_candidates_are_refused() -> None:
     text = await refused(pod("a", "apps"), pod("b", "apps"))
     assert "apps/a, apps/b" in text
 
 
-async def test_a_base_that_is_no_pod_is_told_so() -> None:
+async def test_a_base_without_a_pod_is_reported() -> None:
     text = await refused()
     assert "the base of vnode.b1.dev (host 'shop-0', address '10.1.0.7') runs in no Pod" in text
     assert "address 'not known'" in await refused(of=node("", ""))
 
 
-async def test_no_more_is_asked_than_needed_and_nothing_can_be_slipped_in() -> None:
+async def test_no_more_is_asked_than_needed_and_nothing_can_be_injected() -> None:
     api = Cluster([pod("shop-0", "modules")])
     await BasePods(api, namespace="modules").find(node(), "modules")
     assert api.asked == [("modules", "metadata.name=shop-0")]
@@ -144,7 +144,7 @@ async def test_no_more_is_asked_than_needed_and_nothing_can_be_slipped_in() -> N
     assert api.asked == []
 
 
-async def test_without_the_permission_it_says_so() -> None:
+async def test_a_missing_permission_is_reported() -> None:
     api = Cluster([], error=Rejected("pods is forbidden (HTTP 403)"))
     with pytest.raises(RequestRefused) as error:
         await BasePods(api, namespace="x").find(node(), "modules")
@@ -182,8 +182,8 @@ PODS_OF_A_CLUSTER = st.lists(
 
 
 @given(PODS_OF_A_CLUSTER)
-def test_whatever_pods_there_are_no_log_is_shown_that_is_not_a_bases(pods: list[Json]) -> None:
-    """A Pod that is found has the container, is no module, and has the base's address or its very name and place."""
+def test_no_log_is_shown_that_is_not_a_bases(pods: list[Json]) -> None:
+    """A Pod that is found has the container, is no module, and has the base's address or its name and namespace."""
 
     async def look() -> BasePod | None:
         try:

@@ -1,4 +1,4 @@
-"""Certificate files: what is wrong with them is told with variable, value, cause and fix."""
+"""Errors in certificate files are reported with variable, value, cause and fix."""
 
 from __future__ import annotations
 
@@ -59,17 +59,17 @@ def test_a_missing_file_is_named(files: Files, tmp_path: Path, name: str, variab
 
 @pytest.mark.parametrize("name", ["tls.crt", "tls.key", "ca.crt"])
 @pytest.mark.parametrize("content", [b"", b"no PEM at all", b"-----BEGIN CERTIFICATE-----\nAAAA\n", b"\xff" * 100])
-def test_rubbish_is_named(files: Files, tmp_path: Path, name: str, content: bytes) -> None:
+def test_a_file_without_pem_is_named(files: Files, tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     assert f"={tmp_path / name}" in problem(files)
 
 
-def test_a_key_of_another_certificate_is_told(files: Files) -> None:
+def test_a_key_of_another_certificate_is_reported(files: Files) -> None:
     trustme.CA().issue_cert("127.0.0.1").private_key_pem.write_to_path(files.key)
     assert "not a certificate and its key" in problem(files)
 
 
-def test_a_key_with_a_password_is_told_and_nobody_is_asked_for_it(files: Files) -> None:
+def test_a_key_with_a_password_is_reported_without_asking_for_it(files: Files) -> None:
     command = ["openssl", "pkey", "-in", files.key, "-aes256", "-passout", "pass:x", "-out", f"{files.key}.locked"]
     try:
         subprocess.run(command, check=True, capture_output=True)
@@ -121,7 +121,7 @@ class TestSettings:
         monkeypatch.setenv(name, value)
         assert self.refused().startswith(f"{name}={value}: ")
 
-    def test_turned_off_no_file_is_looked_at(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_turned_off_no_file_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("KUBELET_PROXY_ENABLED", "false")
         monkeypatch.setenv("KUBELET_PROXY_CRT_PATH", "/none.crt")
         assert not read(ControlPlaneSettings).kubelet_proxy_enabled

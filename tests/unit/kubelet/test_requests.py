@@ -1,4 +1,4 @@
-"""The query of /containerLogs, read as a kubelet reads it."""
+"""The query of /containerLogs is read as a kubelet reads it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from controlplane.kubelet.requests import RequestRefused, log_options
 NAMES = ("follow", "previous", "timestamps", "tailLines", "sinceSeconds", "sinceTime", "limitBytes", "stream", "other")
 
 
-def query(**told: str) -> dict[str, str]:
-    return log_options(told.items())
+def query(**options: str) -> dict[str, str]:
+    return log_options(options.items())
 
 
-def test_nothing_asked_for_is_the_whole_log() -> None:
+def test_an_empty_query_is_the_whole_log() -> None:
     assert log_options(()) == {}
 
 
-def test_all_that_kubectl_asks_for_is_asked_of_the_base() -> None:
-    told = {
+def test_all_options_of_kubectl_are_taken() -> None:
+    options = {
         "follow": "true",
         "previous": "true",
         "timestamps": "true",
@@ -30,7 +30,7 @@ def test_all_that_kubectl_asks_for_is_asked_of_the_base() -> None:
         "limitBytes": "1",
         "sinceTime": "2026-01-31T12:00:00.123456789+02:00",
     }
-    assert query(**told) == told
+    assert query(**options) == options
     assert query(sinceSeconds="3600", stream="Stderr") == {"sinceSeconds": "3600", "stream": "Stderr"}
 
 
@@ -49,7 +49,7 @@ def test_all_streams_is_what_every_version_of_kubernetes_gives() -> None:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "options",
     [
         {"tailLines": "-1"},
         {"tailLines": "ten"},
@@ -65,11 +65,11 @@ def test_all_streams_is_what_every_version_of_kubernetes_gives() -> None:
         {"stream": "stdin"},
     ],
 )
-def test_what_cannot_be_is_refused_with_words(told: dict[str, str]) -> None:
+def test_an_impossible_query_is_refused_with_a_reason(options: dict[str, str]) -> None:
     with pytest.raises(RequestRefused) as refused:
-        log_options(told.items())
+        log_options(options.items())
     assert refused.value.status == 400
-    assert any(name in refused.value.text for name in told)
+    assert any(name in refused.value.text for name in options)
     assert len(refused.value.text) < 200
 
 

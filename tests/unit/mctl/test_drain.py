@@ -19,7 +19,7 @@ EMPTY = replica("draining", 0)
 
 
 class Script:
-    """A replica that goes through states, one a look, and stays in the last; None is one that is not there."""
+    """A replica that has the next state at each look and keeps the last one; None is an absent replica."""
 
     def __init__(self, *states: pb.Replica | None) -> None:
         self.states = list(states)
@@ -40,7 +40,7 @@ class Script:
         return list(owned_until_empty(ask, "a", looks))
 
 
-def test_what_is_left_is_shown_once_each() -> None:
+def test_each_count_is_shown_once() -> None:
     assert Script(DRAINING, DRAINING, replica("draining", 2), EMPTY).run() == [5, 2]
 
 
@@ -49,20 +49,20 @@ def test_it_ends_when_nothing_is_left_or_the_replica_is_gone(end: pb.Replica | N
     assert Script(DRAINING, end).run() == [5]
 
 
-def test_one_that_is_gone_still_owns_until_others_took_over() -> None:
+def test_a_gone_replica_owns_vnodes_until_others_take_them() -> None:
     assert Script(DRAINING, replica("gone", 5), replica("gone", 1), EMPTY).run() == [5, 1]
 
 
-def test_an_answer_from_before_the_drain_neither_ends_nor_fails() -> None:
+def test_an_answer_from_before_the_drain_does_not_end_it() -> None:
     assert Script(replica("active", 0), replica("active", 5), DRAINING, EMPTY).run() == [0, 5]
 
 
-def test_a_drain_that_somebody_ends_is_no_success() -> None:
+def test_a_cancelled_drain_fails() -> None:
     with pytest.raises(RequestRefused, match="takes VNodes again"):
         Script(DRAINING, replica("active", 5)).run()
 
 
-def test_time_out_says_how_many_are_left() -> None:
+def test_a_timeout_says_how_many_are_left() -> None:
     script = Script(DRAINING)
     with pytest.raises(TimedOut, match="timed out after 5s: replica a still owns 5 VNodes"):
         script.run(timeout=5.0)

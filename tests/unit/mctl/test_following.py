@@ -1,3 +1,5 @@
+"""mctl follows streams and lists, and shows each change once."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -42,7 +44,7 @@ def replica(name: str, vnodes: int = 0) -> pb.Replica:
 
 
 def added(*items: pb.Replica) -> list[Message]:
-    """Return the beginning of a stream: all that there is, and that this was all."""
+    """Return the beginning of a stream: all items, and the mark that the list is complete."""
     return [*(ItemChange(ChangeType.ADDED, item) for item in items), None]
 
 
@@ -80,7 +82,7 @@ def test_a_new_stream_is_compared_with_what_is_known() -> None:
     ]
 
 
-def test_what_a_stream_brought_before_it_was_cut_midway_says_nothing_of_the_rest() -> None:
+def test_a_stream_that_is_cut_midway_deletes_nothing() -> None:
     clock = Clock(most=3)
     everything = added(replica("a"), replica("b"))
     streams = iter([cut(everything), cut(everything[:1]), cut(everything)])
@@ -88,7 +90,7 @@ def test_what_a_stream_brought_before_it_was_cut_midway_says_nothing_of_the_rest
     assert shown(changes) == [("ADDED", "a"), ("ADDED", "b")]
 
 
-def test_patience_ends_when_nothing_answers() -> None:
+def test_following_ends_when_nothing_answers() -> None:
     clock = Clock()
 
     def away(left: float) -> Iterator[Message]:
@@ -101,23 +103,23 @@ def test_patience_ends_when_nothing_answers() -> None:
 
 
 @pytest.mark.parametrize("first", [[], [added()]])
-def test_no_answer_in_the_time_that_is_left_ends_it(first: list[list[Message]]) -> None:
-    """At once at the beginning, and in the time since the stream was cut."""
+def test_following_ends_without_an_answer_in_the_time_left(first: list[list[Message]]) -> None:
+    """The time counts from the start, or from the moment at which a stream was cut."""
     clock = Clock()
     streams = [cut(messages) for messages in first]
-    given: list[float] = []
+    timeouts: list[float] = []
 
     def silent(left: float) -> Iterator[Message]:
         if streams:
             return streams.pop()
-        given.append(left)
+        timeouts.append(left)
         clock.now += left
         return cut([])
 
     with pytest.raises(ServerUnreachable):
         list(follow(silent, KnownItems(REPLICA).read, 10, wait=clock.sleep, clock=clock))
     assert clock.now == pytest.approx(10)
-    assert len(given) == 1
+    assert len(timeouts) == 1
 
 
 def test_an_idle_stream_that_is_cut_after_hours_is_opened_again() -> None:
@@ -132,7 +134,7 @@ def test_an_idle_stream_that_is_cut_after_hours_is_opened_again() -> None:
         list(follow(idle, KnownItems(REPLICA).read, 10, wait=clock.sleep, clock=clock))
 
 
-def test_a_stream_that_ends_in_order_is_opened_again() -> None:
+def test_a_stream_that_ends_normally_is_opened_again() -> None:
     clock = Clock(most=3)
     with pytest.raises(Stop):
         list(follow(lambda _: iter(()), KnownItems(REPLICA).read, 10, wait=clock.sleep, clock=clock))
@@ -161,26 +163,28 @@ replica_changes = st.builds(ItemChange, st.sampled_from(ChangeType), replicas)
 
 
 @given(history=st.lists(replica_changes | st.lists(replicas, unique_by=lambda r: r.id)))
-def test_what_is_shown_always_adds_up(history: list[ItemChange[pb.Replica] | list[pb.Replica]]) -> None:
-    """A reader who applies what it is shown holds what the server said last; no change is shown in vain."""
+def test_shown_changes_add_up_to_the_state_of_the_server(
+    history: list[ItemChange[pb.Replica] | list[pb.Replica]],
+) -> None:
+    """A reader who applies the shown changes has the last state of the server, and no change is redundant."""
     known = KnownItems(REPLICA)
-    held: dict[str, pb.Replica] = {}
-    truth: dict[str, pb.Replica] = {}
+    applied: dict[str, pb.Replica] = {}
+    expected: dict[str, pb.Replica] = {}
     for entry in history:
         if isinstance(entry, list):
-            truth = {r.id: r for r in entry}
+            expected = {r.id: r for r in entry}
         elif entry.type is ChangeType.DELETED:
-            truth.pop(entry.item.id, None)
+            expected.pop(entry.item.id, None)
         else:
-            truth[entry.item.id] = entry.item
+            expected[entry.item.id] = entry.item
         for change in known.replace(entry) if isinstance(entry, list) else known.take(entry):
             match change.type:
                 case ChangeType.ADDED:
-                    assert change.item.id not in held
-                    held[change.item.id] = change.item
+                    assert change.item.id not in applied
+                    applied[change.item.id] = change.item
                 case ChangeType.MODIFIED:
-                    assert held[change.item.id] != change.item
-                    held[change.item.id] = change.item
+                    assert applied[change.item.id] != change.item
+                    applied[change.item.id] = change.item
                 case ChangeType.DELETED:
-                    del held[change.item.id]
-        assert held == truth
+                    del applied[change.item.id]
+        assert applied == expected

@@ -1,4 +1,4 @@
-"""What is shown of each kind of item."""
+"""What mctl shows of each kind of item."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EMPTY = [
 
 
 def documented(title: str) -> list[str]:
-    """Return the keys that docs/mctl.md promises for an item."""
+    """Return the keys that docs/mctl.md lists for an item."""
     page = (Path(__file__).parents[3] / "docs" / "mctl.md").read_text()
     (row,) = [line for line in page.splitlines() if line.startswith(f"| {title} | `")]
     return re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", row))
@@ -57,7 +57,7 @@ def test_documents_have_the_keys_of_the_page_in_its_order(title: str, kind: Item
     assert list(kind.document(item)) == documented(title)
 
 
-def test_cells_and_documents_of_a_vnode_say_what_is_not_known() -> None:
+def test_cells_and_documents_of_a_vnode_mark_unknown_values() -> None:
     unknown = pb.VNode(modules_unknown=True, labels={"b": "2", "a": "1"})
     unknown.state = 99  # type: ignore[assignment]  # a newer server
     document = kinds.VNODE.document(unknown)
@@ -68,7 +68,7 @@ def test_cells_and_documents_of_a_vnode_say_what_is_not_known() -> None:
     assert kinds.VNODE.cell(pb.VNode(modules=0), "MODULES") == "0"
 
 
-def test_what_bases_say_is_harmless_in_every_cell() -> None:
+def test_text_from_bases_is_harmless_in_every_cell() -> None:
     hostile = "\x1b]0;owned\x07\nnext\u202e"
     item = pb.Module(vnode=hostile, name=hostile, message=hostile, namespace=hostile, pod=hostile, reason=hostile)
     for header in kinds.MODULE.headers(wide=True):

@@ -1,3 +1,5 @@
+"""mctl reads manifests: values, the line of each field, and what it refuses."""
+
 from __future__ import annotations
 
 import io
@@ -112,7 +114,7 @@ def test_a_list_is_its_items() -> None:
         ("[" * 5000, "f: nested too deeply"),
     ],
 )
-def test_what_is_wrong_has_a_place(text: str | bytes, line: str) -> None:
+def test_every_problem_names_its_place(text: str | bytes, line: str) -> None:
     assert problems(text) == [line]
 
 
@@ -148,7 +150,7 @@ def test_all_files_are_read_before_any_problem_is_reported(tmp_path: Path) -> No
     assert {Path(line.split(":")[0]).name for line in caught.value.lines} == {"a.yaml", "b.yml"}
 
 
-def test_absent_files_and_empty_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_files_and_empty_input_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"none\.yaml: cannot be read: No such file"):
         read([str(tmp_path / "none.yaml")])
     with pytest.raises(UsageError, match="no objects found"):

@@ -1,3 +1,5 @@
+"""mctl prints harmless text, JSON, YAML and tables, and reads durations and addresses."""
+
 from __future__ import annotations
 
 import json
@@ -37,7 +39,7 @@ def test_plain_text_stays(text: str) -> None:
 
 
 @given(value=st.dictionaries(texts, texts, max_size=3))
-def test_json_and_yaml_are_harmless_and_true(value: dict[str, str]) -> None:
+def test_json_and_yaml_are_harmless_and_exact(value: dict[str, str]) -> None:
     for text, read in ((to_json(value), json.loads), (to_yaml(value), yaml.safe_load)):
         assert read(text) == value
         assert not any(unsafe(c) for c in text if c != "\n")
@@ -105,22 +107,22 @@ def test_ages_are_those_of_kubectl(seconds: int, shown: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "expected"), [("500ms", 0.5), ("30", 30), ("1.5m", 90), ("2h", 7200), (" 1s ", 1)])
-def test_durations(text: str, expected: float) -> None:
+def test_durations_are_read_in_seconds(text: str, expected: float) -> None:
     assert seconds(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1s", "1d", "1s2", "nan", "inf", "999999h", "1e3s"])
-def test_no_durations(text: str) -> None:
+def test_other_durations_are_refused(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="is no duration"):
         seconds(text)
 
 
 @pytest.mark.parametrize("text", ["localhost:1", "10.0.0.1:65535", "[::1]:50051", "a-b.c_d:80"])
-def test_addresses(text: str) -> None:
+def test_addresses_are_taken_as_they_are(text: str) -> None:
     assert server_address(text) == text
 
 
 @pytest.mark.parametrize("text", ["", "host", ":1", "host:0", "host:65536", "::1:5", "http://h:1", "h:1/x", "unix:/a"])
-def test_no_addresses(text: str) -> None:
+def test_other_addresses_are_refused(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="is no host:port"):
         server_address(text)

@@ -1,4 +1,4 @@
-"""mctl rollout status: what it prints on the way, and how it ends."""
+"""mctl rollout status: what it prints, and how it ends."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TROUBLE_LINE = "pod default/web-1 on vnode.b1.dev: biz1:2: InstallFailed: no suc
 
 
 class Script:
-    """A rollout that goes through states, one a look, and stays in the last."""
+    """A rollout that has the next state at each look and keeps the last one."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str], *rollouts: pb.GetRolloutResponse) -> None:
         self.rollouts = list(rollouts)
@@ -78,11 +78,11 @@ def test_progress_is_printed_once_in_the_words_of_kubectl(capsys: pytest.Capture
 
 
 @pytest.mark.parametrize(("kind", "title"), [("daemonset", "daemon set"), ("module", "module")])
-def test_other_kinds(capsys: pytest.CaptureFixture[str], kind: str, title: str) -> None:
+def test_other_kinds_have_their_title(capsys: pytest.CaptureFixture[str], kind: str, title: str) -> None:
     assert Script(capsys, DONE).follow(kind) == [f'{title} "web" successfully rolled out']
 
 
-def test_a_failure_that_is_tried_again_is_printed_once_and_again_when_it_comes_back(
+def test_a_retried_failure_is_printed_once_and_again_when_it_returns(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     lines = Script(capsys, FAILING, FAILING, READY, FAILING, DONE).follow()
@@ -90,13 +90,13 @@ def test_a_failure_that_is_tried_again_is_printed_once_and_again_when_it_comes_b
     assert lines[-1] == 'deployment "web" successfully rolled out'
 
 
-def test_a_rollout_that_cannot_get_on_ends_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_rollout_that_cannot_progress_ends_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     failure = "biz1:2 on vnode.b1.dev: IdentityMismatch: the jar is biz9"
     with pytest.raises(RequestRefused, match="IdentityMismatch: the jar is biz9"):
         Script(capsys, SEEN, rollout(3, 2, failure=failure)).follow()
 
 
-def test_what_is_not_done_in_time_is_reported_with_what_keeps_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_timeout_reports_what_blocks_the_rollout(capsys: pytest.CaptureFixture[str]) -> None:
     script = Script(capsys, FAILING)
     with pytest.raises(TimedOut) as caught:
         script.follow(timeout=5.0)

@@ -1,4 +1,4 @@
-"""Failures of calls in words that a person can act on."""
+"""Failed calls name their cause and the fix."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mctl.rpc.status import failure
 
 
 class Lost(grpc.RpcError):
-    """What the library raises when a connection could not be had."""
+    """The error of the library for a connection that could not be made."""
 
     def __init__(self, details: str) -> None:
         self._details = details
@@ -42,7 +42,7 @@ class Lost(grpc.RpcError):
         ("Socket closed", "connection lost"),
     ],
 )
-def test_a_lost_connection_has_a_cause_in_words(details: str, cause: str) -> None:
+def test_a_lost_connection_names_its_cause(details: str, cause: str) -> None:
     failed = failure(Lost(details), "h:1", 10.0)
     assert isinstance(failed, ServerUnreachable)
     assert failed.lines == (

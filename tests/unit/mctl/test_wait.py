@@ -1,3 +1,5 @@
+"""mctl wait: which targets it takes, what it prints, and when it ends."""
+
 from __future__ import annotations
 
 from functools import partial
@@ -15,7 +17,7 @@ READY = TargetState(ready=True)
 
 
 class Script:
-    """A target that goes through states, one a look, and stays in the last; None is one that is not there."""
+    """A target that has the next state at each look and keeps the last one; None is an absent target."""
 
     def __init__(self, title: str, *states: TargetState | None) -> None:
         self.target = WaitTarget(title, self.look)
@@ -31,7 +33,7 @@ class Script:
 
 
 class Client(ToolingClient):
-    """A client that asks nothing and knows how long each question may take."""
+    """A client that sends nothing and keeps the timeout of the next request."""
 
     def __init__(self) -> None:
         self.timeout = 0.0
@@ -66,12 +68,12 @@ def test_each_target_is_printed_when_it_is_ready_and_not_asked_again(capsys: pyt
     assert (len(quick.looks), len(slow.looks)) == (1, 3)
 
 
-def test_gone_means_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_gone_means_absent(capsys: pytest.CaptureFixture[str]) -> None:
     run([Script("pod/a", READY, STARTING, None)], "gone")
     assert capsys.readouterr().out.splitlines() == ["pod/a gone"]
 
 
-def test_time_out_names_all_that_is_missing_and_why() -> None:
+def test_a_timeout_names_each_missing_target_and_why() -> None:
     with pytest.raises(TimedOut) as caught:
         run([Script("pod/a", STARTING), Script("pod/b", READY), Script("pod/c", None)], "ready", 3.0)
     assert caught.value.lines == (
@@ -98,7 +100,7 @@ def test_an_unreachable_server_ends_the_wait() -> None:
         until(Client(), [WaitTarget("pod/a", away)], "gone", Looks(1.0))
 
 
-def test_targets() -> None:
+def test_targets_are_parsed() -> None:
     def parse(text: str) -> dict[str, object]:
         target = parse_target(text, base="b", namespace="ns")
         assert target.title == text
@@ -112,6 +114,6 @@ def test_targets() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "pod", "pod/", "/p", "Pod/p", "pod/a/b", "service/s"])
-def test_no_targets(text: str) -> None:
+def test_other_targets_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="cannot be waited for"):
         parse_target(text, base="", namespace="default")

@@ -1,4 +1,4 @@
-"""module-controller config: what all programs would be started with, where it comes from, and what is wrong."""
+"""module-controller config: the settings of all programs, where each comes from, and what is wrong."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def given(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_the_programs_are_those_that_would_run_and_are_told_what_they_would_be_told(
+def test_each_program_that_would_run_has_the_settings_it_would_get(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given(monkeypatch, ENABLE_HTTP_TUNNEL="true", CLIENT_ID="mc", GRPC_PORT="50052")
@@ -39,14 +39,14 @@ def test_the_programs_are_those_that_would_run_and_are_told_what_they_would_be_t
     gateway = found.of(HttpGatewaySettings)
     assert gateway is not None
     assert (gateway.client_id, gateway.control_plane) == ("mc-http", ("127.0.0.1:50052",))
-    told = {variable.name: variable.source.value for variable in found.programs[2].variables}
-    assert told["CLIENT_ID"] == told["CONTROL_PLANE"] == "module-controller"
-    assert told["ENV"] == "default"
+    sources = {variable.name: variable.source.value for variable in found.programs[2].variables}
+    assert sources["CLIENT_ID"] == sources["CONTROL_PLANE"] == "module-controller"
+    assert sources["ENV"] == "default"
     assert found.of(MqttGatewaySettings) is None
     assert found.why_not(MqttGatewaySettings) == "mqtt-gateway is not run here"
 
 
-def test_a_program_by_itself_has_only_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_alone_has_only_the_values_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, CLIENT_ID="gw-1", CONTROL_PLANE="cp:50051", MQTT_BROKER="b", VNODE_WORKER_NUM="4")
     found = survey(["mqtt-gateway"])
     gateway = found.of(MqttGatewaySettings)
@@ -55,7 +55,7 @@ def test_a_program_by_itself_has_only_what_the_environment_says(monkeypatch: pyt
     assert found.unread == ("VNODE_WORKER_NUM",)
 
 
-def test_all_that_is_wrong_with_any_program_is_told_at_once_each_thing_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_problem_of_any_program_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     given(
         monkeypatch,
         ENABLE_HTTP_TUNNEL="true",
@@ -80,7 +80,7 @@ def test_all_that_is_wrong_with_any_program_is_told_at_once_each_thing_once(monk
     ]
 
 
-def test_no_tunnel_at_all_is_wrong_and_the_values_are_shown_nevertheless() -> None:
+def test_without_any_tunnel_the_values_are_shown_with_the_error() -> None:
     found = survey()
     assert found.wrong[0].startswith("no tunnel is enabled")
     assert found.of(ControlPlaneSettings) is not None
@@ -108,19 +108,19 @@ def test_the_command_prints_json_and_ends_with_2_when_something_is_wrong(
 ) -> None:
     given(monkeypatch, ENABLE_HTTP_TUNNEL="true")
     assert command.main(["config", "--output", "json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [program["program"] for program in told["programs"]] == [
+    document = json.loads(capsys.readouterr().out)
+    assert [program["program"] for program in document["programs"]] == [
         "module-controller",
         "controlplane",
         "http-gateway",
     ]
-    assert {variable["source"] for variable in told["programs"][0]["variables"]} == {"default", "environment"}
+    assert {variable["source"] for variable in document["programs"][0]["variables"]} == {"default", "environment"}
     given(monkeypatch, GRPC_PORT="70000")
     assert command.main(["config"]) == 2
     assert "GRPC_PORT=70000: " in capsys.readouterr().out
 
 
-def test_what_does_not_stop_the_start_is_shown_and_no_reason_for_an_exit_code(
+def test_complaints_are_shown_and_do_not_change_the_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given(monkeypatch, ENABLE_HTTP_TUNNEL="true", REPORT_HOOKS="YOUR_REPORT_HOOKS")
@@ -130,11 +130,11 @@ def test_what_does_not_stop_the_start_is_shown_and_no_reason_for_an_exit_code(
     assert f"wrong, though the start goes on:\n  {line}\n" in shown
     assert "nothing is wrong" not in shown
     assert command.main(["config", "--output", "json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["complaints"], told["wrong"]) == ([line], [])
+    document = json.loads(capsys.readouterr().out)
+    assert (document["complaints"], document["wrong"]) == ([line], [])
 
 
-def test_what_is_nearly_a_variable_of_a_program_that_does_not_run_does_not_stop_the_start(
+def test_a_misspelt_variable_of_a_program_that_does_not_run_is_a_complaint(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given(monkeypatch, ENABLE_HTTP_TUNNEL="true", MQTT_BROKERS="hush")
@@ -147,7 +147,7 @@ def test_what_is_nearly_a_variable_of_a_program_that_does_not_run_does_not_stop_
     assert "hush" not in shown
 
 
-def test_what_is_nearly_a_variable_of_a_program_that_runs_is_wrong_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelt_variable_of_a_program_that_runs_is_wrong_once(monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, ENABLE_HTTP_TUNNEL="true", HTTP_TUNNEL_TOKENS="t", VNODE_WORKER_NUMM="3", ENABLE_HTTP_TUNEL="1")
     found = survey()
     assert [line.partition(":")[0] for line in found.wrong] == [
@@ -159,7 +159,7 @@ def test_what_is_nearly_a_variable_of_a_program_that_runs_is_wrong_once(monkeypa
 
 
 @pytest.mark.parametrize("cls", [*map(PROGRAMS.__getitem__, PROGRAM_NAMES), BrokerSettings])
-def test_programs_that_know_no_others_take_none_of_their_variables_for_a_misspelt_one(
+def test_no_program_takes_a_variable_of_another_for_a_misspelt_one(
     monkeypatch: pytest.MonkeyPatch, cls: type[Settings]
 ) -> None:
     given(monkeypatch, **dict.fromkeys(VARIABLES, "x"))
@@ -171,7 +171,7 @@ def test_module_controller_knows_the_variables_of_its_programs(
     monkeypatch: pytest.MonkeyPatch, cls: type[Settings]
 ) -> None:
     given(monkeypatch, HTTP_TUNNEL_LISTEN_HOST="127.0.0.1")
-    assert misspelt(names(cls)), "the test would not see it"
+    assert misspelt(names(cls)), "choose a variable whose name is close to one of its own"
     assert not misspelt(names(cls), VARIABLES)
     assert not survey().complaints
 
@@ -180,6 +180,6 @@ def test_programs_that_can_be_asked_for_are_those_with_settings() -> None:
     assert {"module-controller", *PROGRAM_NAMES} == PROGRAMS.keys()
 
 
-def test_an_unwritable_place_is_no_reason_to_show_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_no_wrong_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     given(monkeypatch, EMBEDDED_DB=str(tmp_path / "no" / "cluster.db"), ENABLE_HTTP_TUNNEL="true")
     assert not survey().wrong

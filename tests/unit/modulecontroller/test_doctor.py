@@ -1,4 +1,4 @@
-"""module-controller doctor: what each check makes of what it sees. With real servers: tests/integration/doctor."""
+"""module-controller doctor: what each check finds; tests/integration/doctor runs it with real servers."""
 
 from __future__ import annotations
 
@@ -72,27 +72,27 @@ class TestExamining:
         assert "ZeroDivisionError: oh" in found[1].message
 
     async def test_no_secret_is_shown(self) -> None:
-        async def tells(_: Configuration) -> AsyncIterator[Finding]:
+        async def finds(_: Configuration) -> AsyncIterator[Finding]:
             yield ok("at http://user:pass-word@proxy")
 
-        (found,) = await examine(Configuration(()), checks={"a": tells})
+        (found,) = await examine(Configuration(()), checks={"a": finds})
         assert found.message == "at http://***@proxy"
 
     def test_the_exit_code_is_1_only_for_errors(self) -> None:
         assert exit_code([ok("a"), warning("b", "do"), skipped("c")]) == 0
         assert exit_code([ok("a"), error("b", "do")]) == 1
 
-    def test_both_forms_show_cause_fix_and_sum(self) -> None:
+    def test_both_forms_show_cause_fix_and_summary(self) -> None:
         found = [ok("fine", about="clock"), error("is away", "start it", about="broker")]
         text = as_text(found)
         assert "error    broker  is away" in text
         assert "fix: start it" in text
         assert text.endswith("1 ok, 1 error\n")
-        told = json.loads(as_json(found))
-        assert told["findings"][1] == {"about": "broker", "level": "error", "message": "is away", "fix": "start it"}
-        assert told["summary"] == {"ok": 1, "skipped": 0, "warning": 0, "error": 1}
+        document = json.loads(as_json(found))
+        assert document["findings"][1] == {"about": "broker", "level": "error", "message": "is away", "fix": "start it"}
+        assert document["summary"] == {"ok": 1, "skipped": 0, "warning": 0, "error": 1}
 
-    async def test_with_nothing_set_every_check_says_something(self) -> None:
+    async def test_without_settings_every_check_has_findings(self) -> None:
         for name, check in CHECKS.items():
             if name != "ports":  # opens sockets: tests/integration/doctor
                 assert await look(check), name
@@ -103,18 +103,18 @@ class TestExamining:
 
 
 class TestSettings:
-    async def test_wrong_ones_are_errors(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_wrong_settings_are_errors(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("GRPC_PORT", "x")
         monkeypatch.setenv("ENV", "a.b")
         found = await look(machine.settings, "controlplane")
         assert levels(found) == ["error", "error"]
 
-    async def test_an_environment_in_upper_case_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_an_environment_in_upper_case_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ENV", "Prod")
         found = await look(machine.settings, "controlplane")
         assert found[-1].message.startswith("ENV=Prod is used as prod")
 
-    async def test_what_nobody_reads_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_unread_variables_are_a_warning(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ENABLE_HTTP_TUNNEL", "true")
         monkeypatch.setenv("MQTT_BROKER", "b")
         found = await look(machine.settings)
@@ -132,7 +132,7 @@ class TestIdentity:
             ({"CLUSTER": "wrong"}, "skipped"),
         ],
     )
-    async def test_one_that_lasts_is_wanted(
+    async def test_a_stable_identity_is_expected(
         self, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], level: str
     ) -> None:
         for name, value in variables.items():
@@ -141,7 +141,7 @@ class TestIdentity:
 
 
 class TestFiles:
-    async def test_a_database_whose_folder_cannot_be_written(
+    async def test_a_database_in_an_unwritable_folder_is_an_error(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         blocked = tmp_path / "file"
@@ -151,13 +151,15 @@ class TestFiles:
         assert found.level is Level.ERROR
         assert f"EMBEDDED_DB={blocked}/cluster.db" in found.message
 
-    async def test_looking_makes_no_folder(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def test_the_check_creates_no_folder(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("EMBEDDED_DB", str(tmp_path / "new" / "cluster.db"))
         assert levels(await look(machine.files, "controlplane")) == ["ok"]
         assert not os.listdir(tmp_path)
 
     @pytest.mark.parametrize(("days", "level"), [(-1, "error"), (7, "warning"), (400, "ok")])
-    async def test_a_ca_that_ends(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, days: int, level: str) -> None:
+    async def test_a_ca_that_expires_is_reported(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, days: int, level: str
+    ) -> None:
         ca = tmp_path / "ca.crt"
         trustme.CA().cert_pem.write_to_path(str(ca))
         monkeypatch.setenv("MQTT_BROKER", "b")
@@ -165,12 +167,12 @@ class TestFiles:
         monkeypatch.setattr(machine, "_last_end", lambda _: time.time() + days * 86400)
         assert levels(await look(machine.files, "mqtt-gateway")) == [level]
 
-    def test_the_end_is_read_from_the_certificate(self, tmp_path: Path) -> None:
+    def test_the_expiry_is_read_from_the_certificate(self, tmp_path: Path) -> None:
         ca = tmp_path / "ca.crt"
         trustme.CA().cert_pem.write_to_path(str(ca))
         assert machine._last_end(str(ca)) > time.time()
 
-    async def test_a_key_that_everybody_can_read(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def test_a_world_readable_key_is_a_warning(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         leaf = trustme.CA().issue_cert("client.test")
         certificate, key = tmp_path / "client.crt", tmp_path / "client.key"
         leaf.cert_chain_pems[0].write_to_path(str(certificate))
@@ -185,7 +187,7 @@ class TestFiles:
 
 
 class TestPorts:
-    def test_those_of_module_controller(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_module_controller_needs_those_of_its_programs(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ENABLE_HTTP_TUNNEL", "true")
         wanted = [(port.variable, port.number) for port in machine.wanted_ports(survey())]
         assert wanted == [
@@ -196,18 +198,18 @@ class TestPorts:
             ("METRICS_PORT", 9090),
         ]
 
-    def test_those_of_a_gateway_by_itself(self) -> None:
+    def test_a_gateway_alone_needs_three(self) -> None:
         wanted = [(port.variable, port.number) for port in machine.wanted_ports(survey(["http-gateway"]))]
         assert wanted == [("HTTP_TUNNEL_LISTEN_PORT", 7777), ("HEALTH_PORT", 8082), ("METRICS_PORT", 9091)]
 
-    async def test_one_that_is_wanted_twice(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_a_port_with_several_uses_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("HTTP_TUNNEL_LISTEN_PORT", "HEALTH_PORT", "METRICS_PORT"):
             monkeypatch.setenv(name, "7001")
         found = await look(machine.ports, "http-gateway")
         assert levels(found) == ["error"] * 3
         assert found[0].message == "HTTP_TUNNEL_LISTEN_PORT=7001 is wanted for HEALTH_PORT, METRICS_PORT as well"
 
-    def test_who_listens_is_read_from_proc(self, tmp_path: Path) -> None:
+    def test_the_listener_is_read_from_proc(self, tmp_path: Path) -> None:
         net = tmp_path / "net"
         net.mkdir()
         head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
@@ -243,7 +245,7 @@ class TestPorts:
 
 class TestApiServer:
     @pytest.mark.parametrize(
-        ("version", "level", "told"),
+        ("version", "level", "text"),
         [
             ("v1.36.3", "ok", "v1.36.3"),
             ("v1.20.15+k3s1", "ok", "v1.20.15"),
@@ -254,10 +256,10 @@ class TestApiServer:
             ("latest", "error", "does not show its version: latest"),
         ],
     )
-    def test_what_the_version_says(self, version: str, level: str, told: str) -> None:
+    def test_the_version_gives_level_and_message(self, version: str, level: str, text: str) -> None:
         found = cluster.version("https://k", version)
         assert found.level.value == level
-        assert told in found.message
+        assert text in found.message
 
     @pytest.mark.parametrize(
         ("failure", "message", "fix"),
@@ -271,7 +273,7 @@ class TestApiServer:
             (Transient("get version: no reply"), "https://k: get version: no reply", "start it"),
         ],
     )
-    async def test_an_api_server_that_refuses_or_is_away(
+    async def test_an_api_server_that_refuses_or_is_away_is_an_error(
         self, monkeypatch: pytest.MonkeyPatch, failure: ClusterError, message: str, fix: str
     ) -> None:
         async def access(_: object) -> Access:
@@ -290,7 +292,7 @@ class TestApiServer:
         assert found.level is Level.SKIPPED
 
     @pytest.mark.parametrize(("offset", "level"), [(0.0, "ok"), (4.0, "ok"), (-4.0, "ok"), (6.0, "warning")])
-    def test_the_clock(self, offset: float, level: str) -> None:
+    def test_a_clock_that_differs_is_a_warning(self, offset: float, level: str) -> None:
         found = cluster.difference("Wed, 25 Nov 2026 05:00:00 GMT", 1795582800.5 + offset)
         assert found.level.value == level
 
@@ -299,7 +301,7 @@ class TestApiServer:
         assert cluster.difference(date, 0.0).level is Level.SKIPPED
 
 
-def test_permissions_that_are_looked_for_are_those_that_are_shipped() -> None:
+def test_checked_permissions_are_the_shipped_ones() -> None:
     shipped: dict[tuple[str, str, str], set[str]] = {}
     more = SHIPPED.parent / "kubelet" / "rbac.yaml"
     for obj in [*yaml.safe_load_all(SHIPPED.read_text()), *yaml.safe_load_all(more.read_text())]:
@@ -315,7 +317,7 @@ def test_permissions_that_are_looked_for_are_those_that_are_shipped() -> None:
     assert looked_for == shipped, "deploy/**/rbac.yaml and modulecontroller/doctor/cluster.py must say the same"
 
 
-def test_permissions_of_what_is_not_enabled_are_not_needed() -> None:
+def test_disabled_features_need_no_permissions() -> None:
     without = ControlPlaneSettings.model_validate({"NAMESPACE": "apps"})
     optional = {"pods/log", "tokenreviews", "services", "deployments/scale"}
     assert not optional & {each.resource for each in needed(without)}
@@ -329,23 +331,23 @@ class TestKubelet:
     )
 
     @pytest.mark.parametrize(
-        ("services", "level", "told"),
+        ("services", "level", "text"),
         [
             ([], "error", "no Service has the label"),
             ([{"clusterIP": "10.96.0.7", "ports": [{"port": 443}]}], "ok", "reaches it at 10.96.0.7:443"),
         ],
     )
-    async def test_what_the_services_mean(self, services: list[Json], level: str, told: str) -> None:
+    async def test_the_services_give_level_and_message(self, services: list[Json], level: str, text: str) -> None:
         api = FakeApiServer()
         for spec in services:
             meta = {"name": "kubelet", "namespace": "apps", "labels": {KUBELET_SERVICE: "true"}}
             api.put(SERVICES, {"metadata": meta, "spec": spec})
         found = await cluster.kubelet_service(api, self.SETTINGS)
         assert found.level.value == level
-        assert told in found.message
+        assert text in found.message
         assert bool(found.fix) is (level == "error")
 
-    async def test_services_that_may_not_be_listed(self) -> None:
+    async def test_services_that_may_not_be_listed_are_an_error(self) -> None:
         api = FakeApiServer()
         api.fail("list", Rejected("forbidden (HTTP 403)"))
         found = await cluster.kubelet_service(api, self.SETTINGS)
@@ -359,7 +361,7 @@ class TestAddresses:
         annotations = {"base.koupleless.io/address": address, "base.koupleless.io/tunnel": tunnel}
         return {"metadata": {"name": f"vnode.{address}.dev", "annotations": annotations}}
 
-    def test_known_bases_are_judged_by_the_policy(self) -> None:
+    def test_known_bases_outside_the_policy_are_an_error(self) -> None:
         gateway = HttpGatewaySettings.model_validate({"HTTP_TUNNEL_ALLOWED_CIDRS": "10.0.0.0/8"})
         nodes = [self.node("10.0.0.1:1238"), self.node("11.0.0.1:1238"), self.node("12.0.0.1:0", "mqtt"), {}]
         found = others.known(gateway, nodes)
@@ -369,7 +371,7 @@ class TestAddresses:
         assert others.known(gateway, []).level is Level.OK
 
     @pytest.mark.parametrize(
-        ("cidrs", "token", "own", "told"),
+        ("cidrs", "token", "own", "expected"),
         [
             ("0.0.0.0/0", "", [], ["warning"]),
             ("0.0.0.0/0", "t", [], []),
@@ -378,70 +380,72 @@ class TestAddresses:
             (",", "", ["10.1.1.1"], ["error"]),
         ],
     )
-    def test_the_policy_itself(self, cidrs: str, token: str, own: list[str], told: list[str]) -> None:
+    def test_the_policy_itself_is_checked(self, cidrs: str, token: str, own: list[str], expected: list[str]) -> None:
         gateway = HttpGatewaySettings.model_validate({"HTTP_TUNNEL_ALLOWED_CIDRS": cidrs, "HTTP_TUNNEL_TOKEN": token})
-        assert levels(list(others.policy(gateway, own))) == told
+        assert levels(list(others.policy(gateway, own))) == expected
 
 
-def beat(env: str, base: str, stamp: float = 100.0, payload: bytes = b"", *, retained: bool = False) -> MqttMessage:
-    told = {
+def heartbeat(
+    env: str, base: str, stamp: float = 100.0, payload: bytes = b"", *, retained: bool = False
+) -> MqttMessage:
+    data = {
         "baseMetadata": {"identity": base, "name": "shop", "version": "1", "clusterName": "default"},
         "localIP": "10.0.0.1",
         "localHostName": "h",
         "state": "ACTIVATED",
     }
-    body = payload or json.dumps({"publishTimestamp": int(stamp * 1000), "data": told}).encode()
+    body = payload or json.dumps({"publishTimestamp": int(stamp * 1000), "data": data}).encode()
     return MqttMessage(f"koupleless_{env}/{base}/base/heart", body, retained)
 
 
 class TestTraffic:
-    def told(self, *messages: MqttMessage) -> dict[str, list[tuple[str, str]]]:
+    def findings(self, *messages: MqttMessage) -> dict[str, list[tuple[str, str]]]:
         traffic = Traffic("prod", lambda: 100.0)
         for message in messages:
             traffic.take(message)
-        told: dict[str, list[tuple[str, str]]] = {}
+        found: dict[str, list[tuple[str, str]]] = {}
         for finding in traffic.findings(12.0):
-            told.setdefault(finding.about, []).append((finding.level.value, finding.message))
-        return told
+            found.setdefault(finding.about, []).append((finding.level.value, finding.message))
+        return found
 
-    def test_bases_and_their_clocks(self) -> None:
-        told = self.told(beat("prod", "a"), beat("prod", "b", 96.0))
-        assert told["topics"] == [("ok", "2 bases send heartbeats under koupleless_prod/+/base/heart: a, b")]
-        assert told["clocks of bases"][0][0] == "ok"
-        assert told["leftovers"][0][0] == "ok"
+    def test_bases_with_right_clocks_are_ok(self) -> None:
+        found = self.findings(heartbeat("prod", "a"), heartbeat("prod", "b", 96.0))
+        assert found["topics"] == [("ok", "2 bases send heartbeats under koupleless_prod/+/base/heart: a, b")]
+        assert found["clocks of bases"][0][0] == "ok"
+        assert found["leftovers"][0][0] == "ok"
 
-    def test_a_clock_that_is_off(self) -> None:
-        ((level, message),) = self.told(beat("prod", "a"), beat("prod", "b", 40.0))["clocks of bases"]
+    def test_a_clock_that_is_off_is_a_warning(self) -> None:
+        ((level, message),) = self.findings(heartbeat("prod", "a"), heartbeat("prod", "b", 40.0))["clocks of bases"]
         assert level == "warning"
         assert "b is 60 s behind" in message
 
-    def test_silence_is_told(self) -> None:
-        assert self.told()["topics"][0][0] == "warning"
+    def test_silence_is_a_warning(self) -> None:
+        assert self.findings()["topics"][0][0] == "warning"
 
-    def test_bases_of_other_environments_are_told(self) -> None:
-        told = self.told(beat("default", "x"), beat("PROD", "y"))
-        messages = [message for _, message in told["topics"]]
+    def test_bases_of_other_environments_are_reported(self) -> None:
+        found = self.findings(heartbeat("default", "x"), heartbeat("PROD", "y"))
+        messages = [message for _, message in found["topics"]]
         assert any("x send heartbeats in the environment default: not served" in message for message in messages)
         assert any("PROD (which differs only in case)" in message for message in messages)
 
-    def test_identities_that_cannot_be_and_words_that_are_not_understood(self) -> None:
-        told = self.told(beat("prod", "unknown-Ab3Xy"), beat("prod", "c", payload=b"{}"))
-        assert [level for level, _ in told["topics"]] == ["error", "error"]
+    def test_invalid_identities_and_payloads_are_errors(self) -> None:
+        found = self.findings(heartbeat("prod", "unknown-Ab3Xy"), heartbeat("prod", "c", payload=b"{}"))
+        assert [level for level, _ in found["topics"]] == ["error", "error"]
 
-    def test_retained_commands_are_leftovers_and_retained_news_is_nothing(self) -> None:
+    def test_retained_commands_are_leftovers_and_retained_heartbeats_do_not_count(self) -> None:
         install = MqttMessage("koupleless_prod/a/installBiz", b"{}", retained=True)
         cleared = MqttMessage("koupleless_prod/b/installBiz", b"", retained=True)
-        told = self.told(install, cleared, beat("prod", "a", retained=True))
-        assert told["leftovers"][0][0] == "warning"
-        assert "1 retained commands" in told["leftovers"][0][1]
-        assert "no heartbeat came" in told["topics"][0][1]
+        found = self.findings(install, cleared, heartbeat("prod", "a", retained=True))
+        assert found["leftovers"][0][0] == "warning"
+        assert "1 retained commands" in found["leftovers"][0][1]
+        assert "no heartbeat came" in found["topics"][0][1]
 
     @pytest.mark.parametrize("topic", ["", "a/b/c", "koupleless_prod/a/base/health", "x/a/base/heart"])
-    def test_other_topics_are_nothing(self, topic: str) -> None:
-        assert self.told(MqttMessage(topic, b"{}", retained=False)) == self.told()
+    def test_other_topics_are_ignored(self, topic: str) -> None:
+        assert self.findings(MqttMessage(topic, b"{}", retained=False)) == self.findings()
 
 
-def test_own_addresses_are_no_loopback_ones() -> None:
+def test_own_addresses_exclude_loopback() -> None:
     assert not [address for address in others._own_addresses() if address.startswith("127.")]
 
 

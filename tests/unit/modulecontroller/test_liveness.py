@@ -1,4 +1,4 @@
-"""What follows from the answers of a child, and from their absence."""
+"""The liveness of a child follows from its answers and from their absence."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def miss(child: Liveness, seconds: float) -> None:
         child.missed(STEP)
 
 
-def test_a_process_that_has_answered_is_given_30_s(child: Liveness) -> None:
+def test_a_process_that_answered_may_be_silent_for_30_s(child: Liveness) -> None:
     child.process_started()
     child.process_answered()
     miss(child, 25)
@@ -46,7 +46,7 @@ def test_one_answer_ends_the_silence(child: Liveness) -> None:
     assert not child.fault
 
 
-def test_a_start_has_a_bound_of_its_own_and_is_no_trouble(child: Liveness) -> None:
+def test_a_start_has_its_own_time_limit_and_is_no_trouble(child: Liveness) -> None:
     child.process_started()
     miss(child, 115)
     assert (child.fault, child.trouble) == ("", "")
@@ -54,7 +54,7 @@ def test_a_start_has_a_bound_of_its_own_and_is_no_trouble(child: Liveness) -> No
     assert (child.fault, child.trouble) == ("did not answer within 120 s of its start", "")
 
 
-def test_the_process_that_follows_has_its_time_to_start_while_the_trouble_lasts(child: Liveness) -> None:
+def test_a_new_process_has_its_time_to_start_while_the_trouble_lasts(child: Liveness) -> None:
     child.process_started()
     child.process_answered()
     miss(child, 30)
@@ -76,7 +76,7 @@ def test_processes_that_die_before_they_answer_are_trouble(child: Liveness) -> N
 
 
 @pytest.mark.parametrize("manifest", ["module-controller.yaml", "pod.yaml"])
-def test_kubernetes_gives_the_time_that_children_are_given(manifest: str) -> None:
+def test_manifests_allow_the_time_that_children_need(manifest: str) -> None:
     pod = pod_spec(yaml.safe_load((DEPLOY / manifest).read_text().split("\n---\n")[0]))
     (container,) = pod["containers"]
     probe = container["livenessProbe"]

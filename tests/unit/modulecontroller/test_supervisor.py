@@ -1,4 +1,4 @@
-"""What is run for which settings, and what the children say as one."""
+"""The supervisor runs the programs that its settings need, and merges their answers."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def settings(**values: Any) -> SupervisorSettings:
         (True, True, ["controlplane", "http-gateway", "mqtt-gateway"]),
     ],
 )
-def test_a_gateway_for_each_tunnel(*, http: bool, mqtt: bool, names: list[str]) -> None:
+def test_each_tunnel_has_its_gateway(*, http: bool, mqtt: bool, names: list[str]) -> None:
     wanted = settings(ENABLE_HTTP_TUNNEL=http, ENABLE_MQTT_TUNNEL=mqtt)
     check(wanted)
     assert [program.name for program in programs(wanted, {})] == names
 
 
-def test_what_children_are_told() -> None:
+def test_children_get_their_environment() -> None:
     control_plane, http, mqtt = programs(
         settings(ENABLE_HTTP_TUNNEL=True, ENABLE_MQTT_TUNNEL=True, GRPC_HOST="0.0.0.0"), {"ENV": "prod"}
     )
     assert control_plane.environ.items() >= {"ENV": "prod", "GRPC_HOST": "0.0.0.0", "CLIENT_ID": "mc"}.items()
-    assert control_plane.environ["REPLICA_INSTANCE"], "its starts know each other"
+    assert control_plane.environ["REPLICA_INSTANCE"], "a restarted control plane recognises its own member lease"
     assert http.environ == {"ENV": "prod", "CONTROL_PLANE": "127.0.0.1:50052", "CLIENT_ID": "mc-http"}
     assert mqtt.environ == {"ENV": "prod", "CONTROL_PLANE": "127.0.0.1:50052", "CLIENT_ID": "mc-mqtt"}
     assert (http.module, mqtt.module) == ("gateways.http", "gateways.mqtt")
@@ -48,7 +48,7 @@ def test_no_tunnel_is_refused_with_the_fix() -> None:
 
 
 class Answers(Child):
-    """A child that answers what it is told to, by path, without a process."""
+    """A child without a process; the test sets its answer for each path."""
 
     def __init__(self, name: str) -> None:
         super().__init__(Program(name, "", {}), "/s")
@@ -59,7 +59,7 @@ class Answers(Child):
 
 
 async def look(*children: Child) -> None:
-    """Let each be asked once."""
+    """Ask each child once."""
     looking = [asyncio.create_task(child._watch()) for child in children]
     await asyncio.sleep(ASK_EVERY_AT_START / 2)
     for task in looking:
@@ -68,7 +68,7 @@ async def look(*children: Child) -> None:
 
 
 @pytest.mark.looptime
-async def test_readiness_of_all_is_that_of_each() -> None:
+async def test_readiness_needs_every_child() -> None:
     a, b = Answers("a"), Answers("b")
     supervisor = Supervisor(settings(), _children=[a, b])
     assert supervisor.trouble() == ["a: not started yet", "b: not started yet"]
@@ -90,7 +90,7 @@ async def test_readiness_of_all_is_that_of_each() -> None:
 
 
 @pytest.mark.looptime
-async def test_any_answer_shows_that_a_child_works_and_silence_that_it_does_not() -> None:
+async def test_a_child_is_dead_only_when_it_is_silent() -> None:
     child = Answers("a")
     supervisor = Supervisor(settings(), _children=[child])
     child.by_path["/readyz"] = (503, "no broker\n")
@@ -103,15 +103,15 @@ async def test_any_answer_shows_that_a_child_works_and_silence_that_it_does_not(
     assert supervisor.dead() == ["a: has not answered for 30 s"]
 
 
-async def test_metrics_of_all_carry_their_program() -> None:
+async def test_merged_metrics_name_their_program() -> None:
     a, b, silent = Answers("a"), Answers("b"), Answers("c")
     b.restarts["ended"] = 3
     text = '# HELP reports_total Reports\n# TYPE reports_total counter\nreports_total{kind="x"} %d\n'
     a.by_path["/metrics"] = (200, text % 1)
     b.by_path["/metrics"] = (200, text % 2)
-    told = (await merged([a, b, silent])).decode()
-    assert 'reports_total{kind="x",program="a"} 1.0' in told
-    assert 'reports_total{kind="x",program="b"} 2.0' in told
-    assert 'koupleless_child_restarts_total{cause="ended",program="b"} 3.0' in told
-    assert 'koupleless_child_restarts_total{cause="silent",program="c"} 0.0' in told
-    assert told.count("# TYPE reports_total counter") == 1
+    metrics = (await merged([a, b, silent])).decode()
+    assert 'reports_total{kind="x",program="a"} 1.0' in metrics
+    assert 'reports_total{kind="x",program="b"} 2.0' in metrics
+    assert 'koupleless_child_restarts_total{cause="ended",program="b"} 3.0' in metrics
+    assert 'koupleless_child_restarts_total{cause="silent",program="c"} 0.0' in metrics
+    assert metrics.count("# TYPE reports_total counter") == 1

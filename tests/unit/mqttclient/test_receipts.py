@@ -1,4 +1,4 @@
-"""PUBACKs leave in the order in which messages came."""
+"""PUBACKs are sent in the order in which messages came."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mqttclient.receipts import Acknowledgements, Receipt
 
 
 @given(st.permutations(range(8)), st.integers(0, 8))
-def test_order_and_nothing_before_its_time(order: list[int], settled: int) -> None:
+def test_acknowledgements_keep_the_order_of_messages(order: list[int], settled: int) -> None:
     sent: list[int] = []
     queue = Acknowledgements(sent.append)
     receipts: list[Receipt] = [queue.received(mid) for mid in range(8)]

@@ -11,7 +11,7 @@ from controlplane.app.base.actor import Surroundings
 from controlplane.app.base.kubelet import NO_KUBELET
 from controlplane.app.base.prober import Prober
 from controlplane.app.events import Recorder
-from controlplane.app.fleet.fleet import assemble
+from controlplane.app.fleet.fleet import Fleet
 from controlplane.app.fleet.router import ReportRouter
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.outages import Outages
@@ -83,7 +83,7 @@ class Replica:
             kubelet=NO_KUBELET,
             prober=Prober(NoProbes(), self.clock, chance),
         )
-        self.fleet = assemble(around, self.members)
+        self.fleet = Fleet(around, self.members)
         self.router = ReportRouter(roster, self.leases, self.members, Baselines(cluster, roster, policy), self.clock)
         self.servicer = TunnelServicer(
             router=self.router, gateways=self.gateways, members=self.members, policy=policy, clock=self.clock

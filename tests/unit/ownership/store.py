@@ -212,13 +212,7 @@ class SimApi:
         return found
 
     def watch(
-        self,
-        resource: Resource,
-        *,
-        resource_version: str,
-        namespace: str = "",
-        label_selector: str = "",
-        field_selector: str = "",
+        self, resource: Resource, *, resource_version: str, namespace: str = "", label_selector: str = ""
     ) -> AsyncIterator[WatchEvent]:
         watch = SimWatch(self, resource, label_selector)
         if self.cut or not self.process.alive:

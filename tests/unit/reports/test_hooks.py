@@ -1,4 +1,4 @@
-"""Hook URLs: which are which, which are refused, and that no secret is shown."""
+"""Hook URLs: which kind they are, which are refused, and that no secret is shown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_http_is_a_robot_and_every_other_scheme_is_apprise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "problem"),
     [
         ("YOUR_REPORT_HOOKS", "it is not a URL"),
         ("oapi.dingtalk.com/robot/send?access_token=s3cret", "it is not a URL"),
@@ -49,20 +49,20 @@ def test_http_is_a_robot_and_every_other_scheme_is_apprise() -> None:
     ],
 )
 def test_a_hook_that_cannot_be_used_is_left_out_and_its_secret_is_not_shown(
-    monkeypatch: pytest.MonkeyPatch, text: str, told: str
+    monkeypatch: pytest.MonkeyPatch, text: str, problem: str
 ) -> None:
     monkeypatch.setenv("REPORT_HOOKS", f"{text}; http://127.0.0.1:1/hook")
     settings = read(ControlPlaneSettings)
     (line,) = settings.complaints()
     assert line.startswith("REPORT_HOOKS=********: hook 1 (")
     assert " gets no reports: " in line
-    assert told in line
+    assert problem in line
     assert "s3cret" not in line
     found = hooks.parse(settings.report_hooks.get_secret_value(), Poster())
     assert [hook.name for hook in found.usable] == ["hook 2 (http://127.0.0.1:1/***)"]
 
 
-def test_a_hook_is_called_once_and_of_very_many_the_first() -> None:
+def test_a_hook_is_called_once_and_of_too_many_only_the_first() -> None:
     found = hooks.parse(f"{ROBOT};{ROBOT}", Poster())
     assert [len(found.usable), *(unusable.problem for unusable in found.unusable)] == [
         1,
@@ -73,7 +73,7 @@ def test_a_hook_is_called_once_and_of_very_many_the_first() -> None:
     assert [unusable.problem for unusable in found.unusable] == ["there can be no more than 32 hooks"] * 2
 
 
-def test_where_hooks_are_that_are_called_by_http() -> None:
+def test_only_http_hooks_have_destinations() -> None:
     found = hooks.destinations("hook", hooks.urls(f"{ROBOT}; slack://a/b/c; nothing; http://[::1]:81/x"))
     assert [(each.name, each.parts.hostname, each.parts.port) for each in found if not each.problem] == [
         ("hook 1 (https://oapi.dingtalk.com/***)", "oapi.dingtalk.com", None),
@@ -96,7 +96,7 @@ def test_secrets_are_not_among_the_effective_settings(monkeypatch: pytest.Monkey
         ("token", "***"),
     ],
 )
-def test_masked(url: str, shown: str) -> None:
+def test_urls_are_shown_without_secrets(url: str, shown: str) -> None:
     assert hooks.masked(url) == shown
 
 

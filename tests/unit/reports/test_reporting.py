@@ -1,4 +1,4 @@
-"""Hooks: each report once, at the hook's pace, again when it fails; and never anybody waiting for a hook."""
+"""Hooks get each report once, at their pace, and again when it fails; nothing waits for a hook."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from controlplane.app.metrics import HOOK_QUEUE, HOOK_REPORTS
 from controlplane.app.ports import Undelivered
 from controlplane.app.reporting import hooks as reporting
 from controlplane.app.reporting.hooks import HookQueue, Reporter
+from controlplane.domain.remarks import Remark
 from controlplane.domain.reports import Allowance, Report
 from tests.unit.app.harness import LoopClock
 
@@ -24,7 +25,7 @@ WIDE = Allowance(10_000, 60.0)
 
 
 class FakeHook:
-    """Takes reports, or fails as it is told."""
+    """Takes reports, or fails as a test sets it."""
 
     def __init__(self, kind: str = "fake") -> None:
         self.kind = kind
@@ -45,14 +46,10 @@ class FakeHook:
 
 def happening(reason: str = "ModuleInstallFailed", *, base: str = "b1", message: str = "boom") -> Happening:
     return Happening(
-        wall=0.0,
-        type="Warning",
-        reason=reason,
-        message=message,
+        Remark(True, reason, message, seconds=1.5),
         vnode=f"vnode.{base}.dev",
         module="biz1:1",
         pod="default/p",
-        seconds=1.5,
         labels={"app": "x"},
         trace_id="t",
     )
@@ -70,7 +67,7 @@ async def reporting_to(hooks: Sequence[FakeHook], pace: Allowance = WIDE) -> Asy
         task.cancel()
 
 
-async def test_a_failure_is_told_to_every_hook_with_all_that_is_known() -> None:
+async def test_a_failure_is_sent_to_every_hook_with_all_that_is_known() -> None:
     one, other = FakeHook(), FakeHook()
     async with reporting_to([one, other]) as reporter:
         reporter.happened(happening())
@@ -88,16 +85,16 @@ async def test_a_failure_is_told_to_every_hook_with_all_that_is_known() -> None:
     }
 
 
-async def test_what_is_no_failure_is_not_told() -> None:
+async def test_what_is_no_failure_is_not_sent() -> None:
     hook = FakeHook()
     async with reporting_to([hook]) as reporter:
-        reporter.happened(Happening(0.0, "Normal", "ModuleInstalled", "done", "vnode.b1.dev", "biz1:1"))
-        reporter.happened(Happening(0.0, "Normal", "BaseReachable", "answers", "vnode.b1.dev"))
+        reporter.happened(Happening(Remark(False, "ModuleInstalled", "done"), vnode="vnode.b1.dev", module="biz1:1"))
+        reporter.happened(Happening(Remark(False, "BaseReachable", "answers"), vnode="vnode.b1.dev"))
         await asyncio.sleep(1)
     assert not hook.taken
 
 
-async def test_the_same_failure_is_told_once_and_later_how_often() -> None:
+async def test_the_same_failure_is_sent_once_and_counted_later() -> None:
     hook = FakeHook()
     async with reporting_to([hook]) as reporter:
         for number in range(5):
@@ -115,7 +112,7 @@ async def test_the_same_failure_is_told_once_and_later_how_often() -> None:
         assert hook.taken[-1].message == "again"
 
 
-async def test_what_is_remembered_is_bounded_and_no_count_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_memory_is_bounded_and_no_count_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reporting, "REMEMBERED", 10)
     hook = FakeHook()
     async with reporting_to([hook]) as reporter:
@@ -158,7 +155,7 @@ async def test_a_hook_that_comes_back_gets_what_waited() -> None:
     assert 2 <= gaps[0] <= 3
 
 
-async def test_a_report_is_given_up_after_some_attempts_and_the_next_one_has_its_turn() -> None:
+async def test_a_report_is_given_up_after_some_attempts_and_the_next_one_is_sent() -> None:
     hook = FakeHook("mule")
     hook.failures = [Undelivered("status 500", again=True)] * reporting.ATTEMPTS
     before = HOOK_REPORTS.labels("mule", "failed")._value.get()
@@ -172,7 +169,7 @@ async def test_a_report_is_given_up_after_some_attempts_and_the_next_one_has_its
     assert max(b - a for a, b in zip(hook.tried_at, hook.tried_at[1:], strict=False)) <= 90
 
 
-async def test_what_cannot_help_is_not_tried_again() -> None:
+async def test_a_permanent_failure_is_not_tried_again() -> None:
     hook = FakeHook()
     hook.failures = [Undelivered("redirects", again=False), ValueError("a defect")]
     async with reporting_to([hook]) as reporter:
@@ -183,7 +180,7 @@ async def test_what_cannot_help_is_not_tried_again() -> None:
     assert [r.labels["base"] for r in hook.taken] == ["b2"]
 
 
-async def test_a_hook_may_say_when_to_come_again() -> None:
+async def test_a_hook_may_set_the_next_attempt() -> None:
     hook = FakeHook()
     hook.failures = [Undelivered("too fast", again=True, retry_after=300.0)]
     async with reporting_to([hook]) as reporter:
@@ -194,7 +191,7 @@ async def test_a_hook_may_say_when_to_come_again() -> None:
     assert len(hook.taken) == 1
 
 
-async def test_no_more_than_the_pace_even_while_it_fails() -> None:
+async def test_the_pace_holds_even_while_a_hook_fails() -> None:
     hook = FakeHook()
     hook.failures = [Undelivered("status 500", again=True)] * 30
     async with reporting_to([hook], Allowance(20, 60.0)) as reporter:
@@ -205,7 +202,7 @@ async def test_no_more_than_the_pace_even_while_it_fails() -> None:
         assert len([at for at in hook.tried_at if start <= at < start + 60.0]) <= 20
 
 
-async def test_a_long_queue_is_told_kind_by_kind_and_nothing_is_lost() -> None:
+async def test_a_long_queue_is_sent_kind_by_kind_and_nothing_is_lost() -> None:
     hook = FakeHook()
     async with reporting_to([hook], Allowance(20, 60.0)) as reporter:
         for number in range(400):
@@ -236,12 +233,12 @@ async def test_a_full_queue_leaves_out_the_oldest_counts_and_says_so() -> None:
     assert "left out" not in hook.taken[2].message
 
 
-async def test_replicas_of_two_deployments_are_two_things() -> None:
+async def test_replicas_of_two_deployments_are_reported_apart() -> None:
     hook = FakeHook()
     async with reporting_to([hook]) as reporter:
         for name in ("default/one", "default/two"):
             for reason in ("PeerReplicasNotChanged", "PeerReplicasChanged"):
-                reporter.happened(Happening(0.0, "Warning", reason, "no", "", deployment=name))
+                reporter.happened(Happening(Remark(True, reason, "no"), deployment=name))
         await asyncio.sleep(1)
     assert [(r.event, r.code, r.labels["deployment"]) for r in hook.taken] == [
         ("PeerDeploymentReplicaModify", "00003", "default/one"),

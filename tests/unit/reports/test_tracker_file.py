@@ -1,4 +1,4 @@
-"""The tracker's configuration file and the file that it writes."""
+"""The tracker's configuration file is read, and the file that it writes is bounded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def written(folder: Path, text: str | bytes) -> Path:
     return path
 
 
-def test_the_originals_file(tmp_path: Path) -> None:
+def test_the_originals_file_is_read(tmp_path: Path) -> None:
     assert load(written(tmp_path, ORIGINAL)) == TrackerConfig(
         logDir=Path(), reportLevel=Level.ERROR, reportLinks=("http://localhost:8080/log",)
     )
@@ -35,7 +35,7 @@ def test_the_originals_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "problem"),
     [
         ("logDir: [", "not YAML in line"),
         ("- a", "must have the keys"),
@@ -48,13 +48,13 @@ def test_the_originals_file(tmp_path: Path) -> None:
     ],
 )
 def test_with_a_malformed_file_nothing_is_tracked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | bytes, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | bytes, problem: str
 ) -> None:
     path = written(tmp_path, text)
     monkeypatch.setenv("TRACKER_CONFIG_PATH", str(path))
     (line,) = read(ControlPlaneSettings).complaints()
     assert line.startswith(f"TRACKER_CONFIG_PATH={path}: ")
-    assert told in line
+    assert problem in line
     assert line.endswith("; nothing is tracked")
 
 
@@ -80,7 +80,7 @@ def test_without_the_named_file_nothing_is_tracked(tmp_path: Path, monkeypatch: 
         load(tmp_path)
 
 
-def test_a_folder_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_missing_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path, f"logDir: {tmp_path}/none")
     monkeypatch.setenv("TRACKER_CONFIG_PATH", str(path))
     (line,) = read(ControlPlaneSettings).complaints()
@@ -120,7 +120,7 @@ async def test_a_file_that_was_moved_away_is_recreated(tmp_path: Path) -> None:
     assert files(tmp_path) == {"events.log": "two\n", "moved": "one\n"}
 
 
-async def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+async def test_a_file_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "events.log").mkdir()
     log = EventLog(tmp_path)
     assert log.why_not_writable() == f"{tmp_path}/events.log is a folder"

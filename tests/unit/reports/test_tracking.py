@@ -1,4 +1,4 @@
-"""The tracker: lines, posts, and what happens when neither can be made."""
+"""The tracker writes lines and posts, and goes on when neither can be made."""
 
 from __future__ import annotations
 
@@ -16,20 +16,18 @@ from controlplane.app.metrics import TRACKED
 from controlplane.app.reporting import tracking
 from controlplane.app.reporting.hooks import HookQueue
 from controlplane.app.reporting.tracking import Tracker
+from controlplane.domain.remarks import Remark
 from tests.unit.app.harness import LoopClock
 from tests.unit.reports.test_reporting import FakeHook, happening
 
 pytestmark = pytest.mark.looptime
 
 INSTALLED = Happening(
+    Remark(False, "ModuleInstalled", "done", seconds=0.5),
     wall=1_790_000_000.25,
-    type="Normal",
-    reason="ModuleInstalled",
-    message="done",
     vnode="vnode.b1.dev",
     module="biz1:1",
     pod="default/p",
-    seconds=0.5,
     labels={"app": "x"},
 )
 
@@ -53,7 +51,7 @@ async def tracking_to(
 ) -> AsyncIterator[Tracker]:
     clock = LoopClock()
     outlets = [HookQueue(link, clock=clock, random=Random(1)) for link in links]
-    tracker = Tracker(file, outlets, clock, replica="r0", env="dev", everything=everything)
+    tracker = Tracker(file, outlets, replica="r0", env="dev", everything=everything)
     task = asyncio.create_task(tracker.run())
     try:
         yield tracker
@@ -66,7 +64,7 @@ async def test_success_and_failure_are_lines_and_the_failure_is_posted() -> None
     async with tracking_to(file, [link]) as tracker:
         tracker.happened(INSTALLED)
         tracker.happened(happening())
-        tracker.happened(Happening(0.0, "Normal", "VNodeCreated", "Node created", "vnode.b1.dev"))
+        tracker.happened(Happening(Remark(False, "VNodeCreated", "Node created"), vnode="vnode.b1.dev"))
         await asyncio.sleep(1)
     first, second = file.text.splitlines()
     assert re.fullmatch(

@@ -1,4 +1,4 @@
-"""What goes wrong as the status of a call: the code says what a client may do, the details say what it was."""
+"""Failures become the status of a call: its code says what a client may do, its details the cause."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from controlplane.app.ports import (
     Transient,
     Unknown,
 )
-from controlplane.app.tooling.refusals import Missing, NotAllowed, Refusal
+from controlplane.app.tooling.refusals import Missing, NotAllowed, RequestError
 from controlplane.rpc.refusals import DOMAIN, Busy, Ending, refusing
 
 
@@ -49,7 +49,7 @@ class Context:
     [
         (Missing("none"), grpc.StatusCode.NOT_FOUND, "NOT_FOUND"),
         (NotAllowed("no"), grpc.StatusCode.FAILED_PRECONDITION, "NOT_ALLOWED"),
-        (Refusal("wrong", "url"), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
+        (RequestError("wrong", "url"), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
         (Ending(), grpc.StatusCode.UNAVAILABLE, "ENDING"),
         (Busy("busy"), grpc.StatusCode.RESOURCE_EXHAUSTED, "BUSY"),
         (NotFound("n"), grpc.StatusCode.NOT_FOUND, "CLUSTER_NOTFOUND"),

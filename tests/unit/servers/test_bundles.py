@@ -1,4 +1,4 @@
-"""Where programs are looked for, and what names them in the cache."""
+"""Where programs are found, and what their keys in the cache depend on."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_assets_go_before_the_cache(tmp_path: Path) -> None:
     assert found.folder == assets
 
 
-def test_assets_that_lack_a_program_are_passed_over(tmp_path: Path) -> None:
+def test_assets_that_lack_a_program_are_skipped(tmp_path: Path) -> None:
     assets = put(tmp_path / "assets", "kube-apiserver", "etcd")
     cached = put(tmp_path / "cache" / KUBERNETES.key, *KUBERNETES.programs)
     environ = {"KUBEBUILDER_ASSETS": str(assets), "KOUPLELESS_CACHE": str(tmp_path / "cache")}
@@ -65,7 +65,7 @@ def test_assets_that_lack_a_program_are_passed_over(tmp_path: Path) -> None:
     assert etcd.folder == assets
 
 
-def test_a_program_that_cannot_be_executed_is_none(tmp_path: Path) -> None:
+def test_a_program_that_cannot_be_executed_is_not_found(tmp_path: Path) -> None:
     (put(tmp_path / ETCD.key) / "etcd").touch(mode=0o644)
     assert find(ETCD, {"KOUPLELESS_CACHE": str(tmp_path)}) is None
 

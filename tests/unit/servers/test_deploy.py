@@ -1,4 +1,4 @@
-"""What deploy/ ships agrees with itself and with the programs. On a real API server: tests/integration/deploy."""
+"""Manifests in deploy/ agree with each other and with the programs; tests/integration/deploy applies them."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ def ours() -> list[tuple[str, str, Json]]:
 
 
 def environ(form: str, container: Json) -> dict[str, str]:
-    """Return what a container's variables would be; what comes from elsewhere has a likely value."""
+    """Return the variables of a container; those that the cluster sets have a likely value."""
     maps = {obj["metadata"]["name"]: obj["data"] for obj in shipped(form) if obj["kind"] == "ConfigMap"}
-    told: dict[str, str] = {}
+    variables: dict[str, str] = {}
     for source in container.get("envFrom", []):
-        told |= maps[source["configMapRef"]["name"]]
+        variables |= maps[source["configMapRef"]["name"]]
     for variable in container["env"]:
         field = variable.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath", "")
-        told[variable["name"]] = variable.get("value", "10.1.2.3" if field == "status.podIP" else "some-pod-1")
-    return told
+        variables[variable["name"]] = variable.get("value", "10.1.2.3" if field == "status.podIP" else "some-pod-1")
+    return variables
 
 
 def test_every_binding_gets_the_user_beside_the_service_account() -> None:
@@ -89,11 +89,11 @@ def test_roles_name_every_verb_and_resource() -> None:
             assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
 
 
-def test_the_page_tells_the_same_permissions() -> None:
+def test_the_page_lists_the_same_permissions() -> None:
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").partition("## Permissions")[2]
     table = page.partition("With `KUBELET_PROXY_ENABLED`")[0]
-    told = {(where, resource, verbs) for where, resource, verbs in _ROW.findall(table) if resource != "resources"}
-    given = {
+    listed = {(where, resource, verbs) for where, resource, verbs in _ROW.findall(table) if resource != "resources"}
+    granted = {
         (
             f"`{namespace}`" if (namespace := role["metadata"].get("namespace")) else "cluster",
             f"{rule['apiGroups'][0]}/{resource}" if rule["apiGroups"][0] == "apps" else resource,
@@ -103,7 +103,7 @@ def test_the_page_tells_the_same_permissions() -> None:
         for rule in role.get("rules", [])
         for resource in rule["resources"]
     }
-    assert told == given
+    assert listed == granted
 
 
 def test_every_file_is_a_part_of_a_form() -> None:
@@ -113,14 +113,14 @@ def test_every_file_is_a_part_of_a_form() -> None:
     }
     for form in FORMS:
         if (DEPLOY / form).is_dir():
-            told = yaml.safe_load((DEPLOY / form / "kustomization.yaml").read_text())
-            patches = [patch["path"] for patch in told.get("patchesJson6902", [])]
-            known |= {DEPLOY / form / name for name in ["kustomization.yaml", *told["resources"], *patches]}
+            kustomization = yaml.safe_load((DEPLOY / form / "kustomization.yaml").read_text())
+            patches = [patch["path"] for patch in kustomization.get("patchesJson6902", [])]
+            known |= {DEPLOY / form / name for name in ["kustomization.yaml", *kustomization["resources"], *patches]}
     assert set(DEPLOY.rglob("*.yaml")) == {path for path in known if path.suffix == ".yaml"}
 
 
 def selector_of(obj: Json) -> dict[str, str]:
-    """Return the labels of the Pods that an object is about, none when it is about no Pods."""
+    """Return the labels by which an object selects Pods, none when it selects no Pods."""
     spec, found = obj.get("spec", {}), {}
     match obj["kind"]:
         case "Service":
@@ -133,7 +133,7 @@ def selector_of(obj: Json) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_selects_pods_selects_some(form: str) -> None:
+def test_every_selector_selects_pods(form: str) -> None:
     objects = shipped(form)
     labels = [obj["metadata"]["labels"] for obj in objects if obj["kind"] == "Pod"]
     labels += [obj["spec"]["template"]["metadata"]["labels"] for obj in objects if obj["kind"] == "Deployment"]
@@ -143,7 +143,7 @@ def test_what_selects_pods_selects_some(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_ports_that_are_named_exist(form: str) -> None:
+def test_named_ports_exist(form: str) -> None:
     for name, container in containers(form):
         ports = {port["name"] for port in container["ports"]}
         probes = [container[probe] for probe in ("livenessProbe", "readinessProbe")]
@@ -157,7 +157,7 @@ def test_ports_that_are_named_exist(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_all_is_in_one_namespace_and_runs_with_as_little_as_it_can(form: str) -> None:
+def test_everything_is_in_one_namespace_with_least_privilege(form: str) -> None:
     assert {obj["metadata"]["namespace"] for obj in shipped(form)} == {NAMESPACE}
     for name, spec in manifests.pod_specs(shipped(form)):
         assert spec["securityContext"]["runAsNonRoot"], name
@@ -175,7 +175,7 @@ def test_all_is_in_one_namespace_and_runs_with_as_little_as_it_can(form: str) ->
         assert spec.get("automountServiceAccountToken", True) is needs, name
 
 
-def test_scalers_and_budgets_name_what_is_there() -> None:
+def test_scalers_and_budgets_name_existing_deployments() -> None:
     objects = shipped("sharded")
     deployments = {obj["metadata"]["name"]: obj for obj in objects if obj["kind"] == "Deployment"}
     scaled = [obj["spec"]["scaleTargetRef"]["name"] for obj in objects if obj["kind"] == "HorizontalPodAutoscaler"]
@@ -197,9 +197,9 @@ def test_programs_start_with_the_variables_of_their_manifest(
 ) -> None:
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
-    told = environ(form, container)
-    assert told.keys() <= VARIABLES
-    for variable, value in told.items():
+    variables = environ(form, container)
+    assert variables.keys() <= VARIABLES
+    for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
     (program,) = container["command"]
     assert program in PROGRAMS
@@ -215,7 +215,7 @@ def test_programs_start_with_the_variables_of_their_manifest(
         assert int(values["HTTP_TUNNEL_LISTEN_PORT"]) in listens
 
 
-def test_simulated_bases_are_told_what_they_understand() -> None:
+def test_simulated_bases_accept_their_arguments() -> None:
     ((_, container),) = containers("simulated-bases.yaml")
     options = Options(container["args"])
     assert options.profile.controller.endswith(".koupleless-system:7777")
@@ -238,19 +238,19 @@ def test_the_two_forms_are_reached_at_the_same_name() -> None:
 def test_the_patch_for_the_kubelet_api_fits_its_deployment(patch: str, form: str, name: str) -> None:
     (patched,) = [obj for obj in shipped(form) if obj["kind"] == "Deployment" and obj["metadata"]["name"] == name]
     (container,) = patched["spec"]["template"]["spec"]["containers"]
-    told = yaml.safe_load((KUBELET / patch).read_text())["spec"]["template"]
-    (added,) = told["spec"]["containers"]
+    template = yaml.safe_load((KUBELET / patch).read_text())["spec"]["template"]
+    (added,) = template["spec"]["containers"]
     assert added["name"] == container["name"]
     (port,) = added["ports"]
     assert port["name"] not in {each["name"] for each in container["ports"]}
     (service,) = manifests.load(KUBELET / "service.yaml")
-    assert service["spec"]["selector"].items() <= told["metadata"]["labels"].items()
+    assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
     assert service["spec"]["ports"][0]["targetPort"] == port["name"]
-    # A policy that is the first to select a Pod cuts it off from all that it does not name.
+    # The first policy that selects a Pod cuts it off from all traffic that it does not name.
     (policy,) = manifests.load(KUBELET / "network-policy.yaml")
     assert policy["spec"]["ingress"] == [{"ports": [{"port": port["name"]}]}]
     policies = [policy, *(obj for obj in shipped(form) if obj["kind"] == "NetworkPolicy")]
-    labels = patched["spec"]["template"]["metadata"]["labels"] | told["metadata"]["labels"]
+    labels = patched["spec"]["template"]["metadata"]["labels"] | template["metadata"]["labels"]
     selecting = [each for each in policies if selector_of(each).items() <= labels.items()]
     assert len(selecting) != 1
     settings = ControlPlaneSettings.model_validate({})
@@ -265,15 +265,15 @@ def test_the_patch_for_the_kubelet_api_fits_its_deployment(patch: str, form: str
 class TestImage:
     LINES = (ROOT / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
 
-    def those(self, instruction: str) -> list[str]:
+    def instructions(self, instruction: str) -> list[str]:
         return [line.split(maxsplit=1)[1] for line in self.LINES if line.startswith(instruction + " ")]
 
-    def test_what_is_copied_is_there_and_not_left_out(self) -> None:
+    def test_copied_files_exist_and_are_not_ignored(self) -> None:
         ignored = (ROOT / ".dockerignore").read_text().splitlines()
-        assert ignored[0] == "*", "what is not named is left out"
+        assert ignored[0] == "*", "files that are not named are left out"
         kept = {line.removeprefix("!").rstrip("/") for line in ignored if line.startswith("!")}
         copied: set[str] = set()
-        for line in self.those("COPY"):
+        for line in self.instructions("COPY"):
             words = [word for word in line.split() if not word.startswith("--")]
             if "--from=" not in line:
                 copied |= {word.rstrip("/") for word in words[:-1]}
@@ -283,35 +283,35 @@ class TestImage:
     def test_every_package_of_the_project_is_copied(self) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())
         patterns = {name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
-        copied = {word.rstrip("/") for line in self.those("COPY") for word in line.split()}
+        copied = {word.rstrip("/") for line in self.instructions("COPY") for word in line.split()}
         # Generated code is in proto/gen.
         assert patterns - {"koupleless"} <= copied
         assert "proto/gen" in copied
 
-    def test_nothing_is_installed_that_the_locks_do_not_pin(self) -> None:
-        installs = [line for line in self.those("RUN") if "pip" in line]
+    def test_only_pinned_packages_are_installed(self) -> None:
+        installs = [line for line in self.instructions("RUN") if "pip" in line]
         for command in " && ".join(installs).split("&&"):
             if "pip install" in command:
                 assert "--require-hashes" in command or "--no-deps" in command, command
 
-    def test_it_runs_as_nobody_in_particular(self) -> None:
-        assert self.those("USER")[-1].split(":")[0] == "65532"
+    def test_it_runs_as_a_user_other_than_root(self) -> None:
+        assert self.instructions("USER")[-1].split(":")[0] == "65532"
         for _, _, container in ours():
             assert container["command"][0] in PROGRAMS
 
-    def test_the_base_image_is_of_a_python_that_is_supported(self) -> None:
+    def test_the_base_image_has_a_supported_python(self) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-        versions = {line.split()[0] for line in self.those("FROM")}
+        versions = {line.split()[0] for line in self.instructions("FROM")}
         assert len(versions) == 1
-        (argument,) = self.those("ARG")
+        (argument,) = self.instructions("ARG")
         version = argument.partition("=")[2]
         assert f"Programming Language :: Python :: {version}" in project["classifiers"]
 
 
-def test_the_image_installs_from_what_is_copied_alone(tmp_path: Path) -> None:
+def test_the_image_installs_from_the_copied_files_alone(tmp_path: Path) -> None:
     """The project is built from the files that the Dockerfile copies; every program of it can be imported."""
     sources = tmp_path / "sources"
-    for line in TestImage().those("COPY"):
+    for line in TestImage().instructions("COPY"):
         if "--from=" in line:
             continue
         *names, _ = [word for word in line.split() if not word.startswith("--")]

@@ -1,4 +1,4 @@
-"""Which source gives a bundle, and what is left when one fails."""
+"""Bundles are fetched from the first source that works, and failures leave no files."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ def makes_nothing(bundle: Bundle, target: Path) -> None:
 
 
 def never(bundle: Bundle, target: Path) -> None:
-    raise AssertionError("asked in vain")
+    raise AssertionError("no source may be asked")
 
 
-def test_the_build_follows_a_download_that_failed(cache: Path) -> None:
+def test_the_build_follows_a_failed_download(cache: Path) -> None:
     found = obtain(ETCD, [unreachable, makes_all])
     assert found.folder == cache / ETCD.key
     assert sorted(path.name for path in found.folder.iterdir()) == ["etcd"]
 
 
-def test_what_is_cached_is_not_got_again() -> None:
+def test_a_cached_bundle_is_not_fetched_again() -> None:
     first = obtain(ETCD, [makes_all])
     assert obtain(ETCD, [never]) == first
 
 
-def test_every_refusal_is_told_and_nothing_is_left(cache: Path) -> None:
+def test_every_failure_is_reported_and_no_files_are_left(cache: Path) -> None:
     with pytest.raises(Unavailable, match=r"etcd .*: no such host; there is no Go"):
         obtain(ETCD, [unreachable, compiler_missing])
     assert [path.name for path in cache.iterdir()] == [f"{ETCD.key}.lock"]
 
 
-def test_a_source_that_makes_too_little_is_refused() -> None:
+def test_a_source_without_all_programs_is_refused() -> None:
     with pytest.raises(Unavailable, match="not all programs"):
         obtain(ETCD, [makes_nothing])
 

@@ -1,4 +1,4 @@
-"""What a run says about servers that it does not have."""
+"""What a test run reports about missing servers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from tests.servers.fixtures import left_out, not_run
 
 
-def test_the_line_counts_reasons() -> None:
+def test_the_last_line_counts_reasons() -> None:
     assert left_out([]) == "left out: nothing"
     assert left_out(["b", "a", "a"]) == "left out: 2 x a; 1 x b"
 

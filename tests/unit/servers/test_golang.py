@@ -1,4 +1,4 @@
-"""Versions of Go, what the linker is told, and where the sources of a module are."""
+"""Versions of Go, flags of the linker, and folders of module sources."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def test_a_version_without_patch_is_its_first_release() -> None:
     assert parse_version("go1.26") == parse_version("1.26.0")
 
 
-def test_kubernetes_is_told_its_version() -> None:
+def test_kubernetes_is_linked_with_its_version() -> None:
     assert f"-X k8s.io/component-base/version.gitVersion=v{KUBERNETES.version}" in link_flags(KUBERNETES)
     assert "gitVersion=v1.20." in link_flags(OLDEST_KUBERNETES)
     assert link_flags(ETCD) == "-s -w"
 
 
-def test_the_last_line_is_the_last_that_says_something() -> None:
+def test_the_last_line_is_the_last_that_is_not_blank() -> None:
     assert last_line("a\n  b \n\n") == "b"
     assert last_line("\n") == "no output"
 

@@ -1,4 +1,4 @@
-"""Where programs keep their state, homes that are not there included."""
+"""Programs find a folder for their state, also where there is no home folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.process import give_home
 from service.settings import read, state_folder
 
 
-def test_the_folder_that_is_named_goes_before_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_folder_goes_before_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     assert state_folder() == Path("/home/somebody/.local/state/koupleless-module-controller")
@@ -34,20 +34,20 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("nobody")
-def test_a_user_without_home_folder_has_defaults_nevertheless() -> None:
+def test_a_user_without_home_folder_has_defaults() -> None:
     assert default_data_dir() == Path("/var/lib/koupleless-module-controller/quickstart")
     assert read(ControlPlaneSettings).embedded_db == "/var/lib/koupleless-module-controller/cluster.db"
 
 
 @pytest.mark.usefixtures("nobody")
 def test_libraries_find_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "")  # put back in the end
+    monkeypatch.setenv("HOME", "")  # so that monkeypatch restores it
     monkeypatch.delenv("HOME")
     give_home()
     assert Path.home() == Path("/")
 
 
-def test_a_home_folder_that_is_known_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_known_home_folder_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     give_home()
     assert Path.home() == Path("/home/somebody")

@@ -1,4 +1,4 @@
-"""What may stand for the addresses that a program listens on."""
+"""Addresses that a program listens on: which are accepted, and where others reach them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_anything_else_is_refused(text: str) -> None:
         ("localhost", "localhost"),
     ],
 )
-def test_where_a_listener_is_reached_from_its_own_machine(host: str, reached_at: str) -> None:
+def test_a_listener_is_reached_from_its_own_machine(host: str, reached_at: str) -> None:
     assert local_host(host) == reached_at
     assert is_unspecified(host) == (host in ("", "0.0.0.0", "::"))
 
@@ -44,7 +44,7 @@ def test_an_ipv6_address_is_written_in_brackets_before_a_port() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "pod_ip", "told"),
+    ("host", "pod_ip", "advertised"),
     [
         ("", "", ""),
         ("", "fd00::7", "[fd00::7]:50051"),
@@ -54,5 +54,5 @@ def test_an_ipv6_address_is_written_in_brackets_before_a_port() -> None:
         ("cp-0.example", "10.0.0.7", "10.0.0.7:50051"),
     ],
 )
-def test_where_a_replica_says_that_it_is_reached(host: str, pod_ip: str, told: str) -> None:
-    assert ControlPlaneSettings.model_validate({"grpc_host": host, "pod_ip": pod_ip}).reached_at == told
+def test_a_replica_advertises_where_others_reach_it(host: str, pod_ip: str, advertised: str) -> None:
+    assert ControlPlaneSettings.model_validate({"grpc_host": host, "pod_ip": pod_ip}).reached_at == advertised

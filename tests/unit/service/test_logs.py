@@ -1,4 +1,4 @@
-"""Log lines: one object each, with what was bound, whoever wrote them."""
+"""Each log line is one object with the bound values, whichever logger wrote it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def as_before() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def test_json_lines_carry_what_was_bound(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_lines_have_the_bound_values(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(logs.LogFormat.JSON, logs.LogLevel.INFO, program="test", replica="r")
     structlog.get_logger("x").info("hello", base="b1", module="biz1:1")
     logging.getLogger("library").warning("from a library %s", 5)
@@ -34,7 +34,7 @@ def test_json_lines_carry_what_was_bound(capsys: pytest.CaptureFixture[str]) -> 
     assert (second["event"], second["replica"]) == ("from a library 5", "r")
 
 
-def test_console_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+def test_console_lines_show_event_and_trace(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.INFO, program="test")
     try:
         raise ValueError("why")
@@ -45,7 +45,7 @@ def test_console_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> Non
     assert "ValueError: why" in printed
 
 
-def test_a_peer_that_speaks_no_http_is_a_line_a_minute_and_no_trace(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_peer_without_http_is_logged_once_a_minute_without_a_trace(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(logs.LogFormat.JSON, logs.LogLevel.INFO, program="test")
     server = logging.getLogger("aiohttp.server")
     for peer in ("10.0.0.1", "10.0.0.1", "10.0.0.2"):

@@ -1,4 +1,4 @@
-"""Secrets are not in what people read."""
+"""Secrets are masked in texts and log lines."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def test_secrets_are_masked(text: str, shown: str) -> None:
         "",
     ],
 )
-def test_the_rest_stays(text: str) -> None:
+def test_other_text_stays(text: str) -> None:
     assert masked(text) == text
 
 
-def test_all_that_a_log_line_holds_is_masked() -> None:
+def test_every_value_of_a_log_line_is_masked() -> None:
     secret, shown = "http://u:p@h", "http://***@h"
     value = {"a": secret, "b": [secret, {"c": (secret,)}], "d": 5, "e": None, "f": ValueError(secret)}
     assert masked_deep(value) == {"a": shown, "b": [shown, {"c": [shown]}], "d": 5, "e": None, "f": shown}

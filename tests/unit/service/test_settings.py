@@ -1,4 +1,4 @@
-"""Settings: read from the environment, refused with variable, value and fix."""
+"""Settings are read from the environment, and refused with variable, value and fix."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def test_the_two_names_of_the_deployment_controller_must_not_contradict(monkeypa
     assert "ENABLE_MODULE_REPLICAS_SYNC_WITH_BASE=false" in line
 
 
-def test_how_long_a_base_that_is_gone_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_scale_down_delay_is_set_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODULE_SCALE_DOWN_DELAY", "5")
-    assert read(ControlPlaneSettings).policy("v").timing.scale_down_delay == 5.0
+    assert read(ControlPlaneSettings).policy("v").scale_down_delay == 5.0
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -61,7 +61,7 @@ def test_without_any_variable_the_defaults_hold(program: type[Settings]) -> None
     assert read(program) == program()
 
 
-def test_the_originals_variables_and_defaults() -> None:
+def test_variables_and_defaults_are_those_of_the_original() -> None:
     settings = read(ControlPlaneSettings)
     assert settings.env == "dev"
     assert settings.vnode_worker_num == 8
@@ -76,7 +76,7 @@ def test_the_originals_variables_and_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "text"),
     [
         ("GRPC_PORT", "0", "greater than or equal to 1"),
         ("GRPC_PORT", "70000", "less than or equal to 65535"),
@@ -97,19 +97,19 @@ def test_the_originals_variables_and_defaults() -> None:
     ],
 )
 def test_wrong_values_are_refused_with_variable_value_and_meaning(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, text: str
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError) as refused:
         read(ControlPlaneSettings)
     (line,) = refused.value.lines
     assert line.startswith(f"{name}={value}: ")
-    assert told in line
+    assert text in line
     assert f"{name} is: " in line
     assert not any(term in line for term in ("Value error", "Input should", "unable to"))
 
 
-def test_all_that_is_wrong_is_told_at_once_and_the_process_ends(
+def test_all_problems_are_reported_together_and_the_process_ends(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GRPC_PORT", "x")
@@ -153,7 +153,7 @@ def test_a_variable_of_another_program_is_not_taken_for_a_misspelt_one(monkeypat
 
 
 @pytest.mark.parametrize("name", ["MQTT_PORT_1883_TCP", "MQTT_SERVICE_HOST", "ENVIRONMENT_X", "HTTP_PROXY", "PATH2"])
-def test_variables_of_others_are_none_of_our_business(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_variables_of_other_software_are_ignored(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "1")
     read(ControlPlaneSettings)
 
@@ -169,7 +169,7 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) ->
     assert read(ControlPlaneSettings).env == "dev"
 
 
-def test_words_are_read_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_are_read_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENV", "PROD")
     monkeypatch.setenv("LOG_LEVEL", "WARNING")
     monkeypatch.setenv("CLUSTER", "Embedded")
@@ -177,7 +177,7 @@ def test_words_are_read_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.env, settings.log_level.value, settings.cluster) == ("prod", "warning", ClusterKind.EMBEDDED)
 
 
-def test_the_cluster_is_found_out(monkeypatch: pytest.MonkeyPatch, tmp_path: pytest.TempPathFactory) -> None:
+def test_the_kind_of_the_cluster_is_detected(monkeypatch: pytest.MonkeyPatch, tmp_path: pytest.TempPathFactory) -> None:
     assert read(ControlPlaneSettings).kind is ClusterKind.EMBEDDED
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     assert read(ControlPlaneSettings).kind is ClusterKind.KUBERNETES
@@ -192,7 +192,7 @@ def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown["HTTP_TUNNEL_LISTEN_PORT"] == "7777"
 
 
-def test_each_value_says_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_value_names_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENV", "PROD")
     monkeypatch.setenv("CLIENT_ID", "mine")
     monkeypatch.setenv("LOG_LEVEL", "")
@@ -215,24 +215,24 @@ def test_a_missing_variable_is_named_without_the_values_of_others(monkeypatch: p
 @pytest.mark.parametrize(
     "cls", [ControlPlaneSettings, HttpGatewaySettings, MqttGatewaySettings, SupervisorSettings, QuickstartSettings]
 )
-def test_the_help_says_of_every_variable_what_it_is_without_it(cls: type[Settings]) -> None:
+def test_the_help_shows_the_default_of_every_variable(cls: type[Settings]) -> None:
     text = describe(cls)
     assert "Undefined" not in text
     for line in text.splitlines():
         assert re.search(r"\(default: .+\)$", line), line
 
 
-def test_a_variable_that_must_be_set_is_told_as_that() -> None:
+def test_the_help_marks_required_variables() -> None:
     (line,) = [line for line in describe(MqttGatewaySettings).splitlines() if line.split()[0] == "MQTT_BROKER"]
     assert line.endswith("(default: none, it must be set)")
 
 
-def test_no_message_has_a_password_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_message_has_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REPORT_TOKNE", "hush")
     monkeypatch.setenv("ENV", "http://user:hush@host")
     with pytest.raises(ConfigurationError) as raised:
         read(ControlPlaneSettings)
-    said = str(raised.value)
-    assert "Did you mean REPORT_TOKEN" in said
-    assert "ENV=http://***@host" in said
-    assert "hush" not in said
+    message = str(raised.value)
+    assert "Did you mean REPORT_TOKEN" in message
+    assert "ENV=http://***@host" in message
+    assert "hush" not in message

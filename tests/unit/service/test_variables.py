@@ -1,4 +1,4 @@
-"""Each variable of each program, set to another value than its default, changes what it stands for."""
+"""Each variable of each program changes the setting that it stands for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from service.settings import ConfigurationError, Settings, names, read
 from tests.servers.credentials import Credentials
 
 Row = tuple[str, Callable[[Any], object], object]
-"""A value as it is written, where it has its effect, and what is there then."""
+"""The value of a variable, the setting that it changes, and the value of that setting."""
 
 LOGS: Mapping[str, Row] = {
     "LOG_FORMAT": ("Console", lambda s: s.log_format, LogFormat.CONSOLE),
@@ -77,8 +77,8 @@ TABLES: Mapping[type[Settings], Mapping[str, Row]] = {
         "STATUS_SOCKET": ("/run/s", lambda s: s.status_socket, "/run/s"),
         "VNODE_WORKER_NUM": ("3", lambda s: s.policy("v").modules.orders, 3),
         "ORPHAN_MODULE_POLICY": ("None", lambda s: s.policy("v").modules.orphans, OrphanPolicy.NONE),
-        "MODULE_UNINSTALL_TIMEOUT": ("7.5", lambda s: s.policy("v").timing.module_uninstall_timeout, 7.5),
-        "MODULE_SCALE_DOWN_DELAY": ("9", lambda s: s.policy("v").timing.scale_down_delay, 9.0),
+        "MODULE_UNINSTALL_TIMEOUT": ("7.5", lambda s: s.policy("v").module_uninstall_timeout, 7.5),
+        "MODULE_SCALE_DOWN_DELAY": ("9", lambda s: s.policy("v").scale_down_delay, 9.0),
         "ENABLE_MODULE_DEPLOYMENT_CONTROLLER": ("true", lambda s: s.policy("v").peers_follow, True),
         "ENABLE_MODULE_REPLICAS_SYNC_WITH_BASE": ("true", lambda s: s.policy("v").peers_follow, True),
         "HTTP_TUNNEL_ALLOWED_CIDRS": ("10.1.0.0/16", lambda s: s.allowed_cidrs, (ipaddress.ip_network("10.1.0.0/16"),)),
@@ -129,7 +129,7 @@ WITH_FILES = {
     "MQTT_CLIENT_KEY_PATH",
     "MQTT_TLS_INSECURE",
 }
-"""Those that need a file or another variable beside them have tests of their own: below, and in tests/unit/kubelet."""
+"""Variables that need a file or another variable: their tests are below, and in tests/unit/kubelet."""
 NEEDED = {"MQTT_BROKER": "b"}
 
 
@@ -154,10 +154,10 @@ def test_a_variable_has_its_effect(monkeypatch: pytest.MonkeyPatch, program: typ
         monkeypatch.setenv(name, NEEDED[name])
     value, look, expected = TABLES[program][variable]
     if variable not in NEEDED:
-        assert look(read(program)) != expected, "the test would not see it"
+        assert look(read(program)) != expected, "choose a value that is not the default"
     monkeypatch.setenv(variable, value)
     assert look(read(program)) == expected
-    # An empty one counts as not set, as in manifests that leave it blank.
+    # Manifests may leave a variable blank: an empty one counts as not set.
     if variable not in NEEDED:
         monkeypatch.setenv(variable, "")
         assert look(read(program)) != expected
@@ -172,7 +172,7 @@ def test_a_kubeconfig_means_kubernetes(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert read(ControlPlaneSettings).kubeconfig == str(file)
 
 
-def test_a_trackers_file_is_the_one_that_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_tracker_file_is_the_named_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert read(ControlPlaneSettings).tracker_file is None
     file = tmp_path / "tracker.yaml"

@@ -1,4 +1,4 @@
-"""What validators say, in plain words."""
+"""Messages of validators are put into plain words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from service.wording import plain
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("raw", "expected"),
     [
         ("Value error, no port", "no port"),
         (
@@ -22,5 +22,5 @@ from service.wording import plain
         ("there is no file; name one", "there is no file; name one"),
     ],
 )
-def test_terms_of_the_library_are_left_out(said: str, told: str) -> None:
-    assert plain(said) == told
+def test_terms_of_the_library_are_left_out(raw: str, expected: str) -> None:
+    assert plain(raw) == expected

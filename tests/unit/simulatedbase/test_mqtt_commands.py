@@ -1,4 +1,4 @@
-"""Commands over MQTT without a broker."""
+"""A simulated base answers commands over MQTT, here without a broker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REMOVE = b'{"bizName":"biz1","bizVersion":"0.0.1"}'
 
 
 class Base:
-    """A base that is connected to nothing: what it publishes is collected."""
+    """A base without a connection, which collects what it publishes."""
 
     def __init__(self, **profile: Any) -> None:
         self.faults = Faults()
@@ -45,7 +45,7 @@ class Base:
         return [(received.verb, received.body) for received in self._journal.commands]
 
     async def send(self, command: str, payload: bytes, *, seconds: float = 0.1) -> list[tuple[str, Any]]:
-        """Deliver a message and return what is published within so many seconds."""
+        """Deliver a message, and return what is published within the given seconds."""
         before = len(self.published)
         topic = TOPICS.own("baseline") if command == "baseline" else f"koupleless_dev/b/{command}"
         message = MqttMessage(topic, payload, retained=False)
@@ -62,10 +62,10 @@ class Base:
         self.published.append((topic.removeprefix(TOPICS.own("")), envelope["data"]))
 
     def pause(self) -> None:
-        raise AssertionError("so much does not come in")
+        raise AssertionError("too few messages arrive for a pause")
 
 
-async def test_install_and_uninstall() -> None:
+async def test_install_and_uninstall_are_answered() -> None:
     base = Base()
     ((kind, answer),) = await base.send("installBiz", INSTALL)
     assert kind == "bizOperation"
@@ -142,7 +142,7 @@ async def test_failing_start_up_is_reported_with_its_trace() -> None:
     assert "module biz1:0.0.1 failed to start" in answer["response"]["data"]["message"]
 
 
-async def test_health() -> None:
+async def test_health_is_answered() -> None:
     ((kind, answer),) = await Base().send("health", b"")
     assert (kind, answer["code"]) == ("health", "SUCCESS")
     data = answer["data"]["healthData"]
@@ -157,7 +157,7 @@ async def test_exceptions_of_questions_have_no_answer() -> None:
     assert len(base.recorded) == 1
 
 
-async def test_modules() -> None:
+async def test_modules_are_listed_with_their_last_state() -> None:
     base = Base()
     assert await base.send("queryAllBiz", b"{}") == [("simpleBiz", [])]
     await base.send("installBiz", INSTALL)
@@ -172,7 +172,7 @@ async def test_modules() -> None:
     ]
 
 
-async def test_baseline() -> None:
+async def test_a_baseline_is_a_batch_install() -> None:
     base = Base()
     ((kind, answer),) = await base.send("baseline", b"[" + INSTALL + b"]")
     assert (kind, answer["command"], answer["response"]["code"]) == (
@@ -219,12 +219,12 @@ async def test_second_batch_while_one_runs_is_a_conflict() -> None:
         ("queryBizOps", b"{}"),
     ],
 )
-async def test_what_is_not_answered(command: str, payload: bytes) -> None:
+async def test_unusable_commands_are_not_answered(command: str, payload: bytes) -> None:
     base = Base()
     assert await base.send(command, payload, seconds=60.0) == []
 
 
-async def test_faults() -> None:
+async def test_faults_hold_back_answers() -> None:
     base = Base()
     base.faults.hang.add("health")
     assert await base.send("health", b"{}", seconds=60.0) == []

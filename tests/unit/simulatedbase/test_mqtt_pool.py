@@ -14,7 +14,7 @@ pytestmark = pytest.mark.looptime
 
 
 class Jobs:
-    """Jobs that take a second each; running and done say which."""
+    """Jobs that take a second each; running and done hold their numbers."""
 
     def __init__(self) -> None:
         self.life = Life(Profile(), Faults(), Journal())
@@ -59,7 +59,7 @@ async def test_full_queue_makes_more_threads_then_the_caller_runs() -> None:
     assert sorted(jobs.done) == [*range(MOST + WAITING), 1000]
 
 
-async def test_threads_that_were_cut_free_their_places() -> None:
+async def test_cancelled_jobs_free_their_threads() -> None:
     jobs = Jobs()
     for number in range(CORE):
         jobs.submit(number)

@@ -1,4 +1,4 @@
-"""Topics and payloads over MQTT."""
+"""Topics and payloads of a simulated base over MQTT."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def biz(*changes: tuple[ModuleState, str]) -> Biz:
     return made
 
 
-def test_topics() -> None:
+def test_topics_have_environment_and_identity() -> None:
     assert TOPICS.own("heart") == "koupleless_dev/10.0.0.7/base/heart"
     assert TOPICS.subscriptions() == ("koupleless_dev/10.0.0.7/+", "koupleless_dev/10.0.0.7/base/baseline")
 
@@ -39,11 +39,11 @@ def test_topics() -> None:
         ("koupleless_dev/10.0.0.7/base/baseline", "batchInstallBiz"),
     ],
 )
-def test_command_of_a_topic(topic: str, command: str | None) -> None:
+def test_only_topics_of_commands_name_one(topic: str, command: str | None) -> None:
     assert TOPICS.command(topic) == command
 
 
-def test_envelope() -> None:
+def test_the_envelope_has_data_and_time() -> None:
     assert wire.envelope([], 1_700_000_000_123) == b'{"data":[],"publishTimestamp":1700000000123}'
 
 
@@ -59,7 +59,7 @@ def test_envelope() -> None:
         ("batchInstallBiz", b'[{"bizName":"a"}]', {"bizList": [{"bizName": "a"}]}),
     ],
 )
-def test_parameters(command: str, payload: bytes, parameters: Any) -> None:
+def test_payloads_are_read_as_parameters(command: str, payload: bytes, parameters: Any) -> None:
     assert wire.parameters(command, payload) == parameters
 
 
@@ -75,7 +75,7 @@ def test_parameters(command: str, payload: bytes, parameters: Any) -> None:
         ("batchInstallBiz", b"[null]"),
     ],
 )
-def test_malformed_parameters(command: str, payload: bytes) -> None:
+def test_malformed_payloads_are_refused(command: str, payload: bytes) -> None:
     with pytest.raises(wire.Malformed):
         wire.parameters(command, payload)
 
@@ -83,10 +83,10 @@ def test_malformed_parameters(command: str, payload: bytes) -> None:
 @given(st.sampled_from(COMMANDS), st.binary())
 def test_any_bytes_are_parameters_or_malformed(command: str, payload: bytes) -> None:
     try:
-        given = wire.parameters(command, payload)
+        parameters = wire.parameters(command, payload)
     except wire.Malformed:
         return
-    assert given is None or isinstance(given, dict)
+    assert parameters is None or isinstance(parameters, dict)
 
 
 def test_modules_are_listed_with_nulls_and_both_casings() -> None:
@@ -106,12 +106,12 @@ def test_modules_are_listed_with_nulls_and_both_casings() -> None:
         ("Switched", "SWITCHED"),
     ],
 )
-def test_reasons_by_name(text: str, name: str) -> None:
+def test_reasons_are_written_by_name(text: str, name: str) -> None:
     answer = wire.by_name({"bizStateRecords": [{"changeTime": 1, "message": "", "reason": text, "state": "broken"}]})
     assert answer["bizStateRecords"] == [{"changeTime": 1, "message": "", "reason": name, "state": "BROKEN"}]
 
 
-def test_states_by_name_and_nothing_else_changed() -> None:
+def test_states_are_written_by_name_and_nothing_else_changes() -> None:
     health = {"bizListInfo": [{"bizName": "shop", "bizState": "activated"}], "jvm": {"java version": "1.8", "free": 1}}
     assert wire.by_name(health) == {
         "bizListInfo": [{"bizName": "shop", "bizState": "ACTIVATED"}],
@@ -135,7 +135,7 @@ def test_exception_is_failed_with_its_trace_in_the_data() -> None:
     assert "errorStackTrace" not in answer
 
 
-def test_operation_echoes_what_was_asked_for() -> None:
+def test_an_operation_names_its_module() -> None:
     given = {"bizVersion": "1", "bizUrl": "u"}
     assert wire.answer("installBiz", given, {"code": "SUCCESS"}, []) == (
         "bizOperation",

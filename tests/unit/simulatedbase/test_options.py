@@ -1,4 +1,4 @@
-"""Options of the program."""
+"""Options of the program that runs simulated bases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_defaults_are_those_of_a_java_base() -> None:
     assert not hit(options.faults().fail_install, "a", "1")
 
 
-def test_switches() -> None:
+def test_options_set_the_switches() -> None:
     switches = parse(
         "--fail-install a --fail-install b:1 --hang health --slow installBiz=1.5 --slow *=0.5 "
         "--mute --drop-replies uninstallBiz --fail-uninstall a:1"
@@ -50,7 +50,7 @@ def test_fail_install_without_a_name_means_all() -> None:
     assert hit(parse("--fail-install").faults().fail_install, "any", "1")
 
 
-def test_behaviour() -> None:
+def test_options_set_the_behaviour() -> None:
     made = profile("--multi-version switch --metaspace-max -1 --controller http://127.0.0.1:7777/ --ip 10.0.0.7")
     assert made.multi_version is MultiVersion.SWITCH
     assert not made.shared_paths
@@ -106,7 +106,7 @@ def test_help_shows_every_option_with_its_default(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize(("port", "ports"), [(5000, [5000, 5001, 5002]), (0, [0, 0, 0]), (None, [None, None, None])])
-def test_profiles_of_many(port: int | None, ports: list[int | None]) -> None:
+def test_many_bases_have_numbered_identities_and_ports(port: int | None, ports: list[int | None]) -> None:
     made = profiles(Profile(identity="base", port=port), 3)
     assert [each.identity for each in made] == ["base-1", "base-2", "base-3"]
     assert [each.port for each in made] == ports
@@ -117,7 +117,7 @@ def test_one_profile_keeps_its_identity() -> None:
     assert (made.identity, made.port) == ("base", 5000)
 
 
-def test_selection() -> None:
+def test_a_base_is_selected_by_its_identity() -> None:
     fleet = Fleet([SimulatedBase(each) for each in profiles(Profile(identity="base"), 2)])
     assert [base.identity for base in fleet.select("")] == ["base-1", "base-2"]
     assert [base.identity for base in fleet.select("base-2")] == ["base-2"]
@@ -136,7 +136,7 @@ def account(made: Profile) -> tuple[str, int, str, str]:
     return made.broker.broker, made.broker.port, made.broker.username, made.broker.password.get_secret_value()
 
 
-def test_mqtt() -> None:
+def test_options_set_the_mqtt_tunnel() -> None:
     made = profile(
         "--tunnel both --broker broker.example --mqtt-port 8883 --mqtt-username u --mqtt-password p "
         "--mqtt-prefix shop --env Prod --clock-skew -30 --heartbeats-survive --reconnect-longest 4"
@@ -150,7 +150,7 @@ def test_mqtt() -> None:
     assert "'p'" not in repr(made.broker)
 
 
-def test_mqtt_as_the_environment_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_sets_the_mqtt_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"BROKER": "b", "PORT": "1884", "USERNAME": "u", "PASSWORD": "secret"}.items():
         monkeypatch.setenv(f"MQTT_{name}", value)
     assert account(profile("--tunnel mqtt")) == ("b", 1884, "u", "secret")
@@ -158,7 +158,9 @@ def test_mqtt_as_the_environment_has_it(monkeypatch: pytest.MonkeyPatch) -> None
     assert profile("").broker is None
 
 
-def test_mqtt_port_of_a_kubernetes_service(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_of_a_kubernetes_service_is_refused_only_with_mqtt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("MQTT_PORT", "tcp://10.0.0.1:1883")
     assert profile("").broker is None
     with pytest.raises(SystemExit):
@@ -166,11 +168,11 @@ def test_mqtt_port_of_a_kubernetes_service(monkeypatch: pytest.MonkeyPatch, caps
     assert "--mqtt-port (MQTT_PORT)=tcp://10.0.0.1:1883: " in capsys.readouterr().err
 
 
-def test_interval_of_both_tunnels() -> None:
+def test_the_interval_holds_for_both_tunnels() -> None:
     made = profile("--heartbeat-interval 3")
     assert (made.http_interval, made.mqtt_interval) == (3.0, 3.0)
 
 
-def test_an_old_runtime() -> None:
+def test_an_old_runtime_has_its_own_http_interval() -> None:
     made = profile("--runtime 1.3.3")
     assert (made.old, made.http_interval, made.mqtt_interval) == (True, 120.0, 10.0)

@@ -1,4 +1,4 @@
-"""Asynchronous commands of a simulated base, and questions to it: what becomes of a command, help, health."""
+"""A simulated base runs asynchronous commands, and answers questions: state of a command, help, health."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def ops(base: Base, request_id: str) -> Any:
 
 
 @pytest.mark.looptime
-async def test_asynchronous_command() -> None:
+async def test_an_asynchronous_command_has_a_record() -> None:
     base = Base(install_time=4)
     accepted = first_object(await base.send("installBiz", REQUEST | {"requestId": "r-1"}))
     assert accepted["code"] == "SUCCESS"
@@ -60,7 +60,7 @@ async def test_asynchronous_command() -> None:
 
 
 @pytest.mark.looptime
-async def test_asynchronous_loser_frees_the_lock_of_the_winner() -> None:
+async def test_the_loser_of_two_commands_frees_the_lock_of_the_winner() -> None:
     base = Base(install_time=4)
     await base.send("installBiz", REQUEST | {"requestId": "winner"})
     await asyncio.sleep(1)
@@ -73,7 +73,7 @@ async def test_asynchronous_loser_frees_the_lock_of_the_winner() -> None:
     assert (await ops(base, "winner"))["status"] == "SUCCEEDED"
 
 
-async def test_unknown_command() -> None:
+async def test_an_unknown_command_is_not_found() -> None:
     assert await Base().send("health/", {}) == b'{"code":"CMD_NOT_FOUND","message":"please follow the doc"}'
 
 
@@ -81,13 +81,13 @@ async def test_help_names_every_command() -> None:
     assert payloads.help_commands(first_object(await Base().send(HELP, None))) == set(COMMANDS)
 
 
-async def test_health() -> None:
+async def test_health_has_the_state_the_metaspace_and_all_modules() -> None:
     base = Base(metaspace_used=1000, metaspace_per_module=10, metaspace_max=-1, java_version="17.0.9")
     await base.ask(pb.VERB_INSTALL, BIZ1)
     body = await base.ask(pb.VERB_HEALTH)
-    told = payloads.health(first_object(body))
-    assert (told.state, told.java_version) == (pb.BASE_STATE_ACTIVATED, "17.0.9")
-    assert told.metaspace == pb.Metaspace(used_bytes=1010, committed_bytes=65536, max_bytes=-1)
+    health = payloads.health(first_object(body))
+    assert (health.state, health.java_version) == (pb.BASE_STATE_ACTIVATED, "17.0.9")
+    assert health.metaspace == pb.Metaspace(used_bytes=1010, committed_bytes=65536, max_bytes=-1)
     data = first_object(body)["data"]["healthData"]
     assert set(data) == {"masterBizInfo", "bizListInfo", "pluginListInfo", "cpu", "jvm"}
     assert [entry["bizName"] for entry in data["bizListInfo"]] == ["shop-base", "biz1"]
@@ -105,7 +105,7 @@ async def test_health() -> None:
         ({"type": "system", "metrics": 3}, {"cpu", "jvm"}),
     ],
 )
-async def test_parts_of_health(parameters: Json, keys: set[str]) -> None:
+async def test_parameters_select_parts_of_health(parameters: Json, keys: set[str]) -> None:
     base = Base()
     await base.ask(pb.VERB_INSTALL, BIZ1)
     assert set(first_object(await base.send("health", parameters))["data"]["healthData"]) == keys

@@ -28,7 +28,7 @@ def register(ark: Runtime, version: str, now: int = 0) -> Biz | None:
     return biz if ark.register(biz, now) else None
 
 
-def there(ark: Runtime, version: str) -> Biz:
+def installed(ark: Runtime, version: str) -> Biz:
     biz = ark.modules.get(f"biz:{version}")
     assert biz is not None
     return biz
@@ -42,13 +42,13 @@ def there(ark: Runtime, version: str) -> Biz:
         (MultiVersion.SWITCH, ModuleState.DEACTIVATED, ModuleState.ACTIVATED),
     ],
 )
-def test_second_version(mode: MultiVersion, old: ModuleState, new: ModuleState) -> None:
+def test_the_mode_decides_the_states_of_two_versions(mode: MultiVersion, old: ModuleState, new: ModuleState) -> None:
     ark = runtime(mode)
     first, second = install(ark, "1"), install(ark, "2")
     assert (first.state, second.state) == (old, new)
 
 
-def test_each_step_is_reported_and_a_switch_of_versions_is_one() -> None:
+def test_each_step_is_reported_and_a_switch_of_versions_is_one_step() -> None:
     steps: list[dict[str, str]] = []
     ark = Runtime(
         MultiVersion.SWITCH,
@@ -57,8 +57,8 @@ def test_each_step_is_reported_and_a_switch_of_versions_is_one() -> None:
     )
     install(ark, "1")
     install(ark, "2")
-    ark.switch(there(ark, "1"), 5)
-    ark.uninstall(there(ark, "2"))
+    ark.switch(installed(ark, "1"), 5)
+    ark.uninstall(installed(ark, "2"))
     assert steps == [
         {"1": "resolved"},
         {"1": "activated"},
@@ -69,7 +69,7 @@ def test_each_step_is_reported_and_a_switch_of_versions_is_one() -> None:
     ]
 
 
-def test_records_are_the_life_oldest_first() -> None:
+def test_records_list_each_state_oldest_first() -> None:
     ark = runtime(MultiVersion.SWITCH)
     first = install(ark, "1", 10)
     install(ark, "2", 20)
@@ -80,7 +80,7 @@ def test_records_are_the_life_oldest_first() -> None:
     ]
 
 
-def test_identity_is_taken_in_any_state() -> None:
+def test_a_module_in_any_state_occupies_its_identity() -> None:
     ark = runtime(broken_stays=True)
     biz = register(ark, "1", 0)
     assert biz is not None
@@ -92,7 +92,7 @@ def test_identity_is_taken_in_any_state() -> None:
     assert register(ark, "1", 4) is not None
 
 
-def test_failed_module_is_gone_by_default() -> None:
+def test_a_failed_module_is_removed_by_default() -> None:
     ark = runtime()
     biz = register(ark, "1", 0)
     assert biz is not None
@@ -100,11 +100,11 @@ def test_failed_module_is_gone_by_default() -> None:
     assert ark.modules == {}
 
 
-def test_uninstall_waits_for_the_start() -> None:
+def test_a_starting_module_cannot_be_uninstalled() -> None:
     ark = runtime()
     register(ark, "1", 0)
     with pytest.raises(JavaError, match=r"BizState must be ACTIVATED, DEACTIVATED or BROKEN\."):
-        ark.uninstall(there(ark, "1"))
+        ark.uninstall(installed(ark, "1"))
     assert ark.modules.get("biz:2") is None
 
 
@@ -112,14 +112,14 @@ def test_uninstalling_the_serving_version_activates_no_other() -> None:
     ark = runtime()
     install(ark, "1")
     second = install(ark, "2")
-    ark.uninstall(there(ark, "1"))
+    ark.uninstall(installed(ark, "1"))
     assert [biz.state for biz in ark.modules.values()] == [ModuleState.DEACTIVATED]
-    assert ark.switch(there(ark, "2"), 9)
+    assert ark.switch(installed(ark, "2"), 9)
     assert second.state is ModuleState.ACTIVATED
 
 
 class Life(RuleBasedStateMachine):
-    """Any order of operations keeps one serving version at most, and a record for each state."""
+    """Operations in any order keep at most one active version, and records in the order of time."""
 
     @initialize(mode=st.sampled_from([MultiVersion.DEFAULT, MultiVersion.SWITCH]), stays=st.booleans())
     def begin(self, mode: MultiVersion, stays: bool) -> None:

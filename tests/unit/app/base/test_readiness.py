@@ -81,7 +81,7 @@ async def test_a_module_that_has_not_started_is_not_started() -> None:
         stage.put_pod("p", container={"startupProbe": startup, "readinessProbe": PROBE})
         await asyncio.sleep(20.0)
         assert (container_status(stage, "p")["started"], container_status(stage, "p")["ready"]) == (False, False)
-        assert [h.message for h in stage.recorder.recent() if h.reason == "Unhealthy"] == [
+        assert [h.remark.message for h in stage.recorder.recent() if h.remark.reason == "Unhealthy"] == [
             "biz1: Startup probe failed: connection refused"
         ]
         assert stage.bases.uninstalls == []
@@ -166,7 +166,7 @@ async def test_injected_containers_do_not_keep_a_pod_from_being_ready() -> None:
         ended = status["containerStatuses"][1]["state"]["terminated"]
         assert (ended["reason"], ended["exitCode"]) == ("NotAModule", 0)
         assert status["initContainerStatuses"][0]["state"]["terminated"]["reason"] == "NotAModule"
-        told = [h.message for h in stage.recorder.recent() if h.reason == "FieldsIgnored"]
+        told = [h.remark.message for h in stage.recorder.recent() if h.remark.reason == "FieldsIgnored"]
         assert told == [
             "ignored, as a virtual node has no use for it: container istio-proxy, init container istio-init"
         ]

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from controlplane.app.clock import micro_time
 from controlplane.app.ownership.sweep import RECORD_KEPT
-from controlplane.app.times import micro_time
 from controlplane.cluster.api import DEPLOYMENTS, LEASES, NODES
 from controlplane.domain.facts import BaselineQuery, ClientCode, Module, ModuleState, OrderResult, Reply, ReplyCode
 from controlplane.domain.identity import BaseId, ModuleKey, OrderId

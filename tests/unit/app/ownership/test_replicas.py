@@ -288,10 +288,10 @@ async def test_a_process_that_another_one_followed_under_its_name_does_not_relea
     async with asyncio.TaskGroup() as group:
         frozen, follower = process("one"), process("two")
         running = group.create_task(frozen.run())
-        await frozen.joined()
+        await frozen.joined.wait()
         running.cancel()
         following = group.create_task(follower.run())
-        await follower.joined()
+        await follower.joined.wait()
         await asyncio.sleep(1.0)
         await frozen.leave()
         record = api.named(LEASES, "module-controller-r0", "default")

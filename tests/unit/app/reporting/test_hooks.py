@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from controlplane.app.events import Happening
+from controlplane.app.policy import TIMEOUTS
 from controlplane.app.ports import Transient
 from controlplane.cluster.api import LEASES, PODS
 from controlplane.domain.facts import BaseState, OutcomeUnknown, Verb
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.looptime
 
 
 def told(stage: Stage, reason: str) -> Happening:
-    (happening,) = [h for h in stage.recorder.recent() if h.reason == reason]
+    (happening,) = [h for h in stage.recorder.recent() if h.remark.reason == reason]
     return happening
 
 
@@ -29,13 +30,13 @@ async def test_a_pods_life_is_told_with_durations_labels_and_trace() -> None:
         installed = told(stage, "ModuleInstalled")
         assert (installed.module, installed.pod, installed.trace_id) == ("biz1:1", "default/p", "t-1")
         assert installed.labels == {"virtual-kubelet.koupleless.io/component": "module"}
-        assert installed.seconds == pytest.approx(0.05, abs=0.02)
+        assert installed.remark.seconds == pytest.approx(0.05, abs=0.02)
         stage.delete_pod("p")
         await asyncio.sleep(40.0)
         removed = told(stage, "PodRemoved")
-        assert (removed.type, removed.pod) == ("Normal", "default/p")
-        assert 0.05 < removed.seconds < 20
-        assert told(stage, "ModuleUninstalled").seconds > 0
+        assert (removed.remark.type, removed.pod) == ("Normal", "default/p")
+        assert 0.05 < removed.remark.seconds < 20
+        assert told(stage, "ModuleUninstalled").remark.seconds > 0
 
 
 async def test_a_pod_that_was_changed_in_place_is_told_when_it_is_ready_again() -> None:
@@ -48,7 +49,7 @@ async def test_a_pod_that_was_changed_in_place_is_told_when_it_is_ready_again() 
         pod["spec"]["containers"][0] |= {"env": [{"name": "BIZ_VERSION", "value": "2"}]}
         stage.api.put(PODS, pod)
         await asyncio.sleep(60.0)
-        assert 0 < told(stage, "PodUpdated").seconds < 40
+        assert 0 < told(stage, "PodUpdated").remark.seconds < 40
         assert stage.ready("pod", "p") == "True"
 
 
@@ -73,8 +74,8 @@ async def test_an_order_without_an_answer_is_told_once_its_time_is_over() -> Non
         await asyncio.sleep(2.0)
         assert "ModuleInstallUnanswered" not in stage.reasons()
         stage.bases.answer[Verb.INSTALL] = None
-        await asyncio.sleep(stage.policy.timing.install_timeout + 60)
-        assert told(stage, "ModuleInstallUnanswered").type == "Warning"
+        await asyncio.sleep(TIMEOUTS[Verb.INSTALL] + 60)
+        assert told(stage, "ModuleInstallUnanswered").remark.type == "Warning"
 
 
 async def test_a_base_that_says_goodbye_is_no_trouble_and_one_that_dies_is() -> None:
@@ -84,13 +85,13 @@ async def test_a_base_that_says_goodbye_is_no_trouble_and_one_that_dies_is() -> 
         stage.bases.silence(stage.bases.add("b1"))
         stage.bases.beat("b1", ADDRESS, BaseState.DEACTIVATED)
         await asyncio.sleep(5.0)
-        assert told(stage, "VNodeRemoved").type == "Normal"
+        assert told(stage, "VNodeRemoved").remark.type == "Normal"
         stage.bases.add("b2")
         await asyncio.sleep(5.0)
         stage.bases.silence(stage.bases.add("b2"))
         await asyncio.sleep(70.0)
-        removed = [h for h in stage.recorder.recent() if h.reason == "VNodeRemoved"]
-        assert [h.type for h in removed] == ["Normal", "Warning"]
+        removed = [h for h in stage.recorder.recent() if h.remark.reason == "VNodeRemoved"]
+        assert [h.remark.type for h in removed] == ["Normal", "Warning"]
 
 
 async def test_a_lease_that_somebody_took_is_told() -> None:
@@ -103,8 +104,8 @@ async def test_a_lease_that_somebody_took_is_told() -> None:
         stage.api.put(LEASES, lease)
         await asyncio.sleep(15.0)
         lost = told(stage, "LeaseLost")
-        assert lost.type == "Warning"
-        assert "thief" in lost.message
+        assert lost.remark.type == "Warning"
+        assert "thief" in lost.remark.message
 
 
 class WithoutLeases(Api):
@@ -126,8 +127,8 @@ async def test_leases_that_cannot_be_renewed_are_told_once_for_all_and_so_is_the
         await asyncio.sleep(5.0)
         api.refusing = True
         await asyncio.sleep(120.0)
-        message = told(stage, "LeasesNotRenewed").message
+        message = told(stage, "LeasesNotRenewed").remark.message
         assert "etcd is slow" in message
         api.refusing = False
         await asyncio.sleep(15.0)
-        assert told(stage, "LeasesRenewed").type == "Normal"
+        assert told(stage, "LeasesRenewed").remark.type == "Normal"

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from controlplane.app.ports import ClusterError, Rejected, Transient, Unknown
-from controlplane.app.tooling.installs import AT_ONCE, Change, Installs, Result
-from controlplane.app.tooling.refusals import Missing, NotAllowed, Refusal
+from controlplane.app.tooling.installs import AT_ONCE, Installs, PodChange, Result
+from controlplane.app.tooling.refusals import Missing, NotAllowed, RequestError
 from controlplane.app.tooling.vnodes import VNodes
 from controlplane.cluster.api import PODS, Json, Resource
 from controlplane.domain.identity import ModuleKey
@@ -67,11 +67,11 @@ class Tool:
 
     async def install(
         self, module: Container = MODULE, *, base: str = "", request_id: str = "1", within: float = 10.0
-    ) -> list[Change]:
+    ) -> list[PodChange]:
         targets = self._vnodes.select(base=base, all_bases=not base)
         return await self._installs.install(targets, module, namespace="default", request_id=request_id, within=within)
 
-    async def uninstall(self, *, base: str = "", within: float = 10.0) -> list[Change]:
+    async def uninstall(self, *, base: str = "", within: float = 10.0) -> list[PodChange]:
         targets = self._vnodes.select(base=base, all_bases=not base)
         return await self._installs.uninstall(targets, KEY, namespace="", within=within)
 
@@ -86,7 +86,7 @@ async def stage(bases: int) -> AsyncIterator[tuple[Stage, Moody, Tool]]:
         yield running, api, Tool(running)
 
 
-def results(changes: list[Change]) -> Counter[Result]:
+def results(changes: list[PodChange]) -> Counter[Result]:
     return Counter(change.result for change in changes)
 
 
@@ -179,7 +179,7 @@ async def test_another_url_is_not_taken_for_the_same_wish() -> None:
 )
 async def test_a_text_that_no_base_can_read_as_a_url_is_refused(url: str) -> None:
     async with stage(1) as (_, api, tool):
-        with pytest.raises(Refusal, match="is not a URL") as refused:
+        with pytest.raises(RequestError, match="is not a URL") as refused:
             await tool.install(Container("biz", url, "1"))
         assert refused.value.field == "url"
         assert not api.attempts

@@ -167,11 +167,11 @@ async def test_deployments_for_which_nothing_is_done_are_named_once() -> None:
         for base in BASES[:2]:
             stage.bases.add(base)
         await asyncio.sleep(200.0)
-        told = {h.deployment: h for h in stage.recorder.recent() if h.reason == "DeploymentNotUnderstood"}
+        told = {h.deployment: h for h in stage.recorder.recent() if h.remark.reason == "DeploymentNotUnderstood"}
         assert told.keys() == {"default/odd", "default/plain"}
-        assert "spec.template.spec.tolerations[0].operator 'Gt' is not understood" in told["default/odd"].message
-        assert "its replicas are left as they are" in told["default/odd"].message
-        assert "replicas" not in told["default/plain"].message
+        assert "spec.template.spec.tolerations[0].operator 'Gt' is not understood" in told["default/odd"].remark.message
+        assert "its replicas are left as they are" in told["default/odd"].remark.message
+        assert "replicas" not in told["default/plain"].remark.message
         assert stage.reasons().count("DeploymentNotUnderstood") == 2
         assert stage.reasons().count("PeerDeploymentIgnored") == 1
         assert [module.name for module in stage.baselines.of(BASES[0], query()).modules] == ["biz1"]

@@ -1,9 +1,9 @@
-"""A base, its tunnel and its controller as a model: every step of each is one call, in any order a test likes.
+"""A model of a base, its tunnel and its controller: each step is one call, and a test calls them in any order.
 
 The base installs (alone or in batches), switches and uninstalls as arklet does, in one of three modes of having two
 versions, with or without leaving broken modules behind. Commands may be lost, run late, be refused because the module
-is locked, or be carried out and told as failed; lists are snapshots that may arrive late; results may be lost or come
-twice; base and controller may restart at any point.
+is locked, or be carried out and reported as failed. Lists are snapshots that may arrive late, results may be lost or
+come twice. Base and controller may restart at any point.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ACTIVE, INACTIVE, BROKEN = ModuleState.ACTIVATED, ModuleState.DEACTIVATED, Modul
 DEADLINE = 60.0
 DOUBT = 30.0
 QUIET = 45
-"""Rounds of 15 s without an order after which nothing more is to come: longer than any delay."""
+"""Rounds of 15 s without an order after which no more orders follow: longer than any delay."""
 
 DONE = Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS)
 REPEAT = Reply(ReplyCode.FAILED, ClientCode.REPEAT_BIZ)
@@ -51,8 +51,8 @@ class Mode(Enum):
     """What a base does with a second version of a module."""
 
     BOTH = "both serve"
-    SWITCHED = "the first serves until it is told to switch"
-    FIRST = "the first serves, and it cannot be told to switch"
+    SWITCHED = "the first serves until a switch"
+    FIRST = "the first serves, and switches are not offered"
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Pod:
 
 @dataclass
 class World:
-    """pods are oldest first; present and content is what the base has, locked what it works on now."""
+    """pods are oldest first; present and content are what the base has, locked what it works on now."""
 
     mode: Mode = Mode.BOTH
     broken_stays: bool = False
@@ -90,7 +90,7 @@ class World:
     number: int = 0
     baseline: tuple[ModuleKey, ...] = ()
 
-    # What people do.
+    # Steps of users.
 
     def pod(self, *specs: ModuleSpec, content: str = "") -> Pod:
         """A Pod is bound to the base."""
@@ -118,10 +118,10 @@ class World:
             for s, release in zip(pod.specs, pod.releases, strict=True)
         ]
 
-    # What the controller does.
+    # Steps of the controller.
 
     def work(self) -> None:
-        """The controller looks once, and records what is its own."""
+        """The controller makes one pass, and records the modules that it owns."""
         for order_id in unconfirmed.overdue(self.state, self.now):
             self._end(outcomes.lost(order_id, "no answer in time"))
         self.state = unconfirmed.ask(self.state, self.now)
@@ -169,16 +169,16 @@ class World:
         wish = self.wanted().get(key)
         return wish is not None and self.content.get(key) == wish.release and self.present.get(key) is ACTIVE
 
-    def hear(self, index: int) -> None:
+    def receive_list(self, index: int) -> None:
         """A list arrives."""
-        heard = self.lists.pop(index)
-        self.state, lost = unconfirmed.undelivered(self.state, heard, again_at=self.now + DOUBT)
+        listed = self.lists.pop(index)
+        self.state, lost = unconfirmed.undelivered(self.state, listed, again_at=self.now + DOUBT)
         for order_id in lost:
             self._end(outcomes.lost(order_id, "the base does not seem to work on it"))
-        self.state = book.take_list(self.state, heard)
+        self.state = book.take_list(self.state, listed)
 
-    def learn(self, index: int, *, again: bool) -> None:
-        """A result arrives, and maybe once more."""
+    def receive_result(self, index: int, *, again: bool) -> None:
+        """A result arrives; again: it arrives twice."""
         result = self.results.pop(index)
         for _ in range(2 if again else 1):
             self._end(result)
@@ -187,12 +187,12 @@ class World:
         self.state, _ends = outcomes.end(self.state, result, now=self.now, chance=0.5)
 
     def controller_restarts(self) -> None:
-        """All that the controller knew is gone, but for what it recorded; its orders may still be carried out."""
+        """The controller keeps only what it recorded; its orders may still be carried out."""
         self.state = book.remember(Modules(epoch=self.state.epoch + 1), self.recorded, self.now)
         self.lists.clear()
         self.results.clear()
 
-    # What the tunnel does.
+    # Steps of the tunnel.
 
     def ask(self) -> None:
         """A gateway asks for the list under the epoch in force now; the answer is on its way."""
@@ -200,22 +200,22 @@ class World:
         self.lists.append(ModuleList(tuple(modules), complete=True, unchanged=False, epoch=self.state.epoch))
 
     def lose(self, index: int) -> None:
-        """A result gets lost; the controller notices by the deadline."""
+        """A result is lost; the controller notices at the deadline."""
         result = self.results.pop(index)
         self._end(outcomes.lost(result.order_id, "lost"))
 
     def lose_command(self, index: int) -> None:
-        """A command gets lost, and nobody is told."""
+        """A command is lost, and nothing reports it."""
         self.sent.pop(index)
 
     def answer_conflict(self, index: int) -> None:
-        """A command comes twice: the second one's refusal is taken for the answer, while the base is still at it."""
+        """A command arrives twice: the second one's refusal counts as the answer, while the base still works on it."""
         self.results.append(OrderResult(self.sent[index].order_id, CONFLICT))
 
-    # What the base does.
+    # Steps of the base.
 
     def begin(self, index: int) -> None:
-        """The base begins with a command: its modules are locked now, and the list has no sign of it."""
+        """The base begins a command: it locks the modules, and the list does not show that."""
         order = self.sent[index]
         if any(self.locked.get(s.key, order.order_id) != order.order_id for s in order.modules):
             self.sent.pop(index)
@@ -223,8 +223,8 @@ class World:
             return
         self.locked |= dict.fromkeys((s.key for s in order.modules), order.order_id)
 
-    def carry_out(self, index: int, *, lie: bool = False) -> None:
-        """The base carries out a command that arrived; lie: it did, and tells a failure."""
+    def carry_out(self, index: int, *, report_failure: bool = False) -> None:
+        """The base carries out a command that arrived; report_failure: it succeeds and reports a failure."""
         order = self.sent[index]
         self.begin(index)
         if order not in self.sent:
@@ -236,10 +236,12 @@ class World:
             items = tuple((s.url, self._install(s, order)) for s in order.modules)
             positive = all(reply == DONE or reply.modules for _, reply in items)
             outer = DONE if positive else Reply(ReplyCode.FAILED, message="install biz not success!")
-            self.results.append(OrderResult(order.order_id, FAILURE if lie else BatchInstalled(outer, items)))
+            self.results.append(
+                OrderResult(order.order_id, FAILURE if report_failure else BatchInstalled(outer, items))
+            )
             return
         reply = self._do(order.verb, order.modules[0], order)
-        self.results.append(OrderResult(order.order_id, FAILURE if lie else reply))
+        self.results.append(OrderResult(order.order_id, FAILURE if report_failure else reply))
 
     def _do(self, verb: Verb, s: ModuleSpec, order: Order) -> Reply:
         match verb:
@@ -291,7 +293,7 @@ class World:
         return DONE
 
     def base_restarts(self) -> None:
-        """The base's container restarts in place: modules and commands that had not been carried out are gone."""
+        """The base's container restarts in place: its modules and the commands not carried out are gone."""
         self.present.clear()
         self.locked.clear()
         for order in self.sent:
@@ -299,39 +301,39 @@ class World:
         self.sent.clear()
 
     def starts_with_a_baseline(self, keys: tuple[ModuleKey, ...]) -> None:
-        """The base starts, asks what to start with, and is told; it installs that by itself."""
+        """The base starts and gets a baseline, which it installs by itself."""
         self.base_restarts()
         self.state = book.given_at_start(self.state, keys, self.now)
         self.recorded = dict(self.state.owned)
         self.baseline = keys
 
-    def installs_baseline(self, *, told: bool) -> None:
-        """The base has done with its baseline, and tells so or is not heard."""
+    def installs_baseline(self, *, reported: bool) -> None:
+        """The base installs its baseline; reported: the controller gets the result."""
         for key in self.baseline:
             if key not in self.present and key not in self.failing:
                 first = all(o.name != key.name or state is not ACTIVE for o, state in self.present.items())
                 self.present[key] = ACTIVE if first or self.mode is Mode.BOTH else INACTIVE
                 self.content[key] = UNKNOWN
         self.baseline = ()
-        if told:
+        if reported:
             self.state = book.started(self.state)
 
-    # Together.
+    # All together.
 
     def settle(self) -> None:
-        """Let everything happen in a fair order until nothing changes any more."""
+        """Run all steps in a fair order until nothing changes any more."""
         quiet, limit = 0, self.now + 20_000
         while quiet < QUIET:
-            assert self.now < limit, "it does not come to rest"
+            assert self.now < limit, "it does not settle"
             self.work()
             quiet = 0 if self.sent else quiet + 1
             while self.sent:
                 self.carry_out(0)
             while self.results:
-                self.learn(0, again=False)
+                self.receive_result(0, again=False)
             self.ask()
             while self.lists:
-                self.hear(0)
+                self.receive_list(0)
             self.now += 15.0
 
 

@@ -1,4 +1,4 @@
-"""Pods for tests of what is decided about them."""
+"""Pods, and the state after a module list, for tests of decisions about Pods."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def biz(name: str = "a", version: str = "1", image: str = "", **env: str) -> Con
     return Container(name, url, version, env=(("BIZ_VERSION", version), *env.items()))
 
 
-def told(*modules: Module, state: Modules | None = None) -> Modules:
-    """What is known once the base told these modules."""
+def reported(*modules: Module, state: Modules | None = None) -> Modules:
+    """The state once the base listed these modules."""
     known = state or Modules()
     return book.take_list(known, ModuleList(modules, complete=True, unchanged=False, epoch=known.epoch))
 
@@ -63,7 +63,7 @@ def pod_status(
     superseded: vpod.Superseded = frozenset(),
     readings: vpod.Readings | None = None,
 ) -> PodStatus | None:
-    """The status to write to a Pod that wants what it says."""
+    """The status to write to a Pod, which wants the releases of its own containers."""
     wanted = releases(wishes([which], PLACE))
     return vpod.pod_status(
         which, modules, host, releases=wanted, superseded=superseded, now=now, wall=wall, readings=readings or {}

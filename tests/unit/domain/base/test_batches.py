@@ -1,4 +1,4 @@
-"""Installs of one Pod in one order, and what is left when the base does not take it."""
+"""The modules of one Pod are installed in one order; what the base did not take is installed again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from controlplane.domain.facts import (
 )
 from controlplane.domain.identity import BaseId, ModuleKey, OrderId
 from controlplane.domain.objects import Pod
-from tests.unit.domain.base.pods import PLACE, biz, pod, told
+from tests.unit.domain.base.pods import PLACE, biz, pod, reported
 
 GROUP = pod("group", biz("a"), biz("b"), biz("c"))
 DONE = Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS)
@@ -41,7 +41,7 @@ def orders(state: Modules, *pods: Pod, batches: bool = True, now: float = 0.0) -
 
 
 def send(state: Modules, *pods: Pod) -> tuple[Modules, Order]:
-    """Give the first order."""
+    """Begin the first order."""
     intents = plan(state, wishes(pods, PLACE), now=0.0, policy=Policy(), batches=True).orders[0]
     order = _order("1", intents)
     releases = {intent.spec.key: intent.release for intent in intents}
@@ -54,31 +54,31 @@ def _order(number: str, intents: tuple[Intent, ...]) -> Order:
 
 
 def answered(outcome: Outcome) -> Modules:
-    state, order = send(told(), GROUP)
+    state, order = send(reported(), GROUP)
     state, _ = outcomes.end(state, OrderResult(order.order_id, outcome), now=1.0, chance=0.0)
     return state
 
 
-def heard(state: Modules, *names: str) -> Modules:
+def listed(state: Modules, *names: str) -> Modules:
     modules = tuple(Module(ModuleKey(name, "1"), ModuleState.ACTIVATED) for name in names)
     return book.take_list(state, ModuleList(modules, complete=True, unchanged=False, epoch=state.epoch))
 
 
-def test_the_modules_of_a_pod_are_one_order_where_the_base_takes_batches() -> None:
-    assert orders(told(), GROUP) == [["a", "b", "c"]]
-    assert orders(told(), GROUP, batches=False) == [["a"], ["b"], ["c"]]
+def test_the_modules_of_a_pod_are_one_order_where_the_base_offers_batches() -> None:
+    assert orders(reported(), GROUP) == [["a", "b", "c"]]
+    assert orders(reported(), GROUP, batches=False) == [["a"], ["b"], ["c"]]
 
 
-def test_a_batch_is_of_one_pod_and_one_is_under_way() -> None:
+def test_a_batch_is_of_one_pod_and_only_one_is_under_way() -> None:
     other = pod("other", biz("d"), biz("e"))
-    assert orders(told(), GROUP, other) == [["a", "b", "c"], ["d"], ["e"]]
-    state, _ = send(told(), GROUP)
+    assert orders(reported(), GROUP, other) == [["a", "b", "c"], ["d"], ["e"]]
+    state, _ = send(reported(), GROUP)
     assert orders(state, GROUP, other) == [["d"], ["e"]]
 
 
 def test_two_modules_from_one_url_are_not_one_batch() -> None:
     same = pod("same", biz("a", image="https://r/x.jar"), biz("b", image="https://r/x.jar"), biz("c"))
-    assert sorted(orders(told(), same)) == [["a", "c"], ["b"]]
+    assert sorted(orders(reported(), same)) == [["a", "c"], ["b"]]
 
 
 def test_each_module_has_its_own_answer() -> None:
@@ -93,9 +93,9 @@ def test_each_module_has_its_own_answer() -> None:
         "b": "ArtifactUnavailable",
         "c": "AlreadyPresent",
     }
-    state = heard(state, "a", "c")
+    state = listed(state, "a", "c")
     assert orders(state, GROUP, now=5.0) == []
-    # What failed is tried again alone, in its time.
+    # The failed module is installed again alone, after its delay.
     assert orders(state, GROUP, now=30.0) == [["b"]]
 
 
@@ -109,20 +109,20 @@ def test_each_module_has_its_own_answer() -> None:
     ],
 )
 def test_a_batch_that_failed_as_a_whole_is_installed_one_by_one_at_once(outcome: Outcome) -> None:
-    state = heard(answered(outcome))
+    state = listed(answered(outcome))
     assert sorted(orders(state, GROUP, now=1.0)) == [["a"], ["b"], ["c"]]
     assert all(trouble.failures == 0 for trouble in state.troubles.values())
 
 
-def test_a_batch_of_which_nothing_is_known_is_not_sent_again_before_the_list() -> None:
+def test_a_batch_with_an_unknown_outcome_is_not_sent_again_before_a_list() -> None:
     state = answered(OutcomeUnknown("cut"))
     assert orders(state, GROUP, now=900.0) == []
-    state = heard(state, "a", "b", "c")
+    state = listed(state, "a", "b", "c")
     assert orders(state, GROUP, now=900.0) == []
 
 
 def test_items_without_details_and_items_of_others_are_taken() -> None:
-    """The original indexes the first detail of each item, and ends on one that has none."""
+    """The original indexes the first detail of each item, and fails on an item without one."""
     items = (("https://repo.example/x.jar", DONE), ("", NO_JAR))
-    state = heard(answered(BatchInstalled(Reply(ReplyCode.SUCCESS), items)))
+    state = listed(answered(BatchInstalled(Reply(ReplyCode.SUCCESS), items)))
     assert sorted(orders(state, GROUP, now=60.0)) == [["a"], ["b"], ["c"]]

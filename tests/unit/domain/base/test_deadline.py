@@ -1,4 +1,4 @@
-"""Pods that may be active for so many seconds only."""
+"""Pods with activeDeadlineSeconds: the time that remains, and how they fail."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def limited(seconds: int | None = 60, *, phase: str = "Running", start: str = ST
         (limited(start="nonsense"), None),
     ],
 )
-def test_time_that_is_left(which: Pod, left: float | None) -> None:
+def test_time_remains_until_the_deadline(which: Pod, left: float | None) -> None:
     assert deadline.remaining(which, BEGAN) == left
 
 
-def test_time_is_over_and_stays_so() -> None:
+def test_no_time_remains_after_the_deadline() -> None:
     assert deadline.remaining(limited(), BEGAN + 60) == 0
     assert deadline.remaining(limited(), BEGAN + 1e6) == 0
 
 
-def test_the_first_of_all_is_next() -> None:
+def test_the_earliest_deadline_is_next() -> None:
     assert deadline.next_at([limited(90), limited(60), limited(None)], 100.0, BEGAN + 10) == 150.0
     assert deadline.next_at([limited(None)], 100.0, BEGAN) is None
 
 
-def test_a_pod_whose_time_is_over_has_failed_for_good() -> None:
+def test_a_pod_after_its_deadline_has_failed_permanently() -> None:
     status = deadline.failed(limited(), BEGAN + 61)
     assert (status.phase, status.reason) == ("Failed", "DeadlineExceeded")
     assert status.conditions[0] == SCHEDULED
@@ -63,7 +63,7 @@ def test_a_pod_whose_time_is_over_has_failed_for_good() -> None:
     assert deadline.has_failed(replace(limited(), status=status))
 
 
-def test_modules_of_such_a_pod_are_to_leave() -> None:
+def test_modules_of_a_failed_pod_leave() -> None:
     assert [wish.leaving for wish in wishes([limited()], PLACE)] == [False]
     failed = replace(limited(), status=deadline.failed(limited(), BEGAN + 61))
     assert [wish.leaving for wish in wishes([failed], PLACE)] == [True]

@@ -1,4 +1,4 @@
-"""Variables and arguments: what Kubernetes' own documentation and tests say of references, order and escapes."""
+"""Variables and arguments follow the rules of Kubernetes for references, order and escapes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ TEMPLATE = Facts("default", POD.labels, POD.annotations, "shop")
     ],
 )
 def test_references_are_expanded(text: str, expected: str) -> None:
-    # A value that was put in is not expanded again: C holds a reference as its value.
+    # A value is not expanded again: that of C looks like a reference.
     assert expand(text, {"A": "a", "B": "b", "C": "$(A)", "EMPTY": ""}) == expected
 
 
@@ -68,7 +68,7 @@ def test_without_values_only_escapes_change(text: str) -> None:
     assert "$$" in text or expanded == text
 
 
-def test_a_reference_to_what_is_not_known_makes_the_whole_unknown() -> None:
+def test_a_reference_to_an_unknown_value_makes_the_text_unknown() -> None:
     assert expand("a $(A) $(B)", {"A": "a", "B": None}) is None
 
 
@@ -106,7 +106,7 @@ def test_variables_come_in_their_order(env: Env, expected: dict[str, str]) -> No
         ("status.podIPs", "10.0.0.7", None),
     ],
 )
-def test_fields_of_the_pod(path: str, value: str, of_a_template: str | None) -> None:
+def test_fields_of_the_pod_are_resolved(path: str, value: str, of_a_template: str | None) -> None:
     assert is_known_field(path)
     assert variables([("V", FieldRef(path))], FACTS) == {"V": value}
     assert variables([("V", FieldRef(path))], TEMPLATE) == {"V": of_a_template}
@@ -120,7 +120,7 @@ def test_other_fields_are_not_known(path: str) -> None:
     assert variables([("V", FieldRef(path))], FACTS) == {"V": None}
 
 
-def test_a_base_that_does_not_tell_its_address_leaves_the_pods_own() -> None:
+def test_a_base_without_an_address_leaves_the_pods_own() -> None:
     assert variables([("V", FieldRef("status.podIP"))], facts_of(POD)) == {"V": "10.9.9.9"}
 
 
@@ -143,7 +143,7 @@ def test_a_base_that_does_not_tell_its_address_leaves_the_pods_own() -> None:
         ("limits.memory", "nonsense", "nonsense", "199229440"),
     ],
 )
-def test_resources_of_the_container(resource: str, divisor: str, quantity: str, value: str) -> None:
+def test_resources_of_the_container_are_resolved(resource: str, divisor: str, quantity: str, value: str) -> None:
     assert is_known_resource(resource)
     assert variables([("V", ResourceRef(resource, divisor, quantity))], FACTS) == {"V": value}
 
@@ -170,7 +170,7 @@ def test_other_resources_are_not_known(name: str) -> None:
         ([("OTHER", "1.0")], "", ""),
     ],
 )
-def test_the_version_is_a_variable_like_any(env: Env, of_a_pod: str, of_a_template: str) -> None:
+def test_the_version_is_resolved_like_any_variable(env: Env, of_a_pod: str, of_a_template: str) -> None:
     assert version(env, FACTS) == of_a_pod
     assert version(env, TEMPLATE) == of_a_template
 
@@ -197,5 +197,5 @@ def test_a_module_gets_arguments_and_variables_resolved_and_not_its_version() ->
         ("", ""),
     ],
 )
-def test_the_annotation_that_a_path_names(path: str, annotation: str) -> None:
+def test_a_path_names_its_annotation(path: str, annotation: str) -> None:
     assert annotation_of(path) == annotation

@@ -1,4 +1,4 @@
-"""What is kept of past operations, and what is forgotten."""
+"""The history keeps the newest operations of each module and base."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def ended(name: str, message: str = "", *, verb: Verb = Verb.INSTALL, effect: Ef
     return Ended(verb, spec, Meaning(effect, reason="Why", message=message), 1.5)
 
 
-def test_an_operation_is_kept_with_all_that_people_ask_for() -> None:
+def test_an_operation_is_kept_with_outcome_time_and_reason() -> None:
     (kept,) = remember((), ended("biz", "no such jar", effect=Effect.FAILED), wall=7.0)
     assert (kept.key, kept.verb, kept.effect) == (ModuleKey("biz", "1"), Verb.INSTALL, Effect.FAILED)
     assert (kept.wall, kept.seconds, kept.reason, kept.message) == (7.0, 1.5, "Why", "no such jar")
 
 
-def test_of_one_module_the_oldest_are_forgotten_and_no_others() -> None:
+def test_only_the_oldest_operations_of_a_module_are_forgotten() -> None:
     history: History = remember((), ended("quiet"), wall=0.0)
     for number in range(PER_MODULE + 3):
         history = remember(history, ended("busy"), wall=float(number + 1))
@@ -28,7 +28,7 @@ def test_of_one_module_the_oldest_are_forgotten_and_no_others() -> None:
     assert history[0].key.name == "quiet"
 
 
-def test_a_base_with_many_modules_keeps_so_many_and_no_more() -> None:
+def test_the_history_of_a_base_is_bounded() -> None:
     history: History = ()
     for number in range(PER_BASE + 5):
         history = remember(history, ended(f"biz{number}", "x" * 10_000), wall=float(number))

@@ -1,4 +1,4 @@
-"""Desired and actual meet from any state, through any interleaving, without a needless order."""
+"""Desired and actual modules agree after any interleaving, without a needless order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXCLUSIVE = InstallStrategy.UNINSTALL_THEN_INSTALL
 
 
 class Interleavings(RuleBasedStateMachine):
-    """Any order of everything that can happen, then a fair run: desired and actual agree."""
+    """Any order of all steps, then a fair run: desired and actual agree."""
 
     lossy = False
     restarted = False
@@ -26,7 +26,7 @@ class Interleavings(RuleBasedStateMachine):
         self.world = World(mode, broken_stays=broken_stays, batches=batches)
         self.failed = False
 
-    # People.
+    # Users.
 
     @rule(
         versions=st.dictionaries(st.sampled_from(NAMES), st.sampled_from(VERSIONS), min_size=1),
@@ -45,7 +45,7 @@ class Interleavings(RuleBasedStateMachine):
     @rule(data=st.data())
     def pod_is_deleted_by_force(self, data: st.DataObject) -> None:
         pod = self.world.pods[data.draw(st.sampled_from(sorted(self.world.pods)))]
-        # What is under way becomes ours with its result: if the controller crashes before that, nobody knows of it.
+        # An install becomes ours with its result: a controller that crashes before that does not know of it.
         under_way = {s.key for order in self.world.sent for s in order.modules}
         unknown = (under_way | self.world.present.keys()) - self.world.recorded.keys()
         if not self.lossy or unknown.isdisjoint(s.key for s in pod.specs):
@@ -69,12 +69,12 @@ class Interleavings(RuleBasedStateMachine):
     @precondition(lambda self: self.world.lists)
     @rule()
     def list_arrives(self) -> None:
-        self.world.hear(0)
+        self.world.receive_list(0)
 
     @precondition(lambda self: self.world.results)
     @rule(data=st.data(), again=st.booleans())
     def result_arrives(self, data: st.DataObject, again: bool) -> None:
-        self.world.learn(data.draw(st.integers(0, len(self.world.results) - 1)), again=again)
+        self.world.receive_result(data.draw(st.integers(0, len(self.world.results) - 1)), again=again)
 
     # The base.
 
@@ -115,7 +115,7 @@ class Interleavings(RuleBasedStateMachine):
             return
         world = self.world
         world.failing.clear()
-        world.installs_baseline(told=True)
+        world.installs_baseline(reported=True)
         world.settle()
         wanted = world.wanted()
         newest = {key.name: wish for key, wish in wanted.items()}
@@ -141,7 +141,7 @@ class Interleavings(RuleBasedStateMachine):
 
 
 class LossyInterleavings(Interleavings):
-    """The same with lost commands and results, false words, and restarts of either side after any step."""
+    """The same with lost commands and results, false reports, and restarts of either side after any step."""
 
     lossy = True
 
@@ -168,8 +168,8 @@ class LossyInterleavings(Interleavings):
 
     @precondition(lambda self: self.world.sent)
     @rule(data=st.data())
-    def base_carries_out_and_tells_a_failure(self, data: st.DataObject) -> None:
-        self.world.carry_out(self.some_order(data), lie=True)
+    def base_carries_out_and_reports_a_failure(self, data: st.DataObject) -> None:
+        self.world.carry_out(self.some_order(data), report_failure=True)
 
     @rule()
     def base_restarts(self) -> None:
@@ -179,9 +179,9 @@ class LossyInterleavings(Interleavings):
     def base_starts_with_a_baseline(self, versions: dict[str, str]) -> None:
         self.world.starts_with_a_baseline(tuple(ModuleKey(*item) for item in versions.items()))
 
-    @rule(told=st.booleans())
-    def base_is_done_with_its_baseline(self, told: bool) -> None:
-        self.world.installs_baseline(told=told)
+    @rule(reported=st.booleans())
+    def base_installs_its_baseline(self, reported: bool) -> None:
+        self.world.installs_baseline(reported=reported)
 
     @rule()
     def controller_restarts(self) -> None:

@@ -1,4 +1,4 @@
-"""Alive, unreachable, dead: and that no news is never bad news while nothing could be heard."""
+"""A base is alive, unreachable or dead; silence counts only while the base could be seen."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ PATIENCE = Patience()
 PROFILE = Profile(BaseId("b1"), "dev", TunnelKind.HTTP)
 
 
-def judged(now: float, *, heard: float, term: float, up: float | None, frozen: bool = False) -> Judgement:
-    base = Base(PROFILE.base, VNodeName("vnode.b1.dev"), PROFILE, 0.0, term_began=term, signs=Signs(last_seen=heard))
+def judged(now: float, *, seen: float, term: float, up: float | None, frozen: bool = False) -> Judgement:
+    base = Base(PROFILE.base, VNodeName("vnode.b1.dev"), PROFILE, 0.0, term_began=term, signs=Signs(last_seen=seen))
     up_since = {TunnelKind.HTTP: up} if up is not None else {}
     return judge(base, up_since, now=now, patience=PATIENCE, outage=Outage(removals_frozen=frozen))
 
 
 def verdict(
-    now: float, *, heard: float = 0.0, term: float = 0.0, up: float | None = 0.0, frozen: bool = False
+    now: float, *, seen: float = 0.0, term: float = 0.0, up: float | None = 0.0, frozen: bool = False
 ) -> Verdict:
-    return judged(now, heard=heard, term=term, up=up, frozen=frozen).verdict
+    return judged(now, seen=seen, term=term, up=up, frozen=frozen).verdict
 
 
 @pytest.mark.parametrize(
@@ -41,11 +41,11 @@ def test_silence_turns_dead_after_60_s() -> None:
 
 
 def test_a_takeover_begins_the_clock_anew() -> None:
-    assert verdict(1000.0, heard=0.0, term=990.0) is Verdict.ALIVE
+    assert verdict(1000.0, seen=0.0, term=990.0) is Verdict.ALIVE
 
 
 def test_a_tunnel_that_came_back_begins_the_clock_anew() -> None:
-    assert verdict(1000.0, heard=0.0, up=980.0) is Verdict.ALIVE
+    assert verdict(1000.0, seen=0.0, up=980.0) is Verdict.ALIVE
 
 
 def test_nothing_is_removed_while_most_bases_are_silent() -> None:
@@ -58,21 +58,21 @@ def test_nothing_is_removed_while_most_bases_are_silent() -> None:
     st.floats(min_value=0, max_value=1e6),
     st.booleans(),
 )
-def test_without_a_tunnel_nothing_is_concluded(now: float, heard: float, term: float, frozen: bool) -> None:
-    assert verdict(now, heard=heard, term=term, up=None, frozen=frozen) is Verdict.UNHEARD
+def test_without_a_tunnel_nothing_is_concluded(now: float, seen: float, term: float, frozen: bool) -> None:
+    assert verdict(now, seen=seen, term=term, up=None, frozen=frozen) is Verdict.UNHEARD
 
 
 @given(
     st.floats(min_value=0, max_value=1e5), st.floats(min_value=0, max_value=1e5), st.floats(min_value=0, max_value=1e5)
 )
-def test_the_next_look_is_when_the_verdict_changes(now: float, heard: float, up: float) -> None:
-    first = judged(now, heard=heard, term=0.0, up=up)
+def test_the_next_look_is_when_the_verdict_changes(now: float, seen: float, up: float) -> None:
+    first = judged(now, seen=seen, term=0.0, up=up)
     if first.next_at is None:
         assert first.verdict is Verdict.DEAD
     else:
         assert first.next_at > now
         # Sums of floats are rounded.
-        later = judged(first.next_at + 1e-6, heard=heard, term=0.0, up=up)
+        later = judged(first.next_at + 1e-6, seen=seen, term=0.0, up=up)
         assert later.verdict is not first.verdict
 
 
@@ -84,6 +84,6 @@ def test_mass_silence_needs_five_and_more_than_55_percent(silent: int, total: in
     assert mass_silence(silent, total) is expected
 
 
-def test_patience_must_make_sense() -> None:
+def test_unreachable_must_come_before_dead() -> None:
     with pytest.raises(ValueError, match="less than dead"):
         Patience(unreachable=60, dead=25)

@@ -1,4 +1,4 @@
-"""Which order comes next, and what a list, a result or the lack of one changes about it."""
+"""The next order, and what a list, a result or the lack of one changes about it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.unit.domain.base.model import CONFLICT, FAILURE, World, spec
 V1, V2 = spec("a", "1"), spec("a", "2")
 
 
-def told(*modules: Module, epoch: int = 1, **more: object) -> Modules:
+def reported(*modules: Module, epoch: int = 1, **more: object) -> Modules:
     state = replace(Modules(), **more)  # type: ignore[arg-type]
     return book.take_list(state, ModuleList(modules, complete=True, unchanged=False, epoch=epoch))
 
@@ -41,8 +41,8 @@ def intents(state: Modules, *wishes: Wish, now: float = 0.0, policy: Policy | No
 
 
 def wanting(failing: set[ModuleKey] | None = None) -> World:
-    """A base that told that it has nothing, and a Pod that wants a:1."""
-    world = World(failing=failing or set(), state=told())
+    """A base that listed no modules, and a Pod that wants a:1."""
+    world = World(failing=failing or set(), state=reported())
     world.pod(V1)
     return world
 
@@ -51,7 +51,7 @@ def active(version: str, state: ModuleState = ModuleState.ACTIVATED) -> Module:
     return Module(ModuleKey("a", version), state)
 
 
-def test_nothing_is_ordered_before_the_base_told_its_modules() -> None:
+def test_nothing_is_ordered_before_the_base_lists_its_modules() -> None:
     assert intents(Modules(), Wish(V1, leaving=False)) == []
 
 
@@ -73,7 +73,7 @@ def test_a_partial_list_is_no_list() -> None:
         ((), (Wish(V1, leaving=True),), []),
         # A leaving Pod and a new one that want the same module share it.
         ((active("1"),), (Wish(V1, leaving=True), Wish(V1, leaving=False)), []),
-        # Install before uninstall, then the newest is put in charge, then the old one goes.
+        # Install before uninstall, then switch to the newest, then remove the old one.
         ((active("1"),), (Wish(V1, leaving=True), Wish(V2, leaving=False)), [(Verb.INSTALL, "a:2")]),
         (
             (active("1"), active("2", ModuleState.DEACTIVATED)),
@@ -81,7 +81,7 @@ def test_a_partial_list_is_no_list() -> None:
             [(Verb.SWITCH, "a:2")],
         ),
         ((active("1"), active("2")), (Wish(V1, leaving=True), Wish(V2, leaving=False)), [(Verb.UNINSTALL, "a:1")]),
-        # The new one starts by an order that we know nothing of, as after a takeover: the old one serves on.
+        # The new one starts by an order unknown to us, as after a takeover: the old one serves on.
         (
             (active("1"), active("2", ModuleState.RESOLVED)),
             (Wish(V1, leaving=True), Wish(V2, leaving=False)),
@@ -92,32 +92,34 @@ def test_a_partial_list_is_no_list() -> None:
             (Wish(V1, leaving=True), Wish(V2, leaving=False)),
             [(Verb.UNINSTALL, "a:1")],
         ),
-        # Nobody's modules are left alone.
+        # A module that nobody wants is left alone.
         ((active("1"),), (), []),
     ],
 )
-def test_next_order(present: tuple[Module, ...], wishes: tuple[Wish, ...], expected: list[tuple[Verb, str]]) -> None:
-    assert intents(told(*present), *wishes) == expected
+def test_modules_and_wishes_give_the_next_order(
+    present: tuple[Module, ...], wishes: tuple[Wish, ...], expected: list[tuple[Verb, str]]
+) -> None:
+    assert intents(reported(*present), *wishes) == expected
 
 
-def test_a_version_that_is_to_be_alone_is_put_in_charge_when_the_others_are_gone() -> None:
+def test_a_version_that_is_to_be_alone_is_activated_when_the_others_are_gone() -> None:
     alone = Wish(spec("a", "2", InstallStrategy.UNINSTALL_THEN_INSTALL), leaving=False)
     started = active("2", ModuleState.DEACTIVATED)
-    assert intents(told(active("1"), started), Wish(V1, leaving=False), alone) == [(Verb.UNINSTALL, "a:1")]
-    assert intents(told(started), Wish(V1, leaving=False), alone) == [(Verb.SWITCH, "a:2")]
+    assert intents(reported(active("1"), started), Wish(V1, leaving=False), alone) == [(Verb.UNINSTALL, "a:1")]
+    assert intents(reported(started), Wish(V1, leaving=False), alone) == [(Verb.SWITCH, "a:2")]
 
 
 @pytest.mark.parametrize("last", ["1", "3"])
-def test_one_pod_that_cannot_stand_other_versions_is_enough(last: str) -> None:
-    """Each of them would otherwise remove the others, in turn and until cancelled."""
+def test_one_pod_that_excludes_other_versions_is_enough(last: str) -> None:
+    """Otherwise each would remove the others in turn, without end."""
     exclusive = Wish(spec("a", "2", InstallStrategy.UNINSTALL_THEN_INSTALL), leaving=False)
     newest = Wish(spec("a", last), leaving=False)
-    assert intents(told(), exclusive, newest) == [(Verb.INSTALL, f"a:{last}")]
-    assert intents(told(active(last)), exclusive, newest) == []
+    assert intents(reported(), exclusive, newest) == [(Verb.INSTALL, f"a:{last}")]
+    assert intents(reported(active(last)), exclusive, newest) == []
 
 
 def test_an_orphan_of_ours_goes_after_the_grace_and_no_other() -> None:
-    state = told(active("1"), active("2"), owned={ModuleKey("a", "1"): UNKNOWN})
+    state = reported(active("1"), active("2"), owned={ModuleKey("a", "1"): UNKNOWN})
     first = plan(state, (), now=0.0, policy=Policy())
     assert (first.orders, first.wake_at) == ((), 30.0)
     state = replace(state, orphan_since=first.orphan_since)
@@ -127,13 +129,13 @@ def test_an_orphan_of_ours_goes_after_the_grace_and_no_other() -> None:
 
 def test_the_originals_policy_uninstalls_every_orphan() -> None:
     policy = Policy(orphans=OrphanPolicy.ALL, orphan_grace=0.0)
-    assert intents(told(active("1")), policy=policy) == [(Verb.UNINSTALL, "a:1")]
+    assert intents(reported(active("1")), policy=policy) == [(Verb.UNINSTALL, "a:1")]
 
 
 def test_an_owned_version_that_was_superseded_in_place_goes_once_the_new_one_serves() -> None:
-    state = told(active("1"), owned={ModuleKey("a", "1"): UNKNOWN})
+    state = reported(active("1"), owned={ModuleKey("a", "1"): UNKNOWN})
     assert intents(state, Wish(V2, leaving=False)) == [(Verb.INSTALL, "a:2")]
-    state = told(active("1"), active("2"), owned={ModuleKey("a", "1"): UNKNOWN})
+    state = reported(active("1"), active("2"), owned={ModuleKey("a", "1"): UNKNOWN})
     assert intents(state, Wish(V2, leaving=False)) == [(Verb.UNINSTALL, "a:1")]
 
 
@@ -143,9 +145,9 @@ def test_failed_installs_are_put_off_longer_and_longer_but_not_after_the_wish_ch
     for _ in range(7):
         world.work()
         world.carry_out(0)
-        world.learn(0, again=False)
+        world.receive_result(0, again=False)
         world.ask()
-        world.hear(0)
+        world.receive_list(0)
         trouble = world.state.troubles[V1.key]
         assert trouble.not_before is not None
         delays.append(trouble.not_before - world.now)
@@ -157,30 +159,30 @@ def test_failed_installs_are_put_off_longer_and_longer_but_not_after_the_wish_ch
     assert intents(world.state, Wish(changed, leaving=False), now=world.now) == [(Verb.INSTALL, "a:1")]
 
 
-def test_a_broken_leftover_does_not_make_the_failure_forgotten() -> None:
+def test_a_broken_leftover_keeps_the_count_of_failures() -> None:
     world = wanting(failing={V1.key})
     world.work()
     world.carry_out(0)
-    world.learn(0, again=False)
+    world.receive_result(0, again=False)
     world.present[V1.key] = ModuleState.BROKEN
     world.failing.clear()
     world.ask()
-    world.hear(0)
+    world.receive_list(0)
     world.now = 20.0
     world.work()
     assert [order.verb for order in world.sent] == [Verb.UNINSTALL]
     world.carry_out(0)
-    world.learn(0, again=False)
+    world.receive_result(0, again=False)
     assert world.state.troubles[V1.key].failures == 1
 
 
 def answered(world: World, reply: Reply) -> None:
-    """Have the one order under way end with a reply, and the base asked after that."""
+    """End the one order under way with a reply, and list the modules after that."""
     order = world.sent.pop()
     world.results.append(OrderResult(order.order_id, reply))
-    world.learn(0, again=False)
+    world.receive_result(0, again=False)
     world.ask()
-    world.hear(0)
+    world.receive_list(0)
 
 
 def test_a_broken_module_that_a_failed_install_left_is_ours_also_when_its_pod_is_gone() -> None:
@@ -204,8 +206,8 @@ def test_an_install_that_was_refused_as_a_duplicate_may_still_be_under_way() -> 
     assert not world.present
 
 
-def test_a_failed_install_that_left_nothing_ends_our_claim() -> None:
-    """Somebody installs that module by hand after its Pod was deleted: it is theirs."""
+def test_a_failed_install_that_left_nothing_is_not_ours() -> None:
+    """Somebody installs that module by hand after its Pod was deleted: it is not ours."""
     world = wanting()
     world.work()
     answered(world, FAILURE)
@@ -225,10 +227,10 @@ def test_a_jar_that_installs_as_another_module_is_removed_although_its_pod_stand
     world.present[other.key] = ModuleState.ACTIVATED
     wrong = Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=(Module(other.key, ModuleState.ACTIVATED),))
     world.results.append(OrderResult(world.sent.pop().order_id, wrong))
-    world.learn(0, again=False)
+    world.receive_result(0, again=False)
     world.work()
     world.ask()
-    world.hear(0)
+    world.receive_list(0)
     world.work()
     assert other.key in world.present
     trouble = world.state.troubles[V1.key]
@@ -253,7 +255,7 @@ def test_a_module_that_was_there_before_is_not_ours_because_a_jar_names_it() -> 
     world = wanting()
     world.present[V2.key] = ModuleState.ACTIVATED
     world.ask()
-    world.hear(0)
+    world.receive_list(0)
     world.work()
     answered(world, Reply(ReplyCode.FAILED, ClientCode.REPEAT_BIZ, f"Biz: {V2.key} has been installed or registered."))
     assert world.state.troubles[V1.key].reason == "IdentityMismatch"
@@ -262,7 +264,7 @@ def test_a_module_that_was_there_before_is_not_ours_because_a_jar_names_it() -> 
     assert [order.verb for order in world.sent] == [], "it is not tried again"
     world.controller_restarts()
     world.ask()
-    world.hear(0)
+    world.receive_list(0)
     world.work()
     answered(world, Reply(ReplyCode.FAILED, ClientCode.REPEAT_BIZ, f"Biz: {V2.key} has been installed or registered."))
     assert world.state.troubles[V1.key].reason == "IdentityMismatch"
@@ -288,9 +290,9 @@ def test_a_taken_context_path_is_tried_again_rarely_and_at_once_when_it_is_free(
     world.work()
     assert [order.verb for order in world.sent] == [Verb.UNINSTALL]
     world.carry_out(0)
-    world.learn(0, again=False)
+    world.receive_result(0, again=False)
     world.ask()
-    world.hear(0)
+    world.receive_list(0)
     world.work()
     assert [(order.verb, order.modules[0].key) for order in world.sent] == [(Verb.INSTALL, V2.key)]
 
@@ -300,14 +302,14 @@ def test_a_list_that_was_asked_for_before_the_result_decides_nothing() -> None:
     world.ask()
     world.work()
     world.carry_out(0)
-    world.learn(0, again=False)
-    world.hear(0)
+    world.receive_result(0, again=False)
+    world.receive_list(0)
     assert V1.key in world.state.present
     world.work()
     assert world.sent == []
 
 
-def test_an_unknown_outcome_is_cleared_up_by_the_next_list_only() -> None:
+def test_only_the_next_list_resolves_an_unknown_outcome() -> None:
     world = wanting()
     world.work()
     world.carry_out(0)
@@ -315,7 +317,7 @@ def test_an_unknown_outcome_is_cleared_up_by_the_next_list_only() -> None:
     world.work()
     assert world.sent == []
     world.ask()
-    world.hear(0)
+    world.receive_list(0)
     world.now += 60.0
     world.work()
     assert world.sent == []
@@ -329,14 +331,14 @@ def test_success_for_another_identity_is_not_tried_again() -> None:
     reply = Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=(active("9"),))
     world.state, _ = outcomes.end(world.state, OrderResult(order.order_id, reply), now=0.0, chance=0.0)
     world.ask()
-    world.hear(0)
+    world.receive_list(0)
     world.now = 1e6
     world.work()
     assert world.sent == []
 
 
 def test_results_of_orders_that_are_not_under_way_change_nothing() -> None:
-    state = told(active("1"))
+    state = reported(active("1"))
     after, ended = outcomes.end(state, OrderResult(OrderId("x"), Reply(ReplyCode.SUCCESS)), now=0.0, chance=0.0)
     assert after is state
     assert ended == ()

@@ -1,4 +1,4 @@
-"""Which fields of a Pod are told to be ignored: what somebody meant, and not what everybody's Pod has by default."""
+"""Fields of a Pod that are reported as ignored: those that a user set, not the defaults of the API server."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ AS_STORED: Json = {
     "enableServiceLinks": True,
     "preemptionPolicy": "PreemptLowerPriority",
 }
-"""A Pod that says nothing unusual, as an API server with all its admission plugins stores it."""
+"""A Pod without unusual fields, as an API server with all its admission plugins stores it."""
 
 
 def ignored(obj: Json) -> str:
@@ -55,18 +55,18 @@ def ignored(obj: Json) -> str:
 
 
 def spec(container: Json | None = None, **more: Any) -> Json:
-    """That Pod, with something that was meant."""
+    """That Pod, with fields that a user set."""
     changed: Json = json.loads(json.dumps(AS_STORED))
     changed["containers"][0] |= container or {}
     return {**changed, **more}
 
 
-def test_defaults_of_the_api_server_are_not_told() -> None:
+def test_defaults_of_the_api_server_are_not_reported() -> None:
     assert ignored(AS_STORED) == ""
 
 
 @pytest.mark.parametrize(
-    ("meant", "told"),
+    ("obj", "named"),
     [
         (spec(initContainers=[{"name": "istio-init"}]), "init container istio-init"),
         (spec(initContainers=[{"name": "proxy", "restartPolicy": "Always"}]), "native sidecar proxy"),
@@ -90,12 +90,12 @@ def test_defaults_of_the_api_server_are_not_told() -> None:
         (spec({"tty": True}), "tty of biz1"),
     ],
 )
-def test_what_was_meant_is_told(meant: Json, told: str) -> None:
-    assert ignored(meant) == f"ignored, as a virtual node has no use for it: {told}"
+def test_a_field_that_a_user_set_is_reported(obj: Json, named: str) -> None:
+    assert ignored(obj) == f"ignored, as a virtual node has no use for it: {named}"
 
 
 @pytest.mark.parametrize(
-    "meant",
+    "obj",
     [
         spec(activeDeadlineSeconds=60),
         spec(nodeSelector={"a": "b"}),
@@ -106,13 +106,13 @@ def test_what_was_meant_is_told(meant: Json, told: str) -> None:
         spec({"resources": {"requests": {"memory": "1Mi"}}}),
     ],
 )
-def test_what_is_honoured_or_without_effect_is_not_told(meant: Json) -> None:
-    assert ignored(meant) == ""
+def test_fields_that_are_honoured_or_without_effect_are_not_reported(obj: Json) -> None:
+    assert ignored(obj) == ""
 
 
-def test_all_is_told_at_once_and_no_more_than_fits() -> None:
-    told = ignored(spec({"command": ["java"]}, hostNetwork=True, volumes=[{"name": "data"}]))
-    assert told.endswith(": volume data, hostNetwork, command of biz1")
+def test_all_is_reported_at_once_and_no_more_than_fits() -> None:
+    message = ignored(spec({"command": ["java"]}, hostNetwork=True, volumes=[{"name": "data"}]))
+    assert message.endswith(": volume data, hostNetwork, command of biz1")
     many = ignored(spec(volumes=[{"name": f"volume-number-{number}"} for number in range(200)]))
     assert len(many) == MESSAGE_LIMIT
     assert many.endswith(" ...")
@@ -138,7 +138,7 @@ _values = st.recursive(
     st.dictionaries(st.sampled_from([f.path.split(".")[0] for f in POD]), _values),
     st.dictionaries(st.sampled_from([f.path.split(".")[0] for f in CONTAINER]), _values),
 )
-def test_whatever_a_specification_holds_there_is_an_answer(obj: Json, container: Json) -> None:
+def test_any_specification_gives_an_answer(obj: Json, container: Json) -> None:
     assert isinstance(ignored(obj), str)
     assert isinstance(ignored({**obj, "containers": [container, container]}), str)
     assert isinstance(refused(container), str)
@@ -150,10 +150,10 @@ def test_tables_are_in_order_and_each_field_has_one_row() -> None:
         assert paths == sorted(set(paths))
 
 
-def test_refused_fields_are_those_that_are_refused() -> None:
-    """What the table calls refused, refused says; and nothing else."""
-    said = {field.path for field in (*POD, *CONTAINER) if field.treatment is Treatment.REFUSED}
-    assert said == {
+def test_fields_that_the_table_refuses_are_refused() -> None:
+    """The check refuses each field that the table calls refused."""
+    paths = {field.path for field in (*POD, *CONTAINER) if field.treatment is Treatment.REFUSED}
+    assert paths == {
         "env.valueFrom.configMapKeyRef",
         "env.valueFrom.fileKeyRef",
         "env.valueFrom.secretKeyRef",
@@ -164,7 +164,7 @@ def test_refused_fields_are_those_that_are_refused() -> None:
             for handler in ("httpGet", "tcpSocket")
         ),
     }
-    for path in said:
+    for path in paths:
         obj: Any = {"name": "x"} if not path.endswith("host") else "example.com"
         for name in reversed(path.split(".")):
             obj = [{"name": "V", **obj}] if name in ("env", "envFrom") and isinstance(obj, dict) else obj

@@ -1,4 +1,4 @@
-"""What the control plane makes of what real bases said: from their bytes through gateway and contract to a decision."""
+"""Recorded replies of real bases lead through gateway and contract to the right decision."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ MEANINGS: Mapping[str, tuple[str, str] | dict[str, tuple[str, str]]] = {
     "switchBiz-success": DONE,
     "switchBiz-not-found": ("ask", ""),
     "batchInstallBiz-success": {"biz3": DONE, "bizclash": DONE},
-    # A batch does not say why a module failed: it is installed alone, which does.
+    # A batch gives no cause for a failed module: it is installed alone, which gives one.
     "batchInstallBiz-one-failed": {"biz2": ("alone", "BatchFailed"), "biz3": DONE, "bizclash": DONE},
     "batchInstallBiz-no-modules": {},
     "batchInstallBiz-invalid": {},
@@ -113,7 +113,7 @@ def _spec(asked: Any) -> ModuleSpec:
 
 
 def ended(recorded: str) -> tuple[outcomes.Ended, ...]:
-    """Give the order of a recording and take its result."""
+    """Begin the order of a recording and take its result."""
     command, items, outcome = _operation(recorded)
     specs = tuple(_spec(item) for item in items)
     order = Order(OrderId("1"), 1, BaseId("b"), Address("10.0.0.1", 1238), ORDERED[command], specs, 600.0)
@@ -122,14 +122,14 @@ def ended(recorded: str) -> tuple[outcomes.Ended, ...]:
 
 
 @pytest.mark.parametrize("recorded", MEANINGS)
-def test_what_an_outcome_means(recorded: str) -> None:
+def test_each_outcome_has_its_meaning(recorded: str) -> None:
     found = {item.spec.key.name: (item.meaning.effect.value, item.meaning.reason) for item in ended(recorded)}
     expected = MEANINGS[recorded]
     assert found == expected if isinstance(expected, dict) else list(found.values()) == [expected]
 
 
 @pytest.mark.parametrize("recorded", CAUSES)
-def test_what_people_are_told(recorded: str) -> None:
+def test_a_failure_shows_its_cause(recorded: str) -> None:
     (item,) = ended(recorded)
     assert CAUSES[recorded] in item.meaning.message
 
@@ -151,14 +151,14 @@ def _listed(recorded: str) -> Modules:
     (taken,) = pb.ConnectRequest.FromString(sent).reports.reports
     read = decoding.report(taken, env="dev", tunnel=TunnelKind.HTTP)
     assert isinstance(read, tuple)
-    _, heard = read
-    assert isinstance(heard, ModuleList)
-    assert heard == ModuleList(heard.modules, complete=True, unchanged=False, epoch=1)
-    return book.take_list(Modules(), heard)
+    _, listed = read
+    assert isinstance(listed, ModuleList)
+    assert listed == ModuleList(listed.modules, complete=True, unchanged=False, epoch=1)
+    return book.take_list(Modules(), listed)
 
 
 def wanted(*modules: str, strategy: InstallStrategy = InstallStrategy.DEFAULT) -> tuple[Wish, ...]:
-    """Return the wishes of Pods, oldest first; what a minus precedes is wanted no more."""
+    """Return the wishes of Pods, oldest first; a minus marks one that leaves."""
     wishes = []
     for module in modules:
         name, _, version = module.lstrip("-").partition(":")
@@ -177,7 +177,7 @@ PLANS = [
     ("queryAllBiz-activated", wanted("-biz1:0.0.1", "biz1:0.0.2"), [(Verb.INSTALL, "biz1:0.0.2")]),
     ("queryAllBiz-activated", wanted("biz1:0.0.2", strategy=ALONE), [(Verb.INSTALL, "biz1:0.0.2")]),
     ("queryAllBiz-activated", (), []),
-    # What is starting is waited for, whatever is wanted.
+    # A module that starts is waited for, whatever is wanted.
     ("queryAllBiz-resolved", wanted("biz1:0.0.1"), []),
     ("queryAllBiz-resolved", wanted("-biz1:0.0.1"), []),
     ("queryAllBiz-resolved-beside-activated", wanted("biz1:0.0.1", "biz1:0.0.2"), []),
@@ -198,9 +198,7 @@ PLANS = [
 
 
 @pytest.mark.parametrize(("recorded", "wishes", "expected"), PLANS, ids=[f"{n}-{p[0]}" for n, p in enumerate(PLANS)])
-def test_what_is_ordered_after_a_list(
-    recorded: str, wishes: tuple[Wish, ...], expected: list[tuple[Verb, str]]
-) -> None:
+def test_each_list_gives_its_orders(recorded: str, wishes: tuple[Wish, ...], expected: list[tuple[Verb, str]]) -> None:
     planned = plan(_listed(recorded), wishes, now=0.0, policy=Policy())
     assert [(intent.verb, str(intent.spec.key)) for order in planned.orders for intent in order] == expected
 

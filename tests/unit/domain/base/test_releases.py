@@ -1,4 +1,4 @@
-"""When a module that is there is what a Pod wants, and when it must be installed again."""
+"""A module of another release than a Pod wants is installed again."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_same_content_is_shared_whoever_wants_it() -> None:
     assert not outdated(release(OLD, BIZ), release(NEW, reordered))
 
 
-def test_digests_of_what_runs_in_clusters_stay() -> None:
+def test_digests_of_releases_in_clusters_stay() -> None:
     assert str(release(OLD, BIZ)) == "c8ca870c6e47"
 
 
@@ -51,13 +51,13 @@ def with_env(value: FieldRef | ResourceRef | str) -> Container:
 
 
 @pytest.mark.parametrize("path", ["metadata.name", "metadata.uid", "spec.nodeName", "status.podIP", "status.hostIP"])
-def test_what_is_of_each_pod_makes_no_other_release(path: str) -> None:
+def test_fields_of_the_single_pod_make_no_other_release(path: str) -> None:
     one = replace(OLD, node_name="vnode.b2.dev")
     assert release(one, with_env(FieldRef(path))) == release(NEW, with_env(FieldRef(path)))
     assert release(OLD, with_env(FieldRef(path))) != release(OLD, with_env(path))
 
 
-def test_what_comes_from_the_template_counts_with_its_value() -> None:
+def test_fields_of_the_template_count_with_their_value() -> None:
     container = with_env(FieldRef("metadata.labels['tier']"))
     assert release(with_labels("a", tier="gold"), container) == release(with_labels("b", tier="gold"), container)
     assert release(with_labels("a", tier="gold"), container) != release(with_labels("b", tier="lead"), container)
@@ -76,13 +76,13 @@ def test_force_installs_again_for_each_newer_pod_and_never_for_an_older_one() ->
     assert not outdated(release(FORCED_NEW, BIZ), release(FORCED_NEW, BIZ))
 
 
-def test_what_nothing_is_known_of_is_taken_as_it_is() -> None:
+def test_an_unknown_release_is_taken_as_it_is() -> None:
     assert not outdated(UNKNOWN, release(NEW, BIZ))
     assert not outdated(UNKNOWN, release(FORCED_NEW, BIZ))
 
 
 @given(st.dictionaries(st.tuples(TEXT, TEXT), st.tuples(TEXT, TEXT, TEXT), max_size=4))
-def test_what_is_recorded_is_read_back(owned: dict[tuple[str, str], tuple[str, str, str]]) -> None:
+def test_recorded_releases_are_read_back(owned: dict[tuple[str, str], tuple[str, str, str]]) -> None:
     usable = {
         ModuleKey(name, version): Release(digest.replace("/", ""), pod.replace("/", ""), created if pod else "")
         for (name, version), (digest, pod, created) in owned.items()
@@ -93,5 +93,5 @@ def test_what_is_recorded_is_read_back(owned: dict[tuple[str, str], tuple[str, s
 
 
 @given(st.text(max_size=30) | st.sampled_from(['["a:1"]', '{"a:1": 1}', '{"a": "x"}', "[" * 100_000]))
-def test_a_record_that_makes_no_sense_is_none(text: str) -> None:
+def test_an_unreadable_record_is_ignored(text: str) -> None:
     assert all(isinstance(value, Release) for value in recorded(text).values())

@@ -1,4 +1,4 @@
-"""What replies of bases mean, row by row of arklet's behaviour."""
+"""Replies of bases have the meaning that follows from arklet's behaviour."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ ROWS = [
         Effect.FAILED,
         "MetaspaceFull",
     ),
-    # What the module itself ran into when it started says nothing of its jar or its Pod.
+    # An exception of the module itself at its start is no fault of its jar or its Pod.
     (
         Verb.INSTALL,
         Reply(
@@ -129,7 +129,7 @@ ROWS = [
         Effect.PERMANENT,
         "InvalidModule",
     ),
-    # Never asked for by us, but another tool may have done it in the background.
+    # We never ask for this, but another tool may have run it in the background.
     (
         Verb.INSTALL,
         Reply(ReplyCode.FAILED, message="The request corresponding to the requestId(r-1) has been executed."),
@@ -165,17 +165,17 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("verb", "reply", "effect", "reason"), ROWS)
-def test_meaning(verb: Verb, reply: Reply, effect: Effect, reason: str) -> None:
-    told = meaning(verb, KEY, reply)
-    assert (told.effect, told.reason) == (effect, reason)
+def test_each_reply_has_its_meaning(verb: Verb, reply: Reply, effect: Effect, reason: str) -> None:
+    found = meaning(verb, KEY, reply)
+    assert (found.effect, found.reason) == (effect, reason)
 
 
-def test_a_failure_carries_message_and_trace_for_people() -> None:
+def test_a_failure_carries_message_and_trace() -> None:
     reply = Reply(ReplyCode.INTERNAL_ERROR, message="Internal Error: boom", stack_trace="Caused by: x\n\tat y")
     assert meaning(Verb.INSTALL, KEY, reply).message == "Internal Error: boom\nCaused by: x\n\tat y"
 
 
 def test_a_mismatch_names_both_identities() -> None:
-    told = meaning(Verb.INSTALL, KEY, Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=(OTHER,)))
-    assert "biz1:0.0.2" in told.message
-    assert "biz1:0.0.1" in told.message
+    found = meaning(Verb.INSTALL, KEY, Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=(OTHER,)))
+    assert "biz1:0.0.2" in found.message
+    assert "biz1:0.0.1" in found.message

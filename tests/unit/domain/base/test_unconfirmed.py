@@ -1,4 +1,4 @@
-"""Orders without an answer: when the base is asked about them, and what an answer that comes too late is good for."""
+"""Orders without an answer: when the base is asked about them, and what a late answer changes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from controlplane.domain.facts import (
 )
 from controlplane.domain.identity import BaseId, ModuleKey, OrderId
 from tests.unit.domain.base.model import CONFLICT, spec
-from tests.unit.domain.base.pods import told
+from tests.unit.domain.base.pods import reported
 
 SPEC = spec("a", "1")
 KEY = SPEC.key
@@ -43,7 +43,7 @@ def listed(state: Modules, *states: ModuleState, epoch: int | None = None) -> Mo
 
 
 def asked_before() -> Modules:
-    return unconfirmed.ask(begun(told(), "1", now=0.0), 30.0)
+    return unconfirmed.ask(begun(reported(), "1", now=0.0), 30.0)
 
 
 def given_up() -> Modules:
@@ -63,8 +63,8 @@ def due(state: Modules, now: float) -> bool:
     return bool(plan(state, (Wish(SPEC, leaving=False),), now=now, policy=Policy()).orders)
 
 
-def test_a_doubt_asks_for_a_list_once_and_in_its_time() -> None:
-    state = begun(told(), "1", now=0.0)
+def test_an_order_in_doubt_asks_for_a_list_once_and_in_its_time() -> None:
+    state = begun(reported(), "1", now=0.0)
     assert unconfirmed.ask(state, 29.0) is state
     asked = unconfirmed.ask(state, 30.0)
     assert asked.epoch == state.epoch + 1
@@ -87,7 +87,7 @@ def test_a_base_that_works_on_the_module_is_asked_again_later() -> None:
 
 
 @pytest.mark.parametrize("state_there", [(), (ModuleState.ACTIVATED,), (ModuleState.BROKEN,)])
-def test_in_every_other_state_there_is_nothing_to_wait_for(state_there: tuple[ModuleState, ...]) -> None:
+def test_an_order_is_lost_in_every_other_state_of_its_module(state_there: tuple[ModuleState, ...]) -> None:
     state = asked_before()
     assert unconfirmed.undelivered(state, listed(state, *state_there), again_at=45.0)[1] == (OrderId("1"),)
 
@@ -98,19 +98,19 @@ def test_an_order_that_was_lost_is_given_again_long_before_its_deadline() -> Non
     assert due(state, 40.0)
 
 
-def test_while_the_base_still_loads_the_jar_it_says_so_to_the_second_order_and_is_left_at_it() -> None:
-    """The list has no sign of a module that is still being loaded; the lock has."""
+def test_a_base_that_still_loads_the_jar_refuses_the_second_order_and_gets_no_third_at_once() -> None:
+    """A list does not show a module that is still being loaded; the lock does."""
     state = begun(given_up(), "2", now=36.0)
     state, effects = ended(state, "2", CONFLICT, now=46.0)
     assert effects == [Effect.BUSY]
     assert state.troubles[KEY].failures == 0
     state = book.take_list(state, listed(state))
     assert not due(state, 48.0)
-    # It may come although its Pod is deleted meanwhile: then it is still known as ours.
+    # It may appear after its Pod was deleted: then it is still known as ours.
     assert KEY in book.forget(state, (), 100.0).owned
 
 
-def test_the_failure_of_an_order_that_was_given_up_tells_why() -> None:
+def test_the_failure_of_an_order_that_was_given_up_shows_why() -> None:
     state, effects = ended(given_up(), "1", FAILURE, now=60.0)
     assert effects == [Effect.FAILED]
     assert state.troubles[KEY].failures == 1
@@ -129,23 +129,23 @@ def test_a_late_failure_counts_for_nothing_once_something_newer_is_known() -> No
 
 
 def test_what_is_remembered_of_orders_that_were_given_up_is_bounded() -> None:
-    state = told()
+    state = reported()
     for number in range(outcomes.GIVEN_UP_KEPT + 10):
         state = begun(state, str(number), now=0.0)
         state, _ = outcomes.end(state, outcomes.lost(OrderId(str(number)), "lost"), now=0.0, chance=0.0)
     assert len(state.given_up) == outcomes.GIVEN_UP_KEPT
 
 
-def test_an_install_that_nobody_wants_is_doubted_sooner_but_not_over_and_over() -> None:
-    state = unconfirmed.ask_by(begun(told(), "1", now=0.0), OrderId("1"), 10.0)
+def test_an_install_that_nobody_wants_is_doubted_sooner_and_once() -> None:
+    state = unconfirmed.ask_by(begun(reported(), "1", now=0.0), OrderId("1"), 10.0)
     assert state.in_flight["a"].ask_at == 10.0
     assert unconfirmed.ask_by(state, OrderId("1"), 20.0) is state
     asked = unconfirmed.ask(state, 10.0)
     assert unconfirmed.ask_by(asked, OrderId("1"), 5.0) is asked
 
 
-def test_other_modules_are_not_concerned() -> None:
+def test_other_modules_in_the_list_change_nothing() -> None:
     other = Module(ModuleKey("b", "1"), ModuleState.ACTIVATED)
-    state = unconfirmed.ask(begun(told(other), "1", now=0.0), 30.0)
-    heard = ModuleList((other,), complete=True, unchanged=False, epoch=state.epoch)
-    assert unconfirmed.undelivered(state, heard, again_at=45.0)[1] == (OrderId("1"),)
+    state = unconfirmed.ask(begun(reported(other), "1", now=0.0), 30.0)
+    other_list = ModuleList((other,), complete=True, unchanged=False, epoch=state.epoch)
+    assert unconfirmed.undelivered(state, other_list, again_at=45.0)[1] == (OrderId("1"),)

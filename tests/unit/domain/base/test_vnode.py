@@ -1,4 +1,4 @@
-"""What the Node of a base is: written once, then only where something really changed."""
+"""The Node of a base is written once, then only where something changed."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ OFFERED = {"cpu": "1k", "memory": "1Ti", "example.com/tape": "2"}
 @pytest.mark.parametrize(
     ("metaspace", "memory"),
     [(None, None), (-1, "1Ti"), (256 << 20, "256Mi")],
-    ids=["not told", "unlimited", "limited"],
+    ids=["not reported", "unlimited", "limited"],
 )
-def test_what_is_offered_stands_beside_what_the_base_limits(metaspace: int | None, memory: str | None) -> None:
+def test_offered_resources_stand_beside_the_limits_of_the_base(metaspace: int | None, memory: str | None) -> None:
     capacity, _ = vnode.room(metaspace, None, OFFERED)
     assert capacity.get("memory") == memory
     assert (capacity["cpu"], capacity["example.com/tape"]) == ("1k", "2")
@@ -81,11 +81,11 @@ def test_quantities_are_read_back(size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "abc", "1.5Gi", "-1Ki", "1e3", "９Ki", "9" * 30 + "Ki"])
-def test_other_quantities_are_not_understood(text: str) -> None:
+def test_other_quantities_are_none(text: str) -> None:
     assert vnode.parse_quantity(text) is None
 
 
-def test_nothing_is_written_where_the_node_says_all() -> None:
+def test_nothing_is_written_where_the_node_is_current() -> None:
     node, later = as_node(spec()), spec(now="t2")
     assert not vnode.metadata_differs(node, later)
     assert vnode.status_to_write(node.status, later.status) is None
@@ -128,7 +128,7 @@ def test_a_replica_that_takes_over_reads_the_base_back_from_its_node() -> None:
         ({}, None),
     ],
 )
-def test_addresses_of_nodes(annotations: dict[str, str], expected: Address | None) -> None:
+def test_addresses_are_read_from_nodes(annotations: dict[str, str], expected: Address | None) -> None:
     assert vnode.address_of(Node("n", "u", "1", annotations=annotations)) == expected
 
 
@@ -139,13 +139,13 @@ def test_a_base_whose_own_use_is_not_known_is_measured_by_the_next_replica() -> 
     assert profile.base_used is None
 
 
-def test_labels_that_no_label_can_hold_are_left_out() -> None:
+def test_values_that_no_label_can_hold_are_left_out() -> None:
     labels = vnode.labels(replace(PROFILE, name="a b", version="x" * 64, cluster_name="ok", host_name="-"))
     assert labels["base.koupleless.io/cluster-name"] == "ok"
     assert not {"base.koupleless.io/name", "base.koupleless.io/version", "base.koupleless.io/host-name"} & labels.keys()
 
 
-def test_what_a_base_uses_itself_is_all_but_what_pods_request_for_modules_that_are_there() -> None:
+def test_the_own_use_of_a_base_leaves_out_what_pods_of_present_modules_request() -> None:
     def requesting(name: str, memory: int) -> Pod:
         return pod("p", Container(name, "u", "1", memory=memory))
 

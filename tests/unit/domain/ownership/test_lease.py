@@ -1,4 +1,4 @@
-"""Terms over bases: who may begin one, and that fences only rise."""
+"""Terms over bases: which replica may begin one, and that fences only rise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who takes, who gives, who goes first: rules over the replicas that there are."""
+"""Rules over the known replicas: which take bases, which give them away, and in which order."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ class TestActing:
 
 
 class TestMemberLease:
-    def test_what_a_replica_tells_of_itself(self) -> None:
-        told = {
+    def test_a_member_lease_describes_its_replica(self) -> None:
+        annotations = {
             contract.ANNOTATION_REPLICA_ADDRESS: "10.0.0.5:9090",
             contract.ANNOTATION_REPLICA_DRAINING: "true",
             contract.ANNOTATION_REPLICA_TUNNELS: "http,mqtt",
         }
-        lease = Lease("default", f"{contract.MEMBER_LEASE_PREFIX}r1", "1", holder="r1", annotations=told)
+        lease = Lease("default", f"{contract.MEMBER_LEASE_PREFIX}r1", "1", holder="r1", annotations=annotations)
         assert rules.replica_of(lease) == Replica("r1", "10.0.0.5:9090", True, frozenset({"http", "mqtt"}))
 
-    def test_a_record_that_tells_nothing(self) -> None:
+    def test_a_lease_without_annotations_gives_the_name_only(self) -> None:
         assert rules.replica_of(Lease("default", f"{contract.MEMBER_LEASE_PREFIX}r1", "1")) == Replica("r1")
 
 
@@ -77,7 +77,9 @@ HTTP, MQTT = frozenset({"http"}), frozenset({"mqtt"})
         ([Replica("a", draining=True, tunnels=HTTP), Replica("b")], "http", ("b",)),
     ],
 )
-def test_takers(known: list[Replica], tunnel: str, expected: tuple[str, ...]) -> None:
+def test_takers_reach_the_tunnel_and_drain_only_if_all_do(
+    known: list[Replica], tunnel: str, expected: tuple[str, ...]
+) -> None:
     assert rules.takers(known, tunnel) == expected
 
 
@@ -106,7 +108,7 @@ def test_levels_are_those_of_the_original(owned: int, everything: int, expected:
 
 
 class TestAssigned:
-    def test_nobody_is_there(self) -> None:
+    def test_without_takers_nothing_is_assigned(self) -> None:
         assert rules.assigned(["b1"], {"r0": 3}, ()) == {}
 
     @given(st.sets(st.text(min_size=1), max_size=60), loads, some)
@@ -136,13 +138,13 @@ class TestGifts:
             ({"r0": 0, "r1": 0}, {"r0", "r1"}, {}),
         ],
     )
-    def test_some(self, loads: dict[str, int], among: set[str], expected: dict[str, int]) -> None:
+    def test_a_replica_gives_what_evens_out_the_loads(
+        self, loads: dict[str, int], among: set[str], expected: dict[str, int]
+    ) -> None:
         assert rules.gifts("r0", loads, among) == expected
 
     @given(loads, some)
-    def test_they_end_even_and_nothing_is_left_with_who_takes_none(
-        self, loads: dict[str, int], among: set[str]
-    ) -> None:
+    def test_they_even_out_the_loads_and_empty_who_takes_none(self, loads: dict[str, int], among: set[str]) -> None:
         loads |= {name: loads.get(name, 0) for name in among}
         now, _ = after(loads, among)
         assert sum(now.values()) == sum(loads.values())
@@ -151,7 +153,7 @@ class TestGifts:
         assert all(now[name] <= max(share + 1, rules.TOLERANCE * sum(loads.values()) / len(among)) for name in among)
 
     @given(loads, some)
-    def test_then_none_are_due(self, loads: dict[str, int], among: set[str]) -> None:
+    def test_after_them_none_are_due(self, loads: dict[str, int], among: set[str]) -> None:
         loads |= {name: loads.get(name, 0) for name in among}
         now, _ = after(loads, among)
         assert after(now, among)[1] == 0

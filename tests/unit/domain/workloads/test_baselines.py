@@ -1,4 +1,4 @@
-"""What a starting base is given, and that it is worked out once."""
+"""The baseline of a starting base, which is computed once for bases alike."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_cordoned_node_is_given_nothing_new() -> None:
     assert given_by(deployment("a", "t", "1"), to=replace(HERE, taints=(*TAINTS, ready_again))) == ["biz1:1"]
 
 
-def test_bases_between_which_no_rule_tells_apart_get_one_answer_without_another_look() -> None:
+def test_bases_that_no_rule_distinguishes_get_one_answer_without_another_look() -> None:
     rules = replace(RULES, node_selector=(Requirement(BASE_NAME, "In", ("shop",)),))
     offer = Offer([deployment("a", "t", "1", rules=rules), deployment("b", "t", "2")], env="dev", peers_follow=False)
     with mock.patch.object(baselines, "place", wraps=place) as judged:
@@ -110,7 +110,7 @@ def test_bases_between_which_no_rule_tells_apart_get_one_answer_without_another_
     assert offer.to(replace(HERE, taints=(*TAINTS, Taint("k", "", "NoExecute")))) is NOTHING
 
 
-def test_a_rule_about_one_node_does_not_make_all_rules_be_judged_for_each() -> None:
+def test_a_rule_about_one_node_does_not_evaluate_all_rules_for_each() -> None:
     term = NodeTerm(fields=(Requirement("metadata.name", "In", ("vnode.b1.dev",)),))
     alone = deployment("one", "t1", "1", rules=replace(RULES, required_affinity=(term,)))
     many = [deployment(f"d{n}", "t2", *("" for _ in range(n)), str(n)) for n in range(1, 20)]
@@ -128,7 +128,7 @@ def test_a_label_that_is_called_like_the_name_is_not_taken_for_it() -> None:
     assert offer.to(replace(HERE, labels={"metadata.name": "x"})).modules
 
 
-def test_what_is_kept_is_bounded() -> None:
+def test_the_kept_answers_are_bounded() -> None:
     rules = replace(RULES, node_selector=(Requirement("host", "In", ("h1",)),))
     offer = Offer([deployment("a", "t", "1", rules=rules)], env="dev", peers_follow=False)
     for n in range(3 * MOST_KEPT):
@@ -175,7 +175,7 @@ spots = st.builds(
 
 @settings(max_examples=400)
 @given(st.lists(deployments, min_size=1, max_size=3), st.lists(spots, min_size=2, max_size=8))
-def test_answers_that_are_kept_are_those_made_anew(found: list[ModuleDeployment], asking: list[Spot]) -> None:
+def test_kept_answers_equal_those_made_anew(found: list[ModuleDeployment], asking: list[Spot]) -> None:
     offer = Offer(found, env="dev", peers_follow=False)
     for spot in asking:
         newest: dict[str, Container] = {}

@@ -30,8 +30,8 @@ NODE = Node("vnode.b1.dev", "uid", "1", {BASE_CLUSTER_NAME: "a"}, taints=(VIRTUA
 
 def deployment(rules: SchedulingRules | NotUnderstood, **labels: str) -> ModuleDeployment:
     names = {"component": COMPONENT, "env": ENV, "strategy": STRATEGY, "control": REPLICAS_CONTROL}
-    told = {names[name]: value for name, value in labels.items()}
-    return ModuleDeployment("default", "d", "uid-d", "1", told, 1, rules=rules)
+    given = {names[name]: value for name, value in labels.items()}
+    return ModuleDeployment("default", "d", "uid-d", "1", given, 1, rules=rules)
 
 
 @pytest.mark.parametrize(
@@ -98,36 +98,36 @@ def test_without_the_label_a_peer_is_for_the_one_environment_in_which_it_may_run
 ) -> None:
     found = deployment(rules, strategy="peer")
     assert (peer_demand(found, "dev") is not None) is follows
-    said = ignored(found, "dev", peers_follow=True)
-    assert (said.reason if said else "") == ("PeerDeploymentIgnored" if why else "")
-    assert why in (said.message if said else "")
+    remark = ignored(found, "dev", peers_follow=True)
+    assert (remark.reason if remark else "") == ("PeerDeploymentIgnored" if why else "")
+    assert why in (remark.message if remark else "")
     assert ignored(found, "dev", peers_follow=False) is None
     # With the label there is nothing to find out.
     assert peer_demand(deployment(rules, strategy="peer", env="dev"), "dev") == Demand("", rules)
 
 
-def test_what_is_not_understood_is_neither_followed_nor_given() -> None:
+def test_rules_not_understood_are_neither_followed_nor_given() -> None:
     rules = NotUnderstood("tolerations[0].operator 'Gt'")
     both = deployment(rules, env="dev", strategy="peer")
     assert peer_demand(both, "dev") is None
     assert baseline_demand(both, "dev", peers_follow=True) is None
-    said = ignored(both, "dev", peers_follow=True)
-    assert said is not None
-    assert said.reason == "DeploymentNotUnderstood"
-    assert "operator 'Gt' is not understood: no baseline has its modules, and its replicas are left" in said.message
-    # It is said by whom it concerns.
+    remark = ignored(both, "dev", peers_follow=True)
+    assert remark is not None
+    assert remark.reason == "DeploymentNotUnderstood"
+    assert "operator 'Gt' is not understood: no baseline has its modules, and its replicas are left" in remark.message
+    # The message leaves out what does not concern the Deployment.
     plain = ignored(deployment(rules, env="dev"), "dev", peers_follow=True)
     assert plain is not None
     assert "replicas" not in plain.message
     assert ignored(both, "prod", peers_follow=True) is None
     alone = deployment(rules, strategy="peer")
-    told = ignored(alone, "dev", peers_follow=True)
-    assert told is not None
-    assert "baseline" not in told.message
+    remark = ignored(alone, "dev", peers_follow=True)
+    assert remark is not None
+    assert "baseline" not in remark.message
     assert ignored(alone, "dev", peers_follow=False) is None
 
 
-def test_who_is_scaled_to_0_is_given_only_if_its_replicas_follow() -> None:
+def test_a_deployment_at_0_is_given_only_if_its_replicas_follow() -> None:
     idle = replace(deployment(RULES, env="dev"), replicas=0)
     assert baseline_demand(idle, "dev", peers_follow=True) is None
     peer = replace(deployment(RULES, env="dev", strategy="peer"), replicas=0)
@@ -136,7 +136,7 @@ def test_who_is_scaled_to_0_is_given_only_if_its_replicas_follow() -> None:
     assert baseline_demand(replace(idle, replicas=None), "dev", peers_follow=False) is not None
 
 
-def test_what_more_than_the_node_decides_is_in_no_baseline_but_counted() -> None:
+def test_a_deployment_that_looks_beyond_the_node_is_in_no_baseline_but_counted() -> None:
     gated = replace(deployment(RULES, env="dev", strategy="peer"), beyond_node="schedulingGates")
     assert baseline_demand(gated, "dev", peers_follow=True) is None
     assert peer_demand(gated, "dev") is not None
@@ -168,5 +168,5 @@ def with_taint(key: str, effect: str, value: str = "") -> Node:
         ),
     ],
 )
-def test_place(demand: Demand, node: Node, expected: Place) -> None:
+def test_rules_and_taints_decide_the_place(demand: Demand, node: Node, expected: Place) -> None:
     assert place(demand, node) is expected

@@ -1,4 +1,4 @@
-"""How many bases a peer Deployment has, and how many replicas it therefore gets."""
+"""The number of bases of a peer Deployment, and the replicas that it therefore gets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOLERATIONS = (Toleration(VIRTUAL.key, "Equal", "True", "NoExecute"),)
 RULES = SchedulingRules(tolerations=TOLERATIONS)
 READY = NodeStatus(conditions=(Condition("Ready", "True"),))
 SILENT = NodeStatus(conditions=(Condition("Ready", "False"),))
-UNTOLD = NodeStatus(conditions=(Condition("Ready", "Unknown"),))
+UNKNOWN = NodeStatus(conditions=(Condition("Ready", "Unknown"),))
 NODE = Node("vnode.b1.dev", "uid", "1", {BASE_CLUSTER_NAME: "a"}, taints=(VIRTUAL,), status=READY)
 DEPLOYMENT = ModuleDeployment(
     "default", "d", "uid-d", "1", {STRATEGY: "peer"}, 1, rules=RULES, selector=(Requirement("app", "In", ("d",)),)
@@ -40,7 +40,7 @@ POD = Pod("default", "d-1", "uid-p", "1", NODE.name, (), labels={"app": "d"})
 def test_a_silent_base_is_present_but_not_ready() -> None:
     census = Census(DEMAND, [NODE])
     assert census.count() == Count(1, 1)
-    for status in (SILENT, UNTOLD, NodeStatus()):
+    for status in (SILENT, UNKNOWN, NodeStatus()):
         census.take(NODE.name, replace(NODE, status=status))
         assert census.count() == Count(0, 1)
     census.take(NODE.name, None)
@@ -71,7 +71,7 @@ NODES = st.builds(
     ),
     st.sampled_from(["n1", "n2", "n3", "n4"]),
     st.sampled_from(["a", "b"]),
-    st.sampled_from([READY, SILENT, UNTOLD]),
+    st.sampled_from([READY, SILENT, UNKNOWN]),
     st.booleans(),
     st.sampled_from([(), (VIRTUAL,), (Taint("k", "", "NoSchedule"),), (Taint("k", "", "NoExecute"),)]),
 )
@@ -129,5 +129,7 @@ def test_the_peak_is_the_greatest_of_the_window(steps: list[tuple[int, int]], la
         (-1, 0, 0, True, 0),
     ],
 )
-def test_replicas(current: int | None, ready: int, peak: int, may_lower: bool, expected: int) -> None:
+def test_replicas_rise_at_once_and_fall_when_they_may(
+    current: int | None, ready: int, peak: int, may_lower: bool, expected: int
+) -> None:
     assert replicas_for(current, ready=ready, peak=peak, may_lower=may_lower) == expected

@@ -1,4 +1,4 @@
-"""Would the scheduler place it there?"""
+"""Placement decides as the Kubernetes scheduler does."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ NAMES, VALUES = ["a", "b", "size"], ["", "x", "5", "-3", "007", "922337203685477
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_table_that_the_real_scheduler_agrees_with(case: Case) -> None:
+def test_placement_agrees_with_the_table_of_the_real_scheduler(case: Case) -> None:
     rules = scheduling.rules(case.pod_spec)
     assert isinstance(rules, SchedulingRules)
     assert {name for name, node in NODES.items() if admits(rules, reading.node(node))} == case.nodes
 
 
-def test_a_pod_that_names_its_node_passes_the_scheduler_by() -> None:
+def test_a_pod_that_names_its_node_bypasses_the_scheduler() -> None:
     rules = SchedulingRules(node_name="n", tolerations=(Toleration("soft", "Exists"),))
     there = Spot("n", {}, (Taint("k", "", "NoSchedule"),), unschedulable=True)
     assert admits(rules, there)
     assert not admits(rules, Spot("other", {}, ()))
-    # Who evicts Pods looks at all of them, and whoever runs them at their selector.
+    # Taints still evict such a Pod, and its kubelet still checks the selector.
     assert not admits(rules, Spot("n", {}, (Taint("k", "", "NoExecute"),)))
     assert not admits(SchedulingRules(node_name="n", node_selector=(Requirement("a", "Exists"),)), there)
 
@@ -128,7 +128,7 @@ def required(terms: st.SearchStrategy[list[Any]]) -> st.SearchStrategy[dict[str,
 selector = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(["", "x", "5"]), max_size=2)
 tolerations = st.lists(toleration, max_size=3)
 pod = st.one_of(
-    # One kind of rule alone, as in most of all together some other rule is not met.
+    # One kind of rule alone: of all kinds together, some rule mostly fails.
     requirement.map(lambda one: affinity(labelled(one))),
     st.fixed_dictionaries({"affinity": required(st.lists(term, max_size=2))}),
     st.fixed_dictionaries({"tolerations": tolerations}),
@@ -158,7 +158,7 @@ spot = st.builds(
 
 
 class Judge:
-    """Says by the Kubernetes documentation whether a Pod may come to a Node."""
+    """Decides by the Kubernetes documentation whether a Node admits a Pod."""
 
     def __init__(self, spec: dict[str, Any], node: Spot) -> None:
         self.spec, self.node = spec, node
@@ -179,9 +179,9 @@ class Judge:
         expressions, fields = term.get("matchExpressions", []), term.get("matchFields", [])
         if len(expressions) + len(fields) == 0:
             return False
-        for told in expressions:
-            numeric = told["operator"] in ("Gt", "Lt")
-            for value in told.get("values", []):
+        for each in expressions:
+            numeric = each["operator"] in ("Gt", "Lt")
+            for value in each.get("values", []):
                 # A label value begins with a letter or digit; with one that is none the term is void.
                 if value.startswith("-") or " " in value or (numeric and self.number(value) is None):
                     return False
@@ -244,11 +244,11 @@ def test_any_rules_are_judged_as_the_documentation_says(spec: dict[str, Any], no
         ("x.io/a=", {"x.io/a": ""}, True),
     ],
 )
-def test_selectors(text: str, labels: dict[str, str], expected: bool) -> None:
+def test_selectors_match_labels(text: str, labels: dict[str, str], expected: bool) -> None:
     assert matches(parse_selector(text), labels) is expected
 
 
 @pytest.mark.parametrize("text", ["a=b=c", ",", "a,", "a in", "a in (x", "=b", "a b", "a=1;b", "é=1"])
-def test_selectors_that_cannot_be_read(text: str) -> None:
+def test_selectors_that_cannot_be_read_are_refused(text: str) -> None:
     with pytest.raises(InvalidSelector):
         parse_selector(text)

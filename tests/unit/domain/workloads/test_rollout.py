@@ -1,4 +1,4 @@
-"""When a rollout is done, what is said until then, and when it cannot succeed."""
+"""A rollout: when it is done, what it reports until then, and when it cannot succeed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_old_pods_are_those_beyond_the_new() -> None:
     assert of_workload(replace(DONE, total=3), ()).old == 1
 
 
-def test_a_failing_module_of_a_new_pod_is_told_and_waited_for() -> None:
+def test_a_failing_module_of_a_new_pod_is_reported_and_waited_for() -> None:
     found = of_workload(DONE, [pod("a"), pod("b", "InstallFailed")])
     assert found.troubles == (Trouble("vnode.b1.dev", "default/b", "biz1:2", "InstallFailed", "why"),)
     assert not found.failure
@@ -64,13 +64,13 @@ def test_what_is_not_tried_again_fails_the_rollout(reason: str) -> None:
     assert of_workload(DONE, [pod("b", reason)]).failure == f"biz1:2 on vnode.b1.dev: {reason}: why"
 
 
-def test_final_reasons_are_those_of_replies_that_make_trying_again_useless() -> None:
+def test_final_reasons_are_those_of_permanent_failures() -> None:
     key = ModuleKey("biz1", "2")
-    hopeless = (
+    permanent = (
         Reply(ReplyCode.CMD_NOT_FOUND, ClientCode.UNSPECIFIED),
         Reply(ReplyCode.INTERNAL_ERROR, ClientCode.UNSPECIFIED, message="bizUrl should not be blank"),
     )
-    assert {replies.meaning(Verb.INSTALL, key, reply).reason for reply in hopeless} <= FINAL
+    assert {replies.meaning(Verb.INSTALL, key, reply).reason for reply in permanent} <= FINAL
     failed = replies.meaning(Verb.INSTALL, key, Reply(ReplyCode.INTERNAL_ERROR, ClientCode.UNSPECIFIED, message="x"))
     assert failed.reason not in FINAL
 
@@ -85,11 +85,11 @@ def test_final_reasons_are_those_of_replies_that_make_trying_again_useless() -> 
         pod("on-its-way", "Installing"),
     ],
 )
-def test_other_pods_keep_nothing(other: Pod) -> None:
+def test_other_pods_are_no_trouble(other: Pod) -> None:
     assert of_workload(DONE, [other]).troubles == ()
 
 
-def test_a_pod_without_a_node_and_one_on_a_silent_base_are_told() -> None:
+def test_a_pod_without_a_node_and_one_on_a_silent_base_are_reported() -> None:
     nowhere = Condition("PodScheduled", "False", "Unschedulable", "0/3 nodes are available")
     silent = Condition("Ready", "False", "BaseUnreachable", "no sign of life for 25 s")
     unscheduled = replace(pod("a", "Pending", node=""), status=PodStatus(conditions=(nowhere,)))
@@ -101,7 +101,7 @@ def test_a_pod_without_a_node_and_one_on_a_silent_base_are_told() -> None:
     ]
 
 
-def test_a_module_whose_probe_fails_is_told_with_what_the_pod_says_of_it() -> None:
+def test_a_module_whose_probe_fails_is_reported_with_the_pods_message() -> None:
     message = "modules not ready: biz1 (HTTP probe failed with statuscode: 503)"
     unready = Condition("ContainersReady", "False", "ContainersNotReady", message)
     probed = pod("a")
@@ -111,7 +111,7 @@ def test_a_module_whose_probe_fails_is_told_with_what_the_pod_says_of_it() -> No
     assert [(t.reason, t.message) for t in of_workload(DONE, [probed]).troubles] == [("NotReady", message)]
 
 
-def test_a_word_of_the_controller_fails_the_rollout() -> None:
+def test_a_failure_of_the_controller_fails_the_rollout() -> None:
     assert of_workload(replace(DONE, failure="too late"), [pod("b", "InvalidModule")]).failure == "too late"
 
 
@@ -135,7 +135,7 @@ def test_a_module_is_rolled_out_when_every_base_has_all_of_it(
     assert found.done is done
 
 
-def test_a_silent_base_and_a_failing_module_are_told() -> None:
+def test_a_silent_base_and_a_failing_module_are_reported() -> None:
     assert of_module([Place("n1", (FAILING,)), Place("n2", (READY,), "silent for 30 s")]).troubles == (
         Trouble("n1", "default/b", "biz1:2", "InstallFailed", "why"),
         Trouble("n2", "", "", "BaseUnreachable", "silent for 30 s"),

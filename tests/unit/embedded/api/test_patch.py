@@ -1,3 +1,5 @@
+"""Patches of the embedded API server work as those of Kubernetes."""
+
 from __future__ import annotations
 
 import copy
@@ -30,7 +32,7 @@ objects = st.dictionaries(keys, values, max_size=4)
         ({"a": "text"}, {"a": {"b": 1}}, {"a": {"b": 1}}),
     ],
 )
-def test_merge_patch_as_in_rfc_7386(target: Any, patch: Any, expected: Any) -> None:
+def test_merge_patches_follow_rfc_7386(target: Any, patch: Any, expected: Any) -> None:
     assert merge(target, patch) == expected
 
 
@@ -86,7 +88,7 @@ def test_an_item_is_deleted_and_a_list_put_in_order_on_demand() -> None:
         {"$deleteFromPrimitiveList/finalizers": ["a"]},
     ],
 )
-def test_directives_that_nobody_sends_here_are_rejected(patch: Any) -> None:
+def test_directives_that_no_client_here_sends_are_rejected(patch: Any) -> None:
     with pytest.raises(Rejected):
         strategic({"addresses": [{"type": "a"}], "a": {"b": 1}, "finalizers": ["a"]}, patch)
 
@@ -106,7 +108,7 @@ def test_a_strategic_patch_is_idempotent_or_rejected(target: Any, patch: Any) ->
     assert strategic(once, patch) == once
 
 
-def test_what_a_manifest_had_is_removed_and_what_others_set_stays() -> None:
+def test_fields_that_a_manifest_dropped_are_removed_and_those_of_others_stay() -> None:
     original = {"spec": {"replicas": 2, "selector": {"a": "1", "b": "2"}, "args": ["x", "y"]}, "x": 1, "gone": None}
     modified = {"spec": {"selector": {"a": "3"}, "args": ["z"], "paused": None}}
     current = {
@@ -127,5 +129,5 @@ def test_applying_the_same_twice_changes_nothing(current: Any, modified: Any) ->
 
 
 @given(objects, objects, objects)
-def test_what_a_manifest_says_is_there_whatever_was_before(current: Any, modified: Any, former: Any) -> None:
+def test_an_applied_manifest_holds_whatever_was_before(current: Any, modified: Any, former: Any) -> None:
     assert merge(current, modified, former=former) == merge(merge(current, modified, former=former), modified)

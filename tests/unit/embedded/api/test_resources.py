@@ -1,3 +1,5 @@
+"""Selectors choose objects, and kinds are found by version and name."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -23,7 +25,7 @@ from controlplane.embedded.api.resources import image, resource_of, selection
         ("example.com/a-b=c,!d", {"example.com/a-b": "c"}, True),
     ],
 )
-def test_label_selectors(text: str, labels: dict[str, str], expected: bool) -> None:
+def test_label_selectors_choose_objects(text: str, labels: dict[str, str], expected: bool) -> None:
     obj = {"metadata": {"name": "a", "namespace": "default", "labels": labels}}
     assert selection(PODS, "", text, "")(image(obj)) is expected
 
@@ -34,7 +36,7 @@ def test_malformed_label_selectors_are_rejected(text: str) -> None:
         selection(PODS, "", text, "")
 
 
-def test_field_selectors_and_namespaces() -> None:
+def test_field_selectors_and_namespaces_choose_objects() -> None:
     bound = image({"metadata": {"name": "a", "namespace": "x"}, "spec": {"nodeName": "n1"}})
     free = image({"metadata": {"name": "b", "namespace": "x"}, "spec": {}})
     node = image({"metadata": {"name": "n1"}})

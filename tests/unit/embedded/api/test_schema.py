@@ -1,3 +1,5 @@
+"""The embedded API server refuses wrong objects, and names path and value."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -53,7 +55,7 @@ def test_the_manifests_of_modules_are_valid() -> None:
         ),
     ],
 )
-def test_what_is_wrong_in_a_pod_is_named_with_its_path(edit: Edit, expected: str) -> None:
+def test_an_error_in_a_pod_is_named_with_its_path(edit: Edit, expected: str) -> None:
     manifest = pod("a")
     edit(manifest)
     with pytest.raises(Rejected) as raised:
@@ -81,7 +83,7 @@ def test_what_is_wrong_in_a_pod_is_named_with_its_path(edit: Edit, expected: str
         ),
     ],
 )
-def test_what_is_wrong_in_a_deployment_is_named_with_its_path(edit: Edit, expected: str) -> None:
+def test_an_error_in_a_deployment_is_named_with_its_path(edit: Edit, expected: str) -> None:
     manifest = deployment("d", 1)
     edit(manifest)
     with pytest.raises(Rejected) as raised:
@@ -118,7 +120,7 @@ def test_misspelt_fields_of_a_manifest_are_refused(edit: Edit, expected: str) ->
     assert expected in str(raised.value)
 
 
-def test_what_the_cluster_does_not_act_on_may_hold_anything() -> None:
+def test_fields_without_effect_may_hold_anything() -> None:
     manifest = pod("a")
     manifest["spec"]["volumes"] = [{"name": "v", "exotic": {"deep": 1}}]
     manifest["metadata"]["annotations"] = {"any/key": "x"}

@@ -1,3 +1,5 @@
+"""The embedded API server creates, patches, deletes, lists and watches as Kubernetes does."""
+
 from __future__ import annotations
 
 import asyncio
@@ -50,7 +52,7 @@ async def test_create_gives_identity_version_and_defaults(store: EmbeddedApiServ
         await store.create(PODS, manifest, "default")
 
 
-async def test_what_is_returned_is_the_callers_own(store: EmbeddedApiServer) -> None:
+async def test_a_returned_object_is_the_callers_own(store: EmbeddedApiServer) -> None:
     created = await store.create(PODS, pod("a", app="x"), "default")
     created["metadata"]["labels"]["app"] = "changed by the caller"
     assert (await store.get(PODS, "a", "default"))["metadata"]["labels"]["app"] == "x"
@@ -79,7 +81,7 @@ async def test_generated_names_are_free_names(store: EmbeddedApiServer, monkeypa
         {"spec": {"containers": [{"name": "a", "image": "\ud800"}]}},
     ],
 )
-async def test_what_contradicts_or_is_no_json_is_rejected(store: EmbeddedApiServer, edit: Json) -> None:
+async def test_contradictions_and_values_outside_json_are_rejected(store: EmbeddedApiServer, edit: Json) -> None:
     with pytest.raises(Rejected):
         await store.create(PODS, {**pod("a"), **edit}, "default")
     assert (await store.list(PODS)).items == ()
@@ -97,7 +99,7 @@ async def test_a_node_keeps_the_status_that_it_is_created_with_and_a_deployment_
     assert created["status"] == {}
 
 
-async def test_spec_and_status_have_doors_of_their_own(store: EmbeddedApiServer) -> None:
+async def test_spec_and_status_are_written_separately(store: EmbeddedApiServer) -> None:
     await store.create(PODS, pod("a"), "default")
     both = {"status": {"phase": "Running"}, "metadata": {"labels": {"x": "y"}}}
     through_status = await store.patch(PODS, "a", both, namespace="default", subresource="status")
@@ -128,7 +130,7 @@ async def test_a_patch_that_changes_nothing_is_not_written(store: EmbeddedApiSer
 
 
 @pytest.mark.parametrize("field", ["uid", "resourceVersion"])
-async def test_preconditions(store: EmbeddedApiServer, field: str) -> None:
+async def test_a_precondition_that_fails_is_a_conflict(store: EmbeddedApiServer, field: str) -> None:
     created = await store.create(PODS, pod("a"), "default")
     good = {"metadata": {field: created["metadata"][field], "labels": {"x": "y"}}}
     with pytest.raises(Conflict):
@@ -190,7 +192,7 @@ async def test_finalizers_hold_an_object_until_they_are_gone(store: EmbeddedApiS
         await store.get(NODES, "n")
 
 
-async def test_lists_filter_by_namespace_labels_and_fields(store: EmbeddedApiServer) -> None:
+async def test_lists_are_filtered_by_namespace_labels_and_fields(store: EmbeddedApiServer) -> None:
     await store.create(PODS, pod("a", app="x"), "default")
     await store.create(PODS, bound("b"), "default")
     other = pod("c", app="x")
@@ -225,7 +227,7 @@ async def test_a_watch_resumes_after_a_list_and_gives_each_change_once(store: Em
 async def test_an_object_that_leaves_the_selector_is_shown_as_deleted(store: EmbeddedApiServer) -> None:
     await store.create(NODES, vnode("a", colour="red"))
     await store.create(NODES, vnode("b", colour="blue"))
-    watch = store.watch(NODES, resource_version="0", label_selector="colour=red")
+    watch = store.watch(NODES, resource_version="1", label_selector="colour=red")
     assert await take(watch, 1) == [("ADDED", "a")]
     version = (await store.list(NODES)).resource_version
     for name, colour in (("a", "blue"), ("a", "green"), ("b", "red")):
@@ -265,7 +267,7 @@ async def test_a_quiet_watch_gets_bookmarks_with_the_newest_version() -> None:
 
 async def test_closing_ends_watches_and_refuses_requests() -> None:
     store = await EmbeddedApiServer.open(":memory:")
-    waiting = asyncio.ensure_future(take(store.watch(NODES, resource_version="0"), 1))
+    waiting = asyncio.ensure_future(take(store.watch(NODES, resource_version="1"), 1))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     await store.close()

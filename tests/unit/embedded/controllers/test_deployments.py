@@ -1,3 +1,5 @@
+"""The steps of a rollout keep the bounds of its strategy."""
+
 from __future__ import annotations
 
 import pytest
@@ -19,12 +21,12 @@ def test_percentages_round_for_more_availability(
     assert bounds({"rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}, replicas) == expected
 
 
-def test_the_hash_tells_templates_apart_and_ignores_the_order_of_keys() -> None:
+def test_the_hash_distinguishes_templates_and_ignores_the_order_of_keys() -> None:
     assert template_hash({"a": 1, "b": 2}) == template_hash({"b": 2, "a": 1}) != template_hash({"a": 1, "b": 3})
 
 
 def pods(name: str, count: int, available: int) -> Counts:
-    """So many active Pods, of which the first so many are available."""
+    """Return count active Pods; the first of them are available."""
     made = []
     for number in range(count):
         metadata = {"namespace": "d", "name": f"{name}{number}", "uid": f"{name}{number}", "creationTimestamp": ""}
@@ -46,7 +48,7 @@ def test_a_new_module_is_installed_before_the_old_one_goes() -> None:
     assert step(1, 1, 0, pods("new", 1, 1), old) == (0, ["old0"])
 
 
-def test_what_is_not_available_goes_first() -> None:
+def test_pods_that_are_not_available_go_first() -> None:
     old = pods("old", 4, 2)
     assert step(4, 0, 1, pods("new", 0, 0), old) in ((0, ["old2"]), (0, ["old3"]))
     # Two of four may be missing, and two are.

@@ -1,3 +1,5 @@
+"""The embedded scheduler places Pods as kube-scheduler does."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -62,7 +64,7 @@ def test_every_refusal_is_counted() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_table_that_the_real_scheduler_agrees_with(case: Case) -> None:
+def test_placement_agrees_with_the_table_of_the_real_scheduler(case: Case) -> None:
     ready = {"conditions": [{"type": "Ready", "status": "True"}]}
     alone = {name: Places({**node, "status": ready}) for name, node in NODES.items()}
     assert {name for name, nodes in alone.items() if nodes.place(a_pod("a", case.pod_spec))[0]} == case.nodes
@@ -75,13 +77,13 @@ def test_a_rule_that_is_not_understood_places_nowhere() -> None:
     assert "tolerations[2].operator 'Gt' is not understood" in why_not
 
 
-def test_pods_that_are_gated_or_somebody_elses_wait() -> None:
+def test_pods_that_are_gated_or_of_another_scheduler_wait() -> None:
     assert not a_pod("a").waits
     assert a_pod("a", {**pod_spec(), "schedulingGates": [{"name": "quota"}]}).waits
     assert a_pod("a", {**pod_spec(), "schedulerName": "mine"}).waits
 
 
-def test_node_selector_and_tolerations() -> None:
+def test_node_selector_and_tolerations_choose_the_node() -> None:
     nodes = Places(vnode("n1"), vnode("n2", tier="a"))
     assert nodes.place(a_pod("a", {**pod_spec(), "nodeSelector": {"tier": "a"}}))[0] == "n2"
     assert nodes.place(a_pod("a", {**pod_spec(), "tolerations": [{"operator": "Exists"}]}))[0] == "n1"
@@ -106,7 +108,7 @@ def test_pods_of_one_deployment_keep_apart() -> None:
     assert nodes.put(a_pod("d2", spec, app="d")) == "n2"
 
 
-def test_anti_affinity_binds_those_who_come_later_too() -> None:
+def test_anti_affinity_applies_to_later_pods_too() -> None:
     nodes = Places(vnode("n1"))
     nodes.put(a_pod("loner", pod_spec(apart_by_app="d")))
     assert "existing pods anti-affinity" in nodes.put(a_pod("d0", app="d"))
@@ -114,7 +116,7 @@ def test_anti_affinity_binds_those_who_come_later_too() -> None:
     assert nodes.put(a_pod("d0", app="d")) == "n1"
 
 
-def test_pods_that_want_company_start_anywhere_and_then_stay_together() -> None:
+def test_pods_with_affinity_start_anywhere_and_then_stay_together() -> None:
     spec = pod_spec()
     term = {"labelSelector": {"matchLabels": {"app": "d"}}, "topologyKey": "zone"}
     spec["affinity"]["podAffinity"] = {REQUIRED: [term]}
@@ -124,7 +126,7 @@ def test_pods_that_want_company_start_anywhere_and_then_stay_together() -> None:
 
 
 @pytest.mark.parametrize("selector", [None, "text", {"matchExpressions": ["text"]}, {"matchLabels": {"app": 1}}])
-def test_a_term_whose_selector_cannot_be_read_concerns_nobody(selector: object) -> None:
+def test_a_term_whose_selector_cannot_be_read_applies_to_no_pod(selector: object) -> None:
     spec = pod_spec()
     term = {"labelSelector": selector, "topologyKey": "kubernetes.io/hostname"}
     spec["affinity"]["podAntiAffinity"] = {REQUIRED: [term]}
@@ -146,7 +148,7 @@ crowds = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.booleans())
 
 
 @given(st.integers(0, 4), crowds, crowds)
-def test_placing_one_after_the_other_equals_looking_afresh_each_time(
+def test_one_choice_for_many_pods_equals_a_new_choice_for_each(
     count: int, there: list[tuple[int, int, bool]], coming: list[tuple[int, int, bool]]
 ) -> None:
     def made(name: str, kind: tuple[int, int, bool]) -> PodView:
@@ -155,7 +157,7 @@ def test_placing_one_after_the_other_equals_looking_afresh_each_time(
 
     nodes = Places(*(vnode(f"n{number}", pods=4) for number in range(count)))
     for number, kind in enumerate(there):
-        # Some are on Nodes that are not there.
+        # Some are on Nodes that do not exist.
         nodes.pods[f"p{number}"] = replace(made(f"p{number}", kind), node=f"n{number % 5}")
     choice = nodes.choice()
     for number, kind in enumerate(coming):

@@ -25,7 +25,7 @@ class Scene:
         self.called: list[tuple[str, int, str]] = []
         policy = AddressPolicy(DEFAULT_NETWORKS)
         self.tunnel = HttpTunnel(self, policy, self.report, polls=8, health_timeout=5, query_timeout=10)
-        self.requests = Requests(self, self, self.tunnel.prober, policy, "dev")
+        self.requests = Requests(self.report, self, self.tunnel.prober, policy, "dev")
 
     async def call(self, address: pb.Address, command: str, body: bytes, *, timeout: float) -> bytes:
         self.called.append((address.ip, address.port, command))

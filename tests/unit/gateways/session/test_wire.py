@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet import payloads
-from gateways.arklet.fields import Malformed as NotUnderstood
+from gateways.arklet.fields import Malformed
 from gateways.http.arklet_client import Lost, parse
 from gateways.session.orders import of_order, refused
 from gateways.session.outbox import Outbox
-from gateways.session.validation import MAX_TIMEOUT, Malformed, check, seconds
+from gateways.session.validation import MAX_TIMEOUT, InvalidMessage, check, seconds
 from service.limits import LogLimit, RateLimit
 from tests.unit.gateways import said
 
@@ -119,12 +119,12 @@ class TestUp:
         record = {"changeTime": time}
         entry = {"name": "a", "version": "1", "state": "broken", "latestStateRecord": record}
         payloads.simple_modules([entry]).SerializeToString()
-        with suppress(NotUnderstood):
+        with suppress(Malformed):
             assert -1 <= payloads.port({"port": size}) <= 65535
 
 
 class TestDown:
-    """What a replica sends is acted on as it is, or Malformed."""
+    """What a replica sends is acted on as it is, or InvalidMessage."""
 
     def test_what_is_in_order_passes(self) -> None:
         for message in (
@@ -157,7 +157,7 @@ class TestDown:
         ],
     )
     def test_what_cannot_be_acted_on_is_malformed(self, message: pb.ConnectResponse, reason: str) -> None:
-        with pytest.raises(Malformed, match=reason):
+        with pytest.raises(InvalidMessage, match=reason):
             check(message)
 
     @pytest.mark.parametrize("interval", ["modules_interval", "health_interval", "silent_health_interval"])
@@ -165,7 +165,7 @@ class TestDown:
     def test_each_interval_is_checked(self, interval: str, wrong: Duration) -> None:
         watch = said.watch()
         getattr(watch, interval).CopyFrom(wrong)
-        with pytest.raises(Malformed, match=interval):
+        with pytest.raises(InvalidMessage, match=interval):
             check(pb.ConnectResponse(watch=watch))
 
     def test_durations(self) -> None:
@@ -174,6 +174,6 @@ class TestDown:
     @given(st.binary(max_size=64))
     def test_bytes_of_a_replica_are_a_message_or_malformed(self, data: bytes) -> None:
         message = pb.ConnectResponse()
-        with suppress(DecodeError, Malformed):
+        with suppress(DecodeError, InvalidMessage):
             message.ParseFromString(data)
             check(message)

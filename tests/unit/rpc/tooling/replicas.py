@@ -1,4 +1,4 @@
-"""Other replicas without sockets: their streams are written by the test."""
+"""Other replicas without sockets: the test writes their streams."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def vnode(name: str, *modules: pb.Module, **fields: Any) -> rpb.FollowResponse:
 
 
 class FakeMembers:
-    """Who lives, as the test says."""
+    """The living replicas, as the test sets them."""
 
     def __init__(self, *names: str, me: str = "replica-0") -> None:
         self.me = me
@@ -53,7 +53,7 @@ class FakeMembers:
         self._handlers.append(handler)
 
     def become(self, *names: str) -> None:
-        """Let these others live, at addresses that are their names; one that ends in ? has no address."""
+        """Make these the other living replicas; a name is its address, and one that ends in ? has none."""
         others = [Replica(name.rstrip("?"), "" if name.endswith("?") else name) for name in names]
         self.known = (Replica(self.me, self.me), *others)
         for handler in self._handlers:
@@ -61,7 +61,7 @@ class FakeMembers:
 
 
 class Stream:
-    """One stream: what the test sends comes out; an exception breaks it, None ends it in order."""
+    """A stream of what the test sends; an exception breaks it, None ends it in order."""
 
     def __init__(self, address: str, requests: AsyncIterator[rpb.FollowRequest]) -> None:
         self.address = address
@@ -90,7 +90,7 @@ class Stream:
             self._queue.put_nowait(message)
 
     def sync(self, **more: Any) -> None:
-        """Answer what was asked."""
+        """Answer the question."""
         self.send(rpb.FollowResponse(synced=rpb.Synced(number=self.asked, **more)))
 
 
@@ -115,7 +115,7 @@ class Network:
 
 
 class Tooling:
-    """What answers tools at one replica."""
+    """The parts that answer tools at one replica."""
 
     def __init__(self, stage: Stage, network: Network) -> None:
         self.stage = stage

@@ -1,4 +1,4 @@
-"""Answers to mutations: done once for each request id, refused for another request, ended with the replica."""
+"""A mutation is done once for each request id, refused for another request, and ended with the replica."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.ports import Transient
-from controlplane.app.tooling.refusals import Refusal
+from controlplane.app.tooling.refusals import RequestError
 from controlplane.rpc.refusals import Busy, Ending
 from controlplane.rpc.tooling.answers import KEPT, MOST_UNDER_WAY, Answers
 
@@ -23,7 +23,7 @@ def request(request_id: str = "r", name: str = "biz") -> pb.InstallModuleRequest
 
 
 class Doing:
-    """Work that takes a second, and how often it was begun and done."""
+    """Work that takes a second, and counts how often it was begun and done."""
 
     def __init__(self, result: str = "created", error: Exception | None = None, takes: float = 1.0) -> None:
         self.result = result
@@ -54,7 +54,7 @@ async def test_the_same_id_with_another_request_is_refused_with_the_field() -> N
     under_way = asyncio.create_task(answers.once("install", request(), doing))
     await asyncio.sleep(0.1)
     for _ in range(2):  # while the first is under way, and after it
-        with pytest.raises(Refusal, match="was used for another request") as refused:
+        with pytest.raises(RequestError, match="was used for another request") as refused:
             await answers.once("install", request(name="other"), doing)
         assert refused.value.field == "request_id"
         await under_way
@@ -63,7 +63,7 @@ async def test_the_same_id_with_another_request_is_refused_with_the_field() -> N
     assert doing.begun == 2
 
 
-async def test_what_failed_or_is_not_final_is_done_again() -> None:
+async def test_a_failed_or_not_final_request_is_done_again() -> None:
     answers, doing = Answers(), Doing(error=Transient("away"))
     with pytest.raises(Transient):
         await answers.once("install", request(), doing)
@@ -79,7 +79,7 @@ async def test_what_failed_or_is_not_final_is_done_again() -> None:
 
 @pytest.mark.parametrize("request_id", ["", "x" * 129])
 async def test_a_request_needs_an_id(request_id: str) -> None:
-    with pytest.raises(Refusal):
+    with pytest.raises(RequestError):
         await Answers().once("install", request(request_id), Doing())
 
 
@@ -94,7 +94,7 @@ async def test_a_caller_that_goes_away_does_not_stop_what_it_began() -> None:
     assert doing.done == 1
 
 
-async def test_at_the_end_what_is_under_way_is_finished_or_cut_short_with_a_word_to_its_caller() -> None:
+async def test_at_the_end_work_is_finished_or_cut_short_with_an_error_for_its_caller() -> None:
     answers, short, long = Answers(), Doing(takes=1.0), Doing(takes=60.0)
     callers = [
         asyncio.create_task(answers.once("install", request(str(number)), doing))

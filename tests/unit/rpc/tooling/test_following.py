@@ -1,4 +1,4 @@
-"""What a replica sends another one: all that it owns, then each change, and never what it merely lets go of."""
+"""A replica sends another one all that it owns, then each change, and not what it lets go of at its end."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Following:
         self._requests.put_nowait(None if sync is None else rpb.FollowRequest(sync=sync))
 
     async def news(self, after: float = 1.0) -> list[str]:
-        """Return what came since the last time, in short."""
+        """Return what came since the last call, in short."""
         await asyncio.sleep(after)
         got, self.got = self.got, []
         return [_short(message) for message in got]
@@ -86,7 +86,7 @@ async def following() -> AsyncIterator[tuple[Tooling, Following]]:
             await asyncio.wait([other.task])
 
 
-async def test_all_that_is_owned_then_the_answer_then_changes() -> None:
+async def test_owned_vnodes_come_first_then_the_answer_then_changes() -> None:
     async with following() as (served, other):
         other.ask(3)
         assert await other.news() == ["b1", "VNodeCreated", "synced 3"]
@@ -101,7 +101,7 @@ async def test_all_that_is_owned_then_the_answer_then_changes() -> None:
         ]
 
 
-async def test_a_question_is_answered_with_what_is_so_when_it_comes() -> None:
+async def test_a_question_is_answered_with_the_state_at_its_arrival() -> None:
     async with following() as (served, other):
         other.ask(1)
         await other.news()
@@ -113,7 +113,7 @@ async def test_a_question_is_answered_with_what_is_so_when_it_comes() -> None:
         assert any(one.startswith("b1 biz1") for one in got), "without the time in which changes are gathered"
 
 
-async def test_what_it_owns_no_more_is_gone() -> None:
+async def test_a_vnode_that_it_no_longer_owns_is_gone() -> None:
     async with following() as (served, other):
         other.ask(1)
         await other.news()
@@ -135,7 +135,7 @@ async def test_it_ends_with_the_replica_before_what_it_lets_go_of_is_seen() -> N
         assert other.context.code is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_it_ends_when_the_other_one_asks_no_more() -> None:
+async def test_it_ends_when_the_other_one_ends_its_questions() -> None:
     async with following() as (served, other):
         other.ask(1)
         await other.news()

@@ -1,4 +1,4 @@
-"""The entries that tools read: whose word counts, and what is made again."""
+"""The entries that tools read: whose entry counts, and which are made again."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_only_what_changed_is_made_again(monkeypatch: pytest.MonkeyPatch) 
         assert [name for name in now if now[name] is not before[name]] == ["vnode.b3.dev"]
 
 
-async def test_of_two_who_speak_of_a_vnode_its_holder_counts() -> None:
+async def test_of_two_entries_for_a_vnode_its_holders_counts() -> None:
     async with Stage(Api()).running() as stage, tooling(stage) as running:
         stage.bases.add("b1")
         await asyncio.sleep(5.0)
@@ -65,7 +65,7 @@ async def test_of_two_who_speak_of_a_vnode_its_holder_counts() -> None:
         assert [module.name for module in running.index.entries()[OURS].modules] == ["theirs"]
 
 
-async def test_the_owner_counts_and_the_cluster_where_nobody_speaks() -> None:
+async def test_the_owners_entry_counts_else_that_of_the_cluster() -> None:
     api = Api()
     async with Stage(api).running() as stage:
         stage.bases.modules[stage.bases.add("b1")][ModuleKey("bare", "1")] = ModuleState.ACTIVATED
@@ -83,7 +83,7 @@ async def test_the_owner_counts_and_the_cluster_where_nobody_speaks() -> None:
         assert running.index.entries()[OURS] == found
 
 
-async def test_what_a_replica_sent_that_is_gone_counts_for_a_while_where_the_node_stands() -> None:
+async def test_entries_of_a_replica_that_is_gone_count_for_a_while() -> None:
     async with Stage(Api()).running() as stage, tooling(stage) as running, asyncio.TaskGroup() as group:
         stage.bases.add("b1")
         await asyncio.sleep(5.0)
@@ -100,7 +100,7 @@ async def test_what_a_replica_sent_that_is_gone_counts_for_a_while_where_the_nod
         assert not group._tasks
 
 
-async def test_after_a_change_of_hands_modules_without_a_pod_are_not_known_rather_than_absent() -> None:
+async def test_after_a_change_of_owner_modules_without_a_pod_are_unknown_rather_than_absent() -> None:
     async with Stage(Api()).running() as stage, tooling(stage) as running:
         base = stage.bases.add("b1")
         stage.put_pod("p")
@@ -114,7 +114,7 @@ async def test_after_a_change_of_hands_modules_without_a_pod_are_not_known_rathe
         assert [module.name for module in running.index._entries[OURS].modules] == ["bare", "biz1"]
 
 
-async def test_what_nobody_asks_for_is_not_kept() -> None:
+async def test_entries_that_no_tool_asks_for_are_not_kept() -> None:
     async with Stage(Api()).running() as stage, tooling(stage) as running:
         stage.bases.add("b1")
         await asyncio.sleep(5.0)

@@ -1,4 +1,4 @@
-"""Reads over a control plane in memory: what is ours, what another replica sends, and what the cluster shows."""
+"""Reads over a control plane in memory: our bases, those of another replica, and what the cluster shows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.replica.v1 import replica_pb2 as rpb
 
-from controlplane.app.tooling.refusals import Missing, Refusal
+from controlplane.app.tooling.refusals import Missing, RequestError
 from controlplane.cluster.api import LEASES
 from controlplane.domain.facts import ModuleState
 from controlplane.domain.identity import ModuleKey
@@ -34,7 +34,7 @@ THEIRS, OURS = "vnode.b1.dev", "vnode.b2.dev"
 
 @asynccontextmanager
 async def stage(*others: str) -> AsyncIterator[Tooling]:
-    """b1 belongs to the replica "other", b2 to this one; both have a module that nobody asked for."""
+    """b1 belongs to the replica "other", b2 to this one; both have a module without a Pod."""
     async with Stage(Api()).running() as running:
         for base in ("b1", "b2"):
             running.bases.modules[running.bases.add(base)][ModuleKey("foreign", "1")] = ModuleState.ACTIVATED
@@ -51,7 +51,7 @@ async def stage(*others: str) -> AsyncIterator[Tooling]:
 
 
 async def answered(served: Tooling, read: Awaitable[T], *messages: rpb.FollowResponse, **more: Any) -> T:
-    """Have the other replica send this, and answer."""
+    """Let the other replica send this, and answer."""
     task = asyncio.ensure_future(read)
     await asyncio.sleep(0.01)
     stream = served.network.last("other")
@@ -156,7 +156,7 @@ async def test_history_and_gateways_are_those_of_all() -> None:
         ]
 
 
-async def test_a_rollout_of_a_module_counts_pods_and_where_there_are_none_what_owners_know() -> None:
+async def test_a_rollout_of_a_module_counts_pods_else_the_modules_of_the_owners() -> None:
     async with stage("other") as served:
         targets = served.vnodes.select(all_bases=True)
         asked, silent = await served.rollouts.module("biz1", "", None, WITHIN)
@@ -174,9 +174,7 @@ async def test_a_rollout_of_a_module_counts_pods_and_where_there_are_none_what_o
 
 
 @given(names=st.sets(st.text("abc\n", min_size=1, max_size=4)), size=st.integers(1, 5), lost=st.integers(0, 20))
-def test_pages_are_those_of_the_whole_whatever_comes_and_goes_between_them(
-    names: set[str], size: int, lost: int
-) -> None:
+def test_pages_make_the_whole_whatever_comes_and_goes_between_them(names: set[str], size: int, lost: int) -> None:
     items, token, found = sorted(names), "", []
     while True:
         part, token = page(items, str, size, token)
@@ -184,7 +182,7 @@ def test_pages_are_those_of_the_whole_whatever_comes_and_goes_between_them(
         found += part
         if not token:
             break
-        # What was sent already may go, and what comes before it is not missed.
+        # An item that was sent may go, and one that comes before it is not expected.
         items = sorted({*items[lost % len(items) :], *(name for name in items if name >= token), "\n"})
     assert found == sorted({*found})
     assert set(found) >= names
@@ -195,12 +193,12 @@ def test_a_page_has_bounds() -> None:
     items = [f"{number:05d}" for number in range(2 * MOST_IN_PAGE)]
     assert len(page(items, str, 0, "")[0]) == PAGE
     assert len(page(items, str, MOST_IN_PAGE, "")[0]) == MOST_IN_PAGE
-    with pytest.raises(Refusal):
+    with pytest.raises(RequestError):
         page(items, str, MOST_IN_PAGE + 1, "")
 
 
 @pytest.mark.parametrize(("remaining", "within"), [(None, SYNC_WITHIN), (10.0, SYNC_WITHIN), (1.0, 0.5), (-1.0, 0.0)])
-def test_the_others_have_at_most_half_of_a_calls_time(remaining: float | None, within: float) -> None:
+def test_other_replicas_get_at_most_half_of_a_calls_time(remaining: float | None, within: float) -> None:
     class Context:
         def time_remaining(self) -> float | None:
             return remaining

@@ -1,4 +1,4 @@
-"""Following other replicas: what is there counts once it is complete, silence is no news, and nobody waits for long."""
+"""Other replicas are followed: a state counts once it is complete, silence changes nothing, waits are short."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AWAY = failure(grpc.StatusCode.UNAVAILABLE)
 
 
 async def synced(running: Tooling, *names: str, **more: Any) -> None:
-    """Have a sync answered by these replicas."""
+    """Let these replicas answer a sync."""
     asking = asyncio.create_task(running.links.sync(WITHIN))
     await asyncio.sleep(0.01)
     for name in names:
@@ -35,7 +35,7 @@ def known(running: Tooling) -> list[str]:
     return sorted(running.index.entries())
 
 
-async def test_the_only_replica_asks_nobody_and_waits_for_nobody() -> None:
+async def test_the_only_replica_asks_and_waits_for_none() -> None:
     async with Stage(Api()).running() as stage, tooling(stage) as running:
         began = asyncio.get_running_loop().time()
         await running.links.sync(WITHIN)
@@ -44,7 +44,7 @@ async def test_the_only_replica_asks_nobody_and_waits_for_nobody() -> None:
         assert running.links.unreachable() == ()
 
 
-async def test_what_is_there_counts_once_it_is_complete_and_changes_at_once() -> None:
+async def test_a_state_counts_once_it_is_complete_and_changes_count_at_once() -> None:
     async with Stage(Api()).running() as stage, tooling(stage, "a") as running:
         asking = asyncio.create_task(running.links.sync(WITHIN))
         await asyncio.sleep(0.01)
@@ -80,7 +80,7 @@ async def test_one_without_an_address_is_named_at_once() -> None:
         assert running.links.unreachable() == ("mute",)
 
 
-async def test_a_broken_stream_is_opened_again_and_what_it_brought_stays_until_then() -> None:
+async def test_a_broken_stream_is_opened_again_and_its_state_stays_until_then() -> None:
     async with Stage(Api()).running() as stage, tooling(stage, "a") as running:
         await running.links.sync(0.01)
         running.network.last("a").send(vnode(N1))
@@ -97,7 +97,7 @@ async def test_a_broken_stream_is_opened_again_and_what_it_brought_stays_until_t
         assert (known(running), running.links.unreachable()) == ([N2], ())
 
 
-async def test_tries_become_rarer_and_a_question_does_not_wait_for_the_next() -> None:
+async def test_attempts_become_rarer_and_a_question_does_not_wait_for_the_next() -> None:
     async with Stage(Api()).running() as stage, tooling(stage, "a") as running:
         with running.links.kept_open():
             await running.links.sync(0.01)
@@ -140,7 +140,7 @@ async def test_one_that_sends_without_end_is_cut_off(monkeypatch: pytest.MonkeyP
         assert (known(running), running.links.unreachable()) == ([], ("a",))
 
 
-async def test_what_cannot_be_used_breaks_its_stream_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_defect_in_taking_a_state_breaks_its_stream_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Stage(Api()).running() as stage, tooling(stage, "a", "b") as running:
         await running.links.sync(0.01)
 
@@ -158,9 +158,9 @@ async def test_what_cannot_be_used_breaks_its_stream_and_nothing_else(monkeypatc
 
 async def test_events_count_once_over_streams_that_repeat_them() -> None:
     def event(number: int, instance: str = "i1") -> rpb.FollowResponse:
-        told = pb.Event(reason=f"{instance}-{number}")
-        told.time.seconds = number
-        return rpb.FollowResponse(event=rpb.ReplicaEvent(number=number, instance=instance, event=told))
+        sent = pb.Event(reason=f"{instance}-{number}")
+        sent.time.seconds = number
+        return rpb.FollowResponse(event=rpb.ReplicaEvent(number=number, instance=instance, event=sent))
 
     async with Stage(Api()).running() as stage, tooling(stage, "a") as running:
         await running.links.sync(0.01)

@@ -1,4 +1,4 @@
-"""The end of a replica as its tools see it: no call is answered with what it has begun to let go of."""
+"""A replica that ends answers no call with bases that it has begun to let go of."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def servicer() -> ToolingServicer:
     )
 
 
-async def test_reads_are_refused_once_it_ends_and_so_is_one_under_way() -> None:
+async def test_reads_are_refused_once_it_ends_as_is_one_under_way() -> None:
     tooling, context = servicer(), Context()
     reading = asyncio.create_task(tooling.ListVNodes(pb.ListVNodesRequest(), cast("Any", context)))
     await asyncio.sleep(0.5)
@@ -83,7 +83,7 @@ async def test_reads_are_refused_once_it_ends_and_so_is_one_under_way() -> None:
     assert context.code is late.code is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_what_was_changed_is_told_although_it_ends() -> None:
+async def test_a_change_is_answered_although_the_replica_ends() -> None:
     tooling = servicer()
     request = pb.ApplyManifestRequest(request_id="r", manifest_json=b"{}")
     applying = asyncio.create_task(tooling.ApplyManifest(request, cast("Any", Context())))

@@ -1,4 +1,4 @@
-"""Watches over a control plane in memory and the stream of another replica, written by the test."""
+"""Watches over a control plane in memory, and the stream of another replica that the test writes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from koupleless.replica.v1 import replica_pb2 as rpb
 from controlplane.domain.facts import ModuleState
 from controlplane.domain.identity import ModuleKey
 from controlplane.domain.remarks import Remark
-from controlplane.rpc.refusals import Ending
-from controlplane.rpc.tooling.events import WAITING, Reader, TooSlow
+from controlplane.rpc.refusals import Ending, TooSlow
+from controlplane.rpc.tooling.events import WAITING, Reader
 from controlplane.rpc.tooling.replicas import SYNC_WITHIN
 from controlplane.rpc.tooling.watches import differences
 from tests.unit.app.harness import Api, Stage
@@ -30,14 +30,14 @@ class Watching:
     """Reads a watch in the background."""
 
     def __init__(self, stream: AsyncGenerator[Any, None]) -> None:
-        self.told: list[Any] = []
+        self.messages: list[Any] = []
         self._task = asyncio.create_task(self._read(stream))
 
     async def _read(self, stream: AsyncGenerator[Any, None]) -> None:
         try:
             while True:
                 message = await anext(stream)
-                self.told.append(message)
+                self.messages.append(message)
         except asyncio.CancelledError:
             await stream.aclose()
             raise
@@ -45,10 +45,10 @@ class Watching:
             pass
 
     async def news(self, after: float = 1.0) -> list[Any]:
-        """Return what came since the last time."""
+        """Return the messages since the last call."""
         await asyncio.sleep(after)
-        told, self.told = self.told, []
-        return told
+        messages, self.messages = self.messages, []
+        return messages
 
     async def end(self) -> None:
         """Cancel the call."""
@@ -56,18 +56,20 @@ class Watching:
         await asyncio.wait([self._task])
 
 
-def shown(told: list[Any]) -> list[tuple[int, str] | list[str]]:
-    return [(one.type, one.module.name) if one.HasField("module") else list(one.unreachable_replicas) for one in told]
+def shown(messages: list[Any]) -> list[tuple[int, str] | list[str]]:
+    return [
+        (one.type, one.module.name) if one.HasField("module") else list(one.unreachable_replicas) for one in messages
+    ]
 
 
-def test_differences() -> None:
+def test_differences_are_added_modified_and_deleted() -> None:
     before = {"a": pb.VNode(name="a"), "b": pb.VNode(name="b"), "c": pb.VNode(name="c")}
     after = {"b": pb.VNode(name="b", modules=1), "c": pb.VNode(name="c"), "d": pb.VNode(name="d")}
     found = {(change.type, change.item.name) for change in differences(before, after) if change.item is not None}
     assert found == {(MODIFIED, "b"), (ADDED, "d"), (DELETED, "a")}
 
 
-async def test_items_then_the_mark_then_changes_of_both() -> None:
+async def test_items_come_first_then_the_mark_then_changes_of_both() -> None:
     async with Stage(Api()).running() as stage, tooling(stage, "other") as served:
         stage.bases.add("b1")
         stage.put_pod("p")
@@ -114,9 +116,9 @@ async def test_a_watch_keeps_the_streams_open_and_leaves_nothing_behind() -> Non
 
 async def test_events_of_all_come_by_time_and_then_as_they_happen() -> None:
     def event(number: int, reason: str, seconds: int) -> rpb.FollowResponse:
-        told = pb.Event(reason=reason)
-        told.time.seconds = seconds
-        return rpb.FollowResponse(event=rpb.ReplicaEvent(number=number, instance="i1", event=told))
+        sent = pb.Event(reason=reason)
+        sent.time.seconds = seconds
+        return rpb.FollowResponse(event=rpb.ReplicaEvent(number=number, instance="i1", event=sent))
 
     async with Stage(Api()).running() as stage, tooling(stage, "other") as served:
         stage.bases.add("b1")
@@ -174,21 +176,21 @@ async def test_watches_end_with_the_replica_before_what_it_lets_go_of_is_seen() 
         assert [one.vnode.modules for one in vnodes if one.HasField("vnode")] == [1]
         assert [one.module.state for one in modules if one.HasField("module")] == ["ACTIVATED"]
         assert not events[-1].HasField("event")
-        assert await late == [], "one whose beginning was not sent yet sends nothing any more"
+        assert await late == [], "one whose beginning was not sent yet sends nothing"
         with pytest.raises(Ending):
             await anext(served.watches.vnodes(pb.WatchVNodesRequest()))
 
 
 async def _until_ending(stream: AsyncGenerator[Any, None]) -> list[Any]:
-    told = []
+    messages = []
     try:
         while True:
-            told.append(await anext(stream))
+            messages.append(await anext(stream))
     except Ending:
-        return told
+        return messages
 
 
-async def test_what_a_base_has_is_unknown_until_it_is_listed_not_absent() -> None:
+async def test_modules_are_unknown_and_not_absent_until_they_are_listed() -> None:
     async with Stage(Api()).running() as stage, tooling(stage) as served:
         base = stage.bases.add("b1")
         stage.put_pod("p", base="b1")

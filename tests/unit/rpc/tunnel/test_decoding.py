@@ -1,4 +1,4 @@
-"""What a gateway sends is checked before anything uses it."""
+"""Messages of a gateway are checked before anything uses them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def read(report: pb.Report, tunnel: TunnelKind = HTTP) -> Fact:
     return found[1]
 
 
-def beat(ip: str = "10.0.0.7", port: int = 1238, **fields: str) -> pb.Report:
+def heartbeat(ip: str = "10.0.0.7", port: int = 1238, **fields: str) -> pb.Report:
     return pb.Report(base_id="b1", heartbeat=pb.Heartbeat(address=pb.Address(ip=ip, port=port), **fields))  # type: ignore[arg-type]
 
 
@@ -76,14 +76,14 @@ def refused(report: pb.Report, tunnel: TunnelKind = HTTP) -> str:
     return error.value.reason
 
 
-def test_a_heartbeat() -> None:
-    said = beat(name="shop", version="1", cluster_name="c", host_name="h")
-    said.heartbeat.state = pb.BASE_STATE_ACTIVATED
-    assert read(said) == Heartbeat("shop", "1", "c", "h", Address("10.0.0.7", 1238), BaseState.ACTIVATED)
-    said.heartbeat.state = 77  # type: ignore[assignment]
-    told = read(said)
-    assert isinstance(told, Heartbeat)
-    assert told.state is BaseState.UNSPECIFIED
+def test_a_heartbeat_is_read() -> None:
+    sent = heartbeat(name="shop", version="1", cluster_name="c", host_name="h")
+    sent.heartbeat.state = pb.BASE_STATE_ACTIVATED
+    assert read(sent) == Heartbeat("shop", "1", "c", "h", Address("10.0.0.7", 1238), BaseState.ACTIVATED)
+    sent.heartbeat.state = 77  # type: ignore[assignment]
+    fact = read(sent)
+    assert isinstance(fact, Heartbeat)
+    assert fact.state is BaseState.UNSPECIFIED
 
 
 @pytest.mark.parametrize("identity", ["", "UPPER", "a/b", "x" * 300, "unknown-Ab3Xy", "a\nb", "é", "-a"])
@@ -95,7 +95,7 @@ def test_an_identity_that_no_node_can_have_is_refused_in_every_report(identity: 
 
 
 @pytest.mark.parametrize(
-    ("told", "read_as"),
+    ("sent", "read_as"),
     [
         ("10.0.0.7", "10.0.0.7"),
         ("127.0.0.1", "127.0.0.1"),
@@ -106,8 +106,8 @@ def test_an_identity_that_no_node_can_have_is_refused_in_every_report(identity: 
         ("::ffff:10.0.0.7", "10.0.0.7"),
     ],
 )
-def test_addresses_are_literals_in_one_form(told: str, read_as: str) -> None:
-    fact = read(beat(told))
+def test_addresses_are_literals_in_one_form(sent: str, read_as: str) -> None:
+    fact = read(heartbeat(sent))
     assert isinstance(fact, Heartbeat)
     assert fact.address == Address(read_as, 1238)
 
@@ -136,24 +136,24 @@ def test_addresses_are_literals_in_one_form(told: str, read_as: str) -> None:
         "::ffff:0.0.0.0",
     ],
 )
-def test_what_is_no_address_of_a_host_is_refused(ip: str) -> None:
-    assert refused(beat(ip)) == "address"
-    # Over MQTT nobody dials it, and a base that finds none says "unknown".
-    fact = read(beat(ip), MQTT)
+def test_an_address_of_no_host_is_refused(ip: str) -> None:
+    assert refused(heartbeat(ip)) == "address"
+    # Over MQTT no gateway connects to it, and a base that finds none sends "unknown".
+    fact = read(heartbeat(ip), MQTT)
     assert isinstance(fact, Heartbeat)
     assert fact.address == Address("", 0)
 
 
-def test_ports() -> None:
-    assert refused(beat(port=65536)) == "number"
-    assert refused(beat(port=0)) == "address"
-    told = read(beat(port=0), MQTT)
-    assert isinstance(told, Heartbeat)
-    assert told.address == Address("10.0.0.7", 0)
+def test_ports_are_checked() -> None:
+    assert refused(heartbeat(port=65536)) == "number"
+    assert refused(heartbeat(port=0)) == "address"
+    fact = read(heartbeat(port=0), MQTT)
+    assert isinstance(fact, Heartbeat)
+    assert fact.address == Address("10.0.0.7", 0)
 
 
-def test_words_are_cut_and_freed_of_control_characters() -> None:
-    fact = read(beat(name="shop\x1b[31m\n", version="1\x00", host_name="h" * 1000))
+def test_texts_are_cut_and_freed_of_control_characters() -> None:
+    fact = read(heartbeat(name="shop\x1b[31m\n", version="1\x00", host_name="h" * 1000))
     assert isinstance(fact, Heartbeat)
     assert (fact.name, fact.version, len(fact.host_name)) == ("shop [31m ", "1 ", LONGEST_NAME)
     failed = read(pb.Report(base_id="b1", poll_failed=pb.PollFailed(reason="cut\r\n\tat \x07" + "x" * 99_999)))
@@ -162,7 +162,7 @@ def test_words_are_cut_and_freed_of_control_characters() -> None:
     assert len(failed.reason) == LONGEST_REASON
 
 
-def test_health() -> None:
+def test_health_is_read_and_its_figures_are_checked() -> None:
     def health(*figures: int) -> pb.Report:
         used, committed, most = figures
         space = pb.Metaspace(used_bytes=used, committed_bytes=committed, max_bytes=most)
@@ -174,7 +174,7 @@ def test_health() -> None:
         assert refused(health(*figures)) == "number"
 
 
-def test_module_lists() -> None:
+def test_module_lists_are_read() -> None:
     at = Timestamp(seconds=1_790_000_000, nanos=5_999_999)
     fact = read(listed(module(changed_at=at, reason="Started", message="ok"), module(name="b", state=99), epoch=7))
     assert isinstance(fact, ModuleList)
@@ -212,7 +212,7 @@ def test_a_report_with_one_impossible_value_is_refused_whole(report: pb.Report, 
     assert refused(report) == reason
 
 
-def test_other_reports() -> None:
+def test_other_reports_are_read() -> None:
     query = pb.BaselineQuery(query_id="q", name="n", version="v", cluster_name="c")
     assert read(pb.Report(base_id="b1", baseline_query=query)) == BaselineQuery("q", "n", "v", "c")
     assert read(pb.Report(base_id="b1", fence_seen=pb.FenceSeen(fence=HIGHEST_FENCE))) == FenceSeen(HIGHEST_FENCE)
@@ -229,9 +229,9 @@ def result(**fields: object) -> pb.OrderResult:
     return pb.OrderResult(**{"seq": 1, "order_id": "o", "base_id": "b1", **fields})  # type: ignore[arg-type]
 
 
-def test_results() -> None:
-    told = result(refused=pb.Refused(reason=pb.REFUSAL_REASON_BUSY, message="m"))
-    base, read_as = decoding.order_result(told, env="dev")
+def test_results_are_read_or_unknown_outcomes() -> None:
+    sent = result(refused=pb.Refused(reason=pb.REFUSAL_REASON_BUSY, message="m"))
+    base, read_as = decoding.order_result(sent, env="dev")
     assert (base, read_as.order_id, read_as.outcome) == ("b1", "o", Refused(Refusal.BUSY, "m"))
     for odd in (
         result(),
@@ -247,13 +247,13 @@ def test_results() -> None:
             decoding.order_result(nobody, env="dev")
 
 
-def test_hello() -> None:
+def test_hello_is_checked() -> None:
     good = {"gateway_id": "g", "instance_id": "i", "tunnel": pb.TUNNEL_KIND_MQTT, "env": "dev", "version": "1\n"}
-    hello = decoding.hello(pb.Hello(**good))  # type: ignore[arg-type]
-    assert (hello.gateway, hello.instance, hello.tunnel, hello.env, hello.version) == ("g", "i", MQTT, "dev", "1 ")
+    env, info = decoding.hello(pb.Hello(**good), connected_wall=1.0)  # type: ignore[arg-type]
+    assert (info.gateway_id, info.instance, info.tunnel, env, info.version) == ("g", "i", MQTT, "dev", "1 ")
     for bad in ({"gateway_id": ""}, {"gateway_id": "g\n"}, {"instance_id": "x" * 1000}, {"tunnel": 9}, {"tunnel": 0}):
         with pytest.raises(Unreadable):
-            decoding.hello(pb.Hello(**{**good, **bad}))  # type: ignore[arg-type]
+            decoding.hello(pb.Hello(**{**good, **bad}), connected_wall=1.0)  # type: ignore[arg-type]
 
 
 def texts(value: object) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A gateway's session over a real fleet: nothing that a gateway sends ends it, or is passed over in silence."""
+"""A gateway's session over a real fleet: no message ends it, and none is dropped in silence."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Aborted(Exception):
 
 
 class Stream:
-    """The gateway's end of a call, as the servicer sees it: bytes come in, messages go out."""
+    """The gateway's end of a call, as the servicer uses it: bytes come in, messages go out."""
 
     def __init__(self) -> None:
         self._incoming: asyncio.Queue[bytes] = asyncio.Queue()
@@ -119,13 +119,13 @@ def refusals(reason: str) -> float:
     return REGISTRY.get_sample_value("koupleless_refused_reports_total", {"reason": reason}) or 0.0
 
 
-def beat(base: str, ip: str = "10.0.0.7") -> pb.Report:
+def heartbeat(base: str, ip: str = "10.0.0.7") -> pb.Report:
     address = pb.Address(ip=ip, port=1238)
     return pb.Report(base_id=base, heartbeat=pb.Heartbeat(address=address, state=pb.BASE_STATE_ACTIVATED))
 
 
-def reports(seq: int, *told: pb.Report) -> pb.ConnectRequest:
-    return pb.ConnectRequest(reports=pb.Reports(seq=seq, reports=told))
+def reports(seq: int, *sent: pb.Report) -> pb.ConnectRequest:
+    return pb.ConnectRequest(reports=pb.Reports(seq=seq, reports=sent))
 
 
 def module_list(base: str, changed_at: int) -> pb.Report:
@@ -137,9 +137,9 @@ def module_list(base: str, changed_at: int) -> pb.Report:
 
 def test_a_bad_report_is_refused_alone(scene: Scene) -> None:
     before = refusals("time"), refusals("address"), refusals("unparsable")
-    scene.stream.send(reports(1, beat("b1"), beat("evil", ip="evil.example.com"), beat("b2")))
+    scene.stream.send(reports(1, heartbeat("b1"), heartbeat("evil", ip="evil.example.com"), heartbeat("b2")))
     scene.run(5.0)
-    scene.stream.send(reports(2, module_list("b1", 2**62), beat("b3")))
+    scene.stream.send(reports(2, module_list("b1", 2**62), heartbeat("b3")))
     scene.stream.send(b"\x0a\x05\x0a\x03\xff\xfe\xfd")
     scene.run(5.0)
     assert scene.stage is not None
@@ -149,25 +149,25 @@ def test_a_bad_report_is_refused_alone(scene: Scene) -> None:
     assert (refusals("time"), refusals("address"), refusals("unparsable")) == tuple(count + 1 for count in before)
 
 
-def test_of_many_refusals_of_a_gateway_one_line_a_minute_is_written(scene: Scene) -> None:
+def test_many_refusals_of_a_gateway_give_one_log_line_a_minute(scene: Scene) -> None:
     with capture_logs() as lines:
         for seq in range(1, 51):
-            scene.stream.send(reports(seq, beat("b", ip="a\x1b[31m"), beat("B")))
+            scene.stream.send(reports(seq, heartbeat("b", ip="a\x1b[31m"), heartbeat("B")))
         scene.run(61.0)
-        scene.stream.send(reports(51, beat("b", ip="host")))
+        scene.stream.send(reports(51, heartbeat("b", ip="host")))
         scene.run(1.0)
-    told = [line for line in lines if line["event"] == "report refused"]
-    assert [(line["gateway"], line["more"]) for line in told] == [("g", 0), ("g", 0), ("g", 49)]
-    assert all("\x1b" not in str(line) for line in told)
+    refused = [line for line in lines if line["event"] == "report refused"]
+    assert [(line["gateway"], line["more"]) for line in refused] == [("g", 0), ("g", 0), ("g", 49)]
+    assert all("\x1b" not in str(line) for line in refused)
 
 
 def test_a_result_that_cannot_be_read_is_acknowledged_and_ends_its_order(scene: Scene) -> None:
     assert scene.stage is not None
-    scene.stream.send(reports(1, beat("b1")))
+    scene.stream.send(reports(1, heartbeat("b1")))
     scene.run(1.0)
     scene.stage.put_pod("p")
-    told = [message.watch.epoch for message in scene.stream.sent if message.HasField("watch")]
-    scene.stream.send(reports(2, pb.Report(base_id="b1", modules=pb.Modules(complete=True, epoch=told[-1]))))
+    epochs = [message.watch.epoch for message in scene.stream.sent if message.HasField("watch")]
+    scene.stream.send(reports(2, pb.Report(base_id="b1", modules=pb.Modules(complete=True, epoch=epochs[-1]))))
     scene.run(1.0)
     (order,) = (message.order for message in scene.stream.sent if message.HasField("order"))
     bad = pb.Module(name="biz1", version="1", changed_at=Timestamp(seconds=-(2**62)))
@@ -178,13 +178,13 @@ def test_a_result_that_cannot_be_read_is_acknowledged_and_ends_its_order(scene: 
     base = scene.stage.roster.get(BaseId("b1"))
     assert base is not None
     assert [operation.reason for operation in base.history] == ["OutcomeUnknown"]
-    # The base is asked what became of it.
-    assert max(m.watch.epoch for m in scene.stream.sent if m.HasField("watch")) > told[-1]
+    # The base is asked for its modules after that.
+    assert max(m.watch.epoch for m in scene.stream.sent if m.HasField("watch")) > epochs[-1]
 
 
-def test_more_reports_than_a_batch_may_have_are_not_looked_at(scene: Scene) -> None:
+def test_reports_beyond_the_size_of_a_batch_are_ignored(scene: Scene) -> None:
     before = refusals("count")
-    scene.stream.send(reports(1, *(beat(f"b{number}") for number in range(MAX_BATCH + 5))))
+    scene.stream.send(reports(1, *(heartbeat(f"b{number}") for number in range(MAX_BATCH + 5))))
     scene.run(5.0)
     assert scene.stage is not None
     assert len(list(scene.stage.roster.bases())) == MAX_BATCH
@@ -202,8 +202,8 @@ def test_a_stream_that_does_not_begin_with_hello_is_ended(scene: Scene, first: b
     assert stream.status[0] is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_a_batch_leaves_others_room(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Taking a report is made to last for a fifth of the longest stretch: after five of them others have their turn."""
+def test_a_batch_lets_other_tasks_run(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each report takes a fifth of the longest stretch: after five of them other tasks run."""
     taken: list[str] = []
     seconds = 0.0
 
@@ -233,14 +233,14 @@ def test_a_batch_leaves_others_room(scene: Scene, monkeypatch: pytest.MonkeyPatc
 
     async def both() -> None:
         session = Session(scene.servicer._sessions["g"].info)
-        await asyncio.gather(servicer._take_batch(session, [beat(f"b{n}") for n in range(100)]), other())
+        await asyncio.gather(servicer._take_batch(session, [heartbeat(f"b{n}") for n in range(100)]), other())
 
     scene.loop.run_until_complete(both())
     assert turns
     assert max(later - earlier for earlier, later in zip([0, *turns], [*turns, 100], strict=True)) <= 6
 
 
-def test_what_many_bases_are_given_is_encoded_once(scene: Scene) -> None:
+def test_a_baseline_of_many_bases_is_encoded_once(scene: Scene) -> None:
     assert scene.stage is not None
     put_deployment(scene.stage.api)
     scene.run(1.0)
@@ -258,22 +258,22 @@ anything = messages(pb.ConnectRequest).filter(lambda message: not message.HasFie
 
 
 @given(st.lists(anything, max_size=4))
-def test_no_message_ends_the_stream(lasting: Scene, told: list[pb.ConnectRequest]) -> None:
-    _lives_after(lasting, told)
+def test_no_message_ends_the_stream(lasting: Scene, sent: list[pb.ConnectRequest]) -> None:
+    _stays_open_after(lasting, sent)
 
 
 @given(st.lists(st.binary(max_size=60), max_size=4))
-def test_no_bytes_end_the_stream(lasting: Scene, told: list[bytes]) -> None:
+def test_no_bytes_end_the_stream(lasting: Scene, sent: list[bytes]) -> None:
     with suppress(DecodeError):
-        told = [raw for raw in told if not pb.ConnectRequest.FromString(raw).HasField("goodbye")]
-    _lives_after(lasting, told)
+        sent = [raw for raw in sent if not pb.ConnectRequest.FromString(raw).HasField("goodbye")]
+    _stays_open_after(lasting, sent)
 
 
-def _lives_after(scene: Scene, told: list[pb.ConnectRequest] | list[Any]) -> None:
-    for message in told:
+def _stays_open_after(scene: Scene, sent: list[pb.ConnectRequest] | list[Any]) -> None:
+    for message in sent:
         scene.stream.send(message)
     seq = 2**64 - 1
-    scene.stream.send(reports(seq, beat("b1")))
+    scene.stream.send(reports(seq, heartbeat("b1")))
     scene.run(0.5)
     assert not scene.call.done()
     assert scene.stream.acked() == seq
