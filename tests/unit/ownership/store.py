@@ -30,7 +30,7 @@ class Store(FakeApiServer):
     def _called(self, call: Call) -> None:
         """Calls are not recorded: no test reads them."""
 
-    def _tell(self, resource: Resource, event: WatchEvent) -> None:
+    def _publish(self, resource: Resource, event: WatchEvent) -> None:
         self._history.append((self.version, resource, event))
         self.touched(resource, event)
         for watcher in self.watchers:

@@ -9,8 +9,7 @@ from prometheus_client import REGISTRY
 
 from controlplane.app.policy import Policy
 from controlplane.domain.base.modules import BASELINE_HOLD, BASELINE_WAIT
-from controlplane.domain.base.planner import OrphanPolicy
-from controlplane.domain.base.planner import Policy as ModulePolicy
+from controlplane.domain.base.planner import ModulePolicy, OrphanPolicy
 from controlplane.domain.facts import (
     BaselineQuery,
     BatchInstalled,

@@ -154,11 +154,11 @@ async def test_the_time_from_bound_to_order_includes_the_wait_for_the_actor() ->
 class LateDeletions(Api):
     """An API server that sends deletions of Pods to watches 25 s late."""
 
-    def _tell(self, resource: Resource, event: WatchEvent) -> None:
+    def _publish(self, resource: Resource, event: WatchEvent) -> None:
         if resource == PODS and event.type == "DELETED":
-            asyncio.get_running_loop().call_later(25.0, super()._tell, resource, event)
+            asyncio.get_running_loop().call_later(25.0, super()._publish, resource, event)
         else:
-            super()._tell(resource, event)
+            super()._publish(resource, event)
 
 
 async def test_a_pod_whose_deletion_is_seen_late_is_removed_once() -> None:

@@ -48,13 +48,13 @@ class Counting(Api):
         self.moves = 0
         self._holders: dict[str, str] = {}
 
-    def _tell(self, resource: Resource, event: WatchEvent) -> None:
+    def _publish(self, resource: Resource, event: WatchEvent) -> None:
         name = event.object["metadata"]["name"]
         if resource == LEASES and name.startswith("vnode."):
             holder = event.object["spec"]["holderIdentity"]
             self.moves += self._holders.get(name, holder) != holder
             self._holders[name] = holder
-        super()._tell(resource, event)
+        super()._publish(resource, event)
 
 
 class Replicas:
