@@ -24,7 +24,7 @@ PURPOSE = """\
 Measures onboarding, installs, idle bases and rollouts against a real Kubernetes API server with its
 controllers, all on this machine, and prints each figure beside what is aimed at. Without a
 command, all four with 100 bases. The command mqtt measures the MQTT gateway on Mosquitto, without
-Kubernetes. The exit code tells whether it could be measured, never whether it was fast."""
+Kubernetes. The exit code says whether it could be measured, never whether it was fast."""
 
 Measure = Callable[[Line, argparse.Namespace], Coroutine[None, None, list[Figure]]]
 

@@ -20,7 +20,7 @@ Json: TypeAlias = dict[str, Any]
 
 CONNECTIONS = 32
 CALL_TIMEOUT = 60.0
-TELL_EVERY = 5.0
+SAY_EVERY = 5.0
 """Seconds between two lines about something that takes its time."""
 LOOK = 0.02
 
@@ -45,7 +45,7 @@ class Api:
         return (await self.call("GET", path)).decode()
 
     async def post(self, path: str, body: object = None) -> Any:
-        """Create something, or tell a program to do something."""
+        """Create something, or have a program do something."""
         return orjson.loads(await self.call("POST", path, body))
 
     async def patch(self, path: str, body: object) -> None:
@@ -100,7 +100,7 @@ class Sightings:
     """Notes when each object of a collection is first seen to bear a mark.
 
     A mark is a test of the kind of a change (ADDED, MODIFIED, DELETED) and the object. Times are monotonic seconds at
-    which the watch told the change.
+    which the watch metrics the change.
     """
 
     def __init__(self, api: Api, path: str, marks: Mapping[str, Callable[[str, Json], bool]]) -> None:
@@ -120,16 +120,16 @@ class Sightings:
 
     async def wait(self, mark: str, count: int, *, within: float, what: str) -> None:
         """Return when so many objects bear the mark; raises Failed when seconds have passed, or the watch ended."""
-        began = told = time.monotonic()
+        began = said = time.monotonic()
         while (seen := len(self.times[mark])) < count:
             now = time.monotonic()
             if self._task.done():
                 raise Failed(f"the watch of {self._path} ended: {self._task.exception()}")
             if now - began > within:
                 raise Failed(f"{seen} of {count} {what} after {within:g} s")
-            if now - told > TELL_EVERY:
+            if now - said > SAY_EVERY:
                 say(f"{seen} of {count} {what}")
-                told = now
+                said = now
             await asyncio.sleep(LOOK)
 
     async def _run(self, version: str) -> NoReturn:
@@ -159,11 +159,11 @@ class Sightings:
 
 
 def ready(_kind: str, obj: Json) -> bool:
-    """Tell whether a Node or Pod is Ready."""
+    """Return whether a Node or Pod is Ready."""
     conditions = obj.get("status", {}).get("conditions", ())
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
 def gone(kind: str, _obj: Json) -> bool:
-    """Tell whether an object was removed."""
+    """Return whether an object was removed."""
     return kind == "DELETED"

@@ -1,4 +1,4 @@
-"""All simulated bases of a measurement in one process, started on demand; tells when each began.
+"""All simulated bases of a measurement in one process, started on demand; it says when each began.
 
 Besides the admin interface of simulated bases: POST /begin?ramp=S starts all bases over S seconds and returns the
 monotonic time of each base's first heartbeat.

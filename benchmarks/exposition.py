@@ -32,8 +32,8 @@ class Exposition:
         sums: defaultdict[tuple[str, ...], float] = defaultdict(float)
         for (sample, of), value in self.samples.items():
             if sample == name:
-                told = dict(of)
-                sums[tuple(told.get(label, "") for label in labels)] += value
+                metrics = dict(of)
+                sums[tuple(metrics.get(label, "") for label in labels)] += value
         return dict(sums)
 
     def count(self, histogram: str) -> float:
@@ -45,8 +45,8 @@ class Exposition:
 
         of narrows it to some labels; nan without observations; the highest bound where it lies beyond all bounds.
         """
-        told = self.by(f"{histogram}_bucket", "le", *of)
-        buckets = sorted((float(le), count) for (le, *rest), count in told.items() if rest == [*of.values()])
+        metrics = self.by(f"{histogram}_bucket", "le", *of)
+        buckets = sorted((float(le), count) for (le, *rest), count in metrics.items() if rest == [*of.values()])
         if not buckets or not buckets[-1][1]:
             return math.nan
         rank, lower, below = share * buckets[-1][1], 0.0, 0.0

@@ -30,7 +30,7 @@ TERMS = 5
 
 
 class Owners:
-    """Who holds the lease of each VNode, as a watch tells it."""
+    """Who holds the lease of each VNode, as a watch gives it."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -145,9 +145,9 @@ async def _rest(line: Line, seconds: float) -> list[Figure]:
     await asyncio.sleep(seconds)
     after = [await line.metrics(name) for name in line.stage.replicas]
     minutes = line.stage.bases * (time.monotonic() - began) / 60
-    told: list[Exposition] = [now.since(then) for now, then in zip(after, before, strict=True)]
-    writes = sum(sum(each.writes().values()) for each in told)
-    name = f"API writes per VNode and minute, {len(told)} replicas"
+    metrics: list[Exposition] = [now.since(then) for now, then in zip(after, before, strict=True)]
+    writes = sum(sum(each.writes().values()) for each in metrics)
+    name = f"API writes per VNode and minute, {len(metrics)} replicas"
     return [Figure(name, writes / minutes, "1/min", targets.WRITES_PER_VNODE_MINUTE, f"within {seconds:g} s")]
 
 

@@ -78,13 +78,13 @@ def table(report: Report) -> str:
         )
     with console.capture() as capture:
         console.print(grid)
-    told = [f"{key}: {value}" for key, value in report.machine.items()]
-    return "\n".join([capture.get().rstrip(), "", f"command: {report.command}", *told, ""])
+    metrics = [f"{key}: {value}" for key, value in report.machine.items()]
+    return "\n".join([capture.get().rstrip(), "", f"command: {report.command}", *metrics, ""])
 
 
 def as_json(reports: Sequence[Report]) -> str:
     """Return reports for programs; a value that could not be measured is null."""
-    told = [
+    metrics = [
         {
             "scenario": report.scenario,
             "command": report.command,
@@ -103,7 +103,7 @@ def as_json(reports: Sequence[Report]) -> str:
         }
         for report in reports
     ]
-    return json.dumps(told, indent=2)
+    return json.dumps(metrics, indent=2)
 
 
 def number(value: float) -> str:

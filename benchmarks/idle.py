@@ -13,7 +13,7 @@ from benchmarks.progress import say
 from benchmarks.stage import Line
 
 SETTLE = 30.0
-TELL_EVERY = 30.0
+SAY_EVERY = 30.0
 
 
 async def measure(line: Line, *, seconds: float) -> list[Figure]:
@@ -22,13 +22,13 @@ async def measure(line: Line, *, seconds: float) -> list[Figure]:
     await onboard(line, ramp=RAMP_PER_BASE * bases)
     say(f"all Nodes Ready; waiting {SETTLE:g} s until only the usual happens")
     await asyncio.sleep(SETTLE)
-    told, used, began = await line.metrics(), line.usage(), time.monotonic()
+    metrics, used, began = await line.metrics(), line.usage(), time.monotonic()
     while (left := began + seconds - time.monotonic()) > 0:
         say(f"idle, {left:.0f} s to go")
-        await asyncio.sleep(min(left, TELL_EVERY))
-    told, used_after, took = (await line.metrics()).since(told), line.usage(), time.monotonic() - began
+        await asyncio.sleep(min(left, SAY_EVERY))
+    metrics, used_after, took = (await line.metrics()).since(metrics), line.usage(), time.monotonic() - began
     minutes = bases * took / 60
-    writes = told.writes()
+    writes = metrics.writes()
     cores = {name: (used_after[name].cpu - used[name].cpu) / took for name in used}
     limits = {
         "control plane": targets.CONTROL_PLANE_CORES_PER_BASE * bases,
@@ -44,7 +44,10 @@ async def measure(line: Line, *, seconds: float) -> list[Figure]:
         ),
         *(Figure(f"  {verb} {what}", number / minutes, "1/min") for (verb, what), number in writes.items()),
         Figure(
-            "API reads per VNode and minute", told.reads() / minutes, "1/min", note="watches begun anew; the aim is 0"
+            "API reads per VNode and minute",
+            metrics.reads() / minutes,
+            "1/min",
+            note="new watches; the aim is 0",
         ),
         *(Figure(f"CPU of {name}", share, "cores", limits.get(name)) for name, share in cores.items()),
         *memory(empty, used_after, bases),

@@ -20,7 +20,7 @@ from benchmarks.progress import say
 from benchmarks.stage import PODS, Line, identities, node
 
 RAMP_PER_BASE = 0.012
-"""Seconds between two bases' first heartbeats, so that 1,000 beat evenly over the 12 s of an interval."""
+"""Seconds between two bases' first heartbeats, so that 1,000 send them evenly over the 12 s of an interval."""
 SETTLE = 15.0
 DONE_WITHIN = 300.0
 VERSION = "0.0.1"
@@ -71,13 +71,13 @@ def bound_pod(module: Module) -> Json:
 
 
 async def _install(line: Line, work: list[Module], rate: float) -> list[Figure]:
-    told, used = await line.metrics(), line.usage()
+    metrics, used = await line.metrics(), line.usage()
     marks = {"bound": lambda kind, _: kind == "ADDED", "ready": ready}
     async with Sightings(line.kube, PODS, marks) as pods:
         say(f"creating {len(work)} bound Pods")
         acts = await at_rate(work, rate, lambda module: line.kube.post(PODS, bound_pod(module)))
         await pods.wait("ready", len(work), within=DONE_WITHIN, what="Pods Ready")
-    used_after, told = line.usage(), (await line.metrics()).since(told)
+    used_after, metrics = line.usage(), (await line.metrics()).since(metrics)
     took = max(pods.times["ready"].values()) - min(acts.sent.values())
     at_base = await arrived(line, "installBiz")
     # A Pod is bound when the API server has stored it: after that was asked, before it is answered.
@@ -89,32 +89,32 @@ async def _install(line: Line, work: list[Module], rate: float) -> list[Figure]:
         Figure("modules installed", len(work), "1", note=f"within {took:.1f} s, {len(work) / took:.0f} each second"),
         *spread("creation of Pod asked -> answered, by the API server alone", posts),
         *spread("creation of Pod asked -> command at base", shares, target=targets.BOUND_TO_COMMAND_MS),
-        *histogram(told, "koupleless_pod_bound_to_order_seconds", "seen bound -> order sent"),
+        *histogram(metrics, "koupleless_pod_bound_to_order_seconds", "seen bound -> order sent"),
         *spread("command at base -> Pod seen Ready", statuses, target=targets.RESULT_TO_STATUS_MS),
-        *histogram(told, "koupleless_result_to_status_seconds", "result taken -> status written"),
+        *histogram(metrics, "koupleless_result_to_status_seconds", "result taken -> status written"),
         *spread("creation of Pod asked -> Pod seen Ready", wholes),
-        *writes_per(told, len(work), "install"),
-        *latency(told),
+        *writes_per(metrics, len(work), "install"),
+        *latency(metrics),
         *cpu(used, used_after, "while installing"),
     ]
 
 
 async def _uninstall(line: Line, work: list[Module], rate: float) -> list[Figure]:
     await asyncio.sleep(SETTLE)
-    told = await line.metrics()
+    metrics = await line.metrics()
     async with Sightings(line.kube, PODS, {"gone": gone}) as pods:
         say(f"deleting {len(work)} Pods")
         acts = await at_rate(work, rate, lambda module: line.kube.call("DELETE", f"{PODS}/{module.pod}"))
         await pods.wait("gone", len(work), within=DONE_WITHIN, what="Pods gone")
-    told = (await line.metrics()).since(told)
+    metrics = (await line.metrics()).since(metrics)
     at_base = await arrived(line, "uninstallBiz")
     shares = [at_base[module.base, module.name] - acts.sent[module.pod] for module in work]
     wholes = [pods.times["gone"][module.pod] - acts.sent[module.pod] for module in work]
     return [
         *spread("deletion of Pod asked -> command at base", shares, target=targets.BOUND_TO_COMMAND_MS),
         *spread("deletion of Pod asked -> Pod gone", wholes),
-        *writes_per(told, len(work), "uninstall"),
-        *latency(told),
+        *writes_per(metrics, len(work), "uninstall"),
+        *latency(metrics),
     ]
 
 
@@ -154,10 +154,10 @@ async def arrived(line: Line, verb: str) -> dict[tuple[str, str], float]:
     return found
 
 
-def histogram(told: Exposition, name: str, words: str) -> list[Figure]:
+def histogram(metrics: Exposition, name: str, words: str) -> list[Figure]:
     """Return p50 and p99 of a histogram of the control plane."""
-    note = f"histogram of the control plane, {told.count(name):.0f} observations"
+    note = f"histogram of the control plane, {metrics.count(name):.0f} observations"
     return [
-        Figure(f"{words} p{share * 100:.0f}", told.quantile(name, share) * 1000, "ms", None, note)
+        Figure(f"{words} p{share * 100:.0f}", metrics.quantile(name, share) * 1000, "ms", None, note)
         for share in (0.5, 0.99)
     ]

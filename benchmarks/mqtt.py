@@ -70,15 +70,15 @@ async def _rest(line: MqttLine, seconds: float) -> list[Figure]:
     bases = line.stage.bases
     dropped = Dropped(line.stage)
     async with dropped:
-        told, taken = await line.metrics(GATEWAY), await line.metrics(CONTROL_PLANE)
+        metrics, taken = await line.metrics(GATEWAY), await line.metrics(CONTROL_PLANE)
         used, began = line.usage(), time.monotonic()
         say(f"at rest for {seconds:g} s")
         await asyncio.sleep(seconds)
-        told = (await line.metrics(GATEWAY)).since(told)
+        metrics = (await line.metrics(GATEWAY)).since(metrics)
         taken = (await line.metrics(CONTROL_PLANE)).since(taken)
         after, took = line.usage(), time.monotonic() - began
         lost = dropped.since
-    received, published = arrived(told), sum(told.by("koupleless_mqtt_published_total").values())
+    received, published = arrived(metrics), sum(metrics.by("koupleless_mqtt_published_total").values())
     cores = {name: (after[name].cpu - used[name].cpu) / took for name in used}
     reports = taken.by("koupleless_reports_total", "kind").get(("heartbeat",), 0.0)
     limits = dict.fromkeys((GATEWAY, CONTROL_PLANE), targets.MQTT_CORES_PER_BASE * bases)
@@ -89,9 +89,9 @@ async def _rest(line: MqttLine, seconds: float) -> list[Figure]:
         Figure("CPU of gateway per message", per_message, "us", note="from and to bases"),
         *(Figure(f"CPU of {name}", share, "cores", limits.get(name)) for name, share in cores.items()),
         *(Figure(f"memory of {name}", after[name].resident / 1e6, "MB") for name in (GATEWAY, CONTROL_PLANE)),
-        Figure("heartbeats at gateway", heartbeats(told) / took, "1/s", note=f"{bases / 10:g} are sent"),
+        Figure("heartbeats at gateway", heartbeats(metrics) / took, "1/s", note=f"{bases / 10:g} are sent"),
         Figure("heartbeats at control plane", reports / took, "1/s"),
-        *losses(told, lost),
+        *losses(metrics, lost),
     ]
 
 
@@ -100,7 +100,7 @@ async def _burst(line: MqttLine, count: int) -> list[Figure]:
     # So that heartbeats which arrive are those that were sent here.
     await line.fleet.post("/admin/mute")
     async with Dropped(line.stage) as dropped:
-        told, taken = await line.metrics(GATEWAY), await line.metrics(CONTROL_PLANE)
+        metrics, taken = await line.metrics(GATEWAY), await line.metrics(CONTROL_PLANE)
         used, began = line.usage(), time.monotonic()
         say(f"{count} heartbeats as fast as they go")
         publishing = asyncio.create_task(publish(line.stage, count))
@@ -109,7 +109,7 @@ async def _burst(line: MqttLine, count: int) -> list[Figure]:
             ended = began
             while heard < count and time.monotonic() - began < BURST_WITHIN:
                 await asyncio.sleep(BURST_LOOK)
-                now = (await line.metrics(GATEWAY)).since(told)
+                now = (await line.metrics(GATEWAY)).since(metrics)
                 if heartbeats(now) > heard:
                     heard, ended = heartbeats(now), time.monotonic()
                 elif publishing.done() and time.monotonic() - ended > STILL:
@@ -188,21 +188,21 @@ async def _restart(line: MqttLine) -> list[Figure]:
     ]
 
 
-def arrived(told: Exposition) -> float:
+def arrived(metrics: Exposition) -> float:
     """Return how many messages the gateway took, refused, or left to others."""
     names = ("messages", "foreign", "refused")
-    return sum(sum(told.by(f"koupleless_mqtt_{name}_total").values()) for name in names)
+    return sum(sum(metrics.by(f"koupleless_mqtt_{name}_total").values()) for name in names)
 
 
-def heartbeats(told: Exposition) -> float:
+def heartbeats(metrics: Exposition) -> float:
     """Return how many heartbeats the gateway took."""
-    return told.by("koupleless_mqtt_messages_total", "word").get(("heart",), 0.0)
+    return metrics.by("koupleless_mqtt_messages_total", "word").get(("heart",), 0.0)
 
 
-def losses(told: Exposition, dropped: float) -> list[Figure]:
+def losses(metrics: Exposition, dropped: float) -> list[Figure]:
     """Return what was refused or lost on the way, by reason."""
-    refused = {reason: n for (reason,), n in told.by("koupleless_mqtt_refused_total", "reason").items() if n}
-    unqueued = told.by("koupleless_gateway_reports_total", "queued").get(("false",), 0.0)
+    refused = {reason: n for (reason,), n in metrics.by("koupleless_mqtt_refused_total", "reason").items() if n}
+    unqueued = metrics.by("koupleless_gateway_reports_total", "queued").get(("false",), 0.0)
     note = ", ".join(f"{reason} {n:g}" for reason, n in refused.items()) or "the aim is 0"
     return [
         Figure("messages refused by gateway", sum(refused.values()), "1", note=note),

@@ -23,10 +23,10 @@ class Dropped:
 
     def __init__(self, stage: MqttStage) -> None:
         self._target = Target(stage.broker.host, stage.broker.port, "benchmark")
-        self._told: list[int] = []
+        self._counts: list[int] = []
 
     async def __aenter__(self) -> Dropped:
-        self._connection = MqttConnection(self._target, self._tell)
+        self._connection = MqttConnection(self._target, self._take)
         await self._connection.open()
         await self._connection.subscribe([DROPPED])
         return self
@@ -36,12 +36,12 @@ class Dropped:
 
     @property
     def since(self) -> float:
-        """How many more than at first; nan when the broker told nothing."""
-        return float(self._told[-1] - self._told[0]) if self._told else math.nan
+        """How many more than at first; nan when the broker metrics nothing."""
+        return float(self._counts[-1] - self._counts[0]) if self._counts else math.nan
 
-    def _tell(self, message: MqttMessage) -> None:
+    def _take(self, message: MqttMessage) -> None:
         message.receipt.settle()
-        self._told.append(int(message.payload))
+        self._counts.append(int(message.payload))
 
 
 async def publish(stage: MqttStage, count: int) -> None:

@@ -1,6 +1,6 @@
 """The stage of the MQTT measurement: Mosquitto, a control plane on the embedded cluster, one gateway, bases.
 
-All are processes on loopback, so that each one's CPU time and memory can be told.
+All are processes on loopback, so that each one's CPU time and memory can be metrics.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class MqttStage:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the tooling API told of one VNode; last_seen in seconds of the epoch."""
+    """What the tooling API metrics of one VNode; last_seen in seconds of the epoch."""
 
     ready: bool
     last_seen: float
@@ -72,7 +72,7 @@ class MqttLine:
     _programs: dict[str, Api]
 
     async def metrics(self, program: str) -> Exposition:
-        """Return what a program tells on /metrics; raises Failed."""
+        """Return what a program gives on /metrics; raises Failed."""
         return exposition.parse(await self._programs[program].text("/metrics"))
 
     def usage(self) -> dict[str, usage.Usage]:
@@ -150,5 +150,5 @@ async def mqtt_line(built: MqttStage) -> AsyncIterator[MqttLine]:
 
 
 def clock() -> float:
-    """Return the time that last_seen is told in: seconds of the epoch."""
+    """Return the time that last_seen is metrics in: seconds of the epoch."""
     return time.time()

@@ -46,32 +46,32 @@ async def onboard(line: Line, *, ramp: float = 0.0) -> Onboarded:
 async def measure(line: Line) -> list[Figure]:
     """Return the figures of onboarding; raises Failed."""
     bases = line.stage.bases
-    told, used = await line.metrics(), line.usage()
+    metrics, used = await line.metrics(), line.usage()
     done = await onboard(line)
     used_after = line.usage()
     took = max(done.ready.values()) - min(done.began.values())
     say(f"all Ready after {took:.2f} s; waiting {SETTLE:g} s for what follows")
     await asyncio.sleep(SETTLE)
     settled = line.usage()
-    told = (await line.metrics()).since(told)
+    metrics = (await line.metrics()).since(metrics)
     each = [done.ready[base] - began for base, began in done.began.items()]
     return [
         Figure("first heartbeat -> all Nodes Ready", took, "s", targets.ONBOARDING_SECONDS_PER_BASE * bases),
         Figure("of one base, p50", percentile(each, 0.50), "s"),
         Figure("of one base, p99", percentile(each, 0.99), "s"),
         Figure("bases per second", bases / took, "1/s"),
-        *writes_per(told, bases, "base"),
-        *latency(told),
+        *writes_per(metrics, bases, "base"),
+        *latency(metrics),
         *cpu(used, used_after, "until all were Ready"),
         *memory(used, settled, bases),
     ]
 
 
-def writes_per(told: Exposition, count: int, of: str) -> list[Figure]:
+def writes_per(metrics: Exposition, count: int, of: str) -> list[Figure]:
     """Return API writes for each of count, lease renewals left out."""
-    writes = {what: times for what, times in told.writes().items() if what != RENEWAL}
+    writes = {what: times for what, times in metrics.writes().items() if what != RENEWAL}
     note = ", ".join(f"{verb} {resource} {times / count:.2f}" for (verb, resource), times in writes.items())
-    asked = told.by("koupleless_cluster_writes_total", "what")
+    asked = metrics.by("koupleless_cluster_writes_total", "what")
     wanted = sum(times for (what,), times in asked.items() if what != "lease-renew")
     return [
         Figure(f"API writes per {of}, renewals left out", sum(writes.values()) / count, "1", note=note),
@@ -79,12 +79,12 @@ def writes_per(told: Exposition, count: int, of: str) -> list[Figure]:
     ]
 
 
-def latency(told: Exposition) -> list[Figure]:
+def latency(metrics: Exposition) -> list[Figure]:
     """Return how long requests of the control plane to the API server took, by verb and resource."""
     found = []
-    for verb, resource in told.writes():
+    for verb, resource in metrics.writes():
         of = {"verb": verb, "resource": resource}
-        p50, p99 = (1000 * told.quantile("koupleless_api_request_seconds", share, of) for share in (0.5, 0.99))
+        p50, p99 = (1000 * metrics.quantile("koupleless_api_request_seconds", share, of) for share in (0.5, 0.99))
         found.append(Figure(f"API server: {verb} {resource} p50", p50, "ms", note=f"p99 {number(p99)} ms"))
     return found
 

@@ -40,7 +40,7 @@ async def measure(line: Line, *, modules: int, daemon_sets: bool, baseline: bool
 
 async def _rolled_out(line: Line, work: Sequence[Module], daemon_sets: int) -> list[Figure]:
     count = len(work)
-    told, used = await line.metrics(), line.usage()
+    metrics, used = await line.metrics(), line.usage()
     marks = {"bound": lambda _, obj: "nodeName" in obj["spec"], "ready": ready}
     async with Sightings(line.kube, PODS, marks) as pods:
         began = time.monotonic()
@@ -54,7 +54,7 @@ async def _rolled_out(line: Line, work: Sequence[Module], daemon_sets: int) -> l
         asked = time.monotonic() - began
         await pods.wait("ready", count, within=DONE_WITHIN, what="Pods Ready")
     took = max(pods.times["ready"].values()) - began
-    used_after, told = line.usage(), (await line.metrics()).since(told)
+    used_after, metrics = line.usage(), (await line.metrics()).since(metrics)
     bound = max(pods.times["bound"].values()) - began
     at_base = await arrived(line, "installBiz")
     shares = [] if daemon_sets else [at_base[m.base, m.name] - pods.times["bound"][m.pod] for m in work]
@@ -69,12 +69,12 @@ async def _rolled_out(line: Line, work: Sequence[Module], daemon_sets: int) -> l
         Figure("  of that until the last was asked for", asked, "s", note="the API server's time to take them"),
         Figure("  of that until the last was seen bound", bound, "s"),
         *spread("Pod seen bound -> command at base", shares, target=targets.BOUND_TO_COMMAND_MS),
-        *histogram(told, "koupleless_pod_bound_to_order_seconds", "bound at control plane -> order sent"),
-        *histogram(told, "koupleless_result_to_status_seconds", "result taken -> status written"),
-        *writes_per(told, count, "install"),
+        *histogram(metrics, "koupleless_pod_bound_to_order_seconds", "bound at control plane -> order sent"),
+        *histogram(metrics, "koupleless_result_to_status_seconds", "result taken -> status written"),
+        *writes_per(metrics, count, "install"),
         *audited(line.stage.audited(), {module.pod for module in work}),
-        *_by_kind(told.by("koupleless_cluster_writes_total", "what"), count),
-        *latency(told),
+        *_by_kind(metrics.by("koupleless_cluster_writes_total", "what"), count),
+        *latency(metrics),
         *cpu(used, used_after, "in the rollout"),
     ]
 

@@ -1,7 +1,7 @@
 """The stage of all measurements: a real API server with its controllers, a control plane, a gateway, bases.
 
 The control plane runs under the shipped roles. All are processes on loopback, so that each one's CPU time and memory
-can be told.
+can be metrics.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Line:
     _programs: dict[str, Api]
 
     async def metrics(self, program: str = "control plane") -> Exposition:
-        """Return what a program tells on /metrics."""
+        """Return what a program gives on /metrics."""
         return exposition.parse(await self._programs[program].text("/metrics"))
 
     def usage(self) -> dict[str, usage.Usage]:

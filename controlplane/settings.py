@@ -15,8 +15,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 
 from controlplane.app.policy import Policy
 from controlplane.domain import quantities
-from controlplane.domain.base.planner import OrphanPolicy
-from controlplane.domain.base.planner import Policy as ModulePolicy
+from controlplane.domain.base.planner import ModulePolicy, OrphanPolicy
 from controlplane.domain.identity import parse_env
 from controlplane.kubelet import certificates
 from controlplane.reports import hooks, trackerfile

@@ -1,6 +1,6 @@
 """Writes docs/api-reference.md from the contracts in proto/, which are its only source.
 
-``python -m docs.api`` writes the page, with ``--check`` it only tells whether the page is what the contracts say (exit
+``python -m docs.api`` writes the page, with ``--check`` it only says whether the page is what the contracts say (exit
 code 1 when it is not).
 """
 
@@ -39,7 +39,7 @@ _HEAD = """\
 
 <!-- Made by `python -m docs.api` from the contracts in proto/. Do not edit. -->
 
-Every service, method, message and field of both contracts. How the tooling API is used is told in [api.md](api.md).
+Every service, method, message and field of both contracts. How to use the tooling API is explained in [api.md](api.md).
 Fields that are not set have the default of proto3; numbers are those on the wire.
 """
 
@@ -57,7 +57,7 @@ class Contract:
     file: FileDescriptorProto
     comments: Comments
 
-    def told(self, *path: int) -> str:
+    def comment(self, *path: int) -> str:
         """Return the comment at a place as one line; raises ValueError when there is none."""
         text = " ".join(self.comments.get(path, "").split())
         if not text:
@@ -75,8 +75,8 @@ def page() -> str:
 def compiled() -> FileDescriptorSet:
     """Return the contracts with their comments; raises CalledProcessError when protoc does not take them."""
     with tempfile.NamedTemporaryFile(suffix=".pb") as target:
-        told = ["-I", str(PROTO), "--include_source_info", f"--descriptor_set_out={target.name}"]
-        subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *told, *CONTRACTS], check=True)
+        options = ["-I", str(PROTO), "--include_source_info", f"--descriptor_set_out={target.name}"]
+        subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *options, *CONTRACTS], check=True)
         return FileDescriptorSet.FromString(Path(target.name).read_bytes())
 
 
@@ -89,7 +89,7 @@ def _contract(file: FileDescriptorProto) -> Contract:
 
 def _sections(contract: Contract) -> Iterator[str]:
     file = contract.file
-    yield f"## {file.package}\n\n[{Path(file.name).name}](../proto/{file.name}). {contract.told(_SYNTAX)}\n"
+    yield f"## {file.package}\n\n[{Path(file.name).name}](../proto/{file.name}). {contract.comment(_SYNTAX)}\n"
     for number, service in enumerate(file.service):
         yield _service(contract, service, (_SERVICES, number))
     for number, message in enumerate(file.message_type):
@@ -101,7 +101,7 @@ def _sections(contract: Contract) -> Iterator[str]:
 def _service(contract: Contract, service: ServiceDescriptorProto, path: tuple[int, int]) -> str:
     rows = [
         f"| `{method.name}` | {_side(contract, method, up=True)} | {_side(contract, method, up=False)} "
-        f"| {contract.told(*path, _METHODS, number)} |\n"
+        f"| {contract.comment(*path, _METHODS, number)} |\n"
         for number, method in enumerate(service.method)
     ]
     columns = "| method | request | answer | what it does |\n|---|---|---|---|\n"
@@ -117,7 +117,7 @@ def _side(contract: Contract, method: MethodDescriptorProto, *, up: bool) -> str
 def _message(contract: Contract, message: DescriptorProto, path: tuple[int, int]) -> str:
     rows = [
         f"| `{field.name}` | {field.number} | {_type(contract, message, field)} "
-        f"| {contract.told(*path, _FIELDS, number)} |\n"
+        f"| {contract.comment(*path, _FIELDS, number)} |\n"
         for number, field in enumerate(message.field)
     ]
     columns = "| field | number | type | meaning |\n|---|---|---|---|\n" if rows else "It has no fields.\n"
@@ -154,7 +154,7 @@ def _type_name(contract: Contract, full: str) -> str:
 
 def _enum(contract: Contract, enum: EnumDescriptorProto, path: tuple[int, int]) -> str:
     rows = [
-        f"| `{value.name}` | {value.number} | {contract.told(*path, _VALUES, number)} |\n"
+        f"| `{value.name}` | {value.number} | {contract.comment(*path, _VALUES, number)} |\n"
         for number, value in enumerate(enum.value)
     ]
     columns = "| value | number | meaning |\n|---|---|---|\n"
@@ -162,7 +162,7 @@ def _enum(contract: Contract, enum: EnumDescriptorProto, path: tuple[int, int]) 
 
 
 def _head(contract: Contract, name: str, path: tuple[int, int]) -> str:
-    return f"### {_short(contract.file.package)}.{name}\n\n{contract.told(*path)}\n\n"
+    return f"### {_short(contract.file.package)}.{name}\n\n{contract.comment(*path)}\n\n"
 
 
 def _short(package: str) -> str:

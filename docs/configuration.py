@@ -1,6 +1,6 @@
 """Writes docs/configuration.md from the settings of the programs, which are the only source of its tables.
 
-``python -m docs.configuration`` writes the page, with ``--check`` it only tells whether the page is what the settings
+``python -m docs.configuration`` writes the page, with ``--check`` it only says whether the page is what the settings
 say (exit code 1 when it is not).
 """
 
@@ -23,7 +23,7 @@ from service.settings import Settings
 PAGE = Path(__file__).parent / "configuration.md"
 
 WITHOUT_SETTINGS = frozenset({"mctl", "simulated-base"})
-"""Programs that are told everything by options: mctl --help, simulated-base --help."""
+"""Programs that take everything as options: mctl --help, simulated-base --help."""
 
 COMPUTED = {
     "CLIENT_ID": "the host's name, which in a Pod is the Pod's",

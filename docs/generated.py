@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 def keep(program: str, page: Path, wanted: str, description: str | None) -> int:
-    """Run the command of a page: write it, or with --check tell what differs; return the exit code."""
+    """Run the command of a page: write it, or with --check say what differs; return the exit code."""
     parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
-    parser.add_argument("--check", action="store_true", help="only tell whether the page is up to date")
+    parser.add_argument("--check", action="store_true", help="only say whether the page is up to date")
     if not parser.parse_args().check:
         page.write_text(wanted, encoding="utf-8")
         return 0

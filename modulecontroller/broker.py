@@ -23,7 +23,7 @@ FAILURE = 0x80
 """Return code of a subscription that is refused (MQTT 3.1.1, section 3.9.3)."""
 
 
-class BrokerSettings(Settings):
+class LocalBrokerSettings(Settings):
     """Variables of the embedded broker."""
 
     mqtt_port: Port = Field(1883, description="TCP port on the loopback address")
@@ -45,7 +45,7 @@ class PlainBroker(Broker):  # type: ignore[misc]  # amqtt has no types
         return granted
 
 
-async def serve(settings: BrokerSettings, stop: asyncio.Event) -> None:
+async def serve(settings: LocalBrokerSettings, stop: asyncio.Event) -> None:
     """Run the broker until stop is set; raises CannotListen."""
     listener = {"type": "tcp", "bind": f"{BROKER_HOST}:{settings.mqtt_port}", "max_connections": MOST_CONNECTIONS}
     plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
@@ -66,8 +66,8 @@ async def serve(settings: BrokerSettings, stop: asyncio.Event) -> None:
 
 def main() -> int:
     """Run the broker until a signal; returns the exit code."""
-    process.arguments("modulecontroller.broker", __doc__ or "", BrokerSettings)
-    settings = load(BrokerSettings)
+    process.arguments("modulecontroller.broker", __doc__ or "", LocalBrokerSettings)
+    settings = load(LocalBrokerSettings)
     logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.ERROR, program="broker")
     return process.run(lambda stop: serve(settings, stop), loop="asyncio")
 

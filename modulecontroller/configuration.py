@@ -38,7 +38,7 @@ S = TypeVar("S", bound=Settings)
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class SurveyedProgram:
     """A program and what it would be started with; settings are None where something is wrong with them.
 
     complaints are about what is wrong and does not keep the program from starting.
@@ -59,7 +59,7 @@ class Configuration:
     reads; misspelt are messages about those that are nearly spelt like these.
     """
 
-    programs: tuple[Program, ...]
+    programs: tuple[SurveyedProgram, ...]
     given: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     misspelt: tuple[str, ...] = ()
@@ -115,15 +115,15 @@ def _known(running: Iterable[str]) -> frozenset[str]:
     return frozenset[str]().union(*(names(PROGRAMS[name]) for name in running))
 
 
-def _alone(name: str, imposed: Mapping[str, str]) -> Program:
+def _alone(name: str, imposed: Mapping[str, str]) -> SurveyedProgram:
     try:
         settings = read(PROGRAMS[name], imposed, others=VARIABLES)
     except ConfigurationError as error:
-        return Program(name, None, wrong=tuple(error.lines))
-    return Program(name, settings, effective(settings, imposed), complaints=tuple(settings.complaints()))
+        return SurveyedProgram(name, None, wrong=tuple(error.lines))
+    return SurveyedProgram(name, settings, effective(settings, imposed), complaints=tuple(settings.complaints()))
 
 
-def _together() -> Iterator[Program]:
+def _together() -> Iterator[SurveyedProgram]:
     supervisor = _alone(SUPERVISOR, {})
     settings = supervisor.settings
     if not isinstance(settings, SupervisorSettings):

@@ -1,4 +1,4 @@
-"""What all tests have: real servers where they ask for them."""
+"""Hooks of pytest for all tests: real servers, Hypothesis profiles, loops that are closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A test's own corner of a stage that many tests share: a namespace, and bases of a cluster of its own."""
+"""Isolation for tests that share one stage: a namespace, and bases with a cluster name of their own."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def stage(cluster: KubeCluster, folder: Path, **environ: str) -> Iterator[Everyt
 
 
 @contextmanager
-def corner(everything: Everything, name: str) -> Iterator[Life]:
-    """Make a namespace and a cluster of bases of that name, and take away what is left in them."""
+def isolated(everything: Everything, name: str) -> Iterator[Sandbox]:
+    """Create a namespace, name a cluster of bases after it, and remove what is left in them at the end."""
     everything.cluster.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
-    own = Life(everything, name, name)
+    own = Sandbox(everything, name, name)
     try:
         yield own
     finally:
@@ -39,8 +39,8 @@ def corner(everything: Everything, name: str) -> Iterator[Life]:
         everything.cluster.api.delete(f"/api/v1/namespaces/{name}")
 
 
-class Life(Namespace):
-    """A test's own namespace and bases. Its bases are of a cluster that nobody else's manifests name."""
+class Sandbox(Namespace):
+    """A test's own namespace and bases. The manifests of other tests do not select its cluster of bases."""
 
     def __init__(self, everything: Everything, namespace: str, cluster: str) -> None:
         super().__init__(everything.cluster.api, namespace)
@@ -74,7 +74,7 @@ class Life(Namespace):
         return self.apply(obj)
 
     def end(self) -> None:
-        """Take everything away that the test left."""
+        """Remove everything that the test left."""
         for kind in WORKLOADS:
             for obj in self.api.items(self.path(kind)):
                 self.delete(kind, obj["metadata"]["name"])

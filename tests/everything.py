@@ -1,4 +1,4 @@
-"""All of it as real processes: cluster, broker, control plane, a gateway of each kind, and bases of both tunnels."""
+"""The whole system as real processes: cluster, broker, control plane, a gateway of each tunnel, and bases."""
 
 from __future__ import annotations
 
@@ -49,23 +49,23 @@ class Everything:
         self.mqtt = MqttGateway(programs, address, broker.port, LOG_LEVEL="debug")
 
     def start(self) -> Everything:
-        """Start what is ours, and wait until it is ready."""
+        """Start our own programs, and wait until they are ready."""
         self.control_plane.start()
         self.http.start()
         self.mqtt.start()
         return self
 
     def bases(self, identity: str, *arguments: str, tunnel: str = "http", count: int = 1) -> Bases:
-        """Start bases that speak one tunnel, or both; several are IDENTITY-1 to IDENTITY-count."""
-        told = ["--env", ENV, "--controller", self.http.url, "--heartbeat-interval", "2", "--count", str(count)]
+        """Start bases on one tunnel, or both; several are IDENTITY-1 to IDENTITY-count."""
+        options = ["--env", ENV, "--controller", self.http.url, "--heartbeat-interval", "2", "--count", str(count)]
         if tunnel != "http":
-            told += ["--broker", "127.0.0.1", "--mqtt-port", str(self.broker.port)]
-            told += ["--heartbeats-survive", "--reconnect-longest", "5"]
-        return Bases(self.programs, identity, *told, "--tunnel", tunnel, *arguments, count=count).start()
+            options += ["--broker", "127.0.0.1", "--mqtt-port", str(self.broker.port)]
+            options += ["--heartbeats-survive", "--reconnect-longest", "5"]
+        return Bases(self.programs, identity, *options, "--tunnel", tunnel, *arguments, count=count).start()
 
 
 class Bases:
-    """One process of one or several simulated bases. Without a name, what is asked or told concerns all of them."""
+    """One process of one or several simulated bases. Calls that name no base concern all of them."""
 
     def __init__(self, programs: Programs, identity: str, *arguments: str, count: int) -> None:
         self.identities = [identity] if count == 1 else [f"{identity}-{number}" for number in range(1, count + 1)]
@@ -103,7 +103,7 @@ class Bases:
         return modules
 
     def orders(self, base: str = "") -> list[tuple[str, str]]:
-        """Return what a base was told to do, as ("install", "biz1:0.0.1"), in order; a batch is told one by one."""
+        """Return the orders that a base got, as ("install", "biz1:0.0.1"), in order; a batch is listed one by one."""
         found = []
         for command in self._ask(f"commands?base={base}"):
             verb, body = command["verb"], command["body"]
@@ -121,11 +121,11 @@ class Bases:
         return found
 
     def bodies(self, verb: str) -> list[Json]:
-        """Return what all bases were told with a command of arklet, oldest first."""
+        """Return the bodies of a command of arklet that all bases got, oldest first."""
         return [command["body"] for command in self._ask("commands") if command["verb"] == verb]
 
     def command(self, verb: str, body: Json) -> Json:
-        """Send the only base a command of arklet, as somebody else would; return the answer."""
+        """Send the only base a command of arklet, as another client would; return the answer."""
         (port,) = [base["port"] for base in self._bases()]
         _, text = ask(f"http://127.0.0.1:{port}/{verb}", method="POST", body=json.dumps(body).encode())
         answer: Json = json.loads(text)
@@ -156,7 +156,7 @@ def node_name(identity: str) -> str:
 def manifest(
     file: str, *, version: str = "0.0.1", cluster: str = "default", name: str = "", module: str = "biz1"
 ) -> Json:
-    """Return an example as a user fits it to his own: another module or version everywhere, other bases, a name."""
+    """Return an example with another module or version everywhere, other bases, and a name."""
     text = (EXAMPLES / file).read_text(encoding="utf-8")
     found: Json = yaml.safe_load(text.replace("0.0.1", version).replace("biz1", module))
     found["metadata"]["name"] = name or found["metadata"]["name"]
@@ -181,7 +181,7 @@ def condition(obj: Json | None, kind: str) -> Json:
 
 
 def ready(obj: Json | None) -> bool:
-    """Tell whether a Node or Pod is Ready."""
+    """Return whether a Node or Pod is Ready."""
     return condition(obj, "Ready").get("status") == "True"
 
 

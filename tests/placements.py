@@ -1,6 +1,6 @@
-"""Rules about Nodes, and the Nodes to which a Pod with them may come: one table for every judge of such rules.
+"""Scheduling rules, and the Nodes on which a Pod with them may run: one table for every test of such rules.
 
-The real scheduler is held against it as well (``tests/contract/cluster/test_placement.py``).
+The real scheduler is compared with it as well (``tests/contract/cluster/test_placement.py``).
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ NODES: dict[str, Json] = {
 
 ALL = frozenset(NODES)
 OPEN = ALL - {"cordoned", "kept", "hard", "blank"}
-"""Nodes against which nothing stands but what a rule chooses."""
+"""Nodes that nothing but a rule excludes."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """Part of a Pod's specification, and the names of the Nodes to which it may come."""
+    """Part of a Pod's specification, and the names of the Nodes on which it may run."""
 
     name: str
     spec: Json

@@ -1,4 +1,4 @@
-"""Our own programs as real processes, for tests and benchmarks: on free ports, with logs to look at."""
+"""Our own programs as real processes, for tests and benchmarks: on free ports, with log files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Programs:
         self._stack.close()
 
     def port(self) -> int:
-        """Return a port of 127.0.0.1 that nobody else is given."""
+        """Return a port of 127.0.0.1 that no other program gets."""
         port = Port()
         self._stack.callback(port.close)
         return port.number
@@ -50,7 +50,7 @@ class Programs:
 
 
 class ControlPlane:
-    """A control plane process; environ decides on which cluster."""
+    """A control plane process; environ chooses its cluster."""
 
     def __init__(self, programs: Programs, name: str = "controlplane", **environ: str) -> None:
         self.grpc, self.health, self.metrics = programs.port(), programs.port(), programs.port()
@@ -75,7 +75,7 @@ class ControlPlane:
         return f"127.0.0.1:{self.grpc}"
 
     def start(self, *, ready: bool = True) -> ControlPlane:
-        """Start it and wait until it is ready, or at least alive."""
+        """Start it and wait until it is ready, or at least answers."""
         self.server.start()
         path = "readyz" if ready else "livez"
         self.server.wait_until(lambda: status(f"http://127.0.0.1:{self.health}/{path}") == 200, within=STARTED_WITHIN)
@@ -87,7 +87,7 @@ class ControlPlane:
 
 
 class HttpGateway:
-    """An HTTP gateway process that lets loopback bases in."""
+    """An HTTP gateway process that accepts bases on loopback."""
 
     def __init__(self, programs: Programs, control_plane: str, name: str = "http-gateway", **environ: str) -> None:
         self.port, self.health = programs.port(), programs.port()
@@ -195,12 +195,12 @@ class Mctl:
         self.server = server
 
     def __call__(self, *arguments: str, code: int = 0) -> str:
-        """Run a command and return what it printed, or what it complained of; fails when it exits otherwise."""
+        """Run a command and return its output, or its error output; fails when the exit code is another one."""
         out, err = self.run(*arguments, code=code)
         return out if code == 0 else err
 
     def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
-        """Run a command and return standard output and standard error; fails when it exits otherwise."""
+        """Run a command and return standard output and standard error; fails when the exit code is another one."""
         command = [sys.executable, "-m", "mctl", "--server", self.server, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
         assert done.returncode == code, f"mctl {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}"

@@ -1,4 +1,4 @@
-"""Any messages of a contract: every field may hold anything that the wire can carry."""
+"""Hypothesis strategies for messages of a contract: every field may hold anything that the wire can carry."""
 
 from __future__ import annotations
 

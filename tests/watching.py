@@ -1,4 +1,4 @@
-"""What a collection of the cluster went through, as a watch told it: each change, in order, none left out."""
+"""Every change of a collection of the cluster, in the order in which a watch sent them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Self
 from tests.servers.kubeapi import ApiError, Json, KubeApi, Watch
 
 AGAIN = 0.5
-"""Seconds until a watch that broke is begun anew."""
+"""Seconds until a broken watch is started again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """kind is ADDED, MODIFIED or DELETED; at is when it was told, in monotonic seconds.
+    """kind is ADDED, MODIFIED or DELETED; at is when it was received, in monotonic seconds.
 
-    since is the same, or earlier where a watch had broken: it happened at some time between the two.
+    since is the same, or earlier where a watch had broken: it happened between the two.
     """
 
     since: float
@@ -30,8 +30,8 @@ class Change:
 class Watching:
     """Follows a collection in a thread of its own; a context manager.
 
-    A watch that breaks is begun anew. What was deleted meanwhile is told by the next list as DELETED, an object of the
-    same name that has another UID as DELETED and ADDED; other changes of that time may be missing, and breaks counts.
+    A broken watch is started again with a list. Objects that are missing in it count as DELETED, those with another UID
+    as DELETED and ADDED. Other changes of that time may be missing; breaks counts how often this happened.
     """
 
     def __init__(self, api: KubeApi, path: str) -> None:
@@ -41,7 +41,7 @@ class Watching:
         self._current: Watch | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"watch {path}", daemon=True)
-        self._told_at = time.monotonic()
+        self._current_at = time.monotonic()
         self.changes: list[Change] = []
         self.breaks = 0
 
@@ -61,11 +61,11 @@ class Watching:
         found = {obj["metadata"]["uid"]: obj for obj in listed["items"]}
         for uid, obj in list(self._known.items()):
             if uid not in found:
-                self._take("DELETED", obj, self._told_at)
+                self._take("DELETED", obj, self._current_at)
         for uid, obj in found.items():
             if uid not in self._known:
-                self._take("ADDED", obj, self._told_at)
-        self._told_at = time.monotonic()
+                self._take("ADDED", obj, self._current_at)
+        self._current_at = time.monotonic()
         self._current = self._api.watch(self._path, listed["metadata"]["resourceVersion"])
 
     def _run(self) -> None:
@@ -95,4 +95,4 @@ class Watching:
                 self._known[uid] = obj
             self.changes.append(Change(now if since is None else since, now, kind, obj))
         if since is None:
-            self._told_at = now
+            self._current_at = now

@@ -56,7 +56,7 @@ class Subscription(Generic[T]):
 
 
 class Changes(Generic[T]):
-    """Tells all subscriptions."""
+    """Notifies all subscriptions."""
 
     def __init__(self) -> None:
         self._subscriptions: set[Subscription[T]] = set()

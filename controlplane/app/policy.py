@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from controlplane.domain.base.liveness import Patience
-from controlplane.domain.base.planner import Policy as ModulePolicy
+from controlplane.domain.base.planner import ModulePolicy
 from controlplane.domain.facts import Verb
 
 TIMEOUTS: Mapping[Verb, float] = {Verb.INSTALL: 600.0, Verb.UNINSTALL: 120.0, Verb.SWITCH: 60.0}

@@ -6,7 +6,7 @@ These three arrive in any order, so that each may only move an object forward:
     back an object whose deletion it has seen
 
 Resource versions are compared as numbers where both are decimal, which is what Kubernetes defines for them; otherwise
-a watch is believed, and a write's result waits for the watch.
+a watch counts, and a write's result waits for the watch.
 """
 
 from __future__ import annotations

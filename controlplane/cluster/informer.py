@@ -143,7 +143,7 @@ class ObjectInformer(Cache[V]):
             self.changed(key, self.view(event.object))
 
     def announce(self, key: str, old: V | None, new: V | None) -> None:
-        """Tell those who wait for a change, or follow all."""
+        """Notify those who wait for a change, or follow all."""
         self._wake(key)
         for handler in self._handlers:
             handler(key)

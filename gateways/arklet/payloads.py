@@ -80,7 +80,7 @@ class Negative(Exception):
 def heartbeat(data: Json) -> pb.Report:
     """Read a heartbeat but for its port, which means nothing over MQTT; raises Malformed. No identity is refused."""
     identity, name, version, cluster_name = _metadata(required_object(data, "baseMetadata"), "baseMetadata.")
-    beat = pb.Heartbeat(
+    heartbeat = pb.Heartbeat(
         name=name,
         version=version,
         cluster_name=cluster_name,
@@ -88,7 +88,7 @@ def heartbeat(data: Json) -> pb.Report:
         address=pb.Address(ip=text(data, "localIP", "localIP")),
         state=_base_state(text(data, "state", "state")),
     )
-    return pb.Report(base_id=identity, heartbeat=beat)
+    return pb.Report(base_id=identity, heartbeat=heartbeat)
 
 
 def port(data: Json) -> int:

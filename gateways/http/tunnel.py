@@ -38,7 +38,7 @@ SLOW = 4
 FAILING = 4
 """Slots of the prompt lane for each slot of the failing lane."""
 HOLDS = 600.0
-"""Seconds for which the answer of a base to help is believed."""
+"""Seconds for which the answer of a base to help counts."""
 MOST_BASES = 20_000
 """Bases whose answers to help are kept; the one that was asked first is forgotten first."""
 

@@ -1,6 +1,6 @@
 """An API server in memory for unit tests: versions, watches with history, failures on demand.
 
-Selectors choose what lists and watches tell; an object that stops matching is told as deleted, as a server does.
+Selectors choose what lists and watches return; an object that stops matching is sent as deleted, as a server does.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class FakeApiServer:
         self._watches: dict[asyncio.Queue[WatchEvent | ClusterError | None], Resource] = {}
 
     def put(self, resource: Resource, obj: Json) -> Json:
-        """Create or replace an object, as somebody else would."""
+        """Create or replace an object, as another client would."""
         obj = copy.deepcopy(obj)
         meta = obj.setdefault("metadata", {})
         self.version += 1
@@ -62,15 +62,15 @@ class FakeApiServer:
         if key in self._objects:
             self._before[meta["resourceVersion"]] = self._objects[key]
         self._objects[key] = obj
-        self._tell(resource, WatchEvent(kind, copy.deepcopy(obj)))
+        self._publish(resource, WatchEvent(kind, copy.deepcopy(obj)))
         return copy.deepcopy(obj)
 
     def remove(self, resource: Resource, name: str, namespace: str = "") -> None:
-        """Delete an object, as somebody else would."""
+        """Delete an object, as another client would."""
         obj = self._objects.pop((resource, namespace, name))
         self.version += 1
         obj["metadata"]["resourceVersion"] = str(self.version)
-        self._tell(resource, WatchEvent("DELETED", obj))
+        self._publish(resource, WatchEvent("DELETED", obj))
 
     def fail(self, verb: str, *errors: ClusterError) -> None:
         """Let the next requests of a verb fail before they have any effect."""
@@ -82,7 +82,7 @@ class FakeApiServer:
             queue.put_nowait(error)
 
     def send(self, resource: Resource, event: WatchEvent) -> None:
-        """Send any event to the watches of a kind."""
+        """Send an event to the watches of a resource."""
         for queue, watched in self._watches.items():
             if watched == resource:
                 queue.put_nowait(event)
@@ -92,8 +92,8 @@ class FakeApiServer:
         for queue in self._watches:
             queue.put_nowait(WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": str(self.version)}}))
 
-    def forget(self) -> None:
-        """Forget history, so that only a watch from now on is possible."""
+    def drop_history(self) -> None:
+        """Drop the history, so that a watch from an older version is expired."""
         self._history.clear()
         self._oldest = self.version
 
@@ -130,10 +130,10 @@ class FakeApiServer:
                 queue.put_nowait(event)
         self._watches[queue] = resource
         try:
-            while (told := await queue.get()) is not None:
-                if isinstance(told, ClusterError):
-                    raise told
-                seen = self._seen(told, lambda obj: chosen(image(obj)))
+            while (entry := await queue.get()) is not None:
+                if isinstance(entry, ClusterError):
+                    raise entry
+                seen = self._seen(entry, lambda obj: chosen(image(obj)))
                 if seen is not None:
                     yield seen
         finally:
@@ -210,7 +210,7 @@ class FakeApiServer:
         except KeyError:
             raise NotFound(name) from None
 
-    def _tell(self, resource: Resource, event: WatchEvent) -> None:
+    def _publish(self, resource: Resource, event: WatchEvent) -> None:
         self._history.append((self.version, resource, event))
         self.send(resource, event)
 

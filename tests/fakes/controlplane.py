@@ -1,7 +1,7 @@
-"""A control plane replica for tests of gateways: serves TunnelService on loopback and records what it is told.
+"""A control plane replica for tests of gateways: serves TunnelService on loopback and records what it receives.
 
-It keeps to the contract and checks that the gateway does: what must not be is raised to the gateway as a status and
-kept in ``violations``, which leaving the context asserts to be empty.
+It keeps to the contract and checks that the gateway does. A violation ends the stream with a status and is kept in
+``violations``, which must be empty when the context ends.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Stream:
         self.send(pb.ConnectResponse(reports_ack=pb.ReportsAck(seq=self.last_seq if seq is None else seq)))
 
     def cut(self) -> None:
-        """End the stream without a word."""
+        """End the stream without a message."""
         self.outgoing.put_nowait(None)
 
     async def until(self, found: Callable[[], T | None], within: float = WITHIN) -> T:
@@ -207,7 +207,7 @@ class FakeControlPlane(tunnel_pb2_grpc.TunnelServiceServicer):
 
 
 def _is_message(read: object) -> TypeGuard[pb.ConnectRequest]:
-    """Tell a message from the end of the stream, which the stubs leave out."""
+    """Return whether it is a message and not the end of the stream, which the stubs leave out."""
     return isinstance(read, pb.ConnectRequest)
 
 

@@ -1,4 +1,4 @@
-"""A gateway's session that records what it is sent and, when told to, plays bases behind it."""
+"""A gateway's session that records what it is sent and, on request, answers for bases behind it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Access to an API server that is given, not looked for."""
+"""Access to an API server that the test sets, instead of one from a kubeconfig."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Senders of probes: for tests without any, and one whose modules answer as they are told to."""
+"""Senders of probes: one for tests without probes, and one whose answers the test sets."""
 
 from __future__ import annotations
 

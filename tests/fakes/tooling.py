@@ -186,7 +186,7 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
     ) -> Iterator[pb.WatchVNodesResponse]:
         self._enter("WatchVNodes", request, context)
         for vnode in self._selected(request.selector):
-            # Like the control plane's: without what changes with each sign of life.
+            # As the control plane does: without the fields that each heartbeat changes.
             answer = pb.WatchVNodesResponse(type=pb.CHANGE_TYPE_ADDED, vnode=vnode)
             answer.vnode.ClearField("last_seen")
             yield answer

@@ -1,4 +1,4 @@
-"""What real bases and gateways said to each other: see README.md in this folder."""
+"""Recorded messages between real bases and gateways: see README.md in this folder."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One message over MQTT; runtime is None where no base has to do with it."""
+    """One message over MQTT; runtime is None where no base is involved."""
 
     id: str
     runtime: str | None

@@ -10,7 +10,7 @@ from tests.servers.fetch import NEEDS, Unavailable, fetch, where
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return the exit code: 0, or 1 if something could not be had."""
+    """Run the command and return the exit code: 0, or 1 if something is not available."""
     parser = argparse.ArgumentParser(prog="python -m tests.servers", description=__doc__)
     parser.add_argument("command", choices=("fetch", "where"))
     parser.add_argument("--need", default=",".join(NEEDS), help=f"what is needed (default: {','.join(NEEDS)})")

@@ -21,9 +21,9 @@ ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """Programs that belong together; package is what each is built from, by program.
+    """Programs of one version; package is the Go package of each, by program.
 
-    only_go is the one Go that builds it, where a newer one does not.
+    only_go is the one version of Go that builds it, where a newer one cannot.
     """
 
     name: str
@@ -77,7 +77,7 @@ _PROGRAMS = {
 }
 KUBERNETES = Bundle("kubernetes", "k8s.io/kubernetes", _PROGRAMS)
 KUBECTL = Bundle("kubectl", "k8s.io/kubernetes", {"kubectl": "k8s.io/kubernetes/cmd/kubectl"})
-"""Apart from the servers, so that getting one does not mean building the other again."""
+"""A bundle of its own, so that a new version of the servers does not build it again."""
 OLDEST_KUBERNETES = Bundle("kubernetes-1.20", "k8s.io/kubernetes", _PROGRAMS, only_go="1.19.13")
 """The oldest version that is supported."""
 

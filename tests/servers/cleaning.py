@@ -1,4 +1,4 @@
-"""Takes out of a test cluster what a test put in."""
+"""Removes the objects of tests from a test cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WORKLOADS = ("/apis/apps/v1", ("deployments", "daemonsets", "replicasets"))
 
 
 class NotClean(Exception):
-    """Objects of a test would not go; the message names them."""
+    """Objects of a test could not be removed; the message names them."""
 
 
 def clean(api: KubeApi) -> None:
@@ -43,7 +43,7 @@ def _sweep(api: KubeApi) -> list[str]:
     for namespace in api.items("/api/v1/namespaces"):
         name = namespace["metadata"]["name"]
         if name not in KEPT_NAMESPACES and "deletionTimestamp" not in namespace["metadata"]:
-            # Goes in its own time: tests give theirs names of their own.
+            # A namespace takes its time to go; each test has a namespace of its own.
             api.delete(f"/api/v1/namespaces/{name}")
     api.delete("/api/v1/namespaces/default/events")
     return left

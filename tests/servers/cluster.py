@@ -1,7 +1,7 @@
 """A Kubernetes control plane of plain processes on loopback: etcd, API server, controllers, scheduler.
 
-RBAC is on. There are no kubelets: Nodes and Pods live as long as somebody writes their status, which is our control
-plane's work. Blocking: call it through ``asyncio.to_thread`` from a running event loop.
+RBAC is on. There are no kubelets: our control plane is what writes the status of Nodes and Pods. Calls block: use
+``asyncio.to_thread`` in a running event loop.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ SERVICE_ACCOUNT = "system:serviceaccount:koupleless-system:module-controller"
 """The user that the control plane is where a Pod runs it."""
 
 SYSTEM_NAMESPACES = frozenset({"default", "kube-node-lease"})
-"""The server makes these some moments after it says that it is ready."""
+"""The server creates these only after it reports ready."""
 
 ETCD_READY_WITHIN = 30.0
 READY_WITHIN = 90.0
 STOP_WITHIN = 20.0
 CLIENT_RATE = 300
-"""Requests per second that controllers and scheduler allow themselves: theirs must not be the bound we measure."""
+"""Requests per second that controllers and scheduler allow themselves: tests must not measure their limit."""
 
 
 def programs() -> dict[str, Path]:
@@ -94,7 +94,7 @@ class KubeCluster:
 
     @property
     def version(self) -> str:
-        """Version that the API server tells, like v1.36.3."""
+        """Version that the API server reports, like v1.36.3."""
         return str(self.api.get("/version")["gitVersion"])
 
     @property
@@ -132,14 +132,14 @@ class KubeCluster:
         return self._credentials.token_kubeconfig(f"{namespace}-{name}", self.url, granted["status"]["token"])
 
     def stop_apiserver(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """Take the API server away; etcd and the port stay ours. Connections to it are refused from now on."""
+        """Stop the API server; etcd and the port stay ours. Connections to it are refused from now on."""
         self._servers["kube-apiserver"].stop(how, within=STOP_WITHIN)
 
     def start_apiserver(self) -> None:
         """Start the API server, again if it was stopped, and wait until it is ready.
 
-        Controllers and scheduler are started anew with it: the ones that lived through an outage end themselves, or
-        come back only after a backoff of up to a minute.
+        Controllers and scheduler are restarted with it: after an outage they end themselves, or connect again only
+        after a backoff of up to a minute.
         """
         server = self._server("kube-apiserver", self._apiserver_flags())
         server.start()
@@ -166,11 +166,11 @@ class KubeCluster:
         clean(self.api)
 
     def freeze_apiserver(self) -> None:
-        """Stop the API server from running: connections stay, nothing is answered."""
+        """Suspend the API server: connections stay, nothing is answered."""
         self._servers["kube-apiserver"].signal(signal.SIGSTOP)
 
     def thaw_apiserver(self) -> None:
-        """Let a frozen API server run on."""
+        """Resume a suspended API server."""
         self._servers["kube-apiserver"].signal(signal.SIGCONT)
 
     def _ready(self) -> bool:

@@ -1,4 +1,4 @@
-"""Runs the commands of a build: their output is kept, and told when they fail."""
+"""Runs the commands of a build: their output is kept, and reported when they fail."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class CannotBuild(Exception):
 
 
 def run(command: list[str], environ: Mapping[str, str], folder: str | Path = "/") -> str:
-    """Return what a command prints; raises CannotBuild with its last words."""
+    """Return what a command prints; raises CannotBuild with the last line of its output."""
     done = _completed(command, environ, folder)
     if done.returncode:
         raise CannotBuild(f"{' '.join(command)}: {last_line(done.stderr or done.stdout)}")
@@ -35,16 +35,16 @@ def download_module(go: Path, module: str, environ: Mapping[str, str], folder: s
     command = [str(go), "mod", "download", "-json", module]
     done = _completed(command, environ, folder)
     try:
-        told = json.loads(done.stdout)
+        found = json.loads(done.stdout)
     except ValueError:
-        told = {}
-    if done.returncode or not told.get("Dir"):
-        raise CannotBuild(f"{' '.join(command)}: {told.get('Error') or last_line(done.stderr or done.stdout)}")
-    return Path(told["Dir"])
+        found = {}
+    if done.returncode or not found.get("Dir"):
+        raise CannotBuild(f"{' '.join(command)}: {found.get('Error') or last_line(done.stderr or done.stdout)}")
+    return Path(found["Dir"])
 
 
 def run_long(title: str, command: list[str], folder: Path, environ: Mapping[str, str]) -> None:
-    """Run a command that takes long, telling every now and then; raises CannotBuild with its last words."""
+    """Run a long command and report progress; raises CannotBuild with the last line of its output."""
     print(f"{title} ...", flush=True)
     began = time.monotonic()
     with tempfile.TemporaryFile("w+") as output:
@@ -84,6 +84,6 @@ def _ended(process: subprocess.Popen[bytes], within: float) -> bool:
 
 
 def last_line(text: str) -> str:
-    """Return the last line that says something."""
+    """Return the last line that is not empty."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "no output"

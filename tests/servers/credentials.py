@@ -9,13 +9,13 @@ from pathlib import Path
 import trustme
 
 GROUPS = {"admin": "system:masters", "kube-apiserver-kubelet-client": "system:masters"}
-"""Group (a certificate's organization) by user; the others have none that means anything."""
+"""Group (a certificate's organization) by user; the groups of the others have no rights."""
 ALIAS = "client.test"
-"""A client's alternative name. Nobody looks at it, but Go takes no certificate whose list of them is empty."""
+"""A client's alternative name. It is not checked, but Go refuses a certificate without any."""
 
 
 class Credentials:
-    """Keys and certificates in a folder, made once per cluster; users' ones as they are asked for."""
+    """Keys and certificates in a folder, made once per cluster; those of users on first use."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,20 +53,20 @@ class Credentials:
     def kubeconfig(self, user: str, server: str) -> Path:
         """Return a kubeconfig file for a user at a server's URL."""
         certificate, key = self.files(user)
-        told = {"client-certificate": str(certificate), "client-key": str(key)}
-        return self._kubeconfig(certificate.with_suffix(".kubeconfig"), user, server, told)
+        files = {"client-certificate": str(certificate), "client-key": str(key)}
+        return self._kubeconfig(certificate.with_suffix(".kubeconfig"), user, server, files)
 
     def token_kubeconfig(self, user: str, server: str, token: str) -> Path:
-        """Return a kubeconfig file for whom a token is of."""
+        """Return a kubeconfig file for the owner of a token."""
         return self._kubeconfig(self._folder / f"token-{user}.kubeconfig", user, server, {"token": token})
 
-    def _kubeconfig(self, path: Path, user: str, server: str, told: dict[str, str]) -> Path:
+    def _kubeconfig(self, path: Path, user: str, server: str, user_entry: dict[str, str]) -> Path:
         config = {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": user,
             "clusters": [{"name": "test", "cluster": {"server": server, "certificate-authority": str(self.ca)}}],
-            "users": [{"name": user, "user": told}],
+            "users": [{"name": user, "user": user_entry}],
             "contexts": [{"name": user, "context": {"cluster": "test", "user": user}}],
         }
         path.write_text(json.dumps(config))  # JSON is YAML

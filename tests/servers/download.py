@@ -16,14 +16,14 @@ from tests.servers.bundles import ETCD, KUBERNETES, Bundle, architecture
 KUBERNETES_RELEASES = "https://dl.k8s.io/release"
 ETCD_RELEASES = "https://github.com/etcd-io/etcd/releases/download"
 REACH_TIMEOUT = 5.0
-"""Seconds for a connection, and for each read: an unreachable page must not hold up the build."""
+"""Seconds for a connection, and for each read: an unreachable page must not delay the build."""
 TOTAL_TIMEOUT = 600.0
 CHUNK = 1 << 20
 SUMS_LIMIT = 1 << 20
 
 
 class CannotDownload(Exception):
-    """The release could not be had; the message is one line that says why."""
+    """The release cannot be downloaded; the message is one line that says why."""
 
 
 def download(bundle: Bundle, target: Path) -> None:

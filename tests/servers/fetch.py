@@ -1,4 +1,4 @@
-"""Gets the programs that tests need: what is there is used, else it is downloaded, else built."""
+"""Gets the programs that tests need: from this machine, else by a download, else by a build."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tests.servers.golang import build
 Source = Callable[[Bundle, Path], None]
 
 NEEDS = ("kubernetes", "mosquitto")
-"""What can be asked for."""
+"""Names that the command line knows."""
 MOSQUITTO_MISSING = "there is no program mosquitto (Debian and Ubuntu: apt install mosquitto)"
 
 
 class Unavailable(Exception):
-    """A server cannot be had on this machine; the message is one line that says why."""
+    """A server is not available on this machine; the message is one line that says why."""
 
 
 def fetch(need: str) -> list[str]:
-    """Get what one need stands for and return a line for each part; raises Unavailable."""
+    """Get the programs of one need and return a line for each part; raises Unavailable."""
     if need == "mosquitto":
         program = find_mosquitto()
         if program is None:
@@ -37,7 +37,7 @@ def fetch(need: str) -> list[str]:
 
 
 def where(need: str) -> list[str]:
-    """Return a line for each part of what one need stands for, without getting anything."""
+    """Return a line for each part of one need, without getting anything."""
     if need == "mosquitto":
         return [f"mosquitto: {find_mosquitto() or MOSQUITTO_MISSING}"]
     lines = []
@@ -58,7 +58,7 @@ def describe(bundle: Bundle, found: Found) -> str:
 
 
 def obtain(bundle: Bundle, sources: Sequence[Source] = (download, build)) -> Found:
-    """Return where a bundle is, having got it from the first source that gives it; raises Unavailable."""
+    """Get a bundle from the first source that has it and return where it is; raises Unavailable."""
     if found := find(bundle):
         return found
     cache = cache_folder()

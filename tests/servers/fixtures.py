@@ -1,4 +1,4 @@
-"""The pytest plugin that gives tests real servers, and says which tests had none.
+"""The pytest plugin that gives tests real servers, and reports which tests had none.
 
 ``kube`` is a cluster that is clean before each test, ``kube_cluster`` the same one as it is, ``mosquitto`` a broker per
 test. Where the programs are missing the tests are skipped, or fail if REQUIRE_KUBERNETES=1 or REQUIRE_MOSQUITTO=1.
@@ -43,7 +43,7 @@ def kube(kube_cluster: KubeCluster) -> KubeCluster:
 
 @pytest.fixture
 def mosquitto() -> Iterator[Mosquitto]:
-    """A broker that anybody may connect to."""
+    """A broker that accepts every client."""
     try:
         broker = Mosquitto()
     except Unavailable as error:
@@ -53,7 +53,7 @@ def mosquitto() -> Iterator[Mosquitto]:
 
 
 def required(need: str) -> bool:
-    """Return whether a server must be had: REQUIRE_KUBERNETES, REQUIRE_MOSQUITTO."""
+    """Return whether tests must fail without a server: REQUIRE_KUBERNETES, REQUIRE_MOSQUITTO."""
     return os.environ.get(f"REQUIRE_{need.upper()}", "") not in {"", "0"}
 
 
@@ -71,7 +71,7 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """End the run at once where a required server is missing; it would prove nothing."""
+    """End the run at once where a required server is missing; its result would mean nothing."""
     if session.config.option.collectonly:
         return
     missing = []

@@ -44,14 +44,19 @@ def build(bundle: Bundle, target: Path) -> None:
 
 
 def link_flags(bundle: Bundle) -> str:
-    """Return linker flags: no debug tables, and for Kubernetes the version that /version tells."""
+    """Return linker flags: no debug tables, and for Kubernetes the version that /version reports."""
     flags = ["-s", "-w"]
     if bundle.module == "k8s.io/kubernetes":
         major, minor, *_ = bundle.version.split(".")
-        told = {"gitVersion": f"v{bundle.version}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "archive"}
+        variables = {
+            "gitVersion": f"v{bundle.version}",
+            "gitMajor": major,
+            "gitMinor": minor,
+            "gitTreeState": "archive",
+        }
         # Old versions keep it in two places.
         packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
-        flags += [f"-X {package}.{name}={value}" for package in packages for name, value in told.items()]
+        flags += [f"-X {package}.{name}={value}" for package in packages for name, value in variables.items()]
     return " ".join(flags)
 
 

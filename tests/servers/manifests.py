@@ -1,4 +1,4 @@
-"""Manifests as kubectl takes them: files and folders with a kustomization.yaml, and where their objects belong."""
+"""Manifests as kubectl reads them: files, folders with a kustomization.yaml, and the paths of their objects."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def load(path: Path) -> list[Json]:
     """Return the objects of a file, or of all that a kustomization names; patches replace single values."""
     if path.is_file():
         return [obj for obj in yaml.safe_load_all(path.read_text()) if obj]
-    told = yaml.safe_load((path / "kustomization.yaml").read_text())
-    objects = [obj for resource in told["resources"] for obj in load((path / resource).resolve())]
-    for patch in told.get("patchesJson6902", []):
+    kustomization = yaml.safe_load((path / "kustomization.yaml").read_text())
+    objects = [obj for resource in kustomization["resources"] for obj in load((path / resource).resolve())]
+    for patch in kustomization.get("patchesJson6902", []):
         target = patch["target"]
         for obj in objects:
             if obj["kind"] == target["kind"] and obj["metadata"]["name"] == target["name"]:
@@ -37,7 +37,7 @@ def collection(obj: Json) -> str:
 
 
 def apply(api: KubeApi, obj: Json, *, dry_run: bool = False) -> Json:
-    """Apply an object on the server's side, unknown fields being errors; raises ApiError, OSError."""
+    """Apply an object on the server's side, where unknown fields are errors; raises ApiError, OSError."""
     query = "fieldManager=tests&force=true&fieldValidation=Strict" + ("&dryRun=All" if dry_run else "")
     return api.patch(f"{collection(obj)}/{obj['metadata']['name']}?{query}", obj, APPLY_PATCH)
 

@@ -20,8 +20,8 @@ READY_WITHIN = 10.0
 class Mosquitto:
     """A broker on 127.0.0.1; a context manager. settings are further lines of its configuration.
 
-    Without settings anybody may connect. stop and start make an outage: the port stays ours, and sessions outlive it if
-    persistence is set.
+    Without settings every client may connect. stop and start make an outage: the port stays ours, and sessions outlast
+    it if persistence is set.
     """
 
     host = "127.0.0.1"
@@ -59,12 +59,12 @@ class Mosquitto:
         self._server.wait_until(lambda: accepts(self.port), within=READY_WITHIN)
 
     def stop(self) -> None:
-        """Take the broker away. Connections are refused from now on."""
+        """Stop the broker. Connections are refused from now on."""
         self._server.stop()
 
     def _configuration(self) -> list[str]:
         lines = [f"listener {self.port} {self.host}", "log_dest stderr", f"persistence_location {self.folder}/"]
         if os.geteuid() == 0:
-            # It would otherwise become a user who may not read our folder.
+            # Otherwise it becomes a user who may not read our folder.
             lines.append("user root")
         return [*lines, *self._settings]

@@ -1,7 +1,7 @@
-"""Makes the part of an old Kubernetes' sources that it leaves to a generator: its OpenAPI definitions.
+"""Generates the OpenAPI definitions that the sources of an old Kubernetes lack.
 
-Kubernetes before 1.23 does not have them in its repository, nor in its Go module; its own build makes them first, and
-so do we, by the same generator, into a copy of the module.
+Kubernetes before 1.23 has them neither in its repository nor in its Go module. Its build generates them first, and so
+do we, with the same generator, into a copy of the module.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TAG = "+k8s:openapi-gen="
 
 
 def generate(go: Path, module: Path, environ: Mapping[str, str]) -> None:
-    """Have a Go module use a copy of Kubernetes in which nothing is missing; raises CannotBuild."""
+    """Have a Go module use a copy of Kubernetes that has the definitions; raises CannotBuild."""
     sources, generator = module.parent / "kubernetes", module.parent / "openapi-gen"
     original = download_module(go, MODULE, environ, module)
     shutil.copytree(original, sources, ignore=shutil.ignore_patterns("vendor", "testdata"))

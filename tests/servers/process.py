@@ -27,7 +27,7 @@ class ServerFailed(Exception):
 
 
 class Port:
-    """A TCP port of 127.0.0.1 that nobody else is given until close.
+    """A TCP port of 127.0.0.1 that no other process gets until close.
 
     The socket stays bound and never listens. A server that sets SO_REUSEADDR, as they all do, can bind the port beside
     it, stop, and bind it again; the kernel gives it to no other socket that asks for any port.
@@ -47,8 +47,8 @@ class Port:
 class Server:
     """One program in a process group of its own, its output appended to a file.
 
-    The kernel kills it when we die, where util-linux's setpriv is there to ask for that. start may be called again
-    after stop.
+    Where util-linux's setpriv is installed, the kernel kills the program when we end. start may be called again after
+    stop.
     """
 
     def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
@@ -111,7 +111,7 @@ class Server:
 
     def wait_until(self, ready: Callable[[], bool], *, within: float) -> None:
         """Return when ready says so; raises ServerFailed when the program ends before, or time is up."""
-        began = told = time.monotonic()
+        began = reported = time.monotonic()
         while not ready():
             now = time.monotonic()
             if self._process is None or self._process.poll() is not None:
@@ -119,9 +119,9 @@ class Server:
                 raise ServerFailed(f"{self.name} ended with code {code}\n{self.tail()}")
             if now - began > within:
                 raise ServerFailed(f"{self.name} was not ready after {within:g} s\n{self.tail()}")
-            if now - told > PROGRESS_EVERY:
+            if now - reported > PROGRESS_EVERY:
                 print(f"{self.name}: not ready after {now - began:.0f} s", file=sys.stderr, flush=True)
-                told = now
+                reported = now
             time.sleep(POLL)
 
     def tail(self) -> str:
@@ -153,8 +153,8 @@ def accepts(port: int) -> bool:
 
 @functools.cache
 def _launcher() -> ThreadPoolExecutor:
-    # "Parent death" is the death of the thread that forked. Tests call us from short-lived
-    # threads (asyncio.to_thread), so one thread that lives as long as we do starts everything.
+    # The kernel's "parent death" is the end of the thread that forked. Tests call us from short-lived threads
+    # (asyncio.to_thread), so one thread that never ends starts everything.
     return ThreadPoolExecutor(1, "server-launcher")
 
 

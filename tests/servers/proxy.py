@@ -15,9 +15,9 @@ CHUNK = 1 << 16
 
 @dataclass
 class TestProxy:
-    """Relays what it is asked to; a host under .invalid is taken for 127.0.0.1, as only it knows that name.
+    """Relays connections; only it resolves hosts under .invalid, all to 127.0.0.1.
 
-    user: whom it lets pass, as user:password; empty for everybody. forbids: it answers 403 to all.
+    user: the client that it accepts, as user:password; empty for every client. forbids: it answers 403 to all.
     """
 
     __test__ = False

@@ -1,4 +1,4 @@
-"""A wire between a program and a server that can be cut: relays TCP on loopback."""
+"""A TCP relay on loopback between a program and a server, which can be cut or frozen."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ LOOK = 0.2
 class Relay:
     """Relays connections to a port of 127.0.0.1, on a port of its own; a context manager.
 
-    While it is cut, all connections are ended and new ones are ended at once, as by a network that refuses. A frozen
-    connection stays open and forwards nothing any more, as by a proxy that hangs; half of it may be forgotten already.
+    cut ends all connections, and new ones at once, as a network that refuses does. A frozen connection stays open and
+    forwards nothing, as with a proxy that hangs; half of it may be closed already.
     """
 
     def __init__(self, target: int) -> None:
@@ -38,17 +38,17 @@ class Relay:
         return port
 
     def cut(self) -> None:
-        """End all connections and let none pass."""
+        """End all connections and accept no new ones."""
         self._cut.set()
         self._drop_all()
 
     def mend(self) -> None:
-        """Let new connections pass again."""
+        """Forward new connections again."""
         self._cut.clear()
         self._frozen.clear()
 
     def freeze(self, *, new_ones: bool = True) -> None:
-        """Forward nothing on the connections that are open, for as long as they live, nor on new ones until mended."""
+        """Forward nothing on open connections until they end, nor on new ones until mended."""
         with self._lock:
             self._frozen_ends |= self._open
         if new_ones:

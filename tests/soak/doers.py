@@ -1,4 +1,4 @@
-"""Do what a schedule says: users through the API server, chaos on processes and bases."""
+"""Workers that carry out a schedule: users through the API server, faults on processes and bases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
-from tests.corner import Life
+from tests.corner import Sandbox
 from tests.everything import Bases, Everything, manifest, node_name, pod_spec
 from tests.servers.kubeapi import ApiError, Json
 from tests.servers.process import Server
@@ -20,12 +20,12 @@ from tests.soak.schedule import Step
 
 AGAIN = 0.5
 RETRIED_FOR = 150.0
-"""Seconds for which a user tries; longer than any outage."""
+"""Seconds for which a user retries; longer than any outage."""
 OTHERS = {"PATCH": "application/merge-patch+json"}
 
 
-class Doer(threading.Thread):
-    """Does steps when they are due, in order, in a thread of its own. say is told of each."""
+class Worker(threading.Thread):
+    """Carries out steps when they are due, in order, in a thread of its own. say is called with each."""
 
     def __init__(self, steps: Sequence[Step], began: float, say: Callable[[str], None]) -> None:
         super().__init__(name=type(self).__name__, daemon=True)
@@ -36,7 +36,7 @@ class Doer(threading.Thread):
         self.failure: BaseException | None = None
 
     def run(self) -> None:
-        """Do all steps; failure is what kept one from being done."""
+        """Do all steps; failure is the error of a step."""
         try:
             for step in self._steps:
                 time.sleep(max(0.0, self._began + step.at - time.monotonic()))
@@ -44,7 +44,7 @@ class Doer(threading.Thread):
                 self.do(step)
                 self.done[step.what] += 1
             self.finish()
-        except BaseException as error:  # told to the test, which waits for this thread
+        except BaseException as error:  # raised by the test, which waits for this thread
             self.failure = error
 
     def finish(self) -> None:
@@ -55,45 +55,47 @@ class Doer(threading.Thread):
         raise NotImplementedError
 
 
-class User(Doer):
+class User(Worker):
     """Creates, changes and deletes, and tries again while the API server is away."""
 
-    def __init__(self, life: Life, steps: Sequence[Step], began: float, say: Callable[[str], None]) -> None:
+    def __init__(self, sandbox: Sandbox, steps: Sequence[Step], began: float, say: Callable[[str], None]) -> None:
         super().__init__(steps, began, say)
-        self._life = life
+        self._sandbox = sandbox
 
     def do(self, step: Step) -> None:
         """Do one step."""
-        life = self._life
+        sandbox = self._sandbox
         match step.what:
             case "create":
                 *modules, revision, forced = step.more
-                pod = bare_pod(life, step.whom, step.how, modules, revision, forced=bool(forced))
-                self._try(lambda: life.api.create(life.path("Pod"), pod), fine={"AlreadyExists"})
+                pod = bare_pod(sandbox, step.whom, step.how, modules, revision, forced=bool(forced))
+                self._try(lambda: sandbox.api.create(sandbox.path("Pod"), pod), fine={"AlreadyExists"})
             case "delete":
-                self._try(lambda: life.delete("Pod", step.whom))
+                self._try(lambda: sandbox.delete("Pod", step.whom))
             case "force-delete":
-                self._try(lambda: life.delete("Pod", step.whom, force=True))
+                self._try(lambda: sandbox.delete("Pod", step.whom, force=True))
             case "change":
                 containers = [{"name": module, "image": image(module, step.how)} for module in step.more]
                 patch = {"spec": {"containers": containers}}
                 # Kubernetes removes Pods of removed Nodes.
-                self._try(lambda: life.api.patch(life.path("Pod", step.whom), patch), fine={"NotFound", "Invalid"})
-            case "deploy":
-                obj = workload(life, step.whom, step.how, int(step.more[0]))
-                self._try(lambda: life.api.create(life.path("Deployment"), obj), fine={"AlreadyExists"})
-            case "scale":
-                self._try(lambda: life.scale("Deployment", step.whom, int(step.how)), fine={"NotFound"})
-            case "update":
-                template = workload(life, step.whom, step.how, 1)["spec"]["template"]
                 self._try(
-                    lambda: life.api.patch(
-                        life.path("Deployment", step.whom), {"spec": {"template": template}}, OTHERS["PATCH"]
+                    lambda: sandbox.api.patch(sandbox.path("Pod", step.whom), patch), fine={"NotFound", "Invalid"}
+                )
+            case "deploy":
+                obj = workload(sandbox, step.whom, step.how, int(step.more[0]))
+                self._try(lambda: sandbox.api.create(sandbox.path("Deployment"), obj), fine={"AlreadyExists"})
+            case "scale":
+                self._try(lambda: sandbox.scale("Deployment", step.whom, int(step.how)), fine={"NotFound"})
+            case "update":
+                template = workload(sandbox, step.whom, step.how, 1)["spec"]["template"]
+                self._try(
+                    lambda: sandbox.api.patch(
+                        sandbox.path("Deployment", step.whom), {"spec": {"template": template}}, OTHERS["PATCH"]
                     ),
                     fine={"NotFound"},
                 )
             case "undeploy":
-                self._try(lambda: life.delete("Deployment", step.whom))
+                self._try(lambda: sandbox.delete("Deployment", step.whom))
             case _:
                 raise AssertionError(f"nobody knows how to do {step}")
 
@@ -116,10 +118,10 @@ class User(Doer):
             time.sleep(AGAIN)
 
 
-class Chaos(Doer):
-    """Breaks things and puts them right, each thing by a worker of its own: what hangs holds up nothing else.
+class Chaos(Worker):
+    """Causes faults and ends them, each target in a thread of its own: a step that hangs delays no other target.
 
-    downs are the times in which bases could not be heard, by Node.
+    downs are the times in which bases could not be reached, by Node.
     """
 
     def __init__(
@@ -192,7 +194,7 @@ class Chaos(Doer):
         else:
             control(group, "heal", base)
         if step.how == "hang":
-            # A module that hangs holds its lock until the JVM is started anew.
+            # A module that hangs holds its lock until the JVM is restarted.
             self._fault(group, replace(step, what="restart"))
 
     def _mark(self, identity: str, *, down: bool, announced: bool = False) -> None:
@@ -236,7 +238,7 @@ class Chaos(Doer):
 
 
 def control(group: Bases, what: str, base: str) -> None:
-    """Tell a base, again when it cannot: one that finds no broker is started again, as a container would be."""
+    """Control a base, with retries: one that finds no broker is started again, as a container would be."""
     deadline = time.monotonic() + RETRIED_FOR
     while True:
         try:
@@ -252,9 +254,9 @@ def image(module: str, revision: str) -> str:
     return f"https://repo.example/{module}-1.0.0.jar?revision={revision}"
 
 
-def bare_pod(life: Life, name: str, base: str, modules: Sequence[str], revision: str, *, forced: bool) -> Json:
+def bare_pod(sandbox: Sandbox, name: str, base: str, modules: Sequence[str], revision: str, *, forced: bool) -> Json:
     """Return a Pod of modules for one base, which the scheduler puts there."""
-    obj = life.manifest("biz1.yaml", name=name)
+    obj = sandbox.manifest("biz1.yaml", name=name)
     spec = pod_spec(obj)
     (template,) = spec["containers"]
     spec["nodeSelector"] = {"kubernetes.io/hostname": base}
@@ -264,13 +266,13 @@ def bare_pod(life: Life, name: str, base: str, modules: Sequence[str], revision:
     ]
     if forced:
         obj["metadata"]["annotations"] = {"module.koupleless.io/install-strategy": "force"}
-    obj["metadata"]["namespace"] = life.name
+    obj["metadata"]["namespace"] = sandbox.name
     return obj
 
 
-def workload(life: Life, name: str, version: str, replicas: int) -> Json:
+def workload(sandbox: Sandbox, name: str, version: str, replicas: int) -> Json:
     """Return a Deployment of the module of its own name, as in the examples."""
-    obj = manifest("deployment.yaml", version=f"0.0.{version}", cluster=life.cluster, module=name)
-    obj["metadata"]["namespace"] = life.name
+    obj = manifest("deployment.yaml", version=f"0.0.{version}", cluster=sandbox.cluster, module=name)
+    obj["metadata"]["namespace"] = sandbox.name
     obj["spec"]["replicas"] = replicas
     return obj

@@ -1,4 +1,4 @@
-"""What must hold during and after a soak. Pure: records go in, complaints come out."""
+"""Checks of what must hold during and after a soak, as pure functions from records to complaints."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tests.watching import Change
 
 DEAD_AFTER = 60.0
 SLACK = 3.0
-"""Seconds by which records of different programs may be apart."""
+"""Seconds by which records of different programs may differ."""
 
 
 @dataclass(slots=True)
 class Down:
-    """A base could not be heard from begin to end, monotonic; announced: it said so itself."""
+    """A base could not be reached from begin to end, monotonic; announced: it had deactivated itself."""
 
     begin: float
     announced: bool
@@ -25,7 +25,7 @@ class Down:
 
 
 def disagreements(pods: Iterable[Json], inside: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Name all in which the cluster and the bases differ; inside is state by name:version, by Node name."""
+    """Name the differences between the cluster and the bases; inside is state by name:version, by Node name."""
     found = []
     wanted: dict[str, set[str]] = {node: set() for node in inside}
     for pod in pods:
@@ -55,7 +55,7 @@ def keys(pod: Json) -> set[str]:
 
 
 def missing(wanted: Mapping[str, str], pods: Iterable[Json], removed: Iterable[str]) -> list[str]:
-    """Name bare Pods that are gone though nobody deleted them; wanted is Node by name.
+    """Name bare Pods that are gone although no user deleted them; wanted is Node by name.
 
     Kubernetes itself removes Pods whose Node was removed.
     """
@@ -95,7 +95,7 @@ def repeats(histories: Mapping[str, Sequence[Json]]) -> list[str]:
 
 
 def removed_alive(nodes: Sequence[Change], downs: Mapping[str, Sequence[Down]]) -> list[str]:
-    """Name removals of Nodes whose base could be heard; downs are by Node."""
+    """Name removals of Nodes whose base could be reached; downs are by Node."""
     found = []
     for change in nodes:
         name = change.obj["metadata"]["name"]
@@ -110,11 +110,11 @@ def _allows(down: Down, change: Change) -> bool:
 
 
 GRPC_ABORT = "Failed sending error status from server"
-"""What gRPC itself says, with a traceback, when a client dies while it is told off."""
+"""What gRPC itself logs, with a traceback, when a client ends while its call is refused."""
 
 
 def defects(logs: Mapping[str, Iterable[str]]) -> list[str]:
-    """Name lines of logs, by program, that tell of a defect of ours."""
+    """Name lines of logs, by program, that show a defect of ours."""
     found = []
     for name, lines in logs.items():
         before = ""

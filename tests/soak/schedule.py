@@ -1,8 +1,7 @@
-"""What a soak does, and when: from a seed. Pure; the same seed and length give the same steps.
+"""The steps of a soak and their times, computed from a seed: the same seed and length give the same steps.
 
-Users and chaos are two lists, so that a user who waits for the API server does not keep the API server from coming
-back. The lists know only what was asked for, never what came of it: a run can be repeated, however long each step then
-takes.
+Users and chaos are two lists, so that a user who waits for the API server does not delay its return. The lists depend
+on no result of a step: a run can be repeated, however long each step takes.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ WORKLOADS = ("d1", "d2", "d3")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """at is in seconds since the begin; what is done to whom, in words that its doer knows."""
+    """at is in seconds since the start; what is done to whom, in terms that its worker knows."""
 
     at: float
     what: str
@@ -189,11 +188,11 @@ class Users:
 def users(seed: int, seconds: float, bases: Sequence[str], *, each: float = 0.7) -> Users:
     """Return what users do within so many seconds, one thing each so many seconds on average, and want in the end."""
     random = Random(f"users {seed}")
-    told = Users(random, bases)
+    work = Users(random, bases)
     for at in _times(random, seconds, each):
-        told.act(at)
-    told.steps.sort(key=lambda step: step.at)
-    return told
+        work.act(at)
+    work.steps.sort(key=lambda step: step.at)
+    return work
 
 
 def chaos(seed: int, seconds: float, groups: Mapping[str, Sequence[str]], *, each: float = 2.2) -> list[Step]:

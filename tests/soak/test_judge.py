@@ -1,4 +1,4 @@
-"""The judge can fail: it finds what is wrong in made-up records."""
+"""The checks of the soak find what is wrong in made-up records."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pod(name: str, module: str, *, node: str = NODE, ready: bool = True, **metad
     }
 
 
-def test_agreement() -> None:
+def test_cluster_and_bases_that_agree_differ_in_nothing() -> None:
     pods = [pod("p1", "biz1"), pod("p2", "biz1"), pod("p3", "biz2")]
     assert judge.disagreements(pods, {NODE: {"biz1:1": "activated", "biz2:1": "activated"}, "vnode.b2.dev": {}}) == []
 
@@ -111,7 +111,7 @@ def test_a_node_may_go_only_when_its_base_is_away_for_long_or_said_so(down: list
     assert (found == []) is allowed
 
 
-def test_a_removal_that_was_told_late_counts_from_when_it_can_have_been() -> None:
+def test_a_removal_that_was_seen_late_counts_from_its_earliest_time() -> None:
     down = {NODE: [Down(30.0, announced=False, end=95.0)]}
     assert judge.removed_alive([removal(110.0, since=90.0)], down) == []
     assert judge.removed_alive([removal(110.0, since=99.0)], down) != []

@@ -1,4 +1,4 @@
-"""Schedules: the same seed gives the same steps, and they make sense."""
+"""Schedules of the soak can be repeated, and their steps fit together."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def test_everything_that_can_be_done_is_done() -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_what_is_wanted_in_the_end_is_what_was_created_and_not_deleted(seed: int) -> None:
-    told = users(seed, 600, BASES)
+    work = users(seed, 600, BASES)
     there: set[str] = set()
-    for step in told.steps:
+    for step in work.steps:
         if step.what == "create":
             assert step.whom not in there
             there.add(step.whom)
@@ -60,4 +60,4 @@ def test_what_is_wanted_in_the_end_is_what_was_created_and_not_deleted(seed: int
             there.remove(step.whom)
         elif step.what == "change":
             assert step.whom in there
-    assert there == set(told.pods)
+    assert there == set(work.pods)

@@ -1,4 +1,4 @@
-"""Random work of users under random faults; in the end the cluster and the bases agree. See README.md."""
+"""After random work of users under random faults, the cluster and the bases agree. See README.md."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from tests.corner import Life, corner, stage
+from tests.corner import Sandbox, isolated, stage
 from tests.everything import Bases, Everything, node_name
 from tests.programs import STARTED_WITHIN, eventually, status
 from tests.servers.cluster import KubeCluster
 from tests.servers.kubeapi import ApiError
 from tests.soak import judge
-from tests.soak.doers import Chaos, Doer, User
+from tests.soak.doers import Chaos, User, Worker
 from tests.soak.schedule import Users, chaos, users
 from tests.watching import Watching
 
@@ -41,54 +41,54 @@ pytestmark = [pytest.mark.timeout(SECONDS + 900), pytest.mark.mosquitto]
 
 
 @pytest.fixture
-def life(kube_cluster: KubeCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+def sandbox(kube_cluster: KubeCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     folder = tmp_path_factory.mktemp("soak")
     with (
         stage(kube_cluster, folder, MODULE_UNINSTALL_TIMEOUT="60") as everything,
-        corner(everything, "soak") as own,
+        isolated(everything, "soak") as own,
     ):
         yield own
 
 
-def test_after_random_work_and_faults_desired_and_actual_agree(life: Life) -> None:
-    say(f"soak: SOAK_SEED={SEED} SOAK_SECONDS={SECONDS:g}; logs in {life.everything.programs.folder}")
-    groups = {name: start(life, name) for name in GROUPS}
+def test_after_random_work_and_faults_desired_and_actual_agree(sandbox: Sandbox) -> None:
+    say(f"soak: SOAK_SEED={SEED} SOAK_SECONDS={SECONDS:g}; logs in {sandbox.everything.programs.folder}")
+    groups = {name: start(sandbox, name) for name in GROUPS}
     bases = [identity for group in groups.values() for identity in group.identities]
     work = users(SEED, SECONDS, bases)
     faults = chaos(SEED, SECONDS, {name: group.identities for name, group in groups.items()})
-    with Watching(life.api, "/api/v1/nodes") as nodes:
+    with Watching(sandbox.api, "/api/v1/nodes") as nodes:
         began = time.monotonic()
-        user = User(life, work.steps, began, say)
-        breaker = Chaos(life.everything, groups, faults, began, say)
+        user = User(sandbox, work.steps, began, say)
+        breaker = Chaos(sandbox.everything, groups, faults, began, say)
         run(user, breaker)
         say(f"soak: all done after {time.monotonic() - began:.0f} s: {user.done.total()} operations {dict(user.done)}")
         say(f"soak: {breaker.done.total() - breaker.done['heal']} faults {dict(breaker.done)}")
-        all_is_well(life.everything)
-        agreed(lambda: disagreements(life, groups))
+        all_is_well(sandbox.everything)
+        agreed(lambda: disagreements(sandbox, groups))
         say(f"soak: agreed after {time.monotonic() - began:.0f} s")
     removed = [change.obj["metadata"]["name"] for change in nodes.changes if change.kind == "DELETED"]
     histories = {base: moments for group in groups.values() for base, moments in group.history().items()}
     say(f"soak: {len(removed)} Nodes removed; installs of what was there: {judge.repeats(histories)}")
     assert judge.removed_alive(nodes.changes, breaker.downs) == []
     assert judge.double_installs(histories) == []
-    assert judge.missing(wanted(work), life.pods(), removed) == []
-    assert judge.defects(logs(life.everything)) == []
+    assert judge.missing(wanted(work), sandbox.pods(), removed) == []
+    assert judge.defects(logs(sandbox.everything)) == []
 
 
-def start(life: Life, name: str) -> Bases:
+def start(sandbox: Sandbox, name: str) -> Bases:
     tunnel, arguments = GROUPS[name]
-    return life.bases(name, "--install-time", "0.4", *arguments, tunnel=tunnel, count=EACH)
+    return sandbox.bases(name, "--install-time", "0.4", *arguments, tunnel=tunnel, count=EACH)
 
 
-def run(*doers: Doer) -> None:
-    """Let all do their steps; raises what kept one from doing one."""
-    for doer in doers:
-        doer.start()
-    while any(doer.is_alive() for doer in doers) and not any(doer.failure for doer in doers):
+def run(*workers: Worker) -> None:
+    """Run all workers to their end; raises the error of the first that fails."""
+    for worker in workers:
+        worker.start()
+    while any(worker.is_alive() for worker in workers) and not any(worker.failure for worker in workers):
         time.sleep(0.1)
-    for doer in doers:
-        if doer.failure is not None:
-            raise doer.failure
+    for worker in workers:
+        if worker.failure is not None:
+            raise worker.failure
 
 
 def all_is_well(everything: Everything) -> None:
@@ -99,13 +99,13 @@ def all_is_well(everything: Everything) -> None:
         eventually(lambda url=url: status(url) == 200, within=STARTED_WITHIN, what=f"{url} says ready")  # type: ignore[misc]
 
 
-def disagreements(life: Life, groups: Mapping[str, Bases]) -> list[str]:
+def disagreements(sandbox: Sandbox, groups: Mapping[str, Bases]) -> list[str]:
     try:
-        pods = life.pods(leaving=True)
+        pods = sandbox.pods(leaving=True)
     except (ApiError, OSError) as error:
         return [f"the API server does not answer: {error}"]
     inside = {node_name(base): found for group in groups.values() for base, found in group.states().items()}
-    deployments = life.api.items(life.path("Deployment"))
+    deployments = sandbox.api.items(sandbox.path("Deployment"))
     short = [
         f"Deployment {obj['metadata']['name']} has {obj['status'].get('availableReplicas', 0)} available Pods"
         for obj in deployments
@@ -117,7 +117,7 @@ def disagreements(life: Life, groups: Mapping[str, Bases]) -> list[str]:
 
 
 def agreed(look: Callable[[], list[str]]) -> None:
-    """Wait until nothing is different, and stays so for a while."""
+    """Wait until there is no difference, and there stays none for a while."""
     deadline = time.monotonic() + CONVERGED_WITHIN
     since = None
     while True:
@@ -146,6 +146,6 @@ _saying = threading.Lock()
 
 
 def say(line: str) -> None:
-    """Tell at once how it goes; shown with -s, or when the test fails."""
+    """Print progress at once; shown with -s, or when the test fails."""
     with _saying:
         print(line, file=sys.stderr, flush=True)

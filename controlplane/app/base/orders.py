@@ -32,7 +32,7 @@ class Orders:
 
     gateways: GatewayDirectory
     reports: OrderReports
-    policy: planner.Policy
+    policy: planner.ModulePolicy
     random: Random
     _sent: dict[OrderId, Link] = field(default_factory=dict)
     """Over which stream orders under way were sent."""

@@ -129,7 +129,7 @@ class Membership:
     # What this replica says of itself.
 
     def tell_tunnels(self, tunnels: frozenset[str]) -> None:
-        """Tell of which tunnels gateways are connected."""
+        """Have the record say of which tunnels gateways are connected."""
         if tunnels != self._tunnels:
             self._tunnels = tunnels
             self._renew_now.set()

@@ -30,7 +30,7 @@ class OrphanPolicy(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class ModulePolicy:
     """orders: most under way per base. orphan_grace: seconds that a module is without Pod before it is uninstalled."""
 
     orders: int = 8
@@ -63,7 +63,13 @@ class Plan:
 
 
 def plan(
-    state: Modules, wanted: Sequence[Wish], *, now: float, policy: Policy, batches: bool = False, switches: bool = True
+    state: Modules,
+    wanted: Sequence[Wish],
+    *,
+    now: float,
+    policy: ModulePolicy,
+    batches: bool = False,
+    switches: bool = True,
 ) -> Plan:
     """Return the orders that bring the base nearer to what is wanted, oldest wish first.
 
@@ -130,7 +136,7 @@ class _Group:
 class _Planner:
     """One run of plan: collects when to wake, and names of which the base cannot have two versions in service."""
 
-    def __init__(self, state: Modules, now: float, policy: Policy, *, switches: bool) -> None:
+    def __init__(self, state: Modules, now: float, policy: ModulePolicy, *, switches: bool) -> None:
         self._state = state
         self._now = now
         self._policy = policy

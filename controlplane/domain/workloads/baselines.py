@@ -13,7 +13,7 @@ from controlplane.domain.base.wishes import invalid
 from controlplane.domain.contract import BASE_CLUSTER_NAME, BIZ_VERSION_ENV
 from controlplane.domain.identity import ModuleKey
 from controlplane.domain.objects import Container, ModuleDeployment
-from controlplane.domain.workloads.deployments import Demand, Place, baseline_demand, place
+from controlplane.domain.workloads.deployments import Acceptance, Demand, acceptance, baseline_demand
 from controlplane.domain.workloads.placement import Site
 
 MOST_KEPT = 1024
@@ -94,7 +94,7 @@ class _Group:
         if met is None:
             if len(self._known) >= MOST_KEPT:
                 self._known.clear()
-            met = frozenset(number for number, demand in self.demands if place(demand, site) is Place.OPEN)
+            met = frozenset(number for number, demand in self.demands if acceptance(demand, site) is Acceptance.OPEN)
             self._known[decides] = met
         return met
 

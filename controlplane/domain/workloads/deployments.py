@@ -30,7 +30,7 @@ class Demand:
     rules: SchedulingRules
 
 
-class Place(Enum):
+class Acceptance(Enum):
     """Whether a Node takes Pods. CLOSED is one that keeps those that it has, but gets no new ones (cordoned)."""
 
     OPEN = "open"
@@ -38,15 +38,15 @@ class Place(Enum):
     NONE = "none"
 
 
-def place(demand: Demand, site: Site) -> Place:
+def acceptance(demand: Demand, site: Site) -> Acceptance:
     """Judge one Node, whether it is ready or not."""
     if demand.cluster_name and site.labels.get(BASE_CLUSTER_NAME) != demand.cluster_name:
-        return Place.NONE
+        return Acceptance.NONE
     if any(taint.key in OF_READINESS for taint in site.taints):
         site = replace(site, taints=tuple(taint for taint in site.taints if taint.key not in OF_READINESS))
     if admits(demand.rules, site):
-        return Place.OPEN
-    return Place.CLOSED if keeps(demand.rules, site) else Place.NONE
+        return Acceptance.OPEN
+    return Acceptance.CLOSED if keeps(demand.rules, site) else Acceptance.NONE
 
 
 def demand_of(deployment: ModuleDeployment) -> Demand | None:

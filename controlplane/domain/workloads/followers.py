@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from controlplane.domain.base.vnode import ready_condition
 from controlplane.domain.objects import ModuleDeployment, Node, Pod
-from controlplane.domain.workloads.deployments import Demand, Place, place
+from controlplane.domain.workloads.deployments import Acceptance, Demand, acceptance
 from controlplane.domain.workloads.placement import matches
 
 
@@ -50,13 +50,13 @@ class Census:
             return
         condition = ready_condition(node)
         ready = condition is not None and condition.status == "True"
-        match place(self.demand, node):
-            case Place.OPEN:
+        match acceptance(self.demand, node):
+            case Acceptance.OPEN:
                 self._open[name] = ready
                 self._ready += ready
-            case Place.CLOSED:
+            case Acceptance.CLOSED:
                 self.closed[name] = ready
-            case Place.NONE:
+            case Acceptance.NONE:
                 pass
 
     def count(self, kept: Iterable[str] = ()) -> Count:

@@ -48,7 +48,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ModuleOnBase:
     """What one base has of a module; unreachable says why it cannot be counted on (empty: it can)."""
 
     vnode: str
@@ -57,7 +57,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Obstacle:
     """Something that keeps a rollout from its end; vnode, pod and module are empty where it is about none."""
 
     vnode: str
@@ -77,7 +77,7 @@ class Rollout:
     available: int
     old: int = 0
     failure: str = ""
-    troubles: tuple[Trouble, ...] = ()
+    troubles: tuple[Obstacle, ...] = ()
 
     @property
     def done(self) -> bool:
@@ -86,7 +86,7 @@ class Rollout:
 
 
 def of_workload(workload: Workload, pods: Iterable[Pod]) -> Rollout:
-    """Tell how far a workload is; pods may be any, those of its newest specification are looked at."""
+    """Return how far a workload is; pods may be any, those of its newest specification are looked at."""
     new = [
         pod
         for pod in pods
@@ -108,15 +108,15 @@ def of_workload(workload: Workload, pods: Iterable[Pod]) -> Rollout:
     )
 
 
-def of_module(places: Sequence[Place]) -> Rollout:
-    """Tell how far a module is on the bases that should have it."""
-    troubles = tuple(trouble for place in places for trouble in _of_place(place))
+def of_module(bases: Sequence[ModuleOnBase]) -> Rollout:
+    """Return how far a module is on the bases that should have it."""
+    troubles = tuple(trouble for base in bases for trouble in _on_base(base))
     return Rollout(
         observed=True,
-        desired=len(places),
-        updated=sum(1 for place in places if place.parts),
+        desired=len(bases),
+        updated=sum(1 for base in bases if base.parts),
         available=sum(
-            1 for place in places if place.parts and not place.unreachable and all(part.ready for part in place.parts)
+            1 for base in bases if base.parts and not base.unreachable and all(part.ready for part in base.parts)
         ),
         failure=_final(troubles),
         troubles=troubles,
@@ -141,28 +141,28 @@ def _wants(containers: Iterable[Container]) -> list[tuple[str, str, str]]:
     return [(container.name, container.version, container.image) for container in containers]
 
 
-def _of_pod(pod: Pod) -> Iterator[Trouble]:
+def _of_pod(pod: Pod) -> Iterator[Obstacle]:
     scheduled = next((c for c in pod.status.conditions if c.type == "PodScheduled"), None)
     if not pod.node_name and scheduled is not None and scheduled.status == "False":
-        yield Trouble("", pod.key, "", scheduled.reason, scheduled.message)
+        yield Obstacle("", pod.key, "", scheduled.reason, scheduled.message)
     yield from _of_parts(pod.node_name, (part(pod, container) for container in pod.containers))
     ready = next((c for c in pod.status.conditions if c.type == "Ready"), None)
     if ready is not None and ready.status == "False" and ready.reason not in ("", "ContainersNotReady"):
-        yield Trouble(pod.node_name, pod.key, "", ready.reason, ready.message)
+        yield Obstacle(pod.node_name, pod.key, "", ready.reason, ready.message)
 
 
-def _of_place(place: Place) -> Iterator[Trouble]:
-    if place.unreachable:
-        yield Trouble(place.vnode, "", "", "BaseUnreachable", place.unreachable)
-    yield from _of_parts(place.vnode, place.parts)
+def _on_base(base: ModuleOnBase) -> Iterator[Obstacle]:
+    if base.unreachable:
+        yield Obstacle(base.vnode, "", "", "BaseUnreachable", base.unreachable)
+    yield from _of_parts(base.vnode, base.parts)
 
 
-def _of_parts(vnode: str, parts: Iterable[Part]) -> Iterator[Trouble]:
+def _of_parts(vnode: str, parts: Iterable[Part]) -> Iterator[Obstacle]:
     for each in parts:
         if not each.ready and each.reason not in _ON_ITS_WAY:
-            yield Trouble(vnode, each.pod, each.module, each.reason, each.message)
+            yield Obstacle(vnode, each.pod, each.module, each.reason, each.message)
 
 
-def _final(troubles: Iterable[Trouble]) -> str:
+def _final(troubles: Iterable[Obstacle]) -> str:
     found = next((trouble for trouble in troubles if trouble.reason in FINAL), None)
     return f"{found.module} on {found.vnode}: {found.reason}: {found.message}" if found is not None else ""

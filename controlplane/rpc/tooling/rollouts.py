@@ -9,7 +9,7 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.ports import Cluster, ObjectName
 from controlplane.app.tooling.refusals import Missing, RequestError
-from controlplane.domain.workloads.rollout import Part, Place, Rollout, of_module, of_workload
+from controlplane.domain.workloads.rollout import ModuleOnBase, Part, Rollout, of_module, of_workload
 from controlplane.rpc.tooling.index import Entry, Index
 from controlplane.rpc.tooling.replicas import ReplicaLinks
 
@@ -51,15 +51,15 @@ class Rollouts:
             raise Missing(f"no Pod asks for module {name}{':' if version else ''}{version}")
         found = [entries[target] for target in targets if target in entries]
         unknown = any(not entry.owned and not self._wanted(entry, name, version) for entry in found)
-        rollout = of_module([self._place(entry, name, version) for entry in found])
+        rollout = of_module([self._on_base(entry, name, version) for entry in found])
         return rollout, self.links.unreachable() if unknown else ()
 
-    def _place(self, entry: Entry, name: str, version: str) -> Place:
+    def _on_base(self, entry: Entry, name: str, version: str) -> ModuleOnBase:
         # Where no Pod asks for it, one that is there all the same counts.
         bare = [one for one in _named(entry, name, version) if not one.pod]
         parts = tuple(map(_part, self._wanted(entry, name, version) or bare))
         unreachable = "" if entry.vnode.ready else entry.vnode.message or "its Node is not Ready"
-        return Place(entry.vnode.name, parts, unreachable)
+        return ModuleOnBase(entry.vnode.name, parts, unreachable)
 
     def _wanted(self, entry: Entry, name: str, version: str) -> list[pb.Module]:
         """Return the modules for which Pods ask that stay."""

@@ -29,7 +29,7 @@ LONGEST_TRACE = 16_384
 MOST_MODULES = 4096
 """Modules of one list, or URLs of one batch; a base with more is not one that can be served."""
 HIGHEST_FENCE = 2**31 - 2**20
-"""leaseTransitions has 31 bits; a gateway that reports more than this is not believed."""
+"""leaseTransitions has 31 bits; a gateway that reports more than this is refused."""
 HIGHEST_EPOCH = (HIGHEST_FENCE + 1) << EPOCHS_OF_A_TERM
 LATEST = 253_402_300_800
 """Seconds since the epoch at the end of the year 9999, where Timestamp ends."""

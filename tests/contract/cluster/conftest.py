@@ -1,6 +1,6 @@
-"""The two API servers under one suite: embedded, and Kubernetes where its programs are to be had.
+"""The two API servers under one suite: embedded, and Kubernetes where its programs are available.
 
-CONTRACT_KUBECONFIG names a kubeconfig of an expendable cluster to use instead of starting one.
+CONTRACT_KUBECONFIG names a kubeconfig of an expendable cluster, which is used instead of starting one.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from controlplane.embedded.api.store import EmbeddedApiServer
 from controlplane.kube.client import KubeApiServer
 from tests.servers.cleaning import SYSTEM_NAMESPACE
 
-PATIENCE = 10.0
-"""Seconds within which a watch must have told what happened."""
+WATCH_TIMEOUT = 10.0
+"""Seconds within which a watch must have sent a change."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def api(servers: Servers) -> ApiServer:
 
 @pytest.fixture
 def unique() -> str:
-    """A word that no other test has in its names and labels."""
+    """A string that no other test has in its names and labels."""
     return f"t{secrets.token_hex(4)}"
 
 
@@ -92,6 +92,6 @@ async def cluster(servers: Servers, unique: str) -> AsyncIterator[ApiCluster]:
 
 async def eventually(true: Callable[[], object]) -> None:
     """Wait until something holds."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(WATCH_TIMEOUT):
         while not true():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.01)

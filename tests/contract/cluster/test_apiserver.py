@@ -1,4 +1,4 @@
-"""What both API servers do alike, one request at a time."""
+"""Requests to which the embedded API server and Kubernetes answer alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from controlplane.app.ports import AlreadyExists, Conflict, NotFound, Rejected
 from controlplane.cluster.api import LEASES, NODES, PODS, ApiServer, Json, PatchType, Resource
-from tests.contract.cluster.conftest import PATIENCE
+from tests.contract.cluster.conftest import WATCH_TIMEOUT
 
 NS = "default"
 
@@ -61,7 +61,7 @@ class Watching:
 
     async def next(self) -> tuple[str, str, str]:
         """Return type, name and resource version of the next event."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WATCH_TIMEOUT):
             while True:
                 event = await anext(self._events)
                 if event.type != "BOOKMARK":
@@ -69,7 +69,7 @@ class Watching:
                     return event.type, meta["name"], meta["resourceVersion"]
 
 
-async def test_create_get_and_refuse_a_second(api: ApiServer, unique: str) -> None:
+async def test_a_second_object_of_one_name_is_refused(api: ApiServer, unique: str) -> None:
     created = await api.create(NODES, node(unique))
     meta = created["metadata"]
     assert meta["uid"]
@@ -111,7 +111,7 @@ async def test_a_malformed_pod_is_rejected_with_the_field(api: ApiServer, unique
     assert field in str(raised.value)
 
 
-async def test_list_by_labels_and_by_node(api: ApiServer, unique: str) -> None:
+async def test_lists_select_by_labels_and_by_node(api: ApiServer, unique: str) -> None:
     await api.create(PODS, pod(f"{unique}-a", f"{unique}-n", suite=unique, part="x"), NS)
     await api.create(PODS, pod(f"{unique}-b", suite=unique), NS)
     listed = await api.list(PODS, label_selector=f"suite={unique}")
@@ -267,7 +267,7 @@ async def test_an_unbound_pod_goes_at_once(api: ApiServer, unique: str) -> None:
         await api.get(PODS, unique, NS)
 
 
-async def test_a_watch_tells_what_happened_since_in_order(api: ApiServer, unique: str) -> None:
+async def test_a_watch_sends_later_changes_in_order(api: ApiServer, unique: str) -> None:
     listed = await api.list(LEASES, label_selector=f"suite={unique}")
     async with Watching(api, LEASES, listed.resource_version, unique) as watching:
         await api.create(LEASES, lease(unique, suite=unique), NS)
@@ -282,7 +282,7 @@ async def test_a_watch_tells_what_happened_since_in_order(api: ApiServer, unique
         assert (await resumed.next())[:2] == ("DELETED", unique)
 
 
-async def test_leaving_the_selector_is_told_as_deleted_and_entering_as_added(api: ApiServer, unique: str) -> None:
+async def test_a_watch_sends_leaving_its_selector_as_deleted_and_entering_as_added(api: ApiServer, unique: str) -> None:
     async def label(**labels: str | None) -> str:
         patched = await api.patch(LEASES, unique, {"metadata": {"labels": labels}}, namespace=NS)
         return str(patched["metadata"]["resourceVersion"])
@@ -297,7 +297,7 @@ async def test_leaving_the_selector_is_told_as_deleted_and_entering_as_added(api
         assert await watching.next() == ("DELETED", unique, left)
 
 
-async def test_a_terminating_pod_is_told_as_modified_then_deleted(api: ApiServer, unique: str) -> None:
+async def test_a_watch_sends_a_terminating_pod_as_modified_then_deleted(api: ApiServer, unique: str) -> None:
     created = await api.create(PODS, pod(unique, f"{unique}-n", suite=unique), NS)
     async with Watching(api, PODS, created["metadata"]["resourceVersion"], unique) as watching:
         await api.delete(PODS, unique, namespace=NS)

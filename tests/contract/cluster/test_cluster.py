@@ -1,4 +1,4 @@
-"""What the application may rely on, whichever cluster is below; the control plane has only its own rights."""
+"""The port that the application uses, on either cluster; the control plane has only its own rights."""
 
 from __future__ import annotations
 
@@ -165,8 +165,8 @@ async def test_node_status_merges_and_removes(cluster: ApiCluster, api: ApiServe
         allocatable={"pods": "65535"},
     )
     patched = await cluster.patch_node_status(node.name, status)
-    told = {condition.type: (condition.status, condition.reason) for condition in patched.status.conditions}
-    assert told == {"Foreign": ("True", "Other"), "Ready": ("False", "BaseUnreachable")}
+    conditions = {condition.type: (condition.status, condition.reason) for condition in patched.status.conditions}
+    assert conditions == {"Foreign": ("True", "Other"), "Ready": ("False", "BaseUnreachable")}
     assert replace(patched.status, conditions=()) == replace(status, conditions=())
     assert patched.labels == spec.labels
 
@@ -215,7 +215,7 @@ async def test_of_many_who_take_a_lease_at_once_one_succeeds(cluster: ApiCluster
     assert sum(isinstance(result, Conflict) for result in results) == 9
 
 
-async def test_a_member_lease_is_written_told_and_read_past_the_informer(cluster: ApiCluster, unique: str) -> None:
+async def test_a_member_lease_is_written_and_read_past_the_informer(cluster: ApiCluster, unique: str) -> None:
     wanted = replace(
         lease(unique),
         namespace=SYSTEM_NAMESPACE,
@@ -227,11 +227,11 @@ async def test_a_member_lease_is_written_told_and_read_past_the_informer(cluster
     key = f"{SYSTEM_NAMESPACE}/{created.name}"
     assert cluster.members.get(key) == created
     assert cluster.leases.get(key) is None, "no VNode's"
-    told = await cluster.annotate_lease(created, {"module-controller.koupleless.io/draining": "true"})
-    assert told.annotations["module-controller.koupleless.io/draining"] == "true"
+    annotated = await cluster.annotate_lease(created, {"module-controller.koupleless.io/draining": "true"})
+    assert annotated.annotations["module-controller.koupleless.io/draining"] == "true"
     with pytest.raises(Conflict):
         await cluster.update_lease(created)
-    released = await cluster.update_lease(replace(told, holder=""))
+    released = await cluster.update_lease(replace(annotated, holder=""))
     assert released.holder == ""
     assert await cluster.read_lease(created) == released
     await cluster.delete_lease(released)
@@ -268,16 +268,16 @@ async def test_pods_that_are_no_modules_are_found_by_their_node(
 ) -> None:
     module = await cluster.create_pod(new_pod(unique))
     spec = {"nodeName": module.node_name, "containers": [{"name": "c", "image": "exporter"}]}
-    meta = {"name": f"stranger-{unique}", "namespace": NS, "labels": {"app": unique}}
+    meta = {"name": f"foreign-{unique}", "namespace": NS, "labels": {"app": unique}}
     await api.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}, NS)
-    assert [pod.name for pod in await cluster.foreign_pods(module.node_name)] == [f"stranger-{unique}"]
+    assert [pod.name for pod in await cluster.foreign_pods(module.node_name)] == [f"foreign-{unique}"]
     assert await cluster.foreign_pods(f"vnode.other.{unique}") == ()
     assert cluster.pods.on_node(module.node_name) == (module,)
 
 
-async def test_a_pods_deletion_is_told_by_the_watch(cluster: ApiCluster, unique: str) -> None:
-    told: list[str] = []
-    cluster.pods.subscribe_node(told.append)
+async def test_the_watch_reports_the_deletion_of_a_pod(cluster: ApiCluster, unique: str) -> None:
+    nodes: list[str] = []
+    cluster.pods.subscribe_node(nodes.append)
     pod = await cluster.create_pod(new_pod(unique))
     await cluster.delete_pod(pod)
     await eventually(lambda: (now := cluster.pods.get(pod.key)) is not None and now.deleting)
@@ -289,7 +289,7 @@ async def test_a_pods_deletion_is_told_by_the_watch(cluster: ApiCluster, unique:
     await cluster.delete_pod(leaving, 0)
     await eventually(lambda: cluster.pods.get(pod.key) is None)
     assert cluster.pods.on_node(pod.node_name) == ()
-    assert set(told) == {pod.node_name}
+    assert set(nodes) == {pod.node_name}
     with pytest.raises(NotFound):
         await cluster.delete_pod(leaving, 0)
 
@@ -466,9 +466,9 @@ async def test_a_deployment_is_scaled_under_its_version(cluster: ApiCluster, api
         await cluster.scale_deployment(replace(scaled, resource_version=""), -1)
     with pytest.raises(NotFound):
         await cluster.scale_deployment(replace(scaled, name=f"{unique}-absent"), 1)
-    told = await api.get(DEPLOYMENTS, unique, NS)
-    assert told["spec"]["replicas"] == 0
-    assert told["spec"]["template"]["spec"]["containers"][0]["image"] == "i"
+    stored = await api.get(DEPLOYMENTS, unique, NS)
+    assert stored["spec"]["replicas"] == 0
+    assert stored["spec"]["template"]["spec"]["containers"][0]["image"] == "i"
 
 
 @pytest.mark.parametrize("resource", [DEPLOYMENTS, DAEMON_SETS], ids=["Deployment", "DaemonSet"])
@@ -504,12 +504,12 @@ async def test_events_are_counted_rather_than_repeated(cluster: ApiCluster, api:
     about_deployment = ClusterEvent("Deployment", NS, f"biz1-{unique}", "uid", "Normal", "Scaled", "words")
     for event in (about_node, about_node, about_node, about_pod, about_deployment):
         await cluster.record_event(event)
-    told = [
+    events = [
         (each["involvedObject"]["kind"], each["reason"], each["type"], each["count"], each["source"]["component"])
         for each in (await api.list(EVENTS, namespace=NS)).items
         if unique in each["involvedObject"]["name"]
     ]
-    assert sorted(told) == [
+    assert sorted(events) == [
         ("Deployment", "Scaled", "Normal", 1, "module-controller"),
         ("Node", "BaseUnreachable", "Warning", 3, "module-controller"),
         ("Pod", "Installed", "Normal", 1, "module-controller"),
@@ -523,7 +523,7 @@ async def test_a_second_look_finds_what_the_first_wrote(cluster: ApiCluster, api
     again = ApiCluster(api, env=unique, kind=cluster.kind, clock=SystemClock(), namespace=SYSTEM_NAMESPACE)
     task = asyncio.create_task(again.run())
     await eventually(lambda: again.trouble() is None)
-    # Compared once both have heard of what the cluster's own controllers write.
+    # The cluster's own controllers write too: compared once both caches have their writes.
     await eventually(lambda: again.nodes.get(node.name) == cluster.nodes.get(node.name))
     await eventually(lambda: again.pods.get(pod.key) == cluster.pods.get(pod.key))
     task.cancel()

@@ -58,7 +58,7 @@ async def test_containers_that_are_taken(api: ApiServer, unique: str, container:
 
 
 @pytest.mark.parametrize(
-    ("container", "told"),
+    ("container", "message"),
     [
         (env({"name": "", "value": "1"}), "env[0].name"),
         (env({"name": "A=B", "value": "1"}), "env[0].name"),
@@ -86,10 +86,10 @@ async def test_containers_that_are_taken(api: ApiServer, unique: str, container:
         ({"livenessProbe": {"tcpSocket": {"port": 80}, "successThreshold": 2}}, "livenessProbe.successThreshold"),
     ],
 )
-async def test_containers_that_are_refused(api: ApiServer, unique: str, container: Json, told: str) -> None:
+async def test_containers_that_are_refused(api: ApiServer, unique: str, container: Json, message: str) -> None:
     with pytest.raises(Rejected) as raised:
         await api.create(PODS, obj(unique, container), NS)
-    assert told in str(raised.value)
+    assert message in str(raised.value)
 
 
 async def test_a_deadline_is_positive_and_only_ever_comes_nearer(api: ApiServer, unique: str) -> None:

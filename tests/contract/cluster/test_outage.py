@@ -1,4 +1,4 @@
-"""A real API server that goes away, freezes and comes back; the control plane's side of it."""
+"""What the control plane does while a real API server is away, is frozen, and after it is back."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def cut_off(kube_cluster: KubeCluster, kube_api: KubeApiServer, unique: st
     await asyncio.wait([running])
 
 
-async def test_nothing_is_forgotten_while_the_api_server_is_away(
+async def test_caches_keep_everything_while_the_api_server_is_away(
     kube_cluster: KubeCluster, cut_off: ApiCluster, unique: str
 ) -> None:
     node = await cut_off.create_node(node_spec(unique))
@@ -53,9 +53,9 @@ async def test_nothing_is_forgotten_while_the_api_server_is_away(
     try:
         await eventually(lambda: cut_off.trouble() is not None)
         assert "cannot be kept current" in str(cut_off.trouble())
-        known = cut_off.nodes.get(node.name)
-        assert known is not None
-        assert known.uid == node.uid
+        cached = cut_off.nodes.get(node.name)
+        assert cached is not None
+        assert cached.uid == node.uid
         assert cut_off.nodes.synced
         with pytest.raises(Transient):
             await cut_off.update_lease(held)
@@ -66,9 +66,9 @@ async def test_nothing_is_forgotten_while_the_api_server_is_away(
             await asyncio.sleep(0.1)
     renewed = await cut_off.update_lease(replace(held, renew_time="2026-01-01T00:00:10.000000Z"))
     assert int(renewed.resource_version) > int(held.resource_version)
-    again = cut_off.nodes.get(node.name)
-    assert again is not None
-    assert again.uid == node.uid
+    after = cut_off.nodes.get(node.name)
+    assert after is not None
+    assert after.uid == node.uid
 
 
 async def test_a_write_to_a_frozen_api_server_is_unknown(
@@ -86,13 +86,13 @@ async def test_a_write_to_a_frozen_api_server_is_unknown(
             await cut_off.update_lease(replace(held, renew_time="2026-01-01T00:00:10.000000Z"))
     finally:
         kube_cluster.thaw_apiserver()
-    told = await kube_api.list(LEASES, namespace=held.namespace)
-    assert held.name in {obj["metadata"]["name"] for obj in told.items}
-    # The connection that was given up takes its leave, now that there is somebody to answer.
+    listed = await kube_api.list(LEASES, namespace=held.namespace)
+    assert held.name in {obj["metadata"]["name"] for obj in listed.items}
+    # The abandoned connection can end only now that the server answers again.
     await asyncio.sleep(0.5)
 
 
-async def test_a_version_that_the_server_does_not_remember_is_expired(
+async def test_a_version_that_the_server_no_longer_has_is_expired(
     kube_cluster: KubeCluster, kube_api: KubeApiServer
 ) -> None:
     await asyncio.to_thread(kube_cluster.stop_apiserver, signal.SIGKILL)
@@ -106,7 +106,7 @@ async def test_a_version_that_the_server_does_not_remember_is_expired(
 async def relayed(
     kube_cluster: KubeCluster, unique: str, tmp_path: Path
 ) -> AsyncIterator[tuple[Relay, ApiCluster, KubeApiServer]]:
-    """The control plane's cluster behind something that may stop forwarding."""
+    """The control plane's cluster behind a relay that may stop forwarding."""
     with Relay(int(kube_cluster.url.rpartition(":")[2])) as relay:
         kubeconfig = tmp_path / "kubeconfig"
         direct = kube_cluster.kubeconfig("controlplane").read_text()
@@ -121,7 +121,7 @@ async def relayed(
         await api.close()
 
 
-async def test_connections_that_died_unnoticed_are_replaced_within_20_s(
+async def test_dead_connections_are_replaced_within_20_s(
     relayed: tuple[Relay, ApiCluster, KubeApiServer], kube_api: KubeApiServer, unique: str
 ) -> None:
     relay, cluster, _ = relayed
@@ -175,7 +175,7 @@ async def test_short_watches_list_once_and_follow_the_cluster_by_bookmarks(
         await asyncio.sleep(0.2)
         assert cluster.trouble() is None
         seen.add(cluster.nodes.seen)
-        # Something else changes, which no watch of this cluster tells.
+        # Something else changes that no watch of this cluster sends.
         other = ApiCluster(kube_api, env=f"{unique}o", kind="kubernetes", clock=SystemClock())
         with contextlib.suppress(AlreadyExists):
             await other.create_node(node_spec(f"{unique}o{len(seen)}"))

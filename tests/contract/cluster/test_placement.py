@@ -1,7 +1,7 @@
-"""The real scheduler and we come to the same Nodes, for every rule of the table.
+"""The real scheduler and our rules choose the same Nodes, for every rule of the table.
 
-Of each case there are as many Pods as Nodes, and no two of them may be on one Node: the scheduler puts one on each Node
-that its rules allow, and leaves the others waiting.
+Each case has as many Pods as there are Nodes, and no two of them may be on one Node: the scheduler puts one on each
+Node that the rules allow, and leaves the others Pending.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def pods_of(case: Case) -> list[Json]:
 
 
 def scheduled(pod: Json) -> str | None:
-    """Return the Pod's Node, empty when the scheduler has found none, None as long as it has not looked."""
+    """Return the Pod's Node, empty when the scheduler found none, None until it has tried."""
     if pod["spec"].get("nodeName"):
         return str(pod["spec"]["nodeName"])
     conditions = pod.get("status", {}).get("conditions", [])
@@ -72,7 +72,7 @@ def test_scheduler_and_we_agree(kube: KubeCluster) -> None:
     eventually(
         lambda: all(scheduled(pod) is not None for pod in kube.api.items(PODS)),
         within=90,
-        what="the scheduler's word on every Pod",
+        what="the scheduler's decision on every Pod",
     )
     theirs: dict[str, set[str]] = defaultdict(set)
     ours: dict[str, set[str]] = defaultdict(set)

@@ -1,4 +1,4 @@
-"""The table of Pod fields against the fields that the API server under test has: none is missing, none invented."""
+"""The table of Pod fields has exactly the fields of the API server under test."""
 
 from __future__ import annotations
 

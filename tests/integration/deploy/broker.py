@@ -1,4 +1,4 @@
-"""A Mosquitto with the shipped configuration and users, and clients of it."""
+"""A Mosquitto broker with the shipped configuration and users, and clients of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.servers.mosquitto import Mosquitto
 
 
 class Listener:
-    """Keeps what it hears."""
+    """A client that keeps the messages it receives."""
 
     def __init__(self, client: Client, topic: str) -> None:
         self._topic = topic
@@ -43,9 +43,9 @@ class Listener:
 
 
 class Shipped:
-    """A broker on 127.0.0.1 as the ConfigMap has it; a context manager. users are name and password.
+    """A broker on 127.0.0.1 as in the ConfigMap; a context manager. users are name and password.
 
-    Without Mosquitto the test is not run.
+    The test is skipped without Mosquitto.
     """
 
     def __init__(self, settings: Mapping[str, str], users: Mapping[str, str], folder: Path) -> None:
@@ -58,8 +58,8 @@ class Shipped:
         for name, password in users.items():
             subprocess.run([_passwd(), "-b", str(passwords), name, password], check=True, capture_output=True)
         lines = [line for line in settings["mosquitto.conf"].splitlines() if not line.startswith(("listener", "log_d"))]
-        told = "\n".join(lines).replace("/mosquitto/users/passwords", str(passwords))
-        self._broker = Mosquitto(told.replace("/mosquitto/config/acl", str(acl)).splitlines())
+        configuration = "\n".join(lines).replace("/mosquitto/users/passwords", str(passwords))
+        self._broker = Mosquitto(configuration.replace("/mosquitto/config/acl", str(acl)).splitlines())
         self._stack = ExitStack()
 
     def __enter__(self) -> Shipped:

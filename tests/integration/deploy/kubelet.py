@@ -1,10 +1,10 @@
-"""Does by hand what kubelet, container runtime and cluster network would: Pods run as processes of this machine.
+"""Stands for kubelet, container runtime and cluster network: Pods run as processes of this machine.
 
-There is one Node for them, "worker". A Pod's container becomes a process with the command, the arguments and the
-variables of its spec, those from ConfigMaps, Secrets and the Pod's fields included, and with a token of its service
-account. What belongs to a container's network is made fit for one machine: free ports of 127.0.0.1 instead of fixed
-ones; where a Service is named, a port that leads to the Pods that it selects; where a headless one is named, their
-ports. A Pod becomes Ready when /readyz says so, and gets SIGTERM when it is deleted.
+There is one Node for them, "worker". A Pod's container becomes a process with the command and the arguments of its
+spec, and a token of its service account. Its variables include those from ConfigMaps, Secrets and the Pod's fields.
+What belongs to a container's network is changed to fit one machine: free ports of 127.0.0.1 instead of fixed ones; for
+a Service, a port that leads to the Pods that it selects; for a headless one, their ports. A Pod becomes Ready when
+/readyz says so, and gets SIGTERM when it is deleted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NAMESPACE = "koupleless-system"
 NODE = "worker"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 LOOK_EVERY = 0.3
-BEAT_EVERY = 5.0
+HEARTBEAT_EVERY = 5.0
 STOP_WITHIN = 30.0
 MODULES = {
     "module-controller": "modulecontroller",
@@ -52,12 +52,12 @@ _SERVICE = re.compile(rf"\b(?P<name>[a-z-]+)\.{NAMESPACE}:(?P<port>\d+)")
 
 
 class NotYet(Exception):
-    """Something that a Pod needs is not there; it is looked at again."""
+    """Something that a Pod needs does not exist yet; the Pod is tried again."""
 
 
 @dataclass
 class Running:
-    """A Pod's process; ports by their names in the manifest, address what the cluster is told (nothing is there)."""
+    """A Pod's process; ports by their names in the manifest; address is the podIP, where nothing listens."""
 
     name: str
     program: str
@@ -68,7 +68,7 @@ class Running:
 
     @property
     def ready(self) -> bool:
-        """Whether it says so, if it can."""
+        """Whether /readyz says so, where the program has one."""
         if "health" not in self.ports:
             return self.server.running
         return status(f"http://127.0.0.1:{self.ports['health']}/readyz") == 200
@@ -77,8 +77,8 @@ class Running:
 class HandKubelet:
     """Runs the Pods of koupleless-system until it is closed; a context manager.
 
-    stand_ins are variables for what is not in the cluster here, by the beginning of those that they take the place of:
-    a Pod that has such a one gets them.
+    stand_ins are variables for services that the cluster lacks here, by the prefix of the variables that they replace.
+    A Pod that has a variable with the prefix gets them.
     """
 
     def __init__(self, cluster: KubeCluster, programs: Programs, stand_ins: Mapping[str, Mapping[str, str]]) -> None:
@@ -90,7 +90,7 @@ class HandKubelet:
         self._addresses = count(1)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hand kubelet")
-        self._beaten = 0.0
+        self._last_heartbeat = 0.0
         self.failure: Exception | None = None
 
     def __enter__(self) -> HandKubelet:
@@ -101,14 +101,14 @@ class HandKubelet:
     def __exit__(self, *_: TracebackType | type[BaseException] | BaseException | None) -> None:
         self._stopping.set()
         self._thread.join()
-        # What is connected goes before what it is connected to.
+        # Clients stop before their servers.
         for running in sorted(self._pods.values(), key=lambda each: list(MODULES).index(each.program), reverse=True):
             running.server.stop()
         for service in self._services.values():
             service.close()
 
     def running(self, program: str) -> list[Running]:
-        """Return the Pods of a program that run, in the order in which they came."""
+        """Return the running Pods of a program, in the order of their start."""
         if self.failure is not None:
             raise self.failure
         return [each for each in list(self._pods.values()) if each.program == program and each.server.running]
@@ -116,7 +116,7 @@ class HandKubelet:
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_EVERY):
             try:
-                self._beat()
+                self._send_heartbeat()
                 self._look()
             except (ApiError, OSError, ServerFailed) as error:
                 self.failure = error
@@ -124,7 +124,7 @@ class HandKubelet:
 
     def _look(self) -> None:
         pods = [pod for pod in self._cluster.api.items(PODS) if pod["spec"].get("nodeName") == NODE]
-        # What others connect to is started first.
+        # Servers start before their clients.
         for pod in sorted(pods, key=_order):
             meta = pod["metadata"]
             (container,) = pod["spec"]["containers"]
@@ -135,7 +135,7 @@ class HandKubelet:
             elif container["command"][0] in MODULES:
                 with contextlib.suppress(NotYet):
                     running = self._pods.get(meta["name"]) or self._start(pod, container)
-                    self._tell(pod, running)
+                    self._write_status(pod, running)
 
     def _start(self, pod: Json, container: Json) -> Running:
         (program,) = container["command"]
@@ -145,7 +145,7 @@ class HandKubelet:
         assert environ.keys() <= VARIABLES or program == "simulated-base"
         arguments = [self._expanded(each, environ) for each in container.get("args", [])]
         if program == "simulated-base":
-            arguments += ["--listen=127.0.0.1", "--port=0"]  # what is told last counts
+            arguments += ["--listen=127.0.0.1", "--port=0"]  # the last value of an option counts
         environ |= {PORTS[port]: str(number) for port, number in ports.items() if port in PORTS}
         for prefix, instead in self._stand_ins.items():
             if any(name.startswith(prefix) for name in environ):
@@ -173,7 +173,7 @@ class HandKubelet:
         return _SERVICE.sub(lambda found: self._service(found[0]), text)
 
     def _service(self, name: str) -> str:
-        """Return an address that leads to a Service, whoever is behind it."""
+        """Return an address that leads to a Service, whichever Pods are behind it."""
         if name not in self._services:
             self._services[name] = Forwarder(lambda: self.behind(name))
         return f"127.0.0.1:{self._services[name].port}"
@@ -212,8 +212,8 @@ class HandKubelet:
     def _object(self, kind: str, name: str) -> Json:
         return self._cluster.api.get(f"/api/v1/namespaces/{NAMESPACE}/{kind}/{name}")
 
-    def _tell(self, pod: Json, running: Running) -> None:
-        """Write the Pod's status, if it changed."""
+    def _write_status(self, pod: Json, running: Running) -> None:
+        """Write the Pod's status if it changed."""
         ready = running.ready
         conditions = pod.get("status", {}).get("conditions", [])
         if str(ready) in [each["status"] for each in conditions if each["type"] == "Ready"]:
@@ -221,7 +221,7 @@ class HandKubelet:
         (container,) = pod["spec"]["containers"]
         now = _now()
         state = {"name": container["name"], "image": container["image"], "imageID": "", "restartCount": 0}
-        told = {
+        status = {
             "phase": "Running",
             "podIP": running.address,
             "startTime": now,
@@ -229,7 +229,7 @@ class HandKubelet:
             "containerStatuses": [{**state, "ready": ready, "state": {"running": {"startedAt": now}}}],
         }
         with contextlib.suppress(ApiError):  # it may be gone
-            self._cluster.api.patch(f"{PODS}/{running.name}/status", {"status": told})
+            self._cluster.api.patch(f"{PODS}/{running.name}/status", {"status": status})
 
     def _register(self) -> None:
         capacity = {"cpu": "64", "memory": "64Gi", "pods": "110"}
@@ -243,13 +243,13 @@ class HandKubelet:
         }
         self._cluster.api.create("/api/v1/nodes", node)
 
-    def _beat(self) -> None:
-        """Say that the Node lives, now and then, as a kubelet does."""
-        if time.monotonic() - self._beaten < BEAT_EVERY:
+    def _send_heartbeat(self) -> None:
+        """Renew the Node's heartbeat at intervals, as a kubelet does."""
+        if time.monotonic() - self._last_heartbeat < HEARTBEAT_EVERY:
             return
         condition = {"type": "Ready", "status": "True", "lastHeartbeatTime": _now()}
         self._cluster.api.patch(f"/api/v1/nodes/{NODE}/status", {"status": {"conditions": [condition]}})
-        self._beaten = time.monotonic()
+        self._last_heartbeat = time.monotonic()
 
 
 def _order(pod: Json) -> int:

@@ -1,4 +1,4 @@
-"""What kube-proxy does: one address that stays, behind which Pods come and go."""
+"""Stands for kube-proxy: one address that stays, while the Pods behind it change."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Targets = Callable[[], Sequence[int]]
 
 
 class Forwarder(socketserver.ThreadingTCPServer):
-    """Passes connections to a port of 127.0.0.1 on to one of the ports that targets names at that moment.
+    """Forwards connections to a port of 127.0.0.1 to one of the ports that targets returns at that moment.
 
-    With nobody behind it a connection is closed at once. To be closed.
+    Without a target a connection is closed at once. Needs close.
     """
 
     daemon_threads = True

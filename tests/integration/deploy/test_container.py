@@ -1,7 +1,7 @@
-"""Every program of deploy/ runs as its container would: as a user whom nobody knows, without a home folder and without
-capabilities, on a root file system that cannot be written to, with /tmp (here TMPDIR) alone to write in.
+"""Every program of deploy/ runs as in its container: as an unknown user, without a home folder and capabilities, on a
+read-only root file system, where only /tmp (here TMPDIR) can be written to.
 
-There is no container engine here. A user namespace and a mount namespace of the kernel do what it would do.
+There is no container engine here: a user namespace and a mount namespace of the kernel take its place.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ INSIDE = (
 )
 CONTAINER = ("unshare", "--user", "--keep-caps", f"--map-user={USER}", f"--map-group={USER}", "--mount", "sh", "-c")
 NOWHERE = {"server": "https://127.0.0.1:1"}
-"""Programs live on while the API server is away."""
+"""Programs keep running while the API server is away."""
 
 
 def contained(folder: Path, *command: str) -> list[str]:
@@ -39,7 +39,7 @@ def contained(folder: Path, *command: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """See that the kernel lets us."""
+    """Skip the test where the kernel does not allow namespaces."""
     if shutil.which("unshare") is None or shutil.which("setpriv") is None:
         pytest.skip("container: not run: unshare and setpriv of util-linux are missing")
     folder = tmp_path_factory.mktemp("tmp")
@@ -77,11 +77,11 @@ def test_a_program_runs_as_in_its_container(
     )
     (program,) = container["command"]
     ports = {port["name"]: programs.port() for port in container["ports"]} | {"grpc": programs.port()}
-    told = environ(form, container) | {PORTS[port]: str(number) for port, number in ports.items()}
-    told |= {"CONTROL_PLANE": f"127.0.0.1:{ports['grpc']}", "KUBECONFIG": str(kubeconfig)}
-    told |= {"MQTT_BROKER": "127.0.0.1", "MQTT_PORT": str(programs.port())}
-    told |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
-    variables = [f"{key}={value}" for key, value in told.items() if value]
+    given = environ(form, container) | {PORTS[port]: str(number) for port, number in ports.items()}
+    given |= {"CONTROL_PLANE": f"127.0.0.1:{ports['grpc']}", "KUBECONFIG": str(kubeconfig)}
+    given |= {"MQTT_BROKER": "127.0.0.1", "MQTT_PORT": str(programs.port())}
+    given |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
+    variables = [f"{key}={value}" for key, value in given.items() if value]
     server = Server(
         name, contained(folder, *variables, sys.executable, "-m", MODULES[program]), tmp_path / "program.log"
     )

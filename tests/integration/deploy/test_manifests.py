@@ -1,4 +1,4 @@
-"""What deploy/ ships is taken by a real API server, every field of it known; and Mosquitto takes its configuration."""
+"""A real API server accepts every field of what deploy/ ships, and Mosquitto accepts its configuration."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_kubectl_patches_the_kubelet_api_in(kube_cluster: KubeCluster, patch: st
     assert applied["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"] is True
 
 
-def test_what_it_takes_is_not_just_anything(kube_cluster: KubeCluster) -> None:
+def test_the_api_server_refuses_wrong_values_and_unknown_fields(kube_cluster: KubeCluster) -> None:
     deployment = next(obj for obj in shipped("module-controller.yaml") if obj["kind"] == "Deployment")
     assert refused(kube_cluster, changed(deployment, "replicas", "three"))
     if kube_cluster.minor >= STRICT_SINCE:
@@ -91,15 +91,15 @@ def test_mosquitto_takes_its_configuration_and_keeps_bases_apart(tmp_path: Path)
     (settings,) = [obj["data"] for obj in shipped("mosquitto/mosquitto.yaml") if obj["kind"] == "ConfigMap"]
     with Shipped(settings, {"gateway": "g", "base": "b"}, tmp_path) as broker:
         assert "max_queued_messages" in settings["mosquitto.conf"]
-        heard = broker.listener("gateway", "g", "koupleless_dev/#")
-        spied = broker.listener("base", "b", "koupleless_dev/+/base/health")
-        told = broker.listener("base", "b", "koupleless_dev/base-1/installBiz")
+        gateway = broker.listener("gateway", "g", "koupleless_dev/#")
+        foreign = broker.listener("base", "b", "koupleless_dev/+/base/health")
+        base = broker.listener("base", "b", "koupleless_dev/base-1/installBiz")
         broker.say("base", "b", "koupleless_dev/base-1/base/health", b"1")
         broker.say("base", "b", "koupleless_dev/base-2/installBiz", b"2")
         broker.say("gateway", "g", "koupleless_dev/base-1/installBiz", b"3")
-        eventually(lambda: told.payloads == [b"3"], within=5, what="a base hears its command")
-        eventually(lambda: heard.payloads == [b"1", b"3"], within=5, what="a gateway hears what bases may say")
-        assert spied.payloads == [], "a base hears nothing of others"
+        eventually(lambda: base.payloads == [b"3"], within=5, what="a base receives its command")
+        eventually(lambda: gateway.payloads == [b"1", b"3"], within=5, what="a gateway receives what bases may publish")
+        assert foreign.payloads == [], "a base receives nothing of others"
 
 
 def test_rbac_is_where_it_is_looked_for() -> None:

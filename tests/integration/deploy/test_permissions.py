@@ -1,4 +1,4 @@
-"""The shipped roles give what the control plane does, and nothing else: the API server's audit log says so."""
+"""The shipped roles give exactly the rights that the control plane uses, by the API server's audit log."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ Right = tuple[str, str, str, str]
 ACCOUNT = ("koupleless-system", "module-controller")
 TAINT = "schedule.koupleless.io/virtual-node"
 AFTER_AN_HOUR = {(ACCOUNT[0], "coordination.k8s.io", "leases", "delete")}
-"""A replica that is gone for so long is forgotten: FORGET_AFTER in controlplane/app/ownership/liveness.py."""
+"""A replica that is gone for so long is dropped: FORGET_AFTER in controlplane/app/ownership/liveness.py."""
 FOR_EVERYBODY = "authorization.k8s.io"
-"""Whoever is authenticated may ask what he may do."""
+"""Every authenticated user may ask for its own rights."""
 
 
 @dataclass
@@ -45,8 +45,8 @@ class Scene:
 
     def bases(self, identity: str, *arguments: str) -> Bases:
         """Start a base; return when its Node is Ready."""
-        told = ("--controller", self.gateway.url, "--heartbeat-interval", "2", "--env", ENV)
-        bases = Bases(self.programs, identity, *told, *arguments, count=1).start()
+        options = ("--controller", self.gateway.url, "--heartbeat-interval", "2", "--env", ENV)
+        bases = Bases(self.programs, identity, *options, *arguments, count=1).start()
         self.wait(lambda: ready(self.node(identity)), f"{identity} is Ready")
         return bases
 
@@ -121,7 +121,7 @@ def do_all_that_there_is(scene: Scene) -> None:
     scene.wait(lambda: default.reasons("failing").count("ModuleInstallFailed") > 1, "an Event that is repeated")
     assert container(default.pods()[0], "waiting")
     default.delete("Pod", "failing", force=True)
-    # Somebody takes a taint away: it is put back beside those of others, which are read before.
+    # Another client removes a taint: it is restored beside those of others, which are read before.
     node = scene.node("one")
     assert node is not None
     others = [taint for taint in node["spec"]["taints"] if taint["key"] != TAINT]
@@ -132,7 +132,7 @@ def do_all_that_there_is(scene: Scene) -> None:
     scene.wait(lambda: condition(scene.node("one"), "TunnelAvailable")["status"] == "False", "the tunnel is down")
     scene.gateway.start()
     scene.wait(lambda: condition(scene.node("one"), "TunnelAvailable")["status"] == "True", "the tunnel is up")
-    # A base says goodbye.
+    # A base deactivates itself.
     two.control("deactivate")
     scene.wait(lambda: scene.node("two") is None, "the Node is removed")
     # Another replica is killed: its record is read before it counts as gone.
@@ -143,7 +143,7 @@ def do_all_that_there_is(scene: Scene) -> None:
 
 
 def counts(event: Json) -> bool:
-    """Tell whether an audit event is about a resource that needs a right of its own."""
+    """Return whether an audit event is about a resource that needs a right of its own."""
     return "objectRef" in event and event["objectRef"].get("apiGroup", "") != FOR_EVERYBODY
 
 

@@ -1,4 +1,4 @@
-"""A base with a module, and the deployments of the original and of ours between which it moves."""
+"""A base with a module that moves between a deployment of the original and one of ours."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MQTT = {"ENABLE_MQTT_TUNNEL": "true", "MQTT_BROKER": "mosquitto.koupleless-syste
 
 @dataclass
 class Operator:
-    """A cluster in which a base with a module is looked after by one of the two."""
+    """A cluster in which one of the two controllers manages a base with a module."""
 
     stage: Stage
     original: Original
@@ -49,7 +49,7 @@ class Operator:
         return default.wait_ready("biz1")
 
     def here(self) -> Mapping[str, str]:
-        """Return what on this machine stands for an address of the page."""
+        """Return the addresses on this machine by the addresses of the page."""
         return {"http://127.0.0.1:7777": f"http://127.0.0.1:{self.http.port}"}
 
     def check_untouched(self, node: Json | None, pod: Json | None) -> None:
@@ -66,17 +66,17 @@ class Operator:
 
 @contextmanager
 def operator(place: Stage, environ: Mapping[str, str], *heartbeats: str) -> Iterator[Operator]:
-    """Give an operator; the original has the variables environ, the base speaks its tunnel. Neither runs yet."""
+    """Give an operator; the original has the variables environ, the base uses its tunnel. Neither runs yet."""
     write_manifests(place, environ)
     http = HttpTunnel()
     mqtt = "ENABLE_MQTT_TUNNEL" in environ
     tunnel = MqttTunnel(place.broker.port, "gateway", USERS["gateway"]) if mqtt else http
     service = Forwarder(lambda: behind_the_service(place, http))
-    speaks = ["--controller", f"http://127.0.0.1:{service.port}"]
+    options = ["--controller", f"http://127.0.0.1:{service.port}"]
     if mqtt:
-        speaks = ["--tunnel", "mqtt", "--env", "dev", "--broker", "127.0.0.1", "--mqtt-port", str(place.broker.port)]
-        speaks += ["--mqtt-username", "base", "--mqtt-password", USERS["base"]]
-    base = Bases(place.programs, "shop-1", *speaks, *heartbeats, count=1)
+        options = ["--tunnel", "mqtt", "--env", "dev", "--broker", "127.0.0.1", "--mqtt-port", str(place.broker.port)]
+        options += ["--mqtt-username", "base", "--mqtt-password", USERS["base"]]
+    base = Bases(place.programs, "shop-1", *options, *heartbeats, count=1)
     try:
         with Original(place.cluster.api, tunnel) as original:
             yield Operator(place, original, http, base)

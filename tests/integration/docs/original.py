@@ -1,17 +1,16 @@
-"""A stand-in for the Go Module Controller V2 that treats Leases, Nodes and modules as harshly as the original does.
+"""A stand-in for the Go Module Controller V2 that does to Leases, Nodes and modules what the original does.
 
-While there is a Pod "module-controller" in the namespace default it runs as one process
-of the original would, and what it keeps in memory begins anew with each Pod:
+It runs as one process of the original while there is a Pod "module-controller" in the namespace default. Each Pod
+starts with an empty memory:
 
-- It calls itself by a random name. It takes a base as its own when there is no Lease, by
-  making one; a Lease of another holder is left alone, even an expired one, and so is its own
-  once that expired. A Lease without a holder makes it crash.
-- It knows the bases of Nodes that are there at its start, and those that send heartbeats.
-- Every 3 s it removes Node and Lease of each base of its own of which it heard nothing for
-  60 s; a base that it never heard counts as silent for ever.
-- When it has taken a base it installs the modules of the Pods that it saw since it knows the
-  base (a base that already has one makes the Pod not Ready until the next look), and every 15 s
-  it uninstalls modules without a Pod. Pods that it saw before stay as they are.
+- Its holder name is random. It takes a base that has no Lease, by creating one. It leaves a Lease of another holder
+  alone, even an expired one, and so its own once that expired. A Lease without a holder makes it crash.
+- It knows the bases of Nodes that exist at its start, and those that send heartbeats.
+- Every 3 s it removes Node and Lease of each of its bases that it received nothing from for 60 s. A base that it never
+  received anything from is removed at once.
+- When it has taken a base it installs the modules of the Pods that it saw since it knows the base. A base that already
+  has one makes the Pod not Ready until the next comparison. Every 15 s it uninstalls modules without a Pod. Pods that
+  it saw before stay as they are.
 - Taking a base a second time makes it crash.
 """
 
@@ -27,7 +26,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
 
-from tests.integration.docs.original_tunnels import Beat, Tunnel
+from tests.integration.docs.original_tunnels import Heartbeat, Tunnel
 from tests.servers.kubeapi import ApiError, Json, KubeApi
 
 POD = "/api/v1/namespaces/default/pods/module-controller"
@@ -43,7 +42,7 @@ class Panic(Exception):
 
 
 class Original:
-    """Runs until it is closed; a context manager. process is None while there is no Pod, failure why it crashed."""
+    """Runs until it is closed; a context manager. process is None without a Pod; failure is why it crashed."""
 
     def __init__(self, api: KubeApi, tunnel: Tunnel) -> None:
         self._api = api
@@ -87,19 +86,19 @@ class Original:
         if self.process is None:
             self._tunnel.open()
             self.process = _Process(self._api, self._tunnel)
-            _tell_pod(self._api, POD, pod, ready=True)
+            _write_pod_status(self._api, POD, pod, ready=True)
         self.process.step()
 
 
 @dataclass
 class _VNode:
-    """What it keeps of a base: heard is when it last showed life, known has UIDs of the Pods that it will install."""
+    """Its state of a base: last_seen is the time of the last message, known has UIDs of the Pods that it installs."""
 
     name: str
     identity: str
     address: str
     labels: Json
-    heard: float = -math.inf
+    last_seen: float = -math.inf
     leads: bool = False
     taken: bool = False
     known: set[str] = field(default_factory=set)
@@ -113,7 +112,7 @@ class _VNode:
         return True
 
     def is_dead(self) -> bool:
-        return time.monotonic() - self.heard >= DEAD_AFTER
+        return time.monotonic() - self.last_seen >= DEAD_AFTER
 
 
 class _Process:
@@ -132,7 +131,7 @@ class _Process:
     def step(self) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
-                self._hear(self._tunnel.beats.get_nowait())
+                self._take_heartbeat(self._tunnel.heartbeats.get_nowait())
         pods = self._pods()
         for vnode in list(self.vnodes.values()):
             self._meet(vnode, [pod for pod in pods if pod["spec"].get("nodeName") == vnode.name])
@@ -142,13 +141,13 @@ class _Process:
                 self._look_after(vnode)
         self._seen |= {pod["metadata"]["uid"] for pod in pods}
 
-    def _hear(self, beat: Beat) -> None:
-        name = f"vnode.{beat.identity}.dev"
-        if name not in self.vnodes and beat.active:
-            self.vnodes[name] = _VNode(name, beat.identity, beat.address, _labels(name, beat))
+    def _take_heartbeat(self, heartbeat: Heartbeat) -> None:
+        name = f"vnode.{heartbeat.identity}.dev"
+        if name not in self.vnodes and heartbeat.active:
+            self.vnodes[name] = _VNode(name, heartbeat.identity, heartbeat.address, _labels(name, heartbeat))
         if vnode := self.vnodes.get(name):
-            vnode.heard = time.monotonic() if beat.active else -math.inf
-            vnode.address = beat.address
+            vnode.last_seen = time.monotonic() if heartbeat.active else -math.inf
+            vnode.address = heartbeat.address
 
     def _pods(self) -> list[Json]:
         return self._api.items("/api/v1/pods?labelSelector=" + f"{OWN}/component%3Dmodule")
@@ -189,7 +188,7 @@ class _Process:
         vnode.taken = True
         if find(self._api, f"/api/v1/nodes/{vnode.name}") is None:
             self._api.create("/api/v1/nodes", _node(vnode))
-        self._beat_for(vnode)
+        self._renew_node(vnode)
         for pod in self._pods():
             if pod["metadata"]["uid"] in vnode.known:
                 self._install(vnode, pod)
@@ -204,8 +203,8 @@ class _Process:
             if vnode.is_due("health", HEALTH_EVERY):
                 health = self._ask(vnode, "health", {})
                 if health["data"]["healthData"]["masterBizInfo"]["bizState"].upper() == "ACTIVATED":
-                    vnode.heard = time.monotonic()
-                self._beat_for(vnode)
+                    vnode.last_seen = time.monotonic()
+                self._renew_node(vnode)
             if vnode.is_due("modules", MODULES_EVERY):
                 self._compare(vnode, self._ask(vnode, "queryAllBiz", {})["data"])
 
@@ -217,16 +216,16 @@ class _Process:
             if key not in pods:
                 self._ask(vnode, "uninstallBiz", {"bizName": key[0], "bizVersion": key[1]})
             elif pods[key]["metadata"]["uid"] in vnode.known:
-                self._tell(pods[key], ready=module["bizState"].upper() == "ACTIVATED")
+                self._write_status(pods[key], ready=module["bizState"].upper() == "ACTIVATED")
 
     def _install(self, vnode: _VNode, pod: Json) -> None:
         name, version = _module(pod)
         body = {"bizName": name, "bizVersion": version, "bizUrl": pod["spec"]["containers"][0]["image"]}
         with contextlib.suppress(OSError):
-            self._tell(pod, ready=self._ask(vnode, "installBiz", body)["code"] == "SUCCESS")
+            self._write_status(pod, ready=self._ask(vnode, "installBiz", body)["code"] == "SUCCESS")
 
-    def _tell(self, pod: Json, *, ready: bool) -> None:
-        _tell_pod(
+    def _write_status(self, pod: Json, *, ready: bool) -> None:
+        _write_pod_status(
             self._api,
             f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}",
             pod,
@@ -236,9 +235,9 @@ class _Process:
     def _ask(self, vnode: _VNode, command: str, body: Json) -> Json:
         return self._tunnel.ask(vnode.identity, vnode.address, command, body)
 
-    def _beat_for(self, vnode: _VNode) -> None:
+    def _renew_node(self, vnode: _VNode) -> None:
         ready = {"type": "Ready", "status": "True", "reason": "NodeReady", "lastHeartbeatTime": _now()}
-        with contextlib.suppress(ApiError):  # somebody else may have removed the Node, which it does not notice
+        with contextlib.suppress(ApiError):  # it does not notice when another client removed the Node
             self._api.patch(f"/api/v1/nodes/{vnode.name}/status", {"status": {"conditions": [ready]}})
 
 
@@ -252,14 +251,20 @@ def find(api: KubeApi, path: str) -> Json | None:
         return None
 
 
-def _tell_pod(api: KubeApi, path: str, pod: Json, *, ready: bool) -> None:
+def _write_pod_status(api: KubeApi, path: str, pod: Json, *, ready: bool) -> None:
     (container,) = pod["spec"]["containers"]
     state = {"running": {"startedAt": _now()}} if ready else {"waiting": {"reason": "BizBroken"}}
-    told = {"name": container["name"], "image": container["image"], "imageID": "", "restartCount": 0, "ready": ready}
+    container_status = {
+        "name": container["name"],
+        "image": container["image"],
+        "imageID": "",
+        "restartCount": 0,
+        "ready": ready,
+    }
     status = {
         "phase": "Running",
         "conditions": [{"type": kind, "status": str(ready)} for kind in ("Ready", "ContainersReady")],
-        "containerStatuses": [{**told, "state": state}],
+        "containerStatuses": [{**container_status, "state": state}],
     }
     with contextlib.suppress(ApiError):  # it may be gone
         api.patch(path + "/status", {"status": status})
@@ -284,15 +289,15 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _labels(name: str, beat: Beat) -> Json:
+def _labels(name: str, heartbeat: Heartbeat) -> Json:
     return {
         f"{OWN}/component": "vnode",
         f"{OWN}/env": "dev",
-        "base.koupleless.io/name": beat.metadata["name"],
-        "base.koupleless.io/version": beat.metadata["version"],
-        "base.koupleless.io/cluster-name": beat.metadata["clusterName"],
-        "base.koupleless.io/host-name": beat.identity,
-        "base.koupleless.io/tunnel-port": beat.address.rpartition(":")[2],
+        "base.koupleless.io/name": heartbeat.metadata["name"],
+        "base.koupleless.io/version": heartbeat.metadata["version"],
+        "base.koupleless.io/cluster-name": heartbeat.metadata["clusterName"],
+        "base.koupleless.io/host-name": heartbeat.identity,
+        "base.koupleless.io/tunnel-port": heartbeat.address.rpartition(":")[2],
         "kubernetes.io/hostname": name,
     }
 

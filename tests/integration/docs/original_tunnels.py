@@ -1,4 +1,4 @@
-"""How the stand-in for the original hears bases and asks them: over HTTP, or over MQTT."""
+"""The tunnels of the stand-in for the original: heartbeats and commands over HTTP, or over MQTT."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ ANSWERS = {"health": "health", "queryAllBiz": "simpleBiz", "installBiz": "bizOpe
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
-    """A heartbeat; address is where the base is asked, which over MQTT nobody needs."""
+class Heartbeat:
+    """A heartbeat; address is where the base takes commands, which MQTT does not need."""
 
     identity: str
     active: bool
@@ -33,25 +33,25 @@ class Beat:
 
 
 class Tunnel(Protocol):
-    """One way to bases. What it heard before it was opened is lost."""
+    """One tunnel to bases. Heartbeats from before it was opened are lost."""
 
-    beats: queue.SimpleQueue[Beat]
+    heartbeats: queue.SimpleQueue[Heartbeat]
 
     def open(self) -> None:
-        """Begin to hear."""
+        """Begin to receive heartbeats."""
 
     def close(self) -> None:
-        """Hear no more."""
+        """Stop receiving heartbeats."""
 
     def ask(self, identity: str, address: str, command: str, body: Json) -> Json:
         """Return a base's answer; raises OSError when there is none."""
 
 
 class HttpTunnel:
-    """Listens on a port of 127.0.0.1 while it is open; others are closed to."""
+    """Listens on a port of 127.0.0.1 while it is open; refuses connections while it is closed."""
 
     def __init__(self) -> None:
-        self.beats: queue.SimpleQueue[Beat] = queue.SimpleQueue()
+        self.heartbeats: queue.SimpleQueue[Heartbeat] = queue.SimpleQueue()
         handler = type("Heartbeats", (_Heartbeats,), {"tunnel": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="original's port", daemon=True)
@@ -60,11 +60,11 @@ class HttpTunnel:
         self.opened = threading.Event()
 
     def open(self) -> None:
-        """Take heartbeats."""
+        """Accept heartbeats."""
         self.opened.set()
 
     def close(self) -> None:
-        """Refuse them."""
+        """Refuse heartbeats."""
         self.opened.clear()
 
     def end(self) -> None:
@@ -89,7 +89,7 @@ class _Heartbeats(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         taken = self.tunnel.opened.is_set()
         if taken and self.path == "/heartbeat":
-            self.tunnel.beats.put(beat(body))
+            self.tunnel.heartbeats.put(heartbeat(body))
         self.send_response(200 if taken else 503)
         self.end_headers()
         self.wfile.write(b"SUCCESS" if taken else b"")
@@ -102,7 +102,7 @@ class MqttTunnel:
     """A client of a broker on 127.0.0.1; commands are retained, as the original publishes them."""
 
     def __init__(self, port: int, user: str, password: str) -> None:
-        self.beats: queue.SimpleQueue[Beat] = queue.SimpleQueue()
+        self.heartbeats: queue.SimpleQueue[Heartbeat] = queue.SimpleQueue()
         self._broker = (port, user, password)
         self._client: Client | None = None
         self._answers: dict[tuple[str, str], queue.SimpleQueue[Json]] = {}
@@ -141,7 +141,7 @@ class MqttTunnel:
         with contextlib.suppress(ValueError):
             data = json.loads(message.payload)["data"]
             if kind == "heart":
-                self.beats.put(beat(data))
+                self.heartbeats.put(heartbeat(data))
             elif kind == "simpleBiz":
                 found = [{"bizName": m["name"], "bizVersion": m["version"], "bizState": m["state"]} for m in data]
                 self._answer(identity, kind, {"code": "SUCCESS", "data": found})
@@ -155,8 +155,8 @@ class MqttTunnel:
             waiting.put(answer)
 
 
-def beat(body: Json) -> Beat:
+def heartbeat(body: Json) -> Heartbeat:
     """Return the heartbeat in a body."""
     metadata = body["baseMetadata"]
     active = body["state"].upper() == "ACTIVATED"
-    return Beat(metadata["identity"], active, f"{body['localIP']}:{body['port']}", metadata)
+    return Heartbeat(metadata["identity"], active, f"{body['localIP']}:{body['port']}", metadata)

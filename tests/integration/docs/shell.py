@@ -1,4 +1,4 @@
-"""Runs commands of the pages as they are typed, and compares what they print with what the page shows."""
+"""Runs the commands of the pages, and compares their output with what the page shows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DIFFERS = (
 )
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _PROGRESS = re.compile(r"Waiting for |(# )?Warning: 'patchesJson6902' is deprecated|Warning: key \w+ transferred to ")
-"""Lines that come or not, or in any order."""
+"""Lines that may be missing, or come in any order."""
 
 
 def check(
@@ -27,7 +27,7 @@ def check(
 ) -> None:
     """Run a block's commands in a folder; fails where one prints something else than the page shows.
 
-    here says what stands for a text of the page on this machine.
+    here has the texts of this machine by the texts of the page.
     """
     for command, output in block.commands():
         typed = command

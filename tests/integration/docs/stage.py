@@ -1,4 +1,4 @@
-"""What stands for a Kubernetes cluster of an operator who follows the pages."""
+"""The Kubernetes cluster, broker and folder of an operator who follows the pages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.unit.servers.test_deploy import shipped
 PAGES = ("deployment.md", "migration.md")
 """Pages whose blocks are run on such a cluster, each on one of its own."""
 USERS = {"gateway": "of-your-choice", "base": "another"}
-"""Of the broker, with the passwords that the pages give them."""
+"""Users of the broker, with the passwords of the pages."""
 
 
 def blocks_of(page: str) -> list[Block]:
@@ -51,16 +51,16 @@ class Stage:
 
 
 ON_THE_OLDEST = {"  - ../deploy/sharded\n": "  - ../deploy/sharded-1.20\n"}
-"""What is typed instead on the oldest Kubernetes, as the page says."""
+"""What the page says to type instead on the oldest Kubernetes."""
 
 
 def typed_here() -> Mapping[str, str]:
-    """Return what is typed instead of texts of the pages, for the Kubernetes under test."""
+    """Return the replacements for texts of the pages, for the Kubernetes under test."""
     return ON_THE_OLDEST if under_test()[1] is OLDEST_KUBERNETES else {}
 
 
 def fit_to_the_oldest(folder: Path) -> None:
-    """Change the example that the oldest Kubernetes does not take, as its comment says."""
+    """Change the example that the oldest Kubernetes does not accept, as its comment says."""
     example = folder / "examples" / "daemonset.yaml"
     fitted = example.read_text(encoding="utf-8").replace("      maxSurge: 30%\n", "")
     example.write_text(fitted.replace("maxUnavailable: 0", "maxUnavailable: 1"), encoding="utf-8")
@@ -74,11 +74,15 @@ def stage(folder: Path) -> Iterator[Stage]:
         shutil.copytree(ROOT / name, typed / name)
     if under_test()[1] is OLDEST_KUBERNETES:
         fit_to_the_oldest(typed)
-    (told,) = [obj["data"] for obj in shipped("mosquitto/mosquitto.yaml") if obj["kind"] == "ConfigMap"]
-    with Shipped(told, USERS, folder) as broker, KubeCluster(audit=True) as cluster, Programs(folder) as programs:
+    (configuration,) = [obj["data"] for obj in shipped("mosquitto/mosquitto.yaml") if obj["kind"] == "ConfigMap"]
+    with (
+        Shipped(configuration, USERS, folder) as broker,
+        KubeCluster(audit=True) as cluster,
+        Programs(folder) as programs,
+    ):
         stand_ins = {
             "MQTT_BROKER": {"MQTT_BROKER": "127.0.0.1", "MQTT_PORT": str(broker.port)},
-            # Nobody is there: tests talk to loopback only.
+            # Nothing listens there: tests use loopback only.
             "REPORT_HOOKS": {"REPORT_HOOKS": f"http://127.0.0.1:{programs.port()}/robot"},
         }
         with HandKubelet(cluster, programs, stand_ins) as kubelet:

@@ -1,7 +1,7 @@
-"""The pages show what really happens: every console block that is not marked is run, and its output compared.
+"""Every console block of the pages that is not marked prints what the page shows.
 
-One quick start serves all blocks, in the order in which they are read: README.md, then the other pages. Pages about a
-Kubernetes cluster are in test_deployment.
+One quick start serves all blocks, in the order of reading: README.md, then the other pages. Pages about a Kubernetes
+cluster are in test_deployment.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.unit.docs.pages import ROOT, Block, blocks
 RUN = [block for block in blocks() if block.why is None and block.page.name not in ON_KUBERNETES]
 WITHIN = 60.0
 PORTS = {"HEALTH_PORT": 8081, "METRICS_PORT": 9090, "HTTP_TUNNEL_LISTEN_PORT": 7777, "REPORT_PORT": 8080}
-"""Those that pages name."""
+"""Ports that pages name."""
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def test_node_pod_and_module_stay(tmp_path: Path, environ: Mapping[str, str], he
 
 
 def test_without_its_heartbeats_the_original_removes_what_it_takes(tmp_path: Path) -> None:
-    """Shows why the page has its order, and that the stand-in is as harsh as the original."""
+    """Shows why the page has its order, and that the stand-in removes what the original removes."""
     try:
         with stage(tmp_path) as clean, operator(clean, HTTP, "--heartbeat-interval", "120") as moving:
             ours_runs(moving, HTTP)
@@ -95,7 +95,7 @@ def test_a_base_that_was_away_comes_back_to_the_original(tmp_path: Path) -> None
                 within=WITHIN,
             )
             moving.base.control("start")
-            eventually(lambda: moving.original.knows(VNODE), within=30, what="the original has heard the base")
+            eventually(lambda: moving.original.knows(VNODE), within=30, what="the original knows the base")
             time.sleep(LEASE_EVERY)
             assert moving.original.failure is None
             run(f"kubectl -n kube-node-lease delete leases -l {SELECTOR}", clean.environ(), clean.folder, within=WITHIN)
@@ -106,13 +106,13 @@ def test_a_base_that_was_away_comes_back_to_the_original(tmp_path: Path) -> None
 
 
 def ours_runs(moving: Operator, environ: Mapping[str, str]) -> None:
-    """Have our controller look after the base, behind the Service that the original once had."""
+    """Have our controller manage the base, behind the Service that the original once had."""
     place = moving.stage
     deployment = place.folder / "deploy" / "module-controller.yaml"
     objects = list(yaml.safe_load_all(deployment.read_text(encoding="utf-8")))
     (container,) = objects[0]["spec"]["template"]["spec"]["containers"]
-    told = {**environ, "MQTT_USERNAME": "gateway", "MQTT_PASSWORD": USERS["gateway"]} if environ is MQTT else {}
-    container["env"] += [{"name": name, "value": value} for name, value in told.items() if name != "ENV"]
+    login = {**environ, "MQTT_USERNAME": "gateway", "MQTT_PASSWORD": USERS["gateway"]} if environ is MQTT else {}
+    container["env"] += [{"name": name, "value": value} for name, value in login.items() if name != "ENV"]
     deployment.write_text(yaml.safe_dump_all(objects), encoding="utf-8")
     service = "kubectl create service externalname module-controller --external-name "
     for command in (

@@ -1,4 +1,4 @@
-"""Following migration.md moves a base and its module from the original to us and back, and nothing happens to them."""
+"""Following migration.md moves a base and its module from the original to us and back without any effect on them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WITHIN = 150.0
 
 @pytest.fixture(scope="module")
 def moving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    """The cluster on which the page is followed: the original has looked after a base with a module for a while."""
+    """The cluster on which the page is followed: the original has managed a base with a module for a while."""
     try:
         with stage(tmp_path_factory.mktemp("operator")) as clean, operator(clean, HTTP) as moving:
             run("kubectl apply -f original", clean.environ(), clean.folder, within=WITHIN)

@@ -1,4 +1,4 @@
-"""module-controller doctor on real servers: it finds what is wrong, says what to do, and changes nothing."""
+"""module-controller doctor on real servers finds what is wrong, names the fix, and changes nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from modulecontroller.configuration import VARIABLES, survey
 from modulecontroller.doctor import broker
 from modulecontroller.doctor.examine import examine
 from modulecontroller.doctor.findings import Finding
-from tests.integration.http_gateway.raw import beat
+from tests.integration.http_gateway.raw import heartbeat_body
 from tests.integration.mqtt_gateway.test_access import tls_broker
 from tests.programs import ControlPlane, HttpGateway, Mctl, Programs, ask, eventually
 from tests.servers.cluster import KubeCluster
@@ -73,21 +73,21 @@ class TestKubernetes:
     async def test_a_user_who_may_do_nothing(self, kube: KubeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
         found = await look(monkeypatch, "controlplane", CLUSTER="kubernetes", KUBECONFIG=str(kube.kubeconfig("nobody")))
         assert {level for level, _ in found["permissions"]} == {"error"}
-        told = " ".join(message for _, message in found["permissions"])
-        assert "may not get, list, watch, create, patch, delete nodes (needed for: one Node for each base)" in told
-        assert "leases in kube-node-lease" in told
-        assert "deployments/scale" not in told
+        messages = " ".join(message for _, message in found["permissions"])
+        assert "may not get, list, watch, create, patch, delete nodes (needed for: one Node for each base)" in messages
+        assert "leases in kube-node-lease" in messages
+        assert "deployments/scale" not in messages
 
     async def test_a_user_who_may_do_everything(self, kube: KubeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
         found = await look(monkeypatch, "controlplane", CLUSTER="kubernetes", KUBECONFIG=str(kube.kubeconfig("admin")))
         assert [level for level, _ in found["permissions"]] == ["ok", "warning"]
 
     async def test_no_api_server(self, kube: KubeCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        told = kubeconfig(kube)
+        config = kubeconfig(kube)
         port = Port()
         broken = tmp_path / "kubeconfig"
-        told["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{port.number}"
-        broken.write_text(json.dumps(told))
+        config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{port.number}"
+        broken.write_text(json.dumps(config))
         found = await look(monkeypatch, "controlplane", CLUSTER="kubernetes", KUBECONFIG=str(broken))
         port.close()
         assert [level for level, _ in found["API server"]] == ["error"]
@@ -96,10 +96,10 @@ class TestKubernetes:
     async def test_an_api_server_with_another_certificate(
         self, kube: KubeCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        told = kubeconfig(kube)
-        del told["clusters"][0]["cluster"]["certificate-authority"]
+        config = kubeconfig(kube)
+        del config["clusters"][0]["cluster"]["certificate-authority"]
         broken = tmp_path / "kubeconfig"
-        broken.write_text(json.dumps(told))
+        broken.write_text(json.dumps(config))
         found = await look(monkeypatch, "controlplane", CLUSTER="kubernetes", KUBECONFIG=str(broken))
         assert "its certificate is not good" in found["API server"][0][1]
 
@@ -114,7 +114,7 @@ class TestKubernetes:
 
 
 class TestBroker:
-    async def test_bases_that_beat_and_commands_that_lie_there(
+    async def test_heartbeats_and_retained_commands_are_found(
         self, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch, programs: Programs
     ) -> None:
         publish(mosquitto, INSTALL, b'{"bizName":"biz1"}')
@@ -135,7 +135,7 @@ class TestBroker:
         assert any("base-2 send heartbeats in the environment default" in message for _, message in found["topics"])
         assert found["clocks of bases"][0][0] == "ok"
         assert "1 retained commands of another controller lie ready for 10.0.0.9" in found["leftovers"][0][1]
-        # Nothing was taken away: the second look sees the same.
+        # Nothing was removed: a second run finds the same.
         again = await look(monkeypatch, "mqtt-gateway", **at(mosquitto))
         assert again["leftovers"] == found["leftovers"]
 
@@ -157,26 +157,28 @@ class TestBroker:
 
     @pytest.mark.mosquitto
     @pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
-    async def test_tls_that_is_wanted_and_not_spoken(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def test_tls_that_the_broker_wants_and_we_do_not_use(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
         ca = trustme.CA()
         with tls_broker(tmp_path, ca) as broker_:
-            told = at(broker_)
-            assert (await look(monkeypatch, "mqtt-gateway", **told))["broker"][0][0] == "error"
+            settings = at(broker_)
+            assert (await look(monkeypatch, "mqtt-gateway", **settings))["broker"][0][0] == "error"
             (good := tmp_path / "good.pem").write_bytes(ca.cert_pem.bytes())
-            found = await look(monkeypatch, "mqtt-gateway", MQTT_CA_PATH=str(good), **told)
+            found = await look(monkeypatch, "mqtt-gateway", MQTT_CA_PATH=str(good), **settings)
             assert found["broker"][0] == (
                 "ok",
                 f"127.0.0.1:{broker_.port} lets us in without a user name; its certificate is good",
             )
             (bad := tmp_path / "bad.pem").write_bytes(trustme.CA().cert_pem.bytes())
-            found = await look(monkeypatch, "mqtt-gateway", MQTT_CA_PATH=str(bad), **told)
+            found = await look(monkeypatch, "mqtt-gateway", MQTT_CA_PATH=str(bad), **settings)
             assert "certificate is not good" in found["broker"][0][1]
-        # paho leaves the socket of a failed handshake to the garbage collector: here, where that is known.
+        # paho leaves the socket of a failed handshake to the garbage collector: collected here, under the filter.
         gc.collect()
 
 
 class TestPorts:
-    async def test_one_that_somebody_else_uses(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_a_port_in_use_is_an_error_that_names_the_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
@@ -188,7 +190,7 @@ class TestPorts:
         assert len(errors) == 1
         assert errors[0].startswith(f"HTTP_TUNNEL_LISTEN_PORT={port} is in use by process {os.getpid()}")
 
-    async def test_one_that_our_own_program_uses(
+    async def test_a_port_that_our_own_program_uses_is_ok(
         self, monkeypatch: pytest.MonkeyPatch, programs: Programs, tmp_path: Path
     ) -> None:
         control_plane = ControlPlane(programs, CLUSTER="embedded", EMBEDDED_DB=str(tmp_path / "db")).start()
@@ -216,7 +218,7 @@ class TestPorts:
         assert (await look(monkeypatch, "controlplane", **variables))["VNodes"] == [("ok", "there are none yet")]
         gateway = HttpGateway(programs, control_plane.address).start()
         closed = programs.port()
-        answer = ask(f"{gateway.url}/heartbeat", method="POST", body=beat("deaf", port=closed))
+        answer = ask(f"{gateway.url}/heartbeat", method="POST", body=heartbeat_body("deaf", port=closed))
         assert answer[0] == 200, answer
 
         def refused() -> str:
@@ -240,8 +242,8 @@ def programs(tmp_path: Path) -> Any:
 
 def kubeconfig(kube: KubeCluster) -> dict[str, Any]:
     """Return what is in the control plane's kubeconfig."""
-    told: dict[str, Any] = json.loads(kube.kubeconfig("controlplane").read_text())
-    return told
+    config: dict[str, Any] = json.loads(kube.kubeconfig("controlplane").read_text())
+    return config
 
 
 def at(server: Mosquitto) -> dict[str, str]:
@@ -254,7 +256,7 @@ def publish(server: Mosquitto, topic: str, payload: bytes) -> None:
 
 
 @pytest.mark.parametrize("output", ["text", "json"])
-def test_the_command(output: str, programs: Programs, tmp_path: Path) -> None:
+def test_the_command_reports_errors_and_exits_with_1(output: str, programs: Programs, tmp_path: Path) -> None:
     port = programs.port()
     environ = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     environ |= {

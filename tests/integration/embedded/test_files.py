@@ -1,3 +1,5 @@
+"""The file of the embedded cluster keeps all confirmed writes, and unusable or damaged files are named."""
+
 from __future__ import annotations
 
 import asyncio
@@ -159,7 +161,7 @@ async def test_a_killed_writer_leaves_all_that_was_confirmed(tmp_path: Path, del
     writer.send_signal(signal.SIGKILL)
     rest, _ = await writer.communicate()
     lines += [line + b"\n" for line in rest.split(b"\n")[:-1]]
-    promised = dict(line.decode().split() for line in lines)
+    confirmed = dict(line.decode().split() for line in lines)
     assert writer.returncode == -signal.SIGKILL
 
     with sqlite3.connect(path) as connection:
@@ -168,7 +170,7 @@ async def test_a_killed_writer_leaves_all_that_was_confirmed(tmp_path: Path, del
     store = await EmbeddedApiServer.open(str(path))
     listed = await store.list(NODES)
     kept = {n["metadata"]["name"]: n["metadata"]["resourceVersion"] for n in listed.items}
-    assert promised.items() <= kept.items()
+    assert confirmed.items() <= kept.items()
     assert int(listed.resource_version) >= max(int(version) for version in kept.values())
     assert len(set(kept.values())) == len(kept)
     new = await store.create(NODES, node("after"))

@@ -82,7 +82,7 @@ async def gateway_running(control_plane: str, **changes: object) -> AsyncIterato
 
 
 async def ready(control_plane: FakeControlPlane, number: int = 0) -> Stream:
-    """Wait for a stream that the gateway took up: it begins with the state of the tunnel."""
+    """Wait until the gateway uses a stream: its first report is the state of the tunnel."""
     stream = await control_plane.stream(number)
     await stream.report("tunnel_state")
     return stream

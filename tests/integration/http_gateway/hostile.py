@@ -1,4 +1,4 @@
-"""Arklet servers that misbehave in one chosen way."""
+"""Arklet servers that each misbehave in one way."""
 
 from __future__ import annotations
 

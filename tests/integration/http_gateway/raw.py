@@ -1,4 +1,4 @@
-"""A hostile HTTP client: sends bytes as they are given, and reads what comes back."""
+"""A raw HTTP client: sends bytes as they are given, and reads the reply."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def request(body: bytes, path: str = "/heartbeat", method: str = "POST", **heade
     return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body
 
 
-def beat(identity: Any = "base-1", ip: Any = "127.0.0.1", port: Any = 1238, **more: Any) -> bytes:
+def heartbeat_body(identity: Any = "base-1", ip: Any = "127.0.0.1", port: Any = 1238, **more: Any) -> bytes:
     """Return the body of a heartbeat."""
     metadata = {"identity": identity, "name": "shop", "version": "1.0.0", "clusterName": "default"}
     return json.dumps(

@@ -1,3 +1,5 @@
+"""An HTTP gateway takes heartbeats and baseline questions of bases, and refuses everything else."""
+
 from __future__ import annotations
 
 import asyncio
@@ -14,7 +16,7 @@ from simulatedbase.base import SimulatedBase
 from simulatedbase.profile import Profile
 from tests.fakes.controlplane import watch
 from tests.integration.http_gateway.conftest import Scene, Start, free_port, gateway_running
-from tests.integration.http_gateway.raw import beat, exchange, request
+from tests.integration.http_gateway.raw import exchange, heartbeat_body, request
 
 
 def refusals(reason: str, path: str = "/heartbeat") -> float:
@@ -23,26 +25,31 @@ def refusals(reason: str, path: str = "/heartbeat") -> float:
 
 
 async def test_a_heartbeat_reaches_the_control_plane(scene: Scene) -> None:
-    answer = await exchange(scene.gateway.port, request(beat()))
+    answer = await exchange(scene.gateway.port, request(heartbeat_body()))
 
     assert (answer.status, answer.body) == (200, b"SUCCESS")
     report = await scene.stream.report("heartbeat", "base-1")
-    told = report.heartbeat
-    assert (told.name, told.version, told.cluster_name, told.host_name) == ("shop", "1.0.0", "default", "h")
-    assert (told.address.ip, told.address.port) == ("127.0.0.1", 1238)
-    assert told.state == pb.BASE_STATE_ACTIVATED
+    heartbeat = report.heartbeat
+    assert (heartbeat.name, heartbeat.version, heartbeat.cluster_name, heartbeat.host_name) == (
+        "shop",
+        "1.0.0",
+        "default",
+        "h",
+    )
+    assert (heartbeat.address.ip, heartbeat.address.port) == ("127.0.0.1", 1238)
+    assert heartbeat.state == pb.BASE_STATE_ACTIVATED
     assert report.HasField("observed_at")
 
 
-@pytest.mark.parametrize("told", [{"port": None}, {"port": 0}, {"port": ""}, {"port": "1238"}, {"port": 1238.0}, {}])
-async def test_a_base_that_tells_no_port_listens_on_1238(scene: Scene, told: dict[str, Any]) -> None:
-    body = {"baseMetadata": {"identity": "base-1"}, "localIP": "127.0.0.1", **told}
+@pytest.mark.parametrize("port", [{"port": None}, {"port": 0}, {"port": ""}, {"port": "1238"}, {"port": 1238.0}, {}])
+async def test_a_base_that_sends_no_port_listens_on_1238(scene: Scene, port: dict[str, Any]) -> None:
+    body = {"baseMetadata": {"identity": "base-1"}, "localIP": "127.0.0.1", **port}
     answer = await exchange(scene.gateway.port, request(json.dumps(body).encode()))
 
     assert (answer.status, answer.body) == (200, b"SUCCESS")
-    told_up = (await scene.stream.report("heartbeat", "base-1")).heartbeat
-    assert (told_up.address.ip, told_up.address.port) == ("127.0.0.1", 1238)
-    assert told_up.state == pb.BASE_STATE_UNSPECIFIED
+    heartbeat = (await scene.stream.report("heartbeat", "base-1")).heartbeat
+    assert (heartbeat.address.ip, heartbeat.address.port) == ("127.0.0.1", 1238)
+    assert heartbeat.state == pb.BASE_STATE_UNSPECIFIED
 
 
 async def test_a_simulated_base_is_announced(scene: Scene) -> None:
@@ -50,8 +57,8 @@ async def test_a_simulated_base_is_announced(scene: Scene) -> None:
     base = SimulatedBase(profile)
     await base.start()
     try:
-        told = (await scene.stream.report("heartbeat", "10.0.0.7")).heartbeat
-        assert told.address.port == base.port
+        heartbeat = (await scene.stream.report("heartbeat", "10.0.0.7")).heartbeat
+        assert heartbeat.address.port == base.port
         await base.deactivate()
         await scene.stream.until(
             lambda: (
@@ -67,26 +74,26 @@ async def test_a_simulated_base_is_announced(scene: Scene) -> None:
 
 BAD_HEARTBEATS: list[tuple[str, bytes, str, str]] = [
     ("not JSON", b"hello", "malformed", "JSON"),
-    ("cut JSON", beat()[:-3], "malformed", "JSON"),
+    ("cut JSON", heartbeat_body()[:-3], "malformed", "JSON"),
     ("a list", b"[]", "malformed", "object"),
     ("empty", b"", "malformed", "JSON"),
     ("no metadata", b"{}", "malformed", "baseMetadata"),
-    ("identity is a list", beat(identity=["x"]), "malformed", "identity"),
-    ("identity is null", beat(identity=None), "malformed", "identity"),
-    ("identity is empty", beat(identity=""), "", "identity"),
-    ("identity in upper case", beat(identity="Base-1"), "invalid_identity", "DNS-1123"),
-    ("identity made up by the default hook", beat(identity="unknown-Ab3Xy"), "invalid_identity", "DNS-1123"),
-    ("identity with a slash", beat(identity="a/b"), "invalid_identity", "DNS-1123"),
-    ("identity with a wildcard", beat(identity="+"), "invalid_identity", "DNS-1123"),
-    ("identity of 300 characters", beat(identity="a." * 149 + "aa"), "invalid_identity", "longer than 253"),
-    ("port is a word", beat(port="http"), "malformed", "port"),
-    ("port -1", beat(port=-1), "address", "found no free port"),
-    ("port 70000", beat(port=70000), "malformed", "70000"),
-    ("no IP", beat(ip=""), "address", "missing"),
-    ("a host name", beat(ip="example.com"), "address", "not an IP address"),
-    ("a foreign address", beat(ip="8.8.8.8"), "address", "HTTP_TUNNEL_ALLOWED_CIDRS"),
-    ("metadata service", beat(ip="169.254.169.254"), "address", "HTTP_TUNNEL_ALLOWED_CIDRS"),
-    ("loopback of IPv6", beat(ip="::1"), "address", "loopback"),
+    ("identity is a list", heartbeat_body(identity=["x"]), "malformed", "identity"),
+    ("identity is null", heartbeat_body(identity=None), "malformed", "identity"),
+    ("identity is empty", heartbeat_body(identity=""), "", "identity"),
+    ("identity in upper case", heartbeat_body(identity="Base-1"), "invalid_identity", "DNS-1123"),
+    ("identity made up by the default hook", heartbeat_body(identity="unknown-Ab3Xy"), "invalid_identity", "DNS-1123"),
+    ("identity with a slash", heartbeat_body(identity="a/b"), "invalid_identity", "DNS-1123"),
+    ("identity with a wildcard", heartbeat_body(identity="+"), "invalid_identity", "DNS-1123"),
+    ("identity of 300 characters", heartbeat_body(identity="a." * 149 + "aa"), "invalid_identity", "longer than 253"),
+    ("port is a word", heartbeat_body(port="http"), "malformed", "port"),
+    ("port -1", heartbeat_body(port=-1), "address", "found no free port"),
+    ("port 70000", heartbeat_body(port=70000), "malformed", "70000"),
+    ("no IP", heartbeat_body(ip=""), "address", "missing"),
+    ("a host name", heartbeat_body(ip="example.com"), "address", "not an IP address"),
+    ("a foreign address", heartbeat_body(ip="8.8.8.8"), "address", "HTTP_TUNNEL_ALLOWED_CIDRS"),
+    ("metadata service", heartbeat_body(ip="169.254.169.254"), "address", "HTTP_TUNNEL_ALLOWED_CIDRS"),
+    ("loopback of IPv6", heartbeat_body(ip="::1"), "address", "loopback"),
 ]
 
 
@@ -104,7 +111,7 @@ async def test_a_bad_heartbeat_is_refused_counted_and_changes_nothing(
     assert text in answer.body.decode()
     if reason:
         assert refusals(reason) == before + 1
-    assert (await exchange(scene.gateway.port, request(beat("witness")))).status == 200
+    assert (await exchange(scene.gateway.port, request(heartbeat_body("witness")))).status == 200
     await scene.stream.report("heartbeat", "witness")
     assert [report.base_id for report in scene.stream.matching("heartbeat")] == ["witness"]
 
@@ -117,7 +124,7 @@ async def test_other_methods_are_refused(scene: Scene, method: str) -> None:
 
 
 async def test_other_paths_are_refused(scene: Scene) -> None:
-    assert (await exchange(scene.gateway.port, request(beat(), path="/heartbeat/"))).status == 404
+    assert (await exchange(scene.gateway.port, request(heartbeat_body(), path="/heartbeat/"))).status == 404
 
 
 async def test_a_body_of_10_mb_is_refused_unread(scene: Scene) -> None:
@@ -154,7 +161,7 @@ async def test_an_endless_chunked_body_is_refused(scene: Scene) -> None:
 
 
 async def test_expect_continue_is_answered(scene: Scene) -> None:
-    body = beat("patient")
+    body = heartbeat_body("patient")
     whole = request(body, Expect="100-continue")
     head, _ = whole.split(b"\r\n\r\n", 1)
     reader, writer = await asyncio.open_connection("127.0.0.1", scene.gateway.port)
@@ -168,7 +175,7 @@ async def test_expect_continue_is_answered(scene: Scene) -> None:
 
 async def test_a_slow_body_is_cut_off(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateways.http.listener.BODY_TIMEOUT", 0.2)
-    answer = await exchange(scene.gateway.port, request(beat())[:-5])
+    answer = await exchange(scene.gateway.port, request(heartbeat_body())[:-5])
     assert answer.status == 408
     assert refusals("slow") >= 1
 
@@ -189,21 +196,21 @@ async def test_what_is_no_http_is_refused(scene: Scene, junk: bytes) -> None:
 
 
 async def test_long_headers_are_refused(scene: Scene) -> None:
-    answer = await exchange(scene.gateway.port, request(beat(), X_Long="x" * 20_000))
+    answer = await exchange(scene.gateway.port, request(heartbeat_body(), X_Long="x" * 20_000))
     assert answer.status == 400
 
 
 async def test_a_base_without_the_token_is_refused(start: Start) -> None:
     scene = await start(token=SecretStr("s3cret"))
     port = scene.gateway.port
-    assert (await exchange(port, request(beat()))).status == 401
-    assert (await exchange(port, request(beat(), Authorization="Bearer wrong"))).status == 401
-    assert (await exchange(port, request(beat(), Authorization="Bearer s3cret"))).status == 200
+    assert (await exchange(port, request(heartbeat_body()))).status == 401
+    assert (await exchange(port, request(heartbeat_body(), Authorization="Bearer wrong"))).status == 401
+    assert (await exchange(port, request(heartbeat_body(), Authorization="Bearer s3cret"))).status == 200
 
 
 async def test_too_many_requests_are_refused(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.limits.RateLimit.admit", lambda *_: 1.5)
-    answer = await exchange(scene.gateway.port, request(beat()))
+    answer = await exchange(scene.gateway.port, request(heartbeat_body()))
     assert answer.status == 429
     assert answer.headers["retry-after"] == "2"
 
@@ -214,18 +221,18 @@ async def test_an_identity_in_use_at_another_address_is_refused(scene: Scene) ->
     try:
         scene.stream.send(watch("shared", "127.0.0.1", base.port))
         await scene.stream.report("modules", "shared")
-        stranger = await exchange(scene.gateway.port, request(beat("shared", port=free_port())))
-        same = await exchange(scene.gateway.port, request(beat("shared", port=base.port)))
+        foreign = await exchange(scene.gateway.port, request(heartbeat_body("shared", port=free_port())))
+        same = await exchange(scene.gateway.port, request(heartbeat_body("shared", port=base.port)))
     finally:
         await base.stop()
-    assert stranger.status == 409
-    assert f"127.0.0.1:{base.port}" in stranger.body.decode()
+    assert foreign.status == 409
+    assert f"127.0.0.1:{base.port}" in foreign.body.decode()
     assert same.status == 200
 
 
-async def test_without_a_control_plane_bases_are_told_to_come_again() -> None:
+async def test_without_a_control_plane_bases_are_asked_to_retry() -> None:
     async with gateway_running(f"127.0.0.1:{free_port()}") as gateway:
-        answer = await exchange(gateway.port, request(beat()))
+        answer = await exchange(gateway.port, request(heartbeat_body()))
         question = await exchange(gateway.port, request(b'{"identity":"a"}', path="/queryBaseline"))
         readiness = await _probe(gateway.status_socket, "/readyz")
         liveness = await _probe(gateway.status_socket, "/livez")

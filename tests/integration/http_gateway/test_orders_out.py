@@ -1,3 +1,5 @@
+"""An HTTP gateway carries out orders and polls at good and hostile bases."""
+
 from __future__ import annotations
 
 import asyncio
@@ -24,7 +26,7 @@ async def base() -> AsyncIterator[SimulatedBase]:
     await simulated.stop()
 
 
-async def test_install_and_uninstall(scene: Scene, base: SimulatedBase) -> None:
+async def test_installs_and_uninstalls_are_answered(scene: Scene, base: SimulatedBase) -> None:
     stream = scene.stream
     stream.send(order("o1", "base-1", base.port, pb.VERB_INSTALL, BIZ))
     installed = (await stream.result("o1")).reply
@@ -99,7 +101,7 @@ async def test_a_lower_fence_is_refused(scene: Scene, base: SimulatedBase) -> No
     assert base.counts["installBiz"] == 0
 
 
-async def test_orders_that_cannot_be_carried_out(scene: Scene) -> None:
+async def test_orders_that_cannot_be_carried_out_are_refused(scene: Scene) -> None:
     stream, port = scene.stream, free_port()
     stream.send(order("unreachable", "b", port, pb.VERB_INSTALL, BIZ))
     stream.send(order("address", "b", port, pb.VERB_INSTALL, BIZ, ip="169.254.169.254"))
@@ -122,7 +124,7 @@ async def test_orders_that_cannot_be_carried_out(scene: Scene) -> None:
 
 
 async def test_a_base_that_does_not_accept_is_unreachable(scene: Scene) -> None:
-    """A full backlog: the connection is never made, so the order had no effect."""
+    """The backlog is full: the connection is never made, so the order had no effect."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -226,7 +228,7 @@ async def test_a_watched_base_is_polled(scene: Scene, base: SimulatedBase) -> No
     assert base.counts["queryAllBiz"] == count
 
 
-async def test_a_failing_poll_is_told_once_and_its_end_too(scene: Scene) -> None:
+async def test_a_failing_poll_is_reported_once_and_so_is_its_end(scene: Scene) -> None:
     base = SimulatedBase(Profile(identity="base-1", port=0))
     await base.start()
     port = base.port
@@ -235,8 +237,8 @@ async def test_a_failing_poll_is_told_once_and_its_end_too(scene: Scene) -> None
     stream.send(watch("base-1", "127.0.0.1", port, epoch=2, modules=0.05, silent=3600))
     failed = await stream.report("poll_failed", "base-1")
     await asyncio.sleep(0.5)
-    told = [r for r in stream.matching("poll_failed", "base-1") if r.poll_failed.verb == pb.VERB_QUERY_MODULES]
-    assert len(told) == 1
+    reports = [r for r in stream.matching("poll_failed", "base-1") if r.poll_failed.verb == pb.VERB_QUERY_MODULES]
+    assert len(reports) == 1
     assert failed.poll_failed.epoch == 2
     await base.start()
     try:

@@ -1,4 +1,4 @@
-"""What real bases did over HTTP, played to our client and to our listener, write by write."""
+"""Recorded exchanges of real bases over HTTP, replayed to our client and to our listener, write by write."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.integration.http_gateway.conftest import Scene, free_port
 from tests.recordings import HTTP, TO_BASE, TO_GATEWAY, Exchange
 
 SHORT = 0.5
-"""Seconds that we wait for an answer that never comes, or comes after we gave up."""
+"""Seconds that we wait for an answer that never comes, or comes after the timeout."""
 
 
 class Player:
-    """A base that plays recordings: to each command the one that it has for it."""
+    """A base that replays recordings, by command."""
 
     def __init__(self, exchanges: Mapping[str, Exchange]) -> None:
         self.port = 0
@@ -59,7 +59,7 @@ class Player:
 
 
 def outcome(exchange: Exchange) -> bytes | type[Exception]:
-    """Return what a client gets, by what was recorded of the wire: the body, NotSent or Lost."""
+    """Return what a client gets, by the recording of the wire: the body, NotSent or Lost."""
     if exchange.request_head is None:
         return NotSent
     if exchange.reply_body is None or not exchange.close.startswith("base closes"):
@@ -69,7 +69,7 @@ def outcome(exchange: Exchange) -> bytes | type[Exception]:
 
 @pytest.mark.parametrize("exchange", TO_BASE, ids=lambda exchange: exchange.id)
 async def test_our_client_asks_as_recorded_and_reads_the_reply(exchange: Exchange) -> None:
-    # What was sent by hand is no command of ours: its reply is read all the same.
+    # A request by hand is no command of ours, but its reply must be read too.
     command = HELP if exchange.by_hand else exchange.verb
     player = Player({command: exchange})
     client = ArkletClient(connect_timeout=5.0)
@@ -124,11 +124,11 @@ async def test_an_order_is_the_recorded_request_and_its_result_the_recorded_repl
     if not isinstance(expected, bytes):
         assert result.WhichOneof("outcome") == "unknown"
         return
-    told = exchange.json()
+    recorded = exchange.json()
     reply = result.batch.reply if exchange.verb == "batchInstallBiz" else result.reply
-    assert pb.ReplyCode.Name(reply.code) == f"REPLY_CODE_{told['code']}"
-    assert pb.ClientCode.Name(reply.client_code) == f"CLIENT_CODE_{told.get('data', {}).get('code', 'UNSPECIFIED')}"
-    assert {item.url for item in result.batch.items} == told.get("data", {}).get("bizUrlToResponse", {}).keys()
+    assert pb.ReplyCode.Name(reply.code) == f"REPLY_CODE_{recorded['code']}"
+    assert pb.ClientCode.Name(reply.client_code) == f"CLIENT_CODE_{recorded.get('data', {}).get('code', 'UNSPECIFIED')}"
+    assert {item.url for item in result.batch.items} == recorded.get("data", {}).get("bizUrlToResponse", {}).keys()
 
 
 LISTS = [exchange for exchange in TO_BASE if exchange.verb == "queryAllBiz" and isinstance(outcome(exchange), bytes)]
@@ -171,13 +171,17 @@ async def test_a_recorded_heartbeat_is_taken_and_answered_as_recorded(scene: Sce
     assert exchange.reply_head is not None
     assert (_headers(head), body) == (_headers(exchange.reply_head), exchange.reply_body)
 
-    told = exchange.asked()
-    metadata = told["baseMetadata"]
-    beat = (await scene.stream.report("heartbeat", metadata["identity"])).heartbeat
-    assert (beat.name, beat.version, beat.cluster_name) == (
+    sent = exchange.asked()
+    metadata = sent["baseMetadata"]
+    heartbeat = (await scene.stream.report("heartbeat", metadata["identity"])).heartbeat
+    assert (heartbeat.name, heartbeat.version, heartbeat.cluster_name) == (
         metadata["name"],
         metadata.get("version", ""),
         metadata["clusterName"],
     )
-    assert (beat.address.ip, beat.address.port, beat.host_name) == (told["localIP"], told["port"], "base-host")
-    assert beat.state == pb.BASE_STATE_ACTIVATED
+    assert (heartbeat.address.ip, heartbeat.address.port, heartbeat.host_name) == (
+        sent["localIP"],
+        sent["port"],
+        "base-host",
+    )
+    assert heartbeat.state == pb.BASE_STATE_ACTIVATED

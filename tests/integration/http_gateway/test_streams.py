@@ -1,3 +1,5 @@
+"""An HTTP gateway keeps its streams to all replicas: acknowledgements, owners, fences, lost replicas, shutdown."""
+
 from __future__ import annotations
 
 import asyncio
@@ -9,7 +11,7 @@ from simulatedbase.profile import Faults, Profile
 from tests.fakes.controlplane import FakeControlPlane, order, watch
 from tests.integration.http_gateway.conftest import Scene, Start, gateway_running, ready
 from tests.integration.http_gateway.hostile import arklet, hang
-from tests.integration.http_gateway.raw import beat, exchange, request
+from tests.integration.http_gateway.raw import exchange, heartbeat_body, request
 
 BIZ = pb.OrderModule(name="biz1", version="0.0.1", url="https://repo.example/biz1.jar")
 
@@ -35,7 +37,7 @@ async def test_results_come_again_until_acknowledged(scene: Scene) -> None:
         await asyncio.sleep(0.1)
         second.cut()
         third = await ready(scene.control_plane, 2)
-        await exchange(scene.gateway.port, request(beat()))
+        await exchange(scene.gateway.port, request(heartbeat_body()))
         await third.report("heartbeat")
         assert not third.results
     finally:
@@ -62,13 +64,13 @@ async def test_a_restarted_replica_gets_its_gateway_back(scene: Scene) -> None:
         await base.stop()
 
 
-async def test_no_more_is_under_way_than_the_limit() -> None:
+async def test_no_more_is_unacknowledged_than_the_limit() -> None:
     async with FakeControlPlane(max_unacked=2, max_batch=4).running() as control_plane:
         control_plane.auto_ack = False
         async with gateway_running(control_plane.address) as gateway:
             stream = await ready(control_plane)
             for number in range(40):
-                await exchange(gateway.port, request(beat(f"base-{number}")))
+                await exchange(gateway.port, request(heartbeat_body(f"base-{number}")))
             await asyncio.sleep(0.3)
             assert len(stream.batches) == 2, "two messages are all that may go unacknowledged"
             control_plane.auto_ack = True
@@ -82,9 +84,9 @@ async def test_no_more_is_under_way_than_the_limit() -> None:
 async def test_newer_heartbeats_overwrite_older_unsent_ones(scene: Scene) -> None:
     scene.control_plane.auto_ack = False
     for number in range(60):
-        await exchange(scene.gateway.port, request(beat(f"filler-{number}")))
+        await exchange(scene.gateway.port, request(heartbeat_body(f"filler-{number}")))
     for port in range(2000, 2050):
-        await exchange(scene.gateway.port, request(beat("busy", port=port)))
+        await exchange(scene.gateway.port, request(heartbeat_body("busy", port=port)))
     scene.control_plane.auto_ack = True
     scene.stream.ack()
     await scene.stream.until(
@@ -100,14 +102,14 @@ async def test_a_claimed_base_reports_to_its_owner_only() -> None:
         gateway_running(f"{one.address},{two.address}") as gateway,
     ):
         first, second = await ready(one), await ready(two)
-        await exchange(gateway.port, request(beat("free")))
+        await exchange(gateway.port, request(heartbeat_body("free")))
         await first.report("heartbeat", "free")
         await second.report("heartbeat", "free")
 
         second.send(pb.ConnectResponse(claim=pb.Claim(base_id="owned", fence=5)))
         first.send(pb.ConnectResponse(claim=pb.Claim(base_id="owned", fence=4)))
         await asyncio.sleep(0.2)
-        await exchange(gateway.port, request(beat("owned")))
+        await exchange(gateway.port, request(heartbeat_body("owned")))
         await second.report("heartbeat", "owned")
         await asyncio.sleep(0.1)
         assert not list(first.matching("heartbeat", "owned"))
@@ -115,11 +117,11 @@ async def test_a_claimed_base_reports_to_its_owner_only() -> None:
         second.cut()
         await second.ended.wait()
         await asyncio.sleep(0.1)
-        await exchange(gateway.port, request(beat("owned")))
+        await exchange(gateway.port, request(heartbeat_body("owned")))
         await first.report("heartbeat", "owned")
 
 
-async def test_a_fence_that_is_too_low_is_told_to_who_sent_it() -> None:
+async def test_a_fence_that_is_too_low_is_reported_to_its_sender() -> None:
     async with (
         FakeControlPlane("r1").running() as one,
         FakeControlPlane("r2").running() as two,
@@ -169,18 +171,18 @@ async def test_members_are_connected_to() -> None:
             alone = pb.Members(members=[pb.Member(replica_id="r1", address=one.address)])
             first.send(pb.ConnectResponse(members=alone))
             await asyncio.sleep(1)
-            assert not two.streams[0].ended.is_set(), "a stream that works is kept, whatever another replica knows"
+            assert not two.streams[0].ended.is_set(), "a working stream is kept, whatever another replica knows"
             await two.stop()
             await two.start()
             await asyncio.sleep(2)
-            assert len(two.streams) == 1, "nobody names it any more"
+            assert len(two.streams) == 1, "no replica names it any more"
             assert not first.ended.is_set()
 
 
-async def test_a_second_way_to_a_replica_is_given_up() -> None:
+async def test_a_second_stream_to_a_replica_is_closed() -> None:
     async with FakeControlPlane("r1").running() as one, gateway_running(f"{one.address},{one.other_address}"):
         both = [await one.stream(0), await one.stream(1)]
-        # Whichever was welcomed later is given up.
+        # The stream that was accepted later is given up.
         ends = [asyncio.create_task(stream.ended.wait()) for stream in both]
         await asyncio.wait(ends, timeout=5, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.sleep(0.5)
@@ -191,7 +193,7 @@ async def test_a_second_way_to_a_replica_is_given_up() -> None:
         assert len(one.streams) == 2
 
 
-async def test_the_end_is_orderly(scene: Scene) -> None:
+async def test_a_gateway_that_ends_reports_its_orders_and_sends_goodbye(scene: Scene) -> None:
     async with arklet(hang) as hanging:
         base = SimulatedBase(Profile(identity="slow", port=0), Faults(slow={"installBiz": 0.5}))
         await base.start()
@@ -224,10 +226,10 @@ async def test_a_gateway_that_ends_opens_no_stream_again() -> None:
             assert [stream.goodbye for stream in replica.streams] == ["the gateway ends"]
 
 
-async def test_a_replica_of_another_shape_is_survived(scene: Scene) -> None:
+async def test_messages_of_a_replica_without_content_are_ignored(scene: Scene) -> None:
     scene.stream.send(pb.ConnectResponse())
     scene.stream.send(pb.ConnectResponse(watch=pb.Watch()))
     scene.stream.send(pb.ConnectResponse(claim=pb.Claim()))
     scene.stream.send(pb.ConnectResponse(drain=pb.Drain(reason="r")))
-    assert (await exchange(scene.gateway.port, request(beat()))).status == 200
+    assert (await exchange(scene.gateway.port, request(heartbeat_body()))).status == 200
     await scene.stream.report("heartbeat", "base-1")

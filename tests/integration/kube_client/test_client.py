@@ -1,3 +1,5 @@
+"""The Kubernetes client reports what API servers do that hang, cut replies, refuse tokens or answer with nonsense."""
+
 from __future__ import annotations
 
 import asyncio
@@ -35,7 +37,7 @@ async def serving(handler: Handler) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def talking(handler: Handler) -> AsyncIterator[KubeApiServer]:
+async def connected(handler: Handler) -> AsyncIterator[KubeApiServer]:
     async with serving(handler) as host:
         api = KubeApiServer(fixed(Access(host)), Gate())
         try:
@@ -52,7 +54,7 @@ def answering(body: bytes, status: int = 200, headers: dict[str, str] | None = N
 
 
 def cutting(body: bytes) -> Handler:
-    """Announce a longer reply than is sent, then hang up."""
+    """Announce a longer reply than is sent, then close the connection."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": str(len(body) + 100)})
@@ -70,8 +72,8 @@ async def hanging(_request: web.Request) -> web.Response:
     return web.Response()
 
 
-def telling(*lines: bytes, then: float = 0.0) -> Handler:
-    """Send the lines of a watch, then hang for some seconds, then end it."""
+def watch_of(*lines: bytes, then: float = 0.0) -> Handler:
+    """Send the lines of a watch, hang for some seconds, then end it."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -94,7 +96,7 @@ def line(kind: str, **obj: object) -> bytes:
 
 async def test_a_write_that_is_not_answered_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "WRITE_DEADLINE", 0.2)
-    async with talking(hanging) as api:
+    async with connected(hanging) as api:
         with pytest.raises(Unknown, match=r"patch leases: no reply within 0\.2 s, after the request was sent"):
             await api.patch(LEASES, "a", {}, namespace="ns")
         with pytest.raises(Unknown):
@@ -106,7 +108,7 @@ async def test_a_write_that_is_not_answered_is_unknown(monkeypatch: pytest.Monke
 async def test_a_read_that_is_not_answered_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "READ_DEADLINE", 0.2)
     monkeypatch.setattr(transport, "LIST_DEADLINE", 0.2)
-    async with talking(hanging) as api:
+    async with connected(hanging) as api:
         with pytest.raises(Transient, match=r"no reply within 0\.2 s"):
             await api.get(NODES, "a")
         with pytest.raises(Transient):
@@ -126,7 +128,7 @@ async def test_a_server_that_is_not_there_is_transient_for_writes_too() -> None:
 
 
 async def test_a_reply_that_breaks_off_is_unknown_for_writes_and_transient_for_reads() -> None:
-    async with talking(cutting(b'{"metadata":')) as api:
+    async with connected(cutting(b'{"metadata":')) as api:
         with pytest.raises(Unknown):
             await api.create(NODES, {})
         with pytest.raises(Transient):
@@ -134,8 +136,8 @@ async def test_a_reply_that_breaks_off_is_unknown_for_writes_and_transient_for_r
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b'"a"', b"\xff\xfe"])
-async def test_a_reply_that_is_no_object(body: bytes) -> None:
-    async with talking(answering(body)) as api:
+async def test_a_reply_that_is_no_object_is_unknown_for_writes_and_transient_for_reads(body: bytes) -> None:
+    async with connected(answering(body)) as api:
         with pytest.raises(Transient):
             await api.get(NODES, "a")
         with pytest.raises(Unknown):
@@ -143,13 +145,13 @@ async def test_a_reply_that_is_no_object(body: bytes) -> None:
 
 
 async def test_a_redirect_is_not_followed() -> None:
-    async with talking(answering(b"", 302, {"Location": "http://127.0.0.1:1/"})) as api:
+    async with connected(answering(b"", 302, {"Location": "http://127.0.0.1:1/"})) as api:
         with pytest.raises(Rejected, match="HTTP 302"):
             await api.get(NODES, "a")
 
 
 async def test_too_many_requests_names_when_to_come_back() -> None:
-    async with talking(answering(b"", 429, {"Retry-After": "7"})) as api:
+    async with connected(answering(b"", 429, {"Retry-After": "7"})) as api:
         with pytest.raises(Transient) as raised:
             await api.create(NODES, {})
         assert raised.value.retry_after == 7.0
@@ -174,7 +176,7 @@ async def test_a_token_that_stays_refused_is_asked_for_once() -> None:
         asked.append(request.path)
         return web.Response(status=401)
 
-    async with talking(handler) as api:
+    async with connected(handler) as api:
         with pytest.raises(Rejected, match="HTTP 401"):
             await api.get(NODES, "a")
     assert len(asked) == 2
@@ -191,15 +193,15 @@ async def test_a_list_is_fetched_in_pages_without_managed_fields(monkeypatch: py
         more = str(first + 2) if first + 2 < 5 else ""
         return web.json_response({"metadata": {"resourceVersion": "9", "continue": more}, "items": items})
 
-    async with talking(handler) as api:
+    async with connected(handler) as api:
         listed = await api.list(PODS, namespace="ns", label_selector="a=b")
     assert listed.resource_version == "9"
     assert [obj["metadata"] for obj in listed.items] == [{"name": str(n)} for n in range(5)]
 
 
 async def test_a_watch_begins_with_its_version_and_ends_with_the_server() -> None:
-    told = line("ADDED", metadata={"name": "a"})
-    async with talking(telling(told[:5], told[5:] + told, told[:-1], b"\n")) as api:
+    event = line("ADDED", metadata={"name": "a"})
+    async with connected(watch_of(event[:5], event[5:] + event, event[:-1], b"\n")) as api:
         events = await watched(api)
     assert events[0] == WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": "7"}})
     assert events[1:] == [WatchEvent("ADDED", {"metadata": {"name": "a"}})] * 3
@@ -208,7 +210,7 @@ async def test_a_watch_begins_with_its_version_and_ends_with_the_server() -> Non
 async def test_a_watch_that_is_not_ended_in_time_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "WATCH_SECONDS", (1, 1))
     monkeypatch.setattr(client, "WATCH_GRACE", 0.2)
-    async with talking(telling(line("ADDED", metadata={}), then=20.0)) as api:
+    async with connected(watch_of(line("ADDED", metadata={}), then=20.0)) as api:
         async with asyncio.timeout(5):
             with pytest.raises(Transient, match=r"watch nodes: nothing was received for 1\.2 s"):
                 await watched(api)
@@ -220,12 +222,14 @@ async def test_a_watch_says_how_long_it_may_last() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         asked.append(int(request.query["timeoutSeconds"]))
         assert request.query["allowWatchBookmarks"] == "true"
-        return await telling()(request)
+        return await watch_of()(request)
 
-    async with talking(handler) as api:
+    async with connected(handler) as api:
         await watched(api)
     assert client.WATCH_SECONDS[0] <= asked[0] <= client.WATCH_SECONDS[1]
-    assert client.WATCH_SECONDS[1] + client.WATCH_GRACE <= 18, "with the time to connect anew it is noticed within 20 s"
+    assert client.WATCH_SECONDS[1] + client.WATCH_GRACE <= 18, (
+        "with the time for a new connection it is noticed within 20 s"
+    )
 
 
 async def test_watches_that_end_in_time_use_one_connection() -> None:
@@ -234,9 +238,9 @@ async def test_watches_that_end_in_time_use_one_connection() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
         peers.add(request.transport.get_extra_info("peername"))
-        return await telling(line("ADDED", metadata={}))(request)
+        return await watch_of(line("ADDED", metadata={}))(request)
 
-    async with talking(handler) as api:
+    async with connected(handler) as api:
         for _ in range(3):
             assert len(await watched(api)) == 2
     assert len(peers) == 1
@@ -256,7 +260,7 @@ async def test_after_a_request_without_an_answer_no_older_connection_is_used(mon
             await asyncio.sleep(30)
         return web.json_response({})
 
-    async with talking(handler) as api:
+    async with connected(handler) as api:
         await asyncio.gather(*(api.get(NODES, "slow") for _ in range(3)))
         older = set(peers)
         await api.get(NODES, "a")
@@ -267,11 +271,11 @@ async def test_after_a_request_without_an_answer_no_older_connection_is_used(mon
         assert peers[-1] not in older, "an older connection may be as dead as that one"
 
 
-async def test_an_expired_watch() -> None:
-    async with talking(telling(line("ERROR", code=410, reason="Expired", message="too old"))) as api:
+async def test_error_410_is_an_expired_watch() -> None:
+    async with connected(watch_of(line("ERROR", code=410, reason="Expired", message="too old"))) as api:
         with pytest.raises(Expired):
             await watched(api)
-    async with talking(answering(orjson.dumps({"code": 410, "reason": "Expired"}), 410)) as api:
+    async with connected(answering(orjson.dumps({"code": 410, "reason": "Expired"}), 410)) as api:
         with pytest.raises(Expired):
             await watched(api)
 
@@ -279,18 +283,18 @@ async def test_an_expired_watch() -> None:
 @pytest.mark.parametrize("sent", [b"<html>\n", b"[]\n", b"x" * 2000])
 async def test_nonsense_on_a_watch_is_transient(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "LINE_LIMIT", 1000)
-    async with talking(telling(sent, then=5.0)) as api:
+    async with connected(watch_of(sent, then=5.0)) as api:
         with pytest.raises(Transient):
             await watched(api)
 
 
 async def test_a_watch_that_is_cut_is_transient() -> None:
-    async with talking(cutting(line("ADDED", metadata={}))) as api:
+    async with connected(cutting(line("ADDED", metadata={}))) as api:
         with pytest.raises(Transient, match="watch nodes broke off"):
             await watched(api)
 
 
-async def test_paths_and_bodies() -> None:
+async def test_requests_have_the_paths_and_bodies_of_the_api() -> None:
     seen: list[tuple[str, str, str, Json]] = []
 
     async def handler(request: web.Request) -> web.Response:
@@ -298,7 +302,7 @@ async def test_paths_and_bodies() -> None:
         seen.append((request.method, request.path, request.content_type, orjson.loads(body) if body else {}))
         return web.json_response({})
 
-    async with talking(handler) as api:
+    async with connected(handler) as api:
         await api.get(LEASES, "l", "kube-node-lease")
         await api.patch(PODS, "p", {"status": {}}, namespace="ns", subresource="status")
         await api.delete(PODS, "p", namespace="ns", uid="u", resource_version="3", grace_seconds=0)
@@ -323,7 +327,7 @@ async def test_paths_and_bodies() -> None:
 async def test_requests_are_counted() -> None:
     labels = {"verb": "get", "resource": "nodes", "code": "200"}
     before = REGISTRY.get_sample_value("koupleless_api_requests_total", labels) or 0.0
-    async with talking(answering(b"{}")) as api:
+    async with connected(answering(b"{}")) as api:
         await api.get(NODES, "a")
     assert REGISTRY.get_sample_value("koupleless_api_requests_total", labels) == before + 1
 

@@ -1,4 +1,4 @@
-"""The API server through proxies, as somebody else, with credentials from files and an identity provider."""
+"""Connections through proxies, with impersonation, with credentials from files and from an identity provider."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ class Api:
 
     def kubeconfig(self, cluster: Mapping[str, Any], user: Mapping[str, Any] | None = None) -> str:
         path = self.folder / "config"
-        told = {"server": f"{SERVER}:{self.port}", "certificate-authority": "ca.crt"} | dict(cluster)
+        entry = {"server": f"{SERVER}:{self.port}", "certificate-authority": "ca.crt"} | dict(cluster)
         given = {
-            "clusters": [{"name": "c", "cluster": told}],
+            "clusters": [{"name": "c", "cluster": entry}],
             "users": [{"name": "u", "user": dict(user or {"token": "t"})}],
             "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
             "current-context": "x",
@@ -103,7 +103,9 @@ async def connected(kubeconfig: str) -> AsyncIterator[KubeApiServer]:
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 @pytest.mark.parametrize("scheme", ["http", "https", "socks5"])
 @pytest.mark.parametrize("user", ["", "user:pä ss@word"])
-def test_through_a_proxy(tmp_path: Path, scheme: str, user: str, loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+def test_requests_go_through_a_proxy(
+    tmp_path: Path, scheme: str, user: str, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
     with asyncio.Runner(loop_factory=loop) as runner:
         # RFC 1929 does not say how a SOCKS proxy reads what is not ASCII.
         runner.run(_through_a_proxy(tmp_path, scheme, user.replace("ä", "a") if scheme == "socks5" else user))
@@ -166,7 +168,7 @@ async def test_a_proxy_that_is_not_there_is_named(api: Api) -> None:
                 await client.create(LEASES, {}, "ns")
 
 
-async def test_requests_are_made_as_somebody_else(api: Api) -> None:
+async def test_requests_impersonate_the_user_of_the_kubeconfig(api: Api) -> None:
     user = {
         "token": "t",
         "as": "jane",
@@ -176,8 +178,8 @@ async def test_requests_are_made_as_somebody_else(api: Api) -> None:
     }
     async with connected(api.kubeconfig({"server": f"https://127.0.0.1:{api.port}"}, user)) as client:
         await client.get(NODES, "a")
-    told = [(name, value) for name, value in api.headers[0] if name.lower().startswith("impersonate")]
-    assert told == [
+    sent = [(name, value) for name, value in api.headers[0] if name.lower().startswith("impersonate")]
+    assert sent == [
         ("Impersonate-User", "jane"),
         ("Impersonate-Uid", "7"),
         ("Impersonate-Group", "a"),

@@ -1,4 +1,4 @@
-"""The stage, one for all tests: two bases with a module each; one base is a container of a Pod, the other is not."""
+"""One stage for all tests: two bases with a module each; one base is a container of a Pod, the other is not."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def kubelet_of(node: Json) -> tuple[list[Json], int]:
 
 
 def service(port: int) -> Json:
-    """Return the shipped Service; there is no kube-proxy, so that its port is the one that is listened on."""
+    """Return the shipped Service. Without kube-proxy its port must be the one that the program listens on."""
     obj = next(each for each in manifests.load(SHIPPED / "service.yaml") if each["kind"] == "Service")
     obj["spec"]["ports"][0] |= {"port": port, "targetPort": port}
     return obj
@@ -90,8 +90,8 @@ def put_base_pod(kube: KubeCluster, node: NodeKubelet) -> None:
     pods = f"/api/v1/namespaces/{BASES}/pods"
     containers = [{"name": "sidecar", "image": "sidecar"}, {"name": "base", "image": "base"}]
     kube.api.create(pods, {"metadata": {"name": "shop-0"}, "spec": {"nodeName": "worker", "containers": containers}})
-    told = {"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
-    kube.api.patch(f"{pods}/shop-0/status", {"status": told})
+    status = {"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
+    kube.api.patch(f"{pods}/shop-0/status", {"status": status})
 
 
 def put_module(kube: KubeCluster, name: str, base: str) -> None:
@@ -152,7 +152,7 @@ def programs(tmp_path: Path) -> Iterator[Programs]:
 
 
 def make_namespace(kube: KubeCluster, name: str) -> bool:
-    """Apply a namespace; False while an earlier one of that name goes."""
+    """Apply a namespace; False while an earlier one of that name is being deleted."""
     applied = manifests.apply(kube.api, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     return bool(applied["status"].get("phase") == "Active")
 

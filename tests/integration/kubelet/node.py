@@ -1,4 +1,4 @@
-"""The kubelet of the node on which bases run: serves the logs of containers, to the API server alone."""
+"""A kubelet of the node on which bases run: it serves the logs of containers to the API server alone."""
 
 from __future__ import annotations
 

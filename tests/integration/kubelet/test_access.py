@@ -1,4 +1,4 @@
-"""Who may read: judged by a real API server; and the running program's certificates change."""
+"""A real API server decides who may read logs, and certificates change while the program runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def trusting(stage: Stage) -> ssl.SSLContext:
 def get(
     stage: Stage, path: str = PATH, *, tls: ssl.SSLContext | None = None, token: str = "", port: int = 0
 ) -> tuple[int, str]:
-    """Ask our port itself, as somebody in the cluster could."""
+    """Ask our port directly, as any client in the cluster could."""
     connection = http.client.HTTPSConnection(
         stage.service_ip, port or stage.port, timeout=20, context=tls or trusting(stage)
     )
@@ -57,7 +57,7 @@ def token_of(stage: Stage, name: str) -> str:
 
 @pytest.fixture(params=["nodes/proxy", "nodes/log"])
 def reader(stage: Stage, request: pytest.FixtureRequest) -> Iterator[str]:
-    """Return a token of somebody who may get a subresource of Nodes."""
+    """Return a token of a user who may get a subresource of Nodes."""
     name = str(request.param).replace("/", "-")
     rule = {"apiGroups": [""], "resources": [request.param], "verbs": ["get"]}
     subject: Json = {"kind": "ServiceAccount", "name": name, "namespace": MODULES}
@@ -71,7 +71,7 @@ def reader(stage: Stage, request: pytest.FixtureRequest) -> Iterator[str]:
     stage.kube.api.delete(f"{RBAC}/clusterroles/test-{name}")
 
 
-def test_nobody_in_particular_reads_nothing(stage: Stage) -> None:
+def test_an_anonymous_client_reads_nothing(stage: Stage) -> None:
     anonymous = stage.metric('koupleless_kubelet_refused_total{reason="anonymous"}')
     assert get(stage)[0] == 401
     assert get(stage, "/healthz")[0] == 401
@@ -79,7 +79,7 @@ def test_nobody_in_particular_reads_nothing(stage: Stage) -> None:
     assert stage.metric('koupleless_kubelet_refused_total{reason="anonymous"}') == anonymous + 2
 
 
-def test_who_may_get_either_subresource_reads(stage: Stage, reader: str) -> None:
+def test_a_user_who_may_get_either_subresource_reads(stage: Stage, reader: str) -> None:
     eventually(lambda: get(stage, token=reader)[0] == 200, within=20, what="the log")
     assert get(stage, token=reader)[1].startswith("one\ntwo\nthree\n")
     assert get(stage, f"/containerLogs/{MODULES}/none/none", token=reader)[0] == 404
@@ -135,7 +135,7 @@ def second_replica(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "error"),
     [
         ("nobody listens", "connect: connection refused"),
         ("CA", "EOF|connection reset by peer|remote error: tls:"),
@@ -144,9 +144,9 @@ def second_replica(
     ],
 )
 def test_what_kubectl_says_when_the_api_server_does_not_get_through(
-    stage: Stage, programs: Programs, tmp_path: Path, wrong: str, told: str
+    stage: Stage, programs: Programs, tmp_path: Path, wrong: str, error: str
 ) -> None:
-    """These words are in docs/kubelet.md."""
+    """docs/kubelet.md lists these messages."""
     port, pki = programs.port(), stage.kube.pki
     other = Credentials(tmp_path / "pki")
     if wrong != "nobody listens":
@@ -156,13 +156,13 @@ def test_what_kubectl_says_when_the_api_server_does_not_get_through(
     moved = service(port)
     manifests.apply(stage.kube.api, moved)
     try:
-        eventually(lambda: kubelet_of(stage.vnode())[1] == port, within=20, what="Nodes tell the new port")
+        eventually(lambda: kubelet_of(stage.vnode())[1] == port, within=20, what="Nodes have the new port")
         done = stage.kubectl("logs", POD)
         assert done.returncode == 1
-        assert re.search(told, done.stderr), done.stderr
+        assert re.search(error, done.stderr), done.stderr
     finally:
         manifests.apply(stage.kube.api, service(stage.port))
-    eventually(lambda: kubelet_of(stage.vnode())[1] == stage.port, within=20, what="Nodes tell the right port")
+    eventually(lambda: kubelet_of(stage.vnode())[1] == stage.port, within=20, what="Nodes have the right port")
     assert stage.kubectl("logs", POD).returncode == 0
 
 
@@ -174,7 +174,7 @@ def test_a_replica_that_owns_nothing_answers_alike(stage: Stage, programs: Progr
     assert get(stage, tls=tls, port=port) == get(stage, tls=tls)
     assert get(stage, port=port)[0] == 401
     second.server.stop()
-    assert kubelet_of(stage.vnode())[1] == stage.port, "the owner's word stands"
+    assert kubelet_of(stage.vnode())[1] == stage.port, "the owner's port stays"
 
 
 def test_logs_read_at_once_are_all_whole(stage: Stage) -> None:

@@ -1,4 +1,4 @@
-"""kubectl logs of a module: which log it is, its options, and what is told when there is none."""
+"""kubectl logs of a module shows the log of its base, with all options, or says why there is none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.servers.cluster import CONTROL_PLANE
 pytestmark = pytest.mark.timeout(400)
 
 
-def test_a_node_tells_the_service_and_pods_tell_their_base(stage: Stage) -> None:
+def test_a_node_has_the_address_of_the_service_and_a_pod_that_of_its_base(stage: Stage) -> None:
     service_addresses = [{"type": "InternalIP", "address": stage.service_ip}]
     assert kubelet_of(stage.vnode("b1")) == (service_addresses, stage.port)
     assert kubelet_of(stage.vnode("b2")) == (service_addresses, stage.port)
@@ -47,7 +47,7 @@ def test_the_log_is_that_of_the_bases_container(
     assert {name: value for name, value in query.items() if name != "stream"} == asked
 
 
-def test_what_the_bases_kubelet_refuses_is_told_in_its_words(stage: Stage) -> None:
+def test_a_refusal_of_the_bases_kubelet_is_passed_on(stage: Stage) -> None:
     done = stage.kubectl("logs", POD, "--previous")
     assert done.returncode == 1
     assert "previous terminated container" in done.stderr
@@ -58,7 +58,7 @@ def test_a_log_is_followed_line_by_line_until_the_reader_leaves(stage: Stage) ->
     command = stage.command("logs", POD, "--follow", "--tail=0")
     with subprocess.Popen(command, env=stage.environ, stdout=subprocess.PIPE, text=True) as follower:
         assert follower.stdout is not None
-        eventually(lambda: stage.node.following == 1, within=20, what="somebody who follows")
+        eventually(lambda: stage.node.following == 1, within=20, what="a reader that follows")
         for n in range(3):
             stage.node.say(LOG, f"news {n}")
             assert follower.stdout.readline() == f"news {n}\n"
@@ -68,7 +68,7 @@ def test_a_log_is_followed_line_by_line_until_the_reader_leaves(stage: Stage) ->
     eventually(lambda: stage.metric("koupleless_kubelet_logs_open") == 0, within=5, what="no open log")
 
 
-def test_a_base_that_is_no_pod_is_told_so_at_once(stage: Stage) -> None:
+def test_the_log_of_a_base_outside_a_pod_is_refused_at_once(stage: Stage) -> None:
     began = time.monotonic()
     done = stage.kubectl("logs", BARE)
     assert done.returncode == 1
@@ -77,16 +77,18 @@ def test_a_base_that_is_no_pod_is_told_so_at_once(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("exec", POD, "--", "ls"), "VNodes have no /exec: a module is a part of its base's process"),
         (("attach", POD), "VNodes have no /attach"),
     ],
 )
-def test_what_a_module_cannot_have_is_told(stage: Stage, arguments: tuple[str, ...], told: str) -> None:
+def test_what_a_module_cannot_have_is_refused_with_the_reason(
+    stage: Stage, arguments: tuple[str, ...], message: str
+) -> None:
     done = stage.kubectl(*arguments)
     assert done.returncode == 1
-    assert told in done.stderr
+    assert message in done.stderr
 
 
 def test_without_the_permission_for_a_bases_log_it_says_so(stage: Stage) -> None:
@@ -98,9 +100,9 @@ def test_without_the_permission_for_a_bases_log_it_says_so(stage: Stage) -> None
             done = stage.kubectl("logs", POD)
             return done.stderr if done.returncode else ""
 
-        told = eventually(refused, within=20, what="a refusal")
-        assert "the log of Pod bases/shop-0, container base:" in told
-        assert 'cannot get resource "pods/log"' in told
+        message = eventually(refused, within=20, what="a refusal")
+        assert "the log of Pod bases/shop-0, container base:" in message
+        assert 'cannot get resource "pods/log"' in message
     finally:
         rbac.apply(stage.kube.api, CONTROL_PLANE, SHIPPED / "rbac.yaml")
     eventually(lambda: stage.kubectl("logs", POD).returncode == 0, within=20, what="the log again")

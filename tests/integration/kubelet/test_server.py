@@ -1,4 +1,4 @@
-"""The server with real TLS and real sockets, and clients that are hostile, slow or gone. No cluster is needed.
+"""The kubelet API with real TLS and sockets serves logs whatever hostile or slow clients do.
 
 The API server is in memory: it knows one token, and one base's log.
 """
@@ -52,7 +52,7 @@ class Api(Reviews):
 
 
 class Source:
-    """A log: pieces, then for ever the same one if endless, then an error if there is one."""
+    """A log: its pieces, then the last one repeated without end if endless, then an error if there is one."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = [b"one\n", b"two\n"]
@@ -150,8 +150,8 @@ class Scene:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
-        told, _, body = answer.partition(b"\r\n\r\n")
-        return int(told.split()[1]), told, body
+        answer_head, _, body = answer.partition(b"\r\n\r\n")
+        return int(answer_head.split()[1]), answer_head, body
 
     async def get(
         self, path: str = PATH, *, tls: ssl.SSLContext | None = None, token: str = ""
@@ -232,7 +232,7 @@ async def soon(what: str, look: object, within: float = 10.0) -> None:
 
 
 class TestAnswers:
-    async def test_a_log_with_its_options(self, scene: Scene) -> None:
+    async def test_a_log_is_read_with_its_options(self, scene: Scene) -> None:
         status, head, body = await scene.get(f"{PATH}?tailLines=0&follow=true")
         assert status == 200
         assert b"text/plain" in head
@@ -240,7 +240,7 @@ class TestAnswers:
         assert body.endswith(b"0\r\n\r\n")
         assert scene.source.asked == [{"container": "base", "follow": "true", "tailLines": "0"}]
 
-    async def test_a_token_will_do(self, scene: Scene) -> None:
+    async def test_a_token_is_enough(self, scene: Scene) -> None:
         tls = scene.authority.client()
         assert (await scene.get(tls=tls, token="right"))[0] == 200
         assert (await scene.get(tls=tls, token="wrong"))[0] == 401
@@ -249,7 +249,7 @@ class TestAnswers:
         assert b"WWW-Authenticate: Bearer" in head
         assert body == b"a client certificate or a bearer token is needed\n"
 
-    async def test_healthz(self, scene: Scene) -> None:
+    async def test_healthz_is_answered(self, scene: Scene) -> None:
         assert (await scene.get("/healthz"))[0] == 200
 
     @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ class TestAnswers:
             ("GET", "/pods", 501, "not_offered"),
         ],
     )
-    async def test_other_requests_are_refused_with_words(
+    async def test_other_requests_are_refused_with_a_message(
         self, scene: Scene, method: str, path: str, status: int, reason: str
     ) -> None:
         before = refused(reason)
@@ -282,9 +282,7 @@ class TestAnswers:
         assert refused(reason) == before + 1
 
     @pytest.mark.parametrize("path", ["/containerLogs/bases/shop-0/base", "/containerLogs/none/none/none"])
-    async def test_what_is_no_module_is_not_there_and_only_for_those_who_may_know(
-        self, scene: Scene, path: str
-    ) -> None:
+    async def test_only_authorized_clients_learn_that_a_module_is_not_there(self, scene: Scene, path: str) -> None:
         assert (await scene.get(path))[0] == 403
         scene.api.allowed.add(("bob", "log", ""))
         assert (await scene.get(path, tls=scene.authority.client(user="bob")))[0] == 404
@@ -357,7 +355,9 @@ class TestHostile:
         await soon("it is counted", lambda: refused("foreign_certificate") == before + 1)
         assert (await scene.get())[0] == 200
 
-    async def test_who_speaks_no_tls_or_nothing_is_let_go(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_clients_without_a_tls_handshake_are_disconnected(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(server_module, "HANDSHAKE_WITHIN", 0.2)
         before = refused("handshake")
         for said in (request(), b"", b"\x16\x03\x01" + b"\xff" * 500):
@@ -392,7 +392,7 @@ class TestHostile:
             *("star", "connect", "absolute", "slashes", "backslash"),
         ],
     )
-    async def test_heads_that_cannot_be(self, scene: Scene, head: bytes) -> None:
+    async def test_heads_that_cannot_be_are_refused(self, scene: Scene, head: bytes) -> None:
         try:
             status = (await scene.send(head))[0]
         except (OSError, IndexError):
@@ -405,7 +405,9 @@ class TestHostile:
         status = (await scene.send(request(more="Content-Length: 1000000000\r\n") + b"x" * 1000))[0]
         assert status == 200
 
-    async def test_who_is_slow_to_ask_is_let_go(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_a_client_that_is_slow_to_ask_is_disconnected(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(server_module, "HEAD_WITHIN", 0.3)
         reader, writer = await scene.connect()
         writer.write(b"GET /containerLogs/")
@@ -425,7 +427,7 @@ class TestHostile:
             assert (await third)[0] == 200
             held[1][1].close()
             await soon("places", lambda: count("koupleless_kubelet_connections") == before)
-            # Neither handshakes that fail nor those that are never begun keep a place for long.
+            # Handshakes that fail or never begin release their place soon.
             for _ in range(5):
                 _, writer = await asyncio.open_connection("127.0.0.1", scene.server.port)
                 writer.close()
@@ -442,7 +444,7 @@ class TestHostile:
         assert b"Retry-After" in head
         writer.close()
         scene.source.quiet = False
-        await soon("the place of who left", lambda: scene.source.open == 0)
+        await soon("the free place", lambda: scene.source.open == 0)
         assert (await scene.get())[0] == 200
 
     async def test_readers_that_do_not_read_hold_up_only_themselves(
@@ -460,7 +462,7 @@ class TestHostile:
         while scene.source.given != given:
             given = scene.source.given
             await asyncio.sleep(0.5)
-        # What lies in the kernel's and our buffers of 20 connections.
+        # The content of the kernel's and our buffers of 20 connections.
         assert given < 20 * (16 << 20)
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
         scene.source.endless = False
@@ -469,7 +471,7 @@ class TestHostile:
             writer.transport.abort()
         await soon("their end", lambda: scene.source.open == 0)
 
-    async def test_a_reader_that_takes_nothing_is_cut_in_the_end(
+    async def test_a_reader_that_takes_nothing_is_disconnected(
         self, scene: Scene, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(logs_module, "TAKEN_WITHIN", 0.5)
@@ -519,7 +521,8 @@ class TestCertificates:
         before = await self.serial(scene)
         scene.authority.spoil()
         await soon(
-            "it is told", lambda: count("koupleless_kubelet_certificate_reloads_total", outcome="unusable") > unusable
+            "it is counted",
+            lambda: count("koupleless_kubelet_certificate_reloads_total", outcome="unusable") > unusable,
         )
         assert await self.serial(scene) == before
         scene.authority.spoil(remove=True)

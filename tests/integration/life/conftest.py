@@ -1,4 +1,4 @@
-"""The stage of all these tests: one for all, so that each test costs only its own bases and namespace."""
+"""One stage for all these tests, so that each test starts only its own bases and namespace."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from itertools import count
 
 import pytest
 
-from tests.corner import Life as Life
-from tests.corner import corner, stage
+from tests.corner import Sandbox as Sandbox
+from tests.corner import isolated, stage
 from tests.everything import Everything
 from tests.programs import eventually
 from tests.servers.cluster import KubeCluster
@@ -29,15 +29,15 @@ def everything(kube_cluster: KubeCluster, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-def life(everything: Everything) -> Iterator[Life]:
+def sandbox(everything: Everything) -> Iterator[Sandbox]:
     """A namespace and a cluster of bases for one test."""
-    with corner(everything, f"life-{next(_numbers)}") as own:
+    with isolated(everything, f"life-{next(_numbers)}") as own:
         yield own
 
 
-def needs_surge(life: Life) -> None:
-    """Leave the test out where a DaemonSet has no maxSurge."""
-    minor = int(life.everything.cluster.version.split(".")[1])
+def needs_surge(sandbox: Sandbox) -> None:
+    """Skip the test where a DaemonSet has no maxSurge."""
+    minor = int(sandbox.everything.cluster.version.split(".")[1])
     if minor < 22:
         pytest.skip(f"kubernetes 1.{minor}: maxSurge of a DaemonSet came with 1.22")
 
@@ -48,11 +48,11 @@ def tunnel(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def wait_available(life: Life, kind: str, name: str, replicas: int, within: float = 60.0) -> None:
+def wait_available(sandbox: Sandbox, kind: str, name: str, replicas: int, within: float = 60.0) -> None:
     """Return once so many Pods of a Deployment, as it is now, are available and no other is left."""
 
     def done() -> bool:
-        obj = life.get(kind, name) or {"metadata": {}}
+        obj = sandbox.get(kind, name) or {"metadata": {}}
         status = obj.get("status", {})
         counts = [status.get(f"{which}Replicas", 0) for which in ("available", "updated")]
         seen = status.get("observedGeneration", 0) >= obj["metadata"].get("generation", 0)

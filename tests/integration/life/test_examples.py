@@ -1,4 +1,4 @@
-"""The manifests of examples/, unchanged: in the forms that users of the original have."""
+"""The manifests of examples/, unchanged, work in all forms that users of the original have."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.everything import EXAMPLES, Bases, Everything, manifest, ready
-from tests.integration.life.conftest import Life, needs_surge, wait_available
+from tests.integration.life.conftest import Sandbox, needs_surge, wait_available
 from tests.programs import eventually
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.mosquitto]
@@ -16,17 +16,17 @@ ACTIVE = {"biz1:0.0.1": "activated"}
 
 
 @pytest.fixture
-def default(everything: Everything) -> Iterator[Life]:
+def default(everything: Everything) -> Iterator[Sandbox]:
     """Namespace and cluster of bases that the examples name."""
-    own = Life(everything, "default", "default")
+    own = Sandbox(everything, "default", "default")
     try:
         yield own
     finally:
         own.end()
 
 
-def two_bases(life: Life) -> tuple[Bases, Bases]:
-    return life.bases("a"), life.bases("b", tunnel="mqtt")
+def two_bases(sandbox: Sandbox) -> tuple[Bases, Bases]:
+    return sandbox.bases("a"), sandbox.bases("b", tunnel="mqtt")
 
 
 def test_all_examples_are_tried_here() -> None:
@@ -40,7 +40,7 @@ def test_all_examples_are_tried_here() -> None:
     }
 
 
-def test_a_pod(default: Life) -> None:
+def test_a_pod(default: Sandbox) -> None:
     base = default.bases("a")
     default.apply(manifest("biz1.yaml"))
     default.wait_ready("biz1")
@@ -50,7 +50,7 @@ def test_a_pod(default: Life) -> None:
     assert base.modules() == {}
 
 
-def test_a_pod_of_two_modules(default: Life, tunnel: str) -> None:
+def test_a_pod_of_two_modules(default: Sandbox, tunnel: str) -> None:
     base = default.bases("a", tunnel=tunnel)
     default.apply(manifest("biz1-biz2.yaml"))
     pod = default.wait_ready("biz1-biz2")
@@ -62,7 +62,7 @@ def test_a_pod_of_two_modules(default: Life, tunnel: str) -> None:
     assert base.modules() == {}
 
 
-def test_a_pod_with_references(default: Life) -> None:
+def test_a_pod_with_references(default: Sandbox) -> None:
     base = default.bases("a")
     default.apply(manifest("variables.yaml", name="biz1-variables"))
     default.wait_ready("biz1-variables")
@@ -72,7 +72,7 @@ def test_a_pod_with_references(default: Life) -> None:
     assert body["envs"]["GREETING"] == "biz1-variables runs biz1 0.0.1 at 127.0.0.1"
 
 
-def test_a_deployment_has_one_copy_on_each_of_two_bases(default: Life) -> None:
+def test_a_deployment_has_one_copy_on_each_of_two_bases(default: Sandbox) -> None:
     one, other = two_bases(default)
     default.apply(manifest("deployment.yaml"))
     wait_available(default, "Deployment", "biz1", 2)
@@ -82,7 +82,7 @@ def test_a_deployment_has_one_copy_on_each_of_two_bases(default: Life) -> None:
     assert one.modules() == other.modules() == {}
 
 
-def test_a_daemon_set_reaches_a_base_that_comes_later(default: Life) -> None:
+def test_a_daemon_set_reaches_a_base_that_comes_later(default: Sandbox) -> None:
     needs_surge(default)
     one = default.bases("a")
     everywhere = manifest("daemonset.yaml")
@@ -96,7 +96,7 @@ def test_a_daemon_set_reaches_a_base_that_comes_later(default: Life) -> None:
     eventually(lambda: [ready(pod) for pod in default.pods()] == [True, True], within=30, what="both Pods Ready")
 
 
-def test_a_peer_deployment(default: Life) -> None:
+def test_a_peer_deployment(default: Sandbox) -> None:
     base = default.bases("a")
     default.apply(manifest("peer-deployment.yaml"))
     wait_available(default, "Deployment", "biz1-peer", 1)

@@ -1,4 +1,4 @@
-"""Probes from a Pod's manifest to its Ready condition, and what becomes of containers that are no modules."""
+"""Probes of a Pod decide its Ready condition, and containers that are no modules are ignored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.everything import condition, ready
-from tests.integration.life.conftest import Life, wait_available
+from tests.integration.life.conftest import Sandbox, wait_available
 from tests.programs import eventually, throughout
 from tests.servers.kubeapi import Json
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.timeout(400), pytest.mark.mosquitto]
 
 
 class Health:
-    """What a module's own health page says, on a port of loopback."""
+    """A module's own health page, on a port of loopback."""
 
     def __init__(self) -> None:
         self.status = 503
@@ -55,9 +55,9 @@ def health() -> Iterator[Health]:
         yield served
 
 
-def probed(life: Life, health: Health, **probe: object) -> Json:
+def probed(sandbox: Sandbox, health: Health, **probe: object) -> Json:
     """A Pod for biz1 with a readiness probe by the name of a port."""
-    obj = life.manifest("biz1.yaml")
+    obj = sandbox.manifest("biz1.yaml")
     get = {"port": "web", "path": "/biz1/health", "httpHeaders": [{"name": "X-Probe", "value": "yes"}]}
     obj["spec"]["containers"][0] |= {
         "ports": [{"name": "web", "containerPort": health.port}],
@@ -66,60 +66,60 @@ def probed(life: Life, health: Health, **probe: object) -> Json:
     return obj
 
 
-def test_a_pod_is_ready_while_its_module_says_so(life: Life, health: Health, tunnel: str) -> None:
-    base = life.bases("a", tunnel=tunnel)
-    life.apply(probed(life, health))
+def test_a_pod_is_ready_while_its_module_says_so(sandbox: Sandbox, health: Health, tunnel: str) -> None:
+    base = sandbox.bases("a", tunnel=tunnel)
+    sandbox.apply(probed(sandbox, health))
     said = "modules not ready: biz1 (HTTP probe failed with statuscode: 503)"
-    eventually(lambda: condition(life.get("Pod", "biz1"), "Ready").get("message") == said, within=30, what=said)
+    eventually(lambda: condition(sandbox.get("Pod", "biz1"), "Ready").get("message") == said, within=30, what=said)
     assert base.modules() == {"biz1:0.0.1": "activated"}
-    eventually(lambda: "Unhealthy" in life.reasons("biz1"), within=10, what="an Event")
+    eventually(lambda: "Unhealthy" in sandbox.reasons("biz1"), within=10, what="an Event")
     health.status = 200
-    pod = life.wait_ready("biz1")
+    pod = sandbox.wait_ready("biz1")
     assert pod["status"]["containerStatuses"][0]["started"] is True
     assert set(health.asked) == {"/biz1/health yes"}
     health.status = 500
-    eventually(lambda: not ready(life.get("Pod", "biz1")), within=20, what="not Ready")
+    eventually(lambda: not ready(sandbox.get("Pod", "biz1")), within=20, what="not Ready")
     assert base.orders() == [("install", "biz1:0.0.1")]
 
 
-def serving(life: Life) -> dict[str, bool]:
+def serving(sandbox: Sandbox) -> dict[str, bool]:
     """Whether the Pod of each version is Ready."""
-    return {pod["metadata"]["labels"]["module.koupleless.io/version"]: ready(pod) for pod in life.pods()}
+    return {pod["metadata"]["labels"]["module.koupleless.io/version"]: ready(pod) for pod in sandbox.pods()}
 
 
-def test_a_rollout_waits_for_the_probe(life: Life, health: Health) -> None:
-    life.bases("a", "--multi-version", "both")
-    deployment = life.manifest("deployment.yaml")
+def test_a_rollout_waits_for_the_probe(sandbox: Sandbox, health: Health) -> None:
+    sandbox.bases("a", "--multi-version", "both")
+    deployment = sandbox.manifest("deployment.yaml")
     deployment["spec"]["replicas"] = 1
-    template = probed(life, health)["spec"]["containers"][0]
+    template = probed(sandbox, health)["spec"]["containers"][0]
     deployment["spec"]["template"]["spec"]["containers"][0] |= {
         "ports": template["ports"],
         "readinessProbe": template["readinessProbe"],
     }
     health.status = 200
-    life.apply(deployment)
-    wait_available(life, "Deployment", "biz1", 1)
-    newer = life.manifest("deployment.yaml", version="0.0.2")
+    sandbox.apply(deployment)
+    wait_available(sandbox, "Deployment", "biz1", 1)
+    newer = sandbox.manifest("deployment.yaml", version="0.0.2")
     newer["spec"]["replicas"] = 1
     unhealthy = {**template["readinessProbe"], "httpGet": {"port": 1}}
     newer["spec"]["template"]["spec"]["containers"][0]["readinessProbe"] = unhealthy
-    life.apply(newer)
-    eventually(lambda: len(life.pods()) == 2, within=30, what="the new Pod beside the old one")
+    sandbox.apply(newer)
+    eventually(lambda: len(sandbox.pods()) == 2, within=30, what="the new Pod beside the old one")
     old = {"0.0.1": True, "0.0.2": False}
-    throughout(lambda: serving(life) == old, seconds=10, what="the old one serves")
+    throughout(lambda: serving(sandbox) == old, seconds=10, what="the old one serves")
 
 
-def test_a_module_without_anything_at_its_port_is_told(life: Life, health: Health) -> None:
-    life.bases("a")
-    obj = probed(life, health, httpGet={"port": 1}, failureThreshold=1)
-    life.apply(obj)
+def test_a_module_without_anything_at_its_port_is_reported(sandbox: Sandbox, health: Health) -> None:
+    sandbox.bases("a")
+    obj = probed(sandbox, health, httpGet={"port": 1}, failureThreshold=1)
+    sandbox.apply(obj)
     said = "no answer from port 1 of 127.0.0.1"
-    eventually(lambda: said in condition(life.get("Pod", "biz1"), "Ready").get("message", ""), within=30, what=said)
+    eventually(lambda: said in condition(sandbox.get("Pod", "biz1"), "Ready").get("message", ""), within=30, what=said)
 
 
-def test_injected_containers_break_nothing(life: Life, tunnel: str) -> None:
-    base = life.bases("a", tunnel=tunnel)
-    deployment = life.manifest("deployment.yaml")
+def test_injected_containers_break_nothing(sandbox: Sandbox, tunnel: str) -> None:
+    base = sandbox.bases("a", tunnel=tunnel)
+    deployment = sandbox.manifest("deployment.yaml")
     deployment["spec"]["replicas"] = 1
     spec = deployment["spec"]["template"]["spec"]
     spec["containers"].append({"name": "istio-proxy", "image": "istio/proxyv2:1.30"})
@@ -127,12 +127,12 @@ def test_injected_containers_break_nothing(life: Life, tunnel: str) -> None:
         {"name": "istio-init", "image": "istio/proxyv2:1.30"},
         {"name": "log-shipper", "image": "fluent-bit:5", "restartPolicy": "Always"},
     ]
-    if life.everything.cluster.minor < 28:
+    if sandbox.everything.cluster.minor < 28:
         spec["initContainers"].pop()
-    life.apply(deployment)
-    wait_available(life, "Deployment", "biz1", 1)
+    sandbox.apply(deployment)
+    wait_available(sandbox, "Deployment", "biz1", 1)
     assert base.modules() == {"biz1:0.0.1": "activated"}
-    (pod,) = life.pods()
+    (pod,) = sandbox.pods()
     states = {each["name"]: each["state"] for each in pod["status"]["containerStatuses"]}
     assert "running" in states["biz1"]
     assert states["istio-proxy"]["terminated"]["reason"] == "NotAModule"
@@ -140,7 +140,7 @@ def test_injected_containers_break_nothing(life: Life, tunnel: str) -> None:
     for status in pod["status"]["initContainerStatuses"]:
         assert (status["state"]["terminated"]["reason"], status["state"]["terminated"]["exitCode"]) == ("NotAModule", 0)
     name = pod["metadata"]["name"]
-    eventually(lambda: life.reasons(name).count("FieldsIgnored") == 1, within=10, what="one Event")
-    throughout(lambda: life.reasons(name).count("FieldsIgnored") == 1, seconds=3, what="and no other")
-    life.delete("Deployment", "biz1")
+    eventually(lambda: sandbox.reasons(name).count("FieldsIgnored") == 1, within=10, what="one Event")
+    throughout(lambda: sandbox.reasons(name).count("FieldsIgnored") == 1, seconds=3, what="and no other")
+    sandbox.delete("Deployment", "biz1")
     eventually(lambda: base.modules() == {}, within=60, what="the module gone")

@@ -1,4 +1,4 @@
-"""Variables of containers: references and expansion reach the base; what cannot be resolved is said on the Pod."""
+"""Variables of containers reach the base with references resolved; the Pod says which cannot be resolved."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.everything import container
-from tests.integration.life.conftest import Life
+from tests.integration.life.conftest import Sandbox
 from tests.programs import eventually, throughout
 from tests.servers.kubeapi import Json
 
@@ -18,18 +18,18 @@ def field(name: str, path: str) -> Json:
     return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
-def with_env(life: Life, *env: Json, **more: Any) -> Json:
+def with_env(sandbox: Sandbox, *env: Json, **more: Any) -> Json:
     """A Pod for biz1 whose container has these variables."""
-    obj = life.manifest("biz1.yaml")
+    obj = sandbox.manifest("biz1.yaml")
     obj["metadata"]["labels"]["module.koupleless.io/version"] = "0.0.1"
     obj["spec"]["containers"][0] |= {"env": list(env), **more}
     return obj
 
 
-def test_variables_that_refer_to_something_reach_the_base(life: Life, tunnel: str) -> None:
-    base = life.bases("a", tunnel=tunnel)
+def test_variables_that_refer_to_something_reach_the_base(sandbox: Sandbox, tunnel: str) -> None:
+    base = sandbox.bases("a", tunnel=tunnel)
     obj = with_env(
-        life,
+        sandbox,
         field("BIZ_VERSION", "metadata.labels['module.koupleless.io/version']"),
         field("POD", "metadata.name"),
         field("NAMESPACE", "metadata.namespace"),
@@ -41,15 +41,15 @@ def test_variables_that_refer_to_something_reach_the_base(life: Life, tunnel: st
         args=["--limit=$(LIMIT)", "--version=$(BIZ_VERSION)", "$$(x)"],
         resources={"limits": {"memory": "64Mi"}, "requests": {"memory": "0"}},
     )
-    uid = life.apply(obj)["metadata"]["uid"]
-    life.wait_ready("biz1")
+    uid = sandbox.apply(obj)["metadata"]["uid"]
+    sandbox.wait_ready("biz1")
     node = base.nodes[0]
     (body,) = base.bodies("installBiz")
     assert body["bizVersion"] == "0.0.1"
     assert body["args"] == ["--limit=64", "--version=0.0.1", "$(x)"]
     assert body["envs"] == {
         "POD": "biz1",
-        "NAMESPACE": life.name,
+        "NAMESPACE": sandbox.name,
         "UID": uid,
         "NODE": node,
         "IP": "127.0.0.1",
@@ -66,31 +66,31 @@ def test_variables_that_refer_to_something_reach_the_base(life: Life, tunnel: st
     ],
     ids=["secret", "configmap"],
 )
-def test_what_would_need_rights_is_refused_in_words(life: Life, source: Json, said: str) -> None:
-    base = life.bases("a")
-    life.apply(with_env(life, {"name": "BIZ_VERSION", "value": "0.0.1"}, {"name": "DB", "valueFrom": source}))
-    status = life.wait_waiting("biz1", "UnsupportedField")
+def test_references_that_need_rights_are_refused_with_a_message(sandbox: Sandbox, source: Json, said: str) -> None:
+    base = sandbox.bases("a")
+    sandbox.apply(with_env(sandbox, {"name": "BIZ_VERSION", "value": "0.0.1"}, {"name": "DB", "valueFrom": source}))
+    status = sandbox.wait_waiting("biz1", "UnsupportedField")
     assert said in status["state"]["waiting"]["message"]
-    eventually(lambda: life.reasons("biz1").count("UnsupportedField") == 1, within=10, what="an Event")
+    eventually(lambda: sandbox.reasons("biz1").count("UnsupportedField") == 1, within=10, what="an Event")
     throughout(lambda: base.orders() == [], seconds=5, what="nothing is installed")
 
 
-def test_env_from_is_refused_in_words(life: Life) -> None:
-    life.bases("a")
+def test_env_from_is_refused_with_a_message(sandbox: Sandbox) -> None:
+    sandbox.bases("a")
     env_from = [{"prefix": "DB_", "configMapRef": {"name": "db", "optional": True}}]
-    life.apply(with_env(life, {"name": "BIZ_VERSION", "value": "0.0.1"}, envFrom=env_from))
-    status = life.wait_waiting("biz1", "UnsupportedField")
+    sandbox.apply(with_env(sandbox, {"name": "BIZ_VERSION", "value": "0.0.1"}, envFrom=env_from))
+    status = sandbox.wait_waiting("biz1", "UnsupportedField")
     assert "envFrom" in status["state"]["waiting"]["message"]
 
 
-def test_pods_that_differ_in_what_is_of_each_share_the_module(life: Life) -> None:
-    base = life.bases("a")
+def test_pods_that_differ_in_what_is_of_each_share_the_module(sandbox: Sandbox) -> None:
+    base = sandbox.bases("a")
     for name in ("one", "two"):
-        obj = with_env(life, {"name": "BIZ_VERSION", "value": "0.0.1"}, field("POD", "metadata.name"))
+        obj = with_env(sandbox, {"name": "BIZ_VERSION", "value": "0.0.1"}, field("POD", "metadata.name"))
         obj["metadata"]["name"] = name
-        life.apply(obj)
-        life.wait_ready(name)
+        sandbox.apply(obj)
+        sandbox.wait_ready(name)
     assert base.orders() == [("install", "biz1:0.0.1")]
-    pod = life.get("Pod", "one")
+    pod = sandbox.get("Pod", "one")
     assert pod is not None
     assert container(pod, "running")

@@ -95,7 +95,7 @@ def test_a_gateway_by_itself_has_its_probes_on_both(programs: Programs) -> None:
     assert families(gateway.health) == BOTH
 
 
-def test_a_base_is_worked_over_ipv6(programs: Programs) -> None:
+def test_a_base_is_managed_over_ipv6(programs: Programs) -> None:
     environ = {"HTTP_TUNNEL_LISTEN_HOST": "", "HTTP_TUNNEL_ALLOWED_CIDRS": "::1/128"}
     controller = started(ModuleController(programs, environ=environ))
     url = f"http://[::1]:{controller.ports['HTTP_TUNNEL_LISTEN_PORT']}"

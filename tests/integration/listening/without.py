@@ -28,7 +28,7 @@ class _Program(ctypes.Structure):
 
 
 def refuse(family: int) -> None:
-    """Have this process and all that it starts do without a family; raises OSError."""
+    """Take a family of addresses from this process and all that it starts; raises OSError."""
     instructions = (
         (_LOAD, 0, 0, _NUMBER),
         (_JUMP_IF_EQUAL, 0, 3, SYSCALL[platform.machine()]),

@@ -1,4 +1,4 @@
-"""The stage: a clean cluster, a control plane under the shipped roles, an HTTP gateway."""
+"""The stage of these tests: a clean cluster, a control plane under the shipped roles, an HTTP gateway."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 @dataclass
 class Stage:
-    """What a test works with; control plane and gateway are running unless the test says otherwise."""
+    """The cluster and our programs; control plane and gateway run unless the test says otherwise."""
 
     kube: KubeCluster
     programs: Programs

@@ -77,7 +77,7 @@ def test_a_pod_becomes_a_module_and_leaves_with_it(stage: Stage) -> None:
     assert "ModuleInstallFailed" not in stage.reasons("biz1")
 
 
-def test_a_base_that_dies_takes_its_node_with_it(stage: Stage) -> None:
+def test_the_node_of_a_base_that_stops_is_removed(stage: Stage) -> None:
     base = stage.base("b1")
     stage.wait_node_ready("b1")
     stage.create_pod("biz1")
@@ -88,7 +88,7 @@ def test_a_base_that_dies_takes_its_node_with_it(stage: Stage) -> None:
     eventually(lambda: stage.node("b1") is None, within=50, what="Node gone")
     eventually(lambda: not held(stage), within=5, what="Lease without a holder")
     lease = stage.find(LEASES, "vnode.b1.dev")
-    assert lease is not None, "it records what is ours, until the base is back or a week is over"
+    assert lease is not None, "it keeps the record until the base is back or a week is over"
     assert '"biz1:' in lease["metadata"]["annotations"]["module.koupleless.io/installed"]
 
 
@@ -97,14 +97,14 @@ def held(stage: Stage) -> bool:
     return bool(lease["spec"].get("holderIdentity"))
 
 
-def test_a_base_that_says_goodbye_is_gone_at_once(stage: Stage) -> None:
+def test_a_base_that_deactivates_loses_its_node_at_once(stage: Stage) -> None:
     base = stage.base("b1")
     stage.wait_node_ready("b1")
     base.control("deactivate")
     eventually(lambda: stage.node("b1") is None, within=5, what="Node gone")
 
 
-def test_a_failing_install_tells_why_and_heals(stage: Stage) -> None:
+def test_a_failing_install_says_why_and_heals(stage: Stage) -> None:
     base = stage.base("b1", "--fail-install", "biz1")
     stage.wait_node_ready("b1")
     stage.create_pod("biz1")
@@ -127,7 +127,7 @@ def test_a_failing_install_tells_why_and_heals(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("fault", ["hang?command=installBiz", "drop-replies?command=installBiz"])
-def test_an_install_without_answer_holds_up_nothing_else(stage: Stage, fault: str) -> None:
+def test_an_install_without_answer_delays_nothing_else(stage: Stage, fault: str) -> None:
     base = stage.base("b1")
     stage.wait_node_ready("b1")
     base.control(fault)

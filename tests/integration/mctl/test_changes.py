@@ -1,3 +1,5 @@
+"""mctl install, uninstall, apply, delete, wait and events against a fake server: requests, output, exit codes."""
+
 from __future__ import annotations
 
 import json
@@ -84,7 +86,7 @@ def test_what_failed_is_reported_by_cause_and_the_code_says_in_part(fake: FakeTo
     assert mctl(*argv).code == 1
 
 
-def test_no_base_and_no_pod_are_not_found(mctl: Mctl) -> None:
+def test_commands_without_a_base_or_pod_report_not_found(mctl: Mctl) -> None:
     assert mctl("install", "biz1", "--version", "1", "--url", "u", "--all").code == 3
     assert mctl("uninstall", "biz1", "--version", "1", "--all").code == 3
 
@@ -220,7 +222,7 @@ def test_a_module_is_not_gone_while_it_is_not_known_what_a_base_has(fake: FakeTo
     assert "module/biz1 may be there: it is not known which modules vnode.base-2.dev has" in outcome.err
 
 
-def test_wait_in_vain_says_why(fake: FakeTooling, mctl: Mctl) -> None:
+def test_a_wait_that_times_out_says_why(fake: FakeTooling, mctl: Mctl) -> None:
     fake.modules = [module("base-1", ready=False)]
     waiting = {"name": "biz1", "state": {"waiting": {"reason": "InstallFailed", "message": "no jar"}}}
     fake.objects["Pod", "default", "p"] = LiveObject({"status": {"containerStatuses": [waiting]}})

@@ -1,4 +1,4 @@
-"""mctl drain over the wire: what it asks for, what it prints where, and its exit codes."""
+"""mctl drain against a fake server: its requests, its output and its exit codes."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""mctl get and describe against a fake server: output, selection, errors."""
+
 from __future__ import annotations
 
 import json
@@ -297,7 +299,7 @@ def test_unavailable_is_retried_within_the_request_timeout(fake: FakeTooling, mc
     assert mctl("get", "vnodes", "--request-timeout", "300ms").code == 5
 
 
-def test_nobody_listening_is_unreachable_with_a_remedy(mctl: Mctl) -> None:
+def test_a_server_that_is_not_there_is_unreachable_with_a_remedy(mctl: Mctl) -> None:
     outcome = mctl("--server", "127.0.0.1:1", "get", "vnodes", "--request-timeout", "200ms")
     assert outcome.code == 5
     assert outcome.err == (

@@ -24,7 +24,7 @@ from tests.integration.mctl.conftest import vnode
 from tests.programs import eventually
 
 MCTL = [sys.executable, "-m", "mctl"]
-PATIENCE = 30.0
+TIMEOUT = 30.0
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -43,7 +43,7 @@ def running(server: ToolingServer, *argv: str) -> Iterator[subprocess.Popen[str]
         text=True,
     )
     # A line that never comes ends the test, not the run of all tests.
-    limit = threading.Timer(PATIENCE, process.kill)
+    limit = threading.Timer(TIMEOUT, process.kill)
     limit.start()
     try:
         yield process
@@ -62,7 +62,7 @@ def line(process: subprocess.Popen[str]) -> str:
 
 def interrupt(process: subprocess.Popen[str]) -> tuple[int, str]:
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=PATIENCE)
+    _, err = process.communicate(timeout=TIMEOUT)
     return process.returncode, err
 
 
@@ -152,9 +152,9 @@ def test_shards_are_watched_by_polling(fake: FakeTooling, server: ToolingServer)
         assert (changed["type"], changed["object"]["owner"]) == ("MODIFIED", "b")
 
 
-def test_interrupt_while_waiting(fake: FakeTooling, server: ToolingServer) -> None:
+def test_an_interrupt_ends_a_wait_with_130(fake: FakeTooling, server: ToolingServer) -> None:
     with running(server, "wait", "vnode/x", "--timeout", "60s", "--for", "ready") as process:
-        eventually(lambda: bool(fake.requests), within=PATIENCE, what="a request")
+        eventually(lambda: bool(fake.requests), within=TIMEOUT, what="a request")
         assert interrupt(process) == (130, "")
 
 
@@ -165,7 +165,7 @@ def test_a_reader_that_goes_away_is_no_traceback(fake: FakeTooling, server: Tool
         assert process.stdout is not None
         process.stdout.close()
         process.stdout = None
-        _, err = process.communicate(timeout=PATIENCE)
+        _, err = process.communicate(timeout=TIMEOUT)
         assert (process.returncode, err) == (141, "")
 
 
@@ -178,12 +178,12 @@ def test_a_terminal_loses_no_text_and_stays_in_its_width(
     argv = [*MCTL, "get", "vnodes"]
     master, slave = pty.openpty()
     try:
-        subprocess.run(argv, env=environ, stdout=slave, stdin=subprocess.DEVNULL, timeout=PATIENCE, check=True)
+        subprocess.run(argv, env=environ, stdout=slave, stdin=subprocess.DEVNULL, timeout=TIMEOUT, check=True)
         text = ANSI.sub("", os.read(master, 65536).decode()).replace("\r", "")
     finally:
         os.close(master)
         os.close(slave)
-    plain = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
+    plain = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout
     assert max(map(len, text.splitlines())) <= columns
     assert sorted("".join(text.split())) == sorted("".join(plain.split()))
 
@@ -244,7 +244,7 @@ def test_bash_completes(
         env=environment(server),
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=True,
     )
     assert set(done.stdout.split()) == answers
@@ -261,7 +261,7 @@ def test_bash_completes(
 def test_other_shells_get_script_and_answers(server: ToolingServer, shell: str, variables: dict[str, str]) -> None:
     def run(argv: list[str], **more: str) -> str:
         return subprocess.run(
-            argv, env=environment(server, **more), capture_output=True, text=True, timeout=PATIENCE, check=True
+            argv, env=environment(server, **more), capture_output=True, text=True, timeout=TIMEOUT, check=True
         ).stdout
 
     script = run([*MCTL, "completion", shell])

@@ -1,4 +1,4 @@
-"""mctl rollout status over the wire: what it asks for, its output and exit codes."""
+"""mctl rollout status against a fake server: its requests, its output and its exit codes."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ MARK = "TEST_MARK"
 
 
 class ModuleController:
-    """One run of the program. Whatever it starts inherits a mark, so that nothing can be overlooked."""
+    """One run of the program. Every process that it starts inherits a mark, so that all can be found."""
 
     def __init__(self, programs: Programs, *arguments: str, environ: Mapping[str, str] | None = None) -> None:
         self.ports = {
@@ -59,7 +59,7 @@ class ModuleController:
         return ask(self.url("/metrics", "METRICS_PORT"))[1]
 
     def processes(self) -> dict[int, str]:
-        """Return the processes of this run that are alive, with the Python module that each runs."""
+        """Return the processes of this run that still run, with the Python module of each."""
         wanted = f"{MARK}={self.mark}".encode()
         found = {}
         for folder in Path("/proc").iterdir():

@@ -1,7 +1,7 @@
-"""A program that answers probes and can be told to hang: ``python -m ... FOLDER HOW``.
+"""A program that answers probes and hangs on request: ``python -m ... FOLDER HOW``.
 
 Every process leaves a file named after it in FOLDER. The first one blocks its event loop ("blocks"), or never answers
-("silent") and does not mind SIGTERM; the others work. With "slow" all of them take a second until they answer.
+("silent") and ignores SIGTERM; the others work. With "slow" all of them take a second until they answer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The children of a module-controller: restarted, refused, ended."""
+"""A module-controller restarts its children, reports why they cannot start, and ends them all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def events(controller: ModuleController) -> list[dict[str, object]]:
 
 
 def kill_until_restarted(controller: ModuleController, module: str) -> None:
-    """Kill a child and wait for another process: the killed one is seen until it is reaped."""
+    """Kill a child and wait for another process: the killed one is visible until it is reaped."""
     killed = controller.pid(module)
     os.kill(killed, signal.SIGKILL)
     eventually(
@@ -129,7 +129,7 @@ def test_mqtt_without_a_broker_is_refused_with_variable_and_fix(programs: Progra
     assert "cannot start: mqtt-gateway could not start (exit code 2)" in ended.stderr
 
 
-def test_both_tunnels_at_once(programs: Programs, mosquitto: Mosquitto) -> None:
+def test_both_tunnels_run_at_once(programs: Programs, mosquitto: Mosquitto) -> None:
     controller = ModuleController(
         programs,
         environ={"ENABLE_MQTT_TUNNEL": "true", "MQTT_BROKER": "127.0.0.1", "MQTT_PORT": str(mosquitto.port)},

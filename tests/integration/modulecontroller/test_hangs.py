@@ -1,4 +1,4 @@
-"""Processes that run and do not work: stopped, blocked, or slow ones that only look like it."""
+"""Stopped and blocked processes are replaced, slow ones are not."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def processes(folder: Path) -> list[int]:
     return [int(path.name) for path in folder.iterdir()]
 
 
-async def test_a_blocked_process_is_replaced_and_tells_where_it_stands(
+async def test_a_blocked_process_is_replaced_and_prints_its_stack(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with child(tmp_path, "blocks") as blocked:
@@ -103,7 +103,7 @@ async def test_a_slow_start_is_no_hang(tmp_path: Path) -> None:
         assert slow.restarts == {"ended": 1}
 
 
-async def test_a_supervisor_that_stood_still_itself_blames_nobody(tmp_path: Path) -> None:
+async def test_a_supervisor_that_was_blocked_itself_replaces_no_child(tmp_path: Path) -> None:
     async with child(tmp_path, "works") as healthy:
         for _ in range(3):
             time.sleep(SHORT.silence * 1.5)  # noqa: ASYNC251 - this is what is tested
@@ -135,12 +135,12 @@ def test_a_control_plane_that_hangs_is_replaced_and_livez_says_so(programs: Prog
     os.kill(hung, signal.SIGSTOP)
     eventually(lambda: not controller.ready(), within=15.0, what="not ready")
     assert ask(controller.url("/livez")) == (200, "ok\n")
-    eventually(lambda: status(controller.url("/livez")) == 503, within=60.0, what="livez tells")
+    eventually(lambda: status(controller.url("/livez")) == 503, within=60.0, what="livez reports it")
     assert ask(controller.url("/livez")) == (503, "controlplane: has not answered for 30 s\n")
     eventually(
         lambda: status(controller.url("/livez")) == 200 and controller.ready(),
         within=60.0,
-        what="alive and ready again",
+        what="livez and readyz say ok again",
     )
     assert controller.pid("controlplane") != hung
     assert controller.pid("gateways.http") == gateway

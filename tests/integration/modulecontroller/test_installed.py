@@ -1,4 +1,4 @@
-"""Without a checkout: what is copied into the image is built, installed and run in an empty folder."""
+"""The sources that the image copies can be built, installed and run without a checkout."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_quick_start_names_an_example_that_is_there(installed: Path, tmp_pat
         "from pathlib import Path; from modulecontroller import quickstart, settings; "
         "print(quickstart.welcome(settings.QuickstartSettings(), 2, Path('/data')))"
     )
-    told = subprocess.run(
+    done = subprocess.run(
         [installed / "bin" / "python", "-c", show],
         cwd=tmp_path,
         env={key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
@@ -78,8 +78,8 @@ def test_the_quick_start_names_an_example_that_is_there(installed: Path, tmp_pat
         text=True,
         check=False,
     )
-    named = re.search(r"apply -f (\S+)", told.stdout)
-    assert named, told.stdout + told.stderr
+    named = re.search(r"apply -f (\S+)", done.stdout)
+    assert named, done.stdout + done.stderr
     path = Path(named[1])
     assert path.is_file()
     assert installed in path.parents

@@ -1,8 +1,8 @@
-"""The Deployments of the Go Module Controller V2 with this program in place of its image: variables, role, namespace.
+"""This program runs with the variables, role and namespace of the Deployments of the Go Module Controller V2.
 
 The variables are those of its sample (samples/module_controller_pod.yaml), of its quick start and of its guide to the
-kubelet proxy. What nothing could run with is filled in: ENV=YOUR_ENV, which no Node can have in its name, and where the
-broker is.
+kubelet proxy. Placeholders are filled in: ENV=YOUR_ENV, which no Node can have in its name, and the address of the
+broker.
 """
 
 from __future__ import annotations
@@ -111,14 +111,14 @@ def remove(kube: KubeCluster, path: str) -> None:
 
 
 def controller(programs: Programs, cluster: KubeCluster, environ: Mapping[str, str]) -> ModuleController:
-    """Return the program as it would be in the Pod; only what a test's machine must have differs."""
+    """Return the program as in the Pod; only what a test machine needs differs."""
     made = ModuleController(programs)
     kept = {name: made.environ[name] for name in ("TEST_MARK", "HTTP_TUNNEL_ALLOWED_CIDRS", *made.ports)}
     made.environ = {
         **SERVICES,
         **environ,
         "KUBECONFIG": str(cluster.kubeconfig(USER)),
-        # The name of the Pod, which the machine is called after.
+        # The name of the Pod, which is its host name.
         "CLIENT_ID": "module-controller-pre-0",
         **kept,
     }

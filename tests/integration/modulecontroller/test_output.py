@@ -1,4 +1,4 @@
-"""Standard output that is full, closed, or read no further: every program says so in one line, or says nothing."""
+"""A program whose standard output is full, closed or no longer read prints one line of error, or nothing."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def server() -> Iterator[str]:
 
 
 def end(server: str, program: str, arguments: str, redirected: str, **environ: str) -> tuple[int, str]:
-    """Run a program in a shell that redirects its output; return how it ended and what it said of it."""
+    """Run a program in a shell that redirects its output; return its exit code and its error output."""
     shell = f"exec {sys.executable} -m {program} {arguments} {redirected}"
     done = subprocess.run(
         ["sh", "-c", shell],
@@ -80,9 +80,9 @@ def end(server: str, program: str, arguments: str, redirected: str, **environ: s
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize(("program", "arguments"), COMMANDS)
 def test_a_full_disk_is_one_line_and_code_1(server: str, program: str, arguments: str, unbuffered: str) -> None:
-    code, told = end(server, program, arguments, ">/dev/full", PYTHONUNBUFFERED=unbuffered)
-    assert (code, told.count("\n")) == (1, 1)
-    assert told.endswith(": cannot write the output: No space left on device\n")
+    code, error = end(server, program, arguments, ">/dev/full", PYTHONUNBUFFERED=unbuffered)
+    assert (code, error.count("\n")) == (1, 1)
+    assert error.endswith(": cannot write the output: No space left on device\n")
 
 
 @pytest.mark.parametrize(("program", "arguments"), COMMANDS)
@@ -108,15 +108,15 @@ def test_a_reader_that_went_away_is_no_error(server: str, program: str, argument
 
 @pytest.mark.parametrize("redirected", [">&-", "2>&-", "2>/dev/full", ">&- 2>&-"])
 def test_streams_that_are_closed_or_full_are_no_trace(server: str, redirected: str) -> None:
-    code, told = end(server, "mctl", "get vnodes", redirected)
+    code, error = end(server, "mctl", "get vnodes", redirected)
     assert code == (1 if ">&-" in redirected.split() else 0)
-    assert told == ("mctl: cannot write the output: Bad file descriptor\n" if redirected == ">&-" else "")
+    assert error == ("mctl: cannot write the output: Bad file descriptor\n" if redirected == ">&-" else "")
     code, _ = end(server, "mctl", "get vnodes nobody", redirected)
     assert code == (1 if ">&-" in redirected.split() else 3)
 
 
 @pytest.mark.parametrize("output", ["/dev/full", "pipe"])
-def test_a_quick_start_that_nobody_hears_ends_in_order(programs: Programs, output: str) -> None:
+def test_a_quick_start_whose_output_nobody_reads_ends_in_order(programs: Programs, output: str) -> None:
     controller = ModuleController(programs, "quickstart", "--data-dir", str(programs.folder / "data"))
     shown = "| head -n 1" if output == "pipe" else ">/dev/full"
     shell = f"( {sys.executable} -m modulecontroller {' '.join(controller.arguments)}; echo $? >&2 ) {shown}"

@@ -1,4 +1,4 @@
-"""Ports that are spoken to in another language: a refusal, a line a minute, no trace, and nobody else notices."""
+"""A port that gets another protocol refuses it, logs a line a minute without a traceback, and serves other clients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OTHERS = (
 PORTS = ("HEALTH_PORT", "METRICS_PORT", "REPORT_PORT", "HTTP_TUNNEL_LISTEN_PORT", "GRPC_PORT")
 
 
-def speak(port: int, data: bytes) -> bytes:
+def exchange(port: int, data: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=5.0) as connection:
         with suppress(ConnectionError):
             connection.sendall(data)
@@ -36,10 +36,10 @@ def test_no_port_logs_a_trace_for_what_is_no_http(programs: Programs) -> None:
     for name in PORTS:
         for data in (HTTP2, TLS, *OTHERS, os.urandom(300)):
             for _ in range(3):
-                answer = speak(controller.ports[name], data)
+                answer = exchange(controller.ports[name], data)
                 assert name == "GRPC_PORT" or answer.startswith(b"HTTP/1.0 400") or not answer
     assert controller.ready()
-    told = controller.server.log.read_text().splitlines()[before:]
-    assert not any("Traceback" in line or '"exception"' in line for line in told), told
-    assert len(told) <= 2 * len(PORTS), told
-    assert any("it is no HTTP/1 request" in line for line in told)
+    lines = controller.server.log.read_text().splitlines()[before:]
+    assert not any("Traceback" in line or '"exception"' in line for line in lines), lines
+    assert len(lines) <= 2 * len(PORTS), lines
+    assert any("it is no HTTP/1 request" in line for line in lines)

@@ -1,4 +1,4 @@
-"""The quick start and the smoke test as a person runs them."""
+"""The quick start and the smoke test work as a user runs them."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_smoke_says_one_line(programs: Programs, tunnel: tuple[str, ...]) -> Non
     controller = ModuleController(programs, "smoke", "--manifest", str(EXAMPLE), *tunnel)
     ended = controller.once(seconds=110.0)
     assert ended.returncode == 0
-    # What the broker does not give is worth a warning of the gateway.
+    # The gateway warns about what the broker does not grant.
     assert [line for line in ended.stderr.splitlines() if "the broker does not give all" not in line] == []
     (line,) = ended.stdout.splitlines()
     assert line.startswith("smoke: ok: up ")

@@ -1,4 +1,4 @@
-"""A base as a broker sees it, for tests that say word by word what it does."""
+"""A base as a broker sees it, for tests that publish each message of it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Base:
     async def raw(self, word: str, payload: bytes, *, retain: bool = False) -> None:
         await self.connection.publish(self.topic(word), payload, retain=retain)
 
-    async def beat(self) -> None:
+    async def send_heartbeat(self) -> None:
         await self.say("heart", heart(self.identity))
 
     async def command(self, word: str, count: int = 1) -> bytes:
@@ -81,7 +81,7 @@ class Base:
                 await self._came.wait()
 
     def bodies(self, word: str) -> list[bytes]:
-        return [body for told, body, _ in self.commands if told == word]
+        return [body for name, body, _ in self.commands if name == word]
 
     def _received(self, message: MqttMessage) -> None:
         message.receipt.settle()

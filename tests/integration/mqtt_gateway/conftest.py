@@ -69,7 +69,7 @@ async def gateway_running(port: int, control_plane: str, **changes: object) -> A
 
 
 async def broker_up(stream: Stream, *, up: bool = True, after: int = 0) -> None:
-    """Wait until the gateway says that the broker is up, or down."""
+    """Wait until the gateway reports that the broker is up, or down."""
 
     def found() -> bool | None:
         states = [report.tunnel_state for report in stream.matching("tunnel_state", after=after)]

@@ -1,4 +1,4 @@
-"""A broker on loopback that speaks enough of MQTT 3.1.1 and has the habits that a test gives it."""
+"""A broker on loopback with enough of MQTT 3.1.1, whose behaviour a test chooses."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Silence(Exception):
 
 
 @dataclass
-class Habits:
-    """What the broker does with a SUBSCRIBE, with a PUBLISH, and with $share filters that it took.
+class Behaviour:
+    """What the broker does with a SUBSCRIBE, with a PUBLISH, and with $share filters that it granted.
 
     subscribe returns the return codes, and publish whether the message is passed on; both may raise End or Silence.
     """
@@ -36,7 +36,7 @@ class Habits:
     shares: str = "spread"
     """"spread": one member of a group gets a message. "all": each does. "plain": the filter is that of a topic."""
     retained: dict[str, bytes] = field(default_factory=dict)
-    """Messages that lie there from before, by topic."""
+    """Messages that are retained from before, by topic."""
 
 
 @dataclass(eq=False)
@@ -52,8 +52,8 @@ class Session:
 class ScriptedBroker:
     """Serves on a free port; connects counts the connections of each client id."""
 
-    def __init__(self, habits: Habits) -> None:
-        self.habits = habits
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour = behaviour
         self.port = 0
         self.connects: Counter[str] = Counter()
         self.subscribed: list[list[str]] = []
@@ -100,12 +100,12 @@ class ScriptedBroker:
                     filters.append(name)
                     at += 1
                 self.subscribed.append(filters)
-                codes = self.habits.subscribe(filters)
+                codes = self.behaviour.subscribe(filters)
                 taken = [name for name, code in zip(filters, codes, strict=False) if code < FAILURE]
-                # One that is there already is replaced (MQTT 3.1.1, 3.8.4): nothing is delivered twice for it.
+                # An existing subscription is replaced (MQTT 3.1.1, 3.8.4): nothing is delivered twice for it.
                 session.filters = [known for known in session.filters if known not in taken] + taken
                 session.writer.write(_frame(SUBACK << 4, body[:2] + bytes(codes)))
-                for topic, payload in self.habits.retained.items():
+                for topic, payload in self.behaviour.retained.items():
                     if any(matches(name, topic) for name in filters if name in session.filters):
                         self._send(session, topic, payload, retained=True)
             case 10:
@@ -116,7 +116,7 @@ class ScriptedBroker:
                 session.writer.write(_frame(UNSUBACK << 4, body[:2]))
             case 3:
                 topic, at = _text(body, 0)
-                passed = self.habits.publish(topic, bool(first & 1))
+                passed = self.behaviour.publish(topic, bool(first & 1))
                 if first & 0b110:
                     session.writer.write(_frame(PUBACK << 4, body[at : at + 2]))
                     at += 2
@@ -131,14 +131,14 @@ class ScriptedBroker:
         groups: dict[str, list[Session]] = {}
         for session in self._sessions:
             for name in session.filters:
-                if name.startswith("$share/") and self.habits.shares != "plain":
+                if name.startswith("$share/") and self.behaviour.shares != "plain":
                     if matches(name.split("/", 2)[2], topic):
                         groups.setdefault(name, []).append(session)
                 elif matches(name, topic):
                     self._send(session, topic, payload)
         for members in groups.values():
             one = members[next(self._turn) % len(members)]
-            for session in members if self.habits.shares == "all" else [one]:
+            for session in members if self.behaviour.shares == "all" else [one]:
                 self._send(session, topic, payload)
 
     def _send(self, session: Session, topic: str, payload: bytes, *, retained: bool = False) -> None:
@@ -149,7 +149,7 @@ class ScriptedBroker:
 
 
 def matches(name: str, topic: str) -> bool:
-    """Tell whether a filter without $share has a topic in it."""
+    """Return whether a topic matches a filter without $share."""
     wanted, levels = name.split("/"), topic.split("/")
     for number, level in enumerate(wanted):
         if level == "#":

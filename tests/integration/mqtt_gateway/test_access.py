@@ -1,4 +1,4 @@
-"""Getting in: certificates, users, and brokers without shared subscriptions. Gateways are processes here."""
+"""Gateways as processes connect with certificates and users, and report what the broker refuses."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def tls_broker(
 
 @pytest.mark.mosquitto
 @pytest.mark.parametrize("trouble", ["wrong CA", "expired"])
-async def test_a_certificate_that_is_not_good_is_told_once_and_tried_again(
+async def test_a_certificate_that_is_not_good_is_logged_once_and_tried_again(
     tmp_path: Path, programs: Programs, control_plane: FakeControlPlane, trouble: str
 ) -> None:
     ca, another = trustme.CA(), trustme.CA()
@@ -165,7 +165,7 @@ async def test_tls_with_a_client_certificate(
 
 
 @pytest.mark.mosquitto
-async def test_a_wrong_password_is_told_once(
+async def test_a_wrong_password_is_logged_once(
     tmp_path: Path, programs: Programs, control_plane: FakeControlPlane
 ) -> None:
     passwords = tmp_path / "passwords"
@@ -195,7 +195,7 @@ RIGHTS = [
     *(f"topic read koupleless_dev/+/{word}" for word in ("health", "queryAllBiz", "installBiz", "uninstallBiz")),
     "topic read koupleless_default/+/base/heart",
 ]
-"""Those that docs/mqtt.md asks for."""
+"""The rights that docs/mqtt.md asks for."""
 
 
 @pytest.mark.mosquitto
@@ -226,7 +226,7 @@ async def test_the_rights_that_are_needed(
         assert (seen in text) if seen else not text
         stream = await control_plane.stream()
         async with Base(broker.port, "base-1", credentials=("base", "secret")).running() as base:
-            await base.beat()
+            await base.send_heartbeat()
             await stream.report("heartbeat", "base-1")
             stream.send(order("o1", "base-1", 0, pb.VERB_INSTALL, BIZ))
             await base.command("installBiz")
@@ -255,7 +255,7 @@ async def test_wrong_settings_stop_the_start(programs: Programs, environ: dict[s
     assert "secret-word" not in text
 
 
-async def beats(stream: Stream, count: int) -> None:
+async def heartbeats(stream: Stream, count: int) -> None:
     await stream.until(lambda: True if len([*stream.matching("heartbeat")]) >= count else None)
 
 
@@ -272,12 +272,12 @@ async def test_killing_one_of_two_gateways_loses_nothing(
         os.kill(gateways["one"].server.pid, signal.SIGKILL)
         async with asyncio.timeout(10):
             await streams["one"].ended.wait()
-        # The other one hears every base from now on and can tell what became of the order.
+        # The other one receives from every base from now on, and can report the outcome of the order.
         await base.say("bizOperation", operation("installBiz", "biz1", "1", SUCCESS))
         base.answers["queryAllBiz"] = lambda _: ("simpleBiz", [{"name": "biz1", "version": "1", "state": "activated"}])
         for count in range(5):
-            await base.beat()
-            await beats(streams["two"], count + 1)
+            await base.send_heartbeat()
+            await heartbeats(streams["two"], count + 1)
         streams["two"].send(order("o2", "base-1", 0, pb.VERB_QUERY_MODULES))
         assert (await streams["two"].result("o2")).reply.code == pb.REPLY_CODE_SUCCESS
         modules = (await streams["two"].report("modules")).modules

@@ -1,4 +1,4 @@
-"""Brokers, control planes and messages that are not as they should be."""
+"""A gateway survives faults of brokers, control planes and messages."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_what_is_not_understood_changes_nothing(
     await eventually(lambda: counted(reason) > before, "counted")
     kinds = {report.WhichOneof("fact") for report in scene.stream.reports}
     assert kinds <= {"tunnel_state", "poll_failed"}
-    await base.beat()
+    await base.send_heartbeat()
     await scene.stream.report("heartbeat", "base-1")
 
 
@@ -81,7 +81,7 @@ async def test_a_stamp_from_the_future_is_taken(scene: Scene) -> None:
 async def test_an_identity_that_cannot_be_a_node_is_refused(scene: Scene, identity: str) -> None:
     base = await scene.base(identity)
     before = counted("identity")
-    await base.beat()
+    await base.send_heartbeat()
     await eventually(lambda: counted("identity") > before, "counted")
 
 
@@ -89,12 +89,12 @@ async def test_a_batch_without_details_is_taken(scene: Scene) -> None:
     base = await scene.base()
     failed = {"code": "FAILED", "data": {"code": "FAILED", "message": "x"}}
     await base.say("batchInstallBizResponse", {"command": "batchInstallBiz", "response": failed})
-    told = (await scene.stream.report("batch_install_result")).batch_install_result
-    assert told.reply.code == pb.REPLY_CODE_FAILED
-    assert not told.items
+    result = (await scene.stream.report("batch_install_result")).batch_install_result
+    assert result.reply.code == pb.REPLY_CODE_FAILED
+    assert not result.items
 
 
-async def test_retained_words_of_bases_are_not_news(mosquitto: Mosquitto, start: Start) -> None:
+async def test_retained_messages_of_bases_are_refused(mosquitto: Mosquitto, start: Start) -> None:
     async with Base(mosquitto.port, "base-1").running() as base:
         listed: list[Any] = []
         await base.raw("base/simpleBiz", envelope(listed), retain=True)
@@ -106,13 +106,13 @@ async def test_retained_words_of_bases_are_not_news(mosquitto: Mosquitto, start:
 async def test_a_base_in_another_environment_is_named(scene: Scene) -> None:
     stray = await scene.base("lost-base", env="default")
     before = counted("environment")
-    await stray.beat()
+    await stray.send_heartbeat()
     await eventually(lambda: counted("environment") > before, "counted")
 
 
 async def test_a_broker_that_goes_and_comes_back(scene: Scene) -> None:
     base = await scene.base()
-    await base.beat()
+    await base.send_heartbeat()
     await scene.stream.report("heartbeat")
     scene.stream.send(order("o1", "base-1", 0, pb.VERB_INSTALL, BIZ, timeout=30))
     await base.command("installBiz")
@@ -126,12 +126,12 @@ async def test_a_broker_that_goes_and_comes_back(scene: Scene) -> None:
     refused = (await scene.stream.result("o2")).refused
     assert refused.reason == pb.REFUSAL_REASON_UNREACHABLE
     scene.broker.start()
-    told = len(scene.stream.reports)
+    before = len(scene.stream.reports)
     await broker_up(scene.stream)
     assert (await scene.gateway.status("readyz"))[0] == 200
     again = await scene.base()
-    await again.beat()
-    await scene.stream.report("heartbeat", after=told)
+    await again.send_heartbeat()
+    await scene.stream.report("heartbeat", after=before)
     scene.stream.send(order("o3", "base-1", 0, pb.VERB_INSTALL, BIZ))
     await again.command("installBiz")
     assert again.commands[0][0] == "installBiz", "nothing of before the outage is sent again"
@@ -158,7 +158,7 @@ async def test_without_control_plane_the_broker_keeps_what_must_arrive(scene: Sc
     response = {"command": "batchInstallBiz", "response": {"code": "SUCCESS", "data": {"bizUrlToResponse": {}}}}
     await base.say("batchInstallBizResponse", response)
     for _ in range(200):
-        await base.beat()
+        await base.send_heartbeat()
     gauge = "koupleless_mqtt_unacknowledged"
     await eventually(lambda: REGISTRY.get_sample_value(gauge) == 20, "as much as the broker has under way")
     await asyncio.sleep(0.3)
@@ -190,20 +190,20 @@ async def test_leftovers_of_another_controller_are_removed_once(mosquitto: Mosqu
             await eventually(lambda: len(retained) == 3, "they are there")
             await asyncio.sleep(1)
             for _ in range(2):
-                await base.beat()
+                await base.send_heartbeat()
             await scene.stream.report("heartbeat")
             await eventually(lambda: set(topics) <= set(empties), "removed", within=20)
-            await base.beat()
+            await base.send_heartbeat()
             await asyncio.sleep(0.5)
             assert sorted(t for t in empties if t in topics) == sorted(topics), "each once"
         retained.clear()
         await watcher.subscribe(["koupleless_dev/+/#"])
-        await eventually(lambda: retained == [other], "that of a base that was not heard is left alone")
+        await eventually(lambda: retained == [other], "that of a base without messages is left alone")
     finally:
         watcher.close()
 
 
-async def test_a_second_client_with_the_same_id_is_not_fought(mosquitto: Mosquitto) -> None:
+async def test_two_gateways_with_one_client_id_reconnect_at_a_limited_rate(mosquitto: Mosquitto) -> None:
     async with FakeControlPlane().running() as control_plane:
         connects = "koupleless_mqtt_connects_total"
         began, at = REGISTRY.get_sample_value(connects) or 0, time.monotonic()

@@ -1,8 +1,8 @@
-"""Brokers that do not give all that a gateway asks for, each in its way: the gateway serves, and says what it saw.
+"""A gateway serves on brokers that do not grant all that it asks for, and reports what is missing.
 
-What they do was taken from brokers that exist: EMQX (refuses, and from 6.3 ends the connection), RabbitMQ and amqtt
-(take the filter for a plain topic), VerneMQ and AWS IoT (end the connection over what a user has no right to, the
-latter over more than eight filters too).
+The behaviours are those of real brokers: EMQX (refuses, and from 6.3 ends the connection), RabbitMQ and amqtt (take the
+filter for a plain topic), VerneMQ and AWS IoT (end the connection over what a user has no right to, the latter over
+more than eight filters too).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from prometheus_client import REGISTRY
 from tests.fakes.controlplane import FakeControlPlane, Stream
 from tests.integration.mqtt_gateway.bases import Base
 from tests.integration.mqtt_gateway.conftest import Gateway, broker_up, gateway_running
-from tests.integration.mqtt_gateway.scripted import FAILURE, End, Habits, ScriptedBroker, Silence
+from tests.integration.mqtt_gateway.scripted import FAILURE, Behaviour, End, ScriptedBroker, Silence
 
 GRANTED = 1
 NOTE = "shared subscriptions: "
@@ -33,9 +33,9 @@ def shares(filters: Sequence[str]) -> bool:
 Answer = Callable[[Sequence[str]], Sequence[int]]
 
 
-def granting(answer: Answer, asked: Callable[[Sequence[str]], bool] = shares) -> Habits:
-    """Return habits that grant every SUBSCRIBE but those that are asked so."""
-    return Habits(subscribe=lambda filters: answer(filters) if asked(filters) else [GRANTED] * len(filters))
+def granting(answer: Answer, asked: Callable[[Sequence[str]], bool] = shares) -> Behaviour:
+    """Return a behaviour that grants every SUBSCRIBE but those for which asked is true, which get answer."""
+    return Behaviour(subscribe=lambda filters: answer(filters) if asked(filters) else [GRANTED] * len(filters))
 
 
 def refuse(filters: Sequence[str]) -> Sequence[int]:
@@ -65,15 +65,15 @@ def news(filters: Sequence[str]) -> bool:
     return shares(filters) and any("/base/heart" in name for name in filters)
 
 
-WITHOUT_SHARING: dict[str, tuple[Habits, str, int]] = {
+WITHOUT_SHARING: dict[str, tuple[Behaviour, str, int]] = {
     "refuses": (granting(refuse), "refuses to subscribe to $share/", 1),
     "ends the connection": (granting(end), "ended the connection when it was asked to subscribe to $share/", 2),
     "does not answer": (granting(silence), "did not answer within 3 s", 1),
     "leaves out the return code": (granting(lambda _: []), "refuses to subscribe to $share/", 1),
-    "takes it for a plain topic": (Habits(shares="plain"), "did not come back", 1),
-    "drops the message to itself": (Habits(publish=at_probe(ends=False)), "did not come back", 1),
+    "takes it for a plain topic": (Behaviour(shares="plain"), "did not come back", 1),
+    "drops the message to itself": (Behaviour(publish=at_probe(ends=False)), "did not come back", 1),
     "ends over the message to itself": (
-        Habits(publish=at_probe(ends=True)),
+        Behaviour(publish=at_probe(ends=True)),
         "ended the connection when it was asked to publish to koupleless_dev/",
         2,
     ),
@@ -98,7 +98,7 @@ class Scene:
     streams: list[Stream]
 
     async def notes(self, number: int = 0) -> list[str]:
-        """Return what a gateway that is ready says besides."""
+        """Return the notes of a gateway that is ready."""
         status, text = await self.gateways[number].status("readyz")
         first, *lines = text.splitlines()
         assert (status, first) == (200, "ok")
@@ -110,9 +110,9 @@ class Scene:
 
 
 @asynccontextmanager
-async def running(control_plane: FakeControlPlane, habits: Habits, gateways: int = 1) -> AsyncIterator[Scene]:
+async def running(control_plane: FakeControlPlane, behaviour: Behaviour, gateways: int = 1) -> AsyncIterator[Scene]:
     async with AsyncExitStack() as stack:
-        broker = await stack.enter_async_context(ScriptedBroker(habits).running())
+        broker = await stack.enter_async_context(ScriptedBroker(behaviour).running())
         scene = Scene(broker, control_plane, [], [])
         for number in range(gateways):
             gateway = gateway_running(broker.port, control_plane.address, client_id=f"gateway-{number}")
@@ -122,20 +122,20 @@ async def running(control_plane: FakeControlPlane, habits: Habits, gateways: int
         yield scene
 
 
-async def hears(stream: Stream, base: Base) -> None:
-    told = len(stream.reports)
-    await base.beat()
-    await stream.report("heartbeat", base.identity, after=told)
+async def receives_heartbeat(stream: Stream, base: Base) -> None:
+    before = len(stream.reports)
+    await base.send_heartbeat()
+    await stream.report("heartbeat", base.identity, after=before)
 
 
-@pytest.mark.parametrize("habit", WITHOUT_SHARING)
-async def test_without_sharing_every_gateway_hears_every_base(control_plane: FakeControlPlane, habit: str) -> None:
-    habits, seen, connections = WITHOUT_SHARING[habit]
+@pytest.mark.parametrize("case", WITHOUT_SHARING)
+async def test_without_sharing_every_gateway_gets_every_heartbeat(control_plane: FakeControlPlane, case: str) -> None:
+    behaviour, seen, connections = WITHOUT_SHARING[case]
     clashes, shortly = failures("clash"), failures("lost")
-    async with running(control_plane, habits, gateways=2) as scene:
+    async with running(control_plane, behaviour, gateways=2) as scene:
         async with Base(scene.broker.port, "base-1").running() as base:
             for stream in scene.streams:
-                await hears(stream, base)
+                await receives_heartbeat(stream, base)
         for number in range(2):
             (note,) = await scene.notes(number)
             assert note.startswith(NOTE)
@@ -144,16 +144,16 @@ async def test_without_sharing_every_gateway_hears_every_base(control_plane: Fak
             *_, report = scene.streams[number].matching("tunnel_state")
             assert (report.tunnel_state.up, report.tunnel_state.reason) == (True, note)
         assert scene.connects() == [connections] * 2, "no loop"
-    assert (failures("clash"), failures("lost")) == (clashes, shortly), "no client id is blamed"
+    assert (failures("clash"), failures("lost")) == (clashes, shortly), "no clash of client ids is reported"
 
 
-async def test_with_sharing_one_gateway_hears_a_heartbeat(control_plane: FakeControlPlane) -> None:
-    async with running(control_plane, Habits(), gateways=2) as scene:
+async def test_with_sharing_one_gateway_gets_a_heartbeat(control_plane: FakeControlPlane) -> None:
+    async with running(control_plane, Behaviour(), gateways=2) as scene:
         assert [await scene.notes(number) for number in range(2)] == [[], []]
         async with Base(scene.broker.port, "base-1").running() as base:
             before = heartbeats()
             for _ in range(10):
-                await base.beat()
+                await base.send_heartbeat()
             for stream in scene.streams:
                 await stream.report("heartbeat", base.identity)
             await asyncio.sleep(0.2)
@@ -164,15 +164,15 @@ async def test_with_sharing_one_gateway_hears_a_heartbeat(control_plane: FakeCon
 
 
 @pytest.mark.parametrize("looks", [10.0, 0.2], ids=["at the start", "later"])
-async def test_a_broker_that_delivers_to_every_member_is_found_out(
+async def test_a_broker_that_delivers_to_every_member_is_detected(
     control_plane: FakeControlPlane, monkeypatch: pytest.MonkeyPatch, looks: float
 ) -> None:
-    """The look for leftovers, which listens to what bases are told as well, is under way or over."""
+    """The search for leftovers, which subscribes to commands as well, is under way or over."""
     monkeypatch.setattr("gateways.mqtt.leftovers.LOOK", looks)
     control_plane.on_baseline = lambda report: pb.BaselineAnswer(
         base_id=report.base_id, query_id=report.baseline_query.query_id
     )
-    async with running(control_plane, Habits(shares="all"), gateways=2) as scene:
+    async with running(control_plane, Behaviour(shares="all"), gateways=2) as scene:
         assert await scene.notes() == []
         await asyncio.sleep(0.5)
         for number in range(3):
@@ -210,13 +210,13 @@ EXTRAS = {
 }
 
 
-@pytest.mark.parametrize("habit", EXTRAS)
-async def test_what_can_be_done_without_is_done_without(control_plane: FakeControlPlane, habit: str) -> None:
-    habits, missing, connections = EXTRAS[habit]
+@pytest.mark.parametrize("case", EXTRAS)
+async def test_a_gateway_serves_without_what_is_optional(control_plane: FakeControlPlane, case: str) -> None:
+    behaviour, missing, connections = EXTRAS[case]
     clashes = failures("clash")
-    async with running(control_plane, habits) as scene:
+    async with running(control_plane, behaviour) as scene:
         async with Base(scene.broker.port, "base-1").running() as base:
-            await hears(scene.streams[0], base)
+            await receives_heartbeat(scene.streams[0], base)
         (note,) = await scene.notes()
         assert missing in note
         assert scene.connects() == [connections]
@@ -235,13 +235,13 @@ async def test_removing_what_another_controller_retained_is_given_up_with_a_brok
         return True
 
     left = {f"koupleless_dev/base-1/{word}": b"{}" for word in ("installBiz", "uninstallBiz", "health")}
-    async with running(control_plane, Habits(publish=publish, retained=left)) as scene:
+    async with running(control_plane, Behaviour(publish=publish, retained=left)) as scene:
         await asyncio.sleep(0.5)
         async with Base(scene.broker.port, "base-1").running() as base:
-            await hears(scene.streams[0], base)
+            await receives_heartbeat(scene.streams[0], base)
             await broker_up(scene.streams[0], up=False)
             await broker_up(scene.streams[0])
-            await hears(scene.streams[0], base)
+            await receives_heartbeat(scene.streams[0], base)
             await asyncio.sleep(1)
         (note,) = await scene.notes()
         assert "asked to remove what is retained under koupleless_dev/base-1/" in note
@@ -257,13 +257,11 @@ NEEDED = {
 }
 
 
-@pytest.mark.parametrize("habit", NEEDED)
-async def test_what_is_needed_is_asked_for_again_and_again_but_not_at_speed(
-    control_plane: FakeControlPlane, habit: str
-) -> None:
-    habits, said = NEEDED[habit]
+@pytest.mark.parametrize("case", NEEDED)
+async def test_what_is_needed_is_asked_for_again_at_a_limited_rate(control_plane: FakeControlPlane, case: str) -> None:
+    behaviour, said = NEEDED[case]
     clashes = failures("clash")
-    async with ScriptedBroker(habits).running() as broker:
+    async with ScriptedBroker(behaviour).running() as broker:
         async with gateway_running(broker.port, control_plane.address, client_id="gateway-0") as gateway:
             await asyncio.sleep(6)
             status, text = await gateway.status("readyz")

@@ -32,7 +32,7 @@ async def plain_broker() -> AsyncIterator[int]:
         port.close()
 
 
-async def test_every_gateway_hears_everything_and_one_answers_a_baseline(
+async def test_every_gateway_gets_everything_and_one_answers_a_baseline(
     plain_broker: int, control_plane: FakeControlPlane
 ) -> None:
     control_plane.on_baseline = lambda report: pb.BaselineAnswer(
@@ -46,7 +46,7 @@ async def test_every_gateway_hears_everything_and_one_answers_a_baseline(
         for stream in streams:
             await broker_up(stream)
         async with Base(plain_broker, "base-1").running() as base:
-            await base.beat()
+            await base.send_heartbeat()
             for stream in streams:
                 await stream.report("heartbeat", "base-1")
             answers = 0

@@ -1,4 +1,4 @@
-"""What real bases published, to a gateway on a real broker; and what it tells bases are the recorded bytes."""
+"""A gateway reads the recorded messages of real bases, and publishes the recorded bytes to them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ BASE = "base-m"
 VERBS = {"installBiz": pb.VERB_INSTALL, "uninstallBiz": pb.VERB_UNINSTALL}
 
 
-class Ear:
-    """Hears everything under a filter, with QoS 1: what is delivered so was published so."""
+class Listener:
+    """Receives everything under a filter with QoS 1, so that a message arrives with the QoS of its publisher."""
 
     def __init__(self, port: int, topic: str) -> None:
         self.messages: list[MQTTMessage] = []
         self.subscribed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self.client = Client(CallbackAPIVersion.VERSION2, client_id="ear")
+        self.client = Client(CallbackAPIVersion.VERSION2, client_id="listener")
         self.client.on_message = lambda _client, _data, message: self.messages.append(message)
         self.client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
         self.client.on_subscribe = self._on_subscribe
@@ -52,19 +52,19 @@ class Ear:
 
 
 @asynccontextmanager
-async def ear(broker: Mosquitto, topic: str = "#") -> AsyncIterator[Ear]:
-    heard = Ear(broker.port, topic)
+async def listening(broker: Mosquitto, topic: str = "#") -> AsyncIterator[Listener]:
+    listener = Listener(broker.port, topic)
     try:
         async with asyncio.timeout(10):
-            await heard.subscribed.wait()
-        yield heard
+            await listener.subscribed.wait()
+        yield listener
     finally:
-        heard.client.disconnect()
-        heard.client.loop_stop()
+        listener.client.disconnect()
+        listener.client.loop_stop()
 
 
 async def publish(base: Base, recorded: str) -> None:
-    """Publish what was recorded, stamped with the time that it is now."""
+    """Publish a recorded message, stamped with the current time."""
     message = MQTT[recorded]
     topic = message.topic.removeprefix(f"koupleless_dev/{BASE}/")
     await base.raw(topic, message.stamped(int(time.time() * 1000)))
@@ -75,15 +75,20 @@ def as_recorded(message: MQTTMessage, recorded: str) -> None:
     assert (message.topic, message.payload, message.qos) == (expected.topic, expected.payload, expected.qos)
 
 
-async def test_a_heartbeat(scene: Scene) -> None:
+async def test_a_heartbeat_reaches_the_control_plane(scene: Scene) -> None:
     base = await scene.base(BASE)
     await publish(base, "mqtt-heart")
-    beat = (await scene.stream.report("heartbeat", BASE)).heartbeat
-    assert (beat.name, beat.version, beat.cluster_name, beat.host_name) == ("shop-base", "1.0.0", "mq", "base-host")
-    assert (beat.address.ip, beat.address.port, beat.state) == ("127.0.0.1", 0, pb.BASE_STATE_ACTIVATED)
+    heartbeat = (await scene.stream.report("heartbeat", BASE)).heartbeat
+    assert (heartbeat.name, heartbeat.version, heartbeat.cluster_name, heartbeat.host_name) == (
+        "shop-base",
+        "1.0.0",
+        "mq",
+        "base-host",
+    )
+    assert (heartbeat.address.ip, heartbeat.address.port, heartbeat.state) == ("127.0.0.1", 0, pb.BASE_STATE_ACTIVATED)
 
 
-async def test_a_baseline_and_how_it_went(scene: Scene) -> None:
+async def test_a_baseline_is_published_and_its_outcome_is_reported(scene: Scene) -> None:
     def answer(report: pb.Report) -> pb.BaselineAnswer:
         query = report.baseline_query
         assert (query.name, query.version, query.cluster_name) == ("shop-base", "1.0.0", "mq")
@@ -95,9 +100,9 @@ async def test_a_baseline_and_how_it_went(scene: Scene) -> None:
 
     scene.control_plane.on_baseline = answer
     base = await scene.base(BASE)
-    async with ear(scene.broker) as heard:
+    async with listening(scene.broker) as listener:
         await publish(base, "mqtt-queryBaseline")
-        as_recorded(await heard.message(MQTT["mqtt-baseline"].topic), "mqtt-baseline")
+        as_recorded(await listener.message(MQTT["mqtt-baseline"].topic), "mqtt-baseline")
     await publish(base, "mqtt-batchInstallBizResponse-success")
     batch = (await scene.stream.report("batch_install_result", BASE)).batch_install_result
     assert batch.reply.code == pb.REPLY_CODE_SUCCESS
@@ -110,10 +115,10 @@ async def test_a_baseline_and_how_it_went(scene: Scene) -> None:
 @pytest.mark.parametrize("recorded", [name for name in MQTT if name.startswith("mqtt-simpleBiz")])
 async def test_a_list_is_asked_for_and_reaches_the_control_plane_whole(scene: Scene, recorded: str) -> None:
     base = await scene.base(BASE)
-    async with ear(scene.broker) as heard:
+    async with listening(scene.broker) as listener:
         scene.stream.send(watch(BASE, "127.0.0.1", 0))
-        as_recorded(await heard.message(MQTT["mqtt-command-queryAllBiz"].topic), "mqtt-command-queryAllBiz")
-        as_recorded(await heard.message(MQTT["mqtt-command-health"].topic), "mqtt-command-health")
+        as_recorded(await listener.message(MQTT["mqtt-command-queryAllBiz"].topic), "mqtt-command-queryAllBiz")
+        as_recorded(await listener.message(MQTT["mqtt-command-health"].topic), "mqtt-command-health")
     await publish(base, recorded)
     modules = (await scene.stream.report("modules", BASE)).modules
     assert modules.complete
@@ -124,7 +129,7 @@ async def test_a_list_is_asked_for_and_reaches_the_control_plane_whole(scene: Sc
 
 
 @pytest.mark.parametrize("recorded", ["mqtt-health-no-module", "mqtt-health-modules"])
-async def test_health(scene: Scene, recorded: str) -> None:
+async def test_health_reaches_the_control_plane(scene: Scene, recorded: str) -> None:
     base = await scene.base(BASE)
     scene.stream.send(watch(BASE, "127.0.0.1", 0))
     await base.command("health")
@@ -143,29 +148,29 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("recorded", COMMANDS)
-async def test_a_command_and_its_outcome(scene: Scene, recorded: str) -> None:
-    told, asked = MQTT[recorded].json()["data"], COMMANDS[recorded]
+async def test_a_command_is_published_and_its_outcome_is_reported(scene: Scene, recorded: str) -> None:
+    data, asked = MQTT[recorded].json()["data"], COMMANDS[recorded]
     url = MQTT[asked].json().get("bizUrl", "") if asked else "http://127.0.0.1:28899/nope.jar"
-    module = pb.OrderModule(name=told["bizName"], version=told["bizVersion"], url=url)
+    module = pb.OrderModule(name=data["bizName"], version=data["bizVersion"], url=url)
     base = await scene.base(BASE)
-    async with ear(scene.broker) as heard:
-        scene.stream.send(order("o1", BASE, 0, VERBS[told["command"]], module, timeout=30))
-        command = await heard.message(f"koupleless_dev/{BASE}/{told['command']}")
+    async with listening(scene.broker) as listener:
+        scene.stream.send(order("o1", BASE, 0, VERBS[data["command"]], module, timeout=30))
+        command = await listener.message(f"koupleless_dev/{BASE}/{data['command']}")
         if asked:
             as_recorded(command, asked)
     await publish(base, recorded)
     reply = (await scene.stream.result("o1")).reply
-    assert pb.ReplyCode.Name(reply.code) == f"REPLY_CODE_{told['response']['code']}"
-    assert pb.ClientCode.Name(reply.client_code) == f"CLIENT_CODE_{told['response']['data']['code']}"
-    async with ear(scene.broker) as late:
+    assert pb.ReplyCode.Name(reply.code) == f"REPLY_CODE_{data['response']['code']}"
+    assert pb.ClientCode.Name(reply.client_code) == f"CLIENT_CODE_{data['response']['data']['code']}"
+    async with listening(scene.broker) as late:
         await asyncio.sleep(0.1)
         assert not late.messages, "nothing is retained"
 
 
-async def test_the_message_of_the_gateway_to_itself(mosquitto: Mosquitto, start: Start) -> None:
-    async with ear(mosquitto) as heard:
+async def test_the_message_of_the_gateway_to_itself_is_as_recorded(mosquitto: Mosquitto, start: Start) -> None:
+    async with listening(mosquitto) as listener:
         await start(client_id="gateway-1")
-        as_recorded(await heard.message(MQTT["mqtt-gateway-probe"].topic), "mqtt-gateway-probe")
+        as_recorded(await listener.message(MQTT["mqtt-gateway-probe"].topic), "mqtt-gateway-probe")
 
 
 def test_every_message_is_played() -> None:

@@ -1,4 +1,4 @@
-"""What bases say goes up, what they are told goes down."""
+"""Messages of bases reach the control plane, and its orders reach bases."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ LISTED = [{"name": "biz1", "state": "activated", "version": "1", "latestStateRec
 HEALTH = {"code": "SUCCESS", "data": {"healthData": {"masterBizInfo": {"bizState": "ACTIVATED"}}}}
 
 
-async def test_heartbeats(scene: Scene) -> None:
+async def test_heartbeats_reach_the_control_plane(scene: Scene) -> None:
     base = await scene.base()
-    await base.beat()
-    beat = (await scene.stream.report("heartbeat", "base-1")).heartbeat
-    assert (beat.name, beat.address.ip, beat.address.port, beat.state) == (
+    await base.send_heartbeat()
+    heartbeat = (await scene.stream.report("heartbeat", "base-1")).heartbeat
+    assert (heartbeat.name, heartbeat.address.ip, heartbeat.address.port, heartbeat.state) == (
         "shop",
         "10.0.0.7",
         0,
@@ -28,7 +28,7 @@ async def test_heartbeats(scene: Scene) -> None:
     )
 
 
-async def test_install_and_its_answer(scene: Scene) -> None:
+async def test_an_install_is_published_and_its_answer_is_reported(scene: Scene) -> None:
     base = await scene.base()
     scene.stream.send(order("o1", "base-1", 0, pb.VERB_INSTALL, BIZ))
     body = orjson.loads(await base.command("installBiz"))
@@ -103,14 +103,14 @@ async def test_a_starting_base_gets_its_baseline(scene: Scene) -> None:
     ]
 
 
-async def test_two_gateways_share_heartbeats_and_each_hears_its_answers(start: Start) -> None:
+async def test_two_gateways_share_heartbeats_and_each_gets_its_answers(start: Start) -> None:
     one, two = await start(), await start()
     base = await one.base()
     for _ in range(20):
-        await base.beat()
+        await base.send_heartbeat()
     await asyncio.sleep(0.5)
-    beats = [len(list(scene.stream.matching("heartbeat", "base-1"))) for scene in (one, two)]
-    assert 0 < sum(beats) <= 20
+    heartbeats = [len(list(scene.stream.matching("heartbeat", "base-1"))) for scene in (one, two)]
+    assert 0 < sum(heartbeats) <= 20
     for name, scene in (("a", one), ("b", two)):
         module = pb.OrderModule(name=name, version="1", url="http://repo/x.jar")
         scene.stream.send(order(f"order-{name}", "base-1", 0, pb.VERB_INSTALL, module))

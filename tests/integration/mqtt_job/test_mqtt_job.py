@@ -26,7 +26,7 @@ class MqttStage:
     gateways: list[MqttGateway]
 
     def base(self, identity: str, *arguments: str, tunnel: str = "mqtt", interval: str = "2") -> SimulatedBase:
-        """Start a base that speaks MQTT, or both tunnels."""
+        """Start a base on MQTT, or on both tunnels."""
         return SimulatedBase(
             self.stage.programs,
             self.stage.gateway.url,
@@ -123,7 +123,7 @@ def test_a_broker_that_is_away_for_longer_than_a_base_may_be_silent_costs_nothin
         within=30,
         what="the Node says that the tunnel is down",
     )
-    # Real time: a base that is silent for 60 s is dead, but nobody could hear it.
+    # Real time: a base that is silent for 60 s is dead, but without a broker silence does not count.
     throughout(undisturbed, seconds=75, what="undisturbed while the broker is away")
     mqtt.broker.start()
     eventually(

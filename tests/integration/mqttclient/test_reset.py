@@ -1,4 +1,4 @@
-"""A connection that ends without the event loop reporting it, as uvloop does after some errors of a socket."""
+"""The end of a connection is noticed even if the event loop does not report it, as uvloop after some socket errors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ WITHIN = 5.0
 """Seconds; a keepalive of 20 s would take at least 20."""
 
 
-class Deaf:
-    """A loop that watches no socket for writing any more."""
+class UnwatchedLoop:
+    """A loop that no longer watches sockets for writing."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -76,7 +76,7 @@ async def unreported(end: Callable[[asyncio.StreamWriter], None]) -> None:
 
 async def refused() -> None:
     async with connected() as (connection, writer):
-        connection._loop = Deaf(connection._loop)  # type: ignore[assignment]
+        connection._loop = UnwatchedLoop(connection._loop)  # type: ignore[assignment]
         sent = [connection.publish("topic", b"x" * 2**20) for _ in range(8)]
         await asyncio.sleep(0)
         by_reset(writer)

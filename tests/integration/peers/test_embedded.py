@@ -1,4 +1,4 @@
-"""The same on the embedded cluster, whose scheduler and Deployments are our own."""
+"""A peer Deployment follows the bases on the embedded cluster, whose scheduler and Deployments are our own."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def test_the_example_follows_bases_up_and_down(programs: Programs) -> None:
     gateway = HttpGateway(programs, control_plane.address).start()
     mctl = Mctl(control_plane.address)
     mctl("apply", "-f", str(EXAMPLES / "peer-deployment.yaml"))
-    told = ("--controller", gateway.url, "--heartbeat-interval", "2", "--count", "20")
-    bases = Bases(programs, "b", *told, count=20).start()
+    options = ("--controller", gateway.url, "--heartbeat-interval", "2", "--count", "20")
+    bases = Bases(programs, "b", *options, count=20).start()
     eventually(lambda: all(m == BIZ for m in bases.states().values()), within=60, what="the module on all bases")
     gone, kept = bases.identities[:5], bases.identities[5:]
     for base in gone:

@@ -1,4 +1,4 @@
-"""Twenty bases come, go and fall silent: a peer Deployment has a Pod on each that is there, and loses no other."""
+"""A peer Deployment has a Pod on each of twenty bases that come, go and fall silent, and loses no other Pod."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DOMAIN = "virtual-kubelet.koupleless.io"
 
 
 class Scene(Namespace):
-    """The namespace default, and how many replicas what is in it has."""
+    """The namespace default, and the replicas of its Deployments."""
 
     def __init__(self, everything: Everything) -> None:
         super().__init__(everything.cluster.api)
@@ -133,7 +133,7 @@ def test_what_cannot_be_known_lowers_nothing(scene: Scene) -> None:
     scene.everything.cluster.start_apiserver()
     throughout(lambda: scene.replicas() == 20, seconds=DELAY + 15, what="20 replicas after an outage of the API server")
     assert scene.held() == 0
-    # Stopped bases lost their modules and got them again; nobody else got anything.
+    # Stopped bases lost their modules and got them again; the others got no order.
     assert len(bases.orders()) - installs <= 15
 
 

@@ -1,4 +1,4 @@
-"""Probes against real servers of loopback: verdicts, limits, and what never leaves."""
+"""Probes against real servers on loopback: results, limits, and addresses that are never asked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from service.addresses import DEFAULT_NETWORKS, Network
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+RespondRaw = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 async def send(handler: Handler, networks: Sequence[Network] = LOOPBACK, ip: str = "127.0.0.1") -> Outcome:
@@ -41,9 +41,9 @@ async def http(respond: Respond, tls: ssl.SSLContext | None = None, host: str = 
 
 
 @asynccontextmanager
-async def raw(talk: Talk) -> AsyncIterator[int]:
-    """A server that says what it wants; the port."""
-    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+async def raw(respond: RespondRaw) -> AsyncIterator[int]:
+    """A server of raw bytes; the port."""
+    server = await asyncio.start_server(respond, "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
 
@@ -151,11 +151,11 @@ async def test_of_an_answer_without_end_only_so_much_is_read() -> None:
     "said", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", b"\x00\xff" * 50]
 )
 async def test_what_is_no_http_is_a_failure(said: bytes) -> None:
-    async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(said)
         writer.close()
 
-    async with raw(talk) as port:
+    async with raw(respond) as port:
         outcome = await send(get(port))
     assert not outcome.success
     assert f"port {port} of 127.0.0.1" in outcome.message
@@ -171,16 +171,16 @@ async def test_a_header_that_cannot_be_sent_is_a_failure() -> None:
 
 
 async def test_a_port_that_accepts_is_success_and_one_that_refuses_is_not() -> None:
-    async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
-    async with raw(talk) as port:
+    async with raw(respond) as port:
         assert (await send(TcpSocket(Port(port)))).success
     for handler in (TcpSocket(Port(port)), get(port)):
         assert (await send(handler)).message == f"no answer from port {port} of 127.0.0.1: Connection refused"
 
 
-async def test_grpc_health() -> None:
+async def test_grpc_health_decides() -> None:
     server = grpc.aio.server()
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)

@@ -1,4 +1,4 @@
-"""A receiver shaped like DingTalk's: takes robots' messages, and hangs, fails or redirects on demand."""
+"""A receiver like DingTalk's: it takes messages of robots, and hangs, fails or redirects on demand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def free_port() -> int:
 
 @dataclass
 class Robot:
-    """One robot: what it took, how often it was called, how it behaves for the next so many calls (-1: all)."""
+    """One robot: the messages it took, the number of calls, its behaviour for so many calls (-1: all)."""
 
     behaviour: str = ""
     calls_left: int = -1

@@ -1,4 +1,4 @@
-"""Hooks over real sockets: each report once at each sound hook, whatever the others do."""
+"""Hooks over real sockets: each working hook gets each report once, whatever the others do."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def seen(look: Callable[[], bool], within: float = 20.0) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_each_report_once_at_each_sound_hook_whatever_the_others_do(
+async def test_each_working_hook_gets_each_report_once_whatever_others_do(
     receiver: Receiver, poster: Poster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reporting, "RETRY", Backoff(first=0.05, longest=0.2))
@@ -83,17 +83,17 @@ async def test_each_report_once_at_each_sound_hook_whatever_the_others_do(
                 reporter.happened(failure(number))
                 reporter.happened(failure(number))
             assert time.monotonic() - began < 1
-            sound = ("healing", "one", "two")
-            await seen(lambda: all(len(receiver.robots[name].taken) >= 10 for name in sound))
+            working = ("healing", "one", "two")
+            await seen(lambda: all(len(receiver.robots[name].taken) >= 10 for name in working))
             await seen(lambda: receiver.robots["moved"].calls >= 10 and receiver.robots["broken"].calls >= 8)
-    for name in sound:
+    for name in working:
         texts = receiver.robots[name].texts()
         assert [f"- **失败信息**: boom {n}\n" in text for n, text in enumerate(texts)] == [True] * 10
     assert receiver.robots["hanging"].calls == 1
     assert receiver.robots["moved"].calls == 10
     assert not receiver.robots["elsewhere"].calls
-    told = {entry["hook"]: entry["cause"] for entry in logs if entry["event"] == "hook does not take reports"}
-    assert sorted(told.values()) == [
+    causes = {entry["hook"]: entry["cause"] for entry in logs if entry["event"] == "hook does not take reports"}
+    assert sorted(causes.values()) == [
         "answered status 500",
         "answered status 500",
         "redirects (status 302): name the URL that it redirects to",
@@ -118,7 +118,7 @@ async def test_the_message_is_what_a_robot_gets_from_the_original(receiver: Rece
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "again", "told"),
+    ("behaviour", "again", "message"),
     [
         ("500", True, "status 500"),
         ("redirect", False, "redirects"),
@@ -131,18 +131,18 @@ async def test_what_a_robot_answers_is_read(
     monkeypatch: pytest.MonkeyPatch,
     behaviour: str,
     again: bool,
-    told: str,
+    message: str,
 ) -> None:
     monkeypatch.setattr(posting, "WITHIN", ClientTimeout(total=1.0))
     receiver.robots["robot"].behaviour = behaviour
     async with Poster() as poster:
-        with pytest.raises(Undelivered, match=told) as refused:
+        with pytest.raises(Undelivered, match=message) as refused:
             await DingTalk(receiver.url("robot"), "robot", poster).send(REPORT)
     assert refused.value.again is again
     assert SECRET not in str(refused.value)
 
 
-async def test_a_robot_that_is_not_there(receiver: Receiver, poster: Poster) -> None:
+async def test_a_robot_that_is_not_there_is_tried_again(receiver: Receiver, poster: Poster) -> None:
     url = receiver.url("robot").replace(str(receiver.port), "1")
     with pytest.raises(Undelivered, match="cannot be reached") as refused:
         await DingTalk(url, "robot", poster).send(REPORT)
@@ -156,12 +156,12 @@ async def test_a_huge_answer_is_not_read_to_its_end(receiver: Receiver, poster: 
     assert len(answer) == posting.LARGEST_ANSWER
 
 
-async def test_apprise_delivers_and_tells_why_when_it_cannot(receiver: Receiver) -> None:
+async def test_apprise_delivers_or_says_why_it_cannot(receiver: Receiver) -> None:
     hook = Apprise(f"json://127.0.0.1:{receiver.port}/robot/send", "hook")
     await hook.send(REPORT)
-    (told,) = receiver.robots["robot"].taken
-    assert told["title"] == "ContainerStart fail"
-    assert told["message"] == "boom\n\ncode: 01002\nscene: vpod_deploy\ntrace: t\nbase: b1"
+    (taken_report,) = receiver.robots["robot"].taken
+    assert taken_report["title"] == "ContainerStart fail"
+    assert taken_report["message"] == "boom\n\ncode: 01002\nscene: vpod_deploy\ntrace: t\nbase: b1"
     receiver.robots["robot"].behaviour = "500"
     with pytest.raises(Undelivered, match="500") as refused:
         await hook.send(REPORT)
@@ -172,7 +172,7 @@ async def test_apprise_delivers_and_tells_why_when_it_cannot(receiver: Receiver)
     assert not receiver.robots["elsewhere"].calls
 
 
-async def test_apprise_that_hangs_is_given_up_and_the_loop_turns(
+async def test_apprise_that_hangs_is_given_up_and_blocks_nothing(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("controlplane.reports.apprises.WITHIN", 0.2)

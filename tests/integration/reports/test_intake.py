@@ -1,4 +1,4 @@
-"""POST /log: the original's fields and answer; what is wrong is refused and changes nothing."""
+"""POST /log takes the original's fields and gives its answer; wrong requests are refused without effect."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ FIELDS = {
 
 @dataclass
 class Scene:
-    """A listening intake, and what it told."""
+    """A listening intake, and the reports that it took."""
 
     url: str
-    told: list[Report]
+    taken: list[Report]
     session: aiohttp.ClientSession
 
     async def post(self, body: bytes | object, **headers: str) -> tuple[int, str]:
@@ -53,29 +53,29 @@ async def start() -> AsyncIterator[Start]:
     async with AsyncExitStack() as stack:
 
         async def begin(token: str = "", pace: Allowance = PACE) -> Scene:
-            told: list[Report] = []
+            taken: list[Report] = []
             port = free_port()
-            server = ReportIntake(port, "127.0.0.1", token=token, take=told.append, clock=SystemClock(), pace=pace)
+            server = ReportIntake(port, "127.0.0.1", token=token, take=taken.append, clock=SystemClock(), pace=pace)
             await server.start()
             stack.push_async_callback(server.stop)
             session = await stack.enter_async_context(aiohttp.ClientSession())
-            return Scene(f"http://127.0.0.1:{port}/log", told, session)
+            return Scene(f"http://127.0.0.1:{port}/log", taken, session)
 
         yield begin
 
 
-async def test_a_report_is_answered_as_the_original_does_and_told(start: Start) -> None:
+async def test_a_report_is_answered_as_by_the_original_and_taken(start: Start) -> None:
     scene = await start()
     with capture_logs() as logs:
         assert await scene.post(FIELDS) == (200, "")
-    assert [report.fields() for report in scene.told] == [FIELDS]
+    assert [report.fields() for report in scene.taken] == [FIELDS]
     assert "no disk" in str(logs)
 
 
 async def test_names_are_read_in_any_case_and_unknown_ones_and_nulls_ignored(start: Start) -> None:
     scene = await start()
     assert (await scene.post({"TraceId": "t", "MESSAGE": "m", "labels": None, "more": [1]}))[0] == 200
-    assert (scene.told[0].trace_id, scene.told[0].message) == ("t", "m")
+    assert (scene.taken[0].trace_id, scene.taken[0].message) == ("t", "m")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ async def test_what_is_no_report_is_refused_with_the_reason(start: Start, body: 
     found, text = await scene.post(body)
     assert found == status
     assert why in text
-    assert not scene.told
+    assert not scene.taken
 
 
 async def test_other_methods_and_paths_are_refused(start: Start) -> None:
@@ -115,7 +115,7 @@ async def test_with_a_token_nobody_else_may_report(start: Start) -> None:
     scene = await start(token="right")
     for wrong in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic right"}, {"Authorization": "right"}):
         assert (await scene.post(FIELDS, **wrong))[0] == 401
-    assert not scene.told
+    assert not scene.taken
     assert (await scene.post(FIELDS, Authorization="bearer right"))[0] == 200
 
 
@@ -125,7 +125,7 @@ async def test_an_address_that_reports_too_fast_has_to_wait(start: Start) -> Non
     assert statuses == [200] * 5 + [429] * 3
     async with scene.session.post(scene.url, data=b"{}") as answer:
         assert 1 <= int(answer.headers["Retry-After"]) <= 60
-    assert len(scene.told) == 5
+    assert len(scene.taken) == 5
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,10 +136,10 @@ async def test_a_body_that_does_not_come_is_not_waited_for(start: Start, monkeyp
     writer.write(b"POST /log HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
     assert b" 408 " in await asyncio.wait_for(reader.readline(), 10)
     writer.close()
-    assert not scene.told
+    assert not scene.taken
 
 
-async def test_what_a_replica_has_told_its_hooks_is_not_told_again(start: Start) -> None:
+async def test_what_a_replica_has_sent_to_its_hooks_is_not_sent_again(start: Start) -> None:
     scene = await start()
     assert (await scene.post(FIELDS, **{TOLD_BY: "r0"}))[0] == 200
-    assert not scene.told
+    assert not scene.taken

@@ -1,4 +1,4 @@
-"""The real programs: a base that fails an install, told to a robot, to the tracker's file and its link."""
+"""With the real programs, a failed install is reported to a robot, to the tracker's file and its link."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ async def test_failures_reach_the_robot_once_and_the_trackers_file(receiver: Rec
         metrics = (await asyncio.to_thread(ask, f"http://127.0.0.1:{control_plane.metrics}/metrics"))[1]
         log = control_plane.server.log.read_text()
 
-    failed, told = robot.texts()
+    failed, forwarded = robot.texts()
     assert "- **节点**: ContainerStart\n- **结果**: fail\n" in failed
     assert "- **错误代码**: 01002\n" in failed
     assert "module: bad:1\n" in failed
-    assert "- **失败信息**: from CI\n" in told
+    assert "- **失败信息**: from CI\n" in forwarded
     assert receiver.robots["hanging"].calls <= 2
     lines = path.read_text().splitlines()
     stamp = r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\]"
@@ -108,13 +108,13 @@ async def test_what_cannot_be_used_is_left_out_and_all_else_goes_on(receiver: Re
         log = control_plane.server.log.read_text()
     for kind, number in (("hook", 2), ("link", 1), ("tracker", 1)):
         assert f'koupleless_reporting_unusable{{kind="{kind}"}} {number}.0' in metrics
-    for told in (
+    for message in (
         "hook 1 (***) gets no reports: it is not a URL",
         "hook 2 (htps://***) gets no reports: there is no service htps://; did you mean https://?",
         "link 2 (ftp://***) gets no reports: it must begin with http",
         f"logDir: there is no folder {tmp_path}/none",
     ):
-        assert log.count(told) == 1, told
+        assert log.count(message) == 1, message
     assert SECRET not in log
 
 

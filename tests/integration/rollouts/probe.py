@@ -1,4 +1,4 @@
-"""Judges records of a rollout. Pure: records go in, complaints come out."""
+"""Checks of the records of a rollout, as pure functions from records to complaints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.watching import Change
 
 
 class Incomplete(Exception):
-    """A record has a hole: it proves nothing."""
+    """A record has a hole, so that no statement is possible."""
 
 
 def gaps(histories: Mapping[str, Sequence[Json]], module: str, *, until: float) -> list[str]:
@@ -52,7 +52,7 @@ class Handover:
 
 def handover(changes: Sequence[Change]) -> Handover:
     """Follow Ready and Superseded of the Pods of one module, each on its Node, in the order of their changes."""
-    told = Handover()
+    result = Handover()
     serving: dict[str, dict[str, Json]] = defaultdict(dict)
     for change in changes:
         pod = change.obj
@@ -60,20 +60,20 @@ def handover(changes: Sequence[Change]) -> Handover:
         there = serving[node]
         if change.kind == "DELETED" or not ready(pod):
             if name in there:
-                _lost(told, node, change)
+                _lost(result, node, change)
             there.pop(name, None)
         else:
-            told.complaints += [f"{node}: {name} turned Ready while {other} was" for other in there if other != name]
+            result.complaints += [f"{node}: {name} turned Ready while {other} was" for other in there if other != name]
             there[name] = pod
-    return told
+    return result
 
 
-def _lost(told: Handover, node: str, change: Change) -> None:
+def _lost(result: Handover, node: str, change: Change) -> None:
     name = change.obj["metadata"]["name"]
     reason = container(change.obj, "waiting").get("reason", "")
     if change.kind == "DELETED" or "deletionTimestamp" in change.obj["metadata"]:
-        told.complaints.append(f"{node}: {name} was removed while it was Ready")
+        result.complaints.append(f"{node}: {name} was removed while it was Ready")
     elif reason != "Superseded":
-        told.complaints.append(f"{node}: {name} turned not Ready for the reason {reason!r}")
+        result.complaints.append(f"{node}: {name} turned not Ready for the reason {reason!r}")
     else:
-        told.supersessions += 1
+        result.supersessions += 1

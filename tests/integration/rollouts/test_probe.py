@@ -1,4 +1,4 @@
-"""The probe can fail: it finds what is wrong in made-up records."""
+"""The checks of a rollout find what is wrong in made-up records."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ def test_the_old_pod_gives_way_first() -> None:
 
 
 def test_a_new_pod_that_is_ready_too_early_is_named() -> None:
-    told = handover([pod("old", ready=True), pod("new", ready=True), pod("old", ready=False, reason="Superseded")])
-    assert told.complaints == ["vnode.base-1.dev: new turned Ready while old was"]
+    result = handover([pod("old", ready=True), pod("new", ready=True), pod("old", ready=False, reason="Superseded")])
+    assert result.complaints == ["vnode.base-1.dev: new turned Ready while old was"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The cluster that tests run against behaves as tests rely on."""
+"""The cluster that tests run against behaves as tests expect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The broker that tests run against comes and goes as told."""
+"""The broker that tests run against can be stopped and started on its port."""
 
 from __future__ import annotations
 

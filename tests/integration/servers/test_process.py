@@ -1,4 +1,4 @@
-"""Programs and ports: nothing is left behind, nothing is given away."""
+"""Programs of tests leave no process behind, and their ports stay theirs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_stop_ends_what_the_program_started(tmp_path: Path) -> None:
         wait_gone(child)
 
 
-def test_a_program_that_ends_is_told_with_its_last_words(tmp_path: Path) -> None:
+def test_a_program_that_ends_is_reported_with_its_last_output(tmp_path: Path) -> None:
     with (
         Server("short", ["sh", "-c", "echo no such option; exit 3"], tmp_path / "log") as server,
         pytest.raises(ServerFailed, match=r"short ended with code 3\n(?s:.*)no such option"),
@@ -58,7 +58,7 @@ def test_a_program_that_ends_is_told_with_its_last_words(tmp_path: Path) -> None
         server.wait_until(lambda: False, within=10)
 
 
-def test_programs_die_with_a_run_that_is_killed(tmp_path: Path) -> None:
+def test_programs_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
     script = (
         "import sys, threading, time; from pathlib import Path; from tests.servers.process import Server\n"
         f"server = Server('orphan', ['sleep', '300'], Path({str(tmp_path / 'log')!r}))\n"

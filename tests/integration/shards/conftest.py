@@ -1,4 +1,4 @@
-"""Three control planes on one cluster, with wires that can be cut; one stage for all tests of this folder."""
+"""Three control planes on one cluster, with relays that can be cut; one stage for all tests of this folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 
 class Replica:
-    """A control plane and its wires: api to the API server, tunnel from the gateways."""
+    """A control plane and its relays: api to the API server, tunnel from the gateways."""
 
     def __init__(self, name: str, cluster: KubeCluster, programs: Programs, stack: ExitStack, **environ: str) -> None:
         self.name = name
@@ -57,7 +57,7 @@ class Replica:
 
 
 class Stage(Namespace):
-    """All programs, twelve bases with a module each, and what a test looks at."""
+    """All programs, twelve bases with a module each, and the state that tests check."""
 
     def __init__(self, cluster: KubeCluster, broker: Mosquitto, programs: Programs, stack: ExitStack) -> None:
         super().__init__(cluster.api, "default")
@@ -89,13 +89,22 @@ class Stage(Namespace):
         eventually(lambda: self.pods_ready("biz1"), within=90, what="a module on each base")
 
     def _start_bases(self, identity: str, count: int, *arguments: str) -> None:
-        told = ("--env", "dev", "--heartbeat-interval", "2", "--count", str(count), *arguments)
-        self._bases.append(Bases(self.programs, identity, *told, count=count).start())
+        options = ("--env", "dev", "--heartbeat-interval", "2", "--count", str(count), *arguments)
+        self._bases.append(Bases(self.programs, identity, *options, count=count).start())
 
-    def mortal(self) -> Bases:
-        """Start one more base, which is no concern of other tests."""
-        told = ("--env", "dev", "--heartbeat-interval", "2", "--controller", self.gateways[0].url, "--tunnel", "http")
-        return Bases(self.programs, "mortal", *told, count=1).start()
+    def extra_base(self) -> Bases:
+        """Start one more base, which other tests ignore."""
+        options = (
+            "--env",
+            "dev",
+            "--heartbeat-interval",
+            "2",
+            "--controller",
+            self.gateways[0].url,
+            "--tunnel",
+            "http",
+        )
+        return Bases(self.programs, "mortal", *options, count=1).start()
 
     @property
     def all_gateways(self) -> list[HttpGateway | MqttGateway]:
@@ -162,7 +171,7 @@ class Stage(Namespace):
         eventually(even, within=within, what=f"VNodes of each tunnel shared evenly; {self.owned()}")
 
     def work(self, module: str) -> None:
-        """Install a module on all bases and uninstall it again: everything is looked after."""
+        """Install a module on all bases and uninstall it again, which shows that all bases are managed."""
         for node in self.nodes:
             self.install(node, module)
         eventually(lambda: self.pods_ready(module), within=60, what=f"{module} Ready on all bases")
@@ -176,7 +185,7 @@ class Stage(Namespace):
         )
 
     def orders(self) -> Counter[tuple[str, str, str]]:
-        """Return how often each base was told what, by base, verb and module."""
+        """Return the number of orders that each base got, by base, verb and module."""
         return Counter(
             (identity, verb, module)
             for bases in self._bases
@@ -192,11 +201,11 @@ class Stage(Namespace):
             yield
         assert not watcher.seen, watcher.seen[:5]
         again = [order for order, times in self.orders().items() if order[2] == "biz1:0.0.1" and times != 1]
-        assert not again, f"told again: {again}"
+        assert not again, f"ordered again: {again}"
         assert not [order for order in self.orders() if order[1:] == ("uninstall", "biz1:0.0.1")]
 
     def restore(self) -> None:
-        """Bring everything back that a test took away."""
+        """Restore everything that a test stopped."""
         for replica in self.replicas.values():
             replica.api.mend()
             replica.tunnel.mend()
@@ -207,7 +216,7 @@ class Stage(Namespace):
 
 
 class _Watcher:
-    """Looks at Nodes and Pods all the time; a cluster that does not answer is no finding."""
+    """Watches Nodes and Pods all the time; a cluster that does not answer is no finding."""
 
     def __init__(self, stage: Stage, *, ready: bool) -> None:
         self.seen: list[str] = []
@@ -227,7 +236,7 @@ class _Watcher:
     def _look(self) -> dict[str, tuple[str, bool]]:
         objects = [*self._stage.api.items("/api/v1/nodes"), *self._stage.pods(leaving=True)]
         named = {obj["metadata"]["name"]: (obj["metadata"]["uid"], ready(obj)) for obj in objects}
-        return {name: told for name, told in named.items() if name.startswith(("vnode.", "biz1."))}
+        return {name: found for name, found in named.items() if name.startswith(("vnode.", "biz1."))}
 
     def _run(self) -> None:
         while not self._ended.wait(0.3):
@@ -261,7 +270,7 @@ def shared(kube_cluster: KubeCluster, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def stage(shared: Stage) -> Iterator[Stage]:
-    """Everything as it should be before a test, and brought back after it."""
+    """The stage in its normal state before a test, and restored after it."""
     shared.wait_settled()
     try:
         yield shared

@@ -1,4 +1,4 @@
-"""Replicas and gateways that are changed on purpose: nothing is deleted, touched or not Ready for a moment."""
+"""Planned changes of replicas and gateways delete nothing, send no order, and leave all Ready at every moment."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_replica_that_is_stopped_hands_over_and_gets_its_share_back(stage: Sta
         stage.work("after-restart")
 
 
-def test_all_replicas_restarted_at_once(stage: Stage) -> None:
+def test_a_restart_of_all_replicas_at_once_changes_nothing(stage: Stage) -> None:
     with stage.undisturbed():
         for replica in stage.replicas.values():
             replica.server.stop()
@@ -58,19 +58,19 @@ def test_gateways_are_replaced_one_by_one(stage: Stage) -> None:
         stage.work("after-gateways")
 
 
-def test_a_drained_replica_owns_nothing_until_the_word_is_taken_back(stage: Stage) -> None:
+def test_a_drained_replica_owns_nothing_until_the_drain_is_undone(stage: Stage) -> None:
     with stage.undisturbed():
         mctl(stage, "drain", "cp-2")
         stage.wait_settled("cp-0", "cp-1", within=60)
-        told = mctl(stage, "get", "replicas")
-        assert "draining" in told
+        replicas = mctl(stage, "get", "replicas")
+        assert "draining" in replicas
         stage.work("while-drained")
         mctl(stage, "drain", "cp-2", "--undo")
         stage.wait_settled(within=60)
 
 
-def test_a_base_that_dies_is_removed_once(stage: Stage) -> None:
-    base = stage.mortal()
+def test_the_node_of_a_base_that_stops_is_removed_once(stage: Stage) -> None:
+    base = stage.extra_base()
     node = base.nodes[0]
     eventually(lambda: node in stage.ready_nodes(), within=30, what="its Node")
     base.control("deactivate")
@@ -78,5 +78,7 @@ def test_a_base_that_dies_is_removed_once(stage: Stage) -> None:
     eventually(lambda: node not in stage.ready_nodes() and node not in stage.leases(), within=90, what="it is gone")
     deadline = time.monotonic() + 12
     while time.monotonic() < deadline:
-        assert not [n for n in stage.api.items("/api/v1/nodes") if n["metadata"]["name"] == node], "no ghost of it"
+        assert not [n for n in stage.api.items("/api/v1/nodes") if n["metadata"]["name"] == node], (
+            "it does not come back"
+        )
         time.sleep(0.3)

@@ -1,4 +1,4 @@
-"""What happens to replicas and their wires: one owner per VNode after it, nothing deleted, nothing touched."""
+"""After faults of replicas and their connections each VNode has one owner, and nothing was deleted or ordered again."""
 
 from __future__ import annotations
 
@@ -30,36 +30,36 @@ def fences(stage: Stage) -> dict[str, int]:
     return {node: spec["leaseTransitions"] for node, spec in stage.leases().items()}
 
 
-def test_kill_9_of_one_of_three(stage: Stage) -> None:
-    victim = stage.replicas["cp-1"]
+def test_the_bases_of_a_killed_replica_go_to_the_others(stage: Stage) -> None:
+    replica = stage.replicas["cp-1"]
     before = fences(stage)
     lost = [node for node, spec in stage.leases().items() if spec["holderIdentity"] == "cp-1"]
     with stage.undisturbed():
-        victim.server.stop(signal.SIGKILL)
+        replica.server.stop(signal.SIGKILL)
         stage.wait_settled(*others("cp-1"), within=30)
         stage.work("after-kill")
-        victim.control_plane.start()
+        replica.control_plane.start()
         stage.wait_settled(within=60)
     after = fences(stage)
     assert all(after[node] > before[node] for node in lost)
     assert all(after[node] >= before[node] for node in before)
 
 
-def test_an_owner_that_is_frozen_for_longer_than_its_lease_comes_back_as_a_stranger(stage: Stage) -> None:
-    victim = stage.replicas["cp-0"]
+def test_an_owner_frozen_for_longer_than_its_lease_disturbs_nothing(stage: Stage) -> None:
+    replica = stage.replicas["cp-0"]
     with stage.undisturbed():
-        victim.server.signal(signal.SIGSTOP)
+        replica.server.signal(signal.SIGSTOP)
         try:
             stage.wait_settled(*others("cp-0"), within=30)
             stage.work("while-frozen")
         finally:
-            victim.server.signal(signal.SIGCONT)
+            replica.server.signal(signal.SIGCONT)
         stage.work("after-thaw")
         stage.wait_settled(within=60)
 
 
 def test_starting_bases_are_answered_while_a_replica_hangs(stage: Stage) -> None:
-    """Its streams stand and its record is fresh, so that for a third of the bases it is its turn."""
+    """Its streams are open and its record is fresh, so that it must answer for a third of the bases."""
     deployment = manifest("deployment.yaml", name="starting")
     deployment["spec"]["replicas"] = 1
     deployment["spec"]["template"]["spec"]["schedulerName"] = "nobody"
@@ -72,43 +72,43 @@ def test_starting_bases_are_answered_while_a_replica_hangs(stage: Stage) -> None
 
     expected = [{"bizName": "biz1", "bizVersion": "0.0.1", "bizUrl": "https://repo.example/biz1-0.0.1.jar"}]
     eventually(lambda: json.loads(asked(0)[1]) == expected, within=20, what="a baseline with the module")
-    victim = stage.replicas["cp-1"]
+    replica = stage.replicas["cp-1"]
     with stage.undisturbed():
-        victim.server.signal(signal.SIGSTOP)
+        replica.server.signal(signal.SIGSTOP)
         try:
             with ThreadPoolExecutor(12) as pool:
                 answers = list(pool.map(asked, range(12)))
         finally:
-            victim.server.signal(signal.SIGCONT)
+            replica.server.signal(signal.SIGCONT)
         stage.wait_settled(within=60)
     stage.delete("Deployment", "starting")
     assert [(code, json.loads(text)) for code, text in answers] == [(200, expected)] * 12
 
 
-def test_a_replica_cut_off_from_the_api_server_only(stage: Stage) -> None:
-    victim = stage.replicas["cp-2"]
+def test_a_replica_cut_off_from_the_api_server_only_loses_its_bases(stage: Stage) -> None:
+    replica = stage.replicas["cp-2"]
     with stage.undisturbed():
-        victim.api.cut()
+        replica.api.cut()
         stage.wait_settled(*others("cp-2"), within=40)
-        assert victim.control_plane.readiness()[0] == 503
+        assert replica.control_plane.readiness()[0] == 503
         stage.work("while-cut-off")
-        victim.api.mend()
+        replica.api.mend()
         stage.wait_settled(within=60)
-    assert victim.server.running
+    assert replica.server.running
 
 
 def test_a_replica_cut_off_from_the_gateways_only_gives_its_bases_away(stage: Stage) -> None:
-    victim = stage.replicas["cp-1"]
+    replica = stage.replicas["cp-1"]
     with stage.undisturbed():
-        victim.tunnel.cut()
+        replica.tunnel.cut()
         stage.wait_settled(*others("cp-1"), within=60)
         stage.work("without-cp-1")
-        victim.tunnel.mend()
+        replica.tunnel.mend()
         stage.wait_settled(within=60)
 
 
-def test_an_api_server_that_is_away_for_longer_than_leases_last(stage: Stage) -> None:
-    # What is not even yet is evened out after the outage: a move, but no theft.
+def test_an_api_server_that_is_away_for_longer_than_leases_last_changes_no_owner(stage: Stage) -> None:
+    # Uneven shares would be evened out after the outage, which is no fault.
     stage.wait_even()
     before = {node: spec["holderIdentity"] for node, spec in stage.leases().items()}
     with stage.undisturbed(ready=False):
@@ -122,16 +122,16 @@ def test_an_api_server_that_is_away_for_longer_than_leases_last(stage: Stage) ->
         eventually(lambda: len(stage.ready_nodes()) == len(stage.nodes), within=60, what="all Nodes Ready")
         stage.work("after-outage")
     after = {node: spec["holderIdentity"] for node, spec in stage.leases().items()}
-    assert after == before, "nobody stole from the living"
+    assert after == before, "no replica took from one that runs"
 
 
-def test_a_clock_that_jumps(stage: Stage) -> None:
+def test_a_clock_that_jumps_has_no_effect(stage: Stage) -> None:
     if FAKETIME is None:
         not_run("faketime", "libfaketime is not installed (Debian: apt install faketime)")
-    victim = stage.replicas["cp-0"]
+    replica = stage.replicas["cp-0"]
     clock = stage.programs.folder / "clock"
     clock.write_text("+0")
-    victim.server.stop()
+    replica.server.stop()
     faked = Replica(
         "cp-0",
         stage.cluster,
@@ -170,15 +170,15 @@ def test_a_second_process_of_one_name_is_refused(stage: Stage) -> None:
     with stage.undisturbed():
         second.server.start()
         eventually(lambda: not second.server.running, within=40, what="the second process ended")
-        told = second.server.tail()
-        assert "CLIENT_ID=cp-1: another process" in told
-        assert stage.replicas["cp-1"].address in told
-        assert "give each replica a CLIENT_ID of its own" in told
+        output = second.server.tail()
+        assert "CLIENT_ID=cp-1: another process" in output
+        assert stage.replicas["cp-1"].address in output
+        assert "give each replica a CLIENT_ID of its own" in output
         assert stage.replicas["cp-1"].server.running
         stage.wait_settled()
 
 
-def test_leases_deleted_by_hand(stage: Stage) -> None:
+def test_leases_deleted_by_hand_come_back_with_higher_fences(stage: Stage) -> None:
     before = fences(stage)
     with stage.undisturbed():
         for node in stage.nodes[::3]:
@@ -191,12 +191,12 @@ def test_leases_deleted_by_hand(stage: Stage) -> None:
     assert all(after[node] > before[node] for node in stage.nodes[::3])
 
 
-def test_a_gateway_killed_with_results_that_nobody_took(stage: Stage) -> None:
+def test_results_lost_with_a_gateway_cause_no_second_install(stage: Stage) -> None:
     with stage.undisturbed():
         for replica in stage.replicas.values():
             replica.server.signal(signal.SIGSTOP)
         try:
-            # Orders are on their way or not even given: whichever, the next replica to look finds out.
+            # Orders are on their way or not yet sent: in either case the next owner finds out.
             for node in stage.nodes:
                 stage.install(node, "halfway")
             for replica in stage.replicas.values():
@@ -213,9 +213,11 @@ def test_a_gateway_killed_with_results_that_nobody_took(stage: Stage) -> None:
         for gateway in stage.all_gateways:
             gateway.start()
         eventually(lambda: stage.pods_ready("halfway"), within=90, what="all installed")
-    told = {key: times for key, times in stage.orders().items() if key[2] == "halfway:0.0.1" and key[1] == "install"}
-    assert len(told) == len(stage.nodes)
-    assert set(told.values()) == {1}, f"installed twice: {told}"
+    installs = {
+        key: times for key, times in stage.orders().items() if key[2] == "halfway:0.0.1" and key[1] == "install"
+    }
+    assert len(installs) == len(stage.nodes)
+    assert set(installs.values()) == {1}, f"installed twice: {installs}"
     for node in stage.nodes:
         stage.delete("Pod", f"halfway.{node}")
     eventually(lambda: len(stage.pods(leaving=True)) == len(stage.nodes), within=60, what="all removed")

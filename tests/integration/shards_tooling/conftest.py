@@ -1,4 +1,4 @@
-"""The stage of these tests: two replicas, each of which owns two of four bases."""
+"""The stage of these tests: two replicas that each own two of four bases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BASES = 4
 
 
 class Pair:
-    """Both replicas, and bases that both know."""
+    """Both replicas, and their bases."""
 
     def __init__(self, cluster: KubeCluster, programs: Programs) -> None:
         self.planes = [

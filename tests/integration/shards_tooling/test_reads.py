@@ -1,4 +1,4 @@
-"""Any replica answers for all, and says what an answer lacks when another one is away."""
+"""Any replica answers for all, and reports what an answer lacks when another one is away."""
 
 from __future__ import annotations
 
@@ -147,15 +147,15 @@ def test_a_watch_shows_what_happens_on_the_other_replica(pair: Pair) -> None:
     with stub(pair.planes[0].address) as api:
         modules = api.WatchModules(pb.WatchModulesRequest(management=pb.MANAGEMENT_UNMANAGED), timeout=60)
         events = api.WatchEvents(pb.WatchEventsRequest(follow=True), timeout=60)
-        # Everything that is there comes first, then the mark that nobody is missing.
+        # All present objects come first, then the mark that no replica is missing.
         assert not next(m for m in modules if not m.HasField("module")).unreachable_replicas
         assert not next(m for m in events if not m.HasField("event")).unreachable_replicas
         install_from_outside(base, "seen")
         change = next(m for m in modules if m.module.name == "seen")
         assert (change.type, change.module.vnode) == (pb.CHANGE_TYPE_ADDED, f"vnode.{base.identity}.dev")
-        pair.mctl[1]("install", "heard", "--version", "1", "--url", URL.format("heard"), "--base", base.identity)
-        assert next(m for m in events if m.event.module == "heard:1").event.vnode == change.module.vnode
-        pair.mctl[1]("uninstall", "heard", "--version", "1", "--base", base.identity)
+        pair.mctl[1]("install", "watched", "--version", "1", "--url", URL.format("watched"), "--base", base.identity)
+        assert next(m for m in events if m.event.module == "watched:1").event.vnode == change.module.vnode
+        pair.mctl[1]("uninstall", "watched", "--version", "1", "--base", base.identity)
         modules.cancel()
         events.cancel()
 
@@ -213,10 +213,10 @@ def test_a_replica_that_is_away_costs_a_warning(pair: Pair, how: signal.Signals)
         reader.join(10)
         assert pb.CHANGE_TYPE_DELETED not in [message.type for message in received]
         marks = [list(message.unreachable_replicas) for message in received if not message.HasField("module")]
-        # The stream of one that stands still says nothing until its member lease runs out, and then it is gone.
+        # The stream of a stopped replica sends nothing until its member lease expires; then the replica is gone.
         if how is signal.SIGKILL:
             assert marks[0] == [NAMES[1]]
-        assert not any(marks[-1:]), "at the end nobody is missing"
+        assert not any(marks[-1:]), "at the end no replica is missing"
     if how is signal.SIGKILL:
         away.start()
     else:

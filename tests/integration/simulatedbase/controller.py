@@ -1,4 +1,4 @@
-"""The other side of a broker: sees everything, sends commands."""
+"""A client of a broker that receives everything from bases, and sends commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NUMBERS = itertools.count()
 
 @dataclass(frozen=True)
 class FromBase:
-    """A message; base and kind are parts of its topic, data is what is in its envelope."""
+    """A message; base and kind are parts of its topic, data is the content of its envelope."""
 
     base: str
     kind: str

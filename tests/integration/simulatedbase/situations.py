@@ -1,4 +1,4 @@
-"""How a base must be, and what must have happened to it, so that it says what was recorded: read off the recording."""
+"""The state in which a simulated base gives a recorded reply, derived from the recording."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def url_of(module: str) -> str:
     return f"http://repo.example/before.jar#{module}"
 
 
-def situation(runtime: str, command: str, asked: Mapping[str, Any], told: Any) -> Situation:
-    """Return the base that answers a command with a reply of the recorded shape."""
+def situation(runtime: str, command: str, asked: Mapping[str, Any], reply: Any) -> Situation:
+    """Return the situation in which a base answers a command with a reply of the recorded shape."""
     base = Situation(RuntimeVersion(runtime))
-    data: Any = (told or {}).get("data")
+    data: Any = (reply or {}).get("data")
     match command:
         case "queryAllBiz":
             _listed(base, data or [])
@@ -50,19 +50,19 @@ def situation(runtime: str, command: str, asked: Mapping[str, Any], told: Any) -
             base.name = master["bizName"]
             _listed(base, [entry for entry in health["bizListInfo"] if entry["bizName"] != base.name])
         case "installBiz":
-            _install(base, asked, told)
+            _install(base, asked, reply)
         case "batchInstallBiz":
             for item in asked.get("bizList", []):
                 _install(base, item, data["bizUrlToResponse"][item["bizUrl"]])
-        case "uninstallBiz" if told["code"] == "SUCCESS":
+        case "uninstallBiz" if reply["code"] == "SUCCESS":
             base.installed.append(_named(asked))
-        case "switchBiz" if told["code"] == "SUCCESS":
+        case "switchBiz" if reply["code"] == "SUCCESS":
             base.installed += [f"{asked['bizName']}:before", _named(asked)]
     return base
 
 
 def simple(entries: list[Any]) -> Situation:
-    """Return the base that reports a list of the short form, which is used over MQTT."""
+    """Return the situation in which a base reports a list of the short form, which MQTT uses."""
     base = Situation()
     _listed(base, [{f"biz{key.capitalize()}": value for key, value in entry.items()} for entry in entries])
     return base

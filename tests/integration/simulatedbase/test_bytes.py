@@ -1,4 +1,4 @@
-"""What a simulated base puts on the wire, byte for byte."""
+"""A simulated base answers over HTTP as a real one does, byte for byte."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_query_string_and_content_type_are_ignored(base: SimulatedBase) ->
     assert await exchange(base.port, request) == EMPTY_LIST
 
 
-async def test_chunked_body(base: SimulatedBase) -> None:
+async def test_chunked_body_is_read(base: SimulatedBase) -> None:
     request = (
         b"POST /queryAllBiz HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;x=y\r\n{\r\n1\r\n}\r\n0\r\nT: x\r\n\r\n"
     )
@@ -72,7 +72,7 @@ async def test_only_post_is_served(base: SimulatedBase, request_bytes: bytes) ->
 
 
 @pytest.mark.parametrize("sent", [0, 1024 * 1024 + 1, 3 * 1024 * 1024])
-async def test_body_over_one_mebibyte(base: SimulatedBase, sent: int) -> None:
+async def test_body_over_one_mebibyte_is_refused(base: SimulatedBase, sent: int) -> None:
     head = b"POST /installBiz HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % max(sent, 1024 * 1024 + 1)
     reader, writer = await asyncio.open_connection("127.0.0.1", base.port)
     async with asyncio.timeout(SECONDS):
@@ -98,7 +98,7 @@ async def test_body_that_is_no_object_is_never_answered(base: SimulatedBase, bod
     writer.transport.abort()
 
 
-async def test_install_and_its_repetition(base: SimulatedBase) -> None:
+async def test_repeated_install_is_answered_as_a_repetition(base: SimulatedBase) -> None:
     first = await command(base.port, "installBiz", INSTALL)
     assert first.startswith(
         b'{"baseIdentity":"b","code":"SUCCESS","data":{"bizInfos":[{"attributes":{},"bizName":"biz1"'
@@ -146,7 +146,7 @@ async def test_dropped_reply_has_its_effect(base: SimulatedBase) -> None:
     assert [biz.identity for biz in base.modules()] == ["biz1:0.0.1"]
 
 
-async def test_client_that_never_sends_or_leaves_halfway(base: SimulatedBase) -> None:
+async def test_client_that_never_sends_or_leaves_halfway_blocks_no_other(base: SimulatedBase) -> None:
     _, idle = await asyncio.open_connection("127.0.0.1", base.port)
     _, leaving = await asyncio.open_connection("127.0.0.1", base.port)
     leaving.write(b"POST /installBiz HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")

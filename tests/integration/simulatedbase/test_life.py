@@ -1,4 +1,4 @@
-"""Life of a simulated base: heartbeats, stop, restart, the port that it takes."""
+"""A simulated base starts, sends heartbeats, stops and restarts as a real one does."""
 
 from __future__ import annotations
 
@@ -20,52 +20,56 @@ from tests.integration.simulatedbase.wire import Controller, command, controller
 INSTALL = b'{"bizName":"biz1","bizVersion":"0.0.1","bizUrl":"https://repo.example/biz1.jar"}'
 
 
-def reporting(taker: Controller, **profile: Any) -> SimulatedBase:
+def reporting(receiver: Controller, **profile: Any) -> SimulatedBase:
     return SimulatedBase(
-        Profile(identity="b", controller=f"http://127.0.0.1:{taker.port}", **({"heartbeat_interval": 60.0} | profile))
+        Profile(
+            identity="b", controller=f"http://127.0.0.1:{receiver.port}", **({"heartbeat_interval": 60.0} | profile)
+        )
     )
 
 
 async def test_first_heartbeat_at_once_as_java_sends_it() -> None:
-    async with controller() as taker:
-        base = reporting(taker, name="shop", version="2.0", cluster_name="blue", ip="10.0.0.7", host_name="shop-6f7c")
+    async with controller() as receiver:
+        base = reporting(
+            receiver, name="shop", version="2.0", cluster_name="blue", ip="10.0.0.7", host_name="shop-6f7c"
+        )
         await base.start()
-        head, _, body = (await taker.next()).partition(b"\r\n\r\n")
+        head, _, body = (await receiver.next()).partition(b"\r\n\r\n")
         await base.stop()
     lines = head.split(b"\r\n")
     assert lines[0] == b"POST /heartbeat HTTP/1.1"
     assert b"Content-Type: application/json" in lines
-    assert f"Host: 127.0.0.1:{taker.port}".encode() in lines
+    assert f"Host: 127.0.0.1:{receiver.port}".encode() in lines
     assert body == (
         b'{"baseMetadata":{"clusterName":"blue","identity":"b","name":"shop","version":"2.0"},'
         b'"localHostName":"shop-6f7c","localIP":"10.0.0.7","port":%d,"state":"activated"}' % base.port
     )
-    told = payloads.heartbeat(first_object(body))
-    beat = told.heartbeat
-    assert (told.base_id, beat.name, beat.version, beat.cluster_name) == ("b", "shop", "2.0", "blue")
+    report = payloads.heartbeat(first_object(body))
+    heartbeat = report.heartbeat
+    assert (report.base_id, heartbeat.name, heartbeat.version, heartbeat.cluster_name) == ("b", "shop", "2.0", "blue")
 
 
 async def test_heartbeats_keep_their_rate_over_failures_and_muting() -> None:
-    async with controller() as taker:
-        taker.answer = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
-        base = reporting(taker, heartbeat_interval=0.05)
+    async with controller() as receiver:
+        receiver.answer = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+        base = reporting(receiver, heartbeat_interval=0.05)
         await base.start()
         for _ in range(3):
-            await taker.next()
-        taker.answer = b"nonsense"
-        await taker.next()
+            await receiver.next()
+        receiver.answer = b"nonsense"
+        await receiver.next()
         base.faults.mute = True
         await asyncio.sleep(0.1)
-        muted = taker.requests.qsize()
+        muted = receiver.requests.qsize()
         await asyncio.sleep(0.2)
-        assert taker.requests.qsize() == muted
+        assert receiver.requests.qsize() == muted
         await base.stop()
 
 
 async def test_controller_that_is_away_does_not_stop_the_base() -> None:
-    async with controller() as taker:
+    async with controller() as receiver:
         pass
-    base = reporting(taker, heartbeat_interval=0.02)
+    base = reporting(receiver, heartbeat_interval=0.02)
     await base.start()
     await asyncio.sleep(0.1)
     assert payloads.modules(first_object(await command(base.port, "queryAllBiz"))).modules == []
@@ -73,10 +77,10 @@ async def test_controller_that_is_away_does_not_stop_the_base() -> None:
 
 
 async def test_heartbeat_may_come_before_the_server_listens() -> None:
-    async with controller() as taker:
-        base = reporting(taker, server_delay=0.2)
+    async with controller() as receiver:
+        base = reporting(receiver, server_delay=0.2)
         starting = asyncio.create_task(base.start())
-        port = (await taker.heartbeat()).heartbeat.address.port
+        port = (await receiver.heartbeat()).heartbeat.address.port
         with pytest.raises(ConnectionRefusedError):
             await command(port, "help")
         await starting
@@ -86,45 +90,45 @@ async def test_heartbeat_may_come_before_the_server_listens() -> None:
 
 
 async def test_deactivation_is_said_and_then_the_base_is_gone() -> None:
-    async with controller() as taker:
-        base = reporting(taker)
+    async with controller() as receiver:
+        base = reporting(receiver)
         await base.start()
-        await taker.next()
+        await receiver.next()
         await base.deactivate()
-        beat = await taker.heartbeat()
-    assert beat.heartbeat.state == pb.BASE_STATE_DEACTIVATED
+        report = await receiver.heartbeat()
+    assert report.heartbeat.state == pb.BASE_STATE_DEACTIVATED
     assert not base.running
     with pytest.raises(ConnectionRefusedError):
         await command(base.port, "help")
 
 
 async def test_stop_is_silent_and_cuts_what_is_under_way() -> None:
-    async with controller() as taker:
-        base = reporting(taker, install_time=60.0)
+    async with controller() as receiver:
+        base = reporting(receiver, install_time=60.0)
         await base.start()
-        await taker.next()
+        await receiver.next()
         installing = asyncio.create_task(command(base.port, "installBiz", INSTALL))
         await until(lambda: bool(base.modules()))
         await base.stop()
         with pytest.raises((AssertionError, ConnectionError)):
             await installing
-        assert taker.requests.empty()
+        assert receiver.requests.empty()
     await base.stop()
 
 
 async def test_restart_keeps_identity_and_port_and_loses_modules() -> None:
-    async with controller() as taker:
-        base = reporting(taker)
+    async with controller() as receiver:
+        base = reporting(receiver)
         await base.start()
-        await taker.next()
+        await receiver.next()
         port = base.port
         await command(port, "installBiz", INSTALL)
         await base.restart()
-        assert (await taker.heartbeat()).heartbeat.address.port == port
+        assert (await receiver.heartbeat()).heartbeat.address.port == port
         assert payloads.modules(first_object(await command(port, "queryAllBiz"))).modules == []
         assert base.counts == {"installBiz": 1, "queryAllBiz": 1}
         await base.restart(port=0)
-        assert (await taker.heartbeat()).heartbeat.address.port == base.port
+        assert (await receiver.heartbeat()).heartbeat.address.port == base.port
         assert await command(base.port, "help")
         await base.stop()
 
@@ -147,14 +151,14 @@ async def test_port_is_the_first_free_one_of_the_java_range() -> None:
 
 
 async def test_port_in_use_is_an_error_that_leaves_nothing_behind() -> None:
-    async with controller() as taker:
+    async with controller() as receiver:
         with socket.create_server(("127.0.0.1", 0)) as taken:
-            base = reporting(taker, port=taken.getsockname()[1])
+            base = reporting(receiver, port=taken.getsockname()[1])
             with pytest.raises(StartError, match="Address already in use"):
                 await base.start()
         assert not base.running
         await base.start()
-        await taker.next()
+        await receiver.next()
         await base.stop()
 
 
@@ -164,14 +168,15 @@ async def test_wrong_controller_is_refused() -> None:
 
 
 async def test_hundred_bases_in_one_process() -> None:
-    async with controller() as taker:
+    async with controller() as receiver:
         bases = [
-            SimulatedBase(Profile(identity=f"b-{n}", controller=f"http://127.0.0.1:{taker.port}")) for n in range(100)
+            SimulatedBase(Profile(identity=f"b-{n}", controller=f"http://127.0.0.1:{receiver.port}"))
+            for n in range(100)
         ]
         for base in bases:
             await base.start()
-        heard = {(await taker.heartbeat()).base_id for _ in bases}
-        assert heard == {base.identity for base in bases}
+        seen = {(await receiver.heartbeat()).base_id for _ in bases}
+        assert seen == {base.identity for base in bases}
         await asyncio.gather(*(command(base.port, "installBiz", INSTALL) for base in bases))
         assert all(len(base.modules()) == 1 for base in bases)
         await asyncio.gather(*(base.stop() for base in bases))

@@ -1,4 +1,4 @@
-"""A simulated base on a real broker."""
+"""A simulated base on a real broker behaves as a real one does."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ async def running(port: int, **settings: Any) -> AsyncIterator[SimulatedBase]:
         await base.stop()
 
 
-async def test_first_connection(mosquitto: Mosquitto) -> None:
-    with controller(mosquitto.port) as taker:
+async def test_a_base_that_connects_asks_for_its_baseline_and_sends_a_heartbeat(mosquitto: Mosquitto) -> None:
+    with controller(mosquitto.port) as receiver:
         before = time.time_ns() // 1_000_000
         async with running(mosquitto.port, name="shop", version="2.0", cluster_name="blue", ip="10.0.0.7") as base:
-            await until(lambda: len(taker.messages) == 2)
+            await until(lambda: len(receiver.messages) == 2)
             assert (base.running, base.connected, base.heartbeats_over_mqtt, base.port) == (True, True, True, 0)
-        query, heartbeat = taker.messages
+        query, heartbeat = receiver.messages
         metadata = {"clusterName": "blue", "identity": "b", "name": "shop", "version": "2.0"}
         assert (query.kind, query.data, query.retained) == ("queryBaseline", metadata, False)
         assert heartbeat.kind == "heart"
@@ -63,10 +63,10 @@ async def test_first_connection(mosquitto: Mosquitto) -> None:
         assert (base.running, base.connected) == (False, False)
 
 
-async def test_commands(mosquitto: Mosquitto) -> None:
-    with controller(mosquitto.port) as taker:
+async def test_each_command_is_answered(mosquitto: Mosquitto) -> None:
+    with controller(mosquitto.port) as receiver:
         async with running(mosquitto.port) as base:
-            await until(lambda: taker.kinds("b") == ["queryBaseline"])
+            await until(lambda: receiver.kinds("b") == ["queryBaseline"])
             for topic, payload, kind in (
                 ("installBiz", INSTALL, "bizOperation"),
                 ("queryAllBiz", b"{}", "simpleBiz"),
@@ -74,9 +74,9 @@ async def test_commands(mosquitto: Mosquitto) -> None:
                 ("uninstallBiz", REMOVE, "bizOperation"),
                 ("base/baseline", b"[]", "batchInstallBizResponse"),
             ):
-                taker.messages.clear()
-                taker.send("b", topic, payload)
-                await until(lambda kind=kind: taker.kinds("b") == [kind])  # type: ignore[misc]
+                receiver.messages.clear()
+                receiver.send("b", topic, payload)
+                await until(lambda kind=kind: receiver.kinds("b") == [kind])  # type: ignore[misc]
             assert base.counts == {
                 "installBiz": 1,
                 "queryAllBiz": 1,
@@ -87,102 +87,102 @@ async def test_commands(mosquitto: Mosquitto) -> None:
 
 
 async def test_retained_commands_are_carried_out_on_every_connection(mosquitto: Mosquitto) -> None:
-    with controller(mosquitto.port) as taker:
-        taker.send("b", "installBiz", INSTALL, retain=True)
+    with controller(mosquitto.port) as receiver:
+        receiver.send("b", "installBiz", INSTALL, retain=True)
         async with running(mosquitto.port):
-            await until(lambda: len(taker.of("bizOperation")) == 1)
-            assert taker.of("bizOperation")[0].data["response"]["code"] == "SUCCESS"
+            await until(lambda: len(receiver.of("bizOperation")) == 1)
+            assert receiver.of("bizOperation")[0].data["response"]["code"] == "SUCCESS"
         async with running(mosquitto.port):
-            await until(lambda: len(taker.of("bizOperation")) == 2)
+            await until(lambda: len(receiver.of("bizOperation")) == 2)
 
 
 async def test_outage_ends_heartbeats_but_not_the_base(mosquitto: Mosquitto) -> None:
-    with controller(mosquitto.port) as taker:
+    with controller(mosquitto.port) as receiver:
         async with running(mosquitto.port, heartbeat_interval=0.2, reconnect_longest=1.0) as base:
-            await until(lambda: len(taker.of("heart")) >= 3)
+            await until(lambda: len(receiver.of("heart")) >= 3)
             mosquitto.stop()
             await until(lambda: not base.heartbeats_over_mqtt)
             assert (base.running, base.connected) == (True, False)
             mosquitto.start()
             await until(lambda: base.connected)
-            await until(lambda: taker._client.is_connected())
-            taker.messages.clear()
+            await until(lambda: receiver._client.is_connected())
+            receiver.messages.clear()
             await asyncio.sleep(1.0)
-            taker.send("b", "installBiz", INSTALL)
-            await until(lambda: taker.kinds("b") == ["bizOperation"])
-            assert taker.of("heart") == taker.of("queryBaseline") == []
+            receiver.send("b", "installBiz", INSTALL)
+            await until(lambda: receiver.kinds("b") == ["bizOperation"])
+            assert receiver.of("heart") == receiver.of("queryBaseline") == []
 
 
 async def test_heartbeats_survive_where_that_is_asked_for(mosquitto: Mosquitto) -> None:
-    with controller(mosquitto.port) as taker:
+    with controller(mosquitto.port) as receiver:
         async with running(
             mosquitto.port, heartbeat_interval=0.2, reconnect_longest=1.0, heartbeats_survive=True
         ) as base:
-            await until(lambda: len(taker.of("queryBaseline")) == 1)
+            await until(lambda: len(receiver.of("queryBaseline")) == 1)
             mosquitto.stop()
             await until(lambda: not base.connected)
-            taker.messages.clear()
+            receiver.messages.clear()
             mosquitto.start()
-            await until(lambda: len(taker.of("heart")) > 2)
-            assert taker.of("queryBaseline") == []
+            await until(lambda: len(receiver.of("heart")) > 2)
+            assert receiver.of("queryBaseline") == []
 
 
 async def test_answer_that_falls_in_an_outage_is_lost(mosquitto: Mosquitto) -> None:
-    with controller(mosquitto.port) as taker:
+    with controller(mosquitto.port) as receiver:
         async with running(mosquitto.port, install_time=1.0, reconnect_longest=1.0) as base:
-            taker.send("b", "installBiz", INSTALL)
+            receiver.send("b", "installBiz", INSTALL)
             await until(lambda: bool(base.modules()))
             mosquitto.stop()
             await until(lambda: base.modules()[0].state.value == "activated")
             mosquitto.start()
-            await until(lambda: base.connected and taker._client.is_connected())
+            await until(lambda: base.connected and receiver._client.is_connected())
             await asyncio.sleep(0.5)
-            assert taker.of("bizOperation") == []
+            assert receiver.of("bizOperation") == []
 
 
-async def test_more_commands_than_threads_and_queue_hold(mosquitto: Mosquitto) -> None:
-    with controller(mosquitto.port) as taker:
+async def test_more_commands_than_threads_and_queue_hold_are_all_answered(mosquitto: Mosquitto) -> None:
+    with controller(mosquitto.port) as receiver:
         async with running(mosquitto.port) as base:
             base.faults.slow["queryAllBiz"] = 0.2
             for _ in range(150):
-                taker.send("b", "queryAllBiz", b"{}")
-            await until(lambda: len(taker.of("simpleBiz")) == 150)
+                receiver.send("b", "queryAllBiz", b"{}")
+            await until(lambda: len(receiver.of("simpleBiz")) == 150)
             assert base.connected
 
 
-async def test_deactivation_mute_and_skewed_clock(mosquitto: Mosquitto) -> None:
-    with controller(mosquitto.port) as taker:
+async def test_a_mute_base_sends_only_its_deactivation_stamped_by_its_own_clock(mosquitto: Mosquitto) -> None:
+    with controller(mosquitto.port) as receiver:
         async with running(mosquitto.port, heartbeat_interval=0.1, clock_skew=-60.0) as base:
-            await until(lambda: len(taker.of("heart")) >= 2)
+            await until(lambda: len(receiver.of("heart")) >= 2)
             base.faults.mute = True
             await asyncio.sleep(0.2)
-            taker.messages.clear()
+            receiver.messages.clear()
             await asyncio.sleep(0.5)
-            assert taker.messages == []
+            assert receiver.messages == []
             now = time.time_ns() // 1_000_000
             await base.deactivate()
-            await until(lambda: len(taker.messages) == 1)
-            assert taker.messages[0].data["state"] == "DEACTIVATED"
-            assert -61_000 < taker.messages[0].published_at - now < -59_000
+            await until(lambda: len(receiver.messages) == 1)
+            assert receiver.messages[0].data["state"] == "DEACTIVATED"
+            assert -61_000 < receiver.messages[0].published_at - now < -59_000
 
 
 async def test_both_tunnels_are_one_base(mosquitto: Mosquitto) -> None:
-    with controller(mosquitto.port) as taker:
+    with controller(mosquitto.port) as receiver:
         async with running(mosquitto.port, tunnel=Tunnel.BOTH) as base:
-            taker.send("b", "installBiz", INSTALL)
-            await until(lambda: len(taker.of("bizOperation")) == 1)
+            receiver.send("b", "installBiz", INSTALL)
+            await until(lambda: len(receiver.of("bizOperation")) == 1)
             assert b"biz1" in await command(base.port, "queryAllBiz")
 
 
 async def test_restart_asks_for_the_baseline_again(mosquitto: Mosquitto) -> None:
-    with controller(mosquitto.port) as taker:
+    with controller(mosquitto.port) as receiver:
         async with running(mosquitto.port) as base:
-            await until(lambda: len(taker.of("queryBaseline")) == 1)
-            taker.send("b", "installBiz", INSTALL)
+            await until(lambda: len(receiver.of("queryBaseline")) == 1)
+            receiver.send("b", "installBiz", INSTALL)
             await until(lambda: len(base.modules()) == 1)
             await base.restart()
             assert base.modules() == []
-            await until(lambda: len(taker.of("queryBaseline")) == 2)
+            await until(lambda: len(receiver.of("queryBaseline")) == 2)
 
 
 async def test_equal_client_ids_evict_each_other(mosquitto: Mosquitto) -> None:
@@ -199,7 +199,7 @@ async def test_first_connection_must_succeed() -> None:
     port.close()
 
 
-async def test_wrong_password() -> None:
+async def test_a_wrong_password_stops_the_start() -> None:
     with Mosquitto(["allow_anonymous false"]) as server:
         for credentials in ({}, {"username": "u", "password": "p"}):
             with pytest.raises(StartError, match="does not let this user in"):
@@ -207,7 +207,7 @@ async def test_wrong_password() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
-async def test_tls(tmp_path: Path) -> None:
+async def test_tls_needs_good_certificates_on_both_sides(tmp_path: Path) -> None:
     ours, other = trustme.CA(), trustme.CA()
     files = {name: str(tmp_path / name) for name in ("ca", "other", "crt", "key", "base-crt", "base-key")}
     ours.cert_pem.write_to_path(files["ca"])
@@ -229,7 +229,7 @@ async def test_tls(tmp_path: Path) -> None:
             await SimulatedBase(profile(server.port, credentials={"ca_path": files["other"], **own})).start()
         with pytest.raises(StartError):
             await SimulatedBase(profile(server.port, credentials={"ca_path": files["ca"]})).start()
-    # Paho leaves a socket whose handshake failed to the collector.
+    # paho leaves the socket of a failed handshake to the garbage collector.
     gc.collect()
 
 
@@ -242,7 +242,7 @@ async def test_broker_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def test_start_that_is_cancelled_leaves_nothing(mosquitto: Mosquitto) -> None:
-    with controller(mosquitto.port) as taker:
+    with controller(mosquitto.port) as receiver:
         base = SimulatedBase(profile(mosquitto.port))
         starting = asyncio.create_task(base.start())
         await asyncio.sleep(0)
@@ -251,15 +251,15 @@ async def test_start_that_is_cancelled_leaves_nothing(mosquitto: Mosquitto) -> N
             await starting
         await asyncio.sleep(0.3)
         assert not base.running
-        assert taker.messages == []
+        assert receiver.messages == []
 
 
 async def test_hundred_bases_in_one_process(mosquitto: Mosquitto) -> None:
-    with controller(mosquitto.port) as taker:
+    with controller(mosquitto.port) as receiver:
         bases = [SimulatedBase(profile(mosquitto.port, identity=f"b-{number}")) for number in range(100)]
         await asyncio.gather(*(base.start() for base in bases))
-        await until(lambda: {message.base for message in taker.of("heart")} == {base.identity for base in bases})
+        await until(lambda: {message.base for message in receiver.of("heart")} == {base.identity for base in bases})
         for base in bases:
-            taker.send(base.identity, "installBiz", INSTALL)
+            receiver.send(base.identity, "installBiz", INSTALL)
         await until(lambda: all(len(base.modules()) == 1 for base in bases))
         await asyncio.gather(*(base.stop() for base in bases))

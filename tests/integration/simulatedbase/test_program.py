@@ -1,4 +1,4 @@
-"""simulated-base as a process: what it prints, its control interface, its end."""
+"""simulated-base as a process: its output, its control interface, its exit."""
 
 from __future__ import annotations
 
@@ -87,9 +87,12 @@ async def test_ends_cleanly_on_a_signal(number: signal.Signals) -> None:
 
 
 async def test_control_of_one_base_of_several() -> None:
-    async with controller() as taker, program("--controller", f"http://127.0.0.1:{taker.port}", count=3) as running:
-        beats = [await taker.heartbeat() for _ in range(3)]
-        assert {beat.base_id: beat.heartbeat.address.port for beat in beats} == running.ports
+    async with (
+        controller() as receiver,
+        program("--controller", f"http://127.0.0.1:{receiver.port}", count=3) as running,
+    ):
+        reports = [await receiver.heartbeat() for _ in range(3)]
+        assert {report.base_id: report.heartbeat.address.port for report in reports} == running.ports
         port = running.ports["base-2"]
 
         await running.ask("POST", "/admin/fail?base=base-2&module=biz1")
@@ -126,11 +129,11 @@ async def test_control_of_one_base_of_several() -> None:
             (False, {}, "stopped"),
             (True, {}, "started"),
         ]
-        assert (await taker.heartbeat()).base_id == "base-2"
+        assert (await receiver.heartbeat()).base_id == "base-2"
         assert payloads.modules(first_object(await command(port, "queryAllBiz"))).modules == []
 
         await running.ask("POST", "/admin/deactivate?base=base-2")
-        assert (await taker.heartbeat()).heartbeat.state == pb.BASE_STATE_DEACTIVATED
+        assert (await receiver.heartbeat()).heartbeat.state == pb.BASE_STATE_DEACTIVATED
         assert [base["running"] for base in await running.ask("GET", "/admin/bases")] == [True, False, True]
         await running.ask("POST", "/admin/start?base=base-2")
         assert await command(port, "help")

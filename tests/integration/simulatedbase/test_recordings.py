@@ -1,4 +1,4 @@
-"""A simulated base says what real ones were recorded to say: members, order, case, types, framing."""
+"""Messages of a simulated base equal the recorded ones in members, order, case, types and framing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.servers.mosquitto import Mosquitto
 from tests.servers.process import Port
 
 STARTS = 1.0
-"""Seconds that modules take where some are to be seen while they start."""
+"""Seconds that modules take to start where a starting one must be visible."""
 
 
 @asynccontextmanager
@@ -78,8 +78,8 @@ ANSWERED = [exchange for exchange in TO_BASE if exchange.reply_head is not None]
 @pytest.mark.parametrize("exchange", ANSWERED, ids=lambda exchange: exchange.id)
 async def test_replies_over_http(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
     json_reply = (exchange.reply_body or b"").startswith(b"{")
-    told = exchange.json() if json_reply else None
-    async with running(situation(exchange.runtime, exchange.verb, exchange.asked(), told)) as base:
+    recorded = exchange.json() if json_reply else None
+    async with running(situation(exchange.runtime, exchange.verb, exchange.asked(), recorded)) as base:
         reader, writer = await asyncio.open_connection("127.0.0.1", base.port)
         with writes(monkeypatch) as written:
             async with asyncio.timeout(SECONDS):
@@ -93,7 +93,7 @@ async def test_replies_over_http(exchange: Exchange, monkeypatch: pytest.MonkeyP
     replies = [part for part in written if part not in exchange.sent()]
     assert len(replies) == len(exchange.reply_writes)
     if json_reply:
-        assert shape(json.loads(body)) == shape(told)
+        assert shape(json.loads(body)) == shape(recorded)
     else:
         assert body == exchange.reply_body
 
@@ -110,7 +110,7 @@ async def test_malformed_json_gets_no_answer_and_the_connection_stays() -> None:
 
 
 async def test_the_base_refuses_connections_before_it_listens() -> None:
-    """connection-refused: its first heartbeat comes earlier than that."""
+    """connection-refused: the first heartbeat comes before the base listens."""
     async with asyncio.timeout(SECONDS), _endpoint() as (port, requests):
         starting = SimulatedBase(Profile(controller=f"http://127.0.0.1:{port}", server_delay=0.5))
         start = asyncio.create_task(starting.start())
@@ -123,7 +123,7 @@ async def test_the_base_refuses_connections_before_it_listens() -> None:
 
 
 async def test_a_heartbeat_that_was_refused_is_not_repeated_before_the_next_one() -> None:
-    """heartbeat-refused: nobody listens."""
+    """heartbeat-refused: nothing listens."""
     gone = Port()
     base = SimulatedBase(Profile(controller=f"http://127.0.0.1:{gone.number}", heartbeat_interval=0.5))
     await base.start()
@@ -138,7 +138,7 @@ async def test_a_heartbeat_that_was_refused_is_not_repeated_before_the_next_one(
 
 @asynccontextmanager
 async def _endpoint(port: int = 0) -> AsyncIterator[tuple[int, asyncio.Queue[list[bytes]]]]:
-    """Take heartbeats as a gateway does: head and body of each, with the connection closed by the taker."""
+    """Take heartbeats as a gateway does: head and body of each, with the connection closed by the receiver."""
     requests: asyncio.Queue[list[bytes]] = asyncio.Queue(100)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -174,12 +174,12 @@ def _without_values(head: bytes) -> bytes:
 # Over MQTT.
 
 
-class Taker:
-    """Takes what a base publishes, and can publish, too."""
+class Listener:
+    """A client that keeps what a base publishes, and can publish too."""
 
     def __init__(self, port: int) -> None:
         self.messages: list[MQTTMessage] = []
-        self.client = Client(CallbackAPIVersion.VERSION2, client_id="taker")
+        self.client = Client(CallbackAPIVersion.VERSION2, client_id="listener")
         self.client.on_message = lambda _client, _data, message: self.messages.append(message)
         self.subscribed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -205,14 +205,14 @@ class Taker:
 
 
 @asynccontextmanager
-async def taker(port: int) -> AsyncIterator[Taker]:
-    made = Taker(port)
+async def listening(port: int) -> AsyncIterator[Listener]:
+    listener = Listener(port)
     try:
         async with asyncio.timeout(SECONDS):
-            await made.subscribed.wait()
-        yield made
+            await listener.subscribed.wait()
+        yield listener
     finally:
-        made.close()
+        listener.close()
 
 
 def _question(message: Published) -> tuple[str, bytes, Situation]:
@@ -240,12 +240,12 @@ async def test_what_is_published_over_mqtt(mosquitto: Mosquitto, message: Publis
     topic, payload, scene = _question(message)
     settings: dict[str, Any] = {"identity": "base-m", "tunnel": Tunnel.BOTH, "env": "dev", "port": 0}
     settings["broker"] = broker(mosquitto.port)
-    async with taker(mosquitto.port) as taking, running(scene, **settings):
+    async with listening(mosquitto.port) as listener, running(scene, **settings):
         if topic:
-            taking.client.publish(f"koupleless_dev/base-m/{topic}", payload, qos=1)
-        published = await taking.message(message.topic.rpartition("/")[2])
+            listener.client.publish(f"koupleless_dev/base-m/{topic}", payload, qos=1)
+        published = await listener.message(message.topic.rpartition("/")[2])
         assert (published.topic, published.qos) == (message.topic, message.qos)
         assert shape(json.loads(published.payload)) == shape(message.json())
-    async with taker(mosquitto.port) as late:
+    async with listening(mosquitto.port) as late:
         await asyncio.sleep(0.1)
         assert not late.messages, "nothing is retained"

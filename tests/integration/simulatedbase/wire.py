@@ -1,4 +1,4 @@
-"""Raw HTTP for these tests: nothing between the test and the bytes."""
+"""Raw HTTP for these tests."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def command(port: int, name: str, body: bytes = b"{}") -> bytes:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Wait for a fact that nothing announces."""
+    """Wait until something holds that has no event."""
     async with asyncio.timeout(SECONDS):
         while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -90,13 +90,13 @@ class Controller:
 @asynccontextmanager
 async def controller() -> AsyncIterator[Controller]:
     """Listen for heartbeats on a free port."""
-    taker = Controller()
-    server = await asyncio.start_server(taker.serve, "127.0.0.1", 0)
-    taker.port = server.sockets[0].getsockname()[1]
+    receiver = Controller()
+    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0)
+    receiver.port = server.sockets[0].getsockname()[1]
     try:
-        yield taker
+        yield receiver
     finally:
         server.close()
-        for writer in taker.connections:
+        for writer in receiver.connections:
             writer.transport.abort()
         await server.wait_closed()

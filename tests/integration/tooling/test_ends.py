@@ -1,4 +1,4 @@
-"""Parts that fail, requests that come twice, and replicas that end: on real processes, with mctl as people use it."""
+"""mctl on real processes reports partial failures, repeated requests and replicas that end."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_what_one_base_cannot_take_is_reported_and_the_others_get_it(stage: Stag
     assert "1 of 2 failed; the same command again tries them again" in err
     assert "vnode.base-1.dev: NotAllowed: Pod default/" in err
     assert "is still being deleted" in err
-    # The only one: its failure is that of the call.
+    # With one base its failure is that of the call.
     err = stage.mctl("install", "biz", "--version", "1", "--url", URL, "--base", "base-1", code=1)
     assert "is still being deleted" in err
     stage.mctl("wait", "--for=gone", "module/biz:1", "--base", "base-1", "--timeout", "60s")

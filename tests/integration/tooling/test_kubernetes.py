@@ -1,4 +1,4 @@
-"""The tooling API on a real cluster: what the API server refuses for some bases, and ages as kubectl shows them."""
+"""The tooling API on a real cluster gives each base its own result, and ages as kubectl shows them."""
 
 from __future__ import annotations
 

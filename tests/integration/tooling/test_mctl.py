@@ -1,4 +1,4 @@
-"""mctl against a real control plane: the commands of the README, refusals with the field at fault."""
+"""mctl against a real control plane: the commands of the README, and refusals that name the field at fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a control plane makes of gateways: handshake, acknowledgements, refusals, replacement, loss."""
+"""A control plane handles the sessions of gateways: handshake, acknowledgements, refusals, replacement, loss."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def hello(gateway: str = "g", instance: str = "1", env: str = "dev") -> pb.Conne
     )
 
 
-def beat(identity: str, port: int = 1238, seq: int = 1, ip: str = "127.0.0.1") -> pb.ConnectRequest:
+def heartbeat(identity: str, port: int = 1238, seq: int = 1, ip: str = "127.0.0.1") -> pb.ConnectRequest:
     heartbeat = pb.Heartbeat(
         name="shop",
         version="1",
@@ -104,9 +104,9 @@ def vnodes(control_plane: ControlPlane) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("first", "code", "told"),
+    ("first", "code", "message"),
     [
-        (beat("b"), grpc.StatusCode.INVALID_ARGUMENT, "Hello"),
+        (heartbeat("b"), grpc.StatusCode.INVALID_ARGUMENT, "Hello"),
         (pb.ConnectRequest(), grpc.StatusCode.INVALID_ARGUMENT, "Hello"),
         (hello(env="prod"), grpc.StatusCode.FAILED_PRECONDITION, "ENV=prod"),
         (hello(gateway=""), grpc.StatusCode.INVALID_ARGUMENT, "gateway_id"),
@@ -120,12 +120,12 @@ def vnodes(control_plane: ControlPlane) -> set[str]:
     ],
 )
 def test_a_wrong_handshake_is_refused(
-    control_plane: ControlPlane, first: pb.ConnectRequest, code: grpc.StatusCode, told: str
+    control_plane: ControlPlane, first: pb.ConnectRequest, code: grpc.StatusCode, message: str
 ) -> None:
     with Stream(control_plane.address, first) as stream:
         got, details = stream.status()
         assert got is code
-        assert told in details
+        assert message in details
 
 
 def test_reports_are_acknowledged_and_a_base_is_claimed_and_watched(control_plane: ControlPlane) -> None:
@@ -133,7 +133,7 @@ def test_reports_are_acknowledged_and_a_base_is_claimed_and_watched(control_plan
         welcome = stream.next("welcome").welcome
         assert welcome.replica_id == "controlplane"
         assert welcome.limits.max_batch > 0
-        stream.send(beat("claimed-base", seq=7))
+        stream.send(heartbeat("claimed-base", seq=7))
         assert stream.next("reports_ack").reports_ack.seq == 7
         claim = stream.next("claim").claim
         watch = stream.next("watch").watch
@@ -142,7 +142,7 @@ def test_reports_are_acknowledged_and_a_base_is_claimed_and_watched(control_plan
         assert (watch.address.ip, watch.address.port) == ("127.0.0.1", 1238)
         stream.send(pb.ConnectRequest(goodbye=pb.Goodbye(reason="test")))
         assert stream.status()[0] is grpc.StatusCode.OK
-    eventually(lambda: "g" not in gateways(control_plane), within=5, what="the gateway forgotten")
+    eventually(lambda: "g" not in gateways(control_plane), within=5, what="the gateway removed")
 
 
 def test_hostile_reports_are_taken_counted_and_change_nothing(control_plane: ControlPlane) -> None:
@@ -154,8 +154,8 @@ def test_hostile_reports_are_taken_counted_and_change_nothing(control_plane: Con
         pb.Report(base_id="a" * 300, heartbeat=pb.Heartbeat()),
         pb.Report(base_id="x", heartbeat=pb.Heartbeat(state=pb.BASE_STATE_UNKNOWN, address=HERE)),
         pb.Report(base_id="x", heartbeat=pb.Heartbeat(state=pb.BASE_STATE_DEACTIVATED, address=HERE)),
-        beat("x", ip="evil.example.com").reports.reports[0],
-        beat("x", ip="10.0.0.8\n\x1b[31m").reports.reports[0],
+        heartbeat("x", ip="evil.example.com").reports.reports[0],
+        heartbeat("x", ip="10.0.0.8\n\x1b[31m").reports.reports[0],
         pb.Report(base_id="x", modules=pb.Modules(complete=True, modules=[LATE])),
         pb.Report(base_id="nobody", modules=pb.Modules(complete=True)),
         pb.Report(base_id="nobody", health=pb.Health()),
@@ -189,13 +189,13 @@ def test_hostile_reports_are_taken_counted_and_change_nothing(control_plane: Con
     assert "Traceback" not in control_plane.server.tail()
 
 
-def test_a_gateway_that_connects_anew_takes_the_place_of_its_old_stream(control_plane: ControlPlane) -> None:
+def test_a_gateway_that_connects_again_replaces_its_old_stream(control_plane: ControlPlane) -> None:
     with Stream(control_plane.address, hello("twice")) as old:
         old.next("welcome")
         with Stream(control_plane.address, hello("twice", instance="2")) as new:
             new.next("welcome")
             assert old.status()[0] is not grpc.StatusCode.OK
-            new.send(beat("after-replacement"))
+            new.send(heartbeat("after-replacement"))
             assert new.next("reports_ack").reports_ack.seq == 1
             assert "twice" in gateways(control_plane)
 
@@ -204,7 +204,7 @@ def test_a_stream_that_breaks_is_a_lost_gateway(control_plane: ControlPlane) -> 
     with Stream(control_plane.address, hello("lost")) as stream:
         stream.next("welcome")
         assert "lost" in gateways(control_plane)
-    eventually(lambda: "lost" not in gateways(control_plane), within=5, what="the gateway forgotten")
+    eventually(lambda: "lost" not in gateways(control_plane), within=5, what="the gateway removed")
 
 
 def test_a_baseline_question_is_answered_with_its_id(control_plane: ControlPlane) -> None:

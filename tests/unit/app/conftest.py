@@ -1,4 +1,4 @@
-"""Logs of these tests: plain, so that a trace costs nothing."""
+"""Logs of these tests are plain, so that traces cost little time."""
 
 from __future__ import annotations
 

@@ -67,13 +67,13 @@ class LoopClock:
 
 
 class Api(FakeApiServer):
-    """An API server that can be away."""
+    """An API server that can be unavailable."""
 
     def __init__(self) -> None:
         super().__init__()
         self.away = False
         self.fail_scale: ClusterError | None = None
-        """What the next scaling of a Deployment ends with."""
+        """The error of the next scaling of a Deployment."""
 
     def _called(self, call: Call) -> None:
         if self.away:
@@ -88,12 +88,12 @@ class Api(FakeApiServer):
 
 
 class Bases:
-    """Bases behind a fake gateway: they beat, answer polls and carry out orders."""
+    """Bases behind a fake gateway: they send heartbeats, answer polls and carry out orders."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self.modules: dict[BaseId, dict[ModuleKey, ModuleState]] = {}
-        self.beating: set[BaseId] = set()
+        self.alive: set[BaseId] = set()
         self.installs: list[tuple[BaseId, ModuleKey]] = []
         self.uninstalls: list[tuple[BaseId, ModuleKey]] = []
         self.answer: dict[Verb, Outcome | None] = {}
@@ -102,23 +102,23 @@ class Bases:
     def add(self, base: str, address: Address = ADDRESS) -> BaseId:
         identity = BaseId(base)
         self.modules.setdefault(identity, {})
-        self.beating.add(identity)
-        self.beat(base, address)
+        self.alive.add(identity)
+        self.heartbeat(base, address)
         return identity
 
-    def beat(self, base: str, address: Address = ADDRESS, state: BaseState = BaseState.ACTIVATED) -> None:
-        heartbeat = Heartbeat("shop", "1.0.0", "default", "shop-0", address, state)
-        self._stage.router.report(self._stage.link, BaseId(base), heartbeat)
+    def heartbeat(self, base: str, address: Address = ADDRESS, state: BaseState = BaseState.ACTIVATED) -> None:
+        sent = Heartbeat("shop", "1.0.0", "default", "shop-0", address, state)
+        self._stage.router.report(self._stage.link, BaseId(base), sent)
 
     def silence(self, *bases: BaseId) -> None:
-        self.beating -= set(bases)
+        self.alive -= set(bases)
 
     def on_watch(self, watch: Watch) -> None:
         self.watches[watch.base] = watch
         asyncio.get_running_loop().call_later(0.01, self.poll, watch.base)
 
     def poll(self, base: BaseId) -> None:
-        if base not in self.beating or base not in self.watches or not self._stage.gateway_up:
+        if base not in self.alive or base not in self.watches or not self._stage.gateway_up:
             return
         modules = tuple(Module(key, state) for key, state in self.modules[base].items())
         listed = ModuleList(modules, complete=True, unchanged=False, epoch=self.watches[base].epoch)
@@ -149,18 +149,18 @@ class Bases:
             self.modules[base].pop(key, None)
         return Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=done)
 
-    async def live(self) -> None:
-        """Beat and be polled."""
+    async def run(self) -> None:
+        """Send heartbeats and answer polls."""
         while True:
-            for base in sorted(self.beating):
+            for base in sorted(self.alive):
                 if self._stage.gateway_up:
-                    self.beat(base)
+                    self.heartbeat(base)
                     self.poll(base)
             await asyncio.sleep(12.0)
 
 
 class Stage:
-    """One control plane over an API server that outlives it."""
+    """One control plane; its API server stays when it ends."""
 
     def __init__(self, api: Api, policy: Policy | None = None, *, kubelet_port: int = 0, sole: bool = True) -> None:
         self.api = api
@@ -293,7 +293,7 @@ class Stage:
         self.api.put(PODS, pod)
 
     def remove_pod(self, name: str) -> None:
-        """Have a Pod gone at once, as by force."""
+        """Remove a Pod at once, as a forced deletion does."""
         self.api.remove(PODS, name, "default")
 
     def reasons(self) -> list[str]:
@@ -301,7 +301,7 @@ class Stage:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Stage]:
-        """Run it, with a gateway and live bases."""
+        """Run it with a gateway and bases."""
         parts = {
             "cluster": self.cluster.run(),
             "members": self.members.run(),
@@ -310,7 +310,7 @@ class Stage:
             "fleet": self.fleet.run(),
             "prober": self.prober.run(),
             "foreign-pods": ForeignPods(self.cluster, self.roster, self.recorder, LoopClock()).run(),
-            "bases": self.bases.live(),
+            "bases": self.bases.run(),
             **({"services": self.services.run()} if self.services is not None else {}),
             "ignored": IgnoredDeployments(self.cluster, self.recorder, self.policy, self.members.mine).run(),
             **({"peers": self.peers.run()} if self.policy.peers_follow else {}),

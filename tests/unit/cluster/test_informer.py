@@ -75,9 +75,9 @@ async def test_handlers_get_the_keys_of_what_changed_only() -> None:
     async with _running(informer):
         assert changed == ["a", "b"]
         changed.clear()
-        api.forget()
+        api.drop_history()
         api.put(NODES, _node("b", more="x"))
-        api.forget()
+        api.drop_history()
         api.end_watches(Transient("cut"))
         await asyncio.sleep(2)
         assert changed == ["b"]
@@ -124,7 +124,7 @@ async def test_an_expired_version_is_listed_again_and_shows_what_went_and_came()
         await asyncio.sleep(0.01)
         api.remove(NODES, "old")
         api.put(NODES, _node("new"))
-        api.forget()
+        api.drop_history()
         await asyncio.sleep(5)
         assert sorted(node.name for node in informer.all()) == ["new", "same"]
         assert sorted(changed) == ["new", "old"]
@@ -178,13 +178,13 @@ async def test_a_list_that_keeps_expiring_is_repeated_with_pauses() -> None:
         async def overtaken(*args: Any, **kwargs: Any) -> Any:
             listed = await original(*args, **kwargs)
             api.put(NODES, _node("a", again="x"))
-            api.forget()
+            api.drop_history()
             return listed
 
         api.list = overtaken  # type: ignore[method-assign]
-        api.forget()
+        api.drop_history()
         api.put(NODES, _node("b"))
-        api.forget()
+        api.drop_history()
         await asyncio.sleep(60)
         assert 3 <= len(api.made("list")) <= 14
 

@@ -29,7 +29,7 @@ def test_headings_are_unique() -> None:
 def test_what_has_no_comment_is_refused() -> None:
     file = api.compiled().file[0]
     with pytest.raises(ValueError, match="no comment at"):
-        api.Contract(file, {}).told(4, 0)
+        api.Contract(file, {}).comment(4, 0)
 
 
 def test_the_guide_names_every_method() -> None:

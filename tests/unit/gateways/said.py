@@ -1,4 +1,4 @@
-"""Messages of the contract as tests write them; names of enum values go without their prefix."""
+"""Messages of the contract for tests; enum values are named without their prefix."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def heartbeat(
     port: int = 0,
     state: str = "UNSPECIFIED",
 ) -> pb.Report:
-    beat = pb.Heartbeat(
+    content = pb.Heartbeat(
         name=name,
         version=version,
         cluster_name=cluster_name,
@@ -75,7 +75,7 @@ def heartbeat(
         address=pb.Address(ip=ip, port=port),
         state=pb.BaseState.Value(f"BASE_STATE_{state}"),
     )
-    return pb.Report(base_id=base, heartbeat=beat)
+    return pb.Report(base_id=base, heartbeat=content)
 
 
 def modules(base: str, *listed: pb.Module, epoch: int = 1) -> pb.Report:

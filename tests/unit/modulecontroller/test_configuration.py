@@ -12,7 +12,7 @@ from gateways.http.settings import HttpGatewaySettings
 from gateways.mqtt.settings import MqttGatewaySettings
 from modulecontroller import __main__ as command
 from modulecontroller import configuration as config
-from modulecontroller.broker import BrokerSettings
+from modulecontroller.broker import LocalBrokerSettings
 from modulecontroller.configuration import PROGRAMS, VARIABLES, survey
 from modulecontroller.settings import PROGRAM_NAMES, QuickstartSettings, SupervisorSettings
 from service.settings import Settings, misspelt, names
@@ -158,7 +158,7 @@ def test_a_misspelt_variable_of_a_program_that_runs_is_wrong_once(monkeypatch: p
     assert found.complaints == ()
 
 
-@pytest.mark.parametrize("cls", [*map(PROGRAMS.__getitem__, PROGRAM_NAMES), BrokerSettings])
+@pytest.mark.parametrize("cls", [*map(PROGRAMS.__getitem__, PROGRAM_NAMES), LocalBrokerSettings])
 def test_no_program_takes_a_variable_of_another_for_a_misspelt_one(
     monkeypatch: pytest.MonkeyPatch, cls: type[Settings]
 ) -> None:

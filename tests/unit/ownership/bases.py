@@ -28,7 +28,7 @@ class SimBase:
     """Orders that it was asked to carry out."""
 
     def ask(self, order: pb.Order, reply: Callable[[pb.Reply], None]) -> None:
-        """Take a command; the answer comes when it is done."""
+        """Take a command; reply when it is done."""
         self.begun.append(order.order_id)
         (module,) = order.modules
         if module.name in self.locked:

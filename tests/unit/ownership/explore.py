@@ -1,4 +1,4 @@
-"""Explore many runs of the model, or see one again: python -m tests.unit.ownership.explore --help."""
+"""Explore many runs of the model, or run one again: python -m tests.unit.ownership.explore --help."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def main() -> int:
             shape = Shape(*ast.literal_eval(options.shape))
         try:
             done, took = explore(seed if options.seed is None else options.seed, shape, faults)
-        except Exception as violation:  # whatever a run ends with is what was looked for
+        except Exception as violation:  # every failure of a run is a finding
             found[str(violation)] += 1
             print(f"seed {seed}: {type(violation).__name__}: {violation}", flush=True)
             if options.most == 1:
@@ -40,7 +40,7 @@ def main() -> int:
         if options.seed is not None:
             break
         seed += 1
-    print(f"{runs} runs, {events} events, slowest rest {slowest:.0f} s, {sum(found.values())} violations")
+    print(f"{runs} runs, {events} events, slowest to settle {slowest:.0f} s, {sum(found.values())} violations")
     return 1 if found else 0
 
 

@@ -1,4 +1,4 @@
-"""What happens to a run: faults and what people do, as a list that can be made, told and replayed."""
+"""Faults and actions of people that happen to a run, as a list that can be drawn, shortened and replayed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _pause_replica(model: Model, which: int, seconds: float) -> None:
 
 def _restart(model: Model, name: str, seconds: float) -> None:
     def start() -> None:
-        # A process that still ends is waited for, as a StatefulSet does.
+        # A StatefulSet too waits for a process that still ends.
         if model.replica(name).process.alive:
             model.world.after(1.0, start)
         else:
@@ -52,9 +52,9 @@ def _kill_replica(model: Model, which: int, seconds: float) -> None:
 def _terminate_replica(model: Model, which: int, seconds: float) -> None:
     replica = _replica(model, which)
     if replica.process.alive:
-        model.world.note(f"{replica.name} is told to end")
+        model.world.note(f"{replica.name} is asked to end")
         replica.terminate()
-        # What does not end in time is killed.
+        # A process that does not end in time is killed.
         model.world.after(20.0, lambda: replica.kill() if replica.process.alive else None)
         _restart(model, replica.name, seconds)
 
@@ -62,7 +62,7 @@ def _terminate_replica(model: Model, which: int, seconds: float) -> None:
 def _twin(model: Model, which: int, _seconds: float) -> None:
     """A second process of the same name, as when a node that is cut off keeps a Pod of a StatefulSet running.
 
-    Not while somebody has just deleted the member lease: nothing tells the second one then that there is a first.
+    Not right after somebody deleted the member lease: the second one cannot know then that there is a first.
     """
     replica = _replica(model, which)
     if replica.process.alive and model.store.named(LEASES, f"module-controller-{replica.name}", "default") is not None:
@@ -85,7 +85,7 @@ def _lag(model: Model, which: int, seconds: float) -> None:
 def _api_away(model: Model, _which: int, seconds: float) -> None:
     model.world.note(f"the API server is away for {seconds:.1f} s")
     model.store.away_until = max(model.store.away_until, model.world.now + seconds)
-    for replica in model.living():
+    for replica in model.running_replicas():
         replica.api.cut_off(seconds)
 
 
@@ -197,7 +197,7 @@ def drawn(seed: int) -> tuple[Shape, list[Fault]]:
 
 
 def explore(seed: int, shape: Shape, faults: Sequence[Fault]) -> tuple[int, float]:
-    """Run until everything has happened and has come to rest; return the events and the seconds that rest took."""
+    """Run all faults, then settle; return the number of events, and the seconds that settling took."""
     with running(seed, shape, faults) as model:
         for number in range(shape.bases):
             model.want(f"b{number}", SLOTS[0])

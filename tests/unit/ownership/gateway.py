@@ -23,7 +23,7 @@ from tests.unit.ownership.bases import SimBase
 from tests.unit.ownership.tunnel import Network
 from tests.unit.ownership.world import Process, World
 
-BEAT = 12.0
+HEARTBEAT_INTERVAL = 12.0
 
 
 class Gateway:
@@ -68,7 +68,7 @@ class Gateway:
         self.prober.unwatch(base)
 
     def settled(self, kept: Kept) -> None:
-        """HTTP keeps nothing else."""
+        """HTTP keeps nothing beside the outbox."""
 
     async def ask(self, watch: pb.Watch, verb: pb.Verb.ValueType, *, failing: bool) -> Answer:
         await asyncio.sleep(0.005)
@@ -79,7 +79,7 @@ class Gateway:
         await asyncio.sleep(0.005)
         return Answer(pb.Report(base_id=base.name, modules=listed))
 
-    def beat(self, base: SimBase) -> None:
+    def heartbeat(self, base: SimBase) -> None:
         """A base posts its heartbeat here."""
         report = base.heartbeat()
 
@@ -114,7 +114,7 @@ def on_network(network: Network) -> Iterator[None]:
             return self
 
         async def __aexit__(self, *_: object) -> None:
-            """Nothing is held."""
+            """There is nothing to close."""
 
     async def resolve(endpoint: str) -> list[str]:
         return [endpoint]

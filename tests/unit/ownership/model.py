@@ -1,4 +1,4 @@
-"""The whole of it: replicas, gateways, bases, a cluster, people, faults; and what must hold meanwhile.
+"""The whole model: replicas, gateways, bases, a cluster, people and faults; and what must hold meanwhile.
 
 Checked at every step: I1 (nobody acts for a base beside another one, fences rise with the terms, nothing with an old
 fence is carried out) and I2 (an order is carried out at most once and has one outcome, no module that is wanted is
@@ -29,14 +29,14 @@ from controlplane.domain.facts import Fact, Order, OrderResult, Verb
 from controlplane.domain.identity import BaseId
 from controlplane.domain.ownership import replicas as rules
 from tests.unit.ownership.bases import SimBase
-from tests.unit.ownership.gateway import BEAT, Gateway, on_network
+from tests.unit.ownership.gateway import HEARTBEAT_INTERVAL, Gateway, on_network
 from tests.unit.ownership.replica import Replica, endpoint
 from tests.unit.ownership.store import SimApi, Store
 from tests.unit.ownership.tunnel import Network
 from tests.unit.ownership.world import Violation, World
 
 SEEN_BY_THEN = 30.0
-"""Seconds after which who reaches the API server knows of a Pod: watches lag less, and are taken up again by then."""
+"""Seconds after which a replica that reaches the API server knows of a Pod: watches lag less and are back by then."""
 SETTLE_WITHIN = 120.0
 SLOTS = ("biz1", "biz2")
 
@@ -59,15 +59,15 @@ STANDARD = Shape()
 
 
 @dataclass(frozen=True)
-class _Learning:
-    """A router whose results are noted before it takes them."""
+class _ObservedRouter:
+    """A router that passes results to an observer before it takes them."""
 
     router: ReportRouter
-    learned: Callable[[OrderResult], None]
+    observe: Callable[[OrderResult], None]
 
     def report(self, link: Link, base: BaseId, fact: Fact | OrderResult) -> None:
         if isinstance(fact, OrderResult):
-            self.learned(fact)
+            self.observe(fact)
         self.router.report(link, base, fact)
 
 
@@ -98,13 +98,13 @@ class Model:
     # Parts.
 
     def start(self) -> None:
-        """Begin with everything that the shape says, and let it come up."""
+        """Start everything that the shape names."""
         for name in self.names:
             self.start_replica(name)
         for number in range(self.shape.gateways):
             self.start_gateway(f"g{number}")
         for base in self.bases.values():
-            self._beat(base)
+            self._heartbeat(base)
         self.world.run(1.0)
 
     def start_replica(self, name: str) -> Replica:
@@ -117,17 +117,17 @@ class Model:
         replica.process.after_step = lambda: self._check_terms(replica)
         connected = replica.gateways.connected
 
-        def listen(link: Link) -> None:
-            given = link.order
+        def observe(link: Link) -> None:
+            send = link.order
 
-            def give(order: Order) -> None:
+            def note_and_send(order: Order) -> None:
                 self._issued(replica, order)
-                given(order)
+                send(order)
 
-            link.order = give  # type: ignore[method-assign]
+            link.order = note_and_send  # type: ignore[method-assign]
             connected(link)
 
-        replica.gateways.connected = listen  # type: ignore[method-assign]
+        replica.gateways.connected = observe  # type: ignore[method-assign]
         give_away = replica.fleet._give
 
         def check_and_give(gift: Gift, group: asyncio.TaskGroup) -> None:
@@ -135,13 +135,13 @@ class Model:
             give_away(gift, group)
 
         replica.fleet._give = check_and_give  # type: ignore[method-assign]
-        replica.servicer._router = _Learning(replica.router, self._learned)  # type: ignore[assignment]
+        replica.servicer._router = _ObservedRouter(replica.router, self._ended)  # type: ignore[assignment]
         return replica
 
     def note_gift(self, replica: Replica, base: BaseId, to: str, why: str) -> None:
         self.world.note(f"{replica.name} gives {base} to {to}: {why}")
         trouble = replica.cluster.trouble()
-        self.check(trouble is None, f"{replica.name} gives {base} away on what may be out of date: {trouble}")
+        self.check(trouble is None, f"{replica.name} gives {base} away on caches that may be out of date: {trouble}")
 
     def start_gateway(self, name: str) -> None:
         self.world.note(f"{name} starts")
@@ -151,15 +151,15 @@ class Model:
         received, take = links.received, links._orders.take
 
         def notice(stream: Any, message: pb.ConnectResponse) -> None:
-            for told in (message.watch, message.claim):
-                seen[told.base_id] = max(seen[told.base_id], told.fence)
+            for fenced in (message.watch, message.claim):
+                seen[fenced.base_id] = max(seen[fenced.base_id], fenced.fence)
             received(stream, message)
 
         def carry_out(replica: str, order: pb.Order, execute: Any) -> None:
             self.check(
                 order.fence >= seen[order.base_id],
                 f"{name} carries out an order of {replica} for {order.base_id} with fence {order.fence}, "
-                f"though it was told {seen[order.base_id]}",
+                f"though it saw {seen[order.base_id]}",
             )
             take(replica, order, execute)
 
@@ -171,11 +171,11 @@ class Model:
         gateway.process.kill()
         self.network.ended(gateway.process)
 
-    def _beat(self, base: SimBase) -> None:
+    def _heartbeat(self, base: SimBase) -> None:
         gateways = [gateway for gateway in self.gateways.values() if not gateway.process.paused]
         if gateways:
-            self.world.random.choice(gateways).beat(base)
-        self.world.after(BEAT * self.world.random.uniform(0.95, 1.05), lambda: self._beat(base))
+            self.world.random.choice(gateways).heartbeat(base)
+        self.world.after(HEARTBEAT_INTERVAL * self.world.random.uniform(0.95, 1.05), lambda: self._heartbeat(base))
 
     # What people do.
 
@@ -219,12 +219,12 @@ class Model:
 
     # What must hold at every step.
 
-    def check(self, holds: bool, words: str) -> None:
+    def check(self, holds: bool, message: str) -> None:
         if not holds:
-            self.world.note(f"VIOLATION: {words}")
+            self.world.note(f"VIOLATION: {message}")
             # Whatever the product makes of the exception, the run ends.
-            self.world.violation = self.world.violation or words
-            raise Violation(words)
+            self.world.violation = self.world.violation or message
+            raise Violation(message)
 
     def _check_terms(self, replica: Replica) -> None:
         for base, term in tuple(replica.leases._terms.items()):
@@ -235,10 +235,10 @@ class Model:
             if self.terms[key] == 0:
                 self.world.note(f"{replica.name} acts for {base}, fence {fence}")
                 # A replica that started after a lease was deleted, and whose wall clock is behind, cannot know how high
-                # it was: gateways refuse what it orders and tell it.
-                ignorant = replica.clock.ahead < 0 and replica.process.began > self.deleted.get(base, float("inf"))
+                # it was: gateways refuse its orders and report that.
+                unaware = replica.clock.ahead < 0 and replica.process.began > self.deleted.get(base, float("inf"))
                 self.check(
-                    fence > self.highest[base] or ignorant,
+                    fence > self.highest[base] or unaware,
                     f"{replica.name} begins a term over {base} with fence {fence} after {self.highest[base]}",
                 )
                 self.terms[key] = id(replica)
@@ -264,16 +264,16 @@ class Model:
                 f"{replica.name} uninstalls {order.modules[0].key.name} from {base}, where it is wanted since {since}",
             )
 
-    def _learned(self, told: OrderResult) -> None:
-        known = self.outcomes.setdefault(told.order_id, told.outcome)
-        self.check(known == told.outcome, f"order {told.order_id} has two outcomes: {known} and {told.outcome}")
+    def _ended(self, result: OrderResult) -> None:
+        known = self.outcomes.setdefault(result.order_id, result.outcome)
+        self.check(known == result.outcome, f"order {result.order_id} has two outcomes: {known} and {result.outcome}")
 
     def _touched(self, resource: Resource, event: WatchEvent) -> None:
         meta = event.object["metadata"]
         if resource == NODES and event.type == "DELETED":
-            self.check(False, f"Node {meta['name']} is deleted, though its base lives")
+            self.check(False, f"Node {meta['name']} is deleted, though its base is alive")
         if resource == PODS and event.type == "DELETED":
-            self.check("deletionTimestamp" in meta, f"Pod {meta['name']} is removed, though nobody wanted that")
+            self.check("deletionTimestamp" in meta, f"Pod {meta['name']} is removed, though nobody deleted it")
         if resource == LEASES:
             if event.type == "DELETED":
                 self.deleted[meta["name"].removeprefix("vnode.").removesuffix(".dev")] = self.world.now
@@ -292,27 +292,27 @@ class Model:
             for order_id in base.begun:
                 replica, _ = self.issued[order_id]
                 lost = not replica.process.alive or len(self.gateways) + len(self.names) < len(self.world.processes)
-                self.check(order_id in self.outcomes or lost, f"nobody learned how order {order_id} ended")
+                self.check(order_id in self.outcomes or lost, f"no replica got the outcome of order {order_id}")
 
     # How it ends.
 
-    def living(self) -> list[Replica]:
+    def running_replicas(self) -> list[Replica]:
         return [run for run in self.runs if run.process.alive]
 
     def replica(self, name: str) -> Replica:
-        """Return the process of a name that lives, or the last one that did."""
+        """Return the running process of a name, or else the last one."""
         runs = [run for run in self.runs if run.name == name]
         return next((run for run in runs if run.process.alive), runs[-1])
 
     def owners(self, base: str) -> list[str]:
-        return [replica.name for replica in self.living() if replica.fence(base) is not None]
+        return [replica.name for replica in self.running_replicas() if replica.fence(base) is not None]
 
     def loads(self) -> dict[str, int]:
         owned = Counter(owner for base in self.bases for owner in self.owners(base))
-        return {replica.name: owned[replica.name] for replica in self.living()}
+        return {replica.name: owned[replica.name] for replica in self.running_replicas()}
 
     def unsettled(self) -> str:
-        """Say what is not yet as it should be, empty when everything is."""
+        """Return what is not yet as it should be, or an empty text."""
         for base in self.bases.values():
             owners = self.owners(base.name)
             if len(owners) != 1:
@@ -320,7 +320,7 @@ class Model:
             wanted = {(module, "1") for of, module in self.wanted_since if of == base.name}
             if base.modules != wanted:
                 return f"{base.name} has {sorted(base.modules)} and should have {sorted(wanted)}"
-        for replica in self.living():
+        for replica in self.running_replicas():
             busy = [base.id for base in replica.roster.bases() if base.modules.in_flight]
             if busy:
                 return f"{replica.name} has orders under way for {busy}"
@@ -344,7 +344,11 @@ class Model:
                 lease["metadata"]["annotations"][ANNOTATION_REPLICA_DRAINING] = "false"
                 self.store.put(LEASES, lease)
         longest = max(
-            [0.0, *(run.process.paused_until for run in self.runs), *(r.api.reached_at for r in self.living())]
+            [
+                0.0,
+                *(run.process.paused_until for run in self.runs),
+                *(r.api.reached_at for r in self.running_replicas()),
+            ]
         )
         longest = max([longest, *self.network.cut.values(), *(g.process.paused_until for g in self.gateways.values())])
         self.world.run(max(longest - self.world.now, 0.0) + 15.0)
@@ -353,14 +357,14 @@ class Model:
                 self.start_replica(name)
 
     def settle(self, within: float = SETTLE_WITHIN) -> float:
-        """Let it come to rest without faults; return how many seconds that took."""
+        """Run without faults until everything is settled; return how many seconds that took."""
         began = self.world.now
         while self.world.now - began < within:
             self.world.run(1.0)
             if not self.unsettled():
                 took = self.world.now - began
                 self.world.run(3.0)
-                self.check(not self.unsettled(), f"it did not stay at rest: {self.unsettled()}")
+                self.check(not self.unsettled(), f"it did not stay settled: {self.unsettled()}")
                 self.check_orders()
                 return took
         self.check(False, f"{within:.0f} s after the last fault: {self.unsettled()}")
@@ -369,7 +373,7 @@ class Model:
 
 @contextmanager
 def running(seed: int, shape: Shape = STANDARD, faults: Sequence[tuple[object, ...]] = ()) -> Iterator[Model]:
-    """Run a model; when something is wrong, say how to see it again."""
+    """Run a model; a violation comes with its trace and the command that runs it again."""
     model = Model(seed, shape)
 
     def defect(_logger: object, _level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -386,9 +390,9 @@ def running(seed: int, shape: Shape = STANDARD, faults: Sequence[tuple[object, .
             model.start()
             yield model
     except Exception as violation:
-        story = "\n".join(model.world.trace[-60:])
+        trace = "\n".join(model.world.trace[-60:])
         again = f"--seed {seed} --shape '{astuple(shape)}' --faults '{[tuple(fault) for fault in faults]}'"
-        violation.add_note(f"{story}\nsee it again: python -m tests.unit.ownership.explore {again}")
+        violation.add_note(f"{trace}\nrun it again: python -m tests.unit.ownership.explore {again}")
         raise
     finally:
         model.world.close()

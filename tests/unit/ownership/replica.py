@@ -1,4 +1,4 @@
-"""A control plane process: everything that the product runs, over the model's API server and network."""
+"""A control plane process: the parts of the product, over the model's API server and network."""
 
 from __future__ import annotations
 
@@ -115,12 +115,12 @@ class Replica:
         return self.leases.fence(BaseId(base)) if self.process.alive else None
 
     def kill(self) -> None:
-        """Have it end at once."""
+        """End it as kill -9 does."""
         self.process.kill()
         self.network.ended(self.process)
 
     def terminate(self) -> None:
-        """Have it end as SIGTERM does; mirrors the shutdown in controlplane/replica.py."""
+        """End it as SIGTERM does; this mirrors the shutdown in controlplane/replica.py."""
 
         async def shutdown() -> None:
             await self.fleet.retire()

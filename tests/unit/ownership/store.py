@@ -1,4 +1,4 @@
-"""The API server of the model, and the way to it: delayed, lost, cut off; watches in order, behind the truth."""
+"""The API server of the model, and connections to it: delayed, lost or cut off; watches are in order, but late."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _selector = lru_cache(parse_selector)
 
 
 class Store(FakeApiServer):
-    """The cluster's state. Watchers are told by the world."""
+    """The cluster's state. Watchers get events through the world."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
@@ -28,14 +28,14 @@ class Store(FakeApiServer):
         self.touched: Callable[[Resource, WatchEvent], None] = lambda _resource, _event: None
 
     def _called(self, call: Call) -> None:
-        """Nobody asks which calls were made."""
+        """Calls are not recorded: no test reads them."""
 
-    def _tell(self, resource: Resource, event: WatchEvent) -> None:
+    def _publish(self, resource: Resource, event: WatchEvent) -> None:
         self._history.append((self.version, resource, event))
         self.touched(resource, event)
         for watcher in self.watchers:
             if watcher.resource == resource:
-                watcher.tell(event)
+                watcher.notify(event)
 
     def named(self, resource: Resource, name: str, namespace: str = "") -> Json | None:
         return self._objects.get((resource, namespace, name))
@@ -62,39 +62,39 @@ class SimWatch:
     def __init__(self, api: SimApi, resource: Resource, labels: str) -> None:
         self._api, self.resource, self._labels = api, resource, _selector(labels)
         self._arrived: deque[WatchEvent | ClusterError] = deque()
-        self._line: deque[WatchEvent] = deque()
+        self._queue: deque[WatchEvent] = deque()
         self._something = asyncio.Event()
         self._last = 0.0
         self.ended = False
 
-    def tell(self, event: WatchEvent) -> None:
+    def notify(self, event: WatchEvent) -> None:
         if matches(self._labels, event.object["metadata"].get("labels", {})):
             self._send(event)
 
     def end(self) -> None:
-        """The connection breaks: what is under way still arrives, then the reader knows."""
+        """Break the connection: the reader finds out after the lag."""
         if not self.ended:
             self.ended = True
             self._api.store.watchers.remove(self)
-            # What is still under way is lost: the next watch begins after what was taken.
-            self._line.clear()
+            # Events under way are lost: the next watch begins after the last one that arrived.
+            self._queue.clear()
             broke = Transient("the watch broke")
             self._api.world.after(self._api.lag(), lambda: self._api.process.deliver(lambda: self._take(broke)))
 
     def _send(self, event: WatchEvent) -> None:
         world = self._api.world
         self._last = max(self._last + 1e-6, world.now + self._api.lag())
-        self._line.append(event)
+        self._queue.append(event)
         world.at(self._last, self._arrive)
 
     def _arrive(self) -> None:
-        """The first in the line arrives; a stalled connection moves on, in order, when it can."""
-        if not self._line:
+        """Deliver the first of the queue; a cut connection goes on, in order, when it is back."""
+        if not self._queue:
             return
         if self._api.cut:
             self._api.world.at(self._api.reached_at + 1e-3, self._arrive)
             return
-        event = self._line.popleft()
+        event = self._queue.popleft()
         self._api.process.deliver(lambda: self._take(event))
 
     def _take(self, what: WatchEvent | ClusterError) -> None:
@@ -115,7 +115,7 @@ class SimWatch:
 
 
 class SimApi:
-    """The store as one process reaches it. Implements ``cluster.api.ApiServer``."""
+    """The store, as one process sees it. Implements ``cluster.api.ApiServer``."""
 
     def __init__(self, store: Store, process: Process) -> None:
         self.store, self.process, self.world = store, process, store.world
@@ -143,7 +143,7 @@ class SimApi:
                 watch.end()
 
     def fall_behind(self, lag: float, seconds: float) -> None:
-        """Have watches tell everything late for a while."""
+        """Delay the events of watches for a while."""
         self.lagging, self.lag_until = lag, self.world.now + seconds
 
     async def _ask(self, request: Callable[[], Coroutine[Any, Any, Any]], *, writes: bool = False) -> Any:
@@ -224,10 +224,10 @@ class SimApi:
         else:
             self._watches = [*(known for known in self._watches if not known.ended), watch]
             self.store.watchers.append(watch)
-            # The watch stands, as the real one says at once.
+            # The real API server confirms a watch at once with a bookmark.
             watch._send(WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": resource_version}}))
             for event in self.store.since(resource, int(resource_version)):
-                watch.tell(event)
+                watch.notify(event)
         return watch
 
     async def create(self, resource: Resource, obj: Json, namespace: str = "") -> Json:

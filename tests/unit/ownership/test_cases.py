@@ -14,7 +14,7 @@ seeds = pytest.mark.parametrize("seed", range(4))
 
 
 def settled(model: Model) -> dict[str, str]:
-    """Come up; return who owns which base."""
+    """Settle with a module on each base; return the owner of each base."""
     for base in model.bases:
         model.want(base, "biz1")
     model.world.run(14.0)
@@ -31,7 +31,7 @@ def happen(model: Model, kind: str, name: str, seconds: float = 0.0) -> None:
 
 
 def overtaken_order(seed: int) -> None:
-    """An order is still under way to the gateway when its owner has given the base away and the next one claims it."""
+    """An order is still under way to the gateway when its base has been given away and the next owner claims it."""
     with running(seed, Shape(replicas=2, gateways=1, bases=2)) as model:
         owner = settled(model)["b0"]
         model.network.slow[owner] = 6.0, model.world.now + 0.5
@@ -54,7 +54,7 @@ def test_an_order_that_is_overtaken_by_a_newer_claim_has_no_effect(seed: int) ->
 
 
 @seeds
-def test_what_an_owner_that_froze_with_an_order_in_hand_still_sends_has_no_effect(seed: int) -> None:
+def test_an_order_that_an_owner_sends_after_a_freeze_has_no_effect(seed: int) -> None:
     with running(seed, Shape(replicas=2, gateways=1, bases=2)) as model:
         settled(model)
         issued = model._issued
@@ -77,15 +77,15 @@ def test_an_api_server_that_is_away_for_longer_than_leases_last_moves_nothing(se
         before = settled(model)
         happen(model, "API server away", "r0", 120.0)
         model.world.run(30.0)
-        assert all(owner == "" for owner in owners(model).values()), "nobody acts that cannot renew"
+        assert all(owner == "" for owner in owners(model).values()), "a replica that cannot renew must not act"
         model.world.run(90.0)
         model.settle()
         assert owners(model) == before
 
 
 @seeds
-def test_after_an_outage_loads_are_evened_out_on_what_is_current(seed: int) -> None:
-    """Right after an outage caches are old: moving bases on that would look like theft, and may be needless."""
+def test_after_an_outage_loads_are_evened_out_on_current_caches(seed: int) -> None:
+    """Right after an outage caches are old: moves of bases that rest on them may be needless."""
     with running(seed, Shape(replicas=3, bases=6)) as model:
         settled(model)
         model.replica("r2").kill()
@@ -96,7 +96,7 @@ def test_after_an_outage_loads_are_evened_out_on_what_is_current(seed: int) -> N
         assert model.loads()["r2"] == 0, "it is about to be given bases"
         happen(model, "API server away", "r0", 120.0)
         model.world.run(120.0)
-        for replica in model.living():
+        for replica in model.running_replicas():
             replica.api.fall_behind(3.0, 10.0)
         model.world.run(20.0)
         model.settle()
@@ -139,19 +139,19 @@ def test_a_lease_that_is_deleted_by_hand_stays_with_its_owner(seed: int, kind: s
 
 
 @seeds
-def test_a_deleted_lease_of_an_owner_that_is_cut_off_waits_until_that_one_stopped(seed: int) -> None:
+def test_a_deleted_lease_is_not_taken_before_its_cut_off_owner_stopped(seed: int) -> None:
     with running(seed) as model:
         owner = settled(model)["b0"]
         happen(model, "cut replica from API server", owner, 20.0)
         model.world.run(1.0)
         happen(model, "delete lease", "b0")
-        # That two act at once would be noticed at every step.
+        # The model checks at every step that no two replicas act at once.
         model.world.run(25.0)
         model.settle()
 
 
 def original(model: Model, base: str) -> Json:
-    """A lease as the original writes it: no member lease says whether its holder lives."""
+    """A lease as the original writes it: no member lease shows whether its holder runs."""
     return {
         "metadata": {
             "namespace": "kube-node-lease",
@@ -171,7 +171,7 @@ def original(model: Model, base: str) -> Json:
 
 
 @seeds
-def test_the_lease_of_an_original_is_respected_until_it_ran_out(seed: int) -> None:
+def test_the_lease_of_an_original_is_respected_until_it_expires(seed: int) -> None:
     shape = Shape(bases=1)
     with running(seed, shape) as model:
         for _ in range(6):
@@ -198,7 +198,7 @@ def test_a_wall_clock_that_jumps_begins_no_lower_fence(seed: int) -> None:
 
 
 @seeds
-def test_graceful_leave(seed: int) -> None:
+def test_bases_of_a_leaving_replica_are_owned_again_at_once(seed: int) -> None:
     with running(seed) as model:
         owner = settled(model)["b0"]
         model.replica(owner).terminate()
@@ -208,7 +208,7 @@ def test_graceful_leave(seed: int) -> None:
 
 
 @seeds
-def test_a_transfer_to_a_replica_that_dies_before_it_takes(seed: int) -> None:
+def test_bases_given_to_a_replica_that_dies_get_another_owner(seed: int) -> None:
     with running(seed) as model:
         settled(model)
         receiver = model.replica("r2")
@@ -237,7 +237,7 @@ def _holder(model: Model, base: str) -> str:
 
 
 @seeds
-def test_drain_and_undo(seed: int) -> None:
+def test_a_drained_replica_gets_bases_again_after_the_drain(seed: int) -> None:
     with running(seed) as model:
         settled(model)
         happen(model, "drain", "r0", 30.0)
@@ -250,7 +250,7 @@ def test_drain_and_undo(seed: int) -> None:
 
 
 @seeds
-def test_a_replica_whose_own_member_lease_was_deleted_while_others_are_gone_goes_on(seed: int) -> None:
+def test_the_last_replica_goes_on_when_its_member_lease_is_deleted(seed: int) -> None:
     with running(seed) as model:
         settled(model)
         for name in ("r1", "r2"):
@@ -265,7 +265,7 @@ def test_a_replica_whose_own_member_lease_was_deleted_while_others_are_gone_goes
 
 
 @seeds
-def test_a_module_that_was_ordered_right_before_the_term_ended_is_ours(seed: int) -> None:
+def test_a_module_ordered_right_before_the_term_ended_is_ours(seed: int) -> None:
     with running(seed) as model:
         settled(model)
         model.want("b0", "biz2")
@@ -278,7 +278,7 @@ def test_a_module_that_was_ordered_right_before_the_term_ended_is_ours(seed: int
 
 
 @seeds
-def test_an_order_that_a_silent_stream_swallowed_is_made_up_for(seed: int) -> None:
+def test_an_order_lost_in_a_silent_stream_is_sent_again(seed: int) -> None:
     with running(seed, Shape(replicas=2, gateways=1, bases=2)) as model:
         owner = settled(model)["b0"]
         model.network.cut_off(owner, "g0", 0.2)

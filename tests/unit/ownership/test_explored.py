@@ -1,4 +1,4 @@
-"""I1 and I2 hold in every run that is explored, and whatever happened comes to rest.
+"""I1 and I2 hold in every explored run, and each run settles after its faults.
 
 A run that fails is printed as a seed and a list of faults, shortened as far as hypothesis can, with the command that
 runs it again. More of them: OWNERSHIP_RUNS=2000 pytest tests/unit/ownership, or python -m tests.unit.ownership.explore.
@@ -16,7 +16,7 @@ from tests.unit.ownership.faults import AFTER, KINDS, SECONDS, SHAPES, Fault, dr
 from tests.unit.ownership.model import Shape, running
 
 RUNS = int(os.environ.get("OWNERSHIP_RUNS", "40"))
-"""Without the variable the same runs every time, so that a change is judged by itself."""
+"""Without the variable the runs are the same every time, so that results of changes can be compared."""
 
 faults = st.lists(
     st.builds(
@@ -37,7 +37,7 @@ def test_any_faults(seed: int, shape: Shape, happens: list[Fault]) -> None:
     explore(seed, shape, happens)
 
 
-def test_a_run_is_seen_again_from_its_seed() -> None:
+def test_a_seed_gives_the_same_run_again() -> None:
     def trace() -> list[str]:
         shape, happens = drawn(68)
         with running(68, shape, happens) as model:

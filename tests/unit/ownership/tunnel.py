@@ -43,12 +43,12 @@ class End:
         while not self.arrived:
             self.something.clear()
             await self.something.wait()
-        # What ends the stream stays at its end.
+        # The end of the stream stays, for each later read.
         return self.arrived[0] if self.arrived[0] is aio.EOF else self.arrived.popleft()
 
 
 class Network:
-    """Who reaches whom, and the streams that there are."""
+    """Which processes reach each other, and the streams between them."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -119,7 +119,7 @@ class Stream:
         self._send(self.client, self.server, message)
 
     async def done_writing(self) -> None:
-        """Goodbye ends what the server reads."""
+        """The goodbye message ends what the server reads."""
 
     def cancel(self) -> None:
         self.client.process.send(self.close)
@@ -168,7 +168,7 @@ class Stream:
             target.process.deliver(lambda: target.take(message))
 
     def stall(self, seconds: float) -> None:
-        """Nothing gets through any more: both sides find out in their time."""
+        """Let nothing through any more; each side finds out on its own."""
         self._stalled = "the connection is silent"
         for end in (self.client, self.server):
             self._world.after(self._world.random.uniform(0.0, NOTICED), lambda end=end: self._close(end))  # type: ignore[misc]
@@ -179,7 +179,7 @@ class Stream:
         self._world.after(self._world.random.uniform(0.01, 0.5), lambda: self._close(self.client))
 
     def close(self) -> None:
-        """One side ends it; what is under way still arrives."""
+        """End it from one side; messages under way still arrive."""
         self._problem = self._problem or "the stream ended"
         for end in (self.client, self.server):
             end.last = max(end.last + 1e-6, self._world.now + 0.005)

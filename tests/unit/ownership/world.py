@@ -22,7 +22,7 @@ class Violation(AssertionError):
 
 
 class World:
-    """True time, the events to come, and what was seen."""
+    """True time, the events to come, and the trace."""
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
@@ -45,7 +45,7 @@ class World:
         self.at(self.now + seconds, action)
 
     def run(self, seconds: float) -> None:
-        """Let everything happen for so long."""
+        """Run all events of so many seconds."""
         until = self.now + seconds
         while self._heap and self._heap[0][0] <= until:
             self.now, _, action = heapq.heappop(self._heap)

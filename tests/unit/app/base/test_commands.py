@@ -1,4 +1,4 @@
-"""Commands that do not reach a base: it is no Node, or not Ready, and says why. Silence on one way is not life."""
+"""A base that commands do not reach is no Node, or not Ready with a reason; heartbeats alone do not count."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ pytestmark = pytest.mark.looptime
 REFUSED = PollFailed("no connection: Connection refused", failure=PollFailure.NOT_CONNECTED)
 
 
-class DeafStage(Stage):
-    """A stage whose gateway reaches some bases only one way: they beat, and cannot be called."""
+class OneWayStage(Stage):
+    """A stage whose gateway receives heartbeats of some bases, but cannot call them."""
 
     def __init__(self, api: Api) -> None:
         super().__init__(api)
-        self.deaf: set[str] = set()
+        self.unreachable: set[str] = set()
         self.failure = REFUSED
         poll = self.bases.poll
 
         def poll_or_fail(base: BaseId) -> None:
-            if base in self.deaf:
+            if base in self.unreachable:
                 self.router.report(self.link, base, self.failure)
             else:
                 poll(base)
@@ -57,9 +57,9 @@ def condition(node: Json | None, kind: str) -> tuple[str, str]:
 
 
 async def test_a_base_that_commands_do_not_reach_does_not_become_a_node() -> None:
-    async with DeafStage(Api()).running() as stage:
-        assert isinstance(stage, DeafStage)
-        stage.deaf.add("b1")
+    async with OneWayStage(Api()).running() as stage:
+        assert isinstance(stage, OneWayStage)
+        stage.unreachable.add("b1")
         stage.bases.add("b1")
         await asyncio.sleep(5.0)
         base = stage.roster.get(BaseId("b1"))
@@ -72,12 +72,12 @@ async def test_a_base_that_commands_do_not_reach_does_not_become_a_node() -> Non
         assert "10.0.0.7:1238 does not answer commands since 2026-" in base.why
         assert "Connection refused" in base.why
         events = [event for event in stage.api._objects.values() if event.get("kind") == "Event"]
-        (told,) = (event for event in events if event["reason"] == "BaseUnreachable")
-        assert told["involvedObject"]["name"] == "vnode.b1.dev"
-        assert "10.0.0.7:1238" in told["message"]
+        (reported,) = (event for event in events if event["reason"] == "BaseUnreachable")
+        assert reported["involvedObject"]["name"] == "vnode.b1.dev"
+        assert "10.0.0.7:1238" in reported["message"]
         await asyncio.sleep(300.0)
-        assert stage.reasons().count("BaseUnreachable") == 1, "said once"
-        stage.deaf.clear()
+        assert stage.reasons().count("BaseUnreachable") == 1, "reported once"
+        stage.unreachable.clear()
         await asyncio.sleep(13.0)
         assert stage.ready("node", "b1") == "True"
 
@@ -86,13 +86,13 @@ async def test_a_base_that_commands_do_not_reach_does_not_become_a_node() -> Non
     "failure", [PollFailure.NOT_CONNECTED, PollFailure.NO_ANSWER, PollFailure.NOT_A_BASE, PollFailure.NEGATIVE]
 )
 async def test_a_node_is_ready_only_while_commands_arrive(failure: PollFailure) -> None:
-    async with DeafStage(Api()).running() as stage:
-        assert isinstance(stage, DeafStage)
+    async with OneWayStage(Api()).running() as stage:
+        assert isinstance(stage, OneWayStage)
         stage.bases.add("b1")
         stage.put_pod("p")
         await asyncio.sleep(5.0)
         stage.failure = PollFailed("why", failure=failure)
-        stage.deaf.add("b1")
+        stage.unreachable.add("b1")
         await asyncio.sleep(45.0)
         status, message = condition(stage.node(), "Ready")
         assert status == "False"
@@ -100,19 +100,19 @@ async def test_a_node_is_ready_only_while_commands_arrive(failure: PollFailure) 
         assert message.endswith(": why")
         assert stage.ready("pod", "p") == "False"
         await asyncio.sleep(600.0)
-        assert stage.node() is not None, "it beats: it is not dead"
-        stage.deaf.clear()
+        assert stage.node() is not None, "it sends heartbeats: it is not dead"
+        stage.unreachable.clear()
         await asyncio.sleep(13.0)
         assert (stage.ready("node", "b1"), stage.ready("pod", "p")) == ("True", "True")
         assert len(stage.bases.installs) == 1
 
 
-async def test_a_base_that_neither_beats_nor_answers_is_dead() -> None:
-    async with DeafStage(Api()).running() as stage:
-        assert isinstance(stage, DeafStage)
+async def test_a_base_without_heartbeats_and_answers_is_dead() -> None:
+    async with OneWayStage(Api()).running() as stage:
+        assert isinstance(stage, OneWayStage)
         base = stage.bases.add("b1")
         await asyncio.sleep(5.0)
-        stage.deaf.add("b1")
+        stage.unreachable.add("b1")
         await asyncio.sleep(100.0)
         stage.bases.silence(base)
         await asyncio.sleep(80.0)
@@ -120,53 +120,53 @@ async def test_a_base_that_neither_beats_nor_answers_is_dead() -> None:
 
 
 async def test_a_base_that_is_busy_with_an_order_may_be_slow_to_answer() -> None:
-    async with DeafStage(Api()).running() as stage:
-        assert isinstance(stage, DeafStage)
+    async with OneWayStage(Api()).running() as stage:
+        assert isinstance(stage, OneWayStage)
         stage.bases.add("b1")
         await asyncio.sleep(5.0)
         stage.bases.answer[Verb.INSTALL] = None
         stage.put_pod("p")
         stage.failure = PollFailed("no answer within 10 s", failure=PollFailure.NO_ANSWER)
-        stage.deaf.add("b1")
+        stage.unreachable.add("b1")
         await asyncio.sleep(120.0)
         assert stage.ready("node", "b1") == "True"
 
 
-async def test_what_a_gateway_fails_at_by_itself_says_nothing_of_the_base() -> None:
-    async with DeafStage(Api()).running() as stage:
-        assert isinstance(stage, DeafStage)
+async def test_a_failure_of_the_gateway_does_not_count_against_the_base() -> None:
+    async with OneWayStage(Api()).running() as stage:
+        assert isinstance(stage, OneWayStage)
         stage.bases.add("b1")
         await asyncio.sleep(5.0)
         stage.failure = PollFailed("the gateway failed: KeyError")
-        stage.deaf.add("b1")
+        stage.unreachable.add("b1")
         await asyncio.sleep(120.0)
         assert stage.ready("node", "b1") == "True"
 
 
 async def test_while_commands_to_most_bases_fail_nodes_stay_ready_and_say_so() -> None:
-    """Then the gateways cannot reach them, and modules that serve must not be taken out of service for it."""
-    async with DeafStage(Api()).running() as stage:
-        assert isinstance(stage, DeafStage)
+    """The fault is then with the gateways: modules that serve must stay in service."""
+    async with OneWayStage(Api()).running() as stage:
+        assert isinstance(stage, OneWayStage)
         bases = [stage.bases.add(f"b{n}") for n in range(8)]
         await asyncio.sleep(5.0)
-        stage.deaf |= set(bases)
+        stage.unreachable |= set(bases)
         await asyncio.sleep(120.0)
         assert {stage.ready("node", base) for base in bases} == {"True"}
         status, message = condition(stage.node("b3"), "TunnelAvailable")
         assert (status, "commands to most bases fail" in message) == ("False", True)
         assert stage.reasons().count("CommandsFail") == 1
-        stage.deaf -= set(bases[2:])
+        stage.unreachable -= set(bases[2:])
         await asyncio.sleep(40.0)
         assert [stage.ready("node", base) for base in bases] == ["False"] * 2 + ["True"] * 6
         assert condition(stage.node("b3"), "TunnelAvailable")[0] == "True"
 
 
 async def test_another_gateway_is_asked_before_a_base_counts_as_unreachable() -> None:
-    async with DeafStage(Api()).running() as stage:
-        assert isinstance(stage, DeafStage)
+    async with OneWayStage(Api()).running() as stage:
+        assert isinstance(stage, OneWayStage)
         base = stage.bases.add("b1")
         await asyncio.sleep(5.0)
-        stage.deaf.add("b1")
+        stage.unreachable.add("b1")
 
         def answer(watch: object) -> None:
             listed = ModuleList((), complete=True, unchanged=False, epoch=watch.epoch)  # type: ignore[attr-defined]
@@ -180,10 +180,10 @@ async def test_another_gateway_is_asked_before_a_base_counts_as_unreachable() ->
         assert "BaseUnreachable" not in stage.reasons()
 
 
-async def test_after_an_absence_a_beat_alone_makes_no_pod_ready() -> None:
+async def test_after_an_absence_a_heartbeat_alone_makes_no_pod_ready() -> None:
     """The JVM may be a new one without modules: what was there before is trusted once the base has listed it."""
-    async with DeafStage(Api()).running() as stage:
-        assert isinstance(stage, DeafStage)
+    async with OneWayStage(Api()).running() as stage:
+        assert isinstance(stage, OneWayStage)
         base = stage.bases.add("b1")
         stage.put_pod("p")
         await asyncio.sleep(5.0)
@@ -191,13 +191,13 @@ async def test_after_an_absence_a_beat_alone_makes_no_pod_ready() -> None:
         await asyncio.sleep(40.0)
         assert (stage.ready("node", "b1"), stage.ready("pod", "p")) == ("False", "False")
         stage.bases.modules[base].clear()
-        stage.deaf.add("b1")
-        stage.bases.beating.add(base)
+        stage.unreachable.add("b1")
+        stage.bases.alive.add(base)
         for _ in range(20):
-            stage.bases.beat("b1")
+            stage.bases.heartbeat("b1")
             await asyncio.sleep(1.0)
             assert (stage.ready("node", "b1"), stage.ready("pod", "p")) == ("False", "False")
-        stage.deaf.clear()
+        stage.unreachable.clear()
         stage.bases.answer[Verb.INSTALL] = None
         await asyncio.sleep(13.0)
         assert (stage.ready("node", "b1"), stage.ready("pod", "p")) == ("True", "False")
@@ -228,7 +228,7 @@ async def test_what_the_base_uses_itself_is_not_allocatable_whichever_answer_com
 
 
 async def test_modules_that_are_there_before_their_pods_count_as_what_these_request() -> None:
-    """A base that started with a baseline never says what it uses without modules."""
+    """A base that started with a baseline never reports what it uses without modules."""
     mi = 1024 * 1024
     base, key = BaseId("b1"), ModuleKey("biz1", "1")
     health = Health(BaseState.ACTIVATED, Metaspace(used=100 * mi, max=256 * mi), "17")
@@ -253,19 +253,19 @@ async def test_modules_that_are_there_before_their_pods_count_as_what_these_requ
         await asyncio.sleep(30.0)
         node = stage.node()
         assert node is not None
-        assert node["status"]["allocatable"]["memory"] == "186Mi", "256 less the 70 that are the base's own"
+        assert node["status"]["allocatable"]["memory"] == "186Mi", "256 less the 70 that the base itself uses"
 
 
-async def test_a_cluster_that_refuses_is_not_asked_again_with_each_beat() -> None:
-    """However often a base beats, a write that failed is tried again after its pause."""
+async def test_a_failed_write_is_not_repeated_with_each_heartbeat() -> None:
+    """A failed write is retried after its pause, however often a base sends heartbeats."""
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")
         await asyncio.sleep(5.0)
         tries: Counter[str] = Counter()
         acquire, called = stage.leases.acquire, stage.api._called
 
-        async def count_claims(base: BaseId, *, above: int = 0) -> int:
-            tries["claim"] += 1
+        async def count_acquires(base: BaseId, *, above: int = 0) -> int:
+            tries["acquire"] += 1
             return await acquire(base, above=above)
 
         def count_writes(call: Call) -> None:
@@ -274,12 +274,12 @@ async def test_a_cluster_that_refuses_is_not_asked_again_with_each_beat() -> Non
                 raise Transient("overloaded")
             called(call)
 
-        stage.leases.acquire = count_claims  # type: ignore[method-assign]
+        stage.leases.acquire = count_acquires  # type: ignore[method-assign]
         stage.api._called = count_writes  # type: ignore[method-assign]
         stage.gateways.tunnel_state(stage.link, up=False, reason="a reason to write the Node")
         for _ in range(200):
-            stage.bases.beat("b1")
-            stage.bases.beat("b2")
+            stage.bases.heartbeat("b1")
+            stage.bases.heartbeat("b2")
             await asyncio.sleep(0.1)
-        assert 2 <= tries["claim"] <= 8
+        assert 2 <= tries["acquire"] <= 8
         assert 2 <= tries["node status"] <= 8

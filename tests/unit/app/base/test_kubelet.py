@@ -1,4 +1,4 @@
-"""Nodes tell where the kubelet API is while one Service leads to it; bases stay where they are."""
+"""Nodes show the kubelet API's address while one Service leads to it; the addresses of bases stay."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def put_service(api: Api, name: str = "kubelet", ip: str = SERVICE_IP, port: int
     )
 
 
-def told(stage: Stage, base: str = "b1") -> tuple[dict[str, str], int]:
+def shown(stage: Stage, base: str = "b1") -> tuple[dict[str, str], int]:
     """Return a Node's addresses by type, and its kubelet's port."""
     status: Json = (stage.node(base) or {}).get("status", {})
     addresses = {each["type"]: each["address"] for each in status.get("addresses", [])}
@@ -37,14 +37,14 @@ OWN = ({"InternalIP": "10.0.0.7", "Hostname": "shop-0"}, 0)
 THROUGH_SERVICE = ({"InternalIP": SERVICE_IP}, 443)
 
 
-async def test_nodes_tell_the_service_and_pods_keep_their_bases_address() -> None:
+async def test_nodes_show_the_service_and_pods_their_bases_address() -> None:
     api = Api()
     put_service(api)
     async with Stage(api, kubelet_port=10250).running() as stage:
         stage.bases.add("b1")
         stage.put_pod("biz1")
         await asyncio.sleep(3.0)
-        assert told(stage) == THROUGH_SERVICE
+        assert shown(stage) == THROUGH_SERVICE
         pod = stage.pod("biz1")
         assert pod is not None
         assert (pod["status"]["podIP"], pod["status"]["hostIP"]) == ("10.0.0.7", "10.0.0.7")
@@ -53,7 +53,7 @@ async def test_nodes_tell_the_service_and_pods_keep_their_bases_address() -> Non
     async with Stage(api, kubelet_port=10250).running() as stage:
         await asyncio.sleep(1.0)
         assert stage.link.watches[-1].address == Address("10.0.0.7", 1238)
-        assert told(stage) == THROUGH_SERVICE
+        assert shown(stage) == THROUGH_SERVICE
 
 
 async def test_nodes_follow_the_service() -> None:
@@ -61,28 +61,28 @@ async def test_nodes_follow_the_service() -> None:
     async with Stage(api, kubelet_port=10250).running() as stage:
         stage.bases.add("b1")
         await asyncio.sleep(3.0)
-        assert told(stage) == OWN
+        assert shown(stage) == OWN
         put_service(api)
         await asyncio.sleep(1.0)
-        assert told(stage) == THROUGH_SERVICE
+        assert shown(stage) == THROUGH_SERVICE
         put_service(api, "another", "10.96.0.8")
         await asyncio.sleep(1.0)
-        assert told(stage) == OWN
+        assert shown(stage) == OWN
         api.remove(SERVICES, "kubelet", "default")
         await asyncio.sleep(1.0)
-        assert told(stage) == ({"InternalIP": "10.96.0.8"}, 443)
+        assert shown(stage) == ({"InternalIP": "10.96.0.8"}, 443)
         api.remove(SERVICES, "another", "default")
         await asyncio.sleep(1.0)
-        assert told(stage) == OWN
+        assert shown(stage) == OWN
 
 
-async def test_what_is_not_known_changes_nothing() -> None:
+async def test_nodes_keep_the_service_while_services_are_unknown() -> None:
     api = Api()
     put_service(api)
     async with Stage(api, kubelet_port=10250).running() as stage:
         stage.bases.add("b1")
         await asyncio.sleep(3.0)
-        assert told(stage) == THROUGH_SERVICE
+        assert shown(stage) == THROUGH_SERVICE
     stage = Stage(api, kubelet_port=10250)
     assert stage.services is not None
 
@@ -95,22 +95,22 @@ async def test_what_is_not_known_changes_nothing() -> None:
         await asyncio.sleep(30.0)
         assert stage.fleet.recovered
         assert stage.ready("node", "b1") == "True"
-        assert told(stage) == THROUGH_SERVICE
+        assert shown(stage) == THROUGH_SERVICE
 
 
-async def test_turned_off_nodes_tell_their_own_address_again() -> None:
+async def test_without_the_kubelet_api_nodes_show_their_own_address() -> None:
     api = Api()
     put_service(api)
     async with Stage(api, kubelet_port=10250).running() as stage:
         stage.bases.add("b1")
         await asyncio.sleep(3.0)
-        assert told(stage) == THROUGH_SERVICE
+        assert shown(stage) == THROUGH_SERVICE
     async with Stage(api).running() as stage:
         await asyncio.sleep(1.0)
-        assert told(stage) == OWN
+        assert shown(stage) == OWN
 
 
-async def test_a_node_of_the_original_does_not_pass_the_service_off_as_the_base() -> None:
+async def test_the_service_on_a_node_of_the_original_is_not_taken_for_the_base() -> None:
     api = Api()
     put_service(api)
     api.put(

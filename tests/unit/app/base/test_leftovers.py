@@ -1,4 +1,4 @@
-"""What is on a base without a Pod, what stays there although its Pod goes, and what comes back."""
+"""Modules without a Pod, of baselines or after failed orders are uninstalled, left or installed again."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from prometheus_client import REGISTRY
 
 from controlplane.app.policy import Policy
 from controlplane.domain.base.modules import BASELINE_HOLD, BASELINE_WAIT
-from controlplane.domain.base.planner import OrphanPolicy
-from controlplane.domain.base.planner import Policy as ModulePolicy
+from controlplane.domain.base.planner import ModulePolicy, OrphanPolicy
 from controlplane.domain.facts import (
     BaselineQuery,
     BatchInstalled,
@@ -42,7 +41,7 @@ def policy(orphans: OrphanPolicy) -> Policy:
 
 
 async def orphan(stage: Stage) -> BaseId:
-    """A module of ours whose Pod was deleted by force."""
+    """Leave a module of ours without a Pod, as a forced deletion does."""
     base = stage.bases.add("b1")
     stage.put_pod("p")
     await asyncio.sleep(5.0)
@@ -50,7 +49,7 @@ async def orphan(stage: Stage) -> BaseId:
     return base
 
 
-async def test_an_orphan_that_is_not_there_any_more_is_uninstalled_once() -> None:
+async def test_an_orphan_that_is_gone_is_uninstalled_once() -> None:
     """In the original each such answer led to the next uninstall, at network speed, until cancelled."""
     async with Stage(Api()).running() as stage:
         base = await orphan(stage)
@@ -62,7 +61,7 @@ async def test_an_orphan_that_is_not_there_any_more_is_uninstalled_once() -> Non
         assert "ModuleUninstallFailed" not in stage.reasons()
 
 
-async def test_an_orphan_whose_uninstall_fails_is_tried_again_less_and_less_often() -> None:
+async def test_a_failing_uninstall_of_an_orphan_is_retried_less_and_less_often() -> None:
     """In the original the failure called itself until the process died of it."""
     async with Stage(Api()).running() as stage:
         base = await orphan(stage)
@@ -85,7 +84,7 @@ async def test_an_orphan_whose_uninstall_fails_is_tried_again_less_and_less_ofte
         (OrphanPolicy.NONE, {KEY: ModuleState.ACTIVATED, OTHER: ModuleState.ACTIVATED}),
     ],
 )
-async def test_whose_modules_are_removed_without_a_pod(
+async def test_the_policy_decides_which_modules_without_a_pod_are_removed(
     orphans: OrphanPolicy, left: dict[ModuleKey, ModuleState]
 ) -> None:
     async with Stage(Api(), policy(orphans)).running() as stage:
@@ -97,7 +96,7 @@ async def test_whose_modules_are_removed_without_a_pod(
         assert stage.bases.modules[base] == left
 
 
-async def test_lists_that_fail_or_tell_a_part_remove_and_install_nothing() -> None:
+async def test_failed_and_partial_lists_remove_and_install_nothing() -> None:
     async with Stage(Api(), policy(OrphanPolicy.ALL)).running() as stage:
         base = stage.bases.add("b1")
         stage.put_pod("p")
@@ -112,7 +111,7 @@ async def test_lists_that_fail_or_tell_a_part_remove_and_install_nothing() -> No
         assert [key for _, key in stage.bases.installs] == [KEY]
 
 
-async def test_a_module_from_a_baseline_whose_pod_comes_later_is_left_in_peace() -> None:
+async def test_a_module_from_a_baseline_whose_pod_comes_later_is_kept() -> None:
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")
         stage.bases.modules[base][KEY] = ModuleState.ACTIVATED
@@ -128,7 +127,7 @@ async def test_a_module_from_a_baseline_whose_pod_comes_later_is_left_in_peace()
 
 
 @pytest.mark.parametrize("known", [True, False])
-async def test_a_module_that_we_gave_a_starting_base_goes_when_no_pod_comes_for_it(known: bool) -> None:
+async def test_a_baseline_module_is_removed_when_no_pod_comes_for_it(known: bool) -> None:
     async with Stage(Api()).running() as stage:
         put_deployment(stage.api)
         base = BaseId("b1")
@@ -146,7 +145,7 @@ async def test_a_module_that_we_gave_a_starting_base_goes_when_no_pod_comes_for_
         assert stage.bases.uninstalls == [(base, KEY)]
 
 
-async def test_nothing_is_installed_that_a_starting_base_installs_by_itself() -> None:
+async def test_a_module_that_a_starting_base_installs_by_itself_is_not_ordered() -> None:
     async with Stage(Api()).running() as stage:
         put_deployment(stage.api)
         base = stage.bases.add("b1")
@@ -165,7 +164,7 @@ async def test_nothing_is_installed_that_a_starting_base_installs_by_itself() ->
         assert stage.bases.installs == [(base, OTHER)]
 
 
-async def test_a_baseline_that_ends_before_the_base_has_an_actor_holds_nothing_up() -> None:
+async def test_a_baseline_that_fails_before_the_base_has_an_actor_delays_nothing() -> None:
     """The answer over MQTT and the first heartbeat take different ways, and the term begins later still."""
     async with Stage(Api()).running() as stage:
         put_deployment(stage.api)
@@ -182,7 +181,7 @@ async def test_a_baseline_that_ends_before_the_base_has_an_actor_holds_nothing_u
         assert stage.reasons().count("BaselineInstallFailed") == 1
 
 
-async def test_what_became_of_no_baseline_of_ours_is_refused() -> None:
+async def test_a_result_without_a_baseline_of_ours_is_refused() -> None:
     labels = {"reason": "unknown-base"}
     before = REGISTRY.get_sample_value("koupleless_refused_reports_total", labels) or 0.0
     async with Stage(Api()).running() as stage:
@@ -190,7 +189,7 @@ async def test_what_became_of_no_baseline_of_ours_is_refused() -> None:
         assert REGISTRY.get_sample_value("koupleless_refused_reports_total", labels) == before + 1
 
 
-async def test_a_baseline_of_which_nothing_is_heard_is_made_up_for() -> None:
+async def test_a_baseline_without_a_result_is_ordered_after_a_while() -> None:
     async with Stage(Api()).running() as stage:
         put_deployment(stage.api)
         base = stage.bases.add("b1")
@@ -202,7 +201,7 @@ async def test_a_baseline_of_which_nothing_is_heard_is_made_up_for() -> None:
         assert stage.ready("pod", "p") == "True"
 
 
-async def test_a_module_that_we_gave_a_starting_base_stays_when_its_pod_comes_late() -> None:
+async def test_a_baseline_module_stays_when_its_pod_comes_late() -> None:
     async with Stage(Api()).running() as stage:
         put_deployment(stage.api)
         base = stage.bases.add("b1")
@@ -259,7 +258,7 @@ async def test_an_install_that_cannot_be_sent_holds_no_deletion_up() -> None:
         assert stage.pod("p") is None
 
 
-async def test_what_failed_is_tried_at_once_when_the_base_was_restarted_in_place() -> None:
+async def test_failed_installs_are_retried_at_once_after_a_restart_in_place() -> None:
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")
         stage.put_pod("good", module="biz2")
@@ -275,7 +274,7 @@ async def test_what_failed_is_tried_at_once_when_the_base_was_restarted_in_place
         assert stage.bases.modules[base] == {KEY: ModuleState.ACTIVATED, OTHER: ModuleState.ACTIVATED}
 
 
-async def test_an_uninstall_that_is_told_as_failed_although_it_succeeded_ends_the_pod() -> None:
+async def test_an_uninstall_reported_as_failed_although_it_succeeded_ends_the_pod() -> None:
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")
         stage.put_pod("p")
@@ -288,7 +287,7 @@ async def test_an_uninstall_that_is_told_as_failed_although_it_succeeded_ends_th
         assert len(stage.bases.uninstalls) == 1
 
 
-async def test_an_uninstall_of_unknown_outcome_is_cleared_up_by_the_list() -> None:
+async def test_an_uninstall_of_unknown_outcome_is_resolved_by_the_list() -> None:
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")
         stage.put_pod("p")
@@ -323,9 +322,9 @@ async def test_the_module_that_a_jar_really_held_is_removed_with_its_pod() -> No
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")
         await asyncio.sleep(5.0)
-        told = Module(ModuleKey("biz1", "9"), ModuleState.ACTIVATED)
-        stage.bases.answer[Verb.INSTALL] = Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=(told,))
-        stage.bases.modules[base][told.key] = ModuleState.ACTIVATED
+        installed = Module(ModuleKey("biz1", "9"), ModuleState.ACTIVATED)
+        stage.bases.answer[Verb.INSTALL] = Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=(installed,))
+        stage.bases.modules[base][installed.key] = ModuleState.ACTIVATED
         stage.put_pod("p")
         await asyncio.sleep(60.0)
         pod = stage.pod("p")
@@ -340,7 +339,7 @@ async def test_the_module_that_a_jar_really_held_is_removed_with_its_pod() -> No
         assert stage.bases.modules[base] == {}
 
 
-async def test_the_old_version_is_told_not_ready_before_the_new_one_is_told_ready() -> None:
+async def test_the_old_version_turns_not_ready_before_the_new_one_turns_ready() -> None:
     """So that a Deployment removes the right Pod."""
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")

@@ -1,4 +1,4 @@
-"""A base's life as a VNode, and what must not end it."""
+"""A base becomes a VNode, which is removed with the base and for no other reason."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ async def test_a_deactivated_base_is_gone_at_once_and_may_come_back_with_a_highe
         await asyncio.sleep(2.0)
         fence = stage.link.claims[base]
         stage.bases.silence(base)
-        stage.bases.beat("b1", state=BaseState.DEACTIVATED)
+        stage.bases.heartbeat("b1", state=BaseState.DEACTIVATED)
         await asyncio.sleep(1.0)
         assert stage.node() is None
         await asyncio.sleep(2.0)
@@ -128,7 +128,7 @@ async def test_pods_of_a_deactivated_base_are_not_ready_before_its_node_is_gone(
         assert stage.ready("pod", "p") == "True"
         stage.api.calls.clear()
         stage.bases.silence(base)
-        stage.bases.beat("b1", state=BaseState.DEACTIVATED)
+        stage.bases.heartbeat("b1", state=BaseState.DEACTIVATED)
         await asyncio.sleep(1.0)
         assert stage.node() is None
         pod = stage.pod("p")
@@ -190,7 +190,7 @@ async def test_most_bases_silent_at_once_are_not_removed() -> None:
         assert [stage.node(base) is not None for base in bases] == [True] * 3 + [False] * 3
 
 
-async def test_a_node_removed_by_hand_comes_back_while_its_base_lives() -> None:
+async def test_a_node_removed_by_hand_comes_back_while_its_base_is_alive() -> None:
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")
         await asyncio.sleep(5.0)
@@ -199,13 +199,13 @@ async def test_a_node_removed_by_hand_comes_back_while_its_base_lives() -> None:
         assert stage.ready("node", base) == "True"
 
 
-async def test_nobody_takes_a_live_base_over_from_another_address() -> None:
+async def test_a_live_base_is_not_taken_over_from_another_address() -> None:
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")
         await asyncio.sleep(5.0)
         for _ in range(3):
-            stage.bases.beat("b1", Address("10.0.0.66", 1238))
-            stage.bases.beat("b1", Address("10.0.0.66", 1238), BaseState.DEACTIVATED)
+            stage.bases.heartbeat("b1", Address("10.0.0.66", 1238))
+            stage.bases.heartbeat("b1", Address("10.0.0.66", 1238), BaseState.DEACTIVATED)
         await asyncio.sleep(5.0)
         node = stage.node()
         assert node is not None
@@ -213,14 +213,14 @@ async def test_nobody_takes_a_live_base_over_from_another_address() -> None:
         assert stage.reasons().count("IdentityClash") == 1
         stage.bases.silence(base)
         await asyncio.sleep(30.0)
-        stage.bases.beat("b1", Address("10.0.0.66", 1238))
+        stage.bases.heartbeat("b1", Address("10.0.0.66", 1238))
         await asyncio.sleep(1.0)
         node = stage.node()
         assert node is not None
         assert node["metadata"]["annotations"]["base.koupleless.io/address"] == "10.0.0.66:1238"
 
 
-async def test_a_node_that_is_as_it_should_be_is_compared_only_when_something_changed(
+async def test_a_current_node_is_compared_only_when_something_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with Stage(Api()).running() as stage:
@@ -241,13 +241,13 @@ async def test_a_node_that_is_as_it_should_be_is_compared_only_when_something_ch
         assert node["metadata"]["labels"]["base.koupleless.io/version"] == "1.0.0"
 
 
-async def test_a_base_that_tells_a_new_version_keeps_its_node_with_new_labels() -> None:
+async def test_a_base_with_a_new_version_keeps_its_node_with_new_labels() -> None:
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")
         await asyncio.sleep(2.0)
         before = stage.node()
-        beat = Heartbeat("shop", "2.0.0", "default", "shop-0", ADDRESS, BaseState.ACTIVATED)
-        stage.router.report(stage.link, BaseId("b1"), beat)
+        heartbeat = Heartbeat("shop", "2.0.0", "default", "shop-0", ADDRESS, BaseState.ACTIVATED)
+        stage.router.report(stage.link, BaseId("b1"), heartbeat)
         await asyncio.sleep(0.5)
         after = stage.node()
         assert before is not None
@@ -256,7 +256,7 @@ async def test_a_base_that_tells_a_new_version_keeps_its_node_with_new_labels() 
         assert after["metadata"]["uid"] == before["metadata"]["uid"]
 
 
-async def test_a_lease_left_behind_without_a_node_is_removed_in_the_end() -> None:
+async def test_a_lease_left_behind_without_a_node_is_removed() -> None:
     api = Api()
     async with Stage(api).running() as stage:
         stage.bases.add("b1")
@@ -281,7 +281,7 @@ async def test_a_lease_deleted_by_hand_is_taken_anew_with_a_higher_fence() -> No
         assert stage.ready("node", "b1") == "True"
 
 
-async def test_a_lease_taken_by_somebody_else_ends_our_acting() -> None:
+async def test_a_lease_taken_by_somebody_else_ends_our_term() -> None:
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")
         await asyncio.sleep(2.0)

@@ -1,4 +1,4 @@
-"""Pods become modules and leave again; failures, lost gateways and restarts on the way."""
+"""Pods become modules and are removed with them, also with failures, lost gateways and restarts."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def test_pods_that_finalizers_hold_do_not_keep_a_base_busy() -> None:
 
 
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
-async def test_an_end_that_somebody_else_wrote_is_not_undone(phase: str) -> None:
+async def test_a_final_phase_that_somebody_else_wrote_stays(phase: str) -> None:
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")
         stage.put_pod("p")
@@ -133,10 +133,10 @@ async def test_an_end_that_somebody_else_wrote_is_not_undone(phase: str) -> None
         assert ended is not None
         assert (ended["status"]["phase"], ended["status"]["reason"]) == (phase, "DeadlineExceeded")
         assert [c for c in stage.api.calls if c.verb == "patch" and c.resource.kind == "Pod"] == []
-        assert stage.bases.modules[base] == {}, "as with any Pod that has ended, its module leaves"
+        assert stage.bases.modules[base] == {}, "as with any Pod that has ended, its module is uninstalled"
 
 
-async def test_the_time_from_bound_to_order_counts_what_the_actor_was_busy_with() -> None:
+async def test_the_time_from_bound_to_order_includes_the_wait_for_the_actor() -> None:
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")
         await asyncio.sleep(5.0)
@@ -151,18 +151,18 @@ async def test_the_time_from_bound_to_order_counts_what_the_actor_was_busy_with(
         assert after - before > 2.0
 
 
-class SlowToTell(Api):
-    """Tells deletions of Pods much later."""
+class LateDeletions(Api):
+    """An API server that sends deletions of Pods to watches 25 s late."""
 
-    def _tell(self, resource: Resource, event: WatchEvent) -> None:
+    def _publish(self, resource: Resource, event: WatchEvent) -> None:
         if resource == PODS and event.type == "DELETED":
-            asyncio.get_running_loop().call_later(25.0, super()._tell, resource, event)
+            asyncio.get_running_loop().call_later(25.0, super()._publish, resource, event)
         else:
-            super()._tell(resource, event)
+            super()._publish(resource, event)
 
 
-async def test_a_pod_whose_end_is_told_late_is_removed_once() -> None:
-    async with Stage(SlowToTell()).running() as stage:
+async def test_a_pod_whose_deletion_is_seen_late_is_removed_once() -> None:
+    async with Stage(LateDeletions()).running() as stage:
         stage.bases.add("b1")
         stage.put_pod("p")
         await asyncio.sleep(5.0)
@@ -172,7 +172,7 @@ async def test_a_pod_whose_end_is_told_late_is_removed_once() -> None:
         assert [call.resource for call in stage.api.made("delete")] == [PODS]
 
 
-async def test_a_pod_whose_module_never_leaves_goes_after_the_timeout_and_it_is_told() -> None:
+async def test_a_pod_whose_module_stays_goes_after_the_timeout_with_an_event() -> None:
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")
         stage.put_pod("p")
@@ -262,7 +262,7 @@ async def test_a_restarted_control_plane_removes_a_base_that_died_meanwhile() ->
         assert stage.node() is None
 
 
-async def test_an_order_through_a_gateway_that_is_lost_is_cleared_up_by_asking() -> None:
+async def test_an_order_through_a_lost_gateway_is_resolved_by_the_list() -> None:
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")
         await asyncio.sleep(5.0)
@@ -307,7 +307,7 @@ async def test_a_status_that_somebody_else_changed_is_put_right() -> None:
         assert stage.ready("pod", "p") == "True"
 
 
-async def test_a_pod_without_version_says_what_is_missing_and_holds_nothing_up() -> None:
+async def test_a_pod_without_version_shows_what_is_missing_and_delays_no_other() -> None:
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")
         stage.put_pod("bad", version="")

@@ -1,4 +1,4 @@
-"""When probes are sent: each in its time, never two of one module at once, bounded, and never of what is gone."""
+"""Probes are sent on time, one at a time for each module, bounded in number, and never for removed modules."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def target(
 
 
 class Sender:
-    """Implements ``ports.ProbeSender``; notes when each port was asked, on the loop's time."""
+    """Implements ``ports.ProbeSender``; records when each port was probed, on the loop's time."""
 
     def __init__(self) -> None:
         self.times: list[tuple[float, int]] = []
@@ -74,7 +74,7 @@ async def running(sender: Sender) -> AsyncIterator[Prober]:
 
 
 class Changed(asyncio.Event):
-    """Notes what was known of the module each time that it is set."""
+    """Records the reading of the module each time that it is set."""
 
     def __init__(self, prober: Prober) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Changed(asyncio.Event):
         super().set()
 
 
-async def test_a_module_is_asked_at_once_and_then_each_period() -> None:
+async def test_a_module_is_probed_at_once_and_then_each_period() -> None:
     sender = Sender()
     async with running(sender) as prober:
         changed = Changed(prober)
@@ -117,7 +117,7 @@ async def test_readiness_waits_for_startup_and_for_its_own_delay() -> None:
         assert sender.at(80) == [5.0]
 
 
-async def test_to_attend_again_changes_nothing_and_another_run_begins_anew() -> None:
+async def test_attending_again_changes_nothing_and_a_new_run_starts_over() -> None:
     sender = Sender()
     async with running(sender) as prober:
         for _ in range(3):
@@ -132,7 +132,7 @@ async def test_to_attend_again_changes_nothing_and_another_run_begins_anew() -> 
         assert sender.at() == [0.0, 3.0]
 
 
-async def test_what_is_not_attended_to_any_more_is_not_asked_and_its_answer_counts_for_nothing() -> None:
+async def test_a_module_no_longer_attended_is_not_probed_and_its_answer_is_ignored() -> None:
     sender = Sender()
     sender.takes = 0.5
     async with running(sender) as prober:
@@ -146,7 +146,7 @@ async def test_what_is_not_attended_to_any_more_is_not_asked_and_its_answer_coun
         assert prober.reading(BASE, KEY) is None
 
 
-async def test_an_answer_that_does_not_come_is_a_failure_and_no_second_question_is_asked_meanwhile() -> None:
+async def test_a_missing_answer_is_a_failure_and_no_second_probe_is_sent_meanwhile() -> None:
     sender = Sender()
     sender.takes = 1000.0
     async with running(sender) as prober:
@@ -155,8 +155,8 @@ async def test_an_answer_that_does_not_come_is_a_failure_and_no_second_question_
         prober.attend(BASE, [target(slow)], changed)
         await asyncio.sleep(7)
         assert sender.at() == [0.0, 3.0, 6.0]
-        whys = [reading and reading.why for reading in changed.readings]
-        assert whys == ["no answer from port 80 of 10.0.0.7 within 3 s"]
+        reasons = [reading and reading.why for reading in changed.readings]
+        assert reasons == ["no answer from port 80 of 10.0.0.7 within 3 s"]
 
 
 async def test_no_probe_takes_longer_than_the_longest_timeout() -> None:
@@ -170,7 +170,7 @@ async def test_no_probe_takes_longer_than_the_longest_timeout() -> None:
         assert "within 60 s" in reading.why
 
 
-async def test_modules_that_were_ready_stay_so_and_are_asked_spread_over_a_period() -> None:
+async def test_modules_that_were_ready_stay_ready_and_are_probed_over_a_period() -> None:
     sender = Sender()
     async with running(sender) as prober:
         targets = [target(probe(1000 + n), key=("uid", str(n)), age=1e6, ready=True) for n in range(50)]
@@ -224,7 +224,7 @@ async def test_probes_under_way_and_those_of_a_second_are_bounded() -> None:
         assert len(sender.times) == 2000
 
 
-async def test_a_sender_that_fails_by_a_defect_is_a_failure_and_ends_nothing(
+async def test_a_defect_of_the_sender_is_a_failure_and_probing_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sender = Sender()
@@ -242,7 +242,7 @@ async def test_a_sender_that_fails_by_a_defect_is_a_failure_and_ends_nothing(
         assert "could not be sent" in reading.why
 
 
-async def test_what_is_over_does_not_stay_until_its_time() -> None:
+async def test_replaced_targets_leave_no_tasks() -> None:
     async with running(Sender()) as prober:
         before = len(asyncio.all_tasks())
         for number in range(1000):

@@ -1,4 +1,4 @@
-"""Pods whose modules are probed, whose containers are no modules, and whose fields are ignored or refused."""
+"""Pods are ready by their probes; containers that are no modules and unsupported fields are ignored or refused."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_a_probe_that_goes_on_failing_costs_no_more_writes() -> None:
         assert [c for c in stage.api.calls if c.resource == PODS and c.verb == "patch"] == []
 
 
-async def test_a_module_that_has_not_started_is_not_started() -> None:
+async def test_a_module_is_started_once_its_startup_probe_succeeds() -> None:
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")
         stage.probes.failures[8081] = "connection refused"
@@ -90,7 +90,7 @@ async def test_a_module_that_has_not_started_is_not_started() -> None:
         assert (container_status(stage, "p")["started"], container_status(stage, "p")["ready"]) == (True, True)
 
 
-async def test_a_restart_of_the_control_plane_leaves_what_is_ready_ready() -> None:
+async def test_ready_pods_stay_ready_when_the_control_plane_restarts() -> None:
     api = Api()
     async with Stage(api).running() as stage:
         stage.bases.add("b1")
@@ -166,13 +166,13 @@ async def test_injected_containers_do_not_keep_a_pod_from_being_ready() -> None:
         ended = status["containerStatuses"][1]["state"]["terminated"]
         assert (ended["reason"], ended["exitCode"]) == ("NotAModule", 0)
         assert status["initContainerStatuses"][0]["state"]["terminated"]["reason"] == "NotAModule"
-        told = [h.remark.message for h in stage.recorder.recent() if h.remark.reason == "FieldsIgnored"]
-        assert told == [
+        messages = [h.remark.message for h in stage.recorder.recent() if h.remark.reason == "FieldsIgnored"]
+        assert messages == [
             "ignored, as a virtual node has no use for it: container istio-proxy, init container istio-init"
         ]
 
 
-async def test_what_is_said_of_a_pod_is_not_said_again_by_the_next_control_plane() -> None:
+async def test_the_next_control_plane_does_not_repeat_events_of_a_pod() -> None:
     api = Api()
     async with Stage(api).running() as stage:
         stage.bases.add("b1")
@@ -186,7 +186,7 @@ async def test_what_is_said_of_a_pod_is_not_said_again_by_the_next_control_plane
         assert {"UnsupportedField", "FieldsIgnored"} & set(again.reasons()) == set()
 
 
-async def test_a_pod_that_was_active_for_too_long_fails_and_its_modules_leave() -> None:
+async def test_a_pod_past_its_deadline_fails_and_its_modules_are_uninstalled() -> None:
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")
         stage.put_pod("p", spec={"activeDeadlineSeconds": 30})

@@ -1,4 +1,4 @@
-"""The record of what this controller installed: it survives Node, Lease and controller, and costs no write."""
+"""The record of installed modules survives Node, Lease and control plane, and costs no write."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def record(stage: Stage, base: str = "b1") -> str:
     return "" if lease is None else str(lease["metadata"].get("annotations", {}).get(INSTALLED, ""))
 
 
-async def test_a_base_that_was_away_until_its_node_was_gone_comes_back_with_what_is_ours() -> None:
+async def test_modules_of_ours_are_removed_from_a_base_that_returns_after_its_node_was_gone() -> None:
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")
         stage.put_pod("p")
@@ -46,7 +46,7 @@ async def test_a_base_that_was_away_until_its_node_was_gone_comes_back_with_what
         assert record(stage) == "{}"
 
 
-async def test_a_module_whose_pod_goes_while_the_controller_is_down_is_ours_still() -> None:
+async def test_a_module_whose_pod_goes_while_the_control_plane_is_down_is_removed() -> None:
     api = Api()
     async with Stage(api).running() as stage:
         base = stage.bases.add("b1")
@@ -64,7 +64,7 @@ async def test_a_module_whose_pod_goes_while_the_controller_is_down_is_ours_stil
         assert modules[base] == {BY_HAND: ModuleState.ACTIVATED}
 
 
-async def test_a_lease_that_was_deleted_by_hand_loses_no_record() -> None:
+async def test_deleting_a_lease_by_hand_loses_no_record() -> None:
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")
         stage.put_pod("p")
@@ -77,7 +77,7 @@ async def test_a_lease_that_was_deleted_by_hand_loses_no_record() -> None:
         assert stage.bases.modules[base] == {}
 
 
-async def test_what_a_predecessor_installed_right_before_it_died_is_told_by_the_gateway() -> None:
+async def test_the_gateway_reports_what_a_dead_predecessor_installed_last() -> None:
     api = Api()
     async with Stage(api).running() as stage:
         base = stage.bases.add("b1")
@@ -95,7 +95,7 @@ async def test_what_a_predecessor_installed_right_before_it_died_is_told_by_the_
         assert modules[base] == {}
 
 
-async def test_the_record_that_an_earlier_version_left_on_the_node_counts_until_the_lease_has_one() -> None:
+async def test_a_record_of_an_earlier_version_on_the_node_counts_until_the_lease_has_one() -> None:
     api = Api()
     async with Stage(api).running() as stage:
         base = stage.bases.add("b1")
@@ -121,7 +121,7 @@ async def test_the_record_that_an_earlier_version_left_on_the_node_counts_until_
     async with last.running():
         last.bases.add("b1")
         await asyncio.sleep(GRACE)
-        assert KEY in modules[base], "what the Node says is out of date by now"
+        assert KEY in modules[base], "the record on the Node is out of date"
 
 
 async def test_a_replica_that_ends_writes_what_it_did_not_record_yet() -> None:
@@ -135,7 +135,7 @@ async def test_a_replica_that_ends_writes_what_it_did_not_record_yet() -> None:
 
 
 @pytest.mark.parametrize(("age", "kept"), [(0.0, True), (RECORD_KEPT - 3600, True), (RECORD_KEPT + 3600, False)])
-async def test_records_of_bases_that_never_come_back_go_after_a_week(age: float, kept: bool) -> None:
+async def test_records_of_absent_bases_are_removed_after_a_week(age: float, kept: bool) -> None:
     api = Api()
     lease = left_over("b1", holder="")
     lease["metadata"]["annotations"] = {INSTALLED: '{"biz1:1":"d"}'}
@@ -147,7 +147,7 @@ async def test_records_of_bases_that_never_come_back_go_after_a_week(age: float,
 
 
 @pytest.mark.parametrize("known", [True, False])
-async def test_what_a_starting_base_was_given_is_recorded_at_once(known: bool) -> None:
+async def test_the_baseline_of_a_starting_base_is_recorded_at_once(known: bool) -> None:
     api = Api()
     async with Stage(api).running() as stage:
         put_deployment(api)
@@ -158,7 +158,7 @@ async def test_what_a_starting_base_was_given_is_recorded_at_once(known: bool) -
         base = stage.bases.add("b1")
         stage.bases.modules[base][KEY] = ModuleState.ACTIVATED
         await asyncio.sleep(1.0)
-        assert "biz1:1" in record(stage), "nobody but us can tell that it is ours: no Pod stands for it yet"
+        assert "biz1:1" in record(stage), "only the record shows that it is ours: there is no Pod for it yet"
         modules = stage.bases.modules
     api.remove(DEPLOYMENTS, "biz1", "default")
     later = Stage(api)

@@ -1,4 +1,4 @@
-"""Pods on VNodes that are not modules: told once, and otherwise left alone."""
+"""Pods on VNodes that are not modules get one Event, and are otherwise left alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from controlplane.app.fleet import foreignpods as strangers
+from controlplane.app.fleet import foreignpods
 from controlplane.app.ports import Transient
 from controlplane.cluster.api import EVENTS, PODS
 from tests.unit.app.harness import Api, Stage
@@ -18,10 +18,10 @@ EVERY = 60.0
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strangers, "EVERY", EVERY)
+    monkeypatch.setattr(foreignpods, "EVERY", EVERY)
 
 
-def put_stranger(stage: Stage, name: str, *, base: str = "b1", **metadata: object) -> None:
+def put_foreign_pod(stage: Stage, name: str, *, base: str = "b1", **metadata: object) -> None:
     stage.put_pod(name, base=base, metadata={"labels": {"app": "node-exporter"}, **metadata})
 
 
@@ -33,12 +33,12 @@ async def test_a_pod_that_is_no_module_gets_one_event_that_says_why_and_nothing_
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")
         await asyncio.sleep(5.0)
-        put_stranger(stage, "exporter")
+        put_foreign_pod(stage, "exporter")
         before = stage.pod("exporter")
         stage.put_pod("p", module="biz2")
         await asyncio.sleep(3 * EVERY)
-        told = [call.body for call in stage.api.made("create") if call.resource == EVENTS and call.body is not None]
-        (event,) = [body for body in told if body["reason"] == "NotAModule"]
+        events = [call.body for call in stage.api.made("create") if call.resource == EVENTS and call.body is not None]
+        (event,) = [body for body in events if body["reason"] == "NotAModule"]
         assert event["involvedObject"]["name"] == "exporter"
         assert "virtual-kubelet.koupleless.io/component=module" in event["message"]
         assert stage.pod("exporter") == before
@@ -48,14 +48,14 @@ async def test_a_pod_that_is_no_module_gets_one_event_that_says_why_and_nothing_
         assert [c for c in stage.api.made("delete") if c.resource == PODS] == []
 
 
-async def test_a_new_pod_of_the_same_name_is_told_again_and_a_leaving_one_is_not() -> None:
+async def test_a_new_pod_of_the_same_name_is_reported_and_a_terminating_one_is_not() -> None:
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")
-        put_stranger(stage, "exporter")
-        put_stranger(stage, "leaving", deletionTimestamp="2026-01-01T01:00:00Z")
+        put_foreign_pod(stage, "exporter")
+        put_foreign_pod(stage, "leaving", deletionTimestamp="2026-01-01T01:00:00Z")
         await asyncio.sleep(30.0)
         assert stage.reasons().count("NotAModule") == 1
-        put_stranger(stage, "exporter", uid="another")
+        put_foreign_pod(stage, "exporter", uid="another")
         await asyncio.sleep(EVERY)
         assert stage.reasons().count("NotAModule") == 2
 
@@ -72,11 +72,11 @@ async def test_the_api_server_is_asked_for_one_vnode_at_a_time_and_seldom() -> N
         assert len(looks(stage)) <= 40
 
 
-async def test_a_look_that_fails_is_made_again_in_its_turn() -> None:
+async def test_a_failed_look_is_repeated_in_its_turn() -> None:
     async with Stage(Api()).running() as stage:
         await asyncio.sleep(5.0)
         stage.bases.add("b1")
-        put_stranger(stage, "exporter")
+        put_foreign_pod(stage, "exporter")
         stage.api.fail("list", Transient("away"))
         await asyncio.sleep(30.0)
         assert "NotAModule" not in stage.reasons()
@@ -84,10 +84,10 @@ async def test_a_look_that_fails_is_made_again_in_its_turn() -> None:
         assert stage.reasons().count("NotAModule") == 1
 
 
-async def test_what_was_told_of_a_vnode_is_forgotten_with_it() -> None:
+async def test_a_removed_vnode_is_not_looked_at_any_more() -> None:
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")
-        put_stranger(stage, "exporter")
+        put_foreign_pod(stage, "exporter")
         await asyncio.sleep(30.0)
         stage.bases.silence(base)
         await asyncio.sleep(90.0)

@@ -1,4 +1,4 @@
-"""A base over two tunnels is one VNode, worked through the tunnel that shows life."""
+"""A base over two tunnels is one VNode, managed over the tunnel that shows it alive."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ pytestmark = pytest.mark.looptime
 NO_PORT = Address("10.0.0.7", 0)
 
 
-def beat(address: Address) -> Heartbeat:
+def heartbeat(address: Address) -> Heartbeat:
     return Heartbeat("shop", "1.0.0", "default", "shop-0", address, BaseState.ACTIVATED)
 
 
 async def over_both(stage: Stage, mqtt: FakeLink, seconds: float, *, http: bool = True) -> None:
-    """Let the base beat over MQTT, and over HTTP unless told otherwise, for a while."""
+    """Send heartbeats of the base over MQTT, and over HTTP too if ``http``, for so many seconds."""
     for _ in range(int(seconds / 5)):
-        stage.router.report(mqtt, BaseId("b1"), beat(NO_PORT))
+        stage.router.report(mqtt, BaseId("b1"), heartbeat(NO_PORT))
         if http:
-            stage.router.report(stage.link, BaseId("b1"), beat(ADDRESS))
+            stage.router.report(stage.link, BaseId("b1"), heartbeat(ADDRESS))
         await asyncio.sleep(5.0)
 
 
-async def test_a_base_over_both_tunnels_is_one_vnode_and_does_not_change_sides() -> None:
+async def test_a_base_over_both_tunnels_is_one_vnode_and_keeps_its_tunnel() -> None:
     async with Stage(Api()).running() as stage:
         mqtt = FakeLink("mqtt", tunnel=TunnelKind.MQTT)
         stage.gateways.connected(mqtt)
@@ -79,7 +79,7 @@ async def test_when_one_tunnel_is_lost_the_other_takes_over_at_once() -> None:
         assert stage.ready("node", "b1") == "True"
 
 
-async def test_a_base_that_falls_silent_on_one_tunnel_is_worked_through_the_other() -> None:
+async def test_a_base_that_is_silent_on_one_tunnel_is_managed_over_the_other() -> None:
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")
         mqtt = FakeLink("mqtt", tunnel=TunnelKind.MQTT)
@@ -92,12 +92,12 @@ async def test_a_base_that_falls_silent_on_one_tunnel_is_worked_through_the_othe
 
 
 @pytest.mark.parametrize("address", [NO_PORT, NO_ADDRESS], ids=str)
-async def test_a_restarted_control_plane_works_through_the_tunnel_that_the_node_tells(address: Address) -> None:
+async def test_a_restarted_control_plane_uses_the_tunnel_that_the_node_shows(address: Address) -> None:
     api = Api()
     async with Stage(api).running() as stage:
         mqtt = FakeLink("mqtt", tunnel=TunnelKind.MQTT)
         stage.gateways.connected(mqtt)
-        stage.router.report(mqtt, BaseId("b1"), beat(address))
+        stage.router.report(mqtt, BaseId("b1"), heartbeat(address))
         await asyncio.sleep(1.0)
         stage.router.report(mqtt, BaseId("b1"), Health(BaseState.ACTIVATED, None, "17"))
         await asyncio.sleep(4.0)
@@ -109,7 +109,7 @@ async def test_a_restarted_control_plane_works_through_the_tunnel_that_the_node_
         assert list(stage.link.watches) == []
 
 
-async def test_a_baseline_that_failed_is_told_and_the_modules_are_asked_for_again() -> None:
+async def test_a_failed_baseline_is_reported_and_the_modules_are_asked_for_again() -> None:
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")
         await asyncio.sleep(5.0)
@@ -122,7 +122,7 @@ async def test_a_baseline_that_failed_is_told_and_the_modules_are_asked_for_agai
         assert stage.link.watches[-1].epoch == epoch + 1
 
 
-async def test_no_order_is_sent_before_the_base_was_heard_since_its_tunnel_came_back() -> None:
+async def test_no_order_is_sent_before_the_base_is_seen_after_its_tunnel_came_back() -> None:
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")
         await asyncio.sleep(5.0)

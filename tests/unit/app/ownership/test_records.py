@@ -1,4 +1,4 @@
-"""What was seen of Leases: an answer for every Lease at any time, and nothing that is remembered is wiped."""
+"""Records of Leases answer for every Lease at any time, and keep how a Lease ended."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_lease_is_unchanged_since_it_last_changed() -> None:
     assert records.unchanged_since(replace(LEASE, renew_time="2")) == 5.0
 
 
-def test_a_lease_that_was_never_seen_or_is_another_one_by_now_was_seen_this_moment() -> None:
+def test_an_unseen_or_replaced_lease_counts_as_unchanged_since_now() -> None:
     clock = Clock()
     records = LeaseRecords(clock)
     clock.now = 9.0

@@ -1,4 +1,4 @@
-"""Several replicas over one API server: takeover, handover, balance, draining, names."""
+"""Replicas over one API server take over, hand over, balance and drain bases, each under a name of its own."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ from tests.unit.app.harness import Api, LoopClock, Stage
 pytestmark = pytest.mark.looptime
 
 
-class Door:
-    """The way of one replica to the API server, which can be shut."""
+class Connection:
+    """The connection of one replica to the API server, which can be cut."""
 
     def __init__(self, api: Api) -> None:
-        self._api, self.shut = api, False
+        self._api, self.cut = api, False
 
     def __getattr__(self, name: str) -> Any:
-        if self.shut and name in ("get", "list", "create", "patch", "delete", "watch"):
+        if self.cut and name in ("get", "list", "create", "patch", "delete", "watch"):
             raise Transient("cut off from the API server")
         return getattr(self._api, name)
 
 
 class Counting(Api):
-    """Counts how often the holder of a VNode's lease changed."""
+    """An API server that counts how often the holder of a VNode's Lease changed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.moves = 0
         self._holders: dict[str, str] = {}
 
-    def _tell(self, resource: Resource, event: WatchEvent) -> None:
+    def _publish(self, resource: Resource, event: WatchEvent) -> None:
         name = event.object["metadata"]["name"]
         if resource == LEASES and name.startswith("vnode."):
             holder = event.object["spec"]["holderIdentity"]
             self.moves += self._holders.get(name, holder) != holder
             self._holders[name] = holder
-        super()._tell(resource, event)
+        super()._publish(resource, event)
 
 
 class Replicas:
@@ -63,26 +63,26 @@ class Replicas:
     def __init__(self, *, clustered: bool = False) -> None:
         self.api = Counting()
         self.stages: dict[str, Stage] = {}
-        self.doors: dict[str, Door] = {}
+        self.connections: dict[str, Connection] = {}
         self._clustered = clustered
         self._running: dict[str, AsyncExitStack] = {}
 
     async def start(self, *names: str) -> None:
         for name in names:
-            self.doors[name] = Door(self.api)
+            self.connections[name] = Connection(self.api)
             policy = Policy(replica=name, env="dev", version="test", clustered=self._clustered)
-            stage = Stage(self.doors[name], policy, sole=False)  # type: ignore[arg-type]
+            stage = Stage(self.connections[name], policy, sole=False)  # type: ignore[arg-type]
             self._running[name] = AsyncExitStack()
             await self._running[name].enter_async_context(stage.running())
             self.stages[name] = stage
 
     async def end(self, name: str) -> None:
-        """Have it end without a word."""
+        """End it abruptly: it releases nothing."""
         del self.stages[name]
         await self._running.pop(name).aclose()
 
     async def leave(self, name: str) -> None:
-        """Have it end as it should."""
+        """End it gracefully."""
         await self.stages[name].fleet.retire()
         await self.stages[name].members.leave()
         await self.end(name)
@@ -92,7 +92,7 @@ class Replicas:
             await self.end(name)
 
     def add(self, *bases: str) -> None:
-        """Bases beat through gateways that are connected to all replicas."""
+        """Have bases send heartbeats through gateways that are connected to all replicas."""
         for base in bases:
             for stage in self.stages.values():
                 stage.bases.add(base)
@@ -135,7 +135,7 @@ async def test_bases_of_a_replica_that_failed_are_taken_over_and_shared_out() ->
         await asyncio.sleep(20.0)
         await those.end("r0")
         await asyncio.sleep(rules.DURATION - 2.5)
-        assert not those.each_has_one_owner(), "nobody may begin before the member lease ran out"
+        assert not those.each_has_one_owner(), "nobody may begin before the member lease expired"
         await asyncio.sleep(4.0)
         assert those.each_has_one_owner()
         assert those.loads() == {"r1": 6, "r2": 6}
@@ -165,7 +165,7 @@ async def test_a_second_process_of_a_name_is_refused_and_the_first_one_goes_on()
         assert those.loads() == {"r0": 2}
 
 
-async def test_a_restart_under_the_same_name_waits_until_the_earlier_process_is_surely_gone() -> None:
+async def test_a_restart_under_the_same_name_waits_until_the_member_lease_expires() -> None:
     async with replicas("r0", bases=2) as those:
         await those.end("r0")
         await those.start("r0")
@@ -180,12 +180,12 @@ async def test_a_replica_that_is_cut_off_stops_loses_its_bases_and_gets_some_aga
     async with replicas("r0", "r1", bases=8) as those:
         await asyncio.sleep(20.0)
         assert those.loads() == {"r0": 4, "r1": 4}
-        those.doors["r0"].shut = True
+        those.connections["r0"].cut = True
         await asyncio.sleep(5.5)
         assert those.loads() == {"r1": 4}, "it stopped by itself, and nobody may begin yet"
         await asyncio.sleep(5.5)
         assert those.loads() == {"r1": 8}
-        those.doors["r0"].shut = False
+        those.connections["r0"].cut = False
         await asyncio.sleep(30.0)
         assert those.each_has_one_owner()
         assert those.loads() == {"r0": 4, "r1": 4}
@@ -206,7 +206,7 @@ async def test_a_replica_that_joins_gets_its_share_with_as_few_moves_as_needed()
         assert those.api.moves == moves, "loads that are even stay as they are"
 
 
-async def test_draining_and_its_end() -> None:
+async def test_a_draining_replica_has_no_bases_until_draining_ends() -> None:
     async with replicas("r0", "r1", bases=10) as those:
         await asyncio.sleep(20.0)
         await those.stages["r1"].members.drain("r0", draining=True)
@@ -233,11 +233,11 @@ async def test_a_replica_without_gateways_gives_its_bases_away_after_a_while() -
         assert those.loads() == {"r0": 5, "r1": 5}
 
 
-async def test_a_node_whose_lease_vanished_while_its_holder_was_away_is_taken_care_of() -> None:
+async def test_a_node_whose_lease_is_deleted_while_its_holder_is_cut_off_is_taken() -> None:
     async with replicas("r0", "r1", bases=4) as those:
         await asyncio.sleep(20.0)
         mine = next(base for base, owners in those.owners().items() if owners == ["r0"])
-        those.doors["r0"].shut = True
+        those.connections["r0"].cut = True
         those.api.remove(LEASES, f"vnode.{mine}.dev", "kube-node-lease")
         for _ in range(200):
             await asyncio.sleep(0.25)
@@ -245,7 +245,7 @@ async def test_a_node_whose_lease_vanished_while_its_holder_was_away_is_taken_ca
         assert those.owners()[mine] == ["r1"]
 
 
-async def test_a_new_base_goes_to_who_has_fewer() -> None:
+async def test_a_new_base_goes_to_the_replica_with_fewer() -> None:
     async with replicas("r0", clustered=True, bases=6) as those:
         await those.start("r1")
         for number in range(3):
@@ -256,7 +256,7 @@ async def test_a_new_base_goes_to_who_has_fewer() -> None:
         assert [owners[f"new{number}"] for number in range(3)] == [["r1"]] * 3
 
 
-async def test_a_member_lease_that_goes_while_another_one_is_looked_at_harms_nobody() -> None:
+async def test_a_member_lease_deleted_during_a_look_at_another_breaks_nothing() -> None:
     async with replicas("r0", "r1", "r2", bases=3) as those:
         await asyncio.sleep(10.0)
         read = those.api.get
@@ -275,7 +275,7 @@ async def test_a_member_lease_that_goes_while_another_one_is_looked_at_harms_nob
         assert those.loads() == {"r0": 3}
 
 
-async def test_a_process_that_another_one_followed_under_its_name_does_not_release_the_record() -> None:
+async def test_a_replaced_process_does_not_release_the_member_lease_of_its_successor() -> None:
     api, clock = Api(), LoopClock()
 
     def process(instance: str) -> Membership:
@@ -304,7 +304,7 @@ async def test_a_process_that_another_one_followed_under_its_name_does_not_relea
             task.cancel()
 
 
-async def test_a_term_that_began_while_the_replica_was_cut_off_is_acted_for_later() -> None:
+async def test_a_term_that_began_while_cut_off_takes_effect_later() -> None:
     api = Api()
     async with Stage(api).running() as stage:
         api.delay["create"] = 7.0
@@ -312,14 +312,14 @@ async def test_a_term_that_began_while_the_replica_was_cut_off_is_acted_for_late
         await asyncio.sleep(0.5)
         api.fail("patch", *[Transient("the API server is away")] * 18)
         await asyncio.sleep(6.8)
-        assert not stage.members.may_act(), "the reply came while nothing may be done"
+        assert not stage.members.may_act(), "the reply came while the replica must not act"
         api.delay.clear()
         api._failures.clear()
         await asyncio.sleep(10.0)
         assert stage.ready("node", "b1") == "True"
 
 
-async def test_no_base_is_taken_on_what_is_not_current() -> None:
+async def test_no_base_is_taken_on_outdated_caches() -> None:
     api = Api()
     async with Stage(api).running() as stage:
         api.fail("watch", *[Transient("the API server is away")] * 50)
@@ -339,16 +339,16 @@ async def test_an_outage_is_logged_once_and_so_is_its_end() -> None:
     async with replicas("r0") as those:
         await asyncio.sleep(10.0)
         with capture_logs() as logs:
-            those.doors["r0"].shut = True
+            those.connections["r0"].cut = True
             await asyncio.sleep(30.0)
-            those.doors["r0"].shut = False
+            those.connections["r0"].cut = False
             await asyncio.sleep(10.0)
-        told = Counter(entry["event"] for entry in logs)
-        assert (told["member lease not renewed"], told["member lease renewed again"]) == (1, 1)
+        events = Counter(entry["event"] for entry in logs)
+        assert (events["member lease not renewed"], events["member lease renewed again"]) == (1, 1)
 
 
 def write_conflicts(stage: Stage, holder: str) -> list[str]:
-    """Have every write of a lease in favour of a holder meet one of somebody else; return the names, which grow."""
+    """Make every write of a Lease for a holder conflict; return the growing list of names of such Leases."""
     refused: list[str] = []
     update = stage.cluster.update_lease
 
@@ -362,7 +362,7 @@ def write_conflicts(stage: Stage, holder: str) -> list[str]:
     return refused
 
 
-async def test_a_base_that_cannot_be_given_stays_and_is_counted_as_not_given() -> None:
+async def test_a_base_that_cannot_be_given_stays_and_is_counted_as_failed() -> None:
     def counted() -> tuple[float, float]:
         return HANDOVERS.labels("drain")._value.get(), HANDOVERS_FAILED.labels("drain")._value.get()
 
@@ -385,7 +385,7 @@ async def test_a_base_that_cannot_be_given_stays_and_is_counted_as_not_given() -
         assert {base for base, owners in those.owners().items() if owners == ["r0"]} == kept
 
 
-async def test_a_member_lease_that_cannot_be_released_is_said() -> None:
+async def test_a_member_lease_that_cannot_be_released_is_logged() -> None:
     async with replicas("r0", bases=1) as those:
         refused = write_conflicts(those.stages["r0"], "")
         with capture_logs() as logs:

@@ -1,4 +1,4 @@
-"""Looks and retries that many do for one reason are spread, so that an outage does not end in a burst."""
+"""Looks and retries with a common cause are spread, so that an outage does not end in a burst."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ MANY = 40
 
 
 def crowd(times: Iterable[float], *, within: float) -> int:
-    """Return how many fall into the same stretch of so many seconds at most."""
+    """Return how many times fall at most into one window of that length."""
     return max(Counter(int(at / within) for at in times).values())
 
 
 def gaps(series: Iterable[list[float]]) -> list[float]:
-    """Return the seconds between each time of a series and the next one."""
+    """Return the seconds between consecutive times of each series."""
     return [late - early for times in series for early, late in pairwise(times)]
 
 
-async def test_actors_of_a_replica_that_may_not_act_do_not_look_in_step(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_actors_of_a_suspended_replica_do_not_look_in_step(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: dict[BaseId, list[float]] = defaultdict(list)
     look = BaseActor._look
 
@@ -50,7 +50,7 @@ async def test_actors_of_a_replica_that_may_not_act_do_not_look_in_step(monkeypa
     async with replicas("r0", bases=MANY) as those:
         await asyncio.sleep(20.0)
         those.stages["r0"].bases.silence(*those.stages["r0"].bases.modules)
-        those.doors["r0"].shut = True
+        those.connections["r0"].cut = True
         await asyncio.sleep(15.0)
         assert not those.stages["r0"].members.may_act()
         monkeypatch.setattr(BaseActor, "_look", noted)
@@ -62,7 +62,7 @@ async def test_actors_of_a_replica_that_may_not_act_do_not_look_in_step(monkeypa
     assert crowd((at for times in looks.values() for at in times), within=0.1) < MANY / 2
 
 
-async def test_replicas_that_find_their_record_taken_do_not_try_again_in_step() -> None:
+async def test_replicas_whose_member_lease_is_taken_do_not_retry_in_step() -> None:
     api, clock, tries = Api(), LoopClock(), defaultdict[str, list[float]](list)
 
     class Contended(ApiCluster):
@@ -87,7 +87,7 @@ async def test_replicas_that_find_their_record_taken_do_not_try_again_in_step() 
     assert crowd((times[-1] for times in tries.values()), within=0.025) < MANY / 2
 
 
-async def test_gateways_that_cannot_tell_of_a_batch_do_not_try_again_in_step() -> None:
+async def test_gateways_that_cannot_report_a_batch_do_not_retry_in_step() -> None:
     tries: dict[int, list[float]] = defaultdict(list)
 
     def gateway(number: int) -> Outcomes:

@@ -1,4 +1,4 @@
-"""Leftovers of bases that are gone: Leases without a Node whose holder ended."""
+"""Leases of bases that are gone are removed: those without a Node whose holder ended."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def left_over(base: str, holder: str = "gone", transitions: int = 3) -> Json:
     }
 
 
-async def test_leases_without_a_node_are_removed_once_they_ran_out() -> None:
+async def test_leases_without_a_node_are_removed_once_they_expired() -> None:
     api = Api()
     api.put(LEASES, left_over("b1"))
     async with Stage(api).running() as stage:
@@ -44,7 +44,7 @@ async def test_leases_without_a_node_are_removed_once_they_ran_out() -> None:
         assert stage.lease("b1") is None
 
 
-async def test_the_lease_of_a_base_that_beats_or_has_a_node_stays() -> None:
+async def test_the_lease_of_a_base_that_is_alive_stays() -> None:
     api = Api()
     async with Stage(api).running() as stage:
         stage.bases.add("b1")
@@ -53,30 +53,30 @@ async def test_the_lease_of_a_base_that_beats_or_has_a_node_stays() -> None:
         assert api.made("delete") == [], "it was not removed and made again"
 
 
-async def test_a_lease_that_somebody_deletes_during_a_sweep_ends_nothing() -> None:
+async def test_leases_that_somebody_deletes_during_a_sweep_break_nothing() -> None:
     api = Api()
     for number in range(5):
         api.put(LEASES, left_over(f"b{number}"))
     stage = Stage(api)
     remove = stage.cluster.delete_lease
 
-    async def remove_and_be_overtaken(lease: Lease) -> None:
+    async def remove_all(lease: Lease) -> None:
         await remove(lease)
         for number in range(5):
             if stage.lease(f"b{number}") is not None:
                 api.remove(LEASES, f"vnode.b{number}.dev", "kube-node-lease")
         await asyncio.sleep(0.1)
 
-    stage.cluster.delete_lease = remove_and_be_overtaken  # type: ignore[method-assign]
+    stage.cluster.delete_lease = remove_all  # type: ignore[method-assign]
     async with stage.running():
         await asyncio.sleep(SWEPT)
         stage.bases.add("b9")
         await asyncio.sleep(5.0)
-        assert stage.ready("node", "b9") == "True", "the fleet serves"
+        assert stage.ready("node", "b9") == "True", "the fleet still runs"
 
 
 @pytest.mark.parametrize("error", [Conflict("changed"), Transient("away")])
-async def test_a_lease_that_cannot_be_removed_is_tried_again(error: Exception) -> None:
+async def test_a_failed_removal_of_a_lease_is_retried(error: Exception) -> None:
     api = Api()
     api.put(LEASES, left_over("b1"))
     api.fail("delete", error)  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ async def test_a_lease_that_cannot_be_removed_is_tried_again(error: Exception) -
         assert stage.lease("b1") is None
 
 
-async def test_the_lease_of_a_base_that_comes_back_begins_above_every_fence_that_was_seen() -> None:
+async def test_the_lease_of_a_returning_base_begins_above_every_seen_fence() -> None:
     """Gateways remember the fence of a base for longer than its Lease lasts, and refuse lower ones."""
     api = Api()
     api.put(LEASES, left_over("b1", transitions=1_500_000_000))

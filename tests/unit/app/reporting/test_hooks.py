@@ -1,4 +1,4 @@
-"""What is told of a base and its modules, with what reports need of it."""
+"""Events of a base and its modules have what report hooks need."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from tests.unit.app.harness import ADDRESS, Api, Stage
 pytestmark = pytest.mark.looptime
 
 
-def told(stage: Stage, reason: str) -> Happening:
+def event(stage: Stage, reason: str) -> Happening:
     (happening,) = [h for h in stage.recorder.recent() if h.remark.reason == reason]
     return happening
 
 
-async def test_a_pods_life_is_told_with_durations_labels_and_trace() -> None:
+async def test_events_of_a_pod_have_durations_labels_and_trace() -> None:
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")
         stage.put_pod("p", metadata={"annotations": {"trace.koupleless.io/id": "t-1"}})
         await asyncio.sleep(20.0)
-        installed = told(stage, "ModuleInstalled")
+        installed = event(stage, "ModuleInstalled")
         assert (installed.module, installed.pod, installed.trace_id) == ("biz1:1", "default/p", "t-1")
         assert installed.labels == {"virtual-kubelet.koupleless.io/component": "module"}
         assert installed.remark.seconds == pytest.approx(0.05, abs=0.02)
         stage.delete_pod("p")
         await asyncio.sleep(40.0)
-        removed = told(stage, "PodRemoved")
+        removed = event(stage, "PodRemoved")
         assert (removed.remark.type, removed.pod) == ("Normal", "default/p")
         assert 0.05 < removed.remark.seconds < 20
-        assert told(stage, "ModuleUninstalled").remark.seconds > 0
+        assert event(stage, "ModuleUninstalled").remark.seconds > 0
 
 
-async def test_a_pod_that_was_changed_in_place_is_told_when_it_is_ready_again() -> None:
+async def test_a_pod_changed_in_place_is_reported_when_it_is_ready_again() -> None:
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")
         stage.put_pod("p")
@@ -49,11 +49,11 @@ async def test_a_pod_that_was_changed_in_place_is_told_when_it_is_ready_again() 
         pod["spec"]["containers"][0] |= {"env": [{"name": "BIZ_VERSION", "value": "2"}]}
         stage.api.put(PODS, pod)
         await asyncio.sleep(60.0)
-        assert 0 < told(stage, "PodUpdated").remark.seconds < 40
+        assert 0 < event(stage, "PodUpdated").remark.seconds < 40
         assert stage.ready("pod", "p") == "True"
 
 
-async def test_what_is_told_only_here_costs_no_event_in_the_cluster() -> None:
+async def test_an_event_for_hooks_alone_is_not_written_to_the_cluster() -> None:
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")
         stage.put_pod("p")
@@ -65,7 +65,7 @@ async def test_what_is_told_only_here_costs_no_event_in_the_cluster() -> None:
         assert "PodRemoved" not in events
 
 
-async def test_an_order_without_an_answer_is_told_once_its_time_is_over() -> None:
+async def test_an_unanswered_order_is_reported_after_its_timeout() -> None:
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")
         await asyncio.sleep(5.0)
@@ -75,17 +75,17 @@ async def test_an_order_without_an_answer_is_told_once_its_time_is_over() -> Non
         assert "ModuleInstallUnanswered" not in stage.reasons()
         stage.bases.answer[Verb.INSTALL] = None
         await asyncio.sleep(TIMEOUTS[Verb.INSTALL] + 60)
-        assert told(stage, "ModuleInstallUnanswered").remark.type == "Warning"
+        assert event(stage, "ModuleInstallUnanswered").remark.type == "Warning"
 
 
-async def test_a_base_that_says_goodbye_is_no_trouble_and_one_that_dies_is() -> None:
+async def test_the_end_of_a_base_is_a_warning_unless_it_deactivates() -> None:
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")
         await asyncio.sleep(5.0)
         stage.bases.silence(stage.bases.add("b1"))
-        stage.bases.beat("b1", ADDRESS, BaseState.DEACTIVATED)
+        stage.bases.heartbeat("b1", ADDRESS, BaseState.DEACTIVATED)
         await asyncio.sleep(5.0)
-        assert told(stage, "VNodeRemoved").remark.type == "Normal"
+        assert event(stage, "VNodeRemoved").remark.type == "Normal"
         stage.bases.add("b2")
         await asyncio.sleep(5.0)
         stage.bases.silence(stage.bases.add("b2"))
@@ -94,7 +94,7 @@ async def test_a_base_that_says_goodbye_is_no_trouble_and_one_that_dies_is() -> 
         assert [h.remark.type for h in removed] == ["Normal", "Warning"]
 
 
-async def test_a_lease_that_somebody_took_is_told() -> None:
+async def test_a_lease_that_somebody_took_is_reported() -> None:
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")
         await asyncio.sleep(5.0)
@@ -103,13 +103,13 @@ async def test_a_lease_that_somebody_took_is_told() -> None:
         lease["spec"] |= {"holderIdentity": "thief", "leaseTransitions": lease["spec"]["leaseTransitions"] + 1}
         stage.api.put(LEASES, lease)
         await asyncio.sleep(15.0)
-        lost = told(stage, "LeaseLost")
+        lost = event(stage, "LeaseLost")
         assert lost.remark.type == "Warning"
         assert "thief" in lost.remark.message
 
 
 class WithoutLeases(Api):
-    """An API server that takes no lease while it is told so."""
+    """An API server that refuses all calls on Leases while ``refusing`` is set."""
 
     refusing = False
 
@@ -119,7 +119,7 @@ class WithoutLeases(Api):
         super()._called(call)
 
 
-async def test_leases_that_cannot_be_renewed_are_told_once_for_all_and_so_is_the_end_of_it() -> None:
+async def test_failing_lease_renewals_are_reported_once_for_all_and_so_is_their_end() -> None:
     api = WithoutLeases()
     async with Stage(api).running() as stage:
         for number in range(5):
@@ -127,8 +127,8 @@ async def test_leases_that_cannot_be_renewed_are_told_once_for_all_and_so_is_the
         await asyncio.sleep(5.0)
         api.refusing = True
         await asyncio.sleep(120.0)
-        message = told(stage, "LeasesNotRenewed").remark.message
+        message = event(stage, "LeasesNotRenewed").remark.message
         assert "etcd is slow" in message
         api.refusing = False
         await asyncio.sleep(15.0)
-        assert told(stage, "LeasesRenewed").remark.type == "Normal"
+        assert event(stage, "LeasesRenewed").remark.type == "Normal"

@@ -1,4 +1,4 @@
-"""Installs and uninstalls of tools: each Pod has its own result, and what is turned away for now is tried again."""
+"""Installs and uninstalls by tools have a result for each Pod, and temporary refusals are retried."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ KEY = ModuleKey("biz", "1")
 Answer = Callable[[str, int], ClusterError | None]
 
 
-class Moody(Api):
-    """An API server that answers writes of Pods slowly, as the test says: by Pod and attempt."""
+class ScriptedApi(Api):
+    """An API server that answers each creation of a Pod slowly, by its Node and attempt."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Moody(Api):
 
 
 class Tool:
-    """What a tool does."""
+    """A tool that installs and uninstalls modules."""
 
     def __init__(self, stage: Stage) -> None:
         self._vnodes = VNodes(stage.cluster, stage.roster, "dev")
@@ -77,8 +77,8 @@ class Tool:
 
 
 @asynccontextmanager
-async def stage(bases: int) -> AsyncIterator[tuple[Stage, Moody, Tool]]:
-    api = Moody()
+async def stage(bases: int) -> AsyncIterator[tuple[Stage, ScriptedApi, Tool]]:
+    api = ScriptedApi()
     async with Stage(api).running() as running:
         for number in range(bases):
             running.bases.add(f"b{number:03d}")
@@ -94,7 +94,7 @@ def too_many(seconds: float) -> Transient:
     return Transient("too many requests (HTTP 429)", seconds)
 
 
-async def test_one_that_is_turned_away_for_now_is_tried_again_when_the_cluster_said() -> None:
+async def test_a_temporary_refusal_is_retried_after_the_given_time() -> None:
     async with stage(50) as (_, api, tool):
         api.answer = lambda node, attempt: too_many(3.0) if node == "vnode.b040.dev" and attempt == 1 else None
         began = asyncio.get_running_loop().time()
@@ -104,7 +104,7 @@ async def test_one_that_is_turned_away_for_now_is_tried_again_when_the_cluster_s
         assert api.most_under_way == AT_ONCE
 
 
-async def test_one_that_fails_keeps_no_other_back_and_says_why() -> None:
+async def test_a_failed_pod_delays_no_other_and_has_its_reason() -> None:
     async with stage(50) as (running, api, tool):
         api.answer = lambda node, _: Rejected("exceeded quota (HTTP 403)") if node == "vnode.b007.dev" else None
         changes = await tool.install()
@@ -118,8 +118,8 @@ async def test_one_that_fails_keeps_no_other_back_and_says_why() -> None:
         assert sum(running.pod(change.pod) is not None for change in changes) == 49
 
 
-async def test_what_is_left_when_the_time_is_over_is_told_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    # No attempt is under way at the very end, where it would be unknown what came of it.
+async def test_each_pod_that_is_left_at_the_deadline_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without jitter no attempt is under way at the deadline, where its result would be unknown.
     monkeypatch.setattr("controlplane.app.tooling.installs.random.random", lambda: 0.0)
     async with stage(40) as (running, api, tool):
         api.answer = lambda node, _: None if node < "vnode.b010.dev" else too_many(1.0)
@@ -132,7 +132,7 @@ async def test_what_is_left_when_the_time_is_over_is_told_for_each(monkeypatch: 
         assert all(running.pod(change.pod) is None for change in changes[10:])
 
 
-async def test_one_that_does_not_answer_is_unknown_and_those_after_it_were_not_tried() -> None:
+async def test_unanswered_creates_are_unknown_and_later_pods_are_not_tried() -> None:
     async with stage(AT_ONCE + 1) as (_, api, tool):
         api.delay["create"] = 60.0
         changes = await tool.install(within=2.0)
@@ -140,14 +140,14 @@ async def test_one_that_does_not_answer_is_unknown_and_those_after_it_were_not_t
         assert changes[-1].message == "it was not tried: the time of the call was over"
 
 
-async def test_one_that_was_created_without_a_confirmation_is_not_taken_for_another_ones() -> None:
+async def test_a_pod_created_without_confirmation_counts_as_created() -> None:
     async with stage(2) as (_, api, tool):
         api.after = lambda _, attempt: Unknown("no reply within 10 s") if attempt == 1 else None
         assert results(await tool.install(request_id="a")) == {Result.CREATED: 2}
         assert results(await tool.install(request_id="b")) == {Result.UNCHANGED: 2}
 
 
-async def test_the_only_one_raises_what_it_failed_with() -> None:
+async def test_the_failure_of_a_single_pod_is_raised() -> None:
     async with stage(2) as (_, api, tool):
         api.answer = lambda _node, _attempt: Rejected("forbidden (HTTP 403)")
         with pytest.raises(Rejected):
@@ -157,7 +157,7 @@ async def test_the_only_one_raises_what_it_failed_with() -> None:
             await tool.install(base="b001", within=3.0)
 
 
-async def test_another_url_is_not_taken_for_the_same_wish() -> None:
+async def test_an_install_from_another_url_fails() -> None:
     async with stage(2) as (_, _api, tool):
         await tool.install(base="b000")
         changes = await tool.install(Container("biz", "https://repo.example/other.jar", "1"))
@@ -177,7 +177,7 @@ async def test_another_url_is_not_taken_for_the_same_wish() -> None:
         "https:",
     ],
 )
-async def test_a_text_that_no_base_can_read_as_a_url_is_refused(url: str) -> None:
+async def test_an_invalid_url_is_refused(url: str) -> None:
     async with stage(1) as (_, api, tool):
         with pytest.raises(RequestError, match="is not a URL") as refused:
             await tool.install(Container("biz", url, "1"))
@@ -189,7 +189,7 @@ async def test_a_text_that_no_base_can_read_as_a_url_is_refused(url: str) -> Non
     "url",
     ["http://10.0.0.1:8080/a?b=c", "file:///opt/biz.jar", "file:/opt/b.jar", "jar:file:/a.jar!/b.jar", "oss://b/c"],
 )
-async def test_every_url_that_java_may_know_is_taken(url: str) -> None:
+async def test_urls_that_java_may_know_are_accepted(url: str) -> None:
     async with stage(1) as (_, _api, tool):
         assert results(await tool.install(Container("biz", url, "1"))) == {Result.CREATED: 1}
 

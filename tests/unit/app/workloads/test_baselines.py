@@ -1,4 +1,4 @@
-"""Questions of starting bases: answered by one replica, by all if they come again, and worked out once."""
+"""Questions of starting bases are answered by one replica, by all when repeated, and computed once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def replicas(*names: str) -> AsyncIterator[dict[str, Stage]]:
         for name in names:
             stage = Stage(api, Policy(replica=name, env="dev", version="test"), sole=False)
             stages[name] = await stack.enter_async_context(stage.running())
-        # They tell each other which tunnels they reach.
+        # Replicas publish which tunnels they reach.
         await asyncio.sleep(5.0)
         yield stages
 
@@ -53,18 +53,18 @@ def ask(stages: dict[str, Stage], base: BaseId, asked: BaselineQuery) -> list[st
     return answered
 
 
-async def test_one_replica_answers_each_base_and_all_take_their_part() -> None:
+async def test_one_replica_answers_each_base_and_all_take_part() -> None:
     async with replicas("r0", "r1", "r2") as stages:
         answers = [ask(stages, base, query()) for base in BASES]
         assert all(len(answered) == 1 for answered in answers)
         assert {answered[0] for answered in answers} == {"r0", "r1", "r2"}
 
 
-async def test_a_question_that_comes_again_is_answered_by_all() -> None:
+async def test_a_repeated_question_is_answered_by_all() -> None:
     async with replicas("r0", "r1", "r2") as stages:
         for base in BASES:
             (first,) = ask(stages, base, query())
-            # The answer was lost: the one who gave it may be gone without anybody knowing it yet.
+            # The answer was lost: the replica that gave it may be gone, and nobody has noticed yet.
             others = {name: stage for name, stage in stages.items() if name != first}
             assert ask(others, base, query()) == list(others)
             # The next question of the base is another one.
@@ -82,8 +82,8 @@ async def test_the_owner_answers_for_its_base_and_nobody_else() -> None:
         assert all(ask(stages, base, query()) == [owners[base]] for base in BASES)
 
 
-async def test_whoever_answered_the_owner_knows_what_the_base_was_given() -> None:
-    """A module of a baseline for which no Pod comes is removed; who does not know that it was given would leave it."""
+async def test_the_owner_knows_the_baseline_that_another_replica_gave() -> None:
+    """An owner that does not know the baseline would never remove a module of it that gets no Pod."""
     async with replicas("r0", "r1", "r2") as stages:
         for base in BASES[:9]:
             (answered,) = ask(stages, base, query())
@@ -109,7 +109,7 @@ def _refused(reason: str) -> float:
     return REGISTRY.get_sample_value("koupleless_refused_reports_total", {"reason": reason}) or 0.0
 
 
-async def test_a_storm_is_worked_out_once_and_again_only_when_a_deployment_changes() -> None:
+async def test_many_questions_are_computed_once_until_a_deployment_changes() -> None:
     api = Api()
     for number in range(20):
         put_deployment(api, f"biz{number}")
@@ -119,10 +119,10 @@ async def test_a_storm_is_worked_out_once_and_again_only_when_a_deployment_chang
                 stage.router.report(stage.link, BaseId(f"s{number}"), query(number))
             assert made.call_count == 1
             assert len({id(given) for _, _, given in stage.link.baselines}) == 1
-            # A Deployment whose status alone changed offers what it offered.
-            told = api.named(DEPLOYMENTS, "biz1", "default")
-            assert told is not None
-            api.put(DEPLOYMENTS, {**told, "status": {"readyReplicas": 7}})
+            # A change of the status alone does not change the offer.
+            deployment = api.named(DEPLOYMENTS, "biz1", "default")
+            assert deployment is not None
+            api.put(DEPLOYMENTS, {**deployment, "status": {"readyReplicas": 7}})
             await asyncio.sleep(1.0)
             assert len(stage.baselines.of(BaseId("s1"), query()).modules) == 20
             assert made.call_count == 1
@@ -132,7 +132,7 @@ async def test_a_storm_is_worked_out_once_and_again_only_when_a_deployment_chang
             assert made.call_count == 2
 
 
-async def test_a_base_that_restarts_is_judged_by_its_node() -> None:
+async def test_the_baseline_of_a_restarted_base_follows_its_node() -> None:
     async with Stage(Api()).running() as stage:
         put_deployment(stage.api)
         base = stage.bases.add("b1")
@@ -155,7 +155,7 @@ async def test_a_base_that_restarts_is_judged_by_its_node() -> None:
         ]
 
 
-async def test_deployments_for_which_nothing_is_done_are_named_once() -> None:
+async def test_ignored_deployments_are_reported_once() -> None:
     api = Api()
     unknown = {"tolerations": [{"key": "k", "operator": "Gt", "value": "5"}]}
     put_deployment(api, "odd", spec=unknown, replicas=3)
@@ -167,11 +167,14 @@ async def test_deployments_for_which_nothing_is_done_are_named_once() -> None:
         for base in BASES[:2]:
             stage.bases.add(base)
         await asyncio.sleep(200.0)
-        told = {h.deployment: h for h in stage.recorder.recent() if h.remark.reason == "DeploymentNotUnderstood"}
-        assert told.keys() == {"default/odd", "default/plain"}
-        assert "spec.template.spec.tolerations[0].operator 'Gt' is not understood" in told["default/odd"].remark.message
-        assert "its replicas are left as they are" in told["default/odd"].remark.message
-        assert "replicas" not in told["default/plain"].remark.message
+        reported = {h.deployment: h for h in stage.recorder.recent() if h.remark.reason == "DeploymentNotUnderstood"}
+        assert reported.keys() == {"default/odd", "default/plain"}
+        assert (
+            "spec.template.spec.tolerations[0].operator 'Gt' is not understood"
+            in reported["default/odd"].remark.message
+        )
+        assert "its replicas are left as they are" in reported["default/odd"].remark.message
+        assert "replicas" not in reported["default/plain"].remark.message
         assert stage.reasons().count("DeploymentNotUnderstood") == 2
         assert stage.reasons().count("PeerDeploymentIgnored") == 1
         assert [module.name for module in stage.baselines.of(BASES[0], query()).modules] == ["biz1"]
@@ -180,7 +183,7 @@ async def test_deployments_for_which_nothing_is_done_are_named_once() -> None:
             assert obj is not None
             assert obj["spec"]["replicas"] == replicas
         assert REGISTRY.get_sample_value("koupleless_deployments_ignored") == 3
-        # Put right, it is followed; broken again, that is said again.
+        # Once corrected it is followed; broken again, it is reported again.
         put_deployment(api, "odd", replicas=3)
         await asyncio.sleep(100.0)
         obj = api.named(DEPLOYMENTS, "odd", "default")
@@ -191,9 +194,9 @@ async def test_deployments_for_which_nothing_is_done_are_named_once() -> None:
         assert stage.reasons().count("DeploymentNotUnderstood") == 3
 
 
-async def test_by_one_replica_of_several() -> None:
+async def test_one_replica_of_several_reports_ignored_deployments() -> None:
     async with replicas("r0", "r1", "r2") as stages:
         put_deployment(stages["r0"].api, "odd", spec={"tolerations": [{"key": "k", "operator": "Gt", "value": "5"}]})
         await asyncio.sleep(30.0)
-        said = [name for name, stage in stages.items() if "DeploymentNotUnderstood" in stage.reasons()]
-        assert len(said) == 1
+        reporters = [name for name, stage in stages.items() if "DeploymentNotUnderstood" in stage.reasons()]
+        assert len(reporters) == 1

@@ -71,7 +71,7 @@ def scalings(stage: Stage) -> list[Json | None]:
 
 
 async def with_bases(stage: Stage, number: int, *, seconds: float = 90.0) -> list[BaseId]:
-    """Let bases come, and so much time pass that all is settled."""
+    """Add bases, and wait until the replicas have settled."""
     bases = [stage.bases.add(f"b{n}") for n in range(number)]
     await asyncio.sleep(seconds)
     return bases
@@ -86,8 +86,8 @@ async def test_replicas_follow_bases_up_at_once_and_in_few_writes() -> None:
         assert len(scalings(stage)) <= 2
         assert "PeerReplicasChanged" in stage.reasons()
         events = [call.body or {} for call in api.made("create") if call.resource.kind == "Event"]
-        told = [event["involvedObject"] for event in events if event["reason"] == "PeerReplicasChanged"]
-        assert told[0] == {
+        involved = [event["involvedObject"] for event in events if event["reason"] == "PeerReplicasChanged"]
+        assert involved[0] == {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
             "namespace": "default",
@@ -135,7 +135,7 @@ async def test_an_idle_fleet_costs_no_write() -> None:
         assert not scalings(stage)
 
 
-async def test_all_bases_gone_one_by_one_is_zero_and_the_next_one_raises_it_again() -> None:
+async def test_without_bases_replicas_are_zero_until_the_next_base_comes() -> None:
     api = Api()
     put_deployment(api)
     async with Stage(api, POLICY).running() as stage:
@@ -190,7 +190,7 @@ async def test_after_a_restart_with_the_api_server_away_nothing_is_lowered() -> 
         assert not scalings(stage)
 
 
-async def test_nodes_that_somebody_deletes_by_mistake_cost_no_replica() -> None:
+async def test_nodes_deleted_by_mistake_lower_no_replicas() -> None:
     api = Api()
     put_deployment(api)
     async with Stage(api, POLICY).running() as stage:
@@ -267,7 +267,7 @@ async def test_bad_deployments_harm_nobody() -> None:
         assert stage.reasons().count("PeerDeploymentIgnored") == 1
 
 
-async def test_writes_that_fail_are_tried_again_and_a_refusal_is_told() -> None:
+async def test_failed_writes_are_retried_and_a_refusal_is_reported() -> None:
     api = Api()
     async with Stage(api, POLICY).running() as stage:
         await with_bases(stage, 3, seconds=20.0)
@@ -280,7 +280,7 @@ async def test_writes_that_fail_are_tried_again_and_a_refusal_is_told() -> None:
         assert stage.reasons().count("PeerReplicasChanged") == 3
 
 
-async def test_only_the_replica_whose_it_is_writes() -> None:
+async def test_only_the_responsible_replica_writes() -> None:
     api = Api()
     put_deployment(api)
     stage = Stage(api, POLICY)
@@ -294,7 +294,7 @@ async def test_only_the_replica_whose_it_is_writes() -> None:
         assert replicas(stage) == 3
 
 
-async def test_what_others_set_is_put_right() -> None:
+async def test_replicas_that_others_set_are_corrected() -> None:
     api = Api()
     put_deployment(api)
     async with Stage(api, POLICY).running() as stage:

@@ -14,7 +14,7 @@ from enum import Enum
 from controlplane.domain.base import modules as book
 from controlplane.domain.base import outcomes, unconfirmed
 from controlplane.domain.base.modules import Modules
-from controlplane.domain.base.planner import Policy, plan
+from controlplane.domain.base.planner import ModulePolicy, plan
 from controlplane.domain.base.releases import UNKNOWN, Release
 from controlplane.domain.base.wishes import Wish
 from controlplane.domain.facts import (
@@ -128,7 +128,7 @@ class World:
         wishes = self.wishes()
         self.state = book.forget(self.state, {wish.spec.key for wish in wishes}, self.now)
         self.state = book.adopt(self.state, {wish.spec.key: wish.release for wish in wishes})
-        switches, policy = self.mode is not Mode.FIRST, Policy(orders=3)
+        switches, policy = self.mode is not Mode.FIRST, ModulePolicy(orders=3)
         planned = plan(self.state, wishes, now=self.now, policy=policy, batches=self.batches, switches=switches)
         self.state = replace(self.state, orphan_since=planned.orphan_since, alone=planned.alone)
         for intents in planned.orders:

@@ -7,7 +7,7 @@ import pytest
 from controlplane.domain.base import modules as book
 from controlplane.domain.base import outcomes
 from controlplane.domain.base.modules import Modules
-from controlplane.domain.base.planner import Intent, Policy, plan
+from controlplane.domain.base.planner import Intent, ModulePolicy, plan
 from controlplane.domain.base.wishes import wishes
 from controlplane.domain.facts import (
     Address,
@@ -36,13 +36,13 @@ NO_JAR = Reply(ReplyCode.FAILED, ClientCode.FAILED, "internal exception: java.io
 
 
 def orders(state: Modules, *pods: Pod, batches: bool = True, now: float = 0.0) -> list[list[str]]:
-    planned = plan(state, wishes(pods, PLACE), now=now, policy=Policy(), batches=batches)
+    planned = plan(state, wishes(pods, PLACE), now=now, policy=ModulePolicy(), batches=batches)
     return [[intent.spec.key.name for intent in order] for order in planned.orders]
 
 
 def send(state: Modules, *pods: Pod) -> tuple[Modules, Order]:
     """Begin the first order."""
-    intents = plan(state, wishes(pods, PLACE), now=0.0, policy=Policy(), batches=True).orders[0]
+    intents = plan(state, wishes(pods, PLACE), now=0.0, policy=ModulePolicy(), batches=True).orders[0]
     order = _order("1", intents)
     releases = {intent.spec.key: intent.release for intent in intents}
     return book.begin(state, order, releases, now=0.0, deadline=600.0, gateway="g/1"), order

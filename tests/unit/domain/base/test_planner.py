@@ -9,7 +9,7 @@ import pytest
 from controlplane.domain.base import modules as book
 from controlplane.domain.base import outcomes
 from controlplane.domain.base.modules import Modules
-from controlplane.domain.base.planner import OrphanPolicy, Policy, plan
+from controlplane.domain.base.planner import ModulePolicy, OrphanPolicy, plan
 from controlplane.domain.base.releases import UNKNOWN
 from controlplane.domain.base.wishes import Wish
 from controlplane.domain.facts import (
@@ -35,8 +35,10 @@ def reported(*modules: Module, epoch: int = 1, **more: object) -> Modules:
     return book.take_list(state, ModuleList(modules, complete=True, unchanged=False, epoch=epoch))
 
 
-def intents(state: Modules, *wishes: Wish, now: float = 0.0, policy: Policy | None = None) -> list[tuple[Verb, str]]:
-    planned = plan(state, wishes, now=now, policy=policy or Policy())
+def intents(
+    state: Modules, *wishes: Wish, now: float = 0.0, policy: ModulePolicy | None = None
+) -> list[tuple[Verb, str]]:
+    planned = plan(state, wishes, now=now, policy=policy or ModulePolicy())
     return [(intent.verb, str(intent.spec.key)) for order in planned.orders for intent in order]
 
 
@@ -120,15 +122,15 @@ def test_one_pod_that_excludes_other_versions_is_enough(last: str) -> None:
 
 def test_an_orphan_of_ours_goes_after_the_grace_and_no_other() -> None:
     state = reported(active("1"), active("2"), owned={ModuleKey("a", "1"): UNKNOWN})
-    first = plan(state, (), now=0.0, policy=Policy())
+    first = plan(state, (), now=0.0, policy=ModulePolicy())
     assert (first.orders, first.wake_at) == ((), 30.0)
     state = replace(state, orphan_since=first.orphan_since)
     assert intents(state, now=30.0) == [(Verb.UNINSTALL, "a:1")]
-    assert intents(state, now=30.0, policy=Policy(orphans=OrphanPolicy.NONE)) == []
+    assert intents(state, now=30.0, policy=ModulePolicy(orphans=OrphanPolicy.NONE)) == []
 
 
 def test_the_originals_policy_uninstalls_every_orphan() -> None:
-    policy = Policy(orphans=OrphanPolicy.ALL, orphan_grace=0.0)
+    policy = ModulePolicy(orphans=OrphanPolicy.ALL, orphan_grace=0.0)
     assert intents(reported(active("1")), policy=policy) == [(Verb.UNINSTALL, "a:1")]
 
 

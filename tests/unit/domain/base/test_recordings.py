@@ -11,7 +11,7 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from controlplane.domain.base import modules as book
 from controlplane.domain.base import outcomes
 from controlplane.domain.base.modules import Modules
-from controlplane.domain.base.planner import Policy, plan
+from controlplane.domain.base.planner import ModulePolicy, plan
 from controlplane.domain.base.releases import UNKNOWN
 from controlplane.domain.base.wishes import Wish
 from controlplane.domain.facts import (
@@ -199,7 +199,7 @@ PLANS = [
 
 @pytest.mark.parametrize(("recorded", "wishes", "expected"), PLANS, ids=[f"{n}-{p[0]}" for n, p in enumerate(PLANS)])
 def test_each_list_gives_its_orders(recorded: str, wishes: tuple[Wish, ...], expected: list[tuple[Verb, str]]) -> None:
-    planned = plan(_listed(recorded), wishes, now=0.0, policy=Policy())
+    planned = plan(_listed(recorded), wishes, now=0.0, policy=ModulePolicy())
     assert [(intent.verb, str(intent.spec.key)) for order in planned.orders for intent in order] == expected
 
 

@@ -9,7 +9,7 @@ import pytest
 from controlplane.domain.base import modules as book
 from controlplane.domain.base import outcomes, unconfirmed
 from controlplane.domain.base.modules import Modules
-from controlplane.domain.base.planner import Policy, plan
+from controlplane.domain.base.planner import ModulePolicy, plan
 from controlplane.domain.base.replies import Effect
 from controlplane.domain.base.wishes import Wish
 from controlplane.domain.facts import (
@@ -60,7 +60,7 @@ def ended(state: Modules, number: str, reply: Reply, *, now: float) -> tuple[Mod
 
 
 def due(state: Modules, now: float) -> bool:
-    return bool(plan(state, (Wish(SPEC, leaving=False),), now=now, policy=Policy()).orders)
+    return bool(plan(state, (Wish(SPEC, leaving=False),), now=now, policy=ModulePolicy()).orders)
 
 
 def test_an_order_in_doubt_asks_for_a_list_once_and_in_its_time() -> None:

@@ -24,7 +24,7 @@ from controlplane.domain.objects import (
 )
 from controlplane.domain.workloads import baselines
 from controlplane.domain.workloads.baselines import MOST_KEPT, NOTHING, Offer
-from controlplane.domain.workloads.deployments import Place, baseline_demand, place
+from controlplane.domain.workloads.deployments import Acceptance, acceptance, baseline_demand
 from controlplane.domain.workloads.placement import Spot
 
 TAINTS = (
@@ -100,7 +100,7 @@ def test_a_cordoned_node_is_given_nothing_new() -> None:
 def test_bases_that_no_rule_distinguishes_get_one_answer_without_another_look() -> None:
     rules = replace(RULES, node_selector=(Requirement(BASE_NAME, "In", ("shop",)),))
     offer = Offer([deployment("a", "t", "1", rules=rules), deployment("b", "t", "2")], env="dev", peers_follow=False)
-    with mock.patch.object(baselines, "place", wraps=place) as judged:
+    with mock.patch.object(baselines, "acceptance", wraps=acceptance) as judged:
         shops = [offer.to(Spot(f"vnode.b{n}.dev", {BASE_NAME: "shop", "n": str(n)}, TAINTS)) for n in range(100)]
         assert judged.call_count == 2
         assert {id(answer) for answer in shops} == {id(shops[0])}
@@ -115,7 +115,7 @@ def test_a_rule_about_one_node_does_not_evaluate_all_rules_for_each() -> None:
     alone = deployment("one", "t1", "1", rules=replace(RULES, required_affinity=(term,)))
     many = [deployment(f"d{n}", "t2", *("" for _ in range(n)), str(n)) for n in range(1, 20)]
     offer = Offer([alone, *many], env="dev", peers_follow=False)
-    with mock.patch.object(baselines, "place", wraps=place) as judged:
+    with mock.patch.object(baselines, "acceptance", wraps=acceptance) as judged:
         first, second = (offer.to(replace(HERE, name=f"vnode.b{n}.dev")) for n in (1, 2))
         assert judged.call_count == 3
     assert len(first.modules) == len(second.modules) + 1
@@ -181,7 +181,7 @@ def test_kept_answers_equal_those_made_anew(found: list[ModuleDeployment], askin
         newest: dict[str, Container] = {}
         for each in sorted(found, key=lambda d: (d.creation_timestamp, d.namespace, d.name)):
             demand = baseline_demand(each, "dev", peers_follow=False)
-            if demand is not None and place(demand, spot) is Place.OPEN:
+            if demand is not None and acceptance(demand, spot) is Acceptance.OPEN:
                 for container in each.containers:
                     if container.version:
                         newest.pop(container.name, None)

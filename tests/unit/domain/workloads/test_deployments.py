@@ -17,7 +17,14 @@ from controlplane.domain.objects import (
     Taint,
     Toleration,
 )
-from controlplane.domain.workloads.deployments import Demand, Place, baseline_demand, ignored, peer_demand, place
+from controlplane.domain.workloads.deployments import (
+    Acceptance,
+    Demand,
+    acceptance,
+    baseline_demand,
+    ignored,
+    peer_demand,
+)
 from controlplane.domain.workloads.placement import UNSCHEDULABLE
 
 VIRTUAL = Taint("schedule.koupleless.io/virtual-node", "True", "NoExecute")
@@ -149,24 +156,24 @@ def with_taint(key: str, effect: str, value: str = "") -> Node:
 @pytest.mark.parametrize(
     ("demand", "node", "expected"),
     [
-        (Demand("", PLACED), NODE, Place.OPEN),
-        (Demand("a", PLACED), NODE, Place.OPEN),
-        (Demand("b", PLACED), NODE, Place.NONE),
-        (Demand("a", PLACED), replace(NODE, labels={}), Place.NONE),
-        (Demand("", SchedulingRules()), NODE, Place.NONE),
-        (Demand("", replace(PLACED, node_selector=(Requirement("zone", "In", ("1",)),))), NODE, Place.NONE),
-        (Demand("", PLACED), replace(NODE, unschedulable=True), Place.CLOSED),
-        (Demand("", PLACED), with_taint("mine", "NoSchedule"), Place.CLOSED),
-        (Demand("", PLACED), with_taint("mine", "PreferNoSchedule"), Place.OPEN),
-        (Demand("", PLACED), with_taint("mine", "NoExecute"), Place.NONE),
-        (Demand("", PLACED), with_taint("node.kubernetes.io/not-ready", "NoSchedule"), Place.OPEN),
-        (Demand("", PLACED), with_taint("node.kubernetes.io/unreachable", "NoExecute"), Place.OPEN),
+        (Demand("", PLACED), NODE, Acceptance.OPEN),
+        (Demand("a", PLACED), NODE, Acceptance.OPEN),
+        (Demand("b", PLACED), NODE, Acceptance.NONE),
+        (Demand("a", PLACED), replace(NODE, labels={}), Acceptance.NONE),
+        (Demand("", SchedulingRules()), NODE, Acceptance.NONE),
+        (Demand("", replace(PLACED, node_selector=(Requirement("zone", "In", ("1",)),))), NODE, Acceptance.NONE),
+        (Demand("", PLACED), replace(NODE, unschedulable=True), Acceptance.CLOSED),
+        (Demand("", PLACED), with_taint("mine", "NoSchedule"), Acceptance.CLOSED),
+        (Demand("", PLACED), with_taint("mine", "PreferNoSchedule"), Acceptance.OPEN),
+        (Demand("", PLACED), with_taint("mine", "NoExecute"), Acceptance.NONE),
+        (Demand("", PLACED), with_taint("node.kubernetes.io/not-ready", "NoSchedule"), Acceptance.OPEN),
+        (Demand("", PLACED), with_taint("node.kubernetes.io/unreachable", "NoExecute"), Acceptance.OPEN),
         (
             Demand("", replace(PLACED, tolerations=(TOLERATED, Toleration(UNSCHEDULABLE.key, "Exists")))),
             replace(NODE, unschedulable=True),
-            Place.OPEN,
+            Acceptance.OPEN,
         ),
     ],
 )
-def test_rules_and_taints_decide_the_place(demand: Demand, node: Node, expected: Place) -> None:
-    assert place(demand, node) is expected
+def test_rules_and_taints_decide_the_place(demand: Demand, node: Node, expected: Acceptance) -> None:
+    assert acceptance(demand, node) is expected

@@ -10,7 +10,7 @@ from controlplane.domain.base import replies
 from controlplane.domain.facts import ClientCode, Reply, ReplyCode, Verb
 from controlplane.domain.identity import ModuleKey
 from controlplane.domain.objects import Condition, Container, ContainerStatus, Pod, PodStatus, Requirement
-from controlplane.domain.workloads.rollout import FINAL, Part, Place, Trouble, Workload, of_module, of_workload
+from controlplane.domain.workloads.rollout import FINAL, ModuleOnBase, Obstacle, Part, Workload, of_module, of_workload
 
 BIZ = Container("biz1", "https://repo.example/biz1-2.jar", version="2")
 DONE = Workload(
@@ -55,7 +55,7 @@ def test_old_pods_are_those_beyond_the_new() -> None:
 
 def test_a_failing_module_of_a_new_pod_is_reported_and_waited_for() -> None:
     found = of_workload(DONE, [pod("a"), pod("b", "InstallFailed")])
-    assert found.troubles == (Trouble("vnode.b1.dev", "default/b", "biz1:2", "InstallFailed", "why"),)
+    assert found.troubles == (Obstacle("vnode.b1.dev", "default/b", "biz1:2", "InstallFailed", "why"),)
     assert not found.failure
 
 
@@ -119,24 +119,24 @@ READY, FAILING = Part("default/a", "biz1:2", ready=True), Part("default/b", "biz
 
 
 @pytest.mark.parametrize(
-    ("places", "counts", "done"),
+    ("bases", "counts", "done"),
     [
-        ([Place("n1", (READY,)), Place("n2", (READY,))], (2, 2, 2), True),
-        ([Place("n1", (READY,)), Place("n2", ())], (2, 1, 1), False),
-        ([Place("n1", (READY, FAILING))], (1, 1, 0), False),
-        ([Place("n1", (READY,), unreachable="silent")], (1, 1, 0), False),
+        ([ModuleOnBase("n1", (READY,)), ModuleOnBase("n2", (READY,))], (2, 2, 2), True),
+        ([ModuleOnBase("n1", (READY,)), ModuleOnBase("n2", ())], (2, 1, 1), False),
+        ([ModuleOnBase("n1", (READY, FAILING))], (1, 1, 0), False),
+        ([ModuleOnBase("n1", (READY,), unreachable="silent")], (1, 1, 0), False),
     ],
 )
 def test_a_module_is_rolled_out_when_every_base_has_all_of_it(
-    places: list[Place], counts: tuple[int, int, int], done: bool
+    bases: list[ModuleOnBase], counts: tuple[int, int, int], done: bool
 ) -> None:
-    found = of_module(places)
+    found = of_module(bases)
     assert (found.desired, found.updated, found.available) == counts
     assert found.done is done
 
 
 def test_a_silent_base_and_a_failing_module_are_reported() -> None:
-    assert of_module([Place("n1", (FAILING,)), Place("n2", (READY,), "silent for 30 s")]).troubles == (
-        Trouble("n1", "default/b", "biz1:2", "InstallFailed", "why"),
-        Trouble("n2", "", "", "BaseUnreachable", "silent for 30 s"),
+    assert of_module([ModuleOnBase("n1", (FAILING,)), ModuleOnBase("n2", (READY,), "silent for 30 s")]).troubles == (
+        Obstacle("n1", "default/b", "biz1:2", "InstallFailed", "why"),
+        Obstacle("n2", "", "", "BaseUnreachable", "silent for 30 s"),
     )

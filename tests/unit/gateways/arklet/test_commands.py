@@ -1,4 +1,4 @@
-"""Bodies of commands as arklet wants them."""
+"""Commands have the bodies that arklet expects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateways.arklet import commands
 BIZ1 = pb.OrderModule(name="biz1", version="0.0.1", url="https://repo.example/biz1.jar")
 
 
-def test_install_gives_only_what_is_known() -> None:
+def test_install_has_only_members_with_a_value() -> None:
     assert orjson.loads(commands.body(pb.VERB_INSTALL, [BIZ1])) == {
         "bizName": "biz1",
         "bizVersion": "0.0.1",
@@ -19,7 +19,7 @@ def test_install_gives_only_what_is_known() -> None:
     }
 
 
-def test_install_with_everything() -> None:
+def test_install_may_have_all_members() -> None:
     order = pb.OrderModule(
         name="biz1",
         version="1",
@@ -43,7 +43,7 @@ def test_uninstall_and_switch_name_the_module(verb: pb.Verb.ValueType) -> None:
     assert orjson.loads(commands.body(verb, [BIZ1])) == {"bizName": "biz1", "bizVersion": "0.0.1"}
 
 
-def test_batch() -> None:
+def test_batch_install_is_a_list_of_modules() -> None:
     bodies = orjson.loads(commands.body(pb.VERB_BATCH_INSTALL, [BIZ1, BIZ1]))
     assert [item["bizName"] for item in bodies["bizList"]] == ["biz1", "biz1"]
     assert commands.body(pb.VERB_BATCH_INSTALL) == b'{"bizList":[]}'
@@ -69,7 +69,7 @@ def test_baseline_is_a_bare_list() -> None:
     ]
 
 
-def test_a_strategy_that_is_not_known_is_the_default() -> None:
+def test_an_unknown_strategy_is_the_default() -> None:
     order = pb.OrderModule(name="biz1", version="1", strategy=77)  # type: ignore[arg-type]
     assert orjson.loads(commands.body(pb.VERB_INSTALL, [order])) == {"bizName": "biz1", "bizVersion": "1"}
 

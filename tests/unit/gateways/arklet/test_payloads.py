@@ -1,4 +1,4 @@
-"""The codecs on the answers that bases of different runtimes are known to give."""
+"""Codecs read the answers that bases of different runtimes give."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ modules = of_bytes(payloads.modules)
 health = of_bytes(payloads.health)
 help_commands = of_bytes(payloads.help_commands)
 
-BEAT: dict[str, Any] = {
+HEARTBEAT: dict[str, Any] = {
     "baseMetadata": {"clusterName": "blue", "identity": "10.0.0.7", "name": "shop-base", "version": "1.0.0"},
     "localHostName": "shop-base-6f7c",
     "localIP": "10.0.0.7",
@@ -46,16 +46,16 @@ BEAT: dict[str, Any] = {
 }
 
 
-def beat(**changes: Any) -> bytes:
-    return orjson.dumps(BEAT | changes)
+def heartbeat_body(**changes: Any) -> bytes:
+    return orjson.dumps(HEARTBEAT | changes)
 
 
 def answer(data: Any = None, **more: Any) -> bytes:
     return orjson.dumps({"code": "SUCCESS", "data": data, "baseIdentity": "10.0.0.7"} | more)
 
 
-def test_heartbeat_of_a_java_base() -> None:
-    assert heartbeat(beat()) == said.heartbeat(
+def test_heartbeat_of_a_java_base_is_read() -> None:
+    assert heartbeat(heartbeat_body()) == said.heartbeat(
         "10.0.0.7",
         "shop-base",
         "1.0.0",
@@ -72,7 +72,7 @@ def test_heartbeat_needs_nothing_but_an_identity() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "state"),
+    ("value", "state"),
     [
         ("activated", pb.BASE_STATE_ACTIVATED),
         ("DEACTIVATED", pb.BASE_STATE_DEACTIVATED),
@@ -82,25 +82,25 @@ def test_heartbeat_needs_nothing_but_an_identity() -> None:
         (None, pb.BASE_STATE_UNSPECIFIED),
     ],
 )
-def test_heartbeat_state_in_any_case(told: str | None, state: pb.BaseState.ValueType) -> None:
-    assert heartbeat(beat(state=told)).heartbeat.state == state
+def test_heartbeat_state_is_read_in_any_case(value: str | None, state: pb.BaseState.ValueType) -> None:
+    assert heartbeat(heartbeat_body(state=value)).heartbeat.state == state
 
 
 @pytest.mark.parametrize(
-    ("told", "port"),
+    ("value", "port"),
     [
         (-1, -1), (0, 0), (1, 1), (65535, 65535), (1238.0, 1238), ("1238", 1238), ("0", 0), ("-1", -1),
         (None, 0), ("", 0),
     ],
 )  # fmt: skip
-def test_heartbeat_port_as_number_or_text_or_not_at_all(told: object, port: int) -> None:
-    assert payloads.port(BEAT | {"port": told}) == port
+def test_heartbeat_port_is_a_number_or_text_or_missing(value: object, port: int) -> None:
+    assert payloads.port(HEARTBEAT | {"port": value}) == port
 
 
-def test_over_mqtt_a_port_means_nothing() -> None:
+def test_over_mqtt_a_port_is_ignored() -> None:
     ports: list[Any] = [1238, -1, 70000, "x", {}, None]
-    for told in ports:
-        assert payloads.heartbeat(BEAT | {"port": told}).heartbeat.address.port == 0
+    for port in ports:
+        assert payloads.heartbeat(HEARTBEAT | {"port": port}).heartbeat.address.port == 0
 
 
 @pytest.mark.parametrize(
@@ -118,21 +118,21 @@ def test_over_mqtt_a_port_means_nothing() -> None:
         (b'{"baseMetadata":{"identity":""}}', "baseMetadata.identity: empty"),
         (b'{"baseMetadata":{"identity":["a"]}}', "baseMetadata.identity: expected text, got a list"),
         (b'{"baseMetadata":{"identity":"a","name":3}}', "baseMetadata.name: expected text, got a number"),
-        (beat(localIP={}), "localIP: expected text, got an object"),
-        (beat(state=True), "state: expected text, got a boolean"),
-        (beat(port="http"), "port: expected a whole number, got text"),
-        (beat(port=" 1238"), "port: expected a whole number, got text"),
-        (beat(port="1238.0"), "port: expected a whole number, got text"),
-        (beat(port="²"), "port: expected a whole number, got text"),
-        (beat(port="70000"), "port: 70000 is not within -1 to 65535"),
-        (beat(port="9" * 5000), "port: expected a whole number, got text"),
-        (beat(port=1e300), "is not within -1 to 65535"),
-        (beat(port=[]), "port: expected a whole number, got a list"),
-        (beat(port=1238.5), "port: expected a whole number, got a number"),
-        (beat(port=True), "port: expected a whole number, got a boolean"),
-        (beat(port=70000), "port: 70000 is not within -1 to 65535"),
-        (beat(port=-2), "port: -2 is not within -1 to 65535"),
-        (beat(baseMetadata={"identity": "a" * 1025}), "baseMetadata.identity: longer than 1024 characters"),
+        (heartbeat_body(localIP={}), "localIP: expected text, got an object"),
+        (heartbeat_body(state=True), "state: expected text, got a boolean"),
+        (heartbeat_body(port="http"), "port: expected a whole number, got text"),
+        (heartbeat_body(port=" 1238"), "port: expected a whole number, got text"),
+        (heartbeat_body(port="1238.0"), "port: expected a whole number, got text"),
+        (heartbeat_body(port="²"), "port: expected a whole number, got text"),
+        (heartbeat_body(port="70000"), "port: 70000 is not within -1 to 65535"),
+        (heartbeat_body(port="9" * 5000), "port: expected a whole number, got text"),
+        (heartbeat_body(port=1e300), "is not within -1 to 65535"),
+        (heartbeat_body(port=[]), "port: expected a whole number, got a list"),
+        (heartbeat_body(port=1238.5), "port: expected a whole number, got a number"),
+        (heartbeat_body(port=True), "port: expected a whole number, got a boolean"),
+        (heartbeat_body(port=70000), "port: 70000 is not within -1 to 65535"),
+        (heartbeat_body(port=-2), "port: -2 is not within -1 to 65535"),
+        (heartbeat_body(baseMetadata={"identity": "a" * 1025}), "baseMetadata.identity: longer than 1024 characters"),
     ],
 )
 def test_wrong_heartbeat_is_refused_naming_the_member(body: bytes, named: str) -> None:
@@ -143,18 +143,18 @@ def test_wrong_heartbeat_is_refused_naming_the_member(body: bytes, named: str) -
 
 def test_identity_of_no_dns_form_is_passed_on_unaltered() -> None:
     identity = "Not/A" + "b" * 300
-    assert heartbeat(beat(baseMetadata={"identity": identity})).base_id == identity
+    assert heartbeat(heartbeat_body(baseMetadata={"identity": identity})).base_id == identity
 
 
 def test_text_in_the_charset_of_the_jvm_is_replaced_not_refused() -> None:
-    told = baseline_query('{"identity":"a","name":"Geschäft"}'.encode("latin-1"))
-    assert told == said.query("a", name="Gesch�ft")
+    result = baseline_query('{"identity":"a","name":"Geschäft"}'.encode("latin-1"))
+    assert result == said.query("a", name="Gesch�ft")
 
 
 def test_long_and_hostile_text_is_cut_and_cleaned() -> None:
-    told = baseline_query(orjson.dumps({"identity": "a", "name": "\x1b[31m" + "n" * 1000}))
-    assert told.baseline_query.name.startswith(" [31mnn")
-    assert len(told.baseline_query.name) == 256
+    result = baseline_query(orjson.dumps({"identity": "a", "name": "\x1b[31m" + "n" * 1000}))
+    assert result.baseline_query.name.startswith(" [31mnn")
+    assert len(result.baseline_query.name) == 256
 
 
 INSTALLED = {
@@ -176,7 +176,7 @@ INSTALLED = {
 }
 
 
-def test_reply_to_an_install() -> None:
+def test_reply_to_an_install_is_read() -> None:
     assert reply(answer(INSTALLED)) == said.reply(
         "SUCCESS",
         "SUCCESS",
@@ -186,12 +186,12 @@ def test_reply_to_an_install() -> None:
 
 
 @pytest.mark.parametrize("infos", [None, [], {}, "x", [None], [{"bizName": 3}], [[]]])
-def test_reply_without_readable_modules(infos: Any) -> None:
+def test_reply_without_readable_modules_has_none(infos: Any) -> None:
     assert reply(answer({"code": "SUCCESS", "bizInfos": infos})).modules == []
 
 
 @pytest.mark.parametrize(
-    ("told", "code"),
+    ("value", "code"),
     [
         ("SUCCESS", pb.REPLY_CODE_SUCCESS),
         ("success", pb.REPLY_CODE_SUCCESS),
@@ -207,12 +207,12 @@ def test_reply_without_readable_modules(infos: Any) -> None:
         ([], pb.REPLY_CODE_UNSPECIFIED),
     ],
 )
-def test_outer_code_by_name_or_ordinal(told: Any, code: pb.ReplyCode.ValueType) -> None:
-    assert reply(orjson.dumps({"code": told})).code == code
+def test_outer_code_is_a_name_or_ordinal(value: Any, code: pb.ReplyCode.ValueType) -> None:
+    assert reply(orjson.dumps({"code": value})).code == code
 
 
 @pytest.mark.parametrize(
-    ("told", "code"),
+    ("value", "code"),
     [
         ("REPEAT_BIZ", pb.CLIENT_CODE_REPEAT_BIZ),
         (2, pb.CLIENT_CODE_REPEAT_BIZ),
@@ -222,37 +222,37 @@ def test_outer_code_by_name_or_ordinal(told: Any, code: pb.ReplyCode.ValueType) 
         (None, pb.CLIENT_CODE_UNSPECIFIED),
     ],
 )
-def test_inner_code_is_another_enum(told: Any, code: pb.ClientCode.ValueType) -> None:
-    assert reply(answer({"code": told}, code="FAILED")).client_code == code
+def test_inner_code_is_another_enum(value: Any, code: pb.ClientCode.ValueType) -> None:
+    assert reply(answer({"code": value}, code="FAILED")).client_code == code
 
 
-def test_inner_message_says_more_than_the_outer_one() -> None:
-    told = reply(
+def test_inner_message_goes_before_the_outer_one() -> None:
+    result = reply(
         answer(
             {"code": "REPEAT_BIZ", "message": "Biz: biz1:0.0.1 has been installed or registered."},
             code="FAILED",
             message="install biz not success!",
         )
     )
-    assert told.message == "Biz: biz1:0.0.1 has been installed or registered."
+    assert result.message == "Biz: biz1:0.0.1 has been installed or registered."
 
 
 def test_inner_stack_trace_is_a_trace_and_the_outer_message_the_message() -> None:
-    told = reply(
+    result = reply(
         answer(
             {"code": "FAILED", "message": "x.ArkletRuntimeException: unknown protocol: oss\n\tat a.B.c(B.java:1)"},
             code="FAILED",
             message="java.net.MalformedURLException: unknown protocol: oss",
         )
     )
-    assert told.message == "java.net.MalformedURLException: unknown protocol: oss"
-    assert told.stack_trace.startswith("x.ArkletRuntimeException")
+    assert result.message == "java.net.MalformedURLException: unknown protocol: oss"
+    assert result.stack_trace.startswith("x.ArkletRuntimeException")
 
 
 def test_lock_conflict_has_no_data() -> None:
     message = "FAILED:biz1:0.0.1 installBiz conflict, exist unfinished command(installBiz) for this biz"
-    told = reply(orjson.dumps({"code": "FAILED", "message": message}))
-    assert told == said.reply("FAILED", message=message)
+    result = reply(orjson.dumps({"code": "FAILED", "message": message}))
+    assert result == said.reply("FAILED", message=message)
 
 
 def test_huge_stack_trace_is_cut_to_its_cause() -> None:
@@ -260,10 +260,12 @@ def test_huge_stack_trace_is_cut_to_its_cause() -> None:
     trace = (
         f"a.Wrapper: no\n{frames}Caused by: b.Other: no\n{frames}Caused by: java.net.BindException: in use\n{frames}"
     )
-    told = reply(orjson.dumps({"code": "CMD_PROCESS_INTERNAL_ERROR", "message": "x" * 5000, "errorStackTrace": trace}))
-    assert len(told.message) == 1024
-    assert len(told.stack_trace) == 4096
-    assert told.stack_trace.startswith("a.Wrapper: no\n\t...\nCaused by: java.net.BindException: in use\n\tat ")
+    result = reply(
+        orjson.dumps({"code": "CMD_PROCESS_INTERNAL_ERROR", "message": "x" * 5000, "errorStackTrace": trace})
+    )
+    assert len(result.message) == 1024
+    assert len(result.stack_trace) == 4096
+    assert result.stack_trace.startswith("a.Wrapper: no\n\t...\nCaused by: java.net.BindException: in use\n\tat ")
 
 
 def test_only_the_first_object_of_a_body_counts() -> None:
@@ -274,7 +276,7 @@ def test_only_the_first_object_of_a_body_counts() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{", b"null", b"{}", b'{"code":null}', b"<html>502</html>", b'{"code":"SUC'])
 @pytest.mark.parametrize("read", [reply, batch_reply, modules, health, help_commands])
-def test_what_is_no_answer_is_malformed(body: bytes, read: Any) -> None:
+def test_anything_but_an_answer_is_malformed(body: bytes, read: Any) -> None:
     with pytest.raises(Malformed):
         read(body)
 
@@ -289,8 +291,8 @@ def test_a_negative_answer_to_a_question_is_no_fact(read: Any) -> None:
         read(b'{"code":"TEAPOT"}')
 
 
-def test_batch_reply() -> None:
-    told = batch_reply(
+def test_batch_reply_has_a_reply_for_each_url() -> None:
+    result = batch_reply(
         answer(
             {
                 "bizUrlToResponse": {
@@ -305,17 +307,17 @@ def test_batch_reply() -> None:
             message="install biz not success!",
         )
     )
-    assert (told.reply.code, told.reply.message) == (pb.REPLY_CODE_FAILED, "batch install failed")
-    items = {item.url: item.reply for item in told.items}
+    assert (result.reply.code, result.reply.message) == (pb.REPLY_CODE_FAILED, "batch install failed")
+    items = {item.url: item.reply for item in result.items}
     assert items["http://r/biz1.jar"].code == pb.REPLY_CODE_SUCCESS
     assert items["http://r/biz1.jar"].modules[0].name == "biz1"
     assert items["http://r/biz2.jar"] == said.reply("FAILED", "REPEAT_BIZ", "there")
     assert items["http://r/biz3.jar"] == said.reply("FAILED", "FAILED", "internal exception: x")
 
 
-def test_batch_reply_without_items() -> None:
-    told = batch_reply(answer({"code": "FAILED", "message": "x"}, code="FAILED"))
-    assert not told.items
+def test_batch_reply_may_have_no_items() -> None:
+    result = batch_reply(answer({"code": "FAILED", "message": "x"}, code="FAILED"))
+    assert not result.items
 
 
 @pytest.mark.parametrize("answers", [{"": {}}, {"u" * 8193: {}}, {"http://r/a.jar": None}, {"http://r/a.jar": []}])
@@ -329,7 +331,7 @@ def listed(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("told", "state"),
+    ("value", "state"),
     [
         ("activated", pb.MODULE_STATE_ACTIVATED),
         ("ACTIVATED", pb.MODULE_STATE_ACTIVATED),
@@ -342,8 +344,8 @@ def listed(**changes: Any) -> dict[str, Any]:
         (6, pb.MODULE_STATE_UNSPECIFIED),
     ],
 )
-def test_module_state_by_name_or_ordinal(told: Any, state: pb.ModuleState.ValueType) -> None:
-    assert modules(answer([listed(bizState=told)])).modules[0].state == state
+def test_module_state_is_a_name_or_ordinal(value: Any, state: pb.ModuleState.ValueType) -> None:
+    assert modules(answer([listed(bizState=value)])).modules[0].state == state
 
 
 @pytest.mark.parametrize(
@@ -374,10 +376,10 @@ def test_module_list_may_be_empty() -> None:
     assert modules(answer([])) == pb.Modules(complete=True)
 
 
-@pytest.mark.parametrize("told", [{}, None, "x"])
-def test_module_list_of_another_type_is_malformed(told: Any) -> None:
+@pytest.mark.parametrize("value", [{}, None, "x"])
+def test_module_list_of_another_type_is_malformed(value: Any) -> None:
     with pytest.raises(Malformed, match="data: expected a list"):
-        modules(answer(told))
+        modules(answer(value))
 
 
 def test_embedded_master_is_no_module() -> None:
@@ -388,7 +390,7 @@ def test_embedded_master_is_no_module() -> None:
     "entry",
     [None, 3, [], {}, listed(bizName=None), listed(bizName=""), listed(bizVersion=1), listed(bizName="n" * 257)],
 )
-def test_one_unreadable_entry_spoils_the_list(entry: Any) -> None:
+def test_one_unreadable_entry_makes_the_list_malformed(entry: Any) -> None:
     with pytest.raises(Malformed, match=r"data\[1\]"):
         modules(answer([listed(), entry]))
 
@@ -410,7 +412,7 @@ HEALTH: dict[str, Any] = {
 }
 
 
-def test_health() -> None:
+def test_health_has_state_metaspace_and_java_version() -> None:
     assert health(answer({"healthData": HEALTH})) == said.health(
         "ACTIVATED", (65585152, 69468160, 268435456), "1.8.0_402"
     )
@@ -420,12 +422,12 @@ def test_health() -> None:
     "data",
     [None, {}, [], "x", {"healthData": None}, {"healthData": []}, {"healthData": {"jvm": 1, "masterBizInfo": []}}],
 )
-def test_missing_parts_of_health_are_no_news(data: Any) -> None:
+def test_missing_parts_of_health_are_left_out(data: Any) -> None:
     assert health(answer(data)) == pb.Health()
 
 
 @pytest.mark.parametrize(
-    ("told", "state"),
+    ("value", "state"),
     [
         ("ACTIVATED", pb.BASE_STATE_ACTIVATED),
         (2, pb.BASE_STATE_ACTIVATED),
@@ -436,8 +438,8 @@ def test_missing_parts_of_health_are_no_news(data: Any) -> None:
         (9, pb.BASE_STATE_UNKNOWN),
     ],
 )
-def test_state_of_the_base_in_health(told: Any, state: pb.BaseState.ValueType) -> None:
-    assert health(answer({"healthData": {"masterBizInfo": {"bizState": told}}})).state == state
+def test_health_has_the_state_of_the_base(value: Any, state: pb.BaseState.ValueType) -> None:
+    assert health(answer({"healthData": {"masterBizInfo": {"bizState": value}}})).state == state
 
 
 @pytest.mark.parametrize(
@@ -452,11 +454,11 @@ def test_state_of_the_base_in_health(told: Any, state: pb.BaseState.ValueType) -
         ({"java committed metaspace": 2**63}, None),
     ],
 )
-def test_metaspace_is_whole_or_none(change: dict[str, Any], expected: tuple[int, int, int] | None) -> None:
+def test_metaspace_is_complete_or_left_out(change: dict[str, Any], expected: tuple[int, int, int] | None) -> None:
     data = HEALTH | {"jvm": HEALTH["jvm"] | change}
     assert health(answer({"healthData": data})) == said.health("ACTIVATED", expected, "1.8.0_402")
 
 
-def test_help() -> None:
-    told = answer([{"id": "help", "desc": "x"}, {"id": "installBiz"}, {"id": 3}, {}, None, {"id": ""}])
-    assert help_commands(told) == {"help", "installBiz"}
+def test_help_lists_commands() -> None:
+    result = answer([{"id": "help", "desc": "x"}, {"id": "installBiz"}, {"id": 3}, {}, None, {"id": ""}])
+    assert help_commands(result) == {"help", "installBiz"}

@@ -1,4 +1,4 @@
-"""All that was recorded from real bases is read for what it says, and our own requests are the recorded bytes."""
+"""Everything that real bases sent is read as recorded, and our own requests are the recorded bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ READERS: Mapping[str, Callable[[Json], object]] = {
     "queryAllBiz": payloads.modules,
     "health": payloads.health,
     "help": payloads.help_commands,
-    # Never sent by us; answered by the same envelope.
+    # We never send these; their answers have the same envelope.
     "queryBizOps": payloads.reply,
     "fooBar": payloads.reply,
     "GET health": payloads.reply,
@@ -129,7 +129,7 @@ READ: Mapping[str, object] = {
     "unknown-command": "CMD_NOT_FOUND UNSPECIFIED: please follow the doc",
     "get": Malformed,
 }
-HEARD: Mapping[str, object] = {
+PUBLISHED: Mapping[str, object] = {
     "mqtt-queryBaseline": said.query("base-m", "", "shop-base", "1.0.0", "mq"),
     "mqtt-heart": said.heartbeat(
         "base-m", "shop-base", "1.0.0", "mq", host_name="base-host", ip="127.0.0.1", state="ACTIVATED"
@@ -171,22 +171,22 @@ HEARD: Mapping[str, object] = {
 
 
 def shown(fact: object) -> object:
-    """Return a fact in a form that can be read in the tables above; of a stack trace, what was thrown last."""
+    """Return a fact in a form that can be read in the tables above; of a stack trace, the last cause."""
     match fact:
         case pb.Modules():
             assert fact.complete
             return [shown(module) for module in fact.modules]
         case pb.Module():
             state = pb.ModuleState.Name(fact.state).removeprefix("MODULE_STATE_").lower()
-            told = f"{fact.name}:{fact.version} {state} at {fact.changed_at.ToMilliseconds()}: {fact.reason}"
-            return f"{told}, {fact.message}" if fact.message else told
+            text = f"{fact.name}:{fact.version} {state} at {fact.changed_at.ToMilliseconds()}: {fact.reason}"
+            return f"{text}, {fact.message}" if fact.message else text
         case pb.Reply():
             causes = [line for line in fact.stack_trace.splitlines() if line.startswith("Caused by: ")]
             cause = causes[-1] if causes else fact.stack_trace.partition("\n")[0]
             modules = ", ".join(str(shown(module)) for module in fact.modules)
             code = pb.ReplyCode.Name(fact.code).removeprefix("REPLY_CODE_")
-            told = f"{code} {pb.ClientCode.Name(fact.client_code).removeprefix('CLIENT_CODE_')}: {fact.message}"
-            return told + (f" / {cause}" if cause else "") + (f" [{modules}]" if modules else "")
+            text = f"{code} {pb.ClientCode.Name(fact.client_code).removeprefix('CLIENT_CODE_')}: {fact.message}"
+            return text + (f" / {cause}" if cause else "") + (f" [{modules}]" if modules else "")
         case pb.BatchInstallResult():
             return {"": shown(fact.reply), **{item.url: shown(item.reply) for item in fact.items}}
         case Operation():
@@ -213,7 +213,7 @@ def test_what_bases_publish_is_read(message: Published) -> None:
     assert base == "base-m"
     opened = envelopes.envelope(message.payload)
     assert opened.published_at == message.json()["publishTimestamp"]
-    assert shown(WORDS[word.value](opened)) == HEARD[message.id]
+    assert shown(WORDS[word.value](opened)) == PUBLISHED[message.id]
 
 
 @pytest.mark.parametrize(
@@ -224,9 +224,9 @@ def test_what_bases_publish_is_read(message: Published) -> None:
     ],
 )
 def test_heartbeats_are_read(recorded: str, identity: str, name: str, version: str, cluster: str, port: int) -> None:
-    told = first_object(HTTP[recorded].request_body or b"")
-    assert payloads.port(told) == port
-    assert payloads.heartbeat(told) == said.heartbeat(
+    data = first_object(HTTP[recorded].request_body or b"")
+    assert payloads.port(data) == port
+    assert payloads.heartbeat(data) == said.heartbeat(
         identity, name, version, cluster, host_name="base-host", ip="127.0.0.1", state="ACTIVATED"
     )
 
@@ -244,7 +244,7 @@ def _module(asked: Any) -> pb.OrderModule:
 
 
 def _body(command: str, asked: Any) -> bytes:
-    """Return what we send for a command that was asked so."""
+    """Return the body that we send for a recorded command."""
     if command == HELP:
         return EMPTY
     items = asked.get("bizList", [asked] if asked else [])
@@ -276,6 +276,6 @@ def test_our_baseline_is_the_recorded_bytes() -> None:
     assert commands.baseline(modules) == message.payload
 
 
-def test_nothing_is_left_out() -> None:
+def test_every_recording_is_read() -> None:
     assert READ.keys() == {exchange.id for exchange in TO_BASE}
-    assert HEARD.keys() == {message.id for message in FROM_BASE}
+    assert PUBLISHED.keys() == {message.id for message in FROM_BASE}

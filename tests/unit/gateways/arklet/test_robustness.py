@@ -49,21 +49,21 @@ VALUES = st.recursive(
     max_leaves=40,
 )
 ANSWERS = st.fixed_dictionaries({"code": WORDS | SCALARS}, optional={"data": VALUES, "message": VALUES})
-BEATS = st.fixed_dictionaries(
+HEARTBEATS = st.fixed_dictionaries(
     {"baseMetadata": st.dictionaries(KEYS, VALUES, max_size=5)}, optional={"port": SCALARS, "state": SCALARS}
 )
 
 
 @pytest.mark.parametrize("read", READERS)
 @given(body=st.binary(max_size=200))
-def test_arbitrary_bytes(read: Callable[[Json], object], body: bytes) -> None:
+def test_arbitrary_bytes_are_read_or_refused(read: Callable[[Json], object], body: bytes) -> None:
     with contextlib.suppress(Malformed, Negative):
         read(first_object(body))
 
 
 @pytest.mark.parametrize("read", READERS)
-@given(value=VALUES | ANSWERS | BEATS, rest=st.binary(max_size=5))
-def test_arbitrary_objects_and_what_follows_them(read: Callable[[Json], object], value: Any, rest: bytes) -> None:
+@given(value=VALUES | ANSWERS | HEARTBEATS, rest=st.binary(max_size=5))
+def test_arbitrary_objects_are_read_or_refused(read: Callable[[Json], object], value: Any, rest: bytes) -> None:
     with contextlib.suppress(Malformed, Negative):
         read(first_object(orjson.dumps(value) + rest))
 
@@ -79,13 +79,13 @@ def test_a_cut_answer_is_malformed(value: Any, cut: int) -> None:
 def test_replies_stay_within_limits(message: str, trace: str, reason: str) -> None:
     record = {"changeTime": 1, "message": trace, "reason": reason}
     info = {"bizName": "a", "bizVersion": "1", "bizState": "broken", "bizStateRecords": [record]}
-    told = payloads.reply(
+    reply = payloads.reply(
         {"code": 1, "message": message, "errorStackTrace": trace, "data": {"message": trace, "bizInfos": [info]}}
     )
-    assert len(told.message) <= MESSAGE_LIMIT
-    assert len(told.stack_trace) <= TRACE_LIMIT
-    assert len(told.modules[0].message) <= MESSAGE_LIMIT
-    assert len(told.modules[0].reason) <= NAME_LIMIT
+    assert len(reply.message) <= MESSAGE_LIMIT
+    assert len(reply.stack_trace) <= TRACE_LIMIT
+    assert len(reply.modules[0].message) <= MESSAGE_LIMIT
+    assert len(reply.modules[0].reason) <= NAME_LIMIT
 
 
 LINES = st.lists(st.sampled_from(["a.B: c", "\tat x.Y.z(Y.java:1)", "Caused by: d.E: f", "g" * 300]), max_size=60)

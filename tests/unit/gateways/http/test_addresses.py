@@ -1,3 +1,5 @@
+"""Addresses, identities, environments, endpoints and settings are accepted or refused."""
+
 from __future__ import annotations
 
 import ipaddress
@@ -44,7 +46,7 @@ def test_special_and_foreign_addresses_are_refused(ip: str) -> None:
 
 
 @pytest.mark.parametrize("ip", ["127.0.0.1", "::1", "169.254.1.1", "169.254.169.254", "0.0.0.0", "224.0.0.1"])
-def test_listing_everything_lists_nothing_special(ip: str) -> None:
+def test_a_network_of_everything_lists_no_special_address(ip: str) -> None:
     with pytest.raises(AddressRefused, match="does not list"):
         policy("0.0.0.0/0", "::/0").check(ip, 1238)
 
@@ -72,7 +74,9 @@ def test_ports_outside_the_range_are_refused(port: int) -> None:
 
 
 @given(st.ip_addresses())
-def test_what_is_allowed_by_default_is_private(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+def test_addresses_that_are_allowed_by_default_are_private(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
     try:
         DEFAULT.check(str(address), 1)
     except AddressRefused:
@@ -85,14 +89,14 @@ def test_what_is_allowed_by_default_is_private(address: ipaddress.IPv4Address | 
 
 
 @pytest.mark.parametrize("identity", ["10.0.0.7", "base-1", "a", "a.b-c.d", "0"])
-def test_identities(identity: str) -> None:
+def test_valid_identities_are_accepted(identity: str) -> None:
     assert parse_identity(identity, "dev") == identity
 
 
 @pytest.mark.parametrize(
     "identity", ["", "A", "a/b", "a+", "#", "-a", "a-", "a..b", ".a", "a.", "a b", "ä", "a\n", "x" * 64]
 )
-def test_bad_identities(identity: str) -> None:
+def test_invalid_identities_are_refused(identity: str) -> None:
     with pytest.raises(InvalidName):
         parse_identity(identity, "dev")
 
@@ -105,14 +109,14 @@ def test_the_node_name_bounds_the_identity() -> None:
         parse_identity(fits, "prod")
 
 
-def test_environments() -> None:
+def test_an_environment_is_one_dns_label() -> None:
     assert parse_env("Prod-1") == "prod-1"
     for bad in ("", "a.b", "-", "a_b"):
         with pytest.raises(InvalidName):
             parse_env(bad)
 
 
-def test_endpoints() -> None:
+def test_an_endpoint_is_a_host_and_a_port() -> None:
     assert parse("host:1") == ("host", 1)
     assert parse("[::1]:50051") == ("::1", 50051)
     assert host_port("::1", 5) == "[::1]:5"
@@ -145,7 +149,7 @@ def test_wrong_settings_name_the_variable_and_the_value(
     assert f"{variable}={value}" in str(refused.value)
 
 
-def test_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENV", "Prod")
     monkeypatch.setenv("CONTROL_PLANE", "a:1, b:2")
     monkeypatch.setenv("HTTP_TUNNEL_ALLOWED_CIDRS", "10.0.0.0/8,::1/128")

@@ -1,4 +1,4 @@
-"""An address over HTTP that names no port, wherever it comes from: a heartbeat, a Watch or an Order."""
+"""An address over HTTP without a port has the default one, in a heartbeat, a Watch or an Order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.unit.gateways import said
 pytestmark = pytest.mark.looptime
 
 IP = "10.0.0.1"
-BEAT = b'{"baseMetadata":{"identity":"a"},"localIP":"10.0.0.1"}'
+HEARTBEAT = b'{"baseMetadata":{"identity":"a"},"localIP":"10.0.0.1"}'
 
 
 class Scene:
@@ -38,7 +38,7 @@ class Scene:
         return []
 
 
-async def test_a_watch_and_an_order_without_a_port_mean_the_port_where_arklet_listens_first() -> None:
+async def test_a_watch_and_an_order_without_a_port_use_the_default_port_of_arklet() -> None:
     scene = Scene()
     scene.tunnel.watch(said.watch("a", IP, 0))
     await asyncio.sleep(1)
@@ -49,11 +49,11 @@ async def test_a_watch_and_an_order_without_a_port_mean_the_port_where_arklet_li
     await scene.tunnel.prober.close()
 
 
-async def test_a_heartbeat_without_a_port_is_of_the_base_that_is_watched_without_one() -> None:
+async def test_a_heartbeat_without_a_port_matches_a_watch_without_one() -> None:
     scene = Scene()
     scene.tunnel.watch(said.watch("a", IP, 0))
     await asyncio.sleep(1)
-    assert await scene.requests.heartbeat(BEAT) == b"SUCCESS"
+    assert await scene.requests.heartbeat(HEARTBEAT) == b"SUCCESS"
     with pytest.raises(RequestRefused, match=r"alive at 10\.0\.0\.1:1238"):
-        await scene.requests.heartbeat(BEAT[:-1] + b',"port":1239}')
+        await scene.requests.heartbeat(HEARTBEAT[:-1] + b',"port":1239}')
     await scene.tunnel.prober.close()

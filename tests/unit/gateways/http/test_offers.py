@@ -1,3 +1,5 @@
+"""The commands that a base offers are asked for with help, and cached."""
+
 from __future__ import annotations
 
 import pytest
@@ -15,7 +17,7 @@ NEW = b'{"code":"SUCCESS","data":[{"id":"batchInstallBiz","desc":""}]}'
 
 
 class Base:
-    """Answers help with what answer says; implements ``Caller``."""
+    """Answers help with ``answer``; implements ``Caller``."""
 
     def __init__(self, answer: bytes | Exception) -> None:
         self.answer = answer
@@ -30,7 +32,7 @@ class Base:
 
 
 @pytest.mark.parametrize(("answer", "expected"), [(OLD, False), (NEW, True)])
-async def test_what_help_says_holds_for_a_while(answer: bytes, expected: bool) -> None:
+async def test_the_answer_to_help_is_cached_for_a_while(answer: bytes, expected: bool) -> None:
     now = 0.0
     base = Base(answer)
     offers = Offers(base, timeout=1.0, now=lambda: now)
@@ -42,7 +44,7 @@ async def test_what_help_says_holds_for_a_while(answer: bytes, expected: bool) -
 
 
 @pytest.mark.parametrize("failure", [NotSent("refused"), Lost("cut"), b"nonsense", b'{"code":"FAILED"}', b'{"data":7}'])
-async def test_a_base_that_does_not_say_is_asked_again(failure: bytes | Exception) -> None:
+async def test_a_base_without_a_valid_answer_is_asked_again(failure: bytes | Exception) -> None:
     base = Base(failure)
     offers = Offers(base, timeout=1.0)
     assert not await offers.has(ADDRESS, BATCH)

@@ -1,4 +1,4 @@
-"""When a list was made, judged against a model of bases, networks and other gateways."""
+"""No list counts as newer than it is, in a model of bases, networks and other gateways."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from gateways.mqtt.clocks import GUARD, WINDOW, Clocks, Epochs
 
 
 @dataclass(frozen=True)
-class Said:
-    """A list or heartbeat: made then, taking so long to arrive, perhaps arriving twice."""
+class Message:
+    """A list or heartbeat: when it was made, how long it travels, and how much later a copy arrives."""
 
     made: float
     transit: float
     again: float | None
 
 
-def said() -> st.SearchStrategy[Said]:
+def messages() -> st.SearchStrategy[Message]:
     transit = st.floats(0.001, 12.0)
     quick = st.floats(0.001, 0.5)
-    return st.builds(Said, st.floats(0, 100), quick | transit, st.none() | st.floats(0.0, 20.0))
+    return st.builds(Message, st.floats(0, 100), quick | transit, st.none() | st.floats(0.0, 20.0))
 
 
 @given(
     # Lists come from our questions, from late ones, from those of other gateways: it makes no difference.
-    st.lists(said(), min_size=1, max_size=40),
+    st.lists(messages(), min_size=1, max_size=40),
     st.lists(st.floats(0, 100), min_size=1, max_size=6, unique=True),
     st.floats(-1e6, 1e6),
     st.floats(0.001, GUARD * 0.9),
 )
 def test_a_list_never_carries_an_epoch_that_began_after_it_was_made(
-    words: list[Said], began: list[float], ahead: float, pause: float
+    sent: list[Message], began: list[float], ahead: float, pause: float
 ) -> None:
-    """Holds when some message among them arrived quickly, which heartbeats do: here one every 5 s."""
-    beats = [Said(at, 0.01, None) for at in range(0, 130, 5)]
+    """This holds when some message arrives quickly, as heartbeats do: here one every 5 s."""
+    heartbeats = [Message(at, 0.01, None) for at in range(0, 130, 5)]
     arrivals: list[tuple[float, float]] = []
-    for word in words:
-        arrivals.append((word.made + word.transit, word.made))
-        if word.again is not None:
-            arrivals.append((word.made + word.transit + word.again, word.made))
-    arrivals += [(beat.made + beat.transit, beat.made) for beat in beats]
+    for message in sent:
+        arrivals.append((message.made + message.transit, message.made))
+        if message.again is not None:
+            arrivals.append((message.made + message.transit + message.again, message.made))
+    arrivals += [(heartbeat.made + heartbeat.transit, heartbeat.made) for heartbeat in heartbeats]
     heapq.heapify(arrivals)
     starts = sorted(began)
     clocks, epochs, next_start = Clocks(), Epochs(1, 0, 0.0), 0
@@ -69,7 +69,7 @@ def test_prompt_answers_reach_the_epoch_after_the_guard() -> None:
     assert epochs.of(clocks.made_at("base", 5002.26, 101.27)) == 7
 
 
-def test_the_first_word_of_a_base_tells_nothing_of_its_clock() -> None:
+def test_the_first_message_of_a_base_does_not_show_its_clock() -> None:
     assert Clocks().made_at("base", 5000.0, 1.0) is None
 
 
@@ -89,7 +89,7 @@ def test_a_clock_that_was_set_back_costs_a_window_at_most() -> None:
     assert credited_at <= 20 + WINDOW + 5
 
 
-def test_a_clock_that_was_set_forward_gives_itself_away() -> None:
+def test_a_clock_that_was_set_forward_is_noticed() -> None:
     clocks, epochs = Clocks(), Epochs(1, 1, 0.0)
     for second in range(0, 20, 5):
         clocks.made_at("base", second, second)
@@ -112,7 +112,7 @@ def test_clocks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert clocks.made_at("c", 1, 1) is not None
 
 
-def test_an_epoch_goes_on_with_a_watch_that_says_the_same() -> None:
+def test_an_epoch_goes_on_with_a_watch_that_repeats_it() -> None:
     epochs = Epochs(1, 1, 0.0)
     epochs.begin(1, 50.0)
     assert epochs.of(2.0) == 1

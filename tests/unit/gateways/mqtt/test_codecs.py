@@ -1,4 +1,4 @@
-"""Topics and envelopes: anything that is not understood is refused, never half taken."""
+"""Topics and envelopes that are not understood are refused, never read in part."""
 
 from __future__ import annotations
 
@@ -59,20 +59,20 @@ def test_arbitrary_data_is_understood_or_refused(reader: Callable[[Envelope], ob
 
 
 @pytest.mark.parametrize(
-    ("told", "ip"), [("10.0.0.7", "10.0.0.7"), ("fd00::7", "fd00::7"), ("unknown", ""), ("", ""), (None, "")]
+    ("text", "ip"), [("10.0.0.7", "10.0.0.7"), ("fd00::7", "fd00::7"), ("unknown", ""), ("", ""), (None, "")]
 )
-def test_an_address_that_is_none_was_not_told(told: str | None, ip: str) -> None:
-    beat = {"baseMetadata": {"identity": "a"}, "localIP": told, "port": "none"}
-    assert envelopes.heartbeat(Envelope(beat, 1)) == said.heartbeat("a", ip=ip)
+def test_an_invalid_address_is_left_out(text: str | None, ip: str) -> None:
+    data = {"baseMetadata": {"identity": "a"}, "localIP": text, "port": "none"}
+    assert envelopes.heartbeat(Envelope(data, 1)) == said.heartbeat("a", ip=ip)
 
 
 @pytest.mark.parametrize("stamp", [None, "1700000000123", 1.5, True, 0, -1, 2**62])
-def test_the_stamp_is_needed(stamp: object) -> None:
+def test_a_valid_stamp_is_required(stamp: object) -> None:
     with pytest.raises(Malformed, match="publishTimestamp"):
         envelopes.envelope(orjson.dumps({"data": {}, "publishTimestamp": stamp}))
 
 
-def test_a_short_module_list_as_bases_write_it() -> None:
+def test_a_short_module_list_is_read() -> None:
     payload = (
         b'{"data":[{"latestStateRecord":{"changeTime":1700000004567,"message":"","reason":"STARTED","state":"ACTIVATED"},'
         b'"name":"biz1","state":"activated","version":"0.0.1"},'
@@ -90,7 +90,7 @@ def test_a_list_is_never_read_in_part() -> None:
 
 
 @given(st.text(max_size=80))
-def test_arbitrary_topics_are_refused(topic: str) -> None:
+def test_a_topic_is_read_exactly_or_refused(topic: str) -> None:
     with contextlib.suppress(InvalidTopic, InvalidName):
         base, word = topics.parse(topic, "dev")
         assert topic == f"koupleless_dev/{base}/base/{word.value}"
@@ -109,18 +109,18 @@ def test_arbitrary_topics_are_refused(topic: str) -> None:
         "koupleless_dev/a/base/Heart",
     ],
 )
-def test_topics_of_others(topic: str) -> None:
+def test_other_topics_are_refused(topic: str) -> None:
     with pytest.raises(InvalidTopic):
         topics.parse(topic, "dev")
 
 
 @pytest.mark.parametrize("identity", ["", "A", "a_b", "+", "#", ".", "a" * 250])
-def test_identities_that_cannot_be(identity: str) -> None:
+def test_invalid_identities_are_refused(identity: str) -> None:
     with pytest.raises(InvalidName):
         topics.parse(f"koupleless_dev/{identity}/base/heart", "dev")
 
 
-def test_topics_down() -> None:
+def test_topics_to_bases_name_the_base() -> None:
     assert topics.command("dev", "10.0.0.7", pb.VERB_QUERY_MODULES) == "koupleless_dev/10.0.0.7/queryAllBiz"
     assert topics.baseline("dev", "10.0.0.7") == "koupleless_dev/10.0.0.7/base/baseline"
     assert topics.from_all("dev", Word.HEART) == "koupleless_dev/+/base/heart"

@@ -1,4 +1,4 @@
-"""What a broker ended a connection over is not asked for again soon; answers of other gateways are counted."""
+"""A subscription that ends the connection is retried ever less often; answers of other gateways are counted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mqttclient.failures import Lost, Unanswered
 
 
 class FakeConnection:
-    """Answers SUBSCRIBE as told: return codes, Unanswered, or Lost with the end of the connection."""
+    """Answers SUBSCRIBE with return codes, with Unanswered, or with Lost and the end of the connection."""
 
     def __init__(self, answer: list[bool] | Exception) -> None:
         self.answer = answer
@@ -38,7 +38,7 @@ class FakeConnection:
 
 
 async def ask(extra: Extra, answer: list[bool] | Exception) -> tuple[str, int]:
-    """Return why not, and how often the broker was asked."""
+    """Return the reason of a refusal, and how often the broker was asked."""
     connection = FakeConnection(answer)
     try:
         why_not = await extra.subscribe(cast("MqttConnection", connection), ["a", "b"])
@@ -65,7 +65,7 @@ async def test_a_broker_that_ends_the_connection_is_asked_less_and_less_often() 
     assert await ask(extra, [True, True]) == ("", 1), "once granted, it begins again"
 
 
-async def test_other_refusals_are_asked_about_again_on_each_connection() -> None:
+async def test_other_refusals_are_retried_on_each_connection() -> None:
     extra = Extra("a", "nothing follows")
     assert await ask(extra, [True, False]) == ("the broker refuses to subscribe to b", 1)
     assert await ask(extra, Unanswered("no answer")) == ("no answer", 1)
@@ -73,7 +73,7 @@ async def test_other_refusals_are_asked_about_again_on_each_connection() -> None
 
 
 @pytest.mark.looptime
-async def test_stopping_while_it_is_asked_for_holds_nothing() -> None:
+async def test_a_cancelled_subscription_is_not_held() -> None:
     extra = Extra("a", "nothing follows")
     connection = FakeConnection([True])
     with pytest.raises(asyncio.CancelledError), extra.asked_of(cast("MqttConnection", connection)):
@@ -87,12 +87,12 @@ def both(doubles: Doubles, base: str, now: float) -> bool:
     return [doubles.answered(base) for _ in range(2)][-1]
 
 
-def test_several_questions_in_a_row_that_others_answer_too() -> None:
+def test_others_are_noticed_when_they_answer_several_questions_in_a_row() -> None:
     doubles = Doubles()
     assert [both(doubles, f"base-{number}", number) for number in range(ENOUGH)] == [*[False] * (ENOUGH - 1), True]
 
 
-def test_one_question_in_between_that_nobody_else_answers_is_enough() -> None:
+def test_one_question_that_nobody_else_answers_resets_the_count() -> None:
     doubles = Doubles()
     for number in range(10):
         both(doubles, f"base-{number}", number * 100)
@@ -101,7 +101,7 @@ def test_one_question_in_between_that_nobody_else_answers_is_enough() -> None:
         assert not both(doubles, "after", number * 100 + 2 + WINDOW)
 
 
-def test_answers_to_nobody_and_to_questions_of_others_count_for_nothing() -> None:
+def test_answers_without_a_question_do_not_count_and_questions_are_bounded() -> None:
     doubles = Doubles()
     assert not any(doubles.answered("base-1") for _ in range(100))
     for number in range(3 * MOST):

@@ -1,4 +1,4 @@
-"""Which answer belongs to which order."""
+"""Each answer goes to the order that it belongs to."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Scene:
         self.pending = Pending()
         self.mid = 0
 
-    def say(self, reply: pb.Reply, *, made_at: float | None = None, version: str = "1", base: str = "a") -> bool:
+    def answer(self, reply: pb.Reply, *, made_at: float | None = None, version: str = "1", base: str = "a") -> bool:
         self.mid += 1
         receipt = self.queue.received(self.mid)
         taken = self.pending.answer(base, Operation(pb.VERB_INSTALL, "biz", version, reply), made_at, receipt)
@@ -43,9 +43,9 @@ async def scene() -> Scene:
 
 async def test_an_answer_finds_its_order_and_keeps_its_receipt(scene: Scene) -> None:
     with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0) as waiting:
-        assert not scene.say(DONE, version="2")
-        assert not scene.say(DONE, base="b")
-        assert scene.say(DONE)
+        assert not scene.answer(DONE, version="2")
+        assert not scene.answer(DONE, base="b")
+        assert scene.answer(DONE)
         reply, receipt = await waiting.answer()
     assert reply == DONE
     assert scene.acknowledged == [1, 2]
@@ -53,7 +53,7 @@ async def test_an_answer_finds_its_order_and_keeps_its_receipt(scene: Scene) -> 
     assert scene.acknowledged == [1, 2, 3]
 
 
-async def test_the_newest_of_orders_alike_gets_the_answer(scene: Scene) -> None:
+async def test_the_newest_of_equal_orders_gets_the_answer(scene: Scene) -> None:
     with (
         scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0) as first,
         scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=1) as second,
@@ -62,55 +62,55 @@ async def test_the_newest_of_orders_alike_gets_the_answer(scene: Scene) -> None:
         with pytest.raises(Lost):
             await second.answer()
         assert first.open
-        assert scene.say(DONE)
+        assert scene.answer(DONE)
         assert (await third.answer())[0] == DONE
     assert not scene.pending._orders
 
 
-async def test_what_follows_the_refusal_of_a_second_order_is_the_answer_to_the_first(scene: Scene) -> None:
+async def test_the_answer_after_the_refusal_of_a_second_order_is_for_the_first(scene: Scene) -> None:
     with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0) as first:
         with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=1) as second:
-            assert scene.say(CONFLICT)
+            assert scene.answer(CONFLICT)
             assert (await second.answer())[0] == CONFLICT
-        assert scene.say(FAILED)
+        assert scene.answer(FAILED)
         assert (await first.answer())[0] == FAILED
 
 
-async def test_the_real_answer_takes_the_place_of_a_conflict(scene: Scene) -> None:
+async def test_the_real_answer_replaces_a_conflict(scene: Scene) -> None:
     with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0) as waiting:
-        assert scene.say(CONFLICT)
-        asyncio.get_running_loop().call_later(CONFLICT_HOLD - 1, scene.say, FAILED)
+        assert scene.answer(CONFLICT)
+        asyncio.get_running_loop().call_later(CONFLICT_HOLD - 1, scene.answer, FAILED)
         assert (await waiting.answer())[0] == FAILED
 
 
 async def test_a_conflict_alone_is_the_answer_after_a_while(scene: Scene) -> None:
     began = asyncio.get_running_loop().time()
     with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0) as waiting:
-        assert scene.say(CONFLICT)
-        asyncio.get_running_loop().call_later(3, scene.say, CONFLICT)
+        assert scene.answer(CONFLICT)
+        asyncio.get_running_loop().call_later(3, scene.answer, CONFLICT)
         reply, receipt = await waiting.answer()
     assert reply == CONFLICT
-    assert receipt.done, "what is kept for so long blocks no other message"
+    assert receipt.done, "a receipt that is held for so long must not block other messages"
     assert scene.acknowledged == [1, 2]
     assert asyncio.get_running_loop().time() - began == pytest.approx(CONFLICT_HOLD)
 
 
-async def test_what_was_said_before_the_order_is_not_its_answer(scene: Scene) -> None:
+async def test_a_message_from_before_the_order_is_not_its_answer(scene: Scene) -> None:
     with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=100) as waiting:
-        assert not scene.say(FAILED, made_at=90)
-        assert scene.say(DONE, made_at=99.9)
+        assert not scene.answer(FAILED, made_at=90)
+        assert scene.answer(DONE, made_at=99.9)
         assert (await waiting.answer())[0] == DONE
 
 
-async def test_a_second_answer_is_nobodys(scene: Scene) -> None:
+async def test_a_second_answer_is_not_taken(scene: Scene) -> None:
     with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0):
-        assert scene.say(DONE)
-        assert not scene.say(FAILED)
+        assert scene.answer(DONE)
+        assert not scene.answer(FAILED)
 
 
-async def test_an_answer_that_nobody_took_goes_back_to_the_broker_as_read(scene: Scene) -> None:
+async def test_an_answer_that_nobody_took_is_acknowledged(scene: Scene) -> None:
     with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0):
-        scene.say(DONE)
+        scene.answer(DONE)
     assert scene.acknowledged == [1]
 
 
@@ -121,7 +121,7 @@ async def test_an_interruption_ends_all_waits(scene: Scene) -> None:
             await waiting.answer()
 
 
-async def test_a_wait_that_is_cut_short_leaves_nothing_behind(scene: Scene) -> None:
+async def test_a_cancelled_wait_leaves_nothing_behind(scene: Scene) -> None:
     async def wait() -> None:
         with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0) as waiting:
             await waiting.answer()
@@ -129,4 +129,4 @@ async def test_a_wait_that_is_cut_short_leaves_nothing_behind(scene: Scene) -> N
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(wait(), 1)
     assert not scene.pending._orders
-    assert not scene.say(DONE)
+    assert not scene.answer(DONE)

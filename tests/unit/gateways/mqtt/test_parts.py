@@ -1,4 +1,4 @@
-"""Baselines, leftovers, outcomes and settings."""
+"""Baselines are sent, leftovers removed, outcomes kept until they are reported, and settings read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def batch() -> pb.Report:
 
 
 class Scene:
-    """A control plane that knows the baseline from a time on, and a broker that may lose it."""
+    """A control plane that knows the baseline from some time on, and a broker that may lose it."""
 
     def __init__(self, *, known_at: float = 0.0, shared: bool = True, lost: bool = False) -> None:
         self.known_at = known_at
@@ -68,7 +68,7 @@ async def test_a_baseline_question_is_kept_until_it_can_be_answered() -> None:
     assert not scene.baselines._tasks
 
 
-async def test_a_baseline_question_is_not_kept_for_ever() -> None:
+async def test_a_baseline_question_expires() -> None:
     scene = Scene(known_at=10_000)
     scene.baselines.ask(said.query("a"))
     await asyncio.sleep(KEEP + 1)
@@ -82,7 +82,7 @@ async def test_a_baseline_that_may_have_arrived_is_not_sent_again() -> None:
     assert len(scene.sent) == 1
 
 
-async def test_another_gateway_was_faster() -> None:
+async def test_a_faster_gateway_cancels_our_answer_unless_questions_are_shared() -> None:
     for shared, answers in ((False, 0), (True, 1)):
         scene = Scene(shared=shared)
         scene.baselines.ask(said.query("a"))
@@ -100,7 +100,7 @@ async def test_baseline_questions_are_bounded() -> None:
     await scene.baselines.close()
 
 
-async def test_the_answer_to_a_removed_baseline_is_not_news() -> None:
+async def test_the_result_of_a_removed_baseline_is_an_echo() -> None:
     scene = Scene()
     topic = "koupleless_dev/a/base/baseline"
     scene.leftovers.saw(MqttMessage(topic, b"[]", retained=True), "a")
@@ -116,20 +116,22 @@ async def test_the_answer_to_a_removed_baseline_is_not_news() -> None:
     assert not scene.leftovers.is_echo("a", FAILED)
 
 
-class Told:
+class ControlPlane:
+    """Takes reports while it is connected."""
+
     def __init__(self) -> None:
-        self.there = True
+        self.connected = True
         self.reports: list[pb.Report] = []
 
     def report(self, report: pb.Report) -> bool:
-        if self.there:
+        if self.connected:
             self.reports.append(report)
-        return self.there
+        return self.connected
 
 
-async def test_messages_stay_with_the_broker_until_the_control_plane_has_what_they_told() -> None:
-    told, sent = Told(), list[int]()
-    queue, outcomes = Acknowledgements(sent.append), Outcomes(told.report)
+async def test_messages_stay_with_the_broker_until_the_control_plane_has_their_reports() -> None:
+    control_plane, sent = ControlPlane(), list[int]()
+    queue, outcomes = Acknowledgements(sent.append), Outcomes(control_plane.report)
     outcomes.wait("o1", queue.received(1))
     outcomes.batch(batch(), queue.received(2))
     outcomes.batch(batch(), queue.received(3))
@@ -141,20 +143,20 @@ async def test_messages_stay_with_the_broker_until_the_control_plane_has_what_th
     outcomes.settled(batch())
     outcomes.settled(batch())
     assert sent == [1, 2, 3]
-    assert told.reports == [batch()]
+    assert control_plane.reports == [batch()]
 
 
-async def test_a_batch_that_nobody_could_be_told_of_is_told_later() -> None:
-    told, sent = Told(), list[int]()
-    told.there = False
-    queue, outcomes = Acknowledgements(sent.append), Outcomes(told.report)
+async def test_a_batch_that_could_not_be_reported_is_reported_later() -> None:
+    control_plane, sent = ControlPlane(), list[int]()
+    control_plane.connected = False
+    queue, outcomes = Acknowledgements(sent.append), Outcomes(control_plane.report)
     task = asyncio.create_task(outcomes.keep_reporting())
     outcomes.batch(batch(), queue.received(1))
     await asyncio.sleep(5)
-    assert not told.reports
-    told.there = True
+    assert not control_plane.reports
+    control_plane.connected = True
     await asyncio.sleep(2)
-    assert told.reports == [batch()]
+    assert control_plane.reports == [batch()]
     outcomes.settled(batch())
     assert sent == [1]
     task.cancel()

@@ -1,4 +1,4 @@
-"""Questions to watched bases, in virtual time."""
+"""Watched bases are asked for modules and health over MQTT, in virtual time."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class FakeBroker:
 class Scene:
     def __init__(self) -> None:
         self.broker = FakeBroker()
-        self.told: list[pb.Report] = []
+        self.reports: list[pb.Report] = []
         self.clocks = Clocks()
         self.tunnel = MqttTunnel("dev", self.broker, self.report, health_timeout=5, query_timeout=10)
         self.tunnel.prober.chance = lambda: 0.5
 
     def report(self, report: pb.Report) -> bool:
         assert report.base_id == "a"
-        self.told.append(report)
+        self.reports.append(report)
         return True
 
     def list_modules(self, *, age: float = 0.0) -> bool:
@@ -60,10 +60,10 @@ class Scene:
         return [at for at, topic in self.broker.sent if topic == "koupleless_dev/a/queryAllBiz"]
 
     def epochs(self) -> list[int]:
-        return [report.modules.epoch for report in self.told if report.HasField("modules")]
+        return [report.modules.epoch for report in self.reports if report.HasField("modules")]
 
     def failures(self) -> list[pb.PollFailed]:
-        return [report.poll_failed for report in self.told if report.HasField("poll_failed")]
+        return [report.poll_failed for report in self.reports if report.HasField("poll_failed")]
 
 
 @pytest.fixture
@@ -79,11 +79,11 @@ async def test_a_base_is_asked_again_until_a_list_is_new_enough(scene: Scene) ->
             scene.list_modules()
     await scene.tunnel.prober.close()
     assert scene.asked()[0] == 0
-    assert len(scene.asked()) == 2, "one confirms; then the interval"
+    assert len(scene.asked()) == 2, "the second confirms the first; then the interval counts"
     assert scene.epochs() == [0, 1]
 
 
-async def test_a_list_that_nobody_here_asked_for_counts_by_when_it_was_made(scene: Scene) -> None:
+async def test_a_list_without_a_question_counts_by_when_it_was_made(scene: Scene) -> None:
     scene.tunnel.watch(WATCH)
     await asyncio.sleep(0.1)
     scene.list_modules()
@@ -103,7 +103,7 @@ async def test_an_old_answer_that_comes_after_a_higher_epoch_does_not_count_for_
         scene.list_modules()
     scene.tunnel.watch(said.watch("a", port=0, epoch=2))
     await asyncio.sleep(2)
-    # It was on its way for 2.5 s, and answers the question of now as well as any.
+    # It was under way for so long that it could be taken for the answer to the current question.
     scene.list_modules(age=2.04)
     await asyncio.sleep(0)
     assert scene.epochs()[-1] == 1
@@ -124,7 +124,7 @@ async def test_an_overtaken_list_is_dropped(scene: Scene) -> None:
     await scene.tunnel.prober.close()
 
 
-async def test_silence_is_told_once_and_no_broker_not_at_all(scene: Scene) -> None:
+async def test_silence_is_reported_once_and_a_missing_broker_not_at_all(scene: Scene) -> None:
     scene.tunnel.watch(WATCH)
     await asyncio.sleep(60)
     assert {failed.verb for failed in scene.failures()} == {pb.VERB_HEALTH, pb.VERB_QUERY_MODULES}
@@ -135,14 +135,14 @@ async def test_silence_is_told_once_and_no_broker_not_at_all(scene: Scene) -> No
     await scene.tunnel.prober.close()
 
 
-async def test_what_nobody_asked_for_of_a_base_that_is_not_watched(scene: Scene) -> None:
+async def test_answers_of_a_base_that_is_not_watched_are_ignored(scene: Scene) -> None:
     assert not scene.tunnel.concerns("a")
     assert scene.list_modules()
     scene.tunnel.answered("a", pb.VERB_HEALTH, HEALTH)
-    assert not scene.told
+    assert not scene.reports
 
 
-async def test_a_base_that_says_no_is_a_failed_poll(scene: Scene) -> None:
+async def test_a_negative_answer_is_a_failed_poll(scene: Scene) -> None:
     scene.tunnel.watch(WATCH)
     await asyncio.sleep(1)
     scene.tunnel.answered("a", pb.VERB_HEALTH, Negative(said.reply("FAILED", message="not now")))
@@ -152,10 +152,10 @@ async def test_a_base_that_says_no_is_a_failed_poll(scene: Scene) -> None:
     (failed,) = scene.failures()
     assert (failed.verb, failed.reason) == (pb.VERB_HEALTH, "FAILED: not now")
     assert (failed.epoch, failed.failure) == (1, pb.POLL_FAILURE_NEGATIVE)
-    assert len(scene.told) == 1
+    assert len(scene.reports) == 1
 
 
-async def test_two_who_ask_get_the_same_answer(scene: Scene) -> None:
+async def test_two_equal_questions_get_the_same_answer(scene: Scene) -> None:
     both = asyncio.gather(*(scene.tunnel.question("a", pb.VERB_HEALTH, timeout=5) for _ in range(2)))
     await asyncio.sleep(1)
     assert scene.tunnel.concerns("a")

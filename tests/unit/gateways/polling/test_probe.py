@@ -1,4 +1,4 @@
-"""Polling in virtual time."""
+"""Watched bases are polled at intervals and with backoff, and none delays another, in virtual time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Call:
 
 
 class FakeCaller:
-    """Answers as a healthy base unless told otherwise."""
+    """Answers as a healthy base, unless ``answer`` is replaced."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -55,20 +55,20 @@ class FakeCaller:
 class Scene:
     def __init__(self) -> None:
         self.caller = FakeCaller()
-        self.told: list[pb.Report] = []
+        self.reports: list[pb.Report] = []
         policy = AddressPolicy(DEFAULT_NETWORKS)
-        tunnel = HttpTunnel(self.caller, policy, self.told.append, polls=8, health_timeout=5, query_timeout=10)
+        tunnel = HttpTunnel(self.caller, policy, self.reports.append, polls=8, health_timeout=5, query_timeout=10)
         self.prober = tunnel.prober
         self.prober.chance = lambda: 0.5
 
     def kinds(self) -> list[str]:
-        return [report.WhichOneof("fact") or "" for report in self.told]
+        return [report.WhichOneof("fact") or "" for report in self.reports]
 
     def epochs(self) -> list[int]:
-        return [report.modules.epoch for report in self.told if report.HasField("modules")]
+        return [report.modules.epoch for report in self.reports if report.HasField("modules")]
 
     def failures(self) -> list[pb.PollFailed]:
-        return [report.poll_failed for report in self.told if report.HasField("poll_failed")]
+        return [report.poll_failed for report in self.reports if report.HasField("poll_failed")]
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ async def scene() -> Scene:
     return Scene()
 
 
-async def test_intervals_without_heartbeats(scene: Scene) -> None:
+async def test_a_base_is_polled_at_the_intervals_of_its_watch(scene: Scene) -> None:
     scene.prober.watch(watch())
     await asyncio.sleep(61)
     await scene.prober.close()
@@ -108,7 +108,7 @@ async def test_a_higher_epoch_asks_at_once(scene: Scene) -> None:
     assert scene.epochs() == [1, 2, 2]
 
 
-async def test_a_list_carries_the_epoch_of_when_it_was_asked_for(scene: Scene) -> None:
+async def test_a_list_has_the_epoch_of_when_it_was_asked_for(scene: Scene) -> None:
     async def slow(address: pb.Address, command: str) -> bytes:
         await asyncio.sleep(3)
         return await scene.caller.healthy(address, command)
@@ -137,10 +137,10 @@ async def test_a_base_that_moved_is_asked_at_its_new_address(scene: Scene) -> No
     await asyncio.sleep(5)
     await scene.prober.close()
     assert [call.at for call in scene.caller.calls if call.address == THERE] == [1, 1]
-    assert scene.epochs() == [2], "not the old one's"
+    assert scene.epochs() == [2], "not the one of the old address"
 
 
-async def test_failures_are_told_when_they_change(scene: Scene) -> None:
+async def test_failures_are_reported_when_they_change(scene: Scene) -> None:
     failures: list[Exception | None] = [
         NotSent("refused"),
         NotSent("refused"),
@@ -159,15 +159,15 @@ async def test_failures_are_told_when_they_change(scene: Scene) -> None:
     scene.prober.watch(watch())
     await asyncio.sleep(50)
     await scene.prober.close()
-    told = [
+    reported = [
         report.poll_failed.reason if report.HasField("poll_failed") else "list"
-        for report in scene.told
+        for report in scene.reports
         if not report.HasField("health")
     ]
-    assert told == ["refused", "cut", "list", "cut"]
+    assert reported == ["refused", "cut", "list", "cut"]
 
 
-async def test_a_new_watch_is_told_of_a_failure_again(scene: Scene) -> None:
+async def test_a_failure_is_reported_again_for_a_new_watch(scene: Scene) -> None:
     async def failing(_: pb.Address, __: str) -> bytes:
         raise NotSent("refused")
 
@@ -197,7 +197,7 @@ async def test_an_address_that_is_not_allowed_is_never_called(scene: Scene) -> N
         (NotSent("no connection: Connection refused"), pb.POLL_FAILURE_NOT_CONNECTED),
     ],
 )
-async def test_what_a_failed_poll_shows_of_the_base(
+async def test_a_failed_poll_names_the_kind_of_its_failure(
     scene: Scene, answer: bytes | Exception, failure: pb.PollFailure.ValueType
 ) -> None:
     async def fail(_: pb.Address, __: str) -> bytes:
@@ -217,8 +217,8 @@ async def test_what_a_failed_poll_shows_of_the_base(
     await scene.prober.close()
 
 
-async def test_a_base_that_opens_its_port_after_its_first_beat_is_asked_within_a_second(scene: Scene) -> None:
-    """Real bases beat before they listen."""
+async def test_a_base_that_listens_after_its_first_heartbeat_is_asked_within_a_second(scene: Scene) -> None:
+    """Real bases send heartbeats before they listen."""
     open_at = 2.3
 
     async def starting(address: pb.Address, command: str) -> bytes:
@@ -235,7 +235,7 @@ async def test_a_base_that_opens_its_port_after_its_first_beat_is_asked_within_a
     assert scene.kinds().count("modules") == scene.kinds().count("health") == 1
 
 
-async def test_a_base_that_is_away_is_asked_rarely_until_it_beats(scene: Scene) -> None:
+async def test_a_base_that_is_away_is_asked_rarely_until_a_heartbeat(scene: Scene) -> None:
     async def away(_: pb.Address, __: str) -> bytes:
         raise NotSent("no connection: Connection refused")
 
@@ -264,7 +264,7 @@ async def test_once_a_base_answers_one_question_the_other_is_asked_at_once(scene
     assert {"modules", "health"} <= {*scene.kinds()}
 
 
-async def test_who_is_alive_where(scene: Scene) -> None:
+async def test_a_base_is_alive_only_where_it_showed_a_sign_of_life(scene: Scene) -> None:
     async def silent(_: pb.Address, __: str) -> bytes:
         raise NotSent("refused")
 
@@ -274,7 +274,7 @@ async def test_who_is_alive_where(scene: Scene) -> None:
     await asyncio.sleep(1)
     assert scene.prober.alive_elsewhere("a", THERE) is None, "no sign of life yet"
     scene.prober.heartbeat("a", THERE)
-    assert scene.prober.alive_elsewhere("a", THERE) is None, "a beat of another address is no sign of life of this one"
+    assert scene.prober.alive_elsewhere("a", THERE) is None, "a heartbeat of another address is no sign of life"
     scene.prober.heartbeat("a", HERE)
     assert scene.prober.alive_elsewhere("a", THERE) == HERE
     assert scene.prober.alive_elsewhere("a", HERE) is None
@@ -308,13 +308,13 @@ async def test_a_full_slow_lane_keeps_polls_in_the_prompt_lane() -> None:
             group.create_task(hold(str(number), 20))
             await asyncio.sleep(0)
     assert order == ["0", "1", "2", "3", "4", "5"]
-    # Four moved on after a second each, the fifth kept its slot until it was done.
+    # Four moved to the slow lane after a second each; the fifth kept its slot until it was done.
     assert asyncio.get_running_loop().time() - began == pytest.approx(4 + 20 + 20, abs=0.1)
     async with slots.slot(failing=False), slots.slot(failing=True):
         pass
 
 
-async def test_unwatched_bases_are_left_alone(scene: Scene) -> None:
+async def test_unwatched_bases_are_not_polled(scene: Scene) -> None:
     scene.prober.watch(watch())
     await asyncio.sleep(1)
     scene.prober.unwatch("a")
@@ -324,7 +324,7 @@ async def test_unwatched_bases_are_left_alone(scene: Scene) -> None:
     assert not scene.prober._bases
 
 
-async def test_a_defect_met_with_one_base_does_not_end_its_polling(scene: Scene) -> None:
+async def test_a_defect_with_one_base_does_not_end_its_polling(scene: Scene) -> None:
     async def defect(_: pb.Address, __: str) -> bytes:
         raise KeyError("defect")
 
@@ -349,4 +349,4 @@ async def test_bases_that_hang_keep_nobody_waiting_longer_than_a_second(scene: S
     scene.prober.watch(watch())
     await asyncio.sleep(1.1)
     await scene.prober.close()
-    assert {report.base_id for report in scene.told if report.HasField("modules")} == {"a"}
+    assert {report.base_id for report in scene.reports if report.HasField("modules")} == {"a"}

@@ -1,4 +1,4 @@
-"""Which endpoints a gateway keeps a stream to."""
+"""A gateway keeps one stream to each replica, at an endpoint that is known to lead there."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Scene(Directory):
         return self.wanted(self.serving)
 
 
-def test_a_configured_endpoint_is_preferred_to_what_a_replica_says() -> None:
+def test_a_configured_endpoint_is_preferred_to_one_of_a_replica() -> None:
     directory = Scene()
     directory.configure(["127.0.0.1:1"])
     assert directory.now_wanted() == {"127.0.0.1:1"}
@@ -56,7 +56,7 @@ def test_a_member_that_left_is_not_wanted() -> None:
     assert directory.now_wanted() == {"a:1"}
 
 
-def test_a_service_address_that_leads_elsewhere_after_a_reconnect() -> None:
+def test_a_service_address_may_lead_elsewhere_after_a_reconnect() -> None:
     directory = Scene()
     directory.configure(["service:1"])
     directory.answered("service:1", "r1")
@@ -66,7 +66,7 @@ def test_a_service_address_that_leads_elsewhere_after_a_reconnect() -> None:
     assert directory.now_wanted() == {"service:1", "pod-1:1"}
 
 
-def test_an_empty_list_of_members_says_nothing() -> None:
+def test_an_empty_list_of_members_is_ignored() -> None:
     directory = Scene()
     directory.members("r1", [named("r1", "a:1")])
     directory.members("r1", [])
@@ -91,7 +91,7 @@ def test_a_replica_that_knows_only_itself_takes_no_stream_from_others() -> None:
     assert directory.now_wanted() == {"a:1", "b:1", "c:1"}, "another one names it"
 
 
-def test_while_no_stream_is_left_every_way_that_was_known_is_tried() -> None:
+def test_while_no_stream_is_left_every_known_endpoint_is_tried() -> None:
     directory = Scene(("a:1", "r1"), ("b:1", "r2"))
     del directory.serving["r1"]
     del directory.serving["r2"]

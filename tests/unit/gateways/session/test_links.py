@@ -1,4 +1,4 @@
-"""The links as a whole, in virtual time: what goes to which replica, and how everything that is kept ends."""
+"""Links send each message to the right replica, and each kept message ends in one way, in virtual time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.looptime
 
 
 class FakeStream:
-    """A stream whose other side the test plays. Stands in for ``stream.ReplicaStream``."""
+    """A stream with the test as its other side. Stands in for ``stream.ReplicaStream``."""
 
     def __init__(self, links: ControlPlaneLinks, endpoint: str) -> None:
         self._links = links
@@ -33,7 +33,7 @@ class FakeStream:
         self.outbox: Outbox | None = None
 
     def wake(self) -> None:
-        """The test looks by itself."""
+        """The test takes messages by itself."""
 
     def leave(self, reason: str) -> bool:
         self.outbox = None
@@ -48,7 +48,7 @@ class FakeStream:
         self.outbox = self._links.welcomed(cast("ReplicaStream", self), welcome)
         return self.outbox is not None
 
-    def say(self, message: pb.ConnectResponse) -> None:
+    def receive(self, message: pb.ConnectResponse) -> None:
         check(message)
         self._links.received(cast("ReplicaStream", self), message)
 
@@ -68,11 +68,11 @@ class FakeStream:
 
     def acknowledge(self) -> None:
         if sent := self.sent():
-            self.say(pb.ConnectResponse(reports_ack=pb.ReportsAck(seq=sent[-1].order_result.seq)))
+            self.receive(pb.ConnectResponse(reports_ack=pb.ReportsAck(seq=sent[-1].order_result.seq)))
 
 
 class Scene:
-    """Links with streams to play, and the receipts of a broker behind their tunnel."""
+    """Links with fake streams, and the receipts of a broker behind their tunnel."""
 
     def __init__(self) -> None:
         self.streams: dict[str, FakeStream] = {}
@@ -112,8 +112,8 @@ async def resolve(endpoint: str) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def playing() -> AsyncIterator[Scene]:
-    """Links that run. No fixture: those are outside of the virtual time of a test."""
+async def running_links() -> AsyncIterator[Scene]:
+    """Run links. This is no fixture, because fixtures run outside of the virtual time of a test."""
     scene = Scene()
 
     def stream(endpoint: str, _hello: pb.Hello, _owner: ControlPlaneLinks) -> FakeStream:
@@ -144,12 +144,12 @@ def member(replica: str, address: str) -> pb.Member:
     return pb.Member(replica_id=replica, address=address)
 
 
-async def test_a_gateway_hears_again_after_any_outage_of_the_control_plane() -> None:
-    """What a broker delivered is acknowledged in order: one that never is would block all that come after it."""
-    async with playing() as scene:
+async def test_messages_arrive_again_after_any_outage_of_the_control_plane() -> None:
+    """Messages of a broker are acknowledged in order: one that never is would block all later ones."""
+    async with running_links() as scene:
         first = scene.streams["cp:1"]
         assert first.welcome("r0")
-        first.say(order(1))
+        first.receive(order(1))
         await asyncio.sleep(0.1)
         first.lose()
         await asyncio.sleep(720.0)
@@ -159,8 +159,8 @@ async def test_a_gateway_hears_again_after_any_outage_of_the_control_plane() -> 
         assert outcomes(first.sent()) == ["1"]
 
 
-async def test_a_question_whose_asker_gave_up_is_not_asked() -> None:
-    async with playing() as scene:
+async def test_a_question_is_withdrawn_after_its_timeout() -> None:
+    async with running_links() as scene:
         first = scene.streams["cp:1"]
         assert first.welcome("r0")
         with pytest.raises(TimeoutError):
@@ -169,8 +169,8 @@ async def test_a_question_whose_asker_gave_up_is_not_asked() -> None:
         assert first.sent() == []
 
 
-async def test_a_question_is_asked_again_of_whoever_there_is_and_the_first_answer_counts() -> None:
-    async with playing() as scene:
+async def test_a_question_is_repeated_to_connected_replicas_and_the_first_answer_counts() -> None:
+    async with running_links() as scene:
         first = scene.streams["cp:1"]
         members = member("r0", "cp:1"), member("r1", "cp:2")
         assert first.welcome("r0", *members)
@@ -182,37 +182,37 @@ async def test_a_question_is_asked_again_of_whoever_there_is_and_the_first_answe
         asked = first.questions()
         assert len(asked) == 1
         assert second.questions() == asked
-        # The one whose turn it is is gone: its record says that it lives for some seconds more.
+        # The replica whose turn it is has ended; its member lease is valid for some seconds more.
         first.lose()
         await asyncio.sleep(links.ASK_AGAIN)
         assert second.questions() == asked
         given = [pb.ModuleRef(name="biz1", version="1", url="https://repo.example/biz1.jar")]
         for modules in (given, []):
             answer = pb.BaselineAnswer(base_id="b", query_id=asked[0], modules=modules)
-            second.say(pb.ConnectResponse(baseline_answer=answer))
+            second.receive(pb.ConnectResponse(baseline_answer=answer))
         assert await asking == given
         await asyncio.sleep(10.0)
         assert second.questions() == []
 
 
-async def test_the_next_owner_of_a_base_learns_what_was_installed_lately() -> None:
+async def test_the_next_owner_of_a_base_gets_its_recent_installs() -> None:
     """Its predecessor may have died before it recorded that."""
-    async with playing() as scene:
+    async with running_links() as scene:
         first = scene.streams["cp:1"]
         assert first.welcome("r0", member("r0", "cp:1"), member("r1", "cp:2"))
         await asyncio.sleep(0.1)
         second = scene.streams["cp:2"]
         assert second.welcome("r1", member("r0", "cp:1"), member("r1", "cp:2"))
-        first.say(claim(1))
+        first.receive(claim(1))
         for number in (1, 2):
-            first.say(order(number))
+            first.receive(order(number))
         await asyncio.sleep(0.1)
         first.acknowledge()
         first.lose()
-        second.say(claim(2))
+        second.receive(claim(2))
         assert outcomes(second.sent()) == ["2"], "of each module the last one"
-        second.say(claim(2))
-        assert second.sent() == [], "a term is told once"
+        second.receive(claim(2))
+        assert second.sent() == [], "results are sent once in each term"
         await asyncio.sleep(90.0)
-        second.say(claim(3))
+        second.receive(claim(3))
         assert second.sent() == []

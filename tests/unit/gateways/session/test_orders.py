@@ -42,13 +42,13 @@ async def test_the_same_id_is_carried_out_once() -> None:
     await scene.take("o", "r1")
     await scene.take("o", "r2")
     await scene.finish()
-    assert scene.sent == [("r2", said.result("o"))], "who asked last has the outcome"
+    assert scene.sent == [("r2", said.result("o"))], "the replica that asked last gets the outcome"
     await scene.take("o", "r1")
     assert scene.sent[1:] == [("r1", said.result("o"))]
     assert scene.executed == ["o"]
 
 
-async def test_it_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_open_and_finished_orders_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateways.session.orders.MAX_OPEN", 2)
     monkeypatch.setattr("gateways.session.orders.MAX_DONE", 2)
     scene = Scene()
@@ -66,7 +66,7 @@ async def test_it_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     await scene.orders.cancel()
 
 
-async def test_at_the_end_what_is_not_done_is_unknown_and_nothing_is_begun() -> None:
+async def test_on_close_unfinished_orders_are_unknown_and_none_is_begun() -> None:
     scene = Scene()
     await scene.take("o")
     ending = asyncio.create_task(scene.orders.close(timeout=1.0))
@@ -88,7 +88,7 @@ async def test_an_order_that_hangs_is_unknown() -> None:
     assert result.unknown.message == "no outcome within 60 s"
 
 
-async def test_a_defect_met_with_one_order_is_its_outcome() -> None:
+async def test_a_defect_with_one_order_is_its_outcome() -> None:
     scene = Scene()
 
     async def defect(_: pb.Order) -> pb.OrderResult:

@@ -1,3 +1,5 @@
+"""An outbox sends the latest news and all results to one replica, in order and within its limits."""
+
 from __future__ import annotations
 
 import pytest
@@ -8,7 +10,7 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.session.outbox import DEFAULT_BATCH, DEFAULT_UNACKED, STALE, Outbox
 from tests.unit.gateways import said
-from tests.unit.gateways.said import heartbeat, module, modules
+from tests.unit.gateways.said import module, modules
 
 BIZ = module("biz1")
 
@@ -23,8 +25,8 @@ def opened(max_unacked: int = 8, max_batch: int = 128) -> Outbox:
     return outbox
 
 
-def beat(base: str, port: int = 1) -> pb.Report:
-    return heartbeat(base, port=port)
+def heartbeat(base: str, port: int = 1) -> pb.Report:
+    return said.heartbeat(base, port=port)
 
 
 def failed(verb: pb.Verb.ValueType) -> pb.Report:
@@ -55,21 +57,21 @@ def batches(messages: list[pb.ConnectRequest]) -> list[int]:
     return [len(message.reports.reports) for message in messages if message.HasField("reports")]
 
 
-def test_newer_news_takes_the_place_of_older() -> None:
+def test_newer_news_replaces_older() -> None:
     outbox = opened()
-    outbox.put(beat("a", 1), 0)
-    outbox.put(beat("b", 1), 0)
-    outbox.put(beat("a", 2), 0)
-    assert reports(outbox.take(0)) == [beat("a", 2), beat("b", 1)]
+    outbox.put(heartbeat("a", 1), 0)
+    outbox.put(heartbeat("b", 1), 0)
+    outbox.put(heartbeat("a", 2), 0)
+    assert reports(outbox.take(0)) == [heartbeat("a", 2), heartbeat("b", 1)]
 
 
 def test_kinds_do_not_overwrite_each_other() -> None:
     outbox = opened()
-    told = [beat("a"), pb.Report(base_id="a", health=pb.Health()), modules("a", BIZ)]
-    told += [failed(verb) for verb in (pb.VERB_HEALTH, pb.VERB_QUERY_MODULES)]
-    for report in told:
+    given = [heartbeat("a"), pb.Report(base_id="a", health=pb.Health()), modules("a", BIZ)]
+    given += [failed(verb) for verb in (pb.VERB_HEALTH, pb.VERB_QUERY_MODULES)]
+    for report in given:
         outbox.put(report, 0)
-    assert reports(outbox.take(0)) == told
+    assert reports(outbox.take(0)) == given
 
 
 def test_an_answer_takes_an_unsent_failure_back() -> None:
@@ -82,18 +84,18 @@ def test_an_answer_takes_an_unsent_failure_back() -> None:
 
 def test_stale_news_is_dropped_when_its_turn_comes() -> None:
     outbox = opened()
-    outbox.put(beat("old"), 0)
-    outbox.put(beat("new"), STALE)
-    assert reports(outbox.take(STALE + 1)) == [beat("new")]
+    outbox.put(heartbeat("old"), 0)
+    outbox.put(heartbeat("new"), STALE)
+    assert reports(outbox.take(STALE + 1)) == [heartbeat("new")]
     assert outbox.dropped() == {"stale": 1}
     assert not outbox.dropped()
 
 
 def test_news_is_refused_while_no_stream_is_open_and_when_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not Outbox().put(beat("a"), 0)
+    assert not Outbox().put(heartbeat("a"), 0)
     monkeypatch.setattr("gateways.session.outbox.MAX_NEWS", 2)
     outbox = opened()
-    assert [outbox.put(beat(base), 0) for base in "abac"] == [True, True, True, False]
+    assert [outbox.put(heartbeat(base), 0) for base in "abac"] == [True, True, True, False]
     assert outbox.dropped() == {"full": 1}
 
 
@@ -141,15 +143,15 @@ def test_the_first_list_on_a_stream_is_full() -> None:
     assert reports(outbox.take(0)) == [modules("a", BIZ)]
 
 
-def test_a_lost_stream_takes_its_news_but_not_heartbeats() -> None:
+def test_a_lost_stream_drops_its_news_but_not_heartbeats() -> None:
     outbox = opened()
-    outbox.put(beat("sent"), 0)
+    outbox.put(heartbeat("sent"), 0)
     outbox.take(0)
-    outbox.put(beat("unsent"), 0)
+    outbox.put(heartbeat("unsent"), 0)
     outbox.put(modules("unsent", BIZ), 0)
     outbox.close()
     open_(outbox)
-    assert reports(outbox.take(1)) == [beat("sent"), beat("unsent")]
+    assert reports(outbox.take(1)) == [heartbeat("sent"), heartbeat("unsent")]
 
 
 def test_results_are_kept_until_acknowledged_and_go_again_in_order() -> None:
@@ -172,7 +174,7 @@ def test_results_are_kept_until_acknowledged_and_go_again_in_order() -> None:
 def test_no_more_is_under_way_than_allowed() -> None:
     outbox = opened(max_unacked=2, max_batch=3)
     for number in range(10):
-        outbox.put(beat(f"b{number}"), 0)
+        outbox.put(heartbeat(f"b{number}"), 0)
     assert batches(outbox.take(0)) == [3, 3]
     assert outbox.take(0) == []
     outbox.ack(2)
@@ -190,7 +192,7 @@ def test_large_lists_travel_alone() -> None:
 def test_a_flood_of_news_does_not_keep_results_waiting() -> None:
     outbox = opened(max_unacked=4, max_batch=2)
     for number in range(100):
-        outbox.put(beat(f"b{number}"), 0)
+        outbox.put(heartbeat(f"b{number}"), 0)
     outbox.keep(result(0))
     assert results(outbox.take(0)) == ["0"]
 
@@ -222,7 +224,7 @@ def test_a_question_that_is_withdrawn_is_not_sent_again() -> None:
     assert _names(outbox.take(0)) == ["2"]
 
 
-def test_what_is_handed_over_is_what_is_not_on_its_way() -> None:
+def test_only_unsent_messages_are_handed_over() -> None:
     outbox = opened(max_unacked=1)
     for number in range(3):
         outbox.keep(result(number))
@@ -246,12 +248,12 @@ def test_bases_take_turns_and_what_is_kept_of_one_keeps_its_order() -> None:
     assert outbox.idle
 
 
-def test_whoever_sends_is_woken_by_whatever_there_is_to_send() -> None:
+def test_the_sender_is_woken_by_everything_that_can_be_sent() -> None:
     outbox, woken = Outbox(), []
     outbox.keep(result(0))
     outbox.open(pb.Limits(), lambda: woken.append(1))
     for action in (
-        lambda: outbox.put(beat("a"), 0),
+        lambda: outbox.put(heartbeat("a"), 0),
         lambda: outbox.put(query(1), 0),
         lambda: outbox.keep(result(2)),
         lambda: outbox.ack(1),
@@ -264,10 +266,10 @@ def test_whoever_sends_is_woken_by_whatever_there_is_to_send() -> None:
     assert len(woken) == 4
 
 
-def test_a_limit_that_is_not_given_is_the_default() -> None:
+def test_a_missing_limit_is_the_default() -> None:
     outbox = opened(max_unacked=0, max_batch=0)
     for number in range(2 * DEFAULT_UNACKED * DEFAULT_BATCH):
-        outbox.put(beat(f"b{number}"), 0)
+        outbox.put(heartbeat(f"b{number}"), 0)
     assert batches(outbox.take(0)) == [DEFAULT_BATCH] * DEFAULT_UNACKED
 
 
@@ -301,7 +303,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(base=st.sampled_from("abc"))
     def put_news(self, base: str) -> None:
-        assert self.outbox.put(beat(base), 0) is self.is_open
+        assert self.outbox.put(heartbeat(base), 0) is self.is_open
 
     @rule()
     def take(self) -> None:
@@ -344,11 +346,11 @@ TestOutboxMachine = OutboxMachine.TestCase
 
 
 @given(st.lists(st.integers(0, 30), max_size=40))
-def test_the_last_beat_of_each_base_arrives(bases: list[int]) -> None:
+def test_the_last_heartbeat_of_each_base_arrives(bases: list[int]) -> None:
     outbox = opened(max_unacked=1, max_batch=3)
     latest = {}
     for port, base in enumerate(bases, start=1):
-        outbox.put(beat(str(base), port), 0)
+        outbox.put(heartbeat(str(base), port), 0)
         latest[str(base)] = port
     arrived = {}
     while messages := outbox.take(0):

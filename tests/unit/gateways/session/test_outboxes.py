@@ -1,4 +1,4 @@
-"""What is kept for replicas ends in exactly one way: taken, handed on, or dropped, counted and logged."""
+"""Each message kept for a replica ends in exactly one way: taken, handed on, or dropped with a count."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Scene:
         self.outboxes = Outboxes(Routing(), self.settled.append)
 
 
-def test_after_a_long_outage_of_all_replicas_nothing_is_owed_to_a_broker_and_nothing_is_lost() -> None:
+def test_a_long_outage_of_all_replicas_settles_messages_and_loses_none() -> None:
     scene = Scene()
     scene.outboxes.open(*to("r0"))
     scene.outboxes.keep("r0", result(1))
@@ -50,7 +50,7 @@ def test_after_a_long_outage_of_all_replicas_nothing_is_owed_to_a_broker_and_not
     assert [_names(message) for message in scene.outboxes.open(*to("r0")).take(0.0)] == [["1"]]
 
 
-def test_what_is_for_a_replica_that_never_comes_back_is_dropped_with_a_count(caplog: pytest.LogCaptureFixture) -> None:
+def test_messages_for_a_replica_that_never_returns_are_dropped_with_a_count(caplog: pytest.LogCaptureFixture) -> None:
     scene, before = Scene(), dropped("result", "replica-gone")
     scene.outboxes.open(*to("r0"))
     scene.outboxes.keep("r0", result(1))
@@ -63,7 +63,7 @@ def test_what_is_for_a_replica_that_never_comes_back_is_dropped_with_a_count(cap
 
 
 @pytest.mark.parametrize("reason", ["unknown-replica", "full"])
-def test_what_cannot_be_kept_is_dropped_at_once(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_that_cannot_be_kept_are_dropped_at_once(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scene, before = Scene(), dropped("result", reason)
     if reason == "full":
         scene.outboxes.open(*to("r0"))
@@ -74,7 +74,7 @@ def test_what_cannot_be_kept_is_dropped_at_once(reason: str, monkeypatch: pytest
 
 
 @given(st.lists(st.sampled_from("ab"), max_size=30))
-def test_a_new_owner_gets_what_is_kept_of_its_base_in_order(bases: list[str]) -> None:
+def test_a_new_owner_gets_the_kept_messages_of_its_base_in_order(bases: list[str]) -> None:
     outboxes = Outboxes(Routing(), lambda _: None)
     for replica in REPLICAS:
         outboxes.open(*to(replica))
@@ -89,7 +89,7 @@ def test_a_new_owner_gets_what_is_kept_of_its_base_in_order(bases: list[str]) ->
 
 
 class OutboxesMachine(RuleBasedStateMachine):
-    """Each item that was given is kept in one place, or has ended once; whoever sent it hears of that end."""
+    """Each given item is kept in one place, or has ended once; its sender is notified of that end."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,3 +1,5 @@
+"""Routing knows the fence, the owner and the watcher of each base."""
+
 from __future__ import annotations
 
 import pytest
@@ -16,7 +18,7 @@ class TestFences:
         assert not routing.admit("a", 3)
         assert (routing.fence("a"), routing.fence("c")) == (4, 0)
 
-    def test_the_base_not_spoken_of_for_longest_is_forgotten(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_base_unused_for_longest_is_forgotten(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("gateways.session.routing.MAX_BASES", 2)
         routing = Routing()
         for base in ("a", "b", "a", "c"):
@@ -54,7 +56,7 @@ class TestWatchers:
         assert routing.expire(160) == ["a"]
         assert routing.watched == 0
 
-    def test_what_is_not_renewed_after_welcome_goes(self) -> None:
+    def test_watches_that_are_not_renewed_after_welcome_end(self) -> None:
         routing = Routing()
         routing.welcomed("r", 0)
         for base in ("a", "b"):

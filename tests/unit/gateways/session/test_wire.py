@@ -1,4 +1,4 @@
-"""Answers of arklet on the byte level, limits, and what a replica sends."""
+"""Answers of arklet are parsed, limits hold, and messages to and from replicas have their wire form."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.unit.gateways import said
 
 
 class TestParse:
-    def test_a_body_ended_by_closing(self) -> None:
+    def test_a_body_may_end_with_the_connection(self) -> None:
         assert parse(b"HTTP/1.1 200 OK\r\n\r\n{}") == b"{}"
 
-    def test_a_body_with_its_length(self) -> None:
+    def test_a_body_ends_at_its_length(self) -> None:
         assert parse(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}trailing") == b"{}"
 
-    def test_chunks(self) -> None:
+    def test_chunks_are_joined(self) -> None:
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n"
         assert parse(head + b"1;x=y\r\n{\r\n1\r\n}\r\n0\r\n\r\n") == b"{}"
 
@@ -61,7 +61,7 @@ class TestParse:
 
 
 class TestLimits:
-    def test_a_burst_then_the_rate(self) -> None:
+    def test_a_burst_is_followed_by_the_rate(self) -> None:
         limit = RateLimit(rate=2, burst=3)
         assert [limit.admit("a", 0) for _ in range(4)] == [0, 0, 0, 0.5]
         assert limit.admit("b", 0) == 0
@@ -76,7 +76,7 @@ class TestLimits:
         assert limit.admit("c", 0) > 0
         assert limit.admit("a", 0) == 0, "forgotten"
 
-    def test_log_lines(self) -> None:
+    def test_log_lines_are_limited(self) -> None:
         limit = LogLimit(10, max_peers=2)
         assert [limit.admit("a", at) for at in (0, 1, 9.9, 10, 11)] == [0, None, None, 2, None]
         assert limit.admit("b", 11) == 0
@@ -84,8 +84,8 @@ class TestLimits:
         assert limit.admit("a", 11) == 0, "forgotten"
 
 
-class TestUp:
-    """What goes up is what the contract says."""
+class TestToReplicas:
+    """Messages to replicas are as the contract says."""
 
     def test_every_module_state_has_its_wire_form(self) -> None:
         states = [value.name.removeprefix("MODULE_STATE_") for value in pb.ModuleState.DESCRIPTOR.values]
@@ -103,7 +103,7 @@ class TestUp:
         assert (sent.modules.complete, sent.modules.unchanged, sent.modules.epoch) == (True, False, 7)
 
     @pytest.mark.parametrize("reason", pb.RefusalReason.values())
-    def test_refusals(self, reason: pb.RefusalReason.ValueType) -> None:
+    def test_refusals_have_their_wire_form(self, reason: pb.RefusalReason.ValueType) -> None:
         outbox = Outbox()
         outbox.open(pb.Limits(), lambda: None)
         outbox.keep(of_order(said.order("o"), refused(reason, "why")))
@@ -123,10 +123,10 @@ class TestUp:
             assert -1 <= payloads.port({"port": size}) <= 65535
 
 
-class TestDown:
-    """What a replica sends is acted on as it is, or InvalidMessage."""
+class TestFromReplicas:
+    """A message of a replica is valid, or InvalidMessage is raised."""
 
-    def test_what_is_in_order_passes(self) -> None:
+    def test_valid_messages_pass(self) -> None:
         for message in (
             pb.ConnectResponse(),
             pb.ConnectResponse(welcome=pb.Welcome(replica_id="r")),
@@ -156,7 +156,7 @@ class TestDown:
             (pb.ConnectResponse(baseline_answer=pb.BaselineAnswer()), "BaselineAnswer without base_id"),
         ],
     )
-    def test_what_cannot_be_acted_on_is_malformed(self, message: pb.ConnectResponse, reason: str) -> None:
+    def test_invalid_messages_are_refused(self, message: pb.ConnectResponse, reason: str) -> None:
         with pytest.raises(InvalidMessage, match=reason):
             check(message)
 
@@ -168,7 +168,7 @@ class TestDown:
         with pytest.raises(InvalidMessage, match=interval):
             check(pb.ConnectResponse(watch=watch))
 
-    def test_durations(self) -> None:
+    def test_durations_are_read_as_seconds(self) -> None:
         assert seconds(Duration(seconds=1, nanos=500_000_000)) == 1.5
 
     @given(st.binary(max_size=64))

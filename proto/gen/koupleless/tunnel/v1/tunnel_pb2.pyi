@@ -744,7 +744,7 @@ class Address(_message.Message):
     display: what is none is passed over.
     """
     port: _builtins.int
-    """TCP port of the arklet HTTP server; 0 when the tunnel does not tell it."""
+    """TCP port of the arklet HTTP server; 0 when the tunnel does not report it."""
     def __init__(
         self,
         *,
