@@ -51,6 +51,8 @@ check: .venv/.dev proto-check ## formatting, lint, types, import rules, contract
 	@$(BIN)/buf lint proto
 	@echo "checked: format, lint, types, imports, contracts, generated code"
 
+# They wait for nothing: as many processes as there are cores.
+unit: WORKERS := auto
 unit: .venv/.dev ## the tests that need no server
 	@$(PYTEST) tests/unit $(ARGS)
 
