@@ -18,12 +18,6 @@ from modulecontroller.settings import PROGRAM_NAMES, QuickstartSettings, Supervi
 from service.settings import Settings, misspelt, names
 
 
-@pytest.fixture(autouse=True)
-def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in VARIABLES | {"KUBERNETES_SERVICE_HOST"}:
-        monkeypatch.delenv(name, raising=False)
-
-
 def given(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

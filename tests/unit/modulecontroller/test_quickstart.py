@@ -20,12 +20,6 @@ def settings(*, mqtt: bool = False, **values: Any) -> QuickstartSettings:
     return QuickstartSettings.model_validate({"ENABLE_HTTP_TUNNEL": not mqtt, "ENABLE_MQTT_TUNNEL": mqtt} | values)
 
 
-@pytest.fixture(autouse=True)
-def _no_broker_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MQTT_BROKER", "MQTT_PORT", "ENV"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def test_http_bases_get_the_address_of_their_gateway() -> None:
     program = quickstart.simulated_bases(settings(HTTP_TUNNEL_LISTEN_PORT=7000), 3)
     options = Options(program.arguments)

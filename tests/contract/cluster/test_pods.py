@@ -1,0 +1,178 @@
+"""Pods through the port of the application, on either cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from controlplane.app.ports import Conflict, NotFound
+from controlplane.cluster.adapter import ApiCluster
+from controlplane.cluster.api import (
+    PODS,
+    ApiServer,
+    PatchType,
+)
+from controlplane.domain.contract import COMPONENT
+from controlplane.domain.objects import (
+    Condition,
+    ContainerStatus,
+    PodStatus,
+)
+from tests.contract.cluster.conftest import eventually
+from tests.contract.cluster.specs import NOW, NS, READY, THEN, new_pod
+
+
+def running(pod_ip: str = "10.0.0.1") -> PodStatus:
+    return PodStatus(
+        phase="Running",
+        pod_ip=pod_ip,
+        host_ip=pod_ip,
+        start_time=THEN,
+        conditions=(replace(READY, reason="", message=""),),
+        containers=(
+            ContainerStatus(
+                "biz1",
+                "running",
+                True,
+                "https://repo.example/biz1.jar",
+                started_at=THEN,
+                restart_count=1,
+                started=True,
+            ),
+        ),
+    )
+
+
+async def test_a_pod_and_its_status_read_back(cluster: ApiCluster, unique: str) -> None:
+    wanted = new_pod(unique)
+    pod = await cluster.create_pod(wanted)
+    assert pod.containers == (wanted.container,)
+    assert cluster.pods.on_node(wanted.node_name) == (pod,)
+    patched = await cluster.patch_pod_status(pod, running())
+    assert patched.status == running()
+    waiting = replace(
+        running("10.0.0.9"),
+        reason="Superseded",
+        message="words",
+        conditions=(
+            replace(READY, status="False", reason="ContainersNotReady", message="m", last_transition_time=NOW),
+        ),
+        containers=(ContainerStatus("biz1", "waiting", False, "https://repo.example/biz1.jar", "Broken", "why"),),
+    )
+    patched = await cluster.patch_pod_status(patched, waiting)
+    assert patched.status == waiting
+    patched = await cluster.patch_pod_status(patched, running("10.0.0.9"))
+    assert patched.status == running("10.0.0.9")
+    assert cluster.pods.get(pod.key) == patched
+
+
+async def test_pods_that_are_no_modules_are_found_by_their_node(
+    cluster: ApiCluster, api: ApiServer, unique: str
+) -> None:
+    module = await cluster.create_pod(new_pod(unique))
+    spec = {"nodeName": module.node_name, "containers": [{"name": "c", "image": "exporter"}]}
+    meta = {"name": f"foreign-{unique}", "namespace": NS, "labels": {"app": unique}}
+    await api.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}, NS)
+    assert [pod.name for pod in await cluster.foreign_pods(module.node_name)] == [f"foreign-{unique}"]
+    assert await cluster.foreign_pods(f"vnode.other.{unique}") == ()
+    assert cluster.pods.on_node(module.node_name) == (module,)
+
+
+async def test_the_watch_reports_the_deletion_of_a_pod(cluster: ApiCluster, unique: str) -> None:
+    nodes: list[str] = []
+    cluster.pods.subscribe_node(nodes.append)
+    pod = await cluster.create_pod(new_pod(unique))
+    await cluster.delete_pod(pod)
+    await eventually(lambda: (now := cluster.pods.get(pod.key)) is not None and now.deleting)
+    leaving = cluster.pods.get(pod.key)
+    assert leaving is not None
+    assert leaving.deletion_grace_seconds == 30
+    with pytest.raises(Conflict):
+        await cluster.delete_pod(replace(pod, uid="00000000-0000-0000-0000-000000000000"), 0)
+    await cluster.delete_pod(leaving, 0)
+    await eventually(lambda: cluster.pods.get(pod.key) is None)
+    assert cluster.pods.on_node(pod.node_name) == ()
+    assert set(nodes) == {pod.node_name}
+    with pytest.raises(NotFound):
+        await cluster.delete_pod(leaving, 0)
+
+
+async def test_conditions_come_in_the_order_asked_for_and_those_of_others_after_them(
+    cluster: ApiCluster, api: ApiServer, unique: str
+) -> None:
+    async def others(kind: str) -> None:
+        patch = {"status": {"conditions": [{"type": kind, "status": "True"}]}}
+        await api.patch(PODS, pod.name, patch, namespace=NS, subresource="status", patch_type=PatchType.STRATEGIC)
+
+    pod = await cluster.create_pod(new_pod(unique))
+    await others("PodScheduled")
+    await others("Initialized")
+    ours = tuple(Condition(kind, "True") for kind in ("Ready", "ContainersReady", "Initialized"))
+    await cluster.patch_pod_status(pod, replace(running(), conditions=ours))
+    after = await api.get(PODS, pod.name, NS)
+    assert [each["type"] for each in after["status"]["conditions"]] == [
+        "Ready",
+        "ContainersReady",
+        "Initialized",
+        "PodScheduled",
+    ]
+
+
+async def test_a_running_container_is_started_and_has_an_id(cluster: ApiCluster, api: ApiServer, unique: str) -> None:
+    pod = await cluster.create_pod(new_pod(unique))
+    await cluster.patch_pod_status(pod, running())
+    (container,) = (await api.get(PODS, pod.name, NS))["status"]["containerStatuses"]
+    assert container["started"] is True
+    assert container["containerID"] == running().containers[0].name
+
+
+async def test_a_status_meant_for_an_earlier_pod_of_the_name_is_refused(cluster: ApiCluster, unique: str) -> None:
+    first = await cluster.create_pod(new_pod(unique))
+    await cluster.delete_pod(first, 0)
+    second = await cluster.create_pod(new_pod(unique))
+    assert second.uid != first.uid
+    with pytest.raises(Conflict):
+        await cluster.patch_pod_status(first, running())
+
+
+async def test_conditions_of_others_stay_and_are_not_set_back(cluster: ApiCluster, api: ApiServer, unique: str) -> None:
+    async def gate(status: str) -> None:
+        patch = {"status": {"conditions": [{"type": "example.com/gate", "status": status}]}}
+        await api.patch(PODS, pod.name, patch, namespace=NS, subresource="status", patch_type=PatchType.STRATEGIC)
+
+    pod = await cluster.create_pod(new_pod(unique))
+    await gate("False")
+    await eventually(lambda: (now := cluster.pods.get(pod.key)) is not None and now.status.conditions)
+    seen = cluster.pods.get(pod.key)
+    assert seen is not None
+    await gate("True")
+    patched = await cluster.patch_pod_status(
+        seen, replace(running(), conditions=(*seen.status.conditions, *running().conditions))
+    )
+    assert {each.type: each.status for each in patched.status.conditions} == {
+        "example.com/gate": "True",
+        "Ready": "True",
+    }
+
+
+async def test_a_pod_that_is_no_module_any_more_leaves_the_cache(
+    cluster: ApiCluster, api: ApiServer, unique: str
+) -> None:
+    pod = await cluster.create_pod(new_pod(unique))
+    await api.patch(PODS, pod.name, {"metadata": {"labels": {COMPONENT: None}}}, namespace=NS)
+    await eventually(lambda: cluster.pods.get(pod.key) is None)
+
+
+async def test_many_writes_at_once_are_all_read_back(cluster: ApiCluster, unique: str) -> None:
+    async def write(number: int) -> None:
+        pod = await cluster.create_pod(replace(new_pod(unique), name=f"{unique}-{number}"))
+        for ip in ("10.0.0.1", "10.0.0.2"):
+            pod = await cluster.patch_pod_status(pod, running(ip))
+            seen = cluster.pods.get(pod.key)
+            assert seen is not None
+            assert int(seen.resource_version) >= int(pod.resource_version)
+
+    await asyncio.gather(*(write(number) for number in range(30)))
+    assert {pod.status.pod_ip for pod in cluster.pods.on_node(f"vnode.base.{unique}")} == {"10.0.0.2"}
