@@ -1,7 +1,7 @@
 """YAML nodes to plain values and back to lines.
 
 Values are those of JSON. Of YAML 1.1's guesses only null, booleans and numbers are taken; dates and times of day stay
-text, as they do in Kubernetes' own reader.
+text, as they do in Kubernetes' own reader. ruamel.yaml keeps lines, too, but reads YAML 1.2.
 """
 
 from __future__ import annotations

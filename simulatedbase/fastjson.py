@@ -1,7 +1,7 @@
 """JSON as fastjson reads and writes it: parameters with its leniency and its traps, and Java objects.
 
-Members of beans are sorted, with nulls left out; those of maps have the order of the Java map, as it was recorded from
-real bases. States are in lower case.
+No library in Python reads as fastjson does. Members of beans are sorted, with nulls left out; those of maps have the
+order of the Java map, as it was recorded from real bases. States are in lower case.
 """
 
 from __future__ import annotations

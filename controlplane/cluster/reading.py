@@ -2,6 +2,7 @@
 
 Total functions: any JSON object gives a view, with what is missing or malformed left empty. Only what the control plane
 needs is kept, and texts that repeat from object to object are stored once: these views are the memory of the process.
+Typed models of the official client cost three times the CPU.
 """
 
 from __future__ import annotations

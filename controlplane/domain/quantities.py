@@ -1,4 +1,7 @@
-"""Quantities of Kubernetes ("250m", "64Mi", "1e3") as numbers, and in the form in which the API server stores them."""
+"""Quantities of Kubernetes ("250m", "64Mi", "1e3") as numbers, and in the form in which the API server stores them.
+
+The official client reads them, and neither writes nor refuses them as the API server does.
+"""
 
 from __future__ import annotations
 

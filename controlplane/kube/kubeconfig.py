@@ -4,6 +4,9 @@ The first file that has a cluster, user or context of a name wins, and so does t
 paths are relative to the file that they stand in. A field that is not known is refused, with file and name: it could
 change who we are or where requests go. docs/kubeconfig.md has the same fields for people; a test compares the two.
 
+The official client's reader passes over ``as``, prefers ``token`` to ``tokenFile``, takes the last ``current-context``
+and goes on as anonymous when a plugin fails.
+
 Source: client-go, tools/clientcmd (loader.go, client_config.go, validation.go) and tools/clientcmd/api/v1/types.go.
 """
 

@@ -3,7 +3,7 @@
 Arklet answers without Content-Length and ends the body by closing the connection, so every answer is read to its end.
 The sending side is never closed early, which arklet would take for a client that left. Answers with Content-Length or
 chunks, as proxies make them, are understood too. No redirect is followed, no name resolved, and an answer is bounded in
-size.
+size. A client of HTTP cannot say whether bytes of a request were sent, on which the outcome of an order depends.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ the body, bytes of both, connections in all and for each peer, requests for each
 since thousands of bases can stand behind one address (NAT, a proxy, a Service that hides its clients): 6,000 bases may
 start at once behind one address, and send heartbeats every 12 s.
 
-A refused request is counted by reason, logged at most once in 10 s for each peer, and changes nothing.
+A refused request is counted by reason, logged at most once in 10 s for each peer, and changes nothing. Sites of aiohttp
+bound neither connections nor their time, and log a trace for each request that is none.
 """
 
 from __future__ import annotations
