@@ -68,8 +68,13 @@ async def embedded(settings: ControlPlaneSettings) -> AsyncIterator[Backend]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         store = await EmbeddedApiServer.open(str(path))
-    except (OSError, CannotOpen) as error:
+    except CannotOpen as error:
         raise process.StartError(f"EMBEDDED_DB={path}: {error}") from error
+    except OSError as error:
+        raise process.StartError(
+            f"EMBEDDED_DB={path}: cannot be opened ({error.strerror or error}); "
+            "name a file in a folder that this program may write to with EMBEDDED_DB"
+        ) from error
     log.info("the embedded cluster is neither highly available nor Kubernetes: for one machine", file=str(path))
 
     async def run() -> NoReturn:

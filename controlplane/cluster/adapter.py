@@ -20,7 +20,7 @@ from controlplane.cluster.api import (
     Json,
     PatchType,
 )
-from controlplane.cluster.events import EventWriter, timestamp
+from controlplane.cluster.events import EventWriter
 from controlplane.cluster.informer import ModulePodInformer, ObjectInformer, UnionInformer
 from controlplane.domain import contract
 from controlplane.domain.endpoint import Service
@@ -35,6 +35,7 @@ from controlplane.domain.objects import (
     Pod,
     PodStatus,
 )
+from controlplane.domain.times import rfc3339
 from controlplane.domain.workloads.rollout import Workload
 
 DELETION_SEEN_WITHIN = 1.0
@@ -206,7 +207,7 @@ class ApiCluster:
         await self._events.write(event)
 
     def _now(self) -> str:
-        return timestamp(self._clock.wall())
+        return rfc3339(self._clock.wall())
 
 
 def kubelet_services(api: ApiServer, namespace: str, clock: Clock) -> ObjectInformer[Service]:

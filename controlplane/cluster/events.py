@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
-from datetime import UTC, datetime
 
 from controlplane.app.ports import Clock, NotFound
 from controlplane.cluster import fields
 from controlplane.cluster.api import DEPLOYMENTS, EVENTS, ApiServer, Json
 from controlplane.cluster.remembered import Remembered
 from controlplane.domain.objects import ClusterEvent
+from controlplane.domain.times import rfc3339
 
 SAME_WITHIN = 300.0
 """Seconds after its last repetition during which an Event is counted up."""
@@ -38,7 +38,7 @@ class EventWriter:
 
     async def write(self, event: ClusterEvent) -> None:
         """Write an Event or count it up; raises ClusterError."""
-        now, namespace = timestamp(self._clock.wall()), event.namespace or CLUSTER_NAMESPACE
+        now, namespace = rfc3339(self._clock.wall()), event.namespace or CLUSTER_NAMESPACE
         if written := self._written.get(event):
             name, count = written[0], written[1] + 1
             self._written.put(event, (name, count), SAME_WITHIN)
@@ -48,11 +48,6 @@ class EventWriter:
         obj = manifest(event, now, COMPONENT)
         await self._api.create(EVENTS, obj, namespace)
         self._written.put(event, (obj["metadata"]["name"], 1), SAME_WITHIN)
-
-
-def timestamp(seconds: float) -> str:
-    """Return a time as Kubernetes writes it, to the second."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def manifest(event: ClusterEvent, now: str, component: str) -> Json:

@@ -8,16 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from enum import Enum
 
 from controlplane.domain import contract
 from controlplane.domain.probes import NO_PROBES, Probes
-
-
-def rfc3339(seconds: float) -> str:
-    """Return seconds since the epoch as Kubernetes writes a time, to the second."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from controlplane.app.ports import AlreadyExists, Clock, Cluster, NotFound
 from controlplane.domain.base import vnode
 from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.identity import VNodeName
-from controlplane.domain.objects import Node, NodeSpec, NodeStatus, rfc3339
+from controlplane.domain.objects import Node, NodeSpec, NodeStatus
 from controlplane.domain.remarks import Remark
+from controlplane.domain.times import rfc3339
 
 FIRST_HEALTH_WAIT = 2.0
 """Seconds that a new Node waits for the first health answer, which saves a write."""

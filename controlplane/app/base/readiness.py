@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from controlplane.app.base.prober import Prober, Target
-from controlplane.app.clock import parse_time
 from controlplane.app.events import Recorder
 from controlplane.app.ports import Clock
 from controlplane.domain.base.vpod import Readings
@@ -15,6 +14,7 @@ from controlplane.domain.identity import VNodeName
 from controlplane.domain.objects import Container, Pod, PodStatus
 from controlplane.domain.probes import NOT_YET, Reading
 from controlplane.domain.remarks import Remark
+from controlplane.domain.times import parse_time
 
 
 @dataclass(slots=True)

@@ -18,7 +18,6 @@ from typing import NoReturn
 import structlog
 
 from controlplane.app.changes import Subscription, wait_at_most
-from controlplane.app.clock import micro_time
 from controlplane.app.events import Recorder
 from controlplane.app.metrics import LEASE_RENEWAL_DELAY, LEASES_LOST, OWNED, WRITES
 from controlplane.app.ownership.membership import Membership
@@ -31,6 +30,7 @@ from controlplane.domain.identity import BaseId, base_of_node, node_name
 from controlplane.domain.objects import Lease
 from controlplane.domain.ownership import lease as rules
 from controlplane.domain.remarks import Remark
+from controlplane.domain.times import micro_time
 
 log = structlog.get_logger(__name__)
 

@@ -15,7 +15,6 @@ from typing import NoReturn
 import structlog
 
 from controlplane.app.changes import synced, wait_at_most
-from controlplane.app.clock import micro_time
 from controlplane.app.events import Recorder
 from controlplane.app.metrics import MEMBER_RENEWAL_DELAY, SELF_FENCED, WRITES
 from controlplane.app.ownership.liveness import ReplicaLiveness
@@ -26,6 +25,7 @@ from controlplane.domain.ownership import replicas
 from controlplane.domain.ownership.member import Member, mark
 from controlplane.domain.ownership.replicas import Replica
 from controlplane.domain.remarks import Remark
+from controlplane.domain.times import micro_time
 
 log = structlog.get_logger(__name__)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from controlplane.app.clock import parse_time
 from controlplane.app.ownership.leases import LeaseKeeper
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.ownership.records import recorded_modules
@@ -19,6 +18,7 @@ from controlplane.app.roster import Roster
 from controlplane.domain.base.releases import recorded
 from controlplane.domain.identity import base_of_node
 from controlplane.domain.objects import Lease
+from controlplane.domain.times import parse_time
 
 log = structlog.get_logger(__name__)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
 
-from controlplane.domain.objects import Condition, ContainerStatus, Pod, PodStatus, rfc3339
+from controlplane.domain.objects import Condition, ContainerStatus, Pod, PodStatus
+from controlplane.domain.times import parse_time, rfc3339
 
 REASON = "DeadlineExceeded"
 MESSAGE = "Pod was active on the node longer than the specified deadline"
@@ -25,11 +25,8 @@ def remaining(pod: Pod, wall: float) -> float | None:
     """Return the seconds until a Pod has been active for too long, at least 0; None when it never will be."""
     if pod.active_deadline is None or pod.status.terminal:
         return None
-    try:
-        began = datetime.fromisoformat(pod.status.start_time).timestamp()
-    except ValueError:
-        return None
-    return max(began + pod.active_deadline - wall, 0.0)
+    began = parse_time(pod.status.start_time)
+    return None if began is None else max(began + pod.active_deadline - wall, 0.0)
 
 
 def next_at(pods: Iterable[Pod], now: float, wall: float) -> float | None:

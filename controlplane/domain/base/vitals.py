@@ -23,8 +23,9 @@ from controlplane.domain.facts import (
     TunnelKind,
 )
 from controlplane.domain.identity import ModuleKey
-from controlplane.domain.objects import Pod, rfc3339
+from controlplane.domain.objects import Pod
 from controlplane.domain.remarks import Remark
+from controlplane.domain.times import rfc3339
 
 IMPOSTERS_KEPT = 16
 """Addresses that used the identity of a live base and are reported once each."""

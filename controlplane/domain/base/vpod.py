@@ -17,9 +17,10 @@ from controlplane.domain.base.wishes import Wish, exclusive, unusable
 from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
 from controlplane.domain.facts import InstallStrategy, Module, ModuleState, Verb
 from controlplane.domain.identity import ModuleKey
-from controlplane.domain.objects import Condition, Container, ContainerStatus, OtherContainer, Pod, PodStatus, rfc3339
+from controlplane.domain.objects import Condition, Container, ContainerStatus, OtherContainer, Pod, PodStatus
 from controlplane.domain.probes import Reading, first
 from controlplane.domain.remarks import Remark
+from controlplane.domain.times import rfc3339
 
 SHOW_PROGRESS_AFTER = 2.0
 """Seconds that an order is under way before its progress is worth a write."""

@@ -17,7 +17,7 @@ import orjson
 from controlplane.app.ports import AlreadyExists, Conflict, NotFound, Rejected
 from controlplane.cluster import fields
 from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, EVENTS, PODS, Json, PatchType, Resource
-from controlplane.cluster.events import timestamp
+from controlplane.domain.times import rfc3339
 from controlplane.embedded.api.patch import merge, strategic
 from controlplane.embedded.api.resources import (
     SERVER_METADATA,
@@ -129,7 +129,7 @@ def bind(transaction: Transaction, key: ObjectKey, uid: str, node_name: str) -> 
 
 def pod_scheduled(status: str, reason: str | None, message: str | None) -> Json:
     """Return the condition of a Pod by which its scheduler says whether it has a Node."""
-    since = timestamp(time.time())
+    since = rfc3339(time.time())
     return {"type": "PodScheduled", "status": status, "reason": reason, "message": message, "lastTransitionTime": since}
 
 
@@ -245,7 +245,7 @@ def _newborn(resource: Resource, obj: Json, namespace: str) -> Json:
     prefix = metadata.get("generateName")
     if not metadata.get("name") and isinstance(prefix, str) and prefix:
         metadata["name"] = prefix[:58] + "".join(secrets.choice(NAME_ALPHABET) for _ in range(5))
-    metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": timestamp(time.time())}
+    metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": rfc3339(time.time())}
     if resource in _WITH_GENERATION:
         metadata["generation"] = 1
     born = {**obj, "apiVersion": resource.group_version, "kind": resource.kind, "metadata": metadata}
@@ -311,7 +311,7 @@ def _deleting(obj: Json, grace: int, now: float) -> Json:
     metadata: Json = dict(obj["metadata"])
     if "deletionTimestamp" in metadata and metadata.get("deletionGracePeriodSeconds", 0) <= grace:
         return obj
-    metadata |= {"deletionTimestamp": timestamp(now + grace), "deletionGracePeriodSeconds": grace}
+    metadata |= {"deletionTimestamp": rfc3339(now + grace), "deletionGracePeriodSeconds": grace}
     if metadata.get("generation"):
         metadata["generation"] += 1
     return {**obj, "metadata": metadata}

@@ -6,10 +6,9 @@ import time
 from collections import Counter
 from typing import TypeAlias
 
-from controlplane.app.clock import parse_time
 from controlplane.cluster import fields
 from controlplane.cluster.api import Json
-from controlplane.cluster.events import timestamp
+from controlplane.domain.times import parse_time, rfc3339
 from controlplane.embedded.api.resources import ObjectKey
 from controlplane.embedded.api.store import EmbeddedApiServer
 from controlplane.embedded.controllers import replicas
@@ -120,7 +119,7 @@ def _progress(deployment: Json, found: dict[str, int], now: float) -> tuple[Json
     if moved:
         message = f'Deployment "{name}" is progressing.'
         fresh = _condition(before, "Progressing", "True", "ReplicaSetUpdated", message, now)
-        return {**fresh, "lastUpdateTime": timestamp(now)}, deadline
+        return {**fresh, "lastUpdateTime": rfc3339(now)}, deadline
     since = parse_time(fields.text(former, "lastUpdateTime"))
     left = deadline if since is None else since + deadline - now
     if former.get("reason") == "NewReplicaSetAvailable" or left > 0:
@@ -141,6 +140,6 @@ def _condition(before: Json, type_: str, value: str, reason: str, message: str, 
         "status": value,
         "reason": reason,
         "message": message,
-        "lastUpdateTime": timestamp(now),
-        "lastTransitionTime": since or timestamp(now),
+        "lastUpdateTime": rfc3339(now),
+        "lastTransitionTime": since or rfc3339(now),
     }

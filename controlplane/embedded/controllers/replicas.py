@@ -12,10 +12,10 @@ from typing import Any
 
 import orjson
 
-from controlplane.app.clock import parse_time
 from controlplane.app.ports import Conflict, NotFound
 from controlplane.cluster import fields
 from controlplane.cluster.api import PODS, Json
+from controlplane.domain.times import parse_time
 from controlplane.embedded.api import writes
 from controlplane.embedded.api.resources import ObjectKey
 from controlplane.embedded.api.store import EmbeddedApiServer

@@ -15,6 +15,7 @@ from controlplane.app.ports import Conflict, NotFound, Rejected
 from controlplane.cluster import events
 from controlplane.cluster.api import DEPLOYMENTS, EVENTS, PODS, PatchType
 from controlplane.domain.objects import ClusterEvent, Node, SchedulingRules
+from controlplane.domain.times import rfc3339
 from controlplane.domain.workloads.placement import EXPELLING, untolerated
 from controlplane.embedded.api import writes
 from controlplane.embedded.api.resources import ObjectKey
@@ -75,7 +76,7 @@ def _write(transaction: Transaction, found: list[tuple[PodView, str, str]]) -> N
 
 def _record(transaction: Transaction, pod: PodView, type_: str, reason: str, message: str) -> None:
     event = ClusterEvent("Pod", pod.key.namespace, pod.key.name, pod.uid, type_, reason, message)
-    obj = events.manifest(event, events.timestamp(time.time()), "default-scheduler")
+    obj = events.manifest(event, rfc3339(time.time()), "default-scheduler")
     writes.create(transaction, EVENTS, obj, pod.key.namespace)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import structlog
@@ -18,6 +18,7 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.replica.v1 import replica_pb2 as rpb
 from koupleless.replica.v1.replica_pb2_grpc import ReplicaServiceStub
 
+from controlplane.app.changes import wait_at_most
 from controlplane.app.metrics import REPLICA_QUESTIONS
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.tooling.shards import Shards
@@ -121,9 +122,7 @@ class ReplicaLink:
                 self.fail("what it sends cannot be used; the log says why")
             failures = 1 if self._synced > before else failures + 1
             self._asked.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(REOPEN.delay(failures, random.random())):  # noqa: S311 - jitter
-                    await self._asked.wait()
+            await wait_at_most(REOPEN.delay(failures, random.random()), self._asked)  # noqa: S311 - jitter
 
     async def _read(self, stub: ReplicaServiceAsyncStub) -> NoReturn:
         """Read one stream to its end. Raises _Broken."""
@@ -257,9 +256,7 @@ class ReplicaLinks:
             while True:
                 self._look.clear()
                 self._reconcile()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(IDLE / 4):
-                        await self._look.wait()
+                await wait_at_most(IDLE / 4, self._look)
         raise AssertionError("links are followed until cancelled")
 
     def _reconcile(self) -> None:

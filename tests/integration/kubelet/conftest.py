@@ -1,10 +1,13 @@
-"""One stage for all tests: two bases with a module each; one base is a container of a Pod, the other is not."""
+"""One stage for all tests: two bases with a module each; one base is a container of a Pod, the other is not.
+
+The tests of the server alone have a scene each, in this process.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.kubelet.node import NodeKubelet
+from tests.integration.kubelet.scene import Scene, running
 from tests.integration.main_job.conftest import module_pod
 from tests.programs import ControlPlane, HttpGateway, Programs, SimulatedBase, ask, eventually
 from tests.servers import manifests, rbac
@@ -160,3 +164,9 @@ def make_namespace(kube: KubeCluster, name: str) -> bool:
 def remove(kube: KubeCluster, objects: list[Json]) -> None:
     for obj in objects:
         kube.api.delete(f"{manifests.collection(obj)}/{obj['metadata']['name']}")
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with running(tmp_path) as scene:
+        yield scene

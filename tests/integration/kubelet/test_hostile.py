@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import resource
 import ssl
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -23,12 +22,6 @@ from tests.integration.kubelet.scene import (
     running,
     soon,
 )
-
-
-@pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    async with running(tmp_path) as scene:
-        yield scene
 
 
 class TestHostile:

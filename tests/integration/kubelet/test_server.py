@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -22,12 +21,6 @@ from controlplane.kubelet.access import Reviewer
 from controlplane.kubelet.server import KubeletServer
 from service.listening import CannotListen
 from tests.integration.kubelet.scene import PATH, Scene, count, refused, request, running, soon
-
-
-@pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    async with running(tmp_path) as scene:
-        yield scene
 
 
 class TestAnswers:

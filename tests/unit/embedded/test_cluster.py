@@ -20,7 +20,7 @@ from controlplane.cluster.api import (
     PatchType,
     Resource,
 )
-from controlplane.cluster.events import timestamp
+from controlplane.domain.times import rfc3339
 from controlplane.embedded.api.store import EmbeddedApiServer
 from controlplane.embedded.cluster import EmbeddedCluster
 from tests.unit.embedded.manifests import container, deployment, pod, vnode, workload
@@ -52,7 +52,7 @@ class Agent:
             if self.broken & {c["image"] for c in spec["containers"]}:
                 return
             self.order.append(("ready", spec["containers"][0]["image"]))
-            ready = {"type": "Ready", "status": "True", "lastTransitionTime": timestamp(0)}
+            ready = {"type": "Ready", "status": "True", "lastTransitionTime": rfc3339(0)}
             status = {"status": {"phase": "Running", "conditions": [ready]}}
             await self._store.patch(
                 PODS,

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from controlplane.app.clock import micro_time
 from controlplane.app.ownership.sweep import RECORD_KEPT
 from controlplane.cluster.api import DEPLOYMENTS, LEASES, NODES
 from controlplane.domain.facts import BaselineQuery, ClientCode, Module, ModuleState, OrderResult, Reply, ReplyCode
 from controlplane.domain.identity import BaseId, ModuleKey, OrderId
+from controlplane.domain.times import micro_time
 from tests.unit.app.harness import Api, Stage
 from tests.unit.app.ownership.test_sweep import SWEPT, left_over
 from tests.unit.app.workloads.test_followers import put_deployment

@@ -20,8 +20,8 @@ from controlplane.domain.objects import (
     OtherContainer,
     Pod,
     PodStatus,
-    rfc3339,
 )
+from controlplane.domain.times import rfc3339
 from tests.unit.domain.base.pods import PLACE, biz, pod, pod_status, reported
 
 HOST = Host("10.0.0.7")
