@@ -1,7 +1,5 @@
 """The program: python -m benchmarks."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import math

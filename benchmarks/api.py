@@ -1,7 +1,5 @@
 """What a measurement asks over HTTP: the API server as its administrator, and our programs' small interfaces."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import ssl
@@ -9,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, Self, TypeAlias
 
 import aiohttp
 import orjson
@@ -110,7 +108,7 @@ class Sightings:
         self._known: set[str] = set()
         self.times: dict[str, dict[str, float]] = {mark: {} for mark in marks}
 
-    async def __aenter__(self) -> Sightings:
+    async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run(await self._list()))
         return self
 

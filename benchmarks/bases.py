@@ -4,8 +4,6 @@ Besides the admin interface of simulated bases: POST /begin?ramp=S starts all ba
 monotonic time of each base's first heartbeat.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import sys

@@ -1,13 +1,11 @@
 """Figures from a program's /metrics: counters, and quantiles of histograms."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -23,9 +21,9 @@ class Exposition:
 
     samples: Mapping[tuple[str, Labels], float]
 
-    def since(self, before: Exposition) -> Exposition:
+    def since(self, before: Self) -> Self:
         """Return what was added to every sample since an earlier moment of the same process."""
-        return Exposition({key: value - before.samples.get(key, 0.0) for key, value in self.samples.items()})
+        return replace(self, samples={key: value - before.samples.get(key, 0.0) for key, value in self.samples.items()})
 
     def by(self, name: str, *labels: str) -> dict[tuple[str, ...], float]:
         """Return sums of a counter by the values of some of its labels."""

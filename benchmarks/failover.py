@@ -1,7 +1,5 @@
 """What it takes that VNodes change their owner: kill -9, SIGTERM, one that joins; and what replicas cost at rest."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import time

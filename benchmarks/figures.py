@@ -1,7 +1,5 @@
 """What was measured, beside what was aimed at: as a table, and as JSON."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence

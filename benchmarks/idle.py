@@ -1,7 +1,5 @@
 """What bases cost that nothing happens to: API writes, CPU time, memory."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 

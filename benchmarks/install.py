@@ -4,8 +4,6 @@ Pods are created bound (nodeName set), evenly over bases and time; simulated bas
 deleted, at the same rate.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -4,8 +4,6 @@ Bases do what they do at rest: heartbeats every 10 s, answers to the control pla
 at their normal rates. All messages have QoS 1.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import math

@@ -1,10 +1,9 @@
 """Clients of the broker that belong to the measurement itself."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 from collections import deque
+from typing import Self
 
 import orjson
 
@@ -25,7 +24,7 @@ class Dropped:
         self._target = Target(stage.broker.host, stage.broker.port, "benchmark")
         self._counts: list[int] = []
 
-    async def __aenter__(self) -> Dropped:
+    async def __aenter__(self) -> Self:
         self._connection = MqttConnection(self._target, self._take)
         await self._connection.open()
         await self._connection.subscribe([DROPPED])

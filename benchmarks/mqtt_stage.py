@@ -3,8 +3,6 @@
 All are processes on loopback, so that each one's CPU time and memory can be metrics.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 import time

@@ -1,7 +1,5 @@
 """Onboarding: from the first heartbeat of bases that all start at once to Ready Nodes."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass

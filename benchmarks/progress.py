@@ -1,7 +1,5 @@
 """Lines about long work, on standard error."""
 
-from __future__ import annotations
-
 import sys
 import time
 

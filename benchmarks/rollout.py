@@ -5,8 +5,6 @@ DaemonSets make them, and the scheduler binds them. A bare client first does the
 creates as many Pods and patches the status of each once.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import Counter

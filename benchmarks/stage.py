@@ -4,8 +4,6 @@ The control plane runs under the shipped roles. All are processes on loopback, s
 can be metrics.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping

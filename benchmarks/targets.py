@@ -1,7 +1,5 @@
 """What is aimed at. Every value is the largest that is good enough."""
 
-from __future__ import annotations
-
 ONBOARDING_SECONDS_PER_BASE = 10 / 1000
 """1,000 bases in 10 s, from the first heartbeat to Ready Nodes."""
 ROLLOUT_SECONDS_PER_MODULE = 60 / 10_000

@@ -1,7 +1,5 @@
 """What processes use, from /proc: CPU time and resident memory."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Starts the control plane."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
 from contextlib import AsyncExitStack

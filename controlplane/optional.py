@@ -1,7 +1,5 @@
 """The parts of the control plane that its settings choose: the cluster, hooks, tracker, the kubelet API."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """One replica of the control plane: the only place that builds its objects, and their life from start to end."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Settings of the control plane, from environment variables."""
 
-from __future__ import annotations
-
 import ipaddress
 import os
 import re

@@ -4,8 +4,6 @@
 code 1 when it is not).
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import tempfile

@@ -4,8 +4,6 @@
 say (exit code 1 when it is not).
 """
 
-from __future__ import annotations
-
 import sys
 from enum import Enum
 from pathlib import Path

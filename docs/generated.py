@@ -1,7 +1,5 @@
 """Pages that are made from something else: written, or compared with what they should be."""
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import sys

@@ -4,8 +4,6 @@
 (exit code 1 when they are not).
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Iterable

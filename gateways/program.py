@@ -1,7 +1,5 @@
 """What every gateway program does: start, status, links to the control plane, an orderly end."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
 import uuid

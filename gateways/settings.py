@@ -1,7 +1,5 @@
 """Settings that all gateways have."""
 
-from __future__ import annotations
-
 import socket
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """mctl: the command line client of the Koupleless module controller."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 

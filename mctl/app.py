@@ -1,7 +1,5 @@
 """The command line as a whole: all commands, and what their failures become."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from contextlib import suppress

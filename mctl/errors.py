@@ -1,7 +1,5 @@
 """What ends a command early, and the exit codes that scripts may rely on."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from enum import IntEnum
 

@@ -1,7 +1,5 @@
 """Watching: a cut stream is opened again, and only real changes are passed on."""
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

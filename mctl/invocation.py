@@ -3,8 +3,6 @@
 --server and --request-timeout may stand before or after the command's name.
 """
 
-from __future__ import annotations
-
 import inspect
 import os
 import re

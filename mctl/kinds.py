@@ -1,7 +1,5 @@
 """What mctl shows: for each kind of item its name, its JSON document and the columns of its tables."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime

@@ -4,14 +4,12 @@ Reading is bounded in bytes, documents, depth and, because aliases multiply, in 
 a kind means, the server decides.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
@@ -52,12 +50,12 @@ class Manifest:
         """Return source:line: field: message."""
         return f"{self.place(field)}: {field}: {message}"
 
-    def in_namespace(self, namespace: str) -> Manifest:
+    def in_namespace(self, namespace: str) -> Self:
         """Return the manifest with a namespace where it needs one and names none."""
         metadata = self.value["metadata"]
         if not namespace or metadata.get("namespace") or self.value["kind"] in _CLUSTER_SCOPED:
             return self
-        return Manifest(self.source, self.node, {**self.value, "metadata": {**metadata, "namespace": namespace}})
+        return replace(self, value={**self.value, "metadata": {**metadata, "namespace": namespace}})
 
 
 def read(paths: Sequence[str], namespace: str = "") -> list[Manifest]:

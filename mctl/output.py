@@ -3,8 +3,6 @@
 A terminal gets colours and cells that fold at its width. Anything else gets plain lines, never cut or wrapped.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import sys

@@ -1,7 +1,5 @@
 """When to try again and when to look again: pauses grow, are jittered and capped."""
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Text for people: what servers and bases say must not steer a terminal."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ Values are those of JSON. Of YAML 1.1's guesses only null, booleans and numbers 
 text, as they do in Kubernetes' own reader. ruamel.yaml keeps lines, too, but reads YAML 1.2.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from typing import Any

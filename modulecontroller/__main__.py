@@ -1,7 +1,5 @@
 """module-controller: runs as the original's single Pod does, and the quick start."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import os

@@ -3,8 +3,6 @@
 It is amqtt in a process of its own.
 """
 
-from __future__ import annotations
-
 import asyncio
 import sys
 

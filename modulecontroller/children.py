@@ -6,8 +6,6 @@ that no longer answers is ended and replaced, both with backoff. The process bef
 starts, so that ports and leases are free. Children end by themselves when this process dies, whatever killed it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

@@ -4,8 +4,6 @@ Without names it is what module-controller would run: itself, the control plane,
 what it sets for them. With names each program is taken by itself, as where they are started apart.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence

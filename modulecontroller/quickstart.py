@@ -1,7 +1,5 @@
 """Everything on one machine: embedded cluster, control plane, a gateway, simulated bases; to look at, or as a test."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import shlex

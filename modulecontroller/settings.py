@@ -1,7 +1,5 @@
 """Settings of module-controller itself; each child reads its own from the same environment."""
 
-from __future__ import annotations
-
 import socket
 from typing import Annotated
 

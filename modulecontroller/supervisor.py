@@ -1,7 +1,5 @@
 """Runs the control plane and the gateways that are asked for, as one."""
 
-from __future__ import annotations
-
 import asyncio
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

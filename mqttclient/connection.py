@@ -5,8 +5,6 @@ with blocking calls, happens in a thread. A connection is used once and has a cl
 before an outage is sent again after it, since a base would carry out a command twice.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ssl

@@ -1,7 +1,5 @@
 """How work with a broker fails, in words for people and causes for counting."""
 
-from __future__ import annotations
-
 import socket
 import ssl
 

@@ -4,8 +4,6 @@ MQTT wants that order (MQTT-4.6.0-2), so one message that is held back holds bac
 the broker has under way to one client. That is the backpressure; nothing more arrives then, and nothing grows.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The variables that name a broker and the account there."""
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import Callable
 from functools import cached_property

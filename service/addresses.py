@@ -4,8 +4,6 @@ Only IP literals count: no name is ever resolved for a base. An IPv4 address tha
 IPv4 address that it is.
 """
 
-from __future__ import annotations
-
 import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias

@@ -3,8 +3,6 @@
 What is forgotten of a peer only ever is to its advantage. Times are the caller's monotonic seconds.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from typing import TypeVar
 

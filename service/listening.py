@@ -4,8 +4,6 @@ Each family has a socket of its own, so that IPv4 peers are seen by their IPv4 a
 not have (IPv6 where the kernel was started with ipv6.disable=1) is left out, with a line in the log.
 """
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import ipaddress

@@ -5,8 +5,6 @@ sends that is not HTTP/1 (HTTP/2, TLS, a scanner's bytes) is one line a minute f
 are masked, and traces show no values of variables.
 """
 
-from __future__ import annotations
-
 import logging
 import sys
 import time

@@ -5,8 +5,6 @@ Whatever leaves a program as text (logs, the answer of /readyz, messages on stan
 ``masked``.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -4,8 +4,6 @@ Whoever writes (argparse, typer, rich, print), the failure arrives as CannotWrit
 its own and swallows.
 """
 
-from __future__ import annotations
-
 import errno
 import io
 import os

@@ -8,8 +8,6 @@ A blocked event loop writes no log, so a thread watches it: who restarts the pro
 by /livez) does so after 30 s at the earliest, when the stacks of all threads are on standard error already.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import faulthandler

@@ -4,8 +4,6 @@ Each program has one Settings class; a field is the variable of its name in capi
 its description the meaning with unit.
 """
 
-from __future__ import annotations
-
 import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence, Set

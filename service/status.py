@@ -5,8 +5,6 @@ more, with 503. /readyz is 503 while something outside keeps the program from do
 line; it never ends the process. A program that is ready may add notes, a line each.
 """
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path

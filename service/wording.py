@@ -1,7 +1,5 @@
 """What libraries say, in plain words."""
 
-from __future__ import annotations
-
 import re
 
 from pydantic import ValidationError

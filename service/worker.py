@@ -3,8 +3,6 @@
 Not a ThreadPoolExecutor: the interpreter waits at its end for the threads of one, also for a thread that hangs.
 """
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The simulated-base program."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
 from collections.abc import Sequence

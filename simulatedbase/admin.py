@@ -1,7 +1,5 @@
 """Control of simulated bases while they run: a small HTTP interface for the loopback address."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from functools import partial

@@ -4,8 +4,6 @@ Commands that change modules lock name:version (a batch locks "null:null"), as a
 queued. Questions never wait.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass

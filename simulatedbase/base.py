@@ -1,7 +1,5 @@
 """A simulated base: its modules and its tunnels, started and stopped as one; and many of them in one process."""
 
-from __future__ import annotations
-
 import asyncio
 import resource
 from collections.abc import Callable, Sequence

@@ -4,11 +4,9 @@ No library in Python reads as fastjson does. Members of beans are sorted, with n
 order of the Java map, as it was recorded from real bases. States are in lower case.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -148,7 +146,7 @@ class BizRequest:
     strategy: str = ""
     asynchronous: bool = False
     request_id: str = ""
-    items: Sequence[BizRequest] = ()
+    items: Sequence[Self] = ()
 
     @property
     def identity(self) -> str:

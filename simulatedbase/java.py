@@ -4,12 +4,11 @@ Nothing is fetched. What is behind a URL is said by its fragment, as Jar.parse r
 module that was asked for. A host under .invalid cannot be resolved.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Self
 from urllib.parse import unquote, urlsplit
 
 _ARKLET = "com.alipay.sofa.koupleless.arklet.core"
@@ -123,7 +122,7 @@ class Jar:
     flaw: Flaw | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Jar:
+    def parse(cls, text: str) -> Self:
         """Read NAME:VERSION, NAME:VERSION:PATH (each may be empty) or the word for a flaw."""
         flaw = next((flaw for flaw in Flaw if flaw.value == text), None)
         name, _, rest = text.partition(":")

@@ -1,7 +1,5 @@
 """What the parts of a base share: its clock, its tasks, and the journal of what happened to it."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import Counter, deque

@@ -1,7 +1,5 @@
 """Options of the simulated-base program: fields of Run, Profile and Faults that say what they mean, and the broker."""
 
-from __future__ import annotations
-
 import argparse
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """What a simulated base is, and the switches that make it fail. Fields with a docstring are options of the program."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping
 from enum import Enum

@@ -1,7 +1,5 @@
 """Modules inside a base: the states that sofa-ark takes them through. Pure; times are epoch milliseconds."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum

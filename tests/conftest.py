@@ -1,7 +1,5 @@
 """Hooks of pytest for all tests: real servers, Hypothesis profiles, loops that are closed."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 from collections.abc import Iterator

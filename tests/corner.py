@@ -1,7 +1,5 @@
 """Isolation for tests that share one stage: a namespace, and bases with a cluster name of their own."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +26,7 @@ def stage(cluster: KubeCluster, folder: Path, **environ: str) -> Iterator[Everyt
 
 
 @contextmanager
-def isolated(everything: Everything, name: str) -> Iterator[Sandbox]:
+def isolated(everything: Everything, name: str) -> Iterator["Sandbox"]:
     """Create a namespace, name a cluster of bases after it, and remove what is left in them at the end."""
     everything.cluster.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
     own = Sandbox(everything, name, name)

@@ -1,11 +1,9 @@
 """The whole system as real processes: cluster, broker, control plane, a gateway of each tunnel, and bases."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -48,14 +46,14 @@ class Everything:
         self.http = HttpGateway(programs, address, LOG_LEVEL="debug")
         self.mqtt = MqttGateway(programs, address, broker.port, LOG_LEVEL="debug")
 
-    def start(self) -> Everything:
+    def start(self) -> Self:
         """Start our own programs, and wait until they are ready."""
         self.control_plane.start()
         self.http.start()
         self.mqtt.start()
         return self
 
-    def bases(self, identity: str, *arguments: str, tunnel: str = "http", count: int = 1) -> Bases:
+    def bases(self, identity: str, *arguments: str, tunnel: str = "http", count: int = 1) -> "Bases":
         """Start bases on one tunnel, or both; several are IDENTITY-1 to IDENTITY-count."""
         options = ["--env", ENV, "--controller", self.http.url, "--heartbeat-interval", "2", "--count", str(count)]
         if tunnel != "http":
@@ -83,7 +81,7 @@ class Bases:
         """Names of their Nodes."""
         return [node_name(identity) for identity in self.identities]
 
-    def start(self) -> Bases:
+    def start(self) -> Self:
         """Start the process and wait until all bases run."""
         self.server.start()
         self.server.wait_until(lambda: status(f"{self._root}/bases") == 200, within=STARTED_WITHIN)

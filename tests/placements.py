@@ -3,8 +3,6 @@
 The real scheduler is compared with it as well (``tests/contract/cluster/test_placement.py``).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any

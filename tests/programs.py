@@ -1,7 +1,5 @@
 """Our own programs as real processes, for tests and benchmarks: on free ports, with log files."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -11,7 +9,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from tests.servers.process import Port, Server
 
@@ -28,7 +26,7 @@ class Programs:
         self.folder = folder
         self._stack = ExitStack()
 
-    def __enter__(self) -> Programs:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,7 +72,7 @@ class ControlPlane:
         """Where its gRPC server listens."""
         return f"127.0.0.1:{self.grpc}"
 
-    def start(self, *, ready: bool = True) -> ControlPlane:
+    def start(self, *, ready: bool = True) -> Self:
         """Start it and wait until it is ready, or at least answers."""
         self.server.start()
         path = "readyz" if ready else "livez"
@@ -110,7 +108,7 @@ class HttpGateway:
         """Where bases send their heartbeats."""
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self) -> HttpGateway:
+    def start(self) -> Self:
         """Start it and wait until it is ready."""
         self.server.start()
         self.server.wait_until(lambda: status(f"http://127.0.0.1:{self.health}/readyz") == 200, within=STARTED_WITHIN)
@@ -138,7 +136,7 @@ class MqttGateway:
             },
         )
 
-    def start(self) -> MqttGateway:
+    def start(self) -> Self:
         """Start it and wait until it is ready."""
         self.server.start()
         self.server.wait_until(lambda: status(f"http://127.0.0.1:{self.health}/readyz") == 200, within=STARTED_WITHIN)
@@ -163,7 +161,7 @@ class SimulatedBase:
             environ={},
         )
 
-    def start(self) -> SimulatedBase:
+    def start(self) -> Self:
         """Start it and wait until it listens."""
         self.server.start()
         self.server.wait_until(

@@ -1,7 +1,5 @@
 """Hypothesis strategies for messages of a contract: every field may hold anything that the wire can carry."""
 
-from __future__ import annotations
-
 from typing import Any, TypeVar, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor

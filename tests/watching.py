@@ -1,7 +1,5 @@
 """Every change of a collection of the cluster, in the order in which a watch sent them."""
 
-from __future__ import annotations
-
 import http.client
 import threading
 import time

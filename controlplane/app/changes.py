@@ -1,7 +1,5 @@
 """Waiting for changes, and names of what changed: however much changes, only names wait for readers."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

@@ -1,7 +1,5 @@
 """The system's clocks."""
 
-from __future__ import annotations
-
 import time
 
 

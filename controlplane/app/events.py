@@ -4,8 +4,6 @@ Recording never blocks work and is bounded: when Events come faster than the clu
 are dropped and counted.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """The gateways that are connected now, and which of them serves a base."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol

@@ -1,7 +1,5 @@
 """Counts the bases of this replica by phase, and notices faults of most of them at once, which are likely ours."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 

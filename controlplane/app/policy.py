@@ -1,7 +1,5 @@
 """How the application behaves: intervals and limits in seconds, one frozen tree."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

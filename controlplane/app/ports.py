@@ -4,8 +4,6 @@ Adapters implement these; they map what goes wrong to the three families of erro
 on the type, never on text.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn, Protocol, TypeVar

@@ -4,8 +4,6 @@ The router fills inboxes and the list of bases without an actor, actors publish 
 removes actors. Bounded by ``most_bases`` and by time.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator

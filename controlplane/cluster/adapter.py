@@ -1,7 +1,5 @@
 """The application's cluster port over an ``ApiServer``: Kubernetes and embedded alike."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace

@@ -5,8 +5,6 @@ above (informers, translation to views, patches) is written once against this an
 are those of ``controlplane.app.ports`` plus Expired.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass

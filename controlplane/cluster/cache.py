@@ -9,8 +9,6 @@ Resource versions are compared as numbers where both are decimal, which is what 
 a watch counts, and a write's result waits for the watch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Generic, Protocol, TypeVar
 

@@ -3,8 +3,6 @@
 Total functions, as those of ``reading``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from controlplane.cluster import fields

@@ -4,8 +4,6 @@ The same message about the same object within five minutes raises the count of t
 of Events is remembered; one that was forgotten, or pruned by the cluster, is simply written again.
 """
 
-from __future__ import annotations
-
 import secrets
 from contextlib import suppress
 

@@ -4,8 +4,6 @@ Objects come from other people's manifests through the API server, and from admi
 an informer fail.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from sys import intern
 from typing import Any, TypeVar

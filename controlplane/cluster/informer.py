@@ -6,8 +6,6 @@ and ``trouble`` says since when it may be out of date. The informer of the offic
 watch, keeps whole objects, and does not know of our own writes.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections import defaultdict

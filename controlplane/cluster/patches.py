@@ -5,8 +5,6 @@ replaced whole. Everything else is a JSON merge patch, which replaces lists: tai
 written under the resource version that they were read with.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from controlplane.cluster import fields

@@ -5,8 +5,6 @@ needs is kept, and texts that repeat from object to object are stored once: thes
 Typed models of the official client cost three times the CPU.
 """
 
-from __future__ import annotations
-
 from sys import intern
 
 from controlplane.cluster import fields, scheduling

@@ -1,7 +1,5 @@
 """What is remembered for a while, boundedly much; cachetools has the same, and would be a dependency for this alone."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar

@@ -5,8 +5,6 @@ is concluded from any of them. What the API server refuses today, but older ones
 Kubernetes API, core/v1 PodSpec.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from sys import intern

@@ -1,7 +1,5 @@
 """Delays between attempts: doubling, capped, jittered."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

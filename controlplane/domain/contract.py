@@ -4,8 +4,6 @@ All but the annotations below are those of the Go Module Controller V2; they are
 not change.
 """
 
-from __future__ import annotations
-
 COMPONENT = "virtual-kubelet.koupleless.io/component"
 ENV = "virtual-kubelet.koupleless.io/env"
 COMPONENT_VNODE = "vnode"

@@ -1,7 +1,5 @@
 """Where the API server finds our kubelet API: the one labelled Service that stands before all replicas. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Values as they come over the tunnel contract, freed of wire detail. Times are ep
 where a base reports them.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import Enum
 
@@ -160,8 +158,8 @@ class TunnelState:
 class BatchInstalled:
     """What became of a batch of installs: the verdict over all, and a reply for each URL that was answered for."""
 
-    reply: Reply
-    items: tuple[tuple[str, Reply], ...]
+    reply: "Reply"
+    items: tuple[tuple[str, "Reply"], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,6 @@ A base's identity is a free string chosen by the base; it becomes part of a Node
 DNS-1123 subdomains are accepted.
 """
 
-from __future__ import annotations
-
 import re
 from typing import NamedTuple, NewType
 

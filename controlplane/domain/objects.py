@@ -4,11 +4,10 @@ Adapters translate between these and the objects on the wire; nothing inward of 
 are RFC 3339 texts as the cluster has them, because they are only ever compared for equality or written back.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import Self
 
 from controlplane.domain import contract
 from controlplane.domain.probes import NO_PROBES, Probes
@@ -24,7 +23,7 @@ class Condition:
     message: str = ""
     last_transition_time: str = ""
 
-    def after(self, before: Condition | None) -> Condition:
+    def after(self, before: Self | None) -> Self:
         """Return it with the transition time that it had before, if its status is the same."""
         if before is None or before.status != self.status or not before.last_transition_time:
             return self

@@ -4,8 +4,6 @@ Until its startup probe succeeded a module is not started, and its readiness pro
 failing does not end the module, as it ends a container.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 

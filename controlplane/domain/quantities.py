@@ -3,8 +3,6 @@
 The official client reads them, and neither writes nor refuses them as the API server does.
 """
 
-from __future__ import annotations
-
 import re
 from decimal import Decimal
 

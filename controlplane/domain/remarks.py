@@ -1,7 +1,5 @@
 """What is said of an object, for people: in Events, the log, and what tools read."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

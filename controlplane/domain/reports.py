@@ -4,11 +4,10 @@ The same fields go to hooks, to the tracker's file and links, and come in at /lo
 clock unless a name says otherwise.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 SUCCESS, FAIL = "success", "fail"
 
@@ -140,7 +139,7 @@ class Sent:
     last: Report
     repeats: int = 0
 
-    def again(self, report: Report) -> Sent:
+    def again(self, report: Report) -> Self:
         """Count a repetition."""
         return replace(self, last=report, repeats=self.repeats + 1)
 

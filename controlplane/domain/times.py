@@ -1,7 +1,5 @@
 """Times as Kubernetes writes them: RFC 3339, UTC."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 

@@ -4,8 +4,6 @@ Everything is level-triggered: a change only marks keys dirty, a pass reads the 
 pass is tried again with backoff.
 """
 
-from __future__ import annotations
-
 import asyncio
 import math
 import random

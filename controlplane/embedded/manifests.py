@@ -1,7 +1,5 @@
 """Manifests on the embedded cluster: what ``mctl apply``, ``delete`` and ``wait`` stand on."""
 
-from __future__ import annotations
-
 import orjson
 
 from controlplane.app.ports import NotFound, ObjectName, Rejected

@@ -7,8 +7,6 @@ and takes ``.example.com`` for ``example.com``.
 Source: golang.org/x/net/http/httpproxy; client-go, tools/clientcmd/helpers.go.
 """
 
-from __future__ import annotations
-
 import base64
 import ipaddress
 import ssl

@@ -10,11 +10,10 @@ a small request for each watch and round (five watches: about 20 a minute and re
 memory, over connections that are there.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Self
 from urllib.parse import quote, urlencode
 
 import orjson
@@ -47,7 +46,7 @@ class KubeApiServer:
         self._random = random.SystemRandom()
 
     @classmethod
-    async def connect(cls, kubeconfig: str = "") -> KubeApiServer:
+    async def connect(cls, kubeconfig: str = "") -> Self:
         """Return the API server that kubeconfig files name, or that of the Pod we run in.
 
         Raises CannotConnect when the configuration cannot be used; the server need not be there yet.

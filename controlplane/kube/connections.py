@@ -4,8 +4,6 @@ A connection may be dead without anybody saying so: something between us and the
 any more. Who finds one dead calls ``Sending.distrust``; whatever is asked from then on goes over new connections.
 """
 
-from __future__ import annotations
-
 import socket
 from dataclasses import dataclass
 from typing import Any

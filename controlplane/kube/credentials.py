@@ -5,8 +5,6 @@ an access (401). All that is done beside: the access that is there serves until 
 by one task at a time. The official client does all of it while a request waits.
 """
 
-from __future__ import annotations
-
 import asyncio
 from random import SystemRandom
 

@@ -1,7 +1,5 @@
 """From replies of the Kubernetes API to the errors of the port."""
 
-from __future__ import annotations
-
 from controlplane.app.ports import AlreadyExists, ClusterError, Conflict, NotFound, Rejected, Transient, Unknown
 from controlplane.cluster import fields
 from controlplane.cluster.api import Expired, Json

@@ -6,8 +6,6 @@ Source: client-go, plugin/pkg/client/auth/exec; the Kubernetes documentation, pa
 credential plugins".
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import contextlib

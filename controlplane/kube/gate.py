@@ -4,8 +4,6 @@ Urgent requests (lease renewals) wait for no others: they take their share of th
 their own. Limiters of libraries (aiolimiter, that of aiohttp's connector) know no order among those that wait.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator

@@ -10,8 +10,6 @@ and goes on as anonymous when a plugin fails.
 Source: client-go, tools/clientcmd (loader.go, client_config.go, validation.go) and tools/clientcmd/api/v1/types.go.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import os

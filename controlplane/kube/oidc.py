@@ -6,8 +6,6 @@ client's way of renewing checks no certificate unless one of its private methods
 Source: client-go, plugin/pkg/client/auth/oidc.
 """
 
-from __future__ import annotations
-
 import ssl
 from typing import Any
 

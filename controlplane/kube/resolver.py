@@ -4,8 +4,6 @@ An address that was found serves until a newer one is: a lookup that takes secon
 Only the first lookup of a name is waited for. aiohttp's own cache makes requests wait when an entry is too old.
 """
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import time

@@ -4,8 +4,6 @@ Where requests go is decided at the start and stays for the life of the process:
 chooses another context in it, moves no running control plane to another cluster. Credentials are read again and again.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from random import SystemRandom

@@ -1,7 +1,5 @@
 """TLS to the API server, from what is in files or in a kubeconfig. Blocks: not for the event loop's thread."""
 
-from __future__ import annotations
-
 import os
 import ssl
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Whether the request had been sent when it failed decides between Transient (noth
 have been done).
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -81,7 +79,7 @@ async def exchange(connections: Connections, request: Request) -> tuple[bytes, s
 @asynccontextmanager
 async def stream(
     connections: Connections, request: Request, *, opens_within: float | None, idle: float | None
-) -> AsyncIterator[Stream]:
+) -> AsyncIterator["Stream"]:
     """Give an open stream; raises ClusterError.
 
     opens_within is the seconds until its head must be there, idle those between two reads.

@@ -7,8 +7,6 @@ subresource ``proxy``, as kubelets ask, or ``log``, which allows nothing but rea
 Answers are remembered for a short time, tokens only as a digest. What cannot be found out is refused.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Hashable, Mapping

@@ -5,8 +5,6 @@ base itself, so that they alone open no log: the Pod must have a container of th
 gives. Module Pods have the address of their base too and are never taken for it.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address

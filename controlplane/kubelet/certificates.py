@@ -4,8 +4,6 @@ cert-manager and the like replace a certificate long before it ends. Connections
 one; files that cannot be used leave the old in place.
 """
 
-from __future__ import annotations
-
 import ssl
 from dataclasses import dataclass
 from pathlib import Path

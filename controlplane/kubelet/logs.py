@@ -1,7 +1,5 @@
 """Sends the log of a module: that of the container in which its base runs, as it comes."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress

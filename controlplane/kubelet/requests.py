@@ -1,7 +1,5 @@
 """Requests for logs: the query, read as a kubelet reads it, and why one is refused. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime

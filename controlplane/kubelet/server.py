@@ -6,8 +6,6 @@ reason at most once in ten seconds. All replicas answer alike: what they need is
 no connections, count no failed handshakes and keep the certificate that they began with.
 """
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import ssl

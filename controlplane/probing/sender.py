@@ -4,11 +4,10 @@ An answer is bounded in size and a redirect is followed on the same host only. N
 part of an answer is shown to who wrote the Pod.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections.abc import Iterable
+from typing import Self
 from urllib.parse import urljoin, urlsplit
 
 import grpc
@@ -43,7 +42,7 @@ class ProbeClient:
     def __init__(self, networks: Iterable[Network]) -> None:
         self._policy = AddressPolicy(networks)
 
-    async def __aenter__(self) -> ProbeClient:
+    async def __aenter__(self) -> Self:
         self._session = ClientSession(
             connector=TCPConnector(force_close=True, limit=0, ssl=False),
             headers={"User-Agent": USER_AGENT, "Accept": "*/*"},

@@ -3,11 +3,10 @@
 It is imported when a hook needs it, as it is large.
 """
 
-from __future__ import annotations
-
 import difflib
 import logging
 import threading
+from typing import Self
 
 from controlplane.app.ports import Undelivered
 from controlplane.domain.reports import Report
@@ -71,7 +70,7 @@ class _Said(logging.Handler):
         self.last = ""
         self._thread = threading.get_ident()
 
-    def __enter__(self) -> _Said:
+    def __enter__(self) -> Self:
         logging.getLogger("apprise").addHandler(self)
         return self
 

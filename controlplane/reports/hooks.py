@@ -5,8 +5,6 @@ other scheme is one of Apprise. A hook that cannot be used gets no reports; it k
 program from working.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qs, urlsplit

@@ -3,8 +3,6 @@
 Fields and answer are those of the Go Module Controller V2.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hmac
 import math

@@ -4,11 +4,9 @@ To robots of DingTalk groups goes the markdown message of the Go Module Controll
 fields of a report.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import aiohttp
 import orjson
@@ -37,7 +35,7 @@ PACE_OF_LINKS = Allowance(most=200, seconds=60.0)
 class Poster:
     """Posts within its context. Proxies of the environment are used, as the original does."""
 
-    async def __aenter__(self) -> Poster:
+    async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(timeout=WITHIN, trust_env=True)
         return self
 

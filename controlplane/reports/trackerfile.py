@@ -4,8 +4,6 @@ file of events that it names.
 A link that cannot be used gets no reports; it keeps neither the others nor the file of events from working.
 """
 
-from __future__ import annotations
-
 import os
 from enum import Enum
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Refusals as gRPC statuses with google.rpc details."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any

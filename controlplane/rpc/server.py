@@ -1,7 +1,5 @@
 """The gRPC server: both services, health and reflection."""
 
-from __future__ import annotations
-
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection

@@ -4,8 +4,6 @@ Arklet wants name and version both or neither, and as text. Members that are not
 typed place can void the whole request.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 

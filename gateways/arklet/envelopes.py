@@ -3,8 +3,6 @@
 Everything raises Malformed for what is not understood as a whole.
 """
 
-from __future__ import annotations
-
 import ipaddress
 from dataclasses import dataclass
 from typing import Any

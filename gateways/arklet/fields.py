@@ -4,8 +4,6 @@ Nothing here trusts what it reads: a wrong type is Malformed with the path of th
 has a stated default.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, TypeAlias, TypeVar
 

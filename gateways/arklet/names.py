@@ -4,8 +4,6 @@ The default hook of a base gives its IPv4 address, which passes; when it finds n
 for every heartbeat, which must not.
 """
 
-from __future__ import annotations
-
 import re
 
 from gateways.arklet.text import clip

@@ -5,8 +5,6 @@ read alike. Beyond that an object is either understood as a whole or refused wit
 in part, since what is missing in it counts as not installed.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """Text from bases, cut to what is worth carrying. Lengths are in characters."""
 
-from __future__ import annotations
-
 NAME_LIMIT = 256
 """Names, versions, addresses and reasons."""
 

@@ -3,8 +3,6 @@
 Bases write their environment in lower case, so ENV is expected in lower case here.
 """
 
-from __future__ import annotations
-
 from enum import Enum
 
 from koupleless.tunnel.v1 import tunnel_pb2 as pb

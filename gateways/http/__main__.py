@@ -1,7 +1,5 @@
 """http-gateway: where its parts are put together."""
 
-from __future__ import annotations
-
 import resource
 
 import structlog

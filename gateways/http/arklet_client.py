@@ -6,8 +6,6 @@ chunks, as proxies make them, are understood too. No redirect is followed, no na
 size. A client of HTTP cannot say whether bytes of a request were sent, on which the outcome of an order depends.
 """
 
-from __future__ import annotations
-
 import asyncio
 import io
 import re

@@ -9,8 +9,6 @@ A refused request is counted by reason, logged at most once in 10 s for each pee
 bound neither connections nor their time, and log a trace for each request that is none.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hmac
 import time

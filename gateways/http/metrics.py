@@ -1,7 +1,5 @@
 """Prometheus metrics of the HTTP tunnel."""
 
-from __future__ import annotations
-
 from prometheus_client import Counter, Gauge, Histogram
 
 REQUESTS = Counter("koupleless_http_tunnel_requests_total", "Requests of bases that were taken", ["path"])

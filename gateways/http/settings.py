@@ -1,7 +1,5 @@
 """Settings of the HTTP gateway."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, field_validator

@@ -7,8 +7,6 @@ The epoch of a list is that of the Watch in force when the question waits for it
 is never said to be newer than it is.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping

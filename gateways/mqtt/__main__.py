@@ -1,7 +1,5 @@
 """mqtt-gateway: where its parts are put together."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections.abc import Callable

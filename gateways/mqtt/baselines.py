@@ -8,8 +8,6 @@ and gives up when it sees that another one answered. Two that answer in the same
 one batch at a time and finds the modules of the second one installed.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections import OrderedDict

@@ -5,8 +5,6 @@ connection that ends right after it was made counts as a failure too. If the bro
 that is taken to be why; if not, most often another client with the same id took the connection over.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections.abc import Callable

@@ -15,8 +15,6 @@ The error is one-sided. A clock that is set back, or a path that becomes slow, m
 which costs another question, for at most ``WINDOW`` seconds. A clock that is set forward gives itself away at once.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from dataclasses import dataclass
 

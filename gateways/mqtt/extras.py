@@ -5,8 +5,6 @@ asked again on each connection would never serve where one of these ends it, so 
 something is not asked for it for a while.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ A refused message has changed nothing. Everything is acknowledged to the broker 
 for outcomes: those stay with the broker until the control plane has them.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable, Mapping

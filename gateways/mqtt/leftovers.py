@@ -9,8 +9,6 @@ Removed is only what lies ready for bases that show that they live: they have ha
 before it says anything. What lies there for others may be in use by another controller, and is left alone.
 """
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import suppress
 from typing import NoReturn

@@ -1,7 +1,5 @@
 """Prometheus metrics of the MQTT tunnel."""
 
-from __future__ import annotations
-
 from prometheus_client import Counter, Gauge
 
 CONNECTED = Gauge("koupleless_mqtt_connected", "1 while the broker is connected")

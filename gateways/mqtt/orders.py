@@ -10,8 +10,6 @@ first one. So a conflict is kept for ``CONFLICT_HOLD`` seconds, in which the rea
 does not come, the conflict is the answer: something else holds this module's lock.
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import random

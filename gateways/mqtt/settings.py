@@ -1,7 +1,5 @@
 """Settings of the MQTT gateway."""
 
-from __future__ import annotations
-
 from pydantic import Field, field_validator
 
 from gateways.settings import GatewaySettings, Seconds

@@ -5,8 +5,6 @@ neither side says so. The gateway therefore listens for heartbeats under "defaul
 again after a while; where that environment is served by somebody else it costs next to nothing.
 """
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import suppress
 from typing import NoReturn

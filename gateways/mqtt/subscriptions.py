@@ -12,8 +12,6 @@ test: a message to a topic of our own must come back.
 No SUBSCRIBE has more than eight filters, as many as some brokers take, and none mixes what is needed with what is not.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress

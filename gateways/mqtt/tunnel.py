@@ -8,8 +8,6 @@ a list counts for. What nobody here asked for is reported too if this gateway wa
 not.
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 from collections import defaultdict

@@ -8,8 +8,6 @@ A base that refuses connections may be about to start: it is asked again after 0
 interval, and from 0.5 s again when it sends a heartbeat. Once it answers one question the other one is asked at once.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections.abc import Callable
@@ -63,7 +61,7 @@ class Questions(Protocol):
 class _Poll:
     """One kind of question to one base."""
 
-    base: _Base
+    base: "_Base"
     verb: pb.Verb.ValueType
     timer: asyncio.TimerHandle | None = None
     busy: bool = False

@@ -5,8 +5,6 @@ itself. So the members are all those that any replica with a stream names, and a
 ends.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 from koupleless.tunnel.v1 import tunnel_pb2 as pb

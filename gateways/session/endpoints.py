@@ -1,7 +1,5 @@
 """Endpoints of the control plane: parsing host:port, and resolving names to all their addresses."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 

@@ -5,8 +5,6 @@ ordered it acknowledged it; an Order, Watch or Claim with a lower fence than was
 guaranteed: that a report arrives while no stream is up; ``Outboxes.report`` says so by returning False.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import functools

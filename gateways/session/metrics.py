@@ -1,7 +1,5 @@
 """Prometheus metrics of the links to the control plane."""
 
-from __future__ import annotations
-
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from prometheus_client import Counter, Gauge
 

@@ -4,8 +4,6 @@ Bounded: at most ``MAX_OPEN`` orders are under way, and the outcomes of the ``MA
 remembered. A duplicate older than that is carried out again only if its fence still holds, which bounds the harm.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence

@@ -18,8 +18,6 @@ at 1 on every stream. Nothing here does I/O. Messages that were put here must no
 seconds.
 """
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections import Counter, OrderedDict, deque

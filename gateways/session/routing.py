@@ -4,8 +4,6 @@ A fence is a base's leaseTransitions. It only ever rises, so of two replicas tha
 higher fence owns it; the lower one is refused.
 """
 
-from __future__ import annotations
-
 from service.limits import Recent
 
 MAX_BASES = 65_536

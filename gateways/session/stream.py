@@ -5,8 +5,6 @@ The reader also decides how the stream ended; the writer merely stops when a wri
 is noticed by HTTP/2 keepalive pings.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 import time
@@ -50,16 +48,16 @@ CHANNEL_OPTIONS: list[tuple[str, int]] = [
 class Owner(Protocol):
     """Who the stream belongs to. All calls come from the stream's own task and must not block."""
 
-    def welcomed(self, stream: ReplicaStream, welcome: pb.Welcome) -> Outbox | None:
+    def welcomed(self, stream: "ReplicaStream", welcome: pb.Welcome) -> Outbox | None:
         """Return the outbox to serve, opened; None when another stream serves this replica already."""
 
-    def received(self, stream: ReplicaStream, message: pb.ConnectResponse) -> None:
+    def received(self, stream: "ReplicaStream", message: pb.ConnectResponse) -> None:
         """Take a message other than Welcome; it was checked."""
 
-    def malformed(self, stream: ReplicaStream, order: pb.Order, reason: str) -> None:
+    def malformed(self, stream: "ReplicaStream", order: pb.Order, reason: str) -> None:
         """Take an order that has an id and cannot be acted on."""
 
-    def ended(self, stream: ReplicaStream, failures: int) -> None:
+    def ended(self, stream: "ReplicaStream", failures: int) -> None:
         """The stream ended or could not be made; failures in a row, 0 after a healthy one."""
 
 

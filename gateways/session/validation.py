@@ -3,8 +3,6 @@
 One bad message is one counted line in the log and has no effect.
 """
 
-from __future__ import annotations
-
 from google.protobuf.duration_pb2 import Duration
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 

@@ -1,7 +1,5 @@
 """mctl install and uninstall for modules on bases, apply and delete for manifests on the embedded cluster."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated

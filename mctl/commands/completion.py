@@ -1,7 +1,5 @@
 """mctl completion: the scripts with which shells complete."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 import typer

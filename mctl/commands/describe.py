@@ -1,7 +1,5 @@
 """mctl describe: all that is known of one VNode or module, for people."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """mctl drain: a replica gives its VNodes to the others, as before it is stopped or moved."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated

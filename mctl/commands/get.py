@@ -1,7 +1,5 @@
 """mctl get, events and baseline: lists, single items, and their changes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Annotated

@@ -1,7 +1,5 @@
 """mctl rollout status: follows a workload or module until all of it is ready, in the words of kubectl."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Annotated, NamedTuple
 

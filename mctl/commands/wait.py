@@ -1,7 +1,5 @@
 """mctl wait: until VNodes, modules, Pods or workloads are ready or gone."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

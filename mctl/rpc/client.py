@@ -4,8 +4,6 @@ Every question ends by its deadline, however many calls it takes. What a server 
 retried until then, with jittered, capped backoff; nothing else is.
 """
 
-from __future__ import annotations
-
 import math
 import threading
 import time
@@ -90,7 +88,7 @@ class ToolingClient:
         self._given = seconds
         self._deadline = time.monotonic() + seconds
 
-    def call(self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
+    def call(self, method: "grpc.UnaryUnaryMultiCallable[Request, Response]", request: Request) -> Response:
         """Return the answer; a retry sends the same request."""
         return self._answer(partial(method, request))
 
@@ -127,7 +125,7 @@ class ToolingClient:
 
     def watch(
         self,
-        method: grpc.UnaryStreamMultiCallable[Request, Response],
+        method: "grpc.UnaryStreamMultiCallable[Request, Response]",
         request: Request,
         kind: ItemKind[M],
         seconds: float,

@@ -1,7 +1,5 @@
 """Translation of gRPC failures to what a person can act on."""
 
-from __future__ import annotations
-
 import re
 from typing import TypeVar, cast
 

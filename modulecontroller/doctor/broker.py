@@ -4,8 +4,6 @@ Only listens, in a session and a group of its own, so that nothing is taken away
 published is one message under a topic of its own, which proves shared subscriptions; nothing is retained.
 """
 
-from __future__ import annotations
-
 import asyncio
 import ipaddress
 import time

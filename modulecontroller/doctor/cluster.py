@@ -1,7 +1,5 @@
 """What a start depends on at the API server: its answer, its clock, our permissions, the Service of the kubelet API."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import time

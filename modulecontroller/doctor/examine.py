@@ -1,7 +1,5 @@
 """Runs all checks at once, each with a bound of its own, and shows what they found."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections import Counter

@@ -1,7 +1,5 @@
 """What a start depends on at this machine: settings, name, files, ports."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -1,7 +1,5 @@
 """Who else a start depends on: control planes, bases by their addresses, receivers of reports."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import socket

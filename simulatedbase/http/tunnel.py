@@ -5,8 +5,6 @@ open, as in the original, where parsing happens outside of what catches errors. 
 connection; one that fails is logged, and not repeated before the next one.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import socket

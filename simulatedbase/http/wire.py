@@ -4,8 +4,6 @@ Answers have no Content-Length, no Transfer-Encoding and no Connection header: t
 connection.
 """
 
-from __future__ import annotations
-
 import asyncio
 from urllib.parse import SplitResult, unquote
 

@@ -5,8 +5,6 @@ outage is the last one ever, and the broker is tried again after 1, 2, 4 s and s
 by side in a pool, in no order; nothing looks at their age, at duplicates or at the retain flag.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine

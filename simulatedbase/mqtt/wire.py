@@ -4,8 +4,6 @@ Every payload of a base is an envelope {"data", "publishTimestamp"}, those to a 
 names (ACTIVATED, INSTALL_FAILED) where HTTP has their texts, and null is written in lists of modules alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -3,8 +3,6 @@
 Selectors choose what lists and watches return; an object that stops matching is sent as deleted, as a server does.
 """
 
-from __future__ import annotations
-
 import asyncio
 import copy
 from collections import defaultdict, deque

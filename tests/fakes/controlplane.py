@@ -4,13 +4,11 @@ It keeps to the contract and checks that the gateway does. A violation ends the 
 ``violations``, which must be empty when the context ends.
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from typing import NoReturn, TypeGuard, TypeVar
+from typing import NoReturn, Self, TypeGuard, TypeVar
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -104,7 +102,7 @@ class FakeControlPlane(tunnel_pb2_grpc.TunnelServiceServicer):
         self._port = 0
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[FakeControlPlane]:
+    async def running(self) -> AsyncIterator[Self]:
         """Serve while the context lasts; asserts that the gateway kept to the contract."""
         await self.start()
         try:

@@ -1,7 +1,5 @@
 """A gateway's session that records what it is sent and, on request, answers for bases behind it."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field

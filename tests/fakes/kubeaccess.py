@@ -1,7 +1,5 @@
 """Access to an API server that the test sets, instead of one from a kubeconfig."""
 
-from __future__ import annotations
-
 from controlplane.kube.access import Access
 from controlplane.kube.credentials import Credentials
 

@@ -1,7 +1,5 @@
 """Senders of probes: one for tests without probes, and one whose answers the test sets."""
 
-from __future__ import annotations
-
 from controlplane.domain.probes import Handler, Outcome
 
 

@@ -4,8 +4,6 @@ It answers from what the test put in, keeps every request, fails calls on order,
 It runs no module.
 """
 
-from __future__ import annotations
-
 import json
 import queue
 import threading

@@ -1,7 +1,5 @@
 """Recorded messages between real bases and gateways: see README.md in this folder."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

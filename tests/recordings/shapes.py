@@ -1,7 +1,5 @@
 """The shape of what a base says: equal for two answers that differ only in measurements, times, folders and builds."""
 
-from __future__ import annotations
-
 import re
 from typing import Any, TypeAlias
 

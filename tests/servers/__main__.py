@@ -1,7 +1,5 @@
 """Command line: get the real servers that tests need, or say where they are."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

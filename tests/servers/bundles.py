@@ -5,8 +5,6 @@ A bundle is a set of programs of one version that are got together. Version and 
 supported. kubectl is always the current one.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform

@@ -1,7 +1,5 @@
 """Removes the objects of tests from a test cluster."""
 
-from __future__ import annotations
-
 import time
 
 from tests.servers.kubeapi import KubeApi

@@ -4,8 +4,6 @@ RBAC is on. There are no kubelets: our control plane is what writes the status o
 ``asyncio.to_thread`` in a running event loop.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """Runs the commands of a build: their output is kept, and reported when they fail."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Certificates and kubeconfig files of a test cluster: one CA, the server, and users by name."""
 
-from __future__ import annotations
-
 import json
 import ssl
 from pathlib import Path

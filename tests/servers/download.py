@@ -1,7 +1,5 @@
 """Gets a bundle from its project's release pages, checked against the sums published beside it."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import tarfile

@@ -1,7 +1,5 @@
 """Gets the programs that tests need: from this machine, else by a download, else by a build."""
 
-from __future__ import annotations
-
 import fcntl
 import shutil
 import subprocess

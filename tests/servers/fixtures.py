@@ -4,8 +4,6 @@
 test. Where the programs are missing the tests are skipped, or fail if REQUIRE_KUBERNETES=1 or REQUIRE_MOSQUITTO=1.
 """
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ The Go on the machine is used if it is new enough. An older one still fetches th
 Go module itself: ``golang.org/toolchain``.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

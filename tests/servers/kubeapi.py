@@ -1,7 +1,5 @@
 """A small client of the API server for tests: JSON in, JSON out, one connection per call, blocking."""
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import json

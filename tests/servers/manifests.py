@@ -1,7 +1,5 @@
 """Manifests as kubectl reads them: files, folders with a kustomization.yaml, and the paths of their objects."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

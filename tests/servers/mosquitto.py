@@ -1,7 +1,5 @@
 """A Mosquitto broker of its own on loopback."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

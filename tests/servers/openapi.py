@@ -4,8 +4,6 @@ Kubernetes before 1.23 has them neither in its repository nor in its Go module. 
 do we, with the same generator, into a copy of the module.
 """
 
-from __future__ import annotations
-
 import shutil
 import stat
 from collections.abc import Mapping

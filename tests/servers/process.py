@@ -1,7 +1,5 @@
 """Programs started by tests, and loopback ports for them, without leaving anything behind."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import os
@@ -15,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 POLL = 0.05
 PROGRESS_EVERY = 10.0
@@ -132,7 +131,7 @@ class Server:
             return "\n".join([f"--- end of {self.log}", *lines])
         return f"--- {self.log} is not there"
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -1,7 +1,5 @@
 """Proxies as tests need them: HTTP CONNECT, with or without TLS, and SOCKS5, on loopback."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import contextlib
@@ -9,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Self
 
 CHUNK = 1 << 16
 
@@ -28,13 +27,13 @@ class TestProxy:
     asked: list[str] = field(default_factory=list)
 
     @asynccontextmanager
-    async def http(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[TestProxy]:
+    async def http(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
         """Serve HTTP CONNECT."""
         async with self._serving(self._connect, tls):
             yield self
 
     @asynccontextmanager
-    async def socks5(self) -> AsyncIterator[TestProxy]:
+    async def socks5(self) -> AsyncIterator[Self]:
         """Serve SOCKS5 (RFC 1928, and 1929 for users)."""
         async with self._serving(self._socks, None):
             yield self

@@ -1,7 +1,5 @@
 """Applies the shipped roles to a test cluster, and binds a test user to them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

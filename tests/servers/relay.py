@@ -1,12 +1,11 @@
 """A TCP relay on loopback between a program and a server, which can be cut or frozen."""
 
-from __future__ import annotations
-
 import contextlib
 import select
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Self
 
 CHUNK = 1 << 16
 LOOK = 0.2
@@ -54,7 +53,7 @@ class Relay:
         if new_ones:
             self._frozen.set()
 
-    def __enter__(self) -> Relay:
+    def __enter__(self) -> Self:
         self._acceptor.start()
         return self
 

@@ -1,7 +1,5 @@
 """Workers that carry out a schedule: users through the API server, faults on processes and bases."""
 
-from __future__ import annotations
-
 import http.client
 import signal
 import threading

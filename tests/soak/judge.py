@@ -1,7 +1,5 @@
 """Checks of what must hold during and after a soak, as pure functions from records to complaints."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

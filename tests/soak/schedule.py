@@ -4,8 +4,6 @@ Users and chaos are two lists, so that a user who waits for the API server does 
 on no result of a step: a run can be repeated, however long each step takes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random

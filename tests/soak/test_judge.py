@@ -1,7 +1,5 @@
 """The checks of the soak find what is wrong in made-up records."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Schedules of the soak can be repeated, and their steps fit together."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 
 import pytest

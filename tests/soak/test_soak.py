@@ -1,7 +1,5 @@
 """After random work of users under random faults, the cluster and the bases agree. See README.md."""
 
-from __future__ import annotations
-
 import os
 import random
 import sys

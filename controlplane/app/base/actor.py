@@ -5,8 +5,6 @@ cost one look. A cluster that does not answer makes it write again later, howeve
 holds is lost by that.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace

@@ -3,8 +3,6 @@
 Not known is not absent: until the Services have been listed, a Node keeps what it shows.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The Node of one base: create it, keep it as it should be, remove it."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random

@@ -1,7 +1,5 @@
 """What is reported of orders that ended: Events, log and metrics; nothing is decided here."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 

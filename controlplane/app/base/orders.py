@@ -1,7 +1,5 @@
 """Orders for one base: which are due, how they end, and what its lists say of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random

@@ -1,7 +1,5 @@
 """The Pods of one base: writes their statuses, and removes those whose deletion was asked for."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from collections.abc import Set as AbstractSet

@@ -1,7 +1,5 @@
 """Who polls a base: keeps the Watch, and the claim, of one base with the gateways that are connected."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from controlplane.app.gateways import GatewayDirectory, Link

@@ -4,8 +4,6 @@ Each probed module has a task. All share a bound on the probes under way, and a 
 allows, periods get longer and nothing else waits.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Whether the modules of one base are ready, as the probes of their Pods show."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field

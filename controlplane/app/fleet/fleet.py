@@ -1,7 +1,5 @@
 """The bases of this replica: begins and ends terms over them, each with an actor of its own."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import replace
 from typing import NoReturn

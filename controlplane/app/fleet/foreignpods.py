@@ -6,8 +6,6 @@ one, new ones first, each at most once in ``EVERY`` and all together at most onc
 which the API server answers from an index.
 """
 
-from __future__ import annotations
-
 import asyncio
 import heapq
 from dataclasses import dataclass, field

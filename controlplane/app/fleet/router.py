@@ -3,8 +3,6 @@
 Whatever comes from a base or gateway may be wrong: what cannot be is counted, logged and has no effect.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import structlog

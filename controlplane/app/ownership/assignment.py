@@ -15,8 +15,6 @@ Bases are given away while loads are uneven, or when this replica drains, or can
 reaches.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Sequence

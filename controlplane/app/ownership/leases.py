@@ -5,8 +5,6 @@ it. Non-guarantee: writes already on their way when a term is lost may still lan
 them make them harmless.
 """
 
-from __future__ import annotations
-
 import asyncio
 import heapq
 from collections.abc import Iterator

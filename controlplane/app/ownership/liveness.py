@@ -5,8 +5,6 @@ in the cluster itself. Who was gone may be back before this replica sees it: ``g
 not touch since that look.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 

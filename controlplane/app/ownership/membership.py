@@ -4,8 +4,6 @@ Guarantee: ``may_act`` is true only while no correct replica can count this one 
 lives.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, replace

@@ -4,8 +4,6 @@ Total: every question has an answer for every Lease, whatever happened to it mea
 counts as seen this moment, so that nobody takes it early.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace

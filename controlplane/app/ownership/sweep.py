@@ -4,8 +4,6 @@ A Lease that nobody holds and that lists installed modules is no leftover at onc
 then they are ours. It is kept for ``RECORD_KEPT``.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import structlog

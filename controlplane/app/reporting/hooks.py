@@ -5,8 +5,6 @@ not answered is sent again, so that a hook may get it twice; one that a hook doe
 and logged.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The tracker: every install, uninstall, update and removal as a line of a file, failures as posts to links."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import Sequence

@@ -5,8 +5,6 @@ for wrongly is refused before anything is done. After that each Pod has a result
 other back.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import random

@@ -1,7 +1,5 @@
 """What a tool's request is refused with."""
 
-from __future__ import annotations
-
 
 class RequestError(Exception):
     """A tool asked for something that cannot be done; field is the part of the request at fault, if one is."""

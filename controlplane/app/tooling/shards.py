@@ -1,7 +1,5 @@
 """The replicas and the shard map as tools see them, and draining."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The VNodes that tools name: ours, and those that other replicas own."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

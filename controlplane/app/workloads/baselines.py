@@ -1,7 +1,5 @@
 """Baselines: the modules that a starting base is given."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from controlplane.app.policy import Policy

@@ -5,8 +5,6 @@ keeps the counts of all Deployments, so that it can go on where another one left
 is true.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Says of which module Deployments nothing is done, and why: an Event for each, once."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from typing import NoReturn

@@ -1,7 +1,5 @@
 """activeDeadlineSeconds: a Pod that is active for longer has failed for good, and its modules leave the base."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import replace
 

@@ -7,8 +7,6 @@ What is known differs: a Pod on its base knows all of it, the template of a Depl
 needs what is not known is None, and so is each value that refers to it.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Bounded: of each module and of each base the oldest are forgotten first.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TypeAlias
 

@@ -12,8 +12,6 @@ one that was answered. It is not dead while it sends heartbeats, and nothing is 
 fail: then the fault is ours.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum

@@ -9,8 +9,6 @@ changes of mind:
 - nothing is concluded from partial lists or from silence.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 

@@ -4,8 +4,6 @@ The end of an order decides little by itself: it raises the epoch, and the next 
 behind is the trouble that delays the next attempt and that a Pod shows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar

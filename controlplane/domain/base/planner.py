@@ -4,8 +4,6 @@ A pure function of the Pods bound to the base, what is known of its modules, the
 anything changed it gives the rest of the work; run on a base where desired and actual agree it gives nothing.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

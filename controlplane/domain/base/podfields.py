@@ -5,8 +5,6 @@ whole truth: docs/pods.md is made from them, and a test compares them with the f
 Specifications are JSON objects as the API server has them; functions are total, whatever these hold.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -11,8 +11,6 @@ and, for the strategy ``force``, with the Pod that it was installed for:
 A module of which nothing is remembered (installed by a baseline, by hand, or by the original) is taken as it is.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

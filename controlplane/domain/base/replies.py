@@ -5,8 +5,6 @@ module that did not start is an internal error, and SUCCESS may speak of another
 names in the jar's manifest win over those in the request).
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from enum import Enum

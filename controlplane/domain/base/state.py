@@ -1,7 +1,5 @@
 """What is known of one base: a value that only the base's actor replaces, once for each look; everything else reads."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum

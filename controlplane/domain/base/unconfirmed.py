@@ -5,8 +5,6 @@ deadline would cost minutes, so that the base is asked for its modules much soon
 seen by a module that is RESOLVED, or by the conflict with which it refuses the order sent again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Set
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """What arrives of one base, and how it then is: what it reports, when it was last seen, whether commands reach it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 

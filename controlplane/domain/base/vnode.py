@@ -4,11 +4,10 @@ Name, labels, taints, addresses and pod count are those of the Go Module Control
 capacity is the JVM's limit, allocatable the limit less what the base itself used before modules came.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Self
 
 from controlplane.domain import contract, quantities
 from controlplane.domain.base.environment import Place
@@ -51,7 +50,7 @@ class Profile:
         """What heartbeats report."""
         return self.name, self.version, self.cluster_name, self.host_name, self.address
 
-    def with_heartbeat(self, heartbeat: Heartbeat) -> Profile:
+    def with_heartbeat(self, heartbeat: Heartbeat) -> Self:
         """Return the profile with what a heartbeat reports; one over MQTT may lack the address."""
         address = heartbeat.address
         return replace(

@@ -4,8 +4,6 @@ A pure function of the Pod as it is and of facts; it returns None where the Pod'
 nothing is written twice and a status that somebody else changed is put right.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias

@@ -1,7 +1,5 @@
 """What the Pods of a base want installed there, and what is wrong with a container that wants nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 

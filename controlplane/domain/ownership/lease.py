@@ -7,8 +7,6 @@ so that orders of an earlier term can be recognised and refused:
     for all terms t1 before t2 of one base:  fence(t1) < fence(t2)
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from controlplane.domain.objects import Lease

@@ -1,7 +1,5 @@
 """What a replica writes into its member lease. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 

@@ -9,8 +9,6 @@ All functions are pure, and give the same answer to every replica that sees the 
 different ones for a moment, two may try to take one base: its Lease's resource version lets one of them succeed.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass

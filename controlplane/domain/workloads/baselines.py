@@ -4,8 +4,6 @@ Thousands of bases start together and ask the same, so that an offer is made fro
 once for all bases that its rules treat alike.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 

@@ -6,8 +6,6 @@ environment in which its Pods may run: its replicas are the number of all its ba
 its own environment only.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from enum import Enum
 

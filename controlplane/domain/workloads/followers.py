@@ -8,8 +8,6 @@ decisions that are guarded against missing data, and nothing else lowers a count
     replicas are raised to ready at once, and lowered to peak
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ decide which of the Nodes that are admitted here a Pod gets, or that it has to w
 Rules come from ``controlplane.cluster.scheduling``, which gives NotUnderstood for what this module does not know.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How far a rollout is, and what keeps it: counted as kubectl counts, explained as we know it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 

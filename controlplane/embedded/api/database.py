@@ -5,8 +5,6 @@ leaves no trace and a crash leaves the file as it was after some batch. Results,
 handed to the event loop only after the commit, in the order of their versions.
 """
 
-from __future__ import annotations
-
 import asyncio
 import sqlite3
 from collections import deque
@@ -14,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import Any, NoReturn, Self, TypeAlias, TypeVar
 
 import orjson
 
@@ -72,7 +70,7 @@ class Database:
         self._damaged = asyncio.Event()
 
     @classmethod
-    async def open(cls, path: str) -> Database:
+    async def open(cls, path: str) -> Self:
         """Open or create the file; ":memory:" keeps all in memory and works without a thread. Raises CannotOpen."""
         if path == ":memory:":
             return cls(path, *_connect(path), None)

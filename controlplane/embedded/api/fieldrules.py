@@ -4,8 +4,6 @@ Fields that an object should not have are collected apart from the errors: store
 not.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping

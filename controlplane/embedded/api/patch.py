@@ -3,8 +3,6 @@
 Pure: arguments are not changed; the result may share parts with them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The resources that the embedded cluster has, what differs between them, and how lists and watches select objects."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 

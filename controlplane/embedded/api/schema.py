@@ -4,8 +4,6 @@ Misspelt fields of manifests are refused, as ``kubectl apply`` does it by defaul
 other parts that this cluster does not act on, anything goes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

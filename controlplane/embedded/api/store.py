@@ -1,11 +1,9 @@
 """``ApiServer`` on SQLite: what a real API server does for the resources that we use, in one process."""
 
-from __future__ import annotations
-
 import asyncio
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import orjson
 
@@ -87,7 +85,7 @@ class EmbeddedApiServer:
         self.until_damaged = database.until_damaged
 
     @classmethod
-    async def open(cls, path: str) -> EmbeddedApiServer:
+    async def open(cls, path: str) -> Self:
         """Open or create the store in a file, or in memory for ":memory:"; raises database.CannotOpen."""
         return cls(await Database.open(path))
 

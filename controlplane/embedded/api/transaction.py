@@ -1,7 +1,5 @@
 """Reads and writes of objects inside one SQLite transaction."""
 
-from __future__ import annotations
-
 import sqlite3
 import time
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ status are written separately; a Pod that is bound to a Node is deleted in two s
 knows when it has ended. Messages are those of a Kubernetes API server where people and tools know them.
 """
 
-from __future__ import annotations
-
 import secrets
 import time
 import uuid

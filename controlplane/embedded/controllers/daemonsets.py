@@ -3,8 +3,6 @@
 Its Pods are bound from the start. Whether a Node is Ready or cordoned plays no role, as in Kubernetes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import structlog

@@ -1,7 +1,5 @@
 """The Deployment controller. Its Pods bear a hash of their template, by which those of the current one are known."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from typing import TypeAlias

@@ -5,8 +5,6 @@ stale reads. Views are small, frozen, and interned where they repeat. Stored obj
 validation does not look at, so reading never raises: what has the wrong type counts as absent.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +17,6 @@ from controlplane.embedded.api.resources import WORKLOADS, ObjectKey, key_of, ob
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
-_Groups: TypeAlias = "dict[K, dict[ObjectKey, PodView]]"
 
 MIRRORED = (NODES, PODS, *WORKLOADS)
 _WORKLOADS = {resource.kind: resource for resource in WORKLOADS}
@@ -80,6 +77,9 @@ class PodView:
     def active(self) -> bool:
         """It counts as a replica."""
         return not self.deleting and not self.finished
+
+
+_Groups: TypeAlias = dict[K, dict[ObjectKey, PodView]]
 
 
 def condition(status: Json, type_: str) -> Json:

@@ -6,8 +6,6 @@ left, the Node with the fewest Pods of the same owner, then the fewest Pods, the
 spread constraints and resource requests are not looked at.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 

@@ -1,7 +1,5 @@
 """Pods as replicas of a workload: made from its template, counted, removed."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import time

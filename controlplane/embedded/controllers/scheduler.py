@@ -4,8 +4,6 @@ Pods cannot stay where their Node is gone, or has a NoExecute taint that they do
 counted down: a toleration holds as long as it is there.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ A caller that goes away does not stop what it began. All that is under way belon
 replica.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine

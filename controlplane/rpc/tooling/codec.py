@@ -1,7 +1,5 @@
 """What this replica knows, as messages of the tooling API."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 

@@ -1,7 +1,5 @@
 """Events of all replicas, each once, for those who read them."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import Iterator

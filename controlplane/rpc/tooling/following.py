@@ -1,7 +1,5 @@
 """ReplicaService: sends another replica what this one owns, then each change."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
@@ -50,7 +48,7 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
             async for message in messages:
                 yield message
 
-    async def _messages(self, names: Subscription[str], wanted: _Wanted) -> AsyncGenerator[rpb.FollowResponse, None]:
+    async def _messages(self, names: Subscription[str], wanted: "_Wanted") -> AsyncGenerator[rpb.FollowResponse, None]:
         sent: dict[str, Entry] = {}
         number, answered = 0, 0
         changed = set(self.index.names())

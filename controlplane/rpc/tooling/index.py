@@ -4,8 +4,6 @@ Of VNodes that this replica owns, and of those that nobody speaks for, entries a
 what their owners sent (``replicas``). Lists, pages and watches read the entries.
 """
 
-from __future__ import annotations
-
 import asyncio
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence

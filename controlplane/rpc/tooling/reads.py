@@ -1,7 +1,5 @@
 """The lists that tools read, of all replicas; where an owner cannot be asked, what the cluster shows."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar

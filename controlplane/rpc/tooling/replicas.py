@@ -4,8 +4,6 @@ There is one stream to each, opened when a tool asks and closed a while after th
 the other one owns. What a broken one brought stays until its replica sent everything again: silence is no news.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -61,7 +59,7 @@ Connect: TypeAlias = "Callable[[str], AbstractAsyncContextManager[ReplicaService
 
 
 @asynccontextmanager
-async def connected(address: str) -> AsyncIterator[ReplicaServiceAsyncStub]:
+async def connected(address: str) -> AsyncIterator["ReplicaServiceAsyncStub"]:
     """Connect to the replica at an address."""
     async with aio.insecure_channel(address, options=_OPTIONS) as channel:
         yield ReplicaServiceStub(channel)
@@ -124,7 +122,7 @@ class ReplicaLink:
             self._asked.clear()
             await wait_at_most(REOPEN.delay(failures, random.random()), self._asked)  # noqa: S311 - jitter
 
-    async def _read(self, stub: ReplicaServiceAsyncStub) -> NoReturn:
+    async def _read(self, stub: "ReplicaServiceAsyncStub") -> NoReturn:
         """Read one stream to its end. Raises _Broken."""
         name, fresh, modules = self.replica.id, dict[str, Entry](), 0
         complete = False

@@ -1,7 +1,5 @@
 """How far rollouts are: of workloads as the cluster has them, of modules as their bases have them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

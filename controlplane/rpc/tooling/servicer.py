@@ -4,8 +4,6 @@ Guarantees: a mutation sent again with its request_id is answered again and not 
 the changes themselves are idempotent. Once the replica ends, every call ends so before the state of its bases goes.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field

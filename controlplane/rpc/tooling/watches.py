@@ -3,8 +3,6 @@
 What a watch keeps is bounded by what there is to see; a reader of events that falls behind is cut off.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing

@@ -6,8 +6,6 @@ that only describe are cut and freed of control characters; what names something
 long. Lengths are in characters.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from enum import Enum
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """What gateways are sent: facts to messages of the tunnel contract, which go no further inward."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from functools import lru_cache
 

@@ -5,8 +5,6 @@ sent is bounded by the bases and orders there are, newer Watches and claims repl
 Goodbye means lost.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NoReturn

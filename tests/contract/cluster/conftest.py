@@ -3,8 +3,6 @@
 CONTRACT_KUBECONFIG names a kubeconfig of an expendable cluster, which is used instead of starting one.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import secrets

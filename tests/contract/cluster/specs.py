@@ -1,7 +1,5 @@
 """Objects that tests of both clusters make."""
 
-from __future__ import annotations
-
 from controlplane.domain.contract import COMPONENT
 from controlplane.domain.objects import (
     Condition,

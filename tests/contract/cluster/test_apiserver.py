@@ -1,10 +1,8 @@
 """Requests to which the embedded API server and Kubernetes answer alike."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -52,7 +50,7 @@ class Watching:
     def __init__(self, api: ApiServer, resource: Resource, version: str, suite: str) -> None:
         self._events = api.watch(resource, resource_version=version, label_selector=f"suite={suite}")
 
-    async def __aenter__(self) -> Watching:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_failure: object) -> None:

@@ -1,7 +1,5 @@
 """The port that the application uses, on either cluster; the control plane has only its own rights."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Containers that both API servers take, and those that both refuse with the field at fault."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

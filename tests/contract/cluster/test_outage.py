@@ -1,7 +1,5 @@
 """What the control plane does while a real API server is away, is frozen, and after it is back."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import signal

@@ -4,8 +4,6 @@ Each case has as many Pods as there are Nodes, and no two of them may be on one 
 Node that the rules allow, and leaves the others Pending.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 
 import pytest

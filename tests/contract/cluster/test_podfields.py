@@ -1,7 +1,5 @@
 """The table of Pod fields has exactly the fields of the API server under test."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Workloads through the port of the application, on either cluster."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import replace
 

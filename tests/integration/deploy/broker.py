@@ -1,14 +1,12 @@
 """A Mosquitto broker with the shipped configuration and users, and clients of it."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from paho.mqtt import publish
 from paho.mqtt.client import Client, MQTTMessage
@@ -62,7 +60,7 @@ class Shipped:
         self._broker = Mosquitto(configuration.replace("/mosquitto/config/acl", str(acl)).splitlines())
         self._stack = ExitStack()
 
-    def __enter__(self) -> Shipped:
+    def __enter__(self) -> Self:
         self._stack.enter_context(self._broker)
         return self
 

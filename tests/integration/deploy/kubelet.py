@@ -7,8 +7,6 @@ a Service, a port that leads to the Pods that it selects; for a headless one, th
 /readyz says so, and gets SIGTERM when it is deleted.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import re
@@ -18,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from types import TracebackType
+from typing import Self
 
 from modulecontroller.configuration import VARIABLES
 from tests.integration.deploy.service import Forwarder
@@ -93,7 +92,7 @@ class HandKubelet:
         self._last_heartbeat = 0.0
         self.failure: Exception | None = None
 
-    def __enter__(self) -> HandKubelet:
+    def __enter__(self) -> Self:
         self._register()
         self._thread.start()
         return self

@@ -1,7 +1,5 @@
 """Stands for kube-proxy: one address that stays, while the Pods behind it change."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import socketserver

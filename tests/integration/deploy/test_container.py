@@ -4,8 +4,6 @@ read-only root file system, where only /tmp (here TMPDIR) can be written to.
 There is no container engine here: a user namespace and a mount namespace of the kernel take its place.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

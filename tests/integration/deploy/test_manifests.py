@@ -1,7 +1,5 @@
 """A real API server accepts every field of what deploy/ ships, and Mosquitto accepts its configuration."""
 
-from __future__ import annotations
-
 import copy
 import json
 import subprocess

@@ -1,7 +1,5 @@
 """The shipped roles give exactly the rights that the control plane uses, by the API server's audit log."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """A base with a module that moves between a deployment of the original and one of ours."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

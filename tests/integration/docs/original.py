@@ -14,8 +14,6 @@ starts with an empty memory:
 - Taking a base a second time makes it crash.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import queue
@@ -25,6 +23,7 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
+from typing import Self
 
 from tests.integration.docs.original_tunnels import Heartbeat, Tunnel
 from tests.servers.kubeapi import ApiError, Json, KubeApi
@@ -52,7 +51,7 @@ class Original:
         self._thread = threading.Thread(target=self._run, name="original")
         self.failure: Exception | None = None
 
-    def __enter__(self) -> Original:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

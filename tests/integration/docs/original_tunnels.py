@@ -1,7 +1,5 @@
 """The tunnels of the stand-in for the original: heartbeats and commands over HTTP, or over MQTT."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import queue

@@ -1,7 +1,5 @@
 """Runs the commands of the pages, and compares their output with what the page shows."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The Kubernetes cluster, broker and folder of an operator who follows the pages."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

@@ -4,8 +4,6 @@ One quick start serves all blocks, in the order of reading: README.md, then the 
 cluster are in test_deployment.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

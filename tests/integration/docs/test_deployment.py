@@ -4,8 +4,6 @@ kube-apiserver, scheduler, controller-manager, kubectl and the manifests are the
 shipped service account; only containers are processes of this machine (tests/integration/deploy/kubelet.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """Going back as migration.md has it loses nothing over MQTT, nor with bases whose heartbeats come every 120 s."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from pathlib import Path

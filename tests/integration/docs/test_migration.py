@@ -1,7 +1,5 @@
 """Following migration.md moves a base and its module from the original to us and back without any effect on them."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 

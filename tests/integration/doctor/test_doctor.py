@@ -1,7 +1,5 @@
 """module-controller doctor on real servers finds what is wrong, names the fix, and changes nothing."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import json

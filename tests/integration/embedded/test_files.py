@@ -1,7 +1,5 @@
 """The file of the embedded cluster keeps all confirmed writes, and unusable or damaged files are named."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import resource

@@ -1,7 +1,5 @@
 """Writes to the store in a file until it is killed, and prints each version once the write is confirmed."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import sys

@@ -1,7 +1,5 @@
 """One gateway in this process, with a fake control plane and real sockets on loopback."""
 
-from __future__ import annotations
-
 import asyncio
 import ipaddress
 import random

@@ -1,7 +1,5 @@
 """Arklet servers that each misbehave in one way."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable

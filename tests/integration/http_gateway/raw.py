@@ -1,7 +1,5 @@
 """A raw HTTP client: sends bytes as they are given, and reads the reply."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """An HTTP gateway takes heartbeats and baseline questions of bases, and refuses everything else."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from typing import Any

@@ -1,7 +1,5 @@
 """An HTTP gateway carries out orders and polls at good and hostile bases."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 from collections.abc import AsyncIterator

@@ -1,12 +1,10 @@
 """Recorded exchanges of real bases over HTTP, replayed to our client and to our listener, write by write."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
@@ -31,7 +29,7 @@ class Player:
         self._exchanges = exchanges
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Player]:
+    async def running(self) -> AsyncIterator[Self]:
         if any(exchange.request_head is None for exchange in self._exchanges.values()):
             self.port = free_port()  # nobody listens
             yield self

@@ -1,7 +1,5 @@
 """An HTTP gateway keeps its streams to all replicas: acknowledgements, owners, fences, lost replicas, shutdown."""
 
-from __future__ import annotations
-
 import asyncio
 
 from koupleless.tunnel.v1 import tunnel_pb2 as pb

@@ -1,7 +1,5 @@
 """The Kubernetes client reports what API servers do that hang, cut replies, refuse tokens or answer with nonsense."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager

@@ -1,7 +1,5 @@
 """Connections through proxies, with impersonation, with credentials from files and from an identity provider."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json
@@ -14,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 import pytest
@@ -51,7 +49,7 @@ class Api:
         return context
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[Api]:
+    async def serving(self) -> AsyncIterator[Self]:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -285,7 +283,7 @@ class Issuer:
     answer: dict[str, str] = field(default_factory=dict)
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[Issuer]:
+    async def serving(self) -> AsyncIterator[Self]:
         app = web.Application()
         app.router.add_get("/.well-known/openid-configuration", self._discover)
         app.router.add_post("/token", self._token)

@@ -3,8 +3,6 @@
 The tests of the server alone have a scene each, in this process.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator

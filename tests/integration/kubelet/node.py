@@ -1,7 +1,5 @@
 """A kubelet of the node on which bases run: it serves the logs of containers to the API server alone."""
 
-from __future__ import annotations
-
 import contextlib
 import ssl
 import threading
@@ -10,6 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 from urllib.parse import parse_qsl, urlsplit
 
 
@@ -48,7 +47,7 @@ class NodeKubelet:
             self.logs.setdefault(container, Log()).lines.extend(lines)
             self.changed.notify_all()
 
-    def __enter__(self) -> NodeKubelet:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

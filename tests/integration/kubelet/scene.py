@@ -1,7 +1,5 @@
 """A kubelet API in this process, its cluster and its callers."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ssl

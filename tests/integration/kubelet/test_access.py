@@ -1,7 +1,5 @@
 """A real API server decides who may read logs, and certificates change while the program runs."""
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import re

@@ -1,7 +1,5 @@
 """Clients of the kubelet API that are slow, many or broken cost nobody else anything."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import resource

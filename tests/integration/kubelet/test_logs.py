@@ -1,7 +1,5 @@
 """kubectl logs of a module shows the log of its base, with all options, or says why there is none."""
 
-from __future__ import annotations
-
 import subprocess
 import time
 

@@ -3,8 +3,6 @@
 The API server is in memory: it knows one token, and one base's log.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import socket

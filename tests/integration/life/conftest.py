@@ -1,7 +1,5 @@
 """One stage for all these tests, so that each test starts only its own bases and namespace."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import count
 

@@ -1,7 +1,5 @@
 """The manifests of examples/, unchanged, work in all forms that users of the original have."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """Failures at a base, on both tunnels, are reported and retried, and delay nothing else."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

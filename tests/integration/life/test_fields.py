@@ -1,7 +1,5 @@
 """Fields of Pods besides variables and probes are honoured, or reported as ignored, on a real cluster."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.everything import condition

@@ -1,11 +1,10 @@
 """Probes of a Pod decide its Ready condition, and containers that are no modules are ignored."""
 
-from __future__ import annotations
-
 import http.server
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Self
 
 import pytest
 
@@ -38,7 +37,7 @@ class Health:
         self.port = self._server.server_port
 
     @contextmanager
-    def served(self) -> Iterator[Health]:
+    def served(self) -> Iterator[Self]:
         thread = threading.Thread(target=self._server.serve_forever)
         thread.start()
         try:

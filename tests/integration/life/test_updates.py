@@ -1,7 +1,5 @@
 """Modules are updated, rolled back, released again, shared and installed in groups without harm to other Pods."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

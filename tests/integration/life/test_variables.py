@@ -1,7 +1,5 @@
 """Variables of containers reach the base with references resolved; the Pod says which cannot be resolved."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

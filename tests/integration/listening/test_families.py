@@ -1,7 +1,5 @@
 """Every port is reached over IPv4 and IPv6, unless a setting or the kernel says otherwise."""
 
-from __future__ import annotations
-
 import platform
 import socket
 from collections.abc import Iterator

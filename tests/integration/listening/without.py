@@ -3,8 +3,6 @@
 A seccomp filter has socket() fail with EAFNOSUPPORT for that family, in the program and in its children.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os

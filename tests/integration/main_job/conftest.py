@@ -1,7 +1,5 @@
 """The stage of these tests: a clean cluster, a control plane under the shipped roles, an HTTP gateway."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

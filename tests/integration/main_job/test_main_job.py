@@ -1,7 +1,5 @@
 """Base up -> Node Ready; Pod -> installBiz -> Ready; Pod deleted -> uninstallBiz -> gone; base down -> Node gone."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.integration.main_job.conftest import LEASES, Stage, condition

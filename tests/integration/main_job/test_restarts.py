@@ -1,7 +1,5 @@
 """Processes killed, servers away: nothing is deleted, nothing is installed twice, all converges."""
 
-from __future__ import annotations
-
 import signal
 import time
 

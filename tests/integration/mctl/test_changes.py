@@ -1,7 +1,5 @@
 """mctl install, uninstall, apply, delete, wait and events against a fake server: requests, output, exit codes."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

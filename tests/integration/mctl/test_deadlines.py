@@ -1,7 +1,5 @@
 """Every command ends by the request timeout, whatever the server does, and says what the server said."""
 
-from __future__ import annotations
-
 import grpc
 import pytest
 

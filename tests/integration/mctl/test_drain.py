@@ -1,7 +1,5 @@
 """mctl drain against a fake server: its requests, its output and its exit codes."""
 
-from __future__ import annotations
-
 import os
 import pty
 import subprocess

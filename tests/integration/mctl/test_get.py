@@ -1,7 +1,5 @@
 """mctl get and describe against a fake server: output, selection, errors."""
 
-from __future__ import annotations
-
 import json
 
 import grpc

@@ -1,7 +1,5 @@
 """mctl as a process: watches, signals, pipes, terminals and the shell's completion."""
 
-from __future__ import annotations
-
 import json
 import os
 import pty

@@ -1,7 +1,5 @@
 """mctl rollout status against a fake server: its requests, its output and its exit codes."""
 
-from __future__ import annotations
-
 import grpc
 import pytest
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb

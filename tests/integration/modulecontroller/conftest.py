@@ -1,7 +1,5 @@
 """A module-controller process with its children, found again by a mark in their environment."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
@@ -9,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -50,7 +49,7 @@ class ModuleController:
     def ready(self) -> bool:
         return status(self.url("/readyz")) == 200
 
-    def start(self) -> ModuleController:
+    def start(self) -> Self:
         self.server.start()
         self.server.wait_until(self.ready, within=60.0)
         return self

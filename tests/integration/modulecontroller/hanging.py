@@ -4,8 +4,6 @@ Every process leaves a file named after it in FOLDER. The first one blocks its e
 ("silent") and ignores SIGTERM; the others work. With "slow" all of them take a second until they answer.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

@@ -1,7 +1,5 @@
 """A module-controller restarts its children, reports why they cannot start, and ends them all."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Stopped and blocked processes are replaced, slow ones are not."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

@@ -1,7 +1,5 @@
 """The sources that the image copies can be built, installed and run without a checkout."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

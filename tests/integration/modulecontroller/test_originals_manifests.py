@@ -5,8 +5,6 @@ kubelet proxy. Placeholders are filled in: ENV=YOUR_ENV, which no Node can have 
 broker.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial

@@ -1,7 +1,5 @@
 """A program whose standard output is full, closed or no longer read prints one line of error, or nothing."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """A port that gets another protocol refuses it, logs a line a minute without a traceback, and serves other clients."""
 
-from __future__ import annotations
-
 import os
 import socket
 from contextlib import suppress

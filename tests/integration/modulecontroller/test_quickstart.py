@@ -1,7 +1,5 @@
 """The quick start and the smoke test work as a user runs them."""
 
-from __future__ import annotations
-
 import os
 import signal
 from pathlib import Path

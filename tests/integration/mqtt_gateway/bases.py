@@ -1,12 +1,10 @@
 """A base as a broker sees it, for tests that publish each message of it."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -50,7 +48,7 @@ class Base:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Base]:
+    async def running(self) -> AsyncIterator[Self]:
         await self.connection.open()
         await self.connection.subscribe([self.topic("+"), self.topic("base/baseline")])
         try:

@@ -1,7 +1,5 @@
 """Gateways in this process with a real Mosquitto, a fake control plane and bases on loopback."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 import tempfile

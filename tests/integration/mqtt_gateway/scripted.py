@@ -1,13 +1,12 @@
 """A broker on loopback with enough of MQTT 3.1.1, whose behaviour a test chooses."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Self
 
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT = (
     *(1, 2, 3, 4, 8, 9, 10, 11),
@@ -46,7 +45,7 @@ class Session:
     client_id: str
     writer: asyncio.StreamWriter
     filters: list[str] = field(default_factory=list)
-    ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
 
 class ScriptedBroker:
@@ -61,7 +60,7 @@ class ScriptedBroker:
         self._turn = itertools.count()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[ScriptedBroker]:
+    async def running(self) -> AsyncIterator[Self]:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         try:

@@ -1,7 +1,5 @@
 """Gateways as processes connect with certificates and users, and report what the broker refuses."""
 
-from __future__ import annotations
-
 import asyncio
 import datetime
 import os

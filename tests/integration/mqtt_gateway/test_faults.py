@@ -1,7 +1,5 @@
 """A gateway survives faults of brokers, control planes and messages."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable

@@ -5,8 +5,6 @@ filter for a plain topic), VerneMQ and AWS IoT (end the connection over what a u
 more than eight filters too).
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence

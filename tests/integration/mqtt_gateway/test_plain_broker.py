@@ -1,7 +1,5 @@
 """A broker that takes the filters of shared subscriptions and delivers nothing for them: amqtt."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 

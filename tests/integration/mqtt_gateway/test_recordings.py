@@ -1,7 +1,5 @@
 """A gateway reads the recorded messages of real bases, and publishes the recorded bytes to them."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator

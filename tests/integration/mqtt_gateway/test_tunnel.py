@@ -1,7 +1,5 @@
 """Messages of bases reach the control plane, and its orders reach bases."""
 
-from __future__ import annotations
-
 import asyncio
 
 import orjson

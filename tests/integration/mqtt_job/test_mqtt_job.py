@@ -1,7 +1,5 @@
 """Over MQTT: base up, Pod in and out, a gateway killed, the broker away, both tunnels at once."""
 
-from __future__ import annotations
-
 import signal
 import time
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The end of a connection is noticed even if the event loop does not report it, as uvloop after some socket errors."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import struct

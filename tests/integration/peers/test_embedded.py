@@ -1,7 +1,5 @@
 """A peer Deployment follows the bases on the embedded cluster, whose scheduler and Deployments are our own."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

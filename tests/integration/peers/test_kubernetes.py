@@ -1,7 +1,5 @@
 """A peer Deployment has a Pod on each of twenty bases that come, go and fall silent, and loses no other Pod."""
 
-from __future__ import annotations
-
 import json
 import signal
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Probes against real servers on loopback: results, limits, and addresses that are never asked."""
 
-from __future__ import annotations
-
 import asyncio
 import ipaddress
 import ssl

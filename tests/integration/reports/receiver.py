@@ -1,7 +1,5 @@
 """A receiver like DingTalk's: it takes messages of robots, and hangs, fails or redirects on demand."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import socket
@@ -9,7 +7,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -49,7 +47,7 @@ class Receiver:
         return f"http://127.0.0.1:{self.port}/{robot}/send?access_token={SECRET}"
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Receiver]:
+    async def running(self) -> AsyncIterator[Self]:
         app = web.Application()
         app.router.add_route("*", "/{robot}/send", self._take)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)

@@ -1,7 +1,5 @@
 """Hooks over real sockets: each working hook gets each report once, whatever the others do."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable

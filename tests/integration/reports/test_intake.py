@@ -1,7 +1,5 @@
 """POST /log takes the original's fields and gives its answer; wrong requests are refused without effect."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable

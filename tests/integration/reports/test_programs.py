@@ -1,7 +1,5 @@
 """With the real programs, a failed install is reported to a robot, to the tracker's file and its link."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import re

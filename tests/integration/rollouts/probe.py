@@ -1,7 +1,5 @@
 """Checks of the records of a rollout, as pure functions from records to complaints."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

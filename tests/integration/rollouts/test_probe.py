@@ -1,7 +1,5 @@
 """The checks of a rollout find what is wrong in made-up records."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.integration.rollouts.probe import Handover, Incomplete, gaps, handover

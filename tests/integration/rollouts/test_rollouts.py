@@ -1,7 +1,5 @@
 """Rolling updates and rollbacks of a Deployment with a copy on each of 20 bases leave no base without the module."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """The cluster that tests run against behaves as tests expect."""
 
-from __future__ import annotations
-
 import signal
 import time
 from collections.abc import Callable

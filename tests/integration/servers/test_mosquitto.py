@@ -1,7 +1,5 @@
 """The broker that tests run against can be stopped and started on its port."""
 
-from __future__ import annotations
-
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.process import accepts
 

@@ -1,7 +1,5 @@
 """Programs of tests leave no process behind, and their ports stay theirs."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

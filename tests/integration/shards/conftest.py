@@ -1,7 +1,5 @@
 """Three control planes on one cluster, with relays that can be cut; one stage for all tests of this folder."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Planned changes of replicas and gateways delete nothing, send no order, and leave all Ready at every moment."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

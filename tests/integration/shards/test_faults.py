@@ -1,7 +1,5 @@
 """After faults of replicas and their connections each VNode has one owner, and nothing was deleted or ordered again."""
 
-from __future__ import annotations
-
 import json
 import signal
 import time

@@ -1,10 +1,9 @@
 """The stage of these tests: two replicas that each own two of four bases."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterator
+from typing import Self
 
 import pytest
 
@@ -36,7 +35,7 @@ class Pair:
         self.bases: dict[str, SimulatedBase] = {}
         self._programs = programs
 
-    def start(self) -> Pair:
+    def start(self) -> Self:
         """Start all, and wait until each replica owns half of the bases."""
         for plane in self.planes:
             plane.start()

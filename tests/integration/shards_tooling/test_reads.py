@@ -1,7 +1,5 @@
 """Any replica answers for all, and reports what an answer lacks when another one is away."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Callable, Iterator

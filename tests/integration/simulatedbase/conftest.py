@@ -1,7 +1,5 @@
 """The simulated base runs on uvloop as a program and on the standard loop inside other tests."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Mapping
 

@@ -1,7 +1,5 @@
 """A client of a broker that receives everything from bases, and sends commands."""
 
-from __future__ import annotations
-
 import itertools
 import threading
 from collections.abc import Iterator

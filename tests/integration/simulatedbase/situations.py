@@ -1,7 +1,5 @@
 """The state in which a simulated base gives a recorded reply, derived from the recording."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

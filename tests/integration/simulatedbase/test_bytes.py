@@ -1,7 +1,5 @@
 """A simulated base answers over HTTP as a real one does, byte for byte."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 

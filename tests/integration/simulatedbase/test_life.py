@@ -1,7 +1,5 @@
 """A simulated base starts, sends heartbeats, stops and restarts as a real one does."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 from typing import Any

@@ -1,7 +1,5 @@
 """A simulated base on a real broker behaves as a real one does."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import socket

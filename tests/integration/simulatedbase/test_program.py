@@ -1,7 +1,5 @@
 """simulated-base as a process: its output, its control interface, its exit."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import socket

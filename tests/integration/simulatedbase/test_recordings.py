@@ -1,7 +1,5 @@
 """Messages of a simulated base equal the recorded ones in members, order, case, types and framing."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import re

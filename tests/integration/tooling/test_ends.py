@@ -1,7 +1,5 @@
 """mctl on real processes reports partial failures, repeated requests and replicas that end."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -9,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import grpc
 import pytest
@@ -52,7 +51,7 @@ class Watching:
         lines = self._file.read_text().split("\n")[:-1]
         return [json.loads(line)["object"] for line in lines]
 
-    def __enter__(self) -> Watching:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,5 @@
 """The tooling API on a real cluster gives each base its own result, and ages as kubectl shows them."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """mctl against a real control plane: the commands of the README, and refusals that name the field at fault."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

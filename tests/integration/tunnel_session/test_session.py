@@ -1,10 +1,9 @@
 """A control plane handles the sessions of gateways: handshake, acknowledgements, refusals, replacement, loss."""
 
-from __future__ import annotations
-
 import queue
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import grpc
 import pytest
@@ -59,7 +58,7 @@ class Stream:
     def end(self) -> None:
         self._outgoing.put(None)
 
-    def __enter__(self) -> Stream:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,5 @@
 """Logs of these tests are plain, so that traces cost little time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -3,12 +3,11 @@
 Time is the loop's, so with looptime an hour costs a moment.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from random import Random
+from typing import Self
 from uuid import uuid4
 
 from controlplane.app.base.actor import Surroundings
@@ -90,7 +89,7 @@ class Api(FakeApiServer):
 class Bases:
     """Bases behind a fake gateway: they send heartbeats, answer polls and carry out orders."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: "Stage") -> None:
         self._stage = stage
         self.modules: dict[BaseId, dict[ModuleKey, ModuleState]] = {}
         self.alive: set[BaseId] = set()
@@ -300,7 +299,7 @@ class Stage:
         return [happening.remark.reason for happening in self.recorder.recent()]
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Stage]:
+    async def running(self) -> AsyncIterator[Self]:
         """Run it with a gateway and bases."""
         parts = {
             "cluster": self.cluster.run(),

@@ -1,7 +1,5 @@
 """Benchmarks read metrics: counts, differences and quantiles."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

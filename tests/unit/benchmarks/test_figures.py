@@ -1,7 +1,5 @@
 """Benchmarks report figures: percentiles, spread, tables and JSON."""
 
-from __future__ import annotations
-
 import json
 import math
 

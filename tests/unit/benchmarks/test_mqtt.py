@@ -1,7 +1,5 @@
 """The MQTT benchmark counts messages, heartbeats and losses from metrics."""
 
-from __future__ import annotations
-
 import math
 
 from benchmarks.exposition import parse

@@ -1,7 +1,5 @@
 """Scenarios of the benchmarks: their work, their arguments, and what they count."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """Sightings record when objects reach a state, over watches that break."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, cast

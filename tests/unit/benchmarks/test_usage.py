@@ -1,7 +1,5 @@
 """CPU and memory of processes are read from /proc."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The event loop's time as a clock, so that looptime turns it."""
 
-from __future__ import annotations
-
 import asyncio
 
 

@@ -1,7 +1,5 @@
 """Objects of the API with values of wrong types."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """The adapter of the cluster reads through informers, and writes only what differs."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace

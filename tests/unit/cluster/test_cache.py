@@ -1,7 +1,5 @@
 """A cache combines lists, events of the watch and results of our writes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import pytest

@@ -1,7 +1,5 @@
 """Containers of Pods and templates: their references, which are modules, and what is not supported."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

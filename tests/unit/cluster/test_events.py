@@ -1,7 +1,5 @@
 """Events are written beside their objects, and repetitions are counted."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import replace
 

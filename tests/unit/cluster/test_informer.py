@@ -1,7 +1,5 @@
 """An informer lists and watches, and keeps its cache current through outages and expired versions."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress

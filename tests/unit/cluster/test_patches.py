@@ -1,7 +1,5 @@
 """Patches hold what differs, and read back as what was to be written."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from controlplane.cluster import patches, reading

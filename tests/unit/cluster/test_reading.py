@@ -1,7 +1,5 @@
 """Objects of the API give views of proper types, whatever they hold."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from hypothesis import given

@@ -1,7 +1,5 @@
 """Scheduling rules are read whole or not at all."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

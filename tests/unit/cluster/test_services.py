@@ -1,7 +1,5 @@
 """Services before the kubelet API are read as the API server sends them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from hypothesis import given

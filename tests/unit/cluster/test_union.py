@@ -1,7 +1,5 @@
 """Deployments that two label selectors choose are read as one kind."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 

@@ -1,7 +1,5 @@
 """Deployments and DaemonSets are read from JSON, whole and broken."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

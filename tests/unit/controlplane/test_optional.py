@@ -1,7 +1,5 @@
 """The parts that settings choose say what is wrong with the settings."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """How a replica ends that may not run."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """The project's pages, and what is in them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """docs/api-reference.md says what the contracts say, and docs/api.md names every method."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """docs/configuration.md says what the settings say."""
 
-from __future__ import annotations
-
 import tomllib
 
 from docs import configuration

@@ -1,7 +1,5 @@
 """The page about the defects of the original answers each of them."""
 
-from __future__ import annotations
-
 import re
 
 from tests.unit.docs.pages import ROOT

@@ -1,7 +1,5 @@
 """What the pages name exists: links, tests, metrics, reasons; and every console block is run or says why not."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The picture is made from its table, and texts fit into their boxes."""
 
-from __future__ import annotations
-
 from xml.etree import ElementTree
 
 from docs.picture import BOXES, HEIGHT, LINE, PAGE, WIDTH, picture

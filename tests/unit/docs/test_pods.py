@@ -1,7 +1,5 @@
 """docs/pods.md has the tables of the control plane."""
 
-from __future__ import annotations
-
 import pytest
 
 from docs import pods

@@ -1,7 +1,5 @@
 """docs/protocol.md says what was recorded from real bases."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

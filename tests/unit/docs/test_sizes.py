@@ -1,7 +1,5 @@
 """Files and functions stay small enough to be read at once."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The walks of ARCHITECTURE.md match the code: each named function exists and is called by another."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import itertools

@@ -1,7 +1,5 @@
 """The Service before the kubelet API: exactly one, with a port that leads to this program."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Identities of bases: which are accepted, and that Node names lead back to them."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

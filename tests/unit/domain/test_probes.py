@@ -1,7 +1,5 @@
 """Results of probes count as in a kubelet, with its thresholds."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

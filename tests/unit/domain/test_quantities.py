@@ -1,7 +1,5 @@
 """Quantities are read and written as the API server does it."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 
 import pytest

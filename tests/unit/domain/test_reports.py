@@ -1,7 +1,5 @@
 """Which Events are reported, under which codes, and how often."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Manifests as users of modules write them."""
 
-from __future__ import annotations
-
 from controlplane.cluster.api import Json
 from controlplane.domain import contract
 

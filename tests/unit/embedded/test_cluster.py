@@ -1,7 +1,5 @@
 """The controllers of the embedded cluster schedule, roll out and clean up as those of Kubernetes."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable

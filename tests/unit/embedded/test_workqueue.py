@@ -1,7 +1,5 @@
 """A work queue holds each key once, and spaces out its passes."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """Messages of the contract for tests; enum values are named without their prefix."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from google.protobuf.duration_pb2 import Duration

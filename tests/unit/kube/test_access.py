@@ -1,7 +1,5 @@
 """The proxy is chosen from the environment as Go programs do it."""
 
-from __future__ import annotations
-
 import pytest
 
 from controlplane.kube.access import CannotConnect, Proxy, choose_proxy, is_proxied

@@ -1,7 +1,5 @@
 """Access is renewed beside the requests, which wait only when there is none."""
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import suppress
 

@@ -1,7 +1,5 @@
 """Replies and failures of the API server become errors of the port."""
 
-from __future__ import annotations
-
 import ssl
 
 import aiohttp

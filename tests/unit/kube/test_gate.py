@@ -1,7 +1,5 @@
 """The gate limits the rate and the number of our requests; urgent ones go first."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

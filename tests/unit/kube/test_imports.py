@@ -1,7 +1,5 @@
 """A start loads only the modules that it needs."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

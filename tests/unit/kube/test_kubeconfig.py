@@ -1,7 +1,5 @@
 """kubeconfig files mean what they mean to kubectl; unknown fields are refused by name."""
 
-from __future__ import annotations
-
 import base64
 import os
 from pathlib import Path

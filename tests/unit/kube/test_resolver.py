@@ -1,7 +1,5 @@
 """An address that was found once serves at once; DNS that is slow or fails delays no request."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 

@@ -1,7 +1,5 @@
 """In a Pod the files of the service account are read as the official client reads them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """A kubeconfig gives access, and is read again when it may have changed."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import os

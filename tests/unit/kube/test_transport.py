@@ -1,7 +1,5 @@
 """A stream of bytes is split into the lines of a watch."""
 
-from __future__ import annotations
-
 import asyncio
 
 import aiohttp

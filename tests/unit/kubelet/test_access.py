@@ -1,7 +1,5 @@
 """The API server reviews callers and their rights; answers are kept for a short time, and doubt is a refusal."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

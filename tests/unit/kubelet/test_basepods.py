@@ -1,7 +1,5 @@
 """The Pod of a base is found by name and address, in the module's namespace first, and is never a module's."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field

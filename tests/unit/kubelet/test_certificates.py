@@ -1,7 +1,5 @@
 """Errors in certificate files are reported with variable, value, cause and fix."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

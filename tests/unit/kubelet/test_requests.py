@@ -1,7 +1,5 @@
 """The query of /containerLogs is read as a kubelet reads it."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 
 import pytest

@@ -1,7 +1,5 @@
 """mctl follows streams and lists, and shows each change once."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import TypeVar
 

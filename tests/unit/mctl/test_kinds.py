@@ -1,7 +1,5 @@
 """What mctl shows of each kind of item."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """mctl reads manifests: values, the line of each field, and what it refuses."""
 
-from __future__ import annotations
-
 import io
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """mctl prints harmless text, JSON, YAML and tables, and reads durations and addresses."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime, timedelta
 

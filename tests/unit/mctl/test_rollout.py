@@ -1,7 +1,5 @@
 """mctl rollout status: what it prints, and how it ends."""
 
-from __future__ import annotations
-
 import pytest
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 

@@ -1,7 +1,5 @@
 """Failed calls name their cause and the fix."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import grpc

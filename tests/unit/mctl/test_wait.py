@@ -1,8 +1,7 @@
 """mctl wait: which targets it takes, what it prints, and when it ends."""
 
-from __future__ import annotations
-
 from functools import partial
+from typing import Self
 
 import pytest
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
@@ -38,7 +37,7 @@ class Client(ToolingClient):
     def __init__(self) -> None:
         self.timeout = 0.0
 
-    def within(self, seconds: float | None = None) -> Client:
+    def within(self, seconds: float | None = None) -> Self:
         assert seconds is not None
         self.timeout = seconds
         return self

@@ -1,7 +1,5 @@
 """No variable of the machine on which the tests run has an effect on them."""
 
-from __future__ import annotations
-
 import pytest
 
 from modulecontroller.configuration import VARIABLES

@@ -1,7 +1,5 @@
 """module-controller config: the settings of all programs, where each comes from, and what is wrong."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """module-controller doctor: what each check finds; tests/integration/doctor runs it with real servers."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

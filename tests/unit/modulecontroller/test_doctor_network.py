@@ -1,7 +1,5 @@
 """Checks of doctor that look at addresses, traffic and the kubelet API."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

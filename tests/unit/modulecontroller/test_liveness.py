@@ -1,7 +1,5 @@
 """The liveness of a child follows from its answers and from their absence."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

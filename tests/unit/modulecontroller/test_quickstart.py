@@ -1,7 +1,5 @@
 """What the quick start runs, and what it prints."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The supervisor runs the programs that its settings need, and merges their answers."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

@@ -1,7 +1,5 @@
 """PUBACKs are sent in the order in which messages came."""
 
-from __future__ import annotations
-
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,7 +1,5 @@
 """The bases of the model: modules with arklet's semantics, slow and without memory of who ordered what."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Explore many runs of the model, or run one again: python -m tests.unit.ownership.explore --help."""
 
-from __future__ import annotations
-
 import argparse
 import ast
 import time

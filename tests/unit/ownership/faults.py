@@ -1,7 +1,5 @@
 """Faults and actions of people that happen to a run, as a list that can be drawn, shortened and replayed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import NamedTuple

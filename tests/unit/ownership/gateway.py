@@ -1,13 +1,11 @@
 """A gateway process: the real links, streams, orders, fences and polling, over the model's network."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import pytest
@@ -110,7 +108,7 @@ def on_network(network: Network) -> Iterator[None]:
         def __init__(self, endpoint: str, options: object) -> None:
             self.endpoint = endpoint
 
-        async def __aenter__(self) -> Channel:
+        async def __aenter__(self) -> Self:
             return self
 
         async def __aexit__(self, *_: object) -> None:

@@ -6,8 +6,6 @@ uninstalled, nothing is deleted that should stay). Checked by ``settle``: once f
 owner, loads are even, and bases have the modules that are wanted.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import traceback

@@ -1,7 +1,5 @@
 """A control plane process: the parts of the product, over the model's API server and network."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Coroutine
 from random import Random

@@ -1,7 +1,5 @@
 """The API server of the model, and connections to it: delayed, lost or cut off; watches are in order, but late."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -59,7 +57,7 @@ def perform(request: Coroutine[Any, Any, Any]) -> Any:
 class SimWatch:
     """One watch of one process: events arrive in order, some time after they happened."""
 
-    def __init__(self, api: SimApi, resource: Resource, labels: str) -> None:
+    def __init__(self, api: "SimApi", resource: Resource, labels: str) -> None:
         self._api, self.resource, self._labels = api, resource, _selector(labels)
         self._arrived: deque[WatchEvent | ClusterError] = deque()
         self._queue: deque[WatchEvent] = deque()

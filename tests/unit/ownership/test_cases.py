@@ -1,7 +1,5 @@
 """Single cases of the ownership protocol, each from several seeds."""
 
-from __future__ import annotations
-
 import pytest
 
 from controlplane.cluster.api import LEASES, Json

@@ -1,7 +1,5 @@
 """The model finds each rule of the protocol that is broken on purpose, within a few runs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random

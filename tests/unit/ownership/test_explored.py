@@ -4,8 +4,6 @@ A run that fails is printed as a seed and a list of faults, shortened as far as 
 runs it again. More of them: OWNERSHIP_RUNS=2000 pytest tests/unit/ownership, or python -m tests.unit.ownership.explore.
 """
 
-from __future__ import annotations
-
 import os
 
 import pytest

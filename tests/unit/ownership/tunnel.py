@@ -4,8 +4,6 @@ Stands in for gRPC on both sides: what the gateways' ``ReplicaStream`` calls, an
 ``TunnelServicer.Connect`` reads and writes.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import Callable
@@ -78,7 +76,7 @@ class Network:
             stream.close()
         self.servers = [server for server in self.servers if server[1] is not process]
 
-    def connect(self, endpoint: str) -> Stream:
+    def connect(self, endpoint: str) -> "Stream":
         client = asyncio.get_running_loop()
         assert isinstance(client, Process)
         served = ((process, serve) for known, process, serve in self.servers if known == endpoint)

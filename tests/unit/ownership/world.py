@@ -5,8 +5,6 @@ nothing; what reaches it waits. Whatever a process sends leaves it at the end of
 is resumed: a pause falls between any check and the write or message that follows it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import heapq
 import itertools

@@ -1,7 +1,5 @@
 """Hook URLs: which kind they are, which are refused, and that no secret is shown."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -1,7 +1,5 @@
 """Hooks get each report once, at their pace, and again when it fails; nothing waits for a hook."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager

@@ -1,7 +1,5 @@
 """The tracker's configuration file is read, and the file that it writes is bounded."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

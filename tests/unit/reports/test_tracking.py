@@ -1,7 +1,5 @@
 """The tracker writes lines and posts, and goes on when neither can be made."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence

@@ -1,7 +1,5 @@
 """Failures become the status of a call: its code says what a client may do, its details the cause."""
 
-from __future__ import annotations
-
 from typing import Any, cast
 
 import grpc

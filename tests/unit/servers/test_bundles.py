@@ -1,7 +1,5 @@
 """Where programs are found, and what their keys in the cache depend on."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Mapping
 from pathlib import Path

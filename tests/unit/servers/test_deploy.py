@@ -1,7 +1,5 @@
 """Manifests in deploy/ agree with each other and with the programs; tests/integration/deploy applies them."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

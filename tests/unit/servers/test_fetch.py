@@ -1,7 +1,5 @@
 """Bundles are fetched from the first source that works, and failures leave no files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

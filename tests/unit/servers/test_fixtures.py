@@ -1,7 +1,5 @@
 """What a test run reports about missing servers."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.servers.fixtures import left_out, not_run

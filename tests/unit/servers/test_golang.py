@@ -1,7 +1,5 @@
 """Versions of Go, flags of the linker, and folders of module sources."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

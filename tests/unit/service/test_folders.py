@@ -1,7 +1,5 @@
 """Programs find a folder for their state, also where there is no home folder."""
 
-from __future__ import annotations
-
 import pwd
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Addresses that a program listens on: which are accepted, and where others reach them."""
 
-from __future__ import annotations
-
 import pytest
 
 from controlplane.settings import ControlPlaneSettings

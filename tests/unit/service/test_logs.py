@@ -1,7 +1,5 @@
 """Each log line is one object with the bound values, whichever logger wrote it."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Secrets are masked in texts and log lines."""
 
-from __future__ import annotations
-
 import pytest
 
 from service.masking import masked, masked_deep

@@ -1,7 +1,5 @@
 """Settings are read from the environment, and refused with variable, value and fix."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

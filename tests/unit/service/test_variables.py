@@ -1,7 +1,5 @@
 """Each variable of each program changes the setting that it stands for."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from collections.abc import Callable, Mapping

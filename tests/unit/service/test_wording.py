@@ -1,7 +1,5 @@
 """Messages of validators are put into plain words."""
 
-from __future__ import annotations
-
 import pytest
 
 from service.wording import plain

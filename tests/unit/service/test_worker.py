@@ -1,7 +1,5 @@
 """Blocking work: its result, its failure, its deadline; one thread at most."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 

@@ -1,7 +1,5 @@
 """A base without a server, read back with the codecs that gateways use."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from typing import Any

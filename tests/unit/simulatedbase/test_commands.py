@@ -1,7 +1,5 @@
 """Commands of a simulated base, read back with the codecs that gateways use."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """A simulated base answers commands over MQTT, here without a broker."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any, cast
 

@@ -1,7 +1,5 @@
 """The pool of a Java base: 5 threads, 100 waiting, then 10 threads, then the caller."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """Topics and payloads of a simulated base over MQTT."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import orjson

@@ -1,7 +1,5 @@
 """Options of the program that runs simulated bases."""
 
-from __future__ import annotations
-
 import pytest
 
 from simulatedbase.base import Fleet, SimulatedBase, profiles

@@ -1,7 +1,5 @@
 """A simulated base runs asynchronous commands, and answers questions: state of a command, help, health."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

@@ -1,7 +1,5 @@
 """States of modules inside a base."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """A base that commands do not reach is no Node, or not Ready with a reason; heartbeats alone do not count."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Nodes show the kubelet API's address while one Service leads to it; the addresses of bases stay."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """Modules without a Pod, of baselines or after failed orders are uninstalled, left or installed again."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

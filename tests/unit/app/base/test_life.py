@@ -1,7 +1,5 @@
 """A base becomes a VNode, which is removed with the base and for no other reason."""
 
-from __future__ import annotations
-
 import asyncio
 from unittest.mock import Mock
 

@@ -1,7 +1,5 @@
 """Pods become modules and are removed with them, also with failures, lost gateways and restarts."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

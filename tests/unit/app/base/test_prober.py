@@ -1,7 +1,5 @@
 """Probes are sent on time, one at a time for each module, bounded in number, and never for removed modules."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable

@@ -1,7 +1,5 @@
 """Pods are ready by their probes; containers that are no modules and unsupported fields are ignored or refused."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

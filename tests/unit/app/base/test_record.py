@@ -1,7 +1,5 @@
 """The record of installed modules survives Node, Lease and control plane, and costs no write."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

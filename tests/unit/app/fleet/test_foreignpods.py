@@ -1,7 +1,5 @@
 """Pods on VNodes that are not modules get one Event, and are otherwise left alone."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """A base over two tunnels is one VNode, managed over the tunnel that shows it alive."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """Records of Leases answer for every Lease at any time, and keep how a Lease ended."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from hypothesis import given

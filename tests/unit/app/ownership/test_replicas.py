@@ -1,7 +1,5 @@
 """Replicas over one API server take over, hand over, balance and drain bases, each under a name of its own."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator

@@ -1,7 +1,5 @@
 """Looks and retries with a common cause are spread, so that an outage does not end in a burst."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterable

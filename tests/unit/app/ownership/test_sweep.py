@@ -1,7 +1,5 @@
 """Leases of bases that are gone are removed: those without a Node whose holder ended."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """Events of a base and its modules have what report hooks need."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

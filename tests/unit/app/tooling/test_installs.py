@@ -1,7 +1,5 @@
 """Installs and uninstalls by tools have a result for each Pod, and temporary refusals are retried."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable

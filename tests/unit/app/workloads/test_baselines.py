@@ -1,7 +1,5 @@
 """Questions of starting bases are answered by one replica, by all when repeated, and computed once."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager

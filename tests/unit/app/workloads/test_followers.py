@@ -1,7 +1,5 @@
 """Deployments with the strategy peer follow the bases of the whole control plane."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

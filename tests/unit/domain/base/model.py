@@ -6,8 +6,6 @@ is locked, or be carried out and reported as failed. Lists are snapshots that ma
 come twice. Base and controller may restart at any point.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from enum import Enum
 

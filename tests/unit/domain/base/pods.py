@@ -1,7 +1,5 @@
 """Pods, and the state after a module list, for tests of decisions about Pods."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from controlplane.domain.base import modules as book

@@ -1,7 +1,5 @@
 """The modules of one Pod are installed in one order; what the base did not take is installed again."""
 
-from __future__ import annotations
-
 import pytest
 
 from controlplane.domain.base import modules as book

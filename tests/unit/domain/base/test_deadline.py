@@ -1,7 +1,5 @@
 """Pods with activeDeadlineSeconds: the time that remains, and how they fail."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Variables and arguments follow the rules of Kubernetes for references, order and escapes."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

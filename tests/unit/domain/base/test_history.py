@@ -1,7 +1,5 @@
 """The history keeps the newest operations of each module and base."""
 
-from __future__ import annotations
-
 from controlplane.domain.base.history import MESSAGE_LIMIT, PER_BASE, PER_MODULE, History, remember
 from controlplane.domain.base.outcomes import Ended
 from controlplane.domain.base.replies import Effect, Meaning

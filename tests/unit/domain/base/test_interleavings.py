@@ -1,7 +1,5 @@
 """Desired and actual modules agree after any interleaving, without a needless order."""
 
-from __future__ import annotations
-
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule

@@ -1,7 +1,5 @@
 """A base is alive, unreachable or dead; silence counts only while the base could be seen."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """The next order, and what a list, a result or the lack of one changes about it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Fields of a Pod that are reported as ignored: those that a user set, not the defaults of the API server."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

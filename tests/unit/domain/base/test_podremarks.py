@@ -1,7 +1,5 @@
 """Events about a Pod: each is recorded once for as long as it holds, whoever writes the status."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from controlplane.domain.base.vpod import Host, remarks

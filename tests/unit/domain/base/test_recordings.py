@@ -1,7 +1,5 @@
 """Recorded replies of real bases lead through gateway and contract to the right decision."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

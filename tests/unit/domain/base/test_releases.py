@@ -1,7 +1,5 @@
 """A module of another release than a Pod wants is installed again."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

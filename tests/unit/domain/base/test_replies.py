@@ -1,7 +1,5 @@
 """Replies of bases have the meaning that follows from arklet's behaviour."""
 
-from __future__ import annotations
-
 import pytest
 
 from controlplane.domain.base.replies import Effect, meaning

@@ -1,7 +1,5 @@
 """Orders without an answer: when the base is asked about them, and what a late answer changes."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """The Node of a base is written once, then only where something changed."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """The status of a Pod follows from the modules of its base."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Terms over bases: which replica may begin one, and that fences only rise."""
 
-from __future__ import annotations
-
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,7 +1,5 @@
 """Rules over the known replicas: which take bases, which give them away, and in which order."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pytest

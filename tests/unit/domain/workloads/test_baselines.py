@@ -1,7 +1,5 @@
 """The baseline of a starting base, which is computed once for bases alike."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from unittest import mock
 

@@ -1,7 +1,5 @@
 """Which Deployments are for the bases of an environment, by their labels and by what their Pods tolerate."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """The number of bases of a peer Deployment, and the replicas that it therefore gets."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Placement decides as the Kubernetes scheduler does."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

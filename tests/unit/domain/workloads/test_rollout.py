@@ -1,7 +1,5 @@
 """A rollout: when it is done, what it reports until then, and when it cannot succeed."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

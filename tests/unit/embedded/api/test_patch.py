@@ -1,7 +1,5 @@
 """Patches of the embedded API server work as those of Kubernetes."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Selectors choose objects, and kinds are found by version and name."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

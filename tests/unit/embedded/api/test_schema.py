@@ -1,7 +1,5 @@
 """The embedded API server refuses wrong objects, and names path and value."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The embedded API server creates, patches, deletes, lists and watches as Kubernetes does."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any

@@ -1,7 +1,5 @@
 """The journal gives a watch every change, or ends it as expired."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

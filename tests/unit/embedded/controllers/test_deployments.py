@@ -1,7 +1,5 @@
 """The steps of a rollout keep the bounds of its strategy."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """The embedded scheduler places Pods as kube-scheduler does."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Answers of bases as bytes, and readers of bytes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, TypeVar
 

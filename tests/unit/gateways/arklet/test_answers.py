@@ -1,7 +1,5 @@
 """Module lists, health and help as bases answer them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

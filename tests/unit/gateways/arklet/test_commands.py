@@ -1,7 +1,5 @@
 """Commands have the bodies that arklet expects."""
 
-from __future__ import annotations
-
 import orjson
 import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb

@@ -1,7 +1,5 @@
 """Codecs read the answers that bases of different runtimes give."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import orjson

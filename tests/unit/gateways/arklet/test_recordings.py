@@ -1,7 +1,5 @@
 """Everything that real bases sent is read as recorded, and our own requests are the recorded bytes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

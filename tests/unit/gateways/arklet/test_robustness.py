@@ -1,7 +1,5 @@
 """No bytes make a reader raise anything but Malformed or Negative, or return text beyond its limits."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Addresses, identities, environments, endpoints and settings are accepted or refused."""
 
-from __future__ import annotations
-
 import ipaddress
 
 import pytest

@@ -1,7 +1,5 @@
 """An address over HTTP without a port has the default one, in a heartbeat, a Watch or an Order."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """The commands that a base offers are asked for with help, and cached."""
 
-from __future__ import annotations
-
 import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 

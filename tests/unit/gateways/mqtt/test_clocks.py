@@ -1,7 +1,5 @@
 """No list counts as newer than it is, in a model of bases, networks and other gateways."""
 
-from __future__ import annotations
-
 import heapq
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Topics and envelopes that are not understood are refused, never read in part."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """A subscription that ends the connection is retried ever less often; answers of other gateways are counted."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Retained commands of another controller: looked for once, removed slowly, only for bases that live."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager

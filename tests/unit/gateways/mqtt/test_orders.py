@@ -1,7 +1,5 @@
 """Each answer goes to the order that it belongs to."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """Baselines are sent, leftovers removed, outcomes kept until they are reported, and settings read."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

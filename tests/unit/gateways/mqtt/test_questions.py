@@ -1,7 +1,5 @@
 """Watched bases are asked for modules and health over MQTT, in virtual time."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

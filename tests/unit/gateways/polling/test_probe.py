@@ -1,7 +1,5 @@
 """Watched bases are polled at intervals and with backoff, and none delays another, in virtual time."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

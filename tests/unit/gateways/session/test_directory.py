@@ -1,7 +1,5 @@
 """A gateway keeps one stream to each replica, at an endpoint that is known to lead there."""
 
-from __future__ import annotations
-
 from hypothesis import given
 from hypothesis import strategies as st
 from koupleless.tunnel.v1 import tunnel_pb2 as pb

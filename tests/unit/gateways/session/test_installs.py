@@ -1,7 +1,5 @@
 """A gateway keeps recent installs for the next owner of a base."""
 
-from __future__ import annotations
-
 import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 

@@ -1,7 +1,5 @@
 """Links send each message to the right replica, and each kept message ends in one way, in virtual time."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

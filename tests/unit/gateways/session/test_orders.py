@@ -1,7 +1,5 @@
 """Each order is carried out once, and has one outcome."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

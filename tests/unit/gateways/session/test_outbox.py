@@ -1,7 +1,5 @@
 """An outbox sends the latest news and all results to one replica, in order and within its limits."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Each message kept for a replica ends in exactly one way: taken, handed on, or dropped with a count."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Routing knows the fence, the owner and the watcher of each base."""
 
-from __future__ import annotations
-
 import pytest
 
 from gateways.session.routing import Routing

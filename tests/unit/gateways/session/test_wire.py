@@ -1,7 +1,5 @@
 """Answers of arklet are parsed, limits hold, and messages to and from replicas have their wire form."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 
 import pytest

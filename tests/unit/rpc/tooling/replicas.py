@@ -1,7 +1,5 @@
 """Other replicas without sockets: the test writes their streams."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

@@ -1,7 +1,5 @@
 """A mutation is done once for each request id, refused for another request, and ended with the replica."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Coroutine
 

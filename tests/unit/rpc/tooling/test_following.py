@@ -1,7 +1,5 @@
 """A replica sends another one all that it owns, then each change, and not what it lets go of at its end."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

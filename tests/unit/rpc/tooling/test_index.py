@@ -1,7 +1,5 @@
 """The entries that tools read: whose entry counts, and which are made again."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterable
 

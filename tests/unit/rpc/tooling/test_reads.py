@@ -1,7 +1,5 @@
 """Reads over a control plane in memory: our bases, those of another replica, and what the cluster shows."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager

@@ -1,7 +1,5 @@
 """Other replicas are followed: a state counts once it is complete, silence changes nothing, waits are short."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

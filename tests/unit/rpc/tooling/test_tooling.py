@@ -1,7 +1,5 @@
 """A replica that ends answers no call with bases that it has begun to let go of."""
 
-from __future__ import annotations
-
 import asyncio
 from types import SimpleNamespace
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """Watches over a control plane in memory, and the stream of another replica that the test writes."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any

@@ -1,7 +1,5 @@
 """Messages of a gateway are checked before anything uses them."""
 
-from __future__ import annotations
-
 import dataclasses
 import unicodedata
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A gateway's session over a real fleet: no message ends it, and none is dropped in silence."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator
 from typing import Any
