@@ -9,29 +9,25 @@ RESOLVE_TIMEOUT = 5.0
 """Seconds that one name may take."""
 
 
-class InvalidEndpoint(ValueError):
-    """Not host:port; the message says what is expected."""
-
-
 def parse(text: str) -> tuple[str, int]:
-    """Return host and port of host:port or [ipv6]:port. Raises InvalidEndpoint."""
+    """Return host and port of host:port or [ipv6]:port. Raises ValueError, which says what is expected."""
     host, colon, port = text.strip().rpartition(":")
     if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise InvalidEndpoint(f"{text!r} is not host:port, for example 127.0.0.1:50051")
+        raise ValueError(f"{text!r} is not host:port, for example 127.0.0.1:50051")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise InvalidEndpoint(f"{text!r}: write an IPv6 address in brackets, for example [::1]:50051")
+        raise ValueError(f"{text!r}: write an IPv6 address in brackets, for example [::1]:50051")
     return host, int(port)
 
 
 def parse_list(text: str) -> tuple[str, ...]:
-    """Return the endpoints of a comma separated list, as they are written. Raises InvalidEndpoint."""
+    """Return the endpoints of a comma separated list, as they are written. Raises ValueError."""
     parts = tuple(part.strip() for part in text.split(",") if part.strip())
     for part in parts:
         parse(part)
     if not parts:
-        raise InvalidEndpoint("no endpoint; give host:port, for example 127.0.0.1:50051")
+        raise ValueError("no endpoint; give host:port, for example 127.0.0.1:50051")
     return parts
 
 

@@ -115,8 +115,9 @@ class ControlPlaneLinks:
                 await self._all_acknowledged()
         self._ending = True
         streams = list(self._streams.values())
-        for stream, _ in streams:
-            stream.say_goodbye("the gateway ends")
+        for stream, task in streams:
+            if not stream.leave("the gateway ends"):
+                task.cancel()
         if streams:
             await asyncio.wait([task for _, task in streams], timeout=GOODBYE_TIMEOUT)
 
@@ -133,23 +134,18 @@ class ControlPlaneLinks:
         answer: asyncio.Future[list[pb.ModuleRef]] = asyncio.get_running_loop().create_future()
         self._queries[query_id] = answer
         try:
-            modules = await self._answered(query, answer)
+            while not answer.done():
+                # Of replicas that are asked together one answers at first; asked again, all that can.
+                self.outboxes.withdraw(query)
+                if not self.outboxes.report(query):
+                    raise Unavailable("no control plane replica is connected")
+                await asyncio.wait((answer,), timeout=ASK_AGAIN)
         finally:
             del self._queries[query_id]
             self.outboxes.withdraw(query)
+        modules = answer.result()
         self._orders.installs.note_baseline(query.base_id, query_id, modules, asyncio.get_running_loop().time())
         return modules
-
-    async def _answered(self, query: pb.Report, answer: asyncio.Future[list[pb.ModuleRef]]) -> list[pb.ModuleRef]:
-        """Ask until there is an answer. Raises Unavailable."""
-        while True:
-            if not self.outboxes.report(query):
-                raise Unavailable("no control plane replica is connected")
-            # Of replicas that are asked together one answers at first; asked again, all that can.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ASK_AGAIN):
-                    return await asyncio.shield(answer)
-            self.outboxes.withdraw(query)
 
     # Calls of streams.
 

@@ -5,7 +5,6 @@ remembered. A duplicate older than that is carried out again only if its fence s
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeAlias
 
@@ -127,7 +126,7 @@ class Installs:
     """
 
     def __init__(self) -> None:
-        self._bases: OrderedDict[str, dict[tuple[str, str], tuple[pb.OrderResult, float]]] = OrderedDict()
+        self._bases: Recent[str, dict[tuple[str, str], tuple[pb.OrderResult, float]]] = Recent(MAX_BASES)
 
     def note(self, order: pb.Order, result: pb.OrderResult, now: float) -> None:
         """Take the outcome of an order."""
@@ -156,13 +155,9 @@ class Installs:
         return [*{result.order_id: result for result in results}.values()]
 
     def _keep(self, keys: Iterable[tuple[str, str]], result: pb.OrderResult, now: float) -> None:
-        self._bases.setdefault(result.base_id, {}).update(dict.fromkeys(keys, (result, now)))
-        self._bases.move_to_end(result.base_id)
-        while self._bases:
-            base, modules = next(iter(self._bases.items()))
-            if len(self._bases) <= MAX_BASES and any(now - at <= KEPT for _, at in modules.values()):
-                return
-            del self._bases[base]
+        before = self._bases.get(result.base_id, {})
+        lately = {key: kept for key, kept in before.items() if now - kept[1] <= KEPT}
+        self._bases[result.base_id] = lately | dict.fromkeys(keys, (result, now))
 
 
 def _label(result: pb.OrderResult) -> str:

@@ -82,7 +82,6 @@ class Outbox:
         self._last_lists: dict[str, pb.Modules] = {}
         self._seq = 0
         self._wake: Callable[[], None] | None = None
-        self._dropped: Counter[str] = Counter()
 
     @property
     def has_room(self) -> bool:
@@ -116,7 +115,7 @@ class Outbox:
             self._news.pop((base, "poll_failed", _ANSWERED[kind]), None)
         key = _key(report)
         if key not in self._news and len(self._news) >= MAX_NEWS:
-            self._dropped["full"] += 1
+            DROPPED.labels(kind="news", reason="full").inc()
             return False
         self._news[key] = report, now
         self._wake()
@@ -149,11 +148,6 @@ class Outbox:
             self._kept[base] = queries
         self._kept_count -= len(items) - len(queries)
         return [item for item in items if not _query_id(item)]
-
-    def dropped(self) -> Counter[str]:
-        """Return how much news was dropped since the last call, by reason: full or stale."""
-        dropped, self._dropped = self._dropped, Counter()
-        return dropped
 
     def open(self, limits: pb.Limits, wake: Callable[[], None]) -> None:
         """Begin a stream: numbers begin again, everything kept goes again. wake is called when there is work for take.
@@ -232,7 +226,7 @@ class Outbox:
             if now - put_at <= STALE:
                 taken.append((report, put_at))
             else:
-                self._dropped["stale"] += 1
+                DROPPED.labels(kind="news", reason="stale").inc()
         return taken
 
     def _next(self, kind: type[K]) -> K | None:
@@ -262,6 +256,8 @@ class Outbox:
 class Outboxes:
     """What goes up, and to whom: one outbox for each replica that was ever welcomed, until it is forgotten.
 
+    A replica that owns a base has a stream: routing forgets the owner with the stream.
+
     settled is called for each kept item that was taken or dropped, and also while one is still kept for a replica that
     has been away for ``TAKEN_OVER_WITHIN``: whoever sent it to us need not keep it, too. A broker that waits for our
     acknowledgement would deliver nothing else meanwhile.
@@ -283,6 +279,7 @@ class Outboxes:
         """Begin a stream to a replica; what was kept for it goes again. wake: there is something to be sent."""
         outbox = self._outboxes.setdefault(welcome.replica_id, Outbox())
         outbox.open(welcome.limits, wake)
+        OUTBOX.labels(replica=welcome.replica_id).set_function(lambda: outbox.depth)
         self._lost_at.pop(welcome.replica_id, None)
         if self._tunnel_state is not None:
             outbox.put(self._tunnel_state, time.monotonic())
@@ -304,24 +301,19 @@ class Outboxes:
         serving = self._serving()
         if kind in _POLLED and (watcher := self._routing.watcher(base)):
             return [watcher] if watcher in serving else []
-        owner = self._owner(base)
+        owner = self._routing.owner(base)
         return [owner] if owner else serving
 
     def result(self, replica: str, result: pb.OrderResult) -> None:
         """Queue a result for who owns the base by now, else for who ordered it."""
-        self.keep(self._owner(result.base_id) or replica, result)
+        self.keep(self._routing.owner(result.base_id) or replica, result)
 
     def lost(self, replica: str, now: float) -> None:
         """End the stream to a replica; what is kept for it goes to the owners of its bases."""
         self._lost_at[replica] = now
         for base in self._outboxes[replica].close():
-            if owner := self._owner(base):
+            if owner := self._routing.owner(base):
                 self.hand_on(base, owner)
-
-    def _owner(self, base: str) -> str:
-        """Return the owner of a base if it has a stream, else nothing."""
-        owner = self._routing.owner(base)
-        return owner if owner in self._serving() else ""
 
     def _serving(self) -> list[str]:
         return [replica for replica in self._outboxes if replica not in self._lost_at]
@@ -357,7 +349,7 @@ class Outboxes:
             outbox.send_in_full(base)
 
     def sweep(self, now: float) -> None:
-        """Release senders, forget replicas that are gone while there is a stream to another, and measure."""
+        """Release senders, and forget replicas that are gone while there is a stream to another."""
         for replica, lost_at in list(self._lost_at.items()):
             if now - lost_at > FORGET_AFTER and len(self._outboxes) > len(self._lost_at):
                 outbox = self._outboxes.pop(replica)
@@ -367,10 +359,6 @@ class Outboxes:
             elif now - lost_at > TAKEN_OVER_WITHIN:
                 for item in self._outboxes[replica].kept():
                     self._settled(item)
-        for replica, outbox in self._outboxes.items():
-            OUTBOX.labels(replica=replica).set(outbox.depth)
-            for reason, count in outbox.dropped().items():
-                DROPPED.labels(kind="news", reason=reason).inc(count)
 
     def _drop(self, replica: str, items: Iterable[Kept], reason: str) -> None:
         kinds: Counter[str] = Counter()

@@ -24,11 +24,8 @@ class Routing:
     def __init__(self) -> None:
         self._fences: Recent[str, int] = Recent(MAX_BASES)
         self._owners: dict[str, str] = {}
-        self._watchers: dict[str, tuple[str, int]] = {}
-        """By base: the replica, and the turn in which its Watch came."""
-        self._turns: dict[str, int] = {}
-        """By replica: how often its stream began or ended."""
-        self._deadlines: dict[str, float] = {}
+        self._watchers: dict[str, tuple[str, float]] = {}
+        """By base: the replica, and when its Watch ends unless it comes again."""
 
     @property
     def watched(self) -> int:
@@ -45,7 +42,7 @@ class Routing:
 
     def watcher(self, base: str) -> str:
         """Return the replica that watches the base, empty if none does."""
-        return self._watchers.get(base, ("", 0))[0]
+        return self._watchers.get(base, ("", 0.0))[0]
 
     def admit(self, base: str, fence: int) -> bool:
         """Take note of a fence; False when a higher one was seen. What follows is for fences that were admitted."""
@@ -69,7 +66,7 @@ class Routing:
 
     def watch(self, base: str, replica: str) -> None:
         """The replica watches the base."""
-        self._watchers[base] = replica, self._turns.get(replica, 0)
+        self._watchers[base] = replica, float("inf")
 
     def unwatch(self, base: str, replica: str) -> bool:
         """Drop the Watch of a base if it is this replica's; return whether it was."""
@@ -80,25 +77,20 @@ class Routing:
 
     def welcomed(self, replica: str, now: float) -> None:
         """Expect all Watches of a replica again."""
-        self._turn(replica, now + RENEWAL)
+        self._expect(replica, now + RENEWAL)
 
     def lost(self, replica: str, now: float) -> None:
         """The stream to a replica ended: it owns nothing, and the grace of its Watches begins."""
         self.disown(replica)
-        self._turn(replica, now + GRACE)
+        self._expect(replica, now + GRACE)
 
-    def _turn(self, replica: str, deadline: float) -> None:
-        self._turns[replica] = self._turns.get(replica, 0) + 1
-        self._deadlines[replica] = deadline
+    def _expect(self, replica: str, deadline: float) -> None:
+        of_replica = [base for base, (watcher, _) in self._watchers.items() if watcher == replica]
+        self._watchers.update(dict.fromkeys(of_replica, (replica, deadline)))
 
     def expire(self, now: float) -> list[str]:
         """Remove the Watches that were not renewed in time; return their bases."""
-        due = {replica: self._turns[replica] for replica, deadline in self._deadlines.items() if deadline <= now}
-        if not due:
-            return []
-        for replica in due:
-            del self._deadlines[replica]
-        gone = [base for base, (replica, turn) in self._watchers.items() if due.get(replica, turn) != turn]
+        gone = [base for base, (_, deadline) in self._watchers.items() if deadline <= now]
         for base in gone:
             del self._watchers[base]
         return gone

@@ -83,15 +83,11 @@ class ReplicaStream:
         """Look into the outbox: something was queued or acknowledged."""
         self._wake.set()
 
-    def say_goodbye(self, reason: str) -> None:
-        """End the stream on purpose once the outbox is flushed; run returns then."""
-        self._goodbye = reason
-        self._wake.set()
-
     def leave(self, reason: str) -> bool:
-        """Say goodbye if there is a stream; return whether run returns by itself."""
+        """Say Goodbye once the outbox is flushed, if there is a stream; return whether run returns by itself."""
         if self._outbox is not None:
-            self.say_goodbye(reason)
+            self._goodbye = reason
+            self._wake.set()
         return bool(self._goodbye)
 
     async def run(self) -> None:

@@ -83,5 +83,6 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for base in "abc":
         scene.end(pb.VERB_INSTALL, "biz1", base=base)
     assert [scene.kept(base) for base in "abc"] == [[], ["2"], ["3"]]
-    scene.end(pb.VERB_INSTALL, "biz1", base="c", at=KEPT + 1)
-    assert len(scene.installs._bases) == 1
+    scene.end(pb.VERB_INSTALL, "biz2", base="c", at=KEPT + 1)
+    assert len(scene.installs._bases) == 2
+    assert list(scene.installs._bases["c"]) == [("biz2", "1")]
