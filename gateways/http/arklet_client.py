@@ -9,6 +9,8 @@ size. A client of HTTP cannot say whether bytes of a request were sent, on which
 import asyncio
 import io
 import re
+from http.client import HTTPException, HTTPResponse, IncompleteRead
+from typing import Self
 
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
@@ -23,7 +25,7 @@ MAX_HEAD = 16 << 10
 MAX_REQUEST = 1 << 20
 """Bytes of a body that arklet takes; it drops the connection of a longer one."""
 _CHUNK = 64 << 10
-_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length:[ \t]*([0-9]{1,11})[ \t]*\r\n")
 
 
 class NotSent(Exception):
@@ -123,58 +125,38 @@ def _complete(received: bytearray) -> bool:
         if len(received) > MAX_HEAD:
             raise Lost("the head of the answer is too long")
         return False
-    length = _length(_headers(bytes(received[:end]))[1])
-    return length is not None and len(received) >= end + 4 + length
+    length = _LENGTH.search(received, 0, end + 2)
+    return length is not None and len(received) >= end + 4 + int(length[1])
+
+
+class _Received(io.BytesIO):
+    """What was received, where http.client expects a socket."""
+
+    def makefile(self, _mode: str) -> Self:
+        """Return what http.client reads from."""
+        return self
 
 
 def parse(answer: bytes) -> bytes:
     """Return the body of a complete answer. Raises Lost unless it is a whole one with status 200."""
     if not answer:
         raise Lost("the base closed the connection without an answer")
-    head, end, body = answer.partition(b"\r\n\r\n")
-    if not end:
+    if b"\r\n\r\n" not in answer:
         raise Lost("the answer was cut within its head")
-    status, headers = _headers(head)
-    if headers.get("transfer-encoding", "identity").lower() != "identity":
-        body = _unchunk(body)
-    elif (length := _length(headers)) is not None:
-        if len(body) < length:
-            raise Lost(f"the answer was cut after {len(body)} of {length} bytes")
-        body = body[:length]
-    if status != "200":
+    response = HTTPResponse(_Received(answer))  # type: ignore[arg-type]
+    try:
+        response.begin()
+        body = response.read()
+    except IncompleteRead as error:
+        whole = f" of {len(error.partial) + error.expected}" if error.expected else ""
+        raise Lost(f"the answer was cut after {len(error.partial)}{whole} bytes") from None
+    except (HTTPException, OverflowError):
+        raise Lost("the answer is not HTTP") from None
+    if response.getheader("Transfer-Encoding", "chunked").lower() not in ("chunked", "identity"):
+        raise Lost("the answer has an encoding that is not understood")
+    if response.status != 200:
         shown = body[:200].decode("utf-8", "replace")
-        raise Lost(f"HTTP status {status}: {shown}" if shown else f"HTTP status {status}")
+        raise Lost(f"HTTP status {response.status}: {shown}" if shown else f"HTTP status {response.status}")
     if not body:
         raise Lost("the answer is empty")
     return body
-
-
-def _headers(head: bytes) -> tuple[str, dict[str, str]]:
-    lines = head.decode("latin-1").split("\r\n")
-    version, _, rest = lines[0].partition(" ")
-    status = rest[:3]
-    if not version.startswith("HTTP/1.") or not (status.isascii() and status.isdigit() and len(status) == 3):
-        raise Lost("the answer is not HTTP")
-    fields = (line.partition(":") for line in lines[1:])
-    return status, {name.strip().lower(): value.strip() for name, _, value in fields}
-
-
-def _length(headers: dict[str, str]) -> int | None:
-    length = headers.get("content-length", "")
-    return int(length) if length.isascii() and length.isdigit() and len(length) < 12 else None
-
-
-def _unchunk(body: bytes) -> bytes:
-    rest, whole = io.BytesIO(body), bytearray()
-    while (line := rest.readline()).endswith(b"\r\n"):
-        size_text = line.partition(b";")[0].strip()
-        if not _CHUNK_SIZE.fullmatch(size_text):
-            raise Lost("the answer has a broken chunk")
-        size = int(size_text, 16)
-        if size == 0:
-            return bytes(whole)
-        chunk = rest.read(size + 2)
-        if len(chunk) < size + 2:
-            break
-        whole += chunk[:size]
-    raise Lost("the answer was cut within its chunks")
