@@ -165,9 +165,10 @@ class MqttConnection:
         return [at < len(codes) and codes[at] < _REFUSED for at in range(len(filters))]
 
     async def unsubscribe(self, filters: Sequence[str]) -> None:
-        """Unsubscribe. Raises Lost or Unanswered."""
+        """Unsubscribe; a broker that does not answer may go on delivering. Raises Lost."""
         sent = self._client.unsubscribe(list(filters))
-        await self._request(f"unsubscribe from {', '.join(filters)}", *sent, ANSWER_TIMEOUT)
+        with contextlib.suppress(Unanswered):
+            await self._request(f"unsubscribe from {', '.join(filters)}", *sent, ANSWER_TIMEOUT)
 
     async def _request(self, what: str, result: MQTTErrorCode, mid: int | None, within: float) -> list[int]:
         if result != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None or self.ended.done():

@@ -26,7 +26,7 @@ class HttpGateway(program.Gateway):
         self._settings = settings
         self._report = links.outboxes.report
         self.tunnel: HttpTunnel = HttpTunnel(
-            ArkletClient(connect_timeout=settings.connect_timeout),
+            ArkletClient(connect_timeout=settings.connect_timeout).call,
             policy,
             self._report,
             polls=settings.poll_concurrency,
@@ -34,7 +34,7 @@ class HttpGateway(program.Gateway):
             query_timeout=settings.query_timeout,
         )
         self._listener = Listener(
-            Requests(self._report, links, self.tunnel.prober, policy, settings.env),
+            Requests(self._report, links.baseline, self.tunnel.prober, policy, settings.env),
             host=settings.listen_host,
             port=settings.listen_port,
             token=settings.token.get_secret_value(),

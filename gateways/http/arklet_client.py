@@ -52,7 +52,7 @@ class ArkletClient:
     def __init__(self, *, connect_timeout: float) -> None:
         self._connect_timeout = connect_timeout
 
-    async def call(self, address: pb.Address, command: str, body: bytes, *, timeout: float) -> bytes:
+    async def call(self, address: pb.Address, command: str, body: bytes, timeout: float) -> bytes:
         """Return the body of the answer to a command; timeout covers connecting and answering.
 
         Raises NotSent or Lost. When cancelled, the command may or may not have been sent.

@@ -28,7 +28,7 @@ from gateways.arklet.names import InvalidName, parse_identity
 from gateways.http.arklet_client import with_port
 from gateways.http.metrics import CONNECTIONS, REFUSED, REQUESTS
 from gateways.polling.prober import LIVE, Prober
-from gateways.session.links import ControlPlane, Unavailable
+from gateways.session.links import Unavailable
 from service.addresses import AddressPolicy, AddressRefused
 from service.limits import LogLimit, RateLimit
 from service.listening import BACKLOG, host_port, listen
@@ -75,7 +75,7 @@ class Requests:
     """
 
     report: Callable[[pb.Report], bool]
-    control_plane: ControlPlane
+    baseline: Callable[[pb.Report], Awaitable[list[pb.ModuleRef]]]
     prober: Prober
     policy: AddressPolicy
     env: str
@@ -109,7 +109,7 @@ class Requests:
         parse_identity(query.base_id, self.env)
         try:
             async with asyncio.timeout(BASELINE_TIMEOUT):
-                return commands.baseline(await self.control_plane.baseline(query))
+                return commands.baseline(await self.baseline(query))
         except TimeoutError:
             text = f"the control plane did not answer within {BASELINE_TIMEOUT:g} s"
             raise RequestRefused(503, "baseline_timeout", text, RETRY_AFTER) from None

@@ -8,11 +8,10 @@ is never said to be newer than it is.
 """
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TypeAlias
 
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
@@ -49,19 +48,16 @@ _FAILURES: Mapping[type[Exception], pb.PollFailure.ValueType] = {
 }
 
 
-class Caller(Protocol):
-    """What calls a base: ``ArkletClient``."""
-
-    async def call(self, address: pb.Address, command: str, body: bytes, *, timeout: float) -> bytes:
-        """Return the body of the answer. Raises NotSent or Lost."""
+Call: TypeAlias = Callable[[pb.Address, str, bytes, float], Awaitable[bytes]]
+"""Sends a command and its body to a base, with a timeout: ``ArkletClient.call``."""
 
 
 class HttpTunnel:
-    """Implements ``links.Tunnel`` and ``prober.Questions``. polls: at the same time; timeouts are in seconds."""
+    """Implements ``links.Tunnel``. polls: at the same time; timeouts are in seconds."""
 
     def __init__(
         self,
-        client: Caller,
+        call: Call,
         policy: AddressPolicy,
         report: Callable[[pb.Report], object],
         *,
@@ -69,13 +65,13 @@ class HttpTunnel:
         health_timeout: float,
         query_timeout: float,
     ) -> None:
-        self._client = client
+        self._send = call
         self._policy = policy
         self._report = report
         self._slots = Slots(polls)
         self._timeouts = {pb.VERB_HEALTH: health_timeout, pb.VERB_QUERY_MODULES: query_timeout}
-        self._offers = Offers(client, timeout=query_timeout)
-        self.prober = Prober(self, report)
+        self._offers = Offers(call, query_timeout)
+        self.prober = Prober(self.ask, report)
 
     def watch(self, watch: pb.Watch) -> None:
         """Poll a base from now on, or as this Watch says."""
@@ -89,7 +85,7 @@ class HttpTunnel:
     def settled(self, kept: Kept) -> None:
         """Nothing of a base's waits for that."""
 
-    async def ask(self, watch: pb.Watch, verb: pb.Verb.ValueType, *, failing: bool) -> Answer:
+    async def ask(self, watch: pb.Watch, verb: pb.Verb.ValueType, failing: bool) -> Answer:
         """Return what a watched base said, or how asking it failed."""
         async with self._slots.slot(failing=failing):
             try:
@@ -133,7 +129,7 @@ class HttpTunnel:
             return pb.OrderResult(reply=error.reply)
 
     async def _call(self, address: pb.Address, verb: pb.Verb.ValueType, body: bytes, timeout: float) -> Json:
-        return first_object(await self._client.call(address, COMMANDS[verb], body, timeout=timeout))
+        return first_object(await self._send(address, COMMANDS[verb], body, timeout))
 
     def _outcome(self, order: pb.Order, answer: Json, epoch: int) -> pb.OrderResult:
         """Return the base's reply; what a question brought to light travels as a report of its own."""
@@ -195,9 +191,8 @@ class Offers:
     next time.
     """
 
-    client: Caller
+    call: Call
     timeout: float
-    now: Callable[[], float] = time.monotonic
     _offered: Recent[tuple[str, int], tuple[frozenset[str], float]] = field(
         default_factory=lambda: Recent(MOST_BASES), init=False
     )
@@ -206,13 +201,14 @@ class Offers:
         """Return whether the base at an address offers a command; False also when it cannot be asked."""
         key = address.ip, address.port
         offered, since = self._offered.get(key, (frozenset[str](), float("-inf")))
-        if self.now() - since >= HOLDS:
+        now = asyncio.get_running_loop().time()
+        if now - since >= HOLDS:
             try:
-                answer = await self.client.call(address, HELP, commands.EMPTY, timeout=self.timeout)
+                answer = await self.call(address, HELP, commands.EMPTY, self.timeout)
                 offered = payloads.help_commands(first_object(answer))
             except (NotSent, Lost, Malformed, Negative):
                 return False
-            self._offered[key] = offered, self.now()
+            self._offered[key] = offered, now
         return command in offered
 
 

@@ -36,19 +36,22 @@ class MqttGateway(program.Gateway):
         self._broker = broker = Broker(settings.target(settings.client_id))
         self._subscriptions = Subscriptions(env, settings.client_id)
         self._strays = Strays(env)
-        self._leftovers = Leftovers(env, broker)
+        self._leftovers = Leftovers(env)
         self.tunnel: MqttTunnel = MqttTunnel(
             env,
-            broker,
+            broker.publish,
             report,
             health_timeout=settings.health_timeout,
             query_timeout=settings.query_timeout,
         )
         self._baselines = Baselines(
-            env, links, broker, shared=lambda: self._subscriptions.shared, everybody_receives=self._everybody_receives
+            env,
+            links.baseline,
+            broker.publish,
+            shared=lambda: self._subscriptions.shared,
+            everybody_receives=self._everybody_receives,
         )
-        sharing = self._subscriptions.sharing
-        inbound = Inbound(env, report, self.tunnel, self._baselines, self._leftovers, sharing, self._strays)
+        inbound = Inbound(env, report, self.tunnel, self._baselines, self._leftovers, self._subscriptions, self._strays)
         self.received = inbound.take
 
     # What the program asks for.
@@ -60,7 +63,7 @@ class MqttGateway(program.Gateway):
     def notes(self) -> list[str]:
         """Return what the broker does not give, and what follows."""
         leftovers = self._leftovers
-        extras = (self._subscriptions.sharing.extra, self._strays.extra, leftovers.looking, leftovers.removing)
+        extras = (self._subscriptions.sharing, self._strays.extra, leftovers.looking, leftovers.removing)
         return [extra.note for extra in extras if extra.note]
 
     async def start(self) -> None:

@@ -11,16 +11,16 @@ one batch at a time and finds the modules of the second one installed.
 import asyncio
 import random
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import structlog
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet import commands, topics
-from gateways.mqtt.broker import Publisher
+from gateways.mqtt.broker import Publish
 from gateways.mqtt.metrics import PUBLISHED
-from gateways.session.links import ControlPlane, Unavailable
+from gateways.session.links import Unavailable
 from mqttclient.failures import Lost, NotSent
 
 log = structlog.get_logger(__name__)
@@ -83,8 +83,8 @@ class Baselines:
     """
 
     env: str
-    control_plane: ControlPlane
-    broker: Publisher
+    baseline: Callable[[pb.Report], Awaitable[list[pb.ModuleRef]]]
+    publish: Publish
     shared: Callable[[], bool]
     everybody_receives: Callable[[], None]
     chance: Callable[[], float] = random.random
@@ -136,9 +136,9 @@ class Baselines:
         base = query.base_id
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                modules = await self.control_plane.baseline(query)
+                modules = await self.baseline(query)
             PUBLISHED.labels(command="baseline").inc()
-            await self.broker.publish(topics.baseline(self.env, base), commands.baseline(modules))
+            await self.publish(topics.baseline(self.env, base), commands.baseline(modules))
         except TimeoutError:
             return "the control plane does not answer"
         except (Unavailable, NotSent) as error:

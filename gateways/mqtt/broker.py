@@ -8,7 +8,8 @@ that is taken to be why; if not, most often another client with the same id took
 import asyncio
 import random
 from collections.abc import Callable
-from typing import NoReturn, Protocol
+from functools import partial
+from typing import NoReturn, Protocol, TypeAlias
 
 import structlog
 
@@ -27,11 +28,8 @@ CLASH_AFTER = 3
 """Connections in a row that do not last, and end unasked, after which a clash of client ids is suspected."""
 
 
-class Publisher(Protocol):
-    """What sends to bases: ``Broker``."""
-
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> asyncio.Future[None]:
-        """Send with QoS 1; the future is done with PUBACK, or raises Lost. Raises NotSent."""
+Publish: TypeAlias = Callable[[str, bytes], asyncio.Future[None]]
+"""Sends to a topic: ``Broker.publish``."""
 
 
 class Client(Protocol):
@@ -53,23 +51,24 @@ class Broker:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._connection: MqttConnection | None = None
-        self._ready = False
+        """There while the client serves."""
         self._trouble = "not connected yet"
         self._logged = ""
         self._where = f"{target.host}:{target.port}"
+        CONNECTED.set_function(lambda: self._connection is not None)
         UNACKNOWLEDGED.set_function(lambda: len(self._connection.unacknowledged) if self._connection else 0)
 
     @property
     def trouble(self) -> str:
         """What keeps the broker from being used, empty when nothing does."""
-        ready = self._ready and self._connection is not None and self._connection.up
-        return "" if ready else f"no broker at {self._where}: {self._trouble}"
+        up = self._connection is not None and self._connection.up
+        return "" if up else f"no broker at {self._where}: {self._trouble}"
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> asyncio.Future[None]:
+    def publish(self, topic: str, payload: bytes) -> asyncio.Future[None]:
         """Send with QoS 1; the future is done with PUBACK, or raises Lost. Raises NotSent."""
-        if self._connection is None or not self._ready:
+        if self._connection is None:
             raise NotSent(self.trouble)
-        return self._connection.publish(topic, payload, retain=retain)
+        return self._connection.publish(topic, payload)
 
     async def run(self, client: Client) -> NoReturn:
         """Keep the connection for the client until cancelled."""
@@ -97,9 +96,9 @@ class Broker:
         connection = MqttConnection(self._target, client.received)
         try:
             await connection.open()
-            self._connection = connection
             CONNECTS.inc()
-            serving = asyncio.create_task(client.serve(connection, lambda: self._serves(client)), name="serve broker")
+            ready = partial(self._serves, client, connection)
+            serving = asyncio.create_task(client.serve(connection, ready), name="serve broker")
             try:
                 await asyncio.wait((serving, connection.ended), return_when=asyncio.FIRST_COMPLETED)
                 ended = connection.ended.result() if connection.ended.done() else await serving
@@ -111,8 +110,7 @@ class Broker:
         except Lost as error:
             ended = str(error)
         finally:
-            was_ready, self._ready, self._connection = self._ready, False, None
-            CONNECTED.set(0)
+            was_ready, self._connection = self._connection is not None, None
             connection.close()
             if was_ready:
                 client.changed(False, "the connection to the broker ended")
@@ -121,10 +119,9 @@ class Broker:
             return ConnectFailed("subscription", text)
         return ConnectFailed("lost", f"the connection to the broker ended: {ended}")
 
-    def _serves(self, client: Client) -> None:
-        self._ready = True
+    def _serves(self, client: Client, connection: MqttConnection) -> None:
+        self._connection = connection
         self._logged = ""
-        CONNECTED.set(1)
         log.info("broker connected", broker=self._where, client_id=self._target.client_id)
         client.changed(True, "")
 

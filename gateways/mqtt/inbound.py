@@ -23,7 +23,7 @@ from gateways.mqtt.clocks import Clocks
 from gateways.mqtt.leftovers import Leftovers
 from gateways.mqtt.metrics import FOREIGN, MESSAGES, REFUSED
 from gateways.mqtt.strays import Strays
-from gateways.mqtt.subscriptions import Sharing
+from gateways.mqtt.subscriptions import Subscriptions
 from gateways.mqtt.tunnel import MqttTunnel
 from mqttclient.connection import MqttMessage
 from mqttclient.receipts import Receipt
@@ -78,7 +78,7 @@ class Inbound:
     tunnel: MqttTunnel
     baselines: Baselines
     leftovers: Leftovers
-    sharing: Sharing
+    subscriptions: Subscriptions
     strays: Strays
     _clocks: Clocks = field(default_factory=Clocks, init=False)
     _lines: LogLimit = field(default_factory=lambda: LogLimit(LOG_EVERY), init=False)
@@ -88,7 +88,7 @@ class Inbound:
         """Take a message."""
         base, word = "", None
         try:
-            if not (self.sharing.is_probe(message) or self.strays.is_stray(message)):
+            if not (self.subscriptions.is_probe(message) or self.strays.is_stray(message)):
                 base, word = self._source(message)
             if word is not None:
                 self._take(base, word, message)

@@ -10,18 +10,16 @@ before it says anything. What lies there for others may be in use by another con
 """
 
 import asyncio
-from contextlib import suppress
 from typing import NoReturn
 
 import structlog
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet import topics
-from gateways.mqtt.broker import Publisher
 from gateways.mqtt.extras import Extra
 from gateways.mqtt.metrics import LEFTOVERS_CLEARED
 from mqttclient.connection import MqttConnection, MqttMessage
-from mqttclient.failures import Lost, NotSent, Unanswered
+from mqttclient.failures import Lost, NotSent
 from service.limits import Recent
 
 log = structlog.get_logger(__name__)
@@ -39,9 +37,8 @@ MAX_ECHOES = 4_096
 class Leftovers:
     """Finds and removes retained commands of one environment."""
 
-    def __init__(self, env: str, broker: Publisher) -> None:
+    def __init__(self, env: str) -> None:
         self._env = env
-        self._broker = broker
         self._filters = topics.commands(env)
         """Baselines are listened to anyway (``Subscriptions``), and for good."""
         self._found: dict[str, set[str]] = {}
@@ -87,8 +84,7 @@ class Leftovers:
         if not self._looked and not self.looking.held:
             await asyncio.sleep(LOOK)
             self._looked = not self.looking.why_not
-            with suppress(Unanswered):
-                await connection.unsubscribe(self._filters)
+            await connection.unsubscribe(self._filters)
             if commands := sum(len(found) for found in self._found.values()):
                 log.info("retained commands of another controller", bases=len(self._found), commands=commands)
         while True:
@@ -96,7 +92,7 @@ class Leftovers:
             try:
                 await self.removing.allowed()
                 with self.removing.asked_of(connection), connection.asking(f"remove what is retained under {topic}"):
-                    await self._remove(topic)
+                    await self._remove(connection, topic)
             except (Lost, asyncio.CancelledError):
                 # Over the next connection, after the others.
                 self._to_remove(topic)
@@ -108,12 +104,12 @@ class Leftovers:
         if not self._live.full():
             self._live.put_nowait(topic)
 
-    async def _remove(self, topic: str) -> None:
+    async def _remove(self, connection: MqttConnection, topic: str) -> None:
         base = topics.addressee(topic, self._env)
         if base is not None and topic == topics.baseline(self._env, base):
             self._echoes[base] = None
         try:
-            await self._broker.publish(topic, b"", retain=True)
+            await connection.publish(topic, b"", retain=True)
         except NotSent as error:
             raise Lost(str(error)) from None
         LEFTOVERS_CLEARED.inc()

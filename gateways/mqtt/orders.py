@@ -11,12 +11,12 @@ does not come, the conflict is the answer: something else holds this module's lo
 """
 
 import asyncio
-import itertools
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
@@ -36,91 +36,81 @@ MAX_RECEIPTS = 4_096
 _CONFLICT = "conflict, exist unfinished command("
 
 
+@dataclass(slots=True, eq=False)
 class Waiting:
-    """One order that waits for its answer, and for the message in which that came."""
+    """One order that waits for its answer."""
 
-    def __init__(self, sent_at: float) -> None:
-        self._answer: asyncio.Future[pb.Reply] = asyncio.get_running_loop().create_future()
-        self._receipt = Receipt()
-        """That of an answer that nobody took yet; without effect while there is none."""
-        self._hold: asyncio.TimerHandle | None = None
-        self.sent_at = sent_at
-
-    @property
-    def open(self) -> bool:
-        """Whether there is no answer yet."""
-        return not self._answer.done()
-
-    async def answer(self) -> tuple[pb.Reply, Receipt]:
-        """Wait for the answer, whose receipt is then the caller's; the caller bounds the wait. Raises Lost."""
-        reply = await self._answer
-        receipt, self._receipt = self._receipt, Receipt()
-        return reply, receipt
-
-    def take(self, reply: pb.Reply, receipt: Receipt) -> None:
-        """Take the answer, or keep it for a while if it is a conflict."""
-        if not is_conflict(reply):
-            self._settle(reply, receipt)
-            return
-        receipt.settle()
-        if self._hold is None:
-            self._hold = asyncio.get_running_loop().call_later(CONFLICT_HOLD, self._settle, reply, receipt)
-
-    def interrupt(self, why: str) -> None:
-        """End the wait without an answer."""
-        if self.open:
-            self._answer.set_exception(Lost(why))
-
-    def end(self) -> None:
-        """Wait no more; the receipt of an answer that nobody took is settled."""
-        if self._hold is not None:
-            self._hold.cancel()
-        self._receipt.settle()
-
-    def _settle(self, reply: pb.Reply, receipt: Receipt) -> None:
-        if self.open:
-            self._answer.set_result(reply)
-            self._receipt = receipt
+    order_id: str
+    sent_at: float
+    answer: asyncio.Future[pb.Reply]
+    hold: asyncio.TimerHandle | None = None
+    """While there is nothing but a conflict."""
 
 
 class Pending:
-    """All orders that wait for an answer, by base, verb, name and version of the module."""
+    """All orders that wait for an answer, by base, verb, name and version of the module.
 
-    def __init__(self) -> None:
+    answered is called with an order and the receipt of the message in which its answer came.
+    """
+
+    def __init__(self, answered: Callable[[str, Receipt], None]) -> None:
+        self._answered = answered
         self._orders: dict[tuple[str, int, str, str], list[Waiting]] = {}
 
     @contextmanager
-    def wait(self, base: str, verb: pb.Verb.ValueType, name: str, version: str, *, now: float) -> Iterator[Waiting]:
-        """Within this context the answer to an order that is sent now finds it.
+    def wait(self, order: pb.Order) -> Iterator[asyncio.Future[pb.Reply]]:
+        """Within this context the answer to an order that is sent now finds it; the future may raise Lost.
 
         Ends the wait of orders like it but for the first.
         """
-        key = base, verb, name, version
+        loop, module = asyncio.get_running_loop(), order.modules[0]
+        key = order.base_id, order.verb, module.name, module.version
         alike = self._orders.setdefault(key, [])
-        for older in alike[1:]:
-            older.interrupt("the order was given up for a newer one like it")
-        waiting = Waiting(now)
+        interrupt((older.answer for older in alike[1:]), "the order was given up for a newer one like it")
+        waiting = Waiting(order.order_id, loop.time(), loop.create_future())
         alike.append(waiting)
         try:
-            yield waiting
+            yield waiting.answer
         finally:
             alike.remove(waiting)
             if not alike:
                 del self._orders[key]
-            waiting.end()
+            if waiting.hold is not None:
+                waiting.hold.cancel()
 
     def answer(self, base: str, operation: Operation, made_at: float | None, receipt: Receipt) -> bool:
         """Give an order its answer; False when none waits for it. made_at is when the base said it, at the earliest."""
         for waiting in reversed(self._orders.get((base, operation.verb, operation.name, operation.version), ())):
-            if waiting.open and (made_at is None or made_at + GUARD >= waiting.sent_at):
-                waiting.take(operation.reply, receipt)
+            if not waiting.answer.done() and (made_at is None or made_at + GUARD >= waiting.sent_at):
+                self._give(waiting, operation.reply, receipt)
                 return True
         return False
 
+    def _give(self, waiting: Waiting, reply: pb.Reply, receipt: Receipt) -> None:
+        if not is_conflict(reply):
+            waiting.answer.set_result(reply)
+            self._answered(waiting.order_id, receipt)
+            return
+        receipt.settle()
+        if waiting.hold is None:
+            waiting.hold = asyncio.get_running_loop().call_later(CONFLICT_HOLD, _settle, waiting.answer, reply)
+
     def interrupt(self, why: str) -> None:
         """End all waits: what bases say from now on may not reach us."""
-        for waiting in itertools.chain(*self._orders.values()):
-            waiting.interrupt(why)
+        interrupt((waiting.answer for alike in self._orders.values() for waiting in alike), why)
+
+
+def interrupt(answers: Iterable[asyncio.Future[Any]], why: str) -> None:
+    """End waits without an answer: they raise Lost."""
+    for answer in answers:
+        if not answer.done():
+            answer.set_exception(Lost(why))
+            answer.exception()  # who waits may have ended already
+
+
+def _settle(answer: asyncio.Future[pb.Reply], reply: pb.Reply) -> None:
+    if not answer.done():
+        answer.set_result(reply)
 
 
 class Outcomes:
@@ -133,7 +123,7 @@ class Outcomes:
         self._unreported: dict[tuple[str, bytes], tuple[pb.Report, Receipt]] = {}
 
     def wait(self, key: str | tuple[str, bytes], receipt: Receipt) -> None:
-        """The outcome of an order that is reported, or a batch result that was, came in a message."""
+        """The answer to an order, or a batch result that was reported, came in a message."""
         self._waiting[key] = receipt
         if len(self._waiting) > MAX_RECEIPTS:
             self._waiting.popitem(last=False)[1].settle()

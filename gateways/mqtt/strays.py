@@ -6,7 +6,6 @@ again after a while; where that environment is served by somebody else it costs 
 """
 
 import asyncio
-from contextlib import suppress
 from typing import NoReturn
 
 import structlog
@@ -16,7 +15,6 @@ from gateways.mqtt.extras import Extra
 from gateways.mqtt.metrics import REFUSED
 from gateways.mqtt.subscriptions import shared
 from mqttclient.connection import MqttConnection, MqttMessage
-from mqttclient.failures import Unanswered
 
 log = structlog.get_logger(__name__)
 
@@ -69,8 +67,7 @@ class Strays:
         """Listen again a while after a base was noticed. Raises Lost."""
         while True:
             await self._seen.wait()
-            with suppress(Unanswered):
-                await connection.unsubscribe([self._filter])
+            await connection.unsubscribe([self._filter])
             await asyncio.sleep(DEAF)
             self._seen.clear()
             self.extra.settle(await self.extra.subscribe(connection, [self._filter]))

@@ -14,7 +14,6 @@ No SUBSCRIBE has more than eight filters, as many as some brokers take, and none
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 
 from gateways.arklet.topics import Word, baseline, from_all
 from gateways.mqtt.extras import HOLD, WITHIN, Extra
@@ -24,8 +23,6 @@ from mqttclient.failures import ConnectFailed, Lost, NotSent, Unanswered
 
 ANSWERS = (Word.HEALTH, Word.SIMPLE_BIZ, Word.BIZ, Word.BIZ_OPERATION)
 NEWS = (Word.HEART, Word.QUERY_BASELINE, Word.BATCH_RESPONSE)
-
-
 GROUP = "koupleless-module-controller"
 
 _LEVEL = {ord(character): "_" for character in "/+#$\0"}
@@ -36,60 +33,33 @@ def shared(name: str, group: str = GROUP) -> str:
     return f"$share/{group}/{name}"
 
 
-class Sharing:
-    """What is known of the broker's shared subscriptions; client_id is that of this gateway."""
+class Subscriptions:
+    """The subscriptions of one gateway, which begin again on each connection; client_id is its name."""
 
     def __init__(self, env: str, client_id: str) -> None:
         name = client_id.translate(_LEVEL)
-        self._topic = f"koupleless_{env}/{name}/gateway/probe"
-        self._filter = shared(self._topic, f"{GROUP}-{name}")
+        self._answers = [from_all(env, word) for word in ANSWERS]
+        self._baselines = baseline(env, "+")
+        self._news = [from_all(env, word) for word in NEWS]
+        self._probe = f"koupleless_{env}/{name}/gateway/probe"
+        self._probe_filter = shared(self._probe, f"{GROUP}-{name}")
         self._came_back = asyncio.Event()
-        self.extra = Extra(
+        self.sharing = Extra(
             "shared subscriptions",
             "every gateway gets the messages of every base, which is harmless; one gateway alone does less work",
         )
 
-    def is_probe(self, message: MqttMessage) -> bool:
-        """Take a message if it is the one to ourselves."""
-        if message.topic != self._topic:
-            return False
-        self._came_back.set()
-        return True
-
-    async def prove(self, connection: MqttConnection) -> str:
-        """Return why the broker has no shared subscriptions for us, empty if it has them. Raises Lost."""
-        self._came_back.clear()
-        why_not = await self.extra.subscribe(connection, [self._filter])
-        if why_not:
-            return why_not
-        with self.extra.asked_of(connection), connection.asking(f"publish to {self._topic}"):
-            try:
-                async with asyncio.timeout(WITHIN):
-                    await connection.publish(self._topic, b"{}")
-                    await self._came_back.wait()
-            except NotSent as error:
-                raise Lost(str(error)) from None
-            except TimeoutError:
-                return (
-                    f"a message to {self._topic} did not come back through {self._filter} within {WITHIN:g} s: the "
-                    "broker takes that filter for a plain topic, or this user may not write or read the topic"
-                )
-        return ""
-
-
-class Subscriptions:
-    """The subscriptions of one gateway, which begin again on each connection."""
-
-    def __init__(self, env: str, client_id: str) -> None:
-        self._answers = [from_all(env, word) for word in ANSWERS]
-        self._baselines = baseline(env, "+")
-        self._news = [from_all(env, word) for word in NEWS]
-        self.sharing = Sharing(env, client_id)
-
     @property
     def shared(self) -> bool:
         """Whether the gateways share what bases say on their own."""
-        return not self.sharing.extra.why_not
+        return not self.sharing.why_not
+
+    def is_probe(self, message: MqttMessage) -> bool:
+        """Take a message if it is the one to ourselves."""
+        if message.topic != self._probe:
+            return False
+        self._came_back.set()
+        return True
 
     async def make(self, connection: MqttConnection) -> None:
         """Subscribe to everything. Raises Lost, and ConnectFailed where the broker refuses what is needed."""
@@ -98,34 +68,50 @@ class Subscriptions:
         listening = not self.shared
         if listening:
             await _need(connection, self._news)
-        why_not = await self._share(connection)
+        why_not = await self.prove(connection) or await self._share(connection)
         if why_not and not listening:
             await _need(connection, self._news)
         elif listening and not why_not:
-            with suppress(Unanswered):
-                await connection.unsubscribe(self._news)
+            await connection.unsubscribe(self._news)
         self._settle(why_not)
 
     def everybody_receives(self) -> None:
         """Take note that the broker delivers to every member of a group."""
         why_not = "several gateways get each baseline question: the broker delivers to every member of a group"
-        self.sharing.extra.hold(why_not, HOLD)
+        self.sharing.hold(why_not, HOLD)
         self._settle(why_not)
 
     def _settle(self, why_not: str) -> None:
-        self.sharing.extra.settle(why_not)
+        self.sharing.settle(why_not)
         SHARED.set(not why_not)
+
+    async def prove(self, connection: MqttConnection) -> str:
+        """Return why the broker has no shared subscriptions for us, empty if it has them. Raises Lost."""
+        self._came_back.clear()
+        why_not = await self.sharing.subscribe(connection, [self._probe_filter])
+        if why_not:
+            return why_not
+        with self.sharing.asked_of(connection), connection.asking(f"publish to {self._probe}"):
+            try:
+                async with asyncio.timeout(WITHIN):
+                    await connection.publish(self._probe, b"{}")
+                    await self._came_back.wait()
+            except NotSent as error:
+                raise Lost(str(error)) from None
+            except TimeoutError:
+                return (
+                    f"a message to {self._probe} did not come back through {self._probe_filter} within {WITHIN:g} s: "
+                    "the broker takes that filter for a plain topic, or this user may not write or read the topic"
+                )
+        return ""
 
     async def _share(self, connection: MqttConnection) -> str:
         """Have a share of the news; return why not, empty if so. Raises Lost."""
-        why_not = await self.sharing.prove(connection)
-        if why_not:
-            return why_not
         filters = [shared(name) for name in self._news]
-        why_not = await self.sharing.extra.subscribe(connection, filters)
+        why_not = await self.sharing.subscribe(connection, filters)
         if why_not:
             # Some of them may have been taken: what they bring would come twice.
-            with self.sharing.extra.asked_of(connection), suppress(Unanswered):
+            with self.sharing.asked_of(connection):
                 await connection.unsubscribe(filters)
         return why_not
 

@@ -19,10 +19,10 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from gateways.arklet import commands, topics
 from gateways.arklet.commands import COMMANDS
 from gateways.arklet.payloads import Negative
-from gateways.mqtt.broker import Publisher
+from gateways.mqtt.broker import Publish
 from gateways.mqtt.clocks import GUARD, Epochs
 from gateways.mqtt.metrics import FOREIGN, PUBLISHED
-from gateways.mqtt.orders import Outcomes, Pending
+from gateways.mqtt.orders import Outcomes, Pending, interrupt
 from gateways.polling.prober import Answer, Prober, failed_poll
 from gateways.session.orders import refused, unknown
 from gateways.session.outbox import Kept
@@ -41,27 +41,27 @@ Said: TypeAlias = pb.Report | Negative
 
 
 class MqttTunnel:
-    """Implements ``links.Tunnel`` and ``prober.Questions``. Timeouts are in seconds."""
+    """Implements ``links.Tunnel``. Timeouts are in seconds."""
 
     def __init__(
         self,
         env: str,
-        broker: Publisher,
+        publish: Publish,
         report: Callable[[pb.Report], bool],
         *,
         health_timeout: float,
         query_timeout: float,
     ) -> None:
         self._env = env
-        self._broker = broker
+        self._send = publish
         self._report = report
         self._timeouts = {pb.VERB_HEALTH: health_timeout, pb.VERB_QUERY_MODULES: query_timeout}
         self._epochs: dict[str, Epochs] = {}
         """By watched base."""
         self._waiting: defaultdict[tuple[str, int], list[asyncio.Future[Said]]] = defaultdict(list)
-        self.prober = Prober(self, report)
-        self.pending = Pending()
+        self.prober = Prober(self.ask, report)
         self.outcomes = Outcomes(report)
+        self.pending = Pending(self.outcomes.wait)
 
     def watch(self, watch: pb.Watch) -> None:
         """Poll a base from now on, or as this Watch says."""
@@ -85,9 +85,7 @@ class MqttTunnel:
         """The connection to the broker ended: answers that were on their way do not come."""
         self.pending.interrupt(reason)
         self.outcomes.forget()
-        for answer in itertools.chain(*self._waiting.values()):
-            if not answer.done():
-                answer.set_exception(Lost(reason))
+        interrupt(itertools.chain(*self._waiting.values()), reason)
 
     # What is asked of bases.
 
@@ -110,14 +108,10 @@ class MqttTunnel:
 
     async def _command(self, order: pb.Order) -> pb.OrderResult:
         body = commands.body(order.verb, order.modules)
-        module = order.modules[0]
-        now = asyncio.get_running_loop().time()
-        with self.pending.wait(order.base_id, order.verb, module.name, module.version, now=now) as waiting:
+        with self.pending.wait(order) as answer:
             # The base may answer before the broker confirms.
             await self._publish(order.base_id, order.verb, body)
-            reply, receipt = await waiting.answer()
-        self.outcomes.wait(order.order_id, receipt)
-        return pb.OrderResult(reply=reply)
+            return pb.OrderResult(reply=await answer)
 
     async def _question(self, order: pb.Order, timeout: float) -> pb.OrderResult:
         said = await self.question(order.base_id, order.verb, timeout=timeout)
@@ -126,7 +120,7 @@ class MqttTunnel:
         self._report(said)
         return pb.OrderResult(reply=pb.Reply(code=pb.REPLY_CODE_SUCCESS))
 
-    async def ask(self, watch: pb.Watch, verb: pb.Verb.ValueType, *, failing: bool) -> Answer:
+    async def ask(self, watch: pb.Watch, verb: pb.Verb.ValueType, _failing: bool) -> Answer:
         """Return what a watched base said, or how asking it failed."""
         timeout = self._timeouts[verb]
         try:
@@ -159,7 +153,7 @@ class MqttTunnel:
 
     def _publish(self, base: str, verb: pb.Verb.ValueType, body: bytes) -> asyncio.Future[None]:
         PUBLISHED.labels(command=COMMANDS[verb]).inc()
-        return self._broker.publish(topics.command(self._env, base, verb), body)
+        return self._send(topics.command(self._env, base, verb), body)
 
     # What bases answer.
 

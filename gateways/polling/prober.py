@@ -10,9 +10,9 @@ interval, and from 0.5 s again when it sends a heartbeat. Once it answers one qu
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TypeAlias
 
 import structlog
 from google.protobuf.duration_pb2 import Duration
@@ -50,11 +50,8 @@ class Answer:
     soon: bool = False
 
 
-class Questions(Protocol):
-    """How a tunnel asks."""
-
-    async def ask(self, watch: pb.Watch, verb: pb.Verb.ValueType, *, failing: bool) -> Answer:
-        """Ask a base; failing: it failed to answer last time. The wait is bounded."""
+Ask: TypeAlias = Callable[[pb.Watch, pb.Verb.ValueType, bool], Awaitable[Answer]]
+"""Asks a base, in a bounded time. The last argument says whether it failed to answer the time before."""
 
 
 @dataclass(slots=True, eq=False)
@@ -91,7 +88,7 @@ class _Base:
 class Prober:
     """Polls all watched bases and reports what they say."""
 
-    questions: Questions
+    ask: Ask
     report: Callable[[pb.Report], object]
     chance: Callable[[], float] = random.random
     _bases: dict[str, _Base] = field(default_factory=dict, init=False)
@@ -178,7 +175,7 @@ class Prober:
     async def _poll(self, poll: _Poll) -> None:
         base, watch = poll.base, poll.base.watch
         try:
-            answer = await self.questions.ask(watch, poll.verb, failing=bool(poll.failure))
+            answer = await self.ask(watch, poll.verb, bool(poll.failure))
         except Exception as error:  # supervisor: a defect met with one base must not end its polling
             log.exception("defect while polling a base", base=watch.base_id, verb=COMMANDS[poll.verb])
             reason = f"the gateway failed: {type(error).__name__}"

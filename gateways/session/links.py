@@ -61,13 +61,6 @@ class Tunnel(Protocol):
         """Nobody else need keep this outcome: a replica has it, or it is kept here, or it was dropped. May repeat."""
 
 
-class ControlPlane(Protocol):
-    """What a gateway may ask: the links."""
-
-    async def baseline(self, query: pb.Report) -> list[pb.ModuleRef]:
-        """Ask which modules a base should start with; the caller bounds the wait. Raises Unavailable."""
-
-
 class ControlPlaneLinks:
     """Streams to all replicas: what is in the outboxes goes up, orders and Watches come down to the tunnel."""
 

@@ -16,7 +16,7 @@ from gateways.arklet.fields import Malformed
 from gateways.arklet.names import InvalidName, parse_identity
 from gateways.arklet.topics import Word, from_all
 from gateways.mqtt.settings import MqttGatewaySettings
-from gateways.mqtt.subscriptions import ANSWERS, NEWS, Sharing
+from gateways.mqtt.subscriptions import ANSWERS, NEWS, Subscriptions
 from mctl.text import some
 from modulecontroller.configuration import Configuration
 from modulecontroller.doctor.cluster import FIX_CLOCK, SKEW
@@ -54,10 +54,10 @@ async def broker(configuration: Configuration) -> AsyncIterator[Finding]:
     """Yield what is found at the broker."""
     settings = need(configuration, MqttGatewaySettings)
     traffic = Traffic(settings.env)
-    sharing = Sharing(settings.env, "gateway-doctor")
+    subscriptions = Subscriptions(settings.env, "gateway-doctor")
 
     def take(message: MqttMessage) -> None:
-        if not sharing.is_probe(message):
+        if not subscriptions.is_probe(message):
             traffic.take(message)
         message.receipt.settle()
 
@@ -80,7 +80,7 @@ async def broker(configuration: Configuration) -> AsyncIterator[Finding]:
         if connection.ended.done():
             yield error(f"{where}: the connection ended: {connection.ended.result()}", "look into the broker's log")
         else:
-            yield await _shared(connection, sharing)
+            yield await _shared(connection, subscriptions)
     except MqttError as failed:
         words = f"{failed}, when the broker was asked to {connection.asked}" if connection.asked else str(failed)
         yield error(f"{where}: {words}", "look into the broker's log, and at the rights of this user")
@@ -115,12 +115,12 @@ async def _subscriptions(settings: MqttGatewaySettings, connection: MqttConnecti
     return ok(f"the broker grants all {len(needed)} that are needed", about="subscriptions")
 
 
-async def _shared(connection: MqttConnection, sharing: Sharing) -> Finding:
+async def _shared(connection: MqttConnection, subscriptions: Subscriptions) -> Finding:
     """Put shared subscriptions to the test, which may end the connection."""
     try:
-        why_not = await sharing.prove(connection)
+        why_not = await subscriptions.prove(connection)
     except Lost:
-        why_not = sharing.extra.held
+        why_not = subscriptions.sharing.held
     if not why_not:
         return ok("the broker has them: gateways share the load", about="shared subscriptions")
     words = f"the broker has none for this user, each gateway receives what every base sends: {why_not}"

@@ -154,7 +154,7 @@ def known(gateway: HttpGatewaySettings, nodes: Sequence[Json]) -> Finding:
     for node in nodes:
         annotations = fields.mapping(node, "metadata", "annotations")
         if annotations.get(contract.ANNOTATION_TUNNEL, "http") == "http":
-            with contextlib.suppress(endpoints.InvalidEndpoint):
+            with contextlib.suppress(ValueError):
                 ip, port = endpoints.parse(fields.text(annotations, contract.ANNOTATION_BASE_ADDRESS))
                 refusals[fields.text(fields.mapping(node, "metadata"), "name")] = _refusal(gateway, ip, port)
     refused = [name for name, cause in refusals.items() if cause]

@@ -90,5 +90,16 @@ def test_an_end_that_the_loop_does_not_report_is_noticed_soon(end: Callable[[asy
     uvloop.run(unreported(end))
 
 
+async def unanswered() -> None:
+    async with connected() as (connection, _):
+        await connection.unsubscribe(["a/b"])
+        assert connection.up
+
+
+def test_a_broker_that_does_not_answer_unsubscribe_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mqttclient.connection.ANSWER_TIMEOUT", 0.1)
+    uvloop.run(unanswered())
+
+
 def test_a_loop_that_gave_the_socket_up_fails_no_publish() -> None:
     uvloop.run(refused())

@@ -25,7 +25,7 @@ HEARTBEAT_INTERVAL = 12.0
 
 
 class Gateway:
-    """One gateway. Implements ``links.Tunnel`` and ``prober.Questions``."""
+    """One gateway. Implements ``links.Tunnel``."""
 
     def __init__(self, world: World, name: str, endpoints: tuple[str, ...], bases: dict[str, SimBase]) -> None:
         self.world, self.bases = world, bases
@@ -39,7 +39,7 @@ class Gateway:
             version="test",
         )
         self.links = ControlPlaneLinks(hello, endpoints)
-        self.prober = Prober(self, self.links.outboxes.report, chance=world.random.random)
+        self.prober = Prober(self.ask, self.links.outboxes.report, chance=world.random.random)
         self.links._tunnel = self
         self.process.create_task(self.links.run(self))
         self.process._plan()
@@ -68,7 +68,7 @@ class Gateway:
     def settled(self, kept: Kept) -> None:
         """HTTP keeps nothing beside the outbox."""
 
-    async def ask(self, watch: pb.Watch, verb: pb.Verb.ValueType, *, failing: bool) -> Answer:
+    async def ask(self, watch: pb.Watch, verb: pb.Verb.ValueType, failing: bool) -> Answer:
         await asyncio.sleep(0.005)
         base = self.bases[watch.base_id]
         if verb == pb.VERB_HEALTH:

@@ -119,7 +119,7 @@ def test_an_endpoint_is_a_host_and_a_port() -> None:
     assert parse("[::1]:50051") == ("::1", 50051)
     assert host_port("::1", 5) == "[::1]:5"
     for bad in ("", "host", ":1", "host:", "host:0", "host:65536", "::1:5", "host:x", "host:²"):
-        with pytest.raises(ValueError, match="host:port|in brackets"):
+        with pytest.raises(ValueError, match=r"host:port|in brackets"):
             parse(bad)
 
 

@@ -17,15 +17,15 @@ HEARTBEAT = b'{"baseMetadata":{"identity":"a"},"localIP":"10.0.0.1"}'
 
 
 class Scene:
-    """A tunnel, and a base with an empty list of modules; implements ``Caller`` and ``ControlPlane``."""
+    """A tunnel, and a base with an empty list of modules."""
 
     def __init__(self) -> None:
         self.called: list[tuple[str, int, str]] = []
         policy = AddressPolicy(DEFAULT_NETWORKS)
-        self.tunnel = HttpTunnel(self, policy, self.report, polls=8, health_timeout=5, query_timeout=10)
-        self.requests = Requests(self.report, self, self.tunnel.prober, policy, "dev")
+        self.tunnel = HttpTunnel(self.call, policy, self.report, polls=8, health_timeout=5, query_timeout=10)
+        self.requests = Requests(self.report, self.baseline, self.tunnel.prober, policy, "dev")
 
-    async def call(self, address: pb.Address, command: str, body: bytes, *, timeout: float) -> bytes:
+    async def call(self, address: pb.Address, command: str, body: bytes, timeout: float) -> bytes:
         self.called.append((address.ip, address.port, command))
         return b'{"code":"SUCCESS","data":[]}'
 

@@ -1,14 +1,16 @@
 """Each answer goes to the order that it belongs to."""
 
 import asyncio
+from contextlib import AbstractContextManager
 
 import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet.envelopes import Operation
-from gateways.mqtt.orders import CONFLICT_HOLD, Pending
+from gateways.mqtt.orders import CONFLICT_HOLD, Outcomes, Pending
+from gateways.session.orders import of_order, unknown
 from mqttclient.failures import Lost
-from mqttclient.receipts import Acknowledgements
+from mqttclient.receipts import Acknowledgements, Receipt
 from tests.unit.gateways import said
 
 pytestmark = pytest.mark.looptime
@@ -22,8 +24,12 @@ class Scene:
     def __init__(self) -> None:
         self.acknowledged: list[int] = []
         self.queue = Acknowledgements(self.acknowledged.append)
-        self.pending = Pending()
+        self.receipts: dict[str, Receipt] = {}
+        self.pending = Pending(self.receipts.__setitem__)
         self.mid = 0
+
+    def wait(self, order_id: str = "o1") -> AbstractContextManager[asyncio.Future[pb.Reply]]:
+        return self.pending.wait(said.order(order_id, pb.VERB_INSTALL, "biz", base="a"))
 
     def answer(self, reply: pb.Reply, *, made_at: float | None = None, version: str = "1", base: str = "a") -> bool:
         self.mid += 1
@@ -40,89 +46,93 @@ async def scene() -> Scene:
 
 
 async def test_an_answer_finds_its_order_and_keeps_its_receipt(scene: Scene) -> None:
-    with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0) as waiting:
+    with scene.wait() as waiting:
         assert not scene.answer(DONE, version="2")
         assert not scene.answer(DONE, base="b")
         assert scene.answer(DONE)
-        reply, receipt = await waiting.answer()
-    assert reply == DONE
+        assert await waiting == DONE
     assert scene.acknowledged == [1, 2]
-    receipt.settle()
+    scene.receipts["o1"].settle()
     assert scene.acknowledged == [1, 2, 3]
 
 
 async def test_the_newest_of_equal_orders_gets_the_answer(scene: Scene) -> None:
     with (
-        scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0) as first,
-        scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=1) as second,
-        scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=2) as third,
+        scene.wait("o1") as first,
+        scene.wait("o2") as second,
+        scene.wait("o3") as third,
     ):
         with pytest.raises(Lost):
-            await second.answer()
-        assert first.open
+            await second
+        assert not first.done()
         assert scene.answer(DONE)
-        assert (await third.answer())[0] == DONE
+        assert await third == DONE
+        assert scene.receipts.keys() == {"o3"}
     assert not scene.pending._orders
 
 
 async def test_the_answer_after_the_refusal_of_a_second_order_is_for_the_first(scene: Scene) -> None:
-    with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0) as first:
-        with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=1) as second:
+    with scene.wait("o1") as first:
+        with scene.wait("o2") as second:
             assert scene.answer(CONFLICT)
-            assert (await second.answer())[0] == CONFLICT
+            assert await second == CONFLICT
         assert scene.answer(FAILED)
-        assert (await first.answer())[0] == FAILED
+        assert await first == FAILED
 
 
 async def test_the_real_answer_replaces_a_conflict(scene: Scene) -> None:
-    with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0) as waiting:
+    with scene.wait() as waiting:
         assert scene.answer(CONFLICT)
         asyncio.get_running_loop().call_later(CONFLICT_HOLD - 1, scene.answer, FAILED)
-        assert (await waiting.answer())[0] == FAILED
+        assert await waiting == FAILED
 
 
 async def test_a_conflict_alone_is_the_answer_after_a_while(scene: Scene) -> None:
     began = asyncio.get_running_loop().time()
-    with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0) as waiting:
+    with scene.wait() as waiting:
         assert scene.answer(CONFLICT)
         asyncio.get_running_loop().call_later(3, scene.answer, CONFLICT)
-        reply, receipt = await waiting.answer()
-    assert reply == CONFLICT
-    assert receipt.done, "a receipt that is held for so long must not block other messages"
-    assert scene.acknowledged == [1, 2]
+        assert await waiting == CONFLICT
+    assert scene.acknowledged == [1, 2], "a receipt that is held for so long must not block other messages"
+    assert not scene.receipts
     assert asyncio.get_running_loop().time() - began == pytest.approx(CONFLICT_HOLD)
 
 
 async def test_a_message_from_before_the_order_is_not_its_answer(scene: Scene) -> None:
-    with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=100) as waiting:
+    await asyncio.sleep(100)
+    with scene.wait() as waiting:
         assert not scene.answer(FAILED, made_at=90)
         assert scene.answer(DONE, made_at=99.9)
-        assert (await waiting.answer())[0] == DONE
+        assert await waiting == DONE
 
 
 async def test_a_second_answer_is_not_taken(scene: Scene) -> None:
-    with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0):
+    with scene.wait():
         assert scene.answer(DONE)
         assert not scene.answer(FAILED)
 
 
-async def test_an_answer_that_nobody_took_is_acknowledged(scene: Scene) -> None:
-    with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0):
+async def test_the_receipt_of_an_answer_that_nobody_took_goes_with_the_outcome_of_its_order(scene: Scene) -> None:
+    outcomes = Outcomes(lambda _: True)
+    scene.pending = Pending(outcomes.wait)
+    with scene.wait():
         scene.answer(DONE)
+    assert scene.acknowledged == []
+    outcomes.settled(of_order(said.order("o1"), unknown("no answer within 1 s")))
     assert scene.acknowledged == [1]
 
 
 async def test_an_interruption_ends_all_waits(scene: Scene) -> None:
-    with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0) as waiting:
+    with scene.wait() as waiting:
         scene.pending.interrupt("gone")
         with pytest.raises(Lost, match="gone"):
-            await waiting.answer()
+            await waiting
 
 
 async def test_a_cancelled_wait_leaves_nothing_behind(scene: Scene) -> None:
     async def wait() -> None:
-        with scene.pending.wait("a", pb.VERB_INSTALL, "biz", "1", now=0) as waiting:
-            await waiting.answer()
+        with scene.wait() as waiting:
+            await waiting
 
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(wait(), 1)

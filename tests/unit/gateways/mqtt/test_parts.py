@@ -1,4 +1,4 @@
-"""Baselines are sent, leftovers removed, outcomes kept until they are reported, and settings read."""
+"""Baselines are sent, outcomes kept until they are reported, and settings read."""
 
 import asyncio
 
@@ -6,12 +6,10 @@ import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.mqtt.baselines import KEEP, MOST, Baselines
-from gateways.mqtt.leftovers import Leftovers
 from gateways.mqtt.orders import Outcomes
 from gateways.mqtt.settings import MqttGatewaySettings
 from gateways.session.links import Unavailable
 from gateways.session.orders import of_order, refused
-from mqttclient.connection import MqttMessage
 from mqttclient.failures import Lost
 from mqttclient.receipts import Acknowledgements
 from service.settings import read
@@ -33,11 +31,15 @@ class Scene:
     def __init__(self, *, known_at: float = 0.0, shared: bool = True, lost: bool = False) -> None:
         self.known_at = known_at
         self.lost = lost
-        self.sent: list[tuple[str, bytes, bool]] = []
+        self.sent: list[tuple[str, bytes]] = []
         self.baselines = Baselines(
-            "dev", self, self, shared=lambda: shared, everybody_receives=lambda: None, chance=lambda: 0.5
+            "dev",
+            self.baseline,
+            self.publish,
+            shared=lambda: shared,
+            everybody_receives=lambda: None,
+            chance=lambda: 0.5,
         )
-        self.leftovers = Leftovers("dev", self)
 
     def report(self, report: pb.Report) -> bool:
         raise AssertionError("nothing is reported here")
@@ -47,8 +49,8 @@ class Scene:
             raise Unavailable("nobody is there")
         return [MODULE]
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> asyncio.Future[None]:
-        self.sent.append((topic, payload, retain))
+    def publish(self, topic: str, payload: bytes) -> asyncio.Future[None]:
+        self.sent.append((topic, payload))
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.lost:
             future.set_exception(Lost("gone"))
@@ -62,7 +64,7 @@ async def test_a_baseline_question_is_kept_until_it_can_be_answered() -> None:
     assert scene.baselines.ask(said.query("a"))
     assert scene.baselines.ask(said.query("a"))
     await asyncio.sleep(22)
-    assert [(topic, retain) for topic, _, retain in scene.sent] == [("koupleless_dev/a/base/baseline", False)]
+    assert [topic for topic, _ in scene.sent] == ["koupleless_dev/a/base/baseline"]
     assert not scene.baselines._tasks
 
 
@@ -96,22 +98,6 @@ async def test_baseline_questions_are_bounded() -> None:
         assert scene.baselines.ask(said.query(f"base-{number}"))
     assert not scene.baselines.ask(said.query("one-more"))
     await scene.baselines.close()
-
-
-async def test_the_result_of_a_removed_baseline_is_an_echo() -> None:
-    scene = Scene()
-    topic = "koupleless_dev/a/base/baseline"
-    scene.leftovers.saw(MqttMessage(topic, b"[]", retained=True), "a")
-    scene.leftovers.saw(MqttMessage("koupleless_dev/a/installBiz", b"{}", retained=True), "a")
-    scene.leftovers.saw(MqttMessage("koupleless_dev/a/installBiz", b"", retained=False), "a")
-    scene.leftovers.lives("b")
-    scene.leftovers.lives("a")
-    scene.leftovers.lives("a")
-    assert not scene.leftovers.is_echo("a", FAILED)
-    await scene.leftovers._remove(topic)
-    assert scene.sent == [(topic, b"", True)]
-    assert scene.leftovers.is_echo("a", FAILED)
-    assert not scene.leftovers.is_echo("a", FAILED)
 
 
 class ControlPlane:

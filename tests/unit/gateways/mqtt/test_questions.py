@@ -23,8 +23,7 @@ class FakeBroker:
         self.ready = True
         self.sent: list[tuple[float, str]] = []
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> asyncio.Future[None]:
-        assert not retain
+    def publish(self, topic: str, payload: bytes) -> asyncio.Future[None]:
         if not self.ready:
             raise NotSent("no broker")
         assert payload == b"{}"
@@ -40,7 +39,7 @@ class Scene:
         self.broker = FakeBroker()
         self.reports: list[pb.Report] = []
         self.clocks = Clocks()
-        self.tunnel = MqttTunnel("dev", self.broker, self.report, health_timeout=5, query_timeout=10)
+        self.tunnel = MqttTunnel("dev", self.broker.publish, self.report, health_timeout=5, query_timeout=10)
         self.tunnel.prober.chance = lambda: 0.5
 
     def report(self, report: pb.Report) -> bool:

@@ -40,7 +40,7 @@ class FakeCaller:
     async def healthy(self, _: pb.Address, command: str) -> bytes:
         return HEALTHY if command == HEALTH else NO_MODULES
 
-    async def call(self, address: pb.Address, command: str, body: bytes, *, timeout: float) -> bytes:
+    async def call(self, address: pb.Address, command: str, body: bytes, timeout: float) -> bytes:
         assert body == b"{}"
         self.calls.append(Call(asyncio.get_running_loop().time(), address, command))
         async with asyncio.timeout(timeout):
@@ -55,7 +55,7 @@ class Scene:
         self.caller = FakeCaller()
         self.reports: list[pb.Report] = []
         policy = AddressPolicy(DEFAULT_NETWORKS)
-        tunnel = HttpTunnel(self.caller, policy, self.reports.append, polls=8, health_timeout=5, query_timeout=10)
+        tunnel = HttpTunnel(self.caller.call, policy, self.reports.append, polls=8, health_timeout=5, query_timeout=10)
         self.prober = tunnel.prober
         self.prober.chance = lambda: 0.5
 
