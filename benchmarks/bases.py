@@ -14,7 +14,7 @@ from aiohttp import web
 
 from service import logs, process
 from simulatedbase import admin
-from simulatedbase.base import Fleet, SimulatedBase, profiles, raise_file_limit
+from simulatedbase.base import Fleet, SimulatedBase, profiles
 from simulatedbase.profile import Profile
 
 IDENTITY = "bench"
@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--admin-port", type=int, required=True, help="loopback port that is listened on")
     options = parser.parse_args()
     logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.WARNING, program="bases")
-    raise_file_limit(options.count)
+    process.raise_file_limit()
     first = Profile(identity=IDENTITY, controller=options.controller)
     fleet = Fleet([SimulatedBase(profile) for profile in profiles(first, options.count)])
 

@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import faulthandler
 import os
+import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -107,6 +108,12 @@ def run(main: Main, *, loop: str = "uvloop") -> int:
             output.complain(f"cannot start: {masked(str(cause))}")
         return max(cause.exit_code for cause in refused)
     return 0
+
+
+def raise_file_limit() -> None:
+    """Let the process open as many files, sockets included, as its hard limit allows."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def give_home() -> None:

@@ -268,7 +268,7 @@ class Arklet:
         if not kind:
             found["masterBizInfo"] = fastjson.master(self._profile)
         if kind in ("", "plugin"):
-            found["pluginListInfo"] = [fastjson.PLUGIN]
+            found["pluginListInfo"] = fastjson.PLUGINS
         if kind in ("", "biz") and name and version:
             biz = self._runtime.modules.get(f"{name}:{version}")
             if biz is None:

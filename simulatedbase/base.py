@@ -1,18 +1,15 @@
 """A simulated base: its modules and its tunnels, started and stopped as one; and many of them in one process."""
 
 import asyncio
-import resource
 from collections.abc import Callable, Sequence
 
+from service import process
 from simulatedbase.arklet import Arklet
 from simulatedbase.http.tunnel import HttpTunnel
 from simulatedbase.life import Journal, Life
 from simulatedbase.mqtt.tunnel import MqttTunnel
 from simulatedbase.profile import Faults, Profile, Tunnel
 from simulatedbase.runtime import Biz
-
-_FILES_PER_BASE = 3
-_FILES_SPARE = 256
 
 
 class SimulatedBase:
@@ -144,7 +141,7 @@ class Fleet:
 
     async def start(self, ramp: float, started: Callable[[SimulatedBase], None]) -> None:
         """Start all bases over ramp seconds, and call started with each. Raises what a base's start raises."""
-        raise_file_limit(len(self._bases))
+        process.raise_file_limit()
         loop = asyncio.get_running_loop()
         began = loop.time()
         for index, base in enumerate(self.bases()):
@@ -169,13 +166,3 @@ def profiles(first: Profile, count: int) -> list[Profile]:
         first.model_copy(update={"identity": f"{first.identity}-{number + 1}", "port": port + number if port else port})
         for number in range(count)
     ]
-
-
-def raise_file_limit(bases: int) -> None:
-    """Let the process open the files that so many bases need, as far as its hard limit allows."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = bases * _FILES_PER_BASE + _FILES_SPARE
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

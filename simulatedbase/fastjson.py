@@ -6,6 +6,7 @@ order of the Java map, as it was recorded from real bases. States are in lower c
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 import orjson
@@ -15,39 +16,16 @@ from simulatedbase.java import Jar, JavaError, invalid, named_by_file, null_poin
 from simulatedbase.profile import Profile
 from simulatedbase.runtime import Biz
 
-_MIB = 1024 * 1024
-_HEAP = 183_500_800
-_HEAP_MAX = 928_514_048
-
-_EMPTY_LISTS = (
-    *(f"deny{rest}" for rest in ("ImportClasses", "ImportPackageNodes", "ImportPackageStems", "ImportPackages")),
-    *("denyImportResources", "denyPrefixImportResourceStems", "denySuffixImportResourceStems"),
-    *("injectExportPackages", "injectPluginDependencies"),
-)
-"""Members of the Java object that are empty for a module without such settings."""
+_RECORDED: Json = orjson.loads(Path(__file__).with_name("recorded.json").read_bytes())
+"""What a real base said, for all that nobody asks of a simulated one."""
 
 NOT_FOUND: Json = {"code": "CMD_NOT_FOUND", "message": "please follow the doc"}
 """The envelope for a command that does not exist."""
 
-CPU: Json = {
-    "count": 4,
-    "total used (%)": 131749.0,
-    "type": "Xeon",
-    "user used (%)": 9.9,
-    "free (%)": 81.4,
-    "system used (%)": 6.2,
-}
-"""The processor figures of health; the total is no percentage, whatever its name says."""
-
-PLUGIN: Json = {
-    "artifactId": "web-ark-plugin",
-    "groupId": "com.alipay.sofa",
-    "pluginActivator": "com.alipay.sofa.ark.web.embed.WebPluginActivator",
-    "pluginName": "web-ark-plugin",
-    "pluginUrl": "file:/opt/base/web-ark-plugin.jar!/",
-    "pluginVersion": "2.2.16",
-}
-"""The one plug-in of the base as health lists it."""
+CPU: Json = _RECORDED["health"]["cpu"]
+PLUGINS: list[Json] = _RECORDED["health"]["pluginListInfo"]
+_JVM: Json = _RECORDED["health"]["jvm"]
+_INSTALLED: Json = _RECORDED["installed"]
 
 
 def bean(**members: object) -> Json:
@@ -89,17 +67,13 @@ def health_entry(biz: Biz) -> Json:
 def runtime_object(biz: Biz) -> Json:
     """Return a module as the reply to its installation shows it: every getter of the Java object."""
     folder = f"file:{biz.work_dir}/"
-    return bean(
-        **listed(biz),
-        **{name: [] for name in _EMPTY_LISTS},
-        attributes={},
-        bizTempWorkDir=biz.work_dir,
-        bizUrl=folder,
-        classPath=[folder, f"{folder}lib"],
-        declaredMode=True,
-        identity=biz.identity,
-        priority=100,
-    )
+    own = {
+        "bizTempWorkDir": biz.work_dir,
+        "bizUrl": folder,
+        "classPath": [folder, f"{folder}lib"],
+        "identity": biz.identity,
+    }
+    return _INSTALLED | listed(biz) | own
 
 
 def master(profile: Profile) -> Json:
@@ -108,30 +82,16 @@ def master(profile: Profile) -> Json:
 
 
 def jvm(profile: Profile, metaspace_used: int, uptime: float) -> Json:
-    """Return the JVM figures of health: (M) in MiB, metaspace in bytes, uptime in seconds."""
-    return {
-        "max non heap memory(M)": -1 / _MIB,
+    """Return the JVM figures of health: metaspace in bytes, uptime in seconds."""
+    own = {
         "java version": profile.java_version,
-        "max memory(M)": _HEAP_MAX / _MIB,
-        "max heap memory(M)": _HEAP_MAX / _MIB,
-        "used heap memory(M)": 137.1,
-        "used non heap memory(M)": metaspace_used / _MIB,
-        "loaded class count": 10063,
-        "init non heap memory(M)": 2.4,
-        "total memory(M)": _HEAP / _MIB,
-        "free memory(M)": 37.3,
-        "unload class count": 0,
-        "total class count": 10063,
         "java max metaspace": profile.metaspace_max,
         # A JVM commits metaspace in chunks of 64 KiB.
         "java committed metaspace": -(-metaspace_used // 65536) * 65536,
-        "committed heap memory(M)": _HEAP / _MIB,
-        "java home": "/usr/lib/jvm/jre",
-        "init heap memory(M)": 64.0,
         "java used metaspace": metaspace_used,
-        "committed non heap memory(M)": (metaspace_used + 4 * _MIB) / _MIB,
         "run time(s)": round(uptime, 3),
     }
+    return _JVM | own
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,5 @@
 """http-gateway: where its parts are put together."""
 
-import resource
-
 import structlog
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
@@ -11,6 +9,7 @@ from gateways.http.listener import Listener, Requests
 from gateways.http.settings import HttpGatewaySettings
 from gateways.http.tunnel import HttpTunnel
 from gateways.session.links import ControlPlaneLinks
+from service import process
 from service.addresses import AddressPolicy
 
 log = structlog.get_logger(__name__)
@@ -58,8 +57,7 @@ class HttpGateway(program.Gateway):
 
 def main() -> None:
     """Run the program, with as many sockets as it may have: one for each connection, in and out."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    process.raise_file_limit()
     program.main("http-gateway", PURPOSE, HttpGatewaySettings, pb.TUNNEL_KIND_HTTP, HttpGateway)
 
 

@@ -89,7 +89,6 @@ async def test_health_has_the_state_the_metaspace_and_all_modules() -> None:
     data = first_object(body)["data"]["healthData"]
     assert set(data) == {"masterBizInfo", "bizListInfo", "pluginListInfo", "cpu", "jvm"}
     assert [entry["bizName"] for entry in data["bizListInfo"]] == ["shop-base", "biz1"]
-    assert data["jvm"]["max non heap memory(M)"] == -9.5367431640625e-7
 
 
 @pytest.mark.parametrize(
