@@ -6,7 +6,6 @@ queued. Questions never wait.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gateways.arklet.fields import Json
@@ -21,117 +20,6 @@ PROCESSES_KEPT = 4096
 """How many records of asynchronous commands are kept; a Java base keeps them all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Operations:
-    """The commands that change modules: each returns its answer, or raises JavaError."""
-
-    life: Life
-    runtime: Runtime
-
-    @property
-    def metaspace_used(self) -> int:
-        """Bytes used by the base and its modules."""
-        profile = self.life.profile
-        return profile.metaspace_used + len(self.runtime.modules) * profile.metaspace_per_module
-
-    async def install(self, request: BizRequest) -> Json:
-        """Install a module; raises JavaError when its jar cannot be had or its start-up throws."""
-        jar = opened(fetch(request.url, self.life.profile.jars), request.name, request.version)
-        if request.strategy == "uninstallThenInstall":
-            for other in self.runtime.versions(jar.name):
-                self.runtime.uninstall(other)
-        began, used = self.life.now(), self.metaspace_used
-        biz = Biz(
-            jar.name,
-            jar.version,
-            main_class=(request.envs or {}).get("sofa.ark.biz.main.class", f"com.example.{jar.name}.Application"),
-            path=jar.path or (jar.name if self.life.profile.shared_paths else f"{jar.name}-{jar.version}"),
-            work_dir=f"/var/ark/{request.name}-{request.version}-{began}-unpack",
-        )
-        if not self.runtime.register(biz, began):
-            message = f"Biz: {biz.identity} has been installed or registered."
-            return bean(code="REPEAT_BIZ", elapsedSpace=0, message=message)
-        await asyncio.sleep(self.life.profile.install_time)
-        problem = self._problem(biz)
-        if problem is not None:
-            self.runtime.broke(biz, self.life.now(), "Install Failed", problem)
-            raise problem
-        self.runtime.started(biz, self.life.now())
-        started_at = datetime.fromtimestamp(began / 1000, UTC).strftime("%H:%M:%S,%f")[:-3]
-        cost = self.life.now() - began
-        return bean(
-            bizInfos=[fastjson.runtime_object(biz)],
-            code="SUCCESS",
-            elapsedSpace=self.metaspace_used - used,
-            message=f"Install Biz: {biz.identity} success, cost: {cost} ms, started at: {started_at}",
-        )
-
-    async def install_batch(self, request: BizRequest) -> Json:
-        """Install many modules side by side; raises JavaError when one URL cannot be opened, and nothing is done."""
-        for item in request.items:
-            fetch(item.url, self.life.profile.jars)
-        used = self.metaspace_used
-        answers = await asyncio.gather(*(self._install_item(item) for item in request.items))
-        positive = all(answer["code"] == "SUCCESS" for answer in answers)
-        return bean(
-            bizUrlToResponse={item.url: answer for item, answer in zip(request.items, answers, strict=True)},
-            code="SUCCESS" if positive else "FAILED",
-            elapsedSpace=self.metaspace_used - used,
-            message="batch install success" if positive else "batch install failed",
-        )
-
-    async def uninstall(self, request: BizRequest) -> Json:
-        """Uninstall a module; raises JavaError while it starts, or when its stop throws."""
-        if request.name == self.life.profile.name:
-            return bean(code="FAILED", message="Master biz must not be uninstalled.")
-        identity = request.identity
-        biz = self.runtime.modules.get(identity)
-        if biz is None:
-            return bean(code="NOT_FOUND_BIZ", message=f"Uninstall biz: {identity} not found.")
-        if biz.stoppable and hit(self.life.faults.fail_uninstall, request.name, request.version):
-            problem = thrown("java.lang.IllegalStateException", f"module {identity} failed to stop")
-            self.runtime.broke(biz, self.life.now(), "Uninstall Failed", problem)
-            raise problem
-        self.runtime.uninstall(biz)
-        return bean(code="SUCCESS", message=f"Uninstall biz: {identity} success.")
-
-    async def switch(self, request: BizRequest) -> Json:
-        """Make one version of a module the serving one."""
-        biz = self.runtime.modules.get(request.identity)
-        if biz is None:
-            return bean(code="NOT_FOUND_BIZ", message=f"Switch biz: {request.identity} not found.")
-        if self.runtime.switch(biz, self.life.now()):
-            return bean(code="SUCCESS", message=f"Switch biz: {request.identity} is activated.")
-        message = f"Switch Biz: {request.identity}'s state must not be {biz.state.value}."
-        return bean(code="ILLEGAL_STATE_BIZ", message=message)
-
-    async def _install_item(self, request: BizRequest) -> Json:
-        try:
-            answer = await self.install(request)
-        except JavaError as error:
-            return bean(code="FAILED", message=f"internal exception: {error.detail}")
-        # It is reported for the whole batch only.
-        return {key: value for key, value in answer.items() if key != "elapsedSpace"}
-
-    def _problem(self, biz: Biz) -> JavaError | None:
-        if hit(self.life.faults.fail_install, biz.name, biz.version):
-            return start_failed(biz.identity, biz.main_class)
-        if self.runtime.path_taken(biz):
-            return path_taken(biz.path)
-        if 0 <= self.life.profile.metaspace_max < self.metaspace_used:
-            return thrown("java.lang.OutOfMemoryError", "Metaspace")
-        return None
-
-
-_CHANGES: Mapping[str, tuple[Callable[[Operations, BizRequest], Awaitable[Json]], str]] = {
-    "installBiz": (Operations.install, "install biz not success!"),
-    "batchInstallBiz": (Operations.install_batch, "install biz not success!"),
-    "uninstallBiz": (Operations.uninstall, "uninstall biz not success!"),
-    "switchBiz": (Operations.switch, "switch biz not success!"),
-}
-"""Commands that change modules, with what is said beside a negative answer."""
-
-
 class Arklet:
     """Answers the commands of one life of a base."""
 
@@ -139,9 +27,15 @@ class Arklet:
         self._life = life
         self._profile = life.profile
         self._runtime = Runtime(life.profile.multi_version, life.profile.broken_stays, self.note)
-        self._operations = Operations(life, self._runtime)
         self._processes: dict[str, Json] = {}
         self._locks: dict[str, str] = {}
+        self._changes: Mapping[str, tuple[Callable[[BizRequest], Awaitable[Json]], str]] = {
+            "installBiz": (self._install, "install biz not success!"),
+            "batchInstallBiz": (self._install_batch, "install biz not success!"),
+            "uninstallBiz": (self._uninstall, "uninstall biz not success!"),
+            "switchBiz": (self._switch, "switch biz not success!"),
+        }
+        """Commands that change modules, with what is said beside a negative answer."""
 
     def modules(self) -> list[Biz]:
         """Return the modules inside the base."""
@@ -168,7 +62,7 @@ class Arklet:
     async def _perform(self, command: str, parameters: Json | None) -> Json:
         if not self._knows(command):
             return fastjson.NOT_FOUND
-        if command in _CHANGES:
+        if command in self._changes:
             request = change_request(command, parameters, self._profile.jars)
             return self._begin(command, request) if request.asynchronous else await self._change(command, request)
         identity = self._profile.identity
@@ -185,7 +79,7 @@ class Arklet:
         return command in COMMANDS and not (self._profile.old and command == "batchInstallBiz")
 
     async def _change(self, command: str, request: BizRequest) -> Json:
-        work, negative = _CHANGES[command]
+        work, negative = self._changes[command]
         lock = request.identity
         if running := self._locks.get(lock):
             self.note(f"{command} {lock} refused: {running} under way")
@@ -193,13 +87,109 @@ class Arklet:
             return failed(self._profile.identity, message)
         self._locks[lock] = command
         try:
-            answer = await work(self._operations, request)
+            answer = await work(request)
         finally:
             self._locks.pop(lock, None)
         if answer["code"] == "SUCCESS":
             return succeeded(self._profile.identity, answer)
         self.note(f"{command} {lock}: {answer['code']}")
         return failed(self._profile.identity, negative, answer)
+
+    # The commands that change modules: each returns its answer, or raises JavaError.
+
+    @property
+    def _metaspace_used(self) -> int:
+        return self._profile.metaspace_used + len(self._runtime.modules) * self._profile.metaspace_per_module
+
+    async def _install(self, request: BizRequest) -> Json:
+        """Install a module; raises JavaError when its jar cannot be had or its start-up throws."""
+        jar = opened(fetch(request.url, self._profile.jars), request.name, request.version)
+        if request.strategy == "uninstallThenInstall":
+            for other in self._runtime.versions(jar.name):
+                self._runtime.uninstall(other)
+        began, used = self._life.now(), self._metaspace_used
+        biz = Biz(
+            jar.name,
+            jar.version,
+            main_class=(request.envs or {}).get("sofa.ark.biz.main.class", f"com.example.{jar.name}.Application"),
+            path=jar.path or (jar.name if self._profile.shared_paths else f"{jar.name}-{jar.version}"),
+            work_dir=f"/var/ark/{request.name}-{request.version}-{began}-unpack",
+        )
+        if not self._runtime.register(biz, began):
+            message = f"Biz: {biz.identity} has been installed or registered."
+            return bean(code="REPEAT_BIZ", elapsedSpace=0, message=message)
+        await asyncio.sleep(self._profile.install_time)
+        problem = self._problem(biz)
+        if problem is not None:
+            self._runtime.broke(biz, self._life.now(), "Install Failed", problem)
+            raise problem
+        self._runtime.started(biz, self._life.now())
+        started_at = datetime.fromtimestamp(began / 1000, UTC).strftime("%H:%M:%S,%f")[:-3]
+        cost = self._life.now() - began
+        return bean(
+            bizInfos=[fastjson.runtime_object(biz)],
+            code="SUCCESS",
+            elapsedSpace=self._metaspace_used - used,
+            message=f"Install Biz: {biz.identity} success, cost: {cost} ms, started at: {started_at}",
+        )
+
+    async def _install_batch(self, request: BizRequest) -> Json:
+        """Install many modules side by side; raises JavaError when one URL cannot be opened, and nothing is done."""
+        for item in request.items:
+            fetch(item.url, self._profile.jars)
+        used = self._metaspace_used
+        answers = await asyncio.gather(*(self._install_item(item) for item in request.items))
+        positive = all(answer["code"] == "SUCCESS" for answer in answers)
+        return bean(
+            bizUrlToResponse={item.url: answer for item, answer in zip(request.items, answers, strict=True)},
+            code="SUCCESS" if positive else "FAILED",
+            elapsedSpace=self._metaspace_used - used,
+            message="batch install success" if positive else "batch install failed",
+        )
+
+    async def _uninstall(self, request: BizRequest) -> Json:
+        """Uninstall a module; raises JavaError while it starts, or when its stop throws."""
+        if request.name == self._profile.name:
+            return bean(code="FAILED", message="Master biz must not be uninstalled.")
+        identity = request.identity
+        biz = self._runtime.modules.get(identity)
+        if biz is None:
+            return bean(code="NOT_FOUND_BIZ", message=f"Uninstall biz: {identity} not found.")
+        if biz.stoppable and hit(self._life.faults.fail_uninstall, request.name, request.version):
+            problem = thrown("java.lang.IllegalStateException", f"module {identity} failed to stop")
+            self._runtime.broke(biz, self._life.now(), "Uninstall Failed", problem)
+            raise problem
+        self._runtime.uninstall(biz)
+        return bean(code="SUCCESS", message=f"Uninstall biz: {identity} success.")
+
+    async def _switch(self, request: BizRequest) -> Json:
+        """Make one version of a module the serving one."""
+        biz = self._runtime.modules.get(request.identity)
+        if biz is None:
+            return bean(code="NOT_FOUND_BIZ", message=f"Switch biz: {request.identity} not found.")
+        if self._runtime.switch(biz, self._life.now()):
+            return bean(code="SUCCESS", message=f"Switch biz: {request.identity} is activated.")
+        message = f"Switch Biz: {request.identity}'s state must not be {biz.state.value}."
+        return bean(code="ILLEGAL_STATE_BIZ", message=message)
+
+    async def _install_item(self, request: BizRequest) -> Json:
+        try:
+            answer = await self._install(request)
+        except JavaError as error:
+            return bean(code="FAILED", message=f"internal exception: {error.detail}")
+        # It is reported for the whole batch only.
+        return {key: value for key, value in answer.items() if key != "elapsedSpace"}
+
+    def _problem(self, biz: Biz) -> JavaError | None:
+        if hit(self._life.faults.fail_install, biz.name, biz.version):
+            return start_failed(biz.identity, biz.main_class)
+        if self._runtime.path_taken(biz):
+            return path_taken(biz.path)
+        if 0 <= self._profile.metaspace_max < self._metaspace_used:
+            return thrown("java.lang.OutOfMemoryError", "Metaspace")
+        return None
+
+    # Asynchronous commands, and questions.
 
     def _begin(self, command: str, request: BizRequest) -> Json:
         if request.request_id in self._processes:
@@ -262,7 +252,7 @@ class Arklet:
         if kind in ("", "system"):
             wanted = metrics if isinstance(metrics, list) and metrics else ["cpu", "jvm"]
             if "jvm" in wanted:
-                found["jvm"] = fastjson.jvm(self._profile, self._operations.metaspace_used, self._life.uptime())
+                found["jvm"] = fastjson.jvm(self._profile, self._metaspace_used, self._life.uptime())
             if "cpu" in wanted:
                 found["cpu"] = fastjson.CPU
         if not kind:
