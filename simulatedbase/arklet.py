@@ -16,9 +16,6 @@ from simulatedbase.life import Life
 from simulatedbase.profile import COMMANDS, hit
 from simulatedbase.runtime import Biz, Runtime
 
-PROCESSES_KEPT = 4096
-"""How many records of asynchronous commands are kept; a Java base keeps them all."""
-
 
 class Arklet:
     """Answers the commands of one life of a base."""
@@ -27,7 +24,6 @@ class Arklet:
         self._life = life
         self._profile = life.profile
         self._runtime = Runtime(life.profile.multi_version, life.profile.broken_stays, self.note)
-        self._processes: dict[str, Json] = {}
         self._locks: dict[str, str] = {}
         self._changes: Mapping[str, tuple[Callable[[BizRequest], Awaitable[Json]], str]] = {
             "installBiz": (self._install, "install biz not success!"),
@@ -63,8 +59,7 @@ class Arklet:
         if not self._knows(command):
             return fastjson.NOT_FOUND
         if command in self._changes:
-            request = change_request(command, parameters, self._profile.jars)
-            return self._begin(command, request) if request.asynchronous else await self._change(command, request)
+            return await self._change(command, change_request(command, parameters, self._profile.jars))
         identity = self._profile.identity
         if command == "help":
             known = [{"desc": text, "id": name} for name, text in COMMANDS.items() if self._knows(name)]
@@ -72,7 +67,7 @@ class Arklet:
         if command == "queryAllBiz":
             return succeeded(identity, [fastjson.listed(biz) for biz in self.modules()])
         if command == "health":
-            return self._health(fields(parameters or {}))
+            return self._health()
         return self._process(parameters)
 
     def _knows(self, command: str) -> bool:
@@ -89,17 +84,13 @@ class Arklet:
         try:
             answer = await work(request)
         finally:
-            self._locks.pop(lock, None)
+            del self._locks[lock]
         if answer["code"] == "SUCCESS":
             return succeeded(self._profile.identity, answer)
         self.note(f"{command} {lock}: {answer['code']}")
         return failed(self._profile.identity, negative, answer)
 
     # The commands that change modules: each returns its answer, or raises JavaError.
-
-    @property
-    def _metaspace_used(self) -> int:
-        return self._profile.metaspace_used + len(self._runtime.modules) * self._profile.metaspace_per_module
 
     async def _install(self, request: BizRequest) -> Json:
         """Install a module; raises JavaError when its jar cannot be had or its start-up throws."""
@@ -111,7 +102,7 @@ class Arklet:
         biz = Biz(
             jar.name,
             jar.version,
-            main_class=(request.envs or {}).get("sofa.ark.biz.main.class", f"com.example.{jar.name}.Application"),
+            main_class=request.main_class or f"com.example.{jar.name}.Application",
             path=jar.path or (jar.name if self._profile.shared_paths else f"{jar.name}-{jar.version}"),
             work_dir=f"/var/ark/{request.name}-{request.version}-{began}-unpack",
         )
@@ -189,82 +180,27 @@ class Arklet:
             return thrown("java.lang.OutOfMemoryError", "Metaspace")
         return None
 
-    # Asynchronous commands, and questions.
+    @property
+    def _metaspace_used(self) -> int:
+        return self._profile.metaspace_used + len(self._runtime.modules) * self._profile.metaspace_per_module
 
-    def _begin(self, command: str, request: BizRequest) -> Json:
-        if request.request_id in self._processes:
-            message = f"The request corresponding to the requestId({request.request_id}) has been executed."
-            return failed(self._profile.identity, message)
-        if len(self._processes) >= PROCESSES_KEPT:
-            del self._processes[next(iter(self._processes))]
-        now = self._life.now()
-        process = {
-            "arkBizMeta": request.echo(),
-            "elapsedTime": 0,
-            "endTimestamp": 0,
-            "requestId": request.request_id,
-            "startTime": now,
-            "startTimestamp": now,
-            "status": "INITIALIZED",
-        }
-        self._processes[request.request_id] = process
-        self._life.run(self._run(command, request, process), f"{command} in the background")
-        return succeeded(self._profile.identity, dict(process))
-
-    async def _run(self, command: str, request: BizRequest, process: Json) -> None:
-        """Carry out an asynchronous command, and keep its record."""
-        if self._locks.pop(request.identity, None) is not None:
-            # Faithful to arklet: the loser frees the lock of the winner, and its own record stays INITIALIZED.
-            self._end(process)
-            return
-        process |= {"status": "EXECUTING", "threadName": "arklet-ops-1"}
-        try:
-            envelope = await self._change(command, request)
-        except JavaError as error:
-            process |= {"status": "FAILED", "message": error.reason}
-        else:
-            # Of a negative answer only the outer message is kept.
-            positive = envelope["code"] == "SUCCESS"
-            process |= {"status": "SUCCEEDED"} if positive else {"status": "FAILED", "message": envelope["message"]}
-        self._end(process)
-
-    def _end(self, process: Json) -> None:
-        now = self._life.now()
-        process |= {"elapsedTime": now - process["startTimestamp"], "endTime": now, "endTimestamp": now}
+    # Questions.
 
     def _process(self, parameters: Json | None) -> Json:
+        """Answer as a base that ran no command asynchronously."""
         if parameters is None:
             raise null_pointer()
-        request_id = text(fields(parameters).get("requestid"))
-        if not request_id.strip():
+        if not text(fields(parameters).get("requestid")).strip():
             raise invalid("requestId is blank")
-        process = self._processes.get(request_id)
-        if process is None:
-            return failed(self._profile.identity, "Not found the corresponding ops record.")
-        return succeeded(self._profile.identity, bean(**process))
+        return failed(self._profile.identity, "Not found the corresponding ops record.")
 
-    def _health(self, given: Json) -> Json:
-        kind, metrics = text(given.get("type")), given.get("metrics")
-        name, version = text(given.get("bizname")), text(given.get("bizversion"))
-        if kind not in ("", "system", "biz", "plugin"):
-            raise invalid(f"type: {kind} can not be found")
-        found: Json = {}
-        if kind in ("", "system"):
-            wanted = metrics if isinstance(metrics, list) and metrics else ["cpu", "jvm"]
-            if "jvm" in wanted:
-                found["jvm"] = fastjson.jvm(self._profile, self._metaspace_used, self._life.uptime())
-            if "cpu" in wanted:
-                found["cpu"] = fastjson.CPU
-        if not kind:
-            found["masterBizInfo"] = fastjson.master(self._profile)
-        if kind in ("", "plugin"):
-            found["pluginListInfo"] = fastjson.PLUGINS
-        if kind in ("", "biz") and name and version:
-            biz = self._runtime.modules.get(f"{name}:{version}")
-            if biz is None:
-                return failed(self._profile.identity, f"can not find biz: {name}:{version}")
-            found["bizInfo"] = fastjson.health_entry(biz)
-        elif kind in ("", "biz"):
-            entries = [fastjson.master(self._profile), *map(fastjson.health_entry, self.modules())]
-            found["bizListInfo"] = [entry for entry in entries if not name or entry["bizName"] == name]
+    def _health(self) -> Json:
+        master = fastjson.master(self._profile)
+        found = {
+            "jvm": fastjson.jvm(self._profile, self._metaspace_used, self._life.uptime()),
+            "cpu": fastjson.CPU,
+            "masterBizInfo": master,
+            "pluginListInfo": fastjson.PLUGINS,
+            "bizListInfo": [master, *map(fastjson.health_entry, self.modules())],
+        }
         return succeeded(self._profile.identity, {"healthData": found})

@@ -96,35 +96,19 @@ def jvm(profile: Profile, metaspace_used: int, uptime: float) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class BizRequest:
-    """What is to be changed; what was not given is empty or None. A batch has items instead of a module."""
+    """What is to be changed; what was not given is empty. A batch has items instead of a module."""
 
     name: str
     version: str
     url: str = ""
-    args: list[str] | None = None
-    envs: dict[str, str] | None = None
+    main_class: str = ""
     strategy: str = ""
-    asynchronous: bool = False
-    request_id: str = ""
     items: Sequence[Self] = ()
 
     @property
     def identity(self) -> str:
         """name:version, which no two commands may work on at a time; null:null for a batch."""
         return f"{self.name or 'null'}:{self.version or 'null'}"
-
-    def echo(self) -> Json:
-        """Return the request as it stands in the record of an asynchronous command."""
-        return bean(
-            args=self.args,
-            bizName=self.name or None,
-            bizUrl=self.url or None,
-            bizVersion=self.version or None,
-            envs=self.envs,
-            installStrategy=self.strategy or None,
-            requestId=self.request_id or None,
-            **{"async": self.asynchronous},
-        )
 
 
 def change_request(command: str, parameters: Json | None, jars: Mapping[str, Jar]) -> BizRequest:
@@ -136,17 +120,13 @@ def change_request(command: str, parameters: Json | None, jars: Mapping[str, Jar
             raise invalid("bizList is null")
         if not isinstance(given, list) or not all(isinstance(item, dict) for item in given):
             raise null_pointer()
-        items = [_complete(replace(_biz_request(item), asynchronous=False), jars) for item in given]
-        if request.asynchronous and not request.request_id:
-            raise null_pointer()
+        items = [_complete(_biz_request(item), jars) for item in given]
         return replace(request, name="", version="", items=items)
     if command != "installBiz":
         if not request.name.strip():
             raise invalid("bizName should not be blank")
         if not request.version.strip():
             raise invalid("bizVersion should not be blank")
-    if request.asynchronous and not request.request_id:
-        raise invalid("requestId should not be blank when async is true")
     return _complete(request, jars) if command == "installBiz" else request
 
 
@@ -166,16 +146,15 @@ def _biz_request(parameters: Json | None) -> BizRequest:
     if parameters is None:
         raise null_pointer()
     given = fields(parameters)
-    args, envs = given.get("args"), given.get("envs")
+    if given.get("async"):
+        raise invalid("async: a simulated base carries out no command asynchronously")
+    envs = given.get("envs")
     return BizRequest(
         name=text(given.get("bizname")),
         version=text(given.get("bizversion")),
         url=text(given.get("bizurl")),
-        args=[text(arg) for arg in args] if isinstance(args, list) else None,
-        envs={key: text(value) for key, value in envs.items()} if isinstance(envs, dict) else None,
-        strategy=text(given.get("installstrategy")) or "installOnly",
-        asynchronous=_flag(given.get("async")),
-        request_id=text(given.get("requestid")),
+        main_class=text(envs.get("sofa.ark.biz.main.class")) if isinstance(envs, dict) else "",
+        strategy=text(given.get("installstrategy")),
     )
 
 
@@ -189,13 +168,3 @@ def _complete(request: BizRequest, jars: Mapping[str, Jar]) -> BizRequest:
         return request
     name, version = named_by_file(request.url, jars)
     return replace(request, name=name, version=version)
-
-
-def _flag(value: Any) -> bool:
-    if value is None or isinstance(value, bool | int | float):
-        return bool(value == 1)
-    if value in ("true", "1", "Y", "T"):
-        return True
-    if value in ("false", "0", "N", "F", "", "null"):
-        return False
-    raise null_pointer()

@@ -154,12 +154,11 @@ class MqttTunnel:
 
     async def _answer(self, command: str, parameters: Json | None) -> None:
         result = await self._arklet.execute(command, parameters)
-        answer = wire.answer(command, parameters, result, self._arklet.modules()) if result is not None else None
-        if answer is None:
+        if result is None:
             return
         try:
             # The broker's acknowledgement is not waited for: it does not come in while the connection is paused.
-            self._publish(*answer)
+            self._publish(*wire.answer(command, parameters, result, self._arklet.modules()))
         except MqttError as error:
             self._log.warning("answer is lost", command=command, error=str(error))
 

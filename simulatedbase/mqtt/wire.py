@@ -74,12 +74,8 @@ def parameters(command: str, payload: bytes) -> Json | None:
     return given
 
 
-def answer(
-    command: str, given: Json | None, result: Json | JavaError, modules: Sequence[Biz]
-) -> tuple[str, object] | None:
-    """Return own topic and data of the answer to a command; exceptions of questions have none."""
-    if command in QUESTIONS and isinstance(result, JavaError):
-        return None
+def answer(command: str, given: Json | None, result: Json | JavaError, modules: Sequence[Biz]) -> tuple[str, object]:
+    """Return own topic and data of the answer to a command."""
     if command == "queryAllBiz":
         return "simpleBiz", simple_biz(modules)
     reply = response(result)

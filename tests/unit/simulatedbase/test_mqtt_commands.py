@@ -149,12 +149,6 @@ async def test_health_is_answered() -> None:
     assert "baseIdentity" not in answer
 
 
-async def test_exceptions_of_questions_have_no_answer() -> None:
-    base = Base()
-    assert await base.send("health", b'{"type":"x"}') == []
-    assert len(base.recorded) == 1
-
-
 async def test_modules_are_listed_with_their_last_state() -> None:
     base = Base()
     assert await base.send("queryAllBiz", b"{}") == [("simpleBiz", [])]
