@@ -9,7 +9,8 @@ import orjson
 
 from benchmarks.mqtt_stage import ENV, MqttStage, clock
 from benchmarks.stage import identities
-from mqttclient.connection import MqttConnection, MqttMessage, Target
+from mqttclient.connection import MqttConnection, MqttMessage
+from mqttclient.settings import BrokerSettings
 from simulatedbase.profile import Profile
 
 WINDOW = 500
@@ -17,15 +18,20 @@ WINDOW = 500
 DROPPED = "$SYS/broker/publish/messages/dropped"
 
 
+def settings(stage: MqttStage) -> BrokerSettings:
+    """Return how to reach the broker."""
+    return BrokerSettings.model_validate({"broker": stage.broker.host, "port": stage.broker.port})
+
+
 class Dropped:
     """Hears from the broker how many messages it dropped, of any client; an asynchronous context manager."""
 
     def __init__(self, stage: MqttStage) -> None:
-        self._target = Target(stage.broker.host, stage.broker.port, "benchmark")
+        self._settings = settings(stage)
         self._counts: list[int] = []
 
     async def __aenter__(self) -> Self:
-        self._connection = MqttConnection(self._target, self._take)
+        self._connection = MqttConnection(self._settings, "benchmark", self._take)
         await self._connection.open()
         await self._connection.subscribe([DROPPED])
         return self
@@ -45,7 +51,7 @@ class Dropped:
 
 async def publish(stage: MqttStage, count: int) -> None:
     """Publish heartbeats in the names of all bases in turn; raises MqttError when the connection ends."""
-    connection = MqttConnection(Target(stage.broker.host, stage.broker.port, "burst"), lambda _: None)
+    connection = MqttConnection(settings(stage), "burst", lambda _: None)
     await connection.open()
     try:
         sent: deque[asyncio.Future[None]] = deque()

@@ -20,6 +20,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from mqttclient.failures import ConnectFailed, Lost, NotSent, Unanswered, not_connected, refused
 from mqttclient.receipts import Acknowledgements, Receipt
+from mqttclient.settings import BrokerSettings
 
 log = structlog.get_logger(__name__)
 
@@ -40,19 +41,6 @@ _WITHOUT_REASON = "closed without a reason"
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """Where and as whom to connect; a broker that is silently gone is noticed after twice keepalive seconds."""
-
-    host: str
-    port: int
-    client_id: str
-    username: str = ""
-    password: str = field(default="", repr=False)
-    tls: ssl.SSLContext | None = None
-    keepalive: int = 20
-
-
-@dataclass(frozen=True, slots=True)
 class MqttMessage:
     """Something that a broker delivered. topic is empty when it is not text; QoS 0 has a receipt without effect."""
 
@@ -66,12 +54,16 @@ class MqttConnection:
     """A connection that open makes.
 
     handler takes each message; it must neither block nor close, and see that the receipt is settled. ended is done once
-    the connection is no more, with the reason. Wait for it with asyncio.wait, which does not cancel it.
+    the connection is no more, with the reason. Wait for it with asyncio.wait, which does not cancel it. A broker that
+    is silently gone is noticed after twice keepalive seconds.
     """
 
-    def __init__(self, target: Target, handler: Callable[[MqttMessage], None]) -> None:
-        self._target = target
+    def __init__(
+        self, settings: BrokerSettings, client_id: str, handler: Callable[[MqttMessage], None], *, keepalive: int = 20
+    ) -> None:
+        self._settings = settings
         self._handler = handler
+        self._keepalive = keepalive
         self._loop = asyncio.get_running_loop()
         self._accepted: asyncio.Future[ConnectFailed | None] = self._loop.create_future()
         self.ended: asyncio.Future[str] = self._loop.create_future()
@@ -81,13 +73,13 @@ class MqttConnection:
         self._descriptor = -1
         self._pauses = 0
         self._next_look: asyncio.TimerHandle | None = None
-        self._client = self._new_client(target)
+        self._client = self._new_client(settings, client_id)
         self.unacknowledged = Acknowledgements(lambda mid: self._client.ack(mid, 1))
 
-    def _new_client(self, target: Target) -> Client:
+    def _new_client(self, settings: BrokerSettings, client_id: str) -> Client:
         client = Client(
             CallbackAPIVersion.VERSION2,
-            client_id=target.client_id,
+            client_id=client_id,
             clean_session=True,
             protocol=MQTTProtocolVersion.MQTTv311,
             reconnect_on_failure=False,
@@ -95,10 +87,10 @@ class MqttConnection:
         )
         client.connect_timeout = CONNECT_TIMEOUT
         client.max_inflight_messages = 0  # no limit of paho's: MAX_PUBLISHES is ours
-        if target.username:
-            client.username_pw_set(target.username, target.password or None)
-        if target.tls is not None:
-            client.tls_set_context(target.tls)
+        if settings.username:
+            client.username_pw_set(settings.username, settings.password.get_secret_value() or None)
+        if settings.tls_context is not None:
+            client.tls_set_context(settings.tls_context)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -226,7 +218,7 @@ class MqttConnection:
         def dial() -> None:
             problem: OSError | ValueError | None = None
             try:
-                self._client.connect(self._target.host, self._target.port, self._target.keepalive)
+                self._client.connect(self._settings.broker, self._settings.port, self._keepalive)
             except (OSError, ValueError) as error:
                 problem = error
             with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
@@ -272,7 +264,7 @@ class MqttConnection:
 
     def _look_after(self) -> None:
         """Keep the connection alive, and read unasked: after an error uvloop may silently watch a socket no more."""
-        self._next_look = self._loop.call_later(self._target.keepalive / LOOKS, self._look_after)
+        self._next_look = self._loop.call_later(self._keepalive / LOOKS, self._look_after)
         self._client.loop_misc()
         if not self._pauses:
             self._read()

@@ -7,7 +7,6 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-from mqttclient.connection import Target
 from service.listening import Port
 from service.settings import Settings
 
@@ -49,17 +48,9 @@ class BrokerSettings(Settings):
         description="true does not check the broker's certificate: anybody on the way can then install modules",
     )
 
-    def target(self, name: str, *, keepalive: int = 20) -> Target:
-        """Return how to connect as the client PREFIX@@@name, the form that the base side knows."""
-        return Target(
-            host=self.broker,
-            port=self.port,
-            client_id=f"{self.client_prefix}@@@{name}",
-            username=self.username,
-            password=self.password.get_secret_value(),
-            tls=self.tls_context,
-            keepalive=keepalive,
-        )
+    def client_id_of(self, name: str) -> str:
+        """Return PREFIX@@@name, the form of client ids that the base side knows."""
+        return f"{self.client_prefix}@@@{name}"
 
     @property
     def tls(self) -> bool:

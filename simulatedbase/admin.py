@@ -49,10 +49,6 @@ class Query(BaseModel):
         return self.seconds
 
 
-def _mute(base: SimulatedBase, query: Query) -> None:
-    base.faults.mute = query.on
-
-
 _LOOKS: Mapping[str, Callable[[SimulatedBase], list[object]]] = {
     "bases": lambda base: [_state(base)],
     "commands": lambda base: [{"base": base.identity, **asdict(received)} for received in base.commands],
@@ -63,7 +59,7 @@ _CHANGES: Mapping[str, Callable[[SimulatedBase, Query], Awaitable[None] | None]]
     "stop": lambda base, _: base.stop(),
     "start": lambda base, _: base.start(),
     "restart": lambda base, query: base.restart(query.port),
-    "mute": _mute,
+    "mute": lambda base, query: setattr(base.faults, "mute", query.on),
     "fail": lambda base, query: base.faults.fail_install.add(query.module),
     "fail-uninstall": lambda base, query: base.faults.fail_uninstall.add(query.module),
     "hang": lambda base, query: base.faults.hang.add(query.command),

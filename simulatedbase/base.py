@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from service import process
 from simulatedbase.arklet import Arklet
 from simulatedbase.http.tunnel import HttpTunnel
-from simulatedbase.life import Journal, Life
+from simulatedbase.life import Life
 from simulatedbase.mqtt.tunnel import MqttTunnel
 from simulatedbase.profile import Faults, Profile, Tunnel
 from simulatedbase.runtime import Biz
@@ -15,18 +15,16 @@ from simulatedbase.runtime import Biz
 class SimulatedBase:
     """One base. Many can live in one process; none blocks another.
 
-    faults may be changed at any time. commands holds the last ones received, history the last changes of what is
-    inside, and counts the number of each command ever received, all over restarts.
+    faults may be changed at any time. commands, counts and history are those of its life, restarts included.
     """
 
     def __init__(self, profile: Profile, faults: Faults | None = None) -> None:
         self.profile = profile
         self.faults = faults or Faults()
-        self._journal = Journal()
-        self.commands, self.counts, self.history = self._journal.commands, self._journal.counts, self._journal.history
+        self._life = Life(profile, self.faults)
+        self.commands, self.counts, self.history = self._life.commands, self._life.counts, self._life.history
         self._port = profile.port
         self._changing = asyncio.Lock()
-        self._life: Life | None = None
         self._arklet: Arklet | None = None
         self._http: HttpTunnel | None = None
         self._mqtt: MqttTunnel | None = None
@@ -97,14 +95,14 @@ class SimulatedBase:
             await self._start()
 
     async def _start(self) -> None:
-        self._life = life = Life(self.profile, self.faults, self._journal)
-        arklet = Arklet(life)
+        self._life.begin()
+        arklet = Arklet(self._life)
         try:
             if self.profile.tunnel is not Tunnel.HTTP:
-                self._mqtt = MqttTunnel(life, arklet)
+                self._mqtt = MqttTunnel(self._life, arklet)
                 await self._mqtt.start()
             if self.profile.tunnel is not Tunnel.MQTT:
-                self._http = HttpTunnel(life, arklet, self._port)
+                self._http = HttpTunnel(self._life, arklet, self._port)
                 self._port = self._http.port
                 await self._http.start()
         except BaseException:
@@ -116,13 +114,12 @@ class SimulatedBase:
     async def _stop(self) -> None:
         if self._http is not None:
             self._http.close()
-        if self._life is not None:
-            await self._life.end()
+        await self._life.end()
         if self._mqtt is not None:
             self._mqtt.close()
-        if self._life is not None and self.running:
+        if self.running:
             self._life.changed([], "stopped", running=False)
-        self._life = self._arklet = self._http = self._mqtt = None
+        self._arklet = self._http = self._mqtt = None
 
 
 class Fleet:

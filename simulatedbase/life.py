@@ -1,10 +1,10 @@
-"""What the parts of a base share: its clock, its tasks, and the journal of what happened to it."""
+"""What the parts of a base share, over restarts: its clock, its tasks, and what happened to it."""
 
 import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -43,27 +43,26 @@ class Moment:
     note: str
 
 
-@dataclass(slots=True)
-class Journal:
-    """The last commands and changes, and the number of each command ever received; over restarts."""
-
-    commands: deque[Received] = field(default_factory=lambda: deque(maxlen=256))
-    counts: Counter[str] = field(default_factory=Counter)
-    history: deque[Moment] = field(default_factory=lambda: deque(maxlen=1024))
-
-
 class Life:
-    """A base from a start to a stop. clock returns epoch nanoseconds."""
+    """The life of a base, from its first start on; clock returns epoch nanoseconds.
 
-    def __init__(
-        self, profile: Profile, faults: Faults, journal: Journal, clock: Callable[[], int] = time.time_ns
-    ) -> None:
+    commands holds the last ones received, history the last changes of what is inside, and counts the number of each
+    command ever received.
+    """
+
+    def __init__(self, profile: Profile, faults: Faults, clock: Callable[[], int] = time.time_ns) -> None:
         self.profile = profile
         self.faults = faults
+        self.commands: deque[Received] = deque(maxlen=256)
+        self.counts: Counter[str] = Counter()
+        self.history: deque[Moment] = deque(maxlen=1024)
         self.tasks: set[asyncio.Task[None]] = set()
-        self._journal = journal
         self._clock = clock
         self._began = clock()
+
+    def begin(self) -> None:
+        """Begin again, as a new JVM does."""
+        self._began = self._clock()
 
     def now(self) -> int:
         """Return epoch milliseconds by the base's clock."""
@@ -75,17 +74,16 @@ class Life:
 
     def received(self, command: str, parameters: Json | None) -> None:
         """Take note of a command."""
-        self._journal.commands.append(Received(command, parameters, time.monotonic()))
-        self._journal.counts[command] += 1
+        self.commands.append(Received(command, parameters, time.monotonic()))
+        self.counts[command] += 1
         if command not in _QUESTIONS:
             log.debug("command received", base=self.profile.identity, command=command)
 
     def changed(self, modules: Sequence[Biz], note: str = "", *, running: bool = True) -> None:
         """Take note of what is inside after a step, or of a word on what happened."""
-        history = self._journal.history
-        number = history[-1].number + 1 if history else 1
+        number = self.history[-1].number + 1 if self.history else 1
         states = {biz.identity: biz.state.value for biz in modules}
-        history.append(Moment(number, time.monotonic(), running, states, note))
+        self.history.append(Moment(number, time.monotonic(), running, states, note))
 
     def run(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run work as a task until it ends or the life does; that it failed is logged."""

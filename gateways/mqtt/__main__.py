@@ -33,7 +33,7 @@ class MqttGateway(program.Gateway):
         env, report = settings.env, links.outboxes.report
         self._settings = settings
         self._report = report
-        self._broker = broker = Broker(settings.target(settings.client_id))
+        self._broker = broker = Broker(settings, settings.client_id_of(settings.client_id))
         self._subscriptions = Subscriptions(env, settings.client_id)
         self._strays = Strays(env)
         self._leftovers = Leftovers(env)

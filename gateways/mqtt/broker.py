@@ -14,8 +14,9 @@ from typing import NoReturn, Protocol, TypeAlias
 import structlog
 
 from gateways.mqtt.metrics import CONNECTED, CONNECTION_FAILURES, CONNECTS, UNACKNOWLEDGED
-from mqttclient.connection import MqttConnection, MqttMessage, Target
+from mqttclient.connection import MqttConnection, MqttMessage
 from mqttclient.failures import ConnectFailed, Lost, NotSent
+from mqttclient.settings import BrokerSettings
 
 log = structlog.get_logger(__name__)
 
@@ -48,13 +49,14 @@ class Client(Protocol):
 class Broker:
     """Keeps one connection to a broker."""
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    def __init__(self, settings: BrokerSettings, client_id: str) -> None:
+        self._settings = settings
+        self._client_id = client_id
         self._connection: MqttConnection | None = None
         """There while the client serves."""
         self._trouble = "not connected yet"
         self._logged = ""
-        self._where = f"{target.host}:{target.port}"
+        self._where = f"{settings.broker}:{settings.port}"
         CONNECTED.set_function(lambda: self._connection is not None)
         UNACKNOWLEDGED.set_function(lambda: len(self._connection.unacknowledged) if self._connection else 0)
 
@@ -84,7 +86,7 @@ class Broker:
                 failure = ConnectFailed(
                     "clash",
                     f"the broker ended {short} connections soon after it took them, when it had been asked for nothing "
-                    f"({failure}): maybe another client uses the id {self._target.client_id}; give each gateway a "
+                    f"({failure}): maybe another client uses the id {self._client_id}; give each gateway a "
                     "CLIENT_ID of its own",
                 )
             self._failed(failure)
@@ -93,7 +95,7 @@ class Broker:
 
     async def _connect_once(self, client: Client) -> ConnectFailed:
         """Hold one connection from beginning to end; return how it ended."""
-        connection = MqttConnection(self._target, client.received)
+        connection = MqttConnection(self._settings, self._client_id, client.received)
         try:
             await connection.open()
             CONNECTS.inc()
@@ -122,7 +124,7 @@ class Broker:
     def _serves(self, client: Client, connection: MqttConnection) -> None:
         self._connection = connection
         self._logged = ""
-        log.info("broker connected", broker=self._where, client_id=self._target.client_id)
+        log.info("broker connected", broker=self._where, client_id=self._client_id)
         client.changed(True, "")
 
     def _failed(self, failure: ConnectFailed) -> None:

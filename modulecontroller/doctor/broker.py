@@ -62,7 +62,7 @@ async def broker(configuration: Configuration) -> AsyncIterator[Finding]:
         message.receipt.settle()
 
     # Not under the gateway's own id: the broker would end the connection of the one that runs.
-    connection = MqttConnection(settings.target(f"{settings.client_id}-doctor"), take)
+    connection = MqttConnection(settings, settings.client_id_of(f"{settings.client_id}-doctor"), take)
     where = f"{settings.broker}:{settings.port}"
     try:
         await connection.open()

@@ -79,8 +79,8 @@ class MqttTunnel:
         self._profile = profile
         self._arklet = arklet
         self._topics = wire.Topics(profile.env, profile.identity)
-        self._target = profile.broker.target(profile.identity, keepalive=KEEP_ALIVE)
-        self._connection = MqttConnection(self._target, self.received)
+        self._broker = profile.broker
+        self._connection = self._new_connection()
         self._pool = Pool(life)
         self._cut_until = 0.0
         self._log = log.bind(base=profile.identity)
@@ -98,7 +98,7 @@ class MqttTunnel:
             await self._connect()
             await self._publish("queryBaseline", self._profile.metadata())
         except MqttError as error:
-            where = f"broker {self._target.host}:{self._target.port}"
+            where = f"broker {self._broker.broker}:{self._broker.port}"
             fix = "is it there, and are --broker, --mqtt-port and the credentials right?"
             raise StartError(f"{where}: {error}; {fix}") from error
         self.sends_heartbeats = True
@@ -143,7 +143,7 @@ class MqttTunnel:
             return None
         try:
             parameters = wire.parameters(command, payload)
-        except wire.Malformed as error:
+        except ValueError as error:
             self._log.warning("message that makes no sense", command=command, error=str(error))
             return None
         self._life.received(command, parameters)
@@ -165,9 +165,13 @@ class MqttTunnel:
     def _publish(self, kind: str, data: object) -> asyncio.Future[None]:
         return self._connection.publish(self._topics.own(kind), wire.envelope(data, self._life.now()))
 
+    def _new_connection(self) -> MqttConnection:
+        client_id = self._broker.client_id_of(self._profile.identity)
+        return MqttConnection(self._broker, client_id, self.received, keepalive=KEEP_ALIVE)
+
     async def _connect(self) -> None:
         """Make a new connection; raises MqttError."""
-        connection = self._connection = MqttConnection(self._target, self.received)
+        connection = self._connection = self._new_connection()
         try:
             async with self._profile.connecting:
                 await connection.open()

@@ -24,10 +24,6 @@ _REASONS = {"Uninstall Failed": "UN_INSTALL_FAILED"}
 """Names of enum values that are not their texts in upper case."""
 
 
-class Malformed(ValueError):
-    """A payload is not what its topic carries."""
-
-
 @dataclass(frozen=True, slots=True)
 class Topics:
     """The topics of one base; env is in lower case."""
@@ -59,18 +55,15 @@ def envelope(value: object, now: int) -> bytes:
 def parameters(command: str, payload: bytes) -> Json | None:
     """Return the parameters in a payload, None for an empty one; a list of modules becomes bizList.
 
-    Raises Malformed.
+    Raises ValueError, which says what is wrong.
     """
-    try:
-        given = orjson.loads(payload) if payload.strip() else None
-    except orjson.JSONDecodeError as error:
-        raise Malformed(str(error)) from error
+    given = orjson.loads(payload) if payload.strip() else None
     if command == BATCH:
         if given is not None and not (isinstance(given, list) and all(isinstance(item, dict) for item in given)):
-            raise Malformed("not a list of modules")
+            raise ValueError("not a list of modules")
         return {"bizList": given}
     if given is not None and not isinstance(given, dict):
-        raise Malformed("not an object")
+        raise ValueError("not an object")
     return given
 
 

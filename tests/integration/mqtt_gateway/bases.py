@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import orjson
 
-from mqttclient.connection import MqttConnection, MqttMessage, Target
+from mqttclient.connection import MqttConnection, MqttMessage
+from tests.integration.simulatedbase.wire import broker
 
 WITHIN = 10.0
 
@@ -42,8 +43,9 @@ class Base:
         self.env = env
         self.commands: list[tuple[str, bytes, bool]] = []
         self.answers: dict[str, Callable[[bytes], tuple[str, Any] | None]] = {}
-        target = Target("127.0.0.1", port, f"base@@@{identity}", *credentials)
-        self.connection = MqttConnection(target, self._received)
+        username, password = credentials
+        settings = broker(port, username=username, password=password)
+        self.connection = MqttConnection(settings, f"base@@@{identity}", self._received)
         self._came = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
 

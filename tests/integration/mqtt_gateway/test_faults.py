@@ -10,10 +10,11 @@ import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from prometheus_client import REGISTRY
 
-from mqttclient.connection import MqttConnection, MqttMessage, Target
+from mqttclient.connection import MqttConnection, MqttMessage
 from tests.fakes.controlplane import FakeControlPlane, order, watch
 from tests.integration.mqtt_gateway.bases import SUCCESS, Base, envelope, heart, operation
 from tests.integration.mqtt_gateway.conftest import Scene, Start, broker_up, gateway_running
+from tests.integration.simulatedbase.wire import broker
 from tests.servers.mosquitto import Mosquitto
 
 BIZ = pb.OrderModule(name="biz1", version="1", url="http://repo/biz1.jar")
@@ -177,7 +178,7 @@ async def test_leftovers_of_another_controller_are_removed_once(mosquitto: Mosqu
         message.receipt.settle()
         (retained if message.retained else empties).append(message.topic)
 
-    watcher = MqttConnection(Target("127.0.0.1", mosquitto.port, "watcher"), see)
+    watcher = MqttConnection(broker(mosquitto.port), "watcher", see)
     await watcher.open()
     try:
         for topic in [*topics, other]:

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
-from mqttclient.connection import MqttConnection, Target
+from mqttclient.connection import MqttConnection
 from mqttclient.failures import Lost, NotSent
+from mqttclient.settings import BrokerSettings
 
 CONNACK = b"\x20\x02\x00\x00"
 WITHIN = 5.0
@@ -41,7 +42,8 @@ async def connected() -> AsyncIterator[tuple[MqttConnection, asyncio.StreamWrite
         accepted.set_result(writer)
 
     async with await asyncio.start_server(broker, "127.0.0.1", 0) as server:
-        connection = MqttConnection(Target("127.0.0.1", server.sockets[0].getsockname()[1], "gateway"), lambda _: None)
+        settings = BrokerSettings.model_validate({"broker": "127.0.0.1", "port": server.sockets[0].getsockname()[1]})
+        connection = MqttConnection(settings, "gateway", lambda _: None)
         await connection.open()
         writer = await accepted
         try:

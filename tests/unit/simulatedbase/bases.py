@@ -13,7 +13,7 @@ from gateways.arklet.fields import Json, first_object
 from simulatedbase import fastjson
 from simulatedbase.arklet import Arklet
 from simulatedbase.java import JavaError
-from simulatedbase.life import Journal, Life
+from simulatedbase.life import Life
 from simulatedbase.profile import Faults, Profile
 
 BIZ1 = pb.OrderModule(name="biz1", version="0.0.1", url="https://repo.example/biz1.jar")
@@ -37,7 +37,6 @@ class Base:
         self.life = Life(
             Profile(identity="10.0.0.7", name="shop-base", **profile),
             self.faults,
-            Journal(),
             clock=lambda: (1_700_000_000_000 + round(asyncio.get_running_loop().time() * 1000)) * 1_000_000,
         )
         self.arklet = Arklet(self.life)

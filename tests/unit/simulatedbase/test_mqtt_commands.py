@@ -11,7 +11,7 @@ from mqttclient.connection import MqttConnection, MqttMessage
 from mqttclient.failures import NotSent
 from mqttclient.settings import BrokerSettings
 from simulatedbase.arklet import Arklet
-from simulatedbase.life import Journal, Life
+from simulatedbase.life import Life
 from simulatedbase.mqtt import wire
 from simulatedbase.mqtt.tunnel import MqttTunnel
 from simulatedbase.profile import Faults, Profile
@@ -32,15 +32,14 @@ class Base:
         self.offline = False
         broker = BrokerSettings.model_validate({"broker": "nowhere"})
         profile = {"identity": "b", "name": "shop-base", "env": "dev", "broker": broker, **profile}
-        self._journal = Journal()
-        life = Life(Profile(**profile), self.faults, self._journal, clock=lambda: 0)
-        self.arklet = Arklet(life)
-        self._tunnel = MqttTunnel(life, self.arklet)
+        self._life = Life(Profile(**profile), self.faults, clock=lambda: 0)
+        self.arklet = Arklet(self._life)
+        self._tunnel = MqttTunnel(self._life, self.arklet)
         self._tunnel._connection = cast("MqttConnection", self)
 
     @property
     def recorded(self) -> list[tuple[str, Json | None]]:
-        return [(received.verb, received.body) for received in self._journal.commands]
+        return [(received.verb, received.body) for received in self._life.commands]
 
     async def send(self, command: str, payload: bytes, *, seconds: float = 0.1) -> list[tuple[str, Any]]:
         """Deliver a message, and return what is published within the given seconds."""

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from simulatedbase.life import Journal, Life
+from simulatedbase.life import Life
 from simulatedbase.mqtt.tunnel import CORE, MOST, WAITING, Pool
 from simulatedbase.profile import Faults, Profile
 
@@ -15,7 +15,7 @@ class Jobs:
     """Jobs that take a second each; running and done hold their numbers."""
 
     def __init__(self) -> None:
-        self.life = Life(Profile(), Faults(), Journal())
+        self.life = Life(Profile(), Faults())
         self.pool = Pool(self.life)
         self.running: set[int] = set()
         self.done: list[int] = []

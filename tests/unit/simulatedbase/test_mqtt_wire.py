@@ -74,7 +74,7 @@ def test_payloads_are_read_as_parameters(command: str, payload: bytes, parameter
     ],
 )
 def test_malformed_payloads_are_refused(command: str, payload: bytes) -> None:
-    with pytest.raises(wire.Malformed):
+    with pytest.raises(ValueError):
         wire.parameters(command, payload)
 
 
@@ -82,7 +82,7 @@ def test_malformed_payloads_are_refused(command: str, payload: bytes) -> None:
 def test_any_bytes_are_parameters_or_malformed(command: str, payload: bytes) -> None:
     try:
         parameters = wire.parameters(command, payload)
-    except wire.Malformed:
+    except ValueError:
         return
     assert parameters is None or isinstance(parameters, dict)
 

@@ -141,7 +141,7 @@ def test_options_set_the_mqtt_tunnel() -> None:
     )
     assert account(made) == ("broker.example", 8883, "u", "p")
     assert made.broker is not None
-    assert made.broker.target("10.0.0.7").client_id == "shop@@@10.0.0.7"
+    assert made.broker.client_id_of("10.0.0.7") == "shop@@@10.0.0.7"
     assert (made.tunnel, made.env, made.clock_skew) == (Tunnel.BOTH, "prod", -30.0)
     assert (made.heartbeats_survive, made.reconnect_longest) == (True, 4.0)
     assert (made.http_interval, made.mqtt_interval) == (12.0, 10.0)

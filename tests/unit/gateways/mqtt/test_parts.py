@@ -151,7 +151,7 @@ def test_settings_have_the_names_and_defaults_of_the_original(monkeypatch: pytes
     monkeypatch.setenv("CLIENT_ID", "one")
     monkeypatch.setenv("ENV", "Prod")
     settings = read(MqttGatewaySettings)
-    assert (settings.port, settings.target(settings.client_id).client_id, settings.env, settings.tls) == (
+    assert (settings.port, settings.client_id_of(settings.client_id), settings.env, settings.tls) == (
         1883,
         "koupleless@@@one",
         "prod",
