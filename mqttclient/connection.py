@@ -73,11 +73,8 @@ class MqttConnection:
         self._descriptor = -1
         self._pauses = 0
         self._next_look: asyncio.TimerHandle | None = None
-        self._client = self._new_client(settings, client_id)
         self.unacknowledged = Acknowledgements(lambda mid: self._client.ack(mid, 1))
-
-    def _new_client(self, settings: BrokerSettings, client_id: str) -> Client:
-        client = Client(
+        client = self._client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
             clean_session=True,
@@ -100,7 +97,6 @@ class MqttConnection:
         client.on_socket_register_write = self._on_register_write
         client.on_socket_unregister_write = self._on_unregister_write
         client.on_socket_close = self._on_socket_close
-        return client
 
     @property
     def up(self) -> bool:

@@ -122,12 +122,13 @@ def change_request(command: str, parameters: Json | None, jars: Mapping[str, Jar
             raise null_pointer()
         items = [_complete(_biz_request(item), jars) for item in given]
         return replace(request, name="", version="", items=items)
-    if command != "installBiz":
-        if not request.name.strip():
-            raise invalid("bizName should not be blank")
-        if not request.version.strip():
-            raise invalid("bizVersion should not be blank")
-    return _complete(request, jars) if command == "installBiz" else request
+    if command == "installBiz":
+        return _complete(request, jars)
+    if not request.name.strip():
+        raise invalid("bizName should not be blank")
+    if not request.version.strip():
+        raise invalid("bizVersion should not be blank")
+    return request
 
 
 def fields(parameters: Json) -> Json:

@@ -10,11 +10,8 @@ from typing import Any
 import structlog
 
 from gateways.arklet.fields import Json
-from simulatedbase.profile import Faults, Profile
+from simulatedbase.profile import QUESTIONS, Faults, Profile
 from simulatedbase.runtime import Biz
-
-_QUESTIONS = frozenset({"queryAllBiz", "health"})
-"""Polled all the time: not worth a log line."""
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +73,7 @@ class Life:
         """Take note of a command."""
         self.commands.append(Received(command, parameters, time.monotonic()))
         self.counts[command] += 1
-        if command not in _QUESTIONS:
+        if command not in QUESTIONS:
             log.debug("command received", base=self.profile.identity, command=command)
 
     def changed(self, modules: Sequence[Biz], note: str = "", *, running: bool = True) -> None:

@@ -27,6 +27,8 @@ COMMANDS: Mapping[str, str] = {
     "queryBizOps": "query ark biz ops",
 }
 """Every command, with what help says of it."""
+QUESTIONS = frozenset({"health", "queryAllBiz"})
+"""Asked all the time, over both tunnels."""
 
 ACTIVATED = "activated"
 DEACTIVATED = "DEACTIVATED"

@@ -43,8 +43,8 @@ class Leftovers:
         """Baselines are listened to anyway (``Subscriptions``), and for good."""
         self._found: dict[str, set[str]] = {}
         self._looked = False
-        self._live: asyncio.Queue[str] = asyncio.Queue(MAX_TOPICS)
-        """Topics of what lies ready for bases that live."""
+        self._live: asyncio.Queue[tuple[str, str]] = asyncio.Queue(MAX_TOPICS)
+        """Bases that live, and the topics of what lies ready for them."""
         self.looking = Extra(
             "commands that another controller retained", "bases may carry out old commands again when they connect"
         )
@@ -65,7 +65,7 @@ class Leftovers:
     def lives(self, base: str) -> None:
         """Take note that a base lives."""
         for topic in sorted(self._found.pop(base, ())):
-            self._to_remove(topic)
+            self._to_remove(base, topic)
 
     def is_echo(self, base: str, result: pb.BatchInstallResult) -> bool:
         """Return whether a base's report on its baseline is about the one that was removed."""
@@ -88,25 +88,24 @@ class Leftovers:
             if commands := sum(len(found) for found in self._found.values()):
                 log.info("retained commands of another controller", bases=len(self._found), commands=commands)
         while True:
-            topic = await self._live.get()
+            base, topic = await self._live.get()
             try:
                 await self.removing.allowed()
                 with self.removing.asked_of(connection), connection.asking(f"remove what is retained under {topic}"):
-                    await self._remove(connection, topic)
+                    await self._remove(connection, base, topic)
             except (Lost, asyncio.CancelledError):
                 # Over the next connection, after the others.
-                self._to_remove(topic)
+                self._to_remove(base, topic)
                 raise
             self.removing.settle("")
             await asyncio.sleep(PAUSE)
 
-    def _to_remove(self, topic: str) -> None:
+    def _to_remove(self, base: str, topic: str) -> None:
         if not self._live.full():
-            self._live.put_nowait(topic)
+            self._live.put_nowait((base, topic))
 
-    async def _remove(self, connection: MqttConnection, topic: str) -> None:
-        base = topics.addressee(topic, self._env)
-        if base is not None and topic == topics.baseline(self._env, base):
+    async def _remove(self, connection: MqttConnection, base: str, topic: str) -> None:
+        if topic == topics.baseline(self._env, base):
             self._echoes[base] = None
         try:
             await connection.publish(topic, b"", retain=True)

@@ -19,11 +19,12 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.session.directory import Directory
 from gateways.session.endpoints import resolve
-from gateways.session.metrics import STALE, STREAMS, WATCHED
+from gateways.session.metrics import MALFORMED, STALE, STREAMS, WATCHED
 from gateways.session.orders import Orders, of_order, refused
 from gateways.session.outbox import Kept, Outbox, Outboxes
 from gateways.session.routing import Routing
 from gateways.session.stream import GOODBYE_TIMEOUT, ReplicaStream
+from gateways.session.validation import InvalidMessage, check
 
 log = structlog.get_logger(__name__)
 
@@ -156,8 +157,20 @@ class ControlPlaneLinks:
         return outbox
 
     def received(self, stream: ReplicaStream, message: pb.ConnectResponse) -> None:
-        """Act on a message of a replica."""
-        replica = stream.replica
+        """Act on a message of a replica; an order that cannot be acted on is refused."""
+        order = message.order
+        try:
+            check(message)
+        except InvalidMessage as error:
+            MALFORMED.inc()
+            log.warning("message not understood", endpoint=stream.endpoint, order=order.order_id, reason=str(error))
+            if order.order_id:
+                result = refused(pb.REFUSAL_REASON_INVALID, str(error))
+                self.outboxes.result(stream.replica, of_order(order, result))
+        else:
+            self._act(stream.replica, message)
+
+    def _act(self, replica: str, message: pb.ConnectResponse) -> None:
         match message.WhichOneof("message"):
             case "reports_ack":
                 self.outboxes.acknowledged(replica, message.reports_ack.seq)
@@ -183,10 +196,6 @@ class ControlPlaneLinks:
             case "drain":
                 log.info("replica drains", replica=replica, reason=message.drain.reason)
                 self._routing.disown(replica)
-
-    def malformed(self, stream: ReplicaStream, order: pb.Order, reason: str) -> None:
-        """Refuse an order that cannot be acted on."""
-        self.outboxes.result(stream.replica, of_order(order, refused(pb.REFUSAL_REASON_INVALID, reason)))
 
     def ended(self, stream: ReplicaStream, failures: int) -> None:
         """Stop serving a replica."""

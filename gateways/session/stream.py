@@ -16,9 +16,8 @@ import structlog
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from koupleless.tunnel.v1.tunnel_pb2_grpc import TunnelServiceStub
 
-from gateways.session.metrics import MALFORMED, STREAM_ENDS
+from gateways.session.metrics import STREAM_ENDS
 from gateways.session.outbox import Outbox
-from gateways.session.validation import InvalidMessage, check
 
 log = structlog.get_logger(__name__)
 
@@ -52,10 +51,7 @@ class Owner(Protocol):
         """Return the outbox to serve, opened; None when another stream serves this replica already."""
 
     def received(self, stream: "ReplicaStream", message: pb.ConnectResponse) -> None:
-        """Take a message other than Welcome; it was checked."""
-
-    def malformed(self, stream: "ReplicaStream", order: pb.Order, reason: str) -> None:
-        """Take an order that has an id and cannot be acted on."""
+        """Take a message other than Welcome."""
 
     def ended(self, stream: "ReplicaStream", failures: int) -> None:
         """The stream ended or could not be made; failures in a row, 0 after a healthy one."""
@@ -132,31 +128,18 @@ class ReplicaStream:
                 raise _Ended(f"{error.code().name}: {error.details()}") from None
             if not isinstance(message, pb.ConnectResponse):
                 raise _Ended("the replica ended the stream")
-            try:
-                check(message)
-            except InvalidMessage as error:
-                self._malformed(message, str(error))
-            else:
-                self._take(message)
-
-    def _malformed(self, message: pb.ConnectResponse, reason: str) -> None:
-        MALFORMED.inc()
-        order = message.order.order_id
-        log.warning("message not understood", endpoint=self.endpoint, order=order, reason=reason)
-        if order and self._outbox is not None:
-            self._owner.malformed(self, message.order, reason)
-
-    def _take(self, message: pb.ConnectResponse) -> None:
-        if message.HasField("welcome"):
-            self._take_welcome(message.welcome)
-        elif not self._welcome.is_set():
-            raise _Ended("the replica did not begin with Welcome")
-        elif self._outbox is not None:
-            self._owner.received(self, message)
+            if message.HasField("welcome"):
+                self._take_welcome(message.welcome)
+            elif not self._welcome.is_set():
+                raise _Ended("the replica did not begin with Welcome")
+            elif self._outbox is not None:
+                self._owner.received(self, message)
 
     def _take_welcome(self, welcome: pb.Welcome) -> None:
         if self._welcome.is_set():
             raise _Ended("the replica said Welcome twice")
+        if not welcome.replica_id:
+            raise _Ended("the replica said Welcome without its name")
         self.replica = welcome.replica_id
         self._outbox = self._owner.welcomed(self, welcome)
         if self._outbox is None:

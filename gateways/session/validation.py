@@ -26,8 +26,6 @@ def check(message: pb.ConnectResponse) -> None:
         return
     about = getattr(message, kind)
     name = type(about).__name__
-    if kind == "welcome" and not message.welcome.replica_id:
-        raise InvalidMessage("Welcome without replica_id")
     if kind in _OF_A_BASE and not about.base_id:
         raise InvalidMessage(f"{name} without base_id")
     if kind == "order":

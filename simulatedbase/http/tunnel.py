@@ -36,10 +36,6 @@ READ_SECONDS = 10.0
 log = structlog.get_logger(__name__)
 
 
-class BadAnswer(Exception):
-    """The controller answered a heartbeat with something other than status 200."""
-
-
 class HttpTunnel:
     """Binds a port at once: port 0 means any, None the first free one of a Java base. Raises StartError."""
 
@@ -126,7 +122,7 @@ class HttpTunnel:
             return True
         try:
             await self._post(self._controller, orjson.dumps(self._profile.heartbeat(self.port, state)))
-        except (OSError, BadAnswer, EOFError, asyncio.LimitOverrunError) as error:
+        except (OSError, EOFError, asyncio.LimitOverrunError) as error:
             if not self._failing:
                 self._log.warning("heartbeats fail", error=str(error) or type(error).__name__)
             self._failing = True
@@ -148,7 +144,7 @@ class HttpTunnel:
                     await writer.drain()
                 status = await reader.readuntil(b"\r\n")
             if status.split(b" ")[1:2] != [b"200"]:
-                raise BadAnswer(status.decode("latin-1").strip())
+                raise ConnectionError(status.decode("latin-1").strip())
         finally:
             writer.transport.abort()
 

@@ -13,9 +13,9 @@ import orjson
 from gateways.arklet.fields import Json
 from simulatedbase import fastjson
 from simulatedbase.java import JavaError
+from simulatedbase.profile import QUESTIONS
 from simulatedbase.runtime import Biz
 
-QUESTIONS = frozenset({"health", "queryAllBiz"})
 CHANGES = frozenset({"installBiz", "uninstallBiz"})
 BATCH = "batchInstallBiz"
 """What a baseline is carried out as; no topic of a command leads to it."""

@@ -21,6 +21,13 @@ async def test_hello_says_who_the_gateway_is(start: Start) -> None:
     assert hello.instance_id
 
 
+async def test_a_replica_that_does_not_give_its_name_is_asked_again() -> None:
+    async with FakeControlPlane("").running() as nameless, gateway_running(nameless.address):
+        for number in range(2):
+            stream = await nameless.stream(number)
+            assert not stream.reports
+
+
 async def test_results_come_again_until_acknowledged(scene: Scene) -> None:
     base = SimulatedBase(Profile(identity="base-1", port=0))
     await base.start()

@@ -140,7 +140,6 @@ class TestFromReplicas:
     @pytest.mark.parametrize(
         ("message", "reason"),
         [
-            (pb.ConnectResponse(welcome=pb.Welcome()), "Welcome without replica_id"),
             (pb.ConnectResponse(order=said.order("")), "Order without order_id"),
             (pb.ConnectResponse(order=said.order("o", base="")), "Order without base_id"),
             (pb.ConnectResponse(order=said.order("o", pb.VERB_UNSPECIFIED)), "Order with unknown verb 0"),
