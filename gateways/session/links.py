@@ -106,7 +106,9 @@ class ControlPlaneLinks:
         await self._orders.close(timeout * 0.7)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
-                await self._all_acknowledged()
+                while any(not self.outboxes[replica].idle for replica in self._serving):
+                    self._acknowledged.clear()
+                    await self._acknowledged.wait()
         self._ending = True
         streams = list(self._streams.values())
         for stream, task in streams:
@@ -114,11 +116,6 @@ class ControlPlaneLinks:
                 task.cancel()
         if streams:
             await asyncio.wait([task for _, task in streams], timeout=GOODBYE_TIMEOUT)
-
-    async def _all_acknowledged(self) -> None:
-        while any(not self.outboxes[replica].idle for replica in self._serving):
-            self._acknowledged.clear()
-            await self._acknowledged.wait()
 
     async def baseline(self, query: pb.Report) -> list[pb.ModuleRef]:
         """Ask which modules a base should start with; the caller bounds the wait. Raises Unavailable."""
