@@ -111,7 +111,7 @@ TABLES: Mapping[type[Settings], Mapping[str, Row]] = {
         "MQTT_BROKER": ("broker.example", lambda s: s.broker, "broker.example"),
         "MQTT_PORT": ("8883", lambda s: s.port, 8883),
         "MQTT_USERNAME": ("u", lambda s: s.username, "u"),
-        "MQTT_CLIENT_PREFIX": ("acme", lambda s: s.target("gw-1").client_id, "acme@@@gw-1"),
+        "MQTT_CLIENT_PREFIX": ("acme", lambda s: s.client_id_of("gw-1"), "acme@@@gw-1"),
         "CLIENT_ID": ("gw-1", lambda s: s.client_id, "gw-1"),
         "MQTT_HEALTH_TIMEOUT": ("2", lambda s: s.health_timeout, 2.0),
         "MQTT_QUERY_TIMEOUT": ("4", lambda s: s.query_timeout, 4.0),
