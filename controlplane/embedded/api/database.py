@@ -1,17 +1,14 @@
-"""The SQLite file: one owner, one thread, requests in batches.
+"""The SQLite file: one owner, one thread, each request a transaction.
 
-The requests that wait are run in one transaction (group commit), each in a savepoint of its own, so that a refused one
-leaves no trace and a crash leaves the file as it was after some batch. Results, and the changes that made them, are
-handed to the event loop only after the commit, in the order of their versions.
+A refused request leaves no trace, and a crash leaves the file as it was after some request. Results, and the changes
+that made them, are handed to the event loop only after the commit, in the order of their versions.
 """
 
 import asyncio
 import sqlite3
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, NoReturn, Self, TypeAlias, TypeVar
 
 import orjson
@@ -25,7 +22,6 @@ from controlplane.embedded.api.transaction import REMEDY, SCHEMA, SCHEMA_VERSION
 T = TypeVar("T")
 Operation: TypeAlias = Callable[[Transaction], T]
 
-MAX_BATCH = 256
 MAX_WAITING = 20_000
 """Requests that may wait; more are refused as Transient."""
 _PRAGMAS = (
@@ -43,16 +39,6 @@ class CannotOpen(Exception):
     """The file cannot be used; the message says why and what to do."""
 
 
-@dataclass(slots=True)
-class _Request:
-    operation: Operation[Any]
-    writes: bool
-    future: asyncio.Future[Any]
-    changes: list[Change] = field(default_factory=list)
-    result: Any = None
-    error: Exception | None = None
-
-
 class Database:
     """Runs operations on the file. Made by open; on_changes is called in the event loop before results are returned."""
 
@@ -64,7 +50,7 @@ class Database:
         """The newest that was given out."""
         self._thread = thread
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[_Request] = deque()
+        self._waiting = 0
         self._closing = False
         self._trouble: Transient | None = None
         self._damaged = asyncio.Event()
@@ -95,17 +81,16 @@ class Database:
         """Run an operation and return what it returned, after the commit. Raises what it raised, and Transient."""
         if self._closing:
             raise Transient("the embedded cluster is closed")
-        if len(self._waiting) >= MAX_WAITING:
+        if self._waiting >= MAX_WAITING:
             raise Transient("the embedded cluster has too many requests waiting", retry_after=1.0)
-        request = _Request(operation, writes, self._loop.create_future())
-        self._waiting.append(request)
+        self._waiting += 1
+        done: asyncio.Future[T] = self._loop.create_future()
         if self._thread is None:
-            self._deliver(self._execute_waiting())
+            self._deliver(done, writes, *self._execute(operation))
             await asyncio.sleep(0)
         else:
-            self._thread.submit(self._serve)
-        result: T = await request.future
-        return result
+            self._thread.submit(self._serve, operation, writes, done)
+        return await done
 
     async def close(self) -> None:
         """Finish what waits and close the file. May be called twice."""
@@ -114,50 +99,25 @@ class Database:
             await asyncio.to_thread(self._thread.shutdown)
         self._connection.close()
 
-    def _serve(self) -> None:
-        done = self._execute_waiting()
+    def _serve(self, operation: Operation[T], writes: bool, done: asyncio.Future[T]) -> None:
+        outcome = self._execute(operation)
         with suppress(RuntimeError):  # the loop ended without close(): what is committed stays so
-            self._loop.call_soon_threadsafe(self._deliver, done)
+            self._loop.call_soon_threadsafe(self._deliver, done, writes, *outcome)
 
-    def _execute_waiting(self) -> list[_Request]:
-        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
-        if not batch:  # a job before has done it
-            return batch
+    def _execute(self, operation: Operation[T]) -> tuple[T | Exception, list[Change]]:
+        """Return what an operation returned or raised, and the changes that are committed."""
         transaction = Transaction(self._connection, self.version)
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            for request in batch:
-                self._execute(transaction, request)
-            transaction.save_version()
-            self._connection.execute("COMMIT")
+            with self._connection:  # commits, or undoes all
+                self._connection.execute("BEGIN IMMEDIATE")
+                result = operation(transaction)
+                transaction.save_version()
         except sqlite3.Error as error:
-            if self._connection.in_transaction:
-                with suppress(sqlite3.Error):  # the next BEGIN reports it if this did not work
-                    self._connection.execute("ROLLBACK")
-            trouble = self._failure(error)
-            for request in batch:
-                request.changes, request.result, request.error = [], None, trouble
-        else:
-            self.version = transaction.version
-        return batch
-
-    def _execute(self, transaction: Transaction, request: _Request) -> None:
-        version = transaction.version
-        if request.writes:
-            self._connection.execute("SAVEPOINT request")
-        try:
-            request.result = request.operation(transaction)
-            request.changes = transaction.changes
-        except sqlite3.Error:
-            raise
-        except Exception as error:  # whatever it is belongs to the caller, not to the others in the batch
-            request.error = error
-            transaction.version = version
-            if request.writes:
-                self._connection.execute("ROLLBACK TO request")
-        transaction.changes = []
-        if request.writes:
-            self._connection.execute("RELEASE request")
+            return self._failure(error), []
+        except Exception as error:  # whatever it is belongs to the caller
+            return error, []
+        self.version = transaction.version
+        return result, transaction.changes
 
     def _failure(self, error: sqlite3.Error) -> Transient:
         if _is(error, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
@@ -166,22 +126,22 @@ class Database:
             return StorageFull(f"EMBEDDED_DB={self._path}: the disk is full: make room on it")
         return Transient(f"EMBEDDED_DB={self._path}: the file cannot be used: {error}")
 
-    def _deliver(self, done: list[_Request]) -> None:
-        for request in done:
-            if isinstance(request.error, Transient):
-                self._trouble = request.error
-            elif request.writes:  # what can be read may still not be written
-                self._trouble = None
-            if isinstance(request.error, StorageDamaged):
-                self._damaged.set()
-            if request.changes:
-                self.on_changes(request.changes)
-            if request.future.done():  # its caller was cancelled
-                continue
-            if request.error is not None:
-                request.future.set_exception(request.error)
-            else:
-                request.future.set_result(request.result)
+    def _deliver(self, done: asyncio.Future[T], writes: bool, outcome: T | Exception, changes: list[Change]) -> None:
+        self._waiting -= 1
+        if isinstance(outcome, Transient):
+            self._trouble = outcome
+        elif writes:  # what can be read may still not be written
+            self._trouble = None
+        if isinstance(outcome, StorageDamaged):
+            self._damaged.set()
+        if changes:
+            self.on_changes(changes)
+        if done.done():  # its caller was cancelled
+            return
+        if isinstance(outcome, Exception):
+            done.set_exception(outcome)
+        else:
+            done.set_result(outcome)
 
 
 def _connect(path: str) -> tuple[sqlite3.Connection, int]:

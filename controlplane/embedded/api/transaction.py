@@ -61,7 +61,6 @@ class Transaction:
 
     def __init__(self, connection: sqlite3.Connection, version: int) -> None:
         self._execute = connection.execute
-        self._saved = version
         self.version = version
         self.changes: list[Change] = []
 
@@ -118,7 +117,7 @@ class Transaction:
 
     def save_version(self) -> None:
         """Write the version counter if it moved; to be called before the commit."""
-        if self.version != self._saved:
+        if self.changes:
             self._execute("UPDATE counter SET version=?", (self.version,))
 
     def _stamp(self, obj: Json) -> bytes:
