@@ -161,7 +161,7 @@ def module_deployment(obj: Json) -> ModuleDeployment:
     """View a Deployment of modules."""
     meta, spec = fields.mapping(obj, "metadata"), fields.mapping(obj, "spec")
     template = fields.mapping(spec, "template", "spec")
-    rules, selector = scheduling.rules(template, "spec.template.spec."), scheduling.label_selector(spec)
+    rules, selector = scheduling.rules(template, "spec.template.spec"), scheduling.label_selector(spec)
     if isinstance(selector, NotUnderstood):
         rules, selector = selector, None
     return ModuleDeployment(

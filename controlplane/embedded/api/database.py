@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, NoReturn, Self, TypeAlias, TypeVar
+from typing import NoReturn, Self, TypeAlias, TypeVar
 
 import orjson
 
