@@ -7,10 +7,8 @@ Typed models of the official client cost three times the CPU.
 
 from sys import intern
 
-from controlplane.cluster import fields, scheduling
+from controlplane.cluster import containers, fields, scheduling
 from controlplane.cluster.api import DEPLOYMENTS, Json
-from controlplane.cluster.containers import containers, referenced_annotations
-from controlplane.domain.base import podfields
 from controlplane.domain.base.environment import Facts
 from controlplane.domain.contract import ENV
 from controlplane.domain.endpoint import Service, ServicePort
@@ -44,12 +42,12 @@ def key(obj: Json) -> str:
 def pod(obj: Json) -> Pod:
     """View a Pod."""
     meta, spec = fields.mapping(obj, "metadata"), fields.mapping(obj, "spec")
-    modules = podfields.modules(spec)
-    others = podfields.others(spec, modules)
+    modules = containers.modules(spec)
+    others = containers.others(spec, modules)
     facts = Facts(
         namespace=fields.word(meta, "namespace"),
         labels=fields.words(meta, "labels"),
-        annotations=_annotations(meta, referenced_annotations(modules)),
+        annotations=_annotations(meta, containers.referenced_annotations(modules)),
         service_account=fields.word(spec, "serviceAccountName"),
         name=fields.text(meta, "name"),
         uid=fields.text(meta, "uid"),
@@ -61,7 +59,7 @@ def pod(obj: Json) -> Pod:
         uid=fields.text(meta, "uid"),
         resource_version=fields.text(meta, "resourceVersion"),
         node_name=fields.word(spec, "nodeName"),
-        containers=containers(modules, spec, facts),
+        containers=containers.views(modules, spec, facts),
         status=pod_status(fields.mapping(obj, "status"), frozenset(other.name for other in others)),
         labels=facts.labels,
         annotations=facts.annotations,
@@ -73,7 +71,7 @@ def pod(obj: Json) -> Pod:
         service_account=facts.service_account,
         active_deadline=fields.integer(spec, "activeDeadlineSeconds"),
         others=others,
-        ignored=intern(podfields.ignored(spec, modules, others)),
+        ignored=intern(containers.ignored(spec, modules, others)),
     )
 
 
@@ -86,12 +84,12 @@ def _template_containers(obj: Json) -> tuple[Container, ...]:
         annotations=dict(fields.pairs(meta, "annotations")),
         service_account=fields.word(spec, "serviceAccountName"),
     )
-    return containers(podfields.modules(spec), spec, facts)
+    return containers.views(containers.modules(spec), spec, facts)
 
 
 def pod_status(status: Json, others: frozenset[str] = frozenset()) -> PodStatus:
     """View a Pod's status; others are the names of containers that are not modules."""
-    containers = [_container_status(each) for each in fields.objects(status, "containerStatuses")]
+    statuses = [_container_status(each) for each in fields.objects(status, "containerStatuses")]
     beside = fields.objects(status, "initContainerStatuses") + fields.objects(status, "ephemeralContainerStatuses")
     return PodStatus(
         phase=fields.word(status, "phase") or "Pending",
@@ -101,8 +99,8 @@ def pod_status(status: Json, others: frozenset[str] = frozenset()) -> PodStatus:
         host_ip=fields.word(status, "hostIP"),
         start_time=fields.text(status, "startTime"),
         conditions=_conditions(status),
-        containers=tuple(each for each in containers if each.name not in others),
-        others=(*(each for each in containers if each.name in others), *map(_container_status, beside)),
+        containers=tuple(each for each in statuses if each.name not in others),
+        others=(*(each for each in statuses if each.name in others), *map(_container_status, beside)),
     )
 
 
