@@ -85,6 +85,25 @@ def test_a_user_who_may_get_either_subresource_reads(stage: Stage, reader: str) 
     assert get(stage, f"/containerLogs/{BASES}/none/base", token=reader)[0] == 404
 
 
+IMPOSSIBLE = (
+    "tailLines=-1",
+    "tailLines=ten",
+    "tailLines=%EF%BC%91",
+    "sinceSeconds=0",
+    "limitBytes=9223372036854775808",
+    "sinceTime=yesterday",
+    "sinceTime=2026-01-31T12:00:00Z&sinceSeconds=1",
+)
+
+
+def test_an_impossible_query_is_refused_in_the_words_of_the_api_server(stage: Stage, reader: str) -> None:
+    eventually(lambda: get(stage, token=reader)[0] == 200, within=20, what="the log")
+    for query in IMPOSSIBLE:
+        status, text = get(stage, f"{PATH}?{query}", token=reader)
+        assert status == 400
+        assert re.search(r"the log of Pod bases/shop-0, container base: .*(is invalid|parsing)", text)
+
+
 def test_a_known_user_without_rights_reads_nothing(stage: Stage) -> None:
     status, text = get(stage, token=token_of(stage, "nobody"))
     assert status == 403
