@@ -141,7 +141,6 @@ async def kubelet(settings: ControlPlaneSettings, backend: Backend, cluster: Api
         yield Kubelet(NO_KUBELET, {})
         return
     from controlplane.kubelet.access import Reviewer
-    from controlplane.kubelet.basepods import BasePods
     from controlplane.kubelet.logs import ModuleLogs
     from controlplane.kubelet.server import KubeletServer
 
@@ -156,7 +155,8 @@ async def kubelet(settings: ControlPlaneSettings, backend: Backend, cluster: Api
             pods=cluster.pods,
             nodes=cluster.nodes,
             reviewer=reviewer,
-            base_pods=BasePods(backend.api, namespace=settings.namespace),
+            api=backend.api,
+            namespace=settings.namespace,
             source=backend.logs,
         ),
     )

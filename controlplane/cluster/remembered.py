@@ -1,8 +1,9 @@
 """What is remembered for a while, boundedly much; cachetools has the same, and would be a dependency for this alone."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
+
+from service.limits import Recent
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -13,11 +14,7 @@ class Remembered(Generic[K, V]):
 
     def __init__(self, now: Callable[[], float], *, most: int) -> None:
         self._now = now
-        self._most = most
-        self._values: OrderedDict[K, tuple[float, V]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._values)
+        self._values: Recent[K, tuple[float, V]] = Recent(most)
 
     def get(self, key: K) -> V | None:
         """Return a value, None if it is not known or not known any more."""
@@ -27,6 +24,3 @@ class Remembered(Generic[K, V]):
     def put(self, key: K, value: V, seconds: float) -> None:
         """Remember a value."""
         self._values[key] = (self._now() + seconds, value)
-        self._values.move_to_end(key)
-        if len(self._values) > self._most:
-            self._values.popitem(last=False)

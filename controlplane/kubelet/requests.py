@@ -30,5 +30,5 @@ def log_options(query: Iterable[tuple[str, str]]) -> dict[str, str]:
     for name, value in query:
         given.setdefault(name, value.encode(errors="replace").decode())
     # All streams is what every version of Kubernetes gives, older ones without knowing the option.
-    values = {name: value for name in _VALUES if (value := given.get(name)) and value != "All"}
+    values = {name: given[name] for name in _VALUES if given.get(name, "") not in ("", "All")}
     return values | {name: "true" for name in _FLAGS if given.get(name, "false").lower() not in ("false", "0")}

@@ -103,8 +103,9 @@ class KubeletServer:
         while True:
             await asyncio.sleep(self.look_every)
             try:
-                if await asyncio.to_thread(self.files.contents) != self._contents:
-                    self._contents, self._context = await asyncio.to_thread(self.files.load)
+                contents, context = await asyncio.to_thread(self.files.load)
+                if contents != self._contents:
+                    self._contents, self._context = contents, context
                     RELOADS.labels("taken").inc()
                     log.info("changed certificate files are used from now on")
                 problem = ""
