@@ -122,7 +122,7 @@ def tracker(settings: ControlPlaneSettings, poster: Poster, *, has_hooks: bool) 
         [HookQueue(link, clock=clock, random=random, pace=PACE_OF_LINKS) for link in links],
         replica=settings.client_id,
         env=settings.env,
-        everything=config.level is trackerfile.Level.DEBUG,
+        everything=config.level == "debug",
     )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.reports.trackerfile import EventLog, Level, TrackerConfig, WrongTrackerFile, load
+from controlplane.reports.trackerfile import EventLog, TrackerConfig, WrongTrackerFile, load
 from controlplane.settings import ControlPlaneSettings
 from service.settings import read
 
@@ -24,11 +24,11 @@ def written(folder: Path, text: str | bytes) -> Path:
 
 def test_the_originals_file_is_read(tmp_path: Path) -> None:
     assert load(written(tmp_path, ORIGINAL)) == TrackerConfig(
-        logDir=Path(), reportLevel=Level.ERROR, reportLinks=("http://localhost:8080/log",)
+        logDir=Path(), reportLevel="error", reportLinks=("http://localhost:8080/log",)
     )
-    assert load(written(tmp_path, "")).level is Level.ERROR
+    assert load(written(tmp_path, "")).level == "error"
     assert load(written(tmp_path, "logDir: /var/log\nreportLevel: debug\nreportLinks:\n")) == TrackerConfig(
-        logDir=Path("/var/log"), reportLevel=Level.DEBUG, reportLinks=()
+        logDir=Path("/var/log"), reportLevel="debug", reportLinks=()
     )
 
 
