@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from controlplane.app.ports import Clock, Conflict
 from controlplane.cluster import fields, patches, reading
@@ -36,9 +36,6 @@ from controlplane.domain.objects import (
 from controlplane.domain.times import rfc3339
 from controlplane.domain.workloads.rollout import Workload
 
-DELETION_SEEN_WITHIN = 1.0
-"""Seconds that a deletion waits until the watch shows it."""
-
 _WITH_ROLLOUT = {resource.kind: resource for resource in (DEPLOYMENTS, DAEMON_SETS)}
 
 
@@ -64,7 +61,8 @@ class ApiCluster:
         self.deployments = UnionInformer(
             *(ObjectInformer(api, DEPLOYMENTS, reading.module_deployment, each, clock) for each in (ours, peers))
         )
-        self._informers = (self.pods, self.nodes, self.leases, self.members, self.deployments)
+        self._informers: list[ObjectInformer[Any]] = [self.pods, self.nodes, self.leases, self.members]
+        self._informers += self.deployments.parts
         self._api = api
         self._clock = clock
         self._events = EventWriter(api, clock)
@@ -116,7 +114,7 @@ class ApiCluster:
     async def delete_node(self, name: str, uid: str) -> None:
         """Delete a Node if it still is that one."""
         await self._api.delete(NODES, name, uid=uid)
-        await self.nodes.settled(name, lambda node: node is None or node.uid != uid, DELETION_SEEN_WITHIN)
+        await self.nodes.deleted(name, uid)
 
     async def create_lease(self, lease: Lease) -> Lease:
         """Create a VNode lease or member lease."""
@@ -141,9 +139,8 @@ class ApiCluster:
     async def delete_lease(self, lease: Lease) -> None:
         """Delete a Lease if it still has lease.resource_version."""
         await self._api.delete(LEASES, lease.name, namespace=lease.namespace, resource_version=lease.resource_version)
-        key = f"{lease.namespace}/{lease.name}"
         informer = self.members if lease.labels.get(contract.COMPONENT) == contract.COMPONENT_REPLICA else self.leases
-        await informer.settled(key, lambda now: now is None or now.uid != lease.uid, DELETION_SEEN_WITHIN)
+        await informer.deleted(f"{lease.namespace}/{lease.name}", lease.uid)
 
     def _wrote_lease(self, obj: Json) -> Lease:
         # Each takes only what has its labels.

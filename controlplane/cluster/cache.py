@@ -19,6 +19,10 @@ class Versioned(Protocol):
     """A view of one version of one object."""
 
     @property
+    def uid(self) -> str:
+        """Which object it is, of all that ever had its name."""
+
+    @property
     def resource_version(self) -> str:
         """Version."""
 

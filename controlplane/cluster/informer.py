@@ -31,6 +31,9 @@ RETRY = Backoff(first=0.5, longest=10.0)
 SHORT_WATCH = 1.0
 """Seconds; a watch that ends sooner is taken up again only after a delay."""
 
+DELETION_SEEN_WITHIN = 1.0
+"""Seconds that a deletion waits until the watch shows it."""
+
 V = TypeVar("V", bound=Versioned)
 _chance = random.SystemRandom().random
 
@@ -79,17 +82,16 @@ class ObjectInformer(Cache[V]):
             self.written(reading.key(obj), view)
         return view
 
-    async def settled(self, key: str, done: Callable[[V | None], bool], patience: float) -> bool:
-        """Wait until done is true of the object under key, at most patience seconds; return whether it is."""
+    async def deleted(self, key: str, uid: str) -> None:
+        """Wait until the watch shows that an object is gone, but not for long: a finalizer may hold it."""
         try:
-            async with asyncio.timeout(patience):
-                while not done(self.get(key)):
+            async with asyncio.timeout(DELETION_SEEN_WITHIN):
+                while (known := self.get(key)) is not None and known.uid == uid:
                     await self._awaited.setdefault(key, asyncio.Event()).wait()
         except TimeoutError:
-            return False
+            pass
         finally:
             self._wake(key)
-        return True
 
     async def run(self) -> NoReturn:
         """Keep the cache current."""
@@ -206,7 +208,7 @@ def _identity(pod: Pod) -> tuple[str, str]:
 
 
 class UnionInformer(Generic[V]):
-    """Objects of one kind that no one label selector chooses: several informers that read as one.
+    """Objects of one kind that no one label selector chooses: informers that run by themselves, and read as one.
 
     Selectors should have no object in common. An object that passes from one to the other is deleted from one watch and
     added to the other, in any order; its newest known version counts.
@@ -239,20 +241,9 @@ class UnionInformer(Generic[V]):
         for part in self.parts:
             part.subscribe(handler)
 
-    def trouble(self) -> str | None:
-        """Say in words why this cannot be relied upon now, or None."""
-        return next((trouble for part in self.parts if (trouble := part.trouble()) is not None), None)
-
     def written(self, key: str, view: V) -> V:
         """Take the result of our own write of an object that we have; return it."""
         for part in self.parts:
             if part.get(key) is not None:
                 part.written(key, view)
         return view
-
-    async def run(self) -> NoReturn:
-        """Keep all parts current."""
-        async with asyncio.TaskGroup() as group:
-            for part in self.parts:
-                group.create_task(part.run(), name="informer-part")
-        raise AssertionError("informers never return")
