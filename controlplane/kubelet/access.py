@@ -20,8 +20,8 @@ from prometheus_client import Counter
 from controlplane.app.ports import Clock, ClusterError
 from controlplane.cluster import fields
 from controlplane.cluster.api import ACCESS_REVIEWS, TOKEN_REVIEWS, ApiServer, Json, Resource
-from controlplane.cluster.remembered import Remembered
 from controlplane.kubelet.requests import RequestRefused
+from service.limits import Recent
 
 log = structlog.get_logger(__name__)
 
@@ -54,9 +54,10 @@ class Reviewer:
 
     def __init__(self, api: ApiServer, clock: Clock) -> None:
         self._api = api
-        # Apart, so that a flood of wrong tokens displaces nobody who is known.
-        self._yes: Remembered[Hashable, Caller | bool] = Remembered(clock.monotonic, most=MOST)
-        self._no: Remembered[Hashable, bool] = Remembered(clock.monotonic, most=MOST)
+        self._now = clock.monotonic
+        # Answers, and until when they hold. Apart, so that a flood of wrong tokens displaces nobody who is known.
+        self._yes: Recent[Hashable, tuple[Caller | bool, float]] = Recent(MOST)
+        self._no: Recent[Hashable, tuple[Caller | bool, float]] = Recent(MOST)
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._waiting = 0
 
@@ -85,13 +86,13 @@ class Reviewer:
         raise RequestRefused(403, "not_allowed", text)
 
     async def _remembered(self, key: Hashable, ask: Callable[[], Awaitable[Caller | bool]]) -> Caller | bool:
-        answer = self._yes.get(key) or False
-        if not answer and not self._no.get(key):
-            answer = await ask()
-            if answer:
-                self._yes.put(key, answer, YES_FOR)
-            else:
-                self._no.put(key, True, NO_FOR)
+        for answers in (self._yes, self._no):
+            answer, until = answers.get(key, (False, 0.0))
+            if until > self._now():
+                return answer
+        answer = await ask()
+        answers, seconds = (self._yes, YES_FOR) if answer else (self._no, NO_FOR)
+        answers[key] = (answer, self._now() + seconds)
         return answer
 
     async def _review_token(self, token: str) -> Caller | bool:

@@ -42,7 +42,7 @@ class ModuleLogs:
     api: ApiServer
     namespace: str
     source: PodLogs
-    _streams: int = field(default=0, init=False)
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_STREAMS), init=False)
 
     async def send(self, request: web.BaseRequest, caller: Caller, path: tuple[str, str, str]) -> web.StreamResponse:
         """Answer with a log; path is namespace, Pod and container. Raises RequestRefused."""
@@ -54,16 +54,12 @@ class ModuleLogs:
         except ClusterError as error:
             raise RequestRefused(500, "cluster", f"the Pod of the base cannot be looked up: {error}") from error
         options = log_options(request.query.items())
-        if self._streams >= MOST_STREAMS:
+        if self._slots.locked():
             raise RequestRefused(429, "streams", f"{MOST_STREAMS} logs are being sent", {"Retry-After": "5"})
-        self._streams += 1
-        STREAMS.set(self._streams)
         log.info("log is sent", user=caller.user, pod=pod.key, base_pod=base.key, query=options)
-        try:
-            return await self._send(request, base, options)
-        finally:
-            self._streams -= 1
-            STREAMS.set(self._streams)
+        async with self._slots:
+            with STREAMS.track_inprogress():
+                return await self._send(request, base, options)
 
     async def _look_up(self, caller: Caller, path: tuple[str, str, str]) -> tuple[Pod, BasePod]:
         namespace, name, container = path

@@ -165,4 +165,4 @@ async def test_remembered_answers_are_bounded() -> None:
     known = reviewer(Reviews())
     for n in range(module.MOST + 5):
         await refusal(known.caller(None, f"Bearer {n}"))
-    assert len(known._no._values) == module.MOST
+    assert len(known._no) == module.MOST
