@@ -110,13 +110,14 @@ def tracker(settings: ControlPlaneSettings, poster: Poster, *, has_hooks: bool) 
     except trackerfile.WrongTrackerFile:
         hooks.UNUSABLE.labels("tracker").set(1)
         return None
-    hooks.UNUSABLE.labels("link").set(len(config.unusable))
+    usable = [link for link in config.links if not link.problem]
+    hooks.UNUSABLE.labels("link").set(len(config.urls) - len(usable))
     file = trackerfile.EventLog(config.log_dir)
     hooks.UNUSABLE.labels("tracker").set(bool(file.why_not_writable()))
-    log.info("events are tracked", file=str(file.path), links=len(config.links))
+    log.info("events are tracked", file=str(file.path), links=len(usable))
     clock, random = SystemClock(), SystemRandom()
     sent_by = settings.client_id if has_hooks else ""
-    links = [TrackerLink(link.url, link.name, poster, sent_by) for link in config.links]
+    links = [TrackerLink(link.url, link.name, poster, sent_by) for link in usable]
     return Tracker(
         file,
         [HookQueue(link, clock=clock, random=random, pace=PACE_OF_LINKS) for link in links],

@@ -7,7 +7,8 @@ program from working.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 from prometheus_client import Gauge
 
@@ -34,17 +35,11 @@ class Destination:
     url: str = field(repr=False)
     problem: str = ""
 
-    @property
-    def parts(self) -> SplitResult:
-        """Its URL, taken apart; raises ValueError."""
-        return urlsplit(self.url)
-
     def __str__(self) -> str:
         return f"{self.name} gets no reports: {self.problem}"
 
 
-@dataclass(frozen=True, slots=True)
-class Hooks:
+class Hooks(NamedTuple):
     """The hooks of a list."""
 
     usable: tuple[Hook, ...]

@@ -49,14 +49,9 @@ class TrackerConfig(BaseModel):
         return tuple(str(link) for link in value or ())
 
     @property
-    def links(self) -> tuple[Destination, ...]:
-        """The links that can be used."""
-        return tuple(link for link in destinations("link", self.urls) if not link.problem)
-
-    @property
-    def unusable(self) -> tuple[Destination, ...]:
-        """The links that cannot."""
-        return tuple(link for link in destinations("link", self.urls) if link.problem)
+    def links(self) -> list[Destination]:
+        """The links, also those that cannot be used."""
+        return destinations("link", self.urls)
 
 
 def load(path: Path) -> TrackerConfig:
