@@ -111,12 +111,7 @@ def rules(spec: Json, path: str = "") -> SchedulingRules | NotUnderstood:
         node_selector=_equalities(spec, "nodeSelector"),
         required_affinity=None if required is None else _terms(required["nodeSelectorTerms"]),
         tolerations=tuple(
-            Toleration(
-                fields.word(each, "key"),
-                fields.word(each, "operator") or "Equal",
-                fields.word(each, "value"),
-                fields.word(each, "effect"),
-            )
+            fields.view(Toleration, {"operator": "Equal", **fields.filled(each)})
             for each in fields.objects(spec, "tolerations")
         ),
     )
@@ -165,9 +160,7 @@ def _parses(requirement: Requirement) -> bool:
 
 def _requirements(obj: Json, name: str) -> tuple[Requirement, ...]:
     return tuple(
-        Requirement(
-            fields.word(each, "key"), fields.word(each, "operator"), tuple(map(intern, each.get("values") or ()))
-        )
+        fields.view(Requirement, each, values=tuple(map(intern, fields.texts(each, "values"))))
         for each in fields.objects(obj, name)
     )
 
