@@ -23,7 +23,6 @@ from controlplane.cluster.informer import ModulePodInformer, ObjectInformer, Uni
 from controlplane.domain import contract
 from controlplane.domain.endpoint import Service
 from controlplane.domain.objects import (
-    ClusterEvent,
     Lease,
     ModuleDeployment,
     NewPod,
@@ -65,7 +64,7 @@ class ApiCluster:
         self._informers += self.deployments.parts
         self._api = api
         self._clock = clock
-        self._events = EventWriter(api, clock)
+        self.record_event = EventWriter(api, clock).write
 
     async def run(self) -> NoReturn:
         """Keep the informers current until cancelled; outages are retried, with backoff."""
@@ -196,10 +195,6 @@ class ApiCluster:
     async def workload(self, kind: str, namespace: str, name: str) -> Workload:
         """Read a Deployment or DaemonSet; raises NotFound."""
         return reading.workload(kind, await self._api.get(_WITH_ROLLOUT[kind], name, namespace))
-
-    async def record_event(self, event: ClusterEvent) -> None:
-        """Write a Kubernetes Event."""
-        await self._events.write(event)
 
     def _now(self) -> str:
         return rfc3339(self._clock.wall())

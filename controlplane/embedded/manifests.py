@@ -23,8 +23,6 @@ class EmbeddedManifests:
             parsed = orjson.loads(manifest)
         except orjson.JSONDecodeError as error:
             raise Rejected(f"the manifest is not JSON: {error}") from None
-        if not isinstance(parsed, dict):
-            raise Rejected("the manifest must be an object")
         obj, result = await self._store.apply(parsed, dry_run)
         metadata = obj["metadata"]
         return ObjectName(obj["apiVersion"], obj["kind"], metadata.get("namespace", ""), metadata["name"]), result

@@ -143,8 +143,7 @@ def apply(transaction: Transaction, manifest: Json, dry_run: bool) -> tuple[Json
     metadata = _given_metadata(modified)
     annotations = fields.mapping(metadata, "annotations")
     annotations.pop(LAST_APPLIED, None)
-    if not isinstance(metadata.get("name"), str) or not metadata["name"]:
-        raise Rejected("metadata.name: Required value: apply needs a name")
+    metadata.pop("generateName", None)  # the object that has to be there is known by its name
     key, new = _prepared(resource, modified, "")
     annotations = {**annotations, LAST_APPLIED: orjson.dumps(modified, option=orjson.OPT_SORT_KEYS).decode()}
     before = transaction.get(key)
@@ -300,8 +299,7 @@ def _grace_for(resource: Resource, obj: Json, asked: int | None) -> int:
         return 0
     if asked is not None:
         return max(0, asked)
-    grace = spec.get("terminationGracePeriodSeconds")
-    return grace if isinstance(grace, int) else DEFAULT_GRACE_SECONDS
+    return int(spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS))
 
 
 def _deleting(obj: Json, grace: int, now: float) -> Json:
