@@ -7,9 +7,9 @@ pass is tried again with backoff.
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Generic, NoReturn, TypeAlias, TypeVar
+from typing import NoReturn, TypeAlias
 
 import structlog
 
@@ -37,7 +37,6 @@ COOLING = 0.05
 """Seconds between two passes over the same key."""
 COOLING_AT_ONCE = 4096
 
-K = TypeVar("K", bound=Hashable)
 Pass: TypeAlias = Callable[[ObjectKey], Awaitable[float | None]]
 """Goes a step for a dirty key and returns after how many seconds to look again. Raises ClusterError."""
 
@@ -47,7 +46,7 @@ _PRUNING = ObjectKey(EVENTS, "", "")
 """Stands for all Events."""
 
 
-class WorkQueue(Generic[K]):
+class WorkQueue:
     """A set of dirty keys, in the order in which they are due.
 
     A key waits at most once. Marked again soon after it was taken, it waits for the rest of the cooling time, so that a
@@ -56,11 +55,11 @@ class WorkQueue(Generic[K]):
 
     def __init__(self, cooling: float = COOLING) -> None:
         self._cooling = cooling
-        self._due: asyncio.Queue[K] = asyncio.Queue()
-        self._timers: dict[K, asyncio.TimerHandle] = {}
-        self._taken: Recent[K, float] = Recent(COOLING_AT_ONCE)
+        self._due: asyncio.Queue[ObjectKey] = asyncio.Queue()
+        self._timers: dict[ObjectKey, asyncio.TimerHandle] = {}
+        self._taken: Recent[ObjectKey, float] = Recent(COOLING_AT_ONCE)
 
-    def add(self, key: K, delay: float = 0.0) -> None:
+    def add(self, key: ObjectKey, delay: float = 0.0) -> None:
         """Mark a key dirty, now or after some seconds; the earliest of several times counts."""
         loop = asyncio.get_running_loop()
         due = max(loop.time() + delay, self._taken.get(key, -math.inf) + self._cooling)
@@ -70,7 +69,7 @@ class WorkQueue(Generic[K]):
                 waiting.cancel()
             self._timers[key] = loop.call_at(due, self._due.put_nowait, key)
 
-    async def get(self) -> K:
+    async def get(self) -> ObjectKey:
         """Wait for a key that is due and take it."""
         key = await self._due.get()
         self._timers.pop(key, None)
@@ -87,7 +86,7 @@ class EmbeddedCluster:
     def __init__(self, store: EmbeddedApiServer, *, orphan_quarantine: float = ORPHAN_QUARANTINE) -> None:
         self._store = store
         self._mirror = mirror = Mirror()
-        self._queue: WorkQueue[ObjectKey] = WorkQueue()
+        self._queue = WorkQueue()
         self._failures: dict[ObjectKey, int] = {}
         self._passes: Mapping[Resource, Pass] = {
             DEPLOYMENTS: partial(deployments.reconcile, store, mirror),

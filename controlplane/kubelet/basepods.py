@@ -87,9 +87,9 @@ def _candidate(obj: Json) -> BasePod | None:
     if labels.get(contract.COMPONENT) == contract.COMPONENT_MODULE:
         return None
     addresses = {fields.text(status, "podIP"), *(fields.text(each, "ip") for each in fields.objects(status, "podIPs"))}
-    return BasePod(
-        namespace=fields.text(meta, "namespace"),
-        name=fields.text(meta, "name"),
+    return fields.view(
+        BasePod,
+        meta,
         container=labels.get(contract.BASE_CONTAINER) or contract.BASE_CONTAINER_DEFAULT,
         container_names=tuple(fields.text(each, "name") for each in fields.objects(spec, "containers")),
         addresses=frozenset(addresses - {""}),

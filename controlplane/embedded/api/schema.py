@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from controlplane.app.ports import Rejected
-from controlplane.cluster import scheduling
+from controlplane.cluster import fields, scheduling
 from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, NODES, PODS, Json, Resource
 from controlplane.cluster.fieldrules import (
     TEXT,
@@ -35,7 +35,7 @@ from controlplane.domain.base import podfields
 from controlplane.domain.base.environment import is_known_field, is_known_resource
 from controlplane.domain.objects import NotUnderstood
 from controlplane.domain.workloads.placement import matches
-from controlplane.embedded.api.resources import SERVER_METADATA, WORKLOADS, qualified
+from controlplane.embedded.api.resources import RESOURCES, SERVER_METADATA, WORKLOADS, qualified
 
 MAX_SHOWN = 20
 MAX_UNKNOWN_SHOWN = 10
@@ -266,6 +266,7 @@ def _workload(*counts: str, **more: Check) -> Check:
 
 
 _OBJECTS: Mapping[Resource, Check] = {
+    **dict.fromkeys(RESOURCES, _object(_open("", {}), strict=False)),
     PODS: _object(_pod_spec("Always", "OnFailure", "Never"), required="metadata spec"),
     NODES: _object(_NODE),
     DEPLOYMENTS: _workload(
@@ -280,39 +281,32 @@ _OBJECTS: Mapping[Resource, Check] = {
         "minReadySeconds", "revisionHistoryLimit", updateStrategy=_strategy("RollingUpdate", "OnDelete")
     ),
 }
-_OTHERS = _object(_open("", {}), strict=False)
 
 
 def validate(resource: Resource, obj: Json) -> None:
     """Raise Rejected naming every field that is wrong, with its path; unknown fields are not wrong here."""
-    metadata = obj.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    _refuse(resource, name if isinstance(name, str) else "", _check(resource)(obj, ""))
-
-
-def _check(resource: Resource) -> Check:
-    return _OBJECTS.get(resource, _OTHERS)
+    _refuse(resource, fields.text(fields.mapping(obj, "metadata"), "name"), _OBJECTS[resource](obj, ""))
 
 
 def _refuse(resource: Resource, name: str, wrong: Iterable[Wrong]) -> None:
-    fields = [(each.path, each.text) for each in wrong if each.known is None]
-    if not fields:
+    found = [(each.path, each.text) for each in wrong if each.known is None]
+    if not found:
         return
-    texts = [f"{path}: {text}" for path, text in fields[:MAX_SHOWN]]
-    if len(fields) > MAX_SHOWN:
-        texts.append(f"and {len(fields) - MAX_SHOWN} more")
+    texts = [f"{path}: {text}" for path, text in found[:MAX_SHOWN]]
+    if len(found) > MAX_SHOWN:
+        texts.append(f"and {len(found) - MAX_SHOWN} more")
     text = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
     kind = qualified(resource, resource.kind)
-    raise Rejected(f'{kind} "{name[:253]}" is invalid: {text}', tuple(fields[:MAX_SHOWN]))
+    raise Rejected(f'{kind} "{name[:253]}" is invalid: {text}', tuple(found[:MAX_SHOWN]))
 
 
 def check_fields(resource: Resource, manifest: Json) -> None:
     """Raise Rejected naming each field of a manifest that the resource does not have."""
-    unknown = [each for each in _check(resource)(manifest, "") if each.known is not None][:MAX_UNKNOWN_SHOWN]
+    unknown = [each for each in _OBJECTS[resource](manifest, "") if each.known is not None][:MAX_UNKNOWN_SHOWN]
     if unknown:
         texts = [f'unknown field "{each.path[:200]}"{each.similar()}' for each in unknown]
-        fields = tuple((each.path[:200], f"{each.text}{each.similar()}") for each in unknown)
-        raise Rejected(f"strict decoding error: {', '.join(texts)}", fields)
+        found = tuple((each.path[:200], f"{each.text}{each.similar()}") for each in unknown)
+        raise Rejected(f"strict decoding error: {', '.join(texts)}", found)
 
 
 def validate_change(resource: Resource, before: Json, after: Json) -> None:

@@ -14,7 +14,7 @@ import orjson
 
 from controlplane.app.ports import AlreadyExists, Conflict, NotFound, Rejected
 from controlplane.cluster import fields
-from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, EVENTS, PODS, Json, PatchType, Resource
+from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, EVENTS, NODES, PODS, Json, PatchType, Resource
 from controlplane.domain.times import rfc3339
 from controlplane.embedded.api.patch import merge, strategic
 from controlplane.embedded.api.resources import (
@@ -247,9 +247,7 @@ def _newborn(resource: Resource, obj: Json, namespace: str) -> Json:
         metadata["generation"] = 1
     born = {**obj, "apiVersion": resource.group_version, "kind": resource.kind, "metadata": metadata}
     if resource in WITH_STATUS:
-        born["status"] = {"phase": "Pending"} if resource == PODS else obj.get("status") or {}
-    if resource in WORKLOADS:
-        born["status"] = {}
+        born["status"] = {PODS: {"phase": "Pending"}, NODES: obj.get("status") or {}}.get(resource, {})
     return born
 
 
