@@ -17,9 +17,9 @@ from controlplane.app.ports import ClusterError, Conflict, NotFound
 from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, EVENTS, NODES, PODS, Json, Resource
 from controlplane.domain.backoff import Backoff
 from controlplane.embedded.api import writes
+from controlplane.embedded.api.database import Change
 from controlplane.embedded.api.resources import WORKLOADS, ObjectKey, key_of, object_key
 from controlplane.embedded.api.store import EmbeddedApiServer
-from controlplane.embedded.api.transaction import Change
 from controlplane.embedded.controllers import daemonsets, deployments
 from controlplane.embedded.controllers.mirror import MIRRORED, Mirror, PodView
 from controlplane.embedded.controllers.scheduler import ORPHAN_QUARANTINE, Evictions, misplaced, schedule

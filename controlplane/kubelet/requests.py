@@ -26,9 +26,7 @@ def log_options(query: Iterable[tuple[str, str]]) -> dict[str, str]:
 
     Unknown and empty options are ignored, of repeated ones the first counts.
     """
-    given: dict[str, str] = {}
-    for name, value in query:
-        given.setdefault(name, value.encode(errors="replace").decode())
+    given = {name: value.encode(errors="replace").decode() for name, value in reversed(list(query))}
     # All streams is what every version of Kubernetes gives, older ones without knowing the option.
     values = {name: given[name] for name in _VALUES if given.get(name, "") not in ("", "All")}
     return values | {name: "true" for name in _FLAGS if given.get(name, "false").lower() not in ("false", "0")}

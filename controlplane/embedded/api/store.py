@@ -10,9 +10,8 @@ import orjson
 from controlplane.app.ports import Transient, Unknown
 from controlplane.cluster.api import Expired, Json, ObjectList, PatchType, Resource, WatchEvent
 from controlplane.embedded.api import writes
-from controlplane.embedded.api.database import Database, Operation
+from controlplane.embedded.api.database import Change, Database, Operation, Transaction
 from controlplane.embedded.api.resources import RESOURCES, Selection, image, object_key, selection
-from controlplane.embedded.api.transaction import Change, Transaction
 
 T = TypeVar("T")
 

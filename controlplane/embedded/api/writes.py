@@ -16,6 +16,7 @@ from controlplane.app.ports import AlreadyExists, Conflict, NotFound, Rejected
 from controlplane.cluster import fields
 from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, EVENTS, NODES, PODS, Json, PatchType, Resource
 from controlplane.domain.times import rfc3339
+from controlplane.embedded.api.database import Transaction, encode
 from controlplane.embedded.api.patch import merge, strategic
 from controlplane.embedded.api.resources import (
     SERVER_METADATA,
@@ -27,7 +28,6 @@ from controlplane.embedded.api.resources import (
     resource_of,
 )
 from controlplane.embedded.api.schema import check_fields, validate, validate_change
-from controlplane.embedded.api.transaction import Transaction, encode
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 MAX_EVENTS = 1000

@@ -15,9 +15,9 @@ from controlplane.cluster import fields
 from controlplane.cluster.api import PODS, Json
 from controlplane.domain.times import parse_time
 from controlplane.embedded.api import writes
+from controlplane.embedded.api.database import Transaction
 from controlplane.embedded.api.resources import ObjectKey
 from controlplane.embedded.api.store import EmbeddedApiServer
-from controlplane.embedded.api.transaction import Transaction
 from controlplane.embedded.api.writes import NAME_ALPHABET
 from controlplane.embedded.controllers.mirror import Mirror, PodView
 

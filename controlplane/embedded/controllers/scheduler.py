@@ -16,9 +16,9 @@ from controlplane.domain.objects import ClusterEvent, Node, SchedulingRules
 from controlplane.domain.times import rfc3339
 from controlplane.domain.workloads.placement import EXPELLING, untolerated
 from controlplane.embedded.api import writes
+from controlplane.embedded.api.database import Transaction
 from controlplane.embedded.api.resources import ObjectKey
 from controlplane.embedded.api.store import EmbeddedApiServer
-from controlplane.embedded.api.transaction import Transaction
 from controlplane.embedded.controllers.mirror import Mirror, PodView, Rules
 from controlplane.embedded.controllers.nodechoice import NodeChoice
 from controlplane.embedded.controllers.replicas import BURST, TEMPLATE_HASH, template_hash
