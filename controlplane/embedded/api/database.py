@@ -15,7 +15,7 @@ from typing import NoReturn, Self, TypeAlias, TypeVar
 
 import orjson
 
-from controlplane.app.ports import Rejected, StorageDamaged, StorageFull, Transient
+from controlplane.app.ports import Rejected, StorageDamaged, StorageFull, Transient, Unknown
 from controlplane.cluster import fields
 from controlplane.cluster.api import Json, Resource
 from controlplane.embedded.api.resources import BY_PLURAL, Image, ObjectKey, image, object_key
@@ -39,6 +39,7 @@ REMEDY = (
 )
 MAX_OBJECT_BYTES = 1_500_000
 """Largest object, as etcd's default limit."""
+DEADLINE = 10.0
 MAX_WAITING = 20_000
 """Requests that may wait; more are refused as Transient."""
 _PRAGMAS = (
@@ -158,10 +159,9 @@ class CannotOpen(Exception):
 
 
 class Database:
-    """Runs operations on the file. Made by open; on_changes is called in the event loop before results are returned."""
+    """Runs operations on the file. Made by open."""
 
     def __init__(self, path: str, connection: sqlite3.Connection, version: int, thread: Executor | None) -> None:
-        self.on_changes: Callable[[list[Change]], None] = lambda _: None
         self._path = path
         self._connection = connection
         self.version = version
@@ -169,7 +169,7 @@ class Database:
         self._thread = thread
         self._loop = asyncio.get_running_loop()
         self._waiting = 0
-        self._closing = False
+        self.closing = False
         self._trouble: Transient | None = None
         self._damaged = asyncio.Event()
 
@@ -186,6 +186,9 @@ class Database:
             raise
         return cls(path, *opened, thread)
 
+    def publish(self, changes: list[Change]) -> None:
+        """Take note of committed changes, in the event loop, before their writer gets its result."""
+
     def trouble(self) -> str | None:
         """Say in words why nothing can be written now, None where it can."""
         return str(self._trouble) if self._trouble is not None else None
@@ -195,9 +198,24 @@ class Database:
         await self._damaged.wait()
         raise StorageDamaged(self.trouble() or "")
 
-    async def run(self, operation: Operation[T], *, writes: bool) -> T:
-        """Run an operation and return what it returned, after the commit. Raises what it raised, and Transient."""
-        if self._closing:
+    async def read(self, operation: Operation[T], deadline: float = DEADLINE) -> T:
+        """Run an operation that changes nothing; raises what it raises, Transient."""
+        try:
+            async with asyncio.timeout(deadline):
+                return await self._run(operation, writes=False)
+        except TimeoutError as error:
+            raise Transient(f"the embedded cluster did not answer within {deadline:.0f} s") from error
+
+    async def write(self, operation: Operation[T]) -> T:
+        """Run an operation and return what it returned, after the commit; raises what it raises, Transient, Unknown."""
+        try:
+            async with asyncio.timeout(DEADLINE):
+                return await self._run(operation, writes=True)
+        except TimeoutError as error:
+            raise Unknown(f"the embedded cluster did not confirm a write within {DEADLINE:.0f} s") from error
+
+    async def _run(self, operation: Operation[T], *, writes: bool) -> T:
+        if self.closing:
             raise Transient("the embedded cluster is closed")
         if self._waiting >= MAX_WAITING:
             raise Transient("the embedded cluster has too many requests waiting", retry_after=1.0)
@@ -212,7 +230,7 @@ class Database:
 
     async def close(self) -> None:
         """Finish what waits and close the file. May be called twice."""
-        self._closing = True
+        self.closing = True
         if self._thread is not None:
             await asyncio.to_thread(self._thread.shutdown)
         self._connection.close()
@@ -254,7 +272,7 @@ class Database:
         if isinstance(outcome, StorageDamaged):
             self._damaged.set()
         if changes:
-            self.on_changes(changes)
+            self.publish(changes)
         if done.done():  # its caller was cancelled
             return
         if isinstance(outcome, Exception):
