@@ -10,7 +10,7 @@ Answers are remembered for a short time, tokens only as a digest. What cannot be
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -103,23 +103,13 @@ class Reviewer:
         REVIEWS.labels("token", "known" if known else "unknown").inc()
         if not known:
             return False
-        extra = fields.mapping(user, "extra")
-        return Caller(
-            user=name,
-            groups=fields.texts(user, "groups"),
-            uid=fields.text(user, "uid"),
-            extra=tuple((key, fields.texts(extra, key)) for key in sorted(extra)),
-        )
+        more = fields.mapping(user, "extra")
+        extra = tuple((key, fields.texts(more, key)) for key in sorted(more))
+        return Caller(name, fields.texts(user, "groups"), fields.text(user, "uid"), extra)
 
     async def _review_access(self, caller: Caller, subresource: str, node: str) -> bool:
         wanted = {"verb": "get", "version": "v1", "resource": "nodes", "subresource": subresource, "name": node}
-        spec: Json = {
-            "user": caller.user,
-            "groups": list(caller.groups),
-            "uid": caller.uid,
-            "extra": {key: list(values) for key, values in caller.extra},
-            "resourceAttributes": fields.filled(wanted),
-        }
+        spec = {**asdict(caller), "extra": dict(caller.extra), "resourceAttributes": fields.filled(wanted)}
         status = await self._review(ACCESS_REVIEWS, fields.filled(spec))
         allowed = fields.flag(status, "allowed") and not fields.flag(status, "denied")
         REVIEWS.labels("access", "allowed" if allowed else "denied").inc()
@@ -129,7 +119,7 @@ class Reviewer:
         if self._waiting >= WAITING:
             raise RequestRefused(429, "reviews", "too many callers are being looked up", {"Retry-After": "1"})
         self._waiting += 1
-        review = {"apiVersion": resource.group_version, "kind": resource.kind, "spec": spec}
+        review = resource.manifest({}, spec=spec)
         try:
             async with self._slots:
                 return fields.mapping(await self._api.create(resource, review), "status")
