@@ -221,21 +221,18 @@ def _probe(container: Json, name: str) -> Probe | None:
 
 
 def _handler(obj: Json, container: Json) -> Handler | None:
-    kind = next((name for name in ("httpGet", "tcpSocket", "grpc") if isinstance(obj.get(name), dict)), "")
-    handler = fields.mapping(obj, kind)
-    match kind:
-        case "httpGet":
-            headers = fields.objects(handler, "httpHeaders")
-            return HttpGet(
-                port=_port(handler, container),
-                path=fields.word(handler, "path") or "/",
-                tls=fields.text(handler, "scheme").upper() == "HTTPS",
-                headers=tuple((fields.word(each, "name"), fields.word(each, "value")) for each in headers),
-            )
-        case "tcpSocket":
-            return TcpSocket(_port(handler, container))
-        case "grpc":
-            return Grpc(_port(handler, container), fields.word(handler, "service"))
+    if http := fields.mapping(obj, "httpGet"):
+        headers = fields.objects(http, "httpHeaders")
+        return HttpGet(
+            port=_port(http, container),
+            path=fields.word(http, "path") or "/",
+            tls=fields.text(http, "scheme").upper() == "HTTPS",
+            headers=tuple((fields.word(each, "name"), fields.word(each, "value")) for each in headers),
+        )
+    if tcp := fields.mapping(obj, "tcpSocket"):
+        return TcpSocket(_port(tcp, container))
+    if grpc := fields.mapping(obj, "grpc"):
+        return Grpc(_port(grpc, container), fields.word(grpc, "service"))
     return None
 
 

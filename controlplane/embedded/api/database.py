@@ -48,8 +48,6 @@ _PRAGMAS = (
     "PRAGMA synchronous=NORMAL",
     "PRAGMA cache_size=-16384",
 )
-_PRIMARY = 0xFF
-"""The part of an extended result code that says what kind it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +126,11 @@ class Transaction:
     def stalest(self, resource: Resource, keep: int, modified_before: float) -> list[ObjectKey]:
         """Return the objects beyond the newest keep, and those not written since a time (seconds since the epoch)."""
         rows = self._execute(
-            "SELECT name, namespace, modified FROM objects WHERE resource=? ORDER BY modified DESC",
-            (resource.plural,),
+            "SELECT name, namespace FROM objects WHERE resource=:resource AND (modified<:before OR rowid NOT IN"
+            " (SELECT rowid FROM objects WHERE resource=:resource ORDER BY modified DESC LIMIT :keep))",
+            {"resource": resource.plural, "before": modified_before, "keep": keep},
         )
-        return [
-            object_key(resource, name, namespace)
-            for place, (name, namespace, modified) in enumerate(rows)
-            if place >= keep or modified < modified_before
-        ]
+        return [object_key(resource, name, namespace) for name, namespace in rows]
 
     def _stamp(self, obj: Json) -> bytes:
         self.version += 1
@@ -324,7 +319,7 @@ def _prepare(connection: sqlite3.Connection, path: str) -> int:
 
 
 def _is(error: sqlite3.Error, *codes: int) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY in codes
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in codes  # the low byte says what kind it is
 
 
 def _flaw(connection: sqlite3.Connection) -> str:

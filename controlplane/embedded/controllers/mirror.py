@@ -106,12 +106,12 @@ def pod_view(obj: Json) -> PodView:
     owners = (each for each in fields.objects(metadata, "ownerReferences") if each.get("controller") is True)
     owner = next(owners, {})
     workload = _WORKLOADS.get(fields.text(owner, "kind"))
-    return PodView(
+    return fields.view(
+        PodView,
+        metadata,
         key=key_of(PODS, obj),
-        uid=metadata["uid"],
         node=fields.text(spec, "nodeName"),
         phase=fields.text(status, "phase") or "Pending",
-        labels=metadata.get("labels") or {},
         rules=rules(spec, metadata["namespace"]),
         owner=object_key(workload, fields.text(owner, "name"), metadata["namespace"]) if workload else None,
         owner_uid=fields.text(owner, "uid"),
