@@ -49,7 +49,7 @@ class Cache(Generic[V]):
     def __init__(self) -> None:
         self._objects: dict[str, V] = {}
         self.seen = ""
-        """The version up to which the cluster has shown us everything; empty before the first list."""
+        """The version up to which the cluster has shown us everything; empty where a list is needed."""
 
     def announce(self, key: str, old: V | None, new: V | None) -> None:
         """Take note of a change, after it."""

@@ -57,7 +57,6 @@ class ObjectInformer(Cache[V]):
         self._requirements = parse_selector(self.selector)
         self._handlers: list[Callable[[str], None]] = []
         self._awaited: dict[str, asyncio.Event] = {}
-        self._stale = True
         self._attempts = 0
         self._problem = ""
         self._failing_since = 0.0
@@ -98,13 +97,13 @@ class ObjectInformer(Cache[V]):
         while True:
             began = self.clock.monotonic()
             try:
-                if self._stale:
+                if not self.seen:
                     await self._list()
                 await self._watch()
                 lasting = self.clock.monotonic() - began >= SHORT_WATCH
                 self._attempts = 0 if lasting else self._attempts + 1
             except Expired:
-                self._stale = True
+                self.seen = ""
                 self._attempts += 1
             except ClusterError as error:
                 self._failed(error)
@@ -115,7 +114,6 @@ class ObjectInformer(Cache[V]):
         listed = await self.api.list(self.resource, namespace=self.namespace, label_selector=self.selector)
         named = ((reading.key(obj), self.view(obj)) for obj in listed.items)
         self.replace(((key, view) for key, view in named if key), listed.resource_version)
-        self._stale = False
         self.synced = True
         self._recovered()
 

@@ -60,7 +60,7 @@ def pod(obj: Json) -> Pod:
         labels=facts.labels,
         annotations=facts.annotations,
         readiness_gates=tuple(fields.word(gate, "conditionType") for gate in fields.objects(spec, "readinessGates")),
-        owner_uid=_owner(meta),
+        owner_uid=fields.word(controller(meta), "uid"),
         deleting=bool(fields.text(meta, "deletionTimestamp")),
         deletion_grace_seconds=fields.integer(meta, "deletionGracePeriodSeconds"),
         service_account=facts.service_account,
@@ -221,9 +221,9 @@ def _annotations(meta: Json, referenced: frozenset[str] = frozenset()) -> dict[s
     }
 
 
-def _owner(meta: Json) -> str:
-    owners = fields.objects(meta, "ownerReferences")
-    return next((fields.word(owner, "uid") for owner in owners if fields.flag(owner, "controller")), "")
+def controller(meta: Json) -> Json:
+    """Return the reference to the owner that controls an object, or an empty one."""
+    return next((each for each in fields.objects(meta, "ownerReferences") if fields.flag(each, "controller")), {})
 
 
 def _container_status(obj: Json) -> ContainerStatus:

@@ -14,6 +14,7 @@ from aiohttp import hdrs, web
 from prometheus_client import Counter
 
 from controlplane.app.ports import Clock
+from controlplane.cluster import fields
 from controlplane.domain.reports import Report
 from controlplane.reports.posting import TOLD_BY
 from service.limits import RateLimit
@@ -103,23 +104,18 @@ def read(body: bytes) -> Report:
 
     Names of fields are read in any case; unknown ones are ignored.
     """
-    if not body.strip():
-        raise NotAReport("the body is empty; a JSON object is needed")
-    try:
-        given = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise NotAReport("the body is not JSON") from None
-    if not isinstance(given, dict):
-        raise NotAReport("the body is not a JSON object")
-    fields = {name.lower(): value for name, value in given.items() if value is not None}
-    texts = {name: fields.get(name, "") for name in _TEXTS}
+    given = fields.parsed(body)
+    if given is None:
+        raise NotAReport(f"the body is {'not a JSON object' if body.strip() else 'empty; a JSON object is needed'}")
+    sent = {name.lower(): value for name, value in given.items() if value is not None}
+    texts = {name: sent.get(name, "") for name in _TEXTS}
     for name, text in texts.items():
         if not isinstance(text, str):
             raise NotAReport(f"{name} is not a text")
-    labels = fields.get("labels", {})
+    labels = sent.get("labels", {})
     if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
         raise NotAReport("labels is not an object of texts")
-    took = fields.get("timeused", 0)
+    took = sent.get("timeused", 0)
     if not isinstance(took, int) or isinstance(took, bool):
         raise NotAReport("timeUsed is not a whole number of milliseconds")
     if not any(texts.values()):

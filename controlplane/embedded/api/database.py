@@ -18,7 +18,7 @@ import orjson
 from controlplane.app.ports import Rejected, StorageDamaged, StorageFull, Transient, Unknown
 from controlplane.cluster import fields
 from controlplane.cluster.api import Json, Resource
-from controlplane.embedded.api.resources import BY_PLURAL, Image, ObjectKey, image, object_key
+from controlplane.embedded.api.resources import RESOURCES, Image, ObjectKey, image, object_key
 
 T = TypeVar("T")
 
@@ -339,7 +339,7 @@ def _flaw(connection: sqlite3.Connection) -> str:
 def _is_whole(resource: object, namespace: object, name: object, uid: object, body: bytes) -> bool:
     metadata = fields.mapping(fields.parsed(body) or {}, "metadata")
     same = (metadata.get("namespace", ""), metadata.get("name"), metadata.get("uid")) == (namespace, name, uid)
-    known = resource in (*BY_PLURAL, "replicasets")
+    known = resource in (*(each.plural for each in RESOURCES), "replicasets")
     return known and same and str(metadata.get("resourceVersion", "")).isdecimal()
 
 

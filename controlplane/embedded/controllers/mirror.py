@@ -103,8 +103,7 @@ def pod_view(obj: Json) -> PodView:
     metadata, spec, status = obj["metadata"], fields.mapping(obj, "spec"), fields.mapping(obj, "status")
     ready, scheduled = condition(status, "Ready"), condition(status, "PodScheduled")
     restarts = [fields.integer(each, "restartCount") or 0 for each in fields.objects(status, "containerStatuses")]
-    owners = (each for each in fields.objects(metadata, "ownerReferences") if each.get("controller") is True)
-    owner = next(owners, {})
+    owner = reading.controller(metadata)
     workload = _WORKLOADS.get(fields.text(owner, "kind"))
     return fields.view(
         PodView,
