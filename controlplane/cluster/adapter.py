@@ -90,7 +90,7 @@ class ApiCluster:
         our writing them.
         """
         changed = patches.node_metadata(current, spec)
-        if patches.taints_differ(current.taints, spec.taints):
+        if not set(current.taints).issuperset(spec.taints):
             read = await self._api.get(NODES, current.name)
             meta = fields.mapping(read, "metadata")
             if fields.text(meta, "uid") != current.uid:

@@ -51,11 +51,6 @@ def node_metadata(current: Node, spec: NodeSpec) -> Json:
     return fields.filled(changed)
 
 
-def taints_differ(have: Iterable[Taint], wanted: Iterable[Taint]) -> bool:
-    """Return whether a taint that we want is missing or has another value."""
-    return not set(have).issuperset(wanted)
-
-
 def merged_taints(obj: Json, wanted: Iterable[Taint]) -> list[Json]:
     """Return the taints of a Node as read, with ours put in; a taint is the same by key and effect."""
     ours = {(taint.key, taint.effect): _filled(taint) for taint in wanted}

@@ -42,26 +42,25 @@ class Destination:
 class Hooks(NamedTuple):
     """The hooks of a list."""
 
-    usable: tuple[Hook, ...]
-    unusable: tuple[Destination, ...]
+    usable: list[Hook]
+    unusable: list[Destination]
 
 
 def parse(text: str, poster: Poster) -> Hooks:
     """Return the hooks of a list, each once."""
-    usable: list[Hook] = []
-    unusable: list[Destination] = []
+    found = Hooks([], [])
     seen: set[str] = set()
     for hook in destinations("hook", urls(text)):
         try:
             if hook.url in seen:
                 raise ValueError("it is named before, and would get every report twice")
-            if len(usable) == MOST:
+            if len(found.usable) == MOST:
                 raise ValueError(f"there can be no more than {MOST} hooks")
-            usable.append(_hook(hook, poster))
-        except ValueError as error:  # UnknownService is one
-            unusable.append(Destination(hook.name, hook.url, str(error)))
+            found.usable.append(_hook(hook, poster))
+        except ValueError as error:
+            found.unusable.append(Destination(hook.name, hook.url, str(error)))
         seen.add(hook.url)
-    return Hooks(tuple(usable), tuple(unusable))
+    return found
 
 
 def urls(text: str) -> list[str]:

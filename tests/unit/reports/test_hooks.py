@@ -23,7 +23,7 @@ def test_http_is_a_robot_and_every_other_scheme_is_apprise() -> None:
         "hook 2 (http://127.0.0.1:1/***)",
         "hook 3 (json://***)",
     ]
-    assert hooks.parse("", Poster()) == hooks.parse(" ; ", Poster()) == hooks.Hooks((), ())
+    assert hooks.parse("", Poster()) == hooks.parse(" ; ", Poster()) == hooks.Hooks([], [])
 
 
 @pytest.mark.parametrize(
