@@ -55,7 +55,11 @@ async def find(api: ApiServer, node: Node, namespaces: Sequence[str]) -> BasePod
     selectors += [(f"status.podIP={ip}", "")] if ip else []
     seen: dict[str, BasePod] = {}
     for selector, namespace in selectors:
-        seen |= {pod.key: pod for pod in await _list(api, selector, namespace)}
+        try:
+            listed = await api.list(PODS, namespace=namespace, field_selector=selector)
+        except Rejected as error:
+            raise RequestRefused(500, "forbidden", f"the Pods of bases cannot be looked up: {error}") from error
+        seen |= {pod.key: pod for obj in listed.items if (pod := _candidate(obj)) is not None}
         if found := _at_address(list(seen.values()), host, ip):
             return found
     # Where a base has several addresses it may report another one than its Pod's.
@@ -63,14 +67,6 @@ async def find(api: ApiServer, node: Node, namespaces: Sequence[str]) -> BasePod
     if named is not None and named.serves:
         return named
     raise RequestRefused(400, "no_base_pod", _not_found(node.name, host, ip, list(seen.values())))
-
-
-async def _list(api: ApiServer, field_selector: str, namespace: str) -> list[BasePod]:
-    try:
-        listed = await api.list(PODS, namespace=namespace, field_selector=field_selector)
-    except Rejected as error:
-        raise RequestRefused(500, "forbidden", f"the Pods of bases cannot be looked up: {error}") from error
-    return [pod for obj in listed.items if (pod := _candidate(obj)) is not None]
 
 
 def _plain(ip: str) -> str:
