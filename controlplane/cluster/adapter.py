@@ -19,7 +19,7 @@ from controlplane.cluster.api import (
     PatchType,
 )
 from controlplane.cluster.events import EventWriter
-from controlplane.cluster.informer import ModulePodInformer, ObjectInformer, UnionInformer
+from controlplane.cluster.informer import DeploymentInformer, ModulePodInformer, ObjectInformer
 from controlplane.domain import contract
 from controlplane.domain.endpoint import Service
 from controlplane.domain.objects import (
@@ -57,7 +57,7 @@ class ApiCluster:
             api, LEASES, reading.lease, f"{leases},{ours}", clock, namespace=contract.LEASE_NAMESPACE
         )
         self.members = ObjectInformer(api, LEASES, reading.lease, f"{members},{ours}", clock, namespace=namespace)
-        self.deployments = UnionInformer(
+        self.deployments = DeploymentInformer(
             *(ObjectInformer(api, DEPLOYMENTS, reading.module_deployment, each, clock) for each in (ours, peers))
         )
         self._informers: list[ObjectInformer[Any]] = [self.pods, self.nodes, self.leases, self.members]

@@ -10,8 +10,8 @@ import asyncio
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Generic, NoReturn, Protocol, TypeVar
 
 import structlog
@@ -20,7 +20,7 @@ from controlplane.app.ports import Clock, ClusterError
 from controlplane.cluster import fields, reading
 from controlplane.cluster.api import ApiServer, Expired, Json, Resource, WatchEvent
 from controlplane.domain.backoff import Backoff
-from controlplane.domain.objects import Pod
+from controlplane.domain.objects import ModuleDeployment, Pod
 from controlplane.domain.workloads.placement import matches, parse_selector
 
 log = structlog.get_logger(__name__)
@@ -92,10 +92,6 @@ class Cache(Generic[V]):
     def all(self) -> Iterator[V]:
         """Iterate over a snapshot."""
         return iter(tuple(self._objects.values()))
-
-    def keys(self) -> Iterator[str]:
-        """Iterate over a snapshot of the keys."""
-        return iter(tuple(self._objects))
 
     def replace(self, listed: Iterable[tuple[str, V]], version: str) -> None:
         """Take a complete list as of version; what our own writes made since then stays."""
@@ -191,11 +187,10 @@ class ObjectInformer(Cache[V]):
     async def deleted(self, key: str, uid: str) -> None:
         """Wait until the watch shows that an object is gone, but not for long: a finalizer may hold it."""
         try:
-            async with asyncio.timeout(DELETION_SEEN_WITHIN):
-                while (known := self.get(key)) is not None and known.uid == uid:
-                    await self._awaited.setdefault(key, asyncio.Event()).wait()
-        except TimeoutError:
-            pass
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DELETION_SEEN_WITHIN):
+                    while (known := self.get(key)) is not None and known.uid == uid:
+                        await self._awaited.setdefault(key, asyncio.Event()).wait()
         finally:
             self._wake(key)
 
@@ -238,8 +233,7 @@ class ObjectInformer(Cache[V]):
 
     def _take(self, event: WatchEvent) -> None:
         if event.type == "BOOKMARK":
-            version = fields.text(fields.mapping(event.object, "metadata"), "resourceVersion")
-            self.seen = version or self.seen
+            self.seen = fields.text(fields.mapping(event.object, "metadata"), "resourceVersion") or self.seen
             return
         key = reading.key(event.object)
         if key and event.type == "DELETED":
@@ -308,14 +302,14 @@ class ModulePodInformer(ObjectInformer[Pod]):
                 handler(node)
 
 
-class UnionInformer(Generic[V]):
-    """Objects of one kind that no one label selector chooses: informers that run by themselves, and read as one.
+class DeploymentInformer:
+    """Deployments of modules, which no one label selector chooses: informers that run by themselves, and read as one.
 
     Selectors should have no object in common. An object that passes from one to the other is deleted from one watch and
     added to the other, in any order; its newest known version counts.
     """
 
-    def __init__(self, *parts: ObjectInformer[V]) -> None:
+    def __init__(self, *parts: ObjectInformer[ModuleDeployment]) -> None:
         self.parts = parts
 
     @property
@@ -323,18 +317,18 @@ class UnionInformer(Generic[V]):
         """The first full lists of all parts have been taken."""
         return all(part.synced for part in self.parts)
 
-    def get(self, key: str) -> V | None:
+    def get(self, key: str) -> ModuleDeployment | None:
         """Return the object under namespace/name."""
-        found: V | None = None
+        found: ModuleDeployment | None = None
         for part in self.parts:
             other = part.get(key)
             if found is None or (other is not None and newer(other.resource_version, found.resource_version)):
                 found = other
         return found
 
-    def all(self) -> Iterator[V]:
+    def all(self) -> Iterator[ModuleDeployment]:
         """Iterate over a snapshot."""
-        keys = dict.fromkeys(chain.from_iterable(part.keys() for part in self.parts))
+        keys = dict.fromkeys(each.key for part in self.parts for each in part.all())
         return iter([found for key in keys if (found := self.get(key)) is not None])
 
     def subscribe(self, handler: Callable[[str], None]) -> None:
@@ -342,7 +336,7 @@ class UnionInformer(Generic[V]):
         for part in self.parts:
             part.subscribe(handler)
 
-    def written(self, key: str, view: V) -> V:
+    def written(self, key: str, view: ModuleDeployment) -> ModuleDeployment:
         """Take the result of our own write of an object that we have; return it."""
         for part in self.parts:
             if part.get(key) is not None:

@@ -143,8 +143,6 @@ _CONTAINER = object_of(
     others=podfields.top_level(podfields.CONTAINER),
     required="name image",
 )
-
-
 _POD_TERM = object_of(
     {
         "topologyKey": TEXT,
@@ -155,8 +153,6 @@ _POD_TERM = object_of(
     others=("matchLabelKeys", "mismatchLabelKeys"),
     required="topologyKey",
 )
-
-
 _AFFINITY = object_of(
     {
         "nodeAffinity": scheduling.NODE_AFFINITY,

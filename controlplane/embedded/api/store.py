@@ -78,10 +78,9 @@ class EmbeddedApiServer(Database):
 
     async def close(self) -> None:
         """Finish writes that wait, end all watches, close the file."""
-        self.closing = True
+        await super().close()
         for journal in self._journals.values():
             journal.wake()
-        await super().close()
 
     def publish(self, changes: list[Change]) -> None:
         """Tell watches and subscribers."""

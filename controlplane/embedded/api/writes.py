@@ -264,12 +264,10 @@ def _fill(obj: Json, defaults: Json) -> None:
     for key, value in defaults.items():
         if key == "rollingUpdate" and obj["type"] != "RollingUpdate":
             continue
+        if obj.get(key) is None:
+            obj[key] = {} if isinstance(value, dict) else value
         if isinstance(value, dict):
-            if obj.get(key) is None:
-                obj[key] = {}
             _fill(obj[key], value)
-        elif obj.get(key) is None:
-            obj[key] = value
 
 
 def _changed(resource: Resource, before: Json, wanted: Json) -> Json:

@@ -94,8 +94,7 @@ def is_ready(node: Node) -> bool:
 
 def capacity(node: Node) -> int:
     """Return how many Pods a Node can hold."""
-    status = node.status
-    return _integer(status.allocatable.get("pods", status.capacity.get("pods")), DEFAULT_POD_CAPACITY)
+    return _integer(node.status.allocatable.get("pods", node.status.capacity.get("pods")), DEFAULT_POD_CAPACITY)
 
 
 def pod_view(obj: Json) -> PodView:

@@ -7,8 +7,7 @@ import pytest
 
 from controlplane.cluster import reading
 from controlplane.cluster.api import DEPLOYMENTS, Json, WatchEvent
-from controlplane.cluster.informer import ObjectInformer, UnionInformer
-from controlplane.domain.objects import ModuleDeployment
+from controlplane.cluster.informer import DeploymentInformer, ObjectInformer
 from tests.fakes.apiserver import FakeApiServer
 from tests.unit.cluster.clock import LoopClock
 
@@ -20,7 +19,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.api = FakeApiServer()
-        self.informer: UnionInformer[ModuleDeployment] = UnionInformer(
+        self.informer: DeploymentInformer = DeploymentInformer(
             *(
                 ObjectInformer(
                     self.api, DEPLOYMENTS, reading.module_deployment, selector=selector, clock=LoopClock(), chance=float
