@@ -110,19 +110,20 @@ def tracker(settings: ControlPlaneSettings, poster: Poster, *, has_hooks: bool) 
     except trackerfile.WrongTrackerFile:
         hooks.UNUSABLE.labels("tracker").set(1)
         return None
-    hooks.UNUSABLE.labels("link").set(len(config.unusable))
+    usable = [link for link in config.links if not link.problem]
+    hooks.UNUSABLE.labels("link").set(len(config.urls) - len(usable))
     file = trackerfile.EventLog(config.log_dir)
     hooks.UNUSABLE.labels("tracker").set(bool(file.why_not_writable()))
-    log.info("events are tracked", file=str(file.path), links=len(config.links))
+    log.info("events are tracked", file=str(file.path), links=len(usable))
     clock, random = SystemClock(), SystemRandom()
     sent_by = settings.client_id if has_hooks else ""
-    links = [TrackerLink(link.url, link.name, poster, sent_by) for link in config.links]
+    links = [TrackerLink(link.url, link.name, poster, sent_by) for link in usable]
     return Tracker(
         file,
         [HookQueue(link, clock=clock, random=random, pace=PACE_OF_LINKS) for link in links],
         replica=settings.client_id,
         env=settings.env,
-        everything=config.level is trackerfile.Level.DEBUG,
+        everything=config.level == "debug",
     )
 
 
@@ -141,7 +142,6 @@ async def kubelet(settings: ControlPlaneSettings, backend: Backend, cluster: Api
         yield Kubelet(NO_KUBELET, {})
         return
     from controlplane.kubelet.access import Reviewer
-    from controlplane.kubelet.basepods import BasePods
     from controlplane.kubelet.logs import ModuleLogs
     from controlplane.kubelet.server import KubeletServer
 
@@ -156,7 +156,8 @@ async def kubelet(settings: ControlPlaneSettings, backend: Backend, cluster: Api
             pods=cluster.pods,
             nodes=cluster.nodes,
             reviewer=reviewer,
-            base_pods=BasePods(backend.api, namespace=settings.namespace),
+            api=backend.api,
+            namespace=settings.namespace,
             source=backend.logs,
         ),
     )

@@ -263,7 +263,7 @@ class ControlPlaneSettings(Settings):
             config = trackerfile.load(path)
         except trackerfile.WrongTrackerFile as error:
             return [*lines, f"{variable}: {error}; nothing is tracked"]
-        lines += [f"{variable}: {unusable}" for unusable in config.unusable]
+        lines += [f"{variable}: {link}" for link in config.links if link.problem]
         if why := trackerfile.EventLog(config.log_dir).why_not_writable():
             lines.append(f"{variable}: logDir: {why}; no event is written until it can be")
         return lines

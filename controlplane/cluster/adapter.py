@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from controlplane.app.ports import Clock, Conflict
 from controlplane.cluster import fields, patches, reading
@@ -19,11 +19,10 @@ from controlplane.cluster.api import (
     PatchType,
 )
 from controlplane.cluster.events import EventWriter
-from controlplane.cluster.informer import ModulePodInformer, ObjectInformer, UnionInformer
+from controlplane.cluster.informer import DeploymentInformer, ModulePodInformer, ObjectInformer
 from controlplane.domain import contract
 from controlplane.domain.endpoint import Service
 from controlplane.domain.objects import (
-    ClusterEvent,
     Lease,
     ModuleDeployment,
     NewPod,
@@ -35,9 +34,6 @@ from controlplane.domain.objects import (
 )
 from controlplane.domain.times import rfc3339
 from controlplane.domain.workloads.rollout import Workload
-
-DELETION_SEEN_WITHIN = 1.0
-"""Seconds that a deletion waits until the watch shows it."""
 
 _WITH_ROLLOUT = {resource.kind: resource for resource in (DEPLOYMENTS, DAEMON_SETS)}
 
@@ -61,13 +57,14 @@ class ApiCluster:
             api, LEASES, reading.lease, f"{leases},{ours}", clock, namespace=contract.LEASE_NAMESPACE
         )
         self.members = ObjectInformer(api, LEASES, reading.lease, f"{members},{ours}", clock, namespace=namespace)
-        self.deployments = UnionInformer(
+        self.deployments = DeploymentInformer(
             *(ObjectInformer(api, DEPLOYMENTS, reading.module_deployment, each, clock) for each in (ours, peers))
         )
-        self._informers = (self.pods, self.nodes, self.leases, self.members, self.deployments)
+        self._informers: list[ObjectInformer[Any]] = [self.pods, self.nodes, self.leases, self.members]
+        self._informers += self.deployments.parts
         self._api = api
         self._clock = clock
-        self._events = EventWriter(api, clock)
+        self.record_event = EventWriter(api, clock).write
 
     async def run(self) -> NoReturn:
         """Keep the informers current until cancelled; outages are retried, with backoff."""
@@ -93,7 +90,7 @@ class ApiCluster:
         our writing them.
         """
         changed = patches.node_metadata(current, spec)
-        if patches.taints_differ(current.taints, spec.taints):
+        if not set(current.taints).issuperset(spec.taints):
             read = await self._api.get(NODES, current.name)
             meta = fields.mapping(read, "metadata")
             if fields.text(meta, "uid") != current.uid:
@@ -116,7 +113,7 @@ class ApiCluster:
     async def delete_node(self, name: str, uid: str) -> None:
         """Delete a Node if it still is that one."""
         await self._api.delete(NODES, name, uid=uid)
-        await self.nodes.settled(name, lambda node: node is None or node.uid != uid, DELETION_SEEN_WITHIN)
+        await self.nodes.deleted(name, uid)
 
     async def create_lease(self, lease: Lease) -> Lease:
         """Create a VNode lease or member lease."""
@@ -141,9 +138,8 @@ class ApiCluster:
     async def delete_lease(self, lease: Lease) -> None:
         """Delete a Lease if it still has lease.resource_version."""
         await self._api.delete(LEASES, lease.name, namespace=lease.namespace, resource_version=lease.resource_version)
-        key = f"{lease.namespace}/{lease.name}"
         informer = self.members if lease.labels.get(contract.COMPONENT) == contract.COMPONENT_REPLICA else self.leases
-        await informer.settled(key, lambda now: now is None or now.uid != lease.uid, DELETION_SEEN_WITHIN)
+        await informer.deleted(f"{lease.namespace}/{lease.name}", lease.uid)
 
     def _wrote_lease(self, obj: Json) -> Lease:
         # Each takes only what has its labels.
@@ -199,10 +195,6 @@ class ApiCluster:
     async def workload(self, kind: str, namespace: str, name: str) -> Workload:
         """Read a Deployment or DaemonSet; raises NotFound."""
         return reading.workload(kind, await self._api.get(_WITH_ROLLOUT[kind], name, namespace))
-
-    async def record_event(self, event: ClusterEvent) -> None:
-        """Write a Kubernetes Event."""
-        await self._events.write(event)
 
     def _now(self) -> str:
         return rfc3339(self._clock.wall())

@@ -10,9 +10,9 @@ from contextlib import suppress
 from controlplane.app.ports import Clock, NotFound
 from controlplane.cluster import fields
 from controlplane.cluster.api import DEPLOYMENTS, EVENTS, ApiServer, Json
-from controlplane.cluster.remembered import Remembered
 from controlplane.domain.objects import ClusterEvent
 from controlplane.domain.times import rfc3339
+from service.limits import Recent
 
 SAME_WITHIN = 300.0
 """Seconds after its last repetition during which an Event is counted up."""
@@ -32,20 +32,22 @@ class EventWriter:
     def __init__(self, api: ApiServer, clock: Clock, *, remembered: int = REMEMBERED) -> None:
         self._api = api
         self._clock = clock
-        self._written: Remembered[ClusterEvent, tuple[str, int]] = Remembered(clock.monotonic, most=remembered)
+        self._written: Recent[ClusterEvent, tuple[str, int, float]] = Recent(remembered)
+        """Name, count, and until when it is counted up."""
 
     async def write(self, event: ClusterEvent) -> None:
         """Write an Event or count it up; raises ClusterError."""
-        now, namespace = rfc3339(self._clock.wall()), event.namespace or CLUSTER_NAMESPACE
-        if written := self._written.get(event):
-            name, count = written[0], written[1] + 1
-            self._written.put(event, (name, count), SAME_WITHIN)
+        stamp, namespace = rfc3339(self._clock.wall()), event.namespace or CLUSTER_NAMESPACE
+        now = self._clock.monotonic()
+        name, count, until = self._written.get(event, ("", 0, now))
+        if until > now:
+            self._written[event] = (name, count + 1, now + SAME_WITHIN)
             with suppress(NotFound):  # the cluster has pruned it
-                await self._api.patch(EVENTS, name, {"count": count, "lastTimestamp": now}, namespace=namespace)
+                await self._api.patch(EVENTS, name, {"count": count + 1, "lastTimestamp": stamp}, namespace=namespace)
                 return
-        obj = manifest(event, now, COMPONENT)
+        obj = manifest(event, stamp, COMPONENT)
         await self._api.create(EVENTS, obj, namespace)
-        self._written.put(event, (obj["metadata"]["name"], 1), SAME_WITHIN)
+        self._written[event] = (obj["metadata"]["name"], 1, self._clock.monotonic() + SAME_WITHIN)
 
 
 def manifest(event: ClusterEvent, now: str, component: str) -> Json:

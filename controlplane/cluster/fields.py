@@ -4,11 +4,14 @@ Objects come from other people's manifests through the API server, and from admi
 an informer fail.
 """
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import cache
 from sys import intern
 from typing import Any, TypeVar
 
 import orjson
+from pydantic.alias_generators import to_camel
 
 from controlplane.cluster.api import Json
 
@@ -84,3 +87,28 @@ def pairs(obj: Json, name: str) -> list[tuple[str, str]]:
 def filled(fields: Mapping[str, T]) -> dict[str, T]:
     """Return what is to be written of some fields: not those that are empty."""
     return {name: value for name, value in fields.items() if value}
+
+
+_READ: Mapping[Any, Callable[[Json, str], Any]] = {
+    str: word,
+    int: lambda obj, name: integer(obj, name) or 0,
+    bool: flag,
+    Mapping[str, str]: words,
+}
+
+
+@cache
+def _readers(kind: Any) -> tuple[tuple[str, str, Callable[[Json, str], Any]], ...]:
+    known = ((each.name, _READ.get(each.type)) for each in dataclasses.fields(kind))
+    return tuple((name, to_camel(name), read) for name, read in known if read is not None)
+
+
+def view(kind: Callable[..., T], obj: Json, /, **given: Any) -> T:
+    """Return a dataclass whose texts, numbers, flags and labels, but for those given, are the object's of that name."""
+    read = {name: read(obj, there) for name, there, read in _readers(kind) if name not in given}
+    return kind(**read, **given)
+
+
+def views(kind: Callable[..., T], obj: Json, name: str) -> tuple[T, ...]:
+    """Return a view of each object in a list."""
+    return tuple(view(kind, each) for each in objects(obj, name))

@@ -9,19 +9,18 @@ watch, keeps whole objects, and does not know of our own writes.
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import Generic, NoReturn, TypeVar
+from typing import Generic, NoReturn, Protocol, TypeVar
 
 import structlog
 
 from controlplane.app.ports import Clock, ClusterError
 from controlplane.cluster import fields, reading
 from controlplane.cluster.api import ApiServer, Expired, Json, Resource, WatchEvent
-from controlplane.cluster.cache import Cache, Versioned, newer
 from controlplane.domain.backoff import Backoff
-from controlplane.domain.objects import Pod
+from controlplane.domain.objects import ModuleDeployment, Pod
 from controlplane.domain.workloads.placement import matches, parse_selector
 
 log = structlog.get_logger(__name__)
@@ -31,8 +30,115 @@ RETRY = Backoff(first=0.5, longest=10.0)
 SHORT_WATCH = 1.0
 """Seconds; a watch that ends sooner is taken up again only after a delay."""
 
-V = TypeVar("V", bound=Versioned)
+DELETION_SEEN_WITHIN = 1.0
+"""Seconds that a deletion waits until the watch shows it."""
+
+_LONGEST_VERSION = 20
 _chance = random.SystemRandom().random
+
+
+class Versioned(Protocol):
+    """A view of one version of one object."""
+
+    @property
+    def uid(self) -> str:
+        """Which object it is, of all that ever had its name."""
+
+    @property
+    def resource_version(self) -> str:
+        """Version."""
+
+
+V = TypeVar("V", bound=Versioned)
+
+
+def newer(version: str, than: str) -> bool | None:
+    """Return whether a resource version is newer than another; None if that cannot be known."""
+    if version == than:
+        return False
+    if _decimal(version) and _decimal(than):
+        return int(version) > int(than)
+    return None
+
+
+def _decimal(version: str) -> bool:
+    return 0 < len(version) <= _LONGEST_VERSION and version.isascii() and version.isdigit()
+
+
+class Cache(Generic[V]):
+    """Objects by key, and how far the watch has come.
+
+    Lists, watches and our own writes arrive in any order, so that each may only move an object forward:
+
+        the cache never replaces an object by an older version of it, and never takes
+        back an object whose deletion it has seen
+
+    Resource versions are compared as numbers where both are decimal, which is what Kubernetes defines for them;
+    otherwise a watch counts, and a write's result waits for the watch.
+    """
+
+    def __init__(self) -> None:
+        self._objects: dict[str, V] = {}
+        self.seen = ""
+        """The version up to which the cluster has shown us everything; empty where a list is needed."""
+
+    def announce(self, key: str, old: V | None, new: V | None) -> None:
+        """Take note of a change, after it."""
+
+    def get(self, key: str) -> V | None:
+        """Return the object under namespace/name, or name for what has no namespace."""
+        return self._objects.get(key)
+
+    def all(self) -> Iterator[V]:
+        """Iterate over a snapshot."""
+        return iter(tuple(self._objects.values()))
+
+    def replace(self, listed: Iterable[tuple[str, V]], version: str) -> None:
+        """Take a complete list as of version; what our own writes made since then stays."""
+        self.seen = version
+        new = dict(listed)
+        for key in [key for key in self._objects if key not in new]:
+            self._drop(key, version)
+        for key, view in new.items():
+            self._forward(key, view)
+
+    def changed(self, key: str, view: V) -> None:
+        """Take an object as a watch shows it."""
+        self._forward(key, view)
+        self.seen = view.resource_version or self.seen
+
+    def gone(self, key: str, view: V) -> None:
+        """Take from a watch that an object was deleted, or does not match any more."""
+        self._drop(key, view.resource_version)
+        self.seen = view.resource_version or self.seen
+
+    def written(self, key: str, view: V) -> V:
+        """Take the result of our own write, unless the watch is further already; return it."""
+        known = self._objects.get(key)
+        # An absent object that the watch is past has been deleted since we wrote it.
+        reference = known.resource_version if known is not None else self.seen
+        if not reference or newer(view.resource_version, reference):
+            self._put(key, view)
+        return view
+
+    def _forward(self, key: str, view: V) -> None:
+        known = self._objects.get(key)
+        if known is None or (
+            view.resource_version != known.resource_version
+            and newer(view.resource_version, known.resource_version) is not False
+        ):
+            self._put(key, view)
+
+    def _put(self, key: str, view: V) -> None:
+        old = self._objects.get(key)
+        self._objects[key] = view
+        self.announce(key, old, view)
+
+    def _drop(self, key: str, version: str) -> None:
+        """Drop an object as of a version, unless ours is newer."""
+        known = self._objects.get(key)
+        if known is not None and newer(known.resource_version, version) is not True:
+            self.announce(key, self._objects.pop(key), None)
 
 
 @dataclass(eq=False)
@@ -54,7 +160,6 @@ class ObjectInformer(Cache[V]):
         self._requirements = parse_selector(self.selector)
         self._handlers: list[Callable[[str], None]] = []
         self._awaited: dict[str, asyncio.Event] = {}
-        self._stale = True
         self._attempts = 0
         self._problem = ""
         self._failing_since = 0.0
@@ -79,30 +184,28 @@ class ObjectInformer(Cache[V]):
             self.written(reading.key(obj), view)
         return view
 
-    async def settled(self, key: str, done: Callable[[V | None], bool], patience: float) -> bool:
-        """Wait until done is true of the object under key, at most patience seconds; return whether it is."""
+    async def deleted(self, key: str, uid: str) -> None:
+        """Wait until the watch shows that an object is gone, but not for long: a finalizer may hold it."""
         try:
-            async with asyncio.timeout(patience):
-                while not done(self.get(key)):
-                    await self._awaited.setdefault(key, asyncio.Event()).wait()
-        except TimeoutError:
-            return False
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DELETION_SEEN_WITHIN):
+                    while (known := self.get(key)) is not None and known.uid == uid:
+                        await self._awaited.setdefault(key, asyncio.Event()).wait()
         finally:
             self._wake(key)
-        return True
 
     async def run(self) -> NoReturn:
         """Keep the cache current."""
         while True:
             began = self.clock.monotonic()
             try:
-                if self._stale:
+                if not self.seen:
                     await self._list()
                 await self._watch()
                 lasting = self.clock.monotonic() - began >= SHORT_WATCH
                 self._attempts = 0 if lasting else self._attempts + 1
             except Expired:
-                self._stale = True
+                self.seen = ""
                 self._attempts += 1
             except ClusterError as error:
                 self._failed(error)
@@ -113,7 +216,6 @@ class ObjectInformer(Cache[V]):
         listed = await self.api.list(self.resource, namespace=self.namespace, label_selector=self.selector)
         named = ((reading.key(obj), self.view(obj)) for obj in listed.items)
         self.replace(((key, view) for key, view in named if key), listed.resource_version)
-        self._stale = False
         self.synced = True
         self._recovered()
 
@@ -131,8 +233,7 @@ class ObjectInformer(Cache[V]):
 
     def _take(self, event: WatchEvent) -> None:
         if event.type == "BOOKMARK":
-            version = fields.text(fields.mapping(event.object, "metadata"), "resourceVersion")
-            self.seen = version or self.seen
+            self.seen = fields.text(fields.mapping(event.object, "metadata"), "resourceVersion") or self.seen
             return
         key = reading.key(event.object)
         if key and event.type == "DELETED":
@@ -188,7 +289,7 @@ class ModulePodInformer(ObjectInformer[Pod]):
         """Keep the index, too."""
         # A Pod keeps its place: creation times are given to the second, and of those that were created in the same one
         # the Pod that was bound first is the older one.
-        if old is not None and old.node_name and (new is None or _identity(new) != _identity(old)):
+        if old is not None and old.node_name and (new is None or (new.uid, new.node_name) != (old.uid, old.node_name)):
             on_old = self._by_node[old.node_name]
             on_old.pop(key, None)
             if not on_old:
@@ -201,18 +302,14 @@ class ModulePodInformer(ObjectInformer[Pod]):
                 handler(node)
 
 
-def _identity(pod: Pod) -> tuple[str, str]:
-    return pod.uid, pod.node_name
-
-
-class UnionInformer(Generic[V]):
-    """Objects of one kind that no one label selector chooses: several informers that read as one.
+class DeploymentInformer:
+    """Deployments of modules, which no one label selector chooses: informers that run by themselves, and read as one.
 
     Selectors should have no object in common. An object that passes from one to the other is deleted from one watch and
     added to the other, in any order; its newest known version counts.
     """
 
-    def __init__(self, *parts: ObjectInformer[V]) -> None:
+    def __init__(self, *parts: ObjectInformer[ModuleDeployment]) -> None:
         self.parts = parts
 
     @property
@@ -220,18 +317,18 @@ class UnionInformer(Generic[V]):
         """The first full lists of all parts have been taken."""
         return all(part.synced for part in self.parts)
 
-    def get(self, key: str) -> V | None:
+    def get(self, key: str) -> ModuleDeployment | None:
         """Return the object under namespace/name."""
-        found: V | None = None
+        found: ModuleDeployment | None = None
         for part in self.parts:
             other = part.get(key)
             if found is None or (other is not None and newer(other.resource_version, found.resource_version)):
                 found = other
         return found
 
-    def all(self) -> Iterator[V]:
+    def all(self) -> Iterator[ModuleDeployment]:
         """Iterate over a snapshot."""
-        keys = dict.fromkeys(chain.from_iterable(part.keys() for part in self.parts))
+        keys = dict.fromkeys(each.key for part in self.parts for each in part.all())
         return iter([found for key in keys if (found := self.get(key)) is not None])
 
     def subscribe(self, handler: Callable[[str], None]) -> None:
@@ -239,20 +336,9 @@ class UnionInformer(Generic[V]):
         for part in self.parts:
             part.subscribe(handler)
 
-    def trouble(self) -> str | None:
-        """Say in words why this cannot be relied upon now, or None."""
-        return next((trouble for part in self.parts if (trouble := part.trouble()) is not None), None)
-
-    def written(self, key: str, view: V) -> V:
+    def written(self, key: str, view: ModuleDeployment) -> ModuleDeployment:
         """Take the result of our own write of an object that we have; return it."""
         for part in self.parts:
             if part.get(key) is not None:
                 part.written(key, view)
         return view
-
-    async def run(self) -> NoReturn:
-        """Keep all parts current."""
-        async with asyncio.TaskGroup() as group:
-            for part in self.parts:
-                group.create_task(part.run(), name="informer-part")
-        raise AssertionError("informers never return")

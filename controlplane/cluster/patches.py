@@ -6,6 +6,7 @@ written under the resource version that they were read with.
 """
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from controlplane.cluster import fields
 from controlplane.cluster.api import LEASES, NODES, PODS, Json
@@ -37,7 +38,7 @@ _STATUS_LISTS = {
 def new_node(spec: NodeSpec, now: str) -> Json:
     """Return a Node with its status."""
     metadata = {"name": spec.name, "labels": dict(spec.labels), "annotations": dict(spec.annotations)}
-    taints = [_taint(taint) for taint in spec.taints]
+    taints = [_filled(taint) for taint in spec.taints]
     return NODES.manifest(metadata, spec={"taints": taints}, status=_node_status(spec.status, now))
 
 
@@ -50,14 +51,9 @@ def node_metadata(current: Node, spec: NodeSpec) -> Json:
     return fields.filled(changed)
 
 
-def taints_differ(have: Iterable[Taint], wanted: Iterable[Taint]) -> bool:
-    """Return whether a taint that we want is missing or has another value."""
-    return not set(have).issuperset(wanted)
-
-
 def merged_taints(obj: Json, wanted: Iterable[Taint]) -> list[Json]:
     """Return the taints of a Node as read, with ours put in; a taint is the same by key and effect."""
-    ours = {(taint.key, taint.effect): _taint(taint) for taint in wanted}
+    ours = {(taint.key, taint.effect): _filled(taint) for taint in wanted}
     others = [
         taint
         for taint in fields.objects(fields.mapping(obj, "spec"), "taints")
@@ -134,7 +130,7 @@ def new_pod(pod: NewPod) -> Json:
     spec = {
         "nodeName": pod.node_name,
         "containers": [_container(pod.container)],
-        "tolerations": [_toleration(each) for each in pod.tolerations],
+        "tolerations": [_filled(each) for each in pod.tolerations],
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
     }
@@ -148,6 +144,10 @@ def _metadata(view: Lease | NewPod) -> Json:
         "labels": dict(view.labels),
         "annotations": dict(view.annotations),
     }
+
+
+def _filled(rule: Taint | Toleration) -> Json:
+    return fields.filled(asdict(rule))
 
 
 def _daemon_endpoints(kubelet_port: int) -> Json:
@@ -227,11 +227,3 @@ def _container(container: Container) -> Json:
     if container.version:
         env.insert(0, {"name": BIZ_VERSION_ENV, "value": container.version})
     return {"name": container.name, "image": container.image, "args": list(container.args), "env": env}
-
-
-def _taint(taint: Taint) -> Json:
-    return fields.filled({"key": taint.key, "value": taint.value, "effect": taint.effect})
-
-
-def _toleration(each: Toleration) -> Json:
-    return fields.filled({"key": each.key, "operator": each.operator, "value": each.value, "effect": each.effect})

@@ -7,10 +7,8 @@ Typed models of the official client cost three times the CPU.
 
 from sys import intern
 
-from controlplane.cluster import fields, scheduling
+from controlplane.cluster import containers, fields, scheduling
 from controlplane.cluster.api import DEPLOYMENTS, Json
-from controlplane.cluster.containers import containers, referenced_annotations
-from controlplane.domain.base import podfields
 from controlplane.domain.base.environment import Facts
 from controlplane.domain.contract import ENV
 from controlplane.domain.endpoint import Service, ServicePort
@@ -44,36 +42,31 @@ def key(obj: Json) -> str:
 def pod(obj: Json) -> Pod:
     """View a Pod."""
     meta, spec = fields.mapping(obj, "metadata"), fields.mapping(obj, "spec")
-    modules = podfields.modules(spec)
-    others = podfields.others(spec, modules)
-    facts = Facts(
-        namespace=fields.word(meta, "namespace"),
-        labels=fields.words(meta, "labels"),
-        annotations=_annotations(meta, referenced_annotations(modules)),
+    modules = containers.modules(spec)
+    others = containers.others(spec, modules)
+    facts = fields.view(
+        Facts,
+        meta,
+        annotations=_annotations(meta, containers.referenced_annotations(modules)),
         service_account=fields.word(spec, "serviceAccountName"),
-        name=fields.text(meta, "name"),
-        uid=fields.text(meta, "uid"),
         node=fields.word(spec, "nodeName") or None,
     )
-    return Pod(
-        namespace=facts.namespace,
-        name=fields.text(meta, "name"),
-        uid=fields.text(meta, "uid"),
-        resource_version=fields.text(meta, "resourceVersion"),
+    return fields.view(
+        Pod,
+        meta,
         node_name=fields.word(spec, "nodeName"),
-        containers=containers(modules, spec, facts),
+        containers=containers.views(modules, spec, facts),
         status=pod_status(fields.mapping(obj, "status"), frozenset(other.name for other in others)),
         labels=facts.labels,
         annotations=facts.annotations,
         readiness_gates=tuple(fields.word(gate, "conditionType") for gate in fields.objects(spec, "readinessGates")),
-        owner_uid=_owner(meta),
-        creation_timestamp=fields.text(meta, "creationTimestamp"),
+        owner_uid=fields.word(controller(meta), "uid"),
         deleting=bool(fields.text(meta, "deletionTimestamp")),
         deletion_grace_seconds=fields.integer(meta, "deletionGracePeriodSeconds"),
         service_account=facts.service_account,
         active_deadline=fields.integer(spec, "activeDeadlineSeconds"),
         others=others,
-        ignored=intern(podfields.ignored(spec, modules, others)),
+        ignored=intern(containers.ignored(spec, modules, others)),
     )
 
 
@@ -86,12 +79,12 @@ def _template_containers(obj: Json) -> tuple[Container, ...]:
         annotations=dict(fields.pairs(meta, "annotations")),
         service_account=fields.word(spec, "serviceAccountName"),
     )
-    return containers(podfields.modules(spec), spec, facts)
+    return containers.views(containers.modules(spec), spec, facts)
 
 
 def pod_status(status: Json, others: frozenset[str] = frozenset()) -> PodStatus:
     """View a Pod's status; others are the names of containers that are not modules."""
-    containers = [_container_status(each) for each in fields.objects(status, "containerStatuses")]
+    statuses = [_container_status(each) for each in fields.objects(status, "containerStatuses")]
     beside = fields.objects(status, "initContainerStatuses") + fields.objects(status, "ephemeralContainerStatuses")
     return PodStatus(
         phase=fields.word(status, "phase") or "Pending",
@@ -100,9 +93,9 @@ def pod_status(status: Json, others: frozenset[str] = frozenset()) -> PodStatus:
         pod_ip=fields.word(status, "podIP"),
         host_ip=fields.word(status, "hostIP"),
         start_time=fields.text(status, "startTime"),
-        conditions=_conditions(status),
-        containers=tuple(each for each in containers if each.name not in others),
-        others=(*(each for each in containers if each.name in others), *map(_container_status, beside)),
+        conditions=fields.views(Condition, status, "conditions"),
+        containers=tuple(each for each in statuses if each.name not in others),
+        others=(*(each for each in statuses if each.name in others), *map(_container_status, beside)),
     )
 
 
@@ -110,50 +103,40 @@ def node(obj: Json) -> Node:
     """View a Node."""
     meta, spec, status = (fields.mapping(obj, part) for part in ("metadata", "spec", "status"))
     info = fields.mapping(status, "nodeInfo")
-    return Node(
-        name=fields.word(meta, "name"),
-        uid=fields.text(meta, "uid"),
-        resource_version=fields.text(meta, "resourceVersion"),
-        labels=fields.words(meta, "labels"),
+    return fields.view(
+        Node,
+        meta,
         annotations=_annotations(meta),
-        taints=tuple(
-            Taint(fields.word(each, "key"), fields.word(each, "value"), fields.word(each, "effect"))
-            for each in fields.objects(spec, "taints")
-        ),
+        taints=fields.views(Taint, spec, "taints"),
         unschedulable=fields.flag(spec, "unschedulable"),
-        status=NodeStatus(
-            conditions=_conditions(status),
+        status=fields.view(
+            NodeStatus,
+            info,
+            conditions=fields.views(Condition, status, "conditions"),
             addresses=tuple(
                 (fields.word(each, "type"), fields.word(each, "address"))
                 for each in fields.objects(status, "addresses")
             ),
             capacity=fields.words(status, "capacity"),
             allocatable=fields.words(status, "allocatable"),
-            operating_system=fields.word(info, "operatingSystem"),
-            architecture=fields.word(info, "architecture"),
-            kubelet_version=fields.word(info, "kubeletVersion"),
             runtime_version=fields.word(info, "containerRuntimeVersion"),
             kubelet_port=fields.integer(fields.mapping(status, "daemonEndpoints", "kubeletEndpoint"), "Port") or 0,
         ),
-        creation_timestamp=fields.text(meta, "creationTimestamp"),
     )
 
 
 def lease(obj: Json) -> Lease:
     """View a Lease."""
     meta, spec = fields.mapping(obj, "metadata"), fields.mapping(obj, "spec")
-    return Lease(
-        namespace=fields.word(meta, "namespace"),
-        name=fields.word(meta, "name"),
-        resource_version=fields.text(meta, "resourceVersion"),
+    return fields.view(
+        Lease,
+        meta,
         holder=fields.word(spec, "holderIdentity"),
         duration_seconds=fields.integer(spec, "leaseDurationSeconds") or 0,
         renew_time=fields.text(spec, "renewTime"),
         acquire_time=fields.text(spec, "acquireTime"),
         transitions=fields.integer(spec, "leaseTransitions") or 0,
-        labels=fields.words(meta, "labels"),
         annotations=_annotations(meta),
-        uid=fields.text(meta, "uid"),
     )
 
 
@@ -161,19 +144,15 @@ def module_deployment(obj: Json) -> ModuleDeployment:
     """View a Deployment of modules."""
     meta, spec = fields.mapping(obj, "metadata"), fields.mapping(obj, "spec")
     template = fields.mapping(spec, "template", "spec")
-    rules, selector = scheduling.rules(template, "spec.template.spec."), scheduling.label_selector(spec)
+    rules, selector = scheduling.rules(template, "spec.template.spec"), scheduling.label_selector(spec)
     if isinstance(selector, NotUnderstood):
         rules, selector = selector, None
-    return ModuleDeployment(
-        namespace=fields.word(meta, "namespace"),
-        name=fields.text(meta, "name"),
-        uid=fields.text(meta, "uid"),
-        resource_version=fields.text(meta, "resourceVersion"),
-        labels=fields.words(meta, "labels"),
+    return fields.view(
+        ModuleDeployment,
+        meta,
         replicas=fields.integer(spec, "replicas"),
         containers=_template_containers(obj),
         rules=rules,
-        creation_timestamp=fields.text(meta, "creationTimestamp"),
         selector=selector,
         beyond_node=scheduling.beyond_node(template),
     )
@@ -187,10 +166,10 @@ def workload(kind: str, obj: Json) -> Workload:
     updated = counts.get("updatedReplicas" if deployment else "updatedNumberScheduled", 0)
     replicas = fields.integer(spec, "replicas")
     selector = scheduling.label_selector(spec)
-    return Workload(
+    return fields.view(
+        Workload,
+        meta,
         kind=kind,
-        namespace=fields.text(meta, "namespace"),
-        name=fields.text(meta, "name"),
         observed=counts.get("observedGeneration", 0) >= (fields.integer(meta, "generation") or 0),
         desired=(1 if replicas is None else replicas) if deployment else counts.get("desiredNumberScheduled", 0),
         updated=updated,
@@ -215,11 +194,9 @@ def _failure(spec: Json, status: Json) -> str:
 def service(obj: Json) -> Service:
     """View a Service."""
     meta, spec = fields.mapping(obj, "metadata"), fields.mapping(obj, "spec")
-    return Service(
-        namespace=fields.text(meta, "namespace"),
-        name=fields.text(meta, "name"),
-        uid=fields.text(meta, "uid"),
-        resource_version=fields.text(meta, "resourceVersion"),
+    return fields.view(
+        Service,
+        meta,
         cluster_ip=fields.text(spec, "clusterIP"),
         env=fields.words(meta, "labels").get(ENV, ""),
         ports=tuple(_service_port(each) for each in fields.objects(spec, "ports")),
@@ -228,9 +205,9 @@ def service(obj: Json) -> Service:
 
 def _service_port(obj: Json) -> ServicePort:
     target = obj.get("targetPort")
-    return ServicePort(
-        name=fields.text(obj, "name"),
-        port=fields.integer(obj, "port") or 0,
+    return fields.view(
+        ServicePort,
+        obj,
         target=str(target) if isinstance(target, int | str) else "",
         protocol=fields.text(obj, "protocol") or "TCP",
     )
@@ -244,38 +221,12 @@ def _annotations(meta: Json, referenced: frozenset[str] = frozenset()) -> dict[s
     }
 
 
-def _owner(meta: Json) -> str:
-    owners = fields.objects(meta, "ownerReferences")
-    return next((fields.word(owner, "uid") for owner in owners if fields.flag(owner, "controller")), "")
+def controller(meta: Json) -> Json:
+    """Return the reference to the owner that controls an object, or an empty one."""
+    return next((each for each in fields.objects(meta, "ownerReferences") if fields.flag(each, "controller")), {})
 
 
 def _container_status(obj: Json) -> ContainerStatus:
     state = fields.mapping(obj, "state")
     kind = next((name for name in ("waiting", "running", "terminated") if isinstance(state.get(name), dict)), "")
-    detail = fields.mapping(state, kind)
-    return ContainerStatus(
-        name=fields.word(obj, "name"),
-        kind=kind,
-        ready=fields.flag(obj, "ready"),
-        image=fields.word(obj, "image"),
-        reason=fields.word(detail, "reason"),
-        message=fields.text(detail, "message"),
-        started_at=fields.text(detail, "startedAt"),
-        finished_at=fields.text(detail, "finishedAt"),
-        exit_code=fields.integer(detail, "exitCode") or 0,
-        restart_count=fields.integer(obj, "restartCount") or 0,
-        started=fields.flag(obj, "started"),
-    )
-
-
-def _conditions(status: Json) -> tuple[Condition, ...]:
-    return tuple(
-        Condition(
-            type=fields.word(each, "type"),
-            status=fields.word(each, "status"),
-            reason=fields.word(each, "reason"),
-            message=fields.word(each, "message"),
-            last_transition_time=fields.text(each, "lastTransitionTime"),
-        )
-        for each in fields.objects(status, "conditions")
-    )
+    return fields.view(ContainerStatus, obj | fields.mapping(state, kind), kind=kind)

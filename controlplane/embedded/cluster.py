@@ -7,10 +7,9 @@ pass is tried again with backoff.
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable, Hashable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Generic, NoReturn, TypeAlias, TypeVar
+from typing import NoReturn, TypeAlias
 
 import structlog
 
@@ -18,12 +17,13 @@ from controlplane.app.ports import ClusterError, Conflict, NotFound
 from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, EVENTS, NODES, PODS, Json, Resource
 from controlplane.domain.backoff import Backoff
 from controlplane.embedded.api import writes
+from controlplane.embedded.api.database import Change
 from controlplane.embedded.api.resources import WORKLOADS, ObjectKey, key_of, object_key
 from controlplane.embedded.api.store import EmbeddedApiServer
-from controlplane.embedded.api.transaction import Change
 from controlplane.embedded.controllers import daemonsets, deployments
 from controlplane.embedded.controllers.mirror import MIRRORED, Mirror, PodView
 from controlplane.embedded.controllers.scheduler import ORPHAN_QUARANTINE, Evictions, misplaced, schedule
+from service.limits import Recent
 
 log = structlog.get_logger(__name__)
 
@@ -35,10 +35,8 @@ NODES_TOGETHER = 0.1
 
 COOLING = 0.05
 """Seconds between two passes over the same key."""
-_TIMER_RESOLUTION = 0.001
-"""Seconds that a timer may fire early."""
+COOLING_AT_ONCE = 4096
 
-K = TypeVar("K", bound=Hashable)
 Pass: TypeAlias = Callable[[ObjectKey], Awaitable[float | None]]
 """Goes a step for a dirty key and returns after how many seconds to look again. Raises ClusterError."""
 
@@ -48,7 +46,7 @@ _PRUNING = ObjectKey(EVENTS, "", "")
 """Stands for all Events."""
 
 
-class WorkQueue(Generic[K]):
+class WorkQueue:
     """A set of dirty keys, in the order in which they are due.
 
     A key waits at most once. Marked again soon after it was taken, it waits for the rest of the cooling time, so that a
@@ -57,32 +55,26 @@ class WorkQueue(Generic[K]):
 
     def __init__(self, cooling: float = COOLING) -> None:
         self._cooling = cooling
-        self._due: dict[K, float] = {}
-        self._taken: dict[K, float] = {}
-        self._changed = asyncio.Event()
+        self._due: asyncio.Queue[ObjectKey] = asyncio.Queue()
+        self._timers: dict[ObjectKey, asyncio.TimerHandle] = {}
+        self._taken: Recent[ObjectKey, float] = Recent(COOLING_AT_ONCE)
 
-    def add(self, key: K, delay: float = 0.0) -> None:
+    def add(self, key: ObjectKey, delay: float = 0.0) -> None:
         """Mark a key dirty, now or after some seconds; the earliest of several times counts."""
-        due = asyncio.get_running_loop().time() + delay
-        due = max(due, self._taken.get(key, -math.inf) + self._cooling)
-        if due < self._due.get(key, math.inf):
-            self._due[key] = due
-            self._changed.set()
-
-    async def get(self) -> K:
-        """Wait for a key that is due and take it."""
         loop = asyncio.get_running_loop()
-        while True:
-            key = min(self._due, key=self._due.__getitem__, default=None)
-            if key is not None and self._due[key] <= loop.time() + _TIMER_RESOLUTION:
-                del self._due[key]
-                self._taken = {each: at for each, at in self._taken.items() if at + self._cooling > loop.time()}
-                self._taken[key] = loop.time()
-                return key
-            self._changed.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(self._due[key] if key is not None else None):
-                    await self._changed.wait()
+        due = max(loop.time() + delay, self._taken.get(key, -math.inf) + self._cooling)
+        waiting = self._timers.get(key)
+        if waiting is None or due < waiting.when():
+            if waiting is not None:
+                waiting.cancel()
+            self._timers[key] = loop.call_at(due, self._due.put_nowait, key)
+
+    async def get(self) -> ObjectKey:
+        """Wait for a key that is due and take it."""
+        key = await self._due.get()
+        self._timers.pop(key, None)
+        self._taken[key] = asyncio.get_running_loop().time()
+        return key
 
 
 class EmbeddedCluster:
@@ -94,7 +86,7 @@ class EmbeddedCluster:
     def __init__(self, store: EmbeddedApiServer, *, orphan_quarantine: float = ORPHAN_QUARANTINE) -> None:
         self._store = store
         self._mirror = mirror = Mirror()
-        self._queue: WorkQueue[ObjectKey] = WorkQueue()
+        self._queue = WorkQueue()
         self._failures: dict[ObjectKey, int] = {}
         self._passes: Mapping[Resource, Pass] = {
             DEPLOYMENTS: partial(deployments.reconcile, store, mirror),
@@ -162,22 +154,21 @@ class EmbeddedCluster:
     async def _reconcile_all(self) -> NoReturn:
         while True:
             key = await self._queue.get()
-            again_in = await self._reconcile(key)
+            try:
+                again_in = await self._passes[key.resource](key)
+                self._failures.pop(key, None)
+            except ClusterError as error:
+                again_in = self._failed(key, error)
             if again_in is not None:
                 self._queue.add(key, again_in)
             await asyncio.sleep(0)
 
-    async def _reconcile(self, key: ObjectKey) -> float | None:
-        try:
-            again_in = await self._passes[key.resource](key)
-        except ClusterError as error:
-            failures = self._failures[key] = self._failures.get(key, 0) + 1
-            if not isinstance(error, NotFound | Conflict):  # those only say that it changed under the pass
-                name = f"{key.namespace}/{key.name}"
-                log.warning("a controller's pass failed", kind=key.resource.kind, object=name, error=str(error))
-            return RETRY.delay(failures, random.random())  # noqa: S311 - jitter
-        self._failures.pop(key, None)
-        return again_in
+    def _failed(self, key: ObjectKey, error: ClusterError) -> float:
+        if not isinstance(error, NotFound | Conflict):  # those only say that it changed under the pass
+            name = f"{key.namespace}/{key.name}"
+            log.warning("a controller's pass failed", kind=key.resource.kind, object=name, error=str(error))
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        return RETRY.delay(failures, random.random())  # noqa: S311 - jitter
 
     async def _prune_events(self, _all: ObjectKey) -> float:
         await self._store.write(writes.prune_events)

@@ -1,5 +1,7 @@
 """Manifests on the embedded cluster: what ``mctl apply``, ``delete`` and ``wait`` stand on."""
 
+from dataclasses import dataclass
+
 import orjson
 
 from controlplane.app.ports import NotFound, ObjectName, Rejected
@@ -11,11 +13,11 @@ from controlplane.embedded.api.store import EmbeddedApiServer
 from controlplane.embedded.controllers.mirror import condition
 
 
+@dataclass(frozen=True, slots=True)
 class EmbeddedManifests:
     """Implements ``ports.Manifests``."""
 
-    def __init__(self, store: EmbeddedApiServer) -> None:
-        self._store = store
+    store: EmbeddedApiServer
 
     async def apply(self, manifest: bytes, *, dry_run: bool) -> tuple[ObjectName, str]:
         """Create or update the object that the JSON describes."""
@@ -23,9 +25,7 @@ class EmbeddedManifests:
             parsed = orjson.loads(manifest)
         except orjson.JSONDecodeError as error:
             raise Rejected(f"the manifest is not JSON: {error}") from None
-        if not isinstance(parsed, dict):
-            raise Rejected("the manifest must be an object")
-        obj, result = await self._store.apply(parsed, dry_run)
+        obj, result = await self.store.apply(parsed, dry_run)
         metadata = obj["metadata"]
         return ObjectName(obj["apiVersion"], obj["kind"], metadata.get("namespace", ""), metadata["name"]), result
 
@@ -33,7 +33,7 @@ class EmbeddedManifests:
         """Delete an object."""
         resource = resource_of({"apiVersion": name.api_version, "kind": name.kind})
         try:
-            await self._store.delete(
+            await self.store.delete(
                 resource, name.name, namespace=name.namespace or "default", grace_seconds=grace_seconds
             )
         except NotFound:
@@ -43,7 +43,7 @@ class EmbeddedManifests:
     async def get(self, name: ObjectName) -> tuple[bytes, bool]:
         """Return an object, and whether all that it stands for is ready."""
         resource = resource_of({"apiVersion": name.api_version, "kind": name.kind})
-        obj = await self._store.get(resource, name.name, name.namespace or "default")
+        obj = await self.store.get(resource, name.name, name.namespace or "default")
         return orjson.dumps(obj), ready(obj)
 
 

@@ -10,7 +10,7 @@ Answers are remembered for a short time, tokens only as a digest. What cannot be
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -20,8 +20,8 @@ from prometheus_client import Counter
 from controlplane.app.ports import Clock, ClusterError
 from controlplane.cluster import fields
 from controlplane.cluster.api import ACCESS_REVIEWS, TOKEN_REVIEWS, ApiServer, Json, Resource
-from controlplane.cluster.remembered import Remembered
 from controlplane.kubelet.requests import RequestRefused
+from service.limits import Recent
 
 log = structlog.get_logger(__name__)
 
@@ -54,9 +54,10 @@ class Reviewer:
 
     def __init__(self, api: ApiServer, clock: Clock) -> None:
         self._api = api
-        # Apart, so that a flood of wrong tokens displaces nobody who is known.
-        self._yes: Remembered[Hashable, Caller | bool] = Remembered(clock.monotonic, most=MOST)
-        self._no: Remembered[Hashable, bool] = Remembered(clock.monotonic, most=MOST)
+        self._now = clock.monotonic
+        # Answers, and until when they hold. Apart, so that a flood of wrong tokens displaces nobody who is known.
+        self._yes: Recent[Hashable, tuple[Caller | bool, float]] = Recent(MOST)
+        self._no: Recent[Hashable, tuple[Caller | bool, float]] = Recent(MOST)
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._waiting = 0
 
@@ -85,13 +86,13 @@ class Reviewer:
         raise RequestRefused(403, "not_allowed", text)
 
     async def _remembered(self, key: Hashable, ask: Callable[[], Awaitable[Caller | bool]]) -> Caller | bool:
-        answer = self._yes.get(key) or False
-        if not answer and not self._no.get(key):
-            answer = await ask()
-            if answer:
-                self._yes.put(key, answer, YES_FOR)
-            else:
-                self._no.put(key, True, NO_FOR)
+        for answers in (self._yes, self._no):
+            answer, until = answers.get(key, (False, 0.0))
+            if until > self._now():
+                return answer
+        answer = await ask()
+        answers, seconds = (self._yes, YES_FOR) if answer else (self._no, NO_FOR)
+        answers[key] = (answer, self._now() + seconds)
         return answer
 
     async def _review_token(self, token: str) -> Caller | bool:
@@ -102,23 +103,13 @@ class Reviewer:
         REVIEWS.labels("token", "known" if known else "unknown").inc()
         if not known:
             return False
-        extra = fields.mapping(user, "extra")
-        return Caller(
-            user=name,
-            groups=fields.texts(user, "groups"),
-            uid=fields.text(user, "uid"),
-            extra=tuple((key, fields.texts(extra, key)) for key in sorted(extra)),
-        )
+        more = fields.mapping(user, "extra")
+        extra = tuple((key, fields.texts(more, key)) for key in sorted(more))
+        return Caller(name, fields.texts(user, "groups"), fields.text(user, "uid"), extra)
 
     async def _review_access(self, caller: Caller, subresource: str, node: str) -> bool:
         wanted = {"verb": "get", "version": "v1", "resource": "nodes", "subresource": subresource, "name": node}
-        spec: Json = {
-            "user": caller.user,
-            "groups": list(caller.groups),
-            "uid": caller.uid,
-            "extra": {key: list(values) for key, values in caller.extra},
-            "resourceAttributes": fields.filled(wanted),
-        }
+        spec = {**asdict(caller), "extra": dict(caller.extra), "resourceAttributes": fields.filled(wanted)}
         status = await self._review(ACCESS_REVIEWS, fields.filled(spec))
         allowed = fields.flag(status, "allowed") and not fields.flag(status, "denied")
         REVIEWS.labels("access", "allowed" if allowed else "denied").inc()
@@ -128,7 +119,7 @@ class Reviewer:
         if self._waiting >= WAITING:
             raise RequestRefused(429, "reviews", "too many callers are being looked up", {"Retry-After": "1"})
         self._waiting += 1
-        review = {"apiVersion": resource.group_version, "kind": resource.kind, "spec": spec}
+        review = resource.manifest({}, spec=spec)
         try:
             async with self._slots:
                 return fields.mapping(await self._api.create(resource, review), "status")

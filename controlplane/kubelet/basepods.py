@@ -5,7 +5,7 @@ base itself, so that they alone open no log: the Pod must have a container of th
 gives. Module Pods have the address of their base too and are never taken for it.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -44,41 +44,29 @@ class BasePod:
         return self.container in self.container_names
 
 
-@dataclass(frozen=True, slots=True)
-class BasePods:
-    """Looks base Pods up. namespace is tried after that of the module and before all others."""
+async def find(api: ApiServer, node: Node, namespaces: Sequence[str]) -> BasePod:
+    """Return the Pod of a VNode's base; raises RequestRefused, ClusterError.
 
-    api: ApiServer
-    namespace: str
-
-    async def find(self, node: Node, module_namespace: str) -> BasePod:
-        """Return the Pod of a VNode's base; raises RequestRefused, ClusterError."""
-        host, address = node.labels.get(contract.BASE_HOST_NAME, ""), address_of(node)
-        ip = _plain(address.ip) if address is not None else ""
-        seen: dict[str, BasePod] = {}
-        async for pods in self._candidates(host, ip, module_namespace):
-            seen |= {pod.key: pod for pod in pods}
-            if found := _at_address(list(seen.values()), host, ip):
-                return found
-        # Where a base has several addresses it may report another one than its Pod's.
-        named = seen.get(f"{module_namespace}/{host}")
-        if named is not None and named.serves:
-            return named
-        raise RequestRefused(400, "no_base_pod", _not_found(node.name, host, ip, list(seen.values())))
-
-    async def _candidates(self, host: str, ip: str, namespace: str) -> AsyncIterator[list[BasePod]]:
-        for place in dict.fromkeys((namespace, self.namespace)):
-            if host:
-                yield await self._list(f"metadata.name={host}", place)
-        if ip:
-            yield await self._list(f"status.podIP={ip}", "")
-
-    async def _list(self, field_selector: str, namespace: str) -> list[BasePod]:
+    The first of the namespaces is that of the module; they are tried before all others.
+    """
+    host, address = node.labels.get(contract.BASE_HOST_NAME, ""), address_of(node)
+    ip = _plain(address.ip) if address is not None else ""
+    selectors = [(f"metadata.name={host}", each) for each in dict.fromkeys(namespaces) if host]
+    selectors += [(f"status.podIP={ip}", "")] if ip else []
+    seen: dict[str, BasePod] = {}
+    for selector, namespace in selectors:
         try:
-            listed = await self.api.list(PODS, namespace=namespace, field_selector=field_selector)
+            listed = await api.list(PODS, namespace=namespace, field_selector=selector)
         except Rejected as error:
             raise RequestRefused(500, "forbidden", f"the Pods of bases cannot be looked up: {error}") from error
-        return [pod for obj in listed.items if (pod := _candidate(obj)) is not None]
+        seen |= {pod.key: pod for obj in listed.items if (pod := _candidate(obj)) is not None}
+        if found := _at_address(list(seen.values()), host, ip):
+            return found
+    # Where a base has several addresses it may report another one than its Pod's.
+    named = seen.get(f"{namespaces[0]}/{host}")
+    if named is not None and named.serves:
+        return named
+    raise RequestRefused(400, "no_base_pod", _not_found(node.name, host, ip, list(seen.values())))
 
 
 def _plain(ip: str) -> str:
@@ -95,9 +83,9 @@ def _candidate(obj: Json) -> BasePod | None:
     if labels.get(contract.COMPONENT) == contract.COMPONENT_MODULE:
         return None
     addresses = {fields.text(status, "podIP"), *(fields.text(each, "ip") for each in fields.objects(status, "podIPs"))}
-    return BasePod(
-        namespace=fields.text(meta, "namespace"),
-        name=fields.text(meta, "name"),
+    return fields.view(
+        BasePod,
+        meta,
         container=labels.get(contract.BASE_CONTAINER) or contract.BASE_CONTAINER_DEFAULT,
         container_names=tuple(fields.text(each, "name") for each in fields.objects(spec, "containers")),
         addresses=frozenset(addresses - {""}),

@@ -28,13 +28,9 @@ class Files:
     key: str
     client_ca: str
 
-    def contents(self) -> Contents:
-        """Return what is in the files; raises WrongCertificates. Blocks."""
-        return _read(CRT, self.crt), _read(KEY, self.key), _read(CA, self.client_ca)
-
     def load(self) -> tuple[Contents, ssl.SSLContext]:
         """Return contents and what a server needs; clients may show a certificate. Raises WrongCertificates. Blocks."""
-        contents = self.contents()
+        contents = _read(CRT, self.crt), _read(KEY, self.key), _read(CA, self.client_ca)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = ssl.CERT_OPTIONAL

@@ -10,10 +10,11 @@ from aiohttp import web
 from prometheus_client import Counter, Gauge
 
 from controlplane.app.ports import ClusterError, Informer, NotFound, Rejected
-from controlplane.cluster.api import PodLogs
+from controlplane.cluster.api import ApiServer, PodLogs
 from controlplane.domain.objects import Node, Pod
+from controlplane.kubelet import basepods
 from controlplane.kubelet.access import Caller, Reviewer
-from controlplane.kubelet.basepods import BasePod, BasePods
+from controlplane.kubelet.basepods import BasePod
 from controlplane.kubelet.requests import RequestRefused, log_options
 
 log = structlog.get_logger(__name__)
@@ -33,14 +34,15 @@ SENT = Counter("koupleless_kubelet_log_bytes_total", "Bytes of logs that were se
 
 @dataclass(slots=True)
 class ModuleLogs:
-    """Answers /containerLogs for the module Pods on our VNodes."""
+    """Answers /containerLogs for the module Pods on our VNodes; bases are looked for in a namespace, too."""
 
     pods: Informer[Pod]
     nodes: Informer[Node]
     reviewer: Reviewer
-    base_pods: BasePods
+    api: ApiServer
+    namespace: str
     source: PodLogs
-    _streams: int = field(default=0, init=False)
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_STREAMS), init=False)
 
     async def send(self, request: web.BaseRequest, caller: Caller, path: tuple[str, str, str]) -> web.StreamResponse:
         """Answer with a log; path is namespace, Pod and container. Raises RequestRefused."""
@@ -52,16 +54,12 @@ class ModuleLogs:
         except ClusterError as error:
             raise RequestRefused(500, "cluster", f"the Pod of the base cannot be looked up: {error}") from error
         options = log_options(request.query.items())
-        if self._streams >= MOST_STREAMS:
+        if self._slots.locked():
             raise RequestRefused(429, "streams", f"{MOST_STREAMS} logs are being sent", {"Retry-After": "5"})
-        self._streams += 1
-        STREAMS.set(self._streams)
         log.info("log is sent", user=caller.user, pod=pod.key, base_pod=base.key, query=options)
-        try:
-            return await self._send(request, base, options)
-        finally:
-            self._streams -= 1
-            STREAMS.set(self._streams)
+        async with self._slots:
+            with STREAMS.track_inprogress():
+                return await self._send(request, base, options)
 
     async def _look_up(self, caller: Caller, path: tuple[str, str, str]) -> tuple[Pod, BasePod]:
         namespace, name, container = path
@@ -75,7 +73,7 @@ class ModuleLogs:
             raise RequestRefused(404, "no_module", f"there is no module Pod {namespace}/{name} on a VNode")
         if all(each.name != container for each in pod.containers):
             raise RequestRefused(404, "no_container", f"Pod {pod.key} has no container {container}")
-        return pod, await self.base_pods.find(node, pod.namespace)
+        return pod, await basepods.find(self.api, node, (pod.namespace, self.namespace))
 
     async def _send(self, request: web.BaseRequest, base: BasePod, options: Mapping[str, str]) -> web.StreamResponse:
         query = {"container": base.container, **options}

@@ -103,8 +103,9 @@ class KubeletServer:
         while True:
             await asyncio.sleep(self.look_every)
             try:
-                if await asyncio.to_thread(self.files.contents) != self._contents:
-                    self._contents, self._context = await asyncio.to_thread(self.files.load)
+                contents, context = await asyncio.to_thread(self.files.load)
+                if contents != self._contents:
+                    self._contents, self._context = contents, context
                     RELOADS.labels("taken").inc()
                     log.info("changed certificate files are used from now on")
                 problem = ""
@@ -132,7 +133,7 @@ class KubeletServer:
         connected = False
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: KubeletConnection(self, self._web, peer),
+                lambda: KubeletConnection(self, self._web),
                 accepted,
                 ssl=self._context,
                 ssl_handshake_timeout=HANDSHAKE_WITHIN,
@@ -190,9 +191,9 @@ class KubeletServer:
 class KubeletConnection(web.RequestHandler):
     """One connection: aiohttp's, counted, and without traces in the log for what peers send."""
 
-    __slots__ = ("_kubelet", "_peer")
+    __slots__ = ("_kubelet",)
 
-    def __init__(self, kubelet: KubeletServer, server: web.Server, peer: str) -> None:
+    def __init__(self, kubelet: KubeletServer, server: web.Server) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -205,7 +206,6 @@ class KubeletConnection(web.RequestHandler):
             auto_decompress=False,
         )
         self._kubelet = kubelet
-        self._peer = peer
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give the place back."""
@@ -223,7 +223,7 @@ class KubeletConnection(web.RequestHandler):
         if status >= 500:
             return super().handle_error(request, status, exc, message)
         refusal = RequestRefused(status, "not_http", "not an HTTP request that is understood here")
-        self._kubelet.refused(self._peer, refusal)
+        self._kubelet.refused(request.remote or "", refusal)
         return _response(refusal.status, refusal.text)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 
 import grpc
 from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
-from grpc_health.v1 import health_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from controlplane.domain.probes import Grpc, Handler, HttpGet, Outcome, TcpSocket
 from service.addresses import AddressPolicy, AddressRefused, Network
@@ -112,11 +112,7 @@ async def _tcp(ip: str, port: int) -> Outcome:
 async def _grpc(ip: str, handler: Grpc) -> Outcome:
     address = host_port(ip, handler.port.number)
     async with grpc.aio.insecure_channel(address, options=_GRPC_OPTIONS) as channel:
-        check = channel.unary_unary(
-            "/grpc.health.v1.Health/Check",
-            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-            response_deserializer=health_pb2.HealthCheckResponse.FromString,
-        )
+        check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]  # its stubs leave it out
         try:
             answer = await check(health_pb2.HealthCheckRequest(service=handler.service))
         except grpc.aio.AioRpcError as error:

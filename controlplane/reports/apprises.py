@@ -17,17 +17,13 @@ LONGEST = 4000
 """Characters of a body; services cut further by themselves."""
 
 
-class UnknownService(ValueError):
-    """Apprise cannot work with the URL; the message says why, without it."""
-
-
 class Apprise:
     """One service. Its redirects are not followed."""
 
     kind = "apprise"
 
     def __init__(self, url: str, name: str) -> None:
-        """Raises UnknownService."""
+        """Raises ValueError if Apprise cannot work with the URL; the message says why, without it."""
         import apprise
 
         # What it says of a delivery is taken up by _Said, and logged once instead of each time.
@@ -40,7 +36,7 @@ class Apprise:
         )
         service = apprise.Apprise.instantiate(url, asset=asset)
         if service is None:
-            raise UnknownService(_why(url))
+            raise ValueError(_why(url))
         self.name = name
         self._service = service
         self._worker = Worker(f"apprise-{name}")

@@ -7,7 +7,8 @@ program from working.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 from prometheus_client import Gauge
 
@@ -34,39 +35,32 @@ class Destination:
     url: str = field(repr=False)
     problem: str = ""
 
-    @property
-    def parts(self) -> SplitResult:
-        """Its URL, taken apart; raises ValueError."""
-        return urlsplit(self.url)
-
     def __str__(self) -> str:
         return f"{self.name} gets no reports: {self.problem}"
 
 
-@dataclass(frozen=True, slots=True)
-class Hooks:
+class Hooks(NamedTuple):
     """The hooks of a list."""
 
-    usable: tuple[Hook, ...]
-    unusable: tuple[Destination, ...]
+    usable: list[Hook]
+    unusable: list[Destination]
 
 
 def parse(text: str, poster: Poster) -> Hooks:
     """Return the hooks of a list, each once."""
-    usable: list[Hook] = []
-    unusable: list[Destination] = []
+    found = Hooks([], [])
     seen: set[str] = set()
     for hook in destinations("hook", urls(text)):
         try:
             if hook.url in seen:
                 raise ValueError("it is named before, and would get every report twice")
-            if len(usable) == MOST:
+            if len(found.usable) == MOST:
                 raise ValueError(f"there can be no more than {MOST} hooks")
-            usable.append(_hook(hook, poster))
-        except ValueError as error:  # UnknownService is one
-            unusable.append(Destination(hook.name, hook.url, str(error)))
+            found.usable.append(_hook(hook, poster))
+        except ValueError as error:
+            found.unusable.append(Destination(hook.name, hook.url, str(error)))
         seen.add(hook.url)
-    return Hooks(tuple(usable), tuple(unusable))
+    return found
 
 
 def urls(text: str) -> list[str]:

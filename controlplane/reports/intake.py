@@ -6,7 +6,6 @@ Fields and answer are those of the Go Module Controller V2.
 import asyncio
 import hmac
 import math
-from collections import deque
 from collections.abc import Callable
 
 import orjson
@@ -15,9 +14,10 @@ from aiohttp import hdrs, web
 from prometheus_client import Counter
 
 from controlplane.app.ports import Clock
-from controlplane.domain.reports import Allowance, Report
+from controlplane.cluster import fields
+from controlplane.domain.reports import Report
 from controlplane.reports.posting import TOLD_BY
-from service.limits import Recent
+from service.limits import RateLimit
 from service.listening import serve
 
 log = structlog.get_logger(__name__)
@@ -26,8 +26,8 @@ LARGEST = 64 * 1024
 BODY_WITHIN = 10.0
 SHOWN = 4096
 PEERS = 1024
-PACE = Allowance(most=300, seconds=60.0)
-"""What one address may report."""
+MOST = 300
+"""What one address may report in a minute, at once too."""
 
 TAKEN = Counter("koupleless_reported_logs_total", "Reports that came in at /log", ["outcome"])
 
@@ -42,15 +42,21 @@ class ReportIntake:
     """Listens for reports; take is called with each."""
 
     def __init__(
-        self, port: int, host: str, *, token: str, take: Callable[[Report], None], clock: Clock, pace: Allowance = PACE
+        self,
+        port: int,
+        host: str,
+        *,
+        token: str,
+        take: Callable[[Report], None],
+        clock: Clock,
+        most: int = MOST,
     ) -> None:
         self._host = host
         self._port = port
         self._token = token.encode()
         self._report = take
         self._clock = clock
-        self._pace = pace
-        self._called: Recent[str, deque[float]] = Recent(PEERS)
+        self._limit = RateLimit(most / 60, most, max_peers=PEERS)
         app = web.Application(client_max_size=LARGEST)
         app.router.add_post("/log", self._take)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -67,7 +73,7 @@ class ReportIntake:
     async def _take(self, request: web.Request) -> web.Response:
         if self._token and not self._knows_token(request):
             return _refuse("token", 401, "a bearer token is needed: REPORT_TOKEN", {hdrs.WWW_AUTHENTICATE: "Bearer"})
-        if wait := self._wait(request.remote or ""):
+        if wait := self._limit.admit(request.remote or "", self._clock.monotonic()):
             return _refuse("too-fast", 429, "too many reports", {hdrs.RETRY_AFTER: str(math.ceil(wait))})
         try:
             async with asyncio.timeout(BODY_WITHIN):
@@ -92,38 +98,24 @@ class ReportIntake:
         right = hmac.compare_digest(given.strip().encode(errors="replace"), self._token)
         return scheme.lower() == "bearer" and right
 
-    def _wait(self, peer: str) -> float:
-        """Return the seconds that a peer has to wait; 0 counts the call."""
-        now = self._clock.monotonic()
-        called = self._called[peer] = self._called.get(peer) or deque(maxlen=self._pace.most)
-        wait = self._pace.wait(called, now)
-        if not wait:
-            called.append(now)
-        return wait
-
 
 def read(body: bytes) -> Report:
     """Return the report that a body holds; raises NotAReport.
 
     Names of fields are read in any case; unknown ones are ignored.
     """
-    if not body.strip():
-        raise NotAReport("the body is empty; a JSON object is needed")
-    try:
-        given = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise NotAReport("the body is not JSON") from None
-    if not isinstance(given, dict):
-        raise NotAReport("the body is not a JSON object")
-    fields = {name.lower(): value for name, value in given.items() if value is not None}
-    texts = {name: fields.get(name, "") for name in _TEXTS}
+    given = fields.parsed(body)
+    if given is None:
+        raise NotAReport(f"the body is {'not a JSON object' if body.strip() else 'empty; a JSON object is needed'}")
+    sent = {name.lower(): value for name, value in given.items() if value is not None}
+    texts = {name: sent.get(name, "") for name in _TEXTS}
     for name, text in texts.items():
         if not isinstance(text, str):
             raise NotAReport(f"{name} is not a text")
-    labels = fields.get("labels", {})
+    labels = sent.get("labels", {})
     if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
         raise NotAReport("labels is not an object of texts")
-    took = fields.get("timeused", 0)
+    took = sent.get("timeused", 0)
     if not isinstance(took, int) or isinstance(took, bool):
         raise NotAReport("timeUsed is not a whole number of milliseconds")
     if not any(texts.values()):

@@ -12,6 +12,7 @@ import aiohttp
 import orjson
 
 from controlplane.app.ports import Undelivered
+from controlplane.cluster import fields
 from controlplane.domain.reports import Allowance, Report
 
 WITHIN = aiohttp.ClientTimeout(total=10.0, connect=5.0)
@@ -104,13 +105,9 @@ class DingTalk:
     async def send(self, report: Report) -> None:
         """Deliver one report; raises Undelivered."""
         answer = await self.poster.post(self.url, message(report))
-        try:
-            obj = orjson.loads(answer)
-        except orjson.JSONDecodeError:
-            obj = None
-        # What is not the answer of a robot counts as taken.
-        code = obj.get("errcode") if isinstance(obj, dict) else None
-        if not isinstance(code, int) or not code:
+        obj = fields.parsed(answer) or {}
+        code = fields.integer(obj, "errcode")
+        if not code:  # what is not the answer of a robot counts as taken
             return
         too_fast = code in _TOO_FAST
         raise Undelivered(

@@ -5,8 +5,9 @@ A link that cannot be used gets no reports; it keeps neither the others nor the 
 """
 
 import os
-from enum import Enum
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -26,13 +27,6 @@ KEPT = 4
 WRITTEN_WITHIN = 20.0
 
 
-class Level(Enum):
-    """What is posted to the links."""
-
-    ERROR = "error"
-    DEBUG = "debug"
-
-
 class WrongTrackerFile(ValueError):
     """The file cannot be used; the message says why and what to do, without its own name."""
 
@@ -43,7 +37,8 @@ class TrackerConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     log_dir: Path = Field(default=Path(), alias="logDir")
-    level: Level = Field(default=Level.ERROR, alias="reportLevel")
+    level: Literal["error", "debug"] = Field(default="error", alias="reportLevel")
+    """What is posted to the links."""
     urls: tuple[str, ...] = Field(default=(), alias="reportLinks")
 
     @field_validator("urls", mode="before")
@@ -54,14 +49,9 @@ class TrackerConfig(BaseModel):
         return tuple(str(link) for link in value or ())
 
     @property
-    def links(self) -> tuple[Destination, ...]:
-        """The links that can be used."""
-        return tuple(link for link in destinations("link", self.urls) if not link.problem)
-
-    @property
-    def unusable(self) -> tuple[Destination, ...]:
-        """The links that cannot."""
-        return tuple(link for link in destinations("link", self.urls) if link.problem)
+    def links(self) -> list[Destination]:
+        """The links, also those that cannot be used."""
+        return destinations("link", self.urls)
 
 
 def load(path: Path) -> TrackerConfig:
@@ -91,7 +81,8 @@ class EventLog:
     """The file events.log: appended to, and rotated so that it stays bounded.
 
     It is opened for each batch of lines, so that other tools may move or remove it, and written in a thread, so that a
-    slow disk delays nothing else. The handlers of logging keep it open, and say of a full disk nothing but a traceback.
+    slow disk delays nothing else. The handlers of logging keep it open, and say of a full disk nothing but a traceback:
+    of them only the rotation is used.
     """
 
     def __init__(self, folder: Path, *, largest: int = LARGEST_LOG, kept: int = KEPT) -> None:
@@ -118,12 +109,6 @@ class EventLog:
         with self.path.open("ab") as file:
             size = file.tell()
         if size and size + len(lines) > self._largest:
-            self._rotate()
+            RotatingFileHandler(self.path, backupCount=self._kept, delay=True).doRollover()
         with self.path.open("ab") as file:
             file.write(lines)
-
-    def _rotate(self) -> None:
-        for number in range(self._kept, 0, -1):
-            older = self.path.with_name(f"{EVENT_LOG}.{number - 1}") if number > 1 else self.path
-            if older.exists():
-                older.replace(self.path.with_name(f"{EVENT_LOG}.{number}"))

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
+from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import grpc
@@ -187,10 +188,10 @@ async def reports(configuration: Configuration) -> AsyncIterator[Finding]:
     """Yield which hooks and links can be reached; nothing is sent. Those that cannot be used are wrong settings."""
     settings = need(configuration, ControlPlaneSettings)
     named = hooks.destinations("hook", hooks.urls(settings.report_hooks.get_secret_value()))
-    targets = [target for target in named if not target.problem]
     if settings.tracker_file is not None:
         with contextlib.suppress(trackerfile.WrongTrackerFile):
-            targets += trackerfile.load(settings.tracker_file).links
+            named += trackerfile.load(settings.tracker_file).links
+    targets = [target for target in named if not target.problem]
     if not targets:
         raise Skip("no hook and no link is called by http or https")
     for finding in await asyncio.gather(*map(_reached, targets)):
@@ -198,12 +199,13 @@ async def reports(configuration: Configuration) -> AsyncIterator[Finding]:
 
 
 async def _reached(target: Destination) -> Finding:
-    scheme, host = target.parts.scheme, target.parts.hostname or ""
+    parts = urlsplit(target.url)
+    scheme, host = parts.scheme, parts.hostname or ""
     if scheme in getproxies() and not proxy_bypass(host):
         return skipped(f"{target.name} is called through a proxy, and not tried")
     try:
         async with asyncio.timeout(CONNECT_WITHIN):
-            _, writer = await asyncio.open_connection(host, target.parts.port or (443 if scheme == "https" else 80))
+            _, writer = await asyncio.open_connection(host, parts.port or (443 if scheme == "https" else 80))
     except OSError as failed:
         cause = f"no answer within {CONNECT_WITHIN:g} s" if isinstance(failed, TimeoutError) else cause_of(failed)
         fix = "correct the URL, or look at DNS, firewalls and NetworkPolicies; all else works without it"

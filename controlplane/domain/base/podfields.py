@@ -1,27 +1,12 @@
-"""What each field of a Pod means on a virtual node, and what of a given Pod is ignored there or refused.
+"""What each field of a Pod means on a virtual node.
 
 A module is a part of a running JVM, so that much of what a Pod can say has nothing to act on. The tables below are the
 whole truth: docs/pods.md is made from them, and a test compares them with the fields that Kubernetes has.
-Specifications are JSON objects as the API server has them; functions are total, whatever these hold.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeAlias
-
-from controlplane.domain.base.environment import is_known_field, is_known_resource
-from controlplane.domain.contract import BIZ_VERSION_ENV
-from controlplane.domain.objects import ContainerKind, OtherContainer
-
-Json: TypeAlias = dict[str, Any]
-
-MESSAGE_LIMIT = 1000
-"""Characters of the message about ignored fields; an Event takes 1,024."""
-
-SERVICE_ACCOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
-"""Where the API server mounts a token into every container."""
 
 
 class Treatment(Enum):
@@ -52,6 +37,7 @@ class Field:
 
 _HONOURED, _KUBERNETES, _REFUSED = Treatment.HONOURED, Treatment.KUBERNETES, Treatment.REFUSED
 _IGNORED, _NO_EFFECT = Treatment.IGNORED, Treatment.NO_EFFECT
+_NOT_READ = "not read for modules; write the value into the Pod, or have the module read it in its base"
 
 POD = (
     Field("activeDeadlineSeconds", _HONOURED, "the modules are uninstalled then; phase Failed, `DeadlineExceeded`"),
@@ -107,7 +93,7 @@ _PROBE_FIELDS = (
     Field("exec", _IGNORED, "there is no process to run a command in"),
     Field("failureThreshold", _HONOURED, ""),
     Field("grpc", _HONOURED, "the standard health service, without TLS"),
-    Field("httpGet.host", _REFUSED, "a probe goes to the Pod's IP and nowhere else"),
+    Field("httpGet.host", _REFUSED, "a probe goes to the Pod's IP and nowhere else; leave it out"),
     Field("httpGet.httpHeaders", _HONOURED, ""),
     Field("httpGet.path", _HONOURED, "redirects are followed on the same host, at most 10"),
     Field("httpGet.port", _HONOURED, "a number, or a name of `ports`"),
@@ -115,7 +101,7 @@ _PROBE_FIELDS = (
     Field("initialDelaySeconds", _HONOURED, "counted from when the module was started"),
     Field("periodSeconds", _HONOURED, "longer when a replica has more than 500 probes a second"),
     Field("successThreshold", _HONOURED, ""),
-    Field("tcpSocket.host", _REFUSED, "as `httpGet.host`"),
+    Field("tcpSocket.host", _REFUSED, "a probe goes to the Pod's IP and nowhere else; leave it out"),
     Field("tcpSocket.port", _HONOURED, "a number, or a name of `ports`"),
     Field("terminationGracePeriodSeconds", _NO_EFFECT, "no probe ends a module"),
     Field("timeoutSeconds", _HONOURED, "at most 60"),
@@ -131,12 +117,12 @@ CONTAINER = (
     Field("command", _IGNORED, "a module is started by its main class"),
     Field("env.name", _HONOURED, "`BIZ_VERSION` is the version, the others are given to the module"),
     Field("env.value", _HONOURED, "with `$(VAR)` expanded"),
-    Field("env.valueFrom.configMapKeyRef", _REFUSED, "ConfigMaps are not read for modules"),
+    Field("env.valueFrom.configMapKeyRef", _REFUSED, f"a ConfigMap is {_NOT_READ}"),
     Field("env.valueFrom.fieldRef", _HONOURED, "see [Variables](#variables)"),
     Field("env.valueFrom.fileKeyRef", _REFUSED, "there are no volumes to read it from"),
     Field("env.valueFrom.resourceFieldRef", _HONOURED, "see [Variables](#variables)"),
-    Field("env.valueFrom.secretKeyRef", _REFUSED, "Secrets are not read for modules"),
-    Field("envFrom", _REFUSED, "ConfigMaps and Secrets are not read for modules"),
+    Field("env.valueFrom.secretKeyRef", _REFUSED, f"a Secret is {_NOT_READ}"),
+    Field("envFrom", _REFUSED, f"ConfigMaps and Secrets are {_NOT_READ}"),
     Field("image", _HONOURED, "the URL of the jar"),
     Field("imagePullPolicy", _NO_EFFECT, "the base fetches the jar for each installation"),
     Field("lifecycle.postStart", _IGNORED, "what is to be done belongs into the module"),
@@ -168,138 +154,6 @@ CONTAINER = (
     Field("workingDir", _IGNORED, "a module has that of its base"),
 )
 """Fields of a container that is a module."""
-
-
-def _index(fields: Iterable[Field]) -> Mapping[str, Sequence[tuple[Field, Sequence[str]]]]:
-    """Return the ignored fields by the first name of their path, with the other names: a Pod has few of them."""
-    found: dict[str, list[tuple[Field, list[str]]]] = defaultdict(list)
-    for field in fields:
-        first, *rest = field.path.split(".")
-        if field.treatment is _IGNORED and first not in ("ephemeralContainers", "initContainers", "volumes"):
-            found[first].append((field, rest))
-    return dict(found)
-
-
-_IGNORED_OF_PODS = _index(POD)
-_IGNORED_OF_CONTAINERS = _index(CONTAINER)
-_NOT_READ = "not read for modules; write the value into the Pod, or have the module read it in its base"
-
-
-def modules(spec: Json) -> list[Json]:
-    """Return the containers that are modules: those with BIZ_VERSION, all when none has it."""
-    containers = _objects(spec.get("containers"))
-    named = [each for each in containers if _names_version(each)]
-    return named or containers
-
-
-def others(spec: Json, modules: Sequence[Json]) -> tuple[OtherContainer, ...]:
-    """Return the containers beside the modules: those that are not run."""
-    own = {id(each) for each in modules}
-    beside = [each for each in _objects(spec.get("containers")) if id(each) not in own]
-    return (
-        *(_other(ContainerKind.CONTAINER, each) for each in beside),
-        *(_other(ContainerKind.INIT, each) for each in _objects(spec.get("initContainers"))),
-        *(_other(ContainerKind.EPHEMERAL, each) for each in _objects(spec.get("ephemeralContainers"))),
-    )
-
-
-def ignored(spec: Json, modules: Sequence[Json], others: Iterable[OtherContainer]) -> str:
-    """Say in words what of a Pod is ignored although it would matter elsewhere; empty when nothing is."""
-    parts = [f"{each.kind.value} {each.name}" for each in others]
-    parts += [f"volume {name}" for name in _volumes(spec)]
-    parts += _said(spec, _IGNORED_OF_PODS)
-    for container in modules:
-        parts += [f"{path} of {_text(container.get('name'))}" for path in _said(container, _IGNORED_OF_CONTAINERS)]
-    if not parts:
-        return ""
-    text = f"ignored, as a virtual node has no use for it: {', '.join(parts)}"
-    return text if len(text) <= MESSAGE_LIMIT else f"{text[: MESSAGE_LIMIT - 4]} ..."
-
-
-def refused(container: Json) -> str:
-    """Say which field keeps a container from being installed, and why; empty when none does."""
-    for entry in _objects(container.get("env")):
-        if problem := _refused_source(entry.get("valueFrom")):
-            return f"env {_text(entry.get('name'))}: {problem}"
-    if _objects(container.get("envFrom")):
-        return f"envFrom is not supported here: ConfigMaps and Secrets are {_NOT_READ}"
-    for probe in ("readinessProbe", "startupProbe"):
-        for handler in ("httpGet", "tcpSocket"):
-            if any(_values(container, (probe, handler, "host"))):
-                return f"{probe}.{handler}.host is not supported here: probes go to the Pod's IP; leave it out"
-    return ""
-
-
-def _refused_source(source: object) -> str:
-    if not isinstance(source, dict):
-        return ""
-    for name, kind in (("secretKeyRef", "a Secret"), ("configMapKeyRef", "a ConfigMap")):
-        if source.get(name) is not None:
-            return f"valueFrom of {kind} is not supported here: ConfigMaps and Secrets are {_NOT_READ}"
-    field, resource = source.get("fieldRef"), source.get("resourceFieldRef")
-    if isinstance(field, dict):
-        path = _text(field.get("fieldPath"))
-        return "" if is_known_field(path) else f"fieldPath {path!r} is not supported here"
-    if isinstance(resource, dict):
-        name = _text(resource.get("resource"))
-        return "" if is_known_resource(name) else f"resource {name!r} is not supported here"
-    kinds = ", ".join(str(name) for name, value in source.items() if value is not None)
-    return f"valueFrom of a {kinds or 'kind that is not named'} is not supported here"
-
-
-def _names_version(container: Json) -> bool:
-    return any(entry.get("name") == BIZ_VERSION_ENV for entry in _objects(container.get("env")))
-
-
-def _other(kind: ContainerKind, container: Json) -> OtherContainer:
-    if kind is ContainerKind.INIT and container.get("restartPolicy") == "Always":
-        kind = ContainerKind.SIDECAR
-    return OtherContainer(kind, _text(container.get("name")), _text(container.get("image")))
-
-
-def _volumes(spec: Json) -> list[str]:
-    """Return the names of volumes, but for the one that the API server adds for the service account's token."""
-    if not spec.get("volumes"):
-        return []
-    containers = [*_objects(spec.get("containers")), *_objects(spec.get("initContainers"))]
-    tokens = {
-        _text(mount.get("name"))
-        for container in containers
-        for mount in _objects(container.get("volumeMounts"))
-        if mount.get("mountPath") == SERVICE_ACCOUNT_PATH
-    }
-    names = [_text(volume.get("name")) for volume in _objects(spec.get("volumes"))]
-    return [name for name in names if name not in tokens]
-
-
-def _said(obj: Json, index: Mapping[str, Sequence[tuple[Field, Sequence[str]]]]) -> list[str]:
-    """Return the paths of ignored fields that say something."""
-    return [
-        field.path
-        for name, value in obj.items()
-        for field, rest in index.get(name, ())
-        if any(each not in field.defaults for each in _values(value, rest))
-    ]
-
-
-def _values(obj: object, path: Sequence[str]) -> Iterator[object]:
-    """Yield what is at the end of a path, through all elements of lists."""
-    if not path:
-        yield obj
-    elif isinstance(obj, dict):
-        if path[0] in obj:
-            yield from _values(obj[path[0]], path[1:])
-    elif isinstance(obj, list):
-        for each in obj:
-            yield from _values(each, path)
-
-
-def _objects(value: object) -> list[Json]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
 
 
 def top_level(fields: Iterable[Field]) -> frozenset[str]:

@@ -10,7 +10,6 @@ from controlplane.domain.objects import Requirement
 from controlplane.domain.workloads.placement import InvalidSelector, matches, parse_selector
 
 RESOURCES: tuple[Resource, ...] = (NODES, PODS, EVENTS, LEASES, DEPLOYMENTS, DAEMON_SETS)
-BY_PLURAL: Mapping[str, Resource] = {resource.plural: resource for resource in RESOURCES}
 _BY_KIND = {(resource.group_version, resource.kind): resource for resource in RESOURCES}
 
 WORKLOADS = frozenset({DEPLOYMENTS, DAEMON_SETS})

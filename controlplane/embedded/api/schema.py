@@ -4,70 +4,75 @@ Misspelt fields of manifests are refused, as ``kubectl apply`` does it by defaul
 other parts that this cluster does not act on, anything goes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from controlplane.cluster import scheduling
+from controlplane.app.ports import Rejected
+from controlplane.cluster import fields, scheduling
 from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, NODES, PODS, Json, Resource
+from controlplane.cluster.fieldrules import (
+    TEXT,
+    TEXTS,
+    Check,
+    Wrong,
+    anything,
+    dns_label,
+    duplicate,
+    invalid,
+    label_key,
+    label_value,
+    list_of,
+    matching,
+    needed,
+    number,
+    object_of,
+    pairs,
+    subdomain,
+    text,
+)
 from controlplane.domain import quantities
 from controlplane.domain.base import podfields
 from controlplane.domain.base.environment import is_known_field, is_known_resource
 from controlplane.domain.objects import NotUnderstood
 from controlplane.domain.workloads.placement import matches
-from controlplane.embedded.api.fieldrules import (
-    TEXT,
-    Check,
-    FieldErrors,
-    anything,
-    dns_label,
-    fields,
-    items,
-    label_key,
-    label_value,
-    matching,
-    number,
-    pairs,
-    subdomain,
-    text,
-    texts,
-)
-from controlplane.embedded.api.resources import SERVER_METADATA, WORKLOADS, qualified
+from controlplane.embedded.api.resources import RESOURCES, SERVER_METADATA, WORKLOADS, qualified
 
+MAX_SHOWN = 20
+MAX_UNKNOWN_SHOWN = 10
 MAX_ANNOTATIONS = 256 * 1024
 """Characters of all annotations of one object, as in Kubernetes (which counts bytes)."""
-_TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _BYTES = ("1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei")
 _MUTABLE = ("activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations", "schedulingGates")
 
 
 def _one_of(*kinds: str) -> Check:
-    def check(source: Json, path: str, errors: FieldErrors) -> None:
+    def check(source: Json, path: str) -> Iterator[Wrong]:
         named = [kind for kind in kinds if source.get(kind) is not None]
         if not named:
-            errors.required(path, f"must specify one of: {', '.join(f'`{kind}`' for kind in kinds)}")
+            yield needed(path, f"must specify one of: {', '.join(f'`{kind}`' for kind in kinds)}")
         for kind in named[1:]:
-            errors.invalid(f"{path}.{kind}", "", f"may not be specified beside `{named[0]}`")
+            yield invalid(f"{path}.{kind}", "", f"may not be specified beside `{named[0]}`")
 
     return check
 
 
-def _divisor(source: Json, path: str, errors: FieldErrors) -> None:
+def _divisor(source: Json, path: str) -> Iterator[Wrong]:
     divisor = source.get("divisor")
     if divisor is None:
         return
     allowed = ("1m", "1") if source["resource"].endswith(".cpu") else _BYTES
     size = quantities.parse(str(divisor))
     if size is None or (size and size not in map(quantities.parse, allowed)):
-        errors.invalid(f"{path}.divisor", divisor, f"only divisor's values {', '.join(allowed)} are supported")
+        yield invalid(f"{path}.divisor", divisor, f"only divisor's values {', '.join(allowed)} are supported")
 
 
 def _open(required: str, known: Mapping[str, Check], also: Check = anything) -> Check:
-    return fields(known, required=required, also=also, strict=False)
+    return object_of(known, required=required, also=also, strict=False)
 
 
-def _value_or_source(variable: Json, path: str, errors: FieldErrors) -> None:
+def _value_or_source(variable: Json, path: str) -> Iterator[Wrong]:
     if variable.get("value") and variable.get("valueFrom") is not None:
-        errors.invalid(f"{path}.valueFrom", "", "may not be specified when `value` is not empty")
+        yield invalid(f"{path}.valueFrom", "", "may not be specified when `value` is not empty")
 
 
 _FIELD_PATH = text(lambda path: "" if is_known_field(path) else "is not a field that variables can refer to")
@@ -82,11 +87,11 @@ _VALUE_FROM: Mapping[str, Check] = {
     "secretKeyRef": _KEY_OF_NAMED,
     "fileKeyRef": _open("key volumeName path", {"key": TEXT, "volumeName": TEXT, "path": TEXT}),
 }
-_VARIABLE = fields(
+_VARIABLE = object_of(
     {
         "name": text(matching(r"[ -<>-~]+", "must consist only of printable ASCII characters other than '='")),
         "value": TEXT,
-        "valueFrom": fields(_VALUE_FROM, also=_one_of(*_VALUE_FROM)),
+        "valueFrom": object_of(_VALUE_FROM, also=_one_of(*_VALUE_FROM)),
     },
     required="name",
     also=_value_or_source,
@@ -103,18 +108,18 @@ _HTTP_GET: Mapping[str, Check] = {
     "port": _PORT,
     "path": TEXT,
     "scheme": text(supported=("HTTP", "HTTPS")),
-    "httpHeaders": items(_open("name", {"name": _HEADER_NAME, "value": TEXT})),
+    "httpHeaders": list_of(_open("name", {"name": _HEADER_NAME, "value": TEXT})),
 }
 _HANDLERS: Mapping[str, Check] = {
-    "exec": _open("command", {"command": texts}),
+    "exec": _open("command", {"command": TEXTS}),
     "httpGet": _open("port", _HTTP_GET),
     "tcpSocket": _open("port", {"port": _PORT}),
     "grpc": _open("port", {"port": number(1, 65535)}),
 }
 
 
-def _not_for_readiness(value: Any, path: str, errors: FieldErrors) -> None:
-    errors.invalid(path, value, "must not be set for readinessProbes")
+def _not_for_readiness(value: Any, path: str) -> Iterator[Wrong]:
+    yield invalid(path, value, "must not be set for readinessProbes")
 
 
 def _probe(**more: Check) -> Check:
@@ -122,15 +127,15 @@ def _probe(**more: Check) -> Check:
     return _open("", {**dict.fromkeys(counts, number()), **_HANDLERS, **more}, _one_of(*_HANDLERS))
 
 
-_CONTAINER = fields(
+_CONTAINER = object_of(
     {
         "name": text(dns_label),
         "image": text(lambda image: "" if image == image.strip() else "must not have leading or trailing whitespace"),
-        "args": texts,
-        "command": texts,
-        "env": items(_VARIABLE),
-        "envFrom": items(_ENV_FROM),
-        "ports": items(fields({}, others=("name", "hostPort", "containerPort", "protocol", "hostIP"))),
+        "args": TEXTS,
+        "command": TEXTS,
+        "env": list_of(_VARIABLE),
+        "envFrom": list_of(_ENV_FROM),
+        "ports": list_of(object_of({}, others=("name", "hostPort", "containerPort", "protocol", "hostIP"))),
         "livenessProbe": _probe(successThreshold=number(0, 1)),
         "readinessProbe": _probe(successThreshold=number(), terminationGracePeriodSeconds=_not_for_readiness),
         "startupProbe": _probe(successThreshold=number(0, 1)),
@@ -138,97 +143,50 @@ _CONTAINER = fields(
     others=podfields.top_level(podfields.CONTAINER),
     required="name image",
 )
-
-
-def _values_fit(expression: Json, path: str, errors: FieldErrors) -> None:
-    operator, values = expression["operator"], expression.get("values") or []
-    if operator in ("In", "NotIn") and not values:
-        errors.required(f"{path}.values", "must be specified when `operator` is 'In' or 'NotIn'")
-    if operator in ("Exists", "DoesNotExist") and values:
-        errors.invalid(f"{path}.values", values, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'")
-    if operator in ("Gt", "Lt") and len(values) != 1:
-        errors.required(f"{path}.values", "must be specified single value when `operator` is 'Lt' or 'Gt'")
-
-
-def _expressions(*operators: str) -> Check:
-    known = {"key": text(label_key), "operator": text(supported=operators), "values": texts}
-    return items(fields(known, required="key operator", also=_values_fit))
-
-
-_OF_SELECTORS = ("In", "NotIn", "Exists", "DoesNotExist")
-_LABEL_SELECTOR = fields({"matchLabels": pairs(), "matchExpressions": _expressions(*_OF_SELECTORS)})
-_NODE_TERM = fields(
-    {"matchExpressions": _expressions(*_OF_SELECTORS, "Gt", "Lt"), "matchFields": _expressions("In", "NotIn")}
-)
-_NODE_SELECTOR = fields({"nodeSelectorTerms": items(_NODE_TERM)}, required="nodeSelectorTerms")
-_POD_TERM = fields(
-    {"topologyKey": TEXT, "labelSelector": _LABEL_SELECTOR, "namespaceSelector": _LABEL_SELECTOR, "namespaces": texts},
+_POD_TERM = object_of(
+    {
+        "topologyKey": TEXT,
+        "labelSelector": scheduling.LABEL_SELECTOR,
+        "namespaceSelector": scheduling.LABEL_SELECTOR,
+        "namespaces": TEXTS,
+    },
     others=("matchLabelKeys", "mismatchLabelKeys"),
     required="topologyKey",
 )
-
-
-def _affinity(required: Check) -> Check:
-    when = "DuringSchedulingIgnoredDuringExecution"
-    return fields({f"required{when}": required}, others=(f"preferred{when}",))
-
-
-_AFFINITY = fields(
+_AFFINITY = object_of(
     {
-        "nodeAffinity": _affinity(_NODE_SELECTOR),
-        "podAffinity": _affinity(items(_POD_TERM)),
-        "podAntiAffinity": _affinity(items(_POD_TERM)),
+        "nodeAffinity": scheduling.NODE_AFFINITY,
+        "podAffinity": scheduling.affinity(list_of(_POD_TERM)),
+        "podAntiAffinity": scheduling.affinity(list_of(_POD_TERM)),
     }
 )
 
 
-def _toleration(toleration: Json, path: str, errors: FieldErrors) -> None:
-    key, operator, value, effect = (toleration.get(name) or "" for name in ("key", "operator", "value", "effect"))
-    if not key and operator != "Exists":
-        errors.invalid(f"{path}.operator", operator, "operator must be Exists when `key` is empty")
-    if operator == "Exists" and value:
-        errors.invalid(f"{path}.operator", value, "value must be empty when `operator` is 'Exists'")
-    if toleration.get("tolerationSeconds") is not None and effect != "NoExecute":
-        errors.invalid(f"{path}.effect", effect, "effect must be 'NoExecute' when `tolerationSeconds` is set")
-
-
-_TOLERATION = fields(
-    {
-        "key": text(label_key),
-        "operator": text(supported=("Equal", "Exists")),
-        "value": text(label_value),
-        "effect": text(supported=_TAINT_EFFECTS),
-    },
-    others=("tolerationSeconds",),
-    also=_toleration,
-)
-
-
-def _names_and_scheduling(spec: Json, path: str, errors: FieldErrors) -> None:
+def _names_and_scheduling(spec: Json, path: str) -> Iterator[Wrong]:
     seen: set[str] = set()
     for kind in ("initContainers", "containers"):
         for index, container in enumerate(spec.get(kind) or ()):
             if container["name"] in seen:
-                errors.duplicate(f"{path}.{kind}[{index}].name", container["name"])
+                yield duplicate(f"{path}.{kind}[{index}].name", container["name"])
             seen.add(container["name"])
     rules = scheduling.rules(spec)
     if isinstance(rules, NotUnderstood):
-        errors.invalid(path, rules.what, "is not understood by the scheduler")
+        yield invalid(path, rules.what, "is not understood by the scheduler")
 
 
 def _pod_spec(*restart_policies: str) -> Check:
-    return fields(
+    return object_of(
         {
-            "containers": items(_CONTAINER),
-            "initContainers": items(_CONTAINER),
+            "containers": list_of(_CONTAINER),
+            "initContainers": list_of(_CONTAINER),
             "nodeName": text(subdomain),
             "terminationGracePeriodSeconds": number(),
             "activeDeadlineSeconds": number(1),
             "restartPolicy": text(supported=restart_policies),
             "nodeSelector": pairs(),
-            "tolerations": items(_TOLERATION),
+            "tolerations": scheduling.TOLERATIONS,
             "affinity": _AFFINITY,
-            "readinessGates": items(fields({"conditionType": text(label_key)}, required="conditionType")),
+            "readinessGates": list_of(object_of({"conditionType": text(label_key)}, required="conditionType")),
         },
         others=podfields.top_level(podfields.POD),
         required="containers",
@@ -237,14 +195,14 @@ def _pod_spec(*restart_policies: str) -> Check:
 
 
 def _metadata(required: str = "") -> Check:
-    return fields(
+    return object_of(
         {
             "name": text(subdomain),
             "namespace": text(dns_label),
             "labels": pairs(),
             "annotations": pairs(lambda key: label_key(key.lower()), lambda _value: "", longest=MAX_ANNOTATIONS),
-            "ownerReferences": items(_OWNER),
-            "finalizers": texts,
+            "ownerReferences": list_of(_OWNER),
+            "finalizers": TEXTS,
         },
         others=(*SERVER_METADATA, "managedFields", "selfLink"),
         required=required,
@@ -253,57 +211,58 @@ def _metadata(required: str = "") -> Check:
 
 def _object(spec: Check, *, strict: bool = True, required: str = "metadata") -> Check:
     known = {"metadata": _metadata(required="name"), "spec": spec, "status": _open("", {})}
-    return fields(known, others=("apiVersion", "kind"), required=required, strict=strict)
+    return object_of(known, others=("apiVersion", "kind"), required=required, strict=strict)
 
 
-_OWNER = fields(
+_OWNER = object_of(
     dict.fromkeys(("apiVersion", "kind", "name", "uid"), TEXT),
     others=("controller", "blockOwnerDeletion"),
     required="apiVersion kind name uid",
 )
-_TAINT = fields(
-    {"key": text(label_key), "effect": text(supported=_TAINT_EFFECTS), "value": text(label_value)},
+_TAINT = object_of(
+    {"key": text(label_key), "effect": text(supported=scheduling.TAINT_EFFECTS), "value": text(label_value)},
     others=("timeAdded",),
     required="key effect",
 )
-_NODE = fields(
-    {"taints": items(_TAINT, unique=("key", "effect"))},
+_NODE = object_of(
+    {"taints": list_of(_TAINT, unique=("key", "effect"))},
     others=("podCIDR", "podCIDRs", "providerID", "unschedulable", "configSource", "externalID"),
 )
 _COUNT_OR_PERCENT = number(or_text=matching(r"[0-9]{1,3}%", "a valid percent string must be like '25%'"))
 
 
-def _surge_or_unavailable(strategy: Json, path: str, errors: FieldErrors) -> None:
+def _surge_or_unavailable(strategy: Json, path: str) -> Iterator[Wrong]:
     kind, rolling = strategy.get("type"), strategy.get("rollingUpdate") or {}
     if rolling and kind and kind != "RollingUpdate":
-        errors.invalid(f"{path}.rollingUpdate", rolling, f"may not be specified when strategy `type` is '{kind}'")
+        yield invalid(f"{path}.rollingUpdate", rolling, f"may not be specified when strategy `type` is '{kind}'")
     if all(str(rolling.get(name)) in ("0", "0%") for name in ("maxSurge", "maxUnavailable")):
-        errors.invalid(f"{path}.rollingUpdate.maxUnavailable", 0, "may not be 0 when `maxSurge` is 0")
+        yield invalid(f"{path}.rollingUpdate.maxUnavailable", 0, "may not be 0 when `maxSurge` is 0")
 
 
 def _strategy(*types: str) -> Check:
-    rolling = fields(dict.fromkeys(("maxSurge", "maxUnavailable"), _COUNT_OR_PERCENT))
-    return fields({"type": text(supported=types), "rollingUpdate": rolling}, also=_surge_or_unavailable)
+    rolling = object_of(dict.fromkeys(("maxSurge", "maxUnavailable"), _COUNT_OR_PERCENT))
+    return object_of({"type": text(supported=types), "rollingUpdate": rolling}, also=_surge_or_unavailable)
 
 
-def _selector_fits(spec: Json, path: str, errors: FieldErrors) -> None:
+def _selector_fits(spec: Json, path: str) -> Iterator[Wrong]:
     requirements = scheduling.label_selector(spec)
     labels = (spec["template"].get("metadata") or {}).get("labels") or {}
     if not requirements:
-        errors.required(f"{path}.selector")
+        yield needed(f"{path}.selector")
     elif isinstance(requirements, NotUnderstood) or not matches(requirements, labels):
-        errors.invalid(f"{path}.template.metadata.labels", labels, "`selector` does not match template `labels`")
+        yield invalid(f"{path}.template.metadata.labels", labels, "`selector` does not match template `labels`")
 
 
-_TEMPLATE = fields({"metadata": _metadata(), "spec": _pod_spec("Always")}, required="spec")
+_TEMPLATE = object_of({"metadata": _metadata(), "spec": _pod_spec("Always")}, required="spec")
 
 
 def _workload(*counts: str, **more: Check) -> Check:
-    known = {"selector": _LABEL_SELECTOR, "template": _TEMPLATE, **dict.fromkeys(counts, number()), **more}
-    return _object(fields(known, required="selector template", also=_selector_fits), required="metadata spec")
+    known = {"selector": scheduling.LABEL_SELECTOR, "template": _TEMPLATE, **dict.fromkeys(counts, number()), **more}
+    return _object(object_of(known, required="selector template", also=_selector_fits), required="metadata spec")
 
 
 _OBJECTS: Mapping[Resource, Check] = {
+    **dict.fromkeys(RESOURCES, _object(_open("", {}), strict=False)),
     PODS: _object(_pod_spec("Always", "OnFailure", "Never"), required="metadata spec"),
     NODES: _object(_NODE),
     DEPLOYMENTS: _workload(
@@ -318,41 +277,46 @@ _OBJECTS: Mapping[Resource, Check] = {
         "minReadySeconds", "revisionHistoryLimit", updateStrategy=_strategy("RollingUpdate", "OnDelete")
     ),
 }
-_OTHERS = _object(_open("", {}), strict=False)
 
 
 def validate(resource: Resource, obj: Json) -> None:
     """Raise Rejected naming every field that is wrong, with its path; unknown fields are not wrong here."""
-    metadata = obj.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    _checked(resource, obj).raise_if_any(qualified(resource, resource.kind), name if isinstance(name, str) else "")
+    _refuse(resource, fields.text(fields.mapping(obj, "metadata"), "name"), _OBJECTS[resource](obj, ""))
+
+
+def _refuse(resource: Resource, name: str, wrong: Iterable[Wrong]) -> None:
+    found = [(each.path, each.text) for each in wrong if each.known is None]
+    if not found:
+        return
+    texts = [f"{path}: {text}" for path, text in found[:MAX_SHOWN]]
+    if len(found) > MAX_SHOWN:
+        texts.append(f"and {len(found) - MAX_SHOWN} more")
+    text = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+    kind = qualified(resource, resource.kind)
+    raise Rejected(f'{kind} "{name[:253]}" is invalid: {text}', tuple(found[:MAX_SHOWN]))
 
 
 def check_fields(resource: Resource, manifest: Json) -> None:
     """Raise Rejected naming each field of a manifest that the resource does not have."""
-    _checked(resource, manifest).raise_if_unknown()
-
-
-def _checked(resource: Resource, obj: Json) -> FieldErrors:
-    errors = FieldErrors()
-    _OBJECTS.get(resource, _OTHERS)(obj, "", errors)
-    return errors
+    unknown = [each for each in _OBJECTS[resource](manifest, "") if each.known is not None][:MAX_UNKNOWN_SHOWN]
+    if unknown:
+        texts = [f'unknown field "{each.path[:200]}"{each.similar()}' for each in unknown]
+        found = tuple((each.path[:200], f"{each.text}{each.similar()}") for each in unknown)
+        raise Rejected(f"strict decoding error: {', '.join(texts)}", found)
 
 
 def validate_change(resource: Resource, before: Json, after: Json) -> None:
     """Raise Rejected for a change of what cannot change once it is there; both are valid by themselves."""
-    errors = FieldErrors()
-    old, new = before.get("spec") or {}, after.get("spec") or {}
-    if resource == PODS:
-        _pod_change(old, new, errors)
-    elif resource in WORKLOADS and old.get("selector") != new.get("selector"):
-        errors.invalid("spec.selector", new.get("selector"), "field is immutable")
-    errors.raise_if_any(qualified(resource, resource.kind), str(after["metadata"]["name"]))
+    _refuse(resource, after["metadata"]["name"], _change(resource, before.get("spec") or {}, after.get("spec") or {}))
 
 
-def _pod_change(before: Json, after: Json, errors: FieldErrors) -> None:
+def _change(resource: Resource, before: Json, after: Json) -> Iterator[Wrong]:
+    if resource in WORKLOADS and before.get("selector") != after.get("selector"):
+        yield invalid("spec.selector", after.get("selector"), "field is immutable")
+    if resource != PODS:
+        return
     if _fixed(before) != _fixed(after):
-        errors.invalid(
+        yield invalid(
             "spec",
             {key: value for key, value in after.items() if value != before.get(key)},
             "Forbidden: pod updates may not change fields other than `spec.containers[*].image`,"
@@ -362,12 +326,12 @@ def _pod_change(before: Json, after: Json, errors: FieldErrors) -> None:
         )
     was, now = before.get("activeDeadlineSeconds"), after.get("activeDeadlineSeconds")
     if was is not None and now is None:
-        errors.invalid("spec.activeDeadlineSeconds", None, "must not update from a positive integer to nil value")
+        yield invalid("spec.activeDeadlineSeconds", None, "must not update from a positive integer to nil value")
     elif was is not None and now > was:
-        errors.invalid("spec.activeDeadlineSeconds", now, "must be less than or equal to previous value")
+        yield invalid("spec.activeDeadlineSeconds", now, "must be less than or equal to previous value")
     kept = after.get("tolerations") or []
     if any(toleration not in kept for toleration in before.get("tolerations") or ()):
-        errors.invalid("spec.tolerations", kept, "existing tolerations can not be modified except their seconds")
+        yield invalid("spec.tolerations", kept, "existing tolerations can not be modified except their seconds")
 
 
 def _fixed(spec: Json) -> Json:

@@ -3,20 +3,16 @@
 import asyncio
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable
-from typing import Self, TypeVar
+from concurrent.futures import Executor
+from sqlite3 import Connection
 
 import orjson
 
-from controlplane.app.ports import Transient, Unknown
 from controlplane.cluster.api import Expired, Json, ObjectList, PatchType, Resource, WatchEvent
 from controlplane.embedded.api import writes
-from controlplane.embedded.api.database import Database, Operation
+from controlplane.embedded.api.database import Change, Database, Transaction
 from controlplane.embedded.api.resources import RESOURCES, Selection, image, object_key, selection
-from controlplane.embedded.api.transaction import Change, Transaction
 
-T = TypeVar("T")
-
-DEADLINE = 10.0
 LIST_DEADLINE = 60.0
 BOOKMARK_INTERVAL = 60.0
 """Seconds; the last: after how much silence a watch gets the version that it has reached."""
@@ -66,37 +62,28 @@ class Journal:
         return self._changes[start : start + limit]
 
 
-class EmbeddedApiServer:
+class EmbeddedApiServer(Database):
     """The objects of the embedded cluster. Belongs to the event loop in which it was opened.
 
     Implements ``controlplane.cluster.api.ApiServer``. A failing disk is Transient (SQLite undid the write), a full one
     StorageFull, a broken file StorageDamaged, a deadline that passed Unknown.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._newest = database.version
-        self._journals = {resource: Journal(self._newest) for resource in RESOURCES}
+    def __init__(self, path: str, connection: Connection, version: int, thread: Executor | None) -> None:
+        super().__init__(path, connection, version, thread)
+        self._newest = version
+        self._journals = {resource: Journal(version) for resource in RESOURCES}
         self.subscribers: list[Callable[[Change], None]] = []
         """Called with each committed change before its writer continues, in the order of versions. Must not raise."""
-        self._closed = False
-        database.on_changes = self._publish
-        self.trouble = database.trouble
-        self.until_damaged = database.until_damaged
-
-    @classmethod
-    async def open(cls, path: str) -> Self:
-        """Open or create the store in a file, or in memory for ":memory:"; raises database.CannotOpen."""
-        return cls(await Database.open(path))
 
     async def close(self) -> None:
         """Finish writes that wait, end all watches, close the file."""
-        self._closed = True
+        await super().close()
         for journal in self._journals.values():
             journal.wake()
-        await self._database.close()
 
-    def _publish(self, changes: list[Change]) -> None:
+    def publish(self, changes: list[Change]) -> None:
+        """Tell watches and subscribers."""
         for change in changes:
             self._newest = change.version
             self._journals[change.key.resource].append(change)
@@ -105,7 +92,7 @@ class EmbeddedApiServer:
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
         """Return one object; raises NotFound."""
-        return await self._read(lambda transaction: writes.read(transaction, object_key(resource, name, namespace)))
+        return await self.read(lambda transaction: writes.read(transaction, object_key(resource, name, namespace)))
 
     async def list(
         self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
@@ -117,7 +104,7 @@ class EmbeddedApiServer:
             items = tuple(obj for obj in transaction.all(resource) if is_asked(image(obj)))
             return ObjectList(items, str(transaction.version))
 
-        return await self._read(operation, LIST_DEADLINE)
+        return await self.read(operation, LIST_DEADLINE)
 
     async def watch(
         self, resource: Resource, *, resource_version: str, namespace: str = "", label_selector: str = ""
@@ -130,7 +117,7 @@ class EmbeddedApiServer:
         if not (resource_version.isascii() and resource_version.isdecimal()) or int(resource_version) > self._newest:
             raise Expired(f"invalid resource version: {resource_version[:50]!r}")
         journal, seen = self._journals[resource], int(resource_version)
-        while not self._closed:
+        while not self.closing:
             grown, reached = journal.grown, self._newest
             changes = journal.after(seen, _WATCH_CHUNK)
             for change in changes:
@@ -189,21 +176,6 @@ class EmbeddedApiServer:
         writing. Raises Rejected.
         """
         return await self.write(lambda transaction: writes.apply(transaction, manifest, dry_run))
-
-    async def _read(self, operation: Operation[T], deadline: float = DEADLINE) -> T:
-        try:
-            async with asyncio.timeout(deadline):
-                return await self._database.run(operation, writes=False)
-        except TimeoutError as error:
-            raise Transient(f"the embedded cluster did not answer within {deadline:.0f} s") from error
-
-    async def write(self, operation: Operation[T]) -> T:
-        """Run an operation of ``writes``; raises what it raises, Transient, Unknown."""
-        try:
-            async with asyncio.timeout(DEADLINE):
-                return await self._database.run(operation, writes=True)
-        except TimeoutError as error:
-            raise Unknown(f"the embedded cluster did not confirm a write within {DEADLINE:.0f} s") from error
 
 
 def _event(is_asked: Selection, change: Change) -> WatchEvent | None:

@@ -14,8 +14,9 @@ import orjson
 
 from controlplane.app.ports import AlreadyExists, Conflict, NotFound, Rejected
 from controlplane.cluster import fields
-from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, EVENTS, PODS, Json, PatchType, Resource
+from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, EVENTS, NODES, PODS, Json, PatchType, Resource
 from controlplane.domain.times import rfc3339
+from controlplane.embedded.api.database import Transaction, encode
 from controlplane.embedded.api.patch import merge, strategic
 from controlplane.embedded.api.resources import (
     SERVER_METADATA,
@@ -27,7 +28,6 @@ from controlplane.embedded.api.resources import (
     resource_of,
 )
 from controlplane.embedded.api.schema import check_fields, validate, validate_change
-from controlplane.embedded.api.transaction import Transaction, encode
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 MAX_EVENTS = 1000
@@ -143,8 +143,7 @@ def apply(transaction: Transaction, manifest: Json, dry_run: bool) -> tuple[Json
     metadata = _given_metadata(modified)
     annotations = fields.mapping(metadata, "annotations")
     annotations.pop(LAST_APPLIED, None)
-    if not isinstance(metadata.get("name"), str) or not metadata["name"]:
-        raise Rejected("metadata.name: Required value: apply needs a name")
+    metadata.pop("generateName", None)  # the object that has to be there is known by its name
     key, new = _prepared(resource, modified, "")
     annotations = {**annotations, LAST_APPLIED: orjson.dumps(modified, option=orjson.OPT_SORT_KEYS).decode()}
     before = transaction.get(key)
@@ -248,9 +247,7 @@ def _newborn(resource: Resource, obj: Json, namespace: str) -> Json:
         metadata["generation"] = 1
     born = {**obj, "apiVersion": resource.group_version, "kind": resource.kind, "metadata": metadata}
     if resource in WITH_STATUS:
-        born["status"] = {"phase": "Pending"} if resource == PODS else obj.get("status") or {}
-    if resource in WORKLOADS:
-        born["status"] = {}
+        born["status"] = {PODS: {"phase": "Pending"}, NODES: obj.get("status") or {}}.get(resource, {})
     return born
 
 
@@ -267,12 +264,10 @@ def _fill(obj: Json, defaults: Json) -> None:
     for key, value in defaults.items():
         if key == "rollingUpdate" and obj["type"] != "RollingUpdate":
             continue
+        if obj.get(key) is None:
+            obj[key] = {} if isinstance(value, dict) else value
         if isinstance(value, dict):
-            if obj.get(key) is None:
-                obj[key] = {}
             _fill(obj[key], value)
-        elif obj.get(key) is None:
-            obj[key] = value
 
 
 def _changed(resource: Resource, before: Json, wanted: Json) -> Json:
@@ -300,8 +295,7 @@ def _grace_for(resource: Resource, obj: Json, asked: int | None) -> int:
         return 0
     if asked is not None:
         return max(0, asked)
-    grace = spec.get("terminationGracePeriodSeconds")
-    return grace if isinstance(grace, int) else DEFAULT_GRACE_SECONDS
+    return int(spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS))
 
 
 def _deleting(obj: Json, grace: int, now: float) -> Json:

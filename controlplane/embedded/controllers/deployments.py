@@ -67,11 +67,11 @@ def next_step(wanted: int, surge: int, unavailable: int, new: replicas.Counts, o
     room = wanted + surge - total
     if len(new.active) < wanted and room > 0:
         return min(room, wanted - len(new.active)), []
-    may_go = max(0, total - minimum - (len(new.active) - new.available))
+    may_go = max(0, total - minimum - (len(new.active) - len(new.available)))
     order = replicas.removal_order(old.active, crowd)
     # Pods that are not available go first: removing them costs nothing.
     unhealthy = [pod for pod in order if not old.is_available(pod)][:may_go]
-    spare = min(new.available + old.available - minimum, may_go - len(unhealthy))
+    spare = min(len(new.available) + len(old.available) - minimum, may_go - len(unhealthy))
     return 0, unhealthy + [pod for pod in order if old.is_available(pod)][: max(0, spare)]
 
 
@@ -86,11 +86,11 @@ def deployment_status(deployment: Json, pods: replicas.Counts, updated: int, now
         "replicas": len(pods.active),
         "updatedReplicas": updated,
         "readyReplicas": sum(pod.ready for pod in pods.active),
-        "availableReplicas": pods.available,
-        "unavailableReplicas": max(0, wanted - pods.available),
+        "availableReplicas": len(pods.available),
+        "unavailableReplicas": max(0, wanted - len(pods.available)),
     }
     unavailable = replicas.bounds(strategy, wanted)[1] if strategy.get("type") == "RollingUpdate" else wanted
-    if pods.available >= wanted - unavailable:
+    if len(pods.available) >= wanted - unavailable:
         available = ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
     else:
         available = ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")

@@ -94,8 +94,7 @@ def is_ready(node: Node) -> bool:
 
 def capacity(node: Node) -> int:
     """Return how many Pods a Node can hold."""
-    status = node.status
-    return _integer(status.allocatable.get("pods", status.capacity.get("pods")), DEFAULT_POD_CAPACITY)
+    return _integer(node.status.allocatable.get("pods", node.status.capacity.get("pods")), DEFAULT_POD_CAPACITY)
 
 
 def pod_view(obj: Json) -> PodView:
@@ -103,15 +102,14 @@ def pod_view(obj: Json) -> PodView:
     metadata, spec, status = obj["metadata"], fields.mapping(obj, "spec"), fields.mapping(obj, "status")
     ready, scheduled = condition(status, "Ready"), condition(status, "PodScheduled")
     restarts = [fields.integer(each, "restartCount") or 0 for each in fields.objects(status, "containerStatuses")]
-    owners = (each for each in fields.objects(metadata, "ownerReferences") if each.get("controller") is True)
-    owner = next(owners, {})
+    owner = reading.controller(metadata)
     workload = _WORKLOADS.get(fields.text(owner, "kind"))
-    return PodView(
+    return fields.view(
+        PodView,
+        metadata,
         key=key_of(PODS, obj),
-        uid=metadata["uid"],
         node=fields.text(spec, "nodeName"),
         phase=fields.text(status, "phase") or "Pending",
-        labels=metadata.get("labels") or {},
         rules=rules(spec, metadata["namespace"]),
         owner=object_key(workload, fields.text(owner, "name"), metadata["namespace"]) if workload else None,
         owner_uid=fields.text(owner, "uid"),

@@ -15,9 +15,9 @@ from controlplane.cluster import fields
 from controlplane.cluster.api import PODS, Json
 from controlplane.domain.times import parse_time
 from controlplane.embedded.api import writes
+from controlplane.embedded.api.database import Transaction
 from controlplane.embedded.api.resources import ObjectKey
 from controlplane.embedded.api.store import EmbeddedApiServer
-from controlplane.embedded.api.transaction import Transaction
 from controlplane.embedded.api.writes import NAME_ALPHABET
 from controlplane.embedded.controllers.mirror import Mirror, PodView
 
@@ -30,31 +30,24 @@ _PHASE_RANK = {"Pending": 0, "Unknown": 1, "Running": 2}
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The active Pods of a workload. available_in: in how many seconds those that are Ready are available; 0 is now."""
+    """The active Pods of a workload, the UIDs of those that are available, and in how many seconds the next one is."""
 
     active: tuple[PodView, ...]
-    available_in: Mapping[str, float]
-
-    @property
-    def available(self) -> int:
-        """How many are available."""
-        return sum(wait == 0 for wait in self.available_in.values())
-
-    @property
-    def next_in(self) -> float | None:
-        """After how many seconds the next one is available; None if none is on its way."""
-        return min((wait for wait in self.available_in.values() if wait), default=None)
+    available: frozenset[str]
+    next_in: float | None = None
 
     def is_available(self, pod: PodView) -> bool:
         """Return whether a Pod is available."""
-        return self.available_in.get(pod.uid) == 0
+        return pod.uid in self.available
 
 
 def counts(pods: Iterable[PodView], workload: Json) -> Counts:
     """Count the Pods of a workload."""
     active, minimum = tuple(pod for pod in pods if pod.active), workload["spec"].get("minReadySeconds") or 0
     now = time.time()
-    return Counts(active, {pod.uid: _available_in(pod, minimum, now) for pod in active if pod.ready})
+    waits = {pod.uid: _available_in(pod, minimum, now) for pod in active if pod.ready}
+    available = frozenset(uid for uid, wait in waits.items() if not wait)
+    return Counts(active, available, min((wait for wait in waits.values() if wait), default=None))
 
 
 def _available_in(pod: PodView, minimum: int, now: float) -> float:

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from controlplane.app.ports import Conflict, NotFound, Rejected
 from controlplane.cluster import events
@@ -16,9 +17,9 @@ from controlplane.domain.objects import ClusterEvent, Node, SchedulingRules
 from controlplane.domain.times import rfc3339
 from controlplane.domain.workloads.placement import EXPELLING, untolerated
 from controlplane.embedded.api import writes
+from controlplane.embedded.api.database import Transaction
 from controlplane.embedded.api.resources import ObjectKey
 from controlplane.embedded.api.store import EmbeddedApiServer
-from controlplane.embedded.api.transaction import Transaction
 from controlplane.embedded.controllers.mirror import Mirror, PodView, Rules
 from controlplane.embedded.controllers.nodechoice import NodeChoice
 from controlplane.embedded.controllers.replicas import BURST, TEMPLATE_HASH, template_hash
@@ -87,32 +88,32 @@ def misplaced(pod: PodView, nodes: Mapping[str, Node]) -> bool:
     return pod.active and isinstance(rules, SchedulingRules) and untolerated(rules, node.taints, EXPELLING) is not None
 
 
+@dataclass(eq=False)
 class Evictions:
     """Removes misplaced Pods, Node by Node. Holds a time for each Node that is gone while it has Pods."""
 
-    def __init__(self, store: EmbeddedApiServer, mirror: Mirror, quarantine: float) -> None:
-        self._store = store
-        self._mirror = mirror
-        self._quarantine = quarantine
-        self._gone_since: dict[str, float] = {}
+    store: EmbeddedApiServer
+    mirror: Mirror
+    quarantine: float
+    _gone_since: dict[str, float] = field(default_factory=dict, init=False)
 
     async def reconcile(self, key: ObjectKey) -> float | None:
         """Remove the misplaced Pods of a Node; return after how many seconds to look again. Raises ClusterError."""
-        pods = [pod for pod in self._mirror.pods_on(key.name) if misplaced(pod, self._mirror.nodes)]
-        is_gone = key.name not in self._mirror.nodes
+        pods = [pod for pod in self.mirror.pods_on(key.name) if misplaced(pod, self.mirror.nodes)]
+        is_gone = key.name not in self.mirror.nodes
         if is_gone and pods:
             now = asyncio.get_running_loop().time()
-            left = self._gone_since.setdefault(key.name, now) + self._quarantine - now
+            left = self._gone_since.setdefault(key.name, now) + self.quarantine - now
             if left > 0:
                 return left
         if pods:
             moving = {pod.uid for pod in pods if pod.active and self._has_former_template(pod)}
-            await self._store.write(lambda transaction: _evict(transaction, pods, moving, 0 if is_gone else None))
+            await self.store.write(lambda transaction: _evict(transaction, pods, moving, 0 if is_gone else None))
         self._gone_since.pop(key.name, None)
         return None
 
     def _has_former_template(self, pod: PodView) -> bool:
-        owner = self._mirror.owner_of(pod)
+        owner = self.mirror.owner_of(pod)
         if owner is None or owner["kind"] != DEPLOYMENTS.kind:
             return False
         return pod.labels.get(TEMPLATE_HASH) != template_hash(owner["spec"]["template"])

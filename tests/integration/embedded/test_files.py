@@ -224,7 +224,7 @@ async def test_a_file_that_breaks_while_it_is_used_ends_what_runs_on_it(tmp_path
         file.seek(PAGE)
         file.write(data)
     with contextlib.suppress(Transient):
-        await store._database.run(lambda transaction: transaction._execute("PRAGMA shrink_memory"), writes=False)
+        await store.read(lambda transaction: transaction._execute("PRAGMA shrink_memory"))
     with pytest.raises(StorageDamaged, match=r"EMBEDDED_DB=.*cluster\.db: the file is damaged"):
         await store.list(NODES)
     with pytest.raises(ExceptionGroup) as ended:

@@ -18,7 +18,6 @@ from controlplane.cluster.api import NODES, PODS, Json, ObjectList, Resource
 from controlplane.cluster.informer import ObjectInformer
 from controlplane.kubelet import server as server_module
 from controlplane.kubelet.access import Reviewer
-from controlplane.kubelet.basepods import BasePods
 from controlplane.kubelet.certificates import Files
 from controlplane.kubelet.logs import ModuleLogs
 from controlplane.kubelet.server import KubeletServer
@@ -180,9 +179,7 @@ async def running(
     pods = ObjectInformer(api, PODS, reading.pod, selector=f"{MODULE}=module", clock=clock)
     nodes = ObjectInformer(api, NODES, reading.node, selector=f"{MODULE}=vnode", clock=clock)
     reviewer = Reviewer(api, clock)
-    logs = ModuleLogs(
-        pods=pods, nodes=nodes, reviewer=reviewer, base_pods=BasePods(api, namespace="default"), source=source
-    )
+    logs = ModuleLogs(pods=pods, nodes=nodes, reviewer=reviewer, api=api, namespace="default", source=source)
     server = KubeletServer(
         host=host,
         port=0,

@@ -100,6 +100,26 @@ def test_a_certificate_is_enough_for_who_has_the_rights(stage: Stage) -> None:
     assert get(stage, tls=tls)[0] == 200
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "tailLines=-1",
+        "tailLines=ten",
+        "tailLines=%EF%BC%91",
+        "sinceSeconds=0",
+        "limitBytes=9223372036854775808",
+        "sinceTime=yesterday",
+        "sinceTime=2026-01-31T12:00:00Z&sinceSeconds=1",
+    ],
+)
+def test_an_impossible_query_is_refused_in_the_words_of_the_api_server(stage: Stage, query: str) -> None:
+    tls = trusting(stage)
+    tls.load_cert_chain(*stage.kube.pki.files("kube-apiserver-kubelet-client"))
+    status, text = get(stage, f"{PATH}?{query}", tls=tls)
+    assert status == 400
+    assert re.search(r"the log of Pod bases/shop-0, container base: .*(is invalid|parsing)", text)
+
+
 def test_a_certificate_of_another_ca_does_not_get_in(stage: Stage) -> None:
     tls = trusting(stage)
     trustme.CA().issue_cert(

@@ -110,7 +110,7 @@ class TestHostile:
             assert (await scene.get())[0] == 200
 
     async def test_too_many_logs_are_refused(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(logs_module, "MOST_STREAMS", 1)
+        monkeypatch.setattr(scene.server.logs, "_slots", asyncio.Semaphore(1))
         scene.source.quiet = True
         reader, writer = await scene.connect()
         writer.write(request(f"{PATH}?follow=true"))

@@ -52,7 +52,6 @@ class TestAnswers:
             ("GET", "/containerLogs/modules/biz1/biz1/x", 404, "path"),
             ("GET", "/containerLogs/../bases/shop-0/base", 404, "path"),
             ("POST", PATH, 405, "method"),
-            ("GET", f"{PATH}?tailLines=-1", 400, "options"),
             ("GET", "/containerLogs/modules/biz1/other", 404, "no_container"),
             ("POST", "/exec/modules/biz1/biz1?command=ls", 501, "not_offered"),
             ("POST", "/portForward/modules/biz1", 501, "not_offered"),

@@ -59,8 +59,14 @@ def test_variables_that_refer_to_something_reach_the_base(sandbox: Sandbox, tunn
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ({"secretKeyRef": {"name": "db", "key": "password"}}, "valueFrom of a Secret is not supported here"),
-        ({"configMapKeyRef": {"name": "db", "key": "url"}}, "valueFrom of a ConfigMap is not supported here"),
+        (
+            {"secretKeyRef": {"name": "db", "key": "password"}},
+            "valueFrom.secretKeyRef is not supported here: a Secret is not read",
+        ),
+        (
+            {"configMapKeyRef": {"name": "db", "key": "url"}},
+            "valueFrom.configMapKeyRef is not supported here: a ConfigMap is not read",
+        ),
     ],
     ids=["secret", "configmap"],
 )

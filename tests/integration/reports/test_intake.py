@@ -11,9 +11,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from controlplane.app.clock import SystemClock
-from controlplane.domain.reports import Allowance, Report
+from controlplane.domain.reports import Report
 from controlplane.reports import intake
-from controlplane.reports.intake import PACE, ReportIntake
+from controlplane.reports.intake import MOST, ReportIntake
 from controlplane.reports.posting import TOLD_BY
 from tests.integration.reports.receiver import free_port
 
@@ -50,10 +50,10 @@ Start = Callable[..., Awaitable[Scene]]
 async def start() -> AsyncIterator[Start]:
     async with AsyncExitStack() as stack:
 
-        async def begin(token: str = "", pace: Allowance = PACE) -> Scene:
+        async def begin(token: str = "", most: int = MOST) -> Scene:
             taken: list[Report] = []
             port = free_port()
-            server = ReportIntake(port, "127.0.0.1", token=token, take=taken.append, clock=SystemClock(), pace=pace)
+            server = ReportIntake(port, "127.0.0.1", token=token, take=taken.append, clock=SystemClock(), most=most)
             await server.start()
             stack.push_async_callback(server.stop)
             session = await stack.enter_async_context(aiohttp.ClientSession())
@@ -81,9 +81,9 @@ async def test_names_are_read_in_any_case_and_unknown_ones_and_nulls_ignored(sta
     [
         (b"", 400, "empty"),
         (b"  \n", 400, "empty"),
-        (b"{", 400, "not JSON"),
-        (b"\xff\xfe", 400, "not JSON"),
-        (b"[" * 60_000, 400, "not JSON"),
+        (b"{", 400, "not a JSON object"),
+        (b"\xff\xfe", 400, "not a JSON object"),
+        (b"[" * 60_000, 400, "not a JSON object"),
         (b"[]", 400, "not a JSON object"),
         (b"{}", 400, "none of"),
         ({"message": 5}, 400, "message is not a text"),
@@ -118,7 +118,7 @@ async def test_with_a_token_nobody_else_may_report(start: Start) -> None:
 
 
 async def test_an_address_that_reports_too_fast_has_to_wait(start: Start) -> None:
-    scene = await start(pace=Allowance(5, 60.0))
+    scene = await start(most=5)
     statuses = [(await scene.post({"message": str(n)}))[0] for n in range(8)]
     assert statuses == [200] * 5 + [429] * 3
     async with scene.session.post(scene.url, data=b"{}") as answer:

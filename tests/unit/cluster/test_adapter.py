@@ -115,7 +115,15 @@ async def test_a_node_that_is_as_it_should_be_is_not_written(api: FakeApiServer,
     node = await cluster.create_node(SPEC)
     api.calls.clear()
     assert await cluster.patch_node(node, SPEC) is node
+    others_too = replace(node, taints=(Taint("o", "", "NoSchedule"), *node.taints))
+    assert await cluster.patch_node(others_too, SPEC) is others_too
     assert api.calls == []
+
+
+async def test_a_taint_with_another_value_is_corrected(api: FakeApiServer, cluster: ApiCluster) -> None:
+    wrong = replace(VIRTUAL, value="False")
+    node = await cluster.create_node(replace(SPEC, taints=(wrong,)))
+    assert (await cluster.patch_node(node, SPEC)).taints == SPEC.taints
 
 
 async def test_labels_are_patched_under_the_uid(api: FakeApiServer, cluster: ApiCluster) -> None:

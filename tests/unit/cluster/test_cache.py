@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.cluster.cache import Cache, newer
+from controlplane.cluster.informer import Cache, newer
 
 
 @dataclass(frozen=True)

@@ -135,9 +135,18 @@ def test_statuses_of_modules_and_of_others_are_kept_apart() -> None:
 @pytest.mark.parametrize(
     ("container", "problem"),
     [
-        (module("b", {"name": "P", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}), "valueFrom of a Secret"),
-        (module("b", {"name": "P", "valueFrom": {"configMapKeyRef": {"name": "s", "key": "k"}}}), "of a ConfigMap"),
-        (module("b", {"name": "P", "valueFrom": {"fileKeyRef": {"key": "k"}}}), "valueFrom of a fileKeyRef"),
+        (
+            module("b", {"name": "P", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}),
+            "valueFrom.secretKeyRef is not supported here: a Secret",
+        ),
+        (
+            module("b", {"name": "P", "valueFrom": {"configMapKeyRef": {"name": "s", "key": "k"}}}),
+            "valueFrom.configMapKeyRef is not supported here: a ConfigMap",
+        ),
+        (
+            module("b", {"name": "P", "valueFrom": {"fileKeyRef": {"key": "k"}}}),
+            "valueFrom.fileKeyRef is not supported here: there",
+        ),
         (module("b", {"name": "P", "valueFrom": {"fieldRef": {"fieldPath": "status.phase"}}}), "'status.phase'"),
         (module("b", resource("limits.gpu")), "'limits.gpu'"),
         (module("b", envFrom=[{"secretRef": {"name": "s", "optional": True}}]), "envFrom"),

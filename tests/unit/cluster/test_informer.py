@@ -212,18 +212,20 @@ async def test_a_write_that_the_selector_does_not_match_stays_out() -> None:
     assert informer.get("a") is None
 
 
-async def test_settled_waits_for_the_watch_and_no_longer_than_its_patience() -> None:
+async def test_a_deletion_waits_for_the_watch_and_no_longer_than_its_patience() -> None:
     api = FakeApiServer()
-    api.put(NODES, _node("a"))
+    one, other = (api.put(NODES, _node(name))["metadata"]["uid"] for name in ("a", "b"))
     informer = _informer(api)
     loop = asyncio.get_running_loop()
     async with _running(informer):
         loop.call_later(0.5, api.remove, NODES, "a")
         began = loop.time()
-        assert await informer.settled("a", lambda node: node is None, 5.0)
+        await informer.deleted("a", one)
         assert loop.time() - began == pytest.approx(0.5)
-        assert not await informer.settled("a", lambda node: node is not None, 5.0)
-        assert loop.time() - began == pytest.approx(5.5)
+        await informer.deleted("b", other)
+        assert loop.time() - began == pytest.approx(1.5)
+        await informer.deleted("b", "another")
+        assert loop.time() - began == pytest.approx(1.5)
         assert not informer._awaited
 
 

@@ -57,13 +57,6 @@ def test_taints_of_others_stay_as_they_are_and_ours_are_corrected() -> None:
     assert merged == [foreign, other_effect, {"key": VIRTUAL.key, "value": "True", "effect": "NoExecute"}]
 
 
-def test_taints_differ_only_where_ours_are_missing() -> None:
-    foreign = Taint("x", "", "NoSchedule")
-    assert not patches.taints_differ((foreign, VIRTUAL), (VIRTUAL,))
-    assert patches.taints_differ((foreign,), (VIRTUAL,))
-    assert patches.taints_differ((replace(VIRTUAL, value="False"),), (VIRTUAL,))
-
-
 def test_node_status_removes_what_is_no_longer_there() -> None:
     current = replace(NODE, status=replace(STATUS, addresses=(("Hostname", "h"), ("InternalIP", "10.0.0.9"))))
     status = replace(STATUS, capacity={"pods": "10"})

@@ -208,5 +208,5 @@ def test_a_deployment_is_read() -> None:
 
 def test_a_deployment_whose_selector_is_not_understood_is_not_understood() -> None:
     deployment = reading.module_deployment({"metadata": {"name": "d"}, "spec": {"selector": {"matchNames": ["d"]}}})
-    assert deployment.rules == NotUnderstood("spec.selector.matchNames")
+    assert deployment.rules == NotUnderstood("spec.selector.matchNames (unknown field)")
     assert deployment.selector is None

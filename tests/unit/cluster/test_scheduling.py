@@ -46,16 +46,19 @@ def test_known_rules_are_read() -> None:
     [
         (
             {"tolerations": [{}, {"key": "k", "operator": "Gt", "value": "5"}]},
-            "tolerations[0].operator 'Equal' without a key",
+            'tolerations[0].operator (Invalid value: "": operator must be Exists when `key` is empty)',
         ),
-        ({"tolerations": [{"key": "k", "operator": "Gt", "value": "5"}]}, "tolerations[0].operator 'Gt'"),
-        ({"tolerations": [{"key": "k", "effect": "Later"}]}, "tolerations[0].effect 'Later'"),
-        ({"tolerations": [{"key": "k", "until": "noon"}]}, "tolerations[0].until"),
-        ({"tolerations": ["k"]}, "tolerations[0] (not an object)"),
-        ({"tolerations": {"key": "k"}}, "tolerations (not a list)"),
-        ({"nodeSelector": {"a": 1}}, "nodeSelector[a] (not a text)"),
-        ({"nodeSelector": ["a"]}, "nodeSelector (not an object)"),
-        ({"nodeName": 5}, "nodeName (not a text)"),
+        (
+            {"tolerations": [{"key": "k", "operator": "Gt", "value": "5"}]},
+            'tolerations[0].operator (Unsupported value: "Gt": supported values: "Equal", "Exists")',
+        ),
+        ({"tolerations": [{"key": "k", "effect": "Later"}]}, 'tolerations[0].effect (Unsupported value: "Later"'),
+        ({"tolerations": [{"key": "k", "until": "noon"}]}, "tolerations[0].until (unknown field)"),
+        ({"tolerations": ["k"]}, 'tolerations[0] (Invalid value: "k": must be an object)'),
+        ({"tolerations": {"key": "k"}}, 'tolerations (Invalid value: {"key": "k"}: must be a list)'),
+        ({"nodeSelector": {"a": 1}}, "nodeSelector[a] (Invalid value: 1: must be a string)"),
+        ({"nodeSelector": ["a"]}, 'nodeSelector (Invalid value: ["a"]: must be an object)'),
+        ({"nodeName": 5}, "nodeName (Invalid value: 5: must be a string)"),
         ({"affinity": {"rackAffinity": {}}}, "affinity.rackAffinity"),
         (
             {"affinity": {"nodeAffinity": {"requiredDuringSchedulingRequiredDuringExecution": {}}}},
@@ -63,20 +66,44 @@ def test_known_rules_are_read() -> None:
         ),
         ({"affinity": {"nodeAffinity": {REQUIRED: {"terms": []}}}}, f"affinity.nodeAffinity.{REQUIRED}.terms"),
         (affinity({"matchTaints": []}), "nodeSelectorTerms[0].matchTaints"),
-        (affinity(labelled(expression("a", "Like", "b"))), "matchExpressions[0].operator 'Like'"),
-        (affinity(labelled(expression("a", "In"))), "In with key 'a' and 0 values"),
-        (affinity(labelled(expression("a", "Exists", "b"))), "Exists with key 'a' and 1 values"),
-        (affinity(labelled(expression("a", "Gt", "1", "2"))), "Gt with key 'a' and 2 values"),
+        (affinity(labelled(expression("a", "Like", "b"))), 'matchExpressions[0].operator (Unsupported value: "Like"'),
+        (
+            affinity(labelled(expression("a", "In"))),
+            "matchExpressions[0].values (Required value: must be specified when `operator` is 'In'",
+        ),
+        (
+            affinity(labelled(expression("a", "Exists", "b"))),
+            'matchExpressions[0].values (Invalid value: ["b"]: may not be specified when',
+        ),
+        (
+            affinity(labelled(expression("a", "Gt", "1", "2"))),
+            "matchExpressions[0].values (Required value: must be specified single value",
+        ),
         (affinity(labelled({**expression("a", "Exists"), "weight": 1})), "matchExpressions[0].weight"),
-        (affinity(named("Exists", "n")), "matchFields[0].operator 'Exists'"),
-        (affinity({"matchFields": [expression("spec.providerID", "In", "x")]}), "matchFields: 'spec.providerID'"),
-        (affinity({"matchFields": [expression("metadata.name", "In", "a", "b")]}), "metadata.name' with 2 values"),
+        (affinity(named("Exists", "n")), 'matchFields[0].operator (Unsupported value: "Exists"'),
+        (
+            affinity({"matchFields": [expression("spec.providerID", "In", "x")]}),
+            'matchFields[0].key (Invalid value: "spec.providerID": not a valid field selector key)',
+        ),
+        (
+            affinity({"matchFields": [expression("metadata.name", "In", "a", "b")]}),
+            'matchFields[0].values (Invalid value: ["a", "b"]: must be only one value',
+        ),
     ],
 )
 def test_what_is_not_understood_is_named(spec: Json, what: str) -> None:
     rules = scheduling.rules(spec)
     assert isinstance(rules, NotUnderstood)
     assert what in rules.what
+
+
+def test_what_is_nested_too_deeply_to_be_shown_is_not_understood() -> None:
+    deep: Any = []
+    for _ in range(1000):
+        deep = [deep]
+    assert scheduling.rules({"tolerations": [deep]}) == NotUnderstood(
+        "tolerations[0] (Invalid value: ...: must be an object)"
+    )
 
 
 def test_a_label_value_that_cannot_be_one_makes_its_term_match_nothing() -> None:

@@ -4,31 +4,35 @@ import asyncio
 
 import pytest
 
+from controlplane.cluster.api import PODS
+from controlplane.embedded.api.resources import ObjectKey
 from controlplane.embedded.cluster import WorkQueue
+
+A, B, C = (ObjectKey(PODS, "default", name) for name in "abc")
 
 
 @pytest.mark.looptime
 async def test_a_key_waits_once_and_cools_down_between_passes() -> None:
-    queue: WorkQueue[str] = WorkQueue(cooling=1.0)
+    queue = WorkQueue(cooling=1.0)
     loop = asyncio.get_running_loop()
     for _ in range(3):
-        queue.add("a")
-    queue.add("b")
+        queue.add(A)
+    queue.add(B)
     began = loop.time()
-    assert [await queue.get(), await queue.get()] == ["a", "b"]
+    assert [await queue.get(), await queue.get()] == [A, B]
     for _ in range(3):
-        queue.add("a")
-    queue.add("c", 1.5)
-    assert [await queue.get(), loop.time() - began] == ["a", pytest.approx(1.0)]
-    assert [await queue.get(), loop.time() - began] == ["c", pytest.approx(1.5)]
+        queue.add(A)
+    queue.add(C, 1.5)
+    assert [await queue.get(), loop.time() - began] == [A, pytest.approx(1.0)]
+    assert [await queue.get(), loop.time() - began] == [C, pytest.approx(1.5)]
 
 
 @pytest.mark.looptime
 async def test_the_earlier_of_two_timers_counts() -> None:
-    queue: WorkQueue[str] = WorkQueue(cooling=0.0)
+    queue = WorkQueue(cooling=0.0)
     began = asyncio.get_running_loop().time()
-    queue.add("a", 5.0)
-    queue.add("a", 2.0)
-    queue.add("a", 9.0)
-    assert await queue.get() == "a"
+    queue.add(A, 5.0)
+    queue.add(A, 2.0)
+    queue.add(A, 9.0)
+    assert await queue.get() == A
     assert asyncio.get_running_loop().time() - began == pytest.approx(2.0)

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import orjson
 import pytest
 
 from controlplane.app.ports import ClusterError, Transient
@@ -107,7 +108,7 @@ async def test_either_right_is_enough(subresource: str) -> None:
     await reviewer(api).must_read_logs(ANN, "vnode.b1.dev")
     (resource, spec) = api.asked[-1]
     assert resource is ACCESS_REVIEWS
-    assert spec == {
+    assert orjson.loads(orjson.dumps(spec)) == {
         "user": "ann",
         "groups": list(ANN.groups),
         "uid": "7",

@@ -12,7 +12,8 @@ from controlplane.app.ports import Rejected
 from controlplane.cluster.api import ApiServer, Json, ObjectList, Resource
 from controlplane.domain.contract import COMPONENT, COMPONENT_MODULE
 from controlplane.domain.objects import Node
-from controlplane.kubelet.basepods import BasePod, BasePods
+from controlplane.kubelet import basepods
+from controlplane.kubelet.basepods import BasePod
 from controlplane.kubelet.requests import RequestRefused
 from tests.fakes.apiserver import FakeApiServer
 
@@ -67,7 +68,7 @@ def node(host: str = "shop-0", ip: str = IP) -> Node:
 
 async def find(*pods: Json, of: Node | None = None) -> str:
     api: ApiServer = Cluster(list(pods))
-    found = await BasePods(api, namespace="koupleless-system").find(of or node(), "modules")
+    found = await basepods.find(api, of or node(), ("modules", "koupleless-system"))
     return f"{found.key}/{found.container}"
 
 
@@ -134,18 +135,18 @@ async def test_a_base_without_a_pod_is_reported() -> None:
 
 async def test_no_more_is_asked_than_needed_and_nothing_can_be_injected() -> None:
     api = Cluster([pod("shop-0", "modules")])
-    await BasePods(api, namespace="modules").find(node(), "modules")
+    await basepods.find(api, node(), ("modules", "modules"))
     assert api.asked == [("modules", "metadata.name=shop-0")]
     api = Cluster([])
     with pytest.raises(RequestRefused):
-        await BasePods(api, namespace="x").find(node("", "1.2.3.4,metadata.name=secret"), "modules")
+        await basepods.find(api, node("", "1.2.3.4,metadata.name=secret"), ("modules", "x"))
     assert api.asked == []
 
 
 async def test_a_missing_permission_is_reported() -> None:
     api = Cluster([], error=Rejected("pods is forbidden (HTTP 403)"))
     with pytest.raises(RequestRefused) as error:
-        await BasePods(api, namespace="x").find(node(), "modules")
+        await basepods.find(api, node(), ("modules", "x"))
     assert "pods is forbidden" in error.value.text
 
 
@@ -158,7 +159,7 @@ async def test_malformed_pods_are_no_bases(obj: Json) -> None:
             return ObjectList((obj,), "1")
 
     with pytest.raises(RequestRefused):
-        await BasePods(Malformed([]), namespace="x").find(node(), "modules")
+        await basepods.find(Malformed([]), node(), ("modules", "x"))
 
 
 NAMES, ADDRESSES = st.sampled_from(["shop-0", "shop-1"]), st.sampled_from([IP, "10.1.0.8"])
@@ -185,7 +186,7 @@ def test_no_log_is_shown_that_is_not_a_bases(pods: list[Json]) -> None:
 
     async def look() -> BasePod | None:
         try:
-            return await BasePods(Cluster(pods), namespace="koupleless-system").find(node(), "modules")
+            return await basepods.find(Cluster(pods), node(), ("modules", "koupleless-system"))
         except RequestRefused:
             return None
 

@@ -23,7 +23,7 @@ def test_http_is_a_robot_and_every_other_scheme_is_apprise() -> None:
         "hook 2 (http://127.0.0.1:1/***)",
         "hook 3 (json://***)",
     ]
-    assert hooks.parse("", Poster()) == hooks.parse(" ; ", Poster()) == hooks.Hooks((), ())
+    assert hooks.parse("", Poster()) == hooks.parse(" ; ", Poster()) == hooks.Hooks([], [])
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,9 @@ def test_a_hook_is_called_once_and_of_too_many_only_the_first() -> None:
 
 def test_only_http_hooks_have_destinations() -> None:
     found = hooks.destinations("hook", hooks.urls(f"{ROBOT}; slack://a/b/c; nothing; http://[::1]:81/x"))
-    assert [(each.name, each.parts.hostname, each.parts.port) for each in found if not each.problem] == [
-        ("hook 1 (https://oapi.dingtalk.com/***)", "oapi.dingtalk.com", None),
-        ("hook 4 (http://[::1]:81/***)", "::1", 81),
+    assert [(each.name, each.url) for each in found if not each.problem] == [
+        ("hook 1 (https://oapi.dingtalk.com/***)", ROBOT),
+        ("hook 4 (http://[::1]:81/***)", "http://[::1]:81/x"),
     ]
 
 

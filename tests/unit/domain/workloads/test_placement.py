@@ -108,13 +108,17 @@ toleration = st.one_of(
     st.fixed_dictionaries(
         {"key": st.sampled_from(["a", "node.kubernetes.io/unschedulable"])},
         optional={
-            "operator": st.sampled_from(["Equal", "Exists"]),
+            "operator": st.just("Equal"),
             "value": st.sampled_from(["", "x"]),
             "effect": st.sampled_from(["NoSchedule", "NoExecute", "PreferNoSchedule"]),
         },
     ),
     st.fixed_dictionaries(
-        {"operator": st.just("Exists")}, optional={"effect": st.sampled_from(["NoSchedule", "NoExecute"])}
+        {"operator": st.just("Exists")},
+        optional={
+            "key": st.sampled_from(["a", "node.kubernetes.io/unschedulable"]),
+            "effect": st.sampled_from(["NoSchedule", "NoExecute", "PreferNoSchedule"]),
+        },
     ),
 )
 
@@ -128,7 +132,7 @@ tolerations = st.lists(toleration, max_size=3)
 pod = st.one_of(
     # One kind of rule alone: of all kinds together, some rule mostly fails.
     requirement.map(lambda one: affinity(labelled(one))),
-    st.fixed_dictionaries({"affinity": required(st.lists(term, max_size=2))}),
+    st.fixed_dictionaries({"affinity": required(st.lists(term, min_size=1, max_size=2))}),
     st.fixed_dictionaries({"tolerations": tolerations}),
     st.fixed_dictionaries({"nodeSelector": selector}),
     st.fixed_dictionaries(
@@ -136,7 +140,7 @@ pod = st.one_of(
         optional={
             "nodeSelector": selector,
             "tolerations": tolerations,
-            "affinity": required(st.lists(term, max_size=3)),
+            "affinity": required(st.lists(term, min_size=1, max_size=3)),
         },
     ),
 )

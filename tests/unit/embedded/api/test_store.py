@@ -283,6 +283,12 @@ async def test_events_are_pruned_to_the_newest_thousand(
     assert (await store.list(EVENTS)).items == ()
 
 
+@pytest.mark.parametrize("metadata", [{}, {"generateName": "d-"}, {"name": ""}, {"name": 5}, None])
+async def test_apply_needs_a_name(store: EmbeddedApiServer, metadata: Any) -> None:
+    with pytest.raises(Rejected, match=r"metadata\.name"):
+        await store.apply({**deployment("d", 2), "metadata": metadata})
+
+
 async def test_apply_creates_configures_and_leaves_alone(store: EmbeddedApiServer) -> None:
     manifest = deployment("d", 2)
     created, what = await store.apply(manifest)

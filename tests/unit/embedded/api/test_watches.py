@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.cluster.api import NODES, Expired
+from controlplane.embedded.api.database import Change
 from controlplane.embedded.api.resources import object_key
 from controlplane.embedded.api.store import Journal
-from controlplane.embedded.api.transaction import Change
 
 
 def change(version: int, size: int = 10) -> Change:

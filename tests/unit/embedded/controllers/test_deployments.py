@@ -31,7 +31,7 @@ def pods(name: str, count: int, available: int) -> Counts:
         ready = [{"type": "Ready", "status": "True"}] if number < available else []
         obj = {"metadata": metadata, "spec": {"nodeName": f"n{number}"}, "status": {"conditions": ready}}
         made.append(pod_view(obj))
-    return Counts(tuple(made), {pod.uid: 0.0 for pod in made[:available]})
+    return Counts(tuple(made), frozenset(pod.uid for pod in made[:available]))
 
 
 def step(replicas: int, surge: int, unavailable: int, new: Counts, old: Counts) -> tuple[int, list[str]]:
@@ -93,5 +93,5 @@ def test_a_rollout_ends_with_the_new_template_alone(
             break
         new += create - sum(pod.uid.startswith("new") for pod in delete)
         kept = tuple(pod for pod in left.active if pod not in delete)
-        left = Counts(kept, {pod.uid: 0.0 for pod in kept if left.is_available(pod)})
+        left = Counts(kept, frozenset(pod.uid for pod in kept if left.is_available(pod)))
     assert (new, left.active) == (replicas, ())

@@ -72,7 +72,10 @@ def test_a_rule_that_is_not_understood_places_nowhere() -> None:
     spec = {**pod_spec(), "tolerations": [*TOLERATIONS, {"key": "k", "operator": "Gt", "value": "5"}]}
     node, why_not = Places(vnode("n1")).place(a_pod("a", spec))
     assert node == ""
-    assert "tolerations[2].operator 'Gt' is not understood" in why_not
+    assert (
+        'tolerations[2].operator (Unsupported value: "Gt": supported values: "Equal", "Exists") is not understood'
+        in why_not
+    )
 
 
 def test_pods_that_are_gated_or_of_another_scheduler_wait() -> None:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain.base import podfields
-from controlplane.domain.base.podfields import CONTAINER, MESSAGE_LIMIT, POD, Treatment, refused
+from controlplane.cluster import containers
+from controlplane.cluster.containers import MESSAGE_LIMIT, refused
+from controlplane.domain.base.podfields import CONTAINER, POD, Field, Treatment
 
 Json = dict[str, Any]
 VERSION = {"name": "BIZ_VERSION", "value": "1"}
@@ -23,7 +24,7 @@ AS_STORED: Json = {
             "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}],
             "resources": {},
             "volumeMounts": [
-                {"name": "kube-api-access-x7k2p", "readOnly": True, "mountPath": podfields.SERVICE_ACCOUNT_PATH}
+                {"name": "kube-api-access-x7k2p", "readOnly": True, "mountPath": containers.SERVICE_ACCOUNT_PATH}
             ],
             "readinessProbe": {"tcpSocket": {"port": 80}, "periodSeconds": 10, "failureThreshold": 3},
             "terminationMessagePath": "/dev/termination-log",
@@ -48,8 +49,8 @@ AS_STORED: Json = {
 
 
 def ignored(obj: Json) -> str:
-    modules = podfields.modules(obj)
-    return podfields.ignored(obj, modules, podfields.others(obj, modules))
+    modules = containers.modules(obj)
+    return containers.ignored(obj, modules, containers.others(obj, modules))
 
 
 def spec(container: Json | None = None, **more: Any) -> Json:
@@ -163,7 +164,7 @@ def holding(path: str) -> Json:
 
 
 @pytest.mark.parametrize("field", CONTAINER, ids=lambda field: field.path)
-def test_a_container_is_refused_for_exactly_the_fields_that_the_table_refuses(field: podfields.Field) -> None:
+def test_a_container_is_refused_for_exactly_the_fields_that_the_table_refuses(field: Field) -> None:
     assert bool(refused(holding(field.path))) is (field.treatment is Treatment.REFUSED)
 
 

@@ -5,11 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from controlplane.app.ports import Transient
 from controlplane.cluster import reading
 from controlplane.cluster.api import DEPLOYMENTS, Json, WatchEvent
-from controlplane.cluster.informer import ObjectInformer, UnionInformer
-from controlplane.domain.objects import ModuleDeployment
+from controlplane.cluster.informer import DeploymentInformer, ObjectInformer
 from tests.fakes.apiserver import FakeApiServer
 from tests.unit.cluster.clock import LoopClock
 
@@ -21,7 +19,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.api = FakeApiServer()
-        self.informer: UnionInformer[ModuleDeployment] = UnionInformer(
+        self.informer: DeploymentInformer = DeploymentInformer(
             *(
                 ObjectInformer(
                     self.api, DEPLOYMENTS, reading.module_deployment, selector=selector, clock=LoopClock(), chance=float
@@ -46,11 +44,12 @@ async def scene() -> AsyncIterator[Scene]:
     scene.put("peer", peer="1")
     scene.put("other", env="prod", peer="1")
     scene.put("none")
-    task = asyncio.create_task(scene.informer.run())
+    tasks = [asyncio.create_task(part.run()) for part in scene.informer.parts]
     await asyncio.sleep(0.01)
     yield scene
-    task.cancel()
-    await asyncio.wait([task])
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 async def test_it_has_the_objects_of_both_informers(scene: Scene) -> None:
@@ -81,11 +80,3 @@ async def test_a_partial_write_goes_to_the_informer_that_has_the_object(scene: S
     assert scene.informer.written("ns/peer", written) is written
     assert scene.informer.get("ns/peer") == written
     assert scene.informer.parts[0].get("ns/peer") is None
-
-
-async def test_trouble_of_either_is_trouble(scene: Scene) -> None:
-    assert scene.informer.trouble() is None
-    scene.api.fail("watch", Transient("away"), Transient("away"), Transient("away"))
-    scene.api.end_watches(Transient("cut"))
-    await asyncio.sleep(0.01)
-    assert "deployments cannot be kept current" in (scene.informer.trouble() or "")
