@@ -19,7 +19,7 @@ from koupleless.replica.v1.replica_pb2_grpc import ReplicaServiceStub
 from controlplane.app.changes import wait_at_most
 from controlplane.app.metrics import REPLICA_QUESTIONS
 from controlplane.app.ownership.membership import Membership
-from controlplane.app.tooling.shards import Shards
+from controlplane.app.tooling.vnodes import VNodes
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.ownership.replicas import Replica
 from controlplane.rpc.tooling.events import Events
@@ -180,7 +180,6 @@ class ReplicaLink:
     def _stands(self, trouble: str) -> None:
         if bool(trouble) is not bool(self.trouble):
             self._index.changed.nudge()
-            self._events.nudge()
         self.trouble = trouble
         self._changed.set()
 
@@ -189,11 +188,11 @@ class ReplicaLinks:
     """The streams to all other replicas that live."""
 
     def __init__(
-        self, members: Membership, shards: Shards, index: Index, events: Events, connect: Connect = connected
+        self, members: Membership, vnodes: VNodes, index: Index, events: Events, connect: Connect = connected
     ) -> None:
         self._connect = connect
         self._members = members
-        self._shards = shards
+        self._vnodes = vnodes
         self._index = index
         self._events = events
         self._group: asyncio.TaskGroup | None = None
@@ -237,7 +236,7 @@ class ReplicaLinks:
     def unreachable(self, vnode: str = "") -> tuple[str, ...]:
         """Return who cannot be asked: others that live, and whoever holds the Leases of VNodes, or of one."""
         asked = {link.replica.id for link in self._links.values() if not link.trouble}
-        return tuple(sorted({*self.silent()} | self._shards.holders(vnode) - asked - {self._members.me}))
+        return tuple(sorted({*self.silent()} | self._vnodes.holders(vnode) - asked - {self._members.me}))
 
     def silent(self) -> tuple[str, ...]:
         """Return which others that live cannot be asked."""
@@ -274,4 +273,3 @@ class ReplicaLinks:
             link = self._links[replica] = ReplicaLink(replica, self._index, self._events, self._changed, self._connect)
             self._tasks[replica] = group.create_task(link.follow(), name=f"follow-{replica.id}")
         self._index.changed.nudge()
-        self._events.nudge()
