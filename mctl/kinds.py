@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -190,17 +189,11 @@ def changed_object(*, dry_run: bool = False) -> ItemKind[pb.ApplyManifestRespons
     )
 
 
-class ChangeType(Enum):
-    """What happened to a watched item."""
-
-    ADDED = "ADDED"
-    MODIFIED = "MODIFIED"
-    DELETED = "DELETED"
+ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
 
 
-@dataclass(frozen=True, slots=True)
-class ItemChange(Generic[M]):
-    """One change of a watched item; a deleted one in its last state."""
+class ItemChange(NamedTuple, Generic[M]):
+    """One change of a watched item (ADDED, MODIFIED or DELETED); a deleted one in its last state."""
 
-    type: ChangeType
+    type: str
     item: M

@@ -63,7 +63,7 @@ class Printer(Generic[M]):
     def print_changes(self, changes: Iterable[ItemChange[M]]) -> None:
         """Print each change at once: a row, or an object with type and object."""
         for change in changes:
-            document = {"type": change.type.value, "object": self.kind.document(change.item)}
+            document = {"type": change.type, "object": self.kind.document(change.item)}
             match self.format:
                 case Format.JSON:
                     _write(to_json(document) + "\n")
@@ -72,7 +72,7 @@ class Printer(Generic[M]):
                 case Format.NAME:
                     _write(clean(self.kind.title(change.item)) + "\n")
                 case Format.TABLE | Format.WIDE:
-                    self._row([change.type.value, *self._cells(change.item)])
+                    self._row([change.type, *self._cells(change.item)])
 
     def _cells(self, item: M) -> list[str]:
         return [self.kind.cell(item, header) for header in self._headers]

@@ -156,7 +156,7 @@ def events(client: ToolingClient, printer: Printer[pb.Event], watch: Watch = Fal
         return
     request = pb.WatchEventsRequest(vnode=vnode, follow=True)
     stream = partial(client.watch, client.stub.WatchEvents, request, EVENT)
-    printer.print_changes(follow(stream, unseen(EVENT), client.timeout))
+    printer.print_changes(follow(stream, unseen(), client.timeout))
 
 
 @printing(BASELINE_MODULE)

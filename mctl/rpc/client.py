@@ -18,7 +18,7 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceStub
 
 from mctl.errors import RequestRefused
-from mctl.kinds import EVENT, ChangeType, ItemChange, ItemKind, M
+from mctl.kinds import ADDED, DELETED, EVENT, ItemChange, ItemKind, M
 from mctl.pacing import backoff
 from mctl.rpc.status import failure, may_pass, no_answer
 
@@ -157,7 +157,7 @@ class ToolingClient:
         for answer in answers:
             if answer.HasField(kind.name):
                 deleted = getattr(answer, "type", None) == pb.CHANGE_TYPE_DELETED
-                yield ItemChange(ChangeType.DELETED if deleted else ChangeType.ADDED, getattr(answer, kind.name))
+                yield ItemChange(DELETED if deleted else ADDED, getattr(answer, kind.name))
             else:
                 self._note(answer)
                 yield None

@@ -3,7 +3,7 @@
 import pytest
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from mctl.commands.rollout import KINDS, follow
+from mctl.commands.rollout import follow
 from mctl.errors import RequestRefused, TimedOut
 from mctl.pacing import Looks
 
@@ -61,7 +61,7 @@ class Script:
             assert looks.left >= 1.0
             return self.rollouts.pop(0) if len(self.rollouts) > 1 else self.rollouts[0]
 
-        follow(ask, KINDS[kind], "web", looks)
+        follow(ask, kind, "web", looks)
         return self._capsys.readouterr().out.splitlines()
 
 
