@@ -1,6 +1,6 @@
 """The VNodes that tools name, ours and those that other replicas own, and who owns them."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from controlplane.app.ports import Cluster
@@ -26,10 +26,6 @@ class VNodes:
         named = {VNodeName(node.name) for node in self.cluster.nodes.all() if base_of_node(node.name, self.env)}
         return named | {base.vnode for base in self.roster.bases()}
 
-    def candidates(self, name: str) -> tuple[VNodeName, VNodeName]:
-        """Return the Node names that a name may stand for: itself, and as the identity of a base."""
-        return VNodeName(name), node_name(BaseId(name), self.env)
-
     def base(self, name: str) -> Base | None:
         """Return the base of a VNode that is ours."""
         identity = base_of_node(name, self.env)
@@ -44,12 +40,11 @@ class VNodes:
         leases = [self.lease(name)] if name else self.cluster.leases.all()
         return {lease.holder for lease in leases if lease is not None} - {""}
 
-    def named(self, name: str) -> list[VNodeName]:
-        """Return the VNode of that Node name or base identity; raises Missing."""
-        names = self.names()
-        for candidate in self.candidates(name):
-            if candidate in names:
-                return [candidate]
+    def named(self, name: str, known: Container[str]) -> VNodeName:
+        """Return which of the known VNodes has that Node name or base identity; raises Missing."""
+        for candidate in (VNodeName(name), node_name(BaseId(name), self.env)):
+            if candidate in known:
+                return candidate
         raise Missing(f"there is no VNode or base {name!r}")
 
     def matching(self, selector: Sequence[Requirement] = ()) -> list[VNodeName]:

@@ -53,7 +53,7 @@ class Calls(module_controller_pb2_grpc.ModuleControllerServiceServicer):
         """Return the VNodes that are meant. Raises RequestError, Missing."""
         match target.WhichOneof("target"):
             case "base":
-                return self.vnodes.named(target.base)
+                return [self.vnodes.named(target.base, self.vnodes.names())]
             case "selector":
                 return self.vnodes.matching(parse_selector(target.selector))
             case "all" if target.all:

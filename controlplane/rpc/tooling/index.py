@@ -14,8 +14,7 @@ from typing import NoReturn
 from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from controlplane.app.changes import Changes, Subscription
-from controlplane.app.tooling.refusals import Missing
+from controlplane.app.changes import Changes, Subscription, wait_at_most
 from controlplane.app.tooling.vnodes import VNodes
 from controlplane.domain.identity import VNodeName, base_of_node
 from controlplane.rpc.refusals import Ending
@@ -84,10 +83,7 @@ class Index:
     def find(self, name: str) -> Entry:
         """Return the entry of that Node name or base identity; raises Missing."""
         entries = self.entries()
-        for candidate in self._vnodes.candidates(name):
-            if (entry := entries.get(candidate)) is not None:
-                return entry
-        raise Missing(f"there is no VNode or base {name!r}")
+        return entries[self._vnodes.named(name, entries)]
 
     def owned(self, name: str) -> Entry | None:
         """Return the entry of a VNode that this replica owns."""
@@ -164,17 +160,13 @@ class Index:
         loop = asyncio.get_running_loop()
         while True:
             if self._watchers:
-                self._used_at = loop.time()
-                self._refresh()
+                self.entries()
                 if self._dirty is not None:
                     await self._dirty.wait(1.0)
                 await asyncio.sleep(GATHER)
-                continue
-            self._watched.clear()
-            try:
-                async with asyncio.timeout(KEPT_FOR):
-                    await self._watched.wait()
-            except TimeoutError:
+            else:
+                self._watched.clear()
+                await wait_at_most(KEPT_FOR, self._watched)
                 if loop.time() - self._used_at >= KEPT_FOR:
                     self._drop()
 

@@ -65,10 +65,6 @@ async def connected(address: str) -> AsyncIterator["ReplicaServiceAsyncStub"]:
         yield ReplicaServiceStub(channel)
 
 
-class _Broken(Exception):
-    """A stream broke; the message says why."""
-
-
 class ReplicaLink:
     """One other replica; trouble says why it cannot be asked, empty when it can."""
 
@@ -82,9 +78,9 @@ class ReplicaLink:
         self._index = index
         self._events = events
         self._changed = changed
-        self._synced = 0
-        self._failed = 0
-        self._wanted = 0
+        self._wanted = self._settled = 0
+        """The last sync that was asked for, and up to which one all were answered or failed."""
+        self._failures = 0
         self._asked = asyncio.Event()
 
     def ask(self, sync: int) -> None:
@@ -94,36 +90,32 @@ class ReplicaLink:
 
     def settled(self, sync: int) -> bool:
         """Return whether this sync was answered, or cannot be."""
-        return not self.replica.address or max(self._synced, self._failed) >= sync
+        return not self.replica.address or self._settled >= sync
 
     def fail(self, trouble: str) -> None:
         """Note why the other replica did not answer, and log it once."""
         REPLICA_QUESTIONS.labels("unreachable").inc()
         if not self.trouble:
             log.warning("replica cannot be asked for what it owns", replica=self.replica.id, cause=trouble)
-        self._failed = self._wanted
-        self._stands(trouble)
+        self._stands(trouble, self._wanted)
 
     async def follow(self) -> None:
         """Read the stream, and open it again when it breaks or somebody asks, until cancelled."""
-        failures = 0
         while self.replica.address:
-            before = self._synced
             try:
                 async with self._connect(self.replica.address) as stub:
-                    await self._read(stub)
-            except _Broken as broken:
-                self.fail(str(broken))
+                    broken = await self._read(stub)
             except Exception:
                 # Whatever another replica sends must not end this one.
                 log.exception("stream of a replica not followed", replica=self.replica.id)
-                self.fail("what it sends cannot be used; the log says why")
-            failures = 1 if self._synced > before else failures + 1
+                broken = "what it sends cannot be used; the log says why"
+            self.fail(broken)
+            self._failures += 1
             self._asked.clear()
-            await wait_at_most(REOPEN.delay(failures, random.random()), self._asked)  # noqa: S311 - jitter
+            await wait_at_most(REOPEN.delay(self._failures, random.random()), self._asked)  # noqa: S311 - jitter
 
-    async def _read(self, stub: "ReplicaServiceAsyncStub") -> NoReturn:
-        """Read one stream to its end. Raises _Broken."""
+    async def _read(self, stub: "ReplicaServiceAsyncStub") -> str:
+        """Read one stream to its end; return why it broke."""
         name, fresh, modules = self.replica.id, dict[str, Entry](), 0
         complete = False
         call = stub.Follow(self._questions())
@@ -139,7 +131,7 @@ class ReplicaLink:
                         elif modules <= MOST_MODULES:
                             fresh[owned.vnode.name] = entry
                         else:
-                            raise _Broken(f"it has more than {MOST_MODULES} modules")
+                            return f"it has more than {MOST_MODULES} modules"
                     case "gone":
                         self._index.put(name, message.gone, None)
                     case "event":
@@ -151,16 +143,16 @@ class ReplicaLink:
                             self._index.replace(name, fresh)
                         self._take(message.synced)
         except aio.AioRpcError as error:
-            raise _Broken(f"{error.code().name}: {plain(error.details() or '')[:200]}") from None
+            return f"{error.code().name}: {plain(error.details() or '')[:200]}"
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
             # gRPC raises this, too, where a channel was closed.
-            raise _Broken("its channel was closed") from None
+            return "its channel was closed"
         finally:
             call.cancel()
-        raise _Broken("its stream ended")
+        return "its stream ended"
 
     async def _questions(self) -> AsyncIterator[rpb.FollowRequest]:
         while True:
@@ -172,12 +164,13 @@ class ReplicaLink:
         REPLICA_QUESTIONS.labels("answered").inc()
         self.gateways = tuple(synced.gateways)
         self._index.seen(self.replica.id, dict(synced.last_seen))
-        self._synced = synced.number
+        self._failures = 0
         if self.trouble:
             log.info("replica can be asked again", replica=self.replica.id)
-        self._stands("")
+        self._stands("", synced.number)
 
-    def _stands(self, trouble: str) -> None:
+    def _stands(self, trouble: str, settled: int) -> None:
+        self._settled = max(self._settled, settled)
         if bool(trouble) is not bool(self.trouble):
             self._index.changed.nudge()
         self.trouble = trouble

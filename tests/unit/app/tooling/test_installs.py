@@ -78,7 +78,7 @@ class Tool:
         return [codec.operation(*outcome) for outcome in outcomes]
 
     def _targets(self, base: str) -> list[VNodeName]:
-        return self._vnodes.named(base) if base else self._vnodes.matching()
+        return [self._vnodes.named(base, self._vnodes.names())] if base else self._vnodes.matching()
 
 
 @asynccontextmanager
