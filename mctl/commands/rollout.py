@@ -7,7 +7,7 @@ import typer
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from mctl.commands.changes import target
-from mctl.errors import RequestRefused, UsageError
+from mctl.errors import CommandError, UsageError
 from mctl.invocation import All, Base, Namespace, Selector, connected, duration_option
 from mctl.kinds import object_ref
 from mctl.pacing import Looks
@@ -65,7 +65,7 @@ def status(
 def follow(ask: Callable[[], pb.GetRolloutResponse], kind: str, name: str, looks: Looks) -> None:
     """Print a line for each thing that is new until the rollout is done.
 
-    Raises RequestRefused when it does not get on by itself, TimedOut.
+    Raises CommandError when it does not get on by itself, TimedOut.
     """
     title, parts = KINDS[kind]
     title, line = f'{title} "{name}"', ""
@@ -78,7 +78,7 @@ def follow(ask: Callable[[], pb.GetRolloutResponse], kind: str, name: str, looks
         if rollout.done:
             return
         if rollout.failure:
-            raise RequestRefused(f"{title} failed: {rollout.failure}")
+            raise CommandError(f"{title} failed: {rollout.failure}")
         known, troubles = troubles, [_trouble(trouble) for trouble in rollout.troubles]
         for trouble in troubles:
             if trouble not in known:

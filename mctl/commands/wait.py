@@ -11,7 +11,7 @@ import typer
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from mctl import manifests
-from mctl.errors import ItemNotFound, RequestRefused, UsageError
+from mctl.errors import CommandError, ItemNotFound, UsageError
 from mctl.invocation import FILES, Base, Namespace, connected, duration_option
 from mctl.kinds import OBJECT_KINDS, object_ref, object_title, state
 from mctl.pacing import Looks
@@ -124,7 +124,7 @@ def _object(client: ToolingClient, ref: pb.ObjectRef) -> str:
     try:
         value = orjson.loads(answer.object_json or b"{}")
     except orjson.JSONDecodeError:
-        raise RequestRefused(f"the control plane sent {object_title(ref)} in a form that is no JSON") from None
+        raise CommandError(f"the control plane sent {object_title(ref)} in a form that is no JSON") from None
     if _inner(value, "metadata", "deletionTimestamp"):
         return "is being deleted"
     return "" if answer.ready else joined("is not ready", "; ".join(_waiting(value)))

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceStub
 
-from mctl.errors import RequestRefused
+from mctl.errors import CommandError
 from mctl.kinds import ADDED, DELETED, EVENT, ItemChange, ItemKind, M
 from mctl.pacing import backoff
 from mctl.rpc.status import failure, may_pass, no_answer
@@ -98,7 +98,7 @@ class ToolingClient:
             page = self._answer(partial(method, request))
             yield from page.items
             if page.next_page_token and page.next_page_token == request.page_token:
-                raise RequestRefused("the control plane gave the same page twice: its list cannot be read to the end")
+                raise CommandError("the control plane gave the same page twice: its list cannot be read to the end")
             request.page_token = page.next_page_token
             if not request.page_token:
                 return

@@ -4,7 +4,7 @@ import pytest
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from mctl.commands.rollout import follow
-from mctl.errors import RequestRefused, TimedOut
+from mctl.errors import CommandError, TimedOut
 from mctl.pacing import Looks
 
 
@@ -90,7 +90,7 @@ def test_a_retried_failure_is_printed_once_and_again_when_it_returns(
 
 def test_a_rollout_that_cannot_progress_ends_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     failure = "biz1:2 on vnode.b1.dev: IdentityMismatch: the jar is biz9"
-    with pytest.raises(RequestRefused, match="IdentityMismatch: the jar is biz9"):
+    with pytest.raises(CommandError, match="IdentityMismatch: the jar is biz9"):
         Script(capsys, SEEN, rollout(3, 2, failure=failure)).follow()
 
 
