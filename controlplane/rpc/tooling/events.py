@@ -1,10 +1,10 @@
 """Events of all replicas, each once, for those who read them."""
 
 from collections import deque
-from dataclasses import dataclass, field
 from itertools import islice
 
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
+from koupleless.replica.v1 import replica_pb2 as rpb
 
 from controlplane.app.changes import Changes
 from controlplane.app.events import KEPT, Happening, Recorder
@@ -19,15 +19,6 @@ FOLLOWED = 8
 """Replicas whose events are kept: those that are gone too, as one may come back and send them again."""
 
 
-@dataclass(slots=True)
-class _Followed:
-    """Events of one process of another replica: the last ones, and the number of the last."""
-
-    instance: str
-    number: int = 0
-    kept: deque[pb.Event] = field(default_factory=lambda: deque(maxlen=KEPT))
-
-
 class Events:
     """The recent events of this replica and of those that it follows; each one nudges whoever waits for changes."""
 
@@ -36,24 +27,24 @@ class Events:
         """How many came here so far."""
         self._recorder = recorder
         self._changed = changed
-        self._theirs: Recent[str, _Followed] = Recent(FOLLOWED)
+        self._theirs: Recent[str, deque[rpb.ReplicaEvent]] = Recent(FOLLOWED)
         self._newest: deque[pb.Event] = deque(maxlen=WAITING)
         recorder.subscribe(self._happened)
 
-    def put(self, replica: str, instance: str, number: int, event: pb.Event) -> None:
-        """Take an event of another replica, unless it is known."""
-        followed = self._theirs.get(replica)
-        if followed is None or followed.instance != instance:
-            followed = self._theirs[replica] = _Followed(instance)
-        if number > followed.number:
-            followed.number = number
-            followed.kept.append(event)
-            self._add(event)
+    def put(self, replica: str, event: rpb.ReplicaEvent) -> None:
+        """Take an event of another replica, unless it is known; it ends those of an earlier process of that name."""
+        kept = self._theirs.get(replica)
+        if kept is None or kept[-1].instance != event.instance:
+            kept = self._theirs[replica] = deque(maxlen=KEPT)
+        elif event.number <= kept[-1].number:
+            return
+        kept.append(event)
+        self._add(event.event)
 
     def recent(self, vnode: str = "") -> list[pb.Event]:
         """Return the events that are kept, of one VNode or of all, the oldest first."""
         own = (codec.event(each) for each in self._recorder.recent() if vnode in ("", each.vnode))
-        theirs = (e for followed in self._theirs.values() for e in followed.kept if vnode in ("", e.vnode))
+        theirs = (one.event for kept in self._theirs.values() for one in kept if vnode in ("", one.event.vnode))
         return sorted((*own, *theirs), key=lambda event: (event.time.seconds, event.time.nanos))
 
     def since(self, came: int) -> list[pb.Event]:

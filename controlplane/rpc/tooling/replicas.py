@@ -135,8 +135,7 @@ class ReplicaLink:
                     case "gone":
                         self._index.put(name, message.gone, None)
                     case "event":
-                        one = message.event
-                        self._events.put(name, one.instance, one.number, one.event)
+                        self._events.put(name, message.event)
                     case "synced":
                         if not complete:
                             complete = True

@@ -73,7 +73,7 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
             return pb.InstallModuleResponse(operations=starmap(codec.operation, outcomes))
 
         async with self.answering(context, changes=True):
-            return await self._answers.once("install", request, work, final=_nothing_failed)
+            return await self._answers.once("install", request, work)
 
     async def UninstallModule(self, request: pb.UninstallModuleRequest, context: Context) -> pb.UninstallModuleResponse:
         """Delete the Pods of a module on each selected base."""
@@ -89,7 +89,7 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
             return pb.UninstallModuleResponse(operations=starmap(codec.operation, outcomes))
 
         async with self.answering(context, changes=True):
-            return await self._answers.once("uninstall", request, work, final=_nothing_failed)
+            return await self._answers.once("uninstall", request, work)
 
     async def ApplyManifest(self, request: pb.ApplyManifestRequest, context: Context) -> pb.ApplyManifestResponse:
         """Create or update one object of the embedded cluster."""
@@ -124,10 +124,6 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
         if self.manifests is None:
             raise NotEmbedded(f"this control plane works on a Kubernetes cluster: use {instead}")
         return self.manifests
-
-
-def _nothing_failed(answer: pb.InstallModuleResponse | pb.UninstallModuleResponse) -> bool:
-    return all(operation.result != "failed" for operation in answer.operations)
 
 
 def _ref(name: ObjectName) -> pb.ObjectRef:
