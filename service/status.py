@@ -40,9 +40,7 @@ class StatusServer:
         """Listen; raises CannotListen."""
         probes = [web.get("/livez", self._livez), web.get("/healthz", self._livez), web.get("/readyz", self._readyz)]
         metrics = [web.get("/metrics", self._metrics)]
-        if self.socket:
-            await self._listen([*probes, *metrics], 0, "STATUS_SOCKET")
-        elif self.health_port == self.metrics_port:
+        if self.socket or self.health_port == self.metrics_port:
             await self._listen([*probes, *metrics], self.health_port, "HEALTH_PORT")
         else:
             await self._listen(probes, self.health_port, "HEALTH_PORT")
@@ -68,7 +66,7 @@ class StatusServer:
         try:
             await web.UnixSite(runner, self.socket).start()
         except OSError as error:
-            raise CannotListen(variable, self.socket, error) from error
+            raise CannotListen("STATUS_SOCKET", self.socket, error) from error
 
     async def _livez(self, _request: web.Request) -> web.Response:
         return _answer(self.dead())

@@ -185,14 +185,10 @@ async def permissions(configuration: Configuration) -> AsyncIterator[Finding]:
     """Yield which permissions are missing: one SelfSubjectAccessReview for each verb, which creates nothing."""
     async with connect(configuration) as (settings, _, api):
         wanted = [(permission, verb) for permission in needed(settings) for verb in permission.verbs.split()]
-        try:
-            async with asyncio.TaskGroup() as group:
-                answers = {pair: group.create_task(_allowed(api, *pair)) for pair in wanted}
-        except* ClusterError as failed:
-            raise failed.exceptions[0] from None
+        answers = await asyncio.gather(*(_allowed(api, *pair) for pair in wanted))
         missing: dict[Permission, list[str]] = {}
-        for (permission, verb), answer in answers.items():
-            if not answer.result():
+        for (permission, verb), allowed in zip(wanted, answers, strict=True):
+            if not allowed:
                 missing.setdefault(permission, []).append(verb)
         for permission, verbs in missing.items():
             fix = "kubectl apply -f deploy/rbac.yaml (and deploy/kubelet/rbac.yaml for the kubelet API), "
