@@ -35,25 +35,25 @@ def last_seen(base: Base) -> Timestamp | None:
 
 def vnode(name: str, identity: BaseId, node: Node | None, base: Base | None, lease: Lease | None) -> pb.VNode:
     """Write a VNode, without last_seen; base is None unless it is ours."""
-    labels, annotations = (node.labels, node.annotations) if node is not None else ({}, {})
-    condition = ready_condition(node) if node is not None else None
+    node, lease = node or Node(name, "", ""), lease or Lease("", name, "")
+    labels, condition = node.labels, ready_condition(node)
     ready = condition is not None and condition.status == "True"
     message = pb.VNode(
         name=name,
         base=identity,
         labels=dict(labels),
-        owner=lease.holder if lease is not None else "",
-        created=written(node.creation_timestamp) if node is not None else None,
+        owner=lease.holder,
+        created=written(node.creation_timestamp),
     )
     if base is None:
         message.cluster_name = labels.get(contract.BASE_CLUSTER_NAME, "")
         message.version = labels.get(contract.BASE_VERSION, "")
         message.base_name = labels.get(contract.BASE_NAME, "")
-        message.tunnel = annotations.get(contract.ANNOTATION_TUNNEL, "")
+        message.tunnel = node.annotations.get(contract.ANNOTATION_TUNNEL, "")
         message.state = pb.V_NODE_STATE_READY if ready else pb.V_NODE_STATE_UNREACHABLE
         message.ready = ready
         message.message = condition.message if condition is not None and not ready else ""
-        message.fence = max(lease.transitions, 0) if lease is not None else 0
+        message.fence = max(lease.transitions, 0)
         message.modules_unknown = True
         return message
     profile = base.profile

@@ -7,8 +7,9 @@ the other one owns. What a broken one brought stays until its replica sent every
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from contextlib import contextmanager
+from functools import partial
+from typing import NoReturn, TypeAlias
 
 import structlog
 from grpc import aio
@@ -25,9 +26,6 @@ from controlplane.domain.ownership.replicas import Replica
 from controlplane.rpc.tooling.events import Events
 from controlplane.rpc.tooling.index import Entry, Index
 from service.wording import plain
-
-if TYPE_CHECKING:
-    from koupleless.replica.v1.replica_pb2_grpc import ReplicaServiceAsyncStub
 
 log = structlog.get_logger(__name__)
 
@@ -53,16 +51,9 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_timeout_ms", 5_000),
 )
 
-
-Connect: TypeAlias = "Callable[[str], AbstractAsyncContextManager[ReplicaServiceAsyncStub]]"
-"""Opens what calls the replica at an address."""
-
-
-@asynccontextmanager
-async def connected(address: str) -> AsyncIterator["ReplicaServiceAsyncStub"]:
-    """Connect to the replica at an address."""
-    async with aio.insecure_channel(address, options=_OPTIONS) as channel:
-        yield ReplicaServiceStub(channel)
+Connect: TypeAlias = Callable[[str], aio.Channel]
+"""Opens a channel to an address."""
+connected: Connect = partial(aio.insecure_channel, options=_OPTIONS)
 
 
 class ReplicaLink:
@@ -103,8 +94,8 @@ class ReplicaLink:
         """Read the stream, and open it again when it breaks or somebody asks, until cancelled."""
         while self.replica.address:
             try:
-                async with self._connect(self.replica.address) as stub:
-                    broken = await self._read(stub)
+                async with self._connect(self.replica.address) as channel:
+                    broken = await self._read(channel)
             except Exception:
                 # Whatever another replica sends must not end this one.
                 log.exception("stream of a replica not followed", replica=self.replica.id)
@@ -114,11 +105,11 @@ class ReplicaLink:
             self._asked.clear()
             await wait_at_most(REOPEN.delay(self._failures, random.random()), self._asked)  # noqa: S311 - jitter
 
-    async def _read(self, stub: "ReplicaServiceAsyncStub") -> str:
+    async def _read(self, channel: aio.Channel) -> str:
         """Read one stream to its end; return why it broke."""
         name, fresh, modules = self.replica.id, dict[str, Entry](), 0
         complete = False
-        call = stub.Follow(self._questions())
+        call = ReplicaServiceStub(channel).Follow(self._questions())
         try:
             async for message in call:
                 match message.WhichOneof("message"):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -122,13 +122,12 @@ class Network:
         self.members = FakeMembers(*names)
         self.opened: list[Stream] = []
 
-    @asynccontextmanager
-    async def connect(self, address: str) -> AsyncIterator[Any]:
+    def connect(self, address: str) -> aio.Channel:
         def follow(requests: AsyncIterator[rpb.FollowRequest]) -> Stream:
             self.opened.append(Stream(address, requests))
             return self.opened[-1]
 
-        yield SimpleNamespace(Follow=follow)
+        return cast("aio.Channel", nullcontext(SimpleNamespace(stream_stream=lambda *_, **__: follow)))
 
     def last(self, name: str) -> Stream:
         """Return the stream to a replica that was opened last."""
