@@ -30,7 +30,7 @@ from controlplane.app.tooling.refusals import Missing, NotAllowed, RequestError
 from controlplane.domain import contract
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.base.wishes import invalid
-from controlplane.domain.identity import BaseId, ModuleKey, VNodeName, base_of_node
+from controlplane.domain.identity import ModuleKey, VNodeName, base_of_node
 from controlplane.domain.objects import Container, NewPod, Pod, Toleration
 
 AT_ONCE = 16
@@ -97,9 +97,12 @@ class Installs:
         return await _each(pods, self._delete, within)
 
     def _pod(self, vnode: VNodeName, container: Container, *, namespace: str, request_id: str) -> NewPod:
+        # The same wish gives the same name.
+        wish = f"{base_of_node(vnode, self._env) or vnode}\n{container.name}\n{container.version}"
+        digest = hashlib.sha256(wish.encode()).hexdigest()[:10]
         return NewPod(
             namespace=namespace,
-            name=pod_name(base_of_node(vnode, self._env) or vnode, container),
+            name=f"{container.name[:52]}-{digest}",
             node_name=vnode,
             container=container,
             labels={
@@ -214,9 +217,3 @@ def _is_url(text: str) -> bool:
     except ValueError:
         return False
     return parts.scheme not in ("http", "https") or bool(parts.hostname)
-
-
-def pod_name(identity: BaseId | str, container: Container) -> str:
-    """Return the name of the Pod that stands for a module on a base: the same wish gives the same name."""
-    digest = hashlib.sha256(f"{identity}\n{container.name}\n{container.version}".encode()).hexdigest()[:10]
-    return f"{container.name[:52]}-{digest}"

@@ -7,7 +7,7 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.replica.v1 import replica_pb2 as rpb
 
 from controlplane.app.changes import Changes
-from controlplane.app.events import KEPT, Happening, Recorder
+from controlplane.app.events import KEPT, Recorder
 from controlplane.rpc.refusals import TooSlow
 from controlplane.rpc.tooling import codec
 from service.limits import Recent
@@ -29,7 +29,7 @@ class Events:
         self._changed = changed
         self._theirs: Recent[str, deque[rpb.ReplicaEvent]] = Recent(FOLLOWED)
         self._newest: deque[pb.Event] = deque(maxlen=WAITING)
-        recorder.subscribe(self._happened)
+        recorder.subscribe(lambda happening: self._add(codec.event(happening)))
 
     def put(self, replica: str, event: rpb.ReplicaEvent) -> None:
         """Take an event of another replica, unless it is known; it ends those of an earlier process of that name."""
@@ -53,9 +53,6 @@ class Events:
         if skipped < 0:
             raise TooSlow("events came faster than they were read: watch again")
         return list(islice(self._newest, skipped, None))
-
-    def _happened(self, happening: Happening) -> None:
-        self._add(codec.event(happening))
 
     def _add(self, event: pb.Event) -> None:
         self.came += 1

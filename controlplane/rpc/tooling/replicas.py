@@ -73,6 +73,8 @@ class ReplicaLink:
         """The last sync that was asked for, and up to which one all were answered or failed."""
         self._failures = 0
         self._asked = asyncio.Event()
+        self.task: asyncio.Task[None]
+        """Follows it."""
 
     def ask(self, sync: int) -> None:
         """Have the other replica answer when it has sent all that is so now."""
@@ -180,7 +182,6 @@ class ReplicaLinks:
         self._events = events
         self._group: asyncio.TaskGroup | None = None
         self._links: dict[Replica, ReplicaLink] = {}
-        self._tasks: dict[Replica, asyncio.Task[None]] = {}
         self._sync = 0
         self._users = 0
         self._used_at = float("-inf")
@@ -240,19 +241,18 @@ class ReplicaLinks:
         raise AssertionError("links are followed until cancelled")
 
     def _reconcile(self) -> None:
+        group = self._group
+        if group is None:
+            return
         living = {one.id: one.address for one in self._members.replicas() if one.id != self._members.me}
         used = self._users or asyncio.get_running_loop().time() - self._used_at < IDLE
         # As id and address: what else changes of a replica does not concern its stream.
         wanted = {Replica(name, address) for name, address in living.items()} if used else set()
         for replica in self._links.keys() - wanted:
-            del self._links[replica]
-            self._tasks.pop(replica).cancel()
+            self._links.pop(replica).task.cancel()
             if replica.id not in living:
                 self._index.gone(replica.id)
-        group = self._group
         for replica in wanted - self._links.keys():
-            if group is None:
-                break
             link = self._links[replica] = ReplicaLink(replica, self._index, self._events, self._changed, self._connect)
-            self._tasks[replica] = group.create_task(link.follow(), name=f"follow-{replica.id}")
+            link.task = group.create_task(link.follow(), name=f"follow-{replica.id}")
         self._index.changed.nudge()

@@ -4,12 +4,12 @@ Guarantees: a mutation sent again with its request_id is answered again and not 
 the changes themselves are idempotent. Once the replica ends, every call ends so before the state of its bases goes.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import starmap
 
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from controlplane.app.ports import Manifests, ObjectName
+from controlplane.app.ports import Manifests
 from controlplane.app.tooling.installs import Installs
 from controlplane.app.tooling.refusals import RequestError
 from controlplane.app.workloads.baselines import Baselines
@@ -98,7 +98,7 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
 
             async def work() -> pb.ApplyManifestResponse:
                 name, result = await manifests.apply(request.manifest_json, dry_run=request.dry_run)
-                return pb.ApplyManifestResponse(object=_ref(name), result=result)
+                return pb.ApplyManifestResponse(object=pb.ObjectRef(**asdict(name)), result=result)
 
             return await self._answers.once("apply", request, work)
 
@@ -124,10 +124,6 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
         if self.manifests is None:
             raise NotEmbedded(f"this control plane works on a Kubernetes cluster: use {instead}")
         return self.manifests
-
-
-def _ref(name: ObjectName) -> pb.ObjectRef:
-    return pb.ObjectRef(api_version=name.api_version, kind=name.kind, namespace=name.namespace, name=name.name)
 
 
 def time_to_change(context: Context) -> float:

@@ -1,12 +1,12 @@
 """A replica that ends answers no call with bases that it has begun to let go of."""
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
+from controlplane.app.ports import ObjectName
 from tests.unit.app.harness import Api, Stage
 from tests.unit.rpc.tooling.replicas import Refused, call, tooling
 
@@ -18,7 +18,7 @@ class Manifests:
 
     async def apply(self, _manifest: bytes, *, dry_run: bool) -> tuple[Any, str]:
         await asyncio.sleep(1.0)
-        return SimpleNamespace(api_version="v1", kind="Pod", namespace="default", name="p"), "created"
+        return ObjectName("v1", "Pod", "default", "p"), "created"
 
 
 async def test_reads_are_refused_once_it_ends_as_is_one_under_way() -> None:
