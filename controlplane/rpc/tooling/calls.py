@@ -14,6 +14,7 @@ from controlplane.app.tooling.vnodes import VNodes
 from controlplane.domain.identity import VNodeName
 from controlplane.domain.workloads.placement import parse_selector
 from controlplane.rpc.refusals import Context, refusing
+from controlplane.rpc.tooling.events import Events
 from controlplane.rpc.tooling.index import Index
 from controlplane.rpc.tooling.replicas import SYNC_WITHIN, ReplicaLinks
 
@@ -30,6 +31,7 @@ class Calls(module_controller_pb2_grpc.ModuleControllerServiceServicer):
     index: Index
     links: ReplicaLinks
     vnodes: VNodes
+    events: Events
 
     @asynccontextmanager
     async def answering(self, context: Context, *, changes: bool = False) -> AsyncIterator[None]:

@@ -10,7 +10,6 @@ from controlplane.domain.workloads.placement import matches, parse_selector
 from controlplane.rpc.refusals import Context
 from controlplane.rpc.tooling import codec
 from controlplane.rpc.tooling.calls import Calls, page
-from controlplane.rpc.tooling.events import Events
 from controlplane.rpc.tooling.index import Entry
 
 
@@ -18,7 +17,6 @@ from controlplane.rpc.tooling.index import Entry
 class Reads(Calls):
     """Answers lists, and questions for one VNode."""
 
-    events: Events
     gateways: GatewayDirectory
 
     async def ListVNodes(self, request: pb.ListVNodesRequest, context: Context) -> pb.ListVNodesResponse:

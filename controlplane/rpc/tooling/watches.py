@@ -6,7 +6,6 @@ What a watch keeps is bounded by what there is to see; a reader of events that f
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -16,7 +15,6 @@ from controlplane.domain.workloads.placement import matches, parse_selector
 from controlplane.rpc.refusals import Context
 from controlplane.rpc.tooling import codec
 from controlplane.rpc.tooling.calls import Calls
-from controlplane.rpc.tooling.events import Events
 from controlplane.rpc.tooling.index import GATHER, Entry
 
 M = TypeVar("M", bound=Message)
@@ -33,11 +31,8 @@ def differences(before: dict[str, M], after: dict[str, M]) -> Iterator[tuple[pb.
         yield pb.CHANGE_TYPE_DELETED, before[key]
 
 
-@dataclass(eq=False, kw_only=True)
 class Watches(Calls):
     """Answers watches; all end with the replica."""
-
-    events: Events
 
     async def WatchVNodes(
         self, request: pb.WatchVNodesRequest, context: Context
