@@ -108,7 +108,7 @@ def shards(
 
     def ask() -> Iterable[pb.Shard]:
         asked = client.within()
-        found = list(asked.pages(client.stub.ListShards, pb.ListShardsRequest(owner=owner)))
+        found = list(asked.shards(owner))
         if owner and not found and not watch and all(replica.id != owner for replica in asked.replicas()):
             raise ItemNotFound(f"there is no replica {owner}")
         return found

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from functools import partial
-from typing import Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -25,18 +25,6 @@ from mctl.rpc.status import failure, may_pass, no_answer
 T = TypeVar("T")
 Request = TypeVar("Request")
 Response = TypeVar("Response", bound=Message)
-Item_co = TypeVar("Item_co", covariant=True)
-
-
-class _PageRequest(Protocol):
-    page_token: str
-
-
-class _Page(Protocol[Item_co]):
-    next_page_token: str
-
-    @property
-    def items(self) -> Iterable[Item_co]: ...
 
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
@@ -92,8 +80,8 @@ class ToolingClient:
         """Return the answer; a retry sends the same request."""
         return self._answer(partial(method, request))
 
-    def pages(self, method: Callable[..., _Page[Item_co]], request: _PageRequest) -> Iterator[Item_co]:
-        """Yield the items of all pages."""
+    def _pages(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:
+        """Yield the items of all pages of a list."""
         while True:
             page = self._answer(partial(method, request))
             yield from page.items
@@ -105,13 +93,21 @@ class ToolingClient:
 
     def vnodes(self, selector: str = "") -> Iterator[pb.VNode]:
         """Yield the VNodes that a label selector matches."""
-        return self.pages(self.stub.ListVNodes, pb.ListVNodesRequest(selector=selector))
+        return self._pages(self.stub.ListVNodes, pb.ListVNodesRequest(selector=selector))
 
     def modules(
         self, vnode: str = "", name: str = "", management: pb.Management.ValueType = pb.MANAGEMENT_UNSPECIFIED
     ) -> Iterator[pb.Module]:
         """Yield modules, of one VNode and of one name when given."""
-        return self.pages(self.stub.ListModules, pb.ListModulesRequest(vnode=vnode, name=name, management=management))
+        return self._pages(self.stub.ListModules, pb.ListModulesRequest(vnode=vnode, name=name, management=management))
+
+    def operations(self, vnode: str, name: str) -> Iterator[pb.PastOperation]:
+        """Yield the last operations on modules of one name, on one VNode when given."""
+        return self._pages(self.stub.ListOperations, pb.ListOperationsRequest(vnode=vnode, name=name))
+
+    def shards(self, owner: str) -> Iterator[pb.Shard]:
+        """Yield the VNodes with their owners, those of one replica when given."""
+        return self._pages(self.stub.ListShards, pb.ListShardsRequest(owner=owner))
 
     def replicas(self) -> Sequence[pb.Replica]:
         """Return the replicas of the control plane."""
