@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import orjson
 import typer
@@ -21,8 +20,7 @@ from mctl.text import clean, joined
 Condition = Literal["ready", "gone"]
 
 
-@dataclass(frozen=True, slots=True)
-class WaitTarget:
+class WaitTarget(NamedTuple):
     """Something to wait for: kind/name, and what asks why it is not ready.
 
     The answer is empty where it is ready; ItemNotFound is raised where it is absent.

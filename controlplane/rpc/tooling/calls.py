@@ -8,7 +8,6 @@ from typing import TypeVar
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.modulecontroller.v1 import module_controller_pb2_grpc
 
-from controlplane.app.ports import ObjectName
 from controlplane.app.tooling.refusals import RequestError
 from controlplane.app.tooling.vnodes import VNodes
 from controlplane.domain.identity import VNodeName
@@ -79,8 +78,3 @@ def page(items: Iterable[T], key: Callable[[T], str], size: int, token: str) -> 
             return found, key(found[-1])
         found.append(item)
     return found, ""
-
-
-def object_name(ref: pb.ObjectRef) -> ObjectName:
-    """Return what the cluster calls an object."""
-    return ObjectName(ref.api_version, ref.kind, ref.namespace, ref.name)

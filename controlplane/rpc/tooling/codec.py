@@ -110,7 +110,7 @@ def _module(vnode: str, key: ModuleKey, known: Modules) -> pb.Module:
 
 
 def gateways(directory: GatewayDirectory, roster: Roster) -> list[pb.Gateway]:
-    """Write the gateways that are connected to this replica, by id."""
+    """Write the gateways that are connected to this replica."""
     orders = Counter(flight.gateway for base in roster.bases() for flight in base.modules.in_flight.values())
     return [
         pb.Gateway(
@@ -123,7 +123,7 @@ def gateways(directory: GatewayDirectory, roster: Roster) -> list[pb.Gateway]:
             watched=roster.load[info.gateway_id],
             orders=orders[info.key],
         )
-        for connected in sorted(directory.all(), key=lambda each: each.link.info.gateway_id)
+        for connected in directory.all()
         for info in (connected.link.info,)
     ]
 

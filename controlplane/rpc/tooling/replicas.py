@@ -162,7 +162,7 @@ class ReplicaLink:
         self._stands("", synced.number)
 
     def _stands(self, trouble: str, settled: int) -> None:
-        self._settled = max(self._settled, settled)
+        self._settled = max(self._settled, min(settled, self._wanted))
         if bool(trouble) is not bool(self.trouble):
             self._index.changed.nudge()
         self.trouble = trouble

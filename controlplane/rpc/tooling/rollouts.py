@@ -2,12 +2,11 @@
 
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from controlplane.app.ports import ObjectName
 from controlplane.app.tooling.refusals import Missing, RequestError
 from controlplane.domain.workloads.rollout import ModuleOnBase, Part, Rollout, of_module, of_workload
 from controlplane.rpc.refusals import Context
 from controlplane.rpc.tooling import codec
-from controlplane.rpc.tooling.calls import Calls, object_name
+from controlplane.rpc.tooling.calls import Calls
 from controlplane.rpc.tooling.index import Entry
 
 KINDS = ("Deployment", "DaemonSet")
@@ -21,19 +20,19 @@ class Rollouts(Calls):
         async with self.answering(context):
             match request.WhichOneof("subject"):
                 case "workload":
-                    return codec.rollout(await self._of_workload(object_name(request.workload)))
+                    return codec.rollout(await self._of_workload(request.workload))
                 case "module":
                     return await self._of_module(request.module, context)
                 case _:
                     raise RequestError("a subject is needed: workload or module", "subject")
 
-    async def _of_workload(self, name: ObjectName) -> Rollout:
-        if name.kind not in KINDS:
-            raise RequestError(f"only a {' or '.join(KINDS)} has a rollout, not a {name.kind}", "workload.kind")
-        if not name.name:
+    async def _of_workload(self, ref: pb.ObjectRef) -> Rollout:
+        if ref.kind not in KINDS:
+            raise RequestError(f"only a {' or '.join(KINDS)} has a rollout, not a {ref.kind}", "workload.kind")
+        if not ref.name:
             raise RequestError("a name is needed", "workload.name")
         cluster = self.vnodes.cluster
-        workload = await cluster.workload(name.kind, name.namespace or "default", name.name)
+        workload = await cluster.workload(ref.kind, ref.namespace or "default", ref.name)
         return of_workload(workload, cluster.pods.all())
 
     async def _of_module(self, asked: pb.ModuleRollout, context: Context) -> pb.GetRolloutResponse:
@@ -59,7 +58,10 @@ class Rollouts(Calls):
     def _on_base(self, entry: Entry, asked: pb.ModuleRollout) -> ModuleOnBase:
         # Where no Pod asks for it, one that is there all the same counts.
         bare = [one for one in _named(entry, asked) if not one.pod]
-        parts = tuple(map(_part, self._wanted(entry, asked) or bare))
+        parts = tuple(
+            Part(m.pod and f"{m.namespace}/{m.pod}", f"{m.name}:{m.version}", m.ready, m.reason, m.message)
+            for m in self._wanted(entry, asked) or bare
+        )
         unreachable = "" if entry.vnode.ready else entry.vnode.message or "its Node is not Ready"
         return ModuleOnBase(entry.vnode.name, parts, unreachable)
 
@@ -72,8 +74,3 @@ class Rollouts(Calls):
 
 def _named(entry: Entry, asked: pb.ModuleRollout) -> list[pb.Module]:
     return [one for one in entry.modules if one.name == asked.name and asked.version in ("", one.version)]
-
-
-def _part(module: pb.Module) -> Part:
-    pod = f"{module.namespace}/{module.pod}" if module.pod else ""
-    return Part(pod, f"{module.name}:{module.version}", module.ready, module.reason, module.message)

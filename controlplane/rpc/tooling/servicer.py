@@ -9,7 +9,7 @@ from itertools import starmap
 
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from controlplane.app.ports import Manifests
+from controlplane.app.ports import Manifests, ObjectName
 from controlplane.app.tooling.installs import Installs
 from controlplane.app.tooling.refusals import RequestError
 from controlplane.app.workloads.baselines import Baselines
@@ -19,7 +19,6 @@ from controlplane.domain.objects import Container
 from controlplane.rpc.refusals import Context, NotEmbedded
 from controlplane.rpc.tooling import codec
 from controlplane.rpc.tooling.answers import Answers
-from controlplane.rpc.tooling.calls import object_name
 from controlplane.rpc.tooling.reads import Reads
 from controlplane.rpc.tooling.rollouts import Rollouts
 from controlplane.rpc.tooling.shards import Shards
@@ -109,7 +108,7 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
             manifests = self._embedded("kubectl delete")
 
             async def work() -> pb.DeleteManifestResponse:
-                deleted = await manifests.delete(object_name(request.object), grace_seconds=grace)
+                deleted = await manifests.delete(_name(request.object), grace_seconds=grace)
                 return pb.DeleteManifestResponse(result="deleted" if deleted else "absent")
 
             return await self._answers.once("delete", request, work)
@@ -117,13 +116,17 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
     async def GetObject(self, request: pb.GetObjectRequest, context: Context) -> pb.GetObjectResponse:
         """Read one object of the embedded cluster."""
         async with self.answering(context):
-            text, ready = await self._embedded("kubectl get or kubectl wait").get(object_name(request.object))
+            text, ready = await self._embedded("kubectl get or kubectl wait").get(_name(request.object))
         return pb.GetObjectResponse(object_json=text, ready=ready)
 
     def _embedded(self, instead: str) -> Manifests:
         if self.manifests is None:
             raise NotEmbedded(f"this control plane works on a Kubernetes cluster: use {instead}")
         return self.manifests
+
+
+def _name(ref: pb.ObjectRef) -> ObjectName:
+    return ObjectName(ref.api_version, ref.kind, ref.namespace, ref.name)
 
 
 def time_to_change(context: Context) -> float:
