@@ -23,7 +23,6 @@ from controlplane.app.ownership.membership import Membership, NameTaken
 from controlplane.app.ports import ProbeSender
 from controlplane.app.roster import Roster
 from controlplane.app.tooling.installs import Installs
-from controlplane.app.tooling.shards import Shards
 from controlplane.app.tooling.vnodes import VNodes
 from controlplane.app.workloads.baselines import Baselines
 from controlplane.app.workloads.followers import FollowerScaling
@@ -35,11 +34,8 @@ from controlplane.rpc.server import Server
 from controlplane.rpc.tooling.events import Events
 from controlplane.rpc.tooling.following import ReplicaServicer
 from controlplane.rpc.tooling.index import Index
-from controlplane.rpc.tooling.reads import Reads
 from controlplane.rpc.tooling.replicas import ReplicaLinks
-from controlplane.rpc.tooling.rollouts import Rollouts
 from controlplane.rpc.tooling.servicer import ToolingServicer
-from controlplane.rpc.tooling.watches import Watches
 from controlplane.rpc.tunnel.session import TunnelServicer
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from service import process
@@ -135,18 +131,19 @@ def build(
     fleet, baselines = Fleet(around, members), Baselines(cluster, roster, policy)
     router = ReportRouter(roster, around.leases, members, baselines, clock)
     tunnel = TunnelServicer(router=router, gateways=around.gateways, members=members, policy=policy, clock=clock)
-    vnodes, shards = VNodes(cluster, roster, policy.env), Shards(cluster, members, env=policy.env)
-    index, events = Index(vnodes, cluster, shards), Events(recorder)
-    links = ReplicaLinks(members, shards, index, events)
+    vnodes = VNodes(cluster, roster, policy.env)
+    index = Index(vnodes)
+    events = Events(recorder, index.changed)
+    links = ReplicaLinks(members, vnodes, index, events)
     tooling = ToolingServicer(
+        index=index,
+        links=links,
         vnodes=vnodes,
+        events=events,
+        gateways=around.gateways,
+        members=members,
         installs=Installs(cluster, env=policy.env),
-        rollouts=Rollouts(cluster, index, links),
         baselines=baselines,
-        reads=Reads(index, links, events, around.gateways, roster),
-        watches=Watches(index, links, events),
-        policy=policy,
-        shards=shards,
         manifests=backend.manifests,
     )
     replicas = ReplicaServicer(index, roster, recorder, around.gateways, instance=instance)

@@ -3,8 +3,6 @@
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 
 import typer
 import typer.completion
@@ -43,10 +41,10 @@ def root(server: RootServer = DEFAULT_SERVER, request_timeout: RootTimeout = DEF
 @app.command()
 def version() -> None:
     """Print the version of mctl."""
-    try:
-        typer.echo(f"mctl {installed_version('koupleless-module-controller')}")
-    except PackageNotFoundError:
-        typer.echo("mctl (not installed)")
+    # It takes long to load, and no other command needs it.
+    from service.process import software_version
+
+    typer.echo(f"mctl {software_version()}")
 
 
 # add_completion would add --install-completion with scripts that split host:port; only its shells are wanted.

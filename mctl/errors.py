@@ -18,17 +18,13 @@ class ExitCode(IntEnum):
 
 
 class CommandError(Exception):
-    """A command cannot be carried out; each line says cause and, where there is one, remedy."""
+    """The server refused, or a command cannot be carried out; each line says cause and, if there is one, remedy."""
 
     exit_code = ExitCode.REFUSED
 
     def __init__(self, *lines: str) -> None:
         super().__init__("; ".join(lines))
         self.lines = lines
-
-
-class RequestRefused(CommandError):
-    """The server refused, or what it was asked for failed."""
 
 
 class UsageError(CommandError):

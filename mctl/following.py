@@ -5,8 +5,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic
 
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
+
 from mctl.errors import ServerUnreachable
-from mctl.kinds import ChangeType, ItemChange, ItemKind, M
+from mctl.kinds import ADDED, DELETED, EVENT, MODIFIED, ItemChange, ItemKind, M
 from mctl.pacing import backoff
 
 _REMEMBERED_EVENTS = 4096
@@ -26,20 +28,20 @@ class KnownItems(Generic[M]):
 
     def take(self, change: ItemChange[M]) -> list[ItemChange[M]]:
         """Return the change as it is against what is known: none for an item that is known like this."""
-        key = self._key(change.item)
-        if change.type is ChangeType.DELETED:
+        item, key = change.item, self._key(change.item)
+        if change.type == DELETED:
             return [change] if self._items.pop(key, None) is not None else []
         known = self._items.get(key)
-        self._items[key] = change.item
+        self._items[key] = item
         if known is None:
-            return [ItemChange(ChangeType.ADDED, change.item)]
-        return [ItemChange(ChangeType.MODIFIED, change.item)] if known != change.item else []
+            return [ItemChange(ADDED, item)]
+        return [ItemChange(MODIFIED, item)] if known != item else []
 
     def replace(self, items: Iterable[M]) -> list[ItemChange[M]]:
         """Return the changes that turn what is known into a complete new list; what is gone comes first."""
         fresh = {self._key(item): item for item in items}
-        gone = [ItemChange(ChangeType.DELETED, item) for key, item in self._items.items() if key not in fresh]
-        there = [ItemChange(ChangeType.ADDED, item) for item in fresh.values()]
+        gone = [ItemChange(DELETED, item) for key, item in self._items.items() if key not in fresh]
+        there = [ItemChange(ADDED, item) for item in fresh.values()]
         return [real for change in gone + there for real in self.take(change)]
 
     def read(self, stream: Stream[M]) -> Iterator[list[ItemChange[M]]]:
@@ -56,13 +58,13 @@ class KnownItems(Generic[M]):
                 yield self.replace(fresh)
 
 
-def unseen(kind: ItemKind[M]) -> Callable[[Stream[M]], Iterator[list[ItemChange[M]]]]:
+def unseen() -> Callable[[Stream[pb.Event]], Iterator[list[ItemChange[pb.Event]]]]:
     """Return what reads streams that begin with recent events, and yields each event once."""
     recent: deque[tuple[str, ...]] = deque(maxlen=_REMEMBERED_EVENTS)
 
-    def read(stream: Stream[M]) -> Iterator[list[ItemChange[M]]]:
+    def read(stream: Stream[pb.Event]) -> Iterator[list[ItemChange[pb.Event]]]:
         for change in stream:
-            if change is None or (key := kind.key(change.item)) in recent:
+            if change is None or (key := EVENT.key(change.item)) in recent:
                 yield []
             else:
                 recent.append(key)

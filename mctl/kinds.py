@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -27,11 +26,9 @@ def moment(item: Message, name: str) -> datetime | None:
         return None
 
 
-def fields(item: Message, names: str = "") -> Json:
-    """Return a message's fields, or those that are named, with camelCase keys; an absent time is null."""
-    known = item.DESCRIPTOR.fields_by_name
-    shown = names.split() or [one.name for one in item.DESCRIPTOR.fields]
-    return {known[name].json_name: _plain(item, name) for name in shown}
+def fields(item: Message, besides: str = "") -> Json:
+    """Return a message's fields, besides one, with camelCase keys; an absent time is null."""
+    return {one.json_name: _plain(item, one.name) for one in item.DESCRIPTOR.fields if one.name != besides}
 
 
 def _plain(item: Message, name: str) -> object:
@@ -90,10 +87,6 @@ def age_of(item: Message, name: str) -> str:
 
 _STATES = {number: name.removeprefix("V_NODE_STATE_").title() for name, number in pb.VNodeState.items() if number}
 _MANAGEMENT = {number: name.removeprefix("MANAGEMENT_").lower() for name, number in pb.Management.items() if number}
-_VNODE_KEYS = (
-    "name base cluster_name version tunnel state ready owner modules base_name address gateway last_seen since "
-    "message fence labels created"
-)
 
 
 def state(vnode: pb.VNode) -> str:
@@ -121,7 +114,7 @@ VNODE: ItemKind[pb.VNode] = ItemKind(
         "LAST-SEEN": lambda v: age_of(v, "last_seen"),
     },
     key=lambda v: (f"vnode/{v.name}",),
-    document=lambda v: {**fields(v, _VNODE_KEYS), "state": state(v), "modules": _modules(v)},
+    document=lambda v: {**fields(v, "modules_unknown"), "state": state(v), "modules": _modules(v)},
 )
 MODULE: ItemKind[pb.Module] = ItemKind(
     name="module",
@@ -137,7 +130,6 @@ GATEWAY: ItemKind[pb.Gateway] = ItemKind(
     wide="MESSAGE",
     cells={"UP": lambda g: g.tunnel_up, "AGE": lambda g: age_of(g, "connected_since")},
     key=lambda g: (f"gateway/{g.id}",),
-    document=lambda g: fields(g, "id tunnel version tunnel_up watched orders connected_since message"),
 )
 REPLICA: ItemKind[pb.Replica] = ItemKind(
     name="replica", table="ID ADDRESS STATE VNODES TUNNELS SELF", key=lambda r: (f"replica/{r.id}",)
@@ -190,17 +182,11 @@ def changed_object(*, dry_run: bool = False) -> ItemKind[pb.ApplyManifestRespons
     )
 
 
-class ChangeType(Enum):
-    """What happened to a watched item."""
-
-    ADDED = "ADDED"
-    MODIFIED = "MODIFIED"
-    DELETED = "DELETED"
+ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
 
 
-@dataclass(frozen=True, slots=True)
-class ItemChange(Generic[M]):
-    """One change of a watched item; a deleted one in its last state."""
+class ItemChange(NamedTuple, Generic[M]):
+    """One change of a watched item (ADDED, MODIFIED or DELETED); a deleted one in its last state."""
 
-    type: ChangeType
+    type: str
     item: M

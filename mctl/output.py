@@ -11,6 +11,7 @@ from enum import Enum
 from shutil import get_terminal_size
 from typing import Generic
 
+import typer
 import yaml
 from rich.cells import cell_len
 
@@ -52,38 +53,38 @@ class Printer(Generic[M]):
         items = list(items)
         match self.format:
             case Format.JSON:
-                _write(to_json({"items": [self.kind.document(item) for item in items]}, indent=2) + "\n")
+                typer.echo(to_json({"items": [self.kind.document(item) for item in items]}, indent=2))
             case Format.YAML:
-                _write(to_yaml({"items": [self.kind.document(item) for item in items]}))
+                typer.echo(to_yaml({"items": [self.kind.document(item) for item in items]}), nl=False)
             case Format.NAME:
-                _write("".join(f"{clean(self.kind.title(item))}\n" for item in items))
+                typer.echo("".join(f"{clean(self.kind.title(item))}\n" for item in items), nl=False)
             case Format.TABLE | Format.WIDE:
                 self._table([self._cells(item) for item in items])
 
     def print_changes(self, changes: Iterable[ItemChange[M]]) -> None:
         """Print each change at once: a row, or an object with type and object."""
         for change in changes:
-            document = {"type": change.type.value, "object": self.kind.document(change.item)}
+            document = {"type": change.type, "object": self.kind.document(change.item)}
             match self.format:
                 case Format.JSON:
-                    _write(to_json(document) + "\n")
+                    typer.echo(to_json(document))
                 case Format.YAML:
-                    _write("---\n" + to_yaml(document))
+                    typer.echo("---\n" + to_yaml(document), nl=False)
                 case Format.NAME:
-                    _write(clean(self.kind.title(change.item)) + "\n")
+                    typer.echo(clean(self.kind.title(change.item)))
                 case Format.TABLE | Format.WIDE:
-                    self._row([change.type.value, *self._cells(change.item)])
+                    self._row([change.type, *self._cells(change.item)])
 
     def _cells(self, item: M) -> list[str]:
         return [self.kind.cell(item, header) for header in self._headers]
 
     def _table(self, rows: Sequence[Sequence[str]]) -> None:
         if not rows:
-            sys.stderr.write(f"no {self.kind.name}s found\n")
+            typer.echo(f"no {self.kind.name}s found", err=True)
         elif sys.stdout.isatty():
             self._terminal(rows)
         else:
-            _write("".join(f"{line}\n" for line in aligned([self._headers, *rows] if self._show_headers else rows)))
+            typer.echo("\n".join(aligned([self._headers, *rows] if self._show_headers else rows)))
 
     def _terminal(self, rows: Sequence[Sequence[str]]) -> None:
         # Only imported where there is a terminal, for these are slow to load.
@@ -104,12 +105,7 @@ class Printer(Generic[M]):
         lines = [row] if self._widths or not self._show_headers else [headers, row]
         seen = self._widths or map(cell_len, headers)
         self._widths = [max(width, cell_len(cell)) for width, cell in zip(seen, row, strict=True)]
-        _write("".join(f"{_aligned(line, self._widths)}\n" for line in lines))
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+        typer.echo("\n".join(_aligned(line, self._widths) for line in lines))
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

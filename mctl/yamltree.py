@@ -6,6 +6,8 @@ text, as they do in Kubernetes' own reader. ruamel.yaml keeps lines, too, but re
 
 import math
 import re
+from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import yaml
@@ -64,46 +66,43 @@ def _line(node: yaml.Node) -> int:
 
 def convert(node: yaml.Node) -> Any:
     """Return the value of a document; raises BadValue."""
-    return _Conversion().value(node, "", 0)
+    return _value(node, "", 0, count(1))
 
 
-class _Conversion:
-    def __init__(self) -> None:
-        self._values = 0
+def _value(node: yaml.Node, field: str, depth: int, values: Iterator[int]) -> Any:
+    """Return the value of a node; values counts them."""
+    if next(values) > MAX_VALUES:
+        raise BadValue(field, node, f"more than {MAX_VALUES} values, aliases included")
+    if depth > MAX_DEPTH:
+        raise BadValue(field, node, f"nested deeper than {MAX_DEPTH} levels")
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar(node, field)
+    if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
+        return _mapping(node, field, depth, values)
+    if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
+        return [_value(child, f"{field}[{i}]", depth + 1, values) for i, child in enumerate(node.value)]
+    raise BadValue(field, node, f"the YAML tag {node.tag} is not supported")
 
-    def value(self, node: yaml.Node, field: str, depth: int) -> Any:
-        self._values += 1
-        if self._values > MAX_VALUES:
-            raise BadValue(field, node, f"more than {MAX_VALUES} values, aliases included")
-        if depth > MAX_DEPTH:
-            raise BadValue(field, node, f"nested deeper than {MAX_DEPTH} levels")
-        if isinstance(node, yaml.ScalarNode):
-            return _scalar(node, field)
-        if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
-            return self._mapping(node, field, depth)
-        if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
-            return [self.value(child, f"{field}[{i}]", depth + 1) for i, child in enumerate(node.value)]
-        raise BadValue(field, node, f"the YAML tag {node.tag} is not supported")
 
-    def _mapping(self, node: yaml.MappingNode, field: str, depth: int) -> dict[str, Any]:
-        merged: dict[str, Any] = {}
-        own: dict[str, Any] = {}
-        for key, child in node.value:
-            if key.tag == f"{_TAG}merge":
-                found = self.value(child, field, depth + 1)
-                for mapping in found if isinstance(found, list) else [found]:
-                    if not isinstance(mapping, dict):
-                        raise BadValue(field, child, "<< takes a mapping or a list of mappings")
-                    merged = {**mapping, **merged}  # the first one wins
-                continue
-            if not isinstance(key, yaml.ScalarNode):
-                raise BadValue(field, key, "a key must be a text")
-            name = str(key.value)
-            here = f"{field}.{name}" if field else name
-            if name in own:
-                raise BadValue(here, key, "is there twice")
-            own[name] = self.value(child, here, depth + 1)
-        return {**merged, **own}
+def _mapping(node: yaml.MappingNode, field: str, depth: int, values: Iterator[int]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    own: dict[str, Any] = {}
+    for key, child in node.value:
+        if key.tag == f"{_TAG}merge":
+            found = _value(child, field, depth + 1, values)
+            for mapping in found if isinstance(found, list) else [found]:
+                if not isinstance(mapping, dict):
+                    raise BadValue(field, child, "<< takes a mapping or a list of mappings")
+                merged = {**mapping, **merged}  # the first one wins
+            continue
+        if not isinstance(key, yaml.ScalarNode):
+            raise BadValue(field, key, "a key must be a text")
+        name = str(key.value)
+        here = f"{field}.{name}" if field else name
+        if name in own:
+            raise BadValue(here, key, "is there twice")
+        own[name] = _value(child, here, depth + 1, values)
+    return {**merged, **own}
 
 
 def _scalar(node: yaml.ScalarNode, field: str) -> str | bool | int | float | None:

@@ -5,9 +5,10 @@ more, with 503. /readyz is 503 while something outside keeps the program from do
 line; it never ends the process. A program that is ready may add notes, a line each.
 """
 
+import os
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
-from pathlib import Path
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -40,9 +41,7 @@ class StatusServer:
         """Listen; raises CannotListen."""
         probes = [web.get("/livez", self._livez), web.get("/healthz", self._livez), web.get("/readyz", self._readyz)]
         metrics = [web.get("/metrics", self._metrics)]
-        if self.socket:
-            await self._listen([*probes, *metrics], 0, "STATUS_SOCKET")
-        elif self.health_port == self.metrics_port:
+        if self.socket or self.health_port == self.metrics_port:
             await self._listen([*probes, *metrics], self.health_port, "HEALTH_PORT")
         else:
             await self._listen(probes, self.health_port, "HEALTH_PORT")
@@ -53,7 +52,8 @@ class StatusServer:
         while self._runners:
             await self._runners.pop().cleanup()
         if self.socket:
-            _remove(self.socket)
+            with suppress(FileNotFoundError):
+                os.unlink(self.socket)
 
     async def _listen(self, routes: Sequence[web.RouteDef], port: int, variable: str) -> None:
         app = web.Application()
@@ -64,11 +64,11 @@ class StatusServer:
         if not self.socket:
             await serve(runner, self.host, port, variable)
             return
-        _remove(self.socket)
         try:
+            # asyncio replaces the socket that a killed process left.
             await web.UnixSite(runner, self.socket).start()
         except OSError as error:
-            raise CannotListen(variable, self.socket, error) from error
+            raise CannotListen("STATUS_SOCKET", self.socket, error) from error
 
     async def _livez(self, _request: web.Request) -> web.Response:
         return _answer(self.dead())
@@ -84,7 +84,3 @@ class StatusServer:
 def _answer(problems: Sequence[str], notes: Sequence[str] = ()) -> web.Response:
     status, lines = (503, problems) if problems else (200, ["ok", *notes])
     return web.Response(status=status, text="".join(f"{masked(line)}\n" for line in lines))
-
-
-def _remove(socket: str) -> None:
-    Path(socket).unlink(missing_ok=True)

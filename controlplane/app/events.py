@@ -55,16 +55,15 @@ class Recorder:
         self._kept: deque[Happening] = deque(maxlen=KEPT)
         self._number = 0
         self._waiting: asyncio.Queue[ClusterEvent] = asyncio.Queue(WAITING)
-        self._subscribers: set[Callable[[Happening], None]] = set()
+        self._subscribers: list[Callable[[Happening], None]] = []
 
     def recent(self) -> tuple[Happening, ...]:
         """Return the happenings kept, oldest first."""
         return tuple(self._kept)
 
-    def subscribe(self, handler: Callable[[Happening], None]) -> Callable[[], None]:
-        """Call handler with each happening from now on; returns what ends that."""
-        self._subscribers.add(handler)
-        return lambda: self._subscribers.discard(handler)
+    def subscribe(self, handler: Callable[[Happening], None]) -> None:
+        """Call handler with each happening from now on."""
+        self._subscribers.append(handler)
 
     def node(self, node: Node | None, vnode: str, remark: Remark) -> None:
         """Something happened to a VNode; an Event may be about a Node that is not there yet, or not any more."""
@@ -112,7 +111,7 @@ class Recorder:
         names = {"base": base, "module": happening.module, "pod": happening.pod}
         write(remark.message, reason=remark.reason, **{name: value for name, value in names.items() if value})
         self._kept.append(happening)
-        for handler in tuple(self._subscribers):
+        for handler in self._subscribers:
             handler(happening)
         if about is not None:
             if self._waiting.full():

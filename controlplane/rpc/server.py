@@ -26,7 +26,6 @@ class Server:
     def __init__(self, tunnel: TunnelServicer, tooling: ToolingServicer, replicas: ReplicaServicer) -> None:
         self._tunnel = tunnel
         self._tooling = tooling
-        self._replicas = replicas
         self._health = health.aio.HealthServicer()
         self._server = aio.server(
             options=[
@@ -63,8 +62,7 @@ class Server:
 
     async def end(self) -> None:
         """Say to tools and replicas that this one ends, by the health service too; gateways are served until stop."""
-        self._tooling.end()
-        self._replicas.end()
+        self._tooling.index.end()
         await self._health.enter_graceful_shutdown()
 
     async def stop(self, reason: str, grace: float) -> None:

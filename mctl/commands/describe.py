@@ -52,7 +52,7 @@ def module(
     found = [m for m in client.modules(vnode, biz) if version in ("", m.version)]
     if not found:
         raise ItemNotFound(f"there is no module {name}{f' on {vnode}' if vnode else ''}")
-    past = list(client.pages(client.stub.ListOperations, pb.ListOperationsRequest(vnode=vnode, name=biz)))
+    past = list(client.operations(vnode, biz))
     events = client.events(vnode)
     for item in found:
         _print_fields(MODULE, item, _MODULE_FIELDS)

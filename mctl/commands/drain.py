@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from mctl.errors import RequestRefused, UsageError
+from mctl.errors import CommandError, UsageError
 from mctl.invocation import connected, duration_option, replica_names
 from mctl.pacing import Looks
 from mctl.rpc.client import ToolingClient
@@ -54,7 +54,7 @@ def drain(
 def owned_until_empty(ask: Callable[[], Sequence[pb.Replica]], name: str, looks: Looks) -> Iterator[int]:
     """Yield how many VNodes a replica owns, when that changes, until it owns none or is not there any more.
 
-    Raises RequestRefused when the replica takes VNodes again, TimedOut.
+    Raises CommandError when the replica takes VNodes again, TimedOut.
     """
     drained, last = False, -1
     for _ in looks:
@@ -63,7 +63,7 @@ def owned_until_empty(ask: Callable[[], Sequence[pb.Replica]], name: str, looks:
             return
         # Another replica that answers may not know of the drain yet, but not the other way round.
         if drained and replica.state == "active":
-            raise RequestRefused(f"replica {name} takes VNodes again: somebody ended its drain")
+            raise CommandError(f"replica {name} takes VNodes again: somebody ended its drain")
         drained = drained or replica.state != "active"
         if drained and not replica.vnodes:
             return

@@ -108,7 +108,7 @@ def shards(
 
     def ask() -> Iterable[pb.Shard]:
         asked = client.within()
-        found = list(asked.pages(client.stub.ListShards, pb.ListShardsRequest(owner=owner)))
+        found = list(asked.shards(owner))
         if owner and not found and not watch and all(replica.id != owner for replica in asked.replicas()):
             raise ItemNotFound(f"there is no replica {owner}")
         return found
@@ -156,7 +156,7 @@ def events(client: ToolingClient, printer: Printer[pb.Event], watch: Watch = Fal
         return
     request = pb.WatchEventsRequest(vnode=vnode, follow=True)
     stream = partial(client.watch, client.stub.WatchEvents, request, EVENT)
-    printer.print_changes(follow(stream, unseen(EVENT), client.timeout))
+    printer.print_changes(follow(stream, unseen(), client.timeout))
 
 
 @printing(BASELINE_MODULE)

@@ -1,13 +1,13 @@
 """mctl rollout status: follows a workload or module until all of it is ready, in the words of kubectl."""
 
 from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from mctl.commands.changes import target
-from mctl.errors import RequestRefused, UsageError
+from mctl.errors import CommandError, UsageError
 from mctl.invocation import All, Base, Namespace, Selector, connected, duration_option
 from mctl.kinds import object_ref
 from mctl.pacing import Looks
@@ -17,18 +17,8 @@ from mctl.text import clean, joined
 app = typer.Typer(no_args_is_help=True)
 
 
-class RolloutKind(NamedTuple):
-    """What kubectl calls a kind and its parts."""
-
-    title: str
-    parts: str
-
-
-KINDS = {
-    "deployment": RolloutKind("deployment", "replicas"),
-    "daemonset": RolloutKind("daemon set", "pods"),
-    "module": RolloutKind("module", "bases"),
-}
+KINDS = {"deployment": ("deployment", "replicas"), "daemonset": ("daemon set", "pods"), "module": ("module", "bases")}
+"""What kubectl calls a kind and its parts."""
 
 
 @app.callback()
@@ -57,8 +47,7 @@ def status(
     Ends with code 1 when it cannot get on without a change, with code 4 when it is not done in time.
     """
     word, _, name = subject.partition("/")
-    kind = KINDS.get(word)
-    if kind is None or not name:
+    if word not in KINDS or not name:
         raise UsageError(f"{subject!r} has no rollout: write deployment/NAME, daemonset/NAME or module/NAME[:VERSION]")
     chosen = sum(map(bool, (base, selector, everywhere)))
     if chosen > 1 or (chosen and word != "module"):
@@ -70,25 +59,26 @@ def status(
     else:
         request = pb.GetRolloutRequest(workload=object_ref(word, namespace, name))
     looks = Looks(timeout)
-    follow(lambda: client.within(looks.left).call(client.stub.GetRollout, request), kind, name, looks)
+    follow(lambda: client.within(looks.left).call(client.stub.GetRollout, request), word, name, looks)
 
 
-def follow(ask: Callable[[], pb.GetRolloutResponse], kind: RolloutKind, name: str, looks: Looks) -> None:
+def follow(ask: Callable[[], pb.GetRolloutResponse], kind: str, name: str, looks: Looks) -> None:
     """Print a line for each thing that is new until the rollout is done.
 
-    Raises RequestRefused when it does not get on by itself, TimedOut.
+    Raises CommandError when it does not get on by itself, TimedOut.
     """
-    line = ""
+    title, parts = KINDS[kind]
+    title, line = f'{title} "{name}"', ""
     troubles: list[str] = []
     for _ in looks:
         rollout = ask()
-        last, line = line, progress(kind, name, rollout)
+        last, line = line, progress(title, parts, rollout)
         if line != last:
             typer.echo(clean(line))
         if rollout.done:
             return
         if rollout.failure:
-            raise RequestRefused(f'{kind.title} "{name}" failed: {rollout.failure}')
+            raise CommandError(f"{title} failed: {rollout.failure}")
         known, troubles = troubles, [_trouble(trouble) for trouble in rollout.troubles]
         for trouble in troubles:
             if trouble not in known:
@@ -96,19 +86,18 @@ def follow(ask: Callable[[], pb.GetRolloutResponse], kind: RolloutKind, name: st
     raise looks.timed_out(line, details=troubles)
 
 
-def progress(kind: RolloutKind, name: str, rollout: pb.GetRolloutResponse) -> str:
+def progress(title: str, parts: str, rollout: pb.GetRolloutResponse) -> str:
     """Return what is waited for, or that nothing is."""
-    title = f'{kind.title} "{name}"'
     if rollout.done:
         return f"{title} successfully rolled out"
     if not rollout.observed:
         return f"Waiting for {title} spec update to be observed..."
     if rollout.updated < rollout.desired:
-        lacking = f"{rollout.updated} out of {rollout.desired} new {kind.parts} have been updated"
+        lacking = f"{rollout.updated} out of {rollout.desired} new {parts} have been updated"
     elif rollout.old:
-        lacking = f"{rollout.old} old {kind.parts} are pending termination"
+        lacking = f"{rollout.old} old {parts} are pending termination"
     else:
-        lacking = f"{rollout.available} of {rollout.updated} updated {kind.parts} are available"
+        lacking = f"{rollout.available} of {rollout.updated} updated {parts} are available"
     return f"Waiting for {title} rollout to finish: {lacking}..."
 
 

@@ -2,16 +2,15 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import orjson
 import typer
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from mctl import manifests
-from mctl.errors import ItemNotFound, RequestRefused, UsageError
+from mctl.errors import CommandError, ItemNotFound, UsageError
 from mctl.invocation import FILES, Base, Namespace, connected, duration_option
 from mctl.kinds import OBJECT_KINDS, object_ref, object_title, state
 from mctl.pacing import Looks
@@ -21,20 +20,14 @@ from mctl.text import clean, joined
 Condition = Literal["ready", "gone"]
 
 
-@dataclass(frozen=True, slots=True)
-class TargetState:
-    """The state of a target that is there; why says in words what keeps it from being ready."""
+class WaitTarget(NamedTuple):
+    """Something to wait for: kind/name, and what asks why it is not ready.
 
-    ready: bool
-    why: str = "is there"
-
-
-@dataclass(frozen=True, slots=True)
-class WaitTarget:
-    """Something to wait for: kind/name, and what asks for its state; that raises ItemNotFound where it is absent."""
+    The answer is empty where it is ready; ItemNotFound is raised where it is absent.
+    """
 
     title: str
-    look: Callable[[ToolingClient], TargetState]
+    look: Callable[[ToolingClient], str]
 
 
 @connected
@@ -70,8 +63,8 @@ def until(client: ToolingClient, targets: Sequence[WaitTarget], condition: Condi
     for _ in looks:
         for target in list(unmet):
             try:
-                found = target.look(client.within(looks.left))
-                met, unmet[target] = found.ready and condition == "ready", found.why
+                why = target.look(client.within(looks.left))
+                met, unmet[target] = not why and condition == "ready", why or "is there"
             except ItemNotFound:
                 met, unmet[target] = condition == "gone", "is not there"
             if met:
@@ -100,41 +93,39 @@ def parse_target(text: str, *, base: str, namespace: str) -> WaitTarget:
     raise UsageError(f"{text!r} cannot be waited for: write {known} or module/NAME[:VERSION]")
 
 
-def _vnode(client: ToolingClient, name: str) -> TargetState:
+def _vnode(client: ToolingClient, name: str) -> str:
     vnode = client.call(client.stub.GetVNode, pb.GetVNodeRequest(name=name)).vnode
-    return TargetState(vnode.ready, joined(f"is {state(vnode)}", vnode.message))
+    return "" if vnode.ready else joined(f"is {state(vnode)}", vnode.message)
 
 
-def _module(client: ToolingClient, name: str, version: str, base: str) -> TargetState:
-    """Return how a module stands: ready when it is on some base, and ready on all that have it."""
+def _module(client: ToolingClient, name: str, version: str, base: str) -> str:
+    """Return why a module is not ready; it is when it is on some base, and ready on all that have it."""
     found = [m for m in client.modules(base, name) if m.name == name and version in ("", m.version)]
     if not found:
         # Where it is not known which modules a VNode has, it may be there.
         vnodes = (vnode for vnode in client.vnodes() if base in ("", vnode.name, vnode.base))
         unknown = next((vnode.name for vnode in vnodes if vnode.modules_unknown), "")
         if unknown:
-            return TargetState(False, f"may be there: it is not known which modules {unknown} has")
+            return f"may be there: it is not known which modules {unknown} has"
         raise ItemNotFound(f"there is no module {name}")
     unready = [m for m in found if not m.ready]
     if not unready:
-        return TargetState(True)
+        return ""
     first = unready[0]
     words = joined(first.vnode, first.state, first.reason, first.message)
-    return TargetState(False, f"{len(found) - len(unready)} of {len(found)} ready; {words}")
+    return f"{len(found) - len(unready)} of {len(found)} ready; {words}"
 
 
-def _object(client: ToolingClient, ref: pb.ObjectRef) -> TargetState:
-    """Return how an object of the embedded cluster stands; one that is being deleted is not ready."""
+def _object(client: ToolingClient, ref: pb.ObjectRef) -> str:
+    """Return why an object of the embedded cluster is not ready; one that is being deleted is not."""
     answer = client.call(client.stub.GetObject, pb.GetObjectRequest(object=ref))
     try:
         value = orjson.loads(answer.object_json or b"{}")
     except orjson.JSONDecodeError:
-        raise RequestRefused(f"the control plane sent {object_title(ref)} in a form that is no JSON") from None
+        raise CommandError(f"the control plane sent {object_title(ref)} in a form that is no JSON") from None
     if _inner(value, "metadata", "deletionTimestamp"):
-        return TargetState(False, "is being deleted")
-    if answer.ready:
-        return TargetState(True)
-    return TargetState(False, joined("is not ready", "; ".join(_waiting(value))))
+        return "is being deleted"
+    return "" if answer.ready else joined("is not ready", "; ".join(_waiting(value)))
 
 
 def _waiting(pod: object) -> Iterator[str]:

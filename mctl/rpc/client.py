@@ -10,33 +10,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from functools import partial
-from typing import Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceStub
 
-from mctl.errors import RequestRefused
-from mctl.kinds import EVENT, ChangeType, ItemChange, ItemKind, M
+from mctl.errors import CommandError
+from mctl.kinds import ADDED, DELETED, EVENT, ItemChange, ItemKind, M
 from mctl.pacing import backoff
 from mctl.rpc.status import failure, may_pass, no_answer
 
 T = TypeVar("T")
 Request = TypeVar("Request")
 Response = TypeVar("Response", bound=Message)
-Item_co = TypeVar("Item_co", covariant=True)
-
-
-class _PageRequest(Protocol):
-    page_token: str
-
-
-class _Page(Protocol[Item_co]):
-    next_page_token: str
-
-    @property
-    def items(self) -> Iterable[Item_co]: ...
 
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
@@ -92,26 +80,34 @@ class ToolingClient:
         """Return the answer; a retry sends the same request."""
         return self._answer(partial(method, request))
 
-    def pages(self, method: Callable[..., _Page[Item_co]], request: _PageRequest) -> Iterator[Item_co]:
-        """Yield the items of all pages."""
+    def _pages(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:
+        """Yield the items of all pages of a list."""
         while True:
             page = self._answer(partial(method, request))
             yield from page.items
             if page.next_page_token and page.next_page_token == request.page_token:
-                raise RequestRefused("the control plane gave the same page twice: its list cannot be read to the end")
+                raise CommandError("the control plane gave the same page twice: its list cannot be read to the end")
             request.page_token = page.next_page_token
             if not request.page_token:
                 return
 
     def vnodes(self, selector: str = "") -> Iterator[pb.VNode]:
         """Yield the VNodes that a label selector matches."""
-        return self.pages(self.stub.ListVNodes, pb.ListVNodesRequest(selector=selector))
+        return self._pages(self.stub.ListVNodes, pb.ListVNodesRequest(selector=selector))
 
     def modules(
         self, vnode: str = "", name: str = "", management: pb.Management.ValueType = pb.MANAGEMENT_UNSPECIFIED
     ) -> Iterator[pb.Module]:
         """Yield modules, of one VNode and of one name when given."""
-        return self.pages(self.stub.ListModules, pb.ListModulesRequest(vnode=vnode, name=name, management=management))
+        return self._pages(self.stub.ListModules, pb.ListModulesRequest(vnode=vnode, name=name, management=management))
+
+    def operations(self, vnode: str, name: str) -> Iterator[pb.PastOperation]:
+        """Yield the last operations on modules of one name, on one VNode when given."""
+        return self._pages(self.stub.ListOperations, pb.ListOperationsRequest(vnode=vnode, name=name))
+
+    def shards(self, owner: str) -> Iterator[pb.Shard]:
+        """Yield the VNodes with their owners, those of one replica when given."""
+        return self._pages(self.stub.ListShards, pb.ListShardsRequest(owner=owner))
 
     def replicas(self) -> Sequence[pb.Replica]:
         """Return the replicas of the control plane."""
@@ -157,7 +153,7 @@ class ToolingClient:
         for answer in answers:
             if answer.HasField(kind.name):
                 deleted = getattr(answer, "type", None) == pb.CHANGE_TYPE_DELETED
-                yield ItemChange(ChangeType.DELETED if deleted else ChangeType.ADDED, getattr(answer, kind.name))
+                yield ItemChange(DELETED if deleted else ADDED, getattr(answer, kind.name))
             else:
                 self._note(answer)
                 yield None

@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from mctl.errors import CommandError, InvalidFields, ItemNotFound, RequestRefused, ServerUnreachable
+from mctl.errors import CommandError, InvalidFields, ItemNotFound, ServerUnreachable
 from service.wording import plain
 
 D = TypeVar("D", bound=Message)
@@ -48,7 +48,7 @@ def failure(error: grpc.RpcError, server: str, timeout: float) -> CommandError:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return no_answer(server, timeout)
         case grpc.StatusCode.UNIMPLEMENTED:
-            return RequestRefused(
+            return CommandError(
                 f"{server} does not offer this call ({details}): is it a module controller of this version?"
             )
         case grpc.StatusCode.NOT_FOUND:
@@ -56,7 +56,7 @@ def failure(error: grpc.RpcError, server: str, timeout: float) -> CommandError:
         case grpc.StatusCode.INVALID_ARGUMENT:
             return InvalidFields(details, _violations(error))
         case _:
-            return RequestRefused(details)
+            return CommandError(details)
 
 
 def may_pass(error: grpc.RpcError) -> bool:

@@ -138,8 +138,8 @@ class Traffic:
     """By base, the seconds between the time stamp of a heartbeat and its arrival."""
     _elsewhere: dict[str, str] = field(default_factory=dict)
     """A base for each other environment."""
-    _unusable: dict[str, str] = field(default_factory=dict)
-    _malformed: dict[str, str] = field(default_factory=dict)
+    _faults: dict[str, Finding] = field(default_factory=dict)
+    """By base, what keeps it from being used."""
     _left: dict[str, str] = field(default_factory=dict)
     """By topic, the base for which a command of another controller lies ready."""
 
@@ -162,9 +162,11 @@ class Traffic:
             opened = envelopes.envelope(message.payload)
             envelopes.heartbeat(opened)
         except InvalidName as invalid:
-            _keep(self._unusable, base, str(invalid))
+            words, fix = f"cannot be used: {invalid}", "give the base a metadata hook with an identity that lasts"
+            _keep(self._faults, base, error(f"the base {base} {words}", fix, about="topics"))
         except Malformed as malformed:
-            _keep(self._malformed, base, str(malformed))
+            words = f"what the base {base} sends is not understood: {malformed}"
+            _keep(self._faults, base, error(words, "see docs/protocol.md", about="topics"))
         else:
             _keep(self._late, base, self._now() - opened.published_at / 1000)
 
@@ -180,7 +182,7 @@ class Traffic:
         if self._late:
             bases = some(sorted(self._late))
             yield ok(f"{len(self._late)} bases send heartbeats under {where}: {bases}", about=about)
-        elif not (self._unusable or self._malformed):
+        elif not self._faults:
             fix = "see that bases run and have their broker set; up to runtime 1.4.0 heartbeats come every 2 minutes"
             yield warning(f"no heartbeat came under {where} in {seconds:g} s", fix, about=about)
         for env, base in sorted(self._elsewhere.items()):
@@ -188,11 +190,7 @@ class Traffic:
             words = f"bases such as {base} send heartbeats in the environment {env}{alike}: not served here"
             fix = f"set ENV={env} here, or give the bases' metadata hook the runtime environment {self._env}"
             yield warning(words, fix, about=about)
-        for base, cause in self._unusable.items():
-            fix = "give the base a metadata hook with an identity that lasts"
-            yield error(f"the base {base} cannot be used: {cause}", fix, about=about)
-        for base, cause in self._malformed.items():
-            yield error(f"what the base {base} sends is not understood: {cause}", "see docs/protocol.md", about=about)
+        yield from self._faults.values()
 
     def _clocks(self) -> Iterator[Finding]:
         # A late delivery makes a base's clock look slow, so that only what is far off is reported.

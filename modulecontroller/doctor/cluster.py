@@ -34,10 +34,9 @@ FIX_CLOCK = "let NTP set the clocks of all machines: bases' messages that seem o
 class NoAnswer(Skip):
     """The API server cannot be asked: why, and what to do."""
 
-    def __init__(self, cause: str, fix: str) -> None:
-        super().__init__(f"the API server could not be asked: {cause}")
-        self.cause = cause
-        self.fix = fix
+    def __init__(self, found: Finding) -> None:
+        super().__init__(f"the API server could not be asked: {found.message}")
+        self.found = found
 
 
 @asynccontextmanager
@@ -53,14 +52,14 @@ async def connect(configuration: Configuration) -> AsyncIterator[tuple[ControlPl
         yield settings, host, api
     except CannotConnect as failed:
         fix = "name a good kubeconfig with KUBECONFIG, run in a Pod with a service account, or set CLUSTER=embedded"
-        raise NoAnswer(str(failed), fix) from failed
+        raise NoAnswer(error(str(failed), fix)) from failed
     except ClusterError as failed:
         cause, words = failed.__cause__, str(failed)
         fix = "start it, or correct KUBECONFIG; from a Pod, look at NetworkPolicies and at the Service kubernetes"
         if isinstance(cause, aiohttp.ClientConnectorCertificateError):
             words = f"its certificate is not good: {cause.certificate_error}"
             fix = "give the right CA (certificate-authority) in the kubeconfig"
-        raise NoAnswer(f"{host}: {words}", fix) from failed
+        raise NoAnswer(error(f"{host}: {words}", fix)) from failed
     finally:
         await api.close()
 
@@ -78,7 +77,7 @@ async def api_server(configuration: Configuration) -> AsyncIterator[Finding]:
             except Rejected as refused:
                 yield error(f"{host} does not show its version: {refused}", "is this a Kubernetes API server?")
     except NoAnswer as failed:
-        yield error(failed.cause, failed.fix)
+        yield failed.found
 
 
 def version(host: str, name: str) -> Finding:
@@ -185,14 +184,10 @@ async def permissions(configuration: Configuration) -> AsyncIterator[Finding]:
     """Yield which permissions are missing: one SelfSubjectAccessReview for each verb, which creates nothing."""
     async with connect(configuration) as (settings, _, api):
         wanted = [(permission, verb) for permission in needed(settings) for verb in permission.verbs.split()]
-        try:
-            async with asyncio.TaskGroup() as group:
-                answers = {pair: group.create_task(_allowed(api, *pair)) for pair in wanted}
-        except* ClusterError as failed:
-            raise failed.exceptions[0] from None
+        answers = await asyncio.gather(*(_allowed(api, *pair) for pair in wanted))
         missing: dict[Permission, list[str]] = {}
-        for (permission, verb), answer in answers.items():
-            if not answer.result():
+        for (permission, verb), allowed in zip(wanted, answers, strict=True):
+            if not allowed:
                 missing.setdefault(permission, []).append(verb)
         for permission, verbs in missing.items():
             fix = "kubectl apply -f deploy/rbac.yaml (and deploy/kubelet/rbac.yaml for the kubelet API), "

@@ -8,8 +8,8 @@ import stat
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from gateways.http.settings import HttpGatewaySettings
@@ -103,8 +103,7 @@ def _last_end(ca_path: str) -> float:
     return max((ssl.cert_time_to_seconds(str(end)) for end in ends), default=float("inf"))
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(NamedTuple):
     """A port that a program listens on, and where, as in its settings."""
 
     variable: str

@@ -10,9 +10,9 @@ import hashlib
 import random
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
+from typing import TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from controlplane.app.ports import (
@@ -30,7 +30,7 @@ from controlplane.app.tooling.refusals import Missing, NotAllowed, RequestError
 from controlplane.domain import contract
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.base.wishes import invalid
-from controlplane.domain.identity import BaseId, ModuleKey, VNodeName, base_of_node
+from controlplane.domain.identity import ModuleKey, VNodeName, base_of_node
 from controlplane.domain.objects import Container, NewPod, Pod, Toleration
 
 AT_ONCE = 16
@@ -44,38 +44,17 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s\x00-\x1f\x7f]+")
 
 
 class Result(Enum):
-    """What became of one Pod."""
+    """What was done to one Pod."""
 
     CREATED = "created"
     UNCHANGED = "unchanged"
     DELETED = "deleted"
-    FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class PodChange:
-    """What was done to one Pod; reason (one PascalCase word) and message say why it failed."""
-
-    vnode: str
-    namespace: str
-    pod: str
-    result: Result
-    reason: str = ""
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One Pod and what is to be done to it."""
-
-    pod: Pod | NewPod
-    act: Callable[[], Awaitable[Result]]
-
-    def ended(self, end: Result | ClusterError | RequestError) -> PodChange:
-        pod = self.pod
-        if isinstance(end, Result):
-            return PodChange(pod.node_name, pod.namespace, pod.name, end)
-        return PodChange(pod.node_name, pod.namespace, pod.name, Result.FAILED, _reason(end), str(end))
+P = TypeVar("P", Pod, NewPod)
+Failure: TypeAlias = ClusterError | RequestError
+Outcome: TypeAlias = tuple[P, Result | Failure]
+"""A Pod and what became of it."""
 
 
 class Installs:
@@ -91,36 +70,39 @@ class Installs:
 
     async def install(
         self, targets: Sequence[VNodeName], container: Container, *, namespace: str, request_id: str, within: float
-    ) -> list[PodChange]:
+    ) -> list[Outcome[NewPod]]:
         """Create a Pod for the module on each target that has none of ours yet.
 
         Raises RequestError, and ClusterError where the only Pod could not be created.
         """
         _check(container)
         pods = [self._pod(vnode, container, namespace=namespace, request_id=request_id) for vnode in targets]
-        return await _each([_Step(pod, partial(self._create, pod)) for pod in pods], within)
+        return await _each(pods, self._create, within)
 
     async def uninstall(
         self, targets: Sequence[VNodeName], key: ModuleKey, *, namespace: str, within: float
-    ) -> list[PodChange]:
+    ) -> list[Outcome[Pod]]:
         """Delete the Pods of a module on each target.
 
         Raises RequestError, Missing where there are none, and ClusterError where the only one could not be deleted.
         """
-        steps = [
-            _Step(pod, partial(self._delete, pod))
+        pods = [
+            pod
             for vnode in targets
             for pod in self._cluster.pods.on_node(vnode)
             if (not namespace or pod.namespace == namespace) and any((c.name, c.version) == key for c in pod.containers)
         ]
-        if not steps:
+        if not pods:
             raise Missing(f"no Pod stands for module {key} on the target")
-        return await _each(steps, within)
+        return await _each(pods, self._delete, within)
 
     def _pod(self, vnode: VNodeName, container: Container, *, namespace: str, request_id: str) -> NewPod:
+        # The same wish gives the same name.
+        wish = f"{base_of_node(vnode, self._env) or vnode}\n{container.name}\n{container.version}"
+        digest = hashlib.sha256(wish.encode()).hexdigest()[:10]
         return NewPod(
             namespace=namespace,
-            name=pod_name(base_of_node(vnode, self._env) or vnode, container),
+            name=f"{container.name[:52]}-{digest}",
             node_name=vnode,
             container=container,
             labels={
@@ -170,26 +152,26 @@ class Installs:
         return Result.DELETED
 
 
-async def _each(steps: Sequence[_Step], within: float) -> list[PodChange]:
-    """Take all steps, a few at once. Raises the failure of the only step; one of several is in its change."""
+async def _each(pods: Sequence[P], act: Callable[[P], Awaitable[Result]], within: float) -> list[Outcome[P]]:
+    """Act on all Pods, on a few at once. Raises the failure of the only one; one of several is its outcome."""
     until = asyncio.get_running_loop().time() + within
-    ends: dict[int, Result | ClusterError | RequestError] = {}
-    waiting = iter(enumerate(steps))
+    ends: dict[int, Result | Failure] = {}
+    waiting = iter(enumerate(pods))
 
     async def work() -> None:
-        for number, step in waiting:
-            ends[number] = await _end(step, until)
+        for number, pod in waiting:
+            ends[number] = await _end(partial(act, pod), until)
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(min(AT_ONCE, len(steps))):
+        for _ in range(min(AT_ONCE, len(pods))):
             group.create_task(work())
-    if len(steps) == 1 and isinstance(ends[0], Exception):
+    if len(pods) == 1 and isinstance(ends[0], Exception):
         raise ends[0]
-    return [step.ended(ends[number]) for number, step in enumerate(steps)]
+    return [(pod, ends[number]) for number, pod in enumerate(pods)]
 
 
-async def _end(step: _Step, until: float) -> Result | ClusterError | RequestError:
-    """Take a step, again and again while the cluster turns it away for now, and return how that ended."""
+async def _end(act: Callable[[], Awaitable[Result]], until: float) -> Result | Failure:
+    """Act, again and again while the cluster turns it away for now, and return how that ended."""
     loop = asyncio.get_running_loop()
     if loop.time() >= until:
         return Transient("it was not tried: the time of the call was over")
@@ -197,7 +179,7 @@ async def _end(step: _Step, until: float) -> Result | ClusterError | RequestErro
     while True:
         try:
             async with asyncio.timeout_at(until):
-                return await step.act()
+                return await act()
         except TimeoutError:
             return Unknown("it was not confirmed in the time of the call, and may have been done")
         except (StorageFull, StorageDamaged) as error:
@@ -235,15 +217,3 @@ def _is_url(text: str) -> bool:
     except ValueError:
         return False
     return parts.scheme not in ("http", "https") or bool(parts.hostname)
-
-
-def _reason(error: ClusterError | RequestError) -> str:
-    if isinstance(error, RequestError):
-        return "NotAllowed"
-    return "Unavailable" if type(error) is Transient else type(error).__name__
-
-
-def pod_name(identity: BaseId | str, container: Container) -> str:
-    """Return the name of the Pod that stands for a module on a base: the same wish gives the same name."""
-    digest = hashlib.sha256(f"{identity}\n{container.name}\n{container.version}".encode()).hexdigest()[:10]
-    return f"{container.name[:52]}-{digest}"

@@ -1,20 +1,21 @@
-"""The VNodes that tools name: ours, and those that other replicas own."""
+"""The VNodes that tools name, ours and those that other replicas own, and who owns them."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from controlplane.app.ports import Cluster
 from controlplane.app.roster import Roster
 from controlplane.app.tooling.refusals import Missing
 from controlplane.domain.base.state import Base
+from controlplane.domain.contract import LEASE_NAMESPACE
 from controlplane.domain.identity import BaseId, VNodeName, base_of_node, node_name
-from controlplane.domain.objects import Requirement
+from controlplane.domain.objects import Lease, Requirement
 from controlplane.domain.workloads.placement import matches
 
 
 @dataclass(frozen=True, slots=True)
 class VNodes:
-    """Finds VNodes by name."""
+    """Finds VNodes by name, and their Leases."""
 
     cluster: Cluster
     roster: Roster
@@ -25,30 +26,31 @@ class VNodes:
         named = {VNodeName(node.name) for node in self.cluster.nodes.all() if base_of_node(node.name, self.env)}
         return named | {base.vnode for base in self.roster.bases()}
 
-    def candidates(self, name: str) -> tuple[VNodeName, VNodeName]:
-        """Return the Node names that a name may stand for: itself, and as the identity of a base."""
-        return VNodeName(name), node_name(BaseId(name), self.env)
-
     def base(self, name: str) -> Base | None:
         """Return the base of a VNode that is ours."""
         identity = base_of_node(name, self.env)
         return self.roster.get(identity) if identity is not None else None
 
-    def select(
-        self, *, base: str = "", selector: Sequence[Requirement] | None = None, all_bases: bool = False
-    ) -> list[VNodeName]:
-        """Return the VNodes that a target names, in order; raises Missing when it names none."""
-        if base:
-            found = [name for name in self.candidates(base) if name in self.names()][:1]
-            if not found:
-                raise Missing(f"there is no VNode or base {base!r}")
-            return found
-        names = sorted(self.names()) if selector is not None or all_bases else []
-        found = [name for name in names if matches(selector or (), self._labels(name))]
+    def lease(self, name: str) -> Lease | None:
+        """Return the Lease of a VNode."""
+        return self.cluster.leases.get(f"{LEASE_NAMESPACE}/{name}")
+
+    def holders(self, name: str = "") -> set[str]:
+        """Return who holds Leases of any VNode, or of one."""
+        leases = [self.lease(name)] if name else self.cluster.leases.all()
+        return {lease.holder for lease in leases if lease is not None} - {""}
+
+    def named(self, name: str, known: Container[str]) -> VNodeName:
+        """Return which of the known VNodes has that Node name or base identity; raises Missing."""
+        for candidate in (VNodeName(name), node_name(BaseId(name), self.env)):
+            if candidate in known:
+                return candidate
+        raise Missing(f"there is no VNode or base {name!r}")
+
+    def matching(self, selector: Sequence[Requirement] = ()) -> list[VNodeName]:
+        """Return the VNodes that a selector matches, in order; raises Missing when it matches none."""
+        nodes = ((name, self.cluster.nodes.get(name)) for name in sorted(self.names()))
+        found = [name for name, node in nodes if matches(selector, node.labels if node is not None else {})]
         if not found:
             raise Missing("no base matches the target", "target")
         return found
-
-    def _labels(self, name: VNodeName) -> dict[str, str]:
-        node = self.cluster.nodes.get(name)
-        return dict(node.labels) if node is not None else {}

@@ -34,34 +34,35 @@ class _Given:
     digest: bytes
     task: asyncio.Task[Any]
 
+    @property
+    def failed(self) -> bool:
+        """Whether it failed, at least for one Pod: then it may be tried again."""
+        task = self.task
+        if not task.done():
+            return False
+        if task.cancelled() or task.exception() is not None:
+            return True
+        return any(operation.result == "failed" for operation in getattr(task.result(), "operations", ()))
+
 
 class Answers:
-    """The answers given last, by request id. One that reports a failure is forgotten: it may be tried again."""
+    """The answers given last, by request id. One that reports a failure is forgotten."""
 
     def __init__(self) -> None:
         self._given: dict[str, _Given] = {}
-        self._under_way: set[asyncio.Task[Any]] = set()
 
-    async def once(
-        self,
-        what: str,
-        request: Mutation,
-        work: Callable[[], Coroutine[None, None, T]],
-        *,
-        final: Callable[[T], bool] = lambda _answer: True,
-    ) -> T:
+    async def once(self, what: str, request: Mutation, work: Callable[[], Coroutine[None, None, T]]) -> T:
         """Do the work unless this request was done or is under way; return its answer.
 
-        An answer that is not final is forgotten. Raises RequestError, Busy, what work raised, and Ending where the
-        replica ended first.
+        Raises RequestError, Busy, what work raised, and Ending where the replica ended first.
         """
         if not request.request_id or len(request.request_id) > 128:
             raise RequestError("request_id is needed, at most 128 characters", "request_id")
         key = f"{what}/{request.request_id}"
         digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
         given = self._given.get(key)
-        if given is None:
-            given = self._begin(key, digest, work, final)
+        if given is None or given.failed:
+            given = self._begin(key, digest, work)
         elif given.digest != digest:
             raise RequestError(
                 f"request_id {request.request_id!r} was used for another request: choose a new one for each",
@@ -76,36 +77,21 @@ class Answers:
                 raise Ending("it may be done in part") from None
             raise
 
-    def _begin(
-        self,
-        key: str,
-        digest: bytes,
-        work: Callable[[], Coroutine[None, None, T]],
-        final: Callable[[T], bool],
-    ) -> _Given:
-        if len(self._under_way) >= MOST_UNDER_WAY:
-            raise Busy(f"{MOST_UNDER_WAY} changes are under way already: ask again later")
-        task = asyncio.get_running_loop().create_task(work(), name=key)
-        given = self._given[key] = _Given(digest, task)
-        self._under_way.add(task)
-
-        def ended(_task: asyncio.Task[T]) -> None:
-            self._under_way.discard(task)
-            failed = task.cancelled() or task.exception() is not None or not final(task.result())
-            if failed and self._given.get(key) is given:
-                del self._given[key]
-
-        task.add_done_callback(ended)
+    def _begin(self, key: str, digest: bytes, work: Callable[[], Coroutine[None, None, T]]) -> _Given:
+        self._given = {key: given for key, given in self._given.items() if not given.failed}
         done = [key for key, given in self._given.items() if given.task.done()]
-        for oldest in done[: max(len(self._given) - KEPT, 0)]:
+        if len(self._given) - len(done) >= MOST_UNDER_WAY:
+            raise Busy(f"{MOST_UNDER_WAY} changes are under way already: ask again later")
+        for oldest in done[: max(len(self._given) + 1 - KEPT, 0)]:
             del self._given[oldest]
-        return given
+        task = asyncio.get_running_loop().create_task(work(), name=key)
+        self._given[key] = _Given(digest, task)
+        return self._given[key]
 
     async def finish(self, within: float) -> None:
         """Let what is under way end within so many seconds, then cancel it; nothing of it runs any more after that."""
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=within)
-        for task in self._under_way:
-            task.cancel()
-        if self._under_way:
-            await asyncio.wait(self._under_way)
+        if under_way := [given.task for given in self._given.values() if not given.task.done()]:
+            await asyncio.wait(under_way, timeout=within)
+            for task in under_way:
+                task.cancel()
+            await asyncio.wait(under_way)

@@ -8,9 +8,10 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.events import Happening
 from controlplane.app.gateways import GatewayDirectory
+from controlplane.app.ports import Transient
 from controlplane.app.roster import Roster
-from controlplane.app.tooling.installs import PodChange
-from controlplane.app.tooling.shards import ReplicaItem, Shard
+from controlplane.app.tooling.installs import Failure, Result
+from controlplane.app.tooling.refusals import RequestError
 from controlplane.domain import contract
 from controlplane.domain.base.history import Operation
 from controlplane.domain.base.modules import NO_MODULES, Modules
@@ -19,7 +20,7 @@ from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.base.vnode import ready_condition
 from controlplane.domain.facts import ModuleState
 from controlplane.domain.identity import BaseId, ModuleKey
-from controlplane.domain.objects import ContainerStatus, Lease, Node, Pod
+from controlplane.domain.objects import ContainerStatus, Lease, NewPod, Node, Pod
 from controlplane.domain.workloads.rollout import Rollout, why
 
 MOST_TROUBLES = 20
@@ -34,25 +35,25 @@ def last_seen(base: Base) -> Timestamp | None:
 
 def vnode(name: str, identity: BaseId, node: Node | None, base: Base | None, lease: Lease | None) -> pb.VNode:
     """Write a VNode, without last_seen; base is None unless it is ours."""
-    labels, annotations = (node.labels, node.annotations) if node is not None else ({}, {})
-    condition = ready_condition(node) if node is not None else None
+    node, lease = node or Node(name, "", ""), lease or Lease("", name, "")
+    labels, condition = node.labels, ready_condition(node)
     ready = condition is not None and condition.status == "True"
     message = pb.VNode(
         name=name,
         base=identity,
         labels=dict(labels),
-        owner=lease.holder if lease is not None else "",
-        created=_written(node.creation_timestamp) if node is not None else None,
+        owner=lease.holder,
+        created=written(node.creation_timestamp),
     )
     if base is None:
         message.cluster_name = labels.get(contract.BASE_CLUSTER_NAME, "")
         message.version = labels.get(contract.BASE_VERSION, "")
         message.base_name = labels.get(contract.BASE_NAME, "")
-        message.tunnel = annotations.get(contract.ANNOTATION_TUNNEL, "")
+        message.tunnel = node.annotations.get(contract.ANNOTATION_TUNNEL, "")
         message.state = pb.V_NODE_STATE_READY if ready else pb.V_NODE_STATE_UNREACHABLE
         message.ready = ready
         message.message = condition.message if condition is not None and not ready else ""
-        message.fence = max(lease.transitions, 0) if lease is not None else 0
+        message.fence = max(lease.transitions, 0)
         message.modules_unknown = True
         return message
     profile = base.profile
@@ -109,7 +110,7 @@ def _module(vnode: str, key: ModuleKey, known: Modules) -> pb.Module:
 
 
 def gateways(directory: GatewayDirectory, roster: Roster) -> list[pb.Gateway]:
-    """Write the gateways that are connected to this replica, by id."""
+    """Write the gateways that are connected to this replica."""
     orders = Counter(flight.gateway for base in roster.bases() for flight in base.modules.in_flight.values())
     return [
         pb.Gateway(
@@ -122,7 +123,7 @@ def gateways(directory: GatewayDirectory, roster: Roster) -> list[pb.Gateway]:
             watched=roster.load[info.gateway_id],
             orders=orders[info.key],
         )
-        for connected in sorted(directory.all(), key=lambda each: each.link.info.gateway_id)
+        for connected in directory.all()
         for info in (connected.link.info,)
     ]
 
@@ -145,38 +146,14 @@ def merged_gateways(found: Iterable[pb.Gateway]) -> list[pb.Gateway]:
     return [merged[name] for name in sorted(merged)]
 
 
-def replica(item: ReplicaItem) -> pb.Replica:
-    """Write a replica."""
-    return pb.Replica(
-        id=item.replica.id,
-        address=item.replica.address,
-        vnodes=item.vnodes,
-        self=item.self,
-        state=item.state,
-        tunnels=sorted(item.replica.tunnels),
-    )
-
-
-def shard(item: Shard) -> pb.Shard:
-    """Write a VNode with its owner."""
-    return pb.Shard(
-        vnode=item.lease.name,
-        base=item.base,
-        owner=item.lease.holder,
-        state=item.state,
-        fence=max(item.lease.transitions, 0),
-        since=_written(item.lease.acquire_time),
-    )
-
-
 def _timestamp(seconds: float) -> Timestamp:
     message = Timestamp()
     message.FromNanoseconds(round(seconds * 1_000_000_000))
     return message
 
 
-def _written(text: str) -> Timestamp | None:
-    """Read a time as the cluster writes it; None where it is not one."""
+def written(text: str) -> Timestamp | None:
+    """Return a time as the cluster writes it; None where it is not one."""
     message = Timestamp()
     try:
         message.FromJsonString(text)
@@ -232,13 +209,15 @@ def rollout(found: Rollout, unreachable: Sequence[str] = ()) -> pb.GetRolloutRes
     )
 
 
-def operation(change: PodChange) -> pb.ModuleOperation:
-    """Write what was done to one Pod."""
-    return pb.ModuleOperation(
-        vnode=change.vnode,
-        namespace=change.namespace,
-        pod=change.pod,
-        result=change.result.value,
-        reason=change.reason,
-        message=change.message,
-    )
+def operation(pod: Pod | NewPod, end: Result | Failure) -> pb.ModuleOperation:
+    """Write what became of one Pod; reason (one PascalCase word) and message say why it failed."""
+    message = pb.ModuleOperation(vnode=pod.node_name, namespace=pod.namespace, pod=pod.name, result="failed")
+    match end:
+        case Result():
+            message.result = end.value
+        case RequestError():
+            message.reason, message.message = "NotAllowed", str(end)
+        case _:
+            message.reason = "Unavailable" if type(end) is Transient else type(end).__name__
+            message.message = str(end)
+    return message

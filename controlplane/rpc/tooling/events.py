@@ -1,104 +1,60 @@
 """Events of all replicas, each once, for those who read them."""
 
-import asyncio
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from itertools import islice
 
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
+from koupleless.replica.v1 import replica_pb2 as rpb
 
-from controlplane.app.events import KEPT, Happening, Recorder
+from controlplane.app.changes import Changes
+from controlplane.app.events import KEPT, Recorder
 from controlplane.rpc.refusals import TooSlow
 from controlplane.rpc.tooling import codec
 from service.limits import Recent
 
 WAITING = 5000
-"""Events that wait for one reader."""
+"""Events by which a reader may be behind."""
 
 FOLLOWED = 8
 """Replicas whose events are kept: those that are gone too, as one may come back and send them again."""
 
 
-@dataclass(slots=True, eq=False)
-class Reader:
-    """Waits for new events; something is set when there are some, or by whoever has other news for it."""
-
-    something: asyncio.Event = field(default_factory=asyncio.Event)
-    _waiting: deque[pb.Event] = field(default_factory=deque)
-    _dropped: bool = False
-
-    def put(self, event: pb.Event) -> None:
-        """Add an event; a reader that fell behind gets TooSlow instead."""
-        if len(self._waiting) < WAITING:
-            self._waiting.append(event)
-        else:
-            self._dropped = True
-        self.something.set()
-
-    def take(self) -> list[pb.Event]:
-        """Return what waits; raises TooSlow."""
-        if self._dropped:
-            raise TooSlow("events came faster than they were read: watch again")
-        self.something.clear()
-        events = list(self._waiting)
-        self._waiting.clear()
-        return events
-
-
-@dataclass(slots=True)
-class _Followed:
-    """Events of one process of another replica: the last ones, and the number of the last."""
-
-    instance: str
-    number: int = 0
-    kept: deque[pb.Event] = field(default_factory=lambda: deque(maxlen=KEPT))
-
-
 class Events:
-    """The recent events of this replica and of those that it follows."""
+    """The recent events of this replica and of those that it follows; each one nudges whoever waits for changes."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, changed: Changes[str]) -> None:
+        self.came = 0
+        """How many came here so far."""
         self._recorder = recorder
-        self._theirs: Recent[str, _Followed] = Recent(FOLLOWED)
-        self._readers: set[Reader] = set()
-        recorder.subscribe(self._happened)
+        self._changed = changed
+        self._theirs: Recent[str, deque[rpb.ReplicaEvent]] = Recent(FOLLOWED)
+        self._newest: deque[pb.Event] = deque(maxlen=WAITING)
+        recorder.subscribe(lambda happening: self._add(codec.event(happening)))
 
-    def put(self, replica: str, instance: str, number: int, event: pb.Event) -> None:
-        """Take an event of another replica, unless it is known."""
-        followed = self._theirs.get(replica)
-        if followed is None or followed.instance != instance:
-            followed = self._theirs[replica] = _Followed(instance)
-        if number > followed.number:
-            followed.number = number
-            followed.kept.append(event)
-            self._deliver(event)
+    def put(self, replica: str, event: rpb.ReplicaEvent) -> None:
+        """Take an event of another replica, unless it is known; it ends those of an earlier process of that name."""
+        kept = self._theirs.get(replica)
+        if kept is None or kept[-1].instance != event.instance:
+            kept = self._theirs[replica] = deque(maxlen=KEPT)
+        elif event.number <= kept[-1].number:
+            return
+        kept.append(event)
+        self._add(event.event)
 
     def recent(self, vnode: str = "") -> list[pb.Event]:
         """Return the events that are kept, of one VNode or of all, the oldest first."""
         own = (codec.event(each) for each in self._recorder.recent() if vnode in ("", each.vnode))
-        theirs = (e for followed in self._theirs.values() for e in followed.kept if vnode in ("", e.vnode))
+        theirs = (one.event for kept in self._theirs.values() for one in kept if vnode in ("", one.event.vnode))
         return sorted((*own, *theirs), key=lambda event: (event.time.seconds, event.time.nanos))
 
-    @contextmanager
-    def read(self) -> Iterator[Reader]:
-        """Have new events wait for a reader as long as the context lasts."""
-        reader = Reader()
-        self._readers.add(reader)
-        try:
-            yield reader
-        finally:
-            self._readers.discard(reader)
+    def since(self, came: int) -> list[pb.Event]:
+        """Return the events after the first so many that came; raises TooSlow when these are not kept any more."""
+        skipped = len(self._newest) - (self.came - came)
+        if skipped < 0:
+            raise TooSlow("events came faster than they were read: watch again")
+        return list(islice(self._newest, skipped, None))
 
-    def nudge(self) -> None:
-        """Have all readers look at what else may have changed."""
-        for reader in self._readers:
-            reader.something.set()
-
-    def _happened(self, happening: Happening) -> None:
-        if self._readers:
-            self._deliver(codec.event(happening))
-
-    def _deliver(self, event: pb.Event) -> None:
-        for reader in self._readers:
-            reader.put(event)
+    def _add(self, event: pb.Event) -> None:
+        self.came += 1
+        self._newest.append(event)
+        self._changed.nudge()

@@ -1,9 +1,9 @@
 """ReplicaService: sends another replica what this one owns, then each change."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Container
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.replica.v1 import replica_pb2 as rpb
@@ -13,7 +13,7 @@ from controlplane.app.changes import Subscription
 from controlplane.app.events import Recorder
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.roster import Roster
-from controlplane.rpc.refusals import Context, Ending, refusing
+from controlplane.rpc.refusals import Context, refusing
 from controlplane.rpc.tooling import codec
 from controlplane.rpc.tooling.index import GATHER, Entry, Index
 
@@ -27,60 +27,45 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
     recorder: Recorder
     gateways: GatewayDirectory
     instance: str
-    _ending: bool = field(default=False, init=False)
-
-    def end(self) -> None:
-        """End all streams: that bases are let go of from now on is no news of them."""
-        self._ending = True
-        self.index.changed.nudge()
 
     async def Follow(
         self, request_iterator: AsyncIterator[rpb.FollowRequest], context: Context
     ) -> AsyncIterator[rpb.FollowResponse]:
-        """Send what this replica owns, then each change."""
+        """Send what this replica owns, then each change; end when this replica does, or the other one's questions."""
+        asked, sent = _Asked(), dict[str, Entry]()
+        number, answered = 0, 0
         async with refusing(context), AsyncExitStack() as stack:
             names = stack.enter_context(self.index.watched())
-            stack.callback(self.recorder.subscribe(lambda _happening: names.nudge()))
-            wanted = _Wanted()
-            reading = asyncio.create_task(wanted.read(request_iterator, names), name="follow-requests")
+            reading = asyncio.create_task(asked.read(request_iterator, names), name="follow-requests")
             stack.callback(reading.cancel)
-            messages = await stack.enter_async_context(aclosing(self._messages(names, wanted)))
-            async for message in messages:
-                yield message
+            while not asked.over:
+                sync = asked.sync
+                self.index.entries()
+                for name in names.take():
+                    entry = self.index.owned(name)
+                    if entry is not None and entry is not sent.get(name):
+                        sent[name] = entry
+                        owned = rpb.OwnedVNode(vnode=entry.vnode, modules=entry.modules, operations=entry.operations)
+                        yield rpb.FollowResponse(vnode=owned)
+                    elif entry is None and sent.pop(name, None) is not None:
+                        yield rpb.FollowResponse(gone=name)
+                    self.index.go_on()
+                for happening in self.recorder.recent():
+                    if happening.number > number:
+                        number = happening.number
+                        event = codec.event(happening)
+                        yield rpb.FollowResponse(
+                            event=rpb.ReplicaEvent(number=number, instance=self.instance, event=event)
+                        )
+                if sync > answered:
+                    answered = sync
+                    yield rpb.FollowResponse(synced=self._synced(sync, sent))
+                await names.wait()
+                if asked.sync == answered:
+                    await asyncio.sleep(GATHER)
+                self.index.go_on()
 
-    async def _messages(self, names: Subscription[str], wanted: "_Wanted") -> AsyncGenerator[rpb.FollowResponse, None]:
-        sent: dict[str, Entry] = {}
-        number, answered = 0, 0
-        changed = set(self.index.names())
-        while not wanted.over:
-            sync = wanted.sync
-            self.index.entries()
-            for name in changed | names.take():
-                entry = self.index.owned(name)
-                if entry is not None and entry is not sent.get(name):
-                    sent[name] = entry
-                    owned = rpb.OwnedVNode(vnode=entry.vnode, modules=entry.modules, operations=entry.operations)
-                    yield rpb.FollowResponse(vnode=owned)
-                elif entry is None and sent.pop(name, None) is not None:
-                    yield rpb.FollowResponse(gone=name)
-                if self._ending:
-                    raise Ending
-            for happening in self.recorder.recent():
-                if happening.number > number:
-                    number = happening.number
-                    event = codec.event(happening)
-                    yield rpb.FollowResponse(event=rpb.ReplicaEvent(number=number, instance=self.instance, event=event))
-            if sync > answered:
-                answered = sync
-                yield rpb.FollowResponse(synced=self._synced(sync, sent))
-            changed = set()
-            await names.wait()
-            if wanted.sync == answered:
-                await asyncio.sleep(GATHER)
-            if self._ending:
-                raise Ending
-
-    def _synced(self, sync: int, sent: dict[str, Entry]) -> rpb.Synced:
+    def _synced(self, sync: int, sent: Container[str]) -> rpb.Synced:
         seen: dict[str, Timestamp] = {
             base.vnode: at
             for base in self.roster.bases()
@@ -89,12 +74,12 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
         return rpb.Synced(number=sync, last_seen=seen, gateways=codec.gateways(self.gateways, self.roster))
 
 
-class _Wanted:
+@dataclass(slots=True)
+class _Asked:
     """The highest sync that was asked for, and whether the other replica ended the stream."""
 
-    def __init__(self) -> None:
-        self.sync = 0
-        self.over = False
+    sync: int = 0
+    over: bool = False
 
     async def read(self, requests: AsyncIterator[rpb.FollowRequest], names: Subscription[str]) -> None:
         try:

@@ -14,12 +14,10 @@ from typing import NoReturn
 from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from controlplane.app.changes import Changes, Subscription
-from controlplane.app.ports import Cluster
-from controlplane.app.tooling.refusals import Missing
-from controlplane.app.tooling.shards import Shards
+from controlplane.app.changes import Changes, Subscription, wait_at_most
 from controlplane.app.tooling.vnodes import VNodes
 from controlplane.domain.identity import VNodeName, base_of_node
+from controlplane.rpc.refusals import Ending
 from controlplane.rpc.tooling import codec
 
 GATHER = 0.1
@@ -38,6 +36,12 @@ class Entry:
     operations: tuple[pb.PastOperation, ...] = ()
     owned: bool = True
 
+    def chosen(self, request: pb.ListModulesRequest | pb.WatchModulesRequest) -> Iterator[pb.Module]:
+        """Iterate over the modules that a request asks for."""
+        for module in self.modules:
+            if request.name in ("", module.name) and request.management in (0, module.management):
+                yield module
+
 
 class Index:
     """The entries by Node name; changed has the names of those that are others now.
@@ -45,12 +49,10 @@ class Index:
     What is not asked for in a while is not kept.
     """
 
-    def __init__(self, vnodes: VNodes, cluster: Cluster, shards: Shards) -> None:
+    def __init__(self, vnodes: VNodes) -> None:
         self.changed: Changes[str] = Changes()
         self._vnodes = vnodes
-        self._cluster = cluster
-        self._roster = vnodes.roster
-        self._shards = shards
+        self._ending = False
         self._dirty: Subscription[VNodeName] | None = None
         """Names of VNodes to look at; None: nothing is known."""
         self._local: dict[str, Entry] = {}
@@ -81,10 +83,7 @@ class Index:
     def find(self, name: str) -> Entry:
         """Return the entry of that Node name or base identity; raises Missing."""
         entries = self.entries()
-        for candidate in self._vnodes.candidates(name):
-            if (entry := entries.get(candidate)) is not None:
-                return entry
-        raise Missing(f"there is no VNode or base {name!r}")
+        return entries[self._vnodes.named(name, entries)]
 
     def owned(self, name: str) -> Entry | None:
         """Return the entry of a VNode that this replica owns."""
@@ -105,14 +104,26 @@ class Index:
 
     @contextmanager
     def watched(self) -> Iterator[Subscription[str]]:
-        """Keep the entries current by themselves, and give the names of those that change."""
+        """Keep the entries current by themselves, and give the names: of all, then of those that change."""
         self._watchers += 1
         self._watched.set()
         try:
             with self.changed.subscribed() as names:
+                for name in self.entries():
+                    names.note(name)
                 yield names
         finally:
             self._watchers -= 1
+
+    def end(self) -> None:
+        """Let nobody read on: that bases are let go of from now on is no news of them."""
+        self._ending = True
+        self.changed.nudge()
+
+    def go_on(self) -> None:
+        """Raise Ending once the replica ends."""
+        if self._ending:
+            raise Ending
 
     # What others own.
 
@@ -149,23 +160,19 @@ class Index:
         loop = asyncio.get_running_loop()
         while True:
             if self._watchers:
-                self._used_at = loop.time()
-                self._refresh()
+                self.entries()
                 if self._dirty is not None:
                     await self._dirty.wait(1.0)
                 await asyncio.sleep(GATHER)
-                continue
-            self._watched.clear()
-            try:
-                async with asyncio.timeout(KEPT_FOR):
-                    await self._watched.wait()
-            except TimeoutError:
+            else:
+                self._watched.clear()
+                await wait_at_most(KEPT_FOR, self._watched)
                 if loop.time() - self._used_at >= KEPT_FOR:
                     self._drop()
 
     def _drop(self) -> None:
         if self._dirty is not None:
-            self._roster.changed.unsubscribe(self._dirty)
+            self._vnodes.roster.changed.unsubscribe(self._dirty)
         self._dirty, self._names = None, None
         for kept in (self._local, self._theirs, self._seen, self._gone, self._entries):
             kept.clear()
@@ -173,7 +180,7 @@ class Index:
     def _refresh(self) -> None:
         """Make the entries again that changed since the last time."""
         if self._dirty is None:
-            self._dirty = self._roster.changed.subscribe()
+            self._dirty = self._vnodes.roster.changed.subscribe()
             names = self._vnodes.names()
         else:
             names = self._dirty.take()
@@ -192,11 +199,12 @@ class Index:
 
     def _made(self, name: VNodeName) -> Entry | None:
         identity, base = base_of_node(name, self._vnodes.env), self._vnodes.base(name)
-        node = self._cluster.nodes.get(name)
+        cluster = self._vnodes.cluster
+        node = cluster.nodes.get(name)
         if identity is None or (node is None and base is None):
             return None
-        vnode = codec.vnode(name, identity, node, base, self._shards.lease(name))
-        modules = codec.modules(name, base, self._cluster.pods.on_node(name))
+        vnode = codec.vnode(name, identity, node, base, self._vnodes.lease(name))
+        modules = codec.modules(name, base, cluster.pods.on_node(name))
         operations = [codec.past(name, operation) for operation in (base.history if base is not None else ())]
         return Entry(vnode, tuple(modules), tuple(operations), owned=base is not None)
 
@@ -207,10 +215,8 @@ class Index:
         for replica, entries in sorted(self._theirs.items(), key=lambda each: each[0] in self._gone):
             if name in entries and (replica not in self._gone or local is not None):
                 owners[replica] = entries[name]
-        entry = local
-        if owners:
-            holder = self._shards.holder(name)
-            entry = owners.get("" if holder == self._shards.me else holder) or next(iter(owners.values()))
+        lease = self._vnodes.lease(name)
+        entry = owners.get(lease.holder if lease is not None else "") or next(iter(owners.values()), local)
         before = self._entries.get(name)
         if entry is not None and before is not None and entry.owned and entry.vnode.modules_unknown:
             entry = _with_unlisted(entry, before)

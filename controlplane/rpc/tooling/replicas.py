@@ -7,8 +7,9 @@ the other one owns. What a broken one brought stays until its replica sent every
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from contextlib import contextmanager
+from functools import partial
+from typing import NoReturn, TypeAlias
 
 import structlog
 from grpc import aio
@@ -19,15 +20,12 @@ from koupleless.replica.v1.replica_pb2_grpc import ReplicaServiceStub
 from controlplane.app.changes import wait_at_most
 from controlplane.app.metrics import REPLICA_QUESTIONS
 from controlplane.app.ownership.membership import Membership
-from controlplane.app.tooling.shards import Shards
+from controlplane.app.tooling.vnodes import VNodes
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.ownership.replicas import Replica
 from controlplane.rpc.tooling.events import Events
 from controlplane.rpc.tooling.index import Entry, Index
 from service.wording import plain
-
-if TYPE_CHECKING:
-    from koupleless.replica.v1.replica_pb2_grpc import ReplicaServiceAsyncStub
 
 log = structlog.get_logger(__name__)
 
@@ -53,20 +51,9 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_timeout_ms", 5_000),
 )
 
-
-Connect: TypeAlias = "Callable[[str], AbstractAsyncContextManager[ReplicaServiceAsyncStub]]"
-"""Opens what calls the replica at an address."""
-
-
-@asynccontextmanager
-async def connected(address: str) -> AsyncIterator["ReplicaServiceAsyncStub"]:
-    """Connect to the replica at an address."""
-    async with aio.insecure_channel(address, options=_OPTIONS) as channel:
-        yield ReplicaServiceStub(channel)
-
-
-class _Broken(Exception):
-    """A stream broke; the message says why."""
+Connect: TypeAlias = Callable[[str], aio.Channel]
+"""Opens a channel to an address."""
+connected: Connect = partial(aio.insecure_channel, options=_OPTIONS)
 
 
 class ReplicaLink:
@@ -82,10 +69,12 @@ class ReplicaLink:
         self._index = index
         self._events = events
         self._changed = changed
-        self._synced = 0
-        self._failed = 0
-        self._wanted = 0
+        self._wanted = self._settled = 0
+        """The last sync that was asked for, and up to which one all were answered or failed."""
+        self._failures = 0
         self._asked = asyncio.Event()
+        self.task: asyncio.Task[None]
+        """Follows it."""
 
     def ask(self, sync: int) -> None:
         """Have the other replica answer when it has sent all that is so now."""
@@ -94,39 +83,35 @@ class ReplicaLink:
 
     def settled(self, sync: int) -> bool:
         """Return whether this sync was answered, or cannot be."""
-        return not self.replica.address or max(self._synced, self._failed) >= sync
+        return not self.replica.address or self._settled >= sync
 
     def fail(self, trouble: str) -> None:
         """Note why the other replica did not answer, and log it once."""
         REPLICA_QUESTIONS.labels("unreachable").inc()
         if not self.trouble:
             log.warning("replica cannot be asked for what it owns", replica=self.replica.id, cause=trouble)
-        self._failed = self._wanted
-        self._stands(trouble)
+        self._stands(trouble, self._wanted)
 
     async def follow(self) -> None:
         """Read the stream, and open it again when it breaks or somebody asks, until cancelled."""
-        failures = 0
         while self.replica.address:
-            before = self._synced
             try:
-                async with self._connect(self.replica.address) as stub:
-                    await self._read(stub)
-            except _Broken as broken:
-                self.fail(str(broken))
+                async with self._connect(self.replica.address) as channel:
+                    broken = await self._read(channel)
             except Exception:
                 # Whatever another replica sends must not end this one.
                 log.exception("stream of a replica not followed", replica=self.replica.id)
-                self.fail("what it sends cannot be used; the log says why")
-            failures = 1 if self._synced > before else failures + 1
+                broken = "what it sends cannot be used; the log says why"
+            self.fail(broken)
+            self._failures += 1
             self._asked.clear()
-            await wait_at_most(REOPEN.delay(failures, random.random()), self._asked)  # noqa: S311 - jitter
+            await wait_at_most(REOPEN.delay(self._failures, random.random()), self._asked)  # noqa: S311 - jitter
 
-    async def _read(self, stub: "ReplicaServiceAsyncStub") -> NoReturn:
-        """Read one stream to its end. Raises _Broken."""
+    async def _read(self, channel: aio.Channel) -> str:
+        """Read one stream to its end; return why it broke."""
         name, fresh, modules = self.replica.id, dict[str, Entry](), 0
         complete = False
-        call = stub.Follow(self._questions())
+        call = ReplicaServiceStub(channel).Follow(self._questions())
         try:
             async for message in call:
                 match message.WhichOneof("message"):
@@ -139,28 +124,27 @@ class ReplicaLink:
                         elif modules <= MOST_MODULES:
                             fresh[owned.vnode.name] = entry
                         else:
-                            raise _Broken(f"it has more than {MOST_MODULES} modules")
+                            return f"it has more than {MOST_MODULES} modules"
                     case "gone":
                         self._index.put(name, message.gone, None)
                     case "event":
-                        one = message.event
-                        self._events.put(name, one.instance, one.number, one.event)
+                        self._events.put(name, message.event)
                     case "synced":
                         if not complete:
                             complete = True
                             self._index.replace(name, fresh)
                         self._take(message.synced)
         except aio.AioRpcError as error:
-            raise _Broken(f"{error.code().name}: {plain(error.details() or '')[:200]}") from None
+            return f"{error.code().name}: {plain(error.details() or '')[:200]}"
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
             # gRPC raises this, too, where a channel was closed.
-            raise _Broken("its channel was closed") from None
+            return "its channel was closed"
         finally:
             call.cancel()
-        raise _Broken("its stream ended")
+        return "its stream ended"
 
     async def _questions(self) -> AsyncIterator[rpb.FollowRequest]:
         while True:
@@ -172,15 +156,15 @@ class ReplicaLink:
         REPLICA_QUESTIONS.labels("answered").inc()
         self.gateways = tuple(synced.gateways)
         self._index.seen(self.replica.id, dict(synced.last_seen))
-        self._synced = synced.number
+        self._failures = 0
         if self.trouble:
             log.info("replica can be asked again", replica=self.replica.id)
-        self._stands("")
+        self._stands("", synced.number)
 
-    def _stands(self, trouble: str) -> None:
+    def _stands(self, trouble: str, settled: int) -> None:
+        self._settled = max(self._settled, min(settled, self._wanted))
         if bool(trouble) is not bool(self.trouble):
             self._index.changed.nudge()
-            self._events.nudge()
         self.trouble = trouble
         self._changed.set()
 
@@ -189,16 +173,15 @@ class ReplicaLinks:
     """The streams to all other replicas that live."""
 
     def __init__(
-        self, members: Membership, shards: Shards, index: Index, events: Events, connect: Connect = connected
+        self, members: Membership, vnodes: VNodes, index: Index, events: Events, connect: Connect = connected
     ) -> None:
         self._connect = connect
         self._members = members
-        self._shards = shards
+        self._vnodes = vnodes
         self._index = index
         self._events = events
         self._group: asyncio.TaskGroup | None = None
         self._links: dict[Replica, ReplicaLink] = {}
-        self._tasks: dict[Replica, asyncio.Task[None]] = {}
         self._sync = 0
         self._users = 0
         self._used_at = float("-inf")
@@ -237,7 +220,7 @@ class ReplicaLinks:
     def unreachable(self, vnode: str = "") -> tuple[str, ...]:
         """Return who cannot be asked: others that live, and whoever holds the Leases of VNodes, or of one."""
         asked = {link.replica.id for link in self._links.values() if not link.trouble}
-        return tuple(sorted({*self.silent()} | self._shards.holders(vnode) - asked - {self._members.me}))
+        return tuple(sorted({*self.silent()} | self._vnodes.holders(vnode) - asked - {self._members.me}))
 
     def silent(self) -> tuple[str, ...]:
         """Return which others that live cannot be asked."""
@@ -258,20 +241,18 @@ class ReplicaLinks:
         raise AssertionError("links are followed until cancelled")
 
     def _reconcile(self) -> None:
+        group = self._group
+        if group is None:
+            return
         living = {one.id: one.address for one in self._members.replicas() if one.id != self._members.me}
         used = self._users or asyncio.get_running_loop().time() - self._used_at < IDLE
         # As id and address: what else changes of a replica does not concern its stream.
         wanted = {Replica(name, address) for name, address in living.items()} if used else set()
         for replica in self._links.keys() - wanted:
-            del self._links[replica]
-            self._tasks.pop(replica).cancel()
+            self._links.pop(replica).task.cancel()
             if replica.id not in living:
                 self._index.gone(replica.id)
-        group = self._group
         for replica in wanted - self._links.keys():
-            if group is None:
-                break
             link = self._links[replica] = ReplicaLink(replica, self._index, self._events, self._changed, self._connect)
-            self._tasks[replica] = group.create_task(link.follow(), name=f"follow-{replica.id}")
+            link.task = group.create_task(link.follow(), name=f"follow-{replica.id}")
         self._index.changed.nudge()
-        self._events.nudge()

@@ -6,136 +6,114 @@ What a watch keeps is bounded by what there is to see; a reader of events that f
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from google.protobuf.message import Message
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.domain.workloads.placement import matches, parse_selector
-from controlplane.rpc.refusals import Ending
+from controlplane.rpc.refusals import Context
 from controlplane.rpc.tooling import codec
-from controlplane.rpc.tooling.events import Events
-from controlplane.rpc.tooling.index import GATHER, Entry, Index
-from controlplane.rpc.tooling.reads import chosen
-from controlplane.rpc.tooling.replicas import ReplicaLinks
+from controlplane.rpc.tooling.calls import Calls
+from controlplane.rpc.tooling.index import GATHER, Entry
 
 M = TypeVar("M", bound=Message)
 
 
-@dataclass(frozen=True, slots=True)
-class WatchUpdate(Generic[M]):
-    """A change of an item; without one, the mark: who cannot be asked."""
-
-    type: pb.ChangeType.ValueType = pb.CHANGE_TYPE_UNSPECIFIED
-    item: M | None = None
-    unreachable: tuple[str, ...] = ()
-
-
-def differences(before: dict[str, M], after: dict[str, M]) -> Iterator[WatchUpdate[M]]:
+def differences(before: dict[str, M], after: dict[str, M]) -> Iterator[tuple[pb.ChangeType.ValueType, M]]:
     """Iterate over what makes one set of items another; items by key."""
     for key, item in after.items():
         if key not in before:
-            yield WatchUpdate(pb.CHANGE_TYPE_ADDED, item)
+            yield pb.CHANGE_TYPE_ADDED, item
         elif before[key] != item:
-            yield WatchUpdate(pb.CHANGE_TYPE_MODIFIED, item)
+            yield pb.CHANGE_TYPE_MODIFIED, item
     for key in before.keys() - after.keys():
-        yield WatchUpdate(pb.CHANGE_TYPE_DELETED, before[key])
+        yield pb.CHANGE_TYPE_DELETED, before[key]
 
 
-class Watches:
-    """Serves watches. Every method raises RequestError, Missing where there is no such VNode, and Ending."""
+class Watches(Calls):
+    """Answers watches; all end with the replica."""
 
-    def __init__(self, index: Index, links: ReplicaLinks, events: Events) -> None:
-        self._index = index
-        self._links = links
-        self._events = events
-        self._ending = False
-
-    def end(self) -> None:
-        """End all watches, and each that begins after this: that bases are let go of from now on is no news of them."""
-        self._ending = True
-        self._index.changed.nudge()
-        self._events.nudge()
-
-    async def vnodes(self, request: pb.WatchVNodesRequest) -> AsyncGenerator[pb.WatchVNodesResponse, None]:
-        """Send the matching VNodes, then each change."""
-        selector = parse_selector(request.selector)
+    async def WatchVNodes(
+        self, request: pb.WatchVNodesRequest, context: Context
+    ) -> AsyncGenerator[pb.WatchVNodesResponse, None]:
+        """Send all matching VNodes, then each change."""
 
         def items(entry: Entry) -> dict[str, pb.VNode]:
             return {entry.vnode.name: entry.vnode} if matches(selector, entry.vnode.labels) else {}
 
-        async with aclosing(self._changes(items)) as changes:
-            async for one in changes:
-                yield pb.WatchVNodesResponse(type=one.type, vnode=one.item, unreachable_replicas=one.unreachable)
+        async with self.answering(context):
+            selector = parse_selector(request.selector)
+            async with aclosing(self._changes(items)) as changes:
+                async for change, item, unreachable in changes:
+                    yield pb.WatchVNodesResponse(type=change, vnode=item, unreachable_replicas=unreachable)
 
-    async def modules(self, request: pb.WatchModulesRequest) -> AsyncGenerator[pb.WatchModulesResponse, None]:
-        """Send the matching modules, then each change."""
+    async def WatchModules(
+        self, request: pb.WatchModulesRequest, context: Context
+    ) -> AsyncGenerator[pb.WatchModulesResponse, None]:
+        """Send all matching modules, then each change."""
 
         def items(entry: Entry) -> dict[str, pb.Module]:
-            return {codec.module_key(module): module for module in chosen(entry, request)}
+            return {codec.module_key(module): module for module in entry.chosen(request)}
 
-        async with aclosing(self._changes(items, request.vnode)) as changes:
-            async for one in changes:
-                yield pb.WatchModulesResponse(type=one.type, module=one.item, unreachable_replicas=one.unreachable)
+        async with self.answering(context), aclosing(self._changes(items, request.vnode)) as changes:
+            async for change, item, unreachable in changes:
+                yield pb.WatchModulesResponse(type=change, module=item, unreachable_replicas=unreachable)
 
-    async def events(self, request: pb.WatchEventsRequest) -> AsyncGenerator[pb.WatchEventsResponse, None]:
-        """Send the recent events, then new ones when asked to follow. Raises TooSlow."""
-        self._go_on()
-        with self._events.read() as reader, self._links.kept_open():
-            await self._links.sync()
-            self._go_on()
-            vnode = self._index.find(request.vnode).vnode.name if request.vnode else ""
-            for event in self._events.recent(vnode):
-                yield pb.WatchEventsResponse(event=event)
-            reader.take()
-            standing = self._links.unreachable(vnode)
-            yield pb.WatchEventsResponse(unreachable_replicas=standing)
-            while request.follow:
-                await reader.something.wait()
-                self._go_on()
-                for event in reader.take():
-                    if vnode in ("", event.vnode):
-                        yield pb.WatchEventsResponse(event=event)
-                if (now := self._links.unreachable(vnode)) != standing:
-                    standing = now
-                    yield pb.WatchEventsResponse(unreachable_replicas=standing)
+    async def WatchEvents(
+        self, request: pb.WatchEventsRequest, context: Context
+    ) -> AsyncGenerator[pb.WatchEventsResponse, None]:
+        """Send the recent events, then new ones when asked to follow."""
+        async with self.answering(context):
+            with self.index.changed.subscribed() as news, self.links.kept_open():
+                await self.links.sync()
+                self.index.go_on()
+                vnode = self.found(request.vnode)
+                came, fresh = self.events.came, self.events.recent(vnode)
+                standing: tuple[str, ...] | None = None
+                while True:
+                    for event in fresh:
+                        if vnode in ("", event.vnode):
+                            yield pb.WatchEventsResponse(event=event)
+                    if (now := self.links.unreachable(vnode)) != standing:
+                        standing = now
+                        yield pb.WatchEventsResponse(unreachable_replicas=standing)
+                    if not request.follow:
+                        return
+                    await news.wait()
+                    news.take()
+                    self.index.go_on()
+                    fresh = self.events.since(came)
+                    came += len(fresh)
 
     async def _changes(
         self, items: Callable[[Entry], dict[str, M]], only: str = ""
-    ) -> AsyncGenerator[WatchUpdate[M], None]:
-        """Yield all items, then who cannot be asked, then what changes of both.
+    ) -> AsyncGenerator[tuple[pb.ChangeType.ValueType, M | None, tuple[str, ...]], None]:
+        """Yield all items, then, without an item, who cannot be asked, then what changes of both.
 
         Whatever came and went between two looks is left out.
         """
-        self._go_on()
-        with self._index.watched() as names, self._links.kept_open():
-            await self._links.sync()
-            self._go_on()
-            vnode = self._index.find(only).vnode.name if only else ""
+        with self.index.watched() as names, self.links.kept_open():
+            await self.links.sync()
+            self.index.go_on()
+            vnode = self.found(only)
             known: dict[str, dict[str, M]] = {}
-            changed = set(self._index.names())
-            unreachable: tuple[str, ...] | None = None
+            standing: tuple[str, ...] | None = None
             while True:
-                entries = self._index.entries()
-                for name in sorted(changed | names.take()):
+                entries = self.index.entries()
+                for name in sorted(names.take()):
                     if vnode in ("", name):
                         before, entry = known.pop(name, {}), entries.get(name)
                         after = items(entry) if entry is not None else {}
                         if after:
                             known[name] = after
-                        for change in differences(before, after):
-                            yield change
-                            self._go_on()
-                if (now := self._links.unreachable(vnode)) != unreachable:
-                    unreachable = now
-                    yield WatchUpdate(unreachable=now)
-                changed = set()
+                        for change, item in differences(before, after):
+                            yield change, item, ()
+                            self.index.go_on()
+                if (now := self.links.unreachable(vnode)) != standing:
+                    standing = now
+                    yield pb.CHANGE_TYPE_UNSPECIFIED, None, standing
                 await names.wait()
-                self._go_on()
+                self.index.go_on()
                 await asyncio.sleep(GATHER)
-                self._go_on()
-
-    def _go_on(self) -> None:
-        if self._ending:
-            raise Ending
+                self.index.go_on()

@@ -4,7 +4,7 @@ import pytest
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from mctl.commands.drain import owned_until_empty
-from mctl.errors import RequestRefused, TimedOut
+from mctl.errors import CommandError, TimedOut
 from mctl.pacing import Looks
 
 
@@ -56,7 +56,7 @@ def test_an_answer_from_before_the_drain_does_not_end_it() -> None:
 
 
 def test_a_cancelled_drain_fails() -> None:
-    with pytest.raises(RequestRefused, match="takes VNodes again"):
+    with pytest.raises(CommandError, match="takes VNodes again"):
         Script(DRAINING, replica("active", 5)).run()
 
 

@@ -11,7 +11,7 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from mctl.errors import ServerUnreachable
 from mctl.following import KnownItems, follow, poll, unseen
-from mctl.kinds import EVENT, REPLICA, ChangeType, ItemChange
+from mctl.kinds import ADDED, DELETED, MODIFIED, REPLICA, ItemChange
 
 T = TypeVar("T")
 Message = ItemChange[pb.Replica] | None
@@ -43,7 +43,7 @@ def replica(name: str, vnodes: int = 0) -> pb.Replica:
 
 def added(*items: pb.Replica) -> list[Message]:
     """Return the beginning of a stream: all items, and the mark that the list is complete."""
-    return [*(ItemChange(ChangeType.ADDED, item) for item in items), None]
+    return [*(ItemChange(ADDED, item) for item in items), None]
 
 
 def cut(messages: list[Message]) -> Iterator[Message]:
@@ -61,12 +61,12 @@ def until_stop(items: Iterator[T]) -> Iterator[T]:
 
 
 def shown(changes: Iterator[ItemChange[pb.Replica]]) -> list[tuple[str, str]]:
-    return [(change.type.value, change.item.id) for change in until_stop(changes)]
+    return [(change.type, change.item.id) for change in until_stop(changes)]
 
 
 def test_a_new_stream_is_compared_with_what_is_known() -> None:
     clock = Clock(most=2)
-    later: Message = ItemChange(ChangeType.DELETED, replica("c"))
+    later: Message = ItemChange(DELETED, replica("c"))
     streams = iter([cut(added(replica("a"), replica("b"))), cut([*added(replica("b", 5), replica("c")), None, later])])
     known = KnownItems(REPLICA)
     changes = follow(lambda _: next(streams), known.read, 60, wait=clock.sleep, clock=clock)
@@ -141,11 +141,11 @@ def test_a_stream_that_ends_normally_is_opened_again() -> None:
 def test_events_are_shown_once() -> None:
     clock = Clock(most=3)
     first, second, again = (
-        ItemChange(ChangeType.ADDED, pb.Event(reason=reason, time=Timestamp(seconds=at)))
+        ItemChange(ADDED, pb.Event(reason=reason, time=Timestamp(seconds=at)))
         for reason, at in (("First", 1), ("Second", 2), ("First", 3))
     )
     streams = iter([[first, None], [first, second, None], [second, None, again]])
-    events = follow(lambda _: next(streams), unseen(EVENT), 10, wait=clock.sleep, clock=clock)
+    events = follow(lambda _: next(streams), unseen(), 10, wait=clock.sleep, clock=clock)
     assert [event.item.reason for event in until_stop(events)] == ["First", "Second", "First"]
 
 
@@ -157,7 +157,7 @@ def test_polling_shows_differences() -> None:
 
 
 replicas = st.builds(replica, st.sampled_from("abcd"), st.integers(0, 2))
-replica_changes = st.builds(ItemChange, st.sampled_from(ChangeType), replicas)
+replica_changes = st.builds(ItemChange, st.sampled_from([ADDED, MODIFIED, DELETED]), replicas)
 
 
 @given(history=st.lists(replica_changes | st.lists(replicas, unique_by=lambda r: r.id)))
@@ -171,18 +171,18 @@ def test_shown_changes_add_up_to_the_state_of_the_server(
     for entry in history:
         if isinstance(entry, list):
             expected = {r.id: r for r in entry}
-        elif entry.type is ChangeType.DELETED:
+        elif entry.type == DELETED:
             expected.pop(entry.item.id, None)
         else:
             expected[entry.item.id] = entry.item
         for change in known.replace(entry) if isinstance(entry, list) else known.take(entry):
             match change.type:
-                case ChangeType.ADDED:
+                case "ADDED":
                     assert change.item.id not in applied
                     applied[change.item.id] = change.item
-                case ChangeType.MODIFIED:
+                case "MODIFIED":
                     assert applied[change.item.id] != change.item
                     applied[change.item.id] = change.item
-                case ChangeType.DELETED:
+                case "DELETED":
                     del applied[change.item.id]
         assert applied == expected

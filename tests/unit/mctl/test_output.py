@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from mctl.invocation import seconds, server_address
-from mctl.kinds import MODULE, VNODE, ChangeType, ItemChange
+from mctl.kinds import ADDED, DELETED, MODIFIED, MODULE, VNODE, ItemChange
 from mctl.output import Format, Printer, aligned, to_json, to_yaml
 from mctl.text import age, clean, unsafe
 
@@ -50,21 +50,21 @@ def test_chinese_stays_readable_and_aligned() -> None:
 
 
 def test_json_of_a_change_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    Printer(MODULE, Format.JSON).print_changes([ItemChange(ChangeType.ADDED, module("a\nb"))])
+    Printer(MODULE, Format.JSON).print_changes([ItemChange(ADDED, module("a\nb"))])
     out = capsys.readouterr().out
     assert out.count("\n") == 1
     assert json.loads(out)["object"]["message"] == "a\nb"
 
 
 def test_yaml_changes_are_documents(capsys: pytest.CaptureFixture[str]) -> None:
-    kinds = (ChangeType.ADDED, ChangeType.DELETED)
+    kinds = (ADDED, DELETED)
     Printer(MODULE, Format.YAML).print_changes(ItemChange(kind, module()) for kind in kinds)
     assert [d["type"] for d in yaml.safe_load_all(capsys.readouterr().out)] == ["ADDED", "DELETED"]
 
 
 def test_rows_of_a_watch_have_one_header_and_growing_columns(capsys: pytest.CaptureFixture[str]) -> None:
     names = ("a", "a-much-longer-name", "b")
-    Printer(MODULE, Format.TABLE).print_changes(ItemChange(ChangeType.MODIFIED, module(name=name)) for name in names)
+    Printer(MODULE, Format.TABLE).print_changes(ItemChange(MODIFIED, module(name=name)) for name in names)
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.startswith("CHANGE")
     assert [row.split()[2] for row in rows] == ["a", "a-much-longer-name", "b"]

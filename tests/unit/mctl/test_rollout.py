@@ -3,8 +3,8 @@
 import pytest
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from mctl.commands.rollout import KINDS, follow
-from mctl.errors import RequestRefused, TimedOut
+from mctl.commands.rollout import follow
+from mctl.errors import CommandError, TimedOut
 from mctl.pacing import Looks
 
 
@@ -61,7 +61,7 @@ class Script:
             assert looks.left >= 1.0
             return self.rollouts.pop(0) if len(self.rollouts) > 1 else self.rollouts[0]
 
-        follow(ask, KINDS[kind], "web", looks)
+        follow(ask, kind, "web", looks)
         return self._capsys.readouterr().out.splitlines()
 
 
@@ -90,7 +90,7 @@ def test_a_retried_failure_is_printed_once_and_again_when_it_returns(
 
 def test_a_rollout_that_cannot_progress_ends_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     failure = "biz1:2 on vnode.b1.dev: IdentityMismatch: the jar is biz9"
-    with pytest.raises(RequestRefused, match="IdentityMismatch: the jar is biz9"):
+    with pytest.raises(CommandError, match="IdentityMismatch: the jar is biz9"):
         Script(capsys, SEEN, rollout(3, 2, failure=failure)).follow()
 
 

@@ -6,24 +6,24 @@ from typing import Self
 import pytest
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from mctl.commands.wait import Condition, TargetState, WaitTarget, parse_target, until
+from mctl.commands.wait import Condition, WaitTarget, parse_target, until
 from mctl.errors import ItemNotFound, ServerUnreachable, TimedOut, UsageError
 from mctl.pacing import Looks
 from mctl.rpc.client import ToolingClient
 
-STARTING = TargetState(ready=False, why="is starting")
-READY = TargetState(ready=True)
+STARTING = "is starting"
+READY = ""
 
 
 class Script:
     """A target that has the next state at each look and keeps the last one; None is an absent target."""
 
-    def __init__(self, title: str, *states: TargetState | None) -> None:
+    def __init__(self, title: str, *states: str | None) -> None:
         self.target = WaitTarget(title, self.look)
         self.states = list(states)
         self.looks: list[float] = []
 
-    def look(self, client: ToolingClient) -> TargetState:
+    def look(self, client: ToolingClient) -> str:
         self.looks.append(client.timeout)
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         if state is None:
@@ -92,7 +92,7 @@ def test_every_look_is_bounded_by_the_deadline() -> None:
 
 
 def test_an_unreachable_server_ends_the_wait() -> None:
-    def away(_client: ToolingClient) -> TargetState:
+    def away(_client: ToolingClient) -> str:
         raise ServerUnreachable("away")
 
     with pytest.raises(ServerUnreachable):

@@ -6,14 +6,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.ports import ClusterError, Rejected, Transient, Unknown
-from controlplane.app.tooling.installs import AT_ONCE, Installs, PodChange, Result
+from controlplane.app.tooling.installs import AT_ONCE, Installs
 from controlplane.app.tooling.refusals import Missing, NotAllowed, RequestError
 from controlplane.app.tooling.vnodes import VNodes
 from controlplane.cluster.api import PODS, Json, Resource
-from controlplane.domain.identity import ModuleKey
+from controlplane.domain.identity import ModuleKey, VNodeName
 from controlplane.domain.objects import Container
+from controlplane.rpc.tooling import codec
 from tests.unit.app.harness import Api, Stage
 
 pytestmark = pytest.mark.looptime
@@ -65,13 +67,18 @@ class Tool:
 
     async def install(
         self, module: Container = MODULE, *, base: str = "", request_id: str = "1", within: float = 10.0
-    ) -> list[PodChange]:
-        targets = self._vnodes.select(base=base, all_bases=not base)
-        return await self._installs.install(targets, module, namespace="default", request_id=request_id, within=within)
+    ) -> list[pb.ModuleOperation]:
+        outcomes = await self._installs.install(
+            self._targets(base), module, namespace="default", request_id=request_id, within=within
+        )
+        return [codec.operation(*outcome) for outcome in outcomes]
 
-    async def uninstall(self, *, base: str = "", within: float = 10.0) -> list[PodChange]:
-        targets = self._vnodes.select(base=base, all_bases=not base)
-        return await self._installs.uninstall(targets, KEY, namespace="", within=within)
+    async def uninstall(self, *, base: str = "", within: float = 10.0) -> list[pb.ModuleOperation]:
+        outcomes = await self._installs.uninstall(self._targets(base), KEY, namespace="", within=within)
+        return [codec.operation(*outcome) for outcome in outcomes]
+
+    def _targets(self, base: str) -> list[VNodeName]:
+        return [self._vnodes.named(base, self._vnodes.names())] if base else self._vnodes.matching()
 
 
 @asynccontextmanager
@@ -84,7 +91,7 @@ async def stage(bases: int) -> AsyncIterator[tuple[Stage, ScriptedApi, Tool]]:
         yield running, api, Tool(running)
 
 
-def results(changes: list[PodChange]) -> Counter[Result]:
+def results(changes: list[pb.ModuleOperation]) -> Counter[str]:
     return Counter(change.result for change in changes)
 
 
@@ -96,7 +103,7 @@ async def test_a_temporary_refusal_is_retried_after_the_given_time() -> None:
     async with stage(50) as (_, api, tool):
         api.answer = lambda node, attempt: too_many(3.0) if node == "vnode.b040.dev" and attempt == 1 else None
         began = asyncio.get_running_loop().time()
-        assert results(await tool.install()) == {Result.CREATED: 50}
+        assert results(await tool.install()) == {"created": 50}
         assert 3.0 <= asyncio.get_running_loop().time() - began < 5.0
         assert api.attempts["vnode.b040.dev"] == 2
         assert api.most_under_way == AT_ONCE
@@ -106,7 +113,7 @@ async def test_a_failed_pod_delays_no_other_and_has_its_reason() -> None:
     async with stage(50) as (running, api, tool):
         api.answer = lambda node, _: Rejected("exceeded quota (HTTP 403)") if node == "vnode.b007.dev" else None
         changes = await tool.install()
-        assert results(changes) == {Result.CREATED: 49, Result.FAILED: 1}
+        assert results(changes) == {"created": 49, "failed": 1}
         failed = changes[7]
         assert (failed.vnode, failed.reason, failed.message) == (
             "vnode.b007.dev",
@@ -124,7 +131,7 @@ async def test_each_pod_that_is_left_at_the_deadline_is_reported(monkeypatch: py
         began = asyncio.get_running_loop().time()
         changes = await tool.install(within=6.0)
         assert asyncio.get_running_loop().time() - began <= 6.0
-        assert results(changes) == {Result.CREATED: 10, Result.FAILED: 30}
+        assert results(changes) == {"created": 10, "failed": 30}
         assert {change.reason for change in changes[10:]} == {"Unavailable"}
         assert changes[10].message == "too many requests (HTTP 429)"
         assert all(running.pod(change.pod) is None for change in changes[10:])
@@ -141,8 +148,8 @@ async def test_unanswered_creates_are_unknown_and_later_pods_are_not_tried() -> 
 async def test_a_pod_created_without_confirmation_counts_as_created() -> None:
     async with stage(2) as (_, api, tool):
         api.after = lambda _, attempt: Unknown("no reply within 10 s") if attempt == 1 else None
-        assert results(await tool.install(request_id="a")) == {Result.CREATED: 2}
-        assert results(await tool.install(request_id="b")) == {Result.UNCHANGED: 2}
+        assert results(await tool.install(request_id="a")) == {"created": 2}
+        assert results(await tool.install(request_id="b")) == {"unchanged": 2}
 
 
 async def test_the_failure_of_a_single_pod_is_raised() -> None:
@@ -159,7 +166,7 @@ async def test_an_install_from_another_url_fails() -> None:
     async with stage(2) as (_, _api, tool):
         await tool.install(base="b000")
         changes = await tool.install(Container("biz", "https://repo.example/other.jar", "1"))
-        assert [change.result for change in changes] == [Result.FAILED, Result.CREATED]
+        assert [change.result for change in changes] == ["failed", "created"]
         assert f"from another URL, {URL}: uninstall it first" in changes[0].message
 
 
@@ -189,7 +196,7 @@ async def test_an_invalid_url_is_refused(url: str) -> None:
 )
 async def test_urls_that_java_may_know_are_accepted(url: str) -> None:
     async with stage(1) as (_, _api, tool):
-        assert results(await tool.install(Container("biz", url, "1"))) == {Result.CREATED: 1}
+        assert results(await tool.install(Container("biz", url, "1"))) == {"created": 1}
 
 
 async def test_uninstalls_have_a_result_for_each_pod() -> None:
@@ -198,8 +205,8 @@ async def test_uninstalls_have_a_result_for_each_pod() -> None:
         running.put_pod("owned", base="b001", module="biz", metadata={"ownerReferences": [_owner()]})
         await asyncio.sleep(1.0)
         changes = await tool.uninstall()
-        assert results(changes) == {Result.DELETED: 3, Result.FAILED: 1}
-        (failed,) = [change for change in changes if change.result is Result.FAILED]
+        assert results(changes) == {"deleted": 3, "failed": 1}
+        (failed,) = [change for change in changes if change.result == "failed"]
         assert (failed.pod, failed.reason) == ("owned", "NotAllowed")
         with pytest.raises(NotAllowed):
             await tool.uninstall(base="b001")

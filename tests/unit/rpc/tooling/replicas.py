@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,19 +11,42 @@ from grpc import aio
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.replica.v1 import replica_pb2 as rpb
 
-from controlplane.app.tooling.shards import Shards
+from controlplane.app.tooling.installs import Installs
 from controlplane.app.tooling.vnodes import VNodes
 from controlplane.domain.ownership.replicas import Replica
 from controlplane.rpc.tooling.events import Events
 from controlplane.rpc.tooling.following import ReplicaServicer
 from controlplane.rpc.tooling.index import Index
-from controlplane.rpc.tooling.reads import Reads
 from controlplane.rpc.tooling.replicas import ReplicaLinks
-from controlplane.rpc.tooling.rollouts import Rollouts
-from controlplane.rpc.tooling.watches import Watches
+from controlplane.rpc.tooling.servicer import ToolingServicer
 from tests.unit.app.harness import Stage
 
 WITHIN = 2.0
+
+
+class Refused(Exception):
+    """The call ended with a status."""
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        super().__init__(code.name)
+        self.code = code
+
+
+class Call:
+    """A call that has so many seconds left; None: as many as it takes."""
+
+    def __init__(self, remaining: float | None = None) -> None:
+        self._remaining = remaining
+
+    def time_remaining(self) -> float | None:
+        return self._remaining
+
+    async def abort_with_status(self, status: Any) -> None:
+        raise Refused(status.code)
+
+
+def call(remaining: float | None = None) -> aio.ServicerContext[Any, Any]:
+    return cast("aio.ServicerContext[Any, Any]", Call(remaining))
 
 
 def failure(code: grpc.StatusCode) -> aio.AioRpcError:
@@ -99,13 +122,12 @@ class Network:
         self.members = FakeMembers(*names)
         self.opened: list[Stream] = []
 
-    @asynccontextmanager
-    async def connect(self, address: str) -> AsyncIterator[Any]:
+    def connect(self, address: str) -> aio.Channel:
         def follow(requests: AsyncIterator[rpb.FollowRequest]) -> Stream:
             self.opened.append(Stream(address, requests))
             return self.opened[-1]
 
-        yield SimpleNamespace(Follow=follow)
+        return cast("aio.Channel", nullcontext(SimpleNamespace(stream_stream=lambda *_, **__: follow)))
 
     def last(self, name: str) -> Stream:
         """Return the stream to a replica that was opened last."""
@@ -118,16 +140,22 @@ class Tooling:
     def __init__(self, stage: Stage, network: Network) -> None:
         self.stage = stage
         self.network = network
-        self.vnodes = VNodes(stage.cluster, stage.roster, "dev")
-        shards = Shards(stage.cluster, stage.members, env="dev")
-        self.index = Index(self.vnodes, stage.cluster, shards)
-        self.events = Events(stage.recorder)
-        members = cast("Any", network.members)
-        self.links = ReplicaLinks(members, shards, self.index, self.events, network.connect)
-        self.reads = Reads(self.index, self.links, self.events, stage.gateways, stage.roster)
-        self.rollouts = Rollouts(stage.cluster, self.index, self.links)
-        self.watches = Watches(self.index, self.links, self.events)
-        self.servicer = ReplicaServicer(self.index, stage.roster, stage.recorder, stage.gateways, instance="i1")
+        vnodes = VNodes(stage.cluster, stage.roster, "dev")
+        self.index = Index(vnodes)
+        self.events = Events(stage.recorder, self.index.changed)
+        self.links = ReplicaLinks(cast("Any", network.members), vnodes, self.index, self.events, network.connect)
+        self.servicer = ToolingServicer(
+            index=self.index,
+            links=self.links,
+            vnodes=vnodes,
+            events=self.events,
+            gateways=stage.gateways,
+            members=stage.members,
+            installs=Installs(stage.cluster, env="dev"),
+            baselines=stage.baselines,
+            manifests=None,
+        )
+        self.replicas = ReplicaServicer(self.index, stage.roster, stage.recorder, stage.gateways, instance="i1")
 
 
 @asynccontextmanager

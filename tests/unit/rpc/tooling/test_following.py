@@ -3,31 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, cast
 
-import grpc
 import pytest
-from grpc import aio
 from koupleless.replica.v1 import replica_pb2 as rpb
 
 from controlplane.cluster.api import LEASES
 from tests.unit.app.harness import Api, Stage
-from tests.unit.rpc.tooling.replicas import Tooling, tooling
+from tests.unit.rpc.tooling.replicas import Refused, Tooling, call, tooling
 
 pytestmark = pytest.mark.looptime
-
-
-class Aborted(Exception):
-    """The call ended with a status."""
-
-
-class Context:
-    def __init__(self) -> None:
-        self.code: grpc.StatusCode | None = None
-
-    async def abort_with_status(self, status: Any) -> None:
-        self.code = status.code
-        raise Aborted
 
 
 class Following:
@@ -35,10 +19,8 @@ class Following:
 
     def __init__(self, served: Tooling) -> None:
         self.got: list[rpb.FollowResponse] = []
-        self.context = Context()
         self._requests: asyncio.Queue[rpb.FollowRequest | None] = asyncio.Queue()
-        context = cast("aio.ServicerContext[Any, Any]", self.context)
-        self.task = asyncio.create_task(self._read(served.servicer.Follow(self._asked(), context)))
+        self.task = asyncio.create_task(self._read(served.replicas.Follow(self._asked(), call())))
 
     async def _asked(self) -> AsyncIterator[rpb.FollowRequest]:
         while (request := await self._requests.get()) is not None:
@@ -126,11 +108,11 @@ async def test_it_ends_with_the_replica_before_what_it_lets_go_of_is_seen() -> N
     async with following() as (served, other):
         other.ask(1)
         await other.news()
-        served.servicer.end()
+        served.index.end()
         await served.stage.fleet.retire()
         assert await other.news() == []
-        assert isinstance(other.task.exception(), Aborted)
-        assert other.context.code is grpc.StatusCode.UNAVAILABLE
+        with pytest.raises(Refused, match="UNAVAILABLE"):
+            await other.task
 
 
 async def test_it_ends_when_the_other_one_ends_its_questions() -> None:

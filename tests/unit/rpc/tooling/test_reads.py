@@ -3,25 +3,24 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
+from unittest.mock import AsyncMock
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from grpc import aio
 from hypothesis import given
 from hypothesis import strategies as st
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.replica.v1 import replica_pb2 as rpb
 
-from controlplane.app.tooling.refusals import Missing, RequestError
+from controlplane.app.tooling.refusals import RequestError
 from controlplane.cluster.api import LEASES
 from controlplane.domain.facts import ModuleState
 from controlplane.domain.identity import ModuleKey
-from controlplane.rpc.tooling.reads import MOST_IN_PAGE, PAGE, page
+from controlplane.rpc.tooling.calls import MOST_IN_PAGE, PAGE, page
 from controlplane.rpc.tooling.replicas import SYNC_WITHIN
-from controlplane.rpc.tooling.servicer import time_for_others
 from tests.unit.app.harness import Api, Stage
-from tests.unit.rpc.tooling.replicas import WITHIN, Tooling, tooling, vnode
+from tests.unit.rpc.tooling.replicas import Refused, Tooling, call, tooling, vnode
 
 pytestmark = pytest.mark.looptime
 
@@ -64,7 +63,7 @@ def their_vnode(*modules: pb.Module) -> rpb.FollowResponse:
 
 async def test_without_others_a_holder_that_does_not_live_is_named() -> None:
     async with stage() as served:
-        found = await served.reads.vnodes(pb.ListVNodesRequest(), WITHIN)
+        found = await served.servicer.ListVNodes(pb.ListVNodesRequest(), call())
         assert [(item.name, item.owner, bool(item.address)) for item in found.items] == [
             (THEIRS, "other", False),
             (OURS, "replica-0", True),
@@ -76,7 +75,7 @@ async def test_the_owners_entries_replace_those_of_the_cluster() -> None:
     modules = [pb.Module(vnode=THEIRS, name=name) for name in ("biz1", "theirs")]
     async with stage("other") as served:
         seen = {THEIRS: Timestamp(seconds=7)}
-        listing = served.reads.vnodes(pb.ListVNodesRequest(), WITHIN)
+        listing = served.servicer.ListVNodes(pb.ListVNodesRequest(), call())
         vnodes = await answered(served, listing, their_vnode(*modules), last_seen=seen)
         assert [(item.name, item.fence == 9, bool(item.address)) for item in vnodes.items] == [
             (THEIRS, True, True),
@@ -84,7 +83,7 @@ async def test_the_owners_entries_replace_those_of_the_cluster() -> None:
         ]
         assert vnodes.items[0].last_seen.seconds == 7
         assert vnodes.items[1].last_seen.seconds > 1_700_000_000
-        found = await answered(served, served.reads.modules(pb.ListModulesRequest(), WITHIN))
+        found = await answered(served, served.servicer.ListModules(pb.ListModulesRequest(), call()))
         assert [(item.vnode, item.name) for item in found.items] == [
             (THEIRS, "biz1"),
             (THEIRS, "theirs"),
@@ -95,7 +94,7 @@ async def test_the_owners_entries_replace_those_of_the_cluster() -> None:
 
 async def test_when_the_owner_is_away_the_cluster_shows_its_pods() -> None:
     async with stage("other") as served:
-        modules = await served.reads.modules(pb.ListModulesRequest(), WITHIN)
+        modules = await served.servicer.ListModules(pb.ListModulesRequest(), call())
         assert [(item.vnode, item.name, item.pod) for item in modules.items] == [
             (THEIRS, "biz1", "p"),
             (OURS, "foreign", ""),
@@ -111,29 +110,29 @@ async def test_modules_are_chosen_by_vnode_name_and_management() -> None:
             (pb.ListModulesRequest(management=pb.MANAGEMENT_UNMANAGED), [(OURS, "foreign")]),
             (pb.ListModulesRequest(management=pb.MANAGEMENT_ORPHAN), []),
         ):
-            items = (await served.reads.modules(request, WITHIN)).items
+            items = (await served.servicer.ListModules(request, call())).items
             assert [(item.vnode, item.name) for item in items] == found
-        with pytest.raises(Missing):
-            await served.reads.modules(pb.ListModulesRequest(vnode="nobody"), WITHIN)
+        with pytest.raises(Refused, match="NOT_FOUND"):
+            await served.servicer.ListModules(pb.ListModulesRequest(vnode="nobody"), call())
 
 
 async def test_one_vnode_comes_from_its_owner_with_the_events_of_all() -> None:
     event = pb.Event(reason="Later", vnode=THEIRS, time=Timestamp(seconds=2_000_000_000))
     later = rpb.FollowResponse(event=rpb.ReplicaEvent(number=1, instance="i1", event=event))
     async with stage("other") as served:
-        away = await served.reads.vnode(pb.GetVNodeRequest(name="b1"), WITHIN)
+        away = await served.servicer.GetVNode(pb.GetVNodeRequest(name="b1"), call())
         assert (away.vnode.owner, list(away.unreachable_replicas)) == ("other", ["other"])
-        getting = served.reads.vnode(pb.GetVNodeRequest(name="b1"), WITHIN)
+        getting = served.servicer.GetVNode(pb.GetVNodeRequest(name="b1"), call())
         module = pb.Module(vnode=THEIRS, name="theirs")
         found = await answered(served, getting, their_vnode(module), later, vnode("vnode.new.dev"))
         assert (found.vnode.fence, [item.name for item in found.modules]) == (9, ["theirs"])
         reasons = [item.reason for item in found.events]
         assert reasons[0] == "VNodeCreated"
         assert reasons[-1] == "Later"
-        new = await answered(served, served.reads.vnode(pb.GetVNodeRequest(name="new"), WITHIN))
+        new = await answered(served, served.servicer.GetVNode(pb.GetVNodeRequest(name="new"), call()))
         assert new.vnode.name == "vnode.new.dev", "its owner may know it before its Node is there"
-        with pytest.raises(Missing):
-            await answered(served, served.reads.vnode(pb.GetVNodeRequest(name="nobody"), WITHIN))
+        with pytest.raises(Refused, match="NOT_FOUND"):
+            await answered(served, served.servicer.GetVNode(pb.GetVNodeRequest(name="nobody"), call()))
 
 
 async def test_history_and_gateways_are_those_of_all() -> None:
@@ -143,11 +142,13 @@ async def test_history_and_gateways_are_those_of_all() -> None:
         await asyncio.sleep(2.0)
         (mine,) = served.stage.gateways.all()
         own = rpb.FollowResponse(vnode=rpb.OwnedVNode(vnode=pb.VNode(name=THEIRS), operations=[past]))
-        found = await answered(served, served.reads.operations(pb.ListOperationsRequest(), WITHIN), own)
+        found = await answered(served, served.servicer.ListOperations(pb.ListOperationsRequest(), call()), own)
         assert [(item.vnode, item.name) for item in found.items] == [(THEIRS, "theirs"), (OURS, "biz1")]
         name = mine.link.info.gateway_id
         theirs = [pb.Gateway(id=name, watched=5), pb.Gateway(id="zz")]
-        gateways = await answered(served, served.reads.gateways(WITHIN), gateways=theirs)
+        gateways = await answered(
+            served, served.servicer.ListGateways(pb.ListGatewaysRequest(), call()), gateways=theirs
+        )
         assert [(item.id, item.watched) for item in gateways.items] == [
             (name, 5 + served.stage.roster.load[name]),
             ("zz", 0),
@@ -156,19 +157,23 @@ async def test_history_and_gateways_are_those_of_all() -> None:
 
 async def test_a_rollout_of_a_module_counts_pods_else_the_modules_of_the_owners() -> None:
     async with stage("other") as served:
-        targets = served.vnodes.select(all_bases=True)
-        asked, silent = await served.rollouts.module("biz1", "", None, WITHIN)
-        assert (asked.desired, silent) == (1, ()), "a Pod asks for it on one base, and all know of Pods"
-        away, silent = await served.rollouts.module("foreign", "1", targets, WITHIN)
-        assert (away.desired, away.updated, away.done, silent) == (2, 1, False, ("other",))
+
+        def rollout(name: str, version: str = "", target: pb.Target | None = None) -> Awaitable[pb.GetRolloutResponse]:
+            module = pb.ModuleRollout(name=name, version=version, target=target)
+            return served.servicer.GetRollout(pb.GetRolloutRequest(module=module), call())
+
+        asked = await rollout("biz1")
+        known = "a Pod asks for it on one base, and all know of Pods"
+        assert (asked.desired, list(asked.unreachable_replicas)) == (1, []), known
+        away = await rollout("foreign", "1", pb.Target(all=True))
+        assert (away.desired, away.updated, away.done, list(away.unreachable_replicas)) == (2, 1, False, ["other"])
         modules = [pb.Module(vnode=THEIRS, name="foreign", version=version, ready=True) for version in ("1", "2")]
-        asking = served.rollouts.module("foreign", "1", targets, WITHIN)
         sent = vnode(THEIRS, *modules, ready=True)
-        found, silent = await answered(served, asking, sent)
+        found = await answered(served, rollout("foreign", "1", pb.Target(all=True)), sent)
         assert (found.desired, found.updated, found.available, found.done) == (2, 2, 2, True)
-        assert silent == ()
-        with pytest.raises(Missing):
-            await answered(served, served.rollouts.module("nothing", "", None, WITHIN))
+        assert list(found.unreachable_replicas) == []
+        with pytest.raises(Refused, match="NOT_FOUND"):
+            await answered(served, rollout("nothing"))
 
 
 @given(names=st.sets(st.text("abc\n", min_size=1, max_size=4)), size=st.integers(1, 5), lost=st.integers(0, 20))
@@ -196,9 +201,11 @@ def test_a_page_has_bounds() -> None:
 
 
 @pytest.mark.parametrize(("remaining", "within"), [(None, SYNC_WITHIN), (10.0, SYNC_WITHIN), (1.0, 0.5), (-1.0, 0.0)])
-def test_other_replicas_get_at_most_half_of_a_calls_time(remaining: float | None, within: float) -> None:
-    class Context:
-        def time_remaining(self) -> float | None:
-            return remaining
-
-    assert time_for_others(cast("aio.ServicerContext[Any, Any]", Context())) == within
+async def test_other_replicas_get_at_most_half_of_a_calls_time(
+    remaining: float | None, within: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Stage(Api()).running() as stage, tooling(stage) as served:
+        sync = AsyncMock()
+        monkeypatch.setattr(served.links, "sync", sync)
+        await served.servicer.sync(call(remaining))
+        sync.assert_awaited_once_with(within)
