@@ -177,14 +177,13 @@ class BaseActor:
     ) -> tuple[Base, list[float | None]]:
         """Judge the base, send what is due, and return its next state, and when to look again."""
         around, polling = self._around, self._polling
-        up_since, patience = around.gateways.up_since, around.policy.patience
-        base = vitals.use_tunnel(base, up_since, now=now, patience=patience)
+        up_since = around.gateways.up_since
+        base = vitals.use_tunnel(base, up_since, now=now)
         base, next_at = vitals.judged(
             base,
             up_since,
             now=now,
             wall=around.clock.wall(),
-            patience=patience,
             outage=around.roster.outages.now,
             has_node=self._node.node() is not None,
             node_removed=self._node.removed_by_others(),
@@ -215,8 +214,8 @@ class BaseActor:
         self._around.roster.publish(base)
 
     def _take(self, base: Base, news: News, pods: Sequence[Pod], now: float) -> Base:
-        wall, patience = self._around.clock.wall(), self._around.policy.patience
-        base = vitals.take(base, news, now=now, wall=wall, patience=patience)
+        wall = self._around.clock.wall()
+        base = vitals.take(base, news, now=now, wall=wall)
         # Results come before the list: a list that was asked for later must find them done.
         base, answered = self._orders.take_results(base, news.results, pods)
         if answered:

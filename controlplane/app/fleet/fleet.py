@@ -15,6 +15,7 @@ from controlplane.app.ownership.sweep import LeaseSweep
 from controlplane.app.ports import ClusterError
 from controlplane.app.roster import KEPT
 from controlplane.domain.backoff import Backoff
+from controlplane.domain.base.liveness import DEAD_AFTER
 from controlplane.domain.base.state import Base
 from controlplane.domain.base.vnode import Profile, profile_of
 from controlplane.domain.identity import BaseId, VNodeName, base_of_node, node_name
@@ -100,7 +101,7 @@ class Fleet:
 
     async def _sweep(self) -> NoReturn:
         """Forget what is of no use any more: heartbeats, and leases without Node whose holder ended."""
-        interval = 2 * self._policy.patience.dead
+        interval = 2 * DEAD_AFTER
         sweep_leases_at = self._clock.monotonic() + interval
         while True:
             await asyncio.sleep(KEPT / 2)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from controlplane.domain.base import modules
-from controlplane.domain.base.liveness import Outage, Patience, Verdict, judge
+from controlplane.domain.base.liveness import UNREACHABLE_AFTER, Outage, Verdict, judge
 from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.facts import (
     BaselineQuery,
@@ -104,14 +104,14 @@ class News:
         self.source, self.seen_at = source, now
 
 
-def take(base: Base, news: News, *, now: float, wall: float, patience: Patience) -> Base:
+def take(base: Base, news: News, *, now: float, wall: float) -> Base:
     """Take what the base reports of itself, and signs of life."""
     if news.poll_failed is not None:
         base = _take_failure(base, news.poll_failed)
     if news.heartbeat is not None:
-        base = _take_heartbeat(base, news.heartbeat, news, now, wall, patience)
+        base = _take_heartbeat(base, news.heartbeat, news, now, wall)
     if news.deactivated is not None:
-        base, own = _own(base, news.deactivated, now, patience)
+        base, own = _own(base, news.deactivated, now)
         if own:
             base = replace(base, signs=replace(base.signs, deactivated=True))
     if news.seen_at is not None:
@@ -158,12 +158,12 @@ def not_ready_at_first(base: Base, why: str) -> Base:
     return replace(base, phase=Phase.UNREACHABLE, why=why, signs=signs)
 
 
-def use_tunnel(base: Base, up_since: Mapping[TunnelKind, float], *, now: float, patience: Patience) -> Base:
+def use_tunnel(base: Base, up_since: Mapping[TunnelKind, float], *, now: float) -> Base:
     """Use the same tunnel as long as it is up and shows life, else the liveliest; up_since has those that are up."""
     seen, current = base.signs.seen_over, base.profile.tunnel
-    if current in up_since and now - seen.get(current, now) < patience.unreachable:
+    if current in up_since and now - seen.get(current, now) < UNREACHABLE_AFTER:
         return base
-    live = {kind: at for kind, at in seen.items() if kind in up_since and now - at < patience.unreachable}
+    live = {kind: at for kind, at in seen.items() if kind in up_since and now - at < UNREACHABLE_AFTER}
     chosen = max(live, key=lambda kind: live[kind], default=current)
     return base if chosen is current else replace(base, profile=replace(base.profile, tunnel=chosen))
 
@@ -180,7 +180,6 @@ def judged(
     *,
     now: float,
     wall: float,
-    patience: Patience,
     outage: Outage,
     has_node: bool,
     node_removed: bool,
@@ -194,7 +193,7 @@ def judged(
     # A Node that was removed by hand while its base is silent is not brought back.
     if base.phase is Phase.UNREACHABLE and node_removed:
         return replace(base, phase=Phase.DEAD, why="its Node was removed while it was silent"), None
-    judgement = judge(base, up_since, now=now, patience=patience, outage=outage)
+    judgement = judge(base, up_since, now=now, outage=outage)
     silent = now - judgement.silent_since
     match judgement.verdict:
         case Verdict.DEAD:
@@ -242,8 +241,8 @@ def _take_failure(base: Base, failed: PollFailed) -> Base:
     return replace(base, signs=signs)
 
 
-def _take_heartbeat(base: Base, heartbeat: Heartbeat, news: News, now: float, wall: float, patience: Patience) -> Base:
-    base, own = _own(base, heartbeat, now, patience)
+def _take_heartbeat(base: Base, heartbeat: Heartbeat, news: News, now: float, wall: float) -> Base:
+    base, own = _own(base, heartbeat, now)
     if not own:
         return base
     profile = base.profile.with_heartbeat(heartbeat)
@@ -258,12 +257,12 @@ def _take_heartbeat(base: Base, heartbeat: Heartbeat, news: News, now: float, wa
     return base
 
 
-def _own(base: Base, heartbeat: Heartbeat, now: float, patience: Patience) -> tuple[Base, bool]:
+def _own(base: Base, heartbeat: Heartbeat, now: float) -> tuple[Base, bool]:
     """Return whether a heartbeat is the base's own: nobody may use its identity elsewhere while the base is alive."""
     signs, known, address = base.signs, base.profile.address, heartbeat.address
     if not address.port or not known.port or address == known:
         return base, True
-    if now - max(signs.last_seen, base.term_began) >= patience.unreachable:
+    if now - max(signs.last_seen, base.term_began) >= UNREACHABLE_AFTER:
         return base, True
     # After a takeover only the Node vouches for the old address; when nobody answers there, it is outdated.
     if not signs.last_seen and signs.poll_failed:
