@@ -4,12 +4,13 @@ Adapters translate between these and the objects on the wire; nothing inward of 
 are RFC 3339 texts as the cluster has them, because they are only ever compared for equality or written back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Self
 
 from controlplane.domain import contract
+from controlplane.domain.identity import ModuleKey
 from controlplane.domain.probes import NO_PROBES, Probes
 
 
@@ -23,11 +24,22 @@ class Condition:
     message: str = ""
     last_transition_time: str = ""
 
-    def after(self, before: Self | None) -> Self:
-        """Return it with the transition time that it had before, if its status is the same."""
-        if before is None or before.status != self.status or not before.last_transition_time:
-            return self
-        return replace(self, last_transition_time=before.last_transition_time)
+    def after(self, before: Iterable[Self]) -> Self:
+        """Return it with the transition time that it had among these, if its status is the same."""
+        times = (each.last_transition_time for each in before if (each.type, each.status) == (self.type, self.status))
+        return replace(self, last_transition_time=next(times, "") or self.last_transition_time)
+
+    @classmethod
+    def of(cls, conditions: Iterable[Self], kind: str) -> Self:
+        """Return the condition of a type, one without a status where there is none."""
+        return next((each for each in conditions if each.type == kind), cls(kind, ""))
+
+    @classmethod
+    def merged(cls, ours: Iterable[Self], before: Sequence[Self]) -> tuple[Self, ...]:
+        """Return conditions that are ours, with the time since when their status is what it is, and those of others."""
+        changed = tuple(each.after(before) for each in ours)
+        types = {each.type for each in changed}
+        return changed + tuple(each for each in before if each.type not in types)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +135,11 @@ class Container:
     probes: Probes = NO_PROBES
     memory: int = 0
 
+    @property
+    def key(self) -> ModuleKey:
+        """The module that it stands for."""
+        return ModuleKey(self.name, self.version)
+
 
 class ContainerKind(Enum):
     """What a container that is no module is called in messages."""
@@ -184,6 +201,11 @@ class PodStatus:
     def terminal(self) -> bool:
         """Return whether the phase is one that a Pod never leaves, whoever put it there."""
         return self.phase in ("Succeeded", "Failed")
+
+    def of(self, container: Container) -> ContainerStatus:
+        """Return the status of a module; an empty one where it has none."""
+        found = (status for status in self.containers if status.name == container.name)
+        return next(found, ContainerStatus(container.name))
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,10 +34,10 @@ from controlplane.domain.base import modules, vitals
 from controlplane.domain.base.releases import Release, record, recorded
 from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.base.vitals import News
-from controlplane.domain.base.vnode import place, ready_condition
+from controlplane.domain.base.vnode import place
 from controlplane.domain.base.wishes import Wish, Wishes
 from controlplane.domain.identity import ModuleKey
-from controlplane.domain.objects import Node, Pod
+from controlplane.domain.objects import Condition, Node, Pod
 from controlplane.domain.remarks import Remark
 
 log = structlog.get_logger(__name__)
@@ -139,9 +139,9 @@ class BaseActor:
         now, node = around.clock.monotonic(), self._node.node()
         known = modules.remember(modules.begin_term(base.modules, fence), self._installed(node), now)
         base = replace(base, fence=fence, phase=Phase.CLAIMED, why="", term_began=now, modules=known)
-        ready = ready_condition(node) if node is not None else None
-        if ready is not None and ready.status != "True":
-            base = vitals.not_ready_at_first(base, ready.message)
+        ready = Condition.of(node.status.conditions if node is not None else (), "Ready")
+        if ready.status not in ("", "True"):
+            base = vitals.not_ready_at_first(base, ready.message or "its Node was not Ready")
         self._publish(base)
         return True
 

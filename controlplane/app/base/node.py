@@ -10,7 +10,7 @@ from controlplane.app.metrics import WRITES
 from controlplane.app.policy import Policy
 from controlplane.app.ports import AlreadyExists, Clock, Cluster, NotFound
 from controlplane.domain.base import vnode
-from controlplane.domain.base.state import Base, Phase
+from controlplane.domain.base.state import Base
 from controlplane.domain.identity import VNodeName
 from controlplane.domain.objects import Node, NodeSpec, NodeStatus
 from controlplane.domain.remarks import Remark
@@ -65,7 +65,7 @@ class NodeReconciler:
 
         fault says in words why its tunnel cannot be used, empty when it can.
         """
-        now, standing = self.clock.monotonic(), _standing(base, fault)
+        now = self.clock.monotonic()
         current = self.node()
         if current is None and not base.signs.healthy:
             if not base.modules.listed:
@@ -76,12 +76,13 @@ class NodeReconciler:
                 return wait_until
         refresh_at = self._status_written + self._refresh
         endpoint = self.kubelet.endpoint(current)
-        seen = (current, base.profile, standing, endpoint)
+        seen = (current, base.profile, base.unreachable, fault, endpoint)
         if current is not None and seen == self._right and now < refresh_at:
             return refresh_at
         spec = vnode.node_spec(
             base.profile,
-            standing,
+            unreachable=base.unreachable,
+            fault=fault,
             now=rfc3339(self.clock.wall()),
             controller_version=self.policy.version,
             kubelet=endpoint,
@@ -129,10 +130,3 @@ class NodeReconciler:
         WRITES.labels("node-delete").inc()
         with suppress(NotFound):
             await self.cluster.delete_node(current.name, current.uid)
-
-
-def _standing(base: Base, tunnel: str) -> vnode.Standing:
-    """Return how a Node stands: Ready as long as nothing speaks against the base itself."""
-    if base.phase in (Phase.UNREACHABLE, Phase.DEAD):
-        return vnode.Standing(False, "BaseUnreachable", base.why, tunnel)
-    return vnode.Standing(True, "BaseReady", "the base answers", tunnel)

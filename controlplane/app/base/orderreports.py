@@ -61,7 +61,7 @@ class OrderReports:
 
     def _say(self, base: Base, ended: Ended, pods: Sequence[Pod], reason: str, message: str) -> None:
         key, remark = ended.spec.key, Remark(ended.meaning.effect is not Effect.DONE, reason, message, ended.seconds)
-        concerned = [pod for pod in pods if any((c.name, c.version) == key for c in pod.containers)]
+        concerned = [pod for pod in pods if any(c.key == key for c in pod.containers)]
         for pod in concerned:
             self.recorder.pod(pod, remark, module=str(key))
         if not concerned:
@@ -79,7 +79,7 @@ class OrderReports:
         """A Pod's status was written: measure how long it took from the end of its orders."""
         now = self.clock.monotonic()
         for container in pod.containers:
-            at = self._ended_at.pop(ModuleKey(container.name, container.version), None)
+            at = self._ended_at.pop(container.key, None)
             if at is not None:
                 RESULT_TO_STATUS.observe(max(now - at, 0.0))
 

@@ -15,7 +15,7 @@ from controlplane.domain.base import modules, outcomes, planner, unconfirmed
 from controlplane.domain.base.state import Base
 from controlplane.domain.base.wishes import Wish
 from controlplane.domain.facts import BatchInstalled, ModuleList, Order, OrderResult, Reply, TunnelKind
-from controlplane.domain.identity import ModuleKey, OrderId
+from controlplane.domain.identity import OrderId
 from controlplane.domain.objects import Pod
 
 log = structlog.get_logger(__name__)
@@ -141,13 +141,7 @@ class Orders:
         return gateway is not None and self._sent.get(flight.order_id) is gateway.link
 
     def _end(self, base: Base, result: OrderResult, pods: Sequence[Pod], at: float) -> Base:
-        restarts = {
-            ModuleKey(container.name, container.version): status.restart_count
-            for pod in pods
-            for container in pod.containers
-            for status in pod.status.containers
-            if status.name == container.name
-        }
+        restarts = {c.key: pod.status.of(c).restart_count for pod in pods for c in pod.containers}
         if result.order_id in base.modules.orders():
             ORDERS_IN_FLIGHT.dec()
         chance = self.random.random()

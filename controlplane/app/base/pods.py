@@ -17,8 +17,8 @@ from controlplane.app.ports import Clock, Cluster, NotFound, Rejected
 from controlplane.domain.backoff import QUICK
 from controlplane.domain.base import deadline, vpod
 from controlplane.domain.base.modules import Modules
-from controlplane.domain.base.state import Base, Phase
-from controlplane.domain.base.wishes import Wish, releases, unusable
+from controlplane.domain.base.state import Base
+from controlplane.domain.base.wishes import Wish, unusable
 from controlplane.domain.facts import Verb
 from controlplane.domain.identity import ModuleKey, VNodeName
 from controlplane.domain.objects import Container, Pod, PodStatus
@@ -89,25 +89,24 @@ class Pods:
         installing = {f.spec.key for f in modules.in_flight.values() if f.verb is Verb.INSTALL and f.sent_at == now}
         for pod in pods if installing else ():
             seen = self._seen[pod.uid]
-            if not seen.ordered and any(ModuleKey(c.name, c.version) in installing for c in pod.containers):
+            if not seen.ordered and any(c.key in installing for c in pod.containers):
                 seen.ordered = True
                 BOUND_TO_ORDER.observe(max(now - seen.bound, 0.0))
 
     async def write_statuses(self, base: Base, pods: Sequence[Pod], wishes: Sequence[Wish]) -> float | None:
         """Write the status of each Pod that has another one; superseded Pods first. Raises ClusterError."""
         now, wall, modules = self.clock.monotonic(), self.clock.wall(), base.modules
-        host = vpod.Host(base.profile.address.ip, base.why if base.phase in (Phase.UNREACHABLE, Phase.DEAD) else "")
-        readings, live, wanted = self.readiness.readings(pods), _live(wishes), releases(wishes)
+        readings, live = self.readiness.readings(pods), _live(wishes)
         superseded = vpod.superseded(wishes, modules, vpod.unready(pods, readings))
+        releases = {(wish.pod, wish.spec.key.name): wish.release for wish in wishes}
+        situation = vpod.Situation(base, releases, superseded, readings, now, wall)
         shown: list[tuple[Pod, PodStatus]] = []
         due: list[tuple[Pod, PodStatus]] = []
         times = [at for at in (vpod.next_progress(pods, modules, now), deadline.next_at(pods, now, wall)) if at]
         for pod in pods:
             if pod.deleting and not self._seen[pod.uid].removed and not _staying(pod, live, modules):
                 continue  # It is removed at once: nobody needs its last status.
-            status = vpod.pod_status(
-                pod, modules, host, releases=wanted, superseded=superseded, now=now, wall=wall, readings=readings
-            )
+            status = vpod.pod_status(pod, situation)
             shown.append((pod, status or pod.status))
             if status is None:
                 continue
@@ -236,5 +235,5 @@ def _live(wishes: Sequence[Wish]) -> frozenset[ModuleKey]:
 
 def _staying(pod: Pod, live: AbstractSet[ModuleKey], modules: Modules) -> list[ModuleKey]:
     """Return the modules for which a Pod's deletion is held: they are, or may be, still on the base."""
-    keys = {ModuleKey(c.name, c.version) for c in pod.containers if not unusable(pod, c)}
+    keys = {c.key for c in pod.containers if not unusable(pod, c)}
     return [key for key in keys if key not in live and not modules.gone(key)]

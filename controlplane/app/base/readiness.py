@@ -56,15 +56,13 @@ class Readiness:
             return
         kind = "Readiness" if reading.started else "Startup"
         message = f"{container.name}: {kind} probe failed: {reading.why}"
-        module = f"{container.name}:{container.version}"
-        self.recorder.pod(pod, Remark(True, "Unhealthy", message), module=module)
+        self.recorder.pod(pod, Remark(True, "Unhealthy", message), module=str(container.key))
 
 
 def _targets(pod: Pod, status: PodStatus, ip: str, wall: float) -> Iterator[Target]:
-    statuses = {each.name: each for each in status.containers}
     for container in pod.containers:
-        one = statuses.get(container.name)
-        if container.probes and one is not None and one.kind == "running":
+        one = status.of(container)
+        if container.probes and one.kind == "running":
             started_at = parse_time(one.started_at)
             yield Target(
                 key=(pod.uid, container.name),

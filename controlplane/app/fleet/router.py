@@ -91,7 +91,7 @@ class ReportRouter:
         baseline = self.baselines.of(base, query)
         before = self.roster.given(base)
         again = before is not None and before.query_id == query.query_id
-        kept = self.roster.give(base, Given(query.query_id, baseline.keys, now))
+        kept = self.roster.give(base, Given(query.query_id, tuple(module.key for module in baseline.modules), now))
         if again or not kept or self._is_ours_to_answer(base, link.info.tunnel):
             link.baseline(base, query.query_id, baseline)
             log.info("baseline answered", base=base, modules=len(baseline.modules))

@@ -67,6 +67,11 @@ class Base:
     """The last operations on its modules."""
 
     @property
+    def unreachable(self) -> str:
+        """Why it cannot be counted on, empty if it can."""
+        return self.why if self.phase in (Phase.UNREACHABLE, Phase.DEAD) else ""
+
+    @property
     def shown(self) -> tuple[object, ...]:
         """What tools see; parts that are never changed in place are compared by identity, which is cheap."""
         flights = len(self.modules.in_flight)

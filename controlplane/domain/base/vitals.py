@@ -143,7 +143,7 @@ def note_own_use(base: Base, pods: Sequence[Pod], now: float) -> Base:
     requested: dict[ModuleKey, int] = {}
     for pod in pods:
         for container in pod.containers:
-            key = ModuleKey(container.name, container.version)
+            key = container.key
             if key in known.present:
                 requested[key] = max(requested.get(key, 0), container.memory)
     if any(known.spared.get(key, now) > now for key in known.present.keys() - requested.keys()):

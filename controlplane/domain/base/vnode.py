@@ -63,20 +63,11 @@ class Profile:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Whether the Node is Ready, and why; tunnel says in words why the tunnel is down, empty when it is up."""
-
-    ready: bool
-    reason: str
-    message: str
-    tunnel: str = ""
-
-
 def node_spec(
     profile: Profile,
-    standing: Standing,
     *,
+    unreachable: str,
+    fault: str,
     now: str,
     controller_version: str,
     kubelet: Endpoint | None = None,
@@ -84,6 +75,7 @@ def node_spec(
 ) -> NodeSpec:
     """Return the Node that stands for a base; now is used for conditions that are new.
 
+    unreachable says why the base cannot be counted on, fault why its tunnel is down, each empty where that is not so.
     kubelet is where the API server asks for logs, if anywhere; offered is what the Node has of resources that a base
     does not limit.
     """
@@ -100,7 +92,7 @@ def node_spec(
             Taint(contract.TAINT_NODE_ENV, profile.env, "NoExecute"),
         ),
         status=NodeStatus(
-            conditions=_conditions(profile, standing, now),
+            conditions=_conditions(profile, unreachable, fault, now),
             addresses=_addresses(profile, kubelet),
             capacity=capacity,
             allocatable=allocatable,
@@ -140,13 +132,13 @@ def _addresses(profile: Profile, kubelet: Endpoint | None) -> tuple[tuple[str, s
     return tuple((kind, address) for kind, address in addresses if address)
 
 
-def _conditions(profile: Profile, standing: Standing, now: str) -> tuple[Condition, ...]:
-    tunnel = standing.tunnel or f"the {profile.tunnel.value} tunnel is up"
+def _conditions(profile: Profile, unreachable: str, fault: str, now: str) -> tuple[Condition, ...]:
+    ready, up = "BaseUnreachable" if unreachable else "BaseReady", "TunnelDown" if fault else "TunnelUp"
     return tuple(
         Condition(kind, "True" if holds else "False", reason, message, now)
         for kind, holds, reason, message in (
-            ("Ready", standing.ready, standing.reason, standing.message),
-            ("TunnelAvailable", not standing.tunnel, "TunnelDown" if standing.tunnel else "TunnelUp", tunnel),
+            ("Ready", not unreachable, ready, unreachable or "the base answers"),
+            ("TunnelAvailable", not fault, up, fault or f"the {profile.tunnel.value} tunnel is up"),
             ("MemoryPressure", False, "KubeletHasSufficientMemory", "metaspace is not watched for pressure"),
             ("DiskPressure", False, "KubeletHasNoDiskPressure", "a base has no disk of its own"),
             ("PIDPressure", False, "KubeletHasSufficientPID", "a base has no processes of its own"),
@@ -204,16 +196,9 @@ def status_to_write(current: NodeStatus, wanted: NodeStatus) -> NodeStatus | Non
 
     Conditions that are not ours are left to others.
     """
-    before = {condition.type: condition for condition in current.conditions}
-    conditions = tuple(condition.after(before.get(condition.type)) for condition in wanted.conditions)
-    wanted = replace(wanted, conditions=conditions)
-    same = replace(current, conditions=tuple(before[c.type] for c in conditions if c.type in before))
-    return None if same == wanted else wanted
-
-
-def ready_condition(node: Node) -> Condition | None:
-    """Return the Ready condition of a Node."""
-    return next((condition for condition in node.status.conditions if condition.type == "Ready"), None)
+    wanted = replace(wanted, conditions=tuple(each.after(current.conditions) for each in wanted.conditions))
+    same = set(wanted.conditions) <= set(current.conditions)
+    return None if same and replace(current, conditions=wanted.conditions) == wanted else wanted
 
 
 def kubelet_of(node: Node) -> Endpoint | None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from controlplane.domain.base.wishes import invalid
 from controlplane.domain.contract import BASE_CLUSTER_NAME, BIZ_VERSION_ENV
-from controlplane.domain.identity import ModuleKey
 from controlplane.domain.objects import Container, ModuleDeployment
 from controlplane.domain.workloads.deployments import Acceptance, Demand, acceptance, baseline_demand
 from controlplane.domain.workloads.placement import Site
@@ -26,10 +25,9 @@ class Baseline:
     """
 
     modules: tuple[Container, ...]
-    keys: tuple[ModuleKey, ...]
 
 
-NOTHING = Baseline((), ())
+NOTHING = Baseline(())
 
 _NODE_NAME = ""
 """Stands for the Node's name among labels; no label is called so."""
@@ -72,8 +70,7 @@ class Offer:
                     newest.pop(module.name, None)
                     if not module.args and all(name == BIZ_VERSION_ENV for name, _ in module.env):
                         newest[module.name] = module
-        given = tuple(newest.values())
-        return Baseline(given, tuple(ModuleKey(module.name, module.version) for module in given)) if given else NOTHING
+        return Baseline(tuple(newest.values())) if newest else NOTHING
 
 
 @dataclass(slots=True)

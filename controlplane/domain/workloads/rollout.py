@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from controlplane.domain.objects import Container, ContainerStatus, Pod, Requirement
+from controlplane.domain.objects import Condition, Container, ContainerStatus, Pod, Requirement
 from controlplane.domain.workloads.placement import matches
 
 FINAL = frozenset({"InvalidModule", "UnsupportedField", "IdentityMismatch", "CommandNotSupported"})
@@ -123,16 +123,15 @@ def of_module(bases: Sequence[ModuleOnBase]) -> Rollout:
 
 def part(pod: Pod, container: Container) -> Part:
     """Return how a module of a Pod stands."""
-    status = next((s for s in pod.status.containers if s.name == container.name), ContainerStatus(container.name))
-    return Part(pod.key, f"{container.name}:{container.version}", status.ready, *why(pod, status))
+    status = pod.status.of(container)
+    return Part(pod.key, str(container.key), status.ready, *why(pod, status))
 
 
 def why(pod: Pod, status: ContainerStatus) -> tuple[str, str]:
     """Return why a module of a Pod is not ready: reason and message, of a running one those of the condition."""
     if status.kind != "running" or status.ready:
         return status.reason, status.message
-    message = next((c.message for c in pod.status.conditions if c.type == "ContainersReady"), "")
-    return "NotReady", message
+    return "NotReady", Condition.of(pod.status.conditions, "ContainersReady").message
 
 
 def _wants(containers: Iterable[Container]) -> list[tuple[str, str, str]]:
@@ -140,12 +139,12 @@ def _wants(containers: Iterable[Container]) -> list[tuple[str, str, str]]:
 
 
 def _of_pod(pod: Pod) -> Iterator[Obstacle]:
-    scheduled = next((c for c in pod.status.conditions if c.type == "PodScheduled"), None)
-    if not pod.node_name and scheduled is not None and scheduled.status == "False":
+    scheduled = Condition.of(pod.status.conditions, "PodScheduled")
+    if not pod.node_name and scheduled.status == "False":
         yield Obstacle("", pod.key, "", scheduled.reason, scheduled.message)
     yield from _of_parts(pod.node_name, (part(pod, container) for container in pod.containers))
-    ready = next((c for c in pod.status.conditions if c.type == "Ready"), None)
-    if ready is not None and ready.status == "False" and ready.reason not in ("", "ContainersNotReady"):
+    ready = Condition.of(pod.status.conditions, "Ready")
+    if ready.status == "False" and ready.reason not in ("", "ContainersNotReady"):
         yield Obstacle(pod.node_name, pod.key, "", ready.reason, ready.message)
 
 

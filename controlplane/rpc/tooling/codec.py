@@ -16,10 +16,9 @@ from controlplane.domain.base.history import Operation
 from controlplane.domain.base.modules import NO_MODULES, Modules
 from controlplane.domain.base.replies import Effect
 from controlplane.domain.base.state import Base, Phase
-from controlplane.domain.base.vnode import ready_condition
 from controlplane.domain.facts import ModuleState
 from controlplane.domain.identity import BaseId, ModuleKey
-from controlplane.domain.objects import ContainerStatus, Lease, Node, Pod
+from controlplane.domain.objects import Condition, ContainerStatus, Lease, Node, Pod
 from controlplane.domain.workloads.rollout import Rollout, why
 
 MOST_TROUBLES = 20
@@ -35,8 +34,8 @@ def last_seen(base: Base) -> Timestamp | None:
 def vnode(name: str, identity: BaseId, node: Node | None, base: Base | None, lease: Lease | None) -> pb.VNode:
     """Write a VNode, without last_seen; base is None unless it is ours."""
     labels, annotations = (node.labels, node.annotations) if node is not None else ({}, {})
-    condition = ready_condition(node) if node is not None else None
-    ready = condition is not None and condition.status == "True"
+    condition = Condition.of(node.status.conditions if node is not None else (), "Ready")
+    ready = condition.status == "True"
     message = pb.VNode(
         name=name,
         base=identity,
@@ -51,7 +50,7 @@ def vnode(name: str, identity: BaseId, node: Node | None, base: Base | None, lea
         message.tunnel = annotations.get(contract.ANNOTATION_TUNNEL, "")
         message.state = pb.V_NODE_STATE_READY if ready else pb.V_NODE_STATE_UNREACHABLE
         message.ready = ready
-        message.message = condition.message if condition is not None and not ready else ""
+        message.message = condition.message if not ready else ""
         message.fence = max(lease.transitions, 0) if lease is not None else 0
         message.modules_unknown = True
         return message
@@ -72,7 +71,7 @@ def modules(vnode: str, base: Base | None, pods: Iterable[Pod]) -> list[pb.Modul
     for pod in pods:
         statuses = {status.name: status for status in pod.status.containers}
         for container in pod.containers:
-            key = ModuleKey(container.name, container.version)
+            key = container.key
             covered.add(key)
             status = statuses.get(container.name) or ContainerStatus(container.name, "waiting", reason="Pending")
             message = _module(vnode, key, known)
