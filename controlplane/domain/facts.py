@@ -60,8 +60,24 @@ class InstallStrategy(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayInfo:
+    """Who a gateway says it is. instance changes with each start of its process."""
+
+    gateway_id: str
+    instance: str
+    tunnel: TunnelKind
+    version: str
+    connected_wall: float
+
+    @property
+    def key(self) -> str:
+        """Names this run of this gateway."""
+        return f"{self.gateway_id}/{self.instance}"
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
-    """Where a base listens; port 0 when its tunnel does not report it."""
+    """Where a base listens, port 0 when its tunnel does not report it, or where the API server finds a kubelet API."""
 
     ip: str
     port: int

@@ -264,11 +264,11 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A Node as the cluster has it."""
+    """A Node as the cluster has it; without UID and resource version it is one that is not there yet."""
 
     name: str
-    uid: str
-    resource_version: str
+    uid: str = ""
+    resource_version: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()

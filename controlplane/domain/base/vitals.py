@@ -12,6 +12,7 @@ from controlplane.domain.facts import (
     BatchInstalled,
     Fact,
     FenceSeen,
+    GatewayInfo,
     Health,
     Heartbeat,
     ModuleList,
@@ -29,14 +30,6 @@ IMPOSTERS_KEPT = 16
 """Addresses that used the identity of a live base and are reported once each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The gateway that reported something, and its tunnel."""
-
-    gateway: str
-    tunnel: TunnelKind
-
-
 @dataclass(slots=True)
 class News:
     """What arrived since the actor last looked; source is the gateway that last showed life. Times are monotonic.
@@ -45,7 +38,7 @@ class News:
     and there are at most as many results as there were orders.
     """
 
-    source: Source | None = None
+    source: GatewayInfo | None = None
     heartbeat: Heartbeat | None = None
     deactivated: Heartbeat | None = None
     health: Health | None = None
@@ -62,7 +55,7 @@ class News:
     touched_at: float | None = None
     """When something in the cluster first changed that concerns the base."""
 
-    def add(self, fact: Fact | OrderResult, source: Source, now: float) -> None:
+    def add(self, fact: Fact | OrderResult, source: GatewayInfo, now: float) -> None:
         """Add a report; whether a heartbeat is the base's own is for the actor to judge."""
         match fact:
             case Heartbeat(state=BaseState.DEACTIVATED):
@@ -100,7 +93,7 @@ class News:
             modules = replace(waiting, epoch=max(waiting.epoch, modules.epoch))
         self.modules = modules
 
-    def _seen(self, source: Source, now: float) -> None:
+    def _seen(self, source: GatewayInfo, now: float) -> None:
         self.source, self.seen_at = source, now
 
 
@@ -128,7 +121,7 @@ def alive(base: Base, news: News, *, at: float, wall: float, answered: bool = Fa
     signs = replace(signs, last_seen=max(signs.last_seen, at), last_seen_wall=wall, seen_over=over)
     if answered:
         signs = replace(signs, last_answered=at, failing="")
-    return replace(base, signs=signs, gateway=base.gateway or (source.gateway if source is not None else ""))
+    return replace(base, signs=signs, gateway=base.gateway or (source.gateway_id if source is not None else ""))
 
 
 def note_own_use(base: Base, pods: Sequence[Pod], now: float) -> Base:

@@ -11,7 +11,6 @@ from typing import Self
 
 from controlplane.domain import contract, quantities
 from controlplane.domain.base.environment import Place
-from controlplane.domain.endpoint import Endpoint
 from controlplane.domain.facts import Address, Heartbeat, TunnelKind
 from controlplane.domain.identity import BaseId, node_name
 from controlplane.domain.objects import Condition, Node, NodeSpec, NodeStatus, Taint
@@ -70,7 +69,7 @@ def node_spec(
     fault: str,
     now: str,
     controller_version: str,
-    kubelet: Endpoint | None = None,
+    kubelet: Address | None = None,
     offered: Mapping[str, str] = _NOTHING,
 ) -> NodeSpec:
     """Return the Node that stands for a base; now is used for conditions that are new.
@@ -124,7 +123,7 @@ def labels(profile: Profile) -> Mapping[str, str]:
     return {key: value for key, value in wanted.items() if value and _LABEL_VALUE.fullmatch(value)}
 
 
-def _addresses(profile: Profile, kubelet: Endpoint | None) -> tuple[tuple[str, str], ...]:
+def _addresses(profile: Profile, kubelet: Address | None) -> tuple[tuple[str, str], ...]:
     if kubelet is not None:
         # The API server dials what it prefers, by default the host name: there must be nothing else to prefer.
         return (("InternalIP", kubelet.ip),)
@@ -201,10 +200,10 @@ def status_to_write(current: NodeStatus, wanted: NodeStatus) -> NodeStatus | Non
     return None if same and replace(current, conditions=wanted.conditions) == wanted else wanted
 
 
-def kubelet_of(node: Node) -> Endpoint | None:
+def kubelet_of(node: Node) -> Address | None:
     """Return where a Node says that its kubelet API is; None if it does not name a port."""
     ip = _internal_ip(node)
-    return Endpoint(ip, node.status.kubelet_port) if ip and node.status.kubelet_port else None
+    return Address(ip, node.status.kubelet_port) if ip and node.status.kubelet_port else None
 
 
 def _internal_ip(node: Node) -> str:
