@@ -9,7 +9,7 @@ from controlplane.app.events import Recorder
 from controlplane.app.metrics import ORDER_SECONDS, ORDERS, RESULT_TO_STATUS
 from controlplane.app.policy import TIMEOUTS
 from controlplane.app.ports import Clock
-from controlplane.domain.base import history, vpod
+from controlplane.domain.base import outcomes, vpod
 from controlplane.domain.base.outcomes import Ended
 from controlplane.domain.base.replies import Effect, describe, failures
 from controlplane.domain.base.state import Base
@@ -42,7 +42,7 @@ class OrderReports:
         """Report an order on a module that ended at a monotonic time; return the base with it in its history."""
         verb, key, meaning = ended.verb, ended.spec.key, ended.meaning
         ORDERS.labels(verb.value, meaning.effect.value).inc()
-        ORDER_SECONDS.labels(verb.value).observe(max(ended.seconds, 0.0))
+        ORDER_SECONDS.labels(verb.value).observe(ended.seconds)
         self._ended_at[key] = at
         timeout, about = TIMEOUTS[verb], f"{verb.value} of {key} on {base.id}"
         done, failed, unanswered = _REASONS[verb]
@@ -57,7 +57,7 @@ class OrderReports:
             log.info(
                 "order undecided", base=base.id, module=str(key), verb=verb.value, reason=meaning.reason, cause=cause
             )
-        return replace(base, history=history.remember(base.history, ended, wall=self.clock.wall()))
+        return replace(base, history=outcomes.remember(base.history, ended, wall=self.clock.wall()))
 
     def _say(self, base: Base, ended: Ended, pods: Sequence[Pod], reason: str, message: str) -> None:
         key, remark = ended.spec.key, Remark(ended.meaning.effect is not Effect.DONE, reason, message, ended.seconds)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from controlplane.domain.base.history import History
 from controlplane.domain.base.modules import NO_MODULES, Modules
+from controlplane.domain.base.outcomes import History
 from controlplane.domain.base.vnode import Profile
 from controlplane.domain.facts import TunnelKind
 from controlplane.domain.identity import BaseId, VNodeName

@@ -12,8 +12,8 @@ from controlplane.app.roster import Roster
 from controlplane.app.tooling.installs import PodChange
 from controlplane.app.tooling.shards import ReplicaItem, Shard
 from controlplane.domain import contract
-from controlplane.domain.base.history import Operation
 from controlplane.domain.base.modules import NO_MODULES, Modules
+from controlplane.domain.base.outcomes import Operation
 from controlplane.domain.base.replies import Effect
 from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.facts import ModuleState
@@ -199,17 +199,18 @@ def event(happening: Happening) -> pb.Event:
 
 def past(vnode: str, operation: Operation) -> pb.PastOperation:
     """Write an operation that ended."""
+    ended, meaning = operation.ended, operation.ended.meaning
     message = pb.PastOperation(
         vnode=vnode,
-        name=operation.key.name,
-        version=operation.key.version,
-        verb=operation.verb.value,
+        name=ended.spec.key.name,
+        version=ended.spec.key.version,
+        verb=ended.verb.value,
         time=_timestamp(operation.wall),
-        outcome="undecided" if operation.effect is Effect.ASK else operation.effect.value,
-        reason=operation.reason,
-        message=operation.message,
+        outcome="undecided" if meaning.effect is Effect.ASK else meaning.effect.value,
+        reason=meaning.reason,
+        message=meaning.message,
     )
-    message.duration.FromMilliseconds(round(operation.seconds * 1000))
+    message.duration.FromMilliseconds(round(ended.seconds * 1000))
     return message
 
 
