@@ -4,10 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from controlplane.domain.base.planner import ModulePolicy
-from controlplane.domain.facts import Verb
-
-TIMEOUTS: Mapping[Verb, float] = {Verb.INSTALL: 600.0, Verb.UNINSTALL: 120.0, Verb.SWITCH: 60.0}
-"""Seconds that bound one order each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,10 @@ class Verb(Enum):
     SWITCH = "switch"
 
 
+TIMEOUTS = {Verb.INSTALL: 600, Verb.UNINSTALL: 120, Verb.SWITCH: 60}
+"""Seconds that bound one order each, from its arrival at the gateway."""
+
+
 class InstallStrategy(Enum):
     """What an install does about what is there already.
 
@@ -275,10 +279,7 @@ class ModuleSpec:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A command for a base; only an install may name more than one module, all of other names and URLs.
-
-    timeout is in seconds from its arrival at the gateway.
-    """
+    """A command for a base; only an install may name more than one module, all of other names and URLs."""
 
     order_id: OrderId
     fence: int
@@ -286,17 +287,13 @@ class Order:
     address: Address
     verb: Verb
     modules: tuple[ModuleSpec, ...]
-    timeout: float
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Have a base polled; intervals in seconds. A higher epoch asks for the modules at once."""
+    """Have a base polled. A higher epoch asks for the modules at once."""
 
     base: BaseId
     fence: int
     address: Address
     epoch: int
-    modules_interval: float
-    health_interval: float
-    silent_health_interval: float

@@ -7,13 +7,12 @@ import structlog
 
 from controlplane.app.events import Recorder
 from controlplane.app.metrics import ORDER_SECONDS, ORDERS, RESULT_TO_STATUS
-from controlplane.app.policy import TIMEOUTS
 from controlplane.app.ports import Clock
 from controlplane.domain.base import outcomes, vpod
 from controlplane.domain.base.outcomes import Ended
 from controlplane.domain.base.replies import Effect, describe, failures
 from controlplane.domain.base.state import Base
-from controlplane.domain.facts import BatchInstalled, Verb
+from controlplane.domain.facts import TIMEOUTS, BatchInstalled, Verb
 from controlplane.domain.identity import ModuleKey
 from controlplane.domain.objects import Pod
 from controlplane.domain.remarks import Remark

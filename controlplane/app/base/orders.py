@@ -10,11 +10,10 @@ import structlog
 from controlplane.app.base.orderreports import OrderReports
 from controlplane.app.gateways import GatewayDirectory, Link
 from controlplane.app.metrics import ORDERS_IN_FLIGHT
-from controlplane.app.policy import TIMEOUTS
 from controlplane.domain.base import modules, outcomes, planner, unconfirmed
 from controlplane.domain.base.state import Base
 from controlplane.domain.base.wishes import Wish
-from controlplane.domain.facts import BatchInstalled, ModuleList, Order, OrderResult, Reply, TunnelKind
+from controlplane.domain.facts import TIMEOUTS, BatchInstalled, ModuleList, Order, OrderResult, Reply, TunnelKind
 from controlplane.domain.identity import OrderId
 from controlplane.domain.objects import Pod
 
@@ -116,14 +115,13 @@ class Orders:
             address=base.profile.address,
             verb=verb,
             modules=tuple(intent.spec for intent in intents),
-            timeout=TIMEOUTS[verb],
         )
         known = modules.begin(
             base.modules,
             order,
             {intent.spec.key: intent.release for intent in intents},
             now=now,
-            deadline=now + order.timeout + ANSWER_MARGIN,
+            deadline=now + TIMEOUTS[verb] + ANSWER_MARGIN,
             gateway=link.info.key,
             # What a base lost with its connection to the broker has no answer.
             ask_at=now + unconfirmed.OVER_MQTT if base.profile.tunnel is TunnelKind.MQTT else None,

@@ -71,4 +71,4 @@ def _named(entry: Entry, name: str, version: str) -> list[pb.Module]:
 
 def _part(module: pb.Module) -> Part:
     pod = f"{module.namespace}/{module.pod}" if module.pod else ""
-    return Part(pod, f"{module.name}:{module.version}", module.ready, module.reason, module.message)
+    return Part(module.vnode, pod, f"{module.name}:{module.version}", module.ready, module.reason, module.message)

@@ -138,7 +138,6 @@ class World:
                 Address("10.0.0.1", 1238),
                 intents[0].verb,
                 tuple(intent.spec for intent in intents),
-                DEADLINE,
             )
             names = [intent.spec.key.name for intent in intents]
             assert len(set(names)) == len(names), "two modules of one name in an order"

@@ -48,7 +48,7 @@ def send(state: Modules, *pods: Pod) -> tuple[Modules, Order]:
 
 def _order(number: str, intents: tuple[Intent, ...]) -> Order:
     specs = tuple(intent.spec for intent in intents)
-    return Order(OrderId(number), 1, BaseId("b"), Address("10.0.0.1", 1238), Verb.INSTALL, specs, 600.0)
+    return Order(OrderId(number), 1, BaseId("b"), Address("10.0.0.1", 1238), Verb.INSTALL, specs)
 
 
 def answered(outcome: Outcome) -> Modules:

@@ -114,7 +114,7 @@ def ended(recorded: str) -> tuple[outcomes.Ended, ...]:
     """Begin the order of a recording and take its result."""
     command, items, outcome = _operation(recorded)
     specs = tuple(_spec(item) for item in items)
-    order = Order(OrderId("1"), 1, BaseId("b"), Address("10.0.0.1", 1238), ORDERED[command], specs, 600.0)
+    order = Order(OrderId("1"), 1, BaseId("b"), Address("10.0.0.1", 1238), ORDERED[command], specs)
     state = book.begin(Modules(listed=True), order, {}, now=0.0, deadline=600.0, gateway="g/1")
     return outcomes.end(state, _over_the_contract(outcome), now=1.0, chance=0.0)[1]
 

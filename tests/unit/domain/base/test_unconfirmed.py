@@ -31,7 +31,7 @@ FAILURE = Reply(ReplyCode.INTERNAL_ERROR, message="Internal Error: java.lang.Ill
 
 
 def begun(state: Modules, number: str, *, now: float) -> Modules:
-    order = Order(OrderId(number), 1, BaseId("b"), Address("10.0.0.1", 0), Verb.INSTALL, (SPEC,), 600.0)
+    order = Order(OrderId(number), 1, BaseId("b"), Address("10.0.0.1", 0), Verb.INSTALL, (SPEC,))
     return book.begin(state, order, {}, now=now, deadline=now + 600.0, gateway="g/1", ask_at=now + 30.0)
 
 
