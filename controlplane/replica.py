@@ -158,7 +158,6 @@ def build(
         "fleet": fleet.run(),
         "replicas": links.run(),
         "index": index.run(),
-        "prober": around.prober.run(),
         **_workloads(around, members),
         **{name: run() for name, run in kubelet.parts.items()},
         **({"backend": backend.run()} if backend.run is not None else {}),

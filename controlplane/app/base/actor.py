@@ -18,7 +18,7 @@ from controlplane.app.base.orderreports import OrderReports
 from controlplane.app.base.orders import Orders
 from controlplane.app.base.pods import Pods
 from controlplane.app.base.polling import Polling
-from controlplane.app.base.prober import Prober
+from controlplane.app.base.prober import BaseProbes, Prober
 from controlplane.app.base.readiness import Readiness
 from controlplane.app.changes import wait_at_most
 from controlplane.app.events import Recorder
@@ -79,7 +79,7 @@ class BaseActor:
         policy, random = around.policy, around.random
         self._polling = Polling(around.gateways)
         self._node = NodeReconciler(base.vnode, cluster, clock, recorder, policy, random, around.kubelet)
-        self._readiness = Readiness(base.vnode, clock, around.prober, recorder, self._entry.wake)
+        self._readiness = Readiness(clock, BaseProbes(around.prober, entry.wake), recorder)
         reports = OrderReports(recorder, clock)
         self._orders = Orders(around.gateways, reports, policy.modules, random)
         uninstall_timeout = policy.module_uninstall_timeout

@@ -307,7 +307,6 @@ class Stage:
             "leases": self.leases.run(),
             "recorder": self.recorder.run(),
             "fleet": self.fleet.run(),
-            "prober": self.prober.run(),
             "foreign-pods": ForeignPods(self.cluster, self.roster, self.recorder, LoopClock()).run(),
             "bases": self.bases.run(),
             **({"services": self.services.run()} if self.services is not None else {}),
