@@ -11,6 +11,7 @@ from controlplane.app.base.orderreports import OrderReports
 from controlplane.app.gateways import GatewayDirectory, Link
 from controlplane.app.metrics import ORDERS_IN_FLIGHT
 from controlplane.domain.base import modules, outcomes, planner, unconfirmed
+from controlplane.domain.base.releases import UNKNOWN
 from controlplane.domain.base.state import Base
 from controlplane.domain.base.wishes import Wish
 from controlplane.domain.facts import TIMEOUTS, BatchInstalled, ModuleList, Order, OrderResult, Reply, TunnelKind
@@ -44,8 +45,9 @@ class Orders:
                 answered |= isinstance(result.outcome, Reply | BatchInstalled)
                 base = self._end(base, result, pods, at)
             else:
-                # An order of an earlier term, a baseline that it gave, or an order that was given up.
-                known = modules.installed_before(base.modules, outcomes.installed(result.outcome), at)
+                # An order or baseline of an earlier term, which may not have recorded it, or one that was given up.
+                installed = dict.fromkeys(outcomes.installed(result.outcome), UNKNOWN)
+                known = modules.remember(base.modules, installed, at)
                 base = replace(base, modules=modules.ask_again(known))
         return base, answered
 

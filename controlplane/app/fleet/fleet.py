@@ -11,7 +11,7 @@ from controlplane.app.changes import synced
 from controlplane.app.metrics import ACTOR_RESTARTS, HANDOVERS, HANDOVERS_FAILED, TAKEOVERS
 from controlplane.app.ownership.assignment import Acquisition, Assignment, Gift
 from controlplane.app.ownership.membership import Membership
-from controlplane.app.ownership.sweep import LeaseSweep
+from controlplane.app.ownership.sweep import sweep
 from controlplane.app.ports import ClusterError
 from controlplane.app.roster import KEPT
 from controlplane.domain.backoff import Backoff
@@ -50,9 +50,6 @@ class Fleet:
             members=members,
             gateways=around.gateways,
             policy=around.policy,
-        )
-        self._lease_sweep = LeaseSweep(
-            around.cluster, around.clock, around.leases, members, around.roster, around.policy.env
         )
         self._actors: dict[BaseId, BaseActor] = {}
         self._tasks: dict[BaseId, asyncio.Task[None]] = {}
@@ -110,7 +107,7 @@ class Fleet:
             self._roster.sweep(now)
             if now >= sweep_leases_at:
                 sweep_leases_at = now + interval
-                await self._lease_sweep.run()
+                await sweep(self._around.leases)
 
     async def _end_lost(self) -> NoReturn:
         lost = self._around.leases.lost

@@ -135,7 +135,8 @@ class LeaseKeeper:
         ended = self._records.ended(self._key(base))
         if ended is None:
             return len(self.members.replicas()) < 2
-        return ended.holder == self.members.me or self.members.gone(ended.holder, ended.seen_at)
+        lease, seen_at = ended
+        return lease.holder == self.members.me or self.members.gone(lease.holder, seen_at)
 
     def _confirm(self) -> None:
         """Renew at once the leases that others may have taken while this replica was cut off."""
@@ -195,19 +196,16 @@ class LeaseKeeper:
         term = self._terms.pop(base, None)
         if term is None:
             return False
-        lease = term.lease
         for _ in range(GIVE_TRIES):
-            WRITES.labels("lease-give").inc()
             try:
-                given = replace(lease, holder=to, renew_time=self._stamp(), annotations=term.news())
-                await self.cluster.update_lease(given)
+                await self._write(term, "lease-give", to)
             except NotFound:
                 return False
             except Conflict:
                 if not self._still_ours(term):
                     return False
                 # A renewal that was under way.
-                lease = self.get(base) or lease
+                term.lease = self.get(base) or term.lease
             else:
                 return True
         raise Conflict(f"somebody else keeps writing the lease: tried {GIVE_TRIES} times")
@@ -223,10 +221,8 @@ class LeaseKeeper:
 
         async def write(term: Term) -> None:
             async with room:
-                WRITES.labels("lease-record").inc()
-                renewed = replace(term.lease, renew_time=self._stamp(), annotations=term.news())
                 try:
-                    await self.cluster.update_lease(renewed)
+                    await self._write(term, "lease-record", self.members.me)
                 except ClusterError as error:
                     log.info("record of installed modules not written", base=term.base, cause=str(error))
 
@@ -249,10 +245,8 @@ class LeaseKeeper:
         term.ending = True
         try:
             if modules:
-                WRITES.labels("lease-release").inc()
-                record = {contract.ANNOTATION_OWNED_MODULES: modules}
-                released = replace(term.lease, holder="", renew_time=self._stamp(), annotations=record)
-                await self.cluster.update_lease(released)
+                term.modules = modules
+                await self._write(term, "lease-release", "")
             else:
                 WRITES.labels("lease-delete").inc()
                 await self.cluster.delete_lease(term.lease)
@@ -294,9 +288,7 @@ class LeaseKeeper:
         now = self.clock.monotonic()
         term.urgent = False
         try:
-            WRITES.labels("lease-renew").inc()
-            renewed = replace(term.lease, renew_time=self._stamp(), annotations=term.news())
-            term.lease = await self.cluster.update_lease(renewed)
+            term.lease = await self._write(term, "lease-renew", self.members.me)
         except Conflict:
             current = self.get(term.base)
             if current is not None and not self._still_ours(term):
@@ -324,6 +316,12 @@ class LeaseKeeper:
                 self.roster.touch(now, (term.base,))
             lasts = now >= self.members.unbroken_since() and not term.urgent
             self._schedule(term, now + self._jittered() if lasts else now)
+
+    async def _write(self, term: Term, what: str, holder: str) -> Lease:
+        """Write the lease of a term for a holder, with what is new of its modules."""
+        WRITES.labels(what).inc()
+        written = replace(term.lease, holder=holder, renew_time=self._stamp(), annotations=term.news())
+        return await self.cluster.update_lease(written)
 
     def _retry(self, term: Term) -> None:
         term.failures += 1
@@ -355,7 +353,8 @@ class LeaseKeeper:
 
     def _fresh(self, base: BaseId) -> Lease:
         stamp = self._stamp()
-        ended = self._records.ended(self._key(base))
+        last, _ = self._records.ended(self._key(base)) or (None, 0.0)
+        modules = recorded_modules(last) if last is not None else ""
         return Lease(
             namespace=contract.LEASE_NAMESPACE,
             name=node_name(base, self.env),
@@ -364,9 +363,9 @@ class LeaseKeeper:
             duration_seconds=int(rules.DURATION),
             renew_time=stamp,
             acquire_time=stamp,
-            transitions=rules.first_fence(self.clock.wall(), ended.fence if ended is not None else 0),
+            transitions=rules.first_fence(self.clock.wall(), last.transitions if last is not None else 0),
             labels={contract.COMPONENT: contract.COMPONENT_VNODE_LEASE, contract.ENV: self.env},
-            annotations={contract.ANNOTATION_OWNED_MODULES: ended.modules} if ended and ended.modules else {},
+            annotations={contract.ANNOTATION_OWNED_MODULES: modules} if modules else {},
         )
 
     def _unchanged_for(self, lease: Lease) -> float:

@@ -215,7 +215,7 @@ def given_at_start(state: Modules, keys: Iterable[ModuleKey], now: float) -> Mod
     keys = tuple(keys)
     new = [key for key in keys if key not in state.owned]
     return replace(
-        installed_before(state, new, now),
+        remember(state, dict.fromkeys(new, UNKNOWN), now),
         spared={**state.spared, **dict.fromkeys(new, now + BASELINE_WAIT)},
         held={**state.held, **{key.name: now + BASELINE_HOLD for key in keys}},
     )
@@ -249,11 +249,6 @@ def adopt(state: Modules, wanted: Mapping[ModuleKey, Release]) -> Modules:
         and (key not in state.owned or (release.digest and not state.owned[key].digest))
     }
     return replace(state, owned={**state.owned, **new}) if new else state
-
-
-def installed_before(state: Modules, keys: Iterable[ModuleKey], now: float) -> Modules:
-    """Take note of what an order of an earlier term installed: that term may have ended before it recorded it."""
-    return remember(state, dict.fromkeys(keys, UNKNOWN), now)
 
 
 def record_of(state: Modules) -> Mapping[ModuleKey, Release]:
