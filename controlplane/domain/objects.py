@@ -210,10 +210,11 @@ class PodStatus:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A Pod as the cluster has it.
+    """A Pod as the cluster has it, or, without UID and resource version, as it is to be created.
 
     containers are the modules, others those that are not run. ignored says in words what of the Pod has no effect
     though it would matter elsewhere. deleting: its deletion was asked for, with deletion_grace_seconds.
+    tolerations are known only of one that is to be created.
     """
 
     namespace: str
@@ -235,6 +236,7 @@ class Pod:
     """Seconds since its start that it may be active."""
     others: tuple[OtherContainer, ...] = ()
     ignored: str = ""
+    tolerations: tuple[Toleration, ...] = ()
 
     @property
     def key(self) -> str:
@@ -264,7 +266,7 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A Node as the cluster has it; without UID and resource version it is one that is not there yet."""
+    """A Node as the cluster has it, or, without UID and resource version, as it should be."""
 
     name: str
     uid: str = ""
@@ -275,17 +277,6 @@ class Node:
     unschedulable: bool = False
     status: NodeStatus = NodeStatus()
     creation_timestamp: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeSpec:
-    """What a Node should be; labels, annotations and taints are those that we own."""
-
-    name: str
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-    taints: tuple[Taint, ...]
-    status: NodeStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,19 +329,6 @@ class ModuleDeployment:
             self.labels.get(contract.STRATEGY) == contract.STRATEGY_PEER
             and self.labels.get(contract.REPLICAS_CONTROL) != contract.REPLICAS_CONTROL_OTHERS
         )
-
-
-@dataclass(frozen=True, slots=True)
-class NewPod:
-    """A Pod to be created for a module, bound to its Node from the start."""
-
-    namespace: str
-    name: str
-    node_name: str
-    container: Container
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-    tolerations: tuple[Toleration, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from controlplane.app.ports import AlreadyExists, Clock, Cluster, NotFound
 from controlplane.domain.base import vnode
 from controlplane.domain.base.state import Base
 from controlplane.domain.identity import VNodeName
-from controlplane.domain.objects import Node, NodeSpec, NodeStatus
+from controlplane.domain.objects import Node, NodeStatus
 from controlplane.domain.remarks import Remark
 from controlplane.domain.times import rfc3339
 
@@ -110,7 +110,7 @@ class NodeReconciler:
             self._right = seen
         return self._status_written + self._refresh
 
-    async def _create(self, base: Base, spec: NodeSpec) -> float:
+    async def _create(self, base: Base, spec: Node) -> float:
         WRITES.labels("node-create").inc()
         try:
             await self.cluster.create_node(spec)

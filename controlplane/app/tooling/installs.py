@@ -31,7 +31,7 @@ from controlplane.domain import contract
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.base.wishes import invalid
 from controlplane.domain.identity import BaseId, ModuleKey, VNodeName, base_of_node
-from controlplane.domain.objects import Container, NewPod, Pod, Toleration
+from controlplane.domain.objects import Container, Pod, Toleration
 
 AT_ONCE = 16
 """Writes of one call that are under way at once."""
@@ -68,7 +68,7 @@ class PodChange:
 class _Step:
     """One Pod and what is to be done to it."""
 
-    pod: Pod | NewPod
+    pod: Pod
     act: Callable[[], Awaitable[Result]]
 
     def ended(self, end: Result | ClusterError | RequestError) -> PodChange:
@@ -117,12 +117,14 @@ class Installs:
             raise Missing(f"no Pod stands for module {key} on the target")
         return await _each(steps, within)
 
-    def _pod(self, vnode: VNodeName, container: Container, *, namespace: str, request_id: str) -> NewPod:
-        return NewPod(
+    def _pod(self, vnode: VNodeName, container: Container, *, namespace: str, request_id: str) -> Pod:
+        return Pod(
             namespace=namespace,
             name=pod_name(base_of_node(vnode, self._env) or vnode, container),
             node_name=vnode,
-            container=container,
+            uid="",
+            resource_version="",
+            containers=(container,),
             labels={
                 contract.COMPONENT: contract.COMPONENT_MODULE,
                 contract.ENV: self._env,
@@ -135,21 +137,21 @@ class Installs:
             ),
         )
 
-    async def _create(self, pod: NewPod) -> Result:
+    async def _create(self, pod: Pod) -> Result:
         try:
             await self._cluster.create_pod(pod)
         except AlreadyExists:
             return self._existing(pod)
         return Result.CREATED
 
-    def _existing(self, pod: NewPod) -> Result:
+    def _existing(self, pod: Pod) -> Result:
         existing = self._cluster.pods.get(f"{pod.namespace}/{pod.name}")
         if existing is None:
             return Result.UNCHANGED
         if existing.deleting:
             raise NotAllowed(f"Pod {existing.key} is still being deleted: wait until it is gone")
         urls = {container.image for container in existing.containers}
-        if pod.container.image not in urls:
+        if pod.containers[0].image not in urls:
             raise NotAllowed(
                 f"Pod {existing.key} installs it from another URL, {', '.join(sorted(urls))}: uninstall it first"
             )

@@ -1,4 +1,4 @@
-"""What the Node of a base should be: pure functions from what the base reports to a NodeSpec.
+"""What the Node of a base should be: pure functions from what the base reports.
 
 Name, labels, taints, addresses and pod count are those of the Go Module Controller V2. Memory stands for metaspace:
 capacity is the JVM's limit, allocatable the limit less what the base itself used before modules came.
@@ -13,7 +13,7 @@ from controlplane.domain import contract, quantities
 from controlplane.domain.base.environment import Place
 from controlplane.domain.facts import Address, Heartbeat, TunnelKind
 from controlplane.domain.identity import BaseId, node_name
-from controlplane.domain.objects import Condition, Node, NodeSpec, NodeStatus, Taint
+from controlplane.domain.objects import Condition, Node, NodeStatus, Taint
 
 PODS = "65535"
 NO_ADDRESS = Address("", 0)
@@ -71,7 +71,7 @@ def node_spec(
     controller_version: str,
     kubelet: Address | None = None,
     offered: Mapping[str, str] = _NOTHING,
-) -> NodeSpec:
+) -> Node:
     """Return the Node that stands for a base; now is used for conditions that are new.
 
     unreachable says why the base cannot be counted on, fault why its tunnel is down, each empty where that is not so.
@@ -79,7 +79,7 @@ def node_spec(
     does not limit.
     """
     capacity, allocatable = room(profile.metaspace, profile.base_used, offered)
-    return NodeSpec(
+    return Node(
         name=node_name(profile.base, profile.env),
         labels=labels(profile),
         annotations={
@@ -181,7 +181,7 @@ def parse_quantity(text: str) -> int | None:
     return int(quantities.parse(text) or 0) if _WHOLE.fullmatch(text) else None
 
 
-def metadata_differs(node: Node, spec: NodeSpec) -> bool:
+def metadata_differs(node: Node, spec: Node) -> bool:
     """Return whether labels, annotations or taints that we own are not as they should be."""
     return (
         any(node.labels.get(key) != value for key, value in spec.labels.items())

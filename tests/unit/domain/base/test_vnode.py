@@ -13,7 +13,7 @@ from controlplane.domain.base.state import Base, Signs
 from controlplane.domain.base.vitals import note_own_use
 from controlplane.domain.facts import Address, Module, ModuleState, TunnelKind
 from controlplane.domain.identity import BaseId, ModuleKey, VNodeName
-from controlplane.domain.objects import Condition, Container, Node, NodeSpec, Pod
+from controlplane.domain.objects import Condition, Container, Node, Pod
 from tests.unit.domain.base.pods import pod
 
 MI = 1024 * 1024
@@ -32,11 +32,11 @@ PROFILE = vnode.Profile(
 )
 
 
-def spec(profile: vnode.Profile = PROFILE, unreachable: str = "", now: str = "t1") -> NodeSpec:
+def spec(profile: vnode.Profile = PROFILE, unreachable: str = "", now: str = "t1") -> Node:
     return vnode.node_spec(profile, unreachable=unreachable, fault="", now=now, controller_version="1")
 
 
-def as_node(wanted: NodeSpec) -> Node:
+def as_node(wanted: Node) -> Node:
     return Node(wanted.name, "uid", "1", wanted.labels, wanted.annotations, wanted.taints, status=wanted.status)
 
 
