@@ -66,13 +66,12 @@ class Orders:
 
     def give_up(self, base: Base, wishes: Sequence[Wish], pods: Sequence[Pod], now: float) -> tuple[Base, float | None]:
         """Count orders whose answer will not come as unknown; return when to look again, too."""
-        for order_id in unconfirmed.overdue(base.modules, now):
-            base = self._end(base, outcomes.lost(order_id, "no answer in time"), pods, now)
         times = []
         for flight in tuple(base.modules.in_flight.values()):
             given_up_at = self.gateways.given_up_at(flight.gateway)
-            if given_up_at is not None and given_up_at <= now:
-                base = self._end(base, outcomes.lost(flight.order_id, "the gateway was lost"), pods, now)
+            if flight.deadline <= now or (given_up_at is not None and given_up_at <= now):
+                why = "no answer in time" if flight.deadline <= now else "the gateway was lost"
+                base = self._end(base, outcomes.lost(flight.order_id, why), pods, now)
                 continue
             times.append(min(flight.deadline, given_up_at or flight.deadline))
             if given_up_at is None and not self._over_the_same_stream(flight):
@@ -109,25 +108,23 @@ class Orders:
         return replace(base, modules=replace(base.modules, in_flight={}))
 
     def _send(self, base: Base, intents: Sequence[planner.Intent], link: Link, now: float) -> Base:
-        verb = intents[0].verb
-        order = Order(
-            order_id=OrderId(uuid4().hex),
-            fence=base.fence,
-            base=base.id,
-            address=base.profile.address,
-            verb=verb,
-            modules=tuple(intent.spec for intent in intents),
+        verb, specs = intents[0].verb, tuple(intent.spec for intent in intents)
+        order = Order(OrderId(uuid4().hex), base.fence, base.id, base.profile.address, verb, specs)
+        flights = (
+            modules.InFlight(
+                order.order_id,
+                verb,
+                intent.spec,
+                intent.release,
+                deadline=now + TIMEOUTS[verb] + ANSWER_MARGIN,
+                sent_at=now,
+                gateway=link.info.key,
+                # What a base lost with its connection to the broker has no answer.
+                ask_at=now + unconfirmed.OVER_MQTT if base.profile.tunnel is TunnelKind.MQTT else None,
+            )
+            for intent in intents
         )
-        known = modules.begin(
-            base.modules,
-            order,
-            {intent.spec.key: intent.release for intent in intents},
-            now=now,
-            deadline=now + TIMEOUTS[verb] + ANSWER_MARGIN,
-            gateway=link.info.key,
-            # What a base lost with its connection to the broker has no answer.
-            ask_at=now + unconfirmed.OVER_MQTT if base.profile.tunnel is TunnelKind.MQTT else None,
-        )
+        known = modules.begin(base.modules, flights)
         ORDERS_IN_FLIGHT.inc()
         under_way = known.orders()
         self._sent = {sent: over for sent, over in self._sent.items() if sent in under_way} | {order.order_id: link}

@@ -341,7 +341,8 @@ class LeaseKeeper:
         self.lost.note(term.base)
 
     def _still_ours(self, term: Term) -> bool:
-        return rules.held_by(self.get(term.base), self.members.me, term.fence)
+        lease = self.get(term.base)
+        return lease is not None and (lease.holder, lease.transitions) == (self.members.me, term.fence)
 
     def _schedule(self, term: Term, at: float) -> None:
         term.due = at

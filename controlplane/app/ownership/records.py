@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from controlplane.domain import contract
 from controlplane.domain.objects import Lease
+from controlplane.domain.ownership.lease import mark
 
 ENDED_REMEMBERED = 20_000
 """Most Leases that are gone whose last holder and fence are remembered; the one that went first is forgotten first."""
@@ -29,13 +30,13 @@ class LeaseRecords:
         if lease is None:
             if key in self._seen:
                 self._end(key, self._seen.pop(key)[0])
-        elif key not in self._seen or _mark(self._seen[key][0]) != _mark(lease):
+        elif key not in self._seen or mark(self._seen[key][0]) != mark(lease):
             self._seen[key] = lease, self._now()
 
     def unchanged_since(self, lease: Lease) -> float:
         """Return since when a Lease was seen as it is; this moment if it was not."""
         seen, at = self._seen.get(f"{lease.namespace}/{lease.name}", (None, 0.0))
-        return at if seen is not None and _mark(seen) == _mark(lease) else self._now()
+        return at if seen is not None and mark(seen) == mark(lease) else self._now()
 
     def ended(self, key: str) -> tuple[Lease, float] | None:
         """Return the last Lease of a key that ended, and when that was seen; also while there is a new one.
@@ -61,8 +62,3 @@ class LeaseRecords:
 def recorded_modules(lease: Lease) -> str | None:
     """Return the record of installed modules that a Lease has, None if it has none."""
     return lease.annotations.get(contract.ANNOTATION_OWNED_MODULES)
-
-
-def _mark(lease: Lease) -> tuple[str, int, str]:
-    """Return what changes with every renewal, and only with the holder's consent."""
-    return lease.holder, lease.transitions, lease.renew_time

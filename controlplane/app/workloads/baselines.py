@@ -6,10 +6,10 @@ from controlplane.app.policy import Policy
 from controlplane.app.ports import Cluster
 from controlplane.app.roster import Roster
 from controlplane.domain import contract
-from controlplane.domain.base.vnode import Profile, labels
+from controlplane.domain.base.vnode import Profile, labels, taints
 from controlplane.domain.facts import BaselineQuery, TunnelKind
 from controlplane.domain.identity import BaseId, node_name
-from controlplane.domain.objects import ModuleDeployment, Node, Taint
+from controlplane.domain.objects import ModuleDeployment, Node
 from controlplane.domain.workloads.baselines import Baseline, Offer
 
 
@@ -23,10 +23,7 @@ class Baselines:
         self._offered: dict[str, ModuleDeployment] = {}
         """Deployments without their versions: most changes are of the status only."""
         self._offer: Offer | None = None
-        self._taints = (
-            Taint(contract.TAINT_VIRTUAL_NODE, "True", "NoExecute"),
-            Taint(contract.TAINT_NODE_ENV, policy.env, "NoExecute"),
-        )
+        self._taints = taints(policy.env)
         cluster.deployments.subscribe(self._deployment_changed)
 
     @property

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from controlplane.domain.base.releases import UNKNOWN, Release
-from controlplane.domain.facts import Module, ModuleList, ModuleSpec, ModuleState, Order, Verb
+from controlplane.domain.facts import Module, ModuleList, ModuleSpec, ModuleState, Verb
 from controlplane.domain.identity import ModuleKey, OrderId
 
 LISTED = frozenset({ModuleState.RESOLVED, ModuleState.ACTIVATED, ModuleState.DEACTIVATED, ModuleState.BROKEN})
@@ -157,31 +157,9 @@ def _cured(trouble: Trouble, present: Mapping[ModuleKey, Module]) -> bool:
     return module is not None and module.state is ModuleState.ACTIVATED
 
 
-def begin(
-    state: Modules,
-    order: Order,
-    releases: Mapping[ModuleKey, Release],
-    *,
-    now: float,
-    deadline: float,
-    gateway: str,
-    ask_at: float | None = None,
-) -> Modules:
-    """Note that an order is on its way; releases is what its modules are installed as."""
-    flights = {
-        spec.key.name: InFlight(
-            order.order_id,
-            order.verb,
-            spec,
-            releases.get(spec.key, UNKNOWN),
-            deadline=deadline,
-            sent_at=now,
-            gateway=gateway,
-            ask_at=ask_at,
-        )
-        for spec in order.modules
-    }
-    return replace(state, in_flight={**state.in_flight, **flights})
+def begin(state: Modules, flights: Iterable[InFlight]) -> Modules:
+    """Note that the parts of an order are on their way."""
+    return replace(state, in_flight={**state.in_flight, **{flight.spec.key.name: flight for flight in flights}})
 
 
 def recovered(state: Modules) -> Modules:

@@ -86,10 +86,7 @@ def node_spec(
             contract.ANNOTATION_BASE_ADDRESS: str(profile.address),
             contract.ANNOTATION_TUNNEL: profile.tunnel.value,
         },
-        taints=(
-            Taint(contract.TAINT_VIRTUAL_NODE, "True", "NoExecute"),
-            Taint(contract.TAINT_NODE_ENV, profile.env, "NoExecute"),
-        ),
+        taints=taints(profile.env),
         status=NodeStatus(
             conditions=_conditions(profile, unreachable, fault, now),
             addresses=_addresses(profile, kubelet),
@@ -101,6 +98,14 @@ def node_spec(
             runtime_version=f"java://{profile.java_version}" if profile.java_version else "",
             kubelet_port=kubelet.port if kubelet is not None else 0,
         ),
+    )
+
+
+def taints(env: str) -> tuple[Taint, ...]:
+    """Return the taints of all VNodes of an environment."""
+    return (
+        Taint(contract.TAINT_VIRTUAL_NODE, "True", "NoExecute"),
+        Taint(contract.TAINT_NODE_ENV, env, "NoExecute"),
     )
 
 

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from controlplane.domain.base import modules as book
 from controlplane.domain.base import vpod
 from controlplane.domain.base.environment import Place
-from controlplane.domain.base.modules import Modules
+from controlplane.domain.base.modules import InFlight, Modules
+from controlplane.domain.base.releases import UNKNOWN, Release
 from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.base.vnode import Profile
 from controlplane.domain.base.wishes import wishes
 from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
-from controlplane.domain.facts import Address, Module, ModuleList, TunnelKind
-from controlplane.domain.identity import BaseId, VNodeName
+from controlplane.domain.facts import Address, Module, ModuleList, Order, TunnelKind
+from controlplane.domain.identity import BaseId, ModuleKey, VNodeName
 from controlplane.domain.objects import Container, Pod, PodStatus
 
 PLACE = Place("10.0.0.7", "128Mi")
@@ -54,6 +55,32 @@ def reported(*modules: Module, state: Modules | None = None) -> Modules:
     """The state once the base listed these modules."""
     known = state or Modules()
     return book.take_list(known, ModuleList(modules, complete=True, unchanged=False, epoch=known.epoch))
+
+
+def begun(
+    state: Modules,
+    order: Order,
+    releases: Mapping[ModuleKey, Release] | None = None,
+    *,
+    now: float = 0.0,
+    deadline: float = 600.0,
+    ask_at: float | None = None,
+) -> Modules:
+    """The state once an order was sent."""
+    flights = (
+        InFlight(
+            order.order_id,
+            order.verb,
+            spec,
+            (releases or {}).get(spec.key, UNKNOWN),
+            deadline=deadline,
+            sent_at=now,
+            gateway="g/1",
+            ask_at=ask_at,
+        )
+        for spec in order.modules
+    )
+    return book.begin(state, flights)
 
 
 def pod_status(
