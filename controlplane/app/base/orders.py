@@ -92,10 +92,8 @@ class Orders:
         known = modules.adopt(known, {wish.spec.key: wish.release for wish in wishes})
         over_http = base.profile.tunnel is TunnelKind.HTTP
         plan = planner.plan(known, wishes, now=now, policy=self.policy, batches=over_http, switches=over_http)
-        if (plan.orphan_since, plan.alone) != (known.orphan_since, known.alone):
-            known = replace(known, orphan_since=plan.orphan_since, alone=plan.alone)
-        if known is not base.modules:
-            base = replace(base, modules=known)
+        if plan.state is not base.modules:
+            base = replace(base, modules=plan.state)
         gateway = self.gateways.get(base.gateway)
         if gateway is not None and gateway.tunnel_up:
             for intents in plan.orders:

@@ -9,7 +9,7 @@ import structlog
 from controlplane.app.base.actor import BaseActor, Surroundings
 from controlplane.app.changes import synced
 from controlplane.app.metrics import ACTOR_RESTARTS, HANDOVERS, HANDOVERS_FAILED, TAKEOVERS
-from controlplane.app.ownership.assignment import Acquisition, Assignment, Gift
+from controlplane.app.ownership.assignment import Assignment, Gift
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.ownership.sweep import sweep
 from controlplane.app.ports import ClusterError
@@ -74,9 +74,9 @@ class Fleet:
             group.create_task(self._end_lost(), name="lost-leases")
             while True:
                 if not self._ending:
-                    acquisitions, gifts = self._assignment.decide()
-                    for acquisition in acquisitions:
-                        self._begin(acquisition, group)
+                    due, gifts = self._assignment.decide()
+                    for base, why in due.items():
+                        self._begin(base, why, group)
                     for gift in gifts:
                         self._give(gift, group)
                 await self._assignment.changed()
@@ -117,8 +117,8 @@ class Fleet:
                 if (task := self._tasks.get(base)) is not None:
                     task.cancel()
 
-    def _begin(self, acquisition: Acquisition, group: asyncio.TaskGroup) -> None:
-        around, base, env = self._around, acquisition.base, self._policy.env
+    def _begin(self, base: BaseId, why: str, group: asyncio.TaskGroup) -> None:
+        around, env = self._around, self._policy.env
         unserved = self._roster.last(base)
         node = around.cluster.nodes.get(node_name(base, env))
         profile = profile_of(node, base, env, kubelet_ip=around.kubelet.ip) if node is not None else None
@@ -130,9 +130,9 @@ class Fleet:
                 self._mute.add(node.uid)
                 log.warning("VNode not taken: its Node does not say where its base is", vnode=node.name)
             return
-        if acquisition.why != "new":
-            log.info("base taken", base=base, why=acquisition.why)
-            TAKEOVERS.labels(acquisition.why).inc()
+        if why != "new":
+            log.info("base taken", base=base, why=why)
+            TAKEOVERS.labels(why).inc()
         entry = self._roster.begin(Base(base, node_name(base, env), profile, discovered_wall=self._clock.wall()))
         self._actors[base] = BaseActor(entry, around)
         task = self._tasks[base] = group.create_task(self._run_actor(base), name=f"base-{base}")

@@ -169,14 +169,9 @@ class LeaseKeeper:
         current = self.get(base)
         if not self.members.may_act():
             raise Transient("this replica is cut off from the cluster or from its member lease")
-        lease = rules.claim(
-            current,
-            fresh=self._fresh(base),
-            unchanged_for=self._unchanged_for(current) if current is not None else 0.0,
-            holder_gone=current is not None and self.orphaned(current),
-        )
-        if lease is None:
+        if current is not None and self.wait(current) > 0:
             return 0
+        lease = rules.claim(current, fresh=self._fresh(base))
         lease = replace(lease, transitions=max(lease.transitions, above + 1))
         WRITES.labels("lease-create" if current is None else "lease-take").inc()
         held = await (self.cluster.create_lease(lease) if current is None else self.cluster.update_lease(lease))

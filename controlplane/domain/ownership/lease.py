@@ -34,16 +34,14 @@ def wait(lease: Lease, *, me: str, unchanged_for: float, holder_gone: bool) -> f
     return max((lease.duration_seconds or DURATION) - unchanged_for, 0.0)
 
 
-def claim(lease: Lease | None, *, fresh: Lease, unchanged_for: float, holder_gone: bool = False) -> Lease | None:
-    """Return the record with which fresh.holder begins a term over the base; None as long as somebody else has it.
+def claim(lease: Lease | None, *, fresh: Lease) -> Lease:
+    """Return the record with which fresh.holder begins a term over a base whose lease may be taken.
 
     fresh carries name, labels, holder, the times to write, and the fence with which a record that does not exist yet
     begins (see first_fence). Any other record has the resource version that is the precondition of its write.
     """
     if lease is None:
         return fresh
-    if wait(lease, me=fresh.holder, unchanged_for=unchanged_for, holder_gone=holder_gone):
-        return None
     return replace(
         lease,
         holder=fresh.holder,

@@ -130,7 +130,7 @@ class World:
         self.state = book.adopt(self.state, {wish.spec.key: wish.release for wish in wishes})
         switches, policy = self.mode is not Mode.FIRST, ModulePolicy(orders=3)
         planned = plan(self.state, wishes, now=self.now, policy=policy, batches=self.batches, switches=switches)
-        self.state = replace(self.state, orphan_since=planned.orphan_since, alone=planned.alone)
+        self.state = planned.state
         for intents in planned.orders:
             self.number += 1
             order = Order(
