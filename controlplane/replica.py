@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import structlog
 
-from controlplane.app.base.actor import Surroundings
 from controlplane.app.base.prober import Prober
+from controlplane.app.base.surroundings import Surroundings
 from controlplane.app.clock import SystemClock
 from controlplane.app.events import Recorder
 from controlplane.app.fleet.fleet import Fleet

@@ -7,27 +7,22 @@ holds is lost by that.
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
-from random import Random
+from dataclasses import replace
 
 import structlog
 
-from controlplane.app.base.kubelet import KubeletAddress
 from controlplane.app.base.node import NodeReconciler
 from controlplane.app.base.orderreports import OrderReports
 from controlplane.app.base.orders import Orders
 from controlplane.app.base.pods import Pods
 from controlplane.app.base.polling import Polling
-from controlplane.app.base.prober import BaseProbes, Prober
+from controlplane.app.base.prober import BaseProbes
 from controlplane.app.base.readiness import Readiness
+from controlplane.app.base.surroundings import Surroundings
 from controlplane.app.changes import wait_at_most
-from controlplane.app.events import Recorder
-from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.metrics import REFUSED_REPORTS, STALE_FENCES
-from controlplane.app.ownership.leases import LeaseKeeper
-from controlplane.app.policy import Policy
-from controlplane.app.ports import Clock, Cluster, ClusterError, Rejected, Transient
-from controlplane.app.roster import Roster, RosterEntry
+from controlplane.app.ports import ClusterError, Rejected, Transient
+from controlplane.app.roster import RosterEntry
 from controlplane.domain import contract
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.base import modules, vitals
@@ -52,22 +47,6 @@ LONGEST_RETRY_AFTER = 30.0
 """Seconds for which the cluster may ask to be left alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all actors share."""
-
-    cluster: Cluster
-    clock: Clock
-    roster: Roster
-    leases: LeaseKeeper
-    gateways: GatewayDirectory
-    recorder: Recorder
-    policy: Policy
-    random: Random
-    kubelet: KubeletAddress
-    prober: Prober
-
-
 class BaseActor:
     """Manages one base from its discovery to its end."""
 
@@ -75,15 +54,12 @@ class BaseActor:
         self._base = base = entry.base
         self._entry = entry
         self._around = around
-        cluster, clock, recorder = around.cluster, around.clock, around.recorder
-        policy, random = around.policy, around.random
         self._polling = Polling(around.gateways)
-        self._node = NodeReconciler(base.vnode, cluster, clock, recorder, policy, random, around.kubelet)
-        self._readiness = Readiness(clock, BaseProbes(around.prober, entry.wake), recorder)
-        reports = OrderReports(recorder, clock)
-        self._orders = Orders(around.gateways, reports, policy.modules, random)
-        uninstall_timeout = policy.module_uninstall_timeout
-        self._pods = Pods(base.vnode, cluster, clock, recorder, uninstall_timeout, random, self._readiness, reports)
+        self._node = NodeReconciler(base.vnode, around)
+        self._readiness = Readiness(around, BaseProbes(around.prober, entry.wake))
+        reports = OrderReports(around)
+        self._orders = Orders(around, reports)
+        self._pods = Pods(base.vnode, around, self._readiness, reports)
         self._wishes = Wishes()
         self._failures = 0
         self._write_at = float("-inf")

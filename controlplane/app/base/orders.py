@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from random import Random
 from uuid import uuid4
 
 import structlog
 
 from controlplane.app.base.orderreports import OrderReports
-from controlplane.app.gateways import GatewayDirectory, Link
+from controlplane.app.base.surroundings import Surroundings
+from controlplane.app.gateways import Link
 from controlplane.app.metrics import ORDERS_IN_FLIGHT
 from controlplane.domain.base import modules, outcomes, planner, unconfirmed
 from controlplane.domain.base.releases import UNKNOWN
@@ -28,10 +28,8 @@ ANSWER_MARGIN = 15.0
 class Orders:
     """Sends the orders of one base and takes what becomes of them; each step returns the base's next state."""
 
-    gateways: GatewayDirectory
+    around: Surroundings
     reports: OrderReports
-    policy: planner.ModulePolicy
-    random: Random
     _sent: dict[OrderId, Link] = field(default_factory=dict)
     """Over which stream orders under way were sent."""
 
@@ -68,7 +66,7 @@ class Orders:
         """Count orders whose answer will not come as unknown; return when to look again, too."""
         times = []
         for flight in tuple(base.modules.in_flight.values()):
-            given_up_at = self.gateways.given_up_at(flight.gateway)
+            given_up_at = self.around.gateways.given_up_at(flight.gateway)
             if flight.deadline <= now or (given_up_at is not None and given_up_at <= now):
                 why = "no answer in time" if flight.deadline <= now else "the gateway was lost"
                 base = self._end(base, outcomes.lost(flight.order_id, why), pods, now)
@@ -91,10 +89,12 @@ class Orders:
         known = modules.forget(base.modules, {wish.spec.key for wish in wishes}, now)
         known = modules.adopt(known, {wish.spec.key: wish.release for wish in wishes})
         over_http = base.profile.tunnel is TunnelKind.HTTP
-        plan = planner.plan(known, wishes, now=now, policy=self.policy, batches=over_http, switches=over_http)
+        plan = planner.plan(
+            known, wishes, now=now, policy=self.around.policy.modules, batches=over_http, switches=over_http
+        )
         if plan.state is not base.modules:
             base = replace(base, modules=plan.state)
-        gateway = self.gateways.get(base.gateway)
+        gateway = self.around.gateways.get(base.gateway)
         if gateway is not None and gateway.tunnel_up:
             for intents in plan.orders:
                 base = self._send(base, intents, gateway.link, now)
@@ -132,14 +132,14 @@ class Orders:
         return replace(base, modules=known)
 
     def _over_the_same_stream(self, flight: modules.InFlight) -> bool:
-        gateway = self.gateways.get(flight.gateway.rpartition("/")[0])
+        gateway = self.around.gateways.get(flight.gateway.rpartition("/")[0])
         return gateway is not None and self._sent.get(flight.order_id) is gateway.link
 
     def _end(self, base: Base, result: OrderResult, pods: Sequence[Pod], at: float) -> Base:
         restarts = {c.key: pod.status.of(c).restart_count for pod in pods for c in pod.containers}
         if result.order_id in base.modules.orders():
             ORDERS_IN_FLIGHT.dec()
-        chance = self.random.random()
+        chance = self.around.random.random()
         known, ends = outcomes.end(base.modules, result, now=at, chance=chance, restarts=restarts)
         base = replace(base, modules=known)
         for ended in ends:

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from controlplane.app.base.prober import BaseProbes, Target
-from controlplane.app.events import Recorder
-from controlplane.app.ports import Clock
+from controlplane.app.base.surroundings import Surroundings
 from controlplane.domain.base.vpod import Readings
 from controlplane.domain.objects import Container, Pod, PodStatus
 from controlplane.domain.probes import NOT_YET, Reading
@@ -17,9 +16,8 @@ from controlplane.domain.times import parse_time
 class Readiness:
     """Has the modules of one base probed while they run."""
 
-    clock: Clock
+    around: Surroundings
     probes: BaseProbes
-    recorder: Recorder
     _shown: dict[tuple[str, str], object] = field(default_factory=dict)
     """What was last seen of each module, by UID of the Pod and name of the container."""
 
@@ -39,7 +37,7 @@ class Readiness:
 
     def attend(self, shown: Iterable[tuple[Pod, PodStatus]], ip: str) -> None:
         """Have these Pods probed at an address, and no others; a status is what the Pod has or is to have."""
-        wall = self.clock.wall()
+        wall = self.around.clock.wall()
         self.probes.attend(target for pod, status in shown for target in _targets(pod, status, ip, wall))
 
     def end(self) -> None:
@@ -51,7 +49,7 @@ class Readiness:
             return
         kind = "Readiness" if reading.started else "Startup"
         message = f"{container.name}: {kind} probe failed: {reading.why}"
-        self.recorder.pod(pod, Remark(True, "Unhealthy", message), module=str(container.key))
+        self.around.recorder.pod(pod, Remark(True, "Unhealthy", message), module=str(container.key))
 
 
 def _targets(pod: Pod, status: PodStatus, ip: str, wall: float) -> Iterator[Target]:

@@ -6,7 +6,8 @@ from typing import NoReturn
 
 import structlog
 
-from controlplane.app.base.actor import BaseActor, Surroundings
+from controlplane.app.base.actor import BaseActor
+from controlplane.app.base.surroundings import Surroundings
 from controlplane.app.changes import synced
 from controlplane.app.metrics import ACTOR_RESTARTS, HANDOVERS, HANDOVERS_FAILED, TAKEOVERS
 from controlplane.app.ownership.assignment import Assignment, Gift

@@ -10,9 +10,9 @@ from random import Random
 from typing import Self
 from uuid import uuid4
 
-from controlplane.app.base.actor import Surroundings
 from controlplane.app.base.kubelet import NO_KUBELET, KubeletAddress
 from controlplane.app.base.prober import Prober
+from controlplane.app.base.surroundings import Surroundings
 from controlplane.app.events import Recorder
 from controlplane.app.fleet.fleet import Fleet
 from controlplane.app.fleet.foreignpods import ForeignPods
