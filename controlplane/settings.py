@@ -36,10 +36,10 @@ class ClusterKind(Enum):
 
 
 def _checked(holds: Callable[[str], object], problem: str) -> AfterValidator:
-    """Return the validator of a text that may be empty."""
+    """Return the validator of a text."""
 
     def check(text: str) -> str:
-        if text and not holds(text):
+        if not holds(text):
             raise ValueError(problem)
         return text
 
@@ -47,8 +47,9 @@ def _checked(holds: Callable[[str], object], problem: str) -> AfterValidator:
 
 
 def _is_host_port(text: str) -> bool:
+    """Return whether a text is host:port, or empty."""
     host, _, port = text.rpartition(":")
-    return bool(host) and port.isascii() and port.isdigit() and 0 < int(port) < 65536
+    return not text or (bool(host) and port.isascii() and port.isdigit() and 0 < int(port) < 65536)
 
 
 def _names_a_lease(text: str) -> bool:
@@ -59,7 +60,7 @@ def _names_a_lease(text: str) -> bool:
 ReplicaName = Annotated[str, _checked(_names_a_lease, "not a DNS name (a to z, 0 to 9, '-' and '.') for a Lease")]
 Namespace = Annotated[str, _checked(LABEL.fullmatch, "not a namespace's name: at most 63 of a to z, 0 to 9 and '-'")]
 HostPort = Annotated[str, _checked(_is_host_port, "not host:port, for example 10.0.0.7:50051")]
-IpAddress = Annotated[str, _checked(is_address, "not an IP address")]
+IpAddress = Annotated[str, _checked(lambda text: not text or is_address(text), "not an IP address")]
 
 
 def default_client_id() -> str:

@@ -16,14 +16,7 @@ from controlplane.domain.base.wishes import Wish, exclusive, unusable
 from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
 from controlplane.domain.facts import InstallStrategy, Module, ModuleState, Verb
 from controlplane.domain.identity import ModuleKey
-from controlplane.domain.objects import (
-    Condition,
-    Container,
-    ContainerStatus,
-    OtherContainer,
-    Pod,
-    PodStatus,
-)
+from controlplane.domain.objects import Condition, Container, ContainerStatus, OtherContainer, Pod, PodStatus
 from controlplane.domain.probes import Reading, first
 from controlplane.domain.remarks import Remark
 from controlplane.domain.times import rfc3339
@@ -277,7 +270,7 @@ def _not_ready(containers: Sequence[ContainerStatus], unreachable: str, probed: 
 def _conditions(pod: Pod, not_ready: tuple[str, str], now: str) -> tuple[Condition, ...]:
     gates = [gate for gate in pod.readiness_gates if Condition.of(pod.status.conditions, gate).status != "True"]
     ready = not_ready
-    if not any(ready) and gates:
+    if ready == ("", "") and gates:
         ready = "ReadinessGatesNotReady", f"conditions not True: {', '.join(gates)}"
     # Tools written for the original read the first condition.
     ours = (("Ready", *ready), ("ContainersReady", *not_ready), ("Initialized", "", ""))

@@ -11,11 +11,9 @@ from controlplane.domain.identity import BaseId
 from controlplane.domain.ownership.replicas import Replica
 from controlplane.domain.workloads.baselines import Baseline
 
-MODULES_INTERVAL, HEALTH_INTERVAL, SILENT_HEALTH_INTERVAL = (
-    Duration(seconds=15),
-    Duration(seconds=30),
-    Duration(seconds=10),
-)
+MODULES_INTERVAL = Duration(seconds=15)
+HEALTH_INTERVAL = Duration(seconds=30)
+SILENT_HEALTH_INTERVAL = Duration(seconds=10)
 """Times between the questions of a Watch, as in the original."""
 
 _VERBS = {Verb.INSTALL: pb.VERB_INSTALL, Verb.UNINSTALL: pb.VERB_UNINSTALL, Verb.SWITCH: pb.VERB_SWITCH}
