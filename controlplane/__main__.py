@@ -32,7 +32,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         poster = await stack.enter_async_context(Poster())
         reports = optional.reporter(settings, poster)
         recorder.subscribe(reports.happened)
-        tracker = optional.tracker(settings, poster, has_hooks=reports.has_hooks)
+        tracker = optional.tracker(settings, poster, has_hooks=bool(reports.queues))
         if tracker is not None:
             recorder.subscribe(tracker.happened)
         kubelet = await stack.enter_async_context(optional.kubelet(settings, backend, cluster))

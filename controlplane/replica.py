@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import structlog
 
-from controlplane.app.base.actor import Surroundings
 from controlplane.app.base.prober import Prober
+from controlplane.app.base.surroundings import Surroundings
 from controlplane.app.clock import SystemClock
 from controlplane.app.events import Recorder
 from controlplane.app.fleet.fleet import Fleet
@@ -155,7 +155,6 @@ def build(
         "fleet": fleet.run(),
         "replicas": links.run(),
         "index": index.run(),
-        "prober": around.prober.run(),
         **_workloads(around, members),
         **{name: run() for name, run in kubelet.parts.items()},
         **({"backend": backend.run()} if backend.run is not None else {}),

@@ -1,10 +1,9 @@
 """Settings of the control plane, from environment variables."""
 
-import ipaddress
 import os
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -14,7 +13,8 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 from controlplane.app.policy import Policy
 from controlplane.domain import quantities
 from controlplane.domain.base.planner import ModulePolicy, OrphanPolicy
-from controlplane.domain.identity import parse_env
+from controlplane.domain.contract import MEMBER_LEASE_PREFIX
+from controlplane.domain.identity import LABEL, MAX_NAME, parse_env
 from controlplane.kubelet import certificates
 from controlplane.reports import hooks, trackerfile
 from controlplane.reports.posting import Poster
@@ -23,9 +23,8 @@ from service.listening import ALL_ADDRESSES, Host, Port, host_port, is_address, 
 from service.logs import LogFormat, LogLevel
 from service.settings import Settings, state_folder
 
-_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_PART = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?")
 _RESOURCE = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
-_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 class ClusterKind(Enum):
@@ -34,6 +33,34 @@ class ClusterKind(Enum):
     AUTO = "auto"
     KUBERNETES = "kubernetes"
     EMBEDDED = "embedded"
+
+
+def _checked(holds: Callable[[str], object], problem: str) -> AfterValidator:
+    """Return the validator of a text."""
+
+    def check(text: str) -> str:
+        if not holds(text):
+            raise ValueError(problem)
+        return text
+
+    return AfterValidator(check)
+
+
+def _is_host_port(text: str) -> bool:
+    """Return whether a text is host:port, or empty."""
+    host, _, port = text.rpartition(":")
+    return not text or (bool(host) and port.isascii() and port.isdigit() and 0 < int(port) < 65536)
+
+
+def _names_a_lease(text: str) -> bool:
+    # A part may be longer than a DNS label, as it may be in the name of a Pod.
+    return len(MEMBER_LEASE_PREFIX + text) <= MAX_NAME and all(map(_PART.fullmatch, text.split(".")))
+
+
+ReplicaName = Annotated[str, _checked(_names_a_lease, "not a DNS name (a to z, 0 to 9, '-' and '.') for a Lease")]
+Namespace = Annotated[str, _checked(LABEL.fullmatch, "not a namespace's name: at most 63 of a to z, 0 to 9 and '-'")]
+HostPort = Annotated[str, _checked(_is_host_port, "not host:port, for example 10.0.0.7:50051")]
+IpAddress = Annotated[str, _checked(lambda text: not text or is_address(text), "not an IP address")]
 
 
 def default_client_id() -> str:
@@ -64,21 +91,21 @@ def offered(text: str) -> dict[str, str]:
 class ControlPlaneSettings(Settings):
     """Variables of controlplane."""
 
-    client_id: str = Field(
+    client_id: ReplicaName = Field(
         default_factory=default_client_id,
         description="stable name of this replica, unique among replicas; holds its leases",
     )
-    namespace: str = Field(
+    namespace: Namespace = Field(
         default_factory=own_namespace,
         description="namespace of the control plane: its replicas find each other there, "
         "and the Service before the kubelet API is looked for",
     )
-    advertise_address: str = Field(
+    advertise_address: HostPort = Field(
         "",
         description="host:port at which gateways reach this replica's gRPC; "
         "none: POD_IP, or GRPC_HOST where that is one address, with GRPC_PORT",
     )
-    pod_ip: str = Field("", description="address of the Pod, from the downward API")
+    pod_ip: IpAddress = Field("", description="address of the Pod, from the downward API")
     is_cluster: bool = Field(
         False,
         description="true: replicas with more bases leave new ones to those with fewer, which evens loads out early",
@@ -180,35 +207,6 @@ class ControlPlaneSettings(Settings):
     @classmethod
     def _vnode_resources(cls, value: str) -> str:
         offered(value)
-        return value
-
-    @field_validator("client_id")
-    @classmethod
-    def _client_id(cls, value: str) -> str:
-        if not _NAME.fullmatch(value):
-            raise ValueError("not a DNS name (lower-case letters, digits, '-' and '.'); a Lease is named after it")
-        return value
-
-    @field_validator("namespace")
-    @classmethod
-    def _namespace(cls, value: str) -> str:
-        if not _LABEL.fullmatch(value):
-            raise ValueError("not the name of a namespace (lower-case letters, digits and '-', at most 63)")
-        return value
-
-    @field_validator("advertise_address")
-    @classmethod
-    def _advertise_address(cls, value: str) -> str:
-        host, colon, port = value.rpartition(":")
-        if value and not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-            raise ValueError("not host:port, for example 10.0.0.7:50051")
-        return value
-
-    @field_validator("pod_ip")
-    @classmethod
-    def _pod_ip(cls, value: str) -> str:
-        if value:
-            ipaddress.ip_address(value)
         return value
 
     @field_validator("kubeconfig")

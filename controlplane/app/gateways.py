@@ -6,26 +6,9 @@ from typing import Protocol
 
 from controlplane.app.metrics import GATEWAYS
 from controlplane.app.roster import Roster
-from controlplane.domain.facts import Order, TunnelKind, Watch
+from controlplane.domain.facts import GatewayInfo, Order, TunnelKind, Watch
 from controlplane.domain.identity import BaseId
 from controlplane.domain.workloads.baselines import Baseline
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayInfo:
-    """Who a gateway says it is. instance changes with each start of its process."""
-
-    gateway_id: str
-    instance: str
-    tunnel: TunnelKind
-    version: str
-    connected_wall: float
-
-    @property
-    def key(self) -> str:
-        """Names this run of this gateway."""
-        return f"{self.gateway_id}/{self.instance}"
-
 
 RETURN_WITHIN = 15.0
 """Seconds that a lost gateway is given to come back with the results that it keeps."""

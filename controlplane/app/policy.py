@@ -3,12 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from controlplane.domain.base.liveness import Patience
 from controlplane.domain.base.planner import ModulePolicy
-from controlplane.domain.facts import Verb
-
-TIMEOUTS: Mapping[Verb, float] = {Verb.INSTALL: 600.0, Verb.UNINSTALL: 120.0, Verb.SWITCH: 60.0}
-"""Seconds that bound one order each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +13,6 @@ class Policy:
     replica: str
     env: str
     version: str
-    patience: Patience = field(default_factory=Patience)
     modules: ModulePolicy = field(default_factory=ModulePolicy)
     module_uninstall_timeout: float = 300.0
     """How long a Pod's deletion is held for a module that does not go."""

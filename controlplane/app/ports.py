@@ -6,15 +6,13 @@ on the type, never on text.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from controlplane.domain.objects import (
     ClusterEvent,
     Lease,
     ModuleDeployment,
-    NewPod,
     Node,
-    NodeSpec,
     NodeStatus,
     Pod,
     PodStatus,
@@ -114,10 +112,6 @@ class Cluster(Protocol):
     """
 
     @property
-    def kind(self) -> str:
-        """kubernetes or embedded."""
-
-    @property
     def pods(self) -> PodInformer:
         """Pods labelled as modules."""
 
@@ -137,16 +131,13 @@ class Cluster(Protocol):
     def deployments(self) -> Informer[ModuleDeployment]:
         """Deployments with the label of our environment, and those with the strategy "peer" and none of any."""
 
-    async def run(self) -> NoReturn:
-        """Keep the informers current; outages are retried, with backoff, until cancelled."""
-
     def trouble(self) -> str | None:
         """Say in words why the cluster cannot be used now, or None."""
 
-    async def create_node(self, spec: NodeSpec) -> Node:
+    async def create_node(self, spec: Node) -> Node:
         """Create a Node with its status in one write."""
 
-    async def patch_node(self, current: Node, spec: NodeSpec) -> Node:
+    async def patch_node(self, current: Node, spec: Node) -> Node:
         """Bring labels, annotations and taints that we own to spec; others stay. Not the status."""
 
     async def patch_node_status(self, name: str, status: NodeStatus) -> Node:
@@ -170,7 +161,7 @@ class Cluster(Protocol):
     async def delete_lease(self, lease: Lease) -> None:
         """Delete a Lease if it still has lease.resource_version."""
 
-    async def create_pod(self, pod: NewPod) -> Pod:
+    async def create_pod(self, pod: Pod) -> Pod:
         """Create a module Pod."""
 
     async def patch_pod_status(self, pod: Pod, status: PodStatus) -> Pod:

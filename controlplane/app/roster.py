@@ -13,8 +13,8 @@ from typing import Generic, TypeVar
 from controlplane.app.changes import Changes, Subscription
 from controlplane.app.outages import Outages
 from controlplane.domain.base.state import Base
-from controlplane.domain.base.vitals import News, Source
-from controlplane.domain.facts import BatchInstalled, Heartbeat
+from controlplane.domain.base.vitals import News
+from controlplane.domain.facts import BatchInstalled, GatewayInfo, Heartbeat
 from controlplane.domain.identity import BaseId, ModuleKey, VNodeName
 
 F = TypeVar("F", Heartbeat, BatchInstalled)
@@ -54,7 +54,7 @@ class Unserved(Generic[F]):
     """What a base that has no actor here reported last; at is monotonic."""
 
     fact: F
-    source: Source
+    source: GatewayInfo
     at: float
 
 

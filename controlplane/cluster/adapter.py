@@ -25,9 +25,7 @@ from controlplane.domain.endpoint import Service
 from controlplane.domain.objects import (
     Lease,
     ModuleDeployment,
-    NewPod,
     Node,
-    NodeSpec,
     NodeStatus,
     Pod,
     PodStatus,
@@ -78,12 +76,12 @@ class ApiCluster:
         words = [trouble for informer in self._informers if (trouble := informer.trouble()) is not None]
         return "; ".join(dict.fromkeys(words)) or None
 
-    async def create_node(self, spec: NodeSpec) -> Node:
+    async def create_node(self, spec: Node) -> Node:
         """Create a Node with its status in one write."""
         created = await self._api.create(NODES, patches.new_node(spec, self._now()))
         return self.nodes.wrote(created)
 
-    async def patch_node(self, current: Node, spec: NodeSpec) -> Node:
+    async def patch_node(self, current: Node, spec: Node) -> Node:
         """Bring labels, annotations and taints that we own to spec; nothing is written where they are so.
 
         Raises Conflict if the Node is another one now, or if somebody else wrote it between our reading its taints and
@@ -146,7 +144,7 @@ class ApiCluster:
         self.members.wrote(obj)
         return self.leases.wrote(obj)
 
-    async def create_pod(self, pod: NewPod) -> Pod:
+    async def create_pod(self, pod: Pod) -> Pod:
         """Create a module Pod."""
         return self.pods.wrote(await self._api.create(PODS, patches.new_pod(pod), pod.namespace))
 

@@ -17,9 +17,7 @@ from controlplane.domain.objects import (
     ContainerKind,
     ContainerStatus,
     Lease,
-    NewPod,
     Node,
-    NodeSpec,
     NodeStatus,
     Pod,
     PodStatus,
@@ -35,14 +33,14 @@ _STATUS_LISTS = {
 }
 
 
-def new_node(spec: NodeSpec, now: str) -> Json:
+def new_node(spec: Node, now: str) -> Json:
     """Return a Node with its status."""
     metadata = {"name": spec.name, "labels": dict(spec.labels), "annotations": dict(spec.annotations)}
     taints = [_filled(taint) for taint in spec.taints]
     return NODES.manifest(metadata, spec={"taints": taints}, status=_node_status(spec.status, now))
 
 
-def node_metadata(current: Node, spec: NodeSpec) -> Json:
+def node_metadata(current: Node, spec: Node) -> Json:
     """Return the part of metadata that differs from spec; empty when nothing does."""
     changed = {
         "labels": dict(spec.labels.items() - current.labels.items()),
@@ -125,11 +123,11 @@ def lease(lease: Lease) -> Json:
     return {"metadata": metadata, "spec": _lease_spec(lease)}
 
 
-def new_pod(pod: NewPod) -> Json:
+def new_pod(pod: Pod) -> Json:
     """Return a Pod that is bound to its Node."""
     spec = {
         "nodeName": pod.node_name,
-        "containers": [_container(pod.container)],
+        "containers": [_container(each) for each in pod.containers],
         "tolerations": [_filled(each) for each in pod.tolerations],
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -137,7 +135,7 @@ def new_pod(pod: NewPod) -> Json:
     return PODS.manifest(_metadata(pod), spec=spec)
 
 
-def _metadata(view: Lease | NewPod) -> Json:
+def _metadata(view: Lease | Pod) -> Json:
     return {
         "name": view.name,
         "namespace": view.namespace,

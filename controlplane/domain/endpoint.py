@@ -4,17 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from controlplane.domain.contract import ENV, KUBELET_SERVICE
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """An address and TCP port that the API server can dial; what VNodes show of themselves."""
-
-    ip: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+from controlplane.domain.facts import Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +39,8 @@ class Service:
         return f"{self.namespace}/{self.name}"
 
 
-def endpoint_of(services: Sequence[Service], listens_on: int, env: str) -> Endpoint | str:
-    """Return the endpoint, or in words why there is none.
+def endpoint_of(services: Sequence[Service], listens_on: int, env: str) -> Address | str:
+    """Return the address, or in words why there is none.
 
     listens_on is the port that our server has itself; Services for another environment do not count.
     """
@@ -70,4 +60,4 @@ def endpoint_of(services: Sequence[Service], listens_on: int, env: str) -> Endpo
     if len(chosen) != 1:
         listed = ", ".join(f"{port.name or 'unnamed'} {port.port}" for port in ports) or "none"
         return f"it is not clear which port of Service {service.key} leads to port {listens_on} here: it has {listed}"
-    return Endpoint(service.cluster_ip, chosen[0].port)
+    return Address(service.cluster_ip, chosen[0].port)

@@ -46,6 +46,10 @@ class Verb(Enum):
     SWITCH = "switch"
 
 
+TIMEOUTS = {Verb.INSTALL: 600, Verb.UNINSTALL: 120, Verb.SWITCH: 60}
+"""Seconds that bound one order each, from its arrival at the gateway."""
+
+
 class InstallStrategy(Enum):
     """What an install does about what is there already.
 
@@ -60,8 +64,24 @@ class InstallStrategy(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayInfo:
+    """Who a gateway says it is. instance changes with each start of its process."""
+
+    gateway_id: str
+    instance: str
+    tunnel: TunnelKind
+    version: str
+    connected_wall: float
+
+    @property
+    def key(self) -> str:
+        """Names this run of this gateway."""
+        return f"{self.gateway_id}/{self.instance}"
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
-    """Where a base listens; port 0 when its tunnel does not report it."""
+    """Where a base listens, port 0 when its tunnel does not report it, or where the API server finds a kubelet API."""
 
     ip: str
     port: int
@@ -259,10 +279,7 @@ class ModuleSpec:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A command for a base; only an install may name more than one module, all of other names and URLs.
-
-    timeout is in seconds from its arrival at the gateway.
-    """
+    """A command for a base; only an install may name more than one module, all of other names and URLs."""
 
     order_id: OrderId
     fence: int
@@ -270,17 +287,13 @@ class Order:
     address: Address
     verb: Verb
     modules: tuple[ModuleSpec, ...]
-    timeout: float
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Have a base polled; intervals in seconds. A higher epoch asks for the modules at once."""
+    """Have a base polled. A higher epoch asks for the modules at once."""
 
     base: BaseId
     fence: int
     address: Address
     epoch: int
-    modules_interval: float
-    health_interval: float
-    silent_health_interval: float

@@ -11,9 +11,9 @@ BaseId = NewType("BaseId", str)
 VNodeName = NewType("VNodeName", str)
 OrderId = NewType("OrderId", str)
 
-_LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
-_SUBDOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_ENV = re.compile(_LABEL)
+_LABEL_FORM = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
+_SUBDOMAIN = re.compile(rf"{_LABEL_FORM}(?:\.{_LABEL_FORM})*")
+LABEL = re.compile(_LABEL_FORM)
 _PREFIX = "vnode"
 MAX_NAME = 253
 
@@ -44,7 +44,7 @@ def parse_env(text: str) -> str:
     Raises InvalidName: a dot in it would make Node names ambiguous.
     """
     env = text.lower()
-    if not _ENV.fullmatch(env):
+    if not LABEL.fullmatch(env):
         raise InvalidName(f"environment {text!r} is not a DNS label (letters, digits and '-', at most 63)")
     return env
 

@@ -4,12 +4,13 @@ Adapters translate between these and the objects on the wire; nothing inward of 
 are RFC 3339 texts as the cluster has them, because they are only ever compared for equality or written back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Self
 
 from controlplane.domain import contract
+from controlplane.domain.identity import ModuleKey
 from controlplane.domain.probes import NO_PROBES, Probes
 
 
@@ -23,11 +24,22 @@ class Condition:
     message: str = ""
     last_transition_time: str = ""
 
-    def after(self, before: Self | None) -> Self:
-        """Return it with the transition time that it had before, if its status is the same."""
-        if before is None or before.status != self.status or not before.last_transition_time:
-            return self
-        return replace(self, last_transition_time=before.last_transition_time)
+    def after(self, before: Iterable[Self]) -> Self:
+        """Return it with the transition time that it had among these, if its status is the same."""
+        times = (each.last_transition_time for each in before if (each.type, each.status) == (self.type, self.status))
+        return replace(self, last_transition_time=next(times, "") or self.last_transition_time)
+
+    @classmethod
+    def of(cls, conditions: Iterable[Self], kind: str) -> Self:
+        """Return the condition of a type, one without a status where there is none."""
+        return next((each for each in conditions if each.type == kind), cls(kind, ""))
+
+    @classmethod
+    def merged(cls, ours: Iterable[Self], before: Sequence[Self]) -> tuple[Self, ...]:
+        """Return conditions that are ours, with the time since when their status is what it is, and those of others."""
+        changed = tuple(each.after(before) for each in ours)
+        types = {each.type for each in changed}
+        return changed + tuple(each for each in before if each.type not in types)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +135,11 @@ class Container:
     probes: Probes = NO_PROBES
     memory: int = 0
 
+    @property
+    def key(self) -> ModuleKey:
+        """The module that it stands for."""
+        return ModuleKey(self.name, self.version)
+
 
 class ContainerKind(Enum):
     """What a container that is no module is called in messages."""
@@ -185,13 +202,19 @@ class PodStatus:
         """Return whether the phase is one that a Pod never leaves, whoever put it there."""
         return self.phase in ("Succeeded", "Failed")
 
+    def of(self, container: Container) -> ContainerStatus:
+        """Return the status of a module; an empty one where it has none."""
+        found = (status for status in self.containers if status.name == container.name)
+        return next(found, ContainerStatus(container.name))
+
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A Pod as the cluster has it.
+    """A Pod as the cluster has it, or, without UID and resource version, as it is to be created.
 
     containers are the modules, others those that are not run. ignored says in words what of the Pod has no effect
     though it would matter elsewhere. deleting: its deletion was asked for, with deletion_grace_seconds.
+    tolerations are known only of one that is to be created.
     """
 
     namespace: str
@@ -213,6 +236,7 @@ class Pod:
     """Seconds since its start that it may be active."""
     others: tuple[OtherContainer, ...] = ()
     ignored: str = ""
+    tolerations: tuple[Toleration, ...] = ()
 
     @property
     def key(self) -> str:
@@ -242,28 +266,17 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A Node as the cluster has it."""
+    """A Node as the cluster has it, or, without UID and resource version, as it should be."""
 
     name: str
-    uid: str
-    resource_version: str
+    uid: str = ""
+    resource_version: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
     unschedulable: bool = False
     status: NodeStatus = NodeStatus()
     creation_timestamp: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeSpec:
-    """What a Node should be; labels, annotations and taints are those that we own."""
-
-    name: str
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-    taints: tuple[Taint, ...]
-    status: NodeStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,19 +329,6 @@ class ModuleDeployment:
             self.labels.get(contract.STRATEGY) == contract.STRATEGY_PEER
             and self.labels.get(contract.REPLICAS_CONTROL) != contract.REPLICAS_CONTROL_OTHERS
         )
-
-
-@dataclass(frozen=True, slots=True)
-class NewPod:
-    """A Pod to be created for a module, bound to its Node from the start."""
-
-    namespace: str
-    name: str
-    node_name: str
-    container: Container
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-    tolerations: tuple[Toleration, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,9 @@ class CannotConnect(Exception):
     """The configuration of the connection cannot be used; the message says what is wrong with it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Proxy:
-    """A proxy between us and the API server; scheme is http, https or socks5. It is printed without its secrets."""
+    """A proxy between us and the API server; scheme is http, https or socks5. It is not printed, for its secrets."""
 
     scheme: str
     host: str
@@ -39,16 +39,14 @@ class Proxy:
         """Its URL, without user and password, so that no error of a library has them."""
         return f"{self.scheme}://{host_port(self.host, self.port)}"
 
-    def __repr__(self) -> str:
-        return f"Proxy({self.url})"
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Access:
     """How to talk to the API server now.
 
     authorization is a header's value or empty; impersonation is headers that say as whom we act; tls is None for plain
     http; ends_at is when the credential ends (seconds since the epoch), None if it does not or nobody says.
+    It is not printed, for its secrets.
     """
 
     host: str
@@ -59,9 +57,6 @@ class Access:
     proxy: Proxy | None = None
     compressed: bool = True
     ends_at: float | None = None
-
-    def __repr__(self) -> str:
-        return f"Access({self.host})"
 
 
 def bearer(token: str) -> str:

@@ -13,17 +13,9 @@ class Unauthorized(Rejected):
     """The server does not accept the credentials (401)."""
 
 
-def error_of_reply(status: int, body: bytes, *, retry_after: str = "", write: bool) -> ClusterError:
+def error_of_reply(code: int, body: bytes, *, retry_after: str = "", write: bool) -> ClusterError:
     """Return the error that a reply of status 300 or more means; retry_after is the header of that name."""
-    return _error(status, fields.parsed(body) or {}, body, retry_after, write=write)
-
-
-def error_of_watch(status: Json) -> ClusterError:
-    """Return the error that an ERROR event of a watch holds as a Status object."""
-    return _error(fields.integer(status, "code") or 500, status, b"", "", write=False)
-
-
-def _error(code: int, status: Json, body: bytes, retry_after: str, *, write: bool) -> ClusterError:
+    status = fields.parsed(body) or {}
     reason = fields.text(status, "reason")
     words = fields.text(status, "message") or body[:MESSAGE_LIMIT].decode(errors="replace").strip() or reason
     message = f"{words[:MESSAGE_LIMIT]} (HTTP {code})"

@@ -12,17 +12,14 @@ READ_WITHIN = 30.0
 """Seconds that reading files may take, which may be on a disk that hangs."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Material:
-    """What a TLS context is made of, as PEM. Without a CA the system's certificates are trusted."""
+    """What a TLS context is made of, as PEM, so that it is not printed. Without a CA the system's are trusted."""
 
     ca: bytes = b""
     certificate: bytes = b""
     key: bytes = b""
     insecure: bool = False
-
-    def __repr__(self) -> str:
-        return "Material()"
 
 
 def read(path: str, what: str) -> bytes:

@@ -15,7 +15,8 @@ from controlplane.cluster import fields
 from controlplane.cluster.api import SERVICES, ApiServer, Resource
 from controlplane.cluster.reading import service
 from controlplane.domain.contract import KUBELET_SERVICE, LEASE_NAMESPACE
-from controlplane.domain.endpoint import Endpoint, endpoint_of
+from controlplane.domain.endpoint import endpoint_of
+from controlplane.domain.facts import Address
 from controlplane.kube.access import CannotConnect
 from controlplane.kube.client import KubeApiServer
 from controlplane.kube.credentials import Credentials
@@ -134,7 +135,7 @@ async def kubelet_service(api: ApiServer, settings: ControlPlaneSettings) -> Fin
         fix = "kubectl apply -f deploy/kubelet/rbac.yaml; it is for the namespace koupleless-system"
         return error(f"Services of namespace {namespace} cannot be listed: {refused}", fix)
     found = endpoint_of(tuple(map(service, listed.items)), settings.kubelet_proxy_port, settings.env)
-    if isinstance(found, Endpoint):
+    if isinstance(found, Address):
         return ok(f"the API server reaches it at {found}; its certificate should be valid for {found.ip}")
     fix = f"apply deploy/kubelet/service.yaml, in NAMESPACE={namespace}, or correct the Service that is there"
     return error(found, fix)

@@ -4,8 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from controlplane.app.gateways import GatewayInfo
-from controlplane.domain.facts import Order, TunnelKind, Watch
+from controlplane.domain.facts import GatewayInfo, Order, TunnelKind, Watch
 from controlplane.domain.identity import BaseId
 from controlplane.domain.workloads.baselines import Baseline
 

@@ -7,37 +7,32 @@ holds is lost by that.
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
-from random import Random
+from dataclasses import replace
 
 import structlog
 
-from controlplane.app.base.kubelet import KubeletAddress
 from controlplane.app.base.node import NodeReconciler
 from controlplane.app.base.orderreports import OrderReports
 from controlplane.app.base.orders import Orders
 from controlplane.app.base.pods import Pods
 from controlplane.app.base.polling import Polling
-from controlplane.app.base.prober import Prober
+from controlplane.app.base.prober import BaseProbes
 from controlplane.app.base.readiness import Readiness
+from controlplane.app.base.surroundings import Surroundings
 from controlplane.app.changes import wait_at_most
-from controlplane.app.events import Recorder
-from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.metrics import REFUSED_REPORTS, STALE_FENCES
-from controlplane.app.ownership.leases import LeaseKeeper
-from controlplane.app.policy import Policy
-from controlplane.app.ports import Clock, Cluster, ClusterError, Rejected, Transient
-from controlplane.app.roster import Roster, RosterEntry
+from controlplane.app.ports import ClusterError, Rejected, Transient
+from controlplane.app.roster import RosterEntry
 from controlplane.domain import contract
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.base import modules, vitals
 from controlplane.domain.base.releases import Release, record, recorded
 from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.base.vitals import News
-from controlplane.domain.base.vnode import place, ready_condition
+from controlplane.domain.base.vnode import place
 from controlplane.domain.base.wishes import Wish, Wishes
 from controlplane.domain.identity import ModuleKey
-from controlplane.domain.objects import Node, Pod
+from controlplane.domain.objects import Condition, Node, Pod
 from controlplane.domain.remarks import Remark
 
 log = structlog.get_logger(__name__)
@@ -52,22 +47,6 @@ LONGEST_RETRY_AFTER = 30.0
 """Seconds for which the cluster may ask to be left alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all actors share."""
-
-    cluster: Cluster
-    clock: Clock
-    roster: Roster
-    leases: LeaseKeeper
-    gateways: GatewayDirectory
-    recorder: Recorder
-    policy: Policy
-    random: Random
-    kubelet: KubeletAddress
-    prober: Prober
-
-
 class BaseActor:
     """Manages one base from its discovery to its end."""
 
@@ -75,15 +54,12 @@ class BaseActor:
         self._base = base = entry.base
         self._entry = entry
         self._around = around
-        cluster, clock, recorder = around.cluster, around.clock, around.recorder
-        policy, random = around.policy, around.random
         self._polling = Polling(around.gateways)
-        self._node = NodeReconciler(base.vnode, cluster, clock, recorder, policy, random, around.kubelet)
-        self._readiness = Readiness(base.vnode, clock, around.prober, recorder, self._entry.wake)
-        reports = OrderReports(recorder, clock)
-        self._orders = Orders(around.gateways, reports, policy.modules, random)
-        uninstall_timeout = policy.module_uninstall_timeout
-        self._pods = Pods(base.vnode, cluster, clock, recorder, uninstall_timeout, random, self._readiness, reports)
+        self._node = NodeReconciler(base.vnode, around)
+        self._readiness = Readiness(around, BaseProbes(around.prober, entry.wake))
+        reports = OrderReports(around)
+        self._orders = Orders(around, reports)
+        self._pods = Pods(base.vnode, around, self._readiness, reports)
         self._wishes = Wishes()
         self._failures = 0
         self._write_at = float("-inf")
@@ -139,9 +115,9 @@ class BaseActor:
         now, node = around.clock.monotonic(), self._node.node()
         known = modules.remember(modules.begin_term(base.modules, fence), self._installed(node), now)
         base = replace(base, fence=fence, phase=Phase.CLAIMED, why="", term_began=now, modules=known)
-        ready = ready_condition(node) if node is not None else None
-        if ready is not None and ready.status != "True":
-            base = vitals.not_ready_at_first(base, ready.message)
+        ready = Condition.of(node.status.conditions if node is not None else (), "Ready")
+        if ready.status not in ("", "True"):
+            base = vitals.not_ready_at_first(base, ready.message or "its Node was not Ready")
         self._publish(base)
         return True
 
@@ -177,14 +153,13 @@ class BaseActor:
     ) -> tuple[Base, list[float | None]]:
         """Judge the base, send what is due, and return its next state, and when to look again."""
         around, polling = self._around, self._polling
-        up_since, patience = around.gateways.up_since, around.policy.patience
-        base = vitals.use_tunnel(base, up_since, now=now, patience=patience)
+        up_since = around.gateways.up_since
+        base = vitals.use_tunnel(base, up_since, now=now)
         base, next_at = vitals.judged(
             base,
             up_since,
             now=now,
             wall=around.clock.wall(),
-            patience=patience,
             outage=around.roster.outages.now,
             has_node=self._node.node() is not None,
             node_removed=self._node.removed_by_others(),
@@ -215,8 +190,8 @@ class BaseActor:
         self._around.roster.publish(base)
 
     def _take(self, base: Base, news: News, pods: Sequence[Pod], now: float) -> Base:
-        wall, patience = self._around.clock.wall(), self._around.policy.patience
-        base = vitals.take(base, news, now=now, wall=wall, patience=patience)
+        wall = self._around.clock.wall()
+        base = vitals.take(base, news, now=now, wall=wall)
         # Results come before the list: a list that was asked for later must find them done.
         base, answered = self._orders.take_results(base, news.results, pods)
         if answered:

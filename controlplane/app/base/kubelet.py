@@ -12,7 +12,8 @@ from controlplane.app.changes import synced
 from controlplane.app.metrics import KUBELET_SERVICE
 from controlplane.app.ports import Informer
 from controlplane.domain.base.vnode import kubelet_of
-from controlplane.domain.endpoint import Endpoint, Service, endpoint_of
+from controlplane.domain.endpoint import Service, endpoint_of
+from controlplane.domain.facts import Address
 from controlplane.domain.objects import Node
 
 log = structlog.get_logger(__name__)
@@ -29,7 +30,7 @@ class KubeletAddress:
         self._env = env
         self._listens_on = listens_on
         self._handlers: list[Callable[[], None]] = []
-        self._logged: Endpoint | str | None = None
+        self._logged: Address | str | None = None
         if services is not None:
             services.subscribe(self._changed)
 
@@ -41,14 +42,14 @@ class KubeletAddress:
     def ip(self) -> str:
         """The address that Nodes have in place of their bases', empty if none."""
         found = self._look()
-        return found.ip if isinstance(found, Endpoint) else ""
+        return found.ip if isinstance(found, Address) else ""
 
-    def endpoint(self, node: Node | None) -> Endpoint | None:
+    def endpoint(self, node: Node | None) -> Address | None:
         """Return what a Node should show, given what it shows."""
         found = self._look()
         if self._services is not None and found is None:
             return kubelet_of(node) if node is not None else None
-        return found if isinstance(found, Endpoint) else None
+        return found if isinstance(found, Address) else None
 
     async def first_look(self) -> None:
         """Wait until the Services are known, but not for long."""
@@ -61,7 +62,7 @@ class KubeletAddress:
             log.warning("Services are not known yet: Nodes keep the addresses that they have", waited=FIRST_LOOK)
         self._changed("")
 
-    def _look(self) -> Endpoint | str | None:
+    def _look(self) -> Address | str | None:
         """Return the endpoint, why there is none, or None when that is not known."""
         if self._services is None or not self._services.synced:
             return None
@@ -72,8 +73,8 @@ class KubeletAddress:
         if found is None or found == self._logged:
             return
         self._logged = found
-        KUBELET_SERVICE.set(isinstance(found, Endpoint))
-        if isinstance(found, Endpoint):
+        KUBELET_SERVICE.set(isinstance(found, Address))
+        if isinstance(found, Address):
             log.info("the API server reaches the kubelet API through a Service", address=str(found))
         else:
             log.warning("the API server cannot reach the kubelet API: Nodes show their bases' addresses", cause=found)

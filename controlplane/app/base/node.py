@@ -2,17 +2,14 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from random import Random
 
-from controlplane.app.base.kubelet import KubeletAddress
-from controlplane.app.events import Recorder
+from controlplane.app.base.surroundings import Surroundings
 from controlplane.app.metrics import WRITES
-from controlplane.app.policy import Policy
-from controlplane.app.ports import AlreadyExists, Clock, Cluster, NotFound
+from controlplane.app.ports import AlreadyExists, NotFound
 from controlplane.domain.base import vnode
-from controlplane.domain.base.state import Base, Phase
+from controlplane.domain.base.state import Base
 from controlplane.domain.identity import VNodeName
-from controlplane.domain.objects import Node, NodeSpec, NodeStatus
+from controlplane.domain.objects import Node, NodeStatus
 from controlplane.domain.remarks import Remark
 from controlplane.domain.times import rfc3339
 
@@ -34,12 +31,7 @@ class NodeReconciler:
     """Works on the Node of one base."""
 
     vnode: VNodeName
-    cluster: Cluster
-    clock: Clock
-    recorder: Recorder
-    policy: Policy
-    random: Random
-    kubelet: KubeletAddress
+    around: Surroundings
     _refresh: float = field(init=False)
     _status_written: float = field(init=False)
     _metadata_written: float = float("-inf")
@@ -49,12 +41,12 @@ class NodeReconciler:
     """The Node and what it is made from when it last was as it should be: spares most looks the comparison."""
 
     def __post_init__(self) -> None:
-        self._refresh = STATUS_REFRESH * (0.9 + 0.2 * self.random.random())
-        self._status_written = self.clock.monotonic()
+        self._refresh = STATUS_REFRESH * (0.9 + 0.2 * self.around.random.random())
+        self._status_written = self.around.clock.monotonic()
 
     def node(self) -> Node | None:
         """Return the Node as the cluster has it."""
-        return self.cluster.nodes.get(self.vnode)
+        return self.around.cluster.nodes.get(self.vnode)
 
     def removed_by_others(self) -> bool:
         """Return whether the Node was there under us and is there no more."""
@@ -65,7 +57,7 @@ class NodeReconciler:
 
         fault says in words why its tunnel cannot be used, empty when it can.
         """
-        now, standing = self.clock.monotonic(), _standing(base, fault)
+        now = self.around.clock.monotonic()
         current = self.node()
         if current is None and not base.signs.healthy:
             if not base.modules.listed:
@@ -75,17 +67,18 @@ class NodeReconciler:
             if now < wait_until:
                 return wait_until
         refresh_at = self._status_written + self._refresh
-        endpoint = self.kubelet.endpoint(current)
-        seen = (current, base.profile, standing, endpoint)
+        endpoint = self.around.kubelet.endpoint(current)
+        seen = (current, base.profile, base.unreachable, fault, endpoint)
         if current is not None and seen == self._right and now < refresh_at:
             return refresh_at
         spec = vnode.node_spec(
             base.profile,
-            standing,
-            now=rfc3339(self.clock.wall()),
-            controller_version=self.policy.version,
+            unreachable=base.unreachable,
+            fault=fault,
+            now=rfc3339(self.around.clock.wall()),
+            controller_version=self.around.policy.version,
             kubelet=endpoint,
-            offered=self.policy.vnode_resources,
+            offered=self.around.policy.vnode_resources,
         )
         if current is None:
             return await self._create(base, spec)
@@ -95,7 +88,7 @@ class NodeReconciler:
                 return self._metadata_written + METADATA_APART
             self._metadata_written = now
             WRITES.labels("node-metadata").inc()
-            current = await self.cluster.patch_node(current, spec)
+            current = await self.around.cluster.patch_node(current, spec)
         status = vnode.status_to_write(current.status, spec.status)
         if status is None and now - self._status_written >= self._refresh:
             status = spec.status
@@ -103,22 +96,24 @@ class NodeReconciler:
             return self._status_written + REPAIR_APART
         if status is not None:
             WRITES.labels("node-status").inc()
-            await self.cluster.patch_node_status(spec.name, status)
+            await self.around.cluster.patch_node_status(spec.name, status)
             self._status_written, self._written = now, status
         elif current is seen[0]:
             self._right = seen
         return self._status_written + self._refresh
 
-    async def _create(self, base: Base, spec: NodeSpec) -> float:
+    async def _create(self, base: Base, spec: Node) -> float:
         WRITES.labels("node-create").inc()
         try:
-            await self.cluster.create_node(spec)
+            await self.around.cluster.create_node(spec)
         except AlreadyExists:
             # Ours from an earlier term, or a Node that lacks our labels: the informer has it soon.
-            return self.clock.monotonic() + 1.0
+            return self.around.clock.monotonic() + 1.0
         self._had_node = True
-        self._status_written = self.clock.monotonic()
-        self.recorder.node(self.node(), base.vnode, Remark(False, "VNodeCreated", f"Node created for base {base.id}"))
+        self._status_written = self.around.clock.monotonic()
+        self.around.recorder.node(
+            self.node(), base.vnode, Remark(False, "VNodeCreated", f"Node created for base {base.id}")
+        )
         return self._status_written + self._refresh
 
     async def remove(self) -> None:
@@ -128,11 +123,4 @@ class NodeReconciler:
             return
         WRITES.labels("node-delete").inc()
         with suppress(NotFound):
-            await self.cluster.delete_node(current.name, current.uid)
-
-
-def _standing(base: Base, tunnel: str) -> vnode.Standing:
-    """Return how a Node stands: Ready as long as nothing speaks against the base itself."""
-    if base.phase in (Phase.UNREACHABLE, Phase.DEAD):
-        return vnode.Standing(False, "BaseUnreachable", base.why, tunnel)
-    return vnode.Standing(True, "BaseReady", "the base answers", tunnel)
+            await self.around.cluster.delete_node(current.name, current.uid)

@@ -5,15 +5,13 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from controlplane.app.events import Recorder
+from controlplane.app.base.surroundings import Surroundings
 from controlplane.app.metrics import ORDER_SECONDS, ORDERS, RESULT_TO_STATUS
-from controlplane.app.policy import TIMEOUTS
-from controlplane.app.ports import Clock
-from controlplane.domain.base import history, vpod
+from controlplane.domain.base import outcomes, vpod
 from controlplane.domain.base.outcomes import Ended
 from controlplane.domain.base.replies import Effect, describe, failures
 from controlplane.domain.base.state import Base
-from controlplane.domain.facts import BatchInstalled, Verb
+from controlplane.domain.facts import TIMEOUTS, BatchInstalled, Verb
 from controlplane.domain.identity import ModuleKey
 from controlplane.domain.objects import Pod
 from controlplane.domain.remarks import Remark
@@ -34,15 +32,14 @@ _REASONS = {
 class OrderReports:
     """Reports the orders of one base; holds when each module's last one ended, until a status says so."""
 
-    recorder: Recorder
-    clock: Clock
+    around: Surroundings
     _ended_at: dict[ModuleKey, float] = field(default_factory=dict)
 
     def ended(self, base: Base, ended: Ended, pods: Sequence[Pod], at: float) -> Base:
         """Report an order on a module that ended at a monotonic time; return the base with it in its history."""
         verb, key, meaning = ended.verb, ended.spec.key, ended.meaning
         ORDERS.labels(verb.value, meaning.effect.value).inc()
-        ORDER_SECONDS.labels(verb.value).observe(max(ended.seconds, 0.0))
+        ORDER_SECONDS.labels(verb.value).observe(ended.seconds)
         self._ended_at[key] = at
         timeout, about = TIMEOUTS[verb], f"{verb.value} of {key} on {base.id}"
         done, failed, unanswered = _REASONS[verb]
@@ -57,29 +54,29 @@ class OrderReports:
             log.info(
                 "order undecided", base=base.id, module=str(key), verb=verb.value, reason=meaning.reason, cause=cause
             )
-        return replace(base, history=history.remember(base.history, ended, wall=self.clock.wall()))
+        return replace(base, history=outcomes.remember(base.history, ended, wall=self.around.clock.wall()))
 
     def _say(self, base: Base, ended: Ended, pods: Sequence[Pod], reason: str, message: str) -> None:
         key, remark = ended.spec.key, Remark(ended.meaning.effect is not Effect.DONE, reason, message, ended.seconds)
-        concerned = [pod for pod in pods if any((c.name, c.version) == key for c in pod.containers)]
+        concerned = [pod for pod in pods if any(c.key == key for c in pod.containers)]
         for pod in concerned:
-            self.recorder.pod(pod, remark, module=str(key))
+            self.around.recorder.pod(pod, remark, module=str(key))
         if not concerned:
-            self.recorder.module(base.vnode, str(key), remark)
+            self.around.recorder.module(base.vnode, str(key), remark)
 
     def baseline(self, base: Base, batch: BatchInstalled) -> None:
         """Report how the baseline of a base went."""
         failed = failures(batch)
         for url, reply in failed[:FAILURES_RECORDED]:
             message = f"baseline of {base.id}: {url} {describe(reply)}"
-            self.recorder.module(base.vnode, url, Remark(True, "BaselineInstallFailed", message))
+            self.around.recorder.module(base.vnode, url, Remark(True, "BaselineInstallFailed", message))
         log.info("baseline installed", base=base.id, modules=len(batch.items), failed=len(failed))
 
     def shown(self, pod: Pod) -> None:
         """A Pod's status was written: measure how long it took from the end of its orders."""
-        now = self.clock.monotonic()
+        now = self.around.clock.monotonic()
         for container in pod.containers:
-            at = self._ended_at.pop(ModuleKey(container.name, container.version), None)
+            at = self._ended_at.pop(container.key, None)
             if at is not None:
                 RESULT_TO_STATUS.observe(max(now - at, 0.0))
 

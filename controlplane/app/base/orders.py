@@ -2,20 +2,20 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from random import Random
 from uuid import uuid4
 
 import structlog
 
 from controlplane.app.base.orderreports import OrderReports
-from controlplane.app.gateways import GatewayDirectory, Link
+from controlplane.app.base.surroundings import Surroundings
+from controlplane.app.gateways import Link
 from controlplane.app.metrics import ORDERS_IN_FLIGHT
-from controlplane.app.policy import TIMEOUTS
 from controlplane.domain.base import modules, outcomes, planner, unconfirmed
+from controlplane.domain.base.releases import UNKNOWN
 from controlplane.domain.base.state import Base
 from controlplane.domain.base.wishes import Wish
-from controlplane.domain.facts import BatchInstalled, ModuleList, Order, OrderResult, Reply, TunnelKind
-from controlplane.domain.identity import ModuleKey, OrderId
+from controlplane.domain.facts import TIMEOUTS, BatchInstalled, ModuleList, Order, OrderResult, Reply, TunnelKind
+from controlplane.domain.identity import OrderId
 from controlplane.domain.objects import Pod
 
 log = structlog.get_logger(__name__)
@@ -28,10 +28,8 @@ ANSWER_MARGIN = 15.0
 class Orders:
     """Sends the orders of one base and takes what becomes of them; each step returns the base's next state."""
 
-    gateways: GatewayDirectory
+    around: Surroundings
     reports: OrderReports
-    policy: planner.ModulePolicy
-    random: Random
     _sent: dict[OrderId, Link] = field(default_factory=dict)
     """Over which stream orders under way were sent."""
 
@@ -45,8 +43,9 @@ class Orders:
                 answered |= isinstance(result.outcome, Reply | BatchInstalled)
                 base = self._end(base, result, pods, at)
             else:
-                # An order of an earlier term, a baseline that it gave, or an order that was given up.
-                known = modules.installed_before(base.modules, outcomes.installed(result.outcome), at)
+                # An order or baseline of an earlier term, which may not have recorded it, or one that was given up.
+                installed = dict.fromkeys(outcomes.installed(result.outcome), UNKNOWN)
+                known = modules.remember(base.modules, installed, at)
                 base = replace(base, modules=modules.ask_again(known))
         return base, answered
 
@@ -65,13 +64,12 @@ class Orders:
 
     def give_up(self, base: Base, wishes: Sequence[Wish], pods: Sequence[Pod], now: float) -> tuple[Base, float | None]:
         """Count orders whose answer will not come as unknown; return when to look again, too."""
-        for order_id in unconfirmed.overdue(base.modules, now):
-            base = self._end(base, outcomes.lost(order_id, "no answer in time"), pods, now)
         times = []
         for flight in tuple(base.modules.in_flight.values()):
-            given_up_at = self.gateways.given_up_at(flight.gateway)
-            if given_up_at is not None and given_up_at <= now:
-                base = self._end(base, outcomes.lost(flight.order_id, "the gateway was lost"), pods, now)
+            given_up_at = self.around.gateways.given_up_at(flight.gateway)
+            if flight.deadline <= now or (given_up_at is not None and given_up_at <= now):
+                why = "no answer in time" if flight.deadline <= now else "the gateway was lost"
+                base = self._end(base, outcomes.lost(flight.order_id, why), pods, now)
                 continue
             times.append(min(flight.deadline, given_up_at or flight.deadline))
             if given_up_at is None and not self._over_the_same_stream(flight):
@@ -91,12 +89,12 @@ class Orders:
         known = modules.forget(base.modules, {wish.spec.key for wish in wishes}, now)
         known = modules.adopt(known, {wish.spec.key: wish.release for wish in wishes})
         over_http = base.profile.tunnel is TunnelKind.HTTP
-        plan = planner.plan(known, wishes, now=now, policy=self.policy, batches=over_http, switches=over_http)
-        if (plan.orphan_since, plan.alone) != (known.orphan_since, known.alone):
-            known = replace(known, orphan_since=plan.orphan_since, alone=plan.alone)
-        if known is not base.modules:
-            base = replace(base, modules=known)
-        gateway = self.gateways.get(base.gateway)
+        plan = planner.plan(
+            known, wishes, now=now, policy=self.around.policy.modules, batches=over_http, switches=over_http
+        )
+        if plan.state is not base.modules:
+            base = replace(base, modules=plan.state)
+        gateway = self.around.gateways.get(base.gateway)
         if gateway is not None and gateway.tunnel_up:
             for intents in plan.orders:
                 base = self._send(base, intents, gateway.link, now)
@@ -108,26 +106,23 @@ class Orders:
         return replace(base, modules=replace(base.modules, in_flight={}))
 
     def _send(self, base: Base, intents: Sequence[planner.Intent], link: Link, now: float) -> Base:
-        verb = intents[0].verb
-        order = Order(
-            order_id=OrderId(uuid4().hex),
-            fence=base.fence,
-            base=base.id,
-            address=base.profile.address,
-            verb=verb,
-            modules=tuple(intent.spec for intent in intents),
-            timeout=TIMEOUTS[verb],
+        verb, specs = intents[0].verb, tuple(intent.spec for intent in intents)
+        order = Order(OrderId(uuid4().hex), base.fence, base.id, base.profile.address, verb, specs)
+        flights = (
+            modules.InFlight(
+                order.order_id,
+                verb,
+                intent.spec,
+                intent.release,
+                deadline=now + TIMEOUTS[verb] + ANSWER_MARGIN,
+                sent_at=now,
+                gateway=link.info.key,
+                # What a base lost with its connection to the broker has no answer.
+                ask_at=now + unconfirmed.OVER_MQTT if base.profile.tunnel is TunnelKind.MQTT else None,
+            )
+            for intent in intents
         )
-        known = modules.begin(
-            base.modules,
-            order,
-            {intent.spec.key: intent.release for intent in intents},
-            now=now,
-            deadline=now + order.timeout + ANSWER_MARGIN,
-            gateway=link.info.key,
-            # What a base lost with its connection to the broker has no answer.
-            ask_at=now + unconfirmed.OVER_MQTT if base.profile.tunnel is TunnelKind.MQTT else None,
-        )
+        known = modules.begin(base.modules, flights)
         ORDERS_IN_FLIGHT.inc()
         under_way = known.orders()
         self._sent = {sent: over for sent, over in self._sent.items() if sent in under_way} | {order.order_id: link}
@@ -137,20 +132,14 @@ class Orders:
         return replace(base, modules=known)
 
     def _over_the_same_stream(self, flight: modules.InFlight) -> bool:
-        gateway = self.gateways.get(flight.gateway.rpartition("/")[0])
+        gateway = self.around.gateways.get(flight.gateway.rpartition("/")[0])
         return gateway is not None and self._sent.get(flight.order_id) is gateway.link
 
     def _end(self, base: Base, result: OrderResult, pods: Sequence[Pod], at: float) -> Base:
-        restarts = {
-            ModuleKey(container.name, container.version): status.restart_count
-            for pod in pods
-            for container in pod.containers
-            for status in pod.status.containers
-            if status.name == container.name
-        }
+        restarts = {c.key: pod.status.of(c).restart_count for pod in pods for c in pod.containers}
         if result.order_id in base.modules.orders():
             ORDERS_IN_FLIGHT.dec()
-        chance = self.random.random()
+        chance = self.around.random.random()
         known, ends = outcomes.end(base.modules, result, now=at, chance=chance, restarts=restarts)
         base = replace(base, modules=known)
         for ended in ends:

@@ -4,21 +4,20 @@ import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from random import Random
 from typing import TypeVar
 
 import structlog
 
 from controlplane.app.base.orderreports import OrderReports
 from controlplane.app.base.readiness import Readiness
-from controlplane.app.events import Recorder
+from controlplane.app.base.surroundings import Surroundings
 from controlplane.app.metrics import BOUND_TO_ORDER, UNINSTALL_TIMEOUTS, WRITES
-from controlplane.app.ports import Clock, Cluster, NotFound, Rejected
+from controlplane.app.ports import NotFound, Rejected
 from controlplane.domain.backoff import QUICK
 from controlplane.domain.base import deadline, vpod
 from controlplane.domain.base.modules import Modules
-from controlplane.domain.base.state import Base, Phase
-from controlplane.domain.base.wishes import Wish, releases, unusable
+from controlplane.domain.base.state import Base
+from controlplane.domain.base.wishes import Wish, unusable
 from controlplane.domain.facts import Verb
 from controlplane.domain.identity import ModuleKey, VNodeName
 from controlplane.domain.objects import Container, Pod, PodStatus
@@ -53,17 +52,10 @@ class _Seen:
 
 @dataclass(slots=True)
 class Pods:
-    """Works on the Pods of one base; what it holds is lost with it at no harm.
-
-    uninstall_timeout is for how many seconds a Pod's deletion is held for a module that does not go.
-    """
+    """Works on the Pods of one base; what it holds is lost with it at no harm."""
 
     vnode: VNodeName
-    cluster: Cluster
-    clock: Clock
-    recorder: Recorder
-    uninstall_timeout: float
-    random: Random
+    around: Surroundings
     readiness: Readiness
     reports: OrderReports
     _seen: dict[str, _Seen] = field(default_factory=dict)
@@ -73,7 +65,7 @@ class Pods:
 
         touched_at is when something changed while the actor was at work on earlier news.
         """
-        pods, bound = self.cluster.pods.on_node(self.vnode), now if touched_at is None else touched_at
+        pods, bound = self.around.cluster.pods.on_node(self.vnode), now if touched_at is None else touched_at
         for uid in self._seen.keys() - {pod.uid for pod in pods}:
             del self._seen[uid]
         for pod in pods:
@@ -89,25 +81,24 @@ class Pods:
         installing = {f.spec.key for f in modules.in_flight.values() if f.verb is Verb.INSTALL and f.sent_at == now}
         for pod in pods if installing else ():
             seen = self._seen[pod.uid]
-            if not seen.ordered and any(ModuleKey(c.name, c.version) in installing for c in pod.containers):
+            if not seen.ordered and any(c.key in installing for c in pod.containers):
                 seen.ordered = True
                 BOUND_TO_ORDER.observe(max(now - seen.bound, 0.0))
 
     async def write_statuses(self, base: Base, pods: Sequence[Pod], wishes: Sequence[Wish]) -> float | None:
         """Write the status of each Pod that has another one; superseded Pods first. Raises ClusterError."""
-        now, wall, modules = self.clock.monotonic(), self.clock.wall(), base.modules
-        host = vpod.Host(base.profile.address.ip, base.why if base.phase in (Phase.UNREACHABLE, Phase.DEAD) else "")
-        readings, live, wanted = self.readiness.readings(pods), _live(wishes), releases(wishes)
+        now, wall, modules = self.around.clock.monotonic(), self.around.clock.wall(), base.modules
+        readings, live = self.readiness.readings(pods), _live(wishes)
         superseded = vpod.superseded(wishes, modules, vpod.unready(pods, readings))
+        releases = {(wish.pod, wish.spec.key.name): wish.release for wish in wishes}
+        situation = vpod.Situation(base, releases, superseded, readings, now, wall)
         shown: list[tuple[Pod, PodStatus]] = []
         due: list[tuple[Pod, PodStatus]] = []
         times = [at for at in (vpod.next_progress(pods, modules, now), deadline.next_at(pods, now, wall)) if at]
         for pod in pods:
             if pod.deleting and not self._seen[pod.uid].removed and not _staying(pod, live, modules):
                 continue  # It is removed at once: nobody needs its last status.
-            status = vpod.pod_status(
-                pod, modules, host, releases=wanted, superseded=superseded, now=now, wall=wall, readings=readings
-            )
+            status = vpod.pod_status(pod, situation)
             shown.append((pod, status or pod.status))
             if status is None:
                 continue
@@ -129,7 +120,7 @@ class Pods:
         """Write one status; return when to try again if the cluster refuses it. Raises ClusterError."""
         WRITES.labels("pod-status").inc()
         try:
-            await self.cluster.patch_pod_status(pod, status)
+            await self.around.cluster.patch_pod_status(pod, status)
         except NotFound:
             return None
         except Rejected as error:
@@ -138,7 +129,7 @@ class Pods:
             return now + REFUSED_AGAIN
         self._note_written(pod, status, now)
         for remark in vpod.remarks(pod, status):
-            self.recorder.pod(pod, remark)
+            self.around.recorder.pod(pod, remark)
         self.reports.shown(pod)
         return None
 
@@ -162,11 +153,12 @@ class Pods:
             seen.changed = None
         seen.repeats = seen.repeats + 1 if status == seen.written else 0
         seen.written = status
-        seen.not_before = now + QUICK.delay(seen.repeats, self.random.random()) if seen.repeats else 0.0
+        seen.not_before = now + QUICK.delay(seen.repeats, self.around.random.random()) if seen.repeats else 0.0
 
     async def let_go(self, base: Base, pods: Sequence[Pod], wishes: Sequence[Wish]) -> float | None:
         """Remove Pods whose deletion was asked for and whose modules are gone. Raises ClusterError."""
-        now, patience, live = self.clock.monotonic(), self.uninstall_timeout, _live(wishes)
+        now, live = self.around.clock.monotonic(), _live(wishes)
+        patience = self.around.policy.module_uninstall_timeout
         times, due = [], []
         for pod in pods:
             if not pod.deleting:
@@ -188,13 +180,13 @@ class Pods:
     ) -> None:
         if staying and not seen.removed:
             UNINSTALL_TIMEOUTS.inc()
-            names = ", ".join(str(key) for key in staying)
-            message = f"the Pod is removed although {names} did not leave the base within {self.uninstall_timeout:g} s"
-            self.recorder.pod(pod, Remark(True, "ModuleUninstallTimeout", message, seconds), module=names)
+            names, patience = ", ".join(str(key) for key in staying), self.around.policy.module_uninstall_timeout
+            message = f"the Pod is removed although {names} did not leave the base within {patience:g} s"
+            self.around.recorder.pod(pod, Remark(True, "ModuleUninstallTimeout", message, seconds), module=names)
         if await self._remove(pod) and not staying and not seen.removed:
             self._say(pod, "PodRemoved", "its modules left the base, and the Pod was removed", seconds)
         seen.removed = True
-        seen.remove_again = now + REMOVED_AGAIN * (1 + self.random.random() / 2)
+        seen.remove_again = now + REMOVED_AGAIN * (1 + self.around.random.random() / 2)
 
     async def let_all_go(self, pods: Sequence[Pod]) -> None:
         """Remove Pods whose deletion was asked for: the base is gone, and its modules with it. Raises ClusterError."""
@@ -208,7 +200,7 @@ class Pods:
     async def _remove(self, pod: Pod) -> bool:
         WRITES.labels("pod-delete").inc()
         try:
-            await self.cluster.delete_pod(pod, grace_seconds=0)
+            await self.around.cluster.delete_pod(pod, grace_seconds=0)
         except NotFound:
             return True
         except Rejected as error:
@@ -218,7 +210,7 @@ class Pods:
 
     def _say(self, pod: Pod, reason: str, message: str, seconds: float = 0.0) -> None:
         """Record what is not worth an Event in the cluster."""
-        self.recorder.pod(pod, Remark(False, reason, message, seconds), written=False)
+        self.around.recorder.pod(pod, Remark(False, reason, message, seconds), written=False)
 
 
 async def _all(works: Iterable[Coroutine[None, None, T]]) -> list[T]:
@@ -236,5 +228,5 @@ def _live(wishes: Sequence[Wish]) -> frozenset[ModuleKey]:
 
 def _staying(pod: Pod, live: AbstractSet[ModuleKey], modules: Modules) -> list[ModuleKey]:
     """Return the modules for which a Pod's deletion is held: they are, or may be, still on the base."""
-    keys = {ModuleKey(c.name, c.version) for c in pod.containers if not unusable(pod, c)}
+    keys = {c.key for c in pod.containers if not unusable(pod, c)}
     return [key for key in keys if key not in live and not modules.gone(key)]

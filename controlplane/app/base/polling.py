@@ -6,11 +6,6 @@ from controlplane.app.gateways import GatewayDirectory, Link
 from controlplane.domain.base.state import Base
 from controlplane.domain.facts import Watch
 
-MODULES_INTERVAL = 15.0
-HEALTH_INTERVAL = 30.0
-SILENT_HEALTH_INTERVAL = 10.0
-"""Seconds between the questions of a Watch, as in the original."""
-
 ASK_APART = 0.2
 """Seconds between two Watches that only ask for a newer list."""
 
@@ -52,15 +47,7 @@ class Polling:
         if self._version != self._gateways.version or self._claimed_fence != base.fence:
             self._claim(base)
         chosen = self._chosen
-        watch = Watch(
-            base=base.id,
-            fence=base.fence,
-            address=base.profile.address,
-            epoch=base.modules.epoch,
-            modules_interval=MODULES_INTERVAL,
-            health_interval=HEALTH_INTERVAL,
-            silent_health_interval=SILENT_HEALTH_INTERVAL,
-        )
+        watch = Watch(base=base.id, fence=base.fence, address=base.profile.address, epoch=base.modules.epoch)
         if chosen is None or (chosen is self._watcher and watch == self._watch):
             return None
         if chosen is not self._watcher:

@@ -8,14 +8,13 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from random import Random
-from typing import NoReturn, TypeAlias
+from typing import TypeAlias
 
 import structlog
 
 from controlplane.app.metrics import PROBES
 from controlplane.app.ports import Clock, ProbeSender
 from controlplane.domain import probes
-from controlplane.domain.identity import VNodeName
 from controlplane.domain.probes import LONGEST_TIMEOUT, Outcome, Probe, Probes, Reading
 
 log = structlog.get_logger(__name__)
@@ -48,103 +47,26 @@ class Target:
     ready: bool = field(compare=False)
 
 
-@dataclass(slots=True, eq=False)
-class _Watched:
-    target: Target
-    reading: Reading
-    task: asyncio.Task[None] | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Base:
-    changed: asyncio.Event
-    watched: dict[Key, _Watched] = field(default_factory=dict)
-    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE_OF_A_BASE))
-
-
 class Prober:
-    """Probes the modules that it is to attend to."""
+    """What all bases share: who sends, how many at once, how fast."""
 
     def __init__(self, sender: ProbeSender, clock: Clock, random: Random) -> None:
         self._sender = sender
-        self._clock = clock
-        self._random = random
-        self._bases: dict[VNodeName, _Base] = {}
-        self._group: asyncio.TaskGroup | None = None
+        self.clock = clock
+        self.random = random
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._paced = 0.0
 
-    def attend(self, base: VNodeName, targets: Iterable[Target], changed: asyncio.Event) -> None:
-        """Probe these modules of a base and no others of it; changed is set when a Pod's status has to change."""
-        wanted = {target.key: target for target in targets}
-        known = self._bases.get(base)
-        if known is None:
-            if not wanted:
-                return
-            known = self._bases[base] = _Base(changed)
-        known.changed = changed
-        for key, watched in tuple(known.watched.items()):
-            if watched.target != wanted.get(key):
-                if watched.task is not None:
-                    watched.task.cancel()
-                del known.watched[key]
-        for key, target in wanted.items():
-            if key not in known.watched:
-                reading = probes.first(target.probes, target.run, started=target.started, ready=target.ready)
-                self._begin(known, _Watched(target, reading))
-        if not known.watched:
-            del self._bases[base]
-
-    def reading(self, base: VNodeName, key: Key) -> Reading | None:
-        """Return what the probes of a module show, None when it is not probed."""
-        known = self._bases.get(base)
-        watched = known.watched.get(key) if known is not None else None
-        return watched.reading if watched is not None else None
-
-    async def run(self) -> NoReturn:
-        """Send probes when they are due, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            for base in self._bases.values():
-                for watched in tuple(base.watched.values()):
-                    self._begin(base, watched)
-            await asyncio.get_running_loop().create_future()
-        raise AssertionError("the prober never returns")
-
-    def _begin(self, base: _Base, watched: _Watched) -> None:
-        base.watched[watched.target.key] = watched
-        if self._group is not None:
-            name = f"probe-{watched.target.ip}"
-            watched.task = self._group.create_task(self._probe_in_turn(base, watched), name=name)
-
-    async def _probe_in_turn(self, base: _Base, watched: _Watched) -> None:
-        target, born = watched.target, self._clock.monotonic() - watched.target.age
-        probe = probes.current(target.probes, watched.reading)
-        if probe is None:
-            return
-        # What was probed before, by an earlier term, is in no hurry, and all of it comes at once.
-        spread = probe.period * self._random.random() if watched.reading.ready else 0.0
-        at = max(born + probe.initial_delay, self._clock.monotonic() + spread)
-        while probe is not None:
-            await asyncio.sleep(at - self._clock.monotonic())
-            began = self._clock.monotonic()
-            async with base.slots, self._slots:
-                await self._keep_pace()
-                outcome = await self._send(target.ip, probe)
-            PROBES.labels("success" if outcome.success else "failure").inc()
-            before = watched.reading
-            watched.reading = probes.take(target.probes, before, outcome)
-            if watched.reading.shown != before.shown:
-                base.changed.set()
-            following = probes.current(target.probes, watched.reading)
-            at = began + probe.period if following is probe or following is None else born + following.initial_delay
-            probe = following
-
-    async def _keep_pace(self) -> None:
-        now = self._clock.monotonic()
-        self._paced = max(self._paced, now) + 1 / A_SECOND
-        if self._paced > now + BURST:
-            await asyncio.sleep(self._paced - now)
+    async def send(self, ip: str, probe: Probe) -> Outcome:
+        """Send one probe when it is its turn."""
+        async with self._slots:
+            now = self.clock.monotonic()
+            self._paced = max(self._paced, now) + 1 / A_SECOND
+            if self._paced > now + BURST:
+                await asyncio.sleep(self._paced - now)
+            outcome = await self._send(ip, probe)
+        PROBES.labels("success" if outcome.success else "failure").inc()
+        return outcome
 
     async def _send(self, ip: str, probe: Probe) -> Outcome:
         timeout = min(probe.timeout, LONGEST_TIMEOUT)
@@ -154,6 +76,66 @@ class Prober:
         except TimeoutError:
             return Outcome(False, f"no answer from port {probe.handler.port.number} of {ip} within {timeout:g} s")
         except Exception:
-            # Whatever a base answers, and whatever a Pod asks for, must not end the control plane.
+            # Whatever a base answers, and whatever a Pod asks for, must not end its probing.
             log.exception("probe could not be sent", address=ip)
             return Outcome(False, "the probe could not be sent, the log of the controller says why")
+
+
+@dataclass(slots=True)
+class _Probed:
+    target: Target
+    reading: Reading
+    task: asyncio.Task[None] = field(init=False)
+
+
+class BaseProbes:
+    """The probes of one base; changed is set when a Pod's status has to change."""
+
+    def __init__(self, prober: Prober, changed: asyncio.Event) -> None:
+        self._prober = prober
+        self._changed = changed
+        self._probed: dict[Key, _Probed] = {}
+        self._slots = asyncio.Semaphore(AT_ONCE_OF_A_BASE)
+
+    def attend(self, targets: Iterable[Target]) -> None:
+        """Probe these modules and no others."""
+        wanted = {target.key: target for target in targets}
+        for key, probed in tuple(self._probed.items()):
+            if probed.target != wanted.get(key):
+                probed.task.cancel()
+                del self._probed[key]
+        for key, target in wanted.items():
+            if key not in self._probed:
+                reading = probes.first(target.probes, target.run, started=target.started, ready=target.ready)
+                probed = self._probed[key] = _Probed(target, reading)
+                probed.task = asyncio.create_task(self._probe_in_turn(probed), name=f"probe-{target.ip}")
+
+    def reading(self, key: Key) -> Reading | None:
+        """Return what the probes of a module show, None when it is not probed."""
+        probed = self._probed.get(key)
+        if probed is None:
+            return None
+        if probed.task.done():
+            probed.task.result()  # raises what it failed on, if it did: who asks ends by it, and begins anew
+        return probed.reading
+
+    async def _probe_in_turn(self, probed: _Probed) -> None:
+        target, clock = probed.target, self._prober.clock
+        born, probe = clock.monotonic() - target.age, probes.current(target.probes, probed.reading)
+        if probe is None:
+            return
+        # What was probed before, by an earlier term, is in no hurry, and all of it comes at once.
+        spread = probe.period * self._prober.random.random() if probed.reading.ready else 0.0
+        at = max(born + probe.initial_delay, clock.monotonic() + spread)
+        while probe is not None:
+            await asyncio.sleep(at - clock.monotonic())
+            began = clock.monotonic()
+            async with self._slots:
+                outcome = await self._prober.send(target.ip, probe)
+            before = probed.reading
+            probed.reading = probes.take(target.probes, before, outcome)
+            if probed.reading.shown != before.shown:
+                self._changed.set()
+            following = probes.current(target.probes, probed.reading)
+            at = began + probe.period if following is probe or following is None else born + following.initial_delay
+            probe = following

@@ -1,14 +1,11 @@
 """Whether the modules of one base are ready, as the probes of their Pods show."""
 
-import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from controlplane.app.base.prober import Prober, Target
-from controlplane.app.events import Recorder
-from controlplane.app.ports import Clock
+from controlplane.app.base.prober import BaseProbes, Target
+from controlplane.app.base.surroundings import Surroundings
 from controlplane.domain.base.vpod import Readings
-from controlplane.domain.identity import VNodeName
 from controlplane.domain.objects import Container, Pod, PodStatus
 from controlplane.domain.probes import NOT_YET, Reading
 from controlplane.domain.remarks import Remark
@@ -17,13 +14,10 @@ from controlplane.domain.times import parse_time
 
 @dataclass(slots=True)
 class Readiness:
-    """Has the modules of one base probed while they run; changed is set when a Pod's status has to change."""
+    """Has the modules of one base probed while they run."""
 
-    vnode: VNodeName
-    clock: Clock
-    prober: Prober
-    recorder: Recorder
-    changed: asyncio.Event
+    around: Surroundings
+    probes: BaseProbes
     _shown: dict[tuple[str, str], object] = field(default_factory=dict)
     """What was last seen of each module, by UID of the Pod and name of the container."""
 
@@ -33,7 +27,7 @@ class Readiness:
         for pod in pods:
             for container in pod.containers if any(c.probes for c in pod.containers) else ():
                 key = (pod.uid, container.name)
-                reading = self.prober.reading(self.vnode, key) if container.probes else None
+                reading = self.probes.reading(key) if container.probes else None
                 if reading is not None:
                     found[key] = reading
                     if reading.shown != self._shown.get(key):
@@ -43,28 +37,25 @@ class Readiness:
 
     def attend(self, shown: Iterable[tuple[Pod, PodStatus]], ip: str) -> None:
         """Have these Pods probed at an address, and no others; a status is what the Pod has or is to have."""
-        wall = self.clock.wall()
-        targets = [target for pod, status in shown for target in _targets(pod, status, ip, wall)]
-        self.prober.attend(self.vnode, targets, self.changed)
+        wall = self.around.clock.wall()
+        self.probes.attend(target for pod, status in shown for target in _targets(pod, status, ip, wall))
 
     def end(self) -> None:
         """Have nothing probed any more."""
-        self.prober.attend(self.vnode, (), self.changed)
+        self.probes.attend(())
 
     def _record(self, pod: Pod, container: Container, reading: Reading) -> None:
         if reading.why in ("", NOT_YET):
             return
         kind = "Readiness" if reading.started else "Startup"
         message = f"{container.name}: {kind} probe failed: {reading.why}"
-        module = f"{container.name}:{container.version}"
-        self.recorder.pod(pod, Remark(True, "Unhealthy", message), module=module)
+        self.around.recorder.pod(pod, Remark(True, "Unhealthy", message), module=str(container.key))
 
 
 def _targets(pod: Pod, status: PodStatus, ip: str, wall: float) -> Iterator[Target]:
-    statuses = {each.name: each for each in status.containers}
     for container in pod.containers:
-        one = statuses.get(container.name)
-        if container.probes and one is not None and one.kind == "running":
+        one = status.of(container)
+        if container.probes and one.kind == "running":
             started_at = parse_time(one.started_at)
             yield Target(
                 key=(pod.uid, container.name),

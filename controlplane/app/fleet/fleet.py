@@ -6,15 +6,17 @@ from typing import NoReturn
 
 import structlog
 
-from controlplane.app.base.actor import BaseActor, Surroundings
+from controlplane.app.base.actor import BaseActor
+from controlplane.app.base.surroundings import Surroundings
 from controlplane.app.changes import synced
 from controlplane.app.metrics import ACTOR_RESTARTS, HANDOVERS, HANDOVERS_FAILED, TAKEOVERS
-from controlplane.app.ownership.assignment import Acquisition, Assignment, Gift
+from controlplane.app.ownership.assignment import Assignment, Gift
 from controlplane.app.ownership.membership import Membership
-from controlplane.app.ownership.sweep import LeaseSweep
+from controlplane.app.ownership.sweep import sweep
 from controlplane.app.ports import ClusterError
 from controlplane.app.roster import KEPT
 from controlplane.domain.backoff import Backoff
+from controlplane.domain.base.liveness import DEAD_AFTER
 from controlplane.domain.base.state import Base
 from controlplane.domain.base.vnode import Profile, profile_of
 from controlplane.domain.identity import BaseId, VNodeName, base_of_node, node_name
@@ -50,9 +52,6 @@ class Fleet:
             gateways=around.gateways,
             policy=around.policy,
         )
-        self._lease_sweep = LeaseSweep(
-            around.cluster, around.clock, around.leases, members, around.roster, around.policy.env
-        )
         self._actors: dict[BaseId, BaseActor] = {}
         self._tasks: dict[BaseId, asyncio.Task[None]] = {}
         self._mute: set[str] = set()
@@ -76,9 +75,9 @@ class Fleet:
             group.create_task(self._end_lost(), name="lost-leases")
             while True:
                 if not self._ending:
-                    acquisitions, gifts = self._assignment.decide()
-                    for acquisition in acquisitions:
-                        self._begin(acquisition, group)
+                    due, gifts = self._assignment.decide()
+                    for base, why in due.items():
+                        self._begin(base, why, group)
                     for gift in gifts:
                         self._give(gift, group)
                 await self._assignment.changed()
@@ -100,7 +99,7 @@ class Fleet:
 
     async def _sweep(self) -> NoReturn:
         """Forget what is of no use any more: heartbeats, and leases without Node whose holder ended."""
-        interval = 2 * self._policy.patience.dead
+        interval = 2 * DEAD_AFTER
         sweep_leases_at = self._clock.monotonic() + interval
         while True:
             await asyncio.sleep(KEPT / 2)
@@ -109,7 +108,7 @@ class Fleet:
             self._roster.sweep(now)
             if now >= sweep_leases_at:
                 sweep_leases_at = now + interval
-                await self._lease_sweep.run()
+                await sweep(self._around.leases)
 
     async def _end_lost(self) -> NoReturn:
         lost = self._around.leases.lost
@@ -119,8 +118,8 @@ class Fleet:
                 if (task := self._tasks.get(base)) is not None:
                     task.cancel()
 
-    def _begin(self, acquisition: Acquisition, group: asyncio.TaskGroup) -> None:
-        around, base, env = self._around, acquisition.base, self._policy.env
+    def _begin(self, base: BaseId, why: str, group: asyncio.TaskGroup) -> None:
+        around, env = self._around, self._policy.env
         unserved = self._roster.last(base)
         node = around.cluster.nodes.get(node_name(base, env))
         profile = profile_of(node, base, env, kubelet_ip=around.kubelet.ip) if node is not None else None
@@ -132,9 +131,9 @@ class Fleet:
                 self._mute.add(node.uid)
                 log.warning("VNode not taken: its Node does not say where its base is", vnode=node.name)
             return
-        if acquisition.why != "new":
-            log.info("base taken", base=base, why=acquisition.why)
-            TAKEOVERS.labels(acquisition.why).inc()
+        if why != "new":
+            log.info("base taken", base=base, why=why)
+            TAKEOVERS.labels(why).inc()
         entry = self._roster.begin(Base(base, node_name(base, env), profile, discovered_wall=self._clock.wall()))
         self._actors[base] = BaseActor(entry, around)
         task = self._tasks[base] = group.create_task(self._run_actor(base), name=f"base-{base}")

@@ -14,7 +14,6 @@ from controlplane.app.ownership.membership import Membership
 from controlplane.app.ports import Clock
 from controlplane.app.roster import Given, Roster, Unserved
 from controlplane.app.workloads.baselines import Baselines
-from controlplane.domain.base.vitals import Source
 from controlplane.domain.facts import (
     BaselineQuery,
     BaseState,
@@ -59,17 +58,16 @@ class ReportRouter:
         """Take any report of a base."""
         REPORTS.labels(_KINDS[type(fact)]).inc()
         now, entry = self.clock.monotonic(), self.roster.entry(base)
-        source = Source(link.info.gateway_id, link.info.tunnel)
         if isinstance(fact, BaselineQuery):
             self._answer(link, base, fact, now)
         elif isinstance(fact, Heartbeat) and fact.state is BaseState.UNKNOWN:
             REFUSED_REPORTS.labels("state").inc()
         elif entry is not None:
-            entry.news.add(fact, source, now)
+            entry.news.add(fact, link.info, now)
             entry.wake.set()
         elif isinstance(fact, Heartbeat):
-            self._keep(base, Unserved(fact, source, now))
-        elif not (isinstance(fact, BatchInstalled) and self.roster.installed(base, Unserved(fact, source, now))):
+            self._keep(base, Unserved(fact, link.info, now))
+        elif not (isinstance(fact, BatchInstalled) and self.roster.installed(base, Unserved(fact, link.info, now))):
             REFUSED_REPORTS.labels("unknown-base").inc()
 
     def _keep(self, base: BaseId, unserved: Unserved[Heartbeat]) -> None:
@@ -91,7 +89,7 @@ class ReportRouter:
         baseline = self.baselines.of(base, query)
         before = self.roster.given(base)
         again = before is not None and before.query_id == query.query_id
-        kept = self.roster.give(base, Given(query.query_id, baseline.keys, now))
+        kept = self.roster.give(base, Given(query.query_id, tuple(module.key for module in baseline.modules), now))
         if again or not kept or self._is_ours_to_answer(base, link.info.tunnel):
             link.baseline(base, query.query_id, baseline)
             log.info("baseline answered", base=base, modules=len(baseline.modules))

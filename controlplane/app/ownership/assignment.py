@@ -58,14 +58,6 @@ GIVE_AT_LEAST = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Acquisition:
-    """Begin a term over a base."""
-
-    base: BaseId
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
 class Gift:
     """End a term over a base in favour of another replica."""
 
@@ -97,13 +89,13 @@ class Assignment:
         self.cluster.nodes.subscribe(self._node_changed)
         self.members.subscribe(self._members_changed)
 
-    def decide(self) -> tuple[list[Acquisition], list[Gift]]:
-        """Return which bases are to be taken and given now."""
+    def decide(self) -> tuple[dict[BaseId, str], list[Gift]]:
+        """Return which bases are to be taken now, and why, and which are to be given."""
         now = self.clock.monotonic()
         self._report_tunnels(now)
         # On what is out of date bases would be moved that need not be, and modules installed whose Pods are gone.
         if not self.members.may_act() or self.cluster.trouble() is not None:
-            return [], []
+            return {}, []
         self._look(now)
         return self._due(now), self._gifts(now)
 
@@ -180,11 +172,11 @@ class Assignment:
             return now + wait, "new"
         return (now + wait, "node-without-lease") if has_node else None
 
-    def _due(self, now: float) -> list[Acquisition]:
-        due = [Acquisition(base, why) for base, (at, why) in self._turns.items() if at <= now]
-        for acquisition in due:
-            del self._turns[acquisition.base]
-        return [a for a in due if not self.roster.serving(a.base) and not self.leases.elsewhere(a.base)]
+    def _due(self, now: float) -> dict[BaseId, str]:
+        due = {base: why for base, (at, why) in self._turns.items() if at <= now}
+        for base in due:
+            del self._turns[base]
+        return {b: why for b, why in due.items() if not self.roster.serving(b) and not self.leases.elsewhere(b)}
 
     # Giving.
 

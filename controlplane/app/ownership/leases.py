@@ -135,7 +135,8 @@ class LeaseKeeper:
         ended = self._records.ended(self._key(base))
         if ended is None:
             return len(self.members.replicas()) < 2
-        return ended.holder == self.members.me or self.members.gone(ended.holder, ended.seen_at)
+        lease, seen_at = ended
+        return lease.holder == self.members.me or self.members.gone(lease.holder, seen_at)
 
     def _confirm(self) -> None:
         """Renew at once the leases that others may have taken while this replica was cut off."""
@@ -168,14 +169,9 @@ class LeaseKeeper:
         current = self.get(base)
         if not self.members.may_act():
             raise Transient("this replica is cut off from the cluster or from its member lease")
-        lease = rules.claim(
-            current,
-            fresh=self._fresh(base),
-            unchanged_for=self._unchanged_for(current) if current is not None else 0.0,
-            holder_gone=current is not None and self.orphaned(current),
-        )
-        if lease is None:
+        if current is not None and self.wait(current) > 0:
             return 0
+        lease = rules.claim(current, fresh=self._fresh(base))
         lease = replace(lease, transitions=max(lease.transitions, above + 1))
         WRITES.labels("lease-create" if current is None else "lease-take").inc()
         held = await (self.cluster.create_lease(lease) if current is None else self.cluster.update_lease(lease))
@@ -195,19 +191,16 @@ class LeaseKeeper:
         term = self._terms.pop(base, None)
         if term is None:
             return False
-        lease = term.lease
         for _ in range(GIVE_TRIES):
-            WRITES.labels("lease-give").inc()
             try:
-                given = replace(lease, holder=to, renew_time=self._stamp(), annotations=term.news())
-                await self.cluster.update_lease(given)
+                await self._write(term, "lease-give", to)
             except NotFound:
                 return False
             except Conflict:
                 if not self._still_ours(term):
                     return False
                 # A renewal that was under way.
-                lease = self.get(base) or lease
+                term.lease = self.get(base) or term.lease
             else:
                 return True
         raise Conflict(f"somebody else keeps writing the lease: tried {GIVE_TRIES} times")
@@ -223,10 +216,8 @@ class LeaseKeeper:
 
         async def write(term: Term) -> None:
             async with room:
-                WRITES.labels("lease-record").inc()
-                renewed = replace(term.lease, renew_time=self._stamp(), annotations=term.news())
                 try:
-                    await self.cluster.update_lease(renewed)
+                    await self._write(term, "lease-record", self.members.me)
                 except ClusterError as error:
                     log.info("record of installed modules not written", base=term.base, cause=str(error))
 
@@ -249,10 +240,8 @@ class LeaseKeeper:
         term.ending = True
         try:
             if modules:
-                WRITES.labels("lease-release").inc()
-                record = {contract.ANNOTATION_OWNED_MODULES: modules}
-                released = replace(term.lease, holder="", renew_time=self._stamp(), annotations=record)
-                await self.cluster.update_lease(released)
+                term.modules = modules
+                await self._write(term, "lease-release", "")
             else:
                 WRITES.labels("lease-delete").inc()
                 await self.cluster.delete_lease(term.lease)
@@ -294,9 +283,7 @@ class LeaseKeeper:
         now = self.clock.monotonic()
         term.urgent = False
         try:
-            WRITES.labels("lease-renew").inc()
-            renewed = replace(term.lease, renew_time=self._stamp(), annotations=term.news())
-            term.lease = await self.cluster.update_lease(renewed)
+            term.lease = await self._write(term, "lease-renew", self.members.me)
         except Conflict:
             current = self.get(term.base)
             if current is not None and not self._still_ours(term):
@@ -325,6 +312,12 @@ class LeaseKeeper:
             lasts = now >= self.members.unbroken_since() and not term.urgent
             self._schedule(term, now + self._jittered() if lasts else now)
 
+    async def _write(self, term: Term, what: str, holder: str) -> Lease:
+        """Write the lease of a term for a holder, with what is new of its modules."""
+        WRITES.labels(what).inc()
+        written = replace(term.lease, holder=holder, renew_time=self._stamp(), annotations=term.news())
+        return await self.cluster.update_lease(written)
+
     def _retry(self, term: Term) -> None:
         term.failures += 1
         self._schedule(term, self.clock.monotonic() + RETRY.delay(term.failures, self.random.random()))
@@ -343,7 +336,8 @@ class LeaseKeeper:
         self.lost.note(term.base)
 
     def _still_ours(self, term: Term) -> bool:
-        return rules.held_by(self.get(term.base), self.members.me, term.fence)
+        lease = self.get(term.base)
+        return lease is not None and (lease.holder, lease.transitions) == (self.members.me, term.fence)
 
     def _schedule(self, term: Term, at: float) -> None:
         term.due = at
@@ -355,7 +349,8 @@ class LeaseKeeper:
 
     def _fresh(self, base: BaseId) -> Lease:
         stamp = self._stamp()
-        ended = self._records.ended(self._key(base))
+        last, _ = self._records.ended(self._key(base)) or (None, 0.0)
+        modules = recorded_modules(last) if last is not None else ""
         return Lease(
             namespace=contract.LEASE_NAMESPACE,
             name=node_name(base, self.env),
@@ -364,9 +359,9 @@ class LeaseKeeper:
             duration_seconds=int(rules.DURATION),
             renew_time=stamp,
             acquire_time=stamp,
-            transitions=rules.first_fence(self.clock.wall(), ended.fence if ended is not None else 0),
+            transitions=rules.first_fence(self.clock.wall(), last.transitions if last is not None else 0),
             labels={contract.COMPONENT: contract.COMPONENT_VNODE_LEASE, contract.ENV: self.env},
-            annotations={contract.ANNOTATION_OWNED_MODULES: ended.modules} if ended and ended.modules else {},
+            annotations={contract.ANNOTATION_OWNED_MODULES: modules} if modules else {},
         )
 
     def _unchanged_for(self, lease: Lease) -> float:

@@ -15,7 +15,8 @@ from controlplane.app.ports import Clock, Cluster, ClusterError
 from controlplane.domain import contract
 from controlplane.domain.objects import Lease
 from controlplane.domain.ownership import replicas
-from controlplane.domain.ownership.member import Mark, Member, mark
+from controlplane.domain.ownership.lease import Mark, mark
+from controlplane.domain.ownership.member import Member
 from controlplane.domain.ownership.replicas import Replica
 
 log = structlog.get_logger(__name__)

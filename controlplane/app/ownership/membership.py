@@ -20,7 +20,8 @@ from controlplane.app.ports import AlreadyExists, Clock, Cluster, ClusterError, 
 from controlplane.domain import contract
 from controlplane.domain.objects import Lease
 from controlplane.domain.ownership import replicas
-from controlplane.domain.ownership.member import Member, mark
+from controlplane.domain.ownership.lease import mark
+from controlplane.domain.ownership.member import Member
 from controlplane.domain.ownership.replicas import Replica
 from controlplane.domain.remarks import Remark
 from controlplane.domain.times import micro_time

@@ -4,15 +4,11 @@ A Lease that nobody holds and that lists installed modules is no leftover at onc
 then they are ours. It is kept for ``RECORD_KEPT``.
 """
 
-from dataclasses import dataclass
-
 import structlog
 
 from controlplane.app.ownership.leases import LeaseKeeper
-from controlplane.app.ownership.membership import Membership
 from controlplane.app.ownership.records import recorded_modules
-from controlplane.app.ports import Clock, Cluster, ClusterError, NotFound
-from controlplane.app.roster import Roster
+from controlplane.app.ports import ClusterError, NotFound
 from controlplane.domain.base.releases import recorded
 from controlplane.domain.identity import base_of_node
 from controlplane.domain.objects import Lease
@@ -26,47 +22,36 @@ MOST_RECORDS = 20_000
 """Records of bases that are gone; beyond that the oldest are removed."""
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseSweep:
-    """Removes Leases of bases that the roster does not know."""
-
-    cluster: Cluster
-    clock: Clock
-    leases: LeaseKeeper
-    members: Membership
-    roster: Roster
-    env: str
-
-    async def run(self) -> None:
-        """Look once at all Leases."""
-        kept = sorted(lease.renew_time for lease in self.cluster.leases.all() if is_record(lease))
-        oldest = kept[-MOST_RECORDS] if len(kept) > MOST_RECORDS else ""
-        for key in [f"{lease.namespace}/{lease.name}" for lease in self.cluster.leases.all()]:
-            # Looked up again: much may have happened since the last removal.
-            lease = self.cluster.leases.get(key)
-            if lease is not None and self._left_over(lease, oldest):
-                await self._remove(lease)
-
-    def _left_over(self, lease: Lease, oldest: str) -> bool:
-        base = base_of_node(lease.name, self.env)
-        if base is None or self.roster.serving(base) or base in self.roster.unserved() or self.leases.wait(lease) > 0:
-            return False
-        if self.cluster.nodes.get(lease.name) is not None or not self.members.mine(lease.name):
-            return False
-        if not is_record(lease) or lease.renew_time < oldest:
-            return True
-        ended = parse_time(lease.renew_time)
-        return ended is not None and self.clock.wall() - ended >= RECORD_KEPT
-
-    async def _remove(self, lease: Lease) -> None:
+async def sweep(keeper: LeaseKeeper) -> None:
+    """Look once at all Leases, and remove those that are left over of bases that the roster does not know."""
+    leases = keeper.cluster.leases
+    kept = sorted(lease.renew_time for lease in leases.all() if is_record(lease))
+    oldest = kept[-MOST_RECORDS] if len(kept) > MOST_RECORDS else ""
+    for key in [f"{lease.namespace}/{lease.name}" for lease in leases.all()]:
+        # Looked up again: much may have happened since the last removal.
+        lease = leases.get(key)
+        if lease is None or not _left_over(keeper, lease, oldest):
+            continue
         log.info("lease of a base that is gone removed", lease=lease.name)
         try:
-            await self.cluster.delete_lease(lease)
+            await keeper.cluster.delete_lease(lease)
         except NotFound:
-            return
+            continue
         except ClusterError as error:
             # It costs nothing but a line in a list; the next sweep tries again.
             log.warning("lease not removed", lease=lease.name, cause=str(error))
+
+
+def _left_over(keeper: LeaseKeeper, lease: Lease, oldest: str) -> bool:
+    base, roster = base_of_node(lease.name, keeper.env), keeper.roster
+    if base is None or roster.serving(base) or base in roster.unserved() or keeper.wait(lease) > 0:
+        return False
+    if keeper.cluster.nodes.get(lease.name) is not None or not keeper.members.mine(lease.name):
+        return False
+    if not is_record(lease) or lease.renew_time < oldest:
+        return True
+    ended = parse_time(lease.renew_time)
+    return ended is not None and keeper.clock.wall() - ended >= RECORD_KEPT
 
 
 def is_record(lease: Lease) -> bool:

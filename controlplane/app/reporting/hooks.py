@@ -133,28 +133,23 @@ class Reporter:
     """Gives failures to all hooks, the same one once within ten minutes and then with its count."""
 
     def __init__(self, queues: Sequence[HookQueue], clock: Clock, *, replica: str, env: str) -> None:
-        self._queues = tuple(queues)
+        self.queues = tuple(queues)
         self._clock = clock
         self._replica = replica
         self._env = env
         self._sent: OrderedDict[str, Sent] = OrderedDict()
         self._came = asyncio.Event()
 
-    @property
-    def has_hooks(self) -> bool:
-        """There is a hook."""
-        return bool(self._queues)
-
     def happened(self, happening: Happening) -> None:
         """Report a failure; nothing else is reported."""
-        if self._queues and happening.remark.warning:
+        if self.queues and happening.remark.warning:
             report = report_of(happening, replica=self._replica, env=self._env)
             if report is not None:
                 self.report(report)
 
     def report(self, report: Report) -> None:
         """Send a report, or count it when the same was just sent."""
-        if not self._queues:
+        if not self.queues:
             return
         known = self._sent.get(report.key)
         if known is not None:
@@ -173,7 +168,7 @@ class Reporter:
     async def run(self) -> NoReturn:
         """Serve the hooks and report repetitions, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for number, queue in enumerate(self._queues, 1):
+            for number, queue in enumerate(self.queues, 1):
                 group.create_task(queue.run(), name=f"hook-{number}")
             group.create_task(self._close_in_time(), name="repetitions")
         raise AssertionError("hooks are served until cancelled")
@@ -195,7 +190,7 @@ class Reporter:
                 self._send(oldest.summary())
 
     def _send(self, report: Report) -> None:
-        for queue in self._queues:
+        for queue in self.queues:
             queue.put(report)
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from controlplane.app.ports import (
@@ -31,7 +31,7 @@ from controlplane.domain import contract
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.base.wishes import invalid
 from controlplane.domain.identity import ModuleKey, VNodeName, base_of_node
-from controlplane.domain.objects import Container, NewPod, Pod, Toleration
+from controlplane.domain.objects import Container, Pod, Toleration
 
 AT_ONCE = 16
 """Writes of one call that are under way at once."""
@@ -51,9 +51,8 @@ class Result(Enum):
     DELETED = "deleted"
 
 
-P = TypeVar("P", Pod, NewPod)
 Failure: TypeAlias = ClusterError | RequestError
-Outcome: TypeAlias = tuple[P, Result | Failure]
+Outcome: TypeAlias = tuple[Pod, Result | Failure]
 """A Pod and what became of it."""
 
 
@@ -70,7 +69,7 @@ class Installs:
 
     async def install(
         self, targets: Sequence[VNodeName], container: Container, *, namespace: str, request_id: str, within: float
-    ) -> list[Outcome[NewPod]]:
+    ) -> list[Outcome]:
         """Create a Pod for the module on each target that has none of ours yet.
 
         Raises RequestError, and ClusterError where the only Pod could not be created.
@@ -81,7 +80,7 @@ class Installs:
 
     async def uninstall(
         self, targets: Sequence[VNodeName], key: ModuleKey, *, namespace: str, within: float
-    ) -> list[Outcome[Pod]]:
+    ) -> list[Outcome]:
         """Delete the Pods of a module on each target.
 
         Raises RequestError, Missing where there are none, and ClusterError where the only one could not be deleted.
@@ -96,15 +95,17 @@ class Installs:
             raise Missing(f"no Pod stands for module {key} on the target")
         return await _each(pods, self._delete, within)
 
-    def _pod(self, vnode: VNodeName, container: Container, *, namespace: str, request_id: str) -> NewPod:
+    def _pod(self, vnode: VNodeName, container: Container, *, namespace: str, request_id: str) -> Pod:
         # The same wish gives the same name.
         wish = f"{base_of_node(vnode, self._env) or vnode}\n{container.name}\n{container.version}"
         digest = hashlib.sha256(wish.encode()).hexdigest()[:10]
-        return NewPod(
+        return Pod(
             namespace=namespace,
             name=f"{container.name[:52]}-{digest}",
             node_name=vnode,
-            container=container,
+            uid="",
+            resource_version="",
+            containers=(container,),
             labels={
                 contract.COMPONENT: contract.COMPONENT_MODULE,
                 contract.ENV: self._env,
@@ -117,21 +118,21 @@ class Installs:
             ),
         )
 
-    async def _create(self, pod: NewPod) -> Result:
+    async def _create(self, pod: Pod) -> Result:
         try:
             await self._cluster.create_pod(pod)
         except AlreadyExists:
             return self._existing(pod)
         return Result.CREATED
 
-    def _existing(self, pod: NewPod) -> Result:
+    def _existing(self, pod: Pod) -> Result:
         existing = self._cluster.pods.get(f"{pod.namespace}/{pod.name}")
         if existing is None:
             return Result.UNCHANGED
         if existing.deleting:
             raise NotAllowed(f"Pod {existing.key} is still being deleted: wait until it is gone")
         urls = {container.image for container in existing.containers}
-        if pod.container.image not in urls:
+        if pod.containers[0].image not in urls:
             raise NotAllowed(
                 f"Pod {existing.key} installs it from another URL, {', '.join(sorted(urls))}: uninstall it first"
             )
@@ -152,7 +153,7 @@ class Installs:
         return Result.DELETED
 
 
-async def _each(pods: Sequence[P], act: Callable[[P], Awaitable[Result]], within: float) -> list[Outcome[P]]:
+async def _each(pods: Sequence[Pod], act: Callable[[Pod], Awaitable[Result]], within: float) -> list[Outcome]:
     """Act on all Pods, on a few at once. Raises the failure of the only one; one of several is its outcome."""
     until = asyncio.get_running_loop().time() + within
     ends: dict[int, Result | Failure] = {}

@@ -6,12 +6,11 @@ from controlplane.app.policy import Policy
 from controlplane.app.ports import Cluster
 from controlplane.app.roster import Roster
 from controlplane.domain import contract
-from controlplane.domain.base.vnode import Profile, labels
+from controlplane.domain.base.vnode import Profile, labels, taints
 from controlplane.domain.facts import BaselineQuery, TunnelKind
 from controlplane.domain.identity import BaseId, node_name
-from controlplane.domain.objects import ModuleDeployment, Taint
+from controlplane.domain.objects import ModuleDeployment, Node
 from controlplane.domain.workloads.baselines import Baseline, Offer
-from controlplane.domain.workloads.placement import Spot
 
 
 class Baselines:
@@ -24,10 +23,7 @@ class Baselines:
         self._offered: dict[str, ModuleDeployment] = {}
         """Deployments without their versions: most changes are of the status only."""
         self._offer: Offer | None = None
-        self._taints = (
-            Taint(contract.TAINT_VIRTUAL_NODE, "True", "NoExecute"),
-            Taint(contract.TAINT_NODE_ENV, policy.env, "NoExecute"),
-        )
+        self._taints = taints(policy.env)
         cluster.deployments.subscribe(self._deployment_changed)
 
     @property
@@ -39,23 +35,22 @@ class Baselines:
         """Return what the scheduler would place on such a base."""
         if self._offer is None:
             self._offer = Offer(self._offered.values(), env=self._policy.env, peers_follow=self._policy.peers_follow)
-        return self._offer.to(self._spot(base, query))
+        return self._offer.to(self._node(base, query))
 
-    def _spot(self, base: BaseId, query: BaselineQuery) -> Spot:
+    def _node(self, base: BaseId, query: BaselineQuery) -> Node:
         """Return its Node as it is, or as it will be."""
         name, known = node_name(base, self._policy.env), self._roster.get(base)
-        node = self._cluster.nodes.get(name)
-        host_name = node.labels.get(contract.BASE_HOST_NAME, "") if node is not None else ""
-        profile = (
-            known.profile
-            if known is not None
-            else Profile(base, self._policy.env, TunnelKind.HTTP, host_name=host_name)
+        node = self._cluster.nodes.get(name) or Node(name)
+        host_name = node.labels.get(contract.BASE_HOST_NAME, "")
+        default = Profile(base, self._policy.env, TunnelKind.HTTP, host_name=host_name)
+        profile = replace(
+            known.profile if known is not None else default,
+            name=query.name,
+            version=query.version,
+            cluster_name=query.cluster_name,
         )
-        profile = replace(profile, name=query.name, version=query.version, cluster_name=query.cluster_name)
-        if node is None:
-            return Spot(name, labels(profile), self._taints)
         foreign = tuple(taint for taint in node.taints if taint not in self._taints)
-        return Spot(name, {**node.labels, **labels(profile)}, (*self._taints, *foreign), node.unschedulable)
+        return replace(node, labels={**node.labels, **labels(profile)}, taints=(*self._taints, *foreign))
 
     def _deployment_changed(self, key: str) -> None:
         deployment = self._cluster.deployments.get(key)

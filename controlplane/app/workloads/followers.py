@@ -6,14 +6,14 @@ is true.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
 from typing import NoReturn
 
 import structlog
 
-from controlplane.app.changes import synced, wait_at_most
+from controlplane.app.changes import Subscription, synced
 from controlplane.app.events import Recorder
 from controlplane.app.metrics import PEER_CHANGES, PEER_DEPLOYMENTS, PEER_HELD, WRITES
 from controlplane.app.policy import Policy
@@ -64,15 +64,14 @@ class FollowerScaling:
     mine: Callable[[str], bool]
     _followed: dict[str, Followed] = field(default_factory=dict)
     _censuses: dict[Demand, Census] = field(default_factory=dict)
-    _nodes: set[str] = field(default_factory=set)
-    _deployments: set[str] = field(default_factory=set)
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _changed: Subscription[str] = field(default_factory=Subscription)
+    """Names of Nodes, and namespace/name of Deployments."""
     _reliable_since: float | None = None
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WRITES_AT_ONCE))
 
     def __post_init__(self) -> None:
-        self.cluster.nodes.subscribe(self._node_changed)
-        self.cluster.deployments.subscribe(self._deployment_changed)
+        self.cluster.nodes.subscribe(self._changed.note)
+        self.cluster.deployments.subscribe(self._changed.note)
         self.cluster.pods.subscribe_node(self._pods_changed)
 
     async def run(self) -> NoReturn:
@@ -81,15 +80,13 @@ class FollowerScaling:
         async with asyncio.TaskGroup() as group:
             while True:
                 await asyncio.sleep(TOGETHER)
-                self._wake.clear()
-                wait = self._pass(group)
-                await wait_at_most(wait, self._wake)
+                await self._changed.wait(self._pass(group))
 
     def _pass(self, group: asyncio.TaskGroup) -> float:
         """Take what changed and write what differs; return the seconds after which to look again by itself."""
-        now = self.clock.monotonic()
-        self._take_nodes()
-        self._take_deployments()
+        now, changed = self.clock.monotonic(), self._changed.take()
+        self._take_nodes(name for name in changed if "/" not in name)
+        self._take_deployments(name for name in changed if "/" in name)
         may_lower = self._may_lower(now)
         again, mine, held = now + LOOK_AGAIN, 0, 0
         for key, followed in self._followed.items():
@@ -117,15 +114,13 @@ class FollowerScaling:
         PEER_HELD.set(held)
         return max(again - now, 0.0)
 
-    def _take_nodes(self) -> None:
-        names, self._nodes = self._nodes, set()
+    def _take_nodes(self, names: Iterable[str]) -> None:
         for name in names:
             node = self.cluster.nodes.get(name)
             for census in self._censuses.values():
                 census.take(name, node)
 
-    def _take_deployments(self) -> None:
-        keys, self._deployments = self._deployments, set()
+    def _take_deployments(self, keys: Iterable[str]) -> None:
         for key in keys:
             deployment = self.cluster.deployments.get(key)
             demand = peer_demand(deployment, self.policy.env) if deployment is not None else None
@@ -185,20 +180,12 @@ class FollowerScaling:
             self.recorder.deployment(deployment, Remark(wanted == 0, "PeerReplicasChanged", message))
         finally:
             followed.writing = False
-            self._wake.set()
+            self._changed.nudge()
 
     def _again_later(self, followed: Followed) -> None:
         followed.attempts += 1
         followed.not_before = self.clock.monotonic() + RETRY.delay(followed.attempts, self.random.random())
 
-    def _node_changed(self, name: str) -> None:
-        self._nodes.add(name)
-        self._wake.set()
-
-    def _deployment_changed(self, key: str) -> None:
-        self._deployments.add(key)
-        self._wake.set()
-
     def _pods_changed(self, node: str) -> None:
         if any(node in census.closed for census in self._censuses.values()):
-            self._wake.set()
+            self._changed.nudge()

@@ -43,7 +43,8 @@ class IgnoredDeployments:
     def _look(self) -> None:
         for key in self._changed.take():
             deployment = self._cluster.deployments.get(key)
-            why = self._why(deployment) if deployment is not None else None
+            follow = self._policy.peers_follow
+            why = ignored(deployment, self._policy.env, peers_follow=follow) if deployment is not None else None
             if deployment is None or why is None:
                 self._ignored.pop(key, None)
                 self._recorded.pop(key, None)
@@ -56,6 +57,3 @@ class IgnoredDeployments:
             if self._recorded.get(key) != (deployment.uid, why):
                 self._recorded[key] = deployment.uid, why
                 self._recorder.deployment(deployment, why)
-
-    def _why(self, deployment: ModuleDeployment) -> Remark | None:
-        return ignored(deployment, self._policy.env, peers_follow=self._policy.peers_follow)

@@ -36,19 +36,14 @@ def next_at(pods: Iterable[Pod], now: float, wall: float) -> float | None:
 def failed(pod: Pod, wall: float) -> PodStatus:
     """Return the status of a Pod that was active for too long."""
     now = rfc3339(wall)
-    before = {condition.type: condition for condition in pod.status.conditions}
-    changed = {
-        kind: Condition(kind, "False", "PodFailed", MESSAGE, now).after(before.get(kind))
-        for kind in ("Ready", "ContainersReady")
-    }
-    kept = tuple(changed.pop(condition.type, condition) for condition in pod.status.conditions)
+    ours = (Condition(kind, "False", "PodFailed", MESSAGE, now) for kind in ("Ready", "ContainersReady"))
     return replace(
         pod.status,
         phase="Failed",
         reason=REASON,
         message=MESSAGE,
         containers=tuple(_ended(status, now) for status in pod.status.containers),
-        conditions=(*kept, *changed.values()),
+        conditions=Condition.merged(ours, pod.status.conditions),
     )
 
 

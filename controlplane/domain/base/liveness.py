@@ -19,6 +19,11 @@ from enum import Enum
 from controlplane.domain.base.state import Base
 from controlplane.domain.facts import TunnelKind
 
+UNREACHABLE_AFTER = 25.0
+"""Seconds of silence until a base counts as unreachable."""
+DEAD_AFTER = 60.0
+"""Seconds of silence until it counts as dead."""
+
 
 class Verdict(Enum):
     """What silence means now."""
@@ -30,18 +35,6 @@ class Verdict(Enum):
     """The tunnel is down: nothing can be said."""
     ONE_WAY = "one-way"
     """It sends heartbeats, and does not answer commands."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds of silence until a base counts as unreachable, and as dead."""
-
-    unreachable: float = 25.0
-    dead: float = 60.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.unreachable < self.dead:
-            raise ValueError("unreachable must be positive and less than dead")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,30 +57,28 @@ class Judgement:
     next_at: float | None
 
 
-def judge(
-    base: Base, up_since: Mapping[TunnelKind, float], *, now: float, patience: Patience, outage: Outage
-) -> Judgement:
+def judge(base: Base, up_since: Mapping[TunnelKind, float], *, now: float, outage: Outage) -> Judgement:
     """Judge a base; up_since says since when each tunnel is up that is up."""
-    signs, term_began, tunnel_up = base.signs, base.term_began, _tunnel_up_since(base, up_since, patience)
+    signs, term_began, tunnel_up = base.signs, base.term_began, _tunnel_up_since(base, up_since)
     if tunnel_up is None:
         return Judgement(Verdict.UNHEARD, max(signs.last_seen, term_began), None)
     since = max(signs.last_seen, term_began, tunnel_up)
     silent = now - since
-    if silent < patience.unreachable:
-        silent_at = since + patience.unreachable
+    if silent < UNREACHABLE_AFTER:
+        silent_at = since + UNREACHABLE_AFTER
         if not signs.failing:
             return Judgement(Verdict.ALIVE, since, silent_at)
         unanswered = max(signs.last_answered, term_began, tunnel_up)
-        one_way_at = unanswered + patience.unreachable
+        one_way_at = unanswered + UNREACHABLE_AFTER
         if now < one_way_at:
             return Judgement(Verdict.ALIVE, since, min(silent_at, one_way_at))
         return Judgement(Verdict.ALIVE if outage.commands_fail else Verdict.ONE_WAY, unanswered, silent_at)
-    if silent < patience.dead:
-        return Judgement(Verdict.UNREACHABLE, since, since + patience.dead)
+    if silent < DEAD_AFTER:
+        return Judgement(Verdict.UNREACHABLE, since, since + DEAD_AFTER)
     return Judgement(Verdict.UNREACHABLE if outage.removals_frozen else Verdict.DEAD, since, None)
 
 
-def _tunnel_up_since(base: Base, up_since: Mapping[TunnelKind, float], patience: Patience) -> float | None:
+def _tunnel_up_since(base: Base, up_since: Mapping[TunnelKind, float]) -> float | None:
     """Return since when the base could be seen at all; None while none of its tunnels is up.
 
     Its tunnels are the current one and those that showed life not long before its last sign: silence on a tunnel that
@@ -95,7 +86,7 @@ def _tunnel_up_since(base: Base, up_since: Mapping[TunnelKind, float], patience:
     """
     seen = base.signs.seen_over
     last = max(seen.values(), default=0.0)
-    used = {kind for kind, at in seen.items() if last - at < patience.dead} or {base.profile.tunnel}
+    used = {kind for kind, at in seen.items() if last - at < DEAD_AFTER} or {base.profile.tunnel}
     return max((up_since[kind] for kind in used if kind in up_since), default=None)
 
 

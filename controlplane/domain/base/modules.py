@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from controlplane.domain.base.releases import UNKNOWN, Release
-from controlplane.domain.facts import Module, ModuleList, ModuleSpec, ModuleState, Order, Verb
+from controlplane.domain.facts import Module, ModuleList, ModuleSpec, ModuleState, Verb
 from controlplane.domain.identity import ModuleKey, OrderId
 
 LISTED = frozenset({ModuleState.RESOLVED, ModuleState.ACTIVATED, ModuleState.DEACTIVATED, ModuleState.BROKEN})
@@ -157,31 +157,9 @@ def _cured(trouble: Trouble, present: Mapping[ModuleKey, Module]) -> bool:
     return module is not None and module.state is ModuleState.ACTIVATED
 
 
-def begin(
-    state: Modules,
-    order: Order,
-    releases: Mapping[ModuleKey, Release],
-    *,
-    now: float,
-    deadline: float,
-    gateway: str,
-    ask_at: float | None = None,
-) -> Modules:
-    """Note that an order is on its way; releases is what its modules are installed as."""
-    flights = {
-        spec.key.name: InFlight(
-            order.order_id,
-            order.verb,
-            spec,
-            releases.get(spec.key, UNKNOWN),
-            deadline=deadline,
-            sent_at=now,
-            gateway=gateway,
-            ask_at=ask_at,
-        )
-        for spec in order.modules
-    }
-    return replace(state, in_flight={**state.in_flight, **flights})
+def begin(state: Modules, flights: Iterable[InFlight]) -> Modules:
+    """Note that the parts of an order are on their way."""
+    return replace(state, in_flight={**state.in_flight, **{flight.spec.key.name: flight for flight in flights}})
 
 
 def recovered(state: Modules) -> Modules:
@@ -215,7 +193,7 @@ def given_at_start(state: Modules, keys: Iterable[ModuleKey], now: float) -> Mod
     keys = tuple(keys)
     new = [key for key in keys if key not in state.owned]
     return replace(
-        installed_before(state, new, now),
+        remember(state, dict.fromkeys(new, UNKNOWN), now),
         spared={**state.spared, **dict.fromkeys(new, now + BASELINE_WAIT)},
         held={**state.held, **{key.name: now + BASELINE_HOLD for key in keys}},
     )
@@ -249,11 +227,6 @@ def adopt(state: Modules, wanted: Mapping[ModuleKey, Release]) -> Modules:
         and (key not in state.owned or (release.digest and not state.owned[key].digest))
     }
     return replace(state, owned={**state.owned, **new}) if new else state
-
-
-def installed_before(state: Modules, keys: Iterable[ModuleKey], now: float) -> Modules:
-    """Take note of what an order of an earlier term installed: that term may have ended before it recorded it."""
-    return remember(state, dict.fromkeys(keys, UNKNOWN), now)
 
 
 def record_of(state: Modules) -> Mapping[ModuleKey, Release]:

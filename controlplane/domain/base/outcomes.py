@@ -6,7 +6,7 @@ behind is the trouble that delays the next attempt and that a Pod shows.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from controlplane.domain.backoff import CONTEXT_PATH, CRASH_LOOP, LOOK_AGAIN, QUICK
 from controlplane.domain.base.modules import LISTED, MAY_STILL_COME, InFlight, Modules, Trouble
@@ -31,6 +31,11 @@ T = TypeVar("T")
 GIVEN_UP_KEPT = 64
 """Modules of a base for which the answer to an order that was given up is remembered to be of interest."""
 
+OPERATIONS_OF_A_MODULE = 10
+OPERATIONS_OF_A_BASE = 100
+MESSAGE_LIMIT = 500
+"""Characters of a message that are remembered."""
+
 _TRIED = frozenset({Effect.FAILED, Effect.PERMANENT})
 
 
@@ -42,6 +47,27 @@ class Ended:
     spec: ModuleSpec
     meaning: Meaning
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An order that ended at wall, in seconds since the epoch."""
+
+    wall: float
+    ended: Ended
+
+
+History: TypeAlias = tuple[Operation, ...]
+"""The last operations on the modules of one base, oldest first: for people who ask what happened to a module."""
+
+
+def remember(history: History, ended: Ended, *, wall: float) -> History:
+    """Return the history with an order that ended now; of each module and each base the oldest are forgotten first."""
+    meaning = replace(ended.meaning, message=ended.meaning.message[:MESSAGE_LIMIT])
+    of_module = [operation for operation in history if operation.ended.spec.key == ended.spec.key]
+    if len(of_module) >= OPERATIONS_OF_A_MODULE:
+        history = tuple(operation for operation in history if operation is not of_module[0])
+    return (*history, Operation(wall, replace(ended, meaning=meaning)))[-OPERATIONS_OF_A_BASE:]
 
 
 def end(
@@ -73,7 +99,7 @@ def end(
             meant = replace(meant, effect=Effect.FAILED, reason="Deactivated", message=message)
         state = _note_trouble(state, flight, meant, result.outcome, now, chance, restarts)
         state = _note_effect(state, flight, meant, result.outcome, now)
-        ended.append(Ended(flight.verb, flight.spec, meant, now - flight.sent_at))
+        ended.append(Ended(flight.verb, flight.spec, meant, max(now - flight.sent_at, 0.0)))
     if isinstance(result.outcome, OutcomeUnknown):
         given_up = (*state.given_up, *(flight for flight in flights if flight.verb is Verb.INSTALL))
         state = replace(state, given_up=given_up[-GIVEN_UP_KEPT:])
@@ -96,7 +122,7 @@ def _late(
         if meant.effect not in _TRIED or overtaken or (trouble is not None and trouble.spec != flight.spec):
             continue
         state = _note_trouble(state, flight, meant, result.outcome, now, chance, restarts)
-        ended.append(Ended(flight.verb, flight.spec, meant, now - flight.sent_at))
+        ended.append(Ended(flight.verb, flight.spec, meant, max(now - flight.sent_at, 0.0)))
     given_up = tuple(flight for flight in state.given_up if flight.order_id != result.order_id)
     return replace(state, epoch=state.epoch + 1, given_up=given_up), tuple(ended)
 

@@ -5,8 +5,8 @@ anything changed it gives the rest of the work; run on a base where desired and 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from controlplane.domain.base.modules import Modules
@@ -48,16 +48,14 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Orders to give now, when to plan again without news (None: never), and what was learned.
+    """The state with what was learned, orders to give now, and when to plan again without news (None: never).
 
-    Each order is one intent, or several installs to be given as one batch. orphan_since and alone are for the state
-    that the plan was made from.
+    Each order is one intent, or several installs to be given as one batch.
     """
 
-    orders: tuple[tuple[Intent, ...], ...]
-    wake_at: float | None
-    orphan_since: Mapping[ModuleKey, float]
-    alone: frozenset[str]
+    state: Modules
+    orders: tuple[tuple[Intent, ...], ...] = ()
+    wake_at: float | None = None
 
 
 def plan(
@@ -74,7 +72,7 @@ def plan(
     batches and switches say whether the base takes such orders over the tunnel that is used now.
     """
     if not state.listed:
-        return Plan((), None, state.orphan_since, state.alone)
+        return Plan(state)
     groups: dict[str, _Group] = defaultdict(_Group)
     for wish in wanted:
         group = groups[wish.spec.key.name]
@@ -95,7 +93,9 @@ def plan(
     orders = _batched(intents, state) if batches else tuple((intent,) for intent in intents)
     room = max(policy.orders - len(state.orders()), 0)
     alone = frozenset(name for name in planner.alone if name in groups)
-    return Plan(orders[:room], planner.wake_at, planner.orphan_since, alone)
+    if (planner.orphan_since, alone) != (state.orphan_since, state.alone):
+        state = replace(state, orphan_since=planner.orphan_since, alone=alone)
+    return Plan(state, orders[:room], planner.wake_at)
 
 
 def _batched(intents: Sequence[Intent], state: Modules) -> tuple[tuple[Intent, ...], ...]:

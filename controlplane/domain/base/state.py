@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from controlplane.domain.base.history import History
 from controlplane.domain.base.modules import NO_MODULES, Modules
+from controlplane.domain.base.outcomes import History
 from controlplane.domain.base.vnode import Profile
 from controlplane.domain.facts import TunnelKind
 from controlplane.domain.identity import BaseId, VNodeName
@@ -65,6 +65,11 @@ class Base:
     modules: Modules = NO_MODULES
     history: History = ()
     """The last operations on its modules."""
+
+    @property
+    def unreachable(self) -> str:
+        """Why it cannot be counted on, empty if it can."""
+        return self.why if self.phase in (Phase.UNREACHABLE, Phase.DEAD) else ""
 
     @property
     def shown(self) -> tuple[object, ...]:

@@ -27,11 +27,6 @@ AGAIN = 15.0
 """Seconds until the base is asked again about an order that it works on."""
 
 
-def overdue(state: Modules, now: float) -> tuple[OrderId, ...]:
-    """Return the orders whose answer is not awaited any longer."""
-    return tuple(dict.fromkeys(f.order_id for f in state.in_flight.values() if f.deadline <= now))
-
-
 def ask(state: Modules, now: float) -> Modules:
     """Ask for a list on behalf of orders that are under way for suspiciously long."""
     due = {n for n, f in state.in_flight.items() if f.asked is None and f.ask_at is not None and f.ask_at <= now}

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from controlplane.domain.base import modules
-from controlplane.domain.base.liveness import Outage, Patience, Verdict, judge
+from controlplane.domain.base.liveness import UNREACHABLE_AFTER, Outage, Verdict, judge
 from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.facts import (
     BaselineQuery,
@@ -12,6 +12,7 @@ from controlplane.domain.facts import (
     BatchInstalled,
     Fact,
     FenceSeen,
+    GatewayInfo,
     Health,
     Heartbeat,
     ModuleList,
@@ -29,14 +30,6 @@ IMPOSTERS_KEPT = 16
 """Addresses that used the identity of a live base and are reported once each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The gateway that reported something, and its tunnel."""
-
-    gateway: str
-    tunnel: TunnelKind
-
-
 @dataclass(slots=True)
 class News:
     """What arrived since the actor last looked; source is the gateway that last showed life. Times are monotonic.
@@ -45,7 +38,7 @@ class News:
     and there are at most as many results as there were orders.
     """
 
-    source: Source | None = None
+    source: GatewayInfo | None = None
     heartbeat: Heartbeat | None = None
     deactivated: Heartbeat | None = None
     health: Health | None = None
@@ -62,7 +55,7 @@ class News:
     touched_at: float | None = None
     """When something in the cluster first changed that concerns the base."""
 
-    def add(self, fact: Fact | OrderResult, source: Source, now: float) -> None:
+    def add(self, fact: Fact | OrderResult, source: GatewayInfo, now: float) -> None:
         """Add a report; whether a heartbeat is the base's own is for the actor to judge."""
         match fact:
             case Heartbeat(state=BaseState.DEACTIVATED):
@@ -100,18 +93,18 @@ class News:
             modules = replace(waiting, epoch=max(waiting.epoch, modules.epoch))
         self.modules = modules
 
-    def _seen(self, source: Source, now: float) -> None:
+    def _seen(self, source: GatewayInfo, now: float) -> None:
         self.source, self.seen_at = source, now
 
 
-def take(base: Base, news: News, *, now: float, wall: float, patience: Patience) -> Base:
+def take(base: Base, news: News, *, now: float, wall: float) -> Base:
     """Take what the base reports of itself, and signs of life."""
     if news.poll_failed is not None:
         base = _take_failure(base, news.poll_failed)
     if news.heartbeat is not None:
-        base = _take_heartbeat(base, news.heartbeat, news, now, wall, patience)
+        base = _take_heartbeat(base, news.heartbeat, news, now, wall)
     if news.deactivated is not None:
-        base, own = _own(base, news.deactivated, now, patience)
+        base, own = _own(base, news.deactivated, now)
         if own:
             base = replace(base, signs=replace(base.signs, deactivated=True))
     if news.seen_at is not None:
@@ -128,7 +121,7 @@ def alive(base: Base, news: News, *, at: float, wall: float, answered: bool = Fa
     signs = replace(signs, last_seen=max(signs.last_seen, at), last_seen_wall=wall, seen_over=over)
     if answered:
         signs = replace(signs, last_answered=at, failing="")
-    return replace(base, signs=signs, gateway=base.gateway or (source.gateway if source is not None else ""))
+    return replace(base, signs=signs, gateway=base.gateway or (source.gateway_id if source is not None else ""))
 
 
 def note_own_use(base: Base, pods: Sequence[Pod], now: float) -> Base:
@@ -143,7 +136,7 @@ def note_own_use(base: Base, pods: Sequence[Pod], now: float) -> Base:
     requested: dict[ModuleKey, int] = {}
     for pod in pods:
         for container in pod.containers:
-            key = ModuleKey(container.name, container.version)
+            key = container.key
             if key in known.present:
                 requested[key] = max(requested.get(key, 0), container.memory)
     if any(known.spared.get(key, now) > now for key in known.present.keys() - requested.keys()):
@@ -158,12 +151,12 @@ def not_ready_at_first(base: Base, why: str) -> Base:
     return replace(base, phase=Phase.UNREACHABLE, why=why, signs=signs)
 
 
-def use_tunnel(base: Base, up_since: Mapping[TunnelKind, float], *, now: float, patience: Patience) -> Base:
+def use_tunnel(base: Base, up_since: Mapping[TunnelKind, float], *, now: float) -> Base:
     """Use the same tunnel as long as it is up and shows life, else the liveliest; up_since has those that are up."""
     seen, current = base.signs.seen_over, base.profile.tunnel
-    if current in up_since and now - seen.get(current, now) < patience.unreachable:
+    if current in up_since and now - seen.get(current, now) < UNREACHABLE_AFTER:
         return base
-    live = {kind: at for kind, at in seen.items() if kind in up_since and now - at < patience.unreachable}
+    live = {kind: at for kind, at in seen.items() if kind in up_since and now - at < UNREACHABLE_AFTER}
     chosen = max(live, key=lambda kind: live[kind], default=current)
     return base if chosen is current else replace(base, profile=replace(base.profile, tunnel=chosen))
 
@@ -180,7 +173,6 @@ def judged(
     *,
     now: float,
     wall: float,
-    patience: Patience,
     outage: Outage,
     has_node: bool,
     node_removed: bool,
@@ -194,7 +186,7 @@ def judged(
     # A Node that was removed by hand while its base is silent is not brought back.
     if base.phase is Phase.UNREACHABLE and node_removed:
         return replace(base, phase=Phase.DEAD, why="its Node was removed while it was silent"), None
-    judgement = judge(base, up_since, now=now, patience=patience, outage=outage)
+    judgement = judge(base, up_since, now=now, outage=outage)
     silent = now - judgement.silent_since
     match judgement.verdict:
         case Verdict.DEAD:
@@ -242,8 +234,8 @@ def _take_failure(base: Base, failed: PollFailed) -> Base:
     return replace(base, signs=signs)
 
 
-def _take_heartbeat(base: Base, heartbeat: Heartbeat, news: News, now: float, wall: float, patience: Patience) -> Base:
-    base, own = _own(base, heartbeat, now, patience)
+def _take_heartbeat(base: Base, heartbeat: Heartbeat, news: News, now: float, wall: float) -> Base:
+    base, own = _own(base, heartbeat, now)
     if not own:
         return base
     profile = base.profile.with_heartbeat(heartbeat)
@@ -258,12 +250,12 @@ def _take_heartbeat(base: Base, heartbeat: Heartbeat, news: News, now: float, wa
     return base
 
 
-def _own(base: Base, heartbeat: Heartbeat, now: float, patience: Patience) -> tuple[Base, bool]:
+def _own(base: Base, heartbeat: Heartbeat, now: float) -> tuple[Base, bool]:
     """Return whether a heartbeat is the base's own: nobody may use its identity elsewhere while the base is alive."""
     signs, known, address = base.signs, base.profile.address, heartbeat.address
     if not address.port or not known.port or address == known:
         return base, True
-    if now - max(signs.last_seen, base.term_began) >= patience.unreachable:
+    if now - max(signs.last_seen, base.term_began) >= UNREACHABLE_AFTER:
         return base, True
     # After a takeover only the Node vouches for the old address; when nobody answers there, it is outdated.
     if not signs.last_seen and signs.poll_failed:

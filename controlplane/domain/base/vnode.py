@@ -1,4 +1,4 @@
-"""What the Node of a base should be: pure functions from what the base reports to a NodeSpec.
+"""What the Node of a base should be: pure functions from what the base reports.
 
 Name, labels, taints, addresses and pod count are those of the Go Module Controller V2. Memory stands for metaspace:
 capacity is the JVM's limit, allocatable the limit less what the base itself used before modules came.
@@ -11,10 +11,9 @@ from typing import Self
 
 from controlplane.domain import contract, quantities
 from controlplane.domain.base.environment import Place
-from controlplane.domain.endpoint import Endpoint
 from controlplane.domain.facts import Address, Heartbeat, TunnelKind
 from controlplane.domain.identity import BaseId, node_name
-from controlplane.domain.objects import Condition, Node, NodeSpec, NodeStatus, Taint
+from controlplane.domain.objects import Condition, Node, NodeStatus, Taint
 
 PODS = "65535"
 NO_ADDRESS = Address("", 0)
@@ -63,44 +62,33 @@ class Profile:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Whether the Node is Ready, and why; tunnel says in words why the tunnel is down, empty when it is up."""
-
-    ready: bool
-    reason: str
-    message: str
-    tunnel: str = ""
-
-
 def node_spec(
     profile: Profile,
-    standing: Standing,
     *,
+    unreachable: str,
+    fault: str,
     now: str,
     controller_version: str,
-    kubelet: Endpoint | None = None,
+    kubelet: Address | None = None,
     offered: Mapping[str, str] = _NOTHING,
-) -> NodeSpec:
+) -> Node:
     """Return the Node that stands for a base; now is used for conditions that are new.
 
+    unreachable says why the base cannot be counted on, fault why its tunnel is down, each empty where that is not so.
     kubelet is where the API server asks for logs, if anywhere; offered is what the Node has of resources that a base
     does not limit.
     """
     capacity, allocatable = room(profile.metaspace, profile.base_used, offered)
-    return NodeSpec(
+    return Node(
         name=node_name(profile.base, profile.env),
         labels=labels(profile),
         annotations={
             contract.ANNOTATION_BASE_ADDRESS: str(profile.address),
             contract.ANNOTATION_TUNNEL: profile.tunnel.value,
         },
-        taints=(
-            Taint(contract.TAINT_VIRTUAL_NODE, "True", "NoExecute"),
-            Taint(contract.TAINT_NODE_ENV, profile.env, "NoExecute"),
-        ),
+        taints=taints(profile.env),
         status=NodeStatus(
-            conditions=_conditions(profile, standing, now),
+            conditions=_conditions(profile, unreachable, fault, now),
             addresses=_addresses(profile, kubelet),
             capacity=capacity,
             allocatable=allocatable,
@@ -110,6 +98,14 @@ def node_spec(
             runtime_version=f"java://{profile.java_version}" if profile.java_version else "",
             kubelet_port=kubelet.port if kubelet is not None else 0,
         ),
+    )
+
+
+def taints(env: str) -> tuple[Taint, ...]:
+    """Return the taints of all VNodes of an environment."""
+    return (
+        Taint(contract.TAINT_VIRTUAL_NODE, "True", "NoExecute"),
+        Taint(contract.TAINT_NODE_ENV, env, "NoExecute"),
     )
 
 
@@ -132,7 +128,7 @@ def labels(profile: Profile) -> Mapping[str, str]:
     return {key: value for key, value in wanted.items() if value and _LABEL_VALUE.fullmatch(value)}
 
 
-def _addresses(profile: Profile, kubelet: Endpoint | None) -> tuple[tuple[str, str], ...]:
+def _addresses(profile: Profile, kubelet: Address | None) -> tuple[tuple[str, str], ...]:
     if kubelet is not None:
         # The API server dials what it prefers, by default the host name: there must be nothing else to prefer.
         return (("InternalIP", kubelet.ip),)
@@ -140,13 +136,13 @@ def _addresses(profile: Profile, kubelet: Endpoint | None) -> tuple[tuple[str, s
     return tuple((kind, address) for kind, address in addresses if address)
 
 
-def _conditions(profile: Profile, standing: Standing, now: str) -> tuple[Condition, ...]:
-    tunnel = standing.tunnel or f"the {profile.tunnel.value} tunnel is up"
+def _conditions(profile: Profile, unreachable: str, fault: str, now: str) -> tuple[Condition, ...]:
+    ready, up = "BaseUnreachable" if unreachable else "BaseReady", "TunnelDown" if fault else "TunnelUp"
     return tuple(
         Condition(kind, "True" if holds else "False", reason, message, now)
         for kind, holds, reason, message in (
-            ("Ready", standing.ready, standing.reason, standing.message),
-            ("TunnelAvailable", not standing.tunnel, "TunnelDown" if standing.tunnel else "TunnelUp", tunnel),
+            ("Ready", not unreachable, ready, unreachable or "the base answers"),
+            ("TunnelAvailable", not fault, up, fault or f"the {profile.tunnel.value} tunnel is up"),
             ("MemoryPressure", False, "KubeletHasSufficientMemory", "metaspace is not watched for pressure"),
             ("DiskPressure", False, "KubeletHasNoDiskPressure", "a base has no disk of its own"),
             ("PIDPressure", False, "KubeletHasSufficientPID", "a base has no processes of its own"),
@@ -190,7 +186,7 @@ def parse_quantity(text: str) -> int | None:
     return int(quantities.parse(text) or 0) if _WHOLE.fullmatch(text) else None
 
 
-def metadata_differs(node: Node, spec: NodeSpec) -> bool:
+def metadata_differs(node: Node, spec: Node) -> bool:
     """Return whether labels, annotations or taints that we own are not as they should be."""
     return (
         any(node.labels.get(key) != value for key, value in spec.labels.items())
@@ -204,22 +200,15 @@ def status_to_write(current: NodeStatus, wanted: NodeStatus) -> NodeStatus | Non
 
     Conditions that are not ours are left to others.
     """
-    before = {condition.type: condition for condition in current.conditions}
-    conditions = tuple(condition.after(before.get(condition.type)) for condition in wanted.conditions)
-    wanted = replace(wanted, conditions=conditions)
-    same = replace(current, conditions=tuple(before[c.type] for c in conditions if c.type in before))
-    return None if same == wanted else wanted
+    wanted = replace(wanted, conditions=tuple(each.after(current.conditions) for each in wanted.conditions))
+    same = set(wanted.conditions) <= set(current.conditions)
+    return None if same and replace(current, conditions=wanted.conditions) == wanted else wanted
 
 
-def ready_condition(node: Node) -> Condition | None:
-    """Return the Ready condition of a Node."""
-    return next((condition for condition in node.status.conditions if condition.type == "Ready"), None)
-
-
-def kubelet_of(node: Node) -> Endpoint | None:
+def kubelet_of(node: Node) -> Address | None:
     """Return where a Node says that its kubelet API is; None if it does not name a port."""
     ip = _internal_ip(node)
-    return Endpoint(ip, node.status.kubelet_port) if ip and node.status.kubelet_port else None
+    return Address(ip, node.status.kubelet_port) if ip and node.status.kubelet_port else None
 
 
 def _internal_ip(node: Node) -> str:

@@ -1,6 +1,6 @@
 """The status of a module Pod, from what is known of its modules.
 
-A pure function of the Pod as it is and of facts; it returns None where the Pod's status says all that already, so that
+A pure function of the Pod and of a situation; it returns None where the Pod's status says all that already, so that
 nothing is written twice and a status that somebody else changed is put right.
 """
 
@@ -11,6 +11,7 @@ from typing import TypeAlias
 from controlplane.domain.base import deadline
 from controlplane.domain.base.modules import InFlight, Modules, Trouble
 from controlplane.domain.base.releases import UNKNOWN, Release, outdated
+from controlplane.domain.base.state import Base
 from controlplane.domain.base.wishes import Wish, exclusive, unusable
 from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
 from controlplane.domain.facts import InstallStrategy, Module, ModuleState, Verb
@@ -29,47 +30,38 @@ MESSAGE_LIMIT = 2048
 Readings: TypeAlias = Mapping[tuple[str, str], Reading]
 """What probes show of modules, by UID of the Pod and name of the container."""
 
-_NO_READINGS: Readings = {}
-
 Superseded: TypeAlias = frozenset[tuple[str, ModuleKey]]
 """Pods (by UID) and modules whose place on the base the module of a newer Pod has taken."""
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
-    """The base under a Pod: its IP, and why its modules cannot be counted on now (empty: they can)."""
+class Situation:
+    """What the statuses of the Pods of a base follow from; now is monotonic, wall is written.
 
-    ip: str
-    unreachable: str = ""
-
-
-def pod_status(
-    pod: Pod,
-    modules: Modules,
-    host: Host,
-    *,
-    releases: Mapping[tuple[str, str], Release],
-    superseded: Superseded,
-    now: float,
-    wall: float,
-    readings: Readings = _NO_READINGS,
-) -> PodStatus | None:
-    """Return the status to write, or None when the Pod has it.
-
-    now is monotonic and belongs to modules, wall is written. releases are those of ``wishes.releases``, readings are
-    what is known from the probes of its modules.
+    releases are what the Pods want installed, by UID of the Pod and name of the container.
     """
-    if not modules.listed or pod.status.terminal:
+
+    base: Base
+    releases: Mapping[tuple[str, str], Release]
+    superseded: Superseded
+    readings: Readings
+    now: float
+    wall: float
+
+
+def pod_status(pod: Pod, situation: Situation) -> PodStatus | None:
+    """Return the status to write, or None when the Pod has it."""
+    base, wall = situation.base, situation.wall
+    if not base.modules.listed or pod.status.terminal:
         return None
     if deadline.remaining(pod, wall) == 0:
         return deadline.failed(pod, wall)
-    before = {status.name: status for status in pod.status.containers}
     containers, probed = [], {}
     for container in pod.containers:
-        shown = before.get(container.name, ContainerStatus(container.name))
-        status = _container(pod, container, shown, modules, releases, superseded, now, wall)
+        shown = pod.status.of(container)
+        status = _container(pod, container, shown, situation)
         if status.kind == "running":
-            reading = _reading(container, status, shown, readings.get((pod.uid, container.name)))
+            reading = _reading(container, status, shown, situation.readings.get((pod.uid, container.name)))
             status = replace(status, started=reading.started, ready=reading.ready)
             probed[container.name] = reading.why
         containers.append(status)
@@ -81,12 +73,12 @@ def pod_status(
         phase="Running" if running else "Pending",
         reason="",
         message="",
-        pod_ip=host.ip or pod.status.pod_ip,
-        host_ip=host.ip or pod.status.host_ip,
+        pod_ip=base.profile.address.ip or pod.status.pod_ip,
+        host_ip=base.profile.address.ip or pod.status.host_ip,
         start_time=start_time,
         containers=tuple(containers),
         others=tuple(_not_run(other, start_time) for other in pod.others),
-        conditions=_conditions(pod, _not_ready(containers, host, probed), rfc3339(wall)),
+        conditions=_conditions(pod, _not_ready(containers, base.unreachable, probed), rfc3339(wall)),
     )
     return None if _same(wanted, pod.status) else wanted
 
@@ -129,18 +121,11 @@ def next_progress(pods: Sequence[Pod], modules: Modules, now: float) -> float | 
 def unready(pods: Sequence[Pod], readings: Readings) -> Superseded:
     """Return the Pods and modules whose probes have not succeeded."""
     return frozenset(
-        (pod.uid, ModuleKey(container.name, container.version))
+        (pod.uid, container.key)
         for pod in pods
         for container in pod.containers
-        if container.probes and not _is_ready(pod, container.name, readings)
+        if container.probes and not (readings.get((pod.uid, container.name)) or pod.status.of(container)).ready
     )
-
-
-def _is_ready(pod: Pod, name: str, readings: Readings) -> bool:
-    reading = readings.get((pod.uid, name))
-    if reading is not None:
-        return reading.ready
-    return any(status.ready for status in pod.status.containers if status.name == name)
 
 
 def superseded(wishes: Sequence[Wish], modules: Modules, unready: Superseded = frozenset()) -> Superseded:
@@ -175,38 +160,29 @@ def _gives_way(older: Wish, newest: Wish, modules: Modules, alone: frozenset[str
     return not outdated(present, newest.release) and (newest.pod, key) not in unready
 
 
-def _container(
-    pod: Pod,
-    container: Container,
-    before: ContainerStatus,
-    modules: Modules,
-    releases: Mapping[tuple[str, str], Release],
-    superseded: Superseded,
-    now: float,
-    wall: float,
-) -> ContainerStatus:
-    base = ContainerStatus(container.name, "waiting", image=container.image, restart_count=before.restart_count)
+def _container(pod: Pod, container: Container, before: ContainerStatus, situation: Situation) -> ContainerStatus:
+    key, modules = container.key, situation.base.modules
+    status = ContainerStatus(container.name, "waiting", image=container.image, restart_count=before.restart_count)
     if problem := unusable(pod, container):
         reason = "UnsupportedField" if container.unsupported else "InvalidModule"
-        return replace(base, reason=reason, message=problem[:MESSAGE_LIMIT])
-    key = ModuleKey(container.name, container.version)
-    if (pod.uid, key) in superseded:
-        return replace(base, reason="Superseded", message="a newer Pod has its module on this base")
+        return replace(status, reason=reason, message=problem[:MESSAGE_LIMIT])
+    if (pod.uid, key) in situation.superseded:
+        return replace(status, reason="Superseded", message="a newer Pod has its module on this base")
     module = modules.present.get(key)
     trouble = modules.troubles.get(key)
     if trouble is not None:
-        base = replace(base, restart_count=max(base.restart_count, trouble.restarts))
-    if module is not None and outdated(modules.owned.get(key, UNKNOWN), releases[pod.uid, container.name]):
+        status = replace(status, restart_count=max(status.restart_count, trouble.restarts))
+    if module is not None and outdated(modules.owned.get(key, UNKNOWN), situation.releases[pod.uid, container.name]):
         reason, message = _shown(trouble) or ("Replacing", "an older release of this module is on the base")
-        return replace(base, reason=reason, message=message[:MESSAGE_LIMIT])
+        return replace(status, reason=reason, message=message[:MESSAGE_LIMIT])
     if module is not None and module.state is ModuleState.ACTIVATED:
-        return replace(base, kind="running", started_at=_started(module, before, wall))
+        return replace(status, kind="running", started_at=_started(module, before, situation.wall))
     flight = modules.in_flight.get(key.name)
     mine = flight if flight is not None and flight.spec.key == key else None
-    reason, message = _waiting(module, trouble, mine, before, now)
+    reason, message = _waiting(module, trouble, mine, before, situation.now)
     if trouble is not None and trouble.reason == "InstallFailed" and (others := _beside(key, modules)):
         message = f"{message}\n{others}"
-    return replace(base, reason=reason, message=message[:MESSAGE_LIMIT])
+    return replace(status, reason=reason, message=message[:MESSAGE_LIMIT])
 
 
 def _reading(
@@ -280,30 +256,23 @@ def _started(module: Module, before: ContainerStatus, wall: float) -> str:
     return shown or rfc3339(wall)
 
 
-def _not_ready(containers: Sequence[ContainerStatus], host: Host, probed: Mapping[str, str]) -> tuple[str, str] | None:
+def _not_ready(containers: Sequence[ContainerStatus], unreachable: str, probed: Mapping[str, str]) -> tuple[str, str]:
+    """Return reason and message, empty where all is well."""
     waiting = [container for container in containers if not container.ready]
     if waiting:
         names = ", ".join(f"{each.name} ({each.reason or probed.get(each.name, '')})" for each in waiting)
         return "ContainersNotReady", f"modules not ready: {names}"[:MESSAGE_LIMIT]
     if not containers:
         return "ContainersNotReady", "the Pod has no containers"
-    if host.unreachable:
-        return "BaseUnreachable", host.unreachable
-    return None
+    return ("BaseUnreachable", unreachable) if unreachable else ("", "")
 
 
-def _conditions(pod: Pod, not_ready: tuple[str, str] | None, now: str) -> tuple[Condition, ...]:
-    before = {condition.type: condition for condition in pod.status.conditions}
-    gates = [gate for gate in pod.readiness_gates if gate not in before or before[gate].status != "True"]
+def _conditions(pod: Pod, not_ready: tuple[str, str], now: str) -> tuple[Condition, ...]:
+    gates = [gate for gate in pod.readiness_gates if Condition.of(pod.status.conditions, gate).status != "True"]
     ready = not_ready
-    if ready is None and gates:
+    if ready == ("", "") and gates:
         ready = "ReadinessGatesNotReady", f"conditions not True: {', '.join(gates)}"
     # Tools written for the original read the first condition.
-    ours: Mapping[str, tuple[str, str] | None] = {"Ready": ready, "ContainersReady": not_ready, "Initialized": None}
-    changed = tuple(_condition(name, why, before.get(name), now) for name, why in ours.items())
-    return changed + tuple(condition for condition in pod.status.conditions if condition.type not in ours)
-
-
-def _condition(name: str, why: tuple[str, str] | None, before: Condition | None, now: str) -> Condition:
-    reason, message = why or ("", "")
-    return Condition(name, "True" if why is None else "False", reason, message, now).after(before)
+    ours = (("Ready", *ready), ("ContainersReady", *not_ready), ("Initialized", "", ""))
+    changed = (Condition(kind, "False" if why else "True", why, message, now) for kind, why, message in ours)
+    return Condition.merged(changed, pod.status.conditions)

@@ -1,6 +1,6 @@
 """What the Pods of a base want installed there, and what is wrong with a container that wants nothing."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from controlplane.domain.base import deadline
@@ -8,7 +8,6 @@ from controlplane.domain.base.environment import Place, facts_of, resolve
 from controlplane.domain.base.releases import UNKNOWN, Release, release
 from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
 from controlplane.domain.facts import InstallStrategy, ModuleSpec
-from controlplane.domain.identity import ModuleKey
 from controlplane.domain.objects import Container, Pod
 
 
@@ -41,11 +40,6 @@ class Wishes:
             for key in ((pod.uid, pod.resource_version, place),)
         }
         return tuple(wish for found in self._known.values() for wish in found)
-
-
-def releases(wished: Iterable[Wish]) -> Mapping[tuple[str, str], Release]:
-    """Return what is to be installed, by UID of the Pod and name of the container."""
-    return {(wish.pod, wish.spec.key.name): wish.release for wish in wished}
 
 
 def wishes(pods: Iterable[Pod], place: Place) -> tuple[Wish, ...]:
@@ -88,7 +82,7 @@ def module_spec(pod: Pod, container: Container, place: Place) -> ModuleSpec:
     """Return what a container of a module Pod asks the base at that place to install."""
     args, envs = resolve(container, facts_of(pod, place))
     return ModuleSpec(
-        key=ModuleKey(container.name, container.version),
+        key=container.key,
         url=container.image,
         args=args,
         envs=envs,

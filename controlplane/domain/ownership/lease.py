@@ -9,7 +9,10 @@ so that orders of an earlier term can be recognised and refused:
 
 from dataclasses import replace
 
+from controlplane.domain.contract import ANNOTATION_REPLICA_INSTANCE
 from controlplane.domain.objects import Lease
+
+Mark = tuple[str, str, int, str]
 
 DURATION = 40.0
 """Seconds that a lease lasts, as in the original."""
@@ -31,16 +34,14 @@ def wait(lease: Lease, *, me: str, unchanged_for: float, holder_gone: bool) -> f
     return max((lease.duration_seconds or DURATION) - unchanged_for, 0.0)
 
 
-def claim(lease: Lease | None, *, fresh: Lease, unchanged_for: float, holder_gone: bool = False) -> Lease | None:
-    """Return the record with which fresh.holder begins a term over the base; None as long as somebody else has it.
+def claim(lease: Lease | None, *, fresh: Lease) -> Lease:
+    """Return the record with which fresh.holder begins a term over a base whose lease may be taken.
 
     fresh carries name, labels, holder, the times to write, and the fence with which a record that does not exist yet
     begins (see first_fence). Any other record has the resource version that is the precondition of its write.
     """
     if lease is None:
         return fresh
-    if wait(lease, me=fresh.holder, unchanged_for=unchanged_for, holder_gone=holder_gone):
-        return None
     return replace(
         lease,
         holder=fresh.holder,
@@ -51,6 +52,11 @@ def claim(lease: Lease | None, *, fresh: Lease, unchanged_for: float, holder_gon
     )
 
 
+def mark(lease: Lease) -> Mark:
+    """Return what changes with every renewal of any Lease, and only with the holder's word."""
+    return lease.holder, lease.renew_time, lease.transitions, lease.annotations.get(ANNOTATION_REPLICA_INSTANCE, "")
+
+
 def first_fence(wall: float, known: int) -> int:
     """Return the fence of a new record: above every fence known for the base, and above those that nobody remembers.
 
@@ -58,11 +64,6 @@ def first_fence(wall: float, known: int) -> int:
     outrun any number of takeovers, and fit the 32 bits that the API has for it.
     """
     return max(int(wall) - 1_704_067_200, known, 0) + 1
-
-
-def held_by(lease: Lease | None, holder: str, fence: int) -> bool:
-    """Return whether this is still the term that holder began with fence."""
-    return lease is not None and lease.holder == holder and lease.transitions == fence
 
 
 def may_act(*, now: float, renewed_at: float) -> bool:

@@ -7,8 +7,6 @@ from controlplane.domain import contract
 from controlplane.domain.objects import Lease
 from controlplane.domain.ownership import replicas
 
-Mark = tuple[str, str, int, str]
-
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -65,9 +63,3 @@ class Member:
             contract.ANNOTATION_REPLICA_INSTANCE: self.instance,
             contract.ANNOTATION_REPLICA_TUNNELS: ",".join(sorted(tunnels)),
         }
-
-
-def mark(lease: Lease) -> Mark:
-    """Return what changes with every renewal, and only with the holder's word."""
-    instance = lease.annotations.get(contract.ANNOTATION_REPLICA_INSTANCE, "")
-    return lease.holder, lease.renew_time, lease.transitions, instance

@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 
 from controlplane.domain.base.wishes import invalid
 from controlplane.domain.contract import BASE_CLUSTER_NAME, BIZ_VERSION_ENV
-from controlplane.domain.identity import ModuleKey
-from controlplane.domain.objects import Container, ModuleDeployment
+from controlplane.domain.objects import Container, ModuleDeployment, Node
 from controlplane.domain.workloads.deployments import Acceptance, Demand, acceptance, baseline_demand
-from controlplane.domain.workloads.placement import Site
 
 MOST_KEPT = 1024
 """Answers, and judgements of a group of rules, that are kept at most; then they are computed again."""
@@ -26,10 +24,9 @@ class Baseline:
     """
 
     modules: tuple[Container, ...]
-    keys: tuple[ModuleKey, ...]
 
 
-NOTHING = Baseline((), ())
+NOTHING = Baseline(())
 
 _NODE_NAME = ""
 """Stands for the Node's name among labels; no label is called so."""
@@ -54,9 +51,9 @@ class Offer:
         self._groups = tuple(groups.values())
         self._answers: dict[tuple[frozenset[int], ...], Baseline] = {}
 
-    def to(self, site: Site) -> Baseline:
+    def to(self, node: Node) -> Baseline:
         """Return what a base gets whose Node is, or will be, like this."""
-        met = tuple(group.met(site) for group in self._groups)
+        met = tuple(group.met(node) for group in self._groups)
         answer = self._answers.get(met)
         if answer is None:
             if len(self._answers) >= MOST_KEPT:
@@ -72,8 +69,7 @@ class Offer:
                     newest.pop(module.name, None)
                     if not module.args and all(name == BIZ_VERSION_ENV for name, _ in module.env):
                         newest[module.name] = module
-        given = tuple(newest.values())
-        return Baseline(given, tuple(ModuleKey(module.name, module.version) for module in given)) if given else NOTHING
+        return Baseline(tuple(newest.values())) if newest else NOTHING
 
 
 @dataclass(slots=True)
@@ -84,15 +80,15 @@ class _Group:
     demands: list[tuple[int, Demand]] = field(default_factory=list)
     _known: dict[object, frozenset[int]] = field(default_factory=dict)
 
-    def met(self, site: Site) -> frozenset[int]:
+    def met(self, node: Node) -> frozenset[int]:
         """Return the numbers of the demands that admit new Pods to the Node."""
-        values = tuple(site.name if name == _NODE_NAME else site.labels.get(name) for name in self.names)
-        decides = (values, site.taints, site.unschedulable)
+        values = tuple(node.name if name == _NODE_NAME else node.labels.get(name) for name in self.names)
+        decides = (values, node.taints, node.unschedulable)
         met = self._known.get(decides)
         if met is None:
             if len(self._known) >= MOST_KEPT:
                 self._known.clear()
-            met = frozenset(number for number, demand in self.demands if acceptance(demand, site) is Acceptance.OPEN)
+            met = frozenset(number for number, demand in self.demands if acceptance(demand, node) is Acceptance.OPEN)
             self._known[decides] = met
         return met
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from controlplane.domain.contract import BASE_CLUSTER_NAME, ENV, TAINT_NODE_ENV
-from controlplane.domain.objects import ModuleDeployment, NotUnderstood, Requirement, SchedulingRules, Taint
+from controlplane.domain.objects import ModuleDeployment, Node, NotUnderstood, Requirement, SchedulingRules, Taint
 from controlplane.domain.remarks import Remark
-from controlplane.domain.workloads.placement import Site, admits, keeps, matches, untolerated
+from controlplane.domain.workloads.placement import admits, keeps, matches, untolerated
 
 OF_READINESS = frozenset({"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"})
 """Taints that repeat what the Ready condition says, some moments later."""
@@ -36,15 +36,15 @@ class Acceptance(Enum):
     NONE = "none"
 
 
-def acceptance(demand: Demand, site: Site) -> Acceptance:
+def acceptance(demand: Demand, node: Node) -> Acceptance:
     """Judge one Node, whether it is ready or not."""
-    if demand.cluster_name and site.labels.get(BASE_CLUSTER_NAME) != demand.cluster_name:
+    if demand.cluster_name and node.labels.get(BASE_CLUSTER_NAME) != demand.cluster_name:
         return Acceptance.NONE
-    if any(taint.key in OF_READINESS for taint in site.taints):
-        site = replace(site, taints=tuple(taint for taint in site.taints if taint.key not in OF_READINESS))
-    if admits(demand.rules, site):
+    if any(taint.key in OF_READINESS for taint in node.taints):
+        node = replace(node, taints=tuple(taint for taint in node.taints if taint.key not in OF_READINESS))
+    if admits(demand.rules, node):
         return Acceptance.OPEN
-    return Acceptance.CLOSED if keeps(demand.rules, site) else Acceptance.NONE
+    return Acceptance.CLOSED if keeps(demand.rules, node) else Acceptance.NONE
 
 
 def demand_of(deployment: ModuleDeployment) -> Demand | None:

@@ -12,8 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from controlplane.domain.base.vnode import ready_condition
-from controlplane.domain.objects import ModuleDeployment, Node, Pod
+from controlplane.domain.objects import Condition, ModuleDeployment, Node, Pod
 from controlplane.domain.workloads.deployments import Acceptance, Demand, acceptance
 from controlplane.domain.workloads.placement import matches
 
@@ -46,8 +45,7 @@ class Census:
         self._ready -= self._open.pop(name, False)
         if node is None:
             return
-        condition = ready_condition(node)
-        ready = condition is not None and condition.status == "True"
+        ready = Condition.of(node.status.conditions, "Ready").status == "True"
         match acceptance(self.demand, node):
             case Acceptance.OPEN:
                 self._open[name] = ready

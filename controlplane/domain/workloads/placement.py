@@ -8,8 +8,6 @@ Rules come from ``controlplane.cluster.scheduling``, which gives NotUnderstood f
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
 
 from controlplane.domain.objects import Node, Requirement, SchedulingRules, Taint, Toleration
 
@@ -25,47 +23,33 @@ NAME_FIELD = "metadata.name"
 _INTEGER = re.compile(r"[+-]?[0-9]{1,63}")
 
 
-@dataclass(frozen=True, slots=True)
-class Spot:
-    """A Node of which nothing else is known, such as that of a base that is just starting."""
-
-    name: str
-    labels: Mapping[str, str]
-    taints: tuple[Taint, ...]
-    unschedulable: bool = False
-
-
-Site: TypeAlias = Node | Spot
-"""A Node, as far as it decides where Pods go."""
-
-
-def admits(rules: SchedulingRules, site: Site) -> bool:
+def admits(rules: SchedulingRules, node: Node) -> bool:
     """Return whether a new Pod with these rules may come to a Node."""
     if rules.node_name:
         # Bound from the start: the scheduler, with cordons and NoSchedule, is passed by.
-        return rules.node_name == site.name and keeps(rules, site)
-    return not cordoned(rules, site) and keeps(rules, site, REPELLING)
+        return rules.node_name == node.name and keeps(rules, node)
+    return not cordoned(rules, node) and keeps(rules, node, REPELLING)
 
 
-def keeps(rules: SchedulingRules, site: Site, effects: Iterable[str] = EXPELLING) -> bool:
+def keeps(rules: SchedulingRules, node: Node, effects: Iterable[str] = EXPELLING) -> bool:
     """Return whether the rules select a Node and tolerate its taints of these effects."""
-    return selects(rules, site) and untolerated(rules, site.taints, effects) is None
+    return selects(rules, node) and untolerated(rules, node.taints, effects) is None
 
 
-def cordoned(rules: SchedulingRules, site: Site) -> bool:
+def cordoned(rules: SchedulingRules, node: Node) -> bool:
     """Return whether a Node is cordoned for Pods with these rules."""
-    return site.unschedulable and untolerated(rules, (UNSCHEDULABLE,)) is not None
+    return node.unschedulable and untolerated(rules, (UNSCHEDULABLE,)) is not None
 
 
-def selects(rules: SchedulingRules, site: Site) -> bool:
+def selects(rules: SchedulingRules, node: Node) -> bool:
     """Return whether node selector and required node affinity choose a Node."""
-    if not matches(rules.node_selector, site.labels):
+    if not matches(rules.node_selector, node.labels):
         return False
     if rules.required_affinity is None:
         return True
-    fields = {NAME_FIELD: site.name}
+    fields = {NAME_FIELD: node.name}
     return any(
-        matches(term.labels, site.labels) and matches(term.fields, fields)
+        matches(term.labels, node.labels) and matches(term.fields, fields)
         for term in rules.required_affinity
         if term.labels or term.fields
     )

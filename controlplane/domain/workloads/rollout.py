@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from controlplane.domain.objects import Container, ContainerStatus, Pod, Requirement
+from controlplane.domain.objects import Condition, Container, ContainerStatus, Pod, Requirement
 from controlplane.domain.workloads.placement import matches
 
 FINAL = frozenset({"InvalidModule", "UnsupportedField", "IdentityMismatch", "CommandNotSupported"})
@@ -36,11 +36,15 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A module of one Pod, or one without a Pod; reason and message say why it is not ready."""
+    """Something that a rollout waits for until it is ready; reason and message say why it is not.
 
-    pod: str
-    module: str
-    ready: bool
+    It is a module of a Pod, or one without a Pod, a Pod, or all that is on a VNode: what it is not about is empty.
+    """
+
+    vnode: str
+    pod: str = ""
+    module: str = ""
+    ready: bool = False
     reason: str = ""
     message: str = ""
 
@@ -55,19 +59,11 @@ class ModuleOnBase:
 
 
 @dataclass(frozen=True, slots=True)
-class Obstacle:
-    """Something that keeps a rollout from its end; vnode, pod and module are empty where it is about none."""
-
-    vnode: str
-    pod: str
-    module: str
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
 class Rollout:
-    """How far it is. old counts Pods of former specifications; failure is why it does not get on by itself."""
+    """How far it is. old counts Pods of former specifications; failure is why it does not get on by itself.
+
+    troubles are what keeps it from its end.
+    """
 
     observed: bool
     desired: int
@@ -75,7 +71,7 @@ class Rollout:
     available: int
     old: int = 0
     failure: str = ""
-    troubles: tuple[Obstacle, ...] = ()
+    troubles: tuple[Part, ...] = ()
 
     @property
     def done(self) -> bool:
@@ -123,44 +119,41 @@ def of_module(bases: Sequence[ModuleOnBase]) -> Rollout:
 
 def part(pod: Pod, container: Container) -> Part:
     """Return how a module of a Pod stands."""
-    status = next((s for s in pod.status.containers if s.name == container.name), ContainerStatus(container.name))
-    return Part(pod.key, f"{container.name}:{container.version}", status.ready, *why(pod, status))
+    status = pod.status.of(container)
+    return Part(pod.node_name, pod.key, str(container.key), status.ready, *why(pod, status))
 
 
 def why(pod: Pod, status: ContainerStatus) -> tuple[str, str]:
     """Return why a module of a Pod is not ready: reason and message, of a running one those of the condition."""
     if status.kind != "running" or status.ready:
         return status.reason, status.message
-    message = next((c.message for c in pod.status.conditions if c.type == "ContainersReady"), "")
-    return "NotReady", message
+    return "NotReady", Condition.of(pod.status.conditions, "ContainersReady").message
 
 
 def _wants(containers: Iterable[Container]) -> list[tuple[str, str, str]]:
     return [(container.name, container.version, container.image) for container in containers]
 
 
-def _of_pod(pod: Pod) -> Iterator[Obstacle]:
-    scheduled = next((c for c in pod.status.conditions if c.type == "PodScheduled"), None)
-    if not pod.node_name and scheduled is not None and scheduled.status == "False":
-        yield Obstacle("", pod.key, "", scheduled.reason, scheduled.message)
-    yield from _of_parts(pod.node_name, (part(pod, container) for container in pod.containers))
-    ready = next((c for c in pod.status.conditions if c.type == "Ready"), None)
-    if ready is not None and ready.status == "False" and ready.reason not in ("", "ContainersNotReady"):
-        yield Obstacle(pod.node_name, pod.key, "", ready.reason, ready.message)
+def _of_pod(pod: Pod) -> Iterator[Part]:
+    scheduled = Condition.of(pod.status.conditions, "PodScheduled")
+    if not pod.node_name and scheduled.status == "False":
+        yield Part("", pod.key, reason=scheduled.reason, message=scheduled.message)
+    yield from _stuck(part(pod, container) for container in pod.containers)
+    ready = Condition.of(pod.status.conditions, "Ready")
+    if ready.status == "False" and ready.reason not in ("", "ContainersNotReady"):
+        yield Part(pod.node_name, pod.key, reason=ready.reason, message=ready.message)
 
 
-def _on_base(base: ModuleOnBase) -> Iterator[Obstacle]:
+def _on_base(base: ModuleOnBase) -> Iterator[Part]:
     if base.unreachable:
-        yield Obstacle(base.vnode, "", "", "BaseUnreachable", base.unreachable)
-    yield from _of_parts(base.vnode, base.parts)
+        yield Part(base.vnode, reason="BaseUnreachable", message=base.unreachable)
+    yield from _stuck(base.parts)
 
 
-def _of_parts(vnode: str, parts: Iterable[Part]) -> Iterator[Obstacle]:
-    for each in parts:
-        if not each.ready and each.reason not in _ON_ITS_WAY:
-            yield Obstacle(vnode, each.pod, each.module, each.reason, each.message)
+def _stuck(parts: Iterable[Part]) -> Iterator[Part]:
+    return (part for part in parts if not part.ready and part.reason not in _ON_ITS_WAY)
 
 
-def _final(troubles: Iterable[Obstacle]) -> str:
+def _final(troubles: Iterable[Part]) -> str:
     found = next((trouble for trouble in troubles if trouble.reason in FINAL), None)
     return f"{found.module} on {found.vnode}: {found.reason}: {found.message}" if found is not None else ""

@@ -13,14 +13,13 @@ from controlplane.app.roster import Roster
 from controlplane.app.tooling.installs import Failure, Result
 from controlplane.app.tooling.refusals import RequestError
 from controlplane.domain import contract
-from controlplane.domain.base.history import Operation
 from controlplane.domain.base.modules import NO_MODULES, Modules
+from controlplane.domain.base.outcomes import Operation
 from controlplane.domain.base.replies import Effect
 from controlplane.domain.base.state import Base, Phase
-from controlplane.domain.base.vnode import ready_condition
 from controlplane.domain.facts import ModuleState
 from controlplane.domain.identity import BaseId, ModuleKey
-from controlplane.domain.objects import ContainerStatus, Lease, NewPod, Node, Pod
+from controlplane.domain.objects import Condition, ContainerStatus, Lease, Node, Pod
 from controlplane.domain.workloads.rollout import Rollout, why
 
 MOST_TROUBLES = 20
@@ -36,8 +35,8 @@ def last_seen(base: Base) -> Timestamp | None:
 def vnode(name: str, identity: BaseId, node: Node | None, base: Base | None, lease: Lease | None) -> pb.VNode:
     """Write a VNode, without last_seen; base is None unless it is ours."""
     node, lease = node or Node(name, "", ""), lease or Lease("", name, "")
-    labels, condition = node.labels, ready_condition(node)
-    ready = condition is not None and condition.status == "True"
+    labels, condition = node.labels, Condition.of(node.status.conditions, "Ready")
+    ready = condition.status == "True"
     message = pb.VNode(
         name=name,
         base=identity,
@@ -52,7 +51,7 @@ def vnode(name: str, identity: BaseId, node: Node | None, base: Base | None, lea
         message.tunnel = node.annotations.get(contract.ANNOTATION_TUNNEL, "")
         message.state = pb.V_NODE_STATE_READY if ready else pb.V_NODE_STATE_UNREACHABLE
         message.ready = ready
-        message.message = condition.message if condition is not None and not ready else ""
+        message.message = condition.message if not ready else ""
         message.fence = max(lease.transitions, 0)
         message.modules_unknown = True
         return message
@@ -73,7 +72,7 @@ def modules(vnode: str, base: Base | None, pods: Iterable[Pod]) -> list[pb.Modul
     for pod in pods:
         statuses = {status.name: status for status in pod.status.containers}
         for container in pod.containers:
-            key = ModuleKey(container.name, container.version)
+            key = container.key
             covered.add(key)
             status = statuses.get(container.name) or ContainerStatus(container.name, "waiting", reason="Pending")
             message = _module(vnode, key, known)
@@ -177,17 +176,18 @@ def event(happening: Happening) -> pb.Event:
 
 def past(vnode: str, operation: Operation) -> pb.PastOperation:
     """Write an operation that ended."""
+    ended, meaning = operation.ended, operation.ended.meaning
     message = pb.PastOperation(
         vnode=vnode,
-        name=operation.key.name,
-        version=operation.key.version,
-        verb=operation.verb.value,
+        name=ended.spec.key.name,
+        version=ended.spec.key.version,
+        verb=ended.verb.value,
         time=_timestamp(operation.wall),
-        outcome="undecided" if operation.effect is Effect.ASK else operation.effect.value,
-        reason=operation.reason,
-        message=operation.message,
+        outcome="undecided" if meaning.effect is Effect.ASK else meaning.effect.value,
+        reason=meaning.reason,
+        message=meaning.message,
     )
-    message.duration.FromMilliseconds(round(operation.seconds * 1000))
+    message.duration.FromMilliseconds(round(ended.seconds * 1000))
     return message
 
 
@@ -209,7 +209,7 @@ def rollout(found: Rollout, unreachable: Sequence[str] = ()) -> pb.GetRolloutRes
     )
 
 
-def operation(pod: Pod | NewPod, end: Result | Failure) -> pb.ModuleOperation:
+def operation(pod: Pod, end: Result | Failure) -> pb.ModuleOperation:
     """Write what became of one Pod; reason (one PascalCase word) and message say why it failed."""
     message = pb.ModuleOperation(vnode=pod.node_name, namespace=pod.namespace, pod=pod.name, result="failed")
     match end:

@@ -59,7 +59,7 @@ class Rollouts(Calls):
         # Where no Pod asks for it, one that is there all the same counts.
         bare = [one for one in _named(entry, asked) if not one.pod]
         parts = tuple(
-            Part(m.pod and f"{m.namespace}/{m.pod}", f"{m.name}:{m.version}", m.ready, m.reason, m.message)
+            Part(m.vnode, m.pod and f"{m.namespace}/{m.pod}", f"{m.name}:{m.version}", m.ready, m.reason, m.message)
             for m in self._wanted(entry, asked) or bare
         )
         unreachable = "" if entry.vnode.ready else entry.vnode.message or "its Node is not Ready"

@@ -13,7 +13,6 @@ from typing import TypeVar
 from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from controlplane.app.gateways import GatewayInfo
 from controlplane.domain import facts
 from controlplane.domain.base.modules import EPOCHS_OF_A_TERM
 from controlplane.domain.identity import BaseId, InvalidName, ModuleKey, OrderId, parse_base_id
@@ -62,12 +61,12 @@ class Unreadable(ValueError):
         self.reason = reason
 
 
-def hello(message: pb.Hello, *, connected_wall: float) -> tuple[str, GatewayInfo]:
+def hello(message: pb.Hello, *, connected_wall: float) -> tuple[str, facts.GatewayInfo]:
     """Read a Hello: the environment that the gateway serves, and who it is; raises Unreadable."""
     tunnel = _TUNNELS.get(message.tunnel)
     if tunnel is None:
         raise Unreadable("hello", "Hello needs a tunnel that is known")
-    return _words(message.env), GatewayInfo(
+    return _words(message.env), facts.GatewayInfo(
         gateway_id=_name(message.gateway_id, "gateway_id"),
         instance=_name(message.instance_id, "instance_id"),
         tunnel=tunnel,

@@ -6,10 +6,15 @@ from functools import lru_cache
 from google.protobuf.duration_pb2 import Duration
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from controlplane.domain.facts import Address, InstallStrategy, Order, Verb, Watch
+from controlplane.domain.facts import TIMEOUTS, Address, InstallStrategy, Order, Verb, Watch
 from controlplane.domain.identity import BaseId
 from controlplane.domain.ownership.replicas import Replica
 from controlplane.domain.workloads.baselines import Baseline
+
+MODULES_INTERVAL = Duration(seconds=15)
+HEALTH_INTERVAL = Duration(seconds=30)
+SILENT_HEALTH_INTERVAL = Duration(seconds=10)
+"""Times between the questions of a Watch, as in the original."""
 
 _VERBS = {Verb.INSTALL: pb.VERB_INSTALL, Verb.UNINSTALL: pb.VERB_UNINSTALL, Verb.SWITCH: pb.VERB_SWITCH}
 _STRATEGIES = {
@@ -39,7 +44,7 @@ def order(value: Order) -> pb.Order:
             )
             for module in value.modules
         ],
-        timeout=_duration(value.timeout),
+        timeout=Duration(seconds=TIMEOUTS[value.verb]),
     )
 
 
@@ -50,9 +55,9 @@ def watch(value: Watch) -> pb.Watch:
         fence=value.fence,
         address=_address(value.address),
         epoch=value.epoch,
-        modules_interval=_duration(value.modules_interval),
-        health_interval=_duration(value.health_interval),
-        silent_health_interval=_duration(value.silent_health_interval),
+        modules_interval=MODULES_INTERVAL,
+        health_interval=HEALTH_INTERVAL,
+        silent_health_interval=SILENT_HEALTH_INTERVAL,
     )
 
 
@@ -71,12 +76,6 @@ def _encoded(given: Baseline) -> bytes:
 
 def _address(value: Address) -> pb.Address:
     return pb.Address(ip=value.ip, port=value.port)
-
-
-def _duration(seconds: float) -> Duration:
-    message = Duration()
-    message.FromNanoseconds(round(seconds * 1_000_000_000))
-    return message
 
 
 def members(replicas: Iterable[Replica]) -> list[pb.Member]:

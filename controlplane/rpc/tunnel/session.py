@@ -17,12 +17,12 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from koupleless.tunnel.v1 import tunnel_pb2_grpc
 
 from controlplane.app.fleet.router import ReportRouter
-from controlplane.app.gateways import GatewayDirectory, GatewayInfo
+from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.metrics import REFUSED_REPORTS
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock
-from controlplane.domain.facts import Order, TunnelState, Watch
+from controlplane.domain.facts import GatewayInfo, Order, TunnelState, Watch
 from controlplane.domain.identity import BaseId
 from controlplane.domain.ownership.replicas import Replica
 from controlplane.domain.workloads.baselines import Baseline

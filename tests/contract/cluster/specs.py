@@ -4,7 +4,7 @@ from controlplane.domain.contract import COMPONENT
 from controlplane.domain.objects import (
     Condition,
     Container,
-    NewPod,
+    Pod,
     Taint,
     Toleration,
 )
@@ -19,9 +19,10 @@ READY = Condition("Ready", "True", "BaseReady", "the base answers", NOW)
 VIRTUAL = Taint("schedule.koupleless.io/virtual-node", "True", "NoExecute")
 
 
-def new_pod(env: str) -> NewPod:
+def new_pod(env: str) -> Pod:
     container = Container(
         "biz1", "https://repo.example/biz1.jar", "0.0.1", ("--a=b",), (("BIZ_VERSION", "0.0.1"), ("K", "V"))
     )
     tolerations = (Toleration(VIRTUAL.key, "Equal", VIRTUAL.value, VIRTUAL.effect),)
-    return NewPod(NS, f"biz1-{env}", f"vnode.base.{env}", container, {COMPONENT: "module"}, {}, tolerations)
+    name, node, labels = f"biz1-{env}", f"vnode.base.{env}", {COMPONENT: "module"}
+    return Pod(NS, name, "", "", node, (container,), labels=labels, tolerations=tolerations)

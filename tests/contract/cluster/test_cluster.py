@@ -19,7 +19,7 @@ from controlplane.domain.contract import COMPONENT, COMPONENT_REPLICA, ENV, LEAS
 from controlplane.domain.objects import (
     ClusterEvent,
     Lease,
-    NodeSpec,
+    Node,
     NodeStatus,
     Taint,
 )
@@ -30,8 +30,8 @@ from tests.servers.cleaning import SYSTEM_NAMESPACE
 NOT_READY = Taint("node.kubernetes.io/not-ready", "", "NoSchedule")
 
 
-def node_spec(env: str) -> NodeSpec:
-    return NodeSpec(
+def node_spec(env: str) -> Node:
+    return Node(
         name=f"vnode.base.{env}",
         labels={COMPONENT: "vnode", ENV: env, "base.koupleless.io/name": "base"},
         annotations={"base.koupleless.io/address": "10.0.0.1:1238"},

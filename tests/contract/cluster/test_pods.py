@@ -46,7 +46,7 @@ def running(pod_ip: str = "10.0.0.1") -> PodStatus:
 async def test_a_pod_and_its_status_read_back(cluster: ApiCluster, unique: str) -> None:
     wanted = new_pod(unique)
     pod = await cluster.create_pod(wanted)
-    assert pod.containers == (wanted.container,)
+    assert pod.containers == wanted.containers
     assert cluster.pods.on_node(wanted.node_name) == (pod,)
     patched = await cluster.patch_pod_status(pod, running())
     assert patched.status == running()

@@ -10,9 +10,9 @@ from random import Random
 from typing import Self
 from uuid import uuid4
 
-from controlplane.app.base.actor import Surroundings
 from controlplane.app.base.kubelet import NO_KUBELET, KubeletAddress
 from controlplane.app.base.prober import Prober
+from controlplane.app.base.surroundings import Surroundings
 from controlplane.app.events import Recorder
 from controlplane.app.fleet.fleet import Fleet
 from controlplane.app.fleet.foreignpods import ForeignPods
@@ -307,7 +307,6 @@ class Stage:
             "leases": self.leases.run(),
             "recorder": self.recorder.run(),
             "fleet": self.fleet.run(),
-            "prober": self.prober.run(),
             "foreign-pods": ForeignPods(self.cluster, self.roster, self.recorder, LoopClock()).run(),
             "bases": self.bases.run(),
             **({"services": self.services.run()} if self.services is not None else {}),

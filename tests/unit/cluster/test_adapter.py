@@ -15,9 +15,9 @@ from controlplane.domain.objects import (
     Condition,
     Container,
     Lease,
-    NewPod,
-    NodeSpec,
+    Node,
     NodeStatus,
+    Pod,
     PodStatus,
     Taint,
 )
@@ -27,9 +27,9 @@ from tests.unit.cluster.clock import LoopClock
 pytestmark = pytest.mark.looptime
 
 VIRTUAL = Taint("schedule.koupleless.io/virtual-node", "True", "NoExecute")
-SPEC = NodeSpec("vnode.a.dev", {COMPONENT: "vnode", ENV: "dev"}, {}, (VIRTUAL,), NodeStatus())
+SPEC = Node("vnode.a.dev", labels={COMPONENT: "vnode", ENV: "dev"}, taints=(VIRTUAL,))
 LEASE = Lease("kube-node-lease", "vnode.a.dev", "", "me", 40, labels={COMPONENT: "vnode-lease", ENV: "dev"})
-POD = NewPod("ns", "p", "vnode.a.dev", Container("biz", "url", "1"), {COMPONENT: "module"}, {}, ())
+POD = Pod("ns", "p", "", "", "vnode.a.dev", (Container("biz", "url", "1"),), labels={COMPONENT: "module"})
 
 
 @pytest.fixture

@@ -9,9 +9,7 @@ from controlplane.domain.objects import (
     ContainerKind,
     ContainerStatus,
     Lease,
-    NewPod,
     Node,
-    NodeSpec,
     NodeStatus,
     OtherContainer,
     Pod,
@@ -30,7 +28,7 @@ STATUS = NodeStatus(
     allocatable={"pods": "65535"},
     operating_system="linux",
 )
-SPEC = NodeSpec("n", {"l": "1"}, {"a": "1"}, (VIRTUAL,), STATUS)
+SPEC = Node("n", labels={"l": "1"}, annotations={"a": "1"}, taints=(VIRTUAL,), status=STATUS)
 NODE = Node(
     "n", "uid", "5", labels={"l": "1", "foreign": "x"}, annotations={"a": "1"}, taints=(VIRTUAL,), status=STATUS
 )
@@ -122,7 +120,8 @@ def test_a_released_lease_has_an_empty_holder_as_the_original_needs_the_field() 
 
 def test_a_new_pod_is_bound_and_carries_its_version_once() -> None:
     container = Container("biz1", "url", "0.0.1", ("a",), (("BIZ_VERSION", "other"), ("K", "V")))
-    body = patches.new_pod(NewPod("ns", "p", "n", container, {"l": "v"}, {}, (Toleration(operator="Exists"),)))
+    wanted = Pod("ns", "p", "", "", "n", (container,), labels={"l": "v"}, tolerations=(Toleration(operator="Exists"),))
+    body = patches.new_pod(wanted)
     pod = reading.pod(body)
     assert pod.node_name == "n"
     assert pod.containers == (replace(container, env=(("BIZ_VERSION", "0.0.1"), ("K", "V"))),)

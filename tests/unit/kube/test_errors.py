@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.app.ports import AlreadyExists, ClusterError, Conflict, NotFound, Rejected, Transient, Unknown
-from controlplane.cluster.api import Expired
-from controlplane.kube.errors import Unauthorized, error_of_reply, error_of_watch
+from controlplane.cluster.api import Expired, Json
+from controlplane.kube import client
+from controlplane.kube.errors import Unauthorized, error_of_reply
 from controlplane.kube.transport import failure
 
 
@@ -85,10 +86,17 @@ def test_any_reply_is_an_error_of_the_port(status: int, body: bytes, header: str
     assert isinstance(error_of_reply(status, body, retry_after=header, write=write), ClusterError)
 
 
-def test_error_events_of_a_watch_have_their_errors() -> None:
-    assert type(error_of_watch({"code": 410, "reason": "Expired", "message": "too old"})) is Expired
-    assert type(error_of_watch({"code": None})) is Transient
-    assert type(error_of_watch({"code": 500, "reason": "InternalError"})) is Transient
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ({"code": 410, "reason": "Expired", "message": "too old"}, Expired),
+        ({"code": None}, Transient),
+        ({"code": 500, "reason": "InternalError"}, Transient),
+    ],
+)
+def test_error_events_of_a_watch_have_their_errors(status: Json, expected: type[ClusterError]) -> None:
+    with pytest.raises(expected):
+        client._event(orjson.dumps({"type": "ERROR", "object": status}))
 
 
 def test_a_connection_that_fails_is_described_without_objects() -> None:

@@ -5,9 +5,9 @@ from collections.abc import Coroutine
 from random import Random
 from typing import Any
 
-from controlplane.app.base.actor import Surroundings
 from controlplane.app.base.kubelet import NO_KUBELET
 from controlplane.app.base.prober import Prober
+from controlplane.app.base.surroundings import Surroundings
 from controlplane.app.events import Recorder
 from controlplane.app.fleet.fleet import Fleet
 from controlplane.app.fleet.router import ReportRouter

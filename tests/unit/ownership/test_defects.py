@@ -51,11 +51,9 @@ def never_doubts_that_one_is_gone(patch: Patch) -> None:
 def does_not_raise_the_fence(patch: Patch) -> None:
     claim = lease_rules.claim
 
-    def same(lease: Lease | None, *, fresh: Lease, unchanged_for: float, holder_gone: bool = False) -> Lease | None:
-        taken = claim(lease, fresh=fresh, unchanged_for=unchanged_for, holder_gone=holder_gone)
-        if taken is not None and lease is not None:
-            return replace(taken, transitions=lease.transitions)
-        return taken
+    def same(lease: Lease | None, *, fresh: Lease) -> Lease:
+        taken = claim(lease, fresh=fresh)
+        return replace(taken, transitions=lease.transitions) if lease is not None else taken
 
     patch.setattr(lease_rules, "claim", same)
     patch.setattr(LeaseKeeper, "acquire", _acquire_as_decided)

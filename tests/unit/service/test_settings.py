@@ -84,6 +84,8 @@ def test_variables_and_defaults_are_those_of_the_original() -> None:
         ("REPORT_PORT", "99999", "less"),
         ("ENV", "a.b", "DNS label"),
         ("CLIENT_ID", "Upper_Case", "DNS name"),
+        ("CLIENT_ID", "a..b", "DNS name"),
+        ("CLIENT_ID", "a" * 236, "DNS name"),
         ("CLUSTER", "openstack", "'kubernetes'"),
         ("KUBECONFIG", "/does/not/exist", "no file"),
         ("KUBECONFIG", "x" * 5000, "File name too long"),

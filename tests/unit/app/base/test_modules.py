@@ -53,12 +53,12 @@ async def test_the_last_operations_on_a_module_are_kept() -> None:
         await asyncio.sleep(30.0)
         base = stage.roster.get(BaseId("b1"))
         assert base is not None
-        assert [(o.verb, o.effect) for o in base.history] == [
+        assert [(o.ended.verb, o.ended.meaning.effect) for o in base.history] == [
             (Verb.INSTALL, Effect.FAILED),
             (Verb.INSTALL, Effect.DONE),
         ]
-        assert base.history[0].message == "no such jar"
-        assert base.history[0].seconds == pytest.approx(0.05)
+        assert base.history[0].ended.meaning.message == "no such jar"
+        assert base.history[0].ended.seconds == pytest.approx(0.05)
 
 
 async def test_a_deleted_pod_stays_until_its_module_is_gone() -> None:

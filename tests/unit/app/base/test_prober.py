@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from controlplane.app.base import prober as module
-from controlplane.app.base.prober import Key, Prober, Target
+from controlplane.app.base.prober import BaseProbes, Key, Prober, Target
 from controlplane.domain.identity import VNodeName
 from controlplane.domain.probes import Handler, HttpGet, Outcome, Port, Probe, Probes, Reading, TcpSocket
 from tests.unit.app.harness import LoopClock
@@ -61,20 +61,37 @@ class Sender:
         return [at for at, asked in self.times if asked == port]
 
 
+class Bases:
+    """The probes of all bases that share a prober."""
+
+    def __init__(self, sender: Sender) -> None:
+        self._prober = Prober(sender, LoopClock(), Random(7))
+        self._bases: dict[VNodeName, BaseProbes] = {}
+
+    def attend(self, base: VNodeName, targets: list[Target], changed: asyncio.Event) -> None:
+        self._bases.setdefault(base, BaseProbes(self._prober, changed)).attend(targets)
+
+    def reading(self, base: VNodeName, key: Key) -> Reading | None:
+        return self._bases[base].reading(key)
+
+    def end(self) -> None:
+        for base in self._bases.values():
+            base.attend(())
+
+
 @asynccontextmanager
-async def running(sender: Sender) -> AsyncIterator[Prober]:
-    prober = Prober(sender, LoopClock(), Random(7))
-    task = asyncio.create_task(prober.run())
+async def running(sender: Sender) -> AsyncIterator[Bases]:
+    bases = Bases(sender)
     try:
-        yield prober
+        yield bases
     finally:
-        task.cancel()
+        bases.end()
 
 
 class Changed(asyncio.Event):
     """Records the reading of the module each time that it is set."""
 
-    def __init__(self, prober: Prober) -> None:
+    def __init__(self, prober: Bases) -> None:
         super().__init__()
         self._prober = prober
         self.readings: list[Reading | None] = []
@@ -248,3 +265,15 @@ async def test_replaced_targets_leave_no_tasks() -> None:
             prober.attend(BASE, [later], asyncio.Event())
         await asyncio.sleep(0.0)
         assert len(asyncio.all_tasks()) <= before + 2
+
+
+async def test_a_defect_of_ours_ends_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(*_: object) -> Reading:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("controlplane.domain.probes.take", defect)
+    async with running(Sender()) as prober:
+        prober.attend(BASE, [target(probe())], asyncio.Event())
+        await asyncio.sleep(1.0)
+        with pytest.raises(RuntimeError, match="a defect"):
+            prober.reading(BASE, KEY)

@@ -5,10 +5,9 @@ import asyncio
 import pytest
 
 from controlplane.app.events import Happening
-from controlplane.app.policy import TIMEOUTS
 from controlplane.app.ports import Transient
 from controlplane.cluster.api import LEASES, PODS
-from controlplane.domain.facts import BaseState, OutcomeUnknown, Verb
+from controlplane.domain.facts import TIMEOUTS, BaseState, OutcomeUnknown, Verb
 from tests.fakes.apiserver import Call
 from tests.unit.app.harness import ADDRESS, Api, Stage
 

@@ -31,6 +31,7 @@ from controlplane.domain.facts import (
     Verb,
 )
 from controlplane.domain.identity import BaseId, ModuleKey, OrderId
+from tests.unit.domain.base.pods import begun
 
 ACTIVE, INACTIVE, BROKEN = ModuleState.ACTIVATED, ModuleState.DEACTIVATED, ModuleState.BROKEN
 DEADLINE = 60.0
@@ -120,15 +121,16 @@ class World:
 
     def work(self) -> None:
         """The controller makes one pass, and records the modules that it owns."""
-        for order_id in unconfirmed.overdue(self.state, self.now):
-            self._end(outcomes.lost(order_id, "no answer in time"))
+        for flight in tuple(self.state.in_flight.values()):
+            if flight.deadline <= self.now:
+                self._end(outcomes.lost(flight.order_id, "no answer in time"))
         self.state = unconfirmed.ask(self.state, self.now)
         wishes = self.wishes()
         self.state = book.forget(self.state, {wish.spec.key for wish in wishes}, self.now)
         self.state = book.adopt(self.state, {wish.spec.key: wish.release for wish in wishes})
         switches, policy = self.mode is not Mode.FIRST, ModulePolicy(orders=3)
         planned = plan(self.state, wishes, now=self.now, policy=policy, batches=self.batches, switches=switches)
-        self.state = replace(self.state, orphan_since=planned.orphan_since, alone=planned.alone)
+        self.state = planned.state
         for intents in planned.orders:
             self.number += 1
             order = Order(
@@ -138,20 +140,13 @@ class World:
                 Address("10.0.0.1", 1238),
                 intents[0].verb,
                 tuple(intent.spec for intent in intents),
-                DEADLINE,
             )
             names = [intent.spec.key.name for intent in intents]
             assert len(set(names)) == len(names), "two modules of one name in an order"
             assert not self.state.in_flight.keys() & set(names), "two orders under way for one name"
             releases = {intent.spec.key: intent.release for intent in intents}
-            self.state = book.begin(
-                self.state,
-                order,
-                releases,
-                now=self.now,
-                deadline=self.now + DEADLINE,
-                gateway="g/1",
-                ask_at=self.now + DOUBT,
+            self.state = begun(
+                self.state, order, releases, now=self.now, deadline=self.now + DEADLINE, ask_at=self.now + DOUBT
             )
             assert len(self.state.orders()) <= 3
             self.sent.append(order)

@@ -26,7 +26,7 @@ from controlplane.domain.facts import (
 )
 from controlplane.domain.identity import BaseId, ModuleKey, OrderId
 from controlplane.domain.objects import Pod
-from tests.unit.domain.base.pods import PLACE, biz, pod, reported
+from tests.unit.domain.base.pods import PLACE, begun, biz, pod, reported
 
 GROUP = pod("group", biz("a"), biz("b"), biz("c"))
 DONE = Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS)
@@ -43,12 +43,12 @@ def send(state: Modules, *pods: Pod) -> tuple[Modules, Order]:
     intents = plan(state, wishes(pods, PLACE), now=0.0, policy=ModulePolicy(), batches=True).orders[0]
     order = _order("1", intents)
     releases = {intent.spec.key: intent.release for intent in intents}
-    return book.begin(state, order, releases, now=0.0, deadline=600.0, gateway="g/1"), order
+    return begun(state, order, releases), order
 
 
 def _order(number: str, intents: tuple[Intent, ...]) -> Order:
     specs = tuple(intent.spec for intent in intents)
-    return Order(OrderId(number), 1, BaseId("b"), Address("10.0.0.1", 1238), Verb.INSTALL, specs, 600.0)
+    return Order(OrderId(number), 1, BaseId("b"), Address("10.0.0.1", 1238), Verb.INSTALL, specs)
 
 
 def answered(outcome: Outcome) -> Modules:

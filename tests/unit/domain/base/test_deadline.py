@@ -50,10 +50,10 @@ def test_the_earliest_deadline_is_next() -> None:
 def test_a_pod_after_its_deadline_has_failed_permanently() -> None:
     status = deadline.failed(limited(), BEGAN + 61)
     assert (status.phase, status.reason) == ("Failed", "DeadlineExceeded")
-    assert status.conditions[0] == SCHEDULED
-    assert {c.type: (c.status, c.reason) for c in status.conditions[1:]} == {
+    assert {c.type: (c.status, c.reason) for c in status.conditions} == {
         "Ready": ("False", "PodFailed"),
         "ContainersReady": ("False", "PodFailed"),
+        "PodScheduled": ("True", ""),
     }
     (container,) = status.containers
     assert (container.kind, container.ready, container.started) == ("terminated", False, False)

@@ -1,7 +1,13 @@
 """The history keeps the newest operations of each module and base."""
 
-from controlplane.domain.base.history import MESSAGE_LIMIT, PER_BASE, PER_MODULE, History, remember
-from controlplane.domain.base.outcomes import Ended
+from controlplane.domain.base.outcomes import (
+    MESSAGE_LIMIT,
+    OPERATIONS_OF_A_BASE,
+    OPERATIONS_OF_A_MODULE,
+    Ended,
+    History,
+    remember,
+)
 from controlplane.domain.base.replies import Effect, Meaning
 from controlplane.domain.facts import ModuleSpec, Verb
 from controlplane.domain.identity import ModuleKey
@@ -14,22 +20,23 @@ def ended(name: str, message: str = "", *, verb: Verb = Verb.INSTALL, effect: Ef
 
 def test_an_operation_is_kept_with_outcome_time_and_reason() -> None:
     (kept,) = remember((), ended("biz", "no such jar", effect=Effect.FAILED), wall=7.0)
-    assert (kept.key, kept.verb, kept.effect) == (ModuleKey("biz", "1"), Verb.INSTALL, Effect.FAILED)
-    assert (kept.wall, kept.seconds, kept.reason, kept.message) == (7.0, 1.5, "Why", "no such jar")
+    assert (kept.wall, kept.ended) == (7.0, ended("biz", "no such jar", effect=Effect.FAILED))
 
 
 def test_only_the_oldest_operations_of_a_module_are_forgotten() -> None:
     history: History = remember((), ended("quiet"), wall=0.0)
-    for number in range(PER_MODULE + 3):
+    for number in range(OPERATIONS_OF_A_MODULE + 3):
         history = remember(history, ended("busy"), wall=float(number + 1))
-    assert [o.wall for o in history if o.key.name == "busy"] == [float(n) for n in range(4, PER_MODULE + 4)]
-    assert history[0].key.name == "quiet"
+    assert [o.wall for o in history if o.ended.spec.key.name == "busy"] == [
+        float(n) for n in range(4, OPERATIONS_OF_A_MODULE + 4)
+    ]
+    assert history[0].ended.spec.key.name == "quiet"
 
 
 def test_the_history_of_a_base_is_bounded() -> None:
     history: History = ()
-    for number in range(PER_BASE + 5):
+    for number in range(OPERATIONS_OF_A_BASE + 5):
         history = remember(history, ended(f"biz{number}", "x" * 10_000), wall=float(number))
-    assert len(history) == PER_BASE
-    assert history[-1].key.name == f"biz{PER_BASE + 4}"
-    assert {len(o.message) for o in history} == {MESSAGE_LIMIT}
+    assert len(history) == OPERATIONS_OF_A_BASE
+    assert history[-1].ended.spec.key.name == f"biz{OPERATIONS_OF_A_BASE + 4}"
+    assert {len(o.ended.meaning.message) for o in history} == {MESSAGE_LIMIT}

@@ -4,20 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain.base.liveness import Judgement, Outage, Patience, Verdict, judge, mass_silence
+from controlplane.domain.base.liveness import Judgement, Outage, Verdict, judge, mass_silence
 from controlplane.domain.base.state import Base, Signs
 from controlplane.domain.base.vnode import Profile
 from controlplane.domain.facts import TunnelKind
 from controlplane.domain.identity import BaseId, VNodeName
 
-PATIENCE = Patience()
 PROFILE = Profile(BaseId("b1"), "dev", TunnelKind.HTTP)
 
 
 def judged(now: float, *, seen: float, term: float, up: float | None, frozen: bool = False) -> Judgement:
     base = Base(PROFILE.base, VNodeName("vnode.b1.dev"), PROFILE, 0.0, term_began=term, signs=Signs(last_seen=seen))
     up_since = {TunnelKind.HTTP: up} if up is not None else {}
-    return judge(base, up_since, now=now, patience=PATIENCE, outage=Outage(removals_frozen=frozen))
+    return judge(base, up_since, now=now, outage=Outage(removals_frozen=frozen))
 
 
 def verdict(
@@ -80,8 +79,3 @@ def test_the_next_look_is_when_the_verdict_changes(now: float, seen: float, up: 
 )
 def test_mass_silence_needs_five_and_more_than_55_percent(silent: int, total: int, expected: bool) -> None:
     assert mass_silence(silent, total) is expected
-
-
-def test_unreachable_must_come_before_dead() -> None:
-    with pytest.raises(ValueError, match="less than dead"):
-        Patience(unreachable=60, dead=25)

@@ -122,7 +122,7 @@ def test_an_orphan_of_ours_goes_after_the_grace_and_no_other() -> None:
     state = reported(active("1"), active("2"), owned={ModuleKey("a", "1"): UNKNOWN})
     first = plan(state, (), now=0.0, policy=ModulePolicy())
     assert (first.orders, first.wake_at) == ((), 30.0)
-    state = replace(state, orphan_since=first.orphan_since)
+    state = first.state
     assert intents(state, now=30.0) == [(Verb.UNINSTALL, "a:1")]
     assert intents(state, now=30.0, policy=ModulePolicy(orphans=OrphanPolicy.NONE)) == []
 

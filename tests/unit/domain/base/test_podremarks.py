@@ -2,18 +2,17 @@
 
 from dataclasses import replace
 
-from controlplane.domain.base.vpod import Host, remarks
+from controlplane.domain.base.vpod import remarks
 from controlplane.domain.objects import ContainerKind, OtherContainer, Pod, PodStatus
 from controlplane.domain.remarks import Remark
 from tests.unit.domain.base.pods import biz, pod, pod_status, reported
 
-HOST = Host("10.0.0.7")
 IGNORED = Remark(False, "FieldsIgnored", "ignored: command")
 REFUSED = "envFrom is not supported here"
 
 
 def written(which: Pod) -> PodStatus:
-    status = pod_status(which, reported(), HOST, superseded=frozenset(), now=0.0, wall=0.0)
+    status = pod_status(which, reported(), superseded=frozenset(), now=0.0, wall=0.0)
     assert status is not None
     return status
 

@@ -28,6 +28,7 @@ from gateways.arklet import envelopes, payloads
 from gateways.arklet.fields import first_object
 from gateways.session.orders import unknown
 from tests.recordings import HTTP, MQTT
+from tests.unit.domain.base.pods import begun
 
 ORDERED = {
     "installBiz": Verb.INSTALL,
@@ -114,8 +115,8 @@ def ended(recorded: str) -> tuple[outcomes.Ended, ...]:
     """Begin the order of a recording and take its result."""
     command, items, outcome = _operation(recorded)
     specs = tuple(_spec(item) for item in items)
-    order = Order(OrderId("1"), 1, BaseId("b"), Address("10.0.0.1", 1238), ORDERED[command], specs, 600.0)
-    state = book.begin(Modules(listed=True), order, {}, now=0.0, deadline=600.0, gateway="g/1")
+    order = Order(OrderId("1"), 1, BaseId("b"), Address("10.0.0.1", 1238), ORDERED[command], specs)
+    state = begun(Modules(listed=True), order)
     return outcomes.end(state, _over_the_contract(outcome), now=1.0, chance=0.0)[1]
 
 

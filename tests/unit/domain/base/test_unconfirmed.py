@@ -23,6 +23,7 @@ from controlplane.domain.facts import (
 )
 from controlplane.domain.identity import BaseId, ModuleKey, OrderId
 from tests.unit.domain.base.model import CONFLICT, spec
+from tests.unit.domain.base.pods import begun as sent
 from tests.unit.domain.base.pods import reported
 
 SPEC = spec("a", "1")
@@ -31,8 +32,8 @@ FAILURE = Reply(ReplyCode.INTERNAL_ERROR, message="Internal Error: java.lang.Ill
 
 
 def begun(state: Modules, number: str, *, now: float) -> Modules:
-    order = Order(OrderId(number), 1, BaseId("b"), Address("10.0.0.1", 0), Verb.INSTALL, (SPEC,), 600.0)
-    return book.begin(state, order, {}, now=now, deadline=now + 600.0, gateway="g/1", ask_at=now + 30.0)
+    order = Order(OrderId(number), 1, BaseId("b"), Address("10.0.0.1", 0), Verb.INSTALL, (SPEC,))
+    return sent(state, order, now=now, deadline=now + 600.0, ask_at=now + 30.0)
 
 
 def listed(state: Modules, *states: ModuleState, epoch: int | None = None) -> ModuleList:

@@ -13,7 +13,7 @@ from controlplane.domain.base.state import Base, Signs
 from controlplane.domain.base.vitals import note_own_use
 from controlplane.domain.facts import Address, Module, ModuleState, TunnelKind
 from controlplane.domain.identity import BaseId, ModuleKey, VNodeName
-from controlplane.domain.objects import Condition, Container, Node, NodeSpec, Pod
+from controlplane.domain.objects import Condition, Container, Node, Pod
 from tests.unit.domain.base.pods import pod
 
 MI = 1024 * 1024
@@ -30,14 +30,13 @@ PROFILE = vnode.Profile(
     base_used=65 * MI + 1,
     java_version="17",
 )
-READY = vnode.Standing(True, "BaseReady", "the base answers")
 
 
-def spec(profile: vnode.Profile = PROFILE, standing: vnode.Standing = READY, now: str = "t1") -> NodeSpec:
-    return vnode.node_spec(profile, standing, now=now, controller_version="1")
+def spec(profile: vnode.Profile = PROFILE, unreachable: str = "", now: str = "t1") -> Node:
+    return vnode.node_spec(profile, unreachable=unreachable, fault="", now=now, controller_version="1")
 
 
-def as_node(wanted: NodeSpec) -> Node:
+def as_node(wanted: Node) -> Node:
     return Node(wanted.name, "uid", "1", wanted.labels, wanted.annotations, wanted.taints, status=wanted.status)
 
 
@@ -99,8 +98,7 @@ def test_foreign_labels_taints_and_conditions_are_left_alone() -> None:
 
 def test_transition_times_move_only_when_a_status_does() -> None:
     node = as_node(spec())
-    silent = vnode.Standing(False, "BaseUnreachable", "no sign of life for 25 s")
-    written = vnode.status_to_write(node.status, spec(standing=silent, now="t2").status)
+    written = vnode.status_to_write(node.status, spec(unreachable="no sign of life for 25 s", now="t2").status)
     assert written is not None
     times = {c.type: c.last_transition_time for c in written.conditions}
     assert times["Ready"] == "t2"

@@ -7,7 +7,7 @@ import pytest
 from controlplane.domain.base import vpod
 from controlplane.domain.base.modules import InFlight, Modules, Trouble
 from controlplane.domain.base.releases import Release, release
-from controlplane.domain.base.vpod import Host, superseded
+from controlplane.domain.base.vpod import superseded
 from controlplane.domain.base.wishes import module_spec, wishes
 from controlplane.domain.facts import Module, ModuleState, Verb
 from controlplane.domain.identity import ModuleKey, OrderId
@@ -22,7 +22,6 @@ from controlplane.domain.objects import (
 from controlplane.domain.times import rfc3339
 from tests.unit.domain.base.pods import PLACE, biz, pod, pod_status, reported
 
-HOST = Host("10.0.0.7")
 KEY = ModuleKey("a", "1")
 WALL = 1_790_000_000.0
 
@@ -31,10 +30,10 @@ def active(version: str = "1", state: ModuleState = ModuleState.ACTIVATED, *, na
     return Module(ModuleKey(name, version), state, changed_at=at or None)
 
 
-def status(which: Pod, modules: Modules, *, host: Host = HOST, wall: float = WALL, now: float = 100.0) -> PodStatus:
+def status(which: Pod, modules: Modules, *, unreachable: str = "", wall: float = WALL, now: float = 100.0) -> PodStatus:
     """The status after it was written."""
     gone = superseded(wishes([which], PLACE), modules)
-    return pod_status(which, modules, host, superseded=gone, now=now, wall=wall) or which.status
+    return pod_status(which, modules, unreachable=unreachable, superseded=gone, now=now, wall=wall) or which.status
 
 
 def written(which: Pod, modules: Modules, *, wall: float = WALL) -> Pod:
@@ -46,12 +45,12 @@ def ready(found: PodStatus) -> Condition:
 
 
 def test_nothing_is_written_before_the_base_lists_its_modules() -> None:
-    assert pod_status(pod(), Modules(), HOST, superseded=frozenset(), now=0.0, wall=WALL) is None
+    assert pod_status(pod(), Modules(), superseded=frozenset(), now=0.0, wall=WALL) is None
 
 
 def test_a_current_status_is_not_written_again_however_late_it_is() -> None:
     running = written(pod(), reported(active()))
-    assert pod_status(running, reported(active()), HOST, superseded=frozenset(), now=9e9, wall=WALL + 1e6) is None
+    assert pod_status(running, reported(active()), superseded=frozenset(), now=9e9, wall=WALL + 1e6) is None
 
 
 def test_a_change_is_seen_whatever_the_second_of_the_minute() -> None:
@@ -137,7 +136,7 @@ def test_a_status_that_somebody_else_wrote_is_corrected() -> None:
 def test_a_pod_that_has_ended_is_written_no_more(phase: str) -> None:
     running = written(pod(), reported(active()))
     ended = replace(running, status=replace(running.status, phase=phase))
-    assert pod_status(ended, reported(active()), HOST, superseded=frozenset(), now=100.0, wall=WALL) is None
+    assert pod_status(ended, reported(active()), superseded=frozenset(), now=100.0, wall=WALL) is None
 
 
 def test_ready_comes_first_and_another_order_of_conditions_is_not_corrected() -> None:
@@ -146,12 +145,12 @@ def test_ready_comes_first_and_another_order_of_conditions_is_not_corrected() ->
     running = written(before, reported(active()))
     assert [c.type for c in running.status.conditions] == ["Ready", "ContainersReady", "Initialized", "PodScheduled"]
     turned = replace(running, status=replace(running.status, conditions=running.status.conditions[::-1]))
-    assert pod_status(turned, reported(active()), HOST, superseded=frozenset(), now=100.0, wall=WALL) is None
+    assert pod_status(turned, reported(active()), superseded=frozenset(), now=100.0, wall=WALL) is None
 
 
 def test_an_unreachable_base_makes_its_pods_not_ready() -> None:
     running = written(pod(), reported(active()))
-    found = status(running, reported(active()), host=Host("10.0.0.7", "no sign of life for 25 s"))
+    found = status(running, reported(active()), unreachable="no sign of life for 25 s")
     assert (ready(found).status, ready(found).reason) == ("False", "BaseUnreachable")
     assert found.containers[0].kind == "running"
 
@@ -196,7 +195,7 @@ def test_the_pod_of_a_superseded_version_gives_way_once_the_new_one_serves() -> 
     assert superseded(both, reported(active(), active("2", ModuleState.DEACTIVATED))) == frozenset()
     gone = superseded(both, reported(active(), active("2")))
     assert gone == {("uid-old", KEY)}
-    found = pod_status(old, reported(active(), active("2")), HOST, superseded=gone, now=0.0, wall=WALL)
+    found = pod_status(old, reported(active(), active("2")), superseded=gone, now=0.0, wall=WALL)
     assert found is not None
     assert found.containers[0].reason == "Superseded"
 

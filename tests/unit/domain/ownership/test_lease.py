@@ -13,37 +13,44 @@ def held(holder: str, transitions: int = 3) -> Lease:
     return Lease("kube-node-lease", "vnode.b.dev", "5", holder=holder, duration_seconds=40, transitions=transitions)
 
 
+def claim(lease: Lease | None, *, unchanged_for: float) -> Lease | None:
+    """The record to write, None as long as somebody else has the lease."""
+    if lease is not None and rules.wait(lease, me="me", unchanged_for=unchanged_for, holder_gone=False):
+        return None
+    return rules.claim(lease, fresh=FRESH)
+
+
 def test_no_lease_is_created_with_the_first_fence() -> None:
-    assert rules.claim(None, fresh=FRESH, unchanged_for=0.0) == FRESH
+    assert claim(None, unchanged_for=0.0) == FRESH
 
 
 def test_a_lease_of_somebody_else_is_waited_for_until_it_was_unchanged_for_its_duration() -> None:
-    assert rules.claim(held("other"), fresh=FRESH, unchanged_for=15.0) is None
+    assert claim(held("other"), unchanged_for=15.0) is None
     assert rules.wait(held("other"), me="me", unchanged_for=15.0, holder_gone=False) == 25.0
 
 
 def test_an_expired_lease_is_taken_over_with_a_higher_fence_and_the_version_as_precondition() -> None:
-    taken = rules.claim(held("other"), fresh=FRESH, unchanged_for=40.0)
+    taken = claim(held("other"), unchanged_for=40.0)
     assert taken is not None
     assert (taken.holder, taken.transitions, taken.resource_version) == ("me", 4, "5")
 
 
 def test_our_own_lease_is_taken_up_at_once_with_a_higher_fence() -> None:
-    taken = rules.claim(held("me"), fresh=FRESH, unchanged_for=0.0)
+    taken = claim(held("me"), unchanged_for=0.0)
     assert taken is not None
     assert (taken.transitions, taken.resource_version) == (4, "5")
 
 
 def test_a_released_lease_is_taken_at_once() -> None:
-    taken = rules.claim(held(""), fresh=FRESH, unchanged_for=0.0)
+    taken = claim(held(""), unchanged_for=0.0)
     assert taken is not None
     assert taken.resource_version == "5"
 
 
 def test_a_lease_without_duration_expires_after_the_default() -> None:
     strange = Lease("kube-node-lease", "vnode.b.dev", "5", holder="other", duration_seconds=0, transitions=-4)
-    assert rules.claim(strange, fresh=FRESH, unchanged_for=39.0) is None
-    taken = rules.claim(strange, fresh=FRESH, unchanged_for=40.0)
+    assert claim(strange, unchanged_for=39.0) is None
+    taken = claim(strange, unchanged_for=40.0)
     assert taken is not None
     assert taken.transitions == 1
 

@@ -1,5 +1,6 @@
 """The baseline of a starting base, which is computed once for bases alike."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from unittest import mock
 
@@ -8,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.domain.contract import BASE_CLUSTER_NAME, BASE_NAME, ENV, STRATEGY
-from controlplane.domain.identity import ModuleKey
 from controlplane.domain.objects import (
     Container,
     FieldRef,
     ModuleDeployment,
+    Node,
     NodeTerm,
     NotUnderstood,
     Requirement,
@@ -23,14 +24,19 @@ from controlplane.domain.objects import (
 from controlplane.domain.workloads import baselines
 from controlplane.domain.workloads.baselines import MOST_KEPT, NOTHING, Offer
 from controlplane.domain.workloads.deployments import Acceptance, acceptance, baseline_demand
-from controlplane.domain.workloads.placement import Spot
 
 TAINTS = (
     Taint("schedule.koupleless.io/virtual-node", "True", "NoExecute"),
     Taint("schedule.koupleless.io/node-env", "dev", "NoExecute"),
 )
 RULES = SchedulingRules(tolerations=tuple(Toleration(t.key, "Equal", t.value, t.effect) for t in TAINTS))
-HERE = Spot("vnode.b1.dev", {BASE_CLUSTER_NAME: "default"}, TAINTS)
+
+
+def spot_at(name: str, labels: Mapping[str, str], taints: tuple[Taint, ...], unschedulable: bool = False) -> Node:
+    return Node(name, labels=labels, taints=taints, unschedulable=unschedulable)
+
+
+HERE = spot_at("vnode.b1.dev", {BASE_CLUSTER_NAME: "default"}, TAINTS)
 
 
 def deployment(name: str, created: str, *versions: str, **changes: object) -> ModuleDeployment:
@@ -43,9 +49,8 @@ def deployment(name: str, created: str, *versions: str, **changes: object) -> Mo
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
-def given_by(*deployments: ModuleDeployment, to: Spot = HERE) -> list[str]:
+def given_by(*deployments: ModuleDeployment, to: Node = HERE) -> list[str]:
     answer = Offer(deployments, env="dev", peers_follow=False).to(to)
-    assert answer.keys == tuple(ModuleKey(module.name, module.version) for module in answer.modules)
     return [f"{module.name}:{module.version}" for module in answer.modules]
 
 
@@ -99,10 +104,10 @@ def test_bases_that_no_rule_distinguishes_get_one_answer_without_another_look() 
     rules = replace(RULES, node_selector=(Requirement(BASE_NAME, "In", ("shop",)),))
     offer = Offer([deployment("a", "t", "1", rules=rules), deployment("b", "t", "2")], env="dev", peers_follow=False)
     with mock.patch.object(baselines, "acceptance", wraps=acceptance) as judged:
-        shops = [offer.to(Spot(f"vnode.b{n}.dev", {BASE_NAME: "shop", "n": str(n)}, TAINTS)) for n in range(100)]
+        shops = [offer.to(spot_at(f"vnode.b{n}.dev", {BASE_NAME: "shop", "n": str(n)}, TAINTS)) for n in range(100)]
         assert judged.call_count == 2
         assert {id(answer) for answer in shops} == {id(shops[0])}
-        other = offer.to(Spot("vnode.c.dev", {BASE_NAME: "bank"}, TAINTS))
+        other = offer.to(spot_at("vnode.c.dev", {BASE_NAME: "bank"}, TAINTS))
         assert judged.call_count == 3
     assert other is not shops[0]
     assert offer.to(replace(HERE, taints=(*TAINTS, Taint("k", "", "NoExecute")))) is NOTHING
@@ -163,7 +168,7 @@ deployments = st.builds(
     st.sampled_from([{}, {}, {BASE_CLUSTER_NAME: "1"}]),
 )
 spots = st.builds(
-    Spot,
+    spot_at,
     st.sampled_from(["n", "m"]),
     st.dictionaries(st.sampled_from(["a", "b", "metadata.name", BASE_CLUSTER_NAME]), st.sampled_from(["1", "2"])),
     st.sampled_from([(), TAINTS]),
@@ -173,7 +178,7 @@ spots = st.builds(
 
 @settings(max_examples=400)
 @given(st.lists(deployments, min_size=1, max_size=3), st.lists(spots, min_size=2, max_size=8))
-def test_kept_answers_equal_those_made_anew(found: list[ModuleDeployment], asking: list[Spot]) -> None:
+def test_kept_answers_equal_those_made_anew(found: list[ModuleDeployment], asking: list[Node]) -> None:
     offer = Offer(found, env="dev", peers_follow=False)
     for spot in asking:
         newest: dict[str, Container] = {}

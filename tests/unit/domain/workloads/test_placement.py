@@ -1,5 +1,6 @@
 """Placement decides as the Kubernetes scheduler does."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -7,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.cluster import reading, scheduling
-from controlplane.domain.objects import Requirement, SchedulingRules, Taint, Toleration
+from controlplane.domain.objects import Node, Requirement, SchedulingRules, Taint, Toleration
 from controlplane.domain.workloads.placement import (
     InvalidSelector,
-    Spot,
     admits,
     int64,
     keeps,
@@ -23,6 +23,10 @@ from tests.placements import CASES, NODES, REQUIRED, Case, affinity, labelled
 NAMES, VALUES = ["a", "b", "size"], ["", "x", "5", "-3", "007", "9223372036854775808", "no number"]
 
 
+def spot_at(name: str, labels: Mapping[str, str], taints: tuple[Taint, ...], unschedulable: bool = False) -> Node:
+    return Node(name, labels=labels, taints=taints, unschedulable=unschedulable)
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_placement_agrees_with_the_table_of_the_real_scheduler(case: Case) -> None:
     rules = scheduling.rules(case.pod_spec)
@@ -32,18 +36,18 @@ def test_placement_agrees_with_the_table_of_the_real_scheduler(case: Case) -> No
 
 def test_a_pod_that_names_its_node_bypasses_the_scheduler() -> None:
     rules = SchedulingRules(node_name="n", tolerations=(Toleration("soft", "Exists"),))
-    there = Spot("n", {}, (Taint("k", "", "NoSchedule"),), unschedulable=True)
+    there = spot_at("n", {}, (Taint("k", "", "NoSchedule"),), unschedulable=True)
     assert admits(rules, there)
-    assert not admits(rules, Spot("other", {}, ()))
+    assert not admits(rules, spot_at("other", {}, ()))
     # Taints still evict such a Pod, and its kubelet still checks the selector.
-    assert not admits(rules, Spot("n", {}, (Taint("k", "", "NoExecute"),)))
+    assert not admits(rules, spot_at("n", {}, (Taint("k", "", "NoExecute"),)))
     assert not admits(SchedulingRules(node_name="n", node_selector=(Requirement("a", "Exists"),)), there)
 
 
 def test_pods_stay_where_new_ones_do_not_come() -> None:
     rules = SchedulingRules()
-    assert keeps(rules, Spot("n", {}, (Taint("k", "", "NoSchedule"),), unschedulable=True))
-    assert not keeps(rules, Spot("n", {}, (Taint("k", "", "NoExecute"),)))
+    assert keeps(rules, spot_at("n", {}, (Taint("k", "", "NoSchedule"),), unschedulable=True))
+    assert not keeps(rules, spot_at("n", {}, (Taint("k", "", "NoExecute"),)))
 
 
 def test_a_toleration_without_key_needs_exists() -> None:
@@ -151,7 +155,7 @@ taint = st.builds(
     st.sampled_from(["NoSchedule", "NoExecute", "PreferNoSchedule"]),
 )
 spot = st.builds(
-    Spot,
+    spot_at,
     st.just("n"),
     st.dictionaries(st.sampled_from(NAMES), st.sampled_from(["", "x", "5", "-3", "007"])),
     st.just(()) | st.lists(taint, max_size=2).map(tuple),
@@ -162,7 +166,7 @@ spot = st.builds(
 class Judge:
     """Decides by the Kubernetes documentation whether a Node admits a Pod."""
 
-    def __init__(self, spec: dict[str, Any], node: Spot) -> None:
+    def __init__(self, spec: dict[str, Any], node: Node) -> None:
         self.spec, self.node = spec, node
 
     def admits(self) -> bool:
@@ -225,7 +229,7 @@ class Judge:
 
 @settings(max_examples=400)
 @given(pod, spot)
-def test_any_rules_are_judged_as_the_documentation_says(spec: dict[str, Any], node: Spot) -> None:
+def test_any_rules_are_judged_as_the_documentation_says(spec: dict[str, Any], node: Node) -> None:
     rules = scheduling.rules(spec)
     assert isinstance(rules, SchedulingRules)
     assert admits(rules, node) == Judge(spec, node).admits()

@@ -8,7 +8,7 @@ from controlplane.domain.base import replies
 from controlplane.domain.facts import ClientCode, Reply, ReplyCode, Verb
 from controlplane.domain.identity import ModuleKey
 from controlplane.domain.objects import Condition, Container, ContainerStatus, Pod, PodStatus, Requirement
-from controlplane.domain.workloads.rollout import FINAL, ModuleOnBase, Obstacle, Part, Workload, of_module, of_workload
+from controlplane.domain.workloads.rollout import FINAL, ModuleOnBase, Part, Workload, of_module, of_workload
 
 BIZ = Container("biz1", "https://repo.example/biz1-2.jar", version="2")
 DONE = Workload(
@@ -53,7 +53,7 @@ def test_old_pods_are_those_beyond_the_new() -> None:
 
 def test_a_failing_module_of_a_new_pod_is_reported_and_waited_for() -> None:
     found = of_workload(DONE, [pod("a"), pod("b", "InstallFailed")])
-    assert found.troubles == (Obstacle("vnode.b1.dev", "default/b", "biz1:2", "InstallFailed", "why"),)
+    assert found.troubles == (Part("vnode.b1.dev", "default/b", "biz1:2", False, "InstallFailed", "why"),)
     assert not found.failure
 
 
@@ -113,7 +113,8 @@ def test_a_failure_of_the_controller_fails_the_rollout() -> None:
     assert of_workload(replace(DONE, failure="too late"), [pod("b", "InvalidModule")]).failure == "too late"
 
 
-READY, FAILING = Part("default/a", "biz1:2", ready=True), Part("default/b", "biz1:2", False, "InstallFailed", "why")
+READY = Part("n1", "default/a", "biz1:2", ready=True)
+FAILING = Part("n1", "default/b", "biz1:2", reason="InstallFailed", message="why")
 
 
 @pytest.mark.parametrize(
@@ -135,6 +136,6 @@ def test_a_module_is_rolled_out_when_every_base_has_all_of_it(
 
 def test_a_silent_base_and_a_failing_module_are_reported() -> None:
     assert of_module([ModuleOnBase("n1", (FAILING,)), ModuleOnBase("n2", (READY,), "silent for 30 s")]).troubles == (
-        Obstacle("n1", "default/b", "biz1:2", "InstallFailed", "why"),
-        Obstacle("n2", "", "", "BaseUnreachable", "silent for 30 s"),
+        FAILING,
+        Part("n2", reason="BaseUnreachable", message="silent for 30 s"),
     )

@@ -174,7 +174,7 @@ def test_a_result_that_cannot_be_read_is_acknowledged_and_ends_its_order(scene: 
     assert scene.stream.acked() == 3
     base = scene.stage.roster.get(BaseId("b1"))
     assert base is not None
-    assert [operation.reason for operation in base.history] == ["OutcomeUnknown"]
+    assert [operation.ended.meaning.reason for operation in base.history] == ["OutcomeUnknown"]
     # The base is asked for its modules after that.
     assert max(m.watch.epoch for m in scene.stream.sent if m.HasField("watch")) > epochs[-1]
 
