@@ -56,18 +56,19 @@ class WorkQueue:
     def __init__(self, cooling: float = COOLING) -> None:
         self._cooling = cooling
         self._due: asyncio.Queue[ObjectKey] = asyncio.Queue()
-        self._timers: dict[ObjectKey, asyncio.TimerHandle] = {}
+        self._timers: dict[ObjectKey, tuple[float, asyncio.Handle]] = {}
+        """When each key is due, and what puts it there: a timer of uvloop that is due at once does not say when."""
         self._taken: Recent[ObjectKey, float] = Recent(COOLING_AT_ONCE)
 
     def add(self, key: ObjectKey, delay: float = 0.0) -> None:
         """Mark a key dirty, now or after some seconds; the earliest of several times counts."""
         loop = asyncio.get_running_loop()
         due = max(loop.time() + delay, self._taken.get(key, -math.inf) + self._cooling)
-        waiting = self._timers.get(key)
-        if waiting is None or due < waiting.when():
-            if waiting is not None:
-                waiting.cancel()
-            self._timers[key] = loop.call_at(due, self._due.put_nowait, key)
+        waits_until, timer = self._timers.get(key, (math.inf, None))
+        if due < waits_until:
+            if timer is not None:
+                timer.cancel()
+            self._timers[key] = due, loop.call_at(due, self._due.put_nowait, key)
 
     async def get(self) -> ObjectKey:
         """Wait for a key that is due and take it."""

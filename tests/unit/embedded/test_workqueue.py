@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import uvloop
 
 from controlplane.cluster.api import PODS
 from controlplane.embedded.api.resources import ObjectKey
@@ -36,3 +37,17 @@ async def test_the_earlier_of_two_timers_counts() -> None:
     queue.add(A, 9.0)
     assert await queue.get() == A
     assert asyncio.get_running_loop().time() - began == pytest.approx(2.0)
+
+
+def test_a_key_that_is_due_at_once_is_marked_again() -> None:
+    """On the event loop of the programs: a timer of uvloop that is due at once does not know when."""
+
+    async def marks() -> list[ObjectKey]:
+        queue = WorkQueue(cooling=0.0)
+        for _ in range(3):
+            queue.add(A)
+        queue.add(B)
+        return [await queue.get(), await queue.get()]
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(marks()) == [A, B]
