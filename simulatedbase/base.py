@@ -1,11 +1,12 @@
 """A simulated base: its modules and its tunnels, started and stopped as one; and many of them in one process."""
 
 import asyncio
+import socket
 from collections.abc import Callable, Sequence
 
 from service import process
 from simulatedbase.arklet import Arklet
-from simulatedbase.http.tunnel import HttpTunnel
+from simulatedbase.http.tunnel import HttpTunnel, bind
 from simulatedbase.life import Life
 from simulatedbase.mqtt.tunnel import MqttTunnel
 from simulatedbase.profile import Faults, Profile, Tunnel
@@ -57,6 +58,18 @@ class SimulatedBase:
     def modules(self) -> list[Biz]:
         """Return the modules inside the base; none when it does not run."""
         return self._arklet.modules() if self._arklet is not None else []
+
+    def keep_port(self) -> socket.socket | None:
+        """Choose the port, if any free one will do; nobody else is given it until what this returns is closed.
+
+        That stays bound and never listens: a base that is stopped refuses connections, and has its port when it starts
+        again. Raises StartError.
+        """
+        if self.profile.tunnel is Tunnel.MQTT or self._port != 0:
+            return None
+        kept = bind(self.profile.listen, 0)
+        self._port = kept.getsockname()[1]
+        return kept
 
     async def start(self) -> None:
         """Start without modules; raises StartError, or ValueError for a profile that cannot be.
@@ -127,6 +140,7 @@ class Fleet:
 
     def __init__(self, bases: Sequence[SimulatedBase]) -> None:
         self._bases = {base.identity: base for base in bases}
+        self._ports: list[socket.socket] = []
 
     def bases(self) -> list[SimulatedBase]:
         """Return all bases in order."""
@@ -143,12 +157,16 @@ class Fleet:
         began = loop.time()
         for index, base in enumerate(self.bases()):
             await asyncio.sleep(began + ramp * index / len(self._bases) - loop.time())
+            if (kept := base.keep_port()) is not None:
+                self._ports.append(kept)
             await base.start()
             started(base)
 
     async def stop(self) -> None:
         """Stop all bases."""
         await asyncio.gather(*(base.stop() for base in self.bases()))
+        for kept in self._ports:
+            kept.close()
 
 
 def profiles(first: Profile, count: int) -> list[Profile]:

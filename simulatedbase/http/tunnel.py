@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 
 class HttpTunnel:
-    """Binds a port at once: port 0 means any, None the first free one of a Java base. Raises StartError."""
+    """Binds a port at once, as ``bind`` does."""
 
     def __init__(self, life: Life, arklet: Arklet, port: int | None) -> None:
         self._life = life
@@ -45,7 +45,7 @@ class HttpTunnel:
         self._arklet = arklet
         self._controller = urlsplit(life.profile.controller) if life.profile.controller else None
         self._failing = False
-        self._bound = _bind(life.profile.listen, port)
+        self._bound = bind(life.profile.listen, port)
         self.port: int = self._bound.getsockname()[1]
         self._server: asyncio.Server | None = None
         self._closed = False
@@ -157,7 +157,11 @@ async def _drain(reader: asyncio.StreamReader, limit: float = float("inf")) -> N
             taken += len(chunk)
 
 
-def _bind(host: str, port: int | None) -> socket.socket:
+def bind(host: str, port: int | None) -> socket.socket:
+    """Return a socket of a port, which does not listen yet: 0 means any, None the first free one of a Java base.
+
+    Raises StartError.
+    """
     ports = range(FIRST_PORT, LAST_PORT + 1) if port is None else (port,)
     problem = ""
     for candidate in ports:

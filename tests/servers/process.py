@@ -43,6 +43,15 @@ class Port:
         self._socket.close()
 
 
+_KEPT: list[Port] = []
+
+
+def free_port() -> int:
+    """Return the number of a port that no other process gets until this one ends."""
+    _KEPT.append(Port())
+    return _KEPT[-1].number
+
+
 class Server:
     """One program in a process group of its own, its output appended to a file.
 

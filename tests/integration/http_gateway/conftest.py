@@ -3,7 +3,6 @@
 import asyncio
 import ipaddress
 import random
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,6 +16,7 @@ from gateways import program
 from gateways.http.__main__ import HttpGateway
 from gateways.http.settings import HttpGatewaySettings
 from tests.fakes.controlplane import FakeControlPlane, Stream
+from tests.servers.process import free_port
 
 
 @dataclass
@@ -45,12 +45,6 @@ class Scene:
     control_plane: FakeControlPlane
     gateway: Gateway
     stream: Stream
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @asynccontextmanager

@@ -13,8 +13,9 @@ from pydantic import SecretStr
 from simulatedbase.base import SimulatedBase
 from simulatedbase.profile import Profile
 from tests.fakes.controlplane import watch
-from tests.integration.http_gateway.conftest import Scene, Start, free_port, gateway_running
+from tests.integration.http_gateway.conftest import Scene, Start, gateway_running
 from tests.integration.http_gateway.raw import exchange, heartbeat_body, request
+from tests.servers.process import free_port
 
 
 def refusals(reason: str, path: str = "/heartbeat") -> float:

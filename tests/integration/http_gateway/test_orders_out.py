@@ -10,8 +10,9 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from simulatedbase.base import SimulatedBase
 from simulatedbase.profile import ALL, Faults, Profile, RuntimeVersion
 from tests.fakes.controlplane import order, watch
-from tests.integration.http_gateway.conftest import Scene, Start, free_port
+from tests.integration.http_gateway.conftest import Scene, Start
 from tests.integration.http_gateway.hostile import OK, Behave, arklet, endless, hang, json_answer, says
+from tests.servers.process import free_port
 
 BIZ = pb.OrderModule(name="biz1", version="0.0.1", url="https://repo.example/biz1.jar")
 

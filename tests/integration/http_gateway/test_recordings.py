@@ -12,8 +12,9 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from gateways.arklet.commands import HELP
 from gateways.http.arklet_client import ArkletClient, Lost, NotSent
 from tests.fakes.controlplane import order, watch
-from tests.integration.http_gateway.conftest import Scene, free_port
+from tests.integration.http_gateway.conftest import Scene
 from tests.recordings import HTTP, TO_BASE, TO_GATEWAY, Exchange
+from tests.servers.process import free_port
 
 SHORT = 0.5
 """Seconds that we wait for an answer that never comes, or comes after the timeout."""

@@ -15,7 +15,7 @@ from controlplane.domain.reports import Report
 from controlplane.reports import intake
 from controlplane.reports.intake import MOST, ReportIntake
 from controlplane.reports.posting import TOLD_BY
-from tests.integration.reports.receiver import free_port
+from tests.servers.process import free_port
 
 FIELDS = {
     "traceID": "t-1",

@@ -10,7 +10,7 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from gateways.arklet import payloads
 from gateways.arklet.fields import first_object
 from service.process import StartError
-from simulatedbase.base import SimulatedBase
+from simulatedbase.base import Fleet, SimulatedBase
 from simulatedbase.http.tunnel import FIRST_PORT, LAST_PORT
 from simulatedbase.profile import Profile
 from tests.integration.simulatedbase.wire import Controller, command, controller, until
@@ -158,6 +158,25 @@ async def test_port_in_use_is_an_error_that_leaves_nothing_behind() -> None:
         await base.start()
         await receiver.next()
         await base.stop()
+
+
+async def test_a_base_that_is_stopped_keeps_its_port() -> None:
+    base = SimulatedBase(Profile())
+    fleet = Fleet([base])
+    await fleet.start(0.0, lambda _: None)
+    port = base.port
+    await base.stop()
+    with socket.socket() as other, pytest.raises(OSError, match="Address already in use"):
+        other.bind(("127.0.0.1", port))
+    with socket.socket() as client, pytest.raises(ConnectionRefusedError):
+        client.connect(("127.0.0.1", port))
+    await base.start()
+    assert base.port == port
+    assert await command(port, "help")
+    await fleet.stop()
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
 
 
 async def test_wrong_controller_is_refused() -> None:
