@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 from asyncio.subprocess import Process
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self
 
 import orjson
@@ -75,28 +75,23 @@ async def run(plugin: ExecPlugin, cluster: ClusterEntry, ca: bytes) -> Credentia
     To be bounded by the caller; the plugin and what it started are killed when this is cancelled.
     """
     environment = os.environ | {variable.name: variable.value for variable in plugin.env}
+    environment["KUBERNETES_EXEC_INFO"] = _info(plugin, cluster, ca)
+    starting = asyncio.create_task(_start(plugin, environment), name=f"start {plugin.command}")
     try:
-        process = await asyncio.create_subprocess_exec(
-            plugin.command,
-            *plugin.args,
-            env=environment | {"KUBERNETES_EXEC_INFO": _info(plugin, cluster, ca)},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
+        process = await asyncio.shield(starting)
     except OSError as error:
         raise _failed(plugin, f"cannot be run ({error.strerror})") from error
+    except asyncio.CancelledError:
+        # A start that is cancelled itself kills the plugin, and not what that has started meanwhile.
+        with contextlib.suppress(OSError):
+            await _end(await starting)
+        raise
     try:
         output, said = await asyncio.gather(*(_all(process, stream) for stream in (process.stdout, process.stderr)))
         code = await process.wait()
     finally:
         if process.returncode is None:
-            _kill(process)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REAPED_WITHIN):
-                    # Read to their ends, its pipes are closed.
-                    await process.communicate()
+            await _end(process)
     if len(output) > LARGEST_OUTPUT or len(said) > LARGEST_OUTPUT:
         raise _failed(plugin, f"prints more than {LARGEST_OUTPUT} bytes")
     words = said.decode(errors="replace").strip()[-SHOWN:]
@@ -105,6 +100,26 @@ async def run(plugin: ExecPlugin, cluster: ClusterEntry, ca: bytes) -> Credentia
     if words:
         log.info("the exec plugin says", plugin=plugin.command, text=words)
     return _credential(plugin, output)
+
+
+async def _start(plugin: ExecPlugin, environment: Mapping[str, str]) -> Process:
+    return await asyncio.create_subprocess_exec(
+        plugin.command,
+        *plugin.args,
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+async def _end(process: Process) -> None:
+    _kill(process)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(REAPED_WITHIN):
+            # Read to their ends, its pipes are closed.
+            await process.communicate()
 
 
 def _info(plugin: ExecPlugin, cluster: ClusterEntry, ca: bytes) -> str:
