@@ -225,7 +225,7 @@ async def test_a_gateway_that_ends_opens_no_stream_again() -> None:
         two.linger, three.linger = 0.2, 0.8
         async with gateway_running(",".join(replica.address for replica in (one, two, three))) as gateway:
             for replica in (one, two, three):
-                await replica.stream()
+                await ready(replica)
             await gateway.end()
         for replica in (one, two, three):
             assert [stream.goodbye for stream in replica.streams] == ["the gateway ends"]
