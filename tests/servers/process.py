@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 POLL = 0.05
+ENDED_POLL = 0.01
 PROGRESS_EVERY = 10.0
 TAIL_LINES = 25
 TAIL_BYTES = 16_384
@@ -56,7 +57,8 @@ class Server:
     """One program in a process group of its own, its output appended to a file.
 
     Where util-linux's setpriv is installed, the kernel kills the program when we end. start may be called again after
-    stop.
+    stop. One that ended by itself stays a zombie until stop or start: its process id, which names its group, is given
+    to no other program that stop would then kill.
     """
 
     def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
@@ -75,12 +77,14 @@ class Server:
     @property
     def running(self) -> bool:
         """Whether the program runs."""
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and _exit_code(self._process) is None
 
     def start(self) -> None:
         """Start the program."""
         if self.running:
             return
+        if self._process is not None:
+            self._process.wait()
         with self.log.open("ab") as output:
             self._process = _launcher().submit(self._spawn, output.fileno()).result()
 
@@ -98,10 +102,11 @@ class Server:
         """End the program and all that it started: by a signal first, after some seconds by SIGKILL."""
         if self._process is None:
             return
-        if self._process.poll() is None:
+        if self.running:
             self.signal(how)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(within)
+            deadline = time.monotonic() + within
+            while self.running and time.monotonic() < deadline:
+                time.sleep(ENDED_POLL)
         self.signal(signal.SIGKILL)
         self._process.wait()
         self._process = None
@@ -122,8 +127,8 @@ class Server:
         began = reported = time.monotonic()
         while not ready():
             now = time.monotonic()
-            if self._process is None or self._process.poll() is not None:
-                code = self._process.returncode if self._process else None
+            if not self.running:
+                code = _exit_code(self._process) if self._process else None
                 raise ServerFailed(f"{self.name} ended with code {code}\n{self.tail()}")
             if now - began > within:
                 raise ServerFailed(f"{self.name} was not ready after {within:g} s\n{self.tail()}")
@@ -148,6 +153,14 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _exit_code(process: subprocess.Popen[bytes]) -> int | None:
+    """Return how a program ended, as Popen does, and leave it a zombie; None while it runs."""
+    ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
 
 def accepts(port: int) -> bool:

@@ -56,6 +56,19 @@ def test_a_program_that_ends_is_reported_with_its_last_output(tmp_path: Path) ->
         server.wait_until(lambda: False, within=10)
 
 
+def test_the_process_id_of_a_program_that_ended_stays_its_own_until_stop(tmp_path: Path) -> None:
+    # Linux gives numbers again after pid_max, which can be 32,768 processes and threads: stop would kill a stranger.
+    with Server("short", ["true"], tmp_path / "log") as server:
+        pid = server.pid
+        deadline = time.monotonic() + 10
+        while server.running:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert Path(f"/proc/{pid}").exists()
+        server.stop()
+        assert not Path(f"/proc/{pid}").exists()
+
+
 def test_programs_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
     script = (
         "import sys, threading, time; from pathlib import Path; from tests.servers.process import Server\n"
