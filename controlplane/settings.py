@@ -15,9 +15,9 @@ from controlplane.domain import quantities
 from controlplane.domain.base.planner import ModulePolicy, OrphanPolicy
 from controlplane.domain.contract import MEMBER_LEASE_PREFIX
 from controlplane.domain.identity import LABEL, MAX_NAME, parse_env
-from controlplane.kubelet import certificates
 from controlplane.reports import hooks, trackerfile
 from controlplane.reports.posting import Poster
+from service import tls
 from service.addresses import DEFAULT_NETWORKS, Network, parse_networks
 from service.listening import ALL_ADDRESSES, Host, Port, host_port, is_address, is_unspecified
 from service.logs import LogFormat, LogLevel
@@ -245,7 +245,7 @@ class ControlPlaneSettings(Settings):
             )
         try:
             self.kubelet_files.load()
-        except certificates.WrongCertificates as error:
+        except tls.WrongCertificates as error:
             raise ValueError(str(error)) from None
         return self
 
@@ -283,10 +283,13 @@ class ControlPlaneSettings(Settings):
         return host_port(host, self.grpc_port) if host else ""
 
     @property
-    def kubelet_files(self) -> certificates.Files:
+    def kubelet_files(self) -> tls.Files:
         """The certificate files of the kubelet API."""
-        return certificates.Files(
-            self.kubelet_proxy_crt_path, self.kubelet_proxy_key_path, self.kubelet_proxy_client_ca_path
+        return tls.Files(
+            crt=tls.PemFile("KUBELET_PROXY_CRT_PATH", self.kubelet_proxy_crt_path),
+            key=tls.PemFile("KUBELET_PROXY_KEY_PATH", self.kubelet_proxy_key_path),
+            client_ca=tls.PemFile("KUBELET_PROXY_CLIENT_CA_PATH", self.kubelet_proxy_client_ca_path),
+            otherwise="leave KUBELET_PROXY_ENABLED out",
         )
 
     @property

@@ -20,18 +20,16 @@ from aiohttp import ClientError, web
 from prometheus_client import Counter, Gauge
 
 from controlplane.kubelet.access import Reviewer
-from controlplane.kubelet.certificates import CA, Contents, Files, WrongCertificates
 from controlplane.kubelet.logs import ModuleLogs
 from controlplane.kubelet.requests import RequestRefused
 from service.limits import LogLimit
 from service.listening import listen
+from service.tls import LOOK_EVERY, Certificates, Files
 
 log = structlog.get_logger(__name__)
 
 HANDSHAKE_WITHIN = 10.0
 HEAD_WITHIN = 10.0
-LOOK_EVERY = 10.0
-"""Seconds between two looks at the certificate files."""
 MOST_CONNECTIONS = 512
 ACCEPT_AGAIN = 1.0
 """Seconds until the next try when the process cannot take a connection, having no file descriptors left."""
@@ -48,7 +46,6 @@ NOT_OFFERED = frozenset(
 
 CONNECTIONS = Gauge("koupleless_kubelet_connections", "Connections to the kubelet API that are open")
 REFUSED = Counter("koupleless_kubelet_refused_total", "Requests to the kubelet API that were refused", ["reason"])
-RELOADS = Counter("koupleless_kubelet_certificate_reloads_total", "Changed certificate files", ["outcome"])
 
 
 @dataclass(eq=False)
@@ -66,14 +63,13 @@ class KubeletServer:
     def __post_init__(self) -> None:
         self._web = web.Server(self._serve, handler_cancellation=True)
         self._sockets: Sequence[socket.socket] = ()
-        self._contents: Contents | None = None
-        self._context: ssl.SSLContext | None = None
+        self._certificates = Certificates(self.files, "kubelet", look_every=self.look_every)
         self._places = asyncio.Semaphore(self.most_connections)
         self._logged = LogLimit(LOG_INTERVAL)
 
     async def start(self) -> None:
         """Listen; connections wait until run takes them. Raises CannotListen, WrongCertificates."""
-        self._contents, self._context = await asyncio.to_thread(self.files.load)
+        await self._certificates.load()
         self._sockets = await listen(self.host, self.port, "KUBELET_PROXY_PORT")
         self.port = self._sockets[0].getsockname()[1]
         for listening in self._sockets:
@@ -95,25 +91,8 @@ class KubeletServer:
         async with asyncio.TaskGroup() as group:
             for listening in self._sockets:
                 group.create_task(self._accept(listening, group), name="kubelet-accept")
-            group.create_task(self._follow_files(), name="kubelet-files")
+            group.create_task(self._certificates.follow(), name="kubelet-files")
         raise AssertionError("both run until cancelled")
-
-    async def _follow_files(self) -> NoReturn:
-        problem = ""
-        while True:
-            await asyncio.sleep(self.look_every)
-            try:
-                contents, context = await asyncio.to_thread(self.files.load)
-                if contents != self._contents:
-                    self._contents, self._context = contents, context
-                    RELOADS.labels("taken").inc()
-                    log.info("changed certificate files are used from now on")
-                problem = ""
-            except WrongCertificates as error:
-                if str(error) != problem:
-                    problem = str(error)
-                    RELOADS.labels("unusable").inc()
-                    log.warning("changed certificate files cannot be used; the old ones stay in use", cause=problem)
 
     async def _accept(self, listening: socket.socket, group: asyncio.TaskGroup) -> NoReturn:
         while True:
@@ -135,12 +114,12 @@ class KubeletServer:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: KubeletConnection(self, self._web),
                 accepted,
-                ssl=self._context,
+                ssl=self._certificates.context,
                 ssl_handshake_timeout=HANDSHAKE_WITHIN,
             )
             connected = True
         except ssl.SSLCertVerificationError as error:
-            text = f"the client certificate is not of {CA}: {error.verify_message}"
+            text = f"the client certificate is not of {self.files.client_ca}: {error.verify_message}"
             self.refused(peer, RequestRefused(400, "foreign_certificate", text))
         except OSError as error:
             self.refused(peer, RequestRefused(400, "handshake", f"no TLS handshake: {error}"))

@@ -18,9 +18,9 @@ from controlplane.cluster.api import NODES, PODS, Json, ObjectList, Resource
 from controlplane.cluster.informer import ObjectInformer
 from controlplane.kubelet import server as server_module
 from controlplane.kubelet.access import Reviewer
-from controlplane.kubelet.certificates import Files
 from controlplane.kubelet.logs import ModuleLogs
 from controlplane.kubelet.server import KubeletServer
+from service.tls import Files, PemFile
 from tests.unit.kubelet.test_access import Reviews
 
 PATH = "/containerLogs/modules/biz1/biz1"
@@ -96,19 +96,21 @@ class Authority:
 
     @property
     def files(self) -> Files:
-        return Files(*(str(self.folder / name) for name in ("tls.crt", "tls.key", "ca.crt")))
+        names = {"CRT": "tls.crt", "KEY": "tls.key", "CA": "ca.crt"}
+        crt, key, ca = (PemFile(variable, str(self.folder / name)) for variable, name in names.items())
+        return Files(crt, key, ca, otherwise="do without")
 
     def spoil(self, *, remove: bool = False) -> None:
         """Make the certificate's file useless, or take it away."""
-        path = Path(self.files.crt)
+        path = Path(self.files.crt.path)
         path.write_text("rubbish")
         if remove:
             path.unlink()
 
     def renew(self) -> None:
         leaf = self.ca.issue_cert("127.0.0.1", "::1")
-        leaf.cert_chain_pems[0].write_to_path(self.files.crt)
-        leaf.private_key_pem.write_to_path(self.files.key)
+        leaf.cert_chain_pems[0].write_to_path(self.files.crt.path)
+        leaf.private_key_pem.write_to_path(self.files.key.path)
 
     def client(self, *, user: str = "", of: trustme.CA | None = None) -> ssl.SSLContext:
         """Return what a client needs that trusts this CA and shows a certificate of it, or of another one."""

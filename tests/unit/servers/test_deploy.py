@@ -265,7 +265,7 @@ def test_the_patch_for_the_kubelet_api_fits_its_deployment(patch: str, form: str
     settings = ControlPlaneSettings.model_validate({})
     assert port["containerPort"] == settings.kubelet_proxy_port
     (mount,) = added["volumeMounts"]
-    assert {mount["mountPath"]} == {str(Path(settings.kubelet_files.crt).parent)}
+    assert {mount["mountPath"]} == {str(Path(settings.kubelet_files.crt.path).parent)}
     assert {variable["name"] for variable in added["env"]} <= names(ControlPlaneSettings)
     environ = {variable["name"] for variable in container["env"]}
     assert "NAMESPACE" in environ, "the Service is looked for there"

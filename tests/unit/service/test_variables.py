@@ -87,9 +87,9 @@ TABLES: Mapping[type[Settings], Mapping[str, Row]] = {
         ),
         "NAMESPACE": ("apps", lambda s: s.namespace, "apps"),
         "KUBELET_PROXY_PORT": ("6", lambda s: s.kubelet_proxy_port, 6),
-        "KUBELET_PROXY_CRT_PATH": ("/c", lambda s: s.kubelet_files.crt, "/c"),
-        "KUBELET_PROXY_KEY_PATH": ("/k", lambda s: s.kubelet_files.key, "/k"),
-        "KUBELET_PROXY_CLIENT_CA_PATH": ("/a", lambda s: s.kubelet_files.client_ca, "/a"),
+        "KUBELET_PROXY_CRT_PATH": ("/c", lambda s: s.kubelet_files.crt.path, "/c"),
+        "KUBELET_PROXY_KEY_PATH": ("/k", lambda s: s.kubelet_files.key.path, "/k"),
+        "KUBELET_PROXY_CLIENT_CA_PATH": ("/a", lambda s: s.kubelet_proxy_client_ca_path, "/a"),
     },
     HttpGatewaySettings: {
         **LOGS,
