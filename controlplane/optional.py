@@ -141,21 +141,22 @@ async def kubelet(settings: ControlPlaneSettings, backend: Backend, cluster: Api
     if not settings.kubelet_proxy_enabled or backend.logs is None:
         yield Kubelet(NO_KUBELET, {})
         return
-    from controlplane.kubelet.access import Reviewer
+    from controlplane.access.reviews import Reviewer
+    from controlplane.kubelet.access import KubeletAccess
     from controlplane.kubelet.logs import ModuleLogs
     from controlplane.kubelet.server import KubeletServer
 
     clock = SystemClock()
-    reviewer = Reviewer(backend.api, clock)
+    access = KubeletAccess(Reviewer(backend.api))
     server = KubeletServer(
         host=settings.status_host,
         port=settings.kubelet_proxy_port,
         files=settings.kubelet_files,
-        reviewer=reviewer,
+        access=access,
         logs=ModuleLogs(
             pods=cluster.pods,
             nodes=cluster.nodes,
-            reviewer=reviewer,
+            access=access,
             api=backend.api,
             namespace=settings.namespace,
             source=backend.logs,

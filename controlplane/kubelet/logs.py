@@ -11,9 +11,10 @@ from prometheus_client import Counter, Gauge
 
 from controlplane.app.ports import ClusterError, Informer, NotFound, Rejected
 from controlplane.cluster.api import ApiServer, PodLogs
+from controlplane.domain.access import Caller
 from controlplane.domain.objects import Node, Pod
 from controlplane.kubelet import basepods
-from controlplane.kubelet.access import Caller, Reviewer
+from controlplane.kubelet.access import KubeletAccess
 from controlplane.kubelet.basepods import BasePod
 from controlplane.kubelet.requests import RequestRefused, log_options
 
@@ -38,7 +39,7 @@ class ModuleLogs:
 
     pods: Informer[Pod]
     nodes: Informer[Node]
-    reviewer: Reviewer
+    access: KubeletAccess
     api: ApiServer
     namespace: str
     source: PodLogs
@@ -68,7 +69,7 @@ class ModuleLogs:
         pod = self.pods.get(f"{namespace}/{name}")
         node = self.nodes.get(pod.node_name) if pod is not None else None
         # Whoever may not read logs does not learn which Pods there are.
-        await self.reviewer.must_read_logs(caller, node.name if node is not None else "")
+        await self.access.must_read_logs(caller, node.name if node is not None else "")
         if pod is None or node is None:
             raise RequestRefused(404, "no_module", f"there is no module Pod {namespace}/{name} on a VNode")
         if all(each.name != container for each in pod.containers):

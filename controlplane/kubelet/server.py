@@ -19,7 +19,7 @@ import structlog
 from aiohttp import ClientError, web
 from prometheus_client import Counter, Gauge
 
-from controlplane.kubelet.access import Reviewer
+from controlplane.kubelet.access import KubeletAccess
 from controlplane.kubelet.logs import ModuleLogs
 from controlplane.kubelet.requests import RequestRefused
 from service.limits import LogLimit
@@ -55,7 +55,7 @@ class KubeletServer:
     host: str
     port: int
     files: Files
-    reviewer: Reviewer
+    access: KubeletAccess
     logs: ModuleLogs
     look_every: float = LOOK_EVERY
     most_connections: int = MOST_CONNECTIONS
@@ -144,7 +144,7 @@ class KubeletServer:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         certificate = request.transport.get_extra_info("peercert") if request.transport is not None else None
-        caller = await self.reviewer.caller(certificate, request.headers.get("Authorization", ""))
+        caller = await self.access.caller(certificate, request.headers.get("Authorization", ""), request.remote or "")
         match request.path.removeprefix("/").split("/"):
             case ["healthz"]:
                 return _response(200, "ok")

@@ -11,17 +11,18 @@ from pathlib import Path
 import trustme
 from prometheus_client import REGISTRY
 
+from controlplane.access.reviews import Reviewer
 from controlplane.app.clock import SystemClock
 from controlplane.app.ports import ClusterError
 from controlplane.cluster import reading
 from controlplane.cluster.api import NODES, PODS, Json, ObjectList, Resource
 from controlplane.cluster.informer import ObjectInformer
 from controlplane.kubelet import server as server_module
-from controlplane.kubelet.access import Reviewer
+from controlplane.kubelet.access import KubeletAccess
 from controlplane.kubelet.logs import ModuleLogs
 from controlplane.kubelet.server import KubeletServer
 from service.tls import Files, PemFile
-from tests.unit.kubelet.test_access import Reviews
+from tests.fakes.reviews import Reviews
 
 PATH = "/containerLogs/modules/biz1/biz1"
 
@@ -171,7 +172,7 @@ def pod_of(namespace: str, name: str, node: str, container: str, ip: str, **labe
 async def running(
     folder: Path, *, host: str = "127.0.0.1", most_connections: int = server_module.MOST_CONNECTIONS
 ) -> AsyncIterator[Scene]:
-    api, source, authority = Api(("ann", "proxy", "vnode.b1.dev")), Source(), Authority(folder / "pki")
+    api, source, authority = Api(("ann", "nodes/proxy", "vnode.b1.dev")), Source(), Authority(folder / "pki")
     annotations = {"base.koupleless.io/address": "10.0.0.7:1238"}
     labels = {MODULE: "vnode", "base.koupleless.io/host-name": "shop-0"}
     api.put(NODES, {"metadata": {"name": "vnode.b1.dev", "labels": labels, "annotations": annotations}})
@@ -180,13 +181,13 @@ async def running(
     clock = SystemClock()
     pods = ObjectInformer(api, PODS, reading.pod, selector=f"{MODULE}=module", clock=clock)
     nodes = ObjectInformer(api, NODES, reading.node, selector=f"{MODULE}=vnode", clock=clock)
-    reviewer = Reviewer(api, clock)
-    logs = ModuleLogs(pods=pods, nodes=nodes, reviewer=reviewer, api=api, namespace="default", source=source)
+    access = KubeletAccess(Reviewer(api))
+    logs = ModuleLogs(pods=pods, nodes=nodes, access=access, api=api, namespace="default", source=source)
     server = KubeletServer(
         host=host,
         port=0,
         files=authority.files,
-        reviewer=reviewer,
+        access=access,
         logs=logs,
         look_every=0.1,
         most_connections=most_connections,

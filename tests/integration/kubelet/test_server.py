@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import trustme
 
-from controlplane.app.clock import SystemClock
+from controlplane.access import reviews
+from controlplane.access.reviews import Reviewer
 from controlplane.app.ports import Rejected, Transient
 from controlplane.kubelet import logs as logs_module
-from controlplane.kubelet.access import Reviewer
+from controlplane.kubelet.access import KubeletAccess
 from controlplane.kubelet.server import KubeletServer
 from service.listening import CannotListen
 from tests.integration.kubelet.scene import PATH, Scene, count, refused, request, running, soon
@@ -73,7 +74,7 @@ class TestAnswers:
     @pytest.mark.parametrize("path", ["/containerLogs/bases/shop-0/base", "/containerLogs/none/none/none"])
     async def test_only_authorized_clients_learn_that_a_module_is_not_there(self, scene: Scene, path: str) -> None:
         assert (await scene.get(path))[0] == 403
-        scene.api.allowed.add(("bob", "log", ""))
+        scene.api.allowed.add(("bob", "nodes/log", ""))
         assert (await scene.get(path, tls=scene.authority.client(user="bob")))[0] == 404
 
     async def test_the_sources_refusal_is_passed_on(self, scene: Scene) -> None:
@@ -88,6 +89,7 @@ class TestAnswers:
         self, scene: Scene, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(logs_module, "LOOK_UP_WITHIN", 0.2)
+        monkeypatch.setattr(reviews, "WITHIN", 0.3)
         scene.api.answers_after = 3600.0
         status, _, body = await scene.get()
         assert status == 500
@@ -127,7 +129,7 @@ async def test_a_port_that_is_taken_stops_the_start(scene: Scene) -> None:
         host="127.0.0.1",
         port=scene.server.port,
         files=scene.authority.files,
-        reviewer=Reviewer(scene.api, SystemClock()),
+        access=KubeletAccess(Reviewer(scene.api)),
         logs=scene.server.logs,
     )
     with pytest.raises(CannotListen, match=f"KUBELET_PROXY_PORT={scene.server.port} on 127.0.0.1: cannot listen"):

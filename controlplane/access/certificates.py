@@ -1,0 +1,27 @@
+"""Callers that a client certificate stands for. TLS has verified it by then."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from controlplane.access.refusals import Unauthenticated
+from controlplane.domain.access import Caller
+
+
+def of_subject(names: Mapping[str, list[str]]) -> Caller:
+    """Return the user of a subject, as Kubernetes has it: common name and organizations; raises Unauthenticated.
+
+    names has the values of each attribute, such as commonName and organizationName.
+    """
+    user = names.get("commonName", [""])[-1]
+    if not user:
+        raise Unauthenticated("certificate", "the client certificate has no common name")
+    return Caller(user, (*names.get("organizationName", []), "system:authenticated"))
+
+
+def of_certificate(certificate: Mapping[str, Any]) -> Caller:
+    """Return the user of a certificate as ssl.SSLSocket.getpeercert has it; raises Unauthenticated."""
+    names: dict[str, list[str]] = {}
+    for part in certificate.get("subject") or ():
+        for key, value in part:
+            names.setdefault(str(key), []).append(str(value))
+    return of_subject(names)
