@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
 from controlplane.access.refusals import Unauthenticated
 from controlplane.domain.access import Caller
 
@@ -25,3 +28,14 @@ def of_certificate(certificate: Mapping[str, Any]) -> Caller:
         for key, value in part:
             names.setdefault(str(key), []).append(str(value))
     return of_subject(names)
+
+
+def of_pem(certificate: bytes) -> Caller:
+    """Return the user of a certificate in PEM; raises Unauthenticated."""
+    try:
+        subject = x509.load_pem_x509_certificate(certificate).subject
+    except ValueError:
+        raise Unauthenticated("certificate", "the client certificate cannot be read") from None
+    names = {"commonName": NameOID.COMMON_NAME, "organizationName": NameOID.ORGANIZATION_NAME}
+    found = {key: [str(part.value) for part in subject.get_attributes_for_oid(oid)] for key, oid in names.items()}
+    return of_subject(found)
