@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 import structlog
 
-from controlplane import optional, replica
+from controlplane import optional, replica, trust
 from controlplane.app.clock import SystemClock
 from controlplane.app.events import Recorder
 from controlplane.cluster.adapter import ApiCluster
@@ -37,7 +37,8 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
             recorder.subscribe(tracker.happened)
         kubelet = await stack.enter_async_context(optional.kubelet(settings, backend, cluster))
         probes = await stack.enter_async_context(ProbeClient(settings.allowed_cidrs))
-        built = replica.build(settings, backend, cluster, recorder, kubelet, probes)
+        known = await trust.build(settings, backend.api)
+        built = replica.build(settings, backend, cluster, recorder, kubelet, probes, known)
         status = StatusServer(
             built.trouble,
             health_port=settings.health_port,
@@ -51,7 +52,8 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         intake = ReportIntake(settings.report_port, settings.status_host, token=token, take=reports.report, clock=clock)
         stack.push_async_callback(intake.stop)
         await intake.start()
-        address = await built.server.start(settings.grpc_host, settings.grpc_port)
+        address = known.listen(built.server, settings)
+        await built.server.start()
         log.info("control plane started", cluster=kind.value, grpc=address, env=settings.env)
         reporting = {"reports": reports.run(), **({"tracker": tracker.run()} if tracker is not None else {})}
         await built.run(stop, reporting)

@@ -30,7 +30,9 @@ from controlplane.app.workloads.ignored import IgnoredDeployments
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.domain.ownership.member import Member
 from controlplane.optional import Backend, Kubelet
+from controlplane.rpc.access.guard import Guard
 from controlplane.rpc.server import Server
+from controlplane.rpc.tooling.audit import Audit
 from controlplane.rpc.tooling.events import Events
 from controlplane.rpc.tooling.following import ReplicaServicer
 from controlplane.rpc.tooling.index import Index
@@ -38,6 +40,7 @@ from controlplane.rpc.tooling.replicas import ReplicaLinks
 from controlplane.rpc.tooling.servicer import ToolingServicer
 from controlplane.rpc.tunnel.session import TunnelServicer
 from controlplane.settings import ClusterKind, ControlPlaneSettings
+from controlplane.trust import Trust
 from service import process
 
 log = structlog.get_logger(__name__)
@@ -102,6 +105,7 @@ def build(
     recorder: Recorder,
     kubelet: Kubelet,
     probes: ProbeSender,
+    trust: Trust,
 ) -> ReplicaProcess:
     """Build a replica on a cluster; as long as there are parts, since nothing else builds any."""
     policy, clock, random = settings.policy(process.software_version()), SystemClock(), SystemRandom()
@@ -134,7 +138,7 @@ def build(
     vnodes = VNodes(cluster, roster, policy.env)
     index = Index(vnodes)
     events = Events(recorder, index.changed)
-    links = ReplicaLinks(members, vnodes, index, events)
+    links = ReplicaLinks(members, vnodes, index, events, settings.to_replicas())
     tooling = ToolingServicer(
         index=index,
         links=links,
@@ -145,6 +149,8 @@ def build(
         installs=Installs(cluster, env=policy.env),
         baselines=baselines,
         manifests=backend.manifests,
+        authenticator=trust.authenticator,
+        audit=Audit(recorder),
     )
     replicas = ReplicaServicer(index, roster, recorder, around.gateways, instance=instance)
     parts = {
@@ -156,10 +162,11 @@ def build(
         "replicas": links.run(),
         "index": index.run(),
         **_workloads(around, members),
-        **{name: run() for name, run in kubelet.parts.items()},
+        **{name: run() for name, run in (*kubelet.parts.items(), *trust.parts.items())},
         **({"backend": backend.run()} if backend.run is not None else {}),
     }
-    return ReplicaProcess(backend, cluster, fleet, members, Server(tunnel, tooling, replicas), parts)
+    server = Server(tunnel, tooling, replicas, Guard(trust.authenticator, trust.circle))
+    return ReplicaProcess(backend, cluster, fleet, members, server, parts)
 
 
 def _workloads(around: Surroundings, members: Membership) -> dict[str, Part]:

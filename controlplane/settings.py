@@ -17,11 +17,12 @@ from controlplane.domain.contract import MEMBER_LEASE_PREFIX
 from controlplane.domain.identity import LABEL, MAX_NAME, parse_env
 from controlplane.reports import hooks, trackerfile
 from controlplane.reports.posting import Poster
+from controlplane.rpc.settings import GrpcSettings
 from service import tls
 from service.addresses import DEFAULT_NETWORKS, Network, parse_networks
 from service.listening import ALL_ADDRESSES, Host, Port, host_port, is_address, is_unspecified
 from service.logs import LogFormat, LogLevel
-from service.settings import Settings, state_folder
+from service.settings import state_folder
 
 _PART = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?")
 _RESOURCE = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
@@ -88,7 +89,7 @@ def offered(text: str) -> dict[str, str]:
     return found
 
 
-class ControlPlaneSettings(Settings):
+class ControlPlaneSettings(GrpcSettings):
     """Variables of controlplane."""
 
     client_id: ReplicaName = Field(
@@ -124,10 +125,6 @@ class ControlPlaneSettings(Settings):
     embedded_db: str = Field(
         default_factory=lambda: str(state_folder() / "cluster.db"), description="file of the embedded cluster"
     )
-    grpc_host: Host = Field(
-        "", description="address that gRPC listens on; none, :: or 0.0.0.0 means all, IPv4 and IPv6"
-    )
-    grpc_port: Port = Field(50051, description="TCP port of gRPC, for gateways and tools")
     status_host: Host = Field(
         "",
         description=f"address that health, metrics, the report intake and the kubelet API listen on; {ALL_ADDRESSES}",
@@ -277,7 +274,7 @@ class ControlPlaneSettings(Settings):
         """host:port at which others reach the gRPC server, empty where that is not known."""
         if self.advertise_address:
             return self.advertise_address
-        host = "" if is_unspecified(self.grpc_host) else self.grpc_host
+        host = "" if is_unspecified(self.listens_at) else self.listens_at
         if not is_address(host):
             host = self.pod_ip or host
         return host_port(host, self.grpc_port) if host else ""

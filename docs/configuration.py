@@ -28,6 +28,7 @@ COMPUTED = {
     "NAMESPACE": "that of the Pod, else `default`",
     "EMBEDDED_DB": "`koupleless-module-controller/cluster.db` in `XDG_STATE_HOME`, else in `~/.local/state`, "
     "without a home folder in `/var/lib`",
+    "LOCAL_TOKENS_PATH": "`koupleless-module-controller/tokens.csv` in the same folder",
 }
 """In words, the defaults that depend on the machine."""
 

@@ -74,7 +74,7 @@ async def serve(
         env=settings.env,
         version=process.software_version(),
     )
-    links = ControlPlaneLinks(hello, settings.control_plane)
+    links = ControlPlaneLinks(hello, settings.control_plane, settings.access)
     gateway = gateway_of(settings, links)
 
     def trouble() -> list[str]:

@@ -137,7 +137,7 @@ REPLICA: ItemKind[pb.Replica] = ItemKind(
 SHARD: ItemKind[pb.Shard] = ItemKind(
     name="shard", table="VNODE BASE OWNER STATE FENCE SINCE", key=lambda s: (f"shard/{s.vnode}",)
 )
-EVENT: ItemKind[pb.Event] = ItemKind(name="event", table="TIME TYPE REASON VNODE MODULE MESSAGE", wide="POD")
+EVENT: ItemKind[pb.Event] = ItemKind(name="event", table="TIME TYPE REASON VNODE MODULE MESSAGE", wide="POD USER")
 OPERATION: ItemKind[pb.ModuleOperation] = ItemKind(
     name="pod",
     table="VNODE NAMESPACE POD RESULT",

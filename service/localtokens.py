@@ -3,6 +3,7 @@
 The control plane makes it at its first start, with a token for each role. Only its owner can read it.
 """
 
+import contextlib
 import csv
 import os
 import secrets
@@ -87,18 +88,18 @@ def make(path: Path, roles: Sequence[str]) -> None:
     lines = [header, *(f"{secrets.token_urlsafe(32)},local-{role},{role}" for role in roles), ""]
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Several processes may start at once: all see the whole file of one of them.
         number, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)
         try:
             with os.fdopen(number, "w") as file:
                 file.write("\n".join(lines))
-            os.link(name, path)
+            # Several processes may start at once: all see the whole file of one of them.
+            with contextlib.suppress(FileExistsError):
+                os.link(name, path)
         finally:
             os.unlink(name)
-    except FileExistsError:
-        return
     except OSError as error:
-        raise WrongTokenFile(f"cannot be made ({error.strerror}); name a file in a folder that can be written") from error
+        fix = "name a file in a folder that can be written"
+        raise WrongTokenFile(f"cannot be made ({error.strerror}); {fix}") from error
 
 
 def of_role(tokens: Iterable[LocalToken], role: str) -> str:

@@ -32,7 +32,7 @@ class LocalTokens:
             await asyncio.to_thread(localtokens.make, self._path, [role.value for role in Role])
             self._holders = await asyncio.to_thread(self._read)
         except (WrongTokenFile, FileNotFoundError) as error:
-            raise StartError(f"GRPC_TOKENS_PATH={self._path}: {error}") from error
+            raise StartError(f"LOCAL_TOKENS_PATH={self._path}: {error}") from error
 
     def holder(self, token: str) -> Caller | None:
         """Return who holds a token, if anybody does."""
@@ -49,7 +49,9 @@ class LocalTokens:
             except (WrongTokenFile, FileNotFoundError) as error:
                 if str(error) != problem:
                     problem = str(error)
-                    log.warning("the token file cannot be used; the old tokens count", file=str(self._path), cause=problem)
+                    log.warning(
+                        "the token file cannot be used; the old tokens count", file=str(self._path), cause=problem
+                    )
 
     def _read(self) -> dict[bytes, Caller]:
         found: dict[bytes, Caller] = {}

@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import structlog
 
@@ -43,6 +43,17 @@ class Happening:
     deployment: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     trace_id: str = ""
+    user: str = ""
+    """Who asked for it."""
+
+
+class About(NamedTuple):
+    """The object that an Event is about; uid is empty where it is not known."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str = ""
 
 
 class Recorder:
@@ -68,7 +79,7 @@ class Recorder:
     def node(self, node: Node | None, vnode: str, remark: Remark) -> None:
         """Something happened to a VNode; an Event may be about a Node that is not there yet, or not any more."""
         uid = node.uid if node is not None else ""
-        self._record(Happening(remark, vnode=vnode), ("Node", "", vnode, uid))
+        self._record(Happening(remark, vnode=vnode), About("Node", "", vnode, uid))
 
     def pod(self, pod: Pod, remark: Remark, *, module: str = "", written: bool = True) -> None:
         """Something happened to a module of a Pod, or to the Pod; written: it is worth an Event in the cluster."""
@@ -80,7 +91,7 @@ class Recorder:
             labels=pod.labels,
             trace_id=pod.labels.get(contract.TRACE_ID) or pod.annotations.get(contract.TRACE_ID, ""),
         )
-        self._record(happening, ("Pod", pod.namespace, pod.name, pod.uid) if written else None)
+        self._record(happening, About("Pod", pod.namespace, pod.name, pod.uid) if written else None)
 
     def deployment(self, deployment: ModuleDeployment, remark: Remark) -> None:
         """Something happened to a module Deployment."""
@@ -90,26 +101,33 @@ class Recorder:
             labels=deployment.labels,
             trace_id=deployment.labels.get(contract.TRACE_ID, ""),
         )
-        about = ("Deployment", deployment.namespace, deployment.name, deployment.uid)
+        about = About("Deployment", deployment.namespace, deployment.name, deployment.uid)
         self._record(happening, about, event=remark.message)
 
     def module(self, vnode: str, module: str, remark: Remark) -> None:
         """Something happened to a module without a Pod."""
         self._record(Happening(remark, vnode=vnode, module=module))
 
+    def change(self, about: About, remark: Remark, *, user: str, vnode: str = "", pod: str = "") -> None:
+        """A user had an object changed; the audit has the line in the log."""
+        self._record(Happening(remark, vnode=vnode, pod=pod, user=user), about, logged=True)
+
     def replica(self, remark: Remark) -> None:
         """Something happened to this replica as a whole."""
         self._record(Happening(remark))
 
-    def _record(self, happening: Happening, about: tuple[str, str, str, str] | None = None, *, event: str = "") -> None:
-        """Keep a happening; about is kind, namespace, name and UID of the object that gets an Event, if one does."""
+    def _record(
+        self, happening: Happening, about: About | None = None, *, event: str = "", logged: bool = False
+    ) -> None:
+        """Keep a happening, and log it unless it is logged; about is the object that gets an Event, if one does."""
         self._number += 1
         happening = replace(happening, wall=self._clock.wall(), number=self._number)
         remark = happening.remark
         write = log.warning if remark.warning else log.info
         base = base_of_node(happening.vnode, self._env)
         names = {"base": base, "module": happening.module, "pod": happening.pod}
-        write(remark.message, reason=remark.reason, **{name: value for name, value in names.items() if value})
+        if not logged:
+            write(remark.message, reason=remark.reason, **{name: value for name, value in names.items() if value})
         self._kept.append(happening)
         for handler in self._subscribers:
             handler(happening)

@@ -6,16 +6,21 @@ from typing import Any
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import aio
 from grpc_status import rpc_status
 
+from controlplane.access.refusals import CannotReview, Forbidden, TooManyReviews, Unauthenticated
 from controlplane.app import ports
 from controlplane.app.tooling.refusals import Missing, NotAllowed, RequestError
 from controlplane.domain.workloads.placement import InvalidSelector
 
 DOMAIN = "koupleless.io"
+
+AGAIN_AFTER = Duration(seconds=1)
+"""When a caller may ask again for what there was too much of."""
 
 Context = aio.ServicerContext[Any, Any]
 
@@ -37,6 +42,10 @@ class TooSlow(Exception):
     """Events came faster than they were read."""
 
 
+class TooMuch(Exception):
+    """A caller, or all, have too much under way; the message says of what."""
+
+
 class NotEmbedded(Exception):
     """The call is for the embedded cluster, and this control plane works on another."""
 
@@ -49,6 +58,11 @@ _STATUSES: Mapping[type[Exception], tuple[grpc.StatusCode, str]] = {
     Ending: (grpc.StatusCode.UNAVAILABLE, "ENDING"),
     Busy: (grpc.StatusCode.RESOURCE_EXHAUSTED, "BUSY"),
     TooSlow: (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_SLOW"),
+    TooMuch: (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MUCH"),
+    TooManyReviews: (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_REVIEWS"),
+    CannotReview: (grpc.StatusCode.UNAVAILABLE, "CANNOT_REVIEW"),
+    Unauthenticated: (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
+    Forbidden: (grpc.StatusCode.PERMISSION_DENIED, "FORBIDDEN"),
     NotEmbedded: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_EMBEDDED"),
     ports.NotFound: (grpc.StatusCode.NOT_FOUND, ""),
     ports.AlreadyExists: (grpc.StatusCode.ALREADY_EXISTS, ""),
@@ -71,6 +85,8 @@ async def refusing(context: Context) -> AsyncIterator[None]:
         code, reason = next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
         reason = reason or f"CLUSTER_{type(error).__name__.upper()}"
         details = [_packed(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))]
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            details.append(_packed(error_details_pb2.RetryInfo(retry_delay=AGAIN_AFTER)))
         if violations := _violations(error):
             wrong = [
                 error_details_pb2.BadRequest.FieldViolation(field=field, description=text) for field, text in violations

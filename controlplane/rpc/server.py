@@ -1,5 +1,6 @@
 """The gRPC server: both services, health and reflection."""
 
+import grpc
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -7,13 +8,16 @@ from koupleless.modulecontroller.v1 import module_controller_pb2, module_control
 from koupleless.replica.v1 import replica_pb2, replica_pb2_grpc
 from koupleless.tunnel.v1 import tunnel_pb2, tunnel_pb2_grpc
 
+from controlplane.rpc.access.guard import Guard
+from controlplane.rpc.access.rules import LARGE
 from controlplane.rpc.tooling.following import ReplicaServicer
 from controlplane.rpc.tooling.servicer import ToolingServicer
 from controlplane.rpc.tunnel.session import TunnelServicer
 from service.listening import host_port
 from service.process import StartError
 
-MAX_MESSAGE = 16 * 1024 * 1024
+MOST_CALLS = 4096
+"""Calls at once, refused ones and streams included."""
 
 _TUNNEL = tunnel_pb2.DESCRIPTOR.services_by_name["TunnelService"].full_name
 _REPLICAS = replica_pb2.DESCRIPTOR.services_by_name["ReplicaService"].full_name
@@ -23,20 +27,24 @@ _TOOLING = module_controller_pb2.DESCRIPTOR.services_by_name["ModuleControllerSe
 class Server:
     """Serves one replica's gRPC API."""
 
-    def __init__(self, tunnel: TunnelServicer, tooling: ToolingServicer, replicas: ReplicaServicer) -> None:
+    def __init__(
+        self, tunnel: TunnelServicer, tooling: ToolingServicer, replicas: ReplicaServicer, guard: Guard
+    ) -> None:
         self._tunnel = tunnel
         self._tooling = tooling
         self._health = health.aio.HealthServicer()
         self._server = aio.server(
+            interceptors=[guard],
+            maximum_concurrent_rpcs=MOST_CALLS,
             options=[
-                ("grpc.max_receive_message_length", MAX_MESSAGE),
+                ("grpc.max_receive_message_length", LARGE),
                 ("grpc.so_reuseport", 0),
                 # Gateways ping idle streams; a dead peer is noticed within half a minute.
                 ("grpc.keepalive_time_ms", 20_000),
                 ("grpc.keepalive_timeout_ms", 10_000),
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
                 ("grpc.keepalive_permit_without_calls", 1),
-            ]
+            ],
         )
         tunnel_pb2_grpc.add_TunnelServiceServicer_to_server(tunnel, self._server)
         module_controller_pb2_grpc.add_ModuleControllerServiceServicer_to_server(tooling, self._server)
@@ -45,20 +53,26 @@ class Server:
         names = (_TUNNEL, _TOOLING, _REPLICAS, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
 
-    async def start(self, host: str, port: int) -> str:
-        """Listen; returns the address. Raises StartError."""
+    def listen(self, variable: str, host: str, port: int, credentials: grpc.ServerCredentials | None) -> str:
+        """Listen on a port, in plaintext without credentials; returns the address. Raises StartError."""
         address = host_port(host or "::", port)
         try:
-            self._server.add_insecure_port(address)
+            if credentials is None:
+                self._server.add_insecure_port(address)
+            else:
+                self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise StartError(
-                f"GRPC_PORT={port}: cannot listen on {address} ({error}); "
-                "stop what uses it or choose another with GRPC_PORT"
+                f"{variable}={port}: cannot listen on {address} ({error}); "
+                f"stop what uses it or choose another with {variable}"
             ) from error
+        return address
+
+    async def start(self) -> None:
+        """Serve the ports that are listened on."""
         await self._server.start()
         for service in ("", _TUNNEL, _TOOLING, _REPLICAS):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        return address
 
     async def end(self) -> None:
         """Say to tools and replicas that this one ends, by the health service too; gateways are served until stop."""

@@ -25,6 +25,7 @@ from gateways.session.outbox import Kept, Outbox, Outboxes
 from gateways.session.routing import Routing
 from gateways.session.stream import GOODBYE_TIMEOUT, ReplicaStream
 from gateways.session.validation import InvalidMessage, check
+from grpcclient.access import ClientAccess
 
 log = structlog.get_logger(__name__)
 
@@ -65,8 +66,9 @@ class Tunnel(Protocol):
 class ControlPlaneLinks:
     """Streams to all replicas: what is in the outboxes goes up, orders and Watches come down to the tunnel."""
 
-    def __init__(self, hello: pb.Hello, endpoints: Sequence[str]) -> None:
+    def __init__(self, hello: pb.Hello, endpoints: Sequence[str], access: ClientAccess) -> None:
         self._hello = hello
+        self._access = access
         self._endpoints = tuple(endpoints)
         self._tunnel: Tunnel
         """There as long as streams are: set by run, as is the group."""
@@ -261,7 +263,7 @@ class ControlPlaneLinks:
             return
         wanted = self._wanted()
         for endpoint in sorted(wanted - self._streams.keys()):
-            stream = ReplicaStream(endpoint, self._hello, self)
+            stream = ReplicaStream(endpoint, self._hello, self._access, self)
             task = self._group.create_task(stream.run(), name=f"stream {endpoint}")
             self._streams[endpoint] = (stream, task)
             task.add_done_callback(functools.partial(self._forget, endpoint))

@@ -18,6 +18,7 @@ from koupleless.tunnel.v1.tunnel_pb2_grpc import TunnelServiceStub
 
 from gateways.session.metrics import STREAM_ENDS
 from gateways.session.outbox import Outbox
+from grpcclient.access import ClientAccess, NoAccess
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +34,7 @@ LONGEST_DELAY = 5.0
 HEALTHY_AFTER = 5.0
 """Seconds after which a welcomed stream resets the delay."""
 
-CHANNEL_OPTIONS: list[tuple[str, int]] = [
+CHANNEL_OPTIONS: list[tuple[str, str | int]] = [
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
@@ -64,8 +65,9 @@ class _Ended(Exception):
 class ReplicaStream:
     """Keeps one stream to the replica at one endpoint."""
 
-    def __init__(self, endpoint: str, hello: pb.Hello, owner: Owner) -> None:
+    def __init__(self, endpoint: str, hello: pb.Hello, access: ClientAccess, owner: Owner) -> None:
         self.endpoint = endpoint
+        self._access = access
         self.replica = ""
         self._hello = hello
         self._owner = owner
@@ -108,8 +110,12 @@ class ReplicaStream:
         """Hold one stream from beginning to end; return how it ended."""
         self._welcome.clear()
         reason = ""
-        async with grpc.aio.insecure_channel(self.endpoint, options=CHANNEL_OPTIONS) as channel:
-            call = TunnelServiceStub(channel).Connect()
+        try:
+            opened, metadata = self._access.channel(self.endpoint, CHANNEL_OPTIONS), self._access.metadata()
+        except NoAccess as error:
+            return str(error)
+        async with opened as channel:
+            call = TunnelServiceStub(channel).Connect(metadata=metadata)
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._read(call), name=f"read {self.endpoint}")

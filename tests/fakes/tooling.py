@@ -75,6 +75,8 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
     shards: list[pb.Shard] = field(default_factory=list)
     events: list[pb.Event] = field(default_factory=list)
     baseline: list[pb.BaselineModule] = field(default_factory=list)
+    who: pb.WhoAmIResponse = field(default_factory=lambda: pb.WhoAmIResponse(user="ann"))
+    rights: set[tuple[str, str]] = field(default_factory=set)
     operations: list[pb.ModuleOperation] = field(default_factory=list)
     objects: dict[ObjectKey, LiveObject] = field(default_factory=dict)
     past: list[pb.PastOperation] = field(default_factory=list)
@@ -261,6 +263,14 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
     def GetBaseline(self, request: pb.GetBaselineRequest, context: grpc.ServicerContext) -> pb.GetBaselineResponse:
         self._enter("GetBaseline", request, context)
         return pb.GetBaselineResponse(modules=self.baseline)
+
+    def WhoAmI(self, request: pb.WhoAmIRequest, context: grpc.ServicerContext) -> pb.WhoAmIResponse:
+        self._enter("WhoAmI", request, context)
+        return self.who
+
+    def CanI(self, request: pb.CanIRequest, context: grpc.ServicerContext) -> pb.CanIResponse:
+        self._enter("CanI", request, context)
+        return pb.CanIResponse(allowed=(request.verb, request.resource) in self.rights)
 
     def _selected(self, selector: str) -> list[pb.VNode]:
         wanted = dict(part.split("=", 1) for part in selector.split(",")) if selector else {}

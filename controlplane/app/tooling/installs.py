@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import random
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from functools import partial
 from typing import TypeAlias
@@ -68,23 +68,25 @@ class Installs:
         self._env = env
 
     async def install(
-        self, targets: Sequence[VNodeName], container: Container, *, namespace: str, request_id: str, within: float
+        self,
+        targets: Sequence[VNodeName],
+        container: Container,
+        *,
+        namespace: str,
+        request_id: str,
+        user: str,
+        within: float,
     ) -> list[Outcome]:
-        """Create a Pod for the module on each target that has none of ours yet.
-
-        Raises RequestError, and ClusterError where the only Pod could not be created.
-        """
+        """Create a Pod for the module on each target that has none of ours yet; raises RequestError."""
         _check(container)
-        pods = [self._pod(vnode, container, namespace=namespace, request_id=request_id) for vnode in targets]
+        why = {contract.ANNOTATION_REQUEST_ID: request_id, contract.ANNOTATION_REQUESTED_BY: user}
+        pods = [self._pod(vnode, container, namespace=namespace, annotations=why) for vnode in targets]
         return await _each(pods, self._create, within)
 
     async def uninstall(
         self, targets: Sequence[VNodeName], key: ModuleKey, *, namespace: str, within: float
     ) -> list[Outcome]:
-        """Delete the Pods of a module on each target.
-
-        Raises RequestError, Missing where there are none, and ClusterError where the only one could not be deleted.
-        """
+        """Delete the Pods of a module on each target; raises RequestError, Missing where there are none."""
         pods = [
             pod
             for vnode in targets
@@ -95,7 +97,7 @@ class Installs:
             raise Missing(f"no Pod stands for module {key} on the target")
         return await _each(pods, self._delete, within)
 
-    def _pod(self, vnode: VNodeName, container: Container, *, namespace: str, request_id: str) -> Pod:
+    def _pod(self, vnode: VNodeName, container: Container, *, namespace: str, annotations: Mapping[str, str]) -> Pod:
         # The same wish gives the same name.
         wish = f"{base_of_node(vnode, self._env) or vnode}\n{container.name}\n{container.version}"
         digest = hashlib.sha256(wish.encode()).hexdigest()[:10]
@@ -111,7 +113,7 @@ class Installs:
                 contract.ENV: self._env,
                 "app.kubernetes.io/managed-by": "module-controller",
             },
-            annotations={contract.ANNOTATION_REQUEST_ID: request_id},
+            annotations=annotations,
             tolerations=(
                 Toleration(contract.TAINT_VIRTUAL_NODE, "Equal", "True", "NoExecute"),
                 Toleration(contract.TAINT_NODE_ENV, "Equal", self._env, "NoExecute"),
@@ -154,7 +156,7 @@ class Installs:
 
 
 async def _each(pods: Sequence[Pod], act: Callable[[Pod], Awaitable[Result]], within: float) -> list[Outcome]:
-    """Act on all Pods, on a few at once. Raises the failure of the only one; one of several is its outcome."""
+    """Act on all Pods, on a few at once; a failure of one is its outcome."""
     until = asyncio.get_running_loop().time() + within
     ends: dict[int, Result | Failure] = {}
     waiting = iter(enumerate(pods))
@@ -166,8 +168,6 @@ async def _each(pods: Sequence[Pod], act: Callable[[Pod], Awaitable[Result]], wi
     async with asyncio.TaskGroup() as group:
         for _ in range(min(AT_ONCE, len(pods))):
             group.create_task(work())
-    if len(pods) == 1 and isinstance(ends[0], Exception):
-        raise ends[0]
     return [(pod, ends[number]) for number, pod in enumerate(pods)]
 
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias, cast
 from urllib.parse import unquote
 
 import grpc
@@ -27,9 +27,9 @@ from controlplane.access.certificates import of_pem
 from controlplane.access.refusals import AccessRefused, Forbidden, Unauthenticated
 from controlplane.app.tooling.refusals import RequestError
 from controlplane.domain.access import Caller, Role
-from controlplane.rpc.access.places import BOUNDS, Kind, Places, TooMuch
+from controlplane.rpc.access.places import BOUNDS, Kind, Places
 from controlplane.rpc.access.rules import CLOSED, RULES, Rule, Who
-from controlplane.rpc.refusals import Context, refusing
+from controlplane.rpc.refusals import Context, TooMuch, refusing
 from service.limits import LogLimit
 
 log = structlog.get_logger(__name__)
@@ -42,6 +42,8 @@ LONGEST_TOKEN = 16 * 1024
 
 REFUSED = Counter("koupleless_grpc_refused_total", "gRPC calls that were refused before they were served", ["reason"])
 UNDER_WAY = Gauge("koupleless_grpc_under_way", "What callers have under way", ["kind"])
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 CALLER: ContextVar[Caller] = ContextVar("caller")
 """Who makes the call that is being served; set by the guard."""
@@ -84,26 +86,27 @@ class Guard(aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
-        """Return the handler of a method behind the guard."""
+    ) -> "Handler | None":
+        """Return the handler of a method behind the guard; an unknown method has none, which gRPC says."""
         handler = await continuation(handler_call_details)
         if handler is None:
-            return handler  # unknown methods have none, and gRPC says so
+            return None
         rule = RULES.get(handler_call_details.method, CLOSED)
         token = _bearer(handler_call_details.invocation_metadata)
         call = _Guarded(self, handler_call_details.method.rpartition("/")[2], handler, rule, token)
         # A handler of streams reads when it says so, on the wire it is the same.
-        return grpc.stream_stream_rpc_method_handler(  # type: ignore[no-any-return]
-            call.serve, _at_most(rule.most_bytes, handler.request_deserializer), handler.response_serializer
+        read = cast("Callable[[bytes], Any]", handler.request_deserializer)
+        return grpc.stream_stream_rpc_method_handler(
+            cast("Any", call.serve), _at_most(rule.most_bytes, read), handler.response_serializer
         )
 
     async def caller(self, rule: Rule, token: str, context: Context) -> Caller:
         """Return who calls; raises AccessRefused."""
-        certificate = context.auth_context().get("x509_pem_cert", ())
+        certificate = next(iter(context.auth_context().get("x509_pem_cert", ())), b"")
         if certificate:
-            caller = of_pem(certificate[0])
+            caller = of_pem(certificate)
         elif not token:
             raise Unauthenticated("anonymous", "a bearer token or a client certificate is needed")
         elif len(token) > LONGEST_TOKEN:
@@ -131,7 +134,7 @@ class _Guarded:
 
     guard: Guard
     method: str
-    handler: grpc.RpcMethodHandler
+    handler: "Handler"
     rule: Rule
     token: str
 
@@ -157,9 +160,10 @@ class _Guarded:
         return Kind.WATCH if self.handler.response_streaming else Kind.CALL
 
     async def _serve(self, caller: Caller, requests: AsyncIterator[Any], context: Context) -> None:
-        handler = self.handler
+        # The stubs type the handlers of servers without asyncio.
+        handler = cast("Any", self.handler)
         if handler.request_streaming:
-            await _run(handler.stream_stream or handler.stream_unary, requests, context)
+            await _run(handler.stream_stream, requests, context)
             return
         with self.guard.places.taken(caller.user, Kind.BYTE, self.rule.most_bytes):
             request = await self._read(context)

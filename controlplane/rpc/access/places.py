@@ -6,13 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
+from controlplane.rpc.refusals import TooMuch
+
 MIB = 1024 * 1024
-AGAIN_AFTER = 1.0
-"""Seconds after which a caller that was refused may try again."""
-
-
-class TooMuch(Exception):
-    """A caller has too much under way; the message says of what."""
 
 
 class Kind(Enum):

@@ -9,7 +9,6 @@ from enum import Enum
 from typing import Any, TypeAlias
 
 import orjson
-from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
@@ -128,22 +127,15 @@ _TOOLS: Mapping[str, Rule] = {
 }
 
 
-def _of(service: ServiceDescriptor, rules: Mapping[str, Rule]) -> dict[str, Rule]:
-    return {f"/{service.full_name}/{name}": rule for name, rule in rules.items()}
+def _of(module: Any, service: str, rules: Mapping[str, Rule]) -> dict[str, Rule]:
+    full_name = module.DESCRIPTOR.services_by_name[service].full_name
+    return {f"/{full_name}/{name}": rule for name, rule in rules.items()}
 
 
 RULES: Mapping[str, Rule] = {
-    **_of(pb.DESCRIPTOR.services_by_name["ModuleControllerService"], _TOOLS),
-    **_of(
-        tunnel_pb2.DESCRIPTOR.services_by_name["TunnelService"],
-        {"Connect": Rule(_always(), Who.GATEWAY, most_bytes=LARGE)},
-    ),
-    **_of(replica_pb2.DESCRIPTOR.services_by_name["ReplicaService"], {"Follow": Rule(_always(), Who.REPLICA)}),
-    **_of(
-        health_pb2.DESCRIPTOR.services_by_name["Health"], dict.fromkeys(("Check", "Watch", "List"), Rule(_own_rights))
-    ),
-    **_of(
-        reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"],
-        {"ServerReflectionInfo": Rule(_own_rights)},
-    ),
+    **_of(pb, "ModuleControllerService", _TOOLS),
+    **_of(tunnel_pb2, "TunnelService", {"Connect": Rule(_always(), Who.GATEWAY, most_bytes=LARGE)}),
+    **_of(replica_pb2, "ReplicaService", {"Follow": Rule(_always(), Who.REPLICA)}),
+    **_of(health_pb2, "Health", dict.fromkeys(("Check", "Watch", "List"), Rule(_own_rights))),
+    **_of(reflection_pb2, "ServerReflection", {"ServerReflectionInfo": Rule(_own_rights)}),
 }

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.tooling.refusals import RequestError
+from controlplane.rpc.access.guard import CALLER
 from controlplane.rpc.refusals import Busy, Ending
 
 KEPT = 1000
@@ -58,7 +59,8 @@ class Answers:
         """
         if not request.request_id or len(request.request_id) > 128:
             raise RequestError("request_id is needed, at most 128 characters", "request_id")
-        key = f"{what}/{request.request_id}"
+        # Ids are chosen by callers: one that another user chose is another one.
+        key = f"{CALLER.get().user}/{what}/{request.request_id}"
         digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
         given = self._given.get(key)
         if given is None or given.failed:

@@ -13,6 +13,7 @@ from controlplane.app.tooling.vnodes import VNodes
 from controlplane.domain.identity import VNodeName
 from controlplane.domain.workloads.placement import parse_selector
 from controlplane.rpc.refusals import Context, refusing
+from controlplane.rpc.tooling.audit import Audit
 from controlplane.rpc.tooling.events import Events
 from controlplane.rpc.tooling.index import Index
 from controlplane.rpc.tooling.replicas import SYNC_WITHIN, ReplicaLinks
@@ -31,6 +32,7 @@ class Calls(module_controller_pb2_grpc.ModuleControllerServiceServicer):
     links: ReplicaLinks
     vnodes: VNodes
     events: Events
+    audit: Audit
 
     @asynccontextmanager
     async def answering(self, context: Context, *, changes: bool = False) -> AsyncIterator[None]:

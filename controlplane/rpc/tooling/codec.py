@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import starmap
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
@@ -10,7 +11,7 @@ from controlplane.app.events import Happening
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.ports import Transient
 from controlplane.app.roster import Roster
-from controlplane.app.tooling.installs import Failure, Result
+from controlplane.app.tooling.installs import Failure, Outcome, Result
 from controlplane.app.tooling.refusals import RequestError
 from controlplane.domain import contract
 from controlplane.domain.base.modules import NO_MODULES, Modules
@@ -171,6 +172,7 @@ def event(happening: Happening) -> pb.Event:
         vnode=happening.vnode,
         module=happening.module,
         pod=happening.pod,
+        user=happening.user,
     )
 
 
@@ -209,7 +211,14 @@ def rollout(found: Rollout, unreachable: Sequence[str] = ()) -> pb.GetRolloutRes
     )
 
 
-def operation(pod: Pod, end: Result | Failure) -> pb.ModuleOperation:
+def operations(outcomes: Sequence[Outcome]) -> list[pb.ModuleOperation]:
+    """Write what became of Pods; raises the failure of the only one."""
+    if len(outcomes) == 1 and isinstance(outcomes[0][1], Exception):
+        raise outcomes[0][1]
+    return list(starmap(_operation, outcomes))
+
+
+def _operation(pod: Pod, end: Result | Failure) -> pb.ModuleOperation:
     """Write what became of one Pod; reason (one PascalCase word) and message say why it failed."""
     message = pb.ModuleOperation(vnode=pod.node_name, namespace=pod.namespace, pod=pod.name, result="failed")
     match end:

@@ -6,10 +6,9 @@ the other one owns. What a broken one brought stays until its replica sent every
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from typing import NoReturn, TypeAlias
+from typing import NoReturn
 
 import structlog
 from grpc import aio
@@ -25,6 +24,7 @@ from controlplane.domain.backoff import Backoff
 from controlplane.domain.ownership.replicas import Replica
 from controlplane.rpc.tooling.events import Events
 from controlplane.rpc.tooling.index import Entry, Index
+from grpcclient.access import ClientAccess, NoAccess, Options
 from service.wording import plain
 
 log = structlog.get_logger(__name__)
@@ -40,7 +40,7 @@ MOST_MODULES = 200_000
 
 REOPEN = Backoff(first=0.1, longest=2.5, jitter=1.0)
 
-_OPTIONS: tuple[tuple[str, int], ...] = (
+_OPTIONS: Options = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.enable_retries", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -51,19 +51,15 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_timeout_ms", 5_000),
 )
 
-Connect: TypeAlias = Callable[[str], aio.Channel]
-"""Opens a channel to an address."""
-connected: Connect = partial(aio.insecure_channel, options=_OPTIONS)
-
 
 class ReplicaLink:
     """One other replica; trouble says why it cannot be asked, empty when it can."""
 
     def __init__(
-        self, replica: Replica, index: Index, events: Events, changed: asyncio.Event, connect: Connect
+        self, replica: Replica, index: Index, events: Events, changed: asyncio.Event, access: ClientAccess
     ) -> None:
         self.replica = replica
-        self._connect = connect
+        self._access = access
         self.trouble = "" if replica.address else "it has no address; set POD_IP or ADVERTISE_ADDRESS"
         self.gateways: Sequence[pb.Gateway] = ()
         self._index = index
@@ -96,8 +92,10 @@ class ReplicaLink:
         """Read the stream, and open it again when it breaks or somebody asks, until cancelled."""
         while self.replica.address:
             try:
-                async with self._connect(self.replica.address) as channel:
+                async with self._access.channel(self.replica.address, _OPTIONS) as channel:
                     broken = await self._read(channel)
+            except NoAccess as error:
+                broken = str(error)
             except Exception:
                 # Whatever another replica sends must not end this one.
                 log.exception("stream of a replica not followed", replica=self.replica.id)
@@ -111,7 +109,7 @@ class ReplicaLink:
         """Read one stream to its end; return why it broke."""
         name, fresh, modules = self.replica.id, dict[str, Entry](), 0
         complete = False
-        call = ReplicaServiceStub(channel).Follow(self._questions())
+        call = ReplicaServiceStub(channel).Follow(self._questions(), metadata=self._access.metadata())
         try:
             async for message in call:
                 match message.WhichOneof("message"):
@@ -172,10 +170,8 @@ class ReplicaLink:
 class ReplicaLinks:
     """The streams to all other replicas that live."""
 
-    def __init__(
-        self, members: Membership, vnodes: VNodes, index: Index, events: Events, connect: Connect = connected
-    ) -> None:
-        self._connect = connect
+    def __init__(self, members: Membership, vnodes: VNodes, index: Index, events: Events, access: ClientAccess) -> None:
+        self._access = access
         self._members = members
         self._vnodes = vnodes
         self._index = index
@@ -253,6 +249,6 @@ class ReplicaLinks:
             if replica.id not in living:
                 self._index.gone(replica.id)
         for replica in wanted - self._links.keys():
-            link = self._links[replica] = ReplicaLink(replica, self._index, self._events, self._changed, self._connect)
+            link = self._links[replica] = ReplicaLink(replica, self._index, self._events, self._changed, self._access)
             link.task = group.create_task(link.follow(), name=f"follow-{replica.id}")
         self._index.changed.nudge()

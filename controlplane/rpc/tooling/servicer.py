@@ -5,17 +5,20 @@ the changes themselves are idempotent. Once the replica ends, every call ends so
 """
 
 from dataclasses import asdict, dataclass, field
-from itertools import starmap
 
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
+from controlplane.access.authenticator import Authenticator
+from controlplane.app.events import About
 from controlplane.app.ports import Manifests, ObjectName
 from controlplane.app.tooling.installs import Installs
 from controlplane.app.tooling.refusals import RequestError
 from controlplane.app.workloads.baselines import Baselines
+from controlplane.domain.access import Access
 from controlplane.domain.facts import BaselineQuery
 from controlplane.domain.identity import InvalidName, ModuleKey, parse_base_id
 from controlplane.domain.objects import Container
+from controlplane.rpc.access.guard import CALLER
 from controlplane.rpc.refusals import Context, NotEmbedded
 from controlplane.rpc.tooling import codec
 from controlplane.rpc.tooling.answers import Answers
@@ -38,6 +41,7 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
     installs: Installs
     baselines: Baselines
     manifests: Manifests | None
+    authenticator: Authenticator
     _answers: Answers = field(default_factory=Answers, init=False)
 
     async def finish(self, within: float) -> None:
@@ -67,9 +71,11 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
                 Container(name=request.name, image=request.url, version=request.version),
                 namespace=request.namespace or "default",
                 request_id=request.request_id,
+                user=CALLER.get().user,
                 within=within,
             )
-            return pb.InstallModuleResponse(operations=starmap(codec.operation, outcomes))
+            self.audit.pods("install", request.request_id, outcomes)
+            return pb.InstallModuleResponse(operations=codec.operations(outcomes))
 
         async with self.answering(context, changes=True):
             return await self._answers.once("install", request, work)
@@ -85,7 +91,8 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
                 namespace=request.namespace,
                 within=within,
             )
-            return pb.UninstallModuleResponse(operations=starmap(codec.operation, outcomes))
+            self.audit.pods("uninstall", request.request_id, outcomes)
+            return pb.UninstallModuleResponse(operations=codec.operations(outcomes))
 
         async with self.answering(context, changes=True):
             return await self._answers.once("uninstall", request, work)
@@ -97,6 +104,8 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
 
             async def work() -> pb.ApplyManifestResponse:
                 name, result = await manifests.apply(request.manifest_json, dry_run=request.dry_run)
+                if not request.dry_run:
+                    self.audit.change("apply", request.request_id, _about(name), result)
                 return pb.ApplyManifestResponse(object=pb.ObjectRef(**asdict(name)), result=result)
 
             return await self._answers.once("apply", request, work)
@@ -108,8 +117,11 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
             manifests = self._embedded("kubectl delete")
 
             async def work() -> pb.DeleteManifestResponse:
-                deleted = await manifests.delete(_name(request.object), grace_seconds=grace)
-                return pb.DeleteManifestResponse(result="deleted" if deleted else "absent")
+                name = _name(request.object)
+                deleted = await manifests.delete(name, grace_seconds=grace)
+                result = "deleted" if deleted else "absent"
+                self.audit.change("delete", request.request_id, _about(name), result)
+                return pb.DeleteManifestResponse(result=result)
 
             return await self._answers.once("delete", request, work)
 
@@ -119,6 +131,22 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
             text, ready = await self._embedded("kubectl get or kubectl wait").get(_name(request.object))
         return pb.GetObjectResponse(object_json=text, ready=ready)
 
+    async def WhoAmI(self, request: pb.WhoAmIRequest, context: Context) -> pb.WhoAmIResponse:
+        """Say as whom the caller is known."""
+        caller = CALLER.get()
+        role = caller.role.value if caller.role is not None else ""
+        return pb.WhoAmIResponse(user=caller.user, groups=caller.groups, role=role)
+
+    async def CanI(self, request: pb.CanIRequest, context: Context) -> pb.CanIResponse:
+        """Say whether the caller may do something."""
+        async with self.answering(context):
+            if not (request.verb and request.resource):
+                raise RequestError("verb and resource are needed", "resource" if request.verb else "verb")
+            access = Access(
+                request.verb, request.resource, request.group, request.namespace, request.name, request.subresource
+            )
+            return pb.CanIResponse(allowed=await self.authenticator.may(CALLER.get(), access))
+
     def _embedded(self, instead: str) -> Manifests:
         if self.manifests is None:
             raise NotEmbedded(f"this control plane works on a Kubernetes cluster: use {instead}")
@@ -127,6 +155,10 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
 
 def _name(ref: pb.ObjectRef) -> ObjectName:
     return ObjectName(ref.api_version, ref.kind, ref.namespace, ref.name)
+
+
+def _about(name: ObjectName) -> About:
+    return About(name.kind, name.namespace, name.name)
 
 
 def time_to_change(context: Context) -> float:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
+from controlplane.app.events import About
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.tooling.refusals import Missing, NotAllowed
+from controlplane.domain.contract import MEMBER_LEASE_PREFIX
 from controlplane.domain.identity import base_of_node
 from controlplane.domain.objects import Lease
 from controlplane.domain.ownership.replicas import Replica
@@ -68,6 +70,9 @@ class Shards(Calls):
                     f"{replica} is the last replica that takes VNodes: start another one or undo a drain first"
                 )
             await self.members.drain(replica, draining=not request.undo)
+            lease = MEMBER_LEASE_PREFIX + replica
+            about = About("Lease", self.members.member.namespace, lease)
+            self.audit.change("undo drain" if request.undo else "drain", "", about, "done")
             owned = sum(1 for lease in self.vnodes.cluster.leases.all() if lease.holder == replica)
         return pb.DrainReplicaResponse(vnodes=owned)
 

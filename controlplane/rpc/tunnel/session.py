@@ -22,10 +22,12 @@ from controlplane.app.metrics import REFUSED_REPORTS
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock
+from controlplane.domain.access import Caller
 from controlplane.domain.facts import GatewayInfo, Order, TunnelState, Watch
 from controlplane.domain.identity import BaseId
 from controlplane.domain.ownership.replicas import Replica
 from controlplane.domain.workloads.baselines import Baseline
+from controlplane.rpc.access.guard import CALLER, REFUSED
 from controlplane.rpc.tunnel import decoding, encoding
 from controlplane.rpc.tunnel.decoding import Unreadable
 from service.limits import LogLimit
@@ -60,8 +62,9 @@ class Session:
     replaced is set to end it for a newer one: cancelling its task would leave the stream open without a status.
     """
 
-    def __init__(self, info: GatewayInfo) -> None:
+    def __init__(self, info: GatewayInfo, caller: Caller) -> None:
         self.info = info
+        self.caller = caller
         self._waiting: dict[tuple[str, str], pb.ConnectResponse] = {}
         self._something = asyncio.Event()
         self._acked = 0
@@ -162,8 +165,9 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
         self, request_iterator: AsyncIterator[pb.ConnectRequest], context: Context
     ) -> None:
         """Serve one gateway until its stream ends."""
-        session = Session(await self._hello(context))
+        session = Session(await self._hello(context), CALLER.get())
         info = session.info
+        await self._must_be_itself(session, context)
         bound = log.bind(gateway=info.gateway_id, instance=info.instance)
         self._replace(info)
         self._sessions[info.gateway_id] = session
@@ -219,6 +223,20 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
             )
         )
         return info
+
+    async def _must_be_itself(self, session: Session, context: Context) -> None:
+        """End the call of a gateway that says it is another one: a Pod is itself, and nobody takes over a session."""
+        name, caller = session.info.gateway_id, session.caller
+        old = self._sessions.get(name)
+        why = ""
+        if caller.pod and caller.pod != name:
+            why = f"its token is bound to the Pod {caller.pod}: set CLIENT_ID to that name"
+        elif old is not None and (old.caller.user, old.caller.pod) != (caller.user, caller.pod):
+            why = "another user has a session of this gateway"
+        if why:
+            REFUSED.labels("gateway_id").inc()
+            log.warning("gateway refused", gateway=name, user=caller.user, cause=why)
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"gateway {name!r}: {why}")
 
     def _replace(self, info: GatewayInfo) -> None:
         """A gateway that connects again has lost its old stream, whatever this side still thinks of it."""

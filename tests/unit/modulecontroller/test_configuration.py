@@ -39,11 +39,11 @@ def test_each_program_that_would_run_has_the_settings_it_would_get(
 
 
 def test_a_program_alone_has_only_the_values_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    given(monkeypatch, CLIENT_ID="gw-1", CONTROL_PLANE="cp:50051", MQTT_BROKER="b", VNODE_WORKER_NUM="4")
+    given(monkeypatch, CLIENT_ID="gw-1", CONTROL_PLANE="localhost:50051", MQTT_BROKER="b", VNODE_WORKER_NUM="4")
     found = survey(["mqtt-gateway"])
     gateway = found.of(MqttGatewaySettings)
     assert gateway is not None
-    assert (gateway.client_id, gateway.control_plane) == ("gw-1", ("cp:50051",))
+    assert (gateway.client_id, gateway.control_plane) == ("gw-1", ("localhost:50051",))
     assert found.unread == ("VNODE_WORKER_NUM",)
 
 

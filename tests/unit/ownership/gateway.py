@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import grpc
 import pytest
@@ -17,11 +17,35 @@ from gateways.session import links, outbox
 from gateways.session import stream as streams
 from gateways.session.links import ControlPlaneLinks
 from gateways.session.outbox import Kept
+from grpcclient.access import ClientAccess
 from tests.unit.ownership.bases import SimBase
 from tests.unit.ownership.tunnel import Network
 from tests.unit.ownership.world import Process, World
 
 HEARTBEAT_INTERVAL = 12.0
+
+
+class Access:
+    """How gateways connect on the model's network."""
+
+    def channel(self, endpoint: str, _options: object) -> "Channel":
+        return Channel(endpoint)
+
+    def metadata(self) -> tuple[()]:
+        return ()
+
+
+class Channel:
+    """A channel of the model's network."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """There is nothing to close."""
 
 
 class Gateway:
@@ -38,7 +62,7 @@ class Gateway:
             env="dev",
             version="test",
         )
-        self.links = ControlPlaneLinks(hello, endpoints)
+        self.links = ControlPlaneLinks(hello, endpoints, cast("ClientAccess", Access()))
         self.prober = Prober(self.ask, self.links.outboxes.report, chance=world.random.random)
         self.links._tunnel = self
         self.process.create_task(self.links.run(self))
@@ -104,23 +128,13 @@ class _Time:
 def on_network(network: Network) -> Iterator[None]:
     """Have gateways use the model's network and clocks."""
 
-    class Channel:
-        def __init__(self, endpoint: str, options: object) -> None:
-            self.endpoint = endpoint
-
-        async def __aenter__(self) -> Self:
-            return self
-
-        async def __aexit__(self, *_: object) -> None:
-            """There is nothing to close."""
-
     async def resolve(endpoint: str) -> list[str]:
         return [endpoint]
 
     def stub(channel: Any) -> Any:
-        return SimpleNamespace(Connect=lambda: network.connect(channel.endpoint))
+        return SimpleNamespace(Connect=lambda metadata: network.connect(channel.endpoint))
 
-    fake = SimpleNamespace(insecure_channel=Channel, AioRpcError=aio.AioRpcError, UsageError=aio.UsageError)
+    fake = SimpleNamespace(AioRpcError=aio.AioRpcError, UsageError=aio.UsageError)
     state = random.getstate()
     random.seed(network.world.random.random())
     with pytest.MonkeyPatch.context() as patch:

@@ -20,8 +20,10 @@ from controlplane.app.roster import Roster
 from controlplane.app.workloads.baselines import Baselines
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.informer import ObjectInformer
+from controlplane.domain.access import Caller
 from controlplane.domain.identity import BaseId
 from controlplane.domain.ownership.member import Member
+from controlplane.rpc.access.guard import CALLER
 from controlplane.rpc.tunnel.session import TunnelServicer
 from tests.fakes.probes import NoProbes
 from tests.unit.ownership.store import SimApi, Store
@@ -95,6 +97,7 @@ class Replica:
             self.process.create_task(part).add_done_callback(self._part_ended)
 
     async def _connect(self, context: Any) -> None:
+        CALLER.set(Caller("gateways"))
         await self.servicer.Connect(None, context)  # type: ignore[arg-type]
 
     def _part_ended(self, task: asyncio.Task[Any]) -> None:

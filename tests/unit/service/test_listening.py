@@ -45,6 +45,7 @@ def test_an_ipv6_address_is_written_in_brackets_before_a_port() -> None:
     ("host", "pod_ip", "advertised"),
     [
         ("", "", ""),
+        ("127.0.0.1", "10.0.0.7", "127.0.0.1:50051"),
         ("", "fd00::7", "[fd00::7]:50051"),
         ("::", "10.0.0.7", "10.0.0.7:50051"),
         ("10.0.0.8", "10.0.0.7", "10.0.0.8:50051"),
@@ -53,4 +54,5 @@ def test_an_ipv6_address_is_written_in_brackets_before_a_port() -> None:
     ],
 )
 def test_a_replica_advertises_where_others_reach_it(host: str, pod_ip: str, advertised: str) -> None:
-    assert ControlPlaneSettings.model_validate({"grpc_host": host, "pod_ip": pod_ip}).reached_at == advertised
+    given = {"grpc_host": host, "pod_ip": pod_ip, "grpc_insecure": True}
+    assert ControlPlaneSettings.model_validate(given).reached_at == advertised

@@ -33,12 +33,17 @@ PROBES: Mapping[str, Row] = {
 GATEWAY: Mapping[str, Row] = {
     "CLIENT_ID": ("gw-1", lambda s: s.client_id, "gw-1"),
     "ENV": ("Prod", lambda s: s.env, "prod"),
-    "CONTROL_PLANE": ("a:1, b:2", lambda s: s.control_plane, ("a:1", "b:2")),
+    "CONTROL_PLANE": ("[::1]:1, localhost:2", lambda s: s.control_plane, ("[::1]:1", "localhost:2")),
+    "CONTROL_PLANE_CA_PATH": ("/ca", lambda s: s.access.ca_path, "/ca"),
+    "CONTROL_PLANE_SERVER_NAME": ("mc", lambda s: s.access.server_name, "mc"),
+    "CONTROL_PLANE_TOKEN_PATH": ("/token", lambda s: s.access.token_path, "/token"),
+    "LOCAL_TOKENS_PATH": ("/tokens", lambda s: s.access.tokens_path, "/tokens"),
+    "GRPC_INSECURE": ("true", lambda s: s.access.insecure, True),
     "STATUS_SOCKET": ("/run/s", lambda s: s.status_socket, "/run/s"),
     "SHUTDOWN_TIMEOUT": ("2.5", lambda s: s.shutdown_timeout, 2.5),
 }
 STATUS: Mapping[str, Row] = {
-    "GRPC_HOST": ("10.1.2.3", lambda s: s.grpc_host, "10.1.2.3"),
+    "GRPC_HOST": ("127.0.0.3", lambda s: s.grpc_host, "127.0.0.3"),
     "GRPC_PORT": ("3", lambda s: s.grpc_port, 3),
     "REPORT_PORT": ("4", lambda s: s.report_port, 4),
     "CLIENT_ID": ("mc-1", lambda s: s.client_id, "mc-1"),
@@ -61,10 +66,19 @@ TABLES: Mapping[type[Settings], Mapping[str, Row]] = {
         "ENV": ("Prod", lambda s: s.policy("v").env, "prod"),
         "ADVERTISE_ADDRESS": ("cp-0.example:1", lambda s: s.reached_at, "cp-0.example:1"),
         "REPLICA_INSTANCE": ("i", lambda s: s.replica_instance, "i"),
-        "POD_IP": ("10.1.2.3", lambda s: s.reached_at, "10.1.2.3:50051"),
+        "POD_IP": ("10.1.2.3", lambda s: s.pod_ip, "10.1.2.3"),
         "IS_CLUSTER": ("true", lambda s: s.policy("v").clustered, True),
         "WORKLOAD_MAX_LEVEL": ("5", lambda s: s.policy("v").most_level, 5),
         "CLUSTER": ("Kubernetes", lambda s: s.kind, ClusterKind.KUBERNETES),
+        "GRPC_CA_PATH": ("/ca", lambda s: s.to_replicas().ca_path, "/ca"),
+        "GRPC_SERVER_NAME": ("mc", lambda s: s.to_replicas().server_name, "mc"),
+        "GRPC_INSECURE": ("true", lambda s: s.to_replicas().insecure, True),
+        "GRPC_AUDIENCE": ("mc", lambda s: s.grpc_audience, "mc"),
+        "GRPC_GATEWAY_USERS": ("a, b", lambda s: s.gateways("n"), frozenset({"a", "b"})),
+        "GRPC_REPLICA_USERS": ("a,", lambda s: s.replicas("n"), frozenset({"a"})),
+        "GRPC_TOKEN_PATH": ("/token", lambda s: s.to_replicas().token_path, "/token"),
+        "GRPC_CERTIFICATE_PORT": ("9", lambda s: s.grpc_certificate_port, 9),
+        "LOCAL_TOKENS_PATH": ("/tokens", lambda s: s.local_tokens(embedded=True), Path("/tokens")),
         "EMBEDDED_DB": ("/data/c.db", lambda s: s.embedded_db, "/data/c.db"),
         "REPORT_TOKEN": ("t", lambda s: s.report_token.get_secret_value(), "t"),
         "REPORT_HOOKS": (
@@ -118,6 +132,11 @@ TABLES: Mapping[type[Settings], Mapping[str, Row]] = {
     },
 }
 WITH_FILES = {
+    "CONTROL_PLANE_CRT_PATH",
+    "CONTROL_PLANE_KEY_PATH",
+    "GRPC_CLIENT_CA_PATH",
+    "GRPC_CRT_PATH",
+    "GRPC_KEY_PATH",
     "KUBECONFIG",
     "TRACKER_CONFIG_PATH",
     "KUBELET_PROXY_ENABLED",
@@ -127,7 +146,7 @@ WITH_FILES = {
     "MQTT_CLIENT_KEY_PATH",
     "MQTT_TLS_INSECURE",
 }
-"""Variables that need a file or another variable: their tests are below, and in tests/unit/kubelet."""
+"""Variables that need a file or another variable: their tests are below, and in tests/unit/kubelet and rpc."""
 NEEDED = {"MQTT_BROKER": "b"}
 
 

@@ -69,13 +69,13 @@ class Tool:
         self, module: Container = MODULE, *, base: str = "", request_id: str = "1", within: float = 10.0
     ) -> list[pb.ModuleOperation]:
         outcomes = await self._installs.install(
-            self._targets(base), module, namespace="default", request_id=request_id, within=within
+            self._targets(base), module, namespace="default", request_id=request_id, user="ann", within=within
         )
-        return [codec.operation(*outcome) for outcome in outcomes]
+        return codec.operations(outcomes)
 
     async def uninstall(self, *, base: str = "", within: float = 10.0) -> list[pb.ModuleOperation]:
         outcomes = await self._installs.uninstall(self._targets(base), KEY, namespace="", within=within)
-        return [codec.operation(*outcome) for outcome in outcomes]
+        return codec.operations(outcomes)
 
     def _targets(self, base: str) -> list[VNodeName]:
         return [self._vnodes.named(base, self._vnodes.names())] if base else self._vnodes.matching()

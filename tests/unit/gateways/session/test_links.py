@@ -14,6 +14,7 @@ from gateways.session import links, outbox
 from gateways.session.links import ControlPlaneLinks
 from gateways.session.outbox import Kept, Outbox
 from gateways.session.stream import ReplicaStream
+from grpcclient.access import ClientAccess
 from mqttclient.receipts import Acknowledgements
 from tests.unit.gateways import said
 
@@ -73,7 +74,7 @@ class Scene:
     def __init__(self) -> None:
         self.streams: dict[str, FakeStream] = {}
         self.acknowledged: list[int] = []
-        self.links = ControlPlaneLinks(pb.Hello(gateway_id="g"), ["cp:1"])
+        self.links = ControlPlaneLinks(pb.Hello(gateway_id="g"), ["cp:1"], ClientAccess("gateway"))
         self.outcomes = Outcomes(self.links.outboxes.report)
         self.broker = Acknowledgements(self.acknowledged.append)
 
@@ -112,7 +113,7 @@ async def running_links() -> AsyncIterator[Scene]:
     """Run links. This is no fixture, because fixtures run outside of the virtual time of a test."""
     scene = Scene()
 
-    def stream(endpoint: str, _hello: pb.Hello, _owner: ControlPlaneLinks) -> FakeStream:
+    def stream(endpoint: str, _hello: pb.Hello, _access: ClientAccess, _owner: ControlPlaneLinks) -> FakeStream:
         scene.streams[endpoint] = FakeStream(scene.links, endpoint)
         return scene.streams[endpoint]
 

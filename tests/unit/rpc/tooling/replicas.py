@@ -11,14 +11,17 @@ from grpc import aio
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.replica.v1 import replica_pb2 as rpb
 
+from controlplane.access.authenticator import Authenticator
 from controlplane.app.tooling.installs import Installs
 from controlplane.app.tooling.vnodes import VNodes
 from controlplane.domain.ownership.replicas import Replica
+from controlplane.rpc.tooling.audit import Audit
 from controlplane.rpc.tooling.events import Events
 from controlplane.rpc.tooling.following import ReplicaServicer
 from controlplane.rpc.tooling.index import Index
 from controlplane.rpc.tooling.replicas import ReplicaLinks
 from controlplane.rpc.tooling.servicer import ToolingServicer
+from grpcclient.access import ClientAccess, Metadata, Options
 from tests.unit.app.harness import Stage
 
 WITHIN = 2.0
@@ -122,8 +125,11 @@ class Network:
         self.members = FakeMembers(*names)
         self.opened: list[Stream] = []
 
-    def connect(self, address: str) -> aio.Channel:
-        def follow(requests: AsyncIterator[rpb.FollowRequest]) -> Stream:
+    def metadata(self) -> Metadata:
+        return ()
+
+    def channel(self, address: str, _options: Options) -> aio.Channel:
+        def follow(requests: AsyncIterator[rpb.FollowRequest], metadata: Metadata) -> Stream:
             self.opened.append(Stream(address, requests))
             return self.opened[-1]
 
@@ -143,7 +149,9 @@ class Tooling:
         vnodes = VNodes(stage.cluster, stage.roster, "dev")
         self.index = Index(vnodes)
         self.events = Events(stage.recorder, self.index.changed)
-        self.links = ReplicaLinks(cast("Any", network.members), vnodes, self.index, self.events, network.connect)
+        self.links = ReplicaLinks(
+            cast("Any", network.members), vnodes, self.index, self.events, cast("ClientAccess", network)
+        )
         self.servicer = ToolingServicer(
             index=self.index,
             links=self.links,
@@ -154,6 +162,8 @@ class Tooling:
             installs=Installs(stage.cluster, env="dev"),
             baselines=stage.baselines,
             manifests=None,
+            authenticator=Authenticator(None, None),
+            audit=Audit(stage.recorder),
         )
         self.replicas = ReplicaServicer(self.index, stage.roster, stage.recorder, stage.gateways, instance="i1")
 

@@ -15,7 +15,9 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from controlplane.domain.access import Caller
 from controlplane.domain.identity import BaseId
+from controlplane.rpc.access.guard import CALLER
 from controlplane.rpc.tunnel import session as sessions
 from controlplane.rpc.tunnel.session import MAX_BATCH, Session, TunnelServicer
 from tests.protobufs import messages
@@ -81,6 +83,7 @@ class Scene:
                 policy=stage.policy,
                 clock=LoopClock(),
             )
+            CALLER.set(Caller("gateways"))
             self.call = asyncio.create_task(self.servicer.Connect(None, self.stream))  # type: ignore[arg-type]
             self.stream.send(HELLO)
             await asyncio.sleep(0.1)
@@ -229,7 +232,7 @@ def test_a_batch_lets_other_tasks_run(scene: Scene, monkeypatch: pytest.MonkeyPa
             await asyncio.sleep(0)
 
     async def both() -> None:
-        session = Session(scene.servicer._sessions["g"].info)
+        session = Session(scene.servicer._sessions["g"].info, Caller("gateways"))
         await asyncio.gather(servicer._take_batch(session, [heartbeat(f"b{n}") for n in range(100)]), other())
 
     scene.loop.run_until_complete(both())

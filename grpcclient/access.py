@@ -1,0 +1,95 @@
+"""What a client shows to the control plane, and how it knows that it talks to the control plane.
+
+All files are read for each connection: tokens of service accounts and certificates are replaced while programs run.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import grpc
+
+from service import localtokens
+
+Options: TypeAlias = Sequence[tuple[str, str | int]]
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
+
+SERVER_NAME = "module-controller"
+"""The name that certificates of the control plane bear, unless a setting says another."""
+
+
+class NoAccess(Exception):
+    """A connection cannot be made as it should be; the message has cause and fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientAccess:
+    """How one program connects; empty paths are left out.
+
+    Without a CA the connection is plaintext, which is for this machine only unless insecure says otherwise. role is
+    that of the token of this machine that is shown where no token file is named.
+    """
+
+    role: str
+    ca_path: str = ""
+    crt_path: str = ""
+    key_path: str = ""
+    token_path: str = ""
+    tokens_path: str = ""
+    server_name: str = SERVER_NAME
+    insecure: bool = False
+
+    def channel(self, address: str, options: Options) -> grpc.aio.Channel:
+        """Return a channel to host:port; raises NoAccess."""
+        if not self.ca_path:
+            if not (self.insecure or is_loopback(address)):
+                raise NoAccess(
+                    f"{address} is not on this machine and no CA is set: plaintext would show our token to anybody on "
+                    "the way; name the CA of the control plane"
+                )
+            return grpc.aio.insecure_channel(address, options=options)
+        credentials = grpc.ssl_channel_credentials(
+            _read(self.ca_path),
+            _read(self.key_path) if self.key_path else None,
+            _read(self.crt_path) if self.crt_path else None,
+        )
+        named = [*options, ("grpc.ssl_target_name_override", self.server_name)]
+        return grpc.aio.secure_channel(address, credentials, options=named)
+
+    def metadata(self) -> Metadata:
+        """Return what goes with a call: the bearer token, if there is one; raises NoAccess."""
+        if self.token_path:
+            token = _read(self.token_path).decode("ascii", errors="replace").strip()
+        elif self.crt_path:
+            token = ""
+        else:
+            token = self._local()
+        return (("authorization", f"Bearer {token}"),) if token else ()
+
+    def _local(self) -> str:
+        path = Path(self.tokens_path) if self.tokens_path else localtokens.default_path()
+        try:
+            return localtokens.of_role(localtokens.read(path), self.role)
+        except FileNotFoundError:
+            return ""
+        except localtokens.WrongTokenFile as error:
+            raise NoAccess(f"{path}: {error}") from error
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether host:port is on this machine."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise NoAccess(f"{path}: cannot be read ({error.strerror})") from error
