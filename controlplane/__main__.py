@@ -41,6 +41,7 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         built = replica.build(settings, backend, cluster, recorder, kubelet, probes, known)
         status = StatusServer(
             built.trouble,
+            notes=known.notes,
             health_port=settings.health_port,
             metrics_port=settings.metrics_port,
             host=settings.status_host,
@@ -52,11 +53,9 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         intake = ReportIntake(settings.report_port, settings.status_host, token=token, take=reports.report, clock=clock)
         stack.push_async_callback(intake.stop)
         await intake.start()
-        address = known.listen(built.server, settings)
-        await built.server.start()
-        log.info("control plane started", cluster=kind.value, grpc=address, env=settings.env)
-        reporting = {"reports": reports.run(), **({"tracker": tracker.run()} if tracker is not None else {})}
-        await built.run(stop, reporting)
+        log.info("control plane started", cluster=kind.value, env=settings.env)
+        more = {"reports": reports.run(), **({"tracker": tracker.run()} if tracker is not None else {})}
+        await built.run(stop, more | {"grpc": known.serve(built.server, settings)})
 
 
 def main() -> int:

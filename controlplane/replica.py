@@ -63,10 +63,13 @@ class ReplicaProcess:
     fleet: Fleet
     members: Membership
     server: Server
+    trust: Trust
     parts: Mapping[str, Part]
 
     def trouble(self) -> list[str]:
         """Say in words why it is not ready; nothing if it is."""
+        if troubles := self.trust.trouble():
+            return troubles
         cause = self.cluster.trouble() or self.backend.trouble()
         if cause is not None:
             return [f"cluster: {cause}"]
@@ -138,7 +141,7 @@ def build(
     vnodes = VNodes(cluster, roster, policy.env)
     index = Index(vnodes)
     events = Events(recorder, index.changed)
-    links = ReplicaLinks(members, vnodes, index, events, settings.to_replicas())
+    links = ReplicaLinks(members, vnodes, index, events, settings.to_replicas(trust.ca))
     tooling = ToolingServicer(
         index=index,
         links=links,
@@ -166,7 +169,7 @@ def build(
         **({"backend": backend.run()} if backend.run is not None else {}),
     }
     server = Server(tunnel, tooling, replicas, Guard(trust.authenticator, trust.circle))
-    return ReplicaProcess(backend, cluster, fleet, members, server, parts)
+    return ReplicaProcess(backend, cluster, fleet, members, server, trust, parts)
 
 
 def _workloads(around: Surroundings, members: Membership) -> dict[str, Part]:

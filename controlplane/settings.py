@@ -298,6 +298,12 @@ class ControlPlaneSettings(GrpcSettings):
         return ClusterKind.KUBERNETES if self.kubeconfig or in_cluster else ClusterKind.EMBEDDED
 
     @property
+    def in_pod(self) -> bool:
+        """Whether the program works on the cluster in which it is a Pod."""
+        in_cluster = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
+        return in_cluster and not self.kubeconfig and self.kind is ClusterKind.KUBERNETES
+
+    @property
     def peers_follow(self) -> bool:
         """Whether replicas of peer Deployments follow the bases."""
         return self.enable_module_deployment_controller or self.enable_module_replicas_sync_with_base

@@ -1,7 +1,9 @@
 """Whom the gRPC server knows, and what it shows of itself: built from the settings."""
 
-from collections.abc import Callable, Coroutine, Mapping
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from random import SystemRandom
 from typing import NoReturn
 
 import structlog
@@ -9,40 +11,79 @@ import structlog
 from controlplane.access.authenticator import Authenticator
 from controlplane.access.localtokens import LocalTokens
 from controlplane.access.reviews import Reviewer
+from controlplane.app.clock import SystemClock
+from controlplane.certificates.keeper import CertificateKeeper, Place
 from controlplane.cluster.api import ApiServer
+from controlplane.domain.certificates import Served
 from controlplane.rpc.access.guard import Circle
 from controlplane.rpc.access.tls import credentials
 from controlplane.rpc.server import Server
+from controlplane.rpc.settings import Tls
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from service.tls import Certificates, Contents
 
 log = structlog.get_logger(__name__)
 
-FIX = "set GRPC_CRT_PATH and GRPC_KEY_PATH, and leave GRPC_INSECURE out"
+PLAINTEXT = "gRPC: without TLS, tokens can be read on the way (GRPC_INSECURE=true)"
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Callers and certificates; parts run beside the server."""
+    """Callers and certificates; parts run beside the server.
+
+    Certificates are from files, or kept in a Secret, or there are none.
+    """
 
     authenticator: Authenticator
     circle: Circle
-    certificates: Certificates | None
+    files: Certificates | None
+    keeper: CertificateKeeper | None
+    exposed: bool
     parts: Mapping[str, Callable[[], Coroutine[None, None, NoReturn]]]
 
-    def listen(self, server: Server, settings: ControlPlaneSettings) -> str:
-        """Listen on the ports of the settings; returns the address for tokens. Raises StartError."""
-        host, port, found = settings.listens_at, settings.grpc_port, self.certificates
-        if found is None:
-            return server.listen("GRPC_PORT", host, port, None)
+    @property
+    def ca(self) -> Callable[[], bytes] | None:
+        """What returns the CA of the other replicas' certificates, where we keep it."""
+        keeper = self.keeper
+        if keeper is None:
+            return None
+        return lambda: keeper.current.ca_pem if keeper.current is not None else b""
 
-        def contents() -> Contents:
-            return found.contents
+    def trouble(self) -> list[str]:
+        """Say in words why nobody can connect; nothing if they can."""
+        cause = self.keeper.trouble() if self.keeper is not None else None
+        return [cause] if cause else []
 
-        if settings.grpc_client_ca_path:
-            asking = credentials(contents, client_certificates=True)
-            server.listen("GRPC_CERTIFICATE_PORT", host, settings.grpc_certificate_port, asking)
-        return server.listen("GRPC_PORT", host, port, credentials(contents, client_certificates=False))
+    def notes(self) -> Sequence[str]:
+        """Say in words what is worth knowing of connections."""
+        kept = self.keeper.notes() if self.keeper is not None else ()
+        return [*kept, *([PLAINTEXT] if self.exposed else [])]
+
+    async def serve(self, server: Server, settings: ControlPlaneSettings) -> NoReturn:
+        """Serve, as soon as there is a certificate where one is needed. Raises StartError."""
+        keeper = self.keeper
+        while keeper is not None and keeper.current is None:
+            keeper.changed.clear()
+            await keeper.changed.wait()
+        host, port = settings.listens_at, settings.grpc_port
+        if keeper is None and self.files is None:
+            address = server.listen("GRPC_PORT", host, port, None)
+        else:
+            if settings.grpc_client_ca_path:
+                asking = credentials(self._contents, client_certificates=True)
+                server.listen("GRPC_CERTIFICATE_PORT", host, settings.grpc_certificate_port, asking)
+            address = server.listen("GRPC_PORT", host, port, credentials(self._contents, client_certificates=False))
+        await server.start()
+        log.info("gRPC served", address=address, tls=settings.tls.value)
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+    def _contents(self) -> Contents:
+        if self.files is not None:
+            return self.files.contents
+        served = self.keeper.current if self.keeper is not None else None
+        served = served or Served(b"", b"", b"")
+        return Contents(served.crt_pem, served.key_pem, b"")
 
 
 async def build(settings: ControlPlaneSettings, api: ApiServer) -> Trust:
@@ -54,17 +95,24 @@ async def build(settings: ControlPlaneSettings, api: ApiServer) -> Trust:
     if local is not None:
         await local.start()
         parts["local-tokens"] = local.run
-    certificates = None
-    if settings.grpc_crt_path:
-        certificates = Certificates(settings.grpc_files, "grpc")
-        await certificates.load()
-        parts["grpc-certificates"] = certificates.follow
-    elif not settings.is_local:
-        log.warning("gRPC without TLS can be reached from other machines: tokens can be read on the way", fix=FIX)
+    files, keeper = None, None
+    match settings.tls:
+        case Tls.FILES:
+            files = Certificates(settings.grpc_files, "grpc")
+            await files.load()
+            parts["grpc-certificates"] = files.follow
+        case Tls.KEPT:
+            place = Place(settings.namespace, settings.tls_secret, settings.grpc_ca_configmap)
+            keeper = CertificateKeeper(api, place, SystemClock(), SystemRandom())
+            parts["grpc-certificates"] = keeper.run
+    exposed = settings.tls is Tls.NONE and not settings.is_local
+    if exposed:
+        log.warning(PLAINTEXT, fix="set GRPC_CRT_PATH and GRPC_KEY_PATH, and leave GRPC_INSECURE out")
     circle = Circle(
         audience=settings.grpc_audience,
         namespace=settings.namespace,
         gateways=settings.gateways(settings.namespace),
         replicas=settings.replicas(settings.namespace),
     )
-    return Trust(Authenticator(local, None if embedded else Reviewer(api)), circle, certificates, parts)
+    authenticator = Authenticator(local, None if embedded else Reviewer(api))
+    return Trust(authenticator, circle, files, keeper, exposed, parts)

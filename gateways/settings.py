@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from gateways.arklet.names import parse_env
 from gateways.session import endpoints
-from grpcclient.access import SERVER_NAME, ClientAccess, is_loopback
+from grpcclient.access import SERVER_NAME, ClientAccess, ca_file, is_loopback
 from service import localtokens
 from service.listening import ALL_ADDRESSES, Host, Port
 from service.logs import LogFormat, LogLevel
@@ -91,7 +91,7 @@ class GatewaySettings(Settings):
         """How the control plane is connected to."""
         return ClientAccess(
             role="gateway",
-            ca_path=self.control_plane_ca_path,
+            ca=ca_file(self.control_plane_ca_path),
             crt_path=self.control_plane_crt_path,
             key_path=self.control_plane_key_path,
             token_path=self.control_plane_token_path,

@@ -4,8 +4,9 @@ All files are read for each connection: tokens of service accounts and certifica
 """
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -26,14 +27,15 @@ class NoAccess(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ClientAccess:
-    """How one program connects; empty paths are left out.
+    """How one program connects.
 
-    Without a CA the connection is plaintext, which is for this machine only unless insecure says otherwise. role is
-    that of the token of this machine that is shown where no token file is named.
+    ca returns the CA of the control plane's certificate, as PEM. Without one the connection is plaintext, which is for
+    this machine only unless insecure says otherwise. role is that of the token of this machine that is shown where no
+    token file is named. Empty paths are left out.
     """
 
     role: str
-    ca_path: str = ""
+    ca: Callable[[], bytes] | None = None
     crt_path: str = ""
     key_path: str = ""
     token_path: str = ""
@@ -43,7 +45,7 @@ class ClientAccess:
 
     def channel(self, address: str, options: Options) -> grpc.aio.Channel:
         """Return a channel to host:port; raises NoAccess."""
-        if not self.ca_path:
+        if self.ca is None:
             if not (self.insecure or is_loopback(address)):
                 raise NoAccess(
                     f"{address} is not on this machine and no CA is set: plaintext would show our token to anybody on "
@@ -51,7 +53,7 @@ class ClientAccess:
                 )
             return grpc.aio.insecure_channel(address, options=options)
         credentials = grpc.ssl_channel_credentials(
-            _read(self.ca_path),
+            self.ca(),
             _read(self.key_path) if self.key_path else None,
             _read(self.crt_path) if self.crt_path else None,
         )
@@ -86,6 +88,11 @@ def is_loopback(address: str) -> bool:
     except ValueError:
         return host == "localhost"
     return (getattr(found, "ipv4_mapped", None) or found).is_loopback
+
+
+def ca_file(path: str) -> Callable[[], bytes] | None:
+    """Return what reads a CA's file, which raises NoAccess; None for an empty path."""
+    return partial(_read, path) if path else None
 
 
 def _read(path: str) -> bytes:

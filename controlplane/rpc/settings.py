@@ -1,21 +1,24 @@
 """Settings of the gRPC server: where it listens, its certificate, who its gateways and replicas are."""
 
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from grpcclient.access import SERVER_NAME, ClientAccess, is_loopback
+from grpcclient.access import SERVER_NAME, ClientAccess, ca_file, is_loopback
 from service import localtokens
 from service.listening import Host, Port, host_port
 from service.settings import Settings
 from service.tls import Files, PemFile
 
+TLS_SECRET, CA_CONFIG_MAP = "module-controller-grpc-tls", "module-controller-grpc-ca"
 AUDIENCE = "module-controller.koupleless.io"
 GATEWAYS = ("http-gateway", "mqtt-gateway")
 """Service accounts of the gateways, in the control plane's namespace."""
 
+Name = Annotated[str, StringConstraints(max_length=253, pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^\S+$")]
 
 
@@ -24,6 +27,8 @@ class Tls(Enum):
 
     NONE = "none"
     FILES = "files"
+    KEPT = "kept"
+    """One Secret, in which the control plane makes and renews it."""
 
 
 class GrpcSettings(Settings):
@@ -39,6 +44,14 @@ class GrpcSettings(Settings):
         "", description="PEM file of gRPC's certificate; it and the next two are read again when they change"
     )
     grpc_key_path: str = Field("", description="PEM file of that certificate's key")
+    grpc_tls_secret: Name = Field(
+        "",
+        description="Secret in NAMESPACE in which the control plane makes and renews gRPC's certificate, or finds that "
+        f"of somebody else; none: {TLS_SECRET} in a Pod where gRPC is not for this machine only",
+    )
+    grpc_ca_configmap: Name = Field(
+        CA_CONFIG_MAP, description="ConfigMap in NAMESPACE that has the CA of that certificate, for gateways and tools"
+    )
     grpc_client_ca_path: str = Field(
         "",
         description="PEM file of the CA whose client certificates are accepted at GRPC_CERTIFICATE_PORT; "
@@ -95,14 +108,29 @@ class GrpcSettings(Settings):
         if self.grpc_host and self.tls is Tls.NONE and not (self.grpc_insecure or _is_local(self.grpc_host)):
             raise ValueError(
                 f"GRPC_HOST={self.grpc_host}: gRPC without TLS is for this machine only; set GRPC_CRT_PATH and "
-                "GRPC_KEY_PATH, or GRPC_HOST=127.0.0.1, or GRPC_INSECURE=true to take the risk"
+                "GRPC_KEY_PATH, or GRPC_TLS_SECRET, or GRPC_HOST=127.0.0.1, or GRPC_INSECURE=true to take the risk"
             )
         return self
 
     @property
     def tls(self) -> Tls:
         """Where the server's certificate comes from."""
-        return Tls.FILES if self.grpc_crt_path else Tls.NONE
+        if self.grpc_crt_path:
+            return Tls.FILES
+        local = bool(self.grpc_host) and _is_local(self.grpc_host)
+        if self.grpc_tls_secret or (self.in_pod and not (local or self.grpc_insecure)):
+            return Tls.KEPT
+        return Tls.NONE
+
+    @property
+    def in_pod(self) -> bool:
+        """Whether the program works on the cluster in which it is a Pod."""
+        return False
+
+    @property
+    def tls_secret(self) -> str:
+        """The Secret of the certificate."""
+        return self.grpc_tls_secret or TLS_SECRET
 
     @property
     def listens_at(self) -> str:
@@ -143,11 +171,11 @@ class GrpcSettings(Settings):
         """Return the users that are replicas."""
         return frozenset(self.grpc_replica_users or (f"system:serviceaccount:{namespace}:module-controller",))
 
-    def to_replicas(self) -> ClientAccess:
-        """Return how this replica connects to the others."""
+    def to_replicas(self, ca: Callable[[], bytes] | None) -> ClientAccess:
+        """Return how this replica connects to the others; ca returns the CA of their certificates."""
         return ClientAccess(
             role="replica",
-            ca_path=self.grpc_ca_path,
+            ca=ca_file(self.grpc_ca_path) or ca,
             token_path=self.grpc_token_path,
             tokens_path=self.local_tokens_path,
             server_name=self.grpc_server_name,

@@ -61,4 +61,4 @@ def test_without_a_token_file_the_token_of_this_machine_is_shown(tmp_path: Path)
 def test_with_a_certificate_no_token_is_shown(tmp_path: Path) -> None:
     path = tmp_path / "tokens.csv"
     localtokens.make(path, ["gateway"])
-    assert ClientAccess("gateway", ca_path="ca", crt_path="crt", tokens_path=str(path)).metadata() == ()
+    assert ClientAccess("gateway", ca=lambda: b"ca", crt_path="crt", tokens_path=str(path)).metadata() == ()

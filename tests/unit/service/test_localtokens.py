@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.localtokens import SHORTEST, WrongTokenFile, make, of_role, parse, read
+from service.localtokens import SHORTEST, LocalToken, WrongTokenFile, make, of_role, parse, read
 
 TOKEN = "t" * SHORTEST
 
@@ -31,7 +31,7 @@ def test_programs_that_start_at_once_have_the_same_file(tmp_path: Path) -> None:
     threads = [threading.Thread(target=make, args=(path, ["admin"])) for _ in range(16)]
     for thread in threads:
         thread.start()
-    seen = set()
+    seen = set[tuple[LocalToken, ...]]()
     while any(thread.is_alive() for thread in threads) or not seen:
         try:
             seen.add(read(path))

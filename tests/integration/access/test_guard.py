@@ -1,0 +1,239 @@
+"""Each kind of credential on each kind of call; what callers have under way; requests that are too large."""
+
+import asyncio
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import orjson
+import pytest
+from google.rpc import error_details_pb2
+from grpc import aio
+from grpc_status import rpc_status
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
+from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceStub
+from koupleless.replica.v1 import replica_pb2 as rpb
+from koupleless.replica.v1.replica_pb2_grpc import ReplicaServiceStub
+from koupleless.tunnel.v1 import tunnel_pb2
+from koupleless.tunnel.v1.tunnel_pb2_grpc import TunnelServiceStub
+from prometheus_client import REGISTRY
+
+from controlplane.domain.access import Role
+from controlplane.rpc.access import guard as module
+from controlplane.rpc.access.places import Bound, Kind, Places
+from controlplane.rpc.access.rules import LARGE, SMALL
+from service import localtokens
+from tests.integration.access import scene as stage
+from tests.integration.access.scene import serving
+
+OK, UNAUTHENTICATED, DENIED = "OK", "UNAUTHENTICATED", "PERMISSION_DENIED"
+EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def bearer(token: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),) if token else ()
+
+
+def jwt(**claims: Any) -> str:
+    payload = base64.urlsafe_b64encode(orjson.dumps(claims)).decode().rstrip("=")
+    return f"e30.{payload}.c2ln"
+
+
+async def call(channel: aio.Channel, what: str, metadata: Any) -> str:
+    """Make a call of a kind; return the name of its status."""
+    tools = ModuleControllerServiceStub(channel)
+    try:
+        match what:
+            case "list":
+                await tools.ListVNodes(pb.ListVNodesRequest(), metadata=metadata, timeout=10)
+            case "watch":
+                await tools.WatchVNodes(pb.WatchVNodesRequest(), metadata=metadata, timeout=10).read()
+            case "apply":
+                await tools.ApplyManifest(pb.ApplyManifestRequest(), metadata=metadata, timeout=10)
+            case "gateway":
+                stream = TunnelServiceStub(channel).Connect(metadata=metadata, timeout=10)
+                await stream.write(tunnel_pb2.ConnectRequest())
+                await stream.read()
+            case "replica":
+                follow = ReplicaServiceStub(channel).Follow(metadata=metadata, timeout=10)
+                await follow.write(rpb.FollowRequest())
+                await follow.read()
+    except aio.AioRpcError as error:
+        return error.code().name
+    return OK
+
+
+async def until(look: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not look():  # noqa: ASYNC110 - what is looked at has no event
+            await asyncio.sleep(0.01)
+
+
+def refused(reason: str) -> float:
+    return REGISTRY.get_sample_value("koupleless_grpc_refused_total", {"reason": reason}) or 0.0
+
+
+@pytest.mark.parametrize(
+    ("token", "tool", "gateway", "replica"),
+    [
+        ("", UNAUTHENTICATED, UNAUTHENTICATED, UNAUTHENTICATED),
+        ("nobody", UNAUTHENTICATED, UNAUTHENTICATED, UNAUTHENTICATED),
+        ("meant-for-others", UNAUTHENTICATED, UNAUTHENTICATED, UNAUTHENTICATED),
+        ("x" * 6_000, UNAUTHENTICATED, UNAUTHENTICATED, UNAUTHENTICATED),
+        ("ann", OK, UNAUTHENTICATED, UNAUTHENTICATED),
+        ("ben", DENIED, UNAUTHENTICATED, UNAUTHENTICATED),
+        ("gateway", UNAUTHENTICATED, OK, DENIED),
+        ("replica", UNAUTHENTICATED, DENIED, OK),
+    ],
+)
+async def test_each_credential_on_each_call(token: str, tool: str, gateway: str, replica: str) -> None:
+    async with serving() as scene:
+        channel = scene.channel()
+        found = {what: await call(channel, what, bearer(token)) for what in ("list", "watch", "apply")}
+        assert found == dict.fromkeys(("list", "watch", "apply"), tool)
+        assert await call(channel, "gateway", bearer(token)) == gateway
+        assert await call(channel, "replica", bearer(token)) == replica
+        served = [tool, tool, tool, gateway, replica].count(OK)
+        assert len(scene.servicer.callers) == served
+
+
+@pytest.mark.parametrize("header", ["Basic YTpi", "ann", "Bearer", "bearer  "])
+async def test_what_is_no_bearer_token_is_none(header: str) -> None:
+    async with serving() as scene:
+        before = refused("anonymous")
+        assert await call(scene.channel(), "list", (("authorization", header),)) == UNAUTHENTICATED
+        assert refused("anonymous") == before + 1
+
+
+async def test_a_tool_may_show_a_token_that_is_meant_for_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, others = jwt(aud=["x", stage.AUDIENCE]), jwt(aud="others")
+    monkeypatch.setitem(stage.TOKENS, (ours, stage.AUDIENCE), stage.TOKENS["ann", ""])
+    async with serving() as scene:
+        channel = scene.channel()
+        assert await call(channel, "list", bearer(ours)) == OK
+        assert await call(channel, "list", bearer(others)) == UNAUTHENTICATED
+
+
+@pytest.mark.parametrize(
+    ("role", "expected"),
+    [
+        (Role.VIEWER, (OK, DENIED, DENIED, DENIED)),
+        (Role.OPERATOR, (OK, DENIED, DENIED, DENIED)),
+        (Role.ADMIN, (OK, OK, DENIED, DENIED)),
+        (Role.GATEWAY, (DENIED, DENIED, OK, DENIED)),
+        (Role.REPLICA, (DENIED, DENIED, DENIED, OK)),
+    ],
+)
+async def test_tokens_of_this_machine_allow_what_their_role_does(
+    tmp_path: Path, role: Role, expected: tuple[str, ...]
+) -> None:
+    path = tmp_path / "tokens.csv"
+    async with serving(tokens=path) as scene:
+        token = localtokens.of_role(localtokens.read(path), role.value)
+        channel = scene.channel()
+        found = [await call(channel, what, bearer(token)) for what in ("list", "apply", "gateway", "replica")]
+        assert tuple(found) == expected
+
+
+async def test_a_request_is_read_only_of_who_is_known() -> None:
+    async with serving() as scene:
+        big = pb.ListVNodesRequest(selector="x" * (SMALL + 1))
+        stub = ModuleControllerServiceStub(scene.channel())
+        with pytest.raises(aio.AioRpcError) as stranger:
+            await stub.ListVNodes(big, timeout=10)
+        assert stranger.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        with pytest.raises(aio.AioRpcError) as known:
+            await stub.ListVNodes(big, metadata=bearer("ann"), timeout=10)
+        assert known.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert f"this call takes {SMALL}" in str(known.value.details())
+        huge = pb.ApplyManifestRequest(manifest_json=b"x" * (LARGE + 1))
+        with pytest.raises(aio.AioRpcError) as too_large:
+            await stub.ApplyManifest(huge, metadata=bearer("ann"), timeout=10)
+        assert too_large.value.code() is EXHAUSTED
+
+
+async def test_bytes_that_are_no_request_are_refused() -> None:
+    async with serving() as scene:
+        raw: Any = scene.channel().unary_unary("/koupleless.modulecontroller.v1.ModuleControllerService/ListVNodes")
+        with pytest.raises(aio.AioRpcError) as error:
+            await raw(b"\xff\xff", metadata=bearer("ann"), timeout=10)
+        assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_request_that_never_comes_holds_a_place_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "READ_WITHIN", 0.2)
+    async with serving() as scene:
+        raw: Any = scene.channel().stream_stream("/koupleless.modulecontroller.v1.ModuleControllerService/ListVNodes")
+        stream = raw(metadata=bearer("ann"), timeout=30)
+        assert await stream.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert scene.guard.places.under_way(Kind.BYTE) == 0
+
+
+async def test_what_one_caller_has_under_way_is_bounded_and_others_are_served() -> None:
+    bounds = {
+        Kind.CALL: Bound(2, 8),
+        Kind.WATCH: Bound(1, 8),
+        Kind.LINK: Bound(1, 8),
+        Kind.BYTE: Bound(LARGE, 4 * LARGE),
+    }
+    async with serving(places=Places(bounds)) as scene:
+        scene.servicer.go.clear()
+        channel = scene.channel()
+        stub = ModuleControllerServiceStub(channel)
+        waiting = [stub.ListVNodes(pb.ListVNodesRequest(), metadata=bearer("ann"), timeout=30) for _ in range(2)]
+        await until(lambda: len(scene.servicer.callers) == 2)
+        with pytest.raises(aio.AioRpcError) as error:
+            await stub.ListVNodes(pb.ListVNodesRequest(), metadata=bearer("ann"), timeout=30)
+        assert error.value.code() is EXHAUSTED
+        assert "ann has 2 calls under way" in str(error.value.details())
+        status = rpc_status.from_call(error.value)  # type: ignore[arg-type]
+        again = error_details_pb2.RetryInfo()
+        assert any(detail.Unpack(again) for detail in status.details)
+        assert again.retry_delay.seconds == 1
+        assert await call(channel, "list", bearer("ben")) == DENIED
+        scene.servicer.go.set()
+        for answer in waiting:
+            assert (await answer).next_page_token == "served"
+        assert await call(channel, "list", bearer("ann")) == OK
+
+
+async def test_large_requests_share_one_budget() -> None:
+    bounds = dict.fromkeys(Kind, Bound(100, 100)) | {Kind.BYTE: Bound(2 * LARGE, 3 * LARGE)}
+    async with serving(places=Places(bounds)) as scene:
+        scene.servicer.go.clear()
+        stub = ModuleControllerServiceStub(scene.channel())
+        request = pb.ApplyManifestRequest(manifest_json=b"{}")
+        calls = [asyncio.ensure_future(_code(stub.ApplyManifest(request, metadata=bearer("ann")))) for _ in range(20)]
+        ended, waiting = set[asyncio.Future[grpc.StatusCode]](), {*calls}
+        async with asyncio.timeout(20):
+            while len(ended) < 18:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                ended |= done
+        assert {each.result() for each in ended} == {EXHAUSTED}
+        scene.servicer.go.set()
+        assert [await each for each in waiting] == [grpc.StatusCode.OK] * 2
+
+
+async def _code(answer: aio.UnaryUnaryCall[Any, Any]) -> grpc.StatusCode:
+    return await answer.code()
+
+
+async def test_a_watch_that_ends_gives_its_place_back() -> None:
+    async with serving() as scene:
+        stub = ModuleControllerServiceStub(scene.channel())
+        for _ in range(3):
+            watch = stub.WatchVNodes(pb.WatchVNodesRequest(), metadata=bearer("ann"))
+            await watch.read()
+            assert scene.guard.places.under_way(Kind.WATCH) == 1
+            watch.cancel()
+            await until(lambda: not scene.guard.places.under_way(Kind.WATCH))
+
+
+async def test_an_unknown_method_does_not_exist() -> None:
+    async with serving() as scene:
+        raw: Any = scene.channel().unary_unary("/koupleless.modulecontroller.v1.ModuleControllerService/Nothing")
+        with pytest.raises(aio.AioRpcError) as error:
+            await raw(b"", metadata=bearer("ann"), timeout=10)
+        assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
