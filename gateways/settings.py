@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from gateways.arklet.names import parse_env
 from gateways.session import endpoints
-from grpcclient.access import SERVER_NAME, ClientAccess, ca_file, is_loopback
+from grpcclient.access import SERVER_NAME, ClientAccess, ca_file, is_local
 from service import localtokens
 from service.listening import ALL_ADDRESSES, Host, Port
 from service.logs import LogFormat, LogLevel
@@ -78,7 +78,7 @@ class GatewaySettings(Settings):
                 f"CONTROL_PLANE_CRT_PATH={self.control_plane_crt_path}: a certificate is shown over TLS only; set "
                 "CONTROL_PLANE_CA_PATH"
             )
-        away = [endpoint for endpoint in self.control_plane if not is_loopback(endpoint)]
+        away = [endpoint for endpoint in self.control_plane if not is_local(endpoint)]
         if away and not (self.control_plane_ca_path or self.grpc_insecure):
             raise ValueError(
                 f"CONTROL_PLANE={','.join(away)}: plaintext is for this machine only; set CONTROL_PLANE_CA_PATH to the "

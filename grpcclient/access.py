@@ -3,7 +3,6 @@
 All files are read for each connection: tokens of service accounts and certificates are replaced while programs run.
 """
 
-import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +12,7 @@ from typing import TypeAlias
 import grpc
 
 from service import localtokens
+from service.listening import is_loopback
 
 Options: TypeAlias = Sequence[tuple[str, str | int]]
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
@@ -46,7 +46,7 @@ class ClientAccess:
     def channel(self, address: str, options: Options) -> grpc.aio.Channel:
         """Return a channel to host:port; raises NoAccess."""
         if self.ca is None:
-            if not (self.insecure or is_loopback(address)):
+            if not (self.insecure or is_local(address)):
                 raise NoAccess(
                     f"{address} is not on this machine and no CA is set: plaintext would show our token to anybody on "
                     "the way; name the CA of the control plane"
@@ -80,14 +80,9 @@ class ClientAccess:
             raise NoAccess(f"{path}: {error}") from error
 
 
-def is_loopback(address: str) -> bool:
+def is_local(address: str) -> bool:
     """Return whether host:port is on this machine."""
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        found = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
+    return is_loopback(address.rpartition(":")[0].strip("[]"))
 
 
 def ca_file(path: str) -> Callable[[], bytes] | None:

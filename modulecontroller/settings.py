@@ -27,6 +27,18 @@ class SupervisorSettings(Settings):
         description="address that gRPC listens on, for gateways and tools; :: or 0.0.0.0 means all, IPv4 and IPv6",
     )
     grpc_port: Port = Field(50051, description="TCP port of gRPC")
+    grpc_crt_path: str = Field(
+        "", description="PEM file of gRPC's certificate, needed where others than this machine reach gRPC"
+    )
+    control_plane_ca_path: str = Field(
+        "", description="PEM file of the CA of that certificate, by which the gateways know the control plane"
+    )
+    grpc_insecure: bool = Field(False, description="true: gRPC without TLS beyond this machine")
+    local_tokens_path: str = Field(
+        "",
+        description="file of the tokens by which gateways and tools of this machine are known; "
+        "none: one in the state folder, or for this run only where that cannot be written",
+    )
     http_tunnel_listen_port: Port = Field(7777, description="TCP port for bases that speak HTTP")
     status_host: Host = Field(
         "",

@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from uuid import uuid4
 
 import structlog
@@ -14,7 +15,8 @@ from prometheus_client.registry import Collector
 
 from modulecontroller.children import CAUSES, Child, Patience, Program
 from modulecontroller.settings import SupervisorSettings
-from service.listening import host_port, local_host
+from service import localtokens
+from service.listening import host_port, is_loopback, local_host
 from service.process import StartError
 from service.status import StatusServer
 
@@ -53,6 +55,22 @@ def check(settings: SupervisorSettings) -> None:
         raise StartError(
             "no tunnel is enabled, so no base could be reached: set ENABLE_HTTP_TUNNEL=true or ENABLE_MQTT_TUNNEL=true"
         )
+    if is_loopback(settings.grpc_host) or settings.grpc_insecure:
+        return
+    if not (settings.grpc_crt_path and settings.control_plane_ca_path):
+        raise StartError(
+            f"GRPC_HOST={settings.grpc_host}: gRPC without TLS is for this machine only; set GRPC_CRT_PATH, "
+            "GRPC_KEY_PATH and CONTROL_PLANE_CA_PATH, or GRPC_HOST=127.0.0.1, or GRPC_INSECURE=true to take the risk"
+        )
+
+
+def tokens_file(settings: SupervisorSettings, folder: str) -> str:
+    """Return the file of this machine's tokens: in folder where the state folder cannot be written."""
+    wanted = settings.local_tokens_path or str(localtokens.default_path())
+    if settings.local_tokens_path or localtokens.can_be(Path(wanted)):
+        return wanted
+    log.info("the tokens of this machine are for this run only: the state folder cannot be written", folder=wanted)
+    return str(Path(folder) / "tokens.csv")
 
 
 @dataclass(slots=True)
@@ -88,7 +106,8 @@ class Supervisor:
         """Run everything until stop is set; raises StartError, or a group with one for each child that cannot run."""
         check(self.settings)
         with tempfile.TemporaryDirectory(prefix="module-controller-") as sockets:
-            control_plane, *gateways = programs(self.settings, self.extra)
+            tokens = {"LOCAL_TOKENS_PATH": tokens_file(self.settings, sockets)}
+            control_plane, *gateways = programs(self.settings, {**self.extra, **tokens})
             for_orders = Patience(stop=self.settings.shutdown_timeout + AFTER_ORDERS)
             stages = [
                 [Child(program, sockets) for program in self.before],

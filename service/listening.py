@@ -76,6 +76,14 @@ def is_address(host: str) -> bool:
     return True
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine, and reached from nowhere else."""
+    if not is_address(host):
+        return host == "localhost"
+    address = ipaddress.ip_address(host)
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
 def is_unspecified(host: str) -> bool:
     """Return whether a host stands for all addresses, of one family or of both."""
     return not host or (is_address(host) and ipaddress.ip_address(host).is_unspecified)

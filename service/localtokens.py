@@ -102,6 +102,14 @@ def make(path: Path, roles: Sequence[str]) -> None:
         raise WrongTokenFile(f"cannot be made ({error.strerror}); {fix}") from error
 
 
+def can_be(path: Path) -> bool:
+    """Return whether the file is there, or could be made."""
+    if path.exists():
+        return True
+    folder = next(parent for parent in path.parents if parent.exists())
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
 def of_role(tokens: Iterable[LocalToken], role: str) -> str:
     """Return the first token of a role; empty when there is none."""
     return next((each.token for each in tokens if each.role == role), "")

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from grpcclient.access import SERVER_NAME, ClientAccess, ca_file, is_loopback
+from grpcclient.access import SERVER_NAME, ClientAccess, ca_file
 from service import localtokens
-from service.listening import Host, Port, host_port
+from service.listening import Host, Port, is_loopback
 from service.settings import Settings
 from service.tls import Files, PemFile
 
@@ -105,7 +105,7 @@ class GrpcSettings(Settings):
                 f"GRPC_CLIENT_CA_PATH={self.grpc_client_ca_path}: client certificates need TLS; set GRPC_CRT_PATH and "
                 "GRPC_KEY_PATH"
             )
-        if self.grpc_host and self.tls is Tls.NONE and not (self.grpc_insecure or _is_local(self.grpc_host)):
+        if self.grpc_host and self.tls is Tls.NONE and not (self.grpc_insecure or is_loopback(self.grpc_host)):
             raise ValueError(
                 f"GRPC_HOST={self.grpc_host}: gRPC without TLS is for this machine only; set GRPC_CRT_PATH and "
                 "GRPC_KEY_PATH, or GRPC_TLS_SECRET, or GRPC_HOST=127.0.0.1, or GRPC_INSECURE=true to take the risk"
@@ -117,7 +117,7 @@ class GrpcSettings(Settings):
         """Where the server's certificate comes from."""
         if self.grpc_crt_path:
             return Tls.FILES
-        local = bool(self.grpc_host) and _is_local(self.grpc_host)
+        local = bool(self.grpc_host) and is_loopback(self.grpc_host)
         if self.grpc_tls_secret or (self.in_pod and not (local or self.grpc_insecure)):
             return Tls.KEPT
         return Tls.NONE
@@ -142,7 +142,7 @@ class GrpcSettings(Settings):
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach gRPC."""
-        return bool(self.listens_at) and _is_local(self.listens_at)
+        return bool(self.listens_at) and is_loopback(self.listens_at)
 
     @property
     def grpc_files(self) -> Files:
@@ -181,7 +181,3 @@ class GrpcSettings(Settings):
             server_name=self.grpc_server_name,
             insecure=self.grpc_insecure,
         )
-
-
-def _is_local(host: str) -> bool:
-    return is_loopback(host_port(host, 0))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from grpcclient.access import ClientAccess, NoAccess, is_loopback
+from grpcclient.access import ClientAccess, NoAccess, is_local
 from service import localtokens
 
 
@@ -25,7 +25,7 @@ from service import localtokens
     ],
 )
 def test_what_is_on_this_machine(address: str, local: bool) -> None:
-    assert is_loopback(address) is local
+    assert is_local(address) is local
 
 
 async def test_plaintext_beyond_this_machine_is_refused() -> None:

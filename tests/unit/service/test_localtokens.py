@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service import localtokens
 from service.localtokens import SHORTEST, LocalToken, WrongTokenFile, make, of_role, parse, read
 
 TOKEN = "t" * SHORTEST
@@ -80,6 +81,13 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     except WrongTokenFile:
         return
     assert all(each.token and each.user and each.role for each in found)
+
+
+def test_where_a_file_could_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert localtokens.can_be(tmp_path / "file")
+    assert localtokens.can_be(tmp_path / "not" / "yet" / "there")
+    assert not localtokens.can_be(tmp_path / "file" / "tokens.csv")
 
 
 def test_the_first_token_of_a_role_counts() -> None:
