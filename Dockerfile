@@ -16,6 +16,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY controlplane controlplane
 COPY examples examples
 COPY gateways gateways
+COPY kubeaccess kubeaccess
 COPY mctl mctl
 COPY modulecontroller modulecontroller
 COPY mqttclient mqttclient

@@ -6,8 +6,8 @@ from contextlib import suppress
 import pytest
 
 from controlplane.kube import credentials
-from controlplane.kube.access import Access, CannotConnect
 from controlplane.kube.credentials import Credentials
+from kubeaccess.access import Access, CannotConnect
 from tests.unit.cluster.clock import LoopClock
 
 pytestmark = pytest.mark.looptime

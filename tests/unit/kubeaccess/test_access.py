@@ -2,7 +2,7 @@
 
 import pytest
 
-from controlplane.kube.access import CannotConnect, Proxy, choose_proxy, is_proxied
+from kubeaccess.access import CannotConnect, Proxy, choose_proxy, is_proxied
 
 SERVER = "https://api.example.com:6443"
 

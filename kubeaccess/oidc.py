@@ -11,12 +11,10 @@ from typing import Any
 
 import aiohttp
 
-from controlplane.cluster import fields
-from controlplane.cluster.api import Json
-from controlplane.kube import tls
-from controlplane.kube.access import CannotConnect, basic, token_ends_at
-from controlplane.kube.kubeconfig import Oidc
-from controlplane.kube.tls import READ_WITHIN
+from kubeaccess import tls
+from kubeaccess.access import CannotConnect, basic, token_ends_at
+from kubeaccess.kubeconfig import Oidc
+from kubeaccess.tls import READ_WITHIN
 from service.worker import Worker
 
 LEEWAY = 10.0
@@ -43,14 +41,16 @@ class OidcProvider:
                 "auth-provider oidc: the id-token has ended, and there is no refresh-token: log in again"
             )
         answer = await self._renewed(await self._worker.call(self._context, within=READ_WITHIN))
-        id_token = fields.text(answer, "id_token")
-        if not id_token:
+        id_token = answer.get("id_token")
+        if not isinstance(id_token, str) or not id_token:
             raise CannotConnect("auth-provider oidc: the provider gave no id_token; was the scope openid asked for?")
         self._id_token = id_token
-        self._refresh_token = fields.text(answer, "refresh_token") or self._refresh_token
+        replaced = answer.get("refresh_token")
+        if isinstance(replaced, str) and replaced:
+            self._refresh_token = replaced
         return id_token
 
-    async def _renewed(self, context: ssl.SSLContext) -> Json:
+    async def _renewed(self, context: ssl.SSLContext) -> dict[str, Any]:
         config = self._config
         login = {"Authorization": basic(config.client_id, config.client_secret)}
         form = {"grant_type": "refresh_token", "refresh_token": self._refresh_token}

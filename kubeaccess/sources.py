@@ -11,19 +11,25 @@ from typing import Protocol
 
 import structlog
 
-from controlplane.app.ports import Clock
-from controlplane.kube import execplugin, kubeconfig, tls
-from controlplane.kube.access import Access, CannotConnect, basic, bearer, choose_proxy, token_ends_at
-from controlplane.kube.execplugin import Credential
-from controlplane.kube.kubeconfig import Context, User
-from controlplane.kube.oidc import OidcProvider
-from controlplane.kube.tls import READ_WITHIN, Material, read
+from kubeaccess import execplugin, kubeconfig, tls
+from kubeaccess.access import Access, CannotConnect, basic, bearer, choose_proxy, token_ends_at
+from kubeaccess.execplugin import Credential
+from kubeaccess.kubeconfig import Context, User
+from kubeaccess.oidc import OidcProvider
+from kubeaccess.tls import READ_WITHIN, Material, read
 from service.worker import Worker
 
 log = structlog.get_logger(__name__)
 
 RENEWED_AFTER = (0.45, 0.55)
 """Shares of the time of a plugin's credential between which the next one is due, drawn at random."""
+
+
+class Clock(Protocol):
+    """Time, so that tests can turn it."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch."""
 
 
 class CredentialSource(Protocol):

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from controlplane.kube import kubeconfig
-from controlplane.kube.access import CannotConnect
-from controlplane.kube.kubeconfig import (
+from kubeaccess import kubeconfig
+from kubeaccess.access import CannotConnect
+from kubeaccess.kubeconfig import (
     AuthProvider,
     ClusterEntry,
     Context,

@@ -33,8 +33,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from controlplane.kube.access import CannotConnect
-from controlplane.kube.tls import read
+from kubeaccess.access import CannotConnect
+from kubeaccess.tls import read
 from service.wording import problem
 
 EXEC_EXTENSION = "client.authentication.k8s.io/exec"

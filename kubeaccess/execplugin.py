@@ -19,9 +19,8 @@ import orjson
 import structlog
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from controlplane.cluster import fields
-from controlplane.kube.access import CannotConnect
-from controlplane.kube.kubeconfig import ClusterEntry, ExecPlugin
+from kubeaccess.access import CannotConnect
+from kubeaccess.kubeconfig import ClusterEntry, ExecPlugin
 from service.wording import problem
 
 log = structlog.get_logger(__name__)
@@ -128,7 +127,8 @@ def _info(plugin: ExecPlugin, cluster: ClusterEntry, ca: bytes) -> str:
     if plugin.provide_cluster_info:
         left_out = {"certificate_authority", "certificate_authority_data", "extensions"}
         known = {"certificate-authority-data": base64.b64encode(ca).decode(), "config": cluster.exec_config}
-        spec["cluster"] = fields.filled(cluster.model_dump(by_alias=True, exclude=left_out) | known)
+        described = cluster.model_dump(by_alias=True, exclude=left_out) | known
+        spec["cluster"] = {name: value for name, value in described.items() if value}
     return orjson.dumps({"kind": "ExecCredential", "apiVersion": plugin.api_version, "spec": spec}).decode()
 
 
