@@ -39,7 +39,7 @@ class Backend:
 async def kubernetes(settings: ControlPlaneSettings) -> AsyncIterator[Backend]:
     """Connect to a Kubernetes API server."""
     from controlplane.kube.client import KubeApiServer
-    from kubeaccess.access import CannotConnect
+    from kubeaccess.authorization import CannotConnect
 
     try:
         api = await KubeApiServer.connect(settings.kubeconfig)

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 
 from kubeaccess import tls
-from kubeaccess.access import CannotConnect, basic, token_ends_at
+from kubeaccess.authorization import CannotConnect, basic, token_ends_at
 from kubeaccess.kubeconfig import Oidc
 from kubeaccess.tls import READ_WITHIN
 from service.worker import Worker
@@ -23,10 +23,11 @@ _FAILURES = (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, T
 
 
 class OidcProvider:
-    """Gives ID tokens."""
+    """Gives ID tokens; renews says whether it may use the refresh token, which may serve only once."""
 
-    def __init__(self, config: Oidc, worker: Worker) -> None:
+    def __init__(self, config: Oidc, worker: Worker, *, renews: bool = True) -> None:
         self._config = config
+        self._renews = renews
         self._worker = worker
         self._id_token = config.id_token
         self._refresh_token = config.refresh_token
@@ -36,6 +37,11 @@ class OidcProvider:
         ends_at = token_ends_at(self._id_token)
         if self._id_token and not renew and (ends_at is None or now < ends_at - LEEWAY):
             return self._id_token
+        if not self._renews:
+            raise CannotConnect(
+                "auth-provider oidc: the id-token has ended or is not accepted; kubectl renews it in the kubeconfig: "
+                "run it once with this context, such as kubectl get namespaces"
+            )
         if not self._refresh_token:
             raise CannotConnect(
                 "auth-provider oidc: the id-token has ended, and there is no refresh-token: log in again"

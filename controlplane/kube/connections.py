@@ -16,7 +16,8 @@ from yarl import URL
 
 from controlplane.kube.credentials import Credentials
 from controlplane.kube.resolver import StaleResolver
-from kubeaccess.access import Access, Proxy, basic
+from kubeaccess.access import Access, Proxy
+from kubeaccess.authorization import basic
 
 CONNECT_DEADLINE = 5.0
 KEEP_ALIVE = 60.0

@@ -14,7 +14,8 @@ from prometheus_client import Counter
 from controlplane.app.clock import SystemClock
 from controlplane.app.ports import Clock
 from controlplane.domain.backoff import Backoff
-from kubeaccess.access import Access, CannotConnect
+from kubeaccess.access import Access
+from kubeaccess.authorization import CannotConnect
 from kubeaccess.sources import CredentialSource, KubeconfigSource, PodSource
 
 log = structlog.get_logger(__name__)

@@ -21,7 +21,7 @@ from controlplane.kube.client import KubeApiServer
 from controlplane.kube.credentials import Credentials
 from controlplane.kube.errors import Unauthorized
 from controlplane.settings import ClusterKind, ControlPlaneSettings
-from kubeaccess.access import CannotConnect
+from kubeaccess.authorization import CannotConnect
 from modulecontroller.configuration import Configuration
 from modulecontroller.doctor.findings import Finding, Skip, error, need, ok, skipped, warning
 

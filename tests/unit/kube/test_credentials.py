@@ -7,7 +7,8 @@ import pytest
 
 from controlplane.kube import credentials
 from controlplane.kube.credentials import Credentials
-from kubeaccess.access import Access, CannotConnect
+from kubeaccess.access import Access
+from kubeaccess.authorization import CannotConnect
 from tests.unit.cluster.clock import LoopClock
 
 pytestmark = pytest.mark.looptime

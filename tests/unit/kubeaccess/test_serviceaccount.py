@@ -6,7 +6,7 @@ import pytest
 import trustme
 from kubernetes.aio.config import incluster_config
 
-from kubeaccess.access import CannotConnect
+from kubeaccess.authorization import CannotConnect
 from kubeaccess.sources import PodSource
 
 

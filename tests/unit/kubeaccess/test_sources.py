@@ -12,7 +12,8 @@ import structlog
 import trustme
 import yaml
 
-from kubeaccess.access import Access, CannotConnect, token_ends_at
+from kubeaccess.access import Access
+from kubeaccess.authorization import CannotConnect, token_ends_at
 from kubeaccess.sources import KubeconfigSource
 from tests.unit.kubeaccess.test_kubeconfig import EXEC, content, written
 
