@@ -17,6 +17,7 @@ COPY controlplane controlplane
 COPY examples examples
 COPY gateways gateways
 COPY grpcclient grpcclient
+COPY kubeaccess kubeaccess
 COPY mctl mctl
 COPY modulecontroller modulecontroller
 COPY mqttclient mqttclient

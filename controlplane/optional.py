@@ -38,8 +38,8 @@ class Backend:
 @asynccontextmanager
 async def kubernetes(settings: ControlPlaneSettings) -> AsyncIterator[Backend]:
     """Connect to a Kubernetes API server."""
-    from controlplane.kube.access import CannotConnect
     from controlplane.kube.client import KubeApiServer
+    from kubeaccess.authorization import CannotConnect
 
     try:
         api = await KubeApiServer.connect(settings.kubeconfig)

@@ -7,20 +7,21 @@ from contextlib import suppress
 import typer
 import typer.completion
 
+from mctl import connection
 from mctl.commands import describe, get, rollout
 from mctl.commands.changes import apply, delete, install, uninstall
 from mctl.commands.completion import completion
 from mctl.commands.drain import drain
 from mctl.commands.wait import wait
 from mctl.errors import CommandError, ExitCode
-from mctl.invocation import DEFAULT_REQUEST_TIMEOUT, DEFAULT_SERVER, RootServer, RootTimeout
+from mctl.invocation import DEFAULT_REQUEST_TIMEOUT, RootTimeout, with_parameters
 from mctl.text import clean
 from service.output import complain
 from service.wording import plain
 
 _EXIT_CODES = """Exit codes: 0 done; 1 the server refused or the operation failed; 2 wrong command line,
-field or manifest; 3 not found; 4 timed out; 5 server unreachable; 6 done in part; 130 interrupted;
-141 the reader of the output went away."""
+field or manifest; 3 not found; 4 timed out; 5 server unreachable; 6 done in part; 7 the server does not
+know who you are; 8 you may not do that; 130 interrupted; 141 the reader of the output went away."""
 
 app = typer.Typer(
     name="mctl",
@@ -33,9 +34,15 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def root(server: RootServer = DEFAULT_SERVER, request_timeout: RootTimeout = DEFAULT_REQUEST_TIMEOUT) -> None:
+def root(request_timeout: RootTimeout = DEFAULT_REQUEST_TIMEOUT) -> None:
     """Operate Koupleless bases (VNodes) and the modules on them."""
+
+
+def _callback(**_options: object) -> None:
+    """Commands read these options where they need them."""
+
+
+app.callback()(with_parameters(_callback, root, connection.parameters(shown=True)))
 
 
 @app.command()

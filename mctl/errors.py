@@ -14,6 +14,8 @@ class ExitCode(IntEnum):
     TIMED_OUT = 4
     UNREACHABLE = 5
     PARTIAL = 6
+    UNAUTHENTICATED = 7
+    FORBIDDEN = 8
     INTERRUPTED = 130
 
 
@@ -53,10 +55,39 @@ class TimedOut(CommandError):
     exit_code = ExitCode.TIMED_OUT
 
 
-class ServerUnreachable(CommandError):
-    """The control plane could not be asked, did not answer in time, or cannot do it now."""
+class CannotAsk(CommandError):
+    """The server cannot be asked at all, so that nothing else is asked of it."""
+
+
+class ServerUnreachable(CannotAsk):
+    """The control plane could not be asked, did not answer in time, or cannot do it now.
+
+    retry_after is the seconds that it asks to be left alone.
+    """
 
     exit_code = ExitCode.UNREACHABLE
+
+    def __init__(self, *lines: str, retry_after: float = 0.0) -> None:
+        super().__init__(*lines)
+        self.retry_after = retry_after
+
+
+class TlsFailed(CannotAsk):
+    """The server is there, and is not the one that was meant, or is asked without the TLS that it wants."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
+class Unauthenticated(CannotAsk):
+    """The server does not know who we are."""
+
+    exit_code = ExitCode.UNAUTHENTICATED
+
+
+class Forbidden(CommandError):
+    """The server knows who we are, and we may not do this."""
+
+    exit_code = ExitCode.FORBIDDEN
 
 
 class SomeFailed(CommandError):

@@ -86,19 +86,20 @@ def follow(
     open_stream is given the seconds within which the first message must come. Raises ServerUnreachable when nothing
     came for patience seconds.
     """
-    attempt = 0
+    attempt, asked = 0, 0.0
     lost: float | None = clock()
     while True:
         left = patience if lost is None else max(patience - (clock() - lost), _SHORTEST)
         try:
             for changes in read(open_stream(left)):
-                attempt, lost = 0, None
+                attempt, lost, asked = 0, None, 0.0
                 yield from changes
-        except ServerUnreachable:
+        except ServerUnreachable as error:
             lost = clock() if lost is None else lost
-            if clock() - lost >= patience:
+            asked = error.retry_after
+            if clock() - lost + asked >= patience:
                 raise
-        wait(backoff(attempt))
+        wait(asked + backoff(attempt))
         attempt += 1
 
 

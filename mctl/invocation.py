@@ -1,10 +1,6 @@
-"""What commands that talk to the server have in common: the server, the deadline, options, and what completes them.
-
---server and --request-timeout may stand before or after the command's name.
-"""
+"""What commands that talk to the server have in common: client, deadline, options, and what completes them."""
 
 import inspect
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import update_wrapper
@@ -12,6 +8,7 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
+from mctl import connection
 from mctl.errors import CommandError
 from mctl.kinds import ItemKind, M
 from mctl.output import Format, Printer
@@ -21,17 +18,14 @@ from mctl.text import clean
 P = ParamSpec("P")
 Printing = Callable[Concatenate[ToolingClient, Printer[M], P], None]
 
-DEFAULT_SERVER = "127.0.0.1:50051"
 DEFAULT_REQUEST_TIMEOUT = 10.0
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
 _LONGEST = 7 * 24 * 3600.0
-_SERVER = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[0-9A-Za-z._-]+):(\d{1,5})")
-_PORTS = range(1, 65536)
 _COMPLETED_WITHIN = 1.0
 _MOST_COMPLETED = 200
-_PASSED = ("client", "printer", "own")
+_PASSED = ("client", "printer")
 """Parameters of commands that are no options."""
 
 
@@ -47,14 +41,6 @@ def seconds(value: str | float) -> float:
     return duration
 
 
-def server_address(text: str) -> str:
-    """Return text when it is host:port. Raises BadParameter."""
-    found = _SERVER.fullmatch(text.strip())
-    if not found or int(found[1]) not in _PORTS:
-        raise typer.BadParameter(f"{text!r} is no host:port: write for example 127.0.0.1:50051 or [::1]:50051")
-    return text.strip()
-
-
 def base_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the base identities that begin with incomplete; none when the server cannot be asked at once."""
     return _names(ctx, incomplete, lambda client: (vnode.base for vnode in client.vnodes()))
@@ -66,9 +52,9 @@ def replica_names(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def _names(ctx: typer.Context, incomplete: str, ask: Callable[[ToolingClient], Iterable[str]]) -> list[str]:
-    server = ctx.params.get("server") or ctx.find_root().params.get("server") or os.environ.get("MCTL_SERVER")
     try:
-        with ToolingClient(server_address(server or DEFAULT_SERVER), _COMPLETED_WITHIN) as client:
+        access = connection.access(ctx, ctx.params, attended=False, within=_COMPLETED_WITHIN)
+        with ToolingClient(access, _COMPLETED_WITHIN) as client:
             names = [name for name in ask(client) if name.startswith(incomplete)]
     except (typer.BadParameter, CommandError):
         return []
@@ -80,17 +66,9 @@ def duration_option(name: str, text: str, default: str | bool = False) -> Any:
     return typer.Option(name, metavar="DURATION", parser=seconds, show_default=default, help=text)
 
 
-def _server_option(text: str, variable: str | None = None) -> Any:
-    return typer.Option("--server", metavar="HOST:PORT", envvar=variable, parser=server_address, help=text)
-
-
 _SHOWN_TIMEOUT = f"{DEFAULT_REQUEST_TIMEOUT:g}s"
 _FOR_AN_ANSWER = "Longest to wait for an answer, pages and retries included"
 
-RootServer = Annotated[str, _server_option("gRPC address of the control plane.", "MCTL_SERVER")]
-_Server = Annotated[
-    str | None, _server_option(f"gRPC address of the control plane; else MCTL_SERVER, else {DEFAULT_SERVER}.")
-]
 RootTimeout = Annotated[
     float, duration_option("--request-timeout", f"{_FOR_AN_ANSWER}: 500ms, 10s, 2m.", _SHOWN_TIMEOUT)
 ]
@@ -128,15 +106,16 @@ def warn_of_unreachable(replicas: Sequence[str]) -> None:
 
 
 def connected(command: Callable[Concatenate[ToolingClient, P], None]) -> Callable[..., None]:
-    """Turn a function whose first parameter is a client into a command with --server and --request-timeout."""
+    """Turn a function whose first parameter is a client into a command that also takes server, user and timeout."""
+    options = connection.parameters(shown=False)
 
-    def run(ctx: typer.Context, server: _Server = None, request_timeout: _Timeout = None, **own: Any) -> None:
-        root = ctx.find_root().params
-        timeout = request_timeout or root["request_timeout"]
-        with ToolingClient(server or root["server"], timeout, warn_of_unreachable) as client:
+    def run(ctx: typer.Context, request_timeout: _Timeout = None, **own: Any) -> None:
+        access = connection.access(ctx, {option.name: own.pop(option.name) for option in options})
+        timeout = request_timeout or ctx.find_root().params["request_timeout"]
+        with ToolingClient(access, timeout, warn_of_unreachable) as client:
             command(client, **own)  # type: ignore[call-arg]  # typer passes all by name
 
-    return _with_parameters(run, command)
+    return with_parameters(run, command, options)
 
 
 def printing(kind: ItemKind[M]) -> Callable[[Printing[M, P]], Callable[..., None]]:
@@ -148,19 +127,21 @@ def printing(kind: ItemKind[M]) -> Callable[[Printing[M, P]], Callable[..., None
         ) -> None:
             command(client, Printer(kind, output, headers=not no_headers), **own)  # type: ignore[call-arg]
 
-        return connected(_with_parameters(run, command))
+        return connected(with_parameters(run, command))
 
     return decorate
 
 
-def _with_parameters(run: Callable[..., None], command: Callable[..., None]) -> Callable[..., None]:
+def with_parameters(
+    run: Callable[..., None], command: Callable[..., None], more: Sequence[inspect.Parameter] = ()
+) -> Callable[..., None]:
     """Give run the name, the help and the parameters of a command, without those that run passes to it itself."""
     own = inspect.signature(command, eval_str=True).parameters
     added = inspect.signature(run, eval_str=True).parameters
     shown = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in (*own.values(), *added.values())
-        if parameter.name not in _PASSED
+        for parameter in (*own.values(), *added.values(), *more)
+        if parameter.name not in _PASSED and parameter.kind is not parameter.VAR_KEYWORD
     ]
     update_wrapper(run, command)
     run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]  # what typer reads

@@ -14,9 +14,10 @@ from python_socks import ProxyError, ProxyType
 from python_socks.async_.asyncio import Proxy as SocksProxy
 from yarl import URL
 
-from controlplane.kube.access import Access, Proxy, basic
 from controlplane.kube.credentials import Credentials
 from controlplane.kube.resolver import StaleResolver
+from kubeaccess.access import Access, Proxy
+from kubeaccess.authorization import basic
 
 CONNECT_DEADLINE = 5.0
 KEEP_ALIVE = 60.0

@@ -14,8 +14,9 @@ from prometheus_client import Counter
 from controlplane.app.clock import SystemClock
 from controlplane.app.ports import Clock
 from controlplane.domain.backoff import Backoff
-from controlplane.kube.access import Access, CannotConnect
-from controlplane.kube.sources import CredentialSource, KubeconfigSource, PodSource
+from kubeaccess.access import Access
+from kubeaccess.authorization import CannotConnect
+from kubeaccess.sources import CredentialSource, KubeconfigSource, PodSource
 
 log = structlog.get_logger(__name__)
 

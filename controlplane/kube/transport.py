@@ -15,9 +15,9 @@ from aiohttp.http_exceptions import LineTooLong
 from prometheus_client import Counter, Histogram
 
 from controlplane.app.ports import ClusterError, Transient, Unknown
-from controlplane.kube.access import CannotConnect
 from controlplane.kube.connections import CONNECT_DEADLINE, Connections, Request, Sending
 from controlplane.kube.errors import error_of_reply
+from kubeaccess.authorization import CannotConnect
 from service.masking import masked
 
 READ_DEADLINE = 10.0

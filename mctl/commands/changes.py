@@ -10,7 +10,7 @@ import typer
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from mctl import manifests
-from mctl.errors import CommandError, InvalidFields, ItemNotFound, ServerUnreachable, SomeFailed, UsageError
+from mctl.errors import CannotAsk, CommandError, InvalidFields, ItemNotFound, SomeFailed, UsageError
 from mctl.invocation import FILES, All, Base, Namespace, Selector, connected, printing
 from mctl.kinds import OPERATION, changed_object, object_title
 from mctl.manifests import Manifest
@@ -154,7 +154,7 @@ def _each(
     for number, manifest in enumerate(found, 1):
         try:
             result = send(manifest)
-        except ServerUnreachable as error:
+        except CannotAsk as error:
             failures.append(error)
             lines += error.lines
             if len(found) > 1:

@@ -1,7 +1,8 @@
 """A client of the tooling API: deadlines, retries, failures in words.
 
-Every question ends by its deadline, however many calls it takes. What a server that is away or stops makes of a call is
-retried until then, with jittered, capped backoff; nothing else is.
+Every question ends by its deadline, however many calls it takes. Until then are retried, with jittered, capped backoff:
+what a server that is away or stops makes of a call, and what one that has too much to do turns away with a time. A call
+that is not known as ours is made once more, with a new credential if there is one. Nothing else is retried.
 """
 
 import math
@@ -17,32 +18,26 @@ from google.protobuf.message import Message
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceStub
 
-from mctl.errors import CommandError
+from mctl.auth.access import ServerAccess
+from mctl.errors import CommandError, ServerUnreachable, TlsFailed
 from mctl.kinds import ADDED, DELETED, EVENT, ItemChange, ItemKind, M
 from mctl.pacing import backoff
-from mctl.rpc.status import failure, may_pass, no_answer
+from mctl.rpc import handshake
+from mctl.rpc.channel import open_channel
+from mctl.rpc.status import failure, is_lost, is_unknown, no_answer, retry_after
 
 T = TypeVar("T")
 Request = TypeVar("Request")
 Response = TypeVar("Response", bound=Message)
 
 
-_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.enable_retries", 0),  # retried here, where the request id is known to stay the same
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-    # A server lets a client without traffic ping every five minutes, not oftener.
-    ("grpc.keepalive_time_ms", 330_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-)
 _SHORTEST = 0.001
+_HANDSHAKE_WITHIN = 2.0
+"""Seconds for finding out what is wrong with TLS."""
 
 
 class ToolingClient:
-    """A client of the server at host:port, while it is entered; every method raises CommandError.
+    """A client of a server, while it is entered; every method raises CommandError.
 
     All that is asked of a client is answered within timeout seconds from when the client was made; within gives one for
     another question. warn is called with the replicas that could not be asked for what they own, once until they answer
@@ -50,13 +45,13 @@ class ToolingClient:
     """
 
     def __init__(
-        self, server: str, timeout: float, warn: Callable[[Sequence[str]], None] = lambda _replicas: None
+        self, access: ServerAccess, timeout: float, warn: Callable[[Sequence[str]], None] = lambda _replicas: None
     ) -> None:
         self.timeout = timeout
-        self._server = server
+        self._access = access
         self._warn = warn
         self._unreachable: set[str] = set()
-        self._channel = grpc.insecure_channel(server, options=_OPTIONS)
+        self._channel = open_channel(access)
         self.stub = ModuleControllerServiceStub(self._channel)
         self._begin(timeout)
 
@@ -116,7 +111,9 @@ class ToolingClient:
     def events(self, vnode: str = "") -> list[pb.Event]:
         """Return the recent events, of one VNode when given, oldest first."""
         request = pb.WatchEventsRequest(vnode=vnode)
-        answers = self._answer(lambda timeout: list(self.stub.WatchEvents(request, timeout=timeout)))
+        answers = self._answer(
+            lambda timeout, metadata: list(self.stub.WatchEvents(request, timeout=timeout, metadata=metadata))
+        )
         return [change.item for change in self._changes(answers, EVENT) if change]
 
     def watch(
@@ -128,22 +125,27 @@ class ToolingClient:
     ) -> Iterator[ItemChange[M] | None]:
         """Yield what the server sends, the first of it within so many seconds; raises ServerUnreachable when it is cut.
 
+        That includes an end because our credential has ended, when there is another one.
+
         None stands for a message without an item, which comes first when all that there was has been sent.
         """
-        call = method(request)
+        call = method(request, metadata=self._access.metadata())
         deadline = time.monotonic() + seconds
         limit = threading.Timer(seconds, call.cancel)
         limit.daemon = True
         limit.start()
         try:
             for change in self._changes(call, kind):
+                self._access.accepted()
                 limit.cancel()
                 deadline = math.inf
                 yield change
         except grpc.RpcError as error:
             if time.monotonic() >= deadline:
-                raise no_answer(self._server, self.timeout) from None
-            raise failure(error, self._server, self.timeout) from None
+                raise no_answer(self._access.server, self.timeout) from None
+            self._check_tls(error, seconds)
+            failed = self._failure(error, self.timeout)
+            raise (ServerUnreachable(*failed.lines) if self._renewed(error) else failed) from None
         finally:
             limit.cancel()
             call.cancel()
@@ -172,14 +174,33 @@ class ToolingClient:
     def _answer(self, ask: Callable[..., T]) -> T:
         attempt = 0
         while True:
+            metadata = self._access.metadata()
+            left = self._deadline - time.monotonic()
             try:
-                answer = ask(timeout=max(_SHORTEST, self._deadline - time.monotonic()))
+                answer = ask(timeout=max(_SHORTEST, left), metadata=metadata)
             except grpc.RpcError as error:
-                delay = backoff(attempt)
-                if not may_pass(error) or time.monotonic() + delay >= self._deadline:
-                    raise failure(error, self._server, self._given) from None
+                if attempt == 0:
+                    self._check_tls(error, left)
+                delay = 0.0 if self._renewed(error) else retry_after(error, backoff(attempt))
+                if time.monotonic() + delay >= self._deadline:
+                    raise self._failure(error, self._given) from None
             else:
+                self._access.accepted()
                 self._note(answer)
                 return answer
             time.sleep(delay)
             attempt += 1
+
+    def _renewed(self, error: grpc.RpcError) -> bool:
+        return is_unknown(error) and self._access.renew()
+
+    def _check_tls(self, error: grpc.RpcError, left: float) -> None:
+        """Raise TlsFailed where a connection could not be made for a reason of TLS."""
+        if is_lost(error):
+            access = self._access
+            within = min(_HANDSHAKE_WITHIN, max(_SHORTEST, left))
+            if problem := handshake.problem(access.server, access.server_name, access.tls, within):
+                raise TlsFailed(problem) from None
+
+    def _failure(self, error: grpc.RpcError, seconds: float) -> CommandError:
+        return failure(error, self._access.server, seconds, self._access.hint)

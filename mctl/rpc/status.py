@@ -1,5 +1,6 @@
 """Translation of gRPC failures to what a person can act on."""
 
+import math
 import re
 from typing import TypeVar, cast
 
@@ -8,7 +9,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from mctl.errors import CommandError, InvalidFields, ItemNotFound, ServerUnreachable
+from mctl.errors import CommandError, Forbidden, InvalidFields, ItemNotFound, ServerUnreachable, Unauthenticated
 from service.wording import plain
 
 D = TypeVar("D", bound=Message)
@@ -30,15 +31,29 @@ _CAUSES = {
 """Words for what gRPC says in any case, the first that match."""
 
 
-def failure(error: grpc.RpcError, server: str, timeout: float) -> CommandError:
-    """Return the failure that a call's error stands for; server is host:port, timeout in seconds."""
+def failure(error: grpc.RpcError, server: str, timeout: float, hint: str = "") -> CommandError:
+    """Return the failure that a call's error stands for.
+
+    server is host:port, timeout in seconds; hint is what to do when the server does not know who we are.
+    """
     code = error.code()
     details = error.details() or code.name
     if len(details) > _LONGEST:
         details = f"{details[:_LONGEST]}…"
-    stated = any(info.domain == DOMAIN for info in _details(error, error_details_pb2.ErrorInfo))
     match code:
-        case grpc.StatusCode.UNAVAILABLE if stated:
+        case grpc.StatusCode.UNAUTHENTICATED:
+            unknown = f"the control plane at {server} does not know who you are: {details}"
+            return Unauthenticated(*filter(None, (unknown, hint)))
+        case grpc.StatusCode.PERMISSION_DENIED:
+            return Forbidden(
+                details,
+                "mctl auth whoami shows who you are, mctl auth can-i VERB RESOURCE what you may: "
+                "have somebody grant it, or use other credentials",
+            )
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if (asked := _asked_delay(error)) is not None:
+            busy = f"the control plane at {server} has too much to do: {details}; it asks to wait {asked:g}s"
+            return ServerUnreachable(busy, retry_after=asked)
+        case grpc.StatusCode.UNAVAILABLE if _is_stated(error):
             return ServerUnreachable(f"the control plane at {server} cannot do it now: {details}")
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
             return ServerUnreachable(
@@ -59,9 +74,25 @@ def failure(error: grpc.RpcError, server: str, timeout: float) -> CommandError:
             return CommandError(details)
 
 
-def may_pass(error: grpc.RpcError) -> bool:
-    """Return whether a call may succeed when it is made again: a server that stops cancels what it was asked."""
-    return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+def retry_after(error: grpc.RpcError, pause: float) -> float:
+    """Return the seconds after which a call may succeed when it is made again, infinity where it will not.
+
+    pause is the jittered one for servers that name no time. A server that stops cancels what it was asked.
+    """
+    if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+        return pause
+    asked = _asked_delay(error) if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED else None
+    return math.inf if asked is None else asked + pause
+
+
+def is_lost(error: grpc.RpcError) -> bool:
+    """Return whether a call failed by its connection, and was not turned away by a control plane."""
+    return error.code() == grpc.StatusCode.UNAVAILABLE and not _is_stated(error)
+
+
+def is_unknown(error: grpc.RpcError) -> bool:
+    """Return whether the server does not know who we are."""
+    return error.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
 def no_answer(server: str, timeout: float) -> ServerUnreachable:
@@ -70,6 +101,17 @@ def no_answer(server: str, timeout: float) -> ServerUnreachable:
         f"the control plane at {server} did not answer within {timeout:g}s: "
         "look at its logs, or give it longer with --request-timeout"
     )
+
+
+def _is_stated(error: grpc.RpcError) -> bool:
+    return any(info.domain == DOMAIN for info in _details(error, error_details_pb2.ErrorInfo))
+
+
+def _asked_delay(error: grpc.RpcError) -> float | None:
+    """Return the seconds for which a server asks to be left alone, at most a day; None if it names no time."""
+    asked = _details(error, error_details_pb2.RetryInfo)
+    seconds = max((info.retry_delay.seconds + info.retry_delay.nanos / 1e9 for info in asked), default=None)
+    return None if seconds is None else min(max(seconds, 0.0), 86400.0)
 
 
 def _cause(details: str) -> str:

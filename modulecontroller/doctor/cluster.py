@@ -17,11 +17,11 @@ from controlplane.cluster.reading import service
 from controlplane.domain.contract import KUBELET_SERVICE, LEASE_NAMESPACE
 from controlplane.domain.endpoint import endpoint_of
 from controlplane.domain.facts import Address
-from controlplane.kube.access import CannotConnect
 from controlplane.kube.client import KubeApiServer
 from controlplane.kube.credentials import Credentials
 from controlplane.kube.errors import Unauthorized
 from controlplane.settings import ClusterKind, ControlPlaneSettings
+from kubeaccess.authorization import CannotConnect
 from modulecontroller.configuration import Configuration
 from modulecontroller.doctor.findings import Finding, Skip, error, need, ok, skipped, warning
 

@@ -1,11 +1,11 @@
 """Access to an API server that the test sets, instead of one from a kubeconfig."""
 
-from controlplane.kube.access import Access
 from controlplane.kube.credentials import Credentials
+from kubeaccess.access import Access
 
 
 class FixedSource:
-    """Implements ``controlplane.kube.sources.CredentialSource``: gives each once, the last one again and again."""
+    """Implements ``kubeaccess.sources.CredentialSource``: gives each once, the last one again and again."""
 
     name = "a test"
 

@@ -12,9 +12,9 @@ from prometheus_client import REGISTRY
 from controlplane.app.ports import Rejected, Transient, Unknown
 from controlplane.cluster.api import LEASES, NODES, PODS, Expired, Json, WatchEvent
 from controlplane.kube import client, transport
-from controlplane.kube.access import Access
 from controlplane.kube.client import KubeApiServer
 from controlplane.kube.gate import Gate
+from kubeaccess.access import Access
 from tests.fakes.kubeaccess import fixed
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -24,8 +24,8 @@ from aiohttp import web
 
 from controlplane.app.ports import Rejected, Transient
 from controlplane.cluster.api import LEASES, NODES
-from controlplane.kube.access import CannotConnect
 from controlplane.kube.client import KubeApiServer
+from kubeaccess.authorization import CannotConnect
 from service import logs
 from tests.servers.proxy import TestProxy
 

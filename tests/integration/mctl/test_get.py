@@ -270,7 +270,6 @@ def test_an_impossible_time_and_an_unknown_state_are_shown(fake: FakeTooling, mc
 @pytest.mark.parametrize(
     ("fault", "code", "words"),
     [
-        (Fault(grpc.StatusCode.PERMISSION_DENIED, "not you"), 1, "not you"),
         (
             Fault(grpc.StatusCode.INVALID_ARGUMENT, "bad", (("selector", "is no selector"),)),
             2,

@@ -9,7 +9,16 @@ from tests.unit.docs.pages import PAGES, ROOT, blocks, links
 
 OPERATIONS = ROOT / "docs" / "operations.md"
 REPORTS = ROOT / "docs" / "reports.md"
-PROGRAMS = ("controlplane", "gateways", "mctl", "modulecontroller", "mqttclient", "service", "simulatedbase")
+PROGRAMS = (
+    "controlplane",
+    "gateways",
+    "kubeaccess",
+    "mctl",
+    "modulecontroller",
+    "mqttclient",
+    "service",
+    "simulatedbase",
+)
 SOURCES = [path for folder in PROGRAMS for path in (ROOT / folder).rglob("*.py")]
 
 _TEST = re.compile(r"\b(tests/[\w/]+\.py)::(\w+)")

@@ -13,6 +13,7 @@ FOLDERS = (
     "controlplane",
     "docs",
     "gateways",
+    "kubeaccess",
     "mctl",
     "modulecontroller",
     "mqttclient",

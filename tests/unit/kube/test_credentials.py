@@ -6,8 +6,9 @@ from contextlib import suppress
 import pytest
 
 from controlplane.kube import credentials
-from controlplane.kube.access import Access, CannotConnect
 from controlplane.kube.credentials import Credentials
+from kubeaccess.access import Access
+from kubeaccess.authorization import CannotConnect
 from tests.unit.cluster.clock import LoopClock
 
 pytestmark = pytest.mark.looptime

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from mctl.invocation import seconds, server_address
+from mctl.connection import server_address
+from mctl.invocation import seconds
 from mctl.kinds import ADDED, DELETED, MODIFIED, MODULE, VNODE, ItemChange
 from mctl.output import Format, Printer, aligned, to_json, to_yaml
 from mctl.text import age, clean, unsafe

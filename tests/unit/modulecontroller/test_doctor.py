@@ -12,11 +12,11 @@ import trustme
 import yaml
 
 from controlplane.app.ports import ClusterError, Rejected, Transient
-from controlplane.kube.access import Access
 from controlplane.kube.client import KubeApiServer
 from controlplane.kube.credentials import Credentials
 from controlplane.kube.errors import Unauthorized
 from controlplane.settings import ControlPlaneSettings
+from kubeaccess.access import Access
 from mctl.text import some
 from modulecontroller.configuration import Configuration, survey
 from modulecontroller.doctor import cluster, machine

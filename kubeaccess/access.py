@@ -7,21 +7,16 @@ and takes ``.example.com`` for ``example.com``.
 Source: golang.org/x/net/http/httpproxy; client-go, tools/clientcmd/helpers.go.
 """
 
-import base64
 import ipaddress
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from controlplane.cluster import fields
+from kubeaccess.authorization import CannotConnect
 from service.listening import host_port
 
 _PORTS = {"http": 80, "https": 443, "socks5": 1080}
-
-
-class CannotConnect(Exception):
-    """The configuration of the connection cannot be used; the message says what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -57,34 +52,6 @@ class Access:
     proxy: Proxy | None = None
     compressed: bool = True
     ends_at: float | None = None
-
-
-def bearer(token: str) -> str:
-    """Return the Authorization header for a token; raises CannotConnect."""
-    token = token.strip()
-    if not token:
-        raise CannotConnect("the token is empty")
-    if not token.isascii() or not token.isprintable():
-        raise CannotConnect("the token has characters that no token has")
-    return f"Bearer {token}"
-
-
-def basic(username: str, password: str) -> str:
-    """Return the Authorization header for a user and password."""
-    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
-
-
-def token_ends_at(token: str) -> float | None:
-    """Return when a token ends, in seconds since the epoch: the exp of a JSON Web Token; None if it is not one."""
-    parts = token.strip().split(".")
-    if len(parts) != 3:
-        return None
-    try:
-        claims = fields.parsed(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except ValueError:  # not Base64
-        return None
-    ends = claims.get("exp") if claims is not None else None
-    return float(ends) if isinstance(ends, int | float) and not isinstance(ends, bool) else None
 
 
 def choose_proxy(server: str, proxy_url: str, environ: Mapping[str, str]) -> Proxy | None:

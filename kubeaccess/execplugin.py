@@ -11,17 +11,18 @@ import base64
 import contextlib
 import os
 import signal
+import sys
 from asyncio.subprocess import Process
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import orjson
 import structlog
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from controlplane.cluster import fields
-from controlplane.kube.access import CannotConnect
-from controlplane.kube.kubeconfig import ClusterEntry, ExecPlugin
+from kubeaccess.authorization import CannotConnect
+from kubeaccess.kubeconfig import ClusterEntry, ExecPlugin
 from service.wording import problem
 
 log = structlog.get_logger(__name__)
@@ -69,66 +70,101 @@ class _Output(BaseModel):
     status: Credential
 
 
-async def run(plugin: ExecPlugin, cluster: ClusterEntry, ca: bytes) -> Credential:
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A plugin that runs, in a process group of its own unless it asks at our terminal."""
+
+    process: Process
+    own_group: bool
+
+    async def all(self, stream: asyncio.StreamReader | None) -> bytes:
+        """Return what it prints; one that prints more than it may is killed."""
+        taken = bytearray()
+        while stream is not None and (part := await stream.read(65536)):
+            if len(taken) <= LARGEST_OUTPUT:
+                taken += part
+            else:
+                self.kill()
+        return bytes(taken)
+
+    async def end(self) -> None:
+        self.kill()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REAPED_WITHIN):
+                # Read to their ends, its pipes are closed.
+                await self.process.communicate()
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            if self.own_group:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            else:
+                self.process.kill()
+
+
+async def run(plugin: ExecPlugin, cluster: ClusterEntry, ca: bytes, *, attended: bool = False) -> Credential:
     """Run a plugin and return what it gave; raises CannotConnect. ca is the cluster's CA, as PEM.
 
-    To be bounded by the caller; the plugin and what it started are killed when this is cancelled.
+    To be bounded by the caller; the plugin is killed when this is cancelled, with what it started. attended: a person
+    is at our terminal, so that the plugin may ask there and shows what it says; it stays in our process group for that.
     """
+    asks = attended and plugin.interactive_mode != "Never" and sys.stdin is not None and sys.stdin.isatty()
+    if plugin.interactive_mode == "Always" and not asks:
+        raise _failed(plugin, "interactiveMode is Always, and standard input is no terminal")
     environment = os.environ | {variable.name: variable.value for variable in plugin.env}
-    environment["KUBERNETES_EXEC_INFO"] = _info(plugin, cluster, ca)
-    starting = asyncio.create_task(_start(plugin, environment), name=f"start {plugin.command}")
+    environment["KUBERNETES_EXEC_INFO"] = _info(plugin, cluster, ca, interactive=asks)
+    starting = asyncio.create_task(
+        _start(plugin, environment, asks=asks, shown=attended), name=f"start {plugin.command}"
+    )
     try:
-        process = await asyncio.shield(starting)
+        running = await asyncio.shield(starting)
     except OSError as error:
         raise _failed(plugin, f"cannot be run ({error.strerror})") from error
     except asyncio.CancelledError:
         # A start that is cancelled itself kills the plugin, and not what that has started meanwhile.
         with contextlib.suppress(OSError):
-            await _end(await starting)
+            await (await starting).end()
         raise
+    process = running.process
     try:
-        output, said = await asyncio.gather(*(_all(process, stream) for stream in (process.stdout, process.stderr)))
+        output, said = await asyncio.gather(running.all(process.stdout), running.all(process.stderr))
         code = await process.wait()
     finally:
         if process.returncode is None:
-            await _end(process)
+            await running.end()
     if len(output) > LARGEST_OUTPUT or len(said) > LARGEST_OUTPUT:
         raise _failed(plugin, f"prints more than {LARGEST_OUTPUT} bytes")
     words = said.decode(errors="replace").strip()[-SHOWN:]
     if code != 0:
-        raise _failed(plugin, f"ended with exit code {code}: {words or 'it says nothing'}")
+        silent = "what it said is above" if attended else "it says nothing"
+        raise _failed(plugin, f"ended with exit code {code}: {words or silent}")
     if words:
         log.info("the exec plugin says", plugin=plugin.command, text=words)
     return _credential(plugin, output)
 
 
-async def _start(plugin: ExecPlugin, environment: Mapping[str, str]) -> Process:
-    return await asyncio.create_subprocess_exec(
+async def _start(plugin: ExecPlugin, environment: Mapping[str, str], *, asks: bool, shown: bool) -> _Running:
+    process = await asyncio.create_subprocess_exec(
         plugin.command,
         *plugin.args,
         env=environment,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=None if asks else asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
+        stderr=None if shown else asyncio.subprocess.PIPE,
+        # A terminal lets only the session that it is of ask there.
+        start_new_session=not asks,
     )
+    return _Running(process, own_group=not asks)
 
 
-async def _end(process: Process) -> None:
-    _kill(process)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(REAPED_WITHIN):
-            # Read to their ends, its pipes are closed.
-            await process.communicate()
-
-
-def _info(plugin: ExecPlugin, cluster: ClusterEntry, ca: bytes) -> str:
+def _info(plugin: ExecPlugin, cluster: ClusterEntry, ca: bytes, *, interactive: bool) -> str:
     """Return what a plugin gets to know, as JSON for KUBERNETES_EXEC_INFO."""
-    spec: dict[str, Any] = {"interactive": False}
+    spec: dict[str, Any] = {"interactive": interactive}
     if plugin.provide_cluster_info:
         left_out = {"certificate_authority", "certificate_authority_data", "extensions"}
         known = {"certificate-authority-data": base64.b64encode(ca).decode(), "config": cluster.exec_config}
-        spec["cluster"] = fields.filled(cluster.model_dump(by_alias=True, exclude=left_out) | known)
+        described = cluster.model_dump(by_alias=True, exclude=left_out) | known
+        spec["cluster"] = {name: value for name, value in described.items() if value}
     return orjson.dumps({"kind": "ExecCredential", "apiVersion": plugin.api_version, "spec": spec}).decode()
 
 
@@ -140,22 +176,6 @@ def _credential(plugin: ExecPlugin, output: bytes) -> Credential:
     if printed.version != plugin.api_version:
         raise _failed(plugin, f"printed {printed.version[:100]} instead of {plugin.api_version}")
     return printed.status
-
-
-async def _all(process: Process, stream: asyncio.StreamReader | None) -> bytes:
-    """Return what a process prints; one that prints more than it may is killed."""
-    taken = bytearray()
-    while stream is not None and (part := await stream.read(65536)):
-        if len(taken) <= LARGEST_OUTPUT:
-            taken += part
-        else:
-            _kill(process)
-    return bytes(taken)
-
-
-def _kill(process: Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _failed(plugin: ExecPlugin, problem: str) -> CannotConnect:

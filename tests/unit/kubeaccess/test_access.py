@@ -2,7 +2,8 @@
 
 import pytest
 
-from controlplane.kube.access import CannotConnect, Proxy, choose_proxy, is_proxied
+from kubeaccess.access import Proxy, choose_proxy, is_proxied
+from kubeaccess.authorization import CannotConnect
 
 SERVER = "https://api.example.com:6443"
 

@@ -1,24 +1,20 @@
-"""Where access comes from: kubeconfig files, or the service account of the Pod that we run in.
+"""The user of a kubeconfig, as files, exec plugin and identity provider say who that is now."""
 
-Where requests go is decided at the start and stays for the life of the process: somebody who edits a kubeconfig, or
-chooses another context in it, moves no running control plane to another cluster. Credentials are read again and again.
-"""
-
-import os
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from random import SystemRandom
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from controlplane.app.ports import Clock
-from controlplane.kube import execplugin, kubeconfig, tls
-from controlplane.kube.access import Access, CannotConnect, basic, bearer, choose_proxy, token_ends_at
-from controlplane.kube.execplugin import Credential
-from controlplane.kube.kubeconfig import Context, User
-from controlplane.kube.oidc import OidcProvider
-from controlplane.kube.tls import READ_WITHIN, Material, read
+from kubeaccess import execplugin, kubeconfig
+from kubeaccess.authorization import CannotConnect, basic, bearer, token_ends_at
+from kubeaccess.execplugin import Credential
+from kubeaccess.kubeconfig import Context, User
+from kubeaccess.tls import READ_WITHIN, Material, read
 from service.worker import Worker
+
+if TYPE_CHECKING:
+    from kubeaccess.oidc import OidcProvider
 
 log = structlog.get_logger(__name__)
 
@@ -26,56 +22,39 @@ RENEWED_AFTER = (0.45, 0.55)
 """Shares of the time of a plugin's credential between which the next one is due, drawn at random."""
 
 
-class CredentialSource(Protocol):
-    """Gives access to the API server."""
+class Clock(Protocol):
+    """Time, so that tests can turn it."""
 
-    name: str
-
-    async def fetch(self, *, renew: bool) -> Access:
-        """Return access with the credentials as they are now; raises CannotConnect, TimeoutError.
-
-        renew: those of the last time are not accepted any more.
-        """
+    def wall(self) -> float:
+        """Seconds since the epoch."""
 
 
-class PodSource:
-    """The service account of this Pod, as the official client reads it: imported when it is needed, for it is large."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Identity:
+    """Who a user is now; it is not printed, for its secrets.
 
-    name = "service account of this Pod"
+    authorization is a header's value or empty. tls has the client certificate, and how the context's own server is
+    checked. ends_at is when the credential ends (seconds since the epoch), None if it does not or nobody says.
+    """
 
-    def __init__(self) -> None:
-        self._worker = Worker("credentials")
-
-    async def fetch(self, *, renew: bool) -> Access:
-        """Return access with the token as it is in its file now."""
-        return await self._worker.call(self._read, within=READ_WITHIN)
-
-    def _read(self) -> Access:
-        from kubernetes.aio.client import Configuration
-        from kubernetes.aio.config import ConfigException, load_incluster_config
-
-        account = Configuration()
-        try:
-            load_incluster_config(client_configuration=account, try_refresh_token=False)
-        except (ConfigException, OSError, ValueError) as error:
-            raise CannotConnect(str(error)) from error
-        token: str = account.api_key["BearerToken"].partition(" ")[2]
-        return Access(
-            host=account.host,
-            authorization=bearer(token),
-            tls=tls.context(Material(ca=read(account.ssl_ca_cert, "certificate-authority"))),
-            proxy=choose_proxy(account.host, "", os.environ),
-            ends_at=token_ends_at(token),
-        )
+    context: Context
+    authorization: str = ""
+    tls: Material = field(default_factory=Material)
+    ends_at: float | None = None
 
 
-class KubeconfigSource:
-    """kubeconfig files, a list as KUBECONFIG has it."""
+class KubeconfigUser:
+    """The user of a context of kubeconfig files, a list as KUBECONFIG has it: of the current one unless one is named.
 
-    def __init__(self, paths: str, clock: Clock) -> None:
-        self.name = f"KUBECONFIG={paths}"
+    attended: a person is at the terminal, whom plugins may ask. Such a program shares the file with kubectl: a refresh
+    token, which may serve only once, is left to that one.
+    """
+
+    def __init__(self, paths: str, clock: Clock, context: str = "", *, attended: bool = False) -> None:
         self._paths = paths
         self._clock = clock
+        self._name = context
+        self._attended = attended
         self._worker = Worker("credentials")
         self._random = SystemRandom()
         self._context: Context | None = None
@@ -84,31 +63,23 @@ class KubeconfigSource:
         self._credential: Credential | None = None
         self._next_credential_at = 0.0
 
-    async def fetch(self, *, renew: bool) -> Access:
-        """Return access as files, plugin and provider give it now."""
+    async def identity(self, *, renew: bool) -> Identity:
+        """Return who the user is now; raises CannotConnect, TimeoutError.
+
+        renew: what was given the last time is not accepted any more. Nobody is anybody to a server without TLS.
+        """
         context, material = await self._worker.call(lambda: self._read(renew=renew), within=READ_WITHIN)
-        cluster = context.cluster
-        access = Access(
-            host=cluster.server,
-            impersonation=context.user.impersonation,
-            proxy=choose_proxy(cluster.server, cluster.proxy_url, os.environ),
-            compressed=not cluster.disable_compression,
-        )
-        if not cluster.uses_tls:
-            return access
+        if not context.cluster.uses_tls:
+            return Identity(context)
         authorization, material, ends_at = await self._identity(context, material, renew=renew)
-        return replace(
-            access,
-            authorization=authorization,
-            tls=await self._worker.call(lambda: tls.context(material), within=READ_WITHIN),
-            server_name=cluster.tls_server_name or None,
-            ends_at=ends_at,
-        )
+        return Identity(context, authorization, material, ends_at)
 
     def _read(self, *, renew: bool) -> tuple[Context, Material]:
         context = self._context
         if context is None or renew:
-            context = kubeconfig.load(self._paths, context.name if context is not None else "")
+            context = kubeconfig.load(
+                self._paths, context.name if context is not None else self._name, attended=self._attended
+            )
             self._take(context)
         cluster, user = context.cluster, context.user
         if not cluster.uses_tls:
@@ -127,13 +98,18 @@ class KubeconfigSource:
         if before is not None and before.cluster != context.cluster:
             raise CannotConnect(f'context "{context.name}" is about another cluster now: start again to go there')
         if before is None or before.user != user:
-            self._oidc = (
-                OidcProvider(user.auth_provider.config, self._worker) if user.auth_provider is not None else None
-            )
-            self._credential, self._file_token = None, ""
+            self._oidc, self._credential, self._file_token = self._provider(user), None, ""
             if user != User() and not context.cluster.uses_tls:
                 log.warning("credentials are not sent without TLS, as with kubectl", server=context.cluster.server)
         self._context = context
+
+    def _provider(self, user: User) -> "OidcProvider | None":
+        if user.auth_provider is None:
+            return None
+        # With its HTTP client it takes long to load, and few need it.
+        from kubeaccess.oidc import OidcProvider
+
+        return OidcProvider(user.auth_provider.config, self._worker, renews=not self._attended)
 
     def _read_token(self, user: User) -> None:
         """Read the token file, which goes before a token; what was read last serves while it cannot be read."""
@@ -167,7 +143,9 @@ class KubeconfigSource:
             return "", material, None
         given = self._credential
         if given is None or renew or self._clock.wall() >= self._next_credential_at:
-            given = self._credential = await execplugin.run(user.exec, context.cluster, material.ca)
+            given = self._credential = await execplugin.run(
+                user.exec, context.cluster, material.ca, attended=self._attended
+            )
             now, share = self._clock.wall(), self._random.uniform(*RENEWED_AFTER)
             left = given.ends_at - now if given.ends_at is not None else float("inf")
             self._next_credential_at = now + share * max(left, 0.0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from controlplane.kube.access import CannotConnect
+from kubeaccess.authorization import CannotConnect
 
 READ_WITHIN = 30.0
 """Seconds that reading files may take, which may be on a disk that hangs."""

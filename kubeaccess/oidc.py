@@ -11,12 +11,10 @@ from typing import Any
 
 import aiohttp
 
-from controlplane.cluster import fields
-from controlplane.cluster.api import Json
-from controlplane.kube import tls
-from controlplane.kube.access import CannotConnect, basic, token_ends_at
-from controlplane.kube.kubeconfig import Oidc
-from controlplane.kube.tls import READ_WITHIN
+from kubeaccess import tls
+from kubeaccess.authorization import CannotConnect, basic, token_ends_at
+from kubeaccess.kubeconfig import Oidc
+from kubeaccess.tls import READ_WITHIN
 from service.worker import Worker
 
 LEEWAY = 10.0
@@ -25,10 +23,11 @@ _FAILURES = (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, T
 
 
 class OidcProvider:
-    """Gives ID tokens."""
+    """Gives ID tokens; renews says whether it may use the refresh token, which may serve only once."""
 
-    def __init__(self, config: Oidc, worker: Worker) -> None:
+    def __init__(self, config: Oidc, worker: Worker, *, renews: bool = True) -> None:
         self._config = config
+        self._renews = renews
         self._worker = worker
         self._id_token = config.id_token
         self._refresh_token = config.refresh_token
@@ -38,19 +37,26 @@ class OidcProvider:
         ends_at = token_ends_at(self._id_token)
         if self._id_token and not renew and (ends_at is None or now < ends_at - LEEWAY):
             return self._id_token
+        if not self._renews:
+            raise CannotConnect(
+                "auth-provider oidc: the id-token has ended or is not accepted; kubectl renews it in the kubeconfig: "
+                "run it once with this context, such as kubectl get namespaces"
+            )
         if not self._refresh_token:
             raise CannotConnect(
                 "auth-provider oidc: the id-token has ended, and there is no refresh-token: log in again"
             )
         answer = await self._renewed(await self._worker.call(self._context, within=READ_WITHIN))
-        id_token = fields.text(answer, "id_token")
-        if not id_token:
+        id_token = answer.get("id_token")
+        if not isinstance(id_token, str) or not id_token:
             raise CannotConnect("auth-provider oidc: the provider gave no id_token; was the scope openid asked for?")
         self._id_token = id_token
-        self._refresh_token = fields.text(answer, "refresh_token") or self._refresh_token
+        replaced = answer.get("refresh_token")
+        if isinstance(replaced, str) and replaced:
+            self._refresh_token = replaced
         return id_token
 
-    async def _renewed(self, context: ssl.SSLContext) -> Json:
+    async def _renewed(self, context: ssl.SSLContext) -> dict[str, Any]:
         config = self._config
         login = {"Authorization": basic(config.client_id, config.client_secret)}
         form = {"grant_type": "refresh_token", "refresh_token": self._refresh_token}

@@ -6,8 +6,8 @@ import pytest
 import trustme
 from kubernetes.aio.config import incluster_config
 
-from controlplane.kube.access import CannotConnect
-from controlplane.kube.sources import PodSource
+from kubeaccess.authorization import CannotConnect
+from kubeaccess.sources import PodSource
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from controlplane.kube import kubeconfig
-from controlplane.kube.access import CannotConnect
-from controlplane.kube.kubeconfig import (
+from kubeaccess import kubeconfig
+from kubeaccess.authorization import CannotConnect
+from kubeaccess.kubeconfig import (
     AuthProvider,
     ClusterEntry,
     Context,
@@ -147,6 +147,13 @@ def test_all_fields_of_a_plugin_are_read(tmp_path: Path) -> None:
     assert (plugin.command, plugin.args, plugin.provide_cluster_info) == ("plugin", ["a"], True)
     assert plugin.env == [ExecVariable(name="N", value="v"), ExecVariable(name="EMPTY")]
     assert "v" not in repr(plugin.env[0]).removeprefix("ExecVariable")
+
+
+def test_a_plugin_that_must_ask_is_for_programs_with_a_person_at_the_terminal(tmp_path: Path) -> None:
+    path = written(tmp_path / "config", content(user={"exec": EXEC | {"interactiveMode": "Always"}}))
+    plugin = kubeconfig.load(path, attended=True).user.exec
+    assert plugin is not None
+    assert plugin.interactive_mode == "Always"
 
 
 def test_plugins_of_the_first_version_need_no_interactive_mode(tmp_path: Path) -> None:

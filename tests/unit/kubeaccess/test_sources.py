@@ -12,9 +12,10 @@ import structlog
 import trustme
 import yaml
 
-from controlplane.kube.access import Access, CannotConnect, token_ends_at
-from controlplane.kube.sources import KubeconfigSource
-from tests.unit.kube.test_kubeconfig import EXEC, content, written
+from kubeaccess.access import Access
+from kubeaccess.authorization import CannotConnect, token_ends_at
+from kubeaccess.sources import KubeconfigSource
+from tests.unit.kubeaccess.test_kubeconfig import EXEC, content, written
 
 
 class Clock:

@@ -33,8 +33,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from controlplane.kube.access import CannotConnect
-from controlplane.kube.tls import read
+from kubeaccess.authorization import CannotConnect
+from kubeaccess.tls import read
 from service.wording import problem
 
 EXEC_EXTENSION = "client.authentication.k8s.io/exec"
@@ -48,8 +48,20 @@ GONE_PROVIDERS = {
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """For whom entries are read: relative paths are meant in folder; attended says that a person is at the terminal."""
+
+    folder: Path = Path()
+    attended: bool = False
+
+
+def _reading(info: ValidationInfo) -> _Reading:
+    return info.context if isinstance(info.context, _Reading) else _Reading()
+
+
 def _absolute(path: str, info: ValidationInfo) -> str:
-    return str(Path(info.context or "") / path) if path else ""
+    return str(_reading(info).folder / path) if path else ""
 
 
 def _decoded(text: object) -> object:
@@ -165,9 +177,10 @@ class ExecPlugin(_CamelEntry):
         return _absolute(command, info) if "/" in command else command
 
     @model_validator(mode="after")
-    def _mode(self) -> Self:
+    def _mode(self, info: ValidationInfo) -> Self:
         needed = self.interactive_mode or self.api_version.endswith("/v1")
-        if needed and self.interactive_mode not in ("Never", "IfAvailable"):
+        attended = _reading(info).attended
+        if needed and self.interactive_mode not in ("Never", "IfAvailable", *(["Always"] if attended else [])):
             raise ValueError(
                 f"interactiveMode is {self.interactive_mode!r} and must be Never or IfAvailable: "
                 "nobody is at the standard input of this program"
@@ -273,8 +286,11 @@ class Context:
 E = TypeVar("E", bound=_Entry)
 
 
-def load(kubeconfig: str, context: str = "") -> Context:
-    """Return a context of the files that kubeconfig lists, the current one by default; raises CannotConnect. Blocks."""
+def load(kubeconfig: str, context: str = "", *, attended: bool = False) -> Context:
+    """Return a context of the files that kubeconfig lists, the current one by default; raises CannotConnect. Blocks.
+
+    attended says that a person is at the terminal, whom plugins may ask.
+    """
     paths = [Path(path).expanduser().absolute() for path in kubeconfig.split(os.pathsep) if path]
     files = {path: content for path in paths if (content := _read(path)) is not None}
     if not files:
@@ -287,7 +303,8 @@ def load(kubeconfig: str, context: str = "") -> Context:
     chosen = _entry(ContextEntry, contexts, "context", name, "current-context")
     by = f'context "{name}"'
     cluster = _entry(ClusterEntry, clusters, "cluster", chosen.cluster, by)
-    return Context(name, cluster, _entry(User, users, "user", chosen.user, by) if chosen.user else User())
+    user = _entry(User, users, "user", chosen.user, by, attended=attended) if chosen.user else User()
+    return Context(name, cluster, user)
 
 
 def _read(path: Path) -> Any:
@@ -327,7 +344,15 @@ def _merged(files: Mapping[Path, Any], kind: str) -> dict[str, tuple[Path, Any]]
     return merged
 
 
-def _entry(model: type[E], entries: Mapping[str, tuple[Path, Any]], kind: str, name: str, by: str) -> E:
+def _entry(
+    model: type[E],
+    entries: Mapping[str, tuple[Path, Any]],
+    kind: str,
+    name: str,
+    by: str,
+    *,
+    attended: bool = False,
+) -> E:
     """Return an entry, checked; raises CannotConnect, which names file, entry and field."""
     if not name:
         raise CannotConnect(f"{by} names no {kind}")
@@ -335,7 +360,7 @@ def _entry(model: type[E], entries: Mapping[str, tuple[Path, Any]], kind: str, n
         raise CannotConnect(f'there is no {kind} "{name}", which {by} names')
     path, entry = entries[name]
     try:
-        return model.model_validate(entry, context=path.parent)
+        return model.model_validate(entry, context=_Reading(path.parent, attended))
     except ValidationError as error:
         words = problem(error)
     if words.endswith("is not known"):
