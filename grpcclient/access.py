@@ -60,20 +60,20 @@ class ClientAccess:
         named = [*options, ("grpc.ssl_target_name_override", self.server_name)]
         return grpc.aio.secure_channel(address, credentials, options=named)
 
-    def metadata(self) -> Metadata:
-        """Return what goes with a call: the bearer token, if there is one; raises NoAccess."""
+    def metadata(self, address: str) -> Metadata:
+        """Return what goes with a call to host:port: the bearer token, if there is one; raises NoAccess."""
         if self.token_path:
             token = _read(self.token_path).decode("ascii", errors="replace").strip()
         elif self.crt_path:
             token = ""
         else:
-            token = self._local()
+            token = self._local(address) if is_local(address) else ""
         return (("authorization", f"Bearer {token}"),) if token else ()
 
-    def _local(self) -> str:
+    def _local(self, address: str) -> str:
         path = Path(self.tokens_path) if self.tokens_path else localtokens.default_path()
         try:
-            return localtokens.of_role(localtokens.read(path), self.role)
+            return localtokens.for_server(path, self.role, int(address.rpartition(":")[2]))
         except FileNotFoundError:
             return ""
         except localtokens.WrongTokenFile as error:

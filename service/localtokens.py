@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from service import listeners
 from service.settings import state_folder
 
 SHORTEST = 16
@@ -108,6 +109,20 @@ def can_be(path: Path) -> bool:
         return True
     folder = next(parent for parent in path.parents if parent.exists())
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
+def for_server(path: Path, role: str, port: int) -> str:
+    """Return the first token of a role, for the server on a port of this machine; empty when there is none.
+
+    Anybody may wait on a port for tokens: they go only where the file's owner listens, or root. Raises WrongTokenFile,
+    and FileNotFoundError where there is no file. Blocks.
+    """
+    found = of_role(read(path), role)
+    strangers = {listener.uid for listener in listeners.on_port(port)} - {path.stat().st_uid, 0}
+    if strangers:
+        users = ", ".join(map(str, sorted(strangers)))
+        raise WrongTokenFile(f"its tokens are not sent to port {port}, on which another user listens (uid {users})")
+    return found
 
 
 def of_role(tokens: Iterable[LocalToken], role: str) -> str:

@@ -1,6 +1,7 @@
 """Our own programs as real processes, for tests and benchmarks: on free ports, with log files."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -11,6 +12,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import grpc
+
+from tests import bearer
 from tests.servers.process import Port, Server
 
 STARTED_WITHIN = 60.0
@@ -51,6 +55,7 @@ class ControlPlane:
     """A control plane process; environ chooses its cluster."""
 
     def __init__(self, programs: Programs, name: str = "controlplane", **environ: str) -> None:
+        self._folder = programs.folder
         self.grpc, self.health, self.metrics = programs.port(), programs.port(), programs.port()
         self.server = programs.program(
             name,
@@ -71,6 +76,14 @@ class ControlPlane:
     def address(self) -> str:
         """Where its gRPC server listens."""
         return f"127.0.0.1:{self.grpc}"
+
+    def channel(self, role: str = "admin") -> grpc.Channel:
+        """Return a channel whose calls show the token of a role of this machine; it has started once."""
+        return bearer.channel(self.address, self._folder, role)
+
+    def mctl(self) -> "Mctl":
+        """Return mctl for the admin of this machine."""
+        return Mctl(self.address, self._folder)
 
     def start(self, *, ready: bool = True) -> Self:
         """Start it and wait until it is ready, or at least answers."""
@@ -187,10 +200,12 @@ class SimulatedBase:
 
 
 class Mctl:
-    """Runs mctl against one server."""
+    """Runs mctl against one server, as the admin of a machine whose state is in a folder."""
 
-    def __init__(self, server: str) -> None:
-        self.server = server
+    def __init__(self, server: str, state: Path) -> None:
+        self.server, self.state = server, state
+        self._environ = {**os.environ, "XDG_STATE_HOME": str(state), "XDG_CONFIG_HOME": str(state)}
+        self._environ.pop("KUBECONFIG", None)
 
     def __call__(self, *arguments: str, code: int = 0) -> str:
         """Run a command and return its output, or its error output; fails when the exit code is another one."""
@@ -200,7 +215,7 @@ class Mctl:
     def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
         """Run a command and return standard output and standard error; fails when the exit code is another one."""
         command = [sys.executable, "-m", "mctl", "--server", self.server, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False, env=self._environ)
         assert done.returncode == code, f"mctl {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout, done.stderr
 

@@ -111,7 +111,8 @@ class ReplicaStream:
         self._welcome.clear()
         reason = ""
         try:
-            opened, metadata = self._access.channel(self.endpoint, CHANNEL_OPTIONS), self._access.metadata()
+            metadata = self._access.metadata(self.endpoint)
+            opened = self._access.channel(self.endpoint, CHANNEL_OPTIONS)
         except NoAccess as error:
             return str(error)
         async with opened as channel:

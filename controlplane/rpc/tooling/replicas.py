@@ -109,7 +109,9 @@ class ReplicaLink:
         """Read one stream to its end; return why it broke."""
         name, fresh, modules = self.replica.id, dict[str, Entry](), 0
         complete = False
-        call = ReplicaServiceStub(channel).Follow(self._questions(), metadata=self._access.metadata())
+        call = ReplicaServiceStub(channel).Follow(
+            self._questions(), metadata=self._access.metadata(self.replica.address)
+        )
         try:
             async for message in call:
                 match message.WhichOneof("message"):

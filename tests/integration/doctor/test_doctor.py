@@ -20,7 +20,7 @@ from modulecontroller.doctor.examine import examine
 from modulecontroller.doctor.findings import Finding
 from tests.integration.http_gateway.raw import heartbeat_body
 from tests.integration.mqtt_gateway.test_access import tls_broker
-from tests.programs import ControlPlane, HttpGateway, Mctl, Programs, ask, eventually
+from tests.programs import ControlPlane, HttpGateway, Programs, ask, eventually
 from tests.servers.cluster import KubeCluster
 from tests.servers.kubeapi import Json
 from tests.servers.mosquitto import Mosquitto
@@ -243,7 +243,7 @@ class TestPorts:
         assert answer[0] == 200, answer
 
         def refused() -> str:
-            (vnode,) = Mctl(control_plane.address).items("get", "vnodes") or [{"message": ""}]
+            (vnode,) = control_plane.mctl().items("get", "vnodes") or [{"message": ""}]
             return str(vnode.get("message", ""))
 
         await asyncio.to_thread(eventually, lambda: "refused" in refused(), within=15, what="a question refused")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.everything import EXAMPLES, Bases
-from tests.programs import ControlPlane, HttpGateway, Mctl, Programs, eventually
+from tests.programs import ControlPlane, HttpGateway, Programs, eventually
 
 BIZ = {"biz1:0.0.1": "activated"}
 
@@ -27,7 +27,7 @@ def test_the_example_follows_bases_up_and_down(programs: Programs) -> None:
         MODULE_SCALE_DOWN_DELAY="3",
     ).start()
     gateway = HttpGateway(programs, control_plane.address).start()
-    mctl = Mctl(control_plane.address)
+    mctl = control_plane.mctl()
     mctl("apply", "-f", str(EXAMPLES / "peer-deployment.yaml"))
     options = ("--controller", gateway.url, "--heartbeat-interval", "2", "--count", "20")
     bases = Bases(programs, "b", *options, count=20).start()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.reports.receiver import SECRET, Receiver
-from tests.programs import ControlPlane, HttpGateway, Mctl, Programs, SimulatedBase, ask, eventually
+from tests.programs import ControlPlane, HttpGateway, Programs, SimulatedBase, ask, eventually
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -44,7 +44,7 @@ async def test_failures_reach_the_robot_once_and_the_trackers_file(receiver: Rec
         await asyncio.to_thread(gateway.start)
         base = SimulatedBase(programs, gateway.url, "b1", "--fail-install", "bad")
         await asyncio.to_thread(base.start)
-        mctl = Mctl(control_plane.address)
+        mctl = control_plane.mctl()
 
         def run(*arguments: str) -> None:
             mctl(*arguments)

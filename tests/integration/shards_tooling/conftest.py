@@ -7,7 +7,7 @@ from typing import Self
 
 import pytest
 
-from tests.programs import ControlPlane, HttpGateway, Mctl, Programs, SimulatedBase, ask, eventually
+from tests.programs import ControlPlane, HttpGateway, Programs, SimulatedBase, ask, eventually
 from tests.servers.cleaning import SYSTEM_NAMESPACE
 from tests.servers.cluster import CONTROL_PLANE, KubeCluster
 
@@ -30,7 +30,7 @@ class Pair:
             )
             for name in NAMES
         ]
-        self.mctl = [Mctl(plane.address) for plane in self.planes]
+        self.mctl = [plane.mctl() for plane in self.planes]
         self.gateway = HttpGateway(programs, ",".join(plane.address for plane in self.planes), LOG_LEVEL="debug")
         self.bases: dict[str, SimulatedBase] = {}
         self._programs = programs

@@ -14,7 +14,7 @@ from koupleless.replica.v1 import replica_pb2 as rpb
 from koupleless.replica.v1.replica_pb2_grpc import ReplicaServiceStub
 
 from tests.integration.shards_tooling.conftest import BASES, NAMES, Pair, install_from_outside
-from tests.programs import eventually
+from tests.programs import ControlPlane, eventually
 from tests.servers.kubeapi import Json
 
 pytestmark = pytest.mark.timeout(300)
@@ -23,8 +23,8 @@ URL = "https://repo.example/{}-1.jar"
 
 
 @contextmanager
-def stub(address: str) -> Iterator[ModuleControllerServiceStub]:
-    with grpc.insecure_channel(address) as channel:
+def stub(plane: ControlPlane) -> Iterator[ModuleControllerServiceStub]:
+    with plane.channel() as channel:
         yield ModuleControllerServiceStub(channel)
 
 
@@ -116,7 +116,7 @@ def test_changes_are_made_through_a_replica_that_owns_nothing_of_them(pair: Pair
 def test_pages_are_those_of_one_list(pair: Pair, size: int) -> None:
     found = []
     for plane in pair.planes:
-        with stub(plane.address) as api:
+        with stub(plane) as api:
             names, token = [], ""
             while True:
                 page = api.ListVNodes(pb.ListVNodesRequest(page_size=size, page_token=token), timeout=10)
@@ -133,7 +133,7 @@ def test_pages_are_those_of_one_list(pair: Pair, size: int) -> None:
 def test_a_replica_sends_another_one_what_it_owns_itself(pair: Pair) -> None:
     owners = pair.owners()
     for plane, name in zip(pair.planes, NAMES, strict=True):
-        with grpc.insecure_channel(plane.address) as channel:
+        with plane.channel("replica") as channel:
             stream = ReplicaServiceStub(channel).Follow(iter([rpb.FollowRequest(sync=7)]), timeout=10)
             sent = list(takewhile(lambda message: not message.HasField("synced"), stream))
             bases = {message.vnode.vnode.base for message in sent if message.HasField("vnode")}
@@ -142,7 +142,7 @@ def test_a_replica_sends_another_one_what_it_owns_itself(pair: Pair) -> None:
 
 def test_a_watch_shows_what_happens_on_the_other_replica(pair: Pair) -> None:
     base = pair.owned_by(NAMES[1])
-    with stub(pair.planes[0].address) as api:
+    with stub(pair.planes[0]) as api:
         modules = api.WatchModules(pb.WatchModulesRequest(management=pb.MANAGEMENT_UNMANAGED), timeout=60)
         events = api.WatchEvents(pb.WatchEventsRequest(follow=True), timeout=60)
         # All present objects come first, then the mark that no replica is missing.
@@ -178,7 +178,7 @@ def test_a_replica_that_is_away_costs_a_warning(pair: Pair, how: signal.Signals)
     eventually(
         lambda: any(m["name"] == foreign for m in pair.mctl[0].items("get", "modules")), within=60, what="it is seen"
     )
-    with stub(pair.planes[0].address) as api:
+    with stub(pair.planes[0]) as api:
         watch = api.WatchModules(pb.WatchModulesRequest(name=foreign), timeout=200)
         assert next(watch).module.name == foreign
         assert not next(watch).unreachable_replicas

@@ -14,7 +14,7 @@ import pytest
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceStub
 
-from tests.programs import ControlPlane, HttpGateway, Mctl, Programs, SimulatedBase, eventually
+from tests.programs import ControlPlane, HttpGateway, Programs, SimulatedBase, eventually
 
 URL = "https://repo.example/biz-1.jar"
 
@@ -27,7 +27,7 @@ class Stage:
         self.control_plane = ControlPlane(programs, CLUSTER="embedded", EMBEDDED_DB=database).start()
         gateway = HttpGateway(programs, self.control_plane.address).start()
         self.bases = [SimulatedBase(programs, gateway.url, f"base-{number}").start() for number in (1, 2)]
-        self.mctl = Mctl(self.control_plane.address)
+        self.mctl = self.control_plane.mctl()
         self.mctl("wait", "vnode/base-1", "vnode/base-2", "--timeout", "30s")
 
 
@@ -91,7 +91,7 @@ def test_a_url_that_is_none_is_refused_before_anything_is_done(stage: Stage) -> 
 
 
 def test_a_request_id_stands_for_one_request(stage: Stage) -> None:
-    with grpc.insecure_channel(stage.control_plane.address) as channel:
+    with stage.control_plane.channel() as channel:
         stub = ModuleControllerServiceStub(channel)
 
         def install(name: str) -> pb.InstallModuleResponse:
@@ -127,7 +127,7 @@ def test_a_watch_over_a_restart_shows_nothing_that_was_not_so(stage: Stage, tmp_
 
 def test_a_replica_that_ends_says_so(stage: Stage) -> None:
     pid = stage.control_plane.server.pid
-    with grpc.insecure_channel(stage.control_plane.address) as channel:
+    with stage.control_plane.channel() as channel:
         watch = ModuleControllerServiceStub(channel).WatchVNodes(pb.WatchVNodesRequest())
         assert next(watch).vnode.base == "base-1"
         os.kill(pid, signal.SIGTERM)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import ControlPlane, HttpGateway, Mctl, Programs, SimulatedBase, eventually
+from tests.programs import ControlPlane, HttpGateway, Programs, SimulatedBase, eventually
 from tests.servers.cleaning import SYSTEM_NAMESPACE
 from tests.servers.cluster import CONTROL_PLANE, KubeCluster, kubectl
 
@@ -31,7 +31,7 @@ class Stage:
         gateway = HttpGateway(programs, self.control_plane.address).start()
         for number in range(BASES):
             SimulatedBase(programs, gateway.url, f"base-{number}").start()
-        self.mctl = Mctl(self.control_plane.address)
+        self.mctl = self.control_plane.mctl()
         self.mctl("wait", *(f"vnode/base-{number}" for number in range(BASES)), "--timeout", "60s")
 
     def kubectl(self, *arguments: str) -> str:

@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from tests import bearer
 from tests.programs import ControlPlane, HttpGateway, Mctl, Programs, SimulatedBase, ask, eventually
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -24,7 +24,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mctl, list
             SimulatedBase(programs, gateway.url, identity, "--multi-version", "both").start()
             for identity in ("base-1", "base-2")
         ]
-        mctl = Mctl(control_plane.address)
+        mctl = control_plane.mctl()
         for base in bases:
             mctl("wait", "--for=ready", f"vnode/{base.identity}", "--timeout", "30s")
         yield mctl, bases
@@ -192,7 +192,7 @@ def test_refusals_name_what_is_wrong(
 
 def test_reflection_and_health_are_served(stage: tuple[Mctl, list[SimulatedBase]]) -> None:
     mctl, _ = stage
-    with grpc.insecure_channel(mctl.server) as channel:
+    with bearer.channel(mctl.server, mctl.state) as channel:
         services = set(ProtoReflectionDescriptorDatabase(channel).get_services())
         assert {
             "koupleless.tunnel.v1.TunnelService",

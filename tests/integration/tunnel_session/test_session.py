@@ -25,8 +25,8 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
 class Stream:
     """One hand-made session."""
 
-    def __init__(self, server: str, *first: pb.ConnectRequest) -> None:
-        self._channel = grpc.insecure_channel(server)
+    def __init__(self, server: ControlPlane, *first: pb.ConnectRequest) -> None:
+        self._channel = server.channel("gateway")
         self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         for message in first:
             self.send(message)
@@ -91,13 +91,13 @@ def heartbeat(identity: str, port: int = 1238, seq: int = 1, ip: str = "127.0.0.
 
 
 def gateways(control_plane: ControlPlane) -> dict[str, tooling.Gateway]:
-    with grpc.insecure_channel(control_plane.address) as channel:
+    with control_plane.channel() as channel:
         stub = tooling_grpc.ModuleControllerServiceStub(channel)
         return {g.id: g for g in stub.ListGateways(tooling.ListGatewaysRequest(), timeout=5).items}
 
 
 def vnodes(control_plane: ControlPlane) -> set[str]:
-    with grpc.insecure_channel(control_plane.address) as channel:
+    with control_plane.channel() as channel:
         stub = tooling_grpc.ModuleControllerServiceStub(channel)
         return {v.base for v in stub.ListVNodes(tooling.ListVNodesRequest(), timeout=5).items}
 
@@ -121,14 +121,14 @@ def vnodes(control_plane: ControlPlane) -> set[str]:
 def test_a_wrong_handshake_is_refused(
     control_plane: ControlPlane, first: pb.ConnectRequest, code: grpc.StatusCode, message: str
 ) -> None:
-    with Stream(control_plane.address, first) as stream:
+    with Stream(control_plane, first) as stream:
         got, details = stream.status()
         assert got is code
         assert message in details
 
 
 def test_reports_are_acknowledged_and_a_base_is_claimed_and_watched(control_plane: ControlPlane) -> None:
-    with Stream(control_plane.address, hello()) as stream:
+    with Stream(control_plane, hello()) as stream:
         welcome = stream.next("welcome").welcome
         assert welcome.replica_id == "controlplane"
         assert welcome.limits.max_batch > 0
@@ -160,7 +160,7 @@ def test_hostile_reports_are_taken_counted_and_change_nothing(control_plane: Con
         pb.Report(base_id="nobody", health=pb.Health()),
         pb.Report(base_id="nobody", poll_failed=pb.PollFailed()),
     ]
-    with Stream(control_plane.address, hello("hostile")) as stream:
+    with Stream(control_plane, hello("hostile")) as stream:
         stream.next("welcome")
         stream.send(pb.ConnectRequest(reports=pb.Reports(seq=1, reports=reports)))
         stream.send(pb.ConnectRequest(order_result=pb.OrderResult(seq=2, order_id="x", base_id="nobody")))
@@ -189,9 +189,9 @@ def test_hostile_reports_are_taken_counted_and_change_nothing(control_plane: Con
 
 
 def test_a_gateway_that_connects_again_replaces_its_old_stream(control_plane: ControlPlane) -> None:
-    with Stream(control_plane.address, hello("twice")) as old:
+    with Stream(control_plane, hello("twice")) as old:
         old.next("welcome")
-        with Stream(control_plane.address, hello("twice", instance="2")) as new:
+        with Stream(control_plane, hello("twice", instance="2")) as new:
             new.next("welcome")
             assert old.status()[0] is not grpc.StatusCode.OK
             new.send(heartbeat("after-replacement"))
@@ -200,14 +200,14 @@ def test_a_gateway_that_connects_again_replaces_its_old_stream(control_plane: Co
 
 
 def test_a_stream_that_breaks_is_a_lost_gateway(control_plane: ControlPlane) -> None:
-    with Stream(control_plane.address, hello("lost")) as stream:
+    with Stream(control_plane, hello("lost")) as stream:
         stream.next("welcome")
         assert "lost" in gateways(control_plane)
     eventually(lambda: "lost" not in gateways(control_plane), within=5, what="the gateway removed")
 
 
 def test_a_baseline_question_is_answered_with_its_id(control_plane: ControlPlane) -> None:
-    with Stream(control_plane.address, hello("baseline")) as stream:
+    with Stream(control_plane, hello("baseline")) as stream:
         stream.next("welcome")
         query = pb.BaselineQuery(query_id="q1", name="shop", version="1", cluster_name="default")
         report = pb.Report(base_id="starting-base", baseline_query=query)

@@ -31,7 +31,7 @@ class Access:
     def channel(self, endpoint: str, _options: object) -> "Channel":
         return Channel(endpoint)
 
-    def metadata(self) -> tuple[()]:
+    def metadata(self, _address: str) -> tuple[()]:
         return ()
 
 

@@ -125,7 +125,7 @@ class Network:
         self.members = FakeMembers(*names)
         self.opened: list[Stream] = []
 
-    def metadata(self) -> Metadata:
+    def metadata(self, _address: str) -> Metadata:
         return ()
 
     def channel(self, address: str, _options: Options) -> aio.Channel:
