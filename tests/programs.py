@@ -204,8 +204,8 @@ class Mctl:
 
     def __init__(self, server: str, state: Path) -> None:
         self.server, self.state = server, state
-        self._environ = {**os.environ, "XDG_STATE_HOME": str(state), "XDG_CONFIG_HOME": str(state)}
-        self._environ.pop("KUBECONFIG", None)
+        self.environ = {**os.environ, "XDG_STATE_HOME": str(state), "XDG_CONFIG_HOME": str(state)}
+        self.environ.pop("KUBECONFIG", None)
 
     def __call__(self, *arguments: str, code: int = 0) -> str:
         """Run a command and return its output, or its error output; fails when the exit code is another one."""
@@ -215,7 +215,7 @@ class Mctl:
     def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
         """Run a command and return standard output and standard error; fails when the exit code is another one."""
         command = [sys.executable, "-m", "mctl", "--server", self.server, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False, env=self._environ)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False, env=self.environ)
         assert done.returncode == code, f"mctl {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout, done.stderr
 

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -22,6 +23,7 @@ from gateways.http.arklet_client import DEFAULT_PORT
 from gateways.http.settings import HttpGatewaySettings
 from gateways.mqtt.settings import MqttGatewaySettings
 from gateways.session import endpoints
+from grpcclient.access import ClientAccess, NoAccess, ca_file
 from mctl.text import some
 from modulecontroller.configuration import Configuration
 from modulecontroller.doctor.cluster import connect
@@ -35,6 +37,8 @@ HEALTH_WITHIN = 5.0
 PAGE_WITHIN = 10.0
 """Seconds for one page of VNodes."""
 PAGE = 1000
+ADMIN = "admin"
+"""The role that doctor has on this machine."""
 CONNECT_WITHIN = 5.0
 """Seconds for a connection to a receiver of reports."""
 
@@ -46,36 +50,41 @@ async def control_planes(configuration: Configuration) -> AsyncIterator[Finding]
     wanted = _endpoints(configuration)
     if not wanted:
         raise Skip("no gateway is looked at")
-    for endpoint in wanted:
+    for endpoint, access in wanted.items():
         found = await endpoints.resolve(endpoint)
         if not found:
             fix = "name the headless Service of the control plane"
             yield error(f"CONTROL_PLANE={endpoint}: the name does not resolve", fix)
         for address in found:
             named = f"CONTROL_PLANE={endpoint}: {address}"
-            if cause := await _not_serving(address):
+            if cause := await _not_serving(address, access):
                 fix = "start the control plane, or correct CONTROL_PLANE; look at NetworkPolicies for port 50051"
                 yield error(f"{named} does not serve: {cause}", fix)
             else:
                 yield ok(f"{named} serves")
 
 
-def _endpoints(configuration: Configuration) -> Sequence[str]:
-    """Return where the gateways look for a control plane."""
+def _endpoints(configuration: Configuration) -> Mapping[str, ClientAccess]:
+    """Return where the gateways look for a control plane, and how they connect."""
     gateways = (configuration.of(HttpGatewaySettings), configuration.of(MqttGatewaySettings))
-    return list(dict.fromkeys(name for each in gateways if each is not None for name in each.control_plane))
+    return {name: each.access for each in gateways if each is not None for name in each.control_plane}
 
 
-async def _not_serving(address: str) -> str:
+async def _not_serving(address: str, access: ClientAccess) -> str:
     """Return why a replica does not serve, empty when it does."""
-    async with grpc.aio.insecure_channel(address) as channel:
+    try:
+        metadata = await asyncio.to_thread(access.metadata, address)
+        opened = access.channel(address, ())
+    except NoAccess as refused:
+        return str(refused)
+    async with opened as channel:
         check_health = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
         )
         try:
-            answer = await check_health(health_pb2.HealthCheckRequest(), timeout=HEALTH_WITHIN)
+            answer = await check_health(health_pb2.HealthCheckRequest(), timeout=HEALTH_WITHIN, metadata=metadata)
         except grpc.aio.AioRpcError as failed:
             return failed.details() or failed.code().name
     serving = answer.status == health_pb2.HealthCheckResponse.SERVING
@@ -86,13 +95,20 @@ async def vnodes(configuration: Configuration) -> AsyncIterator[Finding]:
     """Yield which VNodes of a control plane that runs do not answer commands, and what keeps these from them."""
     own = configuration.of(SupervisorSettings) or configuration.of(ControlPlaneSettings)
     if own is not None:
-        servers = [host_port(local_host(own.grpc_host), own.grpc_port)]
+        access = ClientAccess(ADMIN, ca_file(_ca_path(own)), tokens_path=own.local_tokens_path)
+        servers = {host_port(local_host(own.grpc_host), own.grpc_port): access}
     else:
-        servers = [address for each in _endpoints(configuration) for address in await endpoints.resolve(each)]
+        wanted = _endpoints(configuration).items()
+        servers = {
+            address: replace(way, role=ADMIN) for each, way in wanted for address in await endpoints.resolve(each)
+        }
     failure = "no program is looked at that has or finds a control plane"
-    for server in servers:
+    for server, access in servers.items():
         try:
-            found = await _vnodes(server)
+            found = await _vnodes(server, access)
+        except NoAccess as refused:
+            failure = f"no control plane can be asked at {server}: {refused}"
+            continue
         except grpc.aio.AioRpcError as failed:
             failure = f"no control plane answers at {server}: {failed.details() or failed.code().name}"
             continue
@@ -107,13 +123,18 @@ async def vnodes(configuration: Configuration) -> AsyncIterator[Finding]:
     raise Skip(failure)
 
 
-async def _vnodes(server: str) -> list[pb.VNode]:
+def _ca_path(own: SupervisorSettings | ControlPlaneSettings) -> str:
+    return own.control_plane_ca_path if isinstance(own, SupervisorSettings) else own.grpc_ca_path
+
+
+async def _vnodes(server: str, access: ClientAccess) -> list[pb.VNode]:
     found: list[pb.VNode] = []
-    async with grpc.aio.insecure_channel(server) as channel:
+    metadata = await asyncio.to_thread(access.metadata, server)
+    async with access.channel(server, ()) as channel:
         stub = rpc.ModuleControllerServiceStub(channel)
         request = pb.ListVNodesRequest(page_size=PAGE)
         while True:
-            page = await stub.ListVNodes(request, timeout=PAGE_WITHIN)
+            page = await stub.ListVNodes(request, timeout=PAGE_WITHIN, metadata=metadata)
             found += page.items
             request.page_token = page.next_page_token
             if not request.page_token:

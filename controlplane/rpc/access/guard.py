@@ -59,6 +59,8 @@ class Circle:
     def has(self, who: Who, caller: Caller) -> bool:
         """Return whether a caller is of a kind."""
         match who:
+            case Who.ANYONE:
+                return True
             case Who.TOOL:
                 return caller.role not in (Role.GATEWAY, Role.REPLICA)
             case Who.GATEWAY:
@@ -109,7 +111,7 @@ class Guard(aio.ServerInterceptor):
             raise Unauthenticated("anonymous", "a bearer token or a client certificate is needed")
         else:
             ours = self.circle.audience
-            audience = ours if rule.who is not Who.TOOL or _is_for(token, ours) else ""
+            audience = ours if rule.who in (Who.GATEWAY, Who.REPLICA) or _is_for(token, ours) else ""
             caller = await self.authenticator.whose(token, audience=audience, peer=_host(context.peer()))
         if not self.circle.has(rule.who, caller):
             raise Forbidden("not_in_circle", f"{caller.user} is no {rule.who.value} that this control plane knows")
@@ -151,7 +153,7 @@ class _Guarded:
 
     @property
     def _kind(self) -> Kind:
-        if self.rule.who is not Who.TOOL:
+        if self.rule.who in (Who.GATEWAY, Who.REPLICA):
             return Kind.LINK
         return Kind.WATCH if self.handler.response_streaming else Kind.CALL
 

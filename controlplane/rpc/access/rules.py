@@ -25,8 +25,9 @@ LARGE = 1536 * KIB
 
 
 class Who(Enum):
-    """Kinds of callers."""
+    """Kinds of callers; anyone is whoever is known."""
 
+    ANYONE = "anyone"
     TOOL = "tool"
     GATEWAY = "gateway"
     REPLICA = "replica"
@@ -47,6 +48,7 @@ class Rule:
 
 
 CLOSED = Rule(lambda _request, _namespace: (), Who.NOBODY)
+OPEN = Rule(lambda _request, _namespace: (), Who.ANYONE)
 
 _NODES = Access("list", "nodes")
 _PODS = Access("list", "pods")
@@ -99,10 +101,6 @@ def _rollout(request: pb.GetRolloutRequest, namespace: str) -> Sequence[Access]:
     return (_NODES, _PODS)
 
 
-def _own_rights(_request: Any, _namespace: str) -> Sequence[Access]:
-    return ()
-
-
 _TOOLS: Mapping[str, Rule] = {
     "ListVNodes": Rule(_always(_NODES)),
     "GetVNode": Rule(_always(_NODES, _PODS, _EVENTS)),
@@ -122,8 +120,8 @@ _TOOLS: Mapping[str, Rule] = {
     "ApplyManifest": Rule(_apply, most_bytes=LARGE),
     "DeleteManifest": Rule(lambda request, _: _on_object("delete", request.object)),
     "DrainReplica": Rule(_drain),
-    "WhoAmI": Rule(_own_rights),
-    "CanI": Rule(_own_rights),
+    "WhoAmI": OPEN,
+    "CanI": OPEN,
 }
 
 
@@ -136,6 +134,6 @@ RULES: Mapping[str, Rule] = {
     **_of(pb, "ModuleControllerService", _TOOLS),
     **_of(tunnel_pb2, "TunnelService", {"Connect": Rule(_always(), Who.GATEWAY, most_bytes=LARGE)}),
     **_of(replica_pb2, "ReplicaService", {"Follow": Rule(_always(), Who.REPLICA)}),
-    **_of(health_pb2, "Health", dict.fromkeys(("Check", "Watch", "List"), Rule(_own_rights))),
-    **_of(reflection_pb2, "ServerReflection", {"ServerReflectionInfo": Rule(_own_rights)}),
+    **_of(health_pb2, "Health", dict.fromkeys(("Check", "Watch", "List"), OPEN)),
+    **_of(reflection_pb2, "ServerReflection", {"ServerReflectionInfo": OPEN}),
 }

@@ -1,9 +1,6 @@
 """The shipped roles give exactly the rights that the control plane uses, by the API server's audit log."""
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,11 +56,7 @@ class Scene:
 
     def mctl(self, *arguments: str) -> str:
         """Return what a command prints."""
-        environ = {**os.environ, "MCTL_SERVER": self.control_plane.address}
-        command = [sys.executable, "-m", "mctl", *arguments]
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return self.control_plane.mctl()(*arguments)
 
     def wait(self, look: Callable[[], object], what: str) -> None:
         """Return once look says so."""

@@ -1,7 +1,5 @@
 """Planned changes of replicas and gateways delete nothing, send no order, and leave all Ready at every moment."""
 
-import subprocess
-import sys
 import time
 
 import pytest
@@ -13,12 +11,7 @@ pytestmark = [pytest.mark.timeout(400), pytest.mark.mosquitto]
 
 
 def mctl(stage: Stage, *arguments: str) -> str:
-    server = f"127.0.0.1:{stage.replicas['cp-0'].grpc}"
-    run = subprocess.run(
-        [sys.executable, "-m", "mctl", "--server", server, *arguments], capture_output=True, text=True, timeout=60
-    )
-    assert run.returncode == 0, run.stderr
-    return run.stdout
+    return stage.replicas["cp-0"].control_plane.mctl()(*arguments)
 
 
 def test_a_replica_that_is_stopped_hands_over_and_gets_its_share_back(stage: Stage) -> None:

@@ -44,7 +44,7 @@ class Watching:
         self._file = folder / what
         command = [sys.executable, "-m", "mctl", "--server", stage.control_plane.address, "get", what]
         with self._file.open("wb") as output:
-            self.process = subprocess.Popen([*command, "--watch", "-o", "json"], stdout=output)
+            self.process = subprocess.Popen([*command, "--watch", "-o", "json"], stdout=output, env=stage.mctl.environ)
 
     def objects(self) -> list[dict[str, object]]:
         """Return the objects that were shown, last states included."""
