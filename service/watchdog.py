@@ -71,7 +71,7 @@ def end_if_exhausted(error: BaseException | None) -> None:
 
 
 def install(loop: asyncio.AbstractEventLoop) -> None:
-    """Have the process end when it is exhausted and nobody catches that: in a callback, a task, a thread, a finaliser."""
+    """Have the process end when it is exhausted and nobody catches that, in the loop, a thread or a finaliser."""
 
     def in_loop(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         end_if_exhausted(context.get("exception"))
