@@ -182,7 +182,7 @@ class Child:
         try:
             process = await self._spawn()
         except OSError as error:
-            log.error("child cannot be started", child=self.program.name, cause=str(error))
+            log.warning("child cannot be started", child=self.program.name, cause=str(error))
             return EXIT_FAILURE
         self.liveness.process_started()
         exited = asyncio.ensure_future(process.wait())

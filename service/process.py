@@ -150,8 +150,8 @@ async def _guarded(main: Main, watchdog: Watchdog) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-        # The loop hears of signals through a file descriptor, whatever their handler is. Unlike the loop's own, this one
-        # interrupts system calls: otherwise none would run in a main thread that waits for a lock.
+        # The loop hears of signals through a file descriptor, whatever their handler is. Unlike the loop's own handler
+        # this one interrupts system calls: in a main thread that waits for a lock none would run otherwise.
         signal.signal(number, watchdog.signalled)
     if os.environ.get("SUPERVISED") == "1":
         loop.add_reader(sys.stdin.fileno(), _orphaned, loop, stop)

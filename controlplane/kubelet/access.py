@@ -20,8 +20,8 @@ from prometheus_client import Counter
 from controlplane.app.ports import Clock, ClusterError
 from controlplane.cluster import fields
 from controlplane.cluster.api import ACCESS_REVIEWS, TOKEN_REVIEWS, ApiServer, Json, Resource
-from controlplane.kubelet.requests import RequestRefused
 from service.limits import Recent
+from service.refusals import RequestRefused
 
 log = structlog.get_logger(__name__)
 

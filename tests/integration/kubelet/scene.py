@@ -16,11 +16,11 @@ from controlplane.app.ports import ClusterError
 from controlplane.cluster import reading
 from controlplane.cluster.api import NODES, PODS, Json, ObjectList, Resource
 from controlplane.cluster.informer import ObjectInformer
-from controlplane.kubelet import server as server_module
 from controlplane.kubelet.access import Reviewer
 from controlplane.kubelet.logs import ModuleLogs
-from controlplane.kubelet.server import KubeletServer
+from controlplane.kubelet.server import BOUNDS, KubeletServer
 from service.tls import Files, PemFile
+from service.webserver import Bounds
 from tests.unit.kubelet.test_access import Reviews
 
 PATH = "/containerLogs/modules/biz1/biz1"
@@ -168,9 +168,7 @@ def pod_of(namespace: str, name: str, node: str, container: str, ip: str, **labe
 
 
 @asynccontextmanager
-async def running(
-    folder: Path, *, host: str = "127.0.0.1", most_connections: int = server_module.MOST_CONNECTIONS
-) -> AsyncIterator[Scene]:
+async def running(folder: Path, *, host: str = "127.0.0.1", bounds: Bounds = BOUNDS) -> AsyncIterator[Scene]:
     api, source, authority = Api(("ann", "proxy", "vnode.b1.dev")), Source(), Authority(folder / "pki")
     annotations = {"base.koupleless.io/address": "10.0.0.7:1238"}
     labels = {MODULE: "vnode", "base.koupleless.io/host-name": "shop-0"}
@@ -189,7 +187,7 @@ async def running(
         reviewer=reviewer,
         logs=logs,
         look_every=0.1,
-        most_connections=most_connections,
+        bounds=bounds,
     )
     await server.start()
     async with asyncio.TaskGroup() as group:
@@ -207,7 +205,7 @@ def count(metric: str, **labels: str) -> float:
 
 
 def refused(reason: str) -> float:
-    return count("koupleless_kubelet_refused_total", reason=reason)
+    return count("koupleless_listener_refused_total", listener="kubelet", reason=reason)
 
 
 async def soon(what: str, look: object, within: float = 10.0) -> None:

@@ -10,7 +10,7 @@ from controlplane.app.ports import ClusterError, Transient
 from controlplane.cluster.api import ACCESS_REVIEWS, TOKEN_REVIEWS, Json, Resource
 from controlplane.kubelet import access as module
 from controlplane.kubelet.access import Caller, Reviewer, of_certificate
-from controlplane.kubelet.requests import RequestRefused
+from service.refusals import RequestRefused
 from tests.fakes.apiserver import FakeApiServer
 from tests.unit.cluster.clock import LoopClock
 

@@ -136,10 +136,10 @@ def test_hooks_end_the_process_for_exhaustion_alone(
         loop = runner.get_loop()
         monkeypatch.setattr(loop, "default_exception_handler", passed_on.append)
         watchdog.install(loop)
-        hooks: list[Callable[[], None]] = [
+        hooks: list[Callable[[], object]] = [
             lambda: loop.call_exception_handler({"message": "m", "exception": error}),
             lambda: threading.excepthook(SimpleNamespace(exc_value=error)),  # type: ignore[arg-type]  # what is read
-            lambda: sys.unraisablehook(SimpleNamespace(exc_value=error)),  # type: ignore[arg-type]  # what is read
+            lambda: sys.unraisablehook(SimpleNamespace(exc_value=error)),
         ]
         for hook in hooks:
             if ends:
