@@ -230,7 +230,7 @@ class WebServer:
             accepted.close()
             return
         task = self._spawn(self._connect(connection, accepted), f"{self.name}-connect")
-        task.add_done_callback(connection.connected)
+        task.add_done_callback(connection.settled)
 
     def _make_room(self, victim: "Connection | None") -> None:
         if victim is not None:
@@ -323,7 +323,7 @@ class Connection(web.RequestHandler):
         self._wire = cast("asyncio.Transport", transport)
         self._within(self._server.bounds.head, "the head of the request")
 
-    def connected(self, _task: object) -> None:
+    def settled(self, _task: object) -> None:
         """The handshake ended: where it failed, or never began, nothing else closes the socket."""
         if self._wire is None:
             self._server.connections.close(self)
