@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import ControlPlane, HttpGateway, Mctl, Programs, ask, eventually, status
+from tests.programs import ControlPlane, Mctl, MqttGateway, Programs, ask, eventually, status
 
 LIMIT = 1024
 """File descriptors, as where the hard limit is that low."""
@@ -143,11 +143,16 @@ def test_what_is_no_request_is_counted_and_logged_once_a_minute(control_plane: C
     assert text.count("request refused") <= 3, "one line for each listener and address"
 
 
-def test_every_program_raises_its_limit_of_files(programs: Programs, control_plane: ControlPlane) -> None:
-    gateway = HttpGateway(programs, control_plane.address).start()
+def test_every_program_raises_its_limit_of_files(programs: Programs) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(LIMIT, most - 1), most))
+    control_plane = ControlPlane(programs, EMBEDDED_DB=str(programs.folder / "cluster.db")).start()
+    gateway = MqttGateway(programs, control_plane.address, programs.port())
+    gateway.server.start()
+    live = f"http://127.0.0.1:{gateway.health}/livez"
+    gateway.server.wait_until(lambda: status(live) == 200, within=60.0)
     for pid in (control_plane.server.pid, gateway.server.pid):
-        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        assert soft == hard
+        assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (most, most)
 
 
 class TestReports:
