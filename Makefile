@@ -41,7 +41,7 @@ smoke: .venv/.runtime ## the quick start without a person: install a module, see
 test: .venv/.dev check ## check, get the servers that this machine allows, run all tests
 	@echo "servers for the tests (got once, then kept in the user's cache; a build takes 10 minutes and needs Go):"
 	@$(BIN)/python -m tests.servers fetch || true
-	@$(PYTEST) tests/soak tests/integration tests/contract tests/unit $(ARGS)
+	@$(PYTEST) tests/soak tests/security tests/integration tests/contract tests/unit $(ARGS)
 
 check: .venv/.dev proto-check ## formatting, lint, types, import rules, contracts
 	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
@@ -57,7 +57,7 @@ unit: .venv/.dev ## the tests that need no server
 	@$(PYTEST) tests/unit $(ARGS)
 
 integration: .venv/.dev ## the tests with real servers and sockets
-	@$(PYTEST) tests/soak tests/integration tests/contract $(ARGS)
+	@$(PYTEST) tests/soak tests/security tests/integration tests/contract $(ARGS)
 
 soak: .venv/.dev ## ten minutes of random work under random faults, then everything must agree
 	@SOAK_SECONDS=$${SOAK_SECONDS:-600} SOAK_SEED=$${SOAK_SEED:-random} $(BIN)/python -m pytest -s tests/soak/test_soak.py $(ARGS)

@@ -9,6 +9,7 @@ import structlog
 from controlplane import optional, replica, trust
 from controlplane.app.clock import SystemClock
 from controlplane.app.events import Recorder
+from controlplane.app.reporting.hooks import Reporter
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.probing.sender import ProbeClient
 from controlplane.reports.intake import ReportIntake
@@ -49,13 +50,26 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         )
         stack.push_async_callback(status.stop)
         await status.start()
-        token = settings.report_token.get_secret_value()
-        intake = ReportIntake(settings.report_port, settings.status_host, token=token, take=reports.report, clock=clock)
-        stack.push_async_callback(intake.stop)
-        await intake.start()
+        await _take_reports(settings, reports, clock, stack)
         log.info("control plane started", cluster=kind.value, env=settings.env)
         more = {"reports": reports.run(), **({"tracker": tracker.run()} if tracker is not None else {})}
         await built.run(stop, more | {"grpc": known.serve(built.server, settings)})
+
+
+async def _take_reports(
+    settings: ControlPlaneSettings, reports: Reporter, clock: SystemClock, stack: AsyncExitStack
+) -> None:
+    """Open the report intake, where it may be open."""
+    if settings.report_host is None:
+        return
+    token = settings.report_token.get_secret_value()
+    intake = ReportIntake(settings.report_port, settings.report_host, token=token, take=reports.report, clock=clock)
+    stack.push_async_callback(intake.stop)
+    await intake.start()
+    if settings.report_host != settings.status_host:
+        log.info(
+            "reports at /log are taken from this machine alone: REPORT_TOKEN is not set", port=settings.report_port
+        )
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 """The parts of the control plane that its settings choose: the cluster, hooks, tracker, the kubelet API."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
@@ -73,6 +73,10 @@ async def embedded(settings: ControlPlaneSettings) -> AsyncIterator[Backend]:
             f"EMBEDDED_DB={path}: cannot be opened ({error.strerror or error}); "
             "name a file in a folder that this program may write to with EMBEDDED_DB"
         ) from error
+    for made in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        # Of an earlier version, others could read it.
+        with suppress(OSError):
+            made.chmod(0o600)
     log.info("the embedded cluster is neither highly available nor Kubernetes: for one machine", file=str(path))
 
     async def run() -> NoReturn:

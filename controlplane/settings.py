@@ -20,10 +20,11 @@ from controlplane.reports.posting import Poster
 from controlplane.rpc.settings import GrpcSettings
 from service import tls
 from service.addresses import DEFAULT_NETWORKS, Network, parse_networks
-from service.listening import ALL_ADDRESSES, Host, Port, host_port, is_address, is_unspecified
+from service.listening import ALL_ADDRESSES, Host, Port, host_port, is_address, is_loopback, is_unspecified
 from service.logs import LogFormat, LogLevel
 from service.settings import state_folder
 
+LOOPBACK = "127.0.0.1"
 _PART = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?")
 _RESOURCE = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
@@ -133,7 +134,7 @@ class ControlPlaneSettings(GrpcSettings):
     metrics_port: Port = Field(9090, description="TCP port of /metrics")
     report_port: Port = Field(8080, description="TCP port of the report intake /log")
     report_token: SecretStr = Field(
-        SecretStr(""), description="bearer token that /log asks for; none: whoever reaches the port may report"
+        SecretStr(""), description="bearer token that /log asks for; none: /log is served on 127.0.0.1 alone"
     )
     report_hooks: SecretStr = Field(
         SecretStr(""),
@@ -250,6 +251,11 @@ class ControlPlaneSettings(GrpcSettings):
         """Return what is wrong with reporting, which nothing else has to wait for."""
         found = hooks.parse(self.report_hooks.get_secret_value(), Poster()).unusable
         lines = [f"REPORT_HOOKS=********: {unusable}" for unusable in found]
+        if self.report_host is None:
+            lines.append(
+                f"STATUS_HOST={self.status_host}: /log would take reports of whoever reaches it, and is not served; "
+                "set REPORT_TOKEN, or STATUS_HOST to 127.0.0.1"
+            )
         path = self.tracker_file
         if path is None:
             return lines
@@ -262,6 +268,13 @@ class ControlPlaneSettings(GrpcSettings):
         if why := trackerfile.EventLog(config.log_dir).why_not_writable():
             lines.append(f"{variable}: logDir: {why}; no event is written until it can be")
         return lines
+
+    @property
+    def report_host(self) -> str | None:
+        """Where /log is served: without a token on loopback alone; None where that is not what STATUS_HOST names."""
+        if self.report_token.get_secret_value() or is_loopback(self.status_host):
+            return self.status_host
+        return LOOPBACK if is_unspecified(self.status_host) else None
 
     @property
     def tracker_file(self) -> Path | None:

@@ -175,8 +175,15 @@ class Child:
             return None
 
     async def _once(self) -> int:
-        """Run a process until it ends, has to be replaced or this is cancelled; return its exit code."""
-        process = await self._spawn()
+        """Run a process until it ends, has to be replaced or this is cancelled; return its exit code.
+
+        EXIT_FAILURE, too, when the kernel has no process, memory or descriptor for it now.
+        """
+        try:
+            process = await self._spawn()
+        except OSError as error:
+            log.warning("child cannot be started", child=self.program.name, cause=str(error))
+            return EXIT_FAILURE
         self.liveness.process_started()
         exited = asyncio.ensure_future(process.wait())
         watching = asyncio.create_task(self._watch(), name=f"watch-{self.program.name}")

@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from typing import Annotated, Any
 
 import structlog
-from aiohttp import web
 from pydantic import AfterValidator, Field
 
 from service.process import StartError
@@ -92,12 +91,6 @@ def is_unspecified(host: str) -> bool:
 def local_host(host: str) -> str:
     """Return the host at which this machine reaches a program that listens on host."""
     return "127.0.0.1" if is_unspecified(host) else host
-
-
-async def serve(runner: web.AppRunner, host: str, port: int, variable: str) -> None:
-    """Have a runner that is set up serve host and port; variable is that of the port. Raises CannotListen."""
-    for opened in await listen(host, port, variable):
-        await web.SockSite(runner, opened, backlog=BACKLOG).start()
 
 
 async def listen(host: str, port: int, variable: str) -> Sequence[socket.socket]:

@@ -5,7 +5,8 @@ input is a pipe whose end means that the supervisor died: that asks for an order
 behind.
 
 A blocked event loop writes no log, so a thread watches it: who restarts the process (module-controller, or Kubernetes
-by /livez) does so after 30 s at the earliest, when the stacks of all threads are on standard error already.
+by /livez) does so after 30 s at the earliest, when the stacks of all threads are on standard error already. A process
+that is out of memory, or asked to end while its loop stands still, ends itself (service.watchdog).
 """
 
 import argparse
@@ -26,6 +27,7 @@ import uvloop
 from service import output
 from service.masking import masked
 from service.settings import Settings, describe
+from service.watchdog import STANDARD_ERROR, Watchdog, end_if_exhausted, install
 
 log = structlog.get_logger(__name__)
 
@@ -35,9 +37,10 @@ EXIT_REFUSED = 3
 STACKS_AFTER = 20.0
 """Seconds for which the event loop must be blocked before the stacks are written."""
 LOOK_EVERY = 5.0
+PRIVATE = 0o077
+"""The mask of files and folders that programs make: whatever is in them is the owner's."""
 BLOCKED = 5.0
 """Seconds for which the event loop must have been blocked to be logged afterwards."""
-STANDARD_ERROR = 2
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
 
@@ -88,16 +91,22 @@ def run(main: Main, *, loop: str = "uvloop") -> int:
     trace. The exit code is 1 unless a StartError names another. loop "asyncio" selects the standard loop.
     """
     give_home()
+    raise_file_limit()
+    os.umask(PRIVATE)
     # A crash of compiled code leaves the stacks on standard error, too.
     faulthandler.enable(file=STANDARD_ERROR)
     factory = uvloop.new_event_loop if loop == "uvloop" else None
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(_guarded(main))
+            watchdog = Watchdog(runner.get_loop())
+            watchdog.start()
+            runner.run(_guarded(main, watchdog))
     except asyncio.CancelledError:
         return EXIT_FAILURE
     except Exception as error:
         causes = _leaves(error)
+        for cause in causes:
+            end_if_exhausted(cause)
         if unwritable := next((cause for cause in causes if isinstance(cause, output.CannotWrite)), None):
             raise unwritable from None
         refused = [cause for cause in causes if isinstance(cause, StartError)]
@@ -124,11 +133,12 @@ def give_home() -> None:
         os.environ["HOME"] = "/"
 
 
-async def _guarded(main: Main) -> None:
+async def _guarded(main: Main, watchdog: Watchdog) -> None:
     stop = asyncio.Event()
-    task = asyncio.ensure_future(main(stop))
-    watching = asyncio.create_task(_watch(), name="watchdog")
     loop = asyncio.get_running_loop()
+    install(loop)
+    task = asyncio.ensure_future(main(stop))
+    watching = asyncio.create_task(_watch(), name="blocked loop")
 
     def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
@@ -140,12 +150,16 @@ async def _guarded(main: Main) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+        # The loop hears of signals through a file descriptor, whatever their handler is. Unlike the loop's own handler
+        # this one interrupts system calls: in a main thread that waits for a lock none would run otherwise.
+        signal.signal(number, watchdog.signalled)
     if os.environ.get("SUPERVISED") == "1":
         loop.add_reader(sys.stdin.fileno(), _orphaned, loop, stop)
     try:
         await task
     finally:
         watching.cancel()
+        watchdog.finished()
 
 
 def _orphaned(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
@@ -162,7 +176,10 @@ async def _watch() -> NoReturn:
     try:
         while True:
             # A thread in C waits for the next call of this, and writes the stacks if none comes.
-            faulthandler.dump_traceback_later(STACKS_AFTER, file=STANDARD_ERROR)
+            try:
+                faulthandler.dump_traceback_later(STACKS_AFTER, file=STANDARD_ERROR)
+            except RuntimeError as error:
+                log.warning("the event loop is not watched", cause=str(error))
             due = clock() + LOOK_EVERY
             await asyncio.sleep(LOOK_EVERY)
             if (late := clock() - due) >= BLOCKED:

@@ -6,15 +6,15 @@ line; it never ends the process. A program that is ready may add notes, a line e
 """
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from service.listening import CannotListen, serve
 from service.masking import masked
+from service.webserver import Route, WebServer, routed
 
 
 @dataclass(slots=True)
@@ -35,48 +35,42 @@ class StatusServer:
     """Metrics in the text format of Prometheus, instead of those of this process."""
     dead: Callable[[], Sequence[str]] = tuple
     notes: Callable[[], Sequence[str]] = tuple
-    _runners: list[web.AppRunner] = field(default_factory=list, init=False)
+    _servers: list[WebServer] = field(default_factory=list, init=False)
 
     async def start(self) -> None:
         """Listen; raises CannotListen."""
-        probes = [web.get("/livez", self._livez), web.get("/healthz", self._livez), web.get("/readyz", self._readyz)]
-        metrics = [web.get("/metrics", self._metrics)]
+        probes = {"/livez": Route(self._livez), "/healthz": Route(self._livez), "/readyz": Route(self._readyz)}
+        metrics = {"/metrics": Route(self._metrics)}
         if self.socket or self.health_port == self.metrics_port:
-            await self._listen([*probes, *metrics], self.health_port, "HEALTH_PORT")
+            await self._listen("status", {**probes, **metrics}, self.health_port, "HEALTH_PORT")
         else:
-            await self._listen(probes, self.health_port, "HEALTH_PORT")
-            await self._listen(metrics, self.metrics_port, "METRICS_PORT")
+            await self._listen("health", probes, self.health_port, "HEALTH_PORT")
+            await self._listen("metrics", metrics, self.metrics_port, "METRICS_PORT")
 
     async def stop(self) -> None:
         """Stop listening."""
-        while self._runners:
-            await self._runners.pop().cleanup()
+        while self._servers:
+            await self._servers.pop().stop()
         if self.socket:
             with suppress(FileNotFoundError):
                 os.unlink(self.socket)
 
-    async def _listen(self, routes: Sequence[web.RouteDef], port: int, variable: str) -> None:
-        app = web.Application()
-        app.add_routes(routes)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        self._runners.append(runner)
-        if not self.socket:
-            await serve(runner, self.host, port, variable)
-            return
-        try:
-            # asyncio replaces the socket that a killed process left.
-            await web.UnixSite(runner, self.socket).start()
-        except OSError as error:
-            raise CannotListen("STATUS_SOCKET", self.socket, error) from error
+    async def _listen(self, name: str, routes: Mapping[str, Route], port: int, variable: str) -> None:
+        server = WebServer(name, routed(routes))
+        self._servers.append(server)
+        if self.socket:
+            server.bind_unix(self.socket, "STATUS_SOCKET")
+        else:
+            await server.bind(self.host, port, variable)
+        server.start()
 
-    async def _livez(self, _request: web.Request) -> web.Response:
+    async def _livez(self, _request: web.BaseRequest) -> web.Response:
         return _answer(self.dead())
 
-    async def _readyz(self, _request: web.Request) -> web.Response:
+    async def _readyz(self, _request: web.BaseRequest) -> web.Response:
         return _answer(self.trouble(), self.notes())
 
-    async def _metrics(self, _request: web.Request) -> web.Response:
+    async def _metrics(self, _request: web.BaseRequest) -> web.Response:
         body = generate_latest() if self.metrics is None else await self.metrics()
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 

@@ -4,7 +4,6 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 
-from service import process
 from simulatedbase.arklet import Arklet
 from simulatedbase.http.tunnel import HttpTunnel, bind
 from simulatedbase.life import Life
@@ -152,7 +151,6 @@ class Fleet:
 
     async def start(self, ramp: float, started: Callable[[SimulatedBase], None]) -> None:
         """Start all bases over ramp seconds, and call started with each. Raises what a base's start raises."""
-        process.raise_file_limit()
         loop = asyncio.get_running_loop()
         began = loop.time()
         for index, base in enumerate(self.bases()):

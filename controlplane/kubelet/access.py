@@ -13,7 +13,7 @@ from controlplane.access.certificates import of_certificate
 from controlplane.access.refusals import AccessRefused, CannotReview, Forbidden, TooManyReviews, Unauthenticated
 from controlplane.access.reviews import Reviewer
 from controlplane.domain.access import Access, Caller
-from controlplane.kubelet.requests import RequestRefused
+from service.refusals import RequestRefused
 
 SUBRESOURCES = ("proxy", "log")
 

@@ -15,7 +15,7 @@ from controlplane.cluster.api import PODS, ApiServer, Json
 from controlplane.domain import contract
 from controlplane.domain.base.vnode import address_of
 from controlplane.domain.objects import Node
-from controlplane.kubelet.requests import RequestRefused
+from service.refusals import RequestRefused
 
 _ENDED = ("Succeeded", "Failed")
 """Phases of Pods whose address may be another Pod's by now."""

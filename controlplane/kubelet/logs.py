@@ -16,7 +16,8 @@ from controlplane.domain.objects import Node, Pod
 from controlplane.kubelet import basepods
 from controlplane.kubelet.access import KubeletAccess
 from controlplane.kubelet.basepods import BasePod
-from controlplane.kubelet.requests import RequestRefused, log_options
+from controlplane.kubelet.requests import log_options
+from service.refusals import RequestRefused
 
 log = structlog.get_logger(__name__)
 

@@ -1,24 +1,9 @@
-"""Requests for logs: the query, as the API server is asked for it, and why one is refused. Pure."""
+"""Requests for logs: the query, as the API server is asked for it. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 _FLAGS = ("follow", "previous", "timestamps")
 _VALUES = ("tailLines", "sinceSeconds", "sinceTime", "limitBytes", "stream")
-
-
-class RequestRefused(Exception):
-    """A request is not answered: HTTP status, reason for metrics, text for people.
-
-    What somebody who types ``kubectl logs`` should read has status 400, 403 or 500: of all others the API server passes
-    on the status alone.
-    """
-
-    def __init__(self, status: int, reason: str, text: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(text)
-        self.status = status
-        self.reason = reason
-        self.text = text
-        self.headers = dict(headers or {})
 
 
 def log_options(query: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 Fields and answer are those of the Go Module Controller V2.
 """
 
-import asyncio
 import hmac
 import math
 from collections.abc import Callable
@@ -18,7 +17,8 @@ from controlplane.cluster import fields
 from controlplane.domain.reports import Report
 from controlplane.reports.posting import TOLD_BY
 from service.limits import RateLimit
-from service.listening import serve
+from service.refusals import RequestRefused
+from service.webserver import Route, WebServer, read_body, routed
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ class NotAReport(Exception):
 
 
 class ReportIntake:
-    """Listens for reports; take is called with each."""
+    """Listens for reports; take is called with each. Without a token whoever reaches it may report."""
 
     def __init__(
         self,
@@ -57,35 +57,30 @@ class ReportIntake:
         self._report = take
         self._clock = clock
         self._limit = RateLimit(most / 60, most, max_peers=PEERS)
-        app = web.Application(client_max_size=LARGEST)
-        app.router.add_post("/log", self._take)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        self._web = WebServer("reports", routed({"/log": Route(self._take, ("POST",))}))
 
     async def start(self) -> None:
         """Listen; raises CannotListen."""
-        await self._runner.setup()
-        await serve(self._runner, self._host, self._port, "REPORT_PORT")
+        await self._web.bind(self._host, self._port, "REPORT_PORT")
+        self._web.start()
 
     async def stop(self) -> None:
         """Stop listening."""
-        await self._runner.cleanup()
+        await self._web.stop()
 
-    async def _take(self, request: web.Request) -> web.Response:
+    async def _take(self, request: web.BaseRequest) -> web.Response:
         if self._token and not self._knows_token(request):
-            return _refuse("token", 401, "a bearer token is needed: REPORT_TOKEN", {hdrs.WWW_AUTHENTICATE: "Bearer"})
+            raise _refusal("token", 401, "a bearer token is needed: REPORT_TOKEN", {hdrs.WWW_AUTHENTICATE: "Bearer"})
         if wait := self._limit.admit(request.remote or "", self._clock.monotonic()):
-            return _refuse("too-fast", 429, "too many reports", {hdrs.RETRY_AFTER: str(math.ceil(wait))})
+            raise _refusal("too-fast", 429, "too many reports", {hdrs.RETRY_AFTER: str(math.ceil(wait))})
         try:
-            async with asyncio.timeout(BODY_WITHIN):
-                body = await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            return _refuse("too-large", 413, f"the body is larger than {LARGEST} bytes")
-        except TimeoutError:
-            return _refuse("too-slow", 408, f"the body did not come within {BODY_WITHIN:g} s")
+            body = await read_body(request, most=LARGEST, within=BODY_WITHIN)
+        except RequestRefused as refusal:
+            raise _refusal(refusal.reason.replace("_", "-"), refusal.status, refusal.text) from None
         try:
             report = read(body)
         except NotAReport as error:
-            return _refuse("malformed", 400, str(error))
+            raise _refusal("malformed", 400, str(error)) from None
         TAKEN.labels("taken").inc()
         log.warning("report", peer=request.remote, report=orjson.dumps(report.fields()).decode()[:SHOWN])
         # A replica's own tracker may be set to post here: it has given the report to the hooks already.
@@ -93,7 +88,7 @@ class ReportIntake:
             self._report(report)
         return web.Response()
 
-    def _knows_token(self, request: web.Request) -> bool:
+    def _knows_token(self, request: web.BaseRequest) -> bool:
         scheme, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         right = hmac.compare_digest(given.strip().encode(errors="replace"), self._token)
         return scheme.lower() == "bearer" and right
@@ -125,6 +120,6 @@ def read(body: bytes) -> Report:
     return Report(key=key, **texts, labels=labels, trace_id=trace, milliseconds=took)
 
 
-def _refuse(outcome: str, status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
+def _refusal(outcome: str, status: int, text: str, headers: dict[str, str] | None = None) -> RequestRefused:
     TAKEN.labels(outcome).inc()
-    return web.Response(status=status, text=f"{text}\n", headers=headers)
+    return RequestRefused(status, outcome.replace("-", "_"), text, headers)

@@ -19,6 +19,7 @@ CHECKS: Mapping[str, Check] = {
     "CLIENT_ID": machine.identity,
     "files": machine.files,
     "ports": machine.ports,
+    "report intake": machine.report_intake,
     "control plane": others.control_planes,
     "API server": cluster.api_server,
     "permissions": cluster.permissions,

@@ -16,7 +16,7 @@ from gateways.http.settings import HttpGatewaySettings
 from gateways.mqtt.settings import MqttGatewaySettings
 from mctl.text import some
 from modulecontroller.configuration import SUPERVISOR, Configuration
-from modulecontroller.doctor.findings import Finding, error, need, ok, warning
+from modulecontroller.doctor.findings import Finding, Skip, error, need, ok, warning
 from modulecontroller.settings import PROGRAM_NAMES, SupervisorSettings
 from service.listening import cause_of, open_sockets
 
@@ -137,13 +137,25 @@ async def ports(configuration: Configuration) -> AsyncIterator[Finding]:
         yield ok(f"free: {', '.join(free)}")
 
 
+async def report_intake(configuration: Configuration) -> AsyncIterator[Finding]:
+    """Yield who may report at /log. That it is not served at all is a wrong setting."""
+    control_plane = need(configuration, ControlPlaneSettings)
+    if control_plane.report_host is None:
+        raise Skip("/log is not served: see settings")
+    if control_plane.report_token.get_secret_value():
+        yield ok("/log takes the reports of those who have REPORT_TOKEN")
+    else:
+        yield ok("/log takes reports from this machine alone, since REPORT_TOKEN is not set")
+
+
 def wanted_ports(configuration: Configuration) -> Iterator[Port]:
     """Yield the ports that the programs listen on; under module-controller children have no status ports."""
     control_plane = configuration.of(ControlPlaneSettings)
     http = configuration.of(HttpGatewaySettings)
     if control_plane is not None:
         yield Port("GRPC_PORT", control_plane.grpc_port, control_plane.grpc_host)
-        yield Port("REPORT_PORT", control_plane.report_port, control_plane.status_host)
+        if control_plane.report_host is not None:
+            yield Port("REPORT_PORT", control_plane.report_port, control_plane.report_host)
         if control_plane.kubelet_proxy_enabled:
             yield Port("KUBELET_PROXY_PORT", control_plane.kubelet_proxy_port, control_plane.status_host)
     if http is not None:

@@ -17,11 +17,11 @@ from controlplane.app.ports import ClusterError
 from controlplane.cluster import reading
 from controlplane.cluster.api import NODES, PODS, Json, ObjectList, Resource
 from controlplane.cluster.informer import ObjectInformer
-from controlplane.kubelet import server as server_module
 from controlplane.kubelet.access import KubeletAccess
 from controlplane.kubelet.logs import ModuleLogs
-from controlplane.kubelet.server import KubeletServer
+from controlplane.kubelet.server import BOUNDS, KubeletServer
 from service.tls import Files, PemFile
+from service.webserver import Bounds
 from tests.fakes.reviews import Reviews
 
 PATH = "/containerLogs/modules/biz1/biz1"
@@ -169,9 +169,7 @@ def pod_of(namespace: str, name: str, node: str, container: str, ip: str, **labe
 
 
 @asynccontextmanager
-async def running(
-    folder: Path, *, host: str = "127.0.0.1", most_connections: int = server_module.MOST_CONNECTIONS
-) -> AsyncIterator[Scene]:
+async def running(folder: Path, *, host: str = "127.0.0.1", bounds: Bounds = BOUNDS) -> AsyncIterator[Scene]:
     api, source, authority = Api(("ann", "nodes/proxy", "vnode.b1.dev")), Source(), Authority(folder / "pki")
     annotations = {"base.koupleless.io/address": "10.0.0.7:1238"}
     labels = {MODULE: "vnode", "base.koupleless.io/host-name": "shop-0"}
@@ -190,7 +188,7 @@ async def running(
         access=access,
         logs=logs,
         look_every=0.1,
-        most_connections=most_connections,
+        bounds=bounds,
     )
     await server.start()
     async with asyncio.TaskGroup() as group:
@@ -208,7 +206,7 @@ def count(metric: str, **labels: str) -> float:
 
 
 def refused(reason: str) -> float:
-    return count("koupleless_kubelet_refused_total", reason=reason)
+    return count("koupleless_listener_refused_total", listener="kubelet", reason=reason)
 
 
 async def soon(what: str, look: object, within: float = 10.0) -> None:

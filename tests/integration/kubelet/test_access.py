@@ -70,11 +70,11 @@ def reader(stage: Stage, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def test_an_anonymous_client_reads_nothing(stage: Stage) -> None:
-    anonymous = stage.metric('koupleless_kubelet_refused_total{reason="anonymous"}')
+    anonymous = stage.metric('koupleless_listener_refused_total{listener="kubelet",reason="anonymous"}')
     assert get(stage)[0] == 401
     assert get(stage, "/healthz")[0] == 401
     assert get(stage, token="no.such.token")[0] == 401
-    assert stage.metric('koupleless_kubelet_refused_total{reason="anonymous"}') == anonymous + 2
+    assert stage.metric('koupleless_listener_refused_total{listener="kubelet",reason="anonymous"}') == anonymous + 2
 
 
 def test_a_user_who_may_get_either_subresource_reads(stage: Stage, reader: str) -> None:
@@ -125,11 +125,15 @@ def test_a_certificate_of_another_ca_does_not_get_in(stage: Stage) -> None:
     trustme.CA().issue_cert(
         "client.test", common_name="kube-apiserver", organization_name="system:masters"
     ).configure_cert(tls)
-    before = stage.metric('koupleless_kubelet_refused_total{reason="foreign_certificate"}')
+    metric = 'koupleless_listener_refused_total{listener="kubelet",reason="foreign_certificate"}'
+    before = stage.metric(metric)
     with pytest.raises((OSError, http.client.HTTPException)):
         get(stage, tls=tls)
     eventually(
-        lambda: stage.metric('koupleless_kubelet_refused_total{reason="foreign_certificate"}') == before + 1,
+        lambda: (
+            stage.metric('koupleless_listener_refused_total{listener="kubelet",reason="foreign_certificate"}')
+            == before + 1
+        ),
         within=5,
         what="it is counted",
     )

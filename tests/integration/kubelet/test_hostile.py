@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import resource
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trustme
 
 from controlplane.kubelet import logs as logs_module
-from controlplane.kubelet import server as server_module
+from controlplane.kubelet.server import BOUNDS
 from tests.integration.kubelet.scene import (
     PATH,
     Scene,
@@ -31,10 +32,11 @@ class TestHostile:
         await soon("it is counted", lambda: refused("foreign_certificate") == before + 1)
         assert (await scene.get())[0] == 200
 
-    async def test_clients_without_a_tls_handshake_are_disconnected(
-        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(server_module, "HANDSHAKE_WITHIN", 0.2)
+    async def test_clients_without_a_tls_handshake_are_disconnected(self, tmp_path: Path) -> None:
+        async with running(tmp_path, bounds=replace(BOUNDS, head=0.2)) as scene:
+            await self.no_handshakes(scene)
+
+    async def no_handshakes(self, scene: Scene) -> None:
         before = refused("handshake")
         for said in (request(), b"", b"\x16\x03\x01" + b"\xff" * 500):
             reader, writer = await asyncio.open_connection("127.0.0.1", scene.server.port)
@@ -81,33 +83,44 @@ class TestHostile:
         status = (await scene.send(request(more="Content-Length: 1000000000\r\n") + b"x" * 1000))[0]
         assert status == 200
 
-    async def test_a_client_that_is_slow_to_ask_is_disconnected(
-        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(server_module, "HEAD_WITHIN", 0.3)
-        reader, writer = await scene.connect()
-        writer.write(b"GET /containerLogs/")
-        async with asyncio.timeout(5):
-            assert await reader.read() == b""
-        writer.close()
+    async def test_a_client_that_is_slow_to_ask_is_disconnected(self, tmp_path: Path) -> None:
+        async with running(tmp_path, bounds=replace(BOUNDS, head=0.3)) as scene:
+            reader, writer = await scene.connect()
+            writer.write(b"GET /containerLogs/")
+            async with asyncio.timeout(5):
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+            writer.close()
 
-    async def test_more_connections_than_places_wait(self, tmp_path: Path) -> None:
-        async with running(tmp_path, most_connections=2) as scene:
-            before = count("koupleless_kubelet_connections")
+    async def test_idle_connections_make_room_for_new_ones(self, tmp_path: Path) -> None:
+        async with running(tmp_path, bounds=replace(BOUNDS, connections=2, of_peer=2)) as scene:
+            before = refused("connections")
             held = [await scene.connect() for _ in range(2)]
-            third = asyncio.create_task(scene.get())
-            await asyncio.sleep(0.5)
-            assert not third.done()
-            assert count("koupleless_kubelet_connections") == before + 2
-            held[0][1].close()
-            assert (await third)[0] == 200
-            held[1][1].close()
-            await soon("places", lambda: count("koupleless_kubelet_connections") == before)
-            # Handshakes that fail or never begin release their place soon.
+            await soon("places", lambda: count("koupleless_listener_connections", listener="kubelet") == 2)
+            assert (await scene.get())[0] == 200
+            assert refused("connections") == before + 1
+            async with asyncio.timeout(5):
+                with contextlib.suppress(ConnectionError):
+                    assert await held[0][0].read() == b""
+            for _, writer in held:
+                writer.close()
+            await soon("their end", lambda: count("koupleless_listener_connections", listener="kubelet") == 0)
+            # Handshakes that fail or never begin give their place back.
             for _ in range(5):
                 _, writer = await asyncio.open_connection("127.0.0.1", scene.server.port)
                 writer.close()
             assert (await scene.get())[0] == 200
+
+    async def test_a_log_that_is_read_makes_no_room(self, tmp_path: Path) -> None:
+        async with running(tmp_path, bounds=replace(BOUNDS, connections=1, of_peer=1)) as scene:
+            scene.source.quiet = True
+            reader, writer = await scene.connect()
+            writer.write(request(f"{PATH}?follow=true"))
+            await reader.readuntil(b"two\n")
+            with pytest.raises((OSError, ssl.SSLError, IndexError)):
+                await scene.get()
+            assert scene.source.open == 1
+            writer.close()
 
     async def test_too_many_logs_are_refused(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(scene.server.logs, "_slots", asyncio.Semaphore(1))

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from controlplane.access.reviews import Reviewer
 from controlplane.app.ports import Rejected, Transient
 from controlplane.kubelet import logs as logs_module
 from controlplane.kubelet.access import KubeletAccess
-from controlplane.kubelet.server import KubeletServer
+from controlplane.kubelet.server import BOUNDS, KubeletServer
 from service.listening import CannotListen
 from tests.integration.kubelet.scene import PATH, Scene, count, refused, request, running, soon
 
@@ -115,13 +116,14 @@ class TestAnswers:
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
 async def test_both_families_have_the_same_places(tmp_path: Path) -> None:
-    async with running(tmp_path, host="", most_connections=1) as scene:
+    async with running(tmp_path, host="", bounds=replace(BOUNDS, connections=1, of_peer=1)) as scene:
         for address in ("127.0.0.1", "::1", "127.0.0.1", "::1"):
             reader, writer = await scene.connect(to=address)
             writer.write(request())
             async with asyncio.timeout(20):
                 assert (await reader.read()).startswith(b"HTTP/1.1 200"), address
             writer.close()
+            await soon("its place", lambda: count("koupleless_listener_connections", listener="kubelet") == 0)
 
 
 async def test_a_port_that_is_taken_stops_the_start(scene: Scene) -> None:

@@ -9,7 +9,7 @@ from controlplane.access.refusals import CannotReview, TooManyReviews, Unauthent
 from controlplane.access.reviews import Reviewer
 from controlplane.domain.access import Access, Caller
 from controlplane.kubelet.access import KubeletAccess
-from controlplane.kubelet.requests import RequestRefused
+from service.refusals import RequestRefused
 
 ANN = Caller("ann")
 

@@ -14,7 +14,7 @@ from controlplane.domain.contract import COMPONENT, COMPONENT_MODULE
 from controlplane.domain.objects import Node
 from controlplane.kubelet import basepods
 from controlplane.kubelet.basepods import BasePod
-from controlplane.kubelet.requests import RequestRefused
+from service.refusals import RequestRefused
 from tests.fakes.apiserver import FakeApiServer
 
 IP = "10.1.0.7"

@@ -1,0 +1,138 @@
+"""Ends a process that can do nothing any more: out of memory, or asked to end while its event loop stands still.
+
+Exhaustion is a state of the process and not only an exception. Whoever meets the MemoryError may catch it with others,
+a library may give it another name (orjson: JSONDecodeError), and CPython waits without end for a thread that had no
+memory to begin. So a thread of its own looks every second whether memory can still be had. Where an exception does
+arrive with nobody to catch it, hooks end the process at once.
+
+The end allocates nothing: a prepared line and the stacks go to standard error, then the process exits.
+"""
+
+import asyncio
+import faulthandler
+import mmap
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from types import FrameType
+from typing import Any, NoReturn
+
+EXIT_CANNOT_GO_ON = 70
+"""What a process ends with that gave itself up: EX_SOFTWARE of sysexits.h. A supervisor starts it again."""
+STANDARD_ERROR = 2
+LOOK_EVERY = 1.0
+"""Seconds between two looks of the watchdog."""
+RESERVE = 8 << 20
+"""Bytes of address space without which the process counts as exhausted: the stack of one more thread."""
+SHORT_LOOKS = 2
+"""Looks one after the other that must find no memory."""
+STUCK_LOOKS = 10
+"""Looks after a signal to end without a turn of the event loop, and after the end of the loop."""
+WRITTEN_WITHIN = 5
+"""Seconds for the last lines, which a full pipe could hold up; the kernel's alarm ends the process then."""
+
+_NO_MEMORY = b"the process ends: no memory is left (see ulimit -v, RLIMIT_AS and the limits of its service)\n"
+_STUCK = b"the process ends: it was asked to, and its event loop does not turn\n"
+_LINGERS = b"the process ends: its work is done, but something keeps it\n"
+_NO_THREAD = "can't start new thread"
+
+
+def end(line: bytes) -> NoReturn:
+    """End the process at once, with a line and the stacks of all threads on standard error."""
+    signal.alarm(WRITTEN_WITHIN)
+    try:
+        os.write(STANDARD_ERROR, line)
+        faulthandler.dump_traceback(STANDARD_ERROR, all_threads=True)
+    finally:
+        os._exit(EXIT_CANNOT_GO_ON)
+
+
+def is_exhaustion(error: BaseException | None) -> bool:
+    """Return whether an exception says that the process has no memory, or may have no more threads."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and str(error) == _NO_THREAD)
+
+
+def has_memory() -> bool:
+    """Return whether the kernel still gives address space; no page of it is touched."""
+    try:
+        mmap.mmap(-1, RESERVE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except (OSError, MemoryError):
+        return False
+    return True
+
+
+def end_if_exhausted(error: BaseException | None) -> None:
+    """End the process if an exception says that it is exhausted."""
+    if is_exhaustion(error):
+        end(_NO_MEMORY)
+
+
+def install(loop: asyncio.AbstractEventLoop) -> None:
+    """Have the process end when it is exhausted and nobody catches that, in the loop, a thread or a finaliser."""
+
+    def in_loop(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        end_if_exhausted(context.get("exception"))
+        loop.default_exception_handler(context)
+
+    def in_thread(arguments: threading.ExceptHookArgs) -> None:
+        end_if_exhausted(arguments.exc_value)
+        threading.__excepthook__(arguments)
+
+    def nowhere(arguments: "sys.UnraisableHookArgs") -> None:
+        end_if_exhausted(arguments.exc_value)
+        sys.__unraisablehook__(arguments)
+
+    loop.set_exception_handler(in_loop)
+    threading.excepthook = in_thread
+    sys.unraisablehook = nowhere
+
+
+class Watchdog(threading.Thread):
+    """Looks every second, from its own thread, whether the process can go on.
+
+    What it counts are looks and not seconds, so that the time in which a whole machine stood still counts for nothing.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(name="watchdog", daemon=True)
+        self._loop = loop
+        self._short = 0
+        self._waited = 0
+        self._why = b""
+
+    def run(self) -> None:
+        """Look until the process ends."""
+        try:
+            while True:
+                time.sleep(LOOK_EVERY)
+                self.look()
+        except (MemoryError, OSError):
+            end(_NO_MEMORY)
+
+    def look(self) -> None:
+        """Look once; does not return when the process cannot go on."""
+        self._short = 0 if has_memory() else self._short + 1
+        if self._short >= SHORT_LOOKS:
+            end(_NO_MEMORY)
+        if not self._why:
+            return
+        self._waited += 1
+        if self._waited > STUCK_LOOKS:
+            end(self._why)
+        if self._why is _STUCK:
+            with suppress(RuntimeError):  # it is closed
+                self._loop.call_soon_threadsafe(self._turned)
+
+    def signalled(self, _number: int, _frame: FrameType | None) -> None:
+        """From now on the event loop has to turn; as a handler of Python it runs although the loop stands still."""
+        self._why = self._why or _STUCK
+
+    def finished(self) -> None:
+        """The work is done: the process has to end."""
+        self._why, self._waited = _LINGERS, 0
+
+    def _turned(self) -> None:
+        self._waited = 0

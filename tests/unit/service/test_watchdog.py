@@ -1,0 +1,154 @@
+"""A process that cannot go on ends itself; one that can is left alone."""
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import pytest
+
+from service import watchdog
+from service.watchdog import SHORT_LOOKS, STUCK_LOOKS, Watchdog
+
+
+class Ended(SystemExit):
+    """Stands for the end of the process; the text is the line that is printed."""
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether there is memory at each look; there is after the last one."""
+
+    def end(line: bytes) -> NoReturn:
+        raise Ended(line.decode())
+
+    answers: list[bool] = []
+    monkeypatch.setattr(watchdog, "end", end)
+    monkeypatch.setattr(watchdog, "has_memory", lambda: answers.pop(0) if answers else True)
+    return answers
+
+
+class Loop:
+    """A loop that turns only when it is asked to."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], None]] = []
+        self.closed = False
+
+    def call_soon_threadsafe(self, call: Callable[[], None]) -> None:
+        if self.closed:
+            raise RuntimeError("Event loop is closed")
+        self.calls.append(call)
+
+    def turn(self) -> None:
+        for call in self.calls:
+            call()
+        self.calls.clear()
+
+
+@pytest.fixture
+def loop() -> Loop:
+    return Loop()
+
+
+@pytest.fixture
+def dog(memory: list[bool], loop: Loop) -> Watchdog:
+    return Watchdog(loop)  # type: ignore[arg-type]  # the one method that is used
+
+
+def test_memory_that_is_short_for_a_moment_ends_nothing(dog: Watchdog, memory: list[bool]) -> None:
+    memory += [*[False] * (SHORT_LOOKS - 1), True] * 5
+    for _ in range(len(memory)):
+        dog.look()
+
+
+def test_memory_that_stays_short_ends_the_process(dog: Watchdog, memory: list[bool]) -> None:
+    memory += [False] * SHORT_LOOKS
+    for _ in range(SHORT_LOOKS - 1):
+        dog.look()
+    with pytest.raises(Ended, match="no memory is left"):
+        dog.look()
+
+
+def test_a_loop_that_stands_still_ends_nothing_without_a_signal(dog: Watchdog) -> None:
+    for _ in range(STUCK_LOOKS * 3):
+        dog.look()
+
+
+def test_after_a_signal_a_loop_that_stands_still_ends_the_process(dog: Watchdog) -> None:
+    dog.signalled(15, None)
+    for _ in range(STUCK_LOOKS):
+        dog.look()
+    with pytest.raises(Ended, match="does not turn"):
+        dog.look()
+
+
+def test_an_orderly_end_takes_its_time(dog: Watchdog, loop: Loop) -> None:
+    dog.signalled(15, None)
+    for _ in range(STUCK_LOOKS * 3):
+        dog.look()
+        loop.turn()
+    dog.signalled(15, None)
+    for _ in range(STUCK_LOOKS):
+        dog.look()
+    loop.turn()
+    dog.look()
+
+
+def test_what_lingers_after_the_end_of_the_work_is_cut_off(dog: Watchdog, loop: Loop) -> None:
+    dog.signalled(15, None)
+    dog.look()
+    dog.finished()
+    loop.closed = True
+    for _ in range(STUCK_LOOKS):
+        dog.look()
+    with pytest.raises(Ended, match="its work is done"):
+        dog.look()
+
+
+def test_a_closed_loop_is_no_failure_of_the_watchdog(dog: Watchdog, loop: Loop) -> None:
+    dog.signalled(15, None)
+    loop.closed = True
+    dog.look()
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("can't start new thread"), True),
+        (RuntimeError("another"), False),
+        (RecursionError(), False),
+        (None, False),
+    ],
+)
+def test_hooks_end_the_process_for_exhaustion_alone(
+    error: BaseException | None, ends: bool, memory: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed_on: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr(threading, "__excepthook__", passed_on.append)
+    monkeypatch.setattr(sys, "__unraisablehook__", passed_on.append)
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        monkeypatch.setattr(loop, "default_exception_handler", passed_on.append)
+        watchdog.install(loop)
+        hooks: list[Callable[[], object]] = [
+            lambda: loop.call_exception_handler({"message": "m", "exception": error}),
+            lambda: threading.excepthook(SimpleNamespace(exc_value=error)),  # type: ignore[arg-type]  # what is read
+            lambda: sys.unraisablehook(SimpleNamespace(exc_value=error)),
+        ]
+        for hook in hooks:
+            if ends:
+                with pytest.raises(Ended, match="no memory"):
+                    hook()
+            else:
+                hook()
+    assert len(passed_on) == (0 if ends else len(hooks))
+
+
+def test_this_process_has_memory() -> None:
+    assert watchdog.has_memory()
