@@ -5,7 +5,8 @@ import asyncio
 import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.http.listener import RequestRefused, Requests
+from gateways.http.credentials import Caller, RequestRefused
+from gateways.http.requests import Requests
 from gateways.http.tunnel import HttpTunnel
 from service.addresses import DEFAULT_NETWORKS, AddressPolicy
 from tests.unit.gateways import said
@@ -51,7 +52,7 @@ async def test_a_heartbeat_without_a_port_matches_a_watch_without_one() -> None:
     scene = Scene()
     scene.tunnel.watch(said.watch("a", IP, 0))
     await asyncio.sleep(1)
-    assert await scene.requests.heartbeat(HEARTBEAT) == b"SUCCESS"
+    assert await scene.requests.heartbeat(HEARTBEAT, Caller()) == b"SUCCESS"
     with pytest.raises(RequestRefused, match=r"alive at 10\.0\.0\.1:1238"):
-        await scene.requests.heartbeat(HEARTBEAT[:-1] + b',"port":1239}')
+        await scene.requests.heartbeat(HEARTBEAT[:-1] + b',"port":1239}', Caller())
     await scene.tunnel.prober.close()
