@@ -22,9 +22,10 @@ from prometheus_client import Counter, Gauge
 from controlplane.kubelet.access import Reviewer
 from controlplane.kubelet.logs import ModuleLogs
 from controlplane.kubelet.requests import RequestRefused
+from service.following import LOOK_EVERY
 from service.limits import LogLimit
 from service.listening import listen
-from service.tls import LOOK_EVERY, Certificates, Files
+from service.tls import Certificates, Files
 
 log = structlog.get_logger(__name__)
 
