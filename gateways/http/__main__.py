@@ -31,7 +31,7 @@ class HttpGateway(program.Gateway):
         self._settings = settings
         self._report = links.outboxes.report
         self.tunnel: HttpTunnel = HttpTunnel(
-            ArkletClient(connect_timeout=settings.connect_timeout).call,
+            ArkletClient(connect_timeout=settings.connect_timeout).answer,
             policy,
             self._report,
             polls=settings.poll_concurrency,

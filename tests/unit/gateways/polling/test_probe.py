@@ -2,14 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.http.arklet_client import Lost, NotSent
+from gateways.http.arklet_client import Answer as Received
+from gateways.http.responses import Excessive, Lost, NotSent
 from gateways.http.tunnel import HttpTunnel, Slots
 from service.addresses import DEFAULT_NETWORKS, AddressPolicy
+from tests.unit.gateways.answers import received
 from tests.unit.gateways.said import address, watch
 
 pytestmark = pytest.mark.looptime
@@ -36,11 +40,17 @@ class FakeCaller:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.answer: Answer = self.healthy
+        self.seconds = 0.0
 
     async def healthy(self, _: pb.Address, command: str) -> bytes:
         return HEALTHY if command == HEALTH else NO_MODULES
 
-    async def call(self, address: pb.Address, command: str, body: bytes, timeout: float) -> bytes:
+    def call(
+        self, address: pb.Address, command: str, body: bytes, timeout: float
+    ) -> AbstractAsyncContextManager[Received]:
+        return received(self.body(address, command, body, timeout), self.seconds)
+
+    async def body(self, address: pb.Address, command: str, body: bytes, timeout: float) -> bytes:
         assert body == b"{}"
         self.calls.append(Call(asyncio.get_running_loop().time(), address, command))
         async with asyncio.timeout(timeout):
@@ -55,8 +65,10 @@ class Scene:
         self.caller = FakeCaller()
         self.reports: list[pb.Report] = []
         policy = AddressPolicy(DEFAULT_NETWORKS)
-        tunnel = HttpTunnel(self.caller.call, policy, self.reports.append, polls=8, health_timeout=5, query_timeout=10)
-        self.prober = tunnel.prober
+        self.tunnel = HttpTunnel(
+            self.caller.call, policy, self.reports.append, polls=8, health_timeout=5, query_timeout=10
+        )
+        self.prober = self.tunnel.prober
         self.prober.chance = lambda: 0.5
 
     def kinds(self) -> list[str]:
@@ -348,3 +360,47 @@ async def test_bases_that_hang_keep_nobody_waiting_longer_than_a_second(scene: S
     await asyncio.sleep(1.1)
     await scene.prober.close()
     assert {report.base_id for report in scene.reports if report.HasField("modules")} == {"a"}
+
+
+async def test_a_base_that_answers_too_much_is_asked_less_and_less(scene: Scene) -> None:
+    async def excessive(_: pb.Address, command: str) -> bytes:
+        if command == HEALTH:
+            return HEALTHY
+        raise Excessive("size", "the answer is larger than 4194304 bytes")
+
+    scene.caller.answer = excessive
+    scene.tunnel.allowances.chance = lambda: 0.5
+    scene.prober.watch(watch())
+    await asyncio.sleep(1)
+    scene.prober.watch(watch(epoch=7))
+    scene.prober.hasten(watch().base_id)
+    await asyncio.sleep(2_000)
+    await scene.prober.close()
+    assert scene.caller.times(MODULES)[:7] == [0, 10, 30, 70, 150, 310, 630]
+    assert max(b - a for a, b in pairwise(scene.caller.times(MODULES))) <= 700
+    assert {failed.failure for failed in scene.failures()} == {pb.POLL_FAILURE_NOT_A_BASE}
+    assert "is not asked for 10 s: the answer is larger than" in scene.failures()[0].reason
+
+
+async def test_a_base_whose_answers_cost_too_much_is_left_alone(scene: Scene) -> None:
+    scene.caller.seconds = 0.9
+    scene.tunnel.allowances.chance = lambda: 0.5
+    scene.prober.watch(watch())
+    await asyncio.sleep(60)
+    await scene.prober.close()
+    assert any("cost more than" in failed.reason for failed in scene.failures())
+    assert len(scene.caller.calls) < 8
+
+
+async def test_a_new_address_ends_no_rest(scene: Scene) -> None:
+    async def excessive(_: pb.Address, command: str) -> bytes:
+        raise Excessive("size", "too large")
+
+    scene.caller.answer = excessive
+    scene.tunnel.allowances.chance = lambda: 0.5
+    for _ in range(5):
+        for port in (1238, 1239):
+            scene.prober.watch(watch(port=port))
+            await asyncio.sleep(0.5)
+    await scene.prober.close()
+    assert {call.at for call in scene.caller.calls} == {0.0}
