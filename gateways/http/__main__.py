@@ -27,7 +27,7 @@ class HttpGateway(program.Gateway):
     """Everything between HTTP and the links to the control plane."""
 
     def __init__(self, settings: HttpGatewaySettings, links: ControlPlaneLinks) -> None:
-        policy = AddressPolicy(settings.allowed_cidrs)
+        policy = AddressPolicy(settings.allowed_cidrs, settings.allowed_ports)
         self._settings = settings
         self._report = links.outboxes.report
         self.tunnel: HttpTunnel = HttpTunnel(

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
@@ -11,6 +11,7 @@ from gateways.arklet.fields import first_object
 from gateways.arklet.names import parse_identity
 from gateways.http.arklet_client import with_port
 from gateways.http.credentials import Caller, RequestRefused
+from gateways.http.places import Places
 from gateways.polling.prober import LIVE, Prober
 from gateways.session.links import Unavailable
 from service.addresses import AddressPolicy
@@ -35,6 +36,7 @@ class Requests:
     env: str
     check_peers: bool = False
     """Whether a base must call from the address that it names."""
+    places: Places = field(default_factory=Places)
 
     async def heartbeat(self, body: bytes, caller: Caller) -> bytes:
         """Take a heartbeat."""
@@ -54,13 +56,28 @@ class Requests:
             old, new = (host_port(place.ip, place.port) for place in (elsewhere, address))
             text = f"base {base} is alive at {old}; {new} is taken once that one is silent for {LIVE:g} s"
             raise RequestRefused(409, "identity_in_use", text)
+        self._check_place(base, address)
         if not self.report(report):
             raise Unavailable("no control plane replica is connected")
         if report.heartbeat.state == pb.BASE_STATE_DEACTIVATED:
+            # The place stays its own until it is silent: anybody can say goodbye in its name.
             self.prober.left(base, address)
         else:
+            self.places.take((address.ip, address.port), base, asyncio.get_running_loop().time())
             self.prober.heartbeat(base, address)
         return b"SUCCESS"
+
+    def _check_place(self, base: str, address: pb.Address) -> None:
+        """Raise RequestRefused if another base is alive at an address and port."""
+        holder, at = self.places.holder((address.ip, address.port))
+        if holder in ("", base):
+            return
+        beats = asyncio.get_running_loop().time() - at <= LIVE
+        if beats or self.prober.alive_at(holder, address):
+            text = (
+                f"{host_port(address.ip, address.port)} is base {holder}'s; base {base} is taken there once that one "
+            )
+            raise RequestRefused(409, "address_in_use", f"{text}is silent for {LIVE:g} s, or at a port of its own")
 
     async def query_baseline(self, body: bytes, caller: Caller) -> bytes:
         """Answer a baseline question."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from gateways.settings import GatewaySettings, Seconds
-from service.addresses import DEFAULT_NETWORKS, Network, parse_networks
+from service.addresses import DEFAULT_NETWORKS, Network, PortRange, parse_networks, parse_ports
 from service.listening import ALL_ADDRESSES, Host, Port
 from service.process import StartError
 from service.tls import Files, PemFile
@@ -38,6 +38,12 @@ class HttpGatewaySettings(GatewaySettings):
         validation_alias="HTTP_TUNNEL_ALLOWED_CIDRS",
         description="networks that bases may be in, comma separated; loopback, link-local and cloud metadata "
         "addresses only count when a network inside those ranges is listed, such as 127.0.0.1/32",
+    )
+    allowed_ports: tuple[PortRange, ...] = Field(
+        (),
+        validation_alias="HTTP_TUNNEL_ALLOWED_PORTS",
+        description="ports and ranges (443,8000-8099) that bases may have though they are below 1024, or those of the "
+        "API server (6443), kubelets (10250, 10255, 10256) or etcd (2379, 2380)",
     )
     token: SecretStr = Field(
         SecretStr(""),
@@ -81,6 +87,11 @@ class HttpGatewaySettings(GatewaySettings):
     @classmethod
     def _networks(cls, value: Any) -> Any:
         return parse_networks(value) if isinstance(value, str) else value
+
+    @field_validator("allowed_ports", mode="before")
+    @classmethod
+    def _ports(cls, value: Any) -> Any:
+        return parse_ports(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _both_files(self) -> Self:

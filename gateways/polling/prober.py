@@ -142,6 +142,11 @@ class Prober:
             return None
         return watched.watch.address
 
+    def alive_at(self, base: str, address: pb.Address) -> bool:
+        """Return whether a base is watched and alive at an address."""
+        watched = self._bases.get(base)
+        return watched is not None and watched.watch.address == address and self._now() - watched.life_at <= LIVE
+
     def epoch(self, base: str) -> int:
         """Return the epoch of the Watch in force, 0 without one."""
         watched = self._bases.get(base)

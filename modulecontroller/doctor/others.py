@@ -168,7 +168,7 @@ def known(gateway: HttpGatewaySettings, nodes: Sequence[Json]) -> Finding:
 
 def _refusal(gateway: HttpGatewaySettings, ip: str, port: int) -> str:
     try:
-        AddressPolicy(gateway.allowed_cidrs).check(ip, port)
+        AddressPolicy(gateway.allowed_cidrs, gateway.allowed_ports).check(ip, port)
     except AddressRefused as refused:
         return str(refused)
     return ""

@@ -100,6 +100,11 @@ TABLES: Mapping[type[Settings], Mapping[str, Row]] = {
         "HTTP_TUNNEL_LISTEN_HOST": ("10.1.2.3", lambda s: s.listen_host, "10.1.2.3"),
         "HTTP_TUNNEL_ALLOWED_CIDRS": ("10.1.0.0/16", lambda s: s.allowed_cidrs, (ipaddress.ip_network("10.1.0.0/16"),)),
         "HTTP_TUNNEL_TOKEN": ("t", lambda s: s.token.get_secret_value(), "t"),
+        "HTTP_TUNNEL_ALLOWED_PORTS": (
+            "443, 80-90",
+            lambda s: [str(each) for each in s.allowed_ports],
+            ["443", "80-90"],
+        ),
         "HTTP_TUNNEL_TOKEN_KEYS": ("k" * 32, lambda s: s.keys(), (Key(b"k" * 32),)),
         "HTTP_TUNNEL_PEER_CHECK": ("Enforce", lambda s: s.peer_check, PeerCheck.ENFORCE),
         "HTTP_TUNNEL_CONNECT_TIMEOUT": ("1", lambda s: s.connect_timeout, 1.0),

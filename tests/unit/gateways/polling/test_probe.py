@@ -4,13 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from itertools import pairwise
 
 import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.http.arklet_client import Answer as Received
-from gateways.http.responses import Excessive, Lost, NotSent
+from gateways.http.responses import Lost, NotSent
 from gateways.http.tunnel import HttpTunnel, Slots
 from service.addresses import DEFAULT_NETWORKS, AddressPolicy
 from tests.unit.gateways.answers import received
@@ -360,47 +359,3 @@ async def test_bases_that_hang_keep_nobody_waiting_longer_than_a_second(scene: S
     await asyncio.sleep(1.1)
     await scene.prober.close()
     assert {report.base_id for report in scene.reports if report.HasField("modules")} == {"a"}
-
-
-async def test_a_base_that_answers_too_much_is_asked_less_and_less(scene: Scene) -> None:
-    async def excessive(_: pb.Address, command: str) -> bytes:
-        if command == HEALTH:
-            return HEALTHY
-        raise Excessive("size", "the answer is larger than 4194304 bytes")
-
-    scene.caller.answer = excessive
-    scene.tunnel.allowances.chance = lambda: 0.5
-    scene.prober.watch(watch())
-    await asyncio.sleep(1)
-    scene.prober.watch(watch(epoch=7))
-    scene.prober.hasten(watch().base_id)
-    await asyncio.sleep(2_000)
-    await scene.prober.close()
-    assert scene.caller.times(MODULES)[:7] == [0, 10, 30, 70, 150, 310, 630]
-    assert max(b - a for a, b in pairwise(scene.caller.times(MODULES))) <= 700
-    assert {failed.failure for failed in scene.failures()} == {pb.POLL_FAILURE_NOT_A_BASE}
-    assert "is not asked for 10 s: the answer is larger than" in scene.failures()[0].reason
-
-
-async def test_a_base_whose_answers_cost_too_much_is_left_alone(scene: Scene) -> None:
-    scene.caller.seconds = 0.9
-    scene.tunnel.allowances.chance = lambda: 0.5
-    scene.prober.watch(watch())
-    await asyncio.sleep(60)
-    await scene.prober.close()
-    assert any("cost more than" in failed.reason for failed in scene.failures())
-    assert len(scene.caller.calls) < 8
-
-
-async def test_a_new_address_ends_no_rest(scene: Scene) -> None:
-    async def excessive(_: pb.Address, command: str) -> bytes:
-        raise Excessive("size", "too large")
-
-    scene.caller.answer = excessive
-    scene.tunnel.allowances.chance = lambda: 0.5
-    for _ in range(5):
-        for port in (1238, 1239):
-            scene.prober.watch(watch(port=port))
-            await asyncio.sleep(0.5)
-    await scene.prober.close()
-    assert {call.at for call in scene.caller.calls} == {0.0}
