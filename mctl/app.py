@@ -8,7 +8,7 @@ import typer
 import typer.completion
 
 from mctl import connection
-from mctl.commands import describe, get, rollout
+from mctl.commands import describe, get, rollout, token
 from mctl.commands.changes import apply, delete, install, uninstall
 from mctl.commands.completion import completion
 from mctl.commands.drain import drain
@@ -60,6 +60,7 @@ typer.completion.get_completion_inspect_parameters()
 app.add_typer(get.app, name="get")
 app.add_typer(describe.app, name="describe")
 app.add_typer(rollout.app, name="rollout")
+app.add_typer(token.app, name="token")
 for _command in (install, uninstall, apply, delete, wait, drain, get.events, get.baseline, completion):
     app.command()(_command)
 

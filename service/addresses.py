@@ -6,6 +6,7 @@ IPv4 address that it is.
 
 import ipaddress
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -40,20 +41,62 @@ _SPECIAL: Mapping[str, tuple[Network, ...]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class PortRange:
+    """Ports from first to last."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+    def __contains__(self, port: int) -> bool:
+        return self.first <= port <= self.last
+
+
+def parse_ports(text: str) -> tuple[PortRange, ...]:
+    """Return the ports of a list with commas; raises ValueError, which says what is expected."""
+    found = []
+    for part in (part.strip() for part in text.split(",") if part.strip()):
+        first, dash, last = part.partition("-")
+        try:
+            ports = PortRange(int(first), int(last if dash else first))
+        except ValueError:
+            raise ValueError(f"{part!r} is not a port or a range of ports; give such as 443,8000-8099") from None
+        if not 0 < ports.first <= ports.last < 65536:
+            raise ValueError(f"{part!r} is not within 1-65535, or ends before it begins; give such as 443,8000-8099")
+        found.append(ports)
+    return tuple(found)
+
+
+_NO_PORTS_OF_BASES: Mapping[str, tuple[PortRange, ...]] = {
+    "below 1024": parse_ports("1-1023"),
+    "a port of the Kubernetes API server": parse_ports("6443"),
+    "a port of kubelets or kube-proxy": parse_ports("10250,10255,10256"),
+    "a port of etcd": parse_ports("2379,2380"),
+}
+
+
 class AddressPolicy:
-    """The networks that bases may be in.
+    """The networks and ports that bases may have; without listed ports every port is one.
 
     An address in a special range (loopback, link-local, metadata, ...) must lie in a listed network that is itself
     inside that range: 0.0.0.0/0 does not list loopback.
     """
 
-    def __init__(self, allowed: Iterable[Network]) -> None:
+    def __init__(self, allowed: Iterable[Network], ports: Iterable[PortRange] | None = None) -> None:
         self._allowed = tuple(allowed)
+        self._ports = None if ports is None else tuple(ports)
 
     def check(self, ip: str, port: int) -> str:
         """Return the address in its plain form. Raises AddressRefused."""
         if not 0 < port < 65536:
             raise AddressRefused(f"port {port} is not in 1 to 65535")
+        if self._ports is not None and not any(port in listed for listed in self._ports):
+            for name, ranges in _NO_PORTS_OF_BASES.items():
+                if any(port in each for each in ranges):
+                    raise AddressRefused(f"port {port} is {name}, which HTTP_TUNNEL_ALLOWED_PORTS does not list")
         address = parse(ip)
         inside = [network for network in self._allowed if address in network]
         for name, networks in _SPECIAL.items():

@@ -20,6 +20,8 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         rf"\1{MASK}",
     ),
+    # The token in the path to which a base posts.
+    (re.compile(r"((?:://[^/\s\"'<>]+|(?<![\w/.-]))/t/)[^/\s\"'<>]+"), rf"\1{MASK}"),
     (re.compile(r"((?:bearer|authorization:\s*\w+)\s+)[\w.~+/=-]{16,}", re.IGNORECASE), rf"\1{MASK}"),
     # A JSON Web Token: its header is JSON, and that begins like this.
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"), MASK),

@@ -4,25 +4,16 @@ cert-manager and the like replace a certificate long before it ends. Connections
 one; files that cannot be used leave the old in place.
 """
 
-import asyncio
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-import structlog
-from prometheus_client import Counter
-
+from service.following import LOOK_EVERY, Followed
 from service.process import StartError
 
-log = structlog.get_logger(__name__)
-
-LOOK_EVERY = 10.0
-"""Seconds between two looks at the files."""
 _READS = 3
 """Reads at most until two agree: a renewal may replace the files in between."""
-
-RELOADS = Counter("koupleless_tls_reloads_total", "Changed certificate files of a server", ["server", "outcome"])
 
 
 class WrongCertificates(StartError):
@@ -73,7 +64,7 @@ class Files:
     otherwise: str
     alpn: tuple[str, ...] = ("http/1.1",)
 
-    def load(self) -> tuple[Contents, ssl.SSLContext]:
+    def load(self) -> "Loaded":
         """Return contents and a server's context of the same contents. Raises WrongCertificates. Blocks.
 
         With a client CA, clients may show a certificate.
@@ -83,7 +74,7 @@ class Files:
             context = self._context()
             before, contents = contents, self._read()
             if contents == before:
-                return contents, context
+                return Loaded(contents, context)
         raise WrongCertificates(
             f"{self.crt} and {self.key}: the files change while they are read; replace them at once"
         )
@@ -112,36 +103,33 @@ class Files:
         return context
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Contents, and a server's context of them; equal when the contents are."""
+
+    contents: Contents
+    context: ssl.SSLContext = field(compare=False)
+
+
 class Certificates:
     """The certificates of one server as they are now; server names it in metrics and logs."""
 
     def __init__(self, files: Files, server: str, *, look_every: float = LOOK_EVERY) -> None:
         self._files = files
-        self._server = server
-        self._look_every = look_every
-        self._loaded: tuple[Contents, ssl.SSLContext] | None = None
-        self.changed = asyncio.Event()
-        """Set with each change; who waits for it clears it."""
+        self._followed = Followed(files.load, server, look_every=look_every)
+        self.load = self._followed.load
+        self.follow = self._followed.follow
+        self.changed = self._followed.changed
 
     @property
     def contents(self) -> Contents:
         """What is in use; load comes first."""
-        return self._now[0]
+        return self._followed.current.contents
 
     @property
     def context(self) -> ssl.SSLContext:
         """The context of the certificates in use, for the next connection; load comes first."""
-        return self._now[1]
-
-    @property
-    def _now(self) -> tuple[Contents, ssl.SSLContext]:
-        if self._loaded is None:
-            raise RuntimeError("the certificates were not loaded")
-        return self._loaded
-
-    async def load(self) -> None:
-        """Read the files for the first time. Raises WrongCertificates."""
-        self._loaded = await asyncio.to_thread(self._files.load)
+        return self._followed.current.context
 
     def following_context(self) -> ssl.SSLContext:
         """Return one context for servers that keep theirs: each handshake takes the certificates of its moment.
@@ -158,29 +146,6 @@ class Certificates:
         # Called in each handshake, also in one that names no server.
         following.sni_callback = choose
         return following
-
-    async def follow(self) -> NoReturn:
-        """Look at the files at intervals and take what changed; until cancelled."""
-        problem = ""
-        while True:
-            await asyncio.sleep(self._look_every)
-            try:
-                loaded = await asyncio.to_thread(self._files.load)
-                problem = ""
-                if loaded[0] != self.contents:
-                    self._loaded = loaded
-                    self.changed.set()
-                    RELOADS.labels(self._server, "taken").inc()
-                    log.info("changed certificate files are used from now on", server=self._server)
-            except WrongCertificates as error:
-                if str(error) != problem:
-                    problem = str(error)
-                    RELOADS.labels(self._server, "unusable").inc()
-                    log.warning(
-                        "changed certificate files cannot be used; the old ones stay in use",
-                        server=self._server,
-                        cause=problem,
-                    )
 
 
 def empty_context(alpn: tuple[str, ...], *, client_certificates: bool) -> ssl.SSLContext:

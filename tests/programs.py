@@ -101,7 +101,7 @@ class HttpGateway:
     """An HTTP gateway process that accepts bases on loopback."""
 
     def __init__(self, programs: Programs, control_plane: str, name: str = "http-gateway", **environ: str) -> None:
-        self.port, self.health = programs.port(), programs.port()
+        self.port, self.health, self.metrics = programs.port(), programs.port(), programs.port()
         self.server = programs.program(
             name,
             "gateways.http",
@@ -111,7 +111,7 @@ class HttpGateway:
                 "HTTP_TUNNEL_LISTEN_PORT": str(self.port),
                 "HTTP_TUNNEL_ALLOWED_CIDRS": "127.0.0.0/8",
                 "HEALTH_PORT": str(self.health),
-                "METRICS_PORT": str(programs.port()),
+                "METRICS_PORT": str(self.metrics),
                 **environ,
             },
         )

@@ -11,8 +11,9 @@ from aiohttp import ClientError, web
 
 from controlplane.kubelet.access import KubeletAccess
 from controlplane.kubelet.logs import ModuleLogs
+from service.following import LOOK_EVERY
 from service.refusals import RequestRefused
-from service.tls import LOOK_EVERY, Certificates, Files
+from service.tls import Certificates, Files
 from service.webserver import Bounds, WebServer
 
 BOUNDS = Bounds(connections=512, of_peer=256, whole=None, rate=500.0, burst=2000.0)

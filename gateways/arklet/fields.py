@@ -15,6 +15,9 @@ Json: TypeAlias = dict[str, Any]
 
 V = TypeVar("V")
 
+MOST_VALUES = 131_072
+"""Values in a JSON text, by its commas and brackets: those of 4,000 modules. Each may cost 100 bytes to hold."""
+
 _TYPES: Mapping[type, str] = {
     dict: "an object",
     list: "a list",
@@ -30,12 +33,19 @@ class Malformed(ValueError):
     """What a base sent is not what the protocol knows; the message names the member."""
 
 
+class TooManyValues(Malformed):
+    """There are more values in a text than anything that a base says has."""
+
+
 def first_object(body: bytes) -> Json:
-    """Return the JSON object at the start of body; raises Malformed.
+    """Return the JSON object at the start of body; raises Malformed, and TooManyValues for more than MOST_VALUES.
 
     What follows the object is ignored, since arklet can write a second answer behind the first. Bytes that are not
     UTF-8 (bases write some text in the charset of their JVM) are replaced, not refused.
     """
+    # Counting is much faster than reading; each value but the first has a comma or a bracket before it.
+    if len(body) > MOST_VALUES and sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise TooManyValues(f"more than {MOST_VALUES} values")
     try:
         value = _load(body)
     except orjson.JSONDecodeError as error:

@@ -1,43 +1,31 @@
 """Calls arklet's HTTP server in a base: one command, one connection.
 
-Arklet answers without Content-Length and ends the body by closing the connection, so every answer is read to its end.
-The sending side is never closed early, which arklet would take for a client that left. Answers with Content-Length or
-chunks, as proxies make them, are understood too. No redirect is followed, no name resolved, and an answer is bounded in
-size. A client of HTTP cannot say whether bytes of a request were sent, on which the outcome of an order depends.
+The sending side is never closed early, which arklet would take for a client that left. No redirect is followed, no name
+resolved. A client of HTTP cannot say whether bytes of a request were sent, on which the outcome of an order depends.
+
+An answer is read under a budget (``responses``, ``memory``). Large ones have their turn one at a time, for half of the
+time at most, so that bases with much to say, or hostile ones, leave the event loop to others.
 """
 
 import asyncio
-import io
-import re
-from http.client import HTTPException, HTTPResponse, IncompleteRead
-from typing import Self
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.http.metrics import CALL_SECONDS, CALLS
-from service.listening import host_port
+from gateways.http.memory import AnswerMemory
+from gateways.http.metrics import ANSWER_BYTES, CALL_SECONDS, CALLS
+from gateways.http.responses import Excessive, Lost, NotSent, Response
+from service.listening import cause_of, host_port
 
 DEFAULT_PORT = 1238
 """Where arklet listens if it can: what an address over HTTP means that names no port."""
-MAX_RESPONSE = 4 << 20
-"""Bytes of an answer, head included; a full module list of a large base takes some hundred KB."""
-MAX_HEAD = 16 << 10
 MAX_REQUEST = 1 << 20
 """Bytes of a body that arklet takes; it drops the connection of a longer one."""
-_CHUNK = 64 << 10
-_LENGTH = re.compile(rb"(?i)\r\ncontent-length:[ \t]*([0-9]{1,11})[ \t]*\r\n")
-
-
-class NotSent(Exception):
-    """The command never left: it had no effect. The message says why."""
-
-    end = "not_sent"
-
-
-class Lost(Exception):
-    """The command was sent and no answer can be had: it may have taken effect. The message says why."""
-
-    end = "lost"
+LARGE = 64 << 10
+"""Bytes from which on an answer waits for its turn."""
 
 
 def with_port(address: pb.Address) -> pb.Address:
@@ -49,61 +37,164 @@ def with_port(address: pb.Address) -> pb.Address:
 class ArkletClient:
     """Sends commands to bases. connect_timeout is in seconds."""
 
-    def __init__(self, *, connect_timeout: float) -> None:
+    def __init__(self, *, connect_timeout: float, memory: AnswerMemory | None = None) -> None:
         self._connect_timeout = connect_timeout
+        self._memory = memory or AnswerMemory()
+        self._turn = asyncio.Lock()
+        ANSWER_BYTES.set_function(lambda: self._memory.used)
 
-    async def call(self, address: pb.Address, command: str, body: bytes, timeout: float) -> bytes:
-        """Return the body of the answer to a command; timeout covers connecting and answering.
+    @asynccontextmanager
+    async def answer(self, address: pb.Address, command: str, body: bytes, timeout: float) -> AsyncIterator["Answer"]:
+        """Have the answer to a command, to be read within the context and without waiting there.
 
-        Raises NotSent or Lost. When cancelled, the command may or may not have been sent.
+        timeout covers connecting and answering, and once more the wait of a large answer for its turn. Raises NotSent
+        or Lost. When cancelled, the command may or may not have been sent.
         """
+        if len(body) > MAX_REQUEST:
+            raise NotSent(f"the command has {len(body)} bytes, a base takes {MAX_REQUEST}")
         end = "failed"
+        exchange = Exchange(self._memory)
         try:
             with CALL_SECONDS.labels(verb=command).time():
-                answer = await self._call(address, command, body, timeout)
-            end = "answered"
+                await self._exchange(exchange, address, _request(address, command, body), timeout)
+            async with self._turn_of(exchange, timeout):
+                answer = Answer(exchange.take(), exchange.seconds, time.thread_time())
+                end = "answered"
+                yield answer
         except (NotSent, Lost) as error:
             end = error.end
             raise
-        else:
-            return answer
         finally:
+            exchange.close()
             CALLS.labels(verb=command, end=end).inc()
 
-    async def _call(self, address: pb.Address, command: str, body: bytes, timeout: float) -> bytes:
-        if len(body) > MAX_REQUEST:
-            raise NotSent(f"the command has {len(body)} bytes, a base takes {MAX_REQUEST}")
-        deadline = asyncio.get_running_loop().time() + timeout
-        reader, writer = await self._connect(address, min(timeout, self._connect_timeout))
+    async def _exchange(self, exchange: "Exchange", address: pb.Address, request: bytes, timeout: float) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        connecting = min(timeout, self._connect_timeout)
+        try:
+            async with asyncio.timeout(connecting):
+                transport, _ = await loop.create_connection(lambda: exchange, address.ip, address.port)
+        except TimeoutError:
+            raise NotSent(f"no connection within {connecting:g} s") from None
+        except OSError as error:
+            raise NotSent(f"no connection: {cause_of(error)}") from None
+        transport.write(request)
         try:
             async with asyncio.timeout_at(deadline):
-                writer.write(_request(address, command, body))
-                await writer.drain()
-                return parse(await self._read(reader))
+                await exchange.ended
         except TimeoutError:
             raise Lost(f"no answer within {timeout:g} s") from None
-        except OSError as error:
-            raise Lost(f"the connection broke: {error.strerror or error}") from None
-        finally:
-            writer.transport.abort()
+        exchange.finish()
 
-    async def _connect(self, address: pb.Address, timeout: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    @asynccontextmanager
+    async def _turn_of(self, exchange: "Exchange", timeout: float) -> AsyncIterator[None]:
+        """Wait for the turn of a large answer; afterwards nobody has it for as long as it took."""
+        if len(exchange.body) < LARGE:
+            yield
+            return
         try:
             async with asyncio.timeout(timeout):
-                return await asyncio.open_connection(address.ip, address.port, limit=_CHUNK)
+                await self._turn.acquire()
         except TimeoutError:
-            raise NotSent(f"no connection within {timeout:g} s") from None
-        except OSError as error:
-            raise NotSent(f"no connection: {error.strerror or error}") from None
+            raise Lost(f"the answer had to wait behind others for more than {timeout:g} s") from None
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            yield
+        finally:
+            loop.call_later(loop.time() - began, self._turn.release)
 
-    async def _read(self, reader: asyncio.StreamReader) -> bytes:
-        """Read until the base closes, or until the answer is complete by its own Content-Length."""
-        received = bytearray()
-        while not _complete(received) and (chunk := await reader.read(_CHUNK)):
-            received += chunk
-            if len(received) > MAX_RESPONSE:
-                raise Lost(f"the answer is larger than {MAX_RESPONSE} bytes")
-        return bytes(received)
+
+@dataclass(slots=True)
+class Answer:
+    """The body of an answer. seconds is the CPU time that receiving it took."""
+
+    body: bytes
+    seconds: float
+    handed: float
+    """CPU time of the thread when it was handed out."""
+
+    @property
+    def spent(self) -> float:
+        """Seconds of CPU time until now."""
+        return self.seconds + time.thread_time() - self.handed
+
+
+class Exchange(asyncio.Protocol):
+    """One connection: what a base sends is read at once, and no more of it than the budget allows."""
+
+    def __init__(self, memory: AnswerMemory) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.seconds = 0.0
+        self.body = b""
+        self._share = memory.share(self._cut)
+        self._response = Response(self._share)
+        self._cut_off = False
+        self._transport: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Read what came."""
+        if self.ended.done():
+            return
+        began = time.thread_time()
+        try:
+            if self._response.feed(data):
+                self._end(None)
+        except Lost as error:
+            self._end(error)
+        self.seconds += time.thread_time() - began
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the answer where the base ended it."""
+        broken = f"the connection broke: {cause_of(exc) if isinstance(exc, OSError) else exc}"
+        self._end(Lost(broken) if exc is not None else None)
+
+    def finish(self) -> None:
+        """Have the body, which may have to wait for its turn. Raises Lost."""
+        if not self._cut_off:
+            self.body = self._response.end()
+
+    def take(self) -> bytes:
+        """Return the body. Raises Excessive when it had to give way to others meanwhile."""
+        if self._cut_off:
+            raise _no_room()
+        return self.body
+
+    def close(self) -> None:
+        """End the connection, and give back what the answer took."""
+        self._end(None)
+        self._forget()
+        self._share.close()
+
+    def _cut(self) -> None:
+        self._cut_off = True
+        self._end(_no_room())
+        self._forget()
+
+    def _forget(self) -> None:
+        # Not left to the garbage collector: parser and exchange refer to each other.
+        self.body = b""
+        self._response.close()
+
+    def _end(self, error: Lost | None) -> None:
+        if not self.ended.done():
+            if error is None:
+                self.ended.set_result(None)
+            else:
+                self.ended.set_exception(error)
+                self.ended.exception()  # it counts as seen, also when nobody waits for it any more
+                self._forget()
+        if isinstance(self._transport, asyncio.Transport):
+            self._transport.abort()
+
+
+def _no_room() -> Excessive:
+    return Excessive("memory", "the answer is the largest one where all together have no more room")
 
 
 def _request(address: pb.Address, command: str, body: bytes) -> bytes:
@@ -116,47 +207,3 @@ def _request(address: pb.Address, command: str, body: bytes) -> bytes:
         "\r\n"
     )
     return head.encode("ascii") + body
-
-
-def _complete(received: bytearray) -> bool:
-    """Return whether an answer has as many bytes as its Content-Length says; without one only its end shows that."""
-    end = received.find(b"\r\n\r\n")
-    if end < 0:
-        if len(received) > MAX_HEAD:
-            raise Lost("the head of the answer is too long")
-        return False
-    length = _LENGTH.search(received, 0, end + 2)
-    return length is not None and len(received) >= end + 4 + int(length[1])
-
-
-class _Received(io.BytesIO):
-    """What was received, where http.client expects a socket."""
-
-    def makefile(self, _mode: str) -> Self:
-        """Return what http.client reads from."""
-        return self
-
-
-def parse(answer: bytes) -> bytes:
-    """Return the body of a complete answer. Raises Lost unless it is a whole one with status 200."""
-    if not answer:
-        raise Lost("the base closed the connection without an answer")
-    if b"\r\n\r\n" not in answer:
-        raise Lost("the answer was cut within its head")
-    response = HTTPResponse(_Received(answer))  # type: ignore[arg-type]
-    try:
-        response.begin()
-        body = response.read()
-    except IncompleteRead as error:
-        whole = f" of {len(error.partial) + error.expected}" if error.expected else ""
-        raise Lost(f"the answer was cut after {len(error.partial)}{whole} bytes") from None
-    except (HTTPException, OverflowError):
-        raise Lost("the answer is not HTTP") from None
-    if response.getheader("Transfer-Encoding", "chunked").lower() not in ("chunked", "identity"):
-        raise Lost("the answer has an encoding that is not understood")
-    if response.status != 200:
-        shown = body[:200].decode("utf-8", "replace")
-        raise Lost(f"HTTP status {response.status}: {shown}" if shown else f"HTTP status {response.status}")
-    if not body:
-        raise Lost("the answer is empty")
-    return body

@@ -5,37 +5,39 @@ the body, bytes of both, connections in all and for each peer, requests for each
 since thousands of bases can stand behind one address (NAT, a proxy, a Service that hides its clients): 6,000 bases may
 start at once behind one address, and send heartbeats every 12 s.
 
-A refused request is counted by reason, logged at most once in 10 s for each peer, and changes nothing. Sites of aiohttp
-bound neither connections nor their time, and log a trace for each request that is none.
+A refused request is counted by reason, logged at most once in 10 s for each peer, and changes nothing. Paths are never
+logged as they came: there may be a token in them. Sites of aiohttp bound neither connections nor their time, count no
+failed handshakes, and log a trace for each request that is none.
 """
 
 import asyncio
-import hmac
+import socket
+import ssl
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NoReturn
 
 import structlog
 from aiohttp import ClientError, web
 from aiohttp.http_exceptions import HttpProcessingError
-from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.arklet import commands, payloads
-from gateways.arklet.fields import Malformed, first_object
-from gateways.arklet.names import InvalidName, parse_identity
-from gateways.http.arklet_client import with_port
+from gateways.arklet.fields import Malformed
+from gateways.arklet.names import InvalidName
+from gateways.http.credentials import Caller, Credentials, RequestRefused, locate
 from gateways.http.metrics import CONNECTIONS, REFUSED, REQUESTS
-from gateways.polling.prober import LIVE, Prober
+from gateways.http.requests import RETRY_AFTER, Requests
 from gateways.session.links import Unavailable
-from service.addresses import AddressPolicy, AddressRefused
+from service.addresses import AddressRefused
 from service.limits import LogLimit, RateLimit
-from service.listening import BACKLOG, host_port, listen
+from service.listening import listen
+from service.tls import Certificates
 
 log = structlog.get_logger(__name__)
 
 MAX_BODY = 64 << 10
+HANDSHAKE_TIMEOUT = 10.0
 HEAD_TIMEOUT = 10.0
 BODY_TIMEOUT = 10.0
 """Seconds."""
@@ -49,83 +51,28 @@ LOG_INTERVAL = 10.0
 LOG_RATE = 20.0
 LOG_BURST = 100.0
 """Log lines a second about refusals of all peers together."""
+ACCEPT_AGAIN = 1.0
+"""Seconds until the next try when the process cannot take a connection, having no file descriptors left."""
 LINGER = 0.5
 """Seconds in which a peer can still read a refusal while it sends a body that nobody wants."""
-
-BASELINE_TIMEOUT = 5.0
-"""Seconds that a base waits at most for the answer to its baseline question."""
-RETRY_AFTER = {"Retry-After": "5"}
 
 _BROKEN = (ClientError, HttpProcessingError, web.RequestPayloadError, ConnectionError)
 
 
-class RequestRefused(Exception):
-    """A request is refused: HTTP status, reason for counting, text for people."""
-
-    def __init__(self, status: int, reason: str, text: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(text)
-        self.status, self.reason, self.headers = status, reason, headers
-
-
-@dataclass(slots=True)
-class Requests:
-    """Carries out heartbeats and baseline questions. A refused one has changed nothing.
-
-    Both raise Malformed, InvalidName, AddressRefused, Unavailable or RequestRefused.
-    """
-
-    report: Callable[[pb.Report], bool]
-    baseline: Callable[[pb.Report], Awaitable[list[pb.ModuleRef]]]
-    prober: Prober
-    policy: AddressPolicy
-    env: str
-
-    async def heartbeat(self, body: bytes) -> bytes:
-        """Take a heartbeat."""
-        data = first_object(body)
-        report, port = payloads.heartbeat(data), payloads.port(data)
-        base, address = parse_identity(report.base_id, self.env), report.heartbeat.address
-        if port < 0:
-            text = f"port: {port} says that the base found no free port and listens nowhere"
-            raise RequestRefused(400, "address", text)
-        address.port = port
-        address.ip = self.policy.check(address.ip, with_port(address).port)
-        elsewhere = self.prober.alive_elsewhere(base, address)
-        if elsewhere is not None:
-            old, new = (host_port(place.ip, place.port) for place in (elsewhere, address))
-            text = f"base {base} is alive at {old}; {new} is taken once that one is silent for {LIVE:g} s"
-            raise RequestRefused(409, "identity_in_use", text)
-        if not self.report(report):
-            raise Unavailable("no control plane replica is connected")
-        if report.heartbeat.state == pb.BASE_STATE_DEACTIVATED:
-            self.prober.left(base, address)
-        else:
-            self.prober.heartbeat(base, address)
-        return b"SUCCESS"
-
-    async def query_baseline(self, body: bytes) -> bytes:
-        """Answer a baseline question."""
-        query = payloads.baseline_query(first_object(body))
-        parse_identity(query.base_id, self.env)
-        try:
-            async with asyncio.timeout(BASELINE_TIMEOUT):
-                return commands.baseline(await self.baseline(query))
-        except TimeoutError:
-            text = f"the control plane did not answer within {BASELINE_TIMEOUT:g} s"
-            raise RequestRefused(503, "baseline_timeout", text, RETRY_AFTER) from None
-
-
 class Listener:
-    """The HTTP server for bases. An empty token accepts every base."""
+    """The HTTP server for bases; with certificates it speaks TLS only."""
 
-    def __init__(self, requests: Requests, *, host: str, port: int, token: str = "") -> None:
-        self._paths: dict[str, tuple[Callable[[bytes], Awaitable[bytes]], str]] = {
+    def __init__(
+        self, requests: Requests, credentials: Credentials, certificates: Certificates | None, *, host: str, port: int
+    ) -> None:
+        self._paths: dict[str, tuple[Callable[[bytes, Caller], Awaitable[bytes]], str]] = {
             "/heartbeat": (requests.heartbeat, "text/plain"),
             "/queryBaseline": (requests.query_baseline, "application/json"),
         }
+        self._credentials = credentials
+        self._certificates = certificates
         self._host = host
         self._port = port
-        self._token = token.encode()
         self._rate = RateLimit(RATE, BURST)
         self._log_limit = LogLimit(LOG_INTERVAL)
         self._log_rate = RateLimit(LOG_RATE, LOG_BURST, max_peers=1)
@@ -133,37 +80,74 @@ class Listener:
         self._open = 0
         CONNECTIONS.set_function(lambda: self._open)
         self._web = web.Server(self._serve)
-        self._servers: list[asyncio.Server] = []
+        self._sockets: Sequence[socket.socket] = ()
+        self._accepting: list[asyncio.Task[NoReturn]] = []
+        self._connecting: set[asyncio.Task[None]] = set()
 
     @property
     def listening(self) -> bool:
         """Whether bases can connect."""
-        return bool(self._servers) and all(server.is_serving() for server in self._servers)
+        return bool(self._accepting) and not any(task.done() for task in self._accepting)
 
     async def start(self) -> None:
-        """Listen. Raises CannotListen."""
-        loop = asyncio.get_running_loop()
-        for opened in await listen(self._host, self._port, "HTTP_TUNNEL_LISTEN_PORT"):
-            server = await loop.create_server(lambda: BaseConnection(self, self._web), sock=opened, backlog=BACKLOG)
-            self._servers.append(server)
+        """Listen. Raises CannotListen, WrongCertificates."""
+        if self._certificates is not None:
+            await self._certificates.load()
+        self._sockets = await listen(self._host, self._port, "HTTP_TUNNEL_LISTEN_PORT")
+        self._accepting = [asyncio.create_task(self._accept(one), name="bases-accept") for one in self._sockets]
 
     async def stop(self) -> None:
         """Accept no more, let requests that were begun end within a second, close all connections."""
-        for server in self._servers:
-            server.close()
+        tasks = [*self._accepting, *self._connecting]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for listening in self._sockets:
+            listening.close()
         self._web.pre_shutdown()
         await self._web.shutdown(1.0)
 
     # Connections.
 
-    def opened(self, peer: str) -> bool:
-        """Count a connection; False when there are too many."""
-        self._open += 1
-        self._peers[peer] += 1
-        if self._open <= MAX_CONNECTIONS and self._peers[peer] <= MAX_CONNECTIONS_OF_PEER:
-            return True
-        self.refused("", peer, RequestRefused(503, "connections", "too many connections"))
-        return False
+    async def _accept(self, listening: socket.socket) -> NoReturn:
+        while True:
+            try:
+                accepted, (address, *_) = await asyncio.get_running_loop().sock_accept(listening)
+            except OSError as error:
+                log.warning("no connection of a base can be taken", cause=str(error))
+                await asyncio.sleep(ACCEPT_AGAIN)
+                continue
+            peer = str(address)
+            self._open += 1
+            self._peers[peer] += 1
+            if self._open > MAX_CONNECTIONS or self._peers[peer] > MAX_CONNECTIONS_OF_PEER:
+                accepted.close()
+                self.closed(peer)
+                self.refused("", peer, RequestRefused(503, "connections", "too many connections"))
+                continue
+            connecting = asyncio.create_task(self._connect(accepted, peer), name="bases-connect")
+            self._connecting.add(connecting)
+            connecting.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, accepted: socket.socket, peer: str) -> None:
+        """Make a connection of a socket, after a handshake if TLS is spoken."""
+        context = None if self._certificates is None else self._certificates.context
+        connected = False
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: BaseConnection(self, self._web, peer),
+                accepted,
+                ssl=context,
+                ssl_handshake_timeout=None if context is None else HANDSHAKE_TIMEOUT,
+            )
+            connected = True
+        except (OSError, ssl.CertificateError) as error:
+            cause = error.reason if isinstance(error, ssl.SSLError) else None
+            text = f"no TLS handshake: {cause or error}"
+            self.refused("", peer, RequestRefused(400, "handshake", text))
+        finally:
+            if not connected:
+                self.closed(peer)
 
     def closed(self, peer: str) -> None:
         """Count the end of a connection."""
@@ -178,31 +162,30 @@ class Listener:
         try:
             response = await self._answer(request)
         except RequestRefused as refusal:
-            path = request.path if request.path in self._paths else "other"
-            self.refused(path, request.remote or "", refusal)
+            path = locate(request.rel_url.raw_path).path
+            self.refused(path if path in self._paths else "other", request.remote or "", refusal)
             return await self._refuse(request, refusal)
-        REQUESTS.labels(path=request.path).inc()
+        REQUESTS.labels(path=locate(request.rel_url.raw_path).path).inc()
         response.force_close()
         return response
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
-        if request.path not in self._paths:
+        path, token = locate(request.rel_url.raw_path)
+        if path not in self._paths:
             raise RequestRefused(404, "path", "there are POST /heartbeat and POST /queryBaseline")
         if request.method != "POST":
-            raise RequestRefused(405, "method", f"{request.path} takes POST only", {"Allow": "POST"})
+            raise RequestRefused(405, "method", f"{path} takes POST only", {"Allow": "POST"})
         wait = self._rate.admit(request.remote or "", time.monotonic())
         if wait:
             headers = {"Retry-After": str(int(wait) + 1)}
             raise RequestRefused(429, "rate", f"more than {RATE:g} requests a second from one address", headers)
-        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-        if self._token and not hmac.compare_digest(given, b"Bearer " + self._token):
-            raise RequestRefused(401, "token", "bearer token missing or wrong", {"WWW-Authenticate": "Bearer"})
-        answer, content_type = self._paths[request.path]
+        caller = self._credentials.caller(request.remote or "", token, request.headers.get("Authorization", ""))
+        answer, content_type = self._paths[path]
         body = await self._body(request)
         try:
-            return web.Response(body=await answer(body), content_type=content_type)
+            return web.Response(body=await answer(body, caller), content_type=content_type)
         except Malformed as error:
-            raise RequestRefused(400, "malformed", f"{request.path[1:]}: {error}") from None
+            raise RequestRefused(400, "malformed", f"{path[1:]}: {error}") from None
         except InvalidName as error:
             raise RequestRefused(400, "invalid_identity", str(error)) from None
         except AddressRefused as error:
@@ -262,7 +245,7 @@ class BaseConnection(web.RequestHandler):
 
     __slots__ = ("_listener", "_peer")
 
-    def __init__(self, listener: Listener, server: web.Server) -> None:
+    def __init__(self, listener: Listener, server: web.Server, peer: str) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -275,15 +258,7 @@ class BaseConnection(web.RequestHandler):
             auto_decompress=False,
         )
         self._listener = listener
-        self._peer = ""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Close at once when there are too many connections."""
-        super().connection_made(transport)
-        name = transport.get_extra_info("peername")
-        self._peer = str(name[0]) if name else ""
-        if not self._listener.opened(self._peer):
-            self.force_close()
+        self._peer = peer
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Count the end."""

@@ -12,4 +12,8 @@ CALL_SECONDS = Histogram(
     ["verb"],
     buckets=(0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300),
 )
+ANSWER_BYTES = Gauge("koupleless_http_tunnel_answer_bytes", "Bytes that answers under way may hold beyond 16 KiB each")
+EXCESSES = Counter(
+    "koupleless_http_tunnel_excessive_answers_total", "Answers that cost more than answers of a base may", ["reason"]
+)
 POLLS_WAITING = Gauge("koupleless_http_tunnel_polls_waiting", "Polls that wait for a free slot")

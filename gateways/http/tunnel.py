@@ -8,19 +8,22 @@ is never said to be newer than it is.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet import commands, payloads
 from gateways.arklet.commands import COMMANDS, HELP
-from gateways.arklet.fields import Json, Malformed, first_object
+from gateways.arklet.fields import Json, Malformed, TooManyValues, first_object
 from gateways.arklet.payloads import Negative
-from gateways.http.arklet_client import Lost, NotSent, with_port
-from gateways.http.metrics import POLLS_WAITING
+from gateways.http.allowances import Allowances
+from gateways.http.arklet_client import Answer as Received
+from gateways.http.arklet_client import with_port
+from gateways.http.metrics import EXCESSES, POLLS_WAITING
+from gateways.http.responses import Excessive, Lost, NotSent
 from gateways.polling.prober import Answer, Prober, failed_poll
 from gateways.session.orders import refused, unknown
 from gateways.session.outbox import Kept
@@ -45,11 +48,14 @@ _FAILURES: Mapping[type[Exception], pb.PollFailure.ValueType] = {
     Lost: pb.POLL_FAILURE_NO_ANSWER,
     Negative: pb.POLL_FAILURE_NEGATIVE,
     Malformed: pb.POLL_FAILURE_NOT_A_BASE,
+    TooManyValues: pb.POLL_FAILURE_NOT_A_BASE,
+    Excessive: pb.POLL_FAILURE_NOT_A_BASE,
 }
 
 
-Call: TypeAlias = Callable[[pb.Address, str, bytes, float], Awaitable[bytes]]
-"""Sends a command and its body to a base, with a timeout: ``ArkletClient.call``."""
+T = TypeVar("T")
+Call: TypeAlias = Callable[[pb.Address, str, bytes, float], AbstractAsyncContextManager[Received]]
+"""Sends a command and its body to a base, with a timeout: ``ArkletClient.answer``."""
 
 
 class HttpTunnel:
@@ -71,6 +77,7 @@ class HttpTunnel:
         self._slots = Slots(polls)
         self._timeouts = {pb.VERB_HEALTH: health_timeout, pb.VERB_QUERY_MODULES: query_timeout}
         self._offers = Offers(call, query_timeout)
+        self.allowances = Allowances()
         self.prober = Prober(self.ask, report)
 
     def watch(self, watch: pb.Watch) -> None:
@@ -87,20 +94,40 @@ class HttpTunnel:
 
     async def ask(self, watch: pb.Watch, verb: pb.Verb.ValueType, failing: bool) -> Answer:
         """Return what a watched base said, or how asking it failed."""
+        if resting := self._resting(watch, verb):
+            return resting
         async with self._slots.slot(failing=failing):
             try:
                 self._policy.check(watch.address.ip, watch.address.port)
-                answer = await self._call(watch.address, verb, commands.EMPTY, self._timeouts[verb])
-                return Answer(_report(watch.base_id, verb, answer, watch.epoch))
+                timeout = self._timeouts[verb]
+                base, epoch = watch.base_id, watch.epoch
+                report = await self._call(
+                    base,
+                    watch.address,
+                    verb,
+                    commands.EMPTY,
+                    timeout,
+                    lambda answer: _report(base, verb, answer, epoch),
+                )
+                return self._resting(watch, verb) or Answer(report)
             except (AddressRefused, NotSent, Lost, Negative, Malformed) as error:
                 reason = f"unreadable answer: {error}" if isinstance(error, Malformed) else str(error)
-                return Answer(
+                return self._resting(watch, verb) or Answer(
                     failed_poll(watch, verb, reason, _FAILURES[type(error)]),
                     type(error).__name__,
                     alive=isinstance(error, Negative),
                     # A base that starts sends heartbeats before its port is open.
                     soon=isinstance(error, NotSent),
                 )
+
+    def _resting(self, watch: pb.Watch, verb: pb.Verb.ValueType) -> Answer | None:
+        """Return the answer for a base that is left alone for now, None for any other."""
+        rest, why = self.allowances.rest(watch.base_id, _now())
+        if not rest:
+            return None
+        reason = f"the base is not asked for {rest:.0f} s: {why}"
+        report = failed_poll(watch, verb, reason, pb.POLL_FAILURE_NOT_A_BASE)
+        return Answer(report, "excessive", alive=False, rest=rest)
 
     async def execute(self, order: pb.Order) -> pb.OrderResult:
         """Carry out an order."""
@@ -117,8 +144,10 @@ class HttpTunnel:
         if order.verb == pb.VERB_BATCH_INSTALL and not await self._offers.has(address, command):
             return refused(pb.REFUSAL_REASON_UNSUPPORTED, f"the base does not offer {command}")
         try:
-            answer = await self._call(address, order.verb, body, seconds(order.timeout))
-            return self._outcome(order, answer, epoch)
+            timeout = seconds(order.timeout)
+            return await self._call(
+                order.base_id, address, order.verb, body, timeout, lambda answer: self._outcome(order, answer, epoch)
+            )
         except NotSent as error:
             return refused(pb.REFUSAL_REASON_UNREACHABLE, str(error))
         except Lost as error:
@@ -128,8 +157,27 @@ class HttpTunnel:
         except Negative as error:
             return pb.OrderResult(reply=error.reply)
 
-    async def _call(self, address: pb.Address, verb: pb.Verb.ValueType, body: bytes, timeout: float) -> Json:
-        return first_object(await self._send(address, COMMANDS[verb], body, timeout))
+    async def _call(
+        self,
+        base: str,
+        address: pb.Address,
+        verb: pb.Verb.ValueType,
+        body: bytes,
+        timeout: float,
+        read: Callable[[Json], T],
+    ) -> T:
+        """Return what read makes of a base's answer to a command, and charge the base with the cost."""
+        try:
+            async with self._send(address, COMMANDS[verb], body, timeout) as answer:
+                try:
+                    return read(first_object(answer.body))
+                finally:
+                    if self.allowances.charge(base, answer.spent, len(answer.body), _now()):
+                        EXCESSES.labels("allowance").inc()
+        except (Excessive, TooManyValues) as error:
+            EXCESSES.labels(error.reason if isinstance(error, Excessive) else "values").inc()
+            self.allowances.exceeded(base, str(error), _now())
+            raise
 
     def _outcome(self, order: pb.Order, answer: Json, epoch: int) -> pb.OrderResult:
         """Return the base's reply; what a question brought to light travels as a report of its own."""
@@ -204,12 +252,16 @@ class Offers:
         now = asyncio.get_running_loop().time()
         if now - since >= HOLDS:
             try:
-                answer = await self.call(address, HELP, commands.EMPTY, self.timeout)
-                offered = payloads.help_commands(first_object(answer))
+                async with self.call(address, HELP, commands.EMPTY, self.timeout) as answer:
+                    offered = payloads.help_commands(first_object(answer.body))
             except (NotSent, Lost, Malformed, Negative):
                 return False
             self._offered[key] = offered, now
         return command in offered
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _report(base: str, verb: pb.Verb.ValueType, answer: Json, epoch: int) -> pb.Report:

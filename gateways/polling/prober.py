@@ -40,7 +40,8 @@ class Answer:
     """How a question ended: what to report, if anything, and the way in which it failed, empty if it did not.
 
     alive: the base showed that it lives; again_after is when to ask again, in seconds, if that is sooner than the
-    interval; soon: it may be about to start, so that it is worth asking again soon.
+    interval; soon: it may be about to start, so that it is worth asking again soon; rest is for how many seconds the
+    base is not to be asked anything, whatever happens.
     """
 
     report: pb.Report | None
@@ -48,6 +49,7 @@ class Answer:
     alive: bool = True
     again_after: float | None = None
     soon: bool = False
+    rest: float = 0.0
 
 
 Ask: TypeAlias = Callable[[pb.Watch, pb.Verb.ValueType, bool], Awaitable[Answer]]
@@ -75,13 +77,13 @@ class _Poll:
 class _Base:
     """One watched base; times are those of the event loop."""
 
-    __slots__ = ("health", "health_at", "heartbeat_at", "life_at", "modules", "watch")
+    __slots__ = ("health", "health_at", "heartbeat_at", "life_at", "modules", "rests_until", "watch")
 
     def __init__(self, watch: pb.Watch) -> None:
         self.watch = watch
         self.modules = _Poll(self, pb.VERB_QUERY_MODULES)
         self.health = _Poll(self, pb.VERB_HEALTH)
-        self.life_at = self.heartbeat_at = self.health_at = float("-inf")
+        self.life_at = self.heartbeat_at = self.health_at = self.rests_until = float("-inf")
 
 
 @dataclass(slots=True)
@@ -140,6 +142,11 @@ class Prober:
             return None
         return watched.watch.address
 
+    def alive_at(self, base: str, address: pb.Address) -> bool:
+        """Return whether a base is watched and alive at an address."""
+        watched = self._bases.get(base)
+        return watched is not None and watched.watch.address == address and self._now() - watched.life_at <= LIVE
+
     def epoch(self, base: str) -> int:
         """Return the epoch of the Watch in force, 0 without one."""
         watched = self._bases.get(base)
@@ -162,10 +169,13 @@ class Prober:
         return asyncio.get_running_loop().time()
 
     def _ask(self, poll: _Poll) -> None:
-        """Ask now, or directly after the question that is under way."""
+        """Ask now, or directly after the question that is under way, or once a base that rests may be asked again."""
         poll.cancel()
         if poll.busy:
             poll.again = True
+            return
+        if (rest := poll.base.rests_until - self._now()) > 0:
+            poll.timer = asyncio.get_running_loop().call_later(rest, self._ask, poll)
             return
         poll.busy = True
         task = asyncio.create_task(self._poll(poll), name=f"{COMMANDS[poll.verb]} {poll.base.watch.base_id}")
@@ -184,6 +194,8 @@ class Prober:
             poll.busy = False
         if answer.alive:
             base.life_at = self._now()
+        if answer.rest:
+            base.rests_until = self._now() + answer.rest
         if answer.report is not None and answer.report.HasField("health"):
             base.health_at = self._now()
         if self._bases.get(watch.base_id) is not base:

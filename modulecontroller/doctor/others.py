@@ -161,10 +161,10 @@ def policy(gateway: HttpGatewaySettings, own: Sequence[str]) -> Iterator[Finding
         yield error(f"{variable} lists no network: every base is refused", "list the networks of the bases")
         return
     everything = [str(network) for network in gateway.allowed_cidrs if network.prefixlen == 0]
-    if everything and not gateway.token.get_secret_value():
-        words = f"{variable} has {', '.join(everything)} and HTTP_TUNNEL_TOKEN is not set: whoever reaches the port "
-        words += "can make this gateway call any address"
-        yield warning(words, "list the networks of the bases only, or set HTTP_TUNNEL_TOKEN")
+    if everything and not (gateway.token.get_secret_value() or gateway.token_keys.get_secret_value()):
+        words = f"{variable} has {', '.join(everything)} and no token is asked for: whoever reaches the port can make "
+        words += "this gateway call any address"
+        yield warning(words, "list the networks of the bases only, or set HTTP_TUNNEL_TOKEN_KEYS or HTTP_TUNNEL_TOKEN")
     if own and all(_refusal(gateway, address, DEFAULT_PORT) for address in own):
         words = f"this machine is at {', '.join(own)}, which {variable} refuses; so would be bases of its network"
         yield warning(words, f"add the network of the bases to {variable}, if they are in it")
@@ -189,7 +189,7 @@ def known(gateway: HttpGatewaySettings, nodes: Sequence[Json]) -> Finding:
 
 def _refusal(gateway: HttpGatewaySettings, ip: str, port: int) -> str:
     try:
-        AddressPolicy(gateway.allowed_cidrs).check(ip, port)
+        AddressPolicy(gateway.allowed_cidrs, gateway.allowed_ports).check(ip, port)
     except AddressRefused as refused:
         return str(refused)
     return ""

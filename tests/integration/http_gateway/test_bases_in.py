@@ -265,7 +265,7 @@ async def test_a_baseline_question_is_answered(scene: Scene) -> None:
 
 
 async def test_a_baseline_question_that_nobody_answers(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateways.http.listener.BASELINE_TIMEOUT", 0.2)
+    monkeypatch.setattr("gateways.http.requests.BASELINE_TIMEOUT", 0.2)
     got = await exchange(scene.gateway.port, request(b'{"identity":"base-1"}', path="/queryBaseline"))
     assert got.status == 503
     assert "retry-after" in got.headers

@@ -10,7 +10,8 @@ import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet.commands import HELP
-from gateways.http.arklet_client import ArkletClient, Lost, NotSent
+from gateways.http.arklet_client import ArkletClient
+from gateways.http.responses import Lost, NotSent
 from tests.fakes.controlplane import order, watch
 from tests.integration.http_gateway.conftest import Scene
 from tests.recordings import HTTP, TO_BASE, TO_GATEWAY, Exchange
@@ -76,10 +77,12 @@ async def test_our_client_asks_as_recorded_and_reads_the_reply(exchange: Exchang
     async with player.running():
         address = pb.Address(ip="127.0.0.1", port=player.port)
         if isinstance(expected, bytes):
-            assert await client.call(address, command, exchange.request_body or b"", timeout=10.0) == expected
+            async with client.answer(address, command, exchange.request_body or b"", timeout=10.0) as answer:
+                assert answer.body == expected
         else:
             with pytest.raises(expected):
-                await client.call(address, command, exchange.request_body or b"", timeout=SHORT)
+                async with client.answer(address, command, exchange.request_body or b"", timeout=SHORT):
+                    pass
             if not exchange.close.startswith(("base closes", "host of the base")):
                 async with asyncio.timeout(5):
                     await player.given_up.wait()

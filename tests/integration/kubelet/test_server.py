@@ -147,7 +147,7 @@ class TestCertificates:
         return certificate
 
     async def test_changed_files_are_used_and_streams_go_on(self, scene: Scene) -> None:
-        taken = count("koupleless_tls_reloads_total", server="kubelet", outcome="taken")
+        taken = count("koupleless_file_reloads_total", files="kubelet", outcome="taken")
         scene.source.quiet = True
         reader, writer = await scene.connect()
         writer.write(request(f"{PATH}?follow=true"))
@@ -155,19 +155,19 @@ class TestCertificates:
         before = await self.serial(scene)
         scene.authority.renew()
         await soon(
-            "new files", lambda: count("koupleless_tls_reloads_total", server="kubelet", outcome="taken") > taken
+            "new files", lambda: count("koupleless_file_reloads_total", files="kubelet", outcome="taken") > taken
         )
         assert await self.serial(scene) != before
         assert scene.source.open == 1
         writer.close()
 
     async def test_files_that_cannot_be_used_change_nothing_until_they_can(self, scene: Scene) -> None:
-        unusable = count("koupleless_tls_reloads_total", server="kubelet", outcome="unusable")
+        unusable = count("koupleless_file_reloads_total", files="kubelet", outcome="unusable")
         before = await self.serial(scene)
         scene.authority.spoil()
         await soon(
             "it is counted",
-            lambda: count("koupleless_tls_reloads_total", server="kubelet", outcome="unusable") > unusable,
+            lambda: count("koupleless_file_reloads_total", files="kubelet", outcome="unusable") > unusable,
         )
         assert await self.serial(scene) == before
         scene.authority.spoil(remove=True)
@@ -180,10 +180,10 @@ class TestCertificates:
             await asyncio.sleep(0.05)
 
     async def test_clients_of_a_new_ca_get_in_and_those_of_the_old_do_not(self, scene: Scene) -> None:
-        taken = count("koupleless_tls_reloads_total", server="kubelet", outcome="taken")
+        taken = count("koupleless_file_reloads_total", files="kubelet", outcome="taken")
         other = trustme.CA()
         other.cert_pem.write_to_path(str(scene.authority.folder / "ca.crt"))
-        await soon("new CA", lambda: count("koupleless_tls_reloads_total", server="kubelet", outcome="taken") > taken)
+        await soon("new CA", lambda: count("koupleless_file_reloads_total", files="kubelet", outcome="taken") > taken)
         assert (await scene.get(tls=scene.authority.client(user="ann", of=other)))[0] == 200
         with pytest.raises((OSError, ssl.SSLError, IndexError)):
             await scene.get()

@@ -19,6 +19,8 @@ from service.masking import masked, masked_deep
         ("https://h/?a=b&X-Amz-Signature=0123 failed", "https://h/?a=b&X-Amz-Signature=*** failed"),
         ("Authorization: Basic dXNlcjpwYXNzd29yZDE=", "Authorization: Basic ***"),
         ("sent Bearer abcdefghijklmnopqrstuvwxyz", "sent Bearer ***"),
+        ("POST /t/0123.abc.base-1/heartbeat HTTP/1.1", "POST /t/***/heartbeat HTTP/1.1"),
+        ("https://10.0.0.1:7777/t/s3cret and /t/s3cret", "https://10.0.0.1:7777/t/*** and /t/***"),
         ("token eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrIn0.c2ln was refused", "token *** was refused"),
     ],
 )
@@ -34,6 +36,7 @@ def test_secrets_are_masked(text: str, shown: str) -> None:
         "https://h/api/v1/pods?limit=500&continue=abc",
         "basic authentication and bearer tokens",
         "ipv4:10.0.0.1:50051",
+        "/mnt/t/file and https://h/a/t/b",
         "",
     ],
 )

@@ -32,24 +32,26 @@ def spoil(files: Files) -> None:
 
 
 def reloads(outcome: str) -> float:
-    return REGISTRY.get_sample_value("koupleless_tls_reloads_total", {"server": "test", "outcome": outcome}) or 0.0
+    return REGISTRY.get_sample_value("koupleless_file_reloads_total", {"files": "test", "outcome": outcome}) or 0.0
 
 
 def test_good_files_make_a_context_that_asks_for_client_certificates(files: Files, tmp_path: Path) -> None:
-    contents, context = files.load()
+    loaded = files.load()
+    contents, context = loaded.contents, loaded.context
     assert context.verify_mode is ssl.CERT_OPTIONAL
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert contents == Contents(*((tmp_path / name).read_bytes() for name in ("tls.crt", "tls.key", "ca.crt")))
 
 
 def test_without_a_client_ca_no_certificate_is_asked_for(files: Files) -> None:
-    contents, context = replace(files, client_ca=None).load()
+    loaded = replace(files, client_ca=None).load()
+    contents, context = loaded.contents, loaded.context
     assert context.verify_mode is ssl.CERT_NONE
     assert contents.client_ca == b""
 
 
 def test_the_key_is_not_shown(files: Files) -> None:
-    assert "PRIVATE KEY" not in repr(files.load()[0])
+    assert "PRIVATE KEY" not in repr(files.load())
 
 
 @pytest.mark.parametrize(("name", "variable"), [("tls.crt", "CRT"), ("tls.key", "KEY"), ("ca.crt", "CA")])
@@ -94,7 +96,7 @@ def test_contents_and_context_are_of_one_version(files: Files, tmp_path: Path, m
         return make(alpn, client_certificates=client_certificates)
 
     monkeypatch.setattr(tls, "empty_context", renew)
-    contents, _ = files.load()
+    contents = files.load().contents
     assert contents.crt == Path(files.crt.path).read_bytes()
 
 

@@ -10,12 +10,13 @@ import pytest
 
 from controlplane.domain.base.planner import OrphanPolicy
 from controlplane.settings import ClusterKind, ControlPlaneSettings
-from gateways.http.settings import HttpGatewaySettings
+from gateways.http.settings import HttpGatewaySettings, PeerCheck
 from gateways.mqtt.settings import MqttGatewaySettings
 from modulecontroller.configuration import PROGRAMS, VARIABLES
 from modulecontroller.settings import SupervisorSettings
 from service.logs import LogFormat, LogLevel
 from service.settings import ConfigurationError, Settings, names, read
+from service.tokens import Key
 from tests.servers.credentials import Credentials
 
 Row = tuple[str, Callable[[Any], object], object]
@@ -115,6 +116,13 @@ TABLES: Mapping[type[Settings], Mapping[str, Row]] = {
         "HTTP_TUNNEL_LISTEN_HOST": ("10.1.2.3", lambda s: s.listen_host, "10.1.2.3"),
         "HTTP_TUNNEL_ALLOWED_CIDRS": ("10.1.0.0/16", lambda s: s.allowed_cidrs, (ipaddress.ip_network("10.1.0.0/16"),)),
         "HTTP_TUNNEL_TOKEN": ("t", lambda s: s.token.get_secret_value(), "t"),
+        "HTTP_TUNNEL_ALLOWED_PORTS": (
+            "443, 80-90",
+            lambda s: [str(each) for each in s.allowed_ports],
+            ["443", "80-90"],
+        ),
+        "HTTP_TUNNEL_TOKEN_KEYS": ("k" * 32, lambda s: s.keys(), (Key(b"k" * 32),)),
+        "HTTP_TUNNEL_PEER_CHECK": ("Enforce", lambda s: s.peer_check, PeerCheck.ENFORCE),
         "HTTP_TUNNEL_CONNECT_TIMEOUT": ("1", lambda s: s.connect_timeout, 1.0),
         "HTTP_TUNNEL_HEALTH_TIMEOUT": ("2", lambda s: s.health_timeout, 2.0),
         "HTTP_TUNNEL_QUERY_TIMEOUT": ("4", lambda s: s.query_timeout, 4.0),
@@ -147,6 +155,8 @@ WITH_FILES = {
     "MQTT_CLIENT_CRT_PATH",
     "MQTT_CLIENT_KEY_PATH",
     "MQTT_TLS_INSECURE",
+    "HTTP_TUNNEL_CRT_PATH",
+    "HTTP_TUNNEL_KEY_PATH",
 }
 """Variables that need a file or another variable: their tests are below, and in tests/unit/kubelet and rpc."""
 NEEDED = {"MQTT_BROKER": "b"}

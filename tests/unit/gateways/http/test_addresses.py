@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateways.arklet.names import InvalidName, parse_env, parse_identity
 from gateways.http.settings import HttpGatewaySettings
 from gateways.session.endpoints import parse
-from service.addresses import DEFAULT_NETWORKS, AddressPolicy, AddressRefused
+from service.addresses import DEFAULT_NETWORKS, AddressPolicy, AddressRefused, parse_ports
 from service.listening import host_port
 from service.settings import ConfigurationError, read
 
@@ -71,6 +71,21 @@ def test_ports_outside_the_range_are_refused(port: int) -> None:
         DEFAULT.check("10.0.0.1", port)
 
 
+PORTS_OF_OTHERS = {*range(1, 1024), 6443, 10250, 10255, 10256, 2379, 2380}
+
+
+@given(st.integers(1, 65535) | st.sampled_from(sorted(PORTS_OF_OTHERS)))
+def test_ports_of_others_are_refused_unless_listed(port: int) -> None:
+    listed = AddressPolicy(DEFAULT_NETWORKS, parse_ports(f"{port}"))
+    assert listed.check("10.0.0.1", port) == DEFAULT.check("10.0.0.1", port) == "10.0.0.1"
+    closed = AddressPolicy(DEFAULT_NETWORKS, ())
+    if port in PORTS_OF_OTHERS:
+        with pytest.raises(AddressRefused, match="HTTP_TUNNEL_ALLOWED_PORTS does not list"):
+            closed.check("10.0.0.1", port)
+    else:
+        assert closed.check("10.0.0.1", port) == "10.0.0.1"
+
+
 @given(st.ip_addresses())
 def test_addresses_that_are_allowed_by_default_are_private(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
@@ -130,6 +145,11 @@ def test_an_endpoint_is_a_host_and_a_port() -> None:
         ("HTTP_TUNNEL_LISTEN_PORT", "http"),
         ("HTTP_TUNNEL_ALLOWED_CIDRS", "10.0.0.1/8"),
         ("HTTP_TUNNEL_ALLOWED_CIDRS", "everything"),
+        ("HTTP_TUNNEL_ALLOWED_PORTS", "http"),
+        ("HTTP_TUNNEL_ALLOWED_PORTS", "0"),
+        ("HTTP_TUNNEL_ALLOWED_PORTS", "90-80"),
+        ("HTTP_TUNNEL_ALLOWED_PORTS", "1-65536"),
+        ("HTTP_TUNNEL_PEER_CHECK", "maybe"),
         ("CONTROL_PLANE", "host"),
         ("CONTROL_PLANE", ","),
         ("ENV", "a.b"),

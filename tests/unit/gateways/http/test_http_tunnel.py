@@ -1,14 +1,18 @@
 """An address over HTTP without a port has the default one, in a heartbeat, a Watch or an Order."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.http.listener import RequestRefused, Requests
+from gateways.http.arklet_client import Answer
+from gateways.http.credentials import Caller, RequestRefused
+from gateways.http.requests import Requests
 from gateways.http.tunnel import HttpTunnel
 from service.addresses import DEFAULT_NETWORKS, AddressPolicy
 from tests.unit.gateways import said
+from tests.unit.gateways.answers import received
 
 pytestmark = pytest.mark.looptime
 
@@ -25,7 +29,12 @@ class Scene:
         self.tunnel = HttpTunnel(self.call, policy, self.report, polls=8, health_timeout=5, query_timeout=10)
         self.requests = Requests(self.report, self.baseline, self.tunnel.prober, policy, "dev")
 
-    async def call(self, address: pb.Address, command: str, body: bytes, timeout: float) -> bytes:
+    def call(
+        self, address: pb.Address, command: str, body: bytes, timeout: float
+    ) -> AbstractAsyncContextManager[Answer]:
+        return received(self.body(address, command))
+
+    async def body(self, address: pb.Address, command: str) -> bytes:
         self.called.append((address.ip, address.port, command))
         return b'{"code":"SUCCESS","data":[]}'
 
@@ -51,7 +60,7 @@ async def test_a_heartbeat_without_a_port_matches_a_watch_without_one() -> None:
     scene = Scene()
     scene.tunnel.watch(said.watch("a", IP, 0))
     await asyncio.sleep(1)
-    assert await scene.requests.heartbeat(HEARTBEAT) == b"SUCCESS"
+    assert await scene.requests.heartbeat(HEARTBEAT, Caller()) == b"SUCCESS"
     with pytest.raises(RequestRefused, match=r"alive at 10\.0\.0\.1:1238"):
-        await scene.requests.heartbeat(HEARTBEAT[:-1] + b',"port":1239}')
+        await scene.requests.heartbeat(HEARTBEAT[:-1] + b',"port":1239}', Caller())
     await scene.tunnel.prober.close()

@@ -1,14 +1,17 @@
 """The commands that a base offers are asked for with help, and cached."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet.commands import HELP
-from gateways.http.arklet_client import Lost, NotSent
+from gateways.http.arklet_client import Answer
+from gateways.http.responses import Lost, NotSent
 from gateways.http.tunnel import HOLDS, Offers
 from tests.unit.gateways import said
+from tests.unit.gateways.answers import received
 
 ADDRESS = said.address("10.0.0.7")
 BATCH = "batchInstallBiz"
@@ -17,13 +20,18 @@ NEW = b'{"code":"SUCCESS","data":[{"id":"batchInstallBiz","desc":""}]}'
 
 
 class Base:
-    """Answers help with ``answer``; calls of ``ArkletClient.call`` come here."""
+    """Answers help with ``answer``; calls of ``ArkletClient.answer`` come here."""
 
     def __init__(self, answer: bytes | Exception) -> None:
         self.answer = answer
         self.asked = 0
 
-    async def call(self, address: pb.Address, command: str, body: bytes, timeout: float) -> bytes:
+    def call(
+        self, address: pb.Address, command: str, body: bytes, timeout: float
+    ) -> AbstractAsyncContextManager[Answer]:
+        return received(self.body(address, command, body))
+
+    async def body(self, address: pb.Address, command: str, body: bytes) -> bytes:
         assert (address, command, body) == (ADDRESS, HELP, b"{}")
         self.asked += 1
         if isinstance(self.answer, Exception):

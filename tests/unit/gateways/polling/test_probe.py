@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.http.arklet_client import Lost, NotSent
+from gateways.http.arklet_client import Answer as Received
+from gateways.http.responses import Lost, NotSent
 from gateways.http.tunnel import HttpTunnel, Slots
 from service.addresses import DEFAULT_NETWORKS, AddressPolicy
+from tests.unit.gateways.answers import received
 from tests.unit.gateways.said import address, watch
 
 pytestmark = pytest.mark.looptime
@@ -36,11 +39,17 @@ class FakeCaller:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.answer: Answer = self.healthy
+        self.seconds = 0.0
 
     async def healthy(self, _: pb.Address, command: str) -> bytes:
         return HEALTHY if command == HEALTH else NO_MODULES
 
-    async def call(self, address: pb.Address, command: str, body: bytes, timeout: float) -> bytes:
+    def call(
+        self, address: pb.Address, command: str, body: bytes, timeout: float
+    ) -> AbstractAsyncContextManager[Received]:
+        return received(self.body(address, command, body, timeout), self.seconds)
+
+    async def body(self, address: pb.Address, command: str, body: bytes, timeout: float) -> bytes:
         assert body == b"{}"
         self.calls.append(Call(asyncio.get_running_loop().time(), address, command))
         async with asyncio.timeout(timeout):
@@ -55,8 +64,10 @@ class Scene:
         self.caller = FakeCaller()
         self.reports: list[pb.Report] = []
         policy = AddressPolicy(DEFAULT_NETWORKS)
-        tunnel = HttpTunnel(self.caller.call, policy, self.reports.append, polls=8, health_timeout=5, query_timeout=10)
-        self.prober = tunnel.prober
+        self.tunnel = HttpTunnel(
+            self.caller.call, policy, self.reports.append, polls=8, health_timeout=5, query_timeout=10
+        )
+        self.prober = self.tunnel.prober
         self.prober.chance = lambda: 0.5
 
     def kinds(self) -> list[str]:

@@ -11,12 +11,13 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet import payloads
 from gateways.arklet.fields import Malformed
-from gateways.http.arklet_client import Lost, parse
+from gateways.http.responses import Lost
 from gateways.session.orders import of_order, refused
 from gateways.session.outbox import Outbox
 from gateways.session.validation import MAX_TIMEOUT, InvalidMessage, check, seconds
 from service.limits import LogLimit, RateLimit
 from tests.unit.gateways import said
+from tests.unit.gateways.answers import parse
 
 
 class TestParse:
