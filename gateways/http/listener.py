@@ -80,10 +80,11 @@ class Requests:
     policy: AddressPolicy
     env: str
 
-    async def heartbeat(self, body: bytes) -> bytes:
+    async def heartbeat(self, body: bytes, peer: str) -> bytes:
         """Take a heartbeat."""
         data = first_object(body)
         report, port = payloads.heartbeat(data), payloads.port(data)
+        report.heartbeat.peer = peer
         base, address = parse_identity(report.base_id, self.env), report.heartbeat.address
         if port < 0:
             text = f"port: {port} says that the base found no free port and listens nowhere"
@@ -98,12 +99,12 @@ class Requests:
         if not self.report(report):
             raise Unavailable("no control plane replica is connected")
         if report.heartbeat.state == pb.BASE_STATE_DEACTIVATED:
-            self.prober.left(base, address)
+            self.prober.leaving(base)
         else:
             self.prober.heartbeat(base, address)
         return b"SUCCESS"
 
-    async def query_baseline(self, body: bytes) -> bytes:
+    async def query_baseline(self, body: bytes, _peer: str) -> bytes:
         """Answer a baseline question."""
         query = payloads.baseline_query(first_object(body))
         parse_identity(query.base_id, self.env)
@@ -119,7 +120,7 @@ class Listener:
     """The HTTP server for bases. An empty token accepts every base."""
 
     def __init__(self, requests: Requests, *, host: str, port: int, token: str = "") -> None:
-        self._paths: dict[str, tuple[Callable[[bytes], Awaitable[bytes]], str]] = {
+        self._paths: dict[str, tuple[Callable[[bytes, str], Awaitable[bytes]], str]] = {
             "/heartbeat": (requests.heartbeat, "text/plain"),
             "/queryBaseline": (requests.query_baseline, "application/json"),
         }
@@ -200,7 +201,7 @@ class Listener:
         answer, content_type = self._paths[request.path]
         body = await self._body(request)
         try:
-            return web.Response(body=await answer(body), content_type=content_type)
+            return web.Response(body=await answer(body, request.remote or ""), content_type=content_type)
         except Malformed as error:
             raise RequestRefused(400, "malformed", f"{request.path[1:]}: {error}") from None
         except InvalidName as error:

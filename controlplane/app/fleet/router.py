@@ -72,8 +72,11 @@ class ReportRouter:
 
     def _keep(self, base: BaseId, unserved: Unserved[Heartbeat]) -> None:
         """Keep what a base that is not ours sent, in case it becomes ours."""
-        if unserved.fact.state is BaseState.DEACTIVATED or self.leases.elsewhere(base):
+        if self.leases.elsewhere(base):
             self.roster.forget(base)
+        elif unserved.fact.state is BaseState.DEACTIVATED:
+            # Nothing is lost by a base that only seems to go away: one that does will not answer.
+            REFUSED_REPORTS.labels("goodbye").inc()
         elif not self.roster.keep(base, unserved):
             REFUSED_REPORTS.labels("too-many-bases").inc()
 

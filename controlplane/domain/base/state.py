@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from controlplane.domain.base.leaving import STAYS, Leaving
 from controlplane.domain.base.modules import NO_MODULES, Modules
 from controlplane.domain.base.outcomes import History
 from controlplane.domain.base.vnode import Profile
@@ -36,8 +37,7 @@ class Signs:
     failing: str = ""
     """Why the last such command failed, empty when it did not."""
     poll_failed: bool = False
-    deactivated: bool = False
-    """The base reported that it goes away."""
+    leaving: Leaving = STAYS
     metaspace_used: int | None = None
     """Bytes in use at the last answer."""
     trusted_from: int = 0

@@ -51,7 +51,7 @@ async def test_a_heartbeat_without_a_port_matches_a_watch_without_one() -> None:
     scene = Scene()
     scene.tunnel.watch(said.watch("a", IP, 0))
     await asyncio.sleep(1)
-    assert await scene.requests.heartbeat(HEARTBEAT) == b"SUCCESS"
+    assert await scene.requests.heartbeat(HEARTBEAT, IP) == b"SUCCESS"
     with pytest.raises(RequestRefused, match=r"alive at 10\.0\.0\.1:1238"):
-        await scene.requests.heartbeat(HEARTBEAT[:-1] + b',"port":1239}')
+        await scene.requests.heartbeat(HEARTBEAT[:-1] + b',"port":1239}', IP)
     await scene.tunnel.prober.close()
