@@ -268,6 +268,10 @@ class BaseActor:
         await self._node.remove()
         owned = modules.record_of(base.modules)
         await around.leases.end(base.id, modules=record(owned) if owned else "")
+        if not base.admitted:
+            log.debug("new base not admitted", base=base.id, cause=base.why)
+            self._polling.end(base)
+            return ()
         # A base that reported that it goes away is no trouble.
         remark = Remark(not base.signs.leaving.believed, "VNodeRemoved", f"Node removed: {base.why}")
         around.recorder.node(node, base.vnode, remark)

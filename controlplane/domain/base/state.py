@@ -44,6 +44,8 @@ class Signs:
     """Epoch of the first list that counts after the base was unreachable."""
     imposters: tuple[str, ...] = ()
     """Other addresses that used the identity of this base while it was alive."""
+    dismissed: bool = False
+    """Others wait for its place, as long as it is not admitted."""
     refused: int = 0
     """Heartbeats refused because they came from such an address."""
 
@@ -58,6 +60,8 @@ class Base:
     discovered_wall: float
     phase: Phase = Phase.DISCOVERED
     why: str = ""
+    admitted: bool = True
+    """It has a Node, or answered a command: it is no invention."""
     fence: int = 0
     term_began: float = 0.0
     gateway: str = ""

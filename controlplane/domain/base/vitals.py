@@ -53,6 +53,8 @@ class News:
     fence_seen: int = 0
     given: tuple[ModuleKey, ...] = ()
     """Modules of a baseline that the base was given."""
+    dismissed: bool = False
+    """Others wait for the place at which it is examined."""
     touched_at: float | None = None
     """When something in the cluster first changed that concerns the base."""
 
@@ -100,6 +102,8 @@ class News:
 
 def take(base: Base, news: News, *, now: float, wall: float) -> Base:
     """Take what the base reports of itself, and signs of life."""
+    if news.dismissed:
+        base = replace(base, signs=replace(base.signs, dismissed=True))
     if news.poll_failed is not None:
         base = _take_failure(base, news.poll_failed)
     if news.heartbeat is not None:
@@ -183,6 +187,13 @@ def judged(
 
     node_removed: its Node was removed by somebody else.
     """
+    if not base.admitted and base.modules.listed:
+        base = replace(base, admitted=True)
+    if not base.admitted and base.signs.dismissed:
+        cause = base.signs.failing or "no answer"
+        return replace(
+            base, phase=Phase.DEAD, why=f"it does not answer commands: {base.profile.address}: {cause}"
+        ), None
     # A Node that was removed by hand while its base is silent is not brought back.
     if base.phase is Phase.UNREACHABLE and node_removed:
         return replace(base, phase=Phase.DEAD, why="its Node was removed while it was silent"), None

@@ -85,6 +85,9 @@ class Api(FakeApiServer):
             raise error
         super()._called(call)
 
+    def names(self, resource: Resource) -> list[str]:
+        return [name for kind, _, name in self._objects if kind == resource]
+
     def named(self, resource: Resource, name: str, namespace: str = "") -> Json | None:
         return self._objects.get((resource, namespace, name))
 
@@ -184,7 +187,7 @@ class Stage:
         clock, random = LoopClock(), Random(7)
         self.cluster = ApiCluster(api, env="dev", kind="test", clock=clock)
         self.recorder = Recorder(self.cluster, clock, env="dev")
-        self.roster = Roster(Outages(self.recorder), most_bases=self.policy.most_bases)
+        self.roster = Roster(Outages(self.recorder))
         self.gateways = GatewayDirectory(clock.monotonic, self.roster)
         self.members = Membership(
             self.cluster,
