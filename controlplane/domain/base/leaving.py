@@ -25,6 +25,8 @@ latter may only be slow, and then sends a heartbeat meanwhile (every 12 s over H
 CONFIRM = 3.0
 OPEN = 30.0
 QUIET = 60.0
+CROSSED = 2.0
+"""Seconds in which a heartbeat that was sent before the goodbye may come after it."""
 WAY_HELD = 250.0
 """Seconds for which a peer that sent heartbeats cannot be replaced by another one: two intervals of old runtimes."""
 
@@ -63,7 +65,8 @@ def heartbeat(leaving: Leaving, way: Way, now: float) -> Leaving:
     peer, at = leaving.ways.get(way.tunnel, (way.peer, now))
     if peer == way.peer or now - at >= WAY_HELD:
         leaving = replace(leaving, ways={**leaving.ways, way.tunnel: (way.peer, now)})
-    if leaving.said_at is None and not leaving.believed:
+    crossed = leaving.said_at is not None and now - leaving.said_at < CROSSED
+    if crossed or (leaving.said_at is None and not leaving.believed):
         return leaving
     return replace(leaving, said_at=None, confirmed_at=None, believed="")
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.domain.base import leaving
-from controlplane.domain.base.leaving import CONFIRM, OPEN, QUIET, SILENT, Leaving
+from controlplane.domain.base.leaving import CONFIRM, CROSSED, OPEN, QUIET, SILENT, Leaving
 from controlplane.domain.facts import BaseState, PollFailure, TunnelKind, Way
 
 HOME, STRANGER = Way(TunnelKind.HTTP, "10.0.0.7"), Way(TunnelKind.HTTP, "10.0.0.66")
@@ -70,7 +70,8 @@ def test_a_stranger_does_not_become_the_way_of_heartbeats_by_sending_some() -> N
 
 
 def test_a_heartbeat_ends_it() -> None:
-    assert leaving.heartbeat(said(), HOME, 101.0).said_at is None
+    assert leaving.heartbeat(said(), HOME, 100.0 + CROSSED - 0.1).said_at is not None, "it may have overtaken it"
+    assert leaving.heartbeat(said(), HOME, 100.0 + CROSSED).said_at is None
     believed = leaving.judge(leaving.failed(said(), PollFailure.NOT_CONNECTED), last_seen=0.0, now=200.0).leaving
     assert believed.believed
     assert not leaving.heartbeat(believed, HOME, 201.0).believed
