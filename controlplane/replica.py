@@ -113,7 +113,7 @@ def build(
     """Build a replica on a cluster; as long as there are parts, since nothing else builds any."""
     policy, clock, random = settings.policy(process.software_version()), SystemClock(), SystemRandom()
     instance = settings.replica_instance or uuid4().hex
-    roster = Roster(Outages(recorder), most_bases=policy.most_bases)
+    roster = Roster(Outages(recorder))
     member = Member(
         replica=policy.replica,
         instance=instance,

@@ -150,6 +150,9 @@ class ControlPlaneSettings(GrpcSettings):
     )
     status_socket: str = Field("", description="Unix socket for probes and metrics instead of the two ports")
     vnode_worker_num: Annotated[int, Field(ge=1, le=256)] = Field(8, description="orders under way at once on one base")
+    max_bases: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        10_000, description="bases with a VNode, of all replicas together, beyond which new ones are refused"
+    )
     orphan_module_policy: OrphanPolicy = Field(
         OrphanPolicy.OWN,
         description="modules without a Pod that are uninstalled: own (those installed by this controller), all or none",
@@ -333,5 +336,6 @@ class ControlPlaneSettings(GrpcSettings):
             peers_follow=self.peers_follow,
             clustered=self.is_cluster,
             most_level=self.workload_max_level,
+            most_bases=self.max_bases,
             vnode_resources=offered(self.vnode_resources),
         )

@@ -81,6 +81,12 @@ class Bases:
         """Names of their Nodes."""
         return [node_name(identity) for identity in self.identities]
 
+    @property
+    def port(self) -> int:
+        """Port of the only base."""
+        (port,) = [base["port"] for base in self._bases()]
+        return int(port)
+
     def start(self) -> Self:
         """Start the process and wait until all bases run."""
         self.server.start()
@@ -124,8 +130,7 @@ class Bases:
 
     def command(self, verb: str, body: Json) -> Json:
         """Send the only base a command of arklet, as another client would; return the answer."""
-        (port,) = [base["port"] for base in self._bases()]
-        _, text = ask(f"http://127.0.0.1:{port}/{verb}", method="POST", body=json.dumps(body).encode())
+        _, text = ask(f"http://127.0.0.1:{self.port}/{verb}", method="POST", body=json.dumps(body).encode())
         answer: Json = json.loads(text)
         return answer
 

@@ -9,6 +9,7 @@ VNODES = Gauge("koupleless_vnodes", "VNodes that this replica knows, by state", 
 GATEWAYS = Gauge("koupleless_gateways", "Gateways connected to this replica", ["tunnel"])
 REPORTS = Counter("koupleless_reports_total", "Reports taken from gateways", ["kind"])
 REFUSED_REPORTS = Counter("koupleless_refused_reports_total", "Reports that changed nothing", ["reason"])
+ADMISSIONS = Counter("koupleless_admissions_total", "New bases that were examined", ["outcome"])
 ORDERS = Counter("koupleless_orders_total", "Orders that ended", ["verb", "outcome"])
 ORDER_SECONDS = Histogram("koupleless_order_seconds", "From sending an order to its end", ["verb"], buckets=_LONG)
 ORDERS_IN_FLIGHT = Gauge("koupleless_orders_in_flight", "Orders under way")

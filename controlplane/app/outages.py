@@ -18,26 +18,29 @@ class Outages:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._count: Counter[Phase] = Counter()
+        self._admitted: Counter[Phase] = Counter()
         self._failing = 0
         self.now = Outage()
 
     def count(self, before: Base | None, after: Base | None) -> bool:
         """Take how a base is now and was before, None: not ours; return whether ``now`` changed."""
-        old = (before.phase, bool(before.signs.failing)) if before is not None else None
-        new = (after.phase, bool(after.signs.failing)) if after is not None else None
+        old, new = _state(before), _state(after)
         if old == new:
             return False
         for state, step in ((old, -1), (new, 1)):
             if state is not None:
-                self._count[state[0]] += step
-                self._failing += step * state[1]
+                phase, failing, admitted = state
+                self._count[phase] += step
+                self._admitted[phase] += step * admitted
+                self._failing += step * (failing and admitted)
         return self._measure()
 
     def _measure(self) -> bool:
         for phase in Phase:
             VNODES.labels(phase.value).set(self._count[phase])
         COMMANDS_FAIL.set(self._failing)
-        bases, silent = self._count.total(), self._count[Phase.UNREACHABLE]
+        # Inventions prove nothing.
+        bases, silent = self._admitted.total(), self._admitted[Phase.UNREACHABLE]
         frozen, fail = mass_silence(silent, bases), mass_silence(self._failing, bases)
         before, self.now = self.now, replace(self.now, removals_frozen=frozen, commands_fail=FAIL if fail else "")
         if frozen is not before.removals_frozen:
@@ -50,3 +53,7 @@ class Outages:
             over = Remark(False, "CommandsArrive", "enough bases answer commands again")
             self._recorder.replica(Remark(True, "CommandsFail", message) if fail else over)
         return self.now != before
+
+
+def _state(base: Base | None) -> tuple[Phase, bool, bool] | None:
+    return (base.phase, bool(base.signs.failing), base.admitted) if base is not None else None

@@ -26,5 +26,5 @@ class Policy:
     """Highest workload level (WORKLOAD_MAX_LEVEL)."""
     vnode_resources: Mapping[str, str] = field(default_factory=dict)
     """What a VNode has of resources that its base does not limit, as quantities, for the scheduler."""
-    most_bases: int = 20_000
-    """Bases beyond this number are refused, so that invented identities cannot fill the memory."""
+    most_bases: int = 10_000
+    """New bases beyond this number are refused (MAX_BASES)."""

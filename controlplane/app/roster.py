@@ -1,26 +1,21 @@
 """The bases of this replica, and those that were reported lately: one table that its parts read and wait on by name.
 
 The router fills inboxes and the list of bases without an actor, actors publish how their bases are, the fleet adds and
-removes actors. Bounded by ``most_bases`` and by time.
+removes actors. Bounded by number and by time.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
 
 from controlplane.app.changes import Changes, Subscription
 from controlplane.app.outages import Outages
+from controlplane.app.unserved import KEPT, MOST, Unserved, UnservedBases
 from controlplane.domain.base.state import Base
 from controlplane.domain.base.vitals import News
-from controlplane.domain.facts import BatchInstalled, GatewayInfo, Heartbeat
+from controlplane.domain.facts import BatchInstalled, Heartbeat
 from controlplane.domain.identity import BaseId, ModuleKey, VNodeName
-
-F = TypeVar("F", Heartbeat, BatchInstalled)
-
-KEPT = 30.0
-"""Seconds for which the heartbeat of a base that nobody here serves, or what it was given, is kept."""
 
 
 @dataclass(slots=True)
@@ -50,15 +45,6 @@ class RosterEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Unserved(Generic[F]):
-    """What a base that has no actor here reported last; at is monotonic."""
-
-    fact: F
-    source: GatewayInfo
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
 class Given:
     """What a base that asked lately was given, by this replica or by the one that answers it; at is monotonic.
 
@@ -74,7 +60,7 @@ class Given:
 class Roster:
     """The table. changed has the names of VNodes that tools may see otherwise, untaken those that may be taken."""
 
-    def __init__(self, outages: Outages, *, most_bases: int) -> None:
+    def __init__(self, outages: Outages) -> None:
         self.outages = outages
         self.changed: Changes[VNodeName] = Changes()
         self.untaken: Subscription[BaseId] = Subscription()
@@ -82,9 +68,8 @@ class Roster:
         """Bases that are being given to another replica."""
         self.load: Counter[str] = Counter()
         """How many bases each gateway polls, by its id."""
-        self._most = most_bases
         self._served: dict[BaseId, RosterEntry] = {}
-        self._unserved: dict[BaseId, Unserved[Heartbeat]] = {}
+        self._unserved = UnservedBases()
         self._given: dict[BaseId, Given] = {}
 
     # Bases with an actor.
@@ -105,7 +90,7 @@ class Roster:
     def begin(self, base: Base) -> RosterEntry:
         """Add a base; whatever was kept of it goes into its inbox."""
         entry = self._served[base.id] = RosterEntry(base)
-        if (last := self._unserved.pop(base.id, None)) is not None:
+        if (last := self._unserved.pop(base.id)) is not None:
             entry.news.add(last.fact, last.source, last.at)
         if (given := self._given.pop(base.id, None)) is not None:
             entry.give(given.modules)
@@ -121,6 +106,9 @@ class Roster:
             return
         before, entry.base = entry.base, base
         self._counted(before, base)
+        if base.admitted and not before.admitted:
+            # Another new base may be examined.
+            self.untaken.nudge()
 
     def end(self, base: BaseId) -> None:
         """Remove a base."""
@@ -133,6 +121,12 @@ class Roster:
         for base in tuple(self._served) if bases is None else bases:
             if (entry := self._served.get(base)) is not None:
                 entry.touch(now)
+
+    def dismiss(self, base: BaseId) -> None:
+        """Have the actor of a new base end, if it still has not answered."""
+        if (entry := self._served.get(base)) is not None:
+            entry.news.dismissed = True
+            entry.wake.set()
 
     def serving(self, base: BaseId) -> bool:
         """Return whether a base has an actor here, or is just being given away."""
@@ -153,23 +147,26 @@ class Roster:
 
     def unserved(self) -> Collection[BaseId]:
         """Return the bases that were seen lately and have no actor."""
-        return self._unserved.keys()
+        return self._unserved.bases
 
     def last(self, base: BaseId) -> Unserved[Heartbeat] | None:
         """Return the last heartbeat of a base that has no actor."""
         return self._unserved.get(base)
 
-    def keep(self, base: BaseId, unserved: Unserved[Heartbeat]) -> bool:
-        """Keep the heartbeat of a base that has no actor; return False if there is no room for it."""
-        if base not in self._unserved and len(self._served) + len(self._unserved) >= self._most:
+    def keep(self, base: BaseId, last: Unserved[Heartbeat], *, known: bool) -> bool:
+        """Keep the heartbeat of a base that has no actor; return False if there is no room for it.
+
+        For one that is known, as it has a Node, there always is.
+        """
+        room = known or len(self._unserved) < MOST
+        if not self._unserved.keep(base, last, room=room):
             return False
-        self._unserved[base] = unserved
         self.untaken.note(base)
         return True
 
     def forget(self, base: BaseId) -> None:
         """Forget the heartbeat of a base: it is another replica's, or goes away."""
-        self._unserved.pop(base, None)
+        self._unserved.pop(base)
 
     def given(self, base: BaseId) -> Given | None:
         """Return what a base without an actor was given lately."""
@@ -179,7 +176,7 @@ class Roster:
         """Keep what a base is given, for its actor; return False if there is no room for it."""
         if (entry := self._served.get(base)) is not None:
             entry.give(given.modules)
-        elif base in self._given or len(self._given) < self._most:
+        elif base in self._given or len(self._given) < MOST:
             self._given[base] = given
         else:
             return False
@@ -195,4 +192,4 @@ class Roster:
     def sweep(self, now: float) -> None:
         """Forget what is too old."""
         self._given = {base: given for base, given in self._given.items() if now - given.at < KEPT}
-        self._unserved = {base: last for base, last in self._unserved.items() if now - last.at < KEPT}
+        self._unserved.sweep(now)

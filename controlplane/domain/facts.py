@@ -91,6 +91,14 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """How something came from a base: peer is the address that it came from, empty where that is not known."""
+
+    tunnel: TunnelKind = TunnelKind.HTTP
+    peer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """What a base reports of itself."""
 
@@ -100,6 +108,7 @@ class Heartbeat:
     host_name: str
     address: Address
     state: BaseState
+    way: Way = Way()
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,7 @@ _KINDS: Mapping[str, Kind] = {
     "PeerReplicasNotChanged": Kind(MODULES, "PeerDeploymentReplicaModify", CLUSTER_FAILED),
     "BaseUnreachable": Kind(BASES, "BaseUnreachable", TIMED_OUT),
     "VNodeRemoved": Kind(BASES, "VNodeRemoved", TIMED_OUT),
+    "GoodbyeRefused": Kind(BASES, "GoodbyeRefused", CLASH),
     "IdentityClash": Kind(BASES, "IdentityClash", CLASH),
     "LeaseLost": Kind(BASES, "LeaseLost", CLUSTER_FAILED),
     "LeasesNotRenewed": Kind(REPLICA, "LeasesNotRenewed", CLUSTER_FAILED),

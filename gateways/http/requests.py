@@ -42,6 +42,7 @@ class Requests:
         """Take a heartbeat."""
         data = first_object(body)
         report, port = payloads.heartbeat(data), payloads.port(data)
+        report.heartbeat.peer = caller.peer
         base, address = parse_identity(report.base_id, self.env), report.heartbeat.address
         caller.check_identity(base)
         if port < 0:
@@ -61,7 +62,7 @@ class Requests:
             raise Unavailable("no control plane replica is connected")
         if report.heartbeat.state == pb.BASE_STATE_DEACTIVATED:
             # The place stays its own until it is silent: anybody can say goodbye in its name.
-            self.prober.left(base, address)
+            self.prober.leaving(base)
         else:
             self.places.take((address.ip, address.port), base, asyncio.get_running_loop().time())
             self.prober.heartbeat(base, address)

@@ -144,7 +144,9 @@ class Inbound:
         self.leftovers.lives(said.base)
         if not self.report(report):
             raise MessageRefused("no_control_plane", "no control plane replica is connected")
-        if report.heartbeat.state != pb.BASE_STATE_DEACTIVATED:
+        if report.heartbeat.state == pb.BASE_STATE_DEACTIVATED:
+            self.tunnel.prober.leaving(said.base)
+        else:
             self.tunnel.prober.heartbeat(said.base)
 
     def _baseline_query(self, said: _Said) -> None:

@@ -169,6 +169,9 @@ class MqttTunnel:
         if waiting:
             return
         if base in self._epochs and not isinstance(said, Negative):
+            if said.health.state == pb.BASE_STATE_DEACTIVATED:
+                # Nobody asked for it: the base itself is asked.
+                self.prober.leaving(base)
             self._report(said)
         else:
             FOREIGN.labels(word=COMMANDS[verb]).inc()

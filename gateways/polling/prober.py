@@ -31,6 +31,8 @@ MIN_INTERVAL = 0.05
 """Seconds: the shortest polling interval that is kept to."""
 HEARTBEATS_FLOW = 25.0
 """Seconds since the last heartbeat within which heartbeats count as flowing: two intervals of 12 s."""
+LEAVING_APART = 1.0
+"""Seconds between two questions to a base because somebody says in its name that it goes away."""
 LIVE = 25.0
 """Seconds since the last sign of life within which a base counts as alive at its address."""
 
@@ -77,13 +79,14 @@ class _Poll:
 class _Base:
     """One watched base; times are those of the event loop."""
 
-    __slots__ = ("health", "health_at", "heartbeat_at", "life_at", "modules", "rests_until", "watch")
+    __slots__ = ("health", "health_at", "heartbeat_at", "leaving_at", "life_at", "modules", "rests_until", "watch")
 
     def __init__(self, watch: pb.Watch) -> None:
         self.watch = watch
         self.modules = _Poll(self, pb.VERB_QUERY_MODULES)
         self.health = _Poll(self, pb.VERB_HEALTH)
-        self.life_at = self.heartbeat_at = self.health_at = self.rests_until = float("-inf")
+        self.life_at = self.heartbeat_at = self.health_at = float("-inf")
+        self.leaving_at = self.rests_until = float("-inf")
 
 
 @dataclass(slots=True)
@@ -129,11 +132,13 @@ class Prober:
                     poll.cancel()
                     self._schedule(poll, SOON)
 
-    def left(self, base: str, address: pb.Address) -> None:
-        """Take note that a base said that it goes away: another address may take its identity at once."""
+    def leaving(self, base: str) -> None:
+        """Ask a base at once that is said to go away, at most once in ``LEAVING_APART`` seconds."""
         watched = self._bases.get(base)
-        if watched is not None and watched.watch.address == address:
-            watched.heartbeat_at = watched.life_at = float("-inf")
+        if watched is not None and self._now() - watched.leaving_at >= LEAVING_APART:
+            watched.leaving_at = self._now()
+            self._ask(watched.modules)
+            self._ask(watched.health)
 
     def alive_elsewhere(self, base: str, address: pb.Address) -> pb.Address | None:
         """Return where the base is alive if that is another address than this one."""

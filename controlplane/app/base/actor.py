@@ -183,6 +183,7 @@ class BaseActor:
         """Replace the state, and record what is worth an Event about the change."""
         before, self._base = self._base, base
         REFUSED_REPORTS.labels("address-taken").inc(base.signs.refused - before.signs.refused)
+        REFUSED_REPORTS.labels("goodbye").inc(base.signs.leaving.refused - before.signs.leaving.refused)
         if before.profile.tunnel is not base.profile.tunnel:
             log.info("base is managed through another tunnel", base=base.id, tunnel=base.profile.tunnel.value)
         for remark in vitals.remarks(before, base):
@@ -267,8 +268,12 @@ class BaseActor:
         await self._node.remove()
         owned = modules.record_of(base.modules)
         await around.leases.end(base.id, modules=record(owned) if owned else "")
+        if not base.admitted:
+            log.debug("new base not admitted", base=base.id, cause=base.why)
+            self._polling.end(base)
+            return ()
         # A base that reported that it goes away is no trouble.
-        remark = Remark(not base.signs.deactivated, "VNodeRemoved", f"Node removed: {base.why}")
+        remark = Remark(not base.signs.leaving.believed, "VNodeRemoved", f"Node removed: {base.why}")
         around.recorder.node(node, base.vnode, remark)
         self._polling.end(base)
         return ()

@@ -10,11 +10,12 @@ from controlplane.app.base.actor import BaseActor
 from controlplane.app.base.surroundings import Surroundings
 from controlplane.app.changes import synced
 from controlplane.app.metrics import ACTOR_RESTARTS, HANDOVERS, HANDOVERS_FAILED, TAKEOVERS
+from controlplane.app.ownership.admission import Admission
 from controlplane.app.ownership.assignment import Assignment, Gift
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.ownership.sweep import sweep
 from controlplane.app.ports import ClusterError
-from controlplane.app.roster import KEPT
+from controlplane.app.unserved import KEPT
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.base.liveness import DEAD_AFTER
 from controlplane.domain.base.state import Base
@@ -51,6 +52,7 @@ class Fleet:
             members=members,
             gateways=around.gateways,
             policy=around.policy,
+            admission=Admission(around.cluster, around.roster, around.recorder, around.policy),
         )
         self._actors: dict[BaseId, BaseActor] = {}
         self._tasks: dict[BaseId, asyncio.Task[None]] = {}
@@ -134,7 +136,8 @@ class Fleet:
         if why != "new":
             log.info("base taken", base=base, why=why)
             TAKEOVERS.labels(why).inc()
-        entry = self._roster.begin(Base(base, node_name(base, env), profile, discovered_wall=self._clock.wall()))
+        known = Base(base, node_name(base, env), profile, self._clock.wall(), admitted=node is not None)
+        entry = self._roster.begin(known)
         self._actors[base] = BaseActor(entry, around)
         task = self._tasks[base] = group.create_task(self._run_actor(base), name=f"base-{base}")
         task.add_done_callback(lambda done: self._ended(base, done))
@@ -185,7 +188,8 @@ class Fleet:
         if entry is not None:
             known = entry.base
             profile = replace(known.profile, metaspace=None, base_used=None)
-            self._roster.publish(Base(base, known.vnode, profile, discovered_wall=known.discovered_wall))
+            again = Base(base, known.vnode, profile, known.discovered_wall, admitted=known.admitted)
+            self._roster.publish(again)
             self._actors[base] = BaseActor(entry, self._around)
 
     def _ended(self, base: BaseId, task: asyncio.Task[None]) -> None:

@@ -12,7 +12,8 @@ from controlplane.app.metrics import REFUSED_REPORTS, REPORTS
 from controlplane.app.ownership.leases import LeaseKeeper
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.ports import Clock
-from controlplane.app.roster import Given, Roster, Unserved
+from controlplane.app.roster import Given, Roster
+from controlplane.app.unserved import Unserved
 from controlplane.app.workloads.baselines import Baselines
 from controlplane.domain.facts import (
     BaselineQuery,
@@ -72,9 +73,12 @@ class ReportRouter:
 
     def _keep(self, base: BaseId, unserved: Unserved[Heartbeat]) -> None:
         """Keep what a base that is not ours sent, in case it becomes ours."""
-        if unserved.fact.state is BaseState.DEACTIVATED or self.leases.elsewhere(base):
+        if self.leases.elsewhere(base):
             self.roster.forget(base)
-        elif not self.roster.keep(base, unserved):
+        elif unserved.fact.state is BaseState.DEACTIVATED:
+            # Nothing is lost by a base that only seems to go away: one that does will not answer.
+            REFUSED_REPORTS.labels("goodbye").inc()
+        elif not self.roster.keep(base, unserved, known=self.baselines.node(base) is not None):
             REFUSED_REPORTS.labels("too-many-bases").inc()
 
     def _answer(self, link: Link, base: BaseId, query: BaselineQuery, now: float) -> None:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from controlplane.app.gateways import GatewayDirectory
+from controlplane.app.ownership.admission import Admission
 from controlplane.app.ownership.leases import LeaseKeeper
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.policy import Policy
@@ -77,6 +78,7 @@ class Assignment:
     members: Membership
     gateways: GatewayDirectory
     policy: Policy
+    admission: Admission
     _turns: dict[BaseId, tuple[float, str]] = field(default_factory=dict)
     _holders: dict[str, str] = field(default_factory=dict)
     _all_dirty: bool = True
@@ -113,6 +115,7 @@ class Assignment:
         if self._all_dirty or now - self._looked_at >= LOOK_AT_ALL:
             self._all_dirty, self._looked_at = False, now
             self._look_at_all(now)
+            self.admission.forget()
             return
         for base in sorted(dirty):
             self._look_at(base, now)
@@ -174,8 +177,12 @@ class Assignment:
 
     def _due(self, now: float) -> dict[BaseId, str]:
         due = {base: why for base, (at, why) in self._turns.items() if at <= now}
-        for base in due:
+        for base, why in tuple(due.items()):
             del self._turns[base]
+            if why == "new":
+                del due[base]
+                self.admission.offer(base, now)
+        due |= dict.fromkeys(self.admission.due(now), "new")
         return {b: why for b, why in due.items() if not self.roster.serving(b) and not self.leases.elsewhere(b)}
 
     # Giving.

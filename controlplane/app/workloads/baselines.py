@@ -31,6 +31,10 @@ class Baselines:
         """The Deployments are known."""
         return self._cluster.deployments.synced
 
+    def node(self, base: BaseId) -> Node | None:
+        """Return the Node of a base."""
+        return self._cluster.nodes.get(node_name(base, self._policy.env))
+
     def of(self, base: BaseId, query: BaselineQuery) -> Baseline:
         """Return what the scheduler would place on such a base."""
         if self._offer is None:
@@ -39,8 +43,8 @@ class Baselines:
 
     def _node(self, base: BaseId, query: BaselineQuery) -> Node:
         """Return its Node as it is, or as it will be."""
-        name, known = node_name(base, self._policy.env), self._roster.get(base)
-        node = self._cluster.nodes.get(name) or Node(name)
+        known = self._roster.get(base)
+        node = self.node(base) or Node(node_name(base, self._policy.env))
         host_name = node.labels.get(contract.BASE_HOST_NAME, "")
         default = Profile(base, self._policy.env, TunnelKind.HTTP, host_name=host_name)
         profile = replace(

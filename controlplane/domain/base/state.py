@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from controlplane.domain.base.leaving import STAYS, Leaving
 from controlplane.domain.base.modules import NO_MODULES, Modules
 from controlplane.domain.base.outcomes import History
 from controlplane.domain.base.vnode import Profile
@@ -36,14 +37,15 @@ class Signs:
     failing: str = ""
     """Why the last such command failed, empty when it did not."""
     poll_failed: bool = False
-    deactivated: bool = False
-    """The base reported that it goes away."""
+    leaving: Leaving = STAYS
     metaspace_used: int | None = None
     """Bytes in use at the last answer."""
     trusted_from: int = 0
     """Epoch of the first list that counts after the base was unreachable."""
     imposters: tuple[str, ...] = ()
     """Other addresses that used the identity of this base while it was alive."""
+    dismissed: bool = False
+    """Others wait for its place, as long as it is not admitted."""
     refused: int = 0
     """Heartbeats refused because they came from such an address."""
 
@@ -58,6 +60,8 @@ class Base:
     discovered_wall: float
     phase: Phase = Phase.DISCOVERED
     why: str = ""
+    admitted: bool = True
+    """It has a Node, or answered a command: it is no invention."""
     fence: int = 0
     term_began: float = 0.0
     gateway: str = ""

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from controlplane.domain.base import modules
+from controlplane.domain.base import leaving, modules
+from controlplane.domain.base.leaving import Leaving
 from controlplane.domain.base.liveness import UNREACHABLE_AFTER, Outage, Verdict, judge
 from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.facts import (
@@ -52,6 +53,8 @@ class News:
     fence_seen: int = 0
     given: tuple[ModuleKey, ...] = ()
     """Modules of a baseline that the base was given."""
+    dismissed: bool = False
+    """Others wait for the place at which it is examined."""
     touched_at: float | None = None
     """When something in the cluster first changed that concerns the base."""
 
@@ -61,7 +64,7 @@ class News:
             case Heartbeat(state=BaseState.DEACTIVATED):
                 self.deactivated = fact
             case Heartbeat():
-                self.heartbeat, self.source = fact, source
+                self.heartbeat, self.source, self.deactivated = fact, source, None
             case Health():
                 self.health = fact
                 self._seen(source, now)
@@ -99,6 +102,8 @@ class News:
 
 def take(base: Base, news: News, *, now: float, wall: float) -> Base:
     """Take what the base reports of itself, and signs of life."""
+    if news.dismissed:
+        base = replace(base, signs=replace(base.signs, dismissed=True))
     if news.poll_failed is not None:
         base = _take_failure(base, news.poll_failed)
     if news.heartbeat is not None:
@@ -106,12 +111,13 @@ def take(base: Base, news: News, *, now: float, wall: float) -> Base:
     if news.deactivated is not None:
         base, own = _own(base, news.deactivated, now)
         if own:
-            base = replace(base, signs=replace(base.signs, deactivated=True))
+            base = _with(base, leaving.goodbye(base.signs.leaving, news.deactivated.way, now))
     if news.seen_at is not None:
         base = alive(base, news, at=news.seen_at, wall=wall)
+        base = _with(base, leaving.answered(base.signs.leaving))
     if news.answered_at is not None:
         base = replace(base, signs=replace(base.signs, last_answered=news.answered_at, failing=""))
-    return _take_health(base, news.health) if news.health is not None else base
+    return _take_health(base, news.health, now) if news.health is not None else base
 
 
 def alive(base: Base, news: News, *, at: float, wall: float, answered: bool = False) -> Base:
@@ -181,12 +187,20 @@ def judged(
 
     node_removed: its Node was removed by somebody else.
     """
-    if base.signs.deactivated:
-        return replace(base, phase=Phase.DEAD, why="the base said that it goes away"), None
+    if not base.admitted and base.modules.listed:
+        base = replace(base, admitted=True)
+    if not base.admitted and base.signs.dismissed:
+        cause = base.signs.failing or "no answer"
+        return replace(
+            base, phase=Phase.DEAD, why=f"it does not answer commands: {base.profile.address}: {cause}"
+        ), None
     # A Node that was removed by hand while its base is silent is not brought back.
     if base.phase is Phase.UNREACHABLE and node_removed:
         return replace(base, phase=Phase.DEAD, why="its Node was removed while it was silent"), None
     judgement = judge(base, up_since, now=now, outage=outage)
+    base, goodbye_at = _judge_goodbye(base, judgement.verdict, now)
+    if base.signs.leaving.believed:
+        return replace(base, phase=Phase.DEAD, why=base.signs.leaving.believed), None
     silent = now - judgement.silent_since
     match judgement.verdict:
         case Verdict.DEAD:
@@ -206,7 +220,7 @@ def judged(
         base = replace(base, phase=Phase.READY)
     if base.phase in (Phase.CLAIMED, Phase.READY) and (why := _no_commands(base, outage)) != base.why:
         base = replace(base, why=why)
-    return base, judgement.next_at
+    return base, min((at for at in (judgement.next_at, goodbye_at) if at is not None), default=None)
 
 
 def remarks(before: Base, after: Base) -> Iterator[Remark]:
@@ -215,6 +229,9 @@ def remarks(before: Base, after: Base) -> Iterator[Remark]:
         known = after.profile.address
         message = f"{address} uses identity {after.id}, which the live base at {known} has: refused"
         yield Remark(True, "IdentityClash", message)
+    doubt = after.signs.leaving.doubt
+    if before.signs.leaving.doubt_shown_at != after.signs.leaving.doubt_shown_at:
+        yield Remark(True, "GoodbyeRefused", f"base {after.id} is not removed: {doubt}")
     if before.phase is Phase.READY and before.profile.reported != after.profile.reported:
         yield Remark(False, "BaseChanged", f"base {after.id} reports new properties of itself")
     if before.phase is after.phase:
@@ -231,6 +248,8 @@ def _take_failure(base: Base, failed: PollFailed) -> Base:
     busy = failed.failure is PollFailure.NO_ANSWER and bool(base.modules.in_flight)
     if failed.modules and failed.failure is not PollFailure.UNSPECIFIED and not busy:
         signs = replace(signs, failing=failed.reason or failed.failure.value)
+    if not busy:
+        signs = replace(signs, leaving=leaving.failed(signs.leaving, failed.failure))
     return replace(base, signs=signs)
 
 
@@ -242,8 +261,7 @@ def _take_heartbeat(base: Base, heartbeat: Heartbeat, news: News, now: float, wa
     if profile != base.profile:
         base = replace(base, profile=profile)
     base = alive(base, news, at=now, wall=wall)
-    if base.signs.deactivated:
-        base = replace(base, signs=replace(base.signs, deactivated=False))
+    base = _with(base, leaving.heartbeat(base.signs.leaving, heartbeat.way, now))
     if base.phase is Phase.UNREACHABLE:
         # It may be back: asked now, not when its turn comes.
         base = replace(base, modules=modules.ask_again(base.modules))
@@ -266,10 +284,25 @@ def _own(base: Base, heartbeat: Heartbeat, now: float) -> tuple[Base, bool]:
     return replace(base, signs=replace(signs, imposters=imposters, refused=signs.refused + 1)), False
 
 
-def _take_health(base: Base, health: Health) -> Base:
+def _judge_goodbye(base: Base, verdict: Verdict, now: float) -> tuple[Base, float | None]:
+    """Return the base with what its goodbye means now, and when that may change without news."""
+    if verdict is Verdict.UNHEARD:
+        return base, None
+    judged = leaving.judge(base.signs.leaving, last_seen=base.signs.last_seen, now=now)
+    if judged.ask:
+        base = replace(base, modules=modules.ask_again(base.modules))
+    return _with(base, judged.leaving), judged.next_at
+
+
+def _with(base: Base, goodbye: Leaving) -> Base:
+    if goodbye is base.signs.leaving:
+        return base
+    return replace(base, signs=replace(base.signs, leaving=goodbye))
+
+
+def _take_health(base: Base, health: Health, now: float) -> Base:
     signs, profile = replace(base.signs, healthy=True), base.profile
-    if health.state is BaseState.DEACTIVATED:
-        signs = replace(signs, deactivated=True)
+    signs = replace(signs, leaving=leaving.healthy(signs.leaving, health.state, now))
     known = replace(profile, java_version=health.java_version or profile.java_version)
     if health.metaspace is not None:
         signs = replace(signs, metaspace_used=health.metaspace.used)

@@ -96,6 +96,7 @@ def _fact(message: pb.Report, kind: str, tunnel: facts.TunnelKind) -> facts.Fact
                 host_name=_words(heartbeat.host_name),
                 address=_address(heartbeat.address, tunnel),
                 state=_BASE_STATES.get(heartbeat.state, facts.BaseState.UNSPECIFIED),
+                way=facts.Way(tunnel, _ip(heartbeat.peer) if heartbeat.peer else ""),
             )
         case "health":
             health = message.health

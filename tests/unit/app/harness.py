@@ -41,10 +41,13 @@ from controlplane.domain.facts import (
     Order,
     OrderResult,
     Outcome,
+    PollFailed,
+    PollFailure,
     Reply,
     ReplyCode,
     Verb,
     Watch,
+    Way,
 )
 from controlplane.domain.identity import BaseId, ModuleKey
 from controlplane.domain.ownership.member import Member
@@ -82,6 +85,9 @@ class Api(FakeApiServer):
             raise error
         super()._called(call)
 
+    def names(self, resource: Resource) -> list[str]:
+        return [name for kind, _, name in self._objects if kind == resource]
+
     def named(self, resource: Resource, name: str, namespace: str = "") -> Json | None:
         return self._objects.get((resource, namespace, name))
 
@@ -93,6 +99,8 @@ class Bases:
         self._stage = stage
         self.modules: dict[BaseId, dict[ModuleKey, ModuleState]] = {}
         self.alive: set[BaseId] = set()
+        self.stopped: set[BaseId] = set()
+        """Nobody listens where they were."""
         self.installs: list[tuple[BaseId, ModuleKey]] = []
         self.uninstalls: list[tuple[BaseId, ModuleKey]] = []
         self.answer: dict[Verb, Outcome | None] = {}
@@ -102,21 +110,33 @@ class Bases:
         identity = BaseId(base)
         self.modules.setdefault(identity, {})
         self.alive.add(identity)
+        self.stopped.discard(identity)
         self.heartbeat(base, address)
         return identity
 
-    def heartbeat(self, base: str, address: Address = ADDRESS, state: BaseState = BaseState.ACTIVATED) -> None:
-        sent = Heartbeat("shop", "1.0.0", "default", "shop-0", address, state)
+    def heartbeat(
+        self, base: str, address: Address = ADDRESS, state: BaseState = BaseState.ACTIVATED, *, peer: str = ADDRESS.ip
+    ) -> None:
+        sent = Heartbeat("shop", "1.0.0", "default", "shop-0", address, state, Way(peer=peer))
         self._stage.router.report(self._stage.link, BaseId(base), sent)
 
     def silence(self, *bases: BaseId) -> None:
         self.alive -= set(bases)
+
+    def leave(self, base: BaseId) -> None:
+        """Have a base say that it goes away, and stop."""
+        self.heartbeat(base, state=BaseState.DEACTIVATED)
+        self.silence(base)
+        self.stopped.add(base)
 
     def on_watch(self, watch: Watch) -> None:
         self.watches[watch.base] = watch
         asyncio.get_running_loop().call_later(0.01, self.poll, watch.base)
 
     def poll(self, base: BaseId) -> None:
+        if base in self.stopped:
+            failed = PollFailed("connection refused", failure=PollFailure.NOT_CONNECTED)
+            self._stage.router.report(self._stage.link, base, failed)
         if base not in self.alive or base not in self.watches or not self._stage.gateway_up:
             return
         modules = tuple(Module(key, state) for key, state in self.modules[base].items())
@@ -167,7 +187,7 @@ class Stage:
         clock, random = LoopClock(), Random(7)
         self.cluster = ApiCluster(api, env="dev", kind="test", clock=clock)
         self.recorder = Recorder(self.cluster, clock, env="dev")
-        self.roster = Roster(Outages(self.recorder), most_bases=self.policy.most_bases)
+        self.roster = Roster(Outages(self.recorder))
         self.gateways = GatewayDirectory(clock.monotonic, self.roster)
         self.members = Membership(
             self.cluster,

@@ -55,7 +55,7 @@ class Replica:
             assert isinstance(informer, ObjectInformer)
             informer.chance = chance.random
         recorder = Recorder(cluster, self.clock, env="dev")
-        roster = self.roster = Roster(Outages(recorder), most_bases=policy.most_bases)
+        roster = self.roster = Roster(Outages(recorder))
         self.gateways = GatewayDirectory(self.clock.monotonic, roster)
         self.members = Membership(
             cluster,

@@ -91,6 +91,7 @@ TABLES: Mapping[type[Settings], Mapping[str, Row]] = {
         ),
         "STATUS_SOCKET": ("/run/s", lambda s: s.status_socket, "/run/s"),
         "VNODE_WORKER_NUM": ("3", lambda s: s.policy("v").modules.orders, 3),
+        "MAX_BASES": ("5", lambda s: s.policy("v").most_bases, 5),
         "ORPHAN_MODULE_POLICY": ("None", lambda s: s.policy("v").modules.orphans, OrphanPolicy.NONE),
         "MODULE_UNINSTALL_TIMEOUT": ("7.5", lambda s: s.policy("v").module_uninstall_timeout, 7.5),
         "MODULE_SCALE_DOWN_DELAY": ("9", lambda s: s.policy("v").scale_down_delay, 9.0),

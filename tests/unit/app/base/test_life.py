@@ -102,20 +102,51 @@ async def test_a_base_that_answers_again_is_ready_again_and_nothing_is_installed
         assert len(stage.bases.installs) == 1
 
 
-async def test_a_deactivated_base_is_gone_at_once_and_may_come_back_with_a_higher_fence() -> None:
+async def test_a_deactivated_base_is_gone_promptly_and_may_come_back_with_a_higher_fence() -> None:
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")
         await asyncio.sleep(2.0)
         fence = stage.link.claims[base]
-        stage.bases.silence(base)
-        stage.bases.heartbeat("b1", state=BaseState.DEACTIVATED)
-        await asyncio.sleep(1.0)
+        stage.bases.leave(base)
+        await asyncio.sleep(3.0)
         assert stage.node() is None
         await asyncio.sleep(2.0)
         stage.bases.add("b1")
         await asyncio.sleep(2.0)
         assert stage.ready("node", "b1") == "True"
         assert stage.link.claims[base] > fence
+
+
+async def test_a_goodbye_in_the_name_of_a_base_that_answers_removes_nothing() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        await asyncio.sleep(2.0)
+        for _ in range(100):
+            stage.bases.heartbeat("b1", state=BaseState.DEACTIVATED)
+            await asyncio.sleep(1.0)
+        assert stage.ready("node", base) == "True"
+        assert stage.reasons().count("VNodeRemoved") == 0
+
+
+async def test_a_goodbye_from_another_peer_has_the_base_not_even_asked() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        await asyncio.sleep(2.0)
+        epoch = stage.bases.watches[base].epoch
+        for _ in range(3):
+            stage.bases.heartbeat("b1", state=BaseState.DEACTIVATED, peer="10.0.0.66")
+            await asyncio.sleep(1.0)
+        assert stage.bases.watches[base].epoch == epoch
+        (refused,) = [h.remark.message for h in stage.recorder.recent() if h.remark.reason == "GoodbyeRefused"]
+        assert "10.0.0.66" in refused
+
+
+async def test_a_goodbye_of_a_base_that_is_not_managed_does_not_keep_it_from_being_managed() -> None:
+    stage = Stage(Api())
+    stage.bases.heartbeat("b1")
+    stage.bases.heartbeat("b1", state=BaseState.DEACTIVATED, peer="10.0.0.66")
+    async with stage.running():
+        assert BaseId("b1") in stage.bases.watches
 
 
 async def test_pods_of_a_deactivated_base_are_not_ready_before_its_node_is_gone() -> None:
@@ -125,9 +156,8 @@ async def test_pods_of_a_deactivated_base_are_not_ready_before_its_node_is_gone(
         await asyncio.sleep(5.0)
         assert stage.ready("pod", "p") == "True"
         stage.api.calls.clear()
-        stage.bases.silence(base)
-        stage.bases.heartbeat("b1", state=BaseState.DEACTIVATED)
-        await asyncio.sleep(1.0)
+        stage.bases.leave(base)
+        await asyncio.sleep(3.0)
         assert stage.node() is None
         pod = stage.pod("p")
         assert pod is not None

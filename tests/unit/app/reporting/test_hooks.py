@@ -7,9 +7,9 @@ import pytest
 from controlplane.app.events import Happening
 from controlplane.app.ports import Transient
 from controlplane.cluster.api import LEASES, PODS
-from controlplane.domain.facts import TIMEOUTS, BaseState, OutcomeUnknown, Verb
+from controlplane.domain.facts import TIMEOUTS, OutcomeUnknown, Verb
 from tests.fakes.apiserver import Call
-from tests.unit.app.harness import ADDRESS, Api, Stage
+from tests.unit.app.harness import Api, Stage
 
 pytestmark = pytest.mark.looptime
 
@@ -77,10 +77,9 @@ async def test_an_unanswered_order_is_reported_after_its_timeout() -> None:
 
 async def test_the_end_of_a_base_is_a_warning_unless_it_deactivates() -> None:
     async with Stage(Api()).running() as stage:
-        stage.bases.add("b1")
+        base = stage.bases.add("b1")
         await asyncio.sleep(5.0)
-        stage.bases.silence(stage.bases.add("b1"))
-        stage.bases.heartbeat("b1", ADDRESS, BaseState.DEACTIVATED)
+        stage.bases.leave(base)
         await asyncio.sleep(5.0)
         assert event(stage, "VNodeRemoved").remark.type == "Normal"
         stage.bases.add("b2")

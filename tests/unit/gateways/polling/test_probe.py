@@ -292,13 +292,15 @@ async def test_a_base_is_alive_only_where_it_showed_a_sign_of_life(scene: Scene)
     await scene.prober.close()
 
 
-async def test_the_identity_of_a_base_that_left_is_free(scene: Scene) -> None:
+async def test_a_base_that_is_said_to_go_away_is_asked_at_once_and_keeps_its_identity(scene: Scene) -> None:
     scene.prober.watch(watch())
-    await asyncio.sleep(1)
-    scene.prober.left("a", THERE)
+    await asyncio.sleep(2)
+    for _ in range(5):
+        scene.prober.leaving("a")
+    await asyncio.sleep(0.5)
+    assert scene.caller.times(MODULES) == [0, 2]
+    assert scene.caller.times(HEALTH) == [0, 2]
     assert scene.prober.alive_elsewhere("a", THERE) == HERE
-    scene.prober.left("a", HERE)
-    assert scene.prober.alive_elsewhere("a", THERE) is None
     await scene.prober.close()
 
 

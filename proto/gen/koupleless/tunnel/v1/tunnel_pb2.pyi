@@ -771,6 +771,7 @@ class Heartbeat(_message.Message):
     HOST_NAME_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the base application."""
     version: _builtins.str
@@ -781,6 +782,10 @@ class Heartbeat(_message.Message):
     """Host name that the base reports."""
     state: Global___BaseState.ValueType
     """State that the base reports."""
+    peer: _builtins.str
+    """Address that it came from, as the gateway saw it; empty over MQTT, where
+    nobody can see it.
+    """
     @_builtins.property
     def address(self) -> Global___Address:
         """Address that the base reports."""
@@ -794,10 +799,11 @@ class Heartbeat(_message.Message):
         host_name: _builtins.str = ...,
         address: Global___Address | None = ...,
         state: Global___BaseState.ValueType = ...,
+        peer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["address", b"address"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster_name", b"cluster_name", "host_name", b"host_name", "name", b"name", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster_name", b"cluster_name", "host_name", b"host_name", "name", b"name", "peer", b"peer", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

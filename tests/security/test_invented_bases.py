@@ -1,0 +1,156 @@
+"""Thousands of invented bases cost good ones nothing: Pods become Ready, no replica fences itself, memory stays."""
+
+import asyncio
+import json
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from tests.integration.main_job.conftest import NODES, Stage, module_pod
+from tests.programs import ControlPlane, HttpGateway, MqttGateway, Programs, SimulatedBase, ask, eventually
+from tests.servers.cleaning import SYSTEM_NAMESPACE
+from tests.servers.cluster import KubeCluster
+from tests.servers.mosquitto import Mosquitto
+
+pytestmark = pytest.mark.timeout(300)
+
+INVENTED = 3_000
+AT_ONCE = 64
+"""Connections of the attacker at the same time."""
+PEER = "127.0.0.66"
+READY_WITHIN = 10.0
+CLOSED = 9
+"""A port where nobody listens."""
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Iterator[Programs]:
+    with Programs(tmp_path) as programs:
+        yield programs
+
+
+@pytest.fixture
+def stage(kube: KubeCluster, programs: Programs) -> Stage:
+    control_plane = ControlPlane(
+        programs, CLUSTER="kubernetes", NAMESPACE=SYSTEM_NAMESPACE, KUBECONFIG=str(kube.kubeconfig("controlplane"))
+    )
+    return Stage(kube, programs, control_plane.start(), HttpGateway(programs, control_plane.address).start())
+
+
+def heartbeat(identity: str, port: int) -> bytes:
+    metadata = {"identity": identity, "name": "invented", "version": "1", "clusterName": "default"}
+    data = {"baseMetadata": metadata, "localIP": "127.0.0.1", "port": port, "state": "activated"}
+    return json.dumps(data).encode()
+
+
+async def invent_over_http(port: int, count: int) -> Counter[str]:
+    """Post heartbeats of bases that are not there, and return how they were answered."""
+    room, answers = asyncio.Semaphore(AT_ONCE), Counter[str]()
+
+    async def post(number: int) -> None:
+        body = heartbeat(f"invented-{number}", CLOSED)
+        head = f"POST /heartbeat HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        async with room:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(PEER, 0))
+                writer.write(head.encode() + body)
+                # To the end: who closes first keeps its port for a while.
+                answers[(await reader.read()).partition(b"\r\n")[0].decode()] += 1
+                writer.close()
+            except OSError as error:
+                answers[type(error).__name__] += 1
+
+    await asyncio.gather(*(post(number) for number in range(count)))
+    return answers
+
+
+def invent_over_mqtt(port: int, count: int) -> None:
+    """Publish heartbeats of bases that are not there."""
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id="stranger")
+    client.max_queued_messages_set(0)
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    for number in range(count):
+        data = json.loads(heartbeat(f"invented-{number}", 0))
+        envelope = json.dumps({"data": data, "publishTimestamp": int(time.time() * 1000)})
+        client.publish(f"koupleless_dev/invented-{number}/base/heart", envelope, qos=1)
+    client.publish("koupleless_dev/last/base/none", b"", qos=1).wait_for_publish(60.0)
+    client.disconnect()
+    client.loop_stop()
+
+
+def metric(control_plane: ControlPlane, name: str) -> float:
+    """Return the sum over a metric of the control plane."""
+    _, text = ask(f"http://127.0.0.1:{control_plane.metrics}/metrics")
+    return sum(float(line.split()[-1]) for line in text.splitlines() if re.match(rf"{name}(\{{|\s)", line))
+
+
+def resident(control_plane: ControlPlane) -> float:
+    """Return the memory of the control plane in MB."""
+    return metric(control_plane, "process_resident_memory_bytes") / 1e6
+
+
+def pod_ready_in(stage: Stage, name: str, base: str) -> float:
+    """Create a Pod on a base and return the seconds until it is Ready."""
+    pod = module_pod(name, name, "0.0.1")
+    pod["spec"]["nodeName"] = f"vnode.{base}.dev"
+    began = time.monotonic()
+    stage.kube.api.create("/api/v1/namespaces/default/pods", pod)
+    stage.wait_pod_ready(name, within=60)
+    return time.monotonic() - began
+
+
+def assert_nothing_happened(stage: Stage, before: float) -> None:
+    """Wait until the last of the attack is gone, and fail if it cost anything lasting."""
+    assert metric(stage.control_plane, "koupleless_self_fenced_total") == 0
+    nodes = {node["metadata"]["name"] for node in stage.kube.api.items(NODES)}
+    assert not {name for name in nodes if "invented" in name}
+    after = resident(stage.control_plane)
+    print(f"memory {before:.0f} MB before, {after:.0f} MB after")
+    assert after < before + 64
+
+
+def test_over_http(stage: Stage) -> None:
+    SimulatedBase(stage.programs, stage.gateway.url, "known").start()
+    stage.wait_node_ready("known")
+    before = resident(stage.control_plane)
+    taken: list[Counter[str]] = []
+    attack = threading.Thread(target=lambda: taken.append(asyncio.run(invent_over_http(stage.gateway.port, INVENTED))))
+    attack.start()
+    time.sleep(1.0)
+    seconds = [pod_ready_in(stage, "biz1", "known")]
+    began = time.monotonic()
+    SimulatedBase(stage.programs, stage.gateway.url, "newcomer").start()
+    stage.wait_node_ready("newcomer", within=60)
+    newcomer = time.monotonic() - began
+    attack.join()
+    seconds.append(pod_ready_in(stage, "biz2", "known"))
+    assert taken[0]["HTTP/1.1 200 OK"] > INVENTED / 2
+    print(f"{taken[0]} invented; Pods Ready after {seconds} s, a new base after {newcomer:.1f} s")
+    assert max(*seconds, newcomer) < READY_WITHIN
+    assert_nothing_happened(stage, before)
+
+
+def test_over_mqtt(stage: Stage, mosquitto: Mosquitto) -> None:
+    MqttGateway(stage.programs, stage.control_plane.address, mosquitto.port).start()
+    broker = ("--broker", "127.0.0.1", "--mqtt-port", str(mosquitto.port), "--tunnel", "mqtt", "--env", "dev")
+    SimulatedBase(stage.programs, stage.gateway.url, "known", *broker).start()
+    stage.wait_node_ready("known")
+    before = resident(stage.control_plane)
+    attack = threading.Thread(target=lambda: invent_over_mqtt(mosquitto.port, INVENTED))
+    attack.start()
+    time.sleep(1.0)
+    seconds = [pod_ready_in(stage, "biz1", "known")]
+    attack.join()
+    seconds.append(pod_ready_in(stage, "biz2", "known"))
+    eventually(lambda: stage.control_plane.readiness()[0] == 200, within=1, what="the control plane is ready")
+    print(f"Pods Ready after {seconds} s")
+    assert max(seconds) < READY_WITHIN
+    assert_nothing_happened(stage, before)
