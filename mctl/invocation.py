@@ -16,7 +16,7 @@ from mctl.errors import CommandError
 from mctl.kinds import ItemKind, M
 from mctl.output import Format, Printer
 from mctl.rpc.client import ToolingClient
-from mctl.text import clean
+from service.wording import clean
 
 P = ParamSpec("P")
 Printing = Callable[Concatenate[ToolingClient, Printer[M], P], None]

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from controlplane.cluster import fields
 from service.listening import host_port
+from service.secrets import register
 
 _PORTS = {"http": 80, "https": 443, "socks5": 1080}
 
@@ -66,11 +67,13 @@ def bearer(token: str) -> str:
         raise CannotConnect("the token is empty")
     if not token.isascii() or not token.isprintable():
         raise CannotConnect("the token has characters that no token has")
+    register("API server: token", token)
     return f"Bearer {token}"
 
 
 def basic(username: str, password: str) -> str:
     """Return the Authorization header for a user and password."""
+    register("API server: password", password)
     return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
 
@@ -152,4 +155,5 @@ def _proxy(url: str, variable: str) -> Proxy:
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if scheme == "socks5" and not (user + password).isascii():
         raise CannotConnect(f"{shown}: user and password of a SOCKS proxy must be ASCII")
+    register("proxy: password", password)
     return Proxy(scheme, parts.hostname, port or _PORTS[scheme], user, password)

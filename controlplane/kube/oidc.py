@@ -17,6 +17,7 @@ from controlplane.kube import tls
 from controlplane.kube.access import CannotConnect, basic, token_ends_at
 from controlplane.kube.kubeconfig import Oidc
 from controlplane.kube.tls import READ_WITHIN
+from service.secrets import register
 from service.worker import Worker
 
 LEEWAY = 10.0
@@ -32,6 +33,7 @@ class OidcProvider:
         self._worker = worker
         self._id_token = config.id_token
         self._refresh_token = config.refresh_token
+        register("auth-provider oidc: refresh-token", self._refresh_token)
 
     async def token(self, now: float, *, renew: bool) -> str:
         """Return a token that is valid now (seconds since the epoch), a new one if renew; raises CannotConnect."""
@@ -48,6 +50,7 @@ class OidcProvider:
             raise CannotConnect("auth-provider oidc: the provider gave no id_token; was the scope openid asked for?")
         self._id_token = id_token
         self._refresh_token = fields.text(answer, "refresh_token") or self._refresh_token
+        register("auth-provider oidc: refresh-token", self._refresh_token)
         return id_token
 
     async def _renewed(self, context: ssl.SSLContext) -> Json:

@@ -11,7 +11,8 @@ from mctl.invocation import OnVNode, base_names, connected
 from mctl.kinds import EVENT, MODULE, PAST_OPERATION, VNODE, ItemKind, M, age_of, moment
 from mctl.output import aligned
 from mctl.rpc.client import ToolingClient
-from mctl.text import clean, rfc3339
+from mctl.text import rfc3339
+from service.wording import clean
 
 app = typer.Typer(no_args_is_help=True, help="Print all that is known of one VNode or module.")
 

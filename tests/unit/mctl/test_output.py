@@ -14,7 +14,8 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from mctl.invocation import seconds, server_address
 from mctl.kinds import ADDED, DELETED, MODIFIED, MODULE, VNODE, ItemChange
 from mctl.output import Format, Printer, aligned, to_json, to_yaml
-from mctl.text import age, clean, unsafe
+from mctl.text import age
+from service.wording import clean, unsafe
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
