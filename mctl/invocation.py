@@ -112,6 +112,9 @@ OnVNode = Annotated[
 ]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", metavar="NS", help="Namespace of objects that name none.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Go on printing what changes.")]
+ShowSecrets = Annotated[
+    bool, typer.Option("--show-secrets", help="Print URLs with user, password and signatures, as who may read Pods.")
+]
 FILES: Any = typer.Option(
     "--filename", "-f", metavar="FILE|DIR|-", help="Manifest, folder of manifests, or - for standard input."
 )

@@ -13,6 +13,7 @@ from controlplane.app.tooling.vnodes import VNodes
 from controlplane.domain.identity import VNodeName
 from controlplane.domain.workloads.placement import parse_selector
 from controlplane.rpc.refusals import Context, refusing
+from controlplane.rpc.tooling import moduleurls
 from controlplane.rpc.tooling.events import Events
 from controlplane.rpc.tooling.index import Index
 from controlplane.rpc.tooling.replicas import SYNC_WITHIN, ReplicaLinks
@@ -49,6 +50,17 @@ class Calls(module_controller_pb2_grpc.ModuleControllerServiceServicer):
     def found(self, vnode: str) -> str:
         """Return the Node name of the VNode that a request names, empty when it names none; raises Missing."""
         return self.index.find(vnode).vnode.name if vnode else ""
+
+    async def shown(
+        self,
+        modules: Iterable[pb.Module],
+        request: pb.GetVNodeRequest | pb.ListModulesRequest | pb.WatchModulesRequest,
+        context: Context,
+    ) -> Iterable[pb.Module]:
+        """Return modules as the caller asks for them and may see them: their URLs masked, or as they are."""
+        if not request.show_secrets:
+            return modules
+        return await moduleurls.shown(modules, self.vnodes.cluster, context)
 
     def targets(self, target: pb.Target) -> list[VNodeName]:
         """Return the VNodes that are meant. Raises RequestError, Missing."""
