@@ -19,6 +19,7 @@ from controlplane.domain.reports import Report
 from controlplane.reports.posting import TOLD_BY
 from service.limits import RateLimit
 from service.listening import serve
+from service.masking import masked
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +88,7 @@ class ReportIntake:
         except NotAReport as error:
             return _refuse("malformed", 400, str(error))
         TAKEN.labels("taken").inc()
-        log.warning("report", peer=request.remote, report=orjson.dumps(report.fields()).decode()[:SHOWN])
+        log.warning("report", peer=request.remote, report=masked(orjson.dumps(report.fields()).decode())[:SHOWN])
         # A replica's own tracker may be set to post here: it has given the report to the hooks already.
         if TOLD_BY not in request.headers:
             self._report(report)
