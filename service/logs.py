@@ -1,9 +1,9 @@
 """Structured logs on standard error: one JSON object a line, or columns for people.
 
 Every line carries the program and what was bound; loggers of libraries go the same way, and what nobody caught too.
-What a peer of an HTTP port sends that is not HTTP/1 (HTTP/2, TLS, a scanner's bytes) is one line a minute for each
-peer, without a trace. Traces show no values of variables. Before a line is rendered its secrets are masked; neither
-fails, whatever is in the line.
+What a peer of an HTTP port sends that is not HTTP/1 (HTTP/2, TLS, a scanner's bytes), and that it broke its connection,
+is one line a minute for each peer, without a trace. Traces show no values of variables. Before a line is rendered its
+secrets are masked; neither fails, whatever is in the line.
 """
 
 import json
@@ -47,7 +47,7 @@ class LogLevel(Enum):
 
 
 class NotHttp(logging.Filter):
-    """Makes one line for each peer of what aiohttp's server logs with a trace of every broken request."""
+    """Makes one line for each peer of what aiohttp's server logs with a trace of every request that its peer broke."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,15 +56,18 @@ class NotHttp(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Let a line pass, a broken request's at most once in a while and in other words."""
         error = record.exc_info[1] if record.exc_info else None
-        if not isinstance(error, HttpProcessingError):
+        if not isinstance(error, HttpProcessingError | ConnectionError):
             return True
-        peer = str(record.args[0]) if isinstance(record.args, tuple) and record.args else "?"
+        peer = str(record.args[0] or "?") if isinstance(record.args, tuple) and record.args else "?"
         held_back = self._limit.admit(peer, time.monotonic())
         if held_back is None:
             return False
-        # After the words it shows the bytes.
-        cause = " ".join(error.message.split()).partition(" b'")[0].rstrip(":")[:200]
-        record.msg, record.args = "request from %s refused: it is no HTTP/1 request (%s)", (peer, cause)
+        if isinstance(error, HttpProcessingError):
+            # After the words it shows the bytes.
+            cause = " ".join(error.message.split()).partition(" b'")[0].rstrip(":")[:200]
+            record.msg, record.args = "request from %s refused: it is no HTTP/1 request (%s)", (peer, cause)
+        else:
+            record.msg, record.args = "the peer %s broke its connection before it was answered", (peer,)
         if held_back:
             record.msg += f"; {held_back} more since the last such line"
         record.exc_info = record.exc_text = None

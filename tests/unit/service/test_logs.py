@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from aiohttp import ClientConnectionResetError
 from aiohttp.http_exceptions import BadHttpMessage
 
 from service import logs
@@ -63,6 +64,20 @@ def test_a_peer_without_http_is_logged_once_a_minute_without_a_trace(capsys: pyt
         for peer in ("10.0.0.1", "10.0.0.2")
     ]
     assert not any("exception" in line for line in lines)
+
+
+def test_a_peer_that_breaks_its_connections_is_logged_once_a_minute_without_a_trace(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.configure(logs.LogFormat.JSON, logs.LogLevel.INFO, program="test")
+    for _ in range(3):
+        try:
+            raise ClientConnectionResetError("Cannot write to closing transport")
+        except ClientConnectionResetError as error:
+            logging.getLogger("aiohttp.server").error("Error handling request from %s", None, exc_info=error)
+    (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert (line["event"], line["level"]) == ("the peer ? broke its connection before it was answered", "warning")
+    assert "exception" not in line
 
 
 def test_a_defect_of_ours_keeps_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
