@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from kubeaccess.authorization import CannotConnect
 from service.listening import host_port
+from service.secrets import register
 
 _PORTS = {"http": 80, "https": 443, "socks5": 1080}
 
@@ -119,4 +120,5 @@ def _proxy(url: str, variable: str) -> Proxy:
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if scheme == "socks5" and not (user + password).isascii():
         raise CannotConnect(f"{shown}: user and password of a SOCKS proxy must be ASCII")
+    register("proxy: password", password)
     return Proxy(scheme, parts.hostname, port or _PORTS[scheme], user, password)

@@ -4,6 +4,8 @@ import base64
 
 import orjson
 
+from service.secrets import register
+
 
 class CannotConnect(Exception):
     """The configuration of the connection cannot be used; the message says what is wrong with it."""
@@ -16,11 +18,13 @@ def bearer(token: str) -> str:
         raise CannotConnect("the token is empty")
     if not token.isascii() or not token.isprintable():
         raise CannotConnect("the token has characters that no token has")
+    register("API server: token", token)
     return f"Bearer {token}"
 
 
 def basic(username: str, password: str) -> str:
     """Return the Authorization header for a user and password."""
+    register("API server: password", password)
     return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
 

@@ -15,6 +15,7 @@ from kubeaccess import tls
 from kubeaccess.authorization import CannotConnect, basic, token_ends_at
 from kubeaccess.kubeconfig import Oidc
 from kubeaccess.tls import READ_WITHIN
+from service.secrets import register
 from service.worker import Worker
 
 LEEWAY = 10.0
@@ -31,6 +32,7 @@ class OidcProvider:
         self._worker = worker
         self._id_token = config.id_token
         self._refresh_token = config.refresh_token
+        register("auth-provider oidc: refresh-token", self._refresh_token)
 
     async def token(self, now: float, *, renew: bool) -> str:
         """Return a token that is valid now (seconds since the epoch), a new one if renew; raises CannotConnect."""
@@ -54,6 +56,7 @@ class OidcProvider:
         replaced = answer.get("refresh_token")
         if isinstance(replaced, str) and replaced:
             self._refresh_token = replaced
+            register("auth-provider oidc: refresh-token", replaced)
         return id_token
 
     async def _renewed(self, context: ssl.SSLContext) -> dict[str, Any]:

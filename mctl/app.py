@@ -15,9 +15,8 @@ from mctl.commands.drain import drain
 from mctl.commands.wait import wait
 from mctl.errors import CommandError, ExitCode
 from mctl.invocation import DEFAULT_REQUEST_TIMEOUT, RootTimeout, with_parameters
-from mctl.text import clean
 from service.output import complain
-from service.wording import plain
+from service.wording import clean, plain
 
 _EXIT_CODES = """Exit codes: 0 done; 1 the server refused or the operation failed; 2 wrong command line,
 field or manifest; 3 not found; 4 timed out; 5 server unreachable; 6 done in part; 7 the server does not

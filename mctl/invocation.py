@@ -13,7 +13,7 @@ from mctl.errors import CommandError
 from mctl.kinds import ItemKind, M
 from mctl.output import Format, Printer
 from mctl.rpc.client import ToolingClient
-from mctl.text import clean
+from service.wording import clean
 
 P = ParamSpec("P")
 Printing = Callable[Concatenate[ToolingClient, Printer[M], P], None]
@@ -90,6 +90,9 @@ OnVNode = Annotated[
 ]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", metavar="NS", help="Namespace of objects that name none.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Go on printing what changes.")]
+ShowSecrets = Annotated[
+    bool, typer.Option("--show-secrets", help="Print URLs with user, password and signatures, as who may read Pods.")
+]
 FILES: Any = typer.Option(
     "--filename", "-f", metavar="FILE|DIR|-", help="Manifest, folder of manifests, or - for standard input."
 )

@@ -9,7 +9,8 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from mctl.text import age, clean, rfc3339
+from mctl.text import age, rfc3339
+from service.wording import clean
 
 Json = dict[str, Any]
 M = TypeVar("M", bound=Message)

@@ -16,7 +16,7 @@ import yaml
 from rich.cells import cell_len
 
 from mctl.kinds import ItemChange, ItemKind, M
-from mctl.text import clean, unsafe
+from service.wording import clean, unsafe
 
 
 class Format(Enum):

@@ -1,21 +1,9 @@
-"""Text for people: what servers and bases say must not steer a terminal."""
+"""Text for people: lists, ages, times."""
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from datetime import datetime
 
-_SPACES = re.compile(r"[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]+")
-_HARMLESS = re.compile(r"[ -~\u00a1-\u00ac\u00ae-\u02ff\u4e00-\u9fff]*")
-_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co"})
 _SHOWN = 5
-
-
-def clean(text: str) -> str:
-    """Return text on one line, with control and direction-changing characters made visible as U+FFFD."""
-    if _HARMLESS.fullmatch(text):
-        return text
-    return "".join("\N{REPLACEMENT CHARACTER}" if unsafe(c) else c for c in _SPACES.sub(" ", text))
 
 
 def joined(*parts: str) -> str:
@@ -27,11 +15,6 @@ def some(names: Sequence[str]) -> str:
     """Return names as a list for people, five of them when there are more."""
     shown = ", ".join(names[:_SHOWN])
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
-
-
-def unsafe(char: str) -> bool:
-    """Return whether a terminal might act on a character instead of showing it."""
-    return unicodedata.category(char) in _UNSAFE
 
 
 _SECOND, _MINUTE, _HOUR, _DAY = 1, 60, 3600, 86400

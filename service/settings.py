@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
-from pydantic import SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.masking import masked
 from service.output import complain
+from service.secrets import register
 from service.wording import plain
 
 EXIT_USAGE = 2
@@ -48,6 +49,14 @@ class Settings(BaseSettings):
         kind = cls.model_fields[str(info.field_name)].annotation
         is_word = isinstance(kind, type) and issubclass(kind, Enum)
         return value.lower() if is_word and isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _register_secrets(self) -> Self:
+        for attribute, name, _ in _fields(type(self)):
+            value = getattr(self, attribute)
+            if isinstance(value, SecretStr):
+                register(name, value.get_secret_value())
+        return self
 
     def complaints(self) -> Sequence[str]:
         """Return what is wrong and does not stop the start, a line for each variable, which names it."""

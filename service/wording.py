@@ -1,6 +1,7 @@
-"""What libraries say, in plain words."""
+"""Texts for people: what libraries say, in plain words; what strangers say, harmless for whoever shows it."""
 
 import re
+import unicodedata
 
 from pydantic import ValidationError
 
@@ -10,6 +11,22 @@ _WORDS = (
     (re.compile(r"\[field:[^\[\]]* error:([^\[\]]*)\]"), r"\1"),
     (re.compile(r", unable to (parse|interpret) [^.:;]*"), ""),
 )
+
+_SPACES = re.compile(r"[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]+")
+_HARMLESS = re.compile(r"[ -~\u00a1-\u00ac\u00ae-\u02ff\u4e00-\u9fff]*")
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co"})
+
+
+def clean(text: str) -> str:
+    """Return text on one line, with control and direction-changing characters made visible as U+FFFD."""
+    if _HARMLESS.fullmatch(text):
+        return text
+    return "".join("\N{REPLACEMENT CHARACTER}" if unsafe(c) else c for c in _SPACES.sub(" ", text))
+
+
+def unsafe(char: str) -> bool:
+    """Return whether a terminal might act on a character instead of showing it."""
+    return unicodedata.category(char) in _UNSAFE
 
 
 def plain(message: str) -> str:

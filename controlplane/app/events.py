@@ -18,6 +18,7 @@ from controlplane.domain import contract
 from controlplane.domain.identity import base_of_node
 from controlplane.domain.objects import ClusterEvent, ModuleDeployment, Node, Pod
 from controlplane.domain.remarks import Remark
+from service.masking import masked
 
 log = structlog.get_logger(__name__)
 
@@ -119,10 +120,15 @@ class Recorder:
     def _record(
         self, happening: Happening, about: About | None = None, *, event: str = "", logged: bool = False
     ) -> None:
-        """Keep a happening, and log it unless it is logged; about is the object that gets an Event, if one does."""
+        """Keep a happening, and log it unless it is logged; about is the object that gets an Event, if one does.
+
+        Log, Events, tools, hooks and tracker all get it from here, and so without secrets.
+        """
         self._number += 1
-        happening = replace(happening, wall=self._clock.wall(), number=self._number)
-        remark = happening.remark
+        remark = replace(happening.remark, message=masked(happening.remark.message))
+        happening = replace(
+            happening, remark=remark, module=masked(happening.module), wall=self._clock.wall(), number=self._number
+        )
         write = log.warning if remark.warning else log.info
         base = base_of_node(happening.vnode, self._env)
         names = {"base": base, "module": happening.module, "pod": happening.pod}
@@ -135,7 +141,7 @@ class Recorder:
             if self._waiting.full():
                 self._waiting.get_nowait()
                 EVENTS_DROPPED.inc()
-            self._waiting.put_nowait(ClusterEvent(*about, remark.type, remark.reason, event or remark.message))
+            self._waiting.put_nowait(ClusterEvent(*about, remark.type, remark.reason, masked(event) or remark.message))
 
     async def run(self) -> NoReturn:
         """Write what waits; an Event that the cluster does not take is dropped, it is news, not state."""

@@ -5,6 +5,7 @@ clock unless a name says otherwise.
 """
 
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -29,6 +30,8 @@ SAME_WITHIN = 600.0
 GATHER_ABOVE = 20
 """Waiting reports of a slow hook above which those of one kind are sent as one."""
 _NAMED = 5
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode categories of characters that break a line, turn its direction, steer a terminal, or cannot be encoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ class Report:
             labels,
         )
         line = ", ".join(f"[{part}]" for part in parts)
-        return line.replace("\r", "\\r").replace("\n", "\\n") + "\n"
+        return f"{line if line.isprintable() else ''.join(map(_visible, line))}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +179,10 @@ def gathered(first: Report, others: Sequence[Report]) -> Report:
 def alike(one: Report, other: Report) -> bool:
     """Return whether two reports are of one kind."""
     return (one.scene, one.event, one.result, one.code) == (other.scene, other.event, other.result, other.code)
+
+
+def _visible(char: str) -> str:
+    return json.dumps(char)[1:-1] if unicodedata.category(char) in _HIDDEN else char
 
 
 def _about(report: Report) -> str:

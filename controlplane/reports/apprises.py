@@ -10,11 +10,13 @@ from typing import Self
 
 from controlplane.app.ports import Undelivered
 from controlplane.domain.reports import Report
+from controlplane.reports.neutral import neutral
 from service.worker import Worker
 
 WITHIN = 25.0
 LONGEST = 4000
 """Characters of a body; services cut further by themselves."""
+LONGEST_TITLE = 200
 
 
 class Apprise:
@@ -43,7 +45,7 @@ class Apprise:
 
     async def send(self, report: Report) -> None:
         """Deliver one report; raises Undelivered."""
-        title = f"{report.event} {report.result}"
+        title = neutral(f"{report.event} {report.result}")[:LONGEST_TITLE]
         try:
             why = await self._worker.call(lambda: self._notify(title, body(report)), within=WITHIN)
         except TimeoutError as error:  # also while the message before has not come to an end
@@ -54,7 +56,7 @@ class Apprise:
     def _notify(self, title: str, text: str) -> str | None:
         """Return why it failed, None when it did not; runs in a thread."""
         with _Said() as said:
-            delivered = self._service.notify(body=text, title=title)
+            delivered = self._service.notify(body=text, title=title, body_format="text")
         return None if delivered else said.last or "the service did not take it"
 
 
@@ -79,10 +81,10 @@ class _Said(logging.Handler):
 
 
 def body(report: Report) -> str:
-    """Return the text of a message: what happened, then the fields."""
+    """Return the plain text of a message: what happened, then the fields."""
     fields = {"code": report.code, "scene": report.scene, "trace": report.trace_id, **report.labels}
-    lines = [report.message, "", *(f"{name}: {value}" for name, value in fields.items() if value)]
-    return "\n".join(lines)[:LONGEST]
+    lines = [report.message[:LONGEST], "", *(f"{name}: {value}" for name, value in fields.items() if value)]
+    return "\n".join(map(neutral, lines))[:LONGEST]
 
 
 def _why(url: str) -> str:

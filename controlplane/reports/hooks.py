@@ -15,6 +15,7 @@ from prometheus_client import Gauge
 from controlplane.app.ports import Hook
 from controlplane.reports.apprises import Apprise
 from controlplane.reports.posting import DingTalk, Poster
+from service.secrets import register
 
 MOST = 32
 _DINGTALK_HOST = "oapi.dingtalk.com"
@@ -70,6 +71,8 @@ def urls(text: str) -> list[str]:
 
 def destinations(kind: str, urls: Iterable[str]) -> list[Destination]:
     """Return URLs with their names, judged as those that are called by http or https."""
+    urls = tuple(urls)
+    register(f"URLs of {kind}s", ";".join(urls))
     return [
         Destination(f"{kind} {number} ({masked(url)})", url, _problem(url)) for number, url in enumerate(urls, start=1)
     ]

@@ -17,6 +17,7 @@ from controlplane.cluster import fields
 from controlplane.domain.reports import Report
 from controlplane.reports.posting import TOLD_BY
 from service.limits import RateLimit
+from service.masking import masked
 from service.refusals import RequestRefused
 from service.webserver import Route, WebServer, read_body, routed
 
@@ -82,7 +83,7 @@ class ReportIntake:
         except NotAReport as error:
             raise _refusal("malformed", 400, str(error)) from None
         TAKEN.labels("taken").inc()
-        log.warning("report", peer=request.remote, report=orjson.dumps(report.fields()).decode()[:SHOWN])
+        log.warning("report", peer=request.remote, report=masked(orjson.dumps(report.fields()).decode())[:SHOWN])
         # A replica's own tracker may be set to post here: it has given the report to the hooks already.
         if TOLD_BY not in request.headers:
             self._report(report)

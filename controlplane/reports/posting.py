@@ -1,7 +1,7 @@
 """Reports as POSTs of JSON to URLs that an operator named: no redirects, all bounded.
 
-To robots of DingTalk groups goes the markdown message of the Go Module Controller V2, to links of the tracker the
-fields of a report.
+To robots of DingTalk groups goes the markdown message of the Go Module Controller V2, in which texts of strangers are
+neutral; to links of the tracker the fields of a report.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ import orjson
 from controlplane.app.ports import Undelivered
 from controlplane.cluster import fields
 from controlplane.domain.reports import Allowance, Report
+from controlplane.reports.neutral import cut, markdown
 
 WITHIN = aiohttp.ClientTimeout(total=10.0, connect=5.0)
 LARGEST_ANSWER = 64 * 1024
@@ -23,6 +24,7 @@ TITLE = "Log Notification"
 LONGEST_MESSAGE = 12_000
 """Bytes of a message; a robot takes 20,000 in all."""
 LONGEST_LABELS = 4_000
+LONGEST_FIELD = 500
 _TOO_FAST = frozenset({130101, 410100})
 _BUSY = -1
 REST = 600.0
@@ -119,20 +121,19 @@ class DingTalk:
 
 def message(report: Report) -> dict[str, object]:
     """Return the body of the POST to a robot."""
-    labels = "".join(f"{name}: {value}\n" for name, value in sorted(report.labels.items()))
+    labels = "".join(f"{markdown(name)}: {markdown(value)}\n" for name, value in sorted(report.labels.items()))
+    trace, scene, event, result, code = (
+        cut(markdown(text), LONGEST_FIELD)
+        for text in (report.trace_id, report.scene, report.event, report.result, report.code)
+    )
     text = (
         "## MC告警\n\n"
-        f"- **Trace ID**: {report.trace_id}\n"
-        f"- **工单类型**: {report.scene}\n"
-        f"- **节点**: {report.event}\n"
-        f"- **结果**: {report.result}\n"
-        f"- **失败信息**: {_cut(report.message, LONGEST_MESSAGE)}\n"
-        f"- **错误代码**: {report.code}\n"
-        f"- **部署信息**: [{_cut(labels, LONGEST_LABELS)}]"
+        f"- **Trace ID**: {trace}\n"
+        f"- **工单类型**: {scene}\n"
+        f"- **节点**: {event}\n"
+        f"- **结果**: {result}\n"
+        f"- **失败信息**: {cut(markdown(report.message), LONGEST_MESSAGE)}\n"
+        f"- **错误代码**: {code}\n"
+        f"- **部署信息**: [{cut(labels, LONGEST_LABELS)}]"
     )
     return {"msgtype": "markdown", "markdown": {"title": TITLE, "text": text}}
-
-
-def _cut(text: str, most: int) -> str:
-    encoded = text.encode(errors="replace")
-    return text if len(encoded) <= most else encoded[:most].decode(errors="ignore") + "..."

@@ -16,6 +16,7 @@ from controlplane.access.refusals import CannotReview, Forbidden, TooManyReviews
 from controlplane.app import ports
 from controlplane.app.tooling.refusals import Missing, NotAllowed, RequestError
 from controlplane.domain.workloads.placement import InvalidSelector
+from service.masking import masked
 
 DOMAIN = "koupleless.io"
 
@@ -89,11 +90,12 @@ async def refusing(context: Context) -> AsyncIterator[None]:
             details.append(_packed(error_details_pb2.RetryInfo(retry_delay=AGAIN_AFTER)))
         if violations := _violations(error):
             wrong = [
-                error_details_pb2.BadRequest.FieldViolation(field=field, description=text) for field, text in violations
+                error_details_pb2.BadRequest.FieldViolation(field=field, description=masked(text))
+                for field, text in violations
             ]
             details.append(_packed(error_details_pb2.BadRequest(field_violations=wrong)))
         number = code_pb2.Code.Value(code.name)
-        status = status_pb2.Status(code=number, message=str(error), details=details)
+        status = status_pb2.Status(code=number, message=masked(str(error)), details=details)
         await context.abort_with_status(rpc_status.to_status(status))
 
 

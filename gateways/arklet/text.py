@@ -1,4 +1,6 @@
-"""Text from bases, cut to what is worth carrying. Lengths are in characters."""
+"""Text from bases, without secrets, cut to what is worth carrying. Lengths are in characters."""
+
+from service.masking import masked
 
 NAME_LIMIT = 256
 """Names, versions, addresses and reasons."""
@@ -25,7 +27,9 @@ def is_trace(text: str) -> bool:
 
 
 def clip(text: str, limit: int) -> str:
-    """Return text without control characters other than tab and line feed, and no longer than limit."""
+    """Return text without secrets and control characters other than tab and line feed, no longer than limit."""
+    # Masked before it is cut: of half a URL nobody sees what is secret.
+    text = masked(text[: 2 * limit])
     if len(text) > limit:
         text = text[: limit - len(_CUT)] + _CUT
     return text.translate(_CONTROLS)

@@ -16,7 +16,8 @@ from mctl.kinds import OPERATION, changed_object, object_title
 from mctl.manifests import Manifest
 from mctl.output import Format, Printer
 from mctl.rpc.client import ToolingClient
-from mctl.text import clean, some
+from mctl.text import some
+from service.wording import clean
 
 Name = Annotated[str, typer.Argument(help="Name of the module (bizName), a DNS label.")]
 Version = Annotated[str, typer.Option("--version", metavar="VERSION", help="Version of the module (bizVersion).")]

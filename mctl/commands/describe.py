@@ -7,11 +7,12 @@ import typer
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from mctl.errors import ItemNotFound
-from mctl.invocation import OnVNode, base_names, connected
+from mctl.invocation import OnVNode, ShowSecrets, base_names, connected
 from mctl.kinds import EVENT, MODULE, PAST_OPERATION, VNODE, ItemKind, M, age_of, moment
 from mctl.output import aligned
 from mctl.rpc.client import ToolingClient
-from mctl.text import clean, rfc3339
+from mctl.text import rfc3339
+from service.wording import clean
 
 app = typer.Typer(no_args_is_help=True, help="Print all that is known of one VNode or module.")
 
@@ -26,9 +27,10 @@ _MODULE_FIELDS = "Name, Version, VNode, State, Ready, Management, Reason, Messag
 def vnode(
     client: ToolingClient,
     name: Annotated[str, typer.Argument(help="Node name or base identity.", autocompletion=base_names)],
+    show_secrets: ShowSecrets = False,
 ) -> None:
     """Print a VNode with its modules and recent events."""
-    detail = client.call(client.stub.GetVNode, pb.GetVNodeRequest(name=name))
+    detail = client.call(client.stub.GetVNode, pb.GetVNodeRequest(name=name, show_secrets=show_secrets))
     _print_fields(VNODE, detail.vnode, _VNODE_FIELDS)
     for title, field in _VNODE_TIMES.items():
         time = moment(detail.vnode, field)
@@ -46,10 +48,11 @@ def module(
     client: ToolingClient,
     name: Annotated[str, typer.Argument(metavar="NAME[:VERSION]", help="Name of the module.")],
     vnode: OnVNode = "",
+    show_secrets: ShowSecrets = False,
 ) -> None:
     """Print a module on each VNode that has it, with its last operations and recent events there."""
     biz, _, version = name.partition(":")
-    found = [m for m in client.modules(vnode, biz) if version in ("", m.version)]
+    found = [m for m in client.modules(vnode, biz, show_secrets=show_secrets) if version in ("", m.version)]
     if not found:
         raise ItemNotFound(f"there is no module {name}{f' on {vnode}' if vnode else ''}")
     past = list(client.operations(vnode, biz))

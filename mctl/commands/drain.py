@@ -11,7 +11,7 @@ from mctl.errors import CommandError, UsageError
 from mctl.invocation import connected, duration_option, replica_names
 from mctl.pacing import Looks
 from mctl.rpc.client import ToolingClient
-from mctl.text import clean
+from service.wording import clean
 
 _TIMEOUT = 120.0
 

@@ -9,7 +9,7 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from mctl.errors import ItemNotFound, UsageError
 from mctl.following import KnownItems, follow, poll, unseen
-from mctl.invocation import OnVNode, Selector, Watch, base_names, printing, replica_names
+from mctl.invocation import OnVNode, Selector, ShowSecrets, Watch, base_names, printing, replica_names
 from mctl.kinds import BASELINE_MODULE, EVENT, GATEWAY, MODULE, REPLICA, SHARD, VNODE, M
 from mctl.output import Format, Printer
 from mctl.rpc.client import ToolingClient
@@ -60,17 +60,18 @@ def modules(
         bool, typer.Option("--unmanaged", help="Only those without a Pod that the controller did not install.")
     ] = False,
     watch: Watch = False,
+    show_secrets: ShowSecrets = False,
 ) -> None:
     """Print modules: what runs, or should run, on which VNode."""
     management = pb.MANAGEMENT_UNMANAGED if unmanaged else pb.MANAGEMENT_UNSPECIFIED
     if watch and selector:
         raise UsageError("--watch and --selector exclude each other for modules: use --vnode, or watch VNodes")
     if watch:
-        request = pb.WatchModulesRequest(vnode=vnode, name=name, management=management)
+        request = pb.WatchModulesRequest(vnode=vnode, name=name, management=management, show_secrets=show_secrets)
         stream = partial(client.watch, client.stub.WatchModules, request, MODULE)
         printer.print_changes(follow(stream, KnownItems(MODULE).read, client.timeout))
         return
-    found = list(client.modules(vnode, name, management))
+    found = list(client.modules(vnode, name, management, show_secrets=show_secrets))
     if selector:
         selected = {one.name for one in client.vnodes(selector)}
         found = [module for module in found if module.vnode in selected]
@@ -167,7 +168,10 @@ def baseline(
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the base application.")] = "",
     base_version: Annotated[str, typer.Option("--base-version", metavar="VERSION", help="Version of it.")] = "",
     base: Annotated[str, typer.Option("--base", metavar="IDENTITY", help="Identity of the base.")] = "",
+    show_secrets: ShowSecrets = False,
 ) -> None:
     """Print the modules that a base starting in a cluster would be given."""
-    request = pb.GetBaselineRequest(cluster_name=cluster_name, name=name, version=base_version, base=base)
+    request = pb.GetBaselineRequest(
+        cluster_name=cluster_name, name=name, version=base_version, base=base, show_secrets=show_secrets
+    )
     printer.print_all(client.call(client.stub.GetBaseline, request).modules)

@@ -12,7 +12,8 @@ from mctl.invocation import All, Base, Namespace, Selector, connected, duration_
 from mctl.kinds import object_ref
 from mctl.pacing import Looks
 from mctl.rpc.client import ToolingClient
-from mctl.text import clean, joined
+from mctl.text import joined
+from service.wording import clean
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -15,7 +15,8 @@ from mctl.invocation import FILES, Base, Namespace, connected, duration_option
 from mctl.kinds import OBJECT_KINDS, object_ref, object_title, state
 from mctl.pacing import Looks
 from mctl.rpc.client import ToolingClient
-from mctl.text import clean, joined
+from mctl.text import joined
+from service.wording import clean
 
 Condition = Literal["ready", "gone"]
 

@@ -91,10 +91,16 @@ class ToolingClient:
         return self._pages(self.stub.ListVNodes, pb.ListVNodesRequest(selector=selector))
 
     def modules(
-        self, vnode: str = "", name: str = "", management: pb.Management.ValueType = pb.MANAGEMENT_UNSPECIFIED
+        self,
+        vnode: str = "",
+        name: str = "",
+        management: pb.Management.ValueType = pb.MANAGEMENT_UNSPECIFIED,
+        *,
+        show_secrets: bool = False,
     ) -> Iterator[pb.Module]:
         """Yield modules, of one VNode and of one name when given."""
-        return self._pages(self.stub.ListModules, pb.ListModulesRequest(vnode=vnode, name=name, management=management))
+        request = pb.ListModulesRequest(vnode=vnode, name=name, management=management, show_secrets=show_secrets)
+        return self._pages(self.stub.ListModules, request)
 
     def operations(self, vnode: str, name: str) -> Iterator[pb.PastOperation]:
         """Yield the last operations on modules of one name, on one VNode when given."""

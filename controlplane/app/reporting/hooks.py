@@ -21,6 +21,7 @@ from controlplane.domain import reports
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.identity import base_of_node
 from controlplane.domain.reports import Allowance, Report, Sent
+from service.masking import masked
 
 log = structlog.get_logger(__name__)
 
@@ -50,14 +51,14 @@ class HookQueue:
         self._failing = False
 
     def put(self, report: Report) -> None:
-        """Have a report sent; when too many wait the oldest is left out."""
+        """Have a report sent, without secrets; when too many wait the oldest is left out."""
         if len(self._waiting) >= WAITING:
             self._waiting.popleft()
             self._left_out += 1
             self._count("dropped")
         else:
             HOOK_QUEUE.labels(self._hook.kind).inc()
-        self._waiting.append(report)
+        self._waiting.append(_masked(report))
         self._came.set()
 
     async def run(self) -> NoReturn:
@@ -192,6 +193,20 @@ class Reporter:
     def _send(self, report: Report) -> None:
         for queue in self.queues:
             queue.put(report)
+
+
+def _masked(report: Report) -> Report:
+    """Return a report without secrets: one of /log has whatever its sender wrote."""
+    return replace(
+        report,
+        scene=masked(report.scene),
+        event=masked(report.event),
+        result=masked(report.result),
+        message=masked(report.message),
+        code=masked(report.code),
+        labels={masked(name): masked(value) for name, value in report.labels.items()},
+        trace_id=masked(report.trace_id),
+    )
 
 
 def report_of(happening: Happening, *, replica: str, env: str) -> Report | None:

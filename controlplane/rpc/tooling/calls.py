@@ -8,11 +8,13 @@ from typing import TypeVar
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.modulecontroller.v1 import module_controller_pb2_grpc
 
+from controlplane.access.authenticator import Authenticator
 from controlplane.app.tooling.refusals import RequestError
 from controlplane.app.tooling.vnodes import VNodes
 from controlplane.domain.identity import VNodeName
 from controlplane.domain.workloads.placement import parse_selector
 from controlplane.rpc.refusals import Context, refusing
+from controlplane.rpc.tooling import moduleurls
 from controlplane.rpc.tooling.audit import Audit
 from controlplane.rpc.tooling.events import Events
 from controlplane.rpc.tooling.index import Index
@@ -32,6 +34,7 @@ class Calls(module_controller_pb2_grpc.ModuleControllerServiceServicer):
     links: ReplicaLinks
     vnodes: VNodes
     events: Events
+    authenticator: Authenticator
     audit: Audit
 
     @asynccontextmanager
@@ -51,6 +54,16 @@ class Calls(module_controller_pb2_grpc.ModuleControllerServiceServicer):
     def found(self, vnode: str) -> str:
         """Return the Node name of the VNode that a request names, empty when it names none; raises Missing."""
         return self.index.find(vnode).vnode.name if vnode else ""
+
+    async def shown(
+        self,
+        modules: Iterable[pb.Module],
+        request: pb.GetVNodeRequest | pb.ListModulesRequest | pb.WatchModulesRequest,
+    ) -> Iterable[pb.Module]:
+        """Return modules as the caller asks for them and may see them: their URLs masked, or as they are."""
+        if not request.show_secrets:
+            return modules
+        return await moduleurls.shown(modules, self.vnodes.cluster, self.authenticator)
 
     def targets(self, target: pb.Target) -> list[VNodeName]:
         """Return the VNodes that are meant. Raises RequestError, Missing."""

@@ -22,6 +22,7 @@ from controlplane.domain.facts import ModuleState
 from controlplane.domain.identity import BaseId, ModuleKey
 from controlplane.domain.objects import Condition, ContainerStatus, Lease, Node, Pod
 from controlplane.domain.workloads.rollout import Rollout, why
+from service.masking import masked
 
 MOST_TROUBLES = 20
 
@@ -67,7 +68,7 @@ def vnode(name: str, identity: BaseId, node: Node | None, base: Base | None, lea
 
 
 def modules(vnode: str, base: Base | None, pods: Iterable[Pod]) -> list[pb.Module]:
-    """Write the modules of a VNode by name, version and Pod; base is None unless it is ours."""
+    """Write the modules of a VNode by name, version and Pod, their URLs masked; base is None unless it is ours."""
     known = base.modules if base is not None else NO_MODULES
     found, covered = [], set[ModuleKey]()
     for pod in pods:
@@ -78,7 +79,7 @@ def modules(vnode: str, base: Base | None, pods: Iterable[Pod]) -> list[pb.Modul
             status = statuses.get(container.name) or ContainerStatus(container.name, "waiting", reason="Pending")
             message = _module(vnode, key, known)
             message.management, message.ready = pb.MANAGEMENT_MANAGED, status.ready
-            message.namespace, message.pod, message.url = pod.namespace, pod.name, container.image
+            message.namespace, message.pod, message.url = pod.namespace, pod.name, masked(container.image)
             message.reason, message.message = why(pod, status)
             message.restarts = status.restart_count
             found.append(message)
@@ -225,8 +226,8 @@ def _operation(pod: Pod, end: Result | Failure) -> pb.ModuleOperation:
         case Result():
             message.result = end.value
         case RequestError():
-            message.reason, message.message = "NotAllowed", str(end)
+            message.reason, message.message = "NotAllowed", masked(str(end))
         case _:
             message.reason = "Unavailable" if type(end) is Transient else type(end).__name__
-            message.message = str(end)
+            message.message = masked(str(end))
     return message

@@ -40,7 +40,7 @@ class Reads(Calls):
             name = entry.vnode.name
             return pb.GetVNodeResponse(
                 vnode=self.index.lively(entry),
-                modules=entry.modules,
+                modules=await self.shown(entry.modules, request),
                 events=self.events.recent(name),
                 unreachable_replicas=self.links.unreachable(name),
             )
@@ -53,7 +53,9 @@ class Reads(Calls):
             modules = (one for entry in self._entries(request.page_token, vnode) for one in entry.chosen(request))
             items, token = page(modules, codec.module_key, request.page_size, request.page_token)
             return pb.ListModulesResponse(
-                items=items, next_page_token=token, unreachable_replicas=self.links.unreachable(vnode)
+                items=await self.shown(items, request),
+                next_page_token=token,
+                unreachable_replicas=self.links.unreachable(vnode),
             )
 
     async def ListOperations(self, request: pb.ListOperationsRequest, context: Context) -> pb.ListOperationsResponse:

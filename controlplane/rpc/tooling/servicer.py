@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field
 
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from controlplane.access.authenticator import Authenticator
 from controlplane.app.events import About
 from controlplane.app.ports import Manifests, ObjectName
 from controlplane.app.tooling.installs import Installs
@@ -20,7 +19,7 @@ from controlplane.domain.identity import InvalidName, ModuleKey, parse_base_id
 from controlplane.domain.objects import Container
 from controlplane.rpc.access.guard import CALLER
 from controlplane.rpc.refusals import Context, NotEmbedded
-from controlplane.rpc.tooling import codec
+from controlplane.rpc.tooling import codec, moduleurls
 from controlplane.rpc.tooling.answers import Answers
 from controlplane.rpc.tooling.reads import Reads
 from controlplane.rpc.tooling.rollouts import Rollouts
@@ -41,7 +40,6 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
     installs: Installs
     baselines: Baselines
     manifests: Manifests | None
-    authenticator: Authenticator
     _answers: Answers = field(default_factory=Answers, init=False)
 
     async def finish(self, within: float) -> None:
@@ -56,10 +54,10 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
             except InvalidName as error:
                 raise RequestError(str(error), "base") from None
             query = BaselineQuery("", request.name, request.version, request.cluster_name)
-            modules = self.baselines.of(base, query).modules
-        return pb.GetBaselineResponse(
-            modules=[pb.BaselineModule(name=m.name, version=m.version, url=m.image) for m in modules]
-        )
+            given = self.baselines.of(base, query).modules
+            modules = [pb.BaselineModule(name=m.name, version=m.version, url=m.image) for m in given]
+            shown = await moduleurls.shown_baseline(modules, self.authenticator, show_secrets=request.show_secrets)
+            return pb.GetBaselineResponse(modules=shown)
 
     async def InstallModule(self, request: pb.InstallModuleRequest, context: Context) -> pb.InstallModuleResponse:
         """Create a Pod for a module on each selected base."""

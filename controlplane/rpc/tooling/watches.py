@@ -58,7 +58,8 @@ class Watches(Calls):
 
         async with self.answering(context), aclosing(self._changes(items, request.vnode)) as changes:
             async for change, item, unreachable in changes:
-                yield pb.WatchModulesResponse(type=change, module=item, unreachable_replicas=unreachable)
+                (module,) = await self.shown([item], request) if item is not None else (None,)
+                yield pb.WatchModulesResponse(type=change, module=module, unreachable_replicas=unreachable)
 
     async def WatchEvents(
         self, request: pb.WatchEventsRequest, context: Context

@@ -17,6 +17,7 @@ from controlplane.domain import facts
 from controlplane.domain.base.modules import EPOCHS_OF_A_TERM
 from controlplane.domain.identity import BaseId, InvalidName, ModuleKey, OrderId, parse_base_id
 from service import addresses
+from service.masking import masked
 
 LONGEST_NAME = 256
 LONGEST_URL = 4096
@@ -256,8 +257,13 @@ def _words(text: str) -> str:
 
 
 def people(text: str, longest: int = LONGEST_MESSAGE) -> str:
-    """Return a text for people, cut, without control characters other than tab and line feed."""
-    return text[:longest].translate(_ALL_BUT_LAYOUT)
+    """Return a text for people, cut, without secrets and control characters other than tab and line feed.
+
+    What a base says of a module may have the module's URL in it, with user, password and signature. So texts come in
+    masked, and whatever is made of them (statuses of Pods, Events, answers to tools, hooks) is without secrets.
+    """
+    # Masked before it is cut: of half a URL nobody sees what is secret.
+    return masked(text[: 2 * longest])[:longest].translate(_ALL_BUT_LAYOUT)
 
 
 def _at_most(number: int, most: int, what: str) -> int:
@@ -272,4 +278,5 @@ def _few(number: int, what: str) -> None:
 
 
 def _shown(text: str) -> str:
+    text = masked(text)
     return repr(text if len(text) <= 64 else text[:61] + "...")

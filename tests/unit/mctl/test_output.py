@@ -15,7 +15,8 @@ from mctl.connection import server_address
 from mctl.invocation import seconds
 from mctl.kinds import ADDED, DELETED, MODIFIED, MODULE, VNODE, ItemChange
 from mctl.output import Format, Printer, aligned, to_json, to_yaml
-from mctl.text import age, clean, unsafe
+from mctl.text import age
+from service.wording import clean, unsafe
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 

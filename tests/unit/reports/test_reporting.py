@@ -246,3 +246,15 @@ async def test_replicas_of_two_deployments_are_reported_apart() -> None:
         ("PeerDeploymentReplicaModify", "00003", "default/two"),
         ("PeerDeploymentReplicaModify", "00009", "default/two"),
     ]
+
+
+async def test_no_hook_gets_a_secret_of_a_report() -> None:
+    hook, secret = FakeHook(), "https://u:pass-word@h/x?Signature=5ecret"
+    texts = dict.fromkeys(("scene", "event", "result", "message", "code", "trace_id"), secret)
+    async with reporting_to([hook]) as reporter:
+        reporter.report(Report(key="k", labels={secret: secret}, **texts))  # type: ignore[arg-type]
+        await asyncio.sleep(1.0)
+    shown = "https://***@h/x?Signature=***"
+    (taken,) = hook.taken
+    assert taken.labels == {shown: shown}
+    assert {taken.scene, taken.event, taken.result, taken.message, taken.code, taken.trace_id} == {shown}

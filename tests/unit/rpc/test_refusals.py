@@ -67,3 +67,13 @@ async def test_each_failure_has_its_code_and_its_reason(error: Exception, code: 
             raise error
     assert (context.status.code, context.info().reason, context.info().domain) == (code, reason, DOMAIN)
     assert str(error) in context.status.details
+
+
+async def test_a_status_has_no_secrets() -> None:
+    context, url = Context(), "https://u:pass-word@repo.example/biz1.jar?Signature=5ecret"
+    with pytest.raises(Ended):
+        async with refusing(cast("aio.ServicerContext[Any, Any]", context)):
+            raise RequestError(f"{url!r} is installed from another URL", "url")
+    status = str(context.status)
+    assert "repo.example/biz1.jar" in status
+    assert not any(secret in status for secret in ("pass-word", "5ecret"))

@@ -2,20 +2,27 @@
 
 import json
 import logging
+import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
 import structlog
+from aiohttp import ClientConnectionResetError
 from aiohttp.http_exceptions import BadHttpMessage
 
 from service import logs
+from service.secrets import Registry
+from service.wording import unsafe
 
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
     yield
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
     root.handlers[:], root.level = handlers, level
     logging.getLogger("aiohttp.server").filters.clear()
     structlog.reset_defaults()
@@ -59,6 +66,20 @@ def test_a_peer_without_http_is_logged_once_a_minute_without_a_trace(capsys: pyt
     assert not any("exception" in line for line in lines)
 
 
+def test_a_peer_that_breaks_its_connections_is_logged_once_a_minute_without_a_trace(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.configure(logs.LogFormat.JSON, logs.LogLevel.INFO, program="test")
+    for _ in range(3):
+        try:
+            raise ClientConnectionResetError("Cannot write to closing transport")
+        except ClientConnectionResetError as error:
+            logging.getLogger("aiohttp.server").error("Error handling request from %s", None, exc_info=error)
+    (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert (line["event"], line["level"]) == ("the peer ? broke its connection before it was answered", "warning")
+    assert "exception" not in line
+
+
 def test_a_defect_of_ours_keeps_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(logs.LogFormat.JSON, logs.LogLevel.INFO, program="test")
     try:
@@ -86,3 +107,72 @@ def test_no_secret_is_written(log_format: logs.LogFormat, capsys: pytest.Capture
     assert "pass-word" not in printed
     assert "xxxx" not in printed, "values of variables are not shown"
     assert printed.count("http://***@proxy:3128") >= 6
+
+
+HOSTILE = "\x1b]0;owned\x07 \u202etxt.exe \udc80 two\r\nlines"
+
+
+@pytest.mark.parametrize("log_format", list(logs.LogFormat))
+def test_a_line_is_written_whatever_is_in_it(log_format: logs.LogFormat, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(log_format, logs.LogLevel.INFO, program="test")
+
+    class Unreadable:
+        def __repr__(self) -> str:
+            raise RuntimeError("it has no text")
+
+    structlog.get_logger("x").info(HOSTILE, of=Unreadable(), number=2**80, nested={1: {2: Unreadable()}}, text=HOSTILE)
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "owned" in printed
+    assert "\x1b]" not in printed
+
+
+def test_what_would_steer_a_terminal_is_not_shown_to_one(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.INFO, program="test")
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        structlog.get_logger("x").exception(HOSTILE, text=HOSTILE)
+    printed = capsys.readouterr().err
+    assert not {char for char in printed if unsafe(char)} - {"\n", "\x1b"}
+    assert "\x1b]" not in printed
+
+
+def test_arguments_of_a_line_that_cannot_be_rendered_are_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(logs.LogFormat.JSON, logs.LogLevel.INFO, program="test")
+    logging.getLogger("library").warning("%d users, %s", "s3cret-value")
+    printed = capsys.readouterr().err
+    assert "a log line of library is lost: TypeError" in printed
+    assert "s3cret-value" not in printed
+
+
+def test_what_nobody_caught_is_one_masked_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(logs.LogFormat.JSON, logs.LogLevel.INFO, program="test")
+
+    def fail(authorization: str) -> None:
+        raise ValueError("http://user:pass-word@proxy:3128 refuses")
+
+    thread = threading.Thread(target=fail, args=("Bearer ".ljust(40, "x"),))
+    thread.start()
+    thread.join()
+    try:
+        fail("Bearer ".ljust(40, "x"))
+    except ValueError as error:
+        sys.excepthook(ValueError, error, error.__traceback__)
+    lines = capsys.readouterr().err.splitlines()
+    assert [json.loads(line)["event"] for line in lines] == ["a defect that nothing caught"] * 2
+    assert not any(secret in line for line in lines for secret in ("pass-word", "xxxx"))
+
+
+def test_a_known_secret_is_in_no_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Registry()
+    monkeypatch.setattr("service.masking.KNOWN", known)
+    known.register("a", "plain-looking-value")
+    logs.configure(logs.LogFormat.JSON, logs.LogLevel.INFO, program="test", replica="plain-looking-value")
+    try:
+        raise ValueError({"headers": ["plain-looking-value"]})
+    except ValueError as error:
+        structlog.get_logger("x").exception("with plain-looking-value", error=error, all={"plain-looking-value": 1})
+    printed = capsys.readouterr().err
+    assert "plain-looking" not in printed
+    assert printed.count("***") >= 5

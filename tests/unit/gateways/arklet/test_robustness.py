@@ -13,6 +13,7 @@ from gateways.arklet import payloads
 from gateways.arklet.fields import Json, Malformed, first_object
 from gateways.arklet.payloads import Negative
 from gateways.arklet.text import MESSAGE_LIMIT, NAME_LIMIT, TRACE_LIMIT, clip, clip_message, clip_trace
+from service.masking import masked
 
 READERS: list[Callable[[Json], object]] = [
     payloads.heartbeat,
@@ -106,5 +107,13 @@ def test_messages_lose_control_characters_only(text: str) -> None:
     cut = clip_message(text)
     assert not any(ord(character) < 32 and character not in "\t\n" for character in cut)
     if text.isprintable() and len(text) <= MESSAGE_LIMIT:
-        assert cut == text
+        assert cut == masked(text)
     assert len(clip(text, 10)) <= 10
+
+
+@pytest.mark.parametrize("before", range(MESSAGE_LIMIT - 60, MESSAGE_LIMIT, 7))
+def test_a_secret_that_is_cut_in_two_is_masked(before: int) -> None:
+    text = f"{'x' * before} http://user:pass-word@repo.example/biz1.jar?Signature=5ecret {'y' * MESSAGE_LIMIT}"
+    for cut in (clip_message(text), clip_trace(text, MESSAGE_LIMIT)):
+        assert len(cut) <= MESSAGE_LIMIT
+        assert not any(secret in cut for secret in ("user:", "pass", "5ec"))

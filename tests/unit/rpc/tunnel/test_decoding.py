@@ -38,6 +38,7 @@ from controlplane.rpc.tunnel import decoding
 from controlplane.rpc.tunnel.decoding import (
     HIGHEST_EPOCH,
     HIGHEST_FENCE,
+    LONGEST_MESSAGE,
     LONGEST_NAME,
     LONGEST_REASON,
     MOST_MODULES,
@@ -158,6 +159,27 @@ def test_texts_are_cut_and_freed_of_control_characters() -> None:
     assert isinstance(failed, PollFailed)
     assert failed.reason.startswith("cut \n\tat  x")
     assert len(failed.reason) == LONGEST_REASON
+
+
+def test_texts_of_bases_come_in_without_secrets() -> None:
+    url = "https://u:pass-word@repo.example/biz1.jar?Signature=5ecret"
+    for before in ("", "x" * (LONGEST_MESSAGE - 20)):
+        text = f"{before} cannot fetch {url}"
+        reply = pb.Reply(message=text, stack_trace=text, modules=[pb.Module(name="a", version="1", message=text)])
+        batch = pb.BatchInstallResult(reply=reply, items=[pb.BatchInstallResult.Item(url=url, reply=reply)])
+        bad = pb.BatchInstallResult(items=[pb.BatchInstallResult.Item(url=f"{url}\n")])
+        for message in (
+            result(reply=reply),
+            result(batch=batch),
+            result(batch=bad),
+            result(unknown=pb.Unknown(message=text)),
+            result(refused=pb.Refused(message=text)),
+        ):
+            _, read_as = decoding.order_result(message, env="dev")
+            # By its URL a verdict finds its module.
+            said = repr(read_as).replace(f"('{url}', ", "")
+            assert "https://***@" in said or before
+            assert not any(secret in said for secret in ("pass-word", "5ecret"))
 
 
 def test_health_is_read_and_its_figures_are_checked() -> None:

@@ -291,7 +291,7 @@ class Module(_message.Message):
     message: _builtins.str
     """Why it is not ready, in words."""
     url: _builtins.str
-    """bizUrl."""
+    """bizUrl; user, password and signatures are *** unless the request asks for them."""
     restarts: _builtins.int
     """Failed attempts to install it."""
     operation: _builtins.str
@@ -697,16 +697,20 @@ class GetVNodeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    SHOW_SECRETS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Node name or base identity."""
+    show_secrets: _builtins.bool
+    """As in ListModulesRequest."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        show_secrets: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "show_secrets", b"show_secrets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -767,6 +771,7 @@ class ListModulesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     MANAGEMENT_FIELD_NUMBER: _builtins.int
+    SHOW_SECRETS_FIELD_NUMBER: _builtins.int
     vnode: _builtins.str
     """Only on this VNode: Node name or base identity."""
     name: _builtins.str
@@ -777,6 +782,10 @@ class ListModulesRequest(_message.Message):
     """As in ListVNodesRequest."""
     management: Global___Management.ValueType
     """Only modules with this management."""
+    show_secrets: _builtins.bool
+    """Give URLs with the user, password and signatures in them, where the caller may
+    read the Pods of the namespace.
+    """
     def __init__(
         self,
         *,
@@ -785,10 +794,11 @@ class ListModulesRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         management: Global___Management.ValueType = ...,
+        show_secrets: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["management", b"management", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "vnode", b"vnode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["management", b"management", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "show_secrets", b"show_secrets", "vnode", b"vnode"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -985,22 +995,26 @@ class WatchModulesRequest(_message.Message):
     VNODE_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     MANAGEMENT_FIELD_NUMBER: _builtins.int
+    SHOW_SECRETS_FIELD_NUMBER: _builtins.int
     vnode: _builtins.str
     """As in ListModulesRequest."""
     name: _builtins.str
     """As in ListModulesRequest."""
     management: Global___Management.ValueType
     """As in ListModulesRequest."""
+    show_secrets: _builtins.bool
+    """As in ListModulesRequest. A change of a secret alone is no change of the module."""
     def __init__(
         self,
         *,
         vnode: _builtins.str = ...,
         name: _builtins.str = ...,
         management: Global___Management.ValueType = ...,
+        show_secrets: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["management", b"management", "name", b"name", "vnode", b"vnode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["management", b"management", "name", b"name", "show_secrets", b"show_secrets", "vnode", b"vnode"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1817,6 +1831,7 @@ class GetBaselineRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     BASE_FIELD_NUMBER: _builtins.int
+    SHOW_SECRETS_FIELD_NUMBER: _builtins.int
     cluster_name: _builtins.str
     """Cluster that the base belongs to."""
     name: _builtins.str
@@ -1825,6 +1840,8 @@ class GetBaselineRequest(_message.Message):
     """Version of the base application."""
     base: _builtins.str
     """Identity of the base; may be empty."""
+    show_secrets: _builtins.bool
+    """As in ListModulesRequest, where the caller may read the Pods of all namespaces."""
     def __init__(
         self,
         *,
@@ -1832,10 +1849,11 @@ class GetBaselineRequest(_message.Message):
         name: _builtins.str = ...,
         version: _builtins.str = ...,
         base: _builtins.str = ...,
+        show_secrets: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "cluster_name", b"cluster_name", "name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "cluster_name", b"cluster_name", "name", b"name", "show_secrets", b"show_secrets", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1879,7 +1897,7 @@ class BaselineModule(_message.Message):
     version: _builtins.str
     """bizVersion."""
     url: _builtins.str
-    """bizUrl."""
+    """bizUrl, as in Module."""
     def __init__(
         self,
         *,
