@@ -80,6 +80,8 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
     past: list[pb.PastOperation] = field(default_factory=list)
     rollouts: deque[pb.GetRolloutResponse] = field(default_factory=deque)
     unreachable: list[str] = field(default_factory=list)
+    caller: pb.WhoAmIResponse = field(default_factory=pb.WhoAmIResponse)
+    allowed: pb.CanIResponse = field(default_factory=pb.CanIResponse)
     page_limit: int = 500
     drain_by: int = 0
     embedded: bool = True
@@ -261,6 +263,14 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
     def GetBaseline(self, request: pb.GetBaselineRequest, context: grpc.ServicerContext) -> pb.GetBaselineResponse:
         self._enter("GetBaseline", request, context)
         return pb.GetBaselineResponse(modules=self.baseline)
+
+    def WhoAmI(self, request: pb.WhoAmIRequest, context: grpc.ServicerContext) -> pb.WhoAmIResponse:
+        self._enter("WhoAmI", request, context)
+        return self.caller
+
+    def CanI(self, request: pb.CanIRequest, context: grpc.ServicerContext) -> pb.CanIResponse:
+        self._enter("CanI", request, context)
+        return self.allowed
 
     def _selected(self, selector: str) -> list[pb.VNode]:
         wanted = dict(part.split("=", 1) for part in selector.split(",")) if selector else {}

@@ -7,6 +7,7 @@ the changes themselves are idempotent. Once the replica ends, every call ends so
 from dataclasses import asdict, dataclass, field
 from itertools import starmap
 
+import grpc
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.ports import Manifests, ObjectName
@@ -56,6 +57,14 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
         return pb.GetBaselineResponse(
             modules=[pb.BaselineModule(name=m.name, version=m.version, url=m.image) for m in modules]
         )
+
+    async def WhoAmI(self, request: pb.WhoAmIRequest, context: Context) -> pb.WhoAmIResponse:
+        """Refuse: callers are not known yet."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "callers are not known")
+
+    async def CanI(self, request: pb.CanIRequest, context: Context) -> pb.CanIResponse:
+        """Refuse: callers are not known yet."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "callers are not known")
 
     async def InstallModule(self, request: pb.InstallModuleRequest, context: Context) -> pb.InstallModuleResponse:
         """Create a Pod for a module on each selected base."""

@@ -125,6 +125,16 @@ class ModuleControllerServiceStub:
                 request_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetBaselineRequest.SerializeToString,
                 response_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetBaselineResponse.FromString,
                 _registered_method=True)
+        self.WhoAmI = channel.unary_unary(
+                '/koupleless.modulecontroller.v1.ModuleControllerService/WhoAmI',
+                request_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.WhoAmIRequest.SerializeToString,
+                response_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.WhoAmIResponse.FromString,
+                _registered_method=True)
+        self.CanI = channel.unary_unary(
+                '/koupleless.modulecontroller.v1.ModuleControllerService/CanI',
+                request_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.CanIRequest.SerializeToString,
+                response_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.CanIResponse.FromString,
+                _registered_method=True)
 
 
 class ModuleControllerServiceServicer:
@@ -268,6 +278,20 @@ class ModuleControllerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WhoAmI(self, request, context):
+        """WhoAmI says as whom the server knows the caller.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CanI(self, request, context):
+        """CanI says whether the caller may do something.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModuleControllerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -360,6 +384,16 @@ def add_ModuleControllerServiceServicer_to_server(servicer, server):
                     servicer.GetBaseline,
                     request_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetBaselineRequest.FromString,
                     response_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetBaselineResponse.SerializeToString,
+            ),
+            'WhoAmI': grpc.unary_unary_rpc_method_handler(
+                    servicer.WhoAmI,
+                    request_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.WhoAmIRequest.FromString,
+                    response_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.WhoAmIResponse.SerializeToString,
+            ),
+            'CanI': grpc.unary_unary_rpc_method_handler(
+                    servicer.CanI,
+                    request_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.CanIRequest.FromString,
+                    response_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.CanIResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -849,6 +883,60 @@ class ModuleControllerService:
             '/koupleless.modulecontroller.v1.ModuleControllerService/GetBaseline',
             koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetBaselineRequest.SerializeToString,
             koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetBaselineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WhoAmI(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koupleless.modulecontroller.v1.ModuleControllerService/WhoAmI',
+            koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.WhoAmIRequest.SerializeToString,
+            koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.WhoAmIResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CanI(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koupleless.modulecontroller.v1.ModuleControllerService/CanI',
+            koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.CanIRequest.SerializeToString,
+            koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.CanIResponse.FromString,
             options,
             channel_credentials,
             insecure,
