@@ -3,7 +3,7 @@
 import inspect
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -58,6 +58,14 @@ def parameters(*, shown: bool) -> list[inspect.Parameter]:
         )
         for name, (metavar, text) in _OPTIONS.items()
     ]
+
+
+def explained(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that takes **options these options, in its help."""
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    named = [each.replace(kind=each.KEYWORD_ONLY) for each in own if each.kind is not each.VAR_KEYWORD]
+    command.__signature__ = inspect.Signature(named + parameters(shown=True))  # type: ignore[attr-defined]
+    return command
 
 
 def taken(options: Mapping[str, Any]) -> Given:
