@@ -10,7 +10,6 @@ from urllib.request import getproxies, proxy_bypass
 import grpc
 from grpc_health.v1 import health_pb2
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
-from koupleless.modulecontroller.v1 import module_controller_pb2_grpc as rpc
 
 from controlplane.cluster import fields
 from controlplane.cluster.api import NODES, Json
@@ -22,6 +21,11 @@ from gateways.http.arklet_client import DEFAULT_PORT
 from gateways.http.settings import HttpGatewaySettings
 from gateways.mqtt.settings import MqttGatewaySettings
 from gateways.session import endpoints
+from mctl.auth.access import ServerAccess
+from mctl.auth.choice import Given
+from mctl.connection import connection
+from mctl.errors import CommandError
+from mctl.rpc.client import ToolingClient
 from mctl.text import some
 from modulecontroller.configuration import Configuration
 from modulecontroller.doctor.cluster import connect
@@ -32,9 +36,8 @@ from service.listening import cause_of, host_port, local_host
 
 HEALTH_WITHIN = 5.0
 """Seconds for the health of one replica."""
-PAGE_WITHIN = 10.0
-"""Seconds for one page of VNodes."""
-PAGE = 1000
+LIST_WITHIN = 10.0
+"""Seconds for the list of VNodes."""
 CONNECT_WITHIN = 5.0
 """Seconds for a connection to a receiver of reports."""
 
@@ -93,8 +96,8 @@ async def vnodes(configuration: Configuration) -> AsyncIterator[Finding]:
     for server in servers:
         try:
             found = await _vnodes(server)
-        except grpc.aio.AioRpcError as failed:
-            failure = f"no control plane answers at {server}: {failed.details() or failed.code().name}"
+        except (CommandError, OSError) as failed:
+            failure = f"no control plane answers at {server}: {str(failed) or type(failed).__name__}"
             continue
         silent = [f"{vnode.name}: {vnode.message}" for vnode in found if vnode.message]
         if silent:
@@ -108,16 +111,18 @@ async def vnodes(configuration: Configuration) -> AsyncIterator[Finding]:
 
 
 async def _vnodes(server: str) -> list[pb.VNode]:
-    found: list[pb.VNode] = []
-    async with grpc.aio.insecure_channel(server) as channel:
-        stub = rpc.ModuleControllerServiceStub(channel)
-        request = pb.ListVNodesRequest(page_size=PAGE)
-        while True:
-            page = await stub.ListVNodes(request, timeout=PAGE_WITHIN)
-            found += page.items
-            request.page_token = page.next_page_token
-            if not request.page_token:
-                return found
+    """Return what mctl would list, asked as the same user; raises CommandError, OSError when nobody is there."""
+    host, _, port = server.rpartition(":")
+    async with asyncio.timeout(CONNECT_WITHIN):
+        _, writer = await asyncio.open_connection(host.removeprefix("[").removesuffix("]"), int(port))
+    writer.close()
+
+    def ask() -> list[pb.VNode]:
+        access = ServerAccess(connection(Given(server=server)), attended=False, within=CONNECT_WITHIN)
+        with ToolingClient(access, LIST_WITHIN) as client:
+            return list(client.vnodes())
+
+    return await asyncio.to_thread(ask)
 
 
 async def addresses(configuration: Configuration) -> AsyncIterator[Finding]:

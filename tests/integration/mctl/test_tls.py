@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -194,11 +195,12 @@ def test_a_server_with_too_much_to_do_is_asked_after_the_time_that_it_names(home
             (),
             "it is for controlplane.svc",
         ),
+        (lambda: GuardedServer(AUTHORITY, until=datetime(2021, 1, 1, tzinfo=UTC)), (), "has expired"),
         (lambda: GuardedServer(AUTHORITY), ("--server-name", "other"), "is not for other: it is for"),
         (lambda: GuardedServer(), (), "does not speak TLS"),
         (lambda: GuardedServer(AUTHORITY), ("plaintext",), "speaks TLS, and was asked in plaintext"),
     ],
-    ids=["wrong CA", "wrong name", "wrong override", "plaintext server", "TLS server"],
+    ids=["wrong CA", "wrong name", "expired", "wrong override", "plaintext server", "TLS server"],
 )
 def test_a_failure_of_tls_is_said_as_such_at_once(
     home: Path,
