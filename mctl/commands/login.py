@@ -12,7 +12,6 @@ from kubeaccess.authorization import CannotConnect
 from kubeaccess.tls import read
 from mctl import connection
 from mctl.auth import places
-from mctl.auth.access import ServerAccess
 from mctl.auth.choice import Connection, ContextUser, Login, Logins, Token, TokenFile
 from mctl.commands.auth import described
 from mctl.errors import CommandError, ItemNotFound, UsageError
@@ -36,7 +35,7 @@ def login(ctx: typer.Context, yes: Yes = False, **options: str) -> None:
     if not yes:
         _confirm(chosen.server)
     # With the CA that was shown, whatever is in the file by now.
-    access = ServerAccess(replace(chosen, ca="", ca_pem=kept.ca_pem))
+    access = connection.opened(replace(chosen, ca="", ca_pem=kept.ca_pem))
     with ToolingClient(access, ctx.find_root().params["request_timeout"]) as client:
         caller = client.call(client.stub.WhoAmI, pb.WhoAmIRequest())
     path = places.logins_file(os.environ)
