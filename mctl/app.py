@@ -8,13 +8,14 @@ import typer
 import typer.completion
 
 from mctl import connection
-from mctl.commands import describe, get, rollout, token
+from mctl.commands import auth, describe, get, rollout, token
 from mctl.commands.changes import apply, delete, install, uninstall
 from mctl.commands.completion import completion
 from mctl.commands.drain import drain
+from mctl.commands.login import login, logout
 from mctl.commands.wait import wait
 from mctl.errors import CommandError, ExitCode
-from mctl.invocation import DEFAULT_REQUEST_TIMEOUT, RootTimeout, with_parameters
+from mctl.invocation import DEFAULT_REQUEST_TIMEOUT, RootTimeout
 from service.output import complain
 from service.wording import clean, plain
 
@@ -33,15 +34,10 @@ app = typer.Typer(
 )
 
 
-def root(request_timeout: RootTimeout = DEFAULT_REQUEST_TIMEOUT) -> None:
+@app.callback()
+@connection.explained
+def root(request_timeout: RootTimeout = DEFAULT_REQUEST_TIMEOUT, **_options: str) -> None:
     """Operate Koupleless bases (VNodes) and the modules on them."""
-
-
-def _callback(**_options: object) -> None:
-    """Commands read these options where they need them."""
-
-
-app.callback()(with_parameters(_callback, root, connection.parameters(shown=True)))
 
 
 @app.command()
@@ -59,8 +55,9 @@ typer.completion.get_completion_inspect_parameters()
 app.add_typer(get.app, name="get")
 app.add_typer(describe.app, name="describe")
 app.add_typer(rollout.app, name="rollout")
+app.add_typer(auth.app, name="auth")
 app.add_typer(token.app, name="token")
-for _command in (install, uninstall, apply, delete, wait, drain, get.events, get.baseline, completion):
+for _command in (install, uninstall, apply, delete, wait, drain, get.events, get.baseline, login, logout, completion):
     app.command()(_command)
 
 

@@ -1,17 +1,20 @@
 """The options that say which server is asked and as whom; they may stand before or after the command's name."""
 
 import inspect
+import logging
 import os
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Annotated, Any
 
 import typer
 
 from mctl.auth import places
 from mctl.auth.access import ServerAccess
-from mctl.auth.choice import DEFAULT_SERVER, Connection, Given, choose
+from mctl.auth.choice import DEFAULT_SERVER, Connection, ContextUser, Given, choose
 from mctl.auth.headers import FETCH_WITHIN
+from mctl.text import clean
 
 _SERVER = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[0-9A-Za-z._-]+):(\d{1,5})")
 _PORTS = range(1, 65536)
@@ -60,6 +63,14 @@ def parameters(*, shown: bool) -> list[inspect.Parameter]:
     ]
 
 
+def explained(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that takes **options these options, in its help."""
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    named = [each.replace(kind=each.KEYWORD_ONLY) for each in own if each.kind is not each.VAR_KEYWORD]
+    command.__signature__ = inspect.Signature(named + parameters(shown=True))  # type: ignore[attr-defined]
+    return command
+
+
 def taken(options: Mapping[str, Any]) -> Given:
     """Return what the options of one command say."""
     return Given(**{name: (options.get(name) or "").strip() for name in _OPTIONS})
@@ -84,4 +95,26 @@ def access(
     Raises BadParameter, UsageError, Unauthenticated.
     """
     chosen = connection(taken(own), taken(ctx.find_root().params))
+    return opened(chosen, attended=attended, within=within)
+
+
+def opened(chosen: Connection, *, attended: bool = True, within: float = FETCH_WITHIN) -> ServerAccess:
+    """Return access to a server for a command, which warns on standard error. Raises UsageError, Unauthenticated."""
+    if isinstance(chosen.bearer, ContextUser):
+        _warn_on_standard_error()
     return ServerAccess(chosen, attended=attended, within=within)
+
+
+def _warn_on_standard_error() -> None:
+    """Have what kubeaccess warns of written where people read, not among the output."""
+    import structlog  # few commands need it
+
+    def line(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+        more = ", ".join(str(value) for name, value in event.items() if name != "event")
+        return clean(f"mctl: warning: {event['event']}" + (f" ({more})" if more else ""))
+
+    structlog.configure(
+        processors=[line],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -118,7 +118,7 @@ def connected(command: Callable[Concatenate[ToolingClient, P], None]) -> Callabl
         with ToolingClient(access, timeout, warn_of_unreachable) as client:
             command(client, **own)  # type: ignore[call-arg]  # typer passes all by name
 
-    return with_parameters(run, command, options)
+    return _with_parameters(run, command, options)
 
 
 def printing(kind: ItemKind[M]) -> Callable[[Printing[M, P]], Callable[..., None]]:
@@ -130,12 +130,12 @@ def printing(kind: ItemKind[M]) -> Callable[[Printing[M, P]], Callable[..., None
         ) -> None:
             command(client, Printer(kind, output, headers=not no_headers), **own)  # type: ignore[call-arg]
 
-        return connected(with_parameters(run, command))
+        return connected(_with_parameters(run, command))
 
     return decorate
 
 
-def with_parameters(
+def _with_parameters(
     run: Callable[..., None], command: Callable[..., None], more: Sequence[inspect.Parameter] = ()
 ) -> Callable[..., None]:
     """Give run the name, the help and the parameters of a command, without those that run passes to it itself."""

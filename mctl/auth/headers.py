@@ -1,10 +1,9 @@
 """The Authorization header of each call: fixed, read again, or that of the user of a kubeconfig."""
 
 import asyncio
-import sys
 import time
-from collections.abc import Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from kubeaccess.authorization import CannotConnect, bearer
 from mctl.auth.choice import ContextUser
@@ -77,7 +76,6 @@ class KubeconfigHeader:
     def __init__(self, user: ContextUser, *, attended: bool, within: float = FETCH_WITHIN) -> None:
         from kubeaccess.users import KubeconfigUser
 
-        _warn_on_standard_error()
         self._given = user
         self._within = within
         self._user = KubeconfigUser(user.paths, _Clock(), user.context, attended=attended)
@@ -138,18 +136,3 @@ def _check(identity: "Identity") -> None:
 class _Clock:
     def wall(self) -> float:
         return time.time()
-
-
-def _warn_on_standard_error() -> None:
-    """Have what kubeaccess warns of written where people read, not among the output."""
-    import structlog
-
-    def line(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
-        more = ", ".join(str(value) for name, value in event.items() if name != "event")
-        return f"mctl: warning: {event['event']}" + (f" ({more})" if more else "")
-
-    structlog.configure(
-        processors=[line],
-        wrapper_class=structlog.make_filtering_bound_logger(30),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )

@@ -149,8 +149,7 @@ class ToolingClient:
         except grpc.RpcError as error:
             if time.monotonic() >= deadline:
                 raise no_answer(self._access.server, self.timeout) from None
-            self._check_tls(error, seconds)
-            failed = self._failure(error, self.timeout)
+            failed = self._failure(error, self.timeout, seconds)
             raise (ServerUnreachable(*failed.lines) if self._renewed(error) else failed) from None
         finally:
             limit.cancel()
@@ -178,18 +177,18 @@ class ToolingClient:
             self._warn(new)
 
     def _answer(self, ask: Callable[..., T]) -> T:
-        attempt = 0
+        attempt, lost = 0, None
         while True:
             metadata = self._access.metadata()
             left = self._deadline - time.monotonic()
             try:
                 answer = ask(timeout=max(_SHORTEST, left), metadata=metadata)
             except grpc.RpcError as error:
-                if attempt == 0:
-                    self._check_tls(error, left)
-                delay = 0.0 if self._renewed(error) else retry_after(error, backoff(attempt))
+                failed = lost if lost and is_lost(error) else self._failure(error, self._given, left)
+                lost = failed if is_lost(error) else None
+                delay = self._delay(error, failed, attempt)
                 if time.monotonic() + delay >= self._deadline:
-                    raise self._failure(error, self._given) from None
+                    raise failed from None
             else:
                 self._access.accepted()
                 self._note(answer)
@@ -200,13 +199,17 @@ class ToolingClient:
     def _renewed(self, error: grpc.RpcError) -> bool:
         return is_unknown(error) and self._access.renew()
 
-    def _check_tls(self, error: grpc.RpcError, left: float) -> None:
-        """Raise TlsFailed where a connection could not be made for a reason of TLS."""
+    def _delay(self, error: grpc.RpcError, failed: CommandError, attempt: int) -> float:
+        """Return the seconds after which to ask again, infinity where that changes nothing."""
+        if isinstance(failed, TlsFailed):
+            return math.inf
+        return 0.0 if self._renewed(error) else retry_after(error, backoff(attempt))
+
+    def _failure(self, error: grpc.RpcError, given: float, left: float) -> CommandError:
+        """Return the failure of a call that was given so many seconds, of which some are left."""
+        access = self._access
         if is_lost(error):
-            access = self._access
             within = min(_HANDSHAKE_WITHIN, max(_SHORTEST, left))
             if problem := handshake.problem(access.server, access.server_name, access.tls, within):
-                raise TlsFailed(problem) from None
-
-    def _failure(self, error: grpc.RpcError, seconds: float) -> CommandError:
-        return failure(error, self._access.server, seconds, self._access.hint)
+                return TlsFailed(problem.text) if problem.certain else ServerUnreachable(problem.text)
+        return failure(error, access.server, given, access.hint)

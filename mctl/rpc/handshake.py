@@ -4,19 +4,41 @@ No credential is sent but the client certificate, and this only over the TLS tha
 """
 
 import contextlib
+import queue
 import socket
 import ssl
+import threading
+from functools import partial
+from typing import NamedTuple
 
 from kubeaccess.tls import Material, context
 
 _NAME_MISMATCH = frozenset({62, 64})
 """X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL."""
 _OUT_OF_TIME = {9: "is not valid yet", 10: "has expired"}
-_PLAINTEXT = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_EOF_WHILE_READING", "RECORD_LAYER_FAILURE"})
+_PLAINTEXT = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
 
 
-def problem(server: str, server_name: str, tls: Material | None, within: float) -> str:
-    """Return what is wrong with TLS and how to put it right; empty when it is not that. Blocks for within seconds."""
+class Problem(NamedTuple):
+    """What is wrong with TLS and how to put it right; not certain where a server that ends looks the same."""
+
+    text: str
+    certain: bool = True
+
+
+def problem(server: str, server_name: str, tls: Material | None, within: float) -> Problem | None:
+    """Return what is wrong with TLS, None when it is not that or not found out within so many seconds. Blocks."""
+    found: queue.Queue[Problem | None] = queue.Queue()
+    # In a thread that may be left behind: nothing bounds how long a name is looked up.
+    looking = partial(_look, server, server_name, tls, within)
+    threading.Thread(target=lambda: found.put(looking()), name="handshake", daemon=True).start()
+    try:
+        return found.get(timeout=within)
+    except queue.Empty:
+        return None
+
+
+def _look(server: str, server_name: str, tls: Material | None, within: float) -> Problem | None:
     host, _, port = server.rpartition(":")
     address = (host.removeprefix("[").removesuffix("]"), int(port))
     name = server_name or address[0]
@@ -25,41 +47,43 @@ def problem(server: str, server_name: str, tls: Material | None, within: float) 
             return _of_plaintext(server, address, within)
         return _of_tls(server, address, name, tls, within)
     except OSError:  # nobody is there, or it does not answer: that is not about TLS
-        return ""
+        return None
 
 
-def _of_plaintext(server: str, address: tuple[str, int], within: float) -> str:
+def _of_plaintext(server: str, address: tuple[str, int], within: float) -> Problem | None:
     anything = context(Material(insecure=True))
     try:
         _shake(anything, address, "", within)
     except ssl.SSLError as error:
         if "ALERT" not in (error.reason or ""):
-            return ""
+            return None
     except EOFError:
         pass  # after a handshake
-    return (
+    return Problem(
         f"{server} speaks TLS, and was asked in plaintext: name the CA of the control plane with --ca or MCTL_CA "
         "(and its name with --server-name), or mctl login"
     )
 
 
-def _of_tls(server: str, address: tuple[str, int], name: str, tls: Material, within: float) -> str:
+def _of_tls(server: str, address: tuple[str, int], name: str, tls: Material, within: float) -> Problem | None:
     try:
         _shake(context(tls), address, name, within)
     except ssl.SSLCertVerificationError as error:
-        return _of_certificate(server, address, name, tls, within, error)
+        return Problem(_of_certificate(server, address, name, tls, within, error))
+    except ssl.SSLEOFError:
+        return None
     except ssl.SSLError as error:
         reason = error.reason or str(error)
         if reason in _PLAINTEXT:
-            return (
+            return Problem(
                 f"{server} does not speak TLS: check address and port, and give that control plane a certificate; "
                 "plaintext is for loopback addresses only, without --ca, --cert and --server-name"
             )
         words = reason.lower().replace("_", " ")
-        return _refused(server, words) if "ALERT" in reason else f"no TLS with {server}: {words}"
+        return Problem(_refused(server, words) if "ALERT" in reason else f"no TLS with {server}: {words}")
     except EOFError:
-        return _refused(server, "connection closed")
-    return ""
+        return Problem(_refused(server, "connection closed"), certain=False)
+    return None
 
 
 def _refused(server: str, words: str) -> str:

@@ -18,6 +18,7 @@ from mctl.text import some
 from modulecontroller.configuration import SUPERVISOR, Configuration
 from modulecontroller.doctor.findings import Finding, Skip, error, need, ok, warning
 from modulecontroller.settings import PROGRAM_NAMES, SupervisorSettings
+from service import listeners
 from service.listening import cause_of, open_sockets
 
 CERTIFICATE_ENDS_SOON = 14 * 86400.0
@@ -179,7 +180,6 @@ def _taken(port: Port, failed: OSError) -> Finding:
     return error(f"{port} on {port.host or 'all addresses'}: {cause_of(failed)}", "name an address of this machine")
 
 
-_LISTENING = "0A"
 _OURS = ("controlplane", "gateways.http", "gateways.mqtt", "modulecontroller", SUPERVISOR, *PROGRAM_NAMES)
 
 
@@ -188,9 +188,9 @@ def is_ours(command: str) -> bool:
     return any(Path(word).name in _OURS for word in command.split()[:3])
 
 
-def listener(port: int, proc: Path = Path("/proc")) -> tuple[int, str] | None:
+def listener(port: int, proc: Path = listeners.PROC) -> tuple[int, str] | None:
     """Return process and command line of who listens on a TCP port, None when /proc does not show that to us."""
-    sockets = {f"socket:[{inode}]" for inode in _inodes(port, proc)}
+    sockets = {f"socket:[{each.inode}]" for each in listeners.on_port(port, proc)}
     for process in proc.glob("[0-9]*") if sockets else ():
         # Other users' processes cannot be looked into, and any may end while we look.
         with contextlib.suppress(OSError):
@@ -198,12 +198,3 @@ def listener(port: int, proc: Path = Path("/proc")) -> tuple[int, str] | None:
                 command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
                 return int(process.name), command
     return None
-
-
-def _inodes(port: int, proc: Path) -> Iterator[str]:
-    for table in ("tcp", "tcp6"):
-        with contextlib.suppress(OSError):
-            for line in (proc / "net" / table).read_text().splitlines()[1:]:
-                columns = line.split()
-                if columns[3] == _LISTENING and int(columns[1].rpartition(":")[2], 16) == port:
-                    yield columns[9]

@@ -4,14 +4,12 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import replace
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import grpc
 from grpc_health.v1 import health_pb2
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
-from koupleless.modulecontroller.v1 import module_controller_pb2_grpc as rpc
 
 from controlplane.cluster import fields
 from controlplane.cluster.api import NODES, Json
@@ -23,7 +21,12 @@ from gateways.http.arklet_client import DEFAULT_PORT
 from gateways.http.settings import HttpGatewaySettings
 from gateways.mqtt.settings import MqttGatewaySettings
 from gateways.session import endpoints
-from grpcclient.access import ClientAccess, NoAccess, ca_file
+from grpcclient.access import ClientAccess, NoAccess
+from mctl.auth.access import ServerAccess
+from mctl.auth.choice import Given
+from mctl.connection import connection
+from mctl.errors import CommandError
+from mctl.rpc.client import ToolingClient
 from mctl.text import some
 from modulecontroller.configuration import Configuration
 from modulecontroller.doctor.cluster import connect
@@ -34,11 +37,8 @@ from service.listening import cause_of, host_port, local_host
 
 HEALTH_WITHIN = 5.0
 """Seconds for the health of one replica."""
-PAGE_WITHIN = 10.0
-"""Seconds for one page of VNodes."""
-PAGE = 1000
-ADMIN = "admin"
-"""The role that doctor has on this machine."""
+LIST_WITHIN = 10.0
+"""Seconds for the list of VNodes."""
 CONNECT_WITHIN = 5.0
 """Seconds for a connection to a receiver of reports."""
 
@@ -95,22 +95,15 @@ async def vnodes(configuration: Configuration) -> AsyncIterator[Finding]:
     """Yield which VNodes of a control plane that runs do not answer commands, and what keeps these from them."""
     own = configuration.of(SupervisorSettings) or configuration.of(ControlPlaneSettings)
     if own is not None:
-        access = ClientAccess(ADMIN, ca_file(_ca_path(own)), tokens_path=own.local_tokens_path)
-        servers = {host_port(local_host(own.grpc_host), own.grpc_port): access}
+        servers = [host_port(local_host(own.grpc_host), own.grpc_port)]
     else:
-        wanted = _endpoints(configuration).items()
-        servers = {
-            address: replace(way, role=ADMIN) for each, way in wanted for address in await endpoints.resolve(each)
-        }
+        servers = [address for each in _endpoints(configuration) for address in await endpoints.resolve(each)]
     failure = "no program is looked at that has or finds a control plane"
-    for server, access in servers.items():
+    for server in servers:
         try:
-            found = await _vnodes(server, access)
-        except NoAccess as refused:
-            failure = f"no control plane can be asked at {server}: {refused}"
-            continue
-        except grpc.aio.AioRpcError as failed:
-            failure = f"no control plane answers at {server}: {failed.details() or failed.code().name}"
+            found = await _vnodes(server)
+        except (CommandError, OSError) as failed:
+            failure = f"no control plane answers at {server}: {str(failed) or type(failed).__name__}"
             continue
         silent = [f"{vnode.name}: {vnode.message}" for vnode in found if vnode.message]
         if silent:
@@ -123,22 +116,19 @@ async def vnodes(configuration: Configuration) -> AsyncIterator[Finding]:
     raise Skip(failure)
 
 
-def _ca_path(own: SupervisorSettings | ControlPlaneSettings) -> str:
-    return own.control_plane_ca_path if isinstance(own, SupervisorSettings) else own.grpc_ca_path
+async def _vnodes(server: str) -> list[pb.VNode]:
+    """Return what mctl would list, asked as the same user; raises CommandError, OSError when nobody is there."""
+    host, _, port = server.rpartition(":")
+    async with asyncio.timeout(CONNECT_WITHIN):
+        _, writer = await asyncio.open_connection(host.removeprefix("[").removesuffix("]"), int(port))
+    writer.close()
 
+    def ask() -> list[pb.VNode]:
+        access = ServerAccess(connection(Given(server=server)), attended=False, within=CONNECT_WITHIN)
+        with ToolingClient(access, LIST_WITHIN) as client:
+            return list(client.vnodes())
 
-async def _vnodes(server: str, access: ClientAccess) -> list[pb.VNode]:
-    found: list[pb.VNode] = []
-    metadata = await asyncio.to_thread(access.metadata, server)
-    async with access.channel(server, ()) as channel:
-        stub = rpc.ModuleControllerServiceStub(channel)
-        request = pb.ListVNodesRequest(page_size=PAGE)
-        while True:
-            page = await stub.ListVNodes(request, timeout=PAGE_WITHIN, metadata=metadata)
-            found += page.items
-            request.page_token = page.next_page_token
-            if not request.page_token:
-                return found
+    return await asyncio.to_thread(ask)
 
 
 async def addresses(configuration: Configuration) -> AsyncIterator[Finding]:

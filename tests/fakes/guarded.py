@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from concurrent import futures
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -67,16 +67,16 @@ class GuardedServer:
         *,
         names: tuple[str, ...] = ("127.0.0.1", "localhost"),
         client_ca: trustme.CA | None = None,
-        port: int = 0,
+        until: datetime | None = None,
     ) -> None:
         self.fake, self.guard = FakeTooling(), Guard()
         self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=8), interceptors=[self.guard])
         pb_grpc.add_ModuleControllerServiceServicer_to_server(self.fake, self._server)
-        address = f"127.0.0.1:{port}"
+        address = "127.0.0.1:0"
         if authority is None:
             self.port = self._server.add_insecure_port(address)
         else:
-            leaf = authority.issue_cert(*names)
+            leaf = authority.issue_cert(*names, not_before=until and until - timedelta(days=1), not_after=until)
             credentials = grpc.ssl_server_credentials(
                 [(leaf.private_key_pem.bytes(), leaf.cert_chain_pems[0].bytes())],
                 root_certificates=client_ca.cert_pem.bytes() if client_ca is not None else None,

@@ -75,13 +75,13 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
     shards: list[pb.Shard] = field(default_factory=list)
     events: list[pb.Event] = field(default_factory=list)
     baseline: list[pb.BaselineModule] = field(default_factory=list)
-    who: pb.WhoAmIResponse = field(default_factory=lambda: pb.WhoAmIResponse(user="ann"))
-    rights: set[tuple[str, str]] = field(default_factory=set)
     operations: list[pb.ModuleOperation] = field(default_factory=list)
     objects: dict[ObjectKey, LiveObject] = field(default_factory=dict)
     past: list[pb.PastOperation] = field(default_factory=list)
     rollouts: deque[pb.GetRolloutResponse] = field(default_factory=deque)
     unreachable: list[str] = field(default_factory=list)
+    caller: pb.WhoAmIResponse = field(default_factory=pb.WhoAmIResponse)
+    allowed: pb.CanIResponse = field(default_factory=pb.CanIResponse)
     page_limit: int = 500
     drain_by: int = 0
     embedded: bool = True
@@ -266,11 +266,11 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
 
     def WhoAmI(self, request: pb.WhoAmIRequest, context: grpc.ServicerContext) -> pb.WhoAmIResponse:
         self._enter("WhoAmI", request, context)
-        return self.who
+        return self.caller
 
     def CanI(self, request: pb.CanIRequest, context: grpc.ServicerContext) -> pb.CanIResponse:
         self._enter("CanI", request, context)
-        return pb.CanIResponse(allowed=(request.verb, request.resource) in self.rights)
+        return self.allowed
 
     def _selected(self, selector: str) -> list[pb.VNode]:
         wanted = dict(part.split("=", 1) for part in selector.split(",")) if selector else {}

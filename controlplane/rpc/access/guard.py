@@ -104,8 +104,7 @@ class Guard(aio.ServerInterceptor):
 
     async def caller(self, rule: Rule, token: str, context: Context) -> Caller:
         """Return who calls; raises AccessRefused."""
-        certificate = next(iter(context.auth_context().get("x509_pem_cert", ())), b"")
-        if certificate:
+        if certificate := certificate_of(context):
             caller = of_pem(certificate)
         elif not token:
             raise Unauthenticated("anonymous", "a bearer token or a client certificate is needed")
@@ -212,6 +211,11 @@ def _at_most(most: int, read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
         return read(raw)
 
     return bounded
+
+
+def certificate_of(context: Context) -> bytes:
+    """Return the certificate that the caller showed, as PEM; empty when there is none."""
+    return next(iter(context.auth_context().get("x509_pem_cert", ())), b"")
 
 
 def _bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str:

@@ -6,6 +6,7 @@ the changes themselves are idempotent. Once the replica ends, every call ends so
 
 from dataclasses import asdict, dataclass, field
 
+import grpc
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.events import About
@@ -17,7 +18,7 @@ from controlplane.domain.access import Access
 from controlplane.domain.facts import BaselineQuery
 from controlplane.domain.identity import InvalidName, ModuleKey, parse_base_id
 from controlplane.domain.objects import Container
-from controlplane.rpc.access.guard import CALLER
+from controlplane.rpc.access.guard import CALLER, certificate_of
 from controlplane.rpc.refusals import Context, NotEmbedded
 from controlplane.rpc.tooling import codec, moduleurls
 from controlplane.rpc.tooling.answers import Answers
@@ -58,6 +59,14 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
             modules = [pb.BaselineModule(name=m.name, version=m.version, url=m.image) for m in given]
             shown = await moduleurls.shown_baseline(modules, self.authenticator, show_secrets=request.show_secrets)
             return pb.GetBaselineResponse(modules=shown)
+
+    async def WhoAmI(self, request: pb.WhoAmIRequest, context: Context) -> pb.WhoAmIResponse:
+        """Refuse: callers are not known yet."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "callers are not known")
+
+    async def CanI(self, request: pb.CanIRequest, context: Context) -> pb.CanIResponse:
+        """Refuse: callers are not known yet."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "callers are not known")
 
     async def InstallModule(self, request: pb.InstallModuleRequest, context: Context) -> pb.InstallModuleResponse:
         """Create a Pod for a module on each selected base."""
@@ -133,7 +142,8 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
         """Say as whom the caller is known."""
         caller = CALLER.get()
         role = caller.role.value if caller.role is not None else ""
-        return pb.WhoAmIResponse(user=caller.user, groups=caller.groups, role=role)
+        method = "local" if role else "certificate" if certificate_of(context) else "token"
+        return pb.WhoAmIResponse(user=caller.user, groups=caller.groups, method=method, role=role)
 
     async def CanI(self, request: pb.CanIRequest, context: Context) -> pb.CanIResponse:
         """Say whether the caller may do something."""
@@ -143,7 +153,8 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
             access = Access(
                 request.verb, request.resource, request.group, request.namespace, request.name, request.subresource
             )
-            return pb.CanIResponse(allowed=await self.authenticator.may(CALLER.get(), access))
+            allowed = await self.authenticator.may(CALLER.get(), access)
+            return pb.CanIResponse(allowed=allowed, reason="" if allowed else f"{CALLER.get().user} may not {access}")
 
     def _embedded(self, instead: str) -> Manifests:
         if self.manifests is None:

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,15 @@ def test_the_user_of_the_current_kubeconfig_asks(home: Path, run: Mctl, user: di
         assert server.guard.secrets == {sent}
 
 
+def test_warnings_are_not_among_the_output(home: Path, run: Mctl) -> None:
+    kubeconfig(home, {"tokenFile": "missing", "token": "kube"})
+    with GuardedServer(AUTHORITY) as server:
+        outcome = run("get", "vnodes", "-o", "json", "--server", server.address)
+        assert json.loads(outcome.out) == {"items": []}
+        assert outcome.err.startswith("mctl: warning: the token that was read last is used (tokenFile ")
+        assert outcome.err.count("\n") == 1
+
+
 def test_a_client_certificate_of_the_kubeconfig_or_of_options_asks(home: Path, run: Mctl) -> None:
     clients = trustme.CA()
     leaf = clients.issue_cert("u")
@@ -99,7 +109,7 @@ def test_a_client_certificate_of_the_kubeconfig_or_of_options_asks(home: Path, r
     leaf.private_key_pem.write_to_path(home / "u.key")
     pair = ("--cert", str(home / "u.crt"), "--key", str(home / "u.key"))
     with GuardedServer(AUTHORITY, client_ca=clients) as server:
-        refused = run("get", "vnodes", "--server", server.address)
+        refused = run("get", "vnodes", "--server", server.address, "--request-timeout", "2s")
         assert (refused.code, "another client certificate: --cert and --key" in refused.err) == (5, True)
         assert run("get", "vnodes", "--server", server.address, *pair).code == 0
         kubeconfig(home, {"client-certificate": str(home / "u.crt"), "client-key": str(home / "u.key")})
@@ -129,8 +139,15 @@ def test_who_is_unknown_gets_code_7_and_what_to_do(home: Path, run: Mctl) -> Non
             f"mctl: the control plane at {server.address} does not know who you are: no valid token",
             "mctl: no credential was given, and there is no kubeconfig: use --token-file, --token or --kubeconfig",
         ]
-        kubeconfig(home, {"token": "kube", "as": "somebody"})
-        assert "does not know as" in run("get", "vnodes", "--server", server.address).err
+        for user, problem in (
+            ({"token": "kube", "as": "somebody"}, "does not know as"),
+            ({"username": "joe", "password": "kube"}, "knows no user names"),
+            ({}, "has no credential"),
+        ):
+            kubeconfig(home, user)
+            assert problem in run("get", "vnodes", "--server", server.address).err
+            named = run("get", "vnodes", "--server", server.address, "--context", "x")
+            assert (named.code, problem in named.err) == (7, True)
         assert server.guard.secrets == set()
 
 
@@ -194,11 +211,12 @@ def test_a_server_with_too_much_to_do_is_asked_after_the_time_that_it_names(home
             (),
             "it is for controlplane.svc",
         ),
+        (lambda: GuardedServer(AUTHORITY, until=datetime(2021, 1, 1, tzinfo=UTC)), (), "has expired"),
         (lambda: GuardedServer(AUTHORITY), ("--server-name", "other"), "is not for other: it is for"),
         (lambda: GuardedServer(), (), "does not speak TLS"),
         (lambda: GuardedServer(AUTHORITY), ("plaintext",), "speaks TLS, and was asked in plaintext"),
     ],
-    ids=["wrong CA", "wrong name", "wrong override", "plaintext server", "TLS server"],
+    ids=["wrong CA", "wrong name", "expired", "wrong override", "plaintext server", "TLS server"],
 )
 def test_a_failure_of_tls_is_said_as_such_at_once(
     home: Path,

@@ -120,6 +120,19 @@ def test_following_ends_without_an_answer_in_the_time_left(first: list[list[Mess
     assert len(timeouts) == 1
 
 
+def test_a_server_with_too_much_to_do_is_left_alone_for_the_time_that_it_names() -> None:
+    clock = Clock(most=1)
+
+    def busy(_left: float) -> Iterator[Message]:
+        raise ServerUnreachable("busy", retry_after=1.0)
+
+    with pytest.raises(Stop):
+        list(follow(busy, KnownItems(REPLICA).read, 10, wait=clock.sleep, clock=clock))
+    assert 1.0 < clock.now <= 2.0
+    with pytest.raises(ServerUnreachable):
+        list(follow(busy, KnownItems(REPLICA).read, 0.5, wait=clock.sleep, clock=clock))
+
+
 def test_an_idle_stream_that_is_cut_after_hours_is_opened_again() -> None:
     clock = Clock(most=5)
 

@@ -1915,7 +1915,7 @@ Global___BaselineModule: _TypeAlias = BaselineModule  # noqa: Y015
 
 @_typing.final
 class WhoAmIRequest(_message.Message):
-    """WhoAmIRequest has no parameters."""
+    """WhoAmIRequest asks who the caller is."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1932,33 +1932,37 @@ Global___WhoAmIRequest: _TypeAlias = WhoAmIRequest  # noqa: Y015
 
 @_typing.final
 class WhoAmIResponse(_message.Message):
-    """WhoAmIResponse is the caller."""
+    """WhoAmIResponse is who the caller is."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     user: _builtins.str
     """Name of the user."""
+    method: _builtins.str
+    """What it is known by: certificate, token or local."""
     role: _builtins.str
     """Role of a token of this machine; empty where Kubernetes says what the
     user may do.
     """
     @_builtins.property
     def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Groups that the user is in."""
+        """Groups of the user."""
 
     def __init__(
         self,
         *,
         user: _builtins.str = ...,
         groups: _abc.Iterable[_builtins.str] | None = ...,
+        method: _builtins.str = ...,
         role: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "role", b"role", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "method", b"method", "role", b"role", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1966,7 +1970,7 @@ Global___WhoAmIResponse: _TypeAlias = WhoAmIResponse  # noqa: Y015
 
 @_typing.final
 class CanIRequest(_message.Message):
-    """CanIRequest is an action in the words of Kubernetes."""
+    """CanIRequest names what the caller would do, in the words of Kubernetes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1977,17 +1981,17 @@ class CanIRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     SUBRESOURCE_FIELD_NUMBER: _builtins.int
     verb: _builtins.str
-    """Verb, such as create."""
+    """get, list, watch, create, update, patch or delete."""
     group: _builtins.str
-    """API group; empty for the core group."""
+    """API group of the resource; empty is the core group."""
     resource: _builtins.str
-    """Plural of the resource, such as pods."""
+    """Resource in the plural, such as pods."""
     namespace: _builtins.str
-    """Namespace; empty means all namespaces."""
+    """Empty: all namespaces, or a resource that is in none."""
     name: _builtins.str
-    """Name of one object; empty means all objects."""
+    """Only the one of this name; empty: all."""
     subresource: _builtins.str
-    """Subresource, such as log."""
+    """Subresource, such as log; empty: none."""
     def __init__(
         self,
         *,
@@ -2013,16 +2017,20 @@ class CanIResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ALLOWED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
-    """Whether the caller may do it."""
+    """Whether the caller may."""
+    reason: _builtins.str
+    """Why, or why not, in words; may be empty."""
     def __init__(
         self,
         *,
         allowed: _builtins.bool = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -279,14 +279,14 @@ class ModuleControllerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WhoAmI(self, request, context):
-        """WhoAmI says as whom the control plane knows the caller.
+        """WhoAmI says as whom the server knows the caller.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CanI(self, request, context):
-        """CanI says whether the caller may do something, as calls are decided.
+        """CanI says whether the caller may do something.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -98,9 +98,9 @@ class ModuleControllerServiceStub:
     GetBaseline: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.GetBaselineRequest, _module_controller_pb2.GetBaselineResponse]
     """GetBaseline says which modules a starting base would be given."""
     WhoAmI: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.WhoAmIRequest, _module_controller_pb2.WhoAmIResponse]
-    """WhoAmI says as whom the control plane knows the caller."""
+    """WhoAmI says as whom the server knows the caller."""
     CanI: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.CanIRequest, _module_controller_pb2.CanIResponse]
-    """CanI says whether the caller may do something, as calls are decided."""
+    """CanI says whether the caller may do something."""
 
 @_typing.type_check_only
 class ModuleControllerServiceAsyncStub(ModuleControllerServiceStub):
@@ -162,9 +162,9 @@ class ModuleControllerServiceAsyncStub(ModuleControllerServiceStub):
     GetBaseline: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.GetBaselineRequest, _module_controller_pb2.GetBaselineResponse]  # type: ignore[assignment]
     """GetBaseline says which modules a starting base would be given."""
     WhoAmI: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.WhoAmIRequest, _module_controller_pb2.WhoAmIResponse]  # type: ignore[assignment]
-    """WhoAmI says as whom the control plane knows the caller."""
+    """WhoAmI says as whom the server knows the caller."""
     CanI: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.CanIRequest, _module_controller_pb2.CanIResponse]  # type: ignore[assignment]
-    """CanI says whether the caller may do something, as calls are decided."""
+    """CanI says whether the caller may do something."""
 
 class ModuleControllerServiceServicer(metaclass=_abc_1.ABCMeta):
     """ModuleControllerService operates VNodes and modules."""
@@ -337,7 +337,7 @@ class ModuleControllerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _module_controller_pb2.WhoAmIRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_module_controller_pb2.WhoAmIResponse, _abc.Awaitable[_module_controller_pb2.WhoAmIResponse]]:
-        """WhoAmI says as whom the control plane knows the caller."""
+        """WhoAmI says as whom the server knows the caller."""
 
     @_abc_1.abstractmethod
     def CanI(
@@ -345,6 +345,6 @@ class ModuleControllerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _module_controller_pb2.CanIRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_module_controller_pb2.CanIResponse, _abc.Awaitable[_module_controller_pb2.CanIResponse]]:
-        """CanI says whether the caller may do something, as calls are decided."""
+        """CanI says whether the caller may do something."""
 
 def add_ModuleControllerServiceServicer_to_server(servicer: ModuleControllerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
