@@ -41,6 +41,8 @@ LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
 DEPLOYMENTS = Resource("apps/v1", "deployments", "Deployment")
 DAEMON_SETS = Resource("apps/v1", "daemonsets", "DaemonSet")
 SERVICES = Resource("v1", "services", "Service")
+SECRETS = Resource("v1", "secrets", "Secret")
+CONFIG_MAPS = Resource("v1", "configmaps", "ConfigMap")
 TOKEN_REVIEWS = Resource("authentication.k8s.io/v1", "tokenreviews", "TokenReview", namespaced=False)
 ACCESS_REVIEWS = Resource("authorization.k8s.io/v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False)
 

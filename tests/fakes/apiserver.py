@@ -63,6 +63,10 @@ class FakeApiServer:
         self._publish(resource, WatchEvent(kind, copy.deepcopy(obj)))
         return copy.deepcopy(obj)
 
+    def object(self, resource: Resource, name: str, namespace: str = "") -> Json:
+        """Return an object; no request of anybody's."""
+        return copy.deepcopy(self._find(resource, namespace, name))
+
     def remove(self, resource: Resource, name: str, namespace: str = "") -> None:
         """Delete an object, as another client would."""
         obj = self._objects.pop((resource, namespace, name))
@@ -73,6 +77,10 @@ class FakeApiServer:
     def fail(self, verb: str, *errors: ClusterError) -> None:
         """Let the next requests of a verb fail before they have any effect."""
         self._failures[verb].extend(errors)
+
+    def forgive(self) -> None:
+        """Let no request fail any more."""
+        self._failures.clear()
 
     def end_watches(self, error: ClusterError | None = None) -> None:
         """End all watches, with an error or as the server does in its time."""
