@@ -60,10 +60,8 @@ class Replicas:
         self._stack.push_async_callback(api.close)
         return api
 
-    async def start(
-        self, count: int = 1, *, user: str = CONTROL_PLANE, place: Place = PLACE
-    ) -> list[CertificateKeeper]:
-        keepers = [CertificateKeeper(await self.api(user), place, self.clock, SystemRandom()) for _ in range(count)]
+    async def start(self, count: int = 1, *, user: str = "") -> list[CertificateKeeper]:
+        keepers = [CertificateKeeper(await self.api(user), PLACE, self.clock, SystemRandom()) for _ in range(count)]
         for keeper in keepers:
             running = asyncio.create_task(keeper.run())
             self._stack.callback(running.cancel)

@@ -114,6 +114,9 @@ async def test_a_new_ca_is_published_long_before_it_signs(world: World) -> None:
     world.clock.passed += RETIRE
     await settle(keeper)
     assert world.bundle.published.ids() == {world.leaf.authority}
+    writes = [call.body or {} for call in world.api.made("patch")]
+    assert len(writes) > 6
+    assert all(write["metadata"]["resourceVersion"] for write in writes), "a write over what was not read"
 
 
 async def test_two_settings_of_names_do_not_undo_each_other(world: World) -> None:

@@ -24,6 +24,7 @@ from tests.servers.rbac import SHIPPED
 DEPLOY = SHIPPED.parent
 ROOT = DEPLOY.parent
 KUBELET = DEPLOY / "kubelet"
+CERTIFICATES = DEPLOY / "sharded" / "grpc-certificates.yaml"
 FORMS = (
     "module-controller.yaml",
     "pod.yaml",
@@ -105,7 +106,7 @@ def test_the_page_lists_the_same_permissions() -> None:
 
 
 def test_every_file_is_a_part_of_a_form() -> None:
-    known = {DEPLOY / "rbac.yaml", *(DEPLOY / form for form in FORMS)}
+    known = {DEPLOY / "rbac.yaml", CERTIFICATES, *(DEPLOY / form for form in FORMS)}
     known |= {
         KUBELET / name for name in ("rbac.yaml", "service.yaml", "network-policy.yaml", "single.yaml", "sharded.yaml")
     }
@@ -115,6 +116,18 @@ def test_every_file_is_a_part_of_a_form() -> None:
             patches = [patch["path"] for patch in kustomization.get("patchesJson6902", [])]
             known |= {DEPLOY / form / name for name in ["kustomization.yaml", *kustomization["resources"], *patches]}
     assert set(DEPLOY.rglob("*.yaml")) == {path for path in known if path.suffix == ".yaml"}
+
+
+def test_the_objects_for_certificates_are_empty_and_all_that_may_be_written() -> None:
+    objects = manifests.load(CERTIFICATES)
+    stored = {obj["kind"].lower() + "s": obj for obj in objects if obj["kind"] in ("Secret", "ConfigMap")}
+    assert not any({"data", "stringData", "type"} & set(obj) for obj in stored.values())
+    rules = [rule for obj in objects for rule in obj.get("rules", [])]
+    assert [rule["resources"][0] for rule in rules if "patch" in rule["verbs"]] == list(stored)
+    for rule in rules:
+        (resource,) = rule["resources"]
+        assert rule["resourceNames"] == [stored[resource]["metadata"]["name"]]
+        assert set(rule["verbs"]) <= {"get", "patch"}
 
 
 def selector_of(obj: Json) -> dict[str, str]:
