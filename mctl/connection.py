@@ -14,7 +14,7 @@ from mctl.auth import places
 from mctl.auth.access import ServerAccess
 from mctl.auth.choice import DEFAULT_SERVER, Connection, ContextUser, Given, choose
 from mctl.auth.headers import FETCH_WITHIN
-from mctl.text import clean
+from service.wording import clean
 
 _SERVER = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[0-9A-Za-z._-]+):(\d{1,5})")
 _PORTS = range(1, 65536)

@@ -7,7 +7,7 @@ was read from the cluster, never only made here.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import NoReturn
 
@@ -59,10 +59,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class _Serving:
-    """What was read when it was served first; ca_ends is when its CA expires, NaN where that is not known."""
+    """The served certificate, as it was stored; ca_ends is when its CA expires, NaN where that is not known."""
 
     leaf: Leaf
-    secret: Secret
+    crt: bytes
+    key: bytes = field(repr=False)
     ca_ends: float
 
 
@@ -119,7 +120,7 @@ class CertificateKeeper:
         pem = authorities.pem(each.id for each in situation.bundle())
         if situation.may_serve():
             self._serve(secret)
-        self._publish(pem)
+        self._refresh(pem)
         self._remark(situation)
         step = situation.next_step()
         if step is Step.PUBLISH:
@@ -201,15 +202,14 @@ class CertificateKeeper:
             return
         authority = secret.stored.authority(leaf.authority)
         ends = float("nan") if authority is None else authority.not_after
-        self._serving = _Serving(leaf, secret, ends)
+        self._serving = _Serving(leaf, secret.crt, secret.key, ends)
         renewed = secret.stored.origin is Origin.OURS
         log.info("gRPC certificate served", until=rfc3339(leaf.not_after), fingerprint=leaf.id, renewed_by_us=renewed)
 
-    def _publish(self, ca_pem: bytes) -> None:
-        """Let whoever serves have what is current."""
+    def _refresh(self, ca_pem: bytes) -> None:
         if self._serving is None:
             return
-        served = Served(self._serving.secret.crt, self._serving.secret.key, ca_pem)
+        served = Served(self._serving.crt, self._serving.key, ca_pem)
         if served != self.current:
             self.current = served
             self.changed.set()

@@ -8,7 +8,8 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from mctl.errors import ExitCode, UsageError
 from mctl.invocation import connected
 from mctl.rpc.client import ToolingClient
-from mctl.text import clean, joined
+from mctl.text import joined
+from service.wording import clean
 
 app = typer.Typer(no_args_is_help=True, help="Who you are to the server, and what you may.")
 

@@ -16,7 +16,7 @@ from mctl.auth.choice import Connection, ContextUser, Login, Logins, Token, Toke
 from mctl.commands.auth import described
 from mctl.errors import CommandError, ItemNotFound, UsageError
 from mctl.rpc.client import ToolingClient
-from mctl.text import clean
+from service.wording import clean
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether the CA is the right one.")]
 

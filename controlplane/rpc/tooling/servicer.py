@@ -6,7 +6,6 @@ the changes themselves are idempotent. Once the replica ends, every call ends so
 
 from dataclasses import asdict, dataclass, field
 
-import grpc
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.events import About
@@ -59,14 +58,6 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
             modules = [pb.BaselineModule(name=m.name, version=m.version, url=m.image) for m in given]
             shown = await moduleurls.shown_baseline(modules, self.authenticator, show_secrets=request.show_secrets)
             return pb.GetBaselineResponse(modules=shown)
-
-    async def WhoAmI(self, request: pb.WhoAmIRequest, context: Context) -> pb.WhoAmIResponse:
-        """Refuse: callers are not known yet."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "callers are not known")
-
-    async def CanI(self, request: pb.CanIRequest, context: Context) -> pb.CanIResponse:
-        """Refuse: callers are not known yet."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "callers are not known")
 
     async def InstallModule(self, request: pb.InstallModuleRequest, context: Context) -> pb.InstallModuleResponse:
         """Create a Pod for a module on each selected base."""

@@ -30,6 +30,20 @@ class TurnedClock:
         return STARTED + self.passed
 
 
+@dataclass(frozen=True)
+class AheadClock:
+    """Another clock that is so many seconds ahead."""
+
+    clock: TurnedClock
+    ahead: float
+
+    def monotonic(self) -> float:
+        return self.clock.monotonic()
+
+    def wall(self) -> float:
+        return self.clock.wall() + self.ahead
+
+
 @dataclass
 class World:
     """What all replicas share."""
@@ -74,8 +88,8 @@ class World:
     def bundle(self) -> Bundle:
         return Bundle.read(self.api.object(CONFIG_MAPS, PLACE.config_map, PLACE.namespace))
 
-    def keeper(self, seed: int = 1) -> CertificateKeeper:
-        return CertificateKeeper(self.api, PLACE, self.clock, Random(seed))
+    def keeper(self, seed: int = 1, *, ahead: float = 0.0) -> CertificateKeeper:
+        return CertificateKeeper(self.api, PLACE, AheadClock(self.clock, ahead), Random(seed))
 
 
 async def settle(*keepers: CertificateKeeper) -> None:
