@@ -16,6 +16,8 @@ from controlplane.app.tooling.refusals import Missing, NotAllowed, RequestError
 from controlplane.domain.workloads.placement import InvalidSelector
 
 DOMAIN = "koupleless.io"
+LONGEST = 2000
+"""Characters of a message, or of what is said about a field: a status travels in headers, which clients bound."""
 
 Context = aio.ServicerContext[Any, Any]
 
@@ -73,11 +75,12 @@ async def refusing(context: Context) -> AsyncIterator[None]:
         details = [_packed(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))]
         if violations := _violations(error):
             wrong = [
-                error_details_pb2.BadRequest.FieldViolation(field=field, description=text) for field, text in violations
+                error_details_pb2.BadRequest.FieldViolation(field=field[:LONGEST], description=text[:LONGEST])
+                for field, text in violations
             ]
             details.append(_packed(error_details_pb2.BadRequest(field_violations=wrong)))
         number = code_pb2.Code.Value(code.name)
-        status = status_pb2.Status(code=number, message=str(error), details=details)
+        status = status_pb2.Status(code=number, message=str(error)[:LONGEST], details=details)
         await context.abort_with_status(rpc_status.to_status(status))
 
 
