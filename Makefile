@@ -26,7 +26,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart smoke test check unit integration soak compat proto proto-check docs lock test-servers bench clean distclean
+.PHONY: help quickstart smoke test check unit integration soak fuzz compat proto proto-check docs lock test-servers bench clean distclean
 
 help: ## list what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -41,7 +41,7 @@ smoke: .venv/.runtime ## the quick start without a person: install a module, see
 test: .venv/.dev check ## check, get the servers that this machine allows, run all tests
 	@echo "servers for the tests (got once, then kept in the user's cache; a build takes 10 minutes and needs Go):"
 	@$(BIN)/python -m tests.servers fetch || true
-	@$(PYTEST) tests/soak tests/security tests/integration tests/contract tests/unit $(ARGS)
+	@$(PYTEST) tests/soak tests/security tests/integration tests/contract tests/fuzz tests/unit $(ARGS)
 
 check: .venv/.dev proto-check ## formatting, lint, types, import rules, contracts
 	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
@@ -61,6 +61,11 @@ integration: .venv/.dev ## the tests with real servers and sockets
 
 soak: .venv/.dev ## ten minutes of random work under random faults, then everything must agree
 	@SOAK_SECONDS=$${SOAK_SECONDS:-600} SOAK_SEED=$${SOAK_SEED:-random} $(BIN)/python -m pytest -s tests/soak/test_soak.py $(ARGS)
+
+fuzz: SECONDS ?= 600
+fuzz: .venv/.dev ## give every decoder inputs that are not as they should be: make fuzz SECONDS=600
+	@FUZZ_SECONDS=$(SECONDS) FUZZ_SEED=$${FUZZ_SEED:-random} FUZZ_KEEP=1 \
+		$(BIN)/python -m pytest -n auto --dist loadfile tests/fuzz $(ARGS)
 
 define generate
 $(BIN)/python -m grpc_tools.protoc -I proto --python_out=$(1) --mypy_out=quiet:$(1) \

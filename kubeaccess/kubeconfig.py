@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -35,6 +34,7 @@ from pydantic.alias_generators import to_camel
 
 from kubeaccess.authorization import CannotConnect
 from kubeaccess.tls import read
+from service import yamltree
 from service.wording import problem
 
 EXEC_EXTENSION = "client.authentication.k8s.io/exec"
@@ -44,8 +44,6 @@ GONE_PROVIDERS = {
     "azure": "Kubernetes removed it in 1.26; use the exec plugin kubelogin",
     "openstack": "Kubernetes removed it; use the exec plugin client-keystone-auth",
 }
-
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,12 +313,10 @@ def _read(path: Path) -> Any:
     except OSError as error:
         raise CannotConnect(f"{path}: cannot be read ({error.strerror})") from error
     try:
-        content = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe one
-    except yaml.YAMLError as error:
-        # Not its own text: it shows lines of the file, and there are secrets in them.
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        raise CannotConnect(f"{path}{line}: is not YAML") from None
+        content = yamltree.load(text)
+    except yamltree.BadYaml as error:
+        # Without its text: a password that begins with ! is a tag, and stands in it.
+        raise CannotConnect(f"{path}, line {error.line}: is not YAML that can be used") from None
     if content is not None and not isinstance(content, dict):
         raise CannotConnect(f"{path}: is not a kubeconfig: not a mapping of fields")
     return content or {}

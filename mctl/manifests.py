@@ -16,7 +16,7 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from mctl.errors import UsageError
 from mctl.kinds import Json
-from mctl.yamltree import BadValue, convert, line_of
+from service.yamltree import BadValue, NotYaml, convert, documents, line_of
 
 MAX_BYTES = 1024 * 1024
 MAX_DOCUMENTS = 1000
@@ -25,7 +25,6 @@ STDIN = "<stdin>"
 _SUFFIXES = (".yaml", ".yml", ".json")
 _CLUSTER_SCOPED = frozenset({"Node", "Namespace"})
 _WORD = re.compile(r"\S+")
-_ESCAPED_BYTES = range(0xDC80, 0xDD00)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,31 +100,16 @@ def parse(source: str, data: bytes) -> Iterator[Manifest | str]:
     if len(data) > MAX_BYTES:
         yield f"{source}: larger than {MAX_BYTES} bytes: apply it in parts"
         return
-    # What is not UTF-8 becomes characters that YAML does not allow.
-    text = data.decode("utf-8-sig", errors="surrogateescape")
     try:
-        # The pure Python loader: libyaml's composer overflows the C stack on deep nesting.
-        for number, node in enumerate(yaml.compose_all(text, Loader=yaml.SafeLoader), 1):
+        for number, node in enumerate(documents(data), 1):
             if number > MAX_DOCUMENTS:
                 yield f"{source}: more than {MAX_DOCUMENTS} documents: apply them in parts"
                 return
-            if node is not None and node.tag != "tag:yaml.org,2002:null":
+            if node.tag != "tag:yaml.org,2002:null":
                 yield from _objects(source, node)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
-        yield f"{place}: YAML syntax: {error.problem or error.context}"
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        yield f"{source}:{line}: {_not_allowed(int(error.character))}"
-    except RecursionError:
-        yield f"{source}: nested too deeply"
-
-
-def _not_allowed(character: int) -> str:
-    if character in _ESCAPED_BYTES:
-        return f"not UTF-8 text (byte 0x{character - 0xDC00:02x})"
-    return f"YAML syntax: the character U+{character:04X} is not allowed"
+    except NotYaml as error:
+        column = f":{error.column}" if error.column else ""
+        yield f"{source}:{error.line}{column}: {error}"
 
 
 def _objects(source: str, node: yaml.Node) -> Iterator[Manifest | str]:

@@ -54,7 +54,7 @@ def _named(field: FieldDescriptor, depth: int) -> st.SearchStrategy[tuple[str, A
 def _field(field: FieldDescriptor, depth: int) -> st.SearchStrategy[Any]:
     inner = field.message_type
     if inner is not None and inner.GetOptions().map_entry:
-        return st.dictionaries(TEXTS, TEXTS, max_size=2)
+        return st.dictionaries(TEXTS, _field(inner.fields_by_name["value"], depth - 1), max_size=2)
     one = _SCALARS[field.type] if inner is None else st.deferred(lambda: _fields(inner, depth - 1))
     return st.lists(one, max_size=3) if field.is_repeated else one
 
@@ -64,7 +64,7 @@ def _filled(message: M, fields: dict[str, Any]) -> M:
         field = message.DESCRIPTOR.fields_by_name[name]
         target = getattr(message, name)
         if isinstance(value, dict) and field.message_type is not None and field.message_type.GetOptions().map_entry:
-            target.update(value)
+            _filled_map(target, value)
         elif field.is_repeated:
             for each in value:
                 if field.message_type is None:
@@ -77,3 +77,11 @@ def _filled(message: M, fields: dict[str, Any]) -> M:
         else:
             setattr(message, name, value)
     return message
+
+
+def _filled_map(target: Any, values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            _filled(target[key], value)
+        else:
+            target[key] = value

@@ -162,14 +162,16 @@ def referenced_annotations(modules: Sequence[Json]) -> frozenset[str]:
 
 def _container(obj: Json, spec: Json, facts: environment.Facts) -> Container:
     env = tuple((fields.word(entry, "name"), _value(entry, obj, spec)) for entry in fields.objects(obj, "env"))
+    args = fields.texts(obj, "args")
     startup, readiness = _probe(obj, "startupProbe"), _probe(obj, "readinessProbe")
+    too_long = environment.too_long(args, env, facts)
     return Container(
         name=fields.word(obj, "name"),
         image=fields.word(obj, "image"),
-        version=environment.version(env, facts),
-        args=fields.texts(obj, "args"),
+        version=environment.version(env, facts) if not too_long else "",
+        args=args,
         env=env,
-        unsupported=refused(obj),
+        unsupported=refused(obj) or too_long,
         probes=Probes(startup, readiness) if startup or readiness else NO_PROBES,
         memory=int(quantities.parse(_quantity(obj, "requests", "memory")) or 0),
     )

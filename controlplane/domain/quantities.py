@@ -34,10 +34,10 @@ def parse(text: str) -> Decimal | None:
 def canonical(text: str) -> str | None:
     """Return a quantity as the API server writes it, None for what is no quantity or no whole number of thousandths.
 
-    Exponents, which it keeps as they are, become suffixes.
+    Exponents, which it keeps as they are, become suffixes. One of more than 30 digits could not be read again.
     """
     number = parse(text)
-    if number is None or number < 0 or number * 1000 != (number * 1000).to_integral_value():
+    if number is None or not 0 <= number < 10**30 or number * 1000 != (number * 1000).to_integral_value():
         return None
     if number != number.to_integral_value():
         return f"{int(number * 1000)}m"

@@ -24,7 +24,7 @@ from controlplane.cluster.api import PODS, Json, ObjectList, PatchType, Resource
 from controlplane.kube import transport
 from controlplane.kube.connections import Connections, Request
 from controlplane.kube.credentials import Credentials
-from controlplane.kube.errors import error_of_reply
+from controlplane.kube.errors import error_of_status
 from controlplane.kube.gate import Gate
 
 PAGE = 500
@@ -193,5 +193,5 @@ def _event(line: bytes) -> WatchEvent:
         raise Transient("a line of the watch is not a JSON object")
     kind, obj = fields.text(event, "type"), fields.mapping(event, "object")
     if kind == "ERROR":
-        raise error_of_reply(fields.integer(obj, "code") or 500, orjson.dumps(obj), write=False)
+        raise error_of_status(fields.integer(obj, "code") or 500, obj, write=False)
     return WatchEvent(kind, obj)

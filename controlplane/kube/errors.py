@@ -15,9 +15,14 @@ class Unauthorized(Rejected):
 
 def error_of_reply(code: int, body: bytes, *, retry_after: str = "", write: bool) -> ClusterError:
     """Return the error that a reply of status 300 or more means; retry_after is the header of that name."""
-    status = fields.parsed(body) or {}
+    words = body[:MESSAGE_LIMIT].decode(errors="replace").strip()
+    return error_of_status(code, fields.parsed(body) or {}, words, retry_after=retry_after, write=write)
+
+
+def error_of_status(code: int, status: Json, words: str = "", *, retry_after: str = "", write: bool) -> ClusterError:
+    """Return the error that a Status object means; words are for one without a message."""
     reason = fields.text(status, "reason")
-    words = fields.text(status, "message") or body[:MESSAGE_LIMIT].decode(errors="replace").strip() or reason
+    words = fields.text(status, "message") or words or reason
     message = f"{words[:MESSAGE_LIMIT]} (HTTP {code})"
     match code:
         case 401:

@@ -9,10 +9,10 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from controlplane.reports.hooks import Destination, destinations
+from service import yamltree
 from service.wording import problem
 from service.worker import Worker
 
@@ -44,9 +44,9 @@ class TrackerConfig(BaseModel):
     @field_validator("urls", mode="before")
     @classmethod
     def _urls(cls, value: object) -> object:
-        if not isinstance(value, list | tuple | None):
-            raise ValueError("must be a list of URLs")  # noqa: TRY004 - pydantic wants ValueError
-        return tuple(str(link) for link in value or ())
+        if not isinstance(value, list | tuple | None) or not all(isinstance(link, str) for link in value or ()):
+            raise ValueError("must be a list of URLs")
+        return tuple(value or ())
 
     @property
     def links(self) -> list[Destination]:
@@ -64,11 +64,9 @@ def load(path: Path) -> TrackerConfig:
     if len(text) > LARGEST:
         raise WrongTrackerFile(f"it is larger than {LARGEST} bytes")
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark is not None else ""
-        raise WrongTrackerFile(f"it is not YAML{where}; it has the keys {_KEYS}") from error
+        content = yamltree.load(text)
+    except yamltree.BadYaml as error:
+        raise WrongTrackerFile(f"it is not YAML in line {error.line} ({error}); it has the keys {_KEYS}") from error
     if not isinstance(content, dict | None):
         raise WrongTrackerFile(f"it must have the keys {_KEYS}")
     try:

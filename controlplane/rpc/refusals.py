@@ -19,6 +19,8 @@ from controlplane.domain.workloads.placement import InvalidSelector
 from service.masking import masked
 
 DOMAIN = "koupleless.io"
+LONGEST = 2000
+"""Characters of a message, or of what is said about a field: a status travels in headers, which clients bound."""
 
 AGAIN_AFTER = Duration(seconds=1)
 """When a caller may ask again for what there was too much of."""
@@ -90,12 +92,12 @@ async def refusing(context: Context) -> AsyncIterator[None]:
             details.append(_packed(error_details_pb2.RetryInfo(retry_delay=AGAIN_AFTER)))
         if violations := _violations(error):
             wrong = [
-                error_details_pb2.BadRequest.FieldViolation(field=field, description=masked(text))
+                error_details_pb2.BadRequest.FieldViolation(field=field[:LONGEST], description=masked(text)[:LONGEST])
                 for field, text in violations
             ]
             details.append(_packed(error_details_pb2.BadRequest(field_violations=wrong)))
         number = code_pb2.Code.Value(code.name)
-        status = status_pb2.Status(code=number, message=masked(str(error)), details=details)
+        status = status_pb2.Status(code=number, message=masked(str(error))[:LONGEST], details=details)
         await context.abort_with_status(rpc_status.to_status(status))
 
 

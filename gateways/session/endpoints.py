@@ -7,17 +7,18 @@ from service.listening import host_port
 
 RESOLVE_TIMEOUT = 5.0
 """Seconds that one name may take."""
+_SHOWN = 300
 
 
 def parse(text: str) -> tuple[str, int]:
     """Return host and port of host:port or [ipv6]:port. Raises ValueError, which says what is expected."""
     host, colon, port = text.strip().rpartition(":")
     if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"{text!r} is not host:port, for example 127.0.0.1:50051")
+        raise ValueError(f"{text[:_SHOWN]!r} is not host:port, for example 127.0.0.1:50051")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise ValueError(f"{text!r}: write an IPv6 address in brackets, for example [::1]:50051")
+        raise ValueError(f"{text[:_SHOWN]!r}: write an IPv6 address in brackets, for example [::1]:50051")
     return host, int(port)
 
 

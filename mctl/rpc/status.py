@@ -128,8 +128,8 @@ def _details(error: grpc.RpcError, kind: type[D]) -> list[D]:
     """Return the details of one kind that a call's status carries."""
     try:
         status = rpc_status.from_call(cast("grpc.Call", error))
+        found = [(detail, kind()) for detail in (status.details if status else ())]
+        return [message for detail, message in found if detail.Unpack(message)]
     except (ValueError, DecodeError):
         # The details contradict the call's own status or are no messages: the status still holds.
         return []
-    found = [(detail, kind()) for detail in (status.details if status else ())]
-    return [message for detail, message in found if detail.Unpack(message)]

@@ -19,6 +19,12 @@ from controlplane.domain.objects import Container, FieldRef, Pod, ResourceRef
 
 Env: TypeAlias = Iterable[tuple[str, str | FieldRef | ResourceRef]]
 
+LONGEST = 1024 * 1024
+"""Characters of all variables and arguments together: a base takes commands of 1 MiB (arklet's HTTP server)."""
+_LONGEST_FACT = 300
+"""What is taken for the length of a value that is not known yet: names of objects have 253 characters at most."""
+_TOO_LONG = f"variables and arguments have more than {LONGEST} characters, which is more than a base takes"
+
 _REFERENCE = re.compile(r"\$(?:(?P<escaped>\$)|\((?P<name>[^)]*)\))")
 _SUBSCRIPT = re.compile(r"(?P<path>metadata\.(?:labels|annotations))\['(?P<key>.*)'\]", re.DOTALL)
 _RESOURCE = re.compile(r"(?:limits|requests)\.(?:cpu|memory|ephemeral-storage|hugepages-.+)")
@@ -99,6 +105,33 @@ def resolve(container: Container, facts: Facts) -> tuple[tuple[str, ...], tuple[
     values = variables(container.env, facts)
     args = tuple(expand(arg, values) or "" for arg in container.args)
     return args, tuple((name, value or "") for name, value in values.items() if name != BIZ_VERSION_ENV)
+
+
+def too_long(args: Iterable[str], env: Env, facts: Facts) -> str:
+    """Say where variables and arguments become too long for a base, their references replaced; empty if they do not.
+
+    References to references multiply: 20 variables of 40 characters can stand for a terabyte. So lengths are added up
+    before anything is replaced.
+    """
+    lengths: dict[str, int] = {}
+    everything = 0
+    for name, value in env:
+        lengths[name] = _expanded_length(value, lengths) if isinstance(value, str) else _source_length(value, facts)
+        everything += lengths[name]
+        if everything > LONGEST:
+            return f"env {name}: {_TOO_LONG}"
+    everything += sum(_expanded_length(arg, lengths) for arg in args)
+    return f"args: {_TOO_LONG}" if everything > LONGEST else ""
+
+
+def _expanded_length(text: str, lengths: Mapping[str, int]) -> int:
+    found = (match for match in _REFERENCE.finditer(text) if match["name"] in lengths)
+    return len(text) + sum(lengths[match["name"]] - len(match[0]) for match in found)
+
+
+def _source_length(source: FieldRef | ResourceRef, facts: Facts) -> int:
+    known = _field(source.path, facts) if isinstance(source, FieldRef) else None
+    return _LONGEST_FACT if known is None else len(known)
 
 
 def expand(text: str, values: Mapping[str, str | None]) -> str | None:
@@ -182,7 +215,7 @@ def _resource(reference: ResourceRef, facts: Facts) -> str | None:
     # Bytes are counted whole, CPUs in thousandths, and the rest of a division counts as one more.
     grain = Decimal("0.001") if reference.resource.endswith(".cpu") else Decimal(1)
     size = _whole(quantity or Decimal(0), grain)
-    divisor = _whole(quantities.parse(reference.divisor) or Decimal(1), grain)
+    divisor = _whole(quantities.parse(reference.divisor) or Decimal(1), grain) or Decimal(1)
     return str(int((size / divisor).to_integral_value(ROUND_CEILING)))
 
 

@@ -115,6 +115,8 @@ class InvalidSelector(ValueError):
     """A label selector cannot be read; the message says where."""
 
 
+_SHOWN = 200
+"""Characters of a selector that a message shows."""
 _TERM = re.compile(
     r"""\s*(?:
       (?P<not>!)\s*(?P<absent>[\w./-]+)
@@ -132,12 +134,16 @@ def parse_selector(text: str) -> tuple[Requirement, ...]:
     while position < len(text):
         term = _TERM.match(text, position)
         if term is None or term.end() == position:
-            raise InvalidSelector(f"cannot read label selector {text!r} at position {position + 1}")
+            raise InvalidSelector(f"cannot read label selector {_shown(text)} at position {position + 1}")
         found.append(_requirement(term))
         position = term.end()
     if text.rstrip().endswith(","):
-        raise InvalidSelector(f"label selector {text!r} ends with a comma")
+        raise InvalidSelector(f"label selector {_shown(text)} ends with a comma")
     return tuple(found)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
 def _requirement(term: re.Match[str]) -> Requirement:

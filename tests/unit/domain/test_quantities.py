@@ -47,6 +47,7 @@ def test_what_is_no_quantity_is_none(text: str) -> None:
         ("1.5", "1500m"),
         ("1000m", "1"),
         ("0.0001", None),
+        ("1e99", None),
         ("1024Gi", "1Ti"),
         ("1.5Gi", "1536Mi"),
         ("1536Ki", "1536Ki"),

@@ -10,10 +10,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mctl import manifests, yamltree
+from mctl import manifests
 from mctl.errors import UsageError
 from mctl.manifests import Manifest, parse, read
-from mctl.yamltree import BadValue, convert, line_of
+from service import yamltree
+from service.yamltree import BadValue, convert, line_of
 
 POD = """\
 # a comment
@@ -91,9 +92,9 @@ def test_a_list_is_its_items() -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("a: [1, 2", "f:1:9: YAML syntax: expected ',' or ']', but got '<stream end>'"),
-        ("a: 1\nb: 2: 3\n", "f:2:5: YAML syntax: mapping values are not allowed here"),
-        ("a: *x\n", "f:1:4: YAML syntax: found undefined alias 'x'"),
+        ("a: [1, 2", "f:2:1: YAML syntax: did not find expected ',' or ']'"),
+        ("a: 1\nb: 2: 3\n", "f:2:5: YAML syntax: mapping values are not allowed in this context"),
+        ("a: *x\n", "f:1:4: YAML syntax: found undefined alias"),
         ("a: 1\nb: \x00\n", "f:2: YAML syntax: the character U+0000 is not allowed"),
         (b"a: 1\nb: \xff\n", "f:2: not UTF-8 text (byte 0xff)"),
         (b"a: \xed\xb3\xbf\n", "f:1: not UTF-8 text (byte 0xed)"),
@@ -109,7 +110,7 @@ def test_a_list_is_its_items() -> None:
         ("a: &x [*x]", "f:1: a" + "[0]" * yamltree.MAX_DEPTH + ": nested deeper than 64 levels"),
         ("a: {<<: 3}", "f:1: a: << takes a mapping or a list of mappings"),
         ("- 1", "f:1: an object is a mapping with apiVersion, kind and metadata"),
-        ("[" * 5000, "f: nested too deeply"),
+        ("[" * 5000, "f:1: nested too deeply"),
     ],
 )
 def test_every_problem_names_its_place(text: str | bytes, line: str) -> None:

@@ -18,7 +18,7 @@ from controlplane.app.ports import (
     Unknown,
 )
 from controlplane.app.tooling.refusals import Missing, NotAllowed, RequestError
-from controlplane.rpc.refusals import DOMAIN, Busy, Ending, refusing
+from controlplane.rpc.refusals import DOMAIN, LONGEST, Busy, Ending, refusing
 
 
 class Ended(Exception):
@@ -77,3 +77,12 @@ async def test_a_status_has_no_secrets() -> None:
     status = str(context.status)
     assert "repo.example/biz1.jar" in status
     assert not any(secret in status for secret in ("pass-word", "5ecret"))
+
+
+async def test_what_a_caller_sent_does_not_come_back_without_end() -> None:
+    context = Context()
+    with pytest.raises(Ended):
+        async with refusing(cast("aio.ServicerContext[Any, Any]", context)):
+            raise RequestError("x" * 100_000, "y" * 100_000)
+    assert len(context.status.details) == LONGEST
+    assert sum(len(value) for _, value in context.status.trailing_metadata) < 4 * LONGEST

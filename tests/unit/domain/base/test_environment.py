@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controlplane.domain.base import environment
 from controlplane.domain.base.environment import (
     Env,
     Facts,
@@ -16,6 +17,7 @@ from controlplane.domain.base.environment import (
     is_known_field,
     is_known_resource,
     resolve,
+    too_long,
     variables,
     version,
 )
@@ -197,3 +199,37 @@ def test_a_module_gets_arguments_and_variables_resolved_and_not_its_version() ->
 )
 def test_a_path_names_its_annotation(path: str, annotation: str) -> None:
     assert annotation_of(path) == annotation
+
+
+def multiplied(steps: int) -> Env:
+    """Variables of which each is four times the one before."""
+    return [("A0", "x"), *((f"A{step}", f"$(A{step - 1})" * 4) for step in range(1, steps + 1))]
+
+
+def test_variables_that_multiply_are_refused_before_they_are_put_together() -> None:
+    assert too_long((), multiplied(9), FACTS) == ""
+    assert too_long((), multiplied(40), FACTS).startswith("env A10: variables and arguments have more than 1048576")
+
+
+def test_arguments_count_too() -> None:
+    assert too_long(["$(A9)"] * 2, multiplied(9), FACTS) == ""
+    assert too_long(["$(A9)"] * 3, multiplied(9), FACTS).startswith("args: ")
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ABC"), st.text(alphabet="$()ABC", max_size=16)), max_size=8),
+    st.lists(st.text(alphabet="$()ABC", max_size=16), max_size=3),
+)
+def test_nothing_is_longer_than_was_counted(env: list[tuple[str, str]], args: list[str]) -> None:
+    container = Container("c", "i", args=tuple(args), env=tuple(env))
+    resolved_args, resolved_env = resolve(container, FACTS)
+    size = sum(map(len, resolved_args)) + sum(len(value) for _, value in resolved_env)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(environment, "LONGEST", size - 1)
+        assert too_long(args, env, FACTS)
+
+
+@pytest.mark.parametrize("divisor", ["0", "-0.5", "-0.5n"])
+def test_a_divisor_that_is_nothing_when_it_is_whole_counts_as_one(divisor: str) -> None:
+    reference = ResourceRef("limits.memory", divisor, "1Ki")
+    assert variables([("R", reference)], FACTS) == {"R": "1024"}

@@ -1,7 +1,10 @@
-"""YAML nodes to plain values and back to lines.
+"""YAML as Kubernetes reads it: documents to nodes, nodes to plain values and back to lines.
 
 Values are those of JSON. Of YAML 1.1's guesses only null, booleans and numbers are taken; dates and times of day stay
-text, as they do in Kubernetes' own reader. ruamel.yaml keeps lines, too, but reads YAML 1.2.
+text, as they do in Kubernetes' own reader. Depth is bounded and, because aliases multiply, so is the number of values.
+
+PyYAML's own loaders guess dates, build what aliases multiply to, and raise any kind of error. ruamel.yaml keeps lines,
+too, but reads YAML 1.2.
 """
 
 import math
@@ -15,10 +18,13 @@ from yaml.constructor import ConstructorError, SafeConstructor
 
 MAX_DEPTH = 64
 MAX_VALUES = 100_000
+_MAX_NESTING = 1000
+"""Depth above which nothing is made of a document: libyaml's composer calls itself for each level."""
 
 _TAG = "tag:yaml.org,2002:"
 _INDEX = re.compile(r"\[([^\]]*)\]")
 _SCALARS = SafeConstructor()
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CONSTRUCTORS = {
     "bool": _SCALARS.construct_yaml_bool,
     "int": _SCALARS.construct_yaml_int,
@@ -26,13 +32,64 @@ _CONSTRUCTORS = {
 }
 
 
-class BadValue(Exception):
-    """A value cannot stand in an object; field is empty for the whole document, line counts from 1."""
+class BadYaml(ValueError):
+    """A text cannot be used. The message says why, without what stands there; line counts from 1."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+class NotYaml(BadYaml):
+    """A text is not YAML; column counts from 1, and is 0 where it is not known."""
+
+    def __init__(self, message: str, line: int, column: int = 0) -> None:
+        super().__init__(message, line)
+        self.column = column
+
+
+class BadValue(BadYaml):
+    """A value cannot stand in an object; field is empty for the whole document."""
 
     def __init__(self, field: str, node: yaml.Node, message: str) -> None:
-        super().__init__(f"{field}: {message}" if field else message)
+        super().__init__(f"{field}: {message}" if field else message, _line(node))
         self.field = field
-        self.line = _line(node)
+
+
+def load(data: bytes) -> Any:
+    """Return the value of a text with one document, None for an empty one; raises BadYaml."""
+    found = documents(data)
+    node = next(found, None)
+    if (second := next(found, None)) is not None:
+        raise NotYaml("there is a second document", _line(second))
+    return None if node is None else convert(node)
+
+
+def documents(data: bytes) -> Iterator[yaml.Node]:
+    """Yield the documents of a text, but for empty ones; raises NotYaml."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        at = error.start
+        raise NotYaml(f"not UTF-8 text (byte 0x{data[at]:02x})", data.count(b"\n", 0, at) + 1) from None
+    try:
+        depth = 0
+        for event in yaml.parse(text, Loader=_LOADER):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MAX_NESTING:
+                mark = event.start_mark
+                raise NotYaml("nested too deeply", mark.line + 1 if mark is not None else 1)
+        yield from filter(None, yaml.compose_all(text, Loader=_LOADER))
+    except yaml.MarkedYAMLError as error:
+        mark, problem = error.problem_mark or error.context_mark, error.problem or error.context
+        place = (mark.line + 1, mark.column + 1) if mark is not None else (1, 0)
+        raise NotYaml(f"YAML syntax: {problem}", *place) from None
+    except yaml.reader.ReaderError as error:
+        # libyaml counts bytes, PyYAML characters.
+        before = text[: error.position] if _LOADER is yaml.SafeLoader else text.encode()[: error.position].decode()
+        character = ord(error.character) if isinstance(error.character, str) else error.character
+        message = f"YAML syntax: the character U+{character:04X} is not allowed"
+        raise NotYaml(message, before.count("\n") + 1) from None
 
 
 def line_of(node: yaml.Node, field: str) -> int:

@@ -1,0 +1,14 @@
+"""Bytes of connections never meet a defect, and cost what they may."""
+
+import pytest
+
+from tests.fuzz.engine import SECONDS, fuzz
+from tests.fuzz.registry import SHARE
+from tests.fuzz.sockets import TARGETS
+from tests.fuzz.target import Target
+
+
+@pytest.mark.timeout(120 + SECONDS)
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_inputs(target: Target) -> None:
+    fuzz(target, SHARE)
