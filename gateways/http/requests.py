@@ -84,6 +84,7 @@ class Requests:
         """Answer a baseline question."""
         query = payloads.baseline_query(first_object(body))
         caller.check_identity(parse_identity(query.base_id, self.env))
+        query.baseline_query.peer = caller.peer
         try:
             async with asyncio.timeout(BASELINE_TIMEOUT):
                 return commands.baseline(await self.baseline(query))
