@@ -64,6 +64,8 @@ class ClientAccess:
         """Return what goes with a call to host:port: the bearer token, if there is one; raises NoAccess."""
         if self.token_path:
             token = _read(self.token_path).decode("ascii", errors="replace").strip()
+            if not (token.isascii() and token.isprintable()):
+                raise NoAccess(f"{self.token_path}: has characters that no token has: name a file with one token")
         elif self.crt_path:
             token = ""
         else:

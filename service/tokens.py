@@ -52,7 +52,7 @@ class Key:
 def identity_of(token: str, keys: Sequence[Key]) -> str:
     """Return the base that a token is bound to, an empty text if it is not of any of these keys."""
     identity = token.split(".", 2)[-1]
-    if len(token) > LONGEST_TOKEN or not _IDENTITY.fullmatch(identity):
+    if len(token) > LONGEST_TOKEN or not token.isascii() or not _IDENTITY.fullmatch(identity):
         return ""
     # All keys are tried: the time says nothing about which one it was.
     fits = [hmac.compare_digest(key.token(identity).encode(), token.encode()) for key in keys]

@@ -15,7 +15,7 @@ def of_subject(names: Mapping[str, list[str]]) -> Caller:
 
     names has the values of each attribute, such as commonName and organizationName.
     """
-    user = names.get("commonName", [""])[-1]
+    user = next(reversed(names.get("commonName", [])), "")
     if not user:
         raise Unauthenticated("certificate", "the client certificate has no common name")
     return Caller(user, (*names.get("organizationName", []), "system:authenticated"))
@@ -34,7 +34,7 @@ def of_pem(certificate: bytes) -> Caller:
     """Return the user of a certificate in PEM; raises Unauthenticated."""
     try:
         subject = x509.load_pem_x509_certificate(certificate).subject
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise Unauthenticated("certificate", "the client certificate cannot be read") from None
     names = {"commonName": NameOID.COMMON_NAME, "organizationName": NameOID.ORGANIZATION_NAME}
     found = {key: [str(part.value) for part in subject.get_attributes_for_oid(oid)] for key, oid in names.items()}

@@ -74,7 +74,10 @@ class Reviewer:
 
         A token must be for the audience; without one, for the API server itself.
         """
-        key = audience, hashlib.sha256(token.encode(errors="surrogateescape")).digest()
+        if not token.isascii():
+            # Bytes of a header that are no text cannot be sent on, either.
+            raise Unauthenticated("token", "the bearer token has characters that no token has")
+        key = audience, hashlib.sha256(token.encode()).digest()
         answer = self._kept(key)
         if answer is None:
             known = key in self._were_known

@@ -98,14 +98,15 @@ def ca_lines(pem: str) -> list[str]:
     from cryptography.hazmat.primitives.hashes import SHA256
 
     try:
-        found = x509.load_pem_x509_certificates(pem.encode())
-    except ValueError as error:
-        raise UsageError(f"CA: no PEM certificates in it ({error})") from None
+        found = [
+            (each.subject.rfc4514_string(), each.not_valid_after_utc.date(), each.fingerprint(SHA256()))
+            for each in x509.load_pem_x509_certificates(pem.encode())
+        ]
+    except (ValueError, x509.InvalidVersion) as error:
+        raise UsageError(f"CA: no PEM certificates in it, or broken ones ({error})") from None
     lines = []
-    for each in found:
-        until = each.not_valid_after_utc.date().isoformat()
-        fingerprint = each.fingerprint(SHA256()).hex(":").upper()
-        lines += [clean(f"CA: {each.subject.rfc4514_string()}, until {until}"), f"SHA-256 {fingerprint}"]
+    for subject, until, fingerprint in found:
+        lines += [clean(f"CA: {subject}, until {until.isoformat()}"), f"SHA-256 {fingerprint.hex(':').upper()}"]
     return lines
 
 

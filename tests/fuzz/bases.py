@@ -9,11 +9,12 @@ from gateways.arklet import envelopes, names, payloads, topics
 from gateways.arklet.commands import COMMANDS
 from gateways.arklet.fields import Malformed, first_object
 from gateways.arklet.payloads import Negative
-from gateways.http.arklet_client import Lost, parse
+from gateways.http.responses import Excessive, Lost
 from service import addresses
 from tests.fuzz import inputs
 from tests.fuzz.target import Target, each
 from tests.recordings import FROM_BASE, HTTP, MQTT, TO_BASE, TO_GATEWAY
+from tests.unit.gateways.answers import parse
 
 ENV = "dev"
 _REPLIES = [exchange.json() for exchange in TO_BASE if (exchange.reply_body or b"").startswith(b"{")]
@@ -43,6 +44,21 @@ _ENVELOPED = {
 def _json(data: bytes) -> object:
     obj = first_object(data)
     return each(obj, _ANSWERS, (Malformed, Negative))
+
+
+def _answer(data: bytes) -> object:
+    """Read an answer that comes at once, and in parts: how it is cut decides only what it costs."""
+    results: list[bytes | str] = []
+    for step in (len(data) or 1, 1 + len(data) // 3):
+        try:
+            results.append(parse(data, step))
+        except Excessive:
+            raise
+        except Lost as lost:
+            results.append(str(lost))
+    whole, in_parts = results
+    assert whole == in_parts
+    return whole
 
 
 def _envelope(data: bytes) -> object:
@@ -131,9 +147,9 @@ TARGETS = (
     ),
     Target(
         "arklet-answer",
-        ("gateways.http.arklet_client",),
+        ("gateways.http.arklet_client", "gateways.http.responses"),
         inputs.texts([exchange.reply for exchange in HTTP.values() if exchange.reply], _HEADS),
-        parse,
+        _answer,
         (Lost,),
     ),
     Target(

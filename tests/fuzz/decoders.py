@@ -6,15 +6,28 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("controlplane", "gateways", "mctl", "modulecontroller", "mqttclient", "service", "simulatedbase")
+PACKAGES = (
+    "controlplane",
+    "gateways",
+    "grpcclient",
+    "kubeaccess",
+    "mctl",
+    "modulecontroller",
+    "mqttclient",
+    "service",
+    "simulatedbase",
+)
 _CALLS = frozenset(
     """
-    b64decode compose compose_all decode fromisoformat from_bytes FromString load_all loads MergeFromString
-    model_validate_json parsed ParseFromString safe_load unpack Unpack urlsafe_b64decode urlsplit
+    b64decode compose compose_all decode fromisoformat from_bytes FromString load_all load_pem_private_key
+    load_pem_x509_certificate load_pem_x509_certificates loads MergeFromString model_validate_json parsed
+    ParseFromString reader safe_load unpack Unpack unquote urlsafe_b64decode urlsplit validate_json
     """.split()  # noqa: SIM905
 )
 _BYTES = frozenset({"bytes", "bytearray", "memoryview"})
 _TYPES = {
+    "controlplane.access": "Json",
+    "controlplane.certificates": "Json",
     "controlplane.cluster": "Json",
     "controlplane.embedded.api": "Json",
     "controlplane.kubelet": "Json",

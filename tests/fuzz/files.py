@@ -7,14 +7,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
+import typer
 import yaml
-from controlplane.kube.access import CannotConnect
-from controlplane.kube.kubeconfig import ExecPlugin
 
-from controlplane.kube import access, execplugin, kubeconfig
 from controlplane.reports import hooks, trackerfile
 from gateways.session import endpoints
+from grpcclient.access import ClientAccess, NoAccess
+from kubeaccess import access, authorization, execplugin, kubeconfig
+from kubeaccess.authorization import CannotConnect
+from kubeaccess.kubeconfig import ExecPlugin
 from mctl import manifests
+from mctl.auth import choice, places
+from mctl.connection import server_address
+from mctl.errors import UsageError
+from service import localtokens
+from service.localtokens import WrongTokenFile
 from tests.everything import EXAMPLES
 from tests.fuzz import inputs
 from tests.fuzz.target import Target, each
@@ -30,6 +37,7 @@ def _file(data: bytes) -> Iterator[Path]:
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else None) as folder:
         path = Path(folder) / "file"
+        path.touch(mode=0o600)
         path.write_bytes(data)
         yield path
 
@@ -78,7 +86,7 @@ def _credential(data: bytes) -> object:
 
 def _token(data: bytes) -> object:
     text = data.decode(errors="replace")
-    return each(text, {"ends": access.token_ends_at, "bearer": access.bearer}, (CannotConnect,))
+    return each(text, {"ends": authorization.token_ends_at, "bearer": authorization.bearer}, (CannotConnect,))
 
 
 def _proxy(data: bytes) -> object:
@@ -89,6 +97,29 @@ def _proxy(data: bytes) -> object:
         "env": lambda of: access.choose_proxy("https://10.0.0.1:1", "", environ),
     }
     return each(url, readers, (CannotConnect,))
+
+
+def _tokens(path: Path) -> object:
+    found = localtokens.read(path)
+    assert len({each.token for each in found}) == len(found)
+    assert all(each.token.isascii() and each.user and each.role for each in found)
+    return found
+
+
+def _token_file(path: Path) -> object:
+    metadata = ClientAccess("gateway", token_path=str(path)).metadata("10.0.0.1:1")
+    assert all(value.isascii() and value.isprintable() for _, value in metadata)
+    return metadata
+
+
+def _logins(path: Path) -> object:
+    """Read saved logins, choose how to connect with them, and save them again."""
+    logins = places.read_logins(path)
+    places.write_logins(path, logins)
+    assert places.read_logins(path) == logins
+    chosen = choice.choose([], logins, choice.Found(kubeconfig="k"))
+    assert chosen.tls or choice.is_loopback(chosen.server)
+    return chosen, server_address(chosen.server)
 
 
 _KUBECONFIG = yaml.safe_dump(
@@ -154,11 +185,19 @@ _URLS = [
 ]
 _TOKENS = [b"a.eyJleHAiOjF9.b", b"a.eyJleHAiOjFlOTk5fQ.b", b"abc"]
 _PROXIES = [b"http://u:p@h:1 *.a,10.0.0.0/8", b"socks5://h .b", b"h:1 a.b:1"]
+_LOCAL = b"# token,user,role\n" + b"a" * 16 + b",local-admin,admin\n" + b'"' + b"b" * 16 + b'", u ,viewer\n'
+_LOGINS = {
+    "current": "10.0.0.1:50051",
+    "servers": {
+        "10.0.0.1:50051": {"server": "10.0.0.1:50051", "ca_pem": "p", "server_name": "n", "token": "t"},
+        "[::1]:50051": {"server": "[::1]:50051", "cert": "/c", "key": "/k", "context": "x"},
+    },
+}
 _ENDPOINTS = [b"127.0.0.1:50051, [::1]:1", b"a.b:1"]
 TARGETS = (
     Target(
         "kubeconfig",
-        ("controlplane.kube.kubeconfig",),
+        ("kubeaccess.kubeconfig",),
         inputs.texts([_KUBECONFIG], _YAML),
         _of_file(_kubeconfig),
         (CannotConnect,),
@@ -191,13 +230,39 @@ TARGETS = (
     ),
     Target(
         "exec-credential",
-        ("controlplane.kube.execplugin",),
+        ("kubeaccess.execplugin",),
         inputs.documents([_CREDENTIAL]),
         _credential,
         (CannotConnect,),
     ),
-    Target("token", ("controlplane.kube.access",), inputs.texts(_TOKENS, [b".", b"=", b"\xff", b"-", b"_"]), _token),
-    Target("proxy", (), inputs.texts(_PROXIES, [b"[", b"]", b"@", b":", b"/", b"*", b",", b"%", b"://"]), _proxy),
+    Target("token", ("kubeaccess.authorization",), inputs.texts(_TOKENS, [b".", b"=", b"\xff", b"-", b"_"]), _token),
+    Target(
+        "proxy",
+        ("kubeaccess.access",),
+        inputs.texts(_PROXIES, [b"[", b"]", b"@", b":", b"/", b"*", b",", b"%", b"://"]),
+        _proxy,
+    ),
+    Target(
+        "local-tokens",
+        ("service.localtokens",),
+        inputs.texts([_LOCAL], [b",", b'"', b"\n", b"\r", b"#", b"\x00", b"\xe2\x80\xa8", b" ", b"a" * 16]),
+        _of_file(_tokens),
+        (WrongTokenFile,),
+    ),
+    Target(
+        "token-file",
+        ("grpcclient.access",),
+        inputs.texts([b"token\n", *_TOKENS], [b"\n", b" ", b"\x00", b"\x7f", b"\xff"]),
+        _of_file(_token_file),
+        (NoAccess,),
+    ),
+    Target(
+        "logins",
+        ("mctl.auth.places",),
+        inputs.documents([_LOGINS]),
+        _of_file(_logins),
+        (UsageError, typer.BadParameter),
+    ),
     Target(
         "endpoints",
         ("gateways.session.endpoints",),

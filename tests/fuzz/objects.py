@@ -33,14 +33,15 @@ from controlplane.kube import errors
 from controlplane.kube.client import _event
 from controlplane.kubelet import basepods
 from controlplane.kubelet.requests import log_options
-from controlplane.reports import intake, posting
+from controlplane.reports import intake, neutral, posting
 from controlplane.rpc.tooling import codec
+from service.masking import masked
 from tests.everything import EXAMPLES
 from tests.fuzz import inputs
 from tests.fuzz.target import Target
 
 PLACE = Place("10.0.0.7", "64Mi")
-_PAGES: Sequence[Json] = [
+PAGES: Sequence[Json] = [
     obj for path in sorted(EXAMPLES.glob("*.yaml")) for obj in yaml.safe_load_all(path.read_text()) if obj
 ]
 _STATUS: Json = {
@@ -127,7 +128,7 @@ _SERVICE: Json = {
     "metadata": {"name": "k"},
     "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 1, "targetPort": "x"}]},
 }
-_OBJECTS = [_POD, _NODE, _LEASE, _SERVICE, *_PAGES]
+_OBJECTS = [_POD, _NODE, _LEASE, _SERVICE, *PAGES]
 
 
 def _of_pod(pod: Pod) -> object:
@@ -214,6 +215,17 @@ def _report(data: bytes) -> object:
     return report, report.line("now"), posting.message(report), orjson.dumps(report.fields())
 
 
+def _strange(data: bytes) -> object:
+    """Show a text of a stranger in a chat, and in a log."""
+    text = data.decode(errors="replace")
+    shown = neutral.markdown(text)
+    assert "@" not in shown
+    assert "\n" not in shown
+    cut = neutral.cut(shown, 40)
+    assert len(cut.encode()) <= 43
+    return shown, cut, masked(text)
+
+
 def _status(data: bytes) -> object:
     found = [errors.error_of_reply(code, data, retry_after="", write=True) for code in (401, 404, 409, 422, 500, 504)]
     found.append(errors.error_of_reply(503, b"", retry_after=data.decode("latin-1"), write=False))
@@ -249,6 +261,12 @@ _REPORTS = [
         "labels": {"a": "b"},
         "timeUsed": 1,
     }
+]
+_STRANGE = [
+    b"@all [a](http://u:p@h/?token=secret) <@x>",
+    b"authorization: Bearer abcdefghijklmnopqrst",
+    b"-----BEGIN PRIVATE KEY-----\nMII",
+    b"/t/token/heartbeat eyJhbGciOiJ9.e30.x",
 ]
 _SELECTORS = [b"a=b", b"a in (b, c),!d", b"e!=f,g notin (h)", b"a.b/c", b"a==b"]
 _TEXTS = st.sampled_from([text.encode() for text in inputs.SCALARS if isinstance(text, str)])
@@ -316,6 +334,12 @@ TARGETS = (
         _scalar,
     ),
     Target("report", ("controlplane.reports.intake",), inputs.documents(_REPORTS), _report, (intake.NotAReport,)),
+    Target(
+        "strange-text",
+        ("controlplane.reports.neutral", "service.masking"),
+        inputs.texts(_STRANGE, [b"@", b"\\", b"://", b"=", b"_", b"&#1;", b"[", b"\n", b"Bearer ", b"x" * 300]),
+        _strange,
+    ),
     Target("api-status", ("controlplane.kube.errors",), inputs.documents(_STATUSES), _status),
     Target("watch-event", ("controlplane.kube.client",), inputs.documents(_EVENTS), _event, (ClusterError,)),
     Target(

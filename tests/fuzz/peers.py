@@ -16,25 +16,30 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from controlplane.app.changes import Changes
 from controlplane.domain import facts
+from controlplane.domain.access import Caller, Role
 from controlplane.domain.ownership.replicas import Replica
+from controlplane.rpc.access.guard import CALLER
 from controlplane.rpc.tooling.replicas import ReplicaLink
 from controlplane.rpc.tunnel import decoding
 from gateways.http.tunnel import HttpTunnel
 from gateways.session.links import ControlPlaneLinks
 from gateways.session.stream import ReplicaStream
+from grpcclient.access import ClientAccess
 from mctl import errors, kinds, output
 from mctl.commands import wait
 from mctl.rpc import status
 from mctl.rpc.client import ToolingClient
-from mctl.text import clean, unsafe
 from service.addresses import DEFAULT_NETWORKS, AddressPolicy
+from service.wording import clean, unsafe
 from tests.fuzz import inputs
 from tests.fuzz.target import Target, each
 from tests.protobufs import messages
 from tests.unit.app.harness import Api, Stage
+from tests.unit.gateways.answers import received
 from tests.unit.rpc.tooling.replicas import Network, Refused, Tooling, call
 
 ENV = "dev"
+ACCESS = ClientAccess("gateway")
 
 
 def _report(data: bytes) -> object:
@@ -63,12 +68,17 @@ class Peer:
 async def _receive(data: bytes) -> object:
     """Give a gateway what a replica sends; orders are carried out up to the call of the base."""
 
-    async def base(*_: object) -> bytes:
+    async def base() -> bytes:
         return b'{"code":"SUCCESS","data":[]}'
 
-    links, stream = ControlPlaneLinks(pb.Hello(gateway_id="g"), ["cp:1"]), cast("ReplicaStream", Peer())
+    links, stream = ControlPlaneLinks(pb.Hello(gateway_id="g"), ["cp:1"], ACCESS), cast("ReplicaStream", Peer())
     tunnel = HttpTunnel(
-        base, AddressPolicy(DEFAULT_NETWORKS), links.outboxes.report, polls=1, health_timeout=1, query_timeout=1
+        lambda *_: received(base()),
+        AddressPolicy(DEFAULT_NETWORKS),
+        links.outboxes.report,
+        polls=1,
+        health_timeout=1,
+        query_timeout=1,
     )
     links._tunnel, links._ending = tunnel, True  # as run sets it; no streams are opened
     outbox = links.welcomed(stream, pb.Welcome(replica_id="cp:1")) or links.outboxes.open(
@@ -104,7 +114,7 @@ class Channel:
         self._answers = answers
 
     def stream_stream(self, *_: object, **__: object) -> Callable[[object], Call]:
-        return lambda _requests: Call(self._answers)
+        return lambda *_, **__: Call(self._answers)
 
 
 def split(data: bytes) -> list[rpb.FollowResponse]:
@@ -121,7 +131,7 @@ async def _follow(data: bytes) -> object:
     """Give a replica what another one sends; then tools ask for all that there is."""
     answers = split(data)
     tooling = Tooling(Stage(Api()), Network())
-    link = ReplicaLink(Replica("r", "r:1"), tooling.index, tooling.events, asyncio.Event(), lambda _: cast("Any", None))
+    link = ReplicaLink(Replica("r", "r:1"), tooling.index, tooling.events, asyncio.Event(), ACCESS)
     assert isinstance(tooling.index.changed, Changes)
     await link._read(cast("aio.Channel", Channel(answers)))
     found = []
@@ -174,6 +184,7 @@ async def _ask(data: bytes) -> object:
     request = _METHODS[name].FromString(data[1:])
     stage = Stage(Api())
     tooling = Tooling(stage, Network())
+    CALLER.set(Caller("u", role=Role.ADMIN))
     answer = getattr(tooling.servicer, name)(request, call(0.05))
     try:
         async with asyncio.timeout(0.05):

@@ -1,10 +1,7 @@
 """Targets: bytes of connections, and what servers do with the requests in them. No socket is opened."""
 
 import asyncio
-import json
-import logging
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,13 +10,11 @@ from hypothesis import strategies as st
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from controlplane.app.ports import Undelivered
-from controlplane.cluster.api import Json
 from controlplane.domain.reports import Report
-from controlplane.kubelet import access
-from controlplane.kubelet.requests import RequestRefused
-from controlplane.kubelet.server import KubeletConnection, KubeletServer
 from controlplane.reports.posting import DingTalk
 from gateways.http import listener
+from gateways.http.credentials import Credentials
+from gateways.http.requests import Requests
 from gateways.mqtt.baselines import Baselines
 from gateways.mqtt.inbound import Inbound
 from gateways.mqtt.leftovers import Leftovers
@@ -31,97 +26,17 @@ from mqttclient.connection import MqttConnection, MqttMessage
 from mqttclient.settings import BrokerSettings
 from service.addresses import DEFAULT_NETWORKS, AddressPolicy
 from service.listening import parse_host
+from service.tokens import Key
 from simulatedbase import java
 from simulatedbase.http import wire as http_wire
 from simulatedbase.mqtt import wire as mqtt_wire
 from tests.fuzz import inputs
 from tests.fuzz.target import Target, each
+from tests.fuzz.wires import PEER, in_loop, talk
 from tests.recordings import MQTT, TO_BASE, TO_GATEWAY
-from tests.unit.app.harness import LoopClock
 
 ENV = "dev"
-_TURNS = 30
-"""Turns of the loop in which a server answers."""
-
-
-class Defects(logging.Handler):
-    """What libraries log as errors: an exception that nobody took."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.met: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.met.append(record.getMessage())
-
-
-@contextmanager
-def no_defects() -> Iterator[None]:
-    """Assert that no library met an exception that nobody took."""
-    defects = Defects()
-    logging.getLogger().addHandler(defects)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(defects)
-    assert not defects.met
-
-
-def in_loop(read: Callable[[bytes], Coroutine[None, None, object]]) -> Callable[[bytes], object]:
-    """Return a reader that runs in a loop of its own, in which nothing may go wrong."""
-
-    def of_bytes(data: bytes) -> object:
-        with no_defects():
-            return asyncio.run(read(data))
-
-    return of_bytes
-
-
-class Wire(asyncio.Transport):
-    """A connection of a peer; sent is what the server wrote."""
-
-    def __init__(self) -> None:
-        super().__init__({"peername": ("10.0.0.9", 1)})
-        self.sent = bytearray()
-        self.closed = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.sent += data
-
-    def close(self) -> None:
-        self.closed = True
-
-    def abort(self) -> None:
-        self.closed = True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def is_reading(self) -> bool:
-        return True
-
-    def pause_reading(self) -> None:
-        """Everything came already."""
-
-    def resume_reading(self) -> None:
-        """Everything came already."""
-
-
-async def _talk(connection: asyncio.Protocol, data: bytes) -> bytes:
-    """Send bytes in two pieces; return the answer, which must be one if there is any."""
-    wire = Wire()
-    connection.connection_made(wire)
-    for piece in (data[: len(data) // 2], data[len(data) // 2 :]):
-        if piece and not wire.closed:
-            connection.data_received(piece)
-        for _ in range(_TURNS):
-            await asyncio.sleep(0)
-    connection.connection_lost(None)
-    for _ in range(_TURNS):
-        await asyncio.sleep(0)
-    assert not wire.sent or wire.sent.startswith(b"HTTP/")
-    assert b" 500 " not in wire.sent.partition(b"\r\n")[0], "a defect that the peer was shown"
-    return bytes(wire.sent)
+KEY = Key(b"k" * 32)
 
 
 async def _listener(data: bytes) -> object:
@@ -135,39 +50,12 @@ async def _listener(data: bytes) -> object:
         """Nothing is asked."""
 
     prober = Prober(cast("Any", ask), report)
-    requests = listener.Requests(report, baseline, prober, AddressPolicy(DEFAULT_NETWORKS), ENV)
-    server = listener.Listener(requests, host="", port=0, token="t")
+    answers = Requests(report, baseline, prober, AddressPolicy(DEFAULT_NETWORKS), ENV)
+    server = listener.Listener(answers, Credentials("t", lambda: (KEY,)), None, host="", port=0)
     try:
-        return await _talk(listener.BaseConnection(server, server._web), data)
+        return await talk(listener.BaseConnection(server, server._web, PEER), data)
     finally:
         await prober.close()
-
-
-class Api:
-    """An API server whose reviews say what the fuzzer says."""
-
-    def __init__(self, status: object) -> None:
-        self._status = status
-
-    async def create(self, *_: object) -> Json:
-        return cast("Json", self._status)
-
-
-async def _kubelet(data: bytes) -> object:
-    reviewer = access.Reviewer(cast("Any", Api({})), LoopClock())
-    server = KubeletServer("", 0, cast("Any", None), reviewer, cast("Any", None))
-    await server._places.acquire()
-    return await _talk(KubeletConnection(server, server._web), data)
-
-
-async def _review(data: bytes) -> object:
-    """Recognise a caller by what the API server says of a token, and ask for rights."""
-    answer = json.loads(data)
-    reviewer = access.Reviewer(cast("Any", Api(answer if isinstance(answer, dict) else {})), LoopClock())
-    caller = await reviewer.caller(None, "Bearer t")
-    assert caller.user
-    await reviewer.must_read_logs(caller, "n")
-    return caller
 
 
 async def _robot(data: bytes) -> object:
@@ -266,13 +154,13 @@ def _host(data: bytes) -> object:
     return parse_host(data.decode(errors="replace"))
 
 
-def _requests(*paths: str) -> list[bytes]:
+def requests(*paths: str) -> list[bytes]:
     body = b'{"baseMetadata":{"identity":"a"},"localIP":"10.0.0.7","port":1238,"message":"m"}'
     head = b"POST %b HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer t\r\nContent-Length: %d\r\n\r\n%b"
     return [head % (path.encode(), len(body), body) for path in paths]
 
 
-_PIECES: Sequence[bytes] = (
+PIECES: Sequence[bytes] = (
     *(b"\r\n", b"\n", b"\r", b"\x00", b" ", b":", b"/", b"?", b"%", b"%00", b"%zz", b"\xff", b"\t"),
     *(
         b"GET / HTTP/1.1\r\n\r\n",
@@ -301,9 +189,17 @@ _PIECES: Sequence[bytes] = (
         b"Host: [::1\r\n",
         b"Cookie: a\r\n",
     ),
-    *(b"http://[::1", b"//a", b"*", b"X: " + b"y" * 9000 + b"\r\n", b"A: b\r\n" * 100),
+    *(
+        b"/t/",
+        b"/t/%ff.x.a/heartbeat",
+        b"/t/a.%C3%A9.a/heartbeat",
+        b"http://[::1",
+        b"//a",
+        b"*",
+        b"X: " + b"y" * 9000 + b"\r\n",
+        b"A: b\r\n" * 100,
+    ),
 )
-_KUBELET_PATHS = _requests("/containerLogs/a/b/c?tailLines=5", "/healthz", "/exec/a/b/c")
 _MESSAGES = [message.topic.encode() + b"\n" + message.payload for message in MQTT.values()]
 _PACKETS = [
     b"\x30\x05\x00\x01a\x01\x02",
@@ -318,32 +214,17 @@ _PACKETS = [
     b"\x20\x02\x00\x05",
 ]
 _URLS = [b"http://a/b-1.0.jar#biz:1:/p", b"file:///a/biz1-0.0.1.jar", b"https://x.invalid/a", b"http://a/#not-found"]
-_REVIEW = {
-    "status": {
-        "authenticated": True,
-        "allowed": True,
-        "user": {"username": "u", "groups": ["g"], "extra": {"a": ["b"]}},
-    }
-}
 
 TARGETS = (
     Target(
         "base-connection",
-        ("gateways.http.listener",),
+        ("gateways.http.listener", "gateways.http.credentials", "gateways.http.requests"),
         inputs.texts(
             [exchange.request for exchange in TO_GATEWAY if exchange.request]
-            + _requests("/heartbeat", "/queryBaseline"),
-            _PIECES,
+            + requests("/heartbeat", "/queryBaseline", "/t/t/heartbeat", f"/t/{KEY.token('a')}/heartbeat"),
+            PIECES,
         ),
         in_loop(_listener),
-    ),
-    Target("kubelet-connection", (), inputs.texts(_KUBELET_PATHS, _PIECES), in_loop(_kubelet)),
-    Target(
-        "review",
-        ("controlplane.kubelet.access",),
-        inputs.objects([_REVIEW]).map(inputs.written),
-        in_loop(_review),
-        (RequestRefused, json.JSONDecodeError, RecursionError),
     ),
     Target(
         "robot-answer",
@@ -370,7 +251,7 @@ TARGETS = (
     Target(
         "simulated-request",
         ("simulatedbase.http.wire",),
-        inputs.texts([exchange.request for exchange in TO_BASE if exchange.request], _PIECES),
+        inputs.texts([exchange.request for exchange in TO_BASE if exchange.request], PIECES),
         in_loop(_request_to_base),
         (http_wire.NoRequest,),
     ),

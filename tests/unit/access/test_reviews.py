@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from controlplane.access import reviews as module
-from controlplane.access.certificates import of_certificate
+from controlplane.access.certificates import of_certificate, of_subject
 from controlplane.access.refusals import AccessRefused, CannotReview, TooManyReviews, Unauthenticated
 from controlplane.access.reviews import Reviewer
 from controlplane.app.ports import Transient
@@ -45,6 +45,11 @@ def test_a_certificate_without_a_name_is_refused(certificate: dict[str, Any]) ->
         of_certificate(certificate)
 
 
+def test_a_subject_without_common_names_is_refused() -> None:
+    with pytest.raises(Unauthenticated):
+        of_subject({"commonName": [], "organizationName": ["a"]})
+
+
 async def test_a_token_is_reviewed_and_its_user_known_for_a_while() -> None:
     api = Reviews()
     known = reviewer(api)
@@ -54,6 +59,13 @@ async def test_a_token_is_reviewed_and_its_user_known_for_a_while() -> None:
     await asyncio.sleep(module.KEPT_FOR + 1)
     assert await known.whose("right") == ANN
     assert len(api.asked) == 2
+
+
+@pytest.mark.parametrize("token", ["right\udcff", "r\u00efght"])
+async def test_what_no_token_can_be_is_not_asked_about(token: str) -> None:
+    api = Reviews()
+    assert isinstance(await refusal(reviewer(api).whose(token)), Unauthenticated)
+    assert not api.asked
 
 
 async def test_a_token_of_another_audience_is_refused() -> None:

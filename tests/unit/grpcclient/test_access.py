@@ -47,6 +47,14 @@ def test_the_token_file_is_read_for_each_call(tmp_path: Path) -> None:
         access.metadata("127.0.0.1:1")
 
 
+@pytest.mark.parametrize("content", [b"one\ntwo", b"o\xff", b"\x00"])
+def test_a_file_with_no_token_in_it_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(content)
+    with pytest.raises(NoAccess, match="token: has characters that no token has"):
+        ClientAccess("gateway", token_path=str(path)).metadata("127.0.0.1:1")
+
+
 def test_without_a_token_file_the_token_of_this_machine_is_shown(tmp_path: Path) -> None:
     path = tmp_path / "tokens.csv"
     access = ClientAccess("gateway", tokens_path=str(path))

@@ -57,6 +57,8 @@ BOUND = Caller("10.0.0.1", "base-1")
         ("", (KEY,), TOKEN, BOUND),
         ("", (GONE, KEY), TOKEN, BOUND),
         ("", (GONE,), TOKEN, None),
+        ("", (KEY,), f"\udcff{TOKEN}", None),
+        ("", (KEY,), "\udcff.x.base-1", None),
         ("", (KEY,), "", None),
         ("", (KEY,), KEY.id, None),
         ("", (KEY,), "k" * 32, None),

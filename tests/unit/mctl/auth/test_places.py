@@ -57,7 +57,11 @@ def test_what_is_there_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert found.kubeconfig == f"{config}:missing"
 
 
-def tokens(folder: Path, text: str = "v1,joe,viewer\na1,root,admin\na2,eve,admin\n", mode: int = 0o600) -> Path:
+ADMINS = "a" * 16
+LINES = f"{'v' * 16},joe,viewer\n# {'c' * 16},old,admin\n{ADMINS},root,admin\n{'e' * 16},eve,admin\n"
+
+
+def tokens(folder: Path, text: str = LINES, mode: int = 0o600) -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / "tokens.csv"
     path.write_text(text)
@@ -74,7 +78,7 @@ def test_the_first_admins_token_goes_to_the_files_own_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uids: tuple[int, ...]
 ) -> None:
     listening(monkeypatch, *uids)
-    assert admin_token(tokens(tmp_path), PORT) == "a1"
+    assert admin_token(tokens(tmp_path), PORT) == ADMINS
 
 
 def test_a_stranger_on_the_port_gets_no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,9 +90,10 @@ def test_a_stranger_on_the_port_gets_no_token(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("text", "mode", "problem"),
     [
-        ("a1,root,admin\n", 0o644, "others may read"),
-        ("v1,joe,viewer\nadmin\n\n", 0o600, "no line TOKEN,USER,admin"),
-        ("\xff", 0o600, "no line"),
+        (LINES, 0o644, "chmod 600"),
+        (f"{'v' * 16},joe,viewer\n", 0o600, "no line TOKEN,USER,admin"),
+        ("v1,joe,viewer\n", 0o600, "line 1: a token has at least 16"),
+        ("\xff", 0o600, "line 1 is not token,user,role"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(

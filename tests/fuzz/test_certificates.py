@@ -1,0 +1,14 @@
+"""Certificates are read, or refused as they should be, at a bounded cost."""
+
+import pytest
+
+from tests.fuzz.certificates import TARGETS
+from tests.fuzz.engine import SECONDS, fuzz
+from tests.fuzz.registry import SHARE
+from tests.fuzz.target import Target
+
+
+@pytest.mark.timeout(120 + SECONDS)
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_inputs(target: Target) -> None:
+    fuzz(target, SHARE)
