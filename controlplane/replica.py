@@ -153,6 +153,7 @@ def build(
         "leases": around.leases.run(),
         "recorder": recorder.run(),
         "fleet": fleet.run(),
+        "baselines": router.run(),
         "replicas": links.run(),
         "index": index.run(),
         **_workloads(around, members),

@@ -64,6 +64,8 @@ class Roster:
         self.outages = outages
         self.changed: Changes[VNodeName] = Changes()
         self.untaken: Subscription[BaseId] = Subscription()
+        self.admitted: Subscription[BaseId] = Subscription()
+        """New bases that answered a command."""
         self.leaving: set[BaseId] = set()
         """Bases that are being given to another replica."""
         self.load: Counter[str] = Counter()
@@ -107,6 +109,7 @@ class Roster:
         before, entry.base = entry.base, base
         self._counted(before, base)
         if base.admitted and not before.admitted:
+            self.admitted.note(base.id)
             # Another new base may be examined.
             self.untaken.nudge()
 

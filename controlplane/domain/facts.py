@@ -199,6 +199,7 @@ class BaselineQuery:
     name: str
     version: str
     cluster_name: str
+    way: Way = Way()
 
 
 Fact = Heartbeat | Health | ModuleList | PollFailed | FenceSeen | BatchInstalled | BaselineQuery

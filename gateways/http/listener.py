@@ -104,10 +104,11 @@ class Requests:
             self.prober.heartbeat(base, address)
         return b"SUCCESS"
 
-    async def query_baseline(self, body: bytes, _peer: str) -> bytes:
+    async def query_baseline(self, body: bytes, peer: str) -> bytes:
         """Answer a baseline question."""
         query = payloads.baseline_query(first_object(body))
         parse_identity(query.base_id, self.env)
+        query.baseline_query.peer = peer
         try:
             async with asyncio.timeout(BASELINE_TIMEOUT):
                 return commands.baseline(await self.baseline(query))

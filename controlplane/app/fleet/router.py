@@ -3,7 +3,8 @@
 Whatever comes from a base or gateway may be wrong: what cannot be is counted, logged and has no effect.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NoReturn
 
 import structlog
 
@@ -27,11 +28,20 @@ from controlplane.domain.facts import (
     OrderResult,
     PollFailed,
     TunnelKind,
+    Way,
 )
 from controlplane.domain.identity import BaseId
 from controlplane.domain.ownership.replicas import rank
+from controlplane.domain.workloads.askers import Asker, asker
+from service.limits import LogLimit, Recent
 
 log = structlog.get_logger(__name__)
+
+MOST_HELD = 1024
+HELD = 30.0
+"""Baseline questions that wait until their base was examined, and for how many seconds."""
+LOG_EVERY = 60.0
+"""Seconds between two log lines about questions of strangers in the name of one base."""
 
 _KINDS = {
     Heartbeat: "heartbeat",
@@ -54,6 +64,20 @@ class ReportRouter:
     members: Membership
     baselines: Baselines
     clock: Clock
+    _held: Recent[tuple[BaseId, Way], tuple[Link, BaselineQuery, float]] = field(
+        default_factory=lambda: Recent(MOST_HELD), init=False
+    )
+    _lines: LogLimit = field(default_factory=lambda: LogLimit(LOG_EVERY), init=False)
+
+    async def run(self) -> NoReturn:
+        """Answer the questions of bases that were examined meanwhile."""
+        while True:
+            await self.roster.admitted.wait()
+            admitted, now = self.roster.admitted.take(), self.clock.monotonic()
+            for key in [key for key in self._held if key[0] in admitted]:
+                link, query, at = self._held.pop(key)
+                if now - at < HELD:
+                    self._answer(link, key[0], query, now)
 
     def report(self, link: Link, base: BaseId, fact: Fact | OrderResult) -> None:
         """Take any report of a base."""
@@ -90,6 +114,10 @@ class ReportRouter:
         if not self.baselines.ready:
             REFUSED_REPORTS.labels("not-ready").inc()
             return
+        who = asker(self.roster.get(base), self.baselines.node(base), query.way)
+        if who is not Asker.BASE:
+            self._hold_back(link, base, query, who)
+            return
         baseline = self.baselines.of(base, query)
         before = self.roster.given(base)
         again = before is not None and before.query_id == query.query_id
@@ -97,6 +125,14 @@ class ReportRouter:
         if again or not kept or self._is_ours_to_answer(base, link.info.tunnel):
             link.baseline(base, query.query_id, baseline)
             log.info("baseline answered", base=base, modules=len(baseline.modules))
+
+    def _hold_back(self, link: Link, base: BaseId, query: BaselineQuery, who: Asker) -> None:
+        REFUSED_REPORTS.labels(who.value).inc()
+        now = self.clock.monotonic()
+        if who is Asker.UNKNOWN:
+            self._held[base, query.way] = link, query, now
+        elif (held := self._lines.admit(base, now)) is not None:
+            log.warning("baseline not given to a stranger", base=base, peer=query.way.peer, more=held)
 
     def _is_ours_to_answer(self, base: BaseId, tunnel: TunnelKind) -> bool:
         """Return whether this replica answers a base: its owner does, else the replica that is first for it."""

@@ -60,6 +60,11 @@ STAYS = Leaving()
 """Nothing was heard of a base yet."""
 
 
+def known_way(leaving: Leaving, way: Way) -> bool:
+    """Return whether the heartbeats of a base come this way."""
+    return leaving.ways.get(way.tunnel, (None, 0.0))[0] == way.peer
+
+
 def heartbeat(leaving: Leaving, way: Way, now: float) -> Leaving:
     """Take a heartbeat of a base that goes on."""
     peer, at = leaving.ways.get(way.tunnel, (way.peer, now))
@@ -75,8 +80,7 @@ def goodbye(leaving: Leaving, way: Way, now: float) -> Leaving:
     """Take a heartbeat that says that the base goes away."""
     if leaving.said_at is not None or leaving.believed:
         return leaving
-    peer, _ = leaving.ways.get(way.tunnel, (None, now))
-    if peer != way.peer:
+    if not known_way(leaving, way):
         origin = f"{way.peer or way.tunnel.value}, where its heartbeats do not come from"
         return _refuse(leaving, f"a goodbye in its name came from {origin}", now)
     if now - leaving.doubted_at < QUIET:

@@ -96,7 +96,7 @@ def _fact(message: pb.Report, kind: str, tunnel: facts.TunnelKind) -> facts.Fact
                 host_name=_words(heartbeat.host_name),
                 address=_address(heartbeat.address, tunnel),
                 state=_BASE_STATES.get(heartbeat.state, facts.BaseState.UNSPECIFIED),
-                way=facts.Way(tunnel, _ip(heartbeat.peer) if heartbeat.peer else ""),
+                way=_way(tunnel, heartbeat.peer),
             )
         case "health":
             health = message.health
@@ -120,6 +120,7 @@ def _fact(message: pb.Report, kind: str, tunnel: facts.TunnelKind) -> facts.Fact
                 name=_words(query.name),
                 version=_words(query.version),
                 cluster_name=_words(query.cluster_name),
+                way=_way(tunnel, query.peer),
             )
         case "batch_install_result":
             return _batch(message.batch_install_result)
@@ -161,6 +162,10 @@ def _address(message: pb.Address, tunnel: facts.TunnelKind) -> facts.Address:
     if not port and tunnel is facts.TunnelKind.HTTP:
         raise Unreadable("address", "a base without a port cannot be called over HTTP")
     return address
+
+
+def _way(tunnel: facts.TunnelKind, peer: str) -> facts.Way:
+    return facts.Way(tunnel, _ip(peer) if peer else "")
 
 
 def _ip(text: str) -> str:

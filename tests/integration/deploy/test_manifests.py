@@ -87,17 +87,24 @@ def test_dry_runs_leave_nothing_behind(kube_cluster: KubeCluster) -> None:
 @pytest.mark.mosquitto
 def test_mosquitto_takes_its_configuration_and_keeps_bases_apart(tmp_path: Path) -> None:
     (settings,) = [obj["data"] for obj in shipped("mosquitto/mosquitto.yaml") if obj["kind"] == "ConfigMap"]
-    with Shipped(settings, {"gateway": "g", "base": "b"}, tmp_path) as broker:
+    with Shipped(settings, {"gateway": "g", "base-1": "1", "base-2": "2"}, tmp_path) as broker:
         assert "max_queued_messages" in settings["mosquitto.conf"]
         gateway = broker.listener("gateway", "g", "koupleless_dev/#")
-        foreign = broker.listener("base", "b", "koupleless_dev/+/base/health")
-        base = broker.listener("base", "b", "koupleless_dev/base-1/installBiz")
-        broker.say("base", "b", "koupleless_dev/base-1/base/health", b"1")
-        broker.say("base", "b", "koupleless_dev/base-2/installBiz", b"2")
+        foreign = [
+            broker.listener("base-2", "2", f"koupleless_dev/base-1/{word}")
+            for word in ("base/health", "base/baseline", "+")
+        ]
+        base = broker.listener("base-1", "1", "koupleless_dev/base-1/+")
+        broker.say("base-2", "2", "koupleless_dev/base-1/base/heart", b"forged")
+        broker.say("base-2", "2", "koupleless_dev/base-1/installBiz", b"forged")
+        broker.say("base-1", "1", "koupleless_dev/base-1/base/health", b"1")
+        broker.say("gateway", "g", "koupleless_dev/base-1/base/baseline", b"2")
         broker.say("gateway", "g", "koupleless_dev/base-1/installBiz", b"3")
         eventually(lambda: base.payloads == [b"3"], within=5, what="a base receives its command")
-        eventually(lambda: gateway.payloads == [b"1", b"3"], within=5, what="a gateway receives what bases may publish")
-        assert foreign.payloads == [], "a base receives nothing of others"
+        eventually(
+            lambda: gateway.payloads == [b"1", b"2", b"3"], within=5, what="a gateway receives what bases may publish"
+        )
+        assert not any(listener.payloads for listener in foreign), "a base receives nothing of others"
 
 
 def test_rbac_is_where_it_is_looked_for() -> None:

@@ -73,7 +73,7 @@ def operator(place: Stage, environ: Mapping[str, str], *heartbeats: str) -> Iter
     options = ["--controller", f"http://127.0.0.1:{service.port}"]
     if mqtt:
         options = ["--tunnel", "mqtt", "--env", "dev", "--broker", "127.0.0.1", "--mqtt-port", str(place.broker.port)]
-        options += ["--mqtt-username", "base", "--mqtt-password", USERS["base"]]
+        options += ["--mqtt-username", "shop-1", "--mqtt-password", USERS["shop-1"]]
     base = Bases(place.programs, "shop-1", *options, *heartbeats, count=1)
     try:
         with Original(place.cluster.api, tunnel) as original:

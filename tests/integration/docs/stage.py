@@ -18,7 +18,7 @@ from tests.unit.servers.test_deploy import shipped
 
 PAGES = ("deployment.md", "migration.md")
 """Pages whose blocks are run on such a cluster, each on one of its own."""
-USERS = {"gateway": "of-your-choice", "base": "another"}
+USERS = {"gateway": "of-your-choice", "shop-1": "another"}
 """Users of the broker, with the passwords of the pages."""
 
 

@@ -56,6 +56,8 @@ from tests.fakes.gateway import FakeLink
 from tests.fakes.probes import FakeProbes
 
 ADDRESS = Address("10.0.0.7", 1238)
+HOME = Way(peer=ADDRESS.ip)
+"""How bases come."""
 
 
 class LoopClock:
@@ -304,6 +306,12 @@ class Stage:
             },
         )
 
+    def put_node(self, base: str) -> None:
+        """Make a Node of an earlier run, which does not say where its base is."""
+        labels = {"component": "vnode", "env": "dev"}
+        labels = {f"virtual-kubelet.koupleless.io/{name}": value for name, value in labels.items()}
+        self.api.put(NODES, {"metadata": {"name": f"vnode.{base}.dev", "uid": f"uid-{base}", "labels": labels}})
+
     def delete_pod(self, name: str) -> None:
         """Ask for a Pod's deletion, as kubectl does."""
         pod = self.pod(name)
@@ -327,6 +335,7 @@ class Stage:
             "leases": self.leases.run(),
             "recorder": self.recorder.run(),
             "fleet": self.fleet.run(),
+            "router": self.router.run(),
             "foreign-pods": ForeignPods(self.cluster, self.roster, self.recorder, LoopClock()).run(),
             "bases": self.bases.run(),
             **({"services": self.services.run()} if self.services is not None else {}),

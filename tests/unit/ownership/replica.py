@@ -86,7 +86,14 @@ class Replica:
         self.servicer = TunnelServicer(
             router=self.router, gateways=self.gateways, members=self.members, policy=policy, clock=self.clock
         )
-        parts = (cluster.run(), self.members.run(), self.leases.run(), self.fleet.run(), recorder.run())
+        parts = (
+            cluster.run(),
+            self.members.run(),
+            self.leases.run(),
+            self.fleet.run(),
+            self.router.run(),
+            recorder.run(),
+        )
         self.process.deliver(lambda: self._start(parts))
         network.serve(endpoint(name), self.process, self._connect)
 

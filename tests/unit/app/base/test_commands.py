@@ -22,7 +22,7 @@ from controlplane.domain.facts import (
 from controlplane.domain.identity import BaseId, ModuleKey
 from tests.fakes.apiserver import Call
 from tests.fakes.gateway import FakeLink
-from tests.unit.app.harness import Api, Stage
+from tests.unit.app.harness import HOME, Api, Stage
 from tests.unit.app.workloads.test_followers import put_deployment
 
 pytestmark = pytest.mark.looptime
@@ -234,7 +234,7 @@ async def test_modules_that_are_there_before_their_pods_count_as_what_these_requ
     async with stage.running():
         put_deployment(stage.api)
         await asyncio.sleep(1.0)
-        stage.router.report(stage.link, base, BaselineQuery("q", "shop", "1.0.0", "default"))
+        stage.router.report(stage.link, base, BaselineQuery("q", "shop", "1.0.0", "default", HOME))
         stage.bases.add("b1")
         stage.bases.modules[base][key] = ModuleState.ACTIVATED
         await asyncio.sleep(5.0)

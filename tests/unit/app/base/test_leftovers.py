@@ -21,10 +21,12 @@ from controlplane.domain.facts import (
     Refused,
     Reply,
     ReplyCode,
+    TunnelKind,
     Verb,
+    Way,
 )
 from controlplane.domain.identity import BaseId, ModuleKey
-from tests.unit.app.harness import Api, Stage
+from tests.unit.app.harness import HOME, Api, Stage
 from tests.unit.app.workloads.test_followers import put_deployment
 
 pytestmark = pytest.mark.looptime
@@ -132,7 +134,7 @@ async def test_a_baseline_module_is_removed_when_no_pod_comes_for_it(known: bool
         if known:
             stage.bases.add("b1")
         await asyncio.sleep(5.0)
-        query = BaselineQuery("q", "shop", "1.0.0", "default")
+        query = BaselineQuery("q", "shop", "1.0.0", "default", HOME)
         stage.router.report(stage.link, BaseId("b1"), query)
         stage.bases.add("b1")
         stage.bases.modules[base][KEY] = ModuleState.ACTIVATED
@@ -148,7 +150,7 @@ async def test_a_module_that_a_starting_base_installs_by_itself_is_not_ordered()
         put_deployment(stage.api)
         base = stage.bases.add("b1")
         await asyncio.sleep(5.0)
-        query = BaselineQuery("q", "shop", "1.0.0", "default")
+        query = BaselineQuery("q", "shop", "1.0.0", "default", HOME)
         stage.router.report(stage.link, BaseId("b1"), query)
         stage.put_pod("p")
         stage.put_pod("other", module="biz2")
@@ -166,9 +168,10 @@ async def test_a_baseline_that_fails_before_the_base_has_an_actor_delays_nothing
     """The answer over MQTT and the first heartbeat take different ways, and the term begins later still."""
     async with Stage(Api()).running() as stage:
         put_deployment(stage.api)
+        stage.put_node("b1")
         await asyncio.sleep(5.0)
         base = BaseId("b1")
-        stage.router.report(stage.link, base, BaselineQuery("q", "shop", "1.0.0", "default"))
+        stage.router.report(stage.link, base, BaselineQuery("q", "shop", "1.0.0", "default", Way(TunnelKind.MQTT)))
         failed = Reply(ReplyCode.FAILED, message="no route")
         stage.router.report(stage.link, base, BatchInstalled(failed, (("https://repo.example/biz1.jar", failed),)))
         stage.bases.add("b1")
@@ -192,7 +195,7 @@ async def test_a_baseline_without_a_result_is_ordered_after_a_while() -> None:
         put_deployment(stage.api)
         base = stage.bases.add("b1")
         await asyncio.sleep(5.0)
-        stage.router.report(stage.link, BaseId("b1"), BaselineQuery("q", "shop", "1.0.0", "default"))
+        stage.router.report(stage.link, BaseId("b1"), BaselineQuery("q", "shop", "1.0.0", "default", HOME))
         stage.put_pod("p")
         await asyncio.sleep(BASELINE_HOLD + 5.0)
         assert stage.bases.installs == [(base, KEY)]
@@ -204,7 +207,7 @@ async def test_a_baseline_module_stays_when_its_pod_comes_late() -> None:
         put_deployment(stage.api)
         base = stage.bases.add("b1")
         await asyncio.sleep(5.0)
-        query = BaselineQuery("q", "shop", "1.0.0", "default")
+        query = BaselineQuery("q", "shop", "1.0.0", "default", HOME)
         stage.router.report(stage.link, BaseId("b1"), query)
         stage.bases.modules[base][KEY] = ModuleState.ACTIVATED
         await asyncio.sleep(BASELINE_WAIT - 5.0)

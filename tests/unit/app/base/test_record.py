@@ -9,7 +9,7 @@ from controlplane.cluster.api import DEPLOYMENTS, LEASES, NODES
 from controlplane.domain.facts import BaselineQuery, ClientCode, Module, ModuleState, OrderResult, Reply, ReplyCode
 from controlplane.domain.identity import BaseId, ModuleKey, OrderId
 from controlplane.domain.times import micro_time
-from tests.unit.app.harness import Api, Stage
+from tests.unit.app.harness import HOME, Api, Stage
 from tests.unit.app.ownership.test_sweep import SWEPT, left_over
 from tests.unit.app.workloads.test_followers import put_deployment
 
@@ -152,7 +152,7 @@ async def test_the_baseline_of_a_starting_base_is_recorded_at_once(known: bool) 
         if known:
             stage.bases.add("b1")
         await asyncio.sleep(7.0)
-        stage.router.report(stage.link, BaseId("b1"), BaselineQuery("q", "shop", "1.0.0", "default"))
+        stage.router.report(stage.link, BaseId("b1"), BaselineQuery("q", "shop", "1.0.0", "default", HOME))
         base = stage.bases.add("b1")
         stage.bases.modules[base][KEY] = ModuleState.ACTIVATED
         await asyncio.sleep(1.0)

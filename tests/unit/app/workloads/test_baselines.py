@@ -11,24 +11,25 @@ from prometheus_client import REGISTRY
 from controlplane.app.policy import Policy
 from controlplane.app.workloads import baselines
 from controlplane.cluster.api import DEPLOYMENTS, NODES, Json
-from controlplane.domain.facts import BaselineQuery
-from controlplane.domain.identity import BaseId, ModuleKey
+from controlplane.domain.facts import BaselineQuery, TunnelKind, Way
+from controlplane.domain.identity import BaseId
 from controlplane.domain.workloads.baselines import Offer
-from tests.unit.app.harness import Api, Stage
+from tests.unit.app.harness import HOME, Api, Stage
 from tests.unit.app.workloads.test_followers import put_deployment
 
 pytestmark = pytest.mark.looptime
 
+MQTT = Way(TunnelKind.MQTT)
 BASES = [BaseId(f"b{number}") for number in range(30)]
 
 
-def query(number: int = 0) -> BaselineQuery:
-    return BaselineQuery(f"q{number}", "shop", "1.0.0", "default")
+def query(number: int = 0, way: Way = MQTT) -> BaselineQuery:
+    return BaselineQuery(f"q{number}", "shop", "1.0.0", "default", way)
 
 
 @asynccontextmanager
-async def replicas(*names: str) -> AsyncIterator[dict[str, Stage]]:
-    """Replicas that one gateway is connected to, and one Deployment."""
+async def replicas(*names: str, nodes: bool = True) -> AsyncIterator[dict[str, Stage]]:
+    """Replicas that one gateway is connected to, one Deployment, and Nodes of bases that nobody owns."""
     api = Api()
     put_deployment(api)
     async with AsyncExitStack() as stack:
@@ -36,6 +37,8 @@ async def replicas(*names: str) -> AsyncIterator[dict[str, Stage]]:
         for name in names:
             stage = Stage(api, Policy(replica=name, env="dev", version="test"), sole=False)
             stages[name] = await stack.enter_async_context(stage.running())
+        for base in BASES if nodes else ():
+            stages[names[0]].put_node(base)
         # Replicas publish which tunnels they reach.
         await asyncio.sleep(5.0)
         yield stages
@@ -70,7 +73,7 @@ async def test_a_repeated_question_is_answered_by_all() -> None:
 
 
 async def test_the_owner_answers_for_its_base_and_nobody_else() -> None:
-    async with replicas("r0", "r1", "r2") as stages:
+    async with replicas("r0", "r1", "r2", nodes=False) as stages:
         for stage in stages.values():
             for base in BASES:
                 stage.bases.add(base)
@@ -80,17 +83,34 @@ async def test_the_owner_answers_for_its_base_and_nobody_else() -> None:
         assert all(ask(stages, base, query()) == [owners[base]] for base in BASES)
 
 
-async def test_the_owner_knows_the_baseline_that_another_replica_gave() -> None:
+async def test_who_may_become_the_owner_knows_the_baseline_that_the_owner_gave() -> None:
     """An owner that does not know the baseline would never remove a module of it that gets no Pod."""
-    async with replicas("r0", "r1", "r2") as stages:
-        for base in BASES[:9]:
-            (answered,) = ask(stages, base, query())
-            others = {name: stage for name, stage in stages.items() if name != answered}
-            for stage in others.values():
-                stage.bases.add(base)
-            await asyncio.sleep(3.0)
-            (known,) = (found for stage in others.values() if (found := stage.roster.get(base)) is not None)
-            assert ModuleKey("biz1", "1") in known.modules.spared
+    async with replicas("r0", "r1", "r2", nodes=False) as stages:
+        base = BASES[0]
+        for stage in stages.values():
+            stage.bases.add(base)
+        await asyncio.sleep(10.0)
+        (owner,) = ask(stages, base, query())
+        for name, stage in stages.items():
+            known, given = stage.roster.get(base), stage.roster.given(base)
+            assert (name == owner) is (known is not None) is (given is None)
+
+
+async def test_nobody_but_the_base_is_given_its_baseline_and_not_before_it_was_examined() -> None:
+    async with Stage(Api()).running() as stage:
+        put_deployment(stage.api)
+        early, stranger = _refused("baseline-too-early"), _refused("baseline-stranger")
+        stage.router.report(stage.link, BaseId("b1"), query(way=HOME))
+        assert stage.link.baselines == []
+        stage.bases.add("b1")
+        await asyncio.sleep(1.0)
+        ((_, answered, given),) = stage.link.baselines
+        assert (answered, [module.name for module in given.modules]) == ("q0", ["biz1"])
+        for way in (Way(peer="10.0.0.66"), Way()):
+            stage.router.report(stage.link, BaseId("b1"), query(1, way))
+        assert len(stage.link.baselines) == 1
+        assert _refused("baseline-too-early") == early + 1
+        assert _refused("baseline-stranger") == stranger + 2
 
 
 async def test_without_deployments_a_question_is_refused_and_counted() -> None:
@@ -113,6 +133,9 @@ async def test_many_questions_are_computed_once_until_a_deployment_changes() -> 
         put_deployment(api, f"biz{number}")
     async with Stage(api).running() as stage:
         with mock.patch.object(baselines, "Offer", wraps=Offer) as made:
+            for number in range(500):
+                stage.put_node(f"s{number}")
+            await asyncio.sleep(1.0)
             for number in range(500):
                 stage.router.report(stage.link, BaseId(f"s{number}"), query(number))
             assert made.call_count == 1

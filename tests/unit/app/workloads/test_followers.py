@@ -9,7 +9,7 @@ from controlplane.app.ports import Conflict, Rejected, Transient
 from controlplane.cluster.api import DEPLOYMENTS, NODES, PODS, Json
 from controlplane.domain.facts import BaselineQuery
 from controlplane.domain.identity import BaseId
-from tests.unit.app.harness import Api, Stage
+from tests.unit.app.harness import HOME, Api, Stage
 
 pytestmark = pytest.mark.looptime
 
@@ -142,7 +142,7 @@ async def test_without_bases_replicas_are_zero_until_the_next_base_comes() -> No
         await asyncio.sleep(200.0)
         assert replicas(stage) == 0
         # A base that starts before its Node is known still gets the module.
-        query = BaselineQuery("q", "shop", "1.0.0", "default")
+        query = BaselineQuery("q", "shop", "1.0.0", "default", HOME)
         assert [c.name for c in stage.baselines.of(BaseId("b9"), query).modules] == ["biz1"]
         stage.bases.add("b9")
         await asyncio.sleep(5.0)
@@ -305,7 +305,7 @@ async def test_replicas_that_others_set_are_corrected() -> None:
 
 async def test_a_baseline_follows_its_deployments() -> None:
     async with Stage(Api()).running() as stage:
-        query = BaselineQuery("q", "shop", "1.0.0", "default")
+        query = BaselineQuery("q", "shop", "1.0.0", "default", HOME)
 
         def given() -> list[str]:
             return [c.name for c in stage.baselines.of(BaseId("b9"), query).modules]

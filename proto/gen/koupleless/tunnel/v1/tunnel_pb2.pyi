@@ -957,7 +957,9 @@ Global___Modules: _TypeAlias = Modules  # noqa: Y015
 
 @_typing.final
 class BaselineQuery(_message.Message):
-    """BaselineQuery is a starting base's question for its modules. Of several
+    """BaselineQuery is a starting base's question for its modules. It is answered
+    once the base has answered a command itself, and over HTTP only to the address
+    of the base, or to the peer that its heartbeats come from. Of several
     replicas that are asked one answers; when the question comes again with the
     same query_id, all do, and the gateway takes the first answer.
     """
@@ -968,6 +970,7 @@ class BaselineQuery(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     CLUSTER_NAME_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
     query_id: _builtins.str
     """Chosen by the gateway, repeated in the answer. Sent again with the same one
     while the question is not answered.
@@ -978,6 +981,8 @@ class BaselineQuery(_message.Message):
     """Version of the base application."""
     cluster_name: _builtins.str
     """Cluster that the base belongs to."""
+    peer: _builtins.str
+    """As in Heartbeat."""
     def __init__(
         self,
         *,
@@ -985,10 +990,11 @@ class BaselineQuery(_message.Message):
         name: _builtins.str = ...,
         version: _builtins.str = ...,
         cluster_name: _builtins.str = ...,
+        peer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_name", b"cluster_name", "name", b"name", "query_id", b"query_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_name", b"cluster_name", "name", b"name", "peer", b"peer", "query_id", b"query_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
