@@ -173,5 +173,5 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HTTP_TUNNEL_ALLOWED_CIDRS", "10.0.0.0/8,::1/128")
     settings = read(HttpGatewaySettings)
     assert settings.env == "prod"
-    assert settings.control_plane == ("a:1", "b:2")
+    assert settings.control_plane == ("localhost:1", "127.0.0.1:2")
     assert [str(network) for network in settings.allowed_cidrs] == ["10.0.0.0/8", "::1/128"]
