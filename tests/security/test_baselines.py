@@ -34,7 +34,7 @@ def test_strangers_are_given_nothing(programs: Programs) -> None:
     database = str(programs.folder / "cluster.db")
     control_plane = ControlPlane(programs, CLUSTER="embedded", EMBEDDED_DB=database).start()
     gateway = HttpGateway(programs, control_plane.address).start()
-    mctl = Mctl(control_plane.address)
+    mctl = control_plane.mctl()
     mctl("apply", "-f", str(EXAMPLES / "deployment.yaml"))
     assert ask(gateway.port, "invented", "127.0.0.1")[0] == 503
     SimulatedBase(programs, gateway.url, "known").start()
