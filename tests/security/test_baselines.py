@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.everything import EXAMPLES
-from tests.programs import ControlPlane, HttpGateway, Mctl, Programs, SimulatedBase
+from tests.programs import ControlPlane, HttpGateway, Programs, SimulatedBase
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -26,7 +26,7 @@ from service.settings import Settings
 
 PACKAGES = (controlplane, gateways, mctl, modulecontroller, mqttclient, simulatedbase)
 REQUIRED: Mapping[str, str] = {"MQTT_BROKER": "broker.example", "MQTT_USERNAME": "u"}
-CANARY = "c4nary-Value'of\"a\\secret"
+CANARY = "c4nary-Value'of\"a\\secret-of-more-than-32-characters"
 
 
 def _settings_modules(package: ModuleType) -> Iterator[str]:
