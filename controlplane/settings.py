@@ -20,11 +20,19 @@ from controlplane.reports.posting import Poster
 from controlplane.rpc.settings import GrpcSettings
 from service import tls
 from service.addresses import DEFAULT_NETWORKS, Network, parse_networks
-from service.listening import ALL_ADDRESSES, Host, Port, host_port, is_address, is_loopback, is_unspecified
+from service.listening import (
+    ALL_ADDRESSES,
+    Host,
+    Port,
+    host_port,
+    is_address,
+    is_loopback,
+    is_unspecified,
+    loopback_of,
+)
 from service.logs import LogFormat, LogLevel
 from service.settings import state_folder
 
-LOOPBACK = "127.0.0.1"
 _PART = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?")
 _RESOURCE = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
@@ -134,7 +142,7 @@ class ControlPlaneSettings(GrpcSettings):
     metrics_port: Port = Field(9090, description="TCP port of /metrics")
     report_port: Port = Field(8080, description="TCP port of the report intake /log")
     report_token: SecretStr = Field(
-        SecretStr(""), description="bearer token that /log asks for; none: /log is served on 127.0.0.1 alone"
+        SecretStr(""), description="bearer token that /log asks for; none: /log is served on loopback alone"
     )
     report_hooks: SecretStr = Field(
         SecretStr(""),
@@ -277,7 +285,7 @@ class ControlPlaneSettings(GrpcSettings):
         """Where /log is served: without a token on loopback alone; None where that is not what STATUS_HOST names."""
         if self.report_token.get_secret_value() or is_loopback(self.status_host):
             return self.status_host
-        return LOOPBACK if is_unspecified(self.status_host) else None
+        return loopback_of(self.status_host) if is_unspecified(self.status_host) else None
 
     @property
     def tracker_file(self) -> Path | None:

@@ -13,6 +13,7 @@ import grpc
 
 from service import localtokens
 from service.listening import is_loopback
+from service.secrets import register
 
 Options: TypeAlias = Sequence[tuple[str, str | int]]
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
@@ -70,6 +71,7 @@ class ClientAccess:
             token = ""
         else:
             token = self._local(address) if is_local(address) else ""
+        register("token for the control plane", token)
         return (("authorization", f"Bearer {token}"),) if token else ()
 
     def _local(self, address: str) -> str:

@@ -29,6 +29,10 @@ ALL_ADDRESSES = "none or :: means all, IPv4 and IPv6; 0.0.0.0 all of IPv4"
 
 _FAMILIES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 _EVERYWHERE = ((socket.AF_INET, ("0.0.0.0", 0)), (socket.AF_INET6, ("::", 0)))  # noqa: S104 - it is what is asked for
+_THIS_MACHINE = ((socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_INET6, ("::1", 0)))
+LOCALHOST = "localhost"
+"""The host that stands for the loopback addresses of both families, whatever a resolver says of it."""
+_TABLE = {"": _EVERYWHERE, "::": _EVERYWHERE, LOCALHOST: _THIS_MACHINE}
 _NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL})
 _NAME = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9._]*[A-Za-z0-9])?")
 
@@ -78,7 +82,7 @@ def is_address(host: str) -> bool:
 def is_loopback(host: str) -> bool:
     """Return whether a host is this machine, and reached from nowhere else."""
     if not is_address(host):
-        return host == "localhost"
+        return host == LOCALHOST
     address = ipaddress.ip_address(host)
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
@@ -86,6 +90,11 @@ def is_loopback(host: str) -> bool:
 def is_unspecified(host: str) -> bool:
     """Return whether a host stands for all addresses, of one family or of both."""
     return not host or (is_address(host) and ipaddress.ip_address(host).is_unspecified)
+
+
+def loopback_of(host: str) -> str:
+    """Return the loopback host of the families that a host which stands for all addresses has."""
+    return "127.0.0.1" if host == "0.0.0.0" else LOCALHOST  # noqa: S104 - it is what is narrowed
 
 
 def local_host(host: str) -> str:
@@ -106,8 +115,8 @@ async def open_sockets(host: str, port: int) -> Sequence[socket.socket]:
 
     An address of a family that the machine does not have is left out while another address remains.
     """
-    addresses: Iterable[tuple[int, tuple[Any, ...]]] = _EVERYWHERE
-    if host not in ("", "::"):
+    addresses: Iterable[tuple[int, tuple[Any, ...]]] = _TABLE.get(host, ())
+    if not addresses:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
         addresses = dict.fromkeys((family, name) for family, *_, name in found if family in _FAMILIES)
     opened: list[socket.socket] = []

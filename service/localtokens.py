@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service import listeners
+from service.secrets import register
 from service.settings import state_folder
 
 SHORTEST = 16
@@ -76,6 +77,7 @@ def parse(text: str) -> tuple[LocalToken, ...]:
         if token in found:
             raise WrongTokenFile(f"line {number} has the token of an earlier line")
         found[token] = LocalToken(token, user, role)
+        register(f"token of {user}", token)
         if len(found) > MOST:
             raise WrongTokenFile(f"more than {MOST} tokens")
     return tuple(found.values())

@@ -31,7 +31,8 @@ _PORT = re.compile(r"\d*[^\w]*")
 _TOKEN_PATH = re.compile(r"((?<![\w/.-])/t/)[^/\s\"'<>?]+")
 
 _PARAMETER = re.compile(r"(?<![\w.%~\[\]-])([\w.%~\[\]-]{1,64})=([^&\s\"'<>\\]+)")
-_SECRET_NAME = re.compile(r"token|secret|passw|credential|signature", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"^(?!.*_(?:path|file)$).*(?:token|secret|passw|credential|signature)", re.IGNORECASE)
+"""Outside of a URL; a path or the name of a file is none."""
 _SECRET_PARAMETER = re.compile(r"token|secret|passw|pwd|credential|sig|expire|key|auth|ticket|jwt|session|hmac", re.I)
 """In a URL: the signatures of S3, OSS, COS, Azure and Google, and what repositories call their tokens."""
 

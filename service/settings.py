@@ -26,6 +26,8 @@ EXIT_USAGE = 2
 
 _ALIKE = 0.88
 """Two swapped letters in a name of nine are as alike as 0.889."""
+_ALIKE_WORD = 0.5
+"""Two swapped letters in a word of four leave it as alike as 0.75."""
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -124,10 +126,18 @@ def misspelt(known: Set[str], others: Set[str] = frozenset()) -> dict[str, str]:
     found = {}
     for name in sorted(os.environ.keys() - known - others):
         close = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE) if len(name) >= 8 else []
-        if close:
+        if close and _spelt_alike(name, close[0]):
             # Without its value: it may be a password, under a name that nobody knows to be one.
             found[name] = f"{name}: there is no such variable. Did you mean {close[0]}? Rename or unset it"
     return found
+
+
+def _spelt_alike(one: str, other: str) -> bool:
+    """Return whether names of as many words have the same words but for their spelling: PORTS is not CIDRS misspelt."""
+    words = one.split("_"), other.split("_")
+    if len(words[0]) != len(words[1]):
+        return True
+    return all(difflib.SequenceMatcher(None, a, b).ratio() >= _ALIKE_WORD for a, b in zip(*words, strict=True))
 
 
 def describe(cls: type[Settings]) -> str:

@@ -275,7 +275,7 @@ class WebServer:
 
     def not_http(self, peer: str, status: int) -> web.Response:
         """Refuse what is no request."""
-        refusal = RequestRefused(status, "not_http", "not an HTTP request that is understood here")
+        refusal = RequestRefused(status, "not_http", "it is no HTTP/1 request")
         self.refused(peer, refusal)
         return response_of(refusal)
 

@@ -41,4 +41,9 @@ def token_of(state: Path, role: str = "admin") -> str:
 
 def channel(server: str, state: Path, role: str = "admin") -> grpc.Channel:
     """Return a channel whose calls show the token of a role."""
-    return grpc.intercept_channel(grpc.insecure_channel(server), Bearer(token_of(state, role)))
+    return showing(server, token_of(state, role))
+
+
+def showing(server: str, token: str) -> grpc.Channel:
+    """Return a channel whose calls show a token."""
+    return grpc.intercept_channel(grpc.insecure_channel(server), Bearer(token))

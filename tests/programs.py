@@ -81,6 +81,10 @@ class ControlPlane:
         """Return a channel whose calls show the token of a role of this machine; it has started once."""
         return bearer.channel(self.address, self._folder, role)
 
+    def channel_of(self, token: str) -> grpc.Channel:
+        """Return a channel whose calls show a token."""
+        return bearer.showing(self.address, token)
+
     def mctl(self) -> "Mctl":
         """Return mctl for the admin of this machine."""
         return Mctl(self.address, self._folder)

@@ -189,9 +189,7 @@ class Situation:
             return Step.PUBLISH
         if stored.origin is Origin.FOREIGN:
             return None
-        signer, upcoming = stored.authority(stored.signer), stored.authority(stored.upcoming)
-        if signer is not None and not signer.holds(self.now):
-            signer = None
+        signer, upcoming = self._able_to_sign(stored.signer), self._able_to_sign(stored.upcoming)
         if not self.usable():
             if signer is not None:
                 return Step.SIGN
@@ -236,6 +234,10 @@ class Situation:
             and self.published.origin is Origin.FOREIGN,
         }
         return [*found, *(words for words, is_so in wrong.items() if is_so)]
+
+    def _able_to_sign(self, id_: str) -> Authority | None:
+        authority = self.stored.authority(id_)
+        return authority if authority is not None and authority.holds(self.now) else None
 
     def _published_for(self) -> float:
         since = self.published.since

@@ -136,7 +136,16 @@ class _Guarded:
     token: str
 
     async def serve(self, requests: AsyncIterator[Any], context: Context) -> None:
-        """Serve the call, or refuse it."""
+        """Serve the call, or refuse it. What a defect of ours says stays in the log."""
+        try:
+            await self._answer(requests, context)
+        except aio.AbortError:
+            raise
+        except Exception:
+            log.exception("a call failed through a defect", call=self.method)
+            await context.abort(grpc.StatusCode.INTERNAL, "the control plane has a defect: its log has the cause")
+
+    async def _answer(self, requests: AsyncIterator[Any], context: Context) -> None:
         async with refusing(context):
             try:
                 caller = await self.guard.caller(self.rule, self.token, context)

@@ -76,6 +76,8 @@ def test_a_program_runs_as_in_its_container(
     (program,) = container["command"]
     ports = {port["name"]: programs.port() for port in container["ports"]} | {"grpc": programs.port()}
     given = environ(form, container) | {PORTS[port]: str(number) for port, number in ports.items()}
+    if "GRPC_TOKEN_PATH" in given:
+        given["LOCAL_TOKENS_PATH"] = f"{folder}/tokens.csv"  # it is in no Pod here
     given |= {"CONTROL_PLANE": f"127.0.0.1:{ports['grpc']}", "KUBECONFIG": str(kubeconfig)}
     given |= {"MQTT_BROKER": "127.0.0.1", "MQTT_PORT": str(programs.port())}
     given |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -5,8 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import pytest
 import yaml
+from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
+from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceStub
 
 from tests.everything import ENV, Bases, Namespace, condition, container, manifest, node_name, ready
 from tests.programs import ControlPlane, HttpGateway, Programs, eventually
@@ -58,6 +61,13 @@ class Scene:
         """Return what a command prints."""
         return self.control_plane.mctl()(*arguments)
 
+    def token(self, name: str) -> str:
+        """Make a service account and return a token of it."""
+        accounts = "/api/v1/namespaces/default/serviceaccounts"
+        self.cluster.api.create(accounts, {"metadata": {"name": name}})
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        return str(self.cluster.api.create(f"{accounts}/{name}/token", request)["status"]["token"])
+
     def wait(self, look: Callable[[], object], what: str) -> None:
         """Return once look says so."""
         eventually(look, within=60, what=what)
@@ -104,6 +114,10 @@ def do_all_that_there_is(scene: Scene) -> None:
     scene.mctl("install", "biz3", "--version", "1", "--url", "https://repo.example/biz3.jar", "--base", "one")
     scene.mctl("uninstall", "biz3", "--version", "1", "--base", "one")
     default.delete("DaemonSet", "biz1")
+    # A tool that the API server knows, and that may do nothing.
+    with scene.control_plane.channel_of(scene.token("somebody")) as channel, pytest.raises(grpc.RpcError) as refused:
+        ModuleControllerServiceStub(channel).ListVNodes(pb.ListVNodesRequest(), timeout=30)
+    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
     # The same Event once more is counted.
     failing = manifest("biz1.yaml", name="failing")
     failing["spec"]["containers"][0] |= {"name": "biz9", "image": "https://repo.example/biz9.jar"}

@@ -256,7 +256,8 @@ class TestPorts:
 
 
 @pytest.fixture
-def programs(tmp_path: Path) -> Any:
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     with Programs(tmp_path) as started:
         yield started
 

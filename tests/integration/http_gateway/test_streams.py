@@ -75,7 +75,7 @@ async def test_no_more_is_unacknowledged_than_the_limit() -> None:
         async with gateway_running(control_plane.address) as gateway:
             stream = await ready(control_plane)
             for number in range(40):
-                await exchange(gateway.port, request(heartbeat_body(f"base-{number}")))
+                await exchange(gateway.port, request(heartbeat_body(f"base-{number}", port=2000 + number)))
             await asyncio.sleep(0.3)
             assert len(stream.batches) == 2, "two messages are all that may go unacknowledged"
             control_plane.auto_ack = True
@@ -89,7 +89,7 @@ async def test_no_more_is_unacknowledged_than_the_limit() -> None:
 async def test_newer_heartbeats_overwrite_older_unsent_ones(scene: Scene) -> None:
     scene.control_plane.auto_ack = False
     for number in range(60):
-        await exchange(scene.gateway.port, request(heartbeat_body(f"filler-{number}")))
+        await exchange(scene.gateway.port, request(heartbeat_body(f"filler-{number}", port=3000 + number)))
     for port in range(2000, 2050):
         await exchange(scene.gateway.port, request(heartbeat_body("busy", port=port)))
     scene.control_plane.auto_ack = True
@@ -107,7 +107,7 @@ async def test_a_claimed_base_reports_to_its_owner_only() -> None:
         gateway_running(f"{one.address},{two.address}") as gateway,
     ):
         first, second = await ready(one), await ready(two)
-        await exchange(gateway.port, request(heartbeat_body("free")))
+        await exchange(gateway.port, request(heartbeat_body("free", port=1239)))
         await first.report("heartbeat", "free")
         await second.report("heartbeat", "free")
 

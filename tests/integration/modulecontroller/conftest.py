@@ -39,6 +39,7 @@ class ModuleController:
             **(environ or {}),
         }
         self.arguments = arguments
+        self._folder = programs.folder
         self.server: Server = programs.program(
             "module-controller", "modulecontroller", *arguments, environ=self.environ
         )
@@ -76,7 +77,7 @@ class ModuleController:
     def mctl(self, *arguments: str) -> str:
         """Run mctl, which must succeed, and return what it printed."""
         command = [sys.executable, "-m", "mctl", "--server", f"127.0.0.1:{self.ports['GRPC_PORT']}", *arguments]
-        done = run(command, {**os.environ, **self.environ}, 60.0)
+        done = run(command, {**os.environ, "XDG_STATE_HOME": str(self._folder), **self.environ}, 60.0)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

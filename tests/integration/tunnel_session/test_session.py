@@ -206,11 +206,15 @@ def test_a_stream_that_breaks_is_a_lost_gateway(control_plane: ControlPlane) -> 
     eventually(lambda: "lost" not in gateways(control_plane), within=5, what="the gateway removed")
 
 
-def test_a_baseline_question_is_answered_with_its_id(control_plane: ControlPlane) -> None:
+def test_a_baseline_question_is_answered_with_its_id_once_the_base_was_examined(control_plane: ControlPlane) -> None:
     with Stream(control_plane, hello("baseline")) as stream:
         stream.next("welcome")
-        query = pb.BaselineQuery(query_id="q1", name="shop", version="1", cluster_name="default")
+        query = pb.BaselineQuery(query_id="q1", name="shop", version="1", cluster_name="default", peer=HERE.ip)
         report = pb.Report(base_id="starting-base", baseline_query=query)
         stream.send(pb.ConnectRequest(reports=pb.Reports(seq=1, reports=[report])))
+        stream.send(heartbeat("starting-base", port=1240, seq=2))
+        epoch = stream.next("watch").watch.epoch
+        report = pb.Report(base_id="starting-base", modules=pb.Modules(complete=True, epoch=epoch))
+        stream.send(pb.ConnectRequest(reports=pb.Reports(seq=3, reports=[report])))
         answer = stream.next("baseline_answer").baseline_answer
         assert (answer.base_id, answer.query_id, list(answer.modules)) == ("starting-base", "q1", [])

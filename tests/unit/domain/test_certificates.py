@@ -49,6 +49,16 @@ def test_a_certificate_that_begins_later_is_served_with_a_word_and_not_made_agai
     assert early.remarks() == ["the certificate begins later than now: a clock is wrong"]
 
 
+def test_an_expired_ca_signs_nothing_be_it_the_present_or_the_next_one() -> None:
+    stored = Stored(Origin.OURS, (OLD, NEW), signer="old", upcoming="new", leaf=LEAF)
+    situation = Situation(stored, replace(PUBLISHED, bundle=(OLD, NEW)), OLD.not_after + DAY)
+    assert situation.next_step() is Step.CREATE
+    prepared = replace(NEW, not_after=NOW + DAY)
+    waiting = replace(situation, stored=replace(stored, bundle=(OLD, prepared)), now=NOW + 2 * DAY)
+    expired = replace(waiting, published=replace(PUBLISHED, bundle=(OLD,)))
+    assert expired.next_step() is None, "the present CA is not due"
+
+
 def test_a_certificate_that_ends_with_its_ca_is_not_made_again_and_again() -> None:
     last = replace(LEAF, not_after=OLD.not_after)
     theirs = Published(Origin.FOREIGN, (OLD,))

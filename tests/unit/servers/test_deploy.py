@@ -58,7 +58,7 @@ def ours() -> list[tuple[str, str, Json]]:
 
 def environ(form: str, container: Json) -> dict[str, str]:
     """Return the variables of a container; those that the cluster sets have a likely value."""
-    maps = {obj["metadata"]["name"]: obj["data"] for obj in shipped(form) if obj["kind"] == "ConfigMap"}
+    maps = {obj["metadata"]["name"]: obj.get("data", {}) for obj in shipped(form) if obj["kind"] == "ConfigMap"}
     variables: dict[str, str] = {}
     for source in container.get("envFrom", []):
         variables |= maps[source["configMapRef"]["name"]]
@@ -106,7 +106,7 @@ def test_the_page_lists_the_same_permissions() -> None:
 
 
 def test_every_file_is_a_part_of_a_form() -> None:
-    known = {DEPLOY / "rbac.yaml", CERTIFICATES, *(DEPLOY / form for form in FORMS)}
+    known = {DEPLOY / "rbac.yaml", DEPLOY / "tools.yaml", *(DEPLOY / form for form in FORMS)}
     known |= {
         KUBELET / name for name in ("rbac.yaml", "service.yaml", "network-policy.yaml", "single.yaml", "sharded.yaml")
     }
@@ -183,6 +183,8 @@ def test_everything_is_in_one_namespace_with_least_privilege(form: str) -> None:
         # Only what talks to the API server has a token for it.
         needs = name in ("module-controller", "controlplane")
         assert (spec.get("serviceAccountName") == "module-controller") is needs, name
+        if name.endswith("-gateway"):
+            assert spec["serviceAccountName"] == name
         assert spec.get("automountServiceAccountToken", True) is needs, name
 
 
@@ -221,7 +223,7 @@ def test_programs_start_with_the_variables_of_their_manifest(
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     variables = environ(form, container)
-    assert variables.keys() <= VARIABLES
+    assert variables.keys() <= VARIABLES | {"XDG_STATE_HOME"}
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
     (program,) = container["command"]

@@ -3,7 +3,7 @@
 import pytest
 
 from controlplane.settings import ControlPlaneSettings
-from service.listening import host_port, is_unspecified, local_host, parse_host
+from service.listening import host_port, is_loopback, is_unspecified, local_host, parse_host
 
 
 @pytest.mark.parametrize("text", ["0.0.0.0", "::", "10.1.2.3", "fd00::7", "localhost", "pod-0.example", "fe80::1%eth0"])
@@ -56,3 +56,34 @@ def test_an_ipv6_address_is_written_in_brackets_before_a_port() -> None:
 def test_a_replica_advertises_where_others_reach_it(host: str, pod_ip: str, advertised: str) -> None:
     given = {"grpc_host": host, "pod_ip": pod_ip, "grpc_insecure": True}
     assert ControlPlaneSettings.model_validate(given).reached_at == advertised
+
+
+@pytest.mark.parametrize(
+    ("host", "is_one"),
+    [
+        *[(each, True) for each in ("127.0.0.1", "127.8.8.8", "::1", "localhost")],
+        *[(each, False) for each in ("", "::", "0.0.0.0", "10.0.0.7", "localhost.example", "controller")],
+    ],
+)
+def test_loopback_is_what_no_other_machine_reaches(host: str, is_one: bool) -> None:
+    assert is_loopback(host) is is_one
+
+
+@pytest.mark.parametrize(
+    ("host", "token", "listens_on"),
+    [
+        ("", "", "localhost"),
+        ("::", "", "localhost"),
+        ("0.0.0.0", "", "127.0.0.1"),
+        ("127.0.0.1", "", "127.0.0.1"),
+        ("::1", "", "::1"),
+        ("10.0.0.7", "", None),
+        ("controller", "", None),
+        *[(each, "t", each) for each in ("", "0.0.0.0", "10.0.0.7", "controller", "127.0.0.1")],
+    ],
+)
+def test_without_a_token_reports_come_from_this_machine_alone(host: str, token: str, listens_on: str | None) -> None:
+    settings = ControlPlaneSettings.model_validate({"status_host": host, "report_token": token})
+    assert settings.report_host == listens_on
+    complaints = [line for line in settings.complaints() if "REPORT_TOKEN" in line]
+    assert bool(complaints) is (listens_on is None)

@@ -68,6 +68,7 @@ def test_secrets_are_masked(text: str, shown: str) -> None:
         "https://h/api/v1/pods?limit=500&continue=abc",
         "basic authentication and bearer tokens",
         "ipv4:10.0.0.1:50051",
+        "LOCAL_TOKENS_PATH=/var/lib/tokens.csv: cannot be made",
         "/mnt/t/file and https://h/a/t/b",
         "https://repo.example/biz@1.0/biz1.jar",
         "https://[fd00::1]:8443/a@b",

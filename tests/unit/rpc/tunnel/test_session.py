@@ -244,10 +244,16 @@ def test_a_batch_lets_other_tasks_run(scene: Scene, monkeypatch: pytest.MonkeyPa
 def test_a_baseline_of_many_bases_is_encoded_once(scene: Scene) -> None:
     assert scene.stage is not None
     put_deployment(scene.stage.api)
+    bases = [f"b{number}" for number in range(3)]
+    scene.stream.send(reports(1, *(heartbeat(base) for base in bases)))
     scene.run(1.0)
-    for number in range(3):
-        query = pb.BaselineQuery(query_id=f"q{number}", cluster_name="default")
-        scene.stream.send(reports(number + 1, pb.Report(base_id=f"b{number}", baseline_query=query)))
+    epochs = {message.watch.base_id: message.watch.epoch for message in scene.stream.sent if message.HasField("watch")}
+    lists = (pb.Report(base_id=base, modules=pb.Modules(complete=True, epoch=epochs[base])) for base in bases)
+    scene.stream.send(reports(2, *lists))
+    scene.run(1.0)
+    for number, base in enumerate(bases):
+        query = pb.BaselineQuery(query_id=f"q{number}", cluster_name="default", peer="10.0.0.7")
+        scene.stream.send(reports(number + 3, pb.Report(base_id=base, baseline_query=query)))
     scene.run(1.0)
     answers = [message.baseline_answer for message in scene.stream.sent if message.HasField("baseline_answer")]
     assert [(answer.base_id, answer.query_id) for answer in answers] == [("b0", "q0"), ("b1", "q1"), ("b2", "q2")]
