@@ -113,7 +113,7 @@ def test_what_a_login_saved_is_for_its_server_only(home: Path) -> None:
 def tokens(home: Path) -> None:
     folder = home / ".local" / "state" / "koupleless-module-controller"
     folder.mkdir(parents=True)
-    (folder / "tokens.csv").write_text("viewer-secret,joe,viewer\nadmin-secret,root,admin\n")
+    (folder / "tokens.csv").write_text("viewer-secret-of-joe,joe,viewer\nadmin-secret-of-root,root,admin\n")
     (folder / "tokens.csv").chmod(0o600)
 
 
@@ -122,8 +122,8 @@ def test_the_local_token_goes_to_this_machine_in_plaintext_and_nowhere_else(home
     with GuardedServer() as local, GuardedServer(HOSTILE) as hostile:
         assert mctl(home, local.address).returncode == DONE
         mctl(home, hostile.address, "--ca", str(home / "hostile.crt"))
-        assert local.guard.secrets == {"Bearer admin-secret"}
-        assert "Bearer admin-secret" not in hostile.guard.secrets
+        assert local.guard.secrets == {"Bearer admin-secret-of-root"}
+        assert "Bearer admin-secret-of-root" not in hostile.guard.secrets
 
 
 WAITS = """
@@ -156,4 +156,4 @@ def test_another_user_who_waits_on_the_port_gets_no_local_token(home: Path) -> N
         _, received = stranger.communicate(timeout=TIMEOUT)
     assert done.returncode == UNAUTHENTICATED, done.stderr
     assert "another user listens" in done.stderr
-    assert b"admin-secret" not in received
+    assert b"admin-secret-of-root" not in received

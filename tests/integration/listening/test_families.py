@@ -64,7 +64,7 @@ def started(controller: ModuleController) -> ModuleController:
 
 
 def test_all_ports_are_reached_over_both(programs: Programs) -> None:
-    everywhere = {"HTTP_TUNNEL_LISTEN_HOST": "", "GRPC_HOST": "::"}
+    everywhere = {"HTTP_TUNNEL_LISTEN_HOST": "", "GRPC_HOST": "::", "GRPC_INSECURE": "true"}
     controller = started(ModuleController(programs, environ=everywhere))
     for port in PORTS:
         listens(controller, port, *BOTH)
@@ -114,7 +114,9 @@ def test_an_address_of_another_machine_is_named(programs: Programs) -> None:
 @filtered
 @pytest.mark.parametrize(("lacking", "remaining"), [("INET6", "IPv4"), ("INET", "IPv6")])
 def test_a_family_that_the_kernel_lacks_is_left_out(programs: Programs, lacking: str, remaining: str) -> None:
-    controller = ModuleController(programs, environ={"HTTP_TUNNEL_LISTEN_HOST": "", "GRPC_HOST": "::"})
+    controller = ModuleController(
+        programs, environ={"HTTP_TUNNEL_LISTEN_HOST": "", "GRPC_HOST": "::", "GRPC_INSECURE": "true"}
+    )
     environ = {**controller.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     controller.server = programs.program(
         "module-controller", without.__name__, lacking, "modulecontroller", environ=environ
