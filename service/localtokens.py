@@ -19,7 +19,8 @@ from service.settings import state_folder
 
 SHORTEST = 16
 """Characters of a token: a shorter one can be guessed."""
-MOST = 1000
+MOST = 100
+"""Tokens of a file; each is a source of service.secrets, which keeps a bounded number."""
 LARGEST = 1024 * 1024
 """Bytes of a file."""
 
@@ -77,7 +78,7 @@ def parse(text: str) -> tuple[LocalToken, ...]:
         if token in found:
             raise WrongTokenFile(f"line {number} has the token of an earlier line")
         found[token] = LocalToken(token, user, role)
-        register(f"token of {user}", token)
+        register(f"token {len(found)} of this machine", token)
         if len(found) > MOST:
             raise WrongTokenFile(f"more than {MOST} tokens")
     return tuple(found.values())

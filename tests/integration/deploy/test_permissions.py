@@ -27,7 +27,7 @@ ACCOUNT = ("koupleless-system", "module-controller")
 TAINT = "schedule.koupleless.io/virtual-node"
 AFTER_AN_HOUR = {(ACCOUNT[0], "coordination.k8s.io", "leases", "delete")}
 """A replica that is gone for so long is dropped: FORGET_AFTER in controlplane/app/ownership/liveness.py."""
-FOR_EVERYBODY = "authorization.k8s.io"
+FOR_EVERYBODY = frozenset({"selfsubjectaccessreviews", "selfsubjectrulesreviews"})
 """Every authenticated user may ask for its own rights."""
 
 
@@ -149,7 +149,7 @@ def do_all_that_there_is(scene: Scene) -> None:
 
 def counts(event: Json) -> bool:
     """Return whether an audit event is about a resource that needs a right of its own."""
-    return "objectRef" in event and event["objectRef"].get("apiGroup", "") != FOR_EVERYBODY
+    return "objectRef" in event and event["objectRef"]["resource"] not in FOR_EVERYBODY
 
 
 def right(event: Json) -> Right:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import localtokens
+from service import localtokens, secrets
 from service.localtokens import SHORTEST, LocalToken, WrongTokenFile, make, of_role, parse, read
 
 TOKEN = "t" * SHORTEST
@@ -25,6 +25,20 @@ def test_it_is_made_with_a_token_for_each_role_and_only_once(tmp_path: Path) -> 
     make(path, ["admin"])
     assert read(path) == first
     assert [*path.parent.iterdir()] == [path]
+
+
+@pytest.mark.parametrize("users", [1, localtokens.MOST])
+def test_all_tokens_of_a_file_are_masked_and_displace_no_other_secret(
+    monkeypatch: pytest.MonkeyPatch, users: int
+) -> None:
+    known = secrets.Registry()
+    monkeypatch.setattr(secrets, "KNOWN", known)
+    known.register("another", "another-secret")
+    tokens = [f"number-{number:09}" for number in range(localtokens.MOST)]
+    parse("\n".join(f"{token},user-{number % users},admin" for number, token in enumerate(tokens)))
+    assert {known.hidden(text) for text in ("another-secret", *tokens)} == {secrets.MASK}
+    with pytest.raises(WrongTokenFile, match="more than"):
+        parse("\n".join(f"number-{number:09},user,admin" for number in range(localtokens.MOST + 1)))
 
 
 def test_programs_that_start_at_once_have_the_same_file(tmp_path: Path) -> None:
