@@ -36,6 +36,7 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         server.wait_until(lambda: status(f"http://127.0.0.1:{ports['HEALTH_PORT']}/readyz") == 200, within=WITHIN)
         environ = {
             **os.environ,
+            "XDG_STATE_HOME": str(folder),
             **ports,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "MCTL_SERVER": f"127.0.0.1:{ports['GRPC_PORT']}",
