@@ -34,7 +34,8 @@ def of_pem(certificate: bytes) -> Caller:
     """Return the user of a certificate in PEM; raises Unauthenticated."""
     try:
         subject = x509.load_pem_x509_certificate(certificate).subject
-    except (ValueError, x509.InvalidVersion):
+    except Exception:
+        # The library has no end of errors for what is broken: ValueError, TypeError, InvalidVersion.
         raise Unauthenticated("certificate", "the client certificate cannot be read") from None
     names = {"commonName": NameOID.COMMON_NAME, "organizationName": NameOID.ORGANIZATION_NAME}
     found = {key: [str(part.value) for part in subject.get_attributes_for_oid(oid)] for key, oid in names.items()}

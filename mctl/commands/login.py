@@ -102,7 +102,7 @@ def ca_lines(pem: str) -> list[str]:
             (each.subject.rfc4514_string(), each.not_valid_after_utc.date(), each.fingerprint(SHA256()))
             for each in x509.load_pem_x509_certificates(pem.encode())
         ]
-    except (ValueError, x509.InvalidVersion) as error:
+    except Exception as error:  # ValueError, TypeError, InvalidVersion: whatever the library has for what is broken
         raise UsageError(f"CA: no PEM certificates in it, or broken ones ({error})") from None
     lines = []
     for subject, until, fingerprint in found:
