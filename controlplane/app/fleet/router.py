@@ -16,6 +16,7 @@ from controlplane.app.ports import Clock
 from controlplane.app.roster import Given, Roster
 from controlplane.app.unserved import Unserved
 from controlplane.app.workloads.baselines import Baselines
+from controlplane.domain.base.sources import disbelief
 from controlplane.domain.facts import (
     BaselineQuery,
     BaseState,
@@ -31,6 +32,7 @@ from controlplane.domain.facts import (
     Way,
 )
 from controlplane.domain.identity import BaseId
+from controlplane.domain.ownership.lease import first_fence
 from controlplane.domain.ownership.replicas import rank
 from controlplane.domain.workloads.askers import Asker, asker
 from service.limits import LogLimit, Recent
@@ -41,7 +43,7 @@ MOST_HELD = 1024
 HELD = 30.0
 """Baseline questions that wait until their base was examined, and for how many seconds."""
 LOG_EVERY = 60.0
-"""Seconds between two log lines about questions of strangers in the name of one base."""
+"""Seconds between two log lines of one kind about one base or gateway."""
 
 _KINDS = {
     Heartbeat: "heartbeat",
@@ -88,12 +90,22 @@ class ReportRouter:
         elif isinstance(fact, Heartbeat) and fact.state is BaseState.UNKNOWN:
             REFUSED_REPORTS.labels("state").inc()
         elif entry is not None:
+            newest_fence = first_fence(self.clock.wall(), 0)
+            if why := disbelief(entry.base, fact, link.info, now=now, newest_fence=newest_fence):
+                self._disbelieved(link, base, why, now)
+                return
             entry.news.add(fact, link.info, now)
             entry.wake.set()
         elif isinstance(fact, Heartbeat):
             self._keep(base, Unserved(fact, link.info, now))
         elif not (isinstance(fact, BatchInstalled) and self.roster.installed(base, Unserved(fact, link.info, now))):
             REFUSED_REPORTS.labels("unknown-base").inc()
+
+    def _disbelieved(self, link: Link, base: BaseId, why: str, now: float) -> None:
+        """Count what a gateway may not say; of one gateway and reason, one line in LOG_EVERY seconds."""
+        REFUSED_REPORTS.labels(why).inc()
+        if (held := self._lines.admit(f"{link.info.gateway_id} {why}", now)) is not None:
+            log.info("gateway not believed", gateway=link.info.gateway_id, base=base, reason=why, more=held)
 
     def _keep(self, base: BaseId, unserved: Unserved[Heartbeat]) -> None:
         """Keep what a base that is not ours sent, in case it becomes ours."""

@@ -168,7 +168,7 @@ async def test_another_gateway_is_asked_before_a_base_counts_as_unreachable() ->
 
         def answer(watch: object) -> None:
             listed = ModuleList((), complete=True, unchanged=False, epoch=watch.epoch)  # type: ignore[attr-defined]
-            stage.router.report(other, base, listed)
+            asyncio.get_running_loop().call_soon(stage.router.report, other, base, listed)
 
         other = FakeLink("other", on_watch=answer)
         stage.gateways.connected(other)
