@@ -8,9 +8,10 @@ import structlog
 
 from controlplane import optional, replica, trust
 from controlplane.app.clock import SystemClock
-from controlplane.app.events import Recorder
+from controlplane.app.events import About, Recorder
 from controlplane.app.reporting.hooks import Reporter
 from controlplane.cluster.adapter import ApiCluster
+from controlplane.domain.contract import MEMBER_LEASE_PREFIX
 from controlplane.probing.sender import ProbeClient
 from controlplane.reports.intake import ReportIntake
 from controlplane.reports.posting import Poster
@@ -29,7 +30,8 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         open_backend = optional.kubernetes if kind is ClusterKind.KUBERNETES else optional.embedded
         backend = await stack.enter_async_context(open_backend(settings))
         cluster = ApiCluster(backend.api, env=settings.env, kind=kind.value, clock=clock, namespace=settings.namespace)
-        recorder = Recorder(cluster, clock, env=settings.env)
+        lease = About("Lease", settings.namespace, MEMBER_LEASE_PREFIX + settings.client_id)
+        recorder = Recorder(cluster, clock, env=settings.env, own=lease)
         poster = await stack.enter_async_context(Poster())
         reports = optional.reporter(settings, poster)
         recorder.subscribe(reports.happened)

@@ -58,12 +58,13 @@ class About(NamedTuple):
 
 
 class Recorder:
-    """Records happenings; run writes them to the cluster."""
+    """Records happenings; run writes them to the cluster. own is what Events about this replica are about."""
 
-    def __init__(self, cluster: Cluster, clock: Clock, *, env: str) -> None:
+    def __init__(self, cluster: Cluster, clock: Clock, *, env: str, own: About) -> None:
         self._cluster = cluster
         self._clock = clock
         self._env = env
+        self._own = own
         self._kept: deque[Happening] = deque(maxlen=KEPT)
         self._number = 0
         self._waiting: asyncio.Queue[ClusterEvent] = asyncio.Queue(WAITING)
@@ -115,7 +116,7 @@ class Recorder:
 
     def replica(self, remark: Remark) -> None:
         """Something happened to this replica as a whole."""
-        self._record(Happening(remark))
+        self._record(Happening(remark), self._own)
 
     def _record(
         self, happening: Happening, about: About | None = None, *, event: str = "", logged: bool = False

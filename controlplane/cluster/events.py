@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from controlplane.app.ports import Clock, NotFound
 from controlplane.cluster import fields
-from controlplane.cluster.api import DEPLOYMENTS, EVENTS, ApiServer, Json
+from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, EVENTS, LEASES, ApiServer, Json
 from controlplane.domain.objects import ClusterEvent
 from controlplane.domain.times import rfc3339
 from service.limits import Recent
@@ -24,6 +24,7 @@ NAME_LIMIT = 236
 COMPONENT = "module-controller"
 CLUSTER_NAMESPACE = "default"
 """Where Events about Nodes are kept."""
+_GROUP_VERSIONS = {resource.kind: resource.group_version for resource in (DAEMON_SETS, DEPLOYMENTS, LEASES)}
 
 
 class EventWriter:
@@ -53,7 +54,7 @@ class EventWriter:
 def manifest(event: ClusterEvent, now: str, component: str) -> Json:
     """Return a new Event with a name of its own, written by a component."""
     about = {
-        "apiVersion": DEPLOYMENTS.group_version if event.kind == DEPLOYMENTS.kind else "v1",
+        "apiVersion": _GROUP_VERSIONS.get(event.kind, "v1"),
         "kind": event.kind,
         "namespace": event.namespace,
         "name": event.name,

@@ -13,7 +13,7 @@ from uuid import uuid4
 from controlplane.app.base.kubelet import NO_KUBELET, KubeletAddress
 from controlplane.app.base.prober import Prober
 from controlplane.app.base.surroundings import Surroundings
-from controlplane.app.events import Recorder
+from controlplane.app.events import About, Recorder
 from controlplane.app.fleet.fleet import Fleet
 from controlplane.app.fleet.foreignpods import ForeignPods
 from controlplane.app.fleet.router import ReportRouter
@@ -188,7 +188,7 @@ class Stage:
         self.policy = policy or Policy(replica="replica-0", env="dev", version="test")
         clock, random = LoopClock(), Random(7)
         self.cluster = ApiCluster(api, env="dev", kind="test", clock=clock)
-        self.recorder = Recorder(self.cluster, clock, env="dev")
+        self.recorder = Recorder(self.cluster, clock, env="dev", own=About("Lease", "default", "module-controller-r0"))
         self.roster = Roster(Outages(self.recorder))
         self.gateways = GatewayDirectory(clock.monotonic, self.roster)
         self.members = Membership(

@@ -8,7 +8,7 @@ from typing import Any
 from controlplane.app.base.kubelet import NO_KUBELET
 from controlplane.app.base.prober import Prober
 from controlplane.app.base.surroundings import Surroundings
-from controlplane.app.events import Recorder
+from controlplane.app.events import About, Recorder
 from controlplane.app.fleet.fleet import Fleet
 from controlplane.app.fleet.router import ReportRouter
 from controlplane.app.gateways import GatewayDirectory
@@ -54,7 +54,7 @@ class Replica:
         for informer in (cluster.pods, cluster.nodes, cluster.leases, cluster.members, *deployments):
             assert isinstance(informer, ObjectInformer)
             informer.chance = chance.random
-        recorder = Recorder(cluster, self.clock, env="dev")
+        recorder = Recorder(cluster, self.clock, env="dev", own=About("Lease", "default", "module-controller-r0"))
         roster = self.roster = Roster(Outages(recorder))
         self.gateways = GatewayDirectory(self.clock.monotonic, roster)
         self.members = Membership(

@@ -82,6 +82,10 @@ async def test_beyond_the_most_bases_new_ones_are_refused_and_said_once() -> Non
         assert stage.ready("node", "b1") == "True"
         (refused,) = [h.remark.message for h in stage.recorder.recent() if h.remark.reason == "TooManyBases"]
         assert "MAX_BASES=2" in refused
+        made = [call.body or {} for call in stage.api.made("create") if call.resource.kind == "Event"]
+        (event,) = [event for event in made if event["reason"] == "TooManyBases"]
+        about = event["involvedObject"]
+        assert (about["apiVersion"], about["kind"]) == ("coordination.k8s.io/v1", "Lease")
 
 
 def last(peer: str, at: float = 0.0) -> Unserved[Heartbeat]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from controlplane.app.events import Recorder
+from controlplane.app.events import About, Recorder
 from controlplane.app.metrics import HANDOVERS, HANDOVERS_FAILED
 from controlplane.app.ownership.membership import LEAVE_TRIES, Membership, NameTaken
 from controlplane.app.policy import Policy
@@ -280,7 +280,7 @@ async def test_a_replaced_process_does_not_release_the_member_lease_of_its_succe
         cluster = ApiCluster(api, env="dev", kind="test", clock=clock)
         group.create_task(cluster.run())
         member = Member("r0", instance, "", "default", "dev")
-        recorder = Recorder(cluster, clock, env="dev")
+        recorder = Recorder(cluster, clock, env="dev", own=About("Lease", "default", "module-controller-r0"))
         return Membership(cluster, clock, member, recorder, random=Random(7), sole=True)
 
     async with asyncio.TaskGroup() as group:
