@@ -187,7 +187,7 @@ def judged(
 
     node_removed: its Node was removed by somebody else.
     """
-    if not base.admitted and base.modules.listed:
+    if not base.admitted and (base.signs.healthy or base.modules.listed):
         base = replace(base, admitted=True)
     if not base.admitted and base.signs.dismissed:
         cause = base.signs.failing or "no answer"
