@@ -213,7 +213,10 @@ def test_a_baseline_question_is_answered_with_its_id_once_the_base_was_examined(
         report = pb.Report(base_id="starting-base", baseline_query=query)
         stream.send(pb.ConnectRequest(reports=pb.Reports(seq=1, reports=[report])))
         stream.send(heartbeat("starting-base", port=1240, seq=2))
-        epoch = stream.next("watch").watch.epoch
+        # Bases of other tests are polled over this stream, too.
+        while (watch := stream.next("watch").watch).base_id != "starting-base":
+            pass
+        epoch = watch.epoch
         report = pb.Report(base_id="starting-base", modules=pb.Modules(complete=True, epoch=epoch))
         stream.send(pb.ConnectRequest(reports=pb.Reports(seq=3, reports=[report])))
         answer = stream.next("baseline_answer").baseline_answer
