@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.programs import ControlPlane, MqttGateway, Programs, ask, eventually, status
+from tests.security.crowds import crowd, open_from
 
 LIMIT = 1024
 """File descriptors, as where the hard limit is that low."""
@@ -49,23 +50,6 @@ def control_plane(programs: Programs, intake: int) -> ControlPlane:
     return ControlPlane(programs, **environ, REPORT_PORT=str(intake)).start()
 
 
-def open_from(stack: ExitStack, address: str, port: int, count: int) -> list[socket.socket]:
-    """Open so many connections, as many as are taken, from one address of this machine."""
-    held = []
-    for _ in range(count):
-        one = stack.enter_context(socket.socket())
-        one.settimeout(1.0)
-        # A program may listen on this port of other addresses.
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.bind((address, 0))
-        try:
-            one.connect(("127.0.0.1", port))
-        except OSError:
-            break
-        held.append(one)
-    return held
-
-
 def answers(control_plane: ControlPlane) -> bool:
     """Whether probes, Prometheus and tools are answered, each within a second."""
     began = time.monotonic()
@@ -79,19 +63,21 @@ def refused(control_plane: ControlPlane, listener: str, reason: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name))
 
 
-@pytest.mark.parametrize("port", ["health", "metrics", "intake"])
+@pytest.mark.parametrize(
+    "crowded", [("health",), ("metrics",), ("reports",), ("health", "metrics", "reports")], ids=str
+)
 def test_more_idle_connections_than_descriptors_freeze_nothing(
-    control_plane: ControlPlane, intake: int, port: str
+    control_plane: ControlPlane, intake: int, crowded: tuple[str, ...]
 ) -> None:
     resource.prlimit(control_plane.server.pid, resource.RLIMIT_NOFILE, (LIMIT, LIMIT))
-    number = {"health": control_plane.health, "metrics": control_plane.metrics, "intake": intake}[port]
+    ports = {"health": control_plane.health, "metrics": control_plane.metrics, "reports": intake}
     with ExitStack() as stack:
-        for last in range(2, 14):
-            open_from(stack, f"127.0.0.{last}", number, MANY // 12)
+        for listener in crowded:
+            stack.enter_context(crowd(ports[listener], MANY))
         assert answers(control_plane)
         control_plane.mctl()("get", "vnodes")
-        listener = {"intake": "reports"}.get(port, port)
-        assert refused(control_plane, listener, "connections") > 0
+        for listener in crowded:
+            assert refused(control_plane, listener, "connections") > 0
         assert len(list(Path(f"/proc/{control_plane.server.pid}/fd").iterdir())) < LIMIT - 128
     assert answers(control_plane)
 
