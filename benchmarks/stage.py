@@ -11,11 +11,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import exposition, usage
+from benchmarks import exposition, trusted, usage
 from benchmarks.api import Api, connected, tls
 from benchmarks.bases import IDENTITY
 from benchmarks.exposition import Exposition
 from benchmarks.progress import say
+from grpcclient.access import ClientAccess
 from tests.programs import ControlPlane, HttpGateway, Programs, status
 from tests.servers.cleaning import SYSTEM_NAMESPACE
 from tests.servers.cluster import ADMIN, CONTROL_PLANE, KubeCluster
@@ -44,6 +45,8 @@ class Stage:
     replicas: Mapping[str, ControlPlane]
     add_replica: Callable[[str], ControlPlane]
     """Starts one more control plane, of that name, and waits until it is ready."""
+    tool: ClientAccess
+    """How a tool connects to the control plane."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,13 @@ class Line:
 
 
 @contextmanager
-def stage(bases: int, logs: Path | None = None, *, audit: bool = False, replicas: int = 1) -> Iterator[Stage]:
+def stage(
+    bases: int, logs: Path | None = None, *, audit: bool = False, replicas: int = 1, tls: bool = False
+) -> Iterator[Stage]:
     """Build it, and take it down; logs of our programs stay in a folder if one is given.
 
-    With audit the API server keeps a log of what the control plane asks for, which makes it slower.
+    With audit the API server keeps a log of what the control plane asks for, which makes it slower. With tls the
+    gateway speaks TLS and shows a token of its service account, else plaintext and a token of this machine.
 
     Raises Unavailable, ServerFailed, ApiError, OSError.
     """
@@ -82,6 +88,8 @@ def stage(bases: int, logs: Path | None = None, *, audit: bool = False, replicas
         version = cluster.version
         say(f"starting control plane, gateway and the process of {bases} bases; Kubernetes {version}")
 
+        trust = trusted.tls(cluster, Path(folder)) if tls else trusted.plaintext(programs.folder)
+
         def add_replica(name: str) -> ControlPlane:
             return ControlPlane(
                 programs,
@@ -90,13 +98,14 @@ def stage(bases: int, logs: Path | None = None, *, audit: bool = False, replicas
                 NAMESPACE=SYSTEM_NAMESPACE,
                 IS_CLUSTER="true",
                 KUBECONFIG=str(cluster.kubeconfig(CONTROL_PLANE)),
+                **trust.control_plane,
             ).start()
 
         all_replicas = {f"cp-{number}": add_replica(f"cp-{number}") for number in range(replicas)}
         control_plane = all_replicas["cp-0"]
         gateway_metrics, bases_port = programs.port(), programs.port()
         addresses = ",".join(replica.address for replica in all_replicas.values())
-        gateway = HttpGateway(programs, addresses, METRICS_PORT=str(gateway_metrics)).start()
+        gateway = HttpGateway(programs, addresses, METRICS_PORT=str(gateway_metrics), **trust.gateway).start()
         fleet = programs.program(
             "bases",
             "benchmarks.bases",
@@ -123,6 +132,7 @@ def stage(bases: int, logs: Path | None = None, *, audit: bool = False, replicas
             audited=cluster.audited,
             replicas=all_replicas,
             add_replica=add_replica,
+            tool=trust.tool,
         )
         say("taking everything down")
 

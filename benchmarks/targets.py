@@ -21,3 +21,7 @@ MQTT_CORES_PER_BASE = 0.7 / 10_000
 MQTT_MESSAGES_PER_SECOND = 5000.0
 """The least that is good enough, of one gateway, without loss."""
 MQTT_RECONNECT_SECONDS_PER_BASE = 30 / 5000
+TLS_SHARE = 0.10
+"""More CPU time with TLS than without."""
+REVIEWS_PER_MINUTE = 6.0
+"""Of one caller's token, and of each of its rights."""
