@@ -21,6 +21,7 @@ from tests.programs import ControlPlane, HttpGateway, Programs, status
 from tests.servers.cleaning import SYSTEM_NAMESPACE
 from tests.servers.cluster import ADMIN, CONTROL_PLANE, KubeCluster
 from tests.servers.kubeapi import Json
+from tests.servers.process import Server
 
 NODES, PODS = "/api/v1/nodes", "/api/v1/namespaces/default/pods"
 ROOT = Path(__file__).parents[1]
@@ -87,7 +88,6 @@ def stage(
         cluster.apply_rbac()
         version = cluster.version
         say(f"starting control plane, gateway and the process of {bases} bases; Kubernetes {version}")
-
         trust = trusted.tls(cluster, Path(folder)) if tls else trusted.plaintext(programs.folder)
 
         def add_replica(name: str) -> ControlPlane:
@@ -103,18 +103,9 @@ def stage(
 
         all_replicas = {f"cp-{number}": add_replica(f"cp-{number}") for number in range(replicas)}
         control_plane = all_replicas["cp-0"]
-        gateway_metrics, bases_port = programs.port(), programs.port()
         addresses = ",".join(replica.address for replica in all_replicas.values())
-        gateway = HttpGateway(programs, addresses, METRICS_PORT=str(gateway_metrics), **trust.gateway).start()
-        fleet = programs.program(
-            "bases",
-            "benchmarks.bases",
-            *("--controller", gateway.url, "--count", str(bases), "--admin-port", str(bases_port)),
-            environ={"PYTHONPATH": str(ROOT)},
-        )
-        fleet.start()
-        root = f"http://127.0.0.1:{bases_port}"
-        fleet.wait_until(lambda: status(f"{root}/admin") == 200, within=STARTED_WITHIN)
+        gateway = HttpGateway(programs, addresses, **trust.gateway).start()
+        fleet, root = start_bases(programs, gateway, bases)
         ours = {"control plane": control_plane.server.pid, "gateway": gateway.server.pid, "bases": fleet.pid}
         others = usage.children(os.getpid())
         yield Stage(
@@ -126,7 +117,7 @@ def stage(
             metrics={
                 "control plane": f"http://127.0.0.1:{control_plane.metrics}",
                 **{name: f"http://127.0.0.1:{replica.metrics}" for name, replica in all_replicas.items()},
-                "gateway": f"http://127.0.0.1:{gateway_metrics}",
+                "gateway": f"http://127.0.0.1:{gateway.metrics}",
             },
             bases_root=root,
             audited=cluster.audited,
@@ -135,6 +126,21 @@ def stage(
             tool=trust.tool,
         )
         say("taking everything down")
+
+
+def start_bases(programs: Programs, gateway: HttpGateway, bases: int) -> tuple[Server, str]:
+    """Start the process of all bases; return it, and where it is controlled. No base has begun."""
+    admin = programs.port()
+    fleet = programs.program(
+        "bases",
+        "benchmarks.bases",
+        *("--controller", gateway.url, "--count", str(bases), "--admin-port", str(admin)),
+        environ={"PYTHONPATH": str(ROOT)},
+    )
+    fleet.start()
+    root = f"http://127.0.0.1:{admin}"
+    fleet.wait_until(lambda: status(f"{root}/admin") == 200, within=STARTED_WITHIN)
+    return fleet, root
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleCont
 from tests import bearer
 from tests.certificates import issued
 from tests.programs import ControlPlane, Programs, ask, eventually, status
-from tests.security.crowds import PREFACE, crowd
+from tests.security.attackers.crowds import PREFACE, crowd
 
 FILES = 1024
 """File descriptors, as where the hard limit is low."""
