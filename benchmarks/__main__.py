@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
-from benchmarks import failover, idle, install, machine, mqtt, onboarding, rollout, trust
+from benchmarks import attack, failover, idle, install, machine, mqtt, onboarding, rollout, trust
 from benchmarks.api import Failed
 from benchmarks.figures import Figure, Report, as_json, table
 from benchmarks.mqtt_stage import mqtt_stage
@@ -63,6 +63,14 @@ def parser() -> argparse.ArgumentParser:
     trusting = commands.add_parser("trust", parents=[common], help="CPU time of TLS and tokens, and reviews of callers")
     trusting.add_argument("--seconds", type=_seconds, default=120.0, metavar="S", help="at rest (default: 120)")
     trusting.add_argument("--rounds", type=_number(1, 100), default=1, metavar="N", help="default: %(default)s")
+    attacking = commands.add_parser(
+        "attack", parents=[common], help="good bases and Pods while strangers attack; what that costs"
+    )
+    attacking.set_defaults(bases=10)
+    attacking.add_argument("--kubernetes", action="store_true", help="on a real API server, not the embedded cluster")
+    attacking.add_argument(
+        "--share", type=_seconds, default=1.0, metavar="S", help="share of each attack's size (default: 1)"
+    )
     three = commands.add_parser(
         "mqtt",
         parents=[_common(most_bases=10_000)],
@@ -121,6 +129,7 @@ def _on_mosquitto(options: argparse.Namespace) -> tuple[dict[str, str], list[Fig
 _OTHERS: dict[str, Callable[[argparse.Namespace], tuple[dict[str, str], list[Figure]]]] = {
     "mqtt": _on_mosquitto,
     "trust": trust.compare,
+    "attack": attack.measure,
 }
 """Measurements on stages of their own."""
 

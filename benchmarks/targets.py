@@ -25,3 +25,9 @@ TLS_SHARE = 0.10
 """More CPU time with TLS than without."""
 REVIEWS_PER_MINUTE = 6.0
 """Of one caller's token, and of each of its rights."""
+HEARTBEAT_MS = 1000.0
+"""p99 of the answer to a good base's heartbeat under attack."""
+POD_READY_SECONDS = 10.0
+CONTROL_PLANE_LIMIT_MIB = 1024.0
+GATEWAY_LIMIT_MIB = 512.0
+"""Limits of memory in deploy/."""
