@@ -129,6 +129,7 @@ class WebServer:
         self._web = web.Server(self._serve, handler_cancellation=True)
         self._sockets: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._accepting: list[asyncio.Task[None]] = []
         self._rate = RateLimit(bounds.rate, bounds.burst)
         refusals = Refusals(name)
         self.refused, self._defect = refusals.refused, refusals.defect
@@ -162,8 +163,12 @@ class WebServer:
     def start(self) -> None:
         """Take connections."""
         self._serving.add(self)
-        for listening in self._sockets:
-            self._spawn(self._accept(listening), f"{self.name}-accept")
+        self._accepting = [self._spawn(self._accept(one), f"{self.name}-accept") for one in self._sockets]
+
+    @property
+    def accepting(self) -> bool:
+        """Whether connections are taken."""
+        return bool(self._accepting) and not any(task.done() for task in self._accepting)
 
     async def stop(self) -> None:
         """Take no more connections, give requests under way a second to end."""

@@ -25,7 +25,7 @@ from controlplane.kubelet.server import KubeletServer
 from controlplane.reports.intake import ReportIntake
 from controlplane.rpc.access import guard
 from controlplane.rpc.access.rules import RULES
-from gateways.http.credentials import Credentials, RequestRefused, locate
+from gateways.http.credentials import Credentials, locate
 from service import refusals
 from service.status import StatusServer
 from service.tokens import Key, WrongKeys, parse_keys
@@ -109,7 +109,7 @@ def _credentials(data: bytes) -> object:
     place = locate(path)
     bound = Credentials("", lambda: (KEY,))
     shared = Credentials(_SHARED, lambda: (KEY,))
-    callers = each(None, {"bound": lambda _: bound.caller(PEER, place.token, header)}, (RequestRefused,))
+    callers = each(None, {"bound": lambda _: bound.caller(PEER, place.token, header)}, (refusals.RequestRefused,))
     caller = shared.caller(PEER, place.token, header)
     given = place.token or header.removeprefix("Bearer ")
     assert given in (_SHARED, KEY.token(caller.bound_to) if caller.bound_to else _SHARED)
@@ -220,7 +220,7 @@ TARGETS = (
         (),
         inputs.texts(_PATHS, [b"/", b"/t/", b".", b"%", b"%ff", b"%C3%A9", b"Bearer ", b"\xff", b"\n", b"A"]),
         _credentials,
-        (RequestRefused,),
+        (refusals.RequestRefused,),
     ),
     Target(
         "token-keys",
