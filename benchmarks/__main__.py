@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
-from benchmarks import failover, idle, install, machine, mqtt, onboarding, rollout
+from benchmarks import attack, failover, idle, install, machine, mqtt, onboarding, rollout, trust
 from benchmarks.api import Failed
 from benchmarks.figures import Figure, Report, as_json, table
 from benchmarks.mqtt_stage import mqtt_stage
@@ -60,6 +60,17 @@ def parser() -> argparse.ArgumentParser:
     )
     over.add_argument("--kills", type=_number(1, 1000), default=30, metavar="N", help="default: %(default)s")
     over.add_argument("--seconds", type=_seconds, default=120.0, metavar="S", help="at rest (default: 120)")
+    trusting = commands.add_parser("trust", parents=[common], help="CPU time of TLS and tokens, and reviews of callers")
+    trusting.add_argument("--seconds", type=_seconds, default=120.0, metavar="S", help="at rest (default: 120)")
+    trusting.add_argument("--rounds", type=_number(1, 100), default=1, metavar="N", help="default: %(default)s")
+    attacking = commands.add_parser(
+        "attack", parents=[common], help="good bases and Pods while strangers attack; what that costs"
+    )
+    attacking.set_defaults(bases=10)
+    attacking.add_argument("--kubernetes", action="store_true", help="on a real API server, not the embedded cluster")
+    attacking.add_argument(
+        "--share", type=_seconds, default=1.0, metavar="S", help="share of each attack's size (default: 1)"
+    )
     three = commands.add_parser(
         "mqtt",
         parents=[_common(most_bases=10_000)],
@@ -104,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def report(name: str, words: list[str]) -> Report:
     """Run one measurement on a stage of its own; raises what the stage raises, and Failed."""
     options = parser().parse_args(words)
-    where, figures = _on_mosquitto(options) if name == "mqtt" else _on_kubernetes(name, options)
+    where, figures = _OTHERS[name](options) if name in _OTHERS else _on_kubernetes(name, options)
     command = shlex.join(["python", "-m", "benchmarks", *words])
     return Report(f"{name}, {options.bases} bases", command, where, figures)
 
@@ -113,6 +124,14 @@ def _on_mosquitto(options: argparse.Namespace) -> tuple[dict[str, str], list[Fig
     where = machine.describe("embedded cluster")
     with mqtt_stage(options.bases, mqtt.RAMP, options.logs) as built:
         return where, asyncio.run(mqtt.measure(built, options))
+
+
+_OTHERS: dict[str, Callable[[argparse.Namespace], tuple[dict[str, str], list[Figure]]]] = {
+    "mqtt": _on_mosquitto,
+    "trust": trust.compare,
+    "attack": attack.measure,
+}
+"""Measurements on stages of their own."""
 
 
 def _on_kubernetes(name: str, options: argparse.Namespace) -> tuple[dict[str, str], list[Figure]]:

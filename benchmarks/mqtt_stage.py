@@ -16,11 +16,12 @@ import grpc
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.modulecontroller.v1.module_controller_pb2_grpc import ModuleControllerServiceStub
 
-from benchmarks import exposition, usage
+from benchmarks import exposition, trusted, usage
 from benchmarks.api import CALL_TIMEOUT, Api, Failed, connected
 from benchmarks.bases import IDENTITY
 from benchmarks.exposition import Exposition
 from benchmarks.progress import say
+from grpcclient.access import ClientAccess
 from tests.programs import ControlPlane, MqttGateway, Programs
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.process import Server
@@ -48,6 +49,7 @@ class MqttStage:
     metrics: dict[str, str]
     pids: dict[str, int]
     """Process ids of what runs, by the name under which it is reported."""
+    tool: ClientAccess
     bases_root: str
     """Where the bases are controlled once they run."""
 
@@ -84,7 +86,8 @@ class MqttLine:
         request = pb.ListVNodesRequest(page_size=PAGE)
         while True:
             try:
-                page = await self._tooling.ListVNodes(request, timeout=CALL_TIMEOUT)
+                shown = self.stage.tool.metadata(self.stage.address)
+                page = await self._tooling.ListVNodes(request, metadata=shown, timeout=CALL_TIMEOUT)
             except grpc.aio.AioRpcError as error:
                 raise Failed(f"ListVNodes: {error.code().name} {error.details()}") from error
             for item in page.items:
@@ -132,6 +135,7 @@ def mqtt_stage(bases: int, ramp: float, logs: Path | None = None) -> Iterator[Mq
                 GATEWAY: gateway.server.pid,
                 "Mosquitto": usage.children(os.getpid())["mosquitto"],
             },
+            tool=trusted.plaintext(programs.folder).tool,
             bases_root=f"http://127.0.0.1:{admin}",
         )
         say("taking everything down")
@@ -141,7 +145,7 @@ def mqtt_stage(bases: int, ramp: float, logs: Path | None = None) -> Iterator[Mq
 async def mqtt_line(built: MqttStage) -> AsyncIterator[MqttLine]:
     """Connect to a stage."""
     async with AsyncExitStack() as stack:
-        channel = await stack.enter_async_context(grpc.aio.insecure_channel(built.address))
+        channel = await stack.enter_async_context(built.tool.channel(built.address, ()))
         fleet = await stack.enter_async_context(connected(built.bases_root))
         programs = {name: await stack.enter_async_context(connected(root)) for name, root in built.metrics.items()}
         yield MqttLine(built, fleet, ModuleControllerServiceStub(channel), programs)

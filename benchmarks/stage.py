@@ -11,15 +11,17 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import exposition, usage
+from benchmarks import exposition, trusted, usage
 from benchmarks.api import Api, connected, tls
 from benchmarks.bases import IDENTITY
 from benchmarks.exposition import Exposition
 from benchmarks.progress import say
+from grpcclient.access import ClientAccess
 from tests.programs import ControlPlane, HttpGateway, Programs, status
 from tests.servers.cleaning import SYSTEM_NAMESPACE
 from tests.servers.cluster import ADMIN, CONTROL_PLANE, KubeCluster
 from tests.servers.kubeapi import Json
+from tests.servers.process import Server
 
 NODES, PODS = "/api/v1/nodes", "/api/v1/namespaces/default/pods"
 ROOT = Path(__file__).parents[1]
@@ -44,6 +46,8 @@ class Stage:
     replicas: Mapping[str, ControlPlane]
     add_replica: Callable[[str], ControlPlane]
     """Starts one more control plane, of that name, and waits until it is ready."""
+    tool: ClientAccess
+    """How a tool connects to the control plane."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,13 @@ class Line:
 
 
 @contextmanager
-def stage(bases: int, logs: Path | None = None, *, audit: bool = False, replicas: int = 1) -> Iterator[Stage]:
+def stage(
+    bases: int, logs: Path | None = None, *, audit: bool = False, replicas: int = 1, tls: bool = False
+) -> Iterator[Stage]:
     """Build it, and take it down; logs of our programs stay in a folder if one is given.
 
-    With audit the API server keeps a log of what the control plane asks for, which makes it slower.
+    With audit the API server keeps a log of what the control plane asks for, which makes it slower. With tls the
+    gateway speaks TLS and shows a token of its service account, else plaintext and a token of this machine.
 
     Raises Unavailable, ServerFailed, ApiError, OSError.
     """
@@ -81,6 +88,7 @@ def stage(bases: int, logs: Path | None = None, *, audit: bool = False, replicas
         cluster.apply_rbac()
         version = cluster.version
         say(f"starting control plane, gateway and the process of {bases} bases; Kubernetes {version}")
+        trust = trusted.tls(cluster, Path(folder)) if tls else trusted.plaintext(programs.folder)
 
         def add_replica(name: str) -> ControlPlane:
             return ControlPlane(
@@ -90,22 +98,14 @@ def stage(bases: int, logs: Path | None = None, *, audit: bool = False, replicas
                 NAMESPACE=SYSTEM_NAMESPACE,
                 IS_CLUSTER="true",
                 KUBECONFIG=str(cluster.kubeconfig(CONTROL_PLANE)),
+                **trust.control_plane,
             ).start()
 
         all_replicas = {f"cp-{number}": add_replica(f"cp-{number}") for number in range(replicas)}
         control_plane = all_replicas["cp-0"]
-        gateway_metrics, bases_port = programs.port(), programs.port()
         addresses = ",".join(replica.address for replica in all_replicas.values())
-        gateway = HttpGateway(programs, addresses, METRICS_PORT=str(gateway_metrics)).start()
-        fleet = programs.program(
-            "bases",
-            "benchmarks.bases",
-            *("--controller", gateway.url, "--count", str(bases), "--admin-port", str(bases_port)),
-            environ={"PYTHONPATH": str(ROOT)},
-        )
-        fleet.start()
-        root = f"http://127.0.0.1:{bases_port}"
-        fleet.wait_until(lambda: status(f"{root}/admin") == 200, within=STARTED_WITHIN)
+        gateway = HttpGateway(programs, addresses, **trust.gateway).start()
+        fleet, root = start_bases(programs, gateway, bases)
         ours = {"control plane": control_plane.server.pid, "gateway": gateway.server.pid, "bases": fleet.pid}
         others = usage.children(os.getpid())
         yield Stage(
@@ -117,14 +117,30 @@ def stage(bases: int, logs: Path | None = None, *, audit: bool = False, replicas
             metrics={
                 "control plane": f"http://127.0.0.1:{control_plane.metrics}",
                 **{name: f"http://127.0.0.1:{replica.metrics}" for name, replica in all_replicas.items()},
-                "gateway": f"http://127.0.0.1:{gateway_metrics}",
+                "gateway": f"http://127.0.0.1:{gateway.metrics}",
             },
             bases_root=root,
             audited=cluster.audited,
             replicas=all_replicas,
             add_replica=add_replica,
+            tool=trust.tool,
         )
         say("taking everything down")
+
+
+def start_bases(programs: Programs, gateway: HttpGateway, bases: int) -> tuple[Server, str]:
+    """Start the process of all bases; return it, and where it is controlled. No base has begun."""
+    admin = programs.port()
+    fleet = programs.program(
+        "bases",
+        "benchmarks.bases",
+        *("--controller", gateway.url, "--count", str(bases), "--admin-port", str(admin)),
+        environ={"PYTHONPATH": str(ROOT)},
+    )
+    fleet.start()
+    root = f"http://127.0.0.1:{admin}"
+    fleet.wait_until(lambda: status(f"{root}/admin") == 200, within=STARTED_WITHIN)
+    return fleet, root
 
 
 @asynccontextmanager

@@ -21,3 +21,13 @@ MQTT_CORES_PER_BASE = 0.7 / 10_000
 MQTT_MESSAGES_PER_SECOND = 5000.0
 """The least that is good enough, of one gateway, without loss."""
 MQTT_RECONNECT_SECONDS_PER_BASE = 30 / 5000
+TLS_SHARE = 0.10
+"""More CPU time with TLS than without."""
+REVIEWS_PER_MINUTE = 6.0
+"""Of one caller's token, and of each of its rights."""
+HEARTBEAT_MS = 1000.0
+"""p99 of the answer to a good base's heartbeat under attack."""
+POD_READY_SECONDS = 10.0
+CONTROL_PLANE_LIMIT_MIB = 1024.0
+GATEWAY_LIMIT_MIB = 512.0
+"""Limits of memory in deploy/."""

@@ -25,6 +25,12 @@ def of(pid: int, proc: Path = Path("/proc")) -> Usage:
     return Usage((int(fields[11]) + int(fields[12])) / _TICK, int(resident.split()[1]) * 1024)
 
 
+def peak(pid: int, proc: Path = Path("/proc")) -> int:
+    """Return the most resident memory that a process has had, in bytes; raises OSError when there is none."""
+    lines = (proc / str(pid) / "status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024
+
+
 def children(parent: int, proc: Path = Path("/proc")) -> dict[str, int]:
     """Return the processes that a process started, by the name of their program."""
     found = {}

@@ -30,6 +30,7 @@ from controlplane.app.workloads.ignored import IgnoredDeployments
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.domain.ownership.member import Member
 from controlplane.optional import Backend, Kubelet
+from controlplane.rpc.access.connections import ServerConnections
 from controlplane.rpc.access.guard import Guard
 from controlplane.rpc.server import Server
 from controlplane.rpc.tooling.audit import Audit
@@ -156,6 +157,7 @@ def build(
         audit=Audit(recorder),
     )
     replicas = ReplicaServicer(index, roster, recorder, around.gateways, instance=instance)
+    connections = ServerConnections(settings.grpc_ports)
     parts = {
         "cluster": cluster.run(),
         "members": _belong(members),
@@ -165,11 +167,13 @@ def build(
         "baselines": router.run(),
         "replicas": links.run(),
         "index": index.run(),
+        "connections": connections.run(),
         **_workloads(around, members),
         **{name: run() for name, run in (*kubelet.parts.items(), *trust.parts.items())},
         **({"backend": backend.run()} if backend.run is not None else {}),
     }
-    server = Server(tunnel, tooling, replicas, Guard(trust.authenticator, trust.circle))
+    guard = Guard(trust.authenticator, trust.circle, known=connections.known)
+    server = Server(tunnel, tooling, replicas, guard, connections.of_port)
     return ReplicaProcess(backend, cluster, fleet, members, server, trust, parts)
 
 

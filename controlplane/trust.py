@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from random import SystemRandom
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import structlog
 
@@ -12,7 +12,6 @@ from controlplane.access.authenticator import Authenticator
 from controlplane.access.localtokens import LocalTokens
 from controlplane.access.reviews import Reviewer
 from controlplane.app.clock import SystemClock
-from controlplane.certificates.keeper import CertificateKeeper, Place
 from controlplane.cluster.api import ApiServer
 from controlplane.domain.certificates import Served
 from controlplane.rpc.access.guard import Circle
@@ -21,6 +20,9 @@ from controlplane.rpc.server import Server
 from controlplane.rpc.settings import Tls
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from service.tls import Certificates, Contents
+
+if TYPE_CHECKING:
+    from controlplane.certificates.keeper import CertificateKeeper
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +39,7 @@ class Trust:
     authenticator: Authenticator
     circle: Circle
     files: Certificates | None
-    keeper: CertificateKeeper | None
+    keeper: "CertificateKeeper | None"
     exposed: bool
     parts: Mapping[str, Callable[[], Coroutine[None, None, NoReturn]]]
 
@@ -102,6 +104,8 @@ async def build(settings: ControlPlaneSettings, api: ApiServer) -> Trust:
             await files.load()
             parts["grpc-certificates"] = files.follow
         case Tls.KEPT:
+            from controlplane.certificates.keeper import CertificateKeeper, Place
+
             place = Place(settings.namespace, settings.tls_secret, settings.grpc_ca_configmap)
             keeper = CertificateKeeper(api, place, SystemClock(), SystemRandom())
             parts["grpc-certificates"] = keeper.run

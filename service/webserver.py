@@ -9,47 +9,33 @@ and one more than there are descriptors ends the listening socket of uvloop.
 
 import asyncio
 import os
-import resource
 import socket
 import ssl
-import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
-import structlog
 from aiohttp import ClientError, web
 from aiohttp.http_exceptions import HttpProcessingError
-from prometheus_client import Counter, Gauge
 
+from service import descriptors
 from service.connections import Connections, peer_of
-from service.limits import LogLimit, RateLimit
+from service.limits import RateLimit
 from service.listening import BACKLOG, CannotListen, cause_of, listen
-from service.refusals import RequestRefused
+from service.refusals import CONNECTIONS, Refusals, RequestRefused
 from service.watchdog import end_if_exhausted
-
-log = structlog.get_logger(__name__)
 
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 """Answers a request; raises RequestRefused."""
 
 ACCEPT_AGAIN = 0.5
 """Seconds until the next try when the kernel gives no connection."""
-LOG_INTERVAL = 60.0
-"""Seconds between two log lines about one peer."""
-LOG_RATE, LOG_BURST = 1.0, 20.0
-"""Log lines a second about refusals of all peers of a listener together."""
 LINGER = 0.5
 """Seconds in which a body that nobody wants is read away, so that closing does not destroy the answer on its way."""
-SPARE = 256
-"""File descriptors that listeners leave to connections of the program's own, and to gRPC; a quarter where few are."""
 KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 """A peer that vanishes is noticed after a minute, also while nothing is sent."""
-
-CONNECTIONS = Gauge("koupleless_listener_connections", "Open connections of a listener", ["listener"])
-REFUSED = Counter("koupleless_listener_refused_total", "Connections and requests refused", ["listener", "reason"])
 
 BROKEN = (ClientError, HttpProcessingError, web.RequestPayloadError, ConnectionError)
 """What reading a request raises when the peer sends something else, or nothing more."""
@@ -125,6 +111,8 @@ class WebServer:
     methods and served from start to stop.
     """
 
+    _serving: ClassVar[set["WebServer"]] = set()
+
     def __init__(
         self,
         name: str,
@@ -141,9 +129,10 @@ class WebServer:
         self._web = web.Server(self._serve, handler_cancellation=True)
         self._sockets: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._accepting: list[asyncio.Task[None]] = []
         self._rate = RateLimit(bounds.rate, bounds.burst)
-        self._logged = LogLimit(LOG_INTERVAL)
-        self._log_rate = RateLimit(LOG_RATE, LOG_BURST, max_peers=1)
+        refusals = Refusals(name)
+        self.refused, self._defect = refusals.refused, refusals.defect
         CONNECTIONS.labels(name).set_function(lambda: len(self.connections))
 
     async def bind(self, host: str, port: int, variable: str) -> int:
@@ -173,11 +162,17 @@ class WebServer:
 
     def start(self) -> None:
         """Take connections."""
-        for listening in self._sockets:
-            self._spawn(self._accept(listening), f"{self.name}-accept")
+        self._serving.add(self)
+        self._accepting = [self._spawn(self._accept(one), f"{self.name}-accept") for one in self._sockets]
+
+    @property
+    def accepting(self) -> bool:
+        """Whether connections are taken."""
+        return bool(self._accepting) and not any(task.done() for task in self._accepting)
 
     async def stop(self) -> None:
         """Take no more connections, give requests under way a second to end."""
+        self._serving.discard(self)
         for task in self._tasks:
             task.cancel()
         for listening in self._sockets:
@@ -185,22 +180,6 @@ class WebServer:
         self._sockets.clear()
         self._web.pre_shutdown()
         await self._web.shutdown(1.0)
-
-    def refused(self, peer: str, refusal: RequestRefused) -> None:
-        """Count and log a refusal."""
-        REFUSED.labels(self.name, refusal.reason).inc()
-        now = time.monotonic()
-        held_back = self._logged.admit(peer, now)
-        if held_back is not None and not self._log_rate.admit("", now):
-            log.warning(
-                "request refused",
-                listener=self.name,
-                peer=peer,
-                status=refusal.status,
-                reason=refusal.reason,
-                text=refusal.text,
-                held_back=held_back,
-            )
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -215,15 +194,20 @@ class WebServer:
                 await asyncio.sleep(ACCEPT_AGAIN)
                 continue
             self._take(accepted, peer_of(address))
+            # Those that made room are closed when the loop turns.
+            await asyncio.sleep(0)
 
     def _take(self, accepted: socket.socket, peer: str) -> None:
         connection = Connection(self, self._web, accepted, peer)
-        if accepted.fileno() >= _most_descriptors():
-            # The kernel gives the lowest free one: nearly all are in use.
-            accepted.close()
-            self.refused(peer, RequestRefused(503, "descriptors", "too few file descriptors are left (ulimit -n)"))
-            self._make_room(self.connections.oldest_idle())
-            return
+        if sum(len(each.connections) for each in self._serving) >= descriptors.of_listeners():
+            # They are of the process, so its listener with the most connections makes room.
+            fullest = max(self._serving, key=lambda each: len(each.connections))
+            victim = fullest.connections.oldest_idle()
+            if victim is None:
+                accepted.close()
+                self.refused(peer, RequestRefused(503, "descriptors", "too few file descriptors are left (ulimit -n)"))
+                return
+            fullest._make_room(victim)
         victim = self.connections.open(connection, peer)
         self._make_room(victim)
         if victim is connection:
@@ -280,10 +264,8 @@ class WebServer:
         return response_of(refusal)
 
     def defect(self, peer: str, error: BaseException | None) -> web.Response:
-        """Answer for a defect of ours; its trace is logged once a minute."""
-        REFUSED.labels(self.name, "defect").inc()
-        if self._logged.admit("defect", time.monotonic()) is not None:
-            log.error("a request met a defect", listener=self.name, peer=peer, exc_info=error)
+        """Answer for a defect of ours."""
+        self._defect(peer, error)
         return response_of(RequestRefused(500, "defect", "a defect of this program: see its log"))
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
@@ -375,9 +357,3 @@ def response_of(refusal: RequestRefused) -> web.Response:
     response = web.Response(status=refusal.status, text=f"{refusal.text}\n", headers=refusal.headers)
     response.force_close()
     return response
-
-
-def _most_descriptors() -> int:
-    """Return the number from which on a file descriptor is one of those that are kept free."""
-    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if most == resource.RLIM_INFINITY else most - min(SPARE, most // 4)

@@ -24,10 +24,14 @@ T = TypeVar("T")
 
 
 class Programs:
-    """Starts programs, and ends what still runs; a context manager. folder holds logs and data."""
+    """Starts programs, and ends what still runs; a context manager. folder holds logs and data.
 
-    def __init__(self, folder: Path) -> None:
+    Each may open so many files, where that is given.
+    """
+
+    def __init__(self, folder: Path, files: int | None = None) -> None:
         self.folder = folder
+        self._limited = [] if files is None else ["prlimit", f"--nofile={files}:{files}"]
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -45,7 +49,7 @@ class Programs:
     def program(self, name: str, module: str, *arguments: str, environ: Mapping[str, str]) -> Server:
         """Return a program that has not been started."""
         settings = [f"{key}={value}" for key, value in {"XDG_STATE_HOME": str(self.folder), **environ}.items()]
-        command = ["env", "-u", "KUBECONFIG", *settings, sys.executable, "-m", module, *arguments]
+        command = [*self._limited, "env", "-u", "KUBECONFIG", *settings, sys.executable, "-m", module, *arguments]
         server = Server(name, command, self.folder / f"{name}.log")
         self._stack.callback(server.stop)
         return server

@@ -3,9 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cryptography import x509
-from cryptography.x509.oid import NameOID
-
 from controlplane.access.refusals import Unauthenticated
 from controlplane.domain.access import Caller
 
@@ -32,6 +29,9 @@ def of_certificate(certificate: Mapping[str, Any]) -> Caller:
 
 def of_pem(certificate: bytes) -> Caller:
     """Return the user of a certificate in PEM; raises Unauthenticated."""
+    from cryptography import x509  # 8 MB, and few installations take client certificates
+    from cryptography.x509.oid import NameOID
+
     try:
         subject = x509.load_pem_x509_certificate(certificate).subject
     except Exception:

@@ -96,11 +96,15 @@ class Reviewer:
         answer = self._kept(key)
         if answer is not None:
             return bool(answer)
+        review = self._review_access(caller, access)
+        if key in self._under_way:
+            return bool(await self._asked(key, self._rights, review))
         if self._asking[caller] >= EACH:
+            review.close()
             raise TooManyReviews("reviews", "too many rights of this caller are being looked up")
         self._asking[caller] += 1
         try:
-            return bool(await self._asked(key, self._rights, self._review_access(caller, access)))
+            return bool(await self._asked(key, self._rights, review))
         finally:
             self._asking[caller] -= 1
             if not self._asking[caller]:

@@ -28,7 +28,12 @@ class Server:
     """Serves one replica's gRPC API."""
 
     def __init__(
-        self, tunnel: TunnelServicer, tooling: ToolingServicer, replicas: ReplicaServicer, guard: Guard
+        self,
+        tunnel: TunnelServicer,
+        tooling: ToolingServicer,
+        replicas: ReplicaServicer,
+        guard: Guard,
+        connections_of_port: int,
     ) -> None:
         self._tunnel = tunnel
         self._tooling = tooling
@@ -39,6 +44,10 @@ class Server:
             options=[
                 ("grpc.max_receive_message_length", LARGE),
                 ("grpc.so_reuseport", 0),
+                ("grpc.max_allowed_incoming_connections", connections_of_port),
+                ("grpc.server_handshake_timeout_ms", 10_000),
+                # Nobody calls; clients connect again when they do.
+                ("grpc.max_connection_idle_ms", 60_000),
                 # Gateways ping idle streams; a dead peer is noticed within half a minute.
                 ("grpc.keepalive_time_ms", 20_000),
                 ("grpc.keepalive_timeout_ms", 10_000),

@@ -140,6 +140,11 @@ class GrpcSettings(Settings):
         return "127.0.0.1"
 
     @property
+    def grpc_ports(self) -> tuple[int, ...]:
+        """The ports that gRPC listens on."""
+        return (self.grpc_port, *([self.grpc_certificate_port] if self.grpc_client_ca_path else []))
+
+    @property
     def is_local(self) -> bool:
         """Whether only this machine can reach gRPC."""
         return bool(self.listens_at) and is_loopback(self.listens_at)

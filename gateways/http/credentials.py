@@ -11,17 +11,10 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from service.addresses import AddressRefused, parse
+from service.refusals import RequestRefused
 from service.tokens import Key, identity_of
 
 _SCHEME = "Bearer "
-
-
-class RequestRefused(Exception):
-    """A request is refused: HTTP status, reason for counting, text for people."""
-
-    def __init__(self, status: int, reason: str, text: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(text)
-        self.status, self.reason, self.headers = status, reason, headers
 
 
 class Place(NamedTuple):

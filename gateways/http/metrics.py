@@ -3,8 +3,6 @@
 from prometheus_client import Counter, Gauge, Histogram
 
 REQUESTS = Counter("koupleless_http_tunnel_requests_total", "Requests of bases that were taken", ["path"])
-REFUSED = Counter("koupleless_http_tunnel_refused_total", "Requests of bases that were refused", ["path", "reason"])
-CONNECTIONS = Gauge("koupleless_http_tunnel_connections", "Open connections from bases")
 CALLS = Counter("koupleless_http_tunnel_calls_total", "Calls to bases by command and how they ended", ["verb", "end"])
 CALL_SECONDS = Histogram(
     "koupleless_http_tunnel_call_seconds",

@@ -10,12 +10,13 @@ from gateways.arklet import commands, payloads
 from gateways.arklet.fields import first_object
 from gateways.arklet.names import parse_identity
 from gateways.http.arklet_client import with_port
-from gateways.http.credentials import Caller, RequestRefused
+from gateways.http.credentials import Caller
 from gateways.http.places import Places
 from gateways.polling.prober import LIVE, Prober
 from gateways.session.links import Unavailable
 from service.addresses import AddressPolicy
 from service.listening import host_port
+from service.refusals import RequestRefused
 
 BASELINE_TIMEOUT = 5.0
 """Seconds that a base waits at most for the answer to its baseline question."""

@@ -13,6 +13,7 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as tools
 
 from controlplane.access.refusals import AccessRefused
 from controlplane.access.reviews import Reviewer
+from controlplane.app.clock import SystemClock
 from controlplane.app.ports import ClusterError
 from controlplane.cluster.api import Json, Resource
 from controlplane.domain.access import Access, Caller
@@ -21,12 +22,14 @@ from controlplane.embedded.api.store import EmbeddedApiServer
 from controlplane.embedded.manifests import EmbeddedManifests
 from controlplane.kubelet.access import KubeletAccess
 from controlplane.kubelet.server import KubeletServer
+from controlplane.reports.intake import ReportIntake
 from controlplane.rpc.access import guard
 from controlplane.rpc.access.rules import RULES
-from gateways.http.credentials import Credentials, RequestRefused, locate
+from gateways.http.credentials import Credentials, locate
 from service import refusals
+from service.status import StatusServer
 from service.tokens import Key, WrongKeys, parse_keys
-from service.webserver import Connection
+from service.webserver import Connection, Route, WebServer, routed
 from tests.fuzz import inputs
 from tests.fuzz.objects import PAGES
 from tests.fuzz.sockets import KEY, PIECES, requests
@@ -57,6 +60,20 @@ async def _kubelet(data: bytes) -> object:
     connection = Connection(server._web, server._web._web, cast("Any", None), PEER)
     server._web.connections.open(connection, PEER)
     return await talk(connection, data)
+
+
+async def _probed(data: bytes) -> object:
+    """Answer probes, Prometheus and reports."""
+    intake = ReportIntake(0, "", token="t", take=lambda _: None, clock=SystemClock())
+    status = StatusServer(tuple, health_port=1, metrics_port=1)
+    probes = {"/livez": status._livez, "/readyz": status._readyz, "/metrics": status._metrics}
+    routes = {path: Route(answer) for path, answer in probes.items()}
+    server = WebServer("fuzzed", routed({**routes, "/log": Route(intake._take, ("POST",))}))
+    connection = Connection(server, server._web, cast("Any", None), PEER)
+    server.connections.open(connection, PEER)
+    answer = await talk(connection, data)
+    assert b" 200 " not in answer.partition(b"\r\n")[0] or data.startswith((b"GET ", b"HEAD ", b"POST "))
+    return len(answer)
 
 
 async def _review(data: bytes) -> object:
@@ -92,7 +109,7 @@ def _credentials(data: bytes) -> object:
     place = locate(path)
     bound = Credentials("", lambda: (KEY,))
     shared = Credentials(_SHARED, lambda: (KEY,))
-    callers = each(None, {"bound": lambda _: bound.caller(PEER, place.token, header)}, (RequestRefused,))
+    callers = each(None, {"bound": lambda _: bound.caller(PEER, place.token, header)}, (refusals.RequestRefused,))
     caller = shared.caller(PEER, place.token, header)
     given = place.token or header.removeprefix("Bearer ")
     assert given in (_SHARED, KEY.token(caller.bound_to) if caller.bound_to else _SHARED)
@@ -153,11 +170,22 @@ _PATHS = [
     *(f"/t/{key.token('a')}/heartbeat\n".encode() for key in (KEY, _OTHER)),
     f"/heartbeat\nBearer {KEY.token('base-1.a')}".encode(),
 ]
+_PROBES = [
+    b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path for path in (b"/livez", b"/readyz?verbose", b"/metrics", b"/log")
+]
 _KUBELET_PATHS = requests("/containerLogs/a/b/c?tailLines=5", "/healthz", "/exec/a/b/c")
 
 TARGETS = (
     Target(
         "kubelet-connection", ("controlplane.kubelet.access",), inputs.texts(_KUBELET_PATHS, PIECES), in_loop(_kubelet)
+    ),
+    Target(
+        "probe-connection",
+        (),
+        inputs.texts([*_PROBES, *requests("/log")], PIECES),
+        in_loop(_probed),
+        calls=400,
+        least=300_000,
     ),
     Target(
         "review",
@@ -192,7 +220,7 @@ TARGETS = (
         (),
         inputs.texts(_PATHS, [b"/", b"/t/", b".", b"%", b"%ff", b"%C3%A9", b"Bearer ", b"\xff", b"\n", b"A"]),
         _credentials,
-        (RequestRefused,),
+        (refusals.RequestRefused,),
     ),
     Target(
         "token-keys",

@@ -27,6 +27,7 @@ from mqttclient.settings import BrokerSettings
 from service.addresses import DEFAULT_NETWORKS, AddressPolicy
 from service.listening import parse_host
 from service.tokens import Key
+from service.webserver import Connection
 from simulatedbase import java
 from simulatedbase.http import wire as http_wire
 from simulatedbase.mqtt import wire as mqtt_wire
@@ -53,7 +54,9 @@ async def _listener(data: bytes) -> object:
     answers = Requests(report, baseline, prober, AddressPolicy(DEFAULT_NETWORKS), ENV)
     server = listener.Listener(answers, Credentials("t", lambda: (KEY,)), None, host="", port=0)
     try:
-        return await talk(listener.BaseConnection(server, server._web, PEER), data)
+        connection = Connection(server.server, server.server._web, cast("Any", None), PEER)
+        server.server.connections.open(connection, PEER)
+        return await talk(connection, data)
     finally:
         await prober.close()
 

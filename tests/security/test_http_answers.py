@@ -2,9 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,71 +10,10 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from simulatedbase.base import SimulatedBase
 from simulatedbase.profile import Profile
 from tests.fakes.controlplane import watch
-from tests.integration.http_gateway.hostile import OK, Behave, says
+from tests.security.attackers.answers import ATTACKS, hostile
 from tests.security.http_stage import Stage, stage
 
 MANY = 120
-CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 600_000 + b"0\r\n\r\n"
-"""3.6 MB in chunks of one byte."""
-VALUES = OK + b'{"code":"SUCCESS","data":[' + b"[]," * 1_380_000 + b"[]]}"
-"""4 MB of empty lists."""
-
-
-async def sends_much_and_stops(_: bytes, writer: asyncio.StreamWriter) -> None:
-    """Send nearly as much as an answer may have, and never end."""
-    writer.write(OK + b"x" * (4_000_000))
-    await asyncio.sleep(3600)
-
-
-async def drips(_: bytes, writer: asyncio.StreamWriter) -> None:
-    """Send byte by byte."""
-    writer.write(OK)
-    while True:
-        writer.write(b" ")
-        await writer.drain()
-        await asyncio.sleep(0.001)
-
-
-@dataclass
-class Hostile:
-    """A server on which many bases are, and how often it was asked."""
-
-    port: int
-    asked: int = 0
-
-
-@asynccontextmanager
-async def hostile(behave: Behave) -> AsyncIterator[Hostile]:
-    """Serve without an end of its own."""
-    tasks: set[asyncio.Task[None]] = set()
-    there = Hostile(0)
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there.asked += 1
-        try:
-            command = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1]
-            await behave(command, writer)
-            await writer.drain()
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.transport.abort()
-
-    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(answer(reader, writer))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    there.port = server.sockets[0].getsockname()[1]
-    try:
-        yield there
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0.1)  # aborted connections are closed soon, not at once
 
 
 def cpu_seconds(scene: Stage) -> float:
@@ -92,20 +28,17 @@ def peak_megabytes(scene: Stage) -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-ATTACKS: list[tuple[str, Behave, str]] = [
-    ("chunks", says(CHUNKS), "pieces"),
-    ("values", says(VALUES), "values"),
-    ("hold", sends_much_and_stops, "memory"),
-    ("drip", drips, "pieces"),
-]
+REASONS = {"pieces": "pieces", "values": "values", "holding": "memory", "dripping": "pieces"}
+"""Why the answers of each attack are given up."""
 
 
-@pytest.mark.parametrize(("behave", "reason"), [each[1:] for each in ATTACKS], ids=[each[0] for each in ATTACKS])
-async def test_an_answer_is_no_weapon(tmp_path: Path, behave: Behave, reason: str) -> None:
+@pytest.mark.parametrize("attack", ATTACKS)
+async def test_an_answer_is_no_weapon(tmp_path: Path, attack: str) -> None:
     """120 bases that should be asked two questions every second are asked each once in 10 s or more."""
+    reason = REASONS[attack]
     good = SimulatedBase(Profile(identity="good", port=0))
     await good.start()
-    async with hostile(behave) as attacker, stage(tmp_path) as scene:
+    async with hostile(ATTACKS[attack]) as attacker, stage(tmp_path) as scene:
         before = cpu_seconds(scene)
         for number in range(MANY):
             scene.stream.send(watch(f"bad-{number}", "127.0.0.1", attacker.port, modules=1, silent=1, health=1))

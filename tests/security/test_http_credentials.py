@@ -59,8 +59,8 @@ async def test_tokens(tmp_path: Path) -> None:
 
         heard = {report.base_id for report in scene.stream.matching("heartbeat")}
         assert heard == {"base-1"}
-        assert await scene.count('koupleless_http_tunnel_refused_total{path="/heartbeat",reason="token"}') >= 7
-        assert await scene.count('koupleless_http_tunnel_refused_total{path="/heartbeat",reason="other_base"}') == 2
+        assert await scene.count('koupleless_listener_refused_total{listener="bases",reason="token"}') >= 7
+        assert await scene.count('koupleless_listener_refused_total{listener="bases",reason="other_base"}') == 3
         said = scene.log() + await scene.metrics()
         assert "token missing or wrong" in said
         for secret in (NEW, OLD, SHARED, "s3cret", token(NEW), token(OLD), token(NEW, "base-2"), "guess"):
@@ -74,7 +74,7 @@ async def test_the_peer_is_who_it_says(tmp_path: Path, check: str, answer: int) 
         assert (await exchange(port, request(heartbeat_body("a", "127.0.0.1")))).status == 200
         assert (await exchange(port, request(heartbeat_body("a", "::ffff:127.0.0.1")))).status == 200
         assert (await exchange(port, request(heartbeat_body("b", "127.0.0.2")))).status == answer
-        refused = await scene.count('koupleless_http_tunnel_refused_total{path="/heartbeat",reason="peer"}')
+        refused = await scene.count('koupleless_listener_refused_total{listener="bases",reason="peer"}')
         assert refused == (answer == 403)
 
 
@@ -111,7 +111,7 @@ async def test_an_unmodified_base_over_tls(tmp_path: Path, monkeypatch: pytest.M
         for junk in (request(heartbeat_body()), b"\x16\x03\x01\x02\x00\x01" * 100):
             with pytest.raises((OSError, ValueError, IndexError)):
                 await exchange(port, junk)
-        assert await scene.count('koupleless_http_tunnel_refused_total{path="",reason="handshake"}') == 2
+        assert await scene.count('koupleless_listener_refused_total{listener="bases",reason="handshake"}') == 2
 
         before = await serial(port, ca)
         issued(tmp_path, ca, client_ca=False)
@@ -135,13 +135,13 @@ async def test_idle_handshakes_hold_no_place_for_long(tmp_path: Path) -> None:
         idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(100)]
         async with asyncio.timeout(1):
             await serial(port, ca)
-        assert await scene.count("koupleless_http_tunnel_connections") >= 100
+        assert await scene.count('koupleless_listener_connections{listener="bases"}') >= 100
         async with asyncio.timeout(20):
             for reader, writer in idle:
                 assert await reader.read() == b""
                 writer.close()
 
         async def free() -> bool:
-            return await scene.count("koupleless_http_tunnel_connections") == 0
+            return await scene.count('koupleless_listener_connections{listener="bases"}') == 0
 
         await eventually(free)

@@ -20,7 +20,7 @@ async def test_ports_of_others_are_refused_unless_listed(tmp_path: Path, listed:
             assert ("HTTP_TUNNEL_ALLOWED_PORTS" in said.body.decode()) is (answer == 400)
         beat = request(heartbeat_body("base-30000", port=30000))
         assert (await exchange(scene.gateway.port, beat)).status == 200
-        refused = await scene.count('koupleless_http_tunnel_refused_total{path="/heartbeat",reason="address"}')
+        refused = await scene.count('koupleless_listener_refused_total{listener="bases",reason="address"}')
         assert refused == (len(FORBIDDEN) if answer == 400 else 0)
         assert ("below 1024" in scene.log()) is (answer == 400)
 
@@ -38,7 +38,5 @@ async def test_one_address_and_port_is_of_one_base(tmp_path: Path) -> None:
         assert (await exchange(port, request(heartbeat_body("other", port=1239)))).status == 200
         await scene.stream.report("heartbeat", "other")
         assert {report.base_id for report in scene.stream.matching("heartbeat")} == {"first", "other"}
-        assert (
-            await scene.count('koupleless_http_tunnel_refused_total{path="/heartbeat",reason="address_in_use"}') == 51
-        )
+        assert await scene.count('koupleless_listener_refused_total{listener="bases",reason="address_in_use"}') == 51
         assert "is base first's" in scene.log()

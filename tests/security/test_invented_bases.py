@@ -1,7 +1,6 @@
 """Thousands of invented bases cost good ones nothing: Pods become Ready, no replica fences itself, memory stays."""
 
 import asyncio
-import json
 import re
 import threading
 import time
@@ -9,12 +8,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import paho.mqtt.client as paho
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.integration.main_job.conftest import NODES, Stage, module_pod
 from tests.programs import ControlPlane, HttpGateway, MqttGateway, Programs, SimulatedBase, ask, eventually
+from tests.security.attackers import invented
 from tests.servers.cleaning import SYSTEM_NAMESPACE
 from tests.servers.cluster import KubeCluster
 from tests.servers.mosquitto import Mosquitto
@@ -22,12 +20,7 @@ from tests.servers.mosquitto import Mosquitto
 pytestmark = pytest.mark.timeout(300)
 
 INVENTED = 3_000
-AT_ONCE = 64
-"""Connections of the attacker at the same time."""
-PEER = "127.0.0.66"
 READY_WITHIN = 10.0
-CLOSED = 9
-"""A port where nobody listens."""
 
 
 @pytest.fixture
@@ -42,48 +35,6 @@ def stage(kube: KubeCluster, programs: Programs) -> Stage:
         programs, CLUSTER="kubernetes", NAMESPACE=SYSTEM_NAMESPACE, KUBECONFIG=str(kube.kubeconfig("controlplane"))
     )
     return Stage(kube, programs, control_plane.start(), HttpGateway(programs, control_plane.address).start())
-
-
-def heartbeat(identity: str, port: int) -> bytes:
-    metadata = {"identity": identity, "name": "invented", "version": "1", "clusterName": "default"}
-    data = {"baseMetadata": metadata, "localIP": "127.0.0.1", "port": port, "state": "activated"}
-    return json.dumps(data).encode()
-
-
-async def invent_over_http(port: int, count: int) -> Counter[str]:
-    """Post heartbeats of bases that are not there, and return how they were answered."""
-    room, answers = asyncio.Semaphore(AT_ONCE), Counter[str]()
-
-    async def post(number: int) -> None:
-        body = heartbeat(f"invented-{number}", CLOSED)
-        head = f"POST /heartbeat HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        async with room:
-            try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(PEER, 0))
-                writer.write(head.encode() + body)
-                # To the end: who closes first keeps its port for a while.
-                answers[(await reader.read()).partition(b"\r\n")[0].decode()] += 1
-                writer.close()
-            except OSError as error:
-                answers[type(error).__name__] += 1
-
-    await asyncio.gather(*(post(number) for number in range(count)))
-    return answers
-
-
-def invent_over_mqtt(port: int, count: int) -> None:
-    """Publish heartbeats of bases that are not there."""
-    client = paho.Client(CallbackAPIVersion.VERSION2, client_id="stranger")
-    client.max_queued_messages_set(0)
-    client.connect("127.0.0.1", port)
-    client.loop_start()
-    for number in range(count):
-        data = json.loads(heartbeat(f"invented-{number}", 0))
-        envelope = json.dumps({"data": data, "publishTimestamp": int(time.time() * 1000)})
-        client.publish(f"koupleless_dev/invented-{number}/base/heart", envelope, qos=1)
-    client.publish("koupleless_dev/last/base/none", b"", qos=1).wait_for_publish(60.0)
-    client.disconnect()
-    client.loop_stop()
 
 
 def metric(control_plane: ControlPlane, name: str) -> float:
@@ -122,7 +73,9 @@ def test_over_http(stage: Stage) -> None:
     stage.wait_node_ready("known")
     before = resident(stage.control_plane)
     taken: list[Counter[str]] = []
-    attack = threading.Thread(target=lambda: taken.append(asyncio.run(invent_over_http(stage.gateway.port, INVENTED))))
+    attack = threading.Thread(
+        target=lambda: taken.append(asyncio.run(invented.over_http(stage.gateway.port, INVENTED)))
+    )
     attack.start()
     time.sleep(1.0)
     seconds = [pod_ready_in(stage, "biz1", "known")]
@@ -144,7 +97,7 @@ def test_over_mqtt(stage: Stage, mosquitto: Mosquitto) -> None:
     SimulatedBase(stage.programs, stage.gateway.url, "known", *broker).start()
     stage.wait_node_ready("known")
     before = resident(stage.control_plane)
-    attack = threading.Thread(target=lambda: invent_over_mqtt(mosquitto.port, INVENTED))
+    attack = threading.Thread(target=lambda: invented.over_mqtt(mosquitto.port, INVENTED))
     attack.start()
     time.sleep(1.0)
     seconds = [pod_ready_in(stage, "biz1", "known")]

@@ -11,23 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.programs import ControlPlane, MqttGateway, Programs, ask, eventually, status
+from tests.security.attackers import malformed
+from tests.security.attackers.crowds import crowd, open_from
 
 LIMIT = 1024
 """File descriptors, as where the hard limit is that low."""
 MANY = 1_224
 """Idle connections: more than there are descriptors."""
-BAD = (
-    b"\x00\x01\x02 rubbish\r\n\r\n",
-    b"GET /metrics HTTP/1.1\r\nHost: x\r\n" + b"".join(b"H%d: x\r\n" % n for n in range(500)) + b"\r\n",
-    b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"POST /log HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-    b"POST /log HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n",
-    b"POST /log HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-    b"POST /log HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\nx",
-    b"GET /readyz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-    b"DELETE /livez HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
-    b"GET http://other/metrics HTTP/9.9\r\n\r\n",
-)
 
 
 @pytest.fixture
@@ -49,23 +39,6 @@ def control_plane(programs: Programs, intake: int) -> ControlPlane:
     return ControlPlane(programs, **environ, REPORT_PORT=str(intake)).start()
 
 
-def open_from(stack: ExitStack, address: str, port: int, count: int) -> list[socket.socket]:
-    """Open so many connections, as many as are taken, from one address of this machine."""
-    held = []
-    for _ in range(count):
-        one = stack.enter_context(socket.socket())
-        one.settimeout(1.0)
-        # A program may listen on this port of other addresses.
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.bind((address, 0))
-        try:
-            one.connect(("127.0.0.1", port))
-        except OSError:
-            break
-        held.append(one)
-    return held
-
-
 def answers(control_plane: ControlPlane) -> bool:
     """Whether probes, Prometheus and tools are answered, each within a second."""
     began = time.monotonic()
@@ -79,19 +52,21 @@ def refused(control_plane: ControlPlane, listener: str, reason: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name))
 
 
-@pytest.mark.parametrize("port", ["health", "metrics", "intake"])
+@pytest.mark.parametrize(
+    "crowded", [("health",), ("metrics",), ("reports",), ("health", "metrics", "reports")], ids=str
+)
 def test_more_idle_connections_than_descriptors_freeze_nothing(
-    control_plane: ControlPlane, intake: int, port: str
+    control_plane: ControlPlane, intake: int, crowded: tuple[str, ...]
 ) -> None:
     resource.prlimit(control_plane.server.pid, resource.RLIMIT_NOFILE, (LIMIT, LIMIT))
-    number = {"health": control_plane.health, "metrics": control_plane.metrics, "intake": intake}[port]
+    ports = {"health": control_plane.health, "metrics": control_plane.metrics, "reports": intake}
     with ExitStack() as stack:
-        for last in range(2, 14):
-            open_from(stack, f"127.0.0.{last}", number, MANY // 12)
+        for listener in crowded:
+            stack.enter_context(crowd(ports[listener], MANY))
         assert answers(control_plane)
         control_plane.mctl()("get", "vnodes")
-        listener = {"intake": "reports"}.get(port, port)
-        assert refused(control_plane, listener, "connections") > 0
+        for listener in crowded:
+            assert refused(control_plane, listener, "connections") > 0
         assert len(list(Path(f"/proc/{control_plane.server.pid}/fd").iterdir())) < LIMIT - 128
     assert answers(control_plane)
 
@@ -125,14 +100,7 @@ def test_whoever_is_slow_is_disconnected(control_plane: ControlPlane) -> None:
 
 
 def test_what_is_no_request_is_counted_and_logged_once_a_minute(control_plane: ControlPlane, intake: int) -> None:
-    ports = (control_plane.health, control_plane.metrics, intake)
-    for turn in range(60):
-        for bad in BAD:
-            with socket.create_connection(("127.0.0.1", ports[turn % 3]), timeout=5.0) as one:
-                one.sendall(bad)
-                if turn % 2:
-                    # A reset in the middle of the answer.
-                    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+    malformed.send((control_plane.health, control_plane.metrics, intake), 60)
     assert answers(control_plane)
     eventually(lambda: refused(control_plane, "health", "not_http") > 0, within=5.0, what="counted")
     assert refused(control_plane, "reports", "not_http") + refused(control_plane, "reports", "cut") > 0

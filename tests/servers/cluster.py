@@ -119,15 +119,20 @@ class KubeCluster:
         """Return a kubeconfig file: admin may do all; controlplane what apply_rbac gave it; others nothing."""
         return self._credentials.kubeconfig(user, self.url)
 
-    def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
-        """Return a kubeconfig file with a token that is good for some hours; raises ApiError, OSError."""
+    def service_account_token(self, namespace: str, name: str, audience: str = "https://kubernetes.default.svc") -> str:
+        """Return a token that is good for some hours; raises ApiError, OSError."""
         request = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
-            "spec": {"audiences": ["https://kubernetes.default.svc"], "expirationSeconds": 4 * 3600},
+            "spec": {"audiences": [audience], "expirationSeconds": 4 * 3600},
         }
         granted = self.api.create(f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token", request)
-        return self._credentials.token_kubeconfig(f"{namespace}-{name}", self.url, granted["status"]["token"])
+        return str(granted["status"]["token"])
+
+    def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
+        """Return a kubeconfig file with a token that is good for some hours; raises ApiError, OSError."""
+        token = self.service_account_token(namespace, name)
+        return self._credentials.token_kubeconfig(f"{namespace}-{name}", self.url, token)
 
     def stop_apiserver(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop the API server; etcd and the port stay ours. Connections to it are refused from now on."""

@@ -78,6 +78,8 @@ class Guard(aio.ServerInterceptor):
     authenticator: Authenticator
     circle: Circle
     places: Places = field(default_factory=Places)
+    known: Callable[[str], None] = field(kw_only=True, default=lambda _peer: None)
+    """Hears from which peer somebody known has called, as gRPC writes it."""
     _lines: LogLimit = field(default_factory=lambda: LogLimit(LOG_EVERY), init=False)
 
     def __post_init__(self) -> None:
@@ -114,6 +116,7 @@ class Guard(aio.ServerInterceptor):
             caller = await self.authenticator.whose(token, audience=audience, peer=_host(context.peer()))
         if not self.circle.has(rule.who, caller):
             raise Forbidden("not_in_circle", f"{caller.user} is no {rule.who.value} that this control plane knows")
+        self.known(context.peer())
         return caller
 
     def refused(self, context: Context, method: str, reason: str, text: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -10,6 +11,7 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
+from gateways.http.listener import BOUNDS
 from simulatedbase.base import SimulatedBase
 from simulatedbase.profile import Profile
 from tests.fakes.controlplane import watch
@@ -18,9 +20,9 @@ from tests.integration.http_gateway.raw import exchange, heartbeat_body, request
 from tests.servers.process import free_port
 
 
-def refusals(reason: str, path: str = "/heartbeat") -> float:
-    name = "koupleless_http_tunnel_refused_total"
-    return REGISTRY.get_sample_value(name, {"path": path, "reason": reason}) or 0.0
+def refusals(reason: str) -> float:
+    labels = {"listener": "bases", "reason": reason}
+    return REGISTRY.get_sample_value("koupleless_listener_refused_total", labels) or 0.0
 
 
 async def test_a_heartbeat_reaches_the_control_plane(scene: Scene) -> None:
@@ -176,11 +178,11 @@ async def test_a_slow_body_is_cut_off(scene: Scene, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("gateways.http.listener.BODY_TIMEOUT", 0.2)
     answer = await exchange(scene.gateway.port, request(heartbeat_body())[:-5])
     assert answer.status == 408
-    assert refusals("slow") >= 1
+    assert refusals("too_slow") >= 1
 
 
 async def test_a_slow_head_is_cut_off(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateways.http.listener.HEAD_TIMEOUT", 0.2)
+    monkeypatch.setattr("gateways.http.listener.BOUNDS", replace(BOUNDS, head=0.2))
     scene = await start()
     reader, writer = await asyncio.open_connection("127.0.0.1", scene.gateway.port)
     async with asyncio.timeout(5):

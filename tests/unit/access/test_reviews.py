@@ -203,6 +203,14 @@ async def test_one_caller_cannot_have_all_rights_looked_up_at_once() -> None:
     assert sum(isinstance(end, TooManyReviews) for end in ends) == 100 - module.EACH
 
 
+async def test_many_who_ask_the_same_cost_one_review_and_are_not_too_many() -> None:
+    reviews = Reviews()
+    known = reviewer(reviews)
+    caller = Caller("ann")
+    assert len(set(await asyncio.gather(*(known.may(caller, READ) for _ in range(2 * module.EACH))))) == 1
+    assert len(reviews.asked) == 1
+
+
 async def test_what_is_kept_is_bounded() -> None:
     known = reviewer(Reviews())
     for n in range(module.MOST + 5):

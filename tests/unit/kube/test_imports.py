@@ -11,8 +11,11 @@ BESIDE = "controlplane.__main__, controlplane.settings"
 @pytest.mark.parametrize(
     ("imported", "absent"),
     [
-        (f"{BESIDE}, controlplane.embedded.cluster, controlplane.embedded.api.store", ["kubernetes", "python_socks"]),
-        (f"{BESIDE}, controlplane.kube.client", ["kubernetes", "requests"]),
+        (
+            f"{BESIDE}, controlplane.embedded.cluster, controlplane.embedded.api.store",
+            ["kubernetes", "python_socks", "cryptography"],
+        ),
+        (f"{BESIDE}, controlplane.kube.client", ["kubernetes", "requests", "cryptography"]),
         (f"{BESIDE}, controlplane.kube.client, kubernetes.aio.config", ["kubernetes.aio.client.models.v1_pod"]),
     ],
     ids=["embedded", "kubeconfig", "pod"],

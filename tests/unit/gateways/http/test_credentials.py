@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateways.http.credentials import Caller, Credentials, Place, RequestRefused, locate
+from gateways.http.credentials import Caller, Credentials, Place, locate
+from service.refusals import RequestRefused
 from service.tokens import Key
 
 KEY, GONE = Key(b"k" * 32), Key(b"g" * 32)

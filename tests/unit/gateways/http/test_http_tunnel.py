@@ -7,10 +7,11 @@ import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.http.arklet_client import Answer
-from gateways.http.credentials import Caller, RequestRefused
+from gateways.http.credentials import Caller
 from gateways.http.requests import Requests
 from gateways.http.tunnel import HttpTunnel
 from service.addresses import DEFAULT_NETWORKS, AddressPolicy
+from service.refusals import RequestRefused
 from tests.unit.gateways import said
 from tests.unit.gateways.answers import received
 

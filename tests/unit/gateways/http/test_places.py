@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from gateways.http.credentials import Caller, RequestRefused
+from gateways.http.credentials import Caller
 from gateways.polling.prober import LIVE
+from service.refusals import RequestRefused
 from tests.unit.gateways import said
 from tests.unit.gateways.http.test_http_tunnel import IP, Scene
 

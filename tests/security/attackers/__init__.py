@@ -1,0 +1,1 @@
+"""Attacks, for tests and benchmarks alike."""
